@@ -14,6 +14,20 @@ pub mod v1 {
 /// included: for server reflection and for conversion between messages and JSON or YAML.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The descriptors of [`FILE_DESCRIPTOR_SET`], parsed once.
+pub fn descriptor_pool() -> &'static prost_reflect::DescriptorPool {
+    static POOL: std::sync::LazyLock<prost_reflect::DescriptorPool> = std::sync::LazyLock::new(|| {
+        #[allow(clippy::expect_used, reason = "a constant of the build, and a test decodes it")]
+        prost_reflect::DescriptorPool::decode(FILE_DESCRIPTOR_SET).expect("descriptors of the build")
+    });
+    &POOL
+}
+
+/// The descriptor of the message `name` of `culvert.v1`, e.g. `"Peer"`.
+pub fn message_descriptor(name: &str) -> Option<prost_reflect::MessageDescriptor> {
+    descriptor_pool().get_message_by_name(&format!("culvert.v1.{name}"))
+}
+
 impl std::fmt::Debug for v1::Secret {
     /// Never shows the value.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -28,6 +42,12 @@ impl std::fmt::Debug for v1::Secret {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn descriptors_are_found() {
+        assert!(crate::message_descriptor("Peer").is_some());
+        assert!(crate::message_descriptor("Pear").is_none());
+    }
+
     #[test]
     fn a_secret_is_not_printed() {
         let secret = crate::v1::Secret { value: b"hunter2".to_vec(), ..Default::default() };
