@@ -1,0 +1,135 @@
+//! Identities (RFC 7296 section 3.5) as users write them and as the wire has them.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::wire::numbers::IdType;
+
+/// The longest identity accepted. Names of hosts end at 253 octets, distinguished names in the field below 500.
+pub const MAX_IDENTITY: usize = 512;
+
+/// Who a peer says it is.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The kind of identity.
+    pub kind: IdType,
+    /// The octets after the type and the reserved field.
+    pub data: Vec<u8>,
+}
+
+/// Text that is not an identity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// Nothing there.
+    #[error("empty identity; expected a host name, an IP address, user@host, or keyid:TEXT")]
+    Empty,
+    /// Over [`MAX_IDENTITY`].
+    #[error("identity of {0} octets; at most {MAX_IDENTITY} are allowed")]
+    TooLong(usize),
+    /// A character no host name has.
+    #[error("{0:?} is not a host name, an IP address or user@host; for other text write keyid:{0}")]
+    BadCharacter(String),
+}
+
+impl Identity {
+    /// A host name.
+    pub fn fqdn(name: &str) -> Self {
+        Self { kind: IdType::ID_FQDN, data: name.as_bytes().to_vec() }
+    }
+
+    /// An address.
+    pub fn address(ip: IpAddr) -> Self {
+        match ip {
+            IpAddr::V4(ip) => Self { kind: IdType::ID_IPV4_ADDR, data: ip.octets().to_vec() },
+            IpAddr::V6(ip) => Self { kind: IdType::ID_IPV6_ADDR, data: ip.octets().to_vec() },
+        }
+    }
+
+    /// The body of an IDi or IDr payload.
+    pub fn to_payload(&self) -> Vec<u8> {
+        [&[self.kind.0, 0, 0, 0], self.data.as_slice()].concat()
+    }
+}
+
+impl FromStr for Identity {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        if text.len() > MAX_IDENTITY {
+            return Err(IdentityError::TooLong(text.len()));
+        }
+        if let Some(key) = text.strip_prefix("keyid:") {
+            return match key {
+                "" => Err(IdentityError::Empty),
+                key => Ok(Self { kind: IdType::ID_KEY_ID, data: key.as_bytes().to_vec() }),
+            };
+        }
+        // `@name` forces a host name, as elsewhere in the field.
+        let (text, forced) = match text.strip_prefix("fqdn:").or_else(|| text.strip_prefix('@')) {
+            Some(rest) => (rest, true),
+            None => (text, false),
+        };
+        if text.is_empty() {
+            return Err(IdentityError::Empty);
+        }
+        if let (false, Ok(ip)) = (forced, text.parse()) {
+            return Ok(Self::address(ip));
+        }
+        if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@+*".contains(&b)) {
+            return Err(IdentityError::BadCharacter(text.to_owned()));
+        }
+        let kind = if text.contains('@') { IdType::ID_RFC822_ADDR } else { IdType::ID_FQDN };
+        Ok(Self { kind, data: text.as_bytes().to_vec() })
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = || std::str::from_utf8(&self.data).ok().filter(|t| t.chars().all(|c| !c.is_control()));
+        match self.kind {
+            IdType::ID_IPV4_ADDR => match <[u8; 4]>::try_from(self.data.as_slice()) {
+                Ok(octets) => IpAddr::from(octets).fmt(f),
+                Err(_) => write!(f, "{}:{:02x?}", self.kind, self.data),
+            },
+            IdType::ID_IPV6_ADDR => match <[u8; 16]>::try_from(self.data.as_slice()) {
+                Ok(octets) => IpAddr::from(octets).fmt(f),
+                Err(_) => write!(f, "{}:{:02x?}", self.kind, self.data),
+            },
+            IdType::ID_FQDN | IdType::ID_RFC822_ADDR if text().is_some() => {
+                f.write_str(text().unwrap_or_default())
+            }
+            IdType::ID_KEY_ID if text().is_some() => write!(f, "keyid:{}", text().unwrap_or_default()),
+            kind => write!(f, "{kind}:{:02x?}", self.data),
+        }
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_read_and_print() {
+        for (text, kind) in [
+            ("branch-1.acme.example", IdType::ID_FQDN),
+            ("10.0.0.1", IdType::ID_IPV4_ADDR),
+            ("2001:db8::1", IdType::ID_IPV6_ADDR),
+            ("alice@acme.example", IdType::ID_RFC822_ADDR),
+            ("keyid:group 7", IdType::ID_KEY_ID),
+        ] {
+            let id: Identity = text.parse().unwrap();
+            assert_eq!((id.kind, id.to_string().as_str()), (kind, text));
+        }
+        assert_eq!("@10.0.0.1".parse::<Identity>().unwrap().kind, IdType::ID_FQDN);
+        assert_eq!("".parse::<Identity>(), Err(IdentityError::Empty));
+        assert!(matches!("two words".parse::<Identity>(), Err(IdentityError::BadCharacter(_))));
+        assert!(matches!("x".repeat(600).parse::<Identity>(), Err(IdentityError::TooLong(600))));
+    }
+}

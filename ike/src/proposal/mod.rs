@@ -1,0 +1,8 @@
+//! Proposals as data: a table of algorithms, their text form, and one negotiation for all of them.
+
+pub mod negotiate;
+pub mod table;
+pub mod text;
+
+pub use negotiate::{EspChoice, IkeChoice};
+pub use text::{EspProposal, IkeProposal, ProposalError};

@@ -1,0 +1,301 @@
+//! Choosing from an offer (RFC 7296 sections 2.7 and 3.3.6), the same lines for IKE and ESP.
+
+use std::fmt;
+
+use super::table;
+use super::text::{EspProposal, IkeProposal, words};
+use crate::wire::numbers::{ProtocolId, TransformType};
+use crate::wire::sa::{Proposal, Transform};
+
+/// What was agreed for an IKE SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IkeChoice {
+    /// Encryption.
+    pub encr: Transform,
+    /// Integrity, `None` with an AEAD.
+    pub integ: Option<Transform>,
+    /// Pseudorandom function.
+    pub prf: Transform,
+    /// Key exchange group.
+    pub group: u16,
+}
+
+impl fmt::Display for IkeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&words(&self.transforms()))
+    }
+}
+
+impl IkeChoice {
+    /// The chosen transforms, as an answer carries them.
+    pub fn transforms(&self) -> Vec<Transform> {
+        let group = Transform::new(TransformType::KE, self.group);
+        [Some(self.encr), self.integ, Some(self.prf), Some(group)].into_iter().flatten().collect()
+    }
+
+    fn from_transforms(chosen: &[Transform]) -> Option<Self> {
+        let encr = find(chosen, TransformType::ENCR)?;
+        let integ = find(chosen, TransformType::INTEG).filter(|t| t.id != 0);
+        (integ.is_some() != table::is_aead(encr.id)).then_some(Self {
+            encr,
+            integ,
+            prf: find(chosen, TransformType::PRF)?,
+            group: find(chosen, TransformType::KE)?.id,
+        })
+    }
+}
+
+/// What was agreed for a Child SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EspChoice {
+    /// Encryption.
+    pub encr: Transform,
+    /// Integrity, `None` with an AEAD.
+    pub integ: Option<Transform>,
+    /// 64-bit sequence numbers.
+    pub esn: bool,
+    /// Key exchange group when the SA has its own (PFS).
+    pub group: Option<u16>,
+}
+
+impl fmt::Display for EspChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&words(&self.transforms()))
+    }
+}
+
+impl EspChoice {
+    /// The chosen transforms, as an answer carries them.
+    pub fn transforms(&self) -> Vec<Transform> {
+        let esn = Transform::new(TransformType::ESN, u16::from(self.esn));
+        let group = self.group.map(|id| Transform::new(TransformType::KE, id));
+        [Some(self.encr), self.integ, group, Some(esn)].into_iter().flatten().collect()
+    }
+
+    fn from_transforms(chosen: &[Transform]) -> Option<Self> {
+        let encr = find(chosen, TransformType::ENCR)?;
+        let integ = find(chosen, TransformType::INTEG).filter(|t| t.id != 0);
+        (integ.is_some() != table::is_aead(encr.id)).then_some(Self {
+            encr,
+            integ,
+            // An offer without the transform means 32-bit numbers.
+            esn: find(chosen, TransformType::ESN).is_some_and(|t| t.id == 1),
+            group: find(chosen, TransformType::KE).map(|t| t.id).filter(|&id| id != 0),
+        })
+    }
+}
+
+fn find(transforms: &[Transform], kind: TransformType) -> Option<Transform> {
+    transforms.iter().find(|t| t.kind == kind).copied()
+}
+
+/// Whether an offer's absent transform of this type stands for "none" (RFC 7296 section 3.3.3).
+const fn optional(kind: TransformType) -> bool {
+    matches!(kind, TransformType::INTEG | TransformType::KE | TransformType::ESN)
+}
+
+/// Chooses one transform of every type, the configured preference deciding, or `None` when a type has no common one.
+fn intersect(configured: &[Transform], offered: &[Transform]) -> Option<Vec<Transform>> {
+    let kinds = [
+        TransformType::ENCR,
+        TransformType::PRF,
+        TransformType::INTEG,
+        TransformType::KE,
+        TransformType::ESN,
+    ];
+    // A type that is not understood makes the whole proposal unacceptable (RFC 7296 section 3.3.6).
+    if offered.iter().any(|t| !kinds.contains(&t.kind)) {
+        return None;
+    }
+    let mut chosen = Vec::new();
+    for kind in kinds {
+        let mine: Vec<&Transform> = configured.iter().filter(|t| t.kind == kind).collect();
+        let theirs: Vec<&Transform> =
+            offered.iter().filter(|t| t.kind == kind && !t.unknown_attribute).collect();
+        let absent = !offered.iter().any(|t| t.kind == kind);
+        if absent && mine.is_empty() {
+            continue;
+        }
+        let theirs_optional = optional(kind) && (absent || theirs.iter().any(|t| t.id == 0));
+        match mine.iter().find(|t| theirs.contains(t)) {
+            Some(t) => chosen.push(**t),
+            None if mine.is_empty() && theirs_optional => {}
+            // A configured "0" (no ESN, no PFS) meets an offer without the type.
+            None if theirs_optional && mine.iter().any(|t| t.id == 0) => {}
+            None => return None,
+        }
+    }
+    Some(chosen)
+}
+
+/// The answer to an IKE offer: the number and SPI of the accepted proposal and what was chosen from it.
+pub fn choose_ike(configured: &[IkeProposal], offered: &[Proposal]) -> Option<(Proposal, IkeChoice)> {
+    choose(
+        configured.iter().map(IkeProposal::transforms),
+        offered,
+        ProtocolId::IKE,
+        IkeChoice::from_transforms,
+    )
+}
+
+/// The answer to an ESP offer. Without `with_group` the key exchange transforms of both sides are left out, as in
+/// IKE_AUTH, which has no KE payload of its own (RFC 7296 section 1.2).
+pub fn choose_esp(
+    configured: &[EspProposal],
+    offered: &[Proposal],
+    with_group: bool,
+) -> Option<(Proposal, EspChoice)> {
+    if with_group {
+        let mine = configured.iter().map(EspProposal::transforms);
+        return choose(mine, offered, ProtocolId::ESP, EspChoice::from_transforms);
+    }
+    let strip = |t: &[Transform]| -> Vec<Transform> {
+        t.iter().filter(|t| t.kind != TransformType::KE).copied().collect()
+    };
+    let mine: Vec<Vec<Transform>> = configured.iter().map(|p| strip(p.transforms())).collect();
+    let theirs: Vec<Proposal> =
+        offered.iter().map(|p| Proposal { transforms: strip(&p.transforms), ..p.clone() }).collect();
+    choose(mine.iter().map(Vec::as_slice), &theirs, ProtocolId::ESP, EspChoice::from_transforms)
+}
+
+fn choose<'a, C>(
+    configured: impl Iterator<Item = &'a [Transform]>,
+    offered: &[Proposal],
+    protocol: ProtocolId,
+    build: fn(&[Transform]) -> Option<C>,
+) -> Option<(Proposal, C)> {
+    for mine in configured {
+        for theirs in offered.iter().filter(|p| p.protocol == protocol) {
+            if let Some(choice) = intersect(mine, &theirs.transforms).as_deref().and_then(build) {
+                return Some((theirs.clone(), choice));
+            }
+        }
+    }
+    None
+}
+
+/// Checks an answer against what was offered: exactly one proposal, exactly one transform of each type, all of them
+/// from the offer (RFC 7296 section 2.7).
+pub fn accept_ike(configured: &[IkeProposal], answer: &[Proposal]) -> Option<IkeChoice> {
+    single(answer).and_then(|p| choose_ike(configured, p)).map(|(_, choice)| choice)
+}
+
+/// [`accept_ike`] for ESP.
+pub fn accept_esp(configured: &[EspProposal], answer: &[Proposal], with_group: bool) -> Option<EspChoice> {
+    single(answer).and_then(|p| choose_esp(configured, p, with_group)).map(|(_, choice)| choice)
+}
+
+fn single(answer: &[Proposal]) -> Option<&[Proposal]> {
+    let [only] = answer else { return None };
+    let mut kinds: Vec<TransformType> = only.transforms.iter().map(|t| t.kind).collect();
+    kinds.sort_unstable();
+    kinds.windows(2).all(|w| w.first() != w.last()).then_some(answer)
+}
+
+/// The groups of the configured proposals, in order of preference, each once.
+pub fn groups(configured: &[IkeProposal]) -> Vec<u16> {
+    let mut groups = Vec::new();
+    for t in configured.iter().flat_map(IkeProposal::transforms).filter(|t| t.kind == TransformType::KE) {
+        if !groups.contains(&t.id) {
+            groups.push(t.id);
+        }
+    }
+    groups
+}
+
+/// The offer of these proposals on the wire, numbered from 1, all with the same SPI.
+pub fn offer<'a>(
+    protocol: ProtocolId,
+    spi: &[u8],
+    configured: impl Iterator<Item = &'a [Transform]>,
+    with_group: bool,
+) -> Vec<Proposal> {
+    let keep = |t: &&Transform| with_group || protocol == ProtocolId::IKE || t.kind != TransformType::KE;
+    (1u8..=u8::MAX)
+        .zip(configured)
+        .map(|(number, transforms)| Proposal {
+            number,
+            protocol,
+            spi: spi.to_vec(),
+            transforms: transforms.iter().filter(keep).copied().collect(),
+        })
+        .collect()
+}
+
+/// An offer as text, for diagnostics: proposals joined by commas.
+pub fn describe(offered: &[Proposal]) -> String {
+    offered.iter().map(|p| words(&p.transforms)).collect::<Vec<_>>().join(", ")
+}
+
+/// Configured proposals as text, for diagnostics.
+pub fn describe_configured<P: fmt::Display>(configured: &[P]) -> String {
+    configured.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ike(texts: &[&str]) -> Vec<IkeProposal> {
+        texts.iter().map(|t| t.parse().unwrap()).collect()
+    }
+
+    fn esp(texts: &[&str]) -> Vec<EspProposal> {
+        texts.iter().map(|t| t.parse().unwrap()).collect()
+    }
+
+    fn ike_offer(texts: &[&str]) -> Vec<Proposal> {
+        offer(ProtocolId::IKE, &[], ike(texts).iter().map(IkeProposal::transforms), true)
+    }
+
+    fn esp_offer(texts: &[&str], group: bool) -> Vec<Proposal> {
+        offer(ProtocolId::ESP, &[1, 2, 3, 4], esp(texts).iter().map(EspProposal::transforms), group)
+    }
+
+    #[test]
+    fn the_first_common_proposal_wins_and_the_configured_order_decides() {
+        let offered =
+            ike_offer(&["aes256-sha256-modp2048", "aes128gcm16-aes256gcm16-prfsha256-x25519-ecp256"]);
+        let (p, c) =
+            choose_ike(&ike(&["aes256gcm16-aes128gcm16-prfsha256-ecp256-x25519"]), &offered).unwrap();
+        assert_eq!((p.number, c.to_string().as_str()), (2, "aes256gcm16-prfsha256-ecp256"));
+        assert!(choose_ike(&ike(&["aes128gcm16-prfsha512-x25519"]), &offered).is_none());
+    }
+
+    #[test]
+    fn an_unknown_transform_type_or_attribute_is_never_chosen() {
+        let configured = ike(&["aes128gcm16-prfsha256-x25519"]);
+        let mut offered = ike_offer(&["aes128gcm16-prfsha256-x25519"]);
+        offered[0].transforms.push(Transform::new(TransformType(6), 36));
+        assert!(choose_ike(&configured, &offered).is_none());
+        let mut offered = ike_offer(&["aes128gcm16-prfsha256-x25519"]);
+        offered[0].transforms[0].unknown_attribute = true;
+        assert!(choose_ike(&configured, &offered).is_none());
+    }
+
+    #[test]
+    fn esp_without_group_ignores_pfs_and_with_it_demands_it() {
+        let configured = esp(&["aes128gcm16-x25519"]);
+        assert!(choose_esp(&configured, &esp_offer(&["aes128gcm16"], false), false).is_some());
+        assert!(choose_esp(&configured, &esp_offer(&["aes128gcm16"], true), true).is_none());
+        let (_, c) = choose_esp(&configured, &esp_offer(&["aes128gcm16-x25519"], true), true).unwrap();
+        assert_eq!(c.group, Some(31));
+    }
+
+    #[test]
+    fn a_missing_esn_transform_means_32_bit_numbers() {
+        let mut offered = esp_offer(&["aes128gcm16"], false);
+        offered[0].transforms.retain(|t| t.kind != TransformType::ESN);
+        let (_, c) = choose_esp(&esp(&["aes128gcm16"]), &offered, false).unwrap();
+        assert!(!c.esn);
+        assert!(choose_esp(&esp(&["aes128gcm16-esn"]), &offered, false).is_none());
+    }
+
+    #[test]
+    fn an_answer_with_two_transforms_of_a_type_is_refused() {
+        let configured = ike(&["aes128gcm16-aes256gcm16-prfsha256-x25519"]);
+        assert!(accept_ike(&configured, &ike_offer(&["aes128gcm16-prfsha256-x25519"])).is_some());
+        assert!(accept_ike(&configured, &ike_offer(&["aes128gcm16-aes256gcm16-prfsha256-x25519"])).is_none());
+        assert!(accept_ike(&configured, &ike_offer(&["aes192gcm16-prfsha256-x25519"])).is_none());
+    }
+}

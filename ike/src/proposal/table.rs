@@ -1,0 +1,91 @@
+//! The algorithms Culvert implements, one row each. A further algorithm is one more row here and one arm in `crypto`.
+
+use crate::wire::numbers::TransformType;
+use crate::wire::sa::Transform;
+
+/// One row: the word used in configuration and the transform it stands for.
+#[derive(Clone, Copy, Debug)]
+pub struct Algorithm {
+    /// The word in a proposal, as strongSwan and Libreswan users write it.
+    pub word: &'static str,
+    /// The transform on the wire.
+    pub transform: Transform,
+    /// Encryption that authenticates as well (RFC 5282): no INTEG transform goes with it.
+    pub aead: bool,
+    /// May be used for an IKE SA.
+    pub ike: bool,
+    /// May be used for an ESP SA.
+    pub esp: bool,
+}
+
+const fn encr(word: &'static str, id: u16, key_bits: Option<u16>, aead: bool) -> Algorithm {
+    let transform = Transform { kind: TransformType::ENCR, id, key_bits, unknown_attribute: false };
+    Algorithm { word, transform, aead, ike: true, esp: true }
+}
+
+const fn other(word: &'static str, kind: TransformType, id: u16, ike: bool, esp: bool) -> Algorithm {
+    Algorithm { word, transform: Transform::new(kind, id), aead: false, ike, esp }
+}
+
+/// ENCR_AES_CBC.
+pub const AES_CBC: u16 = 12;
+/// ENCR_AES_GCM_16.
+pub const AES_GCM_16: u16 = 20;
+/// ENCR_CHACHA20_POLY1305.
+pub const CHACHA20_POLY1305: u16 = 28;
+
+/// Every algorithm. The first word of a transform is the one it is printed with.
+pub const ALGORITHMS: &[Algorithm] = &[
+    encr("aes128gcm16", AES_GCM_16, Some(128), true),
+    encr("aes192gcm16", AES_GCM_16, Some(192), true),
+    encr("aes256gcm16", AES_GCM_16, Some(256), true),
+    encr("chacha20poly1305", CHACHA20_POLY1305, None, true),
+    encr("aes128", AES_CBC, Some(128), false),
+    encr("aes192", AES_CBC, Some(192), false),
+    encr("aes256", AES_CBC, Some(256), false),
+    other("sha256", TransformType::INTEG, 12, true, true),
+    other("sha384", TransformType::INTEG, 13, true, true),
+    other("sha512", TransformType::INTEG, 14, true, true),
+    other("prfsha256", TransformType::PRF, 5, true, false),
+    other("prfsha384", TransformType::PRF, 6, true, false),
+    other("prfsha512", TransformType::PRF, 7, true, false),
+    other("modp2048", TransformType::KE, 14, true, true),
+    other("ecp256", TransformType::KE, 19, true, true),
+    other("ecp384", TransformType::KE, 20, true, true),
+    other("x25519", TransformType::KE, 31, true, true),
+    other("esn", TransformType::ESN, 1, false, true),
+    other("noesn", TransformType::ESN, 0, false, true),
+    // Other spellings in use.
+    encr("aes128gcm128", AES_GCM_16, Some(128), true),
+    encr("aes256gcm128", AES_GCM_16, Some(256), true),
+    other("sha2_256", TransformType::INTEG, 12, true, true),
+    other("sha2_384", TransformType::INTEG, 13, true, true),
+    other("sha2_512", TransformType::INTEG, 14, true, true),
+    other("curve25519", TransformType::KE, 31, true, true),
+];
+
+/// The row a word stands for.
+pub fn by_word(word: &str) -> Option<&'static Algorithm> {
+    ALGORITHMS.iter().find(|a| a.word == word)
+}
+
+/// The row of a transform.
+pub fn by_transform(t: &Transform) -> Option<&'static Algorithm> {
+    ALGORITHMS.iter().find(|a| a.transform == *t)
+}
+
+/// Whether this encryption transform needs no separate integrity algorithm.
+pub const fn is_aead(id: u16) -> bool {
+    matches!(id, AES_GCM_16 | CHACHA20_POLY1305)
+}
+
+/// The word for a transform, or its numbers when Culvert does not know it.
+pub fn word(t: &Transform) -> String {
+    match by_transform(t) {
+        Some(a) => a.word.to_owned(),
+        None => match t.key_bits {
+            Some(bits) => format!("{}-{}-{bits}", t.kind, t.id),
+            None => format!("{}-{}", t.kind, t.id),
+        },
+    }
+}
