@@ -81,20 +81,27 @@ impl FromStr for Cidr {
             None => {
                 return match text.parse::<IpAddr>() {
                     Ok(address) => fault(format!("no prefix length, did you mean {}", Cidr::host(address))),
-                    Err(_) => fault("not a subnet, expected the form 10.0.0.0/24 or 2001:db8::/32".to_owned()),
+                    Err(_) => {
+                        fault("not a subnet, expected the form 10.0.0.0/24 or 2001:db8::/32".to_owned())
+                    }
                 };
             }
         };
         let Ok(address) = address.parse::<IpAddr>() else {
-            return fault("not an address before the '/', expected the form 10.0.0.0/24 or 2001:db8::/32".to_owned());
+            return fault(
+                "not an address before the '/', expected the form 10.0.0.0/24 or 2001:db8::/32".to_owned(),
+            );
         };
         if let IpAddr::V6(v6) = address
             && let Some(v4) = v6.to_ipv4_mapped()
         {
-            return fault(format!("an IPv4 address in IPv6 notation, write {v4} with its IPv4 prefix length"));
+            return fault(format!(
+                "an IPv4 address in IPv6 notation, write {v4} with its IPv4 prefix length"
+            ));
         }
         // Digits only: `parse` would take "+24".
-        let length = if prefix.bytes().all(|b| b.is_ascii_digit()) { prefix.parse::<u8>().ok() } else { None };
+        let length =
+            if prefix.bytes().all(|b| b.is_ascii_digit()) { prefix.parse::<u8>().ok() } else { None };
         let Some(subnet) = length.and_then(|length| Self::truncated(address, length)) else {
             return fault(format!("prefix length {prefix:?} is not 0 to {}", width(address)));
         };
@@ -193,7 +200,8 @@ mod tests {
             let strict = format!("{address}/{prefix}").parse::<Cidr>();
             if address != subnet.first() {
                 let text = strict.unwrap_err().to_string();
-                prop_assert!(text.ends_with(&format!("did you mean {subnet}")) || text.contains("IPv4"));
+                let meant = format!("did you mean {subnet}");
+                prop_assert!(text.ends_with(&meant) || text.contains("IPv4"));
             }
             prop_assert!(subnet.contains(address) && subnet.contains(subnet.last()));
         }

@@ -29,11 +29,8 @@ pub use cidr::{Cidr, CidrError};
 pub use error::Error;
 pub use meta::Meta;
 pub use name::{NameError, PeerName, SecretName, TenantName};
-pub use page::Page;
-pub use peer::{
-    Auth, ChildLifetime, ChildSpec, DEFAULT_ESP_PROPOSALS, DEFAULT_IKE_PROPOSALS, IkeSpec, Peer, PeerSpec, Span,
-    StartAction,
-};
+pub use page::{Page, PageRequest};
+pub use peer::{Auth, ChildLifetime, ChildSpec, IkeSpec, Peer, PeerSpec, Span, StartAction};
 pub use remote::RemoteAddress;
 pub use secret::Secret;
 pub use tenant::{Quotas, Tenant, TenantSpec, TunUplink, Uplink};

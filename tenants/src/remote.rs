@@ -43,7 +43,9 @@ impl FromStr for RemoteAddress {
             return Ok(Self::Host(address.to_canonical(), None));
         }
         match text.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 => Ok(Self::Host(address.ip().to_canonical(), Some(address.port()))),
+            Ok(address) if address.port() != 0 => {
+                Ok(Self::Host(address.ip().to_canonical(), Some(address.port())))
+            }
             _ if text.contains('/') => text.parse().map(Self::Subnet),
             _ => Err(CidrError::new(
                 text,
@@ -73,7 +75,9 @@ mod tests {
 
     #[test]
     fn forms_round_trip() {
-        for text in ["192.0.2.1", "192.0.2.1:4500", "2001:db8::1", "[2001:db8::1]:500", "192.0.2.0/24", "::/0"] {
+        for text in
+            ["192.0.2.1", "192.0.2.1:4500", "2001:db8::1", "[2001:db8::1]:500", "192.0.2.0/24", "::/0"]
+        {
             assert_eq!(text.parse::<RemoteAddress>().unwrap().to_string(), text);
         }
         for text in ["gateway.example.org", "192.0.2.1:0", "192.0.2.1:99999", "192.0.2.1/24", ""] {
