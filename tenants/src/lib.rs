@@ -1,1 +1,37 @@
-//! (see the crate description)
+//! The model of tenants, peers and secrets, and the store it is kept in.
+//!
+//! * Parse, don't validate: [`Tenant`], [`Peer`] and [`Secret`] can only be had from a message that was valid,
+//!   and every fault of a message is reported at once, each with the field it is in ([`Violations`]).
+//! * [`Catalog`] is what the rest of Culvert sees: reads from memory, writes that are durable when they return,
+//!   and a stream of [`Change`]s.
+//! * [`Store`](store::Store) is what keeps the rows: [`RedbStore`](store::RedbStore) on disk, memory for tests.
+//!
+//! It is not the negotiation (`ike`), does not touch packets (`router`) and does not know which tunnels are up
+//! (`actors`). Start reading with [`Catalog`], then `peer/mod.rs`.
+
+pub mod catalog;
+mod cidr;
+mod error;
+pub mod limits;
+mod mask;
+mod meta;
+mod name;
+mod page;
+mod peer;
+mod remote;
+mod secret;
+pub mod store;
+mod tenant;
+mod violation;
+
+pub use catalog::{Catalog, Change, ChangeKind, LookupError, Object, Snapshot};
+pub use cidr::{Cidr, CidrError};
+pub use error::Error;
+pub use meta::Meta;
+pub use name::{NameError, PeerName, SecretName, TenantName};
+pub use page::{Page, PageRequest};
+pub use peer::{Auth, ChildLifetime, ChildSpec, IkeSpec, Peer, PeerSpec, Span, StartAction};
+pub use remote::RemoteAddress;
+pub use secret::Secret;
+pub use tenant::{Quotas, Tenant, TenantSpec, TunUplink, Uplink};
+pub use violation::{FieldViolation, Violations};

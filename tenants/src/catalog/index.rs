@@ -1,0 +1,158 @@
+//! What is derived from the objects, so that a check or a lookup does not walk over all of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ike::{Identity, IkeProposal};
+
+use crate::cidr::Cidr;
+use crate::name::{PeerName, SecretName, TenantName};
+use crate::peer::{Auth, Peer};
+use crate::remote::RemoteAddress;
+
+/// Derived from the peers and secrets.
+#[derive(Default)]
+pub(crate) struct Index {
+    peers: HashMap<TenantName, usize>,
+    secrets: HashMap<TenantName, usize>,
+    /// By remote, then by local identity.
+    pub(crate) identities: HashMap<Identity, HashMap<Identity, Vec<Arc<Peer>>>>,
+    /// Who has a remote subnet, within a tenant.
+    subnets: HashMap<(TenantName, Cidr), BTreeSet<PeerName>>,
+    /// Who authenticates with a secret.
+    users: HashMap<SecretName, BTreeSet<PeerName>>,
+    /// Who may come from a single address.
+    pub(crate) hosts: HashMap<IpAddr, Vec<Arc<Peer>>>,
+    /// The IKE proposals of peers that may come from more than single addresses, and how many have each.
+    /// By their place in the peer's list, then by text.
+    pub(crate) wide: BTreeMap<(usize, String), (IkeProposal, usize)>,
+}
+
+impl Index {
+    pub(crate) fn add_peer(&mut self, peer: &Arc<Peer>) {
+        let tenant = peer.name.tenant();
+        *self.peers.entry(tenant.clone()).or_default() += 1;
+        let by_local = self.identities.entry(peer.spec.remote_identity.clone()).or_default();
+        by_local.entry(peer.spec.local_identity.clone()).or_default().push(Arc::clone(peer));
+        for subnet in subnets(peer) {
+            self.subnets.entry((tenant.clone(), subnet)).or_default().insert(peer.name.clone());
+        }
+        let Auth::Psk(secret) = &peer.spec.auth;
+        self.users.entry(secret.clone()).or_default().insert(peer.name.clone());
+        for address in hosts(peer) {
+            self.hosts.entry(address).or_default().push(Arc::clone(peer));
+        }
+        for (key, proposal) in wide(peer) {
+            self.wide.entry(key).or_insert_with(|| (proposal.clone(), 0)).1 += 1;
+        }
+    }
+
+    pub(crate) fn remove_peer(&mut self, peer: &Arc<Peer>) {
+        let tenant = peer.name.tenant();
+        count_down(&mut self.peers, tenant);
+        if let Some(by_local) = self.identities.get_mut(&peer.spec.remote_identity) {
+            if let Some(peers) = by_local.get_mut(&peer.spec.local_identity) {
+                peers.retain(|other| other.name != peer.name);
+                if peers.is_empty() {
+                    by_local.remove(&peer.spec.local_identity);
+                }
+            }
+            if by_local.is_empty() {
+                self.identities.remove(&peer.spec.remote_identity);
+            }
+        }
+        for subnet in subnets(peer) {
+            forget(&mut self.subnets, &(tenant.clone(), subnet), &peer.name);
+        }
+        let Auth::Psk(secret) = &peer.spec.auth;
+        forget(&mut self.users, secret, &peer.name);
+        for address in hosts(peer) {
+            if let Some(peers) = self.hosts.get_mut(&address) {
+                peers.retain(|other| other.name != peer.name);
+                if peers.is_empty() {
+                    self.hosts.remove(&address);
+                }
+            }
+        }
+        for (key, _) in wide(peer) {
+            if let Some((_, count)) = self.wide.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.wide.remove(&key);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn count_secret(&mut self, tenant: &TenantName, difference: i8) {
+        if difference > 0 {
+            *self.secrets.entry(tenant.clone()).or_default() += 1;
+        } else {
+            count_down(&mut self.secrets, tenant);
+        }
+    }
+
+    /// Number of peers of a tenant.
+    pub(crate) fn peers(&self, tenant: &TenantName) -> usize {
+        self.peers.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Number of secrets of a tenant.
+    pub(crate) fn secrets(&self, tenant: &TenantName) -> usize {
+        self.secrets.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// The peers that authenticate with a secret.
+    pub(crate) fn users(&self, secret: &SecretName) -> Option<&BTreeSet<PeerName>> {
+        self.users.get(secret)
+    }
+
+    /// The peers of a tenant that have exactly this remote subnet.
+    pub(crate) fn owners(&self, tenant: &TenantName, subnet: Cidr) -> impl Iterator<Item = &PeerName> {
+        self.subnets.get(&(tenant.clone(), subnet)).into_iter().flatten()
+    }
+
+    /// The peers with this pair of identities.
+    pub(crate) fn same_identities(&self, local: &Identity, remote: &Identity) -> &[Arc<Peer>] {
+        let peers = self.identities.get(remote).and_then(|by_local| by_local.get(local));
+        peers.map(Vec::as_slice).unwrap_or_default()
+    }
+}
+
+fn subnets(peer: &Peer) -> impl Iterator<Item = Cidr> {
+    peer.spec.children.iter().flat_map(|child| child.remote_subnets.iter().copied())
+}
+
+fn hosts(peer: &Peer) -> impl Iterator<Item = IpAddr> {
+    peer.spec.remote_addresses.iter().filter_map(|remote| match remote {
+        RemoteAddress::Host(address, _) => Some(*address),
+        RemoteAddress::Subnet(_) => None,
+    })
+}
+
+fn wide(peer: &Peer) -> impl Iterator<Item = ((usize, String), &IkeProposal)> {
+    let addresses = &peer.spec.remote_addresses;
+    let is_wide =
+        addresses.is_empty() || addresses.iter().any(|remote| matches!(remote, RemoteAddress::Subnet(_)));
+    let proposals = peer.spec.ike.proposals.iter().filter(move |_| is_wide);
+    proposals.enumerate().map(|(rank, proposal)| ((rank, proposal.to_string()), proposal))
+}
+
+fn count_down(counts: &mut HashMap<TenantName, usize>, tenant: &TenantName) {
+    if let Some(count) = counts.get_mut(tenant) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(tenant);
+        }
+    }
+}
+
+fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, BTreeSet<PeerName>>, key: &K, peer: &PeerName) {
+    if let Some(set) = sets.get_mut(key) {
+        set.remove(peer);
+        if set.is_empty() {
+            sets.remove(key);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The catalog: every tenant, peer and secret of the node, in memory and on disk.
+//!
+//! Reads never wait for the disk. A write is checked against everything that is there, committed to the store, then
+//! made visible, then announced; writes follow one another. Write operations take the request messages of the API
+//! and may block for a disk sync: call them outside of async tasks (`spawn_blocking`).
+//!
+//! To follow the catalog: [`Catalog::subscribe`] first, then [`Catalog::snapshot`], then skip the changes up to the
+//! snapshot's revision. Do the same again when the receiver lagged behind.
+
+mod index;
+mod lookup;
+mod object;
+mod peers;
+mod secrets;
+mod state;
+mod tenants;
+mod write;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::broadcast;
+use zeroize::Zeroizing;
+
+pub use lookup::LookupError;
+pub use object::{Change, ChangeKind, Object};
+
+use crate::error::Error;
+use crate::limits::CHANGE_BACKLOG;
+use crate::name::{PeerName, SecretName, TenantName};
+use crate::page::{Page, PageRequest};
+use crate::peer::Peer;
+use crate::secret::Secret;
+use crate::store::{MemoryStore, RedbStore, Row, Store, StoreError, Vault};
+use crate::tenant::Tenant;
+use crate::violation::Violations;
+use state::State;
+
+/// Every tenant, peer and secret of the node. See the module for the rules.
+pub struct Catalog {
+    store: Box<dyn Store>,
+    vault: Vault,
+    state: RwLock<State>,
+    /// Held by the one who writes, from the checks to the announcement.
+    writer: Mutex<()>,
+    changes: broadcast::Sender<Change>,
+}
+
+/// The catalog at one revision.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The last change that is in it.
+    pub revision: u64,
+    /// In the order of names.
+    pub tenants: Vec<Arc<Tenant>>,
+    /// In the order of names.
+    pub peers: Vec<Arc<Peer>>,
+}
+
+impl Catalog {
+    /// Opens the catalog in `directory`, which is created if it is missing: the store `catalog.redb` and the key
+    /// of the secrets `secrets.key`. Fails if another process has it open.
+    pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        created.map_err(|error| StoreError::file(directory, error))?;
+        // The store first: its lock keeps a second process from making a second key.
+        let store = RedbStore::open(&directory.join("catalog.redb"))?;
+        let key = directory.join("secrets.key");
+        let vault = match Vault::open(&key)? {
+            Some(vault) => vault,
+            None if store.load()?.iter().any(|(name, _)| name.contains("/secrets/")) => {
+                return Err(StoreError::file(
+                    &key,
+                    "missing, but there are secrets that were sealed with it; restore it",
+                ));
+            }
+            None => Vault::create(&key)?,
+        };
+        Self::with(Box::new(store), vault)
+    }
+
+    /// A catalog that lives as long as the process.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Self::with(Box::new(MemoryStore::default()), Vault::ephemeral()?)
+    }
+
+    /// A catalog of any store.
+    pub fn with(store: Box<dyn Store>, vault: Vault) -> Result<Self, StoreError> {
+        let mut state = State::default();
+        for (key, value) in store.load()? {
+            match Row::decode(&key, &value)? {
+                Row::Counters(counters) => state.counters = counters,
+                Row::Object(object) => state.put(object),
+            }
+        }
+        // One key fits all or none, so one secret tells.
+        if let Some(secret) = state.secrets.values().next()
+            && vault.open_sealed(&secret.name.to_string(), &secret.sealed).is_none()
+        {
+            return Err(StoreError::corrupt(
+                &secret.name.to_string(),
+                "does not open with the key of this directory",
+            ));
+        }
+        let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
+        Ok(Self { store, vault, state: RwLock::new(state), writer: Mutex::new(()), changes })
+    }
+
+    /// Changes from now on. A receiver that falls [`CHANGE_BACKLOG`] behind is told that it lagged.
+    pub fn subscribe(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    /// Every tenant and peer at one revision.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.read();
+        Snapshot {
+            revision: state.counters.revision,
+            tenants: state.tenants.values().cloned().collect(),
+            peers: state.peers.values().cloned().collect(),
+        }
+    }
+
+    /// The tenant of that name.
+    pub fn get_tenant(&self, name: &TenantName) -> Option<Arc<Tenant>> {
+        self.read().tenants.get(name).cloned()
+    }
+
+    /// The peer of that name.
+    pub fn get_peer(&self, name: &PeerName) -> Option<Arc<Peer>> {
+        self.read().peers.get(name).cloned()
+    }
+
+    /// The secret of that name, without its value.
+    pub fn get_secret(&self, name: &SecretName) -> Option<Arc<Secret>> {
+        self.read().secrets.get(name).cloned()
+    }
+
+    /// The value of a secret.
+    pub fn resolve_secret(&self, name: &SecretName) -> Option<Zeroizing<Vec<u8>>> {
+        let secret = self.get_secret(name)?;
+        self.vault.open_sealed(&name.to_string(), &secret.sealed)
+    }
+
+    /// Every tenant, in the order of names.
+    pub fn tenants(&self) -> Vec<Arc<Tenant>> {
+        self.read().tenants.values().cloned().collect()
+    }
+
+    /// Every peer of every tenant, in the order of names.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.read().peers.values().cloned().collect()
+    }
+
+    /// The peers of a tenant, in the order of names.
+    pub fn list_peers(&self, tenant: &TenantName) -> Vec<Arc<Peer>> {
+        self.read().peers_of(tenant).cloned().collect()
+    }
+
+    /// A page of the tenants.
+    pub fn page_tenants(&self, page_size: i32, page_token: &str) -> Result<Page<Arc<Tenant>>, Error> {
+        let request = PageRequest::parse("tenants", page_size, page_token)?;
+        let after = last_name::<TenantName>(&request)?;
+        let state = self.read();
+        Ok(request
+            .cut(state::after(&state.tenants, after.as_ref()).cloned(), |tenant| tenant.name.to_string()))
+    }
+
+    /// A page of the peers of `parent`: `tenants/{tenant}`, or `tenants/-` for all.
+    pub fn page_peers(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page<Arc<Peer>>, Error> {
+        let request = PageRequest::parse(parent, page_size, page_token)?;
+        let tenant = self.parse_parent(parent)?;
+        let first = tenant.clone().map(PeerName::first_of);
+        let after = last_name::<PeerName>(&request)?.or(first);
+        let state = self.read();
+        let rest = state::after(&state.peers, after.as_ref());
+        let rest = rest.take_while(|peer| tenant.as_ref().is_none_or(|tenant| peer.name.tenant() == tenant));
+        Ok(request.cut(rest.cloned(), |peer| peer.name.to_string()))
+    }
+
+    /// A page of the secrets of `parent`: `tenants/{tenant}`, or `tenants/-` for all.
+    pub fn page_secrets(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page<Arc<Secret>>, Error> {
+        let request = PageRequest::parse(parent, page_size, page_token)?;
+        let tenant = self.parse_parent(parent)?;
+        let first = tenant.clone().map(SecretName::first_of);
+        let after = last_name::<SecretName>(&request)?.or(first);
+        let state = self.read();
+        let rest = state::after(&state.secrets, after.as_ref());
+        let rest =
+            rest.take_while(|secret| tenant.as_ref().is_none_or(|tenant| secret.name.tenant() == tenant));
+        Ok(request.cut(rest.cloned(), |secret| secret.name.to_string()))
+    }
+
+    /// The tenant that is meant by the parent of a list; `None` for all.
+    fn parse_parent(&self, parent: &str) -> Result<Option<TenantName>, Error> {
+        if parent == "tenants/-" {
+            return Ok(None);
+        }
+        let tenant: TenantName =
+            parent.parse().map_err(|error| Error::invalid("parent", format!("{error}")))?;
+        match self.get_tenant(&tenant) {
+            Some(_) => Ok(Some(tenant)),
+            None => Err(Error::NotFound(tenant.to_string())),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn last_name<N: std::str::FromStr>(request: &PageRequest) -> Result<Option<N>, Violations> {
+    let parse =
+        |text: &str| text.parse().map_err(|_| Violations::one("page_token", "not a token of this list"));
+    request.after().map(parse).transpose()
+}

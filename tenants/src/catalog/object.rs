@@ -1,0 +1,62 @@
+//! What the catalog holds and how its changes are told.
+
+use std::sync::Arc;
+
+use crate::meta::Meta;
+use crate::peer::Peer;
+use crate::secret::Secret;
+use crate::tenant::Tenant;
+
+/// An object of the catalog.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A tenant.
+    Tenant(Arc<Tenant>),
+    /// A peer.
+    Peer(Arc<Peer>),
+    /// A secret, without its value.
+    Secret(Arc<Secret>),
+}
+
+/// A change of the catalog. One operation may make several of the same revision: a tenant that is deleted with all
+/// it has announces its peers and secrets before itself.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Revision of the catalog with this change; it never decreases.
+    pub revision: u64,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The object after the change; for a deletion, as it was.
+    pub object: Object,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It is new.
+    Created,
+    /// Something of it is different.
+    Updated,
+    /// It is gone.
+    Deleted,
+}
+
+impl Object {
+    /// Its resource name.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Tenant(tenant) => tenant.name.to_string(),
+            Self::Peer(peer) => peer.name.to_string(),
+            Self::Secret(secret) => secret.name.to_string(),
+        }
+    }
+
+    /// Version and times.
+    pub fn meta(&self) -> &Meta {
+        match self {
+            Self::Tenant(tenant) => &tenant.meta,
+            Self::Peer(peer) => &peer.meta,
+            Self::Secret(secret) => &secret.meta,
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Writing peers.
+
+use std::sync::Arc;
+
+use culvert_proto::v1;
+
+use crate::catalog::Catalog;
+use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::state::State;
+use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
+use crate::error::Error;
+use crate::mask;
+use crate::name::{PeerName, TenantName};
+use crate::peer::{Auth, Peer, PeerSpec, claims};
+use crate::remote;
+use crate::violation::Violations;
+
+impl Catalog {
+    /// Creates a peer. Asked again with the same `request_id`, answers what was created.
+    pub fn create_peer(&self, request: &v1::CreatePeerRequest) -> Result<Arc<Peer>, Error> {
+        let mut faults = Violations::new();
+        let tenant: Option<TenantName> = faults.note("parent", request.parent.parse());
+        check_request_id(&request.request_id, &mut faults);
+        let Some(tenant) = tenant else {
+            return Err(faults.into());
+        };
+        let name = faults.note("peer_id", PeerName::from_id(tenant.clone(), &request.peer_id));
+        let spec = parse(&tenant, request.peer.as_ref().unwrap_or(&v1::Peer::default()), &mut faults);
+        let (name, spec) = faults.finish(name.zip(spec))?;
+        let writer = self.writer();
+        match self.get_peer(&name) {
+            Some(peer) if is_repeated(&request.request_id, &peer.meta) => Ok(peer),
+            Some(_) => Err(Error::AlreadyExists(name.to_string())),
+            None => self.insert_peer(writer, name, spec, &request.request_id, request.validate_only),
+        }
+    }
+
+    /// Changes a peer. What changes nothing is not written and keeps the etag.
+    pub fn update_peer(&self, request: &v1::UpdatePeerRequest) -> Result<Arc<Peer>, Error> {
+        let Some(patch) = &request.peer else {
+            return Err(Error::invalid("peer", "is missing"));
+        };
+        let name: PeerName = patch.name.parse().map_err(|e| Error::invalid("peer.name", format!("{e}")))?;
+        let writer = self.writer();
+        let mut faults = Violations::new();
+        let Some(old) = self.get_peer(&name) else {
+            check_missing(request.allow_missing, &patch.etag, &name)?;
+            let spec = parse(name.tenant(), patch, &mut faults);
+            let spec = faults.finish(spec)?;
+            return self.insert_peer(writer, name, spec, "", request.validate_only);
+        };
+        check_etag(&patch.etag, &old.meta, &name)?;
+        let merged = mask::apply("Peer", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
+        let spec = parse(name.tenant(), &merged, &mut faults);
+        let spec = faults.finish(spec)?;
+        if spec == old.spec {
+            return Ok(old);
+        }
+        check_peer(&self.read(), &name, &spec)?;
+        let peer = Arc::new(Peer { spec, meta: writer.updated(&old.meta), ..Peer::clone(&old) });
+        if !request.validate_only {
+            self.commit(writer, vec![(ChangeKind::Updated, Object::Peer(Arc::clone(&peer)))])?;
+        }
+        Ok(peer)
+    }
+
+    /// Deletes a peer.
+    pub fn delete_peer(&self, request: &v1::DeletePeerRequest) -> Result<(), Error> {
+        let name: PeerName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
+        let writer = self.writer();
+        let Some(peer) = self.get_peer(&name) else {
+            return check_missing(request.allow_missing, &request.etag, &name);
+        };
+        check_etag(&request.etag, &peer.meta, &name)?;
+        if request.validate_only {
+            return Ok(());
+        }
+        self.commit(writer, vec![(ChangeKind::Deleted, Object::Peer(peer))])
+    }
+
+    fn insert_peer(
+        &self,
+        mut writer: Writer<'_>,
+        name: PeerName,
+        spec: PeerSpec,
+        request_id: &str,
+        validate_only: bool,
+    ) -> Result<Arc<Peer>, Error> {
+        let tenant = name.tenant();
+        let Some(owner) = self.get_tenant(tenant) else {
+            return Err(Error::NotFound(tenant.to_string()));
+        };
+        {
+            let state = self.read();
+            check_quota(state.index.peers(tenant), owner.spec.quotas.max_peers.into(), "peers", tenant)?;
+            check_peer(&state, &name, &spec)?;
+        }
+        // At a million creations a second this would last for half a million years.
+        writer.counters.peer += 1;
+        let meta = writer.created(request_id);
+        let peer = Arc::new(Peer { name, tenant: owner.number, uid: writer.counters.peer, spec, meta });
+        if !validate_only {
+            self.commit(writer, vec![(ChangeKind::Created, Object::Peer(Arc::clone(&peer)))])?;
+        }
+        Ok(peer)
+    }
+}
+
+/// What can only be said in view of the other objects.
+fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec) -> Result<(), Error> {
+    let mut faults = Violations::new();
+    let Auth::Psk(secret) = &spec.auth;
+    if !state.secrets.contains_key(secret) {
+        faults.add("peer.auth.psk", format!("{secret} does not exist; create it first"));
+    }
+    check_identities(state, name, spec, &mut faults);
+    check_subnets(state, name, spec, &mut faults);
+    Ok(faults.into_result()?)
+}
+
+/// A responder knows a peer by its identities and its address: no two may have these in common, whoever's they are.
+fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
+    let same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
+    let twin = same.iter().find(|other| {
+        other.name != *name && remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
+    });
+    let Some(twin) = twin else {
+        return;
+    };
+    // The name of another tenant's peer is not this tenant's business.
+    let whose = if twin.name.tenant() == name.tenant() {
+        twin.name.to_string()
+    } else {
+        "a peer of another tenant".to_owned()
+    };
+    faults.add(
+        "peer.remote_identity",
+        format!(
+            "{whose} has the identities {} (local) and {} (remote) too, and remote_addresses in common: \
+             a responder could not tell them apart",
+            spec.local_identity, spec.remote_identity
+        ),
+    );
+}
+
+/// One remote subnet behind two peers: which of them a packet is for could not be told.
+fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
+    for (i, child) in spec.children.iter().enumerate() {
+        for (k, subnet) in child.remote_subnets.iter().enumerate() {
+            let others = state.index.owners(name.tenant(), *subnet).filter(|other| *other != name);
+            let mut others = others.filter_map(|other| state.peers.get(other));
+            let twin = others.find(|other| {
+                other.spec.children.iter().any(|theirs| claims(theirs, subnet, &child.local_subnets))
+            });
+            if let Some(twin) = twin {
+                let field = format!("peer.children[{i}].remote_subnets[{k}]");
+                faults.add(field, format!("{subnet} is behind {} too", twin.name));
+            }
+        }
+    }
+}
+
+/// The values of a message; faults are noted as those of the field `peer`.
+fn parse(tenant: &TenantName, peer: &v1::Peer, faults: &mut Violations) -> Option<PeerSpec> {
+    PeerSpec::parse(tenant, peer).map_err(|inner| faults.add_all("peer", inner)).ok()
+}

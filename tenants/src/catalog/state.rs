@@ -1,0 +1,85 @@
+//! The catalog in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::catalog::index::Index;
+use crate::catalog::object::Object;
+use crate::name::{PeerName, SecretName, TenantName};
+use crate::peer::Peer;
+use crate::secret::Secret;
+use crate::store::Counters;
+use crate::tenant::Tenant;
+
+/// All objects and what is derived from them.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) counters: Counters,
+    pub(crate) tenants: BTreeMap<TenantName, Arc<Tenant>>,
+    pub(crate) peers: BTreeMap<PeerName, Arc<Peer>>,
+    pub(crate) secrets: BTreeMap<SecretName, Arc<Secret>>,
+    pub(crate) index: Index,
+}
+
+impl State {
+    /// Adds or replaces an object.
+    pub(crate) fn put(&mut self, object: Object) {
+        match object {
+            Object::Tenant(tenant) => {
+                self.tenants.insert(tenant.name.clone(), tenant);
+            }
+            Object::Peer(peer) => {
+                if let Some(old) = self.peers.insert(peer.name.clone(), Arc::clone(&peer)) {
+                    self.index.remove_peer(&old);
+                }
+                self.index.add_peer(&peer);
+            }
+            Object::Secret(secret) => {
+                if self.secrets.insert(secret.name.clone(), Arc::clone(&secret)).is_none() {
+                    self.index.count_secret(secret.name.tenant(), 1);
+                }
+            }
+        }
+    }
+
+    /// Removes an object.
+    pub(crate) fn remove(&mut self, object: &Object) {
+        match object {
+            Object::Tenant(tenant) => {
+                self.tenants.remove(&tenant.name);
+            }
+            Object::Peer(peer) => {
+                if let Some(old) = self.peers.remove(&peer.name) {
+                    self.index.remove_peer(&old);
+                }
+            }
+            Object::Secret(secret) => {
+                if self.secrets.remove(&secret.name).is_some() {
+                    self.index.count_secret(secret.name.tenant(), -1);
+                }
+            }
+        }
+    }
+
+    /// The peers of a tenant, in the order of names.
+    pub(crate) fn peers_of<'a>(&'a self, tenant: &'a TenantName) -> impl Iterator<Item = &'a Arc<Peer>> {
+        let first = PeerName::first_of(tenant.clone());
+        after(&self.peers, Some(&first)).take_while(move |peer| peer.name.tenant() == tenant)
+    }
+
+    /// The secrets of a tenant, in the order of names.
+    pub(crate) fn secrets_of<'a>(&'a self, tenant: &'a TenantName) -> impl Iterator<Item = &'a Arc<Secret>> {
+        let first = SecretName::first_of(tenant.clone());
+        after(&self.secrets, Some(&first)).take_while(move |secret| secret.name.tenant() == tenant)
+    }
+}
+
+/// The values whose names follow `name`; all if it is `None`.
+pub(crate) fn after<'a, N: Ord + Clone, T>(
+    map: &'a BTreeMap<N, T>,
+    name: Option<&N>,
+) -> impl Iterator<Item = &'a T> + use<'a, N, T> {
+    let start = name.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+    map.range((start, Bound::Unbounded)).map(|(_, value)| value)
+}

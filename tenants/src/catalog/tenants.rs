@@ -1,0 +1,147 @@
+//! Writing tenants.
+
+use std::sync::Arc;
+
+use culvert_proto::v1;
+
+use crate::catalog::Catalog;
+use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
+use crate::error::Error;
+use crate::limits::MAX_TENANTS;
+use crate::mask;
+use crate::name::TenantName;
+use crate::tenant::{Tenant, TenantSpec, Uplink};
+use crate::violation::Violations;
+
+impl Catalog {
+    /// Creates a tenant. Asked again with the same `request_id`, answers what was created.
+    pub fn create_tenant(&self, request: &v1::CreateTenantRequest) -> Result<Arc<Tenant>, Error> {
+        let mut faults = Violations::new();
+        let name = faults.note("tenant_id", TenantName::from_id(&request.tenant_id));
+        check_request_id(&request.request_id, &mut faults);
+        let spec = parse(request.tenant.as_ref().unwrap_or(&v1::Tenant::default()), &mut faults);
+        let (name, spec) = faults.finish(name.zip(spec))?;
+        let writer = self.writer();
+        match self.get_tenant(&name) {
+            Some(tenant) if is_repeated(&request.request_id, &tenant.meta) => Ok(tenant),
+            Some(_) => Err(Error::AlreadyExists(name.to_string())),
+            None => self.insert_tenant(writer, name, spec, &request.request_id, request.validate_only),
+        }
+    }
+
+    /// Changes a tenant. What changes nothing is not written and keeps the etag.
+    pub fn update_tenant(&self, request: &v1::UpdateTenantRequest) -> Result<Arc<Tenant>, Error> {
+        let Some(patch) = &request.tenant else {
+            return Err(Error::invalid("tenant", "is missing"));
+        };
+        let name: TenantName =
+            patch.name.parse().map_err(|e| Error::invalid("tenant.name", format!("{e}")))?;
+        let writer = self.writer();
+        let Some(old) = self.get_tenant(&name) else {
+            check_missing(request.allow_missing, &patch.etag, &name)?;
+            let mut faults = Violations::new();
+            let spec = parse(patch, &mut faults);
+            let spec = faults.finish(spec)?;
+            return self.insert_tenant(writer, name, spec, "", request.validate_only);
+        };
+        check_etag(&patch.etag, &old.meta, &name)?;
+        let merged = mask::apply("Tenant", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
+        let mut faults = Violations::new();
+        let spec = parse(&merged, &mut faults);
+        let spec = faults.finish(spec)?;
+        if spec == old.spec {
+            return Ok(old);
+        }
+        self.check_tenant(&name, &spec)?;
+        let tenant = Arc::new(Tenant { spec, meta: writer.updated(&old.meta), ..Tenant::clone(&old) });
+        if !request.validate_only {
+            self.commit(writer, vec![(ChangeKind::Updated, Object::Tenant(Arc::clone(&tenant)))])?;
+        }
+        Ok(tenant)
+    }
+
+    /// Deletes a tenant; with `force` its peers and secrets too.
+    pub fn delete_tenant(&self, request: &v1::DeleteTenantRequest) -> Result<(), Error> {
+        let name: TenantName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
+        let writer = self.writer();
+        let Some(tenant) = self.get_tenant(&name) else {
+            return check_missing(request.allow_missing, &request.etag, &name);
+        };
+        check_etag(&request.etag, &tenant.meta, &name)?;
+        let mut changes = Vec::new();
+        {
+            let state = self.read();
+            let (peers, secrets) = (state.index.peers(&name), state.index.secrets(&name));
+            if !request.force && peers + secrets > 0 {
+                let reason =
+                    format!("has {peers} peers and {secrets} secrets; delete them first, or use force");
+                return Err(Error::FailedPrecondition { name: name.to_string(), reason });
+            }
+            changes.extend(
+                state.peers_of(&name).map(|peer| (ChangeKind::Deleted, Object::Peer(Arc::clone(peer)))),
+            );
+            let secrets = state.secrets_of(&name);
+            changes.extend(secrets.map(|secret| (ChangeKind::Deleted, Object::Secret(Arc::clone(secret)))));
+        }
+        changes.push((ChangeKind::Deleted, Object::Tenant(tenant)));
+        if request.validate_only { Ok(()) } else { self.commit(writer, changes) }
+    }
+
+    fn insert_tenant(
+        &self,
+        mut writer: Writer<'_>,
+        name: TenantName,
+        spec: TenantSpec,
+        request_id: &str,
+        validate_only: bool,
+    ) -> Result<Arc<Tenant>, Error> {
+        check_quota(self.read().tenants.len(), MAX_TENANTS as u64, "tenants", "this node")?;
+        self.check_tenant(&name, &spec)?;
+        let Some(number) = writer.counters.tenant.checked_add(1) else {
+            return Err(Error::Exhausted {
+                name: "this node".to_owned(),
+                what: "tenants ever",
+                limit: u32::MAX.into(),
+            });
+        };
+        writer.counters.tenant = number;
+        let tenant = Arc::new(Tenant { name, number, spec, meta: writer.created(request_id) });
+        if !validate_only {
+            self.commit(writer, vec![(ChangeKind::Created, Object::Tenant(Arc::clone(&tenant)))])?;
+        }
+        Ok(tenant)
+    }
+
+    /// What can only be said in view of the other objects.
+    fn check_tenant(&self, name: &TenantName, spec: &TenantSpec) -> Result<(), Error> {
+        let mut faults = Violations::new();
+        let state = self.read();
+        for (field, quota, count) in [
+            ("tenant.quotas.max_peers", spec.quotas.max_peers, state.index.peers(name)),
+            ("tenant.quotas.max_secrets", spec.quotas.max_secrets, state.index.secrets(name)),
+        ] {
+            if (quota as usize) < count {
+                faults.add(field, format!("{quota} is below the {count} there are"));
+            }
+        }
+        if let Uplink::Tun(tun) = &spec.uplink {
+            let same = |other: &&Arc<Tenant>| {
+                let Uplink::Tun(theirs) = &other.spec.uplink else {
+                    return false;
+                };
+                other.name != *name && (&theirs.device, &theirs.netns) == (&tun.device, &tun.netns)
+            };
+            if state.tenants.values().any(|other| same(&other)) {
+                let fault = format!("the device {:?} is the uplink of another tenant", tun.device);
+                faults.add("tenant.uplink.tun.device", fault);
+            }
+        }
+        Ok(faults.into_result()?)
+    }
+}
+
+/// The values of a message; faults are noted as those of the field `tenant`.
+fn parse(tenant: &v1::Tenant, faults: &mut Violations) -> Option<TenantSpec> {
+    TenantSpec::parse(tenant).map_err(|inner| faults.add_all("tenant", inner)).ok()
+}

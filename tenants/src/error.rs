@@ -1,0 +1,56 @@
+//! Why an operation on the catalog was refused: a closed set, each with one gRPC code.
+
+use crate::store::StoreError;
+use crate::violation::Violations;
+
+/// Why an operation on the catalog was refused. Nothing was changed, unless it is [`Error::Store`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong by itself. gRPC `INVALID_ARGUMENT`.
+    #[error("{0}")]
+    Invalid(#[from] Violations),
+    /// The name is taken. gRPC `ALREADY_EXISTS`.
+    #[error("{0} already exists")]
+    AlreadyExists(String),
+    /// There is nothing of that name. gRPC `NOT_FOUND`.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// The object was changed since it was read. gRPC `ABORTED`.
+    #[error("{name} was changed meanwhile: its etag is {current}, not {given}; read it again")]
+    StaleEtag {
+        /// The object.
+        name: String,
+        /// The etag of the request.
+        given: String,
+        /// The etag it has.
+        current: String,
+    },
+    /// The state of other objects forbids it. gRPC `FAILED_PRECONDITION`.
+    #[error("{name}: {reason}")]
+    FailedPrecondition {
+        /// The object.
+        name: String,
+        /// What stands in the way.
+        reason: String,
+    },
+    /// A bound is reached. gRPC `RESOURCE_EXHAUSTED`.
+    #[error("{name}: at most {limit} {what}")]
+    Exhausted {
+        /// Whose bound it is.
+        name: String,
+        /// What it bounds.
+        what: &'static str,
+        /// The bound.
+        limit: u64,
+    },
+    /// The store failed; whether the change was kept is known only after a restart. gRPC `INTERNAL`.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Error {
+    /// The request is wrong in one field.
+    pub(crate) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self::Invalid(Violations::one(field, description))
+    }
+}

@@ -1,0 +1,84 @@
+//! Every bound of the model, with the reason for its number.
+
+use std::time::Duration;
+
+/// Tenants of one catalog. Each has a forwarding table and a number in the metrics; more than this belongs to
+/// another cluster.
+pub const MAX_TENANTS: usize = 10_000;
+
+/// What [`crate::Quotas::max_peers`] may be raised to: a catalog is held in memory, about 2 KiB per peer.
+pub const MAX_PEERS: u32 = 100_000;
+/// Peers of a tenant that asked for no other number: a large network of branches, and far from exhausting a node.
+pub const DEFAULT_MAX_PEERS: u32 = 1_000;
+
+/// What [`crate::Quotas::max_secrets`] may be raised to: one for every peer.
+pub const MAX_SECRETS: u32 = MAX_PEERS;
+/// Secrets of a tenant that asked for no other number: one for every peer.
+pub const DEFAULT_MAX_SECRETS: u32 = DEFAULT_MAX_PEERS;
+
+/// What [`crate::Quotas::max_half_open`] may be raised to: at 130 µs each, half a second of one core.
+pub const MAX_HALF_OPEN: u32 = 4_096;
+/// Half-open negotiations of a tenant that asked for no other number: with retransmissions for seconds at most,
+/// enough for dozens of new tunnels per second.
+pub const DEFAULT_MAX_HALF_OPEN: u32 = 64;
+
+/// Child SAs of a peer. Each is an exchange of its own; gateways with more policies than this use wider selectors.
+pub const MAX_CHILDREN: usize = 32;
+/// Subnets on one side of a Child SA: the count of selectors in a payload is one octet (RFC 7296 3.13), and 64 of
+/// IPv6 (40 octets each) still fit, both sides together, into a handful of IKE fragments.
+pub const MAX_SUBNETS: usize = 64;
+/// Addresses a peer may come from: its uplinks and their backups. A longer list is a prefix.
+pub const MAX_REMOTE_ADDRESSES: usize = 16;
+/// Proposals of an SA: as many as a person orders by preference; every one is some 40 octets of the first message.
+pub const MAX_PROPOSALS: usize = 16;
+
+/// Octets of a secret. Keys beyond the block of the PRF (128 octets) are hashed before use (RFC 2104 2), so more
+/// adds nothing; the rest is room for tokens.
+pub const MAX_SECRET_BYTES: usize = 1_024;
+/// Characters of a display name: one line of a table.
+pub const MAX_DISPLAY_NAME: usize = 128;
+/// Octets of a request id: a UUID in any notation.
+pub const MAX_REQUEST_ID: usize = 64;
+
+/// Addresses of a TUN device: one per family and some aliases.
+pub const MAX_TUN_ADDRESSES: usize = 16;
+/// Least MTU of a TUN device: that of IPv6 (RFC 8200 5).
+pub const MIN_MTU: u32 = 1_280;
+/// Greatest MTU of a TUN device: a jumbo frame.
+pub const MAX_MTU: u32 = 9_000;
+/// MTU of a TUN device that asked for no other: a path of 1500 less the outer headers, UDP and ESP.
+pub const DEFAULT_MTU: u32 = 1_400;
+
+/// Least time to a rekey: an exchange over a slow path takes a good part of a second.
+pub const MIN_REKEY_TIME: Duration = Duration::from_secs(2);
+/// Greatest lifetime: a key that lives longer than a month is not meant to be changed at all.
+pub const MAX_LIFE_TIME: Duration = Duration::from_secs(31 * 24 * 3600);
+/// Least octets to a rekey, about 40 packets: less would rekey without end.
+pub const MIN_REKEY_BYTES: u64 = 64 * 1024;
+/// Least packets to a rekey, for the same reason.
+pub const MIN_REKEY_PACKETS: u64 = 64;
+/// Time to a rekey of an IKE SA if nothing else is configured: what most gateways use.
+pub const DEFAULT_IKE_REKEY_TIME: Duration = Duration::from_secs(4 * 3600);
+/// Time to a rekey of a Child SA if nothing else is configured: what most gateways use.
+pub const DEFAULT_CHILD_REKEY_TIME: Duration = Duration::from_secs(3600);
+/// Least interval of liveness checks.
+pub const MIN_DPD_INTERVAL: Duration = Duration::from_secs(1);
+/// Greatest interval of liveness checks: beyond it a dead peer goes unnoticed for longer than people wait.
+pub const MAX_DPD_INTERVAL: Duration = Duration::from_secs(3600);
+/// Interval of liveness checks if nothing else is configured.
+pub const DEFAULT_DPD_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Least replay window: RFC 4303 3.4.3 asks for 32 and prefers 64.
+pub const MIN_REPLAY_WINDOW: u32 = 64;
+/// Greatest replay window: 1 KiB per SA. Reordering beyond it is loss.
+pub const MAX_REPLAY_WINDOW: u32 = 8_192;
+/// Replay window if nothing else is configured: what one batch of a multi-queue card may reorder.
+pub const DEFAULT_REPLAY_WINDOW: u32 = 1_024;
+
+/// Objects of a page if nothing else is asked for.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// Objects of a page at most: at about 1 KiB each well below the 4 MiB a gRPC client accepts.
+pub const MAX_PAGE_SIZE: usize = 1_000;
+
+/// Changes kept for a slow reader; one that falls further behind is told so and reads a snapshot.
+pub const CHANGE_BACKLOG: usize = 1_024;

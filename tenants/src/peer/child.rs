@@ -1,0 +1,144 @@
+//! What is configured of a Child SA.
+
+use culvert_proto::v1;
+use ike::EspProposal;
+
+use crate::cidr::Cidr;
+use crate::limits;
+use crate::name::check_id;
+use crate::peer::ike_spec::parse_proposals;
+use crate::peer::lifetime::ChildLifetime;
+use crate::violation::Violations;
+
+/// What is configured of a Child SA.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChildSpec {
+    /// Unique in the peer.
+    pub name: String,
+    /// Subnets behind us; at least one.
+    pub local_subnets: Vec<Cidr>,
+    /// Subnets behind the peer; at least one.
+    pub remote_subnets: Vec<Cidr>,
+    /// In the order of preference; at least one.
+    pub esp_proposals: Vec<EspProposal>,
+    /// How long an SA is used.
+    pub lifetime: ChildLifetime,
+    /// Size of the replay window in packets.
+    pub replay_window: u32,
+}
+
+impl ChildSpec {
+    fn parse(child: &v1::Child, faults: &mut Violations) -> Self {
+        if let Err(fault) = check_id(&child.name) {
+            faults.add("name", fault.to_string());
+        }
+        let local_subnets = parse_subnets("local_subnets", &child.local_subnets, faults);
+        let remote_subnets = parse_subnets("remote_subnets", &child.remote_subnets, faults);
+        check_families(&local_subnets, &remote_subnets, faults);
+        let esp_proposals =
+            parse_proposals("esp_proposals", &child.esp_proposals, EspProposal::defaults, faults);
+        let mut inner = Violations::new();
+        let lifetime = ChildLifetime::parse(child.lifetime.as_ref(), &mut inner);
+        faults.add_all("lifetime", inner);
+        let replay_window = match child.replay_window {
+            0 => limits::DEFAULT_REPLAY_WINDOW,
+            window => window,
+        };
+        let (min, max) = (limits::MIN_REPLAY_WINDOW, limits::MAX_REPLAY_WINDOW);
+        if !(min..=max).contains(&replay_window) {
+            faults.add("replay_window", format!("{replay_window} is not {min} to {max}"));
+        }
+        Self {
+            name: child.name.clone(),
+            local_subnets,
+            remote_subnets,
+            esp_proposals,
+            lifetime,
+            replay_window,
+        }
+    }
+
+    pub(crate) fn to_proto(&self) -> v1::Child {
+        v1::Child {
+            name: self.name.clone(),
+            local_subnets: self.local_subnets.iter().map(ToString::to_string).collect(),
+            remote_subnets: self.remote_subnets.iter().map(ToString::to_string).collect(),
+            esp_proposals: self.esp_proposals.iter().map(ToString::to_string).collect(),
+            lifetime: Some(self.lifetime.to_proto()),
+            replay_window: self.replay_window,
+        }
+    }
+}
+
+/// All children of a peer; names and selectors are checked against each other.
+pub(crate) fn parse_all(children: &[v1::Child], faults: &mut Violations) -> Vec<ChildSpec> {
+    if children.is_empty() {
+        faults.add("children", "is empty; a tunnel needs at least one child to carry anything");
+    }
+    if children.len() > limits::MAX_CHILDREN {
+        faults.add("children", format!("{} of them; at most {}", children.len(), limits::MAX_CHILDREN));
+        return Vec::new();
+    }
+    let mut parsed: Vec<ChildSpec> = Vec::with_capacity(children.len());
+    for (i, child) in children.iter().enumerate() {
+        let mut inner = Violations::new();
+        let child = ChildSpec::parse(child, &mut inner);
+        if parsed.iter().any(|other| other.name == child.name) {
+            inner.add("name", format!("{:?} is the name of another child too", child.name));
+        }
+        for (k, subnet) in child.remote_subnets.iter().enumerate() {
+            if let Some(other) = parsed.iter().find(|other| claims(other, subnet, &child.local_subnets)) {
+                let fault = format!("{subnet} is behind the child {:?} too", other.name);
+                inner.add(format!("remote_subnets[{k}]"), fault);
+            }
+        }
+        faults.add_all(&format!("children[{i}]"), inner);
+        parsed.push(child);
+    }
+    parsed
+}
+
+/// True if `child` carries packets to the remote subnet `remote` from some address of `local` too. Which of two
+/// such tunnels a packet takes could not be told.
+pub(crate) fn claims(child: &ChildSpec, remote: &Cidr, local: &[Cidr]) -> bool {
+    child.remote_subnets.contains(remote)
+        && child.local_subnets.iter().any(|ours| local.iter().any(|theirs| ours.overlaps(theirs)))
+}
+
+fn parse_subnets(field: &str, texts: &[String], faults: &mut Violations) -> Vec<Cidr> {
+    if texts.is_empty() {
+        faults.add(field, "is empty; expected at least one subnet such as 10.0.0.0/24");
+    }
+    if texts.len() > limits::MAX_SUBNETS {
+        faults.add(field, format!("{} of them; at most {}", texts.len(), limits::MAX_SUBNETS));
+        return Vec::new();
+    }
+    let mut subnets = Vec::with_capacity(texts.len());
+    for (i, text) in texts.iter().enumerate() {
+        let Some(subnet) = faults.note(format!("{field}[{i}]"), text.parse::<Cidr>()) else {
+            continue;
+        };
+        match subnets.iter().position(|other| *other == subnet) {
+            Some(first) => {
+                faults.add(format!("{field}[{i}]"), format!("{subnet} is {field}[{first}] already"))
+            }
+            None => subnets.push(subnet),
+        }
+    }
+    subnets
+}
+
+/// A packet has two addresses of one family.
+fn check_families(local: &[Cidr], remote: &[Cidr], faults: &mut Violations) {
+    let has = |subnets: &[Cidr], v4: bool| subnets.iter().any(|subnet| subnet.is_ipv4() == v4);
+    if local.is_empty() || remote.is_empty() {
+        return;
+    }
+    for (v4, family) in [(true, "IPv4"), (false, "IPv6")] {
+        if has(local, v4) && !has(remote, v4) {
+            faults.add("remote_subnets", format!("no {family} subnet, but local_subnets has one"));
+        } else if has(remote, v4) && !has(local, v4) {
+            faults.add("local_subnets", format!("no {family} subnet, but remote_subnets has one"));
+        }
+    }
+}

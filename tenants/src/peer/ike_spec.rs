@@ -1,0 +1,83 @@
+//! What is configured of the IKE SA.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use culvert_proto::v1;
+use ike::IkeProposal;
+
+use crate::limits;
+use crate::peer::lifetime::{self, Span};
+use crate::violation::Violations;
+
+/// What is configured of the IKE SA.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IkeSpec {
+    /// In the order of preference; at least one.
+    pub proposals: Vec<IkeProposal>,
+    /// Time since it was established.
+    pub lifetime: Span<Duration>,
+    /// After this long without a sign of life the peer is asked for one.
+    pub dpd_interval: Duration,
+}
+
+impl IkeSpec {
+    pub(crate) fn parse(ike: Option<&v1::IkeConfig>, faults: &mut Violations) -> Self {
+        let given = ike.cloned().unwrap_or_default();
+        let proposals = parse_proposals("proposals", &given.proposals, IkeProposal::defaults, faults);
+        let mut inner = Violations::new();
+        let times = given.lifetime.unwrap_or_default();
+        let lifetime = lifetime::parse_time(
+            times.rekey_time,
+            times.life_time,
+            limits::DEFAULT_IKE_REKEY_TIME,
+            &mut inner,
+        );
+        faults.add_all("lifetime", inner);
+        Self { proposals, lifetime, dpd_interval: parse_dpd(given.dpd_interval, faults) }
+    }
+
+    pub(crate) fn to_proto(&self) -> v1::IkeConfig {
+        v1::IkeConfig {
+            proposals: self.proposals.iter().map(ToString::to_string).collect(),
+            lifetime: Some(v1::IkeLifetime {
+                rekey_time: Some(lifetime::to_duration(self.lifetime.rekey)),
+                life_time: Some(lifetime::to_duration(self.lifetime.life)),
+            }),
+            dpd_interval: Some(lifetime::to_duration(self.dpd_interval)),
+        }
+    }
+}
+
+/// Proposals in the order of preference; the defaults if there are none.
+pub(crate) fn parse_proposals<P>(
+    field: &str,
+    texts: &[String],
+    defaults: impl FnOnce() -> Vec<P>,
+    faults: &mut Violations,
+) -> Vec<P>
+where
+    P: FromStr<Err: Display>,
+{
+    if texts.len() > limits::MAX_PROPOSALS {
+        faults.add(field, format!("{} of them; at most {}", texts.len(), limits::MAX_PROPOSALS));
+    } else if texts.is_empty() {
+        return defaults();
+    }
+    let parse = |(i, text): (usize, &String)| faults.note(format!("{field}[{i}]"), text.parse());
+    texts.iter().take(limits::MAX_PROPOSALS).enumerate().filter_map(parse).collect()
+}
+
+fn parse_dpd(interval: Option<prost_types::Duration>, faults: &mut Violations) -> Duration {
+    let interval =
+        interval.and_then(|interval| faults.note("dpd_interval", lifetime::from_duration(interval)));
+    let Some(interval) = interval.filter(|interval| !interval.is_zero()) else {
+        return limits::DEFAULT_DPD_INTERVAL;
+    };
+    if !(limits::MIN_DPD_INTERVAL..=limits::MAX_DPD_INTERVAL).contains(&interval) {
+        let (min, max) = (limits::MIN_DPD_INTERVAL.as_secs(), limits::MAX_DPD_INTERVAL.as_secs());
+        faults.add("dpd_interval", format!("{} s is not {min} to {max} s", interval.as_secs_f64()));
+    }
+    interval
+}

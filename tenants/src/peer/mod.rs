@@ -1,0 +1,225 @@
+//! A peer: who it is, where it may come from, how it authenticates, and what it may carry.
+
+mod child;
+mod ike_spec;
+mod lifetime;
+
+use std::net::{IpAddr, SocketAddr};
+
+use culvert_proto::v1;
+use ike::Identity;
+
+pub use child::ChildSpec;
+pub(crate) use child::claims;
+pub use ike_spec::IkeSpec;
+pub use lifetime::{ChildLifetime, Span};
+
+use crate::limits;
+use crate::meta::Meta;
+use crate::name::{PeerName, SecretName, TenantName};
+use crate::remote::{self, RemoteAddress};
+use crate::tenant::display_name;
+use crate::violation::Violations;
+
+/// A peer as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Peer {
+    /// Its resource name.
+    pub name: PeerName,
+    /// Number of its tenant ([`crate::Tenant::number`]).
+    pub tenant: u32,
+    /// What the data path and the metrics know it by. Never reused in a catalog; from 1 on.
+    pub uid: u64,
+    /// What is configured.
+    pub spec: PeerSpec,
+    /// Version and times.
+    pub meta: Meta,
+}
+
+/// What is configured of a peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerSpec {
+    /// A name for people.
+    pub display_name: String,
+    /// Who we are.
+    pub local_identity: Identity,
+    /// Who the peer is.
+    pub remote_identity: Identity,
+    /// Where the peer may come from; anywhere if empty.
+    pub remote_addresses: Vec<RemoteAddress>,
+    /// How both authenticate.
+    pub auth: Auth,
+    /// Who begins.
+    pub start_action: StartAction,
+    /// The IKE SA.
+    pub ike: IkeSpec,
+    /// The Child SAs; at least one, names unique.
+    pub children: Vec<ChildSpec>,
+    /// Use UDP encapsulation even without a NAT.
+    pub force_encapsulation: bool,
+}
+
+/// How both sides authenticate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// With a shared key: the secret of this name, of the same tenant.
+    Psk(SecretName),
+}
+
+/// Who begins a negotiation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAction {
+    /// The peer.
+    None,
+    /// We, whenever the tunnel is down.
+    Start,
+}
+
+impl PeerSpec {
+    /// The values of a message for a peer of `tenant`, or all that is wrong with it. Output-only fields are ignored.
+    pub fn parse(tenant: &TenantName, peer: &v1::Peer) -> Result<Self, Violations> {
+        let mut faults = Violations::new();
+        let display_name = display_name(&peer.display_name, &mut faults);
+        let local_identity = faults.note("local_identity", parse_identity(&peer.local_identity));
+        let remote_identity = faults.note("remote_identity", parse_identity(&peer.remote_identity));
+        let remote_addresses = parse_addresses(&peer.remote_addresses, &mut faults);
+        let auth = parse_auth(tenant, peer.auth.as_ref(), &mut faults);
+        let start_action = parse_start_action(peer.start_action, &remote_addresses, &mut faults);
+        let mut inner = Violations::new();
+        let ike = IkeSpec::parse(peer.ike.as_ref(), &mut inner);
+        faults.add_all("ike", inner);
+        let children = child::parse_all(&peer.children, &mut faults);
+        let (Some(local_identity), Some(remote_identity), Some(auth)) =
+            (local_identity, remote_identity, auth)
+        else {
+            return Err(faults);
+        };
+        faults.finish(Some(Self {
+            display_name,
+            local_identity,
+            remote_identity,
+            remote_addresses,
+            auth,
+            start_action,
+            ike,
+            children,
+            force_encapsulation: peer.force_encapsulation,
+        }))
+    }
+
+    /// As a message, with every default written out.
+    pub fn to_proto(&self) -> v1::Peer {
+        let Auth::Psk(secret) = &self.auth;
+        let start_action = match self.start_action {
+            StartAction::None => v1::StartAction::None,
+            StartAction::Start => v1::StartAction::Start,
+        };
+        v1::Peer {
+            display_name: self.display_name.clone(),
+            local_identity: identity_text(&self.local_identity),
+            remote_identity: identity_text(&self.remote_identity),
+            remote_addresses: self.remote_addresses.iter().map(ToString::to_string).collect(),
+            auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(secret.to_string())) }),
+            start_action: start_action.into(),
+            ike: Some(self.ike.to_proto()),
+            children: self.children.iter().map(ChildSpec::to_proto).collect(),
+            force_encapsulation: self.force_encapsulation,
+            ..Default::default()
+        }
+    }
+
+    /// Where we initiate to: the first single address, with its port or `ike_port`.
+    pub fn initiate_to(&self, ike_port: u16) -> Option<SocketAddr> {
+        self.remote_addresses.iter().find_map(|remote| match remote {
+            RemoteAddress::Host(address, port) => Some(SocketAddr::new(*address, port.unwrap_or(ike_port))),
+            RemoteAddress::Subnet(_) => None,
+        })
+    }
+
+    /// True if the peer may come from `address`.
+    pub fn admits(&self, address: IpAddr) -> bool {
+        remote::admits(&self.remote_addresses, address)
+    }
+
+    /// The child named `name`.
+    pub fn child(&self, name: &str) -> Option<&ChildSpec> {
+        self.children.iter().find(|child| child.name == name)
+    }
+}
+
+impl Peer {
+    /// As a message, output-only fields included but for the status, which the actors know.
+    pub fn to_proto(&self) -> v1::Peer {
+        v1::Peer {
+            name: self.name.to_string(),
+            uid: self.uid,
+            etag: self.meta.etag(),
+            create_time: Some(self.meta.created.into()),
+            update_time: Some(self.meta.updated.into()),
+            ..self.spec.to_proto()
+        }
+    }
+}
+
+fn parse_identity(text: &str) -> Result<Identity, String> {
+    let identity: Identity = text.parse().map_err(|error: ike::IdentityError| error.to_string())?;
+    // What is stored is text: an identity must survive being written.
+    if identity_text(&identity).parse().as_ref() != Ok(&identity) {
+        return Err("contains a character that cannot be shown".to_owned());
+    }
+    Ok(identity)
+}
+
+/// The text that parses to `identity`. A host name that looks like an address needs its kind put in front.
+pub(crate) fn identity_text(identity: &Identity) -> String {
+    let text = identity.to_string();
+    if text.parse::<Identity>().is_ok_and(|parsed| parsed == *identity) {
+        text
+    } else {
+        format!("fqdn:{text}")
+    }
+}
+
+fn parse_addresses(texts: &[String], faults: &mut Violations) -> Vec<RemoteAddress> {
+    if texts.len() > limits::MAX_REMOTE_ADDRESSES {
+        faults.add(
+            "remote_addresses",
+            format!("{} of them; at most {}", texts.len(), limits::MAX_REMOTE_ADDRESSES),
+        );
+        return Vec::new();
+    }
+    let parse = |(i, text): (usize, &String)| faults.note(format!("remote_addresses[{i}]"), text.parse());
+    texts.iter().enumerate().filter_map(parse).collect()
+}
+
+fn parse_auth(tenant: &TenantName, auth: Option<&v1::Auth>, faults: &mut Violations) -> Option<Auth> {
+    let Some(v1::auth::Method::Psk(secret)) = auth.and_then(|auth| auth.method.as_ref()) else {
+        faults.add("auth", format!("no method; expected psk: {tenant}/secrets/{{secret}}"));
+        return None;
+    };
+    let secret: SecretName = faults.note("auth.psk", secret.parse())?;
+    if secret.tenant() != tenant {
+        faults.add("auth.psk", format!("{secret} is not a secret of {tenant}"));
+        return None;
+    }
+    Some(Auth::Psk(secret))
+}
+
+fn parse_start_action(action: i32, addresses: &[RemoteAddress], faults: &mut Violations) -> StartAction {
+    match v1::StartAction::try_from(action) {
+        Ok(v1::StartAction::Unspecified | v1::StartAction::None) => StartAction::None,
+        Ok(v1::StartAction::Start) => {
+            if !addresses.iter().any(|remote| matches!(remote, RemoteAddress::Host(..))) {
+                faults.add("remote_addresses", "start_action START needs a single address to initiate to");
+            }
+            StartAction::Start
+        }
+        Err(_) => {
+            faults.add("start_action", format!("unknown value {action}; expected NONE or START"));
+            StartAction::None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

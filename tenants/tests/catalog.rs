@@ -1,0 +1,317 @@
+//! The operations of the catalog, one after another as a client sees them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+use common::{catalog, create_peer, create_secret, create_tenant, mask, peer};
+use culvert_proto::v1;
+use tenants::{Catalog, ChangeKind, Error, LookupError, PeerName, SecretName, TenantName};
+
+fn name<N: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> N {
+    text.parse().unwrap()
+}
+
+/// The error names this one field.
+fn violation(error: &Error, field: &str) -> String {
+    let Error::Invalid(faults) = error else { panic!("{error:?}") };
+    let faults: Vec<_> = faults.iter().collect();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].field, field);
+    faults[0].description.clone()
+}
+
+fn try_create(catalog: &Catalog, peer: v1::Peer) -> Result<(), Error> {
+    catalog.create_peer(&create_peer(peer)).map(|_| ())
+}
+
+#[test]
+fn a_name_is_taken_once_unless_the_same_request_asks_again() {
+    let catalog = Catalog::in_memory().unwrap();
+    let request = v1::CreateTenantRequest { request_id: "7f3a".to_owned(), ..create_tenant("acme") };
+    let first = catalog.create_tenant(&request).unwrap();
+    assert_eq!(catalog.create_tenant(&request).unwrap(), first);
+    assert!(matches!(catalog.create_tenant(&create_tenant("acme")), Err(Error::AlreadyExists(_))));
+}
+
+#[test]
+fn a_stale_etag_is_refused_and_a_vain_update_keeps_the_etag() {
+    let catalog = catalog(&["acme"]);
+    let first = catalog.create_peer(&create_peer(peer("acme", "b1", "10.1.0.0/24"))).unwrap();
+    let patch = v1::Peer { display_name: "Branch 1".to_owned(), etag: first.meta.etag(), ..first.to_proto() };
+    let update = v1::UpdatePeerRequest { peer: Some(patch), update_mask: mask(&["*"]), ..Default::default() };
+    let second = catalog.update_peer(&update).unwrap();
+    assert_ne!(second.meta.etag(), first.meta.etag());
+    assert_eq!((second.uid, second.meta.created), (first.uid, first.meta.created));
+    assert!(matches!(catalog.update_peer(&update), Err(Error::StaleEtag { .. })));
+
+    let vain = v1::UpdatePeerRequest { peer: Some(second.to_proto()), update_mask: mask(&["*"]), ..update };
+    assert_eq!(catalog.update_peer(&vain).unwrap(), second);
+}
+
+#[test]
+fn a_mask_changes_what_it_names_and_nothing_else() {
+    let catalog = catalog(&["acme"]);
+    let old = catalog.create_peer(&create_peer(peer("acme", "b1", "10.1.0.0/24"))).unwrap();
+    let patch = v1::Peer {
+        ike: Some(v1::IkeConfig {
+            proposals: vec!["aes256-sha256-modp2048".to_owned()],
+            dpd_interval: Some(prost_types::Duration { seconds: 7, nanos: 0 }),
+            ..Default::default()
+        }),
+        ..peer("acme", "b1", "10.99.0.0/24")
+    };
+    let update_mask = mask(&["ike.dpd_interval"]);
+    let update = v1::UpdatePeerRequest { peer: Some(patch), update_mask, ..Default::default() };
+    let new = catalog.update_peer(&update).unwrap();
+    assert_eq!(new.spec.ike.dpd_interval.as_secs(), 7);
+    assert_eq!(new.spec.ike.proposals, old.spec.ike.proposals);
+    assert_eq!(new.spec.children, old.spec.children);
+}
+
+#[test]
+fn validate_only_answers_and_changes_nothing() {
+    let catalog = catalog(&["acme"]);
+    let before = catalog.snapshot().revision;
+    let mut changes = catalog.subscribe();
+    let request =
+        v1::CreatePeerRequest { validate_only: true, ..create_peer(peer("acme", "b1", "10.1.0.0/24")) };
+    assert_eq!(catalog.create_peer(&request).unwrap().name.to_string(), "tenants/acme/peers/b1");
+    let request = v1::CreateTenantRequest { validate_only: true, ..create_tenant("other") };
+    catalog.create_tenant(&request).unwrap();
+    let force = v1::DeleteTenantRequest {
+        name: "tenants/acme".to_owned(),
+        force: true,
+        validate_only: true,
+        ..Default::default()
+    };
+    catalog.delete_tenant(&force).unwrap();
+    assert_eq!(catalog.snapshot().revision, before);
+    assert_eq!((catalog.tenants().len(), catalog.peers().len()), (1, 0));
+    assert!(changes.try_recv().is_err());
+}
+
+#[test]
+fn a_peer_needs_its_tenant_and_its_secret() {
+    let catalog = catalog(&["acme"]);
+    assert!(matches!(try_create(&catalog, peer("nobody", "b1", "10.1.0.0/24")), Err(Error::NotFound(_))));
+    let mut orphan = peer("acme", "b1", "10.1.0.0/24");
+    orphan.auth =
+        Some(v1::Auth { method: Some(v1::auth::Method::Psk("tenants/acme/secrets/nope".to_owned())) });
+    let error = try_create(&catalog, orphan).unwrap_err();
+    assert!(violation(&error, "peer.auth.psk").contains("does not exist"));
+}
+
+#[test]
+fn peers_a_responder_could_not_tell_apart_are_refused() {
+    let catalog = catalog(&["acme", "globex"]);
+    let from = |tenant: &str, id: &str, subnet: &str, addresses: &[&str]| v1::Peer {
+        remote_identity: "branch.example".to_owned(),
+        remote_addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..peer(tenant, id, subnet)
+    };
+    try_create(&catalog, from("acme", "b1", "10.1.0.0/24", &["192.0.2.0/28"])).unwrap();
+    // Another address: fine, in the same tenant and in another, whatever the subnets of the other.
+    try_create(&catalog, from("acme", "b2", "10.2.0.0/24", &["192.0.2.16"])).unwrap();
+    try_create(&catalog, from("globex", "b1", "10.1.0.0/24", &["198.51.100.1"])).unwrap();
+
+    let error = try_create(&catalog, from("acme", "b3", "10.3.0.0/24", &["192.0.2.3:4500"])).unwrap_err();
+    assert!(violation(&error, "peer.remote_identity").contains("tenants/acme/peers/b1"));
+    let error = try_create(&catalog, from("globex", "b2", "10.3.0.0/24", &[])).unwrap_err();
+    assert!(matches!(&error, Error::Invalid(_)));
+    let error = try_create(&catalog, from("globex", "b2", "10.3.0.0/24", &["192.0.2.1"])).unwrap_err();
+    let text = violation(&error, "peer.remote_identity");
+    assert!(text.contains("another tenant") && !text.contains("acme"), "{text}");
+}
+
+#[test]
+fn one_remote_subnet_behind_two_peers_of_a_tenant_is_refused() {
+    let catalog = catalog(&["acme", "globex"]);
+    try_create(&catalog, peer("acme", "b1", "10.1.0.0/24")).unwrap();
+    try_create(&catalog, peer("globex", "b1", "10.1.0.0/24")).unwrap();
+    // A part of it is more specific, so it is clear which is meant.
+    try_create(&catalog, peer("acme", "b2", "10.1.0.0/25")).unwrap();
+    let error = try_create(&catalog, peer("acme", "b3", "10.1.0.0/24")).unwrap_err();
+    let text = violation(&error, "peer.children[0].remote_subnets[0]");
+    assert_eq!(text, "10.1.0.0/24 is behind tenants/acme/peers/b1 too");
+    // From other subnets of ours it is another way.
+    let mut other = peer("acme", "b3", "10.1.0.0/24");
+    other.children[0].local_subnets = vec!["172.16.0.0/16".to_owned()];
+    try_create(&catalog, other).unwrap();
+    // A peer does not stand in its own way.
+    let update = v1::UpdatePeerRequest {
+        peer: Some(v1::Peer { display_name: "x".to_owned(), ..peer("acme", "b1", "10.1.0.0/24") }),
+        ..Default::default()
+    };
+    catalog.update_peer(&update).unwrap();
+}
+
+#[test]
+fn secrets_are_bounded_sealed_and_kept_while_in_use() {
+    let catalog = catalog(&["acme"]);
+    let error = catalog.create_secret(create_secret("acme", "big", &vec![7; 10 << 20])).unwrap_err();
+    assert_eq!(violation(&error, "secret.value"), "10485760 octets; at most 1024");
+    let error = catalog.create_secret(create_secret("acme", "none", b"")).unwrap_err();
+    violation(&error, "secret.value");
+
+    let psk: SecretName = name("tenants/acme/secrets/psk");
+    assert_eq!(catalog.resolve_secret(&psk).unwrap().as_slice(), b"correct horse");
+    assert!(catalog.get_secret(&psk).unwrap().to_proto().value.is_empty());
+    let set = |value: &[u8]| v1::UpdateSecretRequest {
+        secret: Some(v1::Secret { name: psk.to_string(), value: value.to_vec(), ..Default::default() }),
+        ..Default::default()
+    };
+    let etag = catalog.get_secret(&psk).unwrap().meta.etag();
+    assert_eq!(catalog.update_secret(set(b"correct horse")).unwrap().meta.etag(), etag);
+    assert_ne!(catalog.update_secret(set(b"battery staple")).unwrap().meta.etag(), etag);
+    assert_eq!(catalog.resolve_secret(&psk).unwrap().as_slice(), b"battery staple");
+
+    try_create(&catalog, peer("acme", "b1", "10.1.0.0/24")).unwrap();
+    let delete = v1::DeleteSecretRequest { name: psk.to_string(), ..Default::default() };
+    let error = catalog.delete_secret(&delete).unwrap_err();
+    assert!(error.to_string().contains("in use by tenants/acme/peers/b1"), "{error}");
+    let peer = v1::DeletePeerRequest { name: "tenants/acme/peers/b1".to_owned(), ..Default::default() };
+    catalog.delete_peer(&peer).unwrap();
+    catalog.delete_secret(&delete).unwrap();
+    assert!(catalog.resolve_secret(&psk).is_none());
+}
+
+#[test]
+fn quotas_bound_a_tenant_and_cannot_fall_below_what_is_there() {
+    let catalog = catalog(&["acme", "globex"]);
+    let quota = |max_peers| v1::UpdateTenantRequest {
+        tenant: Some(v1::Tenant {
+            name: "tenants/acme".to_owned(),
+            quotas: Some(v1::Quotas { max_peers, ..Default::default() }),
+            ..Default::default()
+        }),
+        update_mask: mask(&["quotas.max_peers"]),
+        ..Default::default()
+    };
+    catalog.update_tenant(&quota(2)).unwrap();
+    try_create(&catalog, peer("acme", "b1", "10.1.0.0/24")).unwrap();
+    try_create(&catalog, peer("acme", "b2", "10.2.0.0/24")).unwrap();
+    let error = try_create(&catalog, peer("acme", "b3", "10.3.0.0/24")).unwrap_err();
+    assert_eq!(error.to_string(), "tenants/acme: at most 2 peers");
+    try_create(&catalog, peer("globex", "b3", "10.3.0.0/24")).unwrap();
+    let error = catalog.update_tenant(&quota(1)).unwrap_err();
+    assert!(violation(&error, "tenant.quotas.max_peers").contains("below the 2"));
+}
+
+#[test]
+fn a_tenant_with_peers_goes_by_force_only_and_its_numbers_are_not_reused() {
+    let catalog = catalog(&["acme"]);
+    try_create(&catalog, peer("acme", "b1", "10.1.0.0/24")).unwrap();
+    let old = catalog.get_peer(&name("tenants/acme/peers/b1")).unwrap();
+    let mut delete = v1::DeleteTenantRequest { name: "tenants/acme".to_owned(), ..Default::default() };
+    assert!(matches!(catalog.delete_tenant(&delete), Err(Error::FailedPrecondition { .. })));
+    let mut changes = catalog.subscribe();
+    delete.force = true;
+    catalog.delete_tenant(&delete).unwrap();
+    let told: Vec<_> = std::iter::from_fn(|| changes.try_recv().ok()).collect();
+    assert!(told.iter().all(|change| change.kind == ChangeKind::Deleted));
+    let names: Vec<_> = told.iter().map(|change| change.object.name()).collect();
+    assert_eq!(names, ["tenants/acme/peers/b1", "tenants/acme/secrets/psk", "tenants/acme"]);
+
+    assert!(matches!(catalog.delete_tenant(&delete), Err(Error::NotFound(_))));
+    delete.allow_missing = true;
+    catalog.delete_tenant(&delete).unwrap();
+
+    catalog.create_tenant(&create_tenant("acme")).unwrap();
+    catalog.create_secret(create_secret("acme", "psk", b"x")).unwrap();
+    try_create(&catalog, peer("acme", "b1", "10.1.0.0/24")).unwrap();
+    let new = catalog.get_peer(&old.name).unwrap();
+    assert!(new.uid > old.uid && new.tenant > old.tenant);
+}
+
+#[test]
+fn lists_come_in_pages_of_a_tenant_or_of_all() {
+    let catalog = catalog(&["acme", "acme-2", "globex"]);
+    for i in 0..5 {
+        try_create(&catalog, peer("acme", &format!("b{i}"), &format!("10.{i}.0.0/24"))).unwrap();
+        try_create(&catalog, peer("acme-2", &format!("b{i}"), &format!("10.{i}.0.0/24"))).unwrap();
+    }
+    let all = |parent: &str| {
+        let (mut names, mut token) = (Vec::new(), String::new());
+        loop {
+            let page = catalog.page_peers(parent, 2, &token).unwrap();
+            names.extend(page.items.iter().map(|peer| peer.name.to_string()));
+            token = page.next_page_token;
+            if token.is_empty() {
+                return names;
+            }
+        }
+    };
+    assert_eq!(all("tenants/acme").len(), 5);
+    assert_eq!(all("tenants/-").len(), 10);
+    assert!(all("tenants/globex").is_empty());
+    assert!(matches!(catalog.page_peers("tenants/nobody", 0, ""), Err(Error::NotFound(_))));
+    assert!(matches!(catalog.page_peers("acme", 0, ""), Err(Error::Invalid(_))));
+    let token = catalog.page_peers("tenants/acme", 2, "").unwrap().next_page_token;
+    violation(&catalog.page_peers("tenants/-", 2, &token).unwrap_err(), "page_token");
+    assert_eq!(catalog.page_tenants(2, "").unwrap().items.len(), 2);
+    assert_eq!(catalog.page_secrets("tenants/-", 0, "").unwrap().items.len(), 3);
+}
+
+#[test]
+fn a_responder_finds_the_peer_by_identities_and_address() {
+    let catalog = catalog(&["acme", "globex"]);
+    let from = |tenant: &str, local: &str, address: &str| v1::Peer {
+        local_identity: local.to_owned(),
+        remote_identity: "branch.example".to_owned(),
+        remote_addresses: vec![address.to_owned()],
+        ..peer(tenant, "b1", "10.1.0.0/24")
+    };
+    try_create(&catalog, from("acme", "gw.acme", "192.0.2.0/24")).unwrap();
+    try_create(&catalog, from("globex", "gw.globex", "192.0.0.0/16")).unwrap();
+    let find = |local: Option<&str>, remote: &str, address: &str| {
+        let local = local.map(name);
+        let found = catalog.find_peer(local.as_ref(), &name(remote), address.parse().unwrap());
+        found.map(|peer| peer.name.tenant().id().to_owned())
+    };
+    assert_eq!(find(Some("gw.acme"), "branch.example", "192.0.2.9").unwrap(), "acme");
+    assert_eq!(find(Some("gw.globex"), "branch.example", "192.0.2.9").unwrap(), "globex");
+    assert_eq!(find(None, "branch.example", "192.0.9.9").unwrap(), "globex");
+    assert!(matches!(find(None, "branch.example", "192.0.2.9"), Err(LookupError::Ambiguous(_))));
+    assert!(matches!(find(None, "branch.example", "203.0.113.1"), Err(LookupError::Elsewhere { .. })));
+    assert!(matches!(find(None, "nobody.example", "192.0.2.9"), Err(LookupError::UnknownIdentity(_))));
+    assert_eq!(find(None, "branch.example", "::ffff:192.0.9.9").unwrap(), "globex");
+}
+
+#[test]
+fn ike_proposals_of_those_who_may_come_from_an_address() {
+    let catalog = catalog(&["acme"]);
+    let with = |id: &str, subnet: &str, proposal: &str, addresses: &[&str]| v1::Peer {
+        remote_addresses: addresses.iter().map(ToString::to_string).collect(),
+        ike: Some(v1::IkeConfig { proposals: vec![proposal.to_owned()], ..Default::default() }),
+        ..peer("acme", id, subnet)
+    };
+    try_create(&catalog, with("any", "10.1.0.0/24", "aes128gcm16-prfsha256-x25519", &[])).unwrap();
+    try_create(&catalog, with("one", "10.2.0.0/24", "aes256-sha256-prfsha256-modp2048", &["192.0.2.1"]))
+        .unwrap();
+    let at = |address: &str| -> Vec<String> {
+        catalog.ike_proposals(address.parse().unwrap()).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(at("192.0.2.1"), ["aes256-sha256-prfsha256-modp2048", "aes128gcm16-prfsha256-x25519"]);
+    assert_eq!(at("192.0.2.2"), ["aes128gcm16-prfsha256-x25519"]);
+    let delete = v1::DeletePeerRequest { name: "tenants/acme/peers/any".to_owned(), ..Default::default() };
+    catalog.delete_peer(&delete).unwrap();
+    assert!(at("192.0.2.2").is_empty());
+}
+
+#[test]
+fn two_tenants_cannot_share_a_device() {
+    let catalog = catalog(&["acme"]);
+    let tun = |id: &str, netns: &str| {
+        let tun =
+            v1::uplink::Tun { device: "tun0".to_owned(), netns: netns.to_owned(), ..Default::default() };
+        let uplink = Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) });
+        let tenant = Some(v1::Tenant { uplink, ..Default::default() });
+        v1::CreateTenantRequest { tenant, ..create_tenant(id) }
+    };
+    catalog.create_tenant(&tun("t1", "")).unwrap();
+    catalog.create_tenant(&tun("t2", "red")).unwrap();
+    violation(&catalog.create_tenant(&tun("t3", "red")).unwrap_err(), "tenant.uplink.tun.device");
+    assert!(catalog.get_tenant(&name::<TenantName>("tenants/t3")).is_none());
+    assert!(catalog.get_peer(&name::<PeerName>("tenants/t1/peers/x")).is_none());
+}
