@@ -29,6 +29,16 @@ impl Lifetime {
         Self { soft, hard: hard.map(|hard| now + hard) }
     }
 
+    /// When the rekey is due, unless it was already or there is none.
+    pub fn soft(&self) -> Option<Instant> {
+        self.soft
+    }
+
+    /// When the SA ends, if ever.
+    pub fn hard(&self) -> Option<Instant> {
+        self.hard
+    }
+
     /// When something is due next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match (self.soft, self.hard) {

@@ -107,6 +107,7 @@ pub struct Connection {
     current: u64,
     children: Vec<Child>,
     tasks: VecDeque<Queued>,
+    began: Instant,
     last_heard: Instant,
     keepalive: Option<Instant>,
     transmits: VecDeque<Transmit>,
@@ -167,6 +168,7 @@ impl Connection {
             current: 0,
             children: Vec::new(),
             tasks: VecDeque::new(),
+            began: now,
             last_heard: now,
             keepalive: None,
             transmits: VecDeque::new(),
@@ -236,12 +238,23 @@ impl Connection {
         self.initiator
     }
 
+    /// When its first message was sent or arrived.
+    pub const fn began(&self) -> Instant {
+        self.began
+    }
+
     /// SPIs of the IKE_SA in use: ours and the peer's.
     pub fn spis(&self) -> (u64, u64) {
         match &self.phase {
             Phase::InitSent(init) => (init.spi(), 0),
             _ => self.current_sa().map_or((0, 0), |sa| (sa.spi_local, sa.spi_remote)),
         }
+    }
+
+    /// All SPIs of ours that lead to this connection.
+    pub fn local_spis(&self) -> Vec<u64> {
+        let init = if let Phase::InitSent(init) = &self.phase { Some(init.spi()) } else { None };
+        self.sas.iter().map(|sa| sa.spi_local).chain(init).collect()
     }
 
     /// SPI of the initiator of the IKE_SA in use: both sides see the same.

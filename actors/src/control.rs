@@ -1,0 +1,256 @@
+//! What the API may ask of a running node. Reads come from the board and the router, commands go to the peers' actors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use culvert_proto::v1;
+use router::SaStats;
+use tenants::PeerName;
+use tokio::sync::oneshot;
+
+use crate::env::Env;
+use crate::events::EventHub;
+use crate::peer::{Initiate, PeerActor, Rekey, Terminate};
+use crate::status::{ChildView, IkeView, PeerView};
+
+/// How long a command is waited for: as long as a request is sent again, and some.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A handle to the node's tunnels. Cheap to clone.
+#[derive(Clone)]
+pub struct Control {
+    env: Arc<Env>,
+}
+
+/// What to rekey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RekeyTarget {
+    /// The IKE_SA.
+    Ike,
+    /// The Child SA of every policy.
+    Children,
+    /// The Child SA of this policy.
+    Child(String),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The peer does not run here: not started yet, or its secret is missing.
+    #[error("the peer is not running; is its secret there?")]
+    NotRunning,
+    /// Its mailbox is full.
+    #[error("the peer is overloaded")]
+    Overloaded,
+    /// It was tried; the reason in words.
+    #[error("{0}")]
+    Failed(String),
+    /// No outcome in time.
+    #[error("no outcome after {} s; the attempt goes on", COMMAND_TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+impl Control {
+    pub(crate) const fn new(env: Arc<Env>) -> Self {
+        Self { env }
+    }
+
+    /// All events of the node.
+    pub fn events(&self) -> &EventHub {
+        &self.env.hub
+    }
+
+    /// A peer as it stands.
+    pub fn peer(&self, name: &PeerName) -> Option<PeerView> {
+        self.env.board.get(name)
+    }
+
+    /// The peers' status messages with the figures of their SAs, in the order asked for.
+    pub async fn peer_statuses(&self, names: &[PeerName]) -> Vec<Option<v1::PeerStatus>> {
+        let stats = self.stats().await;
+        names.iter().map(|name| self.peer(name).map(|view| view.to_status(&stats))).collect()
+    }
+
+    /// The SAs of all peers that `wanted` accepts.
+    pub async fn sas(&self, wanted: impl Fn(&PeerName) -> bool) -> Vec<v1::Sa> {
+        let stats = self.stats().await;
+        let mut sas = Vec::new();
+        for (name, view) in self.env.board.all().into_iter().filter(|(name, _)| wanted(name)) {
+            let peer = name.to_string();
+            let addresses = view.ike.as_ref().map(|i| (i.local.to_string(), i.remote.to_string()));
+            sas.extend(view.ike.iter().map(|ike| ike.to_sa(&peer)));
+            for child in &view.children {
+                let mut sa = child.to_sa(&peer, stats.get(&child.spi_in));
+                (sa.local_address, sa.remote_address) = addresses.clone().unwrap_or_default();
+                sas.push(sa);
+            }
+        }
+        sas
+    }
+
+    async fn stats(&self) -> HashMap<u32, SaStats> {
+        self.env.router.stats().await.into_iter().map(|s| (s.spi.0, s)).collect()
+    }
+
+    /// The node's status; what belongs to the catalog is left empty.
+    pub fn node_status(&self) -> v1::NodeStatus {
+        let views = self.env.board.all();
+        let ike_sas = views.iter().filter(|(_, v)| v.ike.is_some()).count();
+        let child_sas: usize = views.iter().map(|(_, v)| v.children.len()).sum();
+        let held = self.env.registry.ike_count();
+        let counters = self.env.router.counters().into_iter().chain(self.env.counters.all());
+        v1::NodeStatus {
+            start_time: Some(self.env.started.into()),
+            slot: self.env.config.slot.into(),
+            ike_sas: as_u64(ike_sas),
+            child_sas: as_u64(child_sas),
+            half_open: as_u64(held.saturating_sub(ike_sas)),
+            counters: counters.map(|(name, n)| (name.to_owned(), n)).collect(),
+            ..v1::NodeStatus::default()
+        }
+    }
+
+    /// Starts a negotiation; returns when the tunnel is up.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn initiate(&self, name: &PeerName) -> Result<(), ControlError> {
+        self.command(name, |addr, reply| addr.try_send(Initiate(reply)).is_ok()).await
+    }
+
+    /// Takes the tunnel down; returns when it is.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn terminate(&self, name: &PeerName) -> Result<(), ControlError> {
+        self.command(name, |addr, reply| addr.try_send(Terminate(reply)).is_ok()).await
+    }
+
+    /// Rekeys; returns when the new SA is in place.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn rekey(&self, name: &PeerName, target: RekeyTarget) -> Result<(), ControlError> {
+        self.command(name, |addr, reply| addr.try_send(Rekey { target, reply }).is_ok()).await
+    }
+
+    async fn command(
+        &self,
+        name: &PeerName,
+        send: impl FnOnce(&actix::Addr<PeerActor>, oneshot::Sender<Result<(), String>>) -> bool,
+    ) -> Result<(), ControlError> {
+        let entry = self.env.registry.peer(name).ok_or(ControlError::NotRunning)?;
+        let (reply, outcome) = oneshot::channel();
+        if !send(&entry.addr, reply) {
+            self.env.counters.mailbox_full.up();
+            return Err(ControlError::Overloaded);
+        }
+        match tokio::time::timeout(COMMAND_TIMEOUT, outcome).await {
+            Err(_) => Err(ControlError::TimedOut),
+            Ok(Err(_)) => Err(ControlError::NotRunning),
+            Ok(Ok(outcome)) => outcome.map_err(ControlError::Failed),
+        }
+    }
+
+    /// Makes an actor of the peer panic: its own, or that of its connection.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject_panic(&self, name: &PeerName, connection: bool) -> bool {
+        let entry = self.env.registry.peer(name);
+        entry.is_some_and(|e| e.addr.try_send(crate::peer::InjectPanic { connection }).is_ok())
+    }
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+fn time(at: Option<SystemTime>) -> Option<prost_types::Timestamp> {
+    at.map(Into::into)
+}
+
+impl PeerView {
+    fn to_status(&self, stats: &HashMap<u32, SaStats>) -> v1::PeerStatus {
+        let ike = self.ike.as_ref();
+        v1::PeerStatus {
+            state: self.state.into(),
+            last_error: self.last_error.clone(),
+            attempts: self.attempts,
+            ike_rekeys: self.ike_rekeys,
+            child_rekeys: self.child_rekeys,
+            remote_address: ike.map(|i| i.remote.to_string()).unwrap_or_default(),
+            since: time(self.since),
+            ike_spis: ike
+                .map(|i| format!("{:016x}_i {:016x}_r", i.initiator_spi, i.responder_spi))
+                .unwrap_or_default(),
+            ike_proposal: ike.map(|i| i.proposal.clone()).unwrap_or_default(),
+            children: self.children.iter().map(|c| c.to_status(stats.get(&c.spi_in))).collect(),
+            next_attempt: time(self.next_attempt),
+        }
+    }
+}
+
+impl ChildView {
+    fn to_status(&self, stats: Option<&SaStats>) -> v1::ChildStatus {
+        let count = |f: fn(&SaStats) -> u64| stats.map_or(0, f);
+        v1::ChildStatus {
+            name: self.name.clone(),
+            inbound_spi: self.spi_in,
+            outbound_spi: self.spi_out,
+            suite: self.suite.clone(),
+            packets_in: count(|s| s.packets_in),
+            packets_out: count(|s| s.packets_out),
+            bytes_in: count(|s| s.bytes_in),
+            bytes_out: count(|s| s.bytes_out),
+            rekeys: self.rekeys,
+            installed: Some(self.installed.into()),
+            local_selectors: self.local.clone(),
+            remote_selectors: self.remote.clone(),
+        }
+    }
+
+    fn to_sa(&self, peer: &str, stats: Option<&SaStats>) -> v1::Sa {
+        let count = |f: fn(&SaStats) -> u64| stats.map_or(0, f);
+        let drops = stats.map(|s| s.drops.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect());
+        v1::Sa {
+            peer: peer.to_owned(),
+            kind: Some(v1::sa::Kind::Child(v1::ChildSa {
+                name: self.name.clone(),
+                inbound_spi: self.spi_in,
+                outbound_spi: self.spi_out,
+                suite: self.suite.clone(),
+                local_selectors: self.local.clone(),
+                remote_selectors: self.remote.clone(),
+                packets_in: count(|s| s.packets_in),
+                packets_out: count(|s| s.packets_out),
+                bytes_in: count(|s| s.bytes_in),
+                bytes_out: count(|s| s.bytes_out),
+                drops: drops.unwrap_or_default(),
+            })),
+            installed: Some(self.installed.into()),
+            rekey_due: time(self.rekey_due),
+            expires: time(self.expires),
+            ..v1::Sa::default()
+        }
+    }
+}
+
+impl IkeView {
+    fn to_sa(&self, peer: &str) -> v1::Sa {
+        v1::Sa {
+            peer: peer.to_owned(),
+            kind: Some(v1::sa::Kind::Ike(v1::IkeSa {
+                initiator_spi: self.initiator_spi,
+                responder_spi: self.responder_spi,
+                initiator: self.initiator,
+                proposal: self.proposal.clone(),
+                encapsulated: true,
+            })),
+            installed: Some(self.installed.into()),
+            rekey_due: time(self.rekey_due),
+            expires: time(self.expires),
+            local_address: self.local.to_string(),
+            remote_address: self.remote.to_string(),
+        }
+    }
+}

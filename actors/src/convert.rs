@@ -1,0 +1,137 @@
+//! Between the values of the catalog, of `ike` and of the router.
+
+use std::sync::Arc;
+
+use esp::{Encryption, Integrity, Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
+use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::crypto::keys::EspKeys;
+use ike::proposal::EspChoice;
+use ike::wire::TrafficSelector;
+use router::{ChildSa, InterfaceAddress, TenantId, TunnelId, Uplink};
+use tenants::{Auth, Catalog, ChildSpec, Cidr, Peer, Tenant};
+use zeroize::Zeroizing;
+
+/// The peer as the negotiation needs it, or `None` while its secret is missing.
+pub(crate) fn peer_config(catalog: &Catalog, peer: &Peer) -> Option<PeerConfig> {
+    let Auth::Psk(secret) = &peer.spec.auth;
+    Some(PeerConfig {
+        name: peer.name.to_string().into(),
+        local_id: peer.spec.local_identity.clone(),
+        remote_id: peer.spec.remote_identity.clone(),
+        psk: Psk::new(catalog.resolve_secret(secret)?),
+        ike_proposals: peer.spec.ike.proposals.clone(),
+        children: peer.spec.children.iter().map(|c| Arc::new(child_config(c))).collect(),
+        dpd_interval: peer.spec.ike.dpd_interval,
+        // All ESP goes in UDP as yet, so every peer has to find a NAT.
+        force_encapsulation: true,
+        retransmit: Retransmit::DEFAULT,
+    })
+}
+
+fn child_config(child: &ChildSpec) -> ChildConfig {
+    let selectors =
+        |nets: &[Cidr]| nets.iter().map(|n| TrafficSelector::range(n.first(), n.last())).collect();
+    ChildConfig {
+        name: child.name.as_str().into(),
+        local: selectors(&child.local_subnets),
+        remote: selectors(&child.remote_subnets),
+        proposals: child.esp_proposals.clone(),
+    }
+}
+
+/// A negotiated pair as the router takes it; `None` for algorithms that ESP does not have.
+pub(crate) fn router_sa(
+    sa: ike::ChildSa,
+    tenant: TenantId,
+    tunnel: TunnelId,
+    spec: &ChildSpec,
+    iv_seed: [u8; 32],
+) -> Option<ChildSa> {
+    let limits = Limits {
+        soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
+        hard_bytes: spec.lifetime.bytes.map(|b| b.life),
+        soft_packets: spec.lifetime.packets.map(|p| p.rekey),
+        hard_packets: spec.lifetime.packets.map(|p| p.life),
+    };
+    Some(ChildSa {
+        tenant,
+        tunnel,
+        inbound_spi: Spi(sa.spi_in),
+        outbound_spi: sa.spi_out,
+        suite: suite(&sa.choice)?,
+        inbound_keys: keys(sa.keys_in),
+        outbound_keys: keys(sa.keys_out),
+        iv_seed,
+        selectors: SelectorPair { local: selectors(&sa.local_ts), remote: selectors(&sa.remote_ts) },
+        replay_window: spec.replay_window,
+        limits,
+        local: sa.local,
+        remote: sa.remote,
+    })
+}
+
+fn keys(mut keys: EspKeys) -> SaKeys {
+    let take = |k: &mut Zeroizing<Vec<u8>>| std::mem::take(&mut **k);
+    SaKeys::new(take(&mut keys.encryption), take(&mut keys.integrity))
+}
+
+fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
+    let convert = |ts: &TrafficSelector| Selector {
+        protocol: ts.protocol,
+        start: ts.start,
+        end: ts.end,
+        start_port: ts.start_port,
+        end_port: ts.end_port,
+    };
+    from.iter().map(convert).collect()
+}
+
+fn suite(choice: &EspChoice) -> Option<Suite> {
+    use ike::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
+    let encryption = match (choice.encr.id, choice.encr.key_bits) {
+        (AES_GCM_16, Some(128)) => Encryption::AesGcm16_128,
+        (AES_GCM_16, Some(192)) => Encryption::AesGcm16_192,
+        (AES_GCM_16, Some(256)) => Encryption::AesGcm16_256,
+        (CHACHA20_POLY1305, None) => Encryption::ChaCha20Poly1305,
+        (AES_CBC, Some(128)) => Encryption::AesCbc128,
+        (AES_CBC, Some(192)) => Encryption::AesCbc192,
+        (AES_CBC, Some(256)) => Encryption::AesCbc256,
+        _ => return None,
+    };
+    let integrity = match choice.integ.map(|t| t.id) {
+        None => None,
+        Some(12) => Some(Integrity::HmacSha256_128),
+        Some(13) => Some(Integrity::HmacSha384_192),
+        Some(14) => Some(Integrity::HmacSha512_256),
+        Some(_) => return None,
+    };
+    Suite::new(encryption, integrity, choice.esn).ok()
+}
+
+/// A tenant's uplink as the router takes it.
+pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
+    match &tenant.spec.uplink {
+        tenants::Uplink::Hub => Uplink::Hub,
+        tenants::Uplink::Tun(tun) => Uplink::Tun {
+            name: tun.device.clone(),
+            netns: tun.netns.clone(),
+            addresses: tun
+                .addresses
+                .iter()
+                .map(|&(address, prefix)| InterfaceAddress { address, prefix })
+                .collect(),
+            mtu: u16::try_from(tun.mtu).unwrap_or(u16::MAX),
+            routes: true,
+        },
+    }
+}
+
+/// The router's number of a peer's policy. The peer's uid is never reused; 32 policies a peer are allowed.
+pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
+    let at = peer.spec.children.iter().position(|c| c.name == child)?;
+    Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(at).ok()?))
+}
+
+/// At least `tenants::limits::MAX_CHILDREN`.
+const CHILDREN_PER_PEER: u64 = 64;
+const _: () = assert!(tenants::limits::MAX_CHILDREN <= 64);

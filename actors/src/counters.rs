@@ -1,0 +1,70 @@
+//! What the control plane counts, by name.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident => $name:literal),* $(,)?) => {
+        /// One number per thing that can happen; all of them are in the node's status.
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $($(#[$doc])* pub(crate) $field: Count,)*
+        }
+
+        impl Counters {
+            pub(crate) fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field.get())),*]
+            }
+        }
+    };
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn up(&self) {
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+counters! {
+    /// A message had to wait for room in a mailbox, or was dropped if it was a datagram.
+    mailbox_full => "actor_mailbox_full",
+    /// An actor panicked.
+    panics => "actor_panics",
+    /// Not an IKE message.
+    ike_malformed => "ike_malformed",
+    /// For no IKE_SA of ours.
+    ike_unknown_spi => "ike_unknown_spi",
+    /// Of another major version.
+    ike_wrong_version => "ike_wrong_version",
+    /// Dropped by a connection: forged, damaged, or out of window.
+    ike_dropped => "ike_dropped",
+    /// First messages from where no peer is configured.
+    init_no_peer => "ike_init_no_peer",
+    /// First messages answered with an error.
+    init_refused => "ike_init_refused",
+    /// First messages answered with a cookie.
+    cookies => "ike_init_cookie",
+    /// First messages dropped because too many negotiations are open.
+    half_open_limit => "ike_half_open_limit",
+    /// Negotiations that failed.
+    failures => "ike_negotiation_failed",
+    /// Requests sent again.
+    retransmissions => "ike_retransmissions",
+    /// Requests answered again.
+    answered_again => "ike_answered_again",
+    /// Child SAs that the router did not take.
+    install_failed => "child_sa_install_failed",
+    /// Events of the router for SAs that are gone.
+    stale_router_events => "router_events_stale",
+}

@@ -1,0 +1,85 @@
+//! From the router's events to the actors they are for. One task; it looks at headers and hands on.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use actix::prelude::*;
+use ike::reception::{Class, classify, wrong_version_reply};
+use ike::wire::WireError;
+use router::{IkeDatagram, RouterEvent};
+use tokio::sync::mpsc;
+
+use crate::child_sa::ChildNotice;
+use crate::env::Env;
+use crate::mailbox::offer;
+use crate::reception::{Init, Reception};
+use crate::registry::Deliver;
+
+/// Events between the router and this task. At 1,000 tunnels that all answer at once there is room to spare; beyond it
+/// the router drops IKE messages, which are sent again.
+pub(crate) const EVENTS: usize = 8_192;
+
+/// Runs until the router is gone.
+pub(crate) async fn run(
+    env: Arc<Env>,
+    receptions: Vec<Recipient<Init>>,
+    mut events: mpsc::Receiver<RouterEvent>,
+) {
+    while let Some(event) = events.recv().await {
+        match event {
+            RouterEvent::Ike(datagram) => ike(&env, &receptions, datagram),
+            RouterEvent::SoftLimit { spi } => child(&env, spi, ChildNotice::Soft),
+            RouterEvent::HardLimit { spi } => child(&env, spi, ChildNotice::Hard),
+            RouterEvent::FirstInbound { spi } => child(&env, spi, ChildNotice::FirstInbound),
+            RouterEvent::RemoteMoved { spi, remote } => child(&env, spi, ChildNotice::Moved(remote)),
+            RouterEvent::UnknownSpi { spi, remote } => {
+                tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
+            }
+            // `Removed`: the figures of a pair that is gone.
+            other => tracing::trace!(?other, "router event"),
+        }
+    }
+}
+
+fn ike(env: &Env, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
+    match classify(&datagram.bytes) {
+        Ok(Class::Existing(spi)) => match env.registry.ike(spi) {
+            Some(to) => offer(&to, Deliver(datagram), &env.counters),
+            None => env.counters.ike_unknown_spi.up(),
+        },
+        Ok(Class::Init) => {
+            // Retransmissions come from the same address, so they meet the same reception.
+            let mut hasher = DefaultHasher::new();
+            datagram.remote.hash(&mut hasher);
+            let at = usize::try_from(hasher.finish() % receptions.len().max(1) as u64).unwrap_or(0);
+            if let Some(to) = receptions.get(at) {
+                offer(to, Init(datagram), &env.counters);
+            }
+        }
+        Err(WireError::MajorVersion(_)) => {
+            env.counters.ike_wrong_version.up();
+            if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
+                env.router.send_ike(IkeDatagram { local: datagram.local, remote: datagram.remote, bytes });
+            }
+        }
+        Err(_) => env.counters.ike_malformed.up(),
+    }
+}
+
+fn child(env: &Env, spi: esp::Spi, notice: ChildNotice) {
+    match env.registry.esp(spi.0) {
+        Some(to) => offer(&to, notice, &env.counters),
+        None => env.counters.stale_router_events.up(),
+    }
+}
+
+/// Starts a reception on each arbiter.
+pub(crate) fn receptions(env: &Arc<Env>) -> Vec<Recipient<Init>> {
+    (0u64..)
+        .zip(&env.arbiters)
+        .map(|(index, arbiter)| {
+            let env = env.clone();
+            Reception::start_in_arbiter(arbiter, move |_| Reception::new(env, index)).recipient()
+        })
+        .collect()
+}

@@ -1,0 +1,66 @@
+//! The world as the pure core sees it: randomness of the system, SPIs of the router, peers of the catalog.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use ike::config::PeerConfig;
+use ike::{Host, Identity};
+
+use crate::env::Env;
+use crate::registry::Deliver;
+
+/// Implements [`Host`] for one actor.
+pub(crate) struct CoreHost {
+    pub(crate) env: Arc<Env>,
+    /// Who gets the datagrams of an IKE SPI allocated here.
+    pub(crate) owner: Recipient<Deliver>,
+    /// The thread's number, which goes into the SPI.
+    pub(crate) arbiter: u64,
+}
+
+/// Bits of the slot and of the arbiter on top of an IKE SPI; the other 52 are random.
+const SLOT_SHIFT: u32 = 58;
+const ARBITER_SHIFT: u32 = 52;
+
+impl Host for CoreHost {
+    fn random(&mut self, out: &mut [u8]) {
+        // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
+        // with anything else would be worse than ending this actor.
+        #[allow(clippy::expect_used)]
+        openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
+    }
+
+    fn allocate_ike_spi(&mut self) -> u64 {
+        loop {
+            let mut octets = [0; 8];
+            self.random(&mut octets);
+            let low = u64::from_be_bytes(octets) & ((1 << ARBITER_SHIFT) - 1);
+            let slot = u64::from(self.env.config.slot) << SLOT_SHIFT;
+            let spi = slot | ((self.arbiter & 0x3f) << ARBITER_SHIFT) | low;
+            // The slot is never zero, so the SPI is not.
+            if self.env.registry.reserve_ike(spi, self.owner.clone()) {
+                return spi;
+            }
+        }
+    }
+
+    fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32> {
+        self.env.router.allocate_spi(remote.ip()).map(|spi| spi.0)
+    }
+
+    fn find_peer(
+        &mut self,
+        id_i: &Identity,
+        id_r: Option<&Identity>,
+        remote: SocketAddr,
+    ) -> Option<Arc<PeerConfig>> {
+        match self.env.catalog.find_peer(id_r, id_i, remote.ip()) {
+            Ok(peer) => self.env.registry.peer(&peer.name).map(|entry| entry.config),
+            Err(error) => {
+                tracing::debug!(%remote, %error, "no peer for an IKE_AUTH request");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The Child SAs of a peer: their actors, their due dates, and bringing back what should be there.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actix::prelude::*;
+use culvert_proto::v1;
+use esp::Lifetime;
+use ike::{ChildEnd, Command, Failure};
+use tenants::StartAction;
+
+use super::command::Wait;
+use super::connection::Installed;
+use super::{PeerActor, jittered, wall};
+use crate::child_sa::{ChildSaActor, Retire};
+use crate::ike_sa::Do;
+use crate::mailbox::deliver;
+use crate::status::ChildView;
+use crate::supervise::ConnId;
+
+/// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
+/// kept busy, short against anybody's patience.
+const RESTORE: Duration = Duration::from_secs(2);
+
+/// A pair in place, or lingering.
+pub(super) struct ChildEntry {
+    pub(super) conn: ConnId,
+    pub(super) addr: Addr<ChildSaActor>,
+    pub(super) view: ChildView,
+}
+
+/// Something is due for a pair.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChildDue {
+    pub(crate) spi: u32,
+    pub(crate) due: Due,
+}
+
+/// What is due.
+pub(crate) enum Due {
+    /// A soft limit: rekey.
+    Rekey,
+    /// A hard limit: delete.
+    Expire,
+    /// The peer uses the pair.
+    InboundSeen,
+    /// The peer sends from elsewhere.
+    Moved(SocketAddr),
+}
+
+impl Handler<ChildDue> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, ChildDue { spi, due }: ChildDue, _: &mut Self::Context) {
+        let Some(child) = self.children.get(&spi) else { return };
+        let command = match due {
+            Due::Rekey => Command::RekeyChild(spi),
+            Due::Expire => Command::ExpireChild(spi),
+            Due::InboundSeen => Command::InboundSeen(spi),
+            Due::Moved(remote) => Command::RemoteMoved(remote),
+        };
+        if let Some(conn) = self.conns.get(&child.conn) {
+            deliver(&conn.addr, Do(command), &self.env.counters);
+        }
+    }
+}
+
+impl PeerActor {
+    pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
+        let time = sa.lifetime.time;
+        let lifetime: Lifetime = jittered(time.rekey, time.life);
+        let rekeys = sa.replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
+        let view = ChildView {
+            name: sa.name.to_string(),
+            spi_in: sa.spi_in,
+            spi_out: sa.spi_out,
+            suite: sa.suite,
+            local: sa.local,
+            remote: sa.remote,
+            rekeys,
+            installed: SystemTime::now(),
+            rekey_due: lifetime.soft().map(wall),
+            expires: lifetime.hard().map(wall),
+        };
+        let text = format!(
+            "{} {:08x}/{:08x} {} {} === {}",
+            view.name,
+            view.spi_in,
+            view.spi_out,
+            view.suite,
+            view.local.join(","),
+            view.remote.join(",")
+        );
+        let rekeyed = sa.replaces.is_some();
+        tracing::info!(peer = %self.peer.name, child = %text, rekeyed, "Child SA installed");
+        let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
+        self.children.insert(sa.spi_in, ChildEntry { conn, addr, view });
+        if rekeyed {
+            self.view.child_rekeys += 1;
+            self.publish(v1::EventType::ChildSaRekeyed, text);
+            self.resolve(Wait::ChildRekey, Ok(()));
+        } else {
+            self.publish(v1::EventType::ChildSaInstalled, text);
+            self.resolve(Wait::Child, Ok(()));
+        }
+    }
+
+    pub(super) fn child_removed(
+        &mut self,
+        ctx: &mut Context<Self>,
+        spi: u32,
+        linger: Duration,
+        reason: ChildEnd,
+    ) {
+        let Some(child) = self.children.remove(&spi) else { return };
+        deliver(&child.addr, Retire(linger), &self.env.counters);
+        let name = child.view.name.clone();
+        tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");
+        match reason {
+            // Another pair carries on.
+            ChildEnd::Rekeyed | ChildEnd::Redundant => {}
+            ChildEnd::IkeClosed => self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}")),
+            ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => {
+                self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}"));
+                self.restore_child(ctx, &name);
+            }
+        }
+    }
+
+    /// A policy lost its pair though its IKE_SA stands: where it is ours to start, a new one is asked for.
+    pub(super) fn restore_child(&mut self, ctx: &mut Context<Self>, name: &str) {
+        let wanted = self.peer.spec.start_action == StartAction::Start
+            && !self.leaving
+            && self.peer.spec.child(name).is_some();
+        if wanted {
+            let name: Arc<str> = name.into();
+            ctx.run_later(RESTORE, move |this, _| {
+                let conn = this.supervisor.current().and_then(|id| this.conns.get(&id));
+                let there = this.children.values().any(|c| *c.view.name == *name);
+                if let Some(conn) = conn.filter(|_| !there) {
+                    deliver(&conn.addr, Do(Command::CreateChild(name)), &this.env.counters);
+                }
+            });
+        }
+    }
+
+    pub(super) fn child_failed(&mut self, ctx: &mut Context<Self>, name: &str, failure: &Failure) {
+        self.env.counters.failures.up();
+        tracing::warn!(peer = %self.peer.name, child = name, reason = %failure, "no Child SA");
+        self.view.last_error = format!("{name}: {failure}");
+        self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
+        self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
+        self.resolve(Wait::Child, Err(self.view.last_error.clone()));
+        if !self.children.values().any(|c| c.view.name == name) {
+            self.restore_child(ctx, name);
+        }
+    }
+
+    /// The pairs of a policy, newest first, that a rekeying may be asked for.
+    pub(super) fn pairs(&self, name: Option<&str>) -> Vec<(u32, ConnId, String)> {
+        let mut pairs: Vec<_> = self
+            .children
+            .iter()
+            .filter(|(_, c)| name.is_none_or(|n| c.view.name == n))
+            .map(|(spi, c)| (c.view.installed, *spi, c.conn, c.view.name.clone()))
+            .collect();
+        pairs.sort_by_key(|p| std::cmp::Reverse(p.0));
+        let mut seen = Vec::new();
+        pairs.retain(|p| {
+            !seen.contains(&p.3) && {
+                seen.push(p.3.clone());
+                true
+            }
+        });
+        pairs.into_iter().map(|(_, spi, conn, name)| (spi, conn, name)).collect()
+    }
+}

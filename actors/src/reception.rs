@@ -1,0 +1,241 @@
+//! Negotiations that peers start, until it is known who they are: cookie gate, half-open table, hand-over to the
+//! peer's actor. One for each arbiter.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use culvert_proto::v1;
+use esp::Spi;
+use ike::reception::{CookieGate, Verdict, initiator_spi};
+use ike::{CloseReason, Connection, Datagram, Event, InitReply};
+use router::IkeDatagram;
+
+use crate::env::Env;
+use crate::host::CoreHost;
+use crate::mailbox::deliver;
+use crate::peer::Adopt;
+use crate::registry::Deliver;
+
+/// Half-open negotiations of one reception. Each holds some 4 KiB for up to 30 s; a storm beyond it is refused.
+const MAX_HALF_OPEN: usize = 8_192;
+/// From this many on, a first message has to return a cookie (RFC 7296 section 2.6). A restart of some hundred peers
+/// passes without.
+const COOKIE_THRESHOLD: usize = 256;
+/// Datagrams that wait for a reception. Bursts beyond it are dropped and sent again by their senders.
+const RECEPTION_MAILBOX: usize = 4_096;
+/// Refusals logged per second; the rest are counted only.
+const LOG_RATE: u32 = 10;
+
+/// A first message.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Init(pub(crate) IkeDatagram);
+
+/// Holds half-open connections.
+pub(crate) struct Reception {
+    env: Arc<Env>,
+    index: u64,
+    gate: Option<CookieGate>,
+    host: Option<CoreHost>,
+    /// By our SPI.
+    half_open: HashMap<u64, HalfOpen>,
+    /// First messages seen, so that a retransmission finds its connection.
+    by_initiator: HashMap<(SocketAddr, u64), u64>,
+    logged: (Instant, u32),
+}
+
+struct HalfOpen {
+    conn: Connection,
+    key: (SocketAddr, u64),
+}
+
+impl Reception {
+    pub(crate) fn new(env: Arc<Env>, index: u64) -> Self {
+        let logged = (Instant::now(), 0);
+        Self {
+            env,
+            index,
+            gate: None,
+            host: None,
+            half_open: HashMap::new(),
+            by_initiator: HashMap::new(),
+            logged,
+        }
+    }
+
+    fn reply(&self, to: &IkeDatagram, bytes: Vec<u8>) {
+        self.env.router.send_ike(IkeDatagram { local: to.local, remote: to.remote, bytes });
+    }
+
+    /// Whether one more line may be logged this second.
+    fn may_log(&mut self) -> bool {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.logged.0) >= Duration::from_secs(1) {
+            self.logged = (now, 0);
+        }
+        self.logged.1 += 1;
+        self.logged.1 <= LOG_RATE
+    }
+
+    fn first_message(&mut self, ctx: &mut Context<Self>, datagram: &IkeDatagram) {
+        let now = Instant::now();
+        let natt = datagram.local.port() == self.env.router.natt_port();
+        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
+        let Some(spi_i) = initiator_spi(&datagram.bytes) else { return };
+        let key = (datagram.remote, spi_i);
+        if let Some(spi) = self.by_initiator.get(&key).copied() {
+            return self.go_on(spi, datagram, ctx);
+        }
+        let (Some(gate), Some(host)) = (&mut self.gate, &mut self.host) else { return };
+        match gate.check(now, host, view, self.half_open.len() >= COOKIE_THRESHOLD) {
+            Verdict::Pass => {}
+            Verdict::Challenge(bytes) => {
+                self.env.counters.cookies.up();
+                return self.reply(datagram, bytes);
+            }
+            Verdict::Malformed(_) => return self.env.counters.ike_malformed.up(),
+        }
+        if self.half_open.len() >= MAX_HALF_OPEN {
+            return self.env.counters.half_open_limit.up();
+        }
+        let proposals = self.env.catalog.ike_proposals(datagram.remote.ip());
+        if proposals.is_empty() {
+            self.env.counters.init_no_peer.up();
+            if self.may_log() {
+                tracing::info!(remote = %datagram.remote, "IKE_SA_INIT from an address of no configured peer");
+            }
+            return;
+        }
+        let ports = (self.env.router.natt_port(), self.env.config.remote_natt_port);
+        match Connection::respond(now, host, view, ports, &proposals, true) {
+            InitReply::Accepted(conn) => {
+                let spi = conn.spis().0;
+                self.by_initiator.insert(key, spi);
+                self.half_open.insert(spi, HalfOpen { conn: *conn, key });
+                self.drain(spi, ctx);
+            }
+            InitReply::Refused(bytes, failure) => {
+                self.env.counters.init_refused.up();
+                if self.may_log() {
+                    tracing::warn!(remote = %datagram.remote, reason = %failure, "IKE_SA_INIT refused");
+                    self.publish(format!("{}: {failure}", datagram.remote));
+                }
+                self.reply(datagram, bytes);
+            }
+            InitReply::Dropped(_) => self.env.counters.ike_malformed.up(),
+        }
+    }
+
+    /// A further message of a half-open connection.
+    fn go_on(&mut self, spi: u64, datagram: &IkeDatagram, ctx: &mut Context<Self>) {
+        let natt = datagram.local.port() == self.env.router.natt_port();
+        let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) else {
+            return self.env.counters.ike_unknown_spi.up();
+        };
+        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
+        half.conn.handle_datagram(Instant::now(), host, view);
+        if half.conn.is_up() {
+            self.hand_over(spi, ctx);
+        } else {
+            self.drain(spi, ctx);
+        }
+    }
+
+    /// The peer is known: its own actor takes the connection, with everything that waits in it.
+    fn hand_over(&mut self, spi: u64, ctx: &mut Context<Self>) {
+        let Some(half) = self.half_open.remove(&spi) else { return };
+        self.by_initiator.remove(&half.key);
+        let name = half.conn.config().and_then(|c| c.name.parse::<tenants::PeerName>().ok());
+        match name.and_then(|name| self.env.registry.peer(&name)) {
+            Some(entry) => deliver(&entry.addr, Adopt(Box::new(half.conn)), &self.env.counters),
+            None => {
+                // Deleted in this very moment.
+                self.half_open.insert(spi, half);
+                if let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) {
+                    half.conn.handle_command(Instant::now(), host, ike::Command::Close);
+                }
+                self.drain(spi, ctx);
+            }
+        }
+    }
+
+    fn drain(&mut self, spi: u64, ctx: &mut Context<Self>) {
+        let Some(half) = self.half_open.get_mut(&spi) else { return };
+        let mut down = None;
+        while let Some(event) = half.conn.poll_event() {
+            match event {
+                Event::IkeSpiAdded(spi) => self.env.registry.set_ike(spi, ctx.address().recipient()),
+                Event::IkeSpiRemoved(spi) => self.env.registry.remove_ike(spi),
+                Event::ReleaseSpi(spi) => self.env.router.release_spi(Spi(spi)),
+                Event::Down(reason) => down = Some(reason),
+                _ => {}
+            }
+        }
+        while let Some(transmit) = half.conn.poll_transmit() {
+            let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);
+            self.env.router.send_ike(IkeDatagram { local, remote, bytes });
+        }
+        let (finished, timeout, remote) = (half.conn.is_finished(), half.conn.poll_timeout(), half.key.0);
+        if finished && let Some(half) = self.half_open.remove(&spi) {
+            self.by_initiator.remove(&half.key);
+        }
+        if let Some(CloseReason::Failed(failure)) = down {
+            self.env.counters.failures.up();
+            if self.may_log() {
+                tracing::warn!(%remote, reason = %failure, "negotiation failed");
+                self.publish(format!("{remote}: {failure}"));
+            }
+        }
+        if let (false, Some(at)) = (finished, timeout) {
+            // At most a handful per connection: the half-open deadline, then the end of its lingering.
+            ctx.run_later(at.saturating_duration_since(Instant::now()), move |this, ctx| this.tick(spi, ctx));
+        }
+    }
+
+    fn tick(&mut self, spi: u64, ctx: &mut Context<Self>) {
+        let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) else { return };
+        let now = Instant::now();
+        if half.conn.poll_timeout().is_some_and(|at| at <= now) {
+            half.conn.handle_timeout(now, host);
+            self.drain(spi, ctx);
+        }
+    }
+
+    fn publish(&self, message: String) {
+        let kind = v1::EventType::NegotiationFailed;
+        self.env.hub.publish(v1::Event { r#type: kind.into(), message, ..v1::Event::default() });
+    }
+}
+
+impl Actor for Reception {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(RECEPTION_MAILBOX);
+        let mut host =
+            CoreHost { env: self.env.clone(), owner: ctx.address().recipient(), arbiter: self.index };
+        self.gate = Some(CookieGate::new(Instant::now(), &mut host));
+        self.host = Some(host);
+    }
+}
+
+impl Handler<Init> for Reception {
+    type Result = ();
+
+    fn handle(&mut self, Init(datagram): Init, ctx: &mut Self::Context) {
+        self.first_message(ctx, &datagram);
+    }
+}
+
+impl Handler<Deliver> for Reception {
+    type Result = ();
+
+    fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
+        if let Ok(ike::reception::Class::Existing(spi)) = ike::reception::classify(&datagram.bytes) {
+            self.go_on(spi, &datagram, ctx);
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, and which of several
+//! connections with one peer stays.
+
+use std::time::{Duration, Instant};
+
+/// Wait after the first failure; doubled after each further one.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest wait. A peer that comes back is noticed within a minute.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
+
+/// Identifies a connection within its peer.
+pub type ConnId = u64;
+
+/// Where a peer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is the peer's turn.
+    Waiting,
+    /// We are negotiating.
+    Connecting,
+    /// A connection is up.
+    Established,
+    /// The last attempt failed; the next is at this time.
+    BackingOff(Instant),
+    /// Taken down by command; stays down until told otherwise or until the peer comes.
+    Terminated,
+}
+
+/// What to do with a connection that is one too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposal {
+    /// Delete it; the peer is told.
+    Close(ConnId),
+    /// Forget it; the peer has forgotten it already.
+    Abandon(ConnId),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Up {
+    id: ConnId,
+    initiator: bool,
+    /// SPI of the IKE_SA's initiator: both sides know the same number.
+    spi: u64,
+    since: Instant,
+}
+
+/// Decides for one peer.
+#[derive(Debug)]
+pub struct Supervisor {
+    /// We start negotiations by ourselves.
+    start: bool,
+    state: State,
+    failures: u32,
+    attempts: u64,
+    up: Vec<Up>,
+}
+
+impl Supervisor {
+    /// With `start` the first attempt is due at `now`.
+    pub fn new(now: Instant, start: bool) -> Self {
+        let state = if start { State::BackingOff(now) } else { State::Waiting };
+        Self { start, state, failures: 0, attempts: 0, up: Vec::new() }
+    }
+
+    /// Where the peer stands.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Negotiations started by us so far.
+    pub const fn attempts(&self) -> u64 {
+        self.attempts
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::BackingOff(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// True if a negotiation has to be started now.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::BackingOff(at) if at <= now => self.try_now(),
+            _ => false,
+        }
+    }
+
+    /// Asked to start now. True if a negotiation has to be started.
+    pub fn try_now(&mut self) -> bool {
+        if matches!(self.state, State::Established | State::Connecting) {
+            return false;
+        }
+        self.state = State::Connecting;
+        self.attempts += 1;
+        true
+    }
+
+    /// Taken down by command.
+    pub fn terminate(&mut self) {
+        self.state = State::Terminated;
+        self.failures = 0;
+    }
+
+    /// The configuration says now whether we start by ourselves.
+    pub fn set_start(&mut self, now: Instant, start: bool) {
+        self.start = start;
+        match self.state {
+            State::Waiting | State::Terminated if start => self.state = State::BackingOff(now),
+            State::BackingOff(_) if !start => self.state = State::Waiting,
+            _ => {}
+        }
+    }
+
+    /// A connection came up whose negotiation began at `began`. Returns what becomes of the others.
+    pub fn established(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        began: Instant,
+        initiator: bool,
+        spi: u64,
+        initial_contact: bool,
+    ) -> Vec<Disposal> {
+        self.state = State::Established;
+        self.failures = 0;
+        let new = Up { id, initiator, spi, since: now };
+        let mut disposals = Vec::new();
+        let others = std::mem::take(&mut self.up);
+        let mut kept = Some(new);
+        for old in others {
+            // Started by different sides, the one before the other was up: they crossed at start-up.
+            let crossed = old.initiator != new.initiator && began < old.since;
+            if crossed {
+                // Both sides see the same two initiator SPIs, so both keep the same connection: the lower one. Who
+                // started the other deletes it (RFC 7296 section 2.8 leaves the choice open).
+                let (loser, keep) = if old.spi < new.spi { (new, old) } else { (old, new) };
+                if loser.initiator {
+                    disposals.push(Disposal::Close(loser.id));
+                }
+                kept = Some(keep);
+                // The peer deletes its own; until it does, both stand.
+                if !loser.initiator {
+                    self.up.push(loser);
+                }
+            } else if initial_contact {
+                // The peer has lost all it had (RFC 7296 section 2.4).
+                disposals.push(Disposal::Abandon(old.id));
+            } else {
+                disposals.push(Disposal::Close(old.id));
+            }
+        }
+        self.up.extend(kept);
+        disposals
+    }
+
+    /// A connection ended, or never came up. `retry_jitter` is 0..=255.
+    pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
+        self.up.retain(|up| up.id != id);
+        if !self.up.is_empty() || matches!(self.state, State::Terminated) {
+            return;
+        }
+        if !self.start {
+            self.state = State::Waiting;
+            return;
+        }
+        // A connection that was up is worth a quick attempt; one that failed waits longer each time.
+        self.failures = if failed { self.failures.saturating_add(1) } else { 1 };
+        let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
+        self.state = State::BackingOff(now + wait + wait * u32::from(retry_jitter) / 512);
+    }
+
+    /// The connection to use for commands: the one that came up last and stays.
+    pub fn current(&self) -> Option<ConnId> {
+        self.up.last().map(|up| up.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn due(s: &Supervisor) -> Instant {
+        s.poll_timeout().unwrap()
+    }
+
+    #[test]
+    fn failures_back_off_and_success_resets() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, true);
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let at = due(&s);
+            assert!(s.handle_timeout(at));
+            s.ended(at, 1, true, 0);
+            waits.push((due(&s) - at).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert!(s.try_now());
+        assert!(s.established(now, 2, now, true, 7, false).is_empty());
+        s.ended(now, 2, false, 0);
+        assert_eq!(due(&s) - now, SECOND);
+    }
+
+    #[test]
+    fn a_responder_waits() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
+        s.established(now, 1, now, false, 7, true);
+        s.ended(now, 1, true, 0);
+        assert_eq!(s.state(), State::Waiting);
+        assert!(s.try_now());
+    }
+
+    #[test]
+    fn a_newer_connection_replaces_an_older_one() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        assert_eq!(s.established(now, 2, now, false, 8, true), [Disposal::Abandon(1)]);
+        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(2)]);
+        assert_eq!(s.current(), Some(3));
+    }
+
+    #[test]
+    fn a_restarted_peer_is_no_crossing() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, true);
+        s.established(now, 1, now, true, 7, false);
+        let later = now + SECOND;
+        assert_eq!(s.established(later + SECOND, 2, later, false, 9, true), [Disposal::Abandon(1)]);
+    }
+
+    #[test]
+    fn crossing_connections_are_settled_alike_on_both_sides() {
+        let now = Instant::now();
+        // Connection X was started by A with SPI 5, Y by B with SPI 9; each side sees them in another order.
+        for x_first in [true, false] {
+            let (mut a, mut b) = (Supervisor::new(now, true), Supervisor::new(now, true));
+            let mut closed = Vec::new();
+            for (name, side, is_a) in [("a", &mut a, true), ("b", &mut b, false)] {
+                let order = if x_first == is_a { [(1, 5), (2, 9)] } else { [(2, 9), (1, 5)] };
+                for (id, spi) in order {
+                    let initiator = (id == 1) == is_a;
+                    let disposals = side.established(now + SECOND, id, now, initiator, spi, true);
+                    closed.extend(disposals.into_iter().map(|d| (name, d)));
+                }
+                assert_eq!(side.current(), Some(1), "both keep the lower");
+            }
+            assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
+        }
+    }
+
+    #[test]
+    fn a_terminated_peer_stays_down_until_told() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, true);
+        s.try_now();
+        s.established(now, 1, now, true, 7, false);
+        s.terminate();
+        s.ended(now, 1, false, 0);
+        assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
+        assert!(s.try_now());
+    }
+}

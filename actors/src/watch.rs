@@ -1,0 +1,35 @@
+//! Notices when an actor ends without having been told to: by a panic in its code.
+
+use actix::prelude::*;
+
+/// An actor of this key ended by a panic.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Died(pub(crate) u64);
+
+/// Lives inside an actor. When the actor is dropped while still armed, its supervisor is told.
+pub(crate) struct DeathWatch {
+    key: u64,
+    supervisor: Recipient<Died>,
+    armed: bool,
+}
+
+impl DeathWatch {
+    pub(crate) const fn new(key: u64, supervisor: Recipient<Died>) -> Self {
+        Self { key, supervisor, armed: true }
+    }
+
+    /// The actor ends in the orderly way.
+    pub(crate) fn disarm(&mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for DeathWatch {
+    fn drop(&mut self) {
+        if self.armed {
+            // A full or closed mailbox means that the supervisor is going down as well.
+            let _ = self.supervisor.try_send(Died(self.key));
+        }
+    }
+}
