@@ -1,5 +1,6 @@
 //! Starting and stopping.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -94,7 +95,10 @@ impl Router {
         // From here on a failure drops the router, which stops the threads that run.
         let mut router = Self { handle, stop, control_waker, threads: Vec::new() };
         for (name, run) in ready {
-            let thread = thread::Builder::new().name(name).spawn(run).map_err(RouterError::Thread)?;
+            let thread = thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || contained(&name, run))
+                .map_err(RouterError::Thread)?;
             router.threads.push(thread);
         }
         Ok(router)
@@ -119,10 +123,16 @@ impl Drop for Router {
             tracing::debug!(%error, "cannot wake the control thread");
         }
         for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the router had panicked");
-            }
+            // Panics were reported when they happened.
+            let _ = thread.join();
         }
+    }
+}
+
+/// Runs a thread. Should it panic, the others go on: calls that need it return [`RouterError::Stopped`].
+fn contained(name: &str, run: impl FnOnce()) {
+    if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!(thread = name, "a thread of the router panicked; its SAs are gone");
     }
 }
 

@@ -123,6 +123,8 @@ impl Sa {
             bytes_in: self.inbound.bytes(),
             packets_out: self.outbound.packets(),
             bytes_out: self.outbound.bytes(),
+            sequence_in: self.inbound.top(),
+            sequence_out: self.outbound.sequence(),
             drops: self.drops.clone(),
             last_used_in: self.last_in,
             last_used_out: self.last_out,
