@@ -49,16 +49,19 @@ impl Spi {
     }
 
     /// The owner in the cluster.
+    #[inline]
     pub fn slot(self) -> u8 {
         (self.0 >> SLOT_SHIFT) as u8
     }
 
     /// The thread that owns the SA.
+    #[inline]
     pub fn shard(self) -> u8 {
         ((self.0 >> INDEX_BITS) & 0x3f) as u8
     }
 
     /// The entry in that thread's table.
+    #[inline]
     pub fn index(self) -> u32 {
         self.0 & (Self::INDEX_LIMIT - 1)
     }

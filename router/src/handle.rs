@@ -1,12 +1,22 @@
 //! How the control plane speaks to the router.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwapOption;
 use esp::Spi;
+use tokio::sync::oneshot;
 
+use crate::command::{Command, CommandSender};
 use crate::config::Uplink;
+use crate::control::ControlPorts;
+use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
 use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId};
+use crate::port::Path;
+use crate::registry::Registry;
+use crate::shard::Sa;
 
 /// A handle to a running [`crate::Router`]. Cheap to clone, usable from any thread.
 ///
@@ -14,68 +24,202 @@ use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId};
 /// [`install`](Self::install), [`activate`](Self::activate); for a rekey the same with a new SPI, then
 /// [`retire`](Self::retire) and [`remove`](Self::remove) the old one. A pair receives from `install` to `remove`, and
 /// sends from `activate` until another pair of its tunnel is activated, or `retire` or `remove`.
+///
+/// Calls that name an SPI no pair is installed under do nothing: removal and its causes cross on the way.
 #[derive(Clone)]
-pub struct RouterHandle {}
+pub struct RouterHandle {
+    shared: Arc<Shared>,
+}
+
+/// What all handles share.
+pub(crate) struct Shared {
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) shards: Vec<CommandSender>,
+    pub(crate) listen: Vec<IpAddr>,
+    pub(crate) ike_port: u16,
+    pub(crate) natt_port: u16,
+    /// Gone once the router has stopped, so that handles left over do not keep the sockets open.
+    pub(crate) ports: ArcSwapOption<ControlPorts>,
+    /// Those of the threads, and last those of the handles.
+    pub(crate) counters: Vec<Arc<Counters>>,
+}
 
 impl RouterHandle {
+    pub(crate) fn new(shared: Shared) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
     /// Reserves an SPI for an inbound SA with the peer at `remote`. The same remote address always gets the same shard.
     ///
     /// `None` when all 2^20 of the shard are in use. Give it back with [`release_spi`](Self::release_spi) when no SA
     /// comes of it.
-    pub fn allocate_spi(&self, _remote: IpAddr) -> Option<Spi> {
-        None
+    pub fn allocate_spi(&self, remote: IpAddr) -> Option<Spi> {
+        let spi = self.registry().allocate_spi(remote);
+        if spi.is_none() {
+            self.count(Counter::SpiExhausted);
+        }
+        spi
     }
 
     /// Gives an SPI back that was never installed.
-    pub fn release_spi(&self, _spi: Spi) {}
-
-    /// Creates a tenant with its uplink.
-    pub fn add_tenant(&self, _tenant: TenantId, _uplink: Uplink) -> Result<(), RouterError> {
-        Err(RouterError::Stopped)
+    pub fn release_spi(&self, spi: Spi) {
+        self.registry().release_spi(spi);
     }
 
-    /// Removes a tenant, its uplink and all its SAs.
-    pub fn remove_tenant(&self, _tenant: TenantId) {}
+    /// Creates a tenant with its uplink.
+    pub fn add_tenant(&self, tenant: TenantId, uplink: Uplink) -> Result<(), RouterError> {
+        let mut registry = self.registry();
+        let shared = registry.add_tenant(tenant, &uplink)?;
+        if shared.has_device() {
+            for shard in &self.shared.shards {
+                shard.send(Command::Attach(shared.clone()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a tenant, its uplink and all its SAs. Does nothing when it is not there.
+    pub fn remove_tenant(&self, tenant: TenantId) {
+        let mut registry = self.registry();
+        let Some((pairs, has_device)) = registry.remove_tenant(tenant) else { return };
+        for spi in pairs {
+            self.tell(spi, Command::Remove(spi));
+        }
+        if has_device {
+            for shard in &self.shared.shards {
+                // A shard that has stopped reads no device.
+                let _ = shard.send(Command::Detach(tenant));
+            }
+        }
+    }
 
     /// Installs a pair of SAs. It receives from now on; to send on it, call [`activate`](Self::activate).
-    pub fn install(&self, _sa: ChildSa) -> Result<(), RouterError> {
-        Err(RouterError::Stopped)
+    ///
+    /// The SPI must come from [`allocate_spi`](Self::allocate_spi). After an error nothing is installed and the SPI is
+    /// still reserved.
+    pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
+        let spi = sa.inbound_spi;
+        let path = Path::find(&self.shared.listen, sa.local.ip(), sa.remote)
+            .ok_or(RouterError::NotLocal(sa.local.ip()))?;
+        // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
+        let mut registry = self.registry();
+        let enlisted = registry.enlist(&sa)?;
+        let outcome = Sa::new(&sa, enlisted.tenant, enlisted.tunnel, path)
+            .map_err(RouterError::from)
+            .and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
+        if outcome.is_err() {
+            registry.delist_keeping_spi(spi);
+        }
+        outcome
     }
 
     /// Makes the pair the one that its tunnel sends on, instead of the one before.
-    pub fn activate(&self, _spi: Spi) {}
+    pub fn activate(&self, spi: Spi) {
+        if let Some(tunnel) = self.registry().tunnel_of(spi) {
+            tunnel.activate(spi);
+        }
+    }
 
     /// Stops sending on the pair, if its tunnel did; it still receives.
-    pub fn retire(&self, _spi: Spi) {}
+    pub fn retire(&self, spi: Spi) {
+        if let Some(tunnel) = self.registry().tunnel_of(spi) {
+            tunnel.retire(spi);
+        }
+    }
 
     /// Removes the pair: its keys are wiped and its SPI is free for reuse, as late as possible.
     /// [`crate::RouterEvent::Removed`] follows.
-    pub fn remove(&self, _spi: Spi) {}
+    pub fn remove(&self, spi: Spi) {
+        let mut registry = self.registry();
+        if registry.delist(spi) {
+            self.tell(spi, Command::Remove(spi));
+        }
+    }
 
     /// Sends to `remote` from now on.
-    pub fn set_remote(&self, _spi: Spi, _remote: SocketAddr) {}
+    pub fn set_remote(&self, spi: Spi, remote: SocketAddr) {
+        let registry = self.registry();
+        if registry.tunnel_of(spi).is_some() {
+            self.tell(spi, Command::SetRemote(spi, remote));
+        }
+    }
 
     /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks: a message that the
-    /// socket does not take is dropped and counted.
-    pub fn send_ike(&self, _datagram: IkeDatagram) {}
+    /// socket does not take is dropped and counted, as one lost on the way would be.
+    pub fn send_ike(&self, datagram: IkeDatagram) {
+        let path = Path::find(&self.shared.listen, datagram.local.ip(), datagram.remote);
+        let sent = match (path, &*self.shared.ports.load()) {
+            (Some(path), Some(ports)) => ports.send(&path, datagram.local.port(), &datagram.bytes),
+            _ => Err(io::Error::from(io::ErrorKind::AddrNotAvailable)),
+        };
+        match sent {
+            Ok(()) => self.count(Counter::IkeSent),
+            Err(error) => {
+                tracing::debug!(remote = %datagram.remote, %error, "cannot send an IKE message");
+                self.count(Counter::IkeSendFailed);
+            }
+        }
+    }
 
-    /// Figures of every pair. Costs a pass over all SAs of each shard.
+    /// Figures of every pair. Costs a pass over all SAs of each shard, so ask every few seconds at most.
     pub async fn stats(&self) -> Vec<SaStats> {
-        Vec::new()
+        let mut replies = Vec::new();
+        for shard in &self.shared.shards {
+            let (reply, answer) = oneshot::channel();
+            if shard.send(Command::Stats(reply)).is_ok() {
+                replies.push(answer);
+            }
+        }
+        let mut all = Vec::new();
+        for reply in replies {
+            // A shard that stops in between has no SAs any more.
+            all.extend(reply.await.unwrap_or_default());
+        }
+        all
     }
 
     /// Every counter, summed over the threads.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
-        Vec::new()
+        total(self.shared.counters.iter().map(AsRef::as_ref))
     }
 
     /// The UDP port of IKE.
     pub fn ike_port(&self) -> u16 {
-        500
+        self.shared.ike_port
     }
 
     /// The UDP port of IKE and ESP with NAT traversal.
     pub fn natt_port(&self) -> u16 {
-        4500
+        self.shared.natt_port
+    }
+
+    /// For the router that stops.
+    pub(crate) fn stop(&self) {
+        self.shared.ports.store(None);
+        for shard in &self.shared.shards {
+            // One that has stopped needs not be told.
+            let _ = shard.send(Command::Stop);
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry> {
+        // A panic under the lock leaves a book that is at worst out of date by one entry.
+        self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, spi: Spi) -> Result<&CommandSender, RouterError> {
+        self.shared.shards.get(usize::from(spi.shard())).ok_or(RouterError::SpiNotReserved(spi))
+    }
+
+    fn tell(&self, spi: Spi, command: Command) {
+        if let Err(error) = self.shard(spi).and_then(|shard| shard.send(command)) {
+            tracing::debug!(%spi, %error, "command to a shard that is not there");
+        }
+    }
+
+    fn count(&self, counter: Counter) {
+        if let Some(own) = self.shared.counters.last() {
+            own.count_shared(counter);
+        }
     }
 }

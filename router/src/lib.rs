@@ -10,12 +10,26 @@
 //! Where to start: [`Router::start`], then [`RouterHandle`]. Inside: `shard/` is the packet path, `registry.rs` the
 //! control plane behind the handle, `forwarding.rs` the route of an inner packet, `sys/` everything unsafe.
 
+mod command;
 mod config;
+mod control;
 mod counters;
+mod datagram;
+mod device;
 mod error;
+mod events;
+mod forwarding;
 mod handle;
+mod handoff;
 mod model;
+mod port;
+mod prefix;
+mod registry;
 mod router;
+mod shard;
+mod spi_pool;
+mod sys;
+mod tenant;
 
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;

@@ -149,6 +149,10 @@ pub struct SaStats {
     pub packets_out: u64,
     /// Octets of the inner packets sealed.
     pub bytes_out: u64,
+    /// Highest sequence number opened.
+    pub sequence_in: u64,
+    /// Sequence number of the last packet sealed.
+    pub sequence_out: u64,
     /// Packets dropped on this pair, by name; only names with a count.
     pub drops: Vec<(&'static str, u64)>,
     /// When the last packet was opened.

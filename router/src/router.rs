@@ -1,23 +1,107 @@
 //! Starting and stopping.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use esp::Spi;
+use mio::{Poll, Token, Waker};
 use tokio::sync::mpsc;
 
+use crate::command::CommandSender;
 use crate::config::RouterConfig;
+use crate::control::{Control, ControlPorts, Inner};
+use crate::counters::Counters;
 use crate::error::RouterError;
-use crate::handle::RouterHandle;
+use crate::events::EventSink;
+use crate::handle::{RouterHandle, Shared};
+use crate::handoff;
 use crate::model::RouterEvent;
+use crate::port::{Listener, Port};
+use crate::registry::Registry;
+use crate::shard::{Core, CoreParts, Shard, WAKER};
 
 /// A running router: its threads and sockets. Stops when shut down or dropped.
 pub struct Router {
     handle: RouterHandle,
+    stop: Arc<AtomicBool>,
+    control_waker: Arc<Waker>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Router {
     /// Opens the sockets and starts the threads.
     ///
     /// `events` should have room for a few thousand: IKE messages beyond it are dropped, other events are held back.
-    pub fn start(_config: RouterConfig, _events: mpsc::Sender<RouterEvent>) -> Result<Self, RouterError> {
-        Err(RouterError::Stopped)
+    pub fn start(config: RouterConfig, events: mpsc::Sender<RouterEvent>) -> Result<Self, RouterError> {
+        validate(&config)?;
+        let sockets = Sockets::open(&config)?;
+        let shards = config.shards;
+
+        let mut polls = Vec::new();
+        let mut wakers = Vec::new();
+        for _ in 0..=shards {
+            let poll = Poll::new().map_err(RouterError::Io)?;
+            wakers.push(Arc::new(Waker::new(poll.registry(), Token(WAKER)).map_err(RouterError::Io)?));
+            polls.push(poll);
+        }
+        let control_waker = wakers.last().cloned().ok_or(RouterError::Stopped)?;
+        let peers: Arc<[Arc<Waker>]> = wakers.into();
+        let counters: Vec<_> = (0..shards + 2).map(|_| Arc::new(Counters::new())).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut senders = Vec::new();
+        let mut ready: Vec<(String, Box<dyn FnOnce() + Send>)> = Vec::new();
+
+        let threads = polls.into_iter().zip(handoff::connect(shards + 1)).zip(&counters).zip(&*peers);
+        let mut shard_ports = sockets.shards.into_iter();
+        for (id, (((poll, mailboxes), counters), waker)) in threads.enumerate() {
+            let sink = EventSink::new(events.clone(), counters.clone());
+            if let Some(ports) = shard_ports.next() {
+                let ports: Arc<[Port]> = ports.into();
+                let (sender, commands) = CommandSender::new(waker.clone());
+                senders.push(sender);
+                let core = Core::new(CoreParts {
+                    id,
+                    slot: config.slot,
+                    ports: ports.clone(),
+                    counters: counters.clone(),
+                    events: sink,
+                    commands,
+                    mailboxes,
+                    peers: peers.clone(),
+                });
+                let shard = Shard::new(core, poll, ports).map_err(RouterError::Io)?;
+                ready.push((format!("shard-{id}"), Box::new(move || shard.run())));
+            } else {
+                let inner =
+                    Inner { counters: counters.clone(), events: sink, mailboxes, peers: peers.clone() };
+                let control = Control { poll, ports: sockets.control.clone(), inner, stop: stop.clone() };
+                ready.push(("router-control".to_owned(), Box::new(move || control.run())));
+            }
+        }
+
+        let handle = RouterHandle::new(Shared {
+            registry: Mutex::new(Registry::new(config.slot, shards, first_index())),
+            shards: senders,
+            listen: config.listen,
+            ike_port: sockets.ike_port,
+            natt_port: sockets.natt_port,
+            ports: ArcSwapOption::from(Some(sockets.control)),
+            counters,
+        });
+        // From here on a failure drops the router, which stops the threads that run.
+        let mut router = Self { handle, stop, control_waker, threads: Vec::new() };
+        for (name, run) in ready {
+            let thread = thread::Builder::new()
+                .name(name.clone())
+                .spawn(move || contained(&name, run))
+                .map_err(RouterError::Thread)?;
+            router.threads.push(thread);
+        }
+        Ok(router)
     }
 
     /// A handle for the control plane.
@@ -25,6 +109,85 @@ impl Router {
         self.handle.clone()
     }
 
-    /// Stops the threads and waits for them. Keys are wiped.
-    pub fn shutdown(self) {}
+    /// Stops the threads and waits for them. Keys are wiped. Handles that are left return errors or do nothing.
+    pub fn shutdown(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        self.handle.stop();
+        if let Err(error) = self.control_waker.wake() {
+            tracing::debug!(%error, "cannot wake the control thread");
+        }
+        for thread in self.threads.drain(..) {
+            // Panics were reported when they happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs a thread. Should it panic, the others go on: calls that need it return [`RouterError::Stopped`].
+fn contained(name: &str, run: impl FnOnce()) {
+    if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
+        tracing::error!(thread = name, "a thread of the router panicked; its SAs are gone");
+    }
+}
+
+/// All sockets, sorted by the thread that they are for.
+struct Sockets {
+    control: Arc<ControlPorts>,
+    /// By shard, then by listener.
+    shards: Vec<Vec<Port>>,
+    ike_port: u16,
+    natt_port: u16,
+}
+
+impl Sockets {
+    fn open(config: &RouterConfig) -> Result<Self, RouterError> {
+        let (mut ike_port, mut natt_port) = (config.ike_port, config.natt_port);
+        let mut control = ControlPorts { ike: Vec::new(), natt: Vec::new() };
+        let mut shards: Vec<Vec<Port>> = (0..config.shards).map(|_| Vec::new()).collect();
+        for address in &config.listen {
+            let listener = Listener::open(*address, ike_port, natt_port, config.shards)?;
+            // A port that the system chose for the first address is wanted for the others, too.
+            ike_port = listener.ike.local().port();
+            natt_port = listener.natt_control.local().port();
+            control.ike.push(listener.ike);
+            control.natt.push(listener.natt_control);
+            for (ports, port) in shards.iter_mut().zip(listener.natt_shards) {
+                ports.push(port);
+            }
+        }
+        Ok(Self { control: Arc::new(control), shards, ike_port, natt_port })
+    }
+}
+
+fn validate(config: &RouterConfig) -> Result<(), RouterError> {
+    let refuse = |field, reason: String| Err(RouterError::Config { field, reason });
+    if config.listen.is_empty() || config.listen.len() > MAX_LISTEN {
+        return refuse("listen", format!("1 to {MAX_LISTEN} addresses are needed"));
+    }
+    if config.shards == 0 || config.shards > usize::from(Spi::MAX_SHARD) + 1 {
+        return refuse("shards", format!("{} is not in 1..=64", config.shards));
+    }
+    if config.slot == 0 || config.slot > Spi::MAX_SLOT {
+        return refuse("slot", format!("{} is not in 1..=63", config.slot));
+    }
+    if config.ike_port == config.natt_port && config.ike_port != 0 {
+        return refuse("natt_port", "must differ from ike_port".to_owned());
+    }
+    Ok(())
+}
+
+/// Each address costs two sockets and one per shard, and a buffer of 4 MiB for each.
+const MAX_LISTEN: usize = 64;
+
+/// Where SPI indexes begin: with the seconds since 1970, a thousand to the second, so that a router that restarts does
+/// not begin where it did before.
+fn first_index() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_millis() % u128::from(Spi::INDEX_LIMIT)) as u32
 }

@@ -1,0 +1,67 @@
+//! From the control plane to a shard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use esp::Spi;
+use mio::Waker;
+use tokio::sync::oneshot;
+
+use crate::error::RouterError;
+use crate::model::{SaStats, TenantId};
+use crate::shard::Sa;
+use crate::tenant::Tenant;
+
+/// What a shard is told to do. Commands of one sender are carried out in order.
+pub(crate) enum Command {
+    Install(Box<Sa>),
+    Remove(Spi),
+    SetRemote(Spi, SocketAddr),
+    /// Read from the tenant's TUN device.
+    Attach(Arc<Tenant>),
+    Detach(TenantId),
+    Stats(oneshot::Sender<Vec<SaStats>>),
+    Stop,
+}
+
+/// The sending end. Never loses a command: when the queue is full, it wakes the shard and waits for it. A shard never
+/// waits for the control plane, so this ends.
+#[derive(Clone)]
+pub(crate) struct CommandSender {
+    sender: SyncSender<Command>,
+    waker: Arc<Waker>,
+}
+
+impl CommandSender {
+    pub(crate) fn new(waker: Arc<Waker>) -> (Self, Receiver<Command>) {
+        let (sender, receiver) = sync_channel(QUEUE_COMMANDS);
+        (Self { sender, waker }, receiver)
+    }
+
+    pub(crate) fn send(&self, command: Command) -> Result<(), RouterError> {
+        let sent = match self.sender.try_send(command) {
+            Ok(()) => true,
+            Err(TrySendError::Full(command)) => {
+                self.wake();
+                self.sender.send(command).is_ok()
+            }
+            Err(TrySendError::Disconnected(_)) => false,
+        };
+        if !sent {
+            return Err(RouterError::Stopped);
+        }
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
+            // The eventfd cannot be written: only a closed one, whose shard has ended.
+            tracing::debug!(%error, "cannot wake a shard");
+        }
+    }
+}
+
+/// Every tunnel of a shard of a thousand rekeying in the same moment is two commands each.
+const QUEUE_COMMANDS: usize = 2048;

@@ -1,0 +1,210 @@
+//! The control thread: IKE in, and whatever of the NAT traversal port is not ESP of a shard.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use esp::Spi;
+use esp::ecn::Ecn;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+
+use crate::counters::{Counter, Counters};
+use crate::datagram::{Datagram, NON_ESP_MARKER};
+use crate::events::EventSink;
+use crate::handoff::{Mailboxes, RING_PACKETS, Task};
+use crate::model::IkeDatagram;
+use crate::port::{Origin, Path, Port, ReceiveBuffers};
+
+/// The sockets of IKE, one of each kind per listener. The control thread receives on them, any thread may send.
+pub(crate) struct ControlPorts {
+    pub(crate) ike: Vec<Port>,
+    pub(crate) natt: Vec<Port>,
+}
+
+impl ControlPorts {
+    /// Sends an IKE message from the port that `local_port` names.
+    pub(crate) fn send(&self, path: &Path, local_port: u16, message: &[u8]) -> io::Result<()> {
+        let missing = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+        let natt = self.natt.get(path.listener).ok_or_else(missing)?;
+        if local_port == natt.local().port() {
+            let marked = [&NON_ESP_MARKER, message].concat();
+            natt.send(path, Ecn::NotEct, &marked)
+        } else {
+            self.ike.get(path.listener).ok_or_else(missing)?.send(path, Ecn::NotEct, message)
+        }
+    }
+}
+
+/// The control thread, ready to run.
+pub(crate) struct Control {
+    pub(crate) poll: Poll,
+    pub(crate) ports: Arc<ControlPorts>,
+    pub(crate) inner: Inner,
+    pub(crate) stop: Arc<AtomicBool>,
+}
+
+/// What a datagram meets.
+pub(crate) struct Inner {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) events: EventSink,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) peers: Arc<[Arc<Waker>]>,
+}
+
+impl Control {
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        if let Err(error) = self.run_polls() {
+            tracing::error!(%error, "the control thread stops");
+        }
+    }
+
+    fn run_polls(&mut self) -> io::Result<()> {
+        let ports = self.ports.clone();
+        let all: Vec<(&Port, bool)> = ports
+            .ike
+            .iter()
+            .map(|port| (port, false))
+            .chain(ports.natt.iter().map(|port| (port, true)))
+            .collect();
+        for (number, (port, _)) in all.iter().enumerate() {
+            self.poll.registry().register(
+                &mut SourceFd(&port.fd()),
+                Token(FIRST_PORT + number),
+                Interest::READABLE,
+            )?;
+        }
+        let mut readable = vec![true; all.len()];
+        let mut buffers = ReceiveBuffers::new();
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut delivered = true;
+        while !self.stop.load(Ordering::Acquire) {
+            let timeout = match (readable.contains(&true), delivered) {
+                (true, _) => Some(Duration::ZERO),
+                (false, false) => Some(EVENT_RETRY),
+                (false, true) => None,
+            };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+            for event in &events {
+                if let Some(number) = event.token().0.checked_sub(FIRST_PORT)
+                    && let Some(readable) = readable.get_mut(number)
+                {
+                    *readable = true;
+                }
+            }
+            let now = Instant::now();
+            for ((port, natt), readable) in all.iter().zip(&mut readable) {
+                if *readable {
+                    *readable = self.inner.receive(now, port, *natt, &mut buffers);
+                }
+            }
+            self.inner.run_inboxes(now);
+            self.inner.wake_self();
+            delivered = self.inner.events.flush();
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    /// Takes one batch of a socket; true when there may be more.
+    fn receive(&mut self, now: Instant, port: &Port, natt: bool, buffers: &mut ReceiveBuffers) -> bool {
+        let received = port.receive(buffers, |datagram, origin| {
+            if natt {
+                self.natt(now, datagram, origin);
+            } else {
+                self.ike(datagram, origin.local, origin.from);
+            }
+        });
+        match received {
+            Ok(_) => true,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.counters.count(Counter::ReceiveFailed);
+                }
+                false
+            }
+        }
+    }
+
+    fn natt(&mut self, now: Instant, datagram: &[u8], origin: Origin) {
+        match Datagram::classify(datagram) {
+            Datagram::Ike => {
+                if let Some(message) = datagram.get(NON_ESP_MARKER.len()..) {
+                    self.ike(message, origin.local, origin.from);
+                }
+            }
+            Datagram::Esp(spi) => self.esp(now, spi, datagram, origin),
+            Datagram::Keepalive => self.counters.count(Counter::NatKeepalive),
+            Datagram::Runt => self.counters.count(Counter::Runt),
+        }
+    }
+
+    fn ike(&mut self, message: &[u8], local: SocketAddr, remote: SocketAddr) {
+        if message.is_empty() {
+            return self.counters.count(Counter::Runt);
+        }
+        self.events.send_ike(IkeDatagram { local, remote, bytes: message.to_vec() });
+    }
+
+    /// ESP comes here when no shard has its number, or when the kernel joined it with an IKE message.
+    fn esp(&mut self, now: Instant, spi: Spi, datagram: &[u8], origin: Origin) {
+        let (shard, shards) = (usize::from(spi.shard()), self.peers.len() - 1);
+        let outbox = self.mailboxes.outboxes.get_mut(shard).filter(|_| shard < shards);
+        let Some(outbox) = outbox else {
+            self.counters.count(Counter::UnknownSpi);
+            return self.events.unknown_spi(now, spi, origin.from);
+        };
+        let Origin { from, local, ecn } = origin;
+        let taken = outbox.push(Task::Datagram { from, local, ecn }, datagram);
+        self.counters.count(if taken { Counter::HandedOver } else { Counter::HandoffFull });
+        if taken && let Some(peer) = self.peers.get(shard) {
+            wake(peer);
+        }
+    }
+
+    /// Takes the IKE messages that shards found among their ESP.
+    fn run_inboxes(&mut self, now: Instant) {
+        for from in 0..self.mailboxes.inboxes.len() {
+            for _ in 0..RING_PACKETS {
+                let Some(handoff) = self.mailboxes.inboxes.get_mut(from).and_then(|inbox| inbox.pop()) else {
+                    break;
+                };
+                if let Task::Datagram { from, local, ecn } = handoff.task {
+                    self.natt(now, &handoff.packet, Origin { from, local, ecn });
+                }
+                if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
+                    inbox.recycle(handoff.packet);
+                }
+            }
+        }
+    }
+
+    fn wake_self(&self) {
+        if self.mailboxes.inboxes.iter().any(|inbox| !inbox.is_empty())
+            && let Some(own) = self.peers.last()
+        {
+            // More came in than one turn takes.
+            wake(own);
+        }
+    }
+}
+
+fn wake(peer: &Waker) {
+    if let Err(error) = peer.wake() {
+        tracing::debug!(%error, "cannot wake another thread");
+    }
+}
+
+/// Token of the first socket; the waker's is the one before.
+const FIRST_PORT: usize = crate::shard::WAKER + 1;
+const EVENTS_PER_POLL: usize = 64;
+/// How soon to offer events again that the control plane did not take.
+const EVENT_RETRY: Duration = Duration::from_millis(5);

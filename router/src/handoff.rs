@@ -1,0 +1,158 @@
+//! Handing packets from one thread to another.
+//!
+//! Between every two threads lies a ring with one writer and one reader. Buffers travel back by a second ring, so that
+//! after a while nothing is allocated. A full ring means that the other thread cannot keep up: the packet is dropped and
+//! counted, as a full queue of a network card would.
+
+use std::net::SocketAddr;
+
+use esp::Spi;
+use esp::ecn::Ecn;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::model::TenantId;
+
+/// What to do with a packet that is handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// A datagram of the NAT traversal port.
+    Datagram { from: SocketAddr, local: SocketAddr, ecn: Ecn },
+    /// An inner packet to seal on the pair `spi`, if that is still a pair of `tenant`.
+    Seal { spi: Spi, tenant: TenantId },
+}
+
+/// A packet on its way.
+pub(crate) struct Handoff {
+    pub(crate) task: Task,
+    pub(crate) packet: Vec<u8>,
+}
+
+/// The writing end towards one thread.
+pub(crate) struct Outbox {
+    packets: Producer<Handoff>,
+    empties: Consumer<Vec<u8>>,
+}
+
+impl Outbox {
+    /// Copies the packet into the ring; false when that is full.
+    pub(crate) fn push(&mut self, task: Task, packet: &[u8]) -> bool {
+        if self.packets.is_full() {
+            return false;
+        }
+        let mut buffer = self.empties.pop().unwrap_or_default();
+        buffer.clear();
+        buffer.extend_from_slice(packet);
+        self.packets.push(Handoff { task, packet: buffer }).is_ok()
+    }
+}
+
+/// The reading end from one thread.
+pub(crate) struct Inbox {
+    packets: Consumer<Handoff>,
+    empties: Producer<Vec<u8>>,
+}
+
+impl Inbox {
+    /// The next packet.
+    pub(crate) fn pop(&mut self) -> Option<Handoff> {
+        self.packets.pop().ok()
+    }
+
+    /// Whether a packet waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
+    /// Gives the buffer back to the writer.
+    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
+        // The ring of empties is as long as that of packets, so there is room; if not, the buffer is freed.
+        let _ = self.empties.push(buffer);
+    }
+}
+
+/// One thread's ends of all its rings: element `i` is for thread `i`; its own are never used.
+pub(crate) struct Mailboxes {
+    pub(crate) outboxes: Vec<Outbox>,
+    pub(crate) inboxes: Vec<Inbox>,
+}
+
+/// Connects every one of `threads` threads with every other.
+pub(crate) fn connect(threads: usize) -> Vec<Mailboxes> {
+    let mut all: Vec<_> =
+        (0..threads).map(|_| Mailboxes { outboxes: Vec::new(), inboxes: Vec::new() }).collect();
+    for from in 0..threads {
+        for to in 0..threads {
+            let capacity = if from == to { 1 } else { RING_PACKETS };
+            let (outbox, inbox) = ring(capacity);
+            if let Some(sender) = all.get_mut(from) {
+                sender.outboxes.push(outbox);
+            }
+            if let Some(receiver) = all.get_mut(to) {
+                receiver.inboxes.push(inbox);
+            }
+        }
+    }
+    all
+}
+
+fn ring(capacity: usize) -> (Outbox, Inbox) {
+    let (packets_in, packets_out) = RingBuffer::new(capacity);
+    let (empties_in, empties_out) = RingBuffer::new(capacity);
+    (
+        Outbox { packets: packets_in, empties: empties_out },
+        Inbox { packets: packets_out, empties: empties_in },
+    )
+}
+
+/// What one receiving system call can bring: 16 buffers of 64 joined datagrams. A thread looks at its inboxes after each.
+pub(crate) const RING_PACKETS: usize = 1024;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+
+    const TASK: Task = Task::Seal { spi: Spi(7), tenant: TenantId(1) };
+
+    #[test]
+    fn a_full_ring_refuses_and_recovers() {
+        let mut threads = connect(2);
+        let mut second = threads.pop().unwrap();
+        let mut first = threads.pop().unwrap();
+        for number in 0..RING_PACKETS {
+            assert!(first.outboxes[1].push(TASK, &[number as u8; 100]));
+        }
+        assert!(!first.outboxes[1].push(TASK, &[0; 100]));
+        for number in 0..RING_PACKETS {
+            let handoff = second.inboxes[0].pop().unwrap();
+            assert_eq!((handoff.task, handoff.packet[0]), (TASK, number as u8));
+            second.inboxes[0].recycle(handoff.packet);
+        }
+        assert!(second.inboxes[0].is_empty());
+        assert!(first.outboxes[1].push(TASK, &[1; 100]));
+    }
+
+    #[test]
+    fn buffers_come_back() {
+        let (mut outbox, mut inbox) = ring(4);
+        outbox.push(TASK, &[1; 1400]);
+        let handoff = inbox.pop().unwrap();
+        let address = handoff.packet.as_ptr();
+        inbox.recycle(handoff.packet);
+        outbox.push(TASK, &[2; 1000]);
+        let handoff = inbox.pop().unwrap();
+        assert_eq!(handoff.packet.as_ptr(), address);
+        assert_eq!(handoff.packet, [2; 1000]);
+    }
+
+    #[test]
+    fn every_thread_reaches_every_other() {
+        let mut threads = connect(4);
+        for from in 0..4usize {
+            for to in (0..4).filter(|to| *to != from) {
+                assert!(threads[from].outboxes[to].push(TASK, &[from as u8]));
+                assert_eq!(threads[to].inboxes[from].pop().unwrap().packet, [from as u8]);
+            }
+        }
+    }
+}

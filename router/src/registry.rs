@@ -1,0 +1,228 @@
+//! The control plane's book-keeping: which tenants, tunnels and pairs there are, and which SPIs are free.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use esp::{SelectorPair, Spi};
+
+use crate::config::Uplink;
+use crate::device::{Device, DeviceConfig};
+use crate::error::RouterError;
+use crate::forwarding::Route;
+use crate::model::{ChildSa, TenantId, TunnelId};
+use crate::spi_pool::SpiPool;
+use crate::tenant::{Tenant, Tunnel};
+
+/// Everything that is known of the router's contents. Guarded by one lock, which no packet ever takes.
+pub(crate) struct Registry {
+    slot: u8,
+    pools: Vec<SpiPool>,
+    tenants: HashMap<TenantId, TenantState>,
+    pairs: HashMap<Spi, PairState>,
+}
+
+struct TenantState {
+    shared: Arc<Tenant>,
+    device: Option<Device>,
+    tunnels: HashMap<TunnelId, TunnelState>,
+}
+
+struct TunnelState {
+    shared: Arc<Tunnel>,
+    /// The distinct selectors of its pairs, usually one: a rekey brings the same again.
+    routes: Vec<RouteState>,
+}
+
+struct RouteState {
+    route: Arc<Route>,
+    pairs: usize,
+}
+
+struct PairState {
+    tenant: TenantId,
+    tunnel: Arc<Tunnel>,
+    route: Arc<Route>,
+}
+
+/// The shared parts of a new pair.
+pub(crate) struct Enlisted {
+    pub(crate) tenant: Arc<Tenant>,
+    pub(crate) tunnel: Arc<Tunnel>,
+}
+
+impl Registry {
+    /// `start` is any number that differs from one start of the router to the next.
+    pub(crate) fn new(slot: u8, shards: usize, start: u32) -> Self {
+        Self {
+            slot,
+            pools: (0..shards).map(|_| SpiPool::new(start)).collect(),
+            tenants: HashMap::new(),
+            pairs: HashMap::new(),
+        }
+    }
+
+    /// An SPI on the shard of this remote address. The kernel joins datagrams of one remote address, so they should be
+    /// for one shard.
+    pub(crate) fn allocate_spi(&mut self, remote: IpAddr) -> Option<Spi> {
+        let shard = shard_of(remote, self.pools.len());
+        let index = self.pools.get_mut(shard)?.allocate()?;
+        Spi::compose(self.slot, shard as u8, index).ok()
+    }
+
+    /// Gives an SPI back, unless a pair is installed under it.
+    pub(crate) fn release_spi(&mut self, spi: Spi) {
+        if !self.pairs.contains_key(&spi) && spi.slot() == self.slot {
+            self.release_index(spi);
+        }
+    }
+
+    pub(crate) fn add_tenant(&mut self, id: TenantId, uplink: &Uplink) -> Result<Arc<Tenant>, RouterError> {
+        if self.tenants.contains_key(&id) {
+            return Err(RouterError::TenantExists(id));
+        }
+        let (device, queues) = match uplink {
+            Uplink::Hub => (None, Vec::new()),
+            Uplink::Tun { name, netns, addresses, mtu, routes } => {
+                let config =
+                    DeviceConfig { name, netns: netns.as_deref(), addresses, mtu: *mtu, routes: *routes };
+                let (device, queues) = Device::open(&config, self.pools.len())?;
+                (Some(device), queues)
+            }
+        };
+        let shared = Arc::new(Tenant::new(id, queues));
+        self.tenants.insert(id, TenantState { shared: shared.clone(), device, tunnels: HashMap::new() });
+        Ok(shared)
+    }
+
+    /// Forgets a tenant. Its pairs, which the caller must take from their shards, and whether it has a device.
+    pub(crate) fn remove_tenant(&mut self, id: TenantId) -> Option<(Vec<Spi>, bool)> {
+        let pairs: Vec<Spi> =
+            self.pairs.iter().filter(|(_, pair)| pair.tenant == id).map(|(spi, _)| *spi).collect();
+        for spi in &pairs {
+            self.delist(*spi);
+        }
+        let tenant = self.tenants.remove(&id)?;
+        Some((pairs, tenant.shared.has_device()))
+    }
+
+    /// Enters a pair: from now on its tunnel has a route, which carries nothing until a pair is activated.
+    pub(crate) fn enlist(&mut self, child: &ChildSa) -> Result<Enlisted, RouterError> {
+        let spi = child.inbound_spi;
+        let reserved = self.pools.get(usize::from(spi.shard())).is_some_and(|pool| pool.is_used(spi.index()));
+        if spi.slot() != self.slot || !reserved || self.pairs.contains_key(&spi) {
+            return Err(RouterError::SpiNotReserved(spi));
+        }
+        let tenant = self.tenants.get_mut(&child.tenant).ok_or(RouterError::UnknownTenant(child.tenant))?;
+        let tunnel = tenant
+            .tunnels
+            .entry(child.tunnel)
+            .or_insert_with(|| TunnelState { shared: Tunnel::new(child.tunnel), routes: Vec::new() });
+        let known = tunnel.routes.iter_mut().find(|known| *known.route.selectors == child.selectors);
+        let route = match known {
+            Some(known) => {
+                known.pairs += 1;
+                known.route.clone()
+            }
+            None => {
+                let selectors: Arc<SelectorPair> = Arc::new(child.selectors.clone());
+                let route = Arc::new(Route { tunnel: tunnel.shared.clone(), selectors });
+                tunnel.routes.push(RouteState { route: route.clone(), pairs: 1 });
+                tenant.shared.forwarding.add(&route);
+                if let Some(device) = &mut tenant.device {
+                    device.add_routes(&route.selectors);
+                }
+                route
+            }
+        };
+        let enlisted = Enlisted { tenant: tenant.shared.clone(), tunnel: tunnel.shared.clone() };
+        let pair = PairState { tenant: child.tenant, tunnel: tunnel.shared.clone(), route };
+        self.pairs.insert(spi, pair);
+        Ok(enlisted)
+    }
+
+    /// Strikes a pair out and frees its SPI; false when it is not there.
+    pub(crate) fn delist(&mut self, spi: Spi) -> bool {
+        let there = self.delist_keeping_spi(spi);
+        if there {
+            self.release_index(spi);
+        }
+        there
+    }
+
+    /// Strikes a pair out whose SPI stays reserved.
+    pub(crate) fn delist_keeping_spi(&mut self, spi: Spi) -> bool {
+        let Some(pair) = self.pairs.remove(&spi) else { return false };
+        pair.tunnel.retire(spi);
+        let Some(tenant) = self.tenants.get_mut(&pair.tenant) else { return true };
+        let Some(tunnel) = tenant.tunnels.get_mut(&pair.tunnel.id) else { return true };
+        for known in &mut tunnel.routes {
+            if Arc::ptr_eq(&known.route, &pair.route) {
+                known.pairs -= 1;
+                if known.pairs == 0 {
+                    tenant.shared.forwarding.remove(&known.route);
+                    if let Some(device) = &mut tenant.device {
+                        device.remove_routes(&known.route.selectors);
+                    }
+                }
+            }
+        }
+        tunnel.routes.retain(|known| known.pairs > 0);
+        if tunnel.routes.is_empty() {
+            tenant.tunnels.remove(&pair.tunnel.id);
+        }
+        true
+    }
+
+    /// The tunnel of a pair.
+    pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<&Tunnel> {
+        self.pairs.get(&spi).map(|pair| &*pair.tunnel)
+    }
+
+    fn release_index(&mut self, spi: Spi) {
+        if let Some(pool) = self.pools.get_mut(usize::from(spi.shard())) {
+            pool.release(spi.index());
+        }
+    }
+}
+
+/// The same shard for the same address, and neighbouring addresses spread (FNV-1a, then the finalizer of SplitMix64,
+/// because FNV leaves the last octets in the low bits).
+fn shard_of(remote: IpAddr, shards: usize) -> usize {
+    let fold = |octets: &[u8]| {
+        octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+            (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    let mut hash = match remote {
+        IpAddr::V4(address) => fold(&address.octets()),
+        IpAddr::V6(address) => fold(&address.octets()),
+    };
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash % shards.max(1) as u64) as usize
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn an_address_keeps_its_shard_and_addresses_spread() {
+        let mut registry = Registry::new(5, 4, 77);
+        let mut counts = [0; 4];
+        for host in 0..400u32 {
+            let remote = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + host));
+            let first = registry.allocate_spi(remote).unwrap();
+            let second = registry.allocate_spi(remote).unwrap();
+            assert_eq!((first.slot(), first.shard()), (5, second.shard()));
+            assert_ne!(first, second);
+            counts[usize::from(first.shard())] += 1;
+        }
+        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
+    }
+}

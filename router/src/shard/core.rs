@@ -1,0 +1,181 @@
+//! What a shard knows and does, apart from where packets come from.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Instant;
+
+use esp::Spi;
+use mio::Waker;
+
+use super::batch::SendQueue;
+use super::sa::Sa;
+use super::table::SaTable;
+use crate::command::Command;
+use crate::counters::{Counter, Counters};
+use crate::events::EventSink;
+use crate::handoff::{Mailboxes, RING_PACKETS, Task};
+use crate::model::{RouterEvent, SaStats, TenantId};
+use crate::port::{Origin, Port};
+use crate::tenant::Tenant;
+
+/// The state of a shard.
+pub(crate) struct Core {
+    /// This shard's number.
+    pub(crate) id: usize,
+    pub(super) table: SaTable,
+    pub(super) queue: SendQueue,
+    pub(super) counters: Arc<Counters>,
+    pub(super) events: EventSink,
+    /// The time of this turn. Reading the clock per packet would cost a tenth of a small packet.
+    pub(super) now: Instant,
+    commands: Receiver<Command>,
+    mailboxes: Mailboxes,
+    /// One per thread of the router, the control thread last.
+    peers: Arc<[Arc<Waker>]>,
+    /// To whom something was handed over in this turn.
+    wake: Vec<bool>,
+    /// Commands that are the thread's business.
+    pub(super) for_thread: Vec<ThreadCommand>,
+}
+
+/// What a shard is made of.
+pub(crate) struct CoreParts {
+    pub(crate) id: usize,
+    pub(crate) slot: u8,
+    pub(crate) ports: Arc<[Port]>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) events: EventSink,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) mailboxes: Mailboxes,
+    pub(crate) peers: Arc<[Arc<Waker>]>,
+}
+
+/// Commands that concern the sources of packets.
+pub(super) enum ThreadCommand {
+    Attach(Arc<Tenant>),
+    Detach(TenantId),
+    Stop,
+}
+
+impl Core {
+    pub(crate) fn new(parts: CoreParts) -> Self {
+        Self {
+            id: parts.id,
+            table: SaTable::new(parts.slot, parts.id as u8),
+            queue: SendQueue::new(parts.ports, parts.counters.clone()),
+            counters: parts.counters,
+            events: parts.events,
+            now: Instant::now(),
+            commands: parts.commands,
+            mailboxes: parts.mailboxes,
+            wake: vec![false; parts.peers.len()],
+            peers: parts.peers,
+            for_thread: Vec::new(),
+        }
+    }
+
+    /// Carries out all commands that wait.
+    ///
+    /// Also called when a packet meets no SA: the install that it needs was sent before the packet could be, but the
+    /// packet may have overtaken it.
+    pub(super) fn run_commands(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                Command::Install(sa) => self.install(sa),
+                Command::Remove(spi) => self.remove(spi),
+                Command::SetRemote(spi, remote) => self.set_remote(spi, remote),
+                Command::Stats(reply) => {
+                    // Whoever asked may have given up.
+                    let _ = reply.send(self.stats());
+                }
+                Command::Attach(tenant) => self.for_thread.push(ThreadCommand::Attach(tenant)),
+                Command::Detach(tenant) => self.for_thread.push(ThreadCommand::Detach(tenant)),
+                Command::Stop => self.for_thread.push(ThreadCommand::Stop),
+            }
+        }
+    }
+
+    fn install(&mut self, sa: Box<Sa>) {
+        self.table.insert(sa);
+    }
+
+    fn remove(&mut self, spi: Spi) {
+        if let Some(sa) = self.table.remove(spi) {
+            let stats = sa.stats();
+            // The keys are wiped here, before anyone is told so.
+            drop(sa);
+            self.events.send(RouterEvent::Removed { spi, stats });
+        }
+    }
+
+    fn set_remote(&mut self, spi: Spi, remote: SocketAddr) {
+        if let Some(sa) = self.table.get_mut(spi) {
+            sa.set_remote(remote);
+        }
+    }
+
+    fn stats(&self) -> Vec<SaStats> {
+        let mut all = Vec::with_capacity(self.table.len());
+        all.extend(self.table.iter().map(Sa::stats));
+        all
+    }
+
+    /// Hands a packet to another thread.
+    pub(super) fn hand_over(&mut self, to: usize, task: Task, packet: &[u8]) {
+        let Some(outbox) = self.mailboxes.outboxes.get_mut(to) else {
+            return self.counters.count(Counter::Runt);
+        };
+        if outbox.push(task, packet) {
+            self.counters.count(Counter::HandedOver);
+        } else {
+            self.counters.count(Counter::HandoffFull);
+        }
+        // Also when it is full: then above all.
+        if let Some(wake) = self.wake.get_mut(to) {
+            *wake = true;
+        }
+    }
+
+    /// Takes what other threads handed over; true when something is left.
+    pub(super) fn run_inboxes(&mut self) -> bool {
+        let mut left = false;
+        for from in 0..self.mailboxes.inboxes.len() {
+            for _ in 0..RING_PACKETS {
+                let Some(mut handoff) = self.mailboxes.inboxes.get_mut(from).and_then(|inbox| inbox.pop())
+                else {
+                    break;
+                };
+                match handoff.task {
+                    Task::Datagram { from, local, ecn } => {
+                        self.datagram(&mut handoff.packet, Origin { from, local, ecn });
+                    }
+                    Task::Seal { spi, tenant } => self.seal_here(spi, tenant, &handoff.packet, None),
+                }
+                if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
+                    inbox.recycle(handoff.packet);
+                }
+            }
+            left |= self.mailboxes.inboxes.get(from).is_some_and(|inbox| !inbox.is_empty());
+        }
+        left
+    }
+
+    /// The number of the control thread, and so the number of shards.
+    pub(super) fn control(&self) -> usize {
+        self.peers.len() - 1
+    }
+
+    /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.
+    pub(super) fn finish_turn(&mut self) -> bool {
+        self.queue.flush();
+        for (wake, peer) in self.wake.iter_mut().zip(self.peers.iter()) {
+            if std::mem::take(wake)
+                && let Err(error) = peer.wake()
+            {
+                tracing::debug!(%error, "cannot wake another thread");
+            }
+        }
+        self.events.flush()
+    }
+}

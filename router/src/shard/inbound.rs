@@ -1,0 +1,81 @@
+//! From the network inwards: datagram, SA, inner packet, route.
+
+use esp::{Spi, ecn, ip};
+
+use super::core::Core;
+use crate::counters::Counter;
+use crate::datagram::Datagram;
+use crate::handoff::Task;
+use crate::port::Origin;
+
+impl Core {
+    /// A datagram of the NAT traversal port.
+    pub(super) fn datagram(&mut self, packet: &mut [u8], origin: Origin) {
+        match Datagram::classify(packet) {
+            Datagram::Esp(spi) => self.esp(spi, packet, origin),
+            // The packet filter sends this to the control socket, but the kernel may have joined it with ESP of the
+            // same length before the filter ran.
+            Datagram::Ike => self.hand_over_datagram(self.control(), packet, origin),
+            Datagram::Keepalive => self.counters.count(Counter::NatKeepalive),
+            Datagram::Runt => self.counters.count(Counter::Runt),
+        }
+    }
+
+    fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) {
+        let owner = usize::from(spi.shard());
+        if owner != self.id && owner < self.control() {
+            return self.hand_over_datagram(owner, packet, origin);
+        }
+        self.counters.count(Counter::EspReceived);
+        if !self.table.contains(spi) {
+            self.run_commands();
+        }
+        let Some(sa) = self.table.get_mut(spi) else {
+            self.counters.count(Counter::UnknownSpi);
+            return self.events.unknown_spi(self.now, spi, origin.from);
+        };
+        let opened = match sa.inbound.open(packet) {
+            Ok(opened) => opened,
+            Err(error) => {
+                sa.count_drop(error.name());
+                return self.counters.count_open(error);
+            }
+        };
+        sa.last_in = Some(self.now);
+        if opened.first {
+            self.events.send(crate::RouterEvent::FirstInbound { spi });
+        }
+        if let Some(limit) = opened.limit {
+            sa.raise(limit, &mut self.events);
+        }
+        sa.note_origin(&origin, opened.sequence, &mut self.events);
+
+        let Some(inner) = packet.get_mut(opened.inner) else { return };
+        if !ecn::decapsulate(inner, origin.ecn) {
+            sa.count_drop(Counter::EcnNotCapable.name());
+            return self.counters.count(Counter::EcnNotCapable);
+        }
+        if let Some(target) = sa.tenant.forwarding.lookup(&opened.info) {
+            if !ip::decrement_ttl(inner) {
+                sa.count_drop(Counter::TtlExpired.name());
+                return self.counters.count(Counter::TtlExpired);
+            }
+            let tenant = sa.tenant.id;
+            self.counters.count(Counter::Switched);
+            return self.send_inner(target, tenant, inner, &opened.info);
+        }
+        let outcome = match sa.tenant.write(self.id, inner) {
+            Some(Ok(_)) => return self.counters.count(Counter::TunWritten),
+            Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
+            Some(Err(_)) => Counter::TunFailed,
+            None => Counter::NoRoute,
+        };
+        sa.count_drop(outcome.name());
+        self.counters.count(outcome);
+    }
+
+    fn hand_over_datagram(&mut self, to: usize, packet: &[u8], origin: Origin) {
+        let Origin { from, local, ecn } = origin;
+        self.hand_over(to, Task::Datagram { from, local, ecn }, packet);
+    }
+}

@@ -1,0 +1,15 @@
+//! The packet path: one thread that alone owns its SAs, its sockets and its queues.
+//!
+//! Nothing here allocates, locks or makes a system call per packet, and nothing waits for another thread.
+
+mod batch;
+mod core;
+mod inbound;
+mod outbound;
+mod sa;
+mod table;
+mod thread;
+
+pub(crate) use core::{Core, CoreParts};
+pub(crate) use sa::Sa;
+pub(crate) use thread::{Shard, WAKER};

@@ -1,0 +1,216 @@
+//! The thread of a shard: where packets come from, turn by turn.
+
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use super::core::{Core, ThreadCommand};
+use crate::counters::Counter;
+use crate::port::{Port, ReceiveBuffers};
+use crate::tenant::Tenant;
+
+/// A shard, ready to run on a thread of its own.
+pub(crate) struct Shard {
+    core: Core,
+    poll: Poll,
+    ports: Arc<[Port]>,
+    /// Which ports may have datagrams: the poll reports changes only.
+    readable: Vec<bool>,
+    devices: Vec<Option<DeviceQueue>>,
+    buffers: ReceiveBuffers,
+    packet: Box<[u8]>,
+}
+
+/// The shard's queue of a tenant's TUN device.
+struct DeviceQueue {
+    tenant: Arc<Tenant>,
+    readable: bool,
+}
+
+/// What a turn left undone.
+#[derive(Default)]
+struct Left {
+    packets: bool,
+    events: bool,
+    stopped: bool,
+}
+
+impl Shard {
+    pub(crate) fn new(core: Core, poll: Poll, ports: Arc<[Port]>) -> io::Result<Self> {
+        for (number, port) in ports.iter().enumerate() {
+            poll.registry().register(
+                &mut SourceFd(&port.fd()),
+                Token(FIRST_PORT + number),
+                Interest::READABLE,
+            )?;
+        }
+        Ok(Self {
+            core,
+            poll,
+            readable: vec![true; ports.len()],
+            ports,
+            devices: Vec::new(),
+            buffers: ReceiveBuffers::new(),
+            packet: vec![0; PACKET_MAX].into_boxed_slice(),
+        })
+    }
+
+    /// Runs until told to stop.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        let mut left = Left { packets: true, ..Left::default() };
+        while !left.stopped {
+            let timeout = match left {
+                Left { packets: true, .. } => Some(Duration::ZERO),
+                Left { events: true, .. } => Some(EVENT_RETRY),
+                _ => None,
+            };
+            if let Err(error) = self.poll.poll(&mut events, timeout)
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                tracing::error!(shard = self.core.id, %error, "poll failed: the shard stops");
+                return;
+            }
+            for event in &events {
+                self.mark_readable(event.token());
+            }
+            left = self.turn();
+        }
+    }
+
+    /// One round: a batch from every source, then everything is sent.
+    fn turn(&mut self) -> Left {
+        let mut left = Left::default();
+        self.core.now = Instant::now();
+        for number in 0..self.ports.len() {
+            left.packets |= self.receive(number);
+        }
+        for number in 0..self.devices.len() {
+            left.packets |= self.read_device(number);
+        }
+        left.packets |= self.core.run_inboxes();
+        self.core.run_commands();
+        for command in std::mem::take(&mut self.core.for_thread) {
+            match command {
+                ThreadCommand::Attach(tenant) => {
+                    self.attach(tenant);
+                    left.packets = true;
+                }
+                ThreadCommand::Detach(tenant) => self.detach(|queue| queue.tenant.id == tenant),
+                ThreadCommand::Stop => left.stopped = true,
+            }
+        }
+        left.events = !self.core.finish_turn();
+        left
+    }
+
+    fn mark_readable(&mut self, token: Token) {
+        let readable = match token.0 {
+            WAKER => None,
+            number if number >= FIRST_DEVICE => {
+                let queue = self.devices.get_mut(number - FIRST_DEVICE).and_then(Option::as_mut);
+                queue.map(|queue| &mut queue.readable)
+            }
+            number => self.readable.get_mut(number - FIRST_PORT),
+        };
+        if let Some(readable) = readable {
+            *readable = true;
+        }
+    }
+
+    /// Takes one batch of a socket; true when there may be more.
+    fn receive(&mut self, number: usize) -> bool {
+        let (Some(port), Some(readable)) = (self.ports.get(number), self.readable.get_mut(number)) else {
+            return false;
+        };
+        if !*readable {
+            return false;
+        }
+        let core = &mut self.core;
+        core.counters.count(Counter::ReceiveCalls);
+        if let Err(error) = port.receive(&mut self.buffers, |packet, origin| core.datagram(packet, origin)) {
+            *readable = false;
+            if error.kind() != io::ErrorKind::WouldBlock {
+                core.counters.count(Counter::ReceiveFailed);
+            }
+        }
+        *readable
+    }
+
+    /// Takes some packets of a device; true when there may be more.
+    fn read_device(&mut self, number: usize) -> bool {
+        let Some(Some(queue)) = self.devices.get_mut(number) else { return false };
+        if !queue.readable {
+            return false;
+        }
+        let Some(mut file) = queue.tenant.queue(self.core.id) else { return false };
+        for _ in 0..DEVICE_PACKETS_PER_TURN {
+            match file.read(&mut self.packet) {
+                Ok(len) => {
+                    if let Some(packet) = self.packet.get(..len) {
+                        self.core.take_from_device(&queue.tenant, packet);
+                    }
+                }
+                Err(error) => {
+                    queue.readable = false;
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        self.core.counters.count(Counter::ReceiveFailed);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn attach(&mut self, tenant: Arc<Tenant>) {
+        let Some(file) = tenant.queue(self.core.id) else { return };
+        let number = match self.devices.iter().position(Option::is_none) {
+            Some(free) => free,
+            None => {
+                self.devices.push(None);
+                self.devices.len() - 1
+            }
+        };
+        let registered = self.poll.registry().register(
+            &mut SourceFd(&file.as_raw_fd()),
+            Token(FIRST_DEVICE + number),
+            Interest::READABLE,
+        );
+        if let Err(error) = registered {
+            tracing::error!(tenant = tenant.id.0, %error, "cannot poll the TUN device");
+            return;
+        }
+        if let Some(slot) = self.devices.get_mut(number) {
+            *slot = Some(DeviceQueue { tenant, readable: true });
+        }
+    }
+
+    fn detach(&mut self, which: impl Fn(&DeviceQueue) -> bool) {
+        for slot in &mut self.devices {
+            let Some(queue) = slot.take_if(|queue| which(queue)) else { continue };
+            if let Some(file) = queue.tenant.queue(self.core.id)
+                && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&file.as_raw_fd()))
+            {
+                tracing::debug!(%error, "cannot stop polling a TUN device");
+            }
+        }
+    }
+}
+
+/// Token of the waker, of the first socket, and of the first TUN device.
+pub(crate) const WAKER: usize = 0;
+const FIRST_PORT: usize = 1;
+/// Listen addresses are few; see [`crate::RouterConfig::listen`].
+const FIRST_DEVICE: usize = 1 << 16;
+const EVENTS_PER_POLL: usize = 256;
+/// The most that a TUN device may deliver at once.
+const PACKET_MAX: usize = 65_536;
+/// As many as one send takes.
+const DEVICE_PACKETS_PER_TURN: usize = 64;
+/// How soon to offer events again that the control plane did not take.
+const EVENT_RETRY: Duration = Duration::from_millis(5);

@@ -1,0 +1,227 @@
+//! A running router and the remote ends of its tunnels, over real UDP sockets on loopback.
+#![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use esp::{
+    Encryption, InboundSa, Limits, MAX_OVERHEAD, OpenError, OutboundSa, SaKeys, Selector, SelectorPair, Spi,
+    Suite,
+};
+use router::{ChildSa, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId, Uplink};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc::{Receiver, channel};
+
+/// How long to wait before a test fails; nothing ever waits that long when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Gateway {
+    pub router: Router,
+    pub handle: RouterHandle,
+    pub events: Receiver<RouterEvent>,
+    pub runtime: Runtime,
+}
+
+impl Gateway {
+    pub fn start(shards: usize) -> Self {
+        Self::start_with(shards, vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)], 1000)
+    }
+
+    pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
+        let (sender, receiver) = channel(events);
+        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9 };
+        let router = Router::start(config, sender).unwrap();
+        let handle = router.handle();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { router, handle, events: receiver, runtime }
+    }
+
+    pub fn natt(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.handle.natt_port()))
+    }
+
+    pub fn ike(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.handle.ike_port()))
+    }
+
+    pub fn hub(&self, tenant: u32) -> TenantId {
+        self.handle.add_tenant(TenantId(tenant), Uplink::Hub).unwrap();
+        TenantId(tenant)
+    }
+
+    pub fn next_event(&mut self) -> RouterEvent {
+        let next = async { tokio::time::timeout(PATIENCE, self.events.recv()).await };
+        self.runtime.block_on(next).expect("an event comes in time").expect("the router runs")
+    }
+
+    pub fn stats(&self) -> Vec<SaStats> {
+        self.runtime.block_on(self.handle.stats())
+    }
+
+    pub fn stats_of(&self, spi: Spi) -> SaStats {
+        self.stats().into_iter().find(|stats| stats.spi == spi).expect("the pair is there")
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.handle.counters();
+        counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1
+    }
+
+    /// Waits until a counter has reached a value.
+    pub fn wait_for(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.counter(name) < value {
+            assert!(Instant::now() < deadline, "{name} is {} and not {value}", self.counter(name));
+            std::thread::yield_now();
+        }
+    }
+
+    /// A remote gateway with one activated pair.
+    pub fn connect(&self, tenant: TenantId, tunnel: u64, host: u8, local: &str, remote: &str) -> Remote {
+        let remote = self.install(tenant, tunnel, host, local, remote, Limits::default());
+        self.handle.activate(remote.spi);
+        remote
+    }
+
+    /// A remote gateway at 127.0.0.`host` with one installed pair.
+    pub fn install(
+        &self,
+        tenant: TenantId,
+        tunnel: u64,
+        host: u8,
+        local: &str,
+        remote: &str,
+        limits: Limits,
+    ) -> Remote {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        self.install_on(socket, tenant, tunnel, local, remote, limits)
+    }
+
+    pub fn install_on(
+        &self,
+        socket: UdpSocket,
+        tenant: TenantId,
+        tunnel: u64,
+        local: &str,
+        remote: &str,
+        limits: Limits,
+    ) -> Remote {
+        let address = socket.local_addr().unwrap();
+        let spi = self.handle.allocate_spi(address.ip()).unwrap();
+        let theirs = Spi(0xc000_0000 | spi.0 & 0x03ff_ffff);
+        let suite = Suite::new(Encryption::AesGcm16_128, None, true).unwrap();
+        let (up, down) = (key(spi, 1), key(spi, 2));
+        let selectors = SelectorPair { local: vec![subnet(local)], remote: vec![subnet(remote)] };
+        self.handle
+            .install(ChildSa {
+                tenant,
+                tunnel: TunnelId(tunnel),
+                inbound_spi: spi,
+                outbound_spi: theirs.0,
+                suite,
+                inbound_keys: up.clone(),
+                outbound_keys: down.clone(),
+                iv_seed: [3; 32],
+                selectors: selectors.clone(),
+                replay_window: 1024,
+                limits,
+                local: self.natt(),
+                remote: address,
+            })
+            .unwrap();
+        let mirrored = SelectorPair { local: selectors.remote, remote: selectors.local };
+        let none = Limits::default();
+        Remote {
+            socket,
+            router: self.natt(),
+            spi,
+            outbound: OutboundSa::new(spi, suite, &up, &[4; 32], &none).unwrap(),
+            inbound: InboundSa::new(theirs, suite, &down, Arc::new(mirrored), 1024, &none).unwrap(),
+        }
+    }
+}
+
+/// The other end of a tunnel.
+pub struct Remote {
+    pub socket: UdpSocket,
+    pub router: SocketAddr,
+    /// The router's inbound SPI.
+    pub spi: Spi,
+    pub outbound: OutboundSa,
+    pub inbound: InboundSa,
+}
+
+impl Remote {
+    pub fn seal(&mut self, inner: &[u8]) -> Vec<u8> {
+        let mut out = vec![0; inner.len() + MAX_OVERHEAD];
+        let sealed = self.outbound.seal(inner, &mut out).unwrap();
+        out.truncate(sealed.len);
+        out
+    }
+
+    pub fn send(&mut self, inner: &[u8]) {
+        let sealed = self.seal(inner);
+        self.socket.send_to(&sealed, self.router).unwrap();
+    }
+
+    pub fn try_receive(&mut self) -> Result<Vec<u8>, OpenError> {
+        let mut buffer = vec![0; 65_536];
+        let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
+        assert_eq!(from, self.router, "from the NAT traversal port");
+        self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec())
+    }
+
+    pub fn receive(&mut self) -> Vec<u8> {
+        self.try_receive().expect("for this SA")
+    }
+
+    /// Whether nothing has arrived. Only meaningful when whatever could have been sent is known to be sent.
+    pub fn is_silent(&self) -> bool {
+        self.socket.set_nonblocking(true).unwrap();
+        let silent = self.socket.recv_from(&mut [0; 100]).is_err();
+        self.socket.set_nonblocking(false).unwrap();
+        silent
+    }
+}
+
+fn key(spi: Spi, direction: u8) -> SaKeys {
+    let mut key = vec![direction; 20];
+    key[..4].copy_from_slice(&spi.0.to_be_bytes());
+    SaKeys::new(key, Vec::new())
+}
+
+pub fn subnet(text: &str) -> Selector {
+    let (address, prefix) = text.split_once('/').unwrap();
+    Selector::subnet(address.parse().unwrap(), prefix.parse().unwrap())
+}
+
+/// A UDP packet with `len` octets of payload that start with `number`.
+pub fn udp(source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> {
+    let address = |text: &str| text.parse::<Ipv4Addr>().unwrap().octets();
+    let total = (28 + len) as u16;
+    let mut packet = vec![0x45, 0];
+    packet.extend(total.to_be_bytes());
+    packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
+    packet.extend(address(source));
+    packet.extend(address(destination));
+    let sum: u32 = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
+    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend([0x13, 0x88, 0x13, 0x89]);
+    packet.extend(((8 + len) as u16).to_be_bytes());
+    packet.extend([0, 0]);
+    let mut payload = number.to_be_bytes().to_vec();
+    payload.resize(len.max(4), 0xaa);
+    packet.extend(&payload[..len]);
+    packet
+}
+
+/// The packet as it leaves the hub: with one hop less.
+pub fn hopped(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    assert!(esp::ip::decrement_ttl(&mut packet));
+    packet
+}

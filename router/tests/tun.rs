@@ -1,0 +1,179 @@
+//! A TUN device as the uplink, in a network namespace of its own. Needs root; says so where it is skipped.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stderr)] // How a test says that it was skipped.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use common::{Gateway, hopped, udp};
+use router::{RouterError, RouterEvent, TenantId, Uplink};
+
+/// A network namespace that lives as long as its process, which ends with its standard input.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Option<Self> {
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut line = String::new();
+        let _ = BufReader::new(child.stdout.take()?).read_line(&mut line);
+        if line != "ready\n" || fs::File::open("/dev/net/tun").is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+            eprintln!("skipped: needs root and /dev/net/tun");
+            return None;
+        }
+        Some(Self(child))
+    }
+
+    fn path(&self) -> String {
+        format!("/proc/{}/ns/net", self.0.id())
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/net/{file}", self.0.id())).unwrap()
+    }
+
+    fn uplink(&self, routes: bool) -> Uplink {
+        Uplink::Tun {
+            name: "culvert0".to_owned(),
+            netns: Some(self.path()),
+            addresses: vec!["10.50.0.1/24".parse().unwrap(), "fd50::1/64".parse().unwrap()],
+            mtu: 1400,
+            routes,
+        }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn checksum(octets: &[u8]) -> u16 {
+    let mut sum: u32 = octets
+        .chunks(2)
+        .map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])))
+        .sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// An ICMP echo request (8) or reply (0).
+fn echo(kind: u8, source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> {
+    let mut packet = udp(source, destination, number, len);
+    packet[9] = 1;
+    packet[10..12].fill(0);
+    let sum = checksum(&packet[..20]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet[20..28].copy_from_slice(&[kind, 0, 0, 0, 0, 7, 0, 9]);
+    let sum = checksum(&packet[20..]);
+    packet[22..24].copy_from_slice(&sum.to_be_bytes());
+    packet
+}
+
+#[test]
+fn the_kernel_answers_through_the_tunnel() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let mut second = gateway.connect(tenant, 2, 12, "0.0.0.0/0", "10.2.0.0/16");
+    for number in 0..200 {
+        let len = 4 + (number as usize * 37) % 1369;
+        for (remote, address) in [(&mut first, "10.1.0.9"), (&mut second, "10.2.0.9")] {
+            remote.send(&echo(8, address, "10.50.0.1", number, len));
+            let reply = remote.receive();
+            assert_eq!(reply[20..], echo(0, "10.50.0.1", address, number, len)[20..]);
+        }
+    }
+    // What is for another tunnel takes the short way.
+    first.send(&udp("10.1.0.9", "10.2.0.9", 3, 10));
+    assert_eq!(second.receive(), hopped(&udp("10.1.0.9", "10.2.0.9", 3, 10)));
+    assert_eq!(gateway.counter("tun_written"), 400);
+}
+
+#[test]
+fn routes_come_and_go_with_tunnels_and_the_device_with_its_tenant() {
+    let Some(namespace) = Namespace::new() else { return };
+    let mut gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    let has_route = |network: &str| namespace.read("route").contains(network);
+    let first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.77.0.0/16");
+    let again = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.77.0.0/16");
+    let default = gateway.connect(tenant, 2, 12, "0.0.0.0/0", "0.0.0.0/0");
+    assert!(has_route("culvert0\t00004D0A"), "{}", namespace.read("route"));
+    assert!(!has_route("culvert0\t00000000"), "never the default route");
+    gateway.handle.remove(first.spi);
+    assert!(has_route("culvert0\t00004D0A"));
+    gateway.handle.remove(again.spi);
+    assert!(!has_route("culvert0\t00004D0A"));
+    for spi in [first.spi, again.spi] {
+        assert!(matches!(gateway.next_event(), RouterEvent::Removed { spi: removed, .. } if removed == spi));
+    }
+
+    assert!(namespace.read("dev").contains("culvert0"));
+    gateway.handle.remove_tenant(tenant);
+    assert!(matches!(gateway.next_event(), RouterEvent::Removed { spi, .. } if spi == default.spi));
+    gateway.router.shutdown();
+    assert!(!namespace.read("dev").contains("culvert0"), "the device is gone");
+}
+
+#[test]
+fn two_tenants_may_have_the_same_networks() {
+    let (Some(one), Some(two)) = (Namespace::new(), Namespace::new()) else { return };
+    let gateway = Gateway::start(2);
+    let mut remotes: Vec<_> = [&one, &two]
+        .into_iter()
+        .enumerate()
+        .map(|(number, namespace)| {
+            let tenant = TenantId(number as u32);
+            gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+            gateway.connect(tenant, number as u64, 11 + number as u8, "0.0.0.0/0", "10.1.0.0/16")
+        })
+        .collect();
+    for number in 0..20 {
+        for remote in &mut remotes {
+            remote.send(&echo(8, "10.1.0.9", "10.50.0.1", number, 64));
+        }
+        for remote in &mut remotes {
+            assert_eq!(remote.receive()[28..32], number.to_be_bytes());
+        }
+    }
+    assert!(remotes.iter().all(common::Remote::is_silent));
+}
+
+#[test]
+fn failures_say_which_step() {
+    let gateway = Gateway::start(1);
+    let uplink = |name: &str, netns: Option<&str>, mtu| Uplink::Tun {
+        name: name.to_owned(),
+        netns: netns.map(str::to_owned),
+        addresses: Vec::new(),
+        mtu,
+        routes: false,
+    };
+    let add = |uplink| gateway.handle.add_tenant(TenantId(1), uplink).unwrap_err();
+    let error = add(uplink("culvert0", Some("no-such-namespace"), 1400));
+    assert!(error.to_string().contains("culvert0: entering the network namespace"), "{error}");
+    let error = add(uplink("culvert0", None, 500));
+    assert!(matches!(error, RouterError::Config { field: "uplink.tun.mtu", .. }));
+    let error = add(uplink("a-name-that-is-too-long", None, 1400));
+    assert!(error.to_string().contains("opening /dev/net/tun"), "{error}");
+    // A failure leaves nothing behind.
+    gateway.hub(1);
+}
