@@ -240,6 +240,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_the_defaults_but_for_the_ports() {
+        let example = parse(include_str!("../examples/culvertd.toml")).unwrap();
+        let defaults = Config::default();
+        let ike = IkeConfig { port: 1500, natt_port: 14500, ..defaults.ike };
+        assert_eq!(example, Config { ike, ..defaults });
+    }
+
+    #[test]
     fn faults_name_the_field() {
         let fault = |text: &str| parse(text).unwrap_err();
         let text = fault("[ike]\nlisen = []\n");

@@ -1,5 +1,7 @@
 //! The log of the daemon: records of `tracing`, on standard error.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
@@ -12,7 +14,10 @@ pub fn start(config: &LogConfig) {
     let directives = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let directives = directives.as_deref().unwrap_or(&config.level);
     let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // An error is a subscriber that is set already: that of a test, or of an embedding program.
     let _ = match config.format {
         LogFormat::Text => builder.try_init(),
