@@ -1,1 +1,38 @@
-//! (see the crate description)
+//! ESP (RFC 4303) as a pure library: transforms, sequence numbers, replay window, selectors, limits and lifetimes.
+//!
+//! What it is: the two halves of a Child SA as values. An [`InboundSa`] opens packets in place, an [`OutboundSa`]
+//! seals them; both own every counter they need. Tunnel mode, IPv4 and IPv6, with or without extended sequence
+//! numbers.
+//!
+//! What it is not: it has no sockets, threads, clock or random source. The UDP header of RFC 3948 and the outer IP
+//! header belong to the caller, and so do keys (IKE) and routes (the router).
+//!
+//! Where to start: [`Suite`] names the algorithms, [`SaKeys`] carries the keys, [`InboundSa::open`] and
+//! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right.
+
+pub mod ecn;
+mod error;
+mod inbound;
+pub mod ip;
+mod keys;
+mod lifetime;
+mod limits;
+mod outbound;
+mod replay;
+mod selector;
+mod spi;
+mod suite;
+mod transform;
+mod wire;
+
+pub use error::{OpenError, SaError, SealError};
+pub use inbound::{InboundSa, Opened};
+pub use keys::SaKeys;
+pub use lifetime::{Lifetime, LifetimeEvent};
+pub use limits::{LimitEvent, Limits};
+pub use outbound::{OutboundSa, Sealed};
+pub use replay::{ReplayError, ReplayWindow};
+pub use selector::{Selector, SelectorPair};
+pub use spi::{Spi, SpiFieldError};
+pub use suite::{Encryption, Integrity, Suite, SuiteError};
+pub use wire::{ESP_HEADER_LEN, MAX_OVERHEAD};

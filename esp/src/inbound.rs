@@ -1,0 +1,193 @@
+//! The receiving half of a Child SA.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::error::{OpenError, SaError};
+use crate::ip::{self, PacketInfo};
+use crate::keys::SaKeys;
+use crate::limits::{LimitEvent, Limits, Meter};
+use crate::replay::{ReplayError, ReplayWindow};
+use crate::selector::SelectorPair;
+use crate::spi::Spi;
+use crate::suite::Suite;
+use crate::transform::{Direction, PacketCrypto, Transform, TransformError};
+use crate::wire::{
+    NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset, read_u32,
+};
+
+/// Opens packets: the inbound processing of RFC 4303 section 3.4 and RFC 4301 section 5.2.
+pub struct InboundSa {
+    spi: Spi,
+    suite: Suite,
+    transform: Transform,
+    window: ReplayWindow,
+    selectors: Arc<SelectorPair>,
+    meter: Meter,
+}
+
+/// An opened packet.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Where the inner packet lies in the buffer, without padding of any kind.
+    pub inner: Range<usize>,
+    /// The inner packet's headers.
+    pub info: PacketInfo,
+    /// The whole sequence number.
+    pub sequence: u64,
+    /// A limit that this packet reached.
+    pub limit: Option<LimitEvent>,
+    /// Whether this is the first packet that the SA ever accepted.
+    pub first: bool,
+}
+
+impl InboundSa {
+    /// `replay_window` is in packets ([`ReplayWindow::MIN_SIZE`]`..=`[`ReplayWindow::MAX_SIZE`]).
+    pub fn new(
+        spi: Spi,
+        suite: Suite,
+        keys: &SaKeys,
+        selectors: Arc<SelectorPair>,
+        replay_window: u32,
+        limits: &Limits,
+    ) -> Result<Self, SaError> {
+        Ok(Self {
+            spi,
+            suite,
+            transform: Transform::new(&suite, keys, Direction::Open)?,
+            window: ReplayWindow::new(replay_window)?,
+            selectors,
+            meter: Meter::new(limits),
+        })
+    }
+
+    /// Continues an SA of which another node accepted numbers up to `top`: nothing at or below it is taken.
+    pub fn resume_at(&mut self, top: u64) -> Result<(), SaError> {
+        self.window = ReplayWindow::resume(self.window.size(), top)?;
+        Ok(())
+    }
+
+    /// Opens `packet`, which starts with the SPI and ends with the ICV, in place.
+    ///
+    /// The order is that of the RFC: replay check, integrity, replay window moved, then what is inside. So whatever is
+    /// dropped for its contents was authentic, and its sequence number is used up. After an error the buffer's contents
+    /// mean nothing.
+    pub fn open(&mut self, packet: &mut [u8]) -> Result<Opened, OpenError> {
+        if self.meter.is_spent() {
+            return Err(OpenError::HardLimit);
+        }
+        if read_u32(packet, 0).ok_or(OpenError::Truncated)? != self.spi.0 {
+            return Err(OpenError::WrongSpi);
+        }
+        let at = self.locate(packet)?;
+        self.window.check(at.sequence).map_err(replay)?;
+        self.transform.open(packet, at).map_err(|error| match error {
+            TransformError::Icv => OpenError::IcvMismatch,
+            TransformError::Library => OpenError::Crypto,
+        })?;
+        let first = self.window.top() == 0;
+        self.window.accept(at.sequence).map_err(replay)?;
+
+        let (inner_end, next_header) = strip_trailer(packet, &at)?;
+        let inner = packet.get(at.payload..inner_end).ok_or(OpenError::BadPadding)?;
+        let version = match next_header {
+            NEXT_HEADER_IPV4 => 4,
+            NEXT_HEADER_IPV6 => 6,
+            NEXT_HEADER_NONE => return Err(OpenError::Dummy),
+            _ => return Err(OpenError::BadNextHeader),
+        };
+        if inner.first().is_none_or(|octet| octet >> 4 != version) {
+            return Err(OpenError::BadInner);
+        }
+        let info = ip::parse(inner).ok_or(OpenError::BadInner)?;
+        if !self.selectors.matches_inbound(&info) {
+            return Err(OpenError::SelectorMismatch);
+        }
+        let limit = self.meter.count(info.len);
+        Ok(Opened { inner: at.payload..at.payload + info.len, info, sequence: at.sequence, limit, first })
+    }
+
+    /// The SPI this SA answers to.
+    pub fn spi(&self) -> Spi {
+        self.spi
+    }
+
+    /// The algorithms.
+    pub fn suite(&self) -> Suite {
+        self.suite
+    }
+
+    /// What may come out of this SA.
+    pub fn selectors(&self) -> &Arc<SelectorPair> {
+        &self.selectors
+    }
+
+    /// Highest sequence number accepted; 0 before the first packet.
+    pub fn top(&self) -> u64 {
+        self.window.top()
+    }
+
+    /// Packets delivered.
+    pub fn packets(&self) -> u64 {
+        self.meter.packets
+    }
+
+    /// Octets of inner packets delivered.
+    pub fn bytes(&self) -> u64 {
+        self.meter.bytes
+    }
+
+    /// Checks the packet's length and works out where its parts are.
+    fn locate(&self, packet: &[u8]) -> Result<PacketCrypto, OpenError> {
+        let low = read_u32(packet, 4).ok_or(OpenError::Truncated)?;
+        let payload = payload_offset(&self.suite);
+        let icv = packet.len().checked_sub(self.suite.icv_len()).ok_or(OpenError::Truncated)?;
+        if icv < payload + TRAILER_LEN {
+            return Err(OpenError::Truncated);
+        }
+        if !(icv - payload).is_multiple_of(self.suite.encryption.alignment()) {
+            return Err(OpenError::Misaligned);
+        }
+        let sequence = if self.suite.esn {
+            self.window.infer(low).ok_or(OpenError::BadSequence)?
+        } else {
+            u64::from(low)
+        };
+        Ok(PacketCrypto { sequence, payload, icv })
+    }
+}
+
+impl fmt::Debug for InboundSa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InboundSa")
+            .field("spi", &self.spi)
+            .field("suite", &self.suite)
+            .field("top", &self.top())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads pad length and next header and checks the padding: where the payload ends, and what it is.
+///
+/// All our algorithms use the default padding 1, 2, 3..., which the receiver should inspect (RFC 4303 section 2.4).
+fn strip_trailer(packet: &[u8], at: &PacketCrypto) -> Result<(usize, u8), OpenError> {
+    let text = packet.get(at.payload..at.icv).ok_or(OpenError::BadPadding)?;
+    let (text, &[pad_len, next_header]) =
+        text.split_last_chunk::<TRAILER_LEN>().ok_or(OpenError::BadPadding)?;
+    let inner_len = text.len().checked_sub(usize::from(pad_len)).ok_or(OpenError::BadPadding)?;
+    let padding = text.get(inner_len..).ok_or(OpenError::BadPadding)?;
+    let expected = 1..=pad_len;
+    if !padding.iter().copied().eq(expected) {
+        return Err(OpenError::BadPadding);
+    }
+    Ok((at.payload + inner_len, next_header))
+}
+
+fn replay(error: ReplayError) -> OpenError {
+    match error {
+        ReplayError::NeverSent => OpenError::BadSequence,
+        ReplayError::Duplicate => OpenError::ReplayDuplicate,
+        ReplayError::TooOld => OpenError::ReplayTooOld,
+    }
+}

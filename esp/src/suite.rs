@@ -1,0 +1,215 @@
+//! Which algorithms protect an SA, and how long their keys, IVs and check values are.
+
+use std::fmt;
+
+use thiserror::Error;
+
+/// An encryption transform, with its key size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encryption {
+    /// AES-GCM with a 16-octet ICV and a 128-bit key (RFC 4106).
+    AesGcm16_128,
+    /// AES-GCM with a 16-octet ICV and a 192-bit key (RFC 4106).
+    AesGcm16_192,
+    /// AES-GCM with a 16-octet ICV and a 256-bit key (RFC 4106).
+    AesGcm16_256,
+    /// ChaCha20-Poly1305 (RFC 7634).
+    ChaCha20Poly1305,
+    /// AES-CBC with a 128-bit key (RFC 3602).
+    AesCbc128,
+    /// AES-CBC with a 192-bit key (RFC 3602).
+    AesCbc192,
+    /// AES-CBC with a 256-bit key (RFC 3602).
+    AesCbc256,
+}
+
+impl Encryption {
+    /// Every transform, for tables and tests.
+    pub const ALL: [Self; 7] = [
+        Self::AesGcm16_128,
+        Self::AesGcm16_192,
+        Self::AesGcm16_256,
+        Self::ChaCha20Poly1305,
+        Self::AesCbc128,
+        Self::AesCbc192,
+        Self::AesCbc256,
+    ];
+
+    /// Whether encryption and integrity are one operation.
+    pub fn is_aead(self) -> bool {
+        self.salt_len() != 0
+    }
+
+    /// Octets of the cipher key alone.
+    pub fn cipher_key_len(self) -> usize {
+        match self {
+            Self::AesGcm16_128 | Self::AesCbc128 => 16,
+            Self::AesGcm16_192 | Self::AesCbc192 => 24,
+            Self::AesGcm16_256 | Self::ChaCha20Poly1305 | Self::AesCbc256 => 32,
+        }
+    }
+
+    /// Octets of salt that IKE appends to the key (RFC 4106 section 8.1, RFC 7634 section 2).
+    pub fn salt_len(self) -> usize {
+        match self {
+            Self::AesGcm16_128 | Self::AesGcm16_192 | Self::AesGcm16_256 | Self::ChaCha20Poly1305 => 4,
+            Self::AesCbc128 | Self::AesCbc192 | Self::AesCbc256 => 0,
+        }
+    }
+
+    /// Octets of the IV that every packet carries.
+    pub fn iv_len(self) -> usize {
+        if self.is_aead() { 8 } else { 16 }
+    }
+
+    /// Payload and trailer are padded to a multiple of this (RFC 4303 section 2.4).
+    pub fn alignment(self) -> usize {
+        if self.is_aead() { 4 } else { 16 }
+    }
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AesGcm16_128 => "aes128gcm16",
+            Self::AesGcm16_192 => "aes192gcm16",
+            Self::AesGcm16_256 => "aes256gcm16",
+            Self::ChaCha20Poly1305 => "chacha20poly1305",
+            Self::AesCbc128 => "aes128",
+            Self::AesCbc192 => "aes192",
+            Self::AesCbc256 => "aes256",
+        })
+    }
+}
+
+/// An integrity transform (RFC 4868).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Integrity {
+    /// HMAC-SHA-256 truncated to 128 bits.
+    HmacSha256_128,
+    /// HMAC-SHA-384 truncated to 192 bits.
+    HmacSha384_192,
+    /// HMAC-SHA-512 truncated to 256 bits.
+    HmacSha512_256,
+}
+
+impl Integrity {
+    /// Every transform, for tables and tests.
+    pub const ALL: [Self; 3] = [Self::HmacSha256_128, Self::HmacSha384_192, Self::HmacSha512_256];
+
+    /// Octets of key (RFC 4868 section 2.1.1: the output of the hash).
+    pub fn key_len(self) -> usize {
+        match self {
+            Self::HmacSha256_128 => 32,
+            Self::HmacSha384_192 => 48,
+            Self::HmacSha512_256 => 64,
+        }
+    }
+
+    /// Octets of the integrity check value in a packet.
+    pub fn icv_len(self) -> usize {
+        self.key_len() / 2
+    }
+}
+
+impl fmt::Display for Integrity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha256_128 => "sha256",
+            Self::HmacSha384_192 => "sha384",
+            Self::HmacSha512_256 => "sha512",
+        })
+    }
+}
+
+/// The algorithms of one SA. [`Suite::new`] is the checked way to make one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Suite {
+    /// The encryption transform.
+    pub encryption: Encryption,
+    /// The integrity transform; `None` exactly when `encryption` is an AEAD.
+    pub integrity: Option<Integrity>,
+    /// Whether sequence numbers have 64 bits (RFC 4303 section 2.2.1).
+    pub esn: bool,
+}
+
+impl Suite {
+    /// Checks that the transforms go together: an AEAD takes no integrity transform (RFC 7296 section 3.3.3), any other
+    /// cipher needs one, because encryption without integrity is not safe (RFC 8221 section 4).
+    pub fn new(encryption: Encryption, integrity: Option<Integrity>, esn: bool) -> Result<Self, SuiteError> {
+        match (encryption.is_aead(), integrity) {
+            (true, Some(integrity)) => Err(SuiteError::AeadWithIntegrity { encryption, integrity }),
+            (false, None) => Err(SuiteError::MissingIntegrity { encryption }),
+            _ => Ok(Self { encryption, integrity, esn }),
+        }
+    }
+
+    /// Octets of encryption key that IKE must derive, the salt included.
+    pub fn key_len(&self) -> usize {
+        self.encryption.cipher_key_len() + self.encryption.salt_len()
+    }
+
+    /// Octets of integrity key that IKE must derive; 0 for an AEAD.
+    pub fn integrity_key_len(&self) -> usize {
+        self.integrity.map_or(0, Integrity::key_len)
+    }
+
+    /// Octets of the integrity check value in a packet.
+    pub fn icv_len(&self) -> usize {
+        self.integrity.map_or(AEAD_ICV_LEN, Integrity::icv_len)
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.encryption)?;
+        if let Some(integrity) = self.integrity {
+            write!(f, "-{integrity}")?;
+        }
+        if self.esn { f.write_str("-esn") } else { Ok(()) }
+    }
+}
+
+/// Transforms that do not go together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum SuiteError {
+    /// An AEAD protects integrity itself.
+    #[error("{encryption} protects integrity itself and takes no {integrity}")]
+    AeadWithIntegrity {
+        /// The AEAD.
+        encryption: Encryption,
+        /// What was given with it.
+        integrity: Integrity,
+    },
+    /// A plain cipher needs an integrity transform.
+    #[error("{encryption} needs an integrity algorithm")]
+    MissingIntegrity {
+        /// The cipher.
+        encryption: Encryption,
+    },
+}
+
+const AEAD_ICV_LEN: usize = 16;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transforms_must_go_together() {
+        assert!(Suite::new(Encryption::AesGcm16_128, Some(Integrity::HmacSha256_128), false).is_err());
+        assert!(Suite::new(Encryption::AesCbc128, None, false).is_err());
+        assert!(Suite::new(Encryption::AesCbc128, Some(Integrity::HmacSha256_128), true).is_ok());
+    }
+
+    #[test]
+    fn prints_like_a_proposal() {
+        let gcm = Suite::new(Encryption::AesGcm16_128, None, false).unwrap();
+        assert_eq!(gcm.to_string(), "aes128gcm16");
+        let cbc = Suite::new(Encryption::AesCbc256, Some(Integrity::HmacSha512_256), true).unwrap();
+        assert_eq!(cbc.to_string(), "aes256-sha512-esn");
+        assert_eq!((cbc.key_len(), cbc.integrity_key_len(), cbc.icv_len()), (32, 64, 32));
+        assert_eq!((gcm.key_len(), gcm.integrity_key_len(), gcm.icv_len()), (20, 0, 16));
+    }
+}

@@ -1,0 +1,120 @@
+//! What is configured for a peer, as the core needs it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::identity::Identity;
+use crate::proposal::{EspProposal, IkeProposal};
+use crate::wire::ts::TrafficSelector;
+
+/// One peer: identities, credentials and what may be negotiated.
+#[derive(Debug)]
+pub struct PeerConfig {
+    /// The name used in events and logs, for example `tenants/acme/peers/branch-12`.
+    pub name: Arc<str>,
+    /// Who we are to this peer.
+    pub local_id: Identity,
+    /// Who the peer must be.
+    pub remote_id: Identity,
+    /// The pre-shared key.
+    pub psk: Psk,
+    /// IKE proposals in order of preference.
+    pub ike_proposals: Vec<IkeProposal>,
+    /// Child SAs to have with this peer; the first is created in IKE_AUTH.
+    pub children: Vec<Arc<ChildConfig>>,
+    /// After this much silence the peer is asked whether it is alive; zero never asks.
+    pub dpd_interval: Duration,
+    /// Act as if a NAT had been found, so that ESP goes in UDP.
+    pub force_encapsulation: bool,
+    /// Retransmission schedule.
+    pub retransmit: Retransmit,
+}
+
+/// One Child SA policy.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ChildConfig {
+    /// The name used in events and logs.
+    pub name: Arc<str>,
+    /// Our side.
+    pub local: Vec<TrafficSelector>,
+    /// The peer's side.
+    pub remote: Vec<TrafficSelector>,
+    /// ESP proposals in order of preference.
+    pub proposals: Vec<EspProposal>,
+}
+
+/// When a request without an answer is sent again (RFC 7296 section 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retransmit {
+    /// Wait before the first retransmission.
+    pub first: Duration,
+    /// Each further wait is this many tenths of the one before.
+    pub factor_tenths: u32,
+    /// Retransmissions before the peer is given up.
+    pub tries: u32,
+}
+
+impl Retransmit {
+    /// 1 s, then 1.8 times longer each, five times: given up after 43 s. Long enough for a rebooting router in
+    /// between, short enough that a dead peer is noticed in a minute.
+    pub const DEFAULT: Self = Self { first: Duration::from_secs(1), factor_tenths: 18, tries: 5 };
+
+    /// The wait after the `attempt`-th transmission, from 0.
+    pub fn wait(&self, attempt: u32) -> Duration {
+        (0..attempt).fold(self.first, |wait, _| wait * self.factor_tenths / 10)
+    }
+
+    /// How long a request is tried altogether.
+    pub fn budget(&self) -> Duration {
+        (0..=self.tries).map(|n| self.wait(n)).sum()
+    }
+}
+
+impl Default for Retransmit {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A pre-shared key: zeroized when dropped, never printed.
+#[derive(Clone)]
+pub struct Psk(Zeroizing<Vec<u8>>);
+
+impl Psk {
+    /// Takes over the octets.
+    pub const fn new(octets: Zeroizing<Vec<u8>>) -> Self {
+        Self(octets)
+    }
+
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Psk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Psk(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_backs_off() {
+        let r = Retransmit::DEFAULT;
+        assert_eq!(r.wait(0), Duration::from_secs(1));
+        assert_eq!(r.wait(1), Duration::from_millis(1800));
+        assert_eq!(r.budget().as_secs(), 41);
+    }
+
+    #[test]
+    fn a_key_does_not_print() {
+        let psk = Psk::new(Zeroizing::new(b"hunter2".to_vec()));
+        assert_eq!(format!("{psk:?}"), "Psk(..)");
+    }
+}

@@ -1,0 +1,248 @@
+//! CREATE_CHILD_SA answered: a new Child SA, or one that takes another's place (RFC 7296 sections 1.3.1, 1.3.3, 2.8,
+//! 2.9, 2.25). IKE_AUTH uses the same lines for its first Child SA.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::child::{Agreed, ChildState};
+use super::ike_sa::{SaState, respond_dh};
+use super::initiator::{NONCE_LEN, describe_policy};
+use super::request::{Collision, Request};
+use super::{Connection, MAX_CHILDREN};
+use crate::config::ChildConfig;
+use crate::crypto::prf::Prf;
+use crate::event::Event;
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{EspChoice, negotiate};
+use crate::wire::header::Header;
+use crate::wire::message::Payloads;
+use crate::wire::numbers::{NotifyType, ProtocolId};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::sa::Proposal;
+use crate::wire::ts::{self, TrafficSelector};
+
+/// A peer's request for a Child SA, whichever exchange it came by.
+pub(crate) struct ChildRequest<'a> {
+    pub(crate) payloads: Payloads<'a>,
+    /// Nonces of initiator and responder.
+    pub(crate) nonces: (&'a [u8], &'a [u8]),
+    pub(crate) shared: Option<&'a [u8]>,
+    /// The exchange can carry a KE payload.
+    pub(crate) with_group: bool,
+    /// The pair to be replaced, and so the policy.
+    pub(crate) replaces: Option<u32>,
+}
+
+/// A refusal: what the peer is told, and what is reported here.
+pub(crate) struct Refused {
+    pub(crate) notify: Notify,
+    pub(crate) policy: Arc<str>,
+    pub(crate) failure: Failure,
+}
+
+struct Matched {
+    config: Arc<ChildConfig>,
+    local_ts: Vec<TrafficSelector>,
+    remote_ts: Vec<TrafficSelector>,
+    proposal: Proposal,
+    choice: EspChoice,
+}
+
+impl Connection {
+    /// A CREATE_CHILD_SA request that does not rekey the IKE_SA.
+    pub(crate) fn create_child_requested(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: Header,
+        payloads: Payloads<'_>,
+    ) {
+        let mut out = match self.serve_child_request(host, spi, payloads) {
+            Ok(answer) => answer,
+            Err(notify) => vec![Payload::Notify(notify)],
+        };
+        if payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some() {
+            // Not echoed: the peer gets tunnel mode (RFC 7296 section 1.3.1).
+            out.retain(|p| !matches!(p, Payload::Notify(n) if n.kind == NotifyType::USE_TRANSPORT_MODE));
+        }
+        self.respond_with(now, host, spi, header.exchange, header.message_id, &out);
+    }
+
+    fn serve_child_request(
+        &mut self,
+        host: &mut dyn Host,
+        spi: u64,
+        payloads: Payloads<'_>,
+    ) -> Result<Vec<Payload>, Notify> {
+        let temporary = || Notify::new(NotifyType::TEMPORARY_FAILURE);
+        let Some(sa) = self.sas.iter().find(|sa| sa.spi_local == spi) else { return Err(temporary()) };
+        let rekeying_ike = matches!(sa.exchanges.pending().map(|p| &p.request), Some(Request::RekeyIke(_)));
+        // RFC 7296 section 2.25.2: nothing new on an IKE_SA that is being rekeyed or deleted.
+        if rekeying_ike || sa.state != SaState::Active || spi != self.current {
+            return Err(temporary());
+        }
+        let (prf, d) = (sa.prf, sa.keys.d.clone());
+        let replaces = self.rekeyed_child(payloads)?;
+        if self.children.len() >= MAX_CHILDREN {
+            return Err(Notify::new(NotifyType::NO_ADDITIONAL_SAS));
+        }
+        let nr = random_array::<NONCE_LEN>(host).to_vec();
+        let ni = payloads.nonce().unwrap_or_default();
+        // The group is settled before anything is computed with it.
+        let matched =
+            self.match_child(payloads, true, replaces).map_err(|refused| self.note_refusal(refused))?;
+        let dh = match (matched.choice.group, payloads.ke()) {
+            (None, _) => None,
+            (Some(group), Some((sent, public))) if sent == group => {
+                let pair = respond_dh(group, public, host);
+                Some(pair.map_err(|_| Notify::new(NotifyType::INVALID_SYNTAX))?)
+            }
+            (Some(group), _) => {
+                let data = group.to_be_bytes().to_vec();
+                return Err(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data));
+            }
+        };
+        let shared = dh.as_ref().map(|(_, shared)| shared.as_slice());
+        let request = ChildRequest { payloads, nonces: (ni, &nr), shared, with_group: true, replaces };
+        let (mut out, spi_in) =
+            self.answer_child(host, prf, &d, request).map_err(|refused| self.note_refusal(refused))?;
+        out.insert(1, Payload::Nonce(nr.clone()));
+        if let Some((ours, _)) = &dh {
+            out.insert(2, Payload::Ke { group: ours.group(), data: ours.public().to_vec() });
+        }
+        match replaces {
+            Some(old) => self.replaced_by_peer(spi, old, Collision::new(ni, &nr, spi_in)),
+            // Nothing waits for this one to be seen: the initiator installs it when our answer arrives.
+            None => self.activate(spi_in),
+        }
+        Ok(out)
+    }
+
+    /// Which pair the request replaces; an error when that one is gone or going.
+    fn rekeyed_child(&self, payloads: Payloads<'_>) -> Result<Option<u32>, Notify> {
+        let Some(notify) = payloads.notify(NotifyType::REKEY_SA) else { return Ok(None) };
+        let Some(theirs) = notify.esp_spi() else { return Err(Notify::new(NotifyType::INVALID_SYNTAX)) };
+        match self.child_by_peer(theirs) {
+            None => Err(Notify::about_esp(NotifyType::CHILD_SA_NOT_FOUND, theirs)),
+            Some(child) if child.state != ChildState::Installed => {
+                Err(Notify::new(NotifyType::TEMPORARY_FAILURE))
+            }
+            Some(child) => Ok(Some(child.spi_in)),
+        }
+    }
+
+    /// The peer made a pair in place of `old`. If a request of ours for the same is under way, the nonces of both
+    /// exchanges will decide; otherwise the peer owes the delete of the old one, and our traffic moves over when the
+    /// first packet on the new one, or that delete, shows that the peer has it installed.
+    fn replaced_by_peer(&mut self, spi: u64, old: u32, collision: Collision<u32>) {
+        let pending = self.sa_mut(spi).and_then(|sa| sa.exchanges.pending_request());
+        if let Some(Request::Child(offer)) = pending
+            && offer.replaces == Some(old)
+        {
+            offer.collision = Some(collision);
+        } else if let Some(child) = self.child_mut(old) {
+            child.state = ChildState::Replaced;
+        }
+    }
+
+    /// Makes the Child SA a request asks for. Returns the payloads of the answer, SA first, and the new pair.
+    pub(crate) fn answer_child(
+        &mut self,
+        host: &mut dyn Host,
+        prf: Prf,
+        sk_d: &[u8],
+        request: ChildRequest<'_>,
+    ) -> Result<(Vec<Payload>, u32), Refused> {
+        let matched = self.match_child(request.payloads, request.with_group, request.replaces)?;
+        let policy = matched.config.name.clone();
+        let refuse = |kind, failure| Refused { notify: Notify::new(kind), policy: policy.clone(), failure };
+        let spi_in = host
+            .allocate_esp_spi(self.addresses().1)
+            .ok_or_else(|| refuse(NotifyType::NO_ADDITIONAL_SAS, Failure::NoSpi))?;
+        let spi_out = matched.proposal.esp_spi().unwrap_or(0);
+        let answer = vec![
+            Payload::Sa(vec![Proposal {
+                number: matched.proposal.number,
+                protocol: ProtocolId::ESP,
+                spi: spi_in.to_be_bytes().to_vec(),
+                transforms: matched.choice.transforms(),
+            }]),
+            // TSi is the side of the exchange's initiator, the peer.
+            Payload::TsI(matched.remote_ts.clone()),
+            Payload::TsR(matched.local_ts.clone()),
+        ];
+        let agreed = Agreed {
+            config: matched.config,
+            spi_in,
+            spi_out,
+            choice: matched.choice,
+            shared: request.shared,
+            nonces: request.nonces,
+            local_ts: matched.local_ts,
+            remote_ts: matched.remote_ts,
+            replaces: request.replaces,
+            initiated: false,
+        };
+        if let Err(error) = self.install_child(prf, sk_d, agreed) {
+            self.events.push_back(Event::ReleaseSpi(spi_in));
+            return Err(refuse(NotifyType::NO_PROPOSAL_CHOSEN, error.into()));
+        }
+        Ok((answer, spi_in))
+    }
+
+    /// Finds the policy that fits the request's selectors, and then its proposals.
+    fn match_child(
+        &self,
+        payloads: Payloads<'_>,
+        with_group: bool,
+        replaces: Option<u32>,
+    ) -> Result<Matched, Refused> {
+        let configs = self.config.as_ref().map(|c| c.children.as_slice()).unwrap_or_default();
+        let replaced = replaces.and_then(|spi| self.child(spi)).map(|c| c.config.name.clone());
+        let theirs = payloads.ts_i().unwrap_or_default();
+        let ours = payloads.ts_r().unwrap_or_default();
+        // A rekeying keeps its policy even when another would fit as well.
+        let candidates = configs.iter().filter(|c| replaced.as_ref().is_none_or(|name| *name == c.name));
+        let fitting = candidates
+            .map(|c| (c, ts::narrow(ours, &c.local), ts::narrow(theirs, &c.remote)))
+            .find(|(_, local, remote)| !local.is_empty() && !remote.is_empty());
+        let Some((config, local_ts, remote_ts)) = fitting else {
+            let configured = configs.iter().map(|c| describe_policy(c)).collect::<Vec<_>>().join("; ");
+            let failure = Failure::Selectors {
+                offered_local: ts::describe(ours),
+                offered_remote: ts::describe(theirs),
+                configured,
+            };
+            let policy = replaced.unwrap_or_else(|| "(none)".into());
+            return Err(Refused { notify: Notify::new(NotifyType::TS_UNACCEPTABLE), policy, failure });
+        };
+        let offered = payloads.sa().unwrap_or_default();
+        let usable: Vec<Proposal> = offered.iter().filter(|p| p.esp_spi().is_some()).cloned().collect();
+        match negotiate::choose_esp(&config.proposals, &usable, with_group) {
+            Some((proposal, choice)) => {
+                Ok(Matched { config: config.clone(), local_ts, remote_ts, proposal, choice })
+            }
+            None => Err(Refused {
+                notify: Notify::new(NotifyType::NO_PROPOSAL_CHOSEN),
+                policy: config.name.clone(),
+                failure: Failure::NoProposal {
+                    offered: negotiate::describe(offered),
+                    configured: negotiate::describe_configured(&config.proposals),
+                },
+            }),
+        }
+    }
+
+    /// Reports a refusal; returns what the peer is told.
+    fn note_refusal(&mut self, refused: Refused) -> Notify {
+        self.events.push_back(Event::ChildFailed { name: refused.policy, failure: refused.failure });
+        refused.notify
+    }
+
+    /// [`Self::note_refusal`] as a payload.
+    pub(crate) fn child_refused(&mut self, refused: Refused) -> Payload {
+        Payload::Notify(self.note_refusal(refused))
+    }
+}

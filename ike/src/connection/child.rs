@@ -1,0 +1,155 @@
+//! Child SAs as the connection knows them: SPIs and policy. Keys and counters live in the router.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Connection, LINGER_CHILD};
+use crate::config::ChildConfig;
+use crate::crypto::CryptoError;
+use crate::crypto::keys;
+use crate::crypto::prf::Prf;
+use crate::event::{ChildEnd, ChildSa, Event};
+use crate::proposal::EspChoice;
+use crate::wire::ts::TrafficSelector;
+
+/// Where a Child SA is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildState {
+    /// In place.
+    Installed,
+    /// Another one took its place; its delete is owed by one of the sides.
+    Replaced,
+    /// Our delete is under way.
+    Deleting(ChildEnd),
+}
+
+/// One pair of ESP SAs.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) config: Arc<ChildConfig>,
+    pub(crate) spi_in: u32,
+    pub(crate) spi_out: u32,
+    pub(crate) state: ChildState,
+    /// The router sends by this pair.
+    pub(crate) active: bool,
+}
+
+/// What an exchange agreed on, before the keys are made.
+pub(crate) struct Agreed<'a> {
+    pub(crate) config: Arc<ChildConfig>,
+    pub(crate) spi_in: u32,
+    pub(crate) spi_out: u32,
+    pub(crate) choice: EspChoice,
+    pub(crate) shared: Option<&'a [u8]>,
+    /// Nonces of the initiator and the responder of the exchange.
+    pub(crate) nonces: (&'a [u8], &'a [u8]),
+    pub(crate) local_ts: Vec<TrafficSelector>,
+    pub(crate) remote_ts: Vec<TrafficSelector>,
+    pub(crate) replaces: Option<u32>,
+    /// We started the exchange.
+    pub(crate) initiated: bool,
+}
+
+impl Connection {
+    /// Makes the keys of a Child SA and hands it to the host. It receives at once; who sends by it and when is the
+    /// caller's decision.
+    pub(crate) fn install_child(
+        &mut self,
+        prf: Prf,
+        sk_d: &[u8],
+        agreed: Agreed<'_>,
+    ) -> Result<(), CryptoError> {
+        let (ni, nr) = agreed.nonces;
+        let keys = keys::child(prf, sk_d, &agreed.choice, agreed.shared, ni, nr)?;
+        let (keys_out, keys_in) = if agreed.initiated {
+            (keys.initiator, keys.responder)
+        } else {
+            (keys.responder, keys.initiator)
+        };
+        let (local, remote) = self.addresses();
+        self.children.push(Child {
+            config: agreed.config.clone(),
+            spi_in: agreed.spi_in,
+            spi_out: agreed.spi_out,
+            state: ChildState::Installed,
+            active: false,
+        });
+        if agreed.replaces.is_some() {
+            self.counters.child_rekeys += 1;
+        }
+        self.events.push_back(Event::InstallChild(Box::new(ChildSa {
+            name: agreed.config.name.clone(),
+            spi_in: agreed.spi_in,
+            spi_out: agreed.spi_out,
+            choice: agreed.choice,
+            keys_in,
+            keys_out,
+            local_ts: agreed.local_ts,
+            remote_ts: agreed.remote_ts,
+            local,
+            remote,
+            replaces: agreed.replaces,
+            initiated: agreed.initiated,
+        })));
+        Ok(())
+    }
+
+    pub(crate) fn child(&self, spi_in: u32) -> Option<&Child> {
+        self.children.iter().find(|c| c.spi_in == spi_in)
+    }
+
+    pub(crate) fn child_mut(&mut self, spi_in: u32) -> Option<&mut Child> {
+        self.children.iter_mut().find(|c| c.spi_in == spi_in)
+    }
+
+    /// The pair the peer knows by its own inbound SPI.
+    pub(crate) fn child_by_peer(&self, spi_out: u32) -> Option<&Child> {
+        self.children.iter().find(|c| c.spi_out == spi_out)
+    }
+
+    /// Sends the policy's traffic by this pair from now on.
+    pub(crate) fn activate(&mut self, spi_in: u32) {
+        let Some(name) = self.child(spi_in).filter(|c| !c.active).map(|c| c.config.name.clone()) else {
+            return;
+        };
+        for child in self.children.iter_mut().filter(|c| c.config.name == name) {
+            child.active = child.spi_in == spi_in;
+        }
+        self.events.push_back(Event::ActivateChild { spi_in });
+    }
+
+    /// A packet arrived: the peer has the pair installed, so it can take what we send by it.
+    pub(crate) fn inbound_seen(&mut self, spi_in: u32) {
+        if self.child(spi_in).is_some_and(|c| c.state == ChildState::Installed) {
+            self.activate(spi_in);
+        }
+    }
+
+    /// Removes a pair. If it was the sending one, another pair of its policy takes over first.
+    pub(crate) fn remove_child(&mut self, spi_in: u32, reason: ChildEnd) {
+        let Some(at) = self.children.iter().position(|c| c.spi_in == spi_in) else { return };
+        let removed = self.children.remove(at);
+        let name = &removed.config.name;
+        let successor =
+            self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);
+        if let (true, Some(spi)) = (removed.active, successor.map(|c| c.spi_in)) {
+            self.activate(spi);
+        }
+        let linger = match reason {
+            // Packets the peer sent before it switched over may still be under way.
+            ChildEnd::Rekeyed | ChildEnd::Redundant => LINGER_CHILD,
+            _ => Duration::ZERO,
+        };
+        self.events.push_back(Event::RemoveChild { spi_in, linger, reason });
+    }
+
+    pub(crate) fn remove_all_children(&mut self, reason: ChildEnd) {
+        for child in std::mem::take(&mut self.children) {
+            self.events.push_back(Event::RemoveChild {
+                spi_in: child.spi_in,
+                linger: Duration::ZERO,
+                reason,
+            });
+        }
+    }
+}

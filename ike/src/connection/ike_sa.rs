@@ -1,0 +1,161 @@
+//! One IKE_SA: its SPIs, keys and exchanges. A connection has one in use, and for a while those it replaces.
+
+use std::time::Instant;
+
+use super::exchange::Exchanges;
+use crate::crypto::keys::{self, IkeKeys, Inputs};
+use crate::crypto::prf::Prf;
+use crate::crypto::sk::{SkKey, SkSuite};
+use crate::crypto::{CryptoError, dh::KeyPair};
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::proposal::IkeChoice;
+use crate::wire::header::{HEADER_LEN, Header};
+use crate::wire::message::Message;
+use crate::wire::numbers::{ExchangeType, PayloadType};
+use crate::wire::payload::{self, Payload};
+use crate::wire::writer::Writer;
+use crate::wire::{WireError, rules};
+
+/// Where an IKE_SA is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SaState {
+    /// In use, or about to be.
+    Active,
+    /// The peer rekeyed it and will delete it; dropped at the latest then.
+    Replaced(Instant),
+    /// Our delete is under way.
+    Deleting,
+    /// Gone for both; only retransmissions are answered until then.
+    Dead(Instant),
+}
+
+/// An IKE_SA with keys.
+#[derive(Debug)]
+pub(crate) struct IkeSa {
+    pub(crate) spi_local: u64,
+    pub(crate) spi_remote: u64,
+    /// We are its original initiator.
+    pub(crate) initiator: bool,
+    pub(crate) choice: IkeChoice,
+    pub(crate) prf: Prf,
+    pub(crate) keys: IkeKeys,
+    key_in: SkKey,
+    key_out: SkKey,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) state: SaState,
+}
+
+/// How the keys of an IKE_SA come about.
+pub(crate) enum Origin<'a> {
+    /// By IKE_SA_INIT.
+    Init,
+    /// By rekeying this one.
+    Rekey(&'a IkeSa),
+}
+
+impl IkeSa {
+    /// Derives the keys of a new IKE_SA.
+    pub(crate) fn new(
+        choice: IkeChoice,
+        initiator: bool,
+        spis: (u64, u64),
+        nonces: (&[u8], &[u8]),
+        shared: &[u8],
+        origin: Origin<'_>,
+    ) -> Result<Self, CryptoError> {
+        let (spi_local, spi_remote) = spis;
+        let (spi_i, spi_r) = if initiator { spis } else { (spi_remote, spi_local) };
+        let inputs = Inputs { ni: nonces.0, nr: nonces.1, spi_i, spi_r };
+        let prf = Prf::from_transform(choice.prf.id)?;
+        let suite = SkSuite::new(&choice)?;
+        let (mut keys, exchanges) = match origin {
+            Origin::Init => (keys::initial(prf, suite, inputs, shared)?, Exchanges::after_init(initiator)),
+            Origin::Rekey(old) => {
+                (keys::rekeyed((old.prf, &old.keys.d), prf, suite, inputs, shared)?, Exchanges::default())
+            }
+        };
+        let i = SkKey::new(suite, std::mem::take(&mut keys.ei), std::mem::take(&mut keys.ai));
+        let r = SkKey::new(suite, std::mem::take(&mut keys.er), std::mem::take(&mut keys.ar));
+        let (key_in, key_out) = if initiator { (r, i) } else { (i, r) };
+        let state = SaState::Active;
+        Ok(Self { spi_local, spi_remote, initiator, choice, prf, keys, key_in, key_out, exchanges, state })
+    }
+
+    /// SK_p of our side and of the peer's.
+    pub(crate) fn sk_p(&self) -> (&[u8], &[u8]) {
+        if self.initiator { (&self.keys.pi, &self.keys.pr) } else { (&self.keys.pr, &self.keys.pi) }
+    }
+
+    /// Whether a header names this IKE_SA, seen from its receiver.
+    pub(crate) const fn owns(&self, header: &Header) -> bool {
+        header.from_initiator != self.initiator
+            && header.receiver_spi() == self.spi_local
+            && (if self.initiator { header.spi_r } else { header.spi_i }) == self.spi_remote
+    }
+
+    /// Seals payloads into a message.
+    pub(crate) fn seal(
+        &mut self,
+        exchange: ExchangeType,
+        response: bool,
+        id: u32,
+        payloads: &[Payload],
+        host: &mut dyn Host,
+    ) -> Result<Vec<u8>, CryptoError> {
+        let mut inner = Writer::new();
+        let first = payload::write_chain(&mut inner, payloads);
+        let sk_len = 4 + self.key_out.suite().sealed_len(inner.len());
+        let (spi_i, spi_r) = if self.initiator {
+            (self.spi_local, self.spi_remote)
+        } else {
+            (self.spi_remote, self.spi_local)
+        };
+        let header = Header {
+            spi_i,
+            spi_r,
+            next: PayloadType::SK,
+            exchange,
+            from_initiator: self.initiator,
+            response,
+            message_id: id,
+            length: u32::try_from(HEADER_LEN + sk_len).map_err(|_| CryptoError::Malformed)?,
+        };
+        let mut head = Writer::new();
+        header.write(&mut head);
+        head.u8(first.0);
+        head.u8(0);
+        head.u16(u16::try_from(sk_len).map_err(|_| CryptoError::Malformed)?);
+        let inner = zeroize::Zeroizing::new(inner.finish());
+        self.key_out.seal(head.as_slice(), &inner, host)
+    }
+
+    /// Opens a message to this IKE_SA. The outer error is a forgery or damage, to be dropped; the inner one is a
+    /// mistake of the authenticated peer.
+    pub(crate) fn open(&self, datagram: &[u8]) -> Result<Result<(Header, Vec<Payload>), WireError>, Failure> {
+        let malformed = |error| Failure::Malformed { exchange: ExchangeType(0), error };
+        let message = Message::parse(datagram).map_err(malformed)?;
+        let Some((first, body)) = message.chain.encrypted else {
+            return Err(malformed(WireError::Rule(PayloadType::SK, "is missing")));
+        };
+        let plain = self.key_in.open(datagram, body.start)?;
+        Ok(payload::parse_chain(first, &plain, 0).and_then(|chain| {
+            if chain.encrypted.is_some() {
+                return Err(WireError::Rule(PayloadType::SK, "is nested"));
+            }
+            rules::check(&message.header, &chain.payloads)?;
+            Ok((message.header, chain.payloads))
+        }))
+    }
+}
+
+/// The answer's half of a Diffie-Hellman exchange: our fresh key pair and the shared secret.
+pub(crate) fn respond_dh(
+    group: u16,
+    peer: &[u8],
+    host: &mut dyn Host,
+) -> Result<(KeyPair, crate::crypto::prf::Secret), CryptoError> {
+    let ours = KeyPair::generate(group, host)?;
+    let shared = ours.agree(peer)?;
+    Ok((ours, shared))
+}

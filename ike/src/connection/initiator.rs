@@ -1,0 +1,440 @@
+//! IKE_SA_INIT and IKE_AUTH from the initiator's side (RFC 7296 sections 1.2, 2.6, 2.15).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::child::Agreed;
+use super::exchange::Exchanges;
+use super::ike_sa::{IkeSa, Origin};
+use super::request::Request;
+use super::{Connection, Path, Phase, nat};
+use crate::config::{ChildConfig, PeerConfig};
+use crate::crypto::dh::KeyPair;
+use crate::crypto::{CryptoError, auth};
+use crate::event::{Datagram, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{EspProposal, IkeProposal, negotiate};
+use crate::wire::header::Header;
+use crate::wire::message::{Message, Payloads};
+use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, ProtocolId};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::{rules, ts};
+
+/// Octets of our nonces: the key size of the largest PRF or more is not needed, 32 are the field's habit.
+pub(crate) const NONCE_LEN: usize = 32;
+/// IKE_SA_INIT requests with another group or a cookie before the peer is given up: one for each of a few groups, and
+/// a cookie or two whose secret was changed.
+const MAX_INIT_RESTARTS: u32 = 6;
+
+/// Waiting for the IKE_SA_INIT answer.
+#[derive(Debug)]
+pub(crate) struct InitSent {
+    spi: u64,
+    dh: KeyPair,
+    nonce: Vec<u8>,
+    cookie: Option<Vec<u8>>,
+    restarts: u32,
+    request: Vec<u8>,
+    /// Only retransmission is used of it here.
+    pub(crate) exchanges: Exchanges,
+    initial_contact: bool,
+}
+
+impl InitSent {
+    pub(crate) const fn spi(&self) -> u64 {
+        self.spi
+    }
+}
+
+/// Waiting for the IKE_AUTH answer. The IKE_SA exists and has the request pending.
+#[derive(Debug)]
+pub(crate) struct AuthSent {
+    /// Our signed octets' counterpart: the peer signs its IKE_SA_INIT answer and our nonce.
+    answer: Vec<u8>,
+    nonces: (Vec<u8>, Vec<u8>),
+    child: Option<(Arc<ChildConfig>, u32)>,
+}
+
+impl AuthSent {
+    pub(crate) fn child_spi(&self) -> Option<u32> {
+        self.child.as_ref().map(|c| c.1)
+    }
+}
+
+impl Connection {
+    /// Starts a connection with a peer. `initial_contact` tells it that we have no other one with it.
+    ///
+    /// # Errors
+    /// When the configuration has no IKE proposal or its group cannot be computed.
+    pub fn initiate(
+        now: Instant,
+        host: &mut dyn Host,
+        config: Arc<PeerConfig>,
+        path: Path,
+        initial_contact: bool,
+    ) -> Result<Self, Failure> {
+        let group = *negotiate::groups(&config.ike_proposals).first().ok_or(CryptoError::Unsupported)?;
+        let init = InitSent {
+            spi: host.allocate_ike_spi(),
+            dh: KeyPair::generate(group, host)?,
+            nonce: random_array::<NONCE_LEN>(host).to_vec(),
+            cookie: None,
+            restarts: 0,
+            request: Vec::new(),
+            exchanges: Exchanges::default(),
+            initial_contact,
+        };
+        let mut this = Self::new(path, true, Phase::Finished, now);
+        this.events.push_back(Event::IkeSpiAdded(init.spi));
+        this.config = Some(config);
+        this.send_init(now, host, init);
+        Ok(this)
+    }
+
+    fn send_init(&mut self, now: Instant, host: &mut dyn Host, mut init: InitSent) {
+        let force = self.config.as_ref().is_some_and(|c| c.force_encapsulation);
+        let transforms = self.proposals().iter().map(IkeProposal::transforms);
+        let offer = negotiate::offer(ProtocolId::IKE, &[], transforms, true);
+        let mut payloads = Vec::new();
+        if let Some(cookie) = &init.cookie {
+            payloads.push(Payload::Notify(Notify::with_data(NotifyType::COOKIE, cookie.clone())));
+        }
+        payloads.extend([
+            Payload::Sa(offer),
+            Payload::Ke { group: init.dh.group(), data: init.dh.public().to_vec() },
+            Payload::Nonce(init.nonce.clone()),
+        ]);
+        let (local, remote) = self.addresses();
+        payloads.extend(nat::notifies((init.spi, 0), local, remote, force, host));
+        let header = Header {
+            spi_i: init.spi,
+            spi_r: 0,
+            next: crate::wire::numbers::PayloadType::NONE,
+            exchange: ExchangeType::IKE_SA_INIT,
+            from_initiator: true,
+            response: false,
+            message_id: 0,
+            length: 0,
+        };
+        init.request = Message::encode(header, &payloads);
+        // Each restart is a fresh IKE_SA_INIT with Message ID 0.
+        init.exchanges = Exchanges::default();
+        let request = (Request::Auth, init.request.clone());
+        init.exchanges.sent(
+            now,
+            ExchangeType::IKE_SA_INIT,
+            request.0,
+            request.1.clone(),
+            self.retransmit_policy(),
+        );
+        self.phase = Phase::InitSent(Box::new(init));
+        self.transmit(request.1);
+    }
+
+    /// The answer to IKE_SA_INIT. It is not authenticated yet: what makes no sense is dropped, for another may come.
+    pub(crate) fn init_answered(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
+        let Phase::InitSent(_) = &self.phase else { return };
+        let Ok(message) = Message::parse(datagram.bytes) else { return self.counters.dropped += 1 };
+        let (header, payloads) = (message.header, Payloads(&message.chain.payloads));
+        if rules::check(&header, payloads.0).is_err() {
+            return self.counters.dropped += 1;
+        }
+        let Phase::InitSent(init) = std::mem::replace(&mut self.phase, Phase::Finished) else { return };
+        let mut init = *init;
+        if let Some(cookie) = payloads.notify(NotifyType::COOKIE) {
+            // RFC 7296 section 2.6: the same request with the cookie in front.
+            init.cookie = Some(cookie.data.clone());
+            return self.restart_init(now, host, init);
+        }
+        if let Some(notify) = payloads.notify(NotifyType::INVALID_KE_PAYLOAD) {
+            let wanted = notify.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
+            let groups = negotiate::groups(self.proposals());
+            if !groups.contains(&wanted) || wanted == init.dh.group() {
+                let offered = groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                self.phase = Phase::InitSent(Box::new(init));
+                return self.failed(now, Failure::NoGroup { wanted, offered });
+            }
+            return match KeyPair::generate(wanted, host) {
+                Ok(dh) => self.restart_init(now, host, InitSent { dh, ..init }),
+                Err(error) => {
+                    self.phase = Phase::InitSent(Box::new(init));
+                    self.failed(now, error.into());
+                }
+            };
+        }
+        if let Some(error) = payloads.error() {
+            let failure = self.refusal(ExchangeType::IKE_SA_INIT, error.kind);
+            self.phase = Phase::InitSent(Box::new(init));
+            return self.failed(now, failure);
+        }
+        match self.keys_from_init(&init, header, payloads) {
+            Ok(sa) => self.send_auth(now, host, init, sa, payloads, datagram),
+            Err(failure) => {
+                self.phase = Phase::InitSent(Box::new(init));
+                self.failed(now, failure);
+            }
+        }
+    }
+
+    fn restart_init(&mut self, now: Instant, host: &mut dyn Host, mut init: InitSent) {
+        init.restarts += 1;
+        if init.restarts > MAX_INIT_RESTARTS {
+            self.phase = Phase::InitSent(Box::new(init));
+            return self.failed(now, Failure::StillBusy);
+        }
+        self.send_init(now, host, init);
+    }
+
+    fn keys_from_init(
+        &self,
+        init: &InitSent,
+        header: Header,
+        payloads: Payloads<'_>,
+    ) -> Result<IkeSa, Failure> {
+        let answer = payloads.sa().unwrap_or_default();
+        let (group, public) = payloads.ke().unwrap_or_default();
+        let nonce = payloads.nonce().unwrap_or_default();
+        let choice = negotiate::accept_ike(self.proposals(), answer)
+            .filter(|c| c.group == group && group == init.dh.group() && header.spi_r != 0)
+            .ok_or_else(|| Failure::BadChoice {
+                chosen: negotiate::describe(answer),
+                offered: negotiate::describe_configured(self.proposals()),
+            })?;
+        let shared = init.dh.agree(public)?;
+        let spis = (init.spi, header.spi_r);
+        Ok(IkeSa::new(choice, true, spis, (&init.nonce, nonce), &shared, Origin::Init)?)
+    }
+
+    fn send_auth(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        init: InitSent,
+        sa: IkeSa,
+        payloads: Payloads<'_>,
+        datagram: Datagram<'_>,
+    ) {
+        let Some(config) = self.config.clone() else { return };
+        self.path.local.set_ip(datagram.local.ip());
+        if let Some(nat) =
+            nat::detect((sa.spi_local, sa.spi_remote), payloads, datagram.local, datagram.remote)
+        {
+            self.nat = nat;
+            // All of ESP goes in UDP, so the NAT traversal port is used from here on, NAT or not (section 2.23).
+            self.floated = true;
+        }
+        let nonce = payloads.nonce().unwrap_or_default().to_vec();
+        let child = config
+            .children
+            .first()
+            .and_then(|child| host.allocate_esp_spi(self.addresses().1).map(|spi| (child.clone(), spi)));
+        let mine = config.local_id.to_payload();
+        let value = auth::psk(sa.prf, config.psk.octets(), &init.request, &nonce, sa.sk_p().0, &mine);
+        let mut out = vec![Payload::IdI(config.local_id.clone()), Payload::IdR(config.remote_id.clone())];
+        if init.initial_contact {
+            out.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT)));
+        }
+        match value {
+            Ok(data) => out.push(Payload::Auth { method: AuthMethod::SHARED_KEY, data }),
+            Err(error) => {
+                self.phase = Phase::InitSent(Box::new(init));
+                return self.failed(now, error.into());
+            }
+        }
+        if let Some((child, spi)) = &child {
+            let transforms = child.proposals.iter().map(EspProposal::transforms);
+            out.push(Payload::Sa(negotiate::offer(ProtocolId::ESP, &spi.to_be_bytes(), transforms, false)));
+            out.push(Payload::TsI(child.local.clone()));
+            out.push(Payload::TsR(child.remote.clone()));
+        }
+        let spi = sa.spi_local;
+        self.current = spi;
+        self.sas.push(sa);
+        let nonces = (init.nonce, nonce);
+        self.phase = Phase::AuthSent(Box::new(AuthSent { answer: datagram.bytes.to_vec(), nonces, child }));
+        self.send_request(now, host, spi, ExchangeType::IKE_AUTH, &out, Request::Auth);
+    }
+
+    /// The answer to IKE_AUTH.
+    pub(crate) fn auth_answered(&mut self, now: Instant, host: &mut dyn Host, payloads: Payloads<'_>) {
+        let Phase::AuthSent(state) = std::mem::replace(&mut self.phase, Phase::Up) else { return };
+        let release = state.child_spi();
+        match self.verify_responder(&state, payloads) {
+            Ok(()) => self.established(now, false),
+            Err((failure, tell)) => {
+                if let Some(spi) = release {
+                    self.events.push_back(Event::ReleaseSpi(spi));
+                }
+                self.failed(now, failure);
+                // The peer believes the IKE_SA to be up, so it is told (RFC 7296 section 2.21.2).
+                if tell {
+                    let notify = Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED));
+                    let spi = self.current;
+                    self.send_request(
+                        now,
+                        host,
+                        spi,
+                        ExchangeType::INFORMATIONAL,
+                        &[notify],
+                        Request::DeleteIke,
+                    );
+                }
+                return;
+            }
+        }
+        if let Some((config, spi)) = state.child
+            && let Err(failure) = self.child_from_auth(&config, spi, &state.nonces, payloads)
+        {
+            self.events.push_back(Event::ReleaseSpi(spi));
+            self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure });
+        }
+        let rest: Vec<_> = self.config.iter().flat_map(|c| c.children.iter().skip(1).cloned()).collect();
+        for child in rest {
+            self.queue_create(&child.name, now);
+        }
+    }
+
+    /// Checks who answered. The flag says whether the peer needs to be told of the failure.
+    fn verify_responder(&self, state: &AuthSent, payloads: Payloads<'_>) -> Result<(), (Failure, bool)> {
+        let (Some(config), Some(sa)) = (&self.config, self.current_sa()) else {
+            return Err((Failure::Crypto(CryptoError::Library), false));
+        };
+        let value = payloads.0.iter().find_map(|p| match p {
+            Payload::Auth { method: AuthMethod::SHARED_KEY, data } => Some(data),
+            _ => None,
+        });
+        let (Some(id), Some(value)) = (payloads.id_r(), value) else {
+            let kind = payloads.error().map_or(NotifyType::AUTHENTICATION_FAILED, |n| n.kind);
+            return Err((self.refusal(ExchangeType::IKE_AUTH, kind), false));
+        };
+        if *id != config.remote_id {
+            let failure = Failure::WrongIdentity { got: id.clone(), expected: config.remote_id.clone() };
+            return Err((failure, true));
+        }
+        let theirs = id.to_payload();
+        let expected =
+            auth::psk(sa.prf, config.psk.octets(), &state.answer, &state.nonces.0, sa.sk_p().1, &theirs)
+                .map_err(|e| (e.into(), true))?;
+        if !auth::equal(&expected, value) {
+            return Err((Failure::Authentication { id: id.clone() }, true));
+        }
+        Ok(())
+    }
+
+    /// Both sides are authenticated.
+    pub(crate) fn established(&mut self, now: Instant, initial_contact: bool) {
+        let (Some(config), Some(sa)) = (&self.config, self.current_sa()) else { return };
+        let event = Event::Established {
+            peer: config.name.clone(),
+            local_spi: sa.spi_local,
+            remote_spi: sa.spi_remote,
+            choice: sa.choice,
+            initiator: self.initiator,
+            initial_contact,
+            nat: self.nat,
+        };
+        self.phase = Phase::Up;
+        self.last_heard = now;
+        self.keepalive = self.nat.local.then_some(now + super::KEEPALIVE);
+        self.events.push_back(event);
+    }
+
+    fn child_from_auth(
+        &mut self,
+        config: &Arc<ChildConfig>,
+        spi_in: u32,
+        nonces: &(Vec<u8>, Vec<u8>),
+        payloads: Payloads<'_>,
+    ) -> Result<(), Failure> {
+        if let Some(error) = payloads.error() {
+            return Err(child_refusal(ExchangeType::IKE_AUTH, error.kind, config));
+        }
+        let answer = payloads.sa().unwrap_or_default();
+        let (choice, spi_out) = accept_child(config, answer, false)?;
+        let (local_ts, remote_ts) = accept_selectors(config, payloads.ts_i(), payloads.ts_r())?;
+        let agreed = Agreed {
+            config: config.clone(),
+            spi_in,
+            spi_out,
+            choice,
+            shared: None,
+            nonces: (&nonces.0, &nonces.1),
+            local_ts,
+            remote_ts,
+            replaces: None,
+            initiated: true,
+        };
+        let Some(sa) = self.current_sa() else { return Ok(()) };
+        let (prf, d) = (sa.prf, sa.keys.d.clone());
+        self.install_child(prf, &d, agreed)?;
+        self.activate(spi_in);
+        Ok(())
+    }
+
+    /// An error notify of the peer as a failure that names what it refused.
+    pub(crate) fn refusal(&self, exchange: ExchangeType, notify: NotifyType) -> Failure {
+        match (notify, &self.config) {
+            (NotifyType::NO_PROPOSAL_CHOSEN, _) => {
+                Failure::ProposalRefused { offered: negotiate::describe_configured(self.proposals()) }
+            }
+            (NotifyType::AUTHENTICATION_FAILED, Some(config)) => {
+                Failure::AuthenticationRefused { local_id: config.local_id.clone() }
+            }
+            _ => Failure::Notify { exchange, notify },
+        }
+    }
+}
+
+/// An error notify about a Child SA as a failure that names what was refused.
+pub(crate) fn child_refusal(exchange: ExchangeType, notify: NotifyType, config: &ChildConfig) -> Failure {
+    match notify {
+        NotifyType::NO_PROPOSAL_CHOSEN => {
+            Failure::ProposalRefused { offered: negotiate::describe_configured(&config.proposals) }
+        }
+        NotifyType::TS_UNACCEPTABLE => Failure::SelectorsRefused {
+            local: ts::describe(&config.local),
+            remote: ts::describe(&config.remote),
+        },
+        notify => Failure::Notify { exchange, notify },
+    }
+}
+
+/// Checks the answer to an ESP offer; returns the choice and the peer's SPI.
+pub(crate) fn accept_child(
+    config: &ChildConfig,
+    answer: &[crate::wire::sa::Proposal],
+    with_group: bool,
+) -> Result<(crate::proposal::EspChoice, u32), Failure> {
+    negotiate::accept_esp(&config.proposals, answer, with_group)
+        .zip(answer.first().and_then(crate::wire::sa::Proposal::esp_spi))
+        .ok_or_else(|| Failure::BadChoice {
+            chosen: negotiate::describe(answer),
+            offered: negotiate::describe_configured(&config.proposals),
+        })
+}
+
+/// Checks that the answered selectors lie within the offered ones (RFC 7296 section 2.9).
+pub(crate) fn accept_selectors(
+    config: &ChildConfig,
+    local: Option<&[ts::TrafficSelector]>,
+    remote: Option<&[ts::TrafficSelector]>,
+) -> Result<(Vec<ts::TrafficSelector>, Vec<ts::TrafficSelector>), Failure> {
+    let within = |answer: &[ts::TrafficSelector], offer: &[ts::TrafficSelector]| {
+        !answer.is_empty() && answer.iter().all(|a| offer.iter().any(|o| o.contains(a)))
+    };
+    let (local, remote) = (local.unwrap_or_default(), remote.unwrap_or_default());
+    if !within(local, &config.local) || !within(remote, &config.remote) {
+        return Err(Failure::Selectors {
+            offered_local: ts::describe(local),
+            offered_remote: ts::describe(remote),
+            configured: describe_policy(config),
+        });
+    }
+    Ok((local.to_vec(), remote.to_vec()))
+}
+
+/// A policy as text: `local === remote`.
+pub(crate) fn describe_policy(config: &ChildConfig) -> String {
+    format!("{} === {}", ts::describe(&config.local), ts::describe(&config.remote))
+}

@@ -1,0 +1,423 @@
+//! A connection with one peer: the IKE_SA in use, those it replaces or is replaced by, and the Child SAs.
+//!
+//! [`Connection`] is sans-IO. Where to find what:
+//!
+//! | file | what |
+//! |---|---|
+//! | `initiator.rs`, `responder.rs` | IKE_SA_INIT and IKE_AUTH from either side |
+//! | `answer_child.rs`, `request_child.rs` | CREATE_CHILD_SA for Child SAs: answered, requested |
+//! | `rekey_ike.rs` | CREATE_CHILD_SA for the IKE_SA, both sides, and its collisions |
+//! | `informational.rs` | deletes and liveness |
+//! | `tasks.rs` | what waits to be done, timers |
+//! | `exchange.rs` | Message IDs, retransmission |
+
+mod answer_child;
+mod child;
+mod exchange;
+mod ike_sa;
+mod informational;
+mod initiator;
+mod nat;
+mod receive;
+mod rekey_ike;
+mod request;
+mod request_child;
+mod responder;
+mod tasks;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::config::{PeerConfig, Retransmit};
+use crate::event::{CloseReason, Datagram, Event, Nat, Transmit};
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::proposal::IkeProposal;
+use crate::wire::numbers::ExchangeType;
+use crate::wire::payload::Payload;
+
+use child::Child;
+use ike_sa::{IkeSa, SaState};
+use request::Request;
+use tasks::Queued;
+
+pub use responder::InitReply;
+pub(crate) use responder::refuse;
+pub use tasks::Task;
+
+/// How long a half-open responder waits for IKE_AUTH. The initiator retransmits for about as long.
+pub const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long retransmissions to an ended IKE_SA are answered: a few first waits of the field's implementations.
+const LINGER_IKE: Duration = Duration::from_secs(10);
+/// How long a replaced IKE_SA waits for the delete its replacer owes, before it is dropped without.
+const REPLACED_IKE: Duration = Duration::from_secs(90);
+/// How long a removed Child SA still receives what was under way. As long as strongSwan's.
+pub const LINGER_CHILD: Duration = Duration::from_secs(5);
+/// Interval of NAT keepalives (RFC 3948 section 2.3 has 20 s as the default).
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Child SAs of one connection, those being replaced included. The largest meshes in the field have under 200.
+pub const MAX_CHILDREN: usize = 256;
+
+/// Addresses and ports between us and the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// Our address and IKE port (500).
+    pub local: SocketAddr,
+    /// The peer's address and IKE port.
+    pub remote: SocketAddr,
+    /// Our port for NAT traversal (4500).
+    pub local_natt: u16,
+    /// The peer's.
+    pub remote_natt: u16,
+}
+
+/// How far the connection is.
+#[derive(Debug)]
+enum Phase {
+    /// Initiator: IKE_SA_INIT is under way.
+    InitSent(Box<initiator::InitSent>),
+    /// Initiator: IKE_AUTH is under way.
+    AuthSent(Box<initiator::AuthSent>),
+    /// Responder: waiting for IKE_AUTH.
+    AwaitAuth(Box<responder::AwaitAuth>),
+    /// Authenticated.
+    Up,
+    /// Down; retransmissions are answered until then.
+    Lingering(Instant),
+    /// Over.
+    Finished,
+}
+
+/// A connection with a peer. Create it with [`Connection::initiate`] or [`Connection::respond`]; then, after each
+/// `handle_*` call, drain [`Self::poll_event`] and carry every event out, then drain [`Self::poll_transmit`] and send,
+/// then ask [`Self::poll_timeout`] when to call [`Self::handle_timeout`].
+#[derive(Debug)]
+pub struct Connection {
+    config: Option<Arc<PeerConfig>>,
+    path: Path,
+    /// Messages go over the NAT traversal port.
+    floated: bool,
+    nat: Nat,
+    initiator: bool,
+    phase: Phase,
+    sas: Vec<IkeSa>,
+    /// Our SPI of the IKE_SA that carries new requests.
+    current: u64,
+    children: Vec<Child>,
+    tasks: VecDeque<Queued>,
+    last_heard: Instant,
+    keepalive: Option<Instant>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+/// What a connection counts. A host adds them up when it drops the connection or asks for a status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests sent again.
+    pub retransmissions: u64,
+    /// Requests of the peer answered again from store.
+    pub answered_again: u64,
+    /// Datagrams dropped: not decodable, wrong SPI or Message ID, or forged.
+    pub dropped: u64,
+    /// Child SAs rekeyed.
+    pub child_rekeys: u64,
+    /// IKE_SAs rekeyed.
+    pub ike_rekeys: u64,
+}
+
+/// What the host may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Make a Child SA for the policy of this name.
+    CreateChild(Arc<str>),
+    /// Rekey the pair with this inbound SPI.
+    RekeyChild(u32),
+    /// Delete the pair with this inbound SPI.
+    DeleteChild(u32),
+    /// The hard lifetime of the pair with this inbound SPI ended.
+    ExpireChild(u32),
+    /// Rekey the IKE_SA.
+    RekeyIke,
+    /// Delete the IKE_SA and everything on it.
+    Close,
+    /// Forget everything without a word to the peer, which has started afresh (INITIAL_CONTACT).
+    Abandon,
+    /// A packet arrived on the pair with this inbound SPI: the peer has it installed.
+    InboundSeen(u32),
+    /// ESP arrived, so the peer is alive.
+    Alive,
+    /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
+    RemoteMoved(SocketAddr),
+}
+
+impl Connection {
+    fn new(path: Path, initiator: bool, phase: Phase, now: Instant) -> Self {
+        Self {
+            config: None,
+            path,
+            floated: false,
+            nat: Nat::default(),
+            initiator,
+            phase,
+            sas: Vec::new(),
+            current: 0,
+            children: Vec::new(),
+            tasks: VecDeque::new(),
+            last_heard: now,
+            keepalive: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The next datagram to send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        self.transmits.pop_front()
+    }
+
+    /// The next event.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_timeout()
+    }
+
+    /// Carries out a command of the host.
+    pub fn handle_command(&mut self, now: Instant, host: &mut dyn Host, command: Command) {
+        match command {
+            Command::CreateChild(name) => self.queue_create(&name, now),
+            Command::RekeyChild(spi) => self.queue(Task::RekeyChild(spi), now),
+            Command::DeleteChild(spi) => {
+                self.queue(Task::DeleteChild(spi, crate::event::ChildEnd::Deleted), now)
+            }
+            Command::ExpireChild(spi) => {
+                self.queue(Task::DeleteChild(spi, crate::event::ChildEnd::Expired), now)
+            }
+            Command::RekeyIke => self.queue(Task::RekeyIke, now),
+            Command::Close => self.close(now, host),
+            Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
+            Command::InboundSeen(spi) => self.inbound_seen(spi),
+            Command::Alive => self.last_heard = now,
+            Command::RemoteMoved(remote) => self.moved(remote),
+        }
+        self.run_tasks(now, host);
+    }
+
+    /// The configured peer, once known.
+    pub const fn config(&self) -> Option<&Arc<PeerConfig>> {
+        self.config.as_ref()
+    }
+
+    /// Takes over a changed configuration. What is negotiated stays; later negotiations use it.
+    pub fn set_config(&mut self, config: Arc<PeerConfig>) {
+        self.config = Some(config);
+    }
+
+    /// Whether both sides are authenticated and nothing has ended it.
+    pub const fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up)
+    }
+
+    /// Whether nothing more will come.
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Finished)
+    }
+
+    /// We started it.
+    pub const fn is_initiator(&self) -> bool {
+        self.initiator
+    }
+
+    /// SPIs of the IKE_SA in use: ours and the peer's.
+    pub fn spis(&self) -> (u64, u64) {
+        match &self.phase {
+            Phase::InitSent(init) => (init.spi(), 0),
+            _ => self.current_sa().map_or((0, 0), |sa| (sa.spi_local, sa.spi_remote)),
+        }
+    }
+
+    /// SPI of the initiator of the IKE_SA in use: both sides see the same.
+    pub fn initiator_spi(&self) -> u64 {
+        self.current_sa().map_or(0, |sa| if sa.initiator { sa.spi_local } else { sa.spi_remote })
+    }
+
+    /// The algorithms of the IKE_SA in use.
+    pub fn choice(&self) -> Option<crate::proposal::IkeChoice> {
+        self.current_sa().map(|sa| sa.choice)
+    }
+
+    /// Our address and the peer's, as they stand now.
+    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        let (mut local, mut remote) = (self.path.local, self.path.remote);
+        if self.floated {
+            local.set_port(self.path.local_natt);
+            remote.set_port(self.path.remote_natt);
+        }
+        (local, remote)
+    }
+
+    /// Who is behind a NAT.
+    pub const fn nat(&self) -> Nat {
+        self.nat
+    }
+
+    /// How many IKE_SAs are held, those being replaced included.
+    pub fn ike_sas(&self) -> usize {
+        self.sas.iter().filter(|sa| !matches!(sa.state, SaState::Dead(_))).count()
+    }
+
+    /// The Child SA pairs in place: policy name, inbound and outbound SPI, and whether this is the sending one.
+    pub fn child_sas(&self) -> impl Iterator<Item = (&Arc<str>, u32, u32, bool)> {
+        self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
+    }
+
+    /// Counters since the connection began.
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn retransmit_policy(&self) -> Retransmit {
+        self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit)
+    }
+
+    fn current_sa(&self) -> Option<&IkeSa> {
+        self.sas.iter().find(|sa| sa.spi_local == self.current)
+    }
+
+    fn sa_mut(&mut self, spi: u64) -> Option<&mut IkeSa> {
+        self.sas.iter_mut().find(|sa| sa.spi_local == spi)
+    }
+
+    /// Queues a message for sending to where the peer is now.
+    fn transmit(&mut self, bytes: Vec<u8>) {
+        let (local, remote) = self.addresses();
+        self.transmits.push_back(Transmit { local, remote, natt: self.floated, keepalive: false, bytes });
+    }
+
+    /// Sends a request on an IKE_SA whose window is free.
+    fn send_request(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        exchange: ExchangeType,
+        payloads: &[Payload],
+        request: Request,
+    ) {
+        let policy = self.retransmit_policy();
+        let Some(sa) = self.sa_mut(spi) else { return };
+        debug_assert!(sa.exchanges.idle(), "the window is one");
+        let id = sa.exchanges.next_id();
+        match sa.seal(exchange, false, id, payloads, host) {
+            Ok(datagram) => {
+                sa.exchanges.sent(now, exchange, request, datagram.clone(), policy);
+                self.transmit(datagram);
+            }
+            Err(error) => self.down(now, CloseReason::Failed(error.into())),
+        }
+    }
+
+    /// Answers the request that is being handled, and stores the answer.
+    fn respond_with(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        exchange: ExchangeType,
+        id: u32,
+        payloads: &[Payload],
+    ) {
+        let Some(sa) = self.sa_mut(spi) else { return };
+        match sa.seal(exchange, true, id, payloads, host) {
+            Ok(datagram) => {
+                sa.exchanges.answered(datagram.clone());
+                self.transmit(datagram);
+            }
+            Err(error) => self.down(now, CloseReason::Failed(error.into())),
+        }
+    }
+
+    /// The connection is over: removes all Child SAs and reports why. Retransmissions are answered a while longer.
+    fn down(&mut self, now: Instant, reason: CloseReason) {
+        if matches!(self.phase, Phase::Lingering(_) | Phase::Finished) {
+            return;
+        }
+        self.release_pending();
+        self.remove_all_children(crate::event::ChildEnd::IkeClosed);
+        self.tasks.clear();
+        self.keepalive = None;
+        self.phase = Phase::Lingering(now + LINGER_IKE);
+        self.events.push_back(Event::Down(reason));
+    }
+
+    /// Gives back the SPIs of everything that was asked of the peer and will not be answered.
+    fn release_pending(&mut self) {
+        for i in 0..self.sas.len() {
+            let request = self.sas.get_mut(i).and_then(|sa| sa.exchanges.abandon());
+            self.release_request(request);
+        }
+        if let Phase::InitSent(init) = &self.phase {
+            self.events.push_back(Event::IkeSpiRemoved(init.spi()));
+        }
+        if let Phase::AuthSent(auth) = &self.phase
+            && let Some(spi) = auth.child_spi()
+        {
+            self.events.push_back(Event::ReleaseSpi(spi));
+        }
+    }
+
+    fn release_request(&mut self, request: Option<Request>) {
+        match request {
+            Some(Request::Child(offer)) => self.events.push_back(Event::ReleaseSpi(offer.spi_in)),
+            Some(Request::RekeyIke(offer)) => self.events.push_back(Event::IkeSpiRemoved(offer.spi)),
+            _ => {}
+        }
+    }
+
+    /// Drops an IKE_SA at once.
+    fn drop_sa(&mut self, spi: u64) {
+        let request = self.sa_mut(spi).and_then(|sa| sa.exchanges.abandon());
+        self.release_request(request);
+        self.sas.retain(|sa| sa.spi_local != spi);
+        self.events.push_back(Event::IkeSpiRemoved(spi));
+    }
+
+    /// The peer sends from elsewhere now. Only one that is behind a NAT may move that way.
+    fn moved(&mut self, remote: SocketAddr) {
+        if !self.nat.remote || !self.floated || self.addresses().1 == remote {
+            return;
+        }
+        self.path.remote.set_ip(remote.ip());
+        self.path.remote_natt = remote.port();
+        self.events.push_back(Event::RemoteMoved(remote));
+    }
+
+    /// What IKE proposals a peer at this stage may use.
+    fn proposals(&self) -> &[IkeProposal] {
+        self.config.as_ref().map_or(&[], |c| &c.ike_proposals)
+    }
+
+    fn failed(&mut self, now: Instant, failure: Failure) {
+        self.down(now, CloseReason::Failed(failure));
+    }
+
+    /// Takes in a datagram for this connection. What cannot be authenticated changes nothing.
+    pub fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
+        self.receive(now, host, datagram);
+        self.run_tasks(now, host);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, host: &mut dyn Host) {
+        self.run_timers(now, host);
+        self.run_tasks(now, host);
+    }
+}

@@ -1,0 +1,178 @@
+//! From a datagram to the exchange it belongs to. What cannot be authenticated changes nothing but a counter.
+
+use std::time::Instant;
+
+use super::exchange::Incoming;
+use super::request::Request;
+use super::{Connection, Phase};
+use crate::event::Datagram;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::wire::error::WireError;
+use crate::wire::header::Header;
+use crate::wire::message::Payloads;
+use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::reader::Reader;
+
+impl Connection {
+    pub(crate) fn receive(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
+        let Ok(header) = Header::parse(&mut Reader::new(datagram.bytes), datagram.bytes.len()) else {
+            return self.counters.dropped += 1;
+        };
+        match &self.phase {
+            Phase::Finished => return self.counters.dropped += 1,
+            Phase::InitSent(init) => {
+                let answers = header.spi_i == init.spi()
+                    && (header.exchange, header.message_id) == (ExchangeType::IKE_SA_INIT, 0)
+                    && header.response
+                    && !header.from_initiator;
+                return if answers {
+                    self.init_answered(now, host, datagram)
+                } else {
+                    self.counters.dropped += 1
+                };
+            }
+            _ => {}
+        }
+        if header.exchange == ExchangeType::IKE_SA_INIT {
+            return self.init_again(datagram);
+        }
+        let Some(sa) = self.sas.iter_mut().find(|sa| sa.owns(&header)) else {
+            return self.counters.dropped += 1;
+        };
+        let spi = sa.spi_local;
+        if header.response {
+            if sa.exchanges.awaits(header.message_id) {
+                self.receive_response(now, host, spi, header, datagram);
+            } else {
+                self.counters.dropped += 1;
+            }
+            return;
+        }
+        match sa.exchanges.incoming(header.message_id) {
+            Incoming::New => self.receive_request(now, host, spi, header, datagram),
+            Incoming::Retransmission => {
+                let answer = sa.exchanges.stored_answer().map(<[u8]>::to_vec);
+                self.counters.answered_again += 1;
+                if let Some(answer) = answer {
+                    self.transmit(answer);
+                }
+            }
+            Incoming::Unexpected => self.counters.dropped += 1,
+        }
+    }
+
+    fn receive_request(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: Header,
+        datagram: Datagram<'_>,
+    ) {
+        let Some(sa) = self.sa_mut(spi) else { return };
+        let opened = match sa.open(datagram.bytes) {
+            Ok(opened) => opened,
+            Err(_) => return self.counters.dropped += 1,
+        };
+        if matches!(self.phase, Phase::Lingering(_)) {
+            // Nothing is done any more, but a delete that crossed ours deserves its empty answer.
+            if header.exchange == ExchangeType::INFORMATIONAL {
+                self.respond_with(now, host, spi, header.exchange, header.message_id, &[]);
+            }
+            return;
+        }
+        let payloads = match opened {
+            Ok((_, payloads)) => payloads,
+            Err(error) => return self.malformed_request(now, host, spi, header, error),
+        };
+        let payloads = Payloads(&payloads);
+        self.last_heard = now;
+        if let Phase::AwaitAuth(_) = self.phase {
+            // Nothing but IKE_AUTH is served before the peer is authenticated.
+            return match header.exchange {
+                ExchangeType::IKE_AUTH => self.auth_requested(now, host, header, payloads, datagram),
+                _ => self.counters.dropped += 1,
+            };
+        }
+        if datagram.natt {
+            self.moved(datagram.remote);
+        }
+        match header.exchange {
+            ExchangeType::CREATE_CHILD_SA if rekeys_ike(payloads) => {
+                self.ike_rekey_requested(now, host, spi, header, payloads);
+            }
+            ExchangeType::CREATE_CHILD_SA => self.create_child_requested(now, host, spi, header, payloads),
+            ExchangeType::INFORMATIONAL => self.informational_requested(now, host, spi, header, payloads),
+            _ => {
+                let notify = [Payload::Notify(Notify::new(NotifyType::INVALID_SYNTAX))];
+                self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
+            }
+        }
+    }
+
+    /// An authentic request that makes no sense (RFC 7296 section 2.21.3).
+    fn malformed_request(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: Header,
+        error: WireError,
+    ) {
+        let notify = match error {
+            // The data is the payload type (section 3.10.1).
+            WireError::CriticalPayload(kind) => {
+                Notify::with_data(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind.0])
+            }
+            _ => Notify::new(NotifyType::INVALID_SYNTAX),
+        };
+        self.respond_with(now, host, spi, header.exchange, header.message_id, &[Payload::Notify(notify)]);
+        // In IKE_AUTH nothing is established yet, and nothing will be.
+        if matches!(self.phase, Phase::AwaitAuth(_)) {
+            self.failed(now, Failure::Malformed { exchange: header.exchange, error });
+        }
+    }
+
+    fn receive_response(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: Header,
+        datagram: Datagram<'_>,
+    ) {
+        let Some(sa) = self.sa_mut(spi) else { return };
+        let expected = sa.exchanges.pending().map(|p| p.exchange);
+        let opened = match sa.open(datagram.bytes) {
+            Ok(opened) if expected == Some(header.exchange) => opened,
+            _ => return self.counters.dropped += 1,
+        };
+        let Some(request) = sa.exchanges.take_answered(header.message_id) else { return };
+        self.last_heard = now;
+        let payloads = match opened {
+            Ok((_, payloads)) => payloads,
+            Err(error) => {
+                // An authentic answer that makes no sense: the peer is broken (RFC 7296 section 2.21.3).
+                self.release_request(Some(request));
+                return self.failed(now, Failure::Malformed { exchange: header.exchange, error });
+            }
+        };
+        let payloads = Payloads(&payloads);
+        match request {
+            Request::Auth => self.auth_answered(now, host, payloads),
+            Request::Child(offer) => self.child_answered(now, host, spi, *offer, payloads),
+            Request::RekeyIke(offer) => self.ike_rekey_answered(now, host, spi, *offer, payloads),
+            Request::DeleteChild(spi_in) => self.delete_answered(spi_in),
+            Request::DeleteIke => self.ike_delete_answered(now, spi),
+            Request::Liveness => {}
+        }
+    }
+}
+
+/// A CREATE_CHILD_SA request without traffic selectors whose proposals are for IKE rekeys the IKE_SA.
+fn rekeys_ike(payloads: Payloads<'_>) -> bool {
+    payloads.sa().is_some_and(|sa| sa.iter().all(|p| p.protocol == ProtocolId::IKE))
+        && payloads.ts_i().is_none()
+}

@@ -1,0 +1,260 @@
+//! CREATE_CHILD_SA that rekeys the IKE_SA, asked and answered, and the collision of both (RFC 7296 sections 1.3.2,
+//! 2.8.1, 2.8.2, 2.18, 2.25.2). The Child SAs belong to the connection, so they pass to the new IKE_SA by themselves.
+
+use std::time::Instant;
+
+use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
+use super::initiator::NONCE_LEN;
+use super::request::{Collision, IkeOffer, Request};
+use super::tasks::Task;
+use super::{Connection, REPLACED_IKE};
+use crate::crypto::dh::KeyPair;
+use crate::event::{CloseReason, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{IkeProposal, negotiate};
+use crate::wire::header::Header;
+use crate::wire::message::Payloads;
+use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::sa::Proposal;
+
+/// Answers of INVALID_KE_PAYLOAD in a row before the groups are given up as irreconcilable.
+const MAX_GROUP_CHANGES: u32 = 4;
+
+impl Connection {
+    /// Asks to rekey the IKE_SA in use.
+    pub(crate) fn request_ike_rekey(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        group: Option<u16>,
+        attempts: u32,
+    ) {
+        let spi = self.current;
+        let group = group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
+        let Ok(dh) = KeyPair::generate(group, host) else { return };
+        let new = host.allocate_ike_spi();
+        self.events.push_back(Event::IkeSpiAdded(new));
+        let nonce = random_array::<NONCE_LEN>(host).to_vec();
+        let transforms = self.proposals().iter().map(IkeProposal::transforms);
+        let out = [
+            Payload::Sa(negotiate::offer(ProtocolId::IKE, &new.to_be_bytes(), transforms, true)),
+            Payload::Nonce(nonce.clone()),
+            Payload::Ke { group: dh.group(), data: dh.public().to_vec() },
+        ];
+        let offer = IkeOffer { spi: new, nonce, dh, attempts, collision: None };
+        let request = Request::RekeyIke(Box::new(offer));
+        self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// The peer asks to rekey the IKE_SA.
+    pub(crate) fn ike_rekey_requested(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: Header,
+        payloads: Payloads<'_>,
+    ) {
+        let out = match self.serve_ike_rekey(now, host, spi, payloads) {
+            Ok(out) => out,
+            Err(notify) => vec![Payload::Notify(notify)],
+        };
+        self.respond_with(now, host, spi, header.exchange, header.message_id, &out);
+    }
+
+    fn serve_ike_rekey(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        payloads: Payloads<'_>,
+    ) -> Result<Vec<Payload>, Notify> {
+        let temporary = || Notify::new(NotifyType::TEMPORARY_FAILURE);
+        let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or_else(temporary)?;
+        let child_pending = matches!(
+            old.exchanges.pending().map(|p| &p.request),
+            Some(Request::Child(_) | Request::DeleteChild(_))
+        );
+        let rekeyed_already = matches!(
+            old.exchanges.pending().map(|p| &p.request),
+            Some(Request::RekeyIke(offer)) if offer.collision.is_some()
+        );
+        if old.state != SaState::Active || spi != self.current || child_pending || rekeyed_already {
+            return Err(temporary());
+        }
+        let offered = payloads.sa().unwrap_or_default();
+        let usable: Vec<Proposal> = offered.iter().filter(|p| p.ike_spi().is_some()).cloned().collect();
+        let Some((chosen, choice)) = negotiate::choose_ike(self.proposals(), &usable) else {
+            return Err(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN));
+        };
+        let (group, public) = payloads.ke().unwrap_or_default();
+        if group != choice.group {
+            let data = choice.group.to_be_bytes().to_vec();
+            return Err(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data));
+        }
+        let invalid = |_| Notify::new(NotifyType::INVALID_SYNTAX);
+        let (ours, shared) = respond_dh(group, public, host).map_err(invalid)?;
+        let nr = random_array::<NONCE_LEN>(host).to_vec();
+        let ni = payloads.nonce().unwrap_or_default();
+        let new_spi = host.allocate_ike_spi();
+        let spis = (new_spi, chosen.ike_spi().unwrap_or_default());
+        let new = IkeSa::new(choice, false, spis, (ni, &nr), &shared, Origin::Rekey(old))
+            .map_err(|_| temporary())?;
+        self.events.push_back(Event::IkeSpiAdded(new_spi));
+        self.sas.push(new);
+        let collision = Collision::new(ni, &nr, new_spi);
+        match self.sa_mut(spi).and_then(|sa| sa.exchanges.pending_request()) {
+            // Both rekey at once: the nonces decide when our answer comes.
+            Some(Request::RekeyIke(offer)) => offer.collision = Some(collision),
+            _ => self.hand_over(now, spi, new_spi, false),
+        }
+        Ok(vec![
+            Payload::Sa(vec![Proposal {
+                number: chosen.number,
+                protocol: ProtocolId::IKE,
+                spi: new_spi.to_be_bytes().to_vec(),
+                transforms: choice.transforms(),
+            }]),
+            Payload::Nonce(nr),
+            Payload::Ke { group, data: ours.public().to_vec() },
+        ])
+    }
+
+    /// New requests go by `new`. The old IKE_SA waits for its delete.
+    fn hand_over(&mut self, now: Instant, old: u64, new: u64, initiated: bool) {
+        if let Some(sa) = self.sa_mut(old)
+            && sa.state == SaState::Active
+        {
+            sa.state = SaState::Replaced(now + REPLACED_IKE);
+        }
+        self.current = new;
+        self.counters.ike_rekeys += 1;
+        let remote_spi = self.current_sa().map_or(0, |sa| sa.spi_remote);
+        self.events.push_back(Event::IkeRekeyed { local_spi: new, remote_spi, initiated });
+    }
+
+    /// The answer to our request to rekey the IKE_SA.
+    pub(crate) fn ike_rekey_answered(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        offer: IkeOffer,
+        payloads: Payloads<'_>,
+    ) {
+        if let Some(error) = payloads.error() {
+            self.events.push_back(Event::IkeSpiRemoved(offer.spi));
+            return self.ike_rekey_refused(now, host, spi, offer, error);
+        }
+        let new = match self.rekeyed_sa(spi, &offer, payloads) {
+            Ok(new) => new,
+            Err(failure) => {
+                self.events.push_back(Event::IkeSpiRemoved(offer.spi));
+                return self.failed(now, failure);
+            }
+        };
+        self.sas.push(new);
+        let nr = payloads.nonce().unwrap_or_default();
+        match &offer.collision {
+            Some(c) if c.ours_is_redundant(&offer.nonce, nr) && self.sa_mut(c.passive).is_some() => {
+                // The peer's survives; we delete the one we made, the peer deletes the old one.
+                self.hand_over(now, spi, c.passive, false);
+                self.delete_ike_sa(now, host, offer.spi);
+            }
+            collision => {
+                if let Some(passive) = collision.as_ref().and_then(|c| self.sa_mut(c.passive)) {
+                    // The peer deletes it; should it not, it goes by the timer.
+                    passive.state = SaState::Replaced(now + REPLACED_IKE);
+                }
+                self.hand_over(now, spi, offer.spi, true);
+                self.delete_ike_sa(now, host, spi);
+            }
+        }
+    }
+
+    fn rekeyed_sa(&self, spi: u64, offer: &IkeOffer, payloads: Payloads<'_>) -> Result<IkeSa, Failure> {
+        let answer = payloads.sa().unwrap_or_default();
+        let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or(Failure::Replaced)?;
+        let (group, public) = payloads.ke().unwrap_or_default();
+        let (choice, theirs) = negotiate::accept_ike(self.proposals(), answer)
+            .filter(|c| c.group == group && group == offer.dh.group())
+            .zip(answer.first().and_then(Proposal::ike_spi))
+            .ok_or_else(|| Failure::BadChoice {
+                chosen: negotiate::describe(answer),
+                offered: negotiate::describe_configured(self.proposals()),
+            })?;
+        let shared = offer.dh.agree(public)?;
+        let nonces = (offer.nonce.as_slice(), payloads.nonce().unwrap_or_default());
+        Ok(IkeSa::new(choice, true, (offer.spi, theirs), nonces, &shared, Origin::Rekey(old))?)
+    }
+
+    fn ike_rekey_refused(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        offer: IkeOffer,
+        error: &Notify,
+    ) {
+        if let Some(collision) = offer.collision {
+            // The peer's exchange went through, so its IKE_SA is the one (RFC 7296 section 2.25.2).
+            return self.hand_over(now, spi, collision.passive, false);
+        }
+        let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
+        match error.kind {
+            NotifyType::INVALID_KE_PAYLOAD
+                if offer.attempts < MAX_GROUP_CHANGES
+                    && negotiate::groups(self.proposals()).contains(&wanted) =>
+            {
+                self.request_ike_rekey(now, host, Some(wanted), offer.attempts + 1);
+            }
+            _ => self.queue_later(Task::RekeyIke, now, host, offer.attempts),
+        }
+    }
+
+    /// Sends the delete of an IKE_SA that is not needed any more.
+    pub(crate) fn delete_ike_sa(&mut self, now: Instant, host: &mut dyn Host, spi: u64) {
+        let Some(sa) = self.sa_mut(spi) else { return };
+        sa.state = SaState::Deleting;
+        if !sa.exchanges.idle() {
+            return;
+        }
+        let delete = [Payload::Delete { protocol: ProtocolId::IKE, spis: Vec::new() }];
+        self.send_request(now, host, spi, ExchangeType::INFORMATIONAL, &delete, Request::DeleteIke);
+    }
+
+    /// The peer deleted one of the connection's IKE_SAs. Its delete is answered already.
+    pub(crate) fn ike_sa_deleted(&mut self, now: Instant, spi: u64) {
+        let request = self.sa_mut(spi).and_then(|sa| {
+            sa.state = SaState::Dead(now + super::LINGER_IKE);
+            sa.exchanges.abandon()
+        });
+        if spi == self.current {
+            let passive = match &request {
+                Some(Request::RekeyIke(offer)) => offer.collision.as_ref().map(|c| c.passive),
+                _ => None,
+            };
+            self.release_request(request);
+            match passive.filter(|&p| self.sa_mut(p).is_some_and(|sa| sa.state == SaState::Active)) {
+                // Our own rekeying was not answered, the peer's won.
+                Some(passive) => self.hand_over(now, spi, passive, false),
+                None => self.down(now, CloseReason::DeletedByPeer),
+            }
+        } else {
+            self.release_request(request);
+        }
+    }
+
+    /// We close the connection.
+    pub(crate) fn close(&mut self, now: Instant, host: &mut dyn Host) {
+        let was_up = self.is_up();
+        let spi = self.current;
+        self.down(now, CloseReason::Local);
+        // `down` has abandoned what was pending, so the window is free.
+        if was_up {
+            self.delete_ike_sa(now, host, spi);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a request of ours is for, with the values its answer will need. Consumed when the answer comes.
+
+use std::sync::Arc;
+
+use crate::config::ChildConfig;
+use crate::crypto::dh::KeyPair;
+
+/// A pending request.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// IKE_AUTH; its values are in the connection's phase.
+    Auth,
+    /// CREATE_CHILD_SA for a new Child SA or the rekeying of one.
+    Child(Box<ChildOffer>),
+    /// CREATE_CHILD_SA that rekeys the IKE_SA.
+    RekeyIke(Box<IkeOffer>),
+    /// INFORMATIONAL that deletes Child SAs, by inbound SPI.
+    DeleteChild(u32),
+    /// INFORMATIONAL that deletes the IKE_SA.
+    DeleteIke,
+    /// Empty INFORMATIONAL.
+    Liveness,
+}
+
+/// Our half of a CREATE_CHILD_SA exchange for a Child SA.
+#[derive(Debug)]
+pub(crate) struct ChildOffer {
+    pub(crate) config: Arc<ChildConfig>,
+    pub(crate) spi_in: u32,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) dh: Option<KeyPair>,
+    /// The pair being rekeyed.
+    pub(crate) replaces: Option<u32>,
+    /// Exchanges so far, counting those refused with INVALID_KE_PAYLOAD or TEMPORARY_FAILURE.
+    pub(crate) attempts: u32,
+    /// The peer rekeyed the same Child SA meanwhile.
+    pub(crate) collision: Option<Collision<u32>>,
+    /// The peer deleted the pair being rekeyed meanwhile.
+    pub(crate) old_gone: bool,
+    /// SPIs the peer deleted that we do not know: perhaps that of its answer, still under way.
+    pub(crate) deleted_unknown: Vec<u32>,
+}
+
+/// Our half of the exchange that rekeys the IKE_SA.
+#[derive(Debug)]
+pub(crate) struct IkeOffer {
+    pub(crate) spi: u64,
+    pub(crate) nonce: Vec<u8>,
+    pub(crate) dh: KeyPair,
+    pub(crate) attempts: u32,
+    pub(crate) collision: Option<Collision<u64>>,
+}
+
+/// The peer's exchange that crosses ours.
+#[derive(Debug)]
+pub(crate) struct Collision<Spi> {
+    /// The lower of its two nonces.
+    pub(crate) lowest: Vec<u8>,
+    /// Our SPI of the SA it made.
+    pub(crate) passive: Spi,
+}
+
+impl<Spi> Collision<Spi> {
+    pub(crate) fn new(ni: &[u8], nr: &[u8], passive: Spi) -> Self {
+        Self { lowest: ni.min(nr).to_vec(), passive }
+    }
+
+    /// Whether our exchange, with these nonces, holds the lowest of the four and so is the redundant one
+    /// (RFC 7296 section 2.8.1). Slices compare octet by octet, a prefix being lower, as the RFC wants.
+    pub(crate) fn ours_is_redundant(&self, ni: &[u8], nr: &[u8]) -> bool {
+        ni.min(nr) < self.lowest.as_slice()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exchange_with_the_lowest_of_four_nonces_loses() {
+        let theirs = Collision::new(&[5; 16], &[3; 16], 1u32);
+        assert!(theirs.ours_is_redundant(&[9; 16], &[2; 16]));
+        assert!(theirs.ours_is_redundant(&[2; 16], &[9; 16]));
+        assert!(!theirs.ours_is_redundant(&[4; 16], &[9; 16]));
+        assert!(theirs.ours_is_redundant(&[3; 15], &[9; 16]), "a prefix is lower");
+    }
+}

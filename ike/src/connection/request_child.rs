@@ -1,0 +1,238 @@
+//! CREATE_CHILD_SA requested: a new Child SA or the rekeying of one, and every way its answer can turn out
+//! (RFC 7296 sections 1.3, 2.8.1, 2.25.1).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::child::{Agreed, ChildState};
+use super::initiator::{NONCE_LEN, accept_child, accept_selectors, child_refusal};
+use super::request::{ChildOffer, Request};
+use super::tasks::Task;
+use super::{Connection, MAX_CHILDREN};
+use crate::config::ChildConfig;
+use crate::crypto::dh::KeyPair;
+use crate::event::{ChildEnd, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{EspProposal, negotiate};
+use crate::wire::message::Payloads;
+use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId, TransformType};
+use crate::wire::payload::{Notify, Payload};
+
+/// Answers of INVALID_KE_PAYLOAD in a row before the groups are given up as irreconcilable.
+const MAX_GROUP_CHANGES: u32 = 4;
+
+impl Connection {
+    /// Asks for a Child SA of a policy, in place of `replaces` if given. `group` is the one the peer wants.
+    pub(crate) fn request_child(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        config: Arc<ChildConfig>,
+        replaces: Option<u32>,
+        group: Option<u16>,
+        attempts: u32,
+    ) {
+        if self.children.len() >= MAX_CHILDREN {
+            return;
+        }
+        let spi = self.current;
+        let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
+            self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure: Failure::NoSpi });
+            return self.queue_later(retry_task(&config, replaces), now, host, attempts);
+        };
+        let preferred = || {
+            let first = config.proposals.first()?.transforms();
+            first.iter().find(|t| t.kind == TransformType::KE).map(|t| t.id)
+        };
+        let dh = match group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose() {
+            Ok(dh) => dh,
+            Err(error) => {
+                self.events.push_back(Event::ReleaseSpi(spi_in));
+                return self
+                    .events
+                    .push_back(Event::ChildFailed { name: config.name.clone(), failure: error.into() });
+            }
+        };
+        let nonce = random_array::<NONCE_LEN>(host).to_vec();
+        let mut out = Vec::new();
+        if let Some(old) = replaces {
+            // REKEY_SA names the pair by the SPI its sender receives on (section 1.3.3).
+            out.push(Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old)));
+        }
+        let transforms = config.proposals.iter().map(EspProposal::transforms);
+        out.push(Payload::Sa(negotiate::offer(
+            ProtocolId::ESP,
+            &spi_in.to_be_bytes(),
+            transforms,
+            dh.is_some(),
+        )));
+        out.push(Payload::Nonce(nonce.clone()));
+        if let Some(dh) = &dh {
+            out.push(Payload::Ke { group: dh.group(), data: dh.public().to_vec() });
+        }
+        out.push(Payload::TsI(config.local.clone()));
+        out.push(Payload::TsR(config.remote.clone()));
+        let offer = ChildOffer {
+            config,
+            spi_in,
+            nonce,
+            dh,
+            replaces,
+            attempts,
+            collision: None,
+            old_gone: false,
+            deleted_unknown: Vec::new(),
+        };
+        let request = Request::Child(Box::new(offer));
+        self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// The answer to our request for a Child SA.
+    pub(crate) fn child_answered(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        mut offer: ChildOffer,
+        payloads: Payloads<'_>,
+    ) {
+        if let Some(error) = payloads.error() {
+            self.events.push_back(Event::ReleaseSpi(offer.spi_in));
+            return self.child_request_failed(now, host, &offer, error);
+        }
+        match self.child_agreed(spi, &mut offer, payloads) {
+            Ok(()) => self.settle_child(now, &offer, payloads.nonce().unwrap_or_default()),
+            Err(failure) => {
+                self.events.push_back(Event::ReleaseSpi(offer.spi_in));
+                self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
+                // The peer has installed what it answered, so it is told to take it away.
+                self.queue_first(Task::DeleteStray(offer.spi_in), now);
+                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+            }
+        }
+    }
+
+    /// Installs what the peer agreed to.
+    fn child_agreed(
+        &mut self,
+        spi: u64,
+        offer: &mut ChildOffer,
+        payloads: Payloads<'_>,
+    ) -> Result<(), Failure> {
+        let answer = payloads.sa().unwrap_or_default();
+        let (choice, spi_out) = accept_child(&offer.config, answer, offer.dh.is_some())?;
+        let (local_ts, remote_ts) = accept_selectors(&offer.config, payloads.ts_i(), payloads.ts_r())?;
+        let shared = match (choice.group, &offer.dh, payloads.ke()) {
+            (None, ..) => None,
+            (Some(group), Some(dh), Some((sent, public))) if group == dh.group() && sent == group => {
+                Some(dh.agree(public)?)
+            }
+            (Some(wanted), ..) => {
+                return Err(Failure::NoGroup { wanted, offered: "the one of our KE payload".to_owned() });
+            }
+        };
+        let Some(sa) = self.sas.iter().find(|sa| sa.spi_local == spi) else { return Err(Failure::Replaced) };
+        let (prf, d) = (sa.prf, sa.keys.d.clone());
+        let agreed = Agreed {
+            config: offer.config.clone(),
+            spi_in: offer.spi_in,
+            spi_out,
+            choice,
+            shared: shared.as_ref().map(|s| s.as_slice()),
+            nonces: (&offer.nonce, payloads.nonce().unwrap_or_default()),
+            local_ts,
+            remote_ts,
+            replaces: offer.replaces,
+            initiated: true,
+        };
+        Ok(self.install_child(prf, &d, agreed)?)
+    }
+
+    /// The new pair is installed. Decides which of the pairs stay, and who deletes what.
+    fn settle_child(&mut self, now: Instant, offer: &ChildOffer, nr: &[u8]) {
+        let new = offer.spi_in;
+        let spi_out = self.child(new).map_or(0, |c| c.spi_out);
+        let lost = offer.collision.as_ref().is_some_and(|c| c.ours_is_redundant(&offer.nonce, nr));
+        if offer.deleted_unknown.contains(&spi_out) {
+            // The peer deleted it before its answer arrived.
+            self.remove_child(new, ChildEnd::DeletedByPeer);
+        } else if lost {
+            // Ours holds the lowest nonce: we delete what we made, the peer deletes the old one (section 2.8.1).
+            self.replace(offer.replaces);
+            if let Some(child) = self.child_mut(new) {
+                child.state = ChildState::Replaced;
+            }
+            return self.queue_first(Task::DeleteChild(new, ChildEnd::Redundant), now);
+        } else {
+            self.activate(new);
+            if let Some(passive) = offer.collision.as_ref().map(|c| c.passive) {
+                // The peer's is redundant and the peer deletes it.
+                self.replace(Some(passive));
+            }
+        }
+        if let Some(old) = offer.replaces.filter(|&old| self.child(old).is_some()) {
+            self.replace(Some(old));
+            self.queue_first(Task::DeleteChild(old, ChildEnd::Rekeyed), now);
+        }
+    }
+
+    fn replace(&mut self, spi_in: Option<u32>) {
+        let child = spi_in.and_then(|spi| self.child_mut(spi));
+        if let Some(child) = child.filter(|c| c.state == ChildState::Installed) {
+            child.state = ChildState::Replaced;
+        }
+    }
+
+    fn child_request_failed(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        offer: &ChildOffer,
+        error: &Notify,
+    ) {
+        // The peer replaced or deleted the pair meanwhile: nothing is left to do (RFC 7296 section 2.25.1).
+        let moot = offer.collision.is_some() || offer.old_gone;
+        if let (true, Some(old)) = (offer.collision.is_some(), offer.replaces) {
+            self.replace(Some(old));
+        }
+        match error.kind {
+            _ if moot => {}
+            NotifyType::TEMPORARY_FAILURE => {
+                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+            }
+            NotifyType::CHILD_SA_NOT_FOUND => {
+                // The peer lost the pair: make a new one instead of it.
+                if let Some(old) = offer.replaces {
+                    self.remove_child(old, ChildEnd::LostByPeer);
+                }
+                self.queue_create(&offer.config.name, now);
+            }
+            NotifyType::INVALID_KE_PAYLOAD if offer.attempts < MAX_GROUP_CHANGES => {
+                let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
+                let mut known = offer.config.proposals.iter().flat_map(EspProposal::transforms);
+                if known.any(|t| t.kind == TransformType::KE && t.id == wanted) {
+                    let attempts = offer.attempts + 1;
+                    let config = offer.config.clone();
+                    return self.request_child(now, host, config, offer.replaces, Some(wanted), attempts);
+                }
+                self.child_failed(now, host, offer, error.kind);
+            }
+            kind => self.child_failed(now, host, offer, kind),
+        }
+    }
+
+    fn child_failed(&mut self, now: Instant, host: &mut dyn Host, offer: &ChildOffer, kind: NotifyType) {
+        let failure = child_refusal(ExchangeType::CREATE_CHILD_SA, kind, &offer.config);
+        self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
+        // A pair in use is worth another try before its hard lifetime ends; a new policy is the host's to try again.
+        if offer.replaces.is_some() {
+            self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+        }
+    }
+}
+
+/// What to do again after a failure that may pass.
+fn retry_task(config: &ChildConfig, replaces: Option<u32>) -> Task {
+    replaces.map_or_else(|| Task::CreateChild(config.name.clone()), Task::RekeyChild)
+}

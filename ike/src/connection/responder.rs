@@ -1,0 +1,270 @@
+//! IKE_SA_INIT and IKE_AUTH from the responder's side (RFC 7296 sections 1.2, 2.6, 2.15).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::answer_child::ChildRequest;
+use super::ike_sa::{IkeSa, Origin, respond_dh};
+use super::initiator::NONCE_LEN;
+use super::{Connection, HALF_OPEN_TIMEOUT, Path, Phase, nat};
+use crate::config::PeerConfig;
+use crate::crypto::auth;
+use crate::event::{CloseReason, Datagram, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{IkeProposal, negotiate};
+use crate::wire::header::Header;
+use crate::wire::message::{Message, Payloads};
+use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::{WireError, rules};
+
+/// Half-open: IKE_SA_INIT is answered, IKE_AUTH has not come.
+#[derive(Debug)]
+pub(crate) struct AwaitAuth {
+    /// The initiator's first message, which it signs.
+    request: Vec<u8>,
+    /// Our answer, which we sign.
+    answer: Vec<u8>,
+    nonces: (Vec<u8>, Vec<u8>),
+    pub(crate) deadline: Instant,
+}
+
+/// What becomes of an IKE_SA_INIT request.
+#[derive(Debug)]
+pub enum InitReply {
+    /// A half-open connection; its answer waits in [`Connection::poll_transmit`].
+    Accepted(Box<Connection>),
+    /// Answered without keeping state, and why.
+    Refused(Vec<u8>, Failure),
+    /// Not worth an answer.
+    Dropped(Failure),
+}
+
+impl Connection {
+    /// Answers an IKE_SA_INIT request. `proposals` are those of every peer that might send from there; which one it is
+    /// turns out in IKE_AUTH. The caller has checked the cookie, if one is due.
+    pub fn respond(
+        now: Instant,
+        host: &mut dyn Host,
+        datagram: Datagram<'_>,
+        natt_ports: (u16, u16),
+        proposals: &[IkeProposal],
+        force_encapsulation: bool,
+    ) -> InitReply {
+        let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
+        let message = match Message::parse(datagram.bytes) {
+            Ok(message) => message,
+            Err(error) => return InitReply::Dropped(malformed(error)),
+        };
+        let header = message.header;
+        let fits = header.exchange == ExchangeType::IKE_SA_INIT
+            && header.from_initiator
+            && !header.response
+            && (header.message_id, header.spi_r) == (0, 0)
+            && header.spi_i != 0
+            && message.chain.encrypted.is_none();
+        if !fits {
+            return InitReply::Dropped(malformed(WireError::BadField("first message")));
+        }
+        let payloads = Payloads(&message.chain.payloads);
+        if let Err(error) = rules::check(&header, payloads.0) {
+            let reply = refuse(&header, Notify::new(NotifyType::INVALID_SYNTAX));
+            return InitReply::Refused(reply, malformed(error));
+        }
+        let offered = payloads.sa().unwrap_or_default();
+        let Some((chosen, choice)) = negotiate::choose_ike(proposals, offered) else {
+            let failure = Failure::NoProposal {
+                offered: negotiate::describe(offered),
+                configured: negotiate::describe_configured(proposals),
+            };
+            return InitReply::Refused(refuse(&header, Notify::new(NotifyType::NO_PROPOSAL_CHOSEN)), failure);
+        };
+        let (group, public) = payloads.ke().unwrap_or_default();
+        if group != choice.group {
+            // RFC 7296 section 1.3: the initiator guessed another group than the one chosen.
+            let data = choice.group.to_be_bytes().to_vec();
+            let failure = Failure::NoGroup { wanted: choice.group, offered: group.to_string() };
+            let notify = Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data);
+            return InitReply::Refused(refuse(&header, notify), failure);
+        }
+        let (ours, shared) = match respond_dh(group, public, host) {
+            Ok(pair) => pair,
+            Err(error) => {
+                return InitReply::Refused(
+                    refuse(&header, Notify::new(NotifyType::INVALID_SYNTAX)),
+                    error.into(),
+                );
+            }
+        };
+        let spi = host.allocate_ike_spi();
+        let ni = payloads.nonce().unwrap_or_default().to_vec();
+        let nr = random_array::<NONCE_LEN>(host).to_vec();
+        let sa = match IkeSa::new(choice, false, (spi, header.spi_i), (&ni, &nr), &shared, Origin::Init) {
+            Ok(sa) => sa,
+            Err(error) => return InitReply::Dropped(error.into()),
+        };
+        let path = Path {
+            local: datagram.local,
+            remote: datagram.remote,
+            local_natt: natt_ports.0,
+            remote_natt: if datagram.natt { datagram.remote.port() } else { natt_ports.1 },
+        };
+        let spis = (header.spi_i, spi);
+        let mut out = vec![
+            Payload::Sa(vec![crate::wire::sa::Proposal { transforms: choice.transforms(), ..chosen }]),
+            Payload::Ke { group, data: ours.public().to_vec() },
+            Payload::Nonce(nr.clone()),
+        ];
+        let found = nat::detect(spis_of_request(&header), payloads, datagram.local, datagram.remote);
+        if found.is_some() {
+            out.extend(nat::notifies(spis, datagram.local, datagram.remote, force_encapsulation, host));
+        }
+        let answer_header = Header { spi_r: spi, from_initiator: false, response: true, ..header };
+        let answer = Message::encode(answer_header, &out);
+        let phase = Phase::AwaitAuth(Box::new(AwaitAuth {
+            request: datagram.bytes.to_vec(),
+            answer: answer.clone(),
+            nonces: (ni, nr),
+            deadline: now + HALF_OPEN_TIMEOUT,
+        }));
+        let mut this = Self::new(path, false, phase, now);
+        this.floated = datagram.natt;
+        this.nat = found.unwrap_or_default();
+        this.current = spi;
+        this.sas.push(sa);
+        if let Some(sa) = this.sa_mut(spi) {
+            sa.exchanges.set_stored_answer(answer.clone());
+        }
+        this.events.push_back(Event::IkeSpiAdded(spi));
+        this.transmit(answer);
+        InitReply::Accepted(Box::new(this))
+    }
+
+    /// The first message again: our answer was lost. Only the very same request is answered, so that nobody else can
+    /// have us send.
+    pub(crate) fn init_again(&mut self, datagram: Datagram<'_>) {
+        match &self.phase {
+            Phase::AwaitAuth(state) if state.request == datagram.bytes => {
+                let answer = state.answer.clone();
+                self.counters.answered_again += 1;
+                self.transmit(answer);
+            }
+            _ => self.counters.dropped += 1,
+        }
+    }
+
+    /// The IKE_AUTH request, decrypted.
+    pub(crate) fn auth_requested(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        header: Header,
+        payloads: Payloads<'_>,
+        datagram: Datagram<'_>,
+    ) {
+        let Phase::AwaitAuth(state) = std::mem::replace(&mut self.phase, Phase::Up) else { return };
+        let spi = self.current;
+        // The initiator has moved to the NAT traversal port if it found a NAT (RFC 7296 section 2.23).
+        if datagram.natt {
+            self.floated = true;
+            self.path.remote_natt = datagram.remote.port();
+            self.path.remote.set_ip(datagram.remote.ip());
+        }
+        let config = match self.verify_initiator(host, &state, payloads, datagram) {
+            Ok(config) => config,
+            Err(failure) => {
+                let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
+                self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
+                return self.down(now, CloseReason::Failed(failure));
+            }
+        };
+        let Some(sa) = self.current_sa() else { return };
+        let (prf, d) = (sa.prf, sa.keys.d.clone());
+        let mine = config.local_id.to_payload();
+        let value = auth::psk(prf, config.psk.octets(), &state.answer, &state.nonces.0, sa.sk_p().0, &mine);
+        let data = match value {
+            Ok(data) => data,
+            Err(error) => return self.failed(now, error.into()),
+        };
+        self.config = Some(config.clone());
+        let mut out = vec![
+            Payload::IdR(config.local_id.clone()),
+            Payload::Auth { method: AuthMethod::SHARED_KEY, data },
+        ];
+        self.established(now, payloads.notify(NotifyType::INITIAL_CONTACT).is_some());
+        if payloads.count(PayloadType::SA) > 0 {
+            let request = ChildRequest {
+                payloads,
+                nonces: (&state.nonces.0, &state.nonces.1),
+                shared: None,
+                with_group: false,
+                replaces: None,
+            };
+            match self.answer_child(host, prf, &d, request) {
+                Ok((mut answer, spi_in)) => {
+                    out.append(&mut answer);
+                    self.activate(spi_in);
+                }
+                // The IKE_SA stands all the same (RFC 7296 section 1.2).
+                Err(refused) => out.push(self.child_refused(refused)),
+            }
+        }
+        self.respond_with(now, host, spi, header.exchange, header.message_id, &out);
+    }
+
+    fn verify_initiator(
+        &self,
+        host: &mut dyn Host,
+        state: &AwaitAuth,
+        payloads: Payloads<'_>,
+        datagram: Datagram<'_>,
+    ) -> Result<Arc<PeerConfig>, Failure> {
+        let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_AUTH, error };
+        let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
+        let id = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
+        let config =
+            host.find_peer(id, payloads.id_r(), datagram.remote).ok_or_else(|| Failure::UnknownPeer {
+                remote_id: id.clone(),
+                local_id: payloads.id_r().map_or_else(|| "(any)".to_owned(), ToString::to_string),
+                from: datagram.remote,
+            })?;
+        let value = payloads.0.iter().find_map(|p| match p {
+            Payload::Auth { method: AuthMethod::SHARED_KEY, data } => Some(data),
+            _ => None,
+        });
+        let value = value.ok_or_else(|| missing(PayloadType::AUTH))?;
+        let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
+        // The proposal was chosen before the peer was known; it must be one of this peer's.
+        if negotiate::choose_ike(&config.ike_proposals, &chosen_as_offer(sa)).is_none() {
+            return Err(Failure::NoProposal {
+                offered: sa.choice.to_string(),
+                configured: negotiate::describe_configured(&config.ike_proposals),
+            });
+        }
+        let theirs = id.to_payload();
+        let expected =
+            auth::psk(sa.prf, config.psk.octets(), &state.request, &state.nonces.1, sa.sk_p().1, &theirs)?;
+        if auth::equal(&expected, value) {
+            Ok(config)
+        } else {
+            Err(Failure::Authentication { id: id.clone() })
+        }
+    }
+}
+
+fn chosen_as_offer(sa: &IkeSa) -> [crate::wire::sa::Proposal; 1] {
+    let protocol = crate::wire::numbers::ProtocolId::IKE;
+    [crate::wire::sa::Proposal { number: 1, protocol, spi: Vec::new(), transforms: sa.choice.transforms() }]
+}
+
+/// The SPIs as they stand in the request's own NAT detection hashes: the responder's is still zero.
+const fn spis_of_request(header: &Header) -> (u64, u64) {
+    (header.spi_i, 0)
+}
+
+/// An answer to IKE_SA_INIT that keeps no state: one Notify.
+pub(crate) fn refuse(header: &Header, notify: Notify) -> Vec<u8> {
+    let answer = Header { spi_r: 0, from_initiator: false, response: true, ..*header };
+    Message::encode(answer, &[Payload::Notify(notify)])
+}

@@ -1,0 +1,248 @@
+//! What waits to be done while the window is taken or the peer asked for patience, and everything with a time.
+
+use std::time::{Duration, Instant};
+
+use super::ike_sa::SaState;
+use super::request::Request;
+use super::{Connection, LINGER_IKE, Phase};
+use crate::event::{ChildEnd, CloseReason, Event, Transmit};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::wire::numbers::ExchangeType;
+
+/// Tasks that wait. One for each Child SA and some more; beyond it the oldest plan is as good as a new one.
+const MAX_TASKS: usize = 2 * super::MAX_CHILDREN;
+/// First wait after TEMPORARY_FAILURE or a refused rekeying; doubled each time.
+const BACKOFF_FIRST: Duration = Duration::from_secs(2);
+/// Longest such wait.
+const BACKOFF_LAST: Duration = Duration::from_secs(60);
+/// Attempts at one task before the IKE_SA is given up: some ten minutes of TEMPORARY_FAILURE (RFC 7296 section 2.25).
+const MAX_ATTEMPTS: u32 = 14;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Make a Child SA for a policy.
+    CreateChild(std::sync::Arc<str>),
+    /// Rekey a pair, by inbound SPI.
+    RekeyChild(u32),
+    /// Delete a pair.
+    DeleteChild(u32, ChildEnd),
+    /// Delete a pair of the peer's that never was installed here.
+    DeleteStray(u32),
+    /// Rekey the IKE_SA.
+    RekeyIke,
+    /// Ask whether the peer is there.
+    Liveness,
+}
+
+/// A task, not to be started before its time.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    task: Task,
+    due: Instant,
+    attempts: u32,
+}
+
+impl Connection {
+    /// Queues a task unless it waits already.
+    pub(crate) fn queue(&mut self, task: Task, now: Instant) {
+        if self.tasks.iter().any(|q| q.task == task) || self.tasks.len() >= MAX_TASKS {
+            return;
+        }
+        self.tasks.push_back(Queued { task, due: now, attempts: 0 });
+    }
+
+    pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
+        self.tasks.push_front(Queued { task, due: now, attempts: 0 });
+    }
+
+    pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
+        let known = self.config.iter().flat_map(|c| &c.children).find(|c| &*c.name == name);
+        if let Some(name) = known.map(|c| c.name.clone()) {
+            self.queue(Task::CreateChild(name), now);
+        }
+    }
+
+    /// Queues a task to be tried again, later each time, with jitter so that two sides do not keep colliding.
+    pub(crate) fn queue_later(&mut self, task: Task, now: Instant, host: &mut dyn Host, attempts: u32) {
+        if attempts >= MAX_ATTEMPTS {
+            return self.failed(now, Failure::StillBusy);
+        }
+        let wait = BACKOFF_FIRST.saturating_mul(1 << attempts.min(10)).min(BACKOFF_LAST);
+        let jitter = u32::from(random_array::<1>(host)[0]);
+        let due = now + wait + wait * jitter / 512;
+        self.tasks.retain(|q| q.task != task);
+        self.tasks.push_back(Queued { task, due, attempts: attempts + 1 });
+    }
+
+    fn window_free(&self) -> bool {
+        self.is_up() && self.current_sa().is_some_and(|sa| sa.exchanges.idle() && sa.state == SaState::Active)
+    }
+
+    /// Starts what is due as long as the window is free.
+    pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
+        while self.window_free() {
+            let Some(at) = self.tasks.iter().position(|q| q.due <= now) else { return };
+            let Some(Queued { task, attempts, .. }) = self.tasks.remove(at) else { return };
+            self.start(now, host, task, attempts);
+        }
+    }
+
+    fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, attempts: u32) {
+        match task {
+            Task::CreateChild(name) => {
+                let config = self.config.iter().flat_map(|c| &c.children).find(|c| c.name == name).cloned();
+                // Another exchange may have made it meanwhile.
+                let exists = self
+                    .children
+                    .iter()
+                    .any(|c| c.config.name == name && c.state == super::child::ChildState::Installed);
+                if let Some(config) = config.filter(|_| !exists) {
+                    self.request_child(now, host, config, None, None, attempts);
+                }
+            }
+            Task::RekeyChild(spi_in) => {
+                let installed = |c: &&super::Child| c.state == super::child::ChildState::Installed;
+                let name = self.child(spi_in).filter(installed).map(|c| c.config.clone());
+                // The configuration may have changed since.
+                let config = name.map(|old| {
+                    let current = self.config.iter().flat_map(|c| &c.children).find(|c| c.name == old.name);
+                    current.cloned().unwrap_or(old)
+                });
+                if let Some(config) = config {
+                    self.request_child(now, host, config, Some(spi_in), None, attempts);
+                }
+            }
+            Task::DeleteChild(spi_in, reason) => self.request_delete(now, host, spi_in, reason),
+            Task::DeleteStray(spi_in) => self.send_delete(now, host, spi_in),
+            Task::RekeyIke => self.request_ike_rekey(now, host, None, attempts),
+            Task::Liveness => {
+                let spi = self.current;
+                self.send_request(now, host, spi, ExchangeType::INFORMATIONAL, &[], Request::Liveness);
+            }
+        }
+    }
+
+    /// When the peer has been silent for long enough to be asked.
+    fn liveness_due(&self) -> Option<Instant> {
+        let interval = self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())?;
+        self.window_free().then(|| self.last_heard + interval)
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::InitSent(init) => init.exchanges.due(),
+            Phase::AwaitAuth(state) => Some(state.deadline),
+            Phase::Lingering(until) => Some(*until),
+            _ => None,
+        };
+        let sas = self.sas.iter().flat_map(|sa| {
+            let state = match sa.state {
+                SaState::Replaced(until) | SaState::Dead(until) => Some(until),
+                _ => None,
+            };
+            [state, sa.exchanges.due()]
+        });
+        let tasks = self.window_free().then(|| self.tasks.iter().map(|q| q.due).min()).flatten();
+        let others = [phase, tasks, self.liveness_due(), self.keepalive];
+        sas.chain(others).flatten().min()
+    }
+
+    pub(crate) fn run_timers(&mut self, now: Instant, host: &mut dyn Host) {
+        match &self.phase {
+            Phase::AwaitAuth(state) if state.deadline <= now => {
+                let remote = self.path.remote;
+                self.failed(now, Failure::Unfinished { remote });
+            }
+            Phase::Lingering(until) if *until <= now => return self.finish(),
+            Phase::InitSent(_) => self.retransmit_init(now),
+            _ => {}
+        }
+        for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
+            self.run_sa_timers(now, spi);
+        }
+        if self.keepalive.is_some_and(|due| due <= now) {
+            let (local, remote) = self.addresses();
+            let bytes = vec![0xff];
+            self.transmits.push_back(Transmit { local, remote, natt: true, keepalive: true, bytes });
+            self.keepalive = Some(now + super::KEEPALIVE);
+        }
+        if self.liveness_due().is_some_and(|due| due <= now) {
+            self.queue(Task::Liveness, now);
+        }
+        self.run_tasks(now, host);
+    }
+
+    fn retransmit_init(&mut self, now: Instant) {
+        let policy = self.retransmit_policy();
+        let Phase::InitSent(init) = &mut self.phase else { return };
+        match init.exchanges.retransmit(now, policy) {
+            None => {}
+            Some(Ok(datagram)) => {
+                self.counters.retransmissions += 1;
+                self.transmit(datagram);
+            }
+            Some(Err(pending)) => {
+                let remote = self.addresses().1;
+                let tries = pending.sent;
+                self.failed(now, Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, tries });
+            }
+        }
+    }
+
+    fn run_sa_timers(&mut self, now: Instant, spi: u64) {
+        let policy = self.retransmit_policy();
+        let Some(sa) = self.sa_mut(spi) else { return };
+        if matches!(sa.state, SaState::Replaced(until) | SaState::Dead(until) if until <= now) {
+            return self.drop_sa(spi);
+        }
+        match sa.exchanges.retransmit(now, policy) {
+            None => {}
+            Some(Ok(datagram)) => {
+                self.counters.retransmissions += 1;
+                self.transmit(datagram);
+            }
+            Some(Err(pending)) => {
+                let (exchange, tries) = (pending.exchange, pending.sent);
+                let remote = self.addresses().1;
+                self.release_request(Some(pending.request));
+                if spi == self.current && !matches!(self.phase, Phase::Lingering(_)) {
+                    self.failed(now, Failure::Timeout { exchange, remote, tries });
+                } else if matches!(self.phase, Phase::Lingering(_)) {
+                    self.finish();
+                } else {
+                    self.drop_sa(spi);
+                }
+            }
+        }
+    }
+
+    /// Our delete of an IKE_SA was answered.
+    pub(crate) fn ike_delete_answered(&mut self, now: Instant, spi: u64) {
+        if matches!(self.phase, Phase::Lingering(_)) && spi == self.current {
+            return self.finish();
+        }
+        if let Some(sa) = self.sa_mut(spi) {
+            sa.state = SaState::Dead(now + LINGER_IKE);
+        }
+    }
+
+    fn finish(&mut self) {
+        for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
+            self.drop_sa(spi);
+        }
+        self.phase = Phase::Finished;
+        self.events.push_back(Event::Finished);
+    }
+
+    /// Ends the connection because its hard lifetime is over: the peer is told as on a close.
+    pub fn expire(&mut self, now: Instant, host: &mut dyn Host) {
+        let spi = self.current;
+        let was_up = self.is_up();
+        self.down(now, CloseReason::Failed(Failure::Expired));
+        if was_up {
+            self.delete_ike_sa(now, host, spi);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Diffie-Hellman groups: MODP (RFC 3526), ECP (RFC 5903) and Curve25519 (RFC 8031).
+
+use openssl::bn::{BigNum, BigNumContext, BigNumRef};
+use openssl::derive::Deriver;
+use openssl::ec::{EcGroup, EcPoint, PointConversionForm};
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey};
+use zeroize::Zeroizing;
+
+use super::CryptoError;
+use super::prf::Secret;
+use crate::host::{Host, random_array};
+
+/// Octets of a MODP exponent: twice the strength of group 14, as RFC 3526 section 8 estimates it, rounded up.
+const MODP_EXPONENT: usize = 64;
+
+/// Our half of an exchange: private value, zeroized when dropped, and public value.
+pub struct KeyPair {
+    group: u16,
+    private: Zeroizing<Vec<u8>>,
+    public: Vec<u8>,
+}
+
+impl std::fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyPair").field("group", &self.group).finish_non_exhaustive()
+    }
+}
+
+enum Group {
+    X25519,
+    /// Curve and octets of a coordinate.
+    Ecp(Nid, i32),
+    /// Prime and its octets.
+    Modp(BigNum, i32),
+}
+
+fn group(id: u16) -> Result<Group, CryptoError> {
+    Ok(match id {
+        14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256),
+        19 => Group::Ecp(Nid::X9_62_PRIME256V1, 32),
+        20 => Group::Ecp(Nid::SECP384R1, 48),
+        31 => Group::X25519,
+        _ => return Err(CryptoError::Unsupported),
+    })
+}
+
+impl KeyPair {
+    /// A fresh key pair of the group with this transform ID.
+    pub fn generate(id: u16, host: &mut dyn Host) -> Result<Self, CryptoError> {
+        let (private, public) = match group(id)? {
+            Group::X25519 => {
+                let private = Zeroizing::new(random_array::<32>(host).to_vec());
+                let key = PKey::private_key_from_raw_bytes(&private, Id::X25519)?;
+                (private, key.raw_public_key()?)
+            }
+            Group::Ecp(nid, octets) => {
+                let curve = EcGroup::from_curve_name(nid)?;
+                let mut ctx = BigNumContext::new_secure()?;
+                let mut order = BigNum::new()?;
+                curve.order(&mut order, &mut ctx)?;
+                let scalar = scalar_below(&order, octets, host, &mut ctx)?;
+                let mut point = EcPoint::new(&curve)?;
+                point.mul_generator2(&curve, &scalar, &mut ctx)?;
+                (Zeroizing::new(scalar.to_vec_padded(octets)?), point_to_bytes(&curve, &point, &mut ctx)?)
+            }
+            Group::Modp(prime, octets) => {
+                let private = Zeroizing::new(random_array::<MODP_EXPONENT>(host).to_vec());
+                let two = BigNum::from_u32(2)?;
+                let public = mod_exp(&two, &private, &prime)?;
+                (private, public.to_vec_padded(octets)?)
+            }
+        };
+        Ok(Self { group: id, private, public })
+    }
+
+    /// The group's transform ID.
+    pub const fn group(&self) -> u16 {
+        self.group
+    }
+
+    /// The public value as the KE payload carries it.
+    pub fn public(&self) -> &[u8] {
+        &self.public
+    }
+
+    /// The shared secret with the peer's public value, checked as its group demands.
+    pub fn agree(&self, peer: &[u8]) -> Result<Secret, CryptoError> {
+        let bad = |_| CryptoError::BadPublicValue;
+        match group(self.group)? {
+            Group::X25519 => {
+                let ours = PKey::private_key_from_raw_bytes(&self.private, Id::X25519)?;
+                let theirs = PKey::public_key_from_raw_bytes(peer, Id::X25519).map_err(bad)?;
+                let mut deriver = Deriver::new(&ours)?;
+                deriver.set_peer(&theirs).map_err(bad)?;
+                // OpenSSL refuses the all-zero result of a low-order point (RFC 7748 section 6.1).
+                let secret = Zeroizing::new(deriver.derive_to_vec().map_err(bad)?);
+                if secret.iter().all(|&b| b == 0) {
+                    return Err(CryptoError::BadPublicValue);
+                }
+                Ok(secret)
+            }
+            Group::Ecp(nid, octets) => {
+                let curve = EcGroup::from_curve_name(nid)?;
+                let mut ctx = BigNumContext::new_secure()?;
+                let size = usize::try_from(octets).map_err(|_| CryptoError::Library)?;
+                if peer.len() != 2 * size {
+                    return Err(CryptoError::BadPublicValue);
+                }
+                // from_bytes refuses a point that is not on the curve (RFC 5903 section 8).
+                let encoded = [&[4], peer].concat();
+                let theirs = EcPoint::from_bytes(&curve, &encoded, &mut ctx).map_err(bad)?;
+                let scalar = secret_number(&self.private)?;
+                let mut shared = EcPoint::new(&curve)?;
+                shared.mul2(&curve, &theirs, &scalar, &mut ctx)?;
+                let (mut x, mut y) = (BigNum::new()?, BigNum::new()?);
+                shared.affine_coordinates(&curve, &mut x, &mut y, &mut ctx).map_err(bad)?;
+                Ok(Zeroizing::new(x.to_vec_padded(octets)?))
+            }
+            Group::Modp(prime, octets) => {
+                let theirs = BigNum::from_slice(peer)?;
+                let mut limit = prime.to_owned()?;
+                limit.sub_word(1)?;
+                if i32::try_from(peer.len()) != Ok(octets)
+                    || theirs <= BigNum::from_u32(1)?
+                    || theirs >= limit
+                {
+                    return Err(CryptoError::BadPublicValue);
+                }
+                Ok(Zeroizing::new(mod_exp(&theirs, &self.private, &prime)?.to_vec_padded(octets)?))
+            }
+        }
+    }
+}
+
+fn secret_number(octets: &[u8]) -> Result<BigNum, CryptoError> {
+    let mut number = BigNum::new_secure()?;
+    number.copy_from_slice(octets)?;
+    number.set_const_time();
+    Ok(number)
+}
+
+fn mod_exp(base: &BigNumRef, exponent: &[u8], prime: &BigNumRef) -> Result<BigNum, CryptoError> {
+    let exponent = secret_number(exponent)?;
+    let mut out = BigNum::new_secure()?;
+    out.mod_exp(base, &exponent, prime, &mut *BigNumContext::new_secure()?)?;
+    Ok(out)
+}
+
+/// A scalar from 1 to order - 1. Eight octets more than the order has make the bias of the reduction negligible.
+fn scalar_below(
+    order: &BigNumRef,
+    octets: i32,
+    host: &mut dyn Host,
+    ctx: &mut BigNumContext,
+) -> Result<BigNum, CryptoError> {
+    let mut wide = Zeroizing::new(vec![0; usize::try_from(octets).unwrap_or(0) + 8]);
+    host.random(&mut wide);
+    let mut limit = order.to_owned()?;
+    limit.sub_word(1)?;
+    let mut scalar = BigNum::new_secure()?;
+    scalar.nnmod(&*secret_number(&wide)?, &limit, ctx)?;
+    scalar.add_word(1)?;
+    scalar.set_const_time();
+    Ok(scalar)
+}
+
+fn point_to_bytes(curve: &EcGroup, point: &EcPoint, ctx: &mut BigNumContext) -> Result<Vec<u8>, CryptoError> {
+    let mut bytes = point.to_bytes(curve, PointConversionForm::UNCOMPRESSED, ctx)?;
+    // The KE payload has no 0x04 prefix (RFC 5903 section 7).
+    bytes.drain(..1);
+    Ok(bytes)
+}

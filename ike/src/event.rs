@@ -1,0 +1,185 @@
+//! What a connection tells its host: datagrams to send, SAs to install, and what happened.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crypto::keys::EspKeys;
+use crate::failure::Failure;
+use crate::proposal::{EspChoice, IkeChoice};
+use crate::wire::ts::TrafficSelector;
+
+/// A datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// From this address of ours.
+    pub local: SocketAddr,
+    /// To this address.
+    pub remote: SocketAddr,
+    /// It goes over the NAT traversal port: four zero octets stand before an IKE message (RFC 7296 section 3.1), and
+    /// none before a keepalive.
+    pub natt: bool,
+    /// A NAT keepalive rather than an IKE message (RFC 3948 section 2.3).
+    pub keepalive: bool,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+/// A datagram that arrived, without the non-ESP marker.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    /// Our address it was sent to.
+    pub local: SocketAddr,
+    /// Whence it came.
+    pub remote: SocketAddr,
+    /// It came over the NAT traversal port.
+    pub natt: bool,
+    /// The message.
+    pub bytes: &'a [u8],
+}
+
+/// Who is behind a NAT (RFC 7296 section 2.23).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Nat {
+    /// We are.
+    pub local: bool,
+    /// The peer is.
+    pub remote: bool,
+}
+
+/// A Child SA ready to be installed: both directions, with their keys.
+#[derive(Debug)]
+pub struct ChildSa {
+    /// The policy it was made for.
+    pub name: Arc<str>,
+    /// SPI the peer sends to; names the pair.
+    pub spi_in: u32,
+    /// SPI we send to.
+    pub spi_out: u32,
+    /// The algorithms.
+    pub choice: EspChoice,
+    /// Keys of what arrives.
+    pub keys_in: EspKeys,
+    /// Keys of what is sent.
+    pub keys_out: EspKeys,
+    /// Our side's selectors, narrowed.
+    pub local_ts: Vec<TrafficSelector>,
+    /// The peer's side's selectors, narrowed.
+    pub remote_ts: Vec<TrafficSelector>,
+    /// Our address and port for ESP in UDP.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// The pair this one replaces, by its inbound SPI.
+    pub replaces: Option<u32>,
+    /// We started the exchange that made it.
+    pub initiated: bool,
+}
+
+/// Why a Child SA ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildEnd {
+    /// Another one took its place.
+    Rekeyed,
+    /// A collision of rekeyings made it superfluous (RFC 7296 section 2.8.1).
+    Redundant,
+    /// The peer deleted it.
+    DeletedByPeer,
+    /// We deleted it on command.
+    Deleted,
+    /// Its hard lifetime ended.
+    Expired,
+    /// The peer does not know it any more.
+    LostByPeer,
+    /// The IKE_SA it hung on ended.
+    IkeClosed,
+}
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// We closed it on command.
+    Local,
+    /// The peer deleted the IKE_SA.
+    DeletedByPeer,
+    /// It never came up, or came to grief.
+    Failed(Failure),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => f.write_str("closed by us"),
+            Self::DeletedByPeer => f.write_str("closed by the peer"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+/// Something the host has to do or may want to know. In order: a [`Event::InstallChild`] has to take effect before the
+/// next datagram is sent.
+#[derive(Debug)]
+pub enum Event {
+    /// Datagrams to this SPI of ours belong to this connection from now on.
+    IkeSpiAdded(u64),
+    /// And no longer.
+    IkeSpiRemoved(u64),
+    /// Both sides are authenticated.
+    Established {
+        /// The peer's configured name.
+        peer: Arc<str>,
+        /// SPI of ours.
+        local_spi: u64,
+        /// SPI of the peer's.
+        remote_spi: u64,
+        /// The algorithms.
+        choice: IkeChoice,
+        /// We started it.
+        initiator: bool,
+        /// The peer says that it has no other IKE_SA with us (RFC 7296 section 2.4).
+        initial_contact: bool,
+        /// Who is behind a NAT.
+        nat: Nat,
+    },
+    /// The IKE_SA goes on under new SPIs and keys.
+    IkeRekeyed {
+        /// SPI of ours.
+        local_spi: u64,
+        /// SPI of the peer's.
+        remote_spi: u64,
+        /// We started the exchange.
+        initiated: bool,
+    },
+    /// Install both directions: receive at once, send when told by [`Event::ActivateChild`].
+    InstallChild(Box<ChildSa>),
+    /// Send the policy's traffic by this pair from now on.
+    ActivateChild {
+        /// The pair.
+        spi_in: u32,
+    },
+    /// Stop sending by this pair, and after `linger` stop receiving and forget its keys.
+    RemoveChild {
+        /// The pair.
+        spi_in: u32,
+        /// How long packets under way may still arrive.
+        linger: Duration,
+        /// Why.
+        reason: ChildEnd,
+    },
+    /// An SPI asked for but not used.
+    ReleaseSpi(u32),
+    /// A Child SA could not be made.
+    ChildFailed {
+        /// The policy.
+        name: Arc<str>,
+        /// Why.
+        failure: Failure,
+    },
+    /// The peer's address changed (RFC 7296 section 2.23).
+    RemoteMoved(SocketAddr),
+    /// No SA is left: report it. Retransmissions may still be answered until [`Event::Finished`].
+    Down(CloseReason),
+    /// Nothing more will come; the connection can be dropped.
+    Finished,
+}

@@ -1,0 +1,142 @@
+//! Why a negotiation failed, with the values that differ.
+
+use std::net::SocketAddr;
+
+use crate::crypto::CryptoError;
+use crate::identity::Identity;
+use crate::wire::error::WireError;
+use crate::wire::numbers::{ExchangeType, NotifyType};
+
+/// Why an attempt failed. Texts name what was offered and what is configured; none holds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No proposal of the peer's offer is configured here.
+    #[error("no common proposal: the peer offers [{offered}], configured is [{configured}]")]
+    NoProposal {
+        /// The peer's offer.
+        offered: String,
+        /// Ours.
+        configured: String,
+    },
+    /// The peer refused every proposal of ours.
+    #[error("the peer refused our proposals [{offered}] with NO_PROPOSAL_CHOSEN")]
+    ProposalRefused {
+        /// What we offered.
+        offered: String,
+    },
+    /// The peer's choice is not one of our offers.
+    #[error("the peer chose [{chosen}], which is not in our offer [{offered}]")]
+    BadChoice {
+        /// Its choice.
+        chosen: String,
+        /// Our offer.
+        offered: String,
+    },
+    /// The group of the KE payload cannot be agreed.
+    #[error("key exchange group {wanted} is wanted by the peer, offered are [{offered}]")]
+    NoGroup {
+        /// The peer's.
+        wanted: u16,
+        /// Ours.
+        offered: String,
+    },
+    /// Nobody with this identity is configured.
+    #[error(
+        "no peer is configured for remote identity {remote_id:?}, local identity {local_id} and address {from}"
+    )]
+    UnknownPeer {
+        /// IDi.
+        remote_id: Identity,
+        /// IDr, if the peer sent one.
+        local_id: String,
+        /// Where it came from.
+        from: SocketAddr,
+    },
+    /// The peer is somebody else.
+    #[error("the peer's identity is {got:?}, configured is {expected:?}")]
+    WrongIdentity {
+        /// What it says.
+        got: Identity,
+        /// What it should say.
+        expected: Identity,
+    },
+    /// The AUTH value does not verify.
+    #[error("authentication of {id:?} failed: the pre-shared keys differ")]
+    Authentication {
+        /// The peer's identity.
+        id: Identity,
+    },
+    /// The peer did not accept our AUTH value.
+    #[error("the peer refused our identity {local_id:?} or our pre-shared key with AUTHENTICATION_FAILED")]
+    AuthenticationRefused {
+        /// Our identity.
+        local_id: Identity,
+    },
+    /// Traffic selectors without overlap.
+    #[error(
+        "no common traffic selectors: the peer offers {offered_local} === {offered_remote} (ours === its own), configured is {configured}"
+    )]
+    Selectors {
+        /// What it offers for our side.
+        offered_local: String,
+        /// What it offers for its own side.
+        offered_remote: String,
+        /// Our policies, as `local === remote`.
+        configured: String,
+    },
+    /// The peer refused our traffic selectors.
+    #[error("the peer refused our traffic selectors {local} === {remote} with TS_UNACCEPTABLE")]
+    SelectorsRefused {
+        /// Our side.
+        local: String,
+        /// Its side.
+        remote: String,
+    },
+    /// Any other error the peer reported.
+    #[error("the peer answered {exchange} with {notify}")]
+    Notify {
+        /// In which exchange.
+        exchange: ExchangeType,
+        /// What it said.
+        notify: NotifyType,
+    },
+    /// No answer to any transmission of a request.
+    #[error("no answer to {exchange} from {remote} after {tries} transmissions")]
+    Timeout {
+        /// Which request.
+        exchange: ExchangeType,
+        /// To whom.
+        remote: SocketAddr,
+        /// How often it was sent.
+        tries: u32,
+    },
+    /// The peer stopped in the middle of the handshake.
+    #[error("the peer at {remote} did not finish the handshake")]
+    Unfinished {
+        /// Who.
+        remote: SocketAddr,
+    },
+    /// A message the peer should not have sent.
+    #[error("malformed {exchange}: {error}")]
+    Malformed {
+        /// In which exchange.
+        exchange: ExchangeType,
+        /// What is wrong.
+        error: WireError,
+    },
+    /// A cryptographic step failed.
+    #[error("{0}")]
+    Crypto(#[from] CryptoError),
+    /// The table of SPIs is full.
+    #[error("no SPI is free")]
+    NoSpi,
+    /// The peer asked to wait too many times in a row.
+    #[error("the peer kept answering TEMPORARY_FAILURE")]
+    StillBusy,
+    /// The hard lifetime of the IKE_SA ended before it could be rekeyed.
+    #[error("the hard lifetime of the IKE_SA ended")]
+    Expired,
+    /// An answer that never comes is not needed any more: the peer started afresh.
+    #[error("replaced by a newer connection of the same peer")]
+    Replaced,
+}

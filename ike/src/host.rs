@@ -1,0 +1,35 @@
+//! What the pure core asks of the program around it: randomness, SPIs, and who a peer is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::PeerConfig;
+use crate::identity::Identity;
+
+/// Supplied by the caller with every call that may need it, so that the core itself stays deterministic.
+pub trait Host {
+    /// Fills `out` with random octets fit for keys.
+    fn random(&mut self, out: &mut [u8]);
+
+    /// A new IKE SPI, not zero and not in use.
+    fn allocate_ike_spi(&mut self) -> u64;
+
+    /// A new inbound ESP SPI for a Child SA with the peer at `remote`, or `None` when the table is full. It is given
+    /// back with [`crate::Event::ReleaseSpi`] or [`crate::Event::RemoveChild`].
+    fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32>;
+
+    /// The peer that calls itself `id_i`, asks for `id_r` (if it says) and sends from `remote`.
+    fn find_peer(
+        &mut self,
+        id_i: &Identity,
+        id_r: Option<&Identity>,
+        remote: SocketAddr,
+    ) -> Option<Arc<PeerConfig>>;
+}
+
+/// `N` random octets.
+pub(crate) fn random_array<const N: usize>(host: &mut dyn Host) -> [u8; N] {
+    let mut out = [0; N];
+    host.random(&mut out);
+    out
+}

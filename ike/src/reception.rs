@@ -1,0 +1,163 @@
+//! The door: what to do with a datagram before any state is made for it. Classifies by SPI and holds the cookie
+//! gate (RFC 7296 section 2.6), which must stand before the first allocation.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::crypto::auth::equal;
+use crate::crypto::prf::HmacHash;
+use crate::event::Datagram;
+use crate::host::{Host, random_array};
+use crate::wire::error::WireError;
+use crate::wire::header::{HEADER_LEN, Header};
+use crate::wire::message::{Message, Payloads};
+use crate::wire::numbers::{ExchangeType, NotifyType, PayloadType};
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::reader::Reader;
+
+/// A new cookie secret this often; the one before still counts, so a cookie lives one to two intervals.
+const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(120);
+/// Octets of a cookie: a version octet and half a SHA-256 HMAC.
+const COOKIE_LEN: usize = 17;
+
+/// Where a datagram belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A first IKE_SA_INIT request.
+    Init,
+    /// A message to the IKE_SA with this SPI of ours.
+    Existing(u64),
+}
+
+/// Looks at the header alone.
+///
+/// # Errors
+/// When it is not an IKEv2 message of the datagram's length.
+pub fn classify(bytes: &[u8]) -> Result<Class, WireError> {
+    let header = Header::parse(&mut Reader::new(bytes), bytes.len())?;
+    let init = header.exchange == ExchangeType::IKE_SA_INIT && !header.response && header.from_initiator;
+    if init && header.spi_r == 0 {
+        return Ok(Class::Init);
+    }
+    match header.receiver_spi() {
+        0 => Err(WireError::BadField("receiver SPI")),
+        spi => Ok(Class::Existing(spi)),
+    }
+}
+
+/// The initiator's SPI and address: retransmissions of a first message have the same.
+pub fn initiator_spi(bytes: &[u8]) -> Option<u64> {
+    Header::parse(&mut Reader::new(bytes), bytes.len()).ok().map(|h| h.spi_i)
+}
+
+/// Answer to a message of another major version (RFC 7296 section 2.5), or `None` if none is due: requests only, so
+/// that two confused peers do not answer each other forever.
+pub fn wrong_version_reply(bytes: &[u8]) -> Option<Vec<u8>> {
+    let version = *bytes.get(17)?;
+    let flags = *bytes.get(19)?;
+    // Lower versions are other protocols, whose peers do not understand the notify.
+    if bytes.len() < HEADER_LEN || version >> 4 <= 2 || flags & 0x20 != 0 {
+        return None;
+    }
+    let mut r = Reader::new(bytes);
+    let (spi_i, spi_r) = (r.u64().ok()?, r.u64().ok()?);
+    let message_id = bytes.get(20..24)?.try_into().ok().map(u32::from_be_bytes)?;
+    let exchange = ExchangeType(*bytes.get(18)?);
+    let header = Header {
+        spi_i,
+        spi_r,
+        next: PayloadType::NONE,
+        exchange,
+        from_initiator: false,
+        response: true,
+        message_id,
+        length: 0,
+    };
+    Some(Message::encode(header, &[Payload::Notify(Notify::new(NotifyType::INVALID_MAJOR_VERSION))]))
+}
+
+/// Issues and checks cookies without remembering any.
+#[derive(Debug)]
+pub struct CookieGate {
+    version: u8,
+    secret: Zeroizing<[u8; 32]>,
+    previous: Zeroizing<[u8; 32]>,
+    renew: Instant,
+}
+
+/// What the gate says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go on.
+    Pass,
+    /// Send this and keep nothing.
+    Challenge(Vec<u8>),
+    /// Not a first message.
+    Malformed(WireError),
+}
+
+impl CookieGate {
+    /// A gate with a fresh secret.
+    pub fn new(now: Instant, host: &mut dyn Host) -> Self {
+        let (secret, previous) = (random_array(host).into(), random_array(host).into());
+        Self { version: 0, secret, previous, renew: now + COOKIE_SECRET_LIFE }
+    }
+
+    /// Judges a first message. While `required`, only one that returns a cookie made for it passes.
+    pub fn check(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        datagram: Datagram<'_>,
+        required: bool,
+    ) -> Verdict {
+        if !required {
+            return Verdict::Pass;
+        }
+        if self.renew <= now {
+            self.version = self.version.wrapping_add(1);
+            self.previous = std::mem::replace(&mut self.secret, random_array(host).into());
+            self.renew = now + COOKIE_SECRET_LIFE;
+        }
+        let message = match Message::parse(datagram.bytes) {
+            Ok(message) => message,
+            Err(error) => return Verdict::Malformed(error),
+        };
+        let payloads = Payloads(&message.chain.payloads);
+        let Some(nonce) = payloads.nonce() else {
+            return Verdict::Malformed(WireError::Rule(PayloadType::NONCE, "is missing"));
+        };
+        let spi = message.header.spi_i;
+        let good = |version: u8, secret: &[u8; 32], got: &[u8]| {
+            cookie(version, secret, nonce, datagram.remote, spi).is_some_and(|c| equal(&c, got))
+        };
+        if let Some(got) = payloads.notify(NotifyType::COOKIE).map(|n| n.data.as_slice())
+            && (good(self.version, &self.secret, got)
+                || good(self.version.wrapping_sub(1), &self.previous, got))
+        {
+            return Verdict::Pass;
+        }
+        match cookie(self.version, &self.secret, nonce, datagram.remote, spi) {
+            Some(cookie) => {
+                let notify = Notify::with_data(NotifyType::COOKIE, cookie);
+                Verdict::Challenge(crate::connection::refuse(&message.header, notify))
+            }
+            None => Verdict::Malformed(WireError::BadField("cookie")),
+        }
+    }
+}
+
+/// Cookie = version | hash of (Ni, IPi, port, SPIi) under the secret. The port is in, as many peers may share an
+/// address.
+fn cookie(version: u8, secret: &[u8; 32], nonce: &[u8], from: SocketAddr, spi: u64) -> Option<Vec<u8>> {
+    let ip = match from.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    let mac = HmacHash::Sha256
+        .hmac(secret, &[&[version], nonce, &ip, &from.port().to_be_bytes(), &spi.to_be_bytes()])
+        .ok()?;
+    Some([&[version], mac.get(..COOKIE_LEN - 1)?].concat())
+}

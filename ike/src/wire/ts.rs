@@ -1,0 +1,236 @@
+//! Traffic selectors (RFC 7296 section 3.13).
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::error::WireError;
+use super::numbers::TsType;
+use super::reader::Reader;
+use super::writer::Writer;
+
+/// Selectors in one payload. The field's largest configurations have about a hundred.
+pub const MAX_SELECTORS: usize = 128;
+
+/// A range of addresses, a range of ports and a protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TrafficSelector {
+    /// IP protocol, 0 for any.
+    pub protocol: u8,
+    /// First port (or ICMP type and code).
+    pub start_port: u16,
+    /// Last port. `start_port` 65535 with `end_port` 0 is OPAQUE.
+    pub end_port: u16,
+    /// First address.
+    pub start: IpAddr,
+    /// Last address, of the same family.
+    pub end: IpAddr,
+}
+
+impl TrafficSelector {
+    /// All traffic of the addresses `start` to `end`.
+    pub const fn range(start: IpAddr, end: IpAddr) -> Self {
+        Self { protocol: 0, start_port: 0, end_port: u16::MAX, start, end }
+    }
+
+    /// What two selectors have in common, or `None`.
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        if self.start.is_ipv4() != other.start.is_ipv4() {
+            return None;
+        }
+        let protocol = match (self.protocol, other.protocol) {
+            (0, p) | (p, 0) => p,
+            (a, b) if a == b => a,
+            _ => return None,
+        };
+        let (start, end) = (self.start.max(other.start), self.end.min(other.end));
+        let (start_port, end_port) = match (self.opaque(), other.opaque()) {
+            (true, true) => (u16::MAX, 0),
+            (true, false) if other.any_port() => (u16::MAX, 0),
+            (false, true) if self.any_port() => (u16::MAX, 0),
+            (false, false) => (self.start_port.max(other.start_port), self.end_port.min(other.end_port)),
+            _ => return None,
+        };
+        let ports_fit = start_port <= end_port || (start_port == u16::MAX && end_port == 0);
+        (start <= end && ports_fit).then_some(Self { protocol, start_port, end_port, start, end })
+    }
+
+    /// Whether everything `other` covers is covered.
+    pub fn contains(&self, other: &Self) -> bool {
+        self.intersect(other).as_ref() == Some(other)
+    }
+
+    const fn opaque(&self) -> bool {
+        self.start_port == u16::MAX && self.end_port == 0
+    }
+
+    const fn any_port(&self) -> bool {
+        self.start_port == 0 && self.end_port == u16::MAX
+    }
+
+    fn parse(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let kind = TsType(r.u8()?);
+        let protocol = r.u8()?;
+        let length = usize::from(r.u16()?);
+        let mut body = r.sub(length.checked_sub(4).ok_or(WireError::Truncated)?)?;
+        let (start_port, end_port) = (body.u16()?, body.u16()?);
+        let (start, end): (IpAddr, IpAddr) = match kind {
+            TsType::TS_IPV4_ADDR_RANGE => {
+                (Ipv4Addr::from(body.array::<4>()?).into(), Ipv4Addr::from(body.array::<4>()?).into())
+            }
+            TsType::TS_IPV6_ADDR_RANGE => {
+                (Ipv6Addr::from(body.array::<16>()?).into(), Ipv6Addr::from(body.array::<16>()?).into())
+            }
+            _ => return Err(WireError::BadField("traffic selector type")),
+        };
+        body.finish()?;
+        let this = Self { protocol, start_port, end_port, start, end };
+        if start > end || (start_port > end_port && !this.opaque()) {
+            return Err(WireError::BadField("traffic selector range"));
+        }
+        Ok(this)
+    }
+
+    fn write(&self, w: &mut Writer) {
+        w.with_length(2, |w| {
+            let kind =
+                if self.start.is_ipv4() { TsType::TS_IPV4_ADDR_RANGE } else { TsType::TS_IPV6_ADDR_RANGE };
+            w.u8(kind.0);
+            w.u8(self.protocol);
+            w.u16(0);
+            w.u16(self.start_port);
+            w.u16(self.end_port);
+            for ip in [self.start, self.end] {
+                match ip {
+                    IpAddr::V4(ip) => w.bytes(&ip.octets()),
+                    IpAddr::V6(ip) => w.bytes(&ip.octets()),
+                }
+            }
+        });
+    }
+}
+
+/// Reads the body of a TSi or TSr payload.
+pub fn parse(mut r: Reader<'_>) -> Result<Vec<TrafficSelector>, WireError> {
+    let count = usize::from(r.u8()?);
+    r.take(3)?;
+    if count > MAX_SELECTORS {
+        return Err(WireError::TooMany("traffic selectors"));
+    }
+    if count == 0 {
+        return Err(WireError::BadField("number of traffic selectors"));
+    }
+    let selectors = (0..count).map(|_| TrafficSelector::parse(&mut r)).collect::<Result<_, _>>()?;
+    r.finish()?;
+    Ok(selectors)
+}
+
+/// Writes the body of a TSi or TSr payload.
+pub fn write(w: &mut Writer, selectors: &[TrafficSelector]) {
+    w.u8(u8::try_from(selectors.len()).unwrap_or(u8::MAX));
+    w.bytes(&[0, 0, 0]);
+    for ts in selectors {
+        ts.write(w);
+    }
+}
+
+/// Narrows an offer to what the configuration allows (RFC 7296 section 2.9): every overlap of the two sets, each
+/// once. Empty when they have nothing in common.
+pub fn narrow(offered: &[TrafficSelector], configured: &[TrafficSelector]) -> Vec<TrafficSelector> {
+    let mut narrowed: Vec<TrafficSelector> = Vec::new();
+    for ours in configured {
+        for overlap in offered.iter().filter_map(|theirs| ours.intersect(theirs)) {
+            if !narrowed.iter().any(|n| n.contains(&overlap)) && narrowed.len() < MAX_SELECTORS {
+                narrowed.retain(|n| !overlap.contains(n));
+                narrowed.push(overlap);
+            }
+        }
+    }
+    narrowed
+}
+
+/// Selectors as text, joined by commas.
+pub fn describe(selectors: &[TrafficSelector]) -> String {
+    selectors.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for TrafficSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match prefix_len(self.start, self.end) {
+            Some(len) => write!(f, "{}/{len}", self.start)?,
+            None => write!(f, "{}-{}", self.start, self.end)?,
+        }
+        if self.protocol != 0 || !self.any_port() {
+            write!(f, "[{}", self.protocol)?;
+            if self.opaque() {
+                write!(f, "/opaque")?;
+            } else if self.start_port == self.end_port {
+                write!(f, "/{}", self.start_port)?;
+            } else if !self.any_port() {
+                write!(f, "/{}-{}", self.start_port, self.end_port)?;
+            }
+            write!(f, "]")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TrafficSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The prefix length when the range is exactly one prefix.
+fn prefix_len(start: IpAddr, end: IpAddr) -> Option<u32> {
+    let (start, end, bits) = match (start, end) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(u32::from(a)), u128::from(u32::from(b)), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (u128::from(a), u128::from(b), 128),
+        _ => return None,
+    };
+    let host = start ^ end;
+    let host_bits = 128 - host.leading_zeros();
+    let is_mask = host.count_ones() == host_bits;
+    (is_mask && start & host == 0 && end & host == host).then_some(bits - host_bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ts(a: &str, b: &str) -> TrafficSelector {
+        TrafficSelector::range(a.parse().unwrap(), b.parse().unwrap())
+    }
+
+    #[test]
+    fn ranges_print_as_prefixes_where_they_are_one() {
+        assert_eq!(ts("10.1.0.0", "10.1.255.255").to_string(), "10.1.0.0/16");
+        assert_eq!(ts("0.0.0.0", "255.255.255.255").to_string(), "0.0.0.0/0");
+        assert_eq!(ts("10.1.0.1", "10.1.0.1").to_string(), "10.1.0.1/32");
+        assert_eq!(ts("10.1.0.1", "10.1.0.2").to_string(), "10.1.0.1-10.1.0.2");
+        assert_eq!(ts("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff").to_string(), "::/0");
+    }
+
+    #[test]
+    fn narrowing_keeps_the_overlap_and_drops_what_is_covered_twice() {
+        let all = ts("0.0.0.0", "255.255.255.255");
+        let net = ts("10.1.0.0", "10.1.255.255");
+        let host = ts("10.1.0.7", "10.1.0.7");
+        assert_eq!(narrow(&[all], &[net]), [net]);
+        assert_eq!(narrow(&[host, net], &[all]), [net]);
+        assert_eq!(narrow(&[ts("::", "::1")], &[all]), []);
+        assert_eq!(narrow(&[ts("10.2.0.0", "10.2.0.9")], &[net]), []);
+    }
+
+    #[test]
+    fn ports_and_protocols_intersect() {
+        let tcp =
+            TrafficSelector { protocol: 6, start_port: 80, end_port: 90, ..ts("10.0.0.0", "10.0.0.255") };
+        let any = ts("10.0.0.0", "10.0.0.255");
+        assert_eq!(tcp.intersect(&any), Some(tcp));
+        assert!(any.contains(&tcp) && !tcp.contains(&any));
+        let udp = TrafficSelector { protocol: 17, ..tcp };
+        assert_eq!(tcp.intersect(&udp), None);
+        let opaque = TrafficSelector { start_port: u16::MAX, end_port: 0, ..any };
+        assert_eq!(opaque.intersect(&any), Some(opaque));
+    }
+}

@@ -1,0 +1,216 @@
+//! IKE_SA_INIT and IKE_AUTH between two of our own, with everything that can differ.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+
+mod kit;
+
+use std::time::Duration;
+
+use ike::{Command, Connection};
+use kit::{A, B, Pair, Spec, ts};
+
+#[test]
+fn every_suite_and_group_comes_up() {
+    for ike in [
+        "aes128gcm16-prfsha256-x25519",
+        "aes256gcm16-prfsha384-ecp384",
+        "chacha20poly1305-prfsha512-ecp256",
+        "aes128-sha256-modp2048",
+        "aes256-sha512-x25519",
+        "aes192-sha384-ecp256",
+    ] {
+        for esp in ["aes128gcm16", "chacha20poly1305-esn", "aes256-sha256", "aes256gcm16-ecp256"] {
+            let spec = |s: Spec| Spec { ike: vec![ike], esp: vec![esp], ..s };
+            let mut pair = Pair::up(&spec(Spec::left()), &spec(Spec::right()));
+            pair.assert_children(1);
+            pair.assert_ike(1);
+            pair.assert_alive();
+            for who in [A, B] {
+                pair.command(who, Command::RekeyIke);
+                pair.settle();
+                pair.assert_ike(1);
+                pair.assert_alive();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_group_of_the_responder_is_tried_next() {
+    let left = Spec { ike: vec!["aes128gcm16-prfsha256-x25519-ecp256"], ..Spec::left() };
+    let right = Spec { ike: vec!["aes128gcm16-prfsha256-ecp256"], ..Spec::right() };
+    let mut pair = Pair::up(&left, &right);
+    pair.assert_children(1);
+    assert!(pair.b.refused[0].contains("19 is wanted"), "{:?}", pair.b.refused);
+    pair.assert_alive();
+}
+
+#[test]
+fn a_wrong_key_is_told_on_both_sides() {
+    let mut pair = Pair::up(&Spec { psk: b"other", ..Spec::left() }, &Spec::right());
+    assert!(
+        pair.b.log.iter().any(|l| l.contains("left.example failed: the pre-shared keys differ")),
+        "{:?}",
+        pair.b.log
+    );
+    assert!(pair.a.log.iter().any(|l| l.contains("AUTHENTICATION_FAILED")), "{:?}", pair.a.log);
+    pair.assert_children(0);
+    pair.run(60);
+    assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+    assert!(pair.b.conn.as_ref().is_some_and(Connection::is_finished));
+}
+
+#[test]
+fn an_unknown_identity_is_named() {
+    let pair = Pair::up(&Spec { local_id: "stranger.example", ..Spec::left() }, &Spec::right());
+    assert!(pair.b.log.iter().any(|l| l.contains("stranger.example")), "{:?}", pair.b.log);
+    pair.assert_children(0);
+}
+
+#[test]
+fn proposals_without_overlap_are_both_named() {
+    let pair = Pair::up(&Spec { ike: vec!["aes256gcm16-prfsha512-ecp384"], ..Spec::left() }, &Spec::right());
+    let text = &pair.b.refused[0];
+    assert!(
+        text.contains("aes256gcm16-prfsha512-ecp384") && text.contains("aes128gcm16-prfsha256-x25519"),
+        "{text}"
+    );
+    assert!(pair.a.log.iter().any(|l| l.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
+}
+
+#[test]
+fn selectors_without_overlap_leave_the_ike_sa_up() {
+    let left = Spec { remote: vec![ts("10.9.0.0", "10.9.0.255")], ..Spec::left() };
+    let pair = Pair::up(&left, &Spec::right());
+    pair.assert_children(0);
+    pair.assert_ike(1);
+    assert!(
+        pair.a.log.iter().any(|l| l.contains("10.9.0.0/24") && l.contains("TS_UNACCEPTABLE")),
+        "{:?}",
+        pair.a.log
+    );
+    assert!(
+        pair.b.log.iter().any(|l| l.contains("10.9.0.0/24") && l.contains("10.2.0.0/16")),
+        "{:?}",
+        pair.b.log
+    );
+}
+
+#[test]
+fn esp_proposals_without_overlap_are_named() {
+    let pair = Pair::up(&Spec { esp: vec!["aes256-sha256"], ..Spec::left() }, &Spec::right());
+    assert!(
+        pair.b.log.iter().any(|l| l.contains("aes256-sha256") && l.contains("aes128gcm16")),
+        "{:?}",
+        pair.b.log
+    );
+    assert!(pair.a.log.iter().any(|l| l.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
+}
+
+#[test]
+fn a_wider_offer_is_narrowed() {
+    let left = Spec { remote: vec![ts("0.0.0.0", "255.255.255.255")], ..Spec::left() };
+    Pair::up(&left, &Spec::right()).assert_children(1);
+}
+
+#[test]
+fn lost_messages_are_sent_again_on_either_way() {
+    for lost in 0..4 {
+        let mut pair = Pair::new(&Spec::left(), &Spec::right());
+        pair.initiate();
+        for step in 0..4 {
+            let from = if step % 2 == 0 { A } else { B };
+            if step == lost {
+                pair.take(from);
+                break;
+            }
+            pair.deliver(from);
+        }
+        pair.run(5);
+        pair.assert_children(1);
+        pair.assert_ike(1);
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.initiate();
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(pair.a.outbox.len(), 6);
+    assert!(
+        pair.a.log[0].contains("no answer to IKE_SA_INIT from 192.0.2.2:500 after 6"),
+        "{:?}",
+        pair.a.log
+    );
+    pair.pass(Duration::from_secs(60));
+    assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+}
+
+#[test]
+fn liveness_keeps_an_idle_connection_and_ends_a_dead_one() {
+    let spec = |s: Spec| Spec { dpd: Duration::from_secs(30), ..s };
+    let mut pair = Pair::up(&spec(Spec::left()), &spec(Spec::right()));
+    pair.run(300);
+    pair.assert_children(1);
+    pair.b.conn = None;
+    pair.pass(Duration::from_secs(120));
+    assert!(pair.a.log.iter().any(|l| l.contains("no answer to INFORMATIONAL")), "{:?}", pair.a.log);
+    assert!(pair.a.installed.is_empty());
+}
+
+#[test]
+fn a_close_is_answered_and_removes_everything() {
+    for who in [A, B] {
+        let mut pair = Pair::up(&Spec::left(), &Spec::right());
+        pair.command(who, Command::Close);
+        pair.settle();
+        pair.assert_children(0);
+        pair.run(30);
+        assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+        assert!(pair.b.conn.as_ref().is_some_and(Connection::is_finished));
+    }
+}
+
+#[test]
+fn damaged_messages_change_nothing() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    let good = pair.take(A);
+    for at in 0..good.bytes.len() {
+        for bit in 0..8 {
+            let mut bad = good.clone();
+            bad.bytes[at] ^= 1 << bit;
+            pair.put(A, &bad);
+            let mut short = good.clone();
+            short.bytes.truncate(at);
+            pair.put(A, &short);
+        }
+    }
+    assert!(pair.b.outbox.is_empty(), "nothing damaged was answered");
+    pair.put(A, &good);
+    pair.settle();
+    pair.assert_children(1);
+    pair.assert_ike(1);
+}
+
+#[test]
+fn damaged_first_messages_never_panic_and_never_come_up() {
+    let fresh = || {
+        let mut pair = Pair::new(&Spec::left(), &Spec::right());
+        pair.initiate();
+        pair
+    };
+    let first = fresh().take(A);
+    for at in 0..first.bytes.len() {
+        for bit in 0..8 {
+            let mut pair = fresh();
+            let mut bad = pair.take(A);
+            bad.bytes[at] ^= 1 << bit;
+            pair.put(A, &bad);
+            pair.settle();
+            // Both sign the first message as they saw it, so the two views must differ in AUTH.
+            pair.assert_children(0);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Two connections and the messages between them, delivered one at a time, in virtual time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    dead_code,
+    unreachable_pub
+)]
+#![allow(clippy::disallowed_methods, missing_docs)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::wire::TrafficSelector;
+use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, Path, Transmit};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+pub fn ts(start: &str, end: &str) -> TrafficSelector {
+    TrafficSelector::range(start.parse().unwrap(), end.parse().unwrap())
+}
+
+#[derive(Clone)]
+pub struct Spec {
+    pub psk: &'static [u8],
+    pub ike: Vec<&'static str>,
+    pub esp: Vec<&'static str>,
+    pub local_id: &'static str,
+    pub remote_id: &'static str,
+    pub local: Vec<TrafficSelector>,
+    pub remote: Vec<TrafficSelector>,
+    pub dpd: Duration,
+}
+
+impl Spec {
+    pub fn left() -> Self {
+        Self {
+            psk: b"secret",
+            ike: vec!["aes128gcm16-prfsha256-x25519"],
+            esp: vec!["aes128gcm16"],
+            local_id: "left.example",
+            remote_id: "right.example",
+            local: vec![ts("10.1.0.0", "10.1.255.255")],
+            remote: vec![ts("10.2.0.0", "10.2.255.255")],
+            dpd: Duration::ZERO,
+        }
+    }
+
+    pub fn right() -> Self {
+        let l = Self::left();
+        Self { local_id: l.remote_id, remote_id: l.local_id, local: l.remote, remote: l.local, ..l }
+    }
+
+    pub fn config(&self) -> Arc<PeerConfig> {
+        Arc::new(PeerConfig {
+            name: format!("to {}", self.remote_id).into(),
+            local_id: self.local_id.parse().unwrap(),
+            remote_id: self.remote_id.parse().unwrap(),
+            psk: Psk::new(self.psk.to_vec().into()),
+            ike_proposals: self.ike.iter().map(|p| p.parse().unwrap()).collect(),
+            children: vec![Arc::new(ChildConfig {
+                name: "net".into(),
+                local: self.local.clone(),
+                remote: self.remote.clone(),
+                proposals: self.esp.iter().map(|p| p.parse().unwrap()).collect(),
+            })],
+            dpd_interval: self.dpd,
+            force_encapsulation: false,
+            retransmit: Retransmit::DEFAULT,
+        })
+    }
+}
+
+/// Supplies seeded randomness.
+pub struct TestHost {
+    rng: ChaCha20Rng,
+    next_esp: u32,
+    next_ike: u64,
+    pub peer: Arc<PeerConfig>,
+    pub free_spis: bool,
+}
+
+impl Host for TestHost {
+    fn random(&mut self, out: &mut [u8]) {
+        self.rng.fill_bytes(out);
+    }
+
+    fn allocate_ike_spi(&mut self) -> u64 {
+        self.next_ike += 1;
+        self.next_ike
+    }
+
+    fn allocate_esp_spi(&mut self, _: SocketAddr) -> Option<u32> {
+        self.next_esp += 1;
+        self.free_spis.then_some(self.next_esp)
+    }
+
+    fn find_peer(
+        &mut self,
+        id_i: &Identity,
+        id_r: Option<&Identity>,
+        _: SocketAddr,
+    ) -> Option<Arc<PeerConfig>> {
+        let fits = *id_i == self.peer.remote_id && id_r.is_none_or(|r| *r == self.peer.local_id);
+        fits.then(|| self.peer.clone())
+    }
+}
+
+/// A pair of ESP SAs as the router of this side has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub spi_out: u32,
+    pub keys: Vec<Vec<u8>>,
+    pub active: bool,
+}
+
+pub struct Side {
+    pub host: TestHost,
+    pub conn: Option<Connection>,
+    pub addr: SocketAddr,
+    pub installed: BTreeMap<u32, Installed>,
+    pub log: Vec<String>,
+    pub refused: Vec<String>,
+    pub outbox: VecDeque<Transmit>,
+    pub config: Arc<PeerConfig>,
+}
+
+impl Side {
+    pub fn new(seed: u64, spec: &Spec, addr: &str) -> Self {
+        let config = spec.config();
+        let host = TestHost {
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            next_esp: 0x1000 * u32::try_from(seed).unwrap(),
+            next_ike: 0x1000 * seed,
+            peer: config.clone(),
+            free_spis: true,
+        };
+        let addr = addr.parse().unwrap();
+        Self {
+            host,
+            conn: None,
+            addr,
+            installed: BTreeMap::new(),
+            log: vec![],
+            refused: vec![],
+            outbox: VecDeque::new(),
+            config,
+        }
+    }
+
+    pub fn drain(&mut self) {
+        let Some(conn) = &mut self.conn else { return };
+        while let Some(event) = conn.poll_event() {
+            match event {
+                Event::InstallChild(sa) => {
+                    let keys = [&sa.keys_in, &sa.keys_out]
+                        .iter()
+                        .map(|k| [k.encryption.as_slice(), k.integrity.as_slice()].concat())
+                        .collect();
+                    self.installed.insert(sa.spi_in, Installed { spi_out: sa.spi_out, keys, active: false });
+                    self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
+                }
+                Event::ActivateChild { spi_in } => {
+                    for (spi, sa) in &mut self.installed {
+                        sa.active = *spi == spi_in;
+                    }
+                }
+                Event::RemoveChild { spi_in, reason, .. } => {
+                    assert!(self.installed.remove(&spi_in).is_some(), "removed twice");
+                    self.log.push(format!("removed {reason:?}"));
+                }
+                Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
+                Event::Down(reason) => self.log.push(format!("down: {reason}")),
+                Event::Established { .. } => self.log.push("established".into()),
+                Event::IkeRekeyed { .. } => self.log.push("ike rekeyed".into()),
+                _ => {}
+            }
+        }
+        while let Some(transmit) = conn.poll_transmit() {
+            self.outbox.push_back(transmit);
+        }
+    }
+}
+
+pub struct Pair {
+    pub now: Instant,
+    pub a: Side,
+    pub b: Side,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    A,
+    B,
+}
+pub use Who::{A, B};
+
+impl Pair {
+    pub fn new(left: &Spec, right: &Spec) -> Self {
+        Self {
+            now: Instant::now(),
+            a: Side::new(1, left, "192.0.2.1:500"),
+            b: Side::new(2, right, "192.0.2.2:500"),
+        }
+    }
+
+    pub fn side(&mut self, who: Who) -> &mut Side {
+        if who == A { &mut self.a } else { &mut self.b }
+    }
+
+    pub fn initiate(&mut self) {
+        let path = Path { local: self.a.addr, remote: self.b.addr, local_natt: 4500, remote_natt: 4500 };
+        let conn =
+            Connection::initiate(self.now, &mut self.a.host, self.a.config.clone(), path, true).unwrap();
+        self.a.conn = Some(conn);
+        self.a.drain();
+    }
+
+    /// A and B established with one Child SA.
+    pub fn up(left: &Spec, right: &Spec) -> Self {
+        let mut pair = Self::new(left, right);
+        pair.initiate();
+        pair.settle();
+        pair
+    }
+
+    pub fn command(&mut self, who: Who, command: Command) {
+        let now = self.now;
+        let side = self.side(who);
+        side.conn.as_mut().unwrap().handle_command(now, &mut side.host, command);
+        side.drain();
+    }
+
+    /// Takes the next message `from` wants to send.
+    pub fn take(&mut self, from: Who) -> Transmit {
+        self.side(from).outbox.pop_front().unwrap_or_else(|| panic!("{from:?} has nothing to send"))
+    }
+
+    /// Hands a message of `from` to the other side.
+    pub fn put(&mut self, from: Who, message: &Transmit) {
+        let now = self.now;
+        let side = self.side(if from == A { B } else { A });
+        let datagram = Datagram {
+            local: message.remote,
+            remote: message.local,
+            natt: message.natt,
+            bytes: &message.bytes,
+        };
+        match &mut side.conn {
+            Some(conn) => conn.handle_datagram(now, &mut side.host, datagram),
+            None => {
+                let proposals = side.config.ike_proposals.clone();
+                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, false) {
+                    InitReply::Accepted(conn) => side.conn = Some(*conn),
+                    InitReply::Refused(bytes, failure) => {
+                        side.refused.push(failure.to_string());
+                        let (local, remote) = (message.remote, message.local);
+                        side.outbox.push_back(Transmit {
+                            local,
+                            remote,
+                            natt: false,
+                            keepalive: false,
+                            bytes,
+                        });
+                    }
+                    InitReply::Dropped(failure) => side.refused.push(failure.to_string()),
+                }
+            }
+        }
+        side.drain();
+    }
+
+    /// Delivers the next message of `from`.
+    pub fn deliver(&mut self, from: Who) {
+        let message = self.take(from);
+        self.put(from, &message);
+    }
+
+    /// Delivers everything until both are silent.
+    pub fn settle(&mut self) {
+        for _ in 0..200 {
+            match (self.a.outbox.is_empty(), self.b.outbox.is_empty()) {
+                (false, _) => self.deliver(A),
+                (_, false) => self.deliver(B),
+                _ => return,
+            }
+        }
+        panic!("the two never fall silent");
+    }
+
+    /// Lets time pass, firing timers; nothing is delivered.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let due = [&self.a, &self.b].iter().filter_map(|s| s.conn.as_ref()?.poll_timeout()).min();
+            let Some(at) = due.filter(|t| *t <= end) else { break };
+            self.now = self.now.max(at);
+            for who in [A, B] {
+                let now = self.now;
+                let side = self.side(who);
+                if let Some(conn) = &mut side.conn {
+                    conn.handle_timeout(now, &mut side.host);
+                }
+                side.drain();
+            }
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass and delivers everything sent meanwhile.
+    pub fn run(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.pass(Duration::from_secs(1));
+            self.settle();
+        }
+    }
+
+    pub fn spi(&mut self, who: Who) -> u32 {
+        *self.side(who).installed.iter().find(|(_, sa)| sa.active).expect("an active pair").0
+    }
+
+    /// Both ends have the same pairs with the same keys, `count` of them, and send by matching ones.
+    pub fn assert_children(&self, count: usize) {
+        assert_eq!(self.a.installed.len(), count, "A: {:?}", self.a.log);
+        assert_eq!(self.b.installed.len(), count, "B: {:?}", self.b.log);
+        for (spi, sa) in &self.a.installed {
+            let other = self.b.installed.get(&sa.spi_out).expect("B knows the pair");
+            assert_eq!(other.spi_out, *spi);
+            assert_eq!((&sa.keys[0], &sa.keys[1]), (&other.keys[1], &other.keys[0]));
+        }
+        if count > 0 {
+            for side in [&self.a, &self.b] {
+                assert_eq!(side.installed.values().filter(|sa| sa.active).count(), 1, "one sending pair");
+            }
+        }
+    }
+
+    pub fn assert_ike(&self, count: usize) {
+        for side in [&self.a, &self.b] {
+            let conn = side.conn.as_ref().unwrap();
+            assert_eq!(conn.ike_sas(), count, "{:?}", side.log);
+        }
+        let (a, b) = (self.a.conn.as_ref().unwrap().spis(), self.b.conn.as_ref().unwrap().spis());
+        assert_eq!((a.0, a.1), (b.1, b.0), "both use the same IKE_SA");
+    }
+
+    /// Both ends still understand each other.
+    pub fn assert_alive(&mut self) {
+        for who in [A, B] {
+            let spi = self.spi(who);
+            self.command(who, Command::RekeyChild(spi));
+            self.settle();
+            self.assert_children(1);
+        }
+    }
+}

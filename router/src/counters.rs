@@ -1,0 +1,185 @@
+//! Everything the router counts, by name. Whatever is dropped is counted here, once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use esp::{OpenError, SealError};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What is counted besides the drops of `esp`, which have names of their own ([`OpenError::name`],
+        /// [`SealError::name`]).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Counter {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Counter {
+            /// Every counter, in declaration order.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name, stable across versions.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// ESP packets taken from the network.
+    EspReceived = "esp_received",
+    /// ESP packets given to the network.
+    EspSent = "esp_sent",
+    /// Inner packets switched from one tunnel to another.
+    Switched = "switched",
+    /// Inner packets written to a TUN device.
+    TunWritten = "tun_written",
+    /// Inner packets read from a TUN device.
+    TunRead = "tun_read",
+    /// IKE messages passed on to the control plane.
+    IkeReceived = "ike_received",
+    /// IKE messages sent.
+    IkeSent = "ike_sent",
+    /// NAT keepalives (RFC 3948 section 2.3), which mean nothing to the receiver.
+    NatKeepalive = "nat_keepalive",
+    /// Packets handed to another shard.
+    HandedOver = "handed_over",
+    /// System calls that sent ESP; several packets share one by segmentation offload.
+    SendCalls = "send_calls",
+    /// System calls that received ESP.
+    ReceiveCalls = "receive_calls",
+    /// Dropped: datagram too short to be anything.
+    Runt = "drop_runt",
+    /// Dropped: no SA has this SPI.
+    UnknownSpi = "drop_unknown_spi",
+    /// Dropped: the tenant has neither a tunnel nor an uplink for the destination.
+    NoRoute = "drop_no_route",
+    /// Dropped: the tunnel had an SA to send on when the packet was routed, but not any more.
+    NoOutboundSa = "drop_no_outbound_sa",
+    /// Dropped: outside the selectors of the SA that the tunnel sends on.
+    OutboundSelector = "drop_outbound_selector",
+    /// Dropped: the hop limit was used up in the hub.
+    TtlExpired = "drop_ttl_expired",
+    /// Dropped: congestion was marked on the path, but the inner transport does not know ECN (RFC 6040 section 4.2).
+    EcnNotCapable = "drop_ecn_not_capable",
+    /// Dropped: the packet does not parse as IP.
+    BadInner = "drop_bad_inner",
+    /// Dropped: the ring to another shard was full.
+    HandoffFull = "drop_handoff_full",
+    /// Dropped: the socket's send buffer was full.
+    SendBufferFull = "drop_send_buffer_full",
+    /// Dropped: the system refused to send.
+    SendFailed = "drop_send_failed",
+    /// Dropped: the TUN device's queue was full.
+    TunFull = "drop_tun_full",
+    /// Dropped: the TUN device refused the packet.
+    TunFailed = "drop_tun_failed",
+    /// Dropped: the control plane did not take the IKE message in time.
+    IkeOverload = "drop_ike_overload",
+    /// Dropped: an IKE message could not be sent.
+    IkeSendFailed = "drop_ike_send_failed",
+    /// Errors of receiving system calls.
+    ReceiveFailed = "receive_failed",
+    /// Events that the control plane did not take in time and that did not fit into the backlog either.
+    EventLost = "event_lost",
+    /// SPIs asked for when all of a shard were in use.
+    SpiExhausted = "spi_exhausted",
+}
+
+/// The counters of one thread. Only that thread writes, so an increment needs no atomic read-modify-write.
+pub(crate) struct Counters {
+    own: [AtomicU64; Counter::ALL.len()],
+    open: [AtomicU64; OpenError::ALL.len()],
+    seal: [AtomicU64; SealError::ALL.len()],
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            own: [const { AtomicU64::new(0) }; Counter::ALL.len()],
+            open: [const { AtomicU64::new(0) }; OpenError::ALL.len()],
+            seal: [const { AtomicU64::new(0) }; SealError::ALL.len()],
+        }
+    }
+
+    /// Counts one. For the thread that owns these counters.
+    pub(crate) fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Counts several. For the thread that owns these counters.
+    pub(crate) fn add(&self, counter: Counter, by: u64) {
+        bump(self.own.get(counter as usize), by);
+    }
+
+    /// Counts one, from any thread.
+    pub(crate) fn count_shared(&self, counter: Counter) {
+        if let Some(cell) = self.own.get(counter as usize) {
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn count_open(&self, error: OpenError) {
+        bump(self.open.get(error.index()), 1);
+    }
+
+    pub(crate) fn count_seal(&self, error: SealError) {
+        bump(self.seal.get(error.index()), 1);
+    }
+
+    fn values(&self) -> impl Iterator<Item = u64> {
+        self.own.iter().chain(&self.open).chain(&self.seal).map(|cell| cell.load(Ordering::Relaxed))
+    }
+}
+
+/// The sums over all threads, with their names.
+pub(crate) fn total<'a>(threads: impl IntoIterator<Item = &'a Counters>) -> Vec<(&'static str, u64)> {
+    let names = Counter::ALL
+        .iter()
+        .map(|counter| counter.name())
+        .chain(OpenError::ALL.iter().map(|error| error.name()))
+        .chain(SealError::ALL.iter().map(|error| error.name()));
+    let mut sums: Vec<_> = names.map(|name| (name, 0)).collect();
+    for counters in threads {
+        for ((_, sum), value) in sums.iter_mut().zip(counters.values()) {
+            *sum += value;
+        }
+    }
+    sums
+}
+
+fn bump(cell: Option<&AtomicU64>, by: u64) {
+    if let Some(cell) = cell {
+        cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_have_their_names() {
+        let (first, second) = (Counters::new(), Counters::new());
+        first.count(Counter::NoRoute);
+        second.add(Counter::NoRoute, 2);
+        second.count_open(OpenError::Dummy);
+        second.count_seal(SealError::Crypto);
+        second.count_shared(Counter::SpiExhausted);
+        let nonzero: Vec<_> = total([&first, &second]).into_iter().filter(|(_, sum)| *sum > 0).collect();
+        assert_eq!(
+            nonzero,
+            [("drop_no_route", 3), ("spi_exhausted", 1), ("esp_dummy", 1), ("esp_outbound_crypto", 1)]
+        );
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let mut names: Vec<_> = total([]).into_iter().map(|(name, _)| name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

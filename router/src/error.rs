@@ -1,0 +1,75 @@
+//! Why the router refuses something.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use esp::{SaError, Spi};
+use thiserror::Error;
+
+use crate::model::TenantId;
+
+/// What can go wrong between the control plane and the router. Nothing in here comes from a peer.
+#[derive(Debug, Error)]
+pub enum RouterError {
+    /// A value of the configuration is out of its range.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The field of [`crate::RouterConfig`] or [`crate::Uplink`].
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A UDP socket cannot be opened.
+    #[error("cannot listen on {address} (UDP): {source}{}", hint(.source))]
+    Listen {
+        /// Address and port.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A TUN device cannot be set up.
+    #[error("cannot set up TUN device {name}: {step}: {source}{}", hint(.source))]
+    Tun {
+        /// Name of the device.
+        name: String,
+        /// Which step failed.
+        step: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// Another resource of the system is missing (epoll, eventfd).
+    #[error("cannot set up I/O: {0}")]
+    Io(io::Error),
+    /// The tenant is already there.
+    #[error("tenant {} already exists in the router", .0.0)]
+    TenantExists(TenantId),
+    /// The tenant is not there.
+    #[error("tenant {} is not in the router", .0.0)]
+    UnknownTenant(TenantId),
+    /// The SPI was not given out by [`crate::RouterHandle::allocate_spi`], or is already installed.
+    #[error("SPI {0} is not reserved for a new SA")]
+    SpiNotReserved(Spi),
+    /// There is no socket with this local address.
+    #[error("the router does not listen on {0}")]
+    NotLocal(IpAddr),
+    /// The keys or the replay window do not fit the suite.
+    #[error(transparent)]
+    Sa(#[from] SaError),
+    /// The router has been shut down.
+    #[error("the router has stopped")]
+    Stopped,
+}
+
+/// What a user can do about the usual errors.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (needs more privilege: a port above 1023, or CAP_NET_ADMIN for TUN)"
+        }
+        io::ErrorKind::AddrInUse => " (another process listens there)",
+        _ => "",
+    }
+}

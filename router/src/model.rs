@@ -1,0 +1,158 @@
+//! The values that pass between the router and the control plane.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use esp::{Limits, SaKeys, SelectorPair, Spi, Suite};
+use zeroize::Zeroize;
+
+/// A tenant, by the number that the control plane gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub u32);
+
+/// A tunnel: the succession of Child SAs that replace one another by rekeying. Unique within the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TunnelId(pub u64);
+
+/// A pair of ESP SAs to install. The inbound SPI names the pair from then on.
+pub struct ChildSa {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The tunnel it carries.
+    pub tunnel: TunnelId,
+    /// From [`crate::RouterHandle::allocate_spi`].
+    pub inbound_spi: Spi,
+    /// What the peer chose.
+    pub outbound_spi: u32,
+    /// The algorithms, for both directions.
+    pub suite: Suite,
+    /// Keys of what the peer sends.
+    pub inbound_keys: SaKeys,
+    /// Keys of what we send.
+    pub outbound_keys: SaKeys,
+    /// Random and secret: where unpredictable IVs come from. Wiped when the value is dropped.
+    pub iv_seed: [u8; 32],
+    /// What the pair carries; `local` is our side.
+    pub selectors: SelectorPair,
+    /// Packets of the replay window, 64..=8192.
+    pub replay_window: u32,
+    /// Limits in octets and packets, counted for each direction.
+    pub limits: Limits,
+    /// Our address. Its IP must be one that the router listens on; the port is always that of NAT traversal.
+    pub local: SocketAddr,
+    /// The peer's address and port for UDP-encapsulated ESP.
+    pub remote: SocketAddr,
+}
+
+impl Drop for ChildSa {
+    fn drop(&mut self) {
+        self.iv_seed.zeroize();
+    }
+}
+
+impl fmt::Debug for ChildSa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildSa")
+            .field("tenant", &self.tenant)
+            .field("tunnel", &self.tunnel)
+            .field("inbound_spi", &self.inbound_spi)
+            .field("outbound_spi", &Spi(self.outbound_spi))
+            .field("suite", &self.suite)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An IKE message with its addresses, without the non-ESP marker of RFC 3948 section 2.2.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IkeDatagram {
+    /// Our address. The port says which of the two IKE ports it is.
+    pub local: SocketAddr,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// The message.
+    pub bytes: Vec<u8>,
+}
+
+impl fmt::Debug for IkeDatagram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IkeDatagram({} octets, {} -> {})", self.bytes.len(), self.remote, self.local)
+    }
+}
+
+/// What the router tells the control plane.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RouterEvent {
+    /// An IKE message arrived. These are dropped (and counted) when the receiver is full: peers retransmit.
+    Ike(IkeDatagram),
+    /// The pair reached a soft limit in one direction: rekey it. Once per pair.
+    SoftLimit {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+    },
+    /// The pair reached a hard limit in one direction and carries nothing more in it. Once per pair.
+    HardLimit {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+    },
+    /// The first authentic packet came in on this pair: the peer uses it, so it may be used towards the peer.
+    FirstInbound {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+    },
+    /// The newest authentic packet came from another address than the pair's remote: a NAT mapping changed
+    /// (RFC 7296 section 2.23). Once per address; the router changes nothing by itself.
+    RemoteMoved {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+        /// Where the packet came from.
+        remote: SocketAddr,
+    },
+    /// ESP arrived for an SPI that is not there (RFC 7296 section 1.5). At most a few per second, whatever arrives.
+    UnknownSpi {
+        /// The SPI in the packet.
+        spi: Spi,
+        /// Where it came from.
+        remote: SocketAddr,
+    },
+    /// The pair is gone and its keys are wiped. The last event of a pair.
+    Removed {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+        /// Its final figures.
+        stats: SaStats,
+    },
+}
+
+/// Figures of one pair of SAs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaStats {
+    /// Inbound SPI, which names the pair.
+    pub spi: Spi,
+    /// The SPI that the peer chose.
+    pub outbound_spi: Spi,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The tunnel it carries.
+    pub tunnel: TunnelId,
+    /// Whether the tunnel sends on this pair.
+    pub active: bool,
+    /// The peer's address.
+    pub remote: SocketAddr,
+    /// Packets opened and found to be inside the selectors.
+    pub packets_in: u64,
+    /// Octets of the inner packets opened.
+    pub bytes_in: u64,
+    /// Packets sealed.
+    pub packets_out: u64,
+    /// Octets of the inner packets sealed.
+    pub bytes_out: u64,
+    /// Packets dropped on this pair, by name; only names with a count.
+    pub drops: Vec<(&'static str, u64)>,
+    /// When the last packet was opened.
+    pub last_used_in: Option<Instant>,
+    /// When the last packet was sealed.
+    pub last_used_out: Option<Instant>,
+}
