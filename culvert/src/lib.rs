@@ -1,1 +1,15 @@
-//! shared
+//! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
+//!
+//! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
+//! * [`cli`]: the command line, a client of that API.
+//!
+//! It is not where tunnels are negotiated or packets moved: that is `actors`, `ike`, `router` and `esp`.
+//! Start reading with `bin/culvertd.rs`.
+
+pub mod cli;
+pub mod config;
+pub mod logging;
+pub mod runtime;
+pub mod server;
+pub mod services;

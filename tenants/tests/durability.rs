@@ -5,6 +5,7 @@
 mod common;
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -96,6 +97,10 @@ fn a_state_directory_has_one_owner_and_keeps_its_key() {
     catalog.create_secret(create_secret("acme", "psk", b"hunter2hunter2")).unwrap();
     drop(catalog);
 
+    for file in ["catalog.redb", "secrets.key"] {
+        let mode = std::fs::metadata(directory.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
     let octets = std::fs::read(directory.path().join("catalog.redb")).unwrap();
     assert!(!octets.windows(7).any(|window| window == b"hunter2"));
     let key = directory.path().join("secrets.key");

@@ -1,1 +1,5 @@
-fn main() {}
+//! The command line: see [`culvert::cli`].
+
+fn main() -> std::process::ExitCode {
+    culvert::cli::main()
+}

@@ -1,1 +1,81 @@
-fn main() {}
+//! The daemon: reads its configuration, opens the catalog, serves the API until it is told to stop.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use culvert::config::Config;
+use culvert::runtime::NoRuntime;
+use culvert::{logging, server};
+use tenants::Catalog;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The IPsec VPN concentrator.
+///
+/// Keeps tenants, peers and secrets, negotiates their tunnels and carries their packets. It is driven over gRPC:
+/// see `culvert --help`.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file [default: /etc/culvert/culvertd.toml if it exists]
+    #[arg(long, short, env = "CULVERTD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[allow(clippy::print_stderr, reason = "the log may not be there yet")]
+            {
+                eprintln!("culvertd: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(arguments.config.as_deref())?;
+    if arguments.check {
+        return Ok(());
+    }
+    logging::start(&config.log);
+    let runtime = tokio::runtime::Runtime::new().context("starting the async runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Before anything is announced: a signal from here on ends the daemon in order.
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let state_dir = config.state_dir.0.clone();
+    let catalog =
+        tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
+    let catalog = Arc::new(catalog);
+    let listener = server::bind(config.grpc.listen).await?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        grpc = %listener.local_addr()?,
+        state_dir = %config.state_dir.0.display(),
+        tenants = catalog.tenants().len(),
+        peers = catalog.peers().len(),
+        "culvertd is ready"
+    );
+    let shutdown = async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        tracing::info!(signal = name, "going down");
+    };
+    server::serve_grpc(listener, catalog, Arc::new(NoRuntime), shutdown).await?;
+    tracing::info!("down");
+    Ok(())
+}

@@ -61,6 +61,7 @@ impl Catalog {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.counters = writer.counters;
         for (kind, object) in changes {
+            tracing::info!(change = ?kind, name = object.name(), revision = writer.counters.revision, "catalog");
             match kind {
                 ChangeKind::Deleted => state.remove(&object),
                 ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),

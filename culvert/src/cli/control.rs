@@ -1,0 +1,85 @@
+//! `culvert initiate`, `terminate` and `rekey`.
+
+use clap::Args;
+use culvert_proto::v1;
+
+use crate::cli::Global;
+use crate::cli::connect::Client;
+use crate::cli::failure::Failure;
+use crate::cli::get::{spis, state};
+use crate::cli::output::{Output, print_one, print_text};
+use crate::cli::reference;
+
+/// `culvert initiate`
+#[derive(Debug, Args)]
+pub(crate) struct Initiate {
+    /// `tenants/acme/peers/b1` or `acme/b1`
+    peer: String,
+}
+
+/// `culvert terminate`
+#[derive(Debug, Args)]
+pub(crate) struct Terminate {
+    /// `tenants/acme/peers/b1` or `acme/b1`
+    peer: String,
+}
+
+/// `culvert rekey`
+#[derive(Debug, Args)]
+pub(crate) struct Rekey {
+    /// `tenants/acme/peers/b1` or `acme/b1`
+    peer: String,
+    /// The IKE SA instead of the Child SAs
+    #[arg(long, conflicts_with = "child")]
+    ike: bool,
+    /// This Child SA only
+    #[arg(long, value_name = "NAME")]
+    child: Option<String>,
+}
+
+pub(crate) async fn initiate(global: &Global, arguments: Initiate) -> Result<(), Failure> {
+    let name = reference::peer(&arguments.peer)?;
+    let client = Client::connect(global).await?;
+    let answer = client.peers().initiate_peer(v1::InitiatePeerRequest { name: name.clone() }).await;
+    let answer = answer.map_err(|status| {
+        Failure::of_status(&status, &name).hint(format!("`culvert describe {name}` shows what is configured"))
+    })?;
+    show(global, &name, answer.into_inner().status)
+}
+
+pub(crate) async fn terminate(global: &Global, arguments: Terminate) -> Result<(), Failure> {
+    let name = reference::peer(&arguments.peer)?;
+    let client = Client::connect(global).await?;
+    let answer = client.peers().terminate_peer(v1::TerminatePeerRequest { name: name.clone() }).await;
+    let answer = answer.map_err(|status| Failure::of_status(&status, &name))?;
+    show(global, &name, answer.into_inner().status)
+}
+
+pub(crate) async fn rekey(global: &Global, arguments: Rekey) -> Result<(), Failure> {
+    let name = reference::peer(&arguments.peer)?;
+    let client = Client::connect(global).await?;
+    let target = if arguments.ike { v1::RekeyTarget::Ike } else { v1::RekeyTarget::Child };
+    let child = arguments.child.unwrap_or_default();
+    let request = v1::RekeyPeerRequest { name: name.clone(), target: target.into(), child };
+    let answer = client.peers().rekey_peer(request).await;
+    let answer = answer.map_err(|status| Failure::of_status(&status, &name))?;
+    show(global, &name, answer.into_inner().status)
+}
+
+fn show(global: &Global, name: &str, status: Option<v1::PeerStatus>) -> Result<(), Failure> {
+    let status = status.unwrap_or_default();
+    if global.output != Output::Table {
+        return print_one(global.output, "PeerStatus", &status);
+    }
+    let mut text = format!("{name} {}", state(&status));
+    for child in &status.children {
+        text.push_str(&format!(
+            "\n  {} {} {}, {} rekeys",
+            child.name,
+            spis(child),
+            child.suite,
+            child.rekeys
+        ));
+    }
+    print_text(&text)
+}

@@ -1,0 +1,169 @@
+//! `culvert describe`: everything about one object, for people.
+
+use clap::Args;
+use culvert_proto::v1;
+
+use crate::cli::Global;
+use crate::cli::connect::Client;
+use crate::cli::failure::Failure;
+use crate::cli::get::{all_sas, get_peer, get_secret, get_tenant, spis, state};
+use crate::cli::message::Document;
+use crate::cli::output::{Output, print_one, print_text};
+use crate::cli::reference::{Kind, Reference};
+use crate::cli::table::{age, bytes, clock, fields, until};
+
+/// `culvert describe`
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The object: `tenants/acme/peers/b1`, or `peer acme/b1`
+    #[arg(required = true, num_args = 1..=2, value_name = "WHAT")]
+    what: Vec<String>,
+    /// Of this tenant
+    #[arg(long, short)]
+    tenant: Option<String>,
+}
+
+pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let reference = Reference::parse(&arguments.what, arguments.tenant.as_deref())?;
+    let Some(name) = reference.name else {
+        return Err(Failure::invalid("describe needs the name of one object")
+            .hint("for example `culvert describe tenants/acme/peers/b1`"));
+    };
+    let client = Client::connect(global).await?;
+    match reference.kind {
+        Kind::Tenant => {
+            let tenant = get_tenant(&client, &name).await?;
+            match global.output {
+                Output::Table => print_text(&describe_tenant(&tenant)?),
+                other => print_one(other, "Tenant", &tenant),
+            }
+        }
+        Kind::Secret => {
+            let secret = get_secret(&client, &name).await?;
+            match global.output {
+                Output::Table => print_text(&describe_secret(&secret)),
+                other => print_one(other, "Secret", &secret),
+            }
+        }
+        Kind::Peer => {
+            let peer = get_peer(&client, &name).await?;
+            match global.output {
+                Output::Table => {
+                    let sas = all_sas(&client, &name).await?;
+                    print_text(&describe_peer(&peer, &sas)?)
+                }
+                other => print_one(other, "Peer", &peer),
+            }
+        }
+        Kind::Sa | Kind::Node => Err(Failure::invalid("only tenants, peers and secrets can be described")),
+    }
+}
+
+fn describe_tenant(tenant: &v1::Tenant) -> Result<String, Failure> {
+    let head = fields(&[
+        ("Name", tenant.name.clone()),
+        ("Display name", tenant.display_name.clone()),
+        ("Number", tenant.number.to_string()),
+        ("Etag", tenant.etag.clone()),
+        ("Created", clock(tenant.create_time)),
+        ("Changed", clock(tenant.update_time)),
+    ]);
+    let configured =
+        v1::Tenant { uplink: tenant.uplink.clone(), quotas: tenant.quotas, ..Default::default() };
+    Ok(format!("{head}\n\nConfiguration:\n{}", yaml("Tenant", &configured)?))
+}
+
+fn describe_secret(secret: &v1::Secret) -> String {
+    fields(&[
+        ("Name", secret.name.clone()),
+        ("Display name", secret.display_name.clone()),
+        ("Value", "(never shown)".to_owned()),
+        ("Etag", secret.etag.clone()),
+        ("Created", clock(secret.create_time)),
+        ("Changed", clock(secret.update_time)),
+    ])
+}
+
+fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
+    let status = peer.status.clone().unwrap_or_default();
+    let known = !state(&status).is_empty();
+    let head = fields(&[
+        ("Name", peer.name.clone()),
+        ("Display name", peer.display_name.clone()),
+        ("Uid", peer.uid.to_string()),
+        ("Etag", peer.etag.clone()),
+        ("Created", clock(peer.create_time)),
+        ("Changed", clock(peer.update_time)),
+    ]);
+    let tunnel = fields(&[
+        ("State", if known { state(&status) } else { "not reported by this node".to_owned() }),
+        ("Since", age(status.since)),
+        ("Last error", status.last_error.clone()),
+        ("Attempts", if status.attempts > 0 { status.attempts.to_string() } else { String::new() }),
+        ("Next attempt", until(status.next_attempt)),
+        ("Remote address", status.remote_address.clone()),
+        ("IKE SPIs", status.ike_spis.clone()),
+        ("IKE algorithms", status.ike_proposal.clone()),
+        ("IKE rekeys", if known { status.ike_rekeys.to_string() } else { String::new() }),
+        ("Child rekeys", if known { status.child_rekeys.to_string() } else { String::new() }),
+    ]);
+    let mut text = format!("{head}\n\nTunnel:\n{}", indented(&tunnel));
+    for child in &status.children {
+        let lines = fields(&[
+            ("SPI in/out", spis(child)),
+            ("Algorithms", child.suite.clone()),
+            ("Local", child.local_selectors.join(", ")),
+            ("Remote", child.remote_selectors.join(", ")),
+            ("Packets in/out", format!("{}/{}", child.packets_in, child.packets_out)),
+            ("Bytes in/out", format!("{}/{}", bytes(child.bytes_in), bytes(child.bytes_out))),
+            ("Rekeys", child.rekeys.to_string()),
+            ("Installed", clock(child.installed)),
+            ("Rekey due", until(rekey_due(sas, child.inbound_spi))),
+            ("Dropped", drops(sas, child.inbound_spi)),
+        ]);
+        text.push_str(&format!("\n\nChild {}:\n{}", child.name, indented(&lines)));
+    }
+    let configured = v1::Peer {
+        name: String::new(),
+        display_name: String::new(),
+        uid: 0,
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        status: None,
+        ..peer.clone()
+    };
+    text.push_str(&format!("\n\nConfiguration:\n{}", yaml("Peer", &configured)?));
+    Ok(text)
+}
+
+fn child_sa(sas: &[v1::Sa], inbound_spi: u32) -> Option<(&v1::Sa, &v1::ChildSa)> {
+    sas.iter().find_map(|sa| match &sa.kind {
+        Some(v1::sa::Kind::Child(child)) if child.inbound_spi == inbound_spi => Some((sa, child)),
+        _ => None,
+    })
+}
+
+fn rekey_due(sas: &[v1::Sa], inbound_spi: u32) -> Option<prost_types::Timestamp> {
+    child_sa(sas, inbound_spi).and_then(|(sa, _)| sa.rekey_due)
+}
+
+fn drops(sas: &[v1::Sa], inbound_spi: u32) -> String {
+    let Some((_, child)) = child_sa(sas, inbound_spi) else {
+        return String::new();
+    };
+    let mut drops: Vec<_> = child.drops.iter().filter(|(_, count)| **count > 0).collect();
+    drops.sort();
+    drops.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+}
+
+fn yaml<M: prost::Message>(kind: &str, message: &M) -> Result<String, Failure> {
+    let document = Document::new(kind, message, false)?;
+    let text =
+        serde_yaml_ng::to_string(&document).map_err(|error| Failure::failed(format!("{kind}: {error}")))?;
+    Ok(indented(text.trim_end()))
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
+}

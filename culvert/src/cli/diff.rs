@@ -1,0 +1,67 @@
+//! What an `apply` changed: the fields whose values differ.
+
+use serde_json::Value;
+
+/// Fields the server sets: they differ without anyone having changed them.
+const OUTPUT_ONLY: [&str; 7] = ["name", "number", "uid", "etag", "createTime", "updateTime", "status"];
+
+/// One difference, e.g. `children[0].replayWindow: 128 → 1024`.
+pub(crate) fn differences(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let outer = |value: &Value| {
+        let mut value = value.clone();
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|name, _| !OUTPUT_ONLY.contains(&name.as_str()));
+        }
+        value
+    };
+    compare("", &outer(old), &outer(new), &mut found);
+    found
+}
+
+fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            let names = a.keys().chain(b.keys().filter(|name| !a.contains_key(*name)));
+            for name in names {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let (old, new) = (a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null));
+                compare(&path, old, new, found);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (i, (old, new)) in a.iter().zip(b).enumerate() {
+                compare(&format!("{path}[{i}]"), old, new, found);
+            }
+        }
+        (old, new) if old != new => found.push(format!("{path}: {} → {}", shown(old), shown(new))),
+        _ => {}
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "(none)".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(", ")),
+        Value::Object(fields) => {
+            // A child is told by its name; the rest would fill the screen.
+            fields.get("name").map_or_else(|| value.to_string(), shown)
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_differs_is_told() {
+        let old = json!({ "etag": "r1", "a": 1, "c": [{ "name": "x", "w": 1 }], "l": ["p"], "gone": true });
+        let new = json!({ "etag": "r2", "a": 1, "c": [{ "name": "x", "w": 2 }], "l": ["p", "q"] });
+        assert_eq!(differences(&old, &new), ["c[0].w: 1 → 2", "gone: true → (none)", "l: [p] → [p, q]"]);
+        assert!(differences(&old, &old).is_empty());
+    }
+}

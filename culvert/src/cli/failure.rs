@@ -1,0 +1,152 @@
+//! How a command fails: a message, hints what to do, and an exit code that scripts can tell apart.
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// Exit codes. 2 is clap's, for a command line that cannot be parsed.
+pub(crate) mod exit {
+    /// Anything else.
+    pub(crate) const FAILED: u8 = 1;
+    /// There is nothing of that name.
+    pub(crate) const NOT_FOUND: u8 = 3;
+    /// A value is wrong: in a file, or in the request made of it.
+    pub(crate) const INVALID: u8 = 4;
+    /// The state of things forbids it: the name is taken, the etag stale, the tunnel not up, a quota full.
+    pub(crate) const CONFLICT: u8 = 5;
+    /// The node cannot be reached or does not answer.
+    pub(crate) const UNAVAILABLE: u8 = 6;
+}
+
+/// Why a command failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// What went wrong; empty if it was told already.
+    pub(crate) message: String,
+    /// More of what went wrong, one per line.
+    pub(crate) details: Vec<String>,
+    /// What to do about it.
+    pub(crate) hints: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: Vec::new(), hints: Vec::new() }
+    }
+
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(exit::FAILED, message)
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(exit::INVALID, message)
+    }
+
+    /// With something to do about it.
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The failure of a request about the object `name`. Fields are shown as they stand in a manifest.
+    pub(crate) fn of_status(status: &Status, name: &str) -> Self {
+        let (code, hint) = match status.code() {
+            Code::NotFound => {
+                (exit::NOT_FOUND, Some("`culvert get tenants` and `culvert get peers` list what there is"))
+            }
+            Code::InvalidArgument | Code::OutOfRange => (exit::INVALID, None),
+            Code::Aborted => {
+                (exit::CONFLICT, Some("read it again (`culvert get NAME -o yaml`) and repeat the change"))
+            }
+            Code::AlreadyExists => (exit::CONFLICT, Some("`culvert apply` changes what is there")),
+            Code::FailedPrecondition => (exit::CONFLICT, None),
+            Code::ResourceExhausted => {
+                (exit::CONFLICT, Some("raise the quota of the tenant, or try again later"))
+            }
+            // tonic makes Cancelled of a deadline of its own.
+            Code::DeadlineExceeded | Code::Cancelled => {
+                (exit::UNAVAILABLE, Some("the node did not answer in time; see --timeout"))
+            }
+            Code::Unavailable => (exit::UNAVAILABLE, None),
+            Code::Unimplemented => (exit::FAILED, Some("the node is of another version than this command")),
+            _ => (exit::FAILED, None),
+        };
+        let mut failure = Self::new(code, status.message());
+        let violations =
+            status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+        if !violations.is_empty() {
+            failure.message = format!("{name}: invalid");
+            failure.details = violations
+                .iter()
+                .map(|violation| format!("{}: {}", in_manifest(&violation.field), violation.description))
+                .collect();
+        }
+        failure.hints.extend(hint.map(str::to_owned));
+        failure
+    }
+
+    /// Prints it and gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        self.print();
+        ExitCode::from(self.code)
+    }
+
+    /// Prints it to standard error.
+    #[allow(clippy::print_stderr, reason = "that is where a command tells what is wrong")]
+    pub(crate) fn print(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        eprintln!("error: {}", self.message);
+        for detail in &self.details {
+            eprintln!("  {detail}");
+        }
+        for hint in &self.hints {
+            eprintln!("hint: {hint}");
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    /// A reader that went away (`culvert get peers | head`) is no failure.
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::new(0, ""),
+            _ => Self::failed(format!("writing the output: {error}")),
+        }
+    }
+}
+
+/// `peer.children[0].remote_subnets[1]` as `children[0].remoteSubnets[1]`.
+fn in_manifest(field: &str) -> String {
+    let inner =
+        ["tenant.", "peer.", "secret."].iter().find_map(|prefix| field.strip_prefix(prefix)).unwrap_or(field);
+    let mut camel = String::with_capacity(inner.len());
+    let mut upper = false;
+    for c in inner.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                camel.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => camel.push(c),
+        }
+    }
+    camel
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_shown_as_in_a_manifest() {
+        assert_eq!(in_manifest("peer.children[0].remote_subnets[1]"), "children[0].remoteSubnets[1]");
+        assert_eq!(in_manifest("update_mask"), "updateMask");
+    }
+}

@@ -1,0 +1,300 @@
+//! `culvert get`: lists, or one object.
+
+use clap::Args;
+use culvert_proto::v1;
+use tonic::Status;
+
+use crate::cli::Global;
+use crate::cli::connect::Client;
+use crate::cli::failure::Failure;
+use crate::cli::output::{Output, print_list, print_one, print_text};
+use crate::cli::reference::{Kind, Reference};
+use crate::cli::table::{age, bytes, fields, table, until};
+
+/// Objects asked for at a time.
+const PAGE_SIZE: i32 = 1000;
+
+/// `culvert get`
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// `tenants`, `peers`, `secrets`, `sas` or `node`, or the name of one object
+    #[arg(required = true, num_args = 1..=2, value_name = "WHAT")]
+    what: Vec<String>,
+    /// Of this tenant only
+    #[arg(long, short)]
+    tenant: Option<String>,
+}
+
+pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let reference = Reference::parse(&arguments.what, arguments.tenant.as_deref())?;
+    let client = Client::connect(global).await?;
+    let Reference { kind, name, parent } = reference;
+    match (kind, name) {
+        (Kind::Tenant, None) => {
+            let tenants = all_tenants(&client).await?;
+            show_list(global.output, "Tenant", &tenants, tenant_table)
+        }
+        (Kind::Tenant, Some(name)) => {
+            let tenant = get_tenant(&client, &name).await?;
+            show_one(global.output, "Tenant", tenant, tenant_table)
+        }
+        (Kind::Secret, None) => {
+            let secrets = all_secrets(&client, &parent).await?;
+            show_list(global.output, "Secret", &secrets, secret_table)
+        }
+        (Kind::Secret, Some(name)) => {
+            let secret = get_secret(&client, &name).await?;
+            show_one(global.output, "Secret", secret, secret_table)
+        }
+        (Kind::Peer, None) => {
+            let peers = all_peers(&client, &parent).await?;
+            show_list(global.output, "Peer", &peers, peer_table)
+        }
+        (Kind::Peer, Some(name)) => {
+            let peer = get_peer(&client, &name).await?;
+            show_one(global.output, "Peer", peer, peer_table)
+        }
+        (Kind::Sa, _) => {
+            let sas = all_sas(&client, &parent).await?;
+            show_list(global.output, "Sa", &sas, sa_table)
+        }
+        (Kind::Node, _) => {
+            let answer = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
+            let node = answer.map_err(|status| Failure::of_status(&status, "node"))?.into_inner();
+            match global.output {
+                Output::Table => print_text(&node_fields(&node)),
+                other => print_one(other, "NodeStatus", &node),
+            }
+        }
+    }
+}
+
+fn show_list<M: prost::Message>(
+    output: Output,
+    kind: &'static str,
+    messages: &[M],
+    to_table: fn(&[M]) -> String,
+) -> Result<(), Failure> {
+    match output {
+        Output::Table => print_text(&to_table(messages)),
+        other => print_list(other, kind, messages),
+    }
+}
+
+fn show_one<M: prost::Message>(
+    output: Output,
+    kind: &'static str,
+    message: M,
+    to_table: fn(&[M]) -> String,
+) -> Result<(), Failure> {
+    match output {
+        Output::Table => print_text(&to_table(&[message])),
+        other => print_one(other, kind, &message),
+    }
+}
+
+fn tenant_table(tenants: &[v1::Tenant]) -> String {
+    let row = |tenant: &v1::Tenant| {
+        let uplink = match tenant.uplink.as_ref().and_then(|uplink| uplink.kind.as_ref()) {
+            Some(v1::uplink::Kind::Tun(tun)) if tun.netns.is_empty() => format!("tun {}", tun.device),
+            Some(v1::uplink::Kind::Tun(tun)) => format!("tun {} in {}", tun.device, tun.netns),
+            _ => "hub".to_owned(),
+        };
+        let max_peers = tenant.quotas.map(|quotas| quotas.max_peers.to_string()).unwrap_or_default();
+        let (name, display_name) = (tenant.name.clone(), tenant.display_name.clone());
+        vec![name, display_name, tenant.number.to_string(), uplink, max_peers, age(tenant.create_time)]
+    };
+    let header = ["NAME", "DISPLAY NAME", "NUMBER", "UPLINK", "MAX PEERS", "AGE"];
+    table(&header, tenants.iter().map(row).collect())
+}
+
+fn secret_table(secrets: &[v1::Secret]) -> String {
+    let row = |secret: &v1::Secret| {
+        let (name, display_name) = (secret.name.clone(), secret.display_name.clone());
+        vec![name, display_name, age(secret.update_time), age(secret.create_time)]
+    };
+    table(&["NAME", "DISPLAY NAME", "CHANGED", "AGE"], secrets.iter().map(row).collect())
+}
+
+fn peer_table(peers: &[v1::Peer]) -> String {
+    let row = |peer: &v1::Peer| {
+        let status = peer.status.clone().unwrap_or_default();
+        let configured = peer.remote_addresses.first().cloned().unwrap_or_else(|| "any".to_owned());
+        let remote =
+            if status.remote_address.is_empty() { configured } else { status.remote_address.clone() };
+        let total = |count: fn(&v1::ChildStatus) -> u64| status.children.iter().map(count).sum::<u64>();
+        let spis = status.children.iter().map(spis).collect::<Vec<_>>().join(" ");
+        vec![
+            peer.name.clone(),
+            state(&status),
+            age(status.since),
+            remote,
+            spis,
+            format!("{}/{}", status.ike_rekeys, status.child_rekeys),
+            format!("{}/{}", total(|child| child.packets_in), total(|child| child.packets_out)),
+            format!("{}/{}", bytes(total(|child| child.bytes_in)), bytes(total(|child| child.bytes_out))),
+            status.last_error,
+        ]
+    };
+    let header = [
+        "NAME",
+        "STATE",
+        "SINCE",
+        "REMOTE",
+        "SPI IN/OUT",
+        "REKEYS IKE/CHILD",
+        "PACKETS IN/OUT",
+        "BYTES IN/OUT",
+        "LAST ERROR",
+    ];
+    table(&header, peers.iter().map(row).collect())
+}
+
+fn sa_table(sas: &[v1::Sa]) -> String {
+    let row = |sa: &v1::Sa| {
+        let [kind, spis, suite, selectors, packets, volume] = match &sa.kind {
+            Some(v1::sa::Kind::Ike(ike)) => {
+                let spis = format!("{:016x}_{:016x}", ike.initiator_spi, ike.responder_spi);
+                let role = if ike.initiator { "IKE (initiator)" } else { "IKE (responder)" };
+                [role.to_owned(), spis, ike.proposal.clone(), String::new(), String::new(), String::new()]
+            }
+            Some(v1::sa::Kind::Child(child)) => [
+                format!("CHILD {}", child.name),
+                format!("{:08x}/{:08x}", child.inbound_spi, child.outbound_spi),
+                child.suite.clone(),
+                format!("{} = {}", child.local_selectors.join(","), child.remote_selectors.join(",")),
+                format!("{}/{}", child.packets_in, child.packets_out),
+                format!("{}/{}", bytes(child.bytes_in), bytes(child.bytes_out)),
+            ],
+            None => std::array::from_fn(|_| String::new()),
+        };
+        let (peer, remote) = (sa.peer.clone(), sa.remote_address.clone());
+        vec![
+            peer,
+            kind,
+            spis,
+            suite,
+            selectors,
+            packets,
+            volume,
+            remote,
+            age(sa.installed),
+            until(sa.rekey_due),
+        ]
+    };
+    let header = [
+        "PEER",
+        "KIND",
+        "SPI IN/OUT",
+        "ALGORITHMS",
+        "SELECTORS",
+        "PACKETS IN/OUT",
+        "BYTES IN/OUT",
+        "REMOTE",
+        "AGE",
+        "REKEY",
+    ];
+    table(&header, sas.iter().map(row).collect())
+}
+
+fn node_fields(node: &v1::NodeStatus) -> String {
+    let mut shown = vec![
+        ("Version", node.version.clone()),
+        ("Up for", age(node.start_time)),
+        ("Listens on", node.listen_addresses.join(", ")),
+        ("Slot", node.slot.to_string()),
+        ("Shards", node.shards.to_string()),
+        ("Tenants", node.tenants.to_string()),
+        ("Peers", node.peers.to_string()),
+        ("IKE SAs", node.ike_sas.to_string()),
+        ("Child SAs", node.child_sas.to_string()),
+        ("Half-open", node.half_open.to_string()),
+    ];
+    // In the order of names, and only what has happened.
+    let mut counters: Vec<_> = node.counters.iter().filter(|(_, count)| **count > 0).collect();
+    counters.sort();
+    shown.extend(counters.into_iter().map(|(name, count)| (name.as_str(), count.to_string())));
+    fields(&shown)
+}
+
+/// `ESTABLISHED`; a dash for what no node has reported.
+pub(crate) fn state(status: &v1::PeerStatus) -> String {
+    match status.state() {
+        v1::PeerState::Unspecified => String::new(),
+        state => state.as_str_name().to_owned(),
+    }
+}
+
+/// `00a1b2c3/00d4e5f6`
+pub(crate) fn spis(child: &v1::ChildStatus) -> String {
+    format!("{:08x}/{:08x}", child.inbound_spi, child.outbound_spi)
+}
+
+pub(crate) async fn get_tenant(client: &Client, name: &str) -> Result<v1::Tenant, Failure> {
+    let answer = client.tenants().get_tenant(v1::GetTenantRequest { name: name.to_owned() }).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| Failure::of_status(&status, name))
+}
+
+pub(crate) async fn get_secret(client: &Client, name: &str) -> Result<v1::Secret, Failure> {
+    let answer = client.secrets().get_secret(v1::GetSecretRequest { name: name.to_owned() }).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| Failure::of_status(&status, name))
+}
+
+pub(crate) async fn get_peer(client: &Client, name: &str) -> Result<v1::Peer, Failure> {
+    let answer = client.peers().get_peer(v1::GetPeerRequest { name: name.to_owned() }).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| Failure::of_status(&status, name))
+}
+
+async fn all_tenants(client: &Client) -> Result<Vec<v1::Tenant>, Failure> {
+    let fail = |status: Status| Failure::of_status(&status, "tenants");
+    let (mut tenants, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListTenantsRequest { page_size: PAGE_SIZE, page_token };
+        let page = client.tenants().list_tenants(request).await.map_err(fail)?.into_inner();
+        tenants.extend(page.tenants);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(tenants);
+        }
+    }
+}
+
+async fn all_secrets(client: &Client, parent: &str) -> Result<Vec<v1::Secret>, Failure> {
+    let fail = |status: Status| Failure::of_status(&status, parent);
+    let (mut secrets, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListSecretsRequest { parent: parent.to_owned(), page_size: PAGE_SIZE, page_token };
+        let page = client.secrets().list_secrets(request).await.map_err(fail)?.into_inner();
+        secrets.extend(page.secrets);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(secrets);
+        }
+    }
+}
+
+async fn all_peers(client: &Client, parent: &str) -> Result<Vec<v1::Peer>, Failure> {
+    let fail = |status: Status| Failure::of_status(&status, parent);
+    let (mut peers, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListPeersRequest { parent: parent.to_owned(), page_size: PAGE_SIZE, page_token };
+        let page = client.peers().list_peers(request).await.map_err(fail)?.into_inner();
+        peers.extend(page.peers);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(peers);
+        }
+    }
+}
+
+/// Streamed: there may be many.
+pub(crate) async fn all_sas(client: &Client, parent: &str) -> Result<Vec<v1::Sa>, Failure> {
+    let fail = |status: Status| Failure::of_status(&status, parent);
+    let request = v1::StreamSasRequest { parent: parent.to_owned() };
+    let mut stream = client.sas().stream_sas(request).await.map_err(fail)?.into_inner();
+    let mut sas = Vec::new();
+    while let Some(sa) = stream.message().await.map_err(fail)? {
+        sas.push(sa);
+    }
+    Ok(sas)
+}

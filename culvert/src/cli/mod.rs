@@ -1,0 +1,125 @@
+//! The command line: a client of the gRPC API.
+//!
+//! Every command is a module with its arguments and a `run`. What they share: [`connect`] (the connection),
+//! [`reference`] (how objects are named), [`manifest`] (YAML), [`message`] (messages as JSON), [`output`] (tables,
+//! JSON, YAML) and [`failure`] (exit codes and hints).
+
+mod apply;
+mod completions;
+mod connect;
+mod control;
+mod delete;
+mod describe;
+mod diff;
+mod failure;
+mod get;
+mod manifest;
+mod message;
+mod output;
+mod reference;
+mod table;
+mod watch;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use failure::Failure;
+use output::Output;
+
+/// Drives a Culvert node: tenants, peers, secrets and their tunnels.
+#[derive(Debug, Parser)]
+#[command(
+    name = "culvert",
+    version,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid argument, 5 conflict, 6 unavailable"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What goes with every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The node to talk to
+    #[arg(
+        long,
+        global = true,
+        env = "CULVERT_SERVER",
+        default_value = "http://127.0.0.1:50051",
+        value_name = "URL"
+    )]
+    pub server: String,
+    /// How to print
+    #[arg(long, short, global = true, value_enum, default_value_t)]
+    pub output: Output,
+    /// How long to wait for an answer
+    #[arg(long, global = true, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create and change what the files say
+    Apply(apply::Arguments),
+    /// Show tenants, peers, secrets, SAs or the node
+    Get(get::Arguments),
+    /// Show everything about one object
+    Describe(describe::Arguments),
+    /// Delete objects
+    Delete(delete::Arguments),
+    /// Follow what happens to tunnels
+    Watch(watch::Arguments),
+    /// Negotiate a tunnel now
+    Initiate(control::Initiate),
+    /// Take a tunnel down
+    Terminate(control::Terminate),
+    /// Rekey a tunnel now
+    Rekey(control::Rekey),
+    /// Print a completion script for a shell
+    Completions(completions::Arguments),
+}
+
+/// Runs the command line of the process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One thread: a client waits most of the time.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::failed(format!("starting: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Apply(arguments) => apply::run(global, arguments).await,
+        Command::Get(arguments) => get::run(global, arguments).await,
+        Command::Describe(arguments) => describe::run(global, arguments).await,
+        Command::Delete(arguments) => delete::run(global, arguments).await,
+        Command::Watch(arguments) => watch::run(global, arguments).await,
+        Command::Initiate(arguments) => control::initiate(global, arguments).await,
+        Command::Terminate(arguments) => control::terminate(global, arguments).await,
+        Command::Rekey(arguments) => control::rekey(global, arguments).await,
+        Command::Completions(arguments) => completions::run::<Cli>(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,94 @@
+//! How results are printed: tables for people, JSON and YAML for programs.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+use prost::Message;
+use serde::Serialize;
+
+use crate::cli::failure::Failure;
+use crate::cli::message::Document;
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Aligned columns
+    #[default]
+    Table,
+    /// JSON: an array for a list, an object for one
+    Json,
+    /// YAML: one document per object, as `apply` takes them
+    Yaml,
+}
+
+/// A message with its kind in front, as in a manifest.
+#[derive(Serialize)]
+struct Kinded {
+    kind: &'static str,
+    #[serde(flatten)]
+    document: Document,
+}
+
+/// Prints objects of the message type `kind` as JSON or YAML.
+pub(crate) fn print_list<M: Message>(
+    output: Output,
+    kind: &'static str,
+    messages: &[M],
+) -> Result<(), Failure> {
+    let documents =
+        messages.iter().map(|message| kinded(output, kind, message)).collect::<Result<Vec<_>, _>>()?;
+    match output {
+        Output::Yaml => documents.iter().try_for_each(print_yaml),
+        _ => print_json(&documents),
+    }
+}
+
+/// Prints one object of the message type `kind` as JSON or YAML.
+pub(crate) fn print_one<M: Message>(output: Output, kind: &'static str, message: &M) -> Result<(), Failure> {
+    let document = kinded(output, kind, message)?;
+    match output {
+        Output::Yaml => print_yaml(&document),
+        _ => print_json(&document),
+    }
+}
+
+/// Prints one object on a line of its own: for streams.
+pub(crate) fn print_line<M: Message>(output: Output, kind: &'static str, message: &M) -> Result<(), Failure> {
+    let document = kinded(output, kind, message)?;
+    match output {
+        Output::Yaml => print_yaml(&document),
+        _ => print_text(&serde_json::to_string(&document).map_err(broken)?),
+    }
+}
+
+/// Prints any value as JSON or YAML.
+pub(crate) fn print_value(output: Output, value: &impl Serialize) -> Result<(), Failure> {
+    match output {
+        Output::Yaml => print_text(serde_yaml_ng::to_string(value).map_err(broken)?.trim_end()),
+        _ => print_json(value),
+    }
+}
+
+/// Prints a text and a line break.
+pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+fn kinded<M: Message>(output: Output, kind: &'static str, message: &M) -> Result<Kinded, Failure> {
+    Ok(Kinded { kind, document: Document::new(kind, message, output != Output::Yaml)? })
+}
+
+fn print_yaml(value: &impl Serialize) -> Result<(), Failure> {
+    print_text(&format!("---\n{}", serde_yaml_ng::to_string(value).map_err(broken)?.trim_end()))
+}
+
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print_text(&serde_json::to_string_pretty(value).map_err(broken)?)
+}
+
+fn broken(error: impl std::fmt::Display) -> Failure {
+    Failure::failed(format!("printing the answer: {error}"))
+}

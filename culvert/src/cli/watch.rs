@@ -1,0 +1,105 @@
+//! `culvert watch`: what happens to tunnels, line by line. Survives a restart of the node and a broken connection.
+
+use std::time::Duration;
+
+use clap::Args;
+use culvert_proto::v1;
+use tonic::Code;
+
+use crate::cli::Global;
+use crate::cli::connect::Client;
+use crate::cli::failure::{Failure, exit};
+use crate::cli::output::{Output, print_line, print_text};
+use crate::cli::reference;
+use crate::cli::table::clock;
+
+/// Between attempts to reach the node again.
+const RETRY: Duration = Duration::from_secs(1);
+/// Attempts in a row before it is given up: half a minute, longer than a restart takes.
+const MAX_RETRIES: u32 = 30;
+
+/// `culvert watch`
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// A tenant or a peer; everything without
+    scope: Option<String>,
+    /// Begin behind the event of this number, if it is still kept
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    after: u64,
+    /// End after this many events
+    #[arg(long, value_name = "NUMBER")]
+    count: Option<u64>,
+}
+
+pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let parent = reference::scope(arguments.scope.as_deref())?;
+    let mut client = Client::connect(global).await?;
+    let (mut last, mut seen, mut retries) = (arguments.after, 0, 0);
+    while arguments.count.is_none_or(|count| seen < count) {
+        let request = v1::WatchEventsRequest { parent: parent.clone(), after_sequence: last };
+        let mut status = match client.sas().watch_events(request).await {
+            Err(status) => status,
+            Ok(stream) => {
+                let mut stream = stream.into_inner();
+                loop {
+                    match stream.message().await {
+                        Ok(Some(event)) => {
+                            (last, retries) = (event.sequence, 0);
+                            seen += 1;
+                            show(global.output, &event)?;
+                            if arguments.count.is_some_and(|count| seen >= count) {
+                                return Ok(());
+                            }
+                        }
+                        Ok(None) => break tonic::Status::unavailable("the node ended the stream"),
+                        Err(status) => break status,
+                    }
+                }
+            }
+        };
+        if status.code() == Code::OutOfRange && last > 0 {
+            note("some events are no longer kept; going on from now");
+            last = 0;
+            continue;
+        }
+        // A broken connection comes as Unknown or Cancelled too.
+        while matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
+            retries += 1;
+            if retries > MAX_RETRIES {
+                return Err(Failure::new(exit::UNAVAILABLE, format!("lost the node: {}", status.message())));
+            }
+            if retries == 1 {
+                note("lost the node; trying to reach it again");
+            }
+            tokio::time::sleep(RETRY).await;
+            match Client::connect(global).await {
+                Ok(connected) => {
+                    client = connected;
+                    break;
+                }
+                Err(failure) => status = tonic::Status::unavailable(failure.message),
+            }
+        }
+        if !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
+            return Err(Failure::of_status(&status, &parent));
+        }
+    }
+    Ok(())
+}
+
+fn show(output: Output, event: &v1::Event) -> Result<(), Failure> {
+    if output != Output::Table {
+        return print_line(output, "Event", event);
+    }
+    let state = match event.state() {
+        v1::PeerState::Unspecified => "-",
+        state => state.as_str_name(),
+    };
+    let (time, kind, peer) = (clock(event.time), event.r#type().as_str_name(), &event.peer);
+    print_text(format!("{time}  {:<20} {state:<12} {peer}  {}", kind, event.message).trim_end())
+}
+
+#[allow(clippy::print_stderr, reason = "what is no event goes beside the events")]
+fn note(text: &str) {
+    eprintln!("note: {text}");
+}

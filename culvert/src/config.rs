@@ -1,0 +1,269 @@
+//! Configuration of `culvertd`: a TOML file in which everything may be left out.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Read if no other file is named and it exists.
+pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
+
+/// Addresses to listen on at most: each has sockets of its own in every shard.
+const MAX_LISTEN: usize = 16;
+/// Shards and slots are 6 bits of the SPI; slot 0 would make SPIs that RFC 4303 2.1 reserves.
+const MAX_SHARDS: usize = 64;
+const MAX_SLOT: u8 = 63;
+
+/// Configuration of `culvertd`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the catalog and the key of its secrets are kept.
+    pub state_dir: StateDir,
+    /// Where IKE and ESP are received.
+    pub ike: IkeConfig,
+    /// The packet path.
+    pub router: RouterConfig,
+    /// The API.
+    pub grpc: GrpcConfig,
+    /// The log.
+    pub log: LogConfig,
+}
+
+/// A directory with a default that depends on the user.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StateDir(pub PathBuf);
+
+/// Where IKE and ESP are received.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IkeConfig {
+    /// Addresses. Unspecified ones (`0.0.0.0`, `::`) stand for all of their family.
+    pub listen: Vec<IpAddr>,
+    /// UDP port of IKE.
+    pub port: u16,
+    /// UDP port of IKE and ESP behind NAT (RFC 3948).
+    pub natt_port: u16,
+}
+
+/// The packet path.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouterConfig {
+    /// Threads that carry packets.
+    pub shards: usize,
+    /// Slot of this node in the SPIs it chooses, 1 to 63; unique in a cluster.
+    pub slot: u8,
+}
+
+/// The API.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GrpcConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// Allow `listen` to be reached from other hosts although the API does not authenticate its clients: for where
+    /// something in front of it does, such as a network policy or a service mesh.
+    pub allow_remote: bool,
+}
+
+/// The log, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Level, or directives such as `info,culvert=debug`. The environment variable `CULVERT_LOG` goes first.
+    pub level: String,
+    /// One line of text or of JSON per record.
+    pub format: LogFormat,
+}
+
+/// Form of a log record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For collectors.
+    Json,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not TOML, or a field is unknown or of the wrong type.
+    #[error("{path}: {reason}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// A field has a value that cannot be used.
+    #[error("{field}: {reason}")]
+    Field {
+        /// The field, e.g. `router.slot`.
+        field: &'static str,
+        /// Why, and what is expected.
+        reason: String,
+    },
+}
+
+impl Config {
+    /// Reads the file named, or else [`DEFAULT_PATH`] if it exists, or else takes the defaults.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, required) = match path {
+            Some(path) => (path, true),
+            None => (Path::new(DEFAULT_PATH), false),
+        };
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, path),
+            Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(ConfigError::Read { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Parses and checks the text of the file `path`.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let parsed: Result<Self, _> = toml::from_str(text);
+        let config = parsed.map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            reason: error.to_string().trim_end().to_owned(),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What the types cannot say.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fault = |field, reason: String| Err(ConfigError::Field { field, reason });
+        if self.ike.listen.is_empty() || self.ike.listen.len() > MAX_LISTEN {
+            return fault(
+                "ike.listen",
+                format!("{} addresses; expected 1 to {MAX_LISTEN}", self.ike.listen.len()),
+            );
+        }
+        let mut seen = std::collections::HashSet::new();
+        if let Some(twice) = self.ike.listen.iter().find(|address| !seen.insert(**address)) {
+            return fault("ike.listen", format!("{twice} is there twice"));
+        }
+        if self.ike.port == self.ike.natt_port {
+            let port = self.ike.port;
+            return fault("ike.natt_port", format!("{port} is ike.port too; ESP and IKE need a port each"));
+        }
+        if !(1..=MAX_SHARDS).contains(&self.router.shards) {
+            return fault("router.shards", format!("{} is not 1 to {MAX_SHARDS}", self.router.shards));
+        }
+        if !(1..=MAX_SLOT).contains(&self.router.slot) {
+            return fault("router.slot", format!("{} is not 1 to {MAX_SLOT}", self.router.slot));
+        }
+        if !self.grpc.listen.ip().is_loopback() && !self.grpc.allow_remote {
+            let reason = format!(
+                "{} can be reached from other hosts, and the API does not authenticate its clients; \
+                 set grpc.allow_remote = true if something in front of it does",
+                self.grpc.listen
+            );
+            return fault("grpc.listen", reason);
+        }
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
+            return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
+        }
+        Ok(())
+    }
+}
+
+impl Default for StateDir {
+    /// `/var/lib/culvert` where that can be written to, else a directory of the user.
+    fn default() -> Self {
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // systemd's StateDirectory=.
+        if let Some(directory) = set("STATE_DIRECTORY") {
+            return Self(directory);
+        }
+        match (set("HOME"), set("XDG_STATE_HOME")) {
+            (Some(home), _) if home == Path::new("/root") => {}
+            (_, Some(state)) => return Self(state.join("culvert")),
+            (Some(home), None) => return Self(home.join(".local/state/culvert")),
+            (None, None) => {}
+        }
+        Self(PathBuf::from("/var/lib/culvert"))
+    }
+}
+
+impl Default for IkeConfig {
+    fn default() -> Self {
+        Self { listen: vec![Ipv4Addr::UNSPECIFIED.into()], port: 500, natt_port: 4500 }
+    }
+}
+
+impl Default for RouterConfig {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { shards: cores.min(MAX_SHARDS), slot: 1 }
+    }
+}
+
+impl Default for GrpcConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)), allow_remote: false }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("culvertd.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn everything_may_be_left_out() {
+        assert_eq!(parse("").unwrap(), Config::default());
+        let config = parse("state_dir = \"/tmp/x\"\n[ike]\nlisten = [\"::1\"]\nport = 1500\n").unwrap();
+        assert_eq!(config.state_dir.0, Path::new("/tmp/x"));
+        assert_eq!((config.ike.port, config.ike.natt_port), (1500, 4500));
+    }
+
+    #[test]
+    fn the_example_is_the_defaults_but_for_the_ports() {
+        let example = parse(include_str!("../examples/culvertd.toml")).unwrap();
+        let defaults = Config::default();
+        let ike = IkeConfig { port: 1500, natt_port: 14500, ..defaults.ike };
+        assert_eq!(example, Config { ike, ..defaults });
+    }
+
+    #[test]
+    fn faults_name_the_field() {
+        let fault = |text: &str| parse(text).unwrap_err();
+        let text = fault("[ike]\nlisen = []\n");
+        assert!(
+            text.contains("culvertd.toml") && text.contains("line 2") && text.contains("lisen"),
+            "{text}"
+        );
+        assert!(text.contains("`listen`, `port`"), "{text}");
+        assert!(fault("[ike]\nport = 99999\n").contains("port = 99999"));
+        assert!(fault("[ike]\nlisten = [\"::\", \"::\"]\n").starts_with("ike.listen: :: is there twice"));
+        assert!(fault("[ike]\nport = 4500\n").starts_with("ike.natt_port: 4500"));
+        assert!(fault("[router]\nslot = 0\n").starts_with("router.slot: 0 is not 1 to 63"));
+        assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
+        assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
+        assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
+        assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
+        assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
+    }
+}

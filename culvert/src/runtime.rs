@@ -1,0 +1,145 @@
+//! What the API asks of the running tunnels. The actors answer it; [`NoRuntime`] stands for a node without any.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use culvert_proto::v1;
+use tenants::{Peer, PeerName, TenantName};
+use tokio_stream::Stream;
+
+/// The tunnels of this node.
+#[tonic::async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// The SAs of a scope, in any order.
+    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError>;
+
+    /// The events of all tunnels from `after + 1` on, or from now on if `after` is zero. The stream ends with
+    /// [`RuntimeError::Lagged`] when the reader is too slow.
+    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError>;
+
+    /// The node. `version`, `tenants` and `peers` are filled in by the service.
+    async fn node_status(&self) -> v1::NodeStatus;
+
+    /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>>;
+
+    /// Negotiates the tunnel; answers when it is up.
+    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
+
+    /// Takes the tunnel down; answers when it is.
+    async fn terminate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
+
+    /// Rekeys; answers when the new SA is in use.
+    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError>;
+}
+
+/// Events in the order of their sequence numbers.
+pub type EventStream = Pin<Box<dyn Stream<Item = Result<v1::Event, RuntimeError>> + Send>>;
+
+/// What to rekey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RekeyTarget {
+    /// The IKE SA.
+    Ike,
+    /// Every Child SA.
+    Children,
+    /// The Child SA of this name; the peer has one.
+    Child(String),
+}
+
+/// Whose tunnels are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everybody's: `tenants/-`.
+    All,
+    /// Those of a tenant.
+    Tenant(TenantName),
+    /// That of a peer.
+    Peer(PeerName),
+}
+
+/// Why the tunnels do not do what they were asked to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The tunnel cannot do it as it is: the reason in words. gRPC `FAILED_PRECONDITION`.
+    #[error("{0}")]
+    Refused(String),
+    /// It was tried and failed: the reason in words. gRPC `FAILED_PRECONDITION`.
+    #[error("{0}")]
+    Failed(String),
+    /// A queue is full; try again later. gRPC `RESOURCE_EXHAUSTED`.
+    #[error("{0} is overloaded")]
+    Overloaded(&'static str),
+    /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
+    #[error("events up to {0} are no longer kept; list again and watch from now on")]
+    Lagged(u64),
+    /// The node carries no tunnels, or is going down. gRPC `UNAVAILABLE`.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl Scope {
+    /// True if the peer of this resource name belongs to it.
+    pub fn covers(&self, peer: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Peer(name) => name.to_string() == peer,
+            Self::Tenant(name) => {
+                let rest = peer.strip_prefix("tenants/").and_then(|rest| rest.strip_prefix(name.id()));
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            }
+        }
+    }
+}
+
+/// A node that keeps the catalog and carries no tunnels.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoRuntime;
+
+const NO_TUNNELS: RuntimeError = RuntimeError::Unavailable("this node carries no tunnels");
+
+#[tonic::async_trait]
+impl Runtime for NoRuntime {
+    async fn list_sas(&self, _scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        Ok(Vec::new())
+    }
+
+    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+        Ok(Box::pin(tokio_stream::pending()))
+    }
+
+    async fn node_status(&self) -> v1::NodeStatus {
+        v1::NodeStatus::default()
+    }
+
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        vec![None; peers.len()]
+    }
+
+    async fn initiate(&self, _peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        Err(NO_TUNNELS)
+    }
+
+    async fn terminate(&self, _peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        Err(NO_TUNNELS)
+    }
+
+    async fn rekey(&self, _peer: Arc<Peer>, _target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
+        Err(NO_TUNNELS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_covers_its_own_only() {
+        let tenant = Scope::Tenant("tenants/acme".parse().unwrap());
+        assert!(tenant.covers("tenants/acme/peers/b1"));
+        assert!(!tenant.covers("tenants/acme-2/peers/b1"));
+        let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
+        assert!(peer.covers("tenants/acme/peers/b1") && !peer.covers("tenants/acme/peers/b11"));
+        assert!(Scope::All.covers("tenants/acme/peers/b1"));
+    }
+}

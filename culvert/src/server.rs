@@ -1,0 +1,125 @@
+//! The gRPC server: all services, reflection and health on one port.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use culvert_proto::FILE_DESCRIPTOR_SET;
+use culvert_proto::v1::node_service_server::NodeServiceServer;
+use culvert_proto::v1::peer_service_server::PeerServiceServer;
+use culvert_proto::v1::sa_service_server::SaServiceServer;
+use culvert_proto::v1::secret_service_server::SecretServiceServer;
+use culvert_proto::v1::tenant_service_server::TenantServiceServer;
+use tenants::Catalog;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::runtime::Runtime;
+use crate::services::{Nodes, Peers, Sas, Secrets, Tenants};
+
+/// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
+const MAX_REQUEST: usize = 16 << 20;
+/// Requests of one connection served at a time; the others wait. A client that floods delays itself.
+const MAX_CONCURRENT: usize = 64;
+/// A connection that has been silent this long is asked for a sign of life, so that dead watchers go away.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// What is under way when the node goes down gets this long to finish.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("grpc.listen {address}: {source}{}", hint(source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The server failed.
+    #[error("gRPC server: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The descriptors of the build are broken.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// Listens on `address`. The error names it and says what to do.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
+}
+
+/// Serves the API until `shutdown` is ready, then lets what is under way finish.
+pub async fn serve_grpc(
+    listener: TcpListener,
+    catalog: Arc<Catalog>,
+    runtime: Arc<dyn Runtime>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let (down, is_down) = watch::channel(false);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+
+    let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog)));
+    let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
+    let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
+    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
+    let nodes = NodeServiceServer::new(Nodes::new(catalog, runtime));
+    health.set_serving::<TenantServiceServer<Tenants>>().await;
+    health.set_serving::<SecretServiceServer<Secrets>>().await;
+    health.set_serving::<PeerServiceServer<Peers>>().await;
+    health.set_serving::<SaServiceServer<Sas>>().await;
+    health.set_serving::<NodeServiceServer<Nodes>>().await;
+
+    let drained = |mut is_down: watch::Receiver<bool>| async move {
+        // An error is the sender gone, which is the end too.
+        let _ = is_down.wait_for(|down| *down).await;
+    };
+    let serve = Server::builder()
+        .concurrency_limit_per_connection(MAX_CONCURRENT)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .add_service(tenants.max_decoding_message_size(MAX_REQUEST))
+        .add_service(secrets.max_decoding_message_size(MAX_REQUEST))
+        .add_service(peers.max_decoding_message_size(MAX_REQUEST))
+        .add_service(sas)
+        .add_service(nodes)
+        .add_service(reflection)
+        .add_service(health_service)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            drained(is_down.clone()),
+        );
+    tokio::pin!(serve, shutdown);
+    tokio::select! {
+        result = &mut serve => return Ok(result?),
+        () = &mut shutdown => {}
+    }
+    // Load balancers see it before the connections close.
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let _ = down.send(true);
+    match tokio::time::timeout(GRACE, serve).await {
+        Ok(result) => Ok(result?),
+        Err(_) => {
+            tracing::warn!("requests were still under way after {GRACE:?} and are cut off");
+            Ok(())
+        }
+    }
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; is another culvertd running? Choose another port with grpc.listen"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+        _ => "",
+    }
+}

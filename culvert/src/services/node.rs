@@ -1,0 +1,43 @@
+//! NodeService.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use culvert_proto::v1;
+use culvert_proto::v1::node_service_server::NodeService;
+use tenants::Catalog;
+use tonic::{Request, Response, Status};
+
+use crate::runtime::Runtime;
+
+/// NodeService over a catalog and the tunnels.
+pub struct Nodes {
+    catalog: Arc<Catalog>,
+    runtime: Arc<dyn Runtime>,
+    started: SystemTime,
+}
+
+impl Nodes {
+    /// Serves this catalog and these tunnels, and takes now for the start of the node.
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { catalog, runtime, started: SystemTime::now() }
+    }
+}
+
+#[tonic::async_trait]
+impl NodeService for Nodes {
+    async fn get_node_status(
+        &self,
+        _request: Request<v1::GetNodeStatusRequest>,
+    ) -> Result<Response<v1::NodeStatus>, Status> {
+        let snapshot = self.catalog.snapshot();
+        let status = self.runtime.node_status().await;
+        Ok(Response::new(v1::NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: status.start_time.or_else(|| Some(self.started.into())),
+            tenants: snapshot.tenants.len() as u64,
+            peers: snapshot.peers.len() as u64,
+            ..status
+        }))
+    }
+}

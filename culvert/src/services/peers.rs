@@ -1,0 +1,142 @@
+//! PeerService: what is configured comes from the catalog, the state of the tunnel from the runtime.
+
+use std::sync::Arc;
+
+use culvert_proto::v1;
+use culvert_proto::v1::peer_service_server::PeerService;
+use tenants::{Catalog, Error, Peer, PeerName};
+use tonic::{Request, Response, Status};
+
+use crate::runtime::{RekeyTarget, Runtime};
+use crate::services::{status, write};
+
+/// PeerService over a catalog and the tunnels.
+pub struct Peers {
+    catalog: Arc<Catalog>,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Peers {
+    /// Serves this catalog and these tunnels.
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { catalog, runtime }
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Peer>, Status> {
+        let name: PeerName = name.parse().map_err(|error| status::invalid("name", error))?;
+        self.catalog.get_peer(&name).ok_or_else(|| status::of_error(&Error::NotFound(name.to_string())))
+    }
+
+    async fn with_status(&self, peers: &[Arc<Peer>]) -> Vec<v1::Peer> {
+        let statuses = self.runtime.peer_statuses(peers).await;
+        let statuses = statuses.into_iter().chain(std::iter::repeat(None));
+        peers.iter().zip(statuses).map(|(peer, status)| v1::Peer { status, ..peer.to_proto() }).collect()
+    }
+
+    async fn one(&self, peer: Arc<Peer>) -> Result<Response<v1::Peer>, Status> {
+        let peer = self.with_status(std::slice::from_ref(&peer)).await.pop();
+        peer.map(Response::new).ok_or_else(|| Status::internal("no answer"))
+    }
+}
+
+#[tonic::async_trait]
+impl PeerService for Peers {
+    async fn create_peer(
+        &self,
+        request: Request<v1::CreatePeerRequest>,
+    ) -> Result<Response<v1::Peer>, Status> {
+        let request = request.into_inner();
+        let peer = write(&self.catalog, "CreatePeer", move |c| c.create_peer(&request)).await?;
+        Ok(Response::new(peer.to_proto()))
+    }
+
+    async fn get_peer(&self, request: Request<v1::GetPeerRequest>) -> Result<Response<v1::Peer>, Status> {
+        let peer = self.find(&request.into_inner().name)?;
+        self.one(peer).await
+    }
+
+    async fn list_peers(
+        &self,
+        request: Request<v1::ListPeersRequest>,
+    ) -> Result<Response<v1::ListPeersResponse>, Status> {
+        let request = request.into_inner();
+        let page = self.catalog.page_peers(&request.parent, request.page_size, &request.page_token);
+        let page = page.map_err(|error| status::of_error(&error))?;
+        Ok(Response::new(v1::ListPeersResponse {
+            peers: self.with_status(&page.items).await,
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_peer(
+        &self,
+        request: Request<v1::UpdatePeerRequest>,
+    ) -> Result<Response<v1::Peer>, Status> {
+        let request = request.into_inner();
+        let peer = write(&self.catalog, "UpdatePeer", move |c| c.update_peer(&request)).await?;
+        self.one(peer).await
+    }
+
+    async fn delete_peer(
+        &self,
+        request: Request<v1::DeletePeerRequest>,
+    ) -> Result<Response<v1::DeletePeerResponse>, Status> {
+        let request = request.into_inner();
+        write(&self.catalog, "DeletePeer", move |c| c.delete_peer(&request)).await?;
+        Ok(Response::new(v1::DeletePeerResponse {}))
+    }
+
+    async fn initiate_peer(
+        &self,
+        request: Request<v1::InitiatePeerRequest>,
+    ) -> Result<Response<v1::InitiatePeerResponse>, Status> {
+        let name = request.into_inner().name;
+        let result = self.runtime.initiate(self.find(&name)?).await;
+        let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        Ok(Response::new(v1::InitiatePeerResponse { status: Some(status) }))
+    }
+
+    async fn terminate_peer(
+        &self,
+        request: Request<v1::TerminatePeerRequest>,
+    ) -> Result<Response<v1::TerminatePeerResponse>, Status> {
+        let name = request.into_inner().name;
+        let result = self.runtime.terminate(self.find(&name)?).await;
+        let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
+    }
+
+    async fn rekey_peer(
+        &self,
+        request: Request<v1::RekeyPeerRequest>,
+    ) -> Result<Response<v1::RekeyPeerResponse>, Status> {
+        let request = request.into_inner();
+        let peer = self.find(&request.name)?;
+        let target = rekey_target(&request, &peer)?;
+        let result = self.runtime.rekey(peer, target).await;
+        let status = result.map_err(|error| status::of_runtime(&error, &request.name))?;
+        Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
+    }
+}
+
+fn rekey_target(request: &v1::RekeyPeerRequest, peer: &Peer) -> Result<RekeyTarget, Status> {
+    let child = request.child.as_str();
+    match v1::RekeyTarget::try_from(request.target) {
+        Ok(v1::RekeyTarget::Ike) if child.is_empty() => Ok(RekeyTarget::Ike),
+        Ok(v1::RekeyTarget::Ike) => Err(status::invalid("child", "goes with target CHILD only")),
+        Ok(v1::RekeyTarget::Unspecified | v1::RekeyTarget::Child) if child.is_empty() => {
+            Ok(RekeyTarget::Children)
+        }
+        Ok(v1::RekeyTarget::Unspecified | v1::RekeyTarget::Child) => match peer.spec.child(child) {
+            Some(child) => Ok(RekeyTarget::Child(child.name.clone())),
+            None => {
+                let known: Vec<_> = peer.spec.children.iter().map(|child| child.name.as_str()).collect();
+                let known = known.join(", ");
+                Err(status::invalid("child", format!("there is no child {child:?}; expected one of {known}")))
+            }
+        },
+        Err(_) => {
+            Err(status::invalid("target", format!("unknown value {}; expected CHILD or IKE", request.target)))
+        }
+    }
+}

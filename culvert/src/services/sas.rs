@@ -1,0 +1,133 @@
+//! SaService: lists, streams and events of the running tunnels.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use culvert_proto::v1;
+use culvert_proto::v1::sa_service_server::SaService;
+use tenants::{Catalog, Error, PageRequest};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+use crate::runtime::{Runtime, RuntimeError, Scope};
+use crate::services::status;
+
+/// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
+const EVENT_BUFFER: usize = 64;
+
+/// SaService over the tunnels.
+pub struct Sas {
+    catalog: Arc<Catalog>,
+    runtime: Arc<dyn Runtime>,
+    /// Becomes true when the node goes down: streams end then.
+    down: watch::Receiver<bool>,
+}
+
+impl Sas {
+    /// Serves these tunnels until `down` becomes true.
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>, down: watch::Receiver<bool>) -> Self {
+        Self { catalog, runtime, down }
+    }
+
+    /// Whose SAs are meant.
+    fn scope(&self, parent: &str) -> Result<Scope, Status> {
+        if parent == "tenants/-" {
+            return Ok(Scope::All);
+        }
+        let missing = || status::of_error(&Error::NotFound(parent.to_owned()));
+        if parent.contains("/peers/") {
+            let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
+            self.catalog.get_peer(&name).ok_or_else(missing)?;
+            return Ok(Scope::Peer(name));
+        }
+        let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
+        self.catalog.get_tenant(&name).ok_or_else(missing)?;
+        Ok(Scope::Tenant(name))
+    }
+
+    /// In the order of peer, kind and SPI.
+    async fn sorted(&self, scope: &Scope) -> Result<Vec<(String, v1::Sa)>, Status> {
+        let sas = self.runtime.list_sas(scope).await.map_err(|error| status::of_runtime(&error, ""))?;
+        let mut sas: Vec<(String, v1::Sa)> = sas.into_iter().map(|sa| (key(&sa), sa)).collect();
+        sas.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(sas)
+    }
+}
+
+#[tonic::async_trait]
+impl SaService for Sas {
+    async fn list_sas(
+        &self,
+        request: Request<v1::ListSasRequest>,
+    ) -> Result<Response<v1::ListSasResponse>, Status> {
+        let request = request.into_inner();
+        let scope = self.scope(&request.parent)?;
+        let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
+        let page = page.map_err(|faults| status::of_violations(&faults))?;
+        let sas = self.sorted(&scope).await?;
+        let start = page.after().map_or(0, |after| sas.partition_point(|(key, _)| key.as_str() <= after));
+        let page = page.cut(sas.into_iter().skip(start), |(key, _)| key.clone());
+        Ok(Response::new(v1::ListSasResponse {
+            sas: page.items.into_iter().map(|(_, sa)| sa).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    type StreamSasStream = Pin<Box<dyn Stream<Item = Result<v1::Sa, Status>> + Send>>;
+
+    async fn stream_sas(
+        &self,
+        request: Request<v1::StreamSasRequest>,
+    ) -> Result<Response<Self::StreamSasStream>, Status> {
+        let scope = self.scope(&request.into_inner().parent)?;
+        let sas = self.sorted(&scope).await?;
+        let stream = tokio_stream::iter(sas.into_iter().map(|(_, sa)| Ok(sa)));
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    type WatchEventsStream = ReceiverStream<Result<v1::Event, Status>>;
+
+    async fn watch_events(
+        &self,
+        request: Request<v1::WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let request = request.into_inner();
+        let scope = self.scope(&request.parent)?;
+        let events = self.runtime.watch(request.after_sequence);
+        let mut events = events.map_err(|error| status::of_runtime(&error, ""))?;
+        let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
+        let mut down = self.down.clone();
+        tokio::spawn(async move {
+            loop {
+                let next = tokio::select! {
+                    next = events.next() => next,
+                    _ = down.wait_for(|down| *down) => Some(Err(RuntimeError::Unavailable("the node goes down"))),
+                    () = sender.closed() => None,
+                };
+                let item = match next {
+                    Some(Ok(event)) if !scope.covers(&event.peer) => continue,
+                    Some(Ok(event)) => Ok(event),
+                    Some(Err(error)) => Err(status::of_runtime(&error, "")),
+                    None => return,
+                };
+                let last = item.is_err();
+                if sender.send(item).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+}
+
+fn key(sa: &v1::Sa) -> String {
+    match &sa.kind {
+        Some(v1::sa::Kind::Ike(ike)) => {
+            format!("{}|i|{:016x}|{:016x}", sa.peer, ike.initiator_spi, ike.responder_spi)
+        }
+        Some(v1::sa::Kind::Child(child)) => format!("{}|k|{}|{:08x}", sa.peer, child.name, child.inbound_spi),
+        None => sa.peer.clone(),
+    }
+}

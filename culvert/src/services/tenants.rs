@@ -1,0 +1,77 @@
+//! TenantService.
+
+use std::sync::Arc;
+
+use culvert_proto::v1;
+use culvert_proto::v1::tenant_service_server::TenantService;
+use tenants::{Catalog, Error, TenantName};
+use tonic::{Request, Response, Status};
+
+use crate::services::{status, write};
+
+/// TenantService over a catalog.
+pub struct Tenants {
+    catalog: Arc<Catalog>,
+}
+
+impl Tenants {
+    /// Serves this catalog.
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog }
+    }
+}
+
+#[tonic::async_trait]
+impl TenantService for Tenants {
+    async fn create_tenant(
+        &self,
+        request: Request<v1::CreateTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let request = request.into_inner();
+        let tenant = write(&self.catalog, "CreateTenant", move |c| c.create_tenant(&request)).await?;
+        Ok(Response::new(tenant.to_proto()))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<v1::GetTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let request = request.into_inner();
+        let name: TenantName = request.name.parse().map_err(|error| status::invalid("name", error))?;
+        match self.catalog.get_tenant(&name) {
+            Some(tenant) => Ok(Response::new(tenant.to_proto())),
+            None => Err(status::of_error(&Error::NotFound(name.to_string()))),
+        }
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<v1::ListTenantsRequest>,
+    ) -> Result<Response<v1::ListTenantsResponse>, Status> {
+        let request = request.into_inner();
+        let page = self.catalog.page_tenants(request.page_size, &request.page_token);
+        let page = page.map_err(|error| status::of_error(&error))?;
+        Ok(Response::new(v1::ListTenantsResponse {
+            tenants: page.items.iter().map(|tenant| tenant.to_proto()).collect(),
+            next_page_token: page.next_page_token,
+        }))
+    }
+
+    async fn update_tenant(
+        &self,
+        request: Request<v1::UpdateTenantRequest>,
+    ) -> Result<Response<v1::Tenant>, Status> {
+        let request = request.into_inner();
+        let tenant = write(&self.catalog, "UpdateTenant", move |c| c.update_tenant(&request)).await?;
+        Ok(Response::new(tenant.to_proto()))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<v1::DeleteTenantRequest>,
+    ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
+        let request = request.into_inner();
+        write(&self.catalog, "DeleteTenant", move |c| c.delete_tenant(&request)).await?;
+        Ok(Response::new(v1::DeleteTenantResponse {}))
+    }
+}

@@ -1,0 +1,120 @@
+//! A node to talk to, and requests to begin with.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use culvert::runtime::{NoRuntime, Runtime};
+use culvert::server::{ServeError, serve_grpc};
+use culvert_proto::v1;
+use culvert_proto::v1::node_service_client::NodeServiceClient;
+use culvert_proto::v1::peer_service_client::PeerServiceClient;
+use culvert_proto::v1::sa_service_client::SaServiceClient;
+use culvert_proto::v1::secret_service_client::SecretServiceClient;
+use culvert_proto::v1::tenant_service_client::TenantServiceClient;
+use tenants::Catalog;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tonic::transport::Channel;
+
+/// A node on a port of its own, with a catalog in memory.
+pub(crate) struct Node {
+    pub(crate) address: String,
+    channel: Channel,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Node {
+    pub(crate) async fn start(runtime: Arc<dyn Runtime>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let catalog = Arc::new(Catalog::in_memory().unwrap());
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, shutdown));
+        let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
+        Self { address, channel, stop, server }
+    }
+
+    /// With one tenant that has the secret `psk`.
+    pub(crate) async fn with_tenant(id: &str) -> Self {
+        let node = Self::start(Arc::new(NoRuntime)).await;
+        node.tenants().create_tenant(create_tenant(id)).await.unwrap();
+        node.secrets().create_secret(create_secret(id, "psk", b"correct horse")).await.unwrap();
+        node
+    }
+
+    /// Stops it and waits until it has ended in order.
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.server.await.unwrap().unwrap();
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(crate) fn tenants(&self) -> TenantServiceClient<Channel> {
+        TenantServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn secrets(&self) -> SecretServiceClient<Channel> {
+        SecretServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn peers(&self) -> PeerServiceClient<Channel> {
+        PeerServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn sas(&self) -> SaServiceClient<Channel> {
+        SaServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn nodes(&self) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel())
+    }
+}
+
+pub(crate) fn create_tenant(id: &str) -> v1::CreateTenantRequest {
+    v1::CreateTenantRequest { tenant_id: id.to_owned(), ..Default::default() }
+}
+
+pub(crate) fn create_secret(tenant: &str, id: &str, value: &[u8]) -> v1::CreateSecretRequest {
+    v1::CreateSecretRequest {
+        parent: format!("tenants/{tenant}"),
+        secret_id: id.to_owned(),
+        secret: Some(v1::Secret { value: value.to_vec(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+/// A peer with the secret `psk` of its tenant.
+pub(crate) fn peer(tenant: &str, id: &str, remote_subnet: &str) -> v1::Peer {
+    v1::Peer {
+        name: format!("tenants/{tenant}/peers/{id}"),
+        local_identity: "gw.example".to_owned(),
+        remote_identity: format!("{id}.{tenant}.example"),
+        auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(format!("tenants/{tenant}/secrets/psk"))) }),
+        children: vec![v1::Child {
+            name: "lan".to_owned(),
+            local_subnets: vec!["10.0.0.0/16".to_owned()],
+            remote_subnets: vec![remote_subnet.to_owned()],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+pub(crate) fn create_peer(peer: v1::Peer) -> v1::CreatePeerRequest {
+    let (parent, id) = peer.name.split_once("/peers/").unwrap();
+    let (parent, peer_id) = (parent.to_owned(), id.to_owned());
+    v1::CreatePeerRequest { parent, peer_id, peer: Some(peer), ..Default::default() }
+}
+
+pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
+    Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() })
+}
