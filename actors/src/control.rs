@@ -9,10 +9,11 @@ use router::SaStats;
 use tenants::PeerName;
 use tokio::sync::oneshot;
 
+use crate::convert;
 use crate::env::Env;
 use crate::events::EventHub;
 use crate::peer::{Initiate, PeerActor, Rekey, Terminate};
-use crate::status::{ChildView, IkeView, PeerView};
+use crate::status::{ChildView, IkeView, PeerView, Traffic};
 
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -69,7 +70,17 @@ impl Control {
     /// The peers' status messages with the figures of their SAs, in the order asked for.
     pub async fn peer_statuses(&self, names: &[PeerName]) -> Vec<Option<v1::PeerStatus>> {
         let stats = self.stats().await;
-        names.iter().map(|name| self.peer(name).map(|view| view.to_status(&stats))).collect()
+        // Pairs that linger after a rekeying count too.
+        let mut live: HashMap<u64, Traffic> = HashMap::new();
+        for stats in stats.values() {
+            live.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(stats);
+        }
+        let status = |view: PeerView| {
+            let traffic =
+                self.env.board.past(view.uid).plus(live.get(&view.uid).copied().unwrap_or_default());
+            view.to_status(&stats, traffic)
+        };
+        names.iter().map(|name| self.peer(name).map(status)).collect()
     }
 
     /// The SAs of all peers that `wanted` accepts.
@@ -170,7 +181,7 @@ fn time(at: Option<SystemTime>) -> Option<prost_types::Timestamp> {
 }
 
 impl PeerView {
-    fn to_status(&self, stats: &HashMap<u32, SaStats>) -> v1::PeerStatus {
+    fn to_status(&self, stats: &HashMap<u32, SaStats>, traffic: Traffic) -> v1::PeerStatus {
         let ike = self.ike.as_ref();
         v1::PeerStatus {
             state: self.state.into(),
@@ -186,6 +197,10 @@ impl PeerView {
             ike_proposal: ike.map(|i| i.proposal.clone()).unwrap_or_default(),
             children: self.children.iter().map(|c| c.to_status(stats.get(&c.spi_in))).collect(),
             next_attempt: time(self.next_attempt),
+            packets_in: traffic.packets_in,
+            packets_out: traffic.packets_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
         }
     }
 }

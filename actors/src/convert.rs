@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use esp::{Encryption, Integrity, Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
+use esp::{Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::crypto::keys::EspKeys;
-use ike::proposal::EspChoice;
 use ike::wire::TrafficSelector;
 use router::{ChildSa, InterfaceAddress, TenantId, TunnelId, Uplink};
 use tenants::{Auth, Catalog, ChildSpec, Cidr, Peer, Tenant};
@@ -47,6 +46,7 @@ pub(crate) fn router_sa(
     spec: &ChildSpec,
     iv_seed: [u8; 32],
 ) -> Option<ChildSa> {
+    let encr = sa.choice.encr;
     let limits = Limits {
         soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
         hard_bytes: spec.lifetime.bytes.map(|b| b.life),
@@ -58,7 +58,7 @@ pub(crate) fn router_sa(
         tunnel,
         inbound_spi: Spi(sa.spi_in),
         outbound_spi: sa.spi_out,
-        suite: suite(&sa.choice)?,
+        suite: Suite::from_transforms(encr.id, encr.key_bits, sa.choice.integ.map(|t| t.id), sa.choice.esn)?,
         inbound_keys: keys(sa.keys_in),
         outbound_keys: keys(sa.keys_out),
         iv_seed,
@@ -86,28 +86,6 @@ fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
     from.iter().map(convert).collect()
 }
 
-fn suite(choice: &EspChoice) -> Option<Suite> {
-    use ike::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
-    let encryption = match (choice.encr.id, choice.encr.key_bits) {
-        (AES_GCM_16, Some(128)) => Encryption::AesGcm16_128,
-        (AES_GCM_16, Some(192)) => Encryption::AesGcm16_192,
-        (AES_GCM_16, Some(256)) => Encryption::AesGcm16_256,
-        (CHACHA20_POLY1305, None) => Encryption::ChaCha20Poly1305,
-        (AES_CBC, Some(128)) => Encryption::AesCbc128,
-        (AES_CBC, Some(192)) => Encryption::AesCbc192,
-        (AES_CBC, Some(256)) => Encryption::AesCbc256,
-        _ => return None,
-    };
-    let integrity = match choice.integ.map(|t| t.id) {
-        None => None,
-        Some(12) => Some(Integrity::HmacSha256_128),
-        Some(13) => Some(Integrity::HmacSha384_192),
-        Some(14) => Some(Integrity::HmacSha512_256),
-        Some(_) => return None,
-    };
-    Suite::new(encryption, integrity, choice.esn).ok()
-}
-
 /// A tenant's uplink as the router takes it.
 pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
     match &tenant.spec.uplink {
@@ -130,6 +108,11 @@ pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
 pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
     let at = peer.spec.children.iter().position(|c| c.name == child)?;
     Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(at).ok()?))
+}
+
+/// The uid of the peer that a tunnel belongs to.
+pub(crate) const fn peer_of_tunnel(tunnel: TunnelId) -> u64 {
+    tunnel.0 / CHILDREN_PER_PEER
 }
 
 /// At least `tenants::limits::MAX_CHILDREN`.

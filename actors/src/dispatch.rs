@@ -10,6 +10,7 @@ use router::{IkeDatagram, RouterEvent};
 use tokio::sync::mpsc;
 
 use crate::child_sa::ChildNotice;
+use crate::convert;
 use crate::env::Env;
 use crate::mailbox::offer;
 use crate::reception::{Init, Reception};
@@ -35,8 +36,10 @@ pub(crate) async fn run(
             RouterEvent::UnknownSpi { spi, remote } => {
                 tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
             }
-            // `Removed`: the figures of a pair that is gone.
-            other => tracing::trace!(?other, "router event"),
+            RouterEvent::Removed { stats, .. } => {
+                env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
+            }
+            other => tracing::debug!(?other, "event of the router that nobody waits for"),
         }
     }
 }

@@ -109,6 +109,12 @@ impl Node {
         self.control.clone()
     }
 
+    /// The UDP ports of IKE and of NAT traversal, as the system gave them.
+    pub fn ports(&self) -> (u16, u16) {
+        let handle = self.router.handle();
+        (handle.ike_port(), handle.natt_port())
+    }
+
     /// Deletes all SAs, telling the peers, then stops everything.
     pub async fn shutdown(self) {
         let (reply, done) = oneshot::channel();

@@ -5,11 +5,14 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use dashmap::DashMap;
+use router::SaStats;
 use tenants::PeerName;
 
 /// A peer as it stands.
 #[derive(Clone, Debug, Default)]
 pub struct PeerView {
+    /// The peer's number.
+    pub uid: u64,
     /// Where it stands.
     pub state: v1::PeerState,
     /// Since when.
@@ -78,28 +81,71 @@ pub struct ChildView {
     pub expires: Option<SystemTime>,
 }
 
+/// Packets and octets over some Child SAs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) packets_in: u64,
+    pub(crate) packets_out: u64,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+}
+
+impl Traffic {
+    pub(crate) fn add(&mut self, stats: &SaStats) {
+        self.packets_in += stats.packets_in;
+        self.packets_out += stats.packets_out;
+        self.bytes_in += stats.bytes_in;
+        self.bytes_out += stats.bytes_out;
+    }
+
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            packets_in: self.packets_in + other.packets_in,
+            packets_out: self.packets_out + other.packets_out,
+            bytes_in: self.bytes_in + other.bytes_in,
+            bytes_out: self.bytes_out + other.bytes_out,
+        }
+    }
+}
+
 /// All peers.
 #[derive(Default)]
-pub(crate) struct Board(DashMap<PeerName, PeerView>);
+pub(crate) struct Board {
+    views: DashMap<PeerName, PeerView>,
+    /// Traffic of Child SAs that are gone, by peer.
+    past: DashMap<u64, Traffic>,
+}
 
 impl Board {
     pub(crate) fn set(&self, name: &PeerName, view: PeerView) {
-        self.0.insert(name.clone(), view);
+        self.views.insert(name.clone(), view);
     }
 
     pub(crate) fn remove(&self, name: &PeerName) {
-        self.0.remove(name);
+        if let Some((_, view)) = self.views.remove(name) {
+            self.past.remove(&view.uid);
+        }
+    }
+
+    /// A pair of this peer is gone; its figures stay in the peer's sum.
+    pub(crate) fn add_past(&self, uid: u64, stats: &SaStats) {
+        self.past.entry(uid).or_default().add(stats);
+    }
+
+    /// Traffic of the peer's pairs that are gone.
+    pub(crate) fn past(&self, uid: u64) -> Traffic {
+        self.past.get(&uid).map(|t| *t).unwrap_or_default()
     }
 
     pub(crate) fn get(&self, name: &PeerName) -> Option<PeerView> {
-        self.0.get(name).map(|v| v.clone())
+        self.views.get(name).map(|v| v.clone())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.views.is_empty()
     }
 
     pub(crate) fn all(&self) -> Vec<(PeerName, PeerView)> {
-        self.0.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+        self.views.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
     }
 }

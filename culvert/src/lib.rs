@@ -10,6 +10,8 @@
 pub mod cli;
 pub mod config;
 pub mod logging;
+mod quickstart;
 pub mod runtime;
 pub mod server;
 pub mod services;
+pub mod tunnels;

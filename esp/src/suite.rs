@@ -144,6 +144,34 @@ impl Suite {
         }
     }
 
+    /// The suite of negotiated transforms, by their IKEv2 numbers (RFC 7296 section 3.3.2); `None` for what ESP does
+    /// not have here.
+    pub fn from_transforms(
+        encryption: u16,
+        key_bits: Option<u16>,
+        integrity: Option<u16>,
+        esn: bool,
+    ) -> Option<Self> {
+        let encryption = match (encryption, key_bits) {
+            (20, Some(128)) => Encryption::AesGcm16_128,
+            (20, Some(192)) => Encryption::AesGcm16_192,
+            (20, Some(256)) => Encryption::AesGcm16_256,
+            (28, None) => Encryption::ChaCha20Poly1305,
+            (12, Some(128)) => Encryption::AesCbc128,
+            (12, Some(192)) => Encryption::AesCbc192,
+            (12, Some(256)) => Encryption::AesCbc256,
+            _ => return None,
+        };
+        let integrity = match integrity {
+            None => None,
+            Some(12) => Some(Integrity::HmacSha256_128),
+            Some(13) => Some(Integrity::HmacSha384_192),
+            Some(14) => Some(Integrity::HmacSha512_256),
+            Some(_) => return None,
+        };
+        Self::new(encryption, integrity, esn).ok()
+    }
+
     /// Octets of encryption key that IKE must derive, the salt included.
     pub fn key_len(&self) -> usize {
         self.encryption.cipher_key_len() + self.encryption.salt_len()

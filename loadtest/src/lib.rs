@@ -1,1 +1,13 @@
-//! (see the crate description)
+//! Initiators built on `ike` and `esp` over real UDP sockets, for demonstrations and for load.
+//!
+//! It is not a VPN client: no TUN device, no routes. An [`Initiator`] has one inner address, sends numbered probes to
+//! others and checks off what arrives, so that loss, duplication and packets of a stranger are known exactly.
+//!
+//! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side.
+
+mod host;
+mod initiator;
+mod probe;
+
+pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
+pub use probe::{Flow, Ledger, Probe};

@@ -22,6 +22,7 @@ impl PeerActor {
             State::BackingOff(_) => v1::PeerState::BackingOff,
             State::Terminated => v1::PeerState::Terminated,
         };
+        self.view.uid = self.peer.uid;
         self.view.next_attempt = self.supervisor.poll_timeout().map(wall);
         self.view.attempts = self.supervisor.attempts();
         self.view.ike =

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use actors::{Node, NodeConfig};
 use anyhow::Context as _;
 use clap::Parser;
 use culvert::config::Config;
-use culvert::runtime::NoRuntime;
+use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +61,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
     let listener = server::bind(config.grpc.listen).await?;
+    let node = Node::start(node_config(&config), router_config(&config), Arc::clone(&catalog))?;
+    let listen = config.ike.listen.iter().map(ToString::to_string).collect();
+    let tunnels = Tunnels::new(node.control(), listen, config.router.shards);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = %listener.local_addr()?,
@@ -75,7 +79,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         };
         tracing::info!(signal = name, "going down");
     };
-    server::serve_grpc(listener, catalog, Arc::new(NoRuntime), shutdown).await?;
+    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
+    // Also when the API failed: the peers are told.
+    node.shutdown().await;
     tracing::info!("down");
-    Ok(())
+    Ok(served?)
+}
+
+fn node_config(config: &Config) -> NodeConfig {
+    NodeConfig {
+        slot: config.router.slot,
+        arbiters: std::thread::available_parallelism().map_or(1, usize::from),
+        ..NodeConfig::default()
+    }
+}
+
+fn router_config(config: &Config) -> router::RouterConfig {
+    router::RouterConfig {
+        listen: config.ike.listen.clone(),
+        ike_port: config.ike.port,
+        natt_port: config.ike.natt_port,
+        shards: config.router.shards,
+        slot: config.router.slot,
+    }
 }

@@ -25,8 +25,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(crate) use connect::Client;
 pub use failure::Failure;
-use output::Output;
+pub use output::Output;
+pub(crate) use table::{bytes, table};
 
 /// Drives a Culvert node: tenants, peers, secrets and their tunnels.
 #[derive(Debug, Parser)]
@@ -80,6 +82,8 @@ enum Command {
     Terminate(control::Terminate),
     /// Rekey a tunnel now
     Rekey(control::Rekey),
+    /// Run a concentrator with two tenants and four branches on loopback, and show it
+    Quickstart(crate::quickstart::Arguments),
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -88,7 +92,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // One thread: a client waits most of the time.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut builder = match cli.command {
+        Command::Quickstart(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(cli)),
         Err(error) => Err(Failure::failed(format!("starting: {error}"))),
@@ -110,6 +118,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Initiate(arguments) => control::initiate(global, arguments).await,
         Command::Terminate(arguments) => control::terminate(global, arguments).await,
         Command::Rekey(arguments) => control::rekey(global, arguments).await,
+        Command::Quickstart(arguments) => crate::quickstart::run(global, arguments).await,
         Command::Completions(arguments) => completions::run::<Cli>(&arguments),
     }
 }

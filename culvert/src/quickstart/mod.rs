@@ -1,0 +1,126 @@
+//! `culvert quickstart`: a concentrator, two tenants with the same subnets and four branches, in one process, without
+//! privilege. Everything is real but the distance: gRPC, IKE and ESP over UDP on loopback.
+//!
+//! `site.rs` starts the concentrator, `provision.rs` fills it over gRPC, `fleet.rs` runs the branches, `screen.rs`
+//! shows what happens, `summary.rs` adds it up.
+
+mod fleet;
+mod plan;
+mod provision;
+mod screen;
+mod site;
+mod summary;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::cli::{Failure, Global};
+use fleet::Fleet;
+use plan::Plan;
+use screen::Screen;
+use site::Site;
+use summary::Summary;
+
+/// How often the picture is refreshed.
+const REFRESH: Duration = Duration::from_millis(500);
+/// How long the tunnels may take to come up: a few retransmissions, should the machine be very busy.
+const SETUP: Duration = Duration::from_secs(20);
+/// How long packets under way may take to arrive after the last was sent.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// `culvert quickstart`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// How long traffic runs
+    #[arg(long = "for", default_value = "20s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    duration: Duration,
+    /// Packets per second and branch
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: u32,
+    /// UDP port of IKE; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    ike_port: u16,
+    /// UDP port of IKE and ESP behind NAT; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    natt_port: u16,
+    /// Where the API listens; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
+    api: SocketAddr,
+    /// Keep the store here instead of in a temporary directory
+    #[arg(long, value_name = "DIRECTORY")]
+    state_dir: Option<PathBuf>,
+    /// Threads that carry packets
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    shards: u8,
+    /// Show the concentrator's log
+    #[arg(long)]
+    log: bool,
+}
+
+/// The shortest run in which every tunnel can rekey: lifetimes below two seconds are not accepted.
+const MIN_DURATION: Duration = Duration::from_secs(8);
+
+pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    if arguments.duration < MIN_DURATION {
+        return Err(Failure::invalid(format!(
+            "--for {:?}: expected {MIN_DURATION:?} or more",
+            arguments.duration
+        ))
+        .hint("every tunnel is rekeyed at least once under traffic, which takes that long"));
+    }
+    if arguments.log {
+        crate::logging::start(&crate::config::LogConfig::default());
+    }
+    let plan = Plan::new(&arguments)?;
+    let mut screen = Screen::new(global.output);
+    screen.say("starting a concentrator on loopback, with a store of its own");
+    let site = Site::start(&arguments).await?;
+    let outcome = exercise(&plan, &site, &mut screen, arguments.duration).await;
+    // Also after a failure: SAs are deleted, the store is removed.
+    site.stop().await;
+    let summary = outcome?;
+    screen.finish(&summary)?;
+    summary.verdict()
+}
+
+async fn exercise(
+    plan: &Plan,
+    site: &Site,
+    screen: &mut Screen,
+    duration: Duration,
+) -> Result<Summary, Failure> {
+    screen.say(&format!("provisioning two tenants with the same subnets over gRPC at {}", site.api));
+    let client = site.client().await?;
+    provision::run(&client, plan).await?;
+    screen.say("four branches negotiate, then traffic flows between the branches of each tenant");
+    let mut fleet = Fleet::start(plan, site)?;
+    let interrupted = tokio::signal::ctrl_c();
+    tokio::pin!(interrupted);
+    if !fleet.wait_up(SETUP).await {
+        let why = fleet.errors().join("; ");
+        return Err(Failure::failed(format!("the tunnels did not come up within {SETUP:?}: {why}")));
+    }
+    fleet.send(true).await;
+    let begin = Instant::now();
+    let mut refresh = tokio::time::interval(REFRESH);
+    while begin.elapsed() < duration {
+        tokio::select! {
+            _ = refresh.tick() => {
+                fleet.rekey_when_due(begin.elapsed(), duration).await;
+                let statuses = provision::statuses(&client, plan).await?;
+                screen.draw(plan, &statuses, &fleet, begin.elapsed(), duration);
+            }
+            _ = &mut interrupted => break,
+        }
+    }
+    fleet.send(false).await;
+    fleet.wait_settled(SETTLE).await;
+    let statuses = provision::statuses(&client, plan).await?;
+    let counters = provision::counters(&client).await?;
+    let summary = Summary::new(plan, &statuses, &fleet, &counters, begin.elapsed());
+    fleet.close().await;
+    Ok(summary)
+}

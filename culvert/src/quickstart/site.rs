@@ -1,0 +1,118 @@
+//! The concentrator of the quickstart: a node and its API in this process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use actors::{Node, NodeConfig};
+use tenants::Catalog;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::cli::{Client, Failure, Global, Output};
+use crate::quickstart::Arguments;
+use crate::server::{self, ServeError};
+use crate::tunnels::Tunnels;
+
+/// A running concentrator.
+pub(crate) struct Site {
+    pub(crate) address: IpAddr,
+    pub(crate) ike_port: u16,
+    pub(crate) natt_port: u16,
+    pub(crate) api: SocketAddr,
+    node: Node,
+    stop_api: oneshot::Sender<()>,
+    api_task: JoinHandle<Result<(), ServeError>>,
+    _store: Store,
+}
+
+/// Where the store is; a temporary directory is removed in the end.
+struct Store {
+    path: PathBuf,
+    temporary: bool,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.temporary {
+            // Nothing depends on it; the system clears its temporary files as well.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl Site {
+    pub(crate) async fn start(arguments: &Arguments) -> Result<Self, Failure> {
+        let store = match &arguments.state_dir {
+            Some(path) => Store { path: path.clone(), temporary: false },
+            None => Store { path: temporary_directory(), temporary: true },
+        };
+        let path = store.path.clone();
+        let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
+        let catalog = opened
+            .map_err(|error| Failure::failed(error.to_string()))?
+            .map_err(|error| store_failure(&error.to_string(), arguments))?;
+        if !catalog.tenants().is_empty() {
+            return Err(Failure::invalid(format!("{}: the store is not empty", store.path.display()))
+                .hint("name a new directory with --state-dir, or leave the option out"));
+        }
+        let catalog = Arc::new(catalog);
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let router = router::RouterConfig {
+            listen: vec![address],
+            ike_port: arguments.ike_port,
+            natt_port: arguments.natt_port,
+            shards: arguments.shards.into(),
+            ..router::RouterConfig::default()
+        };
+        let listener = server::bind(arguments.api).await.map_err(|e| {
+            Failure::failed(e.to_string().replace("grpc.listen", "--api"))
+                .hint("--api 127.0.0.1:0 takes a free port")
+        })?;
+        let api = listener.local_addr().map_err(|e| Failure::failed(e.to_string()))?;
+        let node = Node::start(NodeConfig::default(), router, catalog.clone()).map_err(|e| {
+            Failure::failed(e.to_string()).hint("--ike-port 0 and --natt-port 0 take free ports")
+        })?;
+        let (ike_port, natt_port) = node.ports();
+        let tunnels = Tunnels::new(node.control(), vec![address.to_string()], arguments.shards.into());
+        let (stop_api, stopped) = oneshot::channel();
+        let api_task = tokio::spawn(server::serve_grpc(listener, catalog, Arc::new(tunnels), async {
+            // An error is the sender gone, which means the same.
+            let _ = stopped.await;
+        }));
+        Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, _store: store })
+    }
+
+    /// A client of the API, over TCP as any other.
+    pub(crate) async fn client(&self) -> Result<Client, Failure> {
+        let timeout = std::time::Duration::from_secs(30);
+        Client::connect(&Global { server: format!("http://{}", self.api), output: Output::Table, timeout })
+            .await
+    }
+
+    /// Deletes all SAs, then stops everything.
+    pub(crate) async fn stop(self) {
+        self.node.shutdown().await;
+        // The server may have failed already.
+        let _ = self.stop_api.send(());
+        let _ = self.api_task.await;
+    }
+}
+
+fn temporary_directory() -> PathBuf {
+    std::env::temp_dir().join(format!(
+        "culvert-quickstart-{}-{:08x}",
+        std::process::id(),
+        rand::random::<u32>()
+    ))
+}
+
+fn store_failure(error: &str, arguments: &Arguments) -> Failure {
+    let failure = Failure::failed(format!("cannot open the store: {error}"));
+    match arguments.state_dir {
+        Some(_) => failure.hint("--state-dir needs a directory that this user can write to"),
+        None => failure.hint(
+            "the directory for temporary files is not writable; name another with --state-dir or TMPDIR",
+        ),
+    }
+}

@@ -1,0 +1,96 @@
+//! The running node as the API's [`Runtime`].
+
+use std::sync::Arc;
+
+use actors::{Control, ControlError};
+use culvert_proto::v1;
+use tenants::{Peer, PeerName};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+
+use crate::runtime::{EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
+
+/// Answers the API from the actors.
+pub struct Tunnels {
+    control: Control,
+    listen: Vec<String>,
+    shards: u32,
+}
+
+impl Tunnels {
+    /// `listen` and `shards` are shown in the node's status.
+    pub fn new(control: Control, listen: Vec<String>, shards: usize) -> Self {
+        Self { control, listen, shards: u32::try_from(shards).unwrap_or(u32::MAX) }
+    }
+
+    async fn status(&self, name: &PeerName) -> Result<v1::PeerStatus, RuntimeError> {
+        let mut statuses = self.control.peer_statuses(std::slice::from_ref(name)).await;
+        statuses.pop().flatten().ok_or(RuntimeError::Refused("the peer is not running".to_owned()))
+    }
+}
+
+impl From<ControlError> for RuntimeError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::NotRunning => Self::Refused(error.to_string()),
+            ControlError::Overloaded => Self::Overloaded("the peer"),
+            ControlError::Failed(_) | ControlError::TimedOut => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Runtime for Tunnels {
+    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        Ok(self
+            .control
+            .sas(|peer| match scope {
+                Scope::All => true,
+                Scope::Tenant(tenant) => peer.tenant() == tenant,
+                Scope::Peer(name) => peer == name,
+            })
+            .await)
+    }
+
+    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
+        let (kept, live) =
+            self.control.events().watch(after).map_err(|lagged| RuntimeError::Lagged(lagged.0))?;
+        let live = BroadcastStream::new(live)
+            .map(|event| event.map_err(|BroadcastStreamRecvError::Lagged(n)| RuntimeError::Lagged(n)));
+        Ok(Box::pin(tokio_stream::iter(kept.into_iter().map(Ok)).chain(live)))
+    }
+
+    async fn node_status(&self) -> v1::NodeStatus {
+        v1::NodeStatus {
+            listen_addresses: self.listen.clone(),
+            shards: self.shards,
+            ..self.control.node_status()
+        }
+    }
+
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        let names: Vec<PeerName> = peers.iter().map(|p| p.name.clone()).collect();
+        self.control.peer_statuses(&names).await
+    }
+
+    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.initiate(&peer.name).await?;
+        self.status(&peer.name).await
+    }
+
+    async fn terminate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.terminate(&peer.name).await?;
+        self.status(&peer.name).await
+    }
+
+    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
+        let target = match target {
+            RekeyTarget::Ike => actors::RekeyTarget::Ike,
+            RekeyTarget::Children => actors::RekeyTarget::Children,
+            RekeyTarget::Child(name) => actors::RekeyTarget::Child(name),
+        };
+        self.control.rekey(&peer.name, target).await?;
+        self.status(&peer.name).await
+    }
+}
