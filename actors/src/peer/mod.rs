@@ -30,7 +30,7 @@ use crate::supervise::{ConnId, Supervisor};
 use crate::watch::{DeathWatch, Died};
 
 pub(crate) use child::{ChildDue, Due};
-pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate};
+pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate, Wake};
 pub(crate) use connection::{Adopt, ConnEvent, FromConn, Installed};
 
 use child::ChildEntry;
@@ -57,6 +57,8 @@ pub(crate) struct PeerActor {
     watch: DeathWatch,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
+    /// When unknown ESP last made it start.
+    woken: Option<Instant>,
 }
 
 impl PeerActor {
@@ -78,6 +80,7 @@ impl PeerActor {
             timer: None,
             watch,
             leaving: false,
+            woken: None,
         }
     }
 
