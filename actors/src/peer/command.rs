@@ -88,7 +88,8 @@ impl PeerActor {
     }
 
     fn close_all(&mut self) {
-        for conn in self.conns.values().filter(|c| !c.down) {
+        for conn in self.conns.values_mut().filter(|c| !c.down) {
+            conn.closing = true;
             deliver(&conn.addr, Do(Command::Close), &self.env.counters);
         }
     }
@@ -244,11 +245,8 @@ impl Handler<RemovePeer> for PeerActor {
     fn handle(&mut self, _: RemovePeer, ctx: &mut Self::Context) {
         self.leaving = true;
         self.env.registry.remove_peer(&self.peer.name);
-        if self.conns.is_empty() {
-            ctx.stop();
-        } else {
-            self.close_all();
-        }
+        self.close_all();
+        self.leave(ctx);
     }
 }
 

@@ -24,11 +24,13 @@ pub(crate) struct ConnEntry {
     pub(super) ike: Option<IkeView>,
     /// It has reported its end and only lingers.
     pub(super) down: bool,
+    /// We close it; its end is worth waiting for, because the peer then knows.
+    pub(super) closing: bool,
 }
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>) -> Self {
-        Self { addr, ike: None, down: false }
+        Self { addr, ike: None, down: false, closing: false }
     }
 }
 
@@ -287,7 +289,12 @@ impl PeerActor {
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }
-        if self.leaving && self.conns.is_empty() {
+        self.leave(ctx);
+    }
+
+    /// Ends the actor once the peer is to go and knows it. Connections that only linger do so by themselves.
+    pub(super) fn leave(&self, ctx: &mut Context<Self>) {
+        if self.leaving && !self.conns.values().any(|c| c.closing) {
             ctx.stop();
         }
     }
