@@ -30,6 +30,8 @@ use crate::supervise::{ConnId, Supervisor};
 use crate::watch::{DeathWatch, Died};
 
 pub(crate) use child::{ChildDue, Due};
+#[cfg(feature = "fault-injection")]
+pub(crate) use command::InjectPanic;
 pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate, Wake};
 pub(crate) use connection::{Adopt, ConnEvent, FromConn, Installed};
 

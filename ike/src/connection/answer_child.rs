@@ -36,7 +36,7 @@ pub(crate) struct ChildRequest<'a> {
 
 /// A refusal: what the peer is told, and what is reported here.
 pub(crate) struct Refused {
-    pub(crate) notify: Notify,
+    pub(crate) kind: NotifyType,
     pub(crate) policy: Arc<str>,
     pub(crate) failure: Failure,
 }
@@ -157,7 +157,7 @@ impl Connection {
     ) -> Result<(Vec<Payload>, u32), Refused> {
         let matched = self.match_child(request.payloads, request.with_group, request.replaces)?;
         let policy = matched.config.name.clone();
-        let refuse = |kind, failure| Refused { notify: Notify::new(kind), policy: policy.clone(), failure };
+        let refuse = |kind, failure| Refused { kind, policy: policy.clone(), failure };
         let spi_in = host
             .allocate_esp_spi(self.addresses().1)
             .ok_or_else(|| refuse(NotifyType::NO_ADDITIONAL_SAS, Failure::NoSpi))?;
@@ -216,7 +216,7 @@ impl Connection {
                 configured,
             };
             let policy = replaced.unwrap_or_else(|| "(none)".into());
-            return Err(Refused { notify: Notify::new(NotifyType::TS_UNACCEPTABLE), policy, failure });
+            return Err(Refused { kind: NotifyType::TS_UNACCEPTABLE, policy, failure });
         };
         let offered = payloads.sa().unwrap_or_default();
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.esp_spi().is_some()).cloned().collect();
@@ -225,7 +225,7 @@ impl Connection {
                 Ok(Matched { config: config.clone(), local_ts, remote_ts, proposal, choice })
             }
             None => Err(Refused {
-                notify: Notify::new(NotifyType::NO_PROPOSAL_CHOSEN),
+                kind: NotifyType::NO_PROPOSAL_CHOSEN,
                 policy: config.name.clone(),
                 failure: Failure::NoProposal {
                     offered: negotiate::describe(offered),
@@ -238,7 +238,7 @@ impl Connection {
     /// Reports a refusal; returns what the peer is told.
     fn note_refusal(&mut self, refused: Refused) -> Notify {
         self.events.push_back(Event::ChildFailed { name: refused.policy, failure: refused.failure });
-        refused.notify
+        Notify::new(refused.kind)
     }
 
     /// [`Self::note_refusal`] as a payload.

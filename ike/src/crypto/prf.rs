@@ -22,7 +22,7 @@ pub enum HmacHash {
 
 impl HmacHash {
     /// Octets of output, which is also the key length of the PRF.
-    pub const fn len(self) -> usize {
+    pub const fn octets(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
@@ -65,7 +65,7 @@ impl Prf {
 
     /// Preferred key length in octets, that of SK_d, SK_pi and SK_pr.
     pub const fn key_len(self) -> usize {
-        self.0.len()
+        self.0.octets()
     }
 
     /// prf(key, parts).
@@ -75,7 +75,7 @@ impl Prf {
 
     /// `len` octets of prf+ (key, seed); at most 255 blocks.
     pub fn prf_plus(self, key: &[u8], seed: &[&[u8]], len: usize) -> Result<Secret, CryptoError> {
-        let mut out = Zeroizing::new(Vec::with_capacity(len + self.0.len()));
+        let mut out = Zeroizing::new(Vec::with_capacity(len + self.0.octets()));
         let mut block = Secret::default();
         for counter in 1..=u8::MAX {
             if out.len() >= len {

@@ -49,7 +49,7 @@ impl SkSuite {
     /// Octets of SK_ai and SK_ar.
     pub const fn integrity_key_len(&self) -> usize {
         match self.integrity {
-            Some(hash) => hash.len(),
+            Some(hash) => hash.octets(),
             None => 0,
         }
     }
@@ -74,7 +74,7 @@ impl SkSuite {
     /// Octets of the ICV: half of the hash (RFC 4868), or the AEAD's tag.
     const fn icv_len(&self) -> usize {
         match self.integrity {
-            Some(hash) => hash.len() / 2,
+            Some(hash) => hash.octets() / 2,
             None => AEAD_TAG,
         }
     }

@@ -37,6 +37,11 @@ impl Writer {
         self.out.extend_from_slice(v);
     }
 
+    /// Whether nothing was written yet.
+    pub const fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+
     /// Octets written so far.
     pub const fn len(&self) -> usize {
         self.out.len()
