@@ -1,5 +1,11 @@
 //! A panic in one peer's code: the others carry on, this one comes back, and it is counted.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -23,8 +29,10 @@ struct Branch {
 
 impl Branch {
     async fn until(&mut self, what: &str, condition: impl FnMut(&Report) -> bool) {
-        let reached = tokio::time::timeout(LIMIT, self.report.wait_for(condition)).await;
-        assert!(matches!(reached, Ok(Ok(_))), "{what}: {:?}", *self.report.borrow());
+        let waited = tokio::time::timeout(LIMIT, self.report.wait_for(condition)).await;
+        let reached = matches!(waited, Ok(Ok(_)));
+        drop(waited);
+        assert!(reached, "{what}: {:?}", *self.report.borrow());
     }
 
     fn received(&self) -> u64 {
@@ -83,8 +91,11 @@ fn catalog() -> Arc<Catalog> {
 
 /// Branch `n` sends to the next one of the three.
 fn branch(node: &Node, n: u8) -> Branch {
-    let net = |n: u8| TrafficSelector::range(Ipv4Addr::new(10, n, 0, 0).into(), Ipv4Addr::new(10, n, 255, 255).into());
-    let all = TrafficSelector::range(Ipv4Addr::new(10, 0, 0, 0).into(), Ipv4Addr::new(10, 255, 255, 255).into());
+    let net = |n: u8| {
+        TrafficSelector::range(Ipv4Addr::new(10, n, 0, 0).into(), Ipv4Addr::new(10, n, 255, 255).into())
+    };
+    let all =
+        TrafficSelector::range(Ipv4Addr::new(10, 0, 0, 0).into(), Ipv4Addr::new(10, 255, 255, 255).into());
     let to = (n + 1) % 3;
     let (ike_port, natt_port) = node.ports();
     let config = InitiatorConfig {
