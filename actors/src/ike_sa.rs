@@ -104,15 +104,12 @@ impl IkeSaActor {
             Event::IkeSpiAdded(spi) => return self.env.registry.set_ike(spi, ctx.address().recipient()),
             Event::IkeSpiRemoved(spi) => return self.env.registry.remove_ike(spi),
             Event::ReleaseSpi(spi) => return self.env.router.release_spi(Spi(spi)),
-            Event::ActivateChild { spi_in } => return self.env.router.activate(Spi(spi_in)),
+            Event::ActivateChild { spi_in } => ConnEvent::Activated { spi_in },
             Event::InstallChild(sa) => match self.install(*sa) {
                 Some(installed) => ConnEvent::Installed(Box::new(installed)),
                 None => return,
             },
-            Event::RemoveChild { spi_in, linger, reason } => {
-                self.env.router.retire(Spi(spi_in));
-                ConnEvent::Removed { spi_in, linger, reason }
-            }
+            Event::RemoveChild { spi_in, linger, reason } => ConnEvent::Removed { spi_in, linger, reason },
             Event::Established { local_spi, remote_spi, choice, initiator, initial_contact, .. } => {
                 self.lifetime = Some(self.fresh_lifetime());
                 let conn = self.conn.as_ref();

@@ -16,7 +16,7 @@ use crate::child_sa::{ChildSaActor, Retire};
 use crate::ike_sa::Do;
 use crate::mailbox::deliver;
 use crate::status::ChildView;
-use ike::supervise::ConnId;
+use ike::supervise::{ConnId, Senders};
 
 /// A pair in place, or lingering.
 pub(super) struct ChildEntry {
@@ -91,6 +91,7 @@ impl PeerActor {
         let rekeyed = sa.replaces.is_some();
         tracing::info!(peer = %self.peer.name, child = %text, rekeyed, "Child SA installed");
         let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
+        self.senders.installed(conn, sa.spi_in, sa.name.clone());
         self.children.insert(sa.spi_in, ChildEntry { conn, addr, view });
         if rekeyed {
             self.view.child_rekeys += 1;
@@ -102,8 +103,17 @@ impl PeerActor {
         }
     }
 
+    /// Tells the router when another pair is to be sent by.
+    pub(super) fn send_by(&mut self, change: impl FnOnce(&mut Senders, Option<ConnId>) -> Option<u32>) {
+        if let Some(spi) = change(&mut self.senders, self.supervisor.current()) {
+            self.env.router.activate(esp::Spi(spi));
+        }
+    }
+
     pub(super) fn child_removed(&mut self, spi: u32, linger: Duration, reason: ChildEnd) {
         let Some(child) = self.children.remove(&spi) else { return };
+        // Another pair takes over before this one stops sending.
+        self.send_by(|senders, current| senders.removed(spi, current));
         deliver(&child.addr, Retire(linger), &self.env.counters);
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");

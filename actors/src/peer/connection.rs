@@ -69,6 +69,10 @@ pub(crate) enum ConnEvent {
         lifetime: Option<Lifetime>,
     },
     Installed(Box<Installed>),
+    /// The connection sends by this pair now.
+    Activated {
+        spi_in: u32,
+    },
     Removed {
         spi_in: u32,
         linger: Duration,
@@ -152,6 +156,9 @@ impl Handler<FromConn> for PeerActor {
                 self.resolve(Wait::IkeRekey, Ok(()));
             }
             ConnEvent::Installed(installed) => self.child_installed(ctx, id, *installed),
+            ConnEvent::Activated { spi_in } => {
+                self.send_by(|senders, current| senders.activated(spi_in, current));
+            }
             ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(spi_in, linger, reason),
             ConnEvent::ChildFailed { name, failure } => self.child_failed(&name, &failure),
             ConnEvent::Moved(remote) => self.moved(id, remote),
@@ -185,6 +192,7 @@ impl Handler<Died> for PeerActor {
             if let Some(conn) = self.conns.get(&child.conn) {
                 deliver(&conn.addr, Do(Command::ExpireChild(child.view.spi_in)), &self.env.counters);
             }
+            self.send_by(|senders, current| senders.removed(child.view.spi_in, current));
             self.supervisor.child_missing(Instant::now(), &child.view.name.as_str().into());
         }
         self.arm(ctx);

@@ -27,7 +27,7 @@ use crate::ike_sa::{Begin, IkeSaActor};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerEntry;
 use crate::watch::{DeathWatch, Died};
-use ike::supervise::{Action, ConnId, Supervisor};
+use ike::supervise::{Action, ConnId, Senders, Supervisor};
 
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
@@ -52,6 +52,7 @@ pub(crate) struct PeerActor {
     conns: BTreeMap<ConnId, ConnEntry>,
     next_conn: ConnId,
     children: BTreeMap<u32, ChildEntry>,
+    senders: Senders,
     view: crate::status::PeerView,
     shown_state: Option<ike::supervise::State>,
     waiters: Vec<Waiter>,
@@ -76,6 +77,7 @@ impl PeerActor {
             conns: BTreeMap::new(),
             next_conn: 1,
             children: BTreeMap::new(),
+            senders: Senders::default(),
             view: crate::status::PeerView::default(),
             shown_state: None,
             waiters: Vec::new(),

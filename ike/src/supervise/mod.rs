@@ -1,10 +1,14 @@
 //! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
 //! connections with one peer stays, and when a lost Child SA is asked for again.
 
+mod senders;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::event::ChildEnd;
+
+pub use senders::Senders;
 
 /// Wait after the first failure; doubled after each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

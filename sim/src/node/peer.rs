@@ -1,0 +1,341 @@
+//! One peer of a simulated node: its supervisor, connections and pairs. What `actors/src/peer` does in production, with
+//! the same decisions taken by the same code.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use esp::{Lifetime, LifetimeEvent};
+use ike::config::PeerConfig;
+use ike::supervise::{Action, ConnId, Disposal, Senders, Supervisor};
+use ike::{CloseReason, Command, Connection, Event, Failure, Path, Transmit};
+
+use super::host::SimHost;
+use super::sas::Sas;
+use crate::invariants::Witness;
+use crate::random::Random;
+
+/// Connections of one peer at a time, as in production.
+pub const MAX_CONNECTIONS: usize = 8;
+
+/// Lifetimes of a peer's SAs: soft and hard.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// Of an IKE_SA.
+    pub ike: (Duration, Duration),
+    /// Of a Child SA.
+    pub child: (Duration, Duration),
+}
+
+/// A connection and the lifetime of its IKE_SA.
+pub struct Conn {
+    /// The connection.
+    pub core: Connection,
+    lifetime: Option<Lifetime>,
+    down: bool,
+}
+
+/// One peer.
+pub struct Peer {
+    /// Number of the tunnel in the world.
+    pub tunnel: usize,
+    /// How it is configured.
+    pub config: Arc<PeerConfig>,
+    /// Where we start to; `None` if we cannot.
+    pub path: Option<Path>,
+    start: bool,
+    lifetimes: Lifetimes,
+    /// Decides.
+    pub supervisor: Supervisor,
+    /// All connections, those that linger included.
+    pub conns: BTreeMap<ConnId, Conn>,
+    next_conn: ConnId,
+    senders: Senders,
+    /// The ESP side.
+    pub sas: Sas,
+    /// When the tunnel came up last.
+    pub up_since: Option<Instant>,
+}
+
+/// What draining a connection brought forth.
+#[derive(Default)]
+pub struct Output {
+    /// To be sent.
+    pub transmits: Vec<Transmit>,
+    /// IKE SPIs that lead here now, or no longer.
+    pub ike_spis: Vec<(u64, Option<ConnId>)>,
+}
+
+impl Peer {
+    /// A peer that has just been configured, or whose node has just started.
+    pub fn new(
+        now: Instant,
+        tunnel: usize,
+        config: Arc<PeerConfig>,
+        path: Option<Path>,
+        start: bool,
+        lifetimes: Lifetimes,
+        first_conn: ConnId,
+    ) -> Self {
+        Self {
+            tunnel,
+            config,
+            path,
+            start,
+            lifetimes,
+            supervisor: Supervisor::new(now, start),
+            conns: BTreeMap::new(),
+            next_conn: first_conn,
+            senders: Senders::default(),
+            sas: Sas::default(),
+            up_since: None,
+        }
+    }
+
+    /// The same peer after its node was restarted: everything negotiated is gone.
+    pub fn restarted(&self, now: Instant) -> Self {
+        let (config, path) = (self.config.clone(), self.path);
+        Self::new(now, self.tunnel, config, path, self.start, self.lifetimes, self.next_conn + 100)
+    }
+
+    /// When something is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let conns = self
+            .conns
+            .values()
+            .flat_map(|c| [c.core.poll_timeout(), c.lifetime.as_ref().and_then(Lifetime::poll_timeout)]);
+        conns.chain([self.supervisor.poll_timeout(), self.sas.next_timeout()]).flatten().min()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        while let Some(action) = self.supervisor.handle_timeout(now) {
+            match action {
+                Action::Connect => self.connect(now, host, chance, out, w),
+                Action::Restore(id, name) => {
+                    let there = self.sas.pairs.values().any(|p| p.name == name && p.until.is_none());
+                    if !there {
+                        self.command(now, host, chance, id, Command::CreateChild(name), out, w);
+                    }
+                }
+            }
+        }
+        for spi in self.sas.expire(now) {
+            host.release(spi);
+            w.removed(spi);
+        }
+        let mut due = Vec::new();
+        for (spi, pair) in self.sas.pairs.iter_mut().filter(|(_, p)| p.until.is_none()) {
+            while let Some(event) = pair.lifetime.handle_timeout(now) {
+                due.push((
+                    pair.conn,
+                    match event {
+                        LifetimeEvent::Soft => Command::RekeyChild(*spi),
+                        LifetimeEvent::Hard => Command::ExpireChild(*spi),
+                    },
+                ));
+            }
+        }
+        for (id, command) in due {
+            self.command(now, host, chance, id, command, out, w);
+        }
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            let Some(conn) = self.conns.get_mut(&id) else { continue };
+            while let Some(event) = conn.lifetime.as_mut().and_then(|l| l.handle_timeout(now)) {
+                match event {
+                    LifetimeEvent::Soft => conn.core.handle_command(now, host, Command::RekeyIke),
+                    LifetimeEvent::Hard => conn.core.expire(now, host),
+                }
+            }
+            conn.core.handle_timeout(now, host);
+            self.drain(now, host, chance, id, out, w);
+        }
+    }
+
+    fn connect(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        let initial = self.conns.is_empty();
+        let started = self
+            .path
+            .filter(|_| self.conns.len() < MAX_CONNECTIONS)
+            .and_then(|path| Connection::initiate(now, host, self.config.clone(), path, initial).ok());
+        match started {
+            Some(core) => self.host_connection(now, host, chance, core, out, w),
+            None => self.supervisor.ended(now, 0, true, jitter(chance)),
+        }
+    }
+
+    /// A connection of ours, or one the peer started and that is authenticated.
+    pub fn host_connection(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        core: Connection,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        let id = self.next_conn;
+        self.next_conn += 1;
+        out.ike_spis.extend(core.local_spis().into_iter().map(|spi| (spi, Some(id))));
+        self.conns.insert(id, Conn { core, lifetime: None, down: false });
+        self.drain(now, host, chance, id, out, w);
+    }
+
+    /// Gives a command to a connection.
+    #[allow(clippy::too_many_arguments)]
+    pub fn command(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        id: ConnId,
+        command: Command,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        if let Some(conn) = self.conns.get_mut(&id) {
+            conn.core.handle_command(now, host, command);
+            self.drain(now, host, chance, id, out, w);
+        }
+    }
+
+    /// Carries out what a connection says, then takes what it sends.
+    pub fn drain(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        id: ConnId,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        let mut finished = false;
+        while let Some(event) = self.conns.get_mut(&id).and_then(|c| c.core.poll_event()) {
+            finished |= matches!(event, Event::Finished);
+            self.carry_out(now, host, chance, id, event, out, w);
+        }
+        if let Some(conn) = self.conns.get_mut(&id) {
+            w.check_connection(self.tunnel, &conn.core);
+            out.transmits.extend(std::iter::from_fn(|| conn.core.poll_transmit()));
+        }
+        if finished {
+            self.conns.remove(&id);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn carry_out(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        id: ConnId,
+        event: Event,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        if w.trace {
+            let up = self.conns.get(&id).map(|c| c.core.is_up());
+            w.tell(
+                self.tunnel,
+                host.held.last().copied().unwrap_or(0),
+                &format!("conn {id} up {up:?}: {event:?}"),
+            );
+        }
+        match event {
+            Event::IkeSpiAdded(spi) => out.ike_spis.push((spi, Some(id))),
+            Event::IkeSpiRemoved(spi) => out.ike_spis.push((spi, None)),
+            Event::ReleaseSpi(spi) => host.release(spi),
+            Event::InstallChild(sa) => {
+                w.installed(self.tunnel, &sa);
+                let lifetime = lifetime(now, self.lifetimes.child, chance);
+                self.senders.installed(id, sa.spi_in, sa.name.clone());
+                if self.sas.install(*sa, id, lifetime).is_none() {
+                    w.violation(format!("tunnel {}: a suite that ESP does not have", self.tunnel));
+                }
+            }
+            Event::ActivateChild { spi_in } => {
+                if let Some(spi) = self.senders.activated(spi_in, self.supervisor.current()) {
+                    self.sas.activate(spi);
+                }
+            }
+            Event::RemoveChild { spi_in, linger, reason } => {
+                let name = self.sas.pairs.get(&spi_in).map(|p| p.name.clone());
+                if let Some(spi) = self.senders.removed(spi_in, self.supervisor.current()) {
+                    self.sas.activate(spi);
+                }
+                self.sas.retire(spi_in, now + linger);
+                w.retired(self.tunnel, spi_in, reason);
+                if let Some(name) = name {
+                    self.supervisor.child_ended(now, &name, reason);
+                }
+                for spi in self.sas.expire(now) {
+                    host.release(spi);
+                    w.removed(spi);
+                }
+            }
+            Event::Established { initiator, initial_contact, .. } => {
+                let Some(conn) = self.conns.get_mut(&id) else { return };
+                conn.lifetime = Some(lifetime(now, self.lifetimes.ike, chance));
+                let (began, spi) = (conn.core.began(), conn.core.initiator_spi());
+                let disposals = self.supervisor.established(now, id, began, initiator, spi, initial_contact);
+                self.up_since = Some(now);
+                for disposal in disposals {
+                    let (other, command) = match disposal {
+                        Disposal::Close(other) => (other, Command::Close),
+                        Disposal::Abandon(other) => (other, Command::Abandon),
+                    };
+                    self.command(now, host, chance, other, command, out, w);
+                }
+            }
+            Event::IkeRekeyed { .. } => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.lifetime = Some(lifetime(now, self.lifetimes.ike, chance));
+                }
+            }
+            Event::ChildFailed { name, .. } => {
+                if !self.sas.pairs.values().any(|p| p.name == name && p.until.is_none()) {
+                    self.supervisor.child_missing(now, &name);
+                }
+            }
+            Event::Down(reason) => {
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.down = true;
+                    conn.lifetime = None;
+                }
+                let failed = matches!(&reason, CloseReason::Failed(f) if *f != Failure::Replaced);
+                self.supervisor.ended(now, id, failed, jitter(chance));
+                w.down(self.tunnel, &reason);
+            }
+            Event::RemoteMoved(_) | Event::Finished => {}
+        }
+    }
+
+    /// The connection that carries the tunnel.
+    pub fn current(&self) -> Option<ConnId> {
+        self.supervisor.current().filter(|id| self.conns.get(id).is_some_and(|c| !c.down && c.core.is_up()))
+    }
+}
+
+fn jitter(chance: &mut Random) -> u8 {
+    u8::try_from(chance.below(256)).unwrap_or(0)
+}
+
+/// A lifetime from now on, its soft end up to a tenth earlier.
+fn lifetime(now: Instant, (soft, hard): (Duration, Duration), chance: &mut Random) -> Lifetime {
+    Lifetime::new(now, Some(soft), Some(hard), chance.time_up_to(soft / 10))
+}

@@ -1,0 +1,126 @@
+//! The ESP side of a simulated peer: what the router does in production.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use esp::{InboundSa, Lifetime, Limits, OutboundSa, SaKeys, Selector, SelectorPair, Spi, Suite};
+use ike::crypto::keys::EspKeys;
+use ike::wire::TrafficSelector;
+
+/// One pair in place.
+pub struct Pair {
+    inbound: InboundSa,
+    outbound: OutboundSa,
+    /// Its policy.
+    pub name: Arc<str>,
+    /// SPI of the peer.
+    pub spi_out: u32,
+    /// When it rekeys and ends.
+    pub lifetime: Lifetime,
+    /// Set when it only receives what is under way, until then.
+    pub until: Option<Instant>,
+    /// The connection that made it.
+    pub conn: u64,
+}
+
+/// The pairs of one peer.
+#[derive(Default)]
+pub struct Sas {
+    /// By inbound SPI.
+    pub pairs: BTreeMap<u32, Pair>,
+    /// The sending pair of each policy.
+    pub active: HashMap<Arc<str>, u32>,
+}
+
+impl Sas {
+    /// Installs a pair.
+    pub fn install(&mut self, sa: ike::ChildSa, conn: u64, lifetime: Lifetime) -> Option<()> {
+        let (encr, integ) = (sa.choice.encr, sa.choice.integ.map(|t| t.id));
+        let suite = Suite::from_transforms(encr.id, encr.key_bits, integ, sa.choice.esn)?;
+        let selectors =
+            Arc::new(SelectorPair { local: selectors(&sa.local_ts), remote: selectors(&sa.remote_ts) });
+        let limits = Limits::default();
+        let (keys_in, keys_out) = (keys(sa.keys_in), keys(sa.keys_out));
+        let inbound = InboundSa::new(Spi(sa.spi_in), suite, &keys_in, selectors, 256, &limits).ok()?;
+        let outbound = OutboundSa::new(Spi(sa.spi_out), suite, &keys_out, &[7; 32], &limits).ok()?;
+        let pair =
+            Pair { inbound, outbound, name: sa.name, spi_out: sa.spi_out, lifetime, until: None, conn };
+        self.pairs.insert(sa.spi_in, pair);
+        Some(())
+    }
+
+    /// Sends by this pair.
+    pub fn activate(&mut self, spi_in: u32) {
+        if let Some(pair) = self.pairs.get(&spi_in) {
+            self.active.insert(pair.name.clone(), spi_in);
+        }
+    }
+
+    /// Stops sending, and receives until `until`.
+    pub fn retire(&mut self, spi_in: u32, until: Instant) {
+        if let Some(pair) = self.pairs.get_mut(&spi_in) {
+            pair.until = Some(until);
+            self.active.retain(|_, active| *active != spi_in);
+        }
+    }
+
+    /// Forgets pairs whose time is over.
+    pub fn expire(&mut self, now: Instant) -> Vec<u32> {
+        let over: Vec<u32> = self
+            .pairs
+            .iter()
+            .filter(|(_, p)| p.until.is_some_and(|u| u <= now))
+            .map(|(spi, _)| *spi)
+            .collect();
+        for spi in &over {
+            self.pairs.remove(spi);
+        }
+        over
+    }
+
+    /// When something of a pair is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let due = |p: &Pair| p.until.or_else(|| p.lifetime.poll_timeout());
+        self.pairs.values().filter_map(due).min()
+    }
+
+    /// Seals a packet of a policy; also returns the pair it went by.
+    pub fn seal(&mut self, policy: &str, inner: &[u8]) -> Option<(u32, Vec<u8>)> {
+        let spi = *self.active.get(policy)?;
+        let pair = self.pairs.get_mut(&spi)?;
+        let mut out = vec![0; pair.outbound.sealed_len(inner.len())];
+        let sealed = pair.outbound.seal(inner, &mut out).ok()?;
+        out.truncate(sealed.len);
+        Some((spi, out))
+    }
+
+    /// Opens a packet; also says whether it is the pair's first.
+    pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Option<(u32, bool, &'a [u8])> {
+        let spi = packet.first_chunk::<4>().map(|spi| u32::from_be_bytes(*spi))?;
+        let opened = self.pairs.get_mut(&spi)?.inbound.open(packet).ok()?;
+        Some((spi, opened.first, packet.get(opened.inner)?))
+    }
+
+    /// Pairs that are not on their way out: inbound and outbound SPI, policy, and whether it sends.
+    pub fn current(&self) -> Vec<(u32, u32, Arc<str>, bool)> {
+        let is_active = |spi: &u32, p: &Pair| self.active.get(&p.name) == Some(spi);
+        let current = self.pairs.iter().filter(|(_, p)| p.until.is_none());
+        current.map(|(spi, p)| (*spi, p.spi_out, p.name.clone(), is_active(spi, p))).collect()
+    }
+}
+
+fn keys(mut keys: EspKeys) -> SaKeys {
+    SaKeys::new(std::mem::take(&mut *keys.encryption), std::mem::take(&mut *keys.integrity))
+}
+
+fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
+    let convert = |ts: &TrafficSelector| Selector {
+        protocol: ts.protocol,
+        start: ts.start,
+        end: ts.end,
+        start_port: ts.start_port,
+        end_port: ts.end_port,
+    };
+    from.iter().map(convert).collect()
+}

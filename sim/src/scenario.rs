@@ -1,0 +1,69 @@
+//! What a history is made of.
+
+use std::time::Duration;
+
+use crate::net::{Conditions, NatKind};
+use crate::node::peer::Lifetimes;
+
+/// How a world is built and what befalls it.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Branches of the concentrator; each is a tunnel.
+    pub branches: usize,
+    /// Child SA policies of each tunnel.
+    pub policies: usize,
+    /// How long the history is.
+    pub length: Duration,
+    /// The network between disturbances.
+    pub conditions: Conditions,
+    /// Lifetimes of SAs.
+    pub lifetimes: Lifetimes,
+    /// NAT in front of every other group of branches.
+    pub nat: Option<NatKind>,
+    /// Between two random commands (rekey, delete, close) on some tunnel, on average; zero for none.
+    pub commands: Duration,
+    /// Whether commands may take SAs down rather than rekey only.
+    pub deletes: bool,
+    /// Between two disturbances of the network or restarts, on average; zero for none.
+    pub disturbances: Duration,
+    /// Between two probes of a tunnel and direction, on average.
+    pub probes: Duration,
+    /// Both sides start negotiations where they can.
+    pub both_start: bool,
+    /// Idle time after which a peer is asked for a sign of life.
+    pub dpd: Duration,
+}
+
+impl Scenario {
+    /// Everything at once: what thousands of hours are run with.
+    pub const fn storm(length: Duration) -> Self {
+        Self {
+            branches: 6,
+            policies: 2,
+            length,
+            conditions: Conditions::GOOD,
+            lifetimes: Lifetimes {
+                ike: (Duration::from_secs(1_800), Duration::from_secs(2_100)),
+                child: (Duration::from_secs(600), Duration::from_secs(720)),
+            },
+            nat: None,
+            commands: Duration::from_secs(120),
+            deletes: true,
+            disturbances: Duration::from_secs(1_200),
+            probes: Duration::from_secs(15),
+            both_start: false,
+            dpd: Duration::from_secs(30),
+        }
+    }
+
+    /// A network that only delays and reorders, and rekeyings from both sides, often at once: nothing may be lost.
+    pub const fn rekeys(length: Duration) -> Self {
+        Self {
+            commands: Duration::from_secs(4),
+            deletes: false,
+            disturbances: Duration::ZERO,
+            probes: Duration::from_millis(500),
+            ..Self::storm(length)
+        }
+    }
+}
