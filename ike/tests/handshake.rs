@@ -214,3 +214,33 @@ fn damaged_first_messages_never_panic_and_never_come_up() {
         }
     }
 }
+
+/// The responder is up as soon as it has sent its answer. If that is lost, whatever it asks for next reaches an
+/// initiator that has not authenticated it.
+#[test]
+fn an_initiator_serves_nothing_before_the_peer_is_authenticated() {
+    let commands =
+        |spi| [Command::RekeyIke, Command::RekeyChild(spi), Command::DeleteChild(spi), Command::Close];
+    for which in 0..4 {
+        let mut pair = Pair::new(&Spec::left(), &Spec::right());
+        pair.initiate();
+        pair.deliver(A);
+        pair.deliver(B);
+        pair.deliver(A);
+        pair.take(B);
+        let spi = pair.spi(B);
+        let command = commands(spi)[which].clone();
+        pair.command(B, command);
+        pair.deliver(B);
+        assert!(pair.a.outbox.is_empty(), "no answer");
+        assert_eq!(pair.a.conn.as_ref().unwrap().ike_sas(), 1);
+        pair.run(60);
+        if which < 2 {
+            pair.assert_ike(1);
+            pair.assert_children(1);
+            pair.assert_alive();
+        } else {
+            pair.assert_children(0);
+        }
+    }
+}

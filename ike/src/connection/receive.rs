@@ -85,16 +85,19 @@ impl Connection {
         }
         let payloads = match opened {
             Ok((_, payloads)) => payloads,
+            Err(_) if matches!(self.phase, Phase::AuthSent(_)) => return self.counters.dropped += 1,
             Err(error) => return self.malformed_request(now, host, spi, header, error),
         };
         let payloads = Payloads(&payloads);
         self.last_heard = now;
-        if let Phase::AwaitAuth(_) = self.phase {
-            // Nothing but IKE_AUTH is served before the peer is authenticated.
-            return match header.exchange {
-                ExchangeType::IKE_AUTH => self.auth_requested(now, host, header, payloads, datagram),
-                _ => self.counters.dropped += 1,
-            };
+        match (&self.phase, header.exchange) {
+            (Phase::AwaitAuth(_), ExchangeType::IKE_AUTH) => {
+                return self.auth_requested(now, host, header, payloads, datagram);
+            }
+            // Nothing else is served before the peer is authenticated. One that is ahead of us, because its IKE_AUTH
+            // answer was lost, will ask again.
+            (Phase::AwaitAuth(_) | Phase::AuthSent(_), _) => return self.counters.dropped += 1,
+            _ => {}
         }
         if datagram.natt {
             self.moved(datagram.remote);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
 use super::initiator::NONCE_LEN;
-use super::request::{Collision, IkeOffer, Request};
+use super::request::{Collision, IkeOffer, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, REPLACED_IKE};
 use crate::crypto::dh::KeyPair;
@@ -24,15 +24,9 @@ const MAX_GROUP_CHANGES: u32 = 4;
 
 impl Connection {
     /// Asks to rekey the IKE_SA in use.
-    pub(crate) fn request_ike_rekey(
-        &mut self,
-        now: Instant,
-        host: &mut dyn Host,
-        group: Option<u16>,
-        attempts: u32,
-    ) {
+    pub(crate) fn request_ike_rekey(&mut self, now: Instant, host: &mut dyn Host, tries: Tries) {
         let spi = self.current;
-        let group = group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
+        let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
         let Ok(dh) = KeyPair::generate(group, host) else { return };
         let new = host.allocate_ike_spi();
         self.events.push_back(Event::IkeSpiAdded(new));
@@ -43,7 +37,7 @@ impl Connection {
             Payload::Nonce(nonce.clone()),
             Payload::Ke { group: dh.group(), data: dh.public().to_vec() },
         ];
-        let offer = IkeOffer { spi: new, nonce, dh, attempts, collision: None };
+        let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
     }
@@ -205,12 +199,12 @@ impl Connection {
         let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
         match error.kind {
             NotifyType::INVALID_KE_PAYLOAD
-                if offer.attempts < MAX_GROUP_CHANGES
+                if offer.tries.groups < MAX_GROUP_CHANGES
                     && negotiate::groups(self.proposals()).contains(&wanted) =>
             {
-                self.request_ike_rekey(now, host, Some(wanted), offer.attempts + 1);
+                self.request_ike_rekey(now, host, offer.tries.with_group(wanted));
             }
-            _ => self.queue_later(Task::RekeyIke, now, host, offer.attempts),
+            _ => self.queue_later(Task::RekeyIke, now, host, offer.tries.put_off),
         }
     }
 

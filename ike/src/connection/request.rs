@@ -22,6 +22,24 @@ pub(crate) enum Request {
     Liveness,
 }
 
+/// What has been tried so far for one task.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tries {
+    /// Put off after TEMPORARY_FAILURE or a refusal.
+    pub(crate) put_off: u32,
+    /// Answers of INVALID_KE_PAYLOAD in a row.
+    pub(crate) groups: u32,
+    /// The group the peer asked for.
+    pub(crate) group: Option<u16>,
+}
+
+impl Tries {
+    /// The same task at once, with the group the peer wants.
+    pub(crate) const fn with_group(self, group: u16) -> Self {
+        Self { groups: self.groups + 1, group: Some(group), ..self }
+    }
+}
+
 /// Our half of a CREATE_CHILD_SA exchange for a Child SA.
 #[derive(Debug)]
 pub(crate) struct ChildOffer {
@@ -31,8 +49,7 @@ pub(crate) struct ChildOffer {
     pub(crate) dh: Option<KeyPair>,
     /// The pair being rekeyed.
     pub(crate) replaces: Option<u32>,
-    /// Exchanges so far, counting those refused with INVALID_KE_PAYLOAD or TEMPORARY_FAILURE.
-    pub(crate) attempts: u32,
+    pub(crate) tries: Tries,
     /// The peer rekeyed the same Child SA meanwhile.
     pub(crate) collision: Option<Collision<u32>>,
     /// The peer deleted the pair being rekeyed meanwhile.
@@ -47,7 +64,7 @@ pub(crate) struct IkeOffer {
     pub(crate) spi: u64,
     pub(crate) nonce: Vec<u8>,
     pub(crate) dh: KeyPair,
-    pub(crate) attempts: u32,
+    pub(crate) tries: Tries,
     pub(crate) collision: Option<Collision<u64>>,
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::child::{Agreed, ChildState};
 use super::initiator::{NONCE_LEN, accept_child, accept_selectors, child_refusal};
-use super::request::{ChildOffer, Request};
+use super::request::{ChildOffer, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, MAX_CHILDREN};
 use crate::config::ChildConfig;
@@ -23,15 +23,14 @@ use crate::wire::payload::{Notify, Payload};
 const MAX_GROUP_CHANGES: u32 = 4;
 
 impl Connection {
-    /// Asks for a Child SA of a policy, in place of `replaces` if given. `group` is the one the peer wants.
+    /// Asks for a Child SA of a policy, in place of `replaces` if given. `tries` says what has been tried.
     pub(crate) fn request_child(
         &mut self,
         now: Instant,
         host: &mut dyn Host,
         config: Arc<ChildConfig>,
         replaces: Option<u32>,
-        group: Option<u16>,
-        attempts: u32,
+        tries: Tries,
     ) {
         if self.children.len() >= MAX_CHILDREN {
             return;
@@ -39,13 +38,14 @@ impl Connection {
         let spi = self.current;
         let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
             self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure: Failure::NoSpi });
-            return self.queue_later(retry_task(&config, replaces), now, host, attempts);
+            return self.queue_later(retry_task(&config, replaces), now, host, tries.put_off);
         };
         let preferred = || {
             let first = config.proposals.first()?.transforms();
             first.iter().find(|t| t.kind == TransformType::KE).map(|t| t.id)
         };
-        let dh = match group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose() {
+        let dh = match tries.group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose()
+        {
             Ok(dh) => dh,
             Err(error) => {
                 self.events.push_back(Event::ReleaseSpi(spi_in));
@@ -79,7 +79,7 @@ impl Connection {
             nonce,
             dh,
             replaces,
-            attempts,
+            tries,
             collision: None,
             old_gone: false,
             deleted_unknown: Vec::new(),
@@ -108,7 +108,7 @@ impl Connection {
                 self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
                 // The peer has installed what it answered, so it is told to take it away.
                 self.queue_first(Task::DeleteStray(offer.spi_in), now);
-                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
             }
         }
     }
@@ -199,7 +199,7 @@ impl Connection {
         match error.kind {
             _ if moot => {}
             NotifyType::TEMPORARY_FAILURE => {
-                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
             }
             NotifyType::CHILD_SA_NOT_FOUND => {
                 // The peer lost the pair: make a new one instead of it.
@@ -208,13 +208,18 @@ impl Connection {
                 }
                 self.queue_create(&offer.config.name, now);
             }
-            NotifyType::INVALID_KE_PAYLOAD if offer.attempts < MAX_GROUP_CHANGES => {
+            NotifyType::INVALID_KE_PAYLOAD if offer.tries.groups < MAX_GROUP_CHANGES => {
                 let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
                 let mut known = offer.config.proposals.iter().flat_map(EspProposal::transforms);
                 if known.any(|t| t.kind == TransformType::KE && t.id == wanted) {
-                    let attempts = offer.attempts + 1;
                     let config = offer.config.clone();
-                    return self.request_child(now, host, config, offer.replaces, Some(wanted), attempts);
+                    return self.request_child(
+                        now,
+                        host,
+                        config,
+                        offer.replaces,
+                        offer.tries.with_group(wanted),
+                    );
                 }
                 self.child_failed(now, host, offer, error.kind);
             }
@@ -227,7 +232,7 @@ impl Connection {
         self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
         // A pair in use is worth another try before its hard lifetime ends; a new policy is the host's to try again.
         if offer.replaces.is_some() {
-            self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.attempts);
+            self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::ike_sa::SaState;
-use super::request::Request;
+use super::request::{Request, Tries};
 use super::{Connection, LINGER_IKE, Phase};
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
@@ -85,11 +85,12 @@ impl Connection {
         while self.window_free() {
             let Some(at) = self.tasks.iter().position(|q| q.due <= now) else { return };
             let Some(Queued { task, attempts, .. }) = self.tasks.remove(at) else { return };
-            self.start(now, host, task, attempts);
+            let tries = Tries { put_off: attempts, ..Tries::default() };
+            self.start(now, host, task, tries);
         }
     }
 
-    fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, attempts: u32) {
+    fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
                 let config = self.config.iter().flat_map(|c| &c.children).find(|c| c.name == name).cloned();
@@ -99,7 +100,7 @@ impl Connection {
                     .iter()
                     .any(|c| c.config.name == name && c.state == super::child::ChildState::Installed);
                 if let Some(config) = config.filter(|_| !exists) {
-                    self.request_child(now, host, config, None, None, attempts);
+                    self.request_child(now, host, config, None, tries);
                 }
             }
             Task::RekeyChild(spi_in) => {
@@ -111,12 +112,12 @@ impl Connection {
                     current.cloned().unwrap_or(old)
                 });
                 if let Some(config) = config {
-                    self.request_child(now, host, config, Some(spi_in), None, attempts);
+                    self.request_child(now, host, config, Some(spi_in), tries);
                 }
             }
             Task::DeleteChild(spi_in, reason) => self.request_delete(now, host, spi_in, reason),
             Task::DeleteStray(spi_in) => self.send_delete(now, host, spi_in),
-            Task::RekeyIke => self.request_ike_rekey(now, host, None, attempts),
+            Task::RekeyIke => self.request_ike_rekey(now, host, tries),
             Task::Liveness => {
                 let spi = self.current;
                 self.send_request(now, host, spi, ExchangeType::INFORMATIONAL, &[], Request::Liveness);
