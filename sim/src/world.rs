@@ -319,6 +319,7 @@ impl World {
             };
             if matches!(order, Order::DeleteChild | Order::Close) {
                 self.disturbed_until = self.clock.elapsed();
+                self.excuse_what_is_under_way();
             }
             let (node, at) = self.end(tunnel, hub);
             let Some(n) = self.nodes.get_mut(node) else { continue };
@@ -340,8 +341,17 @@ impl World {
         }
     }
 
+    /// Packets on their way when something befalls the world may be lost by it.
+    fn excuse_what_is_under_way(&mut self) {
+        let now = self.clock.elapsed();
+        for probe in self.probes.iter_mut().rev().take_while(|p| p.sent + ARRIVAL > now) {
+            probe.must_arrive = false;
+        }
+    }
+
     fn disturb(&mut self, now: Instant) {
         self.disturbed = true;
+        self.excuse_what_is_under_way();
         let nodes = self.nodes.len();
         let mut length = self.chance.time_up_to(Duration::from_secs(240));
         match faults::disturbance(&mut self.chance, nodes, self.network.nats() > 0) {

@@ -1,0 +1,61 @@
+//! A thousand tunnel-hours and more in every run of the tests. `cargo run -p sim -- --hours N --seed S` runs others.
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, unused_crate_dependencies)]
+
+use std::time::Duration;
+
+use sim::net::NatKind;
+use sim::{Report, Scenario, World};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn run(seed: u64, scenario: Scenario) -> Report {
+    let report = World::new(seed, scenario).run();
+    assert!(report.violations.is_empty(), "seed {seed}: {:#?}", report.violations);
+    report
+}
+
+#[test]
+fn a_thousand_tunnel_hours_of_storms() {
+    let mut total = Report::default();
+    let mut seed = 1;
+    while total.tunnel_time < 1000 * HOUR {
+        let mut scenario = Scenario::storm(4 * HOUR);
+        scenario.nat = NatKind::all().nth(usize::try_from(seed % 12).unwrap());
+        scenario.both_start = seed % 3 == 0;
+        total.add(&run(seed, scenario));
+        seed += 1;
+    }
+    // The storms were storms: all that can happen has happened.
+    for what in ["child rekeys", "collisions lost", "timed out", "replaced", "closed by us", "closed by peer"]
+    {
+        assert!(total.counts.get(what).is_some_and(|n| *n > 10), "{what}: {:?}", total.counts);
+    }
+}
+
+#[test]
+fn nothing_is_lost_by_rekeying_from_both_sides() {
+    for seed in 0..4 {
+        let report = run(seed, Scenario::rekeys(HOUR));
+        assert_eq!(report.unexcused, 0);
+        assert!(report.counts["child rekeys"] > 500, "{:?}", report.counts);
+    }
+}
+
+#[test]
+fn every_kind_of_nat_is_traversed() {
+    for (seed, kind) in (100..).zip(NatKind::all()) {
+        let mut scenario = Scenario::storm(HOUR);
+        scenario.nat = Some(kind);
+        let report = run(seed, scenario);
+        assert!(report.received * 10 > report.sent * 8, "{kind:?}: {} of {}", report.received, report.sent);
+    }
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    let figures = || {
+        let r = run(77, Scenario::storm(HOUR));
+        (r.events, r.sent, r.received, format!("{:?}", r.counts))
+    };
+    assert_eq!(figures(), figures());
+}
