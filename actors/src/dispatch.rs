@@ -1,18 +1,21 @@
 //! From the router's events to the actors they are for. One task; it looks at headers and hands on.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::reception::{Class, classify, wrong_version_reply};
 use ike::wire::WireError;
 use router::{IkeDatagram, RouterEvent};
+use tenants::{Peer, RemoteAddress};
 use tokio::sync::mpsc;
 
 use crate::child_sa::ChildNotice;
 use crate::convert;
 use crate::env::Env;
-use crate::mailbox::offer;
+use crate::mailbox::{deliver, offer};
+use crate::peer::Wake;
 use crate::reception::{Init, Reception};
 use crate::registry::Deliver;
 
@@ -35,6 +38,7 @@ pub(crate) async fn run(
             RouterEvent::RemoteMoved { spi, remote } => child(&env, spi, ChildNotice::Moved(remote)),
             RouterEvent::UnknownSpi { spi, remote } => {
                 tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
+                recover(&env, remote);
             }
             RouterEvent::Removed { stats, .. } => {
                 env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
@@ -66,6 +70,21 @@ fn ike(env: &Env, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
             }
         }
         Err(_) => env.counters.ike_malformed.up(),
+    }
+}
+
+/// A peer uses an SA we do not have: it has not noticed yet that this node was restarted. Where the address names the
+/// peer, a new connection is started at once rather than after its dead peer detection; its INITIAL_CONTACT clears what
+/// the peer still holds. The router reports a few such packets per second at most, whatever arrives.
+fn recover(env: &Env, remote: SocketAddr) {
+    let ip = remote.ip().to_canonical();
+    let named = |peer: &Arc<Peer>| {
+        peer.spec.remote_addresses.iter().any(|a| matches!(a, RemoteAddress::Host(host, _) if *host == ip))
+    };
+    for peer in env.catalog.peers().iter().filter(|p| named(p)) {
+        if let Some(entry) = env.registry.peer(&peer.name) {
+            deliver(&entry.addr, Wake, &env.counters);
+        }
     }
 }
 

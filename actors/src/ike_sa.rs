@@ -82,6 +82,10 @@ impl IkeSaActor {
         // Only after the events: an SA has to be in place before the peer learns of it.
         let Some(conn) = &mut self.conn else { return };
         while let Some(transmit) = conn.poll_transmit() {
+            if transmit.keepalive {
+                self.env.router.send_keepalive(transmit.local.ip(), transmit.remote);
+                continue;
+            }
             self.env.router.send_ike(IkeDatagram {
                 local: transmit.local,
                 remote: transmit.remote,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use router::TenantId;
@@ -14,8 +14,9 @@ use crate::mailbox::{MAILBOX, deliver};
 use crate::peer::{Configure, PeerActor, RemovePeer, SecretChanged};
 use crate::watch::Died;
 
-/// Wait before a peer whose actor panicked is started again, so that one that panics at once does not spin.
-const RESTART: Duration = Duration::from_secs(1);
+/// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
+/// as it starts does not spin.
+const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Supervises a tenant's peers.
 pub(crate) struct TenantActor {
@@ -27,6 +28,8 @@ pub(crate) struct TenantActor {
 struct PeerSlot {
     peer: Arc<Peer>,
     addr: Addr<PeerActor>,
+    /// When it was started.
+    since: Instant,
 }
 
 /// A peer of the tenant changed.
@@ -71,7 +74,7 @@ impl TenantActor {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
         let (env, spec, me) = (self.env.clone(), peer.clone(), ctx.address().recipient());
         let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, me));
-        self.peers.insert(peer.uid, PeerSlot { peer, addr });
+        self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now() });
     }
 }
 
@@ -172,7 +175,8 @@ impl Handler<Died> for TenantActor {
         self.env.counters.panics.up();
         let Some(slot) = self.peers.get(&uid) else { return };
         tracing::error!(peer = %slot.peer.name, "the actor of a peer panicked and is started again");
-        ctx.run_later(RESTART, move |this, ctx| {
+        let wait = RESTART_INTERVAL.saturating_sub(slot.since.elapsed());
+        ctx.run_later(wait, move |this, ctx| {
             if let Some(slot) = this.peers.remove(&uid) {
                 this.start_peer(ctx, slot.peer);
             }

@@ -19,9 +19,10 @@ impl DeathWatch {
         Self { key, supervisor, armed: true }
     }
 
-    /// The actor ends in the orderly way.
+    /// The actor ends in the orderly way. Called from `stopping`, which actix also calls while it drops an actor that
+    /// panicked; then the watch stays armed.
     pub(crate) fn disarm(&mut self) {
-        self.armed = false;
+        self.armed = std::thread::panicking();
     }
 }
 

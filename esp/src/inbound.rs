@@ -38,7 +38,7 @@ pub struct Opened {
     pub sequence: u64,
     /// A limit that this packet reached.
     pub limit: Option<LimitEvent>,
-    /// Whether this is the first packet that the SA ever accepted.
+    /// Whether this is the first packet that the SA ever delivered.
     pub first: bool,
 }
 
@@ -86,7 +86,6 @@ impl InboundSa {
             TransformError::Icv => OpenError::IcvMismatch,
             TransformError::Library => OpenError::Crypto,
         })?;
-        let first = self.window.top() == 0;
         self.window.accept(at.sequence).map_err(replay)?;
 
         let (inner_end, next_header) = strip_trailer(packet, &at)?;
@@ -104,6 +103,7 @@ impl InboundSa {
         if !self.selectors.matches_inbound(&info) {
             return Err(OpenError::SelectorMismatch);
         }
+        let first = self.meter.packets == 0;
         let limit = self.meter.count(info.len);
         Ok(Opened { inner: at.payload..at.payload + info.len, info, sequence: at.sequence, limit, first })
     }

@@ -12,7 +12,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::counters::{Counter, Counters};
-use crate::datagram::{Datagram, NON_ESP_MARKER};
+use crate::datagram::{Datagram, KEEPALIVE, NON_ESP_MARKER};
 use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::IkeDatagram;
@@ -35,6 +35,12 @@ impl ControlPorts {
         } else {
             self.ike.get(path.listener).ok_or_else(missing)?.send(path, Ecn::NotEct, message)
         }
+    }
+
+    /// Sends a NAT keepalive.
+    pub(crate) fn send_keepalive(&self, path: &Path) -> io::Result<()> {
+        let natt = self.natt.get(path.listener);
+        natt.ok_or(io::ErrorKind::AddrNotAvailable)?.send(path, Ecn::NotEct, &KEEPALIVE)
     }
 }
 

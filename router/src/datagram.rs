@@ -18,12 +18,15 @@ pub(crate) enum Datagram {
 /// Octets of zero that mark IKE.
 pub(crate) const NON_ESP_MARKER: [u8; 4] = [0; 4];
 
+/// The whole of a NAT keepalive.
+pub(crate) const KEEPALIVE: [u8; 1] = [0xff];
+
 impl Datagram {
     pub(crate) fn classify(datagram: &[u8]) -> Self {
         match datagram.first_chunk::<4>() {
             Some(&NON_ESP_MARKER) => Self::Ike,
             Some(spi) => Self::Esp(Spi(u32::from_be_bytes(*spi))),
-            None if datagram == [0xff] => Self::Keepalive,
+            None if datagram == KEEPALIVE => Self::Keepalive,
             None => Self::Runt,
         }
     }

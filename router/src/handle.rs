@@ -104,7 +104,7 @@ impl RouterHandle {
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
         let mut registry = self.registry();
         let enlisted = registry.enlist(&sa)?;
-        let outcome = Sa::new(&sa, enlisted.tenant, enlisted.tunnel, path)
+        let outcome = Sa::new(&sa, enlisted, path)
             .map_err(RouterError::from)
             .and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
         if outcome.is_err() {
@@ -158,6 +158,16 @@ impl RouterHandle {
                 tracing::debug!(remote = %datagram.remote, %error, "cannot send an IKE message");
                 self.count(Counter::IkeSendFailed);
             }
+        }
+    }
+
+    /// Sends a NAT keepalive (RFC 3948 section 4) from the NAT traversal port, to keep a mapping open that is on our side.
+    /// `local` is our address.
+    pub fn send_keepalive(&self, local: IpAddr, remote: SocketAddr) {
+        let path = Path::find(&self.shared.listen, local, remote);
+        if let (Some(path), Some(ports)) = (path, &*self.shared.ports.load()) {
+            // The next one follows soon, so a lost one is of no account.
+            let _ = ports.send_keepalive(&path);
         }
     }
 

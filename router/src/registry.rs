@@ -49,6 +49,7 @@ struct PairState {
 pub(crate) struct Enlisted {
     pub(crate) tenant: Arc<Tenant>,
     pub(crate) tunnel: Arc<Tunnel>,
+    pub(crate) selectors: Arc<SelectorPair>,
 }
 
 impl Registry {
@@ -135,7 +136,11 @@ impl Registry {
                 route
             }
         };
-        let enlisted = Enlisted { tenant: tenant.shared.clone(), tunnel: tunnel.shared.clone() };
+        let enlisted = Enlisted {
+            tenant: tenant.shared.clone(),
+            tunnel: tunnel.shared.clone(),
+            selectors: route.selectors.clone(),
+        };
         let pair = PairState { tenant: child.tenant, tunnel: tunnel.shared.clone(), route };
         self.pairs.insert(spi, pair);
         Ok(enlisted)

@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Gateway, Remote, hopped, udp};
+use common::{Gateway, Remote, hopped, udp, udp_v6};
+use esp::Limits;
 use proptest::prelude::*;
 
 const ANY: &str = "0.0.0.0/0";
@@ -39,6 +40,25 @@ fn packets_cross_from_tunnel_to_tunnel_and_shard_to_shard() {
     assert_eq!((stats.packets_in, stats.packets_out, stats.active), (4, 4, true));
     assert!(stats.last_used_in.is_some() && stats.last_used_out.is_some() && stats.drops.is_empty());
     gateway.wait_for("handed_over", 8);
+}
+
+#[test]
+fn the_sixth_version_inside_and_outside() {
+    let gateway = Gateway::start_with(2, vec!["::".parse().unwrap(), "0.0.0.0".parse().unwrap()], 100);
+    let tenant = gateway.hub(1);
+    let socket = std::net::UdpSocket::bind("[::1]:0").unwrap();
+    socket.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    let mut first = gateway.install_on(socket, tenant, 1, "::/0", "2001:db8:1::/48", Limits::default());
+    let mut second = gateway.connect(tenant, 2, 12, "::/0", "2001:db8:2::/48");
+    gateway.handle.activate(first.spi);
+    for len in [0, 1, 700, 1300] {
+        let ping = udp_v6("2001:db8:1::9", "2001:db8:2::9", len);
+        first.send(&ping);
+        assert_eq!(second.receive(), hopped(&ping));
+        let pong = udp_v6("2001:db8:2::9", "2001:db8:1::9", len);
+        second.send(&pong);
+        assert_eq!(first.receive(), hopped(&pong));
+    }
 }
 
 #[test]

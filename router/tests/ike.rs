@@ -81,6 +81,8 @@ fn keepalives_and_runts_are_counted() {
         peer.send_to(datagram, gateway.natt()).unwrap();
     }
     peer.send_to(&[], gateway.ike()).unwrap();
+    gateway.handle.send_keepalive(gateway.natt().ip(), peer.local_addr().unwrap());
+    assert_eq!(receive(&peer), (vec![0xff], gateway.natt()));
     gateway.wait_for("nat_keepalive", 1);
     gateway.wait_for("drop_runt", 5);
     peer.send_to(b"ike", gateway.ike()).unwrap();

@@ -70,6 +70,18 @@ fn retirement_of_the_only_pair_leaves_no_route() {
 }
 
 #[test]
+fn the_first_packet_counts_when_it_is_delivered() {
+    let mut gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut sender = gateway.connect(tenant, 1, 11, ANY, "10.1.0.0/16");
+    sender.send(&udp("10.9.0.1", "10.2.0.1", 1, 50));
+    gateway.wait_for("esp_selector_mismatch", 1);
+    assert!(gateway.events.try_recv().is_err());
+    sender.send(&udp("10.1.0.1", "10.2.0.1", 1, 50));
+    assert!(matches!(gateway.next_event(), RouterEvent::FirstInbound { spi } if spi == sender.spi));
+}
+
+#[test]
 fn a_narrower_pair_carries_only_what_it_may() {
     let gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
@@ -138,6 +150,7 @@ fn a_peer_that_moves_is_reported_and_followed_when_told() {
     // Nothing changes until the control plane says so.
     assert_ne!(gateway.stats_of(mover.spi).remote, address);
     gateway.handle.set_remote(mover.spi, address);
+    assert_eq!(gateway.stats_of(mover.spi).remote, address, "commands are carried out in order");
     other.send(&udp("10.2.0.1", "10.1.0.1", 5, 50));
     assert_eq!(mover.receive()[28..32], 5u32.to_be_bytes());
     assert!(matches!(gateway.next_event(), RouterEvent::FirstInbound { spi } if spi == other.spi));

@@ -1,7 +1,7 @@
 //! What a peer is asked for: by the API, and by changes of the configuration.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ike::Command;
@@ -12,6 +12,7 @@ use super::PeerActor;
 use crate::convert;
 use crate::ike_sa::{Do, Reconfigure};
 use crate::mailbox::deliver;
+use crate::supervise::State;
 
 /// The outcome of a command: done, or why not.
 pub(crate) type Outcome = Result<(), String>;
@@ -38,6 +39,14 @@ pub(super) struct Waiter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Initiate(pub(crate) oneshot::Sender<Outcome>);
+
+/// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wake;
+
+/// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
+const WAKE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Take the tunnel down.
 #[derive(Message)]
@@ -153,6 +162,24 @@ impl Handler<Initiate> for PeerActor {
         }
         self.arm(ctx);
         self.show();
+    }
+}
+
+impl Handler<Wake> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        let early = self.woken.is_some_and(|at| now < at + WAKE_INTERVAL);
+        if self.supervisor.state() == State::Waiting && !early && !self.leaving {
+            self.woken = Some(now);
+            tracing::info!(peer = %self.peer.name, "the peer uses SAs that are not here; starting afresh");
+            if self.supervisor.try_now() {
+                self.start_connection(ctx);
+            }
+            self.arm(ctx);
+            self.show();
+        }
     }
 }
 

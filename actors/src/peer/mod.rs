@@ -32,7 +32,7 @@ use crate::watch::{DeathWatch, Died};
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
 pub(crate) use command::InjectPanic;
-pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate};
+pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate, Wake};
 pub(crate) use connection::{Adopt, ConnEvent, FromConn, Installed};
 
 use child::ChildEntry;
@@ -59,6 +59,8 @@ pub(crate) struct PeerActor {
     watch: DeathWatch,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
+    /// When unknown ESP last made it start.
+    woken: Option<Instant>,
 }
 
 impl PeerActor {
@@ -80,6 +82,7 @@ impl PeerActor {
             timer: None,
             watch,
             leaving: false,
+            woken: None,
         }
     }
 

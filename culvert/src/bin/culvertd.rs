@@ -72,6 +72,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
+    #[cfg(feature = "fault-injection")]
+    inject_faults(node.control())?;
     let shutdown = async move {
         let name = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
@@ -102,4 +104,25 @@ fn router_config(config: &Config) -> router::RouterConfig {
         shards: config.router.shards,
         slot: config.router.slot,
     }
+}
+
+/// In a test build, SIGUSR1 makes the actor of the peer named by `CULVERT_FAULT_PEER` panic, SIGUSR2 that of its
+/// connection.
+#[cfg(feature = "fault-injection")]
+fn inject_faults(control: actors::Control) -> anyhow::Result<()> {
+    let Ok(peer) = std::env::var("CULVERT_FAULT_PEER") else { return Ok(()) };
+    let peer: tenants::PeerName = peer.parse().context("CULVERT_FAULT_PEER")?;
+    let mut own = signal(SignalKind::user_defined1()).context("SIGUSR1")?;
+    let mut connection = signal(SignalKind::user_defined2()).context("SIGUSR2")?;
+    tokio::spawn(async move {
+        loop {
+            let in_connection = tokio::select! {
+                _ = own.recv() => false,
+                _ = connection.recv() => true,
+            };
+            let there = control.inject_panic(&peer, in_connection);
+            tracing::warn!(%peer, in_connection, there, "panic injected");
+        }
+    });
+    Ok(())
 }

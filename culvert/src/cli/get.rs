@@ -122,7 +122,6 @@ fn peer_table(peers: &[v1::Peer]) -> String {
         let configured = peer.remote_addresses.first().cloned().unwrap_or_else(|| "any".to_owned());
         let remote =
             if status.remote_address.is_empty() { configured } else { status.remote_address.clone() };
-        let total = |count: fn(&v1::ChildStatus) -> u64| status.children.iter().map(count).sum::<u64>();
         let spis = status.children.iter().map(spis).collect::<Vec<_>>().join(" ");
         vec![
             peer.name.clone(),
@@ -131,8 +130,8 @@ fn peer_table(peers: &[v1::Peer]) -> String {
             remote,
             spis,
             format!("{}/{}", status.ike_rekeys, status.child_rekeys),
-            format!("{}/{}", total(|child| child.packets_in), total(|child| child.packets_out)),
-            format!("{}/{}", bytes(total(|child| child.bytes_in)), bytes(total(|child| child.bytes_out))),
+            format!("{}/{}", status.packets_in, status.packets_out),
+            format!("{}/{}", bytes(status.bytes_in), bytes(status.bytes_out)),
             status.last_error,
         ]
     };

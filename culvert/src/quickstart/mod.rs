@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
 }
 
 /// The shortest run in which every tunnel can rekey: lifetimes below two seconds are not accepted.
-const MIN_DURATION: Duration = Duration::from_secs(8);
+const MIN_DURATION: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     if arguments.duration < MIN_DURATION {

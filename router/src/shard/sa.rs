@@ -9,6 +9,7 @@ use esp::{InboundSa, LimitEvent, OutboundSa, SaError, Spi};
 use crate::events::EventSink;
 use crate::model::{ChildSa, RouterEvent, SaStats};
 use crate::port::{Origin, Path};
+use crate::registry::Enlisted;
 use crate::tenant::{Tenant, Tunnel};
 
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
@@ -28,17 +29,13 @@ pub(crate) struct Sa {
 }
 
 impl Sa {
-    pub(crate) fn new(
-        child: &ChildSa,
-        tenant: Arc<Tenant>,
-        tunnel: Arc<Tunnel>,
-        path: Path,
-    ) -> Result<Self, SaError> {
+    pub(crate) fn new(child: &ChildSa, enlisted: Enlisted, path: Path) -> Result<Self, SaError> {
+        let Enlisted { tenant, tunnel, selectors } = enlisted;
         let inbound = InboundSa::new(
             child.inbound_spi,
             child.suite,
             &child.inbound_keys,
-            Arc::new(child.selectors.clone()),
+            selectors,
             child.replay_window,
             &child.limits,
         )?;

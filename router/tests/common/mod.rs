@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,14 @@ impl Gateway {
 
     pub fn natt(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.handle.natt_port()))
+    }
+
+    /// The router's address that a peer with this address speaks to.
+    fn natt_for(&self, peer: SocketAddr) -> SocketAddr {
+        match peer {
+            SocketAddr::V4(_) => self.natt(),
+            SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, self.handle.natt_port())),
+        }
     }
 
     pub fn ike(&self) -> SocketAddr {
@@ -128,7 +136,7 @@ impl Gateway {
                 selectors: selectors.clone(),
                 replay_window: 1024,
                 limits,
-                local: self.natt(),
+                local: self.natt_for(address),
                 remote: address,
             })
             .unwrap();
@@ -136,7 +144,7 @@ impl Gateway {
         let none = Limits::default();
         Remote {
             socket,
-            router: self.natt(),
+            router: self.natt_for(address),
             spi,
             outbound: OutboundSa::new(spi, suite, &up, &[4; 32], &none).unwrap(),
             inbound: InboundSa::new(theirs, suite, &down, Arc::new(mirrored), 1024, &none).unwrap(),
@@ -216,6 +224,21 @@ pub fn udp(source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> 
     let mut payload = number.to_be_bytes().to_vec();
     payload.resize(len.max(4), 0xaa);
     packet.extend(&payload[..len]);
+    packet
+}
+
+/// The same over IPv6.
+pub fn udp_v6(source: &str, destination: &str, len: usize) -> Vec<u8> {
+    let address = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend(((8 + len) as u16).to_be_bytes());
+    packet.extend([17, 64]);
+    packet.extend(address(source));
+    packet.extend(address(destination));
+    packet.extend([0x13, 0x88, 0x13, 0x89]);
+    packet.extend(((8 + len) as u16).to_be_bytes());
+    packet.extend([0, 0]);
+    packet.extend((0..len).map(|i| i as u8));
     packet
 }
 
