@@ -166,6 +166,9 @@ fn status() -> v1::PeerStatus {
     v1::PeerStatus {
         state: v1::PeerState::Established.into(),
         child_rekeys: 2,
+        packets_in: 10,
+        packets_out: 20,
+        bytes_in: 2048,
         remote_address: "192.0.2.12:4500".to_owned(),
         since: Some(std::time::SystemTime::now().into()),
         children: vec![v1::ChildStatus {

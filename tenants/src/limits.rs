@@ -16,12 +16,6 @@ pub const MAX_SECRETS: u32 = MAX_PEERS;
 /// Secrets of a tenant that asked for no other number: one for every peer.
 pub const DEFAULT_MAX_SECRETS: u32 = DEFAULT_MAX_PEERS;
 
-/// What [`crate::Quotas::max_half_open`] may be raised to: at 130 µs each, half a second of one core.
-pub const MAX_HALF_OPEN: u32 = 4_096;
-/// Half-open negotiations of a tenant that asked for no other number: with retransmissions for seconds at most,
-/// enough for dozens of new tunnels per second.
-pub const DEFAULT_MAX_HALF_OPEN: u32 = 64;
-
 /// Child SAs of a peer. Each is an exchange of its own; gateways with more policies than this use wider selectors.
 pub const MAX_CHILDREN: usize = 32;
 /// Subnets on one side of a Child SA: the count of selectors in a payload is one octet (RFC 7296 3.13), and 64 of

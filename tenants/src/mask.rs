@@ -95,7 +95,7 @@ mod tests {
     fn tenant(display_name: &str, max_peers: u32, max_secrets: u32) -> v1::Tenant {
         v1::Tenant {
             display_name: display_name.to_owned(),
-            quotas: Some(v1::Quotas { max_peers, max_secrets, max_half_open: 0 }),
+            quotas: Some(v1::Quotas { max_peers, max_secrets }),
             ..Default::default()
         }
     }

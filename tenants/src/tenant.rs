@@ -63,8 +63,6 @@ pub struct Quotas {
     pub max_peers: u32,
     /// Secrets.
     pub max_secrets: u32,
-    /// Negotiations begun and not authenticated yet.
-    pub max_half_open: u32,
 }
 
 impl TenantSpec {
@@ -99,7 +97,6 @@ impl TenantSpec {
             quotas: Some(v1::Quotas {
                 max_peers: self.quotas.max_peers,
                 max_secrets: self.quotas.max_secrets,
-                max_half_open: self.quotas.max_half_open,
             }),
             ..Default::default()
         }
@@ -209,12 +206,6 @@ fn parse_quotas(quotas: Option<&v1::Quotas>, faults: &mut Violations) -> Quotas 
             given.max_secrets,
             limits::DEFAULT_MAX_SECRETS,
             limits::MAX_SECRETS,
-        ),
-        max_half_open: quota(
-            "max_half_open",
-            given.max_half_open,
-            limits::DEFAULT_MAX_HALF_OPEN,
-            limits::MAX_HALF_OPEN,
         ),
     }
 }
