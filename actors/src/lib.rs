@@ -1,6 +1,6 @@
 //! Actors: one per tenant, per peer, per connection and per Child SA, on actix.
 //!
-//! They are thin shells: a handler calls the pure core ([`ike::Connection`], [`esp::Lifetime`], [`supervise`]), carries
+//! They are thin shells: a handler calls the pure core ([`ike::Connection`], [`esp::Lifetime`], [`ike::supervise`]), carries
 //! out what it says, and arms one timer. No protocol is decided here, and no ESP packet passes a mailbox: packets
 //! live in the `router`.
 //!
@@ -22,7 +22,6 @@ mod peer;
 mod reception;
 mod registry;
 mod status;
-pub mod supervise;
 mod tenant;
 mod watch;
 

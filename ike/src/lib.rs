@@ -17,6 +17,7 @@ pub mod host;
 pub mod identity;
 pub mod proposal;
 pub mod reception;
+pub mod supervise;
 pub mod wire;
 
 pub use connection::{Command, Connection, InitReply, Path};

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
 use ike::{ChildEnd, Command, Failure};
-use tenants::StartAction;
 
 use super::command::Wait;
 use super::connection::Installed;
@@ -17,11 +16,7 @@ use crate::child_sa::{ChildSaActor, Retire};
 use crate::ike_sa::Do;
 use crate::mailbox::deliver;
 use crate::status::ChildView;
-use crate::supervise::ConnId;
-
-/// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
-/// kept busy, short against anybody's patience.
-const RESTORE: Duration = Duration::from_secs(2);
+use ike::supervise::ConnId;
 
 /// A pair in place, or lingering.
 pub(super) struct ChildEntry {
@@ -107,54 +102,39 @@ impl PeerActor {
         }
     }
 
-    pub(super) fn child_removed(
-        &mut self,
-        ctx: &mut Context<Self>,
-        spi: u32,
-        linger: Duration,
-        reason: ChildEnd,
-    ) {
+    pub(super) fn child_removed(&mut self, spi: u32, linger: Duration, reason: ChildEnd) {
         let Some(child) = self.children.remove(&spi) else { return };
         deliver(&child.addr, Retire(linger), &self.env.counters);
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");
+        self.supervisor.child_ended(Instant::now(), &name.as_str().into(), reason);
         match reason {
             // Another pair carries on.
             ChildEnd::Rekeyed | ChildEnd::Redundant => {}
             ChildEnd::IkeClosed => self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}")),
             ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => {
                 self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}"));
-                self.restore_child(ctx, &name);
             }
         }
     }
 
-    /// A policy lost its pair though its IKE_SA stands: where it is ours to start, a new one is asked for.
-    pub(super) fn restore_child(&mut self, ctx: &mut Context<Self>, name: &str) {
-        let wanted = self.peer.spec.start_action == StartAction::Start
-            && !self.leaving
-            && self.peer.spec.child(name).is_some();
-        if wanted {
-            let name: Arc<str> = name.into();
-            ctx.run_later(RESTORE, move |this, _| {
-                let conn = this.supervisor.current().and_then(|id| this.conns.get(&id));
-                let there = this.children.values().any(|c| *c.view.name == *name);
-                if let Some(conn) = conn.filter(|_| !there) {
-                    deliver(&conn.addr, Do(Command::CreateChild(name)), &this.env.counters);
-                }
-            });
+    /// A policy lost its pair though its IKE_SA stands: a new one is asked for.
+    pub(super) fn restore_child(&self, id: ConnId, name: Arc<str>) {
+        let there = self.children.values().any(|c| *c.view.name == *name);
+        if let (false, false, Some(conn)) = (there, self.leaving, self.conns.get(&id)) {
+            deliver(&conn.addr, Do(Command::CreateChild(name)), &self.env.counters);
         }
     }
 
-    pub(super) fn child_failed(&mut self, ctx: &mut Context<Self>, name: &str, failure: &Failure) {
+    pub(super) fn child_failed(&mut self, name: &Arc<str>, failure: &Failure) {
         self.env.counters.failures.up();
-        tracing::warn!(peer = %self.peer.name, child = name, reason = %failure, "no Child SA");
+        tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
         self.view.last_error = format!("{name}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
         self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
         self.resolve(Wait::Child, Err(self.view.last_error.clone()));
-        if !self.children.values().any(|c| c.view.name == name) {
-            self.restore_child(ctx, name);
+        if !self.children.values().any(|c| c.view.name == **name) {
+            self.supervisor.child_missing(Instant::now(), name);
         }
     }
 

@@ -12,7 +12,7 @@ use super::PeerActor;
 use crate::convert;
 use crate::ike_sa::{Do, Reconfigure};
 use crate::mailbox::deliver;
-use crate::supervise::State;
+use ike::supervise::State;
 
 /// The outcome of a command: done, or why not.
 pub(crate) type Outcome = Result<(), String>;

@@ -15,8 +15,8 @@ use super::{PeerActor, wall};
 use crate::ike_sa::{Begin, Do, IkeSaActor};
 use crate::mailbox::deliver;
 use crate::status::IkeView;
-use crate::supervise::{ConnId, Disposal};
 use crate::watch::Died;
+use ike::supervise::{ConnId, Disposal};
 
 /// A connection of the peer.
 pub(crate) struct ConnEntry {
@@ -152,8 +152,8 @@ impl Handler<FromConn> for PeerActor {
                 self.resolve(Wait::IkeRekey, Ok(()));
             }
             ConnEvent::Installed(installed) => self.child_installed(ctx, id, *installed),
-            ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(ctx, spi_in, linger, reason),
-            ConnEvent::ChildFailed { name, failure } => self.child_failed(ctx, &name, &failure),
+            ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(spi_in, linger, reason),
+            ConnEvent::ChildFailed { name, failure } => self.child_failed(&name, &failure),
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Finished => self.connection_gone(ctx, id),
@@ -175,7 +175,7 @@ impl Handler<Died> for PeerActor {
             let spis: Vec<u32> =
                 self.children.iter().filter(|(_, c)| c.conn == key).map(|(spi, _)| *spi).collect();
             for spi in spis {
-                self.child_removed(ctx, spi, Duration::ZERO, ChildEnd::IkeClosed);
+                self.child_removed(spi, Duration::ZERO, ChildEnd::IkeClosed);
             }
             self.attempt_failed("the actor of the connection panicked".to_owned(), key);
             self.connection_gone(ctx, key);
@@ -185,7 +185,7 @@ impl Handler<Died> for PeerActor {
             if let Some(conn) = self.conns.get(&child.conn) {
                 deliver(&conn.addr, Do(Command::ExpireChild(child.view.spi_in)), &self.env.counters);
             }
-            self.restore_child(ctx, child.view.name.as_str());
+            self.supervisor.child_missing(Instant::now(), &child.view.name.as_str().into());
         }
         self.arm(ctx);
         self.show();

@@ -1,5 +1,5 @@
 //! The actor of one peer: negotiates, tries again, keeps one connection of several, and restarts its SA actors when
-//! one fails. What it decides stands in [`crate::supervise`].
+//! one fails. What it decides stands in [`ike::supervise`].
 //!
 //! `mod.rs` is the actor, its start and its timer; `connection.rs` what its connections report; `child.rs` its Child
 //! SAs; `command.rs` what it is asked for; `view.rs` what it shows.
@@ -26,8 +26,8 @@ use crate::env::Env;
 use crate::ike_sa::{Begin, IkeSaActor};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerEntry;
-use crate::supervise::{ConnId, Supervisor};
 use crate::watch::{DeathWatch, Died};
+use ike::supervise::{Action, ConnId, Supervisor};
 
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
@@ -53,7 +53,7 @@ pub(crate) struct PeerActor {
     next_conn: ConnId,
     children: BTreeMap<u32, ChildEntry>,
     view: crate::status::PeerView,
-    shown_state: Option<crate::supervise::State>,
+    shown_state: Option<ike::supervise::State>,
     waiters: Vec<Waiter>,
     timer: Option<SpawnHandle>,
     watch: DeathWatch,
@@ -109,8 +109,11 @@ impl PeerActor {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.timer = None;
-        if self.supervisor.handle_timeout(Instant::now()) {
-            self.start_connection(ctx);
+        while let Some(action) = self.supervisor.handle_timeout(Instant::now()) {
+            match action {
+                Action::Connect => self.start_connection(ctx),
+                Action::Restore(id, name) => self.restore_child(id, name),
+            }
         }
         self.arm(ctx);
         self.show();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use culvert_proto::v1;
 
 use super::{PeerActor, wall};
-use crate::supervise::State;
+use ike::supervise::State;
 
 impl PeerActor {
     /// Puts the peer's present state on the board.

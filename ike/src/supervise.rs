@@ -1,12 +1,21 @@
-//! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, and which of several
-//! connections with one peer stays.
+//! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
+//! connections with one peer stays, and when a lost Child SA is asked for again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::event::ChildEnd;
 
 /// Wait after the first failure; doubled after each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait. A peer that comes back is noticed within a minute.
 pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
+
+/// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
+/// kept busy, short against anybody's patience.
+pub const RESTORE: Duration = Duration::from_secs(2);
+/// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
+const MAX_RESTORES: usize = 64;
 
 /// Identifies a connection within its peer.
 pub type ConnId = u64;
@@ -35,6 +44,15 @@ pub enum Disposal {
     Abandon(ConnId),
 }
 
+/// What is to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start a negotiation.
+    Connect,
+    /// Ask for the Child SA of this policy on this connection, unless it is there.
+    Restore(ConnId, Arc<str>),
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Up {
     id: ConnId,
@@ -53,13 +71,14 @@ pub struct Supervisor {
     failures: u32,
     attempts: u64,
     up: Vec<Up>,
+    restores: Vec<(Instant, Arc<str>)>,
 }
 
 impl Supervisor {
     /// With `start` the first attempt is due at `now`.
     pub fn new(now: Instant, start: bool) -> Self {
         let state = if start { State::BackingOff(now) } else { State::Waiting };
-        Self { start, state, failures: 0, attempts: 0, up: Vec::new() }
+        Self { start, state, failures: 0, attempts: 0, up: Vec::new(), restores: Vec::new() }
     }
 
     /// Where the peer stands.
@@ -73,18 +92,42 @@ impl Supervisor {
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
-    pub const fn poll_timeout(&self) -> Option<Instant> {
-        match self.state {
-            State::BackingOff(at) => Some(at),
-            _ => None,
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
+        self.restores.iter().map(|r| r.0).chain(retry).min()
+    }
+
+    /// What is due. Call it until it returns `None`.
+    pub fn handle_timeout(&mut self, now: Instant) -> Option<Action> {
+        if matches!(self.state, State::BackingOff(at) if at <= now) && self.try_now() {
+            return Some(Action::Connect);
+        }
+        while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
+            let (_, name) = self.restores.remove(at);
+            if let Some(id) = self.current() {
+                return Some(Action::Restore(id, name));
+            }
+        }
+        None
+    }
+
+    /// A Child SA ended. Where it is ours to start, it is asked for again.
+    pub fn child_ended(&mut self, now: Instant, name: &Arc<str>, reason: ChildEnd) {
+        let lost = match reason {
+            // Another pair carries on, or the end of the connection decides.
+            ChildEnd::Rekeyed | ChildEnd::Redundant | ChildEnd::IkeClosed => false,
+            ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => true,
+        };
+        if lost {
+            self.child_missing(now, name);
         }
     }
 
-    /// True if a negotiation has to be started now.
-    pub fn handle_timeout(&mut self, now: Instant) -> bool {
-        match self.state {
-            State::BackingOff(at) if at <= now => self.try_now(),
-            _ => false,
+    /// A Child SA could not be made, or is gone for reasons outside the protocol.
+    pub fn child_missing(&mut self, now: Instant, name: &Arc<str>) {
+        let waits = self.restores.iter().any(|r| r.1 == *name);
+        if self.start && self.state == State::Established && !waits && self.restores.len() < MAX_RESTORES {
+            self.restores.push((now + RESTORE, name.clone()));
         }
     }
 
@@ -179,6 +222,7 @@ impl Supervisor {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // A test needs one instant to start from.
 mod tests {
     use super::*;
 
@@ -195,7 +239,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..9 {
             let at = due(&s);
-            assert!(s.handle_timeout(at));
+            assert_eq!(s.handle_timeout(at), Some(Action::Connect));
             s.ended(at, 1, true, 0);
             waits.push((due(&s) - at).as_secs());
         }
@@ -253,6 +297,24 @@ mod tests {
                 assert_eq!(side.current(), Some(1), "both keep the lower");
             }
             assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
+        }
+    }
+
+    #[test]
+    fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
+        let (now, net): (_, Arc<str>) = (Instant::now(), "net".into());
+        for start in [true, false] {
+            let mut s = Supervisor::new(now, start);
+            s.try_now();
+            s.established(now, 4, now, true, 7, false);
+            s.child_ended(now, &net, ChildEnd::Rekeyed);
+            assert_eq!(s.poll_timeout(), None);
+            s.child_ended(now, &net, ChildEnd::DeletedByPeer);
+            s.child_missing(now, &net);
+            assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE));
+            let action = s.handle_timeout(now + RESTORE);
+            assert_eq!(action, start.then(|| Action::Restore(4, net.clone())));
+            assert_eq!(s.handle_timeout(now + RESTORE), None);
         }
     }
 
