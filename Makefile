@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart build test packages fmt-check fmt lint deny advisories doc-test unit-test doc clean
+.PHONY: help quickstart build test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -30,13 +30,19 @@ build: ## Both binaries, optimised: target/release/culvertd and culvert
 	$(CARGO) build --release -p culvert --bins
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
-test: packages fmt-check deny lint doc-test unit-test ## Everything CI checks
+test: packages fmt-check paths deny lint doc-test unit-test ## Everything CI checks
 
 packages: ## Install the Debian packages tests need (as root), or say what is skipped
 	@.ci/packages
 
 fmt-check:
 	$(CARGO) fmt --all --check
+
+# The documents are a map of the tree, so every path of ours that they name has to be there.
+paths:
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|interop)/[^`) ]*' \
+	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
+	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
