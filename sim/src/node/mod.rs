@@ -4,7 +4,7 @@ pub mod host;
 pub mod peer;
 pub mod sas;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -39,8 +39,8 @@ pub struct Node {
     pub host: SimHost,
     /// Its peers.
     pub peers: Vec<Peer>,
-    half_open: HashMap<u64, (Connection, SocketAddr, u64)>,
-    owners: HashMap<u64, Owner>,
+    half_open: BTreeMap<u64, (Connection, SocketAddr, u64)>,
+    owners: BTreeMap<u64, Owner>,
     gate: CookieGate,
     chance: Random,
     out: Vec<Packet>,
@@ -64,8 +64,8 @@ impl Node {
             ip,
             host,
             peers: Vec::new(),
-            half_open: HashMap::new(),
-            owners: HashMap::new(),
+            half_open: BTreeMap::new(),
+            owners: BTreeMap::new(),
             gate,
             chance,
             out: Vec::new(),

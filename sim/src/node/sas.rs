@@ -1,6 +1,6 @@
 //! The ESP side of a simulated peer: what the router does in production.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub struct Sas {
     /// By inbound SPI.
     pub pairs: BTreeMap<u32, Pair>,
     /// The sending pair of each policy.
-    pub active: HashMap<Arc<str>, u32>,
+    pub active: BTreeMap<Arc<str>, u32>,
 }
 
 impl Sas {
