@@ -151,6 +151,8 @@ pub enum Command {
     InboundSeen(u32),
     /// ESP arrived, so the peer is alive.
     Alive,
+    /// Ask the peer for a sign of life now.
+    Probe,
     /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
 }
@@ -208,6 +210,7 @@ impl Connection {
             Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
             Command::InboundSeen(spi) => self.inbound_seen(spi),
             Command::Alive => self.last_heard = now,
+            Command::Probe => self.queue(Task::Liveness, now),
             Command::RemoteMoved(remote) => self.moved(remote),
         }
         self.run_tasks(now, host);
