@@ -1,6 +1,12 @@
 //! Every interleaving of two crossing exchanges of any two kinds, with up to one message lost: the schedules are
 //! enumerated one by one, each from the start, and whatever the order, both ends must agree in the end.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod kit;
 

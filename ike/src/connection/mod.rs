@@ -206,7 +206,7 @@ impl Connection {
                 self.queue(Task::DeleteChild(spi, crate::event::ChildEnd::Expired), now)
             }
             Command::RekeyIke => self.queue(Task::RekeyIke, now),
-            Command::Close => self.close(now, host),
+            Command::Close => self.close(now, host, CloseReason::Local),
             Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
             Command::InboundSeen(spi) => self.inbound_seen(spi),
             Command::Alive => self.last_heard = now,
@@ -298,6 +298,21 @@ impl Connection {
     /// Counters since the connection began.
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Forgets a pair without telling the peer, as a peer that lost state would. For tests of what the other side does.
+    #[doc(hidden)]
+    pub fn forget_child(&mut self, spi_in: u32) {
+        self.remove_child(spi_in, crate::event::ChildEnd::IkeClosed);
+    }
+
+    /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
+    #[doc(hidden)]
+    pub fn refuse_everything(&mut self) {
+        let current = self.current;
+        if let Some(sa) = self.sa_mut(current) {
+            sa.state = SaState::Deleting;
+        }
     }
 
     fn retransmit_policy(&self) -> Retransmit {

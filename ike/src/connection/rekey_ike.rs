@@ -241,11 +241,11 @@ impl Connection {
         }
     }
 
-    /// We close the connection.
-    pub(crate) fn close(&mut self, now: Instant, host: &mut dyn Host) {
+    /// Ends the connection, and tells the peer if it is up.
+    pub(crate) fn close(&mut self, now: Instant, host: &mut dyn Host, reason: CloseReason) {
         let was_up = self.is_up();
         let spi = self.current;
-        self.down(now, CloseReason::Local);
+        self.down(now, reason);
         // `down` has abandoned what was pending, so the window is free.
         if was_up {
             self.delete_ike_sa(now, host, spi);

@@ -67,7 +67,7 @@ impl Connection {
     /// Queues a task to be tried again, later each time, with jitter so that two sides do not keep colliding.
     pub(crate) fn queue_later(&mut self, task: Task, now: Instant, host: &mut dyn Host, attempts: u32) {
         if attempts >= MAX_ATTEMPTS {
-            return self.failed(now, Failure::StillBusy);
+            return self.close(now, host, CloseReason::Failed(Failure::StillBusy));
         }
         let wait = BACKOFF_FIRST.saturating_mul(1 << attempts.min(10)).min(BACKOFF_LAST);
         let jitter = u32::from(random_array::<1>(host)[0]);
@@ -239,11 +239,6 @@ impl Connection {
 
     /// Ends the connection because its hard lifetime is over: the peer is told as on a close.
     pub fn expire(&mut self, now: Instant, host: &mut dyn Host) {
-        let spi = self.current;
-        let was_up = self.is_up();
-        self.down(now, CloseReason::Failed(Failure::Expired));
-        if was_up {
-            self.delete_ike_sa(now, host, spi);
-        }
+        self.close(now, host, CloseReason::Failed(Failure::Expired));
     }
 }

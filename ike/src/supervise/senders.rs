@@ -52,8 +52,10 @@ impl Senders {
         let preferred = candidates().find(|(_, p)| Some(p.conn) == current);
         let sending = self.sending.get(policy).copied();
         let stays = || sending.filter(|spi| candidates().any(|(s, _)| s == spi));
-        let chosen =
-            preferred.map(|(spi, _)| *spi).or_else(stays).or_else(|| candidates().map(|(s, _)| *s).last());
+        let chosen = preferred
+            .map(|(spi, _)| *spi)
+            .or_else(stays)
+            .or_else(|| candidates().map(|(s, _)| *s).next_back());
         match chosen {
             Some(spi) => self.sending.insert(policy.clone(), spi),
             None => self.sending.remove(policy),

@@ -176,7 +176,9 @@ impl Side {
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),
-                Event::IkeRekeyed { .. } => self.log.push("ike rekeyed".into()),
+                Event::IkeRekeyed { initiated, .. } => {
+                    self.log.push(if initiated { "ike rekeyed by us".into() } else { "ike rekeyed".into() });
+                }
                 _ => {}
             }
         }
