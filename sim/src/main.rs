@@ -70,6 +70,6 @@ fn scenario(seed: u64) -> Scenario {
     let mut scenario = if seed % 5 == 4 { Scenario::rekeys(hour) } else { Scenario::storm(4 * hour) };
     let kinds = usize::try_from(seed % 12).unwrap_or(0);
     scenario.nat = NatKind::all().nth(kinds);
-    scenario.both_start = seed % 3 == 0;
+    scenario.both_start = seed.is_multiple_of(3);
     scenario
 }
