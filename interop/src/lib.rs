@@ -1,1 +1,15 @@
-//! Interop
+//! Tests against real IKE peers: strongSwan from Debian and our own `culvertd`, each in a network namespace.
+//!
+//! It is not a simulator: processes, sockets and TUN devices are real, so the tests need root and a few packages. What
+//! is missing is named when a test is skipped; in CI nothing may be missing.
+//!
+//! Start with [`lab::Lab`]: two namespaces and a wire. [`charon`] is strongSwan, [`daemon`] is Culvert, both ended when
+//! dropped, whatever happened.
+#![allow(clippy::panic, clippy::print_stderr)] // A test that cannot go on says why and ends.
+
+pub mod charon;
+pub mod command;
+pub mod daemon;
+pub mod lab;
+pub mod traffic;
+pub mod wait;

@@ -1,0 +1,184 @@
+//! strongSwan's charon with userspace ESP, driven through its vici socket.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use crate::command::{Running, Said, must, run};
+use crate::lab::Lab;
+use crate::wait::until;
+
+/// A connection of charon's configuration.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Its name; the child has the same with a `c` in front.
+    pub name: String,
+    /// Addresses: ours and the peer's.
+    pub addresses: (String, String),
+    /// Identities: ours and the peer's.
+    pub identities: (String, String),
+    /// The pre-shared key.
+    pub psk: String,
+    /// IKE and ESP proposals.
+    pub proposals: (String, String),
+    /// Selectors: ours and the peer's.
+    pub selectors: (String, String),
+    /// Seconds between signs of life, 0 for none.
+    pub dpd: u32,
+}
+
+impl Connection {
+    /// AES-128-GCM and x25519, the usual names and addresses of these tests.
+    pub fn usual() -> Self {
+        Self {
+            name: "t".into(),
+            addresses: ("10.99.0.1".into(), "10.99.0.2".into()),
+            identities: ("left.example".into(), "right.example".into()),
+            psk: "interop-secret".into(),
+            proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
+            selectors: ("10.1.0.1/32".into(), "10.2.0.1/32".into()),
+            dpd: 0,
+        }
+    }
+
+    /// The name of its child.
+    pub fn child(&self) -> String {
+        format!("c{}", self.name)
+    }
+}
+
+/// A running charon.
+#[derive(Debug)]
+pub struct Charon {
+    namespace: String,
+    directory: PathBuf,
+    process: Running,
+}
+
+impl Charon {
+    /// Starts charon in a namespace.
+    pub fn start(lab: &Lab, namespace: &str) -> Self {
+        let directory = lab.file(&format!("charon-{namespace}"));
+        for sub in ["run", "swanctl"] {
+            let made = std::fs::create_dir_all(directory.join(sub));
+            made.unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        }
+        write(&directory.join("strongswan.conf"), &strongswan_conf(&directory));
+        let process = launch(namespace, &directory);
+        let this = Self { namespace: namespace.to_owned(), directory, process };
+        this.answers();
+        this
+    }
+
+    fn answers(&self) {
+        // The socket is there before it answers.
+        until("charon answers", || self.swanctl(&["--stats"]), |said| said.ok);
+    }
+
+    /// Runs swanctl against it.
+    pub fn swanctl(&self, arguments: &[&str]) -> Said {
+        let uri = format!("unix://{}/charon.vici", self.directory.display());
+        run("swanctl", &[arguments, &["--uri", &uri]].concat())
+    }
+
+    /// Loads connections in place of those it has.
+    pub fn load(&self, connections: &[Connection]) {
+        let file = self.directory.join("swanctl/swanctl.conf");
+        write(&file, &swanctl_conf(connections));
+        let path = file.display().to_string();
+        let said = self.swanctl(&["--load-all", "--clear", "--file", &path]);
+        assert!(said.ok, "swanctl --load-all: {}", said.text);
+    }
+
+    /// Starts a child; returns what was said.
+    pub fn initiate(&self, child: &str) -> Said {
+        self.swanctl(&["--initiate", "--child", child, "--timeout", "20"])
+    }
+
+    /// The SAs as swanctl lists them.
+    pub fn sas(&self) -> String {
+        self.swanctl(&["--list-sas"]).text
+    }
+
+    /// Child SAs in place.
+    pub fn installed(&self) -> usize {
+        self.sas().matches("INSTALLED").count()
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// `kill -9`, then starts it again with nothing loaded.
+    pub fn restart(&mut self) {
+        let pid = std::fs::read_to_string(self.directory.join("run/charon.pid")).unwrap_or_default();
+        must("kill", &["-9", pid.trim()]);
+        self.process.kill();
+        for left in ["run/charon.pid", "charon.vici"] {
+            // Left behind by the kill.
+            let _ = std::fs::remove_file(self.directory.join(left));
+        }
+        self.process = launch(&self.namespace, &self.directory);
+        self.answers();
+    }
+}
+
+fn launch(namespace: &str, directory: &std::path::Path) -> Running {
+    let dir = directory.display();
+    // A private /run keeps pid files apart; `ip netns exec` has given a mount namespace of its own already.
+    let script = format!(
+        "mount --make-rprivate / && mount --bind {dir}/run /run && \
+         STRONGSWAN_CONF={dir}/strongswan.conf SWANCTL_DIR={dir}/swanctl exec /usr/lib/ipsec/charon"
+    );
+    Running::start("ip", &["netns", "exec", namespace, "bash", "-c", &script], &directory.join("out"))
+}
+
+fn write(path: &std::path::Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+}
+
+fn strongswan_conf(directory: &std::path::Path) -> String {
+    let dir = directory.display();
+    format!(
+        "charon {{\n load_modular = yes\n retransmit_tries = 3\n retransmit_timeout = 1.0\n retransmit_base = 1.5\n \
+         filelog {{\n log {{\n path = {dir}/log\n default = 1\n flush_line = yes\n }}\n }}\n \
+         plugins {{\n include /etc/strongswan.d/charon/*.conf\n \
+         kernel-libipsec {{\n load = yes\n }}\n bypass-lan {{\n load = no\n }}\n \
+         vici {{\n socket = unix://{dir}/charon.vici\n }}\n }}\n}}\n"
+    )
+}
+
+fn swanctl_conf(connections: &[Connection]) -> String {
+    let (mut conns, mut secrets) = (String::new(), String::new());
+    for c in connections {
+        // Writing into a string does not fail.
+        let _ = write!(
+            conns,
+            "{name} {{\n version = 2\n local_addrs = {local}\n remote_addrs = {remote}\n proposals = {ike}\n \
+             encap = yes\n dpd_delay = {dpd}s\n \
+             local {{\n auth = psk\n id = {me}\n }}\n remote {{\n auth = psk\n id = {peer}\n }}\n \
+             children {{\n {child} {{\n local_ts = {lts}\n remote_ts = {rts}\n esp_proposals = {esp}\n \
+             mode = tunnel\n dpd_action = clear\n }}\n }}\n}}\n",
+            name = c.name,
+            local = c.addresses.0,
+            remote = c.addresses.1,
+            ike = c.proposals.0,
+            dpd = c.dpd,
+            me = c.identities.0,
+            peer = c.identities.1,
+            child = c.child(),
+            lts = c.selectors.0,
+            rts = c.selectors.1,
+            esp = c.proposals.1,
+        );
+        let _ = write!(
+            secrets,
+            "ike-{name} {{\n id-1 = {me}\n id-2 = {peer}\n secret = \"{psk}\"\n }}\n",
+            name = c.name,
+            me = c.identities.0,
+            peer = c.identities.1,
+            psk = c.psk,
+        );
+    }
+    format!("connections {{\n{conns}}}\nsecrets {{\n{secrets}}}\n")
+}

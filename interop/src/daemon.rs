@@ -1,0 +1,183 @@
+//! `culvertd` in a namespace, driven with the `culvert` command line.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::command::{Running, Said, run};
+use crate::lab::Lab;
+use crate::wait::until;
+
+/// A running culvertd.
+#[derive(Debug)]
+pub struct Daemon {
+    namespace: String,
+    directory: PathBuf,
+    process: Running,
+}
+
+/// A peer of its configuration.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// `tenants/acme/peers/left` has `acme/left`.
+    pub name: String,
+    /// Identities: ours and the peer's.
+    pub identities: (String, String),
+    /// Where the peer may come from; anywhere if empty.
+    pub address: String,
+    /// The pre-shared key.
+    pub psk: String,
+    /// IKE and ESP proposals.
+    pub proposals: (String, String),
+    /// Subnets: ours and the peer's.
+    pub subnets: (String, String),
+    /// We start.
+    pub start: bool,
+}
+
+impl Peer {
+    /// What fits [`crate::charon::Connection::usual`].
+    pub fn usual() -> Self {
+        Self {
+            name: "acme/left".into(),
+            identities: ("right.example".into(), "left.example".into()),
+            address: "10.99.0.1".into(),
+            psk: "interop-secret".into(),
+            proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
+            subnets: ("10.2.0.1/32".into(), "10.1.0.1/32".into()),
+            start: false,
+        }
+    }
+
+    fn manifest(&self) -> String {
+        let (tenant, peer) = self.name.split_once('/').unwrap_or(("acme", "left"));
+        let addresses = if self.address.is_empty() { String::new() } else { self.address.clone() };
+        format!(
+            "kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
+             kind: Peer\nname: tenants/{tenant}/peers/{peer}\nlocalIdentity: {me}\nremoteIdentity: {them}\n\
+             remoteAddresses: [{addresses}]\nstartAction: {start}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
+             ike:\n  proposals: [{ike}]\nchildren:\n  - name: c\n    localSubnets: [{local}]\n    \
+             remoteSubnets: [{remote}]\n    espProposals: [{esp}]\n",
+            psk = self.psk,
+            me = self.identities.0,
+            them = self.identities.1,
+            start = if self.start { "START" } else { "NONE" },
+            ike = self.proposals.0,
+            local = self.subnets.0,
+            remote = self.subnets.1,
+            esp = self.proposals.1,
+        )
+    }
+}
+
+/// A tenant with a TUN device.
+pub fn tenant(name: &str, device: &str, address: &str, netns: Option<&str>) -> String {
+    let netns = netns.map(|n| format!("    netns: {n}\n")).unwrap_or_default();
+    format!(
+        "kind: Tenant\nname: tenants/{name}\nuplink:\n  tun:\n    device: {device}\n{netns}    addresses: [{address}]\n"
+    )
+}
+
+impl Daemon {
+    /// Starts culvertd in a namespace.
+    pub fn start(lab: &Lab, namespace: &str) -> Self {
+        let directory = lab.file(&format!("culvertd-{namespace}"));
+        std::fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        let config = format!(
+            "state_dir = \"{}\"\n[log]\nlevel = \"info,actors=debug\"\n",
+            directory.join("state").display()
+        );
+        std::fs::write(directory.join("culvertd.toml"), config).unwrap_or_else(|e| panic!("configuration: {e}"));
+        let process = launch(namespace, &directory);
+        let this = Self { namespace: namespace.to_owned(), directory, process };
+        this.answers();
+        this
+    }
+
+    fn answers(&self) {
+        until("culvertd answers", || self.cli(&["get", "node"]), |said| said.ok);
+    }
+
+    /// Runs the command line against it.
+    pub fn cli(&self, arguments: &[&str]) -> Said {
+        let culvert = binary("culvert");
+        run("ip", &[&["netns", "exec", &self.namespace, &culvert], arguments].concat())
+    }
+
+    /// Runs the command line and reads its JSON.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let said = self.cli(&[arguments, &["-o", "json"]].concat());
+        serde_json::from_str(&said.text).unwrap_or(Value::Null)
+    }
+
+    /// Applies manifests.
+    pub fn apply(&self, manifests: &[String]) {
+        let file = self.directory.join("manifest.yaml");
+        std::fs::write(&file, manifests.join("---\n")).unwrap_or_else(|e| panic!("manifest: {e}"));
+        let said = self.cli(&["apply", "-f", &file.display().to_string()]);
+        assert!(said.ok, "culvert apply: {}", said.text);
+    }
+
+    /// Applies a peer.
+    pub fn peer(&self, peer: &Peer) {
+        self.apply(&[peer.manifest()]);
+    }
+
+    /// A peer's status.
+    pub fn status(&self, peer: &str) -> Value {
+        let (tenant, id) = peer.split_once('/').unwrap_or(("acme", "left"));
+        let name = format!("tenants/{tenant}/peers/{id}");
+        let peers = self.json(&["get", "peers", "--tenant", tenant]);
+        let all = if peers.is_array() { peers } else { self.json(&["get", "peers"]) };
+        let found = all.as_array().and_then(|a| a.iter().find(|p| p["name"] == name.as_str()).cloned());
+        found.map(|p| p["status"].clone()).unwrap_or_default()
+    }
+
+    /// Child SAs in place for a peer.
+    pub fn children(&self, peer: &str) -> usize {
+        self.status(peer)["children"].as_array().map_or(0, Vec::len)
+    }
+
+    /// A counter of the node.
+    pub fn counter(&self, name: &str) -> u64 {
+        let value = &self.json(&["get", "node"])["counters"][name];
+        value.as_u64().or_else(|| value.as_str().and_then(|s| s.parse().ok())).unwrap_or(0)
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// `kill -9`, then starts it again with the same state.
+    pub fn restart(&mut self) {
+        self.process.kill();
+        self.process = launch(&self.namespace, &self.directory);
+        self.answers();
+    }
+
+    /// Whether it still runs.
+    pub fn alive(&mut self) -> bool {
+        self.process.alive()
+    }
+
+    /// Ends it in order; true if it said so.
+    pub fn stop(&mut self) -> bool {
+        self.process.signal("TERM");
+        self.process.wait()
+    }
+}
+
+fn launch(namespace: &str, directory: &std::path::Path) -> Running {
+    let (culvertd, config) = (binary("culvertd"), directory.join("culvertd.toml").display().to_string());
+    let arguments = ["netns", "exec", namespace, &culvertd, "--config", &config];
+    Running::start("ip", &arguments, &directory.join("log"))
+}
+
+/// A binary of this build: beside the directory that the test itself lies in.
+fn binary(name: &str) -> String {
+    let test = std::env::current_exe().unwrap_or_else(|e| panic!("the test's own path: {e}"));
+    let built = test.parent().and_then(|deps| deps.parent()).map(|dir| dir.join(name)).unwrap_or_default();
+    assert!(built.exists(), "{} is missing: `cargo build -p culvert --bins` makes it", built.display());
+    built.display().to_string()
+}
