@@ -1,5 +1,9 @@
 //! Packets through the tunnels.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
 use crate::command::{Running, must, run};
 use crate::lab::Lab;
 use crate::wait::until;
@@ -33,25 +37,39 @@ pub fn until_ping(namespace: &str, from: &str, to: &str) {
     until("a ping is answered", || ping(namespace, from, to, 1), |p| p.received == 1);
 }
 
-/// A flood of a thousand pings a second in the background.
+/// Pings of one run of a flood: a run ends when all its answers have come, so that none under way is taken for lost.
+const RUN: u32 = 500;
+
+/// A thousand pings a second in the background, run after run.
 pub struct Flood {
-    process: Running,
-    log: std::path::PathBuf,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Pings>,
 }
 
 impl Flood {
     /// Starts it.
-    pub fn start(lab: &Lab, namespace: &str, from: &str, to: &str) -> Self {
-        let log = lab.file(&format!("flood-{namespace}-{from}"));
-        let arguments = ["netns", "exec", namespace, "ping", "-q", "-i", "0.001", "-W", "2", "-I", from, to];
-        Self { process: Running::start("ip", &arguments, &log), log }
+    pub fn start(namespace: &str, from: &str, to: &str) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, arguments) = (stop.clone(), [namespace.to_owned(), from.to_owned(), to.to_owned()]);
+        let thread = std::thread::spawn(move || {
+            let mut all = Pings { sent: 0, received: 0 };
+            while !stopped.load(Ordering::Relaxed) {
+                let [namespace, from, to] = &arguments;
+                let (count, program) = (RUN.to_string(), ["netns", "exec", namespace, "ping", "-q", "-i", "0.001"]);
+                let said = run("ip", &[&program[..], &["-c", &count, "-W", "2", "-I", from, to]].concat());
+                let pings = parse(&said.text);
+                all.sent += pings.sent;
+                all.received += pings.received;
+            }
+            all
+        });
+        Self { stop, thread }
     }
 
-    /// Stops it; returns what it counted. What is under way at the end is waited for.
-    pub fn stop(mut self) -> Pings {
-        self.process.signal("INT");
-        self.process.wait();
-        parse(&std::fs::read_to_string(&self.log).unwrap_or_default())
+    /// Stops it; returns what it counted.
+    pub fn stop(self) -> Pings {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap_or(Pings { sent: 0, received: 0 })
     }
 }
 

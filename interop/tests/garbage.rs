@@ -38,7 +38,7 @@ print(n)
 fn rubbish_at_both_ports_is_counted_and_harms_nothing() {
     let Some(mut pair) = Pair::up() else { return };
     let seconds = std::env::var("CULVERT_GARBAGE_SECONDS").unwrap_or_else(|_| "8".to_owned());
-    let flood = Flood::start(&pair.lab, &pair.left, LEFT, RIGHT);
+    let flood = Flood::start(&pair.left, LEFT, RIGHT);
     let sent = must("ip", &["netns", "exec", &pair.left, "python3", "-c", SENDER, "10.99.0.2", &seconds, "7"]);
     let sent: u64 = sent.trim().parse().unwrap();
     assert!(pair.culvertd.alive());
