@@ -7,7 +7,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Polls until `condition` holds. Fails with `what` and what was seen last.
-pub fn until<T: std::fmt::Debug>(
+pub fn until<T: std::fmt::Debug>(what: &str, look: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> T {
+    until_within(PATIENCE, what, look, condition)
+}
+
+/// As [`until`], where timers of the peers alone take longer than [`PATIENCE`].
+pub fn until_within<T: std::fmt::Debug>(
+    patience: Duration,
     what: &str,
     mut look: impl FnMut() -> T,
     condition: impl Fn(&T) -> bool,
@@ -18,8 +24,8 @@ pub fn until<T: std::fmt::Debug>(
         if condition(&seen) {
             return seen;
         }
-        if begin.elapsed() > PATIENCE {
-            panic!("{what}: not within {PATIENCE:?}; last seen: {seen:#?}");
+        if begin.elapsed() > patience {
+            panic!("{what}: not within {patience:?}; last seen: {seen:#?}");
         }
         std::thread::sleep(INTERVAL);
     }
