@@ -158,7 +158,9 @@ impl Charon {
     /// `kill -9`.
     pub fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.directory.join("run/charon.pid")).unwrap_or_default();
-        must("kill", &["-9", pid.trim()]);
+        if !pid.trim().is_empty() {
+            must("kill", &["-9", pid.trim()]);
+        }
         self.process.kill();
         for left in ["run/charon.pid", "charon.vici"] {
             // Left behind by the kill.

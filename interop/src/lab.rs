@@ -73,6 +73,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.directory.disable_cleanup(true);
+            eprintln!("logs and configuration are kept in {}", self.directory.path().display());
+        }
         for namespace in &self.namespaces {
             // Whatever still runs inside goes with it.
             let pids = run("ip", &["netns", "pids", namespace]).text;

@@ -102,5 +102,5 @@ fn both_sides_rekey_by_time() {
     assert_eq!(pings.sent, pings.received);
     let status = pair.culvertd.status("acme/left");
     assert!(status["ikeRekeys"].as_str().is_some_and(|n| n != "0"), "{status:#}");
-    assert_eq!(status["lastError"], "", "{status:#}");
+    assert!(status["lastError"].is_null(), "{status:#}");
 }

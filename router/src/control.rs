@@ -165,6 +165,7 @@ impl Inner {
         let (shard, shards) = (usize::from(spi.shard()), self.peers.len() - 1);
         let outbox = self.mailboxes.outboxes.get_mut(shard).filter(|_| shard < shards);
         let Some(outbox) = outbox else {
+            self.counters.count(Counter::EspReceived);
             self.counters.count(Counter::UnknownSpi);
             return self.events.unknown_spi(now, spi, origin.from);
         };
