@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::dispatch;
 use crate::env::Env;
 use crate::events::EventHub;
+use crate::history::Strangers;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::Registry;
 use crate::status::Board;
@@ -85,6 +86,7 @@ impl Node {
                     board: Board::default(),
                     hub: EventHub::default(),
                     counters: Counters::default(),
+                    strangers: Strangers::default(),
                     arbiters,
                     started: SystemTime::now(),
                 });

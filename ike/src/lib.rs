@@ -12,6 +12,7 @@ pub mod config;
 pub mod connection;
 pub mod crypto;
 pub mod event;
+pub mod explain;
 pub mod failure;
 pub mod host;
 pub mod identity;

@@ -18,8 +18,8 @@ pub fn until<T: std::fmt::Debug>(
         if condition(&seen) {
             return seen;
         }
-        if begin.elapsed() > PATIENCE {
-            panic!("{what}: not within {PATIENCE:?}; last seen: {seen:#?}");
+        if begin.elapsed() > patience {
+            panic!("{what}: not within {patience:?}; last seen: {seen:#?}");
         }
         std::thread::sleep(INTERVAL);
     }
