@@ -7,7 +7,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Polls until `condition` holds. Fails with `what` and what was seen last.
-pub fn until<T: std::fmt::Debug>(
+pub fn until<T: std::fmt::Debug>(what: &str, look: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> T {
+    within(PATIENCE, what, look, condition)
+}
+
+/// [`until`] with another patience, for what has timers of its own.
+pub fn within<T: std::fmt::Debug>(
+    patience: Duration,
     what: &str,
     mut look: impl FnMut() -> T,
     condition: impl Fn(&T) -> bool,
