@@ -1,6 +1,6 @@
 //! Configuration of `culvertd`: a TOML file in which everything may be left out.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -200,8 +200,17 @@ impl Default for StateDir {
 
 impl Default for IkeConfig {
     fn default() -> Self {
-        Self { listen: vec![Ipv4Addr::UNSPECIFIED.into()], port: 500, natt_port: 4500 }
+        Self { listen: default_listen(), port: 500, natt_port: 4500 }
     }
+}
+
+/// All addresses of this host, of IPv6 too where the host has it.
+fn default_listen() -> Vec<IpAddr> {
+    let v6 = Path::new("/proc/net/if_inet6").exists();
+    [Some(Ipv4Addr::UNSPECIFIED.into()), v6.then_some(Ipv6Addr::UNSPECIFIED.into())]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 impl Default for RouterConfig {

@@ -41,7 +41,8 @@ impl Running {
         let file = std::fs::File::options().create(true).append(true).open(log);
         let file = file.unwrap_or_else(|e| panic!("{}: {e}", log.display()));
         let copy = file.try_clone().unwrap_or_else(|e| panic!("{}: {e}", log.display()));
-        let child = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
+        let child =
+            Command::new(program).args(arguments).stdin(Stdio::null()).stdout(file).stderr(copy).spawn();
         Self(child.unwrap_or_else(|e| panic!("{program}: {e}")))
     }
 

@@ -87,7 +87,8 @@ impl Daemon {
             "state_dir = \"{}\"\n[log]\nlevel = \"info,actors=debug\"\n",
             directory.join("state").display()
         );
-        std::fs::write(directory.join("culvertd.toml"), config).unwrap_or_else(|e| panic!("configuration: {e}"));
+        std::fs::write(directory.join("culvertd.toml"), config)
+            .unwrap_or_else(|e| panic!("configuration: {e}"));
         let process = launch(namespace, &directory);
         let this = Self { namespace: namespace.to_owned(), directory, process };
         this.answers();

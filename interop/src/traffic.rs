@@ -28,7 +28,8 @@ fn parse(text: &str) -> Pings {
 /// Pings `count` times, ten a second.
 pub fn ping(namespace: &str, from: &str, to: &str, count: u32) -> Pings {
     let count = count.to_string();
-    let arguments = ["netns", "exec", namespace, "ping", "-q", "-c", &count, "-i", "0.1", "-W", "2", "-I", from, to];
+    let arguments =
+        ["netns", "exec", namespace, "ping", "-q", "-c", &count, "-i", "0.1", "-W", "2", "-I", from, to];
     parse(&run("ip", &arguments).text)
 }
 
@@ -55,7 +56,8 @@ impl Flood {
             let mut all = Pings { sent: 0, received: 0 };
             while !stopped.load(Ordering::Relaxed) {
                 let [namespace, from, to] = &arguments;
-                let (count, program) = (RUN.to_string(), ["netns", "exec", namespace, "ping", "-q", "-i", "0.001"]);
+                let (count, program) =
+                    (RUN.to_string(), ["netns", "exec", namespace, "ping", "-q", "-i", "0.001"]);
                 let said = run("ip", &[&program[..], &["-c", &count, "-W", "2", "-I", from, to]].concat());
                 let pings = parse(&said.text);
                 all.sent += pings.sent;
@@ -78,7 +80,11 @@ pub fn iperf(lab: &Lab, server: (&str, &str), client: (&str, &str), megabytes: u
     let log = lab.file("iperf-server");
     let arguments = ["netns", "exec", server.0, "iperf3", "-s", "-1", "-B", server.1];
     let _server = Running::start("ip", &arguments, &log);
-    until("iperf3 listens", || must("ip", &["netns", "exec", server.0, "ss", "-ltn"]), |t| t.contains(":5201"));
+    until(
+        "iperf3 listens",
+        || must("ip", &["netns", "exec", server.0, "ss", "-ltn"]),
+        |t| t.contains(":5201"),
+    );
     let amount = format!("{megabytes}M");
     let mut arguments =
         vec!["netns", "exec", client.0, "iperf3", "-c", server.1, "-B", client.1, "-n", &amount, "-J"];

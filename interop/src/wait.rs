@@ -7,7 +7,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Polls until `condition` holds. Fails with `what` and what was seen last.
-pub fn until<T: std::fmt::Debug>(what: &str, mut look: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> T {
+pub fn until<T: std::fmt::Debug>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    condition: impl Fn(&T) -> bool,
+) -> T {
     let begin = Instant::now();
     loop {
         let seen = look();

@@ -1,5 +1,11 @@
 //! Deletes from either side, and death of either side.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Rubbish at both ports while a tunnel is up: nothing breaks, and everything is counted.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod common;
 
@@ -39,7 +45,8 @@ fn rubbish_at_both_ports_is_counted_and_harms_nothing() {
     let Some(mut pair) = Pair::up() else { return };
     let seconds = std::env::var("CULVERT_GARBAGE_SECONDS").unwrap_or_else(|_| "8".to_owned());
     let flood = Flood::start(&pair.left, LEFT, RIGHT);
-    let sent = must("ip", &["netns", "exec", &pair.left, "python3", "-c", SENDER, "10.99.0.2", &seconds, "7"]);
+    let sent =
+        must("ip", &["netns", "exec", &pair.left, "python3", "-c", SENDER, "10.99.0.2", &seconds, "7"]);
     let sent: u64 = sent.trim().parse().unwrap();
     assert!(pair.culvertd.alive());
     // The tunnel can still be rekeyed, from both sides.
@@ -53,8 +60,17 @@ fn rubbish_at_both_ports_is_counted_and_harms_nothing() {
     assert_eq!(pair.culvertd.counter("actor_panics"), 0);
     let counters = pair.culvertd.json(&["get", "node"])["counters"].clone();
     let names = [
-        "ike_malformed", "ike_unknown_spi", "ike_wrong_version", "ike_init_refused", "ike_init_cookie", "ike_dropped",
-        "unknown_spi", "esp_unknown_spi", "truncated", "too_short", "wrong_slot",
+        "ike_malformed",
+        "ike_unknown_spi",
+        "ike_wrong_version",
+        "ike_init_refused",
+        "ike_init_cookie",
+        "ike_dropped",
+        "unknown_spi",
+        "esp_unknown_spi",
+        "truncated",
+        "too_short",
+        "wrong_slot",
     ];
     let counted: u64 = names.iter().map(|n| pair.culvertd.counter(n)).sum();
     assert!(counted > sent / 2, "{counted} of {sent}: {counters:#}");

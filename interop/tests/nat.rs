@@ -1,5 +1,11 @@
 //! A NAT in between, strongSwan behind it.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 use interop::charon::{Charon, Connection};
 use interop::command::must;
@@ -68,7 +74,10 @@ fn several_peers_behind_one_nat_rekey_from_either_side() {
     for (n, (charon, inside)) in (1..).zip(&site.left) {
         let peer = format!("acme/left{n}");
         let remote = site.culvertd.status(&peer)["remoteAddress"].clone();
-        assert!(remote.as_str().is_some_and(|r| r.starts_with("10.99.0.1:") && !r.ends_with(":4500")), "{remote}");
+        assert!(
+            remote.as_str().is_some_and(|r| r.starts_with("10.99.0.1:") && !r.ends_with(":4500")),
+            "{remote}"
+        );
         for command in [["--rekey", "--child", "ct"], ["--rekey", "--ike", "t"]] {
             assert!(charon.swanctl(&command).ok);
         }
@@ -87,7 +96,9 @@ fn a_new_mapping_is_followed() {
     let remote = || site.culvertd.status("acme/left1")["remoteAddress"].clone();
     let before = remote();
     // A fresh ruleset with other ports, and no memory of the old ones.
-    for rule in ["flush chain ip n post", "add rule ip n post oifname vn masquerade to :20000-20100 fully-random"] {
+    for rule in
+        ["flush chain ip n post", "add rule ip n post oifname vn masquerade to :20000-20100 fully-random"]
+    {
         let rule = if rule.starts_with("add") {
             "add rule ip n post oifname vn udp dport 4500 masquerade to :20000-20100 fully-random"
         } else {

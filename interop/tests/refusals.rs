@@ -1,5 +1,11 @@
 //! What does not fit: the right Notify on the wire, and a line in the log that names the values that differ.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod common;
 

@@ -1,5 +1,12 @@
 //! Rekeying with strongSwan under a thousand packets a second: nothing is lost, whoever starts it.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(clippy::print_stderr)] // Figures, for who looks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod common;
 

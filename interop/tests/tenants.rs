@@ -1,5 +1,11 @@
 //! Two tenants with the same subnets and TUN devices in namespaces of their own: nothing crosses.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 use interop::charon::{Charon, Connection};
 use interop::command::run;
@@ -49,6 +55,10 @@ fn two_tenants_with_the_same_subnets_do_not_meet() {
         let before = (received(&sites[from].2), received(&sites[other].2));
         assert_eq!(ping(&sites[from].1, "10.1.0.1", "10.2.0.1", 20).received, 20);
         let after = (received(&sites[from].2), received(&sites[other].2));
-        assert_eq!((after.0 - before.0, after.1 - before.1), (20, 0), "all to the own tenant, none to the other");
+        assert_eq!(
+            (after.0 - before.0, after.1 - before.1),
+            (20, 0),
+            "all to the own tenant, none to the other"
+        );
     }
 }

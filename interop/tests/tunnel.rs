@@ -1,5 +1,12 @@
 //! strongSwan and Culvert: who starts, with which algorithms, and what goes through.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
+#![allow(clippy::print_stderr)] // Figures, for who looks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 mod common;
 
@@ -15,7 +22,11 @@ fn strongswan_starts() {
     assert_eq!(ping(&pair.left, LEFT, RIGHT, 5).received, 5);
     let status = pair.culvertd.status("acme/left");
     assert_eq!(status["state"], "ESTABLISHED", "{status:#}");
-    assert!(pair.charon.sas().contains("AES_GCM_16-128/PRF_HMAC_SHA2_256/CURVE_25519"), "{}", pair.charon.sas());
+    assert!(
+        pair.charon.sas().contains("AES_GCM_16-128/PRF_HMAC_SHA2_256/CURVE_25519"),
+        "{}",
+        pair.charon.sas()
+    );
 }
 
 #[test]

@@ -1,5 +1,12 @@
 //! One strongSwan on the left, one culvertd on the right.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, dead_code, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    dead_code,
+    missing_docs
+)]
 #![allow(unreachable_pub)]
 
 use interop::charon::{Charon, Connection};
