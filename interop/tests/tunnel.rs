@@ -49,6 +49,8 @@ fn every_suite_in_both_roles() {
         ("aes256-sha512-ecp256", "aes256-sha384"),
         ("aes128gcm16-prfsha512-x25519", "aes192-sha512-x25519"),
         ("aes192-sha384-ecp384", "aes128gcm16-ecp256"),
+        ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-modp3072"),
+        ("aes128-sha256-modp4096", "chacha20poly1305-ecp521"),
     ];
     for (number, (ike, esp)) in suites.into_iter().enumerate() {
         let start = number % 2 == 0;
@@ -88,4 +90,28 @@ fn bulk_data_goes_both_ways() {
         let bytes = status[direction].as_str().and_then(|s| s.parse().ok()).or(status[direction].as_u64());
         assert!(bytes.unwrap_or(0) > 100_000_000, "{direction}: {status:#}");
     }
+}
+
+/// So many selectors that IKE_AUTH takes several datagrams each way, as certificates would.
+#[test]
+fn large_messages_go_in_fragments() {
+    let Some(pair) = Pair::open() else { return };
+    let nets = |side: u8| {
+        let nets = (0..60).map(|n| format!("10.{side}.{n}.0/25"));
+        nets.collect::<Vec<_>>().join(",")
+    };
+    // strongSwan wants an address of its own in each.
+    for n in 1..60 {
+        pair.lab.protect(&pair.left, &format!("10.1.{n}.1/32"));
+    }
+    let (ours, theirs) = (nets(1), nets(2));
+    pair.charon.load(&[Connection { selectors: (ours.clone(), theirs.clone()), ..Connection::usual() }]);
+    pair.culvertd.peer(&Peer { subnets: (theirs, ours), ..Peer::usual() });
+    pair.initiate();
+    let log = pair.charon.log();
+    assert!(log.contains("splitting IKE message"), "{log}");
+    assert!(log.contains("received fragment #2 of"), "{log}");
+    // And the other way round: Culvert rekeys with all its selectors.
+    assert!(pair.culvertd.cli(&["rekey", "acme/left"]).ok);
+    assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3);
 }

@@ -16,8 +16,8 @@ pub(crate) struct Pending {
     pub(crate) exchange: ExchangeType,
     /// What it is for.
     pub(crate) request: Request,
-    /// The message as sent.
-    pub(crate) datagram: Vec<u8>,
+    /// The message as sent: one datagram, or its fragments.
+    pub(crate) datagrams: Vec<Vec<u8>>,
     /// Transmissions so far.
     pub(crate) sent: u32,
     /// When the next is due.
@@ -41,7 +41,7 @@ pub(crate) struct Exchanges {
     next_id: u32,
     expected: u32,
     pending: Option<Pending>,
-    answer: Option<Vec<u8>>,
+    answer: Option<Vec<Vec<u8>>>,
 }
 
 impl Exchanges {
@@ -67,11 +67,11 @@ impl Exchanges {
         now: Instant,
         exchange: ExchangeType,
         request: Request,
-        datagram: Vec<u8>,
+        datagrams: Vec<Vec<u8>>,
         retransmit: Retransmit,
     ) {
         let due = now + retransmit.wait(0);
-        self.pending = Some(Pending { id: self.next_id, exchange, request, datagram, sent: 1, due });
+        self.pending = Some(Pending { id: self.next_id, exchange, request, datagrams, sent: 1, due });
         self.next_id = self.next_id.wrapping_add(1);
     }
 
@@ -112,19 +112,14 @@ impl Exchanges {
     }
 
     /// Stores the answer to the expected request, which is thereby done.
-    pub(crate) fn answered(&mut self, datagram: Vec<u8>) {
+    pub(crate) fn answered(&mut self, datagrams: Vec<Vec<u8>>) {
         self.expected = self.expected.wrapping_add(1);
-        self.answer = Some(datagram);
+        self.answer = Some(datagrams);
     }
 
     /// The answer that was sent last.
-    pub(crate) fn stored_answer(&self) -> Option<&[u8]> {
+    pub(crate) fn stored_answer(&self) -> Option<&[Vec<u8>]> {
         self.answer.as_deref()
-    }
-
-    /// Stores the IKE_SA_INIT answer, for a peer that did not get it.
-    pub(crate) fn set_stored_answer(&mut self, datagram: Vec<u8>) {
-        self.answer = Some(datagram);
     }
 
     /// When the pending request is due again.
@@ -137,7 +132,7 @@ impl Exchanges {
         &mut self,
         now: Instant,
         policy: Retransmit,
-    ) -> Option<Result<Vec<u8>, Pending>> {
+    ) -> Option<Result<Vec<Vec<u8>>, Pending>> {
         let pending = self.pending.as_mut().filter(|p| p.due <= now)?;
         let tries = match pending.request {
             // A peer that does not answer a delete is gone; no use waiting long.
@@ -149,7 +144,7 @@ impl Exchanges {
         }
         pending.due = now + policy.wait(pending.sent);
         pending.sent += 1;
-        Some(Ok(pending.datagram.clone()))
+        Some(Ok(pending.datagrams.clone()))
     }
 }
 
@@ -166,11 +161,11 @@ mod tests {
         let mut e = Exchanges::after_init(false);
         assert_eq!(e.incoming(1), Incoming::New);
         assert_eq!(e.incoming(0), Incoming::Retransmission);
-        e.answered(vec![1]);
+        e.answered(vec![vec![1]]);
         assert_eq!(e.incoming(1), Incoming::Retransmission);
         assert_eq!(e.incoming(2), Incoming::New);
         assert_eq!(e.incoming(3), Incoming::Unexpected);
-        assert_eq!(e.stored_answer(), Some(&[1][..]));
+        assert_eq!(e.stored_answer(), Some(&[vec![1]][..]));
     }
 
     #[test]
@@ -179,11 +174,11 @@ mod tests {
         let mut e = Exchanges::after_init(true);
         let mut now = Instant::now();
         let policy = Retransmit { first: Duration::from_secs(1), factor_tenths: 20, tries: 2 };
-        e.sent(now, ExchangeType::INFORMATIONAL, Request::Liveness, vec![7], policy);
+        e.sent(now, ExchangeType::INFORMATIONAL, Request::Liveness, vec![vec![7]], policy);
         assert!(!e.idle() && e.retransmit(now, policy).is_none());
         for wait in [1, 2] {
             now += Duration::from_secs(wait);
-            assert_eq!(e.retransmit(now, policy).unwrap().unwrap(), [7]);
+            assert_eq!(e.retransmit(now, policy).unwrap().unwrap(), [[7]]);
         }
         now += Duration::from_secs(4);
         assert!(e.retransmit(now, policy).unwrap().is_err());

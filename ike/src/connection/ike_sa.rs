@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::exchange::Exchanges;
+use super::fragment::{self, Reassembly};
 use crate::crypto::keys::{self, IkeKeys, Inputs};
 use crate::crypto::prf::Prf;
 use crate::crypto::sk::{SkKey, SkSuite};
@@ -44,6 +45,9 @@ pub(crate) struct IkeSa {
     key_out: SkKey,
     pub(crate) exchanges: Exchanges,
     pub(crate) state: SaState,
+    /// Both sides take fragments (RFC 7383 section 2.3).
+    pub(crate) fragments: bool,
+    reassembly: Reassembly,
 }
 
 /// How the keys of an IKE_SA come about.
@@ -69,6 +73,8 @@ impl IkeSa {
         let inputs = Inputs { ni: nonces.0, nr: nonces.1, spi_i, spi_r };
         let prf = Prf::from_transform(choice.prf.id)?;
         let suite = SkSuite::new(&choice)?;
+        // What was agreed in IKE_SA_INIT holds for those that follow by rekeying.
+        let fragments = matches!(origin, Origin::Rekey(old) if old.fragments);
         let (mut keys, exchanges) = match origin {
             Origin::Init => (keys::initial(prf, suite, inputs, shared)?, Exchanges::after_init(initiator)),
             Origin::Rekey(old) => {
@@ -79,7 +85,20 @@ impl IkeSa {
         let r = SkKey::new(suite, std::mem::take(&mut keys.er), std::mem::take(&mut keys.ar));
         let (key_in, key_out) = if initiator { (r, i) } else { (i, r) };
         let state = SaState::Active;
-        Ok(Self { spi_local, spi_remote, initiator, choice, prf, keys, key_in, key_out, exchanges, state })
+        Ok(Self {
+            spi_local,
+            spi_remote,
+            initiator,
+            choice,
+            prf,
+            keys,
+            key_in,
+            key_out,
+            exchanges,
+            state,
+            fragments,
+            reassembly: Reassembly::default(),
+        })
     }
 
     /// SK_p of our side and of the peer's.
@@ -94,7 +113,7 @@ impl IkeSa {
             && (if self.initiator { header.spi_r } else { header.spi_i }) == self.spi_remote
     }
 
-    /// Seals payloads into a message.
+    /// Seals payloads into a message, or into several datagrams when it is large and the peer takes fragments.
     pub(crate) fn seal(
         &mut self,
         exchange: ExchangeType,
@@ -102,10 +121,10 @@ impl IkeSa {
         id: u32,
         payloads: &[Payload],
         host: &mut dyn Host,
-    ) -> Result<Vec<u8>, CryptoError> {
+    ) -> Result<Vec<Vec<u8>>, CryptoError> {
         let mut inner = Writer::new();
         let first = payload::write_chain(&mut inner, payloads);
-        let sk_len = 4 + self.key_out.suite().sealed_len(inner.len());
+        let inner = zeroize::Zeroizing::new(inner.finish());
         let (spi_i, spi_r) = if self.initiator {
             (self.spi_local, self.spi_remote)
         } else {
@@ -119,34 +138,77 @@ impl IkeSa {
             from_initiator: self.initiator,
             response,
             message_id: id,
-            length: u32::try_from(HEADER_LEN + sk_len).map_err(|_| CryptoError::Malformed)?,
+            length: 0,
         };
-        let mut head = Writer::new();
-        header.write(&mut head);
-        head.u8(first.0);
-        head.u8(0);
-        head.u16(u16::try_from(sk_len).map_err(|_| CryptoError::Malformed)?);
-        let inner = zeroize::Zeroizing::new(inner.finish());
-        self.key_out.seal(head.as_slice(), &inner, host)
+        let suite = self.key_out.suite();
+        if !self.fragments || HEADER_LEN + 4 + suite.sealed_len(inner.len()) <= fragment::MAX_DATAGRAM {
+            let head = head(header, first, suite.sealed_len(inner.len()), None)?;
+            return Ok(vec![self.key_out.seal(&head, &inner, host)?]);
+        }
+        let chunks: Vec<&[u8]> = inner.chunks(fragment::chunk_len(suite)).collect();
+        let total = u16::try_from(chunks.len()).map_err(|_| CryptoError::Malformed)?;
+        let mut datagrams = Vec::with_capacity(chunks.len());
+        for (number, chunk) in (1..=total).zip(chunks) {
+            // Only the first fragment says what is inside (RFC 7383 section 2.5).
+            let first = if number == 1 { first } else { PayloadType::NONE };
+            let header = Header { next: PayloadType::SKF, ..header };
+            let head = head(header, first, suite.sealed_len(chunk.len()), Some((number, total)))?;
+            datagrams.push(self.key_out.seal(&head, chunk, host)?);
+        }
+        Ok(datagrams)
     }
 
-    /// Opens a message to this IKE_SA. The outer error is a forgery or damage, to be dropped; the inner one is a
-    /// mistake of the authenticated peer.
-    pub(crate) fn open(&self, datagram: &[u8]) -> Result<Result<(Header, Vec<Payload>), WireError>, Failure> {
+    /// Opens a message to this IKE_SA, or a fragment of one. The outer error is a forgery or damage, to be dropped;
+    /// `None` means that more fragments have to come; the inner error is a mistake of the authenticated peer.
+    pub(crate) fn open(&mut self, datagram: &[u8]) -> Result<Option<Opened>, Failure> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType(0), error };
         let message = Message::parse(datagram).map_err(malformed)?;
         let Some((first, body)) = message.chain.encrypted else {
             return Err(malformed(WireError::Rule(PayloadType::SK, "is missing")));
         };
         let plain = self.key_in.open(datagram, body.start)?;
-        Ok(payload::parse_chain(first, &plain, 0).and_then(|chain| {
+        let (first, plain) = match message.chain.fragment {
+            None => (first, plain),
+            Some((number, total)) => {
+                let key = (message.header.message_id, message.header.response);
+                match self.reassembly.add(key, number, total, first, plain).map_err(malformed)? {
+                    Some(whole) => whole,
+                    None => return Ok(None),
+                }
+            }
+        };
+        Ok(Some(payload::parse_chain(first, &plain, 0).and_then(|chain| {
             if chain.encrypted.is_some() {
                 return Err(WireError::Rule(PayloadType::SK, "is nested"));
             }
             rules::check(&message.header, &chain.payloads)?;
             Ok((message.header, chain.payloads))
-        }))
+        })))
     }
+}
+
+/// What an authentic message holds, or what its sender got wrong.
+pub(crate) type Opened = Result<(Header, Vec<Payload>), WireError>;
+
+/// A message up to where its encrypted octets begin.
+fn head(
+    mut header: Header,
+    first: PayloadType,
+    sealed: usize,
+    fragment: Option<(u16, u16)>,
+) -> Result<Vec<u8>, CryptoError> {
+    let payload = 4 + sealed + if fragment.is_some() { 4 } else { 0 };
+    header.length = u32::try_from(HEADER_LEN + payload).map_err(|_| CryptoError::Malformed)?;
+    let mut head = Writer::new();
+    header.write(&mut head);
+    head.u8(first.0);
+    head.u8(0);
+    head.u16(u16::try_from(payload).map_err(|_| CryptoError::Malformed)?);
+    if let Some((number, total)) = fragment {
+        head.u16(number);
+        head.u16(total);
+    }
+    Ok(head.finish())
 }
 
 /// The answer's half of a Diffie-Hellman exchange: our fresh key pair and the shared secret.

@@ -107,6 +107,7 @@ impl Connection {
         ]);
         let (local, remote) = self.addresses();
         payloads.extend(nat::notifies((init.spi, 0), local, remote, force, host));
+        payloads.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
         let header = Header {
             spi_i: init.spi,
             spi_r: 0,
@@ -125,7 +126,7 @@ impl Connection {
             now,
             ExchangeType::IKE_SA_INIT,
             request.0,
-            request.1.clone(),
+            vec![request.1.clone()],
             self.retransmit_policy(),
         );
         self.phase = Phase::InitSent(Box::new(init));
@@ -211,10 +212,11 @@ impl Connection {
         now: Instant,
         host: &mut dyn Host,
         init: InitSent,
-        sa: IkeSa,
+        mut sa: IkeSa,
         payloads: Payloads<'_>,
         datagram: Datagram<'_>,
     ) {
+        sa.fragments = payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
         let Some(config) = self.config.clone() else { return };
         self.path.local.set_ip(datagram.local.ip());
         if let Some(nat) =

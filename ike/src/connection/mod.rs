@@ -14,6 +14,7 @@
 mod answer_child;
 mod child;
 mod exchange;
+mod fragment;
 mod ike_sa;
 mod informational;
 mod initiator;
@@ -333,6 +334,13 @@ impl Connection {
         self.transmits.push_back(Transmit { local, remote, natt: self.floated, keepalive: false, bytes });
     }
 
+    /// [`Self::transmit`] for a message in fragments.
+    fn transmit_all(&mut self, datagrams: Vec<Vec<u8>>) {
+        for datagram in datagrams {
+            self.transmit(datagram);
+        }
+    }
+
     /// Sends a request on an IKE_SA whose window is free.
     fn send_request(
         &mut self,
@@ -348,9 +356,9 @@ impl Connection {
         debug_assert!(sa.exchanges.idle(), "the window is one");
         let id = sa.exchanges.next_id();
         match sa.seal(exchange, false, id, payloads, host) {
-            Ok(datagram) => {
-                sa.exchanges.sent(now, exchange, request, datagram.clone(), policy);
-                self.transmit(datagram);
+            Ok(datagrams) => {
+                sa.exchanges.sent(now, exchange, request, datagrams.clone(), policy);
+                self.transmit_all(datagrams);
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
         }
@@ -368,9 +376,9 @@ impl Connection {
     ) {
         let Some(sa) = self.sa_mut(spi) else { return };
         match sa.seal(exchange, true, id, payloads, host) {
-            Ok(datagram) => {
-                sa.exchanges.answered(datagram.clone());
-                self.transmit(datagram);
+            Ok(datagrams) => {
+                sa.exchanges.answered(datagrams.clone());
+                self.transmit_all(datagrams);
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
         }

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::wire::error::WireError;
 use crate::wire::header::Header;
-use crate::wire::message::Payloads;
+use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::reader::Reader;
@@ -53,10 +53,13 @@ impl Connection {
         match sa.exchanges.incoming(header.message_id) {
             Incoming::New => self.receive_request(now, host, spi, header, datagram),
             Incoming::Retransmission => {
-                let answer = sa.exchanges.stored_answer().map(<[u8]>::to_vec);
-                self.counters.answered_again += 1;
+                // Of a request in fragments only the first is answered (RFC 7383 section 2.6.1).
+                let later = Message::parse(datagram.bytes)
+                    .is_ok_and(|m| m.chain.fragment.is_some_and(|(number, _)| number > 1));
+                let answer = sa.exchanges.stored_answer().filter(|_| !later).map(<[Vec<u8>]>::to_vec);
                 if let Some(answer) = answer {
-                    self.transmit(answer);
+                    self.counters.answered_again += 1;
+                    self.transmit_all(answer);
                 }
             }
             Incoming::Unexpected => self.counters.dropped += 1,
@@ -73,7 +76,8 @@ impl Connection {
     ) {
         let Some(sa) = self.sa_mut(spi) else { return };
         let opened = match sa.open(datagram.bytes) {
-            Ok(opened) => opened,
+            Ok(Some(opened)) => opened,
+            Ok(None) => return,
             Err(_) => return self.counters.dropped += 1,
         };
         if matches!(self.phase, Phase::Lingering(_)) {
@@ -149,7 +153,8 @@ impl Connection {
         let Some(sa) = self.sa_mut(spi) else { return };
         let expected = sa.exchanges.pending().map(|p| p.exchange);
         let opened = match sa.open(datagram.bytes) {
-            Ok(opened) if expected == Some(header.exchange) => opened,
+            Ok(Some(opened)) if expected == Some(header.exchange) => opened,
+            Ok(None) => return,
             _ => return self.counters.dropped += 1,
         };
         let Some(request) = sa.exchanges.take_answered(header.message_id) else { return };

@@ -100,7 +100,7 @@ impl Connection {
         let spi = host.allocate_ike_spi();
         let ni = payloads.nonce().unwrap_or_default().to_vec();
         let nr = random_array::<NONCE_LEN>(host).to_vec();
-        let sa = match IkeSa::new(choice, false, (spi, header.spi_i), (&ni, &nr), &shared, Origin::Init) {
+        let mut sa = match IkeSa::new(choice, false, (spi, header.spi_i), (&ni, &nr), &shared, Origin::Init) {
             Ok(sa) => sa,
             Err(error) => return InitReply::Dropped(error.into()),
         };
@@ -120,6 +120,10 @@ impl Connection {
         if found.is_some() {
             out.extend(nat::notifies(spis, datagram.local, datagram.remote, force_encapsulation, host));
         }
+        let fragments = payloads.notify(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
+        if fragments {
+            out.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
+        }
         let answer_header = Header { spi_r: spi, from_initiator: false, response: true, ..header };
         let answer = Message::encode(answer_header, &out);
         let phase = Phase::AwaitAuth(Box::new(AwaitAuth {
@@ -132,10 +136,8 @@ impl Connection {
         this.floated = datagram.natt;
         this.nat = found.unwrap_or_default();
         this.current = spi;
+        sa.fragments = fragments;
         this.sas.push(sa);
-        if let Some(sa) = this.sa_mut(spi) {
-            sa.exchanges.set_stored_answer(answer.clone());
-        }
         this.events.push_back(Event::IkeSpiAdded(spi));
         this.transmit(answer);
         InitReply::Accepted(Box::new(this))

@@ -180,9 +180,9 @@ impl Connection {
         let Phase::InitSent(init) = &mut self.phase else { return };
         match init.exchanges.retransmit(now, policy) {
             None => {}
-            Some(Ok(datagram)) => {
+            Some(Ok(datagrams)) => {
                 self.counters.retransmissions += 1;
-                self.transmit(datagram);
+                self.transmit_all(datagrams);
             }
             Some(Err(pending)) => {
                 let remote = self.addresses().1;
@@ -200,9 +200,9 @@ impl Connection {
         }
         match sa.exchanges.retransmit(now, policy) {
             None => {}
-            Some(Ok(datagram)) => {
+            Some(Ok(datagrams)) => {
                 self.counters.retransmissions += 1;
-                self.transmit(datagram);
+                self.transmit_all(datagrams);
             }
             Some(Err(pending)) => {
                 let (exchange, tries) = (pending.exchange, pending.sent);

@@ -11,7 +11,7 @@ use super::CryptoError;
 use super::prf::Secret;
 use crate::host::{Host, random_array};
 
-/// Octets of a MODP exponent: twice the strength of group 14, as RFC 3526 section 8 estimates it, rounded up.
+/// Octets of a MODP exponent: twice the strength of group 16, as RFC 3526 section 8 estimates it, rounded up.
 const MODP_EXPONENT: usize = 64;
 
 /// Our half of an exchange: private value, zeroized when dropped, and public value.
@@ -38,8 +38,11 @@ enum Group {
 fn group(id: u16) -> Result<Group, CryptoError> {
     Ok(match id {
         14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256),
+        15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384),
+        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, 512),
         19 => Group::Ecp(Nid::X9_62_PRIME256V1, 32),
         20 => Group::Ecp(Nid::SECP384R1, 48),
+        21 => Group::Ecp(Nid::SECP521R1, 66),
         31 => Group::X25519,
         _ => return Err(CryptoError::Unsupported),
     })

@@ -220,6 +220,8 @@ pub struct Chain {
     pub payloads: Vec<Payload>,
     /// First inner payload type and the body of SK: IV, ciphertext and ICV.
     pub encrypted: Option<(PayloadType, std::ops::Range<usize>)>,
+    /// Number and total when what is encrypted is a fragment (RFC 7383 section 2.5).
+    pub fragment: Option<(u16, u16)>,
 }
 
 /// Walks a chain that starts with a payload of type `next`. `base` is the offset of `body` in its message, used for
@@ -238,7 +240,17 @@ pub fn parse_chain(mut next: PayloadType, body: &[u8], base: usize) -> Result<Ch
         if kind == PayloadType::SK {
             // SK is the last payload; its next field names the first one inside (RFC 7296 section 3.14).
             r.finish()?;
-            return Ok(Chain { payloads, encrypted: Some((next, start..start + length)) });
+            return Ok(Chain { payloads, encrypted: Some((next, start..start + length)), fragment: None });
+        }
+        if kind == PayloadType::SKF {
+            r.finish()?;
+            let mut content = content;
+            let (number, total) = (content.u16()?, content.u16()?);
+            if number == 0 || number > total {
+                return Err(WireError::BadField("fragment number"));
+            }
+            let encrypted = Some((next, start + 4..start + length));
+            return Ok(Chain { payloads, encrypted, fragment: Some((number, total)) });
         }
         if critical && kind.name().is_none() {
             return Err(WireError::CriticalPayload(kind));
@@ -250,7 +262,7 @@ pub fn parse_chain(mut next: PayloadType, body: &[u8], base: usize) -> Result<Ch
         }
     }
     r.finish()?;
-    Ok(Chain { payloads, encrypted: None })
+    Ok(Chain { payloads, encrypted: None, fragment: None })
 }
 
 /// Writes a chain and returns the type of its first payload.
