@@ -146,6 +146,10 @@ impl Board {
         self.views.get(name).map(|v| v.clone())
     }
 
+    pub(crate) fn contains(&self, name: &PeerName) -> bool {
+        self.views.contains_key(name)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.views.is_empty()
     }
