@@ -24,6 +24,6 @@ pub mod wire;
 pub use connection::{Command, Connection, InitReply, Path};
 pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
 pub use failure::Failure;
-pub use host::Host;
+pub use host::{Host, NoPeer};
 pub use identity::{Identity, IdentityError};
 pub use proposal::{EspProposal, IkeProposal, ProposalError};
