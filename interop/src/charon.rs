@@ -24,6 +24,12 @@ pub struct Connection {
     pub selectors: (String, String),
     /// Seconds between signs of life, 0 for none.
     pub dpd: u32,
+    /// Further lines of the connection, e.g. `reauth_time = 2s`.
+    pub options: String,
+    /// Further lines of its children, e.g. `dpd_action = restart`.
+    pub child_options: String,
+    /// Further children: name and selectors, ours and the peer's.
+    pub more_children: Vec<(String, String, String)>,
 }
 
 impl Connection {
@@ -37,12 +43,27 @@ impl Connection {
             proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
             selectors: ("10.1.0.1/32".into(), "10.2.0.1/32".into()),
             dpd: 0,
+            options: String::new(),
+            child_options: "dpd_action = clear".into(),
+            more_children: Vec::new(),
         }
     }
 
     /// The name of its child.
     pub fn child(&self) -> String {
         format!("c{}", self.name)
+    }
+
+    fn children(&self) -> String {
+        let first = (self.child(), self.selectors.0.clone(), self.selectors.1.clone());
+        let child = |(name, ours, theirs): &(String, String, String)| {
+            format!(
+                "{name} {{\n local_ts = {ours}\n remote_ts = {theirs}\n esp_proposals = {esp}\n mode = tunnel\n {more}\n }}\n",
+                esp = self.proposals.1,
+                more = self.child_options,
+            )
+        };
+        std::iter::once(&first).chain(&self.more_children).map(child).collect()
     }
 }
 
@@ -57,12 +78,17 @@ pub struct Charon {
 impl Charon {
     /// Starts charon in a namespace.
     pub fn start(lab: &Lab, namespace: &str) -> Self {
+        Self::start_with(lab, namespace, "")
+    }
+
+    /// Starts charon with further lines of its own configuration, e.g. `make_before_break = yes`.
+    pub fn start_with(lab: &Lab, namespace: &str, options: &str) -> Self {
         let directory = lab.file(&format!("charon-{namespace}"));
         for sub in ["run", "swanctl"] {
             let made = std::fs::create_dir_all(directory.join(sub));
             made.unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
         }
-        write(&directory.join("strongswan.conf"), &strongswan_conf(&directory));
+        write(&directory.join("strongswan.conf"), &strongswan_conf(&directory, options));
         let process = launch(namespace, &directory);
         let this = Self { namespace: namespace.to_owned(), directory, process };
         this.answers();
@@ -109,6 +135,19 @@ impl Charon {
         self.sas().matches("INSTALLED").count()
     }
 
+    /// Octets that the Child SAs in place have taken in and given out.
+    pub fn octets(&self) -> (u64, u64) {
+        let sas = self.sas();
+        let sum = |direction: &str| {
+            let of = |line: &str| -> Option<u64> {
+                let rest = line.trim().strip_prefix(direction)?;
+                rest.split(',').find_map(|part| part.trim().strip_suffix(" bytes")?.trim().parse().ok())
+            };
+            sas.lines().filter_map(of).sum()
+        };
+        (sum("in "), sum("out "))
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
@@ -116,6 +155,13 @@ impl Charon {
 
     /// `kill -9`, then starts it again with nothing loaded.
     pub fn restart(&mut self) {
+        self.kill();
+        self.process = launch(&self.namespace, &self.directory);
+        self.answers();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
         let pid = std::fs::read_to_string(self.directory.join("run/charon.pid")).unwrap_or_default();
         must("kill", &["-9", pid.trim()]);
         self.process.kill();
@@ -123,8 +169,6 @@ impl Charon {
             // Left behind by the kill.
             let _ = std::fs::remove_file(self.directory.join(left));
         }
-        self.process = launch(&self.namespace, &self.directory);
-        self.answers();
     }
 }
 
@@ -142,10 +186,10 @@ fn write(path: &std::path::Path, text: &str) {
     std::fs::write(path, text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
 }
 
-fn strongswan_conf(directory: &std::path::Path) -> String {
+fn strongswan_conf(directory: &std::path::Path, options: &str) -> String {
     let dir = directory.display();
     format!(
-        "charon {{\n load_modular = yes\n retransmit_tries = 3\n retransmit_timeout = 1.0\n retransmit_base = 1.5\n \
+        "charon {{\n load_modular = yes\n retransmit_tries = 3\n retransmit_timeout = 1.0\n retransmit_base = 1.5\n {options}\n \
          filelog {{\n log {{\n path = {dir}/log\n default = 1\n flush_line = yes\n }}\n }}\n \
          plugins {{\n include /etc/strongswan.d/charon/*.conf\n \
          kernel-libipsec {{\n load = yes\n }}\n bypass-lan {{\n load = no\n }}\n \
@@ -161,10 +205,9 @@ pub fn swanctl_conf(connections: &[Connection]) -> String {
         let _ = write!(
             conns,
             "{name} {{\n version = 2\n local_addrs = {local}\n remote_addrs = {remote}\n proposals = {ike}\n \
-             encap = yes\n dpd_delay = {dpd}s\n \
+             encap = yes\n dpd_delay = {dpd}s\n {options}\n \
              local {{\n auth = psk\n id = {me}\n }}\n remote {{\n auth = psk\n id = {peer}\n }}\n \
-             children {{\n {child} {{\n local_ts = {lts}\n remote_ts = {rts}\n esp_proposals = {esp}\n \
-             mode = tunnel\n dpd_action = clear\n }}\n }}\n}}\n",
+             children {{\n {children} }}\n}}\n",
             name = c.name,
             local = c.addresses.0,
             remote = c.addresses.1,
@@ -172,10 +215,8 @@ pub fn swanctl_conf(connections: &[Connection]) -> String {
             dpd = c.dpd,
             me = c.identities.0,
             peer = c.identities.1,
-            child = c.child(),
-            lts = c.selectors.0,
-            rts = c.selectors.1,
-            esp = c.proposals.1,
+            options = c.options,
+            children = c.children(),
         );
         let _ = write!(
             secrets,

@@ -33,6 +33,12 @@ pub struct Peer {
     pub subnets: (String, String),
     /// We start.
     pub start: bool,
+    /// Further fields of `ike`, e.g. `dpdInterval: 1s`.
+    pub ike: Vec<String>,
+    /// Further fields of each child, e.g. `lifetime: {rekeyPackets: 500}`.
+    pub child: Vec<String>,
+    /// Further children: name and subnets, ours and the peer's.
+    pub more_children: Vec<(String, String, String)>,
 }
 
 impl Peer {
@@ -46,26 +52,40 @@ impl Peer {
             proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
             subnets: ("10.2.0.1/32".into(), "10.1.0.1/32".into()),
             start: false,
+            ike: Vec::new(),
+            child: Vec::new(),
+            more_children: Vec::new(),
         }
+    }
+
+    fn children(&self) -> String {
+        let first = ("c".to_owned(), self.subnets.0.clone(), self.subnets.1.clone());
+        let child = |(name, ours, theirs): &(String, String, String)| {
+            let more: String = self.child.iter().map(|field| format!("    {field}\n")).collect();
+            format!(
+                "  - name: {name}\n    localSubnets: [{ours}]\n    remoteSubnets: [{theirs}]\n    \
+                 espProposals: [{esp}]\n{more}",
+                esp = self.proposals.1
+            )
+        };
+        std::iter::once(&first).chain(&self.more_children).map(child).collect()
     }
 
     fn manifest(&self) -> String {
         let (tenant, peer) = self.name.split_once('/').unwrap_or(("acme", "left"));
-        let addresses = if self.address.is_empty() { String::new() } else { self.address.clone() };
+        let ike: String = self.ike.iter().map(|field| format!("  {field}\n")).collect();
         format!(
             "kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
              kind: Peer\nname: tenants/{tenant}/peers/{peer}\nlocalIdentity: {me}\nremoteIdentity: {them}\n\
              remoteAddresses: [{addresses}]\nstartAction: {start}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
-             ike:\n  proposals: [{ike}]\nchildren:\n  - name: c\n    localSubnets: [{local}]\n    \
-             remoteSubnets: [{remote}]\n    espProposals: [{esp}]\n",
+             ike:\n  proposals: [{proposals}]\n{ike}children:\n{children}",
+            addresses = self.address,
             psk = self.psk,
             me = self.identities.0,
             them = self.identities.1,
             start = if self.start { "START" } else { "NONE" },
-            ike = self.proposals.0,
-            local = self.subnets.0,
-            remote = self.subnets.1,
-            esp = self.proposals.1,
+            proposals = self.proposals.0,
+            children = self.children(),
         )
     }
 }

@@ -12,5 +12,6 @@ pub mod charon;
 pub mod command;
 pub mod daemon;
 pub mod lab;
+pub mod rubbish;
 pub mod traffic;
 pub mod wait;

@@ -11,7 +11,7 @@ pub fn until<T: std::fmt::Debug>(what: &str, look: impl FnMut() -> T, condition:
     within(PATIENCE, what, look, condition)
 }
 
-/// [`until`] with another patience, for what has timers of its own.
+/// As [`until`], where timers of the peers alone take longer than [`PATIENCE`].
 pub fn within<T: std::fmt::Debug>(
     patience: Duration,
     what: &str,

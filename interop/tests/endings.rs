@@ -1,4 +1,4 @@
-//! Deletes from either side, and death of either side.
+//! Deletes from either side: the peer hears of them, and what is ours to start comes back.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,8 +10,6 @@
 mod common;
 
 use common::Pair;
-use interop::charon::Connection;
-use interop::daemon::Peer;
 use interop::wait::until;
 
 #[test]
@@ -44,40 +42,51 @@ fn a_stop_deletes_every_sa() {
 
 #[test]
 fn a_lost_child_sa_comes_back_where_it_is_ours_to_start() {
-    let Some(pair) = Pair::open() else { return };
-    pair.charon.load(&[Connection::usual()]);
-    pair.culvertd.peer(&Peer { start: true, ..Peer::usual() });
-    pair.flows();
+    let Some(pair) = Pair::culvert_starts() else { return };
     assert!(pair.charon.swanctl(&["--terminate", "--child", "ct"]).ok);
     pair.flows();
 }
 
-/// culvertd is killed as responder; strongSwan has no dead peer detection. The first packet it sends makes culvertd
-/// start afresh.
 #[test]
-fn a_killed_culvertd_comes_back_by_the_first_packet() {
-    let Some(mut pair) = Pair::up() else { return };
-    pair.culvertd.restart();
+fn a_lost_ike_sa_comes_back_where_it_is_ours_to_start() {
+    let Some(pair) = Pair::culvert_starts() else { return };
+    let before = pair.culvertd.status("acme/left")["ikeSpis"].clone();
+    assert!(pair.charon.swanctl(&["--terminate", "--ike", "t"]).ok);
+    until(
+        "another IKE SA is there",
+        || pair.culvertd.status("acme/left")["ikeSpis"].clone(),
+        |spis| *spis != before && *spis != "",
+    );
     pair.flows();
     pair.settled();
 }
 
 #[test]
-fn a_killed_culvertd_that_starts_comes_back_by_itself() {
-    let Some(mut pair) = Pair::open() else { return };
-    pair.charon.load(&[Connection::usual()]);
-    pair.culvertd.peer(&Peer { start: true, ..Peer::usual() });
-    pair.flows();
-    pair.culvertd.restart();
+fn a_terminated_tunnel_stays_down_until_it_is_initiated() {
+    let Some(pair) = Pair::culvert_starts() else { return };
+    assert!(pair.culvertd.cli(&["terminate", "acme/left"]).ok);
+    until("strongSwan has heard of it", || pair.charon.sas(), |sas| !sas.contains("ESTABLISHED"));
+    assert_eq!(pair.culvertd.status("acme/left")["state"], "TERMINATED");
+    let said = pair.culvertd.cli(&["initiate", "acme/left"]);
+    assert!(said.ok, "{}", said.text);
     pair.flows();
     pair.settled();
 }
 
 #[test]
-fn a_killed_strongswan_comes_back() {
-    let Some(mut pair) = Pair::up() else { return };
-    pair.charon.restart();
-    pair.charon.load(&[Connection::usual()]);
-    pair.initiate();
+fn both_sides_delete_at_once() {
+    let Some(pair) = Pair::up() else { return };
+    for _ in 0..5 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| pair.charon.swanctl(&["--terminate", "--ike", "t"]));
+            scope.spawn(|| pair.culvertd.cli(&["terminate", "acme/left"]));
+        });
+        until(
+            "nothing is left on either side",
+            || (pair.charon.sas(), pair.culvertd.children("acme/left")),
+            |(sas, children)| sas.trim().is_empty() && *children == 0,
+        );
+        pair.initiate();
+    }
     pair.settled();
 }

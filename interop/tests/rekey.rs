@@ -11,7 +11,10 @@
 mod common;
 
 use common::{LEFT, Pair, RIGHT};
+use interop::charon::Connection;
+use interop::daemon::Peer;
 use interop::traffic::Flood;
+use interop::wait::until;
 
 const STRONGSWAN: [[&str; 3]; 2] = [["--rekey", "--child", "ct"], ["--rekey", "--ike", "t"]];
 const CULVERT: [&[&str]; 2] = [&["rekey", "acme/left"], &["rekey", "--ike", "acme/left"]];
@@ -60,4 +63,44 @@ fn both_sides_rekey_at_once_under_traffic() {
     assert!(pings.sent > 500, "{pings:?}");
     assert_eq!(pings.sent, pings.received);
     assert_eq!(pair.culvertd.counter("actor_panics"), 0);
+}
+
+fn child_rekeys(pair: &Pair) -> u64 {
+    pair.culvertd.status("acme/left")["childRekeys"].as_str().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Nobody commands anything: packets use up one pair after the other.
+#[test]
+fn packets_use_up_child_sas() {
+    let Some(pair) = Pair::open() else { return };
+    pair.charon.load(&[Connection::usual()]);
+    pair.culvertd.peer(&Peer { child: vec!["lifetime: {rekeyPackets: 600}".into()], ..Peer::usual() });
+    pair.initiate();
+    let flood = Flood::start(&pair.left, LEFT, RIGHT);
+    until("pairs are used up", || child_rekeys(&pair), |n| *n >= 4);
+    let pings = flood.stop();
+    assert_eq!(pings.sent, pings.received);
+    pair.settled();
+}
+
+/// Both sides rekey both kinds of SA every few seconds, so that they meet now and then.
+#[test]
+fn both_sides_rekey_by_time() {
+    let Some(pair) = Pair::open() else { return };
+    let options = "rekey_time = 3s\n over_time = 30s\n rand_time = 0s".to_owned();
+    let child_options = "rekey_time = 2s\n life_time = 30s\n rand_time = 0s".to_owned();
+    pair.charon.load(&[Connection { options, child_options, ..Connection::usual() }]);
+    pair.culvertd.peer(&Peer {
+        ike: vec!["lifetime: {rekeyTime: 3s, lifeTime: 30s}".into()],
+        child: vec!["lifetime: {rekeyTime: 2s, lifeTime: 30s}".into()],
+        ..Peer::usual()
+    });
+    pair.initiate();
+    let flood = Flood::start(&pair.left, LEFT, RIGHT);
+    until("many were rekeyed", || child_rekeys(&pair), |n| *n >= 6);
+    let pings = flood.stop();
+    assert_eq!(pings.sent, pings.received);
+    let status = pair.culvertd.status("acme/left");
+    assert!(status["ikeRekeys"].as_str().is_some_and(|n| n != "0"), "{status:#}");
+    assert_eq!(status["lastError"], "", "{status:#}");
 }

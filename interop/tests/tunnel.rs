@@ -39,57 +39,115 @@ fn culvert_starts() {
     assert_eq!(ping(&pair.right, RIGHT, LEFT, 5).received, 5);
 }
 
-#[test]
-fn every_suite_in_both_roles() {
+const SUITES: [(&str, &str); 9] = [
+    ("aes128gcm16-prfsha256-x25519", "aes128gcm16"),
+    ("aes256gcm16-prfsha384-ecp384", "aes256gcm16"),
+    ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305"),
+    ("aes128-sha256-modp2048", "aes128-sha256"),
+    ("aes256-sha512-ecp256", "aes256-sha384"),
+    ("aes128gcm16-prfsha512-x25519", "aes192-sha512-x25519"),
+    ("aes192-sha384-ecp384", "aes128gcm16-ecp256"),
+    ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-modp3072"),
+    ("aes128-sha256-modp4096", "chacha20poly1305-ecp521"),
+];
+
+/// Each suite makes a tunnel, is used to rekey it from either side, and carries packets.
+fn every_suite(culvert_starts: bool) {
     let Some(pair) = Pair::open() else { return };
-    let suites = [
-        ("aes256gcm16-prfsha384-ecp384", "aes256gcm16"),
-        ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305"),
-        ("aes128-sha256-modp2048", "aes128-sha256"),
-        ("aes256-sha512-ecp256", "aes256-sha384"),
-        ("aes128gcm16-prfsha512-x25519", "aes192-sha512-x25519"),
-        ("aes192-sha384-ecp384", "aes128gcm16-ecp256"),
-        ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-modp3072"),
-        ("aes128-sha256-modp4096", "chacha20poly1305-ecp521"),
-    ];
-    for (number, (ike, esp)) in suites.into_iter().enumerate() {
-        let start = number % 2 == 0;
+    for (ike, esp) in SUITES {
         let proposals = (ike.to_owned(), esp.to_owned());
         pair.charon.load(&[Connection { proposals: proposals.clone(), ..Connection::usual() }]);
-        pair.culvertd.peer(&Peer { proposals, start, ..Peer::usual() });
+        pair.culvertd.peer(&Peer { proposals, start: culvert_starts, ..Peer::usual() });
+        if culvert_starts {
+            pair.flows();
+        } else {
+            pair.initiate();
+        }
+        rekey_from_either_side(&pair, ike, esp);
+        assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3, "{ike} {esp}");
+        // The next suite starts from nothing.
+        assert!(pair.culvertd.cli(&["delete", "tenants/acme/peers/left"]).ok);
+        until("strongSwan has heard of it", || pair.charon.sas(), |sas| sas.trim().is_empty());
+    }
+}
+
+fn rekey_from_either_side(pair: &Pair, ike: &str, esp: &str) {
+    for command in [["--rekey", "--child", "ct"], ["--rekey", "--ike", "t"]] {
+        let said = pair.charon.swanctl(&command);
+        assert!(said.ok, "{ike} {esp}: {}", said.text);
+    }
+    for command in [["rekey", "acme/left"].as_slice(), &["rekey", "--ike", "acme/left"]] {
+        let said = pair.culvertd.cli(command);
+        assert!(said.ok, "{ike} {esp}: {}", said.text);
+    }
+}
+
+#[test]
+fn every_suite_started_by_strongswan() {
+    every_suite(false);
+}
+
+#[test]
+fn every_suite_started_by_culvert() {
+    every_suite(true);
+}
+
+/// The initiator guesses a group that the responder does not take: INVALID_KE_PAYLOAD, and once more.
+#[test]
+fn a_wrong_guess_of_the_group_is_put_right() {
+    let several = ("aes128-sha256-modp2048-x25519", "aes128gcm16-modp2048-x25519");
+    let one = ("aes128-sha256-x25519", "aes128gcm16-x25519");
+    let owned = |(ike, esp): (&str, &str)| (ike.to_owned(), esp.to_owned());
+    for (theirs, ours, start) in [(several, one, false), (one, several, true)] {
+        let Some(pair) = Pair::open() else { return };
+        pair.charon.load(&[Connection { proposals: owned(theirs), ..Connection::usual() }]);
+        pair.culvertd.peer(&Peer { proposals: owned(ours), start, ..Peer::usual() });
         if start {
             pair.flows();
         } else {
             pair.initiate();
         }
-        for command in [["--rekey", "--child", "ct"], ["--rekey", "--ike", "t"]] {
-            let said = pair.charon.swanctl(&command);
-            assert!(said.ok, "{ike} {esp}: {}", said.text);
-        }
-        for command in [vec!["rekey", "acme/left"], vec!["rekey", "--ike", "acme/left"]] {
-            let said = pair.culvertd.cli(&command);
-            assert!(said.ok, "{ike} {esp}: {}", said.text);
-        }
-        assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3, "{ike} {esp}");
+        assert!(pair.charon.log().contains("INVAL_KE"), "{}", pair.charon.log());
+        rekey_from_either_side(&pair, ours.0, ours.1);
+        assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3);
         pair.settled();
-        // The next suite starts from nothing.
-        assert!(pair.culvertd.cli(&["delete", "tenants/acme/peers/left"]).ok);
-        until("strongSwan has heard of it", || pair.charon.installed(), |n| *n == 0);
     }
 }
 
+/// Two negotiations cross; one tunnel is what is left.
+#[test]
+fn both_start_at_once() {
+    let Some(pair) = Pair::open() else { return };
+    pair.charon.load(&[Connection::usual()]);
+    for _ in 0..4 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| pair.charon.initiate("ct"));
+            scope.spawn(|| pair.culvertd.peer(&Peer { start: true, ..Peer::usual() }));
+        });
+        pair.flows();
+        pair.settled();
+        assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3);
+        assert!(pair.culvertd.cli(&["delete", "tenants/acme/peers/left"]).ok);
+        until("strongSwan has heard of it", || pair.charon.sas(), |sas| sas.trim().is_empty());
+    }
+}
+
+/// `CULVERT_BULK_MB` says how much; both sides count it.
 #[test]
 fn bulk_data_goes_both_ways() {
     let Some(pair) = Pair::up() else { return };
+    let megabytes = std::env::var("CULVERT_BULK_MB").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
     for reverse in [false, true] {
-        let rate = iperf(&pair.lab, (&pair.right, RIGHT), (&pair.left, LEFT), 100, reverse);
-        eprintln!("100 MB, reverse {reverse}: {rate:.0} Mbit/s");
+        let rate = iperf(&pair.lab, (&pair.right, RIGHT), (&pair.left, LEFT), megabytes, reverse);
+        eprintln!("{megabytes} MB, reverse {reverse}: {rate:.0} Mbit/s");
     }
     let status = pair.culvertd.status("acme/left");
     for direction in ["bytesIn", "bytesOut"] {
         let bytes = status[direction].as_str().and_then(|s| s.parse().ok()).or(status[direction].as_u64());
-        assert!(bytes.unwrap_or(0) > 100_000_000, "{direction}: {status:#}");
+        assert!(bytes.unwrap_or(0) > u64::from(megabytes) * 1_000_000, "{direction}: {status:#}");
     }
+    let (taken, given) = pair.charon.octets();
+    assert!(taken.min(given) > u64::from(megabytes) * 1_000_000, "{}", pair.charon.sas());
 }
 
 /// So many selectors that IKE_AUTH takes several datagrams each way, as certificates would.

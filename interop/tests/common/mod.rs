@@ -30,11 +30,16 @@ pub struct Pair {
 impl Pair {
     /// Both run; nothing is configured but the tenant.
     pub fn open() -> Option<Self> {
+        Self::open_with("")
+    }
+
+    /// With further lines of charon's own configuration.
+    pub fn open_with(options: &str) -> Option<Self> {
         let mut lab = Lab::open()?;
         let (left, right) = (lab.namespace("left"), lab.namespace("right"));
         lab.wire((&left, "vl", "10.99.0.1/24"), (&right, "vr", "10.99.0.2/24"));
         lab.protect(&left, "10.1.0.1/32");
-        let charon = Charon::start(&lab, &left);
+        let charon = Charon::start_with(&lab, &left, options);
         let culvertd = Daemon::start(&lab, &right);
         culvertd.apply(&[tenant("acme", "acme0", "10.2.0.1/32", None)]);
         Some(Self { charon, culvertd, left, right, lab })
@@ -45,6 +50,15 @@ impl Pair {
         let pair = Self::open()?;
         pair.charon.load(&[Connection::usual()]);
         pair.culvertd.peer(&Peer::usual());
+        Some(pair)
+    }
+
+    /// The tunnel is up, started by Culvert.
+    pub fn culvert_starts() -> Option<Self> {
+        let pair = Self::open()?;
+        pair.charon.load(&[Connection::usual()]);
+        pair.culvertd.peer(&Peer { start: true, ..Peer::usual() });
+        pair.flows();
         Some(pair)
     }
 
