@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart build test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean
+.PHONY: help quickstart build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -26,7 +26,10 @@ help: ## This list
 quickstart: ## Two tenants on loopback, no root; options in ARGS, e.g. ARGS="--for 20s"
 	@$(CARGO) run -p culvert --bin culvert -- quickstart $(ARGS)
 
-build: ## Both binaries, optimised: target/release/culvertd and culvert
+build: ## Both binaries as the quickstart has them: target/debug/culvertd and culvert
+	$(CARGO) build -p culvert --bins
+
+release: ## Both binaries for production: target/release/culvertd and culvert; builds OpenSSL once more
 	$(CARGO) build --release -p culvert --bins
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
@@ -40,7 +43,7 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|interop)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use culvert_proto::v1;
+use ike::Failure;
 use router::SaStats;
-use tenants::PeerName;
+use tenants::{Peer, PeerName};
 use tokio::sync::oneshot;
 
 use crate::convert;
@@ -81,6 +82,24 @@ impl Control {
             view.to_status(&stats, traffic)
         };
         names.iter().map(|name| self.peer(name).map(status)).collect()
+    }
+
+    /// Why a peer's tunnel is not up: its last negotiations, and refused ones that may have been its.
+    pub async fn explain(&self, peer: &Peer) -> v1::ExplainPeerResponse {
+        let status = self.peer_statuses(std::slice::from_ref(&peer.name)).await.pop().flatten();
+        let identity = format!("{:?}", peer.spec.remote_identity);
+        let down = status.as_ref().is_none_or(|s| s.state() != v1::PeerState::Established);
+        let mut attempts = self.env.strangers.attempts(|remote, failure| {
+            let by_name = failure.to_string().contains(&identity);
+            let by_address =
+                !peer.spec.remote_addresses.is_empty() && peer.spec.admits(remote.ip().to_canonical());
+            // Whoever comes from an unknown address may be the peer that is missed.
+            let missed = down && matches!(failure, Failure::UnknownAddress { .. });
+            by_name || by_address || missed
+        });
+        attempts.extend(self.peer(&peer.name).map(|view| view.history.attempts()).unwrap_or_default());
+        attempts.sort_by_key(|a| a.start_time.map(|t| (t.seconds, t.nanos)));
+        v1::ExplainPeerResponse { status, attempts }
     }
 
     /// The SAs of all peers that `wanted` accepts.

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use ike::Failure;
 use ike::reception::{Class, classify, wrong_version_reply};
 use ike::wire::WireError;
+use ike::wire::numbers::ExchangeType;
 use router::{IkeDatagram, RouterEvent};
 use tenants::{Peer, RemoteAddress};
 use tokio::sync::mpsc;
@@ -63,8 +65,10 @@ fn ike(env: &Env, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
                 offer(to, Init(datagram), &env.counters);
             }
         }
-        Err(WireError::MajorVersion(_)) => {
+        Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();
+            env.strangers
+                .note(datagram.remote, &Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error });
             if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
                 env.router.send_ike(IkeDatagram { local: datagram.local, remote: datagram.remote, bytes });
             }

@@ -9,6 +9,7 @@ use tenants::Catalog;
 
 use crate::counters::Counters;
 use crate::events::EventHub;
+use crate::history::Strangers;
 use crate::node::NodeConfig;
 use crate::registry::Registry;
 use crate::status::Board;
@@ -22,6 +23,7 @@ pub(crate) struct Env {
     pub(crate) board: Board,
     pub(crate) hub: EventHub,
     pub(crate) counters: Counters,
+    pub(crate) strangers: Strangers,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     pub(crate) started: SystemTime,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::config::PeerConfig;
-use ike::{Host, Identity};
+use ike::{Host, Identity, NoPeer};
 
 use crate::env::Env;
 use crate::registry::Deliver;
@@ -54,12 +54,12 @@ impl Host for CoreHost {
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
-    ) -> Option<Arc<PeerConfig>> {
+    ) -> Result<Arc<PeerConfig>, NoPeer> {
         match self.env.catalog.find_peer(id_r, id_i, remote.ip()) {
-            Ok(peer) => self.env.registry.peer(&peer.name).map(|entry| entry.config),
+            Ok(peer) => self.env.registry.peer(&peer.name).map(|entry| entry.config).ok_or(NoPeer::NotYet),
             Err(error) => {
                 tracing::debug!(%remote, %error, "no peer for an IKE_AUTH request");
-                None
+                Err(NoPeer::Unknown)
             }
         }
     }

@@ -14,6 +14,7 @@ mod counters;
 mod dispatch;
 mod env;
 mod events;
+mod history;
 mod host;
 mod ike_sa;
 mod mailbox;

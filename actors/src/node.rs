@@ -15,6 +15,7 @@ use crate::counters::Counters;
 use crate::dispatch;
 use crate::env::Env;
 use crate::events::EventHub;
+use crate::history::Strangers;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::Registry;
 use crate::status::Board;
@@ -54,6 +55,25 @@ pub enum NodeError {
 /// does not is not waited for longer.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long the catalog's peers may take to get their actors when the node starts: some 4 µs for each. What the router
+/// reports waits meanwhile.
+const STAND: Duration = Duration::from_secs(10);
+
+/// Waits until the catalog's peers have their actors. A peer that returns before its own stands would be refused as a
+/// stranger, and there are implementations that do not try again after that.
+async fn peers_stand(env: &Env) {
+    let all = async {
+        for peer in env.catalog.peers() {
+            while !env.board.contains(&peer.name) {
+                actix::clock::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    if actix::clock::timeout(STAND, all).await.is_err() {
+        tracing::warn!("some peers have no actor yet");
+    }
+}
+
 /// A running node. Dropping it does not stop it; [`Node::shutdown`] does.
 pub struct Node {
     control: Control,
@@ -85,11 +105,16 @@ impl Node {
                     board: Board::default(),
                     hub: EventHub::default(),
                     counters: Counters::default(),
+                    strangers: Strangers::default(),
                     arbiters,
                     started: SystemTime::now(),
                 });
                 let receptions = dispatch::receptions(&env);
-                actix::spawn(dispatch::run(env.clone(), receptions, receiver));
+                let ready = env.clone();
+                actix::spawn(async move {
+                    peers_stand(&ready).await;
+                    dispatch::run(ready, receptions, receiver).await;
+                });
                 let addr = NodeActor { env: env.clone(), tenants: BTreeMap::new() }.start();
                 (env, addr)
             });

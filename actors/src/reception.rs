@@ -10,7 +10,7 @@ use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Spi;
 use ike::reception::{CookieGate, Verdict, initiator_spi};
-use ike::{CloseReason, Connection, Datagram, Event, InitReply};
+use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
 
 use crate::env::Env;
@@ -104,6 +104,7 @@ impl Reception {
         let proposals = self.env.catalog.ike_proposals(datagram.remote.ip());
         if proposals.is_empty() {
             self.env.counters.init_no_peer.up();
+            self.env.strangers.note(datagram.remote, &Failure::UnknownAddress { from: datagram.remote });
             if self.may_log() {
                 tracing::info!(remote = %datagram.remote, "IKE_SA_INIT from an address of no configured peer");
             }
@@ -119,6 +120,10 @@ impl Reception {
             }
             InitReply::Refused(bytes, failure) => {
                 self.env.counters.init_refused.up();
+                // The initiator tries again with the group it is told; that is no failure.
+                if !matches!(failure, Failure::NoGroup { .. }) {
+                    self.env.strangers.note(datagram.remote, &failure);
+                }
                 if self.may_log() {
                     tracing::warn!(remote = %datagram.remote, reason = %failure, "IKE_SA_INIT refused");
                     self.publish(format!("{}: {failure}", datagram.remote));
@@ -184,6 +189,7 @@ impl Reception {
         }
         if let Some(CloseReason::Failed(failure)) = down {
             self.env.counters.failures.up();
+            self.env.strangers.note(remote, &failure);
             if self.may_log() {
                 tracing::warn!(%remote, reason = %failure, "negotiation failed");
                 self.publish(format!("{remote}: {failure}"));

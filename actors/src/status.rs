@@ -1,6 +1,7 @@
 //! The board: what every peer looks like now, written by its actor, read by the API without asking any actor.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
@@ -8,11 +9,15 @@ use dashmap::DashMap;
 use router::SaStats;
 use tenants::PeerName;
 
+use crate::history::History;
+
 /// A peer as it stands.
 #[derive(Clone, Debug, Default)]
 pub struct PeerView {
     /// The peer's number.
     pub uid: u64,
+    /// The last negotiations.
+    pub(crate) history: Arc<History>,
     /// Where it stands.
     pub state: v1::PeerState,
     /// Since when.
@@ -139,6 +144,10 @@ impl Board {
 
     pub(crate) fn get(&self, name: &PeerName) -> Option<PeerView> {
         self.views.get(name).map(|v| v.clone())
+    }
+
+    pub(crate) fn contains(&self, name: &PeerName) -> bool {
+        self.views.contains_key(name)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

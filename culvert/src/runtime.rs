@@ -23,6 +23,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>>;
 
+    /// Why the tunnel is not up.
+    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError>;
+
     /// Negotiates the tunnel; answers when it is up.
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
 
@@ -114,6 +117,10 @@ impl Runtime for NoRuntime {
 
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         vec![None; peers.len()]
+    }
+
+    async fn explain(&self, _peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        Err(NO_TUNNELS)
     }
 
     async fn initiate(&self, _peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {

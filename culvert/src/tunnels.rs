@@ -74,6 +74,10 @@ impl Runtime for Tunnels {
         self.control.peer_statuses(&names).await
     }
 
+    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        Ok(self.control.explain(&peer).await)
+    }
+
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
         self.control.initiate(&peer.name).await?;
         self.status(&peer.name).await

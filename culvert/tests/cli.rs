@@ -226,6 +226,10 @@ impl Runtime for OneTunnel {
         Err(RuntimeError::Refused("the tunnel is down".to_owned()))
     }
 
+    async fn explain(&self, _peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        Ok(v1::ExplainPeerResponse { status: Some(status()), attempts: Vec::new() })
+    }
+
     async fn rekey(&self, _peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
         assert_eq!(target, RekeyTarget::Child("lan".to_owned()));
         Ok(status())

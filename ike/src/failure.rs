@@ -40,6 +40,12 @@ pub enum Failure {
         /// Ours.
         offered: String,
     },
+    /// Nobody may come from there.
+    #[error("no peer is configured for the address {from}")]
+    UnknownAddress {
+        /// Where it came from.
+        from: SocketAddr,
+    },
     /// Nobody with this identity is configured.
     #[error(
         "no peer is configured for remote identity {remote_id:?}, local identity {local_id} and address {from}"

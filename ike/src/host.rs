@@ -19,12 +19,25 @@ pub trait Host {
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32>;
 
     /// The peer that calls itself `id_i`, asks for `id_r` (if it says) and sends from `remote`.
+    ///
+    /// # Errors
+    /// Whether there is none, or it is there but cannot be served at this moment.
     fn find_peer(
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
-    ) -> Option<Arc<PeerConfig>>;
+    ) -> Result<Arc<PeerConfig>, NoPeer>;
+}
+
+/// Why no peer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPeer {
+    /// Nobody of this identity is configured.
+    Unknown,
+    /// It is configured but not ready, for example while its supervisor is started again. The request is dropped, and
+    /// the peer will repeat it.
+    NotYet,
 }
 
 /// `N` random octets.

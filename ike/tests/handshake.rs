@@ -244,3 +244,16 @@ fn an_initiator_serves_nothing_before_the_peer_is_authenticated() {
         }
     }
 }
+
+#[test]
+fn a_peer_that_is_not_ready_yet_is_served_by_the_retransmission() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.b.host.peer_not_ready = true;
+    pair.initiate();
+    pair.settle();
+    assert!(pair.b.log.is_empty() && pair.a.log.is_empty(), "nobody was refused");
+    pair.b.host.peer_not_ready = false;
+    pair.run(2);
+    pair.assert_children(1);
+    pair.assert_alive();
+}

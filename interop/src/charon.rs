@@ -108,8 +108,13 @@ impl Charon {
 
     /// Loads connections in place of those it has.
     pub fn load(&self, connections: &[Connection]) {
+        self.load_text(&swanctl_conf(connections));
+    }
+
+    /// Loads a configuration as it stands.
+    pub fn load_text(&self, text: &str) {
         let file = self.directory.join("swanctl/swanctl.conf");
-        write(&file, &swanctl_conf(connections));
+        write(&file, text);
         let path = file.display().to_string();
         let said = self.swanctl(&["--load-all", "--clear", "--file", &path]);
         assert!(said.ok, "swanctl --load-all: {}", said.text);
@@ -194,7 +199,8 @@ fn strongswan_conf(directory: &std::path::Path, options: &str) -> String {
     )
 }
 
-fn swanctl_conf(connections: &[Connection]) -> String {
+/// The configuration of these connections.
+pub fn swanctl_conf(connections: &[Connection]) -> String {
     let (mut conns, mut secrets) = (String::new(), String::new());
     for c in connections {
         // Writing into a string does not fail.

@@ -8,11 +8,11 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Polls until `condition` holds. Fails with `what` and what was seen last.
 pub fn until<T: std::fmt::Debug>(what: &str, look: impl FnMut() -> T, condition: impl Fn(&T) -> bool) -> T {
-    until_within(PATIENCE, what, look, condition)
+    within(PATIENCE, what, look, condition)
 }
 
 /// As [`until`], where timers of the peers alone take longer than [`PATIENCE`].
-pub fn until_within<T: std::fmt::Debug>(
+pub fn within<T: std::fmt::Debug>(
     patience: Duration,
     what: &str,
     mut look: impl FnMut() -> T,

@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::Pair;
 use interop::charon::Connection;
 use interop::daemon::Peer;
-use interop::wait::until_within;
+use interop::wait::within;
 
 /// A sign of life asked for and not given: six sendings of the request, 1 s after the first, then 1.8 times as long each
 /// time, 41 s in all.
@@ -72,7 +72,7 @@ fn a_dead_strongswan_is_noticed_and_may_come_again() {
     pair.initiate();
     pair.charon.kill();
     let state = || pair.culvertd.status("acme/left")["state"].clone();
-    until_within(GIVEN_UP, "the tunnel is down", state, |s| s == "WAITING");
+    within(GIVEN_UP, "the tunnel is down", state, |s| s == "WAITING");
     assert_eq!(pair.culvertd.children("acme/left"), 0);
     pair.charon.restart();
     pair.charon.load(&[Connection::usual()]);
@@ -89,7 +89,7 @@ fn culvert_that_starts_finds_a_restarted_strongswan() {
     pair.flows();
     pair.charon.restart();
     pair.charon.load(&[Connection::usual()]);
-    until_within(GIVEN_UP, "strongSwan has a tunnel again", || pair.charon.installed(), |n| *n == 1);
+    within(GIVEN_UP, "strongSwan has a tunnel again", || pair.charon.installed(), |n| *n == 1);
     pair.flows();
     pair.settled();
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ike::config::PeerConfig;
-use ike::{Host, Identity};
+use ike::{Host, Identity, NoPeer};
 
 /// Supplies the system's randomness and SPIs of its own.
 #[derive(Default)]
@@ -45,7 +45,12 @@ impl Host for ClientHost {
         }
     }
 
-    fn find_peer(&mut self, _: &Identity, _: Option<&Identity>, _: SocketAddr) -> Option<Arc<PeerConfig>> {
-        None
+    fn find_peer(
+        &mut self,
+        _: &Identity,
+        _: Option<&Identity>,
+        _: SocketAddr,
+    ) -> Result<Arc<PeerConfig>, NoPeer> {
+        Err(NoPeer::Unknown)
     }
 }

@@ -90,6 +90,9 @@ impl PeerActor {
         );
         let rekeyed = sa.replaces.is_some();
         tracing::info!(peer = %self.peer.name, child = %text, rekeyed, "Child SA installed");
+        self.history()
+            .step(conn, format!("Child SA {} {text}", if rekeyed { "rekeyed," } else { "installed," }));
+        self.history().recovered(conn);
         let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
         self.senders.installed(conn, sa.spi_in, sa.name.clone());
         self.children.insert(sa.spi_in, ChildEntry { conn, addr, view });

@@ -109,6 +109,8 @@ impl Handler<Adopt> for PeerActor {
 
     fn handle(&mut self, Adopt(conn): Adopt, ctx: &mut Self::Context) {
         if !self.leaving {
+            let (id, remote) = (self.next_conn, conn.addresses().1);
+            self.history().begin(id, false, Some(remote));
             self.spawn_connection(ctx, Begin::Adopt(conn));
         }
     }
@@ -141,6 +143,7 @@ impl Handler<FromConn> for PeerActor {
                     self.dispose(disposal);
                 }
                 self.view.last_error.clear();
+                self.history().recovered(id);
                 self.resolve(Wait::Up, Ok(()));
             }
             ConnEvent::Rekeyed { spis, initiated, proposal, lifetime } => {
@@ -160,7 +163,10 @@ impl Handler<FromConn> for PeerActor {
                 self.send_by(|senders, current| senders.activated(spi_in, current));
             }
             ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(spi_in, linger, reason),
-            ConnEvent::ChildFailed { name, failure } => self.child_failed(&name, &failure),
+            ConnEvent::ChildFailed { name, failure } => {
+                self.history().failed(id, &failure);
+                self.child_failed(&name, &failure);
+            }
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Finished => self.connection_gone(ctx, id),
@@ -214,6 +220,7 @@ impl PeerActor {
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator, proposal,
             "IKE_SA established"
         );
+        let proposal_text = proposal.clone();
         let mut ike = IkeView {
             initiator_spi: spis.0,
             responder_spi: spis.1,
@@ -229,6 +236,7 @@ impl PeerActor {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.ike = Some(ike);
         }
+        self.history().step(id, format!("IKE SA established, {}", proposal_text));
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
     }
 
@@ -260,6 +268,12 @@ impl PeerActor {
         conn.down = true;
         let was_up = conn.ike.take().is_some();
         let text = reason.to_string();
+        match reason {
+            CloseReason::Failed(failure) if *failure != Failure::Replaced => {
+                self.history().failed(id, failure)
+            }
+            _ => self.history().step(id, &text),
+        }
         match reason {
             CloseReason::Failed(Failure::Replaced) => {}
             CloseReason::Failed(failure) => {

@@ -126,6 +126,9 @@ impl PeerActor {
         let begin = self.begin();
         match begin {
             Ok(begin) => {
+                let remote = if let Begin::Initiate { path, .. } = &begin { Some(path.remote) } else { None };
+                let conn = self.next_conn;
+                self.history().begin(conn, true, remote);
                 self.spawn_connection(ctx, begin);
                 self.publish(v1::EventType::NegotiationStarted, "we start");
             }

@@ -1,13 +1,20 @@
 //! What a peer shows on the board.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
 
 use super::{PeerActor, wall};
+use crate::history::History;
 use ike::supervise::State;
 
 impl PeerActor {
+    /// The negotiations, to add to them. The board shares them until the next change.
+    pub(super) fn history(&mut self) -> &mut History {
+        Arc::make_mut(&mut self.view.history)
+    }
+
     /// Puts the peer's present state on the board.
     pub(super) fn show(&mut self) {
         let state = self.supervisor.state();

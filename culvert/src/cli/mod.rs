@@ -11,6 +11,7 @@ mod control;
 mod delete;
 mod describe;
 mod diff;
+mod explain;
 mod failure;
 mod get;
 mod manifest;
@@ -76,6 +77,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Follow what happens to tunnels
     Watch(watch::Arguments),
+    /// Say why a tunnel is not up, and what to change
+    Explain(explain::Arguments),
     /// Negotiate a tunnel now
     Initiate(control::Initiate),
     /// Take a tunnel down
@@ -115,6 +118,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Describe(arguments) => describe::run(global, arguments).await,
         Command::Delete(arguments) => delete::run(global, arguments).await,
         Command::Watch(arguments) => watch::run(global, arguments).await,
+        Command::Explain(arguments) => explain::run(global, arguments).await,
         Command::Initiate(arguments) => control::initiate(global, arguments).await,
         Command::Terminate(arguments) => control::terminate(global, arguments).await,
         Command::Rekey(arguments) => control::rekey(global, arguments).await,

@@ -117,6 +117,16 @@ impl PeerService for Peers {
         let status = result.map_err(|error| status::of_runtime(&error, &request.name))?;
         Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
     }
+
+    async fn explain_peer(
+        &self,
+        request: Request<v1::ExplainPeerRequest>,
+    ) -> Result<Response<v1::ExplainPeerResponse>, Status> {
+        let request = request.into_inner();
+        let peer = self.find(&request.name)?;
+        let result = self.runtime.explain(peer).await;
+        result.map(Response::new).map_err(|error| status::of_runtime(&error, &request.name))
+    }
 }
 
 fn rekey_target(request: &v1::RekeyPeerRequest, peer: &Peer) -> Result<RekeyTarget, Status> {

@@ -11,7 +11,7 @@ use crate::config::PeerConfig;
 use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
-use crate::host::{Host, random_array};
+use crate::host::{Host, NoPeer, random_array};
 use crate::proposal::{IkeProposal, negotiate};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
@@ -174,7 +174,12 @@ impl Connection {
             self.path.remote.set_ip(datagram.remote.ip());
         }
         let config = match self.verify_initiator(host, &state, payloads, datagram) {
-            Ok(config) => config,
+            Ok(Some(config)) => config,
+            Ok(None) => {
+                // As if it had not arrived: the initiator will send it again.
+                self.phase = Phase::AwaitAuth(state);
+                return self.counters.dropped += 1;
+            }
             Err(failure) => {
                 let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
                 self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
@@ -221,16 +226,21 @@ impl Connection {
         state: &AwaitAuth,
         payloads: Payloads<'_>,
         datagram: Datagram<'_>,
-    ) -> Result<Arc<PeerConfig>, Failure> {
+    ) -> Result<Option<Arc<PeerConfig>>, Failure> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_AUTH, error };
         let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
         let id = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
-        let config =
-            host.find_peer(id, payloads.id_r(), datagram.remote).ok_or_else(|| Failure::UnknownPeer {
-                remote_id: id.clone(),
-                local_id: payloads.id_r().map_or_else(|| "(any)".to_owned(), ToString::to_string),
-                from: datagram.remote,
-            })?;
+        let config = match host.find_peer(id, payloads.id_r(), datagram.remote) {
+            Ok(config) => config,
+            Err(NoPeer::NotYet) => return Ok(None),
+            Err(NoPeer::Unknown) => {
+                return Err(Failure::UnknownPeer {
+                    remote_id: id.clone(),
+                    local_id: payloads.id_r().map_or_else(|| "(any)".to_owned(), ToString::to_string),
+                    from: datagram.remote,
+                });
+            }
+        };
         let value = payloads.0.iter().find_map(|p| match p {
             Payload::Auth { method: AuthMethod::SHARED_KEY, data } => Some(data),
             _ => None,
@@ -248,7 +258,7 @@ impl Connection {
         let expected =
             auth::psk(sa.prf, config.psk.octets(), &state.request, &state.nonces.1, sa.sk_p().1, &theirs)?;
         if auth::equal(&expected, value) {
-            Ok(config)
+            Ok(Some(config))
         } else {
             Err(Failure::Authentication { id: id.clone() })
         }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
-use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, Path, Transmit};
+use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -82,6 +82,7 @@ pub struct TestHost {
     next_ike: u64,
     pub peer: Arc<PeerConfig>,
     pub free_spis: bool,
+    pub peer_not_ready: bool,
 }
 
 impl Host for TestHost {
@@ -104,9 +105,12 @@ impl Host for TestHost {
         id_i: &Identity,
         id_r: Option<&Identity>,
         _: SocketAddr,
-    ) -> Option<Arc<PeerConfig>> {
+    ) -> Result<Arc<PeerConfig>, NoPeer> {
+        if self.peer_not_ready {
+            return Err(NoPeer::NotYet);
+        }
         let fits = *id_i == self.peer.remote_id && id_r.is_none_or(|r| *r == self.peer.local_id);
-        fits.then(|| self.peer.clone())
+        if fits { Ok(self.peer.clone()) } else { Err(NoPeer::Unknown) }
     }
 }
 
@@ -138,6 +142,7 @@ impl Side {
             next_ike: 0x1000 * seed,
             peer: config.clone(),
             free_spis: true,
+            peer_not_ready: false,
         };
         let addr = addr.parse().unwrap();
         Self {

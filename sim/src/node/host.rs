@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ike::config::PeerConfig;
-use ike::{Host, Identity};
+use ike::{Host, Identity, NoPeer};
 
 use crate::random::Random;
 
@@ -52,8 +52,8 @@ impl Host for SimHost {
         id_i: &Identity,
         id_r: Option<&Identity>,
         _: SocketAddr,
-    ) -> Option<Arc<PeerConfig>> {
+    ) -> Result<Arc<PeerConfig>, NoPeer> {
         let fits = |c: &&Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|id| c.local_id == *id);
-        self.configs.iter().find(fits).cloned()
+        self.configs.iter().find(fits).cloned().ok_or(NoPeer::Unknown)
     }
 }

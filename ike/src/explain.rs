@@ -1,0 +1,226 @@
+//! From a failure to its cause: which values differ, and what to change on which side. Fed by structured failures, not by
+//! the text of a log.
+
+use std::collections::BTreeSet;
+
+use crate::failure::Failure;
+use crate::wire::WireError;
+use crate::wire::numbers::{ExchangeType, NotifyType};
+
+/// What a failure comes down to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// One word for programs: `psk`, `identity`, `address`, `version`, `proposal`, `group`, `selectors`, `silent`,
+    /// `nat`, `busy`, `peer`, `resources` or `local`.
+    pub kind: &'static str,
+    /// What is wrong, in a sentence.
+    pub summary: String,
+    /// What to change, and where.
+    pub advice: Vec<String>,
+}
+
+/// Explains a failure.
+pub fn explain(failure: &Failure) -> Cause {
+    let cause = |kind, advice: &[&str]| Cause {
+        kind,
+        summary: failure.to_string(),
+        advice: advice.iter().map(|a| (*a).to_owned()).collect(),
+    };
+    match failure {
+        Failure::NoProposal { offered, configured } => {
+            let mut cause = cause("proposal", &[]);
+            cause.advice.extend(difference(offered, configured));
+            cause
+                .advice
+                .push("here: add one of the peer's proposals to ike.proposals or espProposals".to_owned());
+            cause.advice.push("there: offer one of the configured proposals".to_owned());
+            cause
+        }
+        Failure::ProposalRefused { offered } => {
+            let mut cause = cause("proposal", &[]);
+            cause.advice.push(format!("there: accept one of {offered}"));
+            cause.advice.push(
+                "here: add a proposal that the peer has; its log names those it is configured with"
+                    .to_owned(),
+            );
+            cause
+        }
+        Failure::BadChoice { chosen, offered } => {
+            let mut cause = cause("proposal", &["the peer does not keep to RFC 7296 section 2.7"]);
+            cause.advice.extend(difference(chosen, offered));
+            cause
+        }
+        Failure::NoGroup { wanted, offered } => {
+            let mut cause = cause("group", &[]);
+            cause.advice.push(format!(
+                "here: add key exchange group {wanted} to the proposal (configured: {offered})"
+            ));
+            cause.advice.push("there: allow one of the configured groups".to_owned());
+            cause
+        }
+        Failure::UnknownPeer { remote_id, local_id, from } => {
+            let mut cause = cause("identity", &[]);
+            cause.advice.push(format!(
+                "here: set remoteIdentity to {remote_id:?} and localIdentity to {local_id}, and let remoteAddresses admit {}",
+                from.ip()
+            ));
+            cause
+                .advice
+                .push("there: correct the identities (in strongSwan: local.id and remote.id)".to_owned());
+            cause
+        }
+        Failure::UnknownAddress { from } => {
+            let mut cause = cause("address", &[]);
+            cause.advice.push(format!("here: if that is this peer, add {} to remoteAddresses", from.ip()));
+            cause.advice.push("a peer behind NAT comes from the NAT's address".to_owned());
+            cause
+        }
+        Failure::Malformed { error: WireError::MajorVersion(version), .. } => {
+            let mut cause = cause("version", &[]);
+            cause
+                .advice
+                .push(format!("there: use IKEv2 instead of IKEv{version} (in strongSwan: version = 2)"));
+            cause
+        }
+        Failure::WrongIdentity { got, expected } => {
+            let mut cause = cause("identity", &[]);
+            cause.advice.push(format!("here: set remoteIdentity to {got:?}"));
+            cause.advice.push(format!("there: set its own identity to {expected:?}"));
+            cause
+        }
+        Failure::Authentication { id } => {
+            let mut cause =
+                cause("psk", &["the identities fit, the keys do not: compare them octet by octet"]);
+            cause.advice.push(format!(
+                "either side: set the same pre-shared key for {id:?}; a line end counts as an octet"
+            ));
+            cause
+        }
+        Failure::AuthenticationRefused { local_id } => {
+            let mut cause = cause("psk", &[]);
+            cause
+                .advice
+                .push(format!("there: check that {local_id:?} is configured, with the same pre-shared key"));
+            cause.advice.push("the peer does not say which of the two it is; its log does".to_owned());
+            cause
+        }
+        Failure::Selectors { .. } => cause(
+            "selectors",
+            &[
+                "here: make localSubnets and remoteSubnets overlap with what the peer offers",
+                "there: offer subnets that overlap with the configured ones",
+            ],
+        ),
+        Failure::SelectorsRefused { .. } => cause(
+            "selectors",
+            &[
+                "there: make its subnets overlap with ours (in strongSwan: local_ts and remote_ts, seen from its side)",
+                "here: change localSubnets or remoteSubnets",
+            ],
+        ),
+        Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, .. } => {
+            let mut cause = cause("silent", &[]);
+            cause.advice.push(format!("is {} the right address, and does the peer run?", remote.ip()));
+            cause.advice.push("is UDP 500 let through in both directions?".to_owned());
+            cause
+                .advice
+                .push("some peers answer nothing to an address or a proposal they do not know".to_owned());
+            cause
+        }
+        Failure::Timeout { exchange: ExchangeType::IKE_AUTH, .. } => cause(
+            "nat",
+            &[
+                "IKE_SA_INIT was answered over UDP 500, but IKE_AUTH goes over UDP 4500: is that let through?",
+                "or a firewall drops IP fragments: IKE_AUTH is the first large message",
+            ],
+        ),
+        Failure::Timeout { .. } => cause(
+            "silent",
+            &[
+                "the tunnel was up and the peer stopped answering: it is down, restarted, or cut off",
+                "a NAT may have forgotten the mapping; keepalives go every 20 s from the side behind it",
+            ],
+        ),
+        Failure::Unfinished { .. } => cause(
+            "nat",
+            &[
+                "the peer got no further than IKE_SA_INIT: it did not get our answer, or its IKE_AUTH over UDP 4500 is dropped",
+                "or it refused our choice; its log says so",
+            ],
+        ),
+        Failure::Notify { notify: NotifyType::NO_ADDITIONAL_SAS, .. } => cause(
+            "resources",
+            &["there: the peer allows no further Child SA; some take one only for each IKE SA"],
+        ),
+        Failure::Notify { notify: NotifyType::SINGLE_PAIR_REQUIRED, .. } => cause(
+            "selectors",
+            &["here: one subnet on each side for each child; the peer takes single pairs only"],
+        ),
+        Failure::Notify {
+            notify: NotifyType::FAILED_CP_REQUIRED | NotifyType::INTERNAL_ADDRESS_FAILURE,
+            ..
+        } => cause(
+            "peer",
+            &["there: the peer wants to assign an address; configure it as a site-to-site connection"],
+        ),
+        Failure::Notify { notify: NotifyType::INVALID_SYNTAX, .. } | Failure::Malformed { .. } => {
+            cause("peer", &["one of the two implementations is at fault: capture the exchange and report it"])
+        }
+        Failure::Notify { .. } => cause("peer", &["the peer's log says why it refused"]),
+        Failure::StillBusy => {
+            cause("busy", &["the peer may hang in a rekeying of its own; restart the tunnel there"])
+        }
+        Failure::Crypto(_) => {
+            cause("peer", &["an invalid public value or a damaged message: capture and report it"])
+        }
+        Failure::NoSpi => {
+            cause("resources", &["here: the table of SPIs is full; spread the peers over more nodes"])
+        }
+        Failure::Expired => {
+            cause("peer", &["the peer did not let the IKE SA be rekeyed in time; see the attempts before"])
+        }
+        Failure::Replaced => cause("local", &["nothing is wrong: the peer started afresh"]),
+    }
+}
+
+/// The algorithms only one side has, of two lists of proposals.
+fn difference(theirs: &str, ours: &str) -> Vec<String> {
+    let words = |list: &str| -> BTreeSet<String> {
+        list.split([',', '-']).map(str::trim).filter(|w| !w.is_empty()).map(str::to_owned).collect()
+    };
+    let (a, b) = (words(theirs), words(ours));
+    let only =
+        |x: &BTreeSet<String>, y: &BTreeSet<String>| x.difference(y).cloned().collect::<Vec<_>>().join(", ");
+    let mut lines = Vec::new();
+    for (side, list) in [("only the peer has", only(&a, &b)), ("only configured here", only(&b, &a))] {
+        if !list.is_empty() {
+            lines.push(format!("{side}: {list}"));
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_failure_names_what_differs() {
+        let cause = explain(&Failure::NoProposal {
+            offered: "aes256-sha512-prfsha512-modp2048".into(),
+            configured: "aes128gcm16-prfsha256-x25519, aes256-sha256-prfsha256-modp2048".into(),
+        });
+        assert_eq!(cause.kind, "proposal");
+        assert_eq!(cause.advice[0], "only the peer has: prfsha512, sha512");
+        assert_eq!(cause.advice[1], "only configured here: aes128gcm16, prfsha256, sha256, x25519");
+    }
+
+    #[test]
+    fn silence_is_told_from_a_blocked_port() {
+        let timeout =
+            |exchange| Failure::Timeout { exchange, remote: "192.0.2.1:500".parse().unwrap(), tries: 6 };
+        assert_eq!(explain(&timeout(ExchangeType::IKE_SA_INIT)).kind, "silent");
+        assert_eq!(explain(&timeout(ExchangeType::IKE_AUTH)).kind, "nat");
+        assert_eq!(explain(&timeout(ExchangeType::INFORMATIONAL)).kind, "silent");
+    }
+}
