@@ -18,6 +18,9 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
 /// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
 /// kept busy, short against anybody's patience.
 pub const RESTORE: Duration = Duration::from_secs(2);
+/// How long a redundant connection that the peer started may stay. Who started it deletes it, within a round trip; not
+/// every peer sees that it is one too many, so it is closed from here then.
+pub const REDUNDANT: Duration = Duration::from_secs(10);
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 const MAX_RESTORES: usize = 64;
 
@@ -55,6 +58,8 @@ pub enum Action {
     Connect,
     /// Ask for the Child SA of this policy on this connection, unless it is there.
     Restore(ConnId, Arc<str>),
+    /// Delete a redundant connection that the peer has not deleted.
+    Close(ConnId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +69,8 @@ struct Up {
     /// SPI of the IKE_SA's initiator: both sides know the same number.
     spi: u64,
     since: Instant,
+    /// It is redundant and the peer's to delete; if it does not, it is closed then.
+    close_at: Option<Instant>,
 }
 
 /// Decides for one peer.
@@ -98,13 +105,18 @@ impl Supervisor {
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
-        self.restores.iter().map(|r| r.0).chain(retry).min()
+        let redundant = self.up.iter().filter_map(|up| up.close_at);
+        self.restores.iter().map(|r| r.0).chain(redundant).chain(retry).min()
     }
 
     /// What is due. Call it until it returns `None`.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Action> {
         if matches!(self.state, State::BackingOff(at) if at <= now) && self.try_now() {
             return Some(Action::Connect);
+        }
+        if let Some(up) = self.up.iter_mut().find(|up| up.close_at.is_some_and(|at| at <= now)) {
+            up.close_at = None;
+            return Some(Action::Close(up.id));
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
@@ -173,7 +185,7 @@ impl Supervisor {
     ) -> Vec<Disposal> {
         self.state = State::Established;
         self.failures = 0;
-        let new = Up { id, initiator, spi, since: now };
+        let new = Up { id, initiator, spi, since: now, close_at: None };
         let mut disposals = Vec::new();
         let others = std::mem::take(&mut self.up);
         let mut kept = Some(new);
@@ -190,7 +202,7 @@ impl Supervisor {
                 kept = Some(keep);
                 // The peer deletes its own; until it does, both stand.
                 if !loser.initiator {
-                    self.up.push(loser);
+                    self.up.push(Up { close_at: Some(now + REDUNDANT), ..loser });
                 }
             } else if initial_contact {
                 // The peer has lost all it had (RFC 7296 section 2.4).
@@ -206,6 +218,10 @@ impl Supervisor {
     /// A connection ended, or never came up. `retry_jitter` is 0..=255.
     pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
         self.up.retain(|up| up.id != id);
+        if let [only] = self.up.as_mut_slice() {
+            // The other one is gone, so this is not redundant any more.
+            only.close_at = None;
+        }
         if !self.up.is_empty() || matches!(self.state, State::Terminated) {
             return;
         }
@@ -301,6 +317,9 @@ mod tests {
                 assert_eq!(side.current(), Some(1), "both keep the lower");
             }
             assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
+            // Should it not, the other side does.
+            assert_eq!(a.handle_timeout(now + SECOND + REDUNDANT), Some(Action::Close(2)));
+            assert_eq!(b.poll_timeout(), None);
         }
     }
 

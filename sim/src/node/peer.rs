@@ -119,6 +119,7 @@ impl Peer {
         while let Some(action) = self.supervisor.handle_timeout(now) {
             match action {
                 Action::Connect => self.connect(now, host, chance, out, w),
+                Action::Close(id) => self.command(now, host, chance, id, Command::Close, out, w),
                 Action::Restore(id, name) => {
                     let there = self.sas.pairs.values().any(|p| p.name == name && p.until.is_none());
                     if !there {
