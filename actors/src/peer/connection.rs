@@ -240,7 +240,7 @@ impl PeerActor {
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
     }
 
-    fn dispose(&mut self, disposal: Disposal) {
+    pub(super) fn dispose(&mut self, disposal: Disposal) {
         let (id, command) = match disposal {
             Disposal::Close(id) => (id, Command::Close),
             Disposal::Abandon(id) => (id, Command::Abandon),

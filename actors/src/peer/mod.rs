@@ -27,7 +27,7 @@ use crate::ike_sa::{Begin, IkeSaActor};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerEntry;
 use crate::watch::{DeathWatch, Died};
-use ike::supervise::{Action, ConnId, Senders, Supervisor};
+use ike::supervise::{Action, ConnId, Disposal, Senders, Supervisor};
 
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
@@ -115,6 +115,7 @@ impl PeerActor {
             match action {
                 Action::Connect => self.start_connection(ctx),
                 Action::Restore(id, name) => self.restore_child(id, name),
+                Action::Close(id) => self.dispose(Disposal::Close(id)),
             }
         }
         self.arm(ctx);

@@ -6,6 +6,7 @@ mod senders;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::connection::LINGER_CHILD;
 use crate::event::ChildEnd;
 
 pub use senders::Senders;
@@ -18,6 +19,9 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
 /// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
 /// kept busy, short against anybody's patience.
 pub const RESTORE: Duration = Duration::from_secs(2);
+/// How long a connection stays after the peer has made a newer one. A peer that authenticates anew deletes the old one
+/// itself once it uses the new one (RFC 7296 section 2.8.3), within a round trip or two; until then it sends by the old.
+pub const SUPERSEDED: Duration = Duration::from_secs(10);
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 const MAX_RESTORES: usize = 64;
 
@@ -55,6 +59,8 @@ pub enum Action {
     Connect,
     /// Ask for the Child SA of this policy on this connection, unless it is there.
     Restore(ConnId, Arc<str>),
+    /// Delete a connection that the peer has replaced and not deleted.
+    Close(ConnId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +70,10 @@ struct Up {
     /// SPI of the IKE_SA's initiator: both sides know the same number.
     spi: u64,
     since: Instant,
+    /// The peer has made a newer one; this one is closed at that time unless the peer does it before.
+    superseded: Option<Instant>,
+    /// The peer has sent by it.
+    used: bool,
 }
 
 /// Decides for one peer.
@@ -74,6 +84,7 @@ pub struct Supervisor {
     state: State,
     failures: u32,
     attempts: u64,
+    /// Oldest first. The last is in use.
     up: Vec<Up>,
     restores: Vec<(Instant, Arc<str>)>,
 }
@@ -98,13 +109,18 @@ impl Supervisor {
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
-        self.restores.iter().map(|r| r.0).chain(retry).min()
+        let superseded = self.up.iter().filter_map(|up| up.superseded);
+        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).min()
     }
 
     /// What is due. Call it until it returns `None`.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Action> {
         if matches!(self.state, State::BackingOff(at) if at <= now) && self.try_now() {
             return Some(Action::Connect);
+        }
+        if let Some(old) = self.up.iter_mut().find(|up| up.superseded.is_some_and(|at| at <= now)) {
+            old.superseded = None;
+            return Some(Action::Close(old.id));
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
@@ -173,9 +189,11 @@ impl Supervisor {
     ) -> Vec<Disposal> {
         self.state = State::Established;
         self.failures = 0;
-        let new = Up { id, initiator, spi, since: now };
-        let mut disposals = Vec::new();
-        let others = std::mem::take(&mut self.up);
+        let new = Up { id, initiator, spi, since: now, superseded: None, used: false };
+        let (older, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
+        // One at a time is enough.
+        let mut disposals: Vec<_> = older.into_iter().map(|up| Disposal::Close(up.id)).collect();
         let mut kept = Some(new);
         for old in others {
             // Started by different sides, the one before the other was up: they crossed at start-up.
@@ -195,6 +213,9 @@ impl Supervisor {
             } else if initial_contact {
                 // The peer has lost all it had (RFC 7296 section 2.4).
                 disposals.push(Disposal::Abandon(old.id));
+            } else if !new.initiator {
+                // The peer may be authenticating anew.
+                self.up.push(Up { superseded: Some(now + SUPERSEDED), ..old });
             } else {
                 disposals.push(Disposal::Close(old.id));
             }
@@ -206,6 +227,9 @@ impl Supervisor {
     /// A connection ended, or never came up. `retry_jitter` is 0..=255.
     pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
         self.up.retain(|up| up.id != id);
+        if let Some(left) = self.up.last_mut() {
+            left.superseded = None;
+        }
         if !self.up.is_empty() || matches!(self.state, State::Terminated) {
             return;
         }
@@ -217,6 +241,28 @@ impl Supervisor {
         self.failures = if failed { self.failures.saturating_add(1) } else { 1 };
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
         self.state = State::BackingOff(now + wait + wait * u32::from(retry_jitter) / 512);
+    }
+
+    /// How much longer than `asked` the pairs of a connection that ends have to receive: while another carries on, what
+    /// the peer sent by the old one may still be under way.
+    pub fn linger(&self, id: ConnId, asked: Duration) -> Duration {
+        let carried_on = self.up.iter().any(|up| up.id == id) && self.current() != Some(id);
+        if carried_on { asked.max(LINGER_CHILD) } else { asked }
+    }
+
+    /// The peer sends by a connection.
+    pub fn used(&mut self, id: ConnId) {
+        if let Some(up) = self.up.iter_mut().find(|up| up.id == id) {
+            up.used = true;
+        }
+    }
+
+    /// The connection to send by. A newer one that the peer has made waits until the peer sends by it, or the old one is
+    /// gone: before that the peer may not have its half in place.
+    pub fn sender(&self) -> Option<ConnId> {
+        let (last, older) = self.up.split_last()?;
+        let old = older.iter().rev().find(|up| up.superseded.is_some());
+        Some(old.filter(|_| !last.used).unwrap_or(last).id)
     }
 
     /// The connection to use for commands: the one that came up last and stays.
@@ -271,8 +317,51 @@ mod tests {
         let mut s = Supervisor::new(now, false);
         s.established(now, 1, now, false, 7, false);
         assert_eq!(s.established(now, 2, now, false, 8, true), [Disposal::Abandon(1)]);
-        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(2)]);
+        assert_eq!(s.established(now, 3, now, true, 9, false), [Disposal::Close(2)]);
         assert_eq!(s.current(), Some(3));
+    }
+
+    #[test]
+    fn a_peer_that_authenticates_anew_deletes_the_old_connection_itself() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        assert!(s.established(now, 2, now, false, 8, false).is_empty());
+        assert_eq!((s.current(), s.poll_timeout()), (Some(2), Some(now + SUPERSEDED)));
+        // Until the peer uses the new one, we do not.
+        assert_eq!(s.sender(), Some(1));
+        s.used(2);
+        assert_eq!(s.sender(), Some(2));
+        // What is under way by the old one still arrives when it goes, but not when the tunnel goes down.
+        assert_eq!(
+            (s.linger(1, Duration::ZERO), s.linger(2, Duration::ZERO)),
+            (LINGER_CHILD, Duration::ZERO)
+        );
+        s.ended(now, 1, false, 0);
+        assert_eq!((s.current(), s.poll_timeout()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_connection_that_the_peer_replaced_and_forgot_is_closed() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        s.established(now, 2, now, false, 8, false);
+        // A third: the first has had its time.
+        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(1)]);
+        assert_eq!(s.handle_timeout(now + SUPERSEDED), Some(Action::Close(2)));
+        assert_eq!(s.handle_timeout(now + SUPERSEDED), None);
+        assert_eq!(s.linger(2, Duration::ZERO), LINGER_CHILD);
+    }
+
+    #[test]
+    fn the_old_connection_stays_if_the_new_one_goes() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        s.established(now, 2, now, false, 8, false);
+        s.ended(now, 2, true, 0);
+        assert_eq!((s.current(), s.state(), s.poll_timeout()), (Some(1), State::Established, None));
     }
 
     #[test]
