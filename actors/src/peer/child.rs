@@ -50,13 +50,20 @@ impl Handler<ChildDue> for PeerActor {
 
     fn handle(&mut self, ChildDue { spi, due }: ChildDue, _: &mut Self::Context) {
         let Some(child) = self.children.get(&spi) else { return };
+        let id = child.conn;
         let command = match due {
             Due::Rekey => Command::RekeyChild(spi),
             Due::Expire => Command::ExpireChild(spi),
             Due::InboundSeen => Command::InboundSeen(spi),
             Due::Moved(remote) => Command::RemoteMoved(remote),
         };
-        if let Some(conn) = self.conns.get(&child.conn) {
+        if matches!(command, Command::InboundSeen(_)) {
+            self.supervisor.used(id);
+            for spi in self.senders.moved(self.supervisor.sender()) {
+                self.env.router.activate(esp::Spi(spi));
+            }
+        }
+        if let Some(conn) = self.conns.get(&id) {
             deliver(&conn.addr, Do(command), &self.env.counters);
         }
     }
@@ -108,7 +115,7 @@ impl PeerActor {
 
     /// Tells the router when another pair is to be sent by.
     pub(super) fn send_by(&mut self, change: impl FnOnce(&mut Senders, Option<ConnId>) -> Option<u32>) {
-        if let Some(spi) = change(&mut self.senders, self.supervisor.current()) {
+        if let Some(spi) = change(&mut self.senders, self.supervisor.sender()) {
             self.env.router.activate(esp::Spi(spi));
         }
     }
@@ -117,6 +124,7 @@ impl PeerActor {
         let Some(child) = self.children.remove(&spi) else { return };
         // Another pair takes over before this one stops sending.
         self.send_by(|senders, current| senders.removed(spi, current));
+        let linger = self.supervisor.linger(child.conn, linger);
         deliver(&child.addr, Retire(linger), &self.env.counters);
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");

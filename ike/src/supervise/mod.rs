@@ -6,6 +6,7 @@ mod senders;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::connection::LINGER_CHILD;
 use crate::event::ChildEnd;
 
 pub use senders::Senders;
@@ -18,9 +19,11 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
 /// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
 /// kept busy, short against anybody's patience.
 pub const RESTORE: Duration = Duration::from_secs(2);
-/// How long a redundant connection that the peer started may stay. Who started it deletes it, within a round trip; not
-/// every peer sees that it is one too many, so it is closed from here then.
-pub const REDUNDANT: Duration = Duration::from_secs(10);
+/// How long a connection stays after the peer has made a newer one. A peer that authenticates anew deletes the old one
+/// itself once it uses the new one (RFC 7296 section 2.8.3), within a round trip or two; until then it sends by the old.
+/// Of two that crossed at start-up the one that started the redundant one deletes it; not every peer sees that it is one
+/// too many.
+pub const SUPERSEDED: Duration = Duration::from_secs(10);
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 const MAX_RESTORES: usize = 64;
 
@@ -58,7 +61,7 @@ pub enum Action {
     Connect,
     /// Ask for the Child SA of this policy on this connection, unless it is there.
     Restore(ConnId, Arc<str>),
-    /// Delete a redundant connection that the peer has not deleted.
+    /// Delete a connection that the peer has replaced and not deleted.
     Close(ConnId),
 }
 
@@ -69,8 +72,10 @@ struct Up {
     /// SPI of the IKE_SA's initiator: both sides know the same number.
     spi: u64,
     since: Instant,
-    /// It is redundant and the peer's to delete; if it does not, it is closed then.
-    close_at: Option<Instant>,
+    /// The peer has made a newer one; this one is closed at that time unless the peer does it before.
+    superseded: Option<Instant>,
+    /// The peer has sent by it.
+    used: bool,
 }
 
 /// Decides for one peer.
@@ -81,6 +86,7 @@ pub struct Supervisor {
     state: State,
     failures: u32,
     attempts: u64,
+    /// Oldest first. The last is in use.
     up: Vec<Up>,
     restores: Vec<(Instant, Arc<str>)>,
 }
@@ -105,8 +111,8 @@ impl Supervisor {
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
-        let redundant = self.up.iter().filter_map(|up| up.close_at);
-        self.restores.iter().map(|r| r.0).chain(redundant).chain(retry).min()
+        let superseded = self.up.iter().filter_map(|up| up.superseded);
+        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).min()
     }
 
     /// What is due. Call it until it returns `None`.
@@ -114,9 +120,9 @@ impl Supervisor {
         if matches!(self.state, State::BackingOff(at) if at <= now) && self.try_now() {
             return Some(Action::Connect);
         }
-        if let Some(up) = self.up.iter_mut().find(|up| up.close_at.is_some_and(|at| at <= now)) {
-            up.close_at = None;
-            return Some(Action::Close(up.id));
+        if let Some(old) = self.up.iter_mut().find(|up| up.superseded.is_some_and(|at| at <= now)) {
+            old.superseded = None;
+            return Some(Action::Close(old.id));
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
@@ -185,9 +191,11 @@ impl Supervisor {
     ) -> Vec<Disposal> {
         self.state = State::Established;
         self.failures = 0;
-        let new = Up { id, initiator, spi, since: now, close_at: None };
-        let mut disposals = Vec::new();
-        let others = std::mem::take(&mut self.up);
+        let new = Up { id, initiator, spi, since: now, superseded: None, used: false };
+        let (older, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
+        // One at a time is enough.
+        let mut disposals: Vec<_> = older.into_iter().map(|up| Disposal::Close(up.id)).collect();
         let mut kept = Some(new);
         for old in others {
             // Started by different sides, the one before the other was up: they crossed at start-up.
@@ -202,11 +210,14 @@ impl Supervisor {
                 kept = Some(keep);
                 // The peer deletes its own; until it does, both stand.
                 if !loser.initiator {
-                    self.up.push(Up { close_at: Some(now + REDUNDANT), ..loser });
+                    self.up.push(Up { superseded: Some(now + SUPERSEDED), ..loser });
                 }
             } else if initial_contact {
                 // The peer has lost all it had (RFC 7296 section 2.4).
                 disposals.push(Disposal::Abandon(old.id));
+            } else if !new.initiator {
+                // The peer may be authenticating anew.
+                self.up.push(Up { superseded: Some(now + SUPERSEDED), ..old });
             } else {
                 disposals.push(Disposal::Close(old.id));
             }
@@ -218,9 +229,8 @@ impl Supervisor {
     /// A connection ended, or never came up. `retry_jitter` is 0..=255.
     pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
         self.up.retain(|up| up.id != id);
-        if let [only] = self.up.as_mut_slice() {
-            // The other one is gone, so this is not redundant any more.
-            only.close_at = None;
+        if let Some(left) = self.up.last_mut() {
+            left.superseded = None;
         }
         if !self.up.is_empty() || matches!(self.state, State::Terminated) {
             return;
@@ -233,6 +243,28 @@ impl Supervisor {
         self.failures = if failed { self.failures.saturating_add(1) } else { 1 };
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
         self.state = State::BackingOff(now + wait + wait * u32::from(retry_jitter) / 512);
+    }
+
+    /// How much longer than `asked` the pairs of a connection that ends have to receive: while another carries on, what
+    /// the peer sent by the old one may still be under way.
+    pub fn linger(&self, id: ConnId, asked: Duration) -> Duration {
+        let carried_on = self.up.iter().any(|up| up.id == id) && self.current() != Some(id);
+        if carried_on { asked.max(LINGER_CHILD) } else { asked }
+    }
+
+    /// The peer sends by a connection.
+    pub fn used(&mut self, id: ConnId) {
+        if let Some(up) = self.up.iter_mut().find(|up| up.id == id) {
+            up.used = true;
+        }
+    }
+
+    /// The connection to send by. A newer one that the peer has made waits until the peer sends by it, or the old one is
+    /// gone: before that the peer may not have its half in place.
+    pub fn sender(&self) -> Option<ConnId> {
+        let (last, older) = self.up.split_last()?;
+        let old = older.iter().rev().find(|up| up.superseded.is_some());
+        Some(old.filter(|_| !last.used).unwrap_or(last).id)
     }
 
     /// The connection to use for commands: the one that came up last and stays.
@@ -287,8 +319,51 @@ mod tests {
         let mut s = Supervisor::new(now, false);
         s.established(now, 1, now, false, 7, false);
         assert_eq!(s.established(now, 2, now, false, 8, true), [Disposal::Abandon(1)]);
-        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(2)]);
+        assert_eq!(s.established(now, 3, now, true, 9, false), [Disposal::Close(2)]);
         assert_eq!(s.current(), Some(3));
+    }
+
+    #[test]
+    fn a_peer_that_authenticates_anew_deletes_the_old_connection_itself() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        assert!(s.established(now, 2, now, false, 8, false).is_empty());
+        assert_eq!((s.current(), s.poll_timeout()), (Some(2), Some(now + SUPERSEDED)));
+        // Until the peer uses the new one, we do not.
+        assert_eq!(s.sender(), Some(1));
+        s.used(2);
+        assert_eq!(s.sender(), Some(2));
+        // What is under way by the old one still arrives when it goes, but not when the tunnel goes down.
+        assert_eq!(
+            (s.linger(1, Duration::ZERO), s.linger(2, Duration::ZERO)),
+            (LINGER_CHILD, Duration::ZERO)
+        );
+        s.ended(now, 1, false, 0);
+        assert_eq!((s.current(), s.poll_timeout()), (Some(2), None));
+    }
+
+    #[test]
+    fn a_connection_that_the_peer_replaced_and_forgot_is_closed() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        s.established(now, 2, now, false, 8, false);
+        // A third: the first has had its time.
+        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(1)]);
+        assert_eq!(s.handle_timeout(now + SUPERSEDED), Some(Action::Close(2)));
+        assert_eq!(s.handle_timeout(now + SUPERSEDED), None);
+        assert_eq!(s.linger(2, Duration::ZERO), LINGER_CHILD);
+    }
+
+    #[test]
+    fn the_old_connection_stays_if_the_new_one_goes() {
+        let now = Instant::now();
+        let mut s = Supervisor::new(now, false);
+        s.established(now, 1, now, false, 7, false);
+        s.established(now, 2, now, false, 8, false);
+        s.ended(now, 2, true, 0);
+        assert_eq!((s.current(), s.state(), s.poll_timeout()), (Some(1), State::Established, None));
     }
 
     #[test]
@@ -318,7 +393,7 @@ mod tests {
             }
             assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
             // Should it not, the other side does.
-            assert_eq!(a.handle_timeout(now + SECOND + REDUNDANT), Some(Action::Close(2)));
+            assert_eq!(a.handle_timeout(now + SECOND + SUPERSEDED), Some(Action::Close(2)));
             assert_eq!(b.poll_timeout(), None);
         }
     }

@@ -42,6 +42,12 @@ impl Senders {
         self.choose(&policy, current)
     }
 
+    /// Another connection is to be sent by. Returns the pairs to send by instead.
+    pub fn moved(&mut self, current: Option<ConnId>) -> Vec<u32> {
+        let policies: Vec<_> = self.sending.keys().cloned().collect();
+        policies.iter().filter_map(|policy| self.choose(policy, current)).collect()
+    }
+
     /// The sending pair of a policy.
     pub fn sending(&self, policy: &str) -> Option<u32> {
         self.sending.get(policy).copied()
@@ -91,6 +97,21 @@ mod tests {
         assert_eq!(s.activated(20, Some(1)), None);
         assert_eq!(s.removed(20, Some(1)), None);
         assert_eq!(s.sending("net"), Some(10));
+    }
+
+    #[test]
+    fn all_policies_move_over() {
+        let mut s = Senders::default();
+        for (spi, policy) in [(10, "a"), (11, "b")] {
+            s.installed(1, spi, policy.into());
+            s.activated(spi, Some(1));
+        }
+        for (spi, policy) in [(20, "a"), (21, "b")] {
+            s.installed(2, spi, policy.into());
+            assert_eq!(s.activated(spi, Some(1)), None);
+        }
+        assert_eq!(s.moved(Some(2)), [20, 21]);
+        assert!(s.moved(Some(2)).is_empty());
     }
 
     #[test]

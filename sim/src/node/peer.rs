@@ -208,6 +208,12 @@ impl Peer {
         out: &mut Output,
         w: &mut Witness,
     ) {
+        if matches!(command, Command::InboundSeen(_)) {
+            self.supervisor.used(id);
+            for spi in self.senders.moved(self.supervisor.sender()) {
+                self.sas.activate(spi);
+            }
+        }
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.core.handle_command(now, host, command);
             self.drain(now, host, chance, id, out, w);
@@ -270,16 +276,16 @@ impl Peer {
                 }
             }
             Event::ActivateChild { spi_in } => {
-                if let Some(spi) = self.senders.activated(spi_in, self.supervisor.current()) {
+                if let Some(spi) = self.senders.activated(spi_in, self.supervisor.sender()) {
                     self.sas.activate(spi);
                 }
             }
             Event::RemoveChild { spi_in, linger, reason } => {
                 let name = self.sas.pairs.get(&spi_in).map(|p| p.name.clone());
-                if let Some(spi) = self.senders.removed(spi_in, self.supervisor.current()) {
+                if let Some(spi) = self.senders.removed(spi_in, self.supervisor.sender()) {
                     self.sas.activate(spi);
                 }
-                self.sas.retire(spi_in, now + linger);
+                self.sas.retire(spi_in, now + self.supervisor.linger(id, linger));
                 w.retired(self.tunnel, spi_in, reason);
                 if let Some(name) = name {
                     self.supervisor.child_ended(now, &name, reason);
