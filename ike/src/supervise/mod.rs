@@ -208,7 +208,8 @@ impl Supervisor {
                     disposals.push(Disposal::Close(loser.id));
                 }
                 kept = Some(keep);
-                // The peer deletes its own; until it does, both stand.
+                // The peer deletes its own; until it does, both stand. Not every peer keeps to one: strongSwan would
+                // keep both for good.
                 if !loser.initiator {
                     self.up.push(Up { superseded: Some(now + SUPERSEDED), ..loser });
                 }
@@ -264,7 +265,8 @@ impl Supervisor {
     pub fn sender(&self) -> Option<ConnId> {
         let (last, older) = self.up.split_last()?;
         let old = older.iter().rev().find(|up| up.superseded.is_some());
-        Some(old.filter(|_| !last.used).unwrap_or(last).id)
+        // What we have made ourselves is in place on the other side.
+        Some(old.filter(|_| !last.initiator && !last.used).unwrap_or(last).id)
     }
 
     /// The connection to use for commands: the one that came up last and stays.
@@ -392,6 +394,7 @@ mod tests {
                 assert_eq!(side.current(), Some(1), "both keep the lower");
             }
             assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
+            assert_eq!(a.sender(), Some(1), "it was made by this side");
             // Should it not, the other side does.
             assert_eq!(a.handle_timeout(now + SECOND + SUPERSEDED), Some(Action::Close(2)));
             assert_eq!(b.poll_timeout(), None);
