@@ -100,6 +100,7 @@ pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
                 .collect(),
             mtu: u16::try_from(tun.mtu).unwrap_or(u16::MAX),
             routes: true,
+            clear_device: None,
         },
     }
 }

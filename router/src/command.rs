@@ -9,7 +9,7 @@ use mio::Waker;
 use tokio::sync::oneshot;
 
 use crate::error::RouterError;
-use crate::model::{SaStats, TenantId};
+use crate::model::{SaStats, TenantId, TunnelId};
 use crate::shard::Sa;
 use crate::tenant::Tenant;
 
@@ -21,6 +21,10 @@ pub(crate) enum Command {
     /// Read from the tenant's TUN device.
     Attach(Arc<Tenant>),
     Detach(TenantId),
+    /// Send what waits for the tunnel on this pair.
+    Release(TenantId, TunnelId, Spi),
+    /// Drop what waits for the tunnel.
+    DropHeld(TenantId, TunnelId),
     Stats(oneshot::Sender<Vec<SaStats>>),
     Stop,
 }

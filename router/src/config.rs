@@ -52,6 +52,9 @@ pub enum Uplink {
         mtu: u16,
         /// Whether to keep a route to the device for every remote network of the tenant's tunnels.
         routes: bool,
+        /// Device by which packets leave in the clear that the policy bypasses by protocol or port. Needs `CAP_NET_RAW`.
+        /// What is bypassed by destination alone has no route to the TUN device and needs none of this.
+        clear_device: Option<String>,
     },
 }
 

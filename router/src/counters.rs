@@ -54,8 +54,30 @@ counters! {
     UnknownSpi = "drop_unknown_spi",
     /// Dropped: the tenant has neither a tunnel nor an uplink for the destination.
     NoRoute = "drop_no_route",
-    /// Dropped: the tunnel had an SA to send on when the packet was routed, but not any more.
+    /// Dropped: the tunnel has no SA to send on, or had one when the packet was routed but not any more.
     NoOutboundSa = "drop_no_outbound_sa",
+    /// Packets that the policy lets leave in the clear, and that did.
+    PolicyBypass = "policy_bypass",
+    /// Dropped: a rule of the policy discards it, or there are rules and none matches.
+    PolicyDiscard = "policy_discard",
+    /// Dropped: a rule protects it, but by tunnels that do not carry it.
+    PolicyNoTunnel = "policy_no_tunnel",
+    /// Dropped: a later fragment met a rule with ports, which it does not show (RFC 4301 section 7).
+    PolicyFragment = "policy_fragment",
+    /// Dropped: it came through a tunnel that the policy does not protect it by (RFC 4301 section 5.2).
+    PolicyInboundMismatch = "policy_inbound_mismatch",
+    /// Dropped: the policy bypasses it, but there is no device to send it in the clear.
+    BypassNoDevice = "drop_bypass_no_device",
+    /// Dropped: the device for packets in the clear refused it.
+    BypassFailed = "drop_bypass_failed",
+    /// Packets that wait for an SA on demand; each is sent or dropped later.
+    Held = "held",
+    /// Dropped: as many packets wait for this tunnel, or for all of them, as may.
+    HoldFull = "drop_hold_full",
+    /// Dropped: no SA came up in time.
+    HoldExpired = "drop_hold_expired",
+    /// Dropped: the negotiation on demand failed.
+    HoldFailed = "drop_hold_failed",
     /// Dropped: outside the selectors of the SA that the tunnel sends on.
     OutboundSelector = "drop_outbound_selector",
     /// Dropped: the hop limit was used up in the hub.

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use esp::ip::PacketInfo;
 use esp::{SelectorPair, Spi};
 
+use crate::policy::Tunnels;
 use crate::prefix::{key_of, mask, prefixes};
 use crate::tenant::Tunnel;
 
@@ -21,6 +22,16 @@ use crate::tenant::Tunnel;
 pub(crate) struct Route {
     pub(crate) tunnel: Arc<Tunnel>,
     pub(crate) selectors: Arc<SelectorPair>,
+    /// It is there because the tunnel is configured, not because a pair is up: its traffic goes this way or none.
+    pub(crate) declared: bool,
+}
+
+/// Where a packet goes.
+pub(crate) enum Target {
+    /// On this pair.
+    Pair(Spi),
+    /// Through this tunnel, which has no pair now.
+    Down(Arc<Tunnel>),
 }
 
 /// Routes to the tunnels of one tenant.
@@ -51,8 +62,8 @@ impl Forwarding {
         }
     }
 
-    /// The pair to send the packet on. `None` when no tunnel of the tenant takes it now.
-    pub(crate) fn lookup(&self, packet: &PacketInfo) -> Option<Spi> {
+    /// Where to send the packet, by one of these tunnels. `None` when none of them takes it.
+    pub(crate) fn lookup(&self, packet: &PacketInfo, tunnels: &Tunnels) -> Option<Target> {
         let family = if packet.destination.is_ipv4() { &self.v4 } else { &self.v6 };
         let buckets = family.buckets.load();
         let address = key_of(packet.destination);
@@ -61,8 +72,14 @@ impl Forwarding {
             let bucket = buckets.of(key)?.load();
             let entry = bucket.binary_search_by_key(&key, |entry| entry.key).ok()?;
             bucket.get(entry)?.routes.iter().find_map(|route| {
-                let spi = route.tunnel.current()?;
-                route.selectors.matches_outbound(packet).then_some(spi)
+                let current = route.tunnel.current();
+                if current.is_none() && !route.declared
+                    || !tunnels.contains(route.tunnel.id)
+                    || !route.selectors.matches_outbound(packet)
+                {
+                    return None;
+                }
+                Some(current.map_or_else(|| Target::Down(route.tunnel.clone()), Target::Pair))
             })
         })
     }
@@ -244,7 +261,15 @@ mod tests {
     fn route(spi: u32, local: Selector, remote: Selector) -> Route {
         let tunnel = Tunnel::new(TunnelId(u64::from(spi)));
         tunnel.activate(Spi(spi));
-        Route { tunnel, selectors: Arc::new(SelectorPair { local: vec![local], remote: vec![remote] }) }
+        let selectors = Arc::new(SelectorPair { local: vec![local], remote: vec![remote] });
+        Route { tunnel, selectors, declared: false }
+    }
+
+    fn pair(table: &Forwarding, packet: &PacketInfo) -> Option<Spi> {
+        match table.lookup(packet, &Tunnels::Any)? {
+            Target::Pair(spi) => Some(spi),
+            Target::Down(tunnel) => panic!("{:?} is down", tunnel.id),
+        }
     }
 
     fn packet(source: &str, destination: &str, port: u16) -> PacketInfo {
@@ -268,16 +293,16 @@ mod tests {
             route(3, any, dns),
             route(4, selector("10.2.0.0/16"), selector("10.1.1.0/24")),
         ]);
-        assert_eq!(table.lookup(&packet("10.9.0.1", "8.8.8.8", 1)), Some(Spi(1)));
-        assert_eq!(table.lookup(&packet("10.9.0.1", "10.1.2.3", 1)), Some(Spi(2)));
-        assert_eq!(table.lookup(&packet("10.9.0.1", "10.1.1.3", 53)), Some(Spi(3)));
+        assert_eq!(pair(&table, &packet("10.9.0.1", "8.8.8.8", 1)), Some(Spi(1)));
+        assert_eq!(pair(&table, &packet("10.9.0.1", "10.1.2.3", 1)), Some(Spi(2)));
+        assert_eq!(pair(&table, &packet("10.9.0.1", "10.1.1.3", 53)), Some(Spi(3)));
         assert_eq!(
-            table.lookup(&packet("10.9.0.1", "10.1.1.3", 54)),
+            pair(&table, &packet("10.9.0.1", "10.1.1.3", 54)),
             Some(Spi(2)),
             "falls back to the shorter"
         );
-        assert_eq!(table.lookup(&packet("10.2.0.1", "10.1.1.3", 53)), Some(Spi(4)), "the later of equals");
-        assert_eq!(table.lookup(&packet("2001:db8::1", "2001:db8::2", 53)), None);
+        assert_eq!(pair(&table, &packet("10.2.0.1", "10.1.1.3", 53)), Some(Spi(4)), "the later of equals");
+        assert_eq!(pair(&table, &packet("2001:db8::1", "2001:db8::2", 53)), None);
     }
 
     #[test]
@@ -287,13 +312,33 @@ mod tests {
         let tunnel = narrow.tunnel.clone();
         let table = build([route(1, any, any), narrow]);
         let packet = packet("10.9.0.1", "10.1.2.3", 1);
-        assert_eq!(table.lookup(&packet), Some(Spi(2)));
+        assert_eq!(pair(&table, &packet), Some(Spi(2)));
         tunnel.retire(Spi(3));
-        assert_eq!(table.lookup(&packet), Some(Spi(2)), "another pair's retirement does nothing");
+        assert_eq!(pair(&table, &packet), Some(Spi(2)), "another pair's retirement does nothing");
         tunnel.retire(Spi(2));
-        assert_eq!(table.lookup(&packet), Some(Spi(1)));
+        assert_eq!(pair(&table, &packet), Some(Spi(1)));
         tunnel.activate(Spi(7));
-        assert_eq!(table.lookup(&packet), Some(Spi(7)), "no new table for a rekey");
+        assert_eq!(pair(&table, &packet), Some(Spi(7)), "no new table for a rekey");
+    }
+
+    #[test]
+    fn what_is_declared_goes_its_way_or_none() {
+        let any = selector("0.0.0.0/0");
+        let narrow = Route { declared: true, ..route(70, any, selector("10.1.0.0/16")) };
+        let tunnel = narrow.tunnel.clone();
+        let table = build([route(1, any, any), narrow]);
+        let packet = packet("10.9.0.1", "10.1.2.3", 1);
+        assert_eq!(pair(&table, &packet), Some(Spi(70)));
+        tunnel.retire(Spi(70));
+        assert!(
+            matches!(table.lookup(&packet, &Tunnels::Any), Some(Target::Down(down)) if down.id == tunnel.id)
+        );
+        let others = Tunnels::Range(0..=63);
+        assert!(
+            matches!(table.lookup(&packet, &others), Some(Target::Pair(Spi(1)))),
+            "by leave of the policy only"
+        );
+        assert!(table.lookup(&packet, &Tunnels::Range(2..=63)).is_none());
     }
 
     #[test]
@@ -308,7 +353,7 @@ mod tests {
             .collect();
         let find = |number: u32| {
             let target = Ipv4Addr::from_bits(10 << 24 | number << 8 | 7).to_string();
-            table.lookup(&packet("10.9.0.1", &target, 1))
+            pair(&table, &packet("10.9.0.1", &target, 1))
         };
         for route in &routes {
             table.add(route);
@@ -341,7 +386,7 @@ mod tests {
                 .max_by_key(|(i, selector)| (selector.prefix(), *i))
                 .map(|(i, _)| Spi(i as u32 + 1));
             let packet = packet("10.0.0.1", &target.to_string(), 9);
-            prop_assert_eq!(table.lookup(&packet), expected);
+            prop_assert_eq!(pair(&table, &packet), expected);
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::config::Uplink;
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
-use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId};
+use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
+use crate::policy::Policy;
 use crate::port::Path;
 use crate::registry::Registry;
 use crate::shard::Sa;
@@ -86,10 +87,7 @@ impl RouterHandle {
             self.tell(spi, Command::Remove(spi));
         }
         if has_device {
-            for shard in &self.shared.shards {
-                // A shard that has stopped reads no device.
-                let _ = shard.send(Command::Detach(tenant));
-            }
+            self.tell_all(|| Command::Detach(tenant));
         }
     }
 
@@ -113,17 +111,46 @@ impl RouterHandle {
         outcome
     }
 
-    /// Makes the pair the one that its tunnel sends on, instead of the one before.
+    /// Makes the pair the one that its tunnel sends on, instead of the one before. Packets that wait for it are sent.
     pub fn activate(&self, spi: Spi) {
-        if let Some(tunnel) = self.registry().tunnel_of(spi) {
-            tunnel.activate(spi);
+        if let Some((tenant, tunnel)) = self.registry().tunnel_of(spi)
+            && tunnel.activate(spi)
+        {
+            self.tell_all(|| Command::Release(tenant, tunnel.id, spi));
         }
     }
 
     /// Stops sending on the pair, if its tunnel did; it still receives.
     pub fn retire(&self, spi: Spi) {
-        if let Some(tunnel) = self.registry().tunnel_of(spi) {
+        if let Some((_, tunnel)) = self.registry().tunnel_of(spi) {
             tunnel.retire(spi);
+        }
+    }
+
+    /// Gives a tenant this policy instead of the one before. Running SAs stay; every packet meets the old policy or the
+    /// new one.
+    pub fn set_policy(&self, tenant: TenantId, policy: Policy) -> Result<(), RouterError> {
+        self.registry().set_policy(tenant, policy)
+    }
+
+    /// Tells of a tunnel as it is configured, whether or not it is up, or of a change. From then on what it protects goes
+    /// through it or nowhere, and its tenant's TUN device has routes for it.
+    pub fn declare_tunnel(&self, config: TunnelConfig) -> Result<(), RouterError> {
+        self.registry().declare(config)
+    }
+
+    /// Undoes [`declare_tunnel`](Self::declare_tunnel). Pairs that are installed stay until they are removed, but carry
+    /// nothing outwards.
+    pub fn undeclare_tunnel(&self, tenant: TenantId, tunnel: TunnelId) {
+        if self.registry().undeclare(tenant, tunnel) {
+            self.tell_all(|| Command::DropHeld(tenant, tunnel));
+        }
+    }
+
+    /// Drops the packets that wait for a tunnel: no SA will come.
+    pub fn drop_held(&self, tenant: TenantId, tunnel: TunnelId) {
+        if self.registry().forget_held(tenant, tunnel) {
+            self.tell_all(|| Command::DropHeld(tenant, tunnel));
         }
     }
 
@@ -224,6 +251,13 @@ impl RouterHandle {
     fn tell(&self, spi: Spi, command: Command) {
         if let Err(error) = self.shard(spi).and_then(|shard| shard.send(command)) {
             tracing::debug!(%spi, %error, "command to a shard that is not there");
+        }
+    }
+
+    fn tell_all(&self, command: impl Fn() -> Command) {
+        for shard in &self.shared.shards {
+            // A shard that has stopped needs not be told.
+            let _ = shard.send(command());
         }
     }
 

@@ -4,8 +4,8 @@
 //! shard, a packet filter in the kernel hands each packet to the right one, and what arrives elsewhere is handed over
 //! by bounded rings. Inner packets are switched between the tunnels of one tenant or go to the tenant's TUN device.
 //!
-//! What it is not: it knows nothing of IKE (datagrams pass through as octets), of policy or of timers. It runs no async
-//! tasks; the async world holds a [`RouterHandle`] and receives [`RouterEvent`]s.
+//! What it is not: it knows nothing of IKE (datagrams pass through as octets) or of timers, and a policy only as the rules
+//! it is given. It runs no async tasks; the async world holds a [`RouterHandle`] and receives [`RouterEvent`]s.
 //!
 //! Where to start: [`Router::start`], then [`RouterHandle`]. Inside: `shard/` is the packet path, `registry.rs` the
 //! control plane behind the handle, `forwarding.rs` the route of an inner packet, `sys/` everything unsafe.
@@ -21,7 +21,9 @@ mod events;
 mod forwarding;
 mod handle;
 mod handoff;
+mod interval;
 mod model;
+pub mod policy;
 mod port;
 mod prefix;
 mod registry;
@@ -35,5 +37,5 @@ pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use error::RouterError;
 pub use handle::RouterHandle;
-pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelId};
+pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
 pub use router::Router;

@@ -15,6 +15,19 @@ pub struct TenantId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TunnelId(pub u64);
 
+/// A tunnel as it is configured, whether or not it has SAs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelConfig {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its number.
+    pub tunnel: TunnelId,
+    /// What it protects; `local` is our side. Such traffic goes through this tunnel or nowhere.
+    pub selectors: SelectorPair,
+    /// Whether a packet without an SA asks for one ([`RouterEvent::Wanted`]) and waits for it.
+    pub on_demand: bool,
+}
+
 /// A pair of ESP SAs to install. The inbound SPI names the pair from then on.
 pub struct ChildSa {
     /// Whose it is.
@@ -116,6 +129,14 @@ pub enum RouterEvent {
         spi: Spi,
         /// Where it came from.
         remote: SocketAddr,
+    },
+    /// A packet waits for an SA of this tunnel, which is to be brought up on demand. At most once a second for a tunnel
+    /// and shard. Answered by [`crate::RouterHandle::activate`], or [`crate::RouterHandle::drop_held`].
+    Wanted {
+        /// Whose it is.
+        tenant: TenantId,
+        /// The tunnel.
+        tunnel: TunnelId,
     },
     /// The pair is gone and its keys are wiped. The last event of a pair.
     Removed {

@@ -24,8 +24,18 @@ pub(crate) fn mask(length: u8) -> u128 {
 
 /// The prefixes that together are the selector's address range, at most 2 for each bit of the address.
 pub(crate) fn prefixes(selector: &Selector) -> Vec<(u128, u8)> {
-    let width = if selector.start.is_ipv4() { 32 } else { 128 };
-    let (mut low, high) = (key_of(selector.start), key_of(selector.end) | !mask(width));
+    let (low, high) = span(selector.start, selector.end);
+    prefixes_between(low, high)
+}
+
+/// The lowest and the highest number of a range of addresses, with the bits that IPv4 does not have set in the highest.
+pub(crate) fn span(start: IpAddr, end: IpAddr) -> (u128, u128) {
+    let width = if start.is_ipv4() { 32 } else { 128 };
+    (key_of(start), key_of(end) | !mask(width))
+}
+
+/// The prefixes that together are the numbers from `low` to `high`.
+pub(crate) fn prefixes_between(mut low: u128, high: u128) -> Vec<(u128, u8)> {
     let mut prefixes = Vec::new();
     while low <= high {
         // The largest block that starts here: bounded by the alignment of `low` and by what is left.

@@ -10,7 +10,8 @@ use crate::config::Uplink;
 use crate::device::{Device, DeviceConfig};
 use crate::error::RouterError;
 use crate::forwarding::Route;
-use crate::model::{ChildSa, TenantId, TunnelId};
+use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
+use crate::policy::Policy;
 use crate::spi_pool::SpiPool;
 use crate::tenant::{Tenant, Tunnel};
 
@@ -30,6 +31,8 @@ struct TenantState {
 
 struct TunnelState {
     shared: Arc<Tunnel>,
+    /// The route it has by configuration. Without one, those of its pairs stand in.
+    declared: Option<Arc<Route>>,
     /// The distinct selectors of its pairs, usually one: a rekey brings the same again.
     routes: Vec<RouteState>,
 }
@@ -37,6 +40,8 @@ struct TunnelState {
 struct RouteState {
     route: Arc<Route>,
     pairs: usize,
+    /// Whether it is in the forwarding table.
+    learned: bool,
 }
 
 struct PairState {
@@ -82,16 +87,22 @@ impl Registry {
         if self.tenants.contains_key(&id) {
             return Err(RouterError::TenantExists(id));
         }
-        let (device, queues) = match uplink {
-            Uplink::Hub => (None, Vec::new()),
-            Uplink::Tun { name, netns, addresses, mtu, routes } => {
-                let config =
-                    DeviceConfig { name, netns: netns.as_deref(), addresses, mtu: *mtu, routes: *routes };
-                let (device, queues) = Device::open(&config, self.pools.len())?;
-                (Some(device), queues)
+        let (device, queues, clear) = match uplink {
+            Uplink::Hub => (None, Vec::new(), None),
+            Uplink::Tun { name, netns, addresses, mtu, routes, clear_device } => {
+                let config = DeviceConfig {
+                    name,
+                    netns: netns.as_deref(),
+                    addresses,
+                    mtu: *mtu,
+                    routes: *routes,
+                    clear_device: clear_device.as_deref(),
+                };
+                let opened = Device::open(&config, self.pools.len())?;
+                (Some(opened.device), opened.queues, opened.clear)
             }
         };
-        let shared = Arc::new(Tenant::new(id, queues));
+        let shared = Arc::new(Tenant::new(id, queues, clear));
         self.tenants.insert(id, TenantState { shared: shared.clone(), device, tunnels: HashMap::new() });
         Ok(shared)
     }
@@ -107,6 +118,59 @@ impl Registry {
         Some((pairs, tenant.shared.has_device()))
     }
 
+    /// Takes a tenant's policy over. Packets meet the old one or the new one, nothing between.
+    pub(crate) fn set_policy(&mut self, id: TenantId, policy: Policy) -> Result<(), RouterError> {
+        let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
+        let (v4, v6) = policy.bypassed_destinations();
+        tenant.shared.policy.store(Arc::new(policy));
+        if let Some(device) = &mut tenant.device {
+            device.exclude(v4, v6);
+        }
+        Ok(())
+    }
+
+    /// Enters a tunnel as it is configured, or changes it.
+    pub(crate) fn declare(&mut self, config: TunnelConfig) -> Result<(), RouterError> {
+        let TunnelConfig { tenant: id, tunnel, selectors, on_demand } = config;
+        let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
+        let state = tenant.tunnels.entry(tunnel).or_insert_with(|| TunnelState::new(tunnel));
+        state.shared.set_on_demand(on_demand);
+        if state.declared.as_ref().is_some_and(|route| *route.selectors == selectors) {
+            return Ok(());
+        }
+        let route = Route { tunnel: state.shared.clone(), selectors: Arc::new(selectors), declared: true };
+        let route = Arc::new(route);
+        tenant.shared.forwarding.add(&route);
+        if let Some(device) = &mut tenant.device {
+            device.add_routes(&route.selectors);
+        }
+        if let Some(old) = state.declared.replace(route) {
+            unroute(&tenant.shared, tenant.device.as_mut(), &old);
+        }
+        Ok(())
+    }
+
+    /// Strikes a tunnel's configuration out. Its pairs stay. True when packets wait for it.
+    pub(crate) fn undeclare(&mut self, id: TenantId, tunnel: TunnelId) -> bool {
+        let Some(tenant) = self.tenants.get_mut(&id) else { return false };
+        let Some(state) = tenant.tunnels.get_mut(&tunnel) else { return false };
+        if let Some(route) = state.declared.take() {
+            unroute(&tenant.shared, tenant.device.as_mut(), &route);
+        }
+        state.shared.set_on_demand(false);
+        let held = state.shared.forget_held();
+        if state.routes.is_empty() {
+            tenant.tunnels.remove(&tunnel);
+        }
+        held
+    }
+
+    /// Whether packets waited for the tunnel until now.
+    pub(crate) fn forget_held(&self, id: TenantId, tunnel: TunnelId) -> bool {
+        let tunnel = self.tenants.get(&id).and_then(|tenant| tenant.tunnels.get(&tunnel));
+        tunnel.is_some_and(|tunnel| tunnel.shared.forget_held())
+    }
+
     /// Enters a pair: from now on its tunnel has a route, which carries nothing until a pair is activated.
     pub(crate) fn enlist(&mut self, child: &ChildSa) -> Result<Enlisted, RouterError> {
         let spi = child.inbound_spi;
@@ -115,10 +179,7 @@ impl Registry {
             return Err(RouterError::SpiNotReserved(spi));
         }
         let tenant = self.tenants.get_mut(&child.tenant).ok_or(RouterError::UnknownTenant(child.tenant))?;
-        let tunnel = tenant
-            .tunnels
-            .entry(child.tunnel)
-            .or_insert_with(|| TunnelState { shared: Tunnel::new(child.tunnel), routes: Vec::new() });
+        let tunnel = tenant.tunnels.entry(child.tunnel).or_insert_with(|| TunnelState::new(child.tunnel));
         let known = tunnel.routes.iter_mut().find(|known| *known.route.selectors == child.selectors);
         let route = match known {
             Some(known) => {
@@ -127,11 +188,15 @@ impl Registry {
             }
             None => {
                 let selectors: Arc<SelectorPair> = Arc::new(child.selectors.clone());
-                let route = Arc::new(Route { tunnel: tunnel.shared.clone(), selectors });
-                tunnel.routes.push(RouteState { route: route.clone(), pairs: 1 });
-                tenant.shared.forwarding.add(&route);
-                if let Some(device) = &mut tenant.device {
-                    device.add_routes(&route.selectors);
+                let route = Route { tunnel: tunnel.shared.clone(), selectors, declared: false };
+                let route = Arc::new(route);
+                let learned = tunnel.declared.is_none();
+                tunnel.routes.push(RouteState { route: route.clone(), pairs: 1, learned });
+                if learned {
+                    tenant.shared.forwarding.add(&route);
+                    if let Some(device) = &mut tenant.device {
+                        device.add_routes(&route.selectors);
+                    }
                 }
                 route
             }
@@ -164,30 +229,41 @@ impl Registry {
         for known in &mut tunnel.routes {
             if Arc::ptr_eq(&known.route, &pair.route) {
                 known.pairs -= 1;
-                if known.pairs == 0 {
-                    tenant.shared.forwarding.remove(&known.route);
-                    if let Some(device) = &mut tenant.device {
-                        device.remove_routes(&known.route.selectors);
-                    }
+                if known.pairs == 0 && known.learned {
+                    unroute(&tenant.shared, tenant.device.as_mut(), &known.route);
                 }
             }
         }
         tunnel.routes.retain(|known| known.pairs > 0);
-        if tunnel.routes.is_empty() {
+        if tunnel.routes.is_empty() && tunnel.declared.is_none() {
             tenant.tunnels.remove(&pair.tunnel.id);
         }
         true
     }
 
     /// The tunnel of a pair.
-    pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<&Tunnel> {
-        self.pairs.get(&spi).map(|pair| &*pair.tunnel)
+    pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<(TenantId, &Tunnel)> {
+        self.pairs.get(&spi).map(|pair| (pair.tenant, &*pair.tunnel))
     }
 
     fn release_index(&mut self, spi: Spi) {
         if let Some(pool) = self.pools.get_mut(usize::from(spi.shard())) {
             pool.release(spi.index());
         }
+    }
+}
+
+impl TunnelState {
+    fn new(tunnel: TunnelId) -> Self {
+        Self { shared: Tunnel::new(tunnel), declared: None, routes: Vec::new() }
+    }
+}
+
+/// Takes a route out of the forwarding table and the device.
+fn unroute(tenant: &Tenant, device: Option<&mut Device>, route: &Arc<Route>) {
+    tenant.forwarding.remove(route);
+    if let Some(device) = device {
+        device.remove_routes(&route.selectors);
     }
 }
 

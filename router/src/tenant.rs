@@ -3,25 +3,32 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use arc_swap::ArcSwap;
 use esp::Spi;
 
 use crate::forwarding::Forwarding;
 use crate::model::{TenantId, TunnelId};
+use crate::policy::Policy;
+use crate::sys::clear::ClearSocket;
 
 /// A tenant.
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
     /// Which tunnel a destination belongs to.
     pub(crate) forwarding: Forwarding,
+    /// What may leave, and how.
+    pub(crate) policy: ArcSwap<Policy>,
     /// One queue of the TUN device per shard; empty for a hub.
     queues: Vec<File>,
+    /// The way out for packets in the clear that no route can tell from others.
+    clear: Option<ClearSocket>,
 }
 
 impl Tenant {
-    pub(crate) fn new(id: TenantId, queues: Vec<File>) -> Self {
-        Self { id, forwarding: Forwarding::default(), queues }
+    pub(crate) fn new(id: TenantId, queues: Vec<File>, clear: Option<ClearSocket>) -> Self {
+        Self { id, forwarding: Forwarding::default(), policy: ArcSwap::default(), queues, clear }
     }
 
     /// The shard's queue of the TUN device, if the tenant has one.
@@ -38,6 +45,11 @@ impl Tenant {
     pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
         self.queue(shard).map(|mut queue| queue.write(packet))
     }
+
+    /// Sends a packet in the clear. `None` when the tenant has no device for that.
+    pub(crate) fn send_clear(&self, packet: &[u8]) -> Option<io::Result<()>> {
+        self.clear.as_ref().map(|clear| clear.send(packet))
+    }
 }
 
 /// A tunnel: which of its pairs it sends on.
@@ -45,11 +57,20 @@ pub(crate) struct Tunnel {
     pub(crate) id: TunnelId,
     /// Inbound SPI of that pair; 0 when there is none. The SPI says where the pair is, so this is the whole route.
     current: AtomicU32,
+    /// A packet that finds no pair asks for one and waits for it.
+    on_demand: AtomicBool,
+    /// Some shard holds packets for it.
+    held: AtomicBool,
 }
 
 impl Tunnel {
     pub(crate) fn new(id: TunnelId) -> Arc<Self> {
-        Arc::new(Self { id, current: AtomicU32::new(0) })
+        Arc::new(Self {
+            id,
+            current: AtomicU32::new(0),
+            on_demand: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+        })
     }
 
     /// The pair to send on.
@@ -60,9 +81,33 @@ impl Tunnel {
         }
     }
 
-    /// Sends on this pair from now on.
-    pub(crate) fn activate(&self, spi: Spi) {
-        self.current.store(spi.0, Ordering::Release);
+    /// Sends on this pair from now on. True when packets wait for that: the shards must be told.
+    pub(crate) fn activate(&self, spi: Spi) -> bool {
+        self.current.store(spi.0, Ordering::SeqCst);
+        self.held.swap(false, Ordering::SeqCst)
+    }
+
+    /// Notes that a packet waits. The pair to send on after all, when one came up meanwhile: either this sees the pair, or
+    /// [`Tunnel::activate`] sees the note.
+    pub(crate) fn note_held(&self) -> Option<Spi> {
+        self.held.store(true, Ordering::SeqCst);
+        match self.current.load(Ordering::SeqCst) {
+            0 => None,
+            spi => Some(Spi(spi)),
+        }
+    }
+
+    /// Whether packets waited until now.
+    pub(crate) fn forget_held(&self) -> bool {
+        self.held.swap(false, Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_on_demand(&self) -> bool {
+        self.on_demand.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_on_demand(&self, on_demand: bool) {
+        self.on_demand.store(on_demand, Ordering::Relaxed);
     }
 
     /// Stops sending on this pair, if the tunnel still does.

@@ -9,7 +9,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use common::{Gateway, hopped, udp};
-use router::{RouterError, RouterEvent, TenantId, Uplink};
+use esp::SelectorPair;
+use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
+use router::{RouterError, RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
 
 /// A network namespace that lives as long as its process, which ends with its standard input.
 struct Namespace(Child);
@@ -42,6 +44,12 @@ impl Namespace {
         fs::read_to_string(format!("/proc/{}/net/{file}", self.0.id())).unwrap()
     }
 
+    /// Runs a command in the namespace; whether it succeeded.
+    fn run(&self, command: &str) -> bool {
+        let target = format!("--net={}", self.path());
+        Command::new("nsenter").args([target.as_str(), "bash", "-c", command]).status().unwrap().success()
+    }
+
     fn uplink(&self, routes: bool) -> Uplink {
         Uplink::Tun {
             name: "culvert0".to_owned(),
@@ -49,6 +57,7 @@ impl Namespace {
             addresses: vec!["10.50.0.1/24".parse().unwrap(), "fd50::1/64".parse().unwrap()],
             mtu: 1400,
             routes,
+            clear_device: None,
         }
     }
 }
@@ -134,6 +143,77 @@ fn routes_come_and_go_with_tunnels_and_the_device_with_its_tenant() {
 }
 
 #[test]
+fn what_is_bypassed_has_no_route_and_what_is_protected_always_has() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    let has_route = |network: &str| namespace.read("route").contains(&format!("culvert0\t{network}"));
+    let selectors = |remote: &str| SelectorPair {
+        local: vec![common::subnet("0.0.0.0/0")],
+        remote: vec![common::subnet(remote)],
+    };
+    let tunnel =
+        TunnelConfig { tenant, tunnel: TunnelId(1), selectors: selectors("10.77.0.0/16"), on_demand: false };
+    gateway.handle.declare_tunnel(tunnel).unwrap();
+    assert!(
+        has_route("00004D0A"),
+        "without any SA: nothing may leave in the clear\n{}",
+        namespace.read("route")
+    );
+    let rule = |action, remote: &str| PolicyRule {
+        action,
+        local: Vec::new(),
+        remote: [common::subnet(remote)].iter().map(|s| s.start..=s.end).collect(),
+        protocol: None,
+        local_ports: Vec::new(),
+        remote_ports: Vec::new(),
+    };
+    let apply = |rules| gateway.handle.set_policy(tenant, Policy::new(rules).unwrap()).unwrap();
+    let protect = || rule(PolicyAction::Protect(Tunnels::Any), "10.77.0.0/16");
+    apply(vec![rule(PolicyAction::Bypass, "10.77.128.0/17"), protect()]);
+    assert!(!has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF"), "{}", namespace.read("route"));
+    assert!(has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0080FFFF"), "{}", namespace.read("route"));
+    apply(vec![protect(), rule(PolicyAction::Bypass, "10.77.128.0/17")]);
+    assert!(has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF"), "protected first: no hole");
+    apply(Vec::new());
+    assert!(has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF"));
+    gateway.handle.undeclare_tunnel(tenant, TunnelId(1));
+    assert!(!has_route("00004D0A"));
+}
+
+#[test]
+fn what_is_bypassed_by_port_leaves_by_the_clear_device() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    let mut uplink = namespace.uplink(true);
+    let Uplink::Tun { clear_device, .. } = &mut uplink else { panic!("a device") };
+    *clear_device = Some("lo".to_owned());
+    let lo_up = namespace.run("ip link set lo up");
+    assert!(lo_up, "ip works in the namespace");
+    gateway.handle.add_tenant(tenant, uplink).unwrap();
+    let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let rule = |action, protocol, ports: &[u16]| PolicyRule {
+        action,
+        local: Vec::new(),
+        remote: Vec::new(),
+        protocol,
+        local_ports: Vec::new(),
+        remote_ports: ports.iter().map(|port| *port..=*port).collect(),
+    };
+    let rules = vec![
+        rule(PolicyAction::Bypass, Some(17), &[9]),
+        rule(PolicyAction::Protect(Tunnels::Any), None, &[]),
+    ];
+    gateway.handle.set_policy(tenant, Policy::new(rules).unwrap()).unwrap();
+    assert!(namespace.run("for port in 9 7; do echo hello >/dev/udp/10.1.0.9/$port; done"));
+    let inner = first.receive();
+    assert_eq!(inner[22..24], 7u16.to_be_bytes(), "only what is protected");
+    gateway.wait_for("policy_bypass", 1);
+}
+
+#[test]
 fn two_tenants_may_have_the_same_networks() {
     let (Some(one), Some(two)) = (Namespace::new(), Namespace::new()) else { return };
     let gateway = Gateway::start(2);
@@ -166,6 +246,7 @@ fn failures_say_which_step() {
         addresses: Vec::new(),
         mtu,
         routes: false,
+        clear_device: None,
     };
     let add = |uplink| gateway.handle.add_tenant(TenantId(1), uplink).unwrap_err();
     let error = add(uplink("culvert0", Some("no-such-namespace"), 1400));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use esp::Spi;
+use esp::{Spi, ip};
 use mio::Waker;
 
 use super::batch::SendQueue;
+use super::hold::Holds;
 use super::sa::Sa;
 use super::table::SaTable;
 use crate::command::Command;
@@ -25,6 +26,7 @@ pub(crate) struct Core {
     pub(crate) id: usize,
     pub(super) table: SaTable,
     pub(super) queue: SendQueue,
+    pub(super) holds: Holds,
     pub(super) counters: Arc<Counters>,
     pub(super) events: EventSink,
     /// The time of this turn. Reading the clock per packet would cost a tenth of a small packet.
@@ -55,6 +57,8 @@ pub(crate) struct CoreParts {
 pub(super) enum ThreadCommand {
     Attach(Arc<Tenant>),
     Detach(TenantId),
+    /// A packet that waited: sent at the end of the turn, for commands may run in the middle of another packet.
+    Send(Spi, TenantId, Vec<u8>),
     Stop,
 }
 
@@ -64,6 +68,7 @@ impl Core {
             id: parts.id,
             table: SaTable::new(parts.slot, parts.id as u8),
             queue: SendQueue::new(parts.ports, parts.counters.clone()),
+            holds: Holds::default(),
             counters: parts.counters,
             events: parts.events,
             now: Instant::now(),
@@ -91,6 +96,15 @@ impl Core {
                 }
                 Command::Attach(tenant) => self.for_thread.push(ThreadCommand::Attach(tenant)),
                 Command::Detach(tenant) => self.for_thread.push(ThreadCommand::Detach(tenant)),
+                Command::Release(tenant, tunnel, spi) => {
+                    for packet in self.holds.take((tenant, tunnel)) {
+                        self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
+                    }
+                }
+                Command::DropHeld(tenant, tunnel) => {
+                    let dropped = self.holds.take((tenant, tunnel)).len();
+                    self.counters.add(Counter::HoldFailed, dropped as u64);
+                }
                 Command::Stop => self.for_thread.push(ThreadCommand::Stop),
             }
         }
@@ -164,6 +178,24 @@ impl Core {
     /// The number of the control thread, and so the number of shards.
     pub(super) fn control(&self) -> usize {
         self.peers.len() - 1
+    }
+
+    /// Sends an inner packet that waited for its pair.
+    pub(super) fn send_held(&mut self, spi: Spi, tenant: TenantId, packet: &[u8]) {
+        match ip::parse(packet) {
+            Some(info) => self.send_inner(spi, tenant, packet, &info),
+            None => self.counters.count(Counter::BadInner),
+        }
+    }
+
+    /// Drops what has waited too long. When there is more to drop; `None` when nothing waits.
+    pub(super) fn expire_held(&mut self) -> Option<Instant> {
+        if self.holds.is_empty() {
+            return None;
+        }
+        let expired = self.holds.expire(self.now);
+        self.counters.add(Counter::HoldExpired, expired as u64);
+        self.holds.next_expiry()
     }
 
     /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.

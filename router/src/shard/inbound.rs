@@ -3,6 +3,7 @@
 use esp::{Spi, ecn, ip};
 
 use super::core::Core;
+use super::route::Way;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
@@ -55,15 +56,33 @@ impl Core {
             sa.count_drop(Counter::EcnNotCapable.name());
             return self.counters.count(Counter::EcnNotCapable);
         }
-        if let Some(target) = sa.tenant.forwarding.lookup(&opened.info) {
-            if !ip::decrement_ttl(inner) {
-                sa.count_drop(Counter::TtlExpired.name());
-                return self.counters.count(Counter::TtlExpired);
-            }
-            let tenant = sa.tenant.id;
-            self.counters.count(Counter::Switched);
-            return self.send_inner(target, tenant, inner, &opened.info);
+        let policy = sa.tenant.policy.load();
+        if !policy.is_default() && !policy.admits(&opened.info, sa.tunnel.id) {
+            sa.count_drop(Counter::PolicyInboundMismatch.name());
+            return self.counters.count(Counter::PolicyInboundMismatch);
         }
+        drop(policy);
+        let reason = match Way::onwards(&sa.tenant, &opened.info) {
+            None => return self.deliver(spi, inner),
+            Some(Way::Nowhere(reason)) => reason,
+            Some(_) if !ip::decrement_ttl(inner) => Counter::TtlExpired,
+            Some(way) => {
+                let tenant = sa.tenant.id;
+                self.counters.count(Counter::Switched);
+                return match way {
+                    Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info),
+                    Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
+                    Way::Bypass | Way::Nowhere(_) => {}
+                };
+            }
+        };
+        sa.count_drop(reason.name());
+        self.counters.count(reason);
+    }
+
+    /// Writes a packet that came out of the pair `spi` to the tenant's device.
+    fn deliver(&mut self, spi: Spi, inner: &[u8]) {
+        let Some(sa) = self.table.get_mut(spi) else { return };
         let outcome = match sa.tenant.write(self.id, inner) {
             Some(Ok(_)) => return self.counters.count(Counter::TunWritten),
             Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,

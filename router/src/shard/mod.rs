@@ -4,8 +4,10 @@
 
 mod batch;
 mod core;
+mod hold;
 mod inbound;
 mod outbound;
+mod route;
 mod sa;
 mod table;
 mod thread;

@@ -5,6 +5,7 @@ use esp::ip::{self, PacketInfo};
 use esp::{SealError, Spi};
 
 use super::core::Core;
+use super::route::Way;
 use crate::counters::Counter;
 use crate::handoff::Task;
 use crate::model::TenantId;
@@ -17,9 +18,16 @@ impl Core {
         let Some(info) = ip::parse(packet) else {
             return self.counters.count(Counter::BadInner);
         };
-        match tenant.forwarding.lookup(&info) {
-            Some(spi) => self.send_inner(spi, tenant.id, packet, &info),
-            None => self.counters.count(Counter::NoRoute),
+        self.take_way(Way::find(tenant, &info), tenant, packet, &info);
+    }
+
+    /// Sends a packet on its way.
+    pub(super) fn take_way(&mut self, way: Way, tenant: &Tenant, packet: &[u8], info: &PacketInfo) {
+        match way {
+            Way::Pair(spi) => self.send_inner(spi, tenant.id, packet, info),
+            Way::Hold(tunnel) => self.hold(&tunnel, tenant.id, packet, info),
+            Way::Bypass => self.bypass(tenant, packet),
+            Way::Nowhere(reason) => self.counters.count(reason),
         }
     }
 

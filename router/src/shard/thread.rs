@@ -36,6 +36,8 @@ struct DeviceQueue {
 struct Left {
     packets: bool,
     events: bool,
+    /// Held packets are to be dropped then.
+    expiry: Option<Instant>,
     stopped: bool,
 }
 
@@ -67,6 +69,10 @@ impl Shard {
             let timeout = match left {
                 Left { packets: true, .. } => Some(Duration::ZERO),
                 Left { events: true, .. } => Some(EVENT_RETRY),
+                Left { expiry: Some(at), .. } => {
+                    // A millisecond more, because the poll counts in whole ones and would find nothing due.
+                    Some(at.saturating_duration_since(Instant::now()) + Duration::from_millis(1))
+                }
                 _ => None,
             };
             if let Err(error) = self.poll.poll(&mut events, timeout)
@@ -101,9 +107,11 @@ impl Shard {
                     left.packets = true;
                 }
                 ThreadCommand::Detach(tenant) => self.detach(|queue| queue.tenant.id == tenant),
+                ThreadCommand::Send(spi, tenant, packet) => self.core.send_held(spi, tenant, &packet),
                 ThreadCommand::Stop => left.stopped = true,
             }
         }
+        left.expiry = self.core.expire_held();
         left.events = !self.core.finish_turn();
         left
     }

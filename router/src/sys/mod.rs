@@ -1,5 +1,6 @@
 //! Everything that needs `unsafe`: system calls that no safe crate offers. Nothing in here knows of ESP.
 
+pub(crate) mod clear;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod socket_options;

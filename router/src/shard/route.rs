@@ -1,0 +1,93 @@
+//! What becomes of an inner packet that wants out: the policy first, then the tunnel (RFC 4301 section 5.1).
+
+use std::sync::Arc;
+
+use esp::Spi;
+use esp::ip::PacketInfo;
+
+use super::core::Core;
+use crate::counters::Counter;
+use crate::forwarding::Target;
+use crate::model::{RouterEvent, TenantId};
+use crate::policy::{PolicyAction, Tunnels, Verdict};
+use crate::tenant::{Tenant, Tunnel};
+
+/// The way of a packet.
+pub(super) enum Way {
+    /// On this pair.
+    Pair(Spi),
+    /// Through this tunnel once it is up.
+    Hold(Arc<Tunnel>),
+    /// In the clear.
+    Bypass,
+    /// Nowhere, for this reason.
+    Nowhere(Counter),
+}
+
+impl Way {
+    /// The way that the tenant's policy has for a packet.
+    pub(super) fn find(tenant: &Tenant, packet: &PacketInfo) -> Self {
+        let policy = tenant.policy.load();
+        if policy.is_default() {
+            return Self::by_tunnel(tenant, packet, &Tunnels::Any, Counter::NoRoute);
+        }
+        match policy.outbound(packet) {
+            Verdict::Rule(PolicyAction::Protect(tunnels)) => {
+                Self::by_tunnel(tenant, packet, tunnels, Counter::PolicyNoTunnel)
+            }
+            Verdict::Rule(PolicyAction::Bypass) => Self::Bypass,
+            Verdict::Rule(PolicyAction::Discard) | Verdict::Unmatched => {
+                Self::Nowhere(Counter::PolicyDiscard)
+            }
+            Verdict::Fragment => Self::Nowhere(Counter::PolicyFragment),
+        }
+    }
+
+    fn by_tunnel(tenant: &Tenant, packet: &PacketInfo, tunnels: &Tunnels, none: Counter) -> Self {
+        match tenant.forwarding.lookup(packet, tunnels) {
+            Some(Target::Pair(spi)) => Self::Pair(spi),
+            Some(Target::Down(tunnel)) if tunnel.is_on_demand() => Self::Hold(tunnel),
+            Some(Target::Down(_)) => Self::Nowhere(Counter::NoOutboundSa),
+            None => Self::Nowhere(none),
+        }
+    }
+
+    /// The way of a packet that came through a tunnel. `None` when it is for what lies behind the tenant's device: only what
+    /// leaves by a tunnel again meets the policy a second time.
+    pub(super) fn onwards(tenant: &Tenant, packet: &PacketInfo) -> Option<Self> {
+        match Self::find(tenant, packet) {
+            way @ (Self::Pair(_) | Self::Hold(_) | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
+            Self::Bypass if !tenant.has_device() => Some(Self::Nowhere(Counter::BypassNoDevice)),
+            way if !tenant.has_device() => Some(way),
+            // Whether a tunnel would take it, if the policy let it.
+            way => tenant.forwarding.lookup(packet, &Tunnels::Any).map(|_| match way {
+                Self::Bypass => Self::Nowhere(Counter::PolicyDiscard),
+                other => other,
+            }),
+        }
+    }
+}
+
+impl Core {
+    /// Keeps a packet until its tunnel is up, and asks for that.
+    pub(super) fn hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8], info: &PacketInfo) {
+        if let Some(spi) = tunnel.note_held() {
+            // It came up in this moment. The note stays: at worst the shards are told of nothing.
+            return self.send_inner(spi, tenant, packet, info);
+        }
+        let outcome = self.holds.hold(self.now, (tenant, tunnel.id), packet);
+        self.counters.count(if outcome.held { Counter::Held } else { Counter::HoldFull });
+        if outcome.ask {
+            self.events.send(RouterEvent::Wanted { tenant, tunnel: tunnel.id });
+        }
+    }
+
+    /// Sends a packet in the clear.
+    pub(super) fn bypass(&mut self, tenant: &Tenant, packet: &[u8]) {
+        self.counters.count(match tenant.send_clear(packet) {
+            Some(Ok(())) => Counter::PolicyBypass,
+            Some(Err(_)) => Counter::BypassFailed,
+            None => Counter::BypassNoDevice,
+        });
+    }
+}
