@@ -1,13 +1,15 @@
 //! Between the values of the catalog, of `ike` and of the router.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use esp::{Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::crypto::keys::EspKeys;
+use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{ChildSa, InterfaceAddress, TenantId, TunnelId, Uplink};
-use tenants::{Auth, Catalog, ChildSpec, Cidr, Peer, Tenant};
+use tenants::{Auth, Catalog, ChildSpec, Cidr, DpdAction, Peer, PeerSpec, StartAction, Tenant};
 use zeroize::Zeroizing;
 
 /// The peer as the negotiation needs it, or `None` while its secret is missing.
@@ -25,6 +27,22 @@ pub(crate) fn peer_config(catalog: &Catalog, peer: &Peer) -> Option<PeerConfig> 
         force_encapsulation: true,
         retransmit: Retransmit::DEFAULT,
     })
+}
+
+/// Who begins, and when.
+pub(crate) fn plan(spec: &PeerSpec) -> Plan {
+    let start = match spec.start_action {
+        StartAction::None => Start::Peer,
+        StartAction::OnDemand => Start::OnDemand,
+        StartAction::Start => Start::Us,
+    };
+    let lost = match spec.ike.dpd_action {
+        None => start,
+        Some(DpdAction::Clear) => Start::Peer,
+        Some(DpdAction::Hold) => Start::OnDemand,
+        Some(DpdAction::Restart) => Start::Us,
+    };
+    Plan { start, lost, reauth: spec.ike.reauth_time }
 }
 
 fn child_config(child: &ChildSpec) -> ChildConfig {
@@ -100,7 +118,7 @@ pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
                 .collect(),
             mtu: u16::try_from(tun.mtu).unwrap_or(u16::MAX),
             routes: true,
-            clear_device: None,
+            clear_device: tun.clear_device.clone(),
         },
     }
 }
@@ -109,6 +127,16 @@ pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
 pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
     let at = peer.spec.children.iter().position(|c| c.name == child)?;
     Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(at).ok()?))
+}
+
+/// The number in the router of every tunnel of a peer, those it does not have included.
+pub(crate) fn tunnels_of(peer: &Peer) -> RangeInclusive<u64> {
+    peer.uid * CHILDREN_PER_PEER..=peer.uid * CHILDREN_PER_PEER + (CHILDREN_PER_PEER - 1)
+}
+
+/// The name of a tunnel's child.
+pub(crate) fn child_of_tunnel(peer: &Peer, tunnel: TunnelId) -> Option<&ChildSpec> {
+    peer.spec.children.get(usize::try_from(tunnel.0 % CHILDREN_PER_PEER).ok()?)
 }
 
 /// The uid of the peer that a tunnel belongs to.

@@ -17,7 +17,7 @@ use crate::child_sa::ChildNotice;
 use crate::convert;
 use crate::env::Env;
 use crate::mailbox::{deliver, offer};
-use crate::peer::Wake;
+use crate::peer::{Wake, Wanted};
 use crate::reception::{Init, Reception};
 use crate::registry::Deliver;
 
@@ -41,6 +41,12 @@ pub(crate) async fn run(
             RouterEvent::UnknownSpi { spi, remote } => {
                 tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
                 recover(&env, remote);
+            }
+            RouterEvent::Wanted { tenant, tunnel } => {
+                match env.registry.uid(convert::peer_of_tunnel(tunnel)) {
+                    Some(peer) => deliver(&peer, Wanted(tunnel), &env.counters),
+                    None => env.router.drop_held(tenant, tunnel),
+                }
             }
             RouterEvent::Removed { stats, .. } => {
                 env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);

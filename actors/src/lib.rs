@@ -20,6 +20,7 @@ mod ike_sa;
 mod mailbox;
 mod node;
 mod peer;
+mod policy;
 mod reception;
 mod registry;
 mod status;

@@ -30,6 +30,7 @@ pub(crate) struct Registry {
     ike: DashMap<u64, Recipient<Deliver>>,
     esp: DashMap<u32, Recipient<ChildNotice>>,
     peers: DashMap<PeerName, PeerEntry>,
+    uids: DashMap<u64, Addr<PeerActor>>,
 }
 
 impl Registry {
@@ -70,6 +71,20 @@ impl Registry {
 
     pub(crate) fn set_peer(&self, name: PeerName, entry: PeerEntry) {
         self.peers.insert(name, entry);
+    }
+
+    /// The actor of the peer with this number, whether or not it can negotiate.
+    pub(crate) fn set_uid(&self, uid: u64, addr: Addr<PeerActor>) {
+        self.uids.insert(uid, addr);
+    }
+
+    /// Unless another actor has taken over.
+    pub(crate) fn remove_uid(&self, uid: u64, addr: &Addr<PeerActor>) {
+        self.uids.remove_if(&uid, |_, there| there == addr);
+    }
+
+    pub(crate) fn uid(&self, uid: u64) -> Option<Addr<PeerActor>> {
+        self.uids.get(&uid).map(|addr| addr.clone())
     }
 
     pub(crate) fn remove_peer(&self, name: &PeerName) {

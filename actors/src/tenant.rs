@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use router::TenantId;
-use tenants::{Auth, ChangeKind, Peer, SecretName, Tenant};
+use tenants::{Auth, ChangeKind, Peer, RuleAction, SecretName, Tenant};
 
 use crate::convert;
 use crate::env::Env;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::peer::{Configure, PeerActor, RemovePeer, SecretChanged};
+use crate::policy;
 use crate::watch::Died;
 
 /// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
@@ -67,6 +68,43 @@ impl TenantActor {
         let outcome = self.env.router.add_tenant(TenantId(self.tenant.number), convert::uplink(&self.tenant));
         if let Err(error) = outcome {
             tracing::error!(tenant = %self.tenant.name, %error, "the tenant has no uplink; its tunnels stay down");
+            return;
+        }
+        self.set_policy();
+    }
+
+    /// Gives the router the tenant's rules, which name tunnels by the peers that are there.
+    fn set_policy(&self) {
+        let peers = self.peers.values().map(|slot| &slot.peer);
+        let Some(policy) = policy::policy(&self.tenant.spec.policy, peers) else {
+            tracing::error!(tenant = %self.tenant.name, "more rules than the router takes; the old ones stay");
+            return;
+        };
+        if let Err(error) = self.env.router.set_policy(TenantId(self.tenant.number), policy) {
+            tracing::error!(tenant = %self.tenant.name, %error, "the router does not take the policy");
+        }
+    }
+
+    /// A peer is there, changed or gone: what of its traffic is protected, and by which rules.
+    fn declare(&self, old: Option<&Peer>, new: Option<&Peer>) {
+        let tenant = TenantId(self.tenant.number);
+        for config in new.into_iter().flat_map(policy::declarations) {
+            if let Err(error) = self.env.router.declare_tunnel(config) {
+                tracing::debug!(tenant = %self.tenant.name, %error, "a tunnel without a place in the router");
+            }
+        }
+        let kept: Vec<_> = new.into_iter().flat_map(policy::numbers).collect();
+        for tunnel in old.into_iter().flat_map(policy::numbers).filter(|tunnel| !kept.contains(tunnel)) {
+            self.env.router.undeclare_tunnel(tenant, tunnel);
+        }
+        let named = |peer: &Peer| {
+            self.tenant.spec.policy.rules.iter().any(|rule| match &rule.action {
+                RuleAction::Protect(Some(target)) => target.peer == peer.name,
+                _ => false,
+            })
+        };
+        if old.or(new).is_some_and(named) {
+            self.set_policy();
         }
     }
 
@@ -95,15 +133,20 @@ impl Handler<PeerChange> for TenantActor {
             (ChangeKind::Deleted, _) => {
                 if let Some(slot) = self.peers.remove(&peer.uid) {
                     deliver(&slot.addr, RemovePeer, &self.env.counters);
+                    self.declare(Some(&slot.peer), None);
                 }
             }
             // After a resynchronisation the same state may come twice.
             (_, Some(slot)) if slot.peer.meta.revision >= peer.meta.revision => {}
             (_, Some(slot)) => {
-                slot.peer = peer.clone();
-                deliver(&slot.addr, Configure(peer), &self.env.counters);
+                let old = std::mem::replace(&mut slot.peer, peer.clone());
+                deliver(&slot.addr, Configure(peer.clone()), &self.env.counters);
+                self.declare(Some(&old), Some(&peer));
             }
-            (_, None) => self.start_peer(ctx, peer),
+            (_, None) => {
+                self.start_peer(ctx, peer.clone());
+                self.declare(None, Some(&peer));
+            }
         }
     }
 }
@@ -142,6 +185,7 @@ impl Handler<TenantChange> for TenantActor {
 
     fn handle(&mut self, TenantChange(tenant): TenantChange, ctx: &mut Self::Context) {
         let uplink_changed = self.tenant.spec.uplink != tenant.spec.uplink;
+        let policy_changed = self.tenant.spec.policy != tenant.spec.policy;
         self.tenant = tenant;
         if uplink_changed {
             tracing::warn!(tenant = %self.tenant.name, "the uplink changed; the tenant's tunnels start afresh");
@@ -149,8 +193,12 @@ impl Handler<TenantChange> for TenantActor {
             self.attach();
             for slot in std::mem::take(&mut self.peers).into_values() {
                 deliver(&slot.addr, RemovePeer, &self.env.counters);
-                self.start_peer(ctx, slot.peer);
+                self.start_peer(ctx, slot.peer.clone());
+                self.declare(None, Some(&slot.peer));
             }
+        } else if policy_changed {
+            tracing::info!(tenant = %self.tenant.name, "the policy changed");
+            self.set_policy();
         }
     }
 }

@@ -33,6 +33,8 @@ pub struct Peer {
     pub subnets: (String, String),
     /// We start.
     pub start: bool,
+    /// We start once a packet is for the tunnel.
+    pub on_demand: bool,
     /// Further fields of `ike`, e.g. `dpdInterval: 1s`.
     pub ike: Vec<String>,
     /// Further fields of each child, e.g. `lifetime: {rekeyPackets: 500}`.
@@ -52,6 +54,7 @@ impl Peer {
             proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
             subnets: ("10.2.0.1/32".into(), "10.1.0.1/32".into()),
             start: false,
+            on_demand: false,
             ike: Vec::new(),
             child: Vec::new(),
             more_children: Vec::new(),
@@ -83,7 +86,11 @@ impl Peer {
             psk = self.psk,
             me = self.identities.0,
             them = self.identities.1,
-            start = if self.start { "START" } else { "NONE" },
+            start = match (self.start, self.on_demand) {
+                (true, _) => "START",
+                (_, true) => "ON_DEMAND",
+                _ => "NONE",
+            },
             proposals = self.proposals.0,
             children = self.children(),
         )

@@ -59,13 +59,13 @@ counters! {
     /// Packets that the policy lets leave in the clear, and that did.
     PolicyBypass = "policy_bypass",
     /// Dropped: a rule of the policy discards it, or there are rules and none matches.
-    PolicyDiscard = "policy_discard",
+    PolicyDiscard = "drop_policy_discard",
     /// Dropped: a rule protects it, but by tunnels that do not carry it.
-    PolicyNoTunnel = "policy_no_tunnel",
+    PolicyNoTunnel = "drop_policy_no_tunnel",
     /// Dropped: a later fragment met a rule with ports, which it does not show (RFC 4301 section 7).
-    PolicyFragment = "policy_fragment",
+    PolicyFragment = "drop_policy_fragment",
     /// Dropped: it came through a tunnel that the policy does not protect it by (RFC 4301 section 5.2).
-    PolicyInboundMismatch = "policy_inbound_mismatch",
+    PolicyInboundMismatch = "drop_policy_inbound",
     /// Dropped: the policy bypasses it, but there is no device to send it in the clear.
     BypassNoDevice = "drop_bypass_no_device",
     /// Dropped: the device for packets in the clear refused it.

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use esp::ip::PacketInfo;
+use esp::{Selector, SelectorPair};
 
 use crate::interval::Intervals;
 use crate::model::TunnelId;
@@ -139,6 +140,16 @@ impl Policy {
         }
         let [v4, v6] = bypassed;
         (v4, v6)
+    }
+
+    /// Where the kernel has to lead packets for them to meet the policy at all: the destinations that rules which do not
+    /// let them out in the clear name. A rule for all destinations adds nothing: a default route would also catch the
+    /// tunnels' own packets.
+    pub(crate) fn routed(&self) -> SelectorPair {
+        let rules = self.rules.iter().filter(|rule| rule.action != PolicyAction::Bypass);
+        let ranges = rules.flat_map(|rule| &rule.remote);
+        let remote = ranges.map(|range| Selector::range(*range.start(), *range.end())).collect();
+        SelectorPair { local: Vec::new(), remote }
     }
 
     fn evaluate(&self, sides: &Sides) -> Verdict<'_> {

@@ -122,9 +122,13 @@ impl Registry {
     pub(crate) fn set_policy(&mut self, id: TenantId, policy: Policy) -> Result<(), RouterError> {
         let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
         let (v4, v6) = policy.bypassed_destinations();
-        tenant.shared.policy.store(Arc::new(policy));
+        let routed = policy.routed();
+        let old = tenant.shared.policy.swap(Arc::new(policy));
         if let Some(device) = &mut tenant.device {
+            // The new routes first, so that what stays protected never has none.
+            device.add_routes(&routed);
             device.exclude(v4, v6);
+            device.remove_routes(&old.routed());
         }
         Ok(())
     }

@@ -65,7 +65,7 @@ fn rules_are_reordered_while_traffic_flows() {
 
     apply(&gateway, tenant, [vec![quarantine()], own().to_vec()].concat());
     first.send(&ping(2));
-    gateway.wait_for("policy_discard", 1);
+    gateway.wait_for("drop_policy_discard", 1);
     let elsewhere = udp("10.1.0.1", "10.2.8.1", 3, 40);
     first.send(&elsewhere);
     assert_eq!(second.receive(), hopped(&elsewhere), "the running SAs stay");
@@ -76,7 +76,7 @@ fn rules_are_reordered_while_traffic_flows() {
     apply(&gateway, tenant, Vec::new());
     first.send(&ping(5));
     assert_eq!(second.receive(), hopped(&ping(5)), "the default policy");
-    assert_eq!(gateway.stats_of(first.spi).drops, [("policy_discard", 1)]);
+    assert_eq!(gateway.stats_of(first.spi).drops, [("drop_policy_discard", 1)]);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn what_no_rule_matches_is_discarded() {
     first.send(&udp("10.1.0.1", "10.2.1.1", 1, 40));
     first.send(&udp("10.1.0.1", "10.2.0.1", 2, 40));
     assert_eq!(second.receive()[28..32], 2u32.to_be_bytes());
-    assert_eq!(gateway.counter("policy_discard"), 1);
+    assert_eq!(gateway.counter("drop_policy_discard"), 1);
 }
 
 #[test]
@@ -105,10 +105,10 @@ fn a_packet_must_come_by_the_tunnel_that_protects_it() {
     first.send(&udp("10.1.7.1", "10.2.0.1", 1, 40));
     first.send(&udp("10.1.8.1", "10.2.0.1", 2, 40));
     assert_eq!(second.receive()[28..32], 2u32.to_be_bytes());
-    assert_eq!(gateway.counter("policy_inbound_mismatch"), 1);
+    assert_eq!(gateway.counter("drop_policy_inbound"), 1);
     // A rule whose tunnel does not carry the packet does not fall through to the next.
     second.send(&udp("10.2.0.1", "10.1.7.1", 3, 40));
-    gateway.wait_for("policy_no_tunnel", 1);
+    gateway.wait_for("drop_policy_no_tunnel", 1);
     assert!(first.is_silent());
 }
 
@@ -140,7 +140,7 @@ fn fragments_do_not_pass_rules_with_ports() {
     first.send(&later);
     first.send(&udp("10.1.0.1", "10.2.0.1", 2, 40));
     assert_eq!(second.receive()[28..32], 2u32.to_be_bytes());
-    assert_eq!(gateway.counter("policy_fragment"), 1);
+    assert_eq!(gateway.counter("drop_policy_fragment"), 1);
 }
 
 #[test]

@@ -26,6 +26,15 @@ pub const MAX_REMOTE_ADDRESSES: usize = 16;
 /// Proposals of an SA: as many as a person orders by preference; every one is some 40 octets of the first message.
 pub const MAX_PROPOSALS: usize = 16;
 
+/// Rules of a policy: they are tried one after the other, for every packet.
+pub const MAX_POLICY_RULES: usize = 256;
+/// Subnets on one side of a rule: as many as a child may have.
+pub const MAX_RULE_SUBNETS: usize = MAX_SUBNETS;
+/// Ranges of ports on one side of a rule: more is a range itself.
+pub const MAX_RULE_PORTS: usize = 16;
+/// Effective rules that a read shows: at about 200 octets each well below the 4 MiB a gRPC client accepts.
+pub const MAX_EFFECTIVE_RULES: usize = 1_000;
+
 /// Octets of a secret. Keys beyond the block of the PRF (128 octets) are hashed before use (RFC 2104 2), so more
 /// adds nothing; the rest is room for tokens.
 pub const MAX_SECRET_BYTES: usize = 1_024;
@@ -76,3 +85,8 @@ pub const MAX_PAGE_SIZE: usize = 1_000;
 
 /// Changes kept for a slow reader; one that falls further behind is told so and reads a snapshot.
 pub const CHANGE_BACKLOG: usize = 1_024;
+
+/// Shortest time between two authentications of a peer: below a minute it would do little else.
+pub const MIN_REAUTH_TIME: Duration = Duration::from_secs(60);
+/// Longest time between two authentications: beyond a month it is as good as never.
+pub const MAX_REAUTH_TIME: Duration = Duration::from_secs(30 * 24 * 3600);

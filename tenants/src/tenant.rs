@@ -8,6 +8,7 @@ use crate::cidr;
 use crate::limits;
 use crate::meta::Meta;
 use crate::name::TenantName;
+use crate::policy::Policy;
 use crate::violation::Violations;
 
 /// A tenant as it is stored.
@@ -32,6 +33,8 @@ pub struct TenantSpec {
     pub uplink: Uplink,
     /// Its bounds.
     pub quotas: Quotas,
+    /// What is protected.
+    pub policy: Policy,
 }
 
 /// Where packets go that are for no tunnel of the tenant.
@@ -54,6 +57,8 @@ pub struct TunUplink {
     pub addresses: Vec<(IpAddr, u8)>,
     /// MTU of the interface.
     pub mtu: u32,
+    /// Interface by which packets leave in the clear that no route tells from others.
+    pub clear_device: Option<String>,
 }
 
 /// Bounds of a tenant.
@@ -67,12 +72,15 @@ pub struct Quotas {
 
 impl TenantSpec {
     /// The values of a message, or all that is wrong with it. Output-only fields are ignored.
-    pub fn parse(tenant: &v1::Tenant) -> Result<Self, Violations> {
+    pub fn parse(name: &TenantName, tenant: &v1::Tenant) -> Result<Self, Violations> {
         let mut faults = Violations::new();
         let display_name = display_name(&tenant.display_name, &mut faults);
         let uplink = parse_uplink(tenant.uplink.as_ref(), &mut faults);
         let quotas = parse_quotas(tenant.quotas.as_ref(), &mut faults);
-        faults.finish(Some(Self { display_name, uplink, quotas }))
+        let mut inner = Violations::new();
+        let policy = Policy::parse(name, tenant.policy.as_ref(), &uplink, &mut inner);
+        faults.add_all("policy", inner);
+        faults.finish(Some(Self { display_name, uplink, quotas, policy }))
     }
 
     /// As a message, with every default written out.
@@ -89,6 +97,7 @@ impl TenantSpec {
                     .map(|(address, prefix)| format!("{address}/{prefix}"))
                     .collect(),
                 mtu: tun.mtu,
+                clear_device: tun.clear_device.clone().unwrap_or_default(),
             }),
         };
         v1::Tenant {
@@ -98,6 +107,7 @@ impl TenantSpec {
                 max_peers: self.quotas.max_peers,
                 max_secrets: self.quotas.max_secrets,
             }),
+            policy: self.policy.to_proto(),
             ..Default::default()
         }
     }
@@ -144,6 +154,12 @@ fn parse_tun(tun: &v1::uplink::Tun, faults: &mut Violations) -> TunUplink {
     if let Err(fault) = check_device(&tun.device) {
         faults.add("device", fault);
     }
+    let clear_device = Some(tun.clear_device.clone()).filter(|device| !device.is_empty());
+    if let Some(Err(fault)) = clear_device.as_deref().map(check_device) {
+        faults.add("clear_device", fault);
+    } else if clear_device.as_ref() == Some(&tun.device) {
+        faults.add("clear_device", "is the TUN device itself; packets would come back");
+    }
     if tun.netns.len() > 255 || tun.netns.starts_with('.') || tun.netns.contains(['/', '\0']) {
         faults.add("netns", "not the name of a network namespace, expected one that `ip netns list` shows");
     }
@@ -160,7 +176,7 @@ fn parse_tun(tun: &v1::uplink::Tun, faults: &mut Violations) -> TunUplink {
         faults.add("mtu", format!("{mtu} is not {} to {}", limits::MIN_MTU, limits::MAX_MTU));
     }
     let netns = Some(tun.netns.clone()).filter(|netns| !netns.is_empty());
-    TunUplink { device: tun.device.clone(), netns, addresses, mtu }
+    TunUplink { device: tun.device.clone(), netns, addresses, mtu, clear_device }
 }
 
 /// What Linux accepts as the name of an interface (`dev_valid_name`).
@@ -214,6 +230,10 @@ fn parse_quotas(quotas: Option<&v1::Quotas>, faults: &mut Violations) -> Quotas 
 mod tests {
     use super::*;
 
+    fn name() -> TenantName {
+        TenantName::from_id("acme").unwrap()
+    }
+
     fn tun(device: &str, addresses: &[&str], mtu: u32) -> v1::Tenant {
         let addresses = addresses.iter().map(ToString::to_string).collect();
         let tun = v1::uplink::Tun { device: device.to_owned(), addresses, mtu, ..Default::default() };
@@ -225,12 +245,13 @@ mod tests {
 
     #[test]
     fn defaults_are_written_out() {
-        let spec = TenantSpec::parse(&v1::Tenant::default()).unwrap();
+        let spec = TenantSpec::parse(&name(), &v1::Tenant::default()).unwrap();
         assert_eq!(spec.uplink, Uplink::Hub);
+        assert_eq!(spec.to_proto().policy, None);
         assert_eq!(spec.to_proto().quotas.unwrap().max_peers, limits::DEFAULT_MAX_PEERS);
-        assert_eq!(TenantSpec::parse(&spec.to_proto()).unwrap(), spec);
-        let spec = TenantSpec::parse(&tun("tun-acme", &["10.0.0.1/24", "fd00::1/64"], 0)).unwrap();
-        assert_eq!(TenantSpec::parse(&spec.to_proto()).unwrap(), spec);
+        assert_eq!(TenantSpec::parse(&name(), &spec.to_proto()).unwrap(), spec);
+        let spec = TenantSpec::parse(&name(), &tun("tun-acme", &["10.0.0.1/24", "fd00::1/64"], 0)).unwrap();
+        assert_eq!(TenantSpec::parse(&name(), &spec.to_proto()).unwrap(), spec);
     }
 
     #[test]
@@ -238,7 +259,7 @@ mod tests {
         let mut tenant = tun("a/b", &["10.0.0.1", "10.0.0.1/33"], 100);
         tenant.quotas = Some(v1::Quotas { max_peers: u32::MAX, ..Default::default() });
         tenant.display_name = "x".repeat(129);
-        let faults = TenantSpec::parse(&tenant).unwrap_err();
+        let faults = TenantSpec::parse(&name(), &tenant).unwrap_err();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(
             fields,

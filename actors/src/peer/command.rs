@@ -1,18 +1,17 @@
 //! What a peer is asked for: by the API, and by changes of the configuration.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
 use ike::Command;
-use tenants::{Peer, StartAction};
+use tenants::Peer;
 use tokio::sync::oneshot;
 
 use super::PeerActor;
 use crate::convert;
 use crate::ike_sa::{Do, Reconfigure};
 use crate::mailbox::deliver;
-use ike::supervise::State;
 
 /// The outcome of a command: done, or why not.
 pub(crate) type Outcome = Result<(), String>;
@@ -39,14 +38,6 @@ pub(super) struct Waiter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Initiate(pub(crate) oneshot::Sender<Outcome>);
-
-/// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Wake;
-
-/// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
-const WAKE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Take the tunnel down.
 #[derive(Message)]
@@ -138,8 +129,8 @@ impl Handler<Initiate> for PeerActor {
             .spec
             .children
             .iter()
-            .filter(|c| !self.children.values().any(|there| there.view.name == c.name))
-            .map(|c| c.name.as_str().into())
+            .filter(|child| !self.has_child(&child.name))
+            .map(|child| child.name.as_str().into())
             .collect();
         match (up, missing.is_empty()) {
             (true, true) => {
@@ -165,29 +156,12 @@ impl Handler<Initiate> for PeerActor {
     }
 }
 
-impl Handler<Wake> for PeerActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
-        let now = Instant::now();
-        let early = self.woken.is_some_and(|at| now < at + WAKE_INTERVAL);
-        if self.supervisor.state() == State::Waiting && !early && !self.leaving {
-            self.woken = Some(now);
-            tracing::info!(peer = %self.peer.name, "the peer uses SAs that are not here; starting afresh");
-            if self.supervisor.try_now() {
-                self.start_connection(ctx);
-            }
-            self.arm(ctx);
-            self.show();
-        }
-    }
-}
-
 impl Handler<Terminate> for PeerActor {
     type Result = ();
 
     fn handle(&mut self, Terminate(reply): Terminate, ctx: &mut Self::Context) {
         self.supervisor.terminate();
+        self.drop_held();
         if self.conns.values().any(|c| !c.down) {
             self.wait(Wait::Down, reply);
             self.close_all();
@@ -242,7 +216,7 @@ impl Handler<Configure> for PeerActor {
         self.config = convert::peer_config(&self.env.catalog, &self.peer).map(Arc::new);
         self.register(ctx.address());
         tracing::info!(peer = %self.peer.name, restart, "configuration changed");
-        let start = self.peer.spec.start_action == StartAction::Start;
+        let plan = super::jittered_plan(&self.peer);
         if restart {
             self.close_all();
         } else if let Some(config) = &self.config {
@@ -250,7 +224,7 @@ impl Handler<Configure> for PeerActor {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
             }
         }
-        self.supervisor.set_start(Instant::now(), start);
+        self.supervisor.set_plan(Instant::now(), plan);
         self.arm(ctx);
         self.show();
     }

@@ -299,6 +299,9 @@ impl PeerActor {
     /// An attempt or a connection failed.
     pub(super) fn attempt_failed(&mut self, why: String, id: ConnId) {
         self.supervisor.ended(Instant::now(), id, true, rand::random());
+        if self.supervisor.current().is_none() {
+            self.drop_held();
+        }
         for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey] {
             self.resolve(wait, Err(why.clone()));
         }

@@ -2,11 +2,12 @@
 //! one fails. What it decides stands in [`ike::supervise`].
 //!
 //! `mod.rs` is the actor, its start and its timer; `connection.rs` what its connections report; `child.rs` its Child
-//! SAs; `command.rs` what it is asked for; `view.rs` what it shows.
+//! SAs; `command.rs` what it is asked for; `demand.rs` packets that want it up; `view.rs` what it shows.
 
 mod child;
 mod command;
 mod connection;
+mod demand;
 mod view;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use culvert_proto::v1;
 use esp::Lifetime;
 use ike::Path;
 use ike::config::PeerConfig;
-use tenants::{Peer, StartAction};
+use tenants::Peer;
 
 use crate::convert;
 use crate::env::Env;
@@ -27,13 +28,14 @@ use crate::ike_sa::{Begin, IkeSaActor};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerEntry;
 use crate::watch::{DeathWatch, Died};
-use ike::supervise::{Action, ConnId, Disposal, Senders, Supervisor};
+use ike::supervise::{Action, ConnId, Disposal, Plan, Senders, Supervisor};
 
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
 pub(crate) use command::InjectPanic;
-pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate, Wake};
+pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate};
 pub(crate) use connection::{Adopt, ConnEvent, FromConn, Installed};
+pub(crate) use demand::{Wake, Wanted};
 
 use child::ChildEntry;
 use command::Waiter;
@@ -67,10 +69,10 @@ pub(crate) struct PeerActor {
 impl PeerActor {
     pub(crate) fn new(env: Arc<Env>, peer: Arc<Peer>, supervisor: Recipient<Died>) -> Self {
         let config = convert::peer_config(&env.catalog, &peer).map(Arc::new);
-        let start = peer.spec.start_action == StartAction::Start;
+        let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
-            supervisor: Supervisor::new(Instant::now(), start),
+            supervisor: Supervisor::new(Instant::now(), plan),
             env,
             peer,
             config,
@@ -185,12 +187,14 @@ impl Actor for PeerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.register(ctx.address());
+        self.env.registry.set_uid(self.peer.uid, ctx.address());
         self.show();
         self.arm(ctx);
     }
 
-    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
         self.watch.disarm();
+        self.env.registry.remove_uid(self.peer.uid, &ctx.address());
         self.env.registry.remove_peer(&self.peer.name);
         self.env.board.remove(&self.peer.name);
         Running::Stop
@@ -203,6 +207,14 @@ fn local_address(remote: SocketAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(remote).ok()?;
     socket.local_addr().ok().map(|a| a.ip())
+}
+
+/// What is planned for a peer, its time between authentications up to a tenth shorter by chance, so that peers
+/// configured together do not do it together.
+fn jittered_plan(peer: &Peer) -> Plan {
+    let plan = convert::plan(&peer.spec);
+    let reauth = plan.reauth.map(|time| time - time / 10 * u32::from(rand::random::<u8>()) / 256);
+    Plan { reauth, ..plan }
 }
 
 /// A lifetime from now on, its soft end up to a tenth earlier by chance.

@@ -10,7 +10,7 @@ use crate::cli::get::{all_sas, get_peer, get_secret, get_tenant, spis, state};
 use crate::cli::message::Document;
 use crate::cli::output::{Output, print_one, print_text};
 use crate::cli::reference::{Kind, Reference};
-use crate::cli::table::{age, bytes, clock, fields, until};
+use crate::cli::table::{age, bytes, clock, fields, table, until};
 
 /// `culvert describe`
 #[derive(Debug, Args)]
@@ -68,9 +68,50 @@ fn describe_tenant(tenant: &v1::Tenant) -> Result<String, Failure> {
         ("Created", clock(tenant.create_time)),
         ("Changed", clock(tenant.update_time)),
     ]);
-    let configured =
-        v1::Tenant { uplink: tenant.uplink.clone(), quotas: tenant.quotas, ..Default::default() };
-    Ok(format!("{head}\n\nConfiguration:\n{}", yaml("Tenant", &configured)?))
+    let configured = v1::Tenant {
+        uplink: tenant.uplink.clone(),
+        quotas: tenant.quotas,
+        policy: tenant.policy.clone(),
+        ..Default::default()
+    };
+    let rules = indented(&rules(tenant));
+    Ok(format!(
+        "{head}\n\nRules, the first that matches decides:\n{rules}\n\nConfiguration:\n{}",
+        yaml("Tenant", &configured)?
+    ))
+}
+
+/// What packets meet, in order; an empty cell matches everything.
+fn rules(tenant: &v1::Tenant) -> String {
+    let side = |subnets: &[String], ports: &[String]| match (subnets, ports) {
+        (subnets, []) => subnets.join(" "),
+        (subnets, ports) => format!("{} port {}", subnets.join(" "), ports.join(" ")).trim_start().to_owned(),
+    };
+    let row = |(at, rule): (usize, &v1::EffectiveRule)| {
+        let mark = if rule.implied { " *" } else { "" };
+        let by = [rule.peer.strip_prefix("tenants/").unwrap_or_default(), &rule.child];
+        vec![
+            (at + 1).to_string(),
+            format!("{}{mark}", rule.name),
+            rule.action().as_str_name().to_owned(),
+            side(&rule.local_subnets, &rule.local_ports),
+            side(&rule.remote_subnets, &rule.remote_ports),
+            rule.protocol.clone(),
+            by.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" "),
+            rule.note.clone(),
+        ]
+    };
+    let header = ["#", "RULE", "ACTION", "LOCAL", "REMOTE", "PROTOCOL", "BY", "NOTE"];
+    let mut text = table(&header, tenant.effective_rules.iter().enumerate().map(row).collect());
+    let shown = u32::try_from(tenant.effective_rules.len()).unwrap_or(u32::MAX);
+    if tenant.effective_rule_count > shown {
+        text.push_str(&format!(
+            "\n{} rules between the last two are not shown",
+            tenant.effective_rule_count - shown
+        ));
+    }
+    text.push_str("\n* nobody wrote it");
+    text
 }
 
 fn describe_secret(secret: &v1::Secret) -> String {

@@ -217,7 +217,7 @@ mod tests {
         assert!(found[1].starts_with("children[0].remoteSubnet: unknown field; expected one of name, local"));
         assert_eq!(found[2], "ike.dpdInterval: 30 has no unit; write 30s");
         assert_eq!(found[3], "remoteIdentity: expected a text, found the number 12; put it in quotes");
-        assert_eq!(found[4], "startAction: \"BEGIN\" is not one of NONE, START");
+        assert_eq!(found[4], "startAction: \"BEGIN\" is not one of NONE, START, ON_DEMAND");
         assert_eq!(faults(json!("x")), ["document: expected fields, found the text \"x\""]);
         assert!(faults(json!({ "children": [{ "replayWindow": -1 }] }))[0].contains("whole number"));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 use culvert_proto::v1::tenant_service_server::TenantService;
-use tenants::{Catalog, Error, TenantName};
+use tenants::{Catalog, Error, TenantName, effective_rules};
 use tonic::{Request, Response, Status};
 
 use crate::services::{status, write};
@@ -39,7 +39,14 @@ impl TenantService for Tenants {
         let request = request.into_inner();
         let name: TenantName = request.name.parse().map_err(|error| status::invalid("name", error))?;
         match self.catalog.get_tenant(&name) {
-            Some(tenant) => Ok(Response::new(tenant.to_proto())),
+            Some(tenant) => {
+                let (rules, count) = effective_rules(&tenant, &self.catalog.list_peers(&name));
+                Ok(Response::new(v1::Tenant {
+                    effective_rules: rules,
+                    effective_rule_count: u32::try_from(count).unwrap_or(u32::MAX),
+                    ..tenant.to_proto()
+                }))
+            }
             None => Err(status::of_error(&Error::NotFound(name.to_string()))),
         }
     }

@@ -1,6 +1,7 @@
 //! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
 //! connections with one peer stays, and when a lost Child SA is asked for again.
 
+mod plan;
 mod senders;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::connection::LINGER_CHILD;
 use crate::event::ChildEnd;
 
+pub use plan::{Plan, Start};
 pub use senders::Senders;
 
 /// Wait after the first failure; doubled after each further one.
@@ -24,6 +26,9 @@ pub const RESTORE: Duration = Duration::from_secs(2);
 /// Of two that crossed at start-up the one that started the redundant one deletes it; not every peer sees that it is one
 /// too many.
 pub const SUPERSEDED: Duration = Duration::from_secs(10);
+/// How long a connection stays after we have made a newer one by authenticating anew: its other Child SAs follow by
+/// exchanges of their own, and what is under way by the old one still arrives.
+pub const REAUTH_OVERLAP: Duration = Duration::from_secs(5);
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 const MAX_RESTORES: usize = 64;
 
@@ -78,13 +83,33 @@ struct Up {
     used: bool,
 }
 
+/// What becomes of a packet that waits for an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Start a negotiation for it.
+    Connect,
+    /// One is under way, or due by itself.
+    Pending,
+    /// The peer is there: ask for the Child SA on this connection, unless it is there too.
+    Child(ConnId),
+    /// Nothing will come: it need not wait.
+    Refused,
+}
+
 /// Decides for one peer.
 #[derive(Debug)]
 pub struct Supervisor {
-    /// We start negotiations by ourselves.
-    start: bool,
+    plan: Plan,
+    /// Who begins now: as planned, or as planned for a peer that was lost.
+    begins: Start,
     state: State,
     failures: u32,
+    /// Until then packets start no negotiation: the last one failed.
+    not_before: Option<Instant>,
+    /// When we authenticate anew.
+    reauth: Option<Instant>,
+    /// A negotiation that is to replace the connection in use is under way.
+    reauthenticating: bool,
     attempts: u64,
     /// Oldest first. The last is in use.
     up: Vec<Up>,
@@ -92,10 +117,21 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// With `start` the first attempt is due at `now`.
-    pub fn new(now: Instant, start: bool) -> Self {
-        let state = if start { State::BackingOff(now) } else { State::Waiting };
-        Self { start, state, failures: 0, attempts: 0, up: Vec::new(), restores: Vec::new() }
+    /// Where we begin, the first attempt is due at `now`.
+    pub fn new(now: Instant, plan: Plan) -> Self {
+        let state = if plan.start == Start::Us { State::BackingOff(now) } else { State::Waiting };
+        Self {
+            begins: plan.start,
+            plan,
+            state,
+            failures: 0,
+            not_before: None,
+            reauth: None,
+            reauthenticating: false,
+            attempts: 0,
+            up: Vec::new(),
+            restores: Vec::new(),
+        }
     }
 
     /// Where the peer stands.
@@ -112,7 +148,7 @@ impl Supervisor {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
         let superseded = self.up.iter().filter_map(|up| up.superseded);
-        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).min()
+        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).chain(self.reauth).min()
     }
 
     /// What is due. Call it until it returns `None`.
@@ -123,6 +159,14 @@ impl Supervisor {
         if let Some(old) = self.up.iter_mut().find(|up| up.superseded.is_some_and(|at| at <= now)) {
             old.superseded = None;
             return Some(Action::Close(old.id));
+        }
+        if self.reauth.is_some_and(|at| at <= now) {
+            self.reauth = None;
+            if self.state == State::Established {
+                self.reauthenticating = true;
+                self.attempts += 1;
+                return Some(Action::Connect);
+            }
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
@@ -148,7 +192,11 @@ impl Supervisor {
     /// A Child SA could not be made, or is gone for reasons outside the protocol.
     pub fn child_missing(&mut self, now: Instant, name: &Arc<str>) {
         let waits = self.restores.iter().any(|r| r.1 == *name);
-        if self.start && self.state == State::Established && !waits && self.restores.len() < MAX_RESTORES {
+        if self.begins == Start::Us
+            && self.state == State::Established
+            && !waits
+            && self.restores.len() < MAX_RESTORES
+        {
             self.restores.push((now + RESTORE, name.clone()));
         }
     }
@@ -169,13 +217,35 @@ impl Supervisor {
         self.failures = 0;
     }
 
-    /// The configuration says now whether we start by ourselves.
-    pub fn set_start(&mut self, now: Instant, start: bool) {
-        self.start = start;
-        match self.state {
-            State::Waiting | State::Terminated if start => self.state = State::BackingOff(now),
-            State::BackingOff(_) if !start => self.state = State::Waiting,
+    /// The plan is another now. Where a connection is up, it decides about the next one.
+    pub fn set_plan(&mut self, now: Instant, plan: Plan) {
+        if plan == self.plan {
+            return;
+        }
+        self.begins = plan.start;
+        let since = self.up.last().map(|up| up.since);
+        self.reauth = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
+        self.plan = plan;
+        match (self.state, plan.start) {
+            (State::Waiting | State::Terminated, Start::Us) => self.state = State::BackingOff(now),
+            (State::BackingOff(_), Start::Peer | Start::OnDemand) => self.state = State::Waiting,
+            (State::Terminated, Start::OnDemand) => self.state = State::Waiting,
             _ => {}
+        }
+    }
+
+    /// A packet waits for an SA.
+    pub fn wanted(&mut self, now: Instant) -> Demand {
+        match self.state {
+            State::Established => self.current().map_or(Demand::Pending, Demand::Child),
+            State::Connecting | State::BackingOff(_) => Demand::Pending,
+            State::Terminated => Demand::Refused,
+            State::Waiting if self.begins != Start::OnDemand => Demand::Refused,
+            State::Waiting if self.not_before.is_some_and(|at| now < at) => Demand::Refused,
+            State::Waiting => {
+                self.try_now();
+                Demand::Connect
+            }
         }
     }
 
@@ -191,6 +261,10 @@ impl Supervisor {
     ) -> Vec<Disposal> {
         self.state = State::Established;
         self.failures = 0;
+        self.not_before = None;
+        self.begins = self.plan.start;
+        let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
+        self.reauth = self.plan.reauth.map(|after| now + after);
         let new = Up { id, initiator, spi, since: now, superseded: None, used: false };
         let (older, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
@@ -219,6 +293,8 @@ impl Supervisor {
             } else if !new.initiator {
                 // The peer may be authenticating anew.
                 self.up.push(Up { superseded: Some(now + SUPERSEDED), ..old });
+            } else if reauthenticated {
+                self.up.push(Up { superseded: Some(now + REAUTH_OVERLAP), ..old });
             } else {
                 disposals.push(Disposal::Close(old.id));
             }
@@ -229,21 +305,33 @@ impl Supervisor {
 
     /// A connection ended, or never came up. `retry_jitter` is 0..=255.
     pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
+        let was_up = self.up.iter().any(|up| up.id == id);
         self.up.retain(|up| up.id != id);
         if let Some(left) = self.up.last_mut() {
             left.superseded = None;
         }
-        if !self.up.is_empty() || matches!(self.state, State::Terminated) {
+        if !self.up.is_empty() {
+            // The one in use stays, and what was to replace it is tried again.
+            if failed && !was_up && std::mem::take(&mut self.reauthenticating) {
+                self.reauth = Some(now + BACKOFF_LAST);
+            }
             return;
         }
-        if !self.start {
-            self.state = State::Waiting;
+        self.reauth = None;
+        self.reauthenticating = false;
+        if matches!(self.state, State::Terminated) {
             return;
+        }
+        if failed && was_up {
+            self.begins = self.plan.lost;
         }
         // A connection that was up is worth a quick attempt; one that failed waits longer each time.
         self.failures = if failed { self.failures.saturating_add(1) } else { 1 };
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
-        self.state = State::BackingOff(now + wait + wait * u32::from(retry_jitter) / 512);
+        let at = now + wait + wait * u32::from(retry_jitter) / 512;
+        self.state = if self.begins == Start::Us { State::BackingOff(at) } else { State::Waiting };
+        // Packets are welcome at once after a connection that was up.
+        self.not_before = (failed && !was_up).then_some(at);
     }
 
     /// How much longer than `asked` the pairs of a connection that ends have to receive: while another carries on, what
@@ -277,157 +365,4 @@ impl Supervisor {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)] // A test needs one instant to start from.
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn due(s: &Supervisor) -> Instant {
-        s.poll_timeout().unwrap()
-    }
-
-    #[test]
-    fn failures_back_off_and_success_resets() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, true);
-        let mut waits = Vec::new();
-        for _ in 0..9 {
-            let at = due(&s);
-            assert_eq!(s.handle_timeout(at), Some(Action::Connect));
-            s.ended(at, 1, true, 0);
-            waits.push((due(&s) - at).as_secs());
-        }
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        assert!(s.try_now());
-        assert!(s.established(now, 2, now, true, 7, false).is_empty());
-        s.ended(now, 2, false, 0);
-        assert_eq!(due(&s) - now, SECOND);
-    }
-
-    #[test]
-    fn a_responder_waits() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, false);
-        assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
-        s.established(now, 1, now, false, 7, true);
-        s.ended(now, 1, true, 0);
-        assert_eq!(s.state(), State::Waiting);
-        assert!(s.try_now());
-    }
-
-    #[test]
-    fn a_newer_connection_replaces_an_older_one() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, false);
-        s.established(now, 1, now, false, 7, false);
-        assert_eq!(s.established(now, 2, now, false, 8, true), [Disposal::Abandon(1)]);
-        assert_eq!(s.established(now, 3, now, true, 9, false), [Disposal::Close(2)]);
-        assert_eq!(s.current(), Some(3));
-    }
-
-    #[test]
-    fn a_peer_that_authenticates_anew_deletes_the_old_connection_itself() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, false);
-        s.established(now, 1, now, false, 7, false);
-        assert!(s.established(now, 2, now, false, 8, false).is_empty());
-        assert_eq!((s.current(), s.poll_timeout()), (Some(2), Some(now + SUPERSEDED)));
-        // Until the peer uses the new one, we do not.
-        assert_eq!(s.sender(), Some(1));
-        s.used(2);
-        assert_eq!(s.sender(), Some(2));
-        // What is under way by the old one still arrives when it goes, but not when the tunnel goes down.
-        assert_eq!(
-            (s.linger(1, Duration::ZERO), s.linger(2, Duration::ZERO)),
-            (LINGER_CHILD, Duration::ZERO)
-        );
-        s.ended(now, 1, false, 0);
-        assert_eq!((s.current(), s.poll_timeout()), (Some(2), None));
-    }
-
-    #[test]
-    fn a_connection_that_the_peer_replaced_and_forgot_is_closed() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, false);
-        s.established(now, 1, now, false, 7, false);
-        s.established(now, 2, now, false, 8, false);
-        // A third: the first has had its time.
-        assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(1)]);
-        assert_eq!(s.handle_timeout(now + SUPERSEDED), Some(Action::Close(2)));
-        assert_eq!(s.handle_timeout(now + SUPERSEDED), None);
-        assert_eq!(s.linger(2, Duration::ZERO), LINGER_CHILD);
-    }
-
-    #[test]
-    fn the_old_connection_stays_if_the_new_one_goes() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, false);
-        s.established(now, 1, now, false, 7, false);
-        s.established(now, 2, now, false, 8, false);
-        s.ended(now, 2, true, 0);
-        assert_eq!((s.current(), s.state(), s.poll_timeout()), (Some(1), State::Established, None));
-    }
-
-    #[test]
-    fn a_restarted_peer_is_no_crossing() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, true);
-        s.established(now, 1, now, true, 7, false);
-        let later = now + SECOND;
-        assert_eq!(s.established(later + SECOND, 2, later, false, 9, true), [Disposal::Abandon(1)]);
-    }
-
-    #[test]
-    fn crossing_connections_are_settled_alike_on_both_sides() {
-        let now = Instant::now();
-        // Connection X was started by A with SPI 5, Y by B with SPI 9; each side sees them in another order.
-        for x_first in [true, false] {
-            let (mut a, mut b) = (Supervisor::new(now, true), Supervisor::new(now, true));
-            let mut closed = Vec::new();
-            for (name, side, is_a) in [("a", &mut a, true), ("b", &mut b, false)] {
-                let order = if x_first == is_a { [(1, 5), (2, 9)] } else { [(2, 9), (1, 5)] };
-                for (id, spi) in order {
-                    let initiator = (id == 1) == is_a;
-                    let disposals = side.established(now + SECOND, id, now, initiator, spi, true);
-                    closed.extend(disposals.into_iter().map(|d| (name, d)));
-                }
-                assert_eq!(side.current(), Some(1), "both keep the lower");
-            }
-            assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
-            assert_eq!(a.sender(), Some(1), "it was made by this side");
-            // Should it not, the other side does.
-            assert_eq!(a.handle_timeout(now + SECOND + SUPERSEDED), Some(Action::Close(2)));
-            assert_eq!(b.poll_timeout(), None);
-        }
-    }
-
-    #[test]
-    fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
-        let (now, net): (_, Arc<str>) = (Instant::now(), "net".into());
-        for start in [true, false] {
-            let mut s = Supervisor::new(now, start);
-            s.try_now();
-            s.established(now, 4, now, true, 7, false);
-            s.child_ended(now, &net, ChildEnd::Rekeyed);
-            assert_eq!(s.poll_timeout(), None);
-            s.child_ended(now, &net, ChildEnd::DeletedByPeer);
-            s.child_missing(now, &net);
-            assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE));
-            let action = s.handle_timeout(now + RESTORE);
-            assert_eq!(action, start.then(|| Action::Restore(4, net.clone())));
-            assert_eq!(s.handle_timeout(now + RESTORE), None);
-        }
-    }
-
-    #[test]
-    fn a_terminated_peer_stays_down_until_told() {
-        let now = Instant::now();
-        let mut s = Supervisor::new(now, true);
-        s.try_now();
-        s.established(now, 1, now, true, 7, false);
-        s.terminate();
-        s.ended(now, 1, false, 0);
-        assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
-        assert!(s.try_now());
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use esp::{Lifetime, LifetimeEvent};
 use ike::config::PeerConfig;
-use ike::supervise::{Action, ConnId, Disposal, Senders, Supervisor};
+use ike::supervise::{Action, ConnId, Disposal, Plan, Senders, Supervisor};
 use ike::{CloseReason, Command, Connection, Event, Failure, Path, Transmit};
 
 use super::host::SimHost;
@@ -83,7 +83,7 @@ impl Peer {
             path,
             start,
             lifetimes,
-            supervisor: Supervisor::new(now, start),
+            supervisor: Supervisor::new(now, Plan::starting(start)),
             conns: BTreeMap::new(),
             next_conn: first_conn,
             senders: Senders::default(),

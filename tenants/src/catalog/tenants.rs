@@ -20,8 +20,10 @@ impl Catalog {
         let mut faults = Violations::new();
         let name = faults.note("tenant_id", TenantName::from_id(&request.tenant_id));
         check_request_id(&request.request_id, &mut faults);
-        let spec = parse(request.tenant.as_ref().unwrap_or(&v1::Tenant::default()), &mut faults);
-        let (name, spec) = faults.finish(name.zip(spec))?;
+        // Names of peers in it are compared with the tenant's; without that there is nothing to compare with.
+        let Some(name) = name else { return Err(faults.into()) };
+        let spec = parse(&name, request.tenant.as_ref().unwrap_or(&v1::Tenant::default()), &mut faults);
+        let spec = faults.finish(spec)?;
         let writer = self.writer();
         match self.get_tenant(&name) {
             Some(tenant) if is_repeated(&request.request_id, &tenant.meta) => Ok(tenant),
@@ -41,14 +43,14 @@ impl Catalog {
         let Some(old) = self.get_tenant(&name) else {
             check_missing(request.allow_missing, &patch.etag, &name)?;
             let mut faults = Violations::new();
-            let spec = parse(patch, &mut faults);
+            let spec = parse(&name, patch, &mut faults);
             let spec = faults.finish(spec)?;
             return self.insert_tenant(writer, name, spec, "", request.validate_only);
         };
         check_etag(&patch.etag, &old.meta, &name)?;
         let merged = mask::apply("Tenant", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
         let mut faults = Violations::new();
-        let spec = parse(&merged, &mut faults);
+        let spec = parse(&name, &merged, &mut faults);
         let spec = faults.finish(spec)?;
         if spec == old.spec {
             return Ok(old);
@@ -142,6 +144,6 @@ impl Catalog {
 }
 
 /// The values of a message; faults are noted as those of the field `tenant`.
-fn parse(tenant: &v1::Tenant, faults: &mut Violations) -> Option<TenantSpec> {
-    TenantSpec::parse(tenant).map_err(|inner| faults.add_all("tenant", inner)).ok()
+fn parse(name: &TenantName, tenant: &v1::Tenant, faults: &mut Violations) -> Option<TenantSpec> {
+    TenantSpec::parse(name, tenant).map_err(|inner| faults.add_all("tenant", inner)).ok()
 }

@@ -20,6 +20,21 @@ pub struct IkeSpec {
     pub lifetime: Span<Duration>,
     /// After this long without a sign of life the peer is asked for one.
     pub dpd_interval: Duration,
+    /// What follows when there is none; `None` goes by who begins.
+    pub dpd_action: Option<DpdAction>,
+    /// We authenticate anew after an IKE_SA has been used for this long.
+    pub reauth_time: Option<Duration>,
+}
+
+/// What follows when the peer gives no sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DpdAction {
+    /// Nothing: down until the peer or a command brings it up.
+    Clear,
+    /// The next packet brings it up.
+    Hold,
+    /// We bring it up.
+    Restart,
 }
 
 impl IkeSpec {
@@ -35,7 +50,13 @@ impl IkeSpec {
             &mut inner,
         );
         faults.add_all("lifetime", inner);
-        Self { proposals, lifetime, dpd_interval: parse_dpd(given.dpd_interval, faults) }
+        Self {
+            proposals,
+            lifetime,
+            dpd_interval: parse_dpd(given.dpd_interval, faults),
+            dpd_action: parse_action(given.dpd_action, faults),
+            reauth_time: parse_reauth(given.reauth_time, faults),
+        }
     }
 
     pub(crate) fn to_proto(&self) -> v1::IkeConfig {
@@ -46,6 +67,23 @@ impl IkeSpec {
                 life_time: Some(lifetime::to_duration(self.lifetime.life)),
             }),
             dpd_interval: Some(lifetime::to_duration(self.dpd_interval)),
+            dpd_action: match self.dpd_action {
+                None => v1::DpdAction::Unspecified,
+                Some(DpdAction::Clear) => v1::DpdAction::Clear,
+                Some(DpdAction::Hold) => v1::DpdAction::Hold,
+                Some(DpdAction::Restart) => v1::DpdAction::Restart,
+            }
+            .into(),
+            reauth_time: Some(lifetime::to_duration(self.reauth_time.unwrap_or_default())),
+        }
+    }
+
+    /// Whether it asks that we begin at some time, for which an address is needed.
+    pub(crate) fn begins(&self) -> Option<&'static str> {
+        match self.dpd_action {
+            Some(DpdAction::Restart) => Some("ike.dpd_action RESTART"),
+            Some(DpdAction::Hold) => Some("ike.dpd_action HOLD"),
+            _ => self.reauth_time.map(|_| "ike.reauth_time"),
         }
     }
 }
@@ -80,4 +118,29 @@ fn parse_dpd(interval: Option<prost_types::Duration>, faults: &mut Violations) -
         faults.add("dpd_interval", format!("{} s is not {min} to {max} s", interval.as_secs_f64()));
     }
     interval
+}
+
+fn parse_action(action: i32, faults: &mut Violations) -> Option<DpdAction> {
+    match v1::DpdAction::try_from(action) {
+        Ok(v1::DpdAction::Unspecified) => None,
+        Ok(v1::DpdAction::Clear) => Some(DpdAction::Clear),
+        Ok(v1::DpdAction::Hold) => Some(DpdAction::Hold),
+        Ok(v1::DpdAction::Restart) => Some(DpdAction::Restart),
+        Err(_) => {
+            faults.add("dpd_action", format!("unknown value {action}; expected CLEAR, HOLD or RESTART"));
+            None
+        }
+    }
+}
+
+fn parse_reauth(time: Option<prost_types::Duration>, faults: &mut Violations) -> Option<Duration> {
+    let time = faults.note("reauth_time", lifetime::from_duration(time?))?;
+    if time.is_zero() {
+        return None;
+    }
+    if !(limits::MIN_REAUTH_TIME..=limits::MAX_REAUTH_TIME).contains(&time) {
+        let (min, max) = (limits::MIN_REAUTH_TIME.as_secs(), limits::MAX_REAUTH_TIME.as_secs());
+        faults.add("reauth_time", format!("{} s is not {min} to {max} s", time.as_secs_f64()));
+    }
+    Some(time)
 }

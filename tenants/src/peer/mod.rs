@@ -11,7 +11,7 @@ use ike::Identity;
 
 pub use child::ChildSpec;
 pub(crate) use child::claims;
-pub use ike_spec::IkeSpec;
+pub use ike_spec::{DpdAction, IkeSpec};
 pub use lifetime::{ChildLifetime, Span};
 
 use crate::limits;
@@ -73,6 +73,8 @@ pub enum StartAction {
     None,
     /// We, whenever the tunnel is down.
     Start,
+    /// We, once a packet is for the tunnel.
+    OnDemand,
 }
 
 impl PeerSpec {
@@ -88,6 +90,9 @@ impl PeerSpec {
         let mut inner = Violations::new();
         let ike = IkeSpec::parse(peer.ike.as_ref(), &mut inner);
         faults.add_all("ike", inner);
+        if let Some(what) = ike.begins().filter(|_| !has_host(&remote_addresses)) {
+            faults.add("remote_addresses", format!("{what} needs a single address to initiate to"));
+        }
         let children = child::parse_all(&peer.children, &mut faults);
         let (Some(local_identity), Some(remote_identity), Some(auth)) =
             (local_identity, remote_identity, auth)
@@ -113,6 +118,7 @@ impl PeerSpec {
         let start_action = match self.start_action {
             StartAction::None => v1::StartAction::None,
             StartAction::Start => v1::StartAction::Start,
+            StartAction::OnDemand => v1::StartAction::OnDemand,
         };
         v1::Peer {
             display_name: self.display_name.clone(),
@@ -205,20 +211,25 @@ fn parse_auth(tenant: &TenantName, auth: Option<&v1::Auth>, faults: &mut Violati
     Some(Auth::Psk(secret))
 }
 
+fn has_host(addresses: &[RemoteAddress]) -> bool {
+    addresses.iter().any(|remote| matches!(remote, RemoteAddress::Host(..)))
+}
+
 fn parse_start_action(action: i32, addresses: &[RemoteAddress], faults: &mut Violations) -> StartAction {
-    match v1::StartAction::try_from(action) {
+    let action = match v1::StartAction::try_from(action) {
         Ok(v1::StartAction::Unspecified | v1::StartAction::None) => StartAction::None,
-        Ok(v1::StartAction::Start) => {
-            if !addresses.iter().any(|remote| matches!(remote, RemoteAddress::Host(..))) {
-                faults.add("remote_addresses", "start_action START needs a single address to initiate to");
-            }
-            StartAction::Start
-        }
+        Ok(v1::StartAction::Start) => StartAction::Start,
+        Ok(v1::StartAction::OnDemand) => StartAction::OnDemand,
         Err(_) => {
-            faults.add("start_action", format!("unknown value {action}; expected NONE or START"));
+            faults.add("start_action", format!("unknown value {action}; expected NONE, START or ON_DEMAND"));
             StartAction::None
         }
+    };
+    if action != StartAction::None && !has_host(addresses) {
+        let name = if action == StartAction::Start { "START" } else { "ON_DEMAND" };
+        faults.add("remote_addresses", format!("start_action {name} needs a single address to initiate to"));
     }
+    action
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn meta(key: &str, row: &Envelope) -> Result<Meta, StoreError> {
 fn tenant(key: &str, row: Envelope) -> Result<Tenant, StoreError> {
     let name: TenantName = key.parse().map_err(|error| StoreError::corrupt(key, error))?;
     let body: v1::Tenant = body(key, &row)?;
-    let spec = TenantSpec::parse(&body).map_err(|faults| StoreError::corrupt(key, faults))?;
+    let spec = TenantSpec::parse(&name, &body).map_err(|faults| StoreError::corrupt(key, faults))?;
     Ok(Tenant { name, number: row.tenant, spec, meta: meta(key, &row)? })
 }
 

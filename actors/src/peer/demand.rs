@@ -1,0 +1,84 @@
+//! Packets that want the tunnel up: ours that wait for an SA, and the peer's that nobody here can open.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use ike::Command;
+use ike::supervise::{Demand, State};
+use router::{TenantId, TunnelId};
+
+use super::PeerActor;
+use crate::ike_sa::Do;
+use crate::mailbox::deliver;
+use crate::{convert, policy};
+
+/// A packet waits for an SA of this tunnel.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wanted(pub(crate) TunnelId);
+
+/// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wake;
+
+/// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
+const WAKE_INTERVAL: Duration = Duration::from_secs(10);
+
+impl PeerActor {
+    /// Whether a pair of this child is in place.
+    pub(super) fn has_child(&self, name: &str) -> bool {
+        self.children.values().any(|child| child.view.name == name)
+    }
+
+    /// No SA will come: packets that wait for one are dropped.
+    pub(super) fn drop_held(&self) {
+        for tunnel in policy::numbers(&self.peer) {
+            self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
+        }
+    }
+}
+
+impl Handler<Wanted> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, Wanted(tunnel): Wanted, ctx: &mut Self::Context) {
+        let Some(child) = convert::child_of_tunnel(&self.peer, tunnel).filter(|_| !self.leaving) else {
+            return self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
+        };
+        match self.supervisor.wanted(Instant::now()) {
+            Demand::Connect => {
+                tracing::info!(peer = %self.peer.name, child = %child.name, "a packet wants the tunnel up");
+                self.start_connection(ctx);
+            }
+            Demand::Child(id) if !self.has_child(&child.name) => {
+                if let Some(conn) = self.conns.get(&id) {
+                    let create = Do(Command::CreateChild(child.name.as_str().into()));
+                    deliver(&conn.addr, create, &self.env.counters);
+                }
+            }
+            Demand::Child(_) | Demand::Pending => {}
+            Demand::Refused => self.env.router.drop_held(TenantId(self.peer.tenant), tunnel),
+        }
+        self.arm(ctx);
+        self.show();
+    }
+}
+
+impl Handler<Wake> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+        let now = Instant::now();
+        let early = self.woken.is_some_and(|at| now < at + WAKE_INTERVAL);
+        if self.supervisor.state() == State::Waiting && !early && !self.leaving {
+            self.woken = Some(now);
+            tracing::info!(peer = %self.peer.name, "the peer uses SAs that are not here; starting afresh");
+            if self.supervisor.try_now() {
+                self.start_connection(ctx);
+            }
+            self.arm(ctx);
+            self.show();
+        }
+    }
+}

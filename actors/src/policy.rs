@@ -1,0 +1,78 @@
+//! A tenant's policy and its tunnels as the router takes them.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use esp::{Selector, SelectorPair};
+use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
+use router::{TenantId, TunnelConfig, TunnelId};
+use tenants::{ChildSpec, Cidr, DpdAction, Peer, PeerRef, Ports, Rule, RuleAction, StartAction};
+
+use crate::convert;
+
+/// The rules of a policy with these peers.
+pub(crate) fn policy<'a>(
+    policy: &tenants::Policy,
+    peers: impl Iterator<Item = &'a Arc<Peer>> + Clone,
+) -> Option<Policy> {
+    Policy::new(policy.rules.iter().map(|r| rule(r, peers.clone())).collect())
+}
+
+fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Peer>>) -> PolicyRule {
+    let action = match &rule.action {
+        RuleAction::Protect(None) => PolicyAction::Protect(Tunnels::Any),
+        RuleAction::Protect(Some(target)) => PolicyAction::Protect(Tunnels::Range(tunnels(target, peers))),
+        RuleAction::Bypass => PolicyAction::Bypass,
+        RuleAction::Discard => PolicyAction::Discard,
+    };
+    PolicyRule {
+        action,
+        local: addresses(&rule.local_subnets),
+        remote: addresses(&rule.remote_subnets),
+        protocol: rule.protocol,
+        local_ports: ports(&rule.local_ports),
+        remote_ports: ports(&rule.remote_ports),
+    }
+}
+
+/// The tunnels of a rule's peer; none while it is not there.
+fn tunnels<'a>(target: &PeerRef, mut peers: impl Iterator<Item = &'a Arc<Peer>>) -> RangeInclusive<u64> {
+    #[allow(clippy::reversed_empty_ranges)] // Nothing is in it, which is what it says.
+    const NONE: RangeInclusive<u64> = 1..=0;
+    let Some(peer) = peers.find(|peer| peer.name == target.peer) else { return NONE };
+    match &target.child {
+        None => convert::tunnels_of(peer),
+        Some(child) => convert::tunnel_id(peer, child).map_or(NONE, |tunnel| tunnel.0..=tunnel.0),
+    }
+}
+
+fn addresses(subnets: &[Cidr]) -> Vec<RangeInclusive<IpAddr>> {
+    subnets.iter().map(|subnet| subnet.first()..=subnet.last()).collect()
+}
+
+fn ports(ports: &[Ports]) -> Vec<RangeInclusive<u16>> {
+    ports.iter().map(|ports| ports.low..=ports.high).collect()
+}
+
+/// A peer's tunnels, whether or not they are up.
+pub(crate) fn declarations(peer: &Peer) -> impl Iterator<Item = TunnelConfig> {
+    let on_demand =
+        peer.spec.start_action == StartAction::OnDemand || peer.spec.ike.dpd_action == Some(DpdAction::Hold);
+    peer.spec.children.iter().filter_map(move |child| {
+        let tunnel = convert::tunnel_id(peer, &child.name)?;
+        Some(TunnelConfig { tenant: TenantId(peer.tenant), tunnel, selectors: selectors(child), on_demand })
+    })
+}
+
+/// The numbers of the tunnels that a peer has.
+pub(crate) fn numbers(peer: &Peer) -> impl Iterator<Item = TunnelId> {
+    peer.spec.children.iter().filter_map(|child| convert::tunnel_id(peer, &child.name))
+}
+
+fn selectors(child: &ChildSpec) -> SelectorPair {
+    let all = |subnets: &[Cidr]| {
+        subnets.iter().map(|subnet| Selector::range(subnet.first(), subnet.last())).collect()
+    };
+    SelectorPair { local: all(&child.local_subnets), remote: all(&child.remote_subnets) }
+}

@@ -1,0 +1,246 @@
+//! What the supervisor decides.
+
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn due(s: &Supervisor) -> Instant {
+    s.poll_timeout().unwrap()
+}
+
+#[test]
+fn failures_back_off_and_success_resets() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let at = due(&s);
+        assert_eq!(s.handle_timeout(at), Some(Action::Connect));
+        s.ended(at, 1, true, 0);
+        waits.push((due(&s) - at).as_secs());
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert!(s.try_now());
+    assert!(s.established(now, 2, now, true, 7, false).is_empty());
+    s.ended(now, 2, false, 0);
+    assert_eq!(due(&s) - now, SECOND);
+}
+
+#[test]
+fn a_responder_waits() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(false));
+    assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
+    s.established(now, 1, now, false, 7, true);
+    s.ended(now, 1, true, 0);
+    assert_eq!(s.state(), State::Waiting);
+    assert!(s.try_now());
+}
+
+#[test]
+fn a_newer_connection_replaces_an_older_one() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(false));
+    s.established(now, 1, now, false, 7, false);
+    assert_eq!(s.established(now, 2, now, false, 8, true), [Disposal::Abandon(1)]);
+    assert_eq!(s.established(now, 3, now, true, 9, false), [Disposal::Close(2)]);
+    assert_eq!(s.current(), Some(3));
+}
+
+#[test]
+fn a_peer_that_authenticates_anew_deletes_the_old_connection_itself() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(false));
+    s.established(now, 1, now, false, 7, false);
+    assert!(s.established(now, 2, now, false, 8, false).is_empty());
+    assert_eq!((s.current(), s.poll_timeout()), (Some(2), Some(now + SUPERSEDED)));
+    // Until the peer uses the new one, we do not.
+    assert_eq!(s.sender(), Some(1));
+    s.used(2);
+    assert_eq!(s.sender(), Some(2));
+    // What is under way by the old one still arrives when it goes, but not when the tunnel goes down.
+    assert_eq!((s.linger(1, Duration::ZERO), s.linger(2, Duration::ZERO)), (LINGER_CHILD, Duration::ZERO));
+    s.ended(now, 1, false, 0);
+    assert_eq!((s.current(), s.poll_timeout()), (Some(2), None));
+}
+
+#[test]
+fn a_connection_that_the_peer_replaced_and_forgot_is_closed() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(false));
+    s.established(now, 1, now, false, 7, false);
+    s.established(now, 2, now, false, 8, false);
+    // A third: the first has had its time.
+    assert_eq!(s.established(now, 3, now, false, 9, false), [Disposal::Close(1)]);
+    assert_eq!(s.handle_timeout(now + SUPERSEDED), Some(Action::Close(2)));
+    assert_eq!(s.handle_timeout(now + SUPERSEDED), None);
+    assert_eq!(s.linger(2, Duration::ZERO), LINGER_CHILD);
+}
+
+#[test]
+fn the_old_connection_stays_if_the_new_one_goes() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(false));
+    s.established(now, 1, now, false, 7, false);
+    s.established(now, 2, now, false, 8, false);
+    s.ended(now, 2, true, 0);
+    assert_eq!((s.current(), s.state(), s.poll_timeout()), (Some(1), State::Established, None));
+}
+
+#[test]
+fn a_restarted_peer_is_no_crossing() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    s.established(now, 1, now, true, 7, false);
+    let later = now + SECOND;
+    assert_eq!(s.established(later + SECOND, 2, later, false, 9, true), [Disposal::Abandon(1)]);
+}
+
+#[test]
+fn crossing_connections_are_settled_alike_on_both_sides() {
+    let now = Instant::now();
+    // Connection X was started by A with SPI 5, Y by B with SPI 9; each side sees them in another order.
+    for x_first in [true, false] {
+        let (mut a, mut b) =
+            (Supervisor::new(now, Plan::starting(true)), Supervisor::new(now, Plan::starting(true)));
+        let mut closed = Vec::new();
+        for (name, side, is_a) in [("a", &mut a, true), ("b", &mut b, false)] {
+            let order = if x_first == is_a { [(1, 5), (2, 9)] } else { [(2, 9), (1, 5)] };
+            for (id, spi) in order {
+                let initiator = (id == 1) == is_a;
+                let disposals = side.established(now + SECOND, id, now, initiator, spi, true);
+                closed.extend(disposals.into_iter().map(|d| (name, d)));
+            }
+            assert_eq!(side.current(), Some(1), "both keep the lower");
+        }
+        assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
+        assert_eq!(a.sender(), Some(1), "it was made by this side");
+        // Should it not, the other side does.
+        assert_eq!(a.handle_timeout(now + SECOND + SUPERSEDED), Some(Action::Close(2)));
+        assert_eq!(b.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
+    let (now, net): (_, Arc<str>) = (Instant::now(), "net".into());
+    for start in [true, false] {
+        let mut s = Supervisor::new(now, Plan::starting(start));
+        s.try_now();
+        s.established(now, 4, now, true, 7, false);
+        s.child_ended(now, &net, ChildEnd::Rekeyed);
+        assert_eq!(s.poll_timeout(), None);
+        s.child_ended(now, &net, ChildEnd::DeletedByPeer);
+        s.child_missing(now, &net);
+        assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE));
+        let action = s.handle_timeout(now + RESTORE);
+        assert_eq!(action, start.then(|| Action::Restore(4, net.clone())));
+        assert_eq!(s.handle_timeout(now + RESTORE), None);
+    }
+}
+
+#[test]
+fn a_terminated_peer_stays_down_until_told() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    s.try_now();
+    s.established(now, 1, now, true, 7, false);
+    s.terminate();
+    s.ended(now, 1, false, 0);
+    assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
+    assert_eq!(s.wanted(now), Demand::Refused);
+    assert!(s.try_now());
+}
+
+fn on_demand() -> Plan {
+    Plan { start: Start::OnDemand, lost: Start::OnDemand, reauth: None }
+}
+
+#[test]
+fn a_packet_starts_the_negotiation_once() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, on_demand());
+    assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
+    assert_eq!(s.wanted(now), Demand::Connect);
+    assert_eq!(s.wanted(now), Demand::Pending);
+    s.established(now, 1, now, true, 7, false);
+    assert_eq!(s.wanted(now), Demand::Child(1));
+    // Deleted by the peer: the next packet brings it up again, at once.
+    s.ended(now, 1, false, 255);
+    assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
+    assert_eq!(s.wanted(now), Demand::Connect);
+}
+
+#[test]
+fn packets_do_not_press_a_peer_that_refuses() {
+    let mut now = Instant::now();
+    let mut s = Supervisor::new(now, on_demand());
+    for wait in [1, 2, 4] {
+        assert_eq!(s.wanted(now), Demand::Connect);
+        s.ended(now, 1, true, 0);
+        let early = now + SECOND * wait - Duration::from_millis(1);
+        assert_eq!(s.wanted(early), Demand::Refused);
+        now += SECOND * wait;
+    }
+    assert_eq!(s.wanted(now), Demand::Connect);
+}
+
+#[test]
+fn packets_for_a_peer_that_begins_itself_do_not_wait() {
+    let now = Instant::now();
+    assert_eq!(Supervisor::new(now, Plan::starting(false)).wanted(now), Demand::Refused);
+    // One that we start to anyway comes by itself.
+    assert_eq!(Supervisor::new(now, Plan::starting(true)).wanted(now), Demand::Pending);
+}
+
+#[test]
+fn a_lost_peer_is_restarted_held_or_cleared_as_planned() {
+    let now = Instant::now();
+    for start in [Start::Peer, Start::OnDemand, Start::Us] {
+        for lost in [Start::Peer, Start::OnDemand, Start::Us] {
+            let mut s = Supervisor::new(now, Plan { start, lost, reauth: None });
+            s.established(now, 1, now, true, 7, false);
+            s.ended(now, 1, true, 0);
+            match lost {
+                Start::Us => assert_eq!(s.handle_timeout(due(&s)), Some(Action::Connect)),
+                Start::OnDemand => assert_eq!(s.wanted(now), Demand::Connect),
+                Start::Peer => {
+                    assert_eq!((s.poll_timeout(), s.wanted(now)), (None, Demand::Refused));
+                }
+            }
+            // An attempt that fails goes on the same way.
+            if lost == Start::Us {
+                s.ended(now, 2, true, 0);
+                assert_eq!(s.handle_timeout(due(&s)), Some(Action::Connect));
+            }
+            // Once up again, the ordinary plan stands.
+            s.established(now, 3, now, true, 9, false);
+            s.ended(now, 3, false, 0);
+            let expected = if start == Start::Us { State::BackingOff(due(&s)) } else { State::Waiting };
+            assert_eq!(s.state(), expected);
+        }
+    }
+}
+
+#[test]
+fn we_authenticate_anew_before_the_old_connection_goes() {
+    let now = Instant::now();
+    let hour = SECOND * 3600;
+    let mut s = Supervisor::new(now, Plan { reauth: Some(hour), ..Plan::starting(true) });
+    s.try_now();
+    s.established(now, 1, now, true, 7, false);
+    assert_eq!(due(&s), now + hour);
+    assert_eq!(s.handle_timeout(now + hour), Some(Action::Connect));
+    // Refused: the old one stays, and it is tried again.
+    s.ended(now + hour, 2, true, 0);
+    assert_eq!((s.state(), s.current()), (State::Established, Some(1)));
+    let again = due(&s);
+    assert_eq!(again, now + hour + BACKOFF_LAST);
+    assert_eq!(s.handle_timeout(again), Some(Action::Connect));
+    assert!(s.established(again, 3, again, true, 9, false).is_empty());
+    assert_eq!((s.sender(), s.current()), (Some(3), Some(3)));
+    assert_eq!(due(&s), again + REAUTH_OVERLAP);
+    assert_eq!(s.handle_timeout(again + REAUTH_OVERLAP), Some(Action::Close(1)));
+    s.ended(again, 1, false, 0);
+    assert_eq!(due(&s), again + hour);
+}
