@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use culvert_proto::v1;
 use ike::Failure;
-use router::SaStats;
+use router::{SaStats, TunnelId};
 use tenants::{Peer, PeerName};
 use tokio::sync::oneshot;
 
@@ -70,7 +70,10 @@ impl Control {
 
     /// The peers' status messages with the figures of their SAs, in the order asked for.
     pub async fn peer_statuses(&self, names: &[PeerName]) -> Vec<Option<v1::PeerStatus>> {
-        let stats = self.stats().await;
+        let views: Vec<_> = names.iter().map(|name| self.peer(name)).collect();
+        let tunnels = views.iter().flatten().flat_map(|view| convert::tunnels_of_uid(view.uid)).map(TunnelId);
+        let stats = self.env.router.stats_of_tunnels(tunnels).await;
+        let stats: HashMap<u32, SaStats> = stats.into_iter().map(|s| (s.spi.0, s)).collect();
         // Pairs that linger after a rekeying count too.
         let mut live: HashMap<u64, Traffic> = HashMap::new();
         for stats in stats.values() {
@@ -81,7 +84,7 @@ impl Control {
                 self.env.board.past(view.uid).plus(live.get(&view.uid).copied().unwrap_or_default());
             view.to_status(&stats, traffic)
         };
-        names.iter().map(|name| self.peer(name).map(status)).collect()
+        views.into_iter().map(|view| view.map(status)).collect()
     }
 
     /// Why a peer's tunnel is not up: its last negotiations, and refused ones that may have been its.
@@ -104,7 +107,8 @@ impl Control {
 
     /// The SAs of all peers that `wanted` accepts.
     pub async fn sas(&self, wanted: impl Fn(&PeerName) -> bool) -> Vec<v1::Sa> {
-        let stats = self.stats().await;
+        let stats = self.env.router.stats().await;
+        let stats: HashMap<u32, SaStats> = stats.into_iter().map(|s| (s.spi.0, s)).collect();
         let mut sas = Vec::new();
         for (name, view) in self.env.board.all().into_iter().filter(|(name, _)| wanted(name)) {
             let peer = name.to_string();
@@ -117,10 +121,6 @@ impl Control {
             }
         }
         sas
-    }
-
-    async fn stats(&self) -> HashMap<u32, SaStats> {
-        self.env.router.stats().await.into_iter().map(|s| (s.spi.0, s)).collect()
     }
 
     /// The node's status; what belongs to the catalog is left empty.

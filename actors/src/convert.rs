@@ -129,9 +129,14 @@ pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
     Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(at).ok()?))
 }
 
-/// The number in the router of every tunnel of a peer, those it does not have included.
+/// The number in the router of every tunnel that a peer may have.
 pub(crate) fn tunnels_of(peer: &Peer) -> RangeInclusive<u64> {
-    peer.uid * CHILDREN_PER_PEER..=peer.uid * CHILDREN_PER_PEER + (CHILDREN_PER_PEER - 1)
+    tunnels_of_uid(peer.uid)
+}
+
+/// The same by the peer's uid.
+pub(crate) const fn tunnels_of_uid(uid: u64) -> RangeInclusive<u64> {
+    uid * CHILDREN_PER_PEER..=uid * CHILDREN_PER_PEER + (CHILDREN_PER_PEER - 1)
 }
 
 /// The name of a tunnel's child.

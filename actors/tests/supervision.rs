@@ -118,6 +118,7 @@ fn branch(node: &Node, n: u8) -> Branch {
         server: IpAddr::V4(Ipv4Addr::LOCALHOST),
         ike_port,
         natt_port,
+        source: None,
         inner: Ipv4Addr::new(10, n, 0, 1),
         flow: Flow { tenant: 1, from: n.into(), to: to.into() },
         destination: Ipv4Addr::new(10, to, 0, 1),

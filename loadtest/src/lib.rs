@@ -3,11 +3,13 @@
 //! It is not a VPN client: no TUN device, no routes. An [`Initiator`] has one inner address, sends numbered probes to
 //! others and checks off what arrives, so that loss, duplication and packets of a stranger are known exactly.
 //!
-//! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side.
+//! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side, `tunnels/` the load of many tunnels
+//! on one node, which the program `loadtest` runs.
 
 mod host;
 mod initiator;
 mod probe;
+pub mod tunnels;
 
 pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
 pub use probe::{Flow, Ledger, Probe};

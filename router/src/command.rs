@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Release(TenantId, TunnelId, Spi),
     /// Drop what waits for the tunnel.
     DropHeld(TenantId, TunnelId),
-    Stats(oneshot::Sender<Vec<SaStats>>),
+    Stats(Vec<Spi>, oneshot::Sender<Vec<SaStats>>),
     Stop,
 }
 

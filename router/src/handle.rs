@@ -198,19 +198,34 @@ impl RouterHandle {
         }
     }
 
-    /// Figures of every pair. Costs a pass over all SAs of each shard, so ask every few seconds at most.
+    /// Figures of every pair.
     pub async fn stats(&self) -> Vec<SaStats> {
-        let mut replies = Vec::new();
-        for shard in &self.shared.shards {
-            let (reply, answer) = oneshot::channel();
-            if shard.send(Command::Stats(reply)).is_ok() {
-                replies.push(answer);
+        let spis = self.registry().all_pairs();
+        self.stats_of(spis).await
+    }
+
+    /// Figures of the pairs of these tunnels, those that linger after a rekey included.
+    pub async fn stats_of_tunnels(&self, tunnels: impl IntoIterator<Item = TunnelId>) -> Vec<SaStats> {
+        let spis = {
+            let registry = self.registry();
+            tunnels.into_iter().flat_map(|tunnel| registry.pairs_of(tunnel)).copied().collect()
+        };
+        self.stats_of(spis).await
+    }
+
+    /// Asks for a few at a time and waits for the answer, so that packets never wait for more than that.
+    async fn stats_of(&self, mut spis: Vec<Spi>) -> Vec<SaStats> {
+        spis.sort_unstable_by_key(|spi| spi.shard());
+        let mut all = Vec::with_capacity(spis.len());
+        for of_shard in spis.chunk_by(|a, b| a.shard() == b.shard()) {
+            for some in of_shard.chunks(STATS_AT_A_TIME) {
+                let Some(shard) = some.first().and_then(|spi| self.shard(*spi).ok()) else { continue };
+                let (reply, answer) = oneshot::channel();
+                if shard.send(Command::Stats(some.to_vec(), reply)).is_ok() {
+                    // A shard that stops in between has no SAs any more.
+                    all.extend(answer.await.unwrap_or_default());
+                }
             }
-        }
-        let mut all = Vec::new();
-        for reply in replies {
-            // A shard that stops in between has no SAs any more.
-            all.extend(reply.await.unwrap_or_default());
         }
         all
     }
@@ -267,3 +282,6 @@ impl RouterHandle {
         }
     }
 }
+
+/// Pairs that a shard is asked about at once: some 20 µs, in which its socket holds whatever arrives.
+const STATS_AT_A_TIME: usize = 128;

@@ -21,6 +21,8 @@ pub(crate) struct Registry {
     pools: Vec<SpiPool>,
     tenants: HashMap<TenantId, TenantState>,
     pairs: HashMap<Spi, PairState>,
+    /// The pairs of each tunnel: one, and those that linger after a rekey.
+    by_tunnel: HashMap<TunnelId, Vec<Spi>>,
 }
 
 struct TenantState {
@@ -65,6 +67,7 @@ impl Registry {
             pools: (0..shards).map(|_| SpiPool::new(start)).collect(),
             tenants: HashMap::new(),
             pairs: HashMap::new(),
+            by_tunnel: HashMap::new(),
         }
     }
 
@@ -212,6 +215,7 @@ impl Registry {
         };
         let pair = PairState { tenant: child.tenant, tunnel: tunnel.shared.clone(), route };
         self.pairs.insert(spi, pair);
+        self.by_tunnel.entry(child.tunnel).or_default().push(spi);
         Ok(enlisted)
     }
 
@@ -227,6 +231,12 @@ impl Registry {
     /// Strikes a pair out whose SPI stays reserved.
     pub(crate) fn delist_keeping_spi(&mut self, spi: Spi) -> bool {
         let Some(pair) = self.pairs.remove(&spi) else { return false };
+        if let Some(pairs) = self.by_tunnel.get_mut(&pair.tunnel.id) {
+            pairs.retain(|other| *other != spi);
+            if pairs.is_empty() {
+                self.by_tunnel.remove(&pair.tunnel.id);
+            }
+        }
         pair.tunnel.retire(spi);
         let Some(tenant) = self.tenants.get_mut(&pair.tenant) else { return true };
         let Some(tunnel) = tenant.tunnels.get_mut(&pair.tunnel.id) else { return true };
@@ -243,6 +253,16 @@ impl Registry {
             tenant.tunnels.remove(&pair.tunnel.id);
         }
         true
+    }
+
+    /// Every pair.
+    pub(crate) fn all_pairs(&self) -> Vec<Spi> {
+        self.pairs.keys().copied().collect()
+    }
+
+    /// The pairs of a tunnel.
+    pub(crate) fn pairs_of(&self, tunnel: TunnelId) -> &[Spi] {
+        self.by_tunnel.get(&tunnel).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The tunnel of a pair.

@@ -40,6 +40,7 @@ impl Fleet {
                 server: site.address,
                 ike_port: site.ike_port,
                 natt_port: site.natt_port,
+                source: None,
                 inner: branch.inner,
                 flow: branch.flow,
                 destination: branch.destination,

@@ -20,8 +20,10 @@ use sas::Sas;
 
 /// Socket buffers: a second of probes at the highest rate used, so that a busy machine loses none.
 const SOCKET_BUFFER: usize = 4 << 20;
-/// Probes are sent in groups at this interval: a timer for each would cost more than the probe.
+/// Probes are sent in groups at this interval at least: a timer for each would cost more than the probe.
 const TICK: Duration = Duration::from_millis(5);
+/// The longest interval, also that of an initiator that sends nothing: replaced pairs are forgotten at ticks.
+const SLOWEST_TICK: Duration = Duration::from_millis(500);
 /// The largest UDP datagram.
 const MAX_DATAGRAM: usize = 65_535;
 
@@ -36,6 +38,8 @@ pub struct InitiatorConfig {
     pub ike_port: u16,
     /// Its port for NAT traversal.
     pub natt_port: u16,
+    /// Address to send from; the system's choice if `None`.
+    pub source: Option<IpAddr>,
     /// Address of ours inside the tunnel.
     pub inner: Ipv4Addr,
     /// The flow that is sent, and the inner address it goes to.
@@ -119,11 +123,17 @@ impl Initiator {
     /// # Errors
     /// [`InitiatorError`].
     pub fn start(config: InitiatorConfig) -> Result<(Self, watch::Receiver<Report>), InitiatorError> {
-        let socket = open_socket(config.server)?;
-        // Connected for a moment only, to learn the address that packets leave with.
-        let probe = std::net::UdpSocket::bind((unspecified(config.server), 0))?;
-        probe.connect((config.server, config.ike_port))?;
-        let local = SocketAddr::new(probe.local_addr()?.ip(), socket.local_addr()?.port());
+        let source = match config.source {
+            Some(source) => source,
+            None => {
+                // Connected for a moment only, to learn the address that packets leave with.
+                let probe = std::net::UdpSocket::bind((unspecified(config.server), 0))?;
+                probe.connect((config.server, config.ike_port))?;
+                probe.local_addr()?.ip()
+            }
+        };
+        let socket = open_socket(source)?;
+        let local = SocketAddr::new(source, socket.local_addr()?.port());
         let path = Path {
             local,
             remote: SocketAddr::new(config.server, config.ike_port),
@@ -155,7 +165,13 @@ impl Initiator {
     /// # Errors
     /// When the socket fails.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), InitiatorError> {
-        let mut ticks: Interval = tokio::time::interval(TICK);
+        let period = match self.config.rate {
+            0 => SLOWEST_TICK,
+            rate => (Duration::from_secs(1) / rate).clamp(TICK, SLOWEST_TICK),
+        };
+        // Many initiators must not tick in step.
+        let phase = period.mul_f64(rand::random::<f64>());
+        let mut ticks: Interval = tokio::time::interval_at((Instant::now() + phase).into(), period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut last = Instant::now();
         let mut buffer = vec![0; MAX_DATAGRAM];
@@ -187,6 +203,9 @@ impl Initiator {
                 command = commands.recv() => self.command(command.unwrap_or(Command::Close)),
             }
             self.drain().await?;
+            if self.report.up != (self.conn.is_up() && self.sas.is_up()) {
+                self.publish();
+            }
         }
         self.publish();
         Ok(())
@@ -312,13 +331,13 @@ const fn unspecified(like: IpAddr) -> IpAddr {
     }
 }
 
-fn open_socket(server: IpAddr) -> std::io::Result<UdpSocket> {
-    let domain = if server.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+fn open_socket(source: IpAddr) -> std::io::Result<UdpSocket> {
+    let domain = if source.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     // Best effort: the system may allow less.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(unspecified(server), 0).into())?;
+    socket.bind(&SocketAddr::new(source, 0).into())?;
     UdpSocket::from_std(socket.into())
 }

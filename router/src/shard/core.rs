@@ -16,7 +16,7 @@ use crate::command::Command;
 use crate::counters::{Counter, Counters};
 use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
-use crate::model::{RouterEvent, SaStats, TenantId};
+use crate::model::{RouterEvent, TenantId};
 use crate::port::{Origin, Port};
 use crate::tenant::Tenant;
 
@@ -90,9 +90,10 @@ impl Core {
                 Command::Install(sa) => self.install(sa),
                 Command::Remove(spi) => self.remove(spi),
                 Command::SetRemote(spi, remote) => self.set_remote(spi, remote),
-                Command::Stats(reply) => {
+                Command::Stats(spis, reply) => {
+                    let stats = spis.iter().filter_map(|spi| self.table.get(*spi).map(Sa::stats));
                     // Whoever asked may have given up.
-                    let _ = reply.send(self.stats());
+                    let _ = reply.send(stats.collect());
                 }
                 Command::Attach(tenant) => self.for_thread.push(ThreadCommand::Attach(tenant)),
                 Command::Detach(tenant) => self.for_thread.push(ThreadCommand::Detach(tenant)),
@@ -127,12 +128,6 @@ impl Core {
         if let Some(sa) = self.table.get_mut(spi) {
             sa.set_remote(remote);
         }
-    }
-
-    fn stats(&self) -> Vec<SaStats> {
-        let mut all = Vec::with_capacity(self.table.len());
-        all.extend(self.table.iter().map(Sa::stats));
-        all
     }
 
     /// Hands a packet to another thread.

@@ -9,15 +9,12 @@ pub(crate) struct SaTable {
     /// The part of the SPI that all SAs of this shard share.
     slot: u8,
     shard: u8,
-    pages: Vec<Option<Box<Page>>>,
-    len: usize,
+    pages: Vec<Option<Page>>,
 }
-
-type Page = [Option<Box<Sa>>; PAGE_LEN];
 
 impl SaTable {
     pub(crate) fn new(slot: u8, shard: u8) -> Self {
-        Self { slot, shard, pages: Vec::new(), len: 0 }
+        Self { slot, shard, pages: Vec::new() }
     }
 
     /// The SA with exactly this SPI.
@@ -26,13 +23,17 @@ impl SaTable {
             return None;
         }
         let (page, entry) = position(spi);
-        self.pages.get_mut(page)?.as_mut()?.get_mut(entry)?.as_deref_mut()
+        self.pages.get_mut(page)?.as_mut()?.entries.get_mut(entry)?.as_deref_mut()
     }
 
     pub(crate) fn contains(&self, spi: Spi) -> bool {
+        self.get(spi).is_some()
+    }
+
+    pub(crate) fn get(&self, spi: Spi) -> Option<&Sa> {
         let (page, entry) = position(spi);
-        let page = self.pages.get(page).and_then(Option::as_ref);
-        self.is_ours(spi) && page.and_then(|page| page.get(entry)).is_some_and(Option::is_some)
+        let page = self.pages.get(page)?.as_ref()?;
+        page.entries.get(entry)?.as_deref().filter(|_| self.is_ours(spi))
     }
 
     /// Puts an SA in its place and returns what was there.
@@ -41,9 +42,9 @@ impl SaTable {
         if self.pages.len() <= page {
             self.pages.resize_with(page + 1, || None);
         }
-        let page = self.pages.get_mut(page)?.get_or_insert_with(|| Box::new([const { None }; PAGE_LEN]));
-        let old = page.get_mut(entry)?.replace(sa);
-        self.len += usize::from(old.is_none());
+        let page = self.pages.get_mut(page)?.get_or_insert_with(Page::new);
+        let old = page.entries.get_mut(entry)?.replace(sa);
+        page.used += usize::from(old.is_none());
         old
     }
 
@@ -51,18 +52,17 @@ impl SaTable {
         if !self.is_ours(spi) {
             return None;
         }
-        let (page, entry) = position(spi);
-        let removed = self.pages.get_mut(page)?.as_mut()?.get_mut(entry)?.take()?;
-        self.len -= 1;
+        let (at, entry) = position(spi);
+        let page = self.pages.get_mut(at)?;
+        let removed = page.as_mut()?.entries.get_mut(entry)?.take()?;
+        if let Some(left) = page {
+            left.used -= 1;
+            // SPIs move on through the whole range, so pages are left behind.
+            if left.used == 0 {
+                *page = None;
+            }
+        }
         Some(removed)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Sa> {
-        self.pages.iter().flatten().flat_map(|page| page.iter()).filter_map(|entry| entry.as_deref())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 
     fn is_ours(&self, spi: Spi) -> bool {
@@ -72,6 +72,18 @@ impl SaTable {
 
 /// 8 KiB of pointers.
 const PAGE_LEN: usize = 1024;
+
+struct Page {
+    entries: Box<[Option<Box<Sa>>; PAGE_LEN]>,
+    /// Entries that are taken.
+    used: usize,
+}
+
+impl Page {
+    fn new() -> Self {
+        Self { entries: Box::new([const { None }; PAGE_LEN]), used: 0 }
+    }
+}
 
 fn position(spi: Spi) -> (usize, usize) {
     let index = spi.index() as usize;

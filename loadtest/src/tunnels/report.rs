@@ -1,0 +1,124 @@
+//! The figures.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+/// What was measured.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) tunnels: u32,
+    pub(super) provisioned: Duration,
+    pub(super) established: Duration,
+    pub(super) listed: Duration,
+    pub(super) listed_sas: u64,
+    pub(super) rekeyed: Duration,
+    pub(super) torn_down: Duration,
+    /// Provisioned, nothing negotiated.
+    pub(super) memory_before: u64,
+    pub(super) memory_up: u64,
+    pub(super) memory_rekeyed: u64,
+    pub(super) memory_down: u64,
+    /// Everything deleted.
+    pub(super) memory_after: u64,
+    pub(super) child_rekeys: u64,
+    pub(super) ike_rekeys: u64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) unsent: u64,
+    pub(super) strangers: u64,
+    pub(super) unopened: u64,
+}
+
+impl Report {
+    pub(super) fn count(&mut self, reports: &[crate::Report]) {
+        for report in reports {
+            self.child_rekeys += report.child_rekeys;
+            self.ike_rekeys += report.ike_rekeys;
+            self.sent += report.sent;
+            self.unsent += report.unsent;
+            self.strangers += report.strangers;
+            self.unopened += report.unopened;
+            self.received += report.received.values().map(|(received, _)| received).sum::<u64>();
+        }
+    }
+
+    /// Everything was rekeyed and nothing lost.
+    pub(super) fn is_clean(&self) -> bool {
+        let all = u64::from(self.tunnels);
+        self.received == self.sent
+            && self.unsent + self.strangers + self.unopened == 0
+            && self.child_rekeys >= all
+            && self.ike_rekeys >= all
+            && self.listed_sas == 2 * all
+    }
+
+    /// Octets of memory that the node holds for a tunnel that is up.
+    fn per_tunnel(&self) -> u64 {
+        self.memory_up.saturating_sub(self.memory_before) / u64::from(self.tunnels.max(1))
+    }
+
+    #[allow(clippy::print_stdout)]
+    pub(super) fn print(&self, as_json: bool) {
+        if as_json {
+            return println!("{}", self.json());
+        }
+        let rate = f64::from(self.tunnels) / self.established.as_secs_f64().max(0.001);
+        let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+        println!("tunnels        {}", self.tunnels);
+        println!("provisioned in {:.2?}", self.provisioned);
+        println!("up in          {:.2?} ({rate:.0} a second)", self.established);
+        println!("listed in      {:.2?} ({} SAs)", self.listed, self.listed_sas);
+        println!(
+            "rekeyed in     {:.2?} ({} Child, {} IKE)",
+            self.rekeyed, self.child_rekeys, self.ike_rekeys
+        );
+        println!(
+            "packets        {} sent, {} received, {} lost",
+            self.sent,
+            self.received,
+            self.sent - self.received.min(self.sent)
+        );
+        println!(
+            "               {} for others, {} not opened, {} without an SA",
+            self.strangers, self.unopened, self.unsent
+        );
+        println!("torn down in   {:.2?}", self.torn_down);
+        println!(
+            "memory         {:.1} MiB provisioned, {:.1} up, {:.1} rekeyed, {:.1} down, {:.1} deleted",
+            mib(self.memory_before),
+            mib(self.memory_up),
+            mib(self.memory_rekeyed),
+            mib(self.memory_down),
+            mib(self.memory_after)
+        );
+        println!("               {} octets for each tunnel", self.per_tunnel());
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({
+            "tunnels": self.tunnels,
+            "provisionedSeconds": self.provisioned.as_secs_f64(),
+            "establishedSeconds": self.established.as_secs_f64(),
+            "listedSeconds": self.listed.as_secs_f64(),
+            "listedSas": self.listed_sas,
+            "rekeyedSeconds": self.rekeyed.as_secs_f64(),
+            "childRekeys": self.child_rekeys,
+            "ikeRekeys": self.ike_rekeys,
+            "sent": self.sent,
+            "received": self.received,
+            "unsent": self.unsent,
+            "strangers": self.strangers,
+            "unopened": self.unopened,
+            "tornDownSeconds": self.torn_down.as_secs_f64(),
+            "residentBytes": {
+                "provisioned": self.memory_before,
+                "up": self.memory_up,
+                "rekeyed": self.memory_rekeyed,
+                "down": self.memory_down,
+                "deleted": self.memory_after,
+                "perTunnel": self.per_tunnel(),
+            },
+        })
+    }
+}
