@@ -102,7 +102,7 @@ impl PeerActor {
         self.history().recovered(conn);
         let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
         self.senders.installed(conn, sa.spi_in, sa.name.clone());
-        self.children.insert(sa.spi_in, ChildEntry { conn, addr, view });
+        self.children.insert(sa.spi_in, Box::new(ChildEntry { conn, addr, view }));
         if rekeyed {
             self.view.child_rekeys += 1;
             self.publish(v1::EventType::ChildSaRekeyed, text);

@@ -51,9 +51,10 @@ pub(crate) struct PeerActor {
     /// `None` while its secret is missing.
     config: Option<Arc<PeerConfig>>,
     supervisor: Supervisor,
-    conns: BTreeMap<ConnId, ConnEntry>,
+    /// Boxed, as those below: a node of the tree has room for eleven, and there is usually one.
+    conns: BTreeMap<ConnId, Box<ConnEntry>>,
     next_conn: ConnId,
-    children: BTreeMap<u32, ChildEntry>,
+    children: BTreeMap<u32, Box<ChildEntry>>,
     senders: Senders,
     view: crate::status::PeerView,
     shown_state: Option<ike::supervise::State>,
@@ -167,7 +168,7 @@ impl PeerActor {
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
         deliver(&addr, begin, &self.env.counters);
-        self.conns.insert(id, ConnEntry::new(addr));
+        self.conns.insert(id, Box::new(ConnEntry::new(addr)));
     }
 
     fn publish(&self, kind: v1::EventType, message: impl Into<String>) {

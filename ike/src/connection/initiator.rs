@@ -252,7 +252,7 @@ impl Connection {
         }
         let spi = sa.spi_local;
         self.current = spi;
-        self.sas.push(sa);
+        self.sas.push(Box::new(sa));
         let nonces = (init.nonce, nonce);
         self.phase = Phase::AuthSent(Box::new(AuthSent { answer: datagram.bytes.to_vec(), nonces, child }));
         self.send_request(now, host, spi, ExchangeType::IKE_AUTH, &out, Request::Auth);

@@ -103,7 +103,8 @@ pub struct Connection {
     nat: Nat,
     initiator: bool,
     phase: Phase,
-    sas: Vec<IkeSa>,
+    /// Boxed, for a vector has room for more than the one there usually is.
+    sas: Vec<Box<IkeSa>>,
     /// Our SPI of the IKE_SA that carries new requests.
     current: u64,
     children: Vec<Child>,
@@ -182,12 +183,12 @@ impl Connection {
 
     /// The next datagram to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        take(&mut self.transmits)
     }
 
     /// The next event.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        take(&mut self.events)
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -321,11 +322,11 @@ impl Connection {
     }
 
     fn current_sa(&self) -> Option<&IkeSa> {
-        self.sas.iter().find(|sa| sa.spi_local == self.current)
+        self.sas.iter().find(|sa| sa.spi_local == self.current).map(Box::as_ref)
     }
 
     fn sa_mut(&mut self, spi: u64) -> Option<&mut IkeSa> {
-        self.sas.iter_mut().find(|sa| sa.spi_local == spi)
+        self.sas.iter_mut().find(|sa| sa.spi_local == spi).map(Box::as_mut)
     }
 
     /// Queues a message for sending to where the peer is now.
@@ -459,4 +460,13 @@ impl Connection {
         self.run_timers(now, host);
         self.run_tasks(now, host);
     }
+}
+
+/// The first of a queue, which holds no memory once it is empty: it is in use for moments, and a tunnel lasts for days.
+fn take<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() && queue.capacity() > 0 {
+        *queue = VecDeque::new();
+    }
+    first
 }

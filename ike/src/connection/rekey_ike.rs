@@ -97,7 +97,7 @@ impl Connection {
         let new = IkeSa::new(choice, false, spis, (ni, &nr), &shared, Origin::Rekey(old))
             .map_err(|_| temporary())?;
         self.events.push_back(Event::IkeSpiAdded(new_spi));
-        self.sas.push(new);
+        self.sas.push(Box::new(new));
         let collision = Collision::new(ni, &nr, new_spi);
         match self.sa_mut(spi).and_then(|sa| sa.exchanges.pending_request()) {
             // Both rekey at once: the nonces decide when our answer comes.
@@ -149,7 +149,7 @@ impl Connection {
                 return self.failed(now, failure);
             }
         };
-        self.sas.push(new);
+        self.sas.push(Box::new(new));
         let nr = payloads.nonce().unwrap_or_default();
         match &offer.collision {
             Some(c) if c.ours_is_redundant(&offer.nonce, nr) && self.sa_mut(c.passive).is_some() => {

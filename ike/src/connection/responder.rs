@@ -137,7 +137,7 @@ impl Connection {
         this.nat = found.unwrap_or_default();
         this.current = spi;
         sa.fragments = fragments;
-        this.sas.push(sa);
+        this.sas.push(Box::new(sa));
         this.events.push_back(Event::IkeSpiAdded(spi));
         this.transmit(answer);
         InitReply::Accepted(Box::new(this))
