@@ -104,6 +104,7 @@ pub struct Connection {
     initiator: bool,
     phase: Phase,
     /// Boxed, for a vector has room for more than the one there usually is.
+    #[allow(clippy::vec_box)]
     sas: Vec<Box<IkeSa>>,
     /// Our SPI of the IKE_SA that carries new requests.
     current: u64,

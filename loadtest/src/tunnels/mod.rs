@@ -20,8 +20,6 @@ use report::Report;
 const TUNNELS_PER_TENANT: u32 = 500;
 /// How long anything may take that all tunnels have to do.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// How long replaced pairs stay for packets that are still under way, and some more.
-const LINGER: Duration = Duration::from_secs(8);
 
 /// `loadtest tunnels`
 #[derive(Clone, Debug, Args)]
@@ -47,6 +45,9 @@ pub struct Arguments {
     /// Negotiations and rekeyings under way at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     concurrency: u32,
+    /// How long traffic goes on after the last rekeying
+    #[arg(long = "for", default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    duration: Duration,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -104,7 +105,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let begin = Instant::now();
     api.rekey_all(arguments, &bar).await?;
     report.rekeyed = begin.elapsed();
-    tokio::time::sleep(LINGER).await;
+    tokio::time::sleep(arguments.duration).await;
     fleet.send(false).await;
     fleet.settle().await;
     report.count(&fleet.reports());

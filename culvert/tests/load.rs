@@ -1,0 +1,51 @@
+//! The load of many tunnels, in small: what it measures in large is only as good as it is itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unused_crate_dependencies)]
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+use clap::Parser;
+use loadtest::tunnels::{Arguments, run};
+
+#[derive(Parser)]
+struct Load {
+    #[command(flatten)]
+    arguments: Arguments,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_come_up_are_rekeyed_under_traffic_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("culvertd.toml");
+    let text = format!(
+        "state_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = 10510\n\
+         natt_port = 14510\n[log]\nformat = \"json\"\n",
+        directory.path().join("state")
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_culvertd"))
+        .arg("--config")
+        .arg(&config)
+        .env_remove("CULVERT_LOG")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines();
+    let server = loop {
+        let line = log.next().expect("the daemon ended").unwrap();
+        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if let Some(address) = record["grpc"].as_str() {
+            break format!("http://{address}");
+        }
+    };
+    // What it says from now on is read, so that it does not wait for a reader.
+    let reader = std::thread::spawn(move || log.map_while(Result::ok).count());
+    let words = ["load", "--server", &server, "--ike-port", "10510", "--natt-port", "14510", "--count", "21"];
+    let load =
+        Load::parse_from(words.into_iter().chain(["--rate", "50", "--for", "1s", "--concurrency", "8"]));
+    let clean = run(&load.arguments).await.unwrap();
+    assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
+    assert!(daemon.wait().unwrap().success());
+    reader.join().unwrap();
+    assert!(clean, "every tunnel is rekeyed, and nothing lost");
+}
