@@ -105,8 +105,19 @@ fn operations() -> Vec<Vec<u8>> {
         (1, &[8, 0]),
         (1, &[11, 7, 0]),
     ] {
-        for op in [13, 0x8d] {
+        for op in [14, 0x8e] {
             seeds.push([&[op, 0, exchange, 7][..], payloads, &[8, 5, 3, 8]].concat());
+        }
+    }
+    // Whole requests, one after the other, and answers to a request that waits.
+    for kind in 0..7 {
+        for op in [12, 0x8c] {
+            let exchange = u8::from(kind > 4);
+            let one = [op, 0, exchange, kind, 0, 0, 0, 0, 0, 1, 2];
+            seeds.push([&one[..], &one, &one, &[8, 5, 3, 8]].concat());
+            let asked = [6, if kind > 2 { 4 } else { 2 }, 0];
+            let answer = [op, 1, exchange, kind, 0, 0, 0, 0, 1, 1, 2];
+            seeds.push([&asked[..], &answer, &[8, 5, 3, 8]].concat());
         }
     }
     seeds

@@ -17,8 +17,8 @@ use crate::tap::{Draws, Tap};
 const MAX_TRANSMITS: usize = 256;
 /// Events of one call: all Child SAs may go at once.
 const MAX_EVENTS: usize = 2048;
-/// IKE_SAs of a connection that are not yet forgotten.
-const MAX_IKE_SAS: usize = 40;
+/// IKE_SAs of a connection that are not yet forgotten: 16 are the bound for those that the peer makes.
+const MAX_IKE_SAS: usize = 20;
 /// Datagrams under way in one direction; what is beyond is lost, as in a network.
 const MAX_FLIGHT: usize = 64;
 

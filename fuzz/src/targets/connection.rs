@@ -76,7 +76,8 @@ fn step(world: &mut World, input: &mut Input<'_>) {
             }
         }
         10 => world.ends[side].host.free_spis ^= true,
-        11 | 12 => inject_octets(world, side, input),
+        11 => inject_octets(world, side, input),
+        12 | 13 => inject_whole(world, side, input),
         _ => inject_payloads(world, side, input),
     }
 }
@@ -126,7 +127,7 @@ fn header(world: &World, from: Side, input: &mut Input<'_>) -> (usize, ike::wire
 }
 
 fn send(world: &mut World, from: Side, at: usize, header: ike::wire::Header, bytes: &[u8]) {
-    if !header.response {
+    if !header.response && at < world.tap.sas.len() {
         let next = &mut world.tap.sas[at].next_id[usize::from(header.from_initiator)];
         if *next == header.message_id {
             *next = next.wrapping_add(1);
@@ -151,6 +152,49 @@ fn inject_payloads(world: &mut World, from: Side, input: &mut Input<'_>) {
     send(world, from, at, header, &bytes);
 }
 
+/// A message that would be served, or an answer that could be one: where single payloads rarely come together.
+fn inject_whole(world: &mut World, from: Side, input: &mut Input<'_>) {
+    let (at, header) = header(world, from, input);
+    let kind = input.u8();
+    let theirs = world.ends[from].spis();
+    let old = if theirs.is_empty() { 7 } else { input.pick(&theirs) };
+    let policy = input.pick(&[1, 1, 2]);
+    // TSi is the side of who asks: the sender's of a request, the receiver's of an answer.
+    let asking = if header.response { 1 - from } else { from };
+    let net = |side: Side| {
+        let side = side as u8 + 1;
+        vec![TrafficSelector::range([10, side, policy, 0].into(), [10, side, policy, 255].into())]
+    };
+    let pair = KeyPair::generate(31, &mut world.ends[from].host).expect("a key pair");
+    let ke = Payload::Ke { group: 31, data: pair.public().to_vec() };
+    // Drawn right after the key pair, so that the tap finds its private value.
+    let mut nonce = vec![0; 32];
+    ike::Host::random(&mut world.ends[from].host, &mut nonce);
+    if input.u8() > 200 {
+        nonce = vec![input.u8(); 16];
+    }
+    let nonce = Payload::Nonce(nonce);
+    let mut child = vec![Payload::Sa(vec![esp_proposal(input)]), nonce.clone()];
+    if policy == 2 {
+        child.push(ke.clone());
+    }
+    child.extend([Payload::TsI(net(asking)), Payload::TsR(net(1 - asking))]);
+    let payloads = match kind % 7 {
+        0 => child,
+        1 | 2 => {
+            child.insert(0, Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old)));
+            child
+        }
+        3 | 4 => vec![Payload::Sa(vec![ike_proposal(from, input)]), nonce, ke],
+        5 => vec![Payload::Delete { protocol: ProtocolId::ESP, spis: vec![old] }],
+        _ => Vec::new(),
+    };
+    let bytes = world.tap.sas[at].seal(header, &payloads);
+    let [a, b] = &world.ends;
+    world.tap.saw(&bytes, [&a.host.draws, &b.host.draws]);
+    send(world, from, at, header, &bytes);
+}
+
 /// A well-formed payload, as a rule one that means something to the receiver.
 fn payload(world: &mut World, from: Side, input: &mut Input<'_>) -> Payload {
     let kind = input.u8();
@@ -163,7 +207,7 @@ fn payload(world: &mut World, from: Side, input: &mut Input<'_>) -> Payload {
     };
     match kind % 16 {
         0 | 1 => Payload::Sa(vec![esp_proposal(input)]),
-        2 | 3 => Payload::Sa(vec![ike_proposal(input)]),
+        2 | 3 => Payload::Sa(vec![ike_proposal(from, input)]),
         4 | 5 => Payload::Nonce(vec![input.u8(); 16 + usize::from(input.u8() & 63)]),
         6 => {
             let data = if input.bool() {
@@ -221,11 +265,13 @@ fn esp_proposal(input: &mut Input<'_>) -> Proposal {
     proposal
 }
 
-fn ike_proposal(input: &mut Input<'_>) -> Proposal {
+fn ike_proposal(from: Side, input: &mut Input<'_>) -> Proposal {
     let text = input.pick(&["aes128gcm16-prfsha256-x25519", "aes256-sha256-ecp256"]);
     let transforms = text.parse::<IkeProposal>().expect("a proposal").transforms().to_vec();
-    let spi = input.pick(&[&[9, 9, 9, 9, 9, 9, 9, 1][..], &[9; 8], &[0; 8], &[]]);
-    Proposal { number: input.u8(), protocol: ProtocolId::IKE, spi: spi.to_vec(), transforms }
+    // In the range of the side's own, by which `header` knows whose it is.
+    let own = (0x1000 * (from as u64 + 1) + 0x800 + u64::from(input.u8())).to_be_bytes();
+    let spi = input.pick(&[&own[..], &own, &[0; 8], &[]]);
+    Proposal { number: 1, protocol: ProtocolId::IKE, spi: spi.to_vec(), transforms }
 }
 
 fn selectors(side: Side, input: &mut Input<'_>) -> Vec<TrafficSelector> {
