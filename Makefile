@@ -18,7 +18,8 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean
+.PHONY: help quickstart build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+        fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -43,7 +44,7 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 
@@ -75,6 +76,45 @@ ifneq ($(NEXTEST),)
 else
 	$(CARGO) test $(FEATURES) --all-targets --locked
 endif
+
+# Coverage-guided fuzzing on stable Rust: these flags are what cargo-fuzz sets, without the sanitizers of nightly.
+FUZZ_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/fuzz
+FUZZ_HOST := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+FUZZ_FLAGS := -C passes=sancov-module -C llvm-args=-sanitizer-coverage-level=4 \
+              -C llvm-args=-sanitizer-coverage-inline-8bit-counters -C llvm-args=-sanitizer-coverage-pc-table
+FUZZ_ENGINE := $(FUZZ_DIR)/$(FUZZ_HOST)/release/fuzz-engine
+FUZZ_TARGETS := $(basename $(notdir $(filter-out %/mod.rs,$(wildcard fuzz/src/targets/*.rs))))
+TARGET ?= $(FUZZ_TARGETS)
+# make has SECONDS from the shell that started it, so only one from the command line counts.
+FUZZ_LIMIT := $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),60))
+VECTORS ?= ../shared/vectors
+
+fuzz: fuzz-engine ## Fuzz; TARGET=connection, RUNS=1000000 or SECONDS=60, REPLAY=file
+	@$(CARGO) run --quiet --locked -p fuzz -- "$(FUZZ_DIR)/seeds" $(wildcard $(VECTORS)) >/dev/null
+	@mkdir -p "$(FUZZ_DIR)/found"; failed=; for target in $(TARGET); do \
+	  mkdir -p "$(FUZZ_DIR)/corpus/$$target" "fuzz/corpus/$$target"; \
+	  printf '%-14s ' "$$target"; log="$(FUZZ_DIR)/$$target.log"; \
+	  if CULVERT_FUZZ_TARGET=$$target "$(FUZZ_ENGINE)" -artifact_prefix="$(FUZZ_DIR)/found/$$target-" -timeout=20 \
+	      -max_len=2048 -print_final_stats=1 $(if $(REPLAY),"$(REPLAY)",$(FUZZ_LIMIT) "$(FUZZ_DIR)/corpus/$$target" \
+	      "fuzz/corpus/$$target" "$(FUZZ_DIR)/seeds/$$target") >"$$log" 2>&1; then \
+	    echo "passed, $$(sed -n 's/^stat::number_of_executed_units: *//p' "$$log") runs"; \
+	  else \
+	    echo "FAILED"; grep -aE 'panicked|^ERROR|SUMMARY|Test unit' -A1 "$$log" | head -12; failed=1; \
+	  fi; done; [[ -z $$failed ]]
+
+fuzz-engine:
+	@cd fuzz/engine && CARGO_TARGET_DIR="$(FUZZ_DIR)" RUSTFLAGS="$(FUZZ_FLAGS)" \
+	  $(CARGO) build --quiet --release --locked --target $(FUZZ_HOST)
+
+fuzz-corpus: fuzz-engine ## Keep the smallest inputs that reach what the found ones reach, in fuzz/corpus
+	@for target in $(TARGET); do rm -rf "$(FUZZ_DIR)/merged"; mkdir -p "$(FUZZ_DIR)/merged" "fuzz/corpus/$$target"; \
+	  CULVERT_FUZZ_TARGET=$$target "$(FUZZ_ENGINE)" -set_cover_merge=1 -max_len=2048 "$(FUZZ_DIR)/merged" \
+	    "fuzz/corpus/$$target" "$(FUZZ_DIR)/corpus/$$target" >/dev/null 2>&1; \
+	  rm -rf "fuzz/corpus/$$target"; mv "$(FUZZ_DIR)/merged" "fuzz/corpus/$$target"; \
+	  echo "$$target: $$(ls "fuzz/corpus/$$target" | wc -l) inputs"; done
+
+mutations: ## Break the code on purpose; the tests must notice each time
+	@fuzz/mutations.sh
 
 doc: ## The crates' documentation in target/doc
 	$(CARGO) doc --workspace --no-deps

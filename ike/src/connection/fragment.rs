@@ -21,12 +21,12 @@ pub(crate) const fn chunk_len(suite: SkSuite) -> usize {
     MAX_DATAGRAM - HEADER_LEN - 8 - suite.sealed_len(0) - 16
 }
 
-/// The message being put together. One at a time is enough: the window is one in each direction, and a fragment of
+/// The request or the response being put together. One at a time is enough: the window is one, and a fragment of
 /// another message means that the one before is done with.
 #[derive(Debug, Default)]
 pub(crate) struct Reassembly {
-    /// Message ID and whether it is a response.
-    key: (u32, bool),
+    /// Message ID.
+    id: u32,
     first: Option<PayloadType>,
     parts: Vec<Option<Secret>>,
 }
@@ -35,7 +35,7 @@ impl Reassembly {
     /// Takes a fragment; returns the whole once it is complete.
     pub(crate) fn add(
         &mut self,
-        key: (u32, bool),
+        id: u32,
         number: u16,
         total: u16,
         first: PayloadType,
@@ -47,8 +47,8 @@ impl Reassembly {
         // A larger total means that the peer found a smaller path and began anew (RFC 7383 section 2.6); a smaller one
         // is left over from before.
         let known = u16::try_from(self.parts.len()).unwrap_or(u16::MAX);
-        if self.key != key || total > known {
-            *self = Self { key, first: None, parts: vec![None; usize::from(total)] };
+        if self.id != id || total > known {
+            *self = Self { id, first: None, parts: vec![None; usize::from(total)] };
         } else if total < known {
             return Err(WireError::BadField("fragment total"));
         }
@@ -86,32 +86,32 @@ mod tests {
     #[test]
     fn fragments_come_in_any_order_and_more_than_once() {
         let mut r = Reassembly::default();
-        let key = (5, false);
-        assert!(r.add(key, 3, 3, PayloadType::NONE, part("c")).unwrap().is_none());
-        assert!(r.add(key, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
-        assert!(r.add(key, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
-        let (first, whole) = r.add(key, 2, 3, PayloadType::NONE, part("b")).unwrap().unwrap();
+        let id = 5;
+        assert!(r.add(id, 3, 3, PayloadType::NONE, part("c")).unwrap().is_none());
+        assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
+        assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
+        let (first, whole) = r.add(id, 2, 3, PayloadType::NONE, part("b")).unwrap().unwrap();
         assert_eq!((first, whole.as_slice()), (PayloadType::SA, b"abc".as_slice()));
     }
 
     #[test]
     fn a_larger_total_begins_anew_and_a_smaller_one_is_late() {
         let mut r = Reassembly::default();
-        let key = (5, true);
-        assert!(r.add(key, 1, 2, PayloadType::SA, part("long")).unwrap().is_none());
-        assert!(r.add(key, 2, 3, PayloadType::NONE, part("y")).unwrap().is_none());
-        assert!(r.add(key, 2, 2, PayloadType::NONE, part("late")).is_err());
-        assert!(r.add(key, 1, 3, PayloadType::SA, part("x")).unwrap().is_none());
-        let (_, whole) = r.add(key, 3, 3, PayloadType::NONE, part("z")).unwrap().unwrap();
+        let id = 5;
+        assert!(r.add(id, 1, 2, PayloadType::SA, part("long")).unwrap().is_none());
+        assert!(r.add(id, 2, 3, PayloadType::NONE, part("y")).unwrap().is_none());
+        assert!(r.add(id, 2, 2, PayloadType::NONE, part("late")).is_err());
+        assert!(r.add(id, 1, 3, PayloadType::SA, part("x")).unwrap().is_none());
+        let (_, whole) = r.add(id, 3, 3, PayloadType::NONE, part("z")).unwrap().unwrap();
         assert_eq!(whole.as_slice(), b"xyz");
-        assert!(r.add(key, 1, 65, PayloadType::SA, part("x")).is_err());
+        assert!(r.add(id, 1, 65, PayloadType::SA, part("x")).is_err());
     }
 
     #[test]
     fn another_message_takes_the_place() {
         let mut r = Reassembly::default();
-        assert!(r.add((5, true), 1, 2, PayloadType::SA, part("old")).unwrap().is_none());
-        assert!(r.add((6, true), 2, 2, PayloadType::NONE, part("w")).unwrap().is_none());
-        assert!(r.add((6, true), 1, 2, PayloadType::SA, part("ne")).unwrap().is_some());
+        assert!(r.add(5, 1, 2, PayloadType::SA, part("old")).unwrap().is_none());
+        assert!(r.add(6, 2, 2, PayloadType::NONE, part("w")).unwrap().is_none());
+        assert!(r.add(6, 1, 2, PayloadType::SA, part("ne")).unwrap().is_some());
     }
 }

@@ -47,7 +47,8 @@ pub(crate) struct IkeSa {
     pub(crate) state: SaState,
     /// Both sides take fragments (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
-    reassembly: Reassembly,
+    /// Requests and responses: the window is one in each direction, so both may be under way.
+    reassembly: [Reassembly; 2],
 }
 
 /// How the keys of an IKE_SA come about.
@@ -97,7 +98,7 @@ impl IkeSa {
             exchanges,
             state,
             fragments,
-            reassembly: Reassembly::default(),
+            reassembly: Default::default(),
         })
     }
 
@@ -166,12 +167,18 @@ impl IkeSa {
         let Some((first, body)) = message.chain.encrypted else {
             return Err(malformed(WireError::Rule(PayloadType::SK, "is missing")));
         };
+        // Fragments are for those who agreed on them (RFC 7383 section 2.3).
+        if message.chain.fragment.is_some() && !self.fragments {
+            return Err(malformed(WireError::BadField("fragment")));
+        }
         let plain = self.key_in.open(datagram, body.start)?;
         let (first, plain) = match message.chain.fragment {
             None => (first, plain),
             Some((number, total)) => {
-                let key = (message.header.message_id, message.header.response);
-                match self.reassembly.add(key, number, total, first, plain).map_err(malformed)? {
+                let [requests, responses] = &mut self.reassembly;
+                let reassembly = if message.header.response { responses } else { requests };
+                let id = message.header.message_id;
+                match reassembly.add(id, number, total, first, plain).map_err(malformed)? {
                     Some(whole) => whole,
                     None => return Ok(None),
                 }

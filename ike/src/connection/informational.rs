@@ -2,15 +2,19 @@
 
 use std::time::Instant;
 
-use super::Connection;
 use super::child::ChildState;
 use super::request::Request;
+use super::{Connection, MAX_CHILDREN};
 use crate::event::ChildEnd;
 use crate::host::Host;
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
-use crate::wire::numbers::{ExchangeType, ProtocolId};
+use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::Payload;
+
+/// Errors by which a peer says that it cannot go on with the IKE_SA (section 2.21.2).
+const GIVES_UP: [NotifyType; 3] =
+    [NotifyType::AUTHENTICATION_FAILED, NotifyType::INVALID_SYNTAX, NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD];
 
 impl Connection {
     /// An INFORMATIONAL request of the peer.
@@ -33,7 +37,8 @@ impl Connection {
                 _ => {}
             }
         }
-        let fatal = payloads.error().map(|n| n.kind);
+        // Other errors are of single packets or unknown, and unknown ones in a request are ignored (section 3.10.1).
+        let fatal = payloads.notifies().map(|n| n.kind).find(|kind| GIVES_UP.contains(kind));
         let mut out = Vec::new();
         // The answer to a delete of the IKE_SA is empty; otherwise our halves of the pairs go into it (section 1.4.1).
         if !delete_ike && !ours.is_empty() {
@@ -55,8 +60,8 @@ impl Connection {
         if let Some(Request::Child(offer)) = self.sa_mut(ike).and_then(|sa| sa.exchanges.pending_request()) {
             match known {
                 Some((spi_in, _)) if offer.replaces == Some(spi_in) => offer.old_gone = true,
-                // Perhaps the pair whose answer has not arrived yet.
-                None => offer.deleted_unknown.push(theirs),
+                // Perhaps the pair whose answer has not arrived yet. A peer has as many as we do, not more.
+                None if offer.deleted_unknown.len() < MAX_CHILDREN => offer.deleted_unknown.push(theirs),
                 _ => {}
             }
         }

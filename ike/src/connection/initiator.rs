@@ -27,6 +27,9 @@ pub(crate) const NONCE_LEN: usize = 32;
 /// a cookie or two whose secret was changed.
 const MAX_INIT_RESTARTS: u32 = 6;
 
+/// Octets that a cookie may have (RFC 7296 section 2.6).
+const COOKIE_OCTETS: std::ops::RangeInclusive<usize> = 1..=64;
+
 /// Waiting for the IKE_SA_INIT answer.
 #[derive(Debug)]
 pub(crate) struct InitSent {
@@ -138,12 +141,15 @@ impl Connection {
         let Phase::InitSent(_) = &self.phase else { return };
         let Ok(message) = Message::parse(datagram.bytes) else { return self.counters.dropped += 1 };
         let (header, payloads) = (message.header, Payloads(&message.chain.payloads));
-        if rules::check(&header, payloads.0).is_err() {
+        let cookie = payloads.notify(NotifyType::COOKIE);
+        // What is no cookie by its length is not returned: it could make our request too large to be sent.
+        let odd = cookie.is_some_and(|n| !COOKIE_OCTETS.contains(&n.data.len()));
+        if odd || rules::check(&header, payloads.0).is_err() {
             return self.counters.dropped += 1;
         }
         let Phase::InitSent(init) = std::mem::replace(&mut self.phase, Phase::Finished) else { return };
         let mut init = *init;
-        if let Some(cookie) = payloads.notify(NotifyType::COOKIE) {
+        if let Some(cookie) = cookie {
             // RFC 7296 section 2.6: the same request with the cookie in front.
             init.cookie = Some(cookie.data.clone());
             return self.restart_init(now, host, init);

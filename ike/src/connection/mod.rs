@@ -58,6 +58,9 @@ const REPLACED_IKE: Duration = Duration::from_secs(90);
 pub const LINGER_CHILD: Duration = Duration::from_secs(5);
 /// Interval of NAT keepalives (RFC 3948 section 2.3 has 20 s as the default).
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// IKE_SAs of one connection, those being replaced and those that are only remembered included. A peer that deletes
+/// what it has rekeyed leaves two or three.
+const MAX_IKE_SAS: usize = 16;
 /// Child SAs of one connection, those being replaced included. The largest meshes in the field have under 200.
 pub const MAX_CHILDREN: usize = 256;
 

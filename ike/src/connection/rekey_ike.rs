@@ -7,7 +7,7 @@ use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, IkeOffer, Request, Tries};
 use super::tasks::Task;
-use super::{Connection, REPLACED_IKE};
+use super::{Connection, MAX_IKE_SAS, REPLACED_IKE};
 use crate::crypto::dh::KeyPair;
 use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
@@ -76,6 +76,10 @@ impl Connection {
             Some(Request::RekeyIke(offer)) if offer.collision.is_some()
         );
         if old.state != SaState::Active || spi != self.current || child_pending || rekeyed_already {
+            return Err(temporary());
+        }
+        // A peer that rekeys and never deletes has to wait until time has taken the old ones away.
+        if self.sas.len() >= MAX_IKE_SAS {
             return Err(temporary());
         }
         let offered = payloads.sa().unwrap_or_default();

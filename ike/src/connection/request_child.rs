@@ -201,8 +201,9 @@ impl Connection {
             NotifyType::TEMPORARY_FAILURE => {
                 self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
             }
-            NotifyType::CHILD_SA_NOT_FOUND => {
-                // The peer lost the pair: make a new one instead of it.
+            NotifyType::CHILD_SA_NOT_FOUND if offer.replaces.is_some() => {
+                // The peer lost the pair: make a new one instead of it. (Of a new one it makes no sense, and trying
+                // again at once would go round for ever.)
                 if let Some(old) = offer.replaces {
                     self.remove_child(old, ChildEnd::LostByPeer);
                 }

@@ -17,6 +17,7 @@ use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
 use crate::wire::payload::{Notify, Payload};
+use crate::wire::reader::Reader;
 use crate::wire::{WireError, rules};
 
 /// Half-open: IKE_SA_INIT is answered, IKE_AUTH has not come.
@@ -53,20 +54,29 @@ impl Connection {
         force_encapsulation: bool,
     ) -> InitReply {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
-        let message = match Message::parse(datagram.bytes) {
-            Ok(message) => message,
+        let header = match Header::parse(&mut Reader::new(datagram.bytes), datagram.bytes.len()) {
+            Ok(header) => header,
             Err(error) => return InitReply::Dropped(malformed(error)),
         };
-        let header = message.header;
         let fits = header.exchange == ExchangeType::IKE_SA_INIT
             && header.from_initiator
             && !header.response
             && (header.message_id, header.spi_r) == (0, 0)
-            && header.spi_i != 0
-            && message.chain.encrypted.is_none();
+            && header.spi_i != 0;
         if !fits {
             return InitReply::Dropped(malformed(WireError::BadField("first message")));
         }
+        let message = match Message::parse(datagram.bytes) {
+            Ok(message) if message.chain.encrypted.is_none() => message,
+            Ok(_) => return InitReply::Dropped(malformed(WireError::BadField("first message"))),
+            Err(error @ WireError::CriticalPayload(kind)) => {
+                // The one mistake of which the initiator must be told (RFC 7296 section 2.5).
+                let data = vec![kind.0];
+                let notify = Notify::with_data(NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, data);
+                return InitReply::Refused(refuse(&header, notify), malformed(error));
+            }
+            Err(error) => return InitReply::Dropped(malformed(error)),
+        };
         let payloads = Payloads(&message.chain.payloads);
         if let Err(error) = rules::check(&header, payloads.0) {
             let reply = refuse(&header, Notify::new(NotifyType::INVALID_SYNTAX));

@@ -182,6 +182,11 @@ pub fn accept_ike(configured: &[IkeProposal], answer: &[Proposal]) -> Option<Ike
 
 /// [`accept_ike`] for ESP.
 pub fn accept_esp(configured: &[EspProposal], answer: &[Proposal], with_group: bool) -> Option<EspChoice> {
+    // Without a group in the offer, one in the answer was never offered.
+    let grouped = |p: &Proposal| p.transforms.iter().any(|t| t.kind == TransformType::KE && t.id != 0);
+    if !with_group && answer.iter().any(grouped) {
+        return None;
+    }
     single(answer).and_then(|p| choose_esp(configured, p, with_group)).map(|(_, choice)| choice)
 }
 

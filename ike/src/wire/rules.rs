@@ -3,7 +3,7 @@
 
 use super::error::WireError;
 use super::header::Header;
-use super::numbers::{ExchangeType, PayloadType};
+use super::numbers::{ExchangeType, NotifyType, PayloadType};
 use super::payload::Payload;
 
 /// How often a payload may occur.
@@ -57,10 +57,10 @@ pub fn check(header: &Header, payloads: &[Payload]) -> Result<(), WireError> {
         (ExchangeType::INFORMATIONAL, _) => INFORMATIONAL,
         _ => return Err(WireError::BadField("exchange type")),
     };
+    // A cookie takes the place of an answer to IKE_SA_INIT (RFC 7296 section 2.6), and of no other.
+    let challenge = |kind| header.exchange == ExchangeType::IKE_SA_INIT && kind == NotifyType::COOKIE;
     let notified = header.response
-        && payloads.iter().any(|p| {
-            matches!(p, Payload::Notify(n) if n.kind.is_error() || n.kind == super::numbers::NotifyType::COOKIE)
-        });
+        && payloads.iter().any(|p| matches!(p, Payload::Notify(n) if n.kind.is_error() || challenge(n.kind)));
     for (kind, times) in rules {
         let count = payloads.iter().filter(|p| p.kind() == *kind).count();
         match times {

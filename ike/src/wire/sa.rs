@@ -21,7 +21,7 @@ pub struct Transform {
     pub id: u16,
     /// Key length in bits, where the algorithm has a variable one.
     pub key_bits: Option<u16>,
-    /// It carries an attribute this crate does not know, so it must not be chosen.
+    /// It carries an attribute this crate does not know, or one twice, so it must not be chosen.
     pub unknown_attribute: bool,
 }
 
@@ -124,6 +124,8 @@ fn parse_transform(t: &mut Reader<'_>) -> Result<Transform, WireError> {
         let kind = t.u16()?;
         let value = t.u16()?;
         if kind == KEY_LENGTH_TV {
+            // Two lengths are none that could be agreed on.
+            transform.unknown_attribute |= transform.key_bits.is_some();
             transform.key_bits = Some(value);
         } else {
             transform.unknown_attribute = true;

@@ -9,6 +9,8 @@
 )]
 #![allow(clippy::disallowed_methods, missing_docs)]
 
+pub mod tap;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -83,11 +85,16 @@ pub struct TestHost {
     pub peer: Arc<PeerConfig>,
     pub free_spis: bool,
     pub peer_not_ready: bool,
+    /// What was drawn, for [`tap::Tap`].
+    pub draws: tap::Draws,
 }
 
 impl Host for TestHost {
     fn random(&mut self, out: &mut [u8]) {
         self.rng.fill_bytes(out);
+        if out.len() >= 32 {
+            self.draws.push(out.to_vec());
+        }
     }
 
     fn allocate_ike_spi(&mut self) -> u64 {
@@ -143,6 +150,7 @@ impl Side {
             peer: config.clone(),
             free_spis: true,
             peer_not_ready: false,
+            draws: Vec::new(),
         };
         let addr = addr.parse().unwrap();
         Self {

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Takes one check after the other out of a copy of the tree and runs the tests: each time one has to fail. A mutation
+# is a name, a file and a Perl substitution that must change the file; it has to compile. ONLY=text runs those whose
+# name contains it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+mutations=(
+  'nonces compared the wrong way round|ike/src/connection/request.rs|s{ni\.min\(nr\) < self\.lowest}{ni.min(nr) > self.lowest}'
+  'nonces of the initiators alone compared|ike/src/connection/request.rs|s{lowest: ni\.min\(nr\)\.to_vec\(\)}{lowest: (ni, nr).0.to_vec()}; s{ni\.min\(nr\) < self}{(ni, nr).0 < self}'
+  'AUTH of the initiator not checked|ike/src/connection/responder.rs|s{if auth::equal\(&expected, value\)}{if auth::equal(&expected, value) || !value.is_empty()}'
+  'AUTH of the responder not checked|ike/src/connection/initiator.rs|s{if !auth::equal\(&expected, value\)}{if !auth::equal(&expected, value) && value.is_empty()}'
+  'AUTH of the responder signs no nonce of ours|ike/src/connection/initiator.rs|s{&state\.answer, &state\.nonces\.0, sa\.sk_p\(\)\.1}{&state.answer, &state.nonces.1, sa.sk_p().1}'
+  'identity of the responder not checked|ike/src/connection/initiator.rs|s{if \*id != config\.remote_id \{}{if *id != config.remote_id && id.data.is_empty() \{}'
+  'requests served before AUTH|ike/src/connection/receive.rs|s{\(Phase::AwaitAuth\(_\) \| Phase::AuthSent\(_\), _\) => return self\.counters\.dropped \+= 1,}{}'
+  'Delete of a Child SA not sent|ike/src/connection/tasks.rs|s{(Task::DeleteChild\(spi_in, reason\) => )self\.request_delete\(now, host, spi_in, reason\),}{$1drop((spi_in, reason)),}'
+  'Delete of an IKE_SA not sent|ike/src/connection/rekey_ike.rs|s{self\.send_request\(now, host, spi, ExchangeType::INFORMATIONAL, &delete, Request::DeleteIke\);}{drop((now, host, delete));}'
+  'Delete of a Child SA answered without ours|ike/src/connection/informational.rs|s{if !delete_ike && !ours\.is_empty\(\)}{if delete_ike && !ours.is_empty()}'
+  'Delete of a Child SA not carried out|ike/src/connection/informational.rs|s{self\.remove_child\(spi_in, if replaced.*?\);}{let _ = replaced;}s'
+  'Delete of an IKE_SA not answered|ike/src/connection/informational.rs|s{(        )(self\.respond_with\(now, host, spi, header\.exchange, header\.message_id, &out\);)}{$1if !delete_ike \{ $2 \}}'
+  'Message ID of requests not checked|ike/src/connection/exchange.rs|s{if id == self\.expected \{}{if id.wrapping_add(1) != self.expected \{}'
+  'Message ID of requests reused|ike/src/connection/exchange.rs|s{if id == self\.expected \{}{if id == self.expected || id.wrapping_add(1) == self.expected \{}'
+  'Message ID of responses not checked|ike/src/connection/exchange.rs|s{take_if\(\|p\| p\.id == id\)}{take_if(|p| p.id == id || id > 0)}; s{is_some_and\(\|p\| p\.id == id\)}{is_some_and(|p| p.id == id || id > 0)}'
+  'exchange of responses not checked|ike/src/connection/receive.rs|s{if expected == Some\(header\.exchange\)}{if expected.is_some()}'
+  'initiator flag not checked|ike/src/connection/ike_sa.rs|s{header\.from_initiator != self\.initiator\s+&& header\.receiver_spi\(\) == self\.spi_local}{(header.receiver_spi() == self.spi_local || header.from_initiator == self.initiator)}'
+  'ICV of IKE messages not checked (CBC)|ike/src/crypto/sk.rs|s{if !expected\.get\(\.\.icv\.len\(\)\)\.is_some_and\(\|e\| equal\(e, icv\)\)}{if !expected.get(..icv.len()).is_some_and(|e| e.len() == icv.len() \|\| equal(e, icv))}'
+  'ICV of ESP packets not checked (AEAD)|esp/src/transform/aead.rs|s{context\.cipher_final\(&mut \[\]\)\.map\(drop\)\.map_err\(\|_\| TransformError::Icv\)}{let _ = context.cipher_final(&mut []).map_err(|_| TransformError::Icv); Ok(())}'
+  'ICV of ESP packets not checked (HMAC)|esp/src/transform/mac.rs|s{openssl::memcmp::eq\(want, icv\)}{openssl::memcmp::eq(want, icv) || !icv.is_empty()}'
+  'replays not recognised|esp/src/replay.rs|s{if self\.block\(sequence\) & bit\(sequence\) != 0}{if self.block(sequence) & bit(sequence) != 0 && sequence == 0}'
+  'what is behind the replay window taken|esp/src/replay.rs|s{if self\.top - sequence >= self\.size}{if self.top - sequence >= self.size.saturating_mul(1000)}'
+  'replay window moved before the ICV is checked|esp/src/inbound.rs|s{self\.window\.check\(at\.sequence\)}{self.window.accept(at.sequence)}; s{(open\(packet, at\).*?)self\.window\.accept\(at\.sequence\)\.map_err\(replay\)\?;}{$1}s'
+  'inbound selectors not checked|esp/src/inbound.rs|s{if !self\.selectors\.matches_inbound\(&info\)}{if !self.selectors.matches_inbound(&info) && info.len == 0}'
+  'inbound selectors exchanged|esp/src/selector.rs|s{matches_any\(&self\.remote, packet\.source, packet\.protocol, packet\.source_port\)\s+&& matches_any\(&self\.local, packet\.destination}{matches_any(&self.local, packet.source, packet.protocol, packet.source_port) && matches_any(&self.remote, packet.destination}'
+  'padding not checked|esp/src/inbound.rs|s{if !padding\.iter\(\)\.copied\(\)\.eq\(expected\)}{if !padding.iter().copied().eq(expected) && padding.len() > 255}'
+  'cookie not checked|ike/src/reception.rs|s{is_some_and\(\|c\| equal\(&c, got\)\)}{is_some_and(|c| equal(&c, got) \|\| c.len() == got.len())}'
+  'cookie not bound to the address|ike/src/reception.rs|s{\[&\[version\], nonce, &ip, }{[&[version], nonce, &ip[..0], }'
+  'narrowed selectors not checked|ike/src/connection/initiator.rs|s{if !within\(local, &config\.local\) \|\| !within\(remote, &config\.remote\)}{if local.is_empty() \|\| remote.is_empty() \|\| (false && within(local, remote))}'
+  'choice not held against the offer|ike/src/proposal/negotiate.rs|s{kinds\.windows\(2\)\.all\(\|w\| w\.first\(\) != w\.last\(\)\)}{(kinds.len() < 99)}'
+  'group of the answer not checked|ike/src/proposal/negotiate.rs|s{if !with_group && answer}{if with_group && answer}'
+  'MODP values not checked|ike/src/crypto/dh.rs|s{\|\| theirs <= BigNum::from_u32\(1\)\?\s+\|\| theirs >= limit}{|| theirs >= (&limit + &limit)}'
+  'NAT detection without the port|ike/src/connection/nat.rs|s{data\.extend_from_slice\(&addr\.port\(\)\.to_be_bytes\(\)\);}{}'
+  'payloads in plain believed|ike/src/connection/ike_sa.rs|s{chain\.encrypted\.is_some\(\)}{message.chain.payloads.len() > 999}; s{Ok\(\(message\.header, chain\.payloads\)\)}{Ok((message.header, [message.chain.payloads.clone(), chain.payloads].concat()))}'
+  'fragments without a bound|ike/src/connection/fragment.rs|s{if size > MAX_MESSAGE}{if size > 1000 * MAX_MESSAGE}'
+  'repeated INVALID_KE_PAYLOAD without a bound|ike/src/connection/initiator.rs|s{init\.restarts > MAX_INIT_RESTARTS}{init.restarts > 1000 * MAX_INIT_RESTARTS}'
+  'IKE_SAs without a bound|ike/src/connection/rekey_ike.rs|s{self\.sas\.len\(\) >= MAX_IKE_SAS}{self.sas.len() >= 1000 * MAX_IKE_SAS}'
+  'Child SAs without a bound|ike/src/connection/answer_child.rs|s{self\.children\.len\(\) >= MAX_CHILDREN}{self.children.len() >= 1000 * MAX_CHILDREN}'
+)
+
+target=${CARGO_TARGET_DIR:-$PWD/target}
+tree=$target/mutations
+rm -rf "$tree" && mkdir -p "$tree"
+git ls-files -z | xargs -0 cp --parents -t "$tree"
+# The dependencies are built already; only the copy's own crates are built again and again.
+export CARGO_TARGET_DIR=$target CARGO_INCREMENTAL=1
+jobs=${JOBS:+-j$JOBS}
+run() { (cd "$tree" && cargo nextest run -p ike -p esp -p sim --locked --offline $jobs "$@"); }
+
+command -v cargo-nextest >/dev/null || { echo "needs cargo-nextest"; exit 1; }
+echo "the tests as they are"
+run >"$tree/log" 2>&1 || { tail -n 40 "$tree/log"; echo "they fail without any mutation"; exit 1; }
+
+missed=0
+for mutation in "${mutations[@]}"; do
+  name=${mutation%%|*}; rest=${mutation#*|}; file=${rest%%|*}; edit=${rest#*|}
+  [[ $name == *"${ONLY:-}"* ]] || continue
+  perl -0pe "$edit" "$file" >"$tree/$file"
+  if cmp -s "$file" "$tree/$file"; then
+    verdict='NOT APPLIED: the substitution matches nothing'; missed=1
+  elif ! run --no-run >"$tree/log" 2>&1; then
+    verdict="DOES NOT COMPILE: $(grep -m1 '^error' "$tree/log")"; missed=1
+  elif run --max-fail=1 >"$tree/log" 2>&1; then
+    verdict='NOT NOTICED'; missed=1
+  else
+    verdict=$(sed -nE 's/^ *(FAIL|TIMEOUT|SIGABRT) \[[^]]*\] *(\([^)]*\))? *//p' "$tree/log" | head -n 1)
+    [[ -n $verdict ]] || { verdict='FAILED WITHOUT A TEST'; missed=1; }
+  fi
+  cp "$file" "$tree/$file"
+  printf '%-46s %s\n' "$name" "$verdict"
+done
+exit $missed

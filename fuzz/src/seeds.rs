@@ -1,0 +1,186 @@
+//! Inputs to begin with, made by our own code. `cargo run -p fuzz` writes them; what a fuzzer finds from there is in
+//! `fuzz/corpus`.
+
+use culvert_proto::v1;
+use ike::Command;
+use ike::wire::payload;
+use ike::wire::writer::Writer;
+use prost::Message;
+
+use crate::world::World;
+
+/// Seeds of a target.
+pub fn of(target: &str) -> Vec<Vec<u8>> {
+    match target {
+        "message" => datagrams(),
+        "payloads" => chains(),
+        "datagram" => {
+            datagrams().iter().flat_map(|d| (0..6).map(|state| framed(&[state, 0x40], d))).collect()
+        }
+        "proposal_text" => texts(),
+        "connection" => operations(),
+        "fragments" => chains().iter().map(|c| fragmented(c)).collect(),
+        "esp_open" => packets(),
+        "tenant_spec" => messages(),
+        _ => Vec::new(),
+    }
+}
+
+fn framed(head: &[u8], body: &[u8]) -> Vec<u8> {
+    [head, &(body.len() as u16).to_be_bytes(), body].concat()
+}
+
+/// What passes between two sides in a life with everything in it.
+fn life() -> (World, Vec<Vec<u8>>) {
+    let mut world = World::initiated();
+    let mut seen = Vec::new();
+    let mut settle = |world: &mut World| {
+        while let Some(side) = [0, 1].into_iter().find(|&s| !world.ends[s].flight.is_empty()) {
+            seen.push(world.ends[side].flight[0].bytes.clone());
+            world.deliver(side);
+        }
+    };
+    settle(&mut world);
+    for side in [0, 1] {
+        let spi = world.ends[side].spis()[0];
+        for command in [Command::RekeyChild(spi), Command::RekeyIke, Command::Probe] {
+            world.command(side, command);
+            settle(&mut world);
+        }
+    }
+    world.command(1, Command::Close);
+    settle(&mut world);
+    (world, seen)
+}
+
+fn datagrams() -> Vec<Vec<u8>> {
+    life().1
+}
+
+fn chains() -> Vec<Vec<u8>> {
+    let (world, seen) = life();
+    let opened = seen.iter().filter_map(|bytes| world.tap.sas.iter().find_map(|sa| sa.open(bytes)));
+    let chain = |payloads: Vec<payload::Payload>| {
+        let mut w = Writer::new();
+        let first = payload::write_chain(&mut w, &payloads);
+        [&[first.0], w.as_slice()].concat()
+    };
+    opened.map(chain).collect()
+}
+
+fn fragmented(chain: &[u8]) -> Vec<u8> {
+    let Some((first, body)) = chain.split_first() else { return Vec::new() };
+    let half = body.len() / 2;
+    let one = framed(&[1, 2, 1, 2, *first], &body[..half]);
+    let two = framed(&[2, 2, 2, 0], &body[half..]);
+    [one, two].concat()
+}
+
+fn texts() -> Vec<Vec<u8>> {
+    let defaults = |d: Vec<String>| d.join("\n");
+    let ike = defaults(ike::IkeProposal::defaults().iter().map(ToString::to_string).collect());
+    let esp = defaults(ike::EspProposal::defaults().iter().map(ToString::to_string).collect());
+    vec![
+        format!("{ike}\n\naes128gcm16-prfsha256-x25519").into_bytes(),
+        format!("{esp}\n\naes256-sha256-modp2048-noesn").into_bytes(),
+        b"aes128gcm16-aes256gcm16-x25519\n\naes256gcm16-esn".to_vec(),
+        b"aes128-sha256-ecp384\naes256-sha512-prfsha384-ecp256\n\nchacha20poly1305-prfsha512-modp4096"
+            .to_vec(),
+    ]
+}
+
+/// Operations as `targets/connection.rs` reads them.
+fn operations() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for kind in 0..13 {
+        // A command on each side, crossing, with losses and time.
+        seeds.push(vec![6, kind, 0, 0x86, kind, 0, 0, 0x80, 0, 0x80, 8]);
+        seeds.push(vec![6, kind, 0, 2, 5, 3, 8, 0x86, kind, 0, 0x82, 5, 4, 8]);
+    }
+    for (exchange, payloads) in [
+        (0, &[0, 0, 1, 9, 9, 4, 7, 40, 12, 0, 1, 0, 255, 0, 13, 0, 1, 0, 255, 0][..]),
+        (0, &[9, 5, 0, 0, 0, 1, 9, 9, 4, 7, 40, 12, 0, 1, 0, 255, 0, 13, 0, 1, 0, 255, 0]),
+        (0, &[2, 0, 0, 1, 4, 7, 40, 6, 0, 0]),
+        (1, &[7, 1, 5]),
+        (1, &[8, 0]),
+        (1, &[11, 7, 0]),
+    ] {
+        for op in [14, 0x8e] {
+            seeds.push([&[op, 0, exchange, 7][..], payloads, &[8, 5, 3, 8]].concat());
+        }
+    }
+    // Whole requests, one after the other, and answers to a request that waits.
+    for kind in 0..7 {
+        for op in [12, 0x8c] {
+            let exchange = u8::from(kind > 4);
+            let one = [op, 0, exchange, kind, 0, 0, 0, 0, 0, 1, 2];
+            seeds.push([&one[..], &one, &one, &[8, 5, 3, 8]].concat());
+            let asked = [6, if kind > 2 { 4 } else { 2 }, 0];
+            let answer = [op, 1, exchange, kind, 0, 0, 0, 0, 1, 1, 2];
+            seeds.push([&asked[..], &answer, &[8, 5, 3, 8]].concat());
+        }
+    }
+    seeds
+}
+
+fn packets() -> Vec<Vec<u8>> {
+    let mut v4 = vec![0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0, 10, 2, 0, 1, 10, 1, 0, 2];
+    v4.extend([0x1f, 0x90, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
+    let mut v6 = vec![0x60, 0, 0, 0, 0, 16, 60, 64, 0x20, 1, 0xd, 0xb8, 0, 2];
+    v6.resize(24, 0);
+    v6.extend([0x20, 1, 0xd, 0xb8, 0, 1]);
+    v6.resize(40, 0);
+    v6.extend([17, 0, 1, 4, 0, 0, 0, 0, 0x1f, 0x90, 0, 53, 0, 8, 0, 0]);
+    let mut seeds = Vec::new();
+    for (next, inner) in [(4, &v4), (41, &v6)] {
+        for how in [0, 4] {
+            let text = [inner.as_slice(), &[1, 2, 2, next]].concat();
+            seeds.push(framed(&[how, 0, 0, 0, 0, 1], &text));
+        }
+        for suite in 0..7 {
+            seeds.push(framed(&[1, suite], inner));
+            seeds.push(framed(&[5, suite, 1], inner));
+        }
+    }
+    seeds.push(framed(&[2, 0], &[0; 64]));
+    seeds
+}
+
+fn messages() -> Vec<Vec<u8>> {
+    let tun = v1::uplink::Tun {
+        device: "tun-acme".into(),
+        netns: "acme".into(),
+        addresses: vec!["10.0.0.1/24".into(), "fd00::1/64".into()],
+        mtu: 1400,
+    };
+    let tenant = v1::Tenant {
+        display_name: "Acme".into(),
+        uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
+        quotas: Some(v1::Quotas { max_peers: 5, max_secrets: 6 }),
+        ..Default::default()
+    };
+    let child = v1::Child {
+        name: "net".into(),
+        local_subnets: vec!["10.1.0.0/16".into(), "2001:db8:1::/48".into()],
+        remote_subnets: vec!["10.2.0.0/16".into(), "2001:db8:2::/48".into()],
+        ..Default::default()
+    };
+    let peer = v1::Peer {
+        display_name: "Branch".into(),
+        local_identity: "hub.example".into(),
+        remote_identity: "keyid:branch 12".into(),
+        remote_addresses: vec!["203.0.113.5:1500".into(), "198.51.100.0/24".into()],
+        auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk("tenants/acme/secrets/one".into())) }),
+        start_action: v1::StartAction::Start.into(),
+        children: vec![child],
+        ..Default::default()
+    };
+    let written = tenants::PeerSpec::parse(&tenants::TenantName::from_id("acme").expect("a name"), &peer)
+        .map(|spec| spec.to_proto())
+        .expect("a peer that is accepted");
+    vec![
+        [&[0], tenant.encode_to_vec().as_slice()].concat(),
+        [&[1], peer.encode_to_vec().as_slice()].concat(),
+        [&[1], written.encode_to_vec().as_slice()].concat(),
+    ]
+}

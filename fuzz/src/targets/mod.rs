@@ -1,0 +1,10 @@
+//! The targets, one file each.
+
+pub mod connection;
+pub mod datagram;
+pub mod esp_open;
+pub mod fragments;
+pub mod message;
+pub mod payloads;
+pub mod proposal_text;
+pub mod tenant_spec;

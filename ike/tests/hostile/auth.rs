@@ -1,0 +1,197 @@
+//! AUTH that is wrong, missing or borrowed (RFC 7296 section 2.15), against either role.
+
+use ike::crypto::auth;
+use ike::wire::numbers::{AuthMethod, ExchangeType, NotifyType};
+use ike::wire::payload::Payload;
+use ike::{Connection, Identity};
+
+use crate::kit::{A, B, Spec};
+use crate::peer::{Hostile, chain, child_request, errors};
+
+const AUTH: ExchangeType = ExchangeType::IKE_AUTH;
+
+fn value(data: &[u8]) -> Payload {
+    Payload::Auth { method: AuthMethod::SHARED_KEY, data: data.to_vec().into() }
+}
+
+/// Both first messages, and the nonces in them.
+struct Init {
+    messages: [Vec<u8>; 2],
+    nonces: [Vec<u8>; 2],
+}
+
+/// Stops before IKE_AUTH. What A has sent then waits in its outbox.
+fn half_open() -> (Hostile, Init) {
+    let mut h = Hostile::new(&Spec::left(), &Spec::right());
+    h.pair.initiate();
+    let request = h.take_request(A);
+    h.pair.put(A, &request);
+    let answer = h.take_request(B);
+    h.pair.put(B, &answer);
+    h.look();
+    // What A sends next never arrives: the test takes its place.
+    h.tap.last().next_id[1] = 1;
+    let nonce = |bytes: &[u8]| {
+        let message = ike::wire::Message::parse(bytes).unwrap();
+        ike::wire::Payloads(&message.chain.payloads).nonce().unwrap().to_vec()
+    };
+    let nonces = [nonce(&request.bytes), nonce(&answer.bytes)];
+    (h, Init { messages: [request.bytes, answer.bytes], nonces })
+}
+
+/// AUTH as its sender would compute it, with the parts given.
+fn auth_of(
+    h: &mut Hostile,
+    secret: &[u8],
+    message: &[u8],
+    nonce: &[u8],
+    initiator: bool,
+    id: &str,
+) -> Payload {
+    let sa = h.tap.last();
+    let key = if initiator { &sa.keys.pi } else { &sa.keys.pr };
+    let id: Identity = id.parse().unwrap();
+    value(&auth::psk(sa.prf, secret, message, nonce, key, &id.to_payload()).unwrap())
+}
+
+/// Everything that is almost an AUTH of the initiator (`false`: of the responder).
+fn wrong(h: &mut Hostile, init: &Init, initiator: bool) -> Vec<(&'static str, Vec<Payload>)> {
+    let (mine, theirs) = if initiator { (0, 1) } else { (1, 0) };
+    let id = if initiator { "left.example" } else { "right.example" };
+    let (message, nonce) = (&init.messages[mine], &init.nonces[theirs]);
+    let good = auth_of(h, b"secret", message, nonce, initiator, id);
+    let Payload::Auth { data: right, .. } = &good else { unreachable!() };
+    let mut flipped = right.to_vec();
+    *flipped.last_mut().unwrap() ^= 1;
+    let mut longer = right.to_vec();
+    longer.push(0);
+    vec![
+        ("another secret", vec![auth_of(h, b"other", message, nonce, initiator, id)]),
+        ("no secret", vec![auth_of(h, b"", message, nonce, initiator, id)]),
+        ("its own nonce", vec![auth_of(h, b"secret", message, &init.nonces[mine], initiator, id)]),
+        ("the other's message", vec![auth_of(h, b"secret", &init.messages[theirs], nonce, initiator, id)]),
+        ("the other's key", vec![auth_of(h, b"secret", message, nonce, !initiator, id)]),
+        ("the other's identity", vec![auth_of(h, b"secret", message, nonce, initiator, "right.exampl")]),
+        ("one bit", vec![value(&flipped)]),
+        ("a part", vec![value(&right[..right.len() - 1])]),
+        ("the beginning", vec![value(&right[..1])]),
+        ("more", vec![value(&longer)]),
+        ("nothing", vec![value(&[])]),
+        ("zeros", vec![value(&[0; 32])]),
+        (
+            "a method not configured",
+            vec![Payload::Auth { method: AuthMethod(14), data: right.to_vec().into() }],
+        ),
+        ("a method of none", vec![Payload::Auth { method: AuthMethod(0), data: right.to_vec().into() }]),
+        ("AUTH missing", vec![]),
+        ("AUTH twice", vec![value(&flipped), good]),
+    ]
+}
+
+#[test]
+fn a_responder_refuses_every_wrong_auth() {
+    let count = {
+        let (mut h, init) = half_open();
+        wrong(&mut h, &init, true).len()
+    };
+    for which in 0..count {
+        let (mut h, init) = half_open();
+        let (what, auth) = wrong(&mut h, &init, true).swap_remove(which);
+        let mut payloads = vec![Payload::IdI("left.example".parse().unwrap())];
+        payloads.extend(auth);
+        payloads.extend(child_request(A, 0x9999).into_iter().filter(|p| !matches!(p, Payload::Nonce(_))));
+        let answer = h.ask(A, AUTH, &payloads).expect("an answer");
+        let expected =
+            if what == "AUTH twice" { NotifyType::INVALID_SYNTAX } else { NotifyType::AUTHENTICATION_FAILED };
+        assert_eq!(errors(&answer), [expected], "{what}");
+        assert_eq!(answer.len(), 1, "{what}: nothing else is said");
+        assert_eq!(h.pair.b.log.len(), 1, "{what}: {:?}", h.pair.b.log);
+        assert!(h.pair.b.log[0].starts_with("down"), "{what}: {:?}", h.pair.b.log);
+        assert!(h.pair.b.installed.is_empty());
+        // A second try on the same IKE_SA, right this time, comes too late.
+        let good = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+        h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), good]);
+        assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+        h.pair.pass(std::time::Duration::from_secs(60));
+        assert!(h.pair.b.conn.as_ref().is_some_and(Connection::is_finished), "{what}");
+    }
+}
+
+#[test]
+fn an_initiator_refuses_every_wrong_auth_and_says_so() {
+    let count = {
+        let (mut h, init) = half_open();
+        wrong(&mut h, &init, false).len()
+    };
+    for which in 0..count {
+        let (mut h, init) = half_open();
+        let (what, auth) = wrong(&mut h, &init, false).swap_remove(which);
+        let mut payloads = vec![Payload::IdR("right.example".parse().unwrap())];
+        payloads.extend(auth);
+        h.answer(A, &payloads);
+        assert!(!h.pair.a.conn.as_ref().unwrap().is_up(), "{what}");
+        assert!(h.pair.a.log.len() == 1 && h.pair.a.log[0].starts_with("down"), "{what}: {:?}", h.pair.a.log);
+        assert!(h.pair.a.installed.is_empty());
+        let malformed = ["AUTH missing", "AUTH twice", "a method not configured", "a method of none"];
+        if !malformed.contains(&what) {
+            // The peer believes the IKE_SA to be up (section 2.21.2).
+            let told = h.asked(A).expect("it is told");
+            assert_eq!(errors(&told), [NotifyType::AUTHENTICATION_FAILED], "{what}");
+        }
+        h.pair.pass(std::time::Duration::from_secs(60));
+        assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_finished), "{what}");
+    }
+}
+
+#[test]
+fn an_initiator_refuses_another_identity_even_with_the_right_secret() {
+    let (mut h, init) = half_open();
+    let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "other.example");
+    h.answer(A, &[Payload::IdR("other.example".parse().unwrap()), auth]);
+    assert!(h.pair.a.log[0].contains("other.example"), "{:?}", h.pair.a.log);
+    assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
+}
+
+#[test]
+fn the_initiators_own_auth_does_not_authenticate_the_responder() {
+    let (mut h, _) = half_open();
+    let sent = h.asked(A).expect("IKE_AUTH");
+    let auth = sent.into_iter().find(|p| matches!(p, Payload::Auth { .. })).unwrap();
+    h.answer(A, &[Payload::IdR("right.example".parse().unwrap()), auth]);
+    assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
+}
+
+#[test]
+fn a_peer_for_whom_no_secret_is_there_is_refused() {
+    for id in ["stranger.example", "right.example", "keyid:left.example", "LEFT.example"] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"", &init.messages[0], &init.nonces[1], true, id);
+        let answer = h.ask(A, AUTH, &[Payload::IdI(id.parse().unwrap()), auth]).unwrap();
+        assert_eq!(errors(&answer), [NotifyType::AUTHENTICATION_FAILED], "{id}");
+        assert_eq!(answer.len(), 1);
+        assert!(h.pair.b.log[0].contains("no peer is configured"), "{:?}", h.pair.b.log);
+    }
+}
+
+#[test]
+fn an_error_beside_a_wrong_auth_does_not_make_it_right() {
+    let (mut h, _) = half_open();
+    let payloads = [
+        Payload::IdR("right.example".parse().unwrap()),
+        value(&[0; 32]),
+        crate::peer::notify(NotifyType::NO_PROPOSAL_CHOSEN),
+    ];
+    h.answer(A, &payloads);
+    assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
+    assert!(!h.pair.a.log.iter().any(|l| l == "established"), "{:?}", h.pair.a.log);
+}
+
+#[test]
+fn ike_auth_without_an_identity_is_refused() {
+    let (mut h, init) = half_open();
+    let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+    let (first, plain) = chain(&[auth]);
+    let answer = h.ask_octets(A, AUTH, first, &plain).unwrap();
+    assert_eq!(errors(&answer), [NotifyType::INVALID_SYNTAX]);
+    assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+}

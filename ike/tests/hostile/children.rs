@@ -1,0 +1,339 @@
+//! Child SAs asked for, answered and deleted in ways that make no sense. CVE-2023-23009: malformed traffic selectors;
+//! CVE-2023-38710: REKEY_SA that names no protocol or IKE.
+
+use ike::Command;
+use ike::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
+use ike::wire::payload::{Notify, Payload};
+
+use crate::kit::{A, B, Spec, Who, ts};
+use crate::peer::{Hostile, chain, child_request, errors, esp_answer, notify, other, raw, selectors};
+
+const CHILD: ExchangeType = ExchangeType::CREATE_CHILD_SA;
+const INFO: ExchangeType = ExchangeType::INFORMATIONAL;
+
+/// A request for a Child SA with other octets as TSi.
+fn with_ts_i(body: &[u8]) -> (ike::wire::numbers::PayloadType, Vec<u8>) {
+    let octets = |p: &Payload| chain(std::slice::from_ref(p)).1[4..].to_vec();
+    let request = child_request(A, 0x9999);
+    let parts: Vec<Vec<u8>> = request.iter().map(octets).collect();
+    raw(&[(33, false, &parts[0]), (40, false, &parts[1]), (44, false, body), (45, false, &parts[3])])
+}
+
+#[test]
+fn malformed_traffic_selectors_are_refused() {
+    let v4 = |kind: u8, length: u16, ports: [u16; 2], start: [u8; 4], end: [u8; 4]| {
+        let mut out = vec![kind, 0];
+        out.extend(length.to_be_bytes());
+        out.extend(ports.iter().flat_map(|p| p.to_be_bytes()));
+        out.extend([start, end].concat());
+        out
+    };
+    let good = v4(7, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]);
+    let list = |count: u8, ts: &[u8]| [&[count, 0, 0, 0], ts].concat();
+    let mut h = Hostile::up();
+    for (what, body) in [
+        ("nothing", vec![]),
+        ("no selector", list(0, &[])),
+        ("a count without selectors", list(1, &[])),
+        ("more counted than there are", list(2, &good)),
+        ("fewer counted than there are", list(1, &[good.clone(), good.clone()].concat())),
+        ("255 counted", list(255, &good)),
+        ("an unknown type", list(1, &v4(9, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("type 0", list(1, &v4(0, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("IPv6 of IPv4's length", list(1, &v4(8, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("length 0", list(1, &v4(7, 0, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("length 3", list(1, &v4(7, 3, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("length 15", list(1, &v4(7, 15, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("length 17", list(1, &v4(7, 17, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("length 65535", list(1, &v4(7, 0xffff, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("addresses backwards", list(1, &v4(7, 16, [0, 0xffff], [10, 1, 0, 9], [10, 1, 0, 0]))),
+        ("ports backwards", list(1, &v4(7, 16, [9, 8], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        ("a selector cut short", list(1, &good[..12])),
+    ] {
+        let before = h.snapshot(B);
+        h.assert_refused(A, CHILD, with_ts_i(&body), NotifyType::INVALID_SYNTAX);
+        assert_eq!(h.snapshot(B), before, "{what}");
+    }
+    h.assert_alive();
+    // The octets that were varied are the right ones.
+    let answer = h.ask_octets(A, CHILD, with_ts_i(&[]).0, &with_ts_i(&list(1, &good)).1).unwrap();
+    assert!(errors(&answer).is_empty(), "{answer:?}");
+}
+
+#[test]
+fn selectors_of_others_are_unacceptable() {
+    let mut h = Hostile::up();
+    for wrong in [ts("10.3.0.0", "10.3.0.255"), ts("2001:db8::", "2001:db8::9"), ts("10.2.0.0", "10.2.0.1")] {
+        let [_, r] = selectors(A);
+        let mut request = child_request(A, 0x9999);
+        request[2] = Payload::TsI(vec![wrong]);
+        request[3] = r;
+        h.assert_refused(A, CHILD, chain(&request), NotifyType::TS_UNACCEPTABLE);
+    }
+    let mut without = child_request(A, 0x9999);
+    without.truncate(2);
+    h.assert_refused(A, CHILD, chain(&without), NotifyType::TS_UNACCEPTABLE);
+    h.assert_alive();
+}
+
+#[test]
+fn rekey_sa_that_names_no_esp_sa_is_refused() {
+    for from in [A, B] {
+        let mut h = Hostile::up();
+        let mine = h.pair.spi(from);
+        let rekey = |protocol, spi: &[u8]| {
+            let notify = Notify { protocol, spi: spi.to_vec(), kind: NotifyType::REKEY_SA, data: vec![] };
+            chain(&[vec![Payload::Notify(notify)], child_request(from, 0x9999)].concat())
+        };
+        for protocol in [ProtocolId::NONE, ProtocolId::IKE, ProtocolId::AH, ProtocolId(4), ProtocolId(255)] {
+            h.assert_refused(from, CHILD, rekey(protocol, &mine.to_be_bytes()), NotifyType::INVALID_SYNTAX);
+            h.assert_refused(from, CHILD, rekey(protocol, &[]), NotifyType::INVALID_SYNTAX);
+            h.assert_refused(from, CHILD, rekey(protocol, &[9; 8]), NotifyType::INVALID_SYNTAX);
+        }
+        for spi in [&[][..], &[1], &[9; 3], &[9; 5], &[9; 8], &[9; 255]] {
+            h.assert_refused(from, CHILD, rekey(ProtocolId::ESP, spi), NotifyType::INVALID_SYNTAX);
+        }
+        // One that is not there, the other side's own, and none.
+        let theirs = h.pair.spi(other(from));
+        for spi in [0xdead_beef, theirs, 0] {
+            let refused = h.assert_refused(
+                from,
+                CHILD,
+                rekey(ProtocolId::ESP, &u32::to_be_bytes(spi)),
+                NotifyType::CHILD_SA_NOT_FOUND,
+            );
+            assert_eq!(refused.esp_spi(), Some(spi));
+        }
+        h.assert_alive();
+    }
+}
+
+#[test]
+fn proposals_that_cannot_be_are_refused() {
+    let esp = |protocol: u8, spi: &[u8], transforms: &[[u8; 8]]| {
+        let length = 8 + spi.len() + 8 * transforms.len();
+        let mut body = vec![0, 0, 0, length as u8, 1, protocol, spi.len() as u8, transforms.len() as u8];
+        body.extend_from_slice(spi);
+        body.extend(transforms.concat());
+        let octets = |p: &Payload| chain(std::slice::from_ref(p)).1[4..].to_vec();
+        let parts: Vec<Vec<u8>> = child_request(A, 7).iter().map(octets).collect();
+        raw(&[(33, false, &body), (40, false, &parts[1]), (44, false, &parts[2]), (45, false, &parts[3])])
+    };
+    let encr = |last| [last, 0, 0, 8, 1, 0, 0, 20];
+    let mut h = Hostile::up();
+    for (spi, error) in [
+        (&[][..], NotifyType::INVALID_SYNTAX),
+        (&[1], NotifyType::INVALID_SYNTAX),
+        (&[9; 3], NotifyType::INVALID_SYNTAX),
+        (&[9; 5], NotifyType::INVALID_SYNTAX),
+        (&[9; 8], NotifyType::INVALID_SYNTAX),
+        (&[9; 200], NotifyType::INVALID_SYNTAX),
+        // A well-formed one without key length, and the SPI that no SA has.
+        (&[9; 4], NotifyType::NO_PROPOSAL_CHOSEN),
+        (&[0; 4], NotifyType::NO_PROPOSAL_CHOSEN),
+    ] {
+        h.assert_refused(A, CHILD, esp(3, spi, &[encr(0)]), error);
+    }
+    // AH is not spoken, and an unknown protocol neither.
+    for protocol in [2, 4, 255] {
+        h.assert_refused(A, CHILD, esp(protocol, &[9; 4], &[encr(0)]), NotifyType::NO_PROPOSAL_CHOSEN);
+    }
+    // The last transform is not marked, or another is; the count says otherwise.
+    h.assert_refused(A, CHILD, esp(3, &[9; 4], &[encr(3)]), NotifyType::INVALID_SYNTAX);
+    h.assert_refused(A, CHILD, esp(3, &[9; 4], &[encr(0), encr(0)]), NotifyType::INVALID_SYNTAX);
+    h.assert_refused(A, CHILD, esp(3, &[9; 4], &[]), NotifyType::NO_PROPOSAL_CHOSEN);
+    let mut good = child_request(A, 0);
+    if let Payload::Sa(sa) = &mut good[0] {
+        assert_eq!(sa[0].spi, [0; 4]);
+    }
+    h.assert_refused(A, CHILD, chain(&good), NotifyType::NO_PROPOSAL_CHOSEN);
+    h.assert_alive();
+}
+
+#[test]
+fn a_delete_of_what_is_not_there_does_nothing() {
+    for from in [A, B] {
+        let mut h = Hostile::up();
+        let theirs = h.pair.spi(other(from));
+        let mine = h.pair.spi(from);
+        for (protocol, spis) in [
+            (ProtocolId::ESP, vec![]),
+            (ProtocolId::ESP, vec![0]),
+            (ProtocolId::ESP, vec![theirs]),
+            (ProtocolId::ESP, vec![1, 2, 3, u32::MAX]),
+            (ProtocolId::AH, vec![mine, theirs]),
+        ] {
+            let before = h.snapshot(other(from));
+            let answer = h.ask(from, INFO, &[Payload::Delete { protocol, spis: spis.clone() }]);
+            assert_eq!(answer, Some(vec![]), "{protocol} {spis:x?}");
+            assert_eq!(h.snapshot(other(from)), before, "{protocol} {spis:x?}");
+        }
+        h.assert_alive();
+        // The same pair many times over is one pair.
+        let answer = h.ask(from, INFO, &[Payload::Delete { protocol: ProtocolId::ESP, spis: vec![mine; 9] }]);
+        assert_eq!(answer, Some(vec![Payload::Delete { protocol: ProtocolId::ESP, spis: vec![theirs] }]));
+    }
+}
+
+#[test]
+fn a_delete_that_is_malformed_deletes_nothing() {
+    let mut h = Hostile::up();
+    let mine = h.pair.spi(A).to_be_bytes();
+    for (what, body) in [
+        ("IKE with SPIs", [&[1, 8, 0, 1][..], &[9; 8]].concat()),
+        ("IKE with a count", vec![1, 0, 0, 1]),
+        ("IKE with a size", vec![1, 8, 0, 0]),
+        ("IKE with octets behind", vec![1, 0, 0, 0, 0]),
+        ("ESP with SPIs of eight", [&[3, 8, 0, 1][..], &mine, &mine].concat()),
+        ("ESP with SPIs of none", vec![3, 0, 0, 1]),
+        ("more counted than there are", [&[3, 4, 0, 2][..], &mine].concat()),
+        ("fewer counted than there are", [&[3, 4, 0, 1][..], &mine, &mine].concat()),
+        ("65535 counted", [&[3, 4, 0xff, 0xff][..], &mine].concat()),
+        ("no protocol", [&[0, 4, 0, 1][..], &mine].concat()),
+        ("an unknown protocol", [&[9, 4, 0, 1][..], &mine].concat()),
+    ] {
+        let before = h.snapshot(B);
+        h.assert_refused(A, INFO, raw(&[(42, false, &body)]), NotifyType::INVALID_SYNTAX);
+        assert_eq!(h.snapshot(B), before, "{what}");
+    }
+    h.assert_alive();
+}
+
+/// A rekeying of A that waits for this answer; returns what A's log says then.
+fn answered(with: impl Fn() -> Vec<Payload>, esp: &'static str) -> (Hostile, Vec<String>) {
+    let pfs = |s: Spec| Spec { esp: vec![esp], ..s };
+    let mut h = Hostile::up_with(&pfs(Spec::left()), &pfs(Spec::right()));
+    let spi = h.pair.spi(A);
+    h.command(A, Command::RekeyChild(spi));
+    let log = h.pair.a.log.len();
+    h.answer(A, &with());
+    let said = h.pair.a.log.split_off(log);
+    (h, said)
+}
+
+fn answer_with(sa: Payload, who: Who, more: Vec<Payload>) -> Vec<Payload> {
+    let [i, r] = selectors(who);
+    [vec![sa, Payload::Nonce(vec![8; 32]), i, r], more].concat()
+}
+
+#[test]
+fn an_initiator_refuses_what_it_did_not_offer() {
+    let two = || {
+        let Payload::Sa(one) = esp_answer("aes128gcm16-esn", 7) else { unreachable!() };
+        Payload::Sa([one.clone(), one].concat())
+    };
+    let all = || crate::peer::esp_offer("aes128gcm16", 7);
+    let answers: Vec<(&str, Vec<Payload>)> = vec![
+        ("another cipher", answer_with(esp_answer("aes256gcm16-esn", 7), A, vec![])),
+        ("integrity besides", answer_with(esp_answer("aes128-sha256-esn", 7), A, vec![])),
+        (
+            "a group not offered",
+            answer_with(
+                esp_answer("aes128gcm16-x25519-esn", 7),
+                A,
+                vec![Payload::Ke { group: 31, data: vec![9; 32] }],
+            ),
+        ),
+        ("two proposals", answer_with(two(), A, vec![])),
+        ("two transforms of a type", answer_with(all(), A, vec![])),
+        ("no SPI", answer_with(esp_answer("aes128gcm16-esn", 0), A, vec![])),
+        ("wider selectors", {
+            let mut a = answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![]);
+            a[2] = Payload::TsI(vec![ts("10.0.0.0", "10.255.255.255")]);
+            a
+        }),
+        ("wider selectors of its own", {
+            let mut a = answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![]);
+            a[3] = Payload::TsR(vec![ts("10.2.0.0", "10.2.255.255"), ts("0.0.0.0", "255.255.255.255")]);
+            a
+        }),
+        ("selectors exchanged", {
+            let mut a = answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![]);
+            let [i, r] = selectors(B);
+            (a[2], a[3]) = (i, r);
+            a
+        }),
+        ("no selectors", {
+            let mut a = answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![]);
+            a.truncate(2);
+            a
+        }),
+    ];
+    for (what, answer) in answers {
+        let (mut h, said) = answered(|| answer.clone(), "aes128gcm16");
+        assert!(said.len() == 1 && said[0].starts_with("child failed"), "{what}: {said:?}");
+        assert_eq!(h.pair.a.installed.len(), 1, "{what}: the old pair stays");
+        // The peer has it installed, so it is told to take it away.
+        let told = h.asked(A).expect("a delete");
+        assert!(matches!(&told[0], Payload::Delete { protocol: ProtocolId::ESP, .. }), "{what}: {told:?}");
+    }
+    let (_, said) = answered(|| answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![]), "aes128gcm16");
+    assert_eq!(said, ["rekeyed"], "the base of all these is a good answer");
+}
+
+#[test]
+fn an_initiator_refuses_a_choice_without_the_group_it_asked_for() {
+    let ke = |group| vec![Payload::Ke { group, data: vec![9; 32] }];
+    for (what, answer) in [
+        ("no group", answer_with(esp_answer("aes128gcm16-esn", 7), A, vec![])),
+        ("a group without KE", answer_with(esp_answer("aes128gcm16-x25519-esn", 7), A, vec![])),
+        ("KE of another group", answer_with(esp_answer("aes128gcm16-x25519-esn", 7), A, ke(19))),
+        ("another group", answer_with(esp_answer("aes128gcm16-ecp256-esn", 7), A, ke(19))),
+        (
+            "zero as public value",
+            answer_with(
+                esp_answer("aes128gcm16-x25519-esn", 7),
+                A,
+                vec![Payload::Ke { group: 31, data: vec![0; 32] }],
+            ),
+        ),
+    ] {
+        let (h, said) = answered(|| answer.clone(), "aes128gcm16-x25519");
+        assert!(said.len() == 1 && said[0].starts_with("child failed"), "{what}: {said:?}");
+        assert_eq!(h.pair.a.installed.len(), 1, "{what}");
+    }
+}
+
+#[test]
+fn no_proposal_chosen_with_an_spi_speaks_of_nothing_else() {
+    let theirs = {
+        let mut h = Hostile::up();
+        h.pair.spi(A)
+    };
+    let mut refusal = Notify::about_esp(NotifyType::NO_PROPOSAL_CHOSEN, theirs);
+    refusal.data = vec![1, 2, 3];
+    let (h, said) = answered(|| vec![Payload::Notify(refusal.clone())], "aes128gcm16");
+    assert!(said.len() == 1 && said[0].contains("NO_PROPOSAL_CHOSEN"), "{said:?}");
+    assert_eq!(h.pair.a.installed.len(), 1);
+}
+
+#[test]
+fn an_ike_rekeying_answered_with_what_was_not_offered_ends_the_connection_without_new_keys() {
+    use crate::peer::ike_offer;
+    let ke = |group| Payload::Ke { group, data: vec![9; 32] };
+    let nonce = || Payload::Nonce(vec![8; 32]);
+    for (what, answer) in [
+        ("another cipher", vec![ike_offer("aes256gcm16-prfsha256-x25519", &[9; 8]), nonce(), ke(31)]),
+        ("a group not offered", vec![ike_offer("aes128gcm16-prfsha256-ecp256", &[9; 8]), nonce(), ke(19)]),
+        ("KE of another group", vec![ike_offer("aes128gcm16-prfsha256-x25519", &[9; 8]), nonce(), ke(19)]),
+        ("no KE", vec![ike_offer("aes128gcm16-prfsha256-x25519", &[9; 8]), nonce()]),
+        ("no SPI", vec![ike_offer("aes128gcm16-prfsha256-x25519", &[]), nonce(), ke(31)]),
+        ("SPI zero", vec![ike_offer("aes128gcm16-prfsha256-x25519", &[0; 8]), nonce(), ke(31)]),
+    ] {
+        let mut h = Hostile::up();
+        h.command(A, Command::RekeyIke);
+        h.answer(A, &answer);
+        assert!(!h.pair.a.conn.as_ref().unwrap().is_up(), "{what}");
+        assert!(!h.pair.a.log.iter().any(|l| l.contains("ike rekeyed")), "{what}: {:?}", h.pair.a.log);
+    }
+}
+
+#[test]
+fn a_status_does_not_excuse_an_answer_without_content() {
+    // A status does not excuse what is missing in the answer; a cookie would in IKE_SA_INIT alone.
+    for kind in [NotifyType::COOKIE, NotifyType::INITIAL_CONTACT] {
+        let (h, said) = answered(|| vec![notify(kind)], "aes128gcm16");
+        assert!(said.last().is_some_and(|l| l.contains("payload SA is missing")), "{said:?}");
+        assert!(h.pair.a.installed.is_empty());
+    }
+}
