@@ -152,11 +152,25 @@ fn messages() -> Vec<Vec<u8>> {
         netns: "acme".into(),
         addresses: vec!["10.0.0.1/24".into(), "fd00::1/64".into()],
         mtu: 1400,
+        clear_device: "eth1".into(),
     };
     let tenant = v1::Tenant {
         display_name: "Acme".into(),
         uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
         quotas: Some(v1::Quotas { max_peers: 5, max_secrets: 6 }),
+        policy: Some(v1::Policy {
+            rules: vec![v1::PolicyRule {
+                name: "web".into(),
+                action: v1::PolicyAction::Protect.into(),
+                local_subnets: vec!["10.0.0.0/24".into()],
+                remote_subnets: vec!["10.1.0.0/24".into()],
+                protocol: "tcp".into(),
+                local_ports: vec!["443".into(), "8000-8099".into()],
+                peer: "tenants/acme/peers/b1".into(),
+                child: "lan".into(),
+                ..Default::default()
+            }],
+        }),
         ..Default::default()
     };
     let child = v1::Child {

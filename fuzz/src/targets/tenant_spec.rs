@@ -8,19 +8,19 @@ use tenants::{PeerSpec, TenantName, TenantSpec};
 /// Runs the target: the first octet says which message the rest is.
 pub fn run(data: &[u8]) {
     let Some((which, rest)) = data.split_first() else { return };
+    let name = TenantName::from_id("acme").expect("a name");
     if which & 1 == 0 {
         let Ok(tenant) = v1::Tenant::decode(rest) else { return };
-        match TenantSpec::parse(&tenant) {
-            Ok(spec) => assert_eq!(TenantSpec::parse(&spec.to_proto()).as_ref(), Ok(&spec)),
+        match TenantSpec::parse(&name, &tenant) {
+            Ok(spec) => assert_eq!(TenantSpec::parse(&name, &spec.to_proto()).as_ref(), Ok(&spec)),
             Err(faults) => assert!(faults.iter().next().is_some(), "refused without a reason"),
         }
     } else {
         let Ok(peer) = v1::Peer::decode(rest) else { return };
-        let tenant = TenantName::from_id("acme").expect("a name");
-        match PeerSpec::parse(&tenant, &peer) {
+        match PeerSpec::parse(&name, &peer) {
             Ok(spec) => {
                 assert!(!spec.children.is_empty());
-                assert_eq!(PeerSpec::parse(&tenant, &spec.to_proto()).as_ref(), Ok(&spec));
+                assert_eq!(PeerSpec::parse(&name, &spec.to_proto()).as_ref(), Ok(&spec));
             }
             Err(faults) => assert!(faults.iter().next().is_some(), "refused without a reason"),
         }
