@@ -82,7 +82,7 @@ impl fmt::Display for Encryption {
     }
 }
 
-/// An integrity transform (RFC 4868).
+/// An integrity transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Integrity {
     /// HMAC-SHA-256 truncated to 128 bits.
@@ -91,24 +91,33 @@ pub enum Integrity {
     HmacSha384_192,
     /// HMAC-SHA-512 truncated to 256 bits.
     HmacSha512_256,
+    /// AES-XCBC-MAC truncated to 96 bits (RFC 3566).
+    AesXcbc96,
+    /// AES-CMAC truncated to 96 bits (RFC 4494).
+    AesCmac96,
 }
 
 impl Integrity {
     /// Every transform, for tables and tests.
-    pub const ALL: [Self; 3] = [Self::HmacSha256_128, Self::HmacSha384_192, Self::HmacSha512_256];
+    pub const ALL: [Self; 5] =
+        [Self::HmacSha256_128, Self::HmacSha384_192, Self::HmacSha512_256, Self::AesXcbc96, Self::AesCmac96];
 
-    /// Octets of key (RFC 4868 section 2.1.1: the output of the hash).
+    /// Octets of key (RFC 4868 section 2.1.1: the output of the hash), or that of AES-128.
     pub fn key_len(self) -> usize {
         match self {
             Self::HmacSha256_128 => 32,
             Self::HmacSha384_192 => 48,
             Self::HmacSha512_256 => 64,
+            Self::AesXcbc96 | Self::AesCmac96 => 16,
         }
     }
 
     /// Octets of the integrity check value in a packet.
     pub fn icv_len(self) -> usize {
-        self.key_len() / 2
+        match self {
+            Self::HmacSha256_128 | Self::HmacSha384_192 | Self::HmacSha512_256 => self.key_len() / 2,
+            Self::AesXcbc96 | Self::AesCmac96 => 12,
+        }
     }
 }
 
@@ -118,6 +127,8 @@ impl fmt::Display for Integrity {
             Self::HmacSha256_128 => "sha256",
             Self::HmacSha384_192 => "sha384",
             Self::HmacSha512_256 => "sha512",
+            Self::AesXcbc96 => "aesxcbc",
+            Self::AesCmac96 => "aescmac",
         })
     }
 }
@@ -164,6 +175,8 @@ impl Suite {
         };
         let integrity = match integrity {
             None => None,
+            Some(5) => Some(Integrity::AesXcbc96),
+            Some(8) => Some(Integrity::AesCmac96),
             Some(12) => Some(Integrity::HmacSha256_128),
             Some(13) => Some(Integrity::HmacSha384_192),
             Some(14) => Some(Integrity::HmacSha512_256),

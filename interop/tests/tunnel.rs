@@ -39,7 +39,7 @@ fn culvert_starts() {
     assert_eq!(ping(&pair.right, RIGHT, LEFT, 5).received, 5);
 }
 
-const SUITES: [(&str, &str); 9] = [
+const SUITES: [(&str, &str); 11] = [
     ("aes128gcm16-prfsha256-x25519", "aes128gcm16"),
     ("aes256gcm16-prfsha384-ecp384", "aes256gcm16"),
     ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305"),
@@ -49,6 +49,9 @@ const SUITES: [(&str, &str); 9] = [
     ("aes192-sha384-ecp384", "aes128gcm16-ecp256"),
     ("aes256gcm16-prfsha512-ecp521", "aes256gcm16-modp3072"),
     ("aes128-sha256-modp4096", "chacha20poly1305-ecp521"),
+    // strongSwan writes aescmac and aesxcbc as Culvert does, for integrity and PRF alike.
+    ("aes128-aesxcbc-modp2048", "aes128-aesxcbc"),
+    ("aes256-aescmac-x25519", "aes256-aescmac-x25519"),
 ];
 
 /// Each suite makes a tunnel, is used to rekey it from either side, and carries packets.

@@ -2,6 +2,7 @@
 
 use openssl::cipher::{Cipher, CipherRef};
 use openssl::cipher_ctx::CipherCtx;
+use zeroize::Zeroize;
 
 use super::{Direction, PacketCrypto, TransformError};
 use crate::error::SaError;
@@ -45,14 +46,29 @@ impl Cbc {
         self.update(packet, at)
     }
 
-    /// Whole blocks in, the same number of octets out. The binding wants one spare block after the text: the ICV, at
-    /// least 16 octets in every suite, is there and stays as it is.
+    /// Whole blocks in, the same number of octets out. The binding wants one spare block after the text: the ICV is
+    /// there and stays as it is, but one of 12 octets is too short for that: the last block then goes by itself.
     fn update(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
         let text = packet.get_mut(at.payload..).ok_or(TransformError::Library)?;
         let len = at.icv - at.payload;
-        if text.len() < len + BLOCK_LEN || !len.is_multiple_of(BLOCK_LEN) {
+        if text.len() < len || !len.is_multiple_of(BLOCK_LEN) {
             return Err(TransformError::Library);
         }
+        if text.len() >= len + BLOCK_LEN {
+            return self.blocks(text, len);
+        }
+        let before = len.checked_sub(BLOCK_LEN).ok_or(TransformError::Library)?;
+        self.blocks(text, before)?;
+        let last = text.get_mut(before..len).ok_or(TransformError::Library)?;
+        let mut roomy = [0; 2 * BLOCK_LEN];
+        roomy.iter_mut().zip(last.iter()).for_each(|(to, from)| *to = *from);
+        self.blocks(&mut roomy, BLOCK_LEN)?;
+        last.iter_mut().zip(roomy).for_each(|(to, from)| *to = from);
+        roomy.zeroize();
+        Ok(())
+    }
+
+    fn blocks(&mut self, text: &mut [u8], len: usize) -> Result<(), TransformError> {
         let written = self.context.cipher_update_inplace(text, len).map_err(library)?;
         if written == len { Ok(()) } else { Err(TransformError::Library) }
     }

@@ -1,12 +1,14 @@
-//! HMAC-SHA-2 over header, IV and ciphertext (RFC 4868), with the implicit high half of an extended sequence number.
+//! HMAC-SHA-2 (RFC 4868) or a code made of AES over header, IV and ciphertext, with the implicit high half of an
+//! extended sequence number.
 
+use ::mac::AesMac;
 use hmac::{Hmac, KeyInit};
 use sha2::{Sha256, Sha384, Sha512};
 
 use crate::error::SaError;
 use crate::suite::Integrity;
 
-/// A keyed HMAC state; a packet starts from a copy of it, so the key is hashed once per SA.
+/// A keyed state; a packet starts from a copy of it, so the key is hashed once per SA.
 pub(crate) struct Mac {
     state: State,
     icv_len: usize,
@@ -17,11 +19,15 @@ enum State {
     Sha256(Hmac<Sha256>),
     Sha384(Hmac<Sha384>),
     Sha512(Hmac<Sha512>),
+    Aes(AesMac),
 }
 
 impl Mac {
     pub(super) fn new(integrity: Integrity, esn: bool, key: &[u8]) -> Result<Self, SaError> {
+        let aes = || key.try_into().map_err(|_| SaError::Crypto);
         let state = match integrity {
+            Integrity::AesXcbc96 => Ok(State::Aes(AesMac::xcbc(aes()?))),
+            Integrity::AesCmac96 => Ok(State::Aes(AesMac::cmac(aes()?))),
             Integrity::HmacSha256_128 => Hmac::new_from_slice(key).map(State::Sha256),
             Integrity::HmacSha384_192 => Hmac::new_from_slice(key).map(State::Sha384),
             Integrity::HmacSha512_256 => Hmac::new_from_slice(key).map(State::Sha512),
@@ -56,6 +62,14 @@ impl Mac {
             State::Sha256(state) => finish(state.clone(), signed, high, &mut output),
             State::Sha384(state) => finish(state.clone(), signed, high, &mut output),
             State::Sha512(state) => finish(state.clone(), signed, high, &mut output),
+            State::Aes(state) => {
+                let mut state = state.clone();
+                state.update(signed);
+                state.update(high);
+                for (to, from) in output.iter_mut().zip(state.finish()) {
+                    *to = from;
+                }
+            }
         }
         output
     }

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use super::CryptoError;
 use super::prf::{Prf, Secret};
-use super::sk::SkSuite;
+use super::sk::{Integrity, SkSuite};
 use crate::proposal::EspChoice;
 use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
 
@@ -47,7 +47,7 @@ pub struct Inputs<'a> {
 
 /// Keys of a new IKE_SA: SKEYSEED = prf(Ni | Nr, g^ir) (section 2.14).
 pub fn initial(prf: Prf, suite: SkSuite, inputs: Inputs<'_>, shared: &[u8]) -> Result<IkeKeys, CryptoError> {
-    let nonces = [inputs.ni, inputs.nr].concat();
+    let nonces = Zeroizing::new(prf.nonce_key(inputs.ni, inputs.nr));
     let seed = prf.prf(&nonces, &[shared])?;
     expand(prf, suite, inputs, &seed)
 }
@@ -122,7 +122,7 @@ pub fn child(
 ) -> Result<ChildKeys, CryptoError> {
     let encryption = encryption_key_len(choice.encr.id, choice.encr.key_bits)?;
     let integrity = match choice.integ {
-        Some(t) => Prf::from_transform(t.id.wrapping_sub(7))?.key_len(),
+        Some(t) => Integrity::from_transform(t.id)?.key_len(),
         None => 0,
     };
     let all = prf.prf_plus(sk_d, &[shared.unwrap_or_default(), ni, nr], 2 * (encryption + integrity))?;

@@ -1,6 +1,7 @@
 //! Pseudorandom functions and prf+ (RFC 7296 section 2.13).
 
 use hmac::{Hmac, KeyInit, Mac};
+use mac::AesPrf;
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
@@ -50,32 +51,59 @@ fn run<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Result<Secret, CryptoEr
 
 /// The PRF of an IKE_SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Prf(pub HmacHash);
+pub enum Prf {
+    /// HMAC with a hash (RFC 4868).
+    Hmac(HmacHash),
+    /// A code made of AES-128 (RFC 4434, RFC 4615).
+    Aes(AesPrf),
+}
 
 impl Prf {
     /// The PRF of a transform ID (RFC 4868).
     pub const fn from_transform(id: u16) -> Result<Self, CryptoError> {
         match id {
-            5 => Ok(Self(HmacHash::Sha256)),
-            6 => Ok(Self(HmacHash::Sha384)),
-            7 => Ok(Self(HmacHash::Sha512)),
+            4 => Ok(Self::Aes(AesPrf::Xcbc)),
+            5 => Ok(Self::Hmac(HmacHash::Sha256)),
+            6 => Ok(Self::Hmac(HmacHash::Sha384)),
+            7 => Ok(Self::Hmac(HmacHash::Sha512)),
+            8 => Ok(Self::Aes(AesPrf::Cmac)),
             _ => Err(CryptoError::Unsupported),
         }
     }
 
     /// Preferred key length in octets, that of SK_d, SK_pi and SK_pr.
     pub const fn key_len(self) -> usize {
-        self.0.octets()
+        match self {
+            Self::Hmac(hash) => hash.octets(),
+            Self::Aes(_) => mac::LEN,
+        }
+    }
+
+    /// The key of the first derivation, made of both nonces: all of them, or of a PRF whose key has a fixed length the
+    /// first 8 octets of each (RFC 7296 section 2.14).
+    pub fn nonce_key(self, ni: &[u8], nr: &[u8]) -> Vec<u8> {
+        let part = match self {
+            Self::Hmac(_) => usize::MAX,
+            Self::Aes(_) => mac::LEN / 2,
+        };
+        ni.iter().take(part).chain(nr.iter().take(part)).copied().collect()
     }
 
     /// prf(key, parts).
     pub fn prf(self, key: &[u8], parts: &[&[u8]]) -> Result<Secret, CryptoError> {
-        self.0.hmac(key, parts)
+        match self {
+            Self::Hmac(hash) => hash.hmac(key, parts),
+            Self::Aes(prf) => {
+                let mut keyed = prf.keyed(key);
+                parts.iter().for_each(|part| keyed.update(part));
+                Ok(Zeroizing::new(keyed.finish().to_vec()))
+            }
+        }
     }
 
     /// `len` octets of prf+ (key, seed); at most 255 blocks.
     pub fn prf_plus(self, key: &[u8], seed: &[&[u8]], len: usize) -> Result<Secret, CryptoError> {
-        let mut out = Zeroizing::new(Vec::with_capacity(len + self.0.octets()));
+        let mut out = Zeroizing::new(Vec::with_capacity(len + self.key_len()));
         let mut block = Secret::default();
         for counter in 1..=u8::MAX {
             if out.len() >= len {
@@ -99,7 +127,7 @@ mod tests {
 
     #[test]
     fn prf_plus_chains_its_blocks() {
-        let prf = Prf(HmacHash::Sha256);
+        let prf = Prf::Hmac(HmacHash::Sha256);
         let t1 = prf.prf(b"key", &[b"seed", &[1]]).unwrap();
         let t2 = prf.prf(b"key", &[&t1, b"seed", &[2]]).unwrap();
         let out = prf.prf_plus(b"key", &[b"se", b"ed"], 50).unwrap();

@@ -1,12 +1,13 @@
 //! Protection of the SK payload (RFC 7296 section 3.14, RFC 5282 for AEADs).
 
+use mac::AesPrf;
 use openssl::symm::{Cipher, Crypter, Mode, decrypt_aead, encrypt_aead};
 use zeroize::Zeroizing;
 
 use super::CryptoError;
 use super::auth::equal;
 use super::keys::encryption_key_len;
-use super::prf::{HmacHash, Secret};
+use super::prf::{HmacHash, Prf, Secret};
 use crate::host::{Host, random_array};
 use crate::proposal::IkeChoice;
 use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
@@ -18,25 +19,66 @@ const AEAD_IV: usize = 8;
 /// Octets of an AES block.
 const BLOCK: usize = 16;
 
+/// An integrity algorithm that is not part of the encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    /// HMAC with a hash, cut to half (RFC 4868).
+    Hmac(HmacHash),
+    /// A code made of AES-128, cut to 96 bits (RFC 3566, RFC 4494).
+    Aes(AesPrf),
+}
+
+impl Integrity {
+    /// The algorithm of a transform ID.
+    pub const fn from_transform(id: u16) -> Result<Self, CryptoError> {
+        match id {
+            5 => Ok(Self::Aes(AesPrf::Xcbc)),
+            8 => Ok(Self::Aes(AesPrf::Cmac)),
+            12 => Ok(Self::Hmac(HmacHash::Sha256)),
+            13 => Ok(Self::Hmac(HmacHash::Sha384)),
+            14 => Ok(Self::Hmac(HmacHash::Sha512)),
+            _ => Err(CryptoError::Unsupported),
+        }
+    }
+
+    /// Octets of key.
+    pub const fn key_len(self) -> usize {
+        match self {
+            Self::Hmac(hash) => hash.octets(),
+            Self::Aes(_) => mac::LEN,
+        }
+    }
+
+    /// Octets of the ICV.
+    pub const fn icv_len(self) -> usize {
+        match self {
+            Self::Hmac(hash) => hash.octets() / 2,
+            Self::Aes(_) => 12,
+        }
+    }
+
+    /// The uncut code of `parts`.
+    fn code(self, key: &[u8], parts: &[&[u8]]) -> Result<Secret, CryptoError> {
+        match self {
+            Self::Hmac(hash) => hash.hmac(key, parts),
+            Self::Aes(code) => Prf::Aes(code).prf(key, parts),
+        }
+    }
+}
+
 /// Which algorithms protect an IKE_SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SkSuite {
     encryption: u16,
     key_bits: Option<u16>,
     key_len: usize,
-    integrity: Option<HmacHash>,
+    integrity: Option<Integrity>,
 }
 
 impl SkSuite {
     /// The suite of a choice.
     pub fn new(choice: &IkeChoice) -> Result<Self, CryptoError> {
-        let integrity = match choice.integ.map(|t| t.id) {
-            None => None,
-            Some(12) => Some(HmacHash::Sha256),
-            Some(13) => Some(HmacHash::Sha384),
-            Some(14) => Some(HmacHash::Sha512),
-            Some(_) => return Err(CryptoError::Unsupported),
-        };
+        let integrity = choice.integ.map(|t| Integrity::from_transform(t.id)).transpose()?;
         let (encryption, key_bits) = (choice.encr.id, choice.encr.key_bits);
         Ok(Self { encryption, key_bits, key_len: encryption_key_len(encryption, key_bits)?, integrity })
     }
@@ -49,7 +91,7 @@ impl SkSuite {
     /// Octets of SK_ai and SK_ar.
     pub const fn integrity_key_len(&self) -> usize {
         match self.integrity {
-            Some(hash) => hash.octets(),
+            Some(integrity) => integrity.key_len(),
             None => 0,
         }
     }
@@ -71,10 +113,10 @@ impl SkSuite {
         if self.integrity.is_some() { BLOCK } else { AEAD_IV }
     }
 
-    /// Octets of the ICV: half of the hash (RFC 4868), or the AEAD's tag.
+    /// Octets of the ICV, or of the AEAD's tag.
     const fn icv_len(&self) -> usize {
         match self.integrity {
-            Some(hash) => hash.octets() / 2,
+            Some(integrity) => integrity.icv_len(),
             None => AEAD_TAG,
         }
     }
@@ -138,11 +180,11 @@ impl SkKey {
                 out.extend_from_slice(&sealed);
                 out.extend_from_slice(&tag);
             }
-            Some(hash) => {
+            Some(integrity) => {
                 let iv = random_array::<BLOCK>(host);
                 out.extend_from_slice(&iv);
                 out.extend_from_slice(&self.cbc(Mode::Encrypt, cipher, &iv, &text)?);
-                let icv = hash.hmac(&self.integrity, &[&out])?;
+                let icv = integrity.code(&self.integrity, &[&out])?;
                 out.extend_from_slice(icv.get(..self.suite.icv_len()).ok_or(CryptoError::Library)?);
             }
         }
@@ -162,8 +204,8 @@ impl SkKey {
                 let opened = decrypt_aead(cipher, key, Some(&nonce), head, text, icv);
                 Zeroizing::new(opened.map_err(|_| CryptoError::Integrity)?)
             }
-            Some(hash) => {
-                let expected = hash.hmac(&self.integrity, &[head, iv_and_text])?;
+            Some(integrity) => {
+                let expected = integrity.code(&self.integrity, &[head, iv_and_text])?;
                 if !expected.get(..icv.len()).is_some_and(|e| equal(e, icv)) {
                     return Err(CryptoError::Integrity);
                 }

@@ -199,9 +199,15 @@ impl fmt::Display for EspProposal {
 }
 
 fn prf_of_integ(t: &Transform) -> Option<Transform> {
-    // AUTH_HMAC_SHA2_256_128 is 12, PRF_HMAC_SHA2_256 is 5, and so on for 384 and 512.
-    (t.kind == TransformType::INTEG && (12..=14).contains(&t.id))
-        .then(|| Transform::new(TransformType::PRF, t.id - 7))
+    let prf = match t.id {
+        // AUTH_HMAC_SHA2_256_128 is 12, PRF_HMAC_SHA2_256 is 5, and so on for 384 and 512.
+        12..=14 => t.id - 7,
+        // AUTH_AES_XCBC_96 and PRF_AES128_XCBC; AUTH_AES_CMAC_96 and PRF_AES128_CMAC.
+        5 => 4,
+        8 => 8,
+        _ => return None,
+    };
+    (t.kind == TransformType::INTEG).then(|| Transform::new(TransformType::PRF, prf))
 }
 
 fn integ_to_prf(transforms: &mut [Transform]) {
