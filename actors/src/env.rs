@@ -10,6 +10,7 @@ use tenants::Catalog;
 use crate::counters::Counters;
 use crate::events::EventHub;
 use crate::history::Strangers;
+use crate::key_log::KeyLog;
 use crate::node::NodeConfig;
 use crate::registry::Registry;
 use crate::status::Board;
@@ -26,6 +27,8 @@ pub(crate) struct Env {
     pub(crate) strangers: Strangers,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     pub(crate) started: SystemTime,
+    /// Only where somebody has asked for it.
+    pub(crate) key_log: Option<Arc<KeyLog>>,
 }
 
 impl Env {

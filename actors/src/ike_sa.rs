@@ -46,6 +46,8 @@ pub(crate) struct IkeSaActor {
     timer: Option<SpawnHandle>,
     watch: DeathWatch,
     counted: ike::connection::Counters,
+    /// IKE_SAs whose keys are in the key log. Empty without one.
+    logged: Vec<(u64, u64)>,
 }
 
 impl IkeSaActor {
@@ -62,6 +64,7 @@ impl IkeSaActor {
             timer: None,
             watch,
             counted: ike::connection::Counters::default(),
+            logged: Vec::new(),
         }
     }
 
@@ -74,6 +77,7 @@ impl IkeSaActor {
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
+        self.log_keys();
         let mut finished = false;
         while let Some(event) = self.conn.as_mut().and_then(Connection::poll_event) {
             finished |= matches!(event, Event::Finished);
@@ -99,16 +103,31 @@ impl IkeSaActor {
         self.arm(ctx);
     }
 
+    /// Writes keys that have not been written to the key log, if there is one.
+    fn log_keys(&mut self) {
+        let (Some(log), Some(conn)) = (&self.env.key_log, &self.conn) else { return };
+        for keys in conn.logged_keys() {
+            if !self.logged.contains(&(keys.spi_i, keys.spi_r)) {
+                log.ike(&keys);
+                self.logged.push((keys.spi_i, keys.spi_r));
+            }
+        }
+    }
+
     fn carry_out(&mut self, event: Event, ctx: &mut Context<Self>) {
         let event = match event {
             Event::IkeSpiAdded(spi) => return self.env.registry.set_ike(spi, ctx.address().recipient()),
             Event::IkeSpiRemoved(spi) => return self.env.registry.remove_ike(spi),
             Event::ReleaseSpi(spi) => return self.env.router.release_spi(Spi(spi)),
             Event::ActivateChild { spi_in } => ConnEvent::Activated { spi_in },
-            Event::InstallChild(sa) => match self.install(*sa) {
-                Some(installed) => ConnEvent::Installed(Box::new(installed)),
-                None => return,
-            },
+            Event::InstallChild(sa) => {
+                let spi_in = sa.spi_in;
+                match self.install(*sa) {
+                    Some(installed) => ConnEvent::Installed(Box::new(installed)),
+                    // The peer believes in it, so it is deleted in order.
+                    None => return ctx.notify(Do(Command::ExpireChild(spi_in))),
+                }
+            }
             Event::RemoveChild { spi_in, linger, reason } => ConnEvent::Removed { spi_in, linger, reason },
             Event::Established { local_spi, remote_spi, choice, initiator, initial_contact, .. } => {
                 self.lifetime = Some(self.fresh_lifetime());
@@ -154,6 +173,13 @@ impl IkeSaActor {
             replaces: sa.replaces,
             lifetime: spec.lifetime,
         };
+        let encr = sa.choice.encr;
+        let suite =
+            esp::Suite::from_transforms(encr.id, encr.key_bits, sa.choice.integ.map(|t| t.id), sa.choice.esn);
+        if let (Some(log), Some(suite)) = (&self.env.key_log, &suite) {
+            log.esp(sa.spi_in, suite, &sa.keys_in);
+            log.esp(sa.spi_out, suite, &sa.keys_out);
+        }
         let spi = Spi(sa.spi_in);
         let mut seed = [0; 32];
         if let Some(host) = &mut self.host {

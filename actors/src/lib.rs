@@ -17,6 +17,7 @@ mod events;
 mod history;
 mod host;
 mod ike_sa;
+mod key_log;
 mod mailbox;
 mod node;
 mod peer;
@@ -29,5 +30,6 @@ mod watch;
 
 pub use control::{Control, ControlError, RekeyTarget};
 pub use events::{EventHub, Lagged};
+pub use key_log::KeyLog;
 pub use node::{Node, NodeConfig, NodeError};
 pub use status::{ChildView, PeerView};

@@ -16,6 +16,7 @@ use crate::dispatch;
 use crate::env::Env;
 use crate::events::EventHub;
 use crate::history::Strangers;
+use crate::key_log::KeyLog;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::Registry;
 use crate::status::Board;
@@ -32,11 +33,13 @@ pub struct NodeConfig {
     pub remote_ike_port: u16,
     /// Port of peers for NAT traversal.
     pub remote_natt_port: u16,
+    /// Where the keys of all SAs are written, if somebody has asked for it.
+    pub key_log: Option<Arc<KeyLog>>,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { slot: 1, arbiters: 2, remote_ike_port: 500, remote_natt_port: 4500 }
+        Self { slot: 1, arbiters: 2, remote_ike_port: 500, remote_natt_port: 4500, key_log: None }
     }
 }
 
@@ -98,6 +101,7 @@ impl Node {
             let node = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
                 let env = Arc::new(Env {
+                    key_log: config.key_log.clone(),
                     config,
                     router: handle,
                     catalog,

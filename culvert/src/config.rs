@@ -28,6 +28,17 @@ pub struct Config {
     pub grpc: GrpcConfig,
     /// The log.
     pub log: LogConfig,
+    /// What helps to look into traffic, and what nobody should have on for long.
+    pub debug: DebugConfig,
+}
+
+/// What helps to look into traffic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DebugConfig {
+    /// An existing directory for `ikev2_decryption_table` and `esp_sa`, the tables with which Wireshark decrypts IKE and
+    /// ESP. Whoever reads them reads all tunnels, so they are for their owner alone and never written by default.
+    pub key_log_dir: Option<PathBuf>,
 }
 
 /// A directory with a default that depends on the user.

@@ -21,7 +21,7 @@ pub mod reception;
 pub mod supervise;
 pub mod wire;
 
-pub use connection::{Command, Connection, InitReply, Path};
+pub use connection::{Command, Connection, InitReply, LoggedKeys, Path};
 pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
 pub use failure::Failure;
 pub use host::{Host, NoPeer};

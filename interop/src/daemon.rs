@@ -108,10 +108,15 @@ pub fn tenant(name: &str, device: &str, address: &str, netns: Option<&str>) -> S
 impl Daemon {
     /// Starts culvertd in a namespace.
     pub fn start(lab: &Lab, namespace: &str) -> Self {
+        Self::start_with(lab, namespace, "")
+    }
+
+    /// With further lines of its configuration.
+    pub fn start_with(lab: &Lab, namespace: &str, lines: &str) -> Self {
         let directory = lab.file(&format!("culvertd-{namespace}"));
         std::fs::create_dir_all(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
         let config = format!(
-            "state_dir = \"{}\"\n[log]\nlevel = \"info,actors=debug\"\n",
+            "state_dir = \"{}\"\n[log]\nlevel = \"info,actors=debug\"\n{lines}",
             directory.join("state").display()
         );
         std::fs::write(directory.join("culvertd.toml"), config)

@@ -8,8 +8,14 @@ use crate::command::{must, run};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// What the tests need beside root.
-const PROGRAMS: [&str; 5] =
-    ["/usr/lib/ipsec/charon", "/usr/sbin/swanctl", "/usr/sbin/nft", "/usr/bin/iperf3", "/dev/net/tun"];
+const PROGRAMS: [&str; 6] = [
+    "/usr/lib/ipsec/charon",
+    "/usr/sbin/swanctl",
+    "/usr/sbin/nft",
+    "/usr/bin/iperf3",
+    "/usr/bin/tshark",
+    "/dev/net/tun",
+];
 
 /// A set of namespaces for one test.
 #[derive(Debug)]

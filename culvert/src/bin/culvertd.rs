@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use actors::{Node, NodeConfig};
+use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::Parser;
 use culvert::config::Config;
@@ -65,7 +65,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
     let listener = server::bind(config.grpc.listen).await?;
-    let node = Node::start(node_config(&config), router_config(&config), Arc::clone(&catalog))?;
+    let node = Node::start(node_config(&config)?, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let tunnels = Tunnels::new(node.control(), listen, config.router.shards);
     tracing::info!(
@@ -92,12 +92,25 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(served?)
 }
 
-fn node_config(config: &Config) -> NodeConfig {
-    NodeConfig {
+fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {
+    let key_log = match &config.debug.key_log_dir {
+        None => None,
+        Some(directory) => {
+            tracing::warn!(
+                directory = %directory.display(),
+                "debug.key_log_dir: the keys of all tunnels are written there; whoever reads them reads the traffic"
+            );
+            let log = KeyLog::open(directory)
+                .with_context(|| format!("debug.key_log_dir: {}", directory.display()))?;
+            Some(Arc::new(log))
+        }
+    };
+    Ok(NodeConfig {
+        key_log,
         slot: config.router.slot,
         arbiters: std::thread::available_parallelism().map_or(1, usize::from),
         ..NodeConfig::default()
-    }
+    })
 }
 
 fn router_config(config: &Config) -> router::RouterConfig {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::exchange::Exchanges;
 use super::fragment::{self, Reassembly};
+use super::key_log::LoggedKeys;
 use crate::crypto::keys::{self, IkeKeys, Inputs};
 use crate::crypto::prf::Prf;
 use crate::crypto::sk::{SkKey, SkSuite};
@@ -100,6 +101,19 @@ impl IkeSa {
             fragments,
             reassembly: Default::default(),
         })
+    }
+
+    /// The keys that a capture is decrypted with.
+    pub(crate) fn logged_keys(&self) -> LoggedKeys {
+        let (i, r) =
+            if self.initiator { (&self.key_out, &self.key_in) } else { (&self.key_in, &self.key_out) };
+        let (spi_i, spi_r) = if self.initiator {
+            (self.spi_local, self.spi_remote)
+        } else {
+            (self.spi_remote, self.spi_local)
+        };
+        let ((ei, ai), (er, ar)) = (i.secrets(), r.secrets());
+        LoggedKeys { spi_i, spi_r, choice: self.choice, encryption: [ei, er], integrity: [ai, ar] }
     }
 
     /// SK_p of our side and of the peer's.

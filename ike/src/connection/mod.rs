@@ -18,6 +18,7 @@ mod fragment;
 mod ike_sa;
 mod informational;
 mod initiator;
+mod key_log;
 mod nat;
 mod receive;
 mod rekey_ike;
@@ -44,6 +45,7 @@ use ike_sa::{IkeSa, SaState};
 use request::Request;
 use tasks::Queued;
 
+pub use key_log::LoggedKeys;
 pub use responder::InitReply;
 pub(crate) use responder::refuse;
 pub use tasks::Task;

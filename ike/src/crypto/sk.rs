@@ -158,6 +158,11 @@ impl SkKey {
         self.suite
     }
 
+    /// Copies of the keys for encryption and for integrity.
+    pub(crate) fn secrets(&self) -> (Secret, Secret) {
+        (self.encryption.clone(), self.integrity.clone())
+    }
+
     /// Seals `plain`. `head` is the message up to and including the SK payload's generic header, its lengths already
     /// those of the finished message. Returns the whole message.
     pub fn seal(&mut self, head: &[u8], plain: &[u8], host: &mut dyn Host) -> Result<Vec<u8>, CryptoError> {

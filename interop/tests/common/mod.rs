@@ -35,12 +35,17 @@ impl Pair {
 
     /// With further lines of charon's own configuration.
     pub fn open_with(options: &str) -> Option<Self> {
+        Self::open_with_both(options, |_| String::new())
+    }
+
+    /// With further lines of culvertd's configuration too.
+    pub fn open_with_both(options: &str, lines: impl FnOnce(&Lab) -> String) -> Option<Self> {
         let mut lab = Lab::open()?;
         let (left, right) = (lab.namespace("left"), lab.namespace("right"));
         lab.wire((&left, "vl", "10.99.0.1/24"), (&right, "vr", "10.99.0.2/24"));
         lab.protect(&left, "10.1.0.1/32");
         let charon = Charon::start_with(&lab, &left, options);
-        let culvertd = Daemon::start(&lab, &right);
+        let culvertd = Daemon::start_with(&lab, &right, &lines(&lab));
         culvertd.apply(&[tenant("acme", "acme0", "10.2.0.1/32", None)]);
         Some(Self { charon, culvertd, left, right, lab })
     }

@@ -1,0 +1,58 @@
+//! With the key log that culvertd writes when told to, Wireshark reads IKE and ESP off the wire.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unused_crate_dependencies
+)]
+
+mod common;
+
+use common::{LEFT, Pair, RIGHT};
+use interop::charon::Connection;
+use interop::command::{Running, must};
+use interop::daemon::Peer;
+use interop::traffic::ping;
+use interop::wait::until;
+
+#[test]
+fn the_key_log_opens_ike_and_esp() {
+    let lines = |lab: &interop::lab::Lab| format!("[debug]\nkey_log_dir = {:?}\n", lab.directory());
+    let Some(pair) = Pair::open_with_both("", lines) else { return };
+    let (file, log) = (pair.lab.file("wire.pcapng"), pair.lab.file("tshark"));
+    let file = file.display().to_string();
+    let capture = ["netns", "exec", &pair.right, "tshark", "-q", "-i", "vr", "-f", "udp", "-w", &file];
+    let mut capturing = Running::start("ip", &capture, &log);
+    until(
+        "tshark captures",
+        || std::fs::read_to_string(&log).unwrap_or_default(),
+        |t| t.contains("Capturing on"),
+    );
+    pair.charon.load(&[Connection::usual()]);
+    pair.culvertd.peer(&Peer { start: true, ..Peer::usual() });
+    pair.flows();
+    for what in [["rekey", "acme/left"].as_slice(), &["rekey", "--ike", "acme/left"]] {
+        assert!(pair.culvertd.cli(what).ok);
+    }
+    assert_eq!(ping(&pair.left, LEFT, RIGHT, 5).received, 5);
+    let keys = pair.lab.directory().display().to_string();
+    let read = |arguments: &[&str]| {
+        let environment = format!("WIRESHARK_CONFIG_DIR={keys}");
+        must("env", &[&[environment.as_str(), "tshark", "-r", &file], arguments].concat())
+    };
+    // The last answers may not be in the file yet.
+    until(
+        "the capture holds both directions of ten pings",
+        || read(&["-o", "esp.enable_encryption_decode:TRUE", "-Y", "icmp"]).lines().count(),
+        |lines| *lines >= 10,
+    );
+    capturing.signal("INT");
+    capturing.wait();
+    let messages = read(&["-Y", "isakmp.exchangetype > 34", "-T", "fields", "-e", "isakmp.enc.decrypted"]);
+    assert!(messages.lines().count() >= 8, "{messages}");
+    assert!(messages.lines().all(|line| !line.trim().is_empty()), "a message stayed closed: {messages}");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&pair.lab.file("esp_sa").metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
