@@ -6,7 +6,7 @@ use esp::{Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::crypto::keys::EspKeys;
 use ike::wire::TrafficSelector;
-use router::{ChildSa, InterfaceAddress, TenantId, TunnelId, Uplink};
+use router::{ChildSa, Encapsulation, InterfaceAddress, TenantId, TunnelId, TunnelOptions, Uplink};
 use tenants::{Auth, Catalog, ChildSpec, Cidr, Peer, Tenant};
 use zeroize::Zeroizing;
 
@@ -67,6 +67,8 @@ pub(crate) fn router_sa(
         limits,
         local: sa.local,
         remote: sa.remote,
+        encapsulation: Encapsulation::Udp,
+        options: TunnelOptions::default(),
     })
 }
 

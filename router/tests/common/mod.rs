@@ -10,7 +10,10 @@ use esp::{
     Encryption, InboundSa, Limits, MAX_OVERHEAD, OpenError, OutboundSa, SaKeys, Selector, SelectorPair, Spi,
     Suite,
 };
-use router::{ChildSa, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId, Uplink};
+use router::{
+    ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
+    TunnelOptions, Uplink,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -31,7 +34,7 @@ impl Gateway {
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
         let (sender, receiver) = channel(events);
-        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9 };
+        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: false };
         let router = Router::start(config, sender).unwrap();
         let handle = router.handle();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -117,29 +120,44 @@ impl Gateway {
         remote: &str,
         limits: Limits,
     ) -> Remote {
+        self.install_with(socket, tenant, tunnel, (local, remote), |child| child.limits = limits)
+    }
+
+    /// With a pair that `change` may change before it is installed.
+    pub fn install_with(
+        &self,
+        socket: UdpSocket,
+        tenant: TenantId,
+        tunnel: u64,
+        (local, remote): (&str, &str),
+        change: impl FnOnce(&mut ChildSa),
+    ) -> Remote {
         let address = socket.local_addr().unwrap();
         let spi = self.handle.allocate_spi(address.ip()).unwrap();
         let theirs = Spi(0xc000_0000 | spi.0 & 0x03ff_ffff);
         let suite = Suite::new(Encryption::AesGcm16_128, None, true).unwrap();
         let (up, down) = (key(spi, 1), key(spi, 2));
         let selectors = SelectorPair { local: vec![subnet(local)], remote: vec![subnet(remote)] };
-        self.handle
-            .install(ChildSa {
-                tenant,
-                tunnel: TunnelId(tunnel),
-                inbound_spi: spi,
-                outbound_spi: theirs.0,
-                suite,
-                inbound_keys: up.clone(),
-                outbound_keys: down.clone(),
-                iv_seed: [3; 32],
-                selectors: selectors.clone(),
-                replay_window: 1024,
-                limits,
-                local: self.natt_for(address),
-                remote: address,
-            })
-            .unwrap();
+        let mut child = ChildSa {
+            tenant,
+            tunnel: TunnelId(tunnel),
+            inbound_spi: spi,
+            outbound_spi: theirs.0,
+            suite,
+            inbound_keys: up.clone(),
+            outbound_keys: down.clone(),
+            iv_seed: [3; 32],
+            selectors: selectors.clone(),
+            replay_window: 1024,
+            limits: Limits::default(),
+            local: self.natt_for(address),
+            remote: address,
+            encapsulation: Encapsulation::Udp,
+            options: TunnelOptions::default(),
+        };
+        change(&mut child);
+        let selectors = child.selectors.clone();
+        self.handle.install(child).unwrap();
         let mirrored = SelectorPair { local: selectors.remote, remote: selectors.local };
         let none = Limits::default();
         Remote {
