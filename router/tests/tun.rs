@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use common::{Gateway, hopped, udp};
+use common::{Gateway, checksum, hopped, udp};
 use esp::SelectorPair;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{RouterError, RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
@@ -67,17 +67,6 @@ impl Drop for Namespace {
         drop(self.0.stdin.take());
         let _ = self.0.wait();
     }
-}
-
-fn checksum(octets: &[u8]) -> u16 {
-    let mut sum: u32 = octets
-        .chunks(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
 }
 
 /// An ICMP echo request (8) or reply (0).

@@ -106,9 +106,7 @@ impl Gateway {
         remote: &str,
         limits: Limits,
     ) -> Remote {
-        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        self.install_on(socket, tenant, tunnel, local, remote, limits)
+        self.install_on(socket(host), tenant, tunnel, local, remote, limits)
     }
 
     pub fn install_on(
@@ -194,10 +192,20 @@ impl Remote {
     }
 
     pub fn try_receive(&mut self) -> Result<Vec<u8>, OpenError> {
+        self.try_receive_sized().1
+    }
+
+    /// With the octets of ESP that it came in.
+    pub fn try_receive_sized(&mut self) -> (usize, Result<Vec<u8>, OpenError>) {
         let mut buffer = vec![0; 65_536];
         let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
         assert_eq!(from, self.router, "from the NAT traversal port");
-        self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec())
+        (len, self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec()))
+    }
+
+    pub fn receive_sized(&mut self) -> (usize, Vec<u8>) {
+        let (len, inner) = self.try_receive_sized();
+        (len, inner.expect("for this SA"))
     }
 
     pub fn receive(&mut self) -> Vec<u8> {
@@ -211,6 +219,30 @@ impl Remote {
         self.socket.set_nonblocking(false).unwrap();
         silent
     }
+}
+
+/// The socket of a remote gateway at 127.0.0.`host`.
+pub fn socket(host: u8) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The checksum of the Internet protocols; 0 over what contains a right one.
+pub fn checksum(octets: &[u8]) -> u16 {
+    let words = octets.chunks(2).map(|word| [word[0], *word.get(1).unwrap_or(&0)]);
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(word))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Makes the checksum of an IPv4 header right.
+pub fn fix_checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let sum = checksum(&packet[..20]).to_be_bytes();
+    packet[10..12].copy_from_slice(&sum);
 }
 
 fn key(spi: Spi, direction: u8) -> SaKeys {
@@ -233,9 +265,7 @@ pub fn udp(source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> 
     packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
     packet.extend(address(source));
     packet.extend(address(destination));
-    let sum: u32 = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    fix_checksum(&mut packet);
     packet.extend([0x13, 0x88, 0x13, 0x89]);
     packet.extend(((8 + len) as u16).to_be_bytes());
     packet.extend([0, 0]);
