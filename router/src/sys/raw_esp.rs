@@ -27,10 +27,8 @@ pub(crate) enum Keep {
 pub(crate) fn open(address: IpAddr, keep: Keep, fragmentation: Fragmentation) -> io::Result<Socket> {
     let to = SocketAddr::new(address, 0);
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(libc::IPPROTO_ESP)))?;
+    // One of IPv6 takes nothing of IPv4 anyway, and cannot be told so.
     let v6 = address.is_ipv6();
-    if v6 {
-        socket.set_only_v6(true)?;
-    }
     // Before it is bound, so that nothing comes in past the filter.
     attach(&socket, &mut program(v6, keep))?;
     socket.set_nonblocking(true)?;

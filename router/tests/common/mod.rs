@@ -33,8 +33,12 @@ impl Gateway {
     }
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
-        let (sender, receiver) = channel(events);
         let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: false };
+        Self::start_config(config, events)
+    }
+
+    pub fn start_config(config: RouterConfig, events: usize) -> Self {
+        let (sender, receiver) = channel(events);
         let router = Router::start(config, sender).unwrap();
         let handle = router.handle();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
