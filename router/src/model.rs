@@ -169,6 +169,10 @@ pub struct SaStats {
     pub active: bool,
     /// The peer's address.
     pub remote: SocketAddr,
+    /// What carries our packets.
+    pub encapsulation: Encapsulation,
+    /// Largest inner packet in octets that the path takes in one piece, as far as is known.
+    pub inner_mtu: usize,
     /// Packets opened and found to be inside the selectors.
     pub packets_in: u64,
     /// Octets of the inner packets opened.

@@ -46,13 +46,16 @@ impl PathMtu {
 
     /// The kernel refused an outer packet of `refused` octets and says `found` now.
     pub(crate) fn lower(&mut self, refused: usize, found: Option<u16>, now: Instant) {
-        let found = found.filter(|found| usize::from(*found) < refused).unwrap_or_else(|| {
+        let found = found.unwrap_or_else(|| {
             // The next smaller of the MTUs that networks have, as RFC 1191 section 7 wants where the error says none.
             let smaller = PLATEAUS.into_iter().find(|plateau| usize::from(*plateau) < refused);
             smaller.unwrap_or(self.floor)
         });
-        self.current = found.min(self.current).clamp(self.floor, self.ceiling);
-        self.due = now + AGE;
+        if usize::from(found) < refused {
+            self.current = found.min(self.current).clamp(self.floor, self.ceiling);
+            self.due = now + AGE;
+        }
+        // Otherwise the refusal was about another path that shares the socket, and says nothing of this one.
     }
 }
 
@@ -96,6 +99,9 @@ mod tests {
         // Late news of a packet from before say nothing new.
         mtu.lower(1480, Some(1400), later);
         assert_eq!(mtu.outer(), 1300);
+        // Not about this path: the kernel knows that it takes more.
+        mtu.lower(1200, Some(1500), later);
+        assert_eq!(mtu.outer(), 1300);
         assert!(!mtu.is_due(now + AGE) && mtu.is_due(later + AGE));
         mtu.renew(Some(1500), later + AGE);
         assert_eq!(mtu.outer(), 1500);
@@ -103,12 +109,12 @@ mod tests {
     }
 
     #[test]
-    fn without_a_better_value_every_refusal_still_lowers() {
+    fn without_a_value_every_refusal_still_lowers() {
         let now = Instant::now();
         let mut mtu = PathMtu::new(false, None, Some(1500), now);
         let mut seen = Vec::new();
         for _ in 0..5 {
-            mtu.lower(mtu.outer(), Some(1500), now);
+            mtu.lower(mtu.outer(), None, now);
             seen.push(mtu.outer());
         }
         assert_eq!(seen, [1492, 1006, 576, 576, 576]);

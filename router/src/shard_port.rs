@@ -80,7 +80,14 @@ impl RawPort {
         mut each: impl FnMut(&mut [u8], Origin),
     ) -> io::Result<()> {
         let mut filled = [None; BUFFERS];
-        receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
+        match receive::receive(self.fd(), &mut buffers.0, &mut filled) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                // An ICMP error about something that was sent. It is gone by being told, and what came in still waits.
+                receive::drop_errors(self.fd());
+                receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
+            }
+            outcome => outcome?,
+        }
         for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
             let Some(about) = about else { continue };
             let packet = buffer.get_mut(..about.len).unwrap_or_default();

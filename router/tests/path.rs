@@ -121,6 +121,7 @@ fn exactly_what_fits_fits() {
     assert_eq!((common::checksum(&told[..20]), common::checksum(&told[20..])), (0, 0));
     assert_eq!((gateway.counter("drop_packet_too_big"), gateway.counter("icmp_sent")), (1, 1));
     assert_eq!(gateway.stats_of(second.spi).drops, [("drop_packet_too_big", 1)]);
+    assert_eq!(gateway.stats_of(second.spi).inner_mtu, max_inner(1000));
     assert!(second.is_silent());
 }
 

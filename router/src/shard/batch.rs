@@ -13,6 +13,7 @@ use crate::counters::{Counter, Counters};
 use crate::options::Encapsulation;
 use crate::port::Path;
 use crate::shard_port::{Exit, ShardPort};
+use crate::sys::receive::drop_errors;
 use crate::sys::transmit::{self, Envelope};
 
 /// What packets of one batch have in common.
@@ -217,6 +218,8 @@ impl Batch {
     ) {
         let segment = self.segment.max(1);
         let mut rest = contents;
+        // On a raw socket an error may be ICMP's about an earlier packet; then the same call works when it is made again.
+        let mut may_be_stale = exit.udp.is_none();
         while let Some(first) = rest.chunks(segment).next() {
             counters.count(Counter::SendCalls);
             let done = match transmit::each(exit.fd, envelope, segment, rest) {
@@ -226,6 +229,10 @@ impl Batch {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return counters.add(Counter::SendBufferFull, rest.len().div_ceil(segment) as u64);
+                }
+                Err(_) if std::mem::take(&mut may_be_stale) => {
+                    drop_errors(exit.fd);
+                    0
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                     counters.count(Counter::OuterTooBig);

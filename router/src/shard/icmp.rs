@@ -1,9 +1,10 @@
 //! ICMP errors to the senders of inner packets.
 //!
 //! An error goes the way that any packet to that sender goes, so it comes back by the tunnel or the device that the packet
-//! came from, and only if selectors and policy have it (RFC 4301 section 6). Its source is the address of the tenant's TUN
-//! device, which is ours. A hub has no address, and the device's may be outside the selectors: then the error bears the
-//! address that the packet was sent to, from which the tunnel lets answers pass.
+//! came from, and only if selectors and policy have it (RFC 4301 section 6). Into a tunnel its source is the address of
+//! the tenant's TUN device, which is ours. A hub has no address, the device's may be outside the selectors, and the kernel
+//! behind the device would not believe a packet from its own: then the error bears the address that the packet was sent
+//! to, from which answers may come.
 
 use std::net::IpAddr;
 
@@ -65,7 +66,8 @@ fn way_back(tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpA
     let by = |source| Way::onwards(tenant, &as_packet(error, source, info));
     let own = tenant.address_for(info.source);
     match by(info.destination) {
-        None => Some((own.unwrap_or(info.destination), Back::Device)),
+        // The kernel behind the device takes nothing from what is its own address.
+        None => Some((info.destination, Back::Device)),
         Some(Way::Pair(target)) => {
             // Whoever may answer is in the selectors; whether we are shows in the same look-up.
             let ours = own.filter(|own| matches!(by(*own), Some(Way::Pair(same)) if same == target));

@@ -190,6 +190,8 @@ impl Sa {
             tunnel: self.tunnel.id,
             active: self.tunnel.current() == Some(self.spi()),
             remote: self.path.remote,
+            encapsulation: self.path.encapsulation,
+            inner_mtu: self.max_inner,
             packets_in: self.inbound.packets(),
             bytes_in: self.inbound.bytes(),
             packets_out: self.outbound.packets(),

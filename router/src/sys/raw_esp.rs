@@ -34,6 +34,9 @@ pub(crate) fn open(address: IpAddr, keep: Keep, fragmentation: Fragmentation) ->
     socket.set_nonblocking(true)?;
     socket_options::fragmentation(&socket, v6, fragmentation);
     socket_options::report_destination(&socket, v6);
+    if v6 && fragmentation == Fragmentation::Refused {
+        socket_options::queue_errors_v6(&socket);
+    }
     socket.bind(&to.into())?;
     Ok(socket)
 }

@@ -70,6 +70,21 @@ pub(crate) fn receive(
     Ok(())
 }
 
+/// Empties the queue of errors of a socket. What they say of the path the kernel has learned already.
+pub(crate) fn drop_errors(fd: RawFd) {
+    for _ in 0..ERRORS_AT_ONCE {
+        // SAFETY: `msghdr` is plain data for which all zeroes is a valid value: no address, no buffer, no control messages.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        // SAFETY: `header` outlives the call and has no room that the kernel could write to.
+        if unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) } < 0 {
+            return;
+        }
+    }
+}
+
+/// Enough for the errors of a batch; what is left is taken with the next error.
+const ERRORS_AT_ONCE: usize = 128;
+
 impl Received {
     fn note(&mut self, level: c_int, kind: c_int, data: &[u8]) {
         match (level, kind) {

@@ -28,6 +28,12 @@ pub(crate) fn fragmentation(socket: &impl AsFd, v6: bool, fragmentation: Fragmen
     }
 }
 
+/// Has ICMP errors queued at a socket of IPv6. Raw ones that are not connected let the kernel learn the path's MTU only
+/// then; the queue has to be emptied.
+pub(crate) fn queue_errors_v6(socket: &impl AsFd) {
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
+}
+
 /// Asks for TOS and destination with every packet, as `quinn-udp` does for UDP.
 pub(crate) fn report_destination(socket: &impl AsFd, v6: bool) {
     if v6 {

@@ -1,4 +1,6 @@
 //! Tests in a network namespace of their own: the test binary runs itself again in there.
+#![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::env;
 use std::io::{BufRead, BufReader};
