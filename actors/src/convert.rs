@@ -8,7 +8,7 @@ use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::crypto::keys::EspKeys;
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
-use router::{ChildSa, InterfaceAddress, TenantId, TunnelId, Uplink};
+use router::{ChildSa, Encapsulation, InterfaceAddress, TenantId, TunnelId, TunnelOptions, Uplink};
 use tenants::{Auth, Catalog, ChildSpec, Cidr, DpdAction, Peer, PeerSpec, StartAction, Tenant};
 use zeroize::Zeroizing;
 
@@ -85,6 +85,8 @@ pub(crate) fn router_sa(
         limits,
         local: sa.local,
         remote: sa.remote,
+        encapsulation: Encapsulation::Udp,
+        options: TunnelOptions::default(),
     })
 }
 

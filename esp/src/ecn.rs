@@ -1,6 +1,6 @@
 //! Explicit Congestion Notification across the tunnel (RFC 6040, normal mode).
 
-use crate::ip::{IPV4_HEADER_LEN, adjust_checksum};
+use crate::ip;
 
 /// The two ECN bits of an IP header (RFC 3168 section 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,11 +34,7 @@ impl Ecn {
 
     /// What an inner packet carries, and what its outer header shall carry (RFC 6040 section 4.1: copied).
     pub fn of(packet: &[u8]) -> Self {
-        match packet.first_chunk::<2>() {
-            Some([first, second]) if first >> 4 == 4 => Self::from_bits(*second),
-            Some([first, second]) if first >> 4 == 6 => Self::from_bits(second >> 4),
-            _ => Self::NotEct,
-        }
+        Self::from_bits(ip::traffic_class(packet))
     }
 }
 
@@ -55,27 +51,9 @@ pub fn decapsulate(packet: &mut [u8], outer: Ecn) -> bool {
         (_, _) => inner,
     };
     if merged != inner {
-        set(packet, merged);
+        ip::set_traffic_class(packet, ip::traffic_class(packet) & !3 | merged.bits());
     }
     true
-}
-
-fn set(packet: &mut [u8], ecn: Ecn) {
-    match packet.first().map(|first| first >> 4) {
-        Some(4) => {
-            let Some(header) = packet.first_chunk_mut::<IPV4_HEADER_LEN>() else { return };
-            let before = u16::from_be_bytes([header[0], header[1]]);
-            header[1] = header[1] & !3 | ecn.bits();
-            let after = u16::from_be_bytes([header[0], header[1]]);
-            adjust_checksum(header, before, after);
-        }
-        Some(6) => {
-            if let Some(second) = packet.get_mut(1) {
-                *second = *second & !0x30 | ecn.bits() << 4;
-            }
-        }
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::checksum;
+
 /// What a packet's headers say. Made by [`parse`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketInfo {
@@ -58,6 +60,64 @@ pub fn decrement_ttl(packet: &mut [u8]) -> bool {
     }
 }
 
+/// The TOS octet of IPv4 or the traffic class of IPv6: DSCP in the high six bits, ECN in the low two. 0 for anything else.
+pub fn traffic_class(packet: &[u8]) -> u8 {
+    match packet.first_chunk::<2>() {
+        Some([first, second]) if first >> 4 == 4 => *second,
+        Some([first, second]) if first >> 4 == 6 => first << 4 | second >> 4,
+        _ => 0,
+    }
+}
+
+/// Changes what [`traffic_class`] reads and keeps the IPv4 checksum right. What is no IP packet stays as it is.
+pub fn set_traffic_class(packet: &mut [u8], class: u8) {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => {
+            let Some(header) = packet.first_chunk_mut::<IPV4_HEADER_LEN>() else { return };
+            let before = u16::from_be_bytes([header[0], header[1]]);
+            header[1] = class;
+            let after = u16::from_be_bytes([header[0], header[1]]);
+            adjust_checksum(header, before, after);
+        }
+        Some(6) => {
+            if let Some([first, second]) = packet.first_chunk_mut::<2>() {
+                *first = *first & 0xf0 | class >> 4;
+                *second = *second & 0x0f | class << 4;
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Whether routers may fragment the packet: IPv4 without the DF bit. IPv6 is fragmented by its sender alone (RFC 8200
+/// section 4.5).
+pub fn may_fragment(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 4)
+        && packet.get(6).is_some_and(|flags| flags & DONT_FRAGMENT == 0)
+}
+
+/// The upper-layer protocol and where its header begins; no place for a fragment other than the first.
+pub(crate) fn upper_layer(packet: &[u8]) -> Option<(u8, Option<usize>)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header = packet.first_chunk::<IPV4_HEADER_LEN>()?;
+            let header_len = usize::from(header[0] & 0x0f) * 4;
+            let first = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET == 0;
+            Some((header[9], first.then_some(header_len)))
+        }
+        6 => {
+            let header = packet.first_chunk::<IPV6_HEADER_LEN>()?;
+            let (protocol, upper) = skip_extensions(header[6], packet.get(IPV6_HEADER_LEN..)?)?;
+            Some((protocol, upper.map(|upper| packet.len() - upper.len())))
+        }
+        _ => None,
+    }
+}
+
+/// The DF bit in the octet of the IPv4 flags.
+pub(crate) const DONT_FRAGMENT: u8 = 0x40;
+/// The fragment offset in the word of the IPv4 flags, in units of eight octets.
+pub(crate) const FRAGMENT_OFFSET: u16 = 0x1fff;
 /// Length of an IPv4 header without options.
 pub(crate) const IPV4_HEADER_LEN: usize = 20;
 /// Length of the fixed IPv6 header.
@@ -66,11 +126,7 @@ pub(crate) const IPV6_HEADER_LEN: usize = 40;
 /// Updates an IPv4 header checksum after one 16-bit word changed (RFC 1624 equation 3).
 pub(crate) fn adjust_checksum(header: &mut [u8; IPV4_HEADER_LEN], before: u16, after: u16) {
     let old = u16::from_be_bytes([header[10], header[11]]);
-    let mut sum = u32::from(!old) + u32::from(!before) + u32::from(after);
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    [header[10], header[11]] = (!(sum as u16)).to_be_bytes();
+    [header[10], header[11]] = checksum::adjust(old, before, after).to_be_bytes();
 }
 
 fn parse_v4(packet: &[u8]) -> Option<PacketInfo> {
@@ -81,7 +137,7 @@ fn parse_v4(packet: &[u8]) -> Option<PacketInfo> {
         return None;
     }
     let protocol = header[9];
-    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & 0x1fff;
+    let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET;
     let upper = packet.get(header_len..len)?;
     let (source_port, destination_port) =
         if fragment_offset == 0 { ports(protocol, upper) } else { (None, None) };
@@ -162,14 +218,14 @@ fn ports(protocol: u8, upper: &[u8]) -> (Option<u16>, Option<u16>) {
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const TCP: u8 = 6;
 const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
-const ICMPV6: u8 = 58;
+pub(crate) const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 const SCTP: u8 = 132;
 const MOBILITY: u8 = 135;
@@ -270,6 +326,28 @@ mod tests {
             prop_assert_eq!(forwarded, ttl > 1);
             prop_assert_eq!(header[8], if forwarded { ttl - 1 } else { ttl });
             prop_assert_eq!(checksum(&header), 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_traffic_class_is_changed_alone(class in any::<u8>(), before in any::<u8>()) {
+            let mut v4 = udp_v4();
+            v4[1] = before;
+            let sum = checksum(&v4[..20]);
+            v4[10..12].copy_from_slice(&sum.to_be_bytes());
+            for packet in [v4, udp_v6(&[], 17)] {
+                let mut changed = packet.clone();
+                set_traffic_class(&mut changed, class);
+                prop_assert_eq!(traffic_class(&changed), class);
+                if changed[0] >> 4 == 4 {
+                    prop_assert_eq!(checksum(&changed[..20]), 0);
+                }
+                set_traffic_class(&mut changed, traffic_class(&packet));
+                // One's complement has two zeros, so the checksum may come back as the other one.
+                prop_assert_eq!(&changed[..10], &packet[..10]);
+                prop_assert_eq!(&changed[12..], &packet[12..]);
+            }
         }
     }
 

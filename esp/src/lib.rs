@@ -8,20 +8,26 @@
 //! header belong to the caller, and so do keys (IKE) and routes (the router).
 //!
 //! Where to start: [`Suite`] names the algorithms, [`SaKeys`] carries the keys, [`InboundSa::open`] and
-//! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right.
+//! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right; what is too large for the
+//! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`].
 
+mod checksum;
 pub mod ecn;
 mod error;
+pub mod fragment;
+pub mod icmp;
 mod inbound;
 pub mod ip;
 mod keys;
 mod lifetime;
 mod limits;
+mod mss;
 mod outbound;
 mod replay;
 mod selector;
 mod spi;
 mod suite;
+mod tfc;
 mod transform;
 mod wire;
 
@@ -30,9 +36,11 @@ pub use inbound::{InboundSa, Opened};
 pub use keys::SaKeys;
 pub use lifetime::{Lifetime, LifetimeEvent};
 pub use limits::{LimitEvent, Limits};
+pub use mss::MssClamp;
 pub use outbound::{OutboundSa, Sealed};
 pub use replay::{ReplayError, ReplayWindow};
 pub use selector::{Selector, SelectorPair};
 pub use spi::{Spi, SpiFieldError};
 pub use suite::{Encryption, Integrity, Suite, SuiteError};
+pub use tfc::TfcPadding;
 pub use wire::{ESP_HEADER_LEN, MAX_OVERHEAD};

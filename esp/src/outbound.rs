@@ -8,7 +8,9 @@ use crate::limits::{LimitEvent, Limits, Meter};
 use crate::spi::Spi;
 use crate::suite::Suite;
 use crate::transform::{Direction, IvSource, PacketCrypto, Transform};
-use crate::wire::{ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, payload_offset};
+use crate::wire::{
+    ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset,
+};
 
 /// Seals packets: the outbound processing of RFC 4303 section 3.3.
 ///
@@ -80,27 +82,64 @@ impl OutboundSa {
 
     /// Seals the packet of `inner_len` octets that the caller has put at [`OutboundSa::payload_offset`] of `out`.
     pub fn seal_in_place(&mut self, out: &mut [u8], inner_len: usize) -> Result<Sealed, SealError> {
+        self.seal_padded(out, inner_len, inner_len)
+    }
+
+    /// As [`OutboundSa::seal_in_place`], with the packet padded to `payload_len` octets against traffic analysis (RFC 4303
+    /// section 2.7; [`crate::TfcPadding`] says how many). Needs the room that [`OutboundSa::sealed_len`] says for those.
+    pub fn seal_padded(
+        &mut self,
+        out: &mut [u8],
+        inner_len: usize,
+        payload_len: usize,
+    ) -> Result<Sealed, SealError> {
+        let at = self.payload_offset();
+        let next_header = match out.get(at) {
+            Some(first) if inner_len > 0 && first >> 4 == 4 => NEXT_HEADER_IPV4,
+            Some(first) if inner_len > 0 && first >> 4 == 6 => NEXT_HEADER_IPV6,
+            None if inner_len > 0 => return Err(SealError::NoSpace),
+            _ => return Err(SealError::BadInner),
+        };
+        let payload_len = payload_len.max(inner_len);
+        if payload_len > inner_len {
+            // The buffer may hold what belongs to another tenant.
+            out.get_mut(at + inner_len..at + payload_len).ok_or(SealError::NoSpace)?.fill(0);
+        }
+        self.seal_payload(out, payload_len, next_header, inner_len)
+    }
+
+    /// Seals a dummy packet with `payload_len` octets of nothing into the front of `out` (RFC 4303 section 2.6). The
+    /// receiver drops it; whoever watches cannot tell it from others of that size. It counts as a packet of no octets.
+    pub fn seal_dummy(&mut self, payload_len: usize, out: &mut [u8]) -> Result<Sealed, SealError> {
+        let at = self.payload_offset();
+        out.get_mut(at..at + payload_len).ok_or(SealError::NoSpace)?.fill(0);
+        self.seal_payload(out, payload_len, NEXT_HEADER_NONE, 0)
+    }
+
+    /// Seals the payload that stands in its place.
+    fn seal_payload(
+        &mut self,
+        out: &mut [u8],
+        payload_len: usize,
+        next_header: u8,
+        counted: usize,
+    ) -> Result<Sealed, SealError> {
         if self.meter.is_spent() {
             return Err(SealError::HardLimit);
         }
-        let layout = Layout::for_payload(&self.suite, inner_len);
+        let layout = Layout::for_payload(&self.suite, payload_len);
         let packet = out.get_mut(..layout.total).ok_or(SealError::NoSpace)?;
-        let next_header = match packet.get(layout.payload) {
-            Some(first) if inner_len > 0 && first >> 4 == 4 => NEXT_HEADER_IPV4,
-            Some(first) if inner_len > 0 && first >> 4 == 6 => NEXT_HEADER_IPV6,
-            _ => return Err(SealError::BadInner),
-        };
         let sequence = self.next_sequence()?;
         write_header(packet, self.spi, sequence);
         let iv = packet.get_mut(layout.iv..layout.payload).ok_or(SealError::NoSpace)?;
         self.ivs.write(sequence, iv).map_err(|_| SealError::Crypto)?;
-        let trailer = packet.get_mut(layout.payload + inner_len..layout.icv).ok_or(SealError::NoSpace)?;
+        let trailer = packet.get_mut(layout.payload + payload_len..layout.icv).ok_or(SealError::NoSpace)?;
         write_trailer(trailer, layout.padding, next_header);
         // From here on the number is used up, whatever happens: the nonce may have been seen.
         self.sequence = sequence;
         let at = PacketCrypto { sequence, payload: layout.payload, icv: layout.icv };
         self.transform.seal(packet, at).map_err(|_| SealError::Crypto)?;
-        let limit = self.meter.count(inner_len);
+        let limit = self.meter.count(counted);
         Ok(Sealed { len: layout.total, sequence, limit })
     }
 
@@ -117,6 +156,13 @@ impl OutboundSa {
     /// Octets that sealing adds to an inner packet of `inner_len` octets.
     pub fn overhead(&self, inner_len: usize) -> usize {
         self.sealed_len(inner_len) - inner_len
+    }
+
+    /// The largest payload whose sealed packet has at most `room` octets; 0 when not even the smallest fits.
+    pub fn max_payload(&self, room: usize) -> usize {
+        let text = room.saturating_sub(self.payload_offset() + self.suite.icv_len());
+        let align = self.suite.encryption.alignment();
+        (text / align * align).saturating_sub(TRAILER_LEN)
     }
 
     /// The SPI that the peer chose.

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::error::RouterError;
 use crate::model::{SaStats, TenantId, TunnelId};
+use crate::options::Encapsulation;
 use crate::shard::Sa;
 use crate::tenant::Tenant;
 
@@ -17,7 +18,10 @@ use crate::tenant::Tenant;
 pub(crate) enum Command {
     Install(Box<Sa>),
     Remove(Spi),
-    SetRemote(Spi, SocketAddr),
+    /// With what carries the packets from now on, if that changes.
+    SetRemote(Spi, SocketAddr, Option<Encapsulation>),
+    /// Send so many dummy packets with so many octets in each.
+    SendDummies(Spi, u16, u16),
     /// Read from the tenant's TUN device.
     Attach(Arc<Tenant>),
     Detach(TenantId),

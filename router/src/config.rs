@@ -20,6 +20,9 @@ pub struct RouterConfig {
     pub shards: usize,
     /// The slot of the cluster that this router's SPIs belong to, 1..=63.
     pub slot: u8,
+    /// Whether to open raw sockets for ESP without UDP ([`crate::Encapsulation::Raw`]). Without `CAP_NET_RAW` the router
+    /// starts all the same and [`crate::RouterHandle::has_raw_esp`] says no.
+    pub raw_esp: bool,
 }
 
 impl Default for RouterConfig {
@@ -30,6 +33,7 @@ impl Default for RouterConfig {
             natt_port: 4500,
             shards: 1,
             slot: 1,
+            raw_esp: false,
         }
     }
 }

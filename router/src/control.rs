@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use esp::Spi;
-use esp::ecn::Ecn;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -31,16 +30,16 @@ impl ControlPorts {
         let natt = self.natt.get(path.listener).ok_or_else(missing)?;
         if local_port == natt.local().port() {
             let marked = [&NON_ESP_MARKER, message].concat();
-            natt.send(path, Ecn::NotEct, &marked)
+            natt.send(path, &marked)
         } else {
-            self.ike.get(path.listener).ok_or_else(missing)?.send(path, Ecn::NotEct, message)
+            self.ike.get(path.listener).ok_or_else(missing)?.send(path, message)
         }
     }
 
     /// Sends a NAT keepalive.
     pub(crate) fn send_keepalive(&self, path: &Path) -> io::Result<()> {
         let natt = self.natt.get(path.listener);
-        natt.ok_or(io::ErrorKind::AddrNotAvailable)?.send(path, Ecn::NotEct, &KEEPALIVE)
+        natt.ok_or(io::ErrorKind::AddrNotAvailable)?.send(path, &KEEPALIVE)
     }
 }
 
@@ -169,8 +168,7 @@ impl Inner {
             self.counters.count(Counter::UnknownSpi);
             return self.events.unknown_spi(now, spi, origin.from);
         };
-        let Origin { from, local, ecn } = origin;
-        let taken = outbox.push(Task::Datagram { from, local, ecn }, datagram);
+        let taken = outbox.push(Task::Datagram(origin), datagram);
         self.counters.count(if taken { Counter::HandedOver } else { Counter::HandoffFull });
         if taken && let Some(peer) = self.peers.get(shard) {
             wake(peer);
@@ -184,8 +182,8 @@ impl Inner {
                 let Some(handoff) = self.mailboxes.inboxes.get_mut(from).and_then(|inbox| inbox.pop()) else {
                     break;
                 };
-                if let Task::Datagram { from, local, ecn } = handoff.task {
-                    self.natt(now, &handoff.packet, Origin { from, local, ecn });
+                if let Task::Datagram(origin) = handoff.task {
+                    self.natt(now, &handoff.packet, origin);
                 }
                 if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
                     inbox.recycle(handoff.packet);

@@ -82,6 +82,26 @@ counters! {
     OutboundSelector = "drop_outbound_selector",
     /// Dropped: the hop limit was used up in the hub.
     TtlExpired = "drop_ttl_expired",
+    /// Dropped: larger than the tunnel's path takes, and not to be fragmented.
+    PacketTooBig = "drop_packet_too_big",
+    /// Dropped: the kernel knew of a smaller MTU of the path than we did. From then on we know it as well.
+    OuterTooBig = "drop_outer_too_big",
+    /// Inner packets cut into fragments before they were sealed.
+    InnerFragmented = "inner_fragmented",
+    /// ESP packets larger than the path takes, left to the IP layer to fragment.
+    OuterFragmented = "outer_fragmented",
+    /// ICMP errors sent to the senders of inner packets.
+    IcmpSent = "icmp_sent",
+    /// ICMP errors not sent because the pair had its share of this second.
+    IcmpLimited = "icmp_limited",
+    /// ICMP errors not sent because nothing leads back to the sender: no selector or rule of the policy.
+    IcmpNoWay = "icmp_no_way",
+    /// TCP connections whose maximum segment size was lowered, each direction for itself.
+    MssClamped = "mss_clamped",
+    /// Dummy packets sent (RFC 4303 section 2.6).
+    DummySent = "dummy_sent",
+    /// ESP packets that came in UDP for a pair of raw ESP, or the reverse. They are processed all the same.
+    OtherEncapsulation = "other_encapsulation",
     /// Dropped: congestion was marked on the path, but the inner transport does not know ECN (RFC 6040 section 4.2).
     EcnNotCapable = "drop_ecn_not_capable",
     /// Dropped: the packet does not parse as IP.

@@ -55,6 +55,9 @@ pub enum RouterError {
     /// There is no socket with this local address.
     #[error("the router does not listen on {0}")]
     NotLocal(IpAddr),
+    /// Raw ESP is asked for, but there is no socket for it at this address.
+    #[error("there is no raw ESP at {0} (it needs CAP_NET_RAW and has to be configured)")]
+    NoRawEsp(IpAddr),
     /// The keys or the replay window do not fit the suite.
     #[error(transparent)]
     Sa(#[from] SaError),

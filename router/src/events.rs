@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use esp::Spi;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::allowance::Allowance;
 use crate::counters::{Counter, Counters};
 use crate::model::{IkeDatagram, RouterEvent};
 
@@ -24,7 +25,7 @@ pub(crate) struct EventSink {
 
 impl EventSink {
     pub(crate) fn new(sender: Sender<RouterEvent>, counters: Arc<Counters>) -> Self {
-        Self { sender, backlog: VecDeque::new(), unknown_spi: Allowance::default(), counters }
+        Self { sender, backlog: VecDeque::new(), unknown_spi: Allowance::new(UNKNOWN_SPI_EVENTS), counters }
     }
 
     /// Passes an event on, now or later.
@@ -73,23 +74,6 @@ impl EventSink {
     }
 }
 
-/// So many events per second.
-#[derive(Default)]
-struct Allowance {
-    since: Option<Instant>,
-    used: u32,
-}
-
-impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(1)) {
-            *self = Self { since: Some(now), used: 0 };
-        }
-        self.used += 1;
-        self.used <= UNKNOWN_SPI_EVENTS
-    }
-}
-
 /// All the SAs of a shard that carries 10,000 can end in the same moment; 100 octets each.
 const BACKLOG_EVENTS: usize = 16_384;
 
@@ -99,6 +83,8 @@ const UNKNOWN_SPI_EVENTS: u32 = 10;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::sync::mpsc;
 
     use super::*;

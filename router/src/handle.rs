@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use esp::Spi;
@@ -14,6 +15,7 @@ use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
 use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
+use crate::options::Encapsulation;
 use crate::policy::Policy;
 use crate::port::Path;
 use crate::registry::Registry;
@@ -39,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
     pub(crate) natt_port: u16,
+    /// Which addresses of `listen` have raw ESP.
+    pub(crate) raw: Vec<bool>,
     /// Gone once the router has stopped, so that handles left over do not keep the sockets open.
     pub(crate) ports: ArcSwapOption<ControlPorts>,
     /// Those of the threads, and last those of the handles.
@@ -97,12 +101,18 @@ impl RouterHandle {
     /// still reserved.
     pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
         let spi = sa.inbound_spi;
-        let path = Path::find(&self.shared.listen, sa.local.ip(), sa.remote)
-            .ok_or(RouterError::NotLocal(sa.local.ip()))?;
+        let local = sa.local.ip();
+        let mut path =
+            Path::find(&self.shared.listen, local, sa.remote).ok_or(RouterError::NotLocal(local))?;
+        path.encapsulation = sa.encapsulation;
+        if sa.encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
+            return Err(RouterError::NoRawEsp(local));
+        }
+        let mtu = Sa::path_mtu(&sa, Instant::now());
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
         let mut registry = self.registry();
         let enlisted = registry.enlist(&sa)?;
-        let outcome = Sa::new(&sa, enlisted, path)
+        let outcome = Sa::new(&sa, enlisted, path, mtu)
             .map_err(RouterError::from)
             .and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
         if outcome.is_err() {
@@ -167,8 +177,32 @@ impl RouterHandle {
     pub fn set_remote(&self, spi: Spi, remote: SocketAddr) {
         let registry = self.registry();
         if registry.tunnel_of(spi).is_some() {
-            self.tell(spi, Command::SetRemote(spi, remote));
+            self.tell(spi, Command::SetRemote(spi, remote, None));
         }
+    }
+
+    /// Sends to `remote` by this encapsulation from now on: a NAT appeared or went. Raw ESP needs
+    /// [`has_raw_esp`](Self::has_raw_esp) at our address of the pair; without it what is sent is dropped and counted.
+    pub fn set_path(&self, spi: Spi, remote: SocketAddr, encapsulation: Encapsulation) {
+        let registry = self.registry();
+        if registry.tunnel_of(spi).is_some() {
+            self.tell(spi, Command::SetRemote(spi, remote, Some(encapsulation)));
+        }
+    }
+
+    /// Sends `count` dummy packets (RFC 4303 section 2.6) of `len` octets each, or as large as the path takes, on the pair.
+    /// The peer drops them; an onlooker cannot tell them from others. At most [`MAX_DUMMIES`] at once.
+    pub fn send_dummies(&self, spi: Spi, count: u16, len: u16) {
+        let registry = self.registry();
+        if registry.tunnel_of(spi).is_some() {
+            self.tell(spi, Command::SendDummies(spi, count.min(MAX_DUMMIES), len));
+        }
+    }
+
+    /// Whether ESP can be sent and received without UDP at this address of ours.
+    pub fn has_raw_esp(&self, local: IpAddr) -> bool {
+        let path = Path::find(&self.shared.listen, local, SocketAddr::new(local, 0));
+        path.and_then(|path| self.shared.raw.get(path.listener)).is_some_and(|raw| *raw)
     }
 
     /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks: a message that the
@@ -285,3 +319,6 @@ impl RouterHandle {
 
 /// Pairs that a shard is asked about at once: some 20 µs, in which its socket holds whatever arrives.
 const STATS_AT_A_TIME: usize = 128;
+
+/// One batch, so that dummies never hold up a turn of the shard.
+pub const MAX_DUMMIES: u16 = 64;

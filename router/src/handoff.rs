@@ -4,19 +4,17 @@
 //! after a while nothing is allocated. A full ring means that the other thread cannot keep up: the packet is dropped and
 //! counted, as a full queue of a network card would.
 
-use std::net::SocketAddr;
-
 use esp::Spi;
-use esp::ecn::Ecn;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::model::TenantId;
+use crate::port::Origin;
 
 /// What to do with a packet that is handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// A datagram of the NAT traversal port.
-    Datagram { from: SocketAddr, local: SocketAddr, ecn: Ecn },
+    /// A datagram of the NAT traversal port, or of raw ESP.
+    Datagram(Origin),
     /// An inner packet to seal on the pair `spi`, if that is still a pair of `tenant`.
     Seal { spi: Spi, tenant: TenantId },
 }

@@ -10,6 +10,7 @@
 //! Where to start: [`Router::start`], then [`RouterHandle`]. Inside: `shard/` is the packet path, `registry.rs` the
 //! control plane behind the handle, `forwarding.rs` the route of an inner packet, `sys/` everything unsafe.
 
+mod allowance;
 mod command;
 mod config;
 mod control;
@@ -23,12 +24,15 @@ mod handle;
 mod handoff;
 mod interval;
 mod model;
+mod options;
+mod path_mtu;
 pub mod policy;
 mod port;
 mod prefix;
 mod registry;
 mod router;
 mod shard;
+mod shard_port;
 mod spi_pool;
 mod sys;
 mod tenant;
@@ -36,6 +40,7 @@ mod tenant;
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use error::RouterError;
-pub use handle::RouterHandle;
+pub use handle::{MAX_DUMMIES, RouterHandle};
 pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
+pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
 pub use router::Router;

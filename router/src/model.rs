@@ -7,6 +7,8 @@ use std::time::Instant;
 use esp::{Limits, SaKeys, SelectorPair, Spi, Suite};
 use zeroize::Zeroize;
 
+use crate::options::{Encapsulation, TunnelOptions};
+
 /// A tenant, by the number that the control plane gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub u32);
@@ -54,8 +56,12 @@ pub struct ChildSa {
     pub limits: Limits,
     /// Our address. Its IP must be one that the router listens on; the port is always that of NAT traversal.
     pub local: SocketAddr,
-    /// The peer's address and port for UDP-encapsulated ESP.
+    /// The peer's address and port for UDP-encapsulated ESP. With raw ESP the port means nothing.
     pub remote: SocketAddr,
+    /// What carries our packets. The peer's are taken either way (RFC 7296 section 2.23).
+    pub encapsulation: Encapsulation,
+    /// How packets are wrapped.
+    pub options: TunnelOptions,
 }
 
 impl Drop for ChildSa {
@@ -116,7 +122,8 @@ pub enum RouterEvent {
         spi: Spi,
     },
     /// The newest authentic packet came from another address than the pair's remote: a NAT mapping changed
-    /// (RFC 7296 section 2.23). Once per address; the router changes nothing by itself.
+    /// (RFC 7296 section 2.23). Once per address; the router changes nothing by itself. Where either side of the comparison
+    /// is raw ESP only the IP address counts, and the port of `remote` is 0 when the packet was raw.
     RemoteMoved {
         /// Inbound SPI of the pair.
         spi: Spi,
@@ -162,6 +169,10 @@ pub struct SaStats {
     pub active: bool,
     /// The peer's address.
     pub remote: SocketAddr,
+    /// What carries our packets.
+    pub encapsulation: Encapsulation,
+    /// Largest inner packet in octets that the path takes in one piece, as far as is known.
+    pub inner_mtu: usize,
     /// Packets opened and found to be inside the selectors.
     pub packets_in: u64,
     /// Octets of the inner packets opened.

@@ -1,21 +1,27 @@
 //! UDP sockets: the listening groups, batches in, batches out.
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use esp::ecn::Ecn;
-use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::UdpSocketState;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::RouterError;
+use crate::options::Encapsulation;
 use crate::sys;
+use crate::sys::receive::{BUFFERS, Received};
+use crate::sys::socket_options::Fragmentation;
+use crate::sys::transmit::{self, Envelope};
 
 /// One UDP socket with what the kernel offers for it.
 pub(crate) struct Port {
     socket: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Segmentation offload works as far as is known.
+    offload: AtomicBool,
 }
 
 /// The sockets of one listen address.
@@ -23,8 +29,10 @@ pub(crate) struct Listener {
     pub(crate) ike: Port,
     /// Takes what of the NAT traversal port is not ESP of a shard.
     pub(crate) natt_control: Port,
-    /// One per shard.
+    /// One per shard: what a shard receives on, and sends by what must not be fragmented.
     pub(crate) natt_shards: Vec<Port>,
+    /// One per shard: by these a shard sends what may be fragmented. Linux has no such choice per packet.
+    pub(crate) natt_fragmenting: Vec<Port>,
 }
 
 impl Listener {
@@ -35,18 +43,24 @@ impl Listener {
         natt_port: u16,
         shards: usize,
     ) -> Result<Self, RouterError> {
-        let ike = Port::open(SocketAddr::new(address, ike_port), Sharing::None)?;
+        let (allowed, refused) = (Fragmentation::Allowed, Fragmentation::Refused);
+        let ike = Port::open(SocketAddr::new(address, ike_port), Sharing::None, allowed)?;
         // The first member of the group binds alone: SO_REUSEPORT would let two processes of one user share the port
         // without a word. Then it opens the group, whose members the kernel numbers in the order they join.
-        let natt_control = Port::open(SocketAddr::new(address, natt_port), Sharing::Opens)?;
+        let natt_control = Port::open(SocketAddr::new(address, natt_port), Sharing::Opens, allowed)?;
         let natt = natt_control.local;
-        let natt_shards =
-            (0..shards).map(|_| Port::open(natt, Sharing::Joins)).collect::<Result<Vec<_>, RouterError>>()?;
+        let members = |fragmentation| {
+            let members = (0..shards).map(|_| Port::open(natt, Sharing::Joins, fragmentation));
+            members.collect::<Result<Vec<_>, RouterError>>()
+        };
+        let natt_shards = members(refused)?;
         if let Some(member) = natt_shards.first() {
             sys::steering::attach(&member.socket, shards as u32)
                 .map_err(|source| RouterError::Listen { address: natt, source })?;
         }
-        Ok(Self { ike, natt_control, natt_shards })
+        // Last, so that their numbers in the group are beyond those that the packet filter gives.
+        let natt_fragmenting = members(allowed)?;
+        Ok(Self { ike, natt_control, natt_shards, natt_fragmenting })
     }
 }
 
@@ -58,11 +72,16 @@ enum Sharing {
 }
 
 impl Port {
-    fn open(address: SocketAddr, sharing: Sharing) -> Result<Self, RouterError> {
-        Self::try_open(address, sharing).map_err(|source| RouterError::Listen { address, source })
+    fn open(
+        address: SocketAddr,
+        sharing: Sharing,
+        fragmentation: Fragmentation,
+    ) -> Result<Self, RouterError> {
+        Self::try_open(address, sharing, fragmentation)
+            .map_err(|source| RouterError::Listen { address, source })
     }
 
-    fn try_open(address: SocketAddr, sharing: Sharing) -> io::Result<Self> {
+    fn try_open(address: SocketAddr, sharing: Sharing, fragmentation: Fragmentation) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
         if address.is_ipv6() {
             // So that `0.0.0.0` and `::` may both be listened on, and no address appears in mapped form.
@@ -77,12 +96,11 @@ impl Port {
         }
         let socket = UdpSocket::from(socket);
         let state = UdpSocketState::new((&socket).into())?;
-        // `quinn-udp` forbids fragmentation, as QUIC wants it. A tunnel packet that is too large must rather be
-        // fragmented than lost (RFC 4301 section 8.2.1 leaves the choice to us).
-        sys::socket_options::allow_fragmentation(&socket, address.is_ipv6());
+        // `quinn-udp` has the kernel ignore what it learns of the path, as QUIC wants it.
+        sys::socket_options::fragmentation(&socket, address.is_ipv6(), fragmentation);
         sys::socket_options::enlarge_buffers(&socket, BUFFER_BYTES);
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local })
+        Ok(Self { socket, state, local, offload: AtomicBool::new(true) })
     }
 
     /// The address and port it is bound to.
@@ -103,25 +121,19 @@ impl Port {
         buffers: &mut ReceiveBuffers,
         mut each: impl FnMut(&mut [u8], Origin),
     ) -> io::Result<usize> {
-        let mut meta = [RecvMeta::default(); RECEIVE_BUFFERS];
-        let received = {
-            let mut all = buffers.0.iter_mut();
-            let mut slices: [IoSliceMut<'_>; RECEIVE_BUFFERS] = std::array::from_fn(|_| {
-                IoSliceMut::new(all.next().map_or(&mut [], |buffer| &mut buffer[..]))
-            });
-            self.state.recv((&self.socket).into(), &mut slices, &mut meta)?
-        };
+        let mut filled = [None; BUFFERS];
+        sys::receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
         let mut datagrams = 0;
-        for (buffer, meta) in buffers.0.iter_mut().zip(&meta).take(received) {
-            let local = SocketAddr::new(meta.dst_ip.unwrap_or(self.local.ip()), self.local.port());
-            let origin = Origin { from: meta.addr, local, ecn: from_codepoint(meta.ecn) };
-            let Some(filled) = buffer.get_mut(..meta.len) else { continue };
+        for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
+            let Some(about) = about else { continue };
+            let origin = self.origin(about);
+            let Some(filled) = buffer.get_mut(..about.len) else { continue };
             if filled.is_empty() {
                 datagrams += 1;
                 each(&mut [], origin);
                 continue;
             }
-            for datagram in filled.chunks_mut(meta.stride.max(1)) {
+            for datagram in filled.chunks_mut(about.stride.max(1)) {
                 datagrams += 1;
                 each(datagram, origin);
             }
@@ -129,42 +141,27 @@ impl Port {
         Ok(datagrams)
     }
 
-    /// Sends one datagram.
-    pub(crate) fn send(&self, path: &Path, ecn: Ecn, datagram: &[u8]) -> io::Result<()> {
-        self.transmit(path, ecn, datagram, None)
+    fn origin(&self, about: &Received) -> Origin {
+        let local = SocketAddr::new(about.to.unwrap_or(self.local.ip()), self.local.port());
+        Origin { from: about.from, local, class: about.class, encapsulation: Encapsulation::Udp }
     }
 
-    /// Sends datagrams of `segment` octets each, the last one maybe shorter, in one system call.
-    pub(crate) fn send_segments(
-        &self,
-        path: &Path,
-        ecn: Ecn,
-        segment: usize,
-        datagrams: &[u8],
-    ) -> io::Result<()> {
-        self.transmit(path, ecn, datagrams, Some(segment))
+    /// Sends one datagram of the control plane.
+    pub(crate) fn send(&self, path: &Path, datagram: &[u8]) -> io::Result<()> {
+        match transmit::each(self.fd(), &path.envelope(0), datagram.len(), datagram)? {
+            0 => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+            _ => Ok(()),
+        }
     }
 
     /// How many segments the kernel takes at once; 1 without segmentation offload, which is found out on the way.
     pub(crate) fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        if self.offload.load(Ordering::Relaxed) { self.state.max_gso_segments() } else { 1 }
     }
 
-    fn transmit(
-        &self,
-        path: &Path,
-        ecn: Ecn,
-        contents: &[u8],
-        segment_size: Option<usize>,
-    ) -> io::Result<()> {
-        let transmit = Transmit {
-            destination: path.remote,
-            ecn: to_codepoint(ecn),
-            contents,
-            segment_size,
-            src_ip: path.source,
-        };
-        self.state.try_send((&self.socket).into(), &transmit)
+    /// Does without segmentation offload from now on: the interface cannot do it.
+    pub(crate) fn give_up_offload(&self) {
+        self.offload.store(false, Ordering::Relaxed);
     }
 }
 
@@ -176,65 +173,65 @@ pub(crate) struct Path {
     /// The source address, where the socket listens on many.
     pub(crate) source: Option<IpAddr>,
     pub(crate) remote: SocketAddr,
+    pub(crate) encapsulation: Encapsulation,
 }
 
 impl Path {
     /// Finds the listener for a local address: the one bound to it, else the one bound to its whole family.
     pub(crate) fn find(listeners: &[IpAddr], local: IpAddr, remote: SocketAddr) -> Option<Self> {
+        let encapsulation = Encapsulation::Udp;
         if let Some(listener) = listeners.iter().position(|address| *address == local) {
-            return Some(Self { listener, source: None, remote });
+            return Some(Self { listener, source: None, remote, encapsulation });
         }
         let listener = listeners
             .iter()
             .position(|address| address.is_unspecified() && address.is_ipv4() == local.is_ipv4())?;
         let source = (!local.is_unspecified()).then_some(local);
-        Some(Self { listener, source, remote })
+        Some(Self { listener, source, remote, encapsulation })
+    }
+}
+
+impl Path {
+    /// What goes with a packet of this TOS or traffic class.
+    pub(crate) fn envelope(&self, class: u8) -> Envelope {
+        let mut to = self.remote;
+        if self.encapsulation == Encapsulation::Raw {
+            // The kernel refuses any other port than the protocol's or none on a raw socket of IPv6.
+            to.set_port(0);
+        }
+        Envelope { to, source: self.source, class }
     }
 }
 
 /// Where a datagram came from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
+    /// The port is 0 where there is none.
     pub(crate) from: SocketAddr,
     pub(crate) local: SocketAddr,
-    pub(crate) ecn: Ecn,
+    /// TOS or traffic class of the outer header.
+    pub(crate) class: u8,
+    pub(crate) encapsulation: Encapsulation,
 }
 
 /// Buffers for one receiving system call, each large enough for what the kernel joins (UDP GRO).
-pub(crate) struct ReceiveBuffers(Vec<Box<[u8]>>);
+pub(crate) struct ReceiveBuffers(pub(crate) Vec<Box<[u8]>>);
 
 impl ReceiveBuffers {
     pub(crate) fn new() -> Self {
-        Self((0..RECEIVE_BUFFERS).map(|_| vec![0; JOINED_MAX].into_boxed_slice()).collect())
+        Self((0..BUFFERS).map(|_| vec![0; JOINED_MAX].into_boxed_slice()).collect())
     }
 }
 
-/// Buffers per system call: a megabyte, which stays in the second-level cache of current processors.
-const RECEIVE_BUFFERS: usize = 16;
 /// The longest UDP datagram, and the most that GRO joins.
 const JOINED_MAX: usize = 65_535;
 /// 4 MiB hold 30 ms at 1 Gbit/s, while the thread is busy elsewhere.
-const BUFFER_BYTES: usize = 4 << 20;
-
-fn from_codepoint(codepoint: Option<EcnCodepoint>) -> Ecn {
-    codepoint.map_or(Ecn::NotEct, |codepoint| Ecn::from_bits(codepoint as u8))
-}
-
-fn to_codepoint(ecn: Ecn) -> Option<EcnCodepoint> {
-    EcnCodepoint::from_bits(ecn.bits())
-}
+pub(crate) const BUFFER_BYTES: usize = 4 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ecn_is_the_same_both_ways() {
-        for bits in 0..4 {
-            assert_eq!(from_codepoint(to_codepoint(Ecn::from_bits(bits))).bits(), bits);
-        }
-    }
 
     #[test]
     fn paths_prefer_the_exact_listener() {

@@ -90,8 +90,8 @@ impl Registry {
         if self.tenants.contains_key(&id) {
             return Err(RouterError::TenantExists(id));
         }
-        let (device, queues, clear) = match uplink {
-            Uplink::Hub => (None, Vec::new(), None),
+        let (device, queues, clear, own) = match uplink {
+            Uplink::Hub => (None, Vec::new(), None, Vec::new()),
             Uplink::Tun { name, netns, addresses, mtu, routes, clear_device } => {
                 let config = DeviceConfig {
                     name,
@@ -102,10 +102,11 @@ impl Registry {
                     clear_device: clear_device.as_deref(),
                 };
                 let opened = Device::open(&config, self.pools.len())?;
-                (Some(opened.device), opened.queues, opened.clear)
+                let own = addresses.iter().map(|own| own.address).collect();
+                (Some(opened.device), opened.queues, opened.clear, own)
             }
         };
-        let shared = Arc::new(Tenant::new(id, queues, clear));
+        let shared = Arc::new(Tenant::new(id, queues, clear, own));
         self.tenants.insert(id, TenantState { shared: shared.clone(), device, tunnels: HashMap::new() });
         Ok(shared)
     }

@@ -1,5 +1,6 @@
 //! Starting and stopping.
 
+use std::net::IpAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,9 +21,10 @@ use crate::events::EventSink;
 use crate::handle::{RouterHandle, Shared};
 use crate::handoff;
 use crate::model::RouterEvent;
-use crate::port::{Listener, Port};
+use crate::port::Listener;
 use crate::registry::Registry;
 use crate::shard::{Core, CoreParts, Shard, WAKER};
+use crate::shard_port::{RawPort, ShardPort};
 
 /// A running router: its threads and sockets. Stops when shut down or dropped.
 pub struct Router {
@@ -60,7 +62,7 @@ impl Router {
         for (id, (((poll, mailboxes), counters), waker)) in threads.enumerate() {
             let sink = EventSink::new(events.clone(), counters.clone());
             if let Some(ports) = shard_ports.next() {
-                let ports: Arc<[Port]> = ports.into();
+                let ports: Arc<[ShardPort]> = ports.into();
                 let (sender, commands) = CommandSender::new(waker.clone());
                 senders.push(sender);
                 let core = Core::new(CoreParts {
@@ -89,6 +91,7 @@ impl Router {
             listen: config.listen,
             ike_port: sockets.ike_port,
             natt_port: sockets.natt_port,
+            raw: sockets.raw,
             ports: ArcSwapOption::from(Some(sockets.control)),
             counters,
         });
@@ -140,7 +143,9 @@ fn contained(name: &str, run: impl FnOnce()) {
 struct Sockets {
     control: Arc<ControlPorts>,
     /// By shard, then by listener.
-    shards: Vec<Vec<Port>>,
+    shards: Vec<Vec<ShardPort>>,
+    /// Which listeners have raw ESP.
+    raw: Vec<bool>,
     ike_port: u16,
     natt_port: u16,
 }
@@ -149,7 +154,8 @@ impl Sockets {
     fn open(config: &RouterConfig) -> Result<Self, RouterError> {
         let (mut ike_port, mut natt_port) = (config.ike_port, config.natt_port);
         let mut control = ControlPorts { ike: Vec::new(), natt: Vec::new() };
-        let mut shards: Vec<Vec<Port>> = (0..config.shards).map(|_| Vec::new()).collect();
+        let mut raw = Vec::new();
+        let mut shards: Vec<Vec<ShardPort>> = (0..config.shards).map(|_| Vec::new()).collect();
         for address in &config.listen {
             let listener = Listener::open(*address, ike_port, natt_port, config.shards)?;
             // A port that the system chose for the first address is wanted for the others, too.
@@ -157,11 +163,27 @@ impl Sockets {
             natt_port = listener.natt_control.local().port();
             control.ike.push(listener.ike);
             control.natt.push(listener.natt_control);
-            for (ports, port) in shards.iter_mut().zip(listener.natt_shards) {
-                ports.push(port);
+            let raws = if config.raw_esp { raw_ports(*address, config.shards) } else { None };
+            raw.push(raws.is_some());
+            let raws = raws.into_iter().flatten().map(Some).chain(std::iter::repeat_with(|| None));
+            let natt = listener.natt_shards.into_iter().zip(listener.natt_fragmenting).zip(raws);
+            for (ports, ((udp, fragmenting), raw)) in shards.iter_mut().zip(natt) {
+                ports.push(ShardPort::new(udp, fragmenting, raw));
             }
         }
-        Ok(Self { control: Arc::new(control), shards, ike_port, natt_port })
+        Ok(Self { control: Arc::new(control), shards, raw, ike_port, natt_port })
+    }
+}
+
+/// The sockets for raw ESP, one per shard; `None` where it is not to be had, which is no reason not to start.
+fn raw_ports(address: IpAddr, shards: usize) -> Option<Vec<RawPort>> {
+    let ports = (0..shards).map(|shard| RawPort::open(address, shard, shards));
+    match ports.collect() {
+        Ok(ports) => Some(ports),
+        Err(error) => {
+            tracing::warn!(%address, %error, "no raw ESP (it needs CAP_NET_RAW); ESP goes in UDP");
+            None
+        }
     }
 }
 
@@ -182,7 +204,7 @@ fn validate(config: &RouterConfig) -> Result<(), RouterError> {
     Ok(())
 }
 
-/// Each address costs two sockets and one per shard, and a buffer of 4 MiB for each.
+/// Each address costs two sockets and two to four per shard, and a buffer of 4 MiB for each.
 const MAX_LISTEN: usize = 64;
 
 /// Where SPI indexes begin: with the seconds since 1970, a thousand to the second, so that a router that restarts does

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -24,11 +25,24 @@ pub(crate) struct Tenant {
     queues: Vec<File>,
     /// The way out for packets in the clear that no route can tell from others.
     clear: Option<ClearSocket>,
+    /// Those of the TUN device.
+    addresses: Vec<IpAddr>,
 }
 
 impl Tenant {
-    pub(crate) fn new(id: TenantId, queues: Vec<File>, clear: Option<ClearSocket>) -> Self {
-        Self { id, forwarding: Forwarding::default(), policy: ArcSwap::default(), queues, clear }
+    pub(crate) fn new(
+        id: TenantId,
+        queues: Vec<File>,
+        clear: Option<ClearSocket>,
+        addresses: Vec<IpAddr>,
+    ) -> Self {
+        let (forwarding, policy) = (Forwarding::default(), ArcSwap::default());
+        Self { id, forwarding, policy, queues, clear, addresses }
+    }
+
+    /// An address of the TUN device that can speak to `peer`.
+    pub(crate) fn address_for(&self, peer: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == peer.is_ipv4())
     }
 
     /// The shard's queue of the TUN device, if the tenant has one.

@@ -217,6 +217,8 @@ fn misuse_is_refused_and_changes_nothing() {
         limits: Limits::default(),
         local: local.parse().unwrap(),
         remote: "127.0.0.11:4500".parse().unwrap(),
+        encapsulation: router::Encapsulation::Udp,
+        options: router::TunnelOptions::default(),
     };
     let spi = gateway.handle.allocate_spi([127, 0, 0, 11].into()).unwrap();
     let local = "127.0.0.1:4500";

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use common::{Gateway, hopped, udp};
+use common::{Gateway, checksum, hopped, udp};
 use esp::SelectorPair;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{RouterError, RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
@@ -69,17 +69,6 @@ impl Drop for Namespace {
     }
 }
 
-fn checksum(octets: &[u8]) -> u16 {
-    let mut sum: u32 = octets
-        .chunks(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], *word.get(1).unwrap_or(&0)])))
-        .sum();
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !(sum as u16)
-}
-
 /// An ICMP echo request (8) or reply (0).
 fn echo(kind: u8, source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> {
     let mut packet = udp(source, destination, number, len);
@@ -113,6 +102,54 @@ fn the_kernel_answers_through_the_tunnel() {
     first.send(&udp("10.1.0.9", "10.2.0.9", 3, 10));
     assert_eq!(second.receive(), hopped(&udp("10.1.0.9", "10.2.0.9", 3, 10)));
     assert_eq!(gateway.counter("tun_written"), 400);
+}
+
+#[test]
+fn the_kernel_behind_the_device_learns_the_path() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    for (number, mtu, networks) in
+        [(1, 1000, ("0.0.0.0/0", "10.1.0.0/16")), (2, 1380, ("::/0", "2001:db8:1::/48"))]
+    {
+        let tunnel =
+            gateway.install_with(common::socket(10 + number), tenant, number.into(), networks, |child| {
+                child.options.outer_mtu = Some(mtu);
+            });
+        gateway.handle.activate(tunnel.spi);
+    }
+    // The kernel takes an ICMP error only if its checksums are right and it quotes a packet of a socket that is there.
+    // UDP with DF by its own discovery: the first goes out, the second finds the route narrower.
+    let told = |destination: &str, expected: u64, mtu: &str| {
+        let sent = namespace.run(&format!(
+            "exec 3<>/dev/udp/{destination}/9; head -c 1360 /dev/zero | dd bs=1360 count=1 >&3 2>/dev/null || exit 9;
+             for try in {{1..300}}; do ip route get {destination} | grep -q 'mtu {mtu}' && exit 0; done;
+             ip route get {destination}; exit 1"
+        ));
+        assert!(sent, "the kernel knows {mtu} for {destination}");
+        gateway.wait_for("icmp_sent", expected);
+    };
+    told("10.1.0.9", 1, "938");
+    told("2001:db8:1::9", 2, "1318");
+    assert_eq!(gateway.counter("drop_packet_too_big"), 2);
+}
+
+#[test]
+fn who_runs_out_of_hops_hears_it_from_the_device() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let narrow = gateway.connect(tenant, 2, 12, "10.1.0.0/16", "10.2.0.0/16");
+    let mut last = udp("10.1.0.9", "10.2.0.9", 3, 10);
+    last[8] = 1;
+    common::fix_checksum(&mut last);
+    first.send(&last);
+    let told = first.receive();
+    assert_eq!((&told[12..16], &told[20..22]), (&[10, 50, 0, 1][..], &[11, 0][..]));
+    assert!(narrow.is_silent());
 }
 
 #[test]

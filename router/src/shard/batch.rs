@@ -1,34 +1,56 @@
 //! Packets on their way out, gathered so that one system call sends many (UDP GSO).
 //!
 //! A packet is sealed straight into the batch: [`SendQueue::reserve`] gives the room, [`SendQueue::commit`] takes the packet
-//! in. Without a commit nothing has happened. Packets of one SA leave in the order they were sealed.
+//! in. Without a commit nothing has happened. Packets of one SA leave in the order they were sealed, also when they differ
+//! in DF or TOS and so cannot share a batch.
 
 use std::io;
 use std::sync::Arc;
 
 use esp::Spi;
-use esp::ecn::Ecn;
 
 use crate::counters::{Counter, Counters};
-use crate::port::{Path, Port};
+use crate::options::Encapsulation;
+use crate::port::Path;
+use crate::shard_port::{Exit, ShardPort};
+use crate::sys::receive::drop_errors;
+use crate::sys::transmit::{self, Envelope};
+
+/// What packets of one batch have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wrapping {
+    pub(crate) path: Path,
+    /// TOS or traffic class of the outer header.
+    pub(crate) class: u8,
+    pub(crate) dont_fragment: bool,
+}
+
+/// A packet that the path does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) spi: Spi,
+    /// Octets of ESP.
+    pub(crate) len: usize,
+}
 
 /// The batches of one shard.
 pub(crate) struct SendQueue {
     /// One socket per listener.
-    ports: Arc<[Port]>,
+    ports: Arc<[ShardPort]>,
     counters: Arc<Counters>,
     batches: Vec<Batch>,
     /// Batches in use are the first so many.
     used: usize,
     /// The one that goes first when all are in use.
     next_victim: usize,
+    /// The pairs that had a packet refused since the last look, the first packet of each.
+    refused: Vec<Refused>,
 }
 
 struct Batch {
     /// The pair whose packets these are.
     spi: Spi,
-    path: Path,
-    ecn: Ecn,
+    wrapping: Wrapping,
     /// Octets of every packet but the last.
     segment: usize,
     /// Octets of all.
@@ -40,20 +62,14 @@ struct Batch {
 }
 
 impl SendQueue {
-    pub(crate) fn new(ports: Arc<[Port]>, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(ports: Arc<[ShardPort]>, counters: Arc<Counters>) -> Self {
         let batches = (0..BATCHES).map(|_| Batch::new()).collect();
-        Self { ports, counters, batches, used: 0, next_victim: 0 }
+        Self { ports, counters, batches, used: 0, next_victim: 0, refused: Vec::with_capacity(BATCHES) }
     }
 
     /// Room for a packet of `len` octets of the pair `spi`, and the batch to commit it to. `None` when it is too large
     /// for UDP.
-    pub(crate) fn reserve(
-        &mut self,
-        spi: Spi,
-        path: Path,
-        ecn: Ecn,
-        len: usize,
-    ) -> Option<(usize, &mut [u8])> {
+    pub(crate) fn reserve(&mut self, spi: Spi, wrapping: Wrapping, len: usize) -> Option<(usize, &mut [u8])> {
         if len > BATCH_OCTETS {
             return None;
         }
@@ -68,13 +84,13 @@ impl SendQueue {
                 self.next_victim
             }
         };
-        let max_packets = self.ports.get(path.listener)?.max_segments().clamp(1, BATCH_PACKETS);
+        let max_packets = self.ports.get(wrapping.path.listener)?.udp.max_segments().clamp(1, BATCH_PACKETS);
         // Without offload a batch is sent packet by packet, but gathered all the same: the code path is one.
         let max_packets = if max_packets == 1 { BATCH_PACKETS } else { max_packets };
         let batch = self.batches.get_mut(at)?;
-        if !batch.takes(spi, &path, ecn, len, max_packets) {
-            batch.send(&self.ports, &self.counters);
-            *batch = Batch { spi, path, ecn, ..batch.emptied() };
+        if !batch.takes(spi, &wrapping, len, max_packets) {
+            batch.send(&self.ports, &self.counters, &mut self.refused);
+            *batch = Batch { spi, wrapping, ..batch.emptied() };
         }
         let from = batch.len;
         let room = batch.buffer.get_mut(from..from + len)?;
@@ -95,9 +111,14 @@ impl SendQueue {
     /// Sends everything.
     pub(crate) fn flush(&mut self) {
         for batch in self.batches.iter_mut().take(self.used) {
-            batch.send(&self.ports, &self.counters);
+            batch.send(&self.ports, &self.counters, &mut self.refused);
         }
         self.used = 0;
+    }
+
+    /// One of the packets that were refused for their size.
+    pub(crate) fn take_refused(&mut self) -> Option<Refused> {
+        self.refused.pop()
     }
 }
 
@@ -106,8 +127,11 @@ impl Batch {
         let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
         Self {
             spi: Spi(0),
-            path: Path { listener: 0, source: None, remote: nowhere },
-            ecn: Ecn::NotEct,
+            wrapping: Wrapping {
+                path: Path { listener: 0, source: None, remote: nowhere, encapsulation: Encapsulation::Udp },
+                class: 0,
+                dont_fragment: false,
+            },
             segment: 0,
             len: 0,
             packets: 0,
@@ -129,8 +153,8 @@ impl Batch {
     }
 
     /// Whether a packet may follow those that are in.
-    fn takes(&self, spi: Spi, path: &Path, ecn: Ecn, len: usize, max_packets: usize) -> bool {
-        let same = self.spi == spi && self.path == *path && self.ecn == ecn;
+    fn takes(&self, spi: Spi, wrapping: &Wrapping, len: usize, max_packets: usize) -> bool {
+        let same = self.spi == spi && self.wrapping == *wrapping;
         same && (self.packets == 0
             || !self.closed
                 && len <= self.segment
@@ -139,34 +163,92 @@ impl Batch {
     }
 
     /// Sends what is in, if anything, and empties it.
-    fn send(&mut self, ports: &[Port], counters: &Counters) {
+    fn send(&mut self, ports: &[ShardPort], counters: &Counters, refused: &mut Vec<Refused>) {
         let (packets, len) = (std::mem::take(&mut self.packets), std::mem::take(&mut self.len));
         self.closed = false;
-        let (Some(port), Some(contents)) = (ports.get(self.path.listener), self.buffer.get(..len)) else {
-            return;
-        };
-        if packets > 1 && port.max_segments() > 1 && self.segment <= OFFLOAD_SEGMENT_MAX {
-            counters.count(Counter::SendCalls);
-            match port.send_segments(&self.path, self.ecn, self.segment, contents) {
-                Ok(()) => return counters.add(Counter::EspSent, packets as u64),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return counters.add(Counter::SendBufferFull, packets as u64);
+        let Wrapping { path, class, dont_fragment } = self.wrapping;
+        let Some(contents) = self.buffer.get(..len).filter(|_| packets > 0) else { return };
+        let exit = ports.get(path.listener).and_then(|port| port.exit(path.encapsulation, dont_fragment));
+        let Some(exit) = exit else { return counters.add(Counter::SendFailed, packets as u64) };
+        let envelope = path.envelope(class);
+        if !self.send_offloaded(exit, &envelope, packets, contents, counters) {
+            self.send_each(exit, &envelope, contents, counters, refused);
+        }
+    }
+
+    /// Sends all by one call; false when that is not possible.
+    fn send_offloaded(
+        &self,
+        exit: Exit<'_>,
+        envelope: &Envelope,
+        packets: usize,
+        contents: &[u8],
+        counters: &Counters,
+    ) -> bool {
+        let Some(port) = exit.udp.filter(|port| packets > 1 && port.max_segments() > 1) else { return false };
+        if self.segment > OFFLOAD_SEGMENT_MAX {
+            return false;
+        }
+        counters.count(Counter::SendCalls);
+        match transmit::segments(exit.fd, envelope, self.segment as u16, contents) {
+            Ok(()) => counters.add(Counter::EspSent, packets as u64),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                counters.add(Counter::SendBufferFull, packets as u64);
+            }
+            Err(error) => {
+                if error.raw_os_error() == Some(libc::EIO) {
+                    // The interface cannot compute the checksums that segmentation needs.
+                    port.give_up_offload();
                 }
-                // The interface may not do segmentation, or a segment be larger than the path takes unfragmented:
-                // one by one it works, and the kernel fragments where it must.
-                Err(_) => {}
+                // A segment may also be larger than the path takes: then it shows which ones are.
+                return false;
             }
         }
-        if packets == 0 {
-            return;
-        }
-        for packet in contents.chunks(self.segment.max(1)) {
+        true
+    }
+
+    /// Sends packet by packet, many by one call.
+    fn send_each(
+        &self,
+        exit: Exit<'_>,
+        envelope: &Envelope,
+        contents: &[u8],
+        counters: &Counters,
+        refused: &mut Vec<Refused>,
+    ) {
+        let segment = self.segment.max(1);
+        let mut rest = contents;
+        // On a raw socket an error may be ICMP's about an earlier packet; then the same call works when it is made again.
+        let mut may_be_stale = exit.udp.is_none();
+        while let Some(first) = rest.chunks(segment).next() {
             counters.count(Counter::SendCalls);
-            counters.count(match port.send(&self.path, self.ecn, packet) {
-                Ok(()) => Counter::EspSent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Counter::SendBufferFull,
-                Err(_) => Counter::SendFailed,
-            });
+            let done = match transmit::each(exit.fd, envelope, segment, rest) {
+                Ok(sent) => {
+                    counters.add(Counter::EspSent, sent as u64);
+                    sent.max(1)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return counters.add(Counter::SendBufferFull, rest.len().div_ceil(segment) as u64);
+                }
+                Err(_) if std::mem::take(&mut may_be_stale) => {
+                    drop_errors(exit.fd);
+                    0
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                    counters.count(Counter::OuterTooBig);
+                    let known = refused.iter().any(|known| known.spi == self.spi);
+                    // One is enough to learn from, and of more pairs than there are batches the next packet will tell.
+                    if !known && refused.len() < BATCHES {
+                        refused.push(Refused { spi: self.spi, len: first.len() });
+                    }
+                    1
+                }
+                Err(_) => {
+                    counters.count(Counter::SendFailed);
+                    1
+                }
+            };
+            rest = rest.get(done * segment..).unwrap_or_default();
         }
     }
 }

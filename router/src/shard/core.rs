@@ -17,7 +17,8 @@ use crate::counters::{Counter, Counters};
 use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
-use crate::port::{Origin, Port};
+use crate::options::Encapsulation;
+use crate::shard_port::ShardPort;
 use crate::tenant::Tenant;
 
 /// The state of a shard.
@@ -45,7 +46,7 @@ pub(crate) struct Core {
 pub(crate) struct CoreParts {
     pub(crate) id: usize,
     pub(crate) slot: u8,
-    pub(crate) ports: Arc<[Port]>,
+    pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
     pub(crate) commands: Receiver<Command>,
@@ -59,6 +60,7 @@ pub(super) enum ThreadCommand {
     Detach(TenantId),
     /// A packet that waited: sent at the end of the turn, for commands may run in the middle of another packet.
     Send(Spi, TenantId, Vec<u8>),
+    SendDummies(Spi, u16, u16),
     Stop,
 }
 
@@ -89,7 +91,10 @@ impl Core {
             match command {
                 Command::Install(sa) => self.install(sa),
                 Command::Remove(spi) => self.remove(spi),
-                Command::SetRemote(spi, remote) => self.set_remote(spi, remote),
+                Command::SetRemote(spi, remote, encapsulation) => self.set_remote(spi, remote, encapsulation),
+                Command::SendDummies(spi, count, len) => {
+                    self.for_thread.push(ThreadCommand::SendDummies(spi, count, len));
+                }
                 Command::Stats(spis, reply) => {
                     let stats = spis.iter().filter_map(|spi| self.table.get(*spi).map(Sa::stats));
                     // Whoever asked may have given up.
@@ -124,9 +129,9 @@ impl Core {
         }
     }
 
-    fn set_remote(&mut self, spi: Spi, remote: SocketAddr) {
+    fn set_remote(&mut self, spi: Spi, remote: SocketAddr, encapsulation: Option<Encapsulation>) {
         if let Some(sa) = self.table.get_mut(spi) {
-            sa.set_remote(remote);
+            sa.set_remote(remote, encapsulation, self.now);
         }
     }
 
@@ -156,9 +161,7 @@ impl Core {
                     break;
                 };
                 match handoff.task {
-                    Task::Datagram { from, local, ecn } => {
-                        self.datagram(&mut handoff.packet, Origin { from, local, ecn });
-                    }
+                    Task::Datagram(origin) => self.received(&mut handoff.packet, origin),
                     Task::Seal { spi, tenant } => self.seal_here(spi, tenant, &handoff.packet, None),
                 }
                 if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
@@ -196,6 +199,11 @@ impl Core {
     /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.
     pub(super) fn finish_turn(&mut self) -> bool {
         self.queue.flush();
+        while let Some(refused) = self.queue.take_refused() {
+            if let Some(sa) = self.table.get_mut(refused.spi) {
+                sa.note_refusal(refused.len, self.now);
+            }
+        }
         for (wake, peer) in self.wake.iter_mut().zip(self.peers.iter()) {
             if std::mem::take(wake)
                 && let Err(error) = peer.wake()

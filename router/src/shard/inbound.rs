@@ -1,15 +1,34 @@
 //! From the network inwards: datagram, SA, inner packet, route.
 
-use esp::{Spi, ecn, ip};
+use esp::ecn::{self, Ecn};
+use esp::icmp::IcmpError;
+use esp::{Spi, ip};
 
 use super::core::Core;
 use super::route::Way;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
+use crate::options::{DSCP, Encapsulation};
 use crate::port::Origin;
 
 impl Core {
+    /// What came in by any socket, or was handed over.
+    pub(super) fn received(&mut self, packet: &mut [u8], origin: Origin) {
+        match origin.encapsulation {
+            Encapsulation::Udp => self.datagram(packet, origin),
+            Encapsulation::Raw => self.raw_esp(packet, origin),
+        }
+    }
+
+    /// ESP without UDP. Whatever its SPI is, it is ESP: there is no marker.
+    fn raw_esp(&mut self, packet: &mut [u8], origin: Origin) {
+        match packet.first_chunk::<4>() {
+            Some(spi) => self.esp(Spi(u32::from_be_bytes(*spi)), packet, origin),
+            None => self.counters.count(Counter::Runt),
+        }
+    }
+
     /// A datagram of the NAT traversal port.
     pub(super) fn datagram(&mut self, packet: &mut [u8], origin: Origin) {
         match Datagram::classify(packet) {
@@ -52,9 +71,20 @@ impl Core {
         sa.note_origin(&origin, opened.sequence, &mut self.events);
 
         let Some(inner) = packet.get_mut(opened.inner) else { return };
-        if !ecn::decapsulate(inner, origin.ecn) {
+        if !ecn::decapsulate(inner, Ecn::from_bits(origin.class)) {
             sa.count_drop(Counter::EcnNotCapable.name());
             return self.counters.count(Counter::EcnNotCapable);
+        }
+        if sa.options.dscp_inward {
+            ip::set_traffic_class(inner, ip::traffic_class(inner) & !DSCP | origin.class & DSCP);
+        }
+        if origin.encapsulation != sa.path.encapsulation {
+            self.counters.count(Counter::OtherEncapsulation);
+        }
+        // The answer comes through the tunnel as well and is to fit.
+        let max_inner = sa.max_inner(self.now);
+        if sa.options.mss.apply(inner, max_inner) {
+            self.counters.count(Counter::MssClamped);
         }
         let policy = sa.tenant.policy.load();
         if !policy.is_default() && !policy.admits(&opened.info, sa.tunnel.id) {
@@ -62,10 +92,14 @@ impl Core {
             return self.counters.count(Counter::PolicyInboundMismatch);
         }
         drop(policy);
+        let mut exceeded = false;
         let reason = match Way::onwards(&sa.tenant, &opened.info) {
             None => return self.deliver(spi, inner),
             Some(Way::Nowhere(reason)) => reason,
-            Some(_) if !ip::decrement_ttl(inner) => Counter::TtlExpired,
+            Some(_) if !ip::decrement_ttl(inner) => {
+                exceeded = true;
+                Counter::TtlExpired
+            }
             Some(way) => {
                 let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
@@ -78,6 +112,9 @@ impl Core {
         };
         sa.count_drop(reason.name());
         self.counters.count(reason);
+        if exceeded {
+            self.answer(spi, IcmpError::TimeExceeded, inner, &opened.info);
+        }
     }
 
     /// Writes a packet that came out of the pair `spi` to the tenant's device.
@@ -94,7 +131,6 @@ impl Core {
     }
 
     fn hand_over_datagram(&mut self, to: usize, packet: &[u8], origin: Origin) {
-        let Origin { from, local, ecn } = origin;
-        self.hand_over(to, Task::Datagram { from, local, ecn }, packet);
+        self.hand_over(to, Task::Datagram(origin), packet);
     }
 }

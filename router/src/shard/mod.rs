@@ -5,8 +5,10 @@
 mod batch;
 mod core;
 mod hold;
+mod icmp;
 mod inbound;
 mod outbound;
+mod oversize;
 mod route;
 mod sa;
 mod table;

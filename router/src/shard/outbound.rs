@@ -1,14 +1,15 @@
 //! From an inner packet outwards: pair, seal, batch.
 
-use esp::ecn::Ecn;
 use esp::ip::{self, PacketInfo};
 use esp::{SealError, Spi};
 
+use super::batch::Wrapping;
 use super::core::Core;
 use super::route::Way;
 use crate::counters::Counter;
 use crate::handoff::Task;
 use crate::model::TenantId;
+use crate::options::OuterDf;
 use crate::tenant::Tenant;
 
 impl Core {
@@ -67,12 +68,37 @@ impl Core {
             sa.count_drop(Counter::OutboundSelector.name());
             return self.counters.count(Counter::OutboundSelector);
         }
-        let len = sa.outbound.sealed_len(packet.len());
-        let Some((batch, room)) = self.queue.reserve(spi, sa.path, Ecn::of(packet), len) else {
+        // The octets after the packet's own end are nobody's.
+        let packet = packet.get(..info.len).unwrap_or(packet);
+        let max = sa.max_inner(self.now);
+        if packet.len() > max {
+            return self.oversize(spi, packet, info);
+        }
+        let dont_fragment = sa.options.outer_df(packet);
+        let class = sa.options.outer_class(packet);
+        let inner = Inner { len: packet.len(), class, dont_fragment };
+        self.seal(spi, &inner, |room| room.copy_from_slice(packet));
+    }
+
+    /// Seals what `write` writes on a pair of this shard.
+    pub(super) fn seal(&mut self, spi: Spi, inner: &Inner, write: impl FnOnce(&mut [u8])) {
+        let Some(sa) = self.table.get_mut(spi) else { return };
+        let max = sa.max_inner(self.now);
+        let payload = sa.options.tfc.payload_len(inner.len, max);
+        let at = sa.outbound.payload_offset();
+        let wrapping = Wrapping { path: sa.path, class: inner.class, dont_fragment: inner.dont_fragment };
+        let room = self.queue.reserve(spi, wrapping, sa.outbound.sealed_len(payload));
+        let Some((batch, room)) = room else {
             sa.count_drop(SealError::NoSpace.name());
             return self.counters.count_seal(SealError::NoSpace);
         };
-        match sa.outbound.seal(packet, room) {
+        if let Some(place) = room.get_mut(at..at + inner.len) {
+            write(place);
+            if sa.options.mss.apply(place, max) {
+                self.counters.count(Counter::MssClamped);
+            }
+        }
+        match sa.outbound.seal_padded(room, inner.len, payload) {
             Ok(sealed) => {
                 self.queue.commit(batch, sealed.len);
                 sa.last_out = Some(self.now);
@@ -86,4 +112,39 @@ impl Core {
             }
         }
     }
+
+    /// Sends dummy packets of `len` octets, or as many as fit (RFC 4303 section 2.6).
+    pub(super) fn send_dummies(&mut self, spi: Spi, count: u16, len: u16) {
+        for _ in 0..count {
+            let Some(sa) = self.table.get_mut(spi) else { return };
+            let len = usize::from(len).min(sa.max_inner(self.now));
+            let class = sa.options.outer_class(&[]);
+            // DF as most packets have it, so that it does not tell them apart.
+            let dont_fragment = sa.options.df != OuterDf::Clear;
+            let wrapping = Wrapping { path: sa.path, class, dont_fragment };
+            let room = self.queue.reserve(spi, wrapping, sa.outbound.sealed_len(len));
+            let Some((batch, room)) = room else { return self.counters.count_seal(SealError::NoSpace) };
+            match sa.outbound.seal_dummy(len, room) {
+                Ok(sealed) => {
+                    self.queue.commit(batch, sealed.len);
+                    self.counters.count(Counter::DummySent);
+                    if let Some(limit) = sealed.limit {
+                        sa.raise(limit, &mut self.events);
+                    }
+                }
+                Err(error) => {
+                    sa.count_drop(error.name());
+                    return self.counters.count_seal(error);
+                }
+            }
+        }
+    }
+}
+
+/// An inner packet that is to be sealed, and what its outer header shall say.
+pub(super) struct Inner {
+    pub(super) len: usize,
+    /// TOS or traffic class.
+    pub(super) class: u8,
+    pub(super) dont_fragment: bool,
 }

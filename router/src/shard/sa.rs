@@ -1,15 +1,19 @@
 //! A pair of SAs as a shard owns it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use esp::{InboundSa, LimitEvent, OutboundSa, SaError, Spi};
 
+use crate::allowance::Allowance;
 use crate::events::EventSink;
 use crate::model::{ChildSa, RouterEvent, SaStats};
+use crate::options::{Encapsulation, TunnelOptions};
+use crate::path_mtu::PathMtu;
 use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
+use crate::sys;
 use crate::tenant::{Tenant, Tunnel};
 
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
@@ -19,6 +23,14 @@ pub(crate) struct Sa {
     pub(crate) inbound: InboundSa,
     pub(crate) outbound: OutboundSa,
     pub(crate) path: Path,
+    pub(crate) options: TunnelOptions,
+    /// ICMP errors about packets of this pair, so that no tenant uses up those of another.
+    pub(crate) icmp: Allowance,
+    /// Our address, where it is a certain one.
+    local: Option<IpAddr>,
+    mtu: PathMtu,
+    /// The largest inner packet that fits `mtu`.
+    max_inner: usize,
     pub(crate) last_in: Option<Instant>,
     pub(crate) last_out: Option<Instant>,
     drops: Vec<(&'static str, u64)>,
@@ -29,7 +41,12 @@ pub(crate) struct Sa {
 }
 
 impl Sa {
-    pub(crate) fn new(child: &ChildSa, enlisted: Enlisted, path: Path) -> Result<Self, SaError> {
+    pub(crate) fn new(
+        child: &ChildSa,
+        enlisted: Enlisted,
+        path: Path,
+        mtu: PathMtu,
+    ) -> Result<Self, SaError> {
         let Enlisted { tenant, tunnel, selectors } = enlisted;
         let inbound = InboundSa::new(
             child.inbound_spi,
@@ -46,19 +63,59 @@ impl Sa {
             &child.iv_seed,
             &child.limits,
         )?;
-        Ok(Self {
+        let mut sa = Self {
             tenant,
             tunnel,
             inbound,
             outbound,
             path,
+            options: child.options,
+            icmp: Allowance::new(ICMP_PER_SECOND),
+            local: specific(child.local.ip()),
+            mtu,
+            max_inner: 0,
             last_in: None,
             last_out: None,
             drops: Vec::new(),
             reported: None,
             soft_raised: false,
             hard_raised: false,
-        })
+        };
+        sa.measure();
+        Ok(sa)
+    }
+
+    /// What the kernel says of the path of a pair that is to be.
+    pub(crate) fn path_mtu(child: &ChildSa, now: Instant) -> PathMtu {
+        let (local, remote) = (specific(child.local.ip()), child.remote.ip());
+        PathMtu::new(remote.is_ipv6(), child.options.outer_mtu, sys::path_mtu::towards(local, remote), now)
+    }
+
+    /// The largest inner packet that the path takes in one piece. Asks the kernel now and then.
+    pub(crate) fn max_inner(&mut self, now: Instant) -> usize {
+        if self.mtu.is_due(now) {
+            self.mtu.renew(sys::path_mtu::towards(self.local, self.path.remote.ip()), now);
+            self.measure();
+        }
+        self.max_inner
+    }
+
+    /// An ESP packet of `len` octets was too large for the path as the kernel knows it.
+    pub(crate) fn note_refusal(&mut self, len: usize, now: Instant) {
+        let found = sys::path_mtu::towards(self.local, self.path.remote.ip());
+        self.mtu.lower(len + self.outer_headers(), found, now);
+        self.measure();
+    }
+
+    /// Octets of the headers before ESP.
+    fn outer_headers(&self) -> usize {
+        let ip = if self.path.remote.is_ipv4() { 20 } else { 40 };
+        let udp = if self.path.encapsulation == Encapsulation::Udp { 8 } else { 0 };
+        ip + udp
+    }
+
+    fn measure(&mut self) {
+        self.max_inner = self.outbound.max_payload(self.mtu.outer() - self.outer_headers());
     }
 
     pub(crate) fn spi(&self) -> Spi {
@@ -95,7 +152,14 @@ impl Sa {
         if sequence != self.inbound.top() {
             return;
         }
-        if origin.from == self.path.remote {
+        let raw = Encapsulation::Raw;
+        // Without ports on both sides there are none to compare.
+        let same = if self.path.encapsulation == raw || origin.encapsulation == raw {
+            origin.from.ip() == self.path.remote.ip()
+        } else {
+            origin.from == self.path.remote
+        };
+        if same {
             self.reported = None;
         } else if self.reported != Some(origin.from) {
             self.reported = Some(origin.from);
@@ -103,9 +167,19 @@ impl Sa {
         }
     }
 
-    pub(crate) fn set_remote(&mut self, remote: SocketAddr) {
+    /// Sends there from now on, and by this encapsulation if one is given.
+    pub(crate) fn set_remote(
+        &mut self,
+        remote: SocketAddr,
+        encapsulation: Option<Encapsulation>,
+        now: Instant,
+    ) {
         self.path.remote = remote;
+        self.path.encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
         self.reported = None;
+        let found = sys::path_mtu::towards(self.local, remote.ip());
+        self.mtu = PathMtu::new(remote.is_ipv6(), self.options.outer_mtu, found, now);
+        self.measure();
     }
 
     pub(crate) fn stats(&self) -> SaStats {
@@ -116,6 +190,8 @@ impl Sa {
             tunnel: self.tunnel.id,
             active: self.tunnel.current() == Some(self.spi()),
             remote: self.path.remote,
+            encapsulation: self.path.encapsulation,
+            inner_mtu: self.max_inner,
             packets_in: self.inbound.packets(),
             bytes_in: self.inbound.bytes(),
             packets_out: self.outbound.packets(),
@@ -127,4 +203,11 @@ impl Sa {
             last_used_out: self.last_out,
         }
     }
+}
+
+/// A host that does path MTU discovery needs one per connection; a flood of large packets gets no flood of answers.
+const ICMP_PER_SECOND: u32 = 32;
+
+fn specific(address: IpAddr) -> Option<IpAddr> {
+    (!address.is_unspecified()).then_some(address)
 }

@@ -10,15 +10,16 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::core::{Core, ThreadCommand};
 use crate::counters::Counter;
-use crate::port::{Port, ReceiveBuffers};
+use crate::port::ReceiveBuffers;
+use crate::shard_port::{RawPort, ShardPort};
 use crate::tenant::Tenant;
 
 /// A shard, ready to run on a thread of its own.
 pub(crate) struct Shard {
     core: Core,
     poll: Poll,
-    ports: Arc<[Port]>,
-    /// Which ports may have datagrams: the poll reports changes only.
+    ports: Arc<[ShardPort]>,
+    /// Which sockets may have datagrams, for the poll reports changes only: those of UDP, then those of raw ESP.
     readable: Vec<bool>,
     devices: Vec<Option<DeviceQueue>>,
     buffers: ReceiveBuffers,
@@ -42,18 +43,17 @@ struct Left {
 }
 
 impl Shard {
-    pub(crate) fn new(core: Core, poll: Poll, ports: Arc<[Port]>) -> io::Result<Self> {
-        for (number, port) in ports.iter().enumerate() {
-            poll.registry().register(
-                &mut SourceFd(&port.fd()),
-                Token(FIRST_PORT + number),
-                Interest::READABLE,
-            )?;
+    pub(crate) fn new(core: Core, poll: Poll, ports: Arc<[ShardPort]>) -> io::Result<Self> {
+        let udp = ports.iter().map(|port| Some(port.udp.fd()));
+        let raw = ports.iter().map(|port| port.raw.as_ref().map(RawPort::fd));
+        for (number, fd) in udp.chain(raw).enumerate() {
+            let Some(fd) = fd else { continue };
+            poll.registry().register(&mut SourceFd(&fd), Token(FIRST_PORT + number), Interest::READABLE)?;
         }
         Ok(Self {
             core,
             poll,
-            readable: vec![true; ports.len()],
+            readable: vec![true; ports.len() * 2],
             ports,
             devices: Vec::new(),
             buffers: ReceiveBuffers::new(),
@@ -92,7 +92,7 @@ impl Shard {
     fn turn(&mut self) -> Left {
         let mut left = Left::default();
         self.core.now = Instant::now();
-        for number in 0..self.ports.len() {
+        for number in 0..self.readable.len() {
             left.packets |= self.receive(number);
         }
         for number in 0..self.devices.len() {
@@ -108,6 +108,7 @@ impl Shard {
                 }
                 ThreadCommand::Detach(tenant) => self.detach(|queue| queue.tenant.id == tenant),
                 ThreadCommand::Send(spi, tenant, packet) => self.core.send_held(spi, tenant, &packet),
+                ThreadCommand::SendDummies(spi, count, len) => self.core.send_dummies(spi, count, len),
                 ThreadCommand::Stop => left.stopped = true,
             }
         }
@@ -132,15 +133,23 @@ impl Shard {
 
     /// Takes one batch of a socket; true when there may be more.
     fn receive(&mut self, number: usize) -> bool {
-        let (Some(port), Some(readable)) = (self.ports.get(number), self.readable.get_mut(number)) else {
+        let Some(readable) = self.readable.get_mut(number).filter(|readable| **readable) else {
             return false;
         };
-        if !*readable {
-            return false;
-        }
-        let core = &mut self.core;
-        core.counters.count(Counter::ReceiveCalls);
-        if let Err(error) = port.receive(&mut self.buffers, |packet, origin| core.datagram(packet, origin)) {
+        let (core, buffers) = (&mut self.core, &mut self.buffers);
+        let received = if let Some(port) = self.ports.get(number) {
+            core.counters.count(Counter::ReceiveCalls);
+            port.udp.receive(buffers, |packet, origin| core.received(packet, origin)).map(drop)
+        } else {
+            let port = self.ports.get(number - self.ports.len());
+            let Some(raw) = port.and_then(|port| port.raw.as_ref()) else {
+                *readable = false;
+                return false;
+            };
+            core.counters.count(Counter::ReceiveCalls);
+            raw.receive(buffers, |packet, origin| core.received(packet, origin))
+        };
+        if let Err(error) = received {
             *readable = false;
             if error.kind() != io::ErrorKind::WouldBlock {
                 core.counters.count(Counter::ReceiveFailed);

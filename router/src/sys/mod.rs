@@ -1,8 +1,13 @@
 //! Everything that needs `unsafe`: system calls that no safe crate offers. Nothing in here knows of ESP.
 
 pub(crate) mod clear;
+mod control_message;
 pub(crate) mod netlink;
 pub(crate) mod netns;
+pub(crate) mod path_mtu;
+pub(crate) mod raw_esp;
+pub(crate) mod receive;
 pub(crate) mod socket_options;
 pub(crate) mod steering;
+pub(crate) mod transmit;
 pub(crate) mod tun;

@@ -10,7 +10,10 @@ use esp::{
     Encryption, InboundSa, Limits, MAX_OVERHEAD, OpenError, OutboundSa, SaKeys, Selector, SelectorPair, Spi,
     Suite,
 };
-use router::{ChildSa, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId, Uplink};
+use router::{
+    ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
+    TunnelOptions, Uplink,
+};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
 
@@ -30,8 +33,12 @@ impl Gateway {
     }
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
+        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: false };
+        Self::start_config(config, events)
+    }
+
+    pub fn start_config(config: RouterConfig, events: usize) -> Self {
         let (sender, receiver) = channel(events);
-        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9 };
         let router = Router::start(config, sender).unwrap();
         let handle = router.handle();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -103,9 +110,7 @@ impl Gateway {
         remote: &str,
         limits: Limits,
     ) -> Remote {
-        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        self.install_on(socket, tenant, tunnel, local, remote, limits)
+        self.install_on(socket(host), tenant, tunnel, local, remote, limits)
     }
 
     pub fn install_on(
@@ -117,29 +122,44 @@ impl Gateway {
         remote: &str,
         limits: Limits,
     ) -> Remote {
+        self.install_with(socket, tenant, tunnel, (local, remote), |child| child.limits = limits)
+    }
+
+    /// With a pair that `change` may change before it is installed.
+    pub fn install_with(
+        &self,
+        socket: UdpSocket,
+        tenant: TenantId,
+        tunnel: u64,
+        (local, remote): (&str, &str),
+        change: impl FnOnce(&mut ChildSa),
+    ) -> Remote {
         let address = socket.local_addr().unwrap();
         let spi = self.handle.allocate_spi(address.ip()).unwrap();
         let theirs = Spi(0xc000_0000 | spi.0 & 0x03ff_ffff);
         let suite = Suite::new(Encryption::AesGcm16_128, None, true).unwrap();
         let (up, down) = (key(spi, 1), key(spi, 2));
         let selectors = SelectorPair { local: vec![subnet(local)], remote: vec![subnet(remote)] };
-        self.handle
-            .install(ChildSa {
-                tenant,
-                tunnel: TunnelId(tunnel),
-                inbound_spi: spi,
-                outbound_spi: theirs.0,
-                suite,
-                inbound_keys: up.clone(),
-                outbound_keys: down.clone(),
-                iv_seed: [3; 32],
-                selectors: selectors.clone(),
-                replay_window: 1024,
-                limits,
-                local: self.natt_for(address),
-                remote: address,
-            })
-            .unwrap();
+        let mut child = ChildSa {
+            tenant,
+            tunnel: TunnelId(tunnel),
+            inbound_spi: spi,
+            outbound_spi: theirs.0,
+            suite,
+            inbound_keys: up.clone(),
+            outbound_keys: down.clone(),
+            iv_seed: [3; 32],
+            selectors: selectors.clone(),
+            replay_window: 1024,
+            limits: Limits::default(),
+            local: self.natt_for(address),
+            remote: address,
+            encapsulation: Encapsulation::Udp,
+            options: TunnelOptions::default(),
+        };
+        change(&mut child);
+        let selectors = child.selectors.clone();
+        self.handle.install(child).unwrap();
         let mirrored = SelectorPair { local: selectors.remote, remote: selectors.local };
         let none = Limits::default();
         Remote {
@@ -176,10 +196,20 @@ impl Remote {
     }
 
     pub fn try_receive(&mut self) -> Result<Vec<u8>, OpenError> {
+        self.try_receive_sized().1
+    }
+
+    /// With the octets of ESP that it came in.
+    pub fn try_receive_sized(&mut self) -> (usize, Result<Vec<u8>, OpenError>) {
         let mut buffer = vec![0; 65_536];
         let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
         assert_eq!(from, self.router, "from the NAT traversal port");
-        self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec())
+        (len, self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec()))
+    }
+
+    pub fn receive_sized(&mut self) -> (usize, Vec<u8>) {
+        let (len, inner) = self.try_receive_sized();
+        (len, inner.expect("for this SA"))
     }
 
     pub fn receive(&mut self) -> Vec<u8> {
@@ -193,6 +223,30 @@ impl Remote {
         self.socket.set_nonblocking(false).unwrap();
         silent
     }
+}
+
+/// The socket of a remote gateway at 127.0.0.`host`.
+pub fn socket(host: u8) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The checksum of the Internet protocols; 0 over what contains a right one.
+pub fn checksum(octets: &[u8]) -> u16 {
+    let words = octets.chunks(2).map(|word| [word[0], *word.get(1).unwrap_or(&0)]);
+    let mut sum: u32 = words.map(|word| u32::from(u16::from_be_bytes(word))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Makes the checksum of an IPv4 header right.
+pub fn fix_checksum(packet: &mut [u8]) {
+    packet[10..12].fill(0);
+    let sum = checksum(&packet[..20]).to_be_bytes();
+    packet[10..12].copy_from_slice(&sum);
 }
 
 fn key(spi: Spi, direction: u8) -> SaKeys {
@@ -215,9 +269,7 @@ pub fn udp(source: &str, destination: &str, number: u32, len: usize) -> Vec<u8> 
     packet.extend([0, 1, 0, 0, 64, 17, 0, 0]);
     packet.extend(address(source));
     packet.extend(address(destination));
-    let sum: u32 = packet.chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
-    let sum = !(((sum & 0xffff) + (sum >> 16)) as u16);
-    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    fix_checksum(&mut packet);
     packet.extend([0x13, 0x88, 0x13, 0x89]);
     packet.extend(((8 + len) as u16).to_be_bytes());
     packet.extend([0, 0]);

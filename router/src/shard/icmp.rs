@@ -1,0 +1,99 @@
+//! ICMP errors to the senders of inner packets.
+//!
+//! An error goes the way that any packet to that sender goes, so it comes back by the tunnel or the device that the packet
+//! came from, and only if selectors and policy have it (RFC 4301 section 6). Into a tunnel its source is the address of
+//! the tenant's TUN device, which is ours. A hub has no address, the device's may be outside the selectors, and the kernel
+//! behind the device would not believe a packet from its own: then the error bears the address that the packet was sent
+//! to, from which answers may come.
+
+use std::net::IpAddr;
+
+use esp::Spi;
+use esp::icmp::{self, IcmpError};
+use esp::ip::{self, PacketInfo};
+
+use super::core::Core;
+use super::route::Way;
+use crate::counters::Counter;
+use crate::tenant::Tenant;
+
+impl Core {
+    /// Tells the sender of `packet`, which met its end on the pair `spi` of this shard.
+    pub(super) fn answer(&mut self, spi: Spi, error: IcmpError, packet: &[u8], info: &PacketInfo) {
+        if !icmp::is_answerable(packet, info) {
+            return;
+        }
+        let Some(sa) = self.table.get_mut(spi) else { return };
+        if !sa.icmp.take(self.now) {
+            return self.counters.count(Counter::IcmpLimited);
+        }
+        let tenant = sa.tenant.clone();
+        let Some((source, way)) = way_back(&tenant, error, info) else {
+            return self.counters.count(Counter::IcmpNoWay);
+        };
+        let mut message = [0; icmp::MAX_LEN];
+        let written = icmp::write(error, source, packet, info, &mut message);
+        let Some(message) = written.and_then(|len| message.get(..len)) else {
+            return self.counters.count(Counter::IcmpNoWay);
+        };
+        match way {
+            Back::Device => {
+                let outcome = match tenant.write(self.id, message) {
+                    Some(Ok(_)) => Counter::IcmpSent,
+                    Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
+                    _ => Counter::TunFailed,
+                };
+                self.counters.count(outcome);
+            }
+            Back::Pair(target) => {
+                if let Some(info) = ip::parse(message) {
+                    self.counters.count(Counter::IcmpSent);
+                    // Never answered in turn, so this does not go round.
+                    self.send_inner(target, tenant.id, message, &info);
+                }
+            }
+        }
+    }
+}
+
+/// Where the sender is.
+enum Back {
+    Device,
+    Pair(Spi),
+}
+
+fn way_back(tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
+    let by = |source| Way::onwards(tenant, &as_packet(error, source, info));
+    let own = tenant.address_for(info.source);
+    match by(info.destination) {
+        // The kernel behind the device takes nothing from what is its own address.
+        None => Some((info.destination, Back::Device)),
+        Some(Way::Pair(target)) => {
+            // Whoever may answer is in the selectors; whether we are shows in the same look-up.
+            let ours = own.filter(|own| matches!(by(*own), Some(Way::Pair(same)) if same == target));
+            Some((ours.unwrap_or(info.destination), Back::Pair(target)))
+        }
+        Some(_) => None,
+    }
+}
+
+/// The error as selectors and rules look at it.
+fn as_packet(error: IcmpError, source: IpAddr, about: &PacketInfo) -> PacketInfo {
+    let (protocol, kind) = match (about.source, error) {
+        (IpAddr::V4(_), IcmpError::TooBig { .. }) => (ICMP, 0x0304),
+        (IpAddr::V4(_), IcmpError::TimeExceeded) => (ICMP, 0x0b00),
+        (IpAddr::V6(_), IcmpError::TooBig { .. }) => (ICMPV6, 0x0200),
+        (IpAddr::V6(_), IcmpError::TimeExceeded) => (ICMPV6, 0x0300),
+    };
+    PacketInfo {
+        source,
+        destination: about.source,
+        protocol,
+        source_port: Some(kind),
+        destination_port: Some(kind),
+        len: 0,
+    }
+}
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;

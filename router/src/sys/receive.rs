@@ -1,0 +1,113 @@
+//! Receiving many datagrams by one system call, with the whole TOS octet and the address they were sent to.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::RawFd;
+
+use libc::{c_int, iovec, mmsghdr};
+use socket2::{SockAddr, SockAddrStorage};
+
+use super::control_message::ControlBuffer;
+
+/// What is known of the contents of one buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) from: SocketAddr,
+    /// The address it was sent to.
+    pub(crate) to: Option<IpAddr>,
+    /// TOS or traffic class.
+    pub(crate) class: u8,
+    /// Octets in the buffer.
+    pub(crate) len: usize,
+    /// Octets of each datagram in it but the last, when the kernel joined several (UDP GRO); else `len`.
+    pub(crate) stride: usize,
+}
+
+/// Buffers that one call takes: a megabyte, which stays in the second-level cache of current processors.
+pub(crate) const BUFFERS: usize = 16;
+
+/// Receives into `buffers`: an entry for each that was filled. `WouldBlock` when nothing is there.
+pub(crate) fn receive(
+    fd: RawFd,
+    buffers: &mut [Box<[u8]>],
+    filled: &mut [Option<Received>; BUFFERS],
+) -> io::Result<()> {
+    *filled = [None; BUFFERS];
+    let mut names: [SockAddrStorage; BUFFERS] = std::array::from_fn(|_| SockAddrStorage::zeroed());
+    let mut controls = [ControlBuffer::new(); BUFFERS];
+    let mut pieces = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BUFFERS];
+    // SAFETY: `mmsghdr` is plain data for which all zeroes is a valid value.
+    let mut headers: [mmsghdr; BUFFERS] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    let parts =
+        headers.iter_mut().zip(&mut names).zip(&mut controls).zip(&mut pieces).zip(buffers.iter_mut());
+    for ((((header, name), control), piece), buffer) in parts {
+        *piece = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        header.msg_hdr.msg_name = (&raw mut *name).cast();
+        header.msg_hdr.msg_namelen = name.size_of();
+        header.msg_hdr.msg_iov = piece;
+        header.msg_hdr.msg_iovlen = 1;
+        header.msg_hdr.msg_control = control.as_mut_ptr().cast();
+        header.msg_hdr.msg_controllen = control.capacity() as _;
+        count += 1;
+    }
+    // SAFETY: the first `count` headers point into `names`, `controls`, `pieces` and `buffers`, which outlive the call and
+    // are lent to nobody else; every length is that of what it stands beside.
+    let received =
+        unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT, std::ptr::null_mut()) };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let parts = headers.iter().zip(names).zip(&controls).zip(filled).take(received);
+    for (((header, name), control), filled) in parts {
+        // SAFETY: the kernel has written an address of this length.
+        let from = unsafe { SockAddr::new(name, header.msg_hdr.msg_namelen) }.as_socket();
+        let len = header.msg_len as usize;
+        let Some(from) = from else { continue };
+        let mut about = Received { from, to: None, class: 0, len, stride: len };
+        control.each(header.msg_hdr.msg_controllen, |level, kind, data| about.note(level, kind, data));
+        *filled = Some(about);
+    }
+    Ok(())
+}
+
+/// Empties the queue of errors of a socket. What they say of the path the kernel has learned already.
+pub(crate) fn drop_errors(fd: RawFd) {
+    for _ in 0..ERRORS_AT_ONCE {
+        // SAFETY: `msghdr` is plain data for which all zeroes is a valid value: no address, no buffer, no control messages.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        // SAFETY: `header` outlives the call and has no room that the kernel could write to.
+        if unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) } < 0 {
+            return;
+        }
+    }
+}
+
+/// Enough for the errors of a batch; what is left is taken with the next error.
+const ERRORS_AT_ONCE: usize = 128;
+
+impl Received {
+    fn note(&mut self, level: c_int, kind: c_int, data: &[u8]) {
+        match (level, kind) {
+            // IPv4 says it in an octet, IPv6 in an int.
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.class = data.first().copied().unwrap_or(0),
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => self.class = int(data).unwrap_or(0) as u8,
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                let address = data.get(8..).and_then(|rest| rest.first_chunk::<4>());
+                self.to = address.map(|octets| Ipv4Addr::from(*octets).into());
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                self.to = data.first_chunk::<16>().map(|octets| Ipv6Addr::from(*octets).into());
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                if let Some(stride) = int(data).and_then(|stride| usize::try_from(stride).ok()) {
+                    self.stride = stride;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn int(data: &[u8]) -> Option<c_int> {
+    data.first_chunk::<4>().map(|octets| c_int::from_ne_bytes(*octets))
+}

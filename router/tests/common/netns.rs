@@ -1,0 +1,70 @@
+//! Tests in a network namespace of their own: the test binary runs itself again in there.
+#![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// Runs the test of this name again in a new network namespace and fails as it fails. True in there; false outside, where
+/// nothing is left to do. Without the privilege it says that it is skipped.
+pub fn inside(test: &str) -> bool {
+    if env::var_os(MARK).is_some() {
+        run("ip link set lo up");
+        return true;
+    }
+    let allowed = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: needs root");
+        return false;
+    }
+    let status = Command::new("unshare")
+        .arg("--net")
+        .arg(env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .status();
+    assert!(status.unwrap().success(), "{test} failed in its namespace");
+    false
+}
+
+/// Runs a command where the test is.
+pub fn run(command: &str) {
+    assert!(Command::new("sh").args(["-ec", command]).status().unwrap().success(), "{command}");
+}
+
+/// Another namespace, which lives as long as this.
+pub struct Neighbour(Child);
+
+impl Neighbour {
+    pub fn new() -> Self {
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", "echo ready; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Self(child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn run(&self, command: &str) {
+        run(&format!("nsenter --net=/proc/{}/ns/net sh -ec '{command}'", self.0.id()));
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// Tells the binary that it runs in the namespace.
+const MARK: &str = "CULVERT_TEST_IN_NAMESPACE";
