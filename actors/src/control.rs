@@ -278,7 +278,7 @@ impl IkeView {
                 responder_spi: self.responder_spi,
                 initiator: self.initiator,
                 proposal: self.proposal.clone(),
-                encapsulated: true,
+                encapsulated: self.encapsulated,
             })),
             installed: Some(self.installed.into()),
             rekey_due: time(self.rekey_due),

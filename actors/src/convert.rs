@@ -3,17 +3,23 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use esp::{Limits, SaKeys, Selector, SelectorPair, Spi, Suite};
+use esp::{Limits, MssClamp, SaKeys, Selector, SelectorPair, Spi, Suite, TfcPadding};
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::crypto::keys::EspKeys;
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
-use router::{ChildSa, Encapsulation, InterfaceAddress, TenantId, TunnelId, TunnelOptions, Uplink};
-use tenants::{Auth, Catalog, ChildSpec, Cidr, DpdAction, Peer, PeerSpec, StartAction, Tenant};
+use router::{
+    ChildSa, Encapsulation, InterfaceAddress, OuterDf, OuterDscp, OuterEcn, TenantId, TunnelId,
+    TunnelOptions, Uplink,
+};
+use tenants::{
+    Auth, Catalog, ChildSpec, Cidr, DontFragment, DpdAction, EspOptions, Mss, Padding, Peer, PeerSpec,
+    StartAction, Tenant,
+};
 use zeroize::Zeroizing;
 
 /// The peer as the negotiation needs it, or `None` while its secret is missing.
-pub(crate) fn peer_config(catalog: &Catalog, peer: &Peer) -> Option<PeerConfig> {
+pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Option<PeerConfig> {
     let Auth::Psk(secret) = &peer.spec.auth;
     Some(PeerConfig {
         name: peer.name.to_string().into(),
@@ -23,8 +29,8 @@ pub(crate) fn peer_config(catalog: &Catalog, peer: &Peer) -> Option<PeerConfig> 
         ike_proposals: peer.spec.ike.proposals.clone(),
         children: peer.spec.children.iter().map(|c| Arc::new(child_config(c))).collect(),
         dpd_interval: peer.spec.ike.dpd_interval,
-        // All ESP goes in UDP as yet, so every peer has to find a NAT.
-        force_encapsulation: true,
+        // Without the privilege for anything else, every peer has to find a NAT.
+        force_encapsulation: peer.spec.force_encapsulation || !raw_esp,
         retransmit: Retransmit::DEFAULT,
     })
 }
@@ -85,9 +91,35 @@ pub(crate) fn router_sa(
         limits,
         local: sa.local,
         remote: sa.remote,
-        encapsulation: Encapsulation::Udp,
-        options: TunnelOptions::default(),
+        encapsulation: if sa.encapsulated { Encapsulation::Udp } else { Encapsulation::Raw },
+        options: options(&spec.esp, sa.tfc),
     })
+}
+
+/// How packets are wrapped. A peer that does not take padding gets none.
+fn options(spec: &EspOptions, tfc: bool) -> TunnelOptions {
+    TunnelOptions {
+        outer_mtu: spec.path_mtu,
+        df: match spec.dont_fragment {
+            DontFragment::Copy => OuterDf::Copy,
+            DontFragment::Set => OuterDf::Set,
+            DontFragment::Clear => OuterDf::Clear,
+        },
+        dscp: spec.dscp.map_or(OuterDscp::Copy, OuterDscp::Fixed),
+        dscp_inward: spec.dscp_inward,
+        ecn: if spec.ecn { OuterEcn::Copy } else { OuterEcn::NotEct },
+        mss: match spec.mss {
+            Mss::Auto => MssClamp::Auto,
+            Mss::Off => MssClamp::Off,
+            Mss::At(octets) => MssClamp::At(octets),
+        },
+        tfc: match spec.padding {
+            _ if !tfc => TfcPadding::Off,
+            Padding::Off => TfcPadding::Off,
+            Padding::Multiple(unit) => TfcPadding::Multiple(unit),
+            Padding::Full => TfcPadding::Fixed(u16::MAX),
+        },
+    }
 }
 
 fn keys(mut keys: EspKeys) -> SaKeys {

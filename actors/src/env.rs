@@ -27,6 +27,8 @@ pub(crate) struct Env {
     pub(crate) strangers: Strangers,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     pub(crate) started: SystemTime,
+    /// ESP can go without UDP at all our addresses.
+    pub(crate) raw_esp: bool,
     /// Only where somebody has asked for it.
     pub(crate) key_log: Option<Arc<KeyLog>>,
 }

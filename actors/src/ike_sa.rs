@@ -139,6 +139,7 @@ impl IkeSaActor {
                     initiator,
                     initial_contact,
                     addresses: self.addresses(),
+                    encapsulated: conn.is_none_or(Connection::encapsulates),
                     lifetime: self.lifetime.clone(),
                 }
             }

@@ -93,8 +93,10 @@ impl Node {
     /// [`NodeError`]; nothing keeps running then.
     pub fn start(config: NodeConfig, router: RouterConfig, catalog: Arc<Catalog>) -> Result<Self, NodeError> {
         let (events, receiver) = mpsc::channel(dispatch::EVENTS);
+        let listen = router.listen.clone();
         let router = Router::start(router, events)?;
         let handle = router.handle();
+        let raw_esp = listen.iter().all(|address| handle.has_raw_esp(*address));
         let (reply, started) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
             let system = System::new();
@@ -102,6 +104,7 @@ impl Node {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
                 let env = Arc::new(Env {
                     key_log: config.key_log.clone(),
+                    raw_esp,
                     config,
                     router: handle,
                     catalog,

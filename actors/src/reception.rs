@@ -111,7 +111,8 @@ impl Reception {
             return;
         }
         let ports = (self.env.router.natt_port(), self.env.config.remote_natt_port);
-        match Connection::respond(now, host, view, ports, &proposals, true) {
+        let force = !self.env.raw_esp || self.env.catalog.forces_encapsulation(datagram.remote.ip());
+        match Connection::respond(now, host, view, ports, &proposals, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.by_initiator.insert(key, spi);

@@ -53,6 +53,8 @@ pub struct IkeView {
     pub local: SocketAddr,
     /// The peer's address.
     pub remote: SocketAddr,
+    /// Its Child SAs go in UDP.
+    pub encapsulated: bool,
     /// When it was made.
     pub installed: SystemTime,
     /// When it will be rekeyed.

@@ -65,6 +65,9 @@ pub struct RouterConfig {
     pub shards: usize,
     /// Slot of this node in the SPIs it chooses, 1 to 63; unique in a cluster.
     pub slot: u8,
+    /// Send and receive ESP without UDP where a peer needs none. Takes CAP_NET_RAW; without it every peer is made to use
+    /// UDP.
+    pub raw_esp: bool,
 }
 
 /// The API.
@@ -227,7 +230,7 @@ fn default_listen() -> Vec<IpAddr> {
 impl Default for RouterConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { shards: cores.min(MAX_SHARDS), slot: 1 }
+        Self { shards: cores.min(MAX_SHARDS), slot: 1, raw_esp: true }
     }
 }
 

@@ -71,6 +71,11 @@ pub struct ChildSa {
     pub local: SocketAddr,
     /// The peer's.
     pub remote: SocketAddr,
+    /// ESP goes in UDP (RFC 3948), not by itself.
+    pub encapsulated: bool,
+    /// The peer takes packets with padding against traffic analysis: it has not said ESP_TFC_PADDING_NOT_SUPPORTED (RFC
+    /// 7296 section 1.3.1).
+    pub tfc: bool,
     /// The pair this one replaces, by its inbound SPI.
     pub replaces: Option<u32>,
     /// We started the exchange that made it.

@@ -31,7 +31,10 @@ pub use error::Error;
 pub use meta::Meta;
 pub use name::{NameError, PeerName, SecretName, TenantName};
 pub use page::{Page, PageRequest};
-pub use peer::{Auth, ChildLifetime, ChildSpec, DpdAction, IkeSpec, Peer, PeerSpec, Span, StartAction};
+pub use peer::{
+    Auth, ChildLifetime, ChildSpec, DontFragment, DpdAction, EspOptions, IkeSpec, Mss, Padding, Peer,
+    PeerSpec, Span, StartAction,
+};
 pub use policy::{PeerRef, Policy, Ports, Rule, RuleAction, effective_rules};
 pub use remote::RemoteAddress;
 pub use secret::Secret;

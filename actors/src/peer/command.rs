@@ -213,7 +213,7 @@ impl Handler<Configure> for PeerActor {
     fn handle(&mut self, Configure(peer): Configure, ctx: &mut Self::Context) {
         let restart = self.needs_restart(&peer);
         self.peer = peer;
-        self.config = convert::peer_config(&self.env.catalog, &self.peer).map(Arc::new);
+        self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register(ctx.address());
         tracing::info!(peer = %self.peer.name, restart, "configuration changed");
         let plan = super::jittered_plan(&self.peer);
@@ -235,7 +235,7 @@ impl Handler<SecretChanged> for PeerActor {
 
     /// Running SAs stay: a key authenticates only the start of a connection.
     fn handle(&mut self, _: SecretChanged, ctx: &mut Self::Context) {
-        self.config = convert::peer_config(&self.env.catalog, &self.peer).map(Arc::new);
+        self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register(ctx.address());
     }
 }

@@ -60,6 +60,7 @@ pub(crate) enum ConnEvent {
         initiator: bool,
         initial_contact: bool,
         addresses: (SocketAddr, SocketAddr),
+        encapsulated: bool,
         lifetime: Option<Lifetime>,
     },
     Rekeyed {
@@ -128,9 +129,10 @@ impl Handler<FromConn> for PeerActor {
                 initiator,
                 initial_contact,
                 addresses,
+                encapsulated,
                 lifetime,
             } => {
-                self.established(id, spis, proposal, initiator, addresses, lifetime.as_ref());
+                self.established(id, spis, proposal, initiator, addresses, encapsulated, lifetime.as_ref());
                 let disposals = self.supervisor.established(
                     Instant::now(),
                     id,
@@ -207,6 +209,7 @@ impl Handler<Died> for PeerActor {
 }
 
 impl PeerActor {
+    #[allow(clippy::too_many_arguments)]
     fn established(
         &mut self,
         id: ConnId,
@@ -214,6 +217,7 @@ impl PeerActor {
         proposal: String,
         initiator: bool,
         (local, remote): (SocketAddr, SocketAddr),
+        encapsulated: bool,
         lifetime: Option<&Lifetime>,
     ) {
         tracing::info!(
@@ -228,6 +232,7 @@ impl PeerActor {
             proposal,
             local,
             remote,
+            encapsulated,
             installed: SystemTime::now(),
             rekey_due: None,
             expires: None,

@@ -69,7 +69,7 @@ pub(crate) struct PeerActor {
 
 impl PeerActor {
     pub(crate) fn new(env: Arc<Env>, peer: Arc<Peer>, supervisor: Recipient<Died>) -> Self {
-        let config = convert::peer_config(&env.catalog, &peer).map(Arc::new);
+        let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {

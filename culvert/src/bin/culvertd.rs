@@ -120,6 +120,7 @@ fn router_config(config: &Config) -> router::RouterConfig {
         natt_port: config.ike.natt_port,
         shards: config.router.shards,
         slot: config.router.slot,
+        raw_esp: config.router.raw_esp,
         ..router::RouterConfig::default()
     }
 }

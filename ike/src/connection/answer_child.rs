@@ -184,6 +184,7 @@ impl Connection {
             remote_ts: matched.remote_ts,
             replaces: request.replaces,
             initiated: false,
+            tfc: request.payloads.notify(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED).is_none(),
         };
         if let Err(error) = self.install_child(prf, sk_d, agreed) {
             self.events.push_back(Event::ReleaseSpi(spi_in));

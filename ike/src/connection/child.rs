@@ -48,6 +48,8 @@ pub(crate) struct Agreed<'a> {
     pub(crate) replaces: Option<u32>,
     /// We started the exchange.
     pub(crate) initiated: bool,
+    /// The peer takes packets with padding against traffic analysis.
+    pub(crate) tfc: bool,
 }
 
 impl Connection {
@@ -66,7 +68,13 @@ impl Connection {
         } else {
             (keys.responder, keys.initiator)
         };
-        let (local, remote) = self.addresses();
+        let (mut local, mut remote) = self.addresses();
+        let encapsulated = self.encapsulates();
+        if encapsulated {
+            // Also where IKE has stayed on its own port.
+            local.set_port(self.path.local_natt);
+            remote.set_port(self.path.remote_natt);
+        }
         self.children.push(Child {
             config: agreed.config.clone(),
             spi_in: agreed.spi_in,
@@ -88,6 +96,8 @@ impl Connection {
             remote_ts: agreed.remote_ts,
             local,
             remote,
+            encapsulated,
+            tfc: agreed.tfc,
             replaces: agreed.replaces,
             initiated: agreed.initiated,
         })));

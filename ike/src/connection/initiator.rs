@@ -97,6 +97,7 @@ impl Connection {
 
     fn send_init(&mut self, now: Instant, host: &mut dyn Host, mut init: InitSent) {
         let force = self.config.as_ref().is_some_and(|c| c.force_encapsulation);
+        self.forced = force;
         let transforms = self.proposals().iter().map(IkeProposal::transforms);
         let offer = negotiate::offer(ProtocolId::IKE, &[], transforms, true);
         let mut payloads = Vec::new();
@@ -229,7 +230,9 @@ impl Connection {
             nat::detect((sa.spi_local, sa.spi_remote), payloads, datagram.local, datagram.remote)
         {
             self.nat = nat;
-            // All of ESP goes in UDP, so the NAT traversal port is used from here on, NAT or not (section 2.23).
+        }
+        if self.encapsulates() {
+            // The port of NAT traversal is used from here on (section 2.23).
             self.floated = true;
         }
         let nonce = payloads.nonce().unwrap_or_default().to_vec();
@@ -372,6 +375,7 @@ impl Connection {
             remote_ts,
             replaces: None,
             initiated: true,
+            tfc: payloads.notify(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED).is_none(),
         };
         let Some(sa) = self.current_sa() else { return Ok(()) };
         let (prf, d) = (sa.prf, sa.keys.d.clone());

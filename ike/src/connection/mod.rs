@@ -105,6 +105,8 @@ pub struct Connection {
     path: Path,
     /// Messages go over the NAT traversal port.
     floated: bool,
+    /// We have made the peer find a NAT.
+    forced: bool,
     nat: Nat,
     initiator: bool,
     phase: Phase,
@@ -171,6 +173,7 @@ impl Connection {
             config: None,
             path,
             floated: false,
+            forced: false,
             nat: Nat::default(),
             initiator,
             phase,
@@ -291,6 +294,11 @@ impl Connection {
     /// Who is behind a NAT.
     pub const fn nat(&self) -> Nat {
         self.nat
+    }
+
+    /// Whether ESP goes in UDP: somebody is behind a NAT, or we want it so (RFC 7296 section 2.23).
+    pub const fn encapsulates(&self) -> bool {
+        self.forced || self.nat.local || self.nat.remote
     }
 
     /// How many IKE_SAs are held, those being replaced included.

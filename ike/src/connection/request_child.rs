@@ -145,6 +145,7 @@ impl Connection {
             remote_ts,
             replaces: offer.replaces,
             initiated: true,
+            tfc: payloads.notify(NotifyType::ESP_TFC_PADDING_NOT_SUPPORTED).is_none(),
         };
         Ok(self.install_child(prf, &d, agreed)?)
     }

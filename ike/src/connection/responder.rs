@@ -144,6 +144,7 @@ impl Connection {
         }));
         let mut this = Self::new(path, false, phase, now);
         this.floated = datagram.natt;
+        this.forced = force_encapsulation;
         this.nat = found.unwrap_or_default();
         this.current = spi;
         sa.fragments = fragments;

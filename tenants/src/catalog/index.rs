@@ -27,6 +27,8 @@ pub(crate) struct Index {
     /// The IKE proposals of peers that may come from more than single addresses, and how many have each.
     /// By their place in the peer's list, then by text.
     pub(crate) wide: BTreeMap<(usize, String), (IkeProposal, usize)>,
+    /// How many of those want ESP in UDP whether or not there is a NAT.
+    pub(crate) wide_forced: usize,
 }
 
 impl Index {
@@ -46,6 +48,7 @@ impl Index {
         for (key, proposal) in wide(peer) {
             self.wide.entry(key).or_insert_with(|| (proposal.clone(), 0)).1 += 1;
         }
+        self.wide_forced += usize::from(is_wide(peer) && peer.spec.force_encapsulation);
     }
 
     pub(crate) fn remove_peer(&mut self, peer: &Arc<Peer>) {
@@ -75,6 +78,7 @@ impl Index {
                 }
             }
         }
+        self.wide_forced -= usize::from(is_wide(peer) && peer.spec.force_encapsulation);
         for (key, _) in wide(peer) {
             if let Some((_, count)) = self.wide.get_mut(&key) {
                 *count -= 1;
@@ -131,10 +135,14 @@ fn hosts(peer: &Peer) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-fn wide(peer: &Peer) -> impl Iterator<Item = ((usize, String), &IkeProposal)> {
+/// Whether the peer may come from more than single addresses.
+fn is_wide(peer: &Peer) -> bool {
     let addresses = &peer.spec.remote_addresses;
-    let is_wide =
-        addresses.is_empty() || addresses.iter().any(|remote| matches!(remote, RemoteAddress::Subnet(_)));
+    addresses.is_empty() || addresses.iter().any(|remote| matches!(remote, RemoteAddress::Subnet(_)))
+}
+
+fn wide(peer: &Peer) -> impl Iterator<Item = ((usize, String), &IkeProposal)> {
+    let is_wide = is_wide(peer);
     let proposals = peer.spec.ike.proposals.iter().filter(move |_| is_wide);
     proposals.enumerate().map(|(rank, proposal)| ((rank, proposal.to_string()), proposal))
 }

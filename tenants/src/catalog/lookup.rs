@@ -69,4 +69,12 @@ impl Catalog {
         }
         proposals
     }
+
+    /// Whether some peer coming from `address` wants ESP in UDP even without a NAT: the answer to IKE_SA_INIT must say so
+    /// before it is known which peer asks.
+    pub fn forces_encapsulation(&self, address: IpAddr) -> bool {
+        let state = self.read();
+        let mut hosts = state.index.hosts.get(&address.to_canonical()).into_iter().flatten();
+        state.index.wide_forced > 0 || hosts.any(|peer| peer.spec.force_encapsulation)
+    }
 }

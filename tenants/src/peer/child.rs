@@ -6,6 +6,7 @@ use ike::EspProposal;
 use crate::cidr::Cidr;
 use crate::limits;
 use crate::name::check_id;
+use crate::peer::esp_options::EspOptions;
 use crate::peer::ike_spec::parse_proposals;
 use crate::peer::lifetime::ChildLifetime;
 use crate::violation::Violations;
@@ -25,6 +26,8 @@ pub struct ChildSpec {
     pub lifetime: ChildLifetime,
     /// Size of the replay window in packets.
     pub replay_window: u32,
+    /// How packets are wrapped.
+    pub esp: EspOptions,
 }
 
 impl ChildSpec {
@@ -48,6 +51,9 @@ impl ChildSpec {
         if !(min..=max).contains(&replay_window) {
             faults.add("replay_window", format!("{replay_window} is not {min} to {max}"));
         }
+        let mut inner = Violations::new();
+        let esp = EspOptions::parse(child.esp.as_ref(), &mut inner);
+        faults.add_all("esp", inner);
         Self {
             name: child.name.clone(),
             local_subnets,
@@ -55,6 +61,7 @@ impl ChildSpec {
             esp_proposals,
             lifetime,
             replay_window,
+            esp,
         }
     }
 
@@ -66,6 +73,7 @@ impl ChildSpec {
             esp_proposals: self.esp_proposals.iter().map(ToString::to_string).collect(),
             lifetime: Some(self.lifetime.to_proto()),
             replay_window: self.replay_window,
+            esp: self.esp.to_proto(),
         }
     }
 }

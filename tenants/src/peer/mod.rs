@@ -1,6 +1,7 @@
 //! A peer: who it is, where it may come from, how it authenticates, and what it may carry.
 
 mod child;
+mod esp_options;
 mod ike_spec;
 mod lifetime;
 
@@ -11,6 +12,7 @@ use ike::Identity;
 
 pub use child::ChildSpec;
 pub(crate) use child::claims;
+pub use esp_options::{DontFragment, EspOptions, Mss, Padding};
 pub use ike_spec::{DpdAction, IkeSpec};
 pub use lifetime::{ChildLifetime, Span};
 

@@ -159,6 +159,7 @@ fn any_child() -> impl Strategy<Value = v1::Child> {
             esp_proposals: esp.into_iter().map(str::to_owned).collect(),
             lifetime,
             replay_window,
+            esp: None,
         },
     )
 }
