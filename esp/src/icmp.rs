@@ -35,7 +35,8 @@ pub fn is_answerable(packet: &[u8], info: &PacketInfo) -> bool {
     !error && is_one_host(info.source) && is_one_host(info.destination)
 }
 
-/// Writes the answer to `packet` from the address `source` into the front of `out`: its length.
+/// Writes the answer to `packet` from the address `source` into the front of `out`: its length. In IPv4 it quotes less of
+/// the packet where `out` is smaller than [`MAX_LEN`].
 ///
 /// `None` when `source` is of the other family, `out` is too small or the packet must not be answered.
 pub fn write(
@@ -55,7 +56,11 @@ pub fn write(
                 IcmpError::TooBig { mtu } => (3, 4, mtu),
                 IcmpError::TimeExceeded => (11, 0, 0),
             };
-            let quote = packet.get(..packet.len().min(V4_MAX_LEN - IPV4_HEADER_LEN - ICMP_HEADER_LEN))?;
+            let most = out.len().min(V4_MAX_LEN).checked_sub(IPV4_HEADER_LEN + ICMP_HEADER_LEN)?;
+            let quote = packet.get(..packet.len().min(most))?;
+            if quote.len() < packet.len().min(V4_LEAST_QUOTE) {
+                return None;
+            }
             let len = IPV4_HEADER_LEN + ICMP_HEADER_LEN + quote.len();
             let (header, body) = out.get_mut(..len)?.split_at_mut_checked(IPV4_HEADER_LEN)?;
             let mut octets = [0; IPV4_HEADER_LEN];
@@ -126,6 +131,8 @@ fn is_one_host(address: IpAddr) -> bool {
 }
 
 const ICMP_HEADER_LEN: usize = 8;
+/// RFC 792: the longest header and eight octets.
+const V4_LEAST_QUOTE: usize = 68;
 /// As much of the packet as fits is quoted (RFC 1812 section 4.3.2.3).
 const V4_MAX_LEN: usize = 576;
 /// RFC 4443 section 3.2: as much as fits the least MTU of IPv6.
@@ -207,6 +214,19 @@ mod tests {
                 is_answerable(&packet, &info);
             }
         }
+    }
+
+    #[test]
+    fn a_smaller_buffer_gets_a_smaller_quote() {
+        let packet = v4(17, 0, 1000);
+        let info = ip::parse(&packet).unwrap();
+        let mut out = [0; 200];
+        let source = "10.9.0.1".parse().unwrap();
+        let error = IcmpError::TooBig { mtu: 900 };
+        assert_eq!(write(error, source, &packet, &info, &mut out), Some(200));
+        assert_eq!((checksum::of(&[&out[20..]]), &out[28..]), (0, &packet[..172]));
+        assert_eq!(write(error, source, &packet, &info, &mut out[..95]), None);
+        assert_eq!(write(error, source, &packet, &info, &mut []), None);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) struct PathMtu {
     /// Never less, by the protocol.
     floor: u16,
     current: u16,
+    /// The kernel says less than `floor`: the IP layer has to fragment.
+    narrower: bool,
     /// When to ask the kernel again.
     due: Instant,
 }
@@ -22,8 +24,8 @@ impl PathMtu {
     /// `found` is what the kernel says, if it knows the way.
     pub(crate) fn new(v6: bool, configured: Option<u16>, found: Option<u16>, now: Instant) -> Self {
         let floor = if v6 { V6_MIN_MTU } else { V4_MIN_MTU };
-        let mut mtu =
-            Self { ceiling: configured.unwrap_or(u16::MAX).max(floor), floor, current: floor, due: now };
+        let ceiling = configured.unwrap_or(u16::MAX).max(floor);
+        let mut mtu = Self { ceiling, floor, current: floor, narrower: false, due: now };
         mtu.renew(found, now);
         mtu
     }
@@ -33,6 +35,11 @@ impl PathMtu {
         usize::from(self.current)
     }
 
+    /// Whether the path takes less than every host must, so that outer packets have to be fragmented.
+    pub(crate) fn is_narrower(&self) -> bool {
+        self.narrower
+    }
+
     /// Whether to ask the kernel again.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         now >= self.due
@@ -40,7 +47,9 @@ impl PathMtu {
 
     /// Takes over what the kernel says, be it more or less than before.
     pub(crate) fn renew(&mut self, found: Option<u16>, now: Instant) {
-        self.current = found.unwrap_or(DEFAULT_MTU).clamp(self.floor, self.ceiling);
+        let found = found.unwrap_or(DEFAULT_MTU);
+        self.narrower = found < self.floor;
+        self.current = found.clamp(self.floor, self.ceiling);
         self.due = now + AGE;
     }
 
@@ -52,6 +61,7 @@ impl PathMtu {
             smaller.unwrap_or(self.floor)
         });
         if usize::from(found) < refused {
+            self.narrower |= found < self.floor;
             self.current = found.min(self.current).clamp(self.floor, self.ceiling);
             self.due = now + AGE;
         }
@@ -87,6 +97,19 @@ mod tests {
         assert_eq!(outer(false, None, Some(68)), 576);
         assert_eq!(outer(true, None, Some(68)), 1280);
         assert_eq!(outer(true, Some(600), Some(1500)), 1280);
+    }
+
+    #[test]
+    fn what_is_below_the_floor_is_fragmented_for_a_while() {
+        let now = Instant::now();
+        let mut mtu = PathMtu::new(false, None, Some(1500), now);
+        mtu.lower(1500, Some(600), now);
+        assert!(!mtu.is_narrower());
+        mtu.lower(600, Some(552), now);
+        assert_eq!((mtu.outer(), mtu.is_narrower()), (576, true));
+        mtu.renew(Some(1500), now + AGE);
+        assert!(!mtu.is_narrower());
+        assert!(PathMtu::new(true, None, Some(1000), now).is_narrower());
     }
 
     #[test]

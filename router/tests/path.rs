@@ -10,7 +10,6 @@ use esp::{MssClamp, OpenError, TfcPadding};
 use proptest::prelude::*;
 use router::{OuterDf, TenantId, TunnelOptions};
 
-const ALL: (&str, &str) = ("0.0.0.0/0", "0.0.0.0/0");
 /// IPv4 and UDP headers around ESP on loopback.
 const OUTER_HEADERS: usize = 28;
 
@@ -117,7 +116,9 @@ fn exactly_what_fits_fits() {
     assert_eq!(usize::from(u16::from_be_bytes([told[26], told[27]])), max_inner(1000));
     assert_eq!(told[12..16], [10, 2, 0, 1], "a hub has no address of its own");
     assert_eq!(told[16..20], [10, 1, 0, 1]);
-    assert_eq!(told[28..], hopped(&too_big)[..548]);
+    // 576 octets where the way back is known to take them, else what every way does.
+    assert!([476, 576].contains(&told.len()));
+    assert_eq!(told[28..], hopped(&too_big)[..told.len() - 28]);
     assert_eq!((common::checksum(&told[..20]), common::checksum(&told[20..])), (0, 0));
     assert_eq!((gateway.counter("drop_packet_too_big"), gateway.counter("icmp_sent")), (1, 1));
     assert_eq!(gateway.stats_of(second.spi).drops, [("drop_packet_too_big", 1)]);
@@ -163,39 +164,6 @@ fn what_may_be_cut_is_cut_before_it_is_sealed() {
         assert_eq!(reassemble(&fragments), hopped(&whole));
     }
     assert_eq!((gateway.counter("inner_fragmented"), gateway.counter("outer_fragmented")), (3, 0));
-}
-
-#[test]
-fn selectors_with_ports_do_not_take_fragments() {
-    let options = TunnelOptions { outer_mtu: Some(700), ..TunnelOptions::default() };
-    let gateway = Gateway::start(1);
-    let tenant = gateway.hub(1);
-    let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let mut second = gateway.install_with(common::socket(12), tenant, 2, ALL, |child| {
-        child.options = options;
-        child.selectors.remote = vec![esp::Selector {
-            protocol: 17,
-            start_port: 5001,
-            end_port: 5001,
-            ..common::subnet("10.2.0.0/16")
-        }];
-    });
-    gateway.handle.activate(second.spi);
-    let whole = packet(1400);
-    first.send(&whole);
-    assert_eq!(second.receive(), hopped(&whole));
-    assert_eq!((gateway.counter("inner_fragmented"), gateway.counter("outer_fragmented")), (0, 1));
-    // Cut elsewhere: the first fragment shows the ports, the later one cannot prove them.
-    let mut later = packet(200);
-    later[7] = 40;
-    common::fix_checksum(&mut later);
-    first.send(&later);
-    gateway.wait_for("drop_no_route", 1);
-    let mut inward = udp("10.2.0.1", "10.1.0.1", 1, 100);
-    inward[7] = 40;
-    common::fix_checksum(&mut inward);
-    second.send(&inward);
-    gateway.wait_for("esp_selector_mismatch", 1);
 }
 
 #[test]
@@ -258,14 +226,45 @@ fn who_runs_out_of_hops_is_told() {
 }
 
 #[test]
+fn an_error_fits_the_tunnel_it_goes_back_by() {
+    for shards in [1, 2] {
+        let gateway = Gateway::start(shards);
+        let tenant = gateway.hub(1);
+        let options = TunnelOptions { outer_mtu: Some(576), ..TunnelOptions::default() };
+        let site = |host, network: &str| {
+            let tunnel = gateway.install_with(
+                common::socket(host),
+                tenant,
+                host.into(),
+                ("0.0.0.0/0", network),
+                |child| child.options = options,
+            );
+            gateway.handle.activate(tunnel.spi);
+            tunnel
+        };
+        let mut first = site(11, "10.1.0.0/16");
+        let _others: Vec<_> = (12..20).map(|host| site(host, &format!("10.{host}.0.0/16"))).collect();
+        // Of which some are on the other shard.
+        for host in 12..20 {
+            first.send(&with_df(udp("10.1.0.1", &format!("10.{host}.0.1"), 1, 1000)));
+            let (len, told) = first.receive_sized();
+            assert_eq!(told[20..22], [3, 4]);
+            assert!(len + OUTER_HEADERS <= 576 && told.len() > 400, "{len}");
+        }
+        assert_eq!(gateway.counter("drop_packet_too_big"), 8);
+    }
+}
+
+#[test]
 fn no_way_back_is_counted() {
     let gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
     // A pair that carries only UDP has no room for ICMP.
-    let mut first = gateway.install_with(common::socket(11), tenant, 1, ALL, |child| {
-        let remote = common::subnet("10.1.0.0/16");
-        child.selectors.remote = vec![esp::Selector { protocol: 17, ..remote }];
-    });
+    let mut first =
+        gateway.install_with(common::socket(11), tenant, 1, ("0.0.0.0/0", "0.0.0.0/0"), |child| {
+            let remote = common::subnet("10.1.0.0/16");
+            child.selectors.remote = vec![esp::Selector { protocol: 17, ..remote }];
+        });
     let second = gateway.connect(tenant, 2, 12, "0.0.0.0/0", "10.2.0.0/16");
     gateway.handle.activate(first.spi);
     let mut last = packet(100);

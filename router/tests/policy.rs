@@ -230,3 +230,36 @@ fn a_pair_that_is_gone_is_asked_for_again() {
     first.send(&udp("10.1.0.1", "10.2.0.1", 1, 40));
     assert_eq!(wanted(&mut gateway), TunnelId(2));
 }
+
+#[test]
+fn selectors_with_ports_do_not_take_fragments() {
+    let gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let mut second =
+        gateway.install_with(common::socket(12), tenant, 2, ("0.0.0.0/0", "0.0.0.0/0"), |child| {
+            child.options.outer_mtu = Some(700);
+            child.selectors.remote = vec![esp::Selector {
+                protocol: 17,
+                start_port: 5001,
+                end_port: 5001,
+                ..common::subnet("10.2.0.0/16")
+            }];
+        });
+    gateway.handle.activate(second.spi);
+    let whole = udp("10.1.0.1", "10.2.0.1", 7, 1372);
+    first.send(&whole);
+    assert_eq!(second.receive(), hopped(&whole));
+    assert_eq!((gateway.counter("inner_fragmented"), gateway.counter("outer_fragmented")), (0, 1));
+    // Cut elsewhere: the first fragment shows the ports, the later one cannot prove them.
+    let mut later = udp("10.1.0.1", "10.2.0.1", 7, 172);
+    later[7] = 40;
+    common::fix_checksum(&mut later);
+    first.send(&later);
+    gateway.wait_for("drop_no_route", 1);
+    let mut inward = udp("10.2.0.1", "10.1.0.1", 1, 100);
+    inward[7] = 40;
+    common::fix_checksum(&mut inward);
+    second.send(&inward);
+    gateway.wait_for("esp_selector_mismatch", 1);
+}

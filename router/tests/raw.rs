@@ -76,7 +76,7 @@ impl RawRemote {
 }
 
 fn gateway(shards: usize) -> Gateway {
-    netns::run("ip addr add fd99::1/128 dev lo nodad; ip addr add fd99::11/128 dev lo nodad");
+    netns::add_v6_addresses(&["fd99::1", "fd99::11"]);
     let listen = vec!["127.0.0.1".parse().unwrap(), "fd99::1".parse().unwrap()];
     let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: true };
     let gateway = Gateway::start_config(config, 1000);

@@ -120,19 +120,21 @@ fn the_kernel_behind_the_device_learns_the_path() {
         gateway.handle.activate(tunnel.spi);
     }
     // The kernel takes an ICMP error only if its checksums are right and it quotes a packet of a socket that is there.
-    // UDP with DF by its own discovery: the first goes out, the second finds the route narrower.
-    let told = |destination: &str, expected: u64, mtu: &str| {
-        let sent = namespace.run(&format!(
-            "exec 3<>/dev/udp/{destination}/9; head -c 1360 /dev/zero | dd bs=1360 count=1 >&3 2>/dev/null || exit 9;
-             for try in {{1..300}}; do ip route get {destination} | grep -q 'mtu {mtu}' && exit 0; done;
+    // UDP with DF by its own discovery, sent until the route is narrower: a new address of IPv6 works a moment later.
+    let told = |destination: &str, mtu: &str| {
+        let learned = namespace.run(&format!(
+            "exec 3<>/dev/udp/{destination}/9 || exit 9;
+             for try in {{1..1000}}; do
+               head -c 1360 /dev/zero | dd bs=1360 count=1 >&3 2>/dev/null;
+               ip route get {destination} | grep -q 'mtu {mtu}' && exit 0;
+             done;
              ip route get {destination}; exit 1"
         ));
-        assert!(sent, "the kernel knows {mtu} for {destination}");
-        gateway.wait_for("icmp_sent", expected);
+        assert!(learned, "the kernel knows {mtu} for {destination}");
     };
-    told("10.1.0.9", 1, "938");
-    told("2001:db8:1::9", 2, "1318");
-    assert_eq!(gateway.counter("drop_packet_too_big"), 2);
+    told("10.1.0.9", "938");
+    told("2001:db8:1::9", "1318");
+    assert!(gateway.counter("icmp_sent") >= 2 && gateway.counter("drop_packet_too_big") >= 2);
 }
 
 #[test]

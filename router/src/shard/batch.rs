@@ -258,6 +258,6 @@ const BATCHES: usize = 32;
 /// The most packets that one system call takes: `UDP_MAX_SEGMENTS` of kernels before 6.9.
 const BATCH_PACKETS: usize = 64;
 /// The longest UDP datagram over IPv4 has 65,507 octets, and the kernel sets the same bound for a whole batch.
-const BATCH_OCTETS: usize = 65_000;
+pub(super) const BATCH_OCTETS: usize = 65_000;
 /// Offloaded segments are not fragmented, so larger ones go one by one: 1500 less the headers of IPv6 and UDP.
 const OFFLOAD_SEGMENT_MAX: usize = 1452;

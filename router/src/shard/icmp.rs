@@ -32,7 +32,8 @@ impl Core {
             return self.counters.count(Counter::IcmpNoWay);
         };
         let mut message = [0; icmp::MAX_LEN];
-        let written = icmp::write(error, source, packet, info, &mut message);
+        let room = message.get_mut(..self.room_for(&way, info)).unwrap_or_default();
+        let written = icmp::write(error, source, packet, info, room);
         let Some(message) = written.and_then(|len| message.get(..len)) else {
             return self.counters.count(Counter::IcmpNoWay);
         };
@@ -55,6 +56,23 @@ impl Core {
         }
     }
 }
+
+impl Core {
+    /// Octets that an error may have. It must not be refused itself, for nobody would be told of that.
+    fn room_for(&mut self, way: &Back, info: &PacketInfo) -> usize {
+        match way {
+            Back::Pair(target) if info.source.is_ipv4() => {
+                let sa = self.table.get_mut(*target);
+                sa.map_or(FITS_EVERYWHERE, |sa| sa.max_inner(self.now)).min(icmp::MAX_LEN)
+            }
+            // Every tunnel takes what IPv6 calls the least, and every device a little more.
+            _ => icmp::MAX_LEN,
+        }
+    }
+}
+
+/// What a path of 576 octets takes of IPv4, whatever the suite: for pairs of other shards, whose path is not known here.
+const FITS_EVERYWHERE: usize = 476;
 
 /// Where the sender is.
 enum Back {

@@ -74,7 +74,7 @@ impl Core {
         if packet.len() > max {
             return self.oversize(spi, packet, info);
         }
-        let dont_fragment = sa.options.outer_df(packet);
+        let dont_fragment = sa.outer_df(packet);
         let class = sa.options.outer_class(packet);
         let inner = Inner { len: packet.len(), class, dont_fragment };
         self.seal(spi, &inner, |room| room.copy_from_slice(packet));

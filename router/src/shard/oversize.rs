@@ -54,11 +54,8 @@ impl Core {
         self.counters.count(Counter::InnerFragmented);
         while let Some(len) = fragments.next_len() {
             let Some(sa) = self.table.get_mut(spi) else { return };
-            let inner = Inner {
-                len,
-                class: sa.options.outer_class(packet),
-                dont_fragment: sa.options.outer_df(packet),
-            };
+            let inner =
+                Inner { len, class: sa.options.outer_class(packet), dont_fragment: sa.outer_df(packet) };
             let mut written = false;
             self.seal(spi, &inner, |room| written = fragments.write_next(room).is_some());
             if !written {

@@ -13,6 +13,7 @@ use crate::options::{Encapsulation, TunnelOptions};
 use crate::path_mtu::PathMtu;
 use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
+use crate::shard::batch::BATCH_OCTETS;
 use crate::sys;
 use crate::tenant::{Tenant, Tunnel};
 
@@ -107,6 +108,11 @@ impl Sa {
         self.measure();
     }
 
+    /// Whether nobody may fragment the outer packet around `inner`.
+    pub(crate) fn outer_df(&self, inner: &[u8]) -> bool {
+        self.options.outer_df(inner) && !self.mtu.is_narrower()
+    }
+
     /// Octets of the headers before ESP.
     fn outer_headers(&self) -> usize {
         let ip = if self.path.remote.is_ipv4() { 20 } else { 40 };
@@ -115,7 +121,8 @@ impl Sa {
     }
 
     fn measure(&mut self) {
-        self.max_inner = self.outbound.max_payload(self.mtu.outer() - self.outer_headers());
+        let room = self.mtu.outer() - self.outer_headers();
+        self.max_inner = self.outbound.max_payload(room.min(BATCH_OCTETS));
     }
 
     pub(crate) fn spi(&self) -> Spi {

@@ -5,6 +5,7 @@
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs the test of this name again in a new network namespace and fails as it fails. True in there; false outside, where
 /// nothing is left to do. Without the privilege it says that it is skipped.
@@ -31,6 +32,23 @@ pub fn inside(test: &str) -> bool {
 /// Runs a command where the test is.
 pub fn run(command: &str) {
     assert!(Command::new("sh").args(["-ec", command]).status().unwrap().success(), "{command}");
+}
+
+/// Gives the loopback device addresses of IPv6 and waits until they work: the kernel routes to them a moment later.
+pub fn add_v6_addresses(addresses: &[&str]) {
+    for address in addresses {
+        run(&format!("ip addr add {address}/128 dev lo nodad"));
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    for address in addresses {
+        let works = || {
+            let output = Command::new("ip").args(["-6", "route", "show", "table", "local"]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains(&format!("local {address} dev lo"))
+        };
+        while !works() {
+            assert!(Instant::now() < deadline, "{address} does not work");
+        }
+    }
 }
 
 /// Another namespace, which lives as long as this.
