@@ -122,10 +122,11 @@ impl Reception {
             InitReply::Refused(bytes, failure) => {
                 self.env.counters.init_refused.up();
                 // The initiator tries again with the group it is told; that is no failure.
-                if !matches!(failure, Failure::NoGroup { .. }) {
+                let again = matches!(failure, Failure::NoGroup { .. });
+                if !again {
                     self.env.strangers.note(datagram.remote, &failure);
                 }
-                if self.may_log() {
+                if !again && self.may_log() {
                     tracing::warn!(remote = %datagram.remote, reason = %failure, "IKE_SA_INIT refused");
                     self.publish(format!("{}: {failure}", datagram.remote));
                 }

@@ -257,3 +257,27 @@ fn a_peer_that_is_not_ready_yet_is_served_by_the_retransmission() {
     pair.assert_children(1);
     pair.assert_alive();
 }
+
+/// Peers differ in whether a rekey has a key exchange of its own: some insist on it, some know none.
+#[test]
+fn a_key_exchange_that_is_optional_suits_every_peer() {
+    let optional = "aes128gcm16-x25519-ecp256-modp2048-nopfs";
+    for other in ["aes128gcm16", "aes128gcm16-modp2048", "aes128gcm16-x25519", optional] {
+        for (left, right) in [(optional, other), (other, optional)] {
+            let spec = |s: Spec, esp: &'static str| Spec { esp: vec![esp], ..s };
+            let mut pair = Pair::up(&spec(Spec::left(), left), &spec(Spec::right(), right));
+            pair.assert_children(1);
+            pair.assert_alive();
+            pair.assert_alive();
+            let failed = pair.a.log.iter().chain(&pair.b.log).filter(|line| line.contains("failed"));
+            assert_eq!(failed.count(), 0, "{left} and {right}: {:?} {:?}", pair.a.log, pair.b.log);
+        }
+    }
+    let spec = |s: Spec, esp: &'static str| Spec { esp: vec![esp], ..s };
+    let mut pair =
+        Pair::up(&spec(Spec::left(), "aes128gcm16-x25519"), &spec(Spec::right(), "aes128gcm16-nopfs"));
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    pair.settle();
+    assert!(pair.a.log.iter().any(|line| line.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
+}

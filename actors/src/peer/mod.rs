@@ -41,7 +41,8 @@ use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
 
-/// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger.
+/// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. With
+/// more of them the oldest that is not in use is forgotten.
 const MAX_CONNECTIONS: usize = 8;
 
 /// Supervises one peer.
@@ -159,8 +160,13 @@ impl PeerActor {
 
     fn spawn_connection(&mut self, ctx: &mut Context<Self>, begin: Begin) {
         if self.conns.len() >= MAX_CONNECTIONS {
+            // The newest matters: a peer that comes again and again has lost the others, and must not be locked out by
+            // our deletes of them, which nobody answers.
             self.env.counters.half_open_limit.up();
-            return;
+            let current = self.supervisor.current();
+            if let Some(oldest) = self.conns.keys().find(|id| Some(**id) != current).copied() {
+                self.dispose(Disposal::Abandon(oldest));
+            }
         }
         let id = self.next_conn;
         self.next_conn += 1;

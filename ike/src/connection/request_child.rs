@@ -42,7 +42,7 @@ impl Connection {
         };
         let preferred = || {
             let first = config.proposals.first()?.transforms();
-            first.iter().find(|t| t.kind == TransformType::KE).map(|t| t.id)
+            first.iter().find(|t| t.kind == TransformType::KE).map(|t| t.id).filter(|group| *group != 0)
         };
         let dh = match tries.group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose()
         {

@@ -60,6 +60,8 @@ pub const ALGORITHMS: &[Algorithm] = &[
     other("ecp384", TransformType::KE, 20, true, true),
     other("ecp521", TransformType::KE, 21, true, true),
     other("x25519", TransformType::KE, 31, true, true),
+    // No key exchange of its own; beside groups it leaves the choice to the peer.
+    other("nopfs", TransformType::KE, 0, false, true),
     other("esn", TransformType::ESN, 1, false, true),
     other("noesn", TransformType::ESN, 0, false, true),
     // Other spellings in use.

@@ -161,15 +161,19 @@ impl EspProposal {
 
     /// Whether a new key exchange is wanted for each rekey (PFS).
     pub fn pfs(&self) -> bool {
-        self.0.has(TransformType::KE)
+        self.transforms().iter().any(|t| t.kind == TransformType::KE && t.id != 0)
     }
 
-    /// What is offered when nothing is configured.
+    /// What is offered when nothing is configured: a key exchange of its own for each rekey if the peer takes part, for
+    /// there are peers that insist on it and peers that know none.
     pub fn defaults() -> Vec<Self> {
-        ["aes128gcm16-aes256gcm16-chacha20poly1305", "aes128-aes256-sha256-sha384-sha512"]
-            .iter()
-            .filter_map(|text| text.parse().ok())
-            .collect()
+        [
+            "aes128gcm16-aes256gcm16-chacha20poly1305-x25519-ecp256-ecp384-modp2048-modp3072-nopfs",
+            "aes128-aes256-sha256-sha384-sha512-x25519-ecp256-ecp384-modp2048-modp3072-nopfs",
+        ]
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect()
     }
 }
 
