@@ -103,6 +103,7 @@ fuzz: fuzz-engine ## Fuzz; TARGET=connection, RUNS=1000000 or SECONDS=60, REPLAY
 	  fi; done; [[ -z $$failed ]]
 
 fuzz-engine:
+	$(if $(filter-out $(FUZZ_TARGETS),$(TARGET)),$(error no target $(TARGET); there are $(FUZZ_TARGETS)))
 	@cd fuzz/engine && CARGO_TARGET_DIR="$(FUZZ_DIR)" RUSTFLAGS="$(FUZZ_FLAGS)" \
 	  $(CARGO) build --quiet --release --locked --target $(FUZZ_HOST)
 
