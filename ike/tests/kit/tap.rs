@@ -65,6 +65,8 @@ pub struct Wrapping {
     pub outer: Vec<Payload>,
     /// Number and total of a fragment.
     pub fragment: Option<(u16, u16)>,
+    /// Seal with the key of the initiator or of the responder, whatever the header says.
+    pub by_initiator: Option<bool>,
     /// Add to the header's length field.
     pub header_length: i32,
     /// Add to the SK payload's length field.
@@ -118,7 +120,8 @@ impl Tapped {
         how: &Wrapping,
     ) -> Vec<u8> {
         let kind = if how.fragment.is_some() { PayloadType::SKF } else { PayloadType::SK };
-        let sealer = &mut self.sealers[usize::from(!header.from_initiator)];
+        let by_initiator = how.by_initiator.unwrap_or(header.from_initiator);
+        let sealer = &mut self.sealers[usize::from(!by_initiator)];
         let body = sealer.suite().sealed_len(plain.len()) + if how.fragment.is_some() { 4 } else { 0 };
         let mut chain = Writer::new();
         for (i, outer) in how.outer.iter().enumerate() {
