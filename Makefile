@@ -87,22 +87,25 @@ FUZZ_TARGETS := $(basename $(notdir $(filter-out %/mod.rs,$(wildcard fuzz/src/ta
 TARGET ?= $(FUZZ_TARGETS)
 # make has SECONDS from the shell that started it, so only one from the command line counts.
 FUZZ_LIMIT := $(if $(RUNS),-runs=$(RUNS),-max_total_time=$(if $(filter command line,$(origin SECONDS)),$(SECONDS),60))
-VECTORS ?= ../shared/vectors
+# Captures of others are seeds only on demand, and what grows from them stays apart: it must not get into the tree.
+FUZZ_FOUND := $(FUZZ_DIR)/$(if $(VECTORS),corpus-of-vectors,corpus)
+FUZZ_SEEDS := $(FUZZ_DIR)/$(if $(VECTORS),seeds-of-vectors,seeds)
 
-fuzz: fuzz-engine ## Fuzz; TARGET=connection, RUNS=1000000 or SECONDS=60, REPLAY=file
-	@$(CARGO) run --quiet --locked -p fuzz -- "$(FUZZ_DIR)/seeds" $(wildcard $(VECTORS)) >/dev/null
+fuzz: fuzz-engine ## Fuzz; TARGET=connection, RUNS=1000000 or SECONDS=60, REPLAY=file, VECTORS=folder of captures
+	@$(CARGO) run --quiet --locked -p fuzz -- "$(FUZZ_SEEDS)" $(VECTORS) >/dev/null
 	@mkdir -p "$(FUZZ_DIR)/found"; failed=; for target in $(TARGET); do \
-	  mkdir -p "$(FUZZ_DIR)/corpus/$$target" "fuzz/corpus/$$target"; \
+	  mkdir -p "$(FUZZ_FOUND)/$$target" "fuzz/corpus/$$target"; \
 	  printf '%-14s ' "$$target"; log="$(FUZZ_DIR)/$$target.log"; \
 	  if CULVERT_FUZZ_TARGET=$$target "$(FUZZ_ENGINE)" -artifact_prefix="$(FUZZ_DIR)/found/$$target-" -timeout=20 \
-	      -max_len=2048 -print_final_stats=1 $(if $(REPLAY),"$(REPLAY)",$(FUZZ_LIMIT) "$(FUZZ_DIR)/corpus/$$target" \
-	      "fuzz/corpus/$$target" "$(FUZZ_DIR)/seeds/$$target") >"$$log" 2>&1; then \
+	      -max_len=2048 -print_final_stats=1 $(if $(REPLAY),"$(REPLAY)",$(FUZZ_LIMIT) "$(FUZZ_FOUND)/$$target" \
+	      "fuzz/corpus/$$target" "$(FUZZ_SEEDS)/$$target") >"$$log" 2>&1; then \
 	    echo "passed, $$(sed -n 's/^stat::number_of_executed_units: *//p' "$$log") runs"; \
 	  else \
 	    echo "FAILED"; grep -aE 'panicked|^ERROR|SUMMARY|Test unit' -A1 "$$log" | head -12; failed=1; \
 	  fi; done; [[ -z $$failed ]]
 
 fuzz-engine:
+	$(if $(filter-out $(FUZZ_TARGETS),$(TARGET)),$(error no target $(TARGET); there are $(FUZZ_TARGETS)))
 	@cd fuzz/engine && CARGO_TARGET_DIR="$(FUZZ_DIR)" RUSTFLAGS="$(FUZZ_FLAGS)" \
 	  $(CARGO) build --quiet --release --locked --target $(FUZZ_HOST)
 

@@ -35,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proposal_text", run: proposal_text::run },
     Target { name: "datagram", run: datagram::run },
     Target { name: "connection", run: connection::run },
+    Target { name: "network", run: network::run },
     Target { name: "fragments", run: fragments::run },
     Target { name: "esp_open", run: esp_open::run },
     Target { name: "tenant_spec", run: tenant_spec::run },

@@ -19,6 +19,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "proposal_text" => texts(),
         "connection" => operations(),
+        "network" => crossings(),
         "fragments" => chains().iter().map(|c| fragmented(c)).collect(),
         "esp_open" => packets(),
         "tenant_spec" => messages(),
@@ -118,6 +119,22 @@ fn operations() -> Vec<Vec<u8>> {
             let asked = [6, if kind > 2 { 4 } else { 2 }, 0];
             let answer = [op, 1, exchange, kind, 0, 0, 0, 0, 1, 1, 2];
             seeds.push([&asked[..], &answer, &[8, 5, 3, 8]].concat());
+        }
+    }
+    seeds
+}
+
+/// Two commands that cross, with every datagram of the first few lost once, as `targets/network.rs` reads them.
+fn crossings() -> Vec<Vec<u8>> {
+    let commands = [2, 4, 6, 7, 9, 0xe1];
+    let mut seeds = Vec::new();
+    for left in commands {
+        for right in commands {
+            let mut seed = vec![11, left, 0, 0x8b, right, 0];
+            for lost in 0..2 {
+                seed.extend([0, 0x80, if lost == 0 { 4 } else { 0x84 }, 7, 3]);
+            }
+            seeds.push(seed);
         }
     }
     seeds

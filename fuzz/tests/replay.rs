@@ -91,6 +91,7 @@ targets! {
     proposal_text: 2000,
     datagram: 500,
     connection: 300,
+    network: 200,
     fragments: 200,
     esp_open: 3000,
     tenant_spec: 3000,

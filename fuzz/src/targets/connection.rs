@@ -82,7 +82,8 @@ fn step(world: &mut World, input: &mut Input<'_>) {
     }
 }
 
-fn command(world: &mut World, side: Side, input: &mut Input<'_>) {
+/// A command of the host of a side.
+pub(super) fn command(world: &mut World, side: Side, input: &mut Input<'_>) {
     let kind = input.u8();
     let spis = world.ends[side].spis();
     let spi = if spis.is_empty() { 7 } else { input.pick(&spis) };

@@ -5,6 +5,7 @@ pub mod datagram;
 pub mod esp_open;
 pub mod fragments;
 pub mod message;
+pub mod network;
 pub mod payloads;
 pub mod proposal_text;
 pub mod tenant_spec;

@@ -84,7 +84,7 @@ impl Connection {
             return Err(temporary());
         }
         let (prf, d) = (sa.prf, sa.keys.d.clone());
-        let replaces = self.rekeyed_child(payloads)?;
+        let replaces = self.rekeyed_child(spi, payloads)?;
         if self.children.len() >= MAX_CHILDREN {
             return Err(Notify::new(NotifyType::NO_ADDITIONAL_SAS));
         }
@@ -121,10 +121,16 @@ impl Connection {
     }
 
     /// Which pair the request replaces; an error when that one is gone or going.
-    fn rekeyed_child(&self, payloads: Payloads<'_>) -> Result<Option<u32>, Notify> {
+    fn rekeyed_child(&self, ike: u64, payloads: Payloads<'_>) -> Result<Option<u32>, Notify> {
         let Some(notify) = payloads.notify(NotifyType::REKEY_SA) else { return Ok(None) };
         let Some(theirs) = notify.esp_spi() else { return Err(Notify::new(NotifyType::INVALID_SYNTAX)) };
+        let sa = self.sas.iter().find(|sa| sa.spi_local == ike);
+        let asking = sa.and_then(|sa| sa.exchanges.pending()).map(|p| &p.request);
         match self.child_by_peer(theirs) {
+            // Perhaps the pair of an answer that has not arrived yet.
+            None if matches!(asking, Some(Request::Child(_))) => {
+                Err(Notify::new(NotifyType::TEMPORARY_FAILURE))
+            }
             None => Err(Notify::about_esp(NotifyType::CHILD_SA_NOT_FOUND, theirs)),
             Some(child) if child.state != ChildState::Installed => {
                 Err(Notify::new(NotifyType::TEMPORARY_FAILURE))

@@ -7,6 +7,7 @@ use super::child::Agreed;
 use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
 use super::request::Request;
+use super::tasks::Task;
 use super::{Connection, Path, Phase, nat};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::crypto::dh::KeyPair;
@@ -299,6 +300,10 @@ impl Connection {
         {
             self.events.push_back(Event::ReleaseSpi(spi));
             self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure });
+            // The peer has installed what it answered, so it is told to take it away.
+            if payloads.error().is_none() && payloads.sa().is_some() {
+                self.queue_first(Task::DeleteStray(spi), now);
+            }
         }
         let rest: Vec<_> = self.config.iter().flat_map(|c| c.children.iter().skip(1).cloned()).collect();
         for child in rest {

@@ -6,7 +6,7 @@ use ike::wire::payload::Payload;
 use ike::{Connection, Identity};
 
 use crate::kit::{A, B, Spec};
-use crate::peer::{Hostile, chain, child_request, errors};
+use crate::peer::{Hostile, chain, child_request, errors, esp_answer, selectors};
 
 const AUTH: ExchangeType = ExchangeType::IKE_AUTH;
 
@@ -194,4 +194,36 @@ fn ike_auth_without_an_identity_is_refused() {
     let answer = h.ask_octets(A, AUTH, first, &plain).unwrap();
     assert_eq!(errors(&answer), [NotifyType::INVALID_SYNTAX]);
     assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+}
+
+/// The IKE_SA stands all the same, and the peer, which has the pair installed, is told to take it away.
+#[test]
+fn a_child_sa_in_ike_auth_that_was_not_offered_is_refused_and_deleted() {
+    let [i, r] = selectors(A);
+    let wide = || vec![crate::kit::ts("0.0.0.0", "255.255.255.255")];
+    for (what, child) in [
+        ("another cipher", vec![esp_answer("aes256gcm16-esn", 7), i.clone(), r.clone()]),
+        ("a group", vec![esp_answer("aes128gcm16-x25519-esn", 7), i.clone(), r.clone()]),
+        ("no SPI", vec![esp_answer("aes128gcm16-esn", 0), i.clone(), r.clone()]),
+        ("wider on our side", vec![esp_answer("aes128gcm16-esn", 7), Payload::TsI(wide()), r.clone()]),
+        ("wider on its side", vec![esp_answer("aes128gcm16-esn", 7), i, Payload::TsR(wide())]),
+        ("no selectors", vec![esp_answer("aes128gcm16-esn", 7)]),
+    ] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
+        let payloads = [vec![Payload::IdR("right.example".parse().unwrap()), auth], child].concat();
+        h.answer(A, &payloads);
+        assert!(h.pair.a.conn.as_ref().unwrap().is_up(), "{what}");
+        assert!(h.pair.a.installed.is_empty(), "{what}");
+        assert!(h.pair.a.log[1].starts_with("child failed"), "{what}: {:?}", h.pair.a.log);
+        let told = h.asked(A).unwrap_or_else(|| panic!("{what}: a delete"));
+        assert!(matches!(&told[0], Payload::Delete { spis, .. } if spis.len() == 1), "{what}: {told:?}");
+    }
+    // Refused by the peer, there is nothing to delete.
+    let (mut h, init) = half_open();
+    let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
+    let id = Payload::IdR("right.example".parse().unwrap());
+    h.answer(A, &[id, auth, crate::peer::notify(NotifyType::TS_UNACCEPTABLE)]);
+    assert!(h.pair.a.conn.as_ref().unwrap().is_up());
+    assert!(h.asked(A).is_none());
 }

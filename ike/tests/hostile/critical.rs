@@ -165,3 +165,60 @@ fn errors_that_are_not_about_us_do_not_end_the_connection() {
         assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
     }
 }
+
+#[test]
+fn the_critical_flag_of_a_known_payload_means_nothing() {
+    // RFC 7296 section 3.2: it is to be ignored on every payload that is understood.
+    let octets = |p: &Payload| (p.kind().0, chain(std::slice::from_ref(p)).1[4..].to_vec());
+    let mut h = Hostile::up();
+    let parts: Vec<(u8, Vec<u8>)> = child_request(A, 0x9999).iter().map(octets).collect();
+    let items: Vec<(u8, bool, &[u8])> =
+        parts.iter().map(|(kind, body)| (*kind, true, body.as_slice())).collect();
+    let (first, plain) = raw(&items);
+    let answer = h.ask_octets(A, ExchangeType::CREATE_CHILD_SA, first, &plain).unwrap();
+    assert!(Payloads(&answer).sa().is_some(), "{answer:?}");
+    for kind in [PayloadType::VENDOR_ID, PayloadType::CP] {
+        let (first, plain) = raw(&[(kind.0, true, &[1, 2, 3, 4])]);
+        assert_eq!(h.ask_octets(A, ExchangeType::INFORMATIONAL, first, &plain), Some(vec![]), "{kind}");
+    }
+}
+
+#[test]
+fn a_first_message_without_what_it_needs_is_refused_without_state() {
+    let sa = ike_offer("aes128gcm16-prfsha256-x25519", &[]);
+    let ke = Payload::Ke { group: 31, data: vec![9; 32] };
+    let nonce = Payload::Nonce(vec![7; 32]);
+    let id = Payload::IdI("left.example".parse().unwrap());
+    let vendors = vec![Payload::Opaque(PayloadType::VENDOR_ID, vec![1; 16]); 97];
+    let base = vec![sa.clone(), ke.clone(), nonce.clone()];
+    let and = |more: Vec<Payload>| [base.clone(), more].concat();
+    // What is told, and `None` where nothing is said because it does not even decode.
+    for (what, payloads, told) in [
+        ("nothing", vec![], Some(NotifyType::INVALID_SYNTAX)),
+        ("no SA", vec![ke.clone(), nonce.clone()], Some(NotifyType::INVALID_SYNTAX)),
+        ("no KE", vec![sa.clone(), nonce.clone()], Some(NotifyType::INVALID_SYNTAX)),
+        ("no nonce", vec![sa.clone(), ke.clone()], Some(NotifyType::INVALID_SYNTAX)),
+        ("two of SA", and(vec![sa]), Some(NotifyType::INVALID_SYNTAX)),
+        ("two of KE", and(vec![ke]), Some(NotifyType::INVALID_SYNTAX)),
+        ("two nonces", and(vec![nonce]), Some(NotifyType::INVALID_SYNTAX)),
+        ("an identity", and(vec![id]), Some(NotifyType::INVALID_SYNTAX)),
+        ("97 vendor IDs", and(vendors), None),
+        ("a short nonce", vec![base[0].clone(), base[1].clone(), Payload::Nonce(vec![7; 15])], None),
+        (
+            "an offer for ESP",
+            vec![esp_offer("aes128gcm16", 7), base[1].clone(), base[2].clone()],
+            Some(NotifyType::NO_PROPOSAL_CHOSEN),
+        ),
+    ] {
+        let mut h = Hostile::new(&Spec::left(), &Spec::right());
+        h.pair.initiate();
+        let mut first = h.pair.take(A);
+        let header = Message::parse(&first.bytes).unwrap().header;
+        first.bytes = Message::encode(header, &payloads);
+        h.pair.put(A, &first);
+        assert!(h.pair.b.conn.is_none(), "{what}: state was kept");
+        assert_eq!(h.pair.b.refused.len(), 1, "{what}: reported");
+        let answer = h.pair.b.outbox.pop_front().map(|m| Message::parse(&m.bytes).unwrap().chain.payloads);
+        assert_eq!(answer.map(|p| crate::peer::errors(&p)), told.map(|t| vec![t]), "{what}");
+    }
+}

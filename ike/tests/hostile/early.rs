@@ -142,3 +142,38 @@ fn an_initiator_that_waits_for_ike_sa_init_takes_nothing_else() {
     h.settle();
     h.pair.assert_children(1);
 }
+
+#[test]
+fn an_initiator_refuses_in_the_answer_what_it_did_not_offer() {
+    let ke = |group, octets| Payload::Ke { group, data: vec![9; octets] };
+    let nonce = || Payload::Nonce(vec![7; 32]);
+    let good = "aes128gcm16-prfsha256-x25519";
+    let twice = |text| {
+        let Payload::Sa(one) = ike_offer(text, &[]) else { unreachable!() };
+        Payload::Sa([one.clone(), one].concat())
+    };
+    for (what, spi_r, payloads) in [
+        ("another cipher", 77, vec![ike_offer("aes256gcm16-prfsha256-x25519", &[]), ke(31, 32), nonce()]),
+        ("another PRF", 77, vec![ike_offer("aes128gcm16-prfsha512-x25519", &[]), ke(31, 32), nonce()]),
+        ("another group", 77, vec![ike_offer("aes128gcm16-prfsha256-ecp256", &[]), ke(19, 64), nonce()]),
+        ("KE of another group", 77, vec![ike_offer(good, &[]), ke(19, 64), nonce()]),
+        ("no AEAD", 77, vec![ike_offer("aes128-sha256-x25519", &[]), ke(31, 32), nonce()]),
+        ("two proposals", 77, vec![twice(good), ke(31, 32), nonce()]),
+        ("two groups", 77, vec![ike_offer("aes128gcm16-prfsha256-x25519-ecp256", &[]), ke(31, 32), nonce()]),
+        ("ESP", 77, vec![crate::peer::esp_offer("aes128gcm16", 7), ke(31, 32), nonce()]),
+        ("no SPI", 0, vec![ike_offer(good, &[]), ke(31, 32), nonce()]),
+    ] {
+        let mut h = Hostile::new(&Spec::left(), &Spec::right());
+        h.pair.initiate();
+        let header = Message::parse(&h.pair.take(A).bytes).unwrap().header;
+        let header = ike::wire::Header { spi_r, from_initiator: false, response: true, ..header };
+        h.inject(B, &Message::encode(header, &payloads));
+        assert!(
+            h.pair.a.log.len() == 1 && h.pair.a.log[0].contains("not in our offer"),
+            "{what}: {:?}",
+            h.pair.a.log
+        );
+        assert!(h.pair.a.outbox.is_empty(), "{what}: IKE_AUTH was sent");
+        assert_eq!(h.pair.a.conn.as_ref().unwrap().ike_sas(), 0, "{what}: keys were made");
+    }
+}

@@ -4,8 +4,9 @@ use ike::Command;
 use ike::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use ike::wire::payload::Payload;
 
+use crate::kit::tap::Wrapping;
 use crate::kit::{A, B, Pair, Spec};
-use crate::peer::{Hostile, child_request, notify, other};
+use crate::peer::{Hostile, chain, child_request, notify, other};
 
 const INFO: ExchangeType = ExchangeType::INFORMATIONAL;
 const CHILD: ExchangeType = ExchangeType::CREATE_CHILD_SA;
@@ -95,7 +96,11 @@ fn the_initiator_flag_of_the_wrong_side_is_dropped() {
         // Sealed with the key of the side that the flag claims, and with the sender's own.
         let claimed = ike::wire::Header { from_initiator: !header.from_initiator, ..header };
         let bytes = h.tap.last().seal(claimed, &close);
-        h.assert_dropped(from, &bytes, "the flag turned");
+        h.assert_dropped(from, &bytes, "the flag turned, and the key with it");
+        let how = Wrapping { by_initiator: Some(header.from_initiator), ..Wrapping::default() };
+        let (first, plain) = chain(&close);
+        let bytes = h.tap.last().seal_octets(claimed, first, &plain, &how);
+        h.assert_dropped(from, &bytes, "the flag turned, with the right key");
         let mut turned = h.tap.last().seal(header, &close);
         turned[19] ^= 0x08;
         h.assert_dropped(from, &turned, "the flag turned after sealing");

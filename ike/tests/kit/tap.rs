@@ -65,6 +65,8 @@ pub struct Wrapping {
     pub outer: Vec<Payload>,
     /// Number and total of a fragment.
     pub fragment: Option<(u16, u16)>,
+    /// Seal with the key of the initiator or of the responder, whatever the header says.
+    pub by_initiator: Option<bool>,
     /// Add to the header's length field.
     pub header_length: i32,
     /// Add to the SK payload's length field.
@@ -118,7 +120,8 @@ impl Tapped {
         how: &Wrapping,
     ) -> Vec<u8> {
         let kind = if how.fragment.is_some() { PayloadType::SKF } else { PayloadType::SK };
-        let sealer = &mut self.sealers[usize::from(!header.from_initiator)];
+        let by_initiator = how.by_initiator.unwrap_or(header.from_initiator);
+        let sealer = &mut self.sealers[usize::from(!by_initiator)];
         let body = sealer.suite().sealed_len(plain.len()) + if how.fragment.is_some() { 4 } else { 0 };
         let mut chain = Writer::new();
         for (i, outer) in how.outer.iter().enumerate() {
@@ -263,22 +266,24 @@ fn half(header: &Header, payloads: Payloads<'_>, spi: u64) -> Option<Half> {
 }
 
 /// Secrets found before: a fuzzer makes the same first handshake a million times.
-static FOUND: std::sync::Mutex<Vec<(Vec<u8>, Secret)>> = std::sync::Mutex::new(Vec::new());
+type Found = std::cell::RefCell<Vec<(Vec<u8>, Secret)>>;
+thread_local!(static FOUND: Found = const { Found::new(Vec::new()) });
 /// Enough for that handshake and a few rekeyings.
 const MAX_FOUND: usize = 16;
 
 /// [`search`], from memory if both public values have been seen.
 fn agree(ours: &Half, theirs: &Half, draws: [&Draws; 2]) -> Option<Secret> {
     let publics = [ours.public.as_slice(), &theirs.public].concat();
-    let mut found = FOUND.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some((_, secret)) = found.iter().find(|(key, _)| *key == publics) {
-        return Some(secret.clone());
-    }
-    let secret = search(ours, theirs, draws)?;
-    if found.len() < MAX_FOUND {
-        found.push((publics, secret.clone()));
-    }
-    Some(secret)
+    FOUND.with_borrow_mut(|found| {
+        if let Some((_, secret)) = found.iter().find(|(key, _)| *key == publics) {
+            return Some(secret.clone());
+        }
+        let secret = search(ours, theirs, draws)?;
+        if found.len() < MAX_FOUND {
+            found.push((publics, secret.clone()));
+        }
+        Some(secret)
+    })
 }
 
 /// The shared secret, with the private value of `ours` found among what the hosts drew: right before the nonce, or
