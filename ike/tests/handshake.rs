@@ -284,3 +284,29 @@ fn a_key_exchange_that_is_optional_suits_every_peer() {
     pair.settle();
     assert!(pair.a.log.iter().any(|line| line.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
 }
+
+/// There are peers that refuse a wrong guess of the group without saying which it should be.
+#[test]
+fn the_group_that_was_used_before_is_guessed() {
+    let spec = |s: Spec| Spec {
+        ike: vec!["aes128gcm16-prfsha256-ecp256"],
+        esp: vec!["aes128gcm16-x25519-ecp256-ecp384"],
+        ..s
+    };
+    let right = Spec { esp: vec!["aes128gcm16-ecp384-ecp256"], ..spec(Spec::right()) };
+    let mut pair = Pair::up(&spec(Spec::left()), &right);
+    let rekey = |pair: &mut Pair| {
+        let (spi, before) = (pair.spi(A), pair.a.host.draws.len());
+        pair.command(A, Command::RekeyChild(spi));
+        let asked = pair.take(A);
+        pair.put(A, &asked);
+        pair.settle();
+        pair.assert_children(1);
+        // A private value and a nonce; with a second guess one more value.
+        pair.a.host.draws.len() - before
+    };
+    // The IKE_SA's group is guessed; the other side wants another one and says so.
+    assert!(rekey(&mut pair) > 2);
+    // From then on that one is guessed.
+    assert_eq!(rekey(&mut pair), 2);
+}

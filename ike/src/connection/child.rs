@@ -30,6 +30,8 @@ pub(crate) struct Child {
     pub(crate) spi_in: u32,
     pub(crate) spi_out: u32,
     pub(crate) state: ChildState,
+    /// Of its own key exchange, if it had one.
+    pub(crate) group: Option<u16>,
     /// The router sends by this pair.
     pub(crate) active: bool,
 }
@@ -80,6 +82,7 @@ impl Connection {
             spi_in: agreed.spi_in,
             spi_out: agreed.spi_out,
             state: ChildState::Installed,
+            group: agreed.choice.group,
             active: false,
         });
         if agreed.replaces.is_some() {

@@ -40,9 +40,16 @@ impl Connection {
             self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure: Failure::NoSpi });
             return self.queue_later(retry_task(&config, replaces), now, host, tries.put_off);
         };
+        let before = replaces.and_then(|old| self.child(old)).and_then(|child| child.group);
+        let agreed = before.or_else(|| self.choice().map(|choice| choice.group));
         let preferred = || {
             let first = config.proposals.first()?.transforms();
-            first.iter().find(|t| t.kind == TransformType::KE).map(|t| t.id).filter(|group| *group != 0)
+            let groups: Vec<u16> =
+                first.iter().filter(|t| t.kind == TransformType::KE).map(|t| t.id).collect();
+            // The group of the pair before, or that of the IKE_SA, suits the peer most likely. Libreswan refuses another guess
+            // without saying which it wants.
+            let best = agreed.filter(|group| groups.contains(group));
+            best.or_else(|| groups.first().copied()).filter(|group| *group != 0)
         };
         let dh = match tries.group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose()
         {
