@@ -9,10 +9,14 @@
 
 mod common;
 
-use common::Pair;
+use std::time::Duration;
+
+use common::two::Two;
+use common::{LEFT, Pair, RIGHT};
 use interop::charon::Connection;
 use interop::daemon::Peer;
-use interop::wait::until;
+use interop::traffic::Flood;
+use interop::wait::{until, within};
 
 fn again_and_again() -> Connection {
     let options = "reauth_time = 3s\n rekey_time = 0s\n over_time = 30s\n rand_time = 0s".into();
@@ -48,4 +52,22 @@ fn break_before_make_comes_back() {
     pair.initiate();
     two_more(&pair);
     pair.flows();
+}
+
+/// Culvert authenticates anew: the new IKE SA carries the traffic before the old one goes, and nothing is lost. A minute is
+/// the shortest that may be configured.
+#[test]
+fn culvert_authenticates_anew_without_a_gap() {
+    let Some(two) = Two::open(("", ""), &["reauthTime: 60s"]) else { return };
+    let spis = || two.left.status("acme/right")["ikeSpis"].as_str().unwrap_or_default().to_owned();
+    let before = spis();
+    let flood = Flood::start(&two.names.0, LEFT, RIGHT);
+    within(Duration::from_secs(90), "another IKE SA is there", spis, |s| !s.is_empty() && *s != before);
+    until(
+        "the old one is gone",
+        || [&two.left, &two.right].map(|daemon| daemon.json(&["get", "node"])["ikeSas"].clone()),
+        |count| count.iter().all(|count| *count == "1"),
+    );
+    let pings = flood.stop();
+    assert_eq!(pings.sent, pings.received, "{}", two.left.log());
 }

@@ -11,9 +11,10 @@ mod common;
 
 use std::time::Duration;
 
-use common::Pair;
+use common::{LEFT, Pair, RIGHT};
 use interop::charon::Connection;
 use interop::daemon::Peer;
+use interop::traffic::ping;
 use interop::wait::within;
 
 /// A sign of life asked for and not given: six sendings of the request, 1 s after the first, then 1.8 times as long each
@@ -91,5 +92,25 @@ fn culvert_that_starts_finds_a_restarted_strongswan() {
     pair.charon.load(&[Connection::usual()]);
     within(GIVEN_UP, "strongSwan has a tunnel again", || pair.charon.installed(), |n| *n == 1);
     pair.flows();
+    pair.settled();
+}
+
+/// The peer is lost: with `HOLD` nothing is sent to it until a packet is for it, and that packet is answered.
+#[test]
+fn a_lost_peer_is_held_until_a_packet_wants_it() {
+    let Some(mut pair) = Pair::open() else { return };
+    pair.charon.load(&[Connection::usual()]);
+    let ike = vec!["dpdInterval: 1s".into(), "dpdAction: HOLD".into()];
+    pair.culvertd.peer(&Peer { ike, ..Peer::usual() });
+    pair.initiate();
+    pair.charon.restart();
+    within(
+        GIVEN_UP,
+        "the peer is given up",
+        || pair.culvertd.status("acme/left"),
+        |status| status["state"] == "WAITING",
+    );
+    pair.charon.load(&[Connection::usual()]);
+    assert_eq!(ping(&pair.right, RIGHT, LEFT, 1).received, 1, "{}", pair.culvertd.log());
     pair.settled();
 }

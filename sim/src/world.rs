@@ -450,7 +450,8 @@ impl World {
     }
 }
 
-fn policy_name(policy: usize) -> String {
+/// Name of a policy of every tunnel, from 0 on.
+pub fn policy_name(policy: usize) -> String {
     format!("p{policy}")
 }
 
@@ -500,7 +501,7 @@ fn config(tunnel: usize, hub: bool, scenario: &Scenario) -> Arc<PeerConfig> {
 }
 
 /// An inner UDP packet that carries a number.
-fn inner_packet(tunnel: usize, policy: usize, from_hub: bool, number: usize) -> Vec<u8> {
+pub fn inner_packet(tunnel: usize, policy: usize, from_hub: bool, number: usize) -> Vec<u8> {
     let (source, destination) = (subnet(tunnel, policy, from_hub).0, subnet(tunnel, policy, !from_hub).0);
     let mut packet = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend_from_slice(&source.octets());

@@ -18,6 +18,7 @@ mod fragment;
 mod ike_sa;
 mod informational;
 mod initiator;
+mod invariants;
 mod key_log;
 mod nat;
 mod receive;
@@ -45,6 +46,7 @@ use ike_sa::{IkeSa, SaState};
 use request::Request;
 use tasks::Queued;
 
+pub use invariants::Broken;
 pub use key_log::LoggedKeys;
 pub use responder::InitReply;
 pub(crate) use responder::refuse;
@@ -225,6 +227,7 @@ impl Connection {
             Command::RemoteMoved(remote) => self.moved(remote),
         }
         self.run_tasks(now, host);
+        self.assert_invariants();
     }
 
     /// The configured peer, once known.
@@ -467,12 +470,14 @@ impl Connection {
     pub fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
         self.receive(now, host, datagram);
         self.run_tasks(now, host);
+        self.assert_invariants();
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, host: &mut dyn Host) {
         self.run_timers(now, host);
         self.run_tasks(now, host);
+        self.assert_invariants();
     }
 }
 

@@ -300,6 +300,7 @@ impl Supervisor {
             }
         }
         self.up.extend(kept);
+        self.assert_invariants();
         disposals
     }
 
@@ -332,6 +333,22 @@ impl Supervisor {
         self.state = if self.begins == Start::Us { State::BackingOff(at) } else { State::Waiting };
         // Packets are welcome at once after a connection that was up.
         self.not_before = (failed && !was_up).then_some(at);
+    }
+
+    /// What holds after every change, asserted in debug builds: connections are told apart, the one in use is not about to
+    /// be closed, and an established peer has one.
+    fn assert_invariants(&self) {
+        let ids: std::collections::BTreeSet<_> = self.up.iter().map(|up| up.id).collect();
+        debug_assert_eq!(ids.len(), self.up.len(), "a connection is up twice: {self:?}");
+        debug_assert!(
+            self.up.last().is_none_or(|up| up.superseded.is_none()),
+            "the one in use is to go: {self:?}"
+        );
+        debug_assert!(
+            self.state != State::Established || !self.up.is_empty(),
+            "established by nothing: {self:?}"
+        );
+        debug_assert!(self.restores.len() <= MAX_RESTORES, "too many restores: {self:?}");
     }
 
     /// How much longer than `asked` the pairs of a connection that ends have to receive: while another carries on, what

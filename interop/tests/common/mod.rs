@@ -9,6 +9,8 @@
 )]
 #![allow(unreachable_pub)]
 
+pub mod two;
+
 use interop::charon::{Charon, Connection};
 use interop::daemon::{Daemon, Peer, tenant};
 use interop::lab::Lab;

@@ -32,7 +32,8 @@ pub struct Conn {
     /// The connection.
     pub core: Connection,
     lifetime: Option<Lifetime>,
-    down: bool,
+    /// It has reported its end and only lingers.
+    pub down: bool,
 }
 
 /// One peer.

@@ -1,0 +1,70 @@
+//! What holds of a connection after every call, whatever the peer does. Debug builds assert it, so that every test and every
+//! simulated hour looks at it; a release build does not pay for it.
+
+use std::collections::BTreeSet;
+
+use super::ike_sa::SaState;
+use super::{Connection, MAX_CHILDREN, MAX_IKE_SAS, Phase};
+
+/// What does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken(pub String);
+
+impl Connection {
+    /// Looks whether everything holds.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check(&self) -> Result<(), Broken> {
+        let broken = |what: &str| Err(Broken(format!("{what}: {self:?}")));
+        // A rekeying of our own may add one to those that the peer could make.
+        if self.sas.len() > MAX_IKE_SAS + 1 {
+            return broken("more IKE_SAs than the bound");
+        }
+        if self.children.len() > MAX_CHILDREN {
+            return broken("more Child SAs than the bound");
+        }
+        let ours: BTreeSet<u32> = self.children.iter().map(|child| child.spi_in).collect();
+        if ours.len() != self.children.len() {
+            return broken("two Child SAs with one SPI of ours");
+        }
+        let spis: BTreeSet<u64> = self.sas.iter().map(|sa| sa.spi_local).collect();
+        if spis.len() != self.sas.len() {
+            return broken("two IKE_SAs with one SPI of ours");
+        }
+        for child in &self.children {
+            let of_policy = self.children.iter().filter(|other| other.config.name == child.config.name);
+            if of_policy.filter(|other| other.active).count() > 1 {
+                return broken("a policy sends by two pairs");
+            }
+        }
+        match self.phase {
+            // Nobody is authenticated yet, so nothing may carry packets (RFC 7296 section 1.2).
+            Phase::InitSent(_) | Phase::AuthSent(_) | Phase::AwaitAuth(_) if !self.children.is_empty() => {
+                broken("a Child SA before the peer is authenticated")
+            }
+            // No key outlives its SA.
+            Phase::Lingering(_) | Phase::Finished if !self.children.is_empty() => {
+                broken("a Child SA of a connection that is down")
+            }
+            Phase::Finished if !self.sas.is_empty() => broken("an IKE_SA of a connection that is over"),
+            Phase::Up if !self.sas.iter().any(|sa| sa.spi_local == self.current) => {
+                broken("an established connection without its IKE_SA")
+            }
+            Phase::Up
+                if self
+                    .sas
+                    .iter()
+                    .any(|sa| sa.spi_local == self.current && matches!(sa.state, SaState::Dead(_))) =>
+            {
+                broken("an established connection whose IKE_SA is dead")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asserts it in debug builds.
+    pub(crate) fn assert_invariants(&self) {
+        debug_assert_eq!(self.check(), Ok(()));
+    }
+}

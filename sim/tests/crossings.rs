@@ -1,0 +1,166 @@
+//! Both sides start at once, and their negotiations cross in every order, with up to one message lost: one tunnel remains,
+//! in use at both ends, and the end of the other does not touch it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unused_crate_dependencies
+)]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use sim::clock::Clock;
+use sim::invariants::Witness;
+use sim::net::Packet;
+use sim::node::Node;
+use sim::{Scenario, World};
+
+/// Messages of two handshakes and what each of them takes back: more are delivered in turn.
+const CHOICES: u32 = 8;
+
+struct Crossing {
+    nodes: Vec<Node>,
+    clock: Clock,
+    witness: Witness,
+    /// On the way to each of the two.
+    wires: [VecDeque<Packet>; 2],
+    /// Messages put on a wire so far.
+    sent: usize,
+    /// The one that is lost.
+    lost: Option<usize>,
+}
+
+impl Crossing {
+    fn new(lost: Option<usize>) -> Self {
+        let scenario = Scenario {
+            branches: 1,
+            policies: 1,
+            both_start: true,
+            nat: None,
+            ..Scenario::rekeys(Duration::from_secs(600))
+        };
+        let world = World::new(7, scenario);
+        let (nodes, clock, witness) = (world.nodes, Clock::default(), world.witness);
+        let mut this = Self { nodes, clock, witness, wires: Default::default(), sent: 0, lost };
+        this.due();
+        this
+    }
+
+    fn collect(&mut self) {
+        for at in 0..2 {
+            for packet in self.nodes[at].take_packets() {
+                if Some(self.sent) != self.lost {
+                    self.wires[1 - at].push_back(packet);
+                }
+                self.sent += 1;
+            }
+        }
+    }
+
+    fn due(&mut self) {
+        let now = self.clock.instant();
+        for node in &mut self.nodes {
+            node.handle_timeout(now, &mut self.witness);
+        }
+        self.collect();
+    }
+
+    /// Delivers the next message for one of the two; false if there is none.
+    fn deliver(&mut self, to: usize) -> bool {
+        let Some(packet) = self.wires[to].pop_front() else { return false };
+        self.nodes[to].receive(self.clock.instant(), packet, &mut self.witness);
+        self.collect();
+        true
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..200 {
+            if !self.deliver(0) && !self.deliver(1) {
+                return;
+            }
+        }
+        panic!("the two never fall silent");
+    }
+
+    /// Lets time pass with traffic both ways, as it shows each side what the other has in place.
+    fn pass(&mut self, time: Duration) {
+        let end = self.clock.elapsed() + time;
+        while self.clock.elapsed() < end {
+            self.clock.advance_to(self.clock.elapsed() + Duration::from_millis(500));
+            self.due();
+            self.settle();
+            self.probe();
+        }
+    }
+
+    /// Sends a packet each way; which of them came out at the other end.
+    fn probe(&mut self) -> [bool; 2] {
+        let mut arrived = [false; 2];
+        for from in 0..2 {
+            let inner = sim::world::inner_packet(0, 0, from == 0, 1);
+            self.nodes[from].send_inner(0, &sim::world::policy_name(0), &inner);
+            for packet in self.nodes[from].take_packets() {
+                let delivered = self.nodes[1 - from].receive(self.clock.instant(), packet, &mut self.witness);
+                arrived[from] |= delivered.is_some_and(|delivered| delivered.inner == inner);
+            }
+            self.collect();
+            self.settle();
+        }
+        arrived
+    }
+}
+
+/// Runs one order; returns how many messages it took until both were silent.
+fn run(order: u32, lost: Option<usize>) -> usize {
+    let mut crossing = Crossing::new(lost);
+    for at in 0..CHOICES {
+        let to = usize::from(order & (1 << at) != 0);
+        if !crossing.deliver(to) {
+            crossing.deliver(1 - to);
+        }
+    }
+    crossing.settle();
+    let messages = crossing.sent;
+    crossing.pass(Duration::from_secs(60));
+    let case = format!("order {order:08b}, lost {lost:?}");
+    assert!(crossing.witness.violations.is_empty(), "{case}: {:?}", crossing.witness.violations);
+    assert_eq!(crossing.probe(), [true, true], "{case}: both directions carry packets");
+    let mut spis = Vec::new();
+    for node in &crossing.nodes {
+        let peer = &node.peers[0];
+        let current = peer.current().unwrap_or_else(|| panic!("{case}: no connection"));
+        let connections = peer.conns.values().filter(|conn| !conn.down).count();
+        assert_eq!(connections, 1, "{case}: connections");
+        let pairs: Vec<u32> =
+            peer.sas.pairs.iter().filter(|(_, p)| p.until.is_none()).map(|(spi, _)| *spi).collect();
+        assert_eq!(pairs.len(), 1, "{case}: pairs");
+        assert_eq!(
+            peer.sas.active.values().copied().collect::<Vec<_>>(),
+            pairs,
+            "{case}: the pair is in use"
+        );
+        spis.push((peer.conns[&current].core.initiator_spi(), pairs[0], peer.sas.pairs[&pairs[0]].spi_out));
+    }
+    assert_eq!(spis[0].0, spis[1].0, "{case}: the same IKE_SA");
+    assert_eq!((spis[0].1, spis[0].2), (spis[1].2, spis[1].1), "{case}: the same pair");
+    messages
+}
+
+#[test]
+fn every_order_of_two_negotiations_leaves_one_tunnel() {
+    for order in 0..1 << CHOICES {
+        run(order, None);
+    }
+}
+
+#[test]
+fn every_order_with_any_one_message_lost_leaves_one_tunnel() {
+    for order in 0..1 << CHOICES {
+        let messages = run(order, None);
+        for lost in 0..messages {
+            run(order, Some(lost));
+        }
+    }
+}
