@@ -87,6 +87,19 @@ impl Control {
         views.into_iter().map(|view| view.map(status)).collect()
     }
 
+    /// Sends dummy packets on every pair of the peer that is sent by; on how many.
+    pub async fn send_dummies(&self, name: &PeerName, count: u16, length: u16) -> u32 {
+        let Some(view) = self.peer(name) else { return 0 };
+        let tunnels = convert::tunnels_of_uid(view.uid).map(TunnelId);
+        let mut pairs = 0;
+        for stats in self.env.router.stats_of_tunnels(tunnels).await.into_iter().filter(|stats| stats.active)
+        {
+            self.env.router.send_dummies(stats.spi, count, length);
+            pairs += 1;
+        }
+        pairs
+    }
+
     /// Why a peer's tunnel is not up: its last negotiations, and refused ones that may have been its.
     pub async fn explain(&self, peer: &Peer) -> v1::ExplainPeerResponse {
         let status = self.peer_statuses(std::slice::from_ref(&peer.name)).await.pop().flatten();

@@ -23,6 +23,9 @@ pub trait Runtime: Send + Sync + 'static {
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>>;
 
+    /// Sends so many dummy packets of a length on each Child SA of the peer that is sent by; on how many.
+    async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError>;
+
     /// Why the tunnel is not up.
     async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError>;
 
@@ -117,6 +120,10 @@ impl Runtime for NoRuntime {
 
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         vec![None; peers.len()]
+    }
+
+    async fn send_dummies(&self, _peer: Arc<Peer>, _count: u16, _length: u16) -> Result<u32, RuntimeError> {
+        Err(NO_TUNNELS)
     }
 
     async fn explain(&self, _peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {

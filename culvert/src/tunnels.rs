@@ -74,6 +74,13 @@ impl Runtime for Tunnels {
         self.control.peer_statuses(&names).await
     }
 
+    async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
+        match self.control.send_dummies(&peer.name, count, length).await {
+            0 => Err(RuntimeError::Refused("the tunnel is not up".to_owned())),
+            pairs => Ok(pairs),
+        }
+    }
+
     async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
         Ok(self.control.explain(&peer).await)
     }

@@ -226,6 +226,11 @@ impl Runtime for OneTunnel {
         Err(RuntimeError::Refused("the tunnel is down".to_owned()))
     }
 
+    async fn send_dummies(&self, _peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
+        assert_eq!((count, length), (3, 200));
+        Ok(2)
+    }
+
     async fn explain(&self, _peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
         Ok(v1::ExplainPeerResponse { status: Some(status()), attempts: Vec::new() })
     }
@@ -247,6 +252,10 @@ async fn a_tunnel_is_shown_watched_and_commanded() {
     let expected = "tenants/acme/peers/branch-12 ESTABLISHED 0s 192.0.2.12:4500 04000001/0000abcd 0/2 10/20";
     assert_eq!(row[..7].join(" "), expected);
     assert!(said.out.contains("2.0 KiB/0 B"), "{}", said.out);
+    let said = run(&["dummies", "acme/branch-12", "-n", "3", "--length", "200"]).await;
+    assert!(said.out.contains("on each of 2 Child SAs"), "{} {}", said.out, said.err);
+    let said = run(&["dummies", "acme/branch-12", "-n", "65"]).await;
+    assert!(said.code != 0 && said.err.contains("count") && said.err.contains("1 to 64"), "{}", said.err);
     let said = run(&["get", "sas", "acme/branch-12", "-o", "json"]).await;
     let sas: Value = serde_json::from_str(&said.out).unwrap();
     assert_eq!(sas[0]["child"]["inboundSpi"], 0x0400_0001);

@@ -13,11 +13,16 @@ mod common;
 use common::two::Two;
 use common::{LEFT, RIGHT};
 use interop::traffic::{Flood, ping};
+use interop::wait::until;
 
 #[test]
 fn esp_goes_by_itself_and_survives_rekeying() {
     let Some(two) = Two::open(("", ""), &[]) else { return };
     assert_eq!(two.encapsulated(), [false, false]);
+    // The peer drops dummies, and counts them.
+    let said = two.left.cli(&["dummies", "acme/right", "-n", "5", "--length", "500"]);
+    assert!(said.ok, "{}", said.text);
+    until("the dummies arrive", || two.right.counter("esp_dummy"), |n| *n == 5);
     let flood = Flood::start(&two.names.0, LEFT, RIGHT);
     for daemon in [(&two.left, "acme/right"), (&two.right, "acme/left")] {
         for what in [["rekey", daemon.1].as_slice(), &["rekey", "--ike", daemon.1]] {

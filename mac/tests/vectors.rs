@@ -1,5 +1,11 @@
 //! The worked examples of the RFCs, from the collection beside the repository.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    missing_docs,
+    unused_crate_dependencies
+)]
 
 use std::path::Path;
 

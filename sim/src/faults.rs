@@ -31,6 +31,9 @@ pub enum Order {
     Close,
 }
 
+/// The payload of UDP on the narrowest path of IPv6 (RFC 8200 section 5): what IKE must do with.
+const NARROW: usize = 1_280 - 40 - 8;
+
 /// Draws the next disturbance for a world of `nodes` nodes.
 pub fn disturbance(chance: &mut Random, nodes: usize, nats: bool) -> Disturbance {
     let node = usize::try_from(chance.below(u64::try_from(nodes).unwrap_or(1))).unwrap_or(0);
@@ -40,6 +43,9 @@ pub fn disturbance(chance: &mut Random, nodes: usize, nats: bool) -> Disturbance
             bad.loss = 20 + chance.below(600);
             bad.corruption = chance.below(100);
             bad.duplication = chance.below(300);
+            if chance.chance(1, 2) {
+                bad.mtu = NARROW;
+            }
             Disturbance::BadNetwork(bad)
         }
         4..=6 => Disturbance::CutOff(node),

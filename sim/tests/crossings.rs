@@ -98,12 +98,12 @@ impl Crossing {
     /// Sends a packet each way; which of them came out at the other end.
     fn probe(&mut self) -> [bool; 2] {
         let mut arrived = [false; 2];
-        for from in 0..2 {
+        for (from, arrived) in arrived.iter_mut().enumerate() {
             let inner = sim::world::inner_packet(0, 0, from == 0, 1);
             self.nodes[from].send_inner(0, &sim::world::policy_name(0), &inner);
             for packet in self.nodes[from].take_packets() {
                 let delivered = self.nodes[1 - from].receive(self.clock.instant(), packet, &mut self.witness);
-                arrived[from] |= delivered.is_some_and(|delivered| delivered.inner == inner);
+                *arrived |= delivered.is_some_and(|delivered| delivered.inner == inner);
             }
             self.collect();
             self.settle();

@@ -121,7 +121,6 @@ fn router_config(config: &Config) -> router::RouterConfig {
         shards: config.router.shards,
         slot: config.router.slot,
         raw_esp: config.router.raw_esp,
-        ..router::RouterConfig::default()
     }
 }
 

@@ -24,6 +24,19 @@ pub(crate) struct Terminate {
     peer: String,
 }
 
+/// `culvert dummies`
+#[derive(Debug, Args)]
+pub(crate) struct Dummies {
+    /// `tenants/acme/peers/b1` or `acme/b1`
+    peer: String,
+    /// Packets on each Child SA
+    #[arg(long, short = 'n', default_value_t = 1)]
+    count: u32,
+    /// Octets that each pretends to carry
+    #[arg(long, default_value_t = 64)]
+    length: u32,
+}
+
 /// `culvert rekey`
 #[derive(Debug, Args)]
 pub(crate) struct Rekey {
@@ -53,6 +66,19 @@ pub(crate) async fn terminate(global: &Global, arguments: Terminate) -> Result<(
     let answer = client.peers().terminate_peer(v1::TerminatePeerRequest { name: name.clone() }).await;
     let answer = answer.map_err(|status| Failure::of_status(&status, &name))?;
     show(global, &name, answer.into_inner().status)
+}
+
+pub(crate) async fn dummies(global: &Global, arguments: Dummies) -> Result<(), Failure> {
+    let name = reference::peer(&arguments.peer)?;
+    let client = Client::connect(global).await?;
+    let Dummies { count, length, .. } = arguments;
+    let answer =
+        client.peers().send_dummies(v1::SendDummiesRequest { name: name.clone(), count, length }).await;
+    let answer = answer.map_err(|status| Failure::of_status(&status, &name))?.into_inner();
+    if global.output != Output::Table {
+        return print_one(global.output, "SendDummiesResponse", &answer);
+    }
+    print_text(&format!("{count} of {length} octets on each of {} Child SAs", answer.child_sas))
 }
 
 pub(crate) async fn rekey(global: &Global, arguments: Rekey) -> Result<(), Failure> {

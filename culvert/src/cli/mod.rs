@@ -83,6 +83,8 @@ enum Command {
     Initiate(control::Initiate),
     /// Take a tunnel down
     Terminate(control::Terminate),
+    /// Send packets that carry nothing, as noise or to test the way there
+    Dummies(control::Dummies),
     /// Rekey a tunnel now
     Rekey(control::Rekey),
     /// Run a concentrator with two tenants and four branches on loopback, and show it
@@ -121,6 +123,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Explain(arguments) => explain::run(global, arguments).await,
         Command::Initiate(arguments) => control::initiate(global, arguments).await,
         Command::Terminate(arguments) => control::terminate(global, arguments).await,
+        Command::Dummies(arguments) => control::dummies(global, arguments).await,
         Command::Rekey(arguments) => control::rekey(global, arguments).await,
         Command::Quickstart(arguments) => crate::quickstart::run(global, arguments).await,
         Command::Completions(arguments) => completions::run::<Cli>(&arguments),

@@ -118,6 +118,29 @@ impl PeerService for Peers {
         Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
     }
 
+    async fn send_dummies(
+        &self,
+        request: Request<v1::SendDummiesRequest>,
+    ) -> Result<Response<v1::SendDummiesResponse>, Status> {
+        let request = request.into_inner();
+        let peer = self.find(&request.name)?;
+        let count = match request.count {
+            0 => 1,
+            count @ 1..=MAX_DUMMIES => count as u16,
+            count => return Err(status::invalid("count", format!("{count} is not 1 to {MAX_DUMMIES}"))),
+        };
+        let length = match request.length {
+            0 => 64,
+            length @ 1..=MAX_DUMMY_LENGTH => length as u16,
+            length => {
+                return Err(status::invalid("length", format!("{length} is not 1 to {MAX_DUMMY_LENGTH}")));
+            }
+        };
+        let result = self.runtime.send_dummies(peer, count, length).await;
+        let child_sas = result.map_err(|error| status::of_runtime(&error, &request.name))?;
+        Ok(Response::new(v1::SendDummiesResponse { child_sas }))
+    }
+
     async fn explain_peer(
         &self,
         request: Request<v1::ExplainPeerRequest>,
@@ -128,6 +151,11 @@ impl PeerService for Peers {
         result.map(Response::new).map_err(|error| status::of_runtime(&error, &request.name))
     }
 }
+
+/// As many as the router sends at once.
+const MAX_DUMMIES: u32 = router::MAX_DUMMIES as u32;
+/// The largest that may fit a path of jumbo frames; a path that takes less cuts it.
+const MAX_DUMMY_LENGTH: u32 = 9_000;
 
 fn rekey_target(request: &v1::RekeyPeerRequest, peer: &Peer) -> Result<RekeyTarget, Status> {
     let child = request.child.as_str();
