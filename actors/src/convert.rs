@@ -3,9 +3,8 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use esp::{Limits, MssClamp, SaKeys, Selector, SelectorPair, Spi, Suite, TfcPadding};
+use esp::{Limits, MssClamp, Spi, TfcPadding};
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
-use ike::crypto::keys::EspKeys;
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
@@ -16,7 +15,6 @@ use tenants::{
     Auth, Catalog, ChildSpec, Cidr, DontFragment, DpdAction, EspOptions, Mss, Padding, Peer, PeerSpec,
     StartAction, Tenant,
 };
-use zeroize::Zeroizing;
 
 /// The peer as the negotiation needs it, or `None` while its secret is missing.
 pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Option<PeerConfig> {
@@ -70,7 +68,7 @@ pub(crate) fn router_sa(
     spec: &ChildSpec,
     iv_seed: [u8; 32],
 ) -> Option<ChildSa> {
-    let encr = sa.choice.encr;
+    let selectors = negotiated::selectors(&sa);
     let limits = Limits {
         soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
         hard_bytes: spec.lifetime.bytes.map(|b| b.life),
@@ -82,11 +80,11 @@ pub(crate) fn router_sa(
         tunnel,
         inbound_spi: Spi(sa.spi_in),
         outbound_spi: sa.spi_out,
-        suite: Suite::from_transforms(encr.id, encr.key_bits, sa.choice.integ.map(|t| t.id), sa.choice.esn)?,
-        inbound_keys: keys(sa.keys_in),
-        outbound_keys: keys(sa.keys_out),
+        suite: negotiated::suite(&sa.choice)?,
+        inbound_keys: negotiated::keys(sa.keys_in),
+        outbound_keys: negotiated::keys(sa.keys_out),
         iv_seed,
-        selectors: SelectorPair { local: selectors(&sa.local_ts), remote: selectors(&sa.remote_ts) },
+        selectors,
         replay_window: spec.replay_window,
         limits,
         local: sa.local,
@@ -120,22 +118,6 @@ fn options(spec: &EspOptions, tfc: bool) -> TunnelOptions {
             Padding::Full => TfcPadding::Fixed(u16::MAX),
         },
     }
-}
-
-fn keys(mut keys: EspKeys) -> SaKeys {
-    let take = |k: &mut Zeroizing<Vec<u8>>| std::mem::take(&mut **k);
-    SaKeys::new(take(&mut keys.encryption), take(&mut keys.integrity))
-}
-
-fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
-    let convert = |ts: &TrafficSelector| Selector {
-        protocol: ts.protocol,
-        start: ts.start,
-        end: ts.end,
-        start_port: ts.start_port,
-        end_port: ts.end_port,
-    };
-    from.iter().map(convert).collect()
 }
 
 /// A tenant's uplink as the router takes it.

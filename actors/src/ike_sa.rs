@@ -174,9 +174,7 @@ impl IkeSaActor {
             replaces: sa.replaces,
             lifetime: spec.lifetime,
         };
-        let encr = sa.choice.encr;
-        let suite =
-            esp::Suite::from_transforms(encr.id, encr.key_bits, sa.choice.integ.map(|t| t.id), sa.choice.esn);
+        let suite = negotiated::suite(&sa.choice);
         if let (Some(log), Some(suite)) = (&self.env.key_log, &suite) {
             log.esp(sa.spi_in, suite, &sa.keys_in);
             log.esp(sa.spi_out, suite, &sa.keys_out);

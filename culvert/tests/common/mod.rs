@@ -2,11 +2,13 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+#[path = "../../../tenants/tests/common/mod.rs"]
+mod requests;
+
 use std::sync::Arc;
 
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
-use culvert_proto::v1;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
@@ -17,6 +19,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+
+#[allow(unused_imports)] // Each test uses some.
+pub(crate) use requests::{create_peer, create_secret, create_tenant, mask, peer};
 
 /// A node on a port of its own, with a catalog in memory.
 pub(crate) struct Node {
@@ -77,44 +82,4 @@ impl Node {
     pub(crate) fn nodes(&self) -> NodeServiceClient<Channel> {
         NodeServiceClient::new(self.channel())
     }
-}
-
-pub(crate) fn create_tenant(id: &str) -> v1::CreateTenantRequest {
-    v1::CreateTenantRequest { tenant_id: id.to_owned(), ..Default::default() }
-}
-
-pub(crate) fn create_secret(tenant: &str, id: &str, value: &[u8]) -> v1::CreateSecretRequest {
-    v1::CreateSecretRequest {
-        parent: format!("tenants/{tenant}"),
-        secret_id: id.to_owned(),
-        secret: Some(v1::Secret { value: value.to_vec(), ..Default::default() }),
-        ..Default::default()
-    }
-}
-
-/// A peer with the secret `psk` of its tenant.
-pub(crate) fn peer(tenant: &str, id: &str, remote_subnet: &str) -> v1::Peer {
-    v1::Peer {
-        name: format!("tenants/{tenant}/peers/{id}"),
-        local_identity: "gw.example".to_owned(),
-        remote_identity: format!("{id}.{tenant}.example"),
-        auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(format!("tenants/{tenant}/secrets/psk"))) }),
-        children: vec![v1::Child {
-            name: "lan".to_owned(),
-            local_subnets: vec!["10.0.0.0/16".to_owned()],
-            remote_subnets: vec![remote_subnet.to_owned()],
-            ..Default::default()
-        }],
-        ..Default::default()
-    }
-}
-
-pub(crate) fn create_peer(peer: v1::Peer) -> v1::CreatePeerRequest {
-    let (parent, id) = peer.name.split_once("/peers/").unwrap();
-    let (parent, peer_id) = (parent.to_owned(), id.to_owned());
-    v1::CreatePeerRequest { parent, peer_id, peer: Some(peer), ..Default::default() }
-}
-
-pub(crate) fn mask(paths: &[&str]) -> Option<prost_types::FieldMask> {
-    Some(prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() })
 }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use esp::{InboundSa, Limits, OutboundSa, SaKeys, Selector, SelectorPair, Spi, Suite};
-use ike::crypto::keys::EspKeys;
-use ike::wire::TrafficSelector;
+use esp::{InboundSa, Limits, OutboundSa, Spi};
 
 /// Packets of the replay window; packets of one sender on loopback are hardly reordered.
 const REPLAY_WINDOW: u32 = 1024;
@@ -34,12 +32,10 @@ pub(super) struct Inner<'a> {
 impl Sas {
     /// Installs a pair; `None` when its algorithms are none of ESP's.
     pub(super) fn install(&mut self, sa: ike::ChildSa, iv_seed: &[u8; 32]) -> Option<()> {
-        let (encr, integ) = (sa.choice.encr, sa.choice.integ.map(|t| t.id));
-        let suite = Suite::from_transforms(encr.id, encr.key_bits, integ, sa.choice.esn)?;
-        let selectors =
-            Arc::new(SelectorPair { local: selectors(&sa.local_ts), remote: selectors(&sa.remote_ts) });
+        let suite = negotiated::suite(&sa.choice)?;
+        let selectors = Arc::new(negotiated::selectors(&sa));
         let limits = Limits::default();
-        let (keys_in, keys_out) = (keys(sa.keys_in), keys(sa.keys_out));
+        let (keys_in, keys_out) = (negotiated::keys(sa.keys_in), negotiated::keys(sa.keys_out));
         let inbound =
             InboundSa::new(Spi(sa.spi_in), suite, &keys_in, selectors, REPLAY_WINDOW, &limits).ok()?;
         let outbound = OutboundSa::new(Spi(sa.spi_out), suite, &keys_out, iv_seed, &limits).ok()?;
@@ -90,19 +86,4 @@ impl Sas {
         let first_of = opened.first.then_some(spi);
         Some(Inner { packet: packet.get(opened.inner)?, first_of })
     }
-}
-
-fn keys(mut keys: EspKeys) -> SaKeys {
-    SaKeys::new(std::mem::take(&mut *keys.encryption), std::mem::take(&mut *keys.integrity))
-}
-
-fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
-    let convert = |ts: &TrafficSelector| Selector {
-        protocol: ts.protocol,
-        start: ts.start,
-        end: ts.end,
-        start_port: ts.start_port,
-        end_port: ts.end_port,
-    };
-    from.iter().map(convert).collect()
 }

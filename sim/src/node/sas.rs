@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp::{InboundSa, Lifetime, Limits, OutboundSa, SaKeys, Selector, SelectorPair, Spi, Suite};
-use ike::crypto::keys::EspKeys;
-use ike::wire::TrafficSelector;
+use esp::{InboundSa, Lifetime, Limits, OutboundSa, Spi};
 
 /// One pair in place.
 pub struct Pair {
@@ -36,12 +34,10 @@ pub struct Sas {
 impl Sas {
     /// Installs a pair.
     pub fn install(&mut self, sa: ike::ChildSa, conn: u64, lifetime: Lifetime) -> Option<()> {
-        let (encr, integ) = (sa.choice.encr, sa.choice.integ.map(|t| t.id));
-        let suite = Suite::from_transforms(encr.id, encr.key_bits, integ, sa.choice.esn)?;
-        let selectors =
-            Arc::new(SelectorPair { local: selectors(&sa.local_ts), remote: selectors(&sa.remote_ts) });
+        let suite = negotiated::suite(&sa.choice)?;
+        let selectors = Arc::new(negotiated::selectors(&sa));
         let limits = Limits::default();
-        let (keys_in, keys_out) = (keys(sa.keys_in), keys(sa.keys_out));
+        let (keys_in, keys_out) = (negotiated::keys(sa.keys_in), negotiated::keys(sa.keys_out));
         let inbound = InboundSa::new(Spi(sa.spi_in), suite, &keys_in, selectors, 256, &limits).ok()?;
         let outbound = OutboundSa::new(Spi(sa.spi_out), suite, &keys_out, &[7; 32], &limits).ok()?;
         let pair =
@@ -108,19 +104,4 @@ impl Sas {
         let current = self.pairs.iter().filter(|(_, p)| p.until.is_none());
         current.map(|(spi, p)| (*spi, p.spi_out, p.name.clone(), is_active(spi, p))).collect()
     }
-}
-
-fn keys(mut keys: EspKeys) -> SaKeys {
-    SaKeys::new(std::mem::take(&mut *keys.encryption), std::mem::take(&mut *keys.integrity))
-}
-
-fn selectors(from: &[TrafficSelector]) -> Vec<Selector> {
-    let convert = |ts: &TrafficSelector| Selector {
-        protocol: ts.protocol,
-        start: ts.start,
-        end: ts.end,
-        start_port: ts.start_port,
-        end_port: ts.end_port,
-    };
-    from.iter().map(convert).collect()
 }
