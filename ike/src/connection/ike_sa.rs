@@ -173,6 +173,14 @@ impl IkeSa {
         Ok(datagrams)
     }
 
+    /// Whether the peer made this datagram, and which fragment it is, if it is one.
+    pub(crate) fn authentic(&self, datagram: &[u8]) -> Option<Option<u16>> {
+        let message = Message::parse(datagram).ok()?;
+        let (_, body) = message.chain.encrypted?;
+        self.key_in.open(datagram, body.start).ok()?;
+        Some(message.chain.fragment.map(|(number, _)| number))
+    }
+
     /// Opens a message to this IKE_SA, or a fragment of one. The outer error is a forgery or damage, to be dropped;
     /// `None` means that more fragments have to come; the inner error is a mistake of the authenticated peer.
     pub(crate) fn open(&mut self, datagram: &[u8]) -> Result<Option<Opened>, Failure> {

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::wire::error::WireError;
 use crate::wire::header::Header;
-use crate::wire::message::{Message, Payloads};
+use crate::wire::message::Payloads;
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::reader::Reader;
@@ -53,10 +53,11 @@ impl Connection {
         match sa.exchanges.incoming(header.message_id) {
             Incoming::New => self.receive_request(now, host, spi, header, datagram),
             Incoming::Retransmission => {
+                // Whoever only knows the SPIs must not have us send, least of all many datagrams for a short one.
+                let Some(fragment) = sa.authentic(datagram.bytes) else { return self.counters.dropped += 1 };
                 // Of a request in fragments only the first is answered (RFC 7383 section 2.6.1).
-                let later = Message::parse(datagram.bytes)
-                    .is_ok_and(|m| m.chain.fragment.is_some_and(|(number, _)| number > 1));
-                let answer = sa.exchanges.stored_answer().filter(|_| !later).map(<[Vec<u8>]>::to_vec);
+                let first = fragment.is_none_or(|number| number == 1);
+                let answer = sa.exchanges.stored_answer().filter(|_| first).map(<[Vec<u8>]>::to_vec);
                 if let Some(answer) = answer {
                     self.counters.answered_again += 1;
                     self.transmit_all(answer);

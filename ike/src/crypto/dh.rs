@@ -17,8 +17,15 @@ const MODP_EXPONENT: usize = 64;
 /// Our half of an exchange: private value, zeroized when dropped, and public value.
 pub struct KeyPair {
     group: u16,
-    private: Zeroizing<Vec<u8>>,
+    private: Private,
     public: Vec<u8>,
+}
+
+/// The private value, zeroized when dropped.
+enum Private {
+    /// As the library keeps it: making it anew from its octets would cost another multiplication.
+    Key(PKey<openssl::pkey::Private>),
+    Octets(Zeroizing<Vec<u8>>),
 }
 
 impl std::fmt::Debug for KeyPair {
@@ -53,9 +60,10 @@ impl KeyPair {
     pub fn generate(id: u16, host: &mut dyn Host) -> Result<Self, CryptoError> {
         let (private, public) = match group(id)? {
             Group::X25519 => {
-                let private = Zeroizing::new(random_array::<32>(host).to_vec());
-                let key = PKey::private_key_from_raw_bytes(&private, Id::X25519)?;
-                (private, key.raw_public_key()?)
+                let private = Zeroizing::new(random_array::<32>(host));
+                let key = PKey::private_key_from_raw_bytes(&*private, Id::X25519)?;
+                let public = key.raw_public_key()?;
+                (Private::Key(key), public)
             }
             Group::Ecp(nid, octets) => {
                 let curve = EcGroup::from_curve_name(nid)?;
@@ -65,13 +73,14 @@ impl KeyPair {
                 let scalar = scalar_below(&order, octets, host, &mut ctx)?;
                 let mut point = EcPoint::new(&curve)?;
                 point.mul_generator2(&curve, &scalar, &mut ctx)?;
-                (Zeroizing::new(scalar.to_vec_padded(octets)?), point_to_bytes(&curve, &point, &mut ctx)?)
+                let private = Zeroizing::new(scalar.to_vec_padded(octets)?);
+                (Private::Octets(private), point_to_bytes(&curve, &point, &mut ctx)?)
             }
             Group::Modp(prime, octets) => {
                 let private = Zeroizing::new(random_array::<MODP_EXPONENT>(host).to_vec());
                 let two = BigNum::from_u32(2)?;
                 let public = mod_exp(&two, &private, &prime)?;
-                (private, public.to_vec_padded(octets)?)
+                (Private::Octets(private), public.to_vec_padded(octets)?)
             }
         };
         Ok(Self { group: id, private, public })
@@ -90,11 +99,10 @@ impl KeyPair {
     /// The shared secret with the peer's public value, checked as its group demands.
     pub fn agree(&self, peer: &[u8]) -> Result<Secret, CryptoError> {
         let bad = |_| CryptoError::BadPublicValue;
-        match group(self.group)? {
-            Group::X25519 => {
-                let ours = PKey::private_key_from_raw_bytes(&self.private, Id::X25519)?;
+        match (group(self.group)?, &self.private) {
+            (Group::X25519, Private::Key(ours)) => {
                 let theirs = PKey::public_key_from_raw_bytes(peer, Id::X25519).map_err(bad)?;
-                let mut deriver = Deriver::new(&ours)?;
+                let mut deriver = Deriver::new(ours)?;
                 deriver.set_peer(&theirs).map_err(bad)?;
                 // OpenSSL refuses the all-zero result of a low-order point (RFC 7748 section 6.1).
                 let secret = Zeroizing::new(deriver.derive_to_vec().map_err(bad)?);
@@ -103,7 +111,7 @@ impl KeyPair {
                 }
                 Ok(secret)
             }
-            Group::Ecp(nid, octets) => {
+            (Group::Ecp(nid, octets), Private::Octets(private)) => {
                 let curve = EcGroup::from_curve_name(nid)?;
                 let mut ctx = BigNumContext::new_secure()?;
                 let size = usize::try_from(octets).map_err(|_| CryptoError::Library)?;
@@ -113,14 +121,14 @@ impl KeyPair {
                 // from_bytes refuses a point that is not on the curve (RFC 5903 section 8).
                 let encoded = [&[4], peer].concat();
                 let theirs = EcPoint::from_bytes(&curve, &encoded, &mut ctx).map_err(bad)?;
-                let scalar = secret_number(&self.private)?;
+                let scalar = secret_number(private)?;
                 let mut shared = EcPoint::new(&curve)?;
                 shared.mul2(&curve, &theirs, &scalar, &mut ctx)?;
                 let (mut x, mut y) = (BigNum::new()?, BigNum::new()?);
                 shared.affine_coordinates(&curve, &mut x, &mut y, &mut ctx).map_err(bad)?;
                 Ok(Zeroizing::new(x.to_vec_padded(octets)?))
             }
-            Group::Modp(prime, octets) => {
+            (Group::Modp(prime, octets), Private::Octets(private)) => {
                 let theirs = BigNum::from_slice(peer)?;
                 let mut limit = prime.to_owned()?;
                 limit.sub_word(1)?;
@@ -130,8 +138,10 @@ impl KeyPair {
                 {
                     return Err(CryptoError::BadPublicValue);
                 }
-                Ok(Zeroizing::new(mod_exp(&theirs, &self.private, &prime)?.to_vec_padded(octets)?))
+                Ok(Zeroizing::new(mod_exp(&theirs, private, &prime)?.to_vec_padded(octets)?))
             }
+            // A key pair is made with the private value of its group.
+            _ => Err(CryptoError::Library),
         }
     }
 }

@@ -35,6 +35,30 @@ fn a_reused_id_gets_the_old_answer_whatever_it_asks() {
     }
 }
 
+/// Who has only seen the SPIs gets nothing sent, however often he shows the ID of the last request.
+#[test]
+fn a_forged_retransmission_gets_no_answer() {
+    for from in [A, B] {
+        let mut h = Hostile::up();
+        let header = h.request_header(from, INFO);
+        let first = h.tap.last().seal(header, &[]);
+        h.inject(from, &first);
+        let answer = h.pair.take(other(from));
+        for at in 0..first.len() {
+            let mut forged = first.clone();
+            forged[at] ^= 1;
+            let before = h.pair.side(other(from)).outbox.len();
+            h.inject(from, &forged);
+            assert_eq!(h.pair.side(other(from)).outbox.len(), before, "octet {at}");
+        }
+        h.assert_dropped(from, &first[..28], "a header alone");
+        h.inject(from, &first);
+        assert_eq!(h.pair.take(other(from)).bytes, answer.bytes, "the true one");
+        h.tap.last().next_id[usize::from(header.from_initiator)] += 1;
+        h.assert_alive();
+    }
+}
+
 #[test]
 fn an_id_outside_of_the_window_is_dropped() {
     for from in [A, B] {
