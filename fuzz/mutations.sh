@@ -34,7 +34,7 @@ mutations=(
   'padding not checked|esp/src/inbound.rs|s{if !padding\.iter\(\)\.copied\(\)\.eq\(expected\)}{if !padding.iter().copied().eq(expected) && padding.len() > 255}'
   'cookie not checked|ike/src/reception.rs|s{is_some_and\(\|c\| equal\(&c, got\)\)}{is_some_and(|c| equal(&c, got) \|\| c.len() == got.len())}'
   'cookie not bound to the address|ike/src/reception.rs|s{\[&\[version\], nonce, &ip, }{[&[version], nonce, &ip[..0], }'
-  'narrowed selectors not checked|ike/src/connection/initiator.rs|s{if !within\(local, &config\.local\) \|\| !within\(remote, &config\.remote\)}{if local.is_empty() \|\| remote.is_empty() \|\| (false && within(local, remote))}'
+  'narrowed selectors not checked|ike/src/connection/accept.rs|s{if !within\(local, &config\.local\) \|\| !within\(remote, &config\.remote\)}{if local.is_empty() \|\| remote.is_empty() \|\| (false && within(local, remote))}'
   'choice not held against the offer|ike/src/proposal/negotiate.rs|s{kinds\.windows\(2\)\.all\(\|w\| w\.first\(\) != w\.last\(\)\)}{(kinds.len() < 99)}'
   'group of the answer not checked|ike/src/proposal/negotiate.rs|s{if !with_group && answer}{if with_group && answer}'
   'MODP values not checked|ike/src/crypto/dh.rs|s{\|\| theirs <= BigNum::from_u32\(1\)\?\s+\|\| theirs >= limit}{|| theirs >= (&limit + &limit)}'
@@ -50,6 +50,7 @@ mutations=(
   'repeated INVALID_KE_PAYLOAD without a bound|ike/src/connection/initiator.rs|s{init\.restarts > MAX_INIT_RESTARTS}{init.restarts > 1000 * MAX_INIT_RESTARTS}'
   'IKE_SAs without a bound|ike/src/connection/rekey_ike.rs|s{self\.sas\.len\(\) >= MAX_IKE_SAS}{self.sas.len() >= 1000 * MAX_IKE_SAS}'
   'Child SAs without a bound|ike/src/connection/answer_child.rs|s{self\.children\.len\(\) >= MAX_CHILDREN}{self.children.len() >= 1000 * MAX_CHILDREN}'
+  'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )
 
 target=${CARGO_TARGET_DIR:-$PWD/target}

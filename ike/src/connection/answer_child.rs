@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::describe_policy;
 use super::child::{Agreed, ChildState};
 use super::ike_sa::{SaState, respond_dh};
-use super::initiator::{NONCE_LEN, describe_policy};
+use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
 use super::{Connection, MAX_CHILDREN};
 use crate::config::ChildConfig;

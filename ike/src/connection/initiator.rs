@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::{accept_child, accept_selectors, child_refusal};
 use super::child::Agreed;
 use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
@@ -20,7 +21,7 @@ use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
-use crate::wire::{rules, ts};
+use crate::wire::rules;
 
 /// Octets of our nonces: the key size of the largest PRF or more is not needed, 32 are the field's habit.
 pub(crate) const NONCE_LEN: usize = 32;
@@ -401,57 +402,4 @@ impl Connection {
             _ => Failure::Notify { exchange, notify },
         }
     }
-}
-
-/// An error notify about a Child SA as a failure that names what was refused.
-pub(crate) fn child_refusal(exchange: ExchangeType, notify: NotifyType, config: &ChildConfig) -> Failure {
-    match notify {
-        NotifyType::NO_PROPOSAL_CHOSEN => {
-            Failure::ProposalRefused { offered: negotiate::describe_configured(&config.proposals) }
-        }
-        NotifyType::TS_UNACCEPTABLE => Failure::SelectorsRefused {
-            local: ts::describe(&config.local),
-            remote: ts::describe(&config.remote),
-        },
-        notify => Failure::Notify { exchange, notify },
-    }
-}
-
-/// Checks the answer to an ESP offer; returns the choice and the peer's SPI.
-pub(crate) fn accept_child(
-    config: &ChildConfig,
-    answer: &[crate::wire::sa::Proposal],
-    with_group: bool,
-) -> Result<(crate::proposal::EspChoice, u32), Failure> {
-    negotiate::accept_esp(&config.proposals, answer, with_group)
-        .zip(answer.first().and_then(crate::wire::sa::Proposal::esp_spi))
-        .ok_or_else(|| Failure::BadChoice {
-            chosen: negotiate::describe(answer),
-            offered: negotiate::describe_configured(&config.proposals),
-        })
-}
-
-/// Checks that the answered selectors lie within the offered ones (RFC 7296 section 2.9).
-pub(crate) fn accept_selectors(
-    config: &ChildConfig,
-    local: Option<&[ts::TrafficSelector]>,
-    remote: Option<&[ts::TrafficSelector]>,
-) -> Result<(Vec<ts::TrafficSelector>, Vec<ts::TrafficSelector>), Failure> {
-    let within = |answer: &[ts::TrafficSelector], offer: &[ts::TrafficSelector]| {
-        !answer.is_empty() && answer.iter().all(|a| offer.iter().any(|o| o.contains(a)))
-    };
-    let (local, remote) = (local.unwrap_or_default(), remote.unwrap_or_default());
-    if !within(local, &config.local) || !within(remote, &config.remote) {
-        return Err(Failure::Selectors {
-            offered_local: ts::describe(local),
-            offered_remote: ts::describe(remote),
-            configured: describe_policy(config),
-        });
-    }
-    Ok((local.to_vec(), remote.to_vec()))
-}
-
-/// A policy as text: `local === remote`.
-pub(crate) fn describe_policy(config: &ChildConfig) -> String {
-    format!("{} === {}", ts::describe(&config.local), ts::describe(&config.remote))
 }

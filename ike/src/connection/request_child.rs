@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::accept::{accept_child, accept_selectors, child_refusal};
 use super::child::{Agreed, ChildState};
-use super::initiator::{NONCE_LEN, accept_child, accept_selectors, child_refusal};
+use super::initiator::NONCE_LEN;
 use super::request::{ChildOffer, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, MAX_CHILDREN};
