@@ -58,6 +58,25 @@ impl Daemon {
 }
 
 #[test]
+fn a_port_in_use_is_said_once() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("culvertd.toml");
+    let text = format!(
+        "state_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = {port}\n\
+         natt_port = 14520\n",
+        directory.path().join("state")
+    );
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_culvertd")).arg("--config").arg(&config).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let line = said.lines().find(|line| line.starts_with("culvertd:")).unwrap_or_else(|| panic!("{said}"));
+    assert!(!output.status.success() && line.contains(&port.to_string()), "{line}");
+    assert_eq!(line.matches("in use").count(), 1, "{line}");
+}
+
+#[test]
 fn it_keeps_the_catalog_over_restarts_and_stops_in_order() {
     let directory = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.yaml");

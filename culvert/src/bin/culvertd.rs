@@ -39,11 +39,18 @@ fn main() -> ExitCode {
         Err(error) => {
             #[allow(clippy::print_stderr, reason = "the log may not be there yet")]
             {
-                eprintln!("culvertd: {error:#}");
+                eprintln!("culvertd: {}", whole(&error));
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error with its causes, each said once: some name their cause themselves.
+fn whole(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
