@@ -59,3 +59,12 @@ fn a_seed_is_a_history() {
     };
     assert_eq!(figures(), figures());
 }
+
+/// A history that once broke an invariant: a policy's pair was deleted while a crossing connection that was about to go had
+/// one too, and it was not asked for again.
+#[test]
+fn a_pair_that_goes_with_its_connection_is_missed() {
+    let mut scenario = Scenario::storm(4 * HOUR);
+    scenario.both_start = true;
+    run(119_784_117, scenario);
+}

@@ -128,7 +128,8 @@ impl PeerActor {
         deliver(&child.addr, Retire(linger), &self.env.counters);
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");
-        self.supervisor.child_ended(Instant::now(), &name.as_str().into(), reason);
+        let still = self.has_child(&name);
+        self.supervisor.child_ended(Instant::now(), child.conn, &name.as_str().into(), reason, still);
         match reason {
             // Another pair carries on.
             ChildEnd::Rekeyed | ChildEnd::Redundant => {}
@@ -141,7 +142,7 @@ impl PeerActor {
 
     /// A policy lost its pair though its IKE_SA stands: a new one is asked for.
     pub(super) fn restore_child(&self, id: ConnId, name: Arc<str>) {
-        let there = self.children.values().any(|c| *c.view.name == *name);
+        let there = self.has_child(&name);
         if let (false, false, Some(conn)) = (there, self.leaving, self.conns.get(&id)) {
             deliver(&conn.addr, Do(Command::CreateChild(name)), &self.env.counters);
         }
@@ -154,7 +155,7 @@ impl PeerActor {
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
         self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
         self.resolve(Wait::Child, Err(self.view.last_error.clone()));
-        if !self.children.values().any(|c| c.view.name == **name) {
+        if !self.has_child(name) {
             self.supervisor.child_missing(Instant::now(), name);
         }
     }

@@ -26,9 +26,10 @@ pub(crate) struct Wake;
 const WAKE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl PeerActor {
-    /// Whether a pair of this child is in place.
+    /// Whether the connection in use has a pair of this child. One that only lingers does not count: its pairs go with it.
     pub(super) fn has_child(&self, name: &str) -> bool {
-        self.children.values().any(|child| child.view.name == name)
+        let current = self.supervisor.current();
+        self.children.values().any(|child| Some(child.conn) == current && child.view.name == name)
     }
 
     /// No SA will come: packets that wait for one are dropped.

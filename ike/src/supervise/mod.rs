@@ -64,7 +64,7 @@ pub enum Disposal {
 pub enum Action {
     /// Start a negotiation.
     Connect,
-    /// Ask for the Child SA of this policy on this connection, unless it is there.
+    /// Ask for the Child SA of this policy on this connection, unless this connection has it.
     Restore(ConnId, Arc<str>),
     /// Delete a connection that the peer has replaced and not deleted.
     Close(ConnId),
@@ -90,7 +90,7 @@ pub enum Demand {
     Connect,
     /// One is under way, or due by itself.
     Pending,
-    /// The peer is there: ask for the Child SA on this connection, unless it is there too.
+    /// The peer is there: ask for the Child SA on this connection, unless this connection has it.
     Child(ConnId),
     /// Nothing will come: it need not wait.
     Refused,
@@ -177,14 +177,18 @@ impl Supervisor {
         None
     }
 
-    /// A Child SA ended. Where it is ours to start, it is asked for again.
-    pub fn child_ended(&mut self, now: Instant, name: &Arc<str>, reason: ChildEnd) {
+    /// A Child SA of the connection `id` ended; `still` says whether the connection in use has another pair of its policy.
+    /// Where it is ours to start, it is asked for again.
+    pub fn child_ended(&mut self, now: Instant, id: ConnId, name: &Arc<str>, reason: ChildEnd, still: bool) {
         let lost = match reason {
-            // Another pair carries on, or the end of the connection decides.
-            ChildEnd::Rekeyed | ChildEnd::Redundant | ChildEnd::IkeClosed => false,
+            // Another pair carries on.
+            ChildEnd::Rekeyed | ChildEnd::Redundant => false,
+            // The end of the connection in use decides for its own. One that was replaced may have had the last pair of
+            // a policy.
+            ChildEnd::IkeClosed => self.current().is_some_and(|current| current != id),
             ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => true,
         };
-        if lost {
+        if lost && !still {
             self.child_missing(now, name);
         }
     }

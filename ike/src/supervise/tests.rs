@@ -128,9 +128,9 @@ fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
         let mut s = Supervisor::new(now, Plan::starting(start));
         s.try_now();
         s.established(now, 4, now, true, 7, false);
-        s.child_ended(now, &net, ChildEnd::Rekeyed);
+        s.child_ended(now, 4, &net, ChildEnd::Rekeyed, false);
         assert_eq!(s.poll_timeout(), None);
-        s.child_ended(now, &net, ChildEnd::DeletedByPeer);
+        s.child_ended(now, 4, &net, ChildEnd::DeletedByPeer, false);
         s.child_missing(now, &net);
         assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE));
         let action = s.handle_timeout(now + RESTORE);
@@ -243,4 +243,25 @@ fn we_authenticate_anew_before_the_old_connection_goes() {
     assert_eq!(s.handle_timeout(again + REAUTH_OVERLAP), Some(Action::Close(1)));
     s.ended(again, 1, false, 0);
     assert_eq!(due(&s), again + hour);
+}
+
+/// While two connections that crossed still stand, a policy's pair on the one that stays is deleted. The other one's pair is
+/// no consolation: it goes with it.
+#[test]
+fn a_pair_of_a_connection_that_goes_is_no_consolation() {
+    let (now, net): (_, Arc<str>) = (Instant::now(), "net".into());
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    s.try_now();
+    s.established(now + SECOND, 1, now, false, 9, false);
+    s.established(now + SECOND, 2, now, true, 5, false);
+    assert_eq!(s.current(), Some(2));
+    s.child_ended(now, 2, &net, ChildEnd::DeletedByPeer, false);
+    assert_eq!(s.handle_timeout(now + RESTORE), Some(Action::Restore(2, net.clone())));
+    // The last pair of a policy was on the one that goes.
+    s.child_ended(now, 1, &net, ChildEnd::IkeClosed, false);
+    assert_eq!(s.handle_timeout(now + RESTORE), Some(Action::Restore(2, net.clone())));
+    // With one on the other it is not missed, and the end of the connection in use decides for its own.
+    s.child_ended(now, 1, &net, ChildEnd::IkeClosed, true);
+    s.child_ended(now, 2, &net, ChildEnd::IkeClosed, false);
+    assert_eq!(s.handle_timeout(now + RESTORE), None);
 }

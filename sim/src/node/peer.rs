@@ -122,8 +122,7 @@ impl Peer {
                 Action::Connect => self.connect(now, host, chance, out, w),
                 Action::Close(id) => self.command(now, host, chance, id, Command::Close, out, w),
                 Action::Restore(id, name) => {
-                    let there = self.sas.pairs.values().any(|p| p.name == name && p.until.is_none());
-                    if !there {
+                    if !self.has(id, &name) {
                         self.command(now, host, chance, id, Command::CreateChild(name), out, w);
                     }
                 }
@@ -289,7 +288,8 @@ impl Peer {
                 self.sas.retire(spi_in, now + self.supervisor.linger(id, linger));
                 w.retired(self.tunnel, spi_in, reason);
                 if let Some(name) = name {
-                    self.supervisor.child_ended(now, &name, reason);
+                    let still = self.supervisor.current().is_some_and(|current| self.has(current, &name));
+                    self.supervisor.child_ended(now, id, &name, reason, still);
                 }
                 for spi in self.sas.expire(now) {
                     host.release(spi);
@@ -316,7 +316,7 @@ impl Peer {
                 }
             }
             Event::ChildFailed { name, .. } => {
-                if !self.sas.pairs.values().any(|p| p.name == name && p.until.is_none()) {
+                if !self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
                     self.supervisor.child_missing(now, &name);
                 }
             }
@@ -331,6 +331,11 @@ impl Peer {
             }
             Event::RemoteMoved(_) | Event::Finished => {}
         }
+    }
+
+    /// Whether a connection has a pair of the policy.
+    fn has(&self, id: ConnId, name: &str) -> bool {
+        self.sas.pairs.values().any(|pair| pair.conn == id && *pair.name == *name && pair.until.is_none())
     }
 
     /// The connection that carries the tunnel.
