@@ -71,9 +71,8 @@ impl Control {
     /// The peers' status messages with the figures of their SAs, in the order asked for.
     pub async fn peer_statuses(&self, names: &[PeerName]) -> Vec<Option<v1::PeerStatus>> {
         let views: Vec<_> = names.iter().map(|name| self.peer(name)).collect();
-        let tunnels = views.iter().flatten().flat_map(|view| convert::tunnels_of_uid(view.uid)).map(TunnelId);
-        let stats = self.env.router.stats_of_tunnels(tunnels).await;
-        let stats: HashMap<u32, SaStats> = stats.into_iter().map(|s| (s.spi.0, s)).collect();
+        let tunnels = views.iter().flatten().flat_map(|view| convert::tunnels_of(view.uid)).map(TunnelId);
+        let stats = by_spi(self.env.router.stats_of_tunnels(tunnels).await);
         // Pairs that linger after a rekeying count too.
         let mut live: HashMap<u64, Traffic> = HashMap::new();
         for stats in stats.values() {
@@ -90,7 +89,7 @@ impl Control {
     /// Sends dummy packets on every pair of the peer that is sent by; on how many.
     pub async fn send_dummies(&self, name: &PeerName, count: u16, length: u16) -> u32 {
         let Some(view) = self.peer(name) else { return 0 };
-        let tunnels = convert::tunnels_of_uid(view.uid).map(TunnelId);
+        let tunnels = convert::tunnels_of(view.uid).map(TunnelId);
         let mut pairs = 0;
         for stats in self.env.router.stats_of_tunnels(tunnels).await.into_iter().filter(|stats| stats.active)
         {
@@ -120,8 +119,7 @@ impl Control {
 
     /// The SAs of all peers that `wanted` accepts.
     pub async fn sas(&self, wanted: impl Fn(&PeerName) -> bool) -> Vec<v1::Sa> {
-        let stats = self.env.router.stats().await;
-        let stats: HashMap<u32, SaStats> = stats.into_iter().map(|s| (s.spi.0, s)).collect();
+        let stats = by_spi(self.env.router.stats().await);
         let mut sas = Vec::new();
         for (name, view) in self.env.board.all().into_iter().filter(|(name, _)| wanted(name)) {
             let peer = name.to_string();
@@ -202,6 +200,10 @@ impl Control {
         let entry = self.env.registry.peer(name);
         entry.is_some_and(|e| e.addr.try_send(crate::peer::InjectPanic { connection }).is_ok())
     }
+}
+
+fn by_spi(stats: Vec<SaStats>) -> HashMap<u32, SaStats> {
+    stats.into_iter().map(|stats| (stats.spi.0, stats)).collect()
 }
 
 fn as_u64(n: usize) -> u64 {

@@ -145,17 +145,12 @@ pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
     Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(at).ok()?))
 }
 
-/// The number in the router of every tunnel that a peer may have.
-pub(crate) fn tunnels_of(peer: &Peer) -> RangeInclusive<u64> {
-    tunnels_of_uid(peer.uid)
-}
-
-/// The same by the peer's uid.
-pub(crate) const fn tunnels_of_uid(uid: u64) -> RangeInclusive<u64> {
+/// The number in the router of every tunnel that the peer with this uid may have.
+pub(crate) const fn tunnels_of(uid: u64) -> RangeInclusive<u64> {
     uid * CHILDREN_PER_PEER..=uid * CHILDREN_PER_PEER + (CHILDREN_PER_PEER - 1)
 }
 
-/// The name of a tunnel's child.
+/// The child that a tunnel stands for.
 pub(crate) fn child_of_tunnel(peer: &Peer, tunnel: TunnelId) -> Option<&ChildSpec> {
     peer.spec.children.get(usize::try_from(tunnel.0 % CHILDREN_PER_PEER).ok()?)
 }

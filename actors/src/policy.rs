@@ -5,9 +5,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use esp::{Selector, SelectorPair};
+use ike::supervise::Start;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{TenantId, TunnelConfig, TunnelId};
-use tenants::{ChildSpec, Cidr, DpdAction, Peer, PeerRef, Ports, Rule, RuleAction, StartAction};
+use tenants::{ChildSpec, Cidr, Peer, PeerRef, Ports, Rule, RuleAction};
 
 use crate::convert;
 
@@ -42,7 +43,7 @@ fn tunnels<'a>(target: &PeerRef, mut peers: impl Iterator<Item = &'a Arc<Peer>>)
     const NONE: RangeInclusive<u64> = 1..=0;
     let Some(peer) = peers.find(|peer| peer.name == target.peer) else { return NONE };
     match &target.child {
-        None => convert::tunnels_of(peer),
+        None => convert::tunnels_of(peer.uid),
         Some(child) => convert::tunnel_id(peer, child).map_or(NONE, |tunnel| tunnel.0..=tunnel.0),
     }
 }
@@ -57,8 +58,8 @@ fn ports(ports: &[Ports]) -> Vec<RangeInclusive<u16>> {
 
 /// A peer's tunnels, whether or not they are up.
 pub(crate) fn declarations(peer: &Peer) -> impl Iterator<Item = TunnelConfig> {
-    let on_demand =
-        peer.spec.start_action == StartAction::OnDemand || peer.spec.ike.dpd_action == Some(DpdAction::Hold);
+    let plan = convert::plan(&peer.spec);
+    let on_demand = [plan.start, plan.lost].contains(&Start::OnDemand);
     peer.spec.children.iter().filter_map(move |child| {
         let tunnel = convert::tunnel_id(peer, &child.name)?;
         Some(TunnelConfig { tenant: TenantId(peer.tenant), tunnel, selectors: selectors(child), on_demand })

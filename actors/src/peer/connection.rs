@@ -209,7 +209,7 @@ impl Handler<Died> for PeerActor {
 }
 
 impl PeerActor {
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments)] // The fields of the event, each once.
     fn established(
         &mut self,
         id: ConnId,

@@ -103,15 +103,16 @@ impl IkeSa {
         })
     }
 
+    /// SPIs of its initiator and of its responder.
+    const fn spis(&self) -> (u64, u64) {
+        if self.initiator { (self.spi_local, self.spi_remote) } else { (self.spi_remote, self.spi_local) }
+    }
+
     /// The keys that a capture is decrypted with.
     pub(crate) fn logged_keys(&self) -> LoggedKeys {
         let (i, r) =
             if self.initiator { (&self.key_out, &self.key_in) } else { (&self.key_in, &self.key_out) };
-        let (spi_i, spi_r) = if self.initiator {
-            (self.spi_local, self.spi_remote)
-        } else {
-            (self.spi_remote, self.spi_local)
-        };
+        let (spi_i, spi_r) = self.spis();
         let ((ei, ai), (er, ar)) = (i.secrets(), r.secrets());
         LoggedKeys { spi_i, spi_r, choice: self.choice, encryption: [ei, er], integrity: [ai, ar] }
     }
@@ -140,11 +141,7 @@ impl IkeSa {
         let mut inner = Writer::new();
         let first = payload::write_chain(&mut inner, payloads);
         let inner = zeroize::Zeroizing::new(inner.finish());
-        let (spi_i, spi_r) = if self.initiator {
-            (self.spi_local, self.spi_remote)
-        } else {
-            (self.spi_remote, self.spi_local)
-        };
+        let (spi_i, spi_r) = self.spis();
         let header = Header {
             spi_i,
             spi_r,

@@ -48,17 +48,11 @@ impl Connection {
                 broken("a Child SA of a connection that is down")
             }
             Phase::Finished if !self.sas.is_empty() => broken("an IKE_SA of a connection that is over"),
-            Phase::Up if !self.sas.iter().any(|sa| sa.spi_local == self.current) => {
-                broken("an established connection without its IKE_SA")
-            }
-            Phase::Up
-                if self
-                    .sas
-                    .iter()
-                    .any(|sa| sa.spi_local == self.current && matches!(sa.state, SaState::Dead(_))) =>
-            {
-                broken("an established connection whose IKE_SA is dead")
-            }
+            Phase::Up => match self.current_sa().map(|sa| sa.state) {
+                None => broken("an established connection without its IKE_SA"),
+                Some(SaState::Dead(_)) => broken("an established connection whose IKE_SA is dead"),
+                Some(_) => Ok(()),
+            },
             _ => Ok(()),
         }
     }
