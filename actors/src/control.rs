@@ -137,7 +137,7 @@ impl Control {
     /// The node's status; what belongs to the catalog is left empty.
     pub fn node_status(&self) -> v1::NodeStatus {
         let views = self.env.board.all();
-        let ike_sas = views.iter().filter(|(_, v)| v.ike.is_some()).count();
+        let ike_sas: usize = views.iter().map(|(_, v)| v.ike_sas).sum();
         let child_sas: usize = views.iter().map(|(_, v)| v.children.len()).sum();
         let held = self.env.registry.ike_count();
         let counters = self.env.router.counters().into_iter().chain(self.env.counters.all());

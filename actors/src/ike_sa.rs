@@ -78,23 +78,32 @@ impl IkeSaActor {
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
         self.log_keys();
-        let mut finished = false;
+        let (mut finished, mut sender_changes) = (false, false);
         while let Some(event) = self.conn.as_mut().and_then(Connection::poll_event) {
             finished |= matches!(event, Event::Finished);
-            self.carry_out(event, ctx);
+            if let Some(event) = self.carry_out(event, ctx) {
+                sender_changes |= event.changes_sender();
+                deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+            }
         }
         // Only after the events: an SA has to be in place before the peer learns of it.
         let Some(conn) = &mut self.conn else { return };
+        let mut datagrams = Vec::new();
         while let Some(transmit) = conn.poll_transmit() {
             if transmit.keepalive {
                 self.env.router.send_keepalive(transmit.local.ip(), transmit.remote);
                 continue;
             }
-            self.env.router.send_ike(IkeDatagram {
-                local: transmit.local,
-                remote: transmit.remote,
-                bytes: transmit.bytes,
-            });
+            let (local, remote) = (transmit.local, transmit.remote);
+            datagrams.push(IkeDatagram { local, remote, bytes: transmit.bytes });
+        }
+        if sender_changes && !datagrams.is_empty() {
+            // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
+            // decides between connections, moves to the other pair first.
+            let event = ConnEvent::Send(datagrams);
+            deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+        } else {
+            datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
         }
         self.count();
         if finished {
@@ -114,18 +123,31 @@ impl IkeSaActor {
         }
     }
 
-    fn carry_out(&mut self, event: Event, ctx: &mut Context<Self>) {
-        let event = match event {
-            Event::IkeSpiAdded(spi) => return self.env.registry.set_ike(spi, ctx.address().recipient()),
-            Event::IkeSpiRemoved(spi) => return self.env.registry.remove_ike(spi),
-            Event::ReleaseSpi(spi) => return self.env.router.release_spi(Spi(spi)),
+    /// Carries out what concerns the connection alone; the rest is for the peer's actor.
+    fn carry_out(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<ConnEvent> {
+        Some(match event {
+            Event::IkeSpiAdded(spi) => {
+                self.env.registry.set_ike(spi, ctx.address().recipient());
+                return None;
+            }
+            Event::IkeSpiRemoved(spi) => {
+                self.env.registry.remove_ike(spi);
+                return None;
+            }
+            Event::ReleaseSpi(spi) => {
+                self.env.router.release_spi(Spi(spi));
+                return None;
+            }
             Event::ActivateChild { spi_in } => ConnEvent::Activated { spi_in },
             Event::InstallChild(sa) => {
                 let spi_in = sa.spi_in;
                 match self.install(*sa) {
                     Some(installed) => ConnEvent::Installed(Box::new(installed)),
                     // The peer believes in it, so it is deleted in order.
-                    None => return ctx.notify(Do(Command::ExpireChild(spi_in))),
+                    None => {
+                        ctx.notify(Do(Command::ExpireChild(spi_in)));
+                        return None;
+                    }
                 }
             }
             Event::RemoveChild { spi_in, linger, reason } => ConnEvent::Removed { spi_in, linger, reason },
@@ -157,8 +179,7 @@ impl IkeSaActor {
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
             Event::Down(reason) => ConnEvent::Down(reason),
             Event::Finished => ConnEvent::Finished,
-        };
-        deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+        })
     }
 
     /// Puts a pair into the router. It must be there before the next datagram leaves.

@@ -34,6 +34,8 @@ pub struct PeerView {
     pub next_attempt: Option<SystemTime>,
     /// The IKE_SA in use.
     pub ike: Option<IkeView>,
+    /// All IKE_SAs, those included that another is taking over from.
+    pub ike_sas: usize,
     /// The Child SAs in place.
     pub children: Vec<ChildView>,
 }

@@ -16,6 +16,14 @@ fn said(output: &Output) -> Said {
     Said { ok: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
 }
 
+/// A binary of this build: beside the directory that the test itself lies in.
+pub fn binary(name: &str) -> String {
+    let test = std::env::current_exe().unwrap_or_else(|e| panic!("the test's own path: {e}"));
+    let built = test.parent().and_then(|deps| deps.parent()).map(|dir| dir.join(name)).unwrap_or_default();
+    assert!(built.exists(), "{} is missing: `cargo build -p culvert --bins` makes it", built.display());
+    built.display().to_string()
+}
+
 /// Runs a program to its end.
 pub fn run(program: &str, arguments: &[&str]) -> Said {
     match Command::new(program).args(arguments).stdin(Stdio::null()).output() {

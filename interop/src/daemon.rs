@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use crate::command::{Running, Said, run};
+use crate::command::{Running, Said, binary, run};
 use crate::lab::Lab;
 use crate::wait::until;
 
@@ -177,6 +177,13 @@ impl Daemon {
         value.as_u64().or_else(|| value.as_str().and_then(|s| s.parse().ok())).unwrap_or(0)
     }
 
+    /// What it counted of itself, by name, for messages about a test that failed.
+    pub fn counted(&self) -> String {
+        let counters = self.json(&["get", "node"])["counters"].clone();
+        let named = counters.as_object().into_iter().flatten().map(|(name, value)| format!("{name}={value}"));
+        named.collect::<Vec<_>>().join(" ")
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
@@ -205,12 +212,4 @@ fn launch(namespace: &str, directory: &std::path::Path) -> Running {
     let (culvertd, config) = (binary("culvertd"), directory.join("culvertd.toml").display().to_string());
     let arguments = ["netns", "exec", namespace, &culvertd, "--config", &config];
     Running::start("ip", &arguments, &directory.join("log"))
-}
-
-/// A binary of this build: beside the directory that the test itself lies in.
-fn binary(name: &str) -> String {
-    let test = std::env::current_exe().unwrap_or_else(|e| panic!("the test's own path: {e}"));
-    let built = test.parent().and_then(|deps| deps.parent()).map(|dir| dir.join(name)).unwrap_or_default();
-    assert!(built.exists(), "{} is missing: `cargo build -p culvert --bins` makes it", built.display());
-    built.display().to_string()
 }

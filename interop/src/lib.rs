@@ -6,11 +6,12 @@
 //! Start with [`lab::Lab`]: two namespaces and a wire. [`charon`] is strongSwan, [`daemon`] is Culvert, both ended when
 //! dropped, whatever happened.
 #![allow(clippy::panic, clippy::print_stderr)] // A test that cannot go on says why and ends.
-#![allow(clippy::indexing_slicing)] // Of JSON values only, where a missing field is null.
+#![allow(clippy::indexing_slicing)] // JSON values, where a missing field is null, and our own arrays.
 
 pub mod charon;
 pub mod command;
 pub mod daemon;
+pub mod echo;
 pub mod lab;
 pub mod rubbish;
 pub mod traffic;

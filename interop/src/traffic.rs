@@ -1,10 +1,9 @@
 //! Packets through the tunnels.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
 
-use crate::command::{Running, must, run};
+use crate::command::{Running, binary, must, run};
 use crate::lab::Lab;
 use crate::wait::until;
 
@@ -38,41 +37,54 @@ pub fn until_ping(namespace: &str, from: &str, to: &str) {
     until("a ping is answered", || ping(namespace, from, to, 1), |p| p.received == 1);
 }
 
-/// Pings of one run of a flood: a run ends when all its answers have come, so that none under way is taken for lost.
-const RUN: u32 = 500;
-
-/// A thousand pings a second in the background, run after run.
-pub struct Flood {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Pings>,
+/// What [`Flood`] counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Echoes {
+    /// Sent.
+    pub sent: u32,
+    /// Answered.
+    pub received: u32,
+    /// Which were not, and when they were sent (UTC).
+    pub lost: String,
 }
+
+/// A thousand echo requests a second in the background.
+#[derive(Debug)]
+pub struct Flood(Child);
 
 impl Flood {
     /// Starts it.
     pub fn start(namespace: &str, from: &str, to: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, arguments) = (stop.clone(), [namespace.to_owned(), from.to_owned(), to.to_owned()]);
-        let thread = std::thread::spawn(move || {
-            let mut all = Pings { sent: 0, received: 0 };
-            while !stopped.load(Ordering::Relaxed) {
-                let [namespace, from, to] = &arguments;
-                let (count, program) =
-                    (RUN.to_string(), ["netns", "exec", namespace, "ping", "-q", "-i", "0.001"]);
-                let said = run("ip", &[&program[..], &["-c", &count, "-W", "2", "-I", from, to]].concat());
-                let pings = parse(&said.text);
-                all.sent += pings.sent;
-                all.received += pings.received;
-            }
-            all
-        });
-        Self { stop, thread }
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace, &binary("echoes"), from, to])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.unwrap_or_else(|e| panic!("ip: {e}")))
     }
 
-    /// Stops it; returns what it counted.
-    pub fn stop(self) -> Pings {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap_or(Pings { sent: 0, received: 0 })
+    /// Stops it, and waits for answers that are under way.
+    pub fn stop(mut self) -> Echoes {
+        drop(self.0.stdin.take());
+        let mut text = String::new();
+        let read = self.0.stdout.take().map(|mut out| out.read_to_string(&mut text));
+        assert!(matches!(read, Some(Ok(_))), "what echoes says: {read:?}");
+        echoes(&text).unwrap_or_else(|| panic!("echoes says {text:?}"))
     }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        // Also when the test has failed. It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn echoes(text: &str) -> Option<Echoes> {
+    let (sent, rest) = text.trim_end().split_once(" echoes sent, ")?;
+    let (received, lost) = rest.split_once(" answered; lost: ")?;
+    Some(Echoes { sent: sent.parse().ok()?, received: received.parse().ok()?, lost: lost.to_owned() })
 }
 
 /// Sends `megabytes` by TCP from one namespace to a server in another; with `reverse` the other way round. Returns Mbit/s.
@@ -102,6 +114,14 @@ pub fn iperf(lab: &Lab, server: (&str, &str), client: (&str, &str), megabytes: u
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_figures_of_echoes_are_read() {
+        let text = "1003 echoes sent, 1002 answered; lost: 17 at 14:33:12.545703\n";
+        let lost = "17 at 14:33:12.545703".to_owned();
+        assert_eq!(echoes(text), Some(Echoes { sent: 1003, received: 1002, lost }));
+        assert_eq!(echoes("echoes: no such address"), None);
+    }
 
     #[test]
     fn the_figures_of_ping_are_read() {

@@ -125,5 +125,5 @@ fn the_order_of_rules_changes_without_a_gap() {
     }
     let pings = flood.stop();
     assert!(pings.sent >= 500);
-    assert_eq!(pings.sent, pings.received, "{}", pair.culvertd.log());
+    assert_eq!(pings.sent, pings.received, "{pings:?}\n{}", pair.culvertd.log());
 }

@@ -30,7 +30,7 @@ fn esp_goes_by_itself_and_survives_rekeying() {
         }
     }
     let pings = flood.stop();
-    assert_eq!(pings.sent, pings.received, "{}", two.left.log());
+    assert_eq!(pings.sent, pings.received, "{pings:?}\n{}", two.left.log());
 }
 
 #[test]

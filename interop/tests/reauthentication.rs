@@ -14,7 +14,7 @@ use std::time::Duration;
 use common::two::Two;
 use common::{LEFT, Pair, RIGHT};
 use interop::charon::Connection;
-use interop::daemon::Peer;
+use interop::daemon::{Daemon, Peer};
 use interop::traffic::Flood;
 use interop::wait::{until, within};
 
@@ -39,7 +39,10 @@ fn make_before_break_stays_up() {
     pair.charon.load(&[again_and_again()]);
     pair.culvertd.peer(&Peer::usual());
     pair.initiate();
+    let flood = Flood::start(&pair.left, LEFT, RIGHT);
     two_more(&pair);
+    let pings = flood.stop();
+    assert_eq!(pings.sent, pings.received, "{pings:?}\n{}\n{}", pair.culvertd.counted(), pair.culvertd.log());
     pair.flows();
 }
 
@@ -69,5 +72,6 @@ fn culvert_authenticates_anew_without_a_gap() {
         |count| count.iter().all(|count| *count == "1"),
     );
     let pings = flood.stop();
-    assert_eq!(pings.sent, pings.received, "{}", two.left.log());
+    let counted = [&two.left, &two.right].map(Daemon::counted).join("\n");
+    assert_eq!(pings.sent, pings.received, "{pings:?}\n{counted}\n{}", two.left.log());
 }

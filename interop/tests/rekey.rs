@@ -34,7 +34,7 @@ fn either_side_rekeys_under_traffic() {
     pair.settled();
     let pings = flood.stop();
     assert!(pings.sent > 500, "{pings:?}");
-    assert_eq!(pings.sent, pings.received);
+    assert_eq!(pings.sent, pings.received, "{pings:?}");
     let status = pair.culvertd.status("acme/left");
     assert_eq!((&status["childRekeys"], &status["ikeRekeys"]), (&"4".into(), &"4".into()), "{status:#}");
 }
@@ -61,7 +61,7 @@ fn both_sides_rekey_at_once_under_traffic() {
     pair.settled();
     let pings = flood.stop();
     assert!(pings.sent > 500, "{pings:?}");
-    assert_eq!(pings.sent, pings.received);
+    assert_eq!(pings.sent, pings.received, "{pings:?}");
     assert_eq!(pair.culvertd.counter("actor_panics"), 0);
 }
 
@@ -79,7 +79,7 @@ fn packets_use_up_child_sas() {
     let flood = Flood::start(&pair.left, LEFT, RIGHT);
     until("pairs are used up", || child_rekeys(&pair), |n| *n >= 4);
     let pings = flood.stop();
-    assert_eq!(pings.sent, pings.received);
+    assert_eq!(pings.sent, pings.received, "{pings:?}");
     pair.settled();
 }
 
@@ -99,7 +99,7 @@ fn both_sides_rekey_by_time() {
     let flood = Flood::start(&pair.left, LEFT, RIGHT);
     until("many were rekeyed", || child_rekeys(&pair), |n| *n >= 6);
     let pings = flood.stop();
-    assert_eq!(pings.sent, pings.received);
+    assert_eq!(pings.sent, pings.received, "{pings:?}");
     let status = pair.culvertd.status("acme/left");
     assert!(status["ikeRekeys"].as_str().is_some_and(|n| n != "0"), "{status:#}");
     assert!(status["lastError"].is_null(), "{status:#}");

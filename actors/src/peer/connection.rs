@@ -8,6 +8,7 @@ use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
 use ike::{ChildEnd, CloseReason, Command, Connection, Failure};
+use router::IkeDatagram;
 use tenants::ChildLifetime;
 
 use super::command::Wait;
@@ -85,7 +86,16 @@ pub(crate) enum ConnEvent {
     },
     Moved(SocketAddr),
     Down(CloseReason),
+    /// To be sent once the events before it are carried out.
+    Send(Vec<IkeDatagram>),
     Finished,
+}
+
+impl ConnEvent {
+    /// Whether the pair that is sent by may be another after it.
+    pub(crate) const fn changes_sender(&self) -> bool {
+        matches!(self, Self::Activated { .. } | Self::Removed { .. })
+    }
 }
 
 /// A pair that the router has.
@@ -171,6 +181,9 @@ impl Handler<FromConn> for PeerActor {
             }
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
+            ConnEvent::Send(datagrams) => {
+                return datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+            }
             ConnEvent::Finished => self.connection_gone(ctx, id),
         }
         self.arm(ctx);

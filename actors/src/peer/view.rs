@@ -34,6 +34,7 @@ impl PeerActor {
         self.view.attempts = self.supervisor.attempts();
         self.view.ike =
             self.supervisor.current().and_then(|id| self.conns.get(&id)).and_then(|c| c.ike.clone());
+        self.view.ike_sas = self.conns.values().filter(|c| c.ike.is_some() && !c.down).count();
         self.view.children = self.children.values().map(|c| c.view.clone()).collect();
         self.env.board.set(&self.peer.name, self.view.clone());
     }
