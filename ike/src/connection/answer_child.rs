@@ -79,7 +79,7 @@ impl Connection {
     ) -> Result<Vec<Payload>, Notify> {
         let temporary = || Notify::new(NotifyType::TEMPORARY_FAILURE);
         let Some(sa) = self.sas.iter().find(|sa| sa.spi_local == spi) else { return Err(temporary()) };
-        let rekeying_ike = matches!(sa.exchanges.pending().map(|p| &p.request), Some(Request::RekeyIke(_)));
+        let rekeying_ike = sa.exchanges.pending().any(|request| matches!(request, Request::RekeyIke(_)));
         // RFC 7296 section 2.25.2: nothing new on an IKE_SA that is being rekeyed or deleted.
         if rekeying_ike || sa.state != SaState::Active || spi != self.current {
             return Err(temporary());
@@ -125,11 +125,11 @@ impl Connection {
     fn rekeyed_child(&self, ike: u64, payloads: Payloads<'_>) -> Result<Option<u32>, Notify> {
         let Some(notify) = payloads.notify(NotifyType::REKEY_SA) else { return Ok(None) };
         let Some(theirs) = notify.esp_spi() else { return Err(Notify::new(NotifyType::INVALID_SYNTAX)) };
-        let sa = self.sas.iter().find(|sa| sa.spi_local == ike);
-        let asking = sa.and_then(|sa| sa.exchanges.pending()).map(|p| &p.request);
+        let mut asked =
+            self.sas.iter().filter(|sa| sa.spi_local == ike).flat_map(|sa| sa.exchanges.pending());
         match self.child_by_peer(theirs) {
             // Perhaps the pair of an answer that has not arrived yet.
-            None if matches!(asking, Some(Request::Child(_))) => {
+            None if asked.any(|request| matches!(request, Request::Child(_))) => {
                 Err(Notify::new(NotifyType::TEMPORARY_FAILURE))
             }
             None => Err(Notify::about_esp(NotifyType::CHILD_SA_NOT_FOUND, theirs)),
@@ -144,10 +144,8 @@ impl Connection {
     /// exchanges will decide; otherwise the peer owes the delete of the old one, and our traffic moves over when the
     /// first packet on the new one, or that delete, shows that the peer has it installed.
     fn replaced_by_peer(&mut self, spi: u64, old: u32, collision: Collision<u32>) {
-        let pending = self.sa_mut(spi).and_then(|sa| sa.exchanges.pending_request());
-        if let Some(Request::Child(offer)) = pending
-            && offer.replaces == Some(old)
-        {
+        let ours = self.child_offers(spi).find(|offer| offer.replaces == Some(old));
+        if let Some(offer) = ours {
             offer.collision = Some(collision);
         } else if let Some(child) = self.child_mut(old) {
             child.state = ChildState::Replaced;

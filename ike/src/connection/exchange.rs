@@ -1,6 +1,7 @@
-//! The exchange manager of one IKE_SA: Message IDs, the window of one, stored answers and retransmission
-//! (RFC 7296 sections 2.1 to 2.3). It recognises a retransmission before anything else is looked at.
+//! The exchange manager of one IKE_SA: Message IDs, the windows, stored answers and retransmission (RFC 7296 sections 2.1
+//! to 2.3). It recognises a retransmission before anything else is looked at.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::request::Request;
@@ -25,30 +26,48 @@ pub(crate) struct Pending {
 }
 
 /// What to do with an incoming request, judged by its Message ID alone.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
-    /// The next one: look at it.
+    /// One that has not been answered: look at it.
     New,
-    /// The one answered last: the stored answer goes out again.
+    /// One that has: the stored answer goes out again.
     Retransmission,
     /// Outside the window.
     Unexpected,
 }
 
-/// Message IDs, the pending request and the stored answer of one IKE_SA.
+/// Message IDs, the pending requests and the stored answers of one IKE_SA.
 #[derive(Debug, Default)]
 pub(crate) struct Exchanges {
     next_id: u32,
+    /// The lowest ID of the peer's requests that has not been answered.
     expected: u32,
-    pending: Option<Pending>,
-    answer: Option<Vec<Vec<u8>>>,
+    windows: Windows,
+    pending: Vec<Pending>,
+    /// By Message ID, oldest answer first: no more than the window that we have stated.
+    answers: VecDeque<(u32, Vec<Vec<u8>>)>,
+}
+
+/// How many requests may be under way in each direction. One, until the receiver has stated more (RFC 7296 section 2.3).
+#[derive(Clone, Copy, Debug)]
+struct Windows {
+    /// Stated by us.
+    ours: u32,
+    /// Stated by the peer, as far as we make use of it.
+    theirs: u32,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { ours: 1, theirs: 1 }
+    }
 }
 
 impl Exchanges {
     /// State after IKE_SA_INIT, whose ID was 0 in the initiator's direction.
     pub(crate) fn after_init(initiator: bool) -> Self {
         let (next_id, expected) = if initiator { (1, 0) } else { (0, 1) };
-        Self { next_id, expected, pending: None, answer: None }
+        Self { next_id, expected, ..Self::default() }
     }
 
     /// The ID of the next request; it counts up with [`Self::sent`].
@@ -56,9 +75,29 @@ impl Exchanges {
         self.next_id
     }
 
-    /// Whether a request may be sent: the window is one.
+    /// Whether no request is under way.
     pub(crate) const fn idle(&self) -> bool {
-        self.pending.is_none()
+        self.pending.is_empty()
+    }
+
+    /// Whether another request may be sent: the peer has to have answered all up to that of a window before it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.pending.iter().all(|p| self.next_id.wrapping_sub(p.id) < self.windows.theirs)
+    }
+
+    /// We have stated a window. There is no way to make it smaller.
+    pub(crate) fn state_window(&mut self, size: u32) {
+        self.windows.ours = self.windows.ours.max(size);
+    }
+
+    /// The peer has.
+    pub(crate) fn window_stated(&mut self, size: u32) {
+        self.windows.theirs = self.windows.theirs.max(size);
+    }
+
+    /// Requests, or answers, that may be under way to us.
+    pub(crate) const fn inbound_window(&self, answers: bool) -> u32 {
+        if answers { self.windows.theirs } else { self.windows.ours }
     }
 
     /// Notes a request that goes out now.
@@ -71,76 +110,89 @@ impl Exchanges {
         retransmit: Retransmit,
     ) {
         let due = now + retransmit.wait(0);
-        self.pending = Some(Pending { id: self.next_id, exchange, request, datagrams, sent: 1, due });
+        self.pending.push(Pending { id: self.next_id, exchange, request, datagrams, sent: 1, due });
         self.next_id = self.next_id.wrapping_add(1);
     }
 
-    /// The request without an answer.
-    pub(crate) const fn pending(&self) -> Option<&Pending> {
-        self.pending.as_ref()
+    /// The requests without an answer, in the order they were sent.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &Request> {
+        self.pending.iter().map(|p| &p.request)
     }
 
-    /// The request without an answer, to note what happens while it is under way.
-    pub(crate) fn pending_request(&mut self) -> Option<&mut Request> {
-        self.pending.as_mut().map(|p| &mut p.request)
+    /// The requests without an answer, to note what happens while they are under way.
+    pub(crate) fn pending_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.pending.iter_mut().map(|p| &mut p.request)
     }
 
-    /// Takes the pending request if `id` answers it.
+    /// Takes the request that `id` answers.
     pub(crate) fn take_answered(&mut self, id: u32) -> Option<Request> {
-        self.pending.take_if(|p| p.id == id).map(|p| p.request)
+        let at = self.pending.iter().position(|p| p.id == id)?;
+        let request = self.pending.remove(at).request;
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+        Some(request)
     }
 
-    /// Whether a response with this ID is waited for.
-    pub(crate) fn awaits(&self, id: u32) -> bool {
-        self.pending.as_ref().is_some_and(|p| p.id == id)
+    /// The exchange of the request that a response with this ID answers; `None` where none is waited for.
+    pub(crate) fn awaited(&self, id: u32) -> Option<ExchangeType> {
+        self.pending.iter().find(|p| p.id == id).map(|p| p.exchange)
     }
 
-    /// Forgets the pending request.
-    pub(crate) fn abandon(&mut self) -> Option<Request> {
-        self.pending.take().map(|p| p.request)
+    /// Forgets the pending requests.
+    pub(crate) fn abandon(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.pending).into_iter().map(|p| p.request).collect()
     }
 
     /// Judges an incoming request.
-    pub(crate) const fn incoming(&self, id: u32) -> Incoming {
-        if id == self.expected {
-            Incoming::New
-        } else if id.wrapping_add(1) == self.expected {
+    pub(crate) fn incoming(&self, id: u32) -> Incoming {
+        if self.stored_answer(id).is_some() {
             Incoming::Retransmission
+        } else if id.wrapping_sub(self.expected) < self.windows.ours {
+            Incoming::New
         } else {
             Incoming::Unexpected
         }
     }
 
-    /// Stores the answer to the expected request, which is thereby done.
-    pub(crate) fn answered(&mut self, datagrams: Vec<Vec<u8>>) {
-        self.expected = self.expected.wrapping_add(1);
-        self.answer = Some(datagrams);
+    /// Stores the answer to a request, which is thereby done. Whoever sent it has the answers to all of a window before.
+    pub(crate) fn answered(&mut self, id: u32, datagrams: Vec<Vec<u8>>) {
+        while self.answers.len() >= self.windows.ours as usize {
+            self.answers.pop_front();
+        }
+        let at = self.answers.partition_point(|(other, _)| id.wrapping_sub(*other) < u32::MAX / 2);
+        self.answers.insert(at, (id, datagrams));
+        while self.answers.iter().any(|(id, _)| *id == self.expected) {
+            self.expected = self.expected.wrapping_add(1);
+        }
     }
 
-    /// The answer that was sent last.
-    pub(crate) fn stored_answer(&self) -> Option<&[Vec<u8>]> {
-        self.answer.as_deref()
+    /// The answer to a request that has been answered.
+    pub(crate) fn stored_answer(&self, id: u32) -> Option<&[Vec<u8>]> {
+        self.answers.iter().find(|(other, _)| *other == id).map(|(_, datagrams)| datagrams.as_slice())
     }
 
-    /// When the pending request is due again.
+    /// When a pending request is due again.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.pending.as_ref().map(|p| p.due)
+        self.pending.iter().map(|p| p.due).min()
     }
 
-    /// If a retransmission is due: the message to send again, or the pending request when its tries are used up.
+    /// If a retransmission is due: the message to send again, or the pending request when its tries are used up. To be called
+    /// until there is none.
     pub(crate) fn retransmit(
         &mut self,
         now: Instant,
         policy: Retransmit,
     ) -> Option<Result<Vec<Vec<u8>>, Pending>> {
-        let pending = self.pending.as_mut().filter(|p| p.due <= now)?;
+        let at = self.pending.iter().position(|p| p.due <= now)?;
+        let pending = self.pending.get_mut(at)?;
         let tries = match pending.request {
             // A peer that does not answer a delete is gone; no use waiting long.
             Request::DeleteIke => policy.tries.min(DELETE_TRIES),
             _ => policy.tries,
         };
         if pending.sent > tries {
-            return self.pending.take().map(Err);
+            return Some(Err(self.pending.remove(at)));
         }
         pending.due = now + policy.wait(pending.sent);
         pending.sent += 1;
@@ -156,16 +208,81 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn answer(octet: u8) -> Vec<Vec<u8>> {
+        vec![vec![octet]]
+    }
+
     #[test]
-    fn the_window_is_one_and_the_last_request_counts_as_retransmission() {
+    fn the_window_is_one_until_another_is_stated() {
         let mut e = Exchanges::after_init(false);
         assert_eq!(e.incoming(1), Incoming::New);
-        assert_eq!(e.incoming(0), Incoming::Retransmission);
-        e.answered(vec![vec![1]]);
+        assert_eq!(e.incoming(0), Incoming::Unexpected, "IKE_SA_INIT is answered elsewhere");
+        e.answered(1, answer(1));
         assert_eq!(e.incoming(1), Incoming::Retransmission);
         assert_eq!(e.incoming(2), Incoming::New);
         assert_eq!(e.incoming(3), Incoming::Unexpected);
-        assert_eq!(e.stored_answer(), Some(&[vec![1]][..]));
+        assert_eq!(e.stored_answer(1), Some(&answer(1)[..]));
+        e.answered(2, answer(2));
+        assert_eq!((e.incoming(1), e.stored_answer(1)), (Incoming::Unexpected, None));
+    }
+
+    #[test]
+    fn requests_within_the_window_come_in_any_order() {
+        let mut e = Exchanges::after_init(false);
+        e.state_window(3);
+        e.state_window(2);
+        assert_eq!([1, 2, 3].map(|id| e.incoming(id)), [Incoming::New; 3], "a window does not shrink");
+        e.answered(3, answer(3));
+        assert_eq!([1, 2, 4].map(|id| e.incoming(id)), [Incoming::New, Incoming::New, Incoming::Unexpected]);
+        e.answered(1, answer(1));
+        assert_eq!([2, 4, 5].map(|id| e.incoming(id)), [Incoming::New, Incoming::New, Incoming::Unexpected]);
+        e.answered(2, answer(2));
+        // The answers of a window are kept, whatever the order they were made in.
+        assert_eq!([1, 2, 3].map(|id| e.incoming(id)), [Incoming::Retransmission; 3]);
+        assert_eq!([4, 5, 6].map(|id| e.incoming(id)), [Incoming::New; 3]);
+        e.answered(6, answer(6));
+        assert_eq!(e.incoming(1), Incoming::Unexpected, "who sends 6 has the answer to 3 and all before");
+        assert_eq!([2, 3, 6].map(|id| e.incoming(id)), [Incoming::Retransmission; 3]);
+    }
+
+    #[test]
+    fn message_ids_come_round() {
+        let mut e = Exchanges { expected: u32::MAX, ..Exchanges::default() };
+        e.state_window(2);
+        assert_eq!(
+            [u32::MAX, 0, 1].map(|id| e.incoming(id)),
+            [Incoming::New, Incoming::New, Incoming::Unexpected]
+        );
+        e.answered(0, answer(0));
+        e.answered(u32::MAX, answer(9));
+        e.answered(1, answer(1));
+        assert_eq!(
+            [u32::MAX, 0, 1, 2].map(|id| e.incoming(id)),
+            [Incoming::Unexpected, Incoming::Retransmission, Incoming::Retransmission, Incoming::New]
+        );
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn as_many_requests_are_under_way_as_the_peer_states() {
+        let mut e = Exchanges::default();
+        let now = Instant::now();
+        let send = |e: &mut Exchanges| {
+            assert!(e.has_room());
+            e.sent(now, ExchangeType::INFORMATIONAL, Request::Liveness, answer(0), Retransmit::DEFAULT);
+        };
+        send(&mut e);
+        assert!(!e.has_room());
+        e.window_stated(3);
+        send(&mut e);
+        send(&mut e);
+        assert!(!e.has_room());
+        assert_eq!([0, 1, 2, 3].map(|id| e.awaited(id).is_some()), [true, true, true, false]);
+        // The answers to later ones give no room: the peer keeps those of a window from the first unanswered on.
+        assert!(e.take_answered(2).is_some() && e.take_answered(2).is_none() && !e.has_room());
+        assert!(e.take_answered(0).is_some());
+        send(&mut e);
+        assert!(!e.has_room(), "1 is under way, so 4 has to wait");
     }
 
     #[test]

@@ -21,10 +21,14 @@ pub(crate) const fn chunk_len(suite: SkSuite) -> usize {
     MAX_DATAGRAM - HEADER_LEN - 8 - suite.sealed_len(0) - 16
 }
 
-/// The request or the response being put together. One at a time is enough: the window is one, and a fragment of
-/// another message means that the one before is done with.
+/// The requests or the responses being put together: as many as may be under way. A fragment of a message that is a window
+/// or more away from another means that the other is done with.
 #[derive(Debug, Default)]
-pub(crate) struct Reassembly {
+pub(crate) struct Reassembly(Vec<Partial>);
+
+/// A message being put together.
+#[derive(Debug, Default)]
+struct Partial {
     /// Message ID.
     id: u32,
     first: Option<PayloadType>,
@@ -32,10 +36,10 @@ pub(crate) struct Reassembly {
 }
 
 impl Reassembly {
-    /// Takes a fragment; returns the whole once it is complete.
+    /// Takes a fragment of a message, known by its ID and the window of its direction; returns the whole once it is complete.
     pub(crate) fn add(
         &mut self,
-        id: u32,
+        (id, window): (u32, u32),
         number: u16,
         total: u16,
         first: PayloadType,
@@ -44,29 +48,35 @@ impl Reassembly {
         if total > MAX_FRAGMENTS {
             return Err(WireError::TooMany("fragments"));
         }
+        self.0.retain(|other| other.id.wrapping_sub(id).min(id.wrapping_sub(other.id)) < window);
+        let at = self.0.iter().position(|partial| partial.id == id).unwrap_or_else(|| {
+            self.0.push(Partial { id, ..Partial::default() });
+            self.0.len() - 1
+        });
+        let Some(partial) = self.0.get_mut(at) else { return Ok(None) };
         // A larger total means that the peer found a smaller path and began anew (RFC 7383 section 2.6); a smaller one
         // is left over from before.
-        let known = u16::try_from(self.parts.len()).unwrap_or(u16::MAX);
-        if self.id != id || total > known {
-            *self = Self { id, first: None, parts: vec![None; usize::from(total)] };
+        let known = u16::try_from(partial.parts.len()).unwrap_or(u16::MAX);
+        if total > known {
+            *partial = Partial { id, first: None, parts: vec![None; usize::from(total)] };
         } else if total < known {
             return Err(WireError::BadField("fragment total"));
         }
         if number == 1 {
-            self.first = Some(first);
+            partial.first = Some(first);
         }
-        if let Some(slot) = self.parts.get_mut(usize::from(number) - 1) {
+        if let Some(slot) = partial.parts.get_mut(usize::from(number) - 1) {
             *slot = Some(part);
         }
-        let size: usize = self.parts.iter().flatten().map(|p| p.len()).sum();
-        if size > MAX_MESSAGE {
-            *self = Self::default();
-            return Err(WireError::TooMany("octets in fragments"));
-        }
-        if self.parts.iter().any(Option::is_none) {
+        let size: usize = partial.parts.iter().flatten().map(|p| p.len()).sum();
+        let complete = partial.parts.iter().all(Option::is_some);
+        if size <= MAX_MESSAGE && !complete {
             return Ok(None);
         }
-        let done = std::mem::take(self);
+        let done = self.0.remove(at);
+        if size > MAX_MESSAGE {
+            return Err(WireError::TooMany("octets in fragments"));
+        }
         let mut whole = Secret::new(Vec::with_capacity(size));
         for part in done.parts.iter().flatten() {
             whole.extend_from_slice(part);
@@ -86,7 +96,7 @@ mod tests {
     #[test]
     fn fragments_come_in_any_order_and_more_than_once() {
         let mut r = Reassembly::default();
-        let id = 5;
+        let id = (5, 1);
         assert!(r.add(id, 3, 3, PayloadType::NONE, part("c")).unwrap().is_none());
         assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
         assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
@@ -97,7 +107,7 @@ mod tests {
     #[test]
     fn a_larger_total_begins_anew_and_a_smaller_one_is_late() {
         let mut r = Reassembly::default();
-        let id = 5;
+        let id = (5, 1);
         assert!(r.add(id, 1, 2, PayloadType::SA, part("long")).unwrap().is_none());
         assert!(r.add(id, 2, 3, PayloadType::NONE, part("y")).unwrap().is_none());
         assert!(r.add(id, 2, 2, PayloadType::NONE, part("late")).is_err());
@@ -110,8 +120,8 @@ mod tests {
     #[test]
     fn another_message_takes_the_place() {
         let mut r = Reassembly::default();
-        assert!(r.add(5, 1, 2, PayloadType::SA, part("old")).unwrap().is_none());
-        assert!(r.add(6, 2, 2, PayloadType::NONE, part("w")).unwrap().is_none());
-        assert!(r.add(6, 1, 2, PayloadType::SA, part("ne")).unwrap().is_some());
+        assert!(r.add((5, 1), 1, 2, PayloadType::SA, part("old")).unwrap().is_none());
+        assert!(r.add((6, 1), 2, 2, PayloadType::NONE, part("w")).unwrap().is_none());
+        assert!(r.add((6, 1), 1, 2, PayloadType::SA, part("ne")).unwrap().is_some());
     }
 }

@@ -48,7 +48,11 @@ pub(crate) struct IkeSa {
     pub(crate) state: SaState,
     /// Both sides take fragments (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
-    /// Requests and responses: the window is one in each direction, so both may be under way.
+    /// Our window is to be stated in the next message.
+    pub(crate) states_window: bool,
+    /// The peer has stated one, here or on the IKE_SA before.
+    pub(crate) peer_states_window: bool,
+    /// Requests and responses, which may be under way at the same time.
     reassembly: [Reassembly; 2],
 }
 
@@ -77,6 +81,10 @@ impl IkeSa {
         let suite = SkSuite::new(&choice)?;
         // What was agreed in IKE_SA_INIT holds for those that follow by rekeying.
         let fragments = matches!(origin, Origin::Rekey(old) if old.fragments);
+        // Windows start at one again (section 1.3.2). They are stated anew to a peer that knows what that is; one that does not
+        // may be surprised by a notify in an exchange that needs none.
+        let peer_states_window = matches!(origin, Origin::Rekey(old) if old.peer_states_window);
+        let states_window = matches!(origin, Origin::Init) || peer_states_window;
         let (mut keys, exchanges) = match origin {
             Origin::Init => (keys::initial(prf, suite, inputs, shared)?, Exchanges::after_init(initiator)),
             Origin::Rekey(old) => {
@@ -99,6 +107,8 @@ impl IkeSa {
             exchanges,
             state,
             fragments,
+            states_window,
+            peer_states_window,
             reassembly: Default::default(),
         })
     }
@@ -195,9 +205,10 @@ impl IkeSa {
             None => (first, plain),
             Some((number, total)) => {
                 let [requests, responses] = &mut self.reassembly;
-                let reassembly = if message.header.response { responses } else { requests };
-                let id = message.header.message_id;
-                match reassembly.add(id, number, total, first, plain).map_err(malformed)? {
+                let response = message.header.response;
+                let reassembly = if response { responses } else { requests };
+                let (id, window) = (message.header.message_id, self.exchanges.inbound_window(response));
+                match reassembly.add((id, window), number, total, first, plain).map_err(malformed)? {
                     Some(whole) => whole,
                     None => return Ok(None),
                 }

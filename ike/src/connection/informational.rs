@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::child::ChildState;
-use super::request::Request;
+use super::request::{ChildOffer, Request};
 use super::{Connection, MAX_CHILDREN};
 use crate::event::ChildEnd;
 use crate::host::Host;
@@ -57,7 +57,7 @@ impl Connection {
     /// The peer deleted the pair it receives on with SPI `theirs`. Returns our SPI of the pair for the answer.
     fn child_deleted(&mut self, ike: u64, theirs: u32) -> Option<u32> {
         let known = self.child_by_peer(theirs).map(|c| (c.spi_in, c.state));
-        if let Some(Request::Child(offer)) = self.sa_mut(ike).and_then(|sa| sa.exchanges.pending_request()) {
+        for offer in self.child_offers(ike) {
             match known {
                 Some((spi_in, _)) if offer.replaces == Some(spi_in) => offer.old_gone = true,
                 // Perhaps the pair whose answer has not arrived yet. A peer has as many as we do, not more.
@@ -75,6 +75,12 @@ impl Connection {
                 Some(spi_in)
             }
         }
+    }
+
+    /// Our requests for Child SAs that are under way on an IKE_SA.
+    pub(crate) fn child_offers(&mut self, ike: u64) -> impl Iterator<Item = &mut ChildOffer> {
+        let requests = self.sa_mut(ike).into_iter().flat_map(|sa| sa.exchanges.pending_mut());
+        requests.filter_map(|r| if let Request::Child(offer) = r { Some(&mut **offer) } else { None })
     }
 
     /// Whether a collision has left another pair of the same policy in place.

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::ike_sa::SaState;
+use super::request::Request;
 use super::{Connection, MAX_CHILDREN, MAX_IKE_SAS, Phase};
 
 /// What does not hold.
@@ -31,6 +32,19 @@ impl Connection {
         let spis: BTreeSet<u64> = self.sas.iter().map(|sa| sa.spi_local).collect();
         if spis.len() != self.sas.len() {
             return broken("two IKE_SAs with one SPI of ours");
+        }
+        for sa in &self.sas {
+            let subjects: Vec<_> = sa.exchanges.pending().map(|r| self.subject_of_request(r)).collect();
+            for (at, subject) in subjects.iter().enumerate() {
+                if subjects.iter().skip(at + 1).any(|other| !subject.apart(other)) {
+                    return broken("two requests under way about one Child SA");
+                }
+            }
+            let alone =
+                |r: &&Request| !matches!(r, Request::Child(_) | Request::DeleteChild(_) | Request::Liveness);
+            if subjects.len() > 1 && sa.exchanges.pending().any(|r| alone(&r)) {
+                return broken("a request about the IKE_SA beside another");
+            }
         }
         for child in &self.children {
             let of_policy = self.children.iter().filter(|other| other.config.name == child.config.name);

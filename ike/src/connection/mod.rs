@@ -10,7 +10,7 @@
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
-//! | `exchange.rs` | Message IDs, retransmission |
+//! | `exchange.rs`, `window.rs` | Message IDs, retransmission; what may be under way together |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -31,6 +31,7 @@ mod request_child;
 mod responder;
 mod tasks;
 mod view;
+mod window;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -259,7 +260,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request on an IKE_SA whose window is free.
+    /// Sends a request on an IKE_SA whose window has room for it.
     fn send_request(
         &mut self,
         now: Instant,
@@ -270,10 +271,11 @@ impl Connection {
         request: Request,
     ) {
         let policy = self.retransmit_policy();
+        let statement = self.window_statement(spi);
         let Some(sa) = self.sa_mut(spi) else { return };
-        debug_assert!(sa.exchanges.idle(), "the window is one");
+        debug_assert!(sa.exchanges.has_room(), "the peer's window is exceeded");
         let id = sa.exchanges.next_id();
-        match sa.seal(exchange, false, id, payloads, host) {
+        match sa.seal(exchange, false, id, &with(payloads, statement), host) {
             Ok(datagrams) => {
                 sa.exchanges.sent(now, exchange, request, datagrams.clone(), policy);
                 self.transmit_all(datagrams);
@@ -292,10 +294,11 @@ impl Connection {
         id: u32,
         payloads: &[Payload],
     ) {
+        let statement = self.window_statement(spi);
         let Some(sa) = self.sa_mut(spi) else { return };
-        match sa.seal(exchange, true, id, payloads, host) {
+        match sa.seal(exchange, true, id, &with(payloads, statement), host) {
             Ok(datagrams) => {
-                sa.exchanges.answered(datagrams.clone());
+                sa.exchanges.answered(id, datagrams.clone());
                 self.transmit_all(datagrams);
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
@@ -318,8 +321,8 @@ impl Connection {
     /// Gives back the SPIs of everything that was asked of the peer and will not be answered.
     fn release_pending(&mut self) {
         for i in 0..self.sas.len() {
-            let request = self.sas.get_mut(i).and_then(|sa| sa.exchanges.abandon());
-            self.release_request(request);
+            let requests = self.sas.get_mut(i).map(|sa| sa.exchanges.abandon()).unwrap_or_default();
+            self.release_requests(requests);
         }
         if let Phase::InitSent(init) = &self.phase {
             self.events.push_back(Event::IkeSpiRemoved(init.spi()));
@@ -331,18 +334,20 @@ impl Connection {
         }
     }
 
-    fn release_request(&mut self, request: Option<Request>) {
-        match request {
-            Some(Request::Child(offer)) => self.events.push_back(Event::ReleaseSpi(offer.spi_in)),
-            Some(Request::RekeyIke(offer)) => self.events.push_back(Event::IkeSpiRemoved(offer.spi)),
-            _ => {}
+    fn release_requests(&mut self, requests: impl IntoIterator<Item = Request>) {
+        for request in requests {
+            match request {
+                Request::Child(offer) => self.events.push_back(Event::ReleaseSpi(offer.spi_in)),
+                Request::RekeyIke(offer) => self.events.push_back(Event::IkeSpiRemoved(offer.spi)),
+                Request::Auth | Request::DeleteChild(_) | Request::DeleteIke | Request::Liveness => {}
+            }
         }
     }
 
     /// Drops an IKE_SA at once.
     fn drop_sa(&mut self, spi: u64) {
-        let request = self.sa_mut(spi).and_then(|sa| sa.exchanges.abandon());
-        self.release_request(request);
+        let requests = self.sa_mut(spi).map(|sa| sa.exchanges.abandon()).unwrap_or_default();
+        self.release_requests(requests);
         self.sas.retain(|sa| sa.spi_local != spi);
         self.events.push_back(Event::IkeSpiRemoved(spi));
     }
@@ -378,6 +383,14 @@ impl Connection {
         self.run_timers(now, host);
         self.run_tasks(now, host);
         self.assert_invariants();
+    }
+}
+
+/// The payloads of a message, and one more.
+fn with(payloads: &[Payload], more: Option<Payload>) -> std::borrow::Cow<'_, [Payload]> {
+    match more {
+        None => payloads.into(),
+        Some(more) => payloads.iter().cloned().chain([more]).collect(),
     }
 }
 

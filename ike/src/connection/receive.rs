@@ -43,10 +43,9 @@ impl Connection {
         };
         let spi = sa.spi_local;
         if header.response {
-            if sa.exchanges.awaits(header.message_id) {
-                self.receive_response(now, host, spi, header, datagram);
-            } else {
-                self.counters.dropped += 1;
+            match sa.exchanges.awaited(header.message_id) {
+                Some(exchange) => self.receive_response(now, host, spi, header, exchange, datagram),
+                None => self.counters.dropped += 1,
             }
             return;
         }
@@ -57,7 +56,8 @@ impl Connection {
                 let Some(fragment) = sa.authentic(datagram.bytes) else { return self.counters.dropped += 1 };
                 // Of a request in fragments only the first is answered (RFC 7383 section 2.6.1).
                 let first = fragment.is_none_or(|number| number == 1);
-                let answer = sa.exchanges.stored_answer().filter(|_| first).map(<[Vec<u8>]>::to_vec);
+                let answer =
+                    sa.exchanges.stored_answer(header.message_id).filter(|_| first).map(<[Vec<u8>]>::to_vec);
                 if let Some(answer) = answer {
                     self.counters.answered_again += 1;
                     self.transmit_all(answer);
@@ -95,6 +95,7 @@ impl Connection {
         };
         let payloads = Payloads(&payloads);
         self.last_heard = now;
+        self.note_window(spi, payloads);
         match (&self.phase, header.exchange) {
             (Phase::AwaitAuth(_), ExchangeType::IKE_AUTH) => {
                 return self.auth_requested(now, host, header, payloads, datagram);
@@ -149,12 +150,12 @@ impl Connection {
         host: &mut dyn Host,
         spi: u64,
         header: Header,
+        expected: ExchangeType,
         datagram: Datagram<'_>,
     ) {
         let Some(sa) = self.sa_mut(spi) else { return };
-        let expected = sa.exchanges.pending().map(|p| p.exchange);
         let opened = match sa.open(datagram.bytes) {
-            Ok(Some(opened)) if expected == Some(header.exchange) => opened,
+            Ok(Some(opened)) if expected == header.exchange => opened,
             Ok(None) => return,
             _ => return self.counters.dropped += 1,
         };
@@ -164,11 +165,12 @@ impl Connection {
             Ok((_, payloads)) => payloads,
             Err(error) => {
                 // An authentic answer that makes no sense: the peer is broken (RFC 7296 section 2.21.3).
-                self.release_request(Some(request));
+                self.release_requests([request]);
                 return self.failed(now, Failure::Malformed { exchange: header.exchange, error });
             }
         };
         let payloads = Payloads(&payloads);
+        self.note_window(spi, payloads);
         match request {
             Request::Auth => self.auth_answered(now, host, payloads),
             Request::Child(offer) => self.child_answered(now, host, spi, *offer, payloads),

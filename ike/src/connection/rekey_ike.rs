@@ -67,15 +67,13 @@ impl Connection {
     ) -> Result<Vec<Payload>, Notify> {
         let temporary = || Notify::new(NotifyType::TEMPORARY_FAILURE);
         let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or_else(temporary)?;
-        let child_pending = matches!(
-            old.exchanges.pending().map(|p| &p.request),
-            Some(Request::Child(_) | Request::DeleteChild(_))
-        );
-        let rekeyed_already = matches!(
-            old.exchanges.pending().map(|p| &p.request),
-            Some(Request::RekeyIke(offer)) if offer.collision.is_some()
-        );
-        if old.state != SaState::Active || spi != self.current || child_pending || rekeyed_already {
+        // Child SAs on their way, or a rekeying of the peer's that crosses ours already.
+        let busy = old.exchanges.pending().any(|request| match request {
+            Request::Child(_) | Request::DeleteChild(_) => true,
+            Request::RekeyIke(offer) => offer.collision.is_some(),
+            Request::Auth | Request::DeleteIke | Request::Liveness => false,
+        });
+        if old.state != SaState::Active || spi != self.current || busy {
             return Err(temporary());
         }
         // A peer that rekeys and never deletes has to wait until time has taken the old ones away.
@@ -103,10 +101,15 @@ impl Connection {
         self.events.push_back(Event::IkeSpiAdded(new_spi));
         self.sas.push(Box::new(new));
         let collision = Collision::new(ni, &nr, new_spi);
-        match self.sa_mut(spi).and_then(|sa| sa.exchanges.pending_request()) {
+        let mut requests = self.sa_mut(spi).into_iter().flat_map(|sa| sa.exchanges.pending_mut());
+        let crossed =
+            requests.find_map(|r| if let Request::RekeyIke(offer) = r { Some(offer) } else { None });
+        if let Some(offer) = crossed {
             // Both rekey at once: the nonces decide when our answer comes.
-            Some(Request::RekeyIke(offer)) => offer.collision = Some(collision),
-            _ => self.hand_over(now, spi, new_spi, false),
+            offer.collision = Some(collision);
+        } else {
+            drop(requests);
+            self.hand_over(now, spi, new_spi, false);
         }
         Ok(vec![
             Payload::Sa(vec![Proposal {
@@ -225,23 +228,24 @@ impl Connection {
 
     /// The peer deleted one of the connection's IKE_SAs. Its delete is answered already.
     pub(crate) fn ike_sa_deleted(&mut self, now: Instant, spi: u64) {
-        let request = self.sa_mut(spi).and_then(|sa| {
+        let abandoned = self.sa_mut(spi).map(|sa| {
             sa.state = SaState::Dead(now + super::LINGER_IKE);
             sa.exchanges.abandon()
         });
+        let requests = abandoned.unwrap_or_default();
         if spi == self.current {
-            let passive = match &request {
-                Some(Request::RekeyIke(offer)) => offer.collision.as_ref().map(|c| c.passive),
+            let passive = requests.iter().find_map(|request| match request {
+                Request::RekeyIke(offer) => offer.collision.as_ref().map(|c| c.passive),
                 _ => None,
-            };
-            self.release_request(request);
+            });
+            self.release_requests(requests);
             match passive.filter(|&p| self.sa_mut(p).is_some_and(|sa| sa.state == SaState::Active)) {
                 // Our own rekeying was not answered, the peer's won.
                 Some(passive) => self.hand_over(now, spi, passive, false),
                 None => self.down(now, CloseReason::DeletedByPeer),
             }
         } else {
-            self.release_request(request);
+            self.release_requests(requests);
         }
     }
 

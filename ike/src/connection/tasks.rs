@@ -76,15 +76,13 @@ impl Connection {
         self.tasks.push_back(Queued { task, due, attempts: attempts + 1 });
     }
 
-    fn window_free(&self) -> bool {
-        self.is_up() && self.current_sa().is_some_and(|sa| sa.exchanges.idle() && sa.state == SaState::Active)
-    }
-
-    /// Starts what is due as long as the window is free.
+    /// Starts what is due as long as the window has room.
     pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
-        while self.window_free() {
-            let Some(at) = self.tasks.iter().position(|q| q.due <= now) else { return };
-            let Some(Queued { task, attempts, .. }) = self.tasks.remove(at) else { return };
+        while self.may_start() {
+            let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
+            let Some(Queued { task, attempts, .. }) = next.and_then(|at| self.tasks.remove(at)) else {
+                return;
+            };
             let tries = Tries { put_off: attempts, ..Tries::default() };
             self.start(now, host, task, tries);
         }
@@ -128,7 +126,7 @@ impl Connection {
     /// When the peer has been silent for long enough to be asked.
     fn liveness_due(&self) -> Option<Instant> {
         let interval = self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())?;
-        self.window_free().then(|| self.last_heard + interval)
+        self.startable(&Task::Liveness).then(|| self.last_heard + interval)
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -145,7 +143,9 @@ impl Connection {
             };
             [state, sa.exchanges.due()]
         });
-        let tasks = self.window_free().then(|| self.tasks.iter().map(|q| q.due).min()).flatten();
+        // What has to wait for an answer is looked at when that has come.
+        let startable = self.tasks.iter().filter(|q| self.startable(&q.task));
+        let tasks = startable.map(|q| q.due).min();
         let others = [phase, tasks, self.liveness_due(), self.keepalive];
         sas.chain(others).flatten().min()
     }
@@ -198,16 +198,24 @@ impl Connection {
         if matches!(sa.state, SaState::Replaced(until) | SaState::Dead(until) if until <= now) {
             return self.drop_sa(spi);
         }
-        match sa.exchanges.retransmit(now, policy) {
-            None => {}
-            Some(Ok(datagrams)) => {
-                self.counters.retransmissions += 1;
-                self.transmit_all(datagrams);
+        let mut lost = None;
+        let mut again = Vec::new();
+        while let (None, Some(due)) = (&lost, sa.exchanges.retransmit(now, policy)) {
+            match due {
+                Ok(datagrams) => again.push(datagrams),
+                Err(pending) => lost = Some(pending),
             }
-            Some(Err(pending)) => {
+        }
+        for datagrams in again {
+            self.counters.retransmissions += 1;
+            self.transmit_all(datagrams);
+        }
+        match lost {
+            None => {}
+            Some(pending) => {
                 let (exchange, tries) = (pending.exchange, pending.sent);
                 let remote = self.addresses().1;
-                self.release_request(Some(pending.request));
+                self.release_requests([pending.request]);
                 if spi == self.current && !matches!(self.phase, Phase::Lingering(_)) {
                     self.failed(now, Failure::Timeout { exchange, remote, tries });
                 } else if matches!(self.phase, Phase::Lingering(_)) {
