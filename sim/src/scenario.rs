@@ -56,6 +56,17 @@ impl Scenario {
         }
     }
 
+    /// Every seed has its own mixture of NAT, starting sides and numbers of policies (and so of requests under way).
+    #[must_use]
+    pub fn varied(self, seed: u64) -> Self {
+        Self {
+            nat: NatKind::all().nth(usize::try_from(seed % 12).unwrap_or(0)),
+            both_start: seed.is_multiple_of(3),
+            policies: [2, 1, 2, 5].into_iter().nth(usize::try_from(seed / 5 % 4).unwrap_or(0)).unwrap_or(2),
+            ..self
+        }
+    }
+
     /// A network that only delays and reorders, and rekeyings from both sides, often at once: nothing may be lost.
     pub const fn rekeys(length: Duration) -> Self {
         Self {

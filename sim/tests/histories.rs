@@ -19,10 +19,7 @@ fn a_thousand_tunnel_hours_of_storms() {
     let mut total = Report::default();
     let mut seed: u64 = 1;
     while total.tunnel_time < 1000 * HOUR {
-        let mut scenario = Scenario::storm(4 * HOUR);
-        scenario.nat = NatKind::all().nth(usize::try_from(seed % 12).unwrap());
-        scenario.both_start = seed.is_multiple_of(3);
-        total.add(&run(seed, scenario));
+        total.add(&run(seed, Scenario::storm(4 * HOUR).varied(seed)));
         seed += 1;
     }
     // The storms were storms: all that can happen has happened.
@@ -64,7 +61,5 @@ fn a_seed_is_a_history() {
 /// one too, and it was not asked for again.
 #[test]
 fn a_pair_that_goes_with_its_connection_is_missed() {
-    let mut scenario = Scenario::storm(4 * HOUR);
-    scenario.both_start = true;
-    run(119_784_117, scenario);
+    run(119_784_117, Scenario { both_start: true, ..Scenario::storm(4 * HOUR) });
 }

@@ -222,14 +222,8 @@ impl Connection {
                 let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
                 let mut known = offer.config.proposals.iter().flat_map(EspProposal::transforms);
                 if known.any(|t| t.kind == TransformType::KE && t.id == wanted) {
-                    let config = offer.config.clone();
-                    return self.request_child(
-                        now,
-                        host,
-                        config,
-                        offer.replaces,
-                        offer.tries.with_group(wanted),
-                    );
+                    let task = retry_task(&offer.config, offer.replaces);
+                    return self.queue_again(task, now, offer.tries.with_group(wanted));
                 }
                 self.child_failed(now, host, offer, error.kind);
             }

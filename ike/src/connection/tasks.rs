@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::exchange::Pending;
 use super::ike_sa::SaState;
 use super::request::{Request, Tries};
 use super::{Connection, LINGER_IKE, Phase};
@@ -41,7 +42,7 @@ pub enum Task {
 pub(crate) struct Queued {
     task: Task,
     due: Instant,
-    attempts: u32,
+    tries: Tries,
 }
 
 impl Connection {
@@ -50,11 +51,16 @@ impl Connection {
         if self.tasks.iter().any(|q| q.task == task) || self.tasks.len() >= MAX_TASKS {
             return;
         }
-        self.tasks.push_back(Queued { task, due: now, attempts: 0 });
+        self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
     }
 
     pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
-        self.tasks.push_front(Queued { task, due: now, attempts: 0 });
+        self.queue_again(task, now, Tries::default());
+    }
+
+    /// Queues a task to be tried again as soon as the window has room.
+    pub(crate) fn queue_again(&mut self, task: Task, now: Instant, tries: Tries) {
+        self.tasks.push_front(Queued { task, due: now, tries });
     }
 
     pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
@@ -73,17 +79,15 @@ impl Connection {
         let jitter = u32::from(random_array::<1>(host)[0]);
         let due = now + wait + wait * jitter / 512;
         self.tasks.retain(|q| q.task != task);
-        self.tasks.push_back(Queued { task, due, attempts: attempts + 1 });
+        let tries = Tries { put_off: attempts + 1, ..Tries::default() };
+        self.tasks.push_back(Queued { task, due, tries });
     }
 
     /// Starts what is due as long as the window has room.
     pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
         while self.may_start() {
             let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
-            let Some(Queued { task, attempts, .. }) = next.and_then(|at| self.tasks.remove(at)) else {
-                return;
-            };
-            let tries = Tries { put_off: attempts, ..Tries::default() };
+            let Some(Queued { task, tries, .. }) = next.and_then(|at| self.tasks.remove(at)) else { return };
             self.start(now, host, task, tries);
         }
     }
@@ -198,32 +202,28 @@ impl Connection {
         if matches!(sa.state, SaState::Replaced(until) | SaState::Dead(until) if until <= now) {
             return self.drop_sa(spi);
         }
-        let mut lost = None;
-        let mut again = Vec::new();
-        while let (None, Some(due)) = (&lost, sa.exchanges.retransmit(now, policy)) {
+        while let Some(due) = self.sa_mut(spi).and_then(|sa| sa.exchanges.retransmit(now, policy)) {
             match due {
-                Ok(datagrams) => again.push(datagrams),
-                Err(pending) => lost = Some(pending),
-            }
-        }
-        for datagrams in again {
-            self.counters.retransmissions += 1;
-            self.transmit_all(datagrams);
-        }
-        match lost {
-            None => {}
-            Some(pending) => {
-                let (exchange, tries) = (pending.exchange, pending.sent);
-                let remote = self.addresses().1;
-                self.release_requests([pending.request]);
-                if spi == self.current && !matches!(self.phase, Phase::Lingering(_)) {
-                    self.failed(now, Failure::Timeout { exchange, remote, tries });
-                } else if matches!(self.phase, Phase::Lingering(_)) {
-                    self.finish();
-                } else {
-                    self.drop_sa(spi);
+                Ok(datagrams) => {
+                    self.counters.retransmissions += 1;
+                    self.transmit_all(datagrams);
                 }
+                Err(lost) => return self.unanswered(now, spi, lost),
             }
+        }
+    }
+
+    /// A request was sent as often as the policy says, and the peer is taken for gone.
+    fn unanswered(&mut self, now: Instant, spi: u64, lost: Pending) {
+        let (exchange, tries) = (lost.exchange, lost.sent);
+        let remote = self.addresses().1;
+        self.release_requests([lost.request]);
+        if matches!(self.phase, Phase::Lingering(_)) {
+            self.finish();
+        } else if spi == self.current {
+            self.failed(now, Failure::Timeout { exchange, remote, tries });
+        } else {
+            self.drop_sa(spi);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use ike::Command;
 use ike::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
-use ike::wire::payload::Payload;
+use ike::wire::payload::{Notify, Payload};
 
 use crate::kit::tap::Wrapping;
 use crate::kit::{A, B, Pair, Spec};
@@ -209,4 +209,57 @@ fn every_message_of_a_handshake_and_of_a_life_is_replayed_to_both_sides() {
     }
     assert_eq!(state(&mut pair), before);
     pair.assert_alive();
+}
+
+/// Whatever size a peer states, no more requests are under way than eight, and always one.
+#[test]
+fn a_stated_window_is_made_use_of_within_bounds() {
+    let [left, right] = Spec::with_policies(20);
+    let size = |size: u32| size.to_be_bytes().to_vec();
+    for (stated, used) in [
+        (size(u32::MAX), 8),
+        (size(9), 8),
+        (size(0), 8),
+        (size(1), 8),
+        (vec![], 8),
+        (vec![255; 3], 8),
+        (vec![255; 5], 8),
+        (vec![0; 300], 8),
+    ] {
+        let mut h = Hostile::new(&left, &right);
+        h.pair.initiate();
+        h.settle();
+        let what = format!("{stated:?}");
+        let notify = Payload::Notify(Notify::with_data(NotifyType::SET_WINDOW_SIZE, stated));
+        assert_eq!(h.ask(A, INFO, &[notify]), Some(vec![]), "{what}");
+        let spis: Vec<u32> = h.pair.b.installed.keys().copied().collect();
+        for spi in spis {
+            h.command(B, Command::RekeyChild(spi));
+        }
+        assert_eq!(h.pair.b.outbox.len(), used, "{what}");
+    }
+}
+
+/// A peer that sends more than we have stated is answered within the window and not beyond it.
+#[test]
+fn requests_beyond_the_window_are_dropped() {
+    let [left, right] = Spec::with_policies(4);
+    for from in [A, B] {
+        let mut h = Hostile::new(&left, &right);
+        h.pair.initiate();
+        h.settle();
+        let next = h.request_header(from, INFO);
+        for ahead in (0..6).rev() {
+            let header = ike::wire::Header { message_id: next.message_id + ahead, ..next };
+            let bytes = h.tap.last().seal(header, &[]);
+            if ahead < 4 {
+                h.inject(from, &bytes);
+                assert_eq!(h.pair.side(other(from)).outbox.drain(..).count(), 1, "{ahead}");
+            } else {
+                h.assert_dropped(from, &bytes, &format!("{ahead} ahead"));
+            }
+        }
+        h.tap.last().next_id[usize::from(next.from_initiator)] += 4;
+        assert_eq!(h.ask(from, INFO, &[]), Some(vec![]));
+    }
 }

@@ -11,7 +11,7 @@
 
 pub mod tap;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +35,8 @@ pub struct Spec {
     pub remote_id: &'static str,
     pub local: Vec<TrafficSelector>,
     pub remote: Vec<TrafficSelector>,
+    /// Selectors of further policies, `net1` and so on.
+    pub more: Vec<(TrafficSelector, TrafficSelector)>,
     pub dpd: Duration,
 }
 
@@ -48,6 +50,7 @@ impl Spec {
             remote_id: "right.example",
             local: vec![ts("10.1.0.0", "10.1.255.255")],
             remote: vec![ts("10.2.0.0", "10.2.255.255")],
+            more: vec![],
             dpd: Duration::ZERO,
         }
     }
@@ -57,6 +60,26 @@ impl Spec {
         Self { local_id: l.remote_id, remote_id: l.local_id, local: l.remote, remote: l.local, ..l }
     }
 
+    /// Both sides with this many policies.
+    pub fn with_policies(count: u8) -> [Self; 2] {
+        let host = |side: u8, n: u8| ts(&format!("10.{side}.{n}.0"), &format!("10.{side}.{n}.255"));
+        let more = |ours: u8, theirs: u8| (1..count).map(|n| (host(ours, n), host(theirs, n))).collect();
+        [Self { more: more(11, 12), ..Self::left() }, Self { more: more(12, 11), ..Self::right() }]
+    }
+
+    fn children(&self) -> Vec<Arc<ChildConfig>> {
+        let first = ("net".to_owned(), self.local.clone(), self.remote.clone());
+        let more = self.more.iter().zip(1..);
+        let more = more.map(|((local, remote), n)| (format!("net{n}"), vec![*local], vec![*remote]));
+        std::iter::once(first)
+            .chain(more)
+            .map(|(name, local, remote)| {
+                let proposals = self.esp.iter().map(|p| p.parse().unwrap()).collect();
+                Arc::new(ChildConfig { name: name.into(), local, remote, proposals })
+            })
+            .collect()
+    }
+
     pub fn config(&self) -> Arc<PeerConfig> {
         Arc::new(PeerConfig {
             name: format!("to {}", self.remote_id).into(),
@@ -64,12 +87,7 @@ impl Spec {
             remote_id: self.remote_id.parse().unwrap(),
             psk: Psk::new(self.psk.to_vec().into()),
             ike_proposals: self.ike.iter().map(|p| p.parse().unwrap()).collect(),
-            children: vec![Arc::new(ChildConfig {
-                name: "net".into(),
-                local: self.local.clone(),
-                remote: self.remote.clone(),
-                proposals: self.esp.iter().map(|p| p.parse().unwrap()).collect(),
-            })],
+            children: self.children(),
             dpd_interval: self.dpd,
             force_encapsulation: false,
             retransmit: Retransmit::DEFAULT,
@@ -124,6 +142,7 @@ impl Host for TestHost {
 /// A pair of ESP SAs as the router of this side has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
+    pub policy: Arc<str>,
     pub spi_out: u32,
     pub keys: Vec<Vec<u8>>,
     pub active: bool,
@@ -174,11 +193,14 @@ impl Side {
                         .iter()
                         .map(|k| [k.encryption.as_slice(), k.integrity.as_slice()].concat())
                         .collect();
-                    self.installed.insert(sa.spi_in, Installed { spi_out: sa.spi_out, keys, active: false });
+                    let policy = sa.name.clone();
+                    let installed = Installed { policy, spi_out: sa.spi_out, keys, active: false };
+                    self.installed.insert(sa.spi_in, installed);
                     self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
                 }
                 Event::ActivateChild { spi_in } => {
-                    for (spi, sa) in &mut self.installed {
+                    let policy = self.installed[&spi_in].policy.clone();
+                    for (spi, sa) in self.installed.iter_mut().filter(|(_, sa)| sa.policy == policy) {
                         sa.active = *spi == spi_in;
                     }
                 }
@@ -347,9 +369,11 @@ impl Pair {
             assert_eq!(other.spi_out, *spi);
             assert_eq!((&sa.keys[0], &sa.keys[1]), (&other.keys[1], &other.keys[0]));
         }
-        if count > 0 {
-            for side in [&self.a, &self.b] {
-                assert_eq!(side.installed.values().filter(|sa| sa.active).count(), 1, "one sending pair");
+        for side in [&self.a, &self.b] {
+            let policies: BTreeSet<_> = side.installed.values().map(|sa| &sa.policy).collect();
+            for policy in policies {
+                let active = side.installed.values().filter(|sa| sa.active && sa.policy == *policy);
+                assert_eq!(active.count(), 1, "{policy} is sent by one pair");
             }
         }
     }
