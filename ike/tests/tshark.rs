@@ -143,9 +143,10 @@ struct Wire {
 impl Wire {
     fn new(ike: &'static str, esp: &'static str) -> Self {
         let spec = |s: Spec| Spec { ike: vec![ike], esp: vec![esp], ..s };
-        let left =
-            Spec { local: vec![ts("10.1.0.0", "10.1.255.255"), ts("10.7.0.9", "10.7.0.12")], ..Spec::left() };
-        let right = Spec { remote: left.local.clone(), ..Spec::right() };
+        // Several policies, so that a window is stated.
+        let [left, right] = Spec::with_policies(3);
+        let left = Spec { local: vec![ts("10.1.0.0", "10.1.255.255"), ts("10.7.0.9", "10.7.0.12")], ..left };
+        let right = Spec { remote: left.local.clone(), ..right };
         let pair = Pair::new(&spec(left), &spec(right));
         Self { pair, tap: Tap::default(), messages: Vec::new(), keys: BTreeMap::new() }
     }

@@ -100,13 +100,13 @@ impl Connection {
     }
 
     /// Forgets a pair without telling the peer, as a peer that lost state would. For tests of what the other side does.
-    #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn forget_child(&mut self, spi_in: u32) {
         self.remove_child(spi_in, crate::event::ChildEnd::IkeClosed);
     }
 
     /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
-    #[doc(hidden)]
+    #[cfg(feature = "test-hooks")]
     pub fn refuse_everything(&mut self) {
         let current = self.current;
         if let Some(sa) = self.sa_mut(current) {
