@@ -211,10 +211,19 @@ impl Connection {
         let ours = payloads.ts_r().unwrap_or_default();
         // A rekeying keeps its policy even when another would fit as well.
         let candidates = configs.iter().filter(|c| replaced.as_ref().is_none_or(|name| *name == c.name));
-        let fitting = candidates
+        let mut fitting: Vec<_> = candidates
             .map(|c| (c, ts::narrow(ours, &c.local), ts::narrow(theirs, &c.remote)))
-            .find(|(_, local, remote)| !local.is_empty() && !remote.is_empty());
-        let Some((config, local_ts, remote_ts)) = fitting else {
+            .filter(|(_, local, remote)| !local.is_empty() && !remote.is_empty())
+            .collect();
+        // The first selectors may be those of the packet that the peer wants an SA for: what is agreed on has to include
+        // them where any policy does (RFC 7296 section 2.9).
+        let has_first = |narrowed: &[TrafficSelector], offered: &[TrafficSelector]| {
+            offered.first().is_some_and(|first| narrowed.iter().any(|n| n.contains(first)))
+        };
+        let best =
+            fitting.iter().position(|(_, l, r)| has_first(l, ours) && has_first(r, theirs)).unwrap_or(0);
+        let Some((config, local_ts, remote_ts)) = (best < fitting.len()).then(|| fitting.swap_remove(best))
+        else {
             let configured = configs.iter().map(|c| describe_policy(c)).collect::<Vec<_>>().join("; ");
             let failure = Failure::Selectors {
                 offered_local: ts::describe(ours),

@@ -337,3 +337,21 @@ fn a_status_does_not_excuse_an_answer_without_content() {
         assert!(h.pair.a.installed.is_empty());
     }
 }
+
+/// The first selectors of a request may be those of the packet that wants an SA: the policy that has them is chosen, also when
+/// one before it has a part of the others (RFC 7296 section 2.9).
+#[test]
+fn the_policy_of_the_first_selectors_is_chosen() {
+    let [left, right] = Spec::with_policies(3);
+    let mut h = Hostile::new(&left, &right);
+    h.pair.initiate();
+    h.settle();
+    let all = |side: u8| ts(&format!("10.{side}.0.0"), &format!("10.{side}.255.255"));
+    let host = |side: u8| ts(&format!("10.{side}.2.9"), &format!("10.{side}.2.9"));
+    let mut request = child_request(A, 0x77);
+    request.retain(|p| !matches!(p, Payload::TsI(_) | Payload::TsR(_)));
+    request.extend([Payload::TsI(vec![host(11), all(11)]), Payload::TsR(vec![host(12), all(12)])]);
+    let answer = h.ask(A, CHILD, &request).unwrap();
+    let narrowed = answer.iter().find_map(|p| if let Payload::TsR(ts) = p { Some(ts.clone()) } else { None });
+    assert_eq!(narrowed, Some(vec![ts("10.12.2.0", "10.12.2.255")]), "{answer:?}");
+}
