@@ -9,10 +9,10 @@ use super::child::{Agreed, ChildState};
 use super::ike_sa::{SaState, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
-use super::{Connection, MAX_CHILDREN};
+use super::{Connection, MAX_CHILDREN, REPLACED_CHILD};
 use crate::config::ChildConfig;
 use crate::crypto::prf::Prf;
-use crate::event::Event;
+use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspChoice, negotiate};
@@ -60,7 +60,7 @@ impl Connection {
         header: Header,
         payloads: Payloads<'_>,
     ) {
-        let mut out = match self.serve_child_request(host, spi, payloads) {
+        let mut out = match self.serve_child_request(now, host, spi, payloads) {
             Ok(answer) => answer,
             Err(notify) => vec![Payload::Notify(notify)],
         };
@@ -73,6 +73,7 @@ impl Connection {
 
     fn serve_child_request(
         &mut self,
+        now: Instant,
         host: &mut dyn Host,
         spi: u64,
         payloads: Payloads<'_>,
@@ -114,7 +115,7 @@ impl Connection {
             out.insert(2, Payload::Ke { group: ours.group(), data: ours.public().to_vec() });
         }
         match replaces {
-            Some(old) => self.replaced_by_peer(spi, old, Collision::new(ni, &nr, spi_in)),
+            Some(old) => self.replaced_by_peer(now, spi, old, Collision::new(ni, &nr, spi_in)),
             // Nothing waits for this one to be seen: the initiator installs it when our answer arrives.
             None => self.activate(spi_in),
         }
@@ -143,12 +144,13 @@ impl Connection {
     /// The peer made a pair in place of `old`. If a request of ours for the same is under way, the nonces of both
     /// exchanges will decide; otherwise the peer owes the delete of the old one, and our traffic moves over when the
     /// first packet on the new one, or that delete, shows that the peer has it installed.
-    fn replaced_by_peer(&mut self, spi: u64, old: u32, collision: Collision<u32>) {
+    fn replaced_by_peer(&mut self, now: Instant, spi: u64, old: u32, collision: Collision<u32>) {
         let ours = self.child_offers(spi).find(|offer| offer.replaces == Some(old));
         if let Some(offer) = ours {
             offer.collision = Some(collision);
         } else if let Some(child) = self.child_mut(old) {
             child.state = ChildState::Replaced;
+            self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
         }
     }
 

@@ -142,6 +142,7 @@ impl Connection {
     pub(crate) fn remove_child(&mut self, spi_in: u32, reason: ChildEnd) {
         let Some(at) = self.children.iter().position(|c| c.spi_in == spi_in) else { return };
         let removed = self.children.remove(at);
+        self.forget_tasks(spi_in);
         let name = &removed.config.name;
         let successor =
             self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);

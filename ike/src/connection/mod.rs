@@ -63,6 +63,11 @@ pub const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 const LINGER_IKE: Duration = Duration::from_secs(10);
 /// How long a replaced IKE_SA waits for the delete its replacer owes, before it is dropped without.
 const REPLACED_IKE: Duration = Duration::from_secs(90);
+/// How long a replaced Child SA waits for the delete that the peer owes, before we delete it: longer than any known peer sends
+/// a request again that it has no answer to, for until then it may not have the new one.
+const REPLACED_CHILD: Duration = Duration::from_secs(180);
+/// The same for the redundant one of two that were made at the same time, which never carries a packet.
+const REDUNDANT_CHILD: Duration = Duration::from_secs(10);
 /// How long a removed Child SA still receives what was under way. As long as strongSwan's.
 pub const LINGER_CHILD: Duration = Duration::from_secs(5);
 /// Interval of NAT keepalives (RFC 3948 section 2.3 has 20 s as the default).

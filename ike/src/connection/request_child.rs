@@ -9,7 +9,7 @@ use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
 use super::request::{ChildOffer, Request, Tries};
 use super::tasks::Task;
-use super::{Connection, MAX_CHILDREN};
+use super::{Connection, MAX_CHILDREN, REDUNDANT_CHILD, REPLACED_CHILD};
 use crate::config::ChildConfig;
 use crate::crypto::dh::KeyPair;
 use crate::event::{ChildEnd, Event};
@@ -169,6 +169,9 @@ impl Connection {
         } else if lost {
             // Ours holds the lowest nonce: we delete what we made, the peer deletes the old one (section 2.8.1).
             self.replace(offer.replaces);
+            if let Some(old) = offer.replaces {
+                self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+            }
             if let Some(child) = self.child_mut(new) {
                 child.state = ChildState::Replaced;
             }
@@ -178,6 +181,7 @@ impl Connection {
             if let Some(passive) = offer.collision.as_ref().map(|c| c.passive) {
                 // The peer's is redundant and the peer deletes it.
                 self.replace(Some(passive));
+                self.expect_delete(passive, ChildEnd::Redundant, now + REDUNDANT_CHILD);
             }
         }
         if let Some(old) = offer.replaces.filter(|&old| self.child(old).is_some()) {
@@ -204,6 +208,7 @@ impl Connection {
         let moot = offer.collision.is_some() || offer.old_gone;
         if let (true, Some(old)) = (offer.collision.is_some(), offer.replaces) {
             self.replace(Some(old));
+            self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
         }
         match error.kind {
             _ if moot => {}

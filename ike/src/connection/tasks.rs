@@ -29,6 +29,8 @@ pub enum Task {
     RekeyChild(u32),
     /// Delete a pair.
     DeleteChild(u32, ChildEnd),
+    /// Delete a pair that the peer has replaced and owes the delete of, unless it still carries packets.
+    DeleteOwed(u32, ChildEnd),
     /// Delete a pair of the peer's that never was installed here.
     DeleteStray(u32),
     /// Rekey the IKE_SA.
@@ -61,6 +63,22 @@ impl Connection {
     /// Queues a task to be tried again as soon as the window has room.
     pub(crate) fn queue_again(&mut self, task: Task, now: Instant, tries: Tries) {
         self.tasks.push_front(Queued { task, due: now, tries });
+    }
+
+    /// The peer owes the delete of a pair. One whose answer from us was lost may never learn that the pair is there.
+    pub(crate) fn expect_delete(&mut self, spi_in: u32, reason: ChildEnd, due: Instant) {
+        if self.tasks.len() < MAX_TASKS {
+            let task = Task::DeleteOwed(spi_in, reason);
+            self.tasks.push_back(Queued { task, due, tries: Tries::default() });
+        }
+    }
+
+    /// The pair is gone, and with it what was planned for it.
+    pub(crate) fn forget_tasks(&mut self, spi_in: u32) {
+        self.tasks.retain(|q| match q.task {
+            Task::RekeyChild(spi) | Task::DeleteChild(spi, _) | Task::DeleteOwed(spi, _) => spi != spi_in,
+            Task::CreateChild(_) | Task::DeleteStray(_) | Task::RekeyIke | Task::Liveness => true,
+        });
     }
 
     pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
@@ -118,6 +136,12 @@ impl Connection {
                 }
             }
             Task::DeleteChild(spi_in, reason) => self.request_delete(now, host, spi_in, reason),
+            Task::DeleteOwed(spi_in, reason) => {
+                let idle = |c: &super::Child| c.state == super::child::ChildState::Replaced && !c.active;
+                if self.child(spi_in).is_some_and(idle) {
+                    self.request_delete(now, host, spi_in, reason);
+                }
+            }
             Task::DeleteStray(spi_in) => self.send_delete(now, host, spi_in),
             Task::RekeyIke => self.request_ike_rekey(now, host, tries),
             Task::Liveness => {

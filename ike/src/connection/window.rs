@@ -56,22 +56,27 @@ impl Connection {
         let Some(sa) = self.current_sa().filter(|_| self.may_start()) else { return false };
         match task {
             Task::RekeyIke | Task::Liveness => sa.exchanges.idle(),
-            Task::CreateChild(_) | Task::RekeyChild(_) | Task::DeleteChild(..) | Task::DeleteStray(_) => {
-                sa.exchanges.pending().all(|request| match request {
-                    Request::Liveness => true,
-                    Request::Child(_) | Request::DeleteChild(_) => {
-                        self.subject_of(task).apart(&self.subject_of_request(request))
-                    }
-                    Request::Auth | Request::RekeyIke(_) | Request::DeleteIke => false,
-                })
-            }
+            Task::CreateChild(_)
+            | Task::RekeyChild(_)
+            | Task::DeleteChild(..)
+            | Task::DeleteOwed(..)
+            | Task::DeleteStray(_) => sa.exchanges.pending().all(|request| match request {
+                Request::Liveness => true,
+                Request::Child(_) | Request::DeleteChild(_) => {
+                    self.subject_of(task).apart(&self.subject_of_request(request))
+                }
+                Request::Auth | Request::RekeyIke(_) | Request::DeleteIke => false,
+            }),
         }
     }
 
     fn subject_of(&self, task: &Task) -> Subject {
         match task {
             Task::CreateChild(name) => Subject { policy: Some(name.clone()), spi: None },
-            Task::RekeyChild(spi) | Task::DeleteChild(spi, _) | Task::DeleteStray(spi) => self.subject(*spi),
+            Task::RekeyChild(spi)
+            | Task::DeleteChild(spi, _)
+            | Task::DeleteOwed(spi, _)
+            | Task::DeleteStray(spi) => self.subject(*spi),
             Task::RekeyIke | Task::Liveness => Subject { policy: None, spi: None },
         }
     }

@@ -355,3 +355,52 @@ fn the_policy_of_the_first_selectors_is_chosen() {
     let narrowed = answer.iter().find_map(|p| if let Payload::TsR(ts) = p { Some(ts.clone()) } else { None });
     assert_eq!(narrowed, Some(vec![ts("10.12.2.0", "10.12.2.255")]), "{answer:?}");
 }
+
+/// Both sides rekey a pair at the same time and what the peer made is redundant; but the peer has not seen our answer and its
+/// IKE_SA goes on without it, so that the delete it owes never comes (seen with strongSwan). The pair does not stay.
+#[test]
+fn a_redundant_pair_that_the_peer_does_not_know_goes() {
+    let mut h = Hostile::up();
+    let (old_a, old_b) = (h.pair.spi(A), h.pair.spi(B));
+    h.command(B, Command::RekeyChild(old_b));
+    let ours = h.take_request(B);
+    let mut request = child_request(A, 0x77);
+    request.insert(0, Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old_a)));
+    // The lowest of the four nonces.
+    request[2] = Payload::Nonce(vec![0; 32]);
+    assert!(errors(&h.ask(A, CHILD, &request).unwrap()).is_empty());
+    h.pair.b.outbox.push_front(ours);
+    h.answer(B, &answer_with(esp_answer("aes128gcm16-esn", 0x78), B, vec![]));
+    assert_eq!(h.pair.b.installed.len(), 3, "the old one, the peer's and ours");
+    h.answer(B, &[Payload::Delete { protocol: ProtocolId::ESP, spis: vec![old_a] }]);
+    assert_eq!(h.pair.b.installed.len(), 2);
+    h.pair.pass(std::time::Duration::from_secs(10));
+    h.answer(B, &[]);
+    let left: Vec<u32> = h.pair.b.installed.values().map(|sa| sa.spi_out).collect();
+    assert_eq!(left, [0x78]);
+    assert!(h.pair.b.log.contains(&"removed Redundant".to_owned()), "{:?}", h.pair.b.log);
+}
+
+/// A peer that rekeys and never deletes the old pair is relieved of it once it sends by the new one, and not before.
+#[test]
+fn a_replaced_pair_that_the_peer_never_deletes_goes_when_it_is_idle() {
+    for uses_new in [true, false] {
+        let mut h = Hostile::up();
+        let old_a = h.pair.spi(A);
+        let mut request = child_request(A, 0x77);
+        request.insert(0, Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old_a)));
+        assert!(errors(&h.ask(A, CHILD, &request).unwrap()).is_empty());
+        let new = *h.pair.b.installed.iter().find(|(_, sa)| sa.spi_out == 0x77).unwrap().0;
+        if uses_new {
+            h.command(B, Command::InboundSeen(new));
+        }
+        h.pair.pass(std::time::Duration::from_secs(179));
+        assert_eq!((h.pair.b.installed.len(), h.pair.b.outbox.len()), (2, 0));
+        h.pair.pass(std::time::Duration::from_secs(1));
+        assert_eq!(h.pair.b.outbox.len(), usize::from(uses_new));
+        if uses_new {
+            h.answer(B, &[]);
+            assert_eq!(h.pair.b.installed.keys().collect::<Vec<_>>(), [&new]);
+        }
+    }
+}
