@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use ike::{Command, Path};
 
@@ -491,6 +491,7 @@ fn config(tunnel: usize, hub: bool, scenario: &Scenario) -> Arc<PeerConfig> {
                     local: vec![selector(policy, hub)],
                     remote: vec![selector(policy, !hub)],
                     proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
+                    mode: Mode::Tunnel,
                 })
             })
             .collect(),

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 use rand_chacha::ChaCha20Rng;
@@ -36,6 +36,8 @@ pub struct Spec {
     pub local: Vec<TrafficSelector>,
     pub remote: Vec<TrafficSelector>,
     pub dpd: Duration,
+    pub mode: Mode,
+    pub force_encapsulation: bool,
 }
 
 impl Spec {
@@ -49,6 +51,8 @@ impl Spec {
             local: vec![ts("10.1.0.0", "10.1.255.255")],
             remote: vec![ts("10.2.0.0", "10.2.255.255")],
             dpd: Duration::ZERO,
+            mode: Mode::Tunnel,
+            force_encapsulation: false,
         }
     }
 
@@ -69,9 +73,10 @@ impl Spec {
                 local: self.local.clone(),
                 remote: self.remote.clone(),
                 proposals: self.esp.iter().map(|p| p.parse().unwrap()).collect(),
+                mode: self.mode,
             })],
             dpd_interval: self.dpd,
-            force_encapsulation: false,
+            force_encapsulation: self.force_encapsulation,
             retransmit: Retransmit::DEFAULT,
         })
     }
@@ -126,6 +131,7 @@ impl Host for TestHost {
 pub struct Installed {
     pub spi_out: u32,
     pub keys: Vec<Vec<u8>>,
+    pub mode: Mode,
     pub active: bool,
 }
 
@@ -174,7 +180,8 @@ impl Side {
                         .iter()
                         .map(|k| [k.encryption.as_slice(), k.integrity.as_slice()].concat())
                         .collect();
-                    self.installed.insert(sa.spi_in, Installed { spi_out: sa.spi_out, keys, active: false });
+                    let (spi_out, mode) = (sa.spi_out, sa.mode);
+                    self.installed.insert(sa.spi_in, Installed { spi_out, keys, mode, active: false });
                     self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
                 }
                 Event::ActivateChild { spi_in } => {
@@ -269,7 +276,8 @@ impl Pair {
             Some(conn) => conn.handle_datagram(now, &mut side.host, datagram),
             None => {
                 let proposals = side.config.ike_proposals.clone();
-                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, false) {
+                let force = side.config.force_encapsulation;
+                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, force) {
                     InitReply::Accepted(conn) => side.conn = Some(*conn),
                     InitReply::Refused(bytes, failure) => {
                         side.refused.push(failure.to_string());
@@ -346,6 +354,7 @@ impl Pair {
             let other = self.b.installed.get(&sa.spi_out).expect("B knows the pair");
             assert_eq!(other.spi_out, *spi);
             assert_eq!((&sa.keys[0], &sa.keys[1]), (&other.keys[1], &other.keys[0]));
+            assert_eq!(sa.mode, other.mode);
         }
         if count > 0 {
             for side in [&self.a, &self.b] {
