@@ -45,9 +45,14 @@ impl Hosts {
         Self::new(single(&selectors.local)?, single(&selectors.remote)?)
     }
 
+    /// Whether they have IPv4 addresses.
+    pub fn is_ipv4(&self) -> bool {
+        self.local.is_ipv4()
+    }
+
     /// Octets of the IP header that is not sealed.
     pub fn header_len(&self) -> usize {
-        if self.local.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
+        if self.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
     }
 
     /// Writes the packet that the peer sealed to the front of `out`: its length. `class` is the TOS or traffic class of the
