@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use esp::{Limits, MssClamp, Spi, TfcPadding};
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
@@ -57,7 +57,7 @@ fn child_config(child: &ChildSpec) -> ChildConfig {
         local: selectors(&child.local_subnets),
         remote: selectors(&child.remote_subnets),
         proposals: child.esp_proposals.clone(),
-        mode: Mode::Tunnel,
+        mode: child.mode,
     }
 }
 
