@@ -64,12 +64,13 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Every seed has its own mixture of NAT, starting sides and troubles.
+/// Every seed has its own mixture of NAT, starting sides, modes and troubles.
 fn scenario(seed: u64) -> Scenario {
     let hour = Duration::from_secs(3600);
     let mut scenario = if seed % 5 == 4 { Scenario::rekeys(hour) } else { Scenario::storm(4 * hour) };
     let kinds = usize::try_from(seed % 12).unwrap_or(0);
     scenario.nat = NatKind::all().nth(kinds);
     scenario.both_start = seed.is_multiple_of(3);
+    scenario.transport = seed.is_multiple_of(2);
     scenario
 }

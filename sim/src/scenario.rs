@@ -32,6 +32,8 @@ pub struct Scenario {
     pub both_start: bool,
     /// Idle time after which a peer is asked for a sign of life.
     pub dpd: Duration,
+    /// Every other tunnel without a NAT has one of its policies in transport mode, and no ESP in UDP.
+    pub transport: bool,
 }
 
 impl Scenario {
@@ -53,6 +55,7 @@ impl Scenario {
             probes: Duration::from_secs(15),
             both_start: false,
             dpd: Duration::from_secs(30),
+            transport: false,
         }
     }
 
