@@ -134,7 +134,9 @@ fn hosts_of_ipv6_talk_as_well() {
     hosts.both_ways();
     hosts.rekey_everything();
     hosts.both_ways();
-    assert!(!hosts.large(&[], "4000"), "the host of IPv6 fragments, and a fragment is not sealed");
+    // Larger than the path: the host is told, and its fragments could not be sealed.
+    assert!(!hosts.large(&[], "4000"));
+    assert!(hosts.left.counter("drop_packet_too_big") > 0 && hosts.left.counter("icmp_sent") > 0);
 }
 
 /// With DF never set outside nobody is told of a small path, and hosts that send large datagrams need not know.
