@@ -55,6 +55,11 @@ mutations=(
   'repeated INVALID_KE_PAYLOAD without a bound|ike/src/connection/initiator.rs|s{init\.restarts > MAX_INIT_RESTARTS}{init.restarts > 1000 * MAX_INIT_RESTARTS}'
   'IKE_SAs without a bound|ike/src/connection/rekey_ike.rs|s{self\.sas\.len\(\) >= MAX_IKE_SAS}{self.sas.len() >= 1000 * MAX_IKE_SAS}'
   'Child SAs without a bound|ike/src/connection/answer_child.rs|s{self\.children\.len\(\) >= MAX_CHILDREN}{self.children.len() >= 1000 * MAX_CHILDREN}'
+  'mode of the answer not checked|ike/src/connection/mode.rs|s{if peer != config\.mode}{if peer != config.mode && payloads.0.is_empty()}'
+  'transport mode where ESP goes in UDP|ike/src/connection/mode.rs|s{if self\.encapsulates\(\)}{if self.encapsulates() && local_ts.is_empty()}'
+  'transport mode of others than the ends|ike/src/connection/mode.rs|s{\(!host\(local_ts, local\) \|\| !host\(remote_ts, remote\)\)}{(local_ts.is_empty() && (!host(local_ts, local) \|\| !host(remote_ts, remote)))}'
+  'fragments sealed in transport mode|esp/src/transport.rs|s{& ANY_FRAGMENT != 0}{& ANY_FRAGMENT == ANY_FRAGMENT}'
+  'padding of transport mode left in|esp/src/transport.rs|s{payload\.get\(\.\.len\)}{payload.get(..len.max(payload.len()))}'
   'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )
 

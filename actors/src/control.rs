@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use culvert_proto::v1;
 use ike::Failure;
 use router::{SaStats, TunnelId};
-use tenants::{Peer, PeerName};
+use tenants::{Peer, PeerName, mode_to_proto};
 use tokio::sync::oneshot;
 
 use crate::convert;
@@ -247,6 +247,7 @@ impl ChildView {
             inbound_spi: self.spi_in,
             outbound_spi: self.spi_out,
             suite: self.suite.clone(),
+            mode: mode_to_proto(self.mode).into(),
             packets_in: count(|s| s.packets_in),
             packets_out: count(|s| s.packets_out),
             bytes_in: count(|s| s.bytes_in),
@@ -268,6 +269,7 @@ impl ChildView {
                 inbound_spi: self.spi_in,
                 outbound_spi: self.spi_out,
                 suite: self.suite.clone(),
+                mode: mode_to_proto(self.mode).into(),
                 local_selectors: self.local.clone(),
                 remote_selectors: self.remote.clone(),
                 packets_in: count(|s| s.packets_in),

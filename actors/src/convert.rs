@@ -57,6 +57,7 @@ fn child_config(child: &ChildSpec) -> ChildConfig {
         local: selectors(&child.local_subnets),
         remote: selectors(&child.remote_subnets),
         proposals: child.esp_proposals.clone(),
+        mode: child.mode,
     }
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn router_sa(
     spec: &ChildSpec,
     iv_seed: [u8; 32],
 ) -> Option<ChildSa> {
-    let selectors = negotiated::selectors(&sa);
+    let (mode, selectors) = (negotiated::mode(&sa), negotiated::selectors(&sa));
     let limits = Limits {
         soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
         hard_bytes: spec.lifetime.bytes.map(|b| b.life),
@@ -84,6 +85,7 @@ pub(crate) fn router_sa(
         inbound_keys: negotiated::keys(sa.keys_in),
         outbound_keys: negotiated::keys(sa.keys_out),
         iv_seed,
+        mode,
         selectors,
         replay_window: spec.replay_window,
         limits,

@@ -190,6 +190,7 @@ impl IkeSaActor {
             spi_in: sa.spi_in,
             spi_out: sa.spi_out,
             suite: sa.choice.to_string(),
+            mode: sa.mode,
             local: sa.local_ts.iter().map(ToString::to_string).collect(),
             remote: sa.remote_ts.iter().map(ToString::to_string).collect(),
             replaces: sa.replaces,

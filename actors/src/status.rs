@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use dashmap::DashMap;
+use ike::config::Mode;
 use router::SaStats;
 use tenants::PeerName;
 
@@ -76,6 +77,8 @@ pub struct ChildView {
     pub spi_out: u32,
     /// The algorithms.
     pub suite: String,
+    /// What it protects.
+    pub mode: Mode,
     /// Our side's selectors.
     pub local: Vec<String>,
     /// The peer's side's selectors.

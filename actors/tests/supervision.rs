@@ -110,6 +110,7 @@ fn branch(node: &Node, n: u8) -> Branch {
                 local: vec![net(n)],
                 remote: vec![all],
                 proposals: ike::EspProposal::defaults(),
+                mode: ike::config::Mode::Tunnel,
             })],
             dpd_interval: Duration::ZERO,
             force_encapsulation: true,

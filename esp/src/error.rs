@@ -81,6 +81,8 @@ drop_reasons! {
         BadPadding = "esp_bad_padding", "padding is not as RFC 4303 section 2.4 has it";
         /// The payload is neither IPv4 nor IPv6.
         BadNextHeader = "esp_bad_next_header", "payload is neither IPv4 nor IPv6";
+        /// Transport mode: an IPv6 header that belongs in front of ESP (RFC 4303 section 3.1.1).
+        TransportHeader = "esp_transport_header", "payload begins with a header that belongs in front of ESP";
         /// A dummy packet (RFC 4303 section 2.6): no error of anyone's.
         Dummy = "esp_dummy", "dummy packet";
         /// The inner IP header does not parse.
@@ -101,6 +103,10 @@ drop_reasons! {
         NoSpace = "esp_no_space", "output buffer is too small";
         /// The payload is no IP packet.
         BadInner = "esp_outbound_bad_inner", "payload is not an IP packet";
+        /// Transport mode: a fragment, which may not be sealed (RFC 4303 section 3.3.4).
+        TransportFragment = "esp_outbound_transport_fragment", "a fragment cannot go in transport mode";
+        /// Transport mode: IPv4 options, IPv6 extension headers, or no next header.
+        TransportHeader = "esp_outbound_transport_header", "IP options cannot go in transport mode";
         /// Sequence numbers must never cycle (RFC 4303 section 3.3.3).
         SequenceExhausted = "esp_sequence_exhausted", "sequence numbers are used up";
         /// The SA has reached its hard limit.

@@ -13,6 +13,7 @@ use crate::selector::SelectorPair;
 use crate::spi::Spi;
 use crate::suite::Suite;
 use crate::transform::{Direction, PacketCrypto, Transform, TransformError};
+use crate::transport::Hosts;
 use crate::wire::{
     NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset, read_u32,
 };
@@ -30,7 +31,7 @@ pub struct InboundSa {
 /// An opened packet.
 #[derive(Debug, Clone)]
 pub struct Opened {
-    /// Where the inner packet lies in the buffer, without padding of any kind.
+    /// Where the inner packet lies in its buffer, without padding of any kind.
     pub inner: Range<usize>,
     /// The inner packet's headers.
     pub info: PacketInfo,
@@ -74,6 +75,38 @@ impl InboundSa {
     /// dropped for its contents was authentic, and its sequence number is used up. After an error the buffer's contents
     /// mean nothing.
     pub fn open(&mut self, packet: &mut [u8]) -> Result<Opened, OpenError> {
+        let (at, end, next_header) = self.unwrap(packet)?;
+        let inner = packet.get(at.payload..end).ok_or(OpenError::BadPadding)?;
+        let version = match next_header {
+            NEXT_HEADER_IPV4 => 4,
+            NEXT_HEADER_IPV6 => 6,
+            NEXT_HEADER_NONE => return Err(OpenError::Dummy),
+            _ => return Err(OpenError::BadNextHeader),
+        };
+        if inner.first().is_none_or(|octet| octet >> 4 != version) {
+            return Err(OpenError::BadInner);
+        }
+        self.admit(inner, at.payload, at.sequence)
+    }
+
+    /// As [`InboundSa::open`], in transport mode: the packet as `hosts.remote` sent it is written to the front of `out`, where
+    /// [`Opened::inner`] is. `class` is the TOS or traffic class of the header in front of ESP. `out` takes every packet if
+    /// it has [`transport::MAX_PACKET`](crate::transport::MAX_PACKET) octets.
+    pub fn open_transport(
+        &mut self,
+        packet: &mut [u8],
+        hosts: &Hosts,
+        class: u8,
+        out: &mut [u8],
+    ) -> Result<Opened, OpenError> {
+        let (at, end, next_header) = self.unwrap(packet)?;
+        let payload = packet.get(at.payload..end).ok_or(OpenError::BadPadding)?;
+        let len = hosts.rebuild(next_header, class, payload, out)?;
+        self.admit(out.get(..len).ok_or(OpenError::BadInner)?, 0, at.sequence)
+    }
+
+    /// Takes the packet out of its cryptography: where its parts are, where the payload ends, and what that is.
+    fn unwrap(&mut self, packet: &mut [u8]) -> Result<(PacketCrypto, usize, u8), OpenError> {
         if self.meter.is_spent() {
             return Err(OpenError::HardLimit);
         }
@@ -87,25 +120,19 @@ impl InboundSa {
             TransformError::Library => OpenError::Crypto,
         })?;
         self.window.accept(at.sequence).map_err(replay)?;
+        let (end, next_header) = strip_trailer(packet, &at)?;
+        Ok((at, end, next_header))
+    }
 
-        let (inner_end, next_header) = strip_trailer(packet, &at)?;
-        let inner = packet.get(at.payload..inner_end).ok_or(OpenError::BadPadding)?;
-        let version = match next_header {
-            NEXT_HEADER_IPV4 => 4,
-            NEXT_HEADER_IPV6 => 6,
-            NEXT_HEADER_NONE => return Err(OpenError::Dummy),
-            _ => return Err(OpenError::BadNextHeader),
-        };
-        if inner.first().is_none_or(|octet| octet >> 4 != version) {
-            return Err(OpenError::BadInner);
-        }
+    /// Holds the packet that begins at `at` of its buffer against the selectors, and counts it.
+    fn admit(&mut self, inner: &[u8], at: usize, sequence: u64) -> Result<Opened, OpenError> {
         let info = ip::parse(inner).ok_or(OpenError::BadInner)?;
         if !self.selectors.matches_inbound(&info) {
             return Err(OpenError::SelectorMismatch);
         }
         let first = self.meter.packets == 0;
         let limit = self.meter.count(info.len);
-        Ok(Opened { inner: at.payload..at.payload + info.len, info, sequence: at.sequence, limit, first })
+        Ok(Opened { inner: at..at + info.len, info, sequence, limit, first })
     }
 
     /// The SPI this SA answers to.

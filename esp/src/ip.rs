@@ -214,16 +214,26 @@ fn ports(protocol: u8, upper: &[u8]) -> (Option<u16>, Option<u16>) {
     }
 }
 
+/// Whether this is one of the IPv6 extension headers that [`parse`] walks.
+pub(crate) fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+}
+
+/// Whether an IPv6 header stands in front of ESP in transport mode (RFC 4303 section 3.1.1).
+pub(crate) fn precedes_esp(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT)
+}
+
 /// A real packet has four at most; a longer chain is an attempt to keep the parser busy.
 const MAX_EXTENSION_HEADERS: usize = 8;
 
 const HOP_BY_HOP: u8 = 0;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(crate) const UDP: u8 = 17;
 const DCCP: u8 = 33;
 const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
+pub(crate) const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 pub(crate) const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;

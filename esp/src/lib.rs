@@ -1,15 +1,15 @@
 //! ESP (RFC 4303) as a pure library: transforms, sequence numbers, replay window, selectors, limits and lifetimes.
 //!
 //! What it is: the two halves of a Child SA as values. An [`InboundSa`] opens packets in place, an [`OutboundSa`]
-//! seals them; both own every counter they need. Tunnel mode, IPv4 and IPv6, with or without extended sequence
-//! numbers.
+//! seals them; both own every counter they need. Tunnel and transport mode, IPv4 and IPv6, with or without extended
+//! sequence numbers.
 //!
 //! What it is not: it has no sockets, threads, clock or random source. The UDP header of RFC 3948 and the outer IP
 //! header belong to the caller, and so do keys (IKE) and routes (the router).
 //!
 //! Where to start: [`Suite`] names the algorithms, [`SaKeys`] carries the keys, [`InboundSa::open`] and
 //! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right; what is too large for the
-//! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`].
+//! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`]. [`transport`] is what differs between hosts.
 
 mod checksum;
 pub mod ecn;
@@ -29,6 +29,7 @@ mod spi;
 mod suite;
 mod tfc;
 mod transform;
+pub mod transport;
 mod wire;
 
 pub use error::{OpenError, SaError, SealError};
@@ -43,4 +44,5 @@ pub use selector::{Selector, SelectorPair};
 pub use spi::{Spi, SpiFieldError};
 pub use suite::{Encryption, Integrity, Suite, SuiteError};
 pub use tfc::TfcPadding;
+pub use transport::Mode;
 pub use wire::{ESP_HEADER_LEN, MAX_OVERHEAD};

@@ -27,16 +27,30 @@ impl MssClamp {
             Some(6) => IPV6_HEADER_LEN + TCP_HEADER_LEN,
             _ => return false,
         };
-        let most = match self {
-            Self::Off => return false,
-            Self::Auto => u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX),
-            Self::At(mss) => mss,
-        };
-        let most = most.max(MIN_MSS);
+        let Some(most) = self.most(mtu, headers) else { return false };
         match upper_layer(packet) {
             Some((TCP, Some(at))) => packet.get_mut(at..).is_some_and(|segment| lower(segment, most)),
             _ => false,
         }
+    }
+
+    /// As [`MssClamp::apply`], for what followed an IP header of `header_len` octets without options: `payload` is of this
+    /// protocol.
+    pub fn apply_to_payload(self, payload: &mut [u8], protocol: u8, header_len: usize, mtu: usize) -> bool {
+        if protocol != TCP {
+            return false;
+        }
+        self.most(mtu, header_len + TCP_HEADER_LEN).is_some_and(|most| lower(payload, most))
+    }
+
+    /// The largest value that an option may keep; `None` for any.
+    fn most(self, mtu: usize, headers: usize) -> Option<u16> {
+        let most = match self {
+            Self::Off => return None,
+            Self::Auto => u16::try_from(mtu.saturating_sub(headers)).unwrap_or(u16::MAX),
+            Self::At(mss) => mss,
+        };
+        Some(most.max(MIN_MSS))
     }
 }
 
@@ -226,6 +240,18 @@ mod tests {
         assert_eq!(apply(MssClamp::At(1000)), 1000);
         assert_eq!(apply(MssClamp::At(0)), MIN_MSS);
         assert_eq!(apply(MssClamp::Off), 1460);
+    }
+
+    #[test]
+    fn without_its_header_it_is_lowered_to_the_same() {
+        for v6 in [false, true] {
+            let (packet, at) = segment(v6, SYN, vec![MSS, 4, 5, 0xb4]);
+            let (mut whole, mut payload) = (packet.clone(), packet[at..].to_vec());
+            assert!(MssClamp::Auto.apply(&mut whole, 1300));
+            assert!(MssClamp::Auto.apply_to_payload(&mut payload, TCP, at, 1300));
+            assert_eq!(payload, whole[at..]);
+            assert!(!MssClamp::At(500).apply_to_payload(&mut payload, 17, at, 1300));
+        }
     }
 
     #[test]

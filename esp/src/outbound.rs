@@ -8,6 +8,7 @@ use crate::limits::{LimitEvent, Limits, Meter};
 use crate::spi::Spi;
 use crate::suite::Suite;
 use crate::transform::{Direction, IvSource, PacketCrypto, Transform};
+use crate::transport::Upper;
 use crate::wire::{
     ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset,
 };
@@ -100,12 +101,33 @@ impl OutboundSa {
             None if inner_len > 0 => return Err(SealError::NoSpace),
             _ => return Err(SealError::BadInner),
         };
-        let payload_len = payload_len.max(inner_len);
-        if payload_len > inner_len {
-            // The buffer may hold what belongs to another tenant.
-            out.get_mut(at + inner_len..at + payload_len).ok_or(SealError::NoSpace)?.fill(0);
-        }
+        let payload_len = self.pad(out, inner_len, payload_len)?;
         self.seal_payload(out, payload_len, next_header, inner_len)
+    }
+
+    /// Seals in transport mode: the caller has put what follows the IP header, [`Upper::len`] octets, at
+    /// [`OutboundSa::payload_offset`] of `out`. Padded to `payload_len` octets if [`Upper::may_be_padded`]. The whole packet
+    /// is counted.
+    pub fn seal_transport(
+        &mut self,
+        out: &mut [u8],
+        upper: &Upper,
+        payload_len: usize,
+    ) -> Result<Sealed, SealError> {
+        let wanted = if upper.may_be_padded() { payload_len } else { upper.len() };
+        let payload_len = self.pad(out, upper.len(), wanted)?;
+        self.seal_payload(out, payload_len, upper.protocol(), upper.header_len() + upper.len())
+    }
+
+    /// Fills the payload up to `payload_len` octets with zeros; how many it has then.
+    fn pad(&self, out: &mut [u8], len: usize, payload_len: usize) -> Result<usize, SealError> {
+        let at = self.payload_offset();
+        let payload_len = payload_len.max(len);
+        if payload_len > len {
+            // The buffer may hold what belongs to another tenant.
+            out.get_mut(at + len..at + payload_len).ok_or(SealError::NoSpace)?.fill(0);
+        }
+        Ok(payload_len)
     }
 
     /// Seals a dummy packet with `payload_len` octets of nothing into the front of `out` (RFC 4303 section 2.6). The

@@ -1,7 +1,7 @@
 //! Traffic flow confidentiality by padding (RFC 4303 section 2.7).
 
-/// How much to add to inner packets so that their sizes say less. Tunnel mode only, which is all there is here: the
-/// receiver finds the packet's end by its own header. Not for a peer that announced ESP_TFC_PADDING_NOT_SUPPORTED
+/// How much to add to inner packets so that their sizes say less. The receiver finds the packet's end by its own header, so
+/// in transport mode it is for what has one ([`crate::transport::Upper::may_be_padded`]). Not for a peer that announced ESP_TFC_PADDING_NOT_SUPPORTED
 /// (RFC 7296 section 3.10.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TfcPadding {

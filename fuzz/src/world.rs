@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 
@@ -350,6 +350,7 @@ fn config(side: Side) -> Arc<PeerConfig> {
             local: net(side, policy),
             remote: net(1 - side, policy),
             proposals: proposals.iter().map(|p| p.parse().expect("a proposal")).collect(),
+            mode: Mode::Tunnel,
         })
     };
     Arc::new(PeerConfig {

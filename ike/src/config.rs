@@ -44,6 +44,27 @@ pub struct ChildConfig {
     pub remote: Vec<TrafficSelector>,
     /// ESP proposals in order of preference.
     pub proposals: Vec<EspProposal>,
+    /// Whole packets, or what the two ends say to each other.
+    pub mode: Mode,
+}
+
+/// What a Child SA protects (RFC 7296 section 1.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Whole packets, between whatever is behind the two ends.
+    #[default]
+    Tunnel,
+    /// What the two ends themselves say to each other: the selectors are the addresses of the IKE_SA.
+    Transport,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tunnel => "tunnel",
+            Self::Transport => "transport",
+        })
+    }
 }
 
 /// When a request without an answer is sent again (RFC 7296 section 2.4).

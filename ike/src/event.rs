@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Mode;
 use crate::crypto::keys::EspKeys;
 use crate::failure::Failure;
 use crate::proposal::{EspChoice, IkeChoice};
@@ -67,6 +68,8 @@ pub struct ChildSa {
     pub local_ts: Vec<TrafficSelector>,
     /// The peer's side's selectors, narrowed.
     pub remote_ts: Vec<TrafficSelector>,
+    /// Tunnel or transport. In transport mode the selectors are the two addresses below, and there is no NAT.
+    pub mode: Mode,
     /// Our address and port for ESP in UDP.
     pub local: SocketAddr,
     /// The peer's.

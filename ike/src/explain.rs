@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::config::Mode;
 use crate::failure::Failure;
 use crate::wire::WireError;
 use crate::wire::numbers::{ExchangeType, NotifyType};
@@ -10,7 +11,7 @@ use crate::wire::numbers::{ExchangeType, NotifyType};
 /// What a failure comes down to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// One word for programs: `psk`, `identity`, `address`, `version`, `proposal`, `group`, `selectors`, `silent`,
+    /// One word for programs: `psk`, `identity`, `address`, `version`, `proposal`, `group`, `selectors`, `mode`, `silent`,
     /// `nat`, `busy`, `peer`, `resources` or `local`.
     pub kind: &'static str,
     /// What is wrong, in a sentence.
@@ -43,6 +44,7 @@ pub fn explain(failure: &Failure) -> Cause {
                 "here: add a proposal that the peer has; its log names those it is configured with"
                     .to_owned(),
             );
+            cause.advice.push("of a child: the peer may want it in transport mode only".to_owned());
             cause
         }
         Failure::BadChoice { chosen, offered } => {
@@ -116,6 +118,44 @@ pub fn explain(failure: &Failure) -> Cause {
             &[
                 "there: make its subnets overlap with ours (in strongSwan: local_ts and remote_ts, seen from its side)",
                 "here: change localSubnets or remoteSubnets",
+            ],
+        ),
+        Failure::Mode { configured: Mode::Transport, .. } => cause(
+            "mode",
+            &[
+                "here: set mode: TUNNEL for the child, and the subnets behind both sides",
+                "there: ask for transport mode, and take it when it is asked for (in strongSwan: mode = transport)",
+                "a peer also declines transport mode where it finds a NAT or its ESP cannot carry it",
+            ],
+        ),
+        Failure::Mode { .. } => cause(
+            "mode",
+            &[
+                "here: set mode: TRANSPORT for the child",
+                "there: use tunnel mode (in strongSwan: mode = tunnel)",
+            ],
+        ),
+        Failure::TransportNat => cause(
+            "mode",
+            &[
+                "here: set mode: TUNNEL for the child, which works behind a NAT",
+                "here: is forceEncapsulation of the peer off, and router.raw_esp on with the privilege for it?",
+                "there: does it force UDP encapsulation (in strongSwan: encap = yes)?",
+            ],
+        ),
+        Failure::TransportHosts { .. } => cause(
+            "mode",
+            &[
+                "here: set localSubnets and remoteSubnets of the child to the addresses of the two ends",
+                "or set mode: TUNNEL to protect what is behind them",
+            ],
+        ),
+        Failure::TransportRefused { .. } => cause(
+            "mode",
+            &[
+                "there: set transport mode for the child, and the same proposals (in strongSwan: mode = transport)",
+                "there: does it find a NAT? Then it may not want transport mode",
+                "here: set mode: TUNNEL for the child if the peer has no transport mode",
             ],
         ),
         Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, .. } => {
@@ -213,6 +253,17 @@ mod tests {
         assert_eq!(cause.kind, "proposal");
         assert_eq!(cause.advice[0], "only the peer has: prfsha512, sha512");
         assert_eq!(cause.advice[1], "only configured here: aes128gcm16, prfsha256, sha256, x25519");
+    }
+
+    #[test]
+    fn a_mode_that_differs_says_which_side_has_which() {
+        let cause = explain(&Failure::Mode { peer: Mode::Tunnel, configured: Mode::Transport });
+        assert_eq!(cause.kind, "mode");
+        assert!(cause.summary.contains("in tunnel mode, configured is transport mode"), "{}", cause.summary);
+        assert!(cause.advice[0].contains("mode: TUNNEL") && cause.advice[1].contains("mode = transport"));
+        let cause = explain(&Failure::Mode { peer: Mode::Transport, configured: Mode::Tunnel });
+        assert!(cause.advice[0].contains("mode: TRANSPORT") && cause.advice[1].contains("mode = tunnel"));
+        assert_eq!(explain(&Failure::TransportNat).kind, "mode");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::config::Mode;
 use crate::crypto::CryptoError;
 use crate::identity::Identity;
 use crate::wire::error::WireError;
@@ -97,6 +98,33 @@ pub enum Failure {
         local: String,
         /// Its side.
         remote: String,
+    },
+    /// The two sides take the Child SA for different things.
+    #[error("the peer has the Child SA in {peer} mode, configured is {configured} mode")]
+    Mode {
+        /// The peer's.
+        peer: Mode,
+        /// Ours.
+        configured: Mode,
+    },
+    /// ESP has to go in UDP, which this side does not do in transport mode.
+    #[error("no transport mode where ESP goes in UDP: a NAT was found, or UDP encapsulation is forced")]
+    TransportNat,
+    /// Transport mode protects what the two ends say themselves.
+    #[error(
+        "transport mode is between the ends of the IKE_SA, {addresses}, but the selectors are {selectors}"
+    )]
+    TransportHosts {
+        /// What was to be protected, as `local === remote`.
+        selectors: String,
+        /// The ends, in the same form.
+        addresses: String,
+    },
+    /// The peer refused a Child SA in transport mode.
+    #[error("the peer refused a Child SA in transport mode with NO_PROPOSAL_CHOSEN, offered was [{offered}]")]
+    TransportRefused {
+        /// What we offered.
+        offered: String,
     },
     /// Any other error the peer reported.
     #[error("the peer answered {exchange} with {notify}")]

@@ -1,9 +1,9 @@
-//! What `ike` has negotiated, as `esp` takes it: algorithms, keys and selectors of a Child SA.
+//! What `ike` has negotiated, as `esp` takes it: algorithms, keys, mode and selectors of a Child SA.
 //!
 //! The two know nothing of each other, and whoever hosts both (the actors, the load generator, the simulator) has to get
 //! from one to the other. It is no more than that: it decides nothing.
 
-use esp::{SaKeys, Selector, SelectorPair, Suite};
+use esp::{Mode, SaKeys, Selector, SelectorPair, Suite};
 use ike::ChildSa;
 use ike::crypto::keys::EspKeys;
 use ike::proposal::EspChoice;
@@ -23,6 +23,14 @@ pub fn keys(mut keys: EspKeys) -> SaKeys {
 /// The selectors of both sides.
 pub fn selectors(sa: &ChildSa) -> SelectorPair {
     SelectorPair { local: all(&sa.local_ts), remote: all(&sa.remote_ts) }
+}
+
+/// What the pair protects.
+pub fn mode(sa: &ChildSa) -> Mode {
+    match sa.mode {
+        ike::config::Mode::Tunnel => Mode::Tunnel,
+        ike::config::Mode::Transport => Mode::Transport,
+    }
 }
 
 fn all(from: &[TrafficSelector]) -> Vec<Selector> {

@@ -58,6 +58,9 @@ pub enum RouterError {
     /// Raw ESP is asked for, but there is no socket for it at this address.
     #[error("there is no raw ESP at {0} (it needs CAP_NET_RAW and has to be configured)")]
     NoRawEsp(IpAddr),
+    /// Transport mode is asked for, but not between two hosts.
+    #[error("transport mode needs one address on each side, of the family of the outer header")]
+    NotHosts,
     /// The keys or the replay window do not fit the suite.
     #[error(transparent)]
     Sa(#[from] SaError),

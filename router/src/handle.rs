@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use esp::Spi;
+use esp::{Mode, Spi};
 use tokio::sync::oneshot;
 
 use crate::command::{Command, CommandSender};
@@ -107,6 +107,9 @@ impl RouterHandle {
         path.encapsulation = sa.encapsulation;
         if sa.encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
             return Err(RouterError::NoRawEsp(local));
+        }
+        if sa.mode == Mode::Transport && sa.hosts().is_none() {
+            return Err(RouterError::NotHosts);
         }
         let mtu = Sa::path_mtu(&sa, Instant::now());
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.

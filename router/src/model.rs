@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use esp::{Limits, SaKeys, SelectorPair, Spi, Suite};
+use esp::transport::Hosts;
+use esp::{Limits, Mode, SaKeys, SelectorPair, Spi, Suite};
 use zeroize::Zeroize;
 
 use crate::options::{Encapsulation, TunnelOptions};
@@ -48,6 +49,8 @@ pub struct ChildSa {
     pub outbound_keys: SaKeys,
     /// Random and secret: where unpredictable IVs come from. Wiped when the value is dropped.
     pub iv_seed: [u8; 32],
+    /// Tunnel or transport. In transport mode each side of the selectors is one address, of the family of `remote`.
+    pub mode: Mode,
     /// What the pair carries; `local` is our side.
     pub selectors: SelectorPair,
     /// Packets of the replay window, 64..=8192.
@@ -62,6 +65,15 @@ pub struct ChildSa {
     pub encapsulation: Encapsulation,
     /// How packets are wrapped.
     pub options: TunnelOptions,
+}
+
+impl ChildSa {
+    /// The two ends of a pair in transport mode.
+    pub(crate) fn hosts(&self) -> Option<Hosts> {
+        let hosts = Hosts::of(&self.selectors).filter(|_| self.mode == Mode::Transport)?;
+        // The header outside is that of the packet.
+        (hosts.is_ipv4() == self.remote.is_ipv4()).then_some(hosts)
+    }
 }
 
 impl Drop for ChildSa {

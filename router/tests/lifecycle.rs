@@ -212,6 +212,7 @@ fn misuse_is_refused_and_changes_nothing() {
         inbound_keys: esp::SaKeys::new(vec![1; key_len], Vec::new()),
         outbound_keys: esp::SaKeys::new(vec![2; key_len], Vec::new()),
         iv_seed: [0; 32],
+        mode: esp::Mode::Tunnel,
         selectors: esp::SelectorPair::default(),
         replay_window: 64,
         limits: Limits::default(),

@@ -274,6 +274,7 @@ fn without_a_raw_socket_there_is_no_raw_pair() {
         inbound_keys: keys(),
         outbound_keys: keys(),
         iv_seed: [0; 32],
+        mode: esp::Mode::Tunnel,
         selectors: esp::SelectorPair::default(),
         replay_window: 8192,
         limits: esp::Limits::default(),

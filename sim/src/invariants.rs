@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use ike::config::Mode;
 use ike::{ChildEnd, ChildSa, CloseReason, Connection, Failure};
 
 /// IKE_SAs of one connection: one in use, two of a collision, one that lingers, and one being replaced right after.
@@ -53,6 +54,9 @@ impl Witness {
     /// A pair is installed.
     pub(crate) fn installed(&mut self, tunnel: usize, sa: &ChildSa) {
         self.count(if sa.replaces.is_some() { "child rekeys" } else { "child SAs" });
+        if sa.mode == Mode::Transport {
+            self.count("in transport mode");
+        }
         if self.dead.contains(&sa.spi_in) {
             self.violation(format!("tunnel {tunnel}: closed SA {:08x} came back", sa.spi_in));
         }

@@ -32,6 +32,8 @@ pub struct Scenario {
     pub both_start: bool,
     /// Idle time after which a peer is asked for a sign of life.
     pub dpd: Duration,
+    /// Every other tunnel without a NAT has one of its policies in transport mode, and no ESP in UDP.
+    pub transport: bool,
 }
 
 impl Scenario {
@@ -53,15 +55,17 @@ impl Scenario {
             probes: Duration::from_secs(15),
             both_start: false,
             dpd: Duration::from_secs(30),
+            transport: false,
         }
     }
 
-    /// Every seed has its own mixture of NAT, starting sides and numbers of policies (and so of requests under way).
+    /// Every seed has its own mixture of NAT, starting sides, modes and numbers of policies (and so of requests under way).
     #[must_use]
     pub fn varied(self, seed: u64) -> Self {
         Self {
             nat: NatKind::all().nth(usize::try_from(seed % 12).unwrap_or(0)),
             both_start: seed.is_multiple_of(3),
+            transport: seed.is_multiple_of(2),
             policies: [2, 1, 2, 5].into_iter().nth(usize::try_from(seed / 5 % 4).unwrap_or(0)).unwrap_or(2),
             ..self
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use ike::{Command, Path};
 
@@ -101,10 +101,10 @@ impl World {
             let (now, lifetimes) = (clock.instant(), scenario.lifetimes);
             let hub_path = (!private).then(|| path(hub_ip, ip));
             if let Some(hub) = nodes.first_mut() {
-                let config = config(tunnel, true, &scenario);
+                let config = config(tunnel, true, (hub_ip, ip), &scenario);
                 hub.add_peer(Peer::new(now, tunnel, config, hub_path, hub_starts, lifetimes, 1));
             }
-            let config = config(tunnel, false, &scenario);
+            let config = config(tunnel, false, (hub_ip, ip), &scenario);
             node.add_peer(Peer::new(
                 now,
                 tunnel,
@@ -266,11 +266,25 @@ impl World {
         if hub { (0, tunnel) } else { (tunnel + 1, 0) }
     }
 
+    /// Where the packets of a policy come from and go to.
+    fn sides(&self, tunnel: usize, policy: usize, from_hub: bool) -> (Ipv4Addr, Ipv4Addr) {
+        let ip = |hub| self.nodes.get(self.end(tunnel, hub).0).map(|node| node.ip);
+        match (ip(from_hub), ip(!from_hub)) {
+            (Some(IpAddr::V4(ours)), Some(IpAddr::V4(theirs)))
+                if mode(tunnel, policy, theirs.is_private() || ours.is_private(), &self.scenario)
+                    == Mode::Transport =>
+            {
+                (ours, theirs)
+            }
+            _ => (subnet(tunnel, policy, from_hub).0, subnet(tunnel, policy, !from_hub).0),
+        }
+    }
+
     fn probe(&mut self, tunnel: usize, from_hub: bool) {
         let policy = usize::try_from(self.chance.below(u64::try_from(self.scenario.policies).unwrap_or(1)))
             .unwrap_or(0);
         let number = self.probes.len();
-        let inner = inner_packet(tunnel, policy, from_hub, number);
+        let inner = numbered(self.sides(tunnel, policy, from_hub), number);
         let (node, at) = self.end(tunnel, from_hub);
         let sent = self.nodes.get_mut(node).is_some_and(|n| n.send_inner(at, &policy_name(policy), &inner));
         let now = self.clock.elapsed();
@@ -462,10 +476,26 @@ fn subnet(tunnel: usize, policy: usize, hub: bool) -> (Ipv4Addr, Ipv4Addr) {
     (Ipv4Addr::new(10, t, base + p, 0), Ipv4Addr::new(10, t, base + p, 255))
 }
 
-fn config(tunnel: usize, hub: bool, scenario: &Scenario) -> Arc<PeerConfig> {
+/// What a policy of a tunnel protects.
+fn mode(tunnel: usize, policy: usize, nat: bool, scenario: &Scenario) -> Mode {
+    // Now the one of IKE_AUTH, now another.
+    let chosen = has_transport(tunnel, nat, scenario) && policy == tunnel / 2 % scenario.policies.max(1);
+    if chosen { Mode::Transport } else { Mode::Tunnel }
+}
+
+fn has_transport(tunnel: usize, nat: bool, scenario: &Scenario) -> bool {
+    scenario.transport && !nat && tunnel.is_multiple_of(2)
+}
+
+fn config(tunnel: usize, hub: bool, ips: (IpAddr, IpAddr), scenario: &Scenario) -> Arc<PeerConfig> {
+    let nat = matches!(ips.1, IpAddr::V4(ip) if ip.is_private());
     let selector = |policy: usize, hub: bool| {
         let (first, last) = subnet(tunnel, policy, hub);
-        TrafficSelector::range(first.into(), last.into())
+        match mode(tunnel, policy, nat, scenario) {
+            Mode::Tunnel => TrafficSelector::range(first.into(), last.into()),
+            Mode::Transport if hub => TrafficSelector::range(ips.0, ips.0),
+            Mode::Transport => TrafficSelector::range(ips.1, ips.1),
+        }
     };
     // Suites differ from tunnel to tunnel; some have PFS, some do not agree on the group at first.
     let (ike, esp): (&[&str], &[&str]) = match tunnel % 4 {
@@ -491,18 +521,23 @@ fn config(tunnel: usize, hub: bool, scenario: &Scenario) -> Arc<PeerConfig> {
                     local: vec![selector(policy, hub)],
                     remote: vec![selector(policy, !hub)],
                     proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
+                    mode: mode(tunnel, policy, nat, scenario),
                 })
             })
             .collect(),
         dpd_interval: scenario.dpd,
-        force_encapsulation: true,
+        force_encapsulation: !has_transport(tunnel, nat, scenario),
         retransmit: Retransmit::DEFAULT,
     })
 }
 
-/// An inner UDP packet that carries a number.
+/// An inner UDP packet of a policy in tunnel mode that carries a number.
 pub fn inner_packet(tunnel: usize, policy: usize, from_hub: bool, number: usize) -> Vec<u8> {
-    let (source, destination) = (subnet(tunnel, policy, from_hub).0, subnet(tunnel, policy, !from_hub).0);
+    numbered((subnet(tunnel, policy, from_hub).0, subnet(tunnel, policy, !from_hub).0), number)
+}
+
+/// A UDP packet that carries a number.
+fn numbered((source, destination): (Ipv4Addr, Ipv4Addr), number: usize) -> Vec<u8> {
     let mut packet = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0];
     packet.extend_from_slice(&source.octets());
     packet.extend_from_slice(&destination.octets());

@@ -63,3 +63,15 @@ fn a_seed_is_a_history() {
 fn a_pair_that_goes_with_its_connection_is_missed() {
     run(119_784_117, Scenario { both_start: true, ..Scenario::storm(4 * HOUR) });
 }
+
+#[test]
+fn transport_mode_lives_through_storms_and_rekeyings() {
+    let mut total = Report::default();
+    for seed in 200..212 {
+        let storm = Scenario { both_start: seed % 3 == 0, ..Scenario::storm(4 * HOUR) };
+        let scenario = if seed % 3 == 1 { Scenario::rekeys(HOUR) } else { storm };
+        total.add(&run(seed, Scenario { transport: true, ..scenario }));
+    }
+    assert_eq!(total.unexcused, 0);
+    assert!(total.counts["in transport mode"] > 1000, "{:?}", total.counts);
+}

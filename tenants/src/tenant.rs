@@ -46,6 +46,13 @@ pub enum Uplink {
     Tun(TunUplink),
 }
 
+impl Uplink {
+    /// Whether it is a device in a network namespace apart from the node's sockets.
+    pub(crate) fn has_namespace(&self) -> bool {
+        matches!(self, Self::Tun(tun) if tun.netns.is_some())
+    }
+}
+
 /// A TUN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunUplink {

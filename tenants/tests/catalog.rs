@@ -315,3 +315,34 @@ fn two_tenants_cannot_share_a_device() {
     assert!(catalog.get_tenant(&name::<TenantName>("tenants/t3")).is_none());
     assert!(catalog.get_peer(&name::<PeerName>("tenants/t1/peers/x")).is_none());
 }
+
+#[test]
+fn transport_mode_needs_a_device_in_a_namespace_and_keeps_it() {
+    let catalog = catalog(&["acme"]);
+    let mut transport = peer("acme", "b1", "192.0.2.1/32");
+    transport.children[0].local_subnets = vec!["198.51.100.1/32".to_owned()];
+    transport.children[0].mode = v1::ChildMode::Transport.into();
+    let uplink = |netns: &str| {
+        let tun =
+            v1::uplink::Tun { device: "acme0".to_owned(), netns: netns.to_owned(), ..Default::default() };
+        v1::Tenant {
+            name: "tenants/acme".to_owned(),
+            uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
+            ..Default::default()
+        }
+    };
+    let update = |tenant| {
+        let tenant = Some(tenant);
+        catalog.update_tenant(&v1::UpdateTenantRequest { tenant, ..Default::default() }).map(|_| ())
+    };
+    let refused = |peer: &v1::Peer| {
+        violation(&try_create(&catalog, peer.clone()).unwrap_err(), "peer.children[0].mode")
+    };
+    assert!(refused(&transport).contains("uplink.tun.netns"));
+    update(uplink("")).unwrap();
+    assert!(refused(&transport).contains("uplink.tun.netns"));
+    update(uplink("acme")).unwrap();
+    try_create(&catalog, transport).unwrap();
+    assert!(violation(&update(uplink("")).unwrap_err(), "tenant.uplink").contains("tenants/acme/peers/b1"));
+    update(uplink("other")).unwrap();
+}

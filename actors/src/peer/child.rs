@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
+use ike::config::Mode;
 use ike::{ChildEnd, Command, Failure};
 
 use super::command::Wait;
@@ -79,6 +80,7 @@ impl PeerActor {
             spi_in: sa.spi_in,
             spi_out: sa.spi_out,
             suite: sa.suite,
+            mode: sa.mode,
             local: sa.local,
             remote: sa.remote,
             rekeys,
@@ -87,11 +89,12 @@ impl PeerActor {
             expires: lifetime.hard().map(wall),
         };
         let text = format!(
-            "{} {:08x}/{:08x} {} {} === {}",
+            "{} {:08x}/{:08x} {}{} {} === {}",
             view.name,
             view.spi_in,
             view.spi_out,
             view.suite,
+            if view.mode == Mode::Transport { " transport" } else { "" },
             view.local.join(","),
             view.remote.join(",")
         );

@@ -106,6 +106,7 @@ impl PeerActor {
                         c.local_subnets.clone(),
                         c.remote_subnets.clone(),
                         c.esp_proposals.clone(),
+                        c.mode,
                     )
                 })
                 .collect()

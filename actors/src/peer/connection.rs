@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
+use ike::config::Mode;
 use ike::{ChildEnd, CloseReason, Command, Connection, Failure};
 use router::IkeDatagram;
 use tenants::ChildLifetime;
@@ -104,6 +105,7 @@ pub(crate) struct Installed {
     pub(crate) spi_in: u32,
     pub(crate) spi_out: u32,
     pub(crate) suite: String,
+    pub(crate) mode: Mode,
     pub(crate) local: Vec<String>,
     pub(crate) remote: Vec<String>,
     pub(crate) replaces: Option<u32>,

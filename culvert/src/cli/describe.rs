@@ -152,6 +152,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
     for child in &status.children {
         let lines = fields(&[
             ("SPI in/out", spis(child)),
+            ("Mode", mode(child.mode()).to_owned()),
             ("Algorithms", child.suite.clone()),
             ("Local", child.local_selectors.join(", ")),
             ("Remote", child.remote_selectors.join(", ")),
@@ -176,6 +177,15 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
     };
     text.push_str(&format!("\n\nConfiguration:\n{}", yaml("Peer", &configured)?));
     Ok(text)
+}
+
+/// In words; nothing for what an older node did not say.
+fn mode(mode: v1::ChildMode) -> &'static str {
+    match mode {
+        v1::ChildMode::Unspecified => "",
+        v1::ChildMode::Tunnel => "tunnel",
+        v1::ChildMode::Transport => "transport",
+    }
 }
 
 fn child_sa(sas: &[v1::Sa], inbound_spi: u32) -> Option<(&v1::Sa, &v1::ChildSa)> {

@@ -158,7 +158,10 @@ fn sa_table(sas: &[v1::Sa]) -> String {
                 [role.to_owned(), spis, ike.proposal.clone(), String::new(), String::new(), String::new()]
             }
             Some(v1::sa::Kind::Child(child)) => [
-                format!("CHILD {}", child.name),
+                match child.mode() {
+                    v1::ChildMode::Transport => format!("CHILD {} (transport)", child.name),
+                    _ => format!("CHILD {}", child.name),
+                },
                 format!("{:08x}/{:08x}", child.inbound_spi, child.outbound_spi),
                 child.suite.clone(),
                 format!("{} = {}", child.local_selectors.join(","), child.remote_selectors.join(",")),

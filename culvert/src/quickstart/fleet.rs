@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use loadtest::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
 use tenants::Cidr;
@@ -151,6 +151,7 @@ fn config(plan: &Plan, branch: &Branch) -> Result<PeerConfig, Failure> {
             local: vec![selector(branch.subnet)?],
             remote: vec![selector(branch.other_subnet)?],
             proposals: vec![branch.esp.parse().map_err(|_| bad("proposal"))?],
+            mode: Mode::Tunnel,
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,

@@ -1,8 +1,10 @@
-//! ESP packets: any octets, and any octets sealed under the right key, so that what is behind the ICV is reached.
+//! ESP packets: any octets, and any octets sealed under the right key, so that what is behind the ICV is reached. In tunnel
+//! and in transport mode.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use esp::transport::{Hosts, MAX_PACKET, Upper};
 use esp::{Encryption, InboundSa, Limits, OpenError, OutboundSa, SaKeys, Selector, SelectorPair, Spi, Suite};
 use openssl::symm::{Cipher, encrypt_aead};
 
@@ -25,6 +27,14 @@ fn selectors() -> Arc<SelectorPair> {
     Arc::new(SelectorPair { local: net([10, 1, 0, 0], 1), remote: net([10, 2, 0, 0], 2) })
 }
 
+fn hosts(v6: bool) -> Hosts {
+    let host = |net: u16| match v6 {
+        true => IpAddr::from([0x2001, 0xdb8, net, 0, 0, 0, 0, 1]),
+        false => IpAddr::from([10, net as u8, 0, 1]),
+    };
+    Hosts::new(host(1), host(2)).expect("of one family")
+}
+
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
@@ -32,6 +42,8 @@ pub fn run(data: &[u8]) {
     let encryption = input.pick(&Encryption::ALL);
     let integrity = (!encryption.is_aead()).then(|| input.pick(&esp::Integrity::ALL));
     let sealed_by_hand = how & 3 == 0;
+    let v6 = how & 32 != 0;
+    let hosts = (how & 16 != 0).then(|| hosts(v6));
     let suite = if sealed_by_hand {
         Suite::new(Encryption::AesGcm16_128, None, how & 4 != 0)
     } else {
@@ -50,14 +62,22 @@ pub fn run(data: &[u8]) {
             0 => {
                 let sequence = input.u32();
                 let packet = by_hand(&suite, sequence, input.block());
-                open(&mut inbound, packet, true);
+                open(&mut inbound, hosts, packet, true);
             }
             1 => {
                 let inner = input.block();
                 let mut packet = vec![0; outbound.sealed_len(inner.len())];
-                if let Ok(sealed) = outbound.seal(inner, &mut packet) {
+                let sealed = match hosts {
+                    None => outbound.seal(inner, &mut packet),
+                    Some(_) => Upper::of(inner).and_then(|upper| {
+                        let at = outbound.payload_offset();
+                        packet[at..at + upper.len()].copy_from_slice(&inner[upper.header_len()..]);
+                        outbound.seal_transport(&mut packet, &upper, 0)
+                    }),
+                };
+                if let Ok(sealed) = sealed {
                     packet.truncate(sealed.len);
-                    open(&mut inbound, packet, true);
+                    open(&mut inbound, hosts, packet, true);
                 }
             }
             _ => {
@@ -65,7 +85,7 @@ pub fn run(data: &[u8]) {
                 if how & 8 == 0 && packet.len() >= 4 {
                     packet[..4].copy_from_slice(&SPI.to_be_bytes());
                 }
-                open(&mut inbound, packet, false);
+                open(&mut inbound, hosts, packet, false);
             }
         }
     }
@@ -85,11 +105,16 @@ fn by_hand(suite: &Suite, sequence: u32, text: &[u8]) -> Vec<u8> {
     [&spi[..], &low, &iv, &sealed.expect("AES-GCM takes any text"), &tag].concat()
 }
 
-fn open(inbound: &mut InboundSa, packet: Vec<u8>, authentic: bool) {
+fn open(inbound: &mut InboundSa, hosts: Option<Hosts>, packet: Vec<u8>, authentic: bool) {
     let (top, delivered) = (inbound.top(), inbound.packets());
     let mut again = packet.clone();
     let mut packet = packet;
-    let result = inbound.open(&mut packet);
+    let mut rebuilt = vec![0; MAX_PACKET];
+    let result = match &hosts {
+        None => inbound.open(&mut packet),
+        Some(hosts) => inbound.open_transport(&mut packet, hosts, 0, &mut rebuilt),
+    };
+    let packet = if hosts.is_some() { rebuilt } else { packet };
     match &result {
         Ok(opened) => {
             assert!(authentic, "a forgery was opened");

@@ -1,6 +1,6 @@
 //! Whether an answer is one to what was asked: algorithms, selectors, refusals. IKE_AUTH and CREATE_CHILD_SA alike.
 
-use crate::config::ChildConfig;
+use crate::config::{ChildConfig, Mode};
 use crate::failure::Failure;
 use crate::proposal::negotiate;
 use crate::wire::numbers::{ExchangeType, NotifyType};
@@ -9,6 +9,9 @@ use crate::wire::ts;
 /// An error notify about a Child SA as a failure that names what was refused.
 pub(crate) fn child_refusal(exchange: ExchangeType, notify: NotifyType, config: &ChildConfig) -> Failure {
     match notify {
+        NotifyType::NO_PROPOSAL_CHOSEN if config.mode == Mode::Transport => {
+            Failure::TransportRefused { offered: negotiate::describe_configured(&config.proposals) }
+        }
         NotifyType::NO_PROPOSAL_CHOSEN => {
             Failure::ProposalRefused { offered: negotiate::describe_configured(&config.proposals) }
         }

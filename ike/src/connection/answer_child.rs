@@ -9,8 +9,8 @@ use super::child::{Agreed, ChildState};
 use super::ike_sa::{SaState, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
-use super::{Connection, MAX_CHILDREN, REPLACED_CHILD};
-use crate::config::ChildConfig;
+use super::{Connection, MAX_CHILDREN, REPLACED_CHILD, mode};
+use crate::config::{ChildConfig, Mode};
 use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
@@ -50,6 +50,9 @@ struct Matched {
     choice: EspChoice,
 }
 
+/// A policy, and what its selectors and those of a request have in common: ours, and the peer's.
+type Fitting<'a> = (&'a Arc<ChildConfig>, Vec<TrafficSelector>, Vec<TrafficSelector>);
+
 impl Connection {
     /// A CREATE_CHILD_SA request that does not rekey the IKE_SA.
     pub(crate) fn create_child_requested(
@@ -60,14 +63,10 @@ impl Connection {
         header: Header,
         payloads: Payloads<'_>,
     ) {
-        let mut out = match self.serve_child_request(now, host, spi, payloads) {
+        let out = match self.serve_child_request(now, host, spi, payloads) {
             Ok(answer) => answer,
             Err(notify) => vec![Payload::Notify(notify)],
         };
-        if payloads.notify(NotifyType::USE_TRANSPORT_MODE).is_some() {
-            // Not echoed: the peer gets tunnel mode (RFC 7296 section 1.3.1).
-            out.retain(|p| !matches!(p, Payload::Notify(n) if n.kind == NotifyType::USE_TRANSPORT_MODE));
-        }
         self.respond_with(now, host, spi, header.exchange, header.message_id, &out);
     }
 
@@ -169,7 +168,7 @@ impl Connection {
             .allocate_esp_spi(self.addresses().1)
             .ok_or_else(|| refuse(NotifyType::NO_ADDITIONAL_SAS, Failure::NoSpi))?;
         let spi_out = matched.proposal.esp_spi().unwrap_or(0);
-        let answer = vec![
+        let mut answer = vec![
             Payload::Sa(vec![Proposal {
                 number: matched.proposal.number,
                 protocol: ProtocolId::ESP,
@@ -180,6 +179,7 @@ impl Connection {
             Payload::TsI(matched.remote_ts.clone()),
             Payload::TsR(matched.local_ts.clone()),
         ];
+        answer.extend(mode::notify(matched.config.mode));
         let agreed = Agreed {
             config: matched.config,
             spi_in,
@@ -222,10 +222,8 @@ impl Connection {
         let has_first = |narrowed: &[TrafficSelector], offered: &[TrafficSelector]| {
             offered.first().is_some_and(|first| narrowed.iter().any(|n| n.contains(first)))
         };
-        let best =
-            fitting.iter().position(|(_, l, r)| has_first(l, ours) && has_first(r, theirs)).unwrap_or(0);
-        let Some((config, local_ts, remote_ts)) = (best < fitting.len()).then(|| fitting.swap_remove(best))
-        else {
+        fitting.sort_by_key(|(_, local, remote)| !(has_first(local, ours) && has_first(remote, theirs)));
+        if fitting.is_empty() {
             let configured = configs.iter().map(|c| describe_policy(c)).collect::<Vec<_>>().join("; ");
             let failure = Failure::Selectors {
                 offered_local: ts::describe(ours),
@@ -234,7 +232,9 @@ impl Connection {
             };
             let policy = replaced.unwrap_or_else(|| "(none)".into());
             return Err(Refused { kind: NotifyType::TS_UNACCEPTABLE, policy, failure });
-        };
+        }
+        let at = self.match_mode(mode::of(payloads), &fitting)?;
+        let (config, local_ts, remote_ts) = fitting.swap_remove(at);
         let offered = payloads.sa().unwrap_or_default();
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.esp_spi().is_some()).cloned().collect();
         match negotiate::choose_esp(&config.proposals, &usable, with_group) {
@@ -250,6 +250,33 @@ impl Connection {
                 },
             }),
         }
+    }
+
+    /// Which of the policies whose selectors fit a request for a Child SA of this mode takes it.
+    fn match_mode(&self, asked: Mode, fitting: &[Fitting<'_>]) -> Result<usize, Refused> {
+        let mut refused = None;
+        if asked == Mode::Transport {
+            for (at, (config, local, remote)) in fitting.iter().enumerate() {
+                match self.no_transport(local, remote) {
+                    _ if config.mode != asked => {}
+                    None => return Ok(at),
+                    Some(failure) => refused = refused.or(Some((config.name.clone(), failure))),
+                }
+            }
+        }
+        // A request for transport mode may be answered with a tunnel (section 1.3.1), but not the other way round.
+        if let Some(at) = fitting.iter().position(|(config, ..)| config.mode == Mode::Tunnel) {
+            return Ok(at);
+        }
+        let (policy, failure) = refused.unwrap_or_else(|| {
+            let policy = fitting.first().map_or_else(|| "(none)".into(), |(config, ..)| config.name.clone());
+            (policy, Failure::Mode { peer: asked, configured: Mode::Transport })
+        });
+        let kind = match failure {
+            Failure::TransportHosts { .. } => NotifyType::TS_UNACCEPTABLE,
+            _ => NotifyType::NO_PROPOSAL_CHOSEN,
+        };
+        Err(Refused { kind, policy, failure })
     }
 
     /// Reports a refusal; returns what the peer is told.

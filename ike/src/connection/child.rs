@@ -97,6 +97,7 @@ impl Connection {
             keys_out,
             local_ts: agreed.local_ts,
             remote_ts: agreed.remote_ts,
+            mode: agreed.config.mode,
             local,
             remote,
             encapsulated,

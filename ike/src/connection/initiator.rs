@@ -9,7 +9,7 @@ use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
 use super::request::Request;
 use super::tasks::Task;
-use super::{Connection, Path, Phase, nat};
+use super::{Connection, Path, Phase, mode, nat};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::crypto::dh::KeyPair;
 use crate::crypto::{CryptoError, auth};
@@ -256,6 +256,7 @@ impl Connection {
             }
         }
         if let Some((child, spi)) = &child {
+            out.extend(mode::notify(child.mode));
             let transforms = child.proposals.iter().map(EspProposal::transforms);
             out.push(Payload::Sa(negotiate::offer(ProtocolId::ESP, &spi.to_be_bytes(), transforms, false)));
             out.push(Payload::TsI(child.local.clone()));
@@ -364,12 +365,17 @@ impl Connection {
         nonces: &(Vec<u8>, Vec<u8>),
         payloads: Payloads<'_>,
     ) -> Result<(), Failure> {
+        // What stands in the way here is the better reason, whatever the peer says.
+        if let Some(failure) = self.mode_obstacle(config) {
+            return Err(failure);
+        }
         if let Some(error) = payloads.error() {
             return Err(child_refusal(ExchangeType::IKE_AUTH, error.kind, config));
         }
         let answer = payloads.sa().unwrap_or_default();
         let (choice, spi_out) = accept_child(config, answer, false)?;
         let (local_ts, remote_ts) = accept_selectors(config, payloads.ts_i(), payloads.ts_r())?;
+        self.check_mode(config, payloads)?;
         let agreed = Agreed {
             config: config.clone(),
             spi_in,

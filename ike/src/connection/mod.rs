@@ -8,6 +8,7 @@
 //! | `answer_child.rs`, `request_child.rs` | CREATE_CHILD_SA for Child SAs: answered, requested |
 //! | `rekey_ike.rs` | CREATE_CHILD_SA for the IKE_SA, both sides, and its collisions |
 //! | `accept.rs` | whether an answer is one to what was asked |
+//! | `mode.rs` | transport mode |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
 //! | `exchange.rs`, `window.rs` | Message IDs, retransmission; what may be under way together |
@@ -23,6 +24,7 @@ mod informational;
 mod initiator;
 mod invariants;
 mod key_log;
+mod mode;
 mod nat;
 mod receive;
 mod rekey_ike;

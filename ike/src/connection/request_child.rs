@@ -9,7 +9,7 @@ use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
 use super::request::{ChildOffer, Request, Tries};
 use super::tasks::Task;
-use super::{Connection, MAX_CHILDREN, REDUNDANT_CHILD, REPLACED_CHILD};
+use super::{Connection, MAX_CHILDREN, REDUNDANT_CHILD, REPLACED_CHILD, mode};
 use crate::config::ChildConfig;
 use crate::crypto::dh::KeyPair;
 use crate::event::{ChildEnd, Event};
@@ -35,6 +35,9 @@ impl Connection {
     ) {
         if self.children.len() >= MAX_CHILDREN {
             return;
+        }
+        if let Some(failure) = self.mode_obstacle(&config) {
+            return self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure });
         }
         let spi = self.current;
         let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
@@ -68,6 +71,7 @@ impl Connection {
             // REKEY_SA names the pair by the SPI its sender receives on (section 1.3.3).
             out.push(Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old)));
         }
+        out.extend(mode::notify(config.mode));
         let transforms = config.proposals.iter().map(EspProposal::transforms);
         out.push(Payload::Sa(negotiate::offer(
             ProtocolId::ESP,
@@ -112,11 +116,15 @@ impl Connection {
         match self.child_agreed(spi, &mut offer, payloads) {
             Ok(()) => self.settle_child(now, &offer, payloads.nonce().unwrap_or_default()),
             Err(failure) => {
+                let again = !mode::is_final(&failure);
                 self.events.push_back(Event::ReleaseSpi(offer.spi_in));
                 self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
                 // The peer has installed what it answered, so it is told to take it away.
                 self.queue_first(Task::DeleteStray(offer.spi_in), now);
-                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
+                if again {
+                    let task = retry_task(&offer.config, offer.replaces);
+                    self.queue_later(task, now, host, offer.tries.put_off);
+                }
             }
         }
     }
@@ -131,6 +139,7 @@ impl Connection {
         let answer = payloads.sa().unwrap_or_default();
         let (choice, spi_out) = accept_child(&offer.config, answer, offer.dh.is_some())?;
         let (local_ts, remote_ts) = accept_selectors(&offer.config, payloads.ts_i(), payloads.ts_r())?;
+        self.check_mode(&offer.config, payloads)?;
         let shared = match (choice.group, &offer.dh, payloads.ke()) {
             (None, ..) => None,
             (Some(group), Some(dh), Some((sent, public))) if group == dh.group() && sent == group => {

@@ -24,3 +24,4 @@ mod fragments;
 mod lengths;
 mod loops;
 mod message_ids;
+mod transport;

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 use rand_chacha::ChaCha20Rng;
@@ -38,6 +38,8 @@ pub struct Spec {
     /// Selectors of further policies, `net1` and so on.
     pub more: Vec<(TrafficSelector, TrafficSelector)>,
     pub dpd: Duration,
+    pub mode: Mode,
+    pub force_encapsulation: bool,
 }
 
 impl Spec {
@@ -52,6 +54,8 @@ impl Spec {
             remote: vec![ts("10.2.0.0", "10.2.255.255")],
             more: vec![],
             dpd: Duration::ZERO,
+            mode: Mode::Tunnel,
+            force_encapsulation: false,
         }
     }
 
@@ -75,7 +79,7 @@ impl Spec {
             .chain(more)
             .map(|(name, local, remote)| {
                 let proposals = self.esp.iter().map(|p| p.parse().unwrap()).collect();
-                Arc::new(ChildConfig { name: name.into(), local, remote, proposals })
+                Arc::new(ChildConfig { name: name.into(), local, remote, proposals, mode: self.mode })
             })
             .collect()
     }
@@ -89,7 +93,7 @@ impl Spec {
             ike_proposals: self.ike.iter().map(|p| p.parse().unwrap()).collect(),
             children: self.children(),
             dpd_interval: self.dpd,
-            force_encapsulation: false,
+            force_encapsulation: self.force_encapsulation,
             retransmit: Retransmit::DEFAULT,
         })
     }
@@ -145,6 +149,7 @@ pub struct Installed {
     pub policy: Arc<str>,
     pub spi_out: u32,
     pub keys: Vec<Vec<u8>>,
+    pub mode: Mode,
     pub active: bool,
 }
 
@@ -193,8 +198,8 @@ impl Side {
                         .iter()
                         .map(|k| [k.encryption.as_slice(), k.integrity.as_slice()].concat())
                         .collect();
-                    let policy = sa.name.clone();
-                    let installed = Installed { policy, spi_out: sa.spi_out, keys, active: false };
+                    let (policy, spi_out, mode) = (sa.name.clone(), sa.spi_out, sa.mode);
+                    let installed = Installed { policy, spi_out, keys, mode, active: false };
                     self.installed.insert(sa.spi_in, installed);
                     self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
                 }
@@ -291,7 +296,8 @@ impl Pair {
             Some(conn) => conn.handle_datagram(now, &mut side.host, datagram),
             None => {
                 let proposals = side.config.ike_proposals.clone();
-                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, false) {
+                let force = side.config.force_encapsulation;
+                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, force) {
                     InitReply::Accepted(conn) => side.conn = Some(*conn),
                     InitReply::Refused(bytes, failure) => {
                         side.refused.push(failure.to_string());
@@ -368,6 +374,7 @@ impl Pair {
             let other = self.b.installed.get(&sa.spi_out).expect("B knows the pair");
             assert_eq!(other.spi_out, *spi);
             assert_eq!((&sa.keys[0], &sa.keys[1]), (&other.keys[1], &other.keys[0]));
+            assert_eq!(sa.mode, other.mode);
         }
         for side in [&self.a, &self.b] {
             let policies: BTreeSet<_> = side.installed.values().map(|sa| &sa.policy).collect();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
 use ike::wire::TrafficSelector;
 use indicatif::ProgressBar;
 use tokio::sync::{mpsc, watch};
@@ -142,6 +142,7 @@ fn peer(place: Place) -> PeerConfig {
             local: vec![own],
             remote: vec![all],
             proposals: ESP.parse().into_iter().collect(),
+            mode: Mode::Tunnel,
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
+use esp::transport::MAX_PACKET;
 use esp::{Spi, ip};
 use mio::Waker;
 
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     peers: Arc<[Arc<Waker>]>,
     /// To whom something was handed over in this turn.
     wake: Vec<bool>,
+    /// Where packets of transport mode get their headers. Here and not on the stack, for it is large.
+    pub(super) scratch: Box<[u8]>,
     /// Commands that are the thread's business.
     pub(super) for_thread: Vec<ThreadCommand>,
 }
@@ -78,6 +81,7 @@ impl Core {
             mailboxes: parts.mailboxes,
             wake: vec![false; parts.peers.len()],
             peers: parts.peers,
+            scratch: vec![0; MAX_PACKET].into_boxed_slice(),
             for_thread: Vec::new(),
         }
     }

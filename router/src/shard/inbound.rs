@@ -46,6 +46,13 @@ impl Core {
         if owner != self.id && owner < self.control() {
             return self.hand_over_datagram(owner, packet, origin);
         }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        self.open(spi, packet, origin, &mut scratch);
+        self.scratch = scratch;
+    }
+
+    /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`.
+    fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) {
         self.counters.count(Counter::EspReceived);
         if !self.table.contains(spi) {
             self.run_commands();
@@ -54,7 +61,11 @@ impl Core {
             self.counters.count(Counter::UnknownSpi);
             return self.events.unknown_spi(self.now, spi, origin.from);
         };
-        let opened = match sa.inbound.open(packet) {
+        let opened = match &sa.hosts {
+            None => sa.inbound.open(packet),
+            Some(hosts) => sa.inbound.open_transport(packet, hosts, origin.class, scratch),
+        };
+        let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 sa.count_drop(error.name());
@@ -70,7 +81,9 @@ impl Core {
         }
         sa.note_origin(&origin, opened.sequence, &mut self.events);
 
-        let Some(inner) = packet.get_mut(opened.inner) else { return };
+        let buffer = if sa.hosts.is_some() { scratch } else { packet };
+        let Some(inner) = buffer.get_mut(opened.inner) else { return };
+        // In transport mode the class outside is the packet's own, and this changes nothing.
         if !ecn::decapsulate(inner, Ecn::from_bits(origin.class)) {
             sa.count_drop(Counter::EcnNotCapable.name());
             return self.counters.count(Counter::EcnNotCapable);

@@ -1,6 +1,7 @@
 //! From an inner packet outwards: pair, seal, batch.
 
 use esp::ip::{self, PacketInfo};
+use esp::transport::Upper;
 use esp::{SealError, Spi};
 
 use super::batch::Wrapping;
@@ -70,21 +71,38 @@ impl Core {
         }
         // The octets after the packet's own end are nobody's.
         let packet = packet.get(..info.len).unwrap_or(packet);
+        let upper = match sa.upper(packet) {
+            Ok(upper) => upper,
+            Err(error) => {
+                sa.count_drop(error.name());
+                return self.counters.count_seal(error);
+            }
+        };
         let max = sa.max_inner(self.now);
         if packet.len() > max {
-            return self.oversize(spi, packet, info);
+            return self.oversize(spi, packet, info, upper);
         }
         let dont_fragment = sa.outer_df(packet);
         let class = sa.options.outer_class(packet);
-        let inner = Inner { len: packet.len(), class, dont_fragment };
-        self.seal(spi, &inner, |room| room.copy_from_slice(packet));
+        self.seal_whole(spi, packet, &Inner { len: packet.len(), class, dont_fragment, upper });
+    }
+
+    /// Seals a packet on a pair of this shard: all of it, or in transport mode what follows its IP header.
+    pub(super) fn seal_whole(&mut self, spi: Spi, packet: &[u8], inner: &Inner) {
+        let from = inner.upper.map_or(0, |upper| upper.header_len());
+        let sealed = packet.get(from..).unwrap_or_default();
+        self.seal(spi, inner, |room| room.copy_from_slice(sealed));
     }
 
     /// Seals what `write` writes on a pair of this shard.
     pub(super) fn seal(&mut self, spi: Spi, inner: &Inner, write: impl FnOnce(&mut [u8])) {
         let Some(sa) = self.table.get_mut(spi) else { return };
         let max = sa.max_inner(self.now);
-        let payload = sa.options.tfc.payload_len(inner.len, max);
+        let len = inner.upper.map_or(inner.len, |upper| upper.len());
+        let payload = match inner.upper {
+            Some(upper) if !upper.may_be_padded() => len,
+            _ => sa.options.tfc.payload_len(len, sa.max_payload(self.now)),
+        };
         let at = sa.outbound.payload_offset();
         let wrapping = Wrapping { path: sa.path, class: inner.class, dont_fragment: inner.dont_fragment };
         let room = self.queue.reserve(spi, wrapping, sa.outbound.sealed_len(payload));
@@ -92,13 +110,22 @@ impl Core {
             sa.count_drop(SealError::NoSpace.name());
             return self.counters.count_seal(SealError::NoSpace);
         };
-        if let Some(place) = room.get_mut(at..at + inner.len) {
+        if let Some(place) = room.get_mut(at..at + len) {
             write(place);
-            if sa.options.mss.apply(place, max) {
+            let mss = sa.options.mss;
+            let clamped = match inner.upper {
+                None => mss.apply(place, max),
+                Some(upper) => mss.apply_to_payload(place, upper.protocol(), upper.header_len(), max),
+            };
+            if clamped {
                 self.counters.count(Counter::MssClamped);
             }
         }
-        match sa.outbound.seal_padded(room, inner.len, payload) {
+        let sealed = match &inner.upper {
+            None => sa.outbound.seal_padded(room, len, payload),
+            Some(upper) => sa.outbound.seal_transport(room, upper, payload),
+        };
+        match sealed {
             Ok(sealed) => {
                 self.queue.commit(batch, sealed.len);
                 sa.last_out = Some(self.now);
@@ -117,7 +144,7 @@ impl Core {
     pub(super) fn send_dummies(&mut self, spi: Spi, count: u16, len: u16) {
         for _ in 0..count {
             let Some(sa) = self.table.get_mut(spi) else { return };
-            let len = usize::from(len).min(sa.max_inner(self.now));
+            let len = usize::from(len).min(sa.max_payload(self.now));
             let class = sa.options.outer_class(&[]);
             // DF as most packets have it, so that it does not tell them apart.
             let dont_fragment = sa.options.df != OuterDf::Clear;
@@ -147,4 +174,6 @@ pub(super) struct Inner {
     /// TOS or traffic class.
     pub(super) class: u8,
     pub(super) dont_fragment: bool,
+    /// What of it is sealed, in transport mode.
+    pub(super) upper: Option<Upper>,
 }

@@ -6,6 +6,7 @@
 use esp::fragment::Fragments;
 use esp::icmp::IcmpError;
 use esp::ip::PacketInfo;
+use esp::transport::Upper;
 use esp::{Spi, ip};
 
 use super::core::Core;
@@ -27,16 +28,16 @@ enum Choice {
 
 impl Core {
     /// Sends, or refuses, a packet of the pair `spi` that does not fit.
-    pub(super) fn oversize(&mut self, spi: Spi, packet: &[u8], info: &PacketInfo) {
+    pub(super) fn oversize(&mut self, spi: Spi, packet: &[u8], info: &PacketInfo, upper: Option<Upper>) {
         let Some(sa) = self.table.get_mut(spi) else { return };
         let max = sa.max_inner(self.now);
         match choose(sa, packet, info) {
             Choice::Cut => self.cut(spi, packet, max),
             Choice::Whole => {
-                let inner =
-                    Inner { len: packet.len(), class: sa.options.outer_class(packet), dont_fragment: false };
+                let class = sa.options.outer_class(packet);
                 self.counters.count(Counter::OuterFragmented);
-                self.seal(spi, &inner, |room| room.copy_from_slice(packet));
+                let inner = Inner { len: packet.len(), class, dont_fragment: false, upper };
+                self.seal_whole(spi, packet, &inner);
             }
             Choice::Tell => {
                 sa.count_drop(Counter::PacketTooBig.name());
@@ -54,8 +55,8 @@ impl Core {
         self.counters.count(Counter::InnerFragmented);
         while let Some(len) = fragments.next_len() {
             let Some(sa) = self.table.get_mut(spi) else { return };
-            let inner =
-                Inner { len, class: sa.options.outer_class(packet), dont_fragment: sa.outer_df(packet) };
+            let (class, dont_fragment) = (sa.options.outer_class(packet), sa.outer_df(packet));
+            let inner = Inner { len, class, dont_fragment, upper: None };
             let mut written = false;
             self.seal(spi, &inner, |room| written = fragments.write_next(room).is_some());
             if !written {
@@ -68,6 +69,10 @@ impl Core {
 
 fn choose(sa: &Sa, packet: &[u8], info: &PacketInfo) -> Choice {
     if ip::may_fragment(packet) {
+        // A fragment may not be sealed in transport mode (RFC 4303 section 3.3.4).
+        if sa.hosts.is_some() {
+            return Choice::Whole;
+        }
         return if takes_fragments(sa, info) { Choice::Cut } else { Choice::Whole };
     }
     // A host of IPv6 need not send less than 1280 octets, so a tunnel that takes less does the rest (RFC 2473 section 7.1).

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp::{InboundSa, LimitEvent, OutboundSa, SaError, Spi};
+use esp::transport::{Hosts, Upper};
+use esp::{InboundSa, LimitEvent, OutboundSa, SaError, SealError, Spi};
 
 use crate::allowance::Allowance;
 use crate::events::EventSink;
@@ -25,6 +26,8 @@ pub(crate) struct Sa {
     pub(crate) outbound: OutboundSa,
     pub(crate) path: Path,
     pub(crate) options: TunnelOptions,
+    /// The two ends, in transport mode.
+    pub(crate) hosts: Option<Hosts>,
     /// ICMP errors about packets of this pair, so that no tenant uses up those of another.
     pub(crate) icmp: Allowance,
     /// Our address, where it is a certain one.
@@ -71,6 +74,7 @@ impl Sa {
             outbound,
             path,
             options: child.options,
+            hosts: child.hosts(),
             icmp: Allowance::new(ICMP_PER_SECOND),
             local: specific(child.local.ip()),
             mtu,
@@ -101,6 +105,21 @@ impl Sa {
         self.max_inner
     }
 
+    /// The largest payload of ESP that the path takes in one piece.
+    pub(crate) fn max_payload(&mut self, now: Instant) -> usize {
+        self.max_inner(now).saturating_sub(self.bare_header())
+    }
+
+    /// Octets of an inner packet that are not sealed: in transport mode its IP header, which is the one outside.
+    fn bare_header(&self) -> usize {
+        self.hosts.map_or(0, |hosts| hosts.header_len())
+    }
+
+    /// What is sealed of a packet in transport mode; nothing to tell for a tunnel, which seals all of it.
+    pub(crate) fn upper(&self, packet: &[u8]) -> Result<Option<Upper>, SealError> {
+        self.hosts.map(|_| Upper::of(packet)).transpose()
+    }
+
     /// An ESP packet of `len` octets was too large for the path as the kernel knows it.
     pub(crate) fn note_refusal(&mut self, len: usize, now: Instant) {
         let found = sys::path_mtu::towards(self.local, self.path.remote.ip());
@@ -122,7 +141,7 @@ impl Sa {
 
     fn measure(&mut self) {
         let room = self.mtu.outer() - self.outer_headers();
-        self.max_inner = self.outbound.max_payload(room.min(BATCH_OCTETS));
+        self.max_inner = self.outbound.max_payload(room.min(BATCH_OCTETS)) + self.bare_header();
     }
 
     pub(crate) fn spi(&self) -> Spi {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esp::{
-    Encryption, InboundSa, Limits, MAX_OVERHEAD, OpenError, OutboundSa, SaKeys, Selector, SelectorPair, Spi,
-    Suite,
+    Encryption, InboundSa, Limits, MAX_OVERHEAD, Mode, OpenError, OutboundSa, SaKeys, Selector, SelectorPair,
+    Spi, Suite,
 };
 use router::{
     ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
@@ -149,6 +149,7 @@ impl Gateway {
             inbound_keys: up.clone(),
             outbound_keys: down.clone(),
             iv_seed: [3; 32],
+            mode: Mode::Tunnel,
             selectors: selectors.clone(),
             replay_window: 1024,
             limits: Limits::default(),

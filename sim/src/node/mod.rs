@@ -22,6 +22,8 @@ use peer::{Output, Peer};
 pub const IKE: u16 = 500;
 /// UDP port of NAT traversal.
 pub const NATT: u16 = 4500;
+/// What stands for the ports that ESP without UDP has none of.
+const RAW: u16 = 0;
 /// From this many half-open negotiations on, a cookie is asked for. Low, so that histories see it.
 const COOKIE_THRESHOLD: usize = 3;
 
@@ -137,13 +139,21 @@ impl Node {
         let Some(peer) = self.peers.get_mut(at) else { return false };
         let Some((spi, sealed)) = peer.sas.seal(policy, inner) else { return false };
         let conn = peer.sas.pairs.get(&spi).and_then(|p| peer.conns.get(&p.conn));
-        let Some((local, remote)) = conn.map(|c| c.core.addresses()) else { return false };
+        let Some(core) = conn.map(|c| &c.core) else { return false };
+        let (mut local, mut remote) = core.addresses();
+        if !core.encapsulates() {
+            local.set_port(RAW);
+            remote.set_port(RAW);
+        }
         self.out.push(Packet { from: local, to: remote, bytes: sealed });
         true
     }
 
     /// Takes in a packet; returns what came out of a tunnel.
     pub fn receive(&mut self, now: Instant, mut packet: Packet, w: &mut Witness) -> Option<Delivered> {
+        if packet.to.port() == RAW {
+            return self.receive_esp(now, packet.from, &mut packet.bytes, w);
+        }
         let natt = packet.to.port() == NATT;
         match packet.bytes.split_first_chunk::<4>() {
             Some(([0, 0, 0, 0], message)) if natt => {
@@ -171,7 +181,7 @@ impl Node {
         for at in 0..self.peers.len() {
             let peer = self.peers.get_mut(at)?;
             let Some((spi, first, inner)) = peer.sas.open(bytes) else { continue };
-            let delivered = Delivered { tunnel: peer.tunnel, inner: inner.to_vec() };
+            let delivered = Delivered { tunnel: peer.tunnel, inner };
             let conn = peer.sas.pairs.get(&spi).map(|p| p.conn);
             let mut out = Output::default();
             if let Some(id) = conn {
@@ -237,7 +247,10 @@ impl Node {
                 proposals.push(proposal.clone());
             }
         }
-        match Connection::respond(now, &mut self.host, datagram, (NATT, NATT), &proposals, true) {
+        // A peer in transport mode is known by its address before it says who it is.
+        let from = |peer: &&Peer| peer.path.is_some_and(|path| path.remote.ip() == datagram.remote.ip());
+        let force = self.peers.iter().find(from).is_none_or(|peer| peer.config.force_encapsulation);
+        match Connection::respond(now, &mut self.host, datagram, (NATT, NATT), &proposals, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.owners.insert(spi, Owner::HalfOpen);

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use esp::{InboundSa, Lifetime, Limits, OutboundSa, Spi};
+use esp::transport::{Hosts, MAX_PACKET, Upper};
+use esp::{InboundSa, Lifetime, Limits, Mode, OutboundSa, Spi};
 
 /// One pair in place.
 pub struct Pair {
     inbound: InboundSa,
     outbound: OutboundSa,
+    /// The two ends, in transport mode.
+    hosts: Option<Hosts>,
     /// Its policy.
     pub name: Arc<str>,
     /// SPI of the peer.
@@ -32,16 +35,28 @@ pub struct Sas {
 }
 
 impl Sas {
-    /// Installs a pair.
+    /// Installs a pair; `None` for what ESP does not have.
     pub fn install(&mut self, sa: ike::ChildSa, conn: u64, lifetime: Lifetime) -> Option<()> {
         let suite = negotiated::suite(&sa.choice)?;
         let selectors = Arc::new(negotiated::selectors(&sa));
+        let hosts = match negotiated::mode(&sa) {
+            Mode::Tunnel => None,
+            Mode::Transport => Some(Hosts::of(&selectors)?),
+        };
         let limits = Limits::default();
         let (keys_in, keys_out) = (negotiated::keys(sa.keys_in), negotiated::keys(sa.keys_out));
         let inbound = InboundSa::new(Spi(sa.spi_in), suite, &keys_in, selectors, 256, &limits).ok()?;
         let outbound = OutboundSa::new(Spi(sa.spi_out), suite, &keys_out, &[7; 32], &limits).ok()?;
-        let pair =
-            Pair { inbound, outbound, name: sa.name, spi_out: sa.spi_out, lifetime, until: None, conn };
+        let pair = Pair {
+            inbound,
+            outbound,
+            hosts,
+            name: sa.name,
+            spi_out: sa.spi_out,
+            lifetime,
+            until: None,
+            conn,
+        };
         self.pairs.insert(sa.spi_in, pair);
         Some(())
     }
@@ -86,16 +101,37 @@ impl Sas {
         let spi = *self.active.get(policy)?;
         let pair = self.pairs.get_mut(&spi)?;
         let mut out = vec![0; pair.outbound.sealed_len(inner.len())];
-        let sealed = pair.outbound.seal(inner, &mut out).ok()?;
+        let sealed = match pair.hosts {
+            None => pair.outbound.seal(inner, &mut out).ok()?,
+            Some(_) => {
+                let upper = Upper::of(inner).ok()?;
+                let at = pair.outbound.payload_offset();
+                out.get_mut(at..at + upper.len())?.copy_from_slice(inner.get(upper.header_len()..)?);
+                pair.outbound.seal_transport(&mut out, &upper, 0).ok()?
+            }
+        };
         out.truncate(sealed.len);
         Some((spi, out))
     }
 
     /// Opens a packet; also says whether it is the pair's first.
-    pub fn open<'a>(&mut self, packet: &'a mut [u8]) -> Option<(u32, bool, &'a [u8])> {
+    pub fn open(&mut self, packet: &mut [u8]) -> Option<(u32, bool, Vec<u8>)> {
         let spi = packet.first_chunk::<4>().map(|spi| u32::from_be_bytes(*spi))?;
-        let opened = self.pairs.get_mut(&spi)?.inbound.open(packet).ok()?;
-        Some((spi, opened.first, packet.get(opened.inner)?))
+        let pair = self.pairs.get_mut(&spi)?;
+        let (opened, inner) = match &pair.hosts {
+            None => {
+                let opened = pair.inbound.open(packet).ok()?;
+                let inner = packet.get(opened.inner.clone())?.to_vec();
+                (opened, inner)
+            }
+            Some(hosts) => {
+                let mut out = vec![0; MAX_PACKET];
+                let opened = pair.inbound.open_transport(packet, hosts, 0, &mut out).ok()?;
+                out.truncate(opened.inner.end);
+                (opened, out)
+            }
+        };
+        Some((spi, opened.first, inner))
     }
 
     /// Pairs that are not on their way out: inbound and outbound SPI, policy, and whether it sends.

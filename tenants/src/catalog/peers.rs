@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use culvert_proto::v1;
+use ike::config::Mode;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ChangeKind, Object};
@@ -115,6 +116,7 @@ fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec) -> Result<(), Err
     }
     check_identities(state, name, spec, &mut faults);
     check_subnets(state, name, spec, &mut faults);
+    check_transport(state, name, spec, &mut faults);
     Ok(faults.into_result()?)
 }
 
@@ -156,6 +158,21 @@ fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut V
                 let field = format!("peer.children[{i}].remote_subnets[{k}]");
                 faults.add(field, format!("{subnet} is behind {} too", twin.name));
             }
+        }
+    }
+}
+
+/// In transport mode the tenant's device leads to the very address that the node's ESP goes to: only in a network namespace
+/// of its own does that ESP not go round in circles.
+fn check_transport(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
+    let apart = state.tenants.get(name.tenant()).is_some_and(|tenant| tenant.spec.uplink.has_namespace());
+    for (i, child) in spec.children.iter().enumerate() {
+        if child.mode == Mode::Transport && !apart {
+            let fault = format!(
+                "TRANSPORT needs a TUN device in a network namespace of its own as the uplink of {}: set uplink.tun.netns",
+                name.tenant()
+            );
+            faults.add(format!("peer.children[{i}].mode"), fault);
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use culvert_proto::v1;
+use ike::config::Mode;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ChangeKind, Object};
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::limits::MAX_TENANTS;
 use crate::mask;
 use crate::name::TenantName;
+use crate::peer::Peer;
 use crate::tenant::{Tenant, TenantSpec, Uplink};
 use crate::violation::Violations;
 
@@ -125,6 +127,14 @@ impl Catalog {
         ] {
             if (quota as usize) < count {
                 faults.add(field, format!("{quota} is below the {count} there are"));
+            }
+        }
+        if !spec.uplink.has_namespace() {
+            let transport = |peer: &&Arc<Peer>| peer.spec.children.iter().any(|c| c.mode == Mode::Transport);
+            if let Some(peer) = state.peers_of(name).find(transport) {
+                let fault =
+                    format!("{} has a child in mode TRANSPORT, which needs uplink.tun.netns", peer.name);
+                faults.add("tenant.uplink", fault);
             }
         }
         if let Uplink::Tun(tun) = &spec.uplink {

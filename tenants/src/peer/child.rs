@@ -2,6 +2,7 @@
 
 use culvert_proto::v1;
 use ike::EspProposal;
+use ike::config::Mode;
 
 use crate::cidr::Cidr;
 use crate::limits;
@@ -16,6 +17,8 @@ use crate::violation::Violations;
 pub struct ChildSpec {
     /// Unique in the peer.
     pub name: String,
+    /// What is protected. In transport mode both lists of subnets are one host.
+    pub mode: Mode,
     /// Subnets behind us; at least one.
     pub local_subnets: Vec<Cidr>,
     /// Subnets behind the peer; at least one.
@@ -35,6 +38,7 @@ impl ChildSpec {
         if let Err(fault) = check_id(&child.name) {
             faults.add("name", fault.to_string());
         }
+        let mode = parse_mode(child.mode, faults);
         let local_subnets = parse_subnets("local_subnets", &child.local_subnets, faults);
         let remote_subnets = parse_subnets("remote_subnets", &child.remote_subnets, faults);
         check_families(&local_subnets, &remote_subnets, faults);
@@ -54,8 +58,12 @@ impl ChildSpec {
         let mut inner = Violations::new();
         let esp = EspOptions::parse(child.esp.as_ref(), &mut inner);
         faults.add_all("esp", inner);
+        if mode == Mode::Transport {
+            check_transport(&local_subnets, &remote_subnets, &esp, faults);
+        }
         Self {
             name: child.name.clone(),
+            mode,
             local_subnets,
             remote_subnets,
             esp_proposals,
@@ -74,6 +82,7 @@ impl ChildSpec {
             lifetime: Some(self.lifetime.to_proto()),
             replay_window: self.replay_window,
             esp: self.esp.to_proto(),
+            mode: mode_to_proto(self.mode).into(),
         }
     }
 }
@@ -134,6 +143,44 @@ fn parse_subnets(field: &str, texts: &[String], faults: &mut Violations) -> Vec<
         }
     }
     subnets
+}
+
+fn parse_mode(mode: i32, faults: &mut Violations) -> Mode {
+    match v1::ChildMode::try_from(mode) {
+        Ok(v1::ChildMode::Unspecified | v1::ChildMode::Tunnel) => Mode::Tunnel,
+        Ok(v1::ChildMode::Transport) => Mode::Transport,
+        Err(_) => {
+            faults.add("mode", format!("unknown value {mode}; expected TUNNEL or TRANSPORT"));
+            Mode::Tunnel
+        }
+    }
+}
+
+/// A mode as it is told.
+pub fn mode_to_proto(mode: Mode) -> v1::ChildMode {
+    match mode {
+        Mode::Tunnel => v1::ChildMode::Tunnel,
+        Mode::Transport => v1::ChildMode::Transport,
+    }
+}
+
+/// Transport mode is between two hosts, and the header outside is that of the packet.
+fn check_transport(local: &[Cidr], remote: &[Cidr], esp: &EspOptions, faults: &mut Violations) {
+    for (field, subnets) in [("local_subnets", local), ("remote_subnets", remote)] {
+        let one = matches!(subnets, [subnet] if subnet.first() == subnet.last());
+        // None, or one that does not parse, is a fault already.
+        if !one && !subnets.is_empty() {
+            faults.add(
+                field,
+                "is more than one address; mode TRANSPORT needs the one that IKE uses, as 192.0.2.1/32",
+            );
+        }
+    }
+    for (field, set) in [("esp.dscp_inward", esp.dscp_inward), ("esp.disable_ecn", !esp.ecn)] {
+        if set {
+            faults.add(field, "makes no sense with mode TRANSPORT, in which there is one IP header only");
+        }
+    }
 }
 
 /// A packet has two addresses of one family.

@@ -9,9 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use culvert_proto::v1;
 use ike::Identity;
+use ike::config::Mode;
 
-pub use child::ChildSpec;
 pub(crate) use child::claims;
+pub use child::{ChildSpec, mode_to_proto};
 pub use esp_options::{DontFragment, EspOptions, Mss, Padding};
 pub use ike_spec::{DpdAction, IkeSpec};
 pub use lifetime::{ChildLifetime, Span};
@@ -96,6 +97,7 @@ impl PeerSpec {
             faults.add("remote_addresses", format!("{what} needs a single address to initiate to"));
         }
         let children = child::parse_all(&peer.children, &mut faults);
+        check_transport(&children, &remote_addresses, peer.force_encapsulation, &mut faults);
         let (Some(local_identity), Some(remote_identity), Some(auth)) =
             (local_identity, remote_identity, auth)
         else {
@@ -215,6 +217,31 @@ fn parse_auth(tenant: &TenantName, auth: Option<&v1::Auth>, faults: &mut Violati
 
 fn has_host(addresses: &[RemoteAddress]) -> bool {
     addresses.iter().any(|remote| matches!(remote, RemoteAddress::Host(..)))
+}
+
+/// Transport mode goes between the ends of the IKE SA, and not in UDP.
+fn check_transport(
+    children: &[ChildSpec],
+    addresses: &[RemoteAddress],
+    force_encapsulation: bool,
+    faults: &mut Violations,
+) {
+    let transport = || children.iter().enumerate().filter(|(_, child)| child.mode == Mode::Transport);
+    for (i, child) in transport() {
+        if let [host] = child.remote_subnets.as_slice()
+            && !remote::admits(addresses, host.first())
+        {
+            let fault = format!(
+                "mode TRANSPORT is with the peer itself, but remote_addresses has no {}",
+                host.first()
+            );
+            faults.add(format!("children[{i}].remote_subnets[0]"), fault);
+        }
+    }
+    if force_encapsulation && let Some((_, child)) = transport().next() {
+        let fault = format!("the child {:?} has mode TRANSPORT, which does not go in UDP", child.name);
+        faults.add("force_encapsulation", fault);
+    }
 }
 
 fn parse_start_action(action: i32, addresses: &[RemoteAddress], faults: &mut Violations) -> StartAction {

@@ -117,6 +117,53 @@ fn all_faults_are_reported_at_once() {
     assert_eq!(fields, ["remote_identity", "remote_addresses[1]", "children[0].local_subnets[1]"]);
 }
 
+/// A peer with one child in transport mode.
+fn transport(peer: &mut v1::Peer) -> &mut v1::Child {
+    peer.children = vec![child("host", &["198.51.100.1/32"], &["192.0.2.1/32"])];
+    peer.children[0].mode = v1::ChildMode::Transport.into();
+    &mut peer.children[0]
+}
+
+#[test]
+fn transport_mode_is_between_two_hosts() {
+    let mut peer = valid();
+    transport(&mut peer);
+    let spec = PeerSpec::parse(&tenant(), &peer).unwrap();
+    assert_eq!(spec.children[0].mode, Mode::Transport);
+    assert_eq!(PeerSpec::parse(&tenant(), &spec.to_proto()).unwrap(), spec);
+    assert_eq!(
+        PeerSpec::parse(&tenant(), &valid()).unwrap().to_proto().children[0].mode(),
+        v1::ChildMode::Tunnel
+    );
+
+    one_fault("children[0].local_subnets", "more than one address", |peer| {
+        transport(peer).local_subnets[0] = "198.51.100.0/31".to_owned();
+    });
+    one_fault("children[0].local_subnets", "more than one address", |peer| {
+        transport(peer).local_subnets.push("198.51.100.2/32".to_owned());
+    });
+    one_fault("children[0].remote_subnets", "at least one", |peer| transport(peer).remote_subnets.clear());
+    one_fault("children[0].remote_subnets[0]", "remote_addresses has no 192.0.2.2", |peer| {
+        transport(peer).remote_subnets[0] = "192.0.2.2/32".to_owned();
+    });
+    one_fault("children[0].mode", "unknown value 9", |peer| transport(peer).mode = 9);
+    one_fault("children[0].esp.dscp_inward", "one IP header", |peer| {
+        transport(peer).esp = Some(v1::EspOptions { dscp_inward: true, ..Default::default() });
+    });
+    one_fault("children[0].esp.disable_ecn", "one IP header", |peer| {
+        transport(peer).esp = Some(v1::EspOptions { disable_ecn: true, ..Default::default() });
+    });
+    one_fault("force_encapsulation", "\"host\"", |peer| {
+        transport(peer);
+        peer.force_encapsulation = true;
+    });
+    // Of IPv6 as well; and from wherever it comes.
+    transport(&mut peer).local_subnets[0] = "2001:db8::1/128".to_owned();
+    peer.children[0].remote_subnets[0] = "2001:db8::2/128".to_owned();
+    peer.remote_addresses.clear();
+    assert!(PeerSpec::parse(&tenant(), &peer).is_ok());
+}
+
 #[test]
 fn a_host_name_that_looks_like_an_address_stays_one() {
     let mut peer = valid();
@@ -153,6 +200,7 @@ fn any_child() -> impl Strategy<Value = v1::Child> {
         proptest::sample::subsequence(vec!["aes128gcm16", "aes256-sha256", "aes256gcm16-x25519-esn"], 0..=3);
     ("[a-z]{1,4}", subnets(), subnets(), esp, proptest::option::of(lifetime), 64u32..=8192).prop_map(
         |(name, local_subnets, remote_subnets, esp, lifetime, replay_window)| v1::Child {
+            mode: (replay_window % 2) as i32,
             name,
             local_subnets,
             remote_subnets,

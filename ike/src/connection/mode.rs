@@ -1,0 +1,68 @@
+//! Transport mode (RFC 7296 section 1.3.1): how it is asked for, and when it may be.
+//!
+//! The mode of a Child SA is always that of its policy: what comes out otherwise is not used. Transport mode goes between
+//! the two addresses of the IKE_SA only, and only without a NAT; that of section 2.23.1, where both sides replace
+//! addresses in selectors and mend checksums, is not done here.
+
+use super::Connection;
+use crate::config::{ChildConfig, Mode};
+use crate::failure::Failure;
+use crate::wire::message::Payloads;
+use crate::wire::numbers::NotifyType;
+use crate::wire::payload::{Notify, Payload};
+use crate::wire::ts::{self, TrafficSelector};
+
+/// What asks for the mode, or agrees to it: nothing for a tunnel.
+pub(crate) fn notify(mode: Mode) -> Option<Payload> {
+    (mode == Mode::Transport).then(|| Payload::Notify(Notify::new(NotifyType::USE_TRANSPORT_MODE)))
+}
+
+/// The mode that a request asks for, or an answer agrees to.
+pub(crate) fn of(payloads: Payloads<'_>) -> Mode {
+    match payloads.notify(NotifyType::USE_TRANSPORT_MODE) {
+        Some(_) => Mode::Transport,
+        None => Mode::Tunnel,
+    }
+}
+
+impl Connection {
+    /// Why transport mode is not possible for these selectors, if it is not.
+    pub(crate) fn no_transport(
+        &self,
+        local_ts: &[TrafficSelector],
+        remote_ts: &[TrafficSelector],
+    ) -> Option<Failure> {
+        if self.encapsulates() {
+            return Some(Failure::TransportNat);
+        }
+        let (local, remote) = (self.addresses().0.ip(), self.addresses().1.ip());
+        let host = |selectors: &[TrafficSelector], address| {
+            selectors.iter().all(|ts| (ts.start, ts.end) == (address, address))
+        };
+        (!host(local_ts, local) || !host(remote_ts, remote)).then(|| Failure::TransportHosts {
+            selectors: format!("{} === {}", ts::describe(local_ts), ts::describe(remote_ts)),
+            addresses: format!("{local} === {remote}"),
+        })
+    }
+
+    /// [`Self::no_transport`] for a policy, whose mode may be another.
+    pub(crate) fn mode_obstacle(&self, config: &ChildConfig) -> Option<Failure> {
+        let transport = config.mode == Mode::Transport;
+        transport.then(|| self.no_transport(&config.local, &config.remote)).flatten()
+    }
+
+    /// Checks that an answer agrees to the mode that was asked for. If it does not, the Child SA is deleted: the peer takes
+    /// it for one of the other mode.
+    pub(crate) fn check_mode(&self, config: &ChildConfig, payloads: Payloads<'_>) -> Result<(), Failure> {
+        let peer = of(payloads);
+        if peer != config.mode {
+            return Err(Failure::Mode { peer, configured: config.mode });
+        }
+        self.mode_obstacle(config).map_or(Ok(()), Err)
+    }
+}
+
+/// Whether asking again at once is of no use: somebody has to change the configuration.
+pub(crate) fn is_final(failure: &Failure) -> bool {
+    matches!(failure, Failure::Mode { .. } | Failure::TransportNat | Failure::TransportHosts { .. })
+}
