@@ -9,6 +9,7 @@ use crate::wire::numbers::ExchangeType;
 
 /// A request of ours without an answer.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Pending {
     /// Its Message ID.
     pub(crate) id: u32,
@@ -37,6 +38,7 @@ pub(crate) enum Incoming {
 
 /// Message IDs, the pending request and the stored answer of one IKE_SA.
 #[derive(Debug, Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Exchanges {
     next_id: u32,
     expected: u32,

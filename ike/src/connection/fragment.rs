@@ -24,6 +24,7 @@ pub(crate) const fn chunk_len(suite: SkSuite) -> usize {
 /// The request or the response being put together. One at a time is enough: the window is one, and a fragment of
 /// another message means that the one before is done with.
 #[derive(Debug, Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Reassembly {
     /// Message ID.
     id: u32,

@@ -34,6 +34,7 @@ pub(crate) enum SaState {
 
 /// An IKE_SA with keys.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct IkeSa {
     pub(crate) spi_local: u64,
     pub(crate) spi_remote: u64,

@@ -38,6 +38,7 @@ pub enum Task {
 
 /// A task, not to be started before its time.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Queued {
     task: Task,
     due: Instant,
