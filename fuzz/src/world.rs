@@ -328,13 +328,17 @@ impl World {
         self.drain(side);
     }
 
+    /// When one of the two next has something to do by itself.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.ends.iter().filter_map(|end| end.conn.as_ref()?.poll_timeout()).min()
+    }
+
     /// Lets time pass. A timer that has been served must not be due again at the same moment.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut served = (self.now, 0);
         loop {
-            let due = self.ends.iter().filter_map(|e| e.conn.as_ref()?.poll_timeout()).min();
-            let Some(at) = due.filter(|t| *t <= end) else { break };
+            let Some(at) = self.next_timeout().filter(|t| *t <= end) else { break };
             self.now = self.now.max(at);
             served = if served.0 == self.now { (served.0, served.1 + 1) } else { (self.now, 1) };
             assert!(served.1 <= 8, "a timer is due again and again");
