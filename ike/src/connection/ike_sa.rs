@@ -49,8 +49,9 @@ pub(crate) struct IkeSa {
     pub(crate) state: SaState,
     /// Both sides take fragments (RFC 7383 section 2.3).
     pub(crate) fragments: bool,
-    /// Requests and responses: the window is one in each direction, so both may be under way.
-    reassembly: [Reassembly; 2],
+    /// Requests and responses: the window is one in each direction, so both may be under way. Boxed, for most peers never
+    /// send fragments.
+    reassembly: Option<Box<[Reassembly; 2]>>,
 }
 
 /// How the keys of an IKE_SA come about.
@@ -100,7 +101,7 @@ impl IkeSa {
             exchanges,
             state,
             fragments,
-            reassembly: Default::default(),
+            reassembly: None,
         })
     }
 
@@ -195,7 +196,7 @@ impl IkeSa {
         let (first, plain) = match message.chain.fragment {
             None => (first, plain),
             Some((number, total)) => {
-                let [requests, responses] = &mut self.reassembly;
+                let [requests, responses] = &mut **self.reassembly.get_or_insert_default();
                 let reassembly = if message.header.response { responses } else { requests };
                 let id = message.header.message_id;
                 match reassembly.add(id, number, total, first, plain).map_err(malformed)? {

@@ -1,5 +1,6 @@
 //! What waits to be done while the window is taken or the peer asked for patience, and everything with a time.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::ike_sa::SaState;
@@ -86,6 +87,10 @@ impl Connection {
         while self.window_free() {
             let Some(at) = self.tasks.iter().position(|q| q.due <= now) else { return };
             let Some(Queued { task, attempts, .. }) = self.tasks.remove(at) else { return };
+            if self.tasks.is_empty() {
+                // Holds no memory while nothing waits.
+                self.tasks = VecDeque::new();
+            }
             let tries = Tries { put_off: attempts, ..Tries::default() };
             self.start(now, host, task, tries);
         }
