@@ -1,4 +1,4 @@
-//! Rekeyings and deletes of the IKE_SA that cross (i1 to i14): RFC 7296 sections 2.8 and 2.25.2, message by message, both
+//! Rekeyings and deletes of the IKE_SA that cross (i1 to i15): RFC 7296 sections 2.8 and 2.25.2, message by message, both
 //! ends' SAs asserted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
@@ -291,4 +291,35 @@ fn i14_a_close_overtakes_the_refusal_of_a_rekey() {
         pair.put(B, &refusal);
         assert_over(pair);
     }
+}
+
+/// A side that rekeys again and again remembers the old ones no longer than there is room.
+#[test]
+fn i15_one_side_rekeys_again_and_again() {
+    let mut pair = up();
+    let pair = &mut pair;
+    let mut answers = Vec::new();
+    for _ in 0..15 {
+        pair.command(A, Command::RekeyIke);
+        pair.deliver(A);
+        pair.deliver(B);
+        pair.deliver(A); // The delete of the old one, whose answer is late.
+        answers.push(pair.take(B));
+    }
+    pair.pass(std::time::Duration::from_secs(5));
+    pair.a.outbox.clear();
+    for answer in &answers {
+        pair.put(B, answer);
+    }
+    // B has forgotten them all by now, and A none.
+    pair.pass(std::time::Duration::from_secs(6));
+    assert_eq!(pair.a.conn.as_ref().unwrap().local_spis().len(), 16);
+    for _ in 0..4 {
+        pair.command(A, Command::RekeyIke);
+        pair.settle();
+        assert!(pair.a.conn.as_ref().unwrap().local_spis().len() <= 17);
+        pair.assert_ike(1);
+    }
+    pair.assert_children(1);
+    pair.assert_alive();
 }

@@ -25,6 +25,9 @@ const MAX_GROUP_CHANGES: u32 = 4;
 impl Connection {
     /// Asks to rekey the IKE_SA in use.
     pub(crate) fn request_ike_rekey(&mut self, now: Instant, host: &mut dyn Host, tries: Tries) {
+        if !self.room_for_ike_sa() {
+            return self.queue_later(Task::RekeyIke, now, host, tries.put_off);
+        }
         let spi = self.current;
         let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
         let Ok(dh) = KeyPair::generate(group, host) else { return };
@@ -40,6 +43,17 @@ impl Connection {
         let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// Whether one more IKE_SA may be made by us. Those that are only remembered for retransmissions make room for it, the
+    /// oldest first.
+    fn room_for_ike_sa(&mut self) -> bool {
+        while self.sas.len() >= MAX_IKE_SAS {
+            let dead = self.sas.iter().find(|sa| matches!(sa.state, SaState::Dead(_))).map(|sa| sa.spi_local);
+            let Some(dead) = dead else { return false };
+            self.drop_sa(dead);
+        }
+        true
     }
 
     /// The peer asks to rekey the IKE_SA.
