@@ -337,8 +337,7 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut served = (self.now, 0);
-        loop {
-            let Some(at) = self.next_timeout().filter(|t| *t <= end) else { break };
+        while let Some(at) = self.next_timeout().filter(|t| *t <= end) {
             self.now = self.now.max(at);
             served = if served.0 == self.now { (served.0, served.1 + 1) } else { (self.now, 1) };
             assert!(served.1 <= 8, "a timer is due again and again");
