@@ -48,7 +48,9 @@ mutations=(
   'payloads in plain believed|ike/src/connection/ike_sa.rs|s{chain\.encrypted\.is_some\(\)}{message.chain.payloads.len() > 999}; s{Ok\(\(message\.header, chain\.payloads\)\)}{Ok((message.header, [message.chain.payloads.clone(), chain.payloads].concat()))}'
   'fragments without a bound|ike/src/connection/fragment.rs|s{if size > MAX_MESSAGE}{if size > 1000 * MAX_MESSAGE}'
   'repeated INVALID_KE_PAYLOAD without a bound|ike/src/connection/initiator.rs|s{init\.restarts > MAX_INIT_RESTARTS}{init.restarts > 1000 * MAX_INIT_RESTARTS}'
-  'IKE_SAs without a bound|ike/src/connection/rekey_ike.rs|s{self\.sas\.len\(\) >= MAX_IKE_SAS}{self.sas.len() >= 1000 * MAX_IKE_SAS}'
+  'IKE_SAs without a bound|ike/src/connection/rekey_ike.rs|s{if self\.sas\.len\(\) >= MAX_IKE_SAS}{if self.sas.len() >= 1000 * MAX_IKE_SAS}'
+  'IKE_SAs of our own without a bound|ike/src/connection/rekey_ike.rs|s{while self\.sas\.len\(\) >= MAX_IKE_SAS}{while self.sas.len() >= 1000 * MAX_IKE_SAS}'
+  'an IKE_SA used that the peer has deleted|ike/src/connection/rekey_ike.rs|s{if !self\.is_active\(passive\)}{if !self.is_active(passive) && self.sas.is_empty()}'
   'Child SAs without a bound|ike/src/connection/answer_child.rs|s{self\.children\.len\(\) >= MAX_CHILDREN}{self.children.len() >= 1000 * MAX_CHILDREN}'
   'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )
