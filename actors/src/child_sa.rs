@@ -36,19 +36,18 @@ pub(crate) struct ChildSaActor {
     env: Arc<Env>,
     spi: u32,
     lifetime: Lifetime,
-    peer: Addr<PeerActor>,
     timer: Option<SpawnHandle>,
-    watch: DeathWatch,
+    /// Of the peer's actor, to which it reports too.
+    watch: DeathWatch<PeerActor>,
 }
 
 impl ChildSaActor {
     pub(crate) fn new(env: Arc<Env>, spi: u32, lifetime: Lifetime, peer: Addr<PeerActor>) -> Self {
-        let watch = DeathWatch::new(u64::from(spi), peer.clone().recipient());
-        Self { env, spi, lifetime, peer, timer: None, watch }
+        Self { env, spi, lifetime, timer: None, watch: DeathWatch::new(u64::from(spi), peer) }
     }
 
     fn tell(&self, due: Due) {
-        deliver(&self.peer, ChildDue { spi: self.spi, due }, &self.env.counters);
+        deliver(self.watch.supervisor(), ChildDue { spi: self.spi, due }, &self.env.counters);
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {

@@ -64,7 +64,7 @@ impl Control {
     }
 
     /// A peer as it stands.
-    pub fn peer(&self, name: &PeerName) -> Option<PeerView> {
+    pub fn peer(&self, name: &PeerName) -> Option<Arc<PeerView>> {
         self.env.board.get(name)
     }
 
@@ -78,7 +78,7 @@ impl Control {
         for stats in stats.values() {
             live.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(stats);
         }
-        let status = |view: PeerView| {
+        let status = |view: Arc<PeerView>| {
             let traffic =
                 self.env.board.past(view.uid).plus(live.get(&view.uid).copied().unwrap_or_default());
             view.to_status(&stats, traffic)

@@ -25,7 +25,8 @@ pub(crate) struct Attempt {
     initiated: bool,
     pub(crate) remote: Option<SocketAddr>,
     steps: VecDeque<(SystemTime, String)>,
-    failure: Option<Failure>,
+    /// Boxed: most have none.
+    failure: Option<Box<Failure>>,
 }
 
 /// The negotiations of one peer.
@@ -56,7 +57,7 @@ impl History {
     pub(crate) fn failed(&mut self, conn: u64, failure: &Failure) {
         self.step(conn, failure.to_string());
         if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {
-            attempt.failure = Some(failure.clone());
+            attempt.failure = Some(Box::new(failure.clone()));
         }
     }
 
@@ -85,7 +86,7 @@ impl Attempt {
             remote_address: self.remote.map(|r| r.to_string()).unwrap_or_default(),
             unidentified: false,
             steps: self.steps.iter().map(step).collect(),
-            cause: self.failure.as_ref().map(cause),
+            cause: self.failure.as_deref().map(cause),
         }
     }
 }

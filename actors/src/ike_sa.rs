@@ -39,12 +39,12 @@ pub(crate) struct IkeSaActor {
     id: u64,
     env: Arc<Env>,
     peer_spec: Arc<Peer>,
-    peer: Addr<PeerActor>,
     conn: Option<Connection>,
     host: Option<CoreHost>,
     lifetime: Option<Lifetime>,
     timer: Option<SpawnHandle>,
-    watch: DeathWatch,
+    /// Of the peer's actor, to which it reports too.
+    watch: DeathWatch<PeerActor>,
     counted: ike::connection::Counters,
     /// IKE_SAs whose keys are in the key log. Empty without one.
     logged: Vec<(u64, u64)>,
@@ -52,17 +52,15 @@ pub(crate) struct IkeSaActor {
 
 impl IkeSaActor {
     pub(crate) fn new(id: u64, env: Arc<Env>, peer_spec: Arc<Peer>, peer: Addr<PeerActor>) -> Self {
-        let watch = DeathWatch::new(id, peer.clone().recipient());
         Self {
             id,
             env,
             peer_spec,
-            peer,
             conn: None,
             host: None,
             lifetime: None,
             timer: None,
-            watch,
+            watch: DeathWatch::new(id, peer),
             counted: ike::connection::Counters::default(),
             logged: Vec::new(),
         }
@@ -83,7 +81,7 @@ impl IkeSaActor {
             finished |= matches!(event, Event::Finished);
             if let Some(event) = self.carry_out(event, ctx) {
                 sender_changes |= event.changes_sender();
-                deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+                deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
             }
         }
         // Only after the events: an SA has to be in place before the peer learns of it.
@@ -101,7 +99,7 @@ impl IkeSaActor {
             // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
             // decides between connections, moves to the other pair first.
             let event = ConnEvent::Send(datagrams);
-            deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+            deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
         } else {
             datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
         }
@@ -325,7 +323,7 @@ impl Handler<Begin> for IkeSaActor {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
                         let event = ConnEvent::Down(ike::CloseReason::Failed(failure));
-                        deliver(&self.peer, FromConn { id: self.id, event }, &self.env.counters);
+                        deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
                         return ctx.stop();
                     }
                 }

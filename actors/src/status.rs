@@ -34,11 +34,11 @@ pub struct PeerView {
     /// When the next attempt is due.
     pub next_attempt: Option<SystemTime>,
     /// The IKE_SA in use.
-    pub ike: Option<IkeView>,
+    pub ike: Option<Arc<IkeView>>,
     /// All IKE_SAs, those included that another is taking over from.
     pub ike_sas: usize,
     /// The Child SAs in place.
-    pub children: Vec<ChildView>,
+    pub children: Vec<Arc<ChildView>>,
 }
 
 /// The IKE_SA of a peer.
@@ -123,13 +123,13 @@ impl Traffic {
 /// All peers.
 #[derive(Default)]
 pub(crate) struct Board {
-    views: DashMap<PeerName, PeerView>,
+    views: DashMap<PeerName, Arc<PeerView>>,
     /// Traffic of Child SAs that are gone, by peer.
     past: DashMap<u64, Traffic>,
 }
 
 impl Board {
-    pub(crate) fn set(&self, name: &PeerName, view: PeerView) {
+    pub(crate) fn set(&self, name: &PeerName, view: Arc<PeerView>) {
         self.views.insert(name.clone(), view);
     }
 
@@ -149,7 +149,7 @@ impl Board {
         self.past.get(&uid).map(|t| *t).unwrap_or_default()
     }
 
-    pub(crate) fn get(&self, name: &PeerName) -> Option<PeerView> {
+    pub(crate) fn get(&self, name: &PeerName) -> Option<Arc<PeerView>> {
         self.views.get(name).map(|v| v.clone())
     }
 
@@ -161,7 +161,7 @@ impl Board {
         self.views.is_empty()
     }
 
-    pub(crate) fn all(&self) -> Vec<(PeerName, PeerView)> {
+    pub(crate) fn all(&self) -> Vec<(PeerName, Arc<PeerView>)> {
         self.views.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
     }
 }

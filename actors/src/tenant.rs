@@ -110,7 +110,7 @@ impl TenantActor {
 
     fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Peer>) {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
-        let (env, spec, me) = (self.env.clone(), peer.clone(), ctx.address().recipient());
+        let (env, spec, me) = (self.env.clone(), peer.clone(), ctx.address());
         let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, me));
         self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now() });
     }

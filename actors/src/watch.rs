@@ -8,15 +8,20 @@ use actix::prelude::*;
 pub(crate) struct Died(pub(crate) u64);
 
 /// Lives inside an actor. When the actor is dropped while still armed, its supervisor is told.
-pub(crate) struct DeathWatch {
+pub(crate) struct DeathWatch<A: Actor<Context = Context<A>> + Handler<Died>> {
     key: u64,
-    supervisor: Recipient<Died>,
+    supervisor: Addr<A>,
     armed: bool,
 }
 
-impl DeathWatch {
-    pub(crate) const fn new(key: u64, supervisor: Recipient<Died>) -> Self {
+impl<A: Actor<Context = Context<A>> + Handler<Died>> DeathWatch<A> {
+    pub(crate) const fn new(key: u64, supervisor: Addr<A>) -> Self {
         Self { key, supervisor, armed: true }
+    }
+
+    /// Who is told.
+    pub(crate) const fn supervisor(&self) -> &Addr<A> {
+        &self.supervisor
     }
 
     /// The actor ends in the orderly way. Called from `stopping`, which actix also calls while it drops an actor that
@@ -26,7 +31,7 @@ impl DeathWatch {
     }
 }
 
-impl Drop for DeathWatch {
+impl<A: Actor<Context = Context<A>> + Handler<Died>> Drop for DeathWatch<A> {
     fn drop(&mut self) {
         if self.armed {
             // A full or closed mailbox means that the supervisor is going down as well.

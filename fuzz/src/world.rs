@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
@@ -26,6 +26,7 @@ const MAX_FLIGHT: usize = 64;
 pub type Side = usize;
 
 /// A host whose randomness is a counter, well mixed, and is kept for the tap.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 #[derive(Debug)]
 pub struct FuzzHost {
     state: u64,
@@ -79,6 +80,7 @@ impl Host for FuzzHost {
 }
 
 /// One end: a connection, its host, and what the host holds by the events so far.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 #[derive(Debug)]
 pub struct End {
     /// The host.
@@ -205,6 +207,7 @@ impl End {
 }
 
 /// The whole.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct World {
     /// Now.
     pub now: Instant,
@@ -225,7 +228,8 @@ impl Default for World {
 impl World {
     /// Nothing has happened.
     pub fn new() -> Self {
-        let ends = [End::new(0, config(0)), End::new(1, config(1))];
+        static CONFIGS: LazyLock<[Arc<PeerConfig>; 2]> = LazyLock::new(|| [0, 1].map(config));
+        let ends = [0, 1].map(|side| End::new(side, CONFIGS[side].clone()));
         Self { now: Instant::now(), ends, tap: Tap::default(), follow: true }
     }
 
@@ -241,8 +245,18 @@ impl World {
         world
     }
 
-    /// Both are established with one Child SA.
+    /// Both are established with one Child SA. While fuzzing the handshake is made once and then copied.
     pub fn up() -> Self {
+        #[cfg(culvert_fuzz)]
+        {
+            thread_local!(static UP: World = World::negotiated());
+            UP.with(Self::clone)
+        }
+        #[cfg(not(culvert_fuzz))]
+        Self::negotiated()
+    }
+
+    fn negotiated() -> Self {
         let mut world = Self::initiated();
         world.settle();
         assert!(world.ends.iter().all(|e| e.established && !e.installed.is_empty()));
@@ -314,13 +328,16 @@ impl World {
         self.drain(side);
     }
 
+    /// When one of the two next has something to do by itself.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.ends.iter().filter_map(|end| end.conn.as_ref()?.poll_timeout()).min()
+    }
+
     /// Lets time pass. A timer that has been served must not be due again at the same moment.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         let mut served = (self.now, 0);
-        loop {
-            let due = self.ends.iter().filter_map(|e| e.conn.as_ref()?.poll_timeout()).min();
-            let Some(at) = due.filter(|t| *t <= end) else { break };
+        while let Some(at) = self.next_timeout().filter(|t| *t <= end) {
             self.now = self.now.max(at);
             served = if served.0 == self.now { (served.0, served.1 + 1) } else { (self.now, 1) };
             assert!(served.1 <= 8, "a timer is due again and again");

@@ -51,6 +51,7 @@ pub struct Nat {
 
 /// A Child SA ready to be installed: both directions, with their keys.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct ChildSa {
     /// The policy it was made for.
     pub name: Arc<str>,
@@ -128,6 +129,7 @@ impl fmt::Display for CloseReason {
 /// Something the host has to do or may want to know. In order: a [`Event::InstallChild`] has to take effect before the
 /// next datagram is sent.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub enum Event {
     /// Datagrams to this SPI of ours belong to this connection from now on.
     IkeSpiAdded(u64),

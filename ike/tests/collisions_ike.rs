@@ -1,4 +1,4 @@
-//! Rekeyings and deletes of the IKE_SA that cross (i1 to i12): RFC 7296 sections 2.8 and 2.25.2, message by message, both
+//! Rekeyings and deletes of the IKE_SA that cross (i1 to i15): RFC 7296 sections 2.8 and 2.25.2, message by message, both
 //! ends' SAs asserted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
@@ -233,4 +233,93 @@ fn i12_the_last_request_on_the_old_one_is_its_delete() {
     assert_eq!(on_the_old, [ExchangeType::CREATE_CHILD_SA, ExchangeType::INFORMATIONAL]);
     pair.assert_children(1);
     pair.assert_ike(1);
+}
+
+/// Both ends are over, and said so once.
+fn assert_over(pair: &mut Pair) {
+    pair.run(120);
+    pair.assert_children(0);
+    for side in [&pair.a, &pair.b] {
+        assert!(side.conn.as_ref().unwrap().is_finished(), "{:?}", side.log);
+        assert_eq!(side.log.iter().filter(|l| l.starts_with("down")).count(), 1, "{:?}", side.log);
+    }
+}
+
+/// Both rekey, and B closes as soon as it knows which one stays. A learns of that before it has B's answer, and must not
+/// go on by an IKE_SA that is deleted.
+#[test]
+fn i13_a_close_overtakes_the_answer_to_a_rekey_that_crossed() {
+    for round in 0..12 {
+        let mut pair = up_after(round);
+        let pair = &mut pair;
+        pair.command(A, Command::RekeyIke);
+        pair.command(B, Command::RekeyIke);
+        let (a, b) = (pair.take(A), pair.take(B));
+        pair.put(A, &a);
+        pair.put(B, &b);
+        let late = pair.take(B);
+        pair.deliver(A);
+        pair.take(B); // Its delete of the one that does not stay never arrives.
+        pair.command(B, Command::Close);
+        while !pair.b.outbox.is_empty() {
+            pair.deliver(B);
+        }
+        pair.put(B, &late);
+        assert_over(pair);
+    }
+}
+
+/// The same with an answer that refuses, while the deleted IKE_SA is remembered and after that.
+#[test]
+fn i14_a_close_overtakes_the_refusal_of_a_rekey() {
+    for seconds in [0, 15] {
+        let mut pair = up();
+        let pair = &mut pair;
+        pair.command(A, Command::RekeyIke);
+        let request = pair.take(A);
+        pair.command(B, Command::RekeyIke);
+        pair.deliver(B);
+        pair.deliver(A);
+        pair.take(B); // The delete of the old one never arrives.
+        pair.put(A, &request);
+        let refusal = pair.take(B);
+        pair.command(B, Command::Close);
+        while !pair.b.outbox.is_empty() {
+            pair.deliver(B);
+        }
+        pair.pass(std::time::Duration::from_secs(seconds));
+        pair.put(B, &refusal);
+        assert_over(pair);
+    }
+}
+
+/// A side that rekeys again and again remembers the old ones no longer than there is room.
+#[test]
+fn i15_one_side_rekeys_again_and_again() {
+    let mut pair = up();
+    let pair = &mut pair;
+    let mut answers = Vec::new();
+    for _ in 0..15 {
+        pair.command(A, Command::RekeyIke);
+        pair.deliver(A);
+        pair.deliver(B);
+        pair.deliver(A); // The delete of the old one, whose answer is late.
+        answers.push(pair.take(B));
+    }
+    pair.pass(std::time::Duration::from_secs(5));
+    pair.a.outbox.clear();
+    for answer in &answers {
+        pair.put(B, answer);
+    }
+    // B has forgotten them all by now, and A none.
+    pair.pass(std::time::Duration::from_secs(6));
+    assert_eq!(pair.a.conn.as_ref().unwrap().local_spis().len(), 16);
+    for _ in 0..4 {
+        pair.command(A, Command::RekeyIke);
+        pair.settle();
+        assert!(pair.a.conn.as_ref().unwrap().local_spis().len() <= 17);
+        pair.assert_ike(1);
+    }
+    pair.assert_children(1);
+    pair.assert_alive();
 }

@@ -23,7 +23,7 @@ use ike::supervise::{ConnId, Senders};
 pub(super) struct ChildEntry {
     pub(super) conn: ConnId,
     pub(super) addr: Addr<ChildSaActor>,
-    pub(super) view: ChildView,
+    pub(super) view: Arc<ChildView>,
 }
 
 /// Something is due for a pair.
@@ -105,9 +105,9 @@ impl PeerActor {
         self.history().recovered(conn);
         let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
         self.senders.installed(conn, sa.spi_in, sa.name.clone());
-        self.children.insert(sa.spi_in, Box::new(ChildEntry { conn, addr, view }));
+        self.children.insert(sa.spi_in, ChildEntry { conn, addr, view: Arc::new(view) });
         if rekeyed {
-            self.view.child_rekeys += 1;
+            self.view_mut().child_rekeys += 1;
             self.publish(v1::EventType::ChildSaRekeyed, text);
             self.resolve(Wait::ChildRekey, Ok(()));
         } else {
@@ -154,7 +154,7 @@ impl PeerActor {
     pub(super) fn child_failed(&mut self, name: &Arc<str>, failure: &Failure) {
         self.env.counters.failures.up();
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
-        self.view.last_error = format!("{name}: {failure}");
+        self.view_mut().last_error = format!("{name}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
         self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
         self.resolve(Wait::Child, Err(self.view.last_error.clone()));

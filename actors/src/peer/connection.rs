@@ -23,7 +23,7 @@ use ike::supervise::{ConnId, Disposal};
 /// A connection of the peer.
 pub(crate) struct ConnEntry {
     pub(super) addr: Addr<IkeSaActor>,
-    pub(super) ike: Option<IkeView>,
+    pub(super) ike: Option<Arc<IkeView>>,
     /// It has reported its end and only lingers.
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
@@ -156,13 +156,13 @@ impl Handler<FromConn> for PeerActor {
                 for disposal in disposals {
                     self.dispose(disposal);
                 }
-                self.view.last_error.clear();
+                self.view_mut().last_error.clear();
                 self.history().recovered(id);
                 self.resolve(Wait::Up, Ok(()));
             }
             ConnEvent::Rekeyed { spis, initiated, proposal, lifetime } => {
-                self.view.ike_rekeys += 1;
-                if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()) {
+                self.view_mut().ike_rekeys += 1;
+                if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
                     (ike.initiator_spi, ike.responder_spi) = spis;
                     (ike.initiator, ike.proposal) = (initiated, proposal);
                     ike.installed = SystemTime::now();
@@ -254,7 +254,7 @@ impl PeerActor {
         };
         set_times(&mut ike, lifetime);
         if let Some(conn) = self.conns.get_mut(&id) {
-            conn.ike = Some(ike);
+            conn.ike = Some(Arc::new(ike));
         }
         self.history().step(id, format!("IKE SA established, {}", proposal_text));
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
@@ -277,7 +277,7 @@ impl PeerActor {
         for (spi, _) in self.children.iter().filter(|(_, c)| c.conn == id) {
             self.env.router.set_remote(esp::Spi(*spi), remote);
         }
-        if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()) {
+        if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
             ike.remote = remote;
         }
         self.publish(v1::EventType::PeerMoved, remote.to_string());
@@ -326,7 +326,7 @@ impl PeerActor {
             self.resolve(wait, Err(why.clone()));
         }
         self.resolve(Wait::Down, Ok(()));
-        self.view.last_error = why;
+        self.view_mut().last_error = why;
     }
 
     /// The connection's actor is gone.

@@ -10,7 +10,6 @@ mod connection;
 mod demand;
 mod view;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,8 +26,9 @@ use crate::env::Env;
 use crate::ike_sa::{Begin, IkeSaActor};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerEntry;
-use crate::watch::{DeathWatch, Died};
-use ike::supervise::{Action, ConnId, Disposal, Plan, Senders, Supervisor};
+use crate::tenant::TenantActor;
+use crate::watch::DeathWatch;
+use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, Supervisor};
 
 pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
@@ -52,16 +52,16 @@ pub(crate) struct PeerActor {
     /// `None` while its secret is missing.
     config: Option<Arc<PeerConfig>>,
     supervisor: Supervisor,
-    /// Boxed, as those below: a node of the tree has room for eleven, and there is usually one.
-    conns: BTreeMap<ConnId, Box<ConnEntry>>,
+    conns: Few<ConnId, ConnEntry>,
     next_conn: ConnId,
-    children: BTreeMap<u32, Box<ChildEntry>>,
+    children: Few<u32, ChildEntry>,
     senders: Senders,
-    view: crate::status::PeerView,
+    /// Shared with the board until the next change.
+    view: Arc<crate::status::PeerView>,
     shown_state: Option<ike::supervise::State>,
     waiters: Vec<Waiter>,
     timer: Option<SpawnHandle>,
-    watch: DeathWatch,
+    watch: DeathWatch<TenantActor>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
     /// When unknown ESP last made it start.
@@ -69,7 +69,7 @@ pub(crate) struct PeerActor {
 }
 
 impl PeerActor {
-    pub(crate) fn new(env: Arc<Env>, peer: Arc<Peer>, supervisor: Recipient<Died>) -> Self {
+    pub(crate) fn new(env: Arc<Env>, peer: Arc<Peer>, supervisor: Addr<TenantActor>) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
@@ -78,11 +78,11 @@ impl PeerActor {
             env,
             peer,
             config,
-            conns: BTreeMap::new(),
+            conns: Few::new(),
             next_conn: 1,
-            children: BTreeMap::new(),
+            children: Few::new(),
             senders: Senders::default(),
-            view: crate::status::PeerView::default(),
+            view: Arc::default(),
             shown_state: None,
             waiters: Vec::new(),
             timer: None,
@@ -164,7 +164,8 @@ impl PeerActor {
             // our deletes of them, which nobody answers.
             self.env.counters.half_open_limit.up();
             let current = self.supervisor.current();
-            if let Some(oldest) = self.conns.keys().find(|id| Some(**id) != current).copied() {
+            let oldest = self.conns.keys().find(|id| Some(**id) != current).copied();
+            if let Some(oldest) = oldest {
                 self.dispose(Disposal::Abandon(oldest));
             }
         }
@@ -174,7 +175,7 @@ impl PeerActor {
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
         deliver(&addr, begin, &self.env.counters);
-        self.conns.insert(id, Box::new(ConnEntry::new(addr)));
+        self.conns.insert(id, ConnEntry::new(addr));
     }
 
     fn publish(&self, kind: v1::EventType, message: impl Into<String>) {

@@ -15,7 +15,9 @@ use super::connection::command;
 const MAX_STEPS: usize = 80;
 /// Long enough for the last retransmission, the last pause after TEMPORARY_FAILURE, and for the silence after which
 /// the peer is asked for a sign of life and given up.
-const GOOD_TIMES: usize = 500;
+const GOOD_TIMES: Duration = Duration::from_secs(500);
+/// When nothing but signs of life has come to pass for this long, which is longer than each of these, nothing more will.
+const CALM: Duration = Duration::from_secs(150);
 
 /// Runs the target.
 pub fn run(data: &[u8]) {
@@ -32,9 +34,19 @@ pub fn run(data: &[u8]) {
     for end in &mut world.ends {
         end.host.free_spis = true;
     }
-    for _ in 0..GOOD_TIMES {
+    let end = world.now + GOOD_TIMES;
+    let (mut since, mut before) = (world.now, world.ends.each_ref().map(standing));
+    while world.now < end {
         world.settle();
-        world.pass(Duration::from_secs(1));
+        let seen = world.ends.each_ref().map(standing);
+        if seen != before {
+            (since, before) = (world.now, seen);
+        } else if world.now - since > CALM {
+            break;
+        }
+        // From timer to timer: nothing happens in between when nothing is under way.
+        let next = world.next_timeout().map_or(end, |at| at.min(end));
+        world.pass(next.saturating_duration_since(world.now));
     }
     world.settle();
     agree(&world.ends);
@@ -65,6 +77,13 @@ fn step(world: &mut World, input: &mut Input<'_>) {
         10 => world.ends[side].host.free_spis ^= true,
         _ => command(world, side, input),
     }
+}
+
+/// What the two shall agree on, as one of them sees it.
+fn standing(end: &End) -> impl PartialEq + use<> {
+    let conn = end.conn.as_ref().expect("there from the beginning");
+    let pairs: Vec<_> = conn.child_sas().map(|(_, spi_in, _, active)| (spi_in, active)).collect();
+    (conn.is_finished(), conn.spis(), conn.local_spis().len(), pairs)
 }
 
 fn agree(ends: &[End; 2]) {

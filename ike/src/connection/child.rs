@@ -25,6 +25,7 @@ pub(crate) enum ChildState {
 
 /// One pair of ESP SAs.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Child {
     pub(crate) config: Arc<ChildConfig>,
     pub(crate) spi_in: u32,

@@ -10,6 +10,7 @@ use crate::wire::numbers::ExchangeType;
 
 /// A request of ours without an answer.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Pending {
     /// Its Message ID.
     pub(crate) id: u32,
@@ -38,6 +39,7 @@ pub(crate) enum Incoming {
 
 /// Message IDs, the pending requests and the stored answers of one IKE_SA.
 #[derive(Debug, Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Exchanges {
     next_id: u32,
     /// The lowest ID of the peer's requests that has not been answered.

@@ -24,10 +24,12 @@ pub(crate) const fn chunk_len(suite: SkSuite) -> usize {
 /// The requests or the responses being put together: as many as may be under way. A fragment of a message that is a window
 /// or more away from another means that the other is done with.
 #[derive(Debug, Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Reassembly(Vec<Partial>);
 
 /// A message being put together.
 #[derive(Debug, Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 struct Partial {
     /// Message ID.
     id: u32,

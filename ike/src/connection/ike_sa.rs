@@ -34,6 +34,7 @@ pub(crate) enum SaState {
 
 /// An IKE_SA with keys.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct IkeSa {
     pub(crate) spi_local: u64,
     pub(crate) spi_remote: u64,
@@ -52,8 +53,8 @@ pub(crate) struct IkeSa {
     pub(crate) states_window: bool,
     /// The peer has stated one, here or on the IKE_SA before.
     pub(crate) peer_states_window: bool,
-    /// Requests and responses, which may be under way at the same time.
-    reassembly: [Reassembly; 2],
+    /// Requests and responses, which may be under way at the same time. Boxed, for most peers never send fragments.
+    reassembly: Option<Box<[Reassembly; 2]>>,
 }
 
 /// How the keys of an IKE_SA come about.
@@ -109,7 +110,7 @@ impl IkeSa {
             fragments,
             states_window,
             peer_states_window,
-            reassembly: Default::default(),
+            reassembly: None,
         })
     }
 
@@ -204,7 +205,7 @@ impl IkeSa {
         let (first, plain) = match message.chain.fragment {
             None => (first, plain),
             Some((number, total)) => {
-                let [requests, responses] = &mut self.reassembly;
+                let [requests, responses] = &mut **self.reassembly.get_or_insert_default();
                 let response = message.header.response;
                 let reassembly = if response { responses } else { requests };
                 let (id, window) = (message.header.message_id, self.exchanges.inbound_window(response));

@@ -34,6 +34,7 @@ const COOKIE_OCTETS: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// Waiting for the IKE_SA_INIT answer.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct InitSent {
     spi: u64,
     dh: KeyPair,
@@ -54,6 +55,7 @@ impl InitSent {
 
 /// Waiting for the IKE_AUTH answer. The IKE_SA exists and has the request pending.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct AuthSent {
     /// Our signed octets' counterpart: the peer signs its IKE_SA_INIT answer and our nonce.
     answer: Vec<u8>,

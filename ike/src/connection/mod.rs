@@ -95,6 +95,7 @@ pub struct Path {
 
 /// How far the connection is.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 enum Phase {
     /// Initiator: IKE_SA_INIT is under way.
     InitSent(Box<initiator::InitSent>),
@@ -114,6 +115,7 @@ enum Phase {
 /// `handle_*` call, drain [`Self::poll_event`] and carry every event out, then drain [`Self::poll_transmit`] and send,
 /// then ask [`Self::poll_timeout`] when to call [`Self::handle_timeout`].
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct Connection {
     config: Option<Arc<PeerConfig>>,
     path: Path,

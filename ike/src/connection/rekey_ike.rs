@@ -25,6 +25,9 @@ const MAX_GROUP_CHANGES: u32 = 4;
 impl Connection {
     /// Asks to rekey the IKE_SA in use.
     pub(crate) fn request_ike_rekey(&mut self, now: Instant, host: &mut dyn Host, tries: Tries) {
+        if !self.room_for_ike_sa() {
+            return self.queue_later(Task::RekeyIke, now, host, tries.put_off);
+        }
         let spi = self.current;
         let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
         let Ok(dh) = KeyPair::generate(group, host) else { return };
@@ -40,6 +43,17 @@ impl Connection {
         let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// Whether one more IKE_SA may be made by us. Those that are only remembered for retransmissions make room for it, the
+    /// oldest first.
+    fn room_for_ike_sa(&mut self) -> bool {
+        while self.sas.len() >= MAX_IKE_SAS {
+            let dead = self.sas.iter().find(|sa| matches!(sa.state, SaState::Dead(_))).map(|sa| sa.spi_local);
+            let Some(dead) = dead else { return false };
+            self.drop_sa(dead);
+        }
+        true
     }
 
     /// The peer asks to rekey the IKE_SA.
@@ -156,23 +170,35 @@ impl Connection {
                 return self.failed(now, failure);
             }
         };
-        self.sas.push(Box::new(new));
         let nr = payloads.nonce().unwrap_or_default();
-        match &offer.collision {
-            Some(c) if c.ours_is_redundant(&offer.nonce, nr) && self.sa_mut(c.passive).is_some() => {
-                // The peer's survives; we delete the one we made, the peer deletes the old one.
-                self.hand_over(now, spi, c.passive, false);
-                self.delete_ike_sa(now, host, offer.spi);
+        let redundant = offer.collision.as_ref().filter(|c| c.ours_is_redundant(&offer.nonce, nr));
+        if let Some(c) = redundant {
+            let passive = c.passive;
+            if !self.is_active(passive) {
+                // The one that survives is deleted already, so the peer has ended the connection: its delete overtook
+                // this answer.
+                self.events.push_back(Event::IkeSpiRemoved(offer.spi));
+                return self.down(now, CloseReason::DeletedByPeer);
             }
-            collision => {
-                if let Some(passive) = collision.as_ref().and_then(|c| self.sa_mut(c.passive)) {
-                    // The peer deletes it; should it not, it goes by the timer.
-                    passive.state = SaState::Replaced(now + REPLACED_IKE);
-                }
-                self.hand_over(now, spi, offer.spi, true);
-                self.delete_ike_sa(now, host, spi);
-            }
+            // The peer's survives; we delete the one we made, the peer deletes the old one.
+            self.sas.push(Box::new(new));
+            self.hand_over(now, spi, passive, false);
+            return self.delete_ike_sa(now, host, offer.spi);
         }
+        self.sas.push(Box::new(new));
+        if let Some(passive) = offer.collision.as_ref().and_then(|c| self.sa_mut(c.passive))
+            && passive.state == SaState::Active
+        {
+            // The peer deletes it; should it not, it goes by the timer.
+            passive.state = SaState::Replaced(now + REPLACED_IKE);
+        }
+        self.hand_over(now, spi, offer.spi, true);
+        self.delete_ike_sa(now, host, spi);
+    }
+
+    /// Whether there is an IKE_SA with this SPI of ours that nobody has deleted or replaced.
+    fn is_active(&mut self, spi: u64) -> bool {
+        self.sa_mut(spi).is_some_and(|sa| sa.state == SaState::Active)
     }
 
     fn rekeyed_sa(&self, spi: u64, offer: &IkeOffer, payloads: Payloads<'_>) -> Result<IkeSa, Failure> {
@@ -200,8 +226,13 @@ impl Connection {
         error: &Notify,
     ) {
         if let Some(collision) = offer.collision {
-            // The peer's exchange went through, so its IKE_SA is the one (RFC 7296 section 2.25.2).
-            return self.hand_over(now, spi, collision.passive, false);
+            // The peer's exchange went through, so its IKE_SA is the one (RFC 7296 section 2.25.2), unless the peer has
+            // deleted it since and with it the connection.
+            return if self.is_active(collision.passive) {
+                self.hand_over(now, spi, collision.passive, false);
+            } else {
+                self.down(now, CloseReason::DeletedByPeer);
+            };
         }
         let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
         match error.kind {
@@ -239,7 +270,7 @@ impl Connection {
                 _ => None,
             });
             self.release_requests(requests);
-            match passive.filter(|&p| self.sa_mut(p).is_some_and(|sa| sa.state == SaState::Active)) {
+            match passive.filter(|&p| self.is_active(p)) {
                 // Our own rekeying was not answered, the peer's won.
                 Some(passive) => self.hand_over(now, spi, passive, false),
                 None => self.down(now, CloseReason::DeletedByPeer),

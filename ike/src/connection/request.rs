@@ -7,6 +7,7 @@ use crate::crypto::dh::KeyPair;
 
 /// A pending request.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) enum Request {
     /// IKE_AUTH; its values are in the connection's phase.
     Auth,
@@ -42,6 +43,7 @@ impl Tries {
 
 /// Our half of a CREATE_CHILD_SA exchange for a Child SA.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct ChildOffer {
     pub(crate) config: Arc<ChildConfig>,
     pub(crate) spi_in: u32,
@@ -60,6 +62,7 @@ pub(crate) struct ChildOffer {
 
 /// Our half of the exchange that rekeys the IKE_SA.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct IkeOffer {
     pub(crate) spi: u64,
     pub(crate) nonce: Vec<u8>,
@@ -70,6 +73,7 @@ pub(crate) struct IkeOffer {
 
 /// The peer's exchange that crosses ours.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Collision<Spi> {
     /// The lower of its two nonces.
     pub(crate) lowest: Vec<u8>,

@@ -22,6 +22,7 @@ use crate::wire::{WireError, rules};
 
 /// Half-open: IKE_SA_INIT is answered, IKE_AUTH has not come.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct AwaitAuth {
     /// The initiator's first message, which it signs.
     request: Vec<u8>,

@@ -1,5 +1,6 @@
 //! What waits to be done while the window is taken or the peer asked for patience, and everything with a time.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::exchange::Pending;
@@ -41,6 +42,7 @@ pub enum Task {
 
 /// A task, not to be started before its time.
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Queued {
     task: Task,
     due: Instant,
@@ -106,6 +108,10 @@ impl Connection {
         while self.may_start() {
             let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
             let Some(Queued { task, tries, .. }) = next.and_then(|at| self.tasks.remove(at)) else { return };
+            if self.tasks.is_empty() {
+                // Holds no memory while nothing waits.
+                self.tasks = VecDeque::new();
+            }
             self.start(now, host, task, tries);
         }
     }

@@ -9,6 +9,7 @@ use crate::proposal::EspChoice;
 use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
 
 /// The seven keys of an IKE_SA.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct IkeKeys {
     /// Derives further keys.
     pub d: Secret,
@@ -89,6 +90,7 @@ fn split(rest: &mut &[u8], n: usize) -> Result<Secret, CryptoError> {
 }
 
 /// The keys of one direction of a Child SA.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct EspKeys {
     /// Encryption key, with the salt behind it for an AEAD.
     pub encryption: Secret,
@@ -104,6 +106,7 @@ impl std::fmt::Debug for EspKeys {
 
 /// Both directions of a Child SA: initiator to responder, then responder to initiator (section 2.17).
 #[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct ChildKeys {
     /// From the initiator of the exchange to its responder.
     pub initiator: EspKeys,

@@ -1,13 +1,17 @@
 //! Protection of the SK payload (RFC 7296 section 3.14, RFC 5282 for AEADs).
 
 use mac::AesPrf;
-use openssl::symm::{Cipher, Crypter, Mode, decrypt_aead, encrypt_aead};
+use openssl::symm::{Cipher, Crypter, Mode};
+#[cfg(not(culvert_fuzz))]
+use openssl::symm::{decrypt_aead, encrypt_aead};
 use zeroize::Zeroizing;
 
 use super::CryptoError;
 use super::auth::equal;
 use super::keys::encryption_key_len;
 use super::prf::{HmacHash, Prf, Secret};
+#[cfg(culvert_fuzz)]
+use super::toy_aead::{decrypt_aead, encrypt_aead};
 use crate::host::{Host, random_array};
 use crate::proposal::IkeChoice;
 use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
@@ -133,6 +137,7 @@ impl SkSuite {
 }
 
 /// One direction of an IKE_SA's protection.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct SkKey {
     suite: SkSuite,
     encryption: Secret,

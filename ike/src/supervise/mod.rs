@@ -1,6 +1,7 @@
 //! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
 //! connections with one peer stays, and when a lost Child SA is asked for again.
 
+mod few;
 mod plan;
 mod senders;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::connection::LINGER_CHILD;
 use crate::event::ChildEnd;
 
+pub use few::Few;
 pub use plan::{Plan, Start};
 pub use senders::Senders;
 

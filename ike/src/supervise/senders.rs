@@ -1,10 +1,9 @@
 //! Which pair carries what we send. Each connection says which of its own pairs that is; while a peer has several
 //! connections, as after both sides started at once, one of them must be followed and the others kept in reserve.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::ConnId;
+use super::{ConnId, Few};
 
 #[derive(Debug)]
 struct Pair {
@@ -17,8 +16,8 @@ struct Pair {
 /// The pairs of one peer, by inbound SPI, and the sending one of each policy.
 #[derive(Debug, Default)]
 pub struct Senders {
-    pairs: BTreeMap<u32, Pair>,
-    sending: BTreeMap<Arc<str>, u32>,
+    pairs: Few<u32, Pair>,
+    sending: Few<Arc<str>, u32>,
 }
 
 impl Senders {

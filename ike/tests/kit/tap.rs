@@ -74,6 +74,7 @@ pub struct Wrapping {
 }
 
 /// An IKE_SA whose keys are known.
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct Tapped {
     /// SPI of its initiator.
     pub spi_i: u64,
@@ -166,6 +167,7 @@ impl Tapped {
 
 /// The tap.
 #[derive(Default)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct Tap {
     /// Every IKE_SA seen, the newest last.
     pub sas: Vec<Tapped>,
