@@ -105,6 +105,7 @@ impl PeerActor {
         self.history().recovered(conn);
         let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
         self.senders.installed(conn, sa.spi_in, sa.name.clone());
+        self.supervisor.child_up(&sa.name);
         self.children.insert(sa.spi_in, ChildEntry { conn, addr, view: Arc::new(view) });
         if rekeyed {
             self.view_mut().child_rekeys += 1;
@@ -159,7 +160,7 @@ impl PeerActor {
         self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
         self.resolve(Wait::Child, Err(self.view.last_error.clone()));
         if !self.has_child(name) {
-            self.supervisor.child_missing(Instant::now(), name);
+            self.supervisor.child_refused(Instant::now(), name);
         }
     }
 

@@ -3,16 +3,18 @@
 
 mod few;
 mod plan;
+mod restore;
 mod senders;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::LINGER_CHILD;
-use crate::event::ChildEnd;
 
 pub use few::Few;
 pub use plan::{Plan, Start};
+use restore::MAX_RESTORES;
+pub use restore::RESTORE;
 pub use senders::Senders;
 
 /// Wait after the first failure; doubled after each further one.
@@ -20,9 +22,6 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait. A peer that comes back is noticed within a minute.
 pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
 
-/// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
-/// kept busy, short against anybody's patience.
-pub const RESTORE: Duration = Duration::from_secs(2);
 /// How long a connection stays after the peer has made a newer one. A peer that authenticates anew deletes the old one
 /// itself once it uses the new one (RFC 7296 section 2.8.3), within a round trip or two; until then it sends by the old.
 /// Of two that crossed at start-up the one that started the redundant one deletes it; not every peer sees that it is one
@@ -31,8 +30,6 @@ pub const SUPERSEDED: Duration = Duration::from_secs(10);
 /// How long a connection stays after we have made a newer one by authenticating anew: its other Child SAs follow by
 /// exchanges of their own, and what is under way by the old one still arrives.
 pub const REAUTH_OVERLAP: Duration = Duration::from_secs(5);
-/// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
-const MAX_RESTORES: usize = 64;
 
 /// Identifies a connection within its peer.
 pub type ConnId = u64;
@@ -116,6 +113,8 @@ pub struct Supervisor {
     /// Oldest first. The last is in use.
     up: Vec<Up>,
     restores: Vec<(Instant, Arc<str>)>,
+    /// How often in a row the Child SA of a policy could not be made.
+    refusals: Few<Arc<str>, u32>,
 }
 
 impl Supervisor {
@@ -133,6 +132,7 @@ impl Supervisor {
             attempts: 0,
             up: Vec::new(),
             restores: Vec::new(),
+            refusals: Few::new(),
         }
     }
 
@@ -177,34 +177,6 @@ impl Supervisor {
             }
         }
         None
-    }
-
-    /// A Child SA of the connection `id` ended; `still` says whether the connection in use has another pair of its policy.
-    /// Where it is ours to start, it is asked for again.
-    pub fn child_ended(&mut self, now: Instant, id: ConnId, name: &Arc<str>, reason: ChildEnd, still: bool) {
-        let lost = match reason {
-            // Another pair carries on.
-            ChildEnd::Rekeyed | ChildEnd::Redundant => false,
-            // The end of the connection in use decides for its own. One that was replaced may have had the last pair of
-            // a policy.
-            ChildEnd::IkeClosed => self.current().is_some_and(|current| current != id),
-            ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => true,
-        };
-        if lost && !still {
-            self.child_missing(now, name);
-        }
-    }
-
-    /// A Child SA could not be made, or is gone for reasons outside the protocol.
-    pub fn child_missing(&mut self, now: Instant, name: &Arc<str>) {
-        let waits = self.restores.iter().any(|r| r.1 == *name);
-        if self.begins == Start::Us
-            && self.state == State::Established
-            && !waits
-            && self.restores.len() < MAX_RESTORES
-        {
-            self.restores.push((now + RESTORE, name.clone()));
-        }
     }
 
     /// Asked to start now. True if a negotiation has to be started.
@@ -268,6 +240,7 @@ impl Supervisor {
         self.state = State::Established;
         self.failures = 0;
         self.not_before = None;
+        self.refusals = Few::new();
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
         self.reauth = self.plan.reauth.map(|after| now + after);
@@ -355,6 +328,7 @@ impl Supervisor {
             "established by nothing: {self:?}"
         );
         debug_assert!(self.restores.len() <= MAX_RESTORES, "too many restores: {self:?}");
+        debug_assert!(self.refusals.len() <= MAX_RESTORES, "too many refusals: {self:?}");
     }
 
     /// How much longer than `asked` the pairs of a connection that ends have to receive: while another carries on, what

@@ -1,6 +1,7 @@
 //! What the supervisor decides.
 
 use super::*;
+use crate::event::ChildEnd;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -119,6 +120,33 @@ fn crossing_connections_are_settled_alike_on_both_sides() {
         assert_eq!(a.handle_timeout(now + SECOND + SUPERSEDED), Some(Action::Close(2)));
         assert_eq!(b.poll_timeout(), None);
     }
+}
+
+#[test]
+fn a_child_that_is_refused_is_asked_for_ever_later() {
+    let (now, net, other): (_, Arc<str>, Arc<str>) = (Instant::now(), "net".into(), "other".into());
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    s.try_now();
+    s.established(now, 4, now, true, 7, false);
+    let mut at = now;
+    let mut refused = |s: &mut Supervisor, wait: u64| {
+        s.child_refused(at, &net);
+        at += Duration::from_secs(wait);
+        assert_eq!(s.poll_timeout(), Some(at));
+        assert_eq!(s.handle_timeout(at), Some(Action::Restore(4, net.clone())));
+    };
+    for wait in [2, 4, 8, 16, 32, 60, 60] {
+        refused(&mut s, wait);
+    }
+    s.child_up(&other);
+    refused(&mut s, 60);
+    s.child_up(&net);
+    refused(&mut s, 2);
+    refused(&mut s, 4);
+    // Another connection, another peer perhaps: it may be willing.
+    s.established(now, 5, now, true, 8, true);
+    s.child_refused(now, &net);
+    assert_eq!(s.poll_timeout(), Some(now + RESTORE));
 }
 
 #[test]

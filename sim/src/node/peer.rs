@@ -271,6 +271,7 @@ impl Peer {
                 w.installed(self.tunnel, &sa);
                 let lifetime = lifetime(now, self.lifetimes.child, chance);
                 self.senders.installed(id, sa.spi_in, sa.name.clone());
+                self.supervisor.child_up(&sa.name);
                 if self.sas.install(*sa, id, lifetime).is_none() {
                     w.violation(format!("tunnel {}: a suite that ESP does not have", self.tunnel));
                 }
@@ -317,7 +318,7 @@ impl Peer {
             }
             Event::ChildFailed { name, .. } => {
                 if !self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
-                    self.supervisor.child_missing(now, &name);
+                    self.supervisor.child_refused(now, &name);
                 }
             }
             Event::Down(reason) => {
