@@ -148,7 +148,7 @@ fn unknown_payloads_around_fragments_are_not_believed() {
 
 #[test]
 fn fragments_of_a_request_survive_those_of_an_answer_in_between() {
-    // The window is one in each direction, so both may be under way at once.
+    // A request and an answer may be under way at once, whatever the windows.
     let mut h = Hostile::up();
     h.command(B, ike::Command::Probe);
     let asked = ike::wire::Message::parse(&h.take_request(B).bytes).unwrap().header;
