@@ -55,17 +55,17 @@ impl AesMac {
     }
 
     /// Takes in more of the message.
-    pub fn update(&mut self, data: &[u8]) {
-        for octet in data {
+    pub fn update(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
             if self.filled == LEN {
-                let block = xor(self.chain, self.pending);
-                self.chain = encrypted(&self.cipher, block);
+                self.chain = encrypted(&self.cipher, xor(self.chain, self.pending));
                 self.filled = 0;
             }
-            if let Some(place) = self.pending.get_mut(self.filled) {
-                *place = *octet;
-            }
-            self.filled += 1;
+            let free = self.pending.get_mut(self.filled..).unwrap_or_default();
+            let (now, later) = data.split_at(free.len().min(data.len()));
+            free.iter_mut().zip(now).for_each(|(place, octet)| *place = *octet);
+            self.filled += now.len();
+            data = later;
         }
     }
 
