@@ -55,6 +55,11 @@ impl Meter {
         self.spent
     }
 
+    /// The next packet counted reaches the soft limit, if none has.
+    pub(crate) fn end_soon(&mut self) {
+        self.soft_packets = 0;
+    }
+
     /// Counts a packet with `len` octets of payload.
     pub(crate) fn count(&mut self, len: usize) -> Option<LimitEvent> {
         self.bytes = self.bytes.saturating_add(len as u64);

@@ -50,18 +50,13 @@ impl OutboundSa {
         iv_seed: &[u8; 32],
         limits: &Limits,
     ) -> Result<Self, SaError> {
-        let mut limits = *limits;
-        if !suite.esn {
-            let soft = limits.soft_packets.unwrap_or(SOFT_LIMIT_WITHOUT_ESN);
-            limits.soft_packets = Some(soft.min(SOFT_LIMIT_WITHOUT_ESN));
-        }
         Ok(Self {
             spi,
             suite,
             transform: Transform::new(&suite, keys, Direction::Seal)?,
             ivs: IvSource::new(suite.encryption, iv_seed)?,
             sequence: 0,
-            meter: Meter::new(&limits),
+            meter: Meter::new(limits),
         })
     }
 
@@ -161,6 +156,9 @@ impl OutboundSa {
         self.sequence = sequence;
         let at = PacketCrypto { sequence, payload: layout.payload, icv: layout.icv };
         self.transform.seal(packet, at).map_err(|_| SealError::Crypto)?;
+        if sequence >= LAST_NUMBERS && !self.suite.esn {
+            self.meter.end_soon();
+        }
         let limit = self.meter.count(counted);
         Ok(Sealed { len: layout.total, sequence, limit })
     }
@@ -229,8 +227,9 @@ impl fmt::Debug for OutboundSa {
     }
 }
 
-/// At 10 million packets a second this leaves 53 s for the rekey.
-const SOFT_LIMIT_WITHOUT_ESN: u64 = 0xe000_0000;
+/// From this number on an SA without ESN asks for a rekey, whatever its limits: at 10 million packets a second that
+/// leaves 53 s.
+const LAST_NUMBERS: u64 = 0xe000_0000;
 
 fn write_header(packet: &mut [u8], spi: Spi, sequence: u64) {
     let low = sequence as u32;

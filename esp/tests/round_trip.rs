@@ -168,6 +168,18 @@ fn numbers_never_cycle() {
 }
 
 #[test]
+fn without_esn_a_rekey_is_due_before_the_numbers_run_out() {
+    for suite in suites() {
+        let (mut outbound, _) = pair(suite);
+        outbound.resume_at(0xe000_0000 - 2);
+        let mut out = [0; 200];
+        let mut limit = || outbound.seal(&udp_v4(5), &mut out).unwrap().limit;
+        let soft = (!suite.esn).then_some(LimitEvent::Soft);
+        assert_eq!([limit(), limit(), limit()], [None, soft, None], "{suite:?}");
+    }
+}
+
+#[test]
 fn a_failed_seal_uses_no_number() {
     let (mut outbound, _) = pair(suites()[0]);
     let inner = udp_v4(5);
