@@ -79,9 +79,11 @@ pub fn explain(failure: &Failure) -> Cause {
         }
         Failure::Malformed { error: WireError::MajorVersion(version), .. } => {
             let mut cause = cause("version", &[]);
-            cause
-                .advice
-                .push(format!("there: use IKEv2 instead of IKEv{version} (in strongSwan: version = 2)"));
+            cause.advice.push(if *version == 1 {
+                "there: use IKEv2 instead of IKEv1 (in strongSwan: version = 2)".to_owned()
+            } else {
+                format!("IKEv{version} does not exist yet: this is no IKE implementation, or somebody tries the port")
+            });
             cause
         }
         Failure::WrongIdentity { got, expected } => {
@@ -264,6 +266,17 @@ mod tests {
         let cause = explain(&Failure::Mode { peer: Mode::Transport, configured: Mode::Tunnel });
         assert!(cause.advice[0].contains("mode: TRANSPORT") && cause.advice[1].contains("mode = tunnel"));
         assert_eq!(explain(&Failure::TransportNat).kind, "mode");
+    }
+
+    #[test]
+    fn an_old_version_is_told_from_what_is_no_ike() {
+        let version = |version| Failure::Malformed {
+            exchange: ExchangeType::IKE_SA_INIT,
+            error: WireError::MajorVersion(version),
+        };
+        assert_eq!(explain(&version(1)).kind, "version");
+        assert!(explain(&version(1)).advice[0].contains("IKEv2 instead of IKEv1"));
+        assert!(explain(&version(9)).advice[0].contains("no IKE implementation"));
     }
 
     #[test]
