@@ -258,6 +258,13 @@ mod tests {
     }
 
     #[test]
+    fn groups_are_listed_once_each() {
+        let configured =
+            ike(&["aes128gcm16-prfsha256-x25519-ecp256", "aes256-sha256-ecp256-x25519-modp2048"]);
+        assert_eq!(groups(&configured), [31, 19, 14]);
+    }
+
+    #[test]
     fn the_first_common_proposal_wins_and_the_configured_order_decides() {
         let offered =
             ike_offer(&["aes256-sha256-modp2048", "aes128gcm16-aes256gcm16-prfsha256-x25519-ecp256"]);

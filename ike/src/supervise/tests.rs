@@ -21,6 +21,11 @@ fn failures_back_off_and_success_resets() {
         waits.push((due(&s) - at).as_secs());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    // Whoever takes it down and up again means a fresh start.
+    s.terminate();
+    assert!(s.try_now());
+    s.ended(now, 1, true, 0);
+    assert_eq!(due(&s) - now, SECOND);
     assert!(s.try_now());
     assert!(s.established(now, 2, now, true, 7, false).is_empty());
     s.ended(now, 2, false, 0);
@@ -292,4 +297,63 @@ fn a_pair_of_a_connection_that_goes_is_no_consolation() {
     s.child_ended(now, 1, &net, ChildEnd::IkeClosed, true);
     s.child_ended(now, 2, &net, ChildEnd::IkeClosed, false);
     assert_eq!(s.handle_timeout(now + RESTORE), None);
+}
+
+#[test]
+fn a_changed_plan_holds_at_once_where_nothing_is_up_and_afterwards_where_something_is() {
+    let now = Instant::now();
+    let plan = |start| Plan { start, lost: start, reauth: None };
+    let every = [Start::Peer, Start::OnDemand, Start::Us];
+    // What the supervisor does by itself and for a packet, when nothing is up.
+    let idle = |s: &mut Supervisor, start: Start, at: Instant| match start {
+        Start::Us => assert_eq!(s.handle_timeout(due(s)), Some(Action::Connect)),
+        Start::OnDemand => {
+            assert_eq!((s.poll_timeout(), s.wanted(at)), (None, Demand::Connect));
+        }
+        Start::Peer => assert_eq!((s.poll_timeout(), s.wanted(at)), (None, Demand::Refused)),
+    };
+    for before in every {
+        for after in every {
+            let mut s = Supervisor::new(now, plan(before));
+            s.set_plan(now, plan(after));
+            idle(&mut s, after, now);
+
+            let mut s = Supervisor::new(now, plan(before));
+            s.established(now, 1, now, true, 7, false);
+            s.set_plan(now, plan(after));
+            assert_eq!((s.state(), s.poll_timeout()), (State::Established, None));
+            s.ended(now, 1, false, 0);
+            idle(&mut s, after, now);
+
+            // Taken down by command it stays down, unless the new plan says that we begin or that packets do.
+            let mut s = Supervisor::new(now, plan(before));
+            s.terminate();
+            s.set_plan(now, plan(after));
+            if before == after || after == Start::Peer {
+                assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
+                assert_eq!(s.wanted(now), Demand::Refused);
+            } else {
+                idle(&mut s, after, now);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_time_for_authenticating_anew_counts_from_when_the_connection_came_up() {
+    let now = Instant::now();
+    let hour = SECOND * 3600;
+    let plan = |reauth| Plan { reauth, ..Plan::starting(true) };
+    let mut s = Supervisor::new(now, plan(None));
+    s.established(now, 1, now, true, 7, false);
+    assert_eq!(s.attempts(), 0);
+    s.set_plan(now + hour, plan(Some(hour * 3)));
+    assert_eq!(due(&s), now + hour * 3);
+    // What has passed is due at once.
+    s.set_plan(now + hour * 2, plan(Some(hour)));
+    assert_eq!(due(&s), now + hour * 2);
+    assert_eq!(s.handle_timeout(now + hour * 2), Some(Action::Connect));
+    assert_eq!(s.attempts(), 1);
+    s.set_plan(now + hour * 2, plan(None));
+    assert_eq!(s.poll_timeout(), None);
 }

@@ -71,6 +71,21 @@ fn a_group_that_was_not_offered_is_not_taken() {
     }
 }
 
+#[test]
+fn a_group_that_was_not_offered_is_not_taken_in_the_middle_of_a_life() {
+    let spec = |s: Spec| Spec { esp: vec!["aes128gcm16-x25519"], ..s };
+    for ike in [false, true] {
+        for data in [vec![0, 14], vec![0, 19], vec![4, 1], vec![], vec![0], vec![0, 0, 31]] {
+            let mut h = Hostile::up_with(&spec(Spec::left()), &spec(Spec::right()));
+            let spi = h.pair.spi(A);
+            h.command(A, if ike { Command::RekeyIke } else { Command::RekeyChild(spi) });
+            assert!(creates(&h.asked(A).unwrap()));
+            h.answer(A, &[Payload::Notify(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data.clone()))]);
+            assert_eq!(h.asked(A), None, "{data:?} of which nothing was offered");
+        }
+    }
+}
+
 /// Answers every request of A with `reply`, letting at most `hours` pass; returns how many requests came at once
 /// without a pause at most, and how many in all.
 fn life_rounds(h: &mut Hostile, reply: impl Fn(&[Payload]) -> Vec<Payload>, hours: u64) -> (usize, usize) {
