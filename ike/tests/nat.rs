@@ -3,10 +3,12 @@
 
 mod kit;
 
+use std::net::SocketAddr;
+
 use ike::wire::numbers::NotifyType;
 use ike::wire::{Message, Payloads};
-use ike::{Nat, Transmit};
-use kit::{A, Pair, Spec};
+use ike::{Command, Nat, Transmit};
+use kit::{A, B, Pair, Spec};
 
 fn first() -> (Pair, Transmit) {
     let mut pair = Pair::new(&Spec::left(), &Spec::right());
@@ -43,4 +45,67 @@ fn a_changed_port_is_a_nat_as_a_changed_address_is() {
     assert_eq!(found(|m| m.local.set_ip([203, 0, 113, 9].into())), Nat { local: false, remote: true });
     assert_eq!(found(|m| m.remote.set_port(1024)), Nat { local: true, remote: false });
     assert_eq!(found(|m| m.remote.set_ip([203, 0, 113, 9].into())), Nat { local: true, remote: false });
+}
+
+/// Delivers until both are silent; what A sends seems to come from `outside`.
+fn settle_behind(pair: &mut Pair, outside: SocketAddr) {
+    loop {
+        if let Some(mut message) = pair.a.outbox.pop_front() {
+            message.local = outside;
+            pair.put(A, &message);
+        } else if let Some(mut message) = pair.b.outbox.pop_front() {
+            message.remote = pair.a.addr;
+            pair.put(B, &message);
+        } else {
+            return;
+        }
+    }
+}
+
+fn remote_of(side: &kit::Side) -> SocketAddr {
+    side.conn.as_ref().unwrap().addresses().1
+}
+
+#[test]
+fn a_peer_behind_a_nat_is_followed_to_another_address_and_port() {
+    let (before, after): (SocketAddr, SocketAddr) =
+        ("203.0.113.9:1024".parse().unwrap(), "198.51.100.7:2048".parse().unwrap());
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.initiate();
+    settle_behind(&mut pair, before);
+    assert!(pair.b.conn.as_ref().unwrap().nat().remote);
+    assert_eq!(remote_of(&pair.b), before);
+
+    // What is not authentic moves nobody.
+    pair.command(A, Command::Probe);
+    let mut forged = pair.take(A);
+    forged.local = after;
+    let genuine = forged.clone();
+    *forged.bytes.last_mut().unwrap() ^= 1;
+    pair.put(A, &forged);
+    assert_eq!(remote_of(&pair.b), before);
+
+    pair.put(A, &genuine);
+    assert_eq!(remote_of(&pair.b), after);
+    assert!(
+        pair.b.outbox.iter().all(|answer| answer.remote == after),
+        "answered to where the request came from"
+    );
+    settle_behind(&mut pair, after);
+    // Its own requests go there as well.
+    pair.command(B, Command::Probe);
+    assert_eq!(pair.take(B).remote, after);
+}
+
+#[test]
+fn a_peer_that_is_not_behind_a_nat_does_not_move() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    let before = remote_of(&pair.b);
+    pair.command(A, Command::Probe);
+    let mut request = pair.take(A);
+    request.local = "198.51.100.7:500".parse().unwrap();
+    pair.put(A, &request);
+    assert_eq!(remote_of(&pair.b), before);
+    // The answer goes to where the request came from all the same (section 2.11).
+    assert_eq!(pair.take(B).remote, request.local);
 }

@@ -138,7 +138,7 @@ impl Connection {
             self.retransmit_policy(),
         );
         self.phase = Phase::InitSent(Box::new(init));
-        self.transmit(request.1);
+        self.ask([request.1]);
     }
 
     /// The answer to IKE_SA_INIT. It is not authenticated yet: what makes no sense is dropped, for another may come.

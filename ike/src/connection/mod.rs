@@ -136,10 +136,15 @@ pub struct Connection {
     began: Instant,
     last_heard: Instant,
     keepalive: Option<Instant>,
+    /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
+    detour: Option<Box<Way>>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     counters: Counters,
 }
+
+/// Our address, the peer's, and whether it is over the NAT traversal port.
+type Way = (SocketAddr, SocketAddr, bool);
 
 /// What a connection counts. A host adds them up when it drops the connection or asks for a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,6 +205,7 @@ impl Connection {
             began: now,
             last_heard: now,
             keepalive: None,
+            detour: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -256,17 +262,27 @@ impl Connection {
         self.sas.iter_mut().find(|sa| sa.spi_local == spi).map(Box::as_mut)
     }
 
-    /// Queues a message for sending to where the peer is now.
-    fn transmit(&mut self, bytes: Vec<u8>) {
+    /// The way to where the peer is now.
+    fn way(&self) -> Way {
         let (local, remote) = self.addresses();
-        self.transmits.push_back(Transmit { local, remote, natt: self.floated, keepalive: false, bytes });
+        (local, remote, self.floated)
     }
 
-    /// [`Self::transmit`] for a message in fragments.
-    fn transmit_all(&mut self, datagrams: Vec<Vec<u8>>) {
-        for datagram in datagrams {
-            self.transmit(datagram);
-        }
+    /// Queues the datagrams of a request for sending to where the peer is now.
+    fn ask(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        self.transmit(self.way(), datagrams);
+    }
+
+    /// Queues the datagrams of an answer for sending to where the request came from, wherever the peer is (RFC 7296
+    /// section 2.11).
+    fn answer(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        self.transmit(self.detour.as_deref().copied().unwrap_or_else(|| self.way()), datagrams);
+    }
+
+    fn transmit(&mut self, (local, remote, natt): Way, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        let sent =
+            datagrams.into_iter().map(|bytes| Transmit { local, remote, natt, keepalive: false, bytes });
+        self.transmits.extend(sent);
     }
 
     /// Sends a request on an IKE_SA whose window has room for it.
@@ -287,7 +303,7 @@ impl Connection {
         match sa.seal(exchange, false, id, &with(payloads, statement), host) {
             Ok(datagrams) => {
                 sa.exchanges.sent(now, exchange, request, datagrams.clone(), policy);
-                self.transmit_all(datagrams);
+                self.ask(datagrams);
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
         }
@@ -308,7 +324,7 @@ impl Connection {
         match sa.seal(exchange, true, id, &with(payloads, statement), host) {
             Ok(datagrams) => {
                 sa.exchanges.answered(id, datagrams.clone());
-                self.transmit_all(datagrams);
+                self.answer(datagrams);
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
         }
@@ -382,7 +398,10 @@ impl Connection {
 
     /// Takes in a datagram for this connection. What cannot be authenticated changes nothing.
     pub fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
+        let way = (datagram.local, datagram.remote, datagram.natt);
+        self.detour = (way != self.way()).then(|| Box::new(way));
         self.receive(now, host, datagram);
+        self.detour = None;
         self.run_tasks(now, host);
         self.assert_invariants();
     }

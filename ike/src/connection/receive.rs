@@ -60,7 +60,7 @@ impl Connection {
                     sa.exchanges.stored_answer(header.message_id).filter(|_| first).map(<[Vec<u8>]>::to_vec);
                 if let Some(answer) = answer {
                     self.counters.answered_again += 1;
-                    self.transmit_all(answer);
+                    self.answer(answer);
                 }
             }
             Incoming::Unexpected => self.counters.dropped += 1,

@@ -151,7 +151,7 @@ impl Connection {
         sa.fragments = fragments;
         this.sas.push(Box::new(sa));
         this.events.push_back(Event::IkeSpiAdded(spi));
-        this.transmit(answer);
+        this.answer([answer]);
         InitReply::Accepted(Box::new(this))
     }
 
@@ -162,7 +162,7 @@ impl Connection {
             Phase::AwaitAuth(state) if state.request == datagram.bytes => {
                 let answer = state.answer.clone();
                 self.counters.answered_again += 1;
-                self.transmit(answer);
+                self.answer([answer]);
             }
             _ => self.counters.dropped += 1,
         }

@@ -216,7 +216,7 @@ impl Connection {
             None => {}
             Some(Ok(datagrams)) => {
                 self.counters.retransmissions += 1;
-                self.transmit_all(datagrams);
+                self.ask(datagrams);
             }
             Some(Err(pending)) => {
                 let remote = self.addresses().1;
@@ -236,7 +236,7 @@ impl Connection {
             match due {
                 Ok(datagrams) => {
                     self.counters.retransmissions += 1;
-                    self.transmit_all(datagrams);
+                    self.ask(datagrams);
                 }
                 Err(lost) => return self.unanswered(now, spi, lost),
             }
