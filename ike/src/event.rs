@@ -105,6 +105,20 @@ pub enum ChildEnd {
     IkeClosed,
 }
 
+impl fmt::Display for ChildEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rekeyed => "rekeyed",
+            Self::Redundant => "superfluous after a collision",
+            Self::DeletedByPeer => "deleted by the peer",
+            Self::Deleted => "deleted by us",
+            Self::Expired => "its lifetime ended",
+            Self::LostByPeer => "the peer does not know it any more",
+            Self::IkeClosed => "its IKE SA ended",
+        })
+    }
+}
+
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {

@@ -131,15 +131,17 @@ impl PeerActor {
         let linger = self.supervisor.linger(child.conn, linger);
         deliver(&child.addr, Retire(linger), &self.env.counters);
         let name = child.view.name.clone();
-        tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), ?reason, "Child SA removed");
+        tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), %reason, "Child SA removed");
         let still = self.has_child(&name);
         self.supervisor.child_ended(Instant::now(), child.conn, &name.as_str().into(), reason, still);
         match reason {
             // Another pair carries on.
             ChildEnd::Rekeyed | ChildEnd::Redundant => {}
-            ChildEnd::IkeClosed => self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}")),
+            // What ended the IKE_SA is told once, for all its pairs.
+            ChildEnd::IkeClosed => self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason}")),
             ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => {
-                self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason:?}"));
+                self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason}"));
+                self.history().step(child.conn, format!("Child SA gone, {name} {spi:08x}: {reason}"));
             }
         }
     }

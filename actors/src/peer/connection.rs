@@ -162,6 +162,7 @@ impl Handler<FromConn> for PeerActor {
             }
             ConnEvent::Rekeyed { spis, initiated, proposal, lifetime } => {
                 self.view_mut().ike_rekeys += 1;
+                self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
                 if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
                     (ike.initiator_spi, ike.responder_spi) = spis;
                     (ike.initiator, ike.proposal) = (initiated, proposal);
@@ -280,6 +281,7 @@ impl PeerActor {
         if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
             ike.remote = remote;
         }
+        self.history().step(id, format!("the peer moved to {remote}"));
         self.publish(v1::EventType::PeerMoved, remote.to_string());
     }
 
