@@ -15,6 +15,7 @@ pub mod node;
 pub mod random;
 pub mod report;
 pub mod scenario;
+pub mod tunnel;
 pub mod world;
 
 pub use report::Report;

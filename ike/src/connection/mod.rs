@@ -11,6 +11,7 @@
 //! | `mode.rs` | transport mode |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
+//! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
 //! | `exchange.rs`, `window.rs` | Message IDs, retransmission; what may be under way together |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
@@ -31,6 +32,7 @@ mod rekey_ike;
 mod request;
 mod request_child;
 mod responder;
+mod send;
 mod tasks;
 mod view;
 mod window;
@@ -45,8 +47,6 @@ use crate::event::{CloseReason, Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
-use crate::wire::numbers::ExchangeType;
-use crate::wire::payload::Payload;
 
 use child::Child;
 use ike_sa::IkeSa;
@@ -137,14 +137,11 @@ pub struct Connection {
     last_heard: Instant,
     keepalive: Option<Instant>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
-    detour: Option<Box<Way>>,
+    detour: Option<Box<send::Way>>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<Event>,
     counters: Counters,
 }
-
-/// Our address, the peer's, and whether it is over the NAT traversal port.
-type Way = (SocketAddr, SocketAddr, bool);
 
 /// What a connection counts. A host adds them up when it drops the connection or asks for a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -262,74 +259,6 @@ impl Connection {
         self.sas.iter_mut().find(|sa| sa.spi_local == spi).map(Box::as_mut)
     }
 
-    /// The way to where the peer is now.
-    fn way(&self) -> Way {
-        let (local, remote) = self.addresses();
-        (local, remote, self.floated)
-    }
-
-    /// Queues the datagrams of a request for sending to where the peer is now.
-    fn ask(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
-        self.transmit(self.way(), datagrams);
-    }
-
-    /// Queues the datagrams of an answer for sending to where the request came from, wherever the peer is (RFC 7296
-    /// section 2.11).
-    fn answer(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
-        self.transmit(self.detour.as_deref().copied().unwrap_or_else(|| self.way()), datagrams);
-    }
-
-    fn transmit(&mut self, (local, remote, natt): Way, datagrams: impl IntoIterator<Item = Vec<u8>>) {
-        let sent =
-            datagrams.into_iter().map(|bytes| Transmit { local, remote, natt, keepalive: false, bytes });
-        self.transmits.extend(sent);
-    }
-
-    /// Sends a request on an IKE_SA whose window has room for it.
-    fn send_request(
-        &mut self,
-        now: Instant,
-        host: &mut dyn Host,
-        spi: u64,
-        exchange: ExchangeType,
-        payloads: &[Payload],
-        request: Request,
-    ) {
-        let policy = self.retransmit_policy();
-        let statement = self.window_statement(spi);
-        let Some(sa) = self.sa_mut(spi) else { return };
-        debug_assert!(sa.exchanges.has_room(), "the peer's window is exceeded");
-        let id = sa.exchanges.next_id();
-        match sa.seal(exchange, false, id, &with(payloads, statement), host) {
-            Ok(datagrams) => {
-                sa.exchanges.sent(now, exchange, request, datagrams.clone(), policy);
-                self.ask(datagrams);
-            }
-            Err(error) => self.down(now, CloseReason::Failed(error.into())),
-        }
-    }
-
-    /// Answers the request that is being handled, and stores the answer.
-    fn respond_with(
-        &mut self,
-        now: Instant,
-        host: &mut dyn Host,
-        spi: u64,
-        exchange: ExchangeType,
-        id: u32,
-        payloads: &[Payload],
-    ) {
-        let statement = self.window_statement(spi);
-        let Some(sa) = self.sa_mut(spi) else { return };
-        match sa.seal(exchange, true, id, &with(payloads, statement), host) {
-            Ok(datagrams) => {
-                sa.exchanges.answered(id, datagrams.clone());
-                self.answer(datagrams);
-            }
-            Err(error) => self.down(now, CloseReason::Failed(error.into())),
-        }
-    }
-
     /// The connection is over: removes all Child SAs and reports why. Retransmissions are answered a while longer.
     fn down(&mut self, now: Instant, reason: CloseReason) {
         if matches!(self.phase, Phase::Lingering(_) | Phase::Finished) {
@@ -411,14 +340,6 @@ impl Connection {
         self.run_timers(now, host);
         self.run_tasks(now, host);
         self.assert_invariants();
-    }
-}
-
-/// The payloads of a message, and one more.
-fn with(payloads: &[Payload], more: Option<Payload>) -> std::borrow::Cow<'_, [Payload]> {
-    match more {
-        None => payloads.into(),
-        Some(more) => payloads.iter().cloned().chain([more]).collect(),
     }
 }
 

@@ -1,13 +1,13 @@
 //! One history: a concentrator, its branches, the network between them, and the order of events.
 
+mod verdict;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
-use ike::wire::TrafficSelector;
+use ike::config::Mode;
 use ike::{Command, Path};
 
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::node::{IKE, NATT, Node};
 use crate::random::Random;
 use crate::report::Report;
 use crate::scenario::Scenario;
+use crate::tunnel::{config, mode, numbered, policy_name, subnet};
 
 /// After a disturbance ends, tunnels carry traffic again within this: a dead peer is noticed (30 s of silence and 41 s
 /// of retransmission), the longest back-off (90 s with jitter) passes, and a negotiation that began in vain is given
@@ -385,163 +386,4 @@ impl World {
         }
         self.schedule(self.clock.elapsed() + length, What::Calm);
     }
-
-    fn conclude(mut self) -> Report {
-        if self.witness.violations.is_empty() {
-            self.compare_ends();
-        }
-        let lost: Vec<String> = self
-            .probes
-            .iter()
-            .filter(|p| p.must_arrive && !p.arrived && p.sent + ARRIVAL < self.clock.elapsed())
-            .map(|p| {
-                format!(
-                    "tunnel {}: the probe sent at {:?} was lost though nothing was wrong",
-                    p.tunnel, p.sent
-                )
-            })
-            .collect();
-        let unexcused = u64::try_from(lost.len()).unwrap_or(u64::MAX);
-        self.witness.violations.extend(lost.into_iter().take(3));
-        Report {
-            tunnel_time: self.clock.elapsed() * u32::try_from(self.scenario.branches).unwrap_or(u32::MAX),
-            events: self.events,
-            sent: u64::try_from(self.probes.len()).unwrap_or(u64::MAX),
-            received: u64::try_from(self.probes.iter().filter(|p| p.arrived).count()).unwrap_or(u64::MAX),
-            unexcused,
-            counts: self.witness.counts,
-            violations: self.witness.violations,
-        }
-    }
-
-    /// After minutes of peace both ends agree: one pair for each policy, the same on both sides, and nothing leaks.
-    fn compare_ends(&mut self) {
-        let mut faults = Vec::new();
-        for tunnel in 0..self.scenario.branches {
-            let (hub, branch) = (self.end(tunnel, true), self.end(tunnel, false));
-            let pairs = |(node, at): (usize, usize)| {
-                self.nodes
-                    .get(node)
-                    .and_then(|n| n.peers.get(at))
-                    .map(|p| p.sas.current())
-                    .unwrap_or_default()
-            };
-            let (ours, theirs) = (pairs(hub), pairs(branch));
-            for policy in 0..self.scenario.policies {
-                let name: Arc<str> = policy_name(policy).into();
-                let active = |pairs: &[(u32, u32, Arc<str>, bool)]| -> Vec<(u32, u32)> {
-                    pairs.iter().filter(|p| p.2 == name).map(|p| (p.0, p.1)).collect()
-                };
-                let (a, b) = (active(&ours), active(&theirs));
-                // A rekeying may be under way at this very moment: then there are two, of which both sides know both.
-                let mirrored: Vec<(u32, u32)> = b.iter().map(|(i, o)| (*o, *i)).collect();
-                let agree = a.iter().all(|p| mirrored.contains(p)) && mirrored.iter().all(|p| a.contains(p));
-                let busy = a.len() > 1 || b.len() > 1;
-                if a.is_empty() || b.is_empty() || (!agree && !busy) {
-                    faults.push(format!(
-                        "tunnel {tunnel}, policy {name}: the ends disagree: {a:08x?} and {b:08x?}"
-                    ));
-                }
-            }
-        }
-        for (number, node) in self.nodes.iter().enumerate() {
-            let held = node.host.held.len();
-            let pairs: usize = node.peers.iter().map(|p| p.sas.pairs.len()).sum();
-            // One more for each exchange that may be under way.
-            if held > pairs + 2 * node.peers.len() {
-                faults.push(format!("node {number}: {held} ESP SPIs are held for {pairs} pairs"));
-            }
-            let (half_open, owners) = node.sizes();
-            if half_open > 0 || owners > 4 * node.peers.len() {
-                faults.push(format!(
-                    "node {number}: {half_open} half-open negotiations, {owners} IKE SPIs are left"
-                ));
-            }
-        }
-        for fault in faults {
-            self.witness.violation(fault);
-        }
-    }
-}
-
-/// Name of a policy of every tunnel, from 0 on.
-pub fn policy_name(policy: usize) -> String {
-    format!("p{policy}")
-}
-
-/// Subnet of a policy on one side of a tunnel.
-fn subnet(tunnel: usize, policy: usize, hub: bool) -> (Ipv4Addr, Ipv4Addr) {
-    let (t, p) = (u8::try_from(tunnel % 250).unwrap_or(0), u8::try_from(policy % 60).unwrap_or(0));
-    let base = if hub { 64 } else { 0 };
-    (Ipv4Addr::new(10, t, base + p, 0), Ipv4Addr::new(10, t, base + p, 255))
-}
-
-/// What a policy of a tunnel protects.
-fn mode(tunnel: usize, policy: usize, nat: bool, scenario: &Scenario) -> Mode {
-    // Now the one of IKE_AUTH, now another.
-    let chosen = has_transport(tunnel, nat, scenario) && policy == tunnel / 2 % scenario.policies.max(1);
-    if chosen { Mode::Transport } else { Mode::Tunnel }
-}
-
-fn has_transport(tunnel: usize, nat: bool, scenario: &Scenario) -> bool {
-    scenario.transport && !nat && tunnel.is_multiple_of(2)
-}
-
-fn config(tunnel: usize, hub: bool, ips: (IpAddr, IpAddr), scenario: &Scenario) -> Arc<PeerConfig> {
-    let nat = matches!(ips.1, IpAddr::V4(ip) if ip.is_private());
-    let selector = |policy: usize, hub: bool| {
-        let (first, last) = subnet(tunnel, policy, hub);
-        match mode(tunnel, policy, nat, scenario) {
-            Mode::Tunnel => TrafficSelector::range(first.into(), last.into()),
-            Mode::Transport if hub => TrafficSelector::range(ips.0, ips.0),
-            Mode::Transport => TrafficSelector::range(ips.1, ips.1),
-        }
-    };
-    // Suites differ from tunnel to tunnel; some have PFS, some do not agree on the group at first.
-    let (ike, esp): (&[&str], &[&str]) = match tunnel % 4 {
-        0 => (&["aes128gcm16-prfsha256-x25519"], &["aes128gcm16"]),
-        1 if hub => (&["aes256-sha256-ecp256-x25519"], &["aes128gcm16-ecp256-x25519"]),
-        1 => (&["aes256-sha256-x25519-ecp256"], &["aes128gcm16-x25519-ecp256"]),
-        2 => (&["chacha20poly1305-prfsha384-x25519"], &["chacha20poly1305-esn"]),
-        _ => (&["aes256gcm16-prfsha512-ecp256"], &["aes256-sha256-noesn"]),
-    };
-    let identity = |hub: bool| if hub { "hub.example".to_owned() } else { format!("b{tunnel}.example") };
-    // The texts above are constants of this file, and a test reads them all.
-    #[allow(clippy::expect_used)]
-    Arc::new(PeerConfig {
-        name: format!("tunnel {tunnel}").into(),
-        local_id: identity(hub).parse().expect("an identity"),
-        remote_id: identity(!hub).parse().expect("an identity"),
-        psk: Psk::new(format!("key of tunnel {tunnel}").into_bytes().into()),
-        ike_proposals: ike.iter().map(|p| p.parse().expect("a proposal")).collect(),
-        children: (0..scenario.policies)
-            .map(|policy| {
-                Arc::new(ChildConfig {
-                    name: policy_name(policy).into(),
-                    local: vec![selector(policy, hub)],
-                    remote: vec![selector(policy, !hub)],
-                    proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
-                    mode: mode(tunnel, policy, nat, scenario),
-                })
-            })
-            .collect(),
-        dpd_interval: scenario.dpd,
-        force_encapsulation: !has_transport(tunnel, nat, scenario),
-        retransmit: Retransmit::DEFAULT,
-    })
-}
-
-/// An inner UDP packet of a policy in tunnel mode that carries a number.
-pub fn inner_packet(tunnel: usize, policy: usize, from_hub: bool, number: usize) -> Vec<u8> {
-    numbered((subnet(tunnel, policy, from_hub).0, subnet(tunnel, policy, !from_hub).0), number)
-}
-
-/// A UDP packet that carries a number.
-fn numbered((source, destination): (Ipv4Addr, Ipv4Addr), number: usize) -> Vec<u8> {
-    let mut packet = vec![0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0];
-    packet.extend_from_slice(&source.octets());
-    packet.extend_from_slice(&destination.octets());
-    packet.extend_from_slice(&[0, 9, 0, 9, 0, 16, 0, 0]);
-    packet.extend_from_slice(&u64::try_from(number).unwrap_or(u64::MAX).to_be_bytes());
-    packet
 }
