@@ -194,7 +194,8 @@ mod tests {
             prop_assert_eq!(&told[26..28], &(if big { mtu } else { 0 }).to_be_bytes());
             prop_assert_eq!(&told[28..], &packet[..packet.len().min(548)]);
             let info = ip::parse(&told).unwrap();
-            prop_assert_eq!(info.destination.to_string(), "10.0.0.1");
+            prop_assert_eq!((info.source, info.destination), ("10.9.0.1".parse().unwrap(), "10.0.0.1".parse().unwrap()));
+            prop_assert_eq!((&told[..2], &told[6..10]), (&[0x45, 0xc0][..], &[0x40, 0, 64, 1][..]));
             prop_assert!(!is_answerable(&told, &info));
 
             let packet = v6(17, 0, len);
@@ -205,6 +206,7 @@ mod tests {
             prop_assert_eq!(&told[46..48], &(if big { mtu.max(1280) } else { 0 }).to_be_bytes());
             prop_assert_eq!(&told[48..], &packet[..packet.len().min(1232)]);
             let info = ip::parse(&told).unwrap();
+            prop_assert_eq!((info.source, &told[24..40]), ("2001:db8::1".parse().unwrap(), &packet[8..24]));
             prop_assert!(told.len() <= 1280 && !is_answerable(&told, &info));
         }
 

@@ -20,16 +20,21 @@ fn up_after(round: u64) -> Pair {
     pair
 }
 
+/// Both have asked for a rekeying, each has the other's request, and the answers are under way.
+fn both_have_asked(round: u64) -> Pair {
+    let mut pair = up_after(round);
+    pair.command(A, Command::RekeyIke);
+    pair.command(B, Command::RekeyIke);
+    let (a, b) = (pair.take(A), pair.take(B));
+    pair.put(A, &a);
+    pair.put(B, &b);
+    pair
+}
+
 #[test]
 fn i1_both_rekey_the_ike_sa() {
     for round in 0..24 {
-        let mut pair = up_after(round);
-        let pair = &mut pair;
-        pair.command(A, Command::RekeyIke);
-        pair.command(B, Command::RekeyIke);
-        let (a, b) = (pair.take(A), pair.take(B));
-        pair.put(A, &a);
-        pair.put(B, &b);
+        let pair = &mut both_have_asked(round);
         pair.settle();
         pair.run(120);
         pair.assert_ike(1);
@@ -42,13 +47,7 @@ fn i1_both_rekey_the_ike_sa() {
 fn an_answer_is_late(rounds: std::ops::Range<u64>) -> [usize; 2] {
     let mut seen = [0; 2];
     for round in rounds {
-        let mut pair = up_after(round);
-        let pair = &mut pair;
-        pair.command(A, Command::RekeyIke);
-        pair.command(B, Command::RekeyIke);
-        let (a, b) = (pair.take(A), pair.take(B));
-        pair.put(A, &a);
-        pair.put(B, &b);
+        let pair = &mut both_have_asked(round);
         let late = pair.take(B);
         pair.deliver(A);
         pair.deliver(B);
@@ -250,13 +249,7 @@ fn assert_over(pair: &mut Pair) {
 #[test]
 fn i13_a_close_overtakes_the_answer_to_a_rekey_that_crossed() {
     for round in 0..12 {
-        let mut pair = up_after(round);
-        let pair = &mut pair;
-        pair.command(A, Command::RekeyIke);
-        pair.command(B, Command::RekeyIke);
-        let (a, b) = (pair.take(A), pair.take(B));
-        pair.put(A, &a);
-        pair.put(B, &b);
+        let pair = &mut both_have_asked(round);
         let late = pair.take(B);
         pair.deliver(A);
         pair.take(B); // Its delete of the one that does not stay never arrives.

@@ -262,26 +262,9 @@ fn without_a_raw_socket_there_is_no_raw_pair() {
     let gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
     assert!(!gateway.handle.has_raw_esp("127.0.0.1".parse().unwrap()));
-    let site = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let suite = site.inbound.suite();
-    let keys = || esp::SaKeys::new(vec![1; 20], Vec::new());
-    let refused = gateway.handle.install(ChildSa {
-        tenant,
-        tunnel: router::TunnelId(2),
-        inbound_spi: gateway.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
-        outbound_spi: 0x1234,
-        suite,
-        inbound_keys: keys(),
-        outbound_keys: keys(),
-        iv_seed: [0; 32],
-        mode: esp::Mode::Tunnel,
-        selectors: esp::SelectorPair::default(),
-        replay_window: 8192,
-        limits: esp::Limits::default(),
-        local: gateway.natt(),
-        remote: "127.0.0.12:0".parse().unwrap(),
-        encapsulation: Encapsulation::Raw,
-        options: TunnelOptions::default(),
-    });
+    let mut raw = gateway.spare_pair(tenant);
+    raw.remote.set_port(0);
+    raw.encapsulation = Encapsulation::Raw;
+    let refused = gateway.handle.install(raw);
     assert!(matches!(refused, Err(RouterError::NoRawEsp(_))));
 }

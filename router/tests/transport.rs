@@ -14,7 +14,7 @@ use common::{Gateway, PATIENCE, Remote, checksum, fix_checksum, udp};
 use esp::transport::{Hosts, MAX_PACKET, Upper};
 use esp::{Mode, TfcPadding};
 use netns::Neighbour;
-use router::{ChildSa, Encapsulation, RouterConfig, RouterError, TenantId, TunnelOptions, Uplink};
+use router::{Encapsulation, RouterConfig, RouterError, TenantId, TunnelOptions, Uplink};
 use socket2::{Domain, Protocol, Socket, Type};
 
 const V4: (&str, &str) = ("198.51.100.1", "198.51.100.11");
@@ -205,9 +205,6 @@ fn padding_is_for_what_says_how_long_it_is() {
 fn transport_is_between_two_hosts() {
     let gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
-    let site = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let suite = site.inbound.suite();
-    let keys = || esp::SaKeys::new(vec![1; 20], Vec::new());
     for (local, remote) in [
         ("10.0.0.0/24", "10.1.0.1/32"),
         ("10.0.0.1/32", "10.1.0.0/31"),
@@ -215,24 +212,10 @@ fn transport_is_between_two_hosts() {
         ("fd00::1/128", "fd00::2/128"),
     ] {
         let (local, remote) = (vec![common::subnet(local)], vec![common::subnet(remote)]);
-        let refused = gateway.handle.install(ChildSa {
-            tenant,
-            tunnel: router::TunnelId(2),
-            inbound_spi: gateway.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
-            outbound_spi: 0x1234,
-            suite,
-            inbound_keys: keys(),
-            outbound_keys: keys(),
-            iv_seed: [0; 32],
-            mode: Mode::Transport,
-            selectors: esp::SelectorPair { local, remote },
-            replay_window: 8192,
-            limits: esp::Limits::default(),
-            local: gateway.natt(),
-            remote: "127.0.0.12:4500".parse().unwrap(),
-            encapsulation: Encapsulation::Udp,
-            options: TunnelOptions::default(),
-        });
+        let mut pair = gateway.spare_pair(tenant);
+        pair.mode = Mode::Transport;
+        pair.selectors = esp::SelectorPair { local, remote };
+        let refused = gateway.handle.install(pair);
         assert!(matches!(refused, Err(RouterError::NotHosts)));
     }
 }

@@ -125,6 +125,29 @@ impl Gateway {
         self.install_with(socket, tenant, tunnel, (local, remote), |child| child.limits = limits)
     }
 
+    /// A pair of `tenant` that could be installed, for tests that make it one that cannot.
+    pub fn spare_pair(&self, tenant: TenantId) -> ChildSa {
+        let keys = || esp::SaKeys::new(vec![1; 20], Vec::new());
+        ChildSa {
+            tenant,
+            tunnel: TunnelId(2),
+            inbound_spi: self.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
+            outbound_spi: 0x1234,
+            suite: Suite::new(Encryption::AesGcm16_128, None, true).unwrap(),
+            inbound_keys: keys(),
+            outbound_keys: keys(),
+            iv_seed: [0; 32],
+            mode: Mode::Tunnel,
+            selectors: SelectorPair::default(),
+            replay_window: 8192,
+            limits: Limits::default(),
+            local: self.natt(),
+            remote: "127.0.0.12:4500".parse().unwrap(),
+            encapsulation: Encapsulation::Udp,
+            options: TunnelOptions::default(),
+        }
+    }
+
     /// With a pair that `change` may change before it is installed.
     pub fn install_with(
         &self,
