@@ -109,3 +109,29 @@ fn a_peer_that_is_not_behind_a_nat_does_not_move() {
     // The answer goes to where the request came from all the same (section 2.11).
     assert_eq!(pair.take(B).remote, request.local);
 }
+
+#[test]
+fn a_negotiation_over_the_nat_traversal_port_stays_there() {
+    let (mut pair, mut first) = first();
+    first.natt = true;
+    first.local.set_port(4500);
+    first.remote.set_port(4500);
+    pair.put(A, &first);
+    let answer = pair.take(B);
+    assert_eq!((answer.natt, answer.local, answer.remote), (true, first.remote, first.local));
+}
+
+#[test]
+fn our_own_address_is_the_one_that_the_answer_came_to() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    let ours = pair.a.addr;
+    pair.a.addr = "0.0.0.0:500".parse().unwrap();
+    pair.initiate();
+    let mut request = pair.take(A);
+    assert_eq!(request.local.ip().to_string(), "0.0.0.0", "the kernel chooses one");
+    request.local = ours;
+    pair.put(A, &request);
+    pair.deliver(B);
+    assert!(!pair.a.conn.as_ref().unwrap().nat().local);
+    assert_eq!(pair.take(A).local, ours);
+}

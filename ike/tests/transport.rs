@@ -4,7 +4,9 @@
 
 mod kit;
 
-use ike::config::Mode;
+use std::sync::Arc;
+
+use ike::config::{ChildConfig, Mode};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Transmit};
 use kit::{A, B, Pair, Spec, Who, ts};
@@ -108,6 +110,33 @@ fn a_tunnel_child_answers_with_a_tunnel_which_the_initiator_deletes() {
     pair.assert_children(0);
     assert_eq!(pair.b.log.iter().filter(|line| *line == "child up").count(), 2);
     assert!(is_up(&pair));
+}
+
+#[test]
+fn each_mode_finds_its_policy_among_several_that_fit() {
+    for asked in [Mode::Transport, Mode::Tunnel] {
+        for tunnel_first in [true, false] {
+            let (left, right) = specs(asked, Mode::Transport);
+            let mut pair = Pair::new(&left, &right);
+            let mut config = right.config();
+            let peer = Arc::get_mut(&mut config).unwrap();
+            let wide = vec![ts("192.0.2.0", "192.0.2.255")];
+            let tunnel = ChildConfig {
+                name: "wide".into(),
+                local: wide.clone(),
+                remote: wide,
+                proposals: peer.children[0].proposals.clone(),
+                mode: Mode::Tunnel,
+            };
+            peer.children.insert(usize::from(!tunnel_first), Arc::new(tunnel));
+            (pair.b.config, pair.b.host.peer) = (config.clone(), config);
+            pair.initiate();
+            pair.settle();
+            assert_both(&pair, asked);
+            let taken: Vec<_> = pair.b.installed.values().map(|sa| &*sa.policy).collect();
+            assert_eq!(taken, [if asked == Mode::Transport { "net" } else { "wide" }], "{tunnel_first}");
+        }
+    }
 }
 
 #[test]
