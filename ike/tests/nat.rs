@@ -4,6 +4,7 @@
 mod kit;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ike::wire::numbers::NotifyType;
 use ike::wire::{Message, Payloads};
@@ -75,6 +76,8 @@ fn a_peer_behind_a_nat_is_followed_to_another_address_and_port() {
     settle_behind(&mut pair, before);
     assert!(pair.b.conn.as_ref().unwrap().nat().remote);
     assert_eq!(remote_of(&pair.b), before);
+    let ours = SocketAddr::new(pair.b.addr.ip(), 4500);
+    assert!(pair.b.installed.values().all(|sa| sa.path == (ours, before)), "{:?}", pair.b.installed);
 
     // What is not authentic moves nobody.
     pair.command(A, Command::Probe);
@@ -134,4 +137,32 @@ fn our_own_address_is_the_one_that_the_answer_came_to() {
     pair.deliver(B);
     assert!(!pair.a.conn.as_ref().unwrap().nat().local);
     assert_eq!(pair.take(A).local, ours);
+}
+
+#[test]
+fn esp_goes_by_the_nat_traversal_ports_also_where_ike_stays_on_its_own() {
+    let mut pair = Pair::new(&Spec::left(), &Spec { force_encapsulation: true, ..Spec::right() });
+    pair.initiate();
+    pair.deliver(A);
+    pair.deliver(B);
+    let mut auth = pair.take(A);
+    (auth.natt, auth.local, auth.remote) = (false, pair.a.addr, pair.b.addr);
+    pair.put(A, &auth);
+    let natt = |addr: SocketAddr| SocketAddr::new(addr.ip(), 4500);
+    let expected = (natt(pair.b.addr), natt(pair.a.addr));
+    assert_eq!(pair.b.installed.values().map(|sa| sa.path).collect::<Vec<_>>(), [expected]);
+    assert_eq!(remote_of(&pair.b), pair.a.addr);
+}
+
+#[test]
+fn a_connection_that_is_over_keeps_no_mapping_alive() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.initiate();
+    settle_behind(&mut pair, "203.0.113.9:1024".parse().unwrap());
+    let keepalives = |pair: &mut Pair| pair.a.outbox.drain(..).filter(|t| t.keepalive).count();
+    pair.pass(Duration::from_secs(59));
+    assert_eq!(keepalives(&mut pair), 2, "every 20 s from the side behind it");
+    pair.command(A, Command::Close);
+    pair.pass(Duration::from_secs(60));
+    assert_eq!(keepalives(&mut pair), 0);
 }

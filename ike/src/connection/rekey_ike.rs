@@ -249,10 +249,8 @@ impl Connection {
     /// Sends the delete of an IKE_SA that is not needed any more.
     pub(crate) fn delete_ike_sa(&mut self, now: Instant, host: &mut dyn Host, spi: u64) {
         let Some(sa) = self.sa_mut(spi) else { return };
+        // A rekeying is alone on its IKE_SA, so that nothing is under way on it when that is answered.
         sa.state = SaState::Deleting;
-        if !sa.exchanges.idle() {
-            return;
-        }
         let delete = [Payload::Delete { protocol: ProtocolId::IKE, spis: Vec::new() }];
         self.send_request(now, host, spi, ExchangeType::INFORMATIONAL, &delete, Request::DeleteIke);
     }

@@ -357,3 +357,17 @@ fn a_changed_time_for_authenticating_anew_counts_from_when_the_connection_came_u
     s.set_plan(now + hour * 2, plan(None));
     assert_eq!(s.poll_timeout(), None);
 }
+
+#[test]
+fn refusals_are_remembered_for_so_many_policies_only() {
+    let mut now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    s.established(now, 1, now, true, 7, false);
+    for n in 0..3 * MAX_RESTORES {
+        let name: Arc<str> = format!("net{n}").into();
+        s.child_refused(now, &name);
+        now = due(&s);
+        assert_eq!(s.handle_timeout(now), Some(Action::Restore(1, name)));
+        assert!(s.refusals.len() <= MAX_RESTORES);
+    }
+}

@@ -107,6 +107,8 @@ pub struct TestHost {
     pub peer: Arc<PeerConfig>,
     pub free_spis: bool,
     pub peer_not_ready: bool,
+    /// ESP SPIs that were given out and not given back.
+    held: BTreeSet<u32>,
     /// What was drawn, for [`tap::Tap`].
     pub draws: tap::Draws,
 }
@@ -126,7 +128,9 @@ impl Host for TestHost {
 
     fn allocate_esp_spi(&mut self, _: SocketAddr) -> Option<u32> {
         self.next_esp += 1;
-        self.free_spis.then_some(self.next_esp)
+        let spi = self.free_spis.then_some(self.next_esp)?;
+        self.held.insert(spi);
+        Some(spi)
     }
 
     fn find_peer(
@@ -150,6 +154,8 @@ pub struct Installed {
     pub spi_out: u32,
     pub keys: Vec<Vec<u8>>,
     pub mode: Mode,
+    /// Our address and the peer's.
+    pub path: (SocketAddr, SocketAddr),
     pub active: bool,
 }
 
@@ -174,6 +180,7 @@ impl Side {
             peer: config.clone(),
             free_spis: true,
             peer_not_ready: false,
+            held: BTreeSet::new(),
             draws: Vec::new(),
         };
         let addr = addr.parse().unwrap();
@@ -199,7 +206,8 @@ impl Side {
                         .map(|k| [k.encryption.as_slice(), k.integrity.as_slice()].concat())
                         .collect();
                     let (policy, spi_out, mode) = (sa.name.clone(), sa.spi_out, sa.mode);
-                    let installed = Installed { policy, spi_out, keys, mode, active: false };
+                    let path = (sa.local, sa.remote);
+                    let installed = Installed { policy, spi_out, keys, mode, path, active: false };
                     self.installed.insert(sa.spi_in, installed);
                     self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
                 }
@@ -211,8 +219,11 @@ impl Side {
                 }
                 Event::RemoveChild { spi_in, reason, .. } => {
                     assert!(self.installed.remove(&spi_in).is_some(), "removed twice");
+                    assert!(self.host.held.remove(&spi_in), "an SPI given back twice");
                     self.log.push(format!("removed {reason:?}"));
                 }
+                Event::ReleaseSpi(spi) => assert!(self.host.held.remove(&spi), "an SPI given back twice"),
+                Event::Finished => assert_eq!(self.host.held, BTreeSet::new(), "SPIs never given back"),
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),
