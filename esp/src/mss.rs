@@ -255,6 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn only_a_whole_header_with_syn_counts() {
+        for v6 in [false, true] {
+            for flags in (0..=255u8).filter(|flags| flags & SYN == 0) {
+                let (mut packet, _) = segment(v6, flags, vec![MSS, 4, 5, 0xb4]);
+                assert!(!MssClamp::At(600).apply(&mut packet, 1300), "{flags:x}");
+            }
+            // A header that says it goes on beyond the packet.
+            let (mut packet, at) = segment(v6, SYN, vec![MSS, 4, 5, 0xb4]);
+            packet[at + 12] = 0x70;
+            assert!(!MssClamp::At(600).apply(&mut packet, 1300));
+        }
+    }
+
+    #[test]
     fn a_later_fragment_is_no_segment() {
         let (mut packet, _) = segment(false, SYN, vec![MSS, 4, 5, 0xb4]);
         packet[7] = 1;

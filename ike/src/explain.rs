@@ -269,6 +269,13 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_address_is_named() {
+        let cause = explain(&Failure::UnknownAddress { from: "192.0.2.7:500".parse().unwrap() });
+        assert_eq!(cause.kind, "address");
+        assert!(cause.advice[0].contains("add 192.0.2.7 to remoteAddresses"), "{:?}", cause.advice);
+    }
+
+    #[test]
     fn an_old_version_is_told_from_what_is_no_ike() {
         let version = |version| Failure::Malformed {
             exchange: ExchangeType::IKE_SA_INIT,

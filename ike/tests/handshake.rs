@@ -249,6 +249,24 @@ fn an_initiator_serves_nothing_before_the_peer_is_authenticated() {
 }
 
 #[test]
+fn closes_that_cross_are_both_answered() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    for who in [A, B] {
+        pair.command(who, Command::Close);
+    }
+    let deletes = [pair.take(A), pair.take(B)];
+    for (from, delete) in [A, B].into_iter().zip(&deletes) {
+        pair.put(from, delete);
+    }
+    // An answer each, so that nobody asks again.
+    assert_eq!((pair.a.outbox.len(), pair.b.outbox.len()), (1, 1));
+    pair.settle();
+    pair.pass(Duration::from_secs(60));
+    assert!(pair.a.outbox.is_empty() && pair.b.outbox.is_empty());
+    assert!([&pair.a, &pair.b].iter().all(|side| side.conn.as_ref().unwrap().is_finished()));
+}
+
+#[test]
 fn a_peer_that_is_not_ready_yet_is_served_by_the_retransmission() {
     let mut pair = Pair::new(&Spec::left(), &Spec::right());
     pair.b.host.peer_not_ready = true;
