@@ -269,10 +269,30 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_address_is_named() {
-        let cause = explain(&Failure::UnknownAddress { from: "192.0.2.7:500".parse().unwrap() });
-        assert_eq!(cause.kind, "address");
-        assert!(cause.advice[0].contains("add 192.0.2.7 to remoteAddresses"), "{:?}", cause.advice);
+    fn who_it_is_about_is_named_and_what_to_do_on_which_side() {
+        let identity = |text: &str| text.parse::<crate::Identity>().unwrap();
+        let from = "192.0.2.7:500".parse().unwrap();
+        let (got, expected) = (identity("left.example"), identity("right.example"));
+        for (failure, kind, advice) in [
+            (
+                Failure::UnknownAddress { from },
+                "address",
+                &["here: if that is this peer, add 192.0.2.7", "NAT"][..],
+            ),
+            (
+                Failure::WrongIdentity { got: got.clone(), expected },
+                "identity",
+                &["here: set remoteIdentity to left.example", "there: set its own identity to right.example"],
+            ),
+            (Failure::Authentication { id: got.clone() }, "psk", &["octet by octet", "key for left.example"]),
+            (Failure::AuthenticationRefused { local_id: got }, "psk", &["left.example", "its log does"]),
+        ] {
+            let cause = explain(&failure);
+            assert_eq!((cause.kind, cause.advice.len()), (kind, advice.len()), "{failure}");
+            for (said, words) in cause.advice.iter().zip(advice) {
+                assert!(said.contains(words), "{words:?} is not in {said:?}");
+            }
+        }
     }
 
     #[test]

@@ -90,6 +90,7 @@ fn a_peer_behind_a_nat_is_followed_to_another_address_and_port() {
 
     pair.put(A, &genuine);
     assert_eq!(remote_of(&pair.b), after);
+    assert_eq!(pair.b.log.last().unwrap(), "moved to 198.51.100.7:2048", "so that ESP follows");
     assert!(
         pair.b.outbox.iter().all(|answer| answer.remote == after),
         "answered to where the request came from"

@@ -247,6 +247,10 @@ mod tests {
         let err = "aes128gmc16-prfsha256-x25519".parse::<IkeProposal>().unwrap_err().to_string();
         assert!(err.contains("aes128gmc16") && err.contains("aes128gcm16"), "{err}");
         assert!(matches!("aes256-modp2048".parse::<IkeProposal>(), Err(ProposalError::Missing(..))));
+        let missing = "aes256-prfsha256-modp2048".parse::<IkeProposal>().unwrap_err();
+        assert!(matches!(missing, ProposalError::Missing(_, "integrity algorithm", _)), "{missing}");
+        let missing = "aes256-modp2048".parse::<EspProposal>().unwrap_err();
+        assert!(matches!(missing, ProposalError::Missing(_, "integrity algorithm", _)), "{missing}");
         assert!(matches!("aes128gcm16-prfsha256".parse::<IkeProposal>(), Err(ProposalError::Missing(..))));
         assert!(matches!(
             "aes128gcm16-aes128-sha256".parse::<EspProposal>(),

@@ -225,6 +225,7 @@ impl Side {
                 Event::ReleaseSpi(spi) => assert!(self.host.held.remove(&spi), "an SPI given back twice"),
                 Event::Finished => assert_eq!(self.host.held, BTreeSet::new(), "SPIs never given back"),
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
+                Event::RemoteMoved(remote) => self.log.push(format!("moved to {remote}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),
                 Event::IkeRekeyed { initiated, .. } => {
