@@ -29,6 +29,7 @@ pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Opti
         dpd_interval: peer.spec.ike.dpd_interval,
         // Without the privilege for anything else, every peer has to find a NAT.
         force_encapsulation: peer.spec.force_encapsulation || !raw_esp,
+        uniqueness: peer.spec.ike.uniqueness,
         retransmit: Retransmit::DEFAULT,
     })
 }

@@ -59,6 +59,8 @@ counters! {
     half_open_limit => "ike_half_open_limit",
     /// Negotiations that failed.
     failures => "ike_negotiation_failed",
+    /// Second connections of peers whose first one is kept.
+    duplicates => "ike_duplicate_refused",
     /// Requests sent again.
     retransmissions => "ike_retransmissions",
     /// Requests answered again.

@@ -63,4 +63,9 @@ impl Host for CoreHost {
             }
         }
     }
+
+    fn connected(&self, peer: &PeerConfig) -> Option<SocketAddr> {
+        let view = self.env.board.get(&peer.name.parse().ok()?)?;
+        view.ike.as_ref().map(|ike| ike.remote)
+    }
 }

@@ -16,7 +16,7 @@ use router::IkeDatagram;
 use crate::env::Env;
 use crate::host::CoreHost;
 use crate::mailbox::deliver;
-use crate::peer::Adopt;
+use crate::peer::{Adopt, Doubt};
 use crate::registry::Deliver;
 
 /// Half-open negotiations of one reception. Each holds some 4 KiB for up to 30 s; a storm beyond it is refused.
@@ -169,6 +169,15 @@ impl Reception {
         }
     }
 
+    /// A peer that is connected came from elsewhere and was refused. Perhaps it has moved: then the old connection shall not
+    /// wait for its next silence to be found out.
+    fn doubt(&self, name: &str) {
+        self.env.counters.duplicates.up();
+        if let Some(entry) = name.parse().ok().and_then(|name| self.env.registry.peer(&name)) {
+            deliver(&entry.addr, Doubt, &self.env.counters);
+        }
+    }
+
     fn drain(&mut self, spi: u64, ctx: &mut Context<Self>) {
         let Some(half) = self.half_open.get_mut(&spi) else { return };
         let mut down = None;
@@ -191,6 +200,9 @@ impl Reception {
         }
         if let Some(CloseReason::Failed(failure)) = down {
             self.env.counters.failures.up();
+            if let Failure::Duplicate { name, .. } = &failure {
+                self.doubt(name);
+            }
             self.env.strangers.note(remote, &failure);
             if self.may_log() {
                 tracing::warn!(%remote, reason = %failure, "negotiation failed");

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig};
 use culvert_proto::v1;
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use loadtest::{Command, Flow, Initiator, InitiatorConfig, Report};
 use tenants::Catalog;
@@ -114,6 +114,7 @@ fn branch(node: &Node, n: u8) -> Branch {
             })],
             dpd_interval: Duration::ZERO,
             force_encapsulation: true,
+            uniqueness: Uniqueness::Replace,
             retransmit: Retransmit::DEFAULT,
         }),
         server: IpAddr::V4(Ipv4Addr::LOCALHOST),

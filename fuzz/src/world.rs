@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 
@@ -379,6 +379,7 @@ fn config(side: Side) -> Arc<PeerConfig> {
         children: vec![child("first", 1, &["aes128gcm16"]), child("second", 2, &["aes128gcm16-x25519"])],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: false,
+        uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
     })
 }

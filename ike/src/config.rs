@@ -1,6 +1,7 @@
 //! What is configured for a peer, as the core needs it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +30,34 @@ pub struct PeerConfig {
     pub dpd_interval: Duration,
     /// Act as if a NAT had been found, so that ESP goes in UDP.
     pub force_encapsulation: bool,
+    /// Which connection stays when there is a second one.
+    pub uniqueness: Uniqueness,
     /// Retransmission schedule.
     pub retransmit: Retransmit,
+}
+
+/// Which connection stays when a peer that has one starts another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Uniqueness {
+    /// The newer one.
+    #[default]
+    Replace,
+    /// The older one, as long as its peer answers: of two gateways that share an identity, the first keeps the tunnel. One
+    /// from the address of the older is the same gateway and takes its place.
+    Keep,
+}
+
+impl Uniqueness {
+    /// Whether a connection that comes from `from` may stand while there is one with `up`.
+    ///
+    /// INITIAL_CONTACT does not open the way: RFC 7296 section 2.4 lets its receiver delete what there is, and everybody
+    /// sends it who starts for the first time.
+    pub fn admits(self, up: SocketAddr, from: SocketAddr) -> bool {
+        // Without a NAT one gateway sends from either port, from another only with one (RFC 7296 section 2.23).
+        let its_own = |addr: SocketAddr| matches!(addr.port(), 500 | 4500);
+        let same = up == from || (up.ip() == from.ip() && its_own(up) && its_own(from));
+        self == Self::Replace || same
+    }
 }
 
 /// One Child SA policy.
@@ -131,6 +158,22 @@ mod tests {
         assert_eq!(r.wait(0), Duration::from_secs(1));
         assert_eq!(r.wait(1), Duration::from_millis(1800));
         assert_eq!(r.budget().as_secs(), 41);
+    }
+
+    #[test]
+    fn one_that_is_kept_gives_way_to_its_own_gateway_alone() {
+        for (up, from, same) in [
+            ("192.0.2.1:500", "192.0.2.1:500", true),
+            ("192.0.2.1:4500", "192.0.2.1:500", true),
+            ("192.0.2.1:1024", "192.0.2.1:1024", true),
+            ("192.0.2.1:1024", "192.0.2.1:1025", false),
+            ("192.0.2.1:500", "192.0.2.1:1025", false),
+            ("192.0.2.1:500", "192.0.2.2:500", false),
+        ] {
+            let (up, from) = (up.parse().unwrap(), from.parse().unwrap());
+            assert_eq!(Uniqueness::Keep.admits(up, from), same, "{up} {from}");
+            assert!(Uniqueness::Replace.admits(up, from));
+        }
     }
 
     #[test]

@@ -86,6 +86,21 @@ pub fn explain(failure: &Failure) -> Cause {
             });
             cause
         }
+        Failure::Duplicate { id, up, .. } => {
+            let mut cause = cause("uniqueness", &[]);
+            cause.advice.push(format!(
+                "there: if another gateway at {up} calls itself {id:?}, give each its own identity"
+            ));
+            cause.advice.push(
+                "here: a peer for each of them, or ike.uniqueness: REPLACE, if the newer one shall win"
+                    .to_owned(),
+            );
+            cause.advice.push(
+                "if it is the same gateway and has moved: the old connection goes once it does not answer"
+                    .to_owned(),
+            );
+            cause
+        }
         Failure::WrongIdentity { got, expected } => {
             let mut cause = cause("identity", &[]);
             cause.advice.push(format!("here: set remoteIdentity to {got:?}"));
@@ -283,6 +298,11 @@ mod tests {
                 Failure::WrongIdentity { got: got.clone(), expected },
                 "identity",
                 &["here: set remoteIdentity to left.example", "there: set its own identity to right.example"],
+            ),
+            (
+                Failure::Duplicate { id: got.clone(), name: "p".into(), up: from, from },
+                "uniqueness",
+                &["192.0.2.7:500 calls itself left.example", "REPLACE", "has moved"],
             ),
             (Failure::Authentication { id: got.clone() }, "psk", &["octet by octet", "key for left.example"]),
             (Failure::AuthenticationRefused { local_id: got }, "psk", &["left.example", "its log does"]),

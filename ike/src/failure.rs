@@ -1,6 +1,7 @@
 //! Why a negotiation failed, with the values that differ.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::config::Mode;
 use crate::crypto::CryptoError;
@@ -57,6 +58,18 @@ pub enum Failure {
         /// IDr, if the peer sent one.
         local_id: String,
         /// Where it came from.
+        from: SocketAddr,
+    },
+    /// The peer has a connection already, which is kept.
+    #[error("{id:?} is connected from {up}, which is kept, and refused from {from}")]
+    Duplicate {
+        /// The peer's identity.
+        id: Identity,
+        /// The configured peer.
+        name: Arc<str>,
+        /// Where the connection that stays comes from.
+        up: SocketAddr,
+        /// Where the refused one came from.
         from: SocketAddr,
     },
     /// The peer is somebody else.

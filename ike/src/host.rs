@@ -28,6 +28,11 @@ pub trait Host {
         id_r: Option<&Identity>,
         remote: SocketAddr,
     ) -> Result<Arc<PeerConfig>, NoPeer>;
+
+    /// Where a connection of this peer comes from that is up; for hosts that keep several connections of a peer apart.
+    fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// Why no peer was found.

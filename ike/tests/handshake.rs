@@ -5,6 +5,7 @@ mod kit;
 
 use std::time::Duration;
 
+use ike::config::Uniqueness;
 use ike::{Command, Connection};
 use kit::{A, B, Pair, Spec, ts};
 
@@ -246,6 +247,38 @@ fn an_initiator_serves_nothing_before_the_peer_is_authenticated() {
             pair.assert_children(0);
         }
     }
+}
+
+#[test]
+fn a_second_connection_is_refused_where_the_first_is_kept() {
+    for (uniqueness, up, refused) in [
+        (Uniqueness::Keep, Some("192.0.2.9:500"), true),
+        (Uniqueness::Keep, Some("192.0.2.1:500"), false),
+        (Uniqueness::Keep, None, false),
+        (Uniqueness::Replace, Some("192.0.2.9:500"), false),
+    ] {
+        let mut pair = Pair::new(&Spec::left(), &Spec { uniqueness, ..Spec::right() });
+        pair.b.host.connected = up.map(|up| up.parse().unwrap());
+        pair.initiate();
+        pair.settle();
+        let is_up = |side: &kit::Side| side.conn.as_ref().unwrap().is_up();
+        assert_eq!((is_up(&pair.a), is_up(&pair.b)), (!refused, !refused), "{uniqueness:?} {up:?}");
+        pair.assert_children(usize::from(!refused));
+        if refused {
+            assert!(pair.a.log[0].contains("AUTHENTICATION_FAILED"), "{:?}", pair.a.log);
+            assert!(pair.b.log[0].contains("is connected from 192.0.2.9:500"), "{:?}", pair.b.log);
+        }
+    }
+}
+
+#[test]
+fn who_cannot_authenticate_does_not_learn_who_is_connected() {
+    let left = Spec { psk: b"wrong", ..Spec::left() };
+    let mut pair = Pair::new(&left, &Spec { uniqueness: Uniqueness::Keep, ..Spec::right() });
+    pair.b.host.connected = Some("192.0.2.9:500".parse().unwrap());
+    pair.initiate();
+    pair.settle();
+    assert!(pair.b.log[0].contains("the pre-shared keys differ"), "{:?}", pair.b.log);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 
 use crate::scenario::Scenario;
@@ -77,6 +77,7 @@ pub(crate) fn config(
             .collect(),
         dpd_interval: scenario.dpd,
         force_encapsulation: !has_transport(tunnel, nat, scenario),
+        uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
     })
 }

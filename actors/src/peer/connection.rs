@@ -117,6 +117,11 @@ pub(crate) struct Installed {
 #[rtype(result = "()")]
 pub(crate) struct Adopt(pub(crate) Box<Connection>);
 
+/// Perhaps the peer is not where its connection says: ask it for a sign of life.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Doubt;
+
 impl Handler<Adopt> for PeerActor {
     type Result = ();
 
@@ -125,6 +130,16 @@ impl Handler<Adopt> for PeerActor {
             let (id, remote) = (self.next_conn, conn.addresses().1);
             self.history().begin(id, false, Some(remote));
             self.spawn_connection(ctx, Begin::Adopt(conn));
+        }
+    }
+}
+
+impl Handler<Doubt> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Doubt, _: &mut Self::Context) {
+        if let Some(conn) = self.supervisor.current().and_then(|id| self.conns.get(&id)) {
+            deliver(&conn.addr, Do(Command::Probe), &self.env.counters);
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) use child::{ChildDue, Due};
 #[cfg(feature = "fault-injection")]
 pub(crate) use command::InjectPanic;
 pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate};
-pub(crate) use connection::{Adopt, ConnEvent, FromConn, Installed};
+pub(crate) use connection::{Adopt, ConnEvent, Doubt, FromConn, Installed};
 pub(crate) use demand::{Wake, Wanted};
 
 use child::ChildEntry;

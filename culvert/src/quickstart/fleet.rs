@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use loadtest::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
 use tenants::Cidr;
@@ -155,6 +155,7 @@ fn config(plan: &Plan, branch: &Branch) -> Result<PeerConfig, Failure> {
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,
+        uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
     })
 }

@@ -269,10 +269,14 @@ impl Connection {
         let theirs = id.to_payload();
         let expected =
             auth::psk(sa.prf, config.psk.octets(), &state.request, &state.nonces.1, sa.sk_p().1, &theirs)?;
-        if auth::equal(&expected, value) {
-            Ok(Some(config))
-        } else {
-            Err(Failure::Authentication { id: id.clone() })
+        if !auth::equal(&expected, value) {
+            return Err(Failure::Authentication { id: id.clone() });
+        }
+        // Only told to whom it is.
+        let from = datagram.remote;
+        match host.connected(&config).filter(|up| !config.uniqueness.admits(*up, from)) {
+            Some(up) => Err(Failure::Duplicate { id: id.clone(), name: config.name.clone(), up, from }),
+            None => Ok(Some(config)),
         }
     }
 }

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
 use rand_chacha::ChaCha20Rng;
@@ -40,6 +40,7 @@ pub struct Spec {
     pub dpd: Duration,
     pub mode: Mode,
     pub force_encapsulation: bool,
+    pub uniqueness: Uniqueness,
 }
 
 impl Spec {
@@ -56,6 +57,7 @@ impl Spec {
             dpd: Duration::ZERO,
             mode: Mode::Tunnel,
             force_encapsulation: false,
+            uniqueness: Uniqueness::Replace,
         }
     }
 
@@ -94,6 +96,7 @@ impl Spec {
             children: self.children(),
             dpd_interval: self.dpd,
             force_encapsulation: self.force_encapsulation,
+            uniqueness: self.uniqueness,
             retransmit: Retransmit::DEFAULT,
         })
     }
@@ -107,6 +110,8 @@ pub struct TestHost {
     pub peer: Arc<PeerConfig>,
     pub free_spis: bool,
     pub peer_not_ready: bool,
+    /// Another connection of the peer that is up.
+    pub connected: Option<SocketAddr>,
     /// ESP SPIs that were given out and not given back.
     held: BTreeSet<u32>,
     /// What was drawn, for [`tap::Tap`].
@@ -145,6 +150,10 @@ impl Host for TestHost {
         let fits = *id_i == self.peer.remote_id && id_r.is_none_or(|r| *r == self.peer.local_id);
         if fits { Ok(self.peer.clone()) } else { Err(NoPeer::Unknown) }
     }
+
+    fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
+        self.connected
+    }
 }
 
 /// A pair of ESP SAs as the router of this side has it.
@@ -180,6 +189,7 @@ impl Side {
             peer: config.clone(),
             free_spis: true,
             peer_not_ready: false,
+            connected: None,
             held: BTreeSet::new(),
             draws: Vec::new(),
         };

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use indicatif::ProgressBar;
 use tokio::sync::{mpsc, watch};
@@ -146,6 +146,7 @@ fn peer(place: Place) -> PeerConfig {
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,
+        uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
     }
 }

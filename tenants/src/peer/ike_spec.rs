@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use culvert_proto::v1;
 use ike::IkeProposal;
+use ike::config::Uniqueness;
 
 use crate::limits;
 use crate::peer::lifetime::{self, Span};
@@ -24,6 +25,8 @@ pub struct IkeSpec {
     pub dpd_action: Option<DpdAction>,
     /// We authenticate anew after an IKE_SA has been used for this long.
     pub reauth_time: Option<Duration>,
+    /// Which connection stays when the peer starts another.
+    pub uniqueness: Uniqueness,
 }
 
 /// What follows when the peer gives no sign of life.
@@ -56,6 +59,7 @@ impl IkeSpec {
             dpd_interval: parse_dpd(given.dpd_interval, faults),
             dpd_action: parse_action(given.dpd_action, faults),
             reauth_time: parse_reauth(given.reauth_time, faults),
+            uniqueness: parse_uniqueness(given.uniqueness, faults),
         }
     }
 
@@ -75,6 +79,11 @@ impl IkeSpec {
             }
             .into(),
             reauth_time: Some(lifetime::to_duration(self.reauth_time.unwrap_or_default())),
+            uniqueness: match self.uniqueness {
+                Uniqueness::Replace => v1::Uniqueness::Replace,
+                Uniqueness::Keep => v1::Uniqueness::Keep,
+            }
+            .into(),
         }
     }
 
@@ -129,6 +138,17 @@ fn parse_action(action: i32, faults: &mut Violations) -> Option<DpdAction> {
         Err(_) => {
             faults.add("dpd_action", format!("unknown value {action}; expected CLEAR, HOLD or RESTART"));
             None
+        }
+    }
+}
+
+fn parse_uniqueness(uniqueness: i32, faults: &mut Violations) -> Uniqueness {
+    match v1::Uniqueness::try_from(uniqueness) {
+        Ok(v1::Uniqueness::Unspecified | v1::Uniqueness::Replace) => Uniqueness::Replace,
+        Ok(v1::Uniqueness::Keep) => Uniqueness::Keep,
+        Err(_) => {
+            faults.add("uniqueness", format!("unknown value {uniqueness}; expected REPLACE or KEEP"));
+            Uniqueness::Replace
         }
     }
 }

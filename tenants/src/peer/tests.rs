@@ -51,6 +51,15 @@ fn defaults_are_written_out() {
     assert_eq!(written.children[0].lifetime.unwrap().rekey_time.unwrap().seconds, 3600);
     assert_eq!(written.children[0].lifetime.unwrap().life_time.unwrap().seconds, 3960);
     assert_eq!(PeerSpec::parse(&tenant(), &written).unwrap(), spec);
+    assert_eq!(written.ike.unwrap().uniqueness(), v1::Uniqueness::Replace);
+}
+
+#[test]
+fn a_connection_may_be_kept() {
+    let ike = Some(v1::IkeConfig { uniqueness: v1::Uniqueness::Keep.into(), ..Default::default() });
+    let spec = PeerSpec::parse(&tenant(), &v1::Peer { ike, ..valid() }).unwrap();
+    assert_eq!(spec.ike.uniqueness, ike::config::Uniqueness::Keep);
+    assert_eq!(PeerSpec::parse(&tenant(), &spec.to_proto()).unwrap(), spec);
 }
 
 #[test]
@@ -99,6 +108,9 @@ fn each_fault_has_its_field_and_says_what_is_expected() {
             ..Default::default()
         };
         peer.children[0].lifetime = Some(lifetime(60, 60));
+    });
+    one_fault("ike.uniqueness", "expected REPLACE or KEEP", |peer| {
+        peer.ike = Some(v1::IkeConfig { uniqueness: 3, ..Default::default() });
     });
     one_fault("ike.dpd_interval", "not a duration", |peer| {
         let dpd_interval = Some(prost_types::Duration { seconds: -1, nanos: 0 });
