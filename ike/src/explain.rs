@@ -86,7 +86,8 @@ pub fn explain(failure: &Failure) -> Cause {
             });
             cause
         }
-        Failure::Duplicate { id, up, .. } => {
+        Failure::Duplicate { id, ends, .. } => {
+            let up = ends.0;
             let mut cause = cause("uniqueness", &[]);
             cause.advice.push(format!(
                 "there: if another gateway at {up} calls itself {id:?}, give each its own identity"
@@ -300,7 +301,7 @@ mod tests {
                 &["here: set remoteIdentity to left.example", "there: set its own identity to right.example"],
             ),
             (
-                Failure::Duplicate { id: got.clone(), name: "p".into(), up: from, from },
+                Failure::Duplicate { id: got.clone(), name: "p".into(), ends: Box::new((from, from)) },
                 "uniqueness",
                 &["192.0.2.7:500 calls itself left.example", "REPLACE", "has moved"],
             ),

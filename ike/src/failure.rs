@@ -61,16 +61,14 @@ pub enum Failure {
         from: SocketAddr,
     },
     /// The peer has a connection already, which is kept.
-    #[error("{id:?} is connected from {up}, which is kept, and refused from {from}")]
+    #[error("{id:?} is connected from {}, which is kept, and refused from {}", .ends.0, .ends.1)]
     Duplicate {
         /// The peer's identity.
         id: Identity,
         /// The configured peer.
         name: Arc<str>,
-        /// Where the connection that stays comes from.
-        up: SocketAddr,
-        /// Where the refused one came from.
-        from: SocketAddr,
+        /// Where the connection that stays comes from, and the refused one. Boxed, for all other failures are smaller.
+        ends: Box<(SocketAddr, SocketAddr)>,
     },
     /// The peer is somebody else.
     #[error("the peer's identity is {got:?}, configured is {expected:?}")]

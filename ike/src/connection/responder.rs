@@ -275,7 +275,10 @@ impl Connection {
         // Only told to whom it is.
         let from = datagram.remote;
         match host.connected(&config).filter(|up| !config.uniqueness.admits(*up, from)) {
-            Some(up) => Err(Failure::Duplicate { id: id.clone(), name: config.name.clone(), up, from }),
+            Some(up) => {
+                let ends = Box::new((up, from));
+                Err(Failure::Duplicate { id: id.clone(), name: config.name.clone(), ends })
+            }
             None => Ok(Some(config)),
         }
     }
