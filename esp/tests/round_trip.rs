@@ -180,6 +180,21 @@ fn without_esn_a_rekey_is_due_before_the_numbers_run_out() {
 }
 
 #[test]
+fn padding_is_nothing_of_what_the_buffer_held() {
+    for suite in suites() {
+        let (mut outbound, mut inbound) = pair(suite);
+        let inner = udp_v4(10);
+        let mut out = [0xa5; 300];
+        let at = outbound.payload_offset();
+        out[at..at + inner.len()].copy_from_slice(&inner);
+        let sealed = outbound.seal_padded(&mut out, inner.len(), 150).unwrap();
+        inbound.open(&mut out[..sealed.len]).unwrap();
+        // Opened in place: what follows the inner packet was sent.
+        assert!(out[at + inner.len()..at + 150].iter().all(|octet| *octet == 0), "{suite:?}");
+    }
+}
+
+#[test]
 fn a_failed_seal_uses_no_number() {
     let (mut outbound, _) = pair(suites()[0]);
     let inner = udp_v4(5);

@@ -282,6 +282,37 @@ fn who_cannot_authenticate_does_not_learn_who_is_connected() {
 }
 
 #[test]
+fn no_iv_of_an_aead_is_used_twice() {
+    for ike in ["aes128gcm16-prfsha256-x25519", "chacha20poly1305-prfsha512-ecp256"] {
+        let spec = |s: Spec| Spec { ike: vec![ike], ..s };
+        let mut pair = Pair::up(&spec(Spec::left()), &spec(Spec::right()));
+        let mut ivs = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            pair.command(A, Command::Probe);
+            let request = pair.take(A);
+            pair.put(A, &request);
+            let answer = pair.take(B);
+            pair.put(B, &answer);
+            for (from, message) in [(0, request), (1, answer)] {
+                // Behind the header and the generic header of the encrypted payload.
+                assert!(ivs.insert((from, message.bytes[32..40].to_vec())), "an IV twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_chosen_before_the_peer_was_known_must_be_one_of_its_own_proposals() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    // Another peer of this address allows what the first message offers; this one does not.
+    pair.b.host.peer = Spec { ike: vec!["aes256gcm16-prfsha384-x25519"], ..Spec::right() }.config();
+    pair.initiate();
+    pair.settle();
+    assert!(pair.b.log[0].contains("no common proposal"), "{:?}", pair.b.log);
+    pair.assert_children(0);
+}
+
+#[test]
 fn closes_that_cross_are_both_answered() {
     let mut pair = Pair::up(&Spec::left(), &Spec::right());
     for who in [A, B] {

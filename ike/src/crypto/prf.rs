@@ -137,6 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn every_octet_counts_and_where_it_is_cut_does_not() {
+        for prf in [Prf::Hmac(HmacHash::Sha256), Prf::Aes(mac::AesPrf::Xcbc), Prf::Aes(mac::AesPrf::Cmac)] {
+            let of = |key: &[u8], parts: &[&[u8]]| prf.prf(key, parts).unwrap().to_vec();
+            assert_eq!(of(b"key", &[b"se", b"ed"]), of(b"key", &[b"seed"]));
+            let others =
+                [of(b"key", &[b"seee"]), of(b"key", &[b"see"]), of(b"key", &[]), of(b"kex", &[b"seed"])];
+            assert!(!others.contains(&of(b"key", &[b"seed"])), "{prf:?}");
+        }
+    }
+
+    #[test]
     fn hmac_sha256_of_rfc_4231_case_1() {
         let mac = HmacHash::Sha256.hmac(&[0x0b; 20], &[b"Hi There"]).unwrap();
         assert_eq!(mac[..4], [0xb0, 0x34, 0x4c, 0x61]);
