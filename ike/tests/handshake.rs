@@ -173,6 +173,24 @@ fn a_close_is_answered_and_removes_everything() {
 }
 
 #[test]
+fn the_end_of_the_hard_lifetime_is_told_to_the_peer() {
+    for who in [A, B] {
+        let mut pair = Pair::up(&Spec::left(), &Spec::right());
+        let now = pair.now;
+        let side = pair.side(who);
+        side.conn.as_mut().unwrap().expire(now, &mut side.host);
+        side.drain();
+        assert!(side.installed.is_empty(), "no key outlives its SA");
+        pair.settle();
+        pair.assert_children(0);
+        pair.run(30);
+        for side in [&pair.a, &pair.b] {
+            assert!(side.conn.as_ref().is_some_and(Connection::is_finished), "{:?}", side.log);
+        }
+    }
+}
+
+#[test]
 fn damaged_messages_change_nothing() {
     for ike in ["aes128gcm16-prfsha256-x25519", "aes128-sha256-x25519", "chacha20poly1305-prfsha256-x25519"] {
         let spec = |s: Spec| Spec { ike: vec![ike], ..s };

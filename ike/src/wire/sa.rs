@@ -166,3 +166,36 @@ pub fn write(w: &mut Writer, proposals: &[Proposal]) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A proposal for IKE with one transform, AES-GCM, that carries `attributes`.
+    fn with_attributes(attributes: &[u16]) -> Result<Transform, WireError> {
+        let mut w = Writer::new();
+        w.with_length(2, |w| {
+            w.bytes(&[0, 0, 0, 0, 1, 1, 0, 1]);
+            w.with_length(2, |w| {
+                w.bytes(&[0, 0, 0, 0, 1, 0, 0, 20]);
+                attributes.iter().for_each(|&word| w.u16(word));
+            });
+        });
+        let bytes = w.finish();
+        parse(Reader::new(&bytes)).map(|proposals| proposals[0].transforms[0])
+    }
+
+    #[test]
+    fn a_transform_with_an_attribute_nobody_knows_is_marked() {
+        let known = Transform::with_key_bits(TransformType::ENCR, 20, 256);
+        assert_eq!(with_attributes(&[KEY_LENGTH_TV, 256]), Ok(known));
+        let unknown = Transform { unknown_attribute: true, ..known };
+        // In the short form, in the long one, and the key length a second time.
+        assert_eq!(with_attributes(&[KEY_LENGTH_TV, 256, 0x8000 | 15, 7]), Ok(unknown));
+        assert_eq!(with_attributes(&[15, 4, 0xdead, 0xbeef, KEY_LENGTH_TV, 256]), Ok(unknown));
+        assert_eq!(with_attributes(&[KEY_LENGTH_TV, 128, KEY_LENGTH_TV, 256]), Ok(unknown));
+        // A long one that goes on behind its transform, and half an attribute.
+        assert_eq!(with_attributes(&[15, 4, 0xdead]), Err(WireError::Truncated));
+        assert_eq!(with_attributes(&[KEY_LENGTH_TV]), Err(WireError::Truncated));
+    }
+}
