@@ -354,6 +354,80 @@ fn c19_the_new_one_is_deleted_first() {
     pair.assert_ike(1);
 }
 
+/// `who` makes a pair in place of `old` and then does not delete `old`: what it owes is not owed for ever. So it is when
+/// the exchanges did not cross, when they did and ours won or lost, and when ours was refused.
+fn owes_the_delete(pair: &mut Pair, who: Who, old: u32) {
+    pair.side(who).conn.as_mut().unwrap().forget_child(old);
+    pair.side(who).drain();
+}
+
+/// The other's traffic has moved to the pair that is left at `who`.
+fn traffic_moves(pair: &mut Pair, who: Who) {
+    let other = if who == A { B } else { A };
+    let seen = pair.side(who).installed.values().next().unwrap().spi_out;
+    pair.command(other, Command::InboundSeen(seen));
+    pair.settle();
+}
+
+#[test]
+fn a_pair_whose_delete_is_owed_goes_in_the_end() {
+    let mut pair = up();
+    let old = pair.spi(A);
+    rekey(&mut pair, A);
+    owes_the_delete(&mut pair, A, old);
+    pair.settle();
+    traffic_moves(&mut pair, A);
+    assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (1, 2));
+    pair.run(170);
+    assert_eq!(pair.b.installed.len(), 2, "not before its time");
+    pair.run(20);
+    pair.assert_children(1);
+    pair.assert_alive();
+}
+
+#[test]
+fn a_pair_whose_delete_is_owed_after_a_collision_goes_in_the_end() {
+    let lost = std::cell::Cell::new(0);
+    with_nonces(16, |pair| {
+        let old = pair.spi(B);
+        rekey(pair, A);
+        rekey(pair, B);
+        let (a, b) = (pair.take(A), pair.take(B));
+        pair.put(A, &a);
+        pair.put(B, &b);
+        owes_the_delete(pair, B, old);
+        pair.settle();
+        traffic_moves(pair, B);
+        lost.set(lost.get() + u32::from(pair.a.installed.len() == 2));
+        pair.run(200);
+        pair.assert_children(1);
+        pair.assert_alive();
+    });
+    assert!((1..16).contains(&lost.get()), "A has to lose sometimes: {}", lost.get());
+}
+
+#[test]
+fn a_pair_whose_delete_is_owed_after_a_refusal_goes_in_the_end() {
+    let spec = |s: Spec, esp| Spec { esp: vec![esp], ike: vec!["aes128gcm16-prfsha256-ecp384"], ..s };
+    let mut pair = Pair::up(
+        &spec(Spec::left(), "aes128gcm16-x25519-ecp256"),
+        &spec(Spec::right(), "aes128gcm16-ecp256"),
+    );
+    let old = pair.spi(B);
+    rekey(&mut pair, A);
+    rekey(&mut pair, B);
+    let (a, b) = (pair.take(A), pair.take(B));
+    pair.put(A, &a);
+    pair.put(B, &b);
+    owes_the_delete(&mut pair, B, old);
+    pair.settle();
+    traffic_moves(&mut pair, B);
+    assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (2, 1), "{:?}", pair.a.log);
+    pair.run(200);
+    pair.assert_children(1);
+    pair.assert_alive();
+}
+
 /// The delete after a rekeying is never answered: the IKE_SA is dead, and everything on it.
 #[test]
 fn c20_the_delete_times_out() {
