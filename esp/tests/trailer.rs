@@ -63,6 +63,19 @@ fn the_padding_cannot_be_longer_than_what_is_there() {
 }
 
 #[test]
+fn the_ciphertext_ends_on_a_boundary_of_four() {
+    let suite = suite();
+    let inner = udp_v4(8);
+    for (padding, fits) in [(0, false), (1, false), (2, true), (3, false), (6, true)] {
+        let padding: Vec<u8> = (1..=padding).collect();
+        let text = packet(&inner, &padding, padding.len().try_into().unwrap(), 4);
+        let mut sa = InboundSa::new(SPI, suite, &keys(&suite), everything(), 64, &Limits::default()).unwrap();
+        let result = sa.open(&mut seal(1, &text));
+        assert_eq!(result.err(), (!fits).then_some(OpenError::Misaligned), "{padding:?}");
+    }
+}
+
+#[test]
 fn the_next_header_has_to_be_that_of_the_packet() {
     let (v4, v6) = (udp_v4(8), udp_v6(8));
     assert!(open(&packet(&v6, &[1, 2], 2, 41)).is_ok());
