@@ -41,8 +41,16 @@ async fn tunnels_come_up_are_rekeyed_under_traffic_and_go() {
     // What it says from now on is read, so that it does not wait for a reader.
     let reader = std::thread::spawn(move || log.map_while(Result::ok).count());
     let words = ["load", "--server", &server, "--ike-port", "10510", "--natt-port", "14510", "--count", "21"];
-    let load =
-        Load::parse_from(words.into_iter().chain(["--rate", "50", "--for", "1s", "--concurrency", "8"]));
+    let load = Load::parse_from(words.into_iter().chain([
+        "--rate",
+        "50",
+        "--for",
+        "1s",
+        "--concurrency",
+        "8",
+        "--settle",
+        "0s",
+    ]));
     let clean = run(&load.arguments).await.unwrap();
     assert!(Command::new("kill").arg(daemon.id().to_string()).status().unwrap().success());
     assert!(daemon.wait().unwrap().success());

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// How long traffic goes on after the last rekeying
     #[arg(long = "for", default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
     duration: Duration,
+    /// How long to wait at the end for the node to give memory back, which it does within some twenty seconds
+    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    settle: Duration,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -118,8 +121,24 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     report.memory_down = api.status().await?.resident_bytes;
     api.clean_up(arguments).await?;
     report.memory_after = api.status().await?.resident_bytes;
+    report.memory_rest = at_rest(arguments.settle, &api, report.memory_before).await?;
     report.print(arguments.json);
     Ok(report.is_clean())
+}
+
+/// The node's memory when it has returned to what it was `before`, or when the wait is over: freed pages go back to the
+/// system bit by bit.
+async fn at_rest(wait: Duration, api: &Api, before: u64) -> Result<u64, LoadError> {
+    let seconds = wait.as_secs();
+    let bar = progress(u32::try_from(seconds).unwrap_or(u32::MAX), "settling");
+    for _ in 0..seconds {
+        if api.status().await?.resident_bytes <= before {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bar.inc(1);
+    }
+    Ok(api.status().await?.resident_bytes)
 }
 
 async fn timed<T>(work: impl Future<Output = Result<T, LoadError>>) -> Result<Duration, LoadError> {

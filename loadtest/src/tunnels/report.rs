@@ -21,6 +21,8 @@ pub(super) struct Report {
     pub(super) memory_down: u64,
     /// Everything deleted.
     pub(super) memory_after: u64,
+    /// And once freed pages had time to go back to the system.
+    pub(super) memory_rest: u64,
     pub(super) child_rekeys: u64,
     pub(super) ike_rekeys: u64,
     pub(super) sent: u64,
@@ -85,12 +87,16 @@ impl Report {
         );
         println!("torn down in   {:.2?}", self.torn_down);
         println!(
-            "memory         {:.1} MiB provisioned, {:.1} up, {:.1} rekeyed, {:.1} down, {:.1} deleted",
+            "memory         {:.1} MiB provisioned, {:.1} up, {:.1} rekeyed",
             mib(self.memory_before),
             mib(self.memory_up),
-            mib(self.memory_rekeyed),
+            mib(self.memory_rekeyed)
+        );
+        println!(
+            "               {:.1} MiB down, {:.1} deleted, {:.1} at rest",
             mib(self.memory_down),
-            mib(self.memory_after)
+            mib(self.memory_after),
+            mib(self.memory_rest)
         );
         println!("               {} octets for each tunnel", self.per_tunnel());
     }
@@ -117,6 +123,7 @@ impl Report {
                 "rekeyed": self.memory_rekeyed,
                 "down": self.memory_down,
                 "deleted": self.memory_after,
+                "atRest": self.memory_rest,
                 "perTunnel": self.per_tunnel(),
             },
         })
