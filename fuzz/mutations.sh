@@ -62,6 +62,10 @@ mutations=(
   'transport mode of others than the ends|ike/src/connection/mode.rs|s{\(!host\(local_ts, local\) \|\| !host\(remote_ts, remote\)\)}{(local_ts.is_empty() && (!host(local_ts, local) \|\| !host(remote_ts, remote)))}'
   'fragments sealed in transport mode|esp/src/transport.rs|s{& ANY_FRAGMENT != 0}{& ANY_FRAGMENT == ANY_FRAGMENT}'
   'padding of transport mode left in|esp/src/transport.rs|s{payload\.get\(\.\.len\)}{payload.get(..len.max(payload.len()))}'
+  'a second gateway let in where the first is kept|ike/src/connection/responder.rs|s{!config\.uniqueness\.admits\(\*up, from\)}{!config.uniqueness.admits(*up, from) && up.port() == 0}'
+  'a delete that is owed waited for without end|ike/src/connection/tasks.rs|s{\.is_some_and\(idle\)}{.is_some_and(\|c\| idle(\&c) \&\& spi_in == 0)}'
+  'unknown attributes of transforms ignored|ike/src/wire/sa.rs|s{transform\.unknown_attribute = true;}{transform.unknown_attribute = kind == 0;}'
+  'the hard lifetime of an IKE_SA without effect|ike/src/connection/tasks.rs|s{self\.close\(now, host, CloseReason::Failed\(Failure::Expired\)\);}{drop((now, host, CloseReason::Failed(Failure::Expired)));}'
   'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )
 
