@@ -1,5 +1,6 @@
-//! Both sides start at once, and their negotiations cross in every order, with up to one message lost: one tunnel remains,
-//! in use at both ends, and the end of the other does not touch it.
+//! What two nodes with their supervisors make of messages in every order. Both sides start at once, with up to one message
+//! lost: one tunnel remains, in use at both ends, and the end of the other does not touch it. One rekeys and one deletes:
+//! a new tunnel comes.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -11,6 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use ike::Command;
 use sim::clock::Clock;
 use sim::invariants::Witness;
 use sim::net::Packet;
@@ -33,11 +35,11 @@ struct Crossing {
 }
 
 impl Crossing {
-    fn new(lost: Option<usize>) -> Self {
+    fn new(lost: Option<usize>, both_start: bool) -> Self {
         let scenario = Scenario {
             branches: 1,
             policies: 1,
-            both_start: true,
+            both_start,
             nat: None,
             ..Scenario::rekeys(Duration::from_secs(600))
         };
@@ -46,6 +48,11 @@ impl Crossing {
         let mut this = Self { nodes, clock, witness, wires: Default::default(), sent: 0, lost };
         this.due();
         this
+    }
+
+    fn command(&mut self, at: usize, command: Command) {
+        self.nodes[at].command(self.clock.instant(), 0, command, &mut self.witness);
+        self.collect();
     }
 
     fn collect(&mut self) {
@@ -114,7 +121,7 @@ impl Crossing {
 
 /// Runs one order; returns how many messages it took until both were silent.
 fn run(order: u32, lost: Option<usize>) -> usize {
-    let mut crossing = Crossing::new(lost);
+    let mut crossing = Crossing::new(lost, true);
     for at in 0..CHOICES {
         let to = usize::from(order & (1 << at) != 0);
         if !crossing.deliver(to) {
@@ -124,7 +131,11 @@ fn run(order: u32, lost: Option<usize>) -> usize {
     crossing.settle();
     let messages = crossing.sent;
     crossing.pass(Duration::from_secs(60));
-    let case = format!("order {order:08b}, lost {lost:?}");
+    assert_one_tunnel(&mut crossing, &format!("order {order:08b}, lost {lost:?}"));
+    messages
+}
+
+fn assert_one_tunnel(crossing: &mut Crossing, case: &str) {
     assert!(crossing.witness.violations.is_empty(), "{case}: {:?}", crossing.witness.violations);
     assert_eq!(crossing.probe(), [true, true], "{case}: both directions carry packets");
     let mut spis = Vec::new();
@@ -145,7 +156,48 @@ fn run(order: u32, lost: Option<usize>) -> usize {
     }
     assert_eq!(spis[0].0, spis[1].0, "{case}: the same IKE_SA");
     assert_eq!((spis[0].1, spis[0].2), (spis[1].2, spis[1].1), "{case}: the same pair");
-    messages
+}
+
+/// The one that starts the tunnel is the second.
+fn rekey_and_delete(rekeys: usize, deletes: usize, order: u32, delay: u32, lost: Option<usize>) {
+    let mut crossing = Crossing::new(None, false);
+    crossing.settle();
+    crossing.pass(Duration::from_secs(5));
+    let pairs = |crossing: &Crossing, at: usize| -> Vec<u32> {
+        let sas = &crossing.nodes[at].peers[0].sas;
+        sas.pairs.iter().filter(|(_, p)| p.until.is_none()).map(|(spi, _)| *spi).collect()
+    };
+    let old = pairs(&crossing, rekeys);
+    crossing.lost = lost.map(|lost| crossing.sent + lost);
+    crossing.command(rekeys, Command::RekeyChild(old[0]));
+    for at in 0..=CHOICES {
+        if at == delay {
+            // The newest that it has.
+            let newest = pairs(&crossing, deletes).pop();
+            newest.into_iter().for_each(|spi| crossing.command(deletes, Command::DeleteChild(spi)));
+        }
+        let to = usize::from(order & (1 << at) != 0);
+        if !crossing.deliver(to) {
+            crossing.deliver(1 - to);
+        }
+    }
+    crossing.settle();
+    crossing.pass(Duration::from_secs(30));
+    let case = format!("{rekeys} rekeys, {deletes} deletes after {delay}, order {order:08b}, lost {lost:?}");
+    assert_one_tunnel(&mut crossing, &case);
+}
+
+#[test]
+fn every_order_of_a_rekeying_and_a_delete_with_any_one_message_lost_ends_with_a_tunnel() {
+    for (rekeys, deletes) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        for delay in 0..6 {
+            for order in 0..1 << 6 {
+                for lost in [None, Some(0), Some(1), Some(2), Some(3), Some(4), Some(5)] {
+                    rekey_and_delete(rekeys, deletes, order, delay, lost);
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -14,17 +14,13 @@ pub(super) const MAX_RESTORES: usize = 64;
 
 impl Supervisor {
     /// A Child SA of the connection `id` ended; `still` says whether the connection in use has another pair of its policy.
-    /// Where it is ours to start, it is asked for again.
+    /// Where it is ours to start, it is asked for again once the last one is gone, whatever took it: the pair that came in
+    /// place of a rekeyed one may have been deleted before it.
     pub fn child_ended(&mut self, now: Instant, id: ConnId, name: &Arc<str>, reason: ChildEnd, still: bool) {
-        let lost = match reason {
-            // Another pair carries on.
-            ChildEnd::Rekeyed | ChildEnd::Redundant => false,
-            // The end of the connection in use decides for its own. One that was replaced may have had the last pair of
-            // a policy.
-            ChildEnd::IkeClosed => self.current().is_some_and(|current| current != id),
-            ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => true,
-        };
-        if lost && !still {
+        // The end of the connection in use decides for its own pairs. One that was replaced may have had the last pair of
+        // a policy.
+        let decided = reason == ChildEnd::IkeClosed && self.current().is_none_or(|current| current == id);
+        if !decided && !still {
             self.child_missing(now, name);
         }
     }

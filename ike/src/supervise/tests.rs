@@ -161,14 +161,19 @@ fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
         let mut s = Supervisor::new(now, Plan::starting(start));
         s.try_now();
         s.established(now, 4, now, true, 7, false);
-        s.child_ended(now, 4, &net, ChildEnd::Rekeyed, false);
-        assert_eq!(s.poll_timeout(), None);
-        s.child_ended(now, 4, &net, ChildEnd::DeletedByPeer, false);
-        s.child_missing(now, &net);
-        assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE));
-        let action = s.handle_timeout(now + RESTORE);
-        assert_eq!(action, start.then(|| Action::Restore(4, net.clone())));
-        assert_eq!(s.handle_timeout(now + RESTORE), None);
+        for reason in [ChildEnd::Rekeyed, ChildEnd::DeletedByPeer, ChildEnd::Deleted] {
+            s.child_ended(now, 4, &net, reason, true);
+            assert_eq!(s.poll_timeout(), None, "another pair carries on");
+        }
+        // The successor of a rekeyed pair was deleted before it: the rekeyed one is the last to go.
+        for reason in [ChildEnd::Rekeyed, ChildEnd::Redundant, ChildEnd::DeletedByPeer, ChildEnd::Expired] {
+            s.child_ended(now, 4, &net, reason, false);
+            s.child_missing(now, &net);
+            assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE), "{reason}");
+            let action = s.handle_timeout(now + RESTORE);
+            assert_eq!(action, start.then(|| Action::Restore(4, net.clone())));
+            assert_eq!(s.handle_timeout(now + RESTORE), None);
+        }
     }
 }
 
