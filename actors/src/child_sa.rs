@@ -2,70 +2,65 @@
 //! notice; seconds are counted here. It owns the pair's place in the router until the end.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
-use esp::{Lifetime, LifetimeEvent, Spi};
+use esp::{Lifetime, LifetimeEvent};
 
-use crate::env::Env;
+use crate::alarm::Alarm;
+use crate::env::ChildEnv;
+use crate::held::Pair;
 use crate::mailbox::{MAILBOX, deliver};
-use crate::peer::{ChildDue, Due, PeerActor};
+use crate::table::Registration;
+use crate::vocabulary::{ChildNotice, Due, Report, Retire};
 use crate::watch::DeathWatch;
-
-/// What the router has to say about a pair.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) enum ChildNotice {
-    /// A soft limit in octets or packets.
-    Soft,
-    /// A hard one.
-    Hard,
-    /// The first packet came in.
-    FirstInbound,
-    /// Packets come from a new address.
-    Moved(std::net::SocketAddr),
-}
-
-/// The pair is to be removed after this long; it does not send any more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Retire(pub(crate) Duration);
 
 /// Supervises one pair of ESP SAs.
 pub(crate) struct ChildSaActor {
-    env: Arc<Env>,
-    spi: u32,
+    env: Arc<ChildEnv>,
+    /// However the actor ends, its keys do not outlive it.
+    pair: Pair,
+    place: Option<Registration<u32, Recipient<ChildNotice>>>,
     lifetime: Lifetime,
-    timer: Option<SpawnHandle>,
+    /// When a retired pair goes: packets under way may still arrive until then.
+    retired: Option<Instant>,
+    alarm: Alarm,
     /// Of the peer's actor, to which it reports too.
-    watch: DeathWatch<PeerActor>,
+    watch: DeathWatch<Report>,
 }
 
 impl ChildSaActor {
-    pub(crate) fn new(env: Arc<Env>, spi: u32, lifetime: Lifetime, peer: Addr<PeerActor>) -> Self {
-        Self { env, spi, lifetime, timer: None, watch: DeathWatch::new(u64::from(spi), peer) }
+    pub(crate) fn new(env: Arc<ChildEnv>, pair: Pair, lifetime: Lifetime, peer: Recipient<Report>) -> Self {
+        let watch = DeathWatch::new(u64::from(pair.spi().0), peer);
+        Self { env, pair, place: None, lifetime, retired: None, alarm: Alarm::default(), watch }
     }
 
-    fn tell(&self, due: Due) {
-        deliver(self.watch.supervisor(), ChildDue { spi: self.spi, due }, &self.env.counters);
+    fn tell(&self, due: Due, ctx: &mut Context<Self>) {
+        if !self.watch.supervisor().connected() {
+            // Nobody supervises the pair any more.
+            return ctx.stop();
+        }
+        deliver(self.watch.supervisor(), Report::Child(self.pair.spi().0, due), &self.env.counters);
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        if let Some(at) = self.lifetime.poll_timeout() {
-            let wait = at.saturating_duration_since(Instant::now());
-            self.timer = Some(ctx.run_later(wait, Self::tick));
-        }
+        let at = self.retired.or_else(|| self.lifetime.poll_timeout());
+        self.alarm.set(ctx, at, Self::tick);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        while let Some(event) = self.lifetime.handle_timeout(Instant::now()) {
-            self.tell(match event {
-                LifetimeEvent::Soft => Due::Rekey,
-                LifetimeEvent::Hard => Due::Expire,
-            });
+        let now = Instant::now();
+        if self.retired.is_some_and(|at| at <= now) {
+            return ctx.stop();
+        }
+        while let Some(event) = self.lifetime.handle_timeout(now).filter(|_| self.retired.is_none()) {
+            self.tell(
+                match event {
+                    LifetimeEvent::Soft => Due::Rekey,
+                    LifetimeEvent::Hard => Due::Expire,
+                },
+                ctx,
+            );
         }
         self.arm(ctx);
     }
@@ -76,7 +71,7 @@ impl Actor for ChildSaActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.env.registry.set_esp(self.spi, ctx.address().recipient());
+        self.place = Some(self.env.registry.esp.register(self.pair.spi().0, ctx.address().recipient()));
         self.arm(ctx);
     }
 
@@ -86,24 +81,17 @@ impl Actor for ChildSaActor {
     }
 }
 
-impl Drop for ChildSaActor {
-    fn drop(&mut self) {
-        // However the actor ends, its keys do not outlive it.
-        self.env.registry.remove_esp(self.spi);
-        self.env.router.remove(Spi(self.spi));
-    }
-}
-
 impl Handler<ChildNotice> for ChildSaActor {
     type Result = ();
 
-    fn handle(&mut self, notice: ChildNotice, _: &mut Self::Context) {
-        self.tell(match notice {
+    fn handle(&mut self, notice: ChildNotice, ctx: &mut Self::Context) {
+        let due = match notice {
             ChildNotice::Soft => Due::Rekey,
             ChildNotice::Hard => Due::Expire,
             ChildNotice::FirstInbound => Due::InboundSeen,
             ChildNotice::Moved(remote) => Due::Moved(remote),
-        });
+        };
+        self.tell(due, ctx);
     }
 }
 
@@ -111,15 +99,11 @@ impl Handler<Retire> for ChildSaActor {
     type Result = ();
 
     fn handle(&mut self, Retire(linger): Retire, ctx: &mut Self::Context) {
-        self.env.router.retire(Spi(self.spi));
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
+        self.env.router.retire(self.pair.spi());
         if linger.is_zero() {
-            ctx.stop();
-        } else {
-            // The one timer of a retired pair: packets under way may still arrive until then.
-            self.timer = Some(ctx.run_later(linger, |_, ctx| ctx.stop()));
+            return ctx.stop();
         }
+        self.retired = Some(Instant::now() + linger);
+        self.arm(ctx);
     }
 }

@@ -11,10 +11,10 @@ use tenants::{Peer, PeerName, mode_to_proto};
 use tokio::sync::oneshot;
 
 use crate::convert;
-use crate::env::Env;
+use crate::env::NodeEnv;
 use crate::events::EventHub;
-use crate::peer::{Initiate, PeerActor, Rekey, Terminate};
 use crate::status::{ChildView, IkeView, PeerView, Traffic};
+use crate::vocabulary::{RekeyTarget, Reply, ToPeer};
 
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,18 +22,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// A handle to the node's tunnels. Cheap to clone.
 #[derive(Clone)]
 pub struct Control {
-    env: Arc<Env>,
-}
-
-/// What to rekey.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RekeyTarget {
-    /// The IKE_SA.
-    Ike,
-    /// The Child SA of every policy.
-    Children,
-    /// The Child SA of this policy.
-    Child(String),
+    env: Arc<NodeEnv>,
 }
 
 /// Why a command was not carried out.
@@ -54,7 +43,7 @@ pub enum ControlError {
 }
 
 impl Control {
-    pub(crate) const fn new(env: Arc<Env>) -> Self {
+    pub(crate) const fn new(env: Arc<NodeEnv>) -> Self {
         Self { env }
     }
 
@@ -139,11 +128,11 @@ impl Control {
         let views = self.env.board.all();
         let ike_sas: usize = views.iter().map(|(_, v)| v.ike_sas).sum();
         let child_sas: usize = views.iter().map(|(_, v)| v.children.len()).sum();
-        let held = self.env.registry.ike_count();
+        let held = self.env.registry.ike.len();
         let counters = self.env.router.counters().into_iter().chain(self.env.counters.all());
         v1::NodeStatus {
             start_time: Some(self.env.started.into()),
-            slot: self.env.config.slot.into(),
+            slot: self.env.slot.into(),
             ike_sas: as_u64(ike_sas),
             child_sas: as_u64(child_sas),
             half_open: as_u64(held.saturating_sub(ike_sas)),
@@ -157,7 +146,7 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub async fn initiate(&self, name: &PeerName) -> Result<(), ControlError> {
-        self.command(name, |addr, reply| addr.try_send(Initiate(reply)).is_ok()).await
+        self.command(name, ToPeer::Initiate).await
     }
 
     /// Takes the tunnel down; returns when it is.
@@ -165,7 +154,7 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub async fn terminate(&self, name: &PeerName) -> Result<(), ControlError> {
-        self.command(name, |addr, reply| addr.try_send(Terminate(reply)).is_ok()).await
+        self.command(name, ToPeer::Terminate).await
     }
 
     /// Rekeys; returns when the new SA is in place.
@@ -173,17 +162,17 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub async fn rekey(&self, name: &PeerName, target: RekeyTarget) -> Result<(), ControlError> {
-        self.command(name, |addr, reply| addr.try_send(Rekey { target, reply }).is_ok()).await
+        self.command(name, |reply| ToPeer::Rekey(target, reply)).await
     }
 
     async fn command(
         &self,
         name: &PeerName,
-        send: impl FnOnce(&actix::Addr<PeerActor>, oneshot::Sender<Result<(), String>>) -> bool,
+        message: impl FnOnce(Reply) -> ToPeer,
     ) -> Result<(), ControlError> {
-        let entry = self.env.registry.peer(name).ok_or(ControlError::NotRunning)?;
+        let entry = self.env.registry.peers.get(name).ok_or(ControlError::NotRunning)?;
         let (reply, outcome) = oneshot::channel();
-        if !send(&entry.addr, reply) {
+        if entry.to.try_send(message(reply)).is_err() {
             self.env.counters.mailbox_full.up();
             return Err(ControlError::Overloaded);
         }
@@ -197,8 +186,8 @@ impl Control {
     /// Makes an actor of the peer panic: its own, or that of its connection.
     #[cfg(feature = "fault-injection")]
     pub fn inject_panic(&self, name: &PeerName, connection: bool) -> bool {
-        let entry = self.env.registry.peer(name);
-        entry.is_some_and(|e| e.addr.try_send(crate::peer::InjectPanic { connection }).is_ok())
+        let entry = self.env.registry.peers.get(name);
+        entry.is_some_and(|e| e.to.try_send(ToPeer::Panic { connection }).is_ok())
     }
 }
 

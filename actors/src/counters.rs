@@ -57,6 +57,8 @@ counters! {
     cookies => "ike_init_cookie",
     /// First messages dropped because too many negotiations are open.
     half_open_limit => "ike_half_open_limit",
+    /// A peer had more connections at once than are kept: its oldest vanished.
+    connection_limit => "ike_connection_limit",
     /// Negotiations that failed.
     failures => "ike_negotiation_failed",
     /// Second connections of peers whose first one is kept.

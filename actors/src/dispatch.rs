@@ -13,13 +13,12 @@ use router::{IkeDatagram, RouterEvent};
 use tenants::{Peer, RemoteAddress};
 use tokio::sync::mpsc;
 
-use crate::child_sa::ChildNotice;
 use crate::convert;
-use crate::env::Env;
+use crate::datagram::Deliver;
+use crate::env::NodeEnv;
 use crate::mailbox::{deliver, offer};
-use crate::peer::{Wake, Wanted};
 use crate::reception::{Init, Reception};
-use crate::registry::Deliver;
+use crate::vocabulary::{ChildNotice, ToPeer};
 
 /// Events between the router and this task. At 1,000 tunnels that all answer at once there is room to spare; beyond it
 /// the router drops IKE messages, which are sent again.
@@ -27,7 +26,7 @@ pub(crate) const EVENTS: usize = 8_192;
 
 /// Runs until the router is gone.
 pub(crate) async fn run(
-    env: Arc<Env>,
+    env: Arc<NodeEnv>,
     receptions: Vec<Recipient<Init>>,
     mut events: mpsc::Receiver<RouterEvent>,
 ) {
@@ -43,8 +42,8 @@ pub(crate) async fn run(
                 recover(&env, remote);
             }
             RouterEvent::Wanted { tenant, tunnel } => {
-                match env.registry.uid(convert::peer_of_tunnel(tunnel)) {
-                    Some(peer) => deliver(&peer, Wanted(tunnel), &env.counters),
+                match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
+                    Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
                     None => env.router.drop_held(tenant, tunnel),
                 }
             }
@@ -56,9 +55,9 @@ pub(crate) async fn run(
     }
 }
 
-fn ike(env: &Env, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
+fn ike(env: &NodeEnv, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
-        Ok(Class::Existing(spi)) => match env.registry.ike(spi) {
+        Ok(Class::Existing(spi)) => match env.registry.ike.get(&spi) {
             Some(to) => offer(&to, Deliver(datagram), &env.counters),
             None => env.counters.ike_unknown_spi.up(),
         },
@@ -86,29 +85,29 @@ fn ike(env: &Env, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
 /// A peer uses an SA we do not have: it has not noticed yet that this node was restarted. Where the address names the
 /// peer, a new connection is started at once rather than after its dead peer detection; its INITIAL_CONTACT clears what
 /// the peer still holds. The router reports a few such packets per second at most, whatever arrives.
-fn recover(env: &Env, remote: SocketAddr) {
+fn recover(env: &NodeEnv, remote: SocketAddr) {
     let ip = remote.ip().to_canonical();
     let named = |peer: &Arc<Peer>| {
         peer.spec.remote_addresses.iter().any(|a| matches!(a, RemoteAddress::Host(host, _) if *host == ip))
     };
     for peer in env.catalog.peers().iter().filter(|p| named(p)) {
-        if let Some(entry) = env.registry.peer(&peer.name) {
-            deliver(&entry.addr, Wake, &env.counters);
+        if let Some(entry) = env.registry.peers.get(&peer.name) {
+            deliver(&entry.to, ToPeer::Wake, &env.counters);
         }
     }
 }
 
-fn child(env: &Env, spi: esp::Spi, notice: ChildNotice) {
-    match env.registry.esp(spi.0) {
+fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {
+    match env.registry.esp.get(&spi.0) {
         Some(to) => offer(&to, notice, &env.counters),
         None => env.counters.stale_router_events.up(),
     }
 }
 
 /// Starts a reception on each arbiter.
-pub(crate) fn receptions(env: &Arc<Env>) -> Vec<Recipient<Init>> {
+pub(crate) fn receptions(env: &Arc<NodeEnv>) -> Vec<Recipient<Init>> {
     (0u64..)
-        .zip(&env.arbiters)
+        .zip(env.arbiters())
         .map(|(index, arbiter)| {
             let env = env.clone();
             Reception::start_in_arbiter(arbiter, move |_| Reception::new(env, index)).recipient()

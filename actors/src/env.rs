@@ -1,5 +1,7 @@
-//! What all actors share.
+//! What actors share, cut by what each may touch: an actor of an SA cannot reach the events, a peer's cannot reach the
+//! strangers. Each cut contains the one below it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -7,36 +9,107 @@ use actix::ArbiterHandle;
 use router::RouterHandle;
 use tenants::Catalog;
 
+use crate::config::NodeConfig;
 use crate::counters::Counters;
 use crate::events::EventHub;
 use crate::history::Strangers;
 use crate::key_log::KeyLog;
-use crate::node::NodeConfig;
 use crate::registry::Registry;
 use crate::status::Board;
 
-/// Shared by every actor of a node. Nothing here is locked for longer than a look-up.
-pub(crate) struct Env {
-    pub(crate) config: NodeConfig,
+/// For the actor of a Child SA.
+pub(crate) struct ChildEnv {
     pub(crate) router: RouterHandle,
-    pub(crate) catalog: Arc<Catalog>,
     pub(crate) registry: Registry,
-    pub(crate) board: Board,
-    pub(crate) hub: EventHub,
     pub(crate) counters: Counters,
-    pub(crate) strangers: Strangers,
-    pub(crate) arbiters: Vec<ArbiterHandle>,
-    pub(crate) started: SystemTime,
-    /// ESP can go without UDP at all our addresses.
-    pub(crate) raw_esp: bool,
+}
+
+/// For whoever negotiates.
+pub(crate) struct ConnEnv {
+    pub(crate) child: Arc<ChildEnv>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) board: Board,
+    /// Of this node; in every SPI.
+    pub(crate) slot: u8,
     /// Only where somebody has asked for it.
     pub(crate) key_log: Option<Arc<KeyLog>>,
 }
 
-impl Env {
+/// For the actor of a peer.
+pub(crate) struct PeerEnv {
+    pub(crate) conn: Arc<ConnEnv>,
+    pub(crate) hub: EventHub,
+    /// Ports of peers: of IKE, and for NAT traversal.
+    pub(crate) remote_ports: (u16, u16),
+    /// ESP can go without UDP at all our addresses.
+    pub(crate) raw_esp: bool,
+}
+
+/// For the actors of tenants and of the node, and for those at its doors.
+pub(crate) struct NodeEnv {
+    pub(crate) peer: Arc<PeerEnv>,
+    pub(crate) strangers: Strangers,
+    pub(crate) started: SystemTime,
+    arbiters: Vec<ArbiterHandle>,
+}
+
+impl NodeEnv {
+    pub(crate) fn new(
+        config: &NodeConfig,
+        router: RouterHandle,
+        catalog: Arc<Catalog>,
+        raw_esp: bool,
+        arbiters: Vec<ArbiterHandle>,
+    ) -> Self {
+        let child = ChildEnv { router, registry: Registry::default(), counters: Counters::default() };
+        let conn = ConnEnv {
+            child: Arc::new(child),
+            catalog,
+            board: Board::default(),
+            slot: config.slot,
+            key_log: config.key_log.clone(),
+        };
+        let peer = PeerEnv {
+            conn: Arc::new(conn),
+            hub: EventHub::default(),
+            remote_ports: (config.remote_ike_port, config.remote_natt_port),
+            raw_esp,
+        };
+        Self { peer: Arc::new(peer), strangers: Strangers::default(), started: SystemTime::now(), arbiters }
+    }
+
     /// The thread that `key` belongs to: everything of one peer runs on one.
     pub(crate) fn arbiter(&self, key: u64) -> Option<&ArbiterHandle> {
         let count = u64::try_from(self.arbiters.len()).unwrap_or(1).max(1);
         self.arbiters.get(usize::try_from(key % count).unwrap_or(0))
+    }
+
+    /// All threads of peers.
+    pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
+        &self.arbiters
+    }
+}
+
+impl Deref for ConnEnv {
+    type Target = ChildEnv;
+
+    fn deref(&self) -> &ChildEnv {
+        &self.child
+    }
+}
+
+impl Deref for PeerEnv {
+    type Target = ConnEnv;
+
+    fn deref(&self) -> &ConnEnv {
+        &self.conn
+    }
+}
+
+impl Deref for NodeEnv {
+    type Target = PeerEnv;
+
+    fn deref(&self) -> &PeerEnv {
+        &self.peer
     }
 }

@@ -7,46 +7,56 @@ use actix::prelude::*;
 use ike::config::PeerConfig;
 use ike::{Host, Identity, NoPeer};
 
-use crate::env::Env;
-use crate::registry::Deliver;
+use crate::datagram::Deliver;
+use crate::env::ConnEnv;
+use crate::held::Held;
 
-/// Implements [`Host`] for one actor.
-pub(crate) struct CoreHost {
-    pub(crate) env: Arc<Env>,
+/// Implements [`Host`] for the time of one call.
+pub(crate) struct CoreHost<'a> {
+    pub(crate) env: &'a ConnEnv,
     /// Who gets the datagrams of an IKE SPI allocated here.
-    pub(crate) owner: Recipient<Deliver>,
+    pub(crate) owner: &'a Recipient<Deliver>,
     /// The thread's number, which goes into the SPI.
     pub(crate) arbiter: u64,
+    /// What is allocated belongs to this connection.
+    pub(crate) held: &'a mut Held,
 }
 
 /// Bits of the slot and of the arbiter on top of an IKE SPI; the other 52 are random.
 const SLOT_SHIFT: u32 = 58;
 const ARBITER_SHIFT: u32 = 52;
 
-impl Host for CoreHost {
+/// Fills `out` with randomness of the system.
+pub(crate) fn random(out: &mut [u8]) {
+    // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
+    // with anything else would be worse than ending this actor.
+    #[allow(clippy::expect_used)]
+    openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
+}
+
+impl Host for CoreHost<'_> {
     fn random(&mut self, out: &mut [u8]) {
-        // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
-        // with anything else would be worse than ending this actor.
-        #[allow(clippy::expect_used)]
-        openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
+        random(out);
     }
 
     fn allocate_ike_spi(&mut self) -> u64 {
         loop {
             let mut octets = [0; 8];
-            self.random(&mut octets);
+            random(&mut octets);
             let low = u64::from_be_bytes(octets) & ((1 << ARBITER_SHIFT) - 1);
-            let slot = u64::from(self.env.config.slot) << SLOT_SHIFT;
+            let slot = u64::from(self.env.slot) << SLOT_SHIFT;
             let spi = slot | ((self.arbiter & 0x3f) << ARBITER_SHIFT) | low;
             // The slot is never zero, so the SPI is not.
-            if self.env.registry.reserve_ike(spi, self.owner.clone()) {
+            if self.held.reserve_ike(&self.env.registry.ike, spi, self.owner) {
                 return spi;
             }
         }
     }
 
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32> {
-        self.env.router.allocate_spi(remote.ip()).map(|spi| spi.0)
+        let spi = self.env.router.allocate_spi(remote.ip())?;
+        self.held.hold_esp(&self.env.router, spi);
+        Some(spi.0)
     }
 
     fn find_peer(
@@ -56,7 +66,9 @@ impl Host for CoreHost {
         remote: SocketAddr,
     ) -> Result<Arc<PeerConfig>, NoPeer> {
         match self.env.catalog.find_peer(id_r, id_i, remote.ip()) {
-            Ok(peer) => self.env.registry.peer(&peer.name).map(|entry| entry.config).ok_or(NoPeer::NotYet),
+            Ok(peer) => {
+                self.env.registry.peers.get(&peer.name).and_then(|p| p.config.clone()).ok_or(NoPeer::NotYet)
+            }
             Err(error) => {
                 tracing::debug!(%remote, %error, "no peer for an IKE_AUTH request");
                 Err(NoPeer::Unknown)

@@ -2,7 +2,7 @@
 //! time to [`ike::Connection`] and carries out what it says.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent, Spi};
@@ -10,56 +10,44 @@ use ike::{Command, Connection, Datagram, Event};
 use router::IkeDatagram;
 use tenants::Peer;
 
+use crate::alarm::Alarm;
+use crate::clock::jittered;
 use crate::convert;
-use crate::env::Env;
-use crate::host::CoreHost;
+use crate::datagram::Deliver;
+use crate::env::ConnEnv;
+use crate::held::Held;
+use crate::host::{self, CoreHost};
 use crate::mailbox::{MAILBOX, deliver};
-use crate::peer::{ConnEvent, FromConn, PeerActor};
-use crate::registry::Deliver;
+use crate::vocabulary::{Adopted, Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
-
-/// A command for the connection.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Do(pub(crate) Command);
-
-/// The configuration changed in something that running SAs can take over.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Reconfigure(pub(crate) Arc<Peer>, pub(crate) Arc<ike::config::PeerConfig>);
-
-/// Panics, to test what follows.
-#[cfg(feature = "fault-injection")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct InjectPanic;
 
 /// Hosts one connection.
 pub(crate) struct IkeSaActor {
     id: u64,
-    env: Arc<Env>,
+    env: Arc<ConnEnv>,
     peer_spec: Arc<Peer>,
     conn: Option<Connection>,
-    host: Option<CoreHost>,
+    /// Given back when the actor ends, after a panic too: no SPI leads to an actor that is gone.
+    held: Held,
     lifetime: Option<Lifetime>,
-    timer: Option<SpawnHandle>,
+    alarm: Alarm,
     /// Of the peer's actor, to which it reports too.
-    watch: DeathWatch<PeerActor>,
+    watch: DeathWatch<Report>,
     counted: ike::connection::Counters,
     /// IKE_SAs whose keys are in the key log. Empty without one.
     logged: Vec<(u64, u64)>,
 }
 
 impl IkeSaActor {
-    pub(crate) fn new(id: u64, env: Arc<Env>, peer_spec: Arc<Peer>, peer: Addr<PeerActor>) -> Self {
+    pub(crate) fn new(id: u64, env: Arc<ConnEnv>, peer_spec: Arc<Peer>, peer: Recipient<Report>) -> Self {
         Self {
             id,
             env,
             peer_spec,
             conn: None,
-            host: None,
+            held: Held::default(),
             lifetime: None,
-            timer: None,
+            alarm: Alarm::default(),
             watch: DeathWatch::new(id, peer),
             counted: ike::connection::Counters::default(),
             logged: Vec::new(),
@@ -67,11 +55,17 @@ impl IkeSaActor {
     }
 
     /// Calls the core, then drains it.
-    fn with(&mut self, ctx: &mut Context<Self>, call: impl FnOnce(&mut Connection, &mut CoreHost)) {
-        if let (Some(conn), Some(host)) = (&mut self.conn, &mut self.host) {
-            call(conn, host);
+    fn with(&mut self, ctx: &mut Context<Self>, call: impl FnOnce(&mut Connection, &mut CoreHost<'_>)) {
+        let owner = ctx.address().recipient();
+        if let Some(conn) = &mut self.conn {
+            let (env, held) = (&self.env, &mut self.held);
+            call(conn, &mut CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held });
         }
         self.drain(ctx);
+    }
+
+    fn report(&self, event: ConnEvent) {
+        deliver(self.watch.supervisor(), Report::Connection(self.id, event), &self.env.counters);
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
@@ -81,7 +75,7 @@ impl IkeSaActor {
             finished |= matches!(event, Event::Finished);
             if let Some(event) = self.carry_out(event, ctx) {
                 sender_changes |= event.changes_sender();
-                deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
+                self.report(event);
             }
         }
         // Only after the events: an SA has to be in place before the peer learns of it.
@@ -98,8 +92,7 @@ impl IkeSaActor {
         if sender_changes && !datagrams.is_empty() {
             // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
             // decides between connections, moves to the other pair first.
-            let event = ConnEvent::Send(datagrams);
-            deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
+            self.report(ConnEvent::Send(datagrams));
         } else {
             datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
         }
@@ -124,16 +117,14 @@ impl IkeSaActor {
     /// Carries out what concerns the connection alone; the rest is for the peer's actor.
     fn carry_out(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<ConnEvent> {
         Some(match event {
-            Event::IkeSpiAdded(spi) => {
-                self.env.registry.set_ike(spi, ctx.address().recipient());
-                return None;
-            }
+            // It leads here since it was allocated.
+            Event::IkeSpiAdded(_) => return None,
             Event::IkeSpiRemoved(spi) => {
-                self.env.registry.remove_ike(spi);
+                self.held.release_ike(spi);
                 return None;
             }
             Event::ReleaseSpi(spi) => {
-                self.env.router.release_spi(Spi(spi));
+                self.held.release_esp(spi);
                 return None;
             }
             Event::ActivateChild { spi_in } => ConnEvent::Activated { spi_in },
@@ -148,11 +139,15 @@ impl IkeSaActor {
                     }
                 }
             }
-            Event::RemoveChild { spi_in, linger, reason } => ConnEvent::Removed { spi_in, linger, reason },
+            Event::RemoveChild { spi_in, linger, reason } => {
+                // Still held if the router did not take the pair.
+                self.held.release_esp(spi_in);
+                ConnEvent::Removed { spi_in, linger, reason }
+            }
             Event::Established { local_spi, remote_spi, choice, initiator, initial_contact, .. } => {
                 self.lifetime = Some(self.fresh_lifetime());
                 let conn = self.conn.as_ref();
-                ConnEvent::Established {
+                ConnEvent::Established(Box::new(Established {
                     began: conn.map_or_else(Instant::now, Connection::began),
                     spis: if initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
                     proposal: choice.to_string(),
@@ -161,7 +156,7 @@ impl IkeSaActor {
                     addresses: self.addresses(),
                     encapsulated: conn.is_none_or(Connection::encapsulates),
                     lifetime: self.lifetime.clone(),
-                }
+                }))
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
                 self.lifetime = Some(self.fresh_lifetime());
@@ -181,43 +176,39 @@ impl IkeSaActor {
     }
 
     /// Puts a pair into the router. It must be there before the next datagram leaves.
-    fn install(&mut self, sa: ike::ChildSa) -> Option<crate::peer::Installed> {
-        let spec = self.peer_spec.spec.children.iter().find(|c| *c.name == *sa.name)?.clone();
-        let installed = crate::peer::Installed {
-            name: sa.name.clone(),
-            spi_in: sa.spi_in,
-            spi_out: sa.spi_out,
-            suite: sa.choice.to_string(),
-            mode: sa.mode,
-            local: sa.local_ts.iter().map(ToString::to_string).collect(),
-            remote: sa.remote_ts.iter().map(ToString::to_string).collect(),
-            replaces: sa.replaces,
-            lifetime: spec.lifetime,
-        };
+    fn install(&mut self, sa: ike::ChildSa) -> Option<Installed> {
+        let spi = Spi(sa.spi_in);
+        let name = sa.name.clone();
+        let outcome = self.offer_to_router(sa);
+        if let Err(error) = &outcome {
+            self.env.counters.install_failed.up();
+            tracing::error!(peer = %self.peer_spec.name, %spi, child = %name, error, "the router did not take a Child SA");
+        }
+        outcome.ok()
+    }
+
+    fn offer_to_router(&mut self, sa: ike::ChildSa) -> Result<Installed, String> {
+        let spec = self.peer_spec.spec.children.iter().find(|c| *c.name == *sa.name);
+        let spec = spec.ok_or("it is not configured any more")?;
+        let tunnel = convert::tunnel_id(&self.peer_spec, &sa.name).ok_or("it has no number in the router")?;
         let suite = negotiated::suite(&sa.choice);
         if let (Some(log), Some(suite)) = (&self.env.key_log, &suite) {
             log.esp(sa.spi_in, suite, &sa.keys_in);
             log.esp(sa.spi_out, suite, &sa.keys_out);
         }
-        let spi = Spi(sa.spi_in);
         let mut seed = [0; 32];
-        if let Some(host) = &mut self.host {
-            ike::Host::random(host, &mut seed);
-        }
+        host::random(&mut seed);
         let tenant = router::TenantId(self.peer_spec.tenant);
-        let tunnel = convert::tunnel_id(&self.peer_spec, &sa.name)?;
-        let outcome =
-            convert::router_sa(sa, tenant, tunnel, &spec, seed).map(|sa| self.env.router.install(sa));
-        match outcome {
-            Some(Ok(())) => Some(installed),
-            other => {
-                let error = other.and_then(Result::err).map(|e| e.to_string());
-                self.env.counters.install_failed.up();
-                self.env.router.release_spi(spi);
-                tracing::error!(peer = %self.peer_spec.name, %spi, ?error, "the router did not take a Child SA");
-                None
-            }
-        }
+        let (name, spi_in, spi_out, mode, replaces) =
+            (sa.name.clone(), sa.spi_in, sa.spi_out, sa.mode, sa.replaces);
+        let text =
+            |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
+        let (suite, local, remote) = (sa.choice.to_string(), text(&sa.local_ts), text(&sa.remote_ts));
+        let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
+        self.env.router.install(sa).map_err(|error| error.to_string())?;
+        let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
+        let lifetime = spec.lifetime;
+        Ok(Installed { name, pair, spi_out, suite, mode, local, remote, replaces, lifetime })
     }
 
     fn addresses(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
@@ -225,10 +216,10 @@ impl IkeSaActor {
         self.conn.as_ref().map_or_else(unspecified, Connection::addresses)
     }
 
-    /// The lifetime of a new IKE_SA, jittered so that the two ends and many peers do not rekey in step.
+    /// The lifetime of a new IKE_SA.
     fn fresh_lifetime(&self) -> Lifetime {
         let span = self.peer_spec.spec.ike.lifetime;
-        crate::peer::jittered(span.rekey, span.life)
+        jittered(span.rekey, span.life)
     }
 
     fn count(&mut self) {
@@ -242,19 +233,12 @@ impl IkeSaActor {
 
     /// One timer for the connection and for the lifetime of its IKE_SA.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
         let lifetime = self.lifetime.as_ref().and_then(Lifetime::poll_timeout);
         let conn = self.conn.as_ref().and_then(Connection::poll_timeout);
-        if let Some(at) = lifetime.into_iter().chain(conn).min() {
-            let wait = at.saturating_duration_since(Instant::now());
-            self.timer = Some(ctx.run_later(wait.max(Duration::from_millis(1)), Self::tick));
-        }
+        self.alarm.set(ctx, lifetime.into_iter().chain(conn).min(), Self::tick);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        self.timer = None;
         let now = Instant::now();
         while let Some(event) = self.lifetime.as_mut().and_then(|l| l.handle_timeout(now)) {
             self.with(ctx, |conn, host| match event {
@@ -271,11 +255,6 @@ impl Actor for IkeSaActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.host = Some(CoreHost {
-            env: self.env.clone(),
-            owner: ctx.address().recipient(),
-            arbiter: self.peer_spec.uid,
-        });
     }
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
@@ -284,53 +263,29 @@ impl Actor for IkeSaActor {
     }
 }
 
-impl Drop for IkeSaActor {
-    fn drop(&mut self) {
-        // Also after a panic: no SPI may lead to an actor that is gone.
-        if let Some(conn) = &self.conn {
-            for spi in conn.local_spis() {
-                self.env.registry.remove_ike(spi);
-            }
-        }
-    }
-}
-
-/// Begin: either start a negotiation, or go on with one that the reception has brought to the end.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) enum Begin {
-    /// We start.
-    Initiate {
-        /// With this configuration.
-        config: Arc<ike::config::PeerConfig>,
-        /// Over this path.
-        path: ike::Path,
-        /// There is no other connection with the peer.
-        initial_contact: bool,
-    },
-    /// The peer started; IKE_AUTH is verified, its answer waits to be sent.
-    Adopt(Box<Connection>),
-}
-
 impl Handler<Begin> for IkeSaActor {
     type Result = ();
 
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
+        let owner = ctx.address().recipient();
         match begin {
             Begin::Initiate { config, path, initial_contact } => {
-                let Some(host) = &mut self.host else { return };
-                match Connection::initiate(Instant::now(), host, config, path, initial_contact) {
+                let (env, held) = (&self.env, &mut self.held);
+                let mut host = CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held };
+                match Connection::initiate(Instant::now(), &mut host, config, path, initial_contact) {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
-                        let event = ConnEvent::Down(ike::CloseReason::Failed(failure));
-                        deliver(self.watch.supervisor(), FromConn { id: self.id, event }, &self.env.counters);
+                        self.report(ConnEvent::Down(ike::CloseReason::Failed(failure)));
+                        self.report(ConnEvent::Finished);
                         return ctx.stop();
                     }
                 }
             }
-            Begin::Adopt(conn) => {
-                self.env.registry.set_ike(conn.spis().0, ctx.address().recipient());
-                self.conn = Some(*conn);
+            Begin::Adopt(adopted) => {
+                let Adopted { conn, held } = *adopted;
+                self.held = held;
+                self.held.lead_to(&owner);
+                self.conn = Some(conn);
             }
         }
         self.drain(ctx);
@@ -370,12 +325,20 @@ impl Handler<Reconfigure> for IkeSaActor {
     }
 }
 
+impl Handler<Vanish> for IkeSaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Vanish, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
 #[cfg(feature = "fault-injection")]
-impl Handler<InjectPanic> for IkeSaActor {
+impl Handler<crate::vocabulary::Panic> for IkeSaActor {
     type Result = ();
 
     #[allow(clippy::panic)]
-    fn handle(&mut self, _: InjectPanic, _: &mut Self::Context) {
+    fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
         panic!("injected into the connection of {}", self.peer_spec.name);
     }
 }

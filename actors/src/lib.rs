@@ -6,14 +6,24 @@
 //!
 //! Start with [`Node`], then follow a datagram: `dispatch.rs` → `reception.rs` (first messages) → `ike_sa.rs`; and a
 //! change of configuration: `node.rs` → `tenant.rs` → `peer/`.
+//!
+//! It is a stack. On the ground is what actors say to each other (`vocabulary/`) and share (`table.rs`, `registry.rs`,
+//! `status.rs`, `env.rs`); above it the actors of SAs, of peers, of tenants, and of the node. Who is below knows a recipient, never the
+//! actor above. What an actor has put into a shared table, and what it holds of the router (`held.rs`), are values of it
+//! whose drop takes out exactly that.
 
+mod alarm;
 mod child_sa;
+mod clock;
+mod config;
 mod control;
 mod convert;
 mod counters;
+mod datagram;
 mod dispatch;
 mod env;
 mod events;
+mod held;
 mod history;
 mod host;
 mod ike_sa;
@@ -25,11 +35,15 @@ mod policy;
 mod reception;
 mod registry;
 mod status;
+mod table;
 mod tenant;
+mod vocabulary;
 mod watch;
 
-pub use control::{Control, ControlError, RekeyTarget};
+pub use config::NodeConfig;
+pub use control::{Control, ControlError};
 pub use events::{EventHub, Lagged};
 pub use key_log::KeyLog;
-pub use node::{Node, NodeConfig, NodeError};
+pub use node::{Node, NodeError};
 pub use status::{ChildView, PeerView};
+pub use vocabulary::RekeyTarget;

@@ -3,45 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix::prelude::*;
 use router::{Router, RouterConfig, RouterError};
 use tenants::{Catalog, Change, ChangeKind, Object, Tenant};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::config::NodeConfig;
 use crate::control::Control;
-use crate::counters::Counters;
 use crate::dispatch;
-use crate::env::Env;
-use crate::events::EventHub;
-use crate::history::Strangers;
-use crate::key_log::KeyLog;
+use crate::env::NodeEnv;
 use crate::mailbox::{MAILBOX, deliver};
-use crate::registry::Registry;
-use crate::status::Board;
 use crate::tenant::{PeerChange, RemoveTenant, SecretChange, TenantActor, TenantChange};
-
-/// How a node is run.
-#[derive(Clone, Debug)]
-pub struct NodeConfig {
-    /// The cluster's slot this node serves, 1..=63; it goes into every SPI.
-    pub slot: u8,
-    /// Threads for actors.
-    pub arbiters: usize,
-    /// Port to which negotiations with peers are started.
-    pub remote_ike_port: u16,
-    /// Port of peers for NAT traversal.
-    pub remote_natt_port: u16,
-    /// Where the keys of all SAs are written, if somebody has asked for it.
-    pub key_log: Option<Arc<KeyLog>>,
-}
-
-impl Default for NodeConfig {
-    fn default() -> Self {
-        Self { slot: 1, arbiters: 2, remote_ike_port: 500, remote_natt_port: 4500, key_log: None }
-    }
-}
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +38,7 @@ const STAND: Duration = Duration::from_secs(10);
 
 /// Waits until the catalog's peers have their actors. A peer that returns before its own stands would be refused as a
 /// stranger, and there are implementations that do not try again after that.
-async fn peers_stand(env: &Env) {
+async fn peers_stand(env: &NodeEnv) {
     let all = async {
         for peer in env.catalog.peers() {
             while !env.board.contains(&peer.name) {
@@ -102,20 +76,7 @@ impl Node {
             let system = System::new();
             let node = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
-                let env = Arc::new(Env {
-                    key_log: config.key_log.clone(),
-                    raw_esp,
-                    config,
-                    router: handle,
-                    catalog,
-                    registry: Registry::default(),
-                    board: Board::default(),
-                    hub: EventHub::default(),
-                    counters: Counters::default(),
-                    strangers: Strangers::default(),
-                    arbiters,
-                    started: SystemTime::now(),
-                });
+                let env = Arc::new(NodeEnv::new(&config, handle, catalog, raw_esp, arbiters));
                 let receptions = dispatch::receptions(&env);
                 let ready = env.clone();
                 actix::spawn(async move {
@@ -168,7 +129,7 @@ impl Node {
 
 /// The actor at the top.
 struct NodeActor {
-    env: Arc<Env>,
+    env: Arc<NodeEnv>,
     tenants: BTreeMap<u32, Addr<TenantActor>>,
 }
 

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use culvert_proto::v1;
-use esp::Spi;
 use ike::reception::{CookieGate, Verdict, initiator_spi};
 use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
 
-use crate::env::Env;
+use crate::datagram::Deliver;
+use crate::env::NodeEnv;
+use crate::held::Held;
 use crate::host::CoreHost;
 use crate::mailbox::deliver;
-use crate::peer::{Adopt, Doubt};
-use crate::registry::Deliver;
+use crate::vocabulary::{Adopted, ToPeer};
 
 /// Half-open negotiations of one reception. Each holds some 4 KiB for up to 30 s; a storm beyond it is refused.
 const MAX_HALF_OPEN: usize = 8_192;
@@ -36,10 +36,9 @@ pub(crate) struct Init(pub(crate) IkeDatagram);
 
 /// Holds half-open connections.
 pub(crate) struct Reception {
-    env: Arc<Env>,
+    env: Arc<NodeEnv>,
     index: u64,
     gate: Option<CookieGate>,
-    host: Option<CoreHost>,
     /// By our SPI.
     half_open: HashMap<u64, HalfOpen>,
     /// First messages seen, so that a retransmission finds its connection.
@@ -49,21 +48,14 @@ pub(crate) struct Reception {
 
 struct HalfOpen {
     conn: Connection,
+    held: Held,
     key: (SocketAddr, u64),
 }
 
 impl Reception {
-    pub(crate) fn new(env: Arc<Env>, index: u64) -> Self {
+    pub(crate) fn new(env: Arc<NodeEnv>, index: u64) -> Self {
         let logged = (Instant::now(), 0);
-        Self {
-            env,
-            index,
-            gate: None,
-            host: None,
-            half_open: HashMap::new(),
-            by_initiator: HashMap::new(),
-            logged,
-        }
+        Self { env, index, gate: None, half_open: HashMap::new(), by_initiator: HashMap::new(), logged }
     }
 
     fn reply(&self, to: &IkeDatagram, bytes: Vec<u8>) {
@@ -89,8 +81,11 @@ impl Reception {
         if let Some(spi) = self.by_initiator.get(&key).copied() {
             return self.go_on(spi, datagram, ctx);
         }
-        let (Some(gate), Some(host)) = (&mut self.gate, &mut self.host) else { return };
-        match gate.check(now, host, view, self.half_open.len() >= COOKIE_THRESHOLD) {
+        let (mut held, owner) = (Held::default(), ctx.address().recipient());
+        let mut host =
+            CoreHost { env: &self.env.peer.conn, owner: &owner, arbiter: self.index, held: &mut held };
+        let Some(gate) = &mut self.gate else { return };
+        match gate.check(now, &mut host, view, self.half_open.len() >= COOKIE_THRESHOLD) {
             Verdict::Pass => {}
             Verdict::Challenge(bytes) => {
                 self.env.counters.cookies.up();
@@ -110,13 +105,13 @@ impl Reception {
             }
             return;
         }
-        let ports = (self.env.router.natt_port(), self.env.config.remote_natt_port);
+        let ports = (self.env.router.natt_port(), self.env.remote_ports.1);
         let force = !self.env.raw_esp || self.env.catalog.forces_encapsulation(datagram.remote.ip());
-        match Connection::respond(now, host, view, ports, &proposals, force) {
+        match Connection::respond(now, &mut host, view, ports, &proposals, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.by_initiator.insert(key, spi);
-                self.half_open.insert(spi, HalfOpen { conn: *conn, key });
+                self.half_open.insert(spi, HalfOpen { conn: *conn, held, key });
                 self.drain(spi, ctx);
             }
             InitReply::Refused(bytes, failure) => {
@@ -139,11 +134,11 @@ impl Reception {
     /// A further message of a half-open connection.
     fn go_on(&mut self, spi: u64, datagram: &IkeDatagram, ctx: &mut Context<Self>) {
         let natt = datagram.local.port() == self.env.router.natt_port();
-        let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) else {
+        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
+        let now = Instant::now();
+        let Some(half) = self.with(spi, ctx, |conn, host| conn.handle_datagram(now, host, view)) else {
             return self.env.counters.ike_unknown_spi.up();
         };
-        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
-        half.conn.handle_datagram(Instant::now(), host, view);
         if half.conn.is_up() {
             self.hand_over(spi, ctx);
         } else {
@@ -154,27 +149,39 @@ impl Reception {
     /// The peer is known: its own actor takes the connection, with everything that waits in it.
     fn hand_over(&mut self, spi: u64, ctx: &mut Context<Self>) {
         let Some(half) = self.half_open.remove(&spi) else { return };
-        self.by_initiator.remove(&half.key);
         let name = half.conn.config().and_then(|c| c.name.parse::<tenants::PeerName>().ok());
-        match name.and_then(|name| self.env.registry.peer(&name)) {
-            Some(entry) => deliver(&entry.addr, Adopt(Box::new(half.conn)), &self.env.counters),
-            None => {
-                // Deleted in this very moment.
-                self.half_open.insert(spi, half);
-                if let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) {
-                    half.conn.handle_command(Instant::now(), host, ike::Command::Close);
-                }
-                self.drain(spi, ctx);
-            }
-        }
+        let Some(entry) = name.and_then(|name| self.env.registry.peers.get(&name)) else {
+            // Deleted in this very moment.
+            self.half_open.insert(spi, half);
+            let now = Instant::now();
+            self.with(spi, ctx, |conn, host| conn.handle_command(now, host, ike::Command::Close));
+            return self.drain(spi, ctx);
+        };
+        self.by_initiator.remove(&half.key);
+        let adopted = Adopted { conn: half.conn, held: half.held };
+        deliver(&entry.to, ToPeer::Adopt(Box::new(adopted)), &self.env.counters);
+    }
+
+    /// Calls the core of a half-open connection.
+    fn with(
+        &mut self,
+        spi: u64,
+        ctx: &Context<Self>,
+        call: impl FnOnce(&mut Connection, &mut CoreHost<'_>),
+    ) -> Option<&mut HalfOpen> {
+        let half = self.half_open.get_mut(&spi)?;
+        let owner = ctx.address().recipient();
+        let env = &self.env.peer.conn;
+        call(&mut half.conn, &mut CoreHost { env, owner: &owner, arbiter: self.index, held: &mut half.held });
+        Some(half)
     }
 
     /// A peer that is connected came from elsewhere and was refused. Perhaps it has moved: then the old connection shall not
     /// wait for its next silence to be found out.
     fn doubt(&self, name: &str) {
         self.env.counters.duplicates.up();
-        if let Some(entry) = name.parse().ok().and_then(|name| self.env.registry.peer(&name)) {
-            deliver(&entry.addr, Doubt, &self.env.counters);
+        if let Some(entry) = name.parse().ok().and_then(|name| self.env.registry.peers.get(&name)) {
+            deliver(&entry.to, ToPeer::Doubt, &self.env.counters);
         }
     }
 
@@ -183,9 +190,8 @@ impl Reception {
         let mut down = None;
         while let Some(event) = half.conn.poll_event() {
             match event {
-                Event::IkeSpiAdded(spi) => self.env.registry.set_ike(spi, ctx.address().recipient()),
-                Event::IkeSpiRemoved(spi) => self.env.registry.remove_ike(spi),
-                Event::ReleaseSpi(spi) => self.env.router.release_spi(Spi(spi)),
+                Event::IkeSpiRemoved(spi) => half.held.release_ike(spi),
+                Event::ReleaseSpi(spi) => half.held.release_esp(spi),
                 Event::Down(reason) => down = Some(reason),
                 _ => {}
             }
@@ -216,10 +222,10 @@ impl Reception {
     }
 
     fn tick(&mut self, spi: u64, ctx: &mut Context<Self>) {
-        let (Some(half), Some(host)) = (self.half_open.get_mut(&spi), &mut self.host) else { return };
         let now = Instant::now();
-        if half.conn.poll_timeout().is_some_and(|at| at <= now) {
-            half.conn.handle_timeout(now, host);
+        let due = self.half_open.get(&spi).and_then(|half| half.conn.poll_timeout());
+        if due.is_some_and(|at| at <= now) {
+            self.with(spi, ctx, |conn, host| conn.handle_timeout(now, host));
             self.drain(spi, ctx);
         }
     }
@@ -235,10 +241,10 @@ impl Actor for Reception {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(RECEPTION_MAILBOX);
-        let mut host =
-            CoreHost { env: self.env.clone(), owner: ctx.address().recipient(), arbiter: self.index };
+        let (mut held, owner) = (Held::default(), ctx.address().recipient());
+        let env = &self.env.peer.conn;
+        let mut host = CoreHost { env, owner: &owner, arbiter: self.index, held: &mut held };
         self.gate = Some(CookieGate::new(Instant::now(), &mut host));
-        self.host = Some(host);
     }
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
-use dashmap::DashMap;
 use ike::config::Mode;
 use router::SaStats;
 use tenants::PeerName;
 
 use crate::history::History;
+use crate::table::{Registration, Table};
 
 /// A peer as it stands.
 #[derive(Clone, Debug, Default)]
@@ -123,38 +123,49 @@ impl Traffic {
 /// All peers.
 #[derive(Default)]
 pub(crate) struct Board {
-    views: DashMap<PeerName, Arc<PeerView>>,
+    views: Table<PeerName, Arc<PeerView>>,
     /// Traffic of Child SAs that are gone, by peer.
-    past: DashMap<u64, Traffic>,
+    past: Table<u64, Traffic>,
+}
+
+/// A peer's place on the board.
+pub(crate) struct BoardPlace {
+    view: Registration<PeerName, Arc<PeerView>>,
+    _past: Registration<u64, Traffic>,
+}
+
+impl BoardPlace {
+    /// Shows this from now on, unless a successor has the place.
+    pub(crate) fn show(&self, view: Arc<PeerView>) {
+        self.view.set(view);
+    }
 }
 
 impl Board {
-    pub(crate) fn set(&self, name: &PeerName, view: Arc<PeerView>) {
-        self.views.insert(name.clone(), view);
-    }
-
-    pub(crate) fn remove(&self, name: &PeerName) {
-        if let Some((_, view)) = self.views.remove(name) {
-            self.past.remove(&view.uid);
+    /// Gives a peer its place, and what the traffic of an actor before was.
+    pub(crate) fn place(&self, name: &PeerName, uid: u64, view: Arc<PeerView>) -> BoardPlace {
+        BoardPlace {
+            view: self.views.register(name.clone(), view),
+            _past: self.past.succeed(uid, |before| before.copied().unwrap_or_default()),
         }
     }
 
-    /// A pair of this peer is gone; its figures stay in the peer's sum.
+    /// A pair of this peer is gone; its figures stay in the peer's sum for as long as the peer is there.
     pub(crate) fn add_past(&self, uid: u64, stats: &SaStats) {
-        self.past.entry(uid).or_default().add(stats);
+        self.past.update(&uid, |past| past.add(stats));
     }
 
     /// Traffic of the peer's pairs that are gone.
     pub(crate) fn past(&self, uid: u64) -> Traffic {
-        self.past.get(&uid).map(|t| *t).unwrap_or_default()
+        self.past.get(&uid).unwrap_or_default()
     }
 
     pub(crate) fn get(&self, name: &PeerName) -> Option<Arc<PeerView>> {
-        self.views.get(name).map(|v| v.clone())
+        self.views.get(name)
     }
 
     pub(crate) fn contains(&self, name: &PeerName) -> bool {
-        self.views.contains_key(name)
+        self.views.get(name).is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -162,6 +173,6 @@ impl Board {
     }
 
     pub(crate) fn all(&self) -> Vec<(PeerName, Arc<PeerView>)> {
-        self.views.iter().map(|entry| (entry.key().clone(), entry.value().clone())).collect()
+        self.views.all()
     }
 }

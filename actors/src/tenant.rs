@@ -9,11 +9,11 @@ use router::TenantId;
 use tenants::{Auth, ChangeKind, Peer, RuleAction, SecretName, Tenant};
 
 use crate::convert;
-use crate::env::Env;
+use crate::env::NodeEnv;
 use crate::mailbox::{MAILBOX, deliver};
-use crate::peer::{Configure, PeerActor, RemovePeer, SecretChanged};
+use crate::peer::PeerActor;
 use crate::policy;
-use crate::watch::Died;
+use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
 
 /// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
 /// as it starts does not spin.
@@ -21,7 +21,7 @@ const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Supervises a tenant's peers.
 pub(crate) struct TenantActor {
-    env: Arc<Env>,
+    env: Arc<NodeEnv>,
     tenant: Arc<Tenant>,
     peers: BTreeMap<u64, PeerSlot>,
 }
@@ -59,7 +59,7 @@ pub(crate) struct TenantChange(pub(crate) Arc<Tenant>);
 pub(crate) struct RemoveTenant;
 
 impl TenantActor {
-    pub(crate) fn new(env: Arc<Env>, tenant: Arc<Tenant>) -> Self {
+    pub(crate) fn new(env: Arc<NodeEnv>, tenant: Arc<Tenant>) -> Self {
         Self { env, tenant, peers: BTreeMap::new() }
     }
 
@@ -110,7 +110,7 @@ impl TenantActor {
 
     fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Peer>) {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
-        let (env, spec, me) = (self.env.clone(), peer.clone(), ctx.address());
+        let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
         let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, me));
         self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now() });
     }

@@ -2,25 +2,25 @@
 
 use actix::prelude::*;
 
-/// An actor of this key ended by a panic.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Died(pub(crate) u64);
+use crate::vocabulary::Died;
 
-/// Lives inside an actor. When the actor is dropped while still armed, its supervisor is told.
-pub(crate) struct DeathWatch<A: Actor<Context = Context<A>> + Handler<Died>> {
+/// Lives inside an actor, and knows whom it reports to. When the actor is dropped while still armed, that one is told.
+pub(crate) struct DeathWatch<M>
+where
+    M: From<Died> + Message<Result = ()> + Send + 'static,
+{
     key: u64,
-    supervisor: Addr<A>,
+    supervisor: Recipient<M>,
     armed: bool,
 }
 
-impl<A: Actor<Context = Context<A>> + Handler<Died>> DeathWatch<A> {
-    pub(crate) const fn new(key: u64, supervisor: Addr<A>) -> Self {
+impl<M: From<Died> + Message<Result = ()> + Send + 'static> DeathWatch<M> {
+    pub(crate) const fn new(key: u64, supervisor: Recipient<M>) -> Self {
         Self { key, supervisor, armed: true }
     }
 
     /// Who is told.
-    pub(crate) const fn supervisor(&self) -> &Addr<A> {
+    pub(crate) const fn supervisor(&self) -> &Recipient<M> {
         &self.supervisor
     }
 
@@ -31,11 +31,11 @@ impl<A: Actor<Context = Context<A>> + Handler<Died>> DeathWatch<A> {
     }
 }
 
-impl<A: Actor<Context = Context<A>> + Handler<Died>> Drop for DeathWatch<A> {
+impl<M: From<Died> + Message<Result = ()> + Send + 'static> Drop for DeathWatch<M> {
     fn drop(&mut self) {
         if self.armed {
             // A full or closed mailbox means that the supervisor is going down as well.
-            let _ = self.supervisor.try_send(Died(self.key));
+            let _ = self.supervisor.try_send(Died(self.key).into());
         }
     }
 }

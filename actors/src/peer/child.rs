@@ -1,55 +1,43 @@
 //! The Child SAs of a peer: their actors, their due dates, and bringing back what should be there.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use culvert_proto::v1;
-use esp::Lifetime;
 use ike::config::Mode;
+use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
+use super::PeerActor;
 use super::command::Wait;
-use super::connection::Installed;
-use super::{PeerActor, jittered, wall};
-use crate::child_sa::{ChildSaActor, Retire};
-use crate::ike_sa::Do;
+use crate::child_sa::ChildSaActor;
+use crate::clock::{jittered, wall};
 use crate::mailbox::deliver;
 use crate::status::ChildView;
-use ike::supervise::{ConnId, Senders};
+use crate::vocabulary::{Do, Due, Installed, Retire};
 
 /// A pair in place, or lingering.
 pub(super) struct ChildEntry {
     pub(super) conn: ConnId,
-    pub(super) addr: Addr<ChildSaActor>,
+    /// `None` once it has been told to retire; then it ends by itself.
+    addr: Option<Addr<ChildSaActor>>,
     pub(super) view: Arc<ChildView>,
 }
 
-/// Something is due for a pair.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct ChildDue {
-    pub(crate) spi: u32,
-    pub(crate) due: Due,
+impl Drop for ChildEntry {
+    fn drop(&mut self) {
+        // Whatever ends the peer's actor takes its pairs along: nobody else would. One with a full mailbox notices by
+        // itself that it has no supervisor.
+        if let Some(addr) = &self.addr {
+            let _ = addr.try_send(Retire(Duration::ZERO));
+        }
+    }
 }
 
-/// What is due.
-pub(crate) enum Due {
-    /// A soft limit: rekey.
-    Rekey,
-    /// A hard limit: delete.
-    Expire,
-    /// The peer uses the pair.
-    InboundSeen,
-    /// The peer sends from elsewhere.
-    Moved(SocketAddr),
-}
-
-impl Handler<ChildDue> for PeerActor {
-    type Result = ();
-
-    fn handle(&mut self, ChildDue { spi, due }: ChildDue, _: &mut Self::Context) {
+impl PeerActor {
+    /// Something is due for a pair.
+    pub(super) fn child_due(&mut self, spi: u32, due: Due) {
         let Some(child) = self.children.get(&spi) else { return };
         let id = child.conn;
         let command = match due {
@@ -68,16 +56,15 @@ impl Handler<ChildDue> for PeerActor {
             deliver(&conn.addr, Do(command), &self.env.counters);
         }
     }
-}
 
-impl PeerActor {
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
         let time = sa.lifetime.time;
-        let lifetime: Lifetime = jittered(time.rekey, time.life);
+        let lifetime = jittered(time.rekey, time.life);
+        let spi_in = sa.pair.spi().0;
         let rekeys = sa.replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
         let view = ChildView {
             name: sa.name.to_string(),
-            spi_in: sa.spi_in,
+            spi_in,
             spi_out: sa.spi_out,
             suite: sa.suite,
             mode: sa.mode,
@@ -103,10 +90,11 @@ impl PeerActor {
         self.history()
             .step(conn, format!("Child SA {} {text}", if rekeyed { "rekeyed," } else { "installed," }));
         self.history().recovered(conn);
-        let addr = ChildSaActor::new(self.env.clone(), sa.spi_in, lifetime, ctx.address()).start();
-        self.senders.installed(conn, sa.spi_in, sa.name.clone());
+        let (env, me) = (self.env.child.clone(), ctx.address().recipient());
+        let addr = ChildSaActor::new(env, sa.pair, lifetime, me).start();
+        self.senders.installed(conn, spi_in, sa.name.clone());
         self.supervisor.child_up(&sa.name);
-        self.children.insert(sa.spi_in, ChildEntry { conn, addr, view: Arc::new(view) });
+        self.children.insert(spi_in, ChildEntry { conn, addr: Some(addr), view: Arc::new(view) });
         if rekeyed {
             self.view_mut().child_rekeys += 1;
             self.publish(v1::EventType::ChildSaRekeyed, text);
@@ -125,11 +113,13 @@ impl PeerActor {
     }
 
     pub(super) fn child_removed(&mut self, spi: u32, linger: Duration, reason: ChildEnd) {
-        let Some(child) = self.children.remove(&spi) else { return };
+        let Some(mut child) = self.children.remove(&spi) else { return };
         // Another pair takes over before this one stops sending.
         self.send_by(|senders, current| senders.removed(spi, current));
         let linger = self.supervisor.linger(child.conn, linger);
-        deliver(&child.addr, Retire(linger), &self.env.counters);
+        if let Some(addr) = child.addr.take() {
+            deliver(&addr, Retire(linger), &self.env.counters);
+        }
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), %reason, "Child SA removed");
         let still = self.has_child(&name);

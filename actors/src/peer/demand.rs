@@ -8,19 +8,9 @@ use ike::supervise::{Demand, State};
 use router::{TenantId, TunnelId};
 
 use super::PeerActor;
-use crate::ike_sa::Do;
 use crate::mailbox::deliver;
+use crate::vocabulary::Do;
 use crate::{convert, policy};
-
-/// A packet waits for an SA of this tunnel.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Wanted(pub(crate) TunnelId);
-
-/// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Wake;
 
 /// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
 const WAKE_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,12 +28,9 @@ impl PeerActor {
             self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
         }
     }
-}
 
-impl Handler<Wanted> for PeerActor {
-    type Result = ();
-
-    fn handle(&mut self, Wanted(tunnel): Wanted, ctx: &mut Self::Context) {
+    /// A packet waits for an SA of this tunnel.
+    pub(super) fn wanted(&mut self, tunnel: TunnelId, ctx: &mut Context<Self>) {
         let Some(child) = convert::child_of_tunnel(&self.peer, tunnel).filter(|_| !self.leaving) else {
             return self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
         };
@@ -64,12 +51,9 @@ impl Handler<Wanted> for PeerActor {
         self.arm(ctx);
         self.show();
     }
-}
 
-impl Handler<Wake> for PeerActor {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
+    /// The peer uses SAs that are not here.
+    pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let early = self.woken.is_some_and(|at| now < at + WAKE_INTERVAL);
         if self.supervisor.state() == State::Waiting && !early && !self.leaving {

@@ -1,53 +1,51 @@
 //! The actor of one peer: negotiates, tries again, keeps one connection of several, and restarts its SA actors when
 //! one fails. What it decides stands in [`ike::supervise`].
 //!
-//! `mod.rs` is the actor, its start and its timer; `connection.rs` what its connections report; `child.rs` its Child
-//! SAs; `command.rs` what it is asked for; `demand.rs` packets that want it up; `view.rs` what it shows.
+//! `mod.rs` is the actor, its start and its timer; `report.rs` what its SAs report; `connection.rs` its connections;
+//! `child.rs` its Child SAs; `command.rs` what the API asks for; `configure.rs` changes of its configuration; `demand.rs`
+//! packets that want it up; `view.rs` what it shows.
 
 mod child;
 mod command;
+mod configure;
 mod connection;
 mod demand;
+mod report;
 mod view;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use actix::prelude::*;
 use culvert_proto::v1;
-use esp::Lifetime;
 use ike::Path;
 use ike::config::PeerConfig;
+use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, State, Supervisor};
 use tenants::Peer;
 
+use crate::alarm::Alarm;
+use crate::clock::a_tenth_at_most;
 use crate::convert;
-use crate::env::Env;
-use crate::ike_sa::{Begin, IkeSaActor};
+use crate::env::PeerEnv;
+use crate::ike_sa::IkeSaActor;
 use crate::mailbox::{MAILBOX, deliver};
-use crate::registry::PeerEntry;
-use crate::tenant::TenantActor;
+use crate::registry::PeerPlace;
+use crate::status::{BoardPlace, PeerView};
+use crate::vocabulary::{Begin, Died, ToPeer};
 use crate::watch::DeathWatch;
-use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, Supervisor};
-
-pub(crate) use child::{ChildDue, Due};
-#[cfg(feature = "fault-injection")]
-pub(crate) use command::InjectPanic;
-pub(crate) use command::{Configure, Initiate, Rekey, RemovePeer, SecretChanged, Terminate};
-pub(crate) use connection::{Adopt, ConnEvent, Doubt, FromConn, Installed};
-pub(crate) use demand::{Wake, Wanted};
 
 use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
 
-/// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. With
-/// more of them the oldest that is not in use is forgotten.
+/// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. For a
+/// further one the oldest that only lingers vanishes, or else the oldest that is not in use.
 const MAX_CONNECTIONS: usize = 8;
 
 /// Supervises one peer.
 pub(crate) struct PeerActor {
-    env: Arc<Env>,
+    env: Arc<PeerEnv>,
     peer: Arc<Peer>,
     /// `None` while its secret is missing.
     config: Option<Arc<PeerConfig>>,
@@ -57,11 +55,13 @@ pub(crate) struct PeerActor {
     children: Few<u32, ChildEntry>,
     senders: Senders,
     /// Shared with the board until the next change.
-    view: Arc<crate::status::PeerView>,
-    shown_state: Option<ike::supervise::State>,
+    view: Arc<PeerView>,
+    shown_state: Option<State>,
+    /// Where datagrams, packets and commands find it, and where it is shown. Both go with it.
+    places: Option<(PeerPlace, BoardPlace)>,
     waiters: Vec<Waiter>,
-    timer: Option<SpawnHandle>,
-    watch: DeathWatch<TenantActor>,
+    alarm: Alarm,
+    watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
     /// When unknown ESP last made it start.
@@ -69,7 +69,7 @@ pub(crate) struct PeerActor {
 }
 
 impl PeerActor {
-    pub(crate) fn new(env: Arc<Env>, peer: Arc<Peer>, supervisor: Addr<TenantActor>) -> Self {
+    pub(crate) fn new(env: Arc<PeerEnv>, peer: Arc<Peer>, supervisor: Recipient<Died>) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
@@ -84,37 +84,21 @@ impl PeerActor {
             senders: Senders::default(),
             view: Arc::default(),
             shown_state: None,
+            places: None,
             waiters: Vec::new(),
-            timer: None,
+            alarm: Alarm::default(),
             watch,
             leaving: false,
             woken: None,
         }
     }
 
-    /// Tells datagrams that arrive for this peer where to go, and with which configuration.
-    fn register(&self, addr: Addr<Self>) {
-        match &self.config {
-            Some(config) => {
-                let entry = PeerEntry { addr, config: config.clone() };
-                self.env.registry.set_peer(self.peer.name.clone(), entry);
-            }
-            None => self.env.registry.remove_peer(&self.peer.name),
-        }
-    }
-
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        if let Some(at) = self.supervisor.poll_timeout().filter(|_| !self.leaving) {
-            let wait = at.saturating_duration_since(Instant::now());
-            self.timer = Some(ctx.run_later(wait, Self::tick));
-        }
+        let at = self.supervisor.poll_timeout().filter(|_| !self.leaving);
+        self.alarm.set(ctx, at, Self::tick);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        self.timer = None;
         while let Some(action) = self.supervisor.handle_timeout(Instant::now()) {
             match action {
                 Action::Connect => self.start_connection(ctx),
@@ -146,14 +130,14 @@ impl PeerActor {
 
     fn begin(&self) -> Result<Begin, &'static str> {
         let config = self.config.clone().ok_or("its secret is missing")?;
-        let ike_port = self.env.config.remote_ike_port;
+        let (ike_port, remote_natt) = self.env.remote_ports;
         let remote = self.peer.spec.initiate_to(ike_port).ok_or("it has no address to start to")?;
         let local = local_address(remote).ok_or("there is no route to it")?;
         let path = Path {
             local: SocketAddr::new(local, self.env.router.ike_port()),
             remote,
             local_natt: self.env.router.natt_port(),
-            remote_natt: self.env.config.remote_natt_port,
+            remote_natt,
         };
         Ok(Begin::Initiate { config, path, initial_contact: self.conns.is_empty() })
     }
@@ -162,16 +146,16 @@ impl PeerActor {
         if self.conns.len() >= MAX_CONNECTIONS {
             // The newest matters: a peer that comes again and again has lost the others, and must not be locked out by
             // our deletes of them, which nobody answers.
-            self.env.counters.half_open_limit.up();
+            self.env.counters.connection_limit.up();
             let current = self.supervisor.current();
-            let oldest = self.conns.keys().find(|id| Some(**id) != current).copied();
-            if let Some(oldest) = oldest {
-                self.dispose(Disposal::Abandon(oldest));
-            }
+            let spare = || self.conns.iter().filter(|(id, _)| Some(**id) != current);
+            let lingering = spare().find(|(_, conn)| conn.down);
+            let oldest = lingering.or_else(|| spare().next()).map(|(id, _)| *id);
+            oldest.into_iter().for_each(|id| self.forget_connection(id));
         }
         let id = self.next_conn;
         self.next_conn += 1;
-        let (env, peer, me) = (self.env.clone(), self.peer.clone(), ctx.address());
+        let (env, peer, me) = (self.env.conn.clone(), self.peer.clone(), ctx.address().recipient());
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
         deliver(&addr, begin, &self.env.counters);
@@ -194,18 +178,35 @@ impl Actor for PeerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.register(ctx.address());
-        self.env.registry.set_uid(self.peer.uid, ctx.address());
+        let (name, uid) = (&self.peer.name, self.peer.uid);
+        let to = ctx.address().recipient();
+        let place = self.env.registry.register_peer(name, uid, to, self.config.clone());
+        self.places = Some((place, self.env.board.place(name, uid, self.view.clone())));
         self.show();
         self.arm(ctx);
     }
 
-    fn stopping(&mut self, ctx: &mut Self::Context) -> Running {
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
         self.watch.disarm();
-        self.env.registry.remove_uid(self.peer.uid, &ctx.address());
-        self.env.registry.remove_peer(&self.peer.name);
-        self.env.board.remove(&self.peer.name);
         Running::Stop
+    }
+}
+
+impl Handler<ToPeer> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, message: ToPeer, ctx: &mut Self::Context) {
+        match message {
+            ToPeer::Initiate(reply) => self.initiate(reply, ctx),
+            ToPeer::Terminate(reply) => self.terminate(reply, ctx),
+            ToPeer::Rekey(target, reply) => self.rekey(target, reply),
+            ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
+            ToPeer::Doubt => self.doubt(),
+            ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
+            ToPeer::Wake => self.wake(ctx),
+            #[cfg(feature = "fault-injection")]
+            ToPeer::Panic { connection } => self.panic(connection),
+        }
     }
 }
 
@@ -221,19 +222,6 @@ fn local_address(remote: SocketAddr) -> Option<IpAddr> {
 /// configured together do not do it together.
 fn jittered_plan(peer: &Peer) -> Plan {
     let plan = convert::plan(&peer.spec);
-    let reauth = plan.reauth.map(|time| time - time / 10 * u32::from(rand::random::<u8>()) / 256);
+    let reauth = plan.reauth.map(|time| time - a_tenth_at_most(time));
     Plan { reauth, ..plan }
-}
-
-/// A lifetime from now on, its soft end up to a tenth earlier by chance.
-pub(crate) fn jittered(rekey: Duration, life: Duration) -> Lifetime {
-    let jitter = rekey / 10 * u32::from(rand::random::<u8>()) / 256;
-    let soft = (!rekey.is_zero()).then_some(rekey);
-    let hard = (!life.is_zero()).then_some(life);
-    Lifetime::new(Instant::now(), soft, hard, jitter)
-}
-
-/// An instant as wall-clock time, for people.
-pub(crate) fn wall(at: Instant) -> SystemTime {
-    SystemTime::now() + at.saturating_duration_since(Instant::now())
 }

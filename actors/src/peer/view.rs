@@ -5,10 +5,12 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 
-use super::{PeerActor, wall};
+use ike::supervise::State;
+
+use super::PeerActor;
+use crate::clock::wall;
 use crate::history::History;
 use crate::status::PeerView;
-use ike::supervise::State;
 
 impl PeerActor {
     /// The negotiations, to add to them. The board shares them until the next change.
@@ -44,6 +46,8 @@ impl PeerActor {
         };
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
-        self.env.board.set(&self.peer.name, self.view.clone());
+        if let Some((_, board)) = &self.places {
+            board.show(self.view.clone());
+        }
     }
 }

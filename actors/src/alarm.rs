@@ -1,0 +1,30 @@
+//! The one timer of an actor. Nothing else in this crate arms one, so timers cannot pile up.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+/// At most one pending call of an actor's own.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<SpawnHandle>);
+
+impl Alarm {
+    /// Calls `ring` at that time instead of whatever was set before; at no time if that is `None`.
+    pub(crate) fn set<A: Actor<Context = Context<A>>>(
+        &mut self,
+        ctx: &mut Context<A>,
+        at: Option<Instant>,
+        ring: fn(&mut A, &mut Context<A>),
+    ) {
+        if let Some(pending) = self.0.take() {
+            ctx.cancel_future(pending);
+        }
+        if let Some(at) = at {
+            // At least a millisecond, as finely as timers go: what is due by a hair less must not spin.
+            let wait = at.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            #[allow(clippy::disallowed_methods)] // The only place.
+            let handle = ctx.run_later(wait, ring);
+            self.0 = Some(handle);
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! How a node is run.
+
+use std::sync::Arc;
+
+use crate::key_log::KeyLog;
+
+/// How a node is run.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The cluster's slot this node serves, 1..=63; it goes into every SPI.
+    pub slot: u8,
+    /// Threads for actors.
+    pub arbiters: usize,
+    /// Port to which negotiations with peers are started.
+    pub remote_ike_port: u16,
+    /// Port of peers for NAT traversal.
+    pub remote_natt_port: u16,
+    /// Where the keys of all SAs are written, if somebody has asked for it.
+    pub key_log: Option<Arc<KeyLog>>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { slot: 1, arbiters: 2, remote_ike_port: 500, remote_natt_port: 4500, key_log: None }
+    }
+}

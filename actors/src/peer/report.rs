@@ -1,0 +1,75 @@
+//! What the actors of a peer's SAs report.
+
+use std::time::Instant;
+
+use actix::prelude::*;
+use ike::Command;
+use ike::supervise::ConnId;
+
+use super::PeerActor;
+use crate::mailbox::deliver;
+use crate::vocabulary::{ConnEvent, Died, Do, Report};
+
+impl Handler<Report> for PeerActor {
+    type Result = ();
+
+    fn handle(&mut self, report: Report, ctx: &mut Self::Context) {
+        match report {
+            Report::Child(spi, due) => return self.child_due(spi, due),
+            // Nothing changes by it that is shown.
+            Report::Connection(_, ConnEvent::Send(datagrams)) => {
+                return datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+            }
+            Report::Connection(id, event) => self.connection_event(id, event, ctx),
+            Report::Died(Died(key)) => self.sa_died(key, ctx),
+        }
+        self.arm(ctx);
+        self.show();
+    }
+}
+
+impl PeerActor {
+    fn connection_event(&mut self, id: ConnId, event: ConnEvent, ctx: &mut Context<Self>) {
+        match event {
+            ConnEvent::Established(new) => self.established(id, *new),
+            ConnEvent::Rekeyed { spis, initiated, proposal, lifetime } => {
+                self.rekeyed(id, spis, initiated, proposal, lifetime.as_ref());
+            }
+            ConnEvent::Installed(installed) => self.child_installed(ctx, id, *installed),
+            ConnEvent::Activated { spi_in } => {
+                self.send_by(|senders, current| senders.activated(spi_in, current));
+            }
+            ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(spi_in, linger, reason),
+            ConnEvent::ChildFailed { name, failure } => {
+                self.history().failed(id, &failure);
+                self.child_failed(&name, &failure);
+            }
+            ConnEvent::Moved(remote) => self.moved(id, remote),
+            ConnEvent::Down(reason) => self.connection_down(id, &reason),
+            ConnEvent::Send(datagrams) => {
+                datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+            }
+            ConnEvent::Finished => self.connection_gone(ctx, id),
+        }
+    }
+
+    /// One of the peer's SA actors panicked. Connections are numbered from 1 up, SPIs of Child SAs have the slot in
+    /// their top bits, so the two never meet.
+    fn sa_died(&mut self, key: u64, ctx: &mut Context<Self>) {
+        self.env.counters.panics.up();
+        if self.conns.contains_key(&key) {
+            tracing::error!(peer = %self.peer.name, connection = key, "the actor of a connection panicked");
+            self.remove_children_of(key);
+            self.attempt_failed("the actor of the connection panicked".to_owned(), key);
+            self.connection_gone(ctx, key);
+        } else if let Some(child) = u32::try_from(key).ok().and_then(|spi| self.children.remove(&spi)) {
+            tracing::error!(peer = %self.peer.name, child = %child.view.name, "the actor of a Child SA panicked");
+            // Its pair left the router with it. Deleting it makes room for a new one.
+            if let Some(conn) = self.conns.get(&child.conn) {
+                deliver(&conn.addr, Do(Command::ExpireChild(child.view.spi_in)), &self.env.counters);
+            }
+            self.send_by(|senders, current| senders.removed(child.view.spi_in, current));
+            self.supervisor.child_missing(Instant::now(), &child.view.name.as_str().into());
+        }
+    }
+}

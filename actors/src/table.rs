@@ -1,0 +1,182 @@
+//! A table whose entries are values of those who put them in.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+/// A concurrent map; a look-up holds one shard of it for its duration. An entry stays as long as its [`Registration`].
+#[derive(Debug)]
+pub(crate) struct Table<K: Eq + Hash, V>(Arc<Inner<K, V>>);
+
+#[derive(Debug)]
+struct Inner<K: Eq + Hash, V> {
+    /// With the number of the registration that put it there.
+    map: DashMap<K, (u64, V)>,
+    next: AtomicU64,
+}
+
+impl<K: Eq + Hash, V> Default for Table<K, V> {
+    fn default() -> Self {
+        Self(Arc::new(Inner { map: DashMap::new(), next: AtomicU64::new(0) }))
+    }
+}
+
+/// A place in a table. Dropping it takes out what it put there, and nothing that came after: whoever leaves late cannot
+/// strike out its successor.
+#[must_use = "dropping it takes the entry out"]
+#[derive(Debug)]
+pub(crate) struct Registration<K: Eq + Hash, V> {
+    table: Arc<Inner<K, V>>,
+    key: K,
+    number: u64,
+}
+
+impl<K: Eq + Hash + Clone, V> Table<K, V> {
+    fn registration(&self, key: K) -> Registration<K, V> {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        Registration { table: self.0.clone(), key, number }
+    }
+
+    /// Puts an entry in, made from the one before if there is one, whose place is thereby taken.
+    pub(crate) fn succeed(&self, key: K, make: impl FnOnce(Option<&V>) -> V) -> Registration<K, V> {
+        let place = self.registration(key.clone());
+        match self.0.map.entry(key) {
+            Entry::Occupied(mut there) => {
+                let value = make(Some(&there.get().1));
+                there.insert((place.number, value));
+            }
+            Entry::Vacant(free) => {
+                free.insert((place.number, make(None)));
+            }
+        }
+        place
+    }
+
+    /// Puts an entry in, in the place of any before.
+    pub(crate) fn register(&self, key: K, value: V) -> Registration<K, V> {
+        self.succeed(key, |_| value)
+    }
+
+    /// Puts an entry in unless there is one.
+    pub(crate) fn reserve(&self, key: K, value: V) -> Option<Registration<K, V>> {
+        match self.0.map.entry(key.clone()) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(free) => {
+                let place = self.registration(key);
+                free.insert((place.number, value));
+                Some(place)
+            }
+        }
+    }
+
+    /// Changes an entry, if it is there.
+    pub(crate) fn update(&self, key: &K, change: impl FnOnce(&mut V)) {
+        if let Some(mut entry) = self.0.map.get_mut(key) {
+            change(&mut entry.1);
+        }
+    }
+
+    /// Entries.
+    pub(crate) fn len(&self) -> usize {
+        self.0.map.len()
+    }
+
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.map.is_empty()
+    }
+}
+
+impl<K: Eq + Hash + Clone, V: Clone> Table<K, V> {
+    /// The entry of a key.
+    pub(crate) fn get(&self, key: &K) -> Option<V> {
+        self.0.map.get(key).map(|entry| entry.1.clone())
+    }
+
+    /// All entries, in no order.
+    pub(crate) fn all(&self) -> Vec<(K, V)> {
+        self.0.map.iter().map(|entry| (entry.key().clone(), entry.value().1.clone())).collect()
+    }
+}
+
+impl<K: Eq + Hash, V> Registration<K, V> {
+    /// Puts something else in the place, unless it has been taken by a successor.
+    pub(crate) fn set(&self, value: V) {
+        if let Some(mut entry) = self.table.map.get_mut(&self.key)
+            && entry.0 == self.number
+        {
+            entry.1 = value;
+        }
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Registration<K, V> {
+    fn drop(&mut self) {
+        self.table.map.remove_if(&self.key, |_, (number, _)| *number == self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn who_leaves_late_takes_its_own_entry_only() {
+        let table = Table::default();
+        let old = table.register("peer", 1);
+        let new = table.register("peer", 2);
+        old.set(3);
+        assert_eq!(table.get(&"peer"), Some(2), "the successor's entry is not changed");
+        drop(old);
+        assert_eq!(table.get(&"peer"), Some(2), "nor taken out");
+        assert!(table.reserve("peer", 4).is_none());
+        drop(new);
+        assert!(table.is_empty());
+        assert!(table.reserve("peer", 4).is_some());
+    }
+
+    proptest! {
+        /// Whatever the order of registering and leaving: the newest registration of a key that is still held has it,
+        /// unless a newer one has been there since, and nothing stays of those that are gone.
+        #[test]
+        fn the_newest_registration_has_the_place(operations in prop::collection::vec((0u8..3, 0u8..4, any::<u16>()), 0..100)) {
+            let table = Table::default();
+            let mut held: Vec<(u8, Registration<u8, u16>)> = Vec::new();
+            let mut expected: BTreeMap<u8, (u64, u16)> = BTreeMap::new();
+            for (what, key, value) in operations {
+                match what {
+                    0 => {
+                        let place = table.register(key, value);
+                        expected.insert(key, (place.number, value));
+                        held.push((key, place));
+                    }
+                    1 if !held.is_empty() => {
+                        let (key, place) = held.remove(usize::from(value) % held.len());
+                        if expected.get(&key).is_some_and(|(number, _)| *number == place.number) {
+                            expected.remove(&key);
+                        }
+                        drop(place);
+                    }
+                    _ => if let Some((key, place)) = held.get(usize::from(value) % held.len().max(1)) {
+                        place.set(value);
+                        if let Some(entry) = expected.get_mut(key).filter(|(number, _)| *number == place.number) {
+                            entry.1 = value;
+                        }
+                    }
+                }
+                for key in 0..4 {
+                    prop_assert_eq!(table.get(&key), expected.get(&key).map(|(_, value)| *value));
+                }
+            }
+            drop(held);
+            prop_assert!(table.is_empty());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What the actor of a connection is told, and what it reports.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Message;
+use esp::Lifetime;
+use ike::config::{Mode, PeerConfig};
+use ike::{ChildEnd, CloseReason, Command, Failure};
+use router::IkeDatagram;
+use tenants::{ChildLifetime, Peer};
+
+use super::Adopted;
+use crate::held::Pair;
+
+/// Begin: either start a negotiation, or go on with one that the reception has brought to the end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum Begin {
+    /// We start.
+    Initiate {
+        /// With this configuration.
+        config: Arc<PeerConfig>,
+        /// Over this path.
+        path: ike::Path,
+        /// There is no other connection with the peer.
+        initial_contact: bool,
+    },
+    /// The peer started; IKE_AUTH is verified, its answer waits to be sent.
+    Adopt(Box<Adopted>),
+}
+
+/// A command for the connection.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Do(pub(crate) Command);
+
+/// The configuration changed in something that running SAs can take over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Reconfigure(pub(crate) Arc<Peer>, pub(crate) Arc<PeerConfig>);
+
+/// End at once, without a word to anybody.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Vanish;
+
+/// Panics, to test what follows.
+#[cfg(feature = "fault-injection")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Panic;
+
+/// What is reported.
+pub(crate) enum ConnEvent {
+    Established(Box<Established>),
+    Rekeyed {
+        spis: (u64, u64),
+        initiated: bool,
+        proposal: String,
+        lifetime: Option<Lifetime>,
+    },
+    Installed(Box<Installed>),
+    /// The connection sends by this pair now.
+    Activated {
+        spi_in: u32,
+    },
+    Removed {
+        spi_in: u32,
+        linger: Duration,
+        reason: ChildEnd,
+    },
+    ChildFailed {
+        name: Arc<str>,
+        failure: Failure,
+    },
+    Moved(SocketAddr),
+    Down(CloseReason),
+    /// To be sent once the events before it are carried out.
+    Send(Vec<IkeDatagram>),
+    Finished,
+}
+
+impl ConnEvent {
+    /// Whether the pair that is sent by may be another after it.
+    pub(crate) const fn changes_sender(&self) -> bool {
+        matches!(self, Self::Activated { .. } | Self::Removed { .. })
+    }
+}
+
+/// The peer is authenticated.
+pub(crate) struct Established {
+    /// When the negotiation began.
+    pub(crate) began: Instant,
+    /// Of the initiator and of the responder.
+    pub(crate) spis: (u64, u64),
+    pub(crate) proposal: String,
+    pub(crate) initiator: bool,
+    pub(crate) initial_contact: bool,
+    /// Ours and the peer's.
+    pub(crate) addresses: (SocketAddr, SocketAddr),
+    pub(crate) encapsulated: bool,
+    pub(crate) lifetime: Option<Lifetime>,
+}
+
+/// A pair that the router has.
+pub(crate) struct Installed {
+    pub(crate) name: Arc<str>,
+    /// Its place in the router.
+    pub(crate) pair: Pair,
+    pub(crate) spi_out: u32,
+    pub(crate) suite: String,
+    pub(crate) mode: Mode,
+    pub(crate) local: Vec<String>,
+    pub(crate) remote: Vec<String>,
+    pub(crate) replaces: Option<u32>,
+    pub(crate) lifetime: ChildLifetime,
+}

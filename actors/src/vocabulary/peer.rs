@@ -1,0 +1,75 @@
+//! What the actor of a peer is told.
+
+use std::sync::Arc;
+
+use actix::Message;
+use ike::Connection;
+use router::TunnelId;
+use tenants::Peer;
+use tokio::sync::oneshot;
+
+use crate::held::Held;
+
+/// The outcome of a command: done, or why not.
+pub(crate) type Outcome = Result<(), String>;
+
+/// Who waits for it.
+pub(crate) type Reply = oneshot::Sender<Outcome>;
+
+/// What to rekey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RekeyTarget {
+    /// The IKE_SA.
+    Ike,
+    /// The Child SA of every policy.
+    Children,
+    /// The Child SA of this policy.
+    Child(String),
+}
+
+/// From the API, the reception and the dispatcher.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) enum ToPeer {
+    /// Start a negotiation unless the tunnel is up.
+    Initiate(Reply),
+    /// Take the tunnel down.
+    Terminate(Reply),
+    /// Rekey the IKE_SA, or the Child SA of a name, or all of them.
+    Rekey(RekeyTarget, Reply),
+    /// A connection that the peer started and the reception has authenticated.
+    Adopt(Box<Adopted>),
+    /// Perhaps the peer is not where its connection says: ask it for a sign of life.
+    Doubt,
+    /// A packet waits for an SA of this tunnel.
+    Wanted(TunnelId),
+    /// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
+    Wake,
+    /// Panic, in the peer's own actor or in that of its connection, to test what follows.
+    #[cfg(feature = "fault-injection")]
+    Panic {
+        /// In the actor of the peer's connection rather than in its own.
+        connection: bool,
+    },
+}
+
+/// An authenticated connection and what is reserved for it.
+pub(crate) struct Adopted {
+    pub(crate) conn: Connection,
+    pub(crate) held: Held,
+}
+
+/// The peer's configuration changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Configure(pub(crate) Arc<Peer>);
+
+/// The value of a secret changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SecretChanged;
+
+/// The peer is deleted, or the node stops: close everything and end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RemovePeer;
