@@ -91,6 +91,8 @@ drop_reasons! {
         SelectorMismatch = "esp_selector_mismatch", "inner packet is outside the traffic selectors";
         /// The SA has reached its hard limit.
         HardLimit = "esp_inbound_hard_limit", "the hard limit of the SA is reached";
+        /// The SA's hard lifetime in seconds is over.
+        Expired = "esp_inbound_expired", "the hard lifetime of the SA is over";
         /// The cryptographic library failed.
         Crypto = "esp_inbound_crypto", "the cryptographic library failed";
     }
@@ -111,6 +113,8 @@ drop_reasons! {
         SequenceExhausted = "esp_sequence_exhausted", "sequence numbers are used up";
         /// The SA has reached its hard limit.
         HardLimit = "esp_outbound_hard_limit", "the hard limit of the SA is reached";
+        /// The SA's hard lifetime in seconds is over.
+        Expired = "esp_outbound_expired", "the hard lifetime of the SA is over";
         /// The cryptographic library failed.
         Crypto = "esp_outbound_crypto", "the cryptographic library failed";
     }

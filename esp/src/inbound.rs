@@ -69,6 +69,12 @@ impl InboundSa {
         Ok(())
     }
 
+    /// The hard lifetime in seconds is over (RFC 4301 section 4.4.2.1): nothing is opened any more. The clock is the
+    /// caller's.
+    pub fn expire(&mut self) {
+        self.meter.expire();
+    }
+
     /// Opens `packet`, which starts with the SPI and ends with the ICV, in place.
     ///
     /// The order is that of the RFC: replay check, integrity, replay window moved, then what is inside. So whatever is
@@ -107,6 +113,9 @@ impl InboundSa {
 
     /// Takes the packet out of its cryptography: where its parts are, where the payload ends, and what that is.
     fn unwrap(&mut self, packet: &mut [u8]) -> Result<(PacketCrypto, usize, u8), OpenError> {
+        if self.meter.is_expired() {
+            return Err(OpenError::Expired);
+        }
         if self.meter.is_spent() {
             return Err(OpenError::HardLimit);
         }

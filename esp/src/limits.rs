@@ -33,6 +33,7 @@ pub(crate) struct Meter {
     pub(crate) packets: u64,
     soft_raised: bool,
     spent: bool,
+    expired: bool,
 }
 
 impl Meter {
@@ -47,12 +48,23 @@ impl Meter {
             packets: 0,
             soft_raised: false,
             spent: false,
+            expired: false,
         }
     }
 
     /// Whether the hard limit was reached by an earlier packet.
     pub(crate) fn is_spent(&self) -> bool {
         self.spent
+    }
+
+    /// Whether the SA's time is over.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.expired
+    }
+
+    /// The SA's time is over: no further packet.
+    pub(crate) fn expire(&mut self) {
+        self.expired = true;
     }
 
     /// The next packet counted reaches the soft limit, if none has.

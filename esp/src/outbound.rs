@@ -66,6 +66,12 @@ impl OutboundSa {
         self.sequence = self.sequence.max(sequence);
     }
 
+    /// The hard lifetime in seconds is over (RFC 4301 section 4.4.2.1): nothing is sealed any more. The clock is the
+    /// caller's.
+    pub fn expire(&mut self) {
+        self.meter.expire();
+    }
+
     /// Seals `inner`, an IPv4 or IPv6 packet, into the front of `out`.
     ///
     /// [`OutboundSa::sealed_len`] says how much room it takes. Nothing is counted when it fails.
@@ -141,6 +147,9 @@ impl OutboundSa {
         next_header: u8,
         counted: usize,
     ) -> Result<Sealed, SealError> {
+        if self.meter.is_expired() {
+            return Err(SealError::Expired);
+        }
         if self.meter.is_spent() {
             return Err(SealError::HardLimit);
         }

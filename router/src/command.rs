@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 
 use esp::Spi;
 use mio::Waker;
@@ -12,19 +12,24 @@ use crate::error::RouterError;
 use crate::model::{SaStats, TenantId, TunnelId};
 use crate::options::Encapsulation;
 use crate::shard::Sa;
-use crate::tenant::Tenant;
+use crate::tenant::{Attached, Tenant};
 
 /// What a shard is told to do. Commands of one sender are carried out in order.
 pub(crate) enum Command {
     Install(Box<Sa>),
     Remove(Spi),
+    /// The pair's hard lifetime is over.
+    Expire(Spi),
     /// With what carries the packets from now on, if that changes.
     SetRemote(Spi, SocketAddr, Option<Encapsulation>),
     /// Send so many dummy packets with so many octets in each.
     SendDummies(Spi, u16, u16),
     /// Read from the tenant's TUN device.
-    Attach(Arc<Tenant>),
-    Detach(TenantId),
+    Attach(Arc<Tenant>, Arc<Attached>),
+    /// Let go of it; dropping the sender says that this is done.
+    Detach(TenantId, Sender<()>),
+    #[cfg(feature = "fault-injection")]
+    Panic,
     /// Send what waits for the tunnel on this pair.
     Release(TenantId, TunnelId, Spi),
     /// Drop what waits for the tunnel.

@@ -49,6 +49,9 @@ pub(crate) struct Control {
     pub(crate) ports: Arc<ControlPorts>,
     pub(crate) inner: Inner,
     pub(crate) stop: Arc<AtomicBool>,
+    /// A test wants a panic.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fault: Arc<AtomicBool>,
 }
 
 /// What a datagram meets.
@@ -61,13 +64,7 @@ pub(crate) struct Inner {
 
 impl Control {
     /// Runs until told to stop.
-    pub(crate) fn run(mut self) {
-        if let Err(error) = self.run_polls() {
-            tracing::error!(%error, "the control thread stops");
-        }
-    }
-
-    fn run_polls(&mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let ports = self.ports.clone();
         let all: Vec<(&Port, bool)> = ports
             .ike
@@ -96,6 +93,10 @@ impl Control {
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
+            }
+            #[cfg(feature = "fault-injection")]
+            if self.fault.load(Ordering::Acquire) {
+                crate::liveness::injected();
             }
             for event in &events {
                 if let Some(number) = event.token().0.checked_sub(FIRST_PORT)

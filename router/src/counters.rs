@@ -114,6 +114,8 @@ counters! {
     SendFailed = "drop_send_failed",
     /// Dropped: the TUN device's queue was full.
     TunFull = "drop_tun_full",
+    /// Dropped: the tenant's TUN device is not there, or not yet.
+    TunAway = "drop_tun_away",
     /// Dropped: the TUN device refused the packet.
     TunFailed = "drop_tun_failed",
     /// Dropped: the control plane did not take the IKE message in time.
@@ -124,6 +126,12 @@ counters! {
     ReceiveFailed = "receive_failed",
     /// Events that the control plane did not take in time and that did not fit into the backlog either.
     EventLost = "event_lost",
+    /// TUN devices that could not be made, each attempt for itself.
+    UplinkFailed = "uplink_failed",
+    /// TUN devices that went while they were in use.
+    UplinkLost = "uplink_lost",
+    /// Threads of the router that ended though nobody stopped them.
+    ThreadDied = "router_thread_died",
     /// SPIs asked for when all of a shard were in use.
     SpiExhausted = "spi_exhausted",
 }

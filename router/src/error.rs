@@ -27,16 +27,6 @@ pub enum RouterError {
         /// What the system says.
         source: io::Error,
     },
-    /// A TUN device cannot be set up.
-    #[error("cannot set up TUN device {name}: {step}: {source}{}", hint(.source))]
-    Tun {
-        /// Name of the device.
-        name: String,
-        /// Which step failed.
-        step: String,
-        /// What the system says.
-        source: io::Error,
-    },
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -72,9 +62,7 @@ pub enum RouterError {
 /// What a user can do about the usual errors.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            " (needs more privilege: a port above 1023, or CAP_NET_ADMIN for TUN)"
-        }
+        io::ErrorKind::PermissionDenied => " (needs more privilege, or a port above 1023)",
         io::ErrorKind::AddrInUse => " (another process listens there)",
         _ => "",
     }

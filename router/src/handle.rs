@@ -2,24 +2,32 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(feature = "fault-injection")]
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use esp::{Mode, Spi};
-use tokio::sync::oneshot;
+#[cfg(feature = "fault-injection")]
+use mio::Waker;
+use tokio::sync::{oneshot, watch};
 
 use crate::command::{Command, CommandSender};
 use crate::config::Uplink;
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
+#[cfg(feature = "fault-injection")]
+use crate::liveness::RouterThread;
+use crate::liveness::ThreadDeath;
 use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
 use crate::policy::Policy;
 use crate::port::Path;
 use crate::registry::Registry;
 use crate::shard::Sa;
+use crate::uplink::{Nudge, Nudges, UplinkStatus};
 
 /// A handle to a running [`crate::Router`]. Cheap to clone, usable from any thread.
 ///
@@ -36,7 +44,10 @@ pub struct RouterHandle {
 
 /// What all handles share.
 pub(crate) struct Shared {
-    pub(crate) registry: Mutex<Registry>,
+    pub(crate) registry: Arc<Mutex<Registry>>,
+    /// To the device thread.
+    pub(crate) nudges: Nudges,
+    pub(crate) deaths: watch::Receiver<Vec<ThreadDeath>>,
     pub(crate) shards: Vec<CommandSender>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
@@ -47,6 +58,9 @@ pub(crate) struct Shared {
     pub(crate) ports: ArcSwapOption<ControlPorts>,
     /// Those of the threads, and last those of the handles.
     pub(crate) counters: Vec<Arc<Counters>>,
+    /// For tests: makes the control thread panic, and what wakes it.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) control_fault: (Arc<AtomicBool>, Arc<Waker>),
 }
 
 impl RouterHandle {
@@ -71,36 +85,108 @@ impl RouterHandle {
         self.registry().release_spi(spi);
     }
 
-    /// Creates a tenant with its uplink.
+    /// Creates a tenant. It switches between its tunnels at once.
+    ///
+    /// Never waits: a TUN device is made by a thread of its own, and [`crate::RouterEvent::Uplink`] tells when it is there or
+    /// why it is not. Until then what is for it is dropped and counted. One that cannot be made, or goes, is tried again at
+    /// growing intervals; nothing of a failure is left behind.
     pub fn add_tenant(&self, tenant: TenantId, uplink: Uplink) -> Result<(), RouterError> {
-        let mut registry = self.registry();
-        let shared = registry.add_tenant(tenant, &uplink)?;
-        if shared.has_device() {
-            for shard in &self.shared.shards {
-                shard.send(Command::Attach(shared.clone()))?;
-            }
-        }
-        Ok(())
+        self.registry().add_tenant(tenant, uplink)
     }
 
-    /// Removes a tenant, its uplink and all its SAs. Does nothing when it is not there.
+    /// Removes a tenant, its uplink and all its SAs. Does nothing when it is not there. The device goes soon after, and
+    /// before one that is made later.
     pub fn remove_tenant(&self, tenant: TenantId) {
         let mut registry = self.registry();
-        let Some((pairs, has_device)) = registry.remove_tenant(tenant) else { return };
-        for spi in pairs {
+        for spi in registry.remove_tenant(tenant) {
             self.tell(spi, Command::Remove(spi));
         }
-        if has_device {
-            self.tell_all(|| Command::Detach(tenant));
+    }
+
+    /// How a tenant's uplink stands; `None` when the tenant is not there.
+    pub fn uplink(&self, tenant: TenantId) -> Option<Arc<UplinkStatus>> {
+        self.registry().uplink(tenant)
+    }
+
+    /// Tries now to make a device that could not be made, instead of when its time has come.
+    pub fn retry_uplink(&self, tenant: TenantId) {
+        self.shared.nudges.send(Nudge::Retry(tenant));
+    }
+
+    /// Returns when everything that was wanted of TUN devices until now is done, or has failed.
+    pub async fn uplinks_settled(&self) {
+        let (reply, settled) = oneshot::channel();
+        self.shared.nudges.send(Nudge::Settled(reply));
+        // A thread that has stopped has nothing left to do.
+        let _ = settled.await;
+    }
+
+    /// The threads of the router that have ended though nobody stopped it. It does not work any more when there is one:
+    /// the SAs of a shard are gone with it.
+    pub fn dead_threads(&self) -> Vec<ThreadDeath> {
+        self.shared.deaths.borrow().clone()
+    }
+
+    /// Waits for the first thread that ends though nobody stopped the router; for ever when all is well.
+    pub async fn failed(&self) -> ThreadDeath {
+        let mut deaths = self.shared.deaths.clone();
+        let first = match deaths.wait_for(|deaths| !deaths.is_empty()).await {
+            Ok(deaths) => deaths.first().cloned(),
+            // The router was stopped, so no thread can fail any more.
+            Err(_) => None,
+        };
+        match first {
+            Some(death) => death,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes a thread of the router panic.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject_panic(&self, thread: RouterThread) {
+        match thread {
+            RouterThread::Shard(number) => {
+                if let Some(shard) = self.shared.shards.get(number) {
+                    let _ = shard.send(Command::Panic);
+                }
+            }
+            RouterThread::Control => {
+                let (fault, waker) = &self.shared.control_fault;
+                fault.store(true, Ordering::Release);
+                let _ = waker.wake();
+            }
+            RouterThread::Devices => self.shared.nudges.send(Nudge::Panic),
         }
     }
 
     /// Installs a pair of SAs. It receives from now on; to send on it, call [`activate`](Self::activate).
     ///
-    /// The SPI must come from [`allocate_spi`](Self::allocate_spi). After an error nothing is installed and the SPI is
-    /// still reserved.
+    /// The SPI must come from [`allocate_spi`](Self::allocate_spi), and belongs to the pair from here on: after an error
+    /// nothing is installed and the SPI is free again.
     pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
         let spi = sa.inbound_spi;
+        let checked = self.check(&sa);
+        let mtu = Sa::path_mtu(&sa, Instant::now());
+        // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
+        let mut registry = self.registry();
+        let outcome = checked.and_then(|path| {
+            let enlisted = registry.enlist(&sa)?;
+            let pair = Sa::new(&sa, enlisted, path, mtu).map_err(RouterError::from);
+            let sent = pair.and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
+            if sent.is_err() {
+                registry.delist(spi);
+            }
+            sent
+        });
+        if outcome.is_err() {
+            // Does nothing to an SPI that belongs to another pair, or to nobody.
+            registry.release_spi(spi);
+        }
+        outcome
+    }
+
+    /// What can be said of a pair without the registry: the way of its packets.
+    fn check(&self, sa: &ChildSa) -> Result<Path, RouterError> {
         let local = sa.local.ip();
         let mut path =
             Path::find(&self.shared.listen, local, sa.remote).ok_or(RouterError::NotLocal(local))?;
@@ -111,17 +197,7 @@ impl RouterHandle {
         if sa.mode == Mode::Transport && sa.hosts().is_none() {
             return Err(RouterError::NotHosts);
         }
-        let mtu = Sa::path_mtu(&sa, Instant::now());
-        // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
-        let mut registry = self.registry();
-        let enlisted = registry.enlist(&sa)?;
-        let outcome = Sa::new(&sa, enlisted, path, mtu)
-            .map_err(RouterError::from)
-            .and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
-        if outcome.is_err() {
-            registry.delist_keeping_spi(spi);
-        }
-        outcome
+        Ok(path)
     }
 
     /// Makes the pair the one that its tunnel sends on, instead of the one before. Packets that wait for it are sent.
@@ -164,6 +240,16 @@ impl RouterHandle {
     pub fn drop_held(&self, tenant: TenantId, tunnel: TunnelId) {
         if self.registry().forget_held(tenant, tunnel) {
             self.tell_all(|| Command::DropHeld(tenant, tunnel));
+        }
+    }
+
+    /// Ends the use of a pair at once, in both directions: its hard lifetime in seconds is over. What still comes or would go
+    /// is dropped and counted (`esp_inbound_expired`, `esp_outbound_expired`). The SPI stays in use until
+    /// [`remove`](Self::remove), for the peer may not know yet.
+    pub fn expire(&self, spi: Spi) {
+        let registry = self.registry();
+        if registry.tunnel_of(spi).is_some() {
+            self.tell(spi, Command::Expire(spi));
         }
     }
 
@@ -289,6 +375,7 @@ impl RouterHandle {
             // One that has stopped needs not be told.
             let _ = shard.send(Command::Stop);
         }
+        self.shared.nudges.send(Nudge::Stop);
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {

@@ -16,13 +16,13 @@ mod config;
 mod control;
 mod counters;
 mod datagram;
-mod device;
 mod error;
 mod events;
 mod forwarding;
 mod handle;
 mod handoff;
 mod interval;
+mod liveness;
 mod model;
 mod options;
 mod path_mtu;
@@ -36,11 +36,18 @@ mod shard_port;
 mod spi_pool;
 mod sys;
 mod tenant;
+mod uplink;
 
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
+#[cfg(feature = "fault-injection")]
+pub use liveness::RouterThread;
+pub use liveness::ThreadDeath;
 pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
 pub use router::Router;
+pub use uplink::{
+    MAX_REFUSED_SHOWN, RefusedRoute, RouteRefusal, UplinkError, UplinkFault, UplinkState, UplinkStatus,
+};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use esp::transport::Hosts;
@@ -9,6 +10,7 @@ use esp::{Limits, Mode, SaKeys, SelectorPair, Spi, Suite};
 use zeroize::Zeroize;
 
 use crate::options::{Encapsulation, TunnelOptions};
+use crate::uplink::UplinkStatus;
 
 /// A tenant, by the number that the control plane gave it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,6 +158,14 @@ pub enum RouterEvent {
         tenant: TenantId,
         /// The tunnel.
         tunnel: TunnelId,
+    },
+    /// A tenant's TUN device came up, could not be made, went, or has other routes refused than before. The status is as
+    /// [`crate::RouterHandle::uplink`] says it.
+    Uplink {
+        /// Whose it is.
+        tenant: TenantId,
+        /// How it stands.
+        status: Arc<UplinkStatus>,
     },
     /// The pair is gone and its keys are wiped. The last event of a pair.
     Removed {

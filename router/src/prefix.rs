@@ -17,6 +17,11 @@ pub(crate) fn address_of(key: u128, v4: bool) -> IpAddr {
     if v4 { IpAddr::V4(((key >> V4_SHIFT) as u32).into()) } else { IpAddr::V6(key.into()) }
 }
 
+/// Bits of an address of this family.
+pub(crate) fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 /// The top `length` bits.
 pub(crate) fn mask(length: u8) -> u128 {
     u128::MAX.checked_shl(u128::BITS - u32::from(length)).unwrap_or(0)
@@ -30,8 +35,7 @@ pub(crate) fn prefixes(selector: &Selector) -> Vec<(u128, u8)> {
 
 /// The lowest and the highest number of a range of addresses, with the bits that IPv4 does not have set in the highest.
 pub(crate) fn span(start: IpAddr, end: IpAddr) -> (u128, u128) {
-    let width = if start.is_ipv4() { 32 } else { 128 };
-    (key_of(start), key_of(end) | !mask(width))
+    (key_of(start), key_of(end) | !mask(width(start)))
 }
 
 /// The prefixes that together are the numbers from `low` to `high`.

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use esp::{SelectorPair, Spi};
 
 use crate::config::Uplink;
-use crate::device::{Device, DeviceConfig};
 use crate::error::RouterError;
 use crate::forwarding::Route;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
 use crate::spi_pool::SpiPool;
 use crate::tenant::{Tenant, Tunnel};
+use crate::uplink::{Changes, DeviceConfig, Key, Nudges, UplinkStatus, Wish};
 
 /// Everything that is known of the router's contents. Guarded by one lock, which no packet ever takes.
 pub(crate) struct Registry {
@@ -23,11 +23,15 @@ pub(crate) struct Registry {
     pairs: HashMap<Spi, PairState>,
     /// The pairs of each tunnel: one, and those that linger after a rekey.
     by_tunnel: HashMap<TunnelId, Vec<Spi>>,
+    /// Devices wanted so far.
+    devices: u64,
+    nudges: Nudges,
 }
 
 struct TenantState {
     shared: Arc<Tenant>,
-    device: Option<Device>,
+    /// What it wants of its TUN device.
+    wish: Option<Wish>,
     tunnels: HashMap<TunnelId, TunnelState>,
 }
 
@@ -61,13 +65,15 @@ pub(crate) struct Enlisted {
 
 impl Registry {
     /// `start` is any number that differs from one start of the router to the next.
-    pub(crate) fn new(slot: u8, shards: usize, start: u32) -> Self {
+    pub(crate) fn new(slot: u8, shards: usize, start: u32, nudges: Nudges) -> Self {
         Self {
             slot,
             pools: (0..shards).map(|_| SpiPool::new(start)).collect(),
             tenants: HashMap::new(),
             pairs: HashMap::new(),
             by_tunnel: HashMap::new(),
+            devices: 0,
+            nudges,
         }
     }
 
@@ -86,53 +92,62 @@ impl Registry {
         }
     }
 
-    pub(crate) fn add_tenant(&mut self, id: TenantId, uplink: &Uplink) -> Result<Arc<Tenant>, RouterError> {
+    /// Enters a tenant. Its tunnels work at once; its device follows.
+    pub(crate) fn add_tenant(&mut self, id: TenantId, uplink: Uplink) -> Result<(), RouterError> {
         if self.tenants.contains_key(&id) {
             return Err(RouterError::TenantExists(id));
         }
-        let (device, queues, clear, own) = match uplink {
-            Uplink::Hub => (None, Vec::new(), None, Vec::new()),
-            Uplink::Tun { name, netns, addresses, mtu, routes, clear_device } => {
-                let config = DeviceConfig {
-                    name,
-                    netns: netns.as_deref(),
-                    addresses,
-                    mtu: *mtu,
-                    routes: *routes,
-                    clear_device: clear_device.as_deref(),
-                };
-                let opened = Device::open(&config, self.pools.len())?;
-                let own = addresses.iter().map(|own| own.address).collect();
-                (Some(opened.device), opened.queues, opened.clear, own)
-            }
-        };
-        let shared = Arc::new(Tenant::new(id, queues, clear, own));
-        self.tenants.insert(id, TenantState { shared: shared.clone(), device, tunnels: HashMap::new() });
-        Ok(shared)
+        let config = DeviceConfig::of(uplink)?;
+        self.devices += 1;
+        let key = Key { tenant: id, number: self.devices };
+        let own = config.iter().flat_map(|config| &config.addresses).map(|own| own.address).collect();
+        let shared = Arc::new(Tenant::new(id, config.as_ref().map(|_| key), own));
+        let wish = config.map(|config| Wish::new(key, self.nudges.clone(), config));
+        self.tenants.insert(id, TenantState { shared, wish, tunnels: HashMap::new() });
+        Ok(())
     }
 
-    /// Forgets a tenant. Its pairs, which the caller must take from their shards, and whether it has a device.
-    pub(crate) fn remove_tenant(&mut self, id: TenantId) -> Option<(Vec<Spi>, bool)> {
+    /// Forgets a tenant, and with its wish the device. Its pairs, which the caller must take from their shards.
+    pub(crate) fn remove_tenant(&mut self, id: TenantId) -> Vec<Spi> {
+        let Some(tenant) = self.tenants.get(&id) else { return Vec::new() };
         let pairs: Vec<Spi> =
-            self.pairs.iter().filter(|(_, pair)| pair.tenant == id).map(|(spi, _)| *spi).collect();
+            tenant.tunnels.keys().flat_map(|tunnel| self.pairs_of(*tunnel)).copied().collect();
         for spi in &pairs {
             self.delist(*spi);
         }
-        let tenant = self.tenants.remove(&id)?;
-        Some((pairs, tenant.shared.has_device()))
+        self.tenants.remove(&id);
+        pairs
+    }
+
+    /// The tenant of a device and what that shall be; `None` when it is wanted no more.
+    pub(crate) fn wish_of(&self, device: Key) -> Option<(Arc<Tenant>, Arc<DeviceConfig>)> {
+        let tenant = self.tenants.get(&device.tenant)?;
+        let wish = tenant.wish.as_ref().filter(|wish| wish.key() == device)?;
+        Some((tenant.shared.clone(), wish.config().clone()))
+    }
+
+    /// What has changed in a wish since the last time, or all of it; `None` when it is there no more.
+    pub(crate) fn changes(&mut self, device: Key, everything: bool) -> Option<Changes> {
+        let wish = self.tenants.get_mut(&device.tenant)?.wish.as_mut()?;
+        (wish.key() == device).then(|| wish.take(everything))
+    }
+
+    /// How a tenant's uplink stands.
+    pub(crate) fn uplink(&self, id: TenantId) -> Option<Arc<UplinkStatus>> {
+        self.tenants.get(&id).map(|tenant| tenant.shared.uplink())
     }
 
     /// Takes a tenant's policy over. Packets meet the old one or the new one, nothing between.
     pub(crate) fn set_policy(&mut self, id: TenantId, policy: Policy) -> Result<(), RouterError> {
         let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
-        let (v4, v6) = policy.bypassed_destinations();
+        let holes = policy.bypassed_destinations();
         let routed = policy.routed();
         let old = tenant.shared.policy.swap(Arc::new(policy));
-        if let Some(device) = &mut tenant.device {
-            // The new routes first, so that what stays protected never has none.
-            device.add_routes(&routed);
-            device.exclude(v4, v6);
-            device.remove_routes(&old.routed());
+        if let Some(wish) = &mut tenant.wish {
+            // The new routes first, so that what is in both never has no user.
+            wish.add_routes(&routed);
+            wish.exclude(holes);
+            wish.remove_routes(&old.routed());
         }
         Ok(())
     }
@@ -149,11 +164,11 @@ impl Registry {
         let route = Route { tunnel: state.shared.clone(), selectors: Arc::new(selectors), declared: true };
         let route = Arc::new(route);
         tenant.shared.forwarding.add(&route);
-        if let Some(device) = &mut tenant.device {
-            device.add_routes(&route.selectors);
+        if let Some(wish) = &mut tenant.wish {
+            wish.add_routes(&route.selectors);
         }
         if let Some(old) = state.declared.replace(route) {
-            unroute(&tenant.shared, tenant.device.as_mut(), &old);
+            unroute(&tenant.shared, tenant.wish.as_mut(), &old);
         }
         Ok(())
     }
@@ -163,7 +178,7 @@ impl Registry {
         let Some(tenant) = self.tenants.get_mut(&id) else { return false };
         let Some(state) = tenant.tunnels.get_mut(&tunnel) else { return false };
         if let Some(route) = state.declared.take() {
-            unroute(&tenant.shared, tenant.device.as_mut(), &route);
+            unroute(&tenant.shared, tenant.wish.as_mut(), &route);
         }
         state.shared.set_on_demand(false);
         let held = state.shared.forget_held();
@@ -202,8 +217,8 @@ impl Registry {
                 tunnel.routes.push(RouteState { route: route.clone(), pairs: 1, learned });
                 if learned {
                     tenant.shared.forwarding.add(&route);
-                    if let Some(device) = &mut tenant.device {
-                        device.add_routes(&route.selectors);
+                    if let Some(wish) = &mut tenant.wish {
+                        wish.add_routes(&route.selectors);
                     }
                 }
                 route
@@ -222,15 +237,14 @@ impl Registry {
 
     /// Strikes a pair out and frees its SPI; false when it is not there.
     pub(crate) fn delist(&mut self, spi: Spi) -> bool {
-        let there = self.delist_keeping_spi(spi);
+        let there = self.strike_out(spi);
         if there {
             self.release_index(spi);
         }
         there
     }
 
-    /// Strikes a pair out whose SPI stays reserved.
-    pub(crate) fn delist_keeping_spi(&mut self, spi: Spi) -> bool {
+    fn strike_out(&mut self, spi: Spi) -> bool {
         let Some(pair) = self.pairs.remove(&spi) else { return false };
         if let Some(pairs) = self.by_tunnel.get_mut(&pair.tunnel.id) {
             pairs.retain(|other| *other != spi);
@@ -245,7 +259,7 @@ impl Registry {
             if Arc::ptr_eq(&known.route, &pair.route) {
                 known.pairs -= 1;
                 if known.pairs == 0 && known.learned {
-                    unroute(&tenant.shared, tenant.device.as_mut(), &known.route);
+                    unroute(&tenant.shared, tenant.wish.as_mut(), &known.route);
                 }
             }
         }
@@ -284,11 +298,11 @@ impl TunnelState {
     }
 }
 
-/// Takes a route out of the forwarding table and the device.
-fn unroute(tenant: &Tenant, device: Option<&mut Device>, route: &Arc<Route>) {
+/// Takes a route out of the forwarding table and the wish for the device.
+fn unroute(tenant: &Tenant, wish: Option<&mut Wish>, route: &Arc<Route>) {
     tenant.forwarding.remove(route);
-    if let Some(device) = device {
-        device.remove_routes(&route.selectors);
+    if let Some(wish) = wish {
+        wish.remove_routes(&route.selectors);
     }
 }
 
@@ -319,7 +333,7 @@ mod tests {
 
     #[test]
     fn an_address_keeps_its_shard_and_addresses_spread() {
-        let mut registry = Registry::new(5, 4, 77);
+        let mut registry = Registry::new(5, 4, 77, Nudges::new().0);
         let mut counts = [0; 4];
         for host in 0..400u32 {
             let remote = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + host));

@@ -1,7 +1,7 @@
 //! Starting and stopping.
 
+use std::io;
 use std::net::IpAddr;
-use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -20,11 +20,13 @@ use crate::error::RouterError;
 use crate::events::EventSink;
 use crate::handle::{RouterHandle, Shared};
 use crate::handoff;
+use crate::liveness::Watchman;
 use crate::model::RouterEvent;
 use crate::port::Listener;
 use crate::registry::Registry;
 use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
+use crate::uplink::{DeviceParts, DeviceThread, Nudges};
 
 /// A running router: its threads and sockets. Stops when shut down or dropped.
 pub struct Router {
@@ -52,10 +54,16 @@ impl Router {
         }
         let control_waker = wakers.last().cloned().ok_or(RouterError::Stopped)?;
         let peers: Arc<[Arc<Waker>]> = wakers.into();
-        let counters: Vec<_> = (0..shards + 2).map(|_| Arc::new(Counters::new())).collect();
+        // Of the shards, the control thread and the device thread, and last what all others share.
+        let counters: Vec<_> = (0..shards + 3).map(|_| Arc::new(Counters::new())).collect();
+        let shared_counters = counters.last().cloned().ok_or(RouterError::Stopped)?;
         let stop = Arc::new(AtomicBool::new(false));
         let mut senders = Vec::new();
-        let mut ready: Vec<(String, Box<dyn FnOnce() + Send>)> = Vec::new();
+        let watchman = Watchman::new(stop.clone(), shared_counters);
+        let (nudges, nudged) = Nudges::new();
+        let mut ready: Vec<(String, Run)> = Vec::new();
+        #[cfg(feature = "fault-injection")]
+        let control_fault = Arc::new(AtomicBool::new(false));
 
         let threads = polls.into_iter().zip(handoff::connect(shards + 1)).zip(&counters).zip(&*peers);
         let mut shard_ports = sockets.shards.into_iter();
@@ -74,19 +82,42 @@ impl Router {
                     commands,
                     mailboxes,
                     peers: peers.clone(),
+                    nudges: nudges.clone(),
                 });
                 let shard = Shard::new(core, poll, ports).map_err(RouterError::Io)?;
                 ready.push((format!("shard-{id}"), Box::new(move || shard.run())));
             } else {
                 let inner =
                     Inner { counters: counters.clone(), events: sink, mailboxes, peers: peers.clone() };
-                let control = Control { poll, ports: sockets.control.clone(), inner, stop: stop.clone() };
+                let control = Control {
+                    poll,
+                    ports: sockets.control.clone(),
+                    inner,
+                    stop: stop.clone(),
+                    #[cfg(feature = "fault-injection")]
+                    fault: control_fault.clone(),
+                };
                 ready.push(("router-control".to_owned(), Box::new(move || control.run())));
             }
         }
 
+        let registry = Registry::new(config.slot, shards, first_index(), nudges.clone());
+        let registry = Arc::new(Mutex::new(registry));
+        let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
+        let devices = DeviceThread::new(DeviceParts {
+            nudges: nudged,
+            registry: registry.clone(),
+            shards: senders.clone(),
+            events: EventSink::new(events, device_counters.clone()),
+            counters: device_counters,
+            listen: config.listen.clone().into(),
+        });
+        ready.push(("router-devices".to_owned(), Box::new(move || devices.run())));
+        let deaths = watchman.deaths();
         let handle = RouterHandle::new(Shared {
-            registry: Mutex::new(Registry::new(config.slot, shards, first_index())),
+            registry,
+            nudges,
+            deaths,
             shards: senders,
             listen: config.listen,
             ike_port: sockets.ike_port,
@@ -94,13 +125,16 @@ impl Router {
             raw: sockets.raw,
             ports: ArcSwapOption::from(Some(sockets.control)),
             counters,
+            #[cfg(feature = "fault-injection")]
+            control_fault: (control_fault, control_waker.clone()),
         });
         // From here on a failure drops the router, which stops the threads that run.
         let mut router = Self { handle, stop, control_waker, threads: Vec::new() };
         for (name, run) in ready {
+            let watchman = watchman.clone();
             let thread = thread::Builder::new()
                 .name(name.clone())
-                .spawn(move || contained(&name, run))
+                .spawn(move || watchman.watch(&name, run))
                 .map_err(RouterError::Thread)?;
             router.threads.push(thread);
         }
@@ -132,12 +166,8 @@ impl Drop for Router {
     }
 }
 
-/// Runs a thread. Should it panic, the others go on: calls that need it return [`RouterError::Stopped`].
-fn contained(name: &str, run: impl FnOnce()) {
-    if panic::catch_unwind(AssertUnwindSafe(run)).is_err() {
-        tracing::error!(thread = name, "a thread of the router panicked; its SAs are gone");
-    }
-}
+/// What a thread does until it is told to stop.
+type Run = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// All sockets, sorted by the thread that they are for.
 struct Sockets {

@@ -6,38 +6,77 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use esp::Spi;
 
 use crate::forwarding::Forwarding;
 use crate::model::{TenantId, TunnelId};
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
+use crate::uplink::{Key, UplinkState, UplinkStatus};
 
 /// A tenant.
 pub(crate) struct Tenant {
     pub(crate) id: TenantId,
+    /// Its device, if it is to have one.
+    device: Option<Key>,
     /// Which tunnel a destination belongs to.
     pub(crate) forwarding: Forwarding,
     /// What may leave, and how.
     pub(crate) policy: ArcSwap<Policy>,
-    /// One queue of the TUN device per shard; empty for a hub.
-    queues: Vec<File>,
-    /// The way out for packets in the clear that no route can tell from others.
-    clear: Option<ClearSocket>,
+    /// The TUN device while it is there.
+    attached: ArcSwapOption<Attached>,
+    uplink: ArcSwap<UplinkStatus>,
     /// Those of the TUN device.
     addresses: Vec<IpAddr>,
 }
 
+/// What packets reach a TUN device by. The device goes when this does, so the device thread holds it until no shard has it.
+pub(crate) struct Attached {
+    /// One queue per shard.
+    queues: Vec<File>,
+    /// The way out for packets in the clear that no route can tell from others.
+    clear: Option<ClearSocket>,
+}
+
+impl Attached {
+    pub(crate) fn new(queues: Vec<File>, clear: Option<ClearSocket>) -> Self {
+        Self { queues, clear }
+    }
+
+    /// The shard's queue.
+    pub(crate) fn queue(&self, shard: usize) -> Option<&File> {
+        self.queues.get(shard)
+    }
+}
+
 impl Tenant {
-    pub(crate) fn new(
-        id: TenantId,
-        queues: Vec<File>,
-        clear: Option<ClearSocket>,
-        addresses: Vec<IpAddr>,
-    ) -> Self {
-        let (forwarding, policy) = (Forwarding::default(), ArcSwap::default());
-        Self { id, forwarding, policy, queues, clear, addresses }
+    /// `device` is the one that the tenant is to have, with these addresses.
+    pub(crate) fn new(id: TenantId, device: Option<Key>, addresses: Vec<IpAddr>) -> Self {
+        let (forwarding, policy, attached) =
+            (Forwarding::default(), ArcSwap::default(), ArcSwapOption::default());
+        let state = if device.is_some() { UplinkState::Pending } else { UplinkState::Up };
+        let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
+        Self { id, device, forwarding, policy, attached, uplink, addresses }
+    }
+
+    /// How the uplink stands.
+    pub(crate) fn uplink(&self) -> Arc<UplinkStatus> {
+        self.uplink.load_full()
+    }
+
+    pub(crate) fn set_uplink(&self, status: Arc<UplinkStatus>) {
+        self.uplink.store(status);
+    }
+
+    /// Packets go to this device from now on.
+    pub(crate) fn attach(&self, device: Arc<Attached>) {
+        self.attached.store(Some(device));
+    }
+
+    /// Packets find no device from now on.
+    pub(crate) fn detach(&self) {
+        self.attached.store(None);
     }
 
     /// An address of the TUN device that can speak to `peer`.
@@ -45,24 +84,26 @@ impl Tenant {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == peer.is_ipv4())
     }
 
-    /// The shard's queue of the TUN device, if the tenant has one.
-    pub(crate) fn queue(&self, shard: usize) -> Option<&File> {
-        self.queues.get(shard)
+    /// The TUN device that the tenant has, or is to have.
+    pub(crate) fn device(&self) -> Option<Key> {
+        self.device
     }
 
-    /// Whether the tenant has a TUN device.
+    /// Whether packets may leave by a TUN device: whether or not it is there now.
     pub(crate) fn has_device(&self) -> bool {
-        !self.queues.is_empty()
+        self.device.is_some()
     }
 
-    /// Writes a packet to the device. `None` when the tenant has none.
+    /// Writes a packet to the device. `None` when there is none.
     pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
-        self.queue(shard).map(|mut queue| queue.write(packet))
+        let attached = self.attached.load();
+        attached.as_ref()?.queue(shard).map(|mut queue| queue.write(packet))
     }
 
     /// Sends a packet in the clear. `None` when the tenant has no device for that.
     pub(crate) fn send_clear(&self, packet: &[u8]) -> Option<io::Result<()>> {
-        self.clear.as_ref().map(|clear| clear.send(packet))
+        let attached = self.attached.load();
+        attached.as_ref()?.clear.as_ref().map(|clear| clear.send(packet))
     }
 }
 

@@ -221,15 +221,22 @@ fn misuse_is_refused_and_changes_nothing() {
         encapsulation: router::Encapsulation::Udp,
         options: router::TunnelOptions::default(),
     };
-    let spi = gateway.handle.allocate_spi([127, 0, 0, 11].into()).unwrap();
+    let fresh = || gateway.handle.allocate_spi([127, 0, 0, 11].into()).unwrap();
     let local = "127.0.0.1:4500";
     let install = |child| gateway.handle.install(child);
-    assert!(matches!(install(child(TenantId(9), spi, local, 20)), Err(RouterError::UnknownTenant(_))));
+    let spi = fresh();
     assert!(matches!(install(child(tenant, remote.spi, local, 20)), Err(RouterError::SpiNotReserved(_))));
     assert!(matches!(install(child(tenant, Spi(spi.0 + 1), local, 20)), Err(RouterError::SpiNotReserved(_))));
-    assert!(matches!(install(child(tenant, spi, local, 19)), Err(RouterError::Sa(_))));
-    assert!(matches!(install(child(tenant, spi, "[::1]:4500", 20)), Err(RouterError::NotLocal(_))));
     assert!(install(child(tenant, spi, local, 20)).is_ok(), "still reserved");
+    // Whatever else is wrong with a pair, its SPI is free again.
+    assert!(matches!(install(child(TenantId(9), fresh(), local, 20)), Err(RouterError::UnknownTenant(_))));
+    assert!(matches!(install(child(tenant, fresh(), local, 19)), Err(RouterError::Sa(_))));
+    assert!(matches!(install(child(tenant, fresh(), "[::1]:4500", 20)), Err(RouterError::NotLocal(_))));
+    let mut refused = child(tenant, fresh(), local, 20);
+    refused.encapsulation = router::Encapsulation::Raw;
+    let refused_spi = refused.inbound_spi;
+    assert!(matches!(install(refused), Err(RouterError::NoRawEsp(_))));
+    assert!(matches!(install(child(tenant, refused_spi, local, 20)), Err(RouterError::SpiNotReserved(_))));
     for spi in [Spi(0), Spi(u32::MAX), Spi(spi.0 + 1)] {
         gateway.handle.activate(spi);
         gateway.handle.retire(spi);
@@ -241,6 +248,30 @@ fn misuse_is_refused_and_changes_nothing() {
     remote.send(&udp("10.1.0.1", "10.1.0.9", 1, 50));
     assert_eq!(remote.try_receive().map(|inner| inner[28..32].to_vec()), Ok(vec![0, 0, 0, 1]));
     assert_eq!(remote.inbound.open(&mut [0; 80]).unwrap_err(), OpenError::WrongSpi);
+}
+
+#[test]
+fn a_pair_that_expires_is_of_no_use_and_keeps_its_spi() {
+    let mut gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut sender = gateway.connect(tenant, 1, 11, ANY, "10.1.0.0/16");
+    let mut receiver = gateway.connect(tenant, 2, 12, ANY, "10.2.0.0/16");
+    sender.send(&udp("10.1.0.1", "10.2.0.1", 1, 50));
+    receiver.receive();
+    gateway.handle.expire(receiver.spi);
+    gateway.stats(); // answered after it was carried out
+    sender.send(&udp("10.1.0.1", "10.2.0.1", 2, 50));
+    gateway.wait_for("esp_outbound_expired", 1);
+    receiver.send(&udp("10.2.0.1", "10.1.0.1", 3, 50));
+    gateway.wait_for("esp_inbound_expired", 1);
+    assert!(receiver.is_silent() && sender.is_silent());
+    assert_eq!(gateway.stats_of(receiver.spi).packets_out, 1, "it is there until it is removed");
+    let mut twin = gateway.spare_pair(tenant);
+    twin.inbound_spi = receiver.spi;
+    assert!(matches!(gateway.handle.install(twin), Err(RouterError::SpiNotReserved(_))));
+    gateway.handle.remove(receiver.spi);
+    assert!(matches!(gateway.next_event(), RouterEvent::FirstInbound { .. }));
+    assert!(matches!(gateway.next_event(), RouterEvent::Removed { spi, .. } if spi == receiver.spi));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use common::{Gateway, checksum, hopped, udp};
 use esp::SelectorPair;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
-use router::{RouterError, RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
+use router::{RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
 
 /// A network namespace that lives as long as its process, which ends with its standard input.
 struct Namespace(Child);
@@ -87,7 +87,7 @@ fn the_kernel_answers_through_the_tunnel() {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(2);
     let tenant = TenantId(1);
-    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    gateway.tun(tenant, namespace.uplink(true));
     let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
     let mut second = gateway.connect(tenant, 2, 12, "0.0.0.0/0", "10.2.0.0/16");
     for number in 0..200 {
@@ -109,7 +109,7 @@ fn the_kernel_behind_the_device_learns_the_path() {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(1);
     let tenant = TenantId(1);
-    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    gateway.tun(tenant, namespace.uplink(true));
     for (number, mtu, networks) in
         [(1, 1000, ("0.0.0.0/0", "10.1.0.0/16")), (2, 1380, ("::/0", "2001:db8:1::/48"))]
     {
@@ -142,7 +142,7 @@ fn who_runs_out_of_hops_hears_it_from_the_device() {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(1);
     let tenant = TenantId(1);
-    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    gateway.tun(tenant, namespace.uplink(true));
     let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
     let narrow = gateway.connect(tenant, 2, 12, "10.1.0.0/16", "10.2.0.0/16");
     let mut last = udp("10.1.0.9", "10.2.0.9", 3, 10);
@@ -159,7 +159,7 @@ fn routes_come_and_go_with_tunnels_and_the_device_with_its_tenant() {
     let Some(namespace) = Namespace::new() else { return };
     let mut gateway = Gateway::start(2);
     let tenant = TenantId(1);
-    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    gateway.tun(tenant, namespace.uplink(true));
     let has_route = |network: &str| namespace.read("route").contains(network);
     let first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.77.0.0/16");
     let again = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.77.0.0/16");
@@ -169,6 +169,7 @@ fn routes_come_and_go_with_tunnels_and_the_device_with_its_tenant() {
     gateway.handle.remove(first.spi);
     assert!(has_route("culvert0\t00004D0A"));
     gateway.handle.remove(again.spi);
+    gateway.settle();
     assert!(!has_route("culvert0\t00004D0A"));
     for spi in [first.spi, again.spi] {
         assert!(matches!(gateway.next_event(), RouterEvent::Removed { spi: removed, .. } if removed == spi));
@@ -186,7 +187,7 @@ fn what_is_bypassed_has_no_route_and_what_is_protected_always_has() {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(1);
     let tenant = TenantId(1);
-    gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+    gateway.tun(tenant, namespace.uplink(true));
     let has_route = |network: &str| namespace.read("route").contains(&format!("culvert0\t{network}"));
     let selectors = |remote: &str| SelectorPair {
         local: vec![common::subnet("0.0.0.0/0")],
@@ -195,6 +196,7 @@ fn what_is_bypassed_has_no_route_and_what_is_protected_always_has() {
     let tunnel =
         TunnelConfig { tenant, tunnel: TunnelId(1), selectors: selectors("10.77.0.0/16"), on_demand: false };
     gateway.handle.declare_tunnel(tunnel).unwrap();
+    gateway.settle();
     assert!(
         has_route("00004D0A"),
         "without any SA: nothing may leave in the clear\n{}",
@@ -208,7 +210,10 @@ fn what_is_bypassed_has_no_route_and_what_is_protected_always_has() {
         local_ports: Vec::new(),
         remote_ports: Vec::new(),
     };
-    let apply = |rules| gateway.handle.set_policy(tenant, Policy::new(rules).unwrap()).unwrap();
+    let apply = |rules| {
+        gateway.handle.set_policy(tenant, Policy::new(rules).unwrap()).unwrap();
+        gateway.settle();
+    };
     let protect = || rule(PolicyAction::Protect(Tunnels::Any), "10.77.0.0/16");
     apply(vec![rule(PolicyAction::Bypass, "10.77.128.0/17"), protect()]);
     assert!(!has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF"), "{}", namespace.read("route"));
@@ -218,6 +223,7 @@ fn what_is_bypassed_has_no_route_and_what_is_protected_always_has() {
     apply(Vec::new());
     assert!(has_route("00004D0A\t00000000\t0001\t0\t0\t0\t0000FFFF"));
     gateway.handle.undeclare_tunnel(tenant, TunnelId(1));
+    gateway.settle();
     assert!(!has_route("00004D0A"));
 }
 
@@ -231,7 +237,7 @@ fn what_is_bypassed_by_port_leaves_by_the_clear_device() {
     *clear_device = Some("lo".to_owned());
     let lo_up = namespace.run("ip link set lo up");
     assert!(lo_up, "ip works in the namespace");
-    gateway.handle.add_tenant(tenant, uplink).unwrap();
+    gateway.tun(tenant, uplink);
     let mut first = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
     let rule = |action, protocol, ports: &[u16]| PolicyRule {
         action,
@@ -261,7 +267,7 @@ fn two_tenants_may_have_the_same_networks() {
         .enumerate()
         .map(|(number, namespace)| {
             let tenant = TenantId(number as u32);
-            gateway.handle.add_tenant(tenant, namespace.uplink(true)).unwrap();
+            gateway.tun(tenant, namespace.uplink(true));
             gateway.connect(tenant, number as u64, 11 + number as u8, "0.0.0.0/0", "10.1.0.0/16")
         })
         .collect();
@@ -274,26 +280,4 @@ fn two_tenants_may_have_the_same_networks() {
         }
     }
     assert!(remotes.iter().all(common::Remote::is_silent));
-}
-
-#[test]
-fn failures_say_which_step() {
-    let gateway = Gateway::start(1);
-    let uplink = |name: &str, netns: Option<&str>, mtu| Uplink::Tun {
-        name: name.to_owned(),
-        netns: netns.map(str::to_owned),
-        addresses: Vec::new(),
-        mtu,
-        routes: false,
-        clear_device: None,
-    };
-    let add = |uplink| gateway.handle.add_tenant(TenantId(1), uplink).unwrap_err();
-    let error = add(uplink("culvert0", Some("no-such-namespace"), 1400));
-    assert!(error.to_string().contains("culvert0: entering the network namespace"), "{error}");
-    let error = add(uplink("culvert0", None, 500));
-    assert!(matches!(error, RouterError::Config { field: "uplink.tun.mtu", .. }));
-    let error = add(uplink("a-name-that-is-too-long", None, 1400));
-    assert!(error.to_string().contains("opening /dev/net/tun"), "{error}");
-    // A failure leaves nothing behind.
-    gateway.hub(1);
 }

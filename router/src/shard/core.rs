@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Instant;
 
 use esp::transport::MAX_PACKET;
@@ -13,6 +13,7 @@ use super::batch::SendQueue;
 use super::hold::Holds;
 use super::sa::Sa;
 use super::table::SaTable;
+use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
 use crate::events::EventSink;
@@ -20,7 +21,8 @@ use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
 use crate::options::Encapsulation;
 use crate::shard_port::ShardPort;
-use crate::tenant::Tenant;
+use crate::tenant::{Attached, Tenant};
+use crate::uplink::{CHECKS_PER_SECOND, Nudge, Nudges};
 
 /// The state of a shard.
 pub(crate) struct Core {
@@ -41,6 +43,9 @@ pub(crate) struct Core {
     wake: Vec<bool>,
     /// Where packets of transport mode get their headers. Here and not on the stack, for it is large.
     pub(super) scratch: Box<[u8]>,
+    nudges: Nudges,
+    /// Looks at devices that this shard finds broken.
+    checks: Allowance,
     /// Commands that are the thread's business.
     pub(super) for_thread: Vec<ThreadCommand>,
 }
@@ -55,12 +60,13 @@ pub(crate) struct CoreParts {
     pub(crate) commands: Receiver<Command>,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) peers: Arc<[Arc<Waker>]>,
+    pub(crate) nudges: Nudges,
 }
 
 /// Commands that concern the sources of packets.
 pub(super) enum ThreadCommand {
-    Attach(Arc<Tenant>),
-    Detach(TenantId),
+    Attach(Arc<Tenant>, Arc<Attached>),
+    Detach(TenantId, Sender<()>),
     /// A packet that waited: sent at the end of the turn, for commands may run in the middle of another packet.
     Send(Spi, TenantId, Vec<u8>),
     SendDummies(Spi, u16, u16),
@@ -82,6 +88,8 @@ impl Core {
             wake: vec![false; parts.peers.len()],
             peers: parts.peers,
             scratch: vec![0; MAX_PACKET].into_boxed_slice(),
+            nudges: parts.nudges,
+            checks: Allowance::new(CHECKS_PER_SECOND),
             for_thread: Vec::new(),
         }
     }
@@ -95,6 +103,12 @@ impl Core {
             match command {
                 Command::Install(sa) => self.install(sa),
                 Command::Remove(spi) => self.remove(spi),
+                Command::Expire(spi) => {
+                    if let Some(sa) = self.table.get_mut(spi) {
+                        sa.inbound.expire();
+                        sa.outbound.expire();
+                    }
+                }
                 Command::SetRemote(spi, remote, encapsulation) => self.set_remote(spi, remote, encapsulation),
                 Command::SendDummies(spi, count, len) => {
                     self.for_thread.push(ThreadCommand::SendDummies(spi, count, len));
@@ -104,8 +118,14 @@ impl Core {
                     // Whoever asked may have given up.
                     let _ = reply.send(stats.collect());
                 }
-                Command::Attach(tenant) => self.for_thread.push(ThreadCommand::Attach(tenant)),
-                Command::Detach(tenant) => self.for_thread.push(ThreadCommand::Detach(tenant)),
+                Command::Attach(tenant, device) => {
+                    self.for_thread.push(ThreadCommand::Attach(tenant, device));
+                }
+                Command::Detach(tenant, done) => {
+                    self.for_thread.push(ThreadCommand::Detach(tenant, done));
+                }
+                #[cfg(feature = "fault-injection")]
+                Command::Panic => crate::liveness::injected(),
                 Command::Release(tenant, tunnel, spi) => {
                     for packet in self.holds.take((tenant, tunnel)) {
                         self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
@@ -175,6 +195,15 @@ impl Core {
             left |= self.mailboxes.inboxes.get(from).is_some_and(|inbox| !inbox.is_empty());
         }
         left
+    }
+
+    /// A tenant's device does not take or give packets: somebody should look at it.
+    pub(super) fn suspect(&mut self, tenant: &Tenant) {
+        if let Some(device) = tenant.device()
+            && self.checks.take(self.now)
+        {
+            self.nudges.send(Nudge::Check(device));
+        }
     }
 
     /// The number of the control thread, and so the number of shards.

@@ -136,9 +136,15 @@ impl Core {
         let outcome = match sa.tenant.write(self.id, inner) {
             Some(Ok(_)) => return self.counters.count(Counter::TunWritten),
             Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
-            Some(Err(_)) => Counter::TunFailed,
+            Some(Err(_)) => {
+                let tenant = sa.tenant.clone();
+                self.suspect(&tenant);
+                Counter::TunFailed
+            }
+            None if sa.tenant.has_device() => Counter::TunAway,
             None => Counter::NoRoute,
         };
+        let Some(sa) = self.table.get_mut(spi) else { return };
         sa.count_drop(outcome.name());
         self.counters.count(outcome);
     }

@@ -12,7 +12,7 @@ use super::core::{Core, ThreadCommand};
 use crate::counters::Counter;
 use crate::port::ReceiveBuffers;
 use crate::shard_port::{RawPort, ShardPort};
-use crate::tenant::Tenant;
+use crate::tenant::{Attached, Tenant};
 
 /// A shard, ready to run on a thread of its own.
 pub(crate) struct Shard {
@@ -29,6 +29,7 @@ pub(crate) struct Shard {
 /// The shard's queue of a tenant's TUN device.
 struct DeviceQueue {
     tenant: Arc<Tenant>,
+    device: Arc<Attached>,
     readable: bool,
 }
 
@@ -62,7 +63,7 @@ impl Shard {
     }
 
     /// Runs until told to stop.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut left = Left { packets: true, ..Left::default() };
         while !left.stopped {
@@ -78,14 +79,14 @@ impl Shard {
             if let Err(error) = self.poll.poll(&mut events, timeout)
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                tracing::error!(shard = self.core.id, %error, "poll failed: the shard stops");
-                return;
+                return Err(error);
             }
             for event in &events {
                 self.mark_readable(event.token());
             }
             left = self.turn();
         }
+        Ok(())
     }
 
     /// One round: a batch from every source, then everything is sent.
@@ -102,11 +103,14 @@ impl Shard {
         self.core.run_commands();
         for command in std::mem::take(&mut self.core.for_thread) {
             match command {
-                ThreadCommand::Attach(tenant) => {
-                    self.attach(tenant);
+                ThreadCommand::Attach(tenant, device) => {
+                    self.attach(tenant, device);
                     left.packets = true;
                 }
-                ThreadCommand::Detach(tenant) => self.detach(|queue| queue.tenant.id == tenant),
+                ThreadCommand::Detach(tenant, done) => {
+                    self.detach(|queue| queue.tenant.id == tenant);
+                    drop(done);
+                }
                 ThreadCommand::Send(spi, tenant, packet) => self.core.send_held(spi, tenant, &packet),
                 ThreadCommand::SendDummies(spi, count, len) => self.core.send_dummies(spi, count, len),
                 ThreadCommand::Stop => left.stopped = true,
@@ -164,7 +168,7 @@ impl Shard {
         if !queue.readable {
             return false;
         }
-        let Some(mut file) = queue.tenant.queue(self.core.id) else { return false };
+        let Some(mut file) = queue.device.queue(self.core.id) else { return false };
         for _ in 0..DEVICE_PACKETS_PER_TURN {
             match file.read(&mut self.packet) {
                 Ok(len) => {
@@ -176,6 +180,7 @@ impl Shard {
                     queue.readable = false;
                     if error.kind() != io::ErrorKind::WouldBlock {
                         self.core.counters.count(Counter::ReceiveFailed);
+                        self.core.suspect(&queue.tenant);
                     }
                     return false;
                 }
@@ -184,8 +189,8 @@ impl Shard {
         true
     }
 
-    fn attach(&mut self, tenant: Arc<Tenant>) {
-        let Some(file) = tenant.queue(self.core.id) else { return };
+    fn attach(&mut self, tenant: Arc<Tenant>, device: Arc<Attached>) {
+        let Some(file) = device.queue(self.core.id) else { return };
         let number = match self.devices.iter().position(Option::is_none) {
             Some(free) => free,
             None => {
@@ -203,14 +208,14 @@ impl Shard {
             return;
         }
         if let Some(slot) = self.devices.get_mut(number) {
-            *slot = Some(DeviceQueue { tenant, readable: true });
+            *slot = Some(DeviceQueue { tenant, device, readable: true });
         }
     }
 
     fn detach(&mut self, which: impl Fn(&DeviceQueue) -> bool) {
         for slot in &mut self.devices {
             let Some(queue) = slot.take_if(|queue| which(queue)) else { continue };
-            if let Some(file) = queue.tenant.queue(self.core.id)
+            if let Some(file) = queue.device.queue(self.core.id)
                 && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&file.as_raw_fd()))
             {
                 tracing::debug!(%error, "cannot stop polling a TUN device");

@@ -33,13 +33,26 @@ pub(crate) fn within<T: Send, E: From<io::Error> + Send>(
     })
 }
 
+/// A network namespace, by the file that stands for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct NamespaceId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+/// The namespace of the calling thread.
+pub(crate) fn current() -> io::Result<NamespaceId> {
+    let ours = std::fs::metadata("/proc/thread-self/ns/net")?;
+    Ok(NamespaceId { device: ours.dev(), inode: ours.ino() })
+}
+
 fn path(netns: &str) -> PathBuf {
     if netns.contains('/') { PathBuf::from(netns) } else { PathBuf::from("/run/netns").join(netns) }
 }
 
 fn is_ours(namespace: &File) -> io::Result<bool> {
-    let (theirs, ours) = (namespace.metadata()?, std::fs::metadata("/proc/thread-self/ns/net")?);
-    Ok((theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
+    let theirs = namespace.metadata()?;
+    Ok(NamespaceId { device: theirs.dev(), inode: theirs.ino() } == current()?)
 }
 
 fn enter(namespace: &File) -> io::Result<()> {

@@ -12,7 +12,7 @@ use esp::{
 };
 use router::{
     ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
-    TunnelOptions, Uplink,
+    TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -66,7 +66,39 @@ impl Gateway {
         TenantId(tenant)
     }
 
+    /// A tenant with a device, which is there when this returns, or has failed.
+    pub fn tun(&self, tenant: TenantId, uplink: Uplink) -> Arc<UplinkStatus> {
+        self.handle.add_tenant(tenant, uplink).unwrap();
+        self.settle();
+        self.handle.uplink(tenant).unwrap()
+    }
+
+    /// Waits until what was wanted of devices is done.
+    pub fn settle(&self) {
+        let settled = async { tokio::time::timeout(PATIENCE, self.handle.uplinks_settled()).await };
+        self.runtime.block_on(settled).expect("devices are done in time");
+    }
+
+    /// The next event that is not about an uplink.
     pub fn next_event(&mut self) -> RouterEvent {
+        loop {
+            match self.next_of_all() {
+                RouterEvent::Uplink { .. } => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// The next time that an uplink is said to stand otherwise.
+    pub fn next_uplink(&mut self) -> (TenantId, Arc<UplinkStatus>) {
+        loop {
+            if let RouterEvent::Uplink { tenant, status } = self.next_of_all() {
+                return (tenant, status);
+            }
+        }
+    }
+
+    fn next_of_all(&mut self) -> RouterEvent {
         let next = async { tokio::time::timeout(PATIENCE, self.events.recv()).await };
         self.runtime.block_on(next).expect("an event comes in time").expect("the router runs")
     }
@@ -184,6 +216,7 @@ impl Gateway {
         change(&mut child);
         let selectors = child.selectors.clone();
         self.handle.install(child).unwrap();
+        self.settle();
         let mirrored = SelectorPair { local: selectors.remote, remote: selectors.local };
         let none = Limits::default();
         Remote {

@@ -1,0 +1,88 @@
+//! Whether the router's threads run.
+//!
+//! A router that has lost one of them is of no use to the tunnels on it, and nothing in here can bring them back: the SAs
+//! of a shard are gone with it. So the end of a thread is told to the host, which ends the process.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
+
+use crate::counters::{Counter, Counters};
+
+/// A thread that ended though nobody stopped the router.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThreadDeath {
+    /// Its name: `shard-0`, `router-control` or `router-devices`.
+    pub thread: String,
+    /// What it died of.
+    pub reason: String,
+}
+
+impl fmt::Display for ThreadDeath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the router's thread {} ended: {}", self.thread, self.reason)
+    }
+}
+
+/// Where the deaths are written.
+#[derive(Clone)]
+pub(crate) struct Watchman {
+    deaths: Arc<watch::Sender<Vec<ThreadDeath>>>,
+    /// The router is being stopped: threads end as they should.
+    stop: Arc<AtomicBool>,
+    /// Shared by all threads.
+    counters: Arc<Counters>,
+}
+
+impl Watchman {
+    pub(crate) fn new(stop: Arc<AtomicBool>, counters: Arc<Counters>) -> Self {
+        Self { deaths: Arc::new(watch::Sender::new(Vec::new())), stop, counters }
+    }
+
+    pub(crate) fn deaths(&self) -> watch::Receiver<Vec<ThreadDeath>> {
+        self.deaths.subscribe()
+    }
+
+    /// Runs a thread to its end, which is reported unless somebody wanted it.
+    pub(crate) fn watch(&self, thread: &str, run: impl FnOnce() -> io::Result<()>) {
+        let reason = match panic::catch_unwind(AssertUnwindSafe(run)) {
+            _ if self.stop.load(Ordering::Acquire) => return,
+            Ok(Ok(())) => "it was not told to".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(panic) => format!("panic: {}", message(&*panic)),
+        };
+        let death = ThreadDeath { thread: thread.to_owned(), reason };
+        tracing::error!(%death, "the router does not work any more");
+        self.counters.count_shared(Counter::ThreadDied);
+        self.deaths.send_modify(|deaths| deaths.push(death));
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+/// A thread that tests can make panic.
+#[cfg(feature = "fault-injection")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouterThread {
+    /// The shard of this number.
+    Shard(usize),
+    /// `router-control`.
+    Control,
+    /// `router-devices`.
+    Devices,
+}
+
+/// The panic that was asked for.
+#[cfg(feature = "fault-injection")]
+#[allow(clippy::panic)]
+pub(crate) fn injected() {
+    panic!("injected");
+}

@@ -1,0 +1,234 @@
+//! One TUN device: made, looked after and taken away by the device thread.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::book::{Book, Owner, network_of};
+use super::nudge::Key;
+use super::routes::Routes;
+use super::status::{RefusedRoute, UplinkError, UplinkFault};
+use super::wish::{Changes, Network};
+use crate::config::{InterfaceAddress, Uplink};
+use crate::error::RouterError;
+use crate::prefix::width;
+use crate::sys;
+use crate::sys::clear::ClearSocket;
+use crate::sys::netlink::Netlink;
+use crate::sys::netns::NamespaceId;
+use crate::tenant::Attached;
+
+/// What of [`crate::Uplink::Tun`] describes the device.
+#[derive(Debug)]
+pub(crate) struct DeviceConfig {
+    pub(crate) name: String,
+    pub(crate) netns: Option<String>,
+    pub(crate) addresses: Vec<InterfaceAddress>,
+    pub(crate) mtu: u16,
+    pub(crate) routes: bool,
+    pub(crate) clear_device: Option<String>,
+}
+
+impl DeviceConfig {
+    /// The device of an uplink; `None` for a hub.
+    pub(crate) fn of(uplink: Uplink) -> Result<Option<Self>, RouterError> {
+        let Uplink::Tun { name, netns, addresses, mtu, routes, clear_device } = uplink else {
+            return Ok(None);
+        };
+        if mtu < MIN_MTU {
+            let reason = format!("{mtu} is less than {MIN_MTU}, which every IPv4 host must take");
+            return Err(RouterError::Config { field: "uplink.tun.mtu", reason });
+        }
+        Ok(Some(Self { name, netns, addresses, mtu, routes, clear_device }))
+    }
+}
+
+/// A device that is there. Its queues are closed when the last of [`Attached`] goes, and the device with them.
+pub(super) struct Device {
+    pub(super) link: Link,
+    /// `None` when routes are the user's business.
+    routes: Option<Routes>,
+    pub(super) attached: Arc<Attached>,
+}
+
+/// The device in the eyes of the kernel.
+pub(super) struct Link {
+    pub(super) owner: Arc<Owner>,
+    pub(super) index: u32,
+    pub(super) netlink: Netlink,
+    pub(super) namespace: NamespaceId,
+    pub(super) addresses: Vec<InterfaceAddress>,
+    /// The addresses that the node listens on, if the device is in the node's namespace.
+    pub(super) listen: Option<Arc<[IpAddr]>>,
+}
+
+/// What a look at the device says.
+pub(super) enum Health {
+    Up,
+    Down,
+    Gone(String),
+}
+
+impl Device {
+    /// Makes the device with one queue per shard. Whatever fails, nothing is left: a device goes with its queues.
+    pub(super) fn open(
+        key: Key,
+        config: &DeviceConfig,
+        queues: usize,
+        listen: &Arc<[IpAddr]>,
+        book: &mut Book,
+    ) -> Result<Self, UplinkError> {
+        let owner = Arc::new(Owner { key, device: config.name.clone() });
+        let listen = config.netns.is_none().then(|| listen.clone());
+        let opened = sys::netns::within(config.netns.as_deref(), || {
+            Self::open_here(config, queues, owner, listen, book)
+        });
+        let mut device = opened.map_err(|failure: Failure| UplinkError {
+            device: config.name.clone(),
+            fault: failure.fault,
+            reason: failure.reason,
+        })?;
+        for own in &device.link.addresses {
+            book.claim_address(device.link.namespace, own.address, &device.link.owner);
+        }
+        if let Some(routes) = &mut device.routes {
+            let connected: Vec<_> = connected(&device.link.addresses).collect();
+            routes.add_connected(&mut device.link, connected, book);
+        }
+        Ok(device)
+    }
+
+    fn open_here(
+        config: &DeviceConfig,
+        queues: usize,
+        owner: Arc<Owner>,
+        listen: Option<Arc<[IpAddr]>>,
+        book: &Book,
+    ) -> Result<Self, Failure> {
+        let namespace = sys::netns::current()?;
+        for own in &config.addresses {
+            if let Some(holder) = book.address_holder(namespace, own.address, &owner) {
+                let text = "another tenant's device in this network namespace, has it; use uplink.tun.netns";
+                let reason = format!("adding address {own}: {}, {text}", holder.device);
+                return Err(Failure { fault: UplinkFault::Address, reason });
+            }
+        }
+        let queues = sys::tun::open(&config.name, queues).map_err(at("opening /dev/net/tun", None))?;
+        let mut netlink = Netlink::open().map_err(at("opening netlink", None))?;
+        let index = netlink.index_of(&config.name).map_err(at("finding the device", None))?;
+        netlink.bring_up(index, u32::from(config.mtu)).map_err(at("bringing it up", None))?;
+        for own in &config.addresses {
+            // The route to its network is one of ours, so that it takes nothing from anybody else's.
+            netlink
+                .add_address(index, own.address, own.prefix, !config.routes)
+                .map_err(at(&format!("adding address {own}"), Some(UplinkFault::Address)))?;
+        }
+        let clear = config.clear_device.as_deref().map(ClearSocket::open).transpose();
+        let clear = clear.map_err(at(
+            &format!(
+                "opening {} for packets in the clear",
+                config.clear_device.as_deref().unwrap_or_default()
+            ),
+            Some(UplinkFault::ClearDevice),
+        ))?;
+        Ok(Self {
+            link: Link { owner, index, netlink, namespace, addresses: config.addresses.clone(), listen },
+            routes: config.routes.then(Routes::default),
+            attached: Arc::new(Attached::new(queues, clear)),
+        })
+    }
+
+    /// Does what has changed in the wish.
+    pub(super) fn apply(&mut self, changes: Changes, book: &mut Book) {
+        if let Some(routes) = &mut self.routes {
+            routes.apply(&mut self.link, changes, book);
+        }
+    }
+
+    /// Tries refused routes again.
+    pub(super) fn retry_refused(&mut self, book: &mut Book) {
+        if let Some(routes) = &mut self.routes {
+            routes.retry(&mut self.link, book);
+        }
+    }
+
+    /// Up to so many refused routes, and how many there are.
+    pub(super) fn refused(&self, most: usize) -> (Vec<RefusedRoute>, usize) {
+        self.routes.as_ref().map(|routes| routes.refused(most)).unwrap_or_default()
+    }
+
+    pub(super) fn check(&mut self) -> Health {
+        match self.link.netlink.is_up(self.link.index) {
+            Ok(true) => Health::Up,
+            Ok(false) => Health::Down,
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+                Health::Gone("somebody deleted the interface, or moved it to another namespace".to_owned())
+            }
+            // A busy system says nothing of the device.
+            Err(_) => Health::Up,
+        }
+    }
+
+    /// Gives the device back what the kernel took from it when it was set down.
+    pub(super) fn reinstate(&mut self, book: &mut Book) {
+        let (link, routed) = (&mut self.link, self.routes.is_none());
+        for own in &link.addresses {
+            if let Err(error) = link.netlink.add_address(link.index, own.address, own.prefix, routed) {
+                tracing::warn!(device = %link.owner.device, address = %own, %error, "cannot add address again");
+            }
+        }
+        if let Some(routes) = &mut self.routes {
+            routes.reinstate(&mut self.link, book);
+        }
+    }
+
+    /// Takes out of the book and of the kernel what would outlive the device.
+    pub(super) fn withdraw(&mut self, book: &mut Book) {
+        if let Some(routes) = &mut self.routes {
+            routes.withdraw(&mut self.link, book);
+        }
+        for own in &self.link.addresses {
+            book.release_address(self.link.namespace, own.address, &self.link.owner);
+        }
+    }
+}
+
+/// The networks that the addresses lie in.
+fn connected(addresses: &[InterfaceAddress]) -> impl Iterator<Item = Network> {
+    let networks = addresses.iter().filter(|own| own.prefix > 0 && own.prefix < width(own.address));
+    networks.map(|own| network_of(own.address, own.prefix))
+}
+
+/// RFC 791: every IPv4 host takes packets of 576 octets.
+const MIN_MTU: u16 = 576;
+
+/// A step that failed.
+struct Failure {
+    fault: UplinkFault,
+    reason: String,
+}
+
+impl From<io::Error> for Failure {
+    fn from(source: io::Error) -> Self {
+        at("entering the network namespace", Some(UplinkFault::Namespace))(source)
+    }
+}
+
+/// Of a step that may fail in ways of its own.
+fn at(step: &str, own: Option<UplinkFault>) -> impl FnOnce(io::Error) -> Failure {
+    move |error| {
+        let fault = match (error.kind(), own) {
+            (io::ErrorKind::PermissionDenied, _) => UplinkFault::Privilege,
+            (_, Some(own)) => own,
+            (io::ErrorKind::ResourceBusy, _) => UplinkFault::NameTaken,
+            (io::ErrorKind::NotFound, _) => UplinkFault::NoTun,
+            _ => UplinkFault::System,
+        };
+        let reason = if fault == UplinkFault::NameTaken {
+            format!("{step}: there is an interface of this name")
+        } else {
+            format!("{step}: {error}")
+        };
+        Failure { fault, reason }
+    }
+}

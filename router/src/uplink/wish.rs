@@ -1,0 +1,147 @@
+//! What the control plane wants of a tenant's device, and what of it the device's thread has not seen yet.
+//!
+//! The registry changes a wish under its lock and never waits; the thread takes what has changed when it comes to it. So
+//! whatever happens meanwhile is done in one go, and what waits is bounded by the networks there are.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use esp::SelectorPair;
+
+use super::device::DeviceConfig;
+use super::nudge::{Key, Nudge, Nudges};
+use crate::interval::Intervals;
+use crate::prefix::{address_of, prefixes};
+
+/// A network by its first address and the length of its prefix.
+pub(crate) type Network = (IpAddr, u8);
+
+/// What is wanted of one device. When it is dropped the device goes.
+pub(crate) struct Wish {
+    key: Key,
+    nudges: Nudges,
+    config: Arc<DeviceConfig>,
+    /// Networks to lead to the device, with the number of their users.
+    networks: HashMap<Network, usize>,
+    /// Addresses of IPv4 and of IPv6 that no route may cover.
+    without: Holes,
+    changed: HashSet<Network>,
+    holes_changed: bool,
+    /// The thread knows that something has changed.
+    announced: bool,
+}
+
+/// Addresses of IPv4 and of IPv6.
+pub(crate) type Holes = (Intervals, Intervals);
+
+/// What has changed since it was last asked.
+pub(crate) struct Changes {
+    pub(super) added: Vec<Network>,
+    pub(super) removed: Vec<Network>,
+    pub(super) without: Option<Holes>,
+}
+
+impl Wish {
+    /// Wants a device.
+    pub(crate) fn new(key: Key, nudges: Nudges, config: DeviceConfig) -> Self {
+        let mut wish = Self {
+            key,
+            nudges,
+            config: Arc::new(config),
+            networks: HashMap::new(),
+            without: Holes::default(),
+            changed: HashSet::new(),
+            holes_changed: false,
+            announced: false,
+        };
+        wish.announce();
+        wish
+    }
+
+    /// Wants the remote networks of a tunnel led to the device. Not the default route: it would also catch the tunnels' own
+    /// packets.
+    pub(crate) fn add_routes(&mut self, selectors: &SelectorPair) {
+        if !self.config.routes {
+            return;
+        }
+        for network in networks(selectors) {
+            let users = self.networks.entry(network).or_default();
+            *users += 1;
+            if *users == 1 {
+                self.changed.insert(network);
+                self.announce();
+            }
+        }
+    }
+
+    /// Undoes [`Wish::add_routes`].
+    pub(crate) fn remove_routes(&mut self, selectors: &SelectorPair) {
+        if !self.config.routes {
+            return;
+        }
+        for network in networks(selectors) {
+            let Some(users) = self.networks.get_mut(&network) else { continue };
+            *users -= 1;
+            if *users == 0 {
+                self.networks.remove(&network);
+                self.changed.insert(network);
+                self.announce();
+            }
+        }
+    }
+
+    /// Keeps these addresses out of all routes: the kernel forwards their packets by its others.
+    pub(crate) fn exclude(&mut self, holes: Holes) {
+        if self.without != holes {
+            self.without = holes;
+            self.holes_changed = true;
+            self.announce();
+        }
+    }
+
+    /// What the device shall be.
+    pub(crate) fn config(&self) -> &Arc<DeviceConfig> {
+        &self.config
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        self.key
+    }
+
+    /// What has changed since the last time, or everything, for a device that is new.
+    pub(crate) fn take(&mut self, everything: bool) -> Changes {
+        self.announced = false;
+        let changed = std::mem::take(&mut self.changed);
+        let holes_changed = std::mem::take(&mut self.holes_changed);
+        if everything {
+            let added = self.networks.keys().copied().collect();
+            return Changes { added, removed: Vec::new(), without: Some(self.without.clone()) };
+        }
+        let (added, removed) = changed.into_iter().partition(|network| self.networks.contains_key(network));
+        Changes { added, removed, without: holes_changed.then(|| self.without.clone()) }
+    }
+
+    fn announce(&mut self) {
+        if !self.announced {
+            self.announced = true;
+            self.nudges.send(Nudge::Changed(self.key));
+        }
+    }
+}
+
+impl Drop for Wish {
+    fn drop(&mut self) {
+        self.nudges.send(Nudge::Gone(self.key));
+    }
+}
+
+fn networks(selectors: &SelectorPair) -> impl Iterator<Item = Network> {
+    selectors.remote.iter().flat_map(|selector| {
+        let v4 = selector.start.is_ipv4();
+        prefixes(selector)
+            .into_iter()
+            .filter(|(_, prefix)| *prefix > 0)
+            .map(move |(key, prefix)| (address_of(key, v4), prefix))
+    })
+}
