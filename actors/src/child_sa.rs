@@ -43,6 +43,12 @@ impl ChildSaActor {
         deliver(self.watch.supervisor(), Report::Child(self.pair.spi().0, due), &self.env.counters);
     }
 
+    /// The hard lifetime ends the pair's use at once, whenever the peer answers the delete.
+    fn expire(&mut self, ctx: &mut Context<Self>) {
+        self.env.router.expire(self.pair.spi());
+        self.tell(Due::Expire, ctx);
+    }
+
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let at = self.retired.or_else(|| self.lifetime.poll_timeout());
         self.alarm.set(ctx, at, Self::tick);
@@ -54,13 +60,10 @@ impl ChildSaActor {
             return ctx.stop();
         }
         while let Some(event) = self.lifetime.handle_timeout(now).filter(|_| self.retired.is_none()) {
-            self.tell(
-                match event {
-                    LifetimeEvent::Soft => Due::Rekey,
-                    LifetimeEvent::Hard => Due::Expire,
-                },
-                ctx,
-            );
+            match event {
+                LifetimeEvent::Soft => self.tell(Due::Rekey, ctx),
+                LifetimeEvent::Hard => self.expire(ctx),
+            }
         }
         self.arm(ctx);
     }
@@ -85,13 +88,12 @@ impl Handler<ChildNotice> for ChildSaActor {
     type Result = ();
 
     fn handle(&mut self, notice: ChildNotice, ctx: &mut Self::Context) {
-        let due = match notice {
-            ChildNotice::Soft => Due::Rekey,
-            ChildNotice::Hard => Due::Expire,
-            ChildNotice::FirstInbound => Due::InboundSeen,
-            ChildNotice::Moved(remote) => Due::Moved(remote),
-        };
-        self.tell(due, ctx);
+        match notice {
+            ChildNotice::Soft => self.tell(Due::Rekey, ctx),
+            ChildNotice::Hard => self.expire(ctx),
+            ChildNotice::FirstInbound => self.tell(Due::InboundSeen, ctx),
+            ChildNotice::Moved(remote) => self.tell(Due::Moved(remote), ctx),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use actix::prelude::SendError;
 use culvert_proto::v1;
 use ike::Failure;
 use router::{SaStats, TunnelId};
@@ -18,6 +19,8 @@ use crate::vocabulary::{RekeyTarget, Reply, ToPeer};
 
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How soon a peer that is being started again is looked for again.
+const SUCCESSOR: Duration = Duration::from_millis(20);
 
 /// A handle to the node's tunnels. Cheap to clone.
 #[derive(Clone)]
@@ -28,9 +31,9 @@ pub struct Control {
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
-    /// The peer does not run here: not started yet, or its secret is missing.
-    #[error("the peer is not running; is its secret there?")]
-    NotRunning,
+    /// It was deleted meanwhile.
+    #[error("the peer is gone")]
+    Gone,
     /// Its mailbox is full.
     #[error("the peer is overloaded")]
     Overloaded,
@@ -162,25 +165,44 @@ impl Control {
     /// # Errors
     /// [`ControlError`].
     pub async fn rekey(&self, name: &PeerName, target: RekeyTarget) -> Result<(), ControlError> {
-        self.command(name, |reply| ToPeer::Rekey(target, reply)).await
+        self.command(name, |reply| ToPeer::Rekey(target.clone(), reply)).await
     }
 
-    async fn command(
-        &self,
-        name: &PeerName,
-        message: impl FnOnce(Reply) -> ToPeer,
-    ) -> Result<(), ControlError> {
-        let entry = self.env.registry.peers.get(name).ok_or(ControlError::NotRunning)?;
-        let (reply, outcome) = oneshot::channel();
-        if entry.to.try_send(message(reply)).is_err() {
-            self.env.counters.mailbox_full.up();
-            return Err(ControlError::Overloaded);
+    async fn command(&self, name: &PeerName, message: impl Fn(Reply) -> ToPeer) -> Result<(), ControlError> {
+        let asked = self.ask(name, message);
+        tokio::time::timeout(COMMAND_TIMEOUT, asked).await.unwrap_or(Err(ControlError::TimedOut))
+    }
+
+    /// Asks the peer's actor. If that ends without an answer, as it does when its tenant's uplink changes, its successor is
+    /// asked.
+    async fn ask(&self, name: &PeerName, message: impl Fn(Reply) -> ToPeer) -> Result<(), ControlError> {
+        while self.env.catalog.get_peer(name).is_some() {
+            if let Some(entry) = self.env.registry.peers.get(name) {
+                let (reply, outcome) = oneshot::channel();
+                match entry.to.try_send(message(reply)) {
+                    Ok(()) => {
+                        if let Ok(outcome) = outcome.await {
+                            return outcome.map_err(ControlError::Failed);
+                        }
+                    }
+                    Err(SendError::Full(_)) => {
+                        self.env.counters.mailbox_full.up();
+                        return Err(ControlError::Overloaded);
+                    }
+                    Err(SendError::Closed(_)) => {}
+                }
+            }
+            // A peer is started again within a second; nobody can say when.
+            tokio::time::sleep(SUCCESSOR).await;
         }
-        match tokio::time::timeout(COMMAND_TIMEOUT, outcome).await {
-            Err(_) => Err(ControlError::TimedOut),
-            Ok(Err(_)) => Err(ControlError::NotRunning),
-            Ok(Ok(outcome)) => outcome.map_err(ControlError::Failed),
-        }
+        Err(ControlError::Gone)
+    }
+
+    /// Has a part panic at the next thing it does.
+    #[cfg(feature = "fault-injection")]
+    pub(crate) fn fault(&self, fault: crate::fault::Fault) -> bool {
+        self.env.faults.arm(fault);
+        true
     }
 
     /// Makes an actor of the peer panic: its own, or that of its connection.

@@ -2,8 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
+use actix::ArbiterHandle;
 use actix::prelude::*;
 use ike::Failure;
 use ike::reception::{Class, classify, wrong_version_reply};
@@ -24,52 +26,54 @@ use crate::vocabulary::{ChildNotice, ToPeer};
 /// the router drops IKE messages, which are sent again.
 pub(crate) const EVENTS: usize = 8_192;
 
-/// Runs until the router is gone.
+/// Runs until the router is gone. A panic costs the event that it was about.
 pub(crate) async fn run(
     env: Arc<NodeEnv>,
-    receptions: Vec<Recipient<Init>>,
+    mut receptions: Receptions,
     mut events: mpsc::Receiver<RouterEvent>,
 ) {
     while let Some(event) = events.recv().await {
-        match event {
-            RouterEvent::Ike(datagram) => ike(&env, &receptions, datagram),
-            RouterEvent::SoftLimit { spi } => child(&env, spi, ChildNotice::Soft),
-            RouterEvent::HardLimit { spi } => child(&env, spi, ChildNotice::Hard),
-            RouterEvent::FirstInbound { spi } => child(&env, spi, ChildNotice::FirstInbound),
-            RouterEvent::RemoteMoved { spi, remote } => child(&env, spi, ChildNotice::Moved(remote)),
-            RouterEvent::UnknownSpi { spi, remote } => {
-                tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
-                recover(&env, remote);
-            }
-            RouterEvent::Wanted { tenant, tunnel } => {
-                match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
-                    Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
-                    None => env.router.drop_held(tenant, tunnel),
-                }
-            }
-            RouterEvent::Removed { stats, .. } => {
-                env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
-            }
-            other => tracing::debug!(?other, "event of the router that nobody waits for"),
+        let carried_out = AssertUnwindSafe(|| carry_out(&env, &mut receptions, event));
+        if panic::catch_unwind(carried_out).is_err() {
+            env.counters.panics.up();
+            tracing::error!("an event of the router made the dispatcher panic; it goes on");
         }
     }
 }
 
-fn ike(env: &NodeEnv, receptions: &[Recipient<Init>], datagram: IkeDatagram) {
+fn carry_out(env: &Arc<NodeEnv>, receptions: &mut Receptions, event: RouterEvent) {
+    #[cfg(feature = "fault-injection")]
+    env.faults.strike(crate::fault::Fault::Dispatcher);
+    match event {
+        RouterEvent::Ike(datagram) => ike(env, receptions, datagram),
+        RouterEvent::SoftLimit { spi } => child(env, spi, ChildNotice::Soft),
+        RouterEvent::HardLimit { spi } => child(env, spi, ChildNotice::Hard),
+        RouterEvent::FirstInbound { spi } => child(env, spi, ChildNotice::FirstInbound),
+        RouterEvent::RemoteMoved { spi, remote } => child(env, spi, ChildNotice::Moved(remote)),
+        RouterEvent::UnknownSpi { spi, remote } => {
+            tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
+            recover(env, remote);
+        }
+        RouterEvent::Wanted { tenant, tunnel } => {
+            match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
+                Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
+                None => env.router.drop_held(tenant, tunnel),
+            }
+        }
+        RouterEvent::Removed { stats, .. } => {
+            env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
+        }
+        other => tracing::debug!(?other, "event of the router that nobody waits for"),
+    }
+}
+
+fn ike(env: &Arc<NodeEnv>, receptions: &mut Receptions, datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
         Ok(Class::Existing(spi)) => match env.registry.ike.get(&spi) {
             Some(to) => offer(&to, Deliver(datagram), &env.counters),
             None => env.counters.ike_unknown_spi.up(),
         },
-        Ok(Class::Init) => {
-            // Retransmissions come from the same address, so they meet the same reception.
-            let mut hasher = DefaultHasher::new();
-            datagram.remote.hash(&mut hasher);
-            let at = usize::try_from(hasher.finish() % receptions.len().max(1) as u64).unwrap_or(0);
-            if let Some(to) = receptions.get(at) {
-                offer(to, Init(datagram), &env.counters);
-            }
-        }
+        Ok(Class::Init) => receptions.offer(env, datagram),
         Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();
             env.strangers
@@ -104,13 +108,38 @@ fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {
     }
 }
 
-/// Starts a reception on each arbiter.
-pub(crate) fn receptions(env: &Arc<NodeEnv>) -> Vec<Recipient<Init>> {
-    (0u64..)
-        .zip(env.arbiters())
-        .map(|(index, arbiter)| {
-            let env = env.clone();
-            Reception::start_in_arbiter(arbiter, move |_| Reception::new(env, index)).recipient()
-        })
-        .collect()
+/// The receptions, one on each arbiter.
+pub(crate) struct Receptions(Vec<Recipient<Init>>);
+
+impl Receptions {
+    /// Starts them.
+    pub(crate) fn start(env: &Arc<NodeEnv>) -> Self {
+        Self((0u64..).zip(env.arbiters()).map(|(index, arbiter)| reception(env, index, arbiter)).collect())
+    }
+
+    /// Hands over a first message. Retransmissions come from the same address, so they meet the same reception.
+    fn offer(&mut self, env: &Arc<NodeEnv>, datagram: IkeDatagram) {
+        let mut hasher = DefaultHasher::new();
+        datagram.remote.hash(&mut hasher);
+        let index = hasher.finish() % self.0.len().max(1) as u64;
+        let Some(to) = usize::try_from(index).ok().and_then(|at| self.0.get_mut(at)) else { return };
+        match to.try_send(Init(datagram)) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => env.counters.mailbox_full.up(),
+            Err(SendError::Closed(message)) => {
+                // It panicked. Whatever was half open begins anew.
+                env.counters.panics.up();
+                tracing::error!(index, "a reception panicked and is started again");
+                let Some(arbiter) = env.arbiter(index) else { return };
+                *to = reception(env, index, arbiter);
+                // A message is lost if it panics again at once; its sender repeats it.
+                let _ = to.try_send(message);
+            }
+        }
+    }
+}
+
+fn reception(env: &Arc<NodeEnv>, index: u64, arbiter: &ArbiterHandle) -> Recipient<Init> {
+    let env = env.clone();
+    Reception::start_in_arbiter(arbiter, move |_| Reception::new(env, index)).recipient()
 }

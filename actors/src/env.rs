@@ -51,6 +51,8 @@ pub(crate) struct NodeEnv {
     pub(crate) strangers: Strangers,
     pub(crate) started: SystemTime,
     arbiters: Vec<ArbiterHandle>,
+    #[cfg(feature = "fault-injection")]
+    pub(crate) faults: crate::fault::Faults,
 }
 
 impl NodeEnv {
@@ -75,7 +77,14 @@ impl NodeEnv {
             remote_ports: (config.remote_ike_port, config.remote_natt_port),
             raw_esp,
         };
-        Self { peer: Arc::new(peer), strangers: Strangers::default(), started: SystemTime::now(), arbiters }
+        Self {
+            peer: Arc::new(peer),
+            strangers: Strangers::default(),
+            started: SystemTime::now(),
+            arbiters,
+            #[cfg(feature = "fault-injection")]
+            faults: crate::fault::Faults::default(),
+        }
     }
 
     /// The thread that `key` belongs to: everything of one peer runs on one.

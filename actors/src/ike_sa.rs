@@ -205,8 +205,9 @@ impl IkeSaActor {
             |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
         let (suite, local, remote) = (sa.choice.to_string(), text(&sa.local_ts), text(&sa.remote_ts));
         let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
-        self.env.router.install(sa).map_err(|error| error.to_string())?;
+        // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
+        self.env.router.install(sa).map_err(|error| error.to_string())?;
         let lifetime = spec.lifetime;
         Ok(Installed { name, pair, spi_out, suite, mode, local, remote, replaces, lifetime })
     }

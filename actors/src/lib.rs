@@ -23,6 +23,8 @@ mod datagram;
 mod dispatch;
 mod env;
 mod events;
+#[cfg(feature = "fault-injection")]
+mod fault;
 mod held;
 mod history;
 mod host;
@@ -44,6 +46,8 @@ pub use config::NodeConfig;
 pub use control::{Control, ControlError};
 pub use events::{EventHub, Lagged};
 pub use key_log::KeyLog;
-pub use node::{Node, NodeError};
+#[cfg(feature = "fault-injection")]
+pub use node::Part;
+pub use node::{Health, Node, NodeError};
 pub use status::{ChildView, PeerView};
 pub use vocabulary::RekeyTarget;

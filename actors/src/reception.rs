@@ -252,6 +252,8 @@ impl Handler<Init> for Reception {
     type Result = ();
 
     fn handle(&mut self, Init(datagram): Init, ctx: &mut Self::Context) {
+        #[cfg(feature = "fault-injection")]
+        self.env.faults.strike(crate::fault::Fault::Reception);
         self.first_message(ctx, &datagram);
     }
 }

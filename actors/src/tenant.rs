@@ -8,22 +8,27 @@ use actix::prelude::*;
 use router::TenantId;
 use tenants::{Auth, ChangeKind, Peer, RuleAction, SecretName, Tenant};
 
+use crate::alarm::Alarm;
 use crate::convert;
 use crate::env::NodeEnv;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::peer::PeerActor;
 use crate::policy;
 use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
+use crate::watch::DeathWatch;
 
 /// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
 /// as it starts does not spin.
-const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const RESTART_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Supervises a tenant's peers.
 pub(crate) struct TenantActor {
     env: Arc<NodeEnv>,
     tenant: Arc<Tenant>,
     peers: BTreeMap<u64, PeerSlot>,
+    alarm: Alarm,
+    /// Of the node's actor.
+    watch: DeathWatch<Died>,
 }
 
 struct PeerSlot {
@@ -31,6 +36,16 @@ struct PeerSlot {
     addr: Addr<PeerActor>,
     /// When it was started.
     since: Instant,
+    /// Its actor panicked: when it is started again.
+    restart: Option<Instant>,
+}
+
+impl Drop for PeerSlot {
+    fn drop(&mut self) {
+        // Deleted, replaced, or the tenant's actor ends, perhaps by a panic: in any case nobody supervises it any more. One
+        // with a full mailbox notices that by itself.
+        let _ = self.addr.try_send(RemovePeer);
+    }
 }
 
 /// A peer of the tenant changed.
@@ -59,8 +74,9 @@ pub(crate) struct TenantChange(pub(crate) Arc<Tenant>);
 pub(crate) struct RemoveTenant;
 
 impl TenantActor {
-    pub(crate) fn new(env: Arc<NodeEnv>, tenant: Arc<Tenant>) -> Self {
-        Self { env, tenant, peers: BTreeMap::new() }
+    pub(crate) fn new(env: Arc<NodeEnv>, tenant: Arc<Tenant>, supervisor: Recipient<Died>) -> Self {
+        let watch = DeathWatch::new(u64::from(tenant.number), supervisor);
+        Self { env, tenant, peers: BTreeMap::new(), alarm: Alarm::default(), watch }
     }
 
     /// Gives the tenant its uplink. Without it its tunnels cannot be installed, and the log says why.
@@ -112,7 +128,19 @@ impl TenantActor {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
         let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
         let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, me));
-        self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now() });
+        // In the place of the actor before, if there was one, which leaves.
+        self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now(), restart: None });
+    }
+
+    /// Starts peers again whose time has come.
+    fn restart(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let due = self.peers.values().filter(|slot| slot.restart.is_some_and(|at| at <= now));
+        for peer in due.map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
+            self.start_peer(ctx, peer);
+        }
+        let next = self.peers.values().filter_map(|slot| slot.restart).min();
+        self.alarm.set(ctx, next, Self::restart);
     }
 }
 
@@ -123,6 +151,11 @@ impl Actor for TenantActor {
         ctx.set_mailbox_capacity(MAILBOX);
         self.attach();
     }
+
+    fn stopping(&mut self, _: &mut Self::Context) -> Running {
+        self.watch.disarm();
+        Running::Stop
+    }
 }
 
 impl Handler<PeerChange> for TenantActor {
@@ -132,7 +165,6 @@ impl Handler<PeerChange> for TenantActor {
         match (kind, self.peers.get_mut(&peer.uid)) {
             (ChangeKind::Deleted, _) => {
                 if let Some(slot) = self.peers.remove(&peer.uid) {
-                    deliver(&slot.addr, RemovePeer, &self.env.counters);
                     self.declare(Some(&slot.peer), None);
                 }
             }
@@ -191,10 +223,9 @@ impl Handler<TenantChange> for TenantActor {
             tracing::warn!(tenant = %self.tenant.name, "the uplink changed; the tenant's tunnels start afresh");
             self.env.router.remove_tenant(TenantId(self.tenant.number));
             self.attach();
-            for slot in std::mem::take(&mut self.peers).into_values() {
-                deliver(&slot.addr, RemovePeer, &self.env.counters);
-                self.start_peer(ctx, slot.peer.clone());
-                self.declare(None, Some(&slot.peer));
+            for peer in self.peers.values().map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
+                self.start_peer(ctx, peer.clone());
+                self.declare(None, Some(&peer));
             }
         } else if policy_changed {
             tracing::info!(tenant = %self.tenant.name, "the policy changed");
@@ -207,9 +238,7 @@ impl Handler<RemoveTenant> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: RemoveTenant, ctx: &mut Self::Context) {
-        for slot in std::mem::take(&mut self.peers).into_values() {
-            deliver(&slot.addr, RemovePeer, &self.env.counters);
-        }
+        self.peers.clear();
         self.env.router.remove_tenant(TenantId(self.tenant.number));
         ctx.stop();
     }
@@ -221,13 +250,19 @@ impl Handler<Died> for TenantActor {
     /// A peer's actor panicked. The others do not notice; this one starts again from its configuration.
     fn handle(&mut self, Died(uid): Died, ctx: &mut Self::Context) {
         self.env.counters.panics.up();
-        let Some(slot) = self.peers.get(&uid) else { return };
+        let Some(slot) = self.peers.get_mut(&uid) else { return };
         tracing::error!(peer = %slot.peer.name, "the actor of a peer panicked and is started again");
-        let wait = RESTART_INTERVAL.saturating_sub(slot.since.elapsed());
-        ctx.run_later(wait, move |this, ctx| {
-            if let Some(slot) = this.peers.remove(&uid) {
-                this.start_peer(ctx, slot.peer);
-            }
-        });
+        slot.restart = Some(Instant::now().max(slot.since + RESTART_INTERVAL));
+        self.restart(ctx);
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<crate::vocabulary::Panic> for TenantActor {
+    type Result = ();
+
+    #[allow(clippy::panic)]
+    fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
+        panic!("injected into the actor of {}", self.tenant.name);
     }
 }

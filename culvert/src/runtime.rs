@@ -3,13 +3,18 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use actors::Health;
 use culvert_proto::v1;
 use tenants::{Peer, PeerName, TenantName};
+use tokio::sync::watch;
 use tokio_stream::Stream;
 
 /// The tunnels of this node.
 #[tonic::async_trait]
 pub trait Runtime: Send + Sync + 'static {
+    /// Whether everything runs that must, now and later.
+    fn health(&self) -> watch::Receiver<Health>;
+
     /// The SAs of a scope, in any order.
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError>;
 
@@ -106,6 +111,11 @@ const NO_TUNNELS: RuntimeError = RuntimeError::Unavailable("this node carries no
 
 #[tonic::async_trait]
 impl Runtime for NoRuntime {
+    fn health(&self) -> watch::Receiver<Health> {
+        // Nothing runs, so nothing fails. The last value stays when the sender is gone.
+        watch::channel(Health::default()).1
+    }
+
     async fn list_sas(&self, _scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         Ok(Vec::new())
     }

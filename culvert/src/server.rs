@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::Health;
 use culvert_proto::FILE_DESCRIPTOR_SET;
 use culvert_proto::v1::node_service_server::NodeServiceServer;
 use culvert_proto::v1::peer_service_server::PeerServiceServer;
@@ -14,8 +15,11 @@ use culvert_proto::v1::tenant_service_server::TenantServiceServer;
 use tenants::Catalog;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
 
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas, Secrets, Tenants};
@@ -71,12 +75,14 @@ pub async fn serve_grpc(
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
+    let state = runtime.health();
     let nodes = NodeServiceServer::new(Nodes::new(catalog, runtime));
     health.set_serving::<TenantServiceServer<Tenants>>().await;
     health.set_serving::<SecretServiceServer<Secrets>>().await;
     health.set_serving::<PeerServiceServer<Peers>>().await;
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
+    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state)));
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
         // An error is the sender gone, which is the end too.
@@ -102,7 +108,8 @@ pub async fn serve_grpc(
         () = &mut shutdown => {}
     }
     // Load balancers see it before the connections close.
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    drop(told);
+    health.set_service_status("", ServingStatus::NotServing).await;
     let _ = down.send(true);
     match tokio::time::timeout(GRACE, serve).await {
         Ok(result) => Ok(result?),
@@ -110,6 +117,28 @@ pub async fn serve_grpc(
             tracing::warn!("requests were still under way after {GRACE:?} and are cut off");
             Ok(())
         }
+    }
+}
+
+/// The node as a whole, which is the service without a name, is serving while everything runs that must.
+async fn tell_health(reporter: HealthReporter, mut state: watch::Receiver<Health>) {
+    loop {
+        let good = state.borrow_and_update().is_good();
+        let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
+        reporter.set_service_status("", status).await;
+        if state.changed().await.is_err() {
+            // The node is gone, and says no more.
+            return;
+        }
+    }
+}
+
+/// A task that ends with whoever started it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use actors::{Control, ControlError};
+use actors::{Control, ControlError, Health, Node};
 use culvert_proto::v1;
 use tenants::{Peer, PeerName};
+use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -14,14 +15,16 @@ use crate::runtime::{EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
 /// Answers the API from the actors.
 pub struct Tunnels {
     control: Control,
+    health: watch::Receiver<Health>,
     listen: Vec<String>,
     shards: u32,
 }
 
 impl Tunnels {
     /// `listen` and `shards` are shown in the node's status.
-    pub fn new(control: Control, listen: Vec<String>, shards: usize) -> Self {
-        Self { control, listen, shards: u32::try_from(shards).unwrap_or(u32::MAX) }
+    pub fn new(node: &Node, listen: Vec<String>, shards: usize) -> Self {
+        let (control, health) = (node.control(), node.health());
+        Self { control, health, listen, shards: u32::try_from(shards).unwrap_or(u32::MAX) }
     }
 
     async fn status(&self, name: &PeerName) -> Result<v1::PeerStatus, RuntimeError> {
@@ -33,7 +36,7 @@ impl Tunnels {
 impl From<ControlError> for RuntimeError {
     fn from(error: ControlError) -> Self {
         match error {
-            ControlError::NotRunning => Self::Refused(error.to_string()),
+            ControlError::Gone => Self::Refused(error.to_string()),
             ControlError::Overloaded => Self::Overloaded("the peer"),
             ControlError::Failed(_) | ControlError::TimedOut => Self::Failed(error.to_string()),
         }
@@ -42,6 +45,10 @@ impl From<ControlError> for RuntimeError {
 
 #[tonic::async_trait]
 impl Runtime for Tunnels {
+    fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         Ok(self
             .control

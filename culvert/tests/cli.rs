@@ -188,6 +188,10 @@ fn status() -> v1::PeerStatus {
 
 #[tonic::async_trait]
 impl Runtime for OneTunnel {
+    fn health(&self) -> tokio::sync::watch::Receiver<actors::Health> {
+        culvert::runtime::NoRuntime.health()
+    }
+
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         let child = v1::ChildSa { name: "lan".to_owned(), inbound_spi: 0x0400_0001, ..Default::default() };
         let peer = "tenants/acme/peers/branch-12".to_owned();

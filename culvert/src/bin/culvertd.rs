@@ -74,7 +74,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let listener = server::bind(config.grpc.listen).await?;
     let node = Node::start(node_config(&config)?, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
-    let tunnels = Tunnels::new(node.control(), listen, config.router.shards);
+    let tunnels = Tunnels::new(&node, listen, config.router.shards);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = %listener.local_addr()?,
@@ -83,19 +83,36 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
-    #[cfg(feature = "fault-injection")]
-    inject_faults(node.control())?;
+    let mut health = node.health();
+    let failure = health.clone();
     let shutdown = async move {
-        let name = tokio::select! {
+        let signal = tokio::select! {
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
+            // An error is the node gone, which only follows from a signal.
+            _ = health.wait_for(|health| health.failed.is_some()) => return,
         };
-        tracing::info!(signal = name, "going down");
+        tracing::info!(signal, "going down");
     };
+    #[cfg(feature = "fault-injection")]
+    let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
+    #[cfg(feature = "fault-injection")]
+    let faults = inject_faults(Arc::clone(&node), tenants)?;
     let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
+    #[cfg(feature = "fault-injection")]
+    let node = {
+        faults.abort();
+        // Aborted or ended: it holds the node no longer.
+        let _ = faults.await;
+        Arc::into_inner(node).context("the node is in use")?
+    };
     // Also when the API failed: the peers are told.
     node.shutdown().await;
     tracing::info!("down");
+    if let Some(what) = &failure.borrow().failed {
+        // Whatever started the daemon starts it again, and the tunnels come back.
+        anyhow::bail!("{what}; see the log");
+    }
     Ok(served?)
 }
 
@@ -132,22 +149,37 @@ fn router_config(config: &Config) -> router::RouterConfig {
 }
 
 /// In a test build, SIGUSR1 makes the actor of the peer named by `CULVERT_FAULT_PEER` panic, SIGUSR2 that of its
-/// connection.
+/// connection, and with `CULVERT_FAULT_PART` SIGUSR1 makes that part panic.
 #[cfg(feature = "fault-injection")]
-fn inject_faults(control: actors::Control) -> anyhow::Result<()> {
-    let Ok(peer) = std::env::var("CULVERT_FAULT_PEER") else { return Ok(()) };
-    let peer: tenants::PeerName = peer.parse().context("CULVERT_FAULT_PEER")?;
+fn inject_faults(node: Arc<Node>, catalog: Arc<Catalog>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    use actors::Part;
+    let peer = std::env::var("CULVERT_FAULT_PEER").ok().map(|peer| peer.parse::<tenants::PeerName>());
+    let peer = peer.transpose().context("CULVERT_FAULT_PEER")?;
+    let part = std::env::var("CULVERT_FAULT_PART").ok();
     let mut own = signal(SignalKind::user_defined1()).context("SIGUSR1")?;
     let mut connection = signal(SignalKind::user_defined2()).context("SIGUSR2")?;
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         loop {
             let in_connection = tokio::select! {
                 _ = own.recv() => false,
                 _ = connection.recv() => true,
             };
-            let there = control.inject_panic(&peer, in_connection);
-            tracing::warn!(%peer, in_connection, there, "panic injected");
+            let part = part.as_deref().and_then(|part| match part {
+                "node" => Some(Part::Node),
+                "tenant" => catalog.tenants().first().map(|tenant| Part::Tenant(tenant.number)),
+                "dispatcher" => Some(Part::Dispatcher),
+                "reception" => Some(Part::Reception),
+                "shard" => Some(Part::Router(router::RouterThread::Shard(0))),
+                "control" => Some(Part::Router(router::RouterThread::Control)),
+                "devices" => Some(Part::Router(router::RouterThread::Devices)),
+                _ => None,
+            });
+            let there = match (&part, &peer) {
+                (Some(part), _) => node.inject_panic(part),
+                (None, Some(peer)) => node.control().inject_panic(peer, in_connection),
+                (None, None) => false,
+            };
+            tracing::warn!(?part, ?peer, in_connection, there, "panic injected");
         }
-    });
-    Ok(())
+    }))
 }

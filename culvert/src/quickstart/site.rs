@@ -74,7 +74,7 @@ impl Site {
             Failure::failed(e.to_string()).hint("--ike-port 0 and --natt-port 0 take free ports")
         })?;
         let (ike_port, natt_port) = node.ports();
-        let tunnels = Tunnels::new(node.control(), vec![address.to_string()], arguments.shards.into());
+        let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
         let (stop_api, stopped) = oneshot::channel();
         let api_task = tokio::spawn(server::serve_grpc(listener, catalog, Arc::new(tunnels), async {
             // An error is the sender gone, which means the same.

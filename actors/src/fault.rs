@@ -1,0 +1,38 @@
+//! Faults that tests put into parts that are nobody's peer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A part that panics at the next thing it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Dispatcher,
+    Reception,
+}
+
+/// Faults that are due.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    dispatcher: AtomicBool,
+    reception: AtomicBool,
+}
+
+impl Faults {
+    const fn of(&self, fault: Fault) -> &AtomicBool {
+        match fault {
+            Fault::Dispatcher => &self.dispatcher,
+            Fault::Reception => &self.reception,
+        }
+    }
+
+    pub(crate) fn arm(&self, fault: Fault) {
+        self.of(fault).store(true, Ordering::Release);
+    }
+
+    /// Panics if that is due.
+    #[allow(clippy::panic)]
+    pub(crate) fn strike(&self, fault: Fault) {
+        if self.of(fault).swap(false, Ordering::AcqRel) {
+            panic!("injected: {fault:?}");
+        }
+    }
+}

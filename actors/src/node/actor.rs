@@ -1,0 +1,235 @@
+//! The actor at the top: follows the catalog and supervises the tenants' actors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tenants::{Change, ChangeKind, Object, Tenant};
+use tokio::sync::{broadcast, oneshot};
+
+use super::liveness::MustRun;
+use crate::alarm::Alarm;
+use crate::env::NodeEnv;
+use crate::mailbox::{MAILBOX, deliver};
+use crate::tenant::{PeerChange, RESTART_INTERVAL, RemoveTenant, SecretChange, TenantActor, TenantChange};
+use crate::vocabulary::Died;
+
+/// How long tunnels may take to say goodbye when the node stops. A peer that answers needs one round trip; one that
+/// does not is not waited for longer.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// The actor at the top.
+pub(super) struct NodeActor {
+    env: Arc<NodeEnv>,
+    tenants: BTreeMap<u32, TenantSlot>,
+    alarm: Alarm,
+    /// Its end is the node's.
+    _must_run: MustRun,
+}
+
+struct TenantSlot {
+    addr: Addr<TenantActor>,
+    /// When it was started.
+    since: Instant,
+    /// Its actor panicked: when it is started again.
+    restart: Option<Instant>,
+}
+
+/// A change of the catalog.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Changed(Change);
+
+/// Changes were lost or not followed yet: take the catalog as it is.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Resync;
+
+/// Close everything and say when done.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Stop(pub(super) oneshot::Sender<()>);
+
+impl Actor for NodeActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        // Subscribed before the first look, so that nothing falls between.
+        let changes = self.env.catalog.subscribe();
+        ctx.notify(Resync);
+        actix::spawn(follow(changes, ctx.address()));
+    }
+}
+
+/// Hands changes on one by one, waiting for room: no change is lost, and a backlog ends in a resynchronisation.
+async fn follow(mut changes: broadcast::Receiver<Change>, node: Addr<NodeActor>) {
+    loop {
+        let sent = match changes.recv().await {
+            Ok(change) => node.send(Changed(change)).await,
+            Err(broadcast::error::RecvError::Lagged(_)) => node.send(Resync).await,
+            Err(broadcast::error::RecvError::Closed) => return,
+        };
+        if sent.is_err() {
+            return;
+        }
+    }
+}
+
+impl NodeActor {
+    pub(super) fn new(env: Arc<NodeEnv>, must_run: MustRun) -> Self {
+        Self { env, tenants: BTreeMap::new(), alarm: Alarm::default(), _must_run: must_run }
+    }
+
+    /// The actor of a tenant, started if there is none.
+    fn tenant(&mut self, tenant: &Arc<Tenant>, ctx: &Context<Self>) -> Addr<TenantActor> {
+        let env = &self.env;
+        let start = || {
+            let (arbiter, me) = (u64::from(tenant.number), ctx.address().recipient());
+            let actor = TenantActor::new(env.clone(), tenant.clone(), me);
+            let addr = match env.arbiter(arbiter) {
+                Some(arbiter) => TenantActor::start_in_arbiter(arbiter, move |_| actor),
+                None => actor.start(),
+            };
+            TenantSlot { addr, since: Instant::now(), restart: None }
+        };
+        self.tenants.entry(tenant.number).or_insert_with(start).addr.clone()
+    }
+
+    /// Starts tenants again whose time has come, from what the catalog has now.
+    fn restart(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let due = |slot: &TenantSlot| slot.restart.is_some_and(|at| at <= now);
+        if self.tenants.values().any(due) {
+            self.tenants.retain(|_, slot| !due(slot));
+            ctx.notify(Resync);
+        }
+        let next = self.tenants.values().filter_map(|slot| slot.restart).min();
+        self.alarm.set(ctx, next, Self::restart);
+    }
+}
+
+impl Handler<Died> for NodeActor {
+    type Result = ();
+
+    /// A tenant's actor panicked, and its peers end with it. The other tenants do not notice; this one starts again.
+    fn handle(&mut self, Died(number): Died, ctx: &mut Self::Context) {
+        self.env.counters.panics.up();
+        let Some((number, slot)) =
+            u32::try_from(number).ok().and_then(|n| self.tenants.get_mut(&n).map(|slot| (n, slot)))
+        else {
+            return;
+        };
+        tracing::error!(tenant = number, "the actor of a tenant panicked and is started again");
+        slot.restart = Some(Instant::now().max(slot.since + RESTART_INTERVAL));
+        self.env.router.remove_tenant(router::TenantId(number));
+        self.restart(ctx);
+    }
+}
+
+impl Handler<Changed> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, Changed(change): Changed, ctx: &mut Self::Context) {
+        match (change.object, change.kind) {
+            (Object::Tenant(tenant), ChangeKind::Deleted) => {
+                if let Some(slot) = self.tenants.remove(&tenant.number) {
+                    deliver(&slot.addr, RemoveTenant, &self.env.counters);
+                }
+            }
+            (Object::Tenant(tenant), _) => {
+                let addr = self.tenant(&tenant, ctx);
+                deliver(&addr, TenantChange(tenant), &self.env.counters);
+            }
+            (Object::Peer(peer), kind) => {
+                if let Some(slot) = self.tenants.get(&peer.tenant) {
+                    deliver(&slot.addr, PeerChange(kind, peer), &self.env.counters);
+                }
+            }
+            (Object::Secret(secret), _) => {
+                for slot in self.tenants.values() {
+                    deliver(&slot.addr, SecretChange(secret.name.clone()), &self.env.counters);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<Resync> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Resync, ctx: &mut Self::Context) {
+        let snapshot = self.env.catalog.snapshot();
+        let gone: Vec<u32> = self
+            .tenants
+            .keys()
+            .filter(|&&number| !snapshot.tenants.iter().any(|t| t.number == number))
+            .copied()
+            .collect();
+        for number in gone {
+            if let Some(slot) = self.tenants.remove(&number) {
+                deliver(&slot.addr, RemoveTenant, &self.env.counters);
+            }
+        }
+        for tenant in &snapshot.tenants {
+            let addr = self.tenant(tenant, ctx);
+            deliver(&addr, TenantChange(tenant.clone()), &self.env.counters);
+            let peers: Vec<_> =
+                snapshot.peers.iter().filter(|p| p.tenant == tenant.number).cloned().collect();
+            deliver(&addr, crate::tenant::Peers(peers), &self.env.counters);
+        }
+    }
+}
+
+impl Handler<Stop> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, Stop(reply): Stop, ctx: &mut Self::Context) {
+        for slot in std::mem::take(&mut self.tenants).into_values() {
+            deliver(&slot.addr, RemoveTenant, &self.env.counters);
+        }
+        let env = self.env.clone();
+        let goodbye = async move {
+            // Peers leave the board when their last connection is gone.
+            let all_gone = async {
+                while !env.board.is_empty() {
+                    actix::clock::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            if actix::clock::timeout(GOODBYE, all_gone).await.is_err() {
+                tracing::warn!("some peers did not answer the delete");
+            }
+            // The node may have been dropped meanwhile; then there is nobody to tell.
+            let _ = reply.send(());
+        };
+        ctx.spawn(goodbye.into_actor(self));
+    }
+}
+
+#[cfg(feature = "fault-injection")]
+impl Handler<crate::vocabulary::Panic> for NodeActor {
+    type Result = ();
+
+    #[allow(clippy::panic)]
+    fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
+        panic!("injected into the actor of the node");
+    }
+}
+
+/// Has a tenant's actor panic, to test what follows.
+#[cfg(feature = "fault-injection")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct PanicTenant(pub(super) u32);
+
+#[cfg(feature = "fault-injection")]
+impl Handler<PanicTenant> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, PanicTenant(number): PanicTenant, _: &mut Self::Context) {
+        if let Some(slot) = self.tenants.get(&number) {
+            deliver(&slot.addr, crate::vocabulary::Panic, &self.env.counters);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Real nodes on loopback: what becomes of them when parts of them fail, and when what is configured changes at any moment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    missing_docs,
+    unused_crate_dependencies
+)]
+
+mod common;
+mod orders;
+mod parts;
+mod supervision;
