@@ -169,6 +169,8 @@ impl IkeSaActor {
                 }
             }
             Event::ChildFailed { name, failure } => ConnEvent::ChildFailed { name, failure },
+            Event::RekeyEnded { outcome, .. } => ConnEvent::RekeyEnded(outcome),
+            Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
             Event::Down(reason) => ConnEvent::Down(reason),
             Event::Finished => ConnEvent::Finished,
@@ -269,10 +271,10 @@ impl Handler<Begin> for IkeSaActor {
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         let owner = ctx.address().recipient();
         match begin {
-            Begin::Initiate { config, path, initial_contact } => {
+            Begin::Initiate { config, path } => {
                 let (env, held) = (&self.env, &mut self.held);
                 let mut host = CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held };
-                match Connection::initiate(Instant::now(), &mut host, config, path, initial_contact) {
+                match Connection::initiate(Instant::now(), &mut host, config, path) {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
                         self.report(ConnEvent::Down(ike::CloseReason::Failed(failure)));

@@ -173,7 +173,7 @@ impl Connection {
                 number: matched.proposal.number,
                 protocol: ProtocolId::ESP,
                 spi: spi_in.to_be_bytes().to_vec(),
-                transforms: matched.choice.transforms(),
+                transforms: negotiate::answer(&matched.proposal, matched.choice.transforms()),
             }]),
             // TSi is the side of the exchange's initiator, the peer.
             Payload::TsI(matched.remote_ts.clone()),

@@ -89,6 +89,7 @@ impl Connection {
         if agreed.replaces.is_some() {
             self.counters.child_rekeys += 1;
         }
+        let (policy, replaces) = (agreed.config.name.clone(), agreed.replaces);
         self.events.push_back(Event::InstallChild(Box::new(ChildSa {
             name: agreed.config.name.clone(),
             spi_in: agreed.spi_in,
@@ -106,6 +107,7 @@ impl Connection {
             replaces: agreed.replaces,
             initiated: agreed.initiated,
         })));
+        self.asked_installed(&policy, replaces);
         Ok(())
     }
 
@@ -148,9 +150,11 @@ impl Connection {
         let name = &removed.config.name;
         let successor =
             self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);
-        if let (true, Some(spi)) = (removed.active, successor.map(|c| c.spi_in)) {
+        let successor = successor.map(|c| c.spi_in);
+        if let (true, Some(spi)) = (removed.active, successor) {
             self.activate(spi);
         }
+        self.asked_removed(spi_in, reason, successor.is_some());
         let linger = match reason {
             // Packets the peer sent before it switched over may still be under way.
             ChildEnd::Rekeyed | ChildEnd::Redundant => LINGER_CHILD,

@@ -123,7 +123,10 @@ impl Connection {
         };
         let spis = (header.spi_i, spi);
         let mut out = vec![
-            Payload::Sa(vec![crate::wire::sa::Proposal { transforms: choice.transforms(), ..chosen }]),
+            Payload::Sa(vec![crate::wire::sa::Proposal {
+                transforms: negotiate::answer(&chosen, choice.transforms()),
+                ..chosen
+            }]),
             Payload::Ke { group, data: ours.public().to_vec() },
             Payload::Nonce(nr.clone()),
         ];

@@ -163,7 +163,7 @@ fn the_initiators_own_auth_does_not_authenticate_the_responder() {
 
 #[test]
 fn a_peer_for_whom_no_secret_is_there_is_refused() {
-    for id in ["stranger.example", "right.example", "keyid:left.example", "LEFT.example"] {
+    for id in ["stranger.example", "right.example", "keyid:left.example", "left.example.org"] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"", &init.messages[0], &init.nonces[1], true, id);
         let answer = h.ask(A, AUTH, &[Payload::IdI(id.parse().unwrap()), auth]).unwrap();
@@ -184,6 +184,34 @@ fn an_error_beside_a_wrong_auth_does_not_make_it_right() {
     h.answer(A, &payloads);
     assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
     assert!(!h.pair.a.log.iter().any(|l| l == "established"), "{:?}", h.pair.a.log);
+}
+
+/// It has given up the IKE_SA (RFC 7296 section 2.21.2), whatever else it says.
+#[test]
+fn an_answer_that_gives_up_the_ike_sa_ends_it() {
+    for (kind, ends) in [
+        (NotifyType::INVALID_SYNTAX, true),
+        (NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, true),
+        (NotifyType::AUTHENTICATION_FAILED, true),
+        // These are about the Child SA alone (section 1.2).
+        (NotifyType::TS_UNACCEPTABLE, false),
+        (NotifyType::NO_PROPOSAL_CHOSEN, false),
+        (NotifyType::NO_ADDITIONAL_SAS, false),
+    ] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
+        h.answer(A, &[Payload::IdR("right.example".parse().unwrap()), auth, crate::peer::notify(kind)]);
+        assert_eq!(h.pair.a.conn.as_ref().unwrap().is_up(), !ends, "{kind}: {:?}", h.pair.a.log);
+        assert_eq!(h.pair.a.log.iter().any(|l| l == "established"), !ends, "{kind}");
+        let told = h.pair.a.log.iter().any(|l| {
+            l.contains(&kind.to_string()) && l.starts_with(if ends { "down: " } else { "child failed: " })
+        });
+        assert!(told, "{kind}: {:?}", h.pair.a.log);
+        h.pair.a.outbox.clear();
+        h.pair.pass(std::time::Duration::from_secs(120));
+        assert!(h.pair.a.outbox.is_empty(), "{kind}: nothing goes into the void");
+        assert_eq!(h.pair.a.conn.as_ref().unwrap().is_finished(), ends);
+    }
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Node {
         }
         self.half_open.clear();
         self.owners.clear();
-        self.host.held.clear();
+        self.host.forget();
         self.gate = CookieGate::new(now, &mut self.host);
     }
 
