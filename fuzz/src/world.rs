@@ -182,7 +182,7 @@ impl End {
                 Event::RekeyEnded { outcome, .. } => {
                     assert!(!self.down, "{outcome:?} after the end");
                 }
-                Event::RemoteMoved(_) => {}
+                Event::RemoteMoved(_) | Event::SignOfLifeDue => {}
                 Event::Down(reason) => {
                     drop(reason.to_string());
                     assert!(!self.down, "down twice");

@@ -213,6 +213,9 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// The peer has sent no IKE message for the interval of liveness checks. If ESP of it arrived meanwhile that is as good
+    /// (RFC 7296 section 2.4): the host says so at once with [`crate::Command::Heard`]. Otherwise the peer is asked.
+    SignOfLifeDue,
     /// The peer's address changed (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
     /// No SA is left: report it. Retransmissions may still be answered until [`Event::Finished`].

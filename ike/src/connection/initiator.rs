@@ -371,7 +371,7 @@ impl Connection {
             nat: self.nat,
         };
         self.phase = Phase::Up;
-        self.last_heard = now;
+        self.heard_now(now);
         self.keepalive = self.nat.local.then_some(now + super::KEEPALIVE);
         self.events.push_back(event);
     }

@@ -144,6 +144,8 @@ pub struct Connection {
     rekey_refused: Option<Box<Failure>>,
     began: Instant,
     last_heard: Instant,
+    /// When the host was asked whether ESP arrived.
+    asked_host: Option<Instant>,
     keepalive: Option<Instant>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
     detour: Option<Box<send::Way>>,
@@ -186,8 +188,8 @@ pub enum Command {
     Abandon,
     /// A packet arrived on the pair with this inbound SPI: the peer has it installed.
     InboundSeen(u32),
-    /// ESP arrived, so the peer is alive.
-    Alive,
+    /// The answer to [`Event::SignOfLifeDue`]: when an authentic ESP packet arrived last on a pair of this connection.
+    Heard(Option<Instant>),
     /// Ask the peer for a sign of life now.
     Probe,
     /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
@@ -212,6 +214,7 @@ impl Connection {
             rekey_refused: None,
             began: now,
             last_heard: now,
+            asked_host: None,
             keepalive: None,
             detour: None,
             transmits: VecDeque::new(),
@@ -246,7 +249,7 @@ impl Connection {
             Command::Close => self.close(now, host, CloseReason::Local),
             Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
             Command::InboundSeen(spi) => self.inbound_seen(spi),
-            Command::Alive => self.last_heard = now,
+            Command::Heard(at) => self.heard(now, at),
             Command::Probe => drop(self.queue(Task::Liveness, now)),
             Command::RemoteMoved(remote) => self.moved(remote),
         }

@@ -117,7 +117,13 @@ impl Connection {
         match self.child_agreed(spi, &mut offer, payloads) {
             Ok(()) => self.settle_child(now, &offer, payloads.nonce().unwrap_or_default()),
             Err(failure) => {
-                let again = !mode::is_final(&failure);
+                // Where the peer has made one in its place, the old pair is the peer's to delete.
+                let crossed = offer.collision.is_some();
+                if let (true, Some(old)) = (crossed, offer.replaces) {
+                    self.replace(Some(old));
+                    self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+                }
+                let again = !mode::is_final(&failure) && !crossed;
                 self.events.push_back(Event::ReleaseSpi(offer.spi_in));
                 self.child_not_made(&offer.config.name, offer.replaces, failure);
                 // The peer has installed what it answered, so it is told to take it away.
@@ -200,7 +206,7 @@ impl Connection {
         }
     }
 
-    fn replace(&mut self, spi_in: Option<u32>) {
+    pub(super) fn replace(&mut self, spi_in: Option<u32>) {
         let child = spi_in.and_then(|spi| self.child_mut(spi));
         if let Some(child) = child.filter(|c| c.state == ChildState::Installed) {
             child.state = ChildState::Replaced;

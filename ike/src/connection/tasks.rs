@@ -24,6 +24,10 @@ const REFUSED_LAST: Duration = Duration::from_secs(300);
 /// Answers of TEMPORARY_FAILURE in a row before the IKE_SA is given up: some ten minutes of them (RFC 7296 section 2.25).
 const MAX_BUSY: u32 = 14;
 
+/// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
+/// answer within a few milliseconds.
+const HOST_ANSWERS: Duration = Duration::from_millis(250);
+
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -33,7 +37,7 @@ pub enum Task {
     RekeyChild(u32),
     /// Delete a pair.
     DeleteChild(u32, ChildEnd),
-    /// Delete a pair that the peer has replaced and owes the delete of, unless it still carries packets.
+    /// Delete a pair that the peer has replaced and owes the delete of.
     DeleteOwed(u32, ChildEnd),
     /// Delete a pair of the peer's that never was installed here.
     DeleteStray(u32),
@@ -145,6 +149,9 @@ impl Connection {
                     self.request_child(now, host, config, None, tries);
                 }
             }
+            Task::RekeyChild(spi_in) if self.is_superfluous(spi_in) => {
+                self.request_delete(now, host, spi_in, ChildEnd::Redundant);
+            }
             Task::RekeyChild(spi_in) => {
                 let installed = |c: &&super::Child| c.state == super::child::ChildState::Installed;
                 let name = self.child(spi_in).filter(installed).map(|c| c.config.clone());
@@ -159,8 +166,8 @@ impl Connection {
             }
             Task::DeleteChild(spi_in, reason) => self.request_delete(now, host, spi_in, reason),
             Task::DeleteOwed(spi_in, reason) => {
-                let idle = |c: &super::Child| c.state == super::child::ChildState::Replaced && !c.active;
-                if self.child(spi_in).is_some_and(idle) {
+                let owed = |c: &super::Child| c.state == super::child::ChildState::Replaced;
+                if self.child(spi_in).is_some_and(owed) && self.step_aside(spi_in) {
                     self.request_delete(now, host, spi_in, reason);
                 }
             }
@@ -173,10 +180,42 @@ impl Connection {
         }
     }
 
-    /// When the peer has been silent for long enough to be asked.
+    /// When the peer has been silent for long enough to be asked, or the host to say what it has heard.
     fn liveness_due(&self) -> Option<Instant> {
         let interval = self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())?;
-        self.startable(&Task::Liveness).then(|| self.last_heard + interval)
+        let due = || self.asked_host.map_or(self.last_heard + interval, |asked| asked + HOST_ANSWERS);
+        self.startable(&Task::Liveness).then(due)
+    }
+
+    /// Nobody counts packets here, so the host is asked first; without a Child SA there is nothing to ask it.
+    fn check_liveness(&mut self, now: Instant) {
+        if self.asked_host.is_none() && !self.children.is_empty() {
+            self.asked_host = Some(now);
+            self.events.push_back(Event::SignOfLifeDue);
+        } else {
+            self.asked_host = None;
+            self.queue(Task::Liveness, now);
+        }
+    }
+
+    /// An IKE message of the peer arrived.
+    pub(crate) fn heard_now(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.asked_host = None;
+    }
+
+    /// The host says when ESP arrived last. An answer that comes too late has nothing to say any more.
+    pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
+        let Some(interval) = self.config.as_ref().map(|c| c.dpd_interval) else { return };
+        if self.asked_host.is_none() || !self.is_up() {
+            return;
+        }
+        if let Some(at) = at.filter(|at| *at > self.last_heard && *at + interval > now) {
+            self.last_heard = at.min(now);
+            self.asked_host = None;
+        } else if self.liveness_due().is_some() {
+            self.check_liveness(now);
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -220,7 +259,7 @@ impl Connection {
             self.keepalive = Some(now + super::KEEPALIVE);
         }
         if self.liveness_due().is_some_and(|due| due <= now) {
-            self.queue(Task::Liveness, now);
+            self.check_liveness(now);
         }
         self.run_tasks(now, host);
     }

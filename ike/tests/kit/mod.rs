@@ -177,6 +177,8 @@ pub struct Side {
     pub refused: Vec<String>,
     /// What became of rekeyings that were asked for.
     pub ended: Vec<(u32, Result<(), String>)>,
+    /// How often the host was asked for signs of life.
+    pub asked: usize,
     pub outbox: VecDeque<Transmit>,
     pub config: Arc<PeerConfig>,
 }
@@ -204,6 +206,7 @@ impl Side {
             log: vec![],
             refused: vec![],
             ended: vec![],
+            asked: 0,
             outbox: VecDeque::new(),
             config,
         }
@@ -241,6 +244,7 @@ impl Side {
                 Event::RekeyEnded { spi_in, outcome } => {
                     self.ended.push((spi_in, outcome.map_err(|failure| failure.to_string())));
                 }
+                Event::SignOfLifeDue => self.asked += 1,
                 Event::IkeRekeyFailed { failure } => self.log.push(format!("ike not rekeyed: {failure}")),
                 Event::RemoteMoved(remote) => self.log.push(format!("moved to {remote}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),

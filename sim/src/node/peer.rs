@@ -330,6 +330,12 @@ impl Peer {
                 self.supervisor.ended(now, id, (&reason).into(), jitter(chance));
                 w.down(self.tunnel, &reason);
             }
+            Event::SignOfLifeDue => {
+                let heard =
+                    self.sas.pairs.values().filter(|pair| pair.conn == id).filter_map(|pair| pair.heard);
+                let heard = Command::Heard(heard.max());
+                self.command(now, host, chance, id, heard, out, w);
+            }
             Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } => {}
             Event::RemoteMoved(_) | Event::Finished => {}
         }
