@@ -214,6 +214,36 @@ fn an_answer_that_gives_up_the_ike_sa_ends_it() {
     }
 }
 
+/// RFC 6023: by decision, and announced. A request for half a Child SA is malformed.
+#[test]
+fn ike_auth_without_a_child_sa_is_taken_and_half_a_child_sa_is_not() {
+    let (mut h, init) = half_open();
+    let message = ike::wire::Message::parse(&init.messages[1]).unwrap();
+    let announced =
+        ike::wire::Payloads(&message.chain.payloads).notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
+    assert!(announced.is_some());
+    let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+    let answer = h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), auth]).unwrap();
+    assert!(errors(&answer).is_empty(), "{answer:?}");
+    assert!(h.pair.b.conn.as_ref().unwrap().is_up() && h.pair.b.installed.is_empty());
+    // The Child SA comes when it is asked for.
+    h.tap.last().next_id[1] = 2;
+    let answer = h.ask(A, ExchangeType::CREATE_CHILD_SA, &child_request(A, 7)).unwrap();
+    assert!(errors(&answer).is_empty(), "{answer:?}");
+    assert_eq!(h.pair.b.installed.len(), 1);
+
+    let [i, r] = selectors(A);
+    let sa = || crate::peer::esp_offer("aes128gcm16", 7);
+    for half in [vec![sa()], vec![sa(), i.clone()], vec![sa(), r.clone()], vec![i.clone(), r], vec![i]] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+        let mut request = vec![Payload::IdI("left.example".parse().unwrap()), auth];
+        request.extend(half);
+        assert_eq!(errors(&h.ask(A, AUTH, &request).unwrap()), [NotifyType::INVALID_SYNTAX]);
+        assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+    }
+}
+
 #[test]
 fn ike_auth_without_an_identity_is_refused() {
     let (mut h, init) = half_open();
