@@ -63,9 +63,9 @@ mutations=(
   'fragments sealed in transport mode|esp/src/transport.rs|s{& ANY_FRAGMENT != 0}{& ANY_FRAGMENT == ANY_FRAGMENT}'
   'padding of transport mode left in|esp/src/transport.rs|s{payload\.get\(\.\.len\)}{payload.get(..len.max(payload.len()))}'
   'a second gateway let in where the first is kept|ike/src/connection/responder.rs|s{!config\.uniqueness\.admits\(\*up, from\)}{!config.uniqueness.admits(*up, from) && up.port() == 0}'
-  'a delete that is owed waited for without end|ike/src/connection/tasks.rs|s{\.is_some_and\(idle\)}{.is_some_and(\|c\| idle(\&c) \&\& spi_in == 0)}'
+  'a delete that is owed waited for without end|ike/src/connection/tasks.rs|s{\.is_some_and\(owed\)}{.is_some_and(\|c\| owed(\&c) \&\& spi_in == 0)}'
   'unknown attributes of transforms ignored|ike/src/wire/sa.rs|s{transform\.unknown_attribute = true;}{transform.unknown_attribute = kind == 0;}'
-  'the hard lifetime of an IKE_SA without effect|ike/src/connection/tasks.rs|s{self\.close\(now, host, CloseReason::Failed\(Failure::Expired\)\);}{drop((now, host, CloseReason::Failed(Failure::Expired)));}'
+  'the hard lifetime of an IKE_SA without effect|ike/src/connection/tasks.rs|s{self\.close\(now, host, CloseReason::Failed\(failure\)\);}{drop((now, host, CloseReason::Failed(failure)));}'
   'the end of a rekeyed pair that was the last not noticed|ike/src/supervise/restore.rs|s{let decided = }{let decided = reason == ChildEnd::Rekeyed \|\| }'
   'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )

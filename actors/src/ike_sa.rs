@@ -169,10 +169,28 @@ impl IkeSaActor {
                 }
             }
             Event::ChildFailed { name, failure } => ConnEvent::ChildFailed { name, failure },
+            Event::SignOfLifeDue => {
+                self.ask_router(ctx);
+                return None;
+            }
+            Event::RekeyEnded { outcome, .. } => ConnEvent::RekeyEnded(outcome),
+            Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
             Event::Down(reason) => ConnEvent::Down(reason),
             Event::Finished => ConnEvent::Finished,
         })
+    }
+
+    /// Asks the router when ESP arrived last by this connection: once for each interval of liveness checks, and for its own
+    /// pairs alone.
+    fn ask_router(&self, ctx: &mut Context<Self>) {
+        let pairs = self.conn.iter().flat_map(Connection::child_sas).map(|(_, spi, ..)| Spi(spi)).collect();
+        let router = self.env.router.clone();
+        let asked = async move { router.stats_of(pairs).await }.into_actor(self);
+        ctx.spawn(asked.map(|stats, this, ctx| {
+            let heard = stats.iter().filter_map(|pair| pair.last_used_in).max();
+            this.with(ctx, |conn, host| conn.handle_command(Instant::now(), host, Command::Heard(heard)));
+        }));
     }
 
     /// Puts a pair into the router. It must be there before the next datagram leaves.
@@ -270,10 +288,10 @@ impl Handler<Begin> for IkeSaActor {
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         let owner = ctx.address().recipient();
         match begin {
-            Begin::Initiate { config, path, initial_contact } => {
+            Begin::Initiate { config, path } => {
                 let (env, held) = (&self.env, &mut self.held);
                 let mut host = CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held };
-                match Connection::initiate(Instant::now(), &mut host, config, path, initial_contact) {
+                match Connection::initiate(Instant::now(), &mut host, config, path) {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
                         self.report(ConnEvent::Down(ike::CloseReason::Failed(failure)));

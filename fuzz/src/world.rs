@@ -176,8 +176,13 @@ impl End {
                     assert!(!self.installed.contains(&spi), "released while in use");
                     assert!(self.host.esp_out.remove(&spi), "released twice");
                 }
-                Event::ChildFailed { failure, .. } => drop(failure.to_string()),
-                Event::RemoteMoved(_) => {}
+                Event::ChildFailed { failure, .. } | Event::IkeRekeyFailed { failure } => {
+                    assert!(!self.down, "{failure} after the end");
+                }
+                Event::RekeyEnded { outcome, .. } => {
+                    assert!(!self.down, "{outcome:?} after the end");
+                }
+                Event::RemoteMoved(_) | Event::SignOfLifeDue => {}
                 Event::Down(reason) => {
                     drop(reason.to_string());
                     assert!(!self.down, "down twice");
@@ -240,7 +245,7 @@ impl World {
         let path = Path { local: a, remote: b, local_natt: 4500, remote_natt: 4500 };
         let end = &mut world.ends[0];
         let config = end.host.peer.clone();
-        end.conn = Some(Connection::initiate(world.now, &mut end.host, config, path, true).expect("a group"));
+        end.conn = Some(Connection::initiate(world.now, &mut end.host, config, path).expect("a group"));
         world.drain(0);
         world
     }

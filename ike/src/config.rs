@@ -115,11 +115,24 @@ impl Retransmit {
         (0..attempt).fold(self.first, |wait, _| wait * self.factor_tenths / 10)
     }
 
+    /// The schedule of a liveness check: this one, or one of even waits where a peer is to be asked so often that its silence
+    /// should be noticed sooner (RFC 7296 section 2.4 leaves the schedule open). It is given up after three intervals, so a
+    /// peer is noticed to be gone at most four after it was heard last.
+    #[must_use]
+    pub fn of_liveness(self, interval: Duration) -> Self {
+        let first = (interval * 3 / (self.tries + 1)).max(SHORTEST_WAIT);
+        let even = Self { first, factor_tenths: 10, ..self };
+        if even.budget() < self.budget() { even } else { self }
+    }
+
     /// How long a request is tried altogether.
     pub fn budget(&self) -> Duration {
         (0..=self.tries).map(|n| self.wait(n)).sum()
     }
 }
+
+/// No request is sent again sooner: longer than a round trip by satellite.
+const SHORTEST_WAIT: Duration = Duration::from_millis(500);
 
 impl Default for Retransmit {
     fn default() -> Self {
@@ -158,6 +171,20 @@ mod tests {
         assert_eq!(r.wait(0), Duration::from_secs(1));
         assert_eq!(r.wait(1), Duration::from_millis(1800));
         assert_eq!(r.budget().as_secs(), 41);
+    }
+
+    #[test]
+    fn a_peer_that_is_asked_often_is_given_up_soon() {
+        let of = |seconds| Retransmit::DEFAULT.of_liveness(Duration::from_secs(seconds));
+        for (interval, budget) in [(1, 3), (2, 6), (5, 15), (10, 30), (13, 39)] {
+            assert_eq!(of(interval).budget(), Duration::from_secs(budget), "{interval}");
+            assert_eq!(of(interval).tries, Retransmit::DEFAULT.tries);
+        }
+        for interval in [14, 30, 3600] {
+            assert_eq!(of(interval), Retransmit::DEFAULT, "{interval}");
+        }
+        // However often it is asked, an answer has the time to arrive.
+        assert_eq!(Retransmit::DEFAULT.of_liveness(Duration::from_millis(1)).first, SHORTEST_WAIT);
     }
 
     #[test]

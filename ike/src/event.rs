@@ -200,6 +200,22 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// What became of a rekeying that the host asked for: another pair is in the place of this one, made by whichever
+    /// side, or why none is. One that failed for now is tried again all the same, as long as the pair lasts.
+    RekeyEnded {
+        /// The pair that was to be rekeyed.
+        spi_in: u32,
+        /// What became of it.
+        outcome: Result<(), Failure>,
+    },
+    /// The IKE_SA could not be rekeyed. It stays until its hard lifetime ends, and is tried again, later each time.
+    IkeRekeyFailed {
+        /// Why.
+        failure: Failure,
+    },
+    /// The peer has sent no IKE message for the interval of liveness checks. If ESP of it arrived meanwhile that is as good
+    /// (RFC 7296 section 2.4): the host says so at once with [`crate::Command::Heard`]. Otherwise the peer is asked.
+    SignOfLifeDue,
     /// The peer's address changed (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
     /// No SA is left: report it. Retransmissions may still be answered until [`Event::Finished`].

@@ -234,6 +234,12 @@ pub fn explain(failure: &Failure) -> Cause {
         Failure::NoSpi => {
             cause("resources", &["here: the table of SPIs is full; spread the peers over more nodes"])
         }
+        Failure::NotRekeyed(why) => Cause { summary: failure.to_string(), ..explain(why) },
+        Failure::ChildGone(_) => cause("local", &["nothing is wrong: ask again once there is another"]),
+        Failure::TooManyChildren(_) => cause(
+            "resources",
+            &["there: the peer makes Child SAs and never deletes them; restart the tunnel"],
+        ),
         Failure::Expired => {
             cause("peer", &["the peer did not let the IKE SA be rekeyed in time; see the attempts before"])
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Mode;
 use crate::crypto::CryptoError;
+use crate::event::ChildEnd;
 use crate::identity::Identity;
 use crate::wire::error::WireError;
 use crate::wire::numbers::{ExchangeType, NotifyType};
@@ -181,6 +182,15 @@ pub enum Failure {
     /// The hard lifetime of the IKE_SA ended before it could be rekeyed.
     #[error("the hard lifetime of the IKE_SA ended")]
     Expired,
+    /// The same, and the peer had said why.
+    #[error("the hard lifetime of the IKE_SA ended, which could not be rekeyed: {0}")]
+    NotRekeyed(Box<Failure>),
+    /// The Child SA that was to be rekeyed is there no more.
+    #[error("the Child SA ended before it was rekeyed: {0}")]
+    ChildGone(ChildEnd),
+    /// The connection has as many Child SAs as it may have.
+    #[error("the connection has {0} Child SAs, which is the limit")]
+    TooManyChildren(usize),
     /// An answer that never comes is not needed any more: the peer started afresh.
     #[error("replaced by a newer connection of the same peer")]
     Replaced,

@@ -29,7 +29,8 @@ pub trait Host {
         remote: SocketAddr,
     ) -> Result<Arc<PeerConfig>, NoPeer>;
 
-    /// Where a connection of this peer comes from that is up; for hosts that keep several connections of a peer apart.
+    /// Where a connection of this peer comes from that is up, if there is one. Whether we say INITIAL_CONTACT, and whether
+    /// another gateway of the peer is let in, is decided by it at the moment it is asked.
     fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
         None
     }

@@ -1,6 +1,7 @@
 //! Identities (RFC 7296 section 3.5) as users write them and as the wire has them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -10,7 +11,11 @@ use crate::wire::numbers::IdType;
 pub const MAX_IDENTITY: usize = 512;
 
 /// Who a peer says it is.
-#[derive(Clone, PartialEq, Eq, Hash)]
+///
+/// Names of hosts are the same whatever their case (RFC 4343), and so is the domain of a mail address, but not what stands
+/// before its `@` (RFC 5321 section 2.4). Comparison and hash agree on that; the octets stay as they were written, for
+/// AUTH covers them.
+#[derive(Clone)]
 pub struct Identity {
     /// The kind of identity.
     pub kind: IdType,
@@ -46,9 +51,38 @@ impl Identity {
         }
     }
 
+    /// What is compared octet by octet, and what whatever its case.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let data = self.data.as_slice();
+        let exact = match self.kind {
+            IdType::ID_FQDN => 0,
+            IdType::ID_RFC822_ADDR => data.iter().rposition(|&b| b == b'@').unwrap_or(data.len()),
+            _ => data.len(),
+        };
+        data.split_at_checked(exact).unwrap_or((data, &[]))
+    }
+
     /// The body of an IDi or IDr payload.
     pub fn to_payload(&self) -> Vec<u8> {
         [&[self.kind.0, 0, 0, 0], self.data.as_slice()].concat()
+    }
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.parts(), other.parts());
+        self.kind == other.kind && ours.0 == theirs.0 && ours.1.eq_ignore_ascii_case(theirs.1)
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (exact, folded) = self.parts();
+        self.kind.hash(state);
+        exact.hash(state);
+        folded.to_ascii_lowercase().hash(state);
     }
 }
 
@@ -114,6 +148,34 @@ impl fmt::Debug for Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_hosts_are_the_same_whatever_their_case() {
+        let hash = |id: &Identity| {
+            let mut state = std::hash::DefaultHasher::new();
+            id.hash(&mut state);
+            state.finish()
+        };
+        for (a, b, same) in [
+            ("Branch-1.ACME.example", "branch-1.acme.EXAMPLE", true),
+            ("alice@ACME.example", "alice@acme.example", true),
+            ("Alice@acme.example", "alice@acme.example", false),
+            ("keyid:Group", "keyid:group", false),
+            ("acme.example", "acme-example", false),
+            ("a@b", "@a@b", true),
+        ] {
+            let (a, b): (Identity, Identity) = (a.parse().unwrap(), b.parse().unwrap());
+            assert_eq!(a == b, same, "{a} {b}");
+            assert!(!same || hash(&a) == hash(&b), "{a} {b}");
+        }
+        // No octet is taken for a letter of another case, and none of the name is lost on the way.
+        let id = |kind, data: &[u8]| Identity { kind, data: data.to_vec() };
+        assert_ne!(id(IdType::ID_FQDN, b"a\xe4"), id(IdType::ID_FQDN, b"a\xc4"));
+        assert_eq!(id(IdType::ID_FQDN, b"A.B").to_payload()[4..], *b"A.B");
+        assert_ne!(id(IdType::ID_FQDN, b"a.b"), id(IdType::ID_KEY_ID, b"a.b"));
+        assert_eq!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"Odd"));
+        assert_ne!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"odd"));
+    }
 
     #[test]
     fn identities_read_and_print() {

@@ -336,8 +336,9 @@ impl RouterHandle {
         self.stats_of(spis).await
     }
 
-    /// Asks for a few at a time and waits for the answer, so that packets never wait for more than that.
-    async fn stats_of(&self, mut spis: Vec<Spi>) -> Vec<SaStats> {
+    /// Figures of these pairs. Asks for a few at a time and waits for the answer, so that packets never wait for more than
+    /// that.
+    pub async fn stats_of(&self, mut spis: Vec<Spi>) -> Vec<SaStats> {
         spis.sort_unstable_by_key(|spi| spi.shard());
         let mut all = Vec::with_capacity(spis.len());
         for of_shard in spis.chunk_by(|a, b| a.shard() == b.shard()) {

@@ -36,6 +36,13 @@ struct Crossing {
 
 impl Crossing {
     fn new(lost: Option<usize>, both_start: bool) -> Self {
+        let mut this = Self::of_seed(7, lost, both_start);
+        this.due();
+        this
+    }
+
+    /// Nothing is sent yet.
+    fn of_seed(seed: u64, lost: Option<usize>, both_start: bool) -> Self {
         let scenario = Scenario {
             branches: 1,
             policies: 1,
@@ -43,11 +50,9 @@ impl Crossing {
             nat: None,
             ..Scenario::rekeys(Duration::from_secs(600))
         };
-        let world = World::new(7, scenario);
+        let world = World::new(seed, scenario);
         let (nodes, clock, witness) = (world.nodes, Clock::default(), world.witness);
-        let mut this = Self { nodes, clock, witness, wires: Default::default(), sent: 0, lost };
-        this.due();
-        this
+        Self { nodes, clock, witness, wires: Default::default(), sent: 0, lost }
     }
 
     fn command(&mut self, at: usize, command: Command) {
@@ -67,10 +72,11 @@ impl Crossing {
     }
 
     fn due(&mut self) {
-        let now = self.clock.instant();
-        for node in &mut self.nodes {
-            node.handle_timeout(now, &mut self.witness);
-        }
+        (0..2).for_each(|at| self.due_of(at));
+    }
+
+    fn due_of(&mut self, at: usize) {
+        self.nodes[at].handle_timeout(self.clock.instant(), &mut self.witness);
         self.collect();
     }
 
@@ -102,8 +108,15 @@ impl Crossing {
         }
     }
 
-    /// Sends a packet each way; which of them came out at the other end.
+    /// [`Self::traffic`], and what follows from it.
     fn probe(&mut self) -> [bool; 2] {
+        let arrived = self.traffic();
+        self.settle();
+        arrived
+    }
+
+    /// Sends a packet each way; which of them came out at the other end.
+    fn traffic(&mut self) -> [bool; 2] {
         let mut arrived = [false; 2];
         for (from, arrived) in arrived.iter_mut().enumerate() {
             let inner = sim::tunnel::inner_packet(0, 0, from == 0, 1);
@@ -113,7 +126,6 @@ impl Crossing {
                 *arrived |= delivered.is_some_and(|delivered| delivered.inner == inner);
             }
             self.collect();
-            self.settle();
         }
         arrived
     }
@@ -156,6 +168,92 @@ fn assert_one_tunnel(crossing: &mut Crossing, case: &str) {
     }
     assert_eq!(spis[0].0, spis[1].0, "{case}: the same IKE_SA");
     assert_eq!((spis[0].1, spis[0].2), (spis[1].2, spis[1].1), "{case}: the same pair");
+}
+
+/// A message takes this long, and what is due is looked at as often.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Both begin by themselves, one of them later; what arrives before is lost. From when the first tunnel is up, nothing is.
+fn staggered(seed: u64, late: usize, by: Duration) {
+    let mut crossing = Crossing::of_seed(seed, None, true);
+    let case = format!("seed {seed}, node {late} late by {by:?}");
+    let mut up = false;
+    while crossing.clock.elapsed() < Duration::from_secs(30) {
+        crossing.clock.advance_to(crossing.clock.elapsed() + STEP);
+        crossing.due_of(1 - late);
+        if crossing.clock.elapsed() < by {
+            crossing.wires[late].clear();
+        } else {
+            crossing.due_of(late);
+        }
+        // One message for each, so that two negotiations go side by side.
+        let [first, second] = if seed.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        crossing.deliver(first);
+        crossing.deliver(second);
+        let arrived = crossing.traffic();
+        assert!(
+            !up || arrived == [true, true],
+            "{case}: lost at {:?}: {arrived:?}",
+            crossing.clock.elapsed()
+        );
+        up |= arrived == [true, true];
+    }
+    crossing.settle();
+    assert_one_tunnel(&mut crossing, &case);
+}
+
+#[test]
+fn nothing_is_lost_where_one_of_two_starts_late() {
+    for seed in 0..4 {
+        for late in [0, 1] {
+            for step in 0..70 {
+                staggered(seed, late, step * STEP);
+            }
+        }
+    }
+}
+
+/// Both begin at once, and one message after the other is lost: what both have agreed on last takes over without a loss.
+#[test]
+fn nothing_is_lost_where_one_message_of_two_negotiations_is() {
+    for seed in 0..16 {
+        for lost in 0..12 {
+            let mut crossing = Crossing::of_seed(seed, Some(lost), true);
+            let mut up = false;
+            while crossing.clock.elapsed() < Duration::from_secs(20) {
+                crossing.due();
+                crossing.deliver(0);
+                crossing.deliver(1);
+                let arrived = crossing.traffic();
+                let at = crossing.clock.elapsed();
+                assert!(!up || arrived == [true, true], "seed {seed}, {lost} lost, at {at:?}: {arrived:?}");
+                up |= arrived == [true, true];
+                crossing.clock.advance_to(at + STEP);
+            }
+            crossing.settle();
+            assert_one_tunnel(&mut crossing, &format!("seed {seed}, {lost} lost"));
+        }
+    }
+}
+
+/// A node's first message is lost, the peer comes meanwhile, and then the repeated one is answered: the node says nothing
+/// that makes the peer delete the tunnel that is up.
+#[test]
+fn a_negotiation_that_is_overtaken_takes_nothing_down() {
+    for seed in 0..16 {
+        let mut crossing = Crossing::of_seed(seed, Some(0), true);
+        crossing.due_of(0);
+        crossing.due_of(1);
+        crossing.settle();
+        assert_eq!(crossing.probe(), [true, true], "seed {seed}: the peer's is up");
+        while crossing.clock.elapsed() < Duration::from_secs(60) {
+            crossing.clock.advance_to(crossing.clock.elapsed() + STEP);
+            crossing.due();
+            crossing.settle();
+            assert_eq!(crossing.probe(), [true, true], "seed {seed}: {:?}", crossing.clock.elapsed());
+        }
+        assert_one_tunnel(&mut crossing, &format!("seed {seed}"));
+    }
 }
 
 /// The one that starts the tunnel is the second.

@@ -93,12 +93,11 @@ impl PeerActor {
         let (env, me) = (self.env.child.clone(), ctx.address().recipient());
         let addr = ChildSaActor::new(env, sa.pair, lifetime, me).start();
         self.senders.installed(conn, spi_in, sa.name.clone());
-        self.supervisor.child_up(&sa.name);
+        self.supervisor.child_up(Instant::now(), conn, &sa.name);
         self.children.insert(spi_in, ChildEntry { conn, addr: Some(addr), view: Arc::new(view) });
         if rekeyed {
             self.view_mut().child_rekeys += 1;
             self.publish(v1::EventType::ChildSaRekeyed, text);
-            self.resolve(Wait::ChildRekey, Ok(()));
         } else {
             self.publish(v1::EventType::ChildSaInstalled, text);
             self.resolve(Wait::Child, Ok(()));
@@ -149,7 +148,6 @@ impl PeerActor {
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
         self.view_mut().last_error = format!("{name}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
-        self.resolve(Wait::ChildRekey, Err(self.view.last_error.clone()));
         self.resolve(Wait::Child, Err(self.view.last_error.clone()));
         if !self.has_child(name) {
             self.supervisor.child_refused(Instant::now(), name);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
-use ike::supervise::{ConnId, Disposal};
+use ike::supervise::{ConnId, Disposal, Ended};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
@@ -128,6 +128,17 @@ impl PeerActor {
         }
     }
 
+    /// The IKE_SA could not be rekeyed; it stays for the time being.
+    pub(super) fn rekey_failed(&mut self, id: ConnId, failure: &Failure) {
+        self.env.counters.failures.up();
+        tracing::warn!(peer = %self.peer.name, reason = %failure, "the IKE_SA is not rekeyed");
+        self.history().failed(id, failure);
+        let why = format!("rekeying of the IKE SA: {failure}");
+        self.view_mut().last_error.clone_from(&why);
+        self.publish(v1::EventType::NegotiationFailed, why.as_str());
+        self.resolve(Wait::IkeRekey, Err(why));
+    }
+
     /// The peer's address changed: all its SAs follow.
     pub(super) fn moved(&mut self, id: ConnId, remote: SocketAddr) {
         tracing::info!(peer = %self.peer.name, %remote, "the peer's address changed");
@@ -169,18 +180,22 @@ impl PeerActor {
         if matches!(reason, CloseReason::Failed(failure) if *failure != Failure::Replaced) {
             self.attempt_failed(text, id);
         } else {
-            self.supervisor.ended(Instant::now(), id, false, rand::random());
+            self.supervisor.ended(Instant::now(), id, reason.into(), rand::random());
+            // Nothing comes of what is asked of a connection that is gone.
+            for wait in [Wait::IkeRekey, Wait::ChildRekey, Wait::Child] {
+                self.resolve(wait, Err(text.clone()));
+            }
             self.resolve(Wait::Down, Ok(()));
         }
     }
 
     /// An attempt or a connection failed.
     pub(super) fn attempt_failed(&mut self, why: String, id: ConnId) {
-        self.supervisor.ended(Instant::now(), id, true, rand::random());
+        self.supervisor.ended(Instant::now(), id, Ended::Failed, rand::random());
         if self.supervisor.current().is_none() {
             self.drop_held();
         }
-        for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey] {
+        for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey, Wait::Child] {
             self.resolve(wait, Err(why.clone()));
         }
         self.resolve(Wait::Down, Ok(()));
@@ -202,7 +217,7 @@ impl PeerActor {
             conn.down = true;
             deliver(&conn.addr, Vanish, &self.env.counters);
         }
-        self.supervisor.ended(Instant::now(), id, false, rand::random());
+        self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
     }
 
     /// The pairs of a connection go.

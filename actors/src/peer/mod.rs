@@ -139,7 +139,7 @@ impl PeerActor {
             local_natt: self.env.router.natt_port(),
             remote_natt,
         };
-        Ok(Begin::Initiate { config, path, initial_contact: self.conns.is_empty() })
+        Ok(Begin::Initiate { config, path })
     }
 
     fn spawn_connection(&mut self, ctx: &mut Context<Self>, begin: Begin) {

@@ -7,6 +7,7 @@ use ike::Command;
 use ike::supervise::ConnId;
 
 use super::PeerActor;
+use super::command::Wait;
 use crate::mailbox::deliver;
 use crate::vocabulary::{ConnEvent, Died, Do, Report};
 
@@ -44,6 +45,10 @@ impl PeerActor {
                 self.history().failed(id, &failure);
                 self.child_failed(&name, &failure);
             }
+            ConnEvent::RekeyEnded(outcome) => {
+                self.resolve(Wait::ChildRekey, outcome.map_err(|failure| failure.to_string()));
+            }
+            ConnEvent::RekeyFailed(failure) => self.rekey_failed(id, &failure),
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Send(datagrams) => {

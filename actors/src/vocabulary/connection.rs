@@ -24,8 +24,6 @@ pub(crate) enum Begin {
         config: Arc<PeerConfig>,
         /// Over this path.
         path: ike::Path,
-        /// There is no other connection with the peer.
-        initial_contact: bool,
     },
     /// The peer started; IKE_AUTH is verified, its answer waits to be sent.
     Adopt(Box<Adopted>),
@@ -75,6 +73,10 @@ pub(crate) enum ConnEvent {
         name: Arc<str>,
         failure: Failure,
     },
+    /// A rekeying of a Child SA that was asked for has come to an end.
+    RekeyEnded(Result<(), Failure>),
+    /// The IKE_SA could not be rekeyed.
+    RekeyFailed(Failure),
     Moved(SocketAddr),
     Down(CloseReason),
     /// To be sent once the events before it are carried out.

@@ -98,7 +98,7 @@ pub(super) fn command(world: &mut World, side: Side, input: &mut Input<'_>) {
             7 => Command::ExpireChild(spi),
             8 => Command::InboundSeen(spi),
             9 => Command::Probe,
-            10 => Command::Alive,
+            10 => Command::Heard(Some(world.now)),
             11 => Command::RemoteMoved(([203, 0, 113, input.u8()], 4501).into()),
             _ if kind > 0xf0 => Command::Abandon,
             _ if kind > 0xe0 => Command::Close,

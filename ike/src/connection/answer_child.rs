@@ -146,7 +146,11 @@ impl Connection {
     fn replaced_by_peer(&mut self, now: Instant, spi: u64, old: u32, collision: Collision<u32>) {
         let ours = self.child_offers(spi).find(|offer| offer.replaces == Some(old));
         if let Some(offer) = ours {
-            offer.collision = Some(collision);
+            // A peer that has made one already and rekeys the same pair once more owes the delete of the first.
+            if let Some(before) = offer.collision.replace(collision) {
+                self.replace(Some(before.passive));
+                self.expect_delete(before.passive, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+            }
         } else if let Some(child) = self.child_mut(old) {
             child.state = ChildState::Replaced;
             self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
@@ -173,7 +177,7 @@ impl Connection {
                 number: matched.proposal.number,
                 protocol: ProtocolId::ESP,
                 spi: spi_in.to_be_bytes().to_vec(),
-                transforms: matched.choice.transforms(),
+                transforms: negotiate::answer(&matched.proposal, matched.choice.transforms()),
             }]),
             // TSi is the side of the exchange's initiator, the peer.
             Payload::TsI(matched.remote_ts.clone()),

@@ -89,6 +89,7 @@ impl Connection {
         if agreed.replaces.is_some() {
             self.counters.child_rekeys += 1;
         }
+        let (policy, replaces) = (agreed.config.name.clone(), agreed.replaces);
         self.events.push_back(Event::InstallChild(Box::new(ChildSa {
             name: agreed.config.name.clone(),
             spi_in: agreed.spi_in,
@@ -106,6 +107,7 @@ impl Connection {
             replaces: agreed.replaces,
             initiated: agreed.initiated,
         })));
+        self.asked_installed(&policy, replaces);
         Ok(())
     }
 
@@ -133,6 +135,32 @@ impl Connection {
         self.events.push_back(Event::ActivateChild { spi_in });
     }
 
+    /// Whether another pair of the policy carries what this one could: it came by an exchange that knew nothing of this one,
+    /// and this one is not worth a successor.
+    pub(crate) fn is_superfluous(&self, spi_in: u32) -> bool {
+        let idle = |c: &&Child| c.state == ChildState::Installed && !c.active;
+        self.child(spi_in).filter(idle).is_some_and(|child| {
+            let same = |c: &&Child| c.config.name == child.config.name && c.state == ChildState::Installed;
+            self.children.iter().filter(same).any(|c| c.active)
+        })
+    }
+
+    /// Another pair of the policy is sent by, instead of this one, if there is one. A peer that made it and has not been seen
+    /// to use it has had the time to put it in place.
+    pub(crate) fn step_aside(&mut self, spi_in: u32) -> bool {
+        let Some(child) = self.child(spi_in) else { return false };
+        let successor = |c: &&Child| c.config.name == child.config.name && c.state == ChildState::Installed;
+        match self.children.iter().rev().find(successor).map(|c| c.spi_in) {
+            _ if !child.active => true,
+            Some(successor) => {
+                self.activate(successor);
+                true
+            }
+            // Nothing would be left: it stays until its own lifetime ends.
+            None => false,
+        }
+    }
+
     /// A packet arrived: the peer has the pair installed, so it can take what we send by it.
     pub(crate) fn inbound_seen(&mut self, spi_in: u32) {
         if self.child(spi_in).is_some_and(|c| c.state == ChildState::Installed) {
@@ -148,9 +176,11 @@ impl Connection {
         let name = &removed.config.name;
         let successor =
             self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);
-        if let (true, Some(spi)) = (removed.active, successor.map(|c| c.spi_in)) {
+        let successor = successor.map(|c| c.spi_in);
+        if let (true, Some(spi)) = (removed.active, successor) {
             self.activate(spi);
         }
+        self.asked_removed(spi_in, reason, successor.is_some());
         let linger = match reason {
             // Packets the peer sent before it switched over may still be under way.
             ChildEnd::Rekeyed | ChildEnd::Redundant => LINGER_CHILD,

@@ -24,6 +24,8 @@ pub(crate) struct Pending {
     pub(crate) sent: u32,
     /// When the next is due.
     pub(crate) due: Instant,
+    /// Its schedule.
+    pub(crate) policy: Retransmit,
 }
 
 /// What to do with an incoming request, judged by its Message ID alone.
@@ -109,10 +111,10 @@ impl Exchanges {
         exchange: ExchangeType,
         request: Request,
         datagrams: Vec<Vec<u8>>,
-        retransmit: Retransmit,
+        policy: Retransmit,
     ) {
-        let due = now + retransmit.wait(0);
-        self.pending.push(Pending { id: self.next_id, exchange, request, datagrams, sent: 1, due });
+        let due = now + policy.wait(0);
+        self.pending.push(Pending { id: self.next_id, exchange, request, datagrams, sent: 1, due, policy });
         self.next_id = self.next_id.wrapping_add(1);
     }
 
@@ -181,29 +183,17 @@ impl Exchanges {
 
     /// If a retransmission is due: the message to send again, or the pending request when its tries are used up. To be called
     /// until there is none.
-    pub(crate) fn retransmit(
-        &mut self,
-        now: Instant,
-        policy: Retransmit,
-    ) -> Option<Result<Vec<Vec<u8>>, Pending>> {
+    pub(crate) fn retransmit(&mut self, now: Instant) -> Option<Result<Vec<Vec<u8>>, Pending>> {
         let at = self.pending.iter().position(|p| p.due <= now)?;
         let pending = self.pending.get_mut(at)?;
-        let tries = match pending.request {
-            // A peer that does not answer a delete is gone; no use waiting long.
-            Request::DeleteIke => policy.tries.min(DELETE_TRIES),
-            _ => policy.tries,
-        };
-        if pending.sent > tries {
+        if pending.sent > pending.policy.tries {
             return Some(Err(self.pending.remove(at)));
         }
-        pending.due = now + policy.wait(pending.sent);
+        pending.due = now + pending.policy.wait(pending.sent);
         pending.sent += 1;
         Some(Ok(pending.datagrams.clone()))
     }
 }
-
-/// Retransmissions of a request that deletes the IKE_SA.
-const DELETE_TRIES: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -294,13 +284,13 @@ mod tests {
         let mut now = Instant::now();
         let policy = Retransmit { first: Duration::from_secs(1), factor_tenths: 20, tries: 2 };
         e.sent(now, ExchangeType::INFORMATIONAL, Request::Liveness, vec![vec![7]], policy);
-        assert!(!e.idle() && e.retransmit(now, policy).is_none());
+        assert!(!e.idle() && e.retransmit(now).is_none());
         for wait in [1, 2] {
             now += Duration::from_secs(wait);
-            assert_eq!(e.retransmit(now, policy).unwrap().unwrap(), [[7]]);
+            assert_eq!(e.retransmit(now).unwrap().unwrap(), [[7]]);
         }
         now += Duration::from_secs(4);
-        assert!(e.retransmit(now, policy).unwrap().is_err());
+        assert!(e.retransmit(now).unwrap().is_err());
         assert!(e.idle());
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::Payload;
 
 /// Errors by which a peer says that it cannot go on with the IKE_SA (section 2.21.2).
-const GIVES_UP: [NotifyType; 3] =
+pub(super) const GIVES_UP: [NotifyType; 3] =
     [NotifyType::AUTHENTICATION_FAILED, NotifyType::INVALID_SYNTAX, NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD];
 
 impl Connection {

@@ -7,6 +7,7 @@ use super::accept::{accept_child, accept_selectors, child_refusal};
 use super::child::Agreed;
 use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
+use super::informational::GIVES_UP;
 use super::request::Request;
 use super::tasks::Task;
 use super::{Connection, Path, Phase, mode, nat};
@@ -19,7 +20,7 @@ use crate::host::{Host, random_array};
 use crate::proposal::{EspProposal, IkeProposal, negotiate};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
-use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, ProtocolId};
+use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::rules;
 
@@ -40,17 +41,31 @@ pub(crate) struct InitSent {
     dh: KeyPair,
     nonce: Vec<u8>,
     cookie: Option<Vec<u8>>,
+    /// What follows the cookie. All but the key exchange stays as it is whatever the peer asks for (RFC 7296 sections 1.2
+    /// and 2.6): a responder may hold the next request against the first.
+    payloads: Vec<Payload>,
     restarts: u32,
     request: Vec<u8>,
     /// Only retransmission is used of it here.
     pub(crate) exchanges: Exchanges,
-    initial_contact: bool,
 }
 
 impl InitSent {
     pub(crate) const fn spi(&self) -> u64 {
         self.spi
     }
+
+    /// The same with another key exchange.
+    fn with_key(mut self, dh: KeyPair) -> Self {
+        let ours = key_payload(&dh);
+        let ke = self.payloads.iter_mut().find(|payload| payload.kind() == PayloadType::KE);
+        ke.into_iter().for_each(|ke| *ke = ours.clone());
+        Self { dh, ..self }
+    }
+}
+
+fn key_payload(dh: &KeyPair) -> Payload {
+    Payload::Ke { group: dh.group(), data: dh.public().to_vec() }
 }
 
 /// Waiting for the IKE_AUTH answer. The IKE_SA exists and has the request pending.
@@ -70,7 +85,7 @@ impl AuthSent {
 }
 
 impl Connection {
-    /// Starts a connection with a peer. `initial_contact` tells it that we have no other one with it.
+    /// Starts a connection with a peer.
     ///
     /// # Errors
     /// When the configuration has no IKE proposal or its group cannot be computed.
@@ -79,47 +94,45 @@ impl Connection {
         host: &mut dyn Host,
         config: Arc<PeerConfig>,
         path: Path,
-        initial_contact: bool,
     ) -> Result<Self, Failure> {
         let group = *negotiate::groups(&config.ike_proposals).first().ok_or(CryptoError::Unsupported)?;
+        let (spi, dh) = (host.allocate_ike_spi(), KeyPair::generate(group, host)?);
+        let nonce = random_array::<NONCE_LEN>(host).to_vec();
+        let transforms = config.ike_proposals.iter().map(IkeProposal::transforms);
+        let mut payloads = vec![
+            Payload::Sa(negotiate::offer(ProtocolId::IKE, &[], transforms, true)),
+            key_payload(&dh),
+            Payload::Nonce(nonce.clone()),
+        ];
+        let mut this = Self::new(path, true, Phase::Finished, now);
+        this.forced = config.force_encapsulation;
+        let (local, remote) = this.addresses();
+        payloads.extend(nat::notifies((spi, 0), local, remote, this.forced, host));
+        payloads.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
+        this.events.push_back(Event::IkeSpiAdded(spi));
+        this.config = Some(config);
         let init = InitSent {
-            spi: host.allocate_ike_spi(),
-            dh: KeyPair::generate(group, host)?,
-            nonce: random_array::<NONCE_LEN>(host).to_vec(),
+            spi,
+            dh,
+            nonce,
             cookie: None,
+            payloads,
             restarts: 0,
             request: Vec::new(),
             exchanges: Exchanges::default(),
-            initial_contact,
         };
-        let mut this = Self::new(path, true, Phase::Finished, now);
-        this.events.push_back(Event::IkeSpiAdded(init.spi));
-        this.config = Some(config);
-        this.send_init(now, host, init);
+        this.send_init(now, init);
         Ok(this)
     }
 
-    fn send_init(&mut self, now: Instant, host: &mut dyn Host, mut init: InitSent) {
-        let force = self.config.as_ref().is_some_and(|c| c.force_encapsulation);
-        self.forced = force;
-        let transforms = self.proposals().iter().map(IkeProposal::transforms);
-        let offer = negotiate::offer(ProtocolId::IKE, &[], transforms, true);
-        let mut payloads = Vec::new();
-        if let Some(cookie) = &init.cookie {
-            payloads.push(Payload::Notify(Notify::with_data(NotifyType::COOKIE, cookie.clone())));
-        }
-        payloads.extend([
-            Payload::Sa(offer),
-            Payload::Ke { group: init.dh.group(), data: init.dh.public().to_vec() },
-            Payload::Nonce(init.nonce.clone()),
-        ]);
-        let (local, remote) = self.addresses();
-        payloads.extend(nat::notifies((init.spi, 0), local, remote, force, host));
-        payloads.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
+    fn send_init(&mut self, now: Instant, mut init: InitSent) {
+        let cookie = init.cookie.iter().cloned();
+        let cookie = cookie.map(|data| Payload::Notify(Notify::with_data(NotifyType::COOKIE, data)));
+        let payloads: Vec<Payload> = cookie.chain(init.payloads.iter().cloned()).collect();
         let header = Header {
             spi_i: init.spi,
             spi_r: 0,
-            next: crate::wire::numbers::PayloadType::NONE,
+            next: PayloadType::NONE,
             exchange: ExchangeType::IKE_SA_INIT,
             from_initiator: true,
             response: false,
@@ -129,16 +142,11 @@ impl Connection {
         init.request = Message::encode(header, &payloads);
         // Each restart is a fresh IKE_SA_INIT with Message ID 0.
         init.exchanges = Exchanges::default();
-        let request = (Request::Auth, init.request.clone());
-        init.exchanges.sent(
-            now,
-            ExchangeType::IKE_SA_INIT,
-            request.0,
-            vec![request.1.clone()],
-            self.retransmit_policy(),
-        );
+        let (bytes, policy) = (init.request.clone(), self.retransmit_policy(&Request::Auth));
+        let exchange = ExchangeType::IKE_SA_INIT;
+        init.exchanges.sent(now, exchange, Request::Auth, vec![bytes.clone()], policy);
         self.phase = Phase::InitSent(Box::new(init));
-        self.ask([request.1]);
+        self.ask([bytes]);
     }
 
     /// The answer to IKE_SA_INIT. It is not authenticated yet: what makes no sense is dropped, for another may come.
@@ -157,7 +165,7 @@ impl Connection {
         if let Some(cookie) = cookie {
             // RFC 7296 section 2.6: the same request with the cookie in front.
             init.cookie = Some(cookie.data.clone());
-            return self.restart_init(now, host, init);
+            return self.restart_init(now, init);
         }
         if let Some(notify) = payloads.notify(NotifyType::INVALID_KE_PAYLOAD) {
             let wanted = notify.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
@@ -168,7 +176,7 @@ impl Connection {
                 return self.failed(now, Failure::NoGroup { wanted, offered });
             }
             return match KeyPair::generate(wanted, host) {
-                Ok(dh) => self.restart_init(now, host, InitSent { dh, ..init }),
+                Ok(dh) => self.restart_init(now, init.with_key(dh)),
                 Err(error) => {
                     self.phase = Phase::InitSent(Box::new(init));
                     self.failed(now, error.into());
@@ -189,13 +197,13 @@ impl Connection {
         }
     }
 
-    fn restart_init(&mut self, now: Instant, host: &mut dyn Host, mut init: InitSent) {
+    fn restart_init(&mut self, now: Instant, mut init: InitSent) {
         init.restarts += 1;
         if init.restarts > MAX_INIT_RESTARTS {
             self.phase = Phase::InitSent(Box::new(init));
             return self.failed(now, Failure::StillBusy);
         }
-        self.send_init(now, host, init);
+        self.send_init(now, init);
     }
 
     fn keys_from_init(
@@ -247,7 +255,9 @@ impl Connection {
         let mine = config.local_id.to_payload();
         let value = auth::psk(sa.prf, config.psk.octets(), &init.request, &nonce, sa.sk_p().0, &mine);
         let mut out = vec![Payload::IdI(config.local_id.clone()), Payload::IdR(config.remote_id.clone())];
-        if init.initial_contact {
+        // Asked now and not when the negotiation began: the peer may have come since, and takes this for the end of all
+        // it has with us (RFC 7296 section 2.4).
+        if host.connected(&config).is_none() {
             out.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT)));
         }
         match value {
@@ -276,6 +286,12 @@ impl Connection {
     pub(crate) fn auth_answered(&mut self, now: Instant, host: &mut dyn Host, payloads: Payloads<'_>) {
         let Phase::AuthSent(state) = std::mem::replace(&mut self.phase, Phase::Up) else { return };
         let release = state.child_spi();
+        // The responder has given up the IKE_SA, whatever else stands in its answer (section 2.21.2).
+        if let Some(kind) = payloads.notifies().map(|n| n.kind).find(|kind| GIVES_UP.contains(kind)) {
+            release.into_iter().for_each(|spi| self.events.push_back(Event::ReleaseSpi(spi)));
+            let failure = self.refusal(ExchangeType::IKE_AUTH, kind);
+            return self.failed(now, failure);
+        }
         match self.verify_responder(&state, payloads) {
             Ok(()) => self.established(now, false),
             Err((failure, tell)) => {
@@ -355,7 +371,7 @@ impl Connection {
             nat: self.nat,
         };
         self.phase = Phase::Up;
-        self.last_heard = now;
+        self.heard_now(now);
         self.keepalive = self.nat.local.then_some(now + super::KEEPALIVE);
         self.events.push_back(event);
     }

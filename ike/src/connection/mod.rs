@@ -8,6 +8,7 @@
 //! | `answer_child.rs`, `request_child.rs` | CREATE_CHILD_SA for Child SAs: answered, requested |
 //! | `rekey_ike.rs` | CREATE_CHILD_SA for the IKE_SA, both sides, and its collisions |
 //! | `accept.rs` | whether an answer is one to what was asked |
+//! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
@@ -17,6 +18,7 @@
 
 mod accept;
 mod answer_child;
+mod asked;
 mod child;
 mod exchange;
 mod fragment;
@@ -43,11 +45,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{PeerConfig, Retransmit};
-use crate::event::{CloseReason, Datagram, Event, Nat, Transmit};
+use crate::event::{ChildEnd, CloseReason, Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
 
+use asked::Asked;
 use child::Child;
 use ike_sa::IkeSa;
 use request::Request;
@@ -72,6 +75,8 @@ const REPLACED_CHILD: Duration = Duration::from_secs(180);
 const REDUNDANT_CHILD: Duration = Duration::from_secs(10);
 /// How long a removed Child SA still receives what was under way. As long as strongSwan's.
 pub const LINGER_CHILD: Duration = Duration::from_secs(5);
+/// Retransmissions of a request that deletes the IKE_SA.
+const DELETE_TRIES: u32 = 2;
 /// Interval of NAT keepalives (RFC 3948 section 2.3 has 20 s as the default).
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// IKE_SAs of one connection, those being replaced and those that are only remembered included. A peer that deletes
@@ -133,8 +138,14 @@ pub struct Connection {
     current: u64,
     children: Vec<Child>,
     tasks: VecDeque<Queued>,
+    /// Rekeyings that the host waits for.
+    asked: Vec<Asked>,
+    /// Why the peer does not rekey the IKE_SA in use.
+    rekey_refused: Option<Box<Failure>>,
     began: Instant,
     last_heard: Instant,
+    /// When the host was asked whether ESP arrived.
+    asked_host: Option<Instant>,
     keepalive: Option<Instant>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
     detour: Option<Box<send::Way>>,
@@ -163,13 +174,13 @@ pub struct Counters {
 pub enum Command {
     /// Make a Child SA for the policy of this name.
     CreateChild(Arc<str>),
-    /// Rekey the pair with this inbound SPI.
+    /// Rekey the pair with this inbound SPI. [`Event::RekeyEnded`] says what became of it, or [`Event::Down`].
     RekeyChild(u32),
     /// Delete the pair with this inbound SPI.
     DeleteChild(u32),
     /// The hard lifetime of the pair with this inbound SPI ended.
     ExpireChild(u32),
-    /// Rekey the IKE_SA.
+    /// Rekey the IKE_SA. [`Event::IkeRekeyed`] says that it is, [`Event::IkeRekeyFailed`] that the peer does not.
     RekeyIke,
     /// Delete the IKE_SA and everything on it.
     Close,
@@ -177,8 +188,8 @@ pub enum Command {
     Abandon,
     /// A packet arrived on the pair with this inbound SPI: the peer has it installed.
     InboundSeen(u32),
-    /// ESP arrived, so the peer is alive.
-    Alive,
+    /// The answer to [`Event::SignOfLifeDue`]: when an authentic ESP packet arrived last on a pair of this connection.
+    Heard(Option<Instant>),
     /// Ask the peer for a sign of life now.
     Probe,
     /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
@@ -199,8 +210,11 @@ impl Connection {
             current: 0,
             children: Vec::new(),
             tasks: VecDeque::new(),
+            asked: Vec::new(),
+            rekey_refused: None,
             began: now,
             last_heard: now,
+            asked_host: None,
             keepalive: None,
             detour: None,
             transmits: VecDeque::new(),
@@ -227,28 +241,33 @@ impl Connection {
     /// Carries out a command of the host.
     pub fn handle_command(&mut self, now: Instant, host: &mut dyn Host, command: Command) {
         match command {
-            Command::CreateChild(name) => self.queue_create(&name, now),
-            Command::RekeyChild(spi) => self.queue(Task::RekeyChild(spi), now),
-            Command::DeleteChild(spi) => {
-                self.queue(Task::DeleteChild(spi, crate::event::ChildEnd::Deleted), now)
-            }
-            Command::ExpireChild(spi) => {
-                self.queue(Task::DeleteChild(spi, crate::event::ChildEnd::Expired), now)
-            }
-            Command::RekeyIke => self.queue(Task::RekeyIke, now),
+            Command::CreateChild(name) => drop(self.queue_create(&name, now)),
+            Command::RekeyChild(spi) => self.ask_rekey(spi, now),
+            Command::DeleteChild(spi) => drop(self.queue(Task::DeleteChild(spi, ChildEnd::Deleted), now)),
+            Command::ExpireChild(spi) => drop(self.queue(Task::DeleteChild(spi, ChildEnd::Expired), now)),
+            Command::RekeyIke => drop(self.queue(Task::RekeyIke, now)),
             Command::Close => self.close(now, host, CloseReason::Local),
             Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
             Command::InboundSeen(spi) => self.inbound_seen(spi),
-            Command::Alive => self.last_heard = now,
-            Command::Probe => self.queue(Task::Liveness, now),
+            Command::Heard(at) => self.heard(now, at),
+            Command::Probe => drop(self.queue(Task::Liveness, now)),
             Command::RemoteMoved(remote) => self.moved(remote),
         }
         self.run_tasks(now, host);
         self.assert_invariants();
     }
 
-    fn retransmit_policy(&self) -> Retransmit {
-        self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit)
+    /// The schedule of a request.
+    fn retransmit_policy(&self, request: &Request) -> Retransmit {
+        let policy = self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit);
+        match (request, &self.config) {
+            // A peer that does not answer a delete is gone; no use waiting long.
+            (Request::DeleteIke, _) => Retransmit { tries: policy.tries.min(DELETE_TRIES), ..policy },
+            (Request::Liveness, Some(config)) if !config.dpd_interval.is_zero() => {
+                policy.of_liveness(config.dpd_interval)
+            }
+            _ => policy,
+        }
     }
 
     fn current_sa(&self) -> Option<&IkeSa> {
@@ -265,8 +284,9 @@ impl Connection {
             return;
         }
         self.release_pending();
-        self.remove_all_children(crate::event::ChildEnd::IkeClosed);
+        self.remove_all_children(ChildEnd::IkeClosed);
         self.tasks.clear();
+        self.asked = Vec::new();
         self.keepalive = None;
         self.phase = Phase::Lingering(now + LINGER_IKE);
         self.events.push_back(Event::Down(reason));

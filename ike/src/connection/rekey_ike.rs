@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
 use super::initiator::NONCE_LEN;
-use super::request::{Collision, IkeOffer, Request, Tries};
+use super::request::{Collision, IkeOffer, PutOff, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, MAX_IKE_SAS, REPLACED_IKE};
 use crate::crypto::dh::KeyPair;
@@ -26,11 +26,15 @@ impl Connection {
     /// Asks to rekey the IKE_SA in use.
     pub(crate) fn request_ike_rekey(&mut self, now: Instant, host: &mut dyn Host, tries: Tries) {
         if !self.room_for_ike_sa() {
-            return self.queue_later(Task::RekeyIke, now, host, tries.put_off);
+            // Time takes those away that wait for their delete.
+            return self.queue_later(Task::RekeyIke, now, host, tries, PutOff::Refused);
         }
         let spi = self.current;
         let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
-        let Ok(dh) = KeyPair::generate(group, host) else { return };
+        let dh = match KeyPair::generate(group, host) {
+            Ok(dh) => dh,
+            Err(error) => return self.ike_rekey_failed(now, host, tries, error.into()),
+        };
         let new = host.allocate_ike_spi();
         self.events.push_back(Event::IkeSpiAdded(new));
         let nonce = random_array::<NONCE_LEN>(host).to_vec();
@@ -130,7 +134,7 @@ impl Connection {
                 number: chosen.number,
                 protocol: ProtocolId::IKE,
                 spi: new_spi.to_be_bytes().to_vec(),
-                transforms: choice.transforms(),
+                transforms: negotiate::answer(&chosen, choice.transforms()),
             }]),
             Payload::Nonce(nr),
             Payload::Ke { group, data: ours.public().to_vec() },
@@ -145,6 +149,7 @@ impl Connection {
             sa.state = SaState::Replaced(now + REPLACED_IKE);
         }
         self.current = new;
+        self.rekey_refused = None;
         self.counters.ike_rekeys += 1;
         let remote_spi = self.current_sa().map_or(0, |sa| sa.spi_remote);
         self.events.push_back(Event::IkeRekeyed { local_spi: new, remote_spi, initiated });
@@ -242,8 +247,25 @@ impl Connection {
             {
                 self.request_ike_rekey(now, host, offer.tries.with_group(wanted));
             }
-            _ => self.queue_later(Task::RekeyIke, now, host, offer.tries.put_off),
+            NotifyType::INVALID_KE_PAYLOAD => {
+                let offered = negotiate::describe_configured(self.proposals());
+                self.ike_rekey_failed(now, host, offer.tries, Failure::NoGroup { wanted, offered });
+            }
+            NotifyType::TEMPORARY_FAILURE => {
+                self.queue_later(Task::RekeyIke, now, host, offer.tries, PutOff::Busy);
+            }
+            kind => {
+                let failure = self.refusal(ExchangeType::CREATE_CHILD_SA, kind);
+                self.ike_rekey_failed(now, host, offer.tries, failure);
+            }
         }
+    }
+
+    /// The IKE_SA stays as it is, for now or until its lifetime ends.
+    fn ike_rekey_failed(&mut self, now: Instant, host: &mut dyn Host, tries: Tries, failure: Failure) {
+        self.rekey_refused = Some(Box::new(failure.clone()));
+        self.events.push_back(Event::IkeRekeyFailed { failure });
+        self.queue_later(Task::RekeyIke, now, host, tries, PutOff::Refused);
     }
 
     /// Sends the delete of an IKE_SA that is not needed any more.

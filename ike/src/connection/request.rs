@@ -28,10 +28,22 @@ pub(crate) enum Request {
 pub(crate) struct Tries {
     /// Put off after TEMPORARY_FAILURE or a refusal.
     pub(crate) put_off: u32,
+    /// Answers of TEMPORARY_FAILURE in a row.
+    pub(crate) busy: u32,
     /// Answers of INVALID_KE_PAYLOAD in a row.
     pub(crate) groups: u32,
     /// The group the peer asked for.
     pub(crate) group: Option<u16>,
+}
+
+/// Why a task is put off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PutOff {
+    /// The peer asks for patience (TEMPORARY_FAILURE).
+    Busy,
+    /// It is refused, by the peer or by something on this side. That may go on as long as it likes: what is there stays
+    /// until its own lifetime ends.
+    Refused,
 }
 
 impl Tries {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::accept::{accept_child, accept_selectors, child_refusal};
 use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
-use super::request::{ChildOffer, Request, Tries};
+use super::request::{ChildOffer, PutOff, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, MAX_CHILDREN, REDUNDANT_CHILD, REPLACED_CHILD, mode};
 use crate::config::ChildConfig;
@@ -34,15 +34,17 @@ impl Connection {
         tries: Tries,
     ) {
         if self.children.len() >= MAX_CHILDREN {
-            return;
+            self.child_not_made(&config.name, replaces, Failure::TooManyChildren(MAX_CHILDREN));
+            return self.rekey_later(now, host, replaces, tries);
         }
         if let Some(failure) = self.mode_obstacle(&config) {
-            return self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure });
+            return self.child_not_made(&config.name, replaces, failure);
         }
         let spi = self.current;
         let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
-            self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure: Failure::NoSpi });
-            return self.queue_later(retry_task(&config, replaces), now, host, tries.put_off);
+            self.child_not_made(&config.name, replaces, Failure::NoSpi);
+            let task = retry_task(&config, replaces);
+            return self.queue_later(task, now, host, tries, PutOff::Refused);
         };
         let before = replaces.and_then(|old| self.child(old)).and_then(|child| child.group);
         let agreed = before.or_else(|| self.choice().map(|choice| choice.group));
@@ -60,9 +62,8 @@ impl Connection {
             Ok(dh) => dh,
             Err(error) => {
                 self.events.push_back(Event::ReleaseSpi(spi_in));
-                return self
-                    .events
-                    .push_back(Event::ChildFailed { name: config.name.clone(), failure: error.into() });
+                self.child_not_made(&config.name, replaces, error.into());
+                return self.rekey_later(now, host, replaces, tries);
             }
         };
         let nonce = random_array::<NONCE_LEN>(host).to_vec();
@@ -116,14 +117,20 @@ impl Connection {
         match self.child_agreed(spi, &mut offer, payloads) {
             Ok(()) => self.settle_child(now, &offer, payloads.nonce().unwrap_or_default()),
             Err(failure) => {
-                let again = !mode::is_final(&failure);
+                // Where the peer has made one in its place, the old pair is the peer's to delete.
+                let crossed = offer.collision.is_some();
+                if let (true, Some(old)) = (crossed, offer.replaces) {
+                    self.replace(Some(old));
+                    self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+                }
+                let again = !mode::is_final(&failure) && !crossed;
                 self.events.push_back(Event::ReleaseSpi(offer.spi_in));
-                self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
+                self.child_not_made(&offer.config.name, offer.replaces, failure);
                 // The peer has installed what it answered, so it is told to take it away.
                 self.queue_first(Task::DeleteStray(offer.spi_in), now);
                 if again {
                     let task = retry_task(&offer.config, offer.replaces);
-                    self.queue_later(task, now, host, offer.tries.put_off);
+                    self.queue_later(task, now, host, offer.tries, PutOff::Refused);
                 }
             }
         }
@@ -199,7 +206,7 @@ impl Connection {
         }
     }
 
-    fn replace(&mut self, spi_in: Option<u32>) {
+    pub(super) fn replace(&mut self, spi_in: Option<u32>) {
         let child = spi_in.and_then(|spi| self.child_mut(spi));
         if let Some(child) = child.filter(|c| c.state == ChildState::Installed) {
             child.state = ChildState::Replaced;
@@ -222,7 +229,8 @@ impl Connection {
         match error.kind {
             _ if moot => {}
             NotifyType::TEMPORARY_FAILURE => {
-                self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
+                let task = retry_task(&offer.config, offer.replaces);
+                self.queue_later(task, now, host, offer.tries, PutOff::Busy);
             }
             NotifyType::CHILD_SA_NOT_FOUND if offer.replaces.is_some() => {
                 // The peer lost the pair: make a new one instead of it. (Of a new one it makes no sense, and trying
@@ -230,7 +238,10 @@ impl Connection {
                 if let Some(old) = offer.replaces {
                     self.remove_child(old, ChildEnd::LostByPeer);
                 }
-                self.queue_create(&offer.config.name, now);
+                if !self.queue_create(&offer.config.name, now) {
+                    let gone = Failure::ChildGone(ChildEnd::LostByPeer);
+                    self.child_not_made(&offer.config.name, None, gone);
+                }
             }
             NotifyType::INVALID_KE_PAYLOAD if offer.tries.groups < MAX_GROUP_CHANGES => {
                 let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
@@ -239,18 +250,25 @@ impl Connection {
                     let task = retry_task(&offer.config, offer.replaces);
                     return self.queue_again(task, now, offer.tries.with_group(wanted));
                 }
-                self.child_failed(now, host, offer, error.kind);
+                let offered = negotiate::describe_configured(&offer.config.proposals);
+                self.child_failed(now, host, offer, Failure::NoGroup { wanted, offered });
             }
-            kind => self.child_failed(now, host, offer, kind),
+            kind => {
+                let failure = child_refusal(ExchangeType::CREATE_CHILD_SA, kind, &offer.config);
+                self.child_failed(now, host, offer, failure);
+            }
         }
     }
 
-    fn child_failed(&mut self, now: Instant, host: &mut dyn Host, offer: &ChildOffer, kind: NotifyType) {
-        let failure = child_refusal(ExchangeType::CREATE_CHILD_SA, kind, &offer.config);
-        self.events.push_back(Event::ChildFailed { name: offer.config.name.clone(), failure });
-        // A pair in use is worth another try before its hard lifetime ends; a new policy is the host's to try again.
-        if offer.replaces.is_some() {
-            self.queue_later(retry_task(&offer.config, offer.replaces), now, host, offer.tries.put_off);
+    fn child_failed(&mut self, now: Instant, host: &mut dyn Host, offer: &ChildOffer, failure: Failure) {
+        self.child_not_made(&offer.config.name, offer.replaces, failure);
+        self.rekey_later(now, host, offer.replaces, offer.tries);
+    }
+
+    /// A pair in use is worth another try before its hard lifetime ends; a new policy is the host's to try again.
+    fn rekey_later(&mut self, now: Instant, host: &mut dyn Host, replaces: Option<u32>, tries: Tries) {
+        if let Some(old) = replaces {
+            self.queue_later(Task::RekeyChild(old), now, host, tries, PutOff::Refused);
         }
     }
 }

@@ -123,7 +123,10 @@ impl Connection {
         };
         let spis = (header.spi_i, spi);
         let mut out = vec![
-            Payload::Sa(vec![crate::wire::sa::Proposal { transforms: choice.transforms(), ..chosen }]),
+            Payload::Sa(vec![crate::wire::sa::Proposal {
+                transforms: negotiate::answer(&chosen, choice.transforms()),
+                ..chosen
+            }]),
             Payload::Ke { group, data: ours.public().to_vec() },
             Payload::Nonce(nr.clone()),
         ];
@@ -135,6 +138,8 @@ impl Connection {
         if fragments {
             out.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
         }
+        // A peer that wants no Child SA yet is welcome (RFC 6023); it asks for one when it has use for it.
+        out.push(Payload::Notify(Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED)));
         let answer_header = Header { spi_r: spi, from_initiator: false, response: true, ..header };
         let answer = Message::encode(answer_header, &out);
         let phase = Phase::AwaitAuth(Box::new(AwaitAuth {

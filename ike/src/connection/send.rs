@@ -47,7 +47,7 @@ impl Connection {
         payloads: &[Payload],
         request: Request,
     ) {
-        let policy = self.retransmit_policy();
+        let policy = self.retransmit_policy(&request);
         let statement = self.window_statement(spi);
         let Some(sa) = self.sa_mut(spi) else { return };
         debug_assert!(sa.exchanges.has_room(), "the peer's window is exceeded");

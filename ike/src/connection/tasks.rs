@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::exchange::Pending;
 use super::ike_sa::SaState;
-use super::request::{Request, Tries};
+use super::request::{PutOff, Request, Tries};
 use super::{Connection, LINGER_IKE, Phase};
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
@@ -16,10 +16,17 @@ use crate::wire::numbers::ExchangeType;
 const MAX_TASKS: usize = 2 * super::MAX_CHILDREN;
 /// First wait after TEMPORARY_FAILURE or a refused rekeying; doubled each time.
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
-/// Longest such wait.
-const BACKOFF_LAST: Duration = Duration::from_secs(60);
-/// Attempts at one task before the IKE_SA is given up: some ten minutes of TEMPORARY_FAILURE (RFC 7296 section 2.25).
-const MAX_ATTEMPTS: u32 = 14;
+/// Longest wait after TEMPORARY_FAILURE.
+const BUSY_LAST: Duration = Duration::from_secs(60);
+/// Longest wait after a refusal: somebody has to change a configuration before it is of any use, and there are a few tries
+/// left between the usual soft and hard lifetimes.
+const REFUSED_LAST: Duration = Duration::from_secs(300);
+/// Answers of TEMPORARY_FAILURE in a row before the IKE_SA is given up: some ten minutes of them (RFC 7296 section 2.25).
+const MAX_BUSY: u32 = 14;
+
+/// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
+/// answer within a few milliseconds.
+const HOST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +37,7 @@ pub enum Task {
     RekeyChild(u32),
     /// Delete a pair.
     DeleteChild(u32, ChildEnd),
-    /// Delete a pair that the peer has replaced and owes the delete of, unless it still carries packets.
+    /// Delete a pair that the peer has replaced and owes the delete of.
     DeleteOwed(u32, ChildEnd),
     /// Delete a pair of the peer's that never was installed here.
     DeleteStray(u32),
@@ -50,12 +57,14 @@ pub(crate) struct Queued {
 }
 
 impl Connection {
-    /// Queues a task unless it waits already.
-    pub(crate) fn queue(&mut self, task: Task, now: Instant) {
-        if self.tasks.iter().any(|q| q.task == task) || self.tasks.len() >= MAX_TASKS {
-            return;
+    /// Queues a task unless it waits already; false if there is no room.
+    pub(crate) fn queue(&mut self, task: Task, now: Instant) -> bool {
+        let waits = self.tasks.iter().any(|q| q.task == task);
+        let room = self.tasks.len() < MAX_TASKS;
+        if !waits && room {
+            self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
         }
-        self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
+        waits || room
     }
 
     pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
@@ -83,23 +92,34 @@ impl Connection {
         });
     }
 
-    pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
+    /// Queues the making of a Child SA; false if there is no such policy any more, or no room.
+    pub(crate) fn queue_create(&mut self, name: &str, now: Instant) -> bool {
         let known = self.config.iter().flat_map(|c| &c.children).find(|c| &*c.name == name);
-        if let Some(name) = known.map(|c| c.name.clone()) {
-            self.queue(Task::CreateChild(name), now);
-        }
+        let name = known.map(|c| c.name.clone());
+        name.is_some_and(|name| self.queue(Task::CreateChild(name), now))
     }
 
     /// Queues a task to be tried again, later each time, with jitter so that two sides do not keep colliding.
-    pub(crate) fn queue_later(&mut self, task: Task, now: Instant, host: &mut dyn Host, attempts: u32) {
-        if attempts >= MAX_ATTEMPTS {
+    pub(crate) fn queue_later(
+        &mut self,
+        task: Task,
+        now: Instant,
+        host: &mut dyn Host,
+        tries: Tries,
+        why: PutOff,
+    ) {
+        let (busy, longest) = match why {
+            PutOff::Busy => (tries.busy + 1, BUSY_LAST),
+            PutOff::Refused => (0, REFUSED_LAST),
+        };
+        if busy > MAX_BUSY {
             return self.close(now, host, CloseReason::Failed(Failure::StillBusy));
         }
-        let wait = BACKOFF_FIRST.saturating_mul(1 << attempts.min(10)).min(BACKOFF_LAST);
+        let wait = BACKOFF_FIRST.saturating_mul(1 << tries.put_off.min(10)).min(longest);
         let jitter = u32::from(random_array::<1>(host)[0]);
         let due = now + wait + wait * jitter / 512;
         self.tasks.retain(|q| q.task != task);
-        let tries = Tries { put_off: attempts + 1, ..Tries::default() };
+        let tries = Tries { put_off: tries.put_off.saturating_add(1), busy, ..Tries::default() };
         self.tasks.push_back(Queued { task, due, tries });
     }
 
@@ -129,6 +149,9 @@ impl Connection {
                     self.request_child(now, host, config, None, tries);
                 }
             }
+            Task::RekeyChild(spi_in) if self.is_superfluous(spi_in) => {
+                self.request_delete(now, host, spi_in, ChildEnd::Redundant);
+            }
             Task::RekeyChild(spi_in) => {
                 let installed = |c: &&super::Child| c.state == super::child::ChildState::Installed;
                 let name = self.child(spi_in).filter(installed).map(|c| c.config.clone());
@@ -143,8 +166,8 @@ impl Connection {
             }
             Task::DeleteChild(spi_in, reason) => self.request_delete(now, host, spi_in, reason),
             Task::DeleteOwed(spi_in, reason) => {
-                let idle = |c: &super::Child| c.state == super::child::ChildState::Replaced && !c.active;
-                if self.child(spi_in).is_some_and(idle) {
+                let owed = |c: &super::Child| c.state == super::child::ChildState::Replaced;
+                if self.child(spi_in).is_some_and(owed) && self.step_aside(spi_in) {
                     self.request_delete(now, host, spi_in, reason);
                 }
             }
@@ -157,10 +180,42 @@ impl Connection {
         }
     }
 
-    /// When the peer has been silent for long enough to be asked.
+    /// When the peer has been silent for long enough to be asked, or the host to say what it has heard.
     fn liveness_due(&self) -> Option<Instant> {
         let interval = self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())?;
-        self.startable(&Task::Liveness).then(|| self.last_heard + interval)
+        let due = || self.asked_host.map_or(self.last_heard + interval, |asked| asked + HOST_ANSWERS);
+        self.startable(&Task::Liveness).then(due)
+    }
+
+    /// Nobody counts packets here, so the host is asked first; without a Child SA there is nothing to ask it.
+    fn check_liveness(&mut self, now: Instant) {
+        if self.asked_host.is_none() && !self.children.is_empty() {
+            self.asked_host = Some(now);
+            self.events.push_back(Event::SignOfLifeDue);
+        } else {
+            self.asked_host = None;
+            self.queue(Task::Liveness, now);
+        }
+    }
+
+    /// An IKE message of the peer arrived.
+    pub(crate) fn heard_now(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.asked_host = None;
+    }
+
+    /// The host says when ESP arrived last. An answer that comes too late has nothing to say any more.
+    pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
+        let Some(interval) = self.config.as_ref().map(|c| c.dpd_interval) else { return };
+        if self.asked_host.is_none() || !self.is_up() {
+            return;
+        }
+        if let Some(at) = at.filter(|at| *at > self.last_heard && *at + interval > now) {
+            self.last_heard = at.min(now);
+            self.asked_host = None;
+        } else if self.liveness_due().is_some() {
+            self.check_liveness(now);
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -204,15 +259,14 @@ impl Connection {
             self.keepalive = Some(now + super::KEEPALIVE);
         }
         if self.liveness_due().is_some_and(|due| due <= now) {
-            self.queue(Task::Liveness, now);
+            self.check_liveness(now);
         }
         self.run_tasks(now, host);
     }
 
     fn retransmit_init(&mut self, now: Instant) {
-        let policy = self.retransmit_policy();
         let Phase::InitSent(init) = &mut self.phase else { return };
-        match init.exchanges.retransmit(now, policy) {
+        match init.exchanges.retransmit(now) {
             None => {}
             Some(Ok(datagrams)) => {
                 self.counters.retransmissions += 1;
@@ -227,12 +281,11 @@ impl Connection {
     }
 
     fn run_sa_timers(&mut self, now: Instant, spi: u64) {
-        let policy = self.retransmit_policy();
         let Some(sa) = self.sa_mut(spi) else { return };
         if matches!(sa.state, SaState::Replaced(until) | SaState::Dead(until) if until <= now) {
             return self.drop_sa(spi);
         }
-        while let Some(due) = self.sa_mut(spi).and_then(|sa| sa.exchanges.retransmit(now, policy)) {
+        while let Some(due) = self.sa_mut(spi).and_then(|sa| sa.exchanges.retransmit(now)) {
             match due {
                 Ok(datagrams) => {
                     self.counters.retransmissions += 1;
@@ -277,6 +330,7 @@ impl Connection {
 
     /// Ends the connection because its hard lifetime is over: the peer is told as on a close.
     pub fn expire(&mut self, now: Instant, host: &mut dyn Host) {
-        self.close(now, host, CloseReason::Failed(Failure::Expired));
+        let failure = self.rekey_refused.take().map_or(Failure::Expired, Failure::NotRekeyed);
+        self.close(now, host, CloseReason::Failed(failure));
     }
 }

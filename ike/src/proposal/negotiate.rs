@@ -85,6 +85,26 @@ impl EspChoice {
     }
 }
 
+/// Transform types of additional key exchanges (RFC 9370 section 2.2.2), of which we do none.
+const ADDITIONAL_KE: std::ops::RangeInclusive<u8> = 6..=12;
+
+/// Whether an offer leaves it to us to do without this additional key exchange: NONE is among its transforms.
+fn may_be_left_out(kind: TransformType, offered: &[Transform]) -> bool {
+    let none = Transform::new(kind, 0);
+    ADDITIONAL_KE.contains(&kind.0) && offered.contains(&none)
+}
+
+/// The transforms of the answer to a proposal: what was chosen of the types that we know, and of additional key exchanges
+/// none. One of each type that was offered is to be returned (RFC 7296 section 3.3.6, RFC 9370 section 2.2.2).
+pub fn answer(accepted: &Proposal, mut chosen: Vec<Transform>) -> Vec<Transform> {
+    for kind in ADDITIONAL_KE.map(TransformType) {
+        if accepted.transforms.iter().any(|t| t.kind == kind) {
+            chosen.push(Transform::new(kind, 0));
+        }
+    }
+    chosen
+}
+
 fn find(transforms: &[Transform], kind: TransformType) -> Option<Transform> {
     transforms.iter().find(|t| t.kind == kind).copied()
 }
@@ -104,7 +124,7 @@ fn intersect(configured: &[Transform], offered: &[Transform]) -> Option<Vec<Tran
         TransformType::ESN,
     ];
     // A type that is not understood makes the whole proposal unacceptable (RFC 7296 section 3.3.6).
-    if offered.iter().any(|t| !kinds.contains(&t.kind)) {
+    if offered.iter().any(|t| !kinds.contains(&t.kind) && !may_be_left_out(t.kind, offered)) {
         return None;
     }
     let mut chosen = Vec::new();
@@ -150,7 +170,8 @@ pub fn choose_esp(
         return choose(mine, offered, ProtocolId::ESP, EspChoice::from_transforms);
     }
     let strip = |t: &[Transform]| -> Vec<Transform> {
-        t.iter().filter(|t| t.kind != TransformType::KE).copied().collect()
+        let exchange = |t: &&Transform| t.kind == TransformType::KE || ADDITIONAL_KE.contains(&t.kind.0);
+        t.iter().filter(|t| !exchange(t)).copied().collect()
     };
     let mine: Vec<Vec<Transform>> = configured.iter().map(|p| strip(p.transforms())).collect();
     let theirs: Vec<Proposal> =
@@ -192,6 +213,10 @@ pub fn accept_esp(configured: &[EspProposal], answer: &[Proposal], with_group: b
 
 fn single(answer: &[Proposal]) -> Option<&[Proposal]> {
     let [only] = answer else { return None };
+    // None was offered by us.
+    if only.transforms.iter().any(|t| ADDITIONAL_KE.contains(&t.kind.0)) {
+        return None;
+    }
     let mut kinds: Vec<TransformType> = only.transforms.iter().map(|t| t.kind).collect();
     kinds.sort_unstable();
     kinds.windows(2).all(|w| w.first() != w.last()).then_some(answer)
@@ -283,6 +308,48 @@ mod tests {
         let mut offered = ike_offer(&["aes128gcm16-prfsha256-x25519"]);
         offered[0].transforms[0].unknown_attribute = true;
         assert!(choose_ike(&configured, &offered).is_none());
+    }
+
+    #[test]
+    fn additional_key_exchanges_that_may_be_none_are_answered_with_none() {
+        let configured = ike(&["aes128gcm16-prfsha256-x25519"]);
+        let with = |transforms: &[(u8, u16)]| {
+            let mut offered = ike_offer(&["aes128gcm16-prfsha256-x25519"]);
+            let more = transforms.iter().map(|&(kind, id)| Transform::new(TransformType(kind), id));
+            offered[0].transforms.extend(more);
+            offered
+        };
+        for optional in [&[(6, 36), (6, 0)][..], &[(6, 0)], &[(6, 0), (6, 36), (12, 35), (12, 0)]] {
+            let offered = with(optional);
+            let (accepted, choice) = choose_ike(&configured, &offered).unwrap();
+            let answer = answer(&accepted, choice.transforms());
+            // One of each type that was offered.
+            let mut kinds: Vec<TransformType> = offered[0].transforms.iter().map(|t| t.kind).collect();
+            kinds.sort_unstable();
+            kinds.dedup();
+            let mut answered: Vec<TransformType> = answer.iter().map(|t| t.kind).collect();
+            answered.sort_unstable();
+            assert_eq!(answered, kinds);
+            assert!(answer.iter().all(|t| offered[0].transforms.contains(t)));
+        }
+        let with_attribute = {
+            let mut offered = with(&[(6, 36), (6, 0)]);
+            offered[0].transforms.last_mut().unwrap().unknown_attribute = true;
+            offered
+        };
+        // Not all of them may be none, or nobody knows what the type is.
+        for demanded in [with(&[(6, 36)]), with(&[(6, 0), (7, 36)]), with(&[(13, 0)]), with_attribute] {
+            assert!(choose_ike(&configured, &demanded).is_none(), "{demanded:?}");
+        }
+        // We offer none, so that none can be chosen.
+        assert!(accept_ike(&configured, &with(&[])).is_some());
+        assert!(accept_ike(&configured, &with(&[(6, 0)])).is_none());
+        // Where there is no key exchange at all, none is answered.
+        let mut offered = esp_offer(&["aes128gcm16"], false);
+        offered[0].transforms.push(Transform::new(TransformType(6), 36));
+        let (accepted, choice) = choose_esp(&esp(&["aes128gcm16"]), &offered, false).unwrap();
+        assert_eq!(answer(&accepted, choice.transforms()), choice.transforms());
+        assert!(choose_esp(&esp(&["aes128gcm16"]), &offered, true).is_none());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::connection::LINGER_CHILD;
+use crate::event::CloseReason;
+use crate::failure::Failure;
 
 pub use few::Few;
 pub use plan::{Plan, Start};
@@ -22,13 +24,17 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait. A peer that comes back is noticed within a minute.
 pub const BACKOFF_LAST: Duration = Duration::from_secs(60);
 
+/// How long a connection has to last from its first Child SA on to count as a success. As long as the longest wait, so that
+/// a peer that ends each sooner is not asked more often than one that refuses.
+pub const PROVEN: Duration = BACKOFF_LAST;
+
 /// How long a connection stays after the peer has made a newer one. A peer that authenticates anew deletes the old one
 /// itself once it uses the new one (RFC 7296 section 2.8.3), within a round trip or two; until then it sends by the old.
 /// Of two that crossed at start-up the one that started the redundant one deletes it; not every peer sees that it is one
 /// too many.
 pub const SUPERSEDED: Duration = Duration::from_secs(10);
-/// How long a connection stays after we have made a newer one by authenticating anew: its other Child SAs follow by
-/// exchanges of their own, and what is under way by the old one still arrives.
+/// How long a connection of ours stays after a newer one is up, be it that we authenticated anew or that the peer's crossed
+/// it: its other Child SAs follow by exchanges of their own, and what is under way by the old one still arrives.
 pub const REAUTH_OVERLAP: Duration = Duration::from_secs(5);
 
 /// Identifies a connection within its peer.
@@ -58,6 +64,28 @@ pub enum Disposal {
     Abandon(ConnId),
 }
 
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// We closed it, for reasons of our own.
+    ByUs,
+    /// The peer deleted it.
+    ByPeer,
+    /// It never came up, or came to grief.
+    Failed,
+}
+
+impl From<&CloseReason> for Ended {
+    fn from(reason: &CloseReason) -> Self {
+        match reason {
+            // One that was replaced makes room for its successor.
+            CloseReason::Local | CloseReason::Failed(Failure::Replaced) => Self::ByUs,
+            CloseReason::DeletedByPeer => Self::ByPeer,
+            CloseReason::Failed(_) => Self::Failed,
+        }
+    }
+}
+
 /// What is to be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -80,6 +108,8 @@ struct Up {
     superseded: Option<Instant>,
     /// The peer has sent by it.
     used: bool,
+    /// When its first Child SA came up.
+    carried: Option<Instant>,
 }
 
 /// What becomes of a packet that waits for an SA.
@@ -102,8 +132,9 @@ pub struct Supervisor {
     /// Who begins now: as planned, or as planned for a peer that was lost.
     begins: Start,
     state: State,
+    /// Connections in a row that were no success.
     failures: u32,
-    /// Until then packets start no negotiation: the last one failed.
+    /// Until then packets start no negotiation: the last one was no success.
     not_before: Option<Instant>,
     /// When we authenticate anew.
     reauth: Option<Instant>,
@@ -238,13 +269,11 @@ impl Supervisor {
         initial_contact: bool,
     ) -> Vec<Disposal> {
         self.state = State::Established;
-        self.failures = 0;
-        self.not_before = None;
         self.refusals = Few::new();
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
         self.reauth = self.plan.reauth.map(|after| now + after);
-        let new = Up { id, initiator, spi, since: now, superseded: None, used: false };
+        let new = Up { id, initiator, spi, since: now, superseded: None, used: false, carried: None };
         let (older, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
         // One at a time is enough.
@@ -257,14 +286,14 @@ impl Supervisor {
                 // Both sides see the same two initiator SPIs, so both keep the same connection: the lower one. Who
                 // started the other deletes it (RFC 7296 section 2.8 leaves the choice open).
                 let (loser, keep) = if old.spi < new.spi { (new, old) } else { (old, new) };
-                if loser.initiator {
-                    disposals.push(Disposal::Close(loser.id));
-                }
                 kept = Some(keep);
-                // The peer deletes its own; until it does, both stand. Not every peer keeps to one: strongSwan would
-                // keep both for good.
-                if !loser.initiator {
-                    self.up.push(Up { superseded: Some(now + SUPERSEDED), ..loser });
+                match loser.initiator {
+                    true if loser.id == id => disposals.push(Disposal::Close(id)),
+                    // The peer may not have the other one yet: our answer is on its way.
+                    true => self.up.push(Up { superseded: Some(now + REAUTH_OVERLAP), ..loser }),
+                    // The peer deletes its own; until it does, both stand. Not every peer keeps to one: strongSwan would
+                    // keep both for good.
+                    false => self.up.push(Up { superseded: Some(now + SUPERSEDED), ..loser }),
                 }
             } else if initial_contact {
                 // The peer has lost all it had (RFC 7296 section 2.4).
@@ -284,8 +313,11 @@ impl Supervisor {
     }
 
     /// A connection ended, or never came up. `retry_jitter` is 0..=255.
-    pub fn ended(&mut self, now: Instant, id: ConnId, failed: bool, retry_jitter: u8) {
-        let was_up = self.up.iter().any(|up| up.id == id);
+    pub fn ended(&mut self, now: Instant, id: ConnId, how: Ended, retry_jitter: u8) {
+        let failed = how == Ended::Failed;
+        let ended = self.up.iter().find(|up| up.id == id).copied();
+        let was_up = ended.is_some();
+        let proven = ended.and_then(|up| up.carried).is_some_and(|since| since + PROVEN <= now);
         self.up.retain(|up| up.id != id);
         if let Some(left) = self.up.last_mut() {
             left.superseded = None;
@@ -305,13 +337,18 @@ impl Supervisor {
         if failed && was_up {
             self.begins = self.plan.lost;
         }
-        // A connection that was up is worth a quick attempt; one that failed waits longer each time.
-        self.failures = if failed { self.failures.saturating_add(1) } else { 1 };
+        // A connection that has served is worth a quick attempt. One that failed, or that the peer ended before it had served,
+        // waits longer each time: to come up is no success yet. What we end ourselves is not held against the peer.
+        self.failures = match how {
+            _ if proven => 1,
+            Ended::ByUs => self.failures.max(1),
+            Ended::ByPeer | Ended::Failed => self.failures.saturating_add(1),
+        };
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
         let at = now + wait + wait * u32::from(retry_jitter) / 512;
         self.state = if self.begins == Start::Us { State::BackingOff(at) } else { State::Waiting };
-        // Packets are welcome at once after a connection that was up.
-        self.not_before = (failed && !was_up).then_some(at);
+        // Packets are welcome at once after a connection that has served.
+        self.not_before = (!proven && how != Ended::ByUs).then_some(at);
     }
 
     /// What holds after every change, asserted in debug builds: connections are told apart, the one in use is not about to

@@ -41,9 +41,12 @@ impl Supervisor {
         }
     }
 
-    /// A Child SA is in place.
-    pub fn child_up(&mut self, name: &str) {
+    /// A Child SA of the connection `id` is in place.
+    pub fn child_up(&mut self, now: Instant, id: ConnId, name: &str) {
         self.refusals.remove(name);
+        if let Some(up) = self.up.iter_mut().find(|up| up.id == id) {
+            up.carried.get_or_insert(now);
+        }
     }
 
     /// Plans to ask for a Child SA, where it is ours to start and not planned already.

@@ -1,5 +1,7 @@
 //! What the supervisor decides.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::event::ChildEnd;
 
@@ -17,19 +19,21 @@ fn failures_back_off_and_success_resets() {
     for _ in 0..9 {
         let at = due(&s);
         assert_eq!(s.handle_timeout(at), Some(Action::Connect));
-        s.ended(at, 1, true, 0);
+        s.ended(at, 1, Ended::Failed, 0);
         waits.push((due(&s) - at).as_secs());
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     // Whoever takes it down and up again means a fresh start.
     s.terminate();
     assert!(s.try_now());
-    s.ended(now, 1, true, 0);
+    s.ended(now, 1, Ended::Failed, 0);
     assert_eq!(due(&s) - now, SECOND);
     assert!(s.try_now());
     assert!(s.established(now, 2, now, true, 7, false).is_empty());
-    s.ended(now, 2, false, 0);
-    assert_eq!(due(&s) - now, SECOND);
+    // A connection is a success once it has served for a time.
+    s.child_up(now, 2, "net");
+    s.ended(now + PROVEN, 2, Ended::ByPeer, 0);
+    assert_eq!(due(&s) - (now + PROVEN), SECOND);
 }
 
 #[test]
@@ -38,7 +42,7 @@ fn a_responder_waits() {
     let mut s = Supervisor::new(now, Plan::starting(false));
     assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
     s.established(now, 1, now, false, 7, true);
-    s.ended(now, 1, true, 0);
+    s.ended(now, 1, Ended::Failed, 0);
     assert_eq!(s.state(), State::Waiting);
     assert!(s.try_now());
 }
@@ -66,7 +70,7 @@ fn a_peer_that_authenticates_anew_deletes_the_old_connection_itself() {
     assert_eq!(s.sender(), Some(2));
     // What is under way by the old one still arrives when it goes, but not when the tunnel goes down.
     assert_eq!((s.linger(1, Duration::ZERO), s.linger(2, Duration::ZERO)), (LINGER_CHILD, Duration::ZERO));
-    s.ended(now, 1, false, 0);
+    s.ended(now, 1, Ended::ByPeer, 0);
     assert_eq!((s.current(), s.poll_timeout()), (Some(2), None));
 }
 
@@ -89,7 +93,7 @@ fn the_old_connection_stays_if_the_new_one_goes() {
     let mut s = Supervisor::new(now, Plan::starting(false));
     s.established(now, 1, now, false, 7, false);
     s.established(now, 2, now, false, 8, false);
-    s.ended(now, 2, true, 0);
+    s.ended(now, 2, Ended::Failed, 0);
     assert_eq!((s.current(), s.state(), s.poll_timeout()), (Some(1), State::Established, None));
 }
 
@@ -109,7 +113,7 @@ fn crossing_connections_are_settled_alike_on_both_sides() {
     for x_first in [true, false] {
         let (mut a, mut b) =
             (Supervisor::new(now, Plan::starting(true)), Supervisor::new(now, Plan::starting(true)));
-        let mut closed = Vec::new();
+        let (mut closed, later) = (Vec::new(), now + SECOND + REAUTH_OVERLAP);
         for (name, side, is_a) in [("a", &mut a, true), ("b", &mut b, false)] {
             let order = if x_first == is_a { [(1, 5), (2, 9)] } else { [(2, 9), (1, 5)] };
             for (id, spi) in order {
@@ -117,6 +121,12 @@ fn crossing_connections_are_settled_alike_on_both_sides() {
                 let disposals = side.established(now + SECOND, id, now, initiator, spi, true);
                 closed.extend(disposals.into_iter().map(|d| (name, d)));
             }
+            // One that was in use stays until the other side has the one that takes its place.
+            let due = side.handle_timeout(later);
+            closed.extend(due.map(|action| match action {
+                Action::Close(id) => (name, Disposal::Close(id)),
+                other => panic!("{other:?}"),
+            }));
             assert_eq!(side.current(), Some(1), "both keep the lower");
         }
         assert_eq!(closed, [("b", Disposal::Close(2))], "its initiator closes the other");
@@ -143,9 +153,9 @@ fn a_child_that_is_refused_is_asked_for_ever_later() {
     for wait in [2, 4, 8, 16, 32, 60, 60] {
         refused(&mut s, wait);
     }
-    s.child_up(&other);
+    s.child_up(now, 4, &other);
     refused(&mut s, 60);
-    s.child_up(&net);
+    s.child_up(now, 4, &net);
     refused(&mut s, 2);
     refused(&mut s, 4);
     // Another connection, another peer perhaps: it may be willing.
@@ -184,7 +194,7 @@ fn a_terminated_peer_stays_down_until_told() {
     s.try_now();
     s.established(now, 1, now, true, 7, false);
     s.terminate();
-    s.ended(now, 1, false, 0);
+    s.ended(now, 1, Ended::ByPeer, 0);
     assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
     assert_eq!(s.wanted(now), Demand::Refused);
     assert!(s.try_now());
@@ -203,10 +213,11 @@ fn a_packet_starts_the_negotiation_once() {
     assert_eq!(s.wanted(now), Demand::Pending);
     s.established(now, 1, now, true, 7, false);
     assert_eq!(s.wanted(now), Demand::Child(1));
-    // Deleted by the peer: the next packet brings it up again, at once.
-    s.ended(now, 1, false, 255);
+    // Deleted by the peer after it has served: the next packet brings it up again, at once.
+    s.child_up(now, 1, "net");
+    s.ended(now + PROVEN, 1, Ended::ByPeer, 255);
     assert_eq!((s.state(), s.poll_timeout()), (State::Waiting, None));
-    assert_eq!(s.wanted(now), Demand::Connect);
+    assert_eq!(s.wanted(now + PROVEN), Demand::Connect);
 }
 
 #[test]
@@ -215,7 +226,7 @@ fn packets_do_not_press_a_peer_that_refuses() {
     let mut s = Supervisor::new(now, on_demand());
     for wait in [1, 2, 4] {
         assert_eq!(s.wanted(now), Demand::Connect);
-        s.ended(now, 1, true, 0);
+        s.ended(now, 1, Ended::Failed, 0);
         let early = now + SECOND * wait - Duration::from_millis(1);
         assert_eq!(s.wanted(early), Demand::Refused);
         now += SECOND * wait;
@@ -238,22 +249,22 @@ fn a_lost_peer_is_restarted_held_or_cleared_as_planned() {
         for lost in [Start::Peer, Start::OnDemand, Start::Us] {
             let mut s = Supervisor::new(now, Plan { start, lost, reauth: None });
             s.established(now, 1, now, true, 7, false);
-            s.ended(now, 1, true, 0);
+            s.ended(now, 1, Ended::Failed, 0);
             match lost {
                 Start::Us => assert_eq!(s.handle_timeout(due(&s)), Some(Action::Connect)),
-                Start::OnDemand => assert_eq!(s.wanted(now), Demand::Connect),
+                Start::OnDemand => assert_eq!(s.wanted(now + SECOND), Demand::Connect),
                 Start::Peer => {
                     assert_eq!((s.poll_timeout(), s.wanted(now)), (None, Demand::Refused));
                 }
             }
             // An attempt that fails goes on the same way.
             if lost == Start::Us {
-                s.ended(now, 2, true, 0);
+                s.ended(now, 2, Ended::Failed, 0);
                 assert_eq!(s.handle_timeout(due(&s)), Some(Action::Connect));
             }
             // Once up again, the ordinary plan stands.
             s.established(now, 3, now, true, 9, false);
-            s.ended(now, 3, false, 0);
+            s.ended(now, 3, Ended::ByPeer, 0);
             let expected = if start == Start::Us { State::BackingOff(due(&s)) } else { State::Waiting };
             assert_eq!(s.state(), expected);
         }
@@ -270,7 +281,7 @@ fn we_authenticate_anew_before_the_old_connection_goes() {
     assert_eq!(due(&s), now + hour);
     assert_eq!(s.handle_timeout(now + hour), Some(Action::Connect));
     // Refused: the old one stays, and it is tried again.
-    s.ended(now + hour, 2, true, 0);
+    s.ended(now + hour, 2, Ended::Failed, 0);
     assert_eq!((s.state(), s.current()), (State::Established, Some(1)));
     let again = due(&s);
     assert_eq!(again, now + hour + BACKOFF_LAST);
@@ -279,7 +290,7 @@ fn we_authenticate_anew_before_the_old_connection_goes() {
     assert_eq!((s.sender(), s.current()), (Some(3), Some(3)));
     assert_eq!(due(&s), again + REAUTH_OVERLAP);
     assert_eq!(s.handle_timeout(again + REAUTH_OVERLAP), Some(Action::Close(1)));
-    s.ended(again, 1, false, 0);
+    s.ended(again, 1, Ended::ByPeer, 0);
     assert_eq!(due(&s), again + hour);
 }
 
@@ -327,8 +338,8 @@ fn a_changed_plan_holds_at_once_where_nothing_is_up_and_afterwards_where_somethi
             s.established(now, 1, now, true, 7, false);
             s.set_plan(now, plan(after));
             assert_eq!((s.state(), s.poll_timeout()), (State::Established, None));
-            s.ended(now, 1, false, 0);
-            idle(&mut s, after, now);
+            s.ended(now, 1, Ended::ByPeer, 0);
+            idle(&mut s, after, now + SECOND);
 
             // Taken down by command it stays down, unless the new plan says that we begin or that packets do.
             let mut s = Supervisor::new(now, plan(before));
@@ -374,5 +385,68 @@ fn refusals_are_remembered_for_so_many_policies_only() {
         now = due(&s);
         assert_eq!(s.handle_timeout(now), Some(Action::Restore(1, name)));
         assert!(s.refusals.len() <= MAX_RESTORES);
+    }
+}
+
+/// What a peer makes of a connection: how long it lets us wait for it, whether it comes up and carries a Child SA, and how
+/// long it lasts. It never lasts long enough to be a success.
+fn short_lives() -> impl Strategy<Value = Vec<(u64, bool, bool, u64, bool)>> {
+    let lasts = 0..PROVEN.as_secs();
+    prop::collection::vec((0u64..60, any::<bool>(), any::<bool>(), lasts, any::<bool>()), 1..40)
+}
+
+proptest! {
+    /// However a peer ends connections before they have served, it is asked ever more seldom.
+    #[test]
+    fn connections_that_do_not_last_are_no_success(lives in short_lives(), on_demand: bool) {
+        let net: Arc<str> = "net".into();
+        let mut now = Instant::now();
+        let mut s = Supervisor::new(now, if on_demand { self::on_demand() } else { Plan::starting(true) });
+        for (id, (before, comes_up, carries, lasts, by_peer)) in (1..).zip(lives) {
+            if on_demand {
+                prop_assert_eq!(s.wanted(now), Demand::Connect);
+            } else {
+                prop_assert_eq!(s.handle_timeout(now), Some(Action::Connect));
+            }
+            let began = now;
+            now += SECOND * u32::try_from(before).unwrap();
+            if comes_up {
+                s.established(now, id, began, true, id, false);
+                if carries {
+                    s.child_up(now, id, &net);
+                }
+                now += SECOND * u32::try_from(lasts).unwrap();
+            }
+            let how = if comes_up && by_peer { Ended::ByPeer } else { Ended::Failed };
+            s.ended(now, id, how, 0);
+            let wait = (BACKOFF_FIRST * 2u32.pow(u32::try_from(id - 1).unwrap().min(10))).min(BACKOFF_LAST);
+            if on_demand {
+                prop_assert_eq!(s.wanted(now + wait - Duration::from_millis(1)), Demand::Refused);
+            } else {
+                prop_assert_eq!(s.poll_timeout(), Some(now + wait));
+            }
+            now += wait;
+        }
+        // One that serves is a success, however it ends, and the next wait is the first again.
+        s.try_now();
+        s.established(now, 1000, now, true, 7, false);
+        s.child_up(now, 1000, &net);
+        s.ended(now + PROVEN, 1000, Ended::Failed, 0);
+        match on_demand {
+            true => prop_assert_eq!(s.wanted(now + PROVEN), Demand::Connect),
+            false => prop_assert_eq!(s.poll_timeout(), Some(now + PROVEN + BACKOFF_FIRST)),
+        }
+    }
+}
+
+#[test]
+fn what_we_close_ourselves_is_not_held_against_the_peer() {
+    let now = Instant::now();
+    let mut s = Supervisor::new(now, Plan::starting(true));
+    for id in 1..9 {
+        assert!(s.try_now());
+        s.established(now, id, now, true, id, false);
+        s.ended(now, id, Ended::ByUs, 0);
+        assert_eq!(due(&s), now + BACKOFF_FIRST);
     }
 }

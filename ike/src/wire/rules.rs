@@ -69,6 +69,14 @@ pub fn check(header: &Header, payloads: &[Payload]) -> Result<(), WireError> {
             _ => {}
         }
     }
+    // A Child SA is asked for with all of these or, by a request without one (RFC 6023 section 3), with none.
+    let child = [P::SA, P::TSi, P::TSr];
+    if (header.exchange, header.response) == (ExchangeType::IKE_AUTH, false)
+        && let Some(missing) = child.iter().find(|kind| !payloads.iter().any(|p| p.kind() == **kind))
+        && payloads.iter().any(|p| child.contains(&p.kind()))
+    {
+        return Err(WireError::Rule(*missing, "is missing"));
+    }
     let known = |p: &Payload| {
         let kind = p.kind();
         matches!(kind, P::NOTIFY | P::VENDOR_ID)

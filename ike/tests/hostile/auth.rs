@@ -163,7 +163,7 @@ fn the_initiators_own_auth_does_not_authenticate_the_responder() {
 
 #[test]
 fn a_peer_for_whom_no_secret_is_there_is_refused() {
-    for id in ["stranger.example", "right.example", "keyid:left.example", "LEFT.example"] {
+    for id in ["stranger.example", "right.example", "keyid:left.example", "left.example.org"] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"", &init.messages[0], &init.nonces[1], true, id);
         let answer = h.ask(A, AUTH, &[Payload::IdI(id.parse().unwrap()), auth]).unwrap();
@@ -184,6 +184,64 @@ fn an_error_beside_a_wrong_auth_does_not_make_it_right() {
     h.answer(A, &payloads);
     assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
     assert!(!h.pair.a.log.iter().any(|l| l == "established"), "{:?}", h.pair.a.log);
+}
+
+/// It has given up the IKE_SA (RFC 7296 section 2.21.2), whatever else it says.
+#[test]
+fn an_answer_that_gives_up_the_ike_sa_ends_it() {
+    for (kind, ends) in [
+        (NotifyType::INVALID_SYNTAX, true),
+        (NotifyType::UNSUPPORTED_CRITICAL_PAYLOAD, true),
+        (NotifyType::AUTHENTICATION_FAILED, true),
+        // These are about the Child SA alone (section 1.2).
+        (NotifyType::TS_UNACCEPTABLE, false),
+        (NotifyType::NO_PROPOSAL_CHOSEN, false),
+        (NotifyType::NO_ADDITIONAL_SAS, false),
+    ] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
+        h.answer(A, &[Payload::IdR("right.example".parse().unwrap()), auth, crate::peer::notify(kind)]);
+        assert_eq!(h.pair.a.conn.as_ref().unwrap().is_up(), !ends, "{kind}: {:?}", h.pair.a.log);
+        assert_eq!(h.pair.a.log.iter().any(|l| l == "established"), !ends, "{kind}");
+        let told = h.pair.a.log.iter().any(|l| {
+            l.contains(&kind.to_string()) && l.starts_with(if ends { "down: " } else { "child failed: " })
+        });
+        assert!(told, "{kind}: {:?}", h.pair.a.log);
+        h.pair.a.outbox.clear();
+        h.pair.pass(std::time::Duration::from_secs(120));
+        assert!(h.pair.a.outbox.is_empty(), "{kind}: nothing goes into the void");
+        assert_eq!(h.pair.a.conn.as_ref().unwrap().is_finished(), ends);
+    }
+}
+
+/// RFC 6023: by decision, and announced. A request for half a Child SA is malformed.
+#[test]
+fn ike_auth_without_a_child_sa_is_taken_and_half_a_child_sa_is_not() {
+    let (mut h, init) = half_open();
+    let message = ike::wire::Message::parse(&init.messages[1]).unwrap();
+    let announced =
+        ike::wire::Payloads(&message.chain.payloads).notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
+    assert!(announced.is_some());
+    let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+    let answer = h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), auth]).unwrap();
+    assert!(errors(&answer).is_empty(), "{answer:?}");
+    assert!(h.pair.b.conn.as_ref().unwrap().is_up() && h.pair.b.installed.is_empty());
+    // The Child SA comes when it is asked for.
+    h.tap.last().next_id[1] = 2;
+    let answer = h.ask(A, ExchangeType::CREATE_CHILD_SA, &child_request(A, 7)).unwrap();
+    assert!(errors(&answer).is_empty(), "{answer:?}");
+    assert_eq!(h.pair.b.installed.len(), 1);
+
+    let [i, r] = selectors(A);
+    let sa = || crate::peer::esp_offer("aes128gcm16", 7);
+    for half in [vec![sa()], vec![sa(), i.clone()], vec![sa(), r.clone()], vec![i.clone(), r], vec![i]] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
+        let mut request = vec![Payload::IdI("left.example".parse().unwrap()), auth];
+        request.extend(half);
+        assert_eq!(errors(&h.ask(A, AUTH, &request).unwrap()), [NotifyType::INVALID_SYNTAX]);
+        assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+    }
 }
 
 #[test]

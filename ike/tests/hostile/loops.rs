@@ -176,7 +176,7 @@ fn groups_wanted_in_turn_in_the_middle_of_a_life_end() {
 }
 
 #[test]
-fn a_bad_answer_for_ever_ends_after_a_while() {
+fn a_bad_answer_for_ever_leaves_what_is_there() {
     let mut h = Hostile::up();
     let spi = h.pair.spi(A);
     h.command(A, Command::RekeyChild(spi));
@@ -190,8 +190,9 @@ fn a_bad_answer_for_ever_ends_after_a_while() {
     };
     let (most, all) = life_rounds(&mut h, reply, 1);
     assert!(most <= 2, "the request and the delete of what the peer made");
-    assert!(all < 40, "{all} in an hour");
-    assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+    assert!(all < 60, "{all} in an hour");
+    assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_up), "{:?}", h.pair.a.log);
+    assert_eq!(h.pair.spi(A), spi);
 }
 
 #[test]

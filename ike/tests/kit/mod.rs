@@ -175,6 +175,10 @@ pub struct Side {
     pub installed: BTreeMap<u32, Installed>,
     pub log: Vec<String>,
     pub refused: Vec<String>,
+    /// What became of rekeyings that were asked for.
+    pub ended: Vec<(u32, Result<(), String>)>,
+    /// How often the host was asked for signs of life.
+    pub asked: usize,
     pub outbox: VecDeque<Transmit>,
     pub config: Arc<PeerConfig>,
 }
@@ -201,6 +205,8 @@ impl Side {
             installed: BTreeMap::new(),
             log: vec![],
             refused: vec![],
+            ended: vec![],
+            asked: 0,
             outbox: VecDeque::new(),
             config,
         }
@@ -235,6 +241,11 @@ impl Side {
                 Event::ReleaseSpi(spi) => assert!(self.host.held.remove(&spi), "an SPI given back twice"),
                 Event::Finished => assert_eq!(self.host.held, BTreeSet::new(), "SPIs never given back"),
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
+                Event::RekeyEnded { spi_in, outcome } => {
+                    self.ended.push((spi_in, outcome.map_err(|failure| failure.to_string())));
+                }
+                Event::SignOfLifeDue => self.asked += 1,
+                Event::IkeRekeyFailed { failure } => self.log.push(format!("ike not rekeyed: {failure}")),
                 Event::RemoteMoved(remote) => self.log.push(format!("moved to {remote}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),
@@ -278,8 +289,7 @@ impl Pair {
 
     pub fn initiate(&mut self) {
         let path = Path { local: self.a.addr, remote: self.b.addr, local_natt: 4500, remote_natt: 4500 };
-        let conn =
-            Connection::initiate(self.now, &mut self.a.host, self.a.config.clone(), path, true).unwrap();
+        let conn = Connection::initiate(self.now, &mut self.a.host, self.a.config.clone(), path).unwrap();
         self.a.conn = Some(conn);
         self.a.drain();
     }

@@ -141,7 +141,7 @@ impl Initiator {
             remote_natt: config.natt_port,
         };
         let mut host = ClientHost::default();
-        let conn = Connection::initiate(Instant::now(), &mut host, config.peer.clone(), path, true)?;
+        let conn = Connection::initiate(Instant::now(), &mut host, config.peer.clone(), path)?;
         let (reports, watched) = watch::channel(Report::default());
         let this = Self {
             config,

@@ -1,5 +1,6 @@
 //! The host of a simulated node: seeded randomness, SPIs that are never used twice, and its configured peers.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -16,13 +17,28 @@ pub struct SimHost {
     /// SPIs given out and not given back, to find leaks.
     pub held: Vec<u32>,
     pub(super) configs: Vec<Arc<PeerConfig>>,
+    /// Where the connections of peers come from that are up, by name.
+    connected: BTreeMap<Arc<str>, SocketAddr>,
 }
 
 impl SimHost {
     pub(super) fn new(node: usize, random: Random) -> Self {
         // Ranges of nodes do not meet, so that a mix-up is noticed.
         let next_esp = 0x0100_0000 * (u32::try_from(node).unwrap_or(0) % 200 + 1);
-        Self { random, next_esp, held: Vec::new(), configs: Vec::new() }
+        Self { random, next_esp, held: Vec::new(), configs: Vec::new(), connected: BTreeMap::new() }
+    }
+
+    pub(super) fn note_connected(&mut self, peer: &Arc<str>, from: Option<SocketAddr>) {
+        match from {
+            Some(from) => self.connected.insert(peer.clone(), from),
+            None => self.connected.remove(peer),
+        };
+    }
+
+    /// The node starts anew.
+    pub(super) fn forget(&mut self) {
+        self.held.clear();
+        self.connected.clear();
     }
 
     pub(super) fn release(&mut self, spi: u32) {
@@ -55,5 +71,9 @@ impl Host for SimHost {
     ) -> Result<Arc<PeerConfig>, NoPeer> {
         let fits = |c: &&Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|id| c.local_id == *id);
         self.configs.iter().find(fits).cloned().ok_or(NoPeer::Unknown)
+    }
+
+    fn connected(&self, peer: &PeerConfig) -> Option<SocketAddr> {
+        self.connected.get(&peer.name).copied()
     }
 }

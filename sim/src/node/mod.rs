@@ -90,7 +90,7 @@ impl Node {
         }
         self.half_open.clear();
         self.owners.clear();
-        self.host.held.clear();
+        self.host.forget();
         self.gate = CookieGate::new(now, &mut self.host);
     }
 
@@ -180,7 +180,7 @@ impl Node {
     ) -> Option<Delivered> {
         for at in 0..self.peers.len() {
             let peer = self.peers.get_mut(at)?;
-            let Some((spi, first, inner)) = peer.sas.open(bytes) else { continue };
+            let Some((spi, first, inner)) = peer.sas.open(now, bytes) else { continue };
             let delivered = Delivered { tunnel: peer.tunnel, inner };
             let conn = peer.sas.pairs.get(&spi).map(|p| p.conn);
             let mut out = Output::default();

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use esp::{Lifetime, LifetimeEvent};
 use ike::config::PeerConfig;
-use ike::supervise::{Action, ConnId, Disposal, Plan, Senders, Supervisor};
-use ike::{CloseReason, Command, Connection, Event, Failure, Path, Transmit};
+use ike::supervise::{Action, ConnId, Disposal, Ended, Plan, Senders, Supervisor};
+use ike::{Command, Connection, Event, Path, Transmit};
 
 use super::host::SimHost;
 use super::sas::Sas;
@@ -168,14 +168,13 @@ impl Peer {
         out: &mut Output,
         w: &mut Witness,
     ) {
-        let initial = self.conns.is_empty();
         let started = self
             .path
             .filter(|_| self.conns.len() < MAX_CONNECTIONS)
-            .and_then(|path| Connection::initiate(now, host, self.config.clone(), path, initial).ok());
+            .and_then(|path| Connection::initiate(now, host, self.config.clone(), path).ok());
         match started {
             Some(core) => self.host_connection(now, host, chance, core, out, w),
-            None => self.supervisor.ended(now, 0, true, jitter(chance)),
+            None => self.supervisor.ended(now, 0, Ended::Failed, jitter(chance)),
         }
     }
 
@@ -235,6 +234,8 @@ impl Peer {
             finished |= matches!(event, Event::Finished);
             self.carry_out(now, host, chance, id, event, out, w);
         }
+        let up = self.current().and_then(|id| self.conns.get(&id)).map(|conn| conn.core.addresses().1);
+        host.note_connected(&self.config.name, up);
         if let Some(conn) = self.conns.get_mut(&id) {
             w.check_connection(self.tunnel, &conn.core);
             out.transmits.extend(std::iter::from_fn(|| conn.core.poll_transmit()));
@@ -271,7 +272,7 @@ impl Peer {
                 w.installed(self.tunnel, &sa);
                 let lifetime = lifetime(now, self.lifetimes.child, chance);
                 self.senders.installed(id, sa.spi_in, sa.name.clone());
-                self.supervisor.child_up(&sa.name);
+                self.supervisor.child_up(now, id, &sa.name);
                 if self.sas.install(*sa, id, lifetime).is_none() {
                     w.violation(format!("tunnel {}: a suite that ESP does not have", self.tunnel));
                 }
@@ -326,10 +327,16 @@ impl Peer {
                     conn.down = true;
                     conn.lifetime = None;
                 }
-                let failed = matches!(&reason, CloseReason::Failed(f) if *f != Failure::Replaced);
-                self.supervisor.ended(now, id, failed, jitter(chance));
+                self.supervisor.ended(now, id, (&reason).into(), jitter(chance));
                 w.down(self.tunnel, &reason);
             }
+            Event::SignOfLifeDue => {
+                let heard =
+                    self.sas.pairs.values().filter(|pair| pair.conn == id).filter_map(|pair| pair.heard);
+                let heard = Command::Heard(heard.max());
+                self.command(now, host, chance, id, heard, out, w);
+            }
+            Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } => {}
             Event::RemoteMoved(_) | Event::Finished => {}
         }
     }

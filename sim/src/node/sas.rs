@@ -23,6 +23,8 @@ pub struct Pair {
     pub until: Option<Instant>,
     /// The connection that made it.
     pub conn: u64,
+    /// When a packet came in last.
+    pub heard: Option<Instant>,
 }
 
 /// The pairs of one peer.
@@ -56,6 +58,7 @@ impl Sas {
             lifetime,
             until: None,
             conn,
+            heard: None,
         };
         self.pairs.insert(sa.spi_in, pair);
         Some(())
@@ -115,7 +118,7 @@ impl Sas {
     }
 
     /// Opens a packet; also says whether it is the pair's first.
-    pub fn open(&mut self, packet: &mut [u8]) -> Option<(u32, bool, Vec<u8>)> {
+    pub fn open(&mut self, now: Instant, packet: &mut [u8]) -> Option<(u32, bool, Vec<u8>)> {
         let spi = packet.first_chunk::<4>().map(|spi| u32::from_be_bytes(*spi))?;
         let pair = self.pairs.get_mut(&spi)?;
         let (opened, inner) = match &pair.hosts {
@@ -131,6 +134,7 @@ impl Sas {
                 (opened, out)
             }
         };
+        pair.heard = Some(now);
         Some((spi, opened.first, inner))
     }
 
