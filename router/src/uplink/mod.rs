@@ -22,4 +22,4 @@ pub(crate) use thread::{DeviceParts, DeviceThread};
 pub(crate) use wish::{Changes, Wish};
 
 /// How often a shard that finds a device broken asks for a look at it. Each look is a few microseconds of the thread's.
-pub(crate) const CHECKS_PER_SECOND: u32 = 1;
+pub(crate) const CHECKS_PER_SECOND: u32 = 16;
