@@ -124,6 +124,8 @@ counters! {
     IkeOverload = "drop_ike_overload",
     /// Dropped: an IKE message could not be sent.
     IkeSendFailed = "drop_ike_send_failed",
+    /// Dropped: an IKE message would have gone into a tenant's TUN device, whose route holds the peer's address.
+    IkeSwallowed = "drop_ike_swallowed",
     /// Errors of receiving system calls.
     ReceiveFailed = "receive_failed",
     /// Events that the control plane did not take in time and that did not fit into the backlog either.

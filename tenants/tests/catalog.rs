@@ -402,7 +402,7 @@ fn what_the_node_sends_to_a_peer_is_not_led_into_a_tunnel() {
     let request = v1::UpdatePeerRequest { peer: Some(moved), ..Default::default() };
     catalog.update_peer(&request).unwrap();
 
-    // A rule leads packets into the device as well, unless one before it lets them out in the clear.
+    // A rule keeps the route to a peer's address as it is, and is itself refused only when it takes everything.
     let rule = |action: v1::PolicyAction, name: &str, subnet: &str| v1::PolicyRule {
         name: name.to_owned(),
         action: action.into(),
@@ -411,9 +411,16 @@ fn what_the_node_sends_to_a_peer_is_not_led_into_a_tunnel() {
     };
     let with =
         |rules: Vec<v1::PolicyRule>| v1::Tenant { policy: Some(v1::Policy { rules }), ..uplink("acme", "") };
-    let protect = rule(v1::PolicyAction::Protect, "all", "198.51.100.0/24");
     let bypass = rule(v1::PolicyAction::Bypass, "gateway", "198.51.100.1/32");
-    let refused = update(with(vec![protect.clone()]), false).unwrap_err();
-    violation(&refused, "tenant.policy.rules[0].remote_subnets[0]");
-    update(with(vec![bypass, protect]), false).unwrap();
+    let protect = rule(v1::PolicyAction::Protect, "all", "198.51.100.0/24");
+    update(with(vec![bypass, protect.clone()]), false).unwrap();
+    let inside = at("acme", "b1", "198.51.100.0/24", &["198.51.100.1"]);
+    let request = v1::UpdatePeerRequest { peer: Some(inside), ..Default::default() };
+    catalog.update_peer(&request).unwrap();
+    let fault = violation(&update(with(vec![protect]), false).unwrap_err(), "tenant.policy");
+    assert!(fault.contains("tenants/acme/peers/b1"), "{fault}");
+    let all = with(vec![rule(v1::PolicyAction::Protect, "half", "128.0.0.0/1")]);
+    let refused = update(all, false).unwrap_err();
+    let tenants::Error::Invalid(faults) = &refused else { panic!("{refused:?}") };
+    assert!(faults.iter().any(|fault| fault.field == "tenant.policy.rules[0].remote_subnets[0]"));
 }

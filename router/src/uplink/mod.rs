@@ -6,6 +6,7 @@
 
 mod book;
 mod device;
+mod handle;
 mod nudge;
 mod own_table;
 mod routes;
@@ -13,6 +14,7 @@ mod status;
 mod thread;
 mod wish;
 
+pub(crate) use book::Book;
 pub(crate) use device::DeviceConfig;
 pub(crate) use nudge::{Key, Nudge, Nudges};
 pub use status::{

@@ -27,13 +27,13 @@ pub(crate) struct DeviceParts {
     pub(crate) counters: Arc<Counters>,
     /// The addresses that the node listens on.
     pub(crate) listen: Arc<[IpAddr]>,
+    pub(crate) book: Arc<Book>,
 }
 
 /// Makes and keeps the devices of all tenants.
 pub(crate) struct DeviceThread {
     parts: DeviceParts,
     slots: HashMap<Key, Slot>,
-    book: Book,
     /// A route was given back in this round: others may have waited for it.
     freed: bool,
     next_look: Instant,
@@ -60,13 +60,7 @@ impl Slot {
 
 impl DeviceThread {
     pub(crate) fn new(parts: DeviceParts) -> Self {
-        Self {
-            parts,
-            slots: HashMap::new(),
-            book: Book::default(),
-            freed: false,
-            next_look: Instant::now() + LOOK_INTERVAL,
-        }
+        Self { parts, slots: HashMap::new(), freed: false, next_look: Instant::now() + LOOK_INTERVAL }
     }
 
     /// Runs until told to stop. Then no device is left.
@@ -151,7 +145,7 @@ impl DeviceThread {
         let changes = lock(&self.parts.registry).changes(key, false);
         if let (Some(device), Some(changes)) = (&mut slot.device, changes) {
             self.freed |= !changes.removed.is_empty() || changes.without.is_some();
-            device.apply(changes, &mut self.book);
+            device.apply(changes, &self.parts.book);
             self.show_again(key);
         }
     }
@@ -160,7 +154,7 @@ impl DeviceThread {
     fn open(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let (queues, listen) = (self.parts.shards.len(), &self.parts.listen);
-        let mut device = match Device::open(key, &slot.config, queues, listen, &mut self.book) {
+        let mut device = match Device::open(key, &slot.config, queues, listen, &self.parts.book) {
             Ok(device) => device,
             Err(error) => {
                 slot.retry = Instant::now() + slot.wait;
@@ -171,7 +165,7 @@ impl DeviceThread {
         };
         slot.wait = RETRY_FIRST;
         if let Some(changes) = lock(&self.parts.registry).changes(key, true) {
-            device.apply(changes, &mut self.book);
+            device.apply(changes, &self.parts.book);
         }
         slot.tenant.attach(device.attached.clone());
         for shard in &self.parts.shards {
@@ -189,7 +183,7 @@ impl DeviceThread {
         match device.check() {
             Health::Up => {
                 if std::mem::take(&mut slot.down) {
-                    device.reinstate(&mut self.book);
+                    device.reinstate(&self.parts.book);
                     self.show(key, UplinkState::Up);
                 }
             }
@@ -228,7 +222,7 @@ impl DeviceThread {
         drop(done);
         // Each shard drops its end when it has done it, or with its queue when it has stopped.
         while answers.recv().is_ok() {}
-        device.withdraw(&mut self.book);
+        device.withdraw(&self.parts.book);
         self.freed = true;
     }
 
@@ -238,7 +232,7 @@ impl DeviceThread {
                 continue;
             };
             if device.refused(1).1 > 0 {
-                device.retry_refused(&mut self.book);
+                device.retry_refused(&self.parts.book);
                 self.show_again(key);
             }
         }

@@ -21,12 +21,7 @@ pub(super) fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec, faults
     }
     for (i, remote) in spec.remote_addresses.iter().enumerate() {
         let field = format!("peer.remote_addresses[{i}]");
-        let rule =
-            tenant.filter(|tenant| has_routes(tenant)).and_then(|tenant| by_rule(&tenant.policy, remote));
-        if let Some(subnet) = rule {
-            faults
-                .add(field, format!("{remote} is in {subnet}, to which the tenant's policy leads: {ADVICE}"));
-        } else if let Some(whose) = led_by_another(state, name, remote) {
+        if let Some(whose) = led_by_another(state, name, remote) {
             let whose =
                 if whose == *name.tenant() { "another peer's subnet" } else { "a subnet of another tenant" };
             faults.add(field, format!("{remote} is in {whose} that is led into a TUN device: {ADVICE}"));
@@ -39,28 +34,27 @@ pub(super) fn check_tenant(state: &State, name: &TenantName, spec: &TenantSpec, 
     if !has_routes(spec) {
         return;
     }
-    for (i, rule) in
-        spec.policy.rules.iter().enumerate().filter(|(_, rule)| rule.action != RuleAction::Bypass)
-    {
+    // Where peers are is not held against rules: these are made for large networks, of which the system's own routes to the
+    // peers may be the closer part. The router knows what the system does.
+    let rules = spec.policy.rules.iter().enumerate().filter(|(_, rule)| rule.action != RuleAction::Bypass);
+    for (i, rule) in rules {
         for (k, subnet) in rule.remote_subnets.iter().enumerate() {
-            if let Some(fault) = fault_of(state, spec, name, None, *subnet) {
+            if let Some(fault) = too_broad(*subnet) {
                 faults.add(format!("tenant.policy.rules[{i}].remote_subnets[{k}]"), fault);
             }
         }
     }
-    let old = state.tenants.get(name);
-    if old.is_some_and(|old| has_routes(&old.spec) && old.spec.policy == spec.policy) {
+    let old = state.tenants.get(name).map(|old| &old.spec).filter(|old| has_routes(old));
+    if old.is_some_and(|old| old.policy == spec.policy) {
         // The peers were checked when they were written.
         return;
     }
+    let field = if old.is_some() { "tenant.policy" } else { "tenant.uplink.tun.netns" };
     for peer in state.peers_of(name) {
         let mut inner = Violations::new();
         check_subnets(state, spec, &peer.name, &peer.spec, &mut inner);
         if let Some(fault) = inner.iter().next() {
-            faults.add(
-                "tenant.uplink.tun.netns",
-                format!("{}: {}: {}", peer.name, fault.field, fault.description),
-            );
+            faults.add(field, format!("{}: {}: {}", peer.name, fault.field, fault.description));
             return;
         }
     }
@@ -95,15 +89,8 @@ fn fault_of(
     except: Option<&PeerName>,
     subnet: Cidr,
 ) -> Option<String> {
-    if subnet.prefix() == 0 {
-        return None;
-    }
-    if subnet.prefix() < broadest(subnet) {
-        let most = broadest(subnet);
-        return Some(format!(
-            "{subnet} would lead most of what the node itself sends into the TUN device; expected a prefix of {most} bits \
-             or more, uplink.tun.netns, or a default route, for which the system's routes are left alone"
-        ));
+    if let Some(fault) = too_broad(subnet) {
+        return Some(fault);
     }
     let inside = state.index.hosts.range(subnet.first()..=subnet.last());
     let taken = inside.filter(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(**address)));
@@ -113,6 +100,17 @@ fn fault_of(
         Some(peer) => format!("{subnet} contains {address}, where {} is: {ADVICE}", peer.name),
         // Where another tenant's peers are is not this tenant's business.
         None => format!("{subnet} contains the address of a peer of another tenant: {ADVICE}"),
+    })
+}
+
+/// What is wrong with a subnet that holds most of everything. The default route is never made.
+fn too_broad(subnet: Cidr) -> Option<String> {
+    let most = broadest(subnet);
+    (1..most).contains(&subnet.prefix()).then(|| {
+        format!(
+            "{subnet} would lead most of what the node itself sends into the TUN device; expected a prefix of {most} bits \
+             or more, uplink.tun.netns, or a default route, for which the system's routes are left alone"
+        )
     })
 }
 
@@ -127,13 +125,6 @@ fn led_by_another(state: &State, name: &PeerName, remote: &RemoteAddress) -> Opt
         tenant.is_some_and(|t| has_routes(&t.spec) && !is_bypassed(&t.spec.policy, Cidr::host(*address)))
     };
     owners.find(led).cloned()
-}
-
-/// The subnet of a rule that has a route which takes what is sent to `remote`.
-fn by_rule(policy: &Policy, remote: &RemoteAddress) -> Option<Cidr> {
-    let rules = policy.rules.iter().filter(|rule| rule.action != RuleAction::Bypass);
-    let mut subnets = rules.flat_map(|rule| rule.remote_subnets.iter().copied());
-    subnets.find(|subnet| subnet.prefix() > 0 && holds(*subnet, policy, remote))
 }
 
 /// Whether a route to the subnet takes everything that is sent to `remote`.
@@ -169,4 +160,4 @@ fn broadest(subnet: Cidr) -> u8 {
 }
 
 const ADVICE: &str = "with the TUN device in the node's own network namespace, what the node sends there would go into the tunnel; \
-                      use other subnets, or set uplink.tun.netns of the tenant";
+                      use other subnets, a rule that bypasses that address, or uplink.tun.netns of the tenant";
