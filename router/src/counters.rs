@@ -72,8 +72,10 @@ counters! {
     BypassFailed = "drop_bypass_failed",
     /// Packets that wait for an SA on demand; each is sent or dropped later.
     Held = "held",
-    /// Dropped: as many packets wait for this tunnel, or for all of them, as may.
+    /// Dropped: as many packets wait for this tunnel, for its tenant, or for all of them, as may.
     HoldFull = "drop_hold_full",
+    /// Dropped: it waited, but a tunnel or tenant for which fewer wait needed the place.
+    HoldDisplaced = "drop_hold_displaced",
     /// Dropped: no SA came up in time.
     HoldExpired = "drop_hold_expired",
     /// Dropped: the negotiation on demand failed.
@@ -122,6 +124,8 @@ counters! {
     IkeOverload = "drop_ike_overload",
     /// Dropped: an IKE message could not be sent.
     IkeSendFailed = "drop_ike_send_failed",
+    /// Dropped: an IKE message would have gone into a tenant's TUN device, whose route holds the peer's address.
+    IkeSwallowed = "drop_ike_swallowed",
     /// Errors of receiving system calls.
     ReceiveFailed = "receive_failed",
     /// Events that the control plane did not take in time and that did not fit into the backlog either.

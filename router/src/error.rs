@@ -48,6 +48,16 @@ pub enum RouterError {
     /// Raw ESP is asked for, but there is no socket for it at this address.
     #[error("there is no raw ESP at {0} (it needs CAP_NET_RAW and has to be configured)")]
     NoRawEsp(IpAddr),
+    /// What is sent to the peer would go into a tenant's device.
+    #[error(
+        "what is sent to {remote} would go into {device}, a TUN device in the node's own network namespace"
+    )]
+    Swallowed {
+        /// The peer's address.
+        remote: IpAddr,
+        /// Name of the device.
+        device: String,
+    },
     /// Transport mode is asked for, but not between two hosts.
     #[error("transport mode needs one address on each side, of the family of the outer header")]
     NotHosts,

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 #[cfg(feature = "fault-injection")]
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,12 +14,9 @@ use mio::Waker;
 use tokio::sync::{oneshot, watch};
 
 use crate::command::{Command, CommandSender};
-use crate::config::Uplink;
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
-#[cfg(feature = "fault-injection")]
-use crate::liveness::RouterThread;
 use crate::liveness::ThreadDeath;
 use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
@@ -27,7 +24,8 @@ use crate::policy::Policy;
 use crate::port::Path;
 use crate::registry::Registry;
 use crate::shard::Sa;
-use crate::uplink::{Nudge, Nudges, UplinkStatus};
+use crate::sys::netns::NamespaceId;
+use crate::uplink::{Book, Nudge, Nudges};
 
 /// A handle to a running [`crate::Router`]. Cheap to clone, usable from any thread.
 ///
@@ -48,6 +46,10 @@ pub(crate) struct Shared {
     /// To the device thread.
     pub(crate) nudges: Nudges,
     pub(crate) deaths: watch::Receiver<Vec<ThreadDeath>>,
+    /// Where the devices' routes are.
+    pub(crate) book: Arc<Book>,
+    /// The node's own, if the system says.
+    pub(crate) namespace: Option<NamespaceId>,
     pub(crate) shards: Vec<CommandSender>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
@@ -83,80 +85,6 @@ impl RouterHandle {
     /// Gives an SPI back that was never installed.
     pub fn release_spi(&self, spi: Spi) {
         self.registry().release_spi(spi);
-    }
-
-    /// Creates a tenant. It switches between its tunnels at once.
-    ///
-    /// Never waits: a TUN device is made by a thread of its own, and [`crate::RouterEvent::Uplink`] tells when it is there or
-    /// why it is not. Until then what is for it is dropped and counted. One that cannot be made, or goes, is tried again at
-    /// growing intervals; nothing of a failure is left behind.
-    pub fn add_tenant(&self, tenant: TenantId, uplink: Uplink) -> Result<(), RouterError> {
-        self.registry().add_tenant(tenant, uplink)
-    }
-
-    /// Removes a tenant, its uplink and all its SAs. Does nothing when it is not there. The device goes soon after, and
-    /// before one that is made later.
-    pub fn remove_tenant(&self, tenant: TenantId) {
-        let mut registry = self.registry();
-        for spi in registry.remove_tenant(tenant) {
-            self.tell(spi, Command::Remove(spi));
-        }
-    }
-
-    /// How a tenant's uplink stands; `None` when the tenant is not there.
-    pub fn uplink(&self, tenant: TenantId) -> Option<Arc<UplinkStatus>> {
-        self.registry().uplink(tenant)
-    }
-
-    /// Tries now to make a device that could not be made, instead of when its time has come.
-    pub fn retry_uplink(&self, tenant: TenantId) {
-        self.shared.nudges.send(Nudge::Retry(tenant));
-    }
-
-    /// Returns when everything that was wanted of TUN devices until now is done, or has failed.
-    pub async fn uplinks_settled(&self) {
-        let (reply, settled) = oneshot::channel();
-        self.shared.nudges.send(Nudge::Settled(reply));
-        // A thread that has stopped has nothing left to do.
-        let _ = settled.await;
-    }
-
-    /// The threads of the router that have ended though nobody stopped it. It does not work any more when there is one:
-    /// the SAs of a shard are gone with it.
-    pub fn dead_threads(&self) -> Vec<ThreadDeath> {
-        self.shared.deaths.borrow().clone()
-    }
-
-    /// Waits for the first thread that ends though nobody stopped the router; for ever when all is well.
-    pub async fn failed(&self) -> ThreadDeath {
-        let mut deaths = self.shared.deaths.clone();
-        let first = match deaths.wait_for(|deaths| !deaths.is_empty()).await {
-            Ok(deaths) => deaths.first().cloned(),
-            // The router was stopped, so no thread can fail any more.
-            Err(_) => None,
-        };
-        match first {
-            Some(death) => death,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Makes a thread of the router panic.
-    #[cfg(feature = "fault-injection")]
-    pub fn inject_panic(&self, thread: RouterThread) {
-        match thread {
-            RouterThread::Shard(number) => {
-                if let Some(shard) = self.shared.shards.get(number) {
-                    let _ = shard.send(Command::Panic);
-                }
-            }
-            RouterThread::Control => {
-                let (fault, waker) = &self.shared.control_fault;
-                fault.store(true, Ordering::Release);
-                let _ = waker.wake();
-            }
-            RouterThread::Devices => self.shared.nudges.send(Nudge::Panic),
-        }
     }
 
     /// Installs a pair of SAs. It receives from now on; to send on it, call [`activate`](Self::activate).
@@ -196,6 +124,9 @@ impl RouterHandle {
         }
         if sa.mode == Mode::Transport && sa.hosts().is_none() {
             return Err(RouterError::NotHosts);
+        }
+        if let Some(device) = self.swallower(sa.remote.ip()) {
+            return Err(RouterError::Swallowed { remote: sa.remote.ip(), device });
         }
         Ok(path)
     }
@@ -295,8 +226,13 @@ impl RouterHandle {
     }
 
     /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks: a message that the
-    /// socket does not take is dropped and counted, as one lost on the way would be.
+    /// socket does not take, or that would go into a tenant's device ([`swallower`](Self::swallower)), is dropped and counted,
+    /// as one lost on the way would be.
     pub fn send_ike(&self, datagram: IkeDatagram) {
+        if let Some(device) = self.swallower(datagram.remote.ip()) {
+            tracing::debug!(remote = %datagram.remote, device, "an IKE message would go into a TUN device");
+            return self.count(Counter::IkeSwallowed);
+        }
         let path = Path::find(&self.shared.listen, datagram.local.ip(), datagram.remote);
         let sent = match (path, &*self.shared.ports.load()) {
             (Some(path), Some(ports)) => ports.send(&path, datagram.local.port(), &datagram.bytes),
@@ -379,7 +315,11 @@ impl RouterHandle {
         self.shared.nudges.send(Nudge::Stop);
     }
 
-    fn registry(&self) -> MutexGuard<'_, Registry> {
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    pub(crate) fn registry(&self) -> MutexGuard<'_, Registry> {
         // A panic under the lock leaves a book that is at worst out of date by one entry.
         self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -388,7 +328,7 @@ impl RouterHandle {
         self.shared.shards.get(usize::from(spi.shard())).ok_or(RouterError::SpiNotReserved(spi))
     }
 
-    fn tell(&self, spi: Spi, command: Command) {
+    pub(crate) fn tell(&self, spi: Spi, command: Command) {
         if let Err(error) = self.shard(spi).and_then(|shard| shard.send(command)) {
             tracing::debug!(%spi, %error, "command to a shard that is not there");
         }

@@ -12,7 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
+#[cfg(feature = "fault-injection")]
+use crate::command::Command;
 use crate::counters::{Counter, Counters};
+use crate::handle::RouterHandle;
+#[cfg(feature = "fault-injection")]
+use crate::uplink::Nudge;
 
 /// A thread that ended though nobody stopped the router.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +71,46 @@ impl Watchman {
 fn message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+impl RouterHandle {
+    /// The threads of the router that have ended though nobody stopped it. It does not work any more when there is one:
+    /// the SAs of a shard are gone with it.
+    pub fn dead_threads(&self) -> Vec<ThreadDeath> {
+        self.shared().deaths.borrow().clone()
+    }
+
+    /// Waits for the first thread that ends though nobody stopped the router; for ever when all is well.
+    pub async fn failed(&self) -> ThreadDeath {
+        let mut deaths = self.shared().deaths.clone();
+        let first = match deaths.wait_for(|deaths| !deaths.is_empty()).await {
+            Ok(deaths) => deaths.first().cloned(),
+            // The router was stopped, so no thread can fail any more.
+            Err(_) => None,
+        };
+        match first {
+            Some(death) => death,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Makes a thread of the router panic.
+    #[cfg(feature = "fault-injection")]
+    pub fn inject_panic(&self, thread: RouterThread) {
+        match thread {
+            RouterThread::Shard(number) => {
+                if let Some(shard) = self.shared().shards.get(number) {
+                    let _ = shard.send(Command::Panic);
+                }
+            }
+            RouterThread::Control => {
+                let (fault, waker) = &self.shared().control_fault;
+                fault.store(true, Ordering::Release);
+                let _ = waker.wake();
+            }
+            RouterThread::Devices => self.shared().nudges.send(Nudge::Panic),
+        }
+    }
 }
 
 /// A thread that tests can make panic.

@@ -26,7 +26,8 @@ use crate::port::Listener;
 use crate::registry::Registry;
 use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
-use crate::uplink::{DeviceParts, DeviceThread, Nudges};
+use crate::sys;
+use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
 /// A running router: its threads and sockets. Stops when shut down or dropped.
 pub struct Router {
@@ -104,6 +105,7 @@ impl Router {
         let registry = Registry::new(config.slot, shards, first_index(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
+        let book = Arc::new(Book::default());
         let devices = DeviceThread::new(DeviceParts {
             nudges: nudged,
             registry: registry.clone(),
@@ -111,6 +113,7 @@ impl Router {
             events: EventSink::new(events, device_counters.clone()),
             counters: device_counters,
             listen: config.listen.clone().into(),
+            book: book.clone(),
         });
         ready.push(("router-devices".to_owned(), Box::new(move || devices.run())));
         let deaths = watchman.deaths();
@@ -118,6 +121,8 @@ impl Router {
             registry,
             nudges,
             deaths,
+            book,
+            namespace: sys::netns::current().ok(),
             shards: senders,
             listen: config.listen,
             ike_port: sockets.ike_port,

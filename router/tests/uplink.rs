@@ -272,3 +272,35 @@ fn a_device_that_goes_or_is_set_down_is_noticed_and_comes_back() {
     assert_eq!((way("10.1.0.9"), way("10.50.0.9")), ("tun-a".into(), "tun-a".into()));
     ping("10.50.0.1", "10.1.0.9", &mut a);
 }
+
+#[test]
+fn a_peer_inside_a_tunnel_is_named() {
+    if !netns::inside("a_peer_inside_a_tunnel_is_named") {
+        return;
+    }
+    netns::run("ip link add lan type veth peer name other; ip addr add 192.0.2.1/24 dev lan");
+    netns::run("ip link set lan up; ip link set other up; ip route add default via 192.0.2.254");
+    let gateway = Gateway::start(1);
+    gateway.tun(A, tun("tun-a", &["10.50.0.1/24"]));
+    let swallower = |address: &str| gateway.handle.swallower(address.parse().unwrap());
+    assert_eq!(swallower("10.1.2.3"), None);
+    declare(&gateway, A, 1, "10.1.0.0/16");
+    assert_eq!((swallower("10.1.2.3").as_deref(), swallower("10.2.2.3")), (Some("tun-a"), None));
+    let mut pair = gateway.spare_pair(A);
+    pair.remote = "10.1.2.3:4500".parse().unwrap();
+    let refused = gateway.handle.install(pair);
+    assert!(matches!(refused, Err(RouterError::Swallowed { device, .. }) if device == "tun-a"));
+    let message = |remote: &str| router::IkeDatagram {
+        local: gateway.ike(),
+        remote: remote.parse().unwrap(),
+        bytes: vec![0; 28],
+    };
+    gateway.handle.send_ike(message("10.1.2.3:500"));
+    assert_eq!((gateway.counter("drop_ike_swallowed"), gateway.counter("ike_sent")), (1, 0));
+    // Somebody who makes a route for just that address knows what he does.
+    netns::run("ip route add 10.1.2.3/32 via 192.0.2.254");
+    assert_eq!(swallower("10.1.2.3"), None);
+    gateway.handle.undeclare_tunnel(A, TunnelId(1));
+    gateway.settle();
+    assert_eq!(swallower("10.1.9.9"), None);
+}

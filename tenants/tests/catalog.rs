@@ -346,3 +346,81 @@ fn transport_mode_needs_a_device_in_a_namespace_and_keeps_it() {
     assert!(violation(&update(uplink("")).unwrap_err(), "tenant.uplink").contains("tenants/acme/peers/b1"));
     update(uplink("other")).unwrap();
 }
+
+#[test]
+fn what_the_node_sends_to_a_peer_is_not_led_into_a_tunnel() {
+    let catalog = catalog(&["acme", "globex"]);
+    let uplink = |tenant: &str, netns: &str| {
+        let tun =
+            v1::uplink::Tun { device: tenant.to_owned(), netns: netns.to_owned(), ..Default::default() };
+        v1::Tenant {
+            name: format!("tenants/{tenant}"),
+            uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
+            ..Default::default()
+        }
+    };
+    let update = |tenant, validate_only| {
+        let request = v1::UpdateTenantRequest { tenant: Some(tenant), validate_only, ..Default::default() };
+        catalog.update_tenant(&request).map(|_| ())
+    };
+    let at = |tenant: &str, id: &str, subnet: &str, addresses: &[&str]| v1::Peer {
+        remote_addresses: addresses.iter().map(ToString::to_string).collect(),
+        ..peer(tenant, id, subnet)
+    };
+    // A hub has no routes, and a device elsewhere has none that concern the node.
+    try_create(&catalog, at("globex", "g1", "192.0.2.0/24", &["192.0.2.1"])).unwrap();
+    update(uplink("globex", "globex"), false).unwrap();
+    let fault = violation(&update(uplink("globex", ""), true).unwrap_err(), "tenant.uplink.tun.netns");
+    assert!(fault.contains("tenants/globex/peers/g1") && fault.contains("192.0.2.1"), "{fault}");
+
+    update(uplink("acme", ""), false).unwrap();
+    let field = "peer.children[0].remote_subnets[0]";
+    let refused = |peer: v1::Peer, field: &str| {
+        let dry = v1::CreatePeerRequest { validate_only: true, ..create_peer(peer.clone()) };
+        let dry = violation(&catalog.create_peer(&dry).unwrap_err(), field);
+        assert_eq!(violation(&try_create(&catalog, peer).unwrap_err(), field), dry);
+        dry
+    };
+    // Its own address, a range that it may come from, another's address, and most of everything.
+    assert!(
+        refused(at("acme", "b1", "198.51.100.0/24", &["198.51.100.7:4500"]), field)
+            .contains("the peer itself is")
+    );
+    refused(at("acme", "b1", "198.51.100.0/24", &["203.0.113.1", "198.51.100.128/25"]), field);
+    let mut v6 = at("acme", "b1", "2001:db8::/32", &["2001:db8::7"]);
+    v6.children[0].local_subnets = vec!["fd00::/16".to_owned()];
+    refused(v6, field);
+    let fault = refused(at("acme", "b1", "192.0.0.0/16", &["198.51.100.7"]), field);
+    assert!(!fault.contains("globex") && !fault.contains("192.0.2.1"), "another tenant's business: {fault}");
+    assert!(refused(at("acme", "b1", "0.0.0.0/1", &[]), field).contains("8 bits"));
+    try_create(&catalog, at("acme", "b1", "198.51.100.0/24", &["203.0.113.1"])).unwrap();
+    try_create(&catalog, at("acme", "b2", "0.0.0.0/0", &["203.0.113.2"])).unwrap();
+    refused(at("acme", "b3", "10.3.0.0/16", &["203.0.113.3", "198.51.100.7"]), "peer.remote_addresses[1]");
+    refused(at("globex", "g2", "10.3.0.0/16", &["198.51.100.7"]), "peer.remote_addresses[0]");
+    // A change that takes the address out of the subnet is judged by what will be.
+    let moved = at("acme", "b1", "203.0.113.0/31", &["198.51.100.1"]);
+    let request = v1::UpdatePeerRequest { peer: Some(moved), ..Default::default() };
+    catalog.update_peer(&request).unwrap();
+
+    // A rule keeps the route to a peer's address as it is, and is itself refused only when it takes everything.
+    let rule = |action: v1::PolicyAction, name: &str, subnet: &str| v1::PolicyRule {
+        name: name.to_owned(),
+        action: action.into(),
+        remote_subnets: vec![subnet.to_owned()],
+        ..Default::default()
+    };
+    let with =
+        |rules: Vec<v1::PolicyRule>| v1::Tenant { policy: Some(v1::Policy { rules }), ..uplink("acme", "") };
+    let bypass = rule(v1::PolicyAction::Bypass, "gateway", "198.51.100.1/32");
+    let protect = rule(v1::PolicyAction::Protect, "all", "198.51.100.0/24");
+    update(with(vec![bypass, protect.clone()]), false).unwrap();
+    let inside = at("acme", "b1", "198.51.100.0/24", &["198.51.100.1"]);
+    let request = v1::UpdatePeerRequest { peer: Some(inside), ..Default::default() };
+    catalog.update_peer(&request).unwrap();
+    let fault = violation(&update(with(vec![protect]), false).unwrap_err(), "tenant.policy");
+    assert!(fault.contains("tenants/acme/peers/b1"), "{fault}");
+    let all = with(vec![rule(v1::PolicyAction::Protect, "half", "128.0.0.0/1")]);
+    let refused = update(all, false).unwrap_err();
+    let tenants::Error::Invalid(faults) = &refused else { panic!("{refused:?}") };
+    assert!(faults.iter().any(|fault| fault.field == "tenant.policy.rules[0].remote_subnets[0]"));
+}

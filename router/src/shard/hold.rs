@@ -1,7 +1,9 @@
 //! Packets that wait for their tunnel to come up on demand.
 //!
-//! Policy when there is no more room: the packet that comes is dropped and counted, for those before it are closer to what
-//! starts a conversation. What waits too long is dropped as well: its sender has sent it again by then.
+//! Room is shared out, so that tunnels that never come up delay nobody else's first packet: a tunnel, a tenant and the shard
+//! each have a bound. When one is reached, whoever holds less takes the place of the newest packet of whoever holds most;
+//! among equals the packet that comes is dropped, for those before it are closer to what starts a conversation. What waits
+//! too long is dropped as well: its sender has sent it again by then. A question for an SA needs no room for a packet.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,7 +13,16 @@ use crate::model::{TenantId, TunnelId};
 /// The held packets of one shard.
 #[derive(Default)]
 pub(super) struct Holds {
-    tunnels: HashMap<(TenantId, TunnelId), Held>,
+    tenants: HashMap<TenantId, Share>,
+    packets: usize,
+    /// Nothing has waited too long before then: not every turn looks at everything.
+    next_expiry: Option<Instant>,
+}
+
+/// Those of one tenant. Never without a tunnel.
+#[derive(Default)]
+struct Share {
+    tunnels: HashMap<TunnelId, Held>,
     packets: usize,
 }
 
@@ -20,7 +31,7 @@ struct Held {
     /// When the first packet came.
     since: Instant,
     /// When the control plane was last asked.
-    asked: Instant,
+    asked: Option<Instant>,
 }
 
 /// What became of a packet.
@@ -28,6 +39,8 @@ struct Held {
 pub(super) struct Outcome {
     /// Whether it waits; otherwise there was no room.
     pub(super) held: bool,
+    /// Whether another was dropped for it.
+    pub(super) displaced: bool,
     /// Whether to ask the control plane for an SA.
     pub(super) ask: bool,
 }
@@ -35,62 +48,126 @@ pub(super) struct Outcome {
 impl Holds {
     /// Holds a packet if there is room.
     pub(super) fn hold(&mut self, now: Instant, key: (TenantId, TunnelId), packet: &[u8]) -> Outcome {
-        let known = self.tunnels.contains_key(&key);
-        if !known && self.packets >= HELD_PACKETS {
-            return Outcome { held: false, ask: false };
+        let (tenant, tunnel) = key;
+        let share = self.tenants.entry(tenant).or_default();
+        if share.tunnels.len() >= TUNNELS_PER_TENANT && !share.tunnels.contains_key(&tunnel) {
+            return Outcome { held: false, displaced: false, ask: false };
         }
-        let held = self.tunnels.entry(key).or_insert_with(|| Held {
+        let held = share.tunnels.entry(tunnel).or_insert_with(|| Held {
             packets: VecDeque::new(),
             since: now,
-            asked: now,
+            asked: None,
         });
-        let ask = !known || now.saturating_duration_since(held.asked) >= ASK_INTERVAL;
+        let ask = held.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_INTERVAL);
         if ask {
-            held.asked = now;
+            held.asked = Some(now);
         }
-        let room = held.packets.len() < HELD_PACKETS_PER_TUNNEL && self.packets < HELD_PACKETS;
-        if room {
+        self.next_expiry.get_or_insert(now + HOLD_TIME);
+        let (room, displaced) = self.make_room(key);
+        if room
+            && let Some(share) = self.tenants.get_mut(&tenant)
+            && let Some(held) = share.tunnels.get_mut(&tunnel)
+        {
             held.packets.push_back(packet.to_vec());
+            share.packets += 1;
             self.packets += 1;
         }
-        Outcome { held: room, ask }
+        Outcome { held: room, displaced, ask }
+    }
+
+    /// Whether there is room for one more packet of a tunnel, and whether another had to go for it.
+    fn make_room(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> (bool, bool) {
+        let Some(share) = self.tenants.get(&tenant) else { return (false, false) };
+        let own = share.tunnels.get(&tunnel).map_or(0, |held| held.packets.len());
+        if own >= PACKETS_PER_TUNNEL {
+            return (false, false);
+        }
+        if share.packets >= PACKETS_PER_TENANT {
+            // Within the tenant: a tunnel with fewer gets the place.
+            let displaced = share.largest().filter(|(_, most)| own + 1 < *most).map(|(largest, _)| largest);
+            let displaced = displaced.is_some_and(|largest| self.displace(tenant, largest));
+            return (displaced, displaced);
+        }
+        if self.packets < PACKETS {
+            return (true, false);
+        }
+        let most = self.tenants.iter().max_by_key(|(_, share)| share.packets);
+        let from = most.filter(|(_, most)| share.packets + 1 < most.packets);
+        let victim = from.and_then(|(id, share)| share.largest().map(|(largest, _)| (*id, largest)));
+        let displaced = victim.is_some_and(|(id, largest)| self.displace(id, largest));
+        (displaced, displaced)
+    }
+
+    /// Drops the newest packet of a tunnel.
+    fn displace(&mut self, tenant: TenantId, tunnel: TunnelId) -> bool {
+        let Some(share) = self.tenants.get_mut(&tenant) else { return false };
+        let dropped = share.tunnels.get_mut(&tunnel).and_then(|held| held.packets.pop_back()).is_some();
+        share.packets -= usize::from(dropped);
+        self.packets -= usize::from(dropped);
+        dropped
     }
 
     /// Takes what waits for a tunnel, in the order it came.
-    pub(super) fn take(&mut self, key: (TenantId, TunnelId)) -> VecDeque<Vec<u8>> {
-        let packets = self.tunnels.remove(&key).map(|held| held.packets).unwrap_or_default();
+    pub(super) fn take(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> VecDeque<Vec<u8>> {
+        let Some(share) = self.tenants.get_mut(&tenant) else { return VecDeque::new() };
+        let packets = share.tunnels.remove(&tunnel).map(|held| held.packets).unwrap_or_default();
+        share.packets -= packets.len();
         self.packets -= packets.len();
+        if share.tunnels.is_empty() {
+            self.tenants.remove(&tenant);
+        }
         packets
     }
 
     /// Drops what has waited too long: how many packets.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
-        let mut expired = 0;
-        self.tunnels.retain(|_, held| {
-            let keep = now.saturating_duration_since(held.since) < HOLD_TIME;
-            if !keep {
-                expired += held.packets.len();
-            }
-            keep
+        if self.next_expiry.is_none_or(|next| now < next) {
+            return 0;
+        }
+        let before = self.packets;
+        self.tenants.retain(|_, share| {
+            share.tunnels.retain(|_, held| {
+                let keep = now.saturating_duration_since(held.since) < HOLD_TIME;
+                if !keep {
+                    share.packets -= held.packets.len();
+                    self.packets -= held.packets.len();
+                }
+                keep
+            });
+            !share.tunnels.is_empty()
         });
-        self.packets -= expired;
-        expired
+        let held = self.tenants.values().flat_map(|share| share.tunnels.values());
+        self.next_expiry = held.map(|held| held.since + HOLD_TIME).min();
+        before - self.packets
     }
 
     /// When to call [`Holds::expire`] again; `None` when nothing waits.
     pub(super) fn next_expiry(&self) -> Option<Instant> {
-        self.tunnels.values().map(|held| held.since + HOLD_TIME).min()
+        self.next_expiry.filter(|_| !self.is_empty())
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tunnels.is_empty()
+        self.tenants.is_empty()
+    }
+}
+
+impl Share {
+    /// The tunnel with the most packets, and how many.
+    fn largest(&self) -> Option<(TunnelId, usize)> {
+        let largest = self.tunnels.iter().max_by_key(|(_, held)| held.packets.len());
+        largest.map(|(tunnel, held)| (*tunnel, held.packets.len()))
     }
 }
 
 /// Packets held for one tunnel: what a host sends before it waits for an answer, several times over.
-const HELD_PACKETS_PER_TUNNEL: usize = 32;
+const PACKETS_PER_TUNNEL: usize = 32;
+/// Packets held by a shard for one tenant: some for each of a hundred tunnels that come up together.
+const PACKETS_PER_TENANT: usize = 256;
 /// Packets held by a shard for all tunnels: at most 2 MiB of usual packets, whatever a scan of all networks asks for.
-const HELD_PACKETS: usize = 1024;
+const PACKETS: usize = 1024;
+/// Tunnels of a tenant that a shard remembers to have asked for. Beyond these a packet that finds no SA is dropped, and
+/// asks again with its next copy. A hundred octets each, less than its configuration takes.
+const TUNNELS_PER_TENANT: usize = 1024;
 /// How long a packet is held: a negotiation that loses a message twice takes less, and the sender's patience ends about
 /// here.
 const HOLD_TIME: Duration = Duration::from_secs(10);
@@ -104,29 +181,72 @@ mod tests {
 
     const KEY: (TenantId, TunnelId) = (TenantId(1), TunnelId(64));
 
+    const HELD: Outcome = Outcome { held: true, displaced: false, ask: false };
+    const REFUSED: Outcome = Outcome { held: false, displaced: false, ask: false };
+
+    fn key(tenant: usize, tunnel: usize) -> (TenantId, TunnelId) {
+        (TenantId(tenant as u32), TunnelId((tenant << 16 | tunnel) as u64))
+    }
+
+    /// As many packets for one tunnel as it may have and one more; how many wait.
+    fn flood(holds: &mut Holds, now: Instant, key: (TenantId, TunnelId)) -> usize {
+        (0..=PACKETS_PER_TUNNEL).filter(|_| holds.hold(now, key, &[0; 100]).held).count()
+    }
+
     #[test]
     fn asks_once_and_again_after_a_while() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        assert_eq!(holds.hold(now, KEY, &[0]), Outcome { held: true, ask: true });
-        assert_eq!(holds.hold(now, KEY, &[1]), Outcome { held: true, ask: false });
-        assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[2]), Outcome { held: true, ask: true });
+        assert_eq!(holds.hold(now, KEY, &[0]), Outcome { ask: true, ..HELD });
+        assert_eq!(holds.hold(now, KEY, &[1]), HELD);
+        assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[2]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.take(KEY), [[0], [1], [2]]);
         assert!(holds.is_empty() && holds.packets == 0);
     }
 
     #[test]
-    fn both_bounds_hold() {
+    fn a_tenant_has_its_share_and_so_has_each_of_its_tunnels() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        let key = |tunnel: usize| (TenantId(1), TunnelId(tunnel as u64));
-        for tunnel in 0..HELD_PACKETS / HELD_PACKETS_PER_TUNNEL {
-            for _ in 0..HELD_PACKETS_PER_TUNNEL {
-                assert!(holds.hold(now, key(tunnel), &[0; 100]).held);
-            }
-            assert!(!holds.hold(now, key(tunnel), &[0; 100]).held);
+        for tunnel in 0..100 {
+            flood(&mut holds, now, key(1, tunnel));
         }
-        assert_eq!(holds.hold(now, key(9999), &[0]), Outcome { held: false, ask: false });
-        assert_eq!(holds.take(key(0)).len(), HELD_PACKETS_PER_TUNNEL);
-        assert!(holds.hold(now, key(9999), &[0]).held);
+        assert_eq!(
+            (holds.packets, holds.tenants[&TenantId(1)].packets),
+            (PACKETS_PER_TENANT, PACKETS_PER_TENANT)
+        );
+        // Another tunnel's first packet finds a place and an ear, and another tenant's does not even need to look for one.
+        let first = holds.hold(now, key(1, 100), &[1]);
+        assert_eq!(first, Outcome { held: true, displaced: true, ask: true });
+        assert_eq!(holds.hold(now, key(2, 0), &[2]), Outcome { ask: true, ..HELD });
+        assert_eq!(holds.take(key(1, 100)), [[1]]);
+        assert_eq!(flood(&mut holds, now, key(2, 1)), PACKETS_PER_TUNNEL);
+    }
+
+    #[test]
+    fn the_shard_is_shared_alike_by_all_who_want() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        let tenants = 4 * PACKETS / PACKETS_PER_TENANT;
+        for tenant in 0..tenants {
+            for tunnel in 0..100 {
+                flood(&mut holds, now, key(tenant, tunnel));
+            }
+        }
+        assert_eq!(holds.packets, PACKETS);
+        let shares: Vec<_> = holds.tenants.values().map(|share| share.packets).collect();
+        assert!(shares.iter().all(|share| share.abs_diff(PACKETS / tenants) <= 1), "{shares:?}");
+        // A late one is heard, and its first packet waits.
+        let outcome = holds.hold(now, key(9999, 1), &[0]);
+        assert_eq!(outcome, Outcome { held: true, displaced: true, ask: true });
+        assert_eq!(holds.packets, PACKETS);
+    }
+
+    #[test]
+    fn a_scan_of_all_tunnels_has_an_end() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        let asked = (0..2 * TUNNELS_PER_TENANT).filter(|t| holds.hold(now, key(1, *t), &[0]).ask).count();
+        assert_eq!((asked, holds.packets), (TUNNELS_PER_TENANT, PACKETS_PER_TENANT));
+        assert_eq!(holds.hold(now, key(1, 2 * TUNNELS_PER_TENANT), &[0]), REFUSED);
+        assert_eq!(holds.expire(now + HOLD_TIME), PACKETS_PER_TENANT);
+        assert!(holds.is_empty() && holds.packets == 0);
     }
 
     #[test]

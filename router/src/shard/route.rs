@@ -77,6 +77,9 @@ impl Core {
         }
         let outcome = self.holds.hold(self.now, (tenant, tunnel.id), packet);
         self.counters.count(if outcome.held { Counter::Held } else { Counter::HoldFull });
+        if outcome.displaced {
+            self.counters.count(Counter::HoldDisplaced);
+        }
         if outcome.ask {
             self.events.send(RouterEvent::Wanted { tenant, tunnel: tunnel.id });
         }

@@ -86,6 +86,17 @@ impl Netlink {
         self.request(libc::RTM_NEWROUTE, ACK | CREATE_NEW, &route(table, index, to)).map(drop)
     }
 
+    /// The device that a packet of this process to an address leaves by.
+    pub(crate) fn device_towards(&mut self, address: IpAddr) -> io::Result<u32> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let mut body = vec![family(address), bits, 0, 0, libc::RT_TABLE_UNSPEC, 0, 0, 0, 0, 0, 0, 0];
+        attribute(&mut body, libc::RTA_DST, &octets(address));
+        let answer = self.request(libc::RTM_GETROUTE, 0, &body)?;
+        let device = attribute_of(&answer, HEADER_LEN + ROUTE_HEADER_LEN, libc::RTA_OIF);
+        let device = device.and_then(|value| value.first_chunk::<4>()).ok_or_else(malformed)?;
+        Ok(u32::from_ne_bytes(*device))
+    }
+
     /// Takes such a route away, and no other.
     pub(crate) fn remove_route(&mut self, table: u32, index: u32, to: (IpAddr, u8)) -> io::Result<()> {
         self.request(libc::RTM_DELROUTE, ACK, &route(table, index, to)).map(drop)
@@ -253,6 +264,8 @@ pub(crate) const MAIN_TABLE: u32 = libc::RT_TABLE_MAIN as u32;
 const PROTOCOL: u8 = 67;
 /// Before the main table's 32766.
 const RULE_PRIORITY: u32 = 32_000;
+/// Octets of `rtmsg`.
+const ROUTE_HEADER_LEN: usize = 12;
 /// linux/if_addr.h.
 const IFA_FLAGS: u16 = 8;
 const IFA_F_NOPREFIXROUTE: u32 = 0x200;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::nudge::Key;
 use super::wish::Network;
-use crate::prefix::{address_of, key_of, mask};
+use crate::prefix::{address_of, key_of, mask, width};
 use crate::sys::netns::NamespaceId;
 
 /// Whose something is.
@@ -17,9 +17,10 @@ pub(super) struct Owner {
     pub(super) device: String,
 }
 
-/// The namespaces with devices of ours.
+/// The namespaces with devices of ours. Written by the device thread, never while it waits for the kernel, and read by
+/// whoever sends.
 #[derive(Default)]
-pub(super) struct Book(HashMap<NamespaceId, Namespace>);
+pub(crate) struct Book(Mutex<HashMap<NamespaceId, Namespace>>);
 
 #[derive(Default)]
 struct Namespace {
@@ -30,26 +31,37 @@ struct Namespace {
 
 impl Book {
     /// Another device that has a route to some address of the network.
-    pub(super) fn holder(&self, namespace: NamespaceId, network: Network, me: &Owner) -> Option<&Owner> {
-        let routes = &self.0.get(&namespace)?.routes;
+    pub(super) fn holder(&self, namespace: NamespaceId, network: Network, me: &Owner) -> Option<Arc<Owner>> {
+        let book = self.lock();
+        let routes = &book.get(&namespace)?.routes;
         let (v4, low, length) = place(network);
         // Shorter prefixes and the same, which contain it; then the longer ones within.
         let around = (0..=length).filter_map(|length| routes.get(&(v4, low & mask(length), length)));
         let within =
             routes.range((v4, low, length)..=(v4, low | !mask(length), u8::MAX)).map(|(_, owner)| owner);
-        around.chain(within).map(|owner| &**owner).find(|owner| *owner != me)
+        around.chain(within).find(|owner| ***owner != *me).cloned()
     }
 
-    pub(super) fn claim(&mut self, namespace: NamespaceId, network: Network, me: &Arc<Owner>) {
-        self.0.entry(namespace).or_default().routes.insert(place(network), me.clone());
+    /// The name of the device that packets to an address are led to.
+    pub(crate) fn leads(&self, namespace: NamespaceId, to: IpAddr) -> Option<String> {
+        let book = self.lock();
+        let routes = &book.get(&namespace)?.routes;
+        let (v4, low, length) = place((to, width(to)));
+        let longest = (0..=length).rev().find_map(|length| routes.get(&(v4, low & mask(length), length)));
+        longest.map(|owner| owner.device.clone())
     }
 
-    pub(super) fn release(&mut self, namespace: NamespaceId, network: Network, me: &Owner) {
-        let Some(book) = self.0.get_mut(&namespace) else { return };
-        if book.routes.get(&place(network)).is_some_and(|owner| **owner == *me) {
-            book.routes.remove(&place(network));
+    pub(super) fn claim(&self, namespace: NamespaceId, network: Network, me: &Arc<Owner>) {
+        self.lock().entry(namespace).or_default().routes.insert(place(network), me.clone());
+    }
+
+    pub(super) fn release(&self, namespace: NamespaceId, network: Network, me: &Owner) {
+        let mut book = self.lock();
+        let Some(here) = book.get_mut(&namespace) else { return };
+        if here.routes.get(&place(network)).is_some_and(|owner| **owner == *me) {
+            here.routes.remove(&place(network));
         }
-        self.prune(namespace);
+        prune(&mut book, namespace);
     }
 
     /// The device that has an address, if it is another.
@@ -58,26 +70,32 @@ impl Book {
         namespace: NamespaceId,
         address: IpAddr,
         me: &Owner,
-    ) -> Option<&Owner> {
-        self.0.get(&namespace)?.addresses.get(&address).map(|owner| &**owner).filter(|owner| *owner != me)
+    ) -> Option<Arc<Owner>> {
+        self.lock().get(&namespace)?.addresses.get(&address).filter(|owner| ***owner != *me).cloned()
     }
 
-    pub(super) fn claim_address(&mut self, namespace: NamespaceId, address: IpAddr, me: &Arc<Owner>) {
-        self.0.entry(namespace).or_default().addresses.insert(address, me.clone());
+    pub(super) fn claim_address(&self, namespace: NamespaceId, address: IpAddr, me: &Arc<Owner>) {
+        self.lock().entry(namespace).or_default().addresses.insert(address, me.clone());
     }
 
-    pub(super) fn release_address(&mut self, namespace: NamespaceId, address: IpAddr, me: &Owner) {
-        let Some(book) = self.0.get_mut(&namespace) else { return };
-        if book.addresses.get(&address).is_some_and(|owner| **owner == *me) {
-            book.addresses.remove(&address);
+    pub(super) fn release_address(&self, namespace: NamespaceId, address: IpAddr, me: &Owner) {
+        let mut book = self.lock();
+        let Some(here) = book.get_mut(&namespace) else { return };
+        if here.addresses.get(&address).is_some_and(|owner| **owner == *me) {
+            here.addresses.remove(&address);
         }
-        self.prune(namespace);
+        prune(&mut book, namespace);
     }
 
-    fn prune(&mut self, namespace: NamespaceId) {
-        if self.0.get(&namespace).is_some_and(|book| book.routes.is_empty() && book.addresses.is_empty()) {
-            self.0.remove(&namespace);
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<NamespaceId, Namespace>> {
+        // Every change is one insertion or removal, so there is no half of one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn prune(book: &mut HashMap<NamespaceId, Namespace>, namespace: NamespaceId) {
+    if book.get(&namespace).is_some_and(|here| here.routes.is_empty() && here.addresses.is_empty()) {
+        book.remove(&namespace);
     }
 }
 
@@ -112,7 +130,7 @@ mod tests {
             let network = |bits: u16, prefix: u8| {
                 network_of(IpAddr::V4(u32::from(bits).wrapping_shl(16).into()), prefix)
             };
-            let mut book = Book::default();
+            let book = Book::default();
             let mut plain = HashMap::new();
             for (bits, prefix, owner) in claims {
                 book.claim(HERE, network(bits, prefix), &self::owner(owner));

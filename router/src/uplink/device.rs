@@ -76,7 +76,7 @@ impl Device {
         config: &DeviceConfig,
         queues: usize,
         listen: &Arc<[IpAddr]>,
-        book: &mut Book,
+        book: &Book,
     ) -> Result<Self, UplinkError> {
         let owner = Arc::new(Owner { key, device: config.name.clone() });
         let listen = config.netns.is_none().then(|| listen.clone());
@@ -139,14 +139,14 @@ impl Device {
     }
 
     /// Does what has changed in the wish.
-    pub(super) fn apply(&mut self, changes: Changes, book: &mut Book) {
+    pub(super) fn apply(&mut self, changes: Changes, book: &Book) {
         if let Some(routes) = &mut self.routes {
             routes.apply(&mut self.link, changes, book);
         }
     }
 
     /// Tries refused routes again.
-    pub(super) fn retry_refused(&mut self, book: &mut Book) {
+    pub(super) fn retry_refused(&mut self, book: &Book) {
         if let Some(routes) = &mut self.routes {
             routes.retry(&mut self.link, book);
         }
@@ -170,7 +170,7 @@ impl Device {
     }
 
     /// Gives the device back what the kernel took from it when it was set down.
-    pub(super) fn reinstate(&mut self, book: &mut Book) {
+    pub(super) fn reinstate(&mut self, book: &Book) {
         let (link, routed) = (&mut self.link, self.routes.is_none());
         for own in &link.addresses {
             if let Err(error) = link.netlink.add_address(link.index, own.address, own.prefix, routed) {
@@ -183,7 +183,7 @@ impl Device {
     }
 
     /// Takes out of the book and of the kernel what would outlive the device.
-    pub(super) fn withdraw(&mut self, book: &mut Book) {
+    pub(super) fn withdraw(&mut self, book: &Book) {
         if let Some(routes) = &mut self.routes {
             routes.withdraw(&mut self.link, book);
         }

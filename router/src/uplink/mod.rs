@@ -6,6 +6,7 @@
 
 mod book;
 mod device;
+mod handle;
 mod nudge;
 mod own_table;
 mod routes;
@@ -13,6 +14,7 @@ mod status;
 mod thread;
 mod wish;
 
+pub(crate) use book::Book;
 pub(crate) use device::DeviceConfig;
 pub(crate) use nudge::{Key, Nudge, Nudges};
 pub use status::{
@@ -22,4 +24,4 @@ pub(crate) use thread::{DeviceParts, DeviceThread};
 pub(crate) use wish::{Changes, Wish};
 
 /// How often a shard that finds a device broken asks for a look at it. Each look is a few microseconds of the thread's.
-pub(crate) const CHECKS_PER_SECOND: u32 = 1;
+pub(crate) const CHECKS_PER_SECOND: u32 = 16;

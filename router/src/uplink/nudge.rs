@@ -34,7 +34,7 @@ pub(crate) enum Nudge {
 /// The sending end.
 ///
 /// It never blocks and needs no bound of its own: a wish is announced once until it is looked at and dropped once, a shard
-/// asks for a check once a second ([`super::CHECKS_PER_SECOND`]), and of the rest there is one to a caller.
+/// asks for few checks a second ([`super::CHECKS_PER_SECOND`]), and of the rest there is one to a caller.
 #[derive(Clone)]
 pub(crate) struct Nudges(Sender<Nudge>);
 

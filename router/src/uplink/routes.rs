@@ -56,14 +56,14 @@ impl Place {
 
 impl Routes {
     /// Leads the networks of the device's addresses to it.
-    pub(super) fn add_connected(&mut self, link: &mut Link, networks: Vec<Network>, book: &mut Book) {
+    pub(super) fn add_connected(&mut self, link: &mut Link, networks: Vec<Network>, book: &Book) {
         for network in networks {
             self.add(link, network, book);
         }
     }
 
     /// The new routes first, so that what stays protected never has none.
-    pub(super) fn apply(&mut self, link: &mut Link, changes: Changes, book: &mut Book) {
+    pub(super) fn apply(&mut self, link: &mut Link, changes: Changes, book: &Book) {
         for network in changes.added {
             if self.networks.insert(network) {
                 for piece in self.pieces_of(network) {
@@ -93,7 +93,7 @@ impl Routes {
     }
 
     /// Tries again what was refused.
-    pub(super) fn retry(&mut self, link: &mut Link, book: &mut Book) {
+    pub(super) fn retry(&mut self, link: &mut Link, book: &Book) {
         for network in self.refused.clone() {
             if let Err(refusal) = to_main(link, network, book) {
                 if let Some(Piece { place: Place::Own(old) | Place::Nowhere(old), .. }) =
@@ -112,7 +112,7 @@ impl Routes {
     }
 
     /// Puts every route in its place again, whether or not it is still there.
-    pub(super) fn reinstate(&mut self, link: &mut Link, book: &mut Book) {
+    pub(super) fn reinstate(&mut self, link: &mut Link, book: &Book) {
         for network in self.pieces.keys().copied().collect::<Vec<_>>() {
             let Some(mut piece) = self.pieces.remove(&network) else { continue };
             self.displace(link, network, &piece.place, book);
@@ -122,7 +122,7 @@ impl Routes {
     }
 
     /// Takes everything out of the book, and the rules out of the kernel. The routes go with the device.
-    pub(super) fn withdraw(&mut self, link: &mut Link, book: &mut Book) {
+    pub(super) fn withdraw(&mut self, link: &mut Link, book: &Book) {
         for (network, piece) in self.pieces.drain() {
             if matches!(piece.place, Place::Main) {
                 book.release(link.namespace, network, &link.owner);
@@ -156,7 +156,7 @@ impl Routes {
         left.prefixes().map(|(key, prefix)| (address_of(key, v4), prefix)).collect()
     }
 
-    fn add(&mut self, link: &mut Link, network: Network, book: &mut Book) {
+    fn add(&mut self, link: &mut Link, network: Network, book: &Book) {
         match self.pieces.get_mut(&network) {
             Some(piece) => piece.users += 1,
             None => {
@@ -166,7 +166,7 @@ impl Routes {
         }
     }
 
-    fn remove(&mut self, link: &mut Link, network: Network, book: &mut Book) {
+    fn remove(&mut self, link: &mut Link, network: Network, book: &Book) {
         let Some(piece) = self.pieces.get_mut(&network) else { return };
         piece.users -= 1;
         if piece.users == 0
@@ -177,7 +177,7 @@ impl Routes {
     }
 
     /// Gives a network the best place there is.
-    fn settle(&mut self, link: &mut Link, network: Network, book: &mut Book) -> Place {
+    fn settle(&mut self, link: &mut Link, network: Network, book: &Book) -> Place {
         let Err(refusal) = to_main(link, network, book) else { return Place::Main };
         self.refused.insert(network);
         let (address, prefix) = network;
@@ -194,7 +194,7 @@ impl Routes {
         }
     }
 
-    fn displace(&mut self, link: &mut Link, network: Network, place: &Place, book: &mut Book) {
+    fn displace(&mut self, link: &mut Link, network: Network, place: &Place, book: &Book) {
         match place {
             Place::Main => {
                 book.release(link.namespace, network, &link.owner);
@@ -210,7 +210,7 @@ impl Routes {
 }
 
 /// Puts a route into the main table, unless it is somebody else's place.
-fn to_main(link: &mut Link, network: Network, book: &mut Book) -> Result<(), RouteRefusal> {
+fn to_main(link: &mut Link, network: Network, book: &Book) -> Result<(), RouteRefusal> {
     if let Some(listen) = &link.listen {
         let (address, prefix) = network;
         if prefix < broadest(address) {

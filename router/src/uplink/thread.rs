@@ -27,13 +27,13 @@ pub(crate) struct DeviceParts {
     pub(crate) counters: Arc<Counters>,
     /// The addresses that the node listens on.
     pub(crate) listen: Arc<[IpAddr]>,
+    pub(crate) book: Arc<Book>,
 }
 
 /// Makes and keeps the devices of all tenants.
 pub(crate) struct DeviceThread {
     parts: DeviceParts,
     slots: HashMap<Key, Slot>,
-    book: Book,
     /// A route was given back in this round: others may have waited for it.
     freed: bool,
     next_look: Instant,
@@ -44,20 +44,23 @@ struct Slot {
     tenant: Arc<Tenant>,
     config: Arc<DeviceConfig>,
     device: Option<Device>,
-    /// When to try again to make it, and how long to wait after that.
+    /// Somebody has set it down.
+    down: bool,
+    /// When to try again to make it, or to look whether it is up, and how long to wait after that.
     retry: Instant,
     wait: Duration,
 }
 
+impl Slot {
+    /// When something is to be done, for a device that does not work.
+    fn due(&self) -> Option<Instant> {
+        (self.device.is_none() || self.down).then_some(self.retry)
+    }
+}
+
 impl DeviceThread {
     pub(crate) fn new(parts: DeviceParts) -> Self {
-        Self {
-            parts,
-            slots: HashMap::new(),
-            book: Book::default(),
-            freed: false,
-            next_look: Instant::now() + LOOK_INTERVAL,
-        }
+        Self { parts, slots: HashMap::new(), freed: false, next_look: Instant::now() + LOOK_INTERVAL }
     }
 
     /// Runs until told to stop. Then no device is left.
@@ -107,15 +110,14 @@ impl DeviceThread {
 
     /// When something is due.
     fn next_wake(&self) -> Instant {
-        let waiting = self.slots.values().filter(|slot| slot.device.is_none()).map(|slot| slot.retry);
-        waiting.chain([self.next_look]).min().unwrap_or(self.next_look)
+        self.slots.values().filter_map(Slot::due).chain([self.next_look]).min().unwrap_or(self.next_look)
     }
 
-    /// Does what is due: devices that could not be made, and now and then a look at all.
+    /// Does what is due: devices that do not work, and now and then a look at all.
     fn look(&mut self, now: Instant) {
-        let due = self.slots.iter().filter(|(_, slot)| slot.device.is_none() && slot.retry <= now);
-        for key in due.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.open(key);
+        let due = self.slots.iter().filter(|(_, slot)| slot.due().is_some_and(|due| due <= now));
+        for (key, there) in due.map(|(key, slot)| (*key, slot.device.is_some())).collect::<Vec<_>>() {
+            if there { self.check(key) } else { self.open(key) }
         }
         if self.next_look <= now {
             self.next_look = now + LOOK_INTERVAL;
@@ -131,7 +133,8 @@ impl DeviceThread {
     fn update(&mut self, key: Key) {
         if !self.slots.contains_key(&key) {
             let Some((tenant, config)) = self.registry().wish_of(key) else { return };
-            let slot = Slot { tenant, config, device: None, retry: Instant::now(), wait: RETRY_FIRST };
+            let slot =
+                Slot { tenant, config, device: None, down: false, retry: Instant::now(), wait: RETRY_FIRST };
             self.slots.insert(key, slot);
             return self.open(key);
         }
@@ -142,8 +145,8 @@ impl DeviceThread {
         let changes = lock(&self.parts.registry).changes(key, false);
         if let (Some(device), Some(changes)) = (&mut slot.device, changes) {
             self.freed |= !changes.removed.is_empty() || changes.without.is_some();
-            device.apply(changes, &mut self.book);
-            self.show(key, UplinkState::Up);
+            device.apply(changes, &self.parts.book);
+            self.show_again(key);
         }
     }
 
@@ -151,7 +154,7 @@ impl DeviceThread {
     fn open(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let (queues, listen) = (self.parts.shards.len(), &self.parts.listen);
-        let mut device = match Device::open(key, &slot.config, queues, listen, &mut self.book) {
+        let mut device = match Device::open(key, &slot.config, queues, listen, &self.parts.book) {
             Ok(device) => device,
             Err(error) => {
                 slot.retry = Instant::now() + slot.wait;
@@ -162,7 +165,7 @@ impl DeviceThread {
         };
         slot.wait = RETRY_FIRST;
         if let Some(changes) = lock(&self.parts.registry).changes(key, true) {
-            device.apply(changes, &mut self.book);
+            device.apply(changes, &self.parts.book);
         }
         slot.tenant.attach(device.attached.clone());
         for shard in &self.parts.shards {
@@ -177,15 +180,18 @@ impl DeviceThread {
     fn check(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(device) = &mut slot.device else { return };
-        let was_down = slot.tenant.uplink().state == UplinkState::Down;
         match device.check() {
-            Health::Up if was_down => {
-                device.reinstate(&mut self.book);
-                self.show(key, UplinkState::Up);
+            Health::Up => {
+                if std::mem::take(&mut slot.down) {
+                    device.reinstate(&self.parts.book);
+                    self.show(key, UplinkState::Up);
+                }
             }
-            Health::Up => {}
-            Health::Down if was_down => {}
-            Health::Down => self.show(key, UplinkState::Down),
+            Health::Down => {
+                slot.down = true;
+                slot.retry = Instant::now() + RETRY_FIRST;
+                self.show(key, UplinkState::Down);
+            }
             Health::Gone(reason) => {
                 self.parts.counters.count(Counter::UplinkLost);
                 self.take_down(key);
@@ -207,6 +213,7 @@ impl DeviceThread {
     fn take_down(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(mut device) = slot.device.take() else { return };
+        slot.down = false;
         slot.tenant.detach();
         let (done, answers) = channel();
         for shard in &self.parts.shards {
@@ -215,7 +222,7 @@ impl DeviceThread {
         drop(done);
         // Each shard drops its end when it has done it, or with its queue when it has stopped.
         while answers.recv().is_ok() {}
-        device.withdraw(&mut self.book);
+        device.withdraw(&self.parts.book);
         self.freed = true;
     }
 
@@ -225,10 +232,17 @@ impl DeviceThread {
                 continue;
             };
             if device.refused(1).1 > 0 {
-                device.retry_refused(&mut self.book);
-                let state = self.slots.get(&key).map(|slot| slot.tenant.uplink().state.clone());
-                self.show(key, state.unwrap_or(UplinkState::Up));
+                device.retry_refused(&self.parts.book);
+                self.show_again(key);
             }
+        }
+    }
+
+    /// Shows what else has changed of a device whose state is the same.
+    fn show_again(&mut self, key: Key) {
+        if let Some(slot) = self.slots.get(&key) {
+            let state = slot.tenant.uplink().state.clone();
+            self.show(key, state);
         }
     }
 

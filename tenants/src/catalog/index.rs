@@ -18,12 +18,12 @@ pub(crate) struct Index {
     secrets: HashMap<TenantName, usize>,
     /// By remote, then by local identity.
     pub(crate) identities: HashMap<Identity, HashMap<Identity, Vec<Arc<Peer>>>>,
-    /// Who has a remote subnet, within a tenant.
-    subnets: HashMap<(TenantName, Cidr), BTreeSet<PeerName>>,
+    /// Who has a remote subnet, by tenant.
+    subnets: HashMap<Cidr, BTreeMap<TenantName, BTreeSet<PeerName>>>,
     /// Who authenticates with a secret.
     users: HashMap<SecretName, BTreeSet<PeerName>>,
     /// Who may come from a single address.
-    pub(crate) hosts: HashMap<IpAddr, Vec<Arc<Peer>>>,
+    pub(crate) hosts: BTreeMap<IpAddr, Vec<Arc<Peer>>>,
     /// The IKE proposals of peers that may come from more than single addresses, and how many have each.
     /// By their place in the peer's list, then by text.
     pub(crate) wide: BTreeMap<(usize, String), (IkeProposal, usize)>,
@@ -38,7 +38,8 @@ impl Index {
         let by_local = self.identities.entry(peer.spec.remote_identity.clone()).or_default();
         by_local.entry(peer.spec.local_identity.clone()).or_default().push(Arc::clone(peer));
         for subnet in subnets(peer) {
-            self.subnets.entry((tenant.clone(), subnet)).or_default().insert(peer.name.clone());
+            let owners = self.subnets.entry(subnet).or_default().entry(tenant.clone()).or_default();
+            owners.insert(peer.name.clone());
         }
         let Auth::Psk(secret) = &peer.spec.auth;
         self.users.entry(secret.clone()).or_default().insert(peer.name.clone());
@@ -66,7 +67,16 @@ impl Index {
             }
         }
         for subnet in subnets(peer) {
-            forget(&mut self.subnets, &(tenant.clone(), subnet), &peer.name);
+            let Some(tenants) = self.subnets.get_mut(&subnet) else { continue };
+            if let Some(owners) = tenants.get_mut(tenant) {
+                owners.remove(&peer.name);
+                if owners.is_empty() {
+                    tenants.remove(tenant);
+                }
+            }
+            if tenants.is_empty() {
+                self.subnets.remove(&subnet);
+            }
         }
         let Auth::Psk(secret) = &peer.spec.auth;
         forget(&mut self.users, secret, &peer.name);
@@ -114,7 +124,15 @@ impl Index {
 
     /// The peers of a tenant that have exactly this remote subnet.
     pub(crate) fn owners(&self, tenant: &TenantName, subnet: Cidr) -> impl Iterator<Item = &PeerName> {
-        self.subnets.get(&(tenant.clone(), subnet)).into_iter().flatten()
+        self.subnets.get(&subnet).and_then(|tenants| tenants.get(tenant)).into_iter().flatten()
+    }
+
+    /// The tenants of which a peer other than `except` has exactly this remote subnet.
+    pub(crate) fn tenants_with(&self, subnet: Cidr, except: &PeerName) -> impl Iterator<Item = &TenantName> {
+        let tenants = self.subnets.get(&subnet).into_iter().flatten();
+        tenants
+            .filter(move |(_, owners)| owners.iter().any(|owner| owner != except))
+            .map(|(tenant, _)| tenant)
     }
 
     /// The peers with this pair of identities.

@@ -11,6 +11,7 @@ mod index;
 mod lookup;
 mod object;
 mod peers;
+mod routes;
 mod secrets;
 mod state;
 mod tenants;

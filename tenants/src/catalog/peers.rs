@@ -7,6 +7,7 @@ use ike::config::Mode;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::routes;
 use crate::catalog::state::State;
 use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
 use crate::error::Error;
@@ -117,6 +118,7 @@ fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec) -> Result<(), Err
     check_identities(state, name, spec, &mut faults);
     check_subnets(state, name, spec, &mut faults);
     check_transport(state, name, spec, &mut faults);
+    routes::check_peer(state, name, spec, &mut faults);
     Ok(faults.into_result()?)
 }
 

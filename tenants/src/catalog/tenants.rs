@@ -7,6 +7,7 @@ use ike::config::Mode;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::routes;
 use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
 use crate::error::Error;
 use crate::limits::MAX_TENANTS;
@@ -149,6 +150,7 @@ impl Catalog {
                 faults.add("tenant.uplink.tun.device", fault);
             }
         }
+        routes::check_tenant(&state, name, spec, &mut faults);
         Ok(faults.into_result()?)
     }
 }
