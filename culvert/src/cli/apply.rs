@@ -12,13 +12,13 @@ use tenants::{PeerSpec, SecretName, TenantName};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
 use crate::cli::diff::differences;
-use crate::cli::failure::{Failure, exit};
 use crate::cli::manifest::{self, Manifest, Object};
-use crate::cli::message::to_json;
-use crate::cli::output::{Output, print_text, print_value};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::{Failure, exit};
+use crate::console::message::to_json;
+use crate::console::output::{Output, print_text, print_value};
 
 /// From this many objects on it is worth to show how far it is.
 const SHOW_PROGRESS: usize = 20;

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::manifest;
-use crate::cli::output::print_text;
 use crate::cli::reference::{Kind, kind_of_name};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::output::print_text;
 
 /// `culvert delete`
 #[derive(Debug, Args)]

@@ -3,14 +3,14 @@
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::get::{all_sas, get_peer, get_secret, get_tenant, spis, state};
-use crate::cli::message::Document;
-use crate::cli::output::{Output, print_one, print_text};
 use crate::cli::reference::{Kind, Reference};
-use crate::cli::table::{age, bytes, clock, fields, table, until};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::message::Document;
+use crate::console::output::{Output, print_one, print_text};
+use crate::console::table::{age, bytes, clock, fields, table, until};
 
 /// `culvert describe`
 #[derive(Debug, Args)]

@@ -4,12 +4,12 @@ use clap::Args;
 use culvert_proto::v1;
 use tonic::Status;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
-use crate::cli::output::{Output, print_list, print_one, print_text};
 use crate::cli::reference::{Kind, Reference};
-use crate::cli::table::{age, bytes, fields, table, until};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::output::{Output, print_list, print_one, print_text};
+use crate::console::table::{age, bytes, fields, table, until};
 
 /// Objects asked for at a time.
 const PAGE_SIZE: i32 = 1000;

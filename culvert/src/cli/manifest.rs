@@ -10,8 +10,8 @@ use culvert_proto::v1;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use crate::cli::failure::Failure;
-use crate::cli::message::from_json;
+use crate::console::failure::Failure;
+use crate::console::message::from_json;
 
 /// Greatest manifest: a hundred thousand peers of some hundred octets.
 const MAX_MANIFEST: u64 = 256 << 20;

@@ -1,6 +1,6 @@
 //! How objects are named on the command line: `tenants/acme/peers/b1`, `peer acme/b1`, `peers --tenant acme`.
 
-use crate::cli::failure::Failure;
+use crate::console::failure::Failure;
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ pub(crate) mod exit {
 
 /// Why a command failed.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
     pub(crate) code: u8,
     /// What went wrong; empty if it was told already.

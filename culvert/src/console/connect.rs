@@ -9,8 +9,8 @@ use culvert_proto::v1::secret_service_client::SecretServiceClient;
 use culvert_proto::v1::tenant_service_client::TenantServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::cli::Global;
-use crate::cli::failure::{Failure, exit};
+use crate::console::Global;
+use crate::console::failure::{Failure, exit};
 
 /// A node that does not accept a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

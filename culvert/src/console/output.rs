@@ -6,12 +6,12 @@ use clap::ValueEnum;
 use prost::Message;
 use serde::Serialize;
 
-use crate::cli::failure::Failure;
-use crate::cli::message::Document;
+use crate::console::failure::Failure;
+use crate::console::message::Document;
 
 /// A form of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Aligned columns
     #[default]
     Table,
