@@ -42,7 +42,7 @@ mod watch;
 
 pub use config::NodeConfig;
 pub use control::{Control, ControlError};
-pub use events::{EventHub, Lagged};
+pub use events::{EventHub, WatchError};
 pub use key_log::KeyLog;
 pub use node::{Node, NodeError};
 pub use status::{ChildView, PeerView};

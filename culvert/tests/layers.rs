@@ -5,8 +5,18 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 9] =
-    ["config", "logging", "console", "runtime", "tunnels", "services", "server", "quickstart", "cli"];
+const ROOMS: [&str; 10] = [
+    "config",
+    "logging",
+    "console",
+    "runtime",
+    "tunnels",
+    "services",
+    "server",
+    "daemon",
+    "quickstart",
+    "cli",
+];
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {

@@ -15,7 +15,7 @@ use crate::console::table::{age, bytes, clock, fields, table, until};
 /// `culvert describe`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The object: `tenants/acme/peers/b1`, or `peer acme/b1`
+    /// The object: `acme/b1`, `tenant/acme`, `secret acme/psk` or `tenants/acme/peers/b1`
     #[arg(required = true, num_args = 1..=2, value_name = "WHAT")]
     what: Vec<String>,
     /// Of this tenant
@@ -24,13 +24,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let reference = Reference::parse(&arguments.what, arguments.tenant.as_deref())?;
-    let Some(name) = reference.name else {
-        return Err(Failure::invalid("describe needs the name of one object")
-            .hint("for example `culvert describe tenants/acme/peers/b1`"));
-    };
+    let (kind, name) = Reference::parse_one(&arguments.what, arguments.tenant.as_deref())?;
     let client = Client::connect(global).await?;
-    match reference.kind {
+    match kind {
         Kind::Tenant => {
             let tenant = get_tenant(&client, &name).await?;
             match global.output {

@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             }
         };
         if status.code() == Code::OutOfRange && last > 0 {
-            note("some events are no longer kept; going on from now");
+            note(&format!("{}; going on from now", status.message()));
             last = 0;
             continue;
         }
