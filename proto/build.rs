@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
+    "culvert/v1/impact.proto",
     "culvert/v1/tenant.proto",
     "culvert/v1/secret.proto",
     "culvert/v1/peer.proto",
     "culvert/v1/sa.proto",
     "culvert/v1/node.proto",
+    "culvert/v1/batch.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

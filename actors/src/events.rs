@@ -27,18 +27,34 @@ struct Kept {
     events: VecDeque<(u64, Box<[u8]>)>,
 }
 
-/// The events asked for are no longer kept; the number is that of the oldest one lost.
+/// Why events cannot be given from a number on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lagged(pub u64);
+pub enum WatchError {
+    /// They are no longer kept; the number is that of the last one lost.
+    Gone(u64),
+    /// There was no event of that number in this process: it is of another node, or the clock was set back.
+    NeverWas {
+        /// The number of the last event.
+        last: u64,
+    },
+}
 
 impl Default for EventHub {
+    /// Numbers from the time on, so that those of an earlier process are told from ours: it would have to have made more
+    /// than a thousand events in every millisecond of its life to reach them. Below 2^53, which JSON can carry, for
+    /// centuries.
     fn default() -> Self {
-        let kept = Mutex::new(Kept { next: 1, events: VecDeque::new() });
-        Self { kept, live: broadcast::channel(BACKLOG).0 }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self::starting_at(u64::try_from(now.as_millis()).unwrap_or(0).saturating_mul(1024).max(1))
     }
 }
 
 impl EventHub {
+    fn starting_at(next: u64) -> Self {
+        let kept = Mutex::new(Kept { next, events: VecDeque::new() });
+        Self { kept, live: broadcast::channel(BACKLOG).0 }
+    }
+
     /// Numbers an event and hands it out.
     pub(crate) fn publish(&self, mut event: v1::Event) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -57,8 +73,8 @@ impl EventHub {
     /// The kept events after number `after` and a receiver of all later ones. With `after` zero only later ones.
     ///
     /// # Errors
-    /// When events after that number are no longer kept.
-    pub fn watch(&self, after: u64) -> Result<(Vec<v1::Event>, broadcast::Receiver<v1::Event>), Lagged> {
+    /// When events after that number are no longer kept, or there is none of it.
+    pub fn watch(&self, after: u64) -> Result<(Vec<v1::Event>, broadcast::Receiver<v1::Event>), WatchError> {
         // Under the lock, so that none falls between the two.
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.subscribe();
@@ -66,8 +82,11 @@ impl EventHub {
             return Ok((Vec::new(), live));
         }
         let oldest = kept.events.front().map_or(kept.next, |(number, _)| *number);
+        if after >= kept.next {
+            return Err(WatchError::NeverWas { last: kept.next.saturating_sub(1) });
+        }
         if after.saturating_add(1) < oldest {
-            return Err(Lagged(oldest.saturating_sub(1)));
+            return Err(WatchError::Gone(oldest.saturating_sub(1)));
         }
         let wanted = kept.events.iter().filter(|(number, _)| *number > after);
         // What we encoded can be decoded.
@@ -81,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_watcher_resumes_without_loss_or_is_told() {
-        let hub = EventHub::default();
+        let hub = EventHub::starting_at(1);
         for _ in 0..10 {
             hub.publish(v1::Event::default());
         }
@@ -93,6 +112,22 @@ mod tests {
         for _ in 0..KEPT {
             hub.publish(v1::Event::default());
         }
-        assert_eq!(hub.watch(5).unwrap_err(), Lagged(11));
+        assert_eq!(hub.watch(5).unwrap_err(), WatchError::Gone(11));
+    }
+
+    #[test]
+    fn a_number_of_another_process_is_told() {
+        let before = EventHub::starting_at(1 << 20);
+        for _ in 0..10 {
+            before.publish(v1::Event::default());
+        }
+        let last = (1 << 20) + 9;
+        assert!(before.watch(last).unwrap().0.is_empty());
+        assert_eq!(before.watch(last + 1).unwrap_err(), WatchError::NeverWas { last });
+        // A process that started later: nothing of the earlier one is kept, and nothing of it is taken for its own.
+        let after = EventHub::starting_at(2 << 20);
+        assert_eq!(after.watch(last).unwrap_err(), WatchError::Gone((2 << 20) - 1));
+        assert!(after.watch((2 << 20) - 1).unwrap().0.is_empty());
+        assert!(EventHub::default().watch(5).is_err());
     }
 }

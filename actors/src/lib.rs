@@ -44,7 +44,7 @@ mod watch;
 
 pub use config::NodeConfig;
 pub use control::{Control, ControlError};
-pub use events::{EventHub, Lagged};
+pub use events::{EventHub, WatchError};
 pub use key_log::KeyLog;
 #[cfg(feature = "fault-injection")]
 pub use node::Part;

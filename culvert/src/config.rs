@@ -145,6 +145,45 @@ impl Config {
         }
     }
 
+    /// The file that [`Self::load`] reads, if it reads one.
+    pub fn file(path: Option<&Path>) -> Option<PathBuf> {
+        path.map(Path::to_owned).or_else(|| Some(PathBuf::from(DEFAULT_PATH)).filter(|path| path.exists()))
+    }
+
+    /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { state_dir: StateDir(state_dir), ike, router, grpc, log, debug } = self;
+        let IkeConfig { listen, port, natt_port } = ike;
+        let RouterConfig { shards, slot, raw_esp } = router;
+        let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
+        let LogConfig { level, format } = log;
+        let DebugConfig { key_log_dir } = debug;
+        let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        vec![
+            ("state_dir", state_dir.display().to_string()),
+            ("ike.listen", listen.join(", ")),
+            ("ike.port", port.to_string()),
+            ("ike.natt_port", natt_port.to_string()),
+            ("router.shards", shards.to_string()),
+            ("router.slot", slot.to_string()),
+            ("router.raw_esp", raw_esp.to_string()),
+            ("grpc.listen", grpc_listen.to_string()),
+            ("grpc.allow_remote", allow_remote.to_string()),
+            ("log.level", level.clone()),
+            ("log.format", format!("{format:?}").to_lowercase()),
+            (
+                "debug.key_log_dir",
+                key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
+            ),
+        ]
+    }
+
+    /// The fields that differ, with the value here and there.
+    pub fn differences(&self, other: &Self) -> Vec<(&'static str, String, String)> {
+        let pairs = self.settings().into_iter().zip(other.settings());
+        pairs.filter(|(a, b)| a != b).map(|((field, a), (_, b))| (field, a, b)).collect()
+    }
+
     /// Parses and checks the text of the file `path`.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let parsed: Result<Self, _> = toml::from_str(text);

@@ -1,14 +1,17 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`daemon`]: what the daemon does besides serving.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
-//! * [`cli`]: the command line, a client of that API.
+//! * [`cli`]: the command line, a client of that API; `quickstart` is one of its commands, and both stand on `console`.
 //!
 //! It is not where tunnels are negotiated or packets moved: that is `actors`, `ike`, `router` and `esp`.
 //! Start reading with `bin/culvertd.rs`.
 
 pub mod cli;
 pub mod config;
+mod console;
+pub mod daemon;
 pub mod logging;
 mod quickstart;
 pub mod runtime;

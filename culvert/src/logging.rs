@@ -2,25 +2,46 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::config::{LogConfig, LogFormat};
 
 /// Goes before the configured level.
 pub const LEVEL_VARIABLE: &str = "CULVERT_LOG";
 
+/// Changes the level of a log that runs.
+#[derive(Clone)]
+pub struct Level {
+    handle: reload::Handle<EnvFilter, Registry>,
+    /// The environment has decided.
+    fixed: bool,
+}
+
+impl Level {
+    /// Sets level or directives that the configuration has accepted. False if the environment goes first.
+    pub fn set(&self, directives: &str) -> bool {
+        // An error is a subscriber that is gone, or another one: then there is no log of ours to change.
+        !self.fixed && self.handle.reload(filter(directives)).is_ok()
+    }
+}
+
+fn filter(directives: &str) -> EnvFilter {
+    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
 /// Starts logging. Does nothing if it was started before.
-pub fn start(config: &LogConfig) {
+pub fn start(config: &LogConfig) -> Level {
     let directives = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
-    let directives = directives.as_deref().unwrap_or(&config.level);
-    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // An error is a subscriber that is set already: that of a test, or of an embedding program.
-    let _ = match config.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    let fixed = directives.is_some();
+    let (filter, handle) = reload::Layer::new(filter(directives.as_deref().unwrap_or(&config.level)));
+    let records = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let records = match config.format {
+        LogFormat::Text => records.boxed(),
+        LogFormat::Json => records.json().flatten_event(true).boxed(),
     };
+    // An error is a subscriber that is set already: that of a test, or of an embedding program.
+    let _ = tracing_subscriber::registry().with(filter).with(records).try_init();
+    Level { handle, fixed }
 }

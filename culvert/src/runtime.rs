@@ -84,6 +84,16 @@ pub enum RuntimeError {
     /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
     #[error("events up to {0} are no longer kept; list again and watch from now on")]
     Lagged(u64),
+    /// Events are asked for after one that there was not. gRPC `OUT_OF_RANGE`.
+    #[error(
+        "there was no event {after} in this process, whose last one is {last}; list again and watch from now on"
+    )]
+    NeverWas {
+        /// The number asked for.
+        after: u64,
+        /// The number of the last event.
+        last: u64,
+    },
     /// The node carries no tunnels, or is going down. gRPC `UNAVAILABLE`.
     #[error("{0}")]
     Unavailable(&'static str),

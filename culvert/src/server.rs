@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::Health;
 use culvert_proto::FILE_DESCRIPTOR_SET;
+use culvert_proto::v1::batch_service_server::BatchServiceServer;
 use culvert_proto::v1::node_service_server::NodeServiceServer;
 use culvert_proto::v1::peer_service_server::PeerServiceServer;
 use culvert_proto::v1::sa_service_server::SaServiceServer;
@@ -22,10 +23,12 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::runtime::Runtime;
-use crate::services::{Nodes, Peers, Sas, Secrets, Tenants};
+use crate::services::{Batches, Nodes, Peers, Sas, Secrets, Tenants};
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
 const MAX_REQUEST: usize = 16 << 20;
+/// Greatest request of many objects: a hundred thousand peers of some hundred octets.
+const MAX_BATCH_REQUEST: usize = 64 << 20;
 /// Requests of one connection served at a time; the others wait. A client that floods delays itself.
 const MAX_CONCURRENT: usize = 64;
 /// A connection that has been silent this long is asked for a sign of life, so that dead watchers go away.
@@ -65,10 +68,13 @@ pub async fn serve_grpc(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let (down, is_down) = watch::channel(false);
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // Many clients still ask by the older name alone, the stock one of Python among them.
+    let (reflection, old_reflection) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let (health, health_service) = tonic_health::server::health_reporter();
 
     let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog)));
@@ -76,6 +82,7 @@ pub async fn serve_grpc(
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
     let state = runtime.health();
+    let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
     let nodes = NodeServiceServer::new(Nodes::new(catalog, runtime));
     health.set_serving::<TenantServiceServer<Tenants>>().await;
     health.set_serving::<SecretServiceServer<Secrets>>().await;
@@ -83,6 +90,7 @@ pub async fn serve_grpc(
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
     let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state)));
+    health.set_serving::<BatchServiceServer<Batches>>().await;
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
         // An error is the sender gone, which is the end too.
@@ -96,7 +104,9 @@ pub async fn serve_grpc(
         .add_service(peers.max_decoding_message_size(MAX_REQUEST))
         .add_service(sas)
         .add_service(nodes)
+        .add_service(batches.max_decoding_message_size(MAX_BATCH_REQUEST))
         .add_service(reflection)
+        .add_service(old_reflection)
         .add_service(health_service)
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),

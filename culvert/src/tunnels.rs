@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::{Control, ControlError, Health, Node};
+use actors::{Control, ControlError, Health, Node, WatchError};
 use culvert_proto::v1;
 use tenants::{Peer, PeerName};
 use tokio::sync::watch;
@@ -61,8 +61,10 @@ impl Runtime for Tunnels {
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
-        let (kept, live) =
-            self.control.events().watch(after).map_err(|lagged| RuntimeError::Lagged(lagged.0))?;
+        let (kept, live) = self.control.events().watch(after).map_err(|error| match error {
+            WatchError::Gone(number) => RuntimeError::Lagged(number),
+            WatchError::NeverWas { last } => RuntimeError::NeverWas { after, last },
+        })?;
         let live = BroadcastStream::new(live)
             .map(|event| event.map_err(|BroadcastStreamRecvError::Lagged(n)| RuntimeError::Lagged(n)));
         Ok(Box::pin(tokio_stream::iter(kept.into_iter().map(Ok)).chain(live)))

@@ -7,30 +7,11 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::Node;
+use common::{Node, culvert};
 use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert_proto::v1;
 use serde_json::Value;
 use tenants::Peer;
-
-/// What a command said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-async fn culvert(server: &str, arguments: &[&str]) -> Said {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_culvert"));
-    command.args(arguments).env("CULVERT_SERVER", server).env("CULVERT_TEST_PSK", "from the environment");
-    // The node runs on the thread of the test, which must not wait.
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    Said {
-        code: output.status.code().unwrap(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
-}
 
 fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.yaml")
@@ -112,7 +93,10 @@ async fn exit_codes_tell_failures_apart() {
     let said = run(&["--server", "http://127.0.0.1:1", "get", "peers"]).await;
     assert_eq!(said.code, 6);
     assert!(said.err.contains("hint: is culvertd running there?"), "{}", said.err);
-    assert_eq!(run(&["delete", "tenants/nope", "--ignore-not-found"]).await.code, 0);
+    assert_eq!(run(&["delete", "acme/nope"]).await.code, 3);
+    let said = run(&["delete", "tenants/nope", "secret/acme/psk", "--ignore-not-found"]).await;
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(said.out, "tenants/acme/secrets/psk deleted\ntenants/nope not found, ignored\n");
     node.stop().await;
 }
 
@@ -153,9 +137,10 @@ name: tenants/globex
     assert!(said.err.contains("ike.proposals[0]: unknown algorithm \"rot13\""), "{}", said.err);
     let fault = "children[0].remoteSubnets[0]: 10.0.0.1/24: host bits set, did you mean 10.0.0.0/24";
     assert!(said.err.contains(fault), "{}", said.err);
-    // The rest was done.
-    assert!(said.out.contains("tenants/globex created"), "{}", said.out);
-    assert!(said.out.contains("1 created, 0 updated, 0 unchanged, 1 failed"), "{}", said.out);
+    // All of it or nothing.
+    assert!(said.err.contains("nothing was changed"), "{}", said.err);
+    assert_eq!(said.out, "");
+    assert_eq!(culvert(&node.address, &["get", "tenant/globex"]).await.code, 3);
     node.stop().await;
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
@@ -16,14 +16,9 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(directory: &Path) -> Self {
-        let config = directory.join("culvertd.toml");
-        let state = directory.join("state");
-        let text = format!(
-            "state_dir = {state:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = 10500\n\
-             natt_port = 14500\n[log]\nformat = \"json\"\n"
-        );
-        std::fs::write(&config, text).unwrap();
+    /// Tests run side by side, so each has a port of its own; that of NAT traversal is 4000 above.
+    fn start(directory: &Path, port: u16) -> Self {
+        let config = configure(directory, port, "info");
         let mut child = Command::new(env!("CARGO_BIN_EXE_culvertd"))
             .arg("--config")
             .arg(&config)
@@ -49,12 +44,210 @@ impl Daemon {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn signal(mut self, name: &str) -> (ExitStatus, Vec<String>) {
+    fn kill(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Records up to that which says that the configuration was read again.
+    fn reload(&mut self) -> Vec<Value> {
+        self.kill("HUP");
+        let mut records = Vec::new();
+        loop {
+            let line = self.log.next().expect("the daemon ended").unwrap();
+            let record: Value = serde_json::from_str(&line).unwrap();
+            let message = record["message"].as_str().unwrap_or_default().to_owned();
+            records.push(record);
+            if message.contains("read again") || message.contains("cannot be used") {
+                return records;
+            }
+        }
+    }
+
+    fn signal(mut self, name: &str) -> (ExitStatus, Vec<String>) {
+        self.kill(name);
         let rest: Vec<String> = self.log.by_ref().map(Result::unwrap).collect();
         (self.child.wait().unwrap(), rest)
     }
+}
+
+fn configure(directory: &Path, port: u16, level: &str) -> PathBuf {
+    let config = directory.join("culvertd.toml");
+    let (state, natt_port) = (directory.join("state"), port + 4000);
+    let text = format!(
+        "state_dir = {state:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = {port}\n\
+         natt_port = {natt_port}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    config
+}
+
+fn example() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/acme.yaml")
+}
+
+/// What `culvertd` said and how it ended.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn culvertd(directory: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvertd"));
+    command.arg("--config").arg(directory.join("culvertd.toml")).args(arguments);
+    let output = command.env_remove("CULVERT_LOG").env("RUST_BACKTRACE", "1").output().unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again_and_never_kills() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(directory.path(), 10_510);
+    let field = |records: &[Value], field: &str| {
+        records
+            .iter()
+            .find(|record| record["field"] == field)
+            .cloned()
+            .unwrap_or_else(|| panic!("{records:?}"))
+    };
+    // Nothing differs.
+    let records = daemon.reload();
+    assert_eq!(records.last().unwrap()["changed"], "nothing", "{records:?}");
+    configure(directory.path(), 10_511, "info,culvert=debug");
+    let records = daemon.reload();
+    let level = field(&records, "log.level");
+    assert_eq!((level["old"].as_str(), level["new"].as_str()), (Some("info"), Some("info,culvert=debug")));
+    let port = field(&records, "ike.port");
+    assert!(port["message"].as_str().unwrap().contains("needs a restart"), "{port}");
+    assert_eq!((port["old"].as_str(), port["new"].as_str()), (Some("10510"), Some("10511")));
+    // It has taken effect.
+    daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
+    std::fs::write(directory.path().join("culvertd.toml"), "[router]\nshards = 0\n").unwrap();
+    let records = daemon.reload();
+    assert!(
+        records.iter().any(|record| record["level"] == "DEBUG" && record["operation"] == "Apply"),
+        "{records:?}"
+    );
+    assert!(records.last().unwrap()["error"].as_str().unwrap().contains("router.shards"), "{records:?}");
+    // It is gone.
+    std::fs::remove_file(directory.path().join("culvertd.toml")).unwrap();
+    assert!(daemon.reload().last().unwrap()["error"].as_str().unwrap().contains("culvertd.toml"));
+    assert!(daemon.culvert(&["get", "peers"]).contains("tenants/acme/peers/branch-12"));
+    let (status, _) = daemon.signal("TERM");
+    assert!(status.success());
+}
+
+#[test]
+fn a_watcher_is_told_of_numbers_that_never_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut daemon = Daemon::start(directory.path(), 10_515);
+    for (after, expected) in
+        [("7", "no longer kept"), ("9000000000000000", "there was no event 9000000000000000")]
+    {
+        let mut watch = Command::new(env!("CARGO_BIN_EXE_culvert"))
+            .args(["--server", &daemon.server, "watch", "--after", after])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let note = BufReader::new(watch.stderr.take().unwrap()).lines().next().unwrap().unwrap();
+        assert!(note.starts_with("note: ") && note.contains(expected), "{note}");
+        assert!(note.ends_with("going on from now"), "{note}");
+        watch.kill().unwrap();
+        watch.wait().unwrap();
+    }
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+}
+
+#[test]
+fn a_store_is_checked_copied_and_restored() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, copy) = (directory.path().join("state"), directory.path().join("copy.redb"));
+    let (store, copied) = (state.join("catalog.redb"), copy.to_str().unwrap());
+    let daemon = Daemon::start(directory.path(), 10_520);
+    daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
+
+    // While it runs: the store is its own, and it gives a copy of it.
+    let said = culvertd(directory.path(), &["check-store"]);
+    assert!(said.code == 1 && said.err.contains("culvertd backup FILE"), "{}", said.err);
+    let said = culvertd(directory.path(), &["backup", copied]);
+    assert!(said.code == 1 && said.err.contains("name another with --server"), "{}", said.err);
+    let said = culvertd(directory.path(), &["backup", copied, "--server", &daemon.server]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("1 tenants, 1 peers, 1 secrets"), "{}", said.out);
+    assert!(said.out.contains("secrets.key, which is not in it"), "{}", said.out);
+    let said = culvertd(directory.path(), &["check-store", copied]);
+    assert!(said.code == 0 && said.out.starts_with("ok: "), "{}", said.err);
+    daemon.culvert(&["delete", "-f", example().to_str().unwrap()]);
+    daemon.signal("TERM");
+
+    // And while it does not.
+    let said = culvertd(directory.path(), &["check-store"]);
+    assert!(said.out.contains("0 tenants, 0 peers, 0 secrets"), "{}{}", said.out, said.err);
+    let second = directory.path().join("second.redb");
+    let said = culvertd(directory.path(), &["backup", second.to_str().unwrap()]);
+    assert!(said.code == 0 && said.out.contains("0 tenants"), "{}", said.err);
+    let said = culvertd(directory.path(), &["backup", store.to_str().unwrap()]);
+    assert!(said.code == 1 && said.err.contains("is the store itself"), "{}", said.err);
+
+    std::fs::copy(&copy, &store).unwrap();
+    let daemon = Daemon::start(directory.path(), 10_520);
+    let said = daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
+    assert!(said.contains("0 created, 0 updated, 3 unchanged"), "{said}");
+    daemon.signal("TERM");
+}
+
+#[test]
+fn a_store_that_is_damaged_or_lost_is_told_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let store = state.join("catalog.redb");
+    let daemon = Daemon::start(directory.path(), 10_525);
+    daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
+    daemon.signal("KILL");
+    let sound = std::fs::read(&store).unwrap();
+
+    let refused = |what: &str, expected: &str| {
+        for arguments in [&[][..], &["check-store"]] {
+            let said = culvertd(directory.path(), arguments);
+            assert_eq!(said.code, 1, "{what} {arguments:?}: {}{}", said.out, said.err);
+            let lines: Vec<&str> = said.err.lines().filter(|line| !line.starts_with('{')).collect();
+            assert_eq!(lines.len(), 1, "{what} {arguments:?}: {}", said.err);
+            assert!(lines[0].contains("catalog.redb") && lines[0].contains(expected), "{what}: {}", lines[0]);
+        }
+    };
+    // Whatever lies there: all of it is 0x5a but for the header.
+    let mut damaged = sound.clone();
+    damaged[4096..].fill(0x5a);
+    std::fs::write(&store, &damaged).unwrap();
+    refused("damaged", "culvertd backup");
+    std::fs::write(&store, vec![0x5a; sound.len()]).unwrap();
+    refused("no store", "culvertd backup");
+    std::fs::write(&store, b"").unwrap();
+    refused("empty", "empty");
+    let said = culvertd(directory.path(), &[]);
+    assert!(said.err.contains("secrets.key away to start an empty node"), "{}", said.err);
+    // The key of another node.
+    std::fs::write(&store, &sound).unwrap();
+    let key = state.join("secrets.key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    for (arguments, expected) in
+        [(&[][..], "does not open with the key"), (&["check-store"], "is not the key")]
+    {
+        let said = culvertd(directory.path(), arguments);
+        assert!(said.code == 1 && said.err.contains(expected), "{}", said.err);
+    }
+    // Sound again, with nothing lost by all of that.
+    std::fs::remove_file(&key).unwrap();
+    let said = culvertd(directory.path(), &["check-store"]);
+    assert!(said.code == 0 && said.out.contains("1 peers"), "{}{}", said.out, said.err);
+    assert!(said.out.contains("the secrets were not opened"), "{}", said.out);
 }
 
 #[test]
@@ -83,7 +276,7 @@ fn it_keeps_the_catalog_over_restarts_and_stops_in_order() {
     for (signal, action) in
         [("TERM", "created"), ("INT", "unchanged"), ("KILL", "unchanged"), ("TERM", "unchanged")]
     {
-        let daemon = Daemon::start(directory.path());
+        let daemon = Daemon::start(directory.path(), 10_500);
         let said = daemon.culvert(&["apply", "-f", example.to_str().unwrap()]);
         assert!(said.contains(&format!("tenants/acme/peers/branch-12 {action}\n")), "{said}");
         let (status, log) = daemon.signal(signal);
@@ -106,6 +299,10 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     assert_eq!(check("[router]\nshards = 2\n"), (0, String::new()));
+    // It says so, and what it would use.
+    let said = culvertd(directory.path(), &["--check"]);
+    assert!(said.out.starts_with(&format!("ok: {}\n", config.display())), "{}", said.out);
+    assert!(said.out.contains("\n  router.shards      2\n"), "{}", said.out);
     let (code, text) = check("[router]\nshards = 0\n");
     assert_eq!((code, text.as_str()), (1, "culvertd: router.shards: 0 is not 1 to 64\n"));
 }

@@ -222,11 +222,59 @@ async fn reflection_lists_the_services() {
     let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(list) = answer else { panic!("{answer:?}") };
     let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
-    for service in ["TenantService", "SecretService", "PeerService", "SaService", "NodeService"] {
+    for service in
+        ["TenantService", "SecretService", "PeerService", "SaService", "NodeService", "BatchService"]
+    {
         assert!(names.contains(&format!("culvert.v1.{service}").as_str()), "{names:?}");
     }
     assert!(names.contains(&"grpc.health.v1.Health"), "{names:?}");
     drop(answers);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn reflection_answers_older_clients_too() {
+    use tonic_reflection::pb::v1alpha::ServerReflectionRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+
+    let node = Node::with_tenant("acme").await;
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol("culvert.v1.BatchService".to_owned())),
+    };
+    let mut client = ServerReflectionClient::new(node.channel());
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::FileDescriptorResponse(files) = answer else { panic!("{answer:?}") };
+    assert!(!files.file_descriptor_proto.is_empty());
+    drop(answers);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_update_says_what_it_interrupts_in_a_dry_run_too() {
+    let node = Node::with_tenant("acme").await;
+    let old = create_peer(peer("acme", "b1", "10.1.0.0/24"));
+    let old = node.peers().create_peer(old).await.unwrap().into_inner();
+    assert_eq!(old.impact, None);
+    for validate_only in [true, false] {
+        let mut patch = old.clone();
+        patch.children[0].remote_subnets = vec!["10.2.0.0/24".to_owned()];
+        let update_mask = mask(&["children"]);
+        let request =
+            v1::UpdatePeerRequest { peer: Some(patch), update_mask, validate_only, ..Default::default() };
+        let impact = node.peers().update_peer(request).await.unwrap().into_inner().impact.unwrap();
+        assert_eq!(impact.effect(), v1::Effect::ChildrenChange);
+        assert_eq!((impact.children_changed, impact.children_kept), (vec!["lan".to_owned()], vec![]));
+        assert_eq!(impact.fields, ["children[lan].remote_subnets"]);
+    }
+    let delete = v1::DeleteTenantRequest { name: "tenants/acme".into(), force: true, ..Default::default() };
+    let would = v1::DeleteTenantRequest { validate_only: true, ..delete.clone() };
+    let would = node.tenants().delete_tenant(would).await.unwrap().into_inner().deleted;
+    assert_eq!(would, ["tenants/acme/peers/b1", "tenants/acme/secrets/psk", "tenants/acme"]);
+    assert_eq!(node.tenants().delete_tenant(delete).await.unwrap().into_inner().deleted, would);
     node.stop().await;
 }
 

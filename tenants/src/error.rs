@@ -3,7 +3,7 @@
 use crate::store::StoreError;
 use crate::violation::Violations;
 
-/// Why an operation on the catalog was refused. Nothing was changed, unless it is [`Error::Store`].
+/// Why an operation on the catalog was refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The request is wrong by itself. gRPC `INVALID_ARGUMENT`.
@@ -43,7 +43,7 @@ pub enum Error {
         /// The bound.
         limit: u64,
     },
-    /// The store failed; whether the change was kept is known only after a restart. gRPC `INTERNAL`.
+    /// The store failed. gRPC `INTERNAL`, and `RESOURCE_EXHAUSTED` if the disk is full.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

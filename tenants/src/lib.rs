@@ -12,6 +12,7 @@
 pub mod catalog;
 mod cidr;
 mod error;
+pub mod impact;
 pub mod limits;
 mod mask;
 mod meta;
@@ -25,9 +26,12 @@ pub mod store;
 mod tenant;
 mod violation;
 
-pub use catalog::{Catalog, Change, ChangeKind, LookupError, Object, Snapshot};
+pub use catalog::{
+    Action, Applied, BatchError, Catalog, Change, ChangeKind, Changed, LookupError, Object, Snapshot,
+};
 pub use cidr::{Cidr, CidrError};
 pub use error::Error;
+pub use impact::{ChildChanges, Effect, Impact};
 pub use meta::Meta;
 pub use name::{NameError, PeerName, SecretName, TenantName};
 pub use page::{Page, PageRequest};

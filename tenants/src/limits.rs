@@ -83,6 +83,9 @@ pub const DEFAULT_PAGE_SIZE: usize = 100;
 /// Objects of a page at most: at about 1 KiB each well below the 4 MiB a gRPC client accepts.
 pub const MAX_PAGE_SIZE: usize = 1_000;
 
+/// Objects of one transaction: a tenant with as many peers as it may have, and a secret for each.
+pub const MAX_BATCH: usize = 200_000;
+
 /// Changes kept for a slow reader; one that falls further behind is told so and reads a snapshot.
 pub const CHANGE_BACKLOG: usize = 1_024;
 

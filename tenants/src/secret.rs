@@ -55,6 +55,7 @@ impl Secret {
             etag: self.meta.etag(),
             create_time: Some(self.meta.created.into()),
             update_time: Some(self.meta.updated.into()),
+            impact: None,
         }
     }
 }

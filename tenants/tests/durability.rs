@@ -155,15 +155,19 @@ fn run(catalog: &Catalog, step: &Step) -> Result<(), Error> {
             };
             catalog.update_peer(&update).map(|_| ())
         }
-        Step::Delete { tenant, peer } => catalog.delete_peer(&v1::DeletePeerRequest {
-            name: format!("tenants/t{tenant}/peers/p{peer}"),
-            ..Default::default()
-        }),
-        Step::DropTenant { tenant } => catalog.delete_tenant(&v1::DeleteTenantRequest {
-            name: format!("tenants/t{tenant}"),
-            force: true,
-            ..Default::default()
-        }),
+        Step::Delete { tenant, peer } => catalog
+            .delete_peer(&v1::DeletePeerRequest {
+                name: format!("tenants/t{tenant}/peers/p{peer}"),
+                ..Default::default()
+            })
+            .map(drop),
+        Step::DropTenant { tenant } => catalog
+            .delete_tenant(&v1::DeleteTenantRequest {
+                name: format!("tenants/t{tenant}"),
+                force: true,
+                ..Default::default()
+            })
+            .map(drop),
     }
 }
 

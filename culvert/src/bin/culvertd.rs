@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use culvert::config::Config;
+use culvert::daemon::reload::Reload;
+use culvert::daemon::{backup, check};
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -25,11 +27,34 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[command(version)]
 struct Arguments {
     /// Configuration file [default: /etc/culvert/culvertd.toml if it exists]
-    #[arg(long, short, env = "CULVERTD_CONFIG", value_name = "FILE")]
+    #[arg(long, short, global = true, env = "CULVERTD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Check the configuration and exit
+    /// Check the configuration, show what it comes to, and exit
     #[arg(long)]
     check: bool,
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+/// What to do instead of serving.
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check that the store is whole: every page, every row, and every secret. Changes nothing
+    CheckStore {
+        /// Another store than that of the state directory, such as a backup
+        file: Option<PathBuf>,
+    },
+    /// Copy the store to a file, whether or not the daemon runs.
+    ///
+    /// To restore it: stop the daemon, put the file in the place of catalog.redb in the state directory, with the
+    /// secrets.key that was there when the copy was made, and start the daemon.
+    Backup {
+        /// The file; replaced if it exists
+        file: PathBuf,
+        /// Where the daemon serves its API, if not where the configuration says
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,19 +79,39 @@ fn whole(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::load(arguments.config.as_deref())?;
-    if arguments.check {
-        return Ok(());
+    let file = arguments.config.as_deref();
+    let config = Config::load(file)?;
+    let runtime = || tokio::runtime::Runtime::new().context("starting the async runtime");
+    match &arguments.task {
+        None if arguments.check => say(&check::settings(&config, Config::file(file).as_deref())),
+        None => {
+            let level = logging::start(&config.log);
+            let reload = Reload::new(arguments.config.clone(), config.clone(), level);
+            runtime()?.block_on(serve(config, reload))
+        }
+        Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
+        Some(Task::Backup { file, server }) => {
+            say(&runtime()?.block_on(backup::run(&config, file, server.as_deref()))?)
+        }
     }
-    logging::start(&config.log);
-    let runtime = tokio::runtime::Runtime::new().context("starting the async runtime")?;
-    runtime.block_on(serve(config))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+/// Prints to standard output.
+fn say(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}
+
+async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.now();
+        }
+    });
     let state_dir = config.state_dir.0.clone();
     let catalog =
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;

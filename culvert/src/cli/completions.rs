@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::cli::failure::Failure;
+use crate::console::failure::Failure;
 
 /// `culvert completions`
 #[derive(Debug, Args)]

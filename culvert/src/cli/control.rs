@@ -3,12 +3,12 @@
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::get::{spis, state};
-use crate::cli::output::{Output, print_one, print_text};
 use crate::cli::reference;
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::output::{Output, print_one, print_text};
 
 /// `culvert initiate`
 #[derive(Debug, Args)]

@@ -1,23 +1,25 @@
-//! `culvert delete`: by name, or what manifests name, in the reverse order of creation.
+//! `culvert delete`: by name, or what manifests name, in one transaction.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use culvert_proto::v1;
+use serde::Serialize;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::manifest;
-use crate::cli::output::print_text;
-use crate::cli::reference::{Kind, kind_of_name};
+use crate::cli::reference::{Kind, Reference};
+use crate::console::output::{Output, print_text, print_value};
+use crate::console::{Client, Failure, Global};
 
 /// `culvert delete`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Full names: `tenants/acme/peers/b1`
+    /// What to delete: `acme/b1`, `peer acme/b1 acme/b2`, `tenant/acme`, `tenants/acme/secrets/psk`
     #[arg(value_name = "NAME", required_unless_present = "files")]
     names: Vec<String>,
+    /// Of this tenant
+    #[arg(long, short)]
+    tenant: Option<String>,
     /// Delete what is named in this manifest, directory of manifests, or `-`; may be repeated
     #[arg(long = "file", short, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -27,57 +29,73 @@ pub(crate) struct Arguments {
     /// What is not there is no failure
     #[arg(long)]
     ignore_not_found: bool,
-    /// Tell what could be deleted and change nothing
+    /// Tell all that would be deleted and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let mut names = arguments.names.clone();
-    if !arguments.files.is_empty() {
-        names.extend(manifest::read_all(&arguments.files)?.into_iter().map(|manifest| manifest.name).rev());
-    }
-    let kinds = names.iter().map(|name| {
-        kind_of_name(name).ok_or_else(|| {
-            Failure::invalid(format!("{name:?} is not a full name"))
-                .hint("expected such as tenants/acme/peers/b1")
-        })
-    });
-    let kinds = kinds.collect::<Result<Vec<_>, _>>()?;
-    let client = Client::connect(global).await?;
-    let mut first_failure = None;
-    for (name, kind) in names.iter().zip(kinds) {
-        match delete(&client, &arguments, kind, name).await {
-            Ok(()) => {
-                let dry = if arguments.dry_run { " (dry run)" } else { "" };
-                print_text(&format!("{name} deleted{dry}"))?;
-            }
-            Err(status) => {
-                let failure = Failure::of_status(&status, name);
-                failure.print();
-                first_failure.get_or_insert(failure.code);
-            }
-        }
-    }
-    first_failure.map_or(Ok(()), |code| Err(Failure::new(code, "")))
+/// What became of a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Outcome {
+    name: String,
+    action: Action,
 }
 
-async fn delete(client: &Client, arguments: &Arguments, kind: Kind, name: &str) -> Result<(), tonic::Status> {
-    let (validate_only, allow_missing) = (arguments.dry_run, arguments.ignore_not_found);
-    let (name, etag) = (name.to_owned(), String::new());
-    match kind {
-        Kind::Tenant => {
-            let force = arguments.force;
-            let request = v1::DeleteTenantRequest { name, etag, validate_only, allow_missing, force };
-            client.tenants().delete_tenant(request).await.map(drop)
-        }
-        Kind::Secret => {
-            let request = v1::DeleteSecretRequest { name, etag, validate_only, allow_missing };
-            client.secrets().delete_secret(request).await.map(drop)
-        }
-        _ => {
-            let request = v1::DeletePeerRequest { name, etag, validate_only, allow_missing };
-            client.peers().delete_peer(request).await.map(drop)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Deleted,
+    /// It was not there, and that was to be no failure.
+    Ignored,
+}
+
+pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
+    let names = names(&arguments)?;
+    let client = Client::connect(global).await?;
+    let request = v1::DeleteRequest {
+        names: names.clone(),
+        validate_only: arguments.dry_run,
+        allow_missing: arguments.ignore_not_found,
+        force: arguments.force,
+    };
+    let answer = client.batches().delete(request).await;
+    let answer = answer.map_err(|status| Failure::of_batch(&status, "delete", &names))?.into_inner();
+    let gone: std::collections::HashSet<&String> = answer.deleted.iter().collect();
+    let ignored = names.iter().filter(|name| !gone.contains(name));
+    let outcomes: Vec<Outcome> = answer
+        .deleted
+        .iter()
+        .map(|name| Outcome { name: name.clone(), action: Action::Deleted })
+        .chain(ignored.map(|name| Outcome { name: name.clone(), action: Action::Ignored }))
+        .collect();
+    if global.output != Output::Table {
+        return print_value(global.output, &outcomes);
+    }
+    let dry = if arguments.dry_run { " (dry run)" } else { "" };
+    for Outcome { name, action } in &outcomes {
+        match action {
+            Action::Deleted => print_text(&format!("{name} deleted{dry}"))?,
+            Action::Ignored => print_text(&format!("{name} not found, ignored"))?,
         }
     }
+    Ok(())
+}
+
+/// Full names of what is to go.
+fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for reference in Reference::parse_all(&arguments.names, arguments.tenant.as_deref())? {
+        match (reference.kind, reference.name) {
+            (Kind::Tenant | Kind::Peer | Kind::Secret, Some(name)) => names.push(name),
+            _ => {
+                return Err(Failure::invalid("delete needs names; it does not delete all of a kind").hint(
+                    "for example `culvert delete acme/branch-12`, or `--force tenant/acme` with all it has",
+                ));
+            }
+        }
+    }
+    if !arguments.files.is_empty() {
+        names.extend(manifest::read_all(&arguments.files)?.into_iter().map(|manifest| manifest.name));
+    }
+    Ok(names)
 }

@@ -3,19 +3,19 @@
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::get::{all_sas, get_peer, get_secret, get_tenant, spis, state};
-use crate::cli::message::Document;
-use crate::cli::output::{Output, print_one, print_text};
 use crate::cli::reference::{Kind, Reference};
-use crate::cli::table::{age, bytes, clock, fields, table, until};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::message::Document;
+use crate::console::output::{Output, print_one, print_text};
+use crate::console::table::{age, bytes, clock, fields, table, until};
 
 /// `culvert describe`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The object: `tenants/acme/peers/b1`, or `peer acme/b1`
+    /// The object: `acme/b1`, `tenant/acme`, `secret acme/psk` or `tenants/acme/peers/b1`
     #[arg(required = true, num_args = 1..=2, value_name = "WHAT")]
     what: Vec<String>,
     /// Of this tenant
@@ -24,13 +24,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let reference = Reference::parse(&arguments.what, arguments.tenant.as_deref())?;
-    let Some(name) = reference.name else {
-        return Err(Failure::invalid("describe needs the name of one object")
-            .hint("for example `culvert describe tenants/acme/peers/b1`"));
-    };
+    let (kind, name) = Reference::parse_one(&arguments.what, arguments.tenant.as_deref())?;
     let client = Client::connect(global).await?;
-    match reference.kind {
+    match kind {
         Kind::Tenant => {
             let tenant = get_tenant(&client, &name).await?;
             match global.output {

@@ -5,13 +5,13 @@ use std::fmt::Write as _;
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
 use crate::cli::get::state;
-use crate::cli::output::{Output, print_one, print_text};
 use crate::cli::reference;
-use crate::cli::table::age;
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::output::{Output, print_one, print_text};
+use crate::console::table::age;
 
 /// `culvert explain`
 #[derive(Debug, Args)]

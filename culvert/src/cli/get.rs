@@ -4,12 +4,12 @@ use clap::Args;
 use culvert_proto::v1;
 use tonic::Status;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::Failure;
-use crate::cli::output::{Output, print_list, print_one, print_text};
 use crate::cli::reference::{Kind, Reference};
-use crate::cli::table::{age, bytes, fields, table, until};
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::Failure;
+use crate::console::output::{Kinded, Output, kinded_all, print_document, print_list, print_text};
+use crate::console::table::{age, bytes, fields, table, until};
 
 /// Objects asked for at a time.
 const PAGE_SIZE: i32 = 1000;
@@ -17,79 +17,92 @@ const PAGE_SIZE: i32 = 1000;
 /// `culvert get`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// `tenants`, `peers`, `secrets`, `sas` or `node`, or the name of one object
-    #[arg(required = true, num_args = 1..=2, value_name = "WHAT")]
+    /// `tenants`, `peers`, `secrets`, `sas` or `node`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
+    /// `tenant/acme`, `tenants/acme/secrets/psk`
+    #[arg(required = true, num_args = 1.., value_name = "WHAT")]
     what: Vec<String>,
     /// Of this tenant only
     #[arg(long, short)]
     tenant: Option<String>,
 }
 
+/// What there is of one kind.
+enum Found {
+    Tenants(Vec<v1::Tenant>),
+    Secrets(Vec<v1::Secret>),
+    Peers(Vec<v1::Peer>),
+    Sas(Vec<v1::Sa>),
+    Node(Box<v1::NodeStatus>),
+}
+
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let reference = Reference::parse(&arguments.what, arguments.tenant.as_deref())?;
+    let references = Reference::parse_all(&arguments.what, arguments.tenant.as_deref())?;
+    // One object is printed as one, not as a list of one.
+    let single = matches!(
+        references.as_slice(),
+        [Reference { kind: Kind::Node, .. } | Reference { name: Some(_), .. }]
+    );
     let client = Client::connect(global).await?;
+    let mut found: Vec<Found> = Vec::new();
+    for reference in references {
+        let more = fetch(&client, reference).await?;
+        match (found.last_mut(), more) {
+            (Some(Found::Tenants(all)), Found::Tenants(more)) => all.extend(more),
+            (Some(Found::Secrets(all)), Found::Secrets(more)) => all.extend(more),
+            (Some(Found::Peers(all)), Found::Peers(more)) => all.extend(more),
+            (Some(Found::Sas(all)), Found::Sas(more)) => all.extend(more),
+            (_, more) => found.push(more),
+        }
+    }
+    if global.output == Output::Table {
+        let tables: Vec<String> = found.iter().map(Found::table).collect();
+        return print_text(&tables.join("\n\n"));
+    }
+    let documents =
+        found.iter().map(|found| found.documents(global.output)).collect::<Result<Vec<_>, _>>()?;
+    let documents: Vec<_> = documents.into_iter().flatten().collect();
+    match documents.as_slice() {
+        [one] if single => print_document(global.output, one),
+        all => print_list(global.output, all),
+    }
+}
+
+async fn fetch(client: &Client, reference: Reference) -> Result<Found, Failure> {
     let Reference { kind, name, parent } = reference;
-    match (kind, name) {
-        (Kind::Tenant, None) => {
-            let tenants = all_tenants(&client).await?;
-            show_list(global.output, "Tenant", &tenants, tenant_table)
-        }
-        (Kind::Tenant, Some(name)) => {
-            let tenant = get_tenant(&client, &name).await?;
-            show_one(global.output, "Tenant", tenant, tenant_table)
-        }
-        (Kind::Secret, None) => {
-            let secrets = all_secrets(&client, &parent).await?;
-            show_list(global.output, "Secret", &secrets, secret_table)
-        }
-        (Kind::Secret, Some(name)) => {
-            let secret = get_secret(&client, &name).await?;
-            show_one(global.output, "Secret", secret, secret_table)
-        }
-        (Kind::Peer, None) => {
-            let peers = all_peers(&client, &parent).await?;
-            show_list(global.output, "Peer", &peers, peer_table)
-        }
-        (Kind::Peer, Some(name)) => {
-            let peer = get_peer(&client, &name).await?;
-            show_one(global.output, "Peer", peer, peer_table)
-        }
-        (Kind::Sa, _) => {
-            let sas = all_sas(&client, &parent).await?;
-            show_list(global.output, "Sa", &sas, sa_table)
-        }
+    Ok(match (kind, name) {
+        (Kind::Tenant, None) => Found::Tenants(all_tenants(client).await?),
+        (Kind::Tenant, Some(name)) => Found::Tenants(vec![get_tenant(client, &name).await?]),
+        (Kind::Secret, None) => Found::Secrets(all_secrets(client, &parent).await?),
+        (Kind::Secret, Some(name)) => Found::Secrets(vec![get_secret(client, &name).await?]),
+        (Kind::Peer, None) => Found::Peers(all_peers(client, &parent).await?),
+        (Kind::Peer, Some(name)) => Found::Peers(vec![get_peer(client, &name).await?]),
+        (Kind::Sa, _) => Found::Sas(all_sas(client, &parent).await?),
         (Kind::Node, _) => {
             let answer = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
-            let node = answer.map_err(|status| Failure::of_status(&status, "node"))?.into_inner();
-            match global.output {
-                Output::Table => print_text(&node_fields(&node)),
-                other => print_one(other, "NodeStatus", &node),
-            }
+            Found::Node(Box::new(answer.map_err(|status| Failure::of_status(&status, "node"))?.into_inner()))
+        }
+    })
+}
+
+impl Found {
+    fn table(&self) -> String {
+        match self {
+            Self::Tenants(tenants) => tenant_table(tenants),
+            Self::Secrets(secrets) => secret_table(secrets),
+            Self::Peers(peers) => peer_table(peers),
+            Self::Sas(sas) => sa_table(sas),
+            Self::Node(node) => node_fields(node),
         }
     }
-}
 
-fn show_list<M: prost::Message>(
-    output: Output,
-    kind: &'static str,
-    messages: &[M],
-    to_table: fn(&[M]) -> String,
-) -> Result<(), Failure> {
-    match output {
-        Output::Table => print_text(&to_table(messages)),
-        other => print_list(other, kind, messages),
-    }
-}
-
-fn show_one<M: prost::Message>(
-    output: Output,
-    kind: &'static str,
-    message: M,
-    to_table: fn(&[M]) -> String,
-) -> Result<(), Failure> {
-    match output {
-        Output::Table => print_text(&to_table(&[message])),
-        other => print_one(other, kind, &message),
+    fn documents(&self, output: Output) -> Result<Vec<Kinded>, Failure> {
+        match self {
+            Self::Tenants(tenants) => kinded_all(output, "Tenant", tenants),
+            Self::Secrets(secrets) => kinded_all(output, "Secret", secrets),
+            Self::Peers(peers) => kinded_all(output, "Peer", peers),
+            Self::Sas(sas) => kinded_all(output, "Sa", sas),
+            Self::Node(node) => kinded_all(output, "NodeStatus", std::slice::from_ref(node.as_ref())),
+        }
     }
 }
 

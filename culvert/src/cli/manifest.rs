@@ -1,49 +1,35 @@
 //! Manifests: YAML documents that say what there shall be.
 //!
-//! A document has `kind: Tenant`, `Secret` or `Peer`, and the fields of that message. A secret has one of `value`,
+//! A document has `kind: Tenant`, `Secret` or `Peer`, and the fields of that message, or is a list of such. Names may be
+//! short: `acme/b1`. What the node sets, such as the status of a peer, is read and means nothing. A secret has one of `value`,
 //! `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use culvert_proto::v1;
+use culvert_proto::v1::object::Kind;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use crate::cli::failure::Failure;
-use crate::cli::message::from_json;
+use crate::cli::reference::{full_name, full_tenant};
+use crate::console::failure::Failure;
+use crate::console::message::from_json;
 
 /// Greatest manifest: a hundred thousand peers of some hundred octets.
 const MAX_MANIFEST: u64 = 256 << 20;
 
-/// One document.
+/// One object that a document describes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Manifest {
     /// Resource name.
     pub(crate) name: String,
-    pub(crate) object: Object,
+    /// Where it stands: `file, document 2 (Peer tenants/acme/peers/b1)`.
+    pub(crate) place: String,
+    pub(crate) object: v1::Object,
 }
 
-/// What a document describes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Object {
-    Tenant(v1::Tenant),
-    Secret(v1::Secret),
-    Peer(Box<v1::Peer>),
-}
-
-impl Object {
-    /// Its place in the order of creation: a peer needs its secret, and that its tenant.
-    fn rank(&self) -> u8 {
-        match self {
-            Self::Tenant(_) => 0,
-            Self::Secret(_) => 1,
-            Self::Peer(_) => 2,
-        }
-    }
-}
-
-/// Reads files, directories and `-` (standard input), in the order of creation.
+/// Reads files, directories and `-` (standard input), in their order.
 pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
     let (mut manifests, mut faults) = (Vec::new(), Vec::new());
     for path in expand(paths)? {
@@ -56,7 +42,7 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
         manifests
             .iter()
             .filter(|m: &&Manifest| !seen.insert(m.name.clone()))
-            .map(|m| format!("{} is there twice", m.name)),
+            .map(|m| format!("{}: {} is there twice", m.place, m.name)),
     );
     if faults.is_empty() && manifests.is_empty() {
         faults.push("there is no document in it".to_owned());
@@ -66,8 +52,6 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
         failure.details = faults;
         return Err(failure);
     }
-    // Stable: within a kind the order of the files is kept.
-    manifests.sort_by_key(|manifest| manifest.object.rank());
     Ok(manifests)
 }
 
@@ -77,62 +61,93 @@ fn parse(text: &str, file: &str, base: &Path, manifests: &mut Vec<Manifest>, fau
         // By way of YAML's own value, which refuses a key that is there twice.
         let value = serde_yaml_ng::Value::deserialize(document);
         let value = value.and_then(serde_yaml_ng::from_value::<Value>);
-        let mut place = format!("{file}, document {}", i + 1);
-        let fields = match value {
+        let place = format!("{file}, document {}", i + 1);
+        let objects = match value {
             Ok(Value::Null) => continue,
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) => {
-                faults.push(format!("{place}: expected fields such as `kind: Tenant`"));
-                continue;
+            // A list, as `get -o json` prints it.
+            Ok(Value::Array(items)) => {
+                let place = |k: usize| format!("{place}, item {}", k + 1);
+                items.into_iter().enumerate().map(|(k, item)| (place(k), item)).collect()
             }
+            Ok(object) => vec![(place, object)],
             Err(error) => {
                 // The parser cannot go on behind it.
                 faults.push(format!("{place}: {error}"));
                 return;
             }
         };
-        match document_of(fields, base, &mut place) {
-            Ok(manifest) => manifests.push(manifest),
-            Err(found) => faults.extend(found.into_iter().map(|fault| format!("{place}: {fault}"))),
+        for (mut place, object) in objects {
+            let Value::Object(fields) = object else {
+                faults.push(format!("{place}: expected fields such as `kind: Tenant`"));
+                continue;
+            };
+            match object_of(fields, base, &mut place) {
+                Ok((name, object)) => manifests.push(Manifest { name, place, object }),
+                Err(found) => faults.extend(found.into_iter().map(|fault| format!("{place}: {fault}"))),
+            }
         }
     }
 }
 
-/// One document. `place` is made more precise as soon as it is known what it is.
-fn document_of(
+/// One object and its name. `place` is made more precise as soon as it is known what it is.
+fn object_of(
     mut fields: Map<String, Value>,
     base: &Path,
     place: &mut String,
-) -> Result<Manifest, Vec<String>> {
+) -> Result<(String, v1::Object), Vec<String>> {
     let kind = match fields.remove("kind") {
         Some(Value::String(kind)) => kind,
         _ => return Err(vec!["kind: is missing; expected Tenant, Secret or Peer".to_owned()]),
     };
-    let name = match fields.get("name") {
+    let given = match fields.get("name") {
         Some(Value::String(name)) => name.clone(),
         _ => return Err(vec![format!("name: is missing; expected such as {}", example(&kind))]),
     };
-    place.push_str(&format!(" ({kind} {name})"));
+    place.push_str(&format!(" ({kind} {given})"));
     let check =
         |parsed: Result<(), tenants::NameError>| parsed.map_err(|error| vec![format!("name: {error}")]);
-    let object = match kind.as_str() {
+    let (name, object) = match kind.as_str() {
         "Tenant" => {
+            let name = full_tenant(&given);
             check(name.parse::<tenants::TenantName>().map(drop))?;
-            Object::Tenant(from_json("Tenant", Value::Object(fields))?)
+            let mut tenant: v1::Tenant = from_json("Tenant", Value::Object(fields))?;
+            tenant.name.clone_from(&name);
+            for rule in tenant.policy.iter_mut().flat_map(|policy| &mut policy.rules) {
+                if !rule.peer.is_empty() {
+                    rule.peer = full("peers", &rule.peer, &name);
+                }
+            }
+            (name, Kind::Tenant(tenant))
         }
         "Secret" => {
+            let name = full("secrets", &given, "");
             check(name.parse::<tenants::SecretName>().map(drop))?;
             let value = take_value(&mut fields, base).map_err(|fault| vec![fault])?;
             let secret: v1::Secret = from_json("Secret", Value::Object(fields))?;
-            Object::Secret(v1::Secret { value, ..secret })
+            (name.clone(), Kind::Secret(v1::Secret { name, value, ..secret }))
         }
         "Peer" => {
-            check(name.parse::<tenants::PeerName>().map(drop))?;
-            Object::Peer(Box::new(from_json("Peer", Value::Object(fields))?))
+            let name = full("peers", &given, "");
+            let parsed = name.parse::<tenants::PeerName>();
+            let tenant = parsed.as_ref().map(|name| name.tenant().to_string()).unwrap_or_default();
+            check(parsed.map(drop))?;
+            let mut peer: v1::Peer = from_json("Peer", Value::Object(fields))?;
+            peer.name.clone_from(&name);
+            if let Some(v1::auth::Method::Psk(psk)) = peer.auth.as_mut().and_then(|auth| auth.method.as_mut())
+            {
+                *psk = full("secrets", psk, &tenant);
+            }
+            (name, Kind::Peer(peer))
         }
         other => return Err(vec![format!("kind: {other:?} is not one of Tenant, Secret, Peer")]),
     };
-    Ok(Manifest { name, object })
+    Ok((name, v1::Object { kind: Some(object) }))
+}
+
+/// A short name in full. What is no name stays as it is: whoever checks it says so.
+fn full(collection: &str, text: &str, tenant: &str) -> String {
+    let tenant = Some(tenant).filter(|tenant| !tenant.is_empty());
+    full_name(collection, text, tenant).unwrap_or_else(|_| text.to_owned())
 }
 
 fn example(kind: &str) -> &'static str {
@@ -261,10 +276,29 @@ name: tenants/acme
         let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
         assert_eq!(
             names,
-            ["tenants/acme", "tenants/acme/secrets/a", "tenants/acme/secrets/b", "tenants/acme/peers/b1"]
+            ["tenants/acme/peers/b1", "tenants/acme/secrets/a", "tenants/acme/secrets/b", "tenants/acme"]
         );
-        let Object::Secret(secret) = &manifests[2].object else { panic!() };
+        let Some(Kind::Secret(secret)) = &manifests[2].object.kind else { panic!() };
         assert_eq!(secret.value, b"from file");
+    }
+
+    #[test]
+    fn lists_and_short_names_are_read() {
+        let text = r#"[{"kind": "Tenant", "name": "acme", "policy": {"rules": [{"name": "a", "peer": "b1"}]}},
+            {"kind": "Peer", "name": "acme/b1", "uid": "7", "auth": {"psk": "psk"}, "status": {"state": "WAITING"}},
+            {"kind": "Secret", "name": "secret/acme/psk"}]"#;
+        let manifests = parsed(text).unwrap();
+        let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
+        assert_eq!(names, ["tenants/acme", "tenants/acme/peers/b1", "tenants/acme/secrets/psk"]);
+        assert_eq!(manifests[1].place, "t.yaml, document 1, item 2 (Peer acme/b1)");
+        let Some(Kind::Peer(peer)) = &manifests[1].object.kind else { panic!() };
+        let psk = v1::auth::Method::Psk("tenants/acme/secrets/psk".to_owned());
+        assert_eq!(
+            (peer.name.as_str(), &peer.auth.as_ref().unwrap().method),
+            ("tenants/acme/peers/b1", &Some(psk))
+        );
+        let Some(Kind::Tenant(tenant)) = &manifests[0].object.kind else { panic!() };
+        assert_eq!(tenant.policy.as_ref().unwrap().rules[0].peer, "tenants/acme/peers/b1");
     }
 
     #[test]

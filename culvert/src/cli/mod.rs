@@ -1,35 +1,25 @@
 //! The command line: a client of the gRPC API.
 //!
-//! Every command is a module with its arguments and a `run`. What they share: [`connect`] (the connection),
-//! [`reference`] (how objects are named), [`manifest`] (YAML), [`message`] (messages as JSON), [`output`] (tables,
-//! JSON, YAML) and [`failure`] (exit codes and hints).
+//! Every command is a module with its arguments and a `run`. What they share: [`reference`] (how objects are named),
+//! [`manifest`] (YAML), and what [`console`](crate::console) has.
 
 mod apply;
 mod completions;
-mod connect;
 mod control;
 mod delete;
 mod describe;
 mod diff;
 mod explain;
-mod failure;
 mod get;
 mod manifest;
-mod message;
-mod output;
 mod reference;
-mod table;
 mod watch;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-pub(crate) use connect::Client;
-pub use failure::Failure;
-pub use output::Output;
-pub(crate) use table::{bytes, table};
+use crate::console::{Failure, Global};
 
 /// Drives a Culvert node: tenants, peers, secrets and their tunnels.
 #[derive(Debug, Parser)]
@@ -43,26 +33,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// What goes with every command.
-#[derive(Clone, Debug, Args)]
-pub struct Global {
-    /// The node to talk to
-    #[arg(
-        long,
-        global = true,
-        env = "CULVERT_SERVER",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    pub server: String,
-    /// How to print
-    #[arg(long, short, global = true, value_enum, default_value_t)]
-    pub output: Output,
-    /// How long to wait for an answer
-    #[arg(long, global = true, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
-    pub timeout: Duration,
 }
 
 #[derive(Debug, Subcommand)]

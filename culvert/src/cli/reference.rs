@@ -1,6 +1,6 @@
 //! How objects are named on the command line: `tenants/acme/peers/b1`, `peer acme/b1`, `peers --tenant acme`.
 
-use crate::cli::failure::Failure;
+use crate::console::failure::Failure;
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,46 +23,103 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// From the words of a command and its `--tenant`.
-    pub(crate) fn parse(words: &[String], tenant: Option<&str>) -> Result<Self, Failure> {
-        let parent = tenant.map_or("tenants/-".to_owned(), full_tenant);
-        let (first, second) = match words {
-            [first] => (first.as_str(), None),
-            [first, second] => (first.as_str(), Some(second.as_str())),
-            _ => return Err(expected("nothing")),
-        };
-        if first.contains('/') {
-            return match (kind_of_name(first), second) {
-                (Some(kind), None) => Ok(Self { kind, name: Some(first.to_owned()), parent }),
-                _ => Err(expected(first)),
-            };
-        }
-        let kind = match first {
-            "tenant" | "tenants" => Kind::Tenant,
-            "secret" | "secrets" => Kind::Secret,
-            "peer" | "peers" => Kind::Peer,
-            "sa" | "sas" => Kind::Sa,
-            "node" => Kind::Node,
-            _ => return Err(expected(first)),
-        };
-        let Some(second) = second else {
-            return Ok(Self { kind, name: None, parent });
-        };
-        match kind {
-            Kind::Tenant => Ok(Self { kind, name: Some(full_tenant(second)), parent }),
-            // `get peers tenants/acme` and `get sas acme/b1` list what is below.
-            Kind::Peer | Kind::Secret | Kind::Sa if kind_of_name(second) == Some(Kind::Tenant) => {
-                Ok(Self { kind, name: None, parent: second.to_owned() })
+    /// From the words of a command and its `--tenant`:
+    ///
+    /// * a kind: all of it; `tenants peers`, or `tenants,peers`, are two;
+    /// * a kind and names behind it: `peers acme/b1 acme/b2`;
+    /// * a kind before a slash: `peer/acme/b1`;
+    /// * a full name, or the short one of a peer, by itself: `tenants/acme/secrets/psk`, `acme/b1`.
+    pub(crate) fn parse_all(words: &[String], tenant: Option<&str>) -> Result<Vec<Self>, Failure> {
+        let mut found = Vec::new();
+        let mut words = words.iter().map(String::as_str).peekable();
+        while let Some(word) = words.next() {
+            if let Some(kind) = Kind::of_word(word) {
+                let mut alone = true;
+                // After the word for one object there is its name, whatever it is.
+                let named = |next: &str, first: bool| {
+                    Kind::of_word(next).is_none() || (first && !word.ends_with('s'))
+                };
+                while let Some(name) = words.next_if(|next| named(next, alone)) {
+                    found.push(Self::of(kind, name, tenant)?);
+                    alone = false;
+                }
+                if alone {
+                    found.push(Self { kind, name: None, parent: parent(tenant) });
+                }
+            } else if word.contains(',') {
+                for kind in word.split(',') {
+                    let kind = Kind::of_word(kind).ok_or_else(|| expected(kind))?;
+                    found.push(Self { kind, name: None, parent: parent(tenant) });
+                }
+            } else {
+                found.push(Self::by_name(word, tenant)?);
             }
-            Kind::Sa => Ok(Self { kind, name: None, parent: full_name("peers", second, tenant)? }),
-            Kind::Peer => Ok(Self { kind, name: Some(full_name("peers", second, tenant)?), parent }),
-            Kind::Secret => Ok(Self { kind, name: Some(full_name("secrets", second, tenant)?), parent }),
-            Kind::Node => Err(expected(second)),
+        }
+        Ok(found)
+    }
+
+    /// The one object that the words name.
+    pub(crate) fn parse_one(words: &[String], tenant: Option<&str>) -> Result<(Kind, String), Failure> {
+        let mut found = Self::parse_all(words, tenant)?;
+        match (found.pop(), found.is_empty()) {
+            (Some(Self { kind, name: Some(name), .. }), true) => Ok((kind, name)),
+            _ => Err(Failure::invalid("the name of one object is needed")
+                .hint("for example `acme/branch-12`, `tenant/acme` or `tenants/acme/secrets/psk`")),
+        }
+    }
+
+    /// A name without a kind in front of it.
+    fn by_name(word: &str, tenant: Option<&str>) -> Result<Self, Failure> {
+        if let Some(kind) = kind_of_name(word) {
+            return Ok(Self { kind, name: Some(word.to_owned()), parent: parent(tenant) });
+        }
+        match word.split_once('/') {
+            Some(("tenants", _)) | None => Err(expected(word)),
+            Some((kind, rest)) => match Kind::of_word(kind) {
+                Some(kind) => Self::of(kind, rest, tenant),
+                None => Self::of(Kind::Peer, word, tenant),
+            },
+        }
+    }
+
+    /// A name, in any of its forms, behind a kind.
+    fn of(kind: Kind, text: &str, tenant: Option<&str>) -> Result<Self, Failure> {
+        let named = |name| Self { kind, name: Some(name), parent: parent(tenant) };
+        let below = |parent| Self { kind, name: None, parent };
+        match kind {
+            Kind::Tenant if kind_of_name(&full_tenant(text)) == Some(Kind::Tenant) => {
+                Ok(named(full_tenant(text)))
+            }
+            // `get peers tenants/acme` and `get sas acme/b1` list what is below.
+            Kind::Peer | Kind::Secret | Kind::Sa if kind_of_name(text) == Some(Kind::Tenant) => {
+                Ok(below(text.to_owned()))
+            }
+            Kind::Sa => Ok(below(full_name("peers", text, tenant)?)),
+            Kind::Peer => Ok(named(full_name("peers", text, tenant)?)),
+            Kind::Secret => Ok(named(full_name("secrets", text, tenant)?)),
+            Kind::Tenant | Kind::Node => Err(expected(text)),
         }
     }
 }
 
-/// The resource name of a peer given as `tenants/acme/peers/b1` or `acme/b1`.
+impl Kind {
+    fn of_word(word: &str) -> Option<Self> {
+        match word {
+            "tenant" | "tenants" => Some(Self::Tenant),
+            "secret" | "secrets" => Some(Self::Secret),
+            "peer" | "peers" => Some(Self::Peer),
+            "sa" | "sas" => Some(Self::Sa),
+            "node" => Some(Self::Node),
+            _ => None,
+        }
+    }
+}
+
+fn parent(tenant: Option<&str>) -> String {
+    tenant.map_or("tenants/-".to_owned(), full_tenant)
+}
+
+/// The resource name of a peer given as `tenants/acme/peers/b1`, `acme/b1` or `peer/acme/b1`.
 pub(crate) fn peer(text: &str) -> Result<String, Failure> {
     full_name("peers", text, None)
 }
@@ -72,19 +129,26 @@ pub(crate) fn scope(text: Option<&str>) -> Result<String, Failure> {
     match text {
         None => Ok("tenants/-".to_owned()),
         Some(text) if text.starts_with("tenants/") => Ok(text.to_owned()),
-        Some(text) if text.contains('/') => peer(text),
-        Some(text) => Ok(full_tenant(text)),
+        Some(text) => match text.split_once('/') {
+            None => Ok(full_tenant(text)),
+            Some(("tenant", id)) => Ok(full_tenant(id)),
+            Some(_) => peer(text),
+        },
     }
 }
 
-fn full_tenant(text: &str) -> String {
+pub(crate) fn full_tenant(text: &str) -> String {
     if text.starts_with("tenants/") { text.to_owned() } else { format!("tenants/{text}") }
 }
 
-fn full_name(collection: &str, text: &str, tenant: Option<&str>) -> Result<String, Failure> {
+/// The resource name of what is in `collection`, given in full, as `acme/b1` or `peer/acme/b1`, or as `b1` of `tenant`.
+pub(crate) fn full_name(collection: &str, text: &str, tenant: Option<&str>) -> Result<String, Failure> {
     let parts: Vec<&str> = text.split('/').collect();
     match (parts.as_slice(), tenant) {
         (["tenants", ..], _) => Ok(text.to_owned()),
+        ([kind, tenant, id], _) if collection.strip_suffix('s') == Some(*kind) => {
+            Ok(format!("tenants/{tenant}/{collection}/{id}"))
+        }
         ([tenant, id], _) => Ok(format!("tenants/{tenant}/{collection}/{id}")),
         ([id], Some(tenant)) => Ok(format!("{}/{collection}/{id}", full_tenant(tenant))),
         _ => Err(Failure::invalid(format!("{text:?} is not a full name"))
@@ -111,9 +175,18 @@ fn expected(found: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn parse(words: &[&str], tenant: Option<&str>) -> Option<(Kind, Option<String>, String)> {
+    type Found = (Kind, Option<String>, String);
+
+    fn all(words: &[&str], tenant: Option<&str>) -> Option<Vec<Found>> {
         let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-        Reference::parse(&words, tenant).ok().map(|found| (found.kind, found.name, found.parent))
+        let found = Reference::parse_all(&words, tenant).ok()?;
+        Some(found.into_iter().map(|found| (found.kind, found.name, found.parent)).collect())
+    }
+
+    fn parse(words: &[&str], tenant: Option<&str>) -> Option<Found> {
+        let mut found = all(words, tenant)?;
+        assert_eq!(found.len(), 1, "{words:?}: {found:?}");
+        found.pop()
     }
 
     #[test]
@@ -123,13 +196,67 @@ mod tests {
         assert_eq!(parse(&["peers"], None), Some((Kind::Peer, None, all.clone())));
         assert_eq!(parse(&["peers"], Some("acme")), Some((Kind::Peer, None, "tenants/acme".into())));
         assert_eq!(parse(&["peers", "tenants/acme"], None), Some((Kind::Peer, None, "tenants/acme".into())));
-        assert_eq!(parse(&["tenants/acme/peers/b1"], None), Some((Kind::Peer, name.clone(), all.clone())));
-        assert_eq!(parse(&["peer", "acme/b1"], None), Some((Kind::Peer, name.clone(), all.clone())));
-        assert_eq!(parse(&["peer", "b1"], Some("acme")), Some((Kind::Peer, name, "tenants/acme".into())));
-        assert_eq!(parse(&["sas", "acme/b1"], None), Some((Kind::Sa, None, "tenants/acme/peers/b1".into())));
-        assert_eq!(parse(&["tenant", "acme"], None), Some((Kind::Tenant, Some("tenants/acme".into()), all)));
-        for wrong in [&["pears"][..], &["peer", "b1"], &["tenants/acme/b1"], &["node", "x"], &[]] {
-            assert_eq!(parse(wrong, None), None, "{wrong:?}");
+        for form in [
+            &["tenants/acme/peers/b1"][..],
+            &["acme/b1"],
+            &["peer/acme/b1"],
+            &["peer", "acme/b1"],
+            &["peers", "acme/b1"],
+            &["peer", "tenants/acme/peers/b1"],
+        ] {
+            assert_eq!(parse(form, None), Some((Kind::Peer, name.clone(), all.clone())), "{form:?}");
+        }
+        assert_eq!(
+            parse(&["peer", "b1"], Some("acme")),
+            Some((Kind::Peer, name.clone(), "tenants/acme".into()))
+        );
+        assert_eq!(parse(&["peer/b1"], Some("acme")), Some((Kind::Peer, name, "tenants/acme".into())));
+        let secret = Some("tenants/acme/secrets/psk".to_owned());
+        for form in [&["secret/acme/psk"][..], &["secret", "acme/psk"], &["tenants/acme/secrets/psk"]] {
+            assert_eq!(parse(form, None), Some((Kind::Secret, secret.clone(), all.clone())), "{form:?}");
+        }
+        for form in [&["sas", "acme/b1"][..], &["sa/acme/b1"]] {
+            assert_eq!(parse(form, None), Some((Kind::Sa, None, "tenants/acme/peers/b1".into())), "{form:?}");
+        }
+        let tenant = |id: &str| Some((Kind::Tenant, Some(format!("tenants/{id}")), all.clone()));
+        for form in [&["tenant", "acme"][..], &["tenant/acme"], &["tenants/acme"], &["tenants", "acme"]] {
+            assert_eq!(parse(form, None), tenant("acme"), "{form:?}");
+        }
+        // A name may be a word for a kind.
+        assert_eq!(parse(&["tenant", "peers"], None), tenant("peers"));
+        for wrong in
+            [&["pears"][..], &["peer", "b1"], &["tenants/acme/b1"], &["node", "x"], &["tenants", "a/b"]]
+        {
+            assert_eq!(super::tests::all(wrong, None), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn several_may_be_meant() {
+        let kinds = |words: &[&str]| -> Vec<(Kind, bool)> {
+            all(words, None).unwrap().into_iter().map(|(kind, name, _)| (kind, name.is_some())).collect()
+        };
+        let three = [(Kind::Tenant, false), (Kind::Peer, false), (Kind::Secret, false)];
+        assert_eq!(kinds(&["tenants", "peers", "secrets"]), three);
+        assert_eq!(kinds(&["tenants,peers,secrets"]), three);
+        assert_eq!(kinds(&["peers", "acme/b1", "acme/b2"]), [(Kind::Peer, true), (Kind::Peer, true)]);
+        assert_eq!(
+            kinds(&["tenant", "acme", "peers", "acme/b1", "secrets"]),
+            [(Kind::Tenant, true), (Kind::Peer, true), (Kind::Secret, false)]
+        );
+        assert_eq!(all(&["tenants,pears"], None), None);
+    }
+
+    #[test]
+    fn a_scope_is_a_tenant_or_a_peer() {
+        for (text, expected) in [
+            ("acme", "tenants/acme"),
+            ("tenant/acme", "tenants/acme"),
+            ("tenants/acme", "tenants/acme"),
+            ("acme/b1", "tenants/acme/peers/b1"),
+            ("peer/acme/b1", "tenants/acme/peers/b1"),
+        ] {
+            assert_eq!(scope(Some(text)).unwrap(), expected);
         }
     }
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use culvert_proto::v1;
 use tonic::Code;
 
-use crate::cli::Global;
-use crate::cli::connect::Client;
-use crate::cli::failure::{Failure, exit};
-use crate::cli::output::{Output, print_line, print_text};
 use crate::cli::reference;
-use crate::cli::table::clock;
+use crate::console::Global;
+use crate::console::connect::Client;
+use crate::console::failure::{Failure, exit};
+use crate::console::output::{Output, print_line, print_text};
+use crate::console::table::clock;
 
 /// Between attempts to reach the node again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             }
         };
         if status.code() == Code::OutOfRange && last > 0 {
-            note("some events are no longer kept; going on from now");
+            note(&format!("{}; going on from now", status.message()));
             last = 0;
             continue;
         }

@@ -10,7 +10,7 @@ use tenants::Cidr;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::cli::Failure;
+use crate::console::Failure;
 use crate::quickstart::plan::{Branch, Plan};
 use crate::quickstart::site::Site;
 

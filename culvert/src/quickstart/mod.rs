@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::{Failure, Global};
+use crate::console::{Failure, Global};
 use fleet::Fleet;
 use plan::Plan;
 use screen::Screen;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use loadtest::Flow;
 
-use crate::cli::Failure;
+use crate::console::Failure;
 use crate::quickstart::Arguments;
 
 /// Octets of a probe's inner packet: a usual size, below every MTU.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use culvert_proto::v1;
 
-use crate::cli::{Client, Failure};
+use crate::console::{Client, Failure};
 use crate::quickstart::plan::{Branch, Plan};
 
 pub(crate) async fn run(client: &Client, plan: &Plan) -> Result<(), Failure> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use culvert_proto::v1;
 
-use crate::cli::{Failure, Output, bytes, table};
+use crate::console::Failure;
+use crate::console::output::Output;
+use crate::console::table::{bytes, table};
 use crate::quickstart::fleet::Fleet;
 use crate::quickstart::plan::Plan;
 use crate::quickstart::summary::Summary;

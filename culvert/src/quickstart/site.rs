@@ -9,7 +9,8 @@ use tenants::Catalog;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::cli::{Client, Failure, Global, Output};
+use crate::console::output::Output;
+use crate::console::{Client, Failure, Global};
 use crate::quickstart::Arguments;
 use crate::server::{self, ServeError};
 use crate::tunnels::Tunnels;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use culvert_proto::v1;
 use serde::Serialize;
 
-use crate::cli::{Failure, bytes};
+use crate::console::Failure;
+use crate::console::table::bytes;
 use crate::quickstart::fleet::Fleet;
 use crate::quickstart::plan::Plan;
 

@@ -1,5 +1,6 @@
 //! The gRPC services: each turns a request into one call of the catalog or the runtime, and errors into statuses.
 
+mod batch;
 mod node;
 mod peers;
 mod sas;
@@ -9,6 +10,7 @@ mod tenants;
 
 use std::sync::Arc;
 
+pub use batch::Batches;
 pub use node::Nodes;
 pub use peers::Peers;
 pub use sas::Sas;
@@ -24,24 +26,31 @@ async fn write<T: Send + 'static>(
     operation: &'static str,
     call: impl FnOnce(&Catalog) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Status> {
+    blocking(catalog, operation, call).await?.map_err(|error| {
+        note(operation, &error);
+        status::of_error(&error)
+    })
+}
+
+/// Tells the log why an operation failed.
+fn note(operation: &str, error: &Error) {
+    if matches!(error, Error::Store(_)) {
+        tracing::error!(operation, %error, "the store failed");
+    } else {
+        tracing::debug!(operation, %error, "refused");
+    }
+}
+
+/// Runs a call of the catalog on a thread that may wait.
+async fn blocking<T: Send + 'static>(
+    catalog: &Arc<Catalog>,
+    operation: &'static str,
+    call: impl FnOnce(&Catalog) -> T + Send + 'static,
+) -> Result<T, Status> {
     let catalog = Arc::clone(catalog);
     let result = tokio::task::spawn_blocking(move || call(&catalog)).await;
-    match result {
-        Ok(Ok(value)) => {
-            tracing::debug!(operation, "done");
-            Ok(value)
-        }
-        Ok(Err(error)) => {
-            if matches!(error, Error::Store(_)) {
-                tracing::error!(operation, %error, "the store failed");
-            } else {
-                tracing::debug!(operation, %error, "refused");
-            }
-            Err(status::of_error(&error))
-        }
-        Err(error) => {
-            tracing::error!(operation, %error, "panicked");
-            Err(Status::internal(format!("{operation} failed unexpectedly; see the log of culvertd")))
-        }
-    }
+    result.map_err(|error| {
+        tracing::error!(operation, %error, "panicked");
+        Status::internal(format!("{operation} failed unexpectedly; see the log of culvertd"))
+    })
 }

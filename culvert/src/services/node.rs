@@ -1,14 +1,17 @@
 //! NodeService.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
 use culvert_proto::v1::node_service_server::NodeService;
-use tenants::Catalog;
+use tenants::{Catalog, Error};
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::runtime::Runtime;
+use crate::services::{blocking, status};
 
 /// NodeService over a catalog and the tunnels.
 pub struct Nodes {
@@ -41,7 +44,27 @@ impl NodeService for Nodes {
             ..status
         }))
     }
+
+    type BackupStoreStream = Pin<Box<dyn Stream<Item = Result<v1::BackupStoreResponse, Status>> + Send>>;
+
+    async fn backup_store(
+        &self,
+        _request: Request<v1::BackupStoreRequest>,
+    ) -> Result<Response<Self::BackupStoreStream>, Status> {
+        let rows = blocking(&self.catalog, "BackupStore", Catalog::backup).await?;
+        let rows = rows.map_err(|error| status::of_error(&Error::Store(error)))?;
+        let mut rows = rows.into_iter().map(|(key, value)| v1::StoredRow { key, value }).peekable();
+        let parts = std::iter::from_fn(move || {
+            rows.peek()?;
+            Some(Ok(v1::BackupStoreResponse { rows: rows.by_ref().take(ROWS_PER_PART).collect() }))
+        });
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+    }
 }
+
+/// Rows of a message of a backup: the largest peer is some tens of KiB, and a message stays below the 4 MiB that clients
+/// take by default.
+const ROWS_PER_PART: usize = 64;
 
 /// What Linux says of this process: the second figure of `statm`, in pages.
 fn resident_bytes() -> Option<u64> {

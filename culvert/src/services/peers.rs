@@ -74,7 +74,10 @@ impl PeerService for Peers {
     ) -> Result<Response<v1::Peer>, Status> {
         let request = request.into_inner();
         let peer = write(&self.catalog, "UpdatePeer", move |c| c.update_peer(&request)).await?;
-        self.one(peer).await
+        let impact = peer.impact().to_proto();
+        let mut answer = self.one(peer.after).await?;
+        answer.get_mut().impact = Some(impact);
+        Ok(answer)
     }
 
     async fn delete_peer(
@@ -82,8 +85,8 @@ impl PeerService for Peers {
         request: Request<v1::DeletePeerRequest>,
     ) -> Result<Response<v1::DeletePeerResponse>, Status> {
         let request = request.into_inner();
-        write(&self.catalog, "DeletePeer", move |c| c.delete_peer(&request)).await?;
-        Ok(Response::new(v1::DeletePeerResponse {}))
+        let deleted = write(&self.catalog, "DeletePeer", move |c| c.delete_peer(&request)).await?;
+        Ok(Response::new(v1::DeletePeerResponse { deleted }))
     }
 
     async fn initiate_peer(

@@ -63,7 +63,8 @@ impl SecretService for Secrets {
     ) -> Result<Response<v1::Secret>, Status> {
         let request = request.into_inner();
         let secret = write(&self.catalog, "UpdateSecret", move |c| c.update_secret(request)).await?;
-        Ok(Response::new(secret.to_proto()))
+        let impact = secret.impact().to_proto();
+        Ok(Response::new(v1::Secret { impact: Some(impact), ..secret.to_proto() }))
     }
 
     async fn delete_secret(
@@ -71,7 +72,7 @@ impl SecretService for Secrets {
         request: Request<v1::DeleteSecretRequest>,
     ) -> Result<Response<v1::DeleteSecretResponse>, Status> {
         let request = request.into_inner();
-        write(&self.catalog, "DeleteSecret", move |c| c.delete_secret(&request)).await?;
-        Ok(Response::new(v1::DeleteSecretResponse {}))
+        let deleted = write(&self.catalog, "DeleteSecret", move |c| c.delete_secret(&request)).await?;
+        Ok(Response::new(v1::DeleteSecretResponse { deleted }))
     }
 }

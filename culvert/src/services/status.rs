@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
-use tenants::{Error, Violations};
+use tenants::store::StoreError;
+use tenants::{BatchError, Error, Violations};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
+use crate::console::failure::DISK_REFUSED;
 use crate::runtime::RuntimeError;
 
 /// Violations told in one status: details travel in a header, which clients bound to 16 KiB.
@@ -33,7 +35,35 @@ pub fn of_error(error: &Error) -> Status {
             details.add_quota_failure_violation(name, format!("at most {limit} {what}"));
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        Error::Store(StoreError::Disk { .. }) => with(Code::ResourceExhausted, message, DISK_REFUSED, ""),
         Error::Store(_) => with(Code::Internal, message, "STORE_FAILED", ""),
+    }
+}
+
+/// The status of an error about several objects: its code and message are those of the first, its violations those of all.
+pub fn of_batch(error: &BatchError) -> Status {
+    let faults = match error {
+        BatchError::Whole(error) => return of_error(error),
+        BatchError::Objects(faults) => faults,
+    };
+    let mut violations = Violations::new();
+    for (at, error) in faults {
+        let place = format!("objects[{at}]");
+        match error {
+            Error::Invalid(inner) => violations.add_all(&place, inner.clone()),
+            other => violations.add(place, other.to_string()),
+        }
+    }
+    let all = of_violations(&violations);
+    match faults.first().map(|(_, error)| of_error(error)) {
+        Some(first) if first.code() != Code::InvalidArgument => {
+            let mut details = first.get_error_details();
+            if let Some(request) = all.get_details_bad_request() {
+                details.set_bad_request(request.field_violations);
+            }
+            Status::with_error_details(first.code(), all.message(), details)
+        }
+        _ => all,
     }
 }
 
@@ -68,6 +98,7 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         RuntimeError::Failed(_) => with(Code::FailedPrecondition, message, "NEGOTIATION_FAILED", name),
         RuntimeError::Overloaded(_) => with(Code::ResourceExhausted, message, "OVERLOADED", name),
         RuntimeError::Lagged(_) => with(Code::OutOfRange, message, "LAGGED", name),
+        RuntimeError::NeverWas { .. } => with(Code::OutOfRange, message, "NEVER_WAS", name),
         RuntimeError::Unavailable(_) => with(Code::Unavailable, message, "UNAVAILABLE", name),
     }
 }

@@ -70,7 +70,8 @@ impl TenantService for Tenants {
     ) -> Result<Response<v1::Tenant>, Status> {
         let request = request.into_inner();
         let tenant = write(&self.catalog, "UpdateTenant", move |c| c.update_tenant(&request)).await?;
-        Ok(Response::new(tenant.to_proto()))
+        let impact = tenant.impact().to_proto();
+        Ok(Response::new(v1::Tenant { impact: Some(impact), ..tenant.to_proto() }))
     }
 
     async fn delete_tenant(
@@ -78,7 +79,7 @@ impl TenantService for Tenants {
         request: Request<v1::DeleteTenantRequest>,
     ) -> Result<Response<v1::DeleteTenantResponse>, Status> {
         let request = request.into_inner();
-        write(&self.catalog, "DeleteTenant", move |c| c.delete_tenant(&request)).await?;
-        Ok(Response::new(v1::DeleteTenantResponse {}))
+        let deleted = write(&self.catalog, "DeleteTenant", move |c| c.delete_tenant(&request)).await?;
+        Ok(Response::new(v1::DeleteTenantResponse { deleted }))
     }
 }

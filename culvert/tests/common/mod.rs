@@ -83,3 +83,22 @@ impl Node {
         NodeServiceClient::new(self.channel())
     }
 }
+
+/// What a command said.
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+pub(crate) async fn culvert(server: &str, arguments: &[&str]) -> Said {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_culvert"));
+    command.args(arguments).env("CULVERT_SERVER", server).env("CULVERT_TEST_PSK", "from the environment");
+    // The node runs on the thread of the test, which must not wait.
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}

@@ -12,7 +12,7 @@ use crate::peer::{Auth, Peer};
 use crate::remote::RemoteAddress;
 
 /// Derived from the peers and secrets.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Index {
     peers: HashMap<TenantName, usize>,
     secrets: HashMap<TenantName, usize>,

@@ -7,6 +7,7 @@
 //! To follow the catalog: [`Catalog::subscribe`] first, then [`Catalog::snapshot`], then skip the changes up to the
 //! snapshot's revision. Do the same again when the receiver lagged behind.
 
+mod batch;
 mod index;
 mod lookup;
 mod object;
@@ -23,8 +24,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
+pub use batch::{Action, Applied, BatchError};
 pub use lookup::LookupError;
 pub use object::{Change, ChangeKind, Object};
+pub use write::Changed;
 
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
@@ -32,7 +35,9 @@ use crate::name::{PeerName, SecretName, TenantName};
 use crate::page::{Page, PageRequest};
 use crate::peer::Peer;
 use crate::secret::Secret;
-use crate::store::{MemoryStore, RedbStore, Row, Store, StoreError, Vault};
+use crate::store::{
+    Batch, KEY_CHECK, KEY_FILE, MemoryStore, RedbStore, Row, STORE_FILE, Store, StoreError, Vault,
+};
 use crate::tenant::Tenant;
 use crate::violation::Violations;
 use state::State;
@@ -42,8 +47,8 @@ pub struct Catalog {
     store: Box<dyn Store>,
     vault: Vault,
     state: RwLock<State>,
-    /// Held by the one who writes, from the checks to the announcement.
-    writer: Mutex<()>,
+    /// The catalog once more, held by the one who writes from the checks to the announcement: a write is staged here.
+    writer: Mutex<State>,
     changes: broadcast::Sender<Change>,
 }
 
@@ -65,20 +70,37 @@ impl Catalog {
         use std::os::unix::fs::DirBuilderExt as _;
         let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         created.map_err(|error| StoreError::file(directory, error))?;
-        // The store first: its lock keeps a second process from making a second key.
-        let store = RedbStore::open(&directory.join("catalog.redb"))?;
-        let key = directory.join("secrets.key");
-        let vault = match Vault::open(&key)? {
+        let (path, key) = (directory.join(STORE_FILE), directory.join(KEY_FILE));
+        let vault = Vault::open(&key)?;
+        if vault.is_some() && std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 {
+            return Err(lost(&path, "is empty or missing"));
+        }
+        // The store before a new key: its lock keeps a second process from making a second one.
+        let store = RedbStore::open(&path)?;
+        let rows = store.load()?;
+        let vault = match vault {
+            Some(_) if rows.is_empty() => return Err(lost(&path, "has nothing in it")),
             Some(vault) => vault,
-            None if store.load()?.iter().any(|(name, _)| name.contains("/secrets/")) => {
+            None if rows.iter().any(|(name, _)| name.contains("/secrets/")) => {
                 return Err(StoreError::file(
                     &key,
                     "missing, but there are secrets that were sealed with it; restore it",
                 ));
             }
-            None => Vault::create(&key)?,
+            None => {
+                let vault = Vault::ephemeral()?;
+                // Before the key: a key beside a store that knows of none means that the store was lost.
+                keep_key_check(&store, &vault)?;
+                vault.save(&key)?;
+                vault
+            }
         };
-        Self::with(Box::new(store), vault)
+        let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
+        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(&path))?;
+        if !knows_key {
+            keep_key_check(&*catalog.store, &catalog.vault)?;
+        }
+        Ok(catalog)
     }
 
     /// A catalog that lives as long as the process.
@@ -92,7 +114,16 @@ impl Catalog {
         for (key, value) in store.load()? {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
-                Row::Object(object) => state.put(object),
+                Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
+                Row::KeyCheck(_) => {
+                    return Err(StoreError::corrupt(
+                        KEY_CHECK,
+                        "does not open with the key of this directory",
+                    ));
+                }
+                Row::Object(object) => {
+                    state.put(object);
+                }
             }
         }
         // One key fits all or none, so one secret tells.
@@ -105,7 +136,14 @@ impl Catalog {
             ));
         }
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
-        Ok(Self { store, vault, state: RwLock::new(state), writer: Mutex::new(()), changes })
+        let writer = Mutex::new(state.clone());
+        Ok(Self { store, vault, state: RwLock::new(state), writer, changes })
+    }
+
+    /// Every row as it is on disk now, for [`crate::store::write_backup`]. Values of secrets are sealed with the key of
+    /// this directory, which is not among them.
+    pub fn backup(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.store.load()
     }
 
     /// Changes from now on. A receiver that falls [`CHANGE_BACKLOG`] behind is told that it lagged.
@@ -219,6 +257,22 @@ impl Catalog {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The store is not there, but its key is: the node had a catalog once.
+fn lost(path: &Path, what: &str) -> StoreError {
+    let reason = format!(
+        "{what}, but {KEY_FILE} beside it was made for one; restore it from a copy that `culvertd backup` made, or move \
+         {KEY_FILE} away to start an empty node"
+    );
+    StoreError::file(path, reason)
+}
+
+/// Notes in the store which key goes with it.
+fn keep_key_check(store: &dyn Store, vault: &Vault) -> Result<(), StoreError> {
+    let mut batch = Batch::default();
+    batch.put(KEY_CHECK, vault.key_check()?);
+    store.commit(&batch)
 }
 
 fn last_name<N: std::str::FromStr>(request: &PageRequest) -> Result<Option<N>, Violations> {

@@ -6,10 +6,12 @@ use culvert_proto::v1;
 use ike::config::Mode;
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::object::Object;
 use crate::catalog::routes;
 use crate::catalog::state::State;
-use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
+use crate::catalog::write::{
+    Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
+};
 use crate::error::Error;
 use crate::mask;
 use crate::name::{PeerName, TenantName};
@@ -29,87 +31,91 @@ impl Catalog {
         let name = faults.note("peer_id", PeerName::from_id(tenant.clone(), &request.peer_id));
         let spec = parse(&tenant, request.peer.as_ref().unwrap_or(&v1::Peer::default()), &mut faults);
         let (name, spec) = faults.finish(name.zip(spec))?;
-        let writer = self.writer();
-        match self.get_peer(&name) {
+        self.write(request.validate_only, |writer| match writer.state().peers.get(&name).cloned() {
             Some(peer) if is_repeated(&request.request_id, &peer.meta) => Ok(peer),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => self.insert_peer(writer, name, spec, &request.request_id, request.validate_only),
-        }
+            None => writer.insert_peer(name, spec, &request.request_id),
+        })
     }
 
     /// Changes a peer. What changes nothing is not written and keeps the etag.
-    pub fn update_peer(&self, request: &v1::UpdatePeerRequest) -> Result<Arc<Peer>, Error> {
+    pub fn update_peer(&self, request: &v1::UpdatePeerRequest) -> Result<Changed<Peer>, Error> {
+        self.write(request.validate_only, |writer| writer.update_peer(request, EtagRule::Strict))
+    }
+
+    /// Deletes a peer. Names of what went.
+    pub fn delete_peer(&self, request: &v1::DeletePeerRequest) -> Result<Vec<String>, Error> {
+        self.write(request.validate_only, |writer| {
+            writer.delete_peer(request)?;
+            Ok(writer.removed())
+        })
+    }
+}
+
+impl Writer<'_> {
+    pub(crate) fn update_peer(
+        &mut self,
+        request: &v1::UpdatePeerRequest,
+        rule: EtagRule,
+    ) -> Result<Changed<Peer>, Error> {
         let Some(patch) = &request.peer else {
             return Err(Error::invalid("peer", "is missing"));
         };
         let name: PeerName = patch.name.parse().map_err(|e| Error::invalid("peer.name", format!("{e}")))?;
-        let writer = self.writer();
         let mut faults = Violations::new();
-        let Some(old) = self.get_peer(&name) else {
+        let Some(old) = self.state().peers.get(&name).cloned() else {
             check_missing(request.allow_missing, &patch.etag, &name)?;
             let spec = parse(name.tenant(), patch, &mut faults);
             let spec = faults.finish(spec)?;
-            return self.insert_peer(writer, name, spec, "", request.validate_only);
+            return self.insert_peer(name, spec, "").map(Changed::created);
         };
-        check_etag(&patch.etag, &old.meta, &name)?;
+        let fresh = check_etag(&patch.etag, &old.meta, &name);
+        if rule == EtagRule::Strict {
+            fresh?;
+        }
         let merged = mask::apply("Peer", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
         let spec = parse(name.tenant(), &merged, &mut faults);
         let spec = faults.finish(spec)?;
         if spec == old.spec {
-            return Ok(old);
+            return Ok(Changed::unchanged(old));
         }
-        check_peer(&self.read(), &name, &spec)?;
-        let peer = Arc::new(Peer { spec, meta: writer.updated(&old.meta), ..Peer::clone(&old) });
-        if !request.validate_only {
-            self.commit(writer, vec![(ChangeKind::Updated, Object::Peer(Arc::clone(&peer)))])?;
-        }
-        Ok(peer)
+        check_etag(&patch.etag, &old.meta, &name)?;
+        let peer = Arc::new(Peer { spec, meta: self.updated(&old.meta), ..Peer::clone(&old) });
+        self.put(Object::Peer(Arc::clone(&peer)));
+        Ok(Changed { before: Some(old), after: peer })
     }
 
-    /// Deletes a peer.
-    pub fn delete_peer(&self, request: &v1::DeletePeerRequest) -> Result<(), Error> {
+    pub(crate) fn delete_peer(&mut self, request: &v1::DeletePeerRequest) -> Result<(), Error> {
         let name: PeerName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
-        let writer = self.writer();
-        let Some(peer) = self.get_peer(&name) else {
+        let Some(peer) = self.state().peers.get(&name).cloned() else {
             return check_missing(request.allow_missing, &request.etag, &name);
         };
         check_etag(&request.etag, &peer.meta, &name)?;
-        if request.validate_only {
-            return Ok(());
-        }
-        self.commit(writer, vec![(ChangeKind::Deleted, Object::Peer(peer))])
+        self.remove(Object::Peer(peer));
+        Ok(())
     }
 
-    fn insert_peer(
-        &self,
-        mut writer: Writer<'_>,
-        name: PeerName,
-        spec: PeerSpec,
-        request_id: &str,
-        validate_only: bool,
-    ) -> Result<Arc<Peer>, Error> {
-        let tenant = name.tenant();
-        let Some(owner) = self.get_tenant(tenant) else {
-            return Err(Error::NotFound(tenant.to_string()));
+    fn insert_peer(&mut self, name: PeerName, spec: PeerSpec, request_id: &str) -> Result<Arc<Peer>, Error> {
+        let Some(owner) = self.state().tenants.get(name.tenant()) else {
+            return Err(Error::NotFound(name.tenant().to_string()));
         };
-        {
-            let state = self.read();
-            check_quota(state.index.peers(tenant), owner.spec.quotas.max_peers.into(), "peers", tenant)?;
-            check_peer(&state, &name, &spec)?;
-        }
+        let tenant = owner.number;
         // At a million creations a second this would last for half a million years.
-        writer.counters.peer += 1;
-        let meta = writer.created(request_id);
-        let peer = Arc::new(Peer { name, tenant: owner.number, uid: writer.counters.peer, spec, meta });
-        if !validate_only {
-            self.commit(writer, vec![(ChangeKind::Created, Object::Peer(Arc::clone(&peer)))])?;
-        }
+        self.counters().peer += 1;
+        let (uid, meta) = (self.counters().peer, self.created(request_id));
+        let peer = Arc::new(Peer { name, tenant, uid, spec, meta });
+        self.put(Object::Peer(Arc::clone(&peer)));
         Ok(peer)
     }
 }
 
 /// What can only be said in view of the other objects.
-fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec) -> Result<(), Error> {
+pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
+    let Peer { name, spec, .. } = peer;
+    let tenant = name.tenant();
+    if let Some(owner) = state.tenants.get(tenant) {
+        check_quota(state.index.peers(tenant), owner.spec.quotas.max_peers.into(), "peers", tenant)?;
+    }
     let mut faults = Violations::new();
     let Auth::Psk(secret) = &spec.auth;
     if !state.secrets.contains_key(secret) {

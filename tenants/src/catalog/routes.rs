@@ -10,7 +10,7 @@ use crate::name::{PeerName, TenantName};
 use crate::peer::PeerSpec;
 use crate::policy::{Policy, RuleAction};
 use crate::remote::RemoteAddress;
-use crate::tenant::{TenantSpec, Uplink};
+use crate::tenant::{Tenant, TenantSpec, Uplink};
 use crate::violation::Violations;
 
 /// A peer's subnets against the addresses of all peers, and its addresses against the subnets of all.
@@ -30,7 +30,13 @@ pub(super) fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec, faults
 }
 
 /// A tenant's rules, and the subnets of the peers that it has, once it has a device in the node's namespace.
-pub(super) fn check_tenant(state: &State, name: &TenantName, spec: &TenantSpec, faults: &mut Violations) {
+pub(super) fn check_tenant(
+    state: &State,
+    before: Option<&TenantSpec>,
+    tenant: &Tenant,
+    faults: &mut Violations,
+) {
+    let Tenant { name, spec, .. } = tenant;
     if !has_routes(spec) {
         return;
     }
@@ -44,7 +50,7 @@ pub(super) fn check_tenant(state: &State, name: &TenantName, spec: &TenantSpec, 
             }
         }
     }
-    let old = state.tenants.get(name).map(|old| &old.spec).filter(|old| has_routes(old));
+    let old = before.filter(|old| has_routes(old));
     if old.is_some_and(|old| old.policy == spec.policy) {
         // The peers were checked when they were written.
         return;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use culvert_proto::v1;
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{ChangeKind, Object};
-use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
+use crate::catalog::object::Object;
+use crate::catalog::state::State;
+use crate::catalog::write::{
+    Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
+};
 use crate::error::Error;
 use crate::mask;
 use crate::name::{SecretName, TenantName};
@@ -27,17 +30,35 @@ impl Catalog {
         let name = tenant
             .and_then(|tenant| faults.note("secret_id", SecretName::from_id(tenant, &request.secret_id)));
         let (name, spec) = faults.finish(name.zip(spec))?;
-        let writer = self.writer();
-        match self.get_secret(&name) {
+        self.write(request.validate_only, |writer| match writer.state().secrets.get(&name).cloned() {
             Some(secret) if is_repeated(&request.request_id, &secret.meta) => Ok(secret),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => self.insert_secret(writer, name, &spec, &request.request_id, request.validate_only),
-        }
+            None => writer.insert_secret(name, &spec, &request.request_id),
+        })
     }
 
     /// Changes a secret. What changes nothing is not written and keeps the etag.
     /// The value is moved out of the request and wiped.
-    pub fn update_secret(&self, mut request: v1::UpdateSecretRequest) -> Result<Arc<Secret>, Error> {
+    pub fn update_secret(&self, mut request: v1::UpdateSecretRequest) -> Result<Changed<Secret>, Error> {
+        self.write(request.validate_only, |writer| writer.update_secret(&mut request, EtagRule::Strict))
+    }
+
+    /// Deletes a secret that no peer refers to. Names of what went.
+    pub fn delete_secret(&self, request: &v1::DeleteSecretRequest) -> Result<Vec<String>, Error> {
+        self.write(request.validate_only, |writer| {
+            writer.delete_secret(request)?;
+            Ok(writer.removed())
+        })
+    }
+}
+
+impl Writer<'_> {
+    /// The value is moved out of the request and wiped.
+    pub(crate) fn update_secret(
+        &mut self,
+        request: &mut v1::UpdateSecretRequest,
+        rule: EtagRule,
+    ) -> Result<Changed<Secret>, Error> {
         let Some(patch) = &mut request.secret else {
             return Err(Error::invalid("secret", "is missing"));
         };
@@ -46,12 +67,14 @@ impl Catalog {
         let given = faults.finish(given)?;
         let name: SecretName =
             patch.name.parse().map_err(|e| Error::invalid("secret.name", format!("{e}")))?;
-        let writer = self.writer();
-        let Some(old) = self.get_secret(&name) else {
+        let Some(old) = self.state().secrets.get(&name).cloned() else {
             check_missing(request.allow_missing, &patch.etag, &name)?;
-            return self.insert_secret(writer, name, &given, "", request.validate_only);
+            return self.insert_secret(name, &given, "").map(Changed::created);
         };
-        check_etag(&patch.etag, &old.meta, &name)?;
+        let fresh = check_etag(&patch.etag, &old.meta, &name);
+        if rule == EtagRule::Strict {
+            fresh?;
+        }
         // The mask is for the fields but the value, which the store does not show.
         let base = v1::Secret { display_name: old.display_name.clone(), ..Default::default() };
         let merged = mask::apply("Secret", &base, patch, request.update_mask.as_ref())?;
@@ -61,33 +84,30 @@ impl Catalog {
             return Err(Error::invalid("secret.value", "is empty"));
         }
         let value = given.value.filter(|_| wanted).filter(|value| {
-            let current = self.vault.open_sealed(&name.to_string(), &old.sealed);
+            let current = self.vault().open_sealed(&name.to_string(), &old.sealed);
             current.is_none_or(|current| !same(&current, value))
         });
         if value.is_none() && merged.display_name == old.display_name {
-            return Ok(old);
+            return Ok(Changed::unchanged(old));
         }
+        check_etag(&patch.etag, &old.meta, &name)?;
         let sealed = match &value {
-            Some(value) => self.vault.seal(&name.to_string(), value)?,
+            Some(value) => self.vault().seal(&name.to_string(), value)?,
             None => old.sealed.clone(),
         };
-        let meta = writer.updated(&old.meta);
+        let meta = self.updated(&old.meta);
         let secret = Arc::new(Secret { name, display_name: merged.display_name, meta, sealed });
-        if !request.validate_only {
-            self.commit(writer, vec![(ChangeKind::Updated, Object::Secret(Arc::clone(&secret)))])?;
-        }
-        Ok(secret)
+        self.put(Object::Secret(Arc::clone(&secret)));
+        Ok(Changed { before: Some(old), after: secret })
     }
 
-    /// Deletes a secret that no peer refers to.
-    pub fn delete_secret(&self, request: &v1::DeleteSecretRequest) -> Result<(), Error> {
+    pub(crate) fn delete_secret(&mut self, request: &v1::DeleteSecretRequest) -> Result<(), Error> {
         let name: SecretName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
-        let writer = self.writer();
-        let Some(secret) = self.get_secret(&name) else {
+        let Some(secret) = self.state().secrets.get(&name).cloned() else {
             return check_missing(request.allow_missing, &request.etag, &name);
         };
         check_etag(&request.etag, &secret.meta, &name)?;
-        if let Some(users) = self.read().index.users(&name) {
+        if let Some(users) = self.state().index.users(&name) {
             let mut shown: Vec<_> = users.iter().take(SHOWN_USERS).map(ToString::to_string).collect();
             if users.len() > SHOWN_USERS {
                 shown.push(format!("{} more", users.len() - SHOWN_USERS));
@@ -95,41 +115,35 @@ impl Catalog {
             let reason = format!("is in use by {}", shown.join(", "));
             return Err(Error::FailedPrecondition { name: name.to_string(), reason });
         }
-        if request.validate_only {
-            return Ok(());
-        }
-        self.commit(writer, vec![(ChangeKind::Deleted, Object::Secret(secret))])
+        self.remove(Object::Secret(secret));
+        Ok(())
     }
 
     fn insert_secret(
-        &self,
-        writer: Writer<'_>,
+        &mut self,
         name: SecretName,
         spec: &SecretSpec,
         request_id: &str,
-        validate_only: bool,
     ) -> Result<Arc<Secret>, Error> {
         let Some(value) = &spec.value else {
             return Err(Error::invalid("secret.value", "is empty"));
         };
-        let tenant = name.tenant();
-        let Some(owner) = self.get_tenant(tenant) else {
-            return Err(Error::NotFound(tenant.to_string()));
-        };
-        check_quota(
-            self.read().index.secrets(tenant),
-            owner.spec.quotas.max_secrets.into(),
-            "secrets",
-            tenant,
-        )?;
-        let sealed = self.vault.seal(&name.to_string(), value)?;
-        let meta = writer.created(request_id);
-        let secret = Arc::new(Secret { name, display_name: spec.display_name.clone(), meta, sealed });
-        if !validate_only {
-            self.commit(writer, vec![(ChangeKind::Created, Object::Secret(Arc::clone(&secret)))])?;
+        if !self.state().tenants.contains_key(name.tenant()) {
+            return Err(Error::NotFound(name.tenant().to_string()));
         }
+        let sealed = self.vault().seal(&name.to_string(), value)?;
+        let meta = self.created(request_id);
+        let secret = Arc::new(Secret { name, display_name: spec.display_name.clone(), meta, sealed });
+        self.put(Object::Secret(Arc::clone(&secret)));
         Ok(secret)
     }
+}
+
+/// What can only be said in view of the other objects.
+pub(crate) fn check(state: &State, secret: &Secret) -> Result<(), Error> {
+    let tenant = secret.name.tenant();
+    let Some(owner) = state.tenants.get(tenant) else { return Ok(()) };
+    check_quota(state.index.secrets(tenant), owner.spec.quotas.max_secrets.into(), "secrets", tenant)
 }
 
 /// Compares in a time that tells the length only.

@@ -13,7 +13,7 @@ use crate::store::Counters;
 use crate::tenant::Tenant;
 
 /// All objects and what is derived from them.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct State {
     pub(crate) counters: Counters,
     pub(crate) tenants: BTreeMap<TenantName, Arc<Tenant>>,
@@ -23,41 +23,45 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Adds or replaces an object.
-    pub(crate) fn put(&mut self, object: Object) {
+    /// Adds or replaces an object; what was there.
+    pub(crate) fn put(&mut self, object: Object) -> Option<Object> {
         match object {
-            Object::Tenant(tenant) => {
-                self.tenants.insert(tenant.name.clone(), tenant);
-            }
+            Object::Tenant(tenant) => self.tenants.insert(tenant.name.clone(), tenant).map(Object::Tenant),
             Object::Peer(peer) => {
-                if let Some(old) = self.peers.insert(peer.name.clone(), Arc::clone(&peer)) {
-                    self.index.remove_peer(&old);
+                let old = self.peers.insert(peer.name.clone(), Arc::clone(&peer));
+                if let Some(old) = &old {
+                    self.index.remove_peer(old);
                 }
                 self.index.add_peer(&peer);
+                old.map(Object::Peer)
             }
             Object::Secret(secret) => {
-                if self.secrets.insert(secret.name.clone(), Arc::clone(&secret)).is_none() {
+                let old = self.secrets.insert(secret.name.clone(), Arc::clone(&secret));
+                if old.is_none() {
                     self.index.count_secret(secret.name.tenant(), 1);
                 }
+                old.map(Object::Secret)
             }
         }
     }
 
-    /// Removes an object.
-    pub(crate) fn remove(&mut self, object: &Object) {
+    /// Removes an object; what was there.
+    pub(crate) fn remove(&mut self, object: &Object) -> Option<Object> {
         match object {
-            Object::Tenant(tenant) => {
-                self.tenants.remove(&tenant.name);
-            }
+            Object::Tenant(tenant) => self.tenants.remove(&tenant.name).map(Object::Tenant),
             Object::Peer(peer) => {
-                if let Some(old) = self.peers.remove(&peer.name) {
-                    self.index.remove_peer(&old);
+                let old = self.peers.remove(&peer.name);
+                if let Some(old) = &old {
+                    self.index.remove_peer(old);
                 }
+                old.map(Object::Peer)
             }
             Object::Secret(secret) => {
-                if self.secrets.remove(&secret.name).is_some() {
+                let old = self.secrets.remove(&secret.name);
+                if old.is_some() {
                     self.index.count_secret(secret.name.tenant(), -1);
                 }
+                old.map(Object::Secret)
             }
         }
     }

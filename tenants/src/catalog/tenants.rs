@@ -6,9 +6,12 @@ use culvert_proto::v1;
 use ike::config::Mode;
 
 use crate::catalog::Catalog;
-use crate::catalog::object::{ChangeKind, Object};
+use crate::catalog::object::Object;
 use crate::catalog::routes;
-use crate::catalog::write::{Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated};
+use crate::catalog::state::State;
+use crate::catalog::write::{
+    Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
+};
 use crate::error::Error;
 use crate::limits::MAX_TENANTS;
 use crate::mask;
@@ -27,132 +30,136 @@ impl Catalog {
         let Some(name) = name else { return Err(faults.into()) };
         let spec = parse(&name, request.tenant.as_ref().unwrap_or(&v1::Tenant::default()), &mut faults);
         let spec = faults.finish(spec)?;
-        let writer = self.writer();
-        match self.get_tenant(&name) {
+        self.write(request.validate_only, |writer| match writer.state().tenants.get(&name).cloned() {
             Some(tenant) if is_repeated(&request.request_id, &tenant.meta) => Ok(tenant),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => self.insert_tenant(writer, name, spec, &request.request_id, request.validate_only),
-        }
+            None => writer.insert_tenant(name, spec, &request.request_id),
+        })
     }
 
     /// Changes a tenant. What changes nothing is not written and keeps the etag.
-    pub fn update_tenant(&self, request: &v1::UpdateTenantRequest) -> Result<Arc<Tenant>, Error> {
+    pub fn update_tenant(&self, request: &v1::UpdateTenantRequest) -> Result<Changed<Tenant>, Error> {
+        self.write(request.validate_only, |writer| writer.update_tenant(request, EtagRule::Strict))
+    }
+
+    /// Deletes a tenant; with `force` its peers and secrets too. Names of what went, in this order.
+    pub fn delete_tenant(&self, request: &v1::DeleteTenantRequest) -> Result<Vec<String>, Error> {
+        self.write(request.validate_only, |writer| {
+            writer.delete_tenant(request)?;
+            Ok(writer.removed())
+        })
+    }
+}
+
+impl Writer<'_> {
+    pub(crate) fn update_tenant(
+        &mut self,
+        request: &v1::UpdateTenantRequest,
+        rule: EtagRule,
+    ) -> Result<Changed<Tenant>, Error> {
         let Some(patch) = &request.tenant else {
             return Err(Error::invalid("tenant", "is missing"));
         };
         let name: TenantName =
             patch.name.parse().map_err(|e| Error::invalid("tenant.name", format!("{e}")))?;
-        let writer = self.writer();
-        let Some(old) = self.get_tenant(&name) else {
+        let mut faults = Violations::new();
+        let Some(old) = self.state().tenants.get(&name).cloned() else {
             check_missing(request.allow_missing, &patch.etag, &name)?;
-            let mut faults = Violations::new();
             let spec = parse(&name, patch, &mut faults);
             let spec = faults.finish(spec)?;
-            return self.insert_tenant(writer, name, spec, "", request.validate_only);
+            return self.insert_tenant(name, spec, "").map(Changed::created);
         };
-        check_etag(&patch.etag, &old.meta, &name)?;
+        let fresh = check_etag(&patch.etag, &old.meta, &name);
+        if rule == EtagRule::Strict {
+            fresh?;
+        }
         let merged = mask::apply("Tenant", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
-        let mut faults = Violations::new();
         let spec = parse(&name, &merged, &mut faults);
         let spec = faults.finish(spec)?;
         if spec == old.spec {
-            return Ok(old);
+            return Ok(Changed::unchanged(old));
         }
-        self.check_tenant(&name, &spec)?;
-        let tenant = Arc::new(Tenant { spec, meta: writer.updated(&old.meta), ..Tenant::clone(&old) });
-        if !request.validate_only {
-            self.commit(writer, vec![(ChangeKind::Updated, Object::Tenant(Arc::clone(&tenant)))])?;
-        }
-        Ok(tenant)
+        check_etag(&patch.etag, &old.meta, &name)?;
+        let tenant = Arc::new(Tenant { spec, meta: self.updated(&old.meta), ..Tenant::clone(&old) });
+        self.put(Object::Tenant(Arc::clone(&tenant)));
+        Ok(Changed { before: Some(old), after: tenant })
     }
 
-    /// Deletes a tenant; with `force` its peers and secrets too.
-    pub fn delete_tenant(&self, request: &v1::DeleteTenantRequest) -> Result<(), Error> {
+    pub(crate) fn delete_tenant(&mut self, request: &v1::DeleteTenantRequest) -> Result<(), Error> {
         let name: TenantName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
-        let writer = self.writer();
-        let Some(tenant) = self.get_tenant(&name) else {
+        let Some(tenant) = self.state().tenants.get(&name).cloned() else {
             return check_missing(request.allow_missing, &request.etag, &name);
         };
         check_etag(&request.etag, &tenant.meta, &name)?;
-        let mut changes = Vec::new();
-        {
-            let state = self.read();
-            let (peers, secrets) = (state.index.peers(&name), state.index.secrets(&name));
-            if !request.force && peers + secrets > 0 {
-                let reason =
-                    format!("has {peers} peers and {secrets} secrets; delete them first, or use force");
-                return Err(Error::FailedPrecondition { name: name.to_string(), reason });
-            }
-            changes.extend(
-                state.peers_of(&name).map(|peer| (ChangeKind::Deleted, Object::Peer(Arc::clone(peer)))),
-            );
-            let secrets = state.secrets_of(&name);
-            changes.extend(secrets.map(|secret| (ChangeKind::Deleted, Object::Secret(Arc::clone(secret)))));
+        let state = self.state();
+        let (peers, secrets) = (state.index.peers(&name), state.index.secrets(&name));
+        if !request.force && peers + secrets > 0 {
+            let reason = format!("has {peers} peers and {secrets} secrets; delete them first, or use force");
+            return Err(Error::FailedPrecondition { name: name.to_string(), reason });
         }
-        changes.push((ChangeKind::Deleted, Object::Tenant(tenant)));
-        if request.validate_only { Ok(()) } else { self.commit(writer, changes) }
+        let mut below: Vec<Object> = state.peers_of(&name).cloned().map(Object::Peer).collect();
+        below.extend(state.secrets_of(&name).cloned().map(Object::Secret));
+        for object in below {
+            self.remove(object);
+        }
+        self.remove(Object::Tenant(tenant));
+        Ok(())
     }
 
     fn insert_tenant(
-        &self,
-        mut writer: Writer<'_>,
+        &mut self,
         name: TenantName,
         spec: TenantSpec,
         request_id: &str,
-        validate_only: bool,
     ) -> Result<Arc<Tenant>, Error> {
-        check_quota(self.read().tenants.len(), MAX_TENANTS as u64, "tenants", "this node")?;
-        self.check_tenant(&name, &spec)?;
-        let Some(number) = writer.counters.tenant.checked_add(1) else {
+        let Some(number) = self.counters().tenant.checked_add(1) else {
             return Err(Error::Exhausted {
                 name: "this node".to_owned(),
                 what: "tenants ever",
                 limit: u32::MAX.into(),
             });
         };
-        writer.counters.tenant = number;
-        let tenant = Arc::new(Tenant { name, number, spec, meta: writer.created(request_id) });
-        if !validate_only {
-            self.commit(writer, vec![(ChangeKind::Created, Object::Tenant(Arc::clone(&tenant)))])?;
-        }
+        self.counters().tenant = number;
+        let tenant = Arc::new(Tenant { name, number, spec, meta: self.created(request_id) });
+        self.put(Object::Tenant(Arc::clone(&tenant)));
         Ok(tenant)
     }
+}
 
-    /// What can only be said in view of the other objects.
-    fn check_tenant(&self, name: &TenantName, spec: &TenantSpec) -> Result<(), Error> {
-        let mut faults = Violations::new();
-        let state = self.read();
-        for (field, quota, count) in [
-            ("tenant.quotas.max_peers", spec.quotas.max_peers, state.index.peers(name)),
-            ("tenant.quotas.max_secrets", spec.quotas.max_secrets, state.index.secrets(name)),
-        ] {
-            if (quota as usize) < count {
-                faults.add(field, format!("{quota} is below the {count} there are"));
-            }
+/// What can only be said in view of the other objects.
+pub(crate) fn check(state: &State, before: Option<&Tenant>, tenant: &Tenant) -> Result<(), Error> {
+    let Tenant { name, spec, .. } = tenant;
+    check_quota(state.tenants.len(), MAX_TENANTS as u64, "tenants", "this node")?;
+    let mut faults = Violations::new();
+    for (field, quota, count) in [
+        ("tenant.quotas.max_peers", spec.quotas.max_peers, state.index.peers(name)),
+        ("tenant.quotas.max_secrets", spec.quotas.max_secrets, state.index.secrets(name)),
+    ] {
+        if (quota as usize) < count {
+            faults.add(field, format!("{quota} is below the {count} there are"));
         }
-        if !spec.uplink.has_namespace() {
-            let transport = |peer: &&Arc<Peer>| peer.spec.children.iter().any(|c| c.mode == Mode::Transport);
-            if let Some(peer) = state.peers_of(name).find(transport) {
-                let fault =
-                    format!("{} has a child in mode TRANSPORT, which needs uplink.tun.netns", peer.name);
-                faults.add("tenant.uplink", fault);
-            }
-        }
-        if let Uplink::Tun(tun) = &spec.uplink {
-            let same = |other: &&Arc<Tenant>| {
-                let Uplink::Tun(theirs) = &other.spec.uplink else {
-                    return false;
-                };
-                other.name != *name && (&theirs.device, &theirs.netns) == (&tun.device, &tun.netns)
-            };
-            if state.tenants.values().any(|other| same(&other)) {
-                let fault = format!("the device {:?} is the uplink of another tenant", tun.device);
-                faults.add("tenant.uplink.tun.device", fault);
-            }
-        }
-        routes::check_tenant(&state, name, spec, &mut faults);
-        Ok(faults.into_result()?)
     }
+    if !spec.uplink.has_namespace() {
+        let transport = |peer: &&Arc<Peer>| peer.spec.children.iter().any(|c| c.mode == Mode::Transport);
+        if let Some(peer) = state.peers_of(name).find(transport) {
+            let fault = format!("{} has a child in mode TRANSPORT, which needs uplink.tun.netns", peer.name);
+            faults.add("tenant.uplink", fault);
+        }
+    }
+    if let Uplink::Tun(tun) = &spec.uplink {
+        let same = |other: &&Arc<Tenant>| {
+            let Uplink::Tun(theirs) = &other.spec.uplink else {
+                return false;
+            };
+            other.name != *name && (&theirs.device, &theirs.netns) == (&tun.device, &tun.netns)
+        };
+        if state.tenants.values().any(|other| same(&other)) {
+            let fault = format!("the device {:?} is the uplink of another tenant", tun.device);
+            faults.add("tenant.uplink.tun.device", fault);
+        }
+    }
+    routes::check_tenant(state, before.map(|before| &before.spec), tenant, &mut faults);
+    Ok(faults.into_result()?)
 }
 
 /// The values of a message; faults are noted as those of the field `tenant`.

@@ -1,29 +1,132 @@
-//! How a write goes: the checks that all kinds of objects share, the commit, the announcement.
+//! How a write goes: staged on a copy of the catalog, checked as a whole, committed to the store, made visible, told.
+//!
+//! A [`Writer`] changes the copy and remembers how to undo that. Whatever is not committed, be it a dry run, a refusal, a
+//! store that failed or a panic, is undone when the writer goes. So what is visible is never ahead of the disk, and a
+//! dry run says what the same request would do.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use crate::catalog::Catalog;
 use crate::catalog::object::{Change, ChangeKind, Object};
+use crate::catalog::state::State;
+use crate::catalog::{Catalog, peers, secrets, tenants};
 use crate::error::Error;
+use crate::impact::{self, Impact};
 use crate::limits::MAX_REQUEST_ID;
 use crate::meta::{Meta, etag};
+use crate::peer::Peer;
+use crate::secret::Secret;
 use crate::store::{Batch, Counters};
+use crate::tenant::Tenant;
 use crate::violation::Violations;
 
-/// Shows that the caller is the one who writes. Nothing changes between its checks and its commit.
+/// The one who writes. Nothing changes between its checks and its commit.
 pub(crate) struct Writer<'a> {
-    _guard: MutexGuard<'a, ()>,
-    /// The counters with this write: its revision, and numbers it gives out.
-    pub(crate) counters: Counters,
+    catalog: &'a Catalog,
+    staged: MutexGuard<'a, State>,
+    /// As they were before.
+    counters: Counters,
+    done: Vec<Done>,
+    /// Which object of the request is being worked on.
+    pub(crate) at: usize,
 }
 
-impl Writer<'_> {
+/// A staged change.
+struct Done {
+    at: usize,
+    kind: ChangeKind,
+    object: Object,
+    /// What was there.
+    before: Option<Object>,
+}
+
+/// What a write did to an object. Derefs to the object as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Changed<T> {
+    /// The object before the write; `None` if it was created.
+    pub before: Option<Arc<T>>,
+    /// The object now; the same as before if the write changed nothing.
+    pub after: Arc<T>,
+}
+
+impl<T> Changed<T> {
+    pub(crate) fn created(after: Arc<T>) -> Self {
+        Self { before: None, after }
+    }
+
+    pub(crate) fn unchanged(object: Arc<T>) -> Self {
+        Self { before: Some(Arc::clone(&object)), after: object }
+    }
+
+    /// Whether the object was there and stays as it was.
+    pub fn is_unchanged(&self) -> bool {
+        self.before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &self.after))
+    }
+}
+
+impl Changed<Tenant> {
+    /// What the write does to tunnels that are up.
+    pub fn impact(&self) -> Impact {
+        self.before.as_ref().map(|old| impact::of_tenant(&old.spec, &self.after.spec)).unwrap_or_default()
+    }
+}
+
+impl Changed<Peer> {
+    /// What the write does to the tunnel if it is up.
+    pub fn impact(&self) -> Impact {
+        self.before.as_ref().map(|old| impact::of_peer(&old.spec, &self.after.spec)).unwrap_or_default()
+    }
+}
+
+impl Changed<Secret> {
+    /// Whether the value is another one: what was not given anew keeps its seal, and that is never the same twice.
+    pub fn value_changed(&self) -> bool {
+        self.before.as_ref().is_some_and(|old| old.sealed != self.after.sealed)
+    }
+
+    /// What the write does to tunnels that are up.
+    pub fn impact(&self) -> Impact {
+        impact::of_secret(self.value_changed())
+    }
+}
+
+impl<T> std::ops::Deref for Changed<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.after
+    }
+}
+
+/// What is made of an etag that is not the current one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EtagRule {
+    /// It is refused.
+    Strict,
+    /// It is refused if something would change: a manifest that was printed before may be applied again.
+    IfChanged,
+}
+
+impl<'a> Writer<'a> {
+    /// The catalog with what was staged so far.
+    pub(crate) fn state(&self) -> &State {
+        &self.staged
+    }
+
+    pub(crate) fn vault(&self) -> &'a crate::store::Vault {
+        &self.catalog.vault
+    }
+
+    /// The counters with this write: its revision, and the numbers that it gives out.
+    pub(crate) fn counters(&mut self) -> &mut Counters {
+        &mut self.staged.counters
+    }
+
     /// Version and times of an object that this write creates.
     pub(crate) fn created(&self, request_id: &str) -> Meta {
         let now = SystemTime::now();
         Meta {
-            revision: self.counters.revision,
+            revision: self.staged.counters.revision,
             created: now,
             updated: now,
             request_id: request_id.to_owned(),
@@ -32,44 +135,123 @@ impl Writer<'_> {
 
     /// Version and times of an object that this write changes.
     pub(crate) fn updated(&self, old: &Meta) -> Meta {
-        Meta { revision: self.counters.revision, updated: SystemTime::now(), ..old.clone() }
+        Meta { revision: self.staged.counters.revision, updated: SystemTime::now(), ..old.clone() }
+    }
+
+    /// Adds or replaces an object.
+    pub(crate) fn put(&mut self, object: Object) {
+        let before = self.staged.put(object.clone());
+        let kind = if before.is_some() { ChangeKind::Updated } else { ChangeKind::Created };
+        self.done.push(Done { at: self.at, kind, object, before });
+    }
+
+    /// Removes an object.
+    pub(crate) fn remove(&mut self, object: Object) {
+        let before = self.staged.remove(&object);
+        self.done.push(Done { at: self.at, kind: ChangeKind::Deleted, object, before });
+    }
+
+    /// Names of what was removed, in the order it went.
+    pub(crate) fn removed(&self) -> Vec<String> {
+        let removed = self.done.iter().filter(|done| done.kind == ChangeKind::Deleted);
+        removed.map(|done| done.object.name()).collect()
+    }
+
+    /// What can only be said in view of the other objects, of all that was put: each fault with its place in the request.
+    /// Checked once everything is staged, so that two peers may exchange a subnet.
+    pub(crate) fn check(&self) -> Vec<(usize, Error)> {
+        let mut faults = Vec::new();
+        for done in &self.done {
+            let checked = match &done.object {
+                _ if done.kind == ChangeKind::Deleted => Ok(()),
+                Object::Tenant(tenant) => {
+                    let before = match &done.before {
+                        Some(Object::Tenant(before)) => Some(before.as_ref()),
+                        _ => None,
+                    };
+                    tenants::check(self.state(), before, tenant)
+                }
+                Object::Peer(peer) => peers::check(self.state(), peer),
+                Object::Secret(secret) => secrets::check(self.state(), secret),
+            };
+            faults.extend(checked.err().map(|error| (done.at, error)));
+        }
+        faults
+    }
+
+    /// Commits what was staged to the store, then to memory, then tells it. Nothing staged is nothing to commit.
+    pub(crate) fn commit(mut self) -> Result<(), Error> {
+        use prost::Message as _;
+        if self.done.is_empty() {
+            return Ok(());
+        }
+        let counters = self.staged.counters;
+        let mut batch = Batch::default();
+        batch.put(crate::store::COUNTERS, counters.encode_to_vec());
+        for done in &self.done {
+            match done.kind {
+                ChangeKind::Deleted => batch.delete(done.object.name()),
+                ChangeKind::Created | ChangeKind::Updated => {
+                    let (key, value) = crate::store::encode(&done.object);
+                    batch.put(key, value);
+                }
+            }
+        }
+        self.catalog.store.commit(&batch)?;
+
+        let mut state = self.catalog.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.counters = counters;
+        // From here on there is nothing to undo.
+        self.counters = counters;
+        for Done { kind, object, .. } in std::mem::take(&mut self.done) {
+            tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, "catalog");
+            match kind {
+                ChangeKind::Deleted => state.remove(&object),
+                ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
+            };
+            // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
+            let _ = self.catalog.changes.send(Change { revision: counters.revision, kind, object });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        for done in std::mem::take(&mut self.done).into_iter().rev() {
+            match done.before {
+                Some(before) => self.staged.put(before),
+                None => self.staged.remove(&done.object),
+            };
+        }
+        self.staged.counters = self.counters;
     }
 }
 
 impl Catalog {
     /// Waits for the writers before and becomes the one who writes.
     pub(crate) fn writer(&self) -> Writer<'_> {
-        let guard = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut counters = self.read().counters;
-        counters.revision += 1;
-        Writer { _guard: guard, counters }
+        let mut staged = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = staged.counters;
+        staged.counters.revision += 1;
+        Writer { catalog: self, staged, counters, done: Vec::new(), at: 0 }
     }
 
-    /// Commits changes to the store, then to memory, then tells them.
-    pub(crate) fn commit(&self, writer: Writer<'_>, changes: Vec<(ChangeKind, Object)>) -> Result<(), Error> {
-        use prost::Message as _;
-        let mut batch = Batch::default();
-        batch.put.push((crate::store::COUNTERS.to_owned(), writer.counters.encode_to_vec()));
-        for (kind, object) in &changes {
-            match kind {
-                ChangeKind::Deleted => batch.delete.push(object.name()),
-                ChangeKind::Created | ChangeKind::Updated => batch.put.push(crate::store::encode(object)),
-            }
+    /// One write of one object: staged, checked, and committed unless it is a dry run.
+    pub(crate) fn write<T>(
+        &self,
+        validate_only: bool,
+        stage: impl FnOnce(&mut Writer<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let mut writer = self.writer();
+        let value = stage(&mut writer)?;
+        if let Some((_, error)) = writer.check().into_iter().next() {
+            return Err(error);
         }
-        self.store.commit(&batch)?;
-
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.counters = writer.counters;
-        for (kind, object) in changes {
-            tracing::info!(change = ?kind, name = object.name(), revision = writer.counters.revision, "catalog");
-            match kind {
-                ChangeKind::Deleted => state.remove(&object),
-                ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
-            }
-            // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
-            let _ = self.changes.send(Change { revision: writer.counters.revision, kind, object });
+        if !validate_only {
+            writer.commit()?;
         }
-        Ok(())
+        Ok(value)
     }
 }
 
@@ -97,14 +279,14 @@ pub(crate) fn check_request_id(request_id: &str, faults: &mut Violations) {
     }
 }
 
-/// Refuses one more of what there are `count` of.
+/// Refuses more than there may be.
 pub(crate) fn check_quota(
     count: usize,
     limit: u64,
     what: &'static str,
     name: impl ToString,
 ) -> Result<(), Error> {
-    if (count as u64) < limit {
+    if (count as u64) <= limit {
         Ok(())
     } else {
         Err(Error::Exhausted { name: name.to_string(), what, limit })

@@ -16,11 +16,7 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in &batch.delete {
-            rows.remove(key);
-        }
-        rows.extend(batch.put.iter().cloned());
+        batch.apply_to(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
     }
 }

@@ -4,26 +4,32 @@
 //! (etcd) has to be able to serve it too. The catalog is the only writer and holds everything in memory, so a
 //! store is read once, at the start.
 
+mod backup;
+mod batch;
+mod check;
+mod contain;
+mod disk;
+#[cfg(test)]
+mod faults;
 mod memory;
 mod record;
 mod redb;
 mod vault;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use backup::write_backup;
+pub use batch::Batch;
+pub use check::{Report, check, read};
 pub use memory::MemoryStore;
-pub(crate) use record::{COUNTERS, Counters, Row, encode};
+pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, encode};
 pub use redb::RedbStore;
 pub use vault::Vault;
 
-/// Rows to write and to remove, all of them or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Rows to write: key and value.
-    pub put: Vec<(String, Vec<u8>)>,
-    /// Keys of rows to remove.
-    pub delete: Vec<String>,
-}
+/// Name of the store in the state directory.
+pub const STORE_FILE: &str = "catalog.redb";
+/// Name of the file with the key of the secrets in the state directory.
+pub const KEY_FILE: &str = "secrets.key";
 
 /// Keeps rows.
 pub trait Store: Send + Sync + 'static {
@@ -44,7 +50,7 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
 }
 
-/// Why a store cannot be used.
+/// Why a store cannot be used, or a write was not kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has it open.
@@ -55,7 +61,26 @@ pub enum StoreError {
     File {
         /// The file.
         path: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The disk refused, being full for instance. Nothing was changed, and the next write tries again.
+    #[error("{path}: {reason}; nothing was changed, and it works again when the disk does")]
+    Disk {
+        /// The file.
+        path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// The file is not what was written.
+    #[error(
+        "{path} is damaged: {reason}; `culvertd check-store` says more; restore the file from a copy that \
+         `culvertd backup` made"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
         reason: String,
     },
     /// A row does not mean what it did when it was written.
@@ -66,7 +91,7 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
-    /// The database failed.
+    /// The cryptography failed.
     #[error("store: {0}")]
     Backend(String),
 }
@@ -76,7 +101,21 @@ impl StoreError {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
 
+    pub(crate) fn damaged(path: &Path, reason: impl std::fmt::Display) -> Self {
+        // Some of the reasons of the library go on for lines.
+        let reason = reason.to_string().lines().next().unwrap_or_default().to_owned();
+        Self::Damaged { path: path.to_owned(), reason }
+    }
+
     pub(crate) fn corrupt(key: &str, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { key: key.to_owned(), reason: reason.to_string() }
+    }
+
+    /// A fault of a row as one of the file that it is in.
+    pub(crate) fn within(self, path: &Path) -> Self {
+        match self {
+            Self::Corrupt { .. } => Self::damaged(path, &self),
+            other => other,
+        }
     }
 }

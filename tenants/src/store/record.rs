@@ -17,6 +17,9 @@ use crate::tenant::{Tenant, TenantSpec};
 /// Key of the row of [`Counters`]; no resource name begins like this.
 pub(crate) const COUNTERS: &str = "catalog/counters";
 
+/// Key of the row that tells which key the secrets are sealed with.
+pub(crate) const KEY_CHECK: &str = "catalog/key";
+
 /// Numbers that must never go back.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Counters {
@@ -59,6 +62,8 @@ struct Envelope {
 /// A row, read.
 pub(crate) enum Row {
     Counters(Counters),
+    /// A known text, sealed.
+    KeyCheck(Vec<u8>),
     Object(Object),
 }
 
@@ -68,6 +73,9 @@ impl Row {
             return Counters::decode(value)
                 .map(Row::Counters)
                 .map_err(|error| StoreError::corrupt(key, error));
+        }
+        if key == KEY_CHECK {
+            return Ok(Row::KeyCheck(value.to_vec()));
         }
         let row = Envelope::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
         let object = match key.split('/').nth(2) {

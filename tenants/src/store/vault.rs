@@ -13,8 +13,8 @@ use openssl::rand::rand_bytes;
 use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
 use zeroize::Zeroizing;
 
-use crate::store::StoreError;
 use crate::store::redb::sync_directory;
+use crate::store::{KEY_CHECK, StoreError};
 
 const VERSION: u8 = 1;
 const KEY: usize = 32;
@@ -62,21 +62,36 @@ impl Vault {
         Ok(Some(Self { key }))
     }
 
-    /// Makes a key and writes it to a new file at `path`, durably.
-    pub fn create(path: &Path) -> Result<Self, StoreError> {
-        let vault = Self::ephemeral()?;
+    /// Writes the key to a new file at `path`, durably.
+    pub fn save(&self, path: &Path) -> Result<(), StoreError> {
         // Written beside and renamed: a crash leaves a whole key or none.
         let draft = path.with_extension("new");
         let write = || {
             let _ = std::fs::remove_file(&draft);
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(&*vault.key)?;
+            file.write_all(&*self.key)?;
             file.sync_all()?;
             std::fs::rename(&draft, path)
         };
         write().map_err(|error| StoreError::file(path, error))?;
-        sync_directory(path)?;
+        sync_directory(path)
+    }
+
+    /// Makes a key and writes it to a new file at `path`, durably.
+    pub fn create(path: &Path) -> Result<Self, StoreError> {
+        let vault = Self::ephemeral()?;
+        vault.save(path)?;
         Ok(vault)
+    }
+
+    /// A known text, sealed: tells this key from others.
+    pub(crate) fn key_check(&self) -> Result<Vec<u8>, StoreError> {
+        self.seal(KEY_CHECK, KEY_CHECK.as_bytes())
+    }
+
+    /// Whether [`Self::key_check`] of this key made it.
+    pub(crate) fn sealed_by(&self, check: &[u8]) -> bool {
+        self.open_sealed(KEY_CHECK, check).is_some()
     }
 
     /// Seals the value of the secret `name`.

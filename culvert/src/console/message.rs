@@ -9,7 +9,7 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Se
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::cli::failure::Failure;
+use crate::console::failure::Failure;
 
 /// A message that serialises as JSON or YAML, its fields in the order of the API.
 pub(crate) struct Document {

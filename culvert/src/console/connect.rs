@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use culvert_proto::v1::batch_service_client::BatchServiceClient;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
@@ -9,8 +10,8 @@ use culvert_proto::v1::secret_service_client::SecretServiceClient;
 use culvert_proto::v1::tenant_service_client::TenantServiceClient;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::cli::Global;
-use crate::cli::failure::{Failure, exit};
+use crate::console::Global;
+use crate::console::failure::{Failure, exit};
 
 /// A node that does not accept a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +57,10 @@ impl Client {
 
     pub(crate) fn sas(&self) -> SaServiceClient<Channel> {
         SaServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(crate) fn batches(&self) -> BatchServiceClient<Channel> {
+        BatchServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn nodes(&self) -> NodeServiceClient<Channel> {

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// `ErrorInfo.reason` where the disk of the node did not take a write.
+pub(crate) const DISK_REFUSED: &str = "DISK_REFUSED";
+
 /// Exit codes. 2 is clap's, for a command line that cannot be parsed.
 pub(crate) mod exit {
     /// Anything else.
@@ -22,7 +25,7 @@ pub(crate) mod exit {
 
 /// Why a command failed.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// The exit code.
     pub(crate) code: u8,
     /// What went wrong; empty if it was told already.
@@ -64,6 +67,9 @@ impl Failure {
             }
             Code::AlreadyExists => (exit::CONFLICT, Some("`culvert apply` changes what is there")),
             Code::FailedPrecondition => (exit::CONFLICT, None),
+            Code::ResourceExhausted if reason(status) == DISK_REFUSED => {
+                (exit::FAILED, Some("make room on the disk of the node, then repeat it"))
+            }
             Code::ResourceExhausted => {
                 (exit::CONFLICT, Some("raise the quota of the tenant, or try again later"))
             }
@@ -86,6 +92,28 @@ impl Failure {
                 .collect();
         }
         failure.hints.extend(hint.map(str::to_owned));
+        failure
+    }
+
+    /// The failure of a request about several objects, of which these are the places in files, or the names. Nothing was
+    /// changed.
+    pub(crate) fn of_batch(status: &Status, what: &str, places: &[String]) -> Self {
+        let mut failure = Self::of_status(status, what);
+        let violations =
+            status.get_details_bad_request().map(|details| details.field_violations).unwrap_or_default();
+        if !violations.is_empty() {
+            failure.message = format!("{what}: refused as a whole, nothing was changed");
+            failure.details = violations
+                .iter()
+                .map(|violation| match in_batch(&violation.field, places) {
+                    Some((place, "")) => format!("{place}: {}", violation.description),
+                    Some((place, field)) => {
+                        format!("{place}: {}: {}", in_manifest(field), violation.description)
+                    }
+                    None => format!("{}: {}", violation.field, violation.description),
+                })
+                .collect();
+        }
         failure
     }
 
@@ -121,6 +149,18 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// `objects[3].peer.children[0]` as the fourth of `places` and the rest.
+fn in_batch<'a>(field: &'a str, places: &'a [String]) -> Option<(&'a str, &'a str)> {
+    let (index, rest) = field.strip_prefix("objects[")?.split_once(']')?;
+    let place = places.get(index.parse::<usize>().ok()?)?;
+    Some((place, rest.strip_prefix('.').unwrap_or(rest)))
+}
+
+/// The reason in `google.rpc.ErrorInfo`.
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
 /// `peer.children[0].remote_subnets[1]` as `children[0].remoteSubnets[1]`.
 fn in_manifest(field: &str) -> String {
     let inner =
@@ -148,5 +188,10 @@ mod tests {
     fn fields_are_shown_as_in_a_manifest() {
         assert_eq!(in_manifest("peer.children[0].remote_subnets[1]"), "children[0].remoteSubnets[1]");
         assert_eq!(in_manifest("update_mask"), "updateMask");
+        let places = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(in_batch("objects[1].peer.auth.psk", &places), Some(("b", "peer.auth.psk")));
+        assert_eq!(in_batch("objects[0]", &places), Some(("a", "")));
+        assert_eq!(in_batch("objects[2]", &places), None);
+        assert_eq!(in_batch("objects", &places), None);
     }
 }

@@ -6,12 +6,12 @@ use clap::ValueEnum;
 use prost::Message;
 use serde::Serialize;
 
-use crate::cli::failure::Failure;
-use crate::cli::message::Document;
+use crate::console::failure::Failure;
+use crate::console::message::Document;
 
 /// A form of output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(crate) enum Output {
     /// Aligned columns
     #[default]
     Table,
@@ -23,32 +23,39 @@ pub enum Output {
 
 /// A message with its kind in front, as in a manifest.
 #[derive(Serialize)]
-struct Kinded {
+pub(crate) struct Kinded {
     kind: &'static str,
     #[serde(flatten)]
     document: Document,
 }
 
-/// Prints objects of the message type `kind` as JSON or YAML.
-pub(crate) fn print_list<M: Message>(
-    output: Output,
-    kind: &'static str,
-    messages: &[M],
-) -> Result<(), Failure> {
-    let documents =
-        messages.iter().map(|message| kinded(output, kind, message)).collect::<Result<Vec<_>, _>>()?;
+/// Prints objects, of any kinds, as JSON or YAML that `apply` takes.
+pub(crate) fn print_list(output: Output, documents: &[Kinded]) -> Result<(), Failure> {
     match output {
         Output::Yaml => documents.iter().try_for_each(print_yaml),
         _ => print_json(&documents),
     }
 }
 
+/// Objects of the message type `kind`, for [`print_list`].
+pub(crate) fn kinded_all<M: Message>(
+    output: Output,
+    kind: &'static str,
+    messages: &[M],
+) -> Result<Vec<Kinded>, Failure> {
+    messages.iter().map(|message| kinded(output, kind, message)).collect()
+}
+
 /// Prints one object of the message type `kind` as JSON or YAML.
 pub(crate) fn print_one<M: Message>(output: Output, kind: &'static str, message: &M) -> Result<(), Failure> {
-    let document = kinded(output, kind, message)?;
+    print_document(output, &kinded(output, kind, message)?)
+}
+
+/// Prints one object as JSON or YAML.
+pub(crate) fn print_document(output: Output, document: &Kinded) -> Result<(), Failure> {
     match output {
-        Output::Yaml => print_yaml(&document),
-        _ => print_json(&document),
+        Output::Yaml => print_yaml(document),
+        _ => print_json(document),
     }
 }
 
