@@ -11,7 +11,7 @@ use crate::alarm::Alarm;
 use crate::env::ChildEnv;
 use crate::held::Pair;
 use crate::mailbox::{MAILBOX, deliver};
-use crate::table::Registration;
+use crate::table::{Registration, Turn};
 use crate::vocabulary::{ChildNotice, Due, Report, Retire};
 use crate::watch::DeathWatch;
 
@@ -74,7 +74,8 @@ impl Actor for ChildSaActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        self.place = Some(self.env.registry.esp.register(self.pair.spi().0, ctx.address().recipient()));
+        self.place =
+            Some(self.env.registry.esp.register(self.pair.spi().0, Turn::next(), ctx.address().recipient()));
         self.arm(ctx);
     }
 

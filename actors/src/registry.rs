@@ -8,7 +8,7 @@ use ike::config::PeerConfig;
 use tenants::PeerName;
 
 use crate::datagram::Deliver;
-use crate::table::{Registration, Table};
+use crate::table::{Registration, Table, Turn};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
 /// A running peer.
@@ -43,13 +43,14 @@ impl Registry {
         &self,
         name: &PeerName,
         uid: u64,
+        turn: Turn,
         to: Recipient<ToPeer>,
         config: Option<Arc<PeerConfig>>,
     ) -> PeerPlace {
         let entry = Arc::new(PeerEntry { to: to.clone(), config });
         PeerPlace {
-            by_name: self.peers.register(name.clone(), entry),
-            _by_uid: self.uids.register(uid, to.clone()),
+            by_name: self.peers.register(name.clone(), turn, entry),
+            _by_uid: self.uids.register(uid, turn, to.clone()),
             to,
         }
     }

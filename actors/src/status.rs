@@ -10,7 +10,7 @@ use router::SaStats;
 use tenants::PeerName;
 
 use crate::history::History;
-use crate::table::{Registration, Table};
+use crate::table::{Registration, Table, Turn};
 
 /// A peer as it stands.
 #[derive(Clone, Debug, Default)]
@@ -143,10 +143,10 @@ impl BoardPlace {
 
 impl Board {
     /// Gives a peer its place, and what the traffic of an actor before was.
-    pub(crate) fn place(&self, name: &PeerName, uid: u64, view: Arc<PeerView>) -> BoardPlace {
+    pub(crate) fn place(&self, name: &PeerName, uid: u64, turn: Turn, view: Arc<PeerView>) -> BoardPlace {
         BoardPlace {
-            view: self.views.register(name.clone(), view),
-            _past: self.past.succeed(uid, |before| before.copied().unwrap_or_default()),
+            view: self.views.register(name.clone(), turn, view),
+            _past: self.past.succeed(uid, turn, |before| before.copied().unwrap_or_default()),
         }
     }
 

@@ -13,51 +13,68 @@ pub(crate) struct Table<K: Eq + Hash, V>(Arc<Inner<K, V>>);
 
 #[derive(Debug)]
 struct Inner<K: Eq + Hash, V> {
-    /// With the number of the registration that put it there.
-    map: DashMap<K, (u64, V)>,
-    next: AtomicU64,
+    /// With the turn of the registration that put it there.
+    map: DashMap<K, (Turn, V)>,
 }
 
 impl<K: Eq + Hash, V> Default for Table<K, V> {
     fn default() -> Self {
-        Self(Arc::new(Inner { map: DashMap::new(), next: AtomicU64::new(0) }))
+        Self(Arc::new(Inner { map: DashMap::new() }))
     }
 }
 
-/// A place in a table. Dropping it takes out what it put there, and nothing that came after: whoever leaves late cannot
-/// strike out its successor.
+/// Who comes after whom. A supervisor takes one for each actor that it starts, in that order: threads may carry the starts
+/// out in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Turn(u64);
+
+impl Turn {
+    /// After all that were taken before.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A place in a table. Dropping it takes out what it put there, and nothing that came after: whoever leaves late, or even
+/// comes late, cannot strike out its successor.
 #[must_use = "dropping it takes the entry out"]
 #[derive(Debug)]
 pub(crate) struct Registration<K: Eq + Hash, V> {
     table: Arc<Inner<K, V>>,
     key: K,
-    number: u64,
+    turn: Turn,
 }
 
 impl<K: Eq + Hash + Clone, V> Table<K, V> {
-    fn registration(&self, key: K) -> Registration<K, V> {
-        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
-        Registration { table: self.0.clone(), key, number }
+    fn registration(&self, key: K, turn: Turn) -> Registration<K, V> {
+        Registration { table: self.0.clone(), key, turn }
     }
 
-    /// Puts an entry in, made from the one before if there is one, whose place is thereby taken.
-    pub(crate) fn succeed(&self, key: K, make: impl FnOnce(Option<&V>) -> V) -> Registration<K, V> {
-        let place = self.registration(key.clone());
-        match self.0.map.entry(key) {
+    /// Puts an entry in, made from the one before if there is one, whose place is thereby taken. If a successor has the
+    /// place already, it keeps it.
+    pub(crate) fn succeed(
+        &self,
+        key: K,
+        turn: Turn,
+        make: impl FnOnce(Option<&V>) -> V,
+    ) -> Registration<K, V> {
+        match self.0.map.entry(key.clone()) {
+            Entry::Occupied(there) if there.get().0 > turn => {}
             Entry::Occupied(mut there) => {
                 let value = make(Some(&there.get().1));
-                there.insert((place.number, value));
+                there.insert((turn, value));
             }
             Entry::Vacant(free) => {
-                free.insert((place.number, make(None)));
+                free.insert((turn, make(None)));
             }
         }
-        place
+        self.registration(key, turn)
     }
 
     /// Puts an entry in, in the place of any before.
-    pub(crate) fn register(&self, key: K, value: V) -> Registration<K, V> {
-        self.succeed(key, |_| value)
+    pub(crate) fn register(&self, key: K, turn: Turn, value: V) -> Registration<K, V> {
+        self.succeed(key, turn, |_| value)
     }
 
     /// Puts an entry in unless there is one.
@@ -65,9 +82,9 @@ impl<K: Eq + Hash + Clone, V> Table<K, V> {
         match self.0.map.entry(key.clone()) {
             Entry::Occupied(_) => None,
             Entry::Vacant(free) => {
-                let place = self.registration(key);
-                free.insert((place.number, value));
-                Some(place)
+                let turn = Turn::next();
+                free.insert((turn, value));
+                Some(self.registration(key, turn))
             }
         }
     }
@@ -106,7 +123,7 @@ impl<K: Eq + Hash, V> Registration<K, V> {
     /// Puts something else in the place, unless it has been taken by a successor.
     pub(crate) fn set(&self, value: V) {
         if let Some(mut entry) = self.table.map.get_mut(&self.key)
-            && entry.0 == self.number
+            && entry.0 == self.turn
         {
             entry.1 = value;
         }
@@ -115,7 +132,7 @@ impl<K: Eq + Hash, V> Registration<K, V> {
 
 impl<K: Eq + Hash, V> Drop for Registration<K, V> {
     fn drop(&mut self) {
-        self.table.map.remove_if(&self.key, |_, (number, _)| *number == self.number);
+        self.table.map.remove_if(&self.key, |_, (turn, _)| *turn == self.turn);
     }
 }
 
@@ -130,8 +147,8 @@ mod tests {
     #[test]
     fn who_leaves_late_takes_its_own_entry_only() {
         let table = Table::default();
-        let old = table.register("peer", 1);
-        let new = table.register("peer", 2);
+        let old = table.register("peer", Turn::next(), 1);
+        let new = table.register("peer", Turn::next(), 2);
         old.set(3);
         assert_eq!(table.get(&"peer"), Some(2), "the successor's entry is not changed");
         drop(old);
@@ -142,31 +159,49 @@ mod tests {
         assert!(table.reserve("peer", 4).is_some());
     }
 
+    #[test]
+    fn who_comes_late_leaves_the_place_to_its_successor() {
+        let table = Table::default();
+        let (first, second) = (Turn::next(), Turn::next());
+        let new = table.register("peer", second, 2);
+        let old = table.register("peer", first, 1);
+        assert_eq!(table.get(&"peer"), Some(2));
+        drop(old);
+        assert_eq!(table.get(&"peer"), Some(2));
+        drop(new);
+        assert!(table.is_empty());
+    }
+
     proptest! {
-        /// Whatever the order of registering and leaving: the newest registration of a key that is still held has it,
-        /// unless a newer one has been there since, and nothing stays of those that are gone.
+        /// Whatever the order of coming, changing and leaving: of those that are there the one whose turn is the last has the
+        /// place, unless it came after one of a later turn had left, and nothing stays of those that are gone.
         #[test]
-        fn the_newest_registration_has_the_place(operations in prop::collection::vec((0u8..3, 0u8..4, any::<u16>()), 0..100)) {
+        fn the_last_turn_has_the_place(operations in prop::collection::vec((0u8..4, 0u8..4, any::<u16>()), 0..100)) {
             let table = Table::default();
-            let mut held: Vec<(u8, Registration<u8, u16>)> = Vec::new();
-            let mut expected: BTreeMap<u8, (u64, u16)> = BTreeMap::new();
+            let mut turns: Vec<Turn> = Vec::new();
+            let mut held: Vec<(u8, Turn, Registration<u8, u16>)> = Vec::new();
+            let mut expected: BTreeMap<u8, (Turn, u16)> = BTreeMap::new();
             for (what, key, value) in operations {
                 match what {
-                    0 => {
-                        let place = table.register(key, value);
-                        expected.insert(key, (place.number, value));
-                        held.push((key, place));
+                    // A turn is taken, and used later.
+                    0 => turns.push(Turn::next()),
+                    1 if !turns.is_empty() => {
+                        let turn = turns.remove(usize::from(value) % turns.len());
+                        held.push((key, turn, table.register(key, turn, value)));
+                        if expected.get(&key).is_none_or(|(there, _)| *there < turn) {
+                            expected.insert(key, (turn, value));
+                        }
                     }
-                    1 if !held.is_empty() => {
-                        let (key, place) = held.remove(usize::from(value) % held.len());
-                        if expected.get(&key).is_some_and(|(number, _)| *number == place.number) {
+                    2 if !held.is_empty() => {
+                        let (key, turn, place) = held.remove(usize::from(value) % held.len());
+                        if expected.get(&key).is_some_and(|(there, _)| *there == turn) {
                             expected.remove(&key);
                         }
                         drop(place);
                     }
-                    _ => if let Some((key, place)) = held.get(usize::from(value) % held.len().max(1)) {
+                    _ => if let Some((key, turn, place)) = held.get(usize::from(value) % held.len().max(1)) {
                         place.set(value);
-                        if let Some(entry) = expected.get_mut(key).filter(|(number, _)| *number == place.number) {
+                        if let Some(entry) = expected.get_mut(key).filter(|(there, _)| there == turn) {
                             entry.1 = value;
                         }
                     }

@@ -14,6 +14,7 @@ use crate::env::NodeEnv;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::peer::PeerActor;
 use crate::policy;
+use crate::table::Turn;
 use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
 use crate::watch::DeathWatch;
 
@@ -127,7 +128,9 @@ impl TenantActor {
     fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Peer>) {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
         let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
-        let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, me));
+        // Taken here: the peer of the same name that was before may be on another thread, and start later there.
+        let turn = Turn::next();
+        let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, turn, me));
         // In the place of the actor before, if there was one, which leaves.
         self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now(), restart: None });
     }

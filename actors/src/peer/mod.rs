@@ -32,6 +32,7 @@ use crate::ike_sa::IkeSaActor;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::registry::PeerPlace;
 use crate::status::{BoardPlace, PeerView};
+use crate::table::Turn;
 use crate::vocabulary::{Begin, Died, ToPeer};
 use crate::watch::DeathWatch;
 
@@ -57,6 +58,7 @@ pub(crate) struct PeerActor {
     /// Shared with the board until the next change.
     view: Arc<PeerView>,
     shown_state: Option<State>,
+    turn: Turn,
     /// Where datagrams, packets and commands find it, and where it is shown. Both go with it.
     places: Option<(PeerPlace, BoardPlace)>,
     waiters: Vec<Waiter>,
@@ -69,7 +71,7 @@ pub(crate) struct PeerActor {
 }
 
 impl PeerActor {
-    pub(crate) fn new(env: Arc<PeerEnv>, peer: Arc<Peer>, supervisor: Recipient<Died>) -> Self {
+    pub(crate) fn new(env: Arc<PeerEnv>, peer: Arc<Peer>, turn: Turn, supervisor: Recipient<Died>) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
@@ -84,6 +86,7 @@ impl PeerActor {
             senders: Senders::default(),
             view: Arc::default(),
             shown_state: None,
+            turn,
             places: None,
             waiters: Vec::new(),
             alarm: Alarm::default(),
@@ -180,8 +183,8 @@ impl Actor for PeerActor {
         ctx.set_mailbox_capacity(MAILBOX);
         let (name, uid) = (&self.peer.name, self.peer.uid);
         let to = ctx.address().recipient();
-        let place = self.env.registry.register_peer(name, uid, to, self.config.clone());
-        self.places = Some((place, self.env.board.place(name, uid, self.view.clone())));
+        let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
+        self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.show();
         self.arm(ctx);
     }
