@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 mutations=(
   'nonces compared the wrong way round|ike/src/connection/request.rs|s{ni\.min\(nr\) < self\.lowest}{ni.min(nr) > self.lowest}'
   'nonces of the initiators alone compared|ike/src/connection/request.rs|s{lowest: ni\.min\(nr\)\.to_vec\(\)}{lowest: (ni, nr).0.to_vec()}; s{ni\.min\(nr\) < self}{(ni, nr).0 < self}'
-  'AUTH of the initiator not checked|ike/src/connection/responder.rs|s{if auth::equal\(&expected, value\)}{if auth::equal(&expected, value) || !value.is_empty()}'
+  'AUTH of the initiator not checked|ike/src/connection/responder.rs|s{if !auth::equal\(&expected, value\)}{if !auth::equal(&expected, value) && value.is_empty()}'
   'AUTH of the responder not checked|ike/src/connection/initiator.rs|s{if !auth::equal\(&expected, value\)}{if !auth::equal(&expected, value) && value.is_empty()}'
   'AUTH of the responder signs no nonce of ours|ike/src/connection/initiator.rs|s{&state\.answer, &state\.nonces\.0, sa\.sk_p\(\)\.1}{&state.answer, &state.nonces.1, sa.sk_p().1}'
   'identity of the responder not checked|ike/src/connection/initiator.rs|s{if \*id != config\.remote_id \{}{if *id != config.remote_id && id.data.is_empty() \{}'
@@ -67,6 +67,10 @@ mutations=(
   'unknown attributes of transforms ignored|ike/src/wire/sa.rs|s{transform\.unknown_attribute = true;}{transform.unknown_attribute = kind == 0;}'
   'the hard lifetime of an IKE_SA without effect|ike/src/connection/tasks.rs|s{self\.close\(now, host, CloseReason::Failed\(failure\)\);}{drop((now, host, CloseReason::Failed(failure)));}'
   'the end of a rekeyed pair that was the last not noticed|ike/src/supervise/restore.rs|s{let decided = }{let decided = reason == ChildEnd::Rekeyed \|\| }'
+  'INITIAL_CONTACT said beside another connection|ike/src/connection/initiator.rs|s{if host\.connected\(&config\)\.is_none\(\)}{if host.connected(&config).is_none() \|\| !config.name.is_empty()}'
+  'a connection without a Child SA taken for a success|ike/src/supervise/mod.rs|s{is_some_and\(\|since\| since \+ PROVEN <= now\)}{is_none_or(|since| since + PROVEN <= now)}'
+  'a refused rekeying taken for a busy peer|ike/src/connection/tasks.rs|s{PutOff::Refused => \(0, REFUSED_LAST\)}{PutOff::Refused => (tries.busy + 1, REFUSED_LAST)}'
+  'a policy that is narrowed told as covered|ike/src/connection/parts.rs|s{let gap = if whole \|\| down}{let gap = if whole \|\| down \|\| self.initiator}'
   'retransmissions not authenticated|ike/src/connection/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
 )
 

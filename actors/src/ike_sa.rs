@@ -173,6 +173,10 @@ impl IkeSaActor {
                 self.ask_router(ctx);
                 return None;
             }
+            Event::Coverage { policy, uncovered } => {
+                let uncovered = uncovered.iter().map(ToString::to_string).collect();
+                ConnEvent::Coverage { policy, uncovered }
+            }
             Event::RekeyEnded { outcome, .. } => ConnEvent::RekeyEnded(outcome),
             Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
@@ -206,7 +210,7 @@ impl IkeSaActor {
     }
 
     fn offer_to_router(&mut self, sa: ike::ChildSa) -> Result<Installed, String> {
-        let spec = self.peer_spec.spec.children.iter().find(|c| *c.name == *sa.name);
+        let spec = convert::child_of_sa(&self.peer_spec, &sa.name);
         let spec = spec.ok_or("it is not configured any more")?;
         let tunnel = convert::tunnel_id(&self.peer_spec, &sa.name).ok_or("it has no number in the router")?;
         let suite = negotiated::suite(&sa.choice);

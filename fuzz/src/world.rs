@@ -156,7 +156,10 @@ impl End {
                     assert!(self.installed.insert(sa.spi_in), "SPI {:x} given away twice", sa.spi_in);
                     assert!(sa.spi_out != 0, "the peer's SPI is zero");
                     let policy = &self.host.peer.children;
-                    let policy = policy.iter().find(|c| c.name == sa.name).expect("a configured policy");
+                    let policy = policy
+                        .iter()
+                        .find(|c| *c.name == *ike::coverage::policy_of(&sa.name).0)
+                        .expect("a configured policy");
                     for (got, allowed) in [(&sa.local_ts, &policy.local), (&sa.remote_ts, &policy.remote)] {
                         assert!(!got.is_empty());
                         assert!(
@@ -183,6 +186,11 @@ impl End {
                     assert!(!self.down, "{outcome:?} after the end");
                 }
                 Event::RemoteMoved(_) | Event::SignOfLifeDue => {}
+                Event::Coverage { policy, uncovered } => {
+                    let policies = &self.host.peer.children;
+                    assert!(policies.iter().any(|c| c.name == policy), "a configured policy");
+                    assert!(!self.down && uncovered.len() <= 64);
+                }
                 Event::Down(reason) => {
                     drop(reason.to_string());
                     assert!(!self.down, "down twice");

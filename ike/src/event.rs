@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Mode;
+use crate::coverage::Traffic;
 use crate::crypto::keys::EspKeys;
 use crate::failure::Failure;
 use crate::proposal::{EspChoice, IkeChoice};
@@ -53,7 +54,7 @@ pub struct Nat {
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 pub struct ChildSa {
-    /// The policy it was made for.
+    /// The policy it was made for, or the part of one: [`crate::coverage::policy_of`].
     pub name: Arc<str>,
     /// SPI the peer sends to; names the pair.
     pub spi_in: u32,
@@ -212,6 +213,14 @@ pub enum Event {
     IkeRekeyFailed {
         /// Why.
         failure: Failure,
+    },
+    /// What of a policy no Child SA carries, for the peer has narrowed its selectors (RFC 7296 section 2.9) and not taken the
+    /// rest by itself either. Nothing once everything is carried, or no Child SA of the policy is left.
+    Coverage {
+        /// The policy.
+        policy: Arc<str>,
+        /// Its packets that have no way, until it is told anew.
+        uncovered: Vec<Traffic>,
     },
     /// The peer has sent no IKE message for the interval of liveness checks. If ESP of it arrived meanwhile that is as good
     /// (RFC 7296 section 2.4): the host says so at once with [`crate::Command::Heard`]. Otherwise the peer is asked.

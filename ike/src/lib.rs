@@ -10,6 +10,7 @@
 
 pub mod config;
 pub mod connection;
+pub mod coverage;
 pub mod crypto;
 pub mod event;
 pub mod explain;

@@ -154,6 +154,21 @@ impl PeerActor {
         }
     }
 
+    /// The peer carries less of a policy than is configured, or all of it again.
+    pub(super) fn coverage_changed(&mut self, id: ConnId, policy: &Arc<str>, uncovered: &[String]) {
+        let text = match uncovered {
+            [] => format!("{policy}: all of its traffic has a way"),
+            rest => format!("{policy}: the peer takes no Child SA for {}", rest.join("; ")),
+        };
+        self.history().step(id, &text);
+        if uncovered.is_empty() {
+            tracing::info!(peer = %self.peer.name, child = %policy, "the policy is covered");
+        } else {
+            tracing::warn!(peer = %self.peer.name, child = %policy, ?uncovered, "the policy is not covered");
+            self.view_mut().last_error = text;
+        }
+    }
+
     /// The pairs of a policy, newest first, that a rekeying may be asked for.
     pub(super) fn pairs(&self, name: Option<&str>) -> Vec<(u32, ConnId, String)> {
         let mut pairs: Vec<_> = self

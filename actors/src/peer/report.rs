@@ -45,6 +45,7 @@ impl PeerActor {
                 self.history().failed(id, &failure);
                 self.child_failed(&name, &failure);
             }
+            ConnEvent::Coverage { policy, uncovered } => self.coverage_changed(id, &policy, &uncovered),
             ConnEvent::RekeyEnded(outcome) => {
                 self.resolve(Wait::ChildRekey, outcome.map_err(|failure| failure.to_string()));
             }

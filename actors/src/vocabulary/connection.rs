@@ -73,6 +73,11 @@ pub(crate) enum ConnEvent {
         name: Arc<str>,
         failure: Failure,
     },
+    /// What of a policy the peer does not carry, as texts; nothing once it carries everything.
+    Coverage {
+        policy: Arc<str>,
+        uncovered: Vec<String>,
+    },
     /// A rekeying of a Child SA that was asked for has come to an end.
     RekeyEnded(Result<(), Failure>),
     /// The IKE_SA could not be rekeyed.

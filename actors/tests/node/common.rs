@@ -95,6 +95,11 @@ pub(crate) fn create_peer(n: u8) -> v1::CreatePeerRequest {
 
 /// Branch `n` sends to the next one of the three.
 pub(crate) fn branch(node: &Node, n: u8) -> Branch {
+    branch_with(node, n, |_| ())
+}
+
+/// Branch `n`, in something different from the others.
+pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut InitiatorConfig)) -> Branch {
     let net = |n: u8| {
         TrafficSelector::range(Ipv4Addr::new(10, n, 0, 0).into(), Ipv4Addr::new(10, n, 255, 255).into())
     };
@@ -102,7 +107,7 @@ pub(crate) fn branch(node: &Node, n: u8) -> Branch {
         TrafficSelector::range(Ipv4Addr::new(10, 0, 0, 0).into(), Ipv4Addr::new(10, 255, 255, 255).into());
     let to = (n + 1) % 3;
     let (ike_port, natt_port) = node.ports();
-    let config = InitiatorConfig {
+    let mut config = InitiatorConfig {
         peer: Arc::new(PeerConfig {
             name: format!("b{n}").into(),
             local_id: format!("b{n}.example").parse().unwrap(),
@@ -131,6 +136,7 @@ pub(crate) fn branch(node: &Node, n: u8) -> Branch {
         rate: 500,
         packet_len: 100,
     };
+    change(&mut config);
     let (initiator, report) = Initiator::start(config).unwrap();
     let (commands, receiver) = mpsc::channel(8);
     let task = tokio::spawn(initiator.run(receiver)).abort_handle();

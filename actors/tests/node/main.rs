@@ -9,6 +9,7 @@
 )]
 
 mod common;
+mod narrowed;
 mod orders;
 mod parts;
 mod supervision;

@@ -11,6 +11,7 @@ use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
 use super::{Connection, MAX_CHILDREN, REPLACED_CHILD, mode};
 use crate::config::{ChildConfig, Mode};
+use crate::coverage::Traffic;
 use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
@@ -211,13 +212,13 @@ impl Connection {
         with_group: bool,
         replaces: Option<u32>,
     ) -> Result<Matched, Refused> {
-        let configs = self.config.as_ref().map(|c| c.children.as_slice()).unwrap_or_default();
         let replaced = replaces.and_then(|spi| self.child(spi)).map(|c| c.config.name.clone());
+        // A rekeying keeps its policy even when another would fit as well.
+        let configs = self.candidates(replaced.as_deref());
         let theirs = payloads.ts_i().unwrap_or_default();
         let ours = payloads.ts_r().unwrap_or_default();
-        // A rekeying keeps its policy even when another would fit as well.
-        let candidates = configs.iter().filter(|c| replaced.as_ref().is_none_or(|name| *name == c.name));
-        let mut fitting: Vec<_> = candidates
+        let mut fitting: Vec<_> = configs
+            .iter()
             .map(|c| (c, ts::narrow(ours, &c.local), ts::narrow(theirs, &c.remote)))
             .filter(|(_, local, remote)| !local.is_empty() && !remote.is_empty())
             .collect();
@@ -243,7 +244,10 @@ impl Connection {
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.esp_spi().is_some()).cloned().collect();
         match negotiate::choose_esp(&config.proposals, &usable, with_group) {
             Some((proposal, choice)) => {
-                Ok(Matched { config: config.clone(), local_ts, remote_ts, proposal, choice })
+                let traffic = Traffic { local: local_ts, remote: remote_ts };
+                let config = if replaces.is_some() { config.clone() } else { self.place(config, &traffic) };
+                let Traffic { local: local_ts, remote: remote_ts } = traffic;
+                Ok(Matched { config, local_ts, remote_ts, proposal, choice })
             }
             None => Err(Refused {
                 kind: NotifyType::NO_PROPOSAL_CHOSEN,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Connection, LINGER_CHILD};
 use crate::config::ChildConfig;
+use crate::coverage::Traffic;
 use crate::crypto::CryptoError;
 use crate::crypto::keys;
 use crate::crypto::prf::Prf;
@@ -35,6 +36,8 @@ pub(crate) struct Child {
     pub(crate) group: Option<u16>,
     /// The router sends by this pair.
     pub(crate) active: bool,
+    /// What it carries, if that is less than its policy.
+    pub(crate) narrowed: Option<Box<Traffic>>,
 }
 
 /// What an exchange agreed on, before the keys are made.
@@ -78,6 +81,10 @@ impl Connection {
             local.set_port(self.path.local_natt);
             remote.set_port(self.path.remote_natt);
         }
+        let traffic = Traffic { local: agreed.local_ts.clone(), remote: agreed.remote_ts.clone() };
+        let whole = traffic.contains(&Traffic::of(&agreed.config));
+        self.note_part(&agreed.config, &traffic);
+        self.gaps_changed = true;
         self.children.push(Child {
             config: agreed.config.clone(),
             spi_in: agreed.spi_in,
@@ -85,6 +92,7 @@ impl Connection {
             state: ChildState::Installed,
             group: agreed.choice.group,
             active: false,
+            narrowed: (!whole).then(|| Box::new(traffic)),
         });
         if agreed.replaces.is_some() {
             self.counters.child_rekeys += 1;
@@ -172,6 +180,7 @@ impl Connection {
     pub(crate) fn remove_child(&mut self, spi_in: u32, reason: ChildEnd) {
         let Some(at) = self.children.iter().position(|c| c.spi_in == spi_in) else { return };
         let removed = self.children.remove(at);
+        self.gaps_changed = true;
         self.forget_tasks(spi_in);
         let name = &removed.config.name;
         let successor =
@@ -190,6 +199,7 @@ impl Connection {
     }
 
     pub(crate) fn remove_all_children(&mut self, reason: ChildEnd) {
+        self.gaps = Vec::new();
         for child in std::mem::take(&mut self.children) {
             self.events.push_back(Event::RemoveChild {
                 spi_in: child.spi_in,

@@ -325,6 +325,11 @@ impl Connection {
                 self.queue_first(Task::DeleteStray(spi), now);
             }
         }
+        if let Some(first) = self.config.as_ref().and_then(|c| c.children.first()).map(|c| c.name.clone())
+            && self.children.iter().any(|child| child.config.name == first)
+        {
+            self.ask_for_rest(&first, &[], now);
+        }
         let rest: Vec<_> = self.config.iter().flat_map(|c| c.children.iter().skip(1).cloned()).collect();
         for child in rest {
             self.queue_create(&child.name, now);

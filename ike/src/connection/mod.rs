@@ -10,6 +10,7 @@
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
+//! | `parts.rs` | policies whose selectors the peer narrows |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
 //! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
@@ -29,6 +30,7 @@ mod invariants;
 mod key_log;
 mod mode;
 mod nat;
+mod parts;
 mod receive;
 mod rekey_ike;
 mod request;
@@ -44,7 +46,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{PeerConfig, Retransmit};
+use crate::config::{ChildConfig, PeerConfig, Retransmit};
+use crate::coverage::Gap;
 use crate::event::{ChildEnd, CloseReason, Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -137,6 +140,14 @@ pub struct Connection {
     /// Our SPI of the IKE_SA that carries new requests.
     current: u64,
     children: Vec<Child>,
+    /// Parts of policies that are asked for by themselves.
+    parts: Vec<Arc<ChildConfig>>,
+    /// Those that the peer has refused.
+    parts_refused: Vec<Arc<ChildConfig>>,
+    /// What of which policies the host was told to be uncovered.
+    gaps: Vec<Gap>,
+    /// That may be something else now.
+    gaps_changed: bool,
     tasks: VecDeque<Queued>,
     /// Rekeyings that the host waits for.
     asked: Vec<Asked>,
@@ -209,6 +220,10 @@ impl Connection {
             sas: Vec::new(),
             current: 0,
             children: Vec::new(),
+            parts: Vec::new(),
+            parts_refused: Vec::new(),
+            gaps: Vec::new(),
+            gaps_changed: false,
             tasks: VecDeque::new(),
             asked: Vec::new(),
             rekey_refused: None,
@@ -253,7 +268,13 @@ impl Connection {
             Command::Probe => drop(self.queue(Task::Liveness, now)),
             Command::RemoteMoved(remote) => self.moved(remote),
         }
+        self.settle(now, host);
+    }
+
+    /// Starts what can be started, and tells what has changed by all that was done.
+    fn settle(&mut self, now: Instant, host: &mut dyn Host) {
         self.run_tasks(now, host);
+        self.tell_gaps();
         self.assert_invariants();
     }
 
@@ -351,15 +372,13 @@ impl Connection {
         self.detour = (way != self.way()).then(|| Box::new(way));
         self.receive(now, host, datagram);
         self.detour = None;
-        self.run_tasks(now, host);
-        self.assert_invariants();
+        self.settle(now, host);
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, host: &mut dyn Host) {
         self.run_timers(now, host);
-        self.run_tasks(now, host);
-        self.assert_invariants();
+        self.settle(now, host);
     }
 }
 

@@ -114,8 +114,12 @@ impl Connection {
             self.events.push_back(Event::ReleaseSpi(offer.spi_in));
             return self.child_request_failed(now, host, &offer, error);
         }
+        let before = self.gap_of(&offer.config.name);
         match self.child_agreed(spi, &mut offer, payloads) {
-            Ok(()) => self.settle_child(now, &offer, payloads.nonce().unwrap_or_default()),
+            Ok(()) => {
+                self.settle_child(now, &offer, payloads.nonce().unwrap_or_default());
+                self.ask_for_rest(&offer.config.name, &before, now);
+            }
             Err(failure) => {
                 // Where the peer has made one in its place, the old pair is the peer's to delete.
                 let crossed = offer.collision.is_some();
@@ -262,6 +266,9 @@ impl Connection {
 
     fn child_failed(&mut self, now: Instant, host: &mut dyn Host, offer: &ChildOffer, failure: Failure) {
         self.child_not_made(&offer.config.name, offer.replaces, failure);
+        if offer.replaces.is_none() {
+            self.part_refused(&offer.config.name, now);
+        }
         self.rekey_later(now, host, offer.replaces, offer.tries);
     }
 

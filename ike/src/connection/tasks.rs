@@ -94,8 +94,7 @@ impl Connection {
 
     /// Queues the making of a Child SA; false if there is no such policy any more, or no room.
     pub(crate) fn queue_create(&mut self, name: &str, now: Instant) -> bool {
-        let known = self.config.iter().flat_map(|c| &c.children).find(|c| &*c.name == name);
-        let name = known.map(|c| c.name.clone());
+        let name = self.policy(name).map(|c| c.name.clone());
         name.is_some_and(|name| self.queue(Task::CreateChild(name), now))
     }
 
@@ -139,7 +138,7 @@ impl Connection {
     fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
-                let config = self.config.iter().flat_map(|c| &c.children).find(|c| c.name == name).cloned();
+                let config = self.policy(&name).cloned();
                 // Another exchange may have made it meanwhile.
                 let exists = self
                     .children
@@ -156,10 +155,7 @@ impl Connection {
                 let installed = |c: &&super::Child| c.state == super::child::ChildState::Installed;
                 let name = self.child(spi_in).filter(installed).map(|c| c.config.clone());
                 // The configuration may have changed since.
-                let config = name.map(|old| {
-                    let current = self.config.iter().flat_map(|c| &c.children).find(|c| c.name == old.name);
-                    current.cloned().unwrap_or(old)
-                });
+                let config = name.map(|old| self.policy(&old.name).cloned().unwrap_or(old));
                 if let Some(config) = config {
                     self.request_child(now, host, config, Some(spi_in), tries);
                 }

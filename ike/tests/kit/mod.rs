@@ -179,6 +179,8 @@ pub struct Side {
     pub ended: Vec<(u32, Result<(), String>)>,
     /// How often the host was asked for signs of life.
     pub asked: usize,
+    /// What was told to be uncovered, and of which policy.
+    pub gaps: Vec<(String, Vec<String>)>,
     pub outbox: VecDeque<Transmit>,
     pub config: Arc<PeerConfig>,
 }
@@ -207,6 +209,7 @@ impl Side {
             refused: vec![],
             ended: vec![],
             asked: 0,
+            gaps: vec![],
             outbox: VecDeque::new(),
             config,
         }
@@ -243,6 +246,10 @@ impl Side {
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
                 Event::RekeyEnded { spi_in, outcome } => {
                     self.ended.push((spi_in, outcome.map_err(|failure| failure.to_string())));
+                }
+                Event::Coverage { policy, uncovered } => {
+                    let texts: Vec<String> = uncovered.iter().map(ToString::to_string).collect();
+                    self.gaps.push((policy.to_string(), texts));
                 }
                 Event::SignOfLifeDue => self.asked += 1,
                 Event::IkeRekeyFailed { failure } => self.log.push(format!("ike not rekeyed: {failure}")),

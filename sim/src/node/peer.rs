@@ -336,7 +336,7 @@ impl Peer {
                 let heard = Command::Heard(heard.max());
                 self.command(now, host, chance, id, heard, out, w);
             }
-            Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } => {}
+            Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } | Event::Coverage { .. } => {}
             Event::RemoteMoved(_) | Event::Finished => {}
         }
     }
