@@ -187,9 +187,23 @@ impl RouterHandle {
     /// Removes the pair: its keys are wiped and its SPI is free for reuse, as late as possible.
     /// [`crate::RouterEvent::Removed`] follows.
     pub fn remove(&self, spi: Spi) {
-        let mut registry = self.registry();
-        if registry.delist(spi) {
-            self.tell(spi, Command::Remove(spi));
+        let there = self.registry().strike_out(spi);
+        if there {
+            self.remove_struck_out(&[spi]);
+        }
+    }
+
+    /// Takes pairs out of their shards that are struck out of the registry. Their SPIs stay reserved until that is under way,
+    /// so that no new pair of the same SPI is taken for the old one. Not under the lock, for a shard may have much to do.
+    pub(crate) fn remove_struck_out(&self, pairs: &[Spi]) {
+        for some in pairs.chunks(RELEASED_AT_A_TIME) {
+            for spi in some {
+                self.tell(*spi, Command::Remove(*spi));
+            }
+            let mut registry = self.registry();
+            for spi in some {
+                registry.release_spi(*spi);
+            }
         }
     }
 
@@ -350,6 +364,9 @@ impl RouterHandle {
 
 /// Pairs that a shard is asked about at once: some 20 µs, in which its socket holds whatever arrives.
 const STATS_AT_A_TIME: usize = 128;
+
+/// SPIs given back under one hold of the lock: a few microseconds.
+const RELEASED_AT_A_TIME: usize = 128;
 
 /// One batch, so that dummies never hold up a turn of the shard.
 pub const MAX_DUMMIES: u16 = 64;

@@ -107,13 +107,15 @@ impl Registry {
         Ok(())
     }
 
-    /// Forgets a tenant, and with its wish the device. Its pairs, which the caller must take from their shards.
+    /// Forgets a tenant, and with its wish the device. Its pairs are struck out; the caller must take them from their shards
+    /// and give their SPIs back.
     pub(crate) fn remove_tenant(&mut self, id: TenantId) -> Vec<Spi> {
         let Some(tenant) = self.tenants.get(&id) else { return Vec::new() };
-        let pairs: Vec<Spi> =
-            tenant.tunnels.keys().flat_map(|tunnel| self.pairs_of(*tunnel)).copied().collect();
+        let pairs = tenant.tunnels.keys().flat_map(|tunnel| self.pairs_of(*tunnel)).copied();
+        let own = |spi: &Spi| self.pairs.get(spi).is_some_and(|pair| pair.tenant == id);
+        let pairs: Vec<Spi> = pairs.filter(own).collect();
         for spi in &pairs {
-            self.delist(*spi);
+            self.strike_out(*spi);
         }
         self.tenants.remove(&id);
         pairs
@@ -244,7 +246,8 @@ impl Registry {
         there
     }
 
-    fn strike_out(&mut self, spi: Spi) -> bool {
+    /// Strikes a pair out whose SPI stays reserved; false when it is not there.
+    pub(crate) fn strike_out(&mut self, spi: Spi) -> bool {
         let Some(pair) = self.pairs.remove(&spi) else { return false };
         if let Some(pairs) = self.by_tunnel.get_mut(&pair.tunnel.id) {
             pairs.retain(|other| *other != spi);

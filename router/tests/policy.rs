@@ -220,6 +220,34 @@ fn what_waits_has_a_bound_and_a_failure_empties_it() {
 }
 
 #[test]
+fn tunnels_that_never_come_up_keep_nobody_waiting() {
+    let mut gateway = Gateway::start(1);
+    let scanned = gateway.hub(1);
+    let mut scanner = gateway.connect(scanned, 1, 11, ANY, "10.1.0.0/16");
+    for tunnel in 0..100u64 {
+        declare(&gateway, scanned, 100 + tunnel, &format!("10.2.{tunnel}.0/24"), true);
+    }
+    for number in 0..33 {
+        for tunnel in 0..100 {
+            scanner.send(&udp("10.1.0.1", &format!("10.2.{tunnel}.1"), number, 40));
+        }
+        gateway.wait_for("esp_received", u64::from(number + 1) * 100);
+    }
+    let mut asked: Vec<_> = (0..100).map(|_| wanted(&mut gateway)).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked.len(), 100, "each is asked for, room or not");
+    let other = gateway.hub(2);
+    declare(&gateway, other, 2, "10.2.0.0/16", true);
+    let mut first = gateway.connect(other, 1000, 12, ANY, "10.1.0.0/16");
+    let ping = udp("10.1.0.1", "10.2.0.1", 7, 40);
+    first.send(&ping);
+    while wanted(&mut gateway) != TunnelId(2) {}
+    let mut second = gateway.connect(other, 2, 13, ANY, "10.2.0.0/16");
+    assert_eq!(second.receive(), hopped(&ping));
+}
+
+#[test]
 fn a_pair_that_is_gone_is_asked_for_again() {
     let mut gateway = Gateway::start(2);
     let (tenant, mut first) = on_demand(&gateway);

@@ -210,6 +210,13 @@ fn what_cannot_be_made_says_why_leaves_nothing_and_is_tried_again() {
     let refused = gateway.handle.add_tenant(A, short);
     assert!(matches!(refused, Err(RouterError::Config { field: "uplink.tun.mtu", .. })));
 
+    // Where there is no IPv6 it is the address that is at fault, and no lack of privilege.
+    netns::run("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    let (fault, text) = failure(&gateway.tun(A, tun("tun-a", &["10.50.0.1/24", "fd50::1/64"])));
+    assert_eq!(fault, UplinkFault::Address);
+    assert!(text.contains("fd50::1/64") && !output("ip link").contains("tun-a"), "{text}");
+    gateway.handle.remove_tenant(A);
+
     // The tunnels work meanwhile, and what they were declared with has its routes later.
     failure(&gateway.tun(A, tun("taken", &["10.50.0.1/24"])));
     let mut first = gateway.connect(A, 1, 11, "0.0.0.0/0", "10.1.0.0/16");

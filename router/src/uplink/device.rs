@@ -217,11 +217,13 @@ impl From<io::Error> for Failure {
 /// Of a step that may fail in ways of its own.
 fn at(step: &str, own: Option<UplinkFault>) -> impl FnOnce(io::Error) -> Failure {
     move |error| {
-        let fault = match (error.kind(), own) {
-            (io::ErrorKind::PermissionDenied, _) => UplinkFault::Privilege,
+        let fault = match (error.raw_os_error(), own) {
+            (Some(libc::EPERM), _) => UplinkFault::Privilege,
+            // An address of IPv6 is refused like this where there is no IPv6.
             (_, Some(own)) => own,
-            (io::ErrorKind::ResourceBusy, _) => UplinkFault::NameTaken,
-            (io::ErrorKind::NotFound, _) => UplinkFault::NoTun,
+            (Some(libc::EACCES), None) => UplinkFault::Privilege,
+            (Some(libc::EBUSY), None) => UplinkFault::NameTaken,
+            (Some(libc::ENOENT | libc::ENODEV | libc::ENXIO), None) => UplinkFault::NoTun,
             _ => UplinkFault::System,
         };
         let reason = if fault == UplinkFault::NameTaken {

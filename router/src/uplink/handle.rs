@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 
 use super::nudge::Nudge;
 use super::status::UplinkStatus;
-use crate::command::Command;
 use crate::config::Uplink;
 use crate::error::RouterError;
 use crate::handle::RouterHandle;
@@ -27,10 +26,8 @@ impl RouterHandle {
     /// Removes a tenant, its uplink and all its SAs. Does nothing when it is not there. The device goes soon after, and
     /// before one that is made later.
     pub fn remove_tenant(&self, tenant: TenantId) {
-        let mut registry = self.registry();
-        for spi in registry.remove_tenant(tenant) {
-            self.tell(spi, Command::Remove(spi));
-        }
+        let pairs = self.registry().remove_tenant(tenant);
+        self.remove_struck_out(&pairs);
     }
 
     /// How a tenant's uplink stands; `None` when the tenant is not there.
@@ -54,6 +51,7 @@ impl RouterHandle {
     /// The tenant's device that what the node sends to an address goes into, instead of out. The peer there cannot come up:
     /// its subnets, or another tenant's, hold its own address, and no other route of the system is closer.
     pub fn swallower(&self, remote: IpAddr) -> Option<String> {
+        let remote = remote.to_canonical();
         let device = self.shared().book.leads(self.shared().namespace?, remote)?;
         // Somebody may have made a route for just this address, so only the system knows.
         let goes_there = Netlink::open()

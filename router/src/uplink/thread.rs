@@ -1,6 +1,6 @@
 //! The device thread.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -34,6 +34,9 @@ pub(crate) struct DeviceParts {
 pub(crate) struct DeviceThread {
     parts: DeviceParts,
     slots: HashMap<Key, Slot>,
+    /// Those whose device does not work, and those with routes that were refused: few, so that nothing has to look at all.
+    ailing: BTreeSet<Key>,
+    refused: BTreeSet<Key>,
     /// A route was given back in this round: others may have waited for it.
     freed: bool,
     next_look: Instant,
@@ -51,16 +54,16 @@ struct Slot {
     wait: Duration,
 }
 
-impl Slot {
-    /// When something is to be done, for a device that does not work.
-    fn due(&self) -> Option<Instant> {
-        (self.device.is_none() || self.down).then_some(self.retry)
-    }
-}
-
 impl DeviceThread {
     pub(crate) fn new(parts: DeviceParts) -> Self {
-        Self { parts, slots: HashMap::new(), freed: false, next_look: Instant::now() + LOOK_INTERVAL }
+        Self {
+            parts,
+            slots: HashMap::new(),
+            ailing: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            freed: false,
+            next_look: Instant::now() + LOOK_INTERVAL,
+        }
     }
 
     /// Runs until told to stop. Then no device is left.
@@ -110,14 +113,15 @@ impl DeviceThread {
 
     /// When something is due.
     fn next_wake(&self) -> Instant {
-        self.slots.values().filter_map(Slot::due).chain([self.next_look]).min().unwrap_or(self.next_look)
+        let due = self.ailing.iter().filter_map(|key| self.slots.get(key)).map(|slot| slot.retry);
+        due.chain([self.next_look]).min().unwrap_or(self.next_look)
     }
 
     /// Does what is due: devices that do not work, and now and then a look at all.
     fn look(&mut self, now: Instant) {
-        let due = self.slots.iter().filter(|(_, slot)| slot.due().is_some_and(|due| due <= now));
-        for (key, there) in due.map(|(key, slot)| (*key, slot.device.is_some())).collect::<Vec<_>>() {
-            if there { self.check(key) } else { self.open(key) }
+        for key in self.ailing.clone() {
+            let Some(slot) = self.slots.get(&key).filter(|slot| slot.retry <= now) else { continue };
+            if slot.device.is_some() { self.check(key) } else { self.open(key) }
         }
         if self.next_look <= now {
             self.next_look = now + LOOK_INTERVAL;
@@ -207,6 +211,8 @@ impl DeviceThread {
     fn remove(&mut self, key: Key) {
         self.take_down(key);
         self.slots.remove(&key);
+        self.ailing.remove(&key);
+        self.refused.remove(&key);
     }
 
     /// Takes a device away. The shards let go of their queues first, so that it is this thread that closes them.
@@ -227,11 +233,8 @@ impl DeviceThread {
     }
 
     fn retry_refused(&mut self) {
-        for key in self.slots.keys().copied().collect::<Vec<_>>() {
-            let Some(device) = self.slots.get_mut(&key).and_then(|slot| slot.device.as_mut()) else {
-                continue;
-            };
-            if device.refused(1).1 > 0 {
+        for key in self.refused.clone() {
+            if let Some(device) = self.slots.get_mut(&key).and_then(|slot| slot.device.as_mut()) {
                 device.retry_refused(&self.parts.book);
                 self.show_again(key);
             }
@@ -252,6 +255,16 @@ impl DeviceThread {
         let refused =
             slot.device.as_ref().map(|device| device.refused(MAX_REFUSED_SHOWN)).unwrap_or_default();
         let status = UplinkStatus { state, refused: refused.0, refused_total: refused.1 };
+        if status.state == UplinkState::Up {
+            self.ailing.remove(&key);
+        } else {
+            self.ailing.insert(key);
+        }
+        if status.refused_total > 0 {
+            self.refused.insert(key);
+        } else {
+            self.refused.remove(&key);
+        }
         let before = slot.tenant.uplink();
         if *before == status {
             return;

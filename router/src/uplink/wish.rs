@@ -145,3 +145,58 @@ fn networks(selectors: &SelectorPair) -> impl Iterator<Item = Network> {
             .map(move |(key, prefix)| (address_of(key, v4), prefix))
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use std::sync::mpsc::Receiver;
+
+    use esp::Selector;
+
+    use super::*;
+    use crate::model::TenantId;
+
+    fn wish() -> (Wish, Receiver<Nudge>) {
+        let (nudges, nudged) = Nudges::new();
+        let config = DeviceConfig {
+            name: "tun".to_owned(),
+            netns: None,
+            addresses: Vec::new(),
+            mtu: 1400,
+            routes: true,
+            clear_device: None,
+        };
+        (Wish::new(Key { tenant: TenantId(1), number: 7 }, nudges, config), nudged)
+    }
+
+    fn selectors(network: [u8; 4], prefix: u8) -> SelectorPair {
+        let remote = vec![Selector::subnet(IpAddr::from(network), prefix)];
+        SelectorPair { local: Vec::new(), remote }
+    }
+
+    #[test]
+    fn whatever_happens_is_announced_once_and_comes_down_to_what_is_left() {
+        let (mut wish, nudged) = wish();
+        let (first, second) = (selectors([10, 1, 0, 0], 16), selectors([10, 2, 0, 0], 16));
+        for _ in 0..1000 {
+            wish.add_routes(&first);
+            wish.add_routes(&second);
+            wish.remove_routes(&first);
+        }
+        wish.add_routes(&selectors([0, 0, 0, 0], 0));
+        assert_eq!(nudged.try_iter().count(), 1, "one nudge waits, however much there is to do");
+        let changes = wish.take(false);
+        assert_eq!(changes.added, [(IpAddr::from([10, 2, 0, 0]), 16)], "and never the default route");
+        assert_eq!(changes.removed, [(IpAddr::from([10, 1, 0, 0]), 16)]);
+        assert!(changes.without.is_none());
+        for _ in 0..999 {
+            wish.remove_routes(&second);
+        }
+        assert_eq!(nudged.try_iter().count(), 0, "a user is left");
+        wish.remove_routes(&second);
+        assert_eq!(nudged.try_iter().count(), 1);
+        assert_eq!(wish.take(true).added, []);
+        drop(wish);
+        assert!(matches!(nudged.try_recv(), Ok(Nudge::Gone(Key { number: 7, .. }))));
+    }
+}

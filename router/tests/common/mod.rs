@@ -180,8 +180,28 @@ impl Gateway {
         }
     }
 
-    /// With a pair that `change` may change before it is installed.
+    /// As [`Gateway::connect`], for all of our side and without waiting for routes.
+    pub fn connect_unsettled(&self, tenant: TenantId, tunnel: u64, host: u8, remote: &str) -> Remote {
+        let remote = self.install_unsettled(socket(host), tenant, tunnel, ("0.0.0.0/0", remote), |_| {});
+        self.handle.activate(remote.spi);
+        remote
+    }
+
+    /// With a pair that `change` may change before it is installed. Its routes are there when this returns.
     pub fn install_with(
+        &self,
+        socket: UdpSocket,
+        tenant: TenantId,
+        tunnel: u64,
+        networks: (&str, &str),
+        change: impl FnOnce(&mut ChildSa),
+    ) -> Remote {
+        let remote = self.install_unsettled(socket, tenant, tunnel, networks, change);
+        self.settle();
+        remote
+    }
+
+    fn install_unsettled(
         &self,
         socket: UdpSocket,
         tenant: TenantId,
@@ -216,7 +236,6 @@ impl Gateway {
         change(&mut child);
         let selectors = child.selectors.clone();
         self.handle.install(child).unwrap();
-        self.settle();
         let mirrored = SelectorPair { local: selectors.remote, remote: selectors.local };
         let none = Limits::default();
         Remote {
