@@ -19,9 +19,13 @@ impl Daemon {
     /// Tests run side by side, so each has a port of its own; that of NAT traversal is 4000 above.
     fn start(directory: &Path, port: u16) -> Self {
         let config = configure(directory, port, "info");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_culvertd"))
+        Self::run(Command::new(env!("CARGO_BIN_EXE_culvertd")), &config)
+    }
+
+    fn run(mut command: Command, config: &Path) -> Self {
+        let mut child = command
             .arg("--config")
-            .arg(&config)
+            .arg(config)
             .env_remove("CULVERT_LOG")
             .stderr(Stdio::piped())
             .spawn()
@@ -38,10 +42,19 @@ impl Daemon {
     }
 
     fn culvert(&self, arguments: &[&str]) -> String {
+        let said = self.said(arguments);
+        assert_eq!(said.code, 0, "{}", said.err);
+        said.out
+    }
+
+    fn said(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
         let output = command.args(["--server", &self.server]).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        Said {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
     }
 
     fn kill(&self, name: &str) {
@@ -68,6 +81,15 @@ impl Daemon {
         self.kill(name);
         let rest: Vec<String> = self.log.by_ref().map(Result::unwrap).collect();
         (self.child.wait().unwrap(), rest)
+    }
+}
+
+impl Drop for Daemon {
+    /// A test that failed leaves nobody who holds its ports.
+    fn drop(&mut self) {
+        // It has ended by itself where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -203,6 +225,58 @@ fn a_store_is_checked_copied_and_restored() {
     daemon.signal("TERM");
 }
 
+/// A file that may not grow stands for a full disk: it needs no privilege, and can be lifted.
+#[test]
+fn a_full_disk_fails_a_write_and_none_after_it() {
+    let directory = tempfile::tempdir().unwrap();
+    Daemon::start(directory.path(), 10_530).signal("TERM");
+    let length = std::fs::metadata(directory.path().join("state/catalog.redb")).unwrap().len();
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--fsize={length}:unlimited")).arg(env!("CARGO_BIN_EXE_culvertd"));
+    let mut daemon = Daemon::run(command, &configure(directory.path(), 10_530, "info"));
+    // Nobody reads what it would say of thousands of peers.
+    configure(directory.path(), 10_530, "info,tenants=warn,actors=warn");
+    daemon.reload();
+    daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
+
+    // Far more than the file has room for, in one transaction.
+    let many = directory.path().join("many.yaml");
+    let peers = (0..5000).map(|i| {
+        format!(
+            "---\nkind: Peer\nname: acme/b{i}\nlocalIdentity: gw.example\nremoteIdentity: b{i}.example\nauth: \
+             {{psk: branch-12}}\nchildren: [{{name: lan, localSubnets: [10.0.0.0/16], remoteSubnets: [172.{}.{}.0/24]}}]\n",
+            i / 256,
+            i % 256
+        )
+    });
+    let text =
+        format!("kind: Tenant\nname: acme\nquotas: {{maxPeers: 10000}}\n{}", peers.collect::<String>());
+    std::fs::write(&many, text).unwrap();
+    let many = many.to_str().unwrap();
+    let before = daemon.culvert(&["get", "tenants", "peers", "secrets", "-o", "json"]);
+    for _ in 0..2 {
+        let said = daemon.said(&["apply", "-f", many]);
+        assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
+        assert!(
+            said.err.contains("catalog.redb: ") && said.err.contains("nothing was changed"),
+            "{}",
+            said.err
+        );
+        assert!(said.err.contains("hint: make room on the disk"), "{}", said.err);
+    }
+    assert_eq!(daemon.culvert(&["get", "tenants", "peers", "secrets", "-o", "json"]), before);
+    // What fits is taken, then there is room again.
+    daemon.culvert(&["delete", "acme/branch-12"]);
+    let pid = daemon.child.id().to_string();
+    let lifted =
+        Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited:unlimited"]).status().unwrap();
+    assert!(lifted.success());
+    assert!(daemon.culvert(&["apply", "-f", many]).ends_with("5000 created, 1 updated, 0 unchanged\n"));
+    daemon.signal("KILL");
+    let said = culvertd(directory.path(), &["check-store"]);
+    assert!(said.out.contains("1 tenants, 5000 peers, 1 secrets"), "{}{}", said.out, said.err);
+}
+
 #[test]
 fn a_store_that_is_damaged_or_lost_is_told_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
@@ -238,7 +312,7 @@ fn a_store_that_is_damaged_or_lost_is_told_in_one_line() {
     let key = state.join("secrets.key");
     std::fs::write(&key, [7; 32]).unwrap();
     for (arguments, expected) in
-        [(&[][..], "does not open with the key"), (&["check-store"], "is not the key")]
+        [(&[][..], "secrets.key: not the key of catalog.redb"), (&["check-store"], "is not the key")]
     {
         let said = culvertd(directory.path(), arguments);
         assert!(said.code == 1 && said.err.contains(expected), "{}", said.err);

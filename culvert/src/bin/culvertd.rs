@@ -102,10 +102,15 @@ fn say(text: &str) -> anyhow::Result<()> {
     Ok(writeln!(std::io::stdout().lock(), "{text}")?)
 }
 
+/// Comes with a write beyond the limit of the size of a file, and would end the process. Handled, the write fails instead,
+/// as on a full disk. The number is that of all architectures but MIPS.
+const SIGXFSZ: i32 = 25;
+
 async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let _too_large = signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {

@@ -96,7 +96,7 @@ impl Catalog {
             }
         };
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
-        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(&path))?;
+        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(directory))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -115,12 +115,7 @@ impl Catalog {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
-                Row::KeyCheck(_) => {
-                    return Err(StoreError::corrupt(
-                        KEY_CHECK,
-                        "does not open with the key of this directory",
-                    ));
-                }
+                Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
                 Row::Object(object) => {
                     state.put(object);
                 }
@@ -130,10 +125,7 @@ impl Catalog {
         if let Some(secret) = state.secrets.values().next()
             && vault.open_sealed(&secret.name.to_string(), &secret.sealed).is_none()
         {
-            return Err(StoreError::corrupt(
-                &secret.name.to_string(),
-                "does not open with the key of this directory",
-            ));
+            return Err(StoreError::WrongKey(secret.name.to_string()));
         }
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());

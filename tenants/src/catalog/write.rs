@@ -199,18 +199,25 @@ impl<'a> Writer<'a> {
         }
         self.catalog.store.commit(&batch)?;
 
-        let mut state = self.catalog.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.counters = counters;
         // From here on there is nothing to undo.
         self.counters = counters;
-        for Done { kind, object, .. } in std::mem::take(&mut self.done) {
+        let done = std::mem::take(&mut self.done);
+        {
+            let mut state = self.catalog.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.counters = counters;
+            for Done { kind, object, .. } in &done {
+                match kind {
+                    ChangeKind::Deleted => state.remove(object),
+                    ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
+                };
+                let change = Change { revision: counters.revision, kind: *kind, object: object.clone() };
+                // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
+                let _ = self.catalog.changes.send(change);
+            }
+        }
+        // Readers need not wait for whoever reads the log.
+        for Done { kind, object, .. } in &done {
             tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, "catalog");
-            match kind {
-                ChangeKind::Deleted => state.remove(&object),
-                ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
-            };
-            // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
-            let _ = self.catalog.changes.send(Change { revision: counters.revision, kind, object });
         }
         Ok(())
     }

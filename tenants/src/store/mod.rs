@@ -91,6 +91,9 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// The key at hand is not the one that the row was sealed with.
+    #[error("stored row {0} does not open with the key")]
+    WrongKey(String),
     /// The cryptography failed.
     #[error("store: {0}")]
     Backend(String),
@@ -111,10 +114,16 @@ impl StoreError {
         Self::Corrupt { key: key.to_owned(), reason: reason.to_string() }
     }
 
-    /// A fault of a row as one of the file that it is in.
-    pub(crate) fn within(self, path: &Path) -> Self {
+    /// A fault of a row as one of the file that it is in, or of the key beside it.
+    pub(crate) fn within(self, directory: &Path) -> Self {
         match self {
-            Self::Corrupt { .. } => Self::damaged(path, &self),
+            Self::Corrupt { .. } => Self::damaged(&directory.join(STORE_FILE), &self),
+            Self::WrongKey(_) => {
+                let reason = format!(
+                    "not the key of {STORE_FILE} beside it: {self}; restore the one it was made with"
+                );
+                Self::file(directory.join(KEY_FILE), reason)
+            }
             other => other,
         }
     }
