@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
+    "culvert/v1/condition.proto",
     "culvert/v1/impact.proto",
     "culvert/v1/tenant.proto",
     "culvert/v1/secret.proto",

@@ -1,6 +1,9 @@
 //! How a node is run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+
+use tenants::PeerName;
 
 use crate::key_log::KeyLog;
 
@@ -15,12 +18,21 @@ pub struct NodeConfig {
     pub remote_ike_port: u16,
     /// Port of peers for NAT traversal.
     pub remote_natt_port: u16,
+    /// Peers whose tunnels were up when the node was stopped last: they are called back at once where they have an address.
+    pub recall: HashSet<PeerName>,
     /// Where the keys of all SAs are written, if somebody has asked for it.
     pub key_log: Option<Arc<KeyLog>>,
 }
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { slot: 1, arbiters: 2, remote_ike_port: 500, remote_natt_port: 4500, key_log: None }
+        Self {
+            slot: 1,
+            arbiters: 2,
+            remote_ike_port: 500,
+            remote_natt_port: 4500,
+            recall: HashSet::new(),
+            key_log: None,
+        }
     }
 }

@@ -7,10 +7,11 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::SendError;
 use culvert_proto::v1;
 use ike::Failure;
-use router::{SaStats, TunnelId};
-use tenants::{Peer, PeerName, mode_to_proto};
+use router::{SaStats, TenantId, TunnelId, UplinkState};
+use tenants::{Peer, PeerName, Tenant, mode_to_proto};
 use tokio::sync::oneshot;
 
+use crate::condition::Condition;
 use crate::convert;
 use crate::env::NodeEnv;
 use crate::events::EventHub;
@@ -60,6 +61,17 @@ impl Control {
         self.env.board.get(name)
     }
 
+    /// The peers whose tunnels are up.
+    pub(crate) fn peers_up(&self) -> Vec<PeerName> {
+        self.env
+            .board
+            .all()
+            .into_iter()
+            .filter(|(_, view)| view.ike.is_some())
+            .map(|(name, _)| name)
+            .collect()
+    }
+
     /// The peers' status messages with the figures of their SAs, in the order asked for.
     pub async fn peer_statuses(&self, names: &[PeerName]) -> Vec<Option<v1::PeerStatus>> {
         let views: Vec<_> = names.iter().map(|name| self.peer(name)).collect();
@@ -70,12 +82,35 @@ impl Control {
         for stats in stats.values() {
             live.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(stats);
         }
-        let status = |view: Arc<PeerView>| {
+        let status = |(name, view): (&PeerName, Option<Arc<PeerView>>)| {
+            let view = view?;
             let traffic =
                 self.env.board.past(view.uid).plus(live.get(&view.uid).copied().unwrap_or_default());
-            view.to_status(&stats, traffic)
+            let mut status = view.to_status(&stats, traffic);
+            let tenant = self.env.catalog.get_tenant(name.tenant());
+            status.conditions.splice(0..0, tenant.map(|tenant| self.uplink(&tenant).0));
+            Some(status)
         };
-        views.into_iter().map(|view| view.map(status)).collect()
+        names.iter().zip(views).map(status).collect()
+    }
+
+    /// How a tenant's uplink stands: as a condition, and the networks that are not led to it.
+    pub fn uplink(&self, tenant: &Tenant) -> (v1::Condition, Vec<String>) {
+        let status = self.env.router.uplink(TenantId(tenant.number));
+        let (holds, reason, message) = match status.as_ref().map(|status| &status.state) {
+            None => (None, "NotRunning", String::new()),
+            Some(UplinkState::Pending) => (None, "Pending", String::new()),
+            Some(UplinkState::Up) => (Some(true), "Up", String::new()),
+            Some(state @ UplinkState::Down) => (Some(false), "Down", state.to_string()),
+            Some(state @ UplinkState::Failed(_)) => (Some(false), "Failed", state.to_string()),
+            Some(state @ UplinkState::Lost(_)) => (Some(false), "Lost", state.to_string()),
+        };
+        let mut condition = Condition::default();
+        condition.set(holds, reason, &message);
+        let mut condition = condition.to_proto(v1::ConditionType::Uplink);
+        condition.last_transition_time = self.env.uplinks.get(&tenant.number).map(Into::into);
+        let refused = status.iter().flat_map(|status| &status.refused).map(ToString::to_string).collect();
+        (condition, refused)
     }
 
     /// Sends dummy packets on every pair of the peer that is sent by; on how many.
@@ -95,7 +130,7 @@ impl Control {
     pub async fn explain(&self, peer: &Peer) -> v1::ExplainPeerResponse {
         let status = self.peer_statuses(std::slice::from_ref(&peer.name)).await.pop().flatten();
         let identity = format!("{:?}", peer.spec.remote_identity);
-        let down = status.as_ref().is_none_or(|s| s.state() != v1::PeerState::Established);
+        let down = status.as_ref().is_none_or(|s| !is_up(s.state()));
         let mut attempts = self.env.strangers.attempts(|remote, failure| {
             let by_name = failure.to_string().contains(&identity);
             let by_address =
@@ -152,12 +187,12 @@ impl Control {
         self.command(name, ToPeer::Initiate).await
     }
 
-    /// Takes the tunnel down; returns when it is.
+    /// Takes the tunnel down at the wish of `by`; returns when it is.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn terminate(&self, name: &PeerName) -> Result<(), ControlError> {
-        self.command(name, ToPeer::Terminate).await
+    pub async fn terminate(&self, name: &PeerName, by: &str) -> Result<(), ControlError> {
+        self.command(name, |reply| ToPeer::Terminate(by.to_owned(), reply)).await
     }
 
     /// Rekeys; returns when the new SA is in place.
@@ -213,6 +248,10 @@ impl Control {
     }
 }
 
+const fn is_up(state: v1::PeerState) -> bool {
+    matches!(state, v1::PeerState::Established | v1::PeerState::Degraded)
+}
+
 fn by_spi(stats: Vec<SaStats>) -> HashMap<u32, SaStats> {
     stats.into_iter().map(|stats| (stats.spi.0, stats)).collect()
 }
@@ -242,6 +281,12 @@ impl PeerView {
             ike_proposal: ike.map(|i| i.proposal.clone()).unwrap_or_default(),
             children: self.children.iter().map(|c| c.to_status(stats.get(&c.spi_in))).collect(),
             next_attempt: time(self.next_attempt),
+            state_reason: self.state_reason.clone(),
+            conditions: vec![
+                self.conditions.secret.to_proto(v1::ConditionType::Secret),
+                self.conditions.reachable.to_proto(v1::ConditionType::Reachable),
+                self.conditions.covered.to_proto(v1::ConditionType::Covered),
+            ],
             packets_in: traffic.packets_in,
             packets_out: traffic.packets_out,
             bytes_in: traffic.bytes_in,

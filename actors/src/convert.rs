@@ -149,32 +149,9 @@ pub(crate) fn child_of_sa<'a>(peer: &'a Peer, sa: &str) -> Option<&'a ChildSpec>
     peer.spec.children.iter().find(|child| child.name == policy)
 }
 
-/// The router's number of a peer's policy, or of a part of one. The peer's uid is never reused; 32 policies a peer are
-/// allowed, and the numbers behind those of the policies are for parts. A part is a tunnel of its own, whose selectors lead
-/// to it what the policy's pair does not carry.
-pub(crate) fn tunnel_id(peer: &Peer, child: &str) -> Option<TunnelId> {
-    let (policy, part) = ike::coverage::policy_of(child);
-    let children = peer.spec.children.len();
-    let at = peer.spec.children.iter().position(|c| c.name == policy)?;
-    let number = match part.checked_sub(1) {
-        None => at,
-        Some(part) if part < ike::coverage::parts_per_policy(children) => MAX_CHILDREN + part * children + at,
-        Some(_) => return None,
-    };
-    Some(TunnelId(peer.uid * CHILDREN_PER_PEER + u64::try_from(number).ok()?))
-}
-
 /// The number in the router of every tunnel that the peer with this uid may have.
 pub(crate) const fn tunnels_of(uid: u64) -> RangeInclusive<u64> {
     uid * CHILDREN_PER_PEER..=uid * CHILDREN_PER_PEER + (CHILDREN_PER_PEER - 1)
-}
-
-/// The child that a tunnel stands for.
-pub(crate) fn child_of_tunnel(peer: &Peer, tunnel: TunnelId) -> Option<&ChildSpec> {
-    let number = usize::try_from(tunnel.0 % CHILDREN_PER_PEER).ok()?;
-    let part = number.checked_sub(MAX_CHILDREN);
-    let at = part.map_or(Some(number), |part| part.checked_rem(peer.spec.children.len()))?;
-    peer.spec.children.get(at)
 }
 
 /// The uid of the peer that a tunnel belongs to.
@@ -183,5 +160,5 @@ pub(crate) const fn peer_of_tunnel(tunnel: TunnelId) -> u64 {
 }
 
 /// Numbers of a peer: those of its policies, and as many for parts of them.
-const CHILDREN_PER_PEER: u64 = 64;
+pub(crate) const CHILDREN_PER_PEER: u64 = 64;
 const _: () = assert!(MAX_CHILDREN + ike::coverage::MAX_PARTS_OF_PEER <= 64);

@@ -4,14 +4,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use actix::ArbiterHandle;
 use actix::prelude::*;
+use culvert_proto::v1;
 use ike::Failure;
 use ike::reception::{Class, classify, wrong_version_reply};
 use ike::wire::WireError;
 use ike::wire::numbers::ExchangeType;
-use router::{IkeDatagram, RouterEvent};
+use router::{IkeDatagram, RouterEvent, TenantId, UplinkState, UplinkStatus};
 use tenants::{Peer, RemoteAddress};
 use tokio::sync::mpsc;
 
@@ -63,6 +65,7 @@ fn carry_out(env: &Arc<NodeEnv>, receptions: &mut Receptions, event: RouterEvent
         RouterEvent::Removed { stats, .. } => {
             env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
         }
+        RouterEvent::Uplink { tenant, status } => uplink(env, tenant, &status),
         other => tracing::debug!(?other, "event of the router that nobody waits for"),
     }
 }
@@ -99,6 +102,23 @@ fn recover(env: &NodeEnv, remote: SocketAddr) {
             deliver(&entry.to, ToPeer::Wake, &env.counters);
         }
     }
+}
+
+/// A tenant's device came, went, or cannot be made. Whoever watches learns of it; the router tries again by itself.
+fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
+    let Some(tenant) = env.catalog.tenants().into_iter().find(|t| t.number == tenant.0) else { return };
+    env.uplinks.update(&tenant.number, |since| *since = SystemTime::now());
+    let (name, state) = (&tenant.name, &status.state);
+    match state {
+        UplinkState::Up | UplinkState::Pending => tracing::info!(tenant = %name, %state, "uplink"),
+        _ => tracing::warn!(tenant = %name, %state, "uplink"),
+    }
+    for refused in &status.refused {
+        tracing::warn!(tenant = %name, %refused, "a network is not led to the uplink");
+    }
+    let message = format!("{name}: uplink: {state}");
+    let kind = v1::EventType::UplinkChanged.into();
+    env.hub.publish(v1::Event { r#type: kind, message, ..v1::Event::default() });
 }
 
 fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {

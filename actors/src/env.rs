@@ -1,13 +1,14 @@
 //! What actors share, cut by what each may touch: an actor of an SA cannot reach the events, a peer's cannot reach the
 //! strangers. Each cut contains the one below it.
 
+use std::collections::HashSet;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use actix::ArbiterHandle;
 use router::RouterHandle;
-use tenants::Catalog;
+use tenants::{Catalog, PeerName};
 
 use crate::config::NodeConfig;
 use crate::counters::Counters;
@@ -16,6 +17,7 @@ use crate::history::Strangers;
 use crate::key_log::KeyLog;
 use crate::registry::Registry;
 use crate::status::Board;
+use crate::table::Table;
 
 /// For the actor of a Child SA.
 pub(crate) struct ChildEnv {
@@ -50,7 +52,11 @@ pub(crate) struct NodeEnv {
     pub(crate) peer: Arc<PeerEnv>,
     pub(crate) strangers: Strangers,
     pub(crate) started: SystemTime,
+    /// Since when tenants' uplinks are as they are.
+    pub(crate) uplinks: Table<u32, SystemTime>,
     arbiters: Vec<ArbiterHandle>,
+    /// Peers that were up when the node was stopped last. Each is called back once.
+    recall: Mutex<HashSet<PeerName>>,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::fault::Faults,
 }
@@ -81,7 +87,9 @@ impl NodeEnv {
             peer: Arc::new(peer),
             strangers: Strangers::default(),
             started: SystemTime::now(),
+            uplinks: Table::default(),
             arbiters,
+            recall: Mutex::new(config.recall.clone()),
             #[cfg(feature = "fault-injection")]
             faults: crate::fault::Faults::default(),
         }
@@ -91,6 +99,11 @@ impl NodeEnv {
     pub(crate) fn arbiter(&self, key: u64) -> Option<&ArbiterHandle> {
         let count = u64::try_from(self.arbiters.len()).unwrap_or(1).max(1);
         self.arbiters.get(usize::try_from(key % count).unwrap_or(0))
+    }
+
+    /// Whether a peer was up when the node was stopped; once.
+    pub(crate) fn was_up_at_stop(&self, name: &PeerName) -> bool {
+        self.recall.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
     /// All threads of peers.

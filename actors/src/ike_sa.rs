@@ -8,7 +8,6 @@ use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent, Spi};
 use ike::{Command, Connection, Datagram, Event};
 use router::IkeDatagram;
-use tenants::Peer;
 
 use crate::alarm::Alarm;
 use crate::clock::jittered;
@@ -18,6 +17,7 @@ use crate::env::ConnEnv;
 use crate::held::Held;
 use crate::host::{self, CoreHost};
 use crate::mailbox::{MAILBOX, deliver};
+use crate::numbered::Numbered;
 use crate::vocabulary::{Adopted, Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
 
@@ -25,7 +25,7 @@ use crate::watch::DeathWatch;
 pub(crate) struct IkeSaActor {
     id: u64,
     env: Arc<ConnEnv>,
-    peer_spec: Arc<Peer>,
+    peer_spec: Arc<Numbered>,
     conn: Option<Connection>,
     /// Given back when the actor ends, after a panic too: no SPI leads to an actor that is gone.
     held: Held,
@@ -39,7 +39,7 @@ pub(crate) struct IkeSaActor {
 }
 
 impl IkeSaActor {
-    pub(crate) fn new(id: u64, env: Arc<ConnEnv>, peer_spec: Arc<Peer>, peer: Recipient<Report>) -> Self {
+    pub(crate) fn new(id: u64, env: Arc<ConnEnv>, peer_spec: Arc<Numbered>, peer: Recipient<Report>) -> Self {
         Self {
             id,
             env,
@@ -212,7 +212,7 @@ impl IkeSaActor {
     fn offer_to_router(&mut self, sa: ike::ChildSa) -> Result<Installed, String> {
         let spec = convert::child_of_sa(&self.peer_spec, &sa.name);
         let spec = spec.ok_or("it is not configured any more")?;
-        let tunnel = convert::tunnel_id(&self.peer_spec, &sa.name).ok_or("it has no number in the router")?;
+        let tunnel = self.peer_spec.tunnel_id(&sa.name).ok_or("it has no number in the router")?;
         let suite = negotiated::suite(&sa.choice);
         if let (Some(log), Some(suite)) = (&self.env.key_log, &suite) {
             log.esp(sa.spi_in, suite, &sa.keys_in);

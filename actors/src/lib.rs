@@ -15,6 +15,7 @@
 mod alarm;
 mod child_sa;
 mod clock;
+mod condition;
 mod config;
 mod control;
 mod convert;
@@ -32,6 +33,7 @@ mod ike_sa;
 mod key_log;
 mod mailbox;
 mod node;
+mod numbered;
 mod peer;
 mod policy;
 mod reception;
@@ -42,6 +44,7 @@ mod tenant;
 mod vocabulary;
 mod watch;
 
+pub use condition::Condition;
 pub use config::NodeConfig;
 pub use control::{Control, ControlError};
 pub use events::{EventHub, WatchError};

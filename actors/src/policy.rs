@@ -7,20 +7,21 @@ use std::sync::Arc;
 use esp::{Selector, SelectorPair};
 use ike::supervise::Start;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
-use router::{TenantId, TunnelConfig, TunnelId};
-use tenants::{ChildSpec, Cidr, Peer, PeerRef, Ports, Rule, RuleAction};
+use router::{TenantId, TunnelConfig};
+use tenants::{ChildSpec, Cidr, PeerRef, Ports, Rule, RuleAction};
 
 use crate::convert;
+use crate::numbered::Numbered;
 
 /// The rules of a policy with these peers.
 pub(crate) fn policy<'a>(
     policy: &tenants::Policy,
-    peers: impl Iterator<Item = &'a Arc<Peer>> + Clone,
+    peers: impl Iterator<Item = &'a Arc<Numbered>> + Clone,
 ) -> Option<Policy> {
     Policy::new(policy.rules.iter().map(|r| rule(r, peers.clone())).collect())
 }
 
-fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Peer>>) -> PolicyRule {
+fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Numbered>>) -> PolicyRule {
     let action = match &rule.action {
         RuleAction::Protect(None) => PolicyAction::Protect(Tunnels::Any),
         RuleAction::Protect(Some(target)) => PolicyAction::Protect(Tunnels::Range(tunnels(target, peers))),
@@ -38,13 +39,13 @@ fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Peer>>) -> PolicyRu
 }
 
 /// The tunnels of a rule's peer; none while it is not there.
-fn tunnels<'a>(target: &PeerRef, mut peers: impl Iterator<Item = &'a Arc<Peer>>) -> RangeInclusive<u64> {
+fn tunnels<'a>(target: &PeerRef, mut peers: impl Iterator<Item = &'a Arc<Numbered>>) -> RangeInclusive<u64> {
     #[allow(clippy::reversed_empty_ranges)] // Nothing is in it, which is what it says.
     const NONE: RangeInclusive<u64> = 1..=0;
     let Some(peer) = peers.find(|peer| peer.name == target.peer) else { return NONE };
     match &target.child {
         None => convert::tunnels_of(peer.uid),
-        Some(child) => convert::tunnel_id(peer, child).map_or(NONE, |tunnel| tunnel.0..=tunnel.0),
+        Some(child) => peer.tunnel_id(child).map_or(NONE, |tunnel| tunnel.0..=tunnel.0),
     }
 }
 
@@ -57,18 +58,13 @@ fn ports(ports: &[Ports]) -> Vec<RangeInclusive<u16>> {
 }
 
 /// A peer's tunnels, whether or not they are up.
-pub(crate) fn declarations(peer: &Peer) -> impl Iterator<Item = TunnelConfig> {
+pub(crate) fn declarations(peer: &Numbered) -> impl Iterator<Item = TunnelConfig> {
     let plan = convert::plan(&peer.spec);
     let on_demand = [plan.start, plan.lost].contains(&Start::OnDemand);
     peer.spec.children.iter().filter_map(move |child| {
-        let tunnel = convert::tunnel_id(peer, &child.name)?;
+        let tunnel = peer.tunnel_id(&child.name)?;
         Some(TunnelConfig { tenant: TenantId(peer.tenant), tunnel, selectors: selectors(child), on_demand })
     })
-}
-
-/// The numbers of the tunnels that a peer has.
-pub(crate) fn numbers(peer: &Peer) -> impl Iterator<Item = TunnelId> {
-    peer.spec.children.iter().filter_map(|child| convert::tunnel_id(peer, &child.name))
 }
 
 fn selectors(child: &ChildSpec) -> SelectorPair {

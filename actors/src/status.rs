@@ -9,6 +9,7 @@ use ike::config::Mode;
 use router::SaStats;
 use tenants::PeerName;
 
+use crate::condition::Conditions;
 use crate::history::History;
 use crate::table::{Registration, Table, Turn};
 
@@ -25,6 +26,10 @@ pub struct PeerView {
     pub since: Option<SystemTime>,
     /// Why the last attempt failed or the last tunnel ended; empty if none did.
     pub last_error: String,
+    /// Who wanted it in this state; empty if nobody did.
+    pub state_reason: String,
+    /// What must hold for its tunnel.
+    pub conditions: Arc<Conditions>,
     /// Negotiations started by us.
     pub attempts: u64,
     /// IKE_SAs rekeyed.

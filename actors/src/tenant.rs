@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use router::TenantId;
@@ -12,9 +12,10 @@ use crate::alarm::Alarm;
 use crate::convert;
 use crate::env::NodeEnv;
 use crate::mailbox::{MAILBOX, deliver};
+use crate::numbered::Numbered;
 use crate::peer::PeerActor;
 use crate::policy;
-use crate::table::Turn;
+use crate::table::{Registration, Turn};
 use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
 use crate::watch::DeathWatch;
 
@@ -28,12 +29,14 @@ pub(crate) struct TenantActor {
     tenant: Arc<Tenant>,
     peers: BTreeMap<u64, PeerSlot>,
     alarm: Alarm,
+    /// Since when its uplink is as it is.
+    _uplink: Registration<u32, SystemTime>,
     /// Of the node's actor.
     watch: DeathWatch<Died>,
 }
 
 struct PeerSlot {
-    peer: Arc<Peer>,
+    peer: Arc<Numbered>,
     addr: Addr<PeerActor>,
     /// When it was started.
     since: Instant,
@@ -77,7 +80,8 @@ pub(crate) struct RemoveTenant;
 impl TenantActor {
     pub(crate) fn new(env: Arc<NodeEnv>, tenant: Arc<Tenant>, supervisor: Recipient<Died>) -> Self {
         let watch = DeathWatch::new(u64::from(tenant.number), supervisor);
-        Self { env, tenant, peers: BTreeMap::new(), alarm: Alarm::default(), watch }
+        let uplink = env.uplinks.register(tenant.number, Turn::next(), SystemTime::now());
+        Self { env, tenant, peers: BTreeMap::new(), alarm: Alarm::default(), _uplink: uplink, watch }
     }
 
     /// Gives the tenant its uplink. Without it its tunnels cannot be installed, and the log says why.
@@ -103,18 +107,18 @@ impl TenantActor {
     }
 
     /// A peer is there, changed or gone: what of its traffic is protected, and by which rules.
-    fn declare(&self, old: Option<&Peer>, new: Option<&Peer>) {
+    fn declare(&self, old: Option<&Numbered>, new: Option<&Numbered>) {
         let tenant = TenantId(self.tenant.number);
         for config in new.into_iter().flat_map(policy::declarations) {
             if let Err(error) = self.env.router.declare_tunnel(config) {
                 tracing::debug!(tenant = %self.tenant.name, %error, "a tunnel without a place in the router");
             }
         }
-        let kept: Vec<_> = new.into_iter().flat_map(policy::numbers).collect();
-        for tunnel in old.into_iter().flat_map(policy::numbers).filter(|tunnel| !kept.contains(tunnel)) {
+        let kept: Vec<_> = new.into_iter().flat_map(Numbered::tunnels).collect();
+        for tunnel in old.into_iter().flat_map(Numbered::tunnels).filter(|tunnel| !kept.contains(tunnel)) {
             self.env.router.undeclare_tunnel(tenant, tunnel);
         }
-        let named = |peer: &Peer| {
+        let named = |peer: &Numbered| {
             self.tenant.spec.policy.rules.iter().any(|rule| match &rule.action {
                 RuleAction::Protect(Some(target)) => target.peer == peer.name,
                 _ => false,
@@ -125,12 +129,12 @@ impl TenantActor {
         }
     }
 
-    fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Peer>) {
+    fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Numbered>, recall: bool) {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
         let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
         // Taken here: the peer of the same name that was before may be on another thread, and start later there.
         let turn = Turn::next();
-        let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, turn, me));
+        let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, turn, recall, me));
         // In the place of the actor before, if there was one, which leaves.
         self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now(), restart: None });
     }
@@ -140,7 +144,8 @@ impl TenantActor {
         let now = Instant::now();
         let due = self.peers.values().filter(|slot| slot.restart.is_some_and(|at| at <= now));
         for peer in due.map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
-            self.start_peer(ctx, peer);
+            // Nobody knows any more whether it was up.
+            self.start_peer(ctx, peer, true);
         }
         let next = self.peers.values().filter_map(|slot| slot.restart).min();
         self.alarm.set(ctx, next, Self::restart);
@@ -174,12 +179,15 @@ impl Handler<PeerChange> for TenantActor {
             // After a resynchronisation the same state may come twice.
             (_, Some(slot)) if slot.peer.meta.revision >= peer.meta.revision => {}
             (_, Some(slot)) => {
+                let peer = slot.peer.with(peer);
                 let old = std::mem::replace(&mut slot.peer, peer.clone());
                 deliver(&slot.addr, Configure(peer.clone()), &self.env.counters);
                 self.declare(Some(&old), Some(&peer));
             }
             (_, None) => {
-                self.start_peer(ctx, peer.clone());
+                let recall = self.env.was_up_at_stop(&peer.name);
+                let peer = Numbered::new(peer);
+                self.start_peer(ctx, peer.clone(), recall);
                 self.declare(None, Some(&peer));
             }
         }
@@ -191,8 +199,12 @@ impl Handler<Peers> for TenantActor {
 
     fn handle(&mut self, Peers(peers): Peers, ctx: &mut Self::Context) {
         let stays = |uid: &u64| peers.iter().any(|p| p.uid == *uid);
-        let gone: Vec<_> =
-            self.peers.iter().filter(|(uid, _)| !stays(uid)).map(|(_, s)| s.peer.clone()).collect();
+        let gone: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(uid, _)| !stays(uid))
+            .map(|(_, s)| s.peer.configured().clone())
+            .collect();
         for peer in gone {
             self.handle(PeerChange(ChangeKind::Deleted, peer), ctx);
         }
@@ -227,7 +239,8 @@ impl Handler<TenantChange> for TenantActor {
             self.env.router.remove_tenant(TenantId(self.tenant.number));
             self.attach();
             for peer in self.peers.values().map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
-                self.start_peer(ctx, peer.clone());
+                let was_up = self.env.board.get(&peer.name).is_some_and(|view| view.ike.is_some());
+                self.start_peer(ctx, peer.clone(), was_up);
                 self.declare(None, Some(&peer));
             }
         } else if policy_changed {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actors::Health;
 use culvert_proto::v1;
-use tenants::{Peer, PeerName, TenantName};
+use tenants::{Peer, PeerName, Tenant, TenantName};
 use tokio::sync::watch;
 use tokio_stream::Stream;
 
@@ -25,6 +25,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// The node. `version`, `tenants` and `peers` are filled in by the service.
     async fn node_status(&self) -> v1::NodeStatus;
 
+    /// How a tenant's uplink stands, and networks that are not led to it. Nothing where no tunnels are carried.
+    fn uplink(&self, _tenant: &Tenant) -> Option<(v1::Condition, Vec<String>)> {
+        None
+    }
+
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>>;
 
@@ -37,8 +42,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Negotiates the tunnel; answers when it is up.
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
 
-    /// Takes the tunnel down; answers when it is.
-    async fn terminate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
+    /// Takes the tunnel down at the wish of `by`; answers when it is.
+    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError>;
 
     /// Rekeys; answers when the new SA is in use.
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError>;
@@ -154,7 +159,7 @@ impl Runtime for NoRuntime {
         Err(NO_TUNNELS)
     }
 
-    async fn terminate(&self, _peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+    async fn terminate(&self, _peer: Arc<Peer>, _by: &str) -> Result<v1::PeerStatus, RuntimeError> {
         Err(NO_TUNNELS)
     }
 

@@ -77,7 +77,7 @@ pub async fn serve_grpc(
     let (reflection, old_reflection) = (reflection().build_v1()?, reflection().build_v1alpha()?);
     let (health, health_service) = tonic_health::server::health_reporter();
 
-    let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog)));
+    let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));

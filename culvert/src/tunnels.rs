@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actors::{Control, ControlError, Health, Node, WatchError};
 use culvert_proto::v1;
-use tenants::{Peer, PeerName};
+use tenants::{Peer, PeerName, Tenant};
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
@@ -78,6 +78,10 @@ impl Runtime for Tunnels {
         }
     }
 
+    fn uplink(&self, tenant: &Tenant) -> Option<(v1::Condition, Vec<String>)> {
+        Some(self.control.uplink(tenant))
+    }
+
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         let names: Vec<PeerName> = peers.iter().map(|p| p.name.clone()).collect();
         self.control.peer_statuses(&names).await
@@ -99,8 +103,8 @@ impl Runtime for Tunnels {
         self.status(&peer.name).await
     }
 
-    async fn terminate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.terminate(&peer.name).await?;
+    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.terminate(&peer.name, by).await?;
         self.status(&peer.name).await
     }
 

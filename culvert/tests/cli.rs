@@ -211,7 +211,7 @@ impl Runtime for OneTunnel {
         Err(RuntimeError::Failed("the peer answered NO_PROPOSAL_CHOSEN".to_owned()))
     }
 
-    async fn terminate(&self, _peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+    async fn terminate(&self, _peer: Arc<Peer>, _by: &str) -> Result<v1::PeerStatus, RuntimeError> {
         Err(RuntimeError::Refused("the tunnel is down".to_owned()))
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use router::{Router, RouterConfig, RouterError, RouterHandle};
-use tenants::Catalog;
+use tenants::{Catalog, PeerName};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::NodeConfig;
@@ -136,9 +136,11 @@ impl Node {
         (handle.ike_port(), handle.natt_port())
     }
 
-    /// Deletes all SAs, telling the peers, then stops everything.
-    pub async fn shutdown(self) {
+    /// Deletes all SAs, telling the peers, then stops everything. Returns the peers that were up, for
+    /// [`NodeConfig::recall`] of the next start.
+    pub async fn shutdown(self) -> Vec<PeerName> {
         self.liveness.stop();
+        let up = self.control.peers_up();
         let (reply, done) = oneshot::channel();
         if self.addr.send(Stop(reply)).await.is_ok() {
             // Bounded by the goodbye; an error means that the actor is gone, and there is nothing to wait for.
@@ -154,6 +156,7 @@ impl Node {
         if !matches!(joined.await, Ok(Ok(()))) {
             tracing::error!("the actors' thread panicked");
         }
+        up
     }
 
     /// Makes a part of the node panic that is nobody's peer.

@@ -22,6 +22,8 @@ pub(super) struct ChildEntry {
     pub(super) conn: ConnId,
     /// `None` once it has been told to retire; then it ends by itself.
     addr: Option<Addr<ChildSaActor>>,
+    /// Its child is configured otherwise now: it goes once another pair is there.
+    pub(super) outdated: bool,
     pub(super) view: Arc<ChildView>,
 }
 
@@ -94,13 +96,20 @@ impl PeerActor {
         let addr = ChildSaActor::new(env, sa.pair, lifetime, me).start();
         self.senders.installed(conn, spi_in, sa.name.clone());
         self.supervisor.child_up(Instant::now(), conn, &sa.name);
-        self.children.insert(spi_in, ChildEntry { conn, addr: Some(addr), view: Arc::new(view) });
+        self.children
+            .insert(spi_in, ChildEntry { conn, addr: Some(addr), outdated: false, view: Arc::new(view) });
         if rekeyed {
             self.view_mut().child_rekeys += 1;
             self.publish(v1::EventType::ChildSaRekeyed, text);
         } else {
             self.publish(v1::EventType::ChildSaInstalled, text);
-            self.resolve(Wait::Child, Ok(()));
+            self.drop_outdated(&sa.name);
+        }
+        if self.gaps.remove(&*sa.name).is_some() {
+            self.view_mut().last_error.clear();
+        }
+        if self.missing().is_empty() {
+            self.resolve(Wait::Up, Ok(()));
         }
     }
 
@@ -148,8 +157,10 @@ impl PeerActor {
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
         self.view_mut().last_error = format!("{name}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
-        self.resolve(Wait::Child, Err(self.view.last_error.clone()));
+        self.resolve(Wait::Up, Err(self.view.last_error.clone()));
+        self.drop_outdated(name);
         if !self.has_child(name) {
+            self.gaps.insert(name.clone(), self.view.last_error.clone());
             self.supervisor.child_refused(Instant::now(), name);
         }
     }
@@ -162,9 +173,11 @@ impl PeerActor {
         };
         self.history().step(id, &text);
         if uncovered.is_empty() {
+            self.gaps.remove(policy);
             tracing::info!(peer = %self.peer.name, child = %policy, "the policy is covered");
         } else {
             tracing::warn!(peer = %self.peer.name, child = %policy, ?uncovered, "the policy is not covered");
+            self.gaps.insert(policy.clone(), text.clone());
             self.view_mut().last_error = text;
         }
     }

@@ -15,11 +15,11 @@ const MAX_WAITERS: usize = 64;
 /// What a command waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
+    /// Every child has its Child SA, or one was refused.
     Up,
     Down,
     IkeRekey,
     ChildRekey,
-    Child,
 }
 
 pub(super) struct Waiter {
@@ -41,10 +41,8 @@ impl PeerActor {
     pub(super) fn resolve(&mut self, wait: Wait, outcome: Outcome) {
         let (due, rest) = std::mem::take(&mut self.waiters).into_iter().partition(|w| w.wait == wait);
         self.waiters = rest;
-        for waiter in due {
-            // The client may have gone away; then there is nobody to tell.
-            let _ = waiter.reply.send(outcome.clone());
-        }
+        // Once the board shows it: who asked looks there next.
+        self.answers.extend(due.into_iter().map(|waiter: Waiter| (waiter.reply, outcome.clone())));
     }
 
     pub(super) fn close_all(&mut self) {
@@ -54,49 +52,49 @@ impl PeerActor {
         }
     }
 
-    /// Starts a negotiation unless the tunnel is up.
-    pub(super) fn initiate(&mut self, reply: Reply, ctx: &mut Context<Self>) {
-        let up = self.supervisor.current().is_some();
-        let missing: Vec<Arc<str>> = self
-            .peer
-            .spec
-            .children
-            .iter()
+    /// Children without a Child SA on the connection in use.
+    pub(super) fn missing(&self) -> Vec<Arc<str>> {
+        let children = self.peer.spec.children.iter();
+        children
             .filter(|child| !self.has_child(&child.name))
             .map(|child| child.name.as_str().into())
-            .collect();
-        match (up, missing.is_empty()) {
-            (true, true) => {
-                let _ = reply.send(Ok(()));
-            }
-            (true, false) => {
-                self.wait(Wait::Child, reply);
-                if let Some(conn) = self.supervisor.current().and_then(|id| self.conns.get(&id)) {
+            .collect()
+    }
+
+    /// Starts a negotiation unless the tunnel is up. Answered when every child has its Child SA, or one is refused.
+    pub(super) fn initiate(&mut self, reply: Reply, ctx: &mut Context<Self>) {
+        self.wait(Wait::Up, reply);
+        self.view_mut().state_reason.clear();
+        match self.supervisor.current() {
+            Some(id) => {
+                let missing = self.missing();
+                if missing.is_empty() {
+                    self.resolve(Wait::Up, Ok(()));
+                }
+                if let Some(conn) = self.conns.get(&id) {
                     for name in missing {
                         deliver(&conn.addr, Do(Command::CreateChild(name)), &self.env.counters);
                     }
                 }
             }
-            (false, _) => {
-                self.wait(Wait::Up, reply);
-                if self.supervisor.try_now() {
-                    self.start_connection(ctx);
-                }
-            }
+            None if self.supervisor.try_now() => self.start_connection(ctx),
+            None => {}
         }
         self.arm(ctx);
         self.show();
     }
 
     /// Takes the tunnel down.
-    pub(super) fn terminate(&mut self, reply: Reply, ctx: &mut Context<Self>) {
+    pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        tracing::info!(peer = %self.peer.name, by, "taken down by command");
         self.supervisor.terminate();
+        self.view_mut().state_reason = format!("taken down by {by}");
         self.drop_held();
+        self.wait(Wait::Down, reply);
         if self.conns.values().any(|c| !c.down) {
-            self.wait(Wait::Down, reply);
             self.close_all();
         } else {
-            let _ = reply.send(Ok(()));
+            self.resolve(Wait::Down, Ok(()));
         }
         self.arm(ctx);
         self.show();

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use tenants::Peer;
+use ike::Command;
+use ike::coverage::policy_of;
+use ike::supervise::{ConnId, Few};
+use tenants::StartAction;
+use tenants::impact::{ChildChanges, Effect, of_peer};
 
 use super::PeerActor;
 use crate::convert;
 use crate::mailbox::deliver;
-use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Do, Reconfigure, RemovePeer, SecretChanged};
 
 impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
@@ -19,29 +23,56 @@ impl PeerActor {
         }
     }
 
-    /// Whether running SAs would have been negotiated differently under the new configuration.
-    fn needs_restart(&self, new: &Peer) -> bool {
-        let (old, new) = (&self.peer.spec, &new.spec);
-        let policies = |spec: &tenants::PeerSpec| -> Vec<_> {
-            spec.children
-                .iter()
-                .map(|c| {
-                    (
-                        c.name.clone(),
-                        c.local_subnets.clone(),
-                        c.remote_subnets.clone(),
-                        c.esp_proposals.clone(),
-                        c.mode,
-                    )
-                })
-                .collect()
+    /// Brings the Child SAs of running connections in line with the children that are configured now. Those that stay are not
+    /// touched; those that are changed are made anew before the old ones go.
+    fn change_children(&mut self, changes: &ChildChanges) {
+        let running = |name: &&String| {
+            changes.changed.contains(name) || self.peer.spec.start_action == StartAction::Start
         };
-        old.local_identity != new.local_identity
-            || old.remote_identity != new.remote_identity
-            || old.remote_addresses != new.remote_addresses
-            || old.auth != new.auth
-            || old.ike.proposals != new.ike.proposals
-            || policies(old) != policies(new)
+        let wanted: Vec<Arc<str>> = changes
+            .added
+            .iter()
+            .chain(&changes.changed)
+            .filter(running)
+            .map(|name| name.as_str().into())
+            .collect();
+        let gone: Vec<(u32, ConnId)> = self.pairs_of(&changes.removed);
+        for name in changes.removed.iter().chain(&changes.changed) {
+            self.gaps.remove(name.as_str());
+        }
+        for (spi, conn) in gone {
+            self.command(conn, Command::DeleteChild(spi));
+        }
+        for (spi, _) in self.pairs_of(&changes.changed) {
+            if let Some(child) = self.children.get_mut(&spi) {
+                child.outdated = true;
+            }
+        }
+        if let Some(current) = self.supervisor.current() {
+            wanted.into_iter().for_each(|name| self.command(current, Command::CreateChild(name)));
+        }
+    }
+
+    /// The pairs of these policies, and the connections that they are on.
+    fn pairs_of(&self, names: &[String]) -> Vec<(u32, ConnId)> {
+        let named = |name: &str| names.iter().any(|n| *n == policy_of(name).0);
+        let pairs = self.children.iter().filter(|(_, child)| named(&child.view.name));
+        pairs.map(|(spi, child)| (*spi, child.conn)).collect()
+    }
+
+    /// The pairs of a child as it was configured before go: its new one is there, or refused.
+    pub(super) fn drop_outdated(&mut self, name: &str) {
+        let outdated = self.children.iter().filter(|(_, child)| child.outdated && child.view.name == name);
+        let outdated: Vec<(u32, ConnId)> = outdated.map(|(spi, child)| (*spi, child.conn)).collect();
+        for (spi, conn) in outdated {
+            self.command(conn, Command::DeleteChild(spi));
+        }
+    }
+
+    fn command(&self, conn: ConnId, command: Command) {
+        if let Some(conn) = self.conns.get(&conn) {
+            deliver(&conn.addr, Do(command), &self.env.counters);
+        }
     }
 }
 
@@ -49,18 +80,28 @@ impl Handler<Configure> for PeerActor {
     type Result = ();
 
     fn handle(&mut self, Configure(peer): Configure, ctx: &mut Self::Context) {
-        let restart = self.needs_restart(&peer);
+        let impact = of_peer(&self.peer.spec, &peer.spec);
+        // The parts of a policy are numbered by the children that there are, so with other children they are made anew.
+        let parts = self.children.values().any(|child| policy_of(&child.view.name).1 > 0);
+        let restart = match impact.effect {
+            Effect::None | Effect::TakenOver => false,
+            Effect::Children => parts,
+            Effect::IkeRestart | Effect::TenantRestart => true,
+        };
         self.peer = peer;
         self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register();
-        tracing::info!(peer = %self.peer.name, restart, "configuration changed");
+        tracing::info!(peer = %self.peer.name, %impact, "configuration changed");
         let plan = super::jittered_plan(&self.peer);
         if restart {
+            self.gaps = Few::new();
+            self.recall = self.supervisor.current().is_some();
             self.close_all();
         } else if let Some(config) = &self.config {
             for conn in self.conns.values() {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
             }
+            self.change_children(&impact.children);
         }
         self.supervisor.set_plan(Instant::now(), plan);
         self.arm(ctx);
@@ -75,6 +116,7 @@ impl Handler<SecretChanged> for PeerActor {
     fn handle(&mut self, _: SecretChanged, _: &mut Self::Context) {
         self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register();
+        self.show();
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
-use ike::supervise::{ConnId, Disposal, Ended};
+use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
@@ -91,8 +91,9 @@ impl PeerActor {
             self.dispose(disposal);
         }
         self.view_mut().last_error.clear();
+        self.view_mut().state_reason.clear();
+        self.reached(true, "Answered", "");
         self.history().recovered(id);
-        self.resolve(Wait::Up, Ok(()));
     }
 
     /// A connection's IKE_SA was replaced by another.
@@ -156,6 +157,14 @@ impl PeerActor {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;
         let was_up = conn.ike.take().is_some();
+        if let CloseReason::Failed(failure) = reason {
+            match failure {
+                Failure::Replaced => {}
+                Failure::Timeout { .. } => self.reached(false, "NoAnswer", &failure.to_string()),
+                // Whatever it said, it said something.
+                _ => self.reached(true, "Answered", ""),
+            }
+        }
         let text = reason.to_string();
         match reason {
             CloseReason::Failed(failure) if *failure != Failure::Replaced => {
@@ -182,10 +191,13 @@ impl PeerActor {
         } else {
             self.supervisor.ended(Instant::now(), id, reason.into(), rand::random());
             // Nothing comes of what is asked of a connection that is gone.
-            for wait in [Wait::IkeRekey, Wait::ChildRekey, Wait::Child] {
+            for wait in [Wait::IkeRekey, Wait::ChildRekey] {
                 self.resolve(wait, Err(text.clone()));
             }
             self.resolve(Wait::Down, Ok(()));
+        }
+        if self.supervisor.current().is_none() {
+            self.gaps = Few::new();
         }
     }
 
@@ -195,7 +207,7 @@ impl PeerActor {
         if self.supervisor.current().is_none() {
             self.drop_held();
         }
-        for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey, Wait::Child] {
+        for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey] {
             self.resolve(wait, Err(why.clone()));
         }
         self.resolve(Wait::Down, Ok(()));
@@ -204,6 +216,9 @@ impl PeerActor {
 
     /// The connection's actor is gone.
     pub(super) fn connection_gone(&mut self, ctx: &mut Context<Self>, id: ConnId) {
+        if !self.leaving {
+            self.call_back(ctx);
+        }
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }

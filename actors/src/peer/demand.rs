@@ -10,7 +10,6 @@ use router::{TenantId, TunnelId};
 use super::PeerActor;
 use crate::mailbox::deliver;
 use crate::vocabulary::Do;
-use crate::{convert, policy};
 
 /// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
 const WAKE_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,14 +23,14 @@ impl PeerActor {
 
     /// No SA will come: packets that wait for one are dropped.
     pub(super) fn drop_held(&self) {
-        for tunnel in policy::numbers(&self.peer) {
+        for tunnel in self.peer.tunnels() {
             self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
         }
     }
 
     /// A packet waits for an SA of this tunnel.
     pub(super) fn wanted(&mut self, tunnel: TunnelId, ctx: &mut Context<Self>) {
-        let Some(child) = convert::child_of_tunnel(&self.peer, tunnel).filter(|_| !self.leaving) else {
+        let Some(child) = self.peer.child_of_tunnel(tunnel).filter(|_| !self.leaving) else {
             return self.env.router.drop_held(TenantId(self.peer.tenant), tunnel);
         };
         match self.supervisor.wanted(Instant::now()) {

@@ -30,10 +30,11 @@ use crate::convert;
 use crate::env::PeerEnv;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::{MAILBOX, deliver};
+use crate::numbered::Numbered;
 use crate::registry::PeerPlace;
 use crate::status::{BoardPlace, PeerView};
 use crate::table::Turn;
-use crate::vocabulary::{Begin, Died, ToPeer};
+use crate::vocabulary::{Begin, Died, Outcome, Reply, ToPeer};
 use crate::watch::DeathWatch;
 
 use child::ChildEntry;
@@ -47,7 +48,7 @@ const MAX_CONNECTIONS: usize = 8;
 /// Supervises one peer.
 pub(crate) struct PeerActor {
     env: Arc<PeerEnv>,
-    peer: Arc<Peer>,
+    peer: Arc<Numbered>,
     /// `None` while its secret is missing.
     config: Option<Arc<PeerConfig>>,
     supervisor: Supervisor,
@@ -62,16 +63,29 @@ pub(crate) struct PeerActor {
     /// Where datagrams, packets and commands find it, and where it is shown. Both go with it.
     places: Option<(PeerPlace, BoardPlace)>,
     waiters: Vec<Waiter>,
+    /// What has happened and is told once the board shows what came of it.
+    untold: Vec<v1::Event>,
+    answers: Vec<(Reply, Outcome)>,
+    /// Policies of which the peer has refused the Child SA, or a part of it, with what it said.
+    gaps: Few<Arc<str>, String>,
     alarm: Alarm,
     watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
     /// When unknown ESP last made it start.
     woken: Option<Instant>,
+    /// It was up before something of ours took it down: it is called back where it has an address.
+    recall: bool,
 }
 
 impl PeerActor {
-    pub(crate) fn new(env: Arc<PeerEnv>, peer: Arc<Peer>, turn: Turn, supervisor: Recipient<Died>) -> Self {
+    pub(crate) fn new(
+        env: Arc<PeerEnv>,
+        peer: Arc<Numbered>,
+        turn: Turn,
+        recall: bool,
+        supervisor: Recipient<Died>,
+    ) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
@@ -89,10 +103,14 @@ impl PeerActor {
             turn,
             places: None,
             waiters: Vec::new(),
+            untold: Vec::new(),
+            answers: Vec::new(),
+            gaps: Few::new(),
             alarm: Alarm::default(),
             watch,
             leaving: false,
             woken: None,
+            recall,
         }
     }
 
@@ -165,14 +183,27 @@ impl PeerActor {
         self.conns.insert(id, ConnEntry::new(addr));
     }
 
-    fn publish(&self, kind: v1::EventType, message: impl Into<String>) {
-        self.env.hub.publish(v1::Event {
+    /// Tells what has happened, with the state after it.
+    fn publish(&mut self, kind: v1::EventType, message: impl Into<String>) {
+        self.untold.push(v1::Event {
             r#type: kind.into(),
             peer: self.peer.name.to_string(),
-            state: self.view.state.into(),
             message: message.into(),
             ..v1::Event::default()
         });
+    }
+
+    /// Calls back a peer that was up and has an address, whoever began with it: it may not know that it has to.
+    fn call_back(&mut self, ctx: &mut Context<Self>) {
+        let has_address = self.peer.spec.initiate_to(self.env.remote_ports.0).is_some();
+        if std::mem::take(&mut self.recall)
+            && has_address
+            && self.config.is_some()
+            && self.supervisor.state() == State::Waiting
+            && self.supervisor.try_now()
+        {
+            self.start_connection(ctx);
+        }
     }
 }
 
@@ -185,6 +216,7 @@ impl Actor for PeerActor {
         let to = ctx.address().recipient();
         let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
         self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
+        self.call_back(ctx);
         self.show();
         self.arm(ctx);
     }
@@ -201,7 +233,7 @@ impl Handler<ToPeer> for PeerActor {
     fn handle(&mut self, message: ToPeer, ctx: &mut Self::Context) {
         match message {
             ToPeer::Initiate(reply) => self.initiate(reply, ctx),
-            ToPeer::Terminate(reply) => self.terminate(reply, ctx),
+            ToPeer::Terminate(by, reply) => self.terminate(by, reply, ctx),
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
             ToPeer::Doubt => self.doubt(),

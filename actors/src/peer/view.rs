@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
-
 use ike::supervise::State;
+use tenants::Auth;
 
 use super::PeerActor;
 use crate::clock::wall;
@@ -33,6 +33,8 @@ impl PeerActor {
         let children = self.children.values().map(|c| c.view.clone()).collect();
         let changed = self.shown_state != Some(state);
         self.shown_state = Some(state);
+        self.judge(state);
+        let degraded = !self.gaps.is_empty();
         let view = self.view_mut();
         if changed {
             view.since = Some(SystemTime::now());
@@ -40,7 +42,8 @@ impl PeerActor {
         view.state = match state {
             State::Waiting => v1::PeerState::Waiting,
             State::Connecting => v1::PeerState::Connecting,
-            State::Established => v1::PeerState::Established,
+            State::Established if !degraded => v1::PeerState::Established,
+            State::Established => v1::PeerState::Degraded,
             State::BackingOff(_) => v1::PeerState::BackingOff,
             State::Terminated => v1::PeerState::Terminated,
         };
@@ -49,5 +52,50 @@ impl PeerActor {
         if let Some((_, board)) = &self.places {
             board.show(self.view.clone());
         }
+        self.tell();
+    }
+
+    /// Tells what has happened to those who watch, and to those who have asked for it, now that the board shows it.
+    fn tell(&mut self) {
+        let state = self.view.state.into();
+        for event in std::mem::take(&mut self.untold) {
+            self.env.hub.publish(v1::Event { state, ..event });
+        }
+        for (reply, outcome) in std::mem::take(&mut self.answers) {
+            // The client may have gone away; then there is nobody to tell.
+            let _ = reply.send(outcome);
+        }
+    }
+
+    /// What holds of the peer now, and what does not.
+    fn judge(&mut self, state: State) {
+        let up = state == State::Established;
+        let Auth::Psk(secret) = &self.peer.spec.auth;
+        let missing = if up { self.missing() } else { Vec::new() };
+        let (secret_there, secret) = (self.config.is_some(), secret.to_string());
+        let gaps: Vec<&str> = self.gaps.values().map(String::as_str).collect();
+        let (holds, reason, text) = match (up, gaps.is_empty(), missing.is_empty()) {
+            (false, ..) => (None, "Down", String::new()),
+            (true, false, _) => (Some(false), "Refused", gaps.join("; ")),
+            (true, true, false) => {
+                (None, "InProgress", format!("no Child SA yet for {}", missing.join(", ")))
+            }
+            (true, true, true) => (Some(true), "Covered", String::new()),
+        };
+        let conditions = Arc::make_mut(&mut self.view_mut().conditions);
+        conditions.covered.set(holds, reason, &text);
+        if secret_there {
+            conditions.secret.set(Some(true), "Present", "");
+        } else {
+            conditions.secret.set(Some(false), "Missing", &format!("{secret} cannot be read"));
+        }
+        if conditions.reachable.since.is_none() {
+            conditions.reachable.set(None, "NotTried", "");
+        }
+    }
+
+    /// Whether the peer answers.
+    pub(super) fn reached(&mut self, holds: bool, reason: &'static str, message: &str) {
+        Arc::make_mut(&mut self.view_mut().conditions).reachable.set(Some(holds), reason, message);
     }
 }

@@ -9,10 +9,11 @@ use esp::Lifetime;
 use ike::config::{Mode, PeerConfig};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 use router::IkeDatagram;
-use tenants::{ChildLifetime, Peer};
+use tenants::ChildLifetime;
 
 use super::Adopted;
 use crate::held::Pair;
+use crate::numbered::Numbered;
 
 /// Begin: either start a negotiation, or go on with one that the reception has brought to the end.
 #[derive(Message)]
@@ -37,7 +38,7 @@ pub(crate) struct Do(pub(crate) Command);
 /// The configuration changed in something that running SAs can take over.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Reconfigure(pub(crate) Arc<Peer>, pub(crate) Arc<PeerConfig>);
+pub(crate) struct Reconfigure(pub(crate) Arc<Numbered>, pub(crate) Arc<PeerConfig>);
 
 /// End at once, without a word to anybody.
 #[derive(Message)]

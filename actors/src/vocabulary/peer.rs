@@ -5,10 +5,10 @@ use std::sync::Arc;
 use actix::Message;
 use ike::Connection;
 use router::TunnelId;
-use tenants::Peer;
 use tokio::sync::oneshot;
 
 use crate::held::Held;
+use crate::numbered::Numbered;
 
 /// The outcome of a command: done, or why not.
 pub(crate) type Outcome = Result<(), String>;
@@ -33,8 +33,8 @@ pub enum RekeyTarget {
 pub(crate) enum ToPeer {
     /// Start a negotiation unless the tunnel is up.
     Initiate(Reply),
-    /// Take the tunnel down.
-    Terminate(Reply),
+    /// Take the tunnel down, at the wish of somebody.
+    Terminate(String, Reply),
     /// Rekey the IKE_SA, or the Child SA of a name, or all of them.
     Rekey(RekeyTarget, Reply),
     /// A connection that the peer started and the reception has authenticated.
@@ -62,7 +62,7 @@ pub(crate) struct Adopted {
 /// The peer's configuration changed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Configure(pub(crate) Arc<Peer>);
+pub(crate) struct Configure(pub(crate) Arc<Numbered>);
 
 /// The value of a secret changed.
 #[derive(Message)]

@@ -8,6 +8,7 @@ use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use culvert::config::Config;
+use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, check};
 use culvert::tunnels::Tunnels;
@@ -122,7 +123,9 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
     let listener = server::bind(config.grpc.listen).await?;
-    let node = Node::start(node_config(&config)?, router_config(&config), Arc::clone(&catalog))?;
+    let recall = recall::take(&config.state_dir.0);
+    let node_config = NodeConfig { recall, ..node_config(&config)? };
+    let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let tunnels = Tunnels::new(&node, listen, config.router.shards);
     tracing::info!(
@@ -157,7 +160,10 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         Arc::into_inner(node).context("the node is in use")?
     };
     // Also when the API failed: the peers are told.
-    node.shutdown().await;
+    let up = node.shutdown().await;
+    if let Err(error) = recall::save(&config.state_dir.0, &up) {
+        tracing::warn!(%error, "the next start will not know which tunnels to call back");
+    }
     tracing::info!("down");
     if let Some(what) = &failure.borrow().failed {
         // Whatever started the daemon starts it again, and the tunnels come back.

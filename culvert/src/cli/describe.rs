@@ -71,8 +71,12 @@ fn describe_tenant(tenant: &v1::Tenant) -> Result<String, Failure> {
         ..Default::default()
     };
     let rules = indented(&rules(tenant));
+    let mut conditions = conditions(&tenant.conditions);
+    for refused in &tenant.refused_routes {
+        conditions.push_str(&format!("\n  not led to the device: {refused}"));
+    }
     Ok(format!(
-        "{head}\n\nRules, the first that matches decides:\n{rules}\n\nConfiguration:\n{}",
+        "{head}{conditions}\n\nRules, the first that matches decides:\n{rules}\n\nConfiguration:\n{}",
         yaml("Tenant", &configured)?
     ))
 }
@@ -134,6 +138,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
     ]);
     let tunnel = fields(&[
         ("State", if known { state(&status) } else { "not reported by this node".to_owned() }),
+        ("Why", status.state_reason.clone()),
         ("Since", age(status.since)),
         ("Last error", status.last_error.clone()),
         ("Attempts", if status.attempts > 0 { status.attempts.to_string() } else { String::new() }),
@@ -144,7 +149,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
         ("IKE rekeys", if known { status.ike_rekeys.to_string() } else { String::new() }),
         ("Child rekeys", if known { status.child_rekeys.to_string() } else { String::new() }),
     ]);
-    let mut text = format!("{head}\n\nTunnel:\n{}", indented(&tunnel));
+    let mut text = format!("{head}\n\nTunnel:\n{}{}", indented(&tunnel), conditions(&status.conditions));
     for child in &status.children {
         let lines = fields(&[
             ("SPI in/out", spis(child)),
@@ -173,6 +178,27 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
     };
     text.push_str(&format!("\n\nConfiguration:\n{}", yaml("Peer", &configured)?));
     Ok(text)
+}
+
+/// What must hold, a line each; nothing if nobody has said anything.
+fn conditions(conditions: &[v1::Condition]) -> String {
+    if conditions.is_empty() {
+        return String::new();
+    }
+    let row = |condition: &v1::Condition| {
+        vec![
+            condition.r#type().as_str_name().to_owned(),
+            condition.status().as_str_name().to_owned(),
+            condition.reason.clone(),
+            age(condition.last_transition_time),
+            condition.message.clone(),
+        ]
+    };
+    let rows = conditions.iter().map(row).collect();
+    format!(
+        "\n\nConditions:\n{}",
+        indented(&table(&["CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE"], rows))
+    )
 }
 
 /// In words; nothing for what an older node did not say.

@@ -113,6 +113,11 @@ fn tenant_table(tenants: &[v1::Tenant]) -> String {
             Some(v1::uplink::Kind::Tun(tun)) => format!("tun {} in {}", tun.device, tun.netns),
             _ => "hub".to_owned(),
         };
+        let broken = tenant.conditions.iter().find(|c| c.status() == v1::ConditionStatus::False);
+        let uplink = match broken {
+            Some(condition) => format!("{uplink}: {}", condition.message),
+            None => uplink,
+        };
         let max_peers = tenant.quotas.map(|quotas| quotas.max_peers.to_string()).unwrap_or_default();
         let (name, display_name) = (tenant.name.clone(), tenant.display_name.clone());
         vec![name, display_name, tenant.number.to_string(), uplink, max_peers, age(tenant.create_time)]
@@ -145,7 +150,7 @@ fn peer_table(peers: &[v1::Peer]) -> String {
             format!("{}/{}", status.ike_rekeys, status.child_rekeys),
             format!("{}/{}", status.packets_in, status.packets_out),
             format!("{}/{}", bytes(status.bytes_in), bytes(status.bytes_out)),
-            status.last_error,
+            if status.last_error.is_empty() { wrong(&status) } else { status.last_error },
         ]
     };
     let header = [
@@ -160,6 +165,13 @@ fn peer_table(peers: &[v1::Peer]) -> String {
         "LAST ERROR",
     ];
     table(&header, peers.iter().map(row).collect())
+}
+
+/// What does not hold of a peer that has no error of its own.
+fn wrong(status: &v1::PeerStatus) -> String {
+    let wrong = status.conditions.iter().find(|c| c.status() == v1::ConditionStatus::False);
+    let text = |c: &v1::Condition| if c.message.is_empty() { c.reason.clone() } else { c.message.clone() };
+    wrong.map_or_else(|| status.state_reason.clone(), text)
 }
 
 fn sa_table(sas: &[v1::Sa]) -> String {

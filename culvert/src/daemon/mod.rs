@@ -1,6 +1,7 @@
-//! What `culvertd` does besides serving: it checks what it would use, checks and copies its store, and reads its
-//! configuration again.
+//! What `culvertd` does besides serving: it checks what it would use, checks and copies its store, reads its
+//! configuration again, and knows after a restart whom to call back.
 
 pub mod backup;
 pub mod check;
+pub mod recall;
 pub mod reload;

@@ -103,8 +103,10 @@ impl PeerService for Peers {
         &self,
         request: Request<v1::TerminatePeerRequest>,
     ) -> Result<Response<v1::TerminatePeerResponse>, Status> {
+        let from = request.remote_addr().map_or_else(|| "somebody".to_owned(), |address| address.to_string());
         let name = request.into_inner().name;
-        let result = self.runtime.terminate(self.find(&name)?).await;
+        let by = format!("a command from {from}");
+        let result = self.runtime.terminate(self.find(&name)?, &by).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
     }

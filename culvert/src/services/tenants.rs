@@ -4,20 +4,32 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 use culvert_proto::v1::tenant_service_server::TenantService;
-use tenants::{Catalog, Error, TenantName, effective_rules};
+use tenants::{Catalog, Error, Tenant, TenantName, effective_rules};
 use tonic::{Request, Response, Status};
 
+use crate::runtime::Runtime;
 use crate::services::{status, write};
 
 /// TenantService over a catalog.
 pub struct Tenants {
     catalog: Arc<Catalog>,
+    runtime: Arc<dyn Runtime>,
 }
 
 impl Tenants {
-    /// Serves this catalog.
-    pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog }
+    /// Serves this catalog, with what the runtime says of uplinks.
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>) -> Self {
+        Self { catalog, runtime }
+    }
+
+    /// The tenant as it is configured, and how it stands.
+    fn whole(&self, tenant: &Tenant) -> v1::Tenant {
+        let (conditions, refused_routes) = self.runtime.uplink(tenant).unzip();
+        v1::Tenant {
+            conditions: conditions.into_iter().collect(),
+            refused_routes: refused_routes.unwrap_or_default(),
+            ..tenant.to_proto()
+        }
     }
 }
 
@@ -44,7 +56,7 @@ impl TenantService for Tenants {
                 Ok(Response::new(v1::Tenant {
                     effective_rules: rules,
                     effective_rule_count: u32::try_from(count).unwrap_or(u32::MAX),
-                    ..tenant.to_proto()
+                    ..self.whole(&tenant)
                 }))
             }
             None => Err(status::of_error(&Error::NotFound(name.to_string()))),
@@ -59,7 +71,7 @@ impl TenantService for Tenants {
         let page = self.catalog.page_tenants(request.page_size, &request.page_token);
         let page = page.map_err(|error| status::of_error(&error))?;
         Ok(Response::new(v1::ListTenantsResponse {
-            tenants: page.items.iter().map(|tenant| tenant.to_proto()).collect(),
+            tenants: page.items.iter().map(|tenant| self.whole(tenant)).collect(),
             next_page_token: page.next_page_token,
         }))
     }
