@@ -277,6 +277,8 @@ fn a_responder_finds_the_peer_by_identities_and_address() {
     assert!(matches!(find(None, "branch.example", "203.0.113.1"), Err(LookupError::Elsewhere { .. })));
     assert!(matches!(find(None, "nobody.example", "192.0.2.9"), Err(LookupError::UnknownIdentity(_))));
     assert_eq!(find(None, "branch.example", "::ffff:192.0.9.9").unwrap(), "globex");
+    // Names of hosts have no case.
+    assert_eq!(find(Some("GW.acme"), "Branch.EXAMPLE", "192.0.2.9").unwrap(), "acme");
 }
 
 #[test]
