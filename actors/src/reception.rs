@@ -96,8 +96,8 @@ impl Reception {
         if self.half_open.len() >= MAX_HALF_OPEN {
             return self.env.counters.half_open_limit.up();
         }
-        let proposals = self.env.catalog.ike_proposals(datagram.remote.ip());
-        if proposals.is_empty() {
+        let callers = self.env.catalog.callers(datagram.remote.ip());
+        if callers.candidates.is_empty() {
             self.env.counters.init_no_peer.up();
             self.env.strangers.note(datagram.remote, &Failure::UnknownAddress { from: datagram.remote });
             if self.may_log() {
@@ -106,8 +106,8 @@ impl Reception {
             return;
         }
         let ports = (self.env.router.natt_port(), self.env.remote_ports.1);
-        let force = !self.env.raw_esp || self.env.catalog.forces_encapsulation(datagram.remote.ip());
-        match Connection::respond(now, &mut host, view, ports, &proposals, force) {
+        let force = !self.env.raw_esp || callers.force_encapsulation;
+        match Connection::respond(now, &mut host, view, ports, &callers.candidates, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.by_initiator.insert(key, spi);
