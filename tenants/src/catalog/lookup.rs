@@ -8,7 +8,7 @@ use ike::connection::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
 use crate::catalog::callers::Callers;
-use crate::name::SecretName;
+use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::Peer;
 
 /// Why no peer was found.
@@ -67,6 +67,11 @@ impl Catalog {
     /// The peers that are configured with this very address, no more than `limit`.
     pub fn peers_at(&self, address: IpAddr, limit: usize) -> Vec<Arc<Peer>> {
         self.read().index.origins.at(address.to_canonical()).take(limit).cloned().collect()
+    }
+
+    /// The names of a tenant's peers.
+    pub fn peers_of(&self, tenant: &TenantName) -> Vec<PeerName> {
+        self.read().peers_of(tenant).map(|peer| peer.name.clone()).collect()
     }
 
     /// The peers that authenticate with a secret.
