@@ -293,3 +293,23 @@ fn a_first_message_that_is_cut_is_none() {
         assert!(FirstMessage::of(&cut).is_err(), "{len}");
     }
 }
+
+#[test]
+fn a_peer_that_may_have_been_named_by_somebody_else_is_sent_one_message() {
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.initiate();
+    pair.command(A, ike::Command::Once);
+    let first = pair.take(A);
+    pair.pass(Duration::from_secs(120));
+    assert!(pair.a.outbox.is_empty());
+    assert!(pair.a.log.iter().any(|l| l.contains("no answer to IKE_SA_INIT")), "{:?}", pair.a.log);
+    // One that answers is sent the rest as often as any other.
+    let mut pair = Pair::new(&Spec::left(), &Spec::right());
+    pair.initiate();
+    pair.command(A, ike::Command::Once);
+    pair.deliver(A);
+    pair.deliver(B);
+    pair.pass(Duration::from_secs(60));
+    assert!(pair.a.outbox.len() > 4);
+    assert!(first.bytes.len() < 1_000);
+}

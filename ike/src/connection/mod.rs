@@ -160,6 +160,8 @@ pub struct Connection {
     /// When the host was asked whether ESP arrived.
     asked_host: Option<Instant>,
     keepalive: Option<Instant>,
+    /// IKE_SA_INIT is sent once, and not again.
+    once: bool,
     /// Until when the IKE_SA has to be rekeyed by the peer's own proposals.
     mend: Option<Instant>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
@@ -207,6 +209,9 @@ pub enum Command {
     Heard(Option<Instant>),
     /// Ask the peer for a sign of life now.
     Probe,
+    /// Do not send the first message again until somebody has answered it: something from the peer's address has made us
+    /// start, and anybody can send that.
+    Once,
     /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
 }
@@ -235,6 +240,7 @@ impl Connection {
             last_heard: now,
             asked_host: None,
             keepalive: None,
+            once: false,
             mend: None,
             detour: None,
             transmits: VecDeque::new(),
@@ -271,6 +277,7 @@ impl Connection {
             Command::InboundSeen(spi) => self.inbound_seen(spi),
             Command::Heard(at) => self.heard(now, at),
             Command::Probe => drop(self.queue(Task::Liveness, now)),
+            Command::Once => self.send_init_once(),
             Command::RemoteMoved(remote) => self.moved(remote),
         }
         self.settle(now, host);
@@ -285,6 +292,9 @@ impl Connection {
 
     /// The schedule of a request.
     fn retransmit_policy(&self, request: &Request) -> Retransmit {
+        if self.once && self.sas.is_empty() {
+            return Retransmit::ONCE;
+        }
         let policy = self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit);
         match (request, &self.config) {
             // A peer that does not answer a delete is gone; no use waiting long.
