@@ -8,7 +8,7 @@ use actix::prelude::SendError;
 use culvert_proto::v1;
 use ike::Failure;
 use router::{SaStats, TenantId, TunnelId, UplinkState};
-use tenants::{Peer, PeerName, Tenant, mode_to_proto};
+use tenants::{Peer, PeerName, Tenant, TenantName, mode_to_proto};
 use tokio::sync::oneshot;
 
 use crate::condition::Condition;
@@ -144,11 +144,30 @@ impl Control {
         v1::ExplainPeerResponse { status, attempts }
     }
 
-    /// The SAs of all peers that `wanted` accepts.
-    pub async fn sas(&self, wanted: impl Fn(&PeerName) -> bool) -> Vec<v1::Sa> {
-        let stats = by_spi(self.env.router.stats().await);
+    /// The SAs of all peers.
+    pub async fn all_sas(&self) -> Vec<v1::Sa> {
+        let stats = self.env.router.stats().await;
+        Self::sas(self.env.board.all(), stats)
+    }
+
+    /// The SAs of a tenant's peers.
+    pub async fn sas_of_tenant(&self, tenant: &TenantName) -> Vec<v1::Sa> {
+        self.sas_of(&self.env.catalog.peers_of(tenant)).await
+    }
+
+    /// The SAs of some peers. Nothing is read of any other.
+    pub async fn sas_of(&self, peers: &[PeerName]) -> Vec<v1::Sa> {
+        let shown = |name: &PeerName| Some((name.clone(), self.env.board.get(name)?));
+        let views: Vec<_> = peers.iter().filter_map(shown).collect();
+        let tunnels = views.iter().flat_map(|(_, view)| convert::tunnels_of(view.uid)).map(TunnelId);
+        let stats = self.env.router.stats_of_tunnels(tunnels).await;
+        Self::sas(views, stats)
+    }
+
+    fn sas(views: Vec<(PeerName, Arc<PeerView>)>, stats: Vec<SaStats>) -> Vec<v1::Sa> {
+        let stats = by_spi(stats);
         let mut sas = Vec::new();
-        for (name, view) in self.env.board.all().into_iter().filter(|(name, _)| wanted(name)) {
+        for (name, view) in views {
             let peer = name.to_string();
             let addresses = view.ike.as_ref().map(|i| (i.local.to_string(), i.remote.to_string()));
             sas.extend(view.ike.iter().map(|ike| ike.to_sa(&peer)));

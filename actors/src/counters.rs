@@ -55,8 +55,28 @@ counters! {
     init_refused => "ike_init_refused",
     /// First messages answered with a cookie.
     cookies => "ike_init_cookie",
+    /// First messages dropped because so many wait already.
+    init_waiting => "ike_init_waiting",
+    /// First messages dropped because their source, or all that return cookies, have used up what they may cost.
+    init_over_budget => "ike_init_over_budget",
+    /// First messages that were answered already a moment ago.
+    init_repeated => "ike_init_repeated",
+    /// First messages of negotiations that have succeeded: copies.
+    init_settled => "ike_init_duplicate",
+    /// First messages longer than is taken.
+    init_too_long => "ike_init_too_long",
+    /// Negotiations whose first message was answered otherwise than it would have been, had it been known who asks.
+    init_misjudged => "ike_init_misjudged",
     /// First messages dropped because too many negotiations are open.
     half_open_limit => "ike_half_open_limit",
+    /// First messages dropped because too many negotiations of their source are open.
+    half_open_share => "ike_half_open_share",
+    /// Negotiations without a cookie that made room for one with.
+    half_open_evicted => "ike_half_open_evicted",
+    /// Negotiations given up because they would have held too many octets.
+    half_open_octets => "ike_half_open_octets",
+    /// Packets of SAs that are not here, from an address that no peer is configured with.
+    recover_no_peer => "esp_unknown_no_peer",
     /// A peer had more connections at once than are kept: its oldest vanished.
     connection_limit => "ike_connection_limit",
     /// Negotiations that failed.

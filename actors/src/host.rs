@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use ike::config::PeerConfig;
 use ike::{Host, Identity, NoPeer};
+use tenants::Peer;
 
 use crate::datagram::Deliver;
 use crate::env::ConnEnv;
@@ -59,15 +60,17 @@ impl Host for CoreHost<'_> {
         Some(spi.0)
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer> {
-        match self.env.catalog.find_peer(id_r, id_i, remote.ip()) {
-            Ok(peer) => {
-                self.env.registry.peers.get(&peer.name).and_then(|p| p.config.clone()).ok_or(NoPeer::NotYet)
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        match self.env.catalog.find_peers(id_r, id_i, remote.ip()) {
+            Ok(peers) => {
+                let ready = |peer: &Arc<Peer>| self.env.registry.peers.get(&peer.name)?.config.clone();
+                let ready: Vec<_> = peers.iter().filter_map(ready).collect();
+                if ready.is_empty() { Err(NoPeer::NotYet) } else { Ok(ready) }
             }
             Err(error) => {
                 tracing::debug!(%remote, %error, "no peer for an IKE_AUTH request");

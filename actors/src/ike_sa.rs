@@ -305,8 +305,8 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
-                let Adopted { conn, held } = *adopted;
-                self.held = held;
+                let Adopted { conn, held, counted } = *adopted;
+                (self.held, self.counted) = (held, counted);
                 self.held.lead_to(&owner);
                 self.conn = Some(conn);
             }

@@ -4,7 +4,7 @@
 //! out what it says, and arms one timer. No protocol is decided here, and no ESP packet passes a mailbox: packets
 //! live in the `router`.
 //!
-//! Start with [`Node`], then follow a datagram: `dispatch.rs` → `reception.rs` (first messages) → `ike_sa.rs`; and a
+//! Start with [`Node`], then follow a datagram: `dispatch.rs` → `reception/` (first messages) → `ike_sa.rs`; and a
 //! change of configuration: `node.rs` → `tenant.rs` → `peer/`.
 //!
 //! It is a stack. On the ground is what actors say to each other (`vocabulary/`) and share (`table.rs`, `registry.rs`,

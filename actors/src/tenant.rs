@@ -1,12 +1,12 @@
 //! The actor of one tenant: its place in the router, and its peers, which it restarts when one fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actix::prelude::*;
 use router::TenantId;
-use tenants::{Auth, ChangeKind, Peer, RuleAction, SecretName, Tenant};
+use tenants::{ChangeKind, Peer, RuleAction, Tenant};
 
 use crate::alarm::Alarm;
 use crate::convert;
@@ -62,10 +62,10 @@ pub(crate) struct PeerChange(pub(crate) ChangeKind, pub(crate) Arc<Peer>);
 #[rtype(result = "()")]
 pub(crate) struct Peers(pub(crate) Vec<Arc<Peer>>);
 
-/// A secret of the tenant changed.
+/// A secret of these peers of the tenant changed.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct SecretChange(pub(crate) SecretName);
+pub(crate) struct SecretChange(pub(crate) Vec<Arc<Peer>>);
 
 /// The tenant itself changed.
 #[derive(Message)]
@@ -198,12 +198,12 @@ impl Handler<Peers> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, Peers(peers): Peers, ctx: &mut Self::Context) {
-        let stays = |uid: &u64| peers.iter().any(|p| p.uid == *uid);
+        let there: HashSet<u64> = peers.iter().map(|peer| peer.uid).collect();
         let gone: Vec<_> = self
             .peers
             .iter()
-            .filter(|(uid, _)| !stays(uid))
-            .map(|(_, s)| s.peer.configured().clone())
+            .filter(|(uid, _)| !there.contains(uid))
+            .map(|(_, slot)| slot.peer.configured().clone())
             .collect();
         for peer in gone {
             self.handle(PeerChange(ChangeKind::Deleted, peer), ctx);
@@ -217,12 +217,9 @@ impl Handler<Peers> for TenantActor {
 impl Handler<SecretChange> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, SecretChange(name): SecretChange, _: &mut Self::Context) {
-        for slot in self.peers.values() {
-            let Auth::Psk(secret) = &slot.peer.spec.auth;
-            if *secret == name {
-                deliver(&slot.addr, SecretChanged, &self.env.counters);
-            }
+    fn handle(&mut self, SecretChange(users): SecretChange, _: &mut Self::Context) {
+        for slot in users.iter().filter_map(|user| self.peers.get(&user.uid)) {
+            deliver(&slot.addr, SecretChanged, &self.env.counters);
         }
     }
 }

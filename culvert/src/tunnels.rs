@@ -50,14 +50,11 @@ impl Runtime for Tunnels {
     }
 
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
-        Ok(self
-            .control
-            .sas(|peer| match scope {
-                Scope::All => true,
-                Scope::Tenant(tenant) => peer.tenant() == tenant,
-                Scope::Peer(name) => peer == name,
-            })
-            .await)
+        Ok(match scope {
+            Scope::All => self.control.all_sas().await,
+            Scope::Tenant(tenant) => self.control.sas_of_tenant(tenant).await,
+            Scope::Peer(name) => self.control.sas_of(std::slice::from_ref(name)).await,
+        })
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
-use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
+use ike::{
+    Candidates, Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit,
+};
 
 use crate::tap::{Draws, Tap};
 
@@ -69,13 +71,13 @@ impl Host for FuzzHost {
         Some(self.next_esp)
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         id_i: &Identity,
         _: Option<&Identity>,
         _: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer> {
-        if *id_i == self.peer.remote_id { Ok(self.peer.clone()) } else { Err(NoPeer::Unknown) }
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        if *id_i == self.peer.remote_id { Ok(vec![self.peer.clone()]) } else { Err(NoPeer::Unknown) }
     }
 }
 
@@ -297,7 +299,7 @@ impl World {
         if let Some(conn) = &mut end.conn {
             conn.handle_datagram(self.now, &mut end.host, datagram);
         } else {
-            let proposals = end.host.peer.ike_proposals.clone();
+            let proposals = Candidates::only(&end.host.peer.ike_proposals);
             match Connection::respond(self.now, &mut end.host, datagram, (4500, 4500), &proposals, false) {
                 InitReply::Accepted(conn) => end.conn = Some(*conn),
                 InitReply::Refused(bytes, failure) => {

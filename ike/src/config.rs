@@ -110,6 +110,10 @@ impl Retransmit {
     /// between, short enough that a dead peer is noticed in a minute.
     pub const DEFAULT: Self = Self { first: Duration::from_secs(1), factor_tenths: 18, tries: 5 };
 
+    /// One transmission: to somebody else's address nothing more is to go than came from it. It is answered within this, or
+    /// not at all.
+    pub const ONCE: Self = Self { first: Duration::from_secs(1), factor_tenths: 10, tries: 0 };
+
     /// The wait after the `attempt`-th transmission, from 0.
     pub fn wait(&self, attempt: u32) -> Duration {
         (0..attempt).fold(self.first, |wait, _| wait * self.factor_tenths / 10)

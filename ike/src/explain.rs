@@ -62,13 +62,26 @@ pub fn explain(failure: &Failure) -> Cause {
         }
         Failure::UnknownPeer { remote_id, local_id, from } => {
             let mut cause = cause("identity", &[]);
+            let local =
+                local_id.as_ref().map(|id| format!(" and localIdentity to {id:?}")).unwrap_or_default();
             cause.advice.push(format!(
-                "here: set remoteIdentity to {remote_id:?} and localIdentity to {local_id}, and let remoteAddresses admit {}",
+                "here: set remoteIdentity to {remote_id:?}{local}, and let remoteAddresses admit {}",
                 from.ip()
             ));
             cause
                 .advice
                 .push("there: correct the identities (in strongSwan: local.id and remote.id)".to_owned());
+            cause
+        }
+        Failure::Ambiguous { remote_id, .. } => {
+            let mut cause = cause("identity", &[]);
+            cause.advice.push(
+                "there: name our identity too, as it is configured here (in strongSwan: remote.id), which tells them apart"
+                    .to_owned(),
+            );
+            cause.advice.push(format!(
+                "here: give the peers that are called {remote_id:?} different keys, or remoteAddresses that have nothing in common"
+            ));
             cause
         }
         Failure::UnknownAddress { from } => {

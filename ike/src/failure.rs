@@ -51,15 +51,29 @@ pub enum Failure {
     },
     /// Nobody with this identity is configured.
     #[error(
-        "no peer is configured for remote identity {remote_id:?}, local identity {local_id} and address {from}"
+        "no peer is configured for remote identity {remote_id:?}{} and address {from}",
+        local_id.as_ref().map(|id| format!(", local identity {id:?}")).unwrap_or_default()
     )]
     UnknownPeer {
         /// IDi.
         remote_id: Identity,
         /// IDr, if the peer sent one.
-        local_id: String,
+        local_id: Option<Identity>,
         /// Where it came from.
         from: SocketAddr,
+    },
+    /// Several peers have this identity and this key.
+    #[error(
+        "{count} peers are configured for remote identity {remote_id:?} and address {from} with the same pre-shared key, and \
+         the peer names none of our identities"
+    )]
+    Ambiguous {
+        /// IDi.
+        remote_id: Identity,
+        /// Where it came from.
+        from: SocketAddr,
+        /// How many.
+        count: usize,
     },
     /// The peer has a connection already, which is kept.
     #[error("{id:?} is connected from {}, which is kept, and refused from {}", .ends.0, .ends.1)]

@@ -18,16 +18,17 @@ pub trait Host {
     /// back with [`crate::Event::ReleaseSpi`] or [`crate::Event::RemoveChild`].
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32>;
 
-    /// The peer that calls itself `id_i`, asks for `id_r` (if it says) and sends from `remote`.
+    /// The peers that call themselves `id_i`, are asked for as `id_r` (if the initiator says) and may send from `remote`.
+    /// Where there are several, which are few, its key tells which one it is.
     ///
     /// # Errors
-    /// Whether there is none, or it is there but cannot be served at this moment.
-    fn find_peer(
+    /// Whether there is none, or one is there but cannot be served at this moment.
+    fn find_peers(
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer>;
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer>;
 
     /// Where a connection of this peer comes from that is up, if there is one. Whether we say INITIAL_CONTACT, and whether
     /// another gateway of the peer is let in, is decided by it at the moment it is asked.

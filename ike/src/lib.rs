@@ -27,4 +27,4 @@ pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
 pub use failure::Failure;
 pub use host::{Host, NoPeer};
 pub use identity::{Identity, IdentityError};
-pub use proposal::{EspProposal, IkeProposal, ProposalError};
+pub use proposal::{Candidates, EspProposal, IkeProposal, ProposalError};

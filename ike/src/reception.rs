@@ -1,5 +1,8 @@
-//! The door: what to do with a datagram before any state is made for it. Classifies by SPI and holds the cookie
-//! gate (RFC 7296 section 2.6), which must stand before the first allocation.
+//! The door: what to do with a datagram before any state is made for it. Classifies by SPI, holds the cookie gate (RFC 7296
+//! section 2.6), which must stand before the first allocation, and the accounts of what first messages cost.
+
+mod budget;
+mod first;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -12,10 +15,15 @@ use crate::event::Datagram;
 use crate::host::{Host, random_array};
 use crate::wire::error::WireError;
 use crate::wire::header::{HEADER_LEN, Header};
-use crate::wire::message::{Message, Payloads};
+use crate::wire::message::Message;
 use crate::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::reader::Reader;
+
+use first::Glance;
+
+pub use budget::{Budget, Prefix, cost_of_exchange, cost_of_looking};
+pub use first::{FirstMessage, MAX_FIRST_MESSAGE, Settled};
 
 /// A new cookie secret this often; the one before still counts, so a cookie lives one to two intervals.
 const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(120);
@@ -34,12 +42,16 @@ pub enum Class {
 /// Looks at the header alone.
 ///
 /// # Errors
-/// When it is not an IKEv2 message of the datagram's length.
+/// When it is not an IKEv2 message of the datagram's length, or a first message that is too long.
 pub fn classify(bytes: &[u8]) -> Result<Class, WireError> {
     let header = Header::parse(&mut Reader::new(bytes), bytes.len())?;
     let init = header.exchange == ExchangeType::IKE_SA_INIT && !header.response && header.from_initiator;
     if init && header.spi_r == 0 {
-        return Ok(Class::Init);
+        return if bytes.len() > MAX_FIRST_MESSAGE {
+            Err(WireError::TooLong(bytes.len()))
+        } else {
+            Ok(Class::Init)
+        };
     }
     match header.receiver_spi() {
         0 => Err(WireError::BadField("receiver SPI")),
@@ -121,19 +133,15 @@ impl CookieGate {
             self.previous = std::mem::replace(&mut self.secret, random_array(host).into());
             self.renew = now + COOKIE_SECRET_LIFE;
         }
-        let message = match Message::parse(datagram.bytes) {
-            Ok(message) => message,
+        let Glance { header, nonce, cookie: returned } = match Glance::at(datagram.bytes) {
+            Ok(glance) => glance,
             Err(error) => return Verdict::Malformed(error),
         };
-        let payloads = Payloads(&message.chain.payloads);
-        let Some(nonce) = payloads.nonce() else {
-            return Verdict::Malformed(WireError::Rule(PayloadType::NONCE, "is missing"));
-        };
-        let spi = message.header.spi_i;
+        let spi = header.spi_i;
         let good = |version: u8, secret: &[u8; 32], got: &[u8]| {
             cookie(version, secret, nonce, datagram.remote, spi).is_some_and(|c| equal(&c, got))
         };
-        if let Some(got) = payloads.notify(NotifyType::COOKIE).map(|n| n.data.as_slice())
+        if let Some(got) = returned
             && (good(self.version, &self.secret, got)
                 || good(self.version.wrapping_sub(1), &self.previous, got))
         {
@@ -142,7 +150,7 @@ impl CookieGate {
         match cookie(self.version, &self.secret, nonce, datagram.remote, spi) {
             Some(cookie) => {
                 let notify = Notify::with_data(NotifyType::COOKIE, cookie);
-                Verdict::Challenge(crate::connection::refuse(&message.header, notify))
+                Verdict::Challenge(crate::connection::refuse(&header, notify))
             }
             None => Verdict::Malformed(WireError::BadField("cookie")),
         }

@@ -45,12 +45,12 @@ impl Host for ClientHost {
         }
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         _: &Identity,
         _: Option<&Identity>,
         _: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer> {
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         Err(NoPeer::Unknown)
     }
 }

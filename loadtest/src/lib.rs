@@ -4,11 +4,12 @@
 //! others and checks off what arrives, so that loss, duplication and packets of a stranger are known exactly.
 //!
 //! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side, `tunnels/` the load of many tunnels
-//! on one node, which the program `loadtest` runs.
+//! on one node and `storm/` the load of strangers, which the program `loadtest` runs.
 
 mod host;
 mod initiator;
 mod probe;
+pub mod storm;
 pub mod tunnels;
 
 pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};

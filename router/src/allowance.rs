@@ -1,5 +1,6 @@
-//! So many of something per second.
+//! So many of something per second: for one thread, and for all of them together.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Allows a number of events in every second that begins with one.
@@ -23,6 +24,33 @@ impl Allowance {
         let allowed = self.used < self.per_second;
         self.used += u32::from(allowed);
         allowed
+    }
+}
+
+/// An allowance that threads share, without a lock.
+#[derive(Debug)]
+pub(crate) struct SharedAllowance {
+    per_second: u32,
+    began: Instant,
+    /// The second since then, and how many were taken in it.
+    state: AtomicU64,
+}
+
+impl SharedAllowance {
+    pub(crate) fn new(per_second: u32) -> Self {
+        Self { per_second, began: Instant::now(), state: AtomicU64::new(0) }
+    }
+
+    /// Whether one more is allowed. Two threads that ask at the same moment may find that one of them has to go without.
+    pub(crate) fn take(&self, now: Instant) -> bool {
+        let second = now.saturating_duration_since(self.began).as_secs() & u64::from(u32::MAX);
+        let state = self.state.load(Ordering::Relaxed);
+        let used = if state >> 32 == second { state & u64::from(u32::MAX) } else { 0 };
+        used < u64::from(self.per_second)
+            && self
+                .state
+                .compare_exchange(state, second << 32 | (used + 1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 }
 

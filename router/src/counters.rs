@@ -122,6 +122,10 @@ counters! {
     TunFailed = "drop_tun_failed",
     /// Dropped: the control plane did not take the IKE message in time.
     IkeOverload = "drop_ike_overload",
+    /// Dropped: a first message, while so many IKE messages waited that the rest of the room is for SAs that exist.
+    IkeFirstOverload = "drop_ike_first_overload",
+    /// Moves of peers that were not reported because the pair had its share of this second.
+    MoveLimited = "move_limited",
     /// Dropped: an IKE message could not be sent.
     IkeSendFailed = "drop_ike_send_failed",
     /// Dropped: an IKE message would have gone into a tenant's TUN device, whose route holds the peer's address.

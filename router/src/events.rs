@@ -1,4 +1,15 @@
 //! From a thread of the router to the control plane.
+//!
+//! Whatever a peer or a stranger can cause has an allowance, so that none of them makes work for others:
+//!
+//! | event | allowed |
+//! |---|---|
+//! | an IKE message | as many as the control plane takes; first messages leave room for those of SAs that exist |
+//! | ESP for an SPI that is not there | [`UNKNOWN_SPI_EVENTS`] a second, whichever thread met it |
+//! | the first packet, a soft limit, a hard limit of a pair | once each |
+//! | a peer that moves | [`MOVES`] a second for each pair |
+//!
+//! The others, a tunnel that is wanted and a pair that is removed, are our own doing.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,24 +19,30 @@ use esp::Spi;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::allowance::Allowance;
+use crate::allowance::{Allowance, SharedAllowance};
 use crate::counters::{Counter, Counters};
 use crate::model::{IkeDatagram, RouterEvent};
 
 /// The sending end of one thread. Never blocks.
 ///
-/// Policy when the control plane does not keep up: IKE messages are dropped, for peers send them again; other events
-/// wait in a backlog and are only dropped beyond [`BACKLOG_EVENTS`].
+/// Policy when the control plane does not keep up: IKE messages are dropped, for peers send them again, and of those the first
+/// messages of anybody before what belongs to an SA; other events wait in a backlog and are only dropped beyond
+/// [`BACKLOG_EVENTS`].
 pub(crate) struct EventSink {
     sender: Sender<RouterEvent>,
     backlog: VecDeque<RouterEvent>,
-    unknown_spi: Allowance,
+    unknown_spi: Arc<SharedAllowance>,
     counters: Arc<Counters>,
 }
 
 impl EventSink {
-    pub(crate) fn new(sender: Sender<RouterEvent>, counters: Arc<Counters>) -> Self {
-        Self { sender, backlog: VecDeque::new(), unknown_spi: Allowance::new(UNKNOWN_SPI_EVENTS), counters }
+    /// The sinks of one router share what is allowed of packets without an SA ([`unknown_spi_events`]).
+    pub(crate) fn new(
+        sender: Sender<RouterEvent>,
+        unknown_spi: Arc<SharedAllowance>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Self { sender, backlog: VecDeque::new(), unknown_spi, counters }
     }
 
     /// Passes an event on, now or later.
@@ -41,6 +58,9 @@ impl EventSink {
 
     /// Passes an IKE message on, now or never.
     pub(crate) fn send_ike(&mut self, datagram: IkeDatagram) {
+        if is_first(&datagram.bytes) && self.sender.capacity() < self.sender.max_capacity() / 2 {
+            return self.counters.count(Counter::IkeFirstOverload);
+        }
         match self.sender.try_reserve() {
             Ok(place) => {
                 self.counters.count(Counter::IkeReceived);
@@ -48,6 +68,23 @@ impl EventSink {
             }
             Err(_) => self.counters.count(Counter::IkeOverload),
         }
+    }
+
+    /// Reports that packets of a pair come from elsewhere, unless the pair has used up its allowance; whether it did.
+    pub(crate) fn moved(
+        &mut self,
+        now: Instant,
+        allowance: &mut Allowance,
+        spi: Spi,
+        remote: std::net::SocketAddr,
+    ) -> bool {
+        let allowed = allowance.take(now);
+        if allowed {
+            self.send(RouterEvent::RemoteMoved { spi, remote });
+        } else {
+            self.counters.count(Counter::MoveLimited);
+        }
+        allowed
     }
 
     /// Reports a packet without an SA, at most [`UNKNOWN_SPI_EVENTS`] a second: anyone can send those.
@@ -77,8 +114,27 @@ impl EventSink {
 /// All the SAs of a shard that carries 10,000 can end in the same moment; 100 octets each.
 const BACKLOG_EVENTS: usize = 16_384;
 
-/// Enough to see a peer that lost sync within a second; too few to be of use to an attacker.
+/// Enough to see a peer that lost sync within a second; too few to be of use to an attacker. For all threads together.
 const UNKNOWN_SPI_EVENTS: u32 = 10;
+
+/// A NAT gives a peer another port when it has forgotten the old one, which takes it minutes. One that alternates between two
+/// ports is followed once a second.
+const MOVES: u32 = 1;
+
+/// What all threads of a router may report of packets without an SA.
+pub(crate) fn unknown_spi_events() -> Arc<SharedAllowance> {
+    Arc::new(SharedAllowance::new(UNKNOWN_SPI_EVENTS))
+}
+
+/// What one pair may report of its peer's moves.
+pub(crate) const fn moves() -> Allowance {
+    Allowance::new(MOVES)
+}
+
+/// Whether an IKE message has no SPI of ours yet (RFC 7296 section 3.1).
+fn is_first(message: &[u8]) -> bool {
+    message.get(8..16).is_some_and(|spi| spi.iter().all(|octet| *octet == 0))
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -104,7 +160,7 @@ mod tests {
     fn events_wait_in_order_and_ike_does_not() {
         let (sender, mut receiver) = mpsc::channel(2);
         let counters = Arc::new(Counters::new());
-        let mut sink = EventSink::new(sender, counters.clone());
+        let mut sink = EventSink::new(sender, unknown_spi_events(), counters.clone());
         for spi in 0..5 {
             sink.send(soft(spi));
         }
@@ -124,7 +180,7 @@ mod tests {
     fn the_backlog_has_a_bound() {
         let (sender, _receiver) = mpsc::channel(1);
         let counters = Arc::new(Counters::new());
-        let mut sink = EventSink::new(sender, counters.clone());
+        let mut sink = EventSink::new(sender, unknown_spi_events(), counters.clone());
         for spi in 0..BACKLOG_EVENTS as u32 + 11 {
             sink.send(soft(spi));
         }
@@ -133,9 +189,47 @@ mod tests {
     }
 
     #[test]
+    fn first_messages_leave_room_for_those_of_sas() {
+        let (sender, mut receiver) = mpsc::channel(8);
+        let counters = Arc::new(Counters::new());
+        let mut sink = EventSink::new(sender, unknown_spi_events(), counters.clone());
+        let local = "127.0.0.1:500".parse().unwrap();
+        let message = |responder: u8| {
+            let mut bytes = vec![1; 28];
+            bytes[8..16].fill(responder);
+            IkeDatagram { local, remote: local, bytes }
+        };
+        for _ in 0..20 {
+            sink.send_ike(message(0));
+        }
+        for _ in 0..3 {
+            sink.send_ike(message(7));
+        }
+        let mut taken = Vec::new();
+        while let Ok(RouterEvent::Ike(datagram)) = receiver.try_recv() {
+            taken.push(datagram.bytes[8]);
+        }
+        assert_eq!(taken, [0, 0, 0, 0, 0, 7, 7, 7]);
+        assert!(crate::counters::total([&*counters]).contains(&("drop_ike_first_overload", 15)));
+    }
+
+    #[test]
+    fn what_is_allowed_of_unknown_spis_is_for_all_threads() {
+        let (sender, mut receiver) = mpsc::channel(100);
+        let shared = unknown_spi_events();
+        let now = Instant::now();
+        for spi in 0..8 {
+            let mut sink = EventSink::new(sender.clone(), shared.clone(), Arc::new(Counters::new()));
+            (0..9).for_each(|_| sink.unknown_spi(now, Spi(spi), "127.0.0.1:4500".parse().unwrap()));
+        }
+        let got = std::iter::from_fn(|| receiver.try_recv().ok()).count();
+        assert_eq!(got as u32, UNKNOWN_SPI_EVENTS);
+    }
+
+    #[test]
     fn unknown_spis_are_reported_now_and_then() {
         let (sender, mut receiver) = mpsc::channel(100);
-        let mut sink = EventSink::new(sender, Arc::new(Counters::new()));
+        let mut sink = EventSink::new(sender, unknown_spi_events(), Arc::new(Counters::new()));
         let start = Instant::now();
         let remote = "127.0.0.1:4500".parse().unwrap();
         for second in 0..2 {

@@ -17,7 +17,7 @@ use crate::config::RouterConfig;
 use crate::control::{Control, ControlPorts, Inner};
 use crate::counters::Counters;
 use crate::error::RouterError;
-use crate::events::EventSink;
+use crate::events::{EventSink, unknown_spi_events};
 use crate::handle::{RouterHandle, Shared};
 use crate::handoff;
 use crate::liveness::Watchman;
@@ -68,8 +68,9 @@ impl Router {
 
         let threads = polls.into_iter().zip(handoff::connect(shards + 1)).zip(&counters).zip(&*peers);
         let mut shard_ports = sockets.shards.into_iter();
+        let unknown_spi = unknown_spi_events();
         for (id, (((poll, mailboxes), counters), waker)) in threads.enumerate() {
-            let sink = EventSink::new(events.clone(), counters.clone());
+            let sink = EventSink::new(events.clone(), unknown_spi.clone(), counters.clone());
             if let Some(ports) = shard_ports.next() {
                 let ports: Arc<[ShardPort]> = ports.into();
                 let (sender, commands) = CommandSender::new(waker.clone());
@@ -110,7 +111,7 @@ impl Router {
             nudges: nudged,
             registry: registry.clone(),
             shards: senders.clone(),
-            events: EventSink::new(events, device_counters.clone()),
+            events: EventSink::new(events, unknown_spi, device_counters.clone()),
             counters: device_counters,
             listen: config.listen.clone().into(),
             book: book.clone(),

@@ -4,6 +4,7 @@
 mod common;
 
 use std::net::UdpSocket;
+use std::time::Instant;
 
 use common::{Gateway, PATIENCE, udp};
 use esp::{Limits, OpenError, Spi};
@@ -154,6 +155,29 @@ fn a_peer_that_moves_is_reported_and_followed_when_told() {
     other.send(&udp("10.2.0.1", "10.1.0.1", 5, 50));
     assert_eq!(mover.receive()[28..32], 5u32.to_be_bytes());
     assert!(matches!(gateway.next_event(), RouterEvent::FirstInbound { spi } if spi == other.spi));
+}
+
+#[test]
+fn a_peer_that_alternates_its_port_is_reported_once_a_second() {
+    let mut gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut mover = gateway.connect(tenant, 1, 11, ANY, "10.1.0.0/16");
+    let mut other = gateway.connect(tenant, 2, 12, ANY, "10.2.0.0/16");
+    let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.11:0").unwrap());
+    let begun = Instant::now();
+    for number in 0..200u32 {
+        let sealed = mover.seal(&udp("10.1.0.1", "10.2.0.1", number, 50));
+        sockets[number as usize % 2].send_to(&sealed, mover.router).unwrap();
+        other.receive();
+    }
+    // As many as seconds have begun since, however slow this machine is.
+    let seconds = begun.elapsed().as_secs() + 1;
+    let mut moves = 0;
+    while let Ok(event) = gateway.events.try_recv() {
+        moves += u64::from(matches!(event, RouterEvent::RemoteMoved { .. }));
+    }
+    assert!((1..=seconds).contains(&moves), "{moves} moves in {seconds} s");
+    assert!(gateway.counter("move_limited") > 0);
 }
 
 #[test]

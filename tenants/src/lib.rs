@@ -27,7 +27,7 @@ mod tenant;
 mod violation;
 
 pub use catalog::{
-    Action, Applied, BatchError, Catalog, Change, ChangeKind, Changed, LookupError, Object, Snapshot,
+    Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, Object, Snapshot,
 };
 pub use cidr::{Cidr, CidrError};
 pub use error::Error;

@@ -267,13 +267,19 @@ fn a_responder_finds_the_peer_by_identities_and_address() {
     try_create(&catalog, from("globex", "gw.globex", "192.0.0.0/16")).unwrap();
     let find = |local: Option<&str>, remote: &str, address: &str| {
         let local = local.map(name);
-        let found = catalog.find_peer(local.as_ref(), &name(remote), address.parse().unwrap());
-        found.map(|peer| peer.name.tenant().id().to_owned())
+        let found = catalog.find_peers(local.as_ref(), &name(remote), address.parse().unwrap());
+        found.map(|peers| {
+            let mut tenants: Vec<_> = peers.iter().map(|peer| peer.name.tenant().id().to_owned()).collect();
+            tenants.sort_unstable();
+            tenants.join(" ")
+        })
     };
     assert_eq!(find(Some("gw.acme"), "branch.example", "192.0.2.9").unwrap(), "acme");
     assert_eq!(find(Some("gw.globex"), "branch.example", "192.0.2.9").unwrap(), "globex");
     assert_eq!(find(None, "branch.example", "192.0.9.9").unwrap(), "globex");
-    assert!(matches!(find(None, "branch.example", "192.0.2.9"), Err(LookupError::Ambiguous(_))));
+    assert_eq!(find(None, "branch.example", "192.0.2.9").unwrap(), "acme globex", "its key will tell");
+    let elsewhere = find(Some("gw.other"), "branch.example", "192.0.2.9");
+    assert!(matches!(elsewhere, Err(LookupError::Elsewhere { .. })));
     assert!(matches!(find(None, "branch.example", "203.0.113.1"), Err(LookupError::Elsewhere { .. })));
     assert!(matches!(find(None, "nobody.example", "192.0.2.9"), Err(LookupError::UnknownIdentity(_))));
     assert_eq!(find(None, "branch.example", "::ffff:192.0.9.9").unwrap(), "globex");
@@ -293,13 +299,67 @@ fn ike_proposals_of_those_who_may_come_from_an_address() {
     try_create(&catalog, with("one", "10.2.0.0/24", "aes256-sha256-prfsha256-modp2048", &["192.0.2.1"]))
         .unwrap();
     let at = |address: &str| -> Vec<String> {
-        catalog.ike_proposals(address.parse().unwrap()).iter().map(ToString::to_string).collect()
+        let callers = catalog.callers(address.parse().unwrap());
+        callers.candidates.proposals().iter().map(ToString::to_string).collect()
     };
     assert_eq!(at("192.0.2.1"), ["aes256-sha256-prfsha256-modp2048", "aes128gcm16-prfsha256-x25519"]);
     assert_eq!(at("192.0.2.2"), ["aes128gcm16-prfsha256-x25519"]);
     let delete = v1::DeletePeerRequest { name: "tenants/acme/peers/any".to_owned(), ..Default::default() };
     catalog.delete_peer(&delete).unwrap();
     assert!(at("192.0.2.2").is_empty());
+}
+
+#[test]
+fn udp_is_forced_where_all_want_it_who_may_come_from_an_address() {
+    let catalog = catalog(&["acme", "globex"]);
+    let with = |tenant: &str, id: &str, subnet: &str, force: bool, addresses: &[&str]| v1::Peer {
+        remote_addresses: addresses.iter().map(ToString::to_string).collect(),
+        force_encapsulation: force,
+        ..peer(tenant, id, subnet)
+    };
+    let forced = |address: &str| catalog.callers(address.parse().unwrap()).force_encapsulation;
+    assert!(!forced("203.0.113.9"), "nobody is nobody who wants it");
+    try_create(&catalog, with("acme", "roaming", "10.1.0.0/24", true, &[])).unwrap();
+    assert!(forced("203.0.113.9"));
+    try_create(&catalog, with("globex", "fixed", "10.1.0.0/24", false, &["192.0.2.1"])).unwrap();
+    try_create(&catalog, with("globex", "net", "10.2.0.0/24", false, &["198.51.100.0/24"])).unwrap();
+    assert!(forced("203.0.113.9") && !forced("192.0.2.1") && !forced("198.51.100.7"));
+    try_create(&catalog, with("globex", "roaming", "10.3.0.0/24", false, &[])).unwrap();
+    assert!(!forced("203.0.113.9"), "one decides nothing for the other");
+    try_create(&catalog, with("acme", "fixed", "10.4.0.0/24", true, &["192.0.2.7", "192.0.2.7:4500"]))
+        .unwrap();
+    assert!(forced("192.0.2.7"), "whoever is configured with the very address");
+    for name in ["tenants/acme/peers/fixed", "tenants/globex/peers/roaming", "tenants/globex/peers/net"] {
+        let delete = v1::DeletePeerRequest { name: name.to_owned(), ..Default::default() };
+        catalog.delete_peer(&delete).unwrap();
+    }
+    assert!(forced("192.0.2.7") && forced("198.51.100.7"));
+}
+
+#[test]
+fn a_peer_is_found_by_its_address_and_by_its_secret_without_looking_at_others() {
+    let catalog = catalog(&["acme", "globex"]);
+    for (tenant, id, subnet, address) in [
+        ("acme", "b1", "10.1.0.0/24", "192.0.2.1"),
+        ("acme", "b2", "10.2.0.0/24", "192.0.2.1"),
+        ("globex", "b1", "10.1.0.0/24", "192.0.2.2:4500"),
+    ] {
+        let remote_addresses = vec![address.to_owned()];
+        try_create(&catalog, v1::Peer { remote_addresses, ..peer(tenant, id, subnet) }).unwrap();
+    }
+    let at = |address: &str, limit| -> Vec<String> {
+        let peers = catalog.peers_at(address.parse().unwrap(), limit);
+        peers.iter().map(|peer| peer.name.to_string()).collect()
+    };
+    assert_eq!(at("192.0.2.1", 8), ["tenants/acme/peers/b1", "tenants/acme/peers/b2"]);
+    assert_eq!(at("::ffff:192.0.2.1", 1), ["tenants/acme/peers/b1"]);
+    assert_eq!(at("192.0.2.2", 8), ["tenants/globex/peers/b1"]);
+    assert!(at("192.0.2.3", 8).is_empty());
+    let users = |secret: &str| catalog.users_of(&name::<SecretName>(secret)).len();
+    let Some(v1::auth::Method::Psk(secret)) = peer("acme", "b1", "10.1.0.0/24").auth.unwrap().method else {
+        panic!("a key")
+    };
+    assert_eq!((users(&secret), users("tenants/acme/secrets/other")), (2, 0));
 }
 
 #[test]

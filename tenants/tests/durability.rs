@@ -203,14 +203,16 @@ proptest! {
                 None => "203.0.113.9".parse().unwrap(),
             };
             for catalog in [&catalog, &again] {
-                let found = catalog.find_peer(Some(&peer.spec.local_identity), &peer.spec.remote_identity, address);
-                prop_assert_eq!(&found.unwrap().name, &peer.name);
-                let proposals = catalog.ike_proposals(address);
+                let found = catalog.find_peers(Some(&peer.spec.local_identity), &peer.spec.remote_identity, address);
+                let found: Vec<_> = found.unwrap().iter().map(|found| found.name.clone()).collect();
+                prop_assert_eq!(found, [peer.name.clone()]);
+                let callers = catalog.callers(address);
+                let proposals = callers.candidates.proposals();
                 prop_assert!(peer.spec.ike.proposals.iter().all(|proposal| proposals.contains(proposal)));
             }
         }
         if catalog.peers().is_empty() {
-            prop_assert!(catalog.ike_proposals("203.0.113.9".parse().unwrap()).is_empty());
+            prop_assert!(catalog.callers("203.0.113.9".parse().unwrap()).candidates.is_empty());
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The actor at the top: follows the catalog and supervises the tenants' actors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use tenants::{Change, ChangeKind, Object, Tenant};
+use tenants::{Change, ChangeKind, Object, Peer, Tenant};
 use tokio::sync::{broadcast, oneshot};
 
 use super::liveness::MustRun;
@@ -148,8 +148,10 @@ impl Handler<Changed> for NodeActor {
                 }
             }
             (Object::Secret(secret), _) => {
-                for slot in self.tenants.values() {
-                    deliver(&slot.addr, SecretChange(secret.name.clone()), &self.env.counters);
+                // Its users are all of one tenant.
+                let users = self.env.catalog.users_of(&secret.name);
+                if let Some(slot) = users.first().and_then(|user| self.tenants.get(&user.tenant)) {
+                    deliver(&slot.addr, SecretChange(users), &self.env.counters);
                 }
             }
         }
@@ -161,22 +163,23 @@ impl Handler<Resync> for NodeActor {
 
     fn handle(&mut self, _: Resync, ctx: &mut Self::Context) {
         let snapshot = self.env.catalog.snapshot();
-        let gone: Vec<u32> = self
-            .tenants
-            .keys()
-            .filter(|&&number| !snapshot.tenants.iter().any(|t| t.number == number))
-            .copied()
-            .collect();
-        for number in gone {
-            if let Some(slot) = self.tenants.remove(&number) {
-                deliver(&slot.addr, RemoveTenant, &self.env.counters);
-            }
+        let mut peers: HashMap<u32, Vec<Arc<Peer>>> = HashMap::new();
+        for peer in snapshot.peers {
+            peers.entry(peer.tenant).or_default().push(peer);
         }
+        let there: HashSet<u32> = snapshot.tenants.iter().map(|tenant| tenant.number).collect();
+        let env = &self.env;
+        self.tenants.retain(|number, slot| {
+            let stays = there.contains(number);
+            if !stays {
+                deliver(&slot.addr, RemoveTenant, &env.counters);
+            }
+            stays
+        });
         for tenant in &snapshot.tenants {
             let addr = self.tenant(tenant, ctx);
             deliver(&addr, TenantChange(tenant.clone()), &self.env.counters);
-            let peers: Vec<_> =
-                snapshot.peers.iter().filter(|p| p.tenant == tenant.number).cloned().collect();
+            let peers = peers.remove(&tenant.number).unwrap_or_default();
             deliver(&addr, crate::tenant::Peers(peers), &self.env.counters);
         }
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use actix::ArbiterHandle;
 use actix::prelude::*;
 use router::{Router, RouterConfig, RouterError, RouterHandle};
 use tenants::{Catalog, PeerName};
@@ -16,8 +17,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::NodeConfig;
 use crate::control::Control;
-use crate::dispatch::{self, Receptions};
+use crate::dispatch;
 use crate::env::NodeEnv;
+use crate::reception::Doors;
 use actor::{NodeActor, Stop};
 use liveness::{Liveness, Watchman};
 
@@ -68,6 +70,8 @@ pub struct Node {
 struct Started {
     env: Arc<NodeEnv>,
     addr: Addr<NodeActor>,
+    /// Threads of receptions.
+    receptions: Vec<ArbiterHandle>,
     system: System,
 }
 
@@ -88,32 +92,38 @@ impl Node {
         let thread = std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
             let _must_run = alive.must_run("the actors' thread");
             let system = System::new();
-            let (env, addr) = system.block_on(async {
+            let (env, addr, receptions) = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
                 let env = Arc::new(NodeEnv::new(&config, handle, catalog, raw_esp, arbiters));
                 actix::spawn(watch_router(alive.clone(), of_router));
-                let receptions = Receptions::start(&env);
+                let doors = Doors::open(&env);
+                let receptions: Vec<_> = doors.threads().collect();
                 let (ready, must_run) = (env.clone(), alive.must_run("the dispatcher"));
                 actix::spawn(async move {
                     peers_stand(&ready).await;
-                    dispatch::run(ready, receptions, receiver).await;
+                    dispatch::run(ready, doors, receiver).await;
                     drop(must_run);
                 });
                 let must_run = alive.must_run("the node's actor");
                 let addr = NodeActor::new(env.clone(), must_run).start();
-                (env, addr)
+                (env, addr, receptions)
             });
             // The receiver waits right below.
-            let _ = reply.send(Started { env, addr, system: System::current() });
+            let _ = reply.send(Started { env, addr, receptions, system: System::current() });
             if let Err(error) = system.run() {
                 tracing::error!(%error, "the actors' thread ended");
             }
         });
         let thread = thread.map_err(|e| NodeError::Thread(e.to_string()))?;
-        let Started { env, addr, system } = started.recv().map_err(|e| NodeError::Thread(e.to_string()))?;
-        let threads = env.arbiters().iter().enumerate().map(|(n, arbiter)| (format!("arbiter {n}"), arbiter));
-        let threads = threads.map(|(name, arbiter)| (name, arbiter.clone()));
-        let all = threads.chain([("the actors' thread".to_owned(), system.arbiter().clone())]).collect();
+        let Started { env, addr, receptions, system } =
+            started.recv().map_err(|e| NodeError::Thread(e.to_string()))?;
+        let named = |kind: &'static str, threads: &[ArbiterHandle]| {
+            let named = threads.iter().enumerate().map(|(n, thread)| (format!("{kind} {n}"), thread.clone()));
+            named.collect::<Vec<_>>()
+        };
+        let mut all = named("arbiter", env.arbiters());
+        all.extend(named("reception", &receptions));
+        all.push(("the actors' thread".to_owned(), system.arbiter().clone()));
         let watchman =
             Watchman::start(liveness.clone(), all).map_err(|e| NodeError::Thread(e.to_string()))?;
         Ok(Self { control: Control::new(env), addr, system, thread, router, liveness, watchman })

@@ -11,7 +11,7 @@ use super::PeerActor;
 use crate::mailbox::deliver;
 use crate::vocabulary::Do;
 
-/// A peer is woken this often at most: whoever forges ESP from its address gains no more than that.
+/// A peer is woken this often at most, and by one message: whoever forges ESP from its address gains no more than that.
 const WAKE_INTERVAL: Duration = Duration::from_secs(10);
 
 impl PeerActor {
@@ -59,7 +59,11 @@ impl PeerActor {
             self.woken = Some(now);
             tracing::info!(peer = %self.peer.name, "the peer uses SAs that are not here; starting afresh");
             if self.supervisor.try_now() {
+                let conn = self.next_conn;
                 self.start_connection(ctx);
+                if let Some(conn) = self.conns.get(&conn) {
+                    deliver(&conn.addr, Do(Command::Once), &self.env.counters);
+                }
             }
             self.arm(ctx);
             self.show();

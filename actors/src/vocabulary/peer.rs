@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use ike::Connection;
+use ike::connection::Counters;
 use router::TunnelId;
 use tokio::sync::oneshot;
 
@@ -57,6 +58,8 @@ pub(crate) enum ToPeer {
 pub(crate) struct Adopted {
     pub(crate) conn: Connection,
     pub(crate) held: Held,
+    /// What of the connection's counters is in the node's already.
+    pub(crate) counted: Counters,
 }
 
 /// The peer's configuration changed.

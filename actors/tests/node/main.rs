@@ -12,4 +12,5 @@ mod common;
 mod narrowed;
 mod orders;
 mod parts;
+mod strangers;
 mod supervision;

@@ -118,6 +118,13 @@ impl Exchanges {
         self.next_id = self.next_id.wrapping_add(1);
     }
 
+    /// What is under way is not sent again.
+    pub(crate) fn send_once(&mut self) {
+        for pending in &mut self.pending {
+            pending.policy.tries = 0;
+        }
+    }
+
     /// The requests without an answer, in the order they were sent.
     pub(crate) fn pending(&self) -> impl Iterator<Item = &Request> {
         self.pending.iter().map(|p| &p.request)

@@ -13,7 +13,10 @@ pub(crate) const MAX_DATAGRAM: usize = 1_228;
 /// Fragments of one message: certificates chains in the field need under 20.
 const MAX_FRAGMENTS: u16 = 64;
 /// Octets of a reassembled message, as without fragments.
-const MAX_MESSAGE: usize = 65_535;
+pub(crate) const MAX_MESSAGE: usize = 65_535;
+/// Octets of one whose sender is not authenticated yet, in fragments or whole: an IKE_AUTH with a pre-shared key has less than
+/// 2 KiB, and one with a chain of certificates, whose sender is to be told that there is none here, less than this.
+pub(crate) const MAX_UNAUTHENTICATED: usize = 16_384;
 
 /// Octets of inner payloads in a fragment.
 pub(crate) const fn chunk_len(suite: SkSuite) -> usize {
@@ -39,11 +42,12 @@ struct Partial {
 
 impl Reassembly {
     /// Takes a fragment of a message, known by its ID and the window of its direction; returns the whole once it is complete.
+    /// More than `limit` octets are not kept.
     pub(crate) fn add(
         &mut self,
         (id, window): (u32, u32),
-        number: u16,
-        total: u16,
+        limit: usize,
+        (number, total): (u16, u16),
         first: PayloadType,
         part: Secret,
     ) -> Result<Option<(PayloadType, Secret)>, WireError> {
@@ -72,11 +76,11 @@ impl Reassembly {
         }
         let size: usize = partial.parts.iter().flatten().map(|p| p.len()).sum();
         let complete = partial.parts.iter().all(Option::is_some);
-        if size <= MAX_MESSAGE && !complete {
+        if size <= limit && !complete {
             return Ok(None);
         }
         let done = self.0.remove(at);
-        if size > MAX_MESSAGE {
+        if size > limit {
             return Err(WireError::TooMany("octets in fragments"));
         }
         let mut whole = Secret::new(Vec::with_capacity(size));
@@ -84,6 +88,11 @@ impl Reassembly {
             whole.extend_from_slice(part);
         }
         Ok(done.first.map(|first| (first, whole)))
+    }
+
+    /// Octets that wait for the rest of their message.
+    pub(crate) fn octets(&self) -> usize {
+        self.0.iter().flat_map(|partial| partial.parts.iter().flatten()).map(|part| part.len()).sum()
     }
 }
 
@@ -99,10 +108,10 @@ mod tests {
     fn fragments_come_in_any_order_and_more_than_once() {
         let mut r = Reassembly::default();
         let id = (5, 1);
-        assert!(r.add(id, 3, 3, PayloadType::NONE, part("c")).unwrap().is_none());
-        assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
-        assert!(r.add(id, 1, 3, PayloadType::SA, part("a")).unwrap().is_none());
-        let (first, whole) = r.add(id, 2, 3, PayloadType::NONE, part("b")).unwrap().unwrap();
+        assert!(r.add(id, MAX_MESSAGE, (3, 3), PayloadType::NONE, part("c")).unwrap().is_none());
+        assert!(r.add(id, MAX_MESSAGE, (1, 3), PayloadType::SA, part("a")).unwrap().is_none());
+        assert!(r.add(id, MAX_MESSAGE, (1, 3), PayloadType::SA, part("a")).unwrap().is_none());
+        let (first, whole) = r.add(id, MAX_MESSAGE, (2, 3), PayloadType::NONE, part("b")).unwrap().unwrap();
         assert_eq!((first, whole.as_slice()), (PayloadType::SA, b"abc".as_slice()));
     }
 
@@ -110,20 +119,29 @@ mod tests {
     fn a_larger_total_begins_anew_and_a_smaller_one_is_late() {
         let mut r = Reassembly::default();
         let id = (5, 1);
-        assert!(r.add(id, 1, 2, PayloadType::SA, part("long")).unwrap().is_none());
-        assert!(r.add(id, 2, 3, PayloadType::NONE, part("y")).unwrap().is_none());
-        assert!(r.add(id, 2, 2, PayloadType::NONE, part("late")).is_err());
-        assert!(r.add(id, 1, 3, PayloadType::SA, part("x")).unwrap().is_none());
-        let (_, whole) = r.add(id, 3, 3, PayloadType::NONE, part("z")).unwrap().unwrap();
+        assert!(r.add(id, MAX_MESSAGE, (1, 2), PayloadType::SA, part("long")).unwrap().is_none());
+        assert!(r.add(id, MAX_MESSAGE, (2, 3), PayloadType::NONE, part("y")).unwrap().is_none());
+        assert!(r.add(id, MAX_MESSAGE, (2, 2), PayloadType::NONE, part("late")).is_err());
+        assert!(r.add(id, MAX_MESSAGE, (1, 3), PayloadType::SA, part("x")).unwrap().is_none());
+        let (_, whole) = r.add(id, MAX_MESSAGE, (3, 3), PayloadType::NONE, part("z")).unwrap().unwrap();
         assert_eq!(whole.as_slice(), b"xyz");
-        assert!(r.add(id, 1, 65, PayloadType::SA, part("x")).is_err());
+        assert!(r.add(id, MAX_MESSAGE, (1, 65), PayloadType::SA, part("x")).is_err());
+    }
+
+    #[test]
+    fn what_is_more_than_the_limit_is_not_kept() {
+        let mut r = Reassembly::default();
+        assert!(r.add((1, 1), 8, (1, 3), PayloadType::SA, part("12345")).unwrap().is_none());
+        assert_eq!(r.octets(), 5);
+        assert!(r.add((1, 1), 8, (2, 3), PayloadType::NONE, part("6789")).is_err());
+        assert_eq!(r.octets(), 0);
     }
 
     #[test]
     fn another_message_takes_the_place() {
         let mut r = Reassembly::default();
-        assert!(r.add((5, 1), 1, 2, PayloadType::SA, part("old")).unwrap().is_none());
-        assert!(r.add((6, 1), 2, 2, PayloadType::NONE, part("w")).unwrap().is_none());
-        assert!(r.add((6, 1), 1, 2, PayloadType::SA, part("ne")).unwrap().is_some());
+        assert!(r.add((5, 1), MAX_MESSAGE, (1, 2), PayloadType::SA, part("old")).unwrap().is_none());
+        assert!(r.add((6, 1), MAX_MESSAGE, (2, 2), PayloadType::NONE, part("w")).unwrap().is_none());
+        assert!(r.add((6, 1), MAX_MESSAGE, (1, 2), PayloadType::SA, part("ne")).unwrap().is_some());
     }
 }

@@ -5,10 +5,11 @@ use std::time::Instant;
 use super::exchange::Exchanges;
 use super::fragment::{self, Reassembly};
 use super::key_log::LoggedKeys;
+use crate::crypto::CryptoError;
+use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::keys::{self, IkeKeys, Inputs};
 use crate::crypto::prf::Prf;
 use crate::crypto::sk::{SkKey, SkSuite};
-use crate::crypto::{CryptoError, dh::KeyPair};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::IkeChoice;
@@ -181,6 +182,11 @@ impl IkeSa {
         Ok(datagrams)
     }
 
+    /// Octets of fragments that wait for the rest of their message.
+    pub(crate) fn waiting_octets(&self) -> usize {
+        self.reassembly.iter().flat_map(|both| both.iter()).map(Reassembly::octets).sum()
+    }
+
     /// Whether the peer made this datagram, and which fragment it is, if it is one.
     pub(crate) fn authentic(&self, datagram: &[u8]) -> Option<Option<u16>> {
         let message = Message::parse(datagram).ok()?;
@@ -190,8 +196,9 @@ impl IkeSa {
     }
 
     /// Opens a message to this IKE_SA, or a fragment of one. The outer error is a forgery or damage, to be dropped;
-    /// `None` means that more fragments have to come; the inner error is a mistake of the authenticated peer.
-    pub(crate) fn open(&mut self, datagram: &[u8]) -> Result<Option<Opened>, Failure> {
+    /// `None` means that more fragments have to come; the inner error is a mistake of the authenticated peer. More than
+    /// `limit` octets of fragments are not kept.
+    pub(crate) fn open(&mut self, datagram: &[u8], limit: usize) -> Result<Option<Opened>, Failure> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType(0), error };
         let message = Message::parse(datagram).map_err(malformed)?;
         let Some((first, body)) = message.chain.encrypted else {
@@ -209,7 +216,7 @@ impl IkeSa {
                 let response = message.header.response;
                 let reassembly = if response { responses } else { requests };
                 let (id, window) = (message.header.message_id, self.exchanges.inbound_window(response));
-                match reassembly.add((id, window), number, total, first, plain).map_err(malformed)? {
+                match reassembly.add((id, window), limit, (number, total), first, plain).map_err(malformed)? {
                     Some(whole) => whole,
                     None => return Ok(None),
                 }
@@ -249,12 +256,14 @@ fn head(
     Ok(head.finish())
 }
 
-/// The answer's half of a Diffie-Hellman exchange: our fresh key pair and the shared secret.
+/// The answer's half of a Diffie-Hellman exchange: our fresh key pair and the shared secret. Nothing is computed with, and
+/// nothing drawn for, a value that cannot be one: in IKE_SA_INIT anybody may send it.
 pub(crate) fn respond_dh(
     group: u16,
     peer: &[u8],
     host: &mut dyn Host,
 ) -> Result<(KeyPair, crate::crypto::prf::Secret), CryptoError> {
+    dh::check_public(group, peer)?;
     let ours = KeyPair::generate(group, host)?;
     let shared = ours.agree(peer)?;
     Ok((ours, shared))

@@ -149,6 +149,14 @@ impl Connection {
         self.ask([bytes]);
     }
 
+    /// The first message is not sent again, nor what it becomes with a cookie or another group.
+    pub(crate) fn send_init_once(&mut self) {
+        self.once = true;
+        if let Phase::InitSent(init) = &mut self.phase {
+            init.exchanges.send_once();
+        }
+    }
+
     /// The answer to IKE_SA_INIT. It is not authenticated yet: what makes no sense is dropped, for another may come.
     pub(crate) fn init_answered(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
         let Phase::InitSent(_) = &self.phase else { return };

@@ -11,6 +11,7 @@
 //! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
 //! | `parts.rs` | policies whose selectors the peer narrows |
+//! | `mend.rs` | what IKE_SA_INIT decided wrongly, as nobody knew yet who asked |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
 //! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
@@ -28,6 +29,7 @@ mod informational;
 mod initiator;
 mod invariants;
 mod key_log;
+mod mend;
 mod mode;
 mod nat;
 mod parts;
@@ -61,8 +63,8 @@ use tasks::Queued;
 
 pub use invariants::Broken;
 pub use key_log::LoggedKeys;
-pub use responder::InitReply;
 pub(crate) use responder::refuse;
+pub use responder::{InitReply, MAX_CANDIDATES};
 pub use tasks::Task;
 
 /// How long a half-open responder waits for IKE_AUTH. The initiator retransmits for about as long.
@@ -158,6 +160,10 @@ pub struct Connection {
     /// When the host was asked whether ESP arrived.
     asked_host: Option<Instant>,
     keepalive: Option<Instant>,
+    /// IKE_SA_INIT is sent once, and not again.
+    once: bool,
+    /// Until when the IKE_SA has to be rekeyed by the peer's own proposals.
+    mend: Option<Instant>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
     detour: Option<Box<send::Way>>,
     transmits: VecDeque<Transmit>,
@@ -203,6 +209,9 @@ pub enum Command {
     Heard(Option<Instant>),
     /// Ask the peer for a sign of life now.
     Probe,
+    /// Do not send the first message again until somebody has answered it: something from the peer's address has made us
+    /// start, and anybody can send that.
+    Once,
     /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
 }
@@ -231,6 +240,8 @@ impl Connection {
             last_heard: now,
             asked_host: None,
             keepalive: None,
+            once: false,
+            mend: None,
             detour: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -266,6 +277,7 @@ impl Connection {
             Command::InboundSeen(spi) => self.inbound_seen(spi),
             Command::Heard(at) => self.heard(now, at),
             Command::Probe => drop(self.queue(Task::Liveness, now)),
+            Command::Once => self.send_init_once(),
             Command::RemoteMoved(remote) => self.moved(remote),
         }
         self.settle(now, host);
@@ -280,6 +292,9 @@ impl Connection {
 
     /// The schedule of a request.
     fn retransmit_policy(&self, request: &Request) -> Retransmit {
+        if self.once && self.sas.is_empty() {
+            return Retransmit::ONCE;
+        }
         let policy = self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit);
         match (request, &self.config) {
             // A peer that does not answer a delete is gone; no use waiting long.
@@ -347,9 +362,17 @@ impl Connection {
         self.events.push_back(Event::IkeSpiRemoved(spi));
     }
 
-    /// The peer sends from elsewhere now. Only one that is behind a NAT may move that way.
+    /// Whether the peer may move to where its packets come from: only one that is behind a NAT, and only while we are not.
+    /// Behind one ourselves we could be led anywhere by whoever passes the peer's packets on from elsewhere (RFC 7296
+    /// section 2.23), and would do it a second time when the peer does the same.
+    pub(crate) const fn may_move(&self) -> bool {
+        self.nat.remote && !self.nat.local
+    }
+
+    /// The peer sends from elsewhere now.
     fn moved(&mut self, remote: SocketAddr) {
-        if !self.nat.remote || !self.floated || self.addresses().1 == remote {
+        // What came without UDP has no port that an answer could go to.
+        if !self.may_move() || !self.floated || remote.port() == 0 || self.addresses().1 == remote {
             return;
         }
         self.path.remote.set_ip(remote.ip());

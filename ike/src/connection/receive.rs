@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::exchange::Incoming;
+use super::fragment::{MAX_MESSAGE, MAX_UNAUTHENTICATED};
 use super::request::Request;
 use super::{Connection, Phase};
 use crate::event::Datagram;
@@ -75,8 +76,12 @@ impl Connection {
         header: Header,
         datagram: Datagram<'_>,
     ) {
+        let limit = self.message_limit();
+        if datagram.bytes.len() > limit {
+            return self.counters.dropped += 1;
+        }
         let Some(sa) = self.sa_mut(spi) else { return };
-        let opened = match sa.open(datagram.bytes) {
+        let opened = match sa.open(datagram.bytes, limit) {
             Ok(Some(opened)) => opened,
             Ok(None) => return,
             Err(_) => return self.counters.dropped += 1,
@@ -121,6 +126,14 @@ impl Connection {
         }
     }
 
+    /// The largest message that is taken: little from whom nobody knows.
+    const fn message_limit(&self) -> usize {
+        match self.phase {
+            Phase::AwaitAuth(_) => MAX_UNAUTHENTICATED,
+            _ => MAX_MESSAGE,
+        }
+    }
+
     /// An authentic request that makes no sense (RFC 7296 section 2.21.3).
     fn malformed_request(
         &mut self,
@@ -153,8 +166,9 @@ impl Connection {
         expected: ExchangeType,
         datagram: Datagram<'_>,
     ) {
+        let limit = self.message_limit();
         let Some(sa) = self.sa_mut(spi) else { return };
-        let opened = match sa.open(datagram.bytes) {
+        let opened = match sa.open(datagram.bytes, limit) {
             Ok(Some(opened)) if expected == header.exchange => opened,
             Ok(None) => return,
             _ => return self.counters.dropped += 1,

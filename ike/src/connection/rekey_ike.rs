@@ -153,6 +153,7 @@ impl Connection {
         self.counters.ike_rekeys += 1;
         let remote_spi = self.current_sa().map_or(0, |sa| sa.spi_remote);
         self.events.push_back(Event::IkeRekeyed { local_spi: new, remote_spi, initiated });
+        self.mended(now);
     }
 
     /// The answer to our request to rekey the IKE_SA.

@@ -12,25 +12,39 @@ use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, NoPeer, random_array};
-use crate::proposal::{IkeProposal, negotiate};
+use crate::proposal::{Candidates, negotiate};
+use crate::reception::{MAX_FIRST_MESSAGE, cost_of_exchange, cost_of_looking};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::reader::Reader;
+use crate::wire::sa::Proposal;
 use crate::wire::{WireError, rules};
 
 /// Half-open: IKE_SA_INIT is answered, IKE_AUTH has not come.
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct AwaitAuth {
-    /// The initiator's first message, which it signs.
-    request: Vec<u8>,
+    /// The initiator's first message, which it signs. The key that signs it is not known yet, so no digest will do.
+    request: Box<[u8]>,
     /// Our answer, which we sign.
     answer: Vec<u8>,
     nonces: (Vec<u8>, Vec<u8>),
     pub(crate) deadline: Instant,
 }
+
+impl AwaitAuth {
+    fn octets(&self) -> usize {
+        self.request.len() + self.answer.len() + self.nonces.0.len() + self.nonces.1.len()
+    }
+}
+
+/// Peers with one identity whose keys are tried: one for each tenant that an initiator without IDr may mean.
+pub const MAX_CANDIDATES: usize = 16;
+
+/// The initiator's peer, and the group to mend the IKE_SA with.
+type Verified = (Arc<PeerConfig>, Option<u16>);
 
 /// What becomes of an IKE_SA_INIT request.
 #[derive(Debug)]
@@ -43,18 +57,44 @@ pub enum InitReply {
     Dropped(Failure),
 }
 
+impl InitReply {
+    /// What it has cost to come to it, for [`crate::reception::Budget`]. A request of `octets` octets is refused before
+    /// anything is computed for it.
+    pub fn cost(&self, octets: usize) -> u32 {
+        let exchange = match self {
+            Self::Accepted(conn) => conn.choice().map_or(0, |choice| cost_of_exchange(choice.group)),
+            Self::Refused(..) | Self::Dropped(_) => 0,
+        };
+        cost_of_looking(octets).saturating_add(exchange)
+    }
+}
+
+/// Octets of a half-open connection beside its messages: keys, exchanges and the rest.
+const HALF_OPEN_OCTETS: usize = 2_048;
+
 impl Connection {
-    /// Answers an IKE_SA_INIT request. `proposals` are those of every peer that might send from there; which one it is
-    /// turns out in IKE_AUTH. The caller has checked the cookie, if one is due.
+    /// About how many octets a half-open connection holds. The peer can make them more by fragments, up to a bound.
+    pub fn half_open_octets(&self) -> usize {
+        let messages = if let Phase::AwaitAuth(state) = &self.phase { state.octets() } else { 0 };
+        HALF_OPEN_OCTETS + messages + self.sas.iter().map(|sa| sa.waiting_octets()).sum::<usize>()
+    }
+
+    /// Answers an IKE_SA_INIT request. `candidates` are the peers that might send from there; which one it is turns out
+    /// in IKE_AUTH. The caller has checked the cookie, if one is due.
+    ///
+    /// What is cheap is looked at first. Nothing is computed, and no key pair made, for a request that is refused.
     pub fn respond(
         now: Instant,
         host: &mut dyn Host,
         datagram: Datagram<'_>,
         natt_ports: (u16, u16),
-        proposals: &[IkeProposal],
+        candidates: &Candidates,
         force_encapsulation: bool,
     ) -> InitReply {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
+        if datagram.bytes.len() > MAX_FIRST_MESSAGE {
+            return InitReply::Dropped(malformed(WireError::TooLong(datagram.bytes.len())));
+        }
         let header = match Header::parse(&mut Reader::new(datagram.bytes), datagram.bytes.len()) {
             Ok(header) => header,
             Err(error) => return InitReply::Dropped(malformed(error)),
@@ -84,10 +124,10 @@ impl Connection {
             return InitReply::Refused(reply, malformed(error));
         }
         let offered = payloads.sa().unwrap_or_default();
-        let Some((chosen, choice)) = negotiate::choose_ike(proposals, offered) else {
+        let Some((chosen, choice)) = candidates.choose(offered) else {
             let failure = Failure::NoProposal {
                 offered: negotiate::describe(offered),
-                configured: negotiate::describe_configured(proposals),
+                configured: negotiate::describe_configured(candidates.proposals()),
             };
             return InitReply::Refused(refuse(&header, Notify::new(NotifyType::NO_PROPOSAL_CHOSEN)), failure);
         };
@@ -123,7 +163,7 @@ impl Connection {
         };
         let spis = (header.spi_i, spi);
         let mut out = vec![
-            Payload::Sa(vec![crate::wire::sa::Proposal {
+            Payload::Sa(vec![Proposal {
                 transforms: negotiate::answer(&chosen, choice.transforms()),
                 ..chosen
             }]),
@@ -143,7 +183,7 @@ impl Connection {
         let answer_header = Header { spi_r: spi, from_initiator: false, response: true, ..header };
         let answer = Message::encode(answer_header, &out);
         let phase = Phase::AwaitAuth(Box::new(AwaitAuth {
-            request: datagram.bytes.to_vec(),
+            request: datagram.bytes.into(),
             answer: answer.clone(),
             nonces: (ni, nr),
             deadline: now + HALF_OPEN_TIMEOUT,
@@ -164,7 +204,7 @@ impl Connection {
     /// have us send.
     pub(crate) fn init_again(&mut self, datagram: Datagram<'_>) {
         match &self.phase {
-            Phase::AwaitAuth(state) if state.request == datagram.bytes => {
+            Phase::AwaitAuth(state) if *state.request == *datagram.bytes => {
                 let answer = state.answer.clone();
                 self.counters.answered_again += 1;
                 self.answer([answer]);
@@ -187,11 +227,13 @@ impl Connection {
         // The initiator has moved to the NAT traversal port if it found a NAT (RFC 7296 section 2.23).
         if datagram.natt {
             self.floated = true;
-            self.path.remote_natt = datagram.remote.port();
-            self.path.remote.set_ip(datagram.remote.ip());
+            if self.path.remote.ip() == datagram.remote.ip() || self.may_move() {
+                self.path.remote_natt = datagram.remote.port();
+                self.path.remote.set_ip(datagram.remote.ip());
+            }
         }
-        let config = match self.verify_initiator(host, &state, payloads, datagram) {
-            Ok(Some(config)) => config,
+        let (config, mend) = match self.verify_initiator(host, &state, payloads, datagram) {
+            Ok(Some(verified)) => verified,
             Ok(None) => {
                 // As if it had not arrived: the initiator will send it again.
                 self.phase = Phase::AwaitAuth(state);
@@ -216,6 +258,7 @@ impl Connection {
             Payload::IdR(config.local_id.clone()),
             Payload::Auth { method: AuthMethod::SHARED_KEY, data },
         ];
+        out.extend(self.ask_for_reauthentication(&config));
         self.established(now, payloads.notify(NotifyType::INITIAL_CONTACT).is_some());
         if payloads.count(PayloadType::SA) > 0 {
             let request = ChildRequest {
@@ -235,25 +278,30 @@ impl Connection {
             }
         }
         self.respond_with(now, host, spi, header.exchange, header.message_id, &out);
+        if let Some(group) = mend {
+            self.mend(now, group);
+        }
     }
 
+    /// Who the initiator is. If what was chosen before anybody knew is not among that peer's proposals, the group to rekey the
+    /// IKE_SA with at once.
     fn verify_initiator(
         &self,
         host: &mut dyn Host,
         state: &AwaitAuth,
         payloads: Payloads<'_>,
         datagram: Datagram<'_>,
-    ) -> Result<Option<Arc<PeerConfig>>, Failure> {
+    ) -> Result<Option<Verified>, Failure> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_AUTH, error };
         let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
         let id = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
-        let config = match host.find_peer(id, payloads.id_r(), datagram.remote) {
-            Ok(config) => config,
+        let candidates = match host.find_peers(id, payloads.id_r(), datagram.remote) {
+            Ok(candidates) => candidates,
             Err(NoPeer::NotYet) => return Ok(None),
             Err(NoPeer::Unknown) => {
                 return Err(Failure::UnknownPeer {
                     remote_id: id.clone(),
-                    local_id: payloads.id_r().map_or_else(|| "(any)".to_owned(), ToString::to_string),
+                    local_id: payloads.id_r().cloned(),
                     from: datagram.remote,
                 });
             }
@@ -264,19 +312,25 @@ impl Connection {
         });
         let value = value.ok_or_else(|| missing(PayloadType::AUTH))?;
         let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
-        // The proposal was chosen before the peer was known; it must be one of this peer's.
-        if negotiate::choose_ike(&config.ike_proposals, &chosen_as_offer(sa)).is_none() {
-            return Err(Failure::NoProposal {
-                offered: sa.choice.to_string(),
-                configured: negotiate::describe_configured(&config.ike_proposals),
-            });
-        }
         let theirs = id.to_payload();
-        let expected =
-            auth::psk(sa.prf, config.psk.octets(), &state.request, &state.nonces.1, sa.sk_p().1, &theirs)?;
-        if !auth::equal(&expected, value) {
-            return Err(Failure::Authentication { id: id.clone() });
+        // Every key is tried, also after one that fits, so that the time tells nothing.
+        let mut fitting = Vec::new();
+        for config in candidates.iter().take(MAX_CANDIDATES) {
+            let (key, nonce) = (config.psk.octets(), &state.nonces.1);
+            let expected = auth::psk(sa.prf, key, &state.request, nonce, sa.sk_p().1, &theirs)?;
+            if auth::equal(&expected, value) {
+                fitting.push(config.clone());
+            }
         }
+        let config = match fitting.as_slice() {
+            [] => return Err(Failure::Authentication { id: id.clone() }),
+            [config] => config.clone(),
+            _ => {
+                let (remote_id, from) = (id.clone(), datagram.remote);
+                return Err(Failure::Ambiguous { remote_id, from, count: fitting.len() });
+            }
+        };
+        let mend = self.misfit(&config, state)?;
         // Only told to whom it is.
         let from = datagram.remote;
         match host.connected(&config).filter(|up| !config.uniqueness.admits(*up, from)) {
@@ -284,14 +338,30 @@ impl Connection {
                 let ends = Box::new((up, from));
                 Err(Failure::Duplicate { id: id.clone(), name: config.name.clone(), ends })
             }
-            None => Ok(Some(config)),
+            None => Ok(Some((config, mend))),
         }
     }
-}
 
-fn chosen_as_offer(sa: &IkeSa) -> [crate::wire::sa::Proposal; 1] {
-    let protocol = crate::wire::numbers::ProtocolId::IKE;
-    [crate::wire::sa::Proposal { number: 1, protocol, spi: Vec::new(), transforms: sa.choice.transforms() }]
+    /// The group by which the IKE_SA can be mended if its algorithms are none of the peer's; an error if what the peer has
+    /// offered and what it may use have nothing in common.
+    fn misfit(&self, config: &PeerConfig, state: &AwaitAuth) -> Result<Option<u16>, Failure> {
+        let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
+        let chosen = Proposal::of_ike(sa.choice.transforms());
+        if negotiate::choose_ike(&config.ike_proposals, &chosen).is_some() {
+            return Ok(None);
+        }
+        // It was decoded before.
+        let request = Message::parse(&state.request)
+            .map_err(|error| Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error })?;
+        let offered = Payloads(&request.chain.payloads).sa().unwrap_or_default();
+        match negotiate::choose_ike(&config.ike_proposals, offered) {
+            Some((_, choice)) => Ok(Some(choice.group)),
+            None => Err(Failure::NoProposal {
+                offered: negotiate::describe(offered),
+                configured: negotiate::describe_configured(&config.ike_proposals),
+            }),
+        }
+    }
 }
 
 /// The SPIs as they stand in the request's own NAT detection hashes: the responder's is still zero.

@@ -231,7 +231,7 @@ impl Connection {
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.startable(&q.task));
         let tasks = startable.map(|q| q.due).min();
-        let others = [phase, tasks, self.liveness_due(), self.keepalive];
+        let others = [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due()];
         sas.chain(others).flatten().min()
     }
 
@@ -253,6 +253,9 @@ impl Connection {
             let bytes = vec![0xff];
             self.transmits.push_back(Transmit { local, remote, natt: true, keepalive: true, bytes });
             self.keepalive = Some(now + super::KEEPALIVE);
+        }
+        if self.mend_due().is_some_and(|due| due <= now) {
+            self.give_up_mending(now, host);
         }
         if self.liveness_due().is_some_and(|due| due <= now) {
             self.check_liveness(now);

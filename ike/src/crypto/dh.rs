@@ -55,6 +55,81 @@ fn group(id: u16) -> Result<Group, CryptoError> {
     })
 }
 
+/// Checks a peer's public value as far as that costs no exponentiation: its length, its range, that the point is on the
+/// curve, and that it is none of the points that lead nowhere. A key pair is made for what passes only, for anybody can
+/// send zeros.
+///
+/// # Errors
+/// [`CryptoError::BadPublicValue`] if it cannot be one of the group, [`CryptoError::Unsupported`] for an unknown group.
+pub fn check_public(id: u16, peer: &[u8]) -> Result<(), CryptoError> {
+    match group(id)? {
+        Group::X25519 => {
+            let mut masked: [u8; 32] = peer.try_into().map_err(|_| CryptoError::BadPublicValue)?;
+            // The highest bit does not count (RFC 7748 section 5).
+            masked[31] &= 0x7f;
+            if LOW_ORDER_X25519.contains(&masked) { Err(CryptoError::BadPublicValue) } else { Ok(()) }
+        }
+        Group::Ecp(nid, octets) => {
+            let (curve, mut ctx) = (EcGroup::from_curve_name(nid)?, BigNumContext::new()?);
+            point_on(&curve, octets, peer, &mut ctx).map(drop)
+        }
+        Group::Modp(prime, octets) => number_in(&prime, octets, peer).map(drop),
+    }
+}
+
+/// The u-coordinates of all points of low order on Curve25519 and its twist, in every encoding: each secret agreed on with
+/// one of them is zero (RFC 7748 section 6.1).
+const LOW_ORDER_X25519: [[u8; 32]; 7] = [
+    [0; 32],
+    with_ends([0; 32], 1, 0),
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda,
+        0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04,
+        0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+    ],
+    // p - 1, p and p + 1, with p = 2^255 - 19.
+    with_ends([0xff; 32], 0xec, 0x7f),
+    with_ends([0xff; 32], 0xed, 0x7f),
+    with_ends([0xff; 32], 0xee, 0x7f),
+];
+
+const fn with_ends(mut octets: [u8; 32], first: u8, last: u8) -> [u8; 32] {
+    octets[0] = first;
+    octets[31] = last;
+    octets
+}
+
+/// The point that a KE payload carries, which `from_bytes` holds against the curve (RFC 5903 section 8).
+fn point_on(
+    curve: &EcGroup,
+    octets: i32,
+    peer: &[u8],
+    ctx: &mut BigNumContext,
+) -> Result<EcPoint, CryptoError> {
+    if usize::try_from(octets).map(|size| 2 * size) != Ok(peer.len()) {
+        return Err(CryptoError::BadPublicValue);
+    }
+    let encoded = [&[4], peer].concat();
+    EcPoint::from_bytes(curve, &encoded, ctx).map_err(|_| CryptoError::BadPublicValue)
+}
+
+/// The number that a KE payload carries: not 0, 1 or p - 1, which have an order of one or two.
+fn number_in(prime: &BigNumRef, octets: i32, peer: &[u8]) -> Result<BigNum, CryptoError> {
+    if i32::try_from(peer.len()) != Ok(octets) {
+        return Err(CryptoError::BadPublicValue);
+    }
+    let theirs = BigNum::from_slice(peer)?;
+    let mut limit = prime.to_owned()?;
+    limit.sub_word(1)?;
+    if theirs <= BigNum::from_u32(1)? || theirs >= limit {
+        return Err(CryptoError::BadPublicValue);
+    }
+    Ok(theirs)
+}
+
 impl KeyPair {
     /// A fresh key pair of the group with this transform ID.
     pub fn generate(id: u16, host: &mut dyn Host) -> Result<Self, CryptoError> {
@@ -114,13 +189,7 @@ impl KeyPair {
             (Group::Ecp(nid, octets), Private::Octets(private)) => {
                 let curve = EcGroup::from_curve_name(nid)?;
                 let mut ctx = BigNumContext::new_secure()?;
-                let size = usize::try_from(octets).map_err(|_| CryptoError::Library)?;
-                if peer.len() != 2 * size {
-                    return Err(CryptoError::BadPublicValue);
-                }
-                // from_bytes refuses a point that is not on the curve (RFC 5903 section 8).
-                let encoded = [&[4], peer].concat();
-                let theirs = EcPoint::from_bytes(&curve, &encoded, &mut ctx).map_err(bad)?;
+                let theirs = point_on(&curve, octets, peer, &mut ctx)?;
                 let scalar = secret_number(private)?;
                 let mut shared = EcPoint::new(&curve)?;
                 shared.mul2(&curve, &theirs, &scalar, &mut ctx)?;
@@ -129,15 +198,7 @@ impl KeyPair {
                 Ok(Zeroizing::new(x.to_vec_padded(octets)?))
             }
             (Group::Modp(prime, octets), Private::Octets(private)) => {
-                let theirs = BigNum::from_slice(peer)?;
-                let mut limit = prime.to_owned()?;
-                limit.sub_word(1)?;
-                if i32::try_from(peer.len()) != Ok(octets)
-                    || theirs <= BigNum::from_u32(1)?
-                    || theirs >= limit
-                {
-                    return Err(CryptoError::BadPublicValue);
-                }
+                let theirs = number_in(&prime, octets, peer)?;
                 Ok(Zeroizing::new(mod_exp(&theirs, private, &prime)?.to_vec_padded(octets)?))
             }
             // A key pair is made with the private value of its group.

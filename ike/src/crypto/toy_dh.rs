@@ -46,6 +46,21 @@ fn encode(number: u64, len: usize) -> Vec<u8> {
     number.to_be_bytes().into_iter().cycle().take(len).collect()
 }
 
+/// Whether a public value is one. As in the real groups a wrong length is refused, and zero, and but for Curve25519 what is
+/// not an element of the group.
+///
+/// # Errors
+/// If it is none, or the group is unknown.
+pub fn check_public(id: u16, peer: &[u8]) -> Result<(), CryptoError> {
+    let (_, len) = octets(id)?;
+    let theirs = word(peer);
+    let element = id == 31 || peer == encode(theirs, len);
+    if peer.len() != len || theirs == 0 || !element {
+        return Err(CryptoError::BadPublicValue);
+    }
+    Ok(())
+}
+
 impl KeyPair {
     /// A fresh key pair of the group with this transform ID.
     pub fn generate(id: u16, host: &mut dyn Host) -> Result<Self, CryptoError> {
@@ -67,15 +82,9 @@ impl KeyPair {
         &self.public
     }
 
-    /// The shared secret with the peer's public value. As in the real groups a wrong length is refused, and zero, and
-    /// but for Curve25519 what is not an element of the group.
+    /// The shared secret with the peer's public value, which is checked.
     pub fn agree(&self, peer: &[u8]) -> Result<Secret, CryptoError> {
-        let (_, len) = octets(self.group)?;
-        let theirs = word(peer);
-        let element = self.group == 31 || peer == encode(theirs, len);
-        if peer.len() != len || theirs == 0 || !element {
-            return Err(CryptoError::BadPublicValue);
-        }
-        Ok(Zeroizing::new(encode(theirs.wrapping_mul(self.private), 32)))
+        check_public(self.group, peer)?;
+        Ok(Zeroizing::new(encode(word(peer).wrapping_mul(self.private), 32)))
     }
 }

@@ -114,8 +114,17 @@ const fn optional(kind: TransformType) -> bool {
     matches!(kind, TransformType::INTEG | TransformType::KE | TransformType::ESN)
 }
 
-/// Chooses one transform of every type, the configured preference deciding, or `None` when a type has no common one.
-fn intersect(configured: &[Transform], offered: &[Transform]) -> Option<Vec<Transform>> {
+/// Whose order decides where several transforms of a type are common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// That of the configuration.
+    Ours,
+    /// That of the offer.
+    Theirs,
+}
+
+/// Chooses one transform of every type, or `None` when a type has no common one.
+fn intersect(configured: &[Transform], offered: &[Transform], order: Order) -> Option<Vec<Transform>> {
     let kinds = [
         TransformType::ENCR,
         TransformType::PRF,
@@ -137,7 +146,11 @@ fn intersect(configured: &[Transform], offered: &[Transform]) -> Option<Vec<Tran
             continue;
         }
         let theirs_optional = optional(kind) && (absent || theirs.iter().any(|t| t.id == 0));
-        match mine.iter().find(|t| theirs.contains(t)) {
+        let common = match order {
+            Order::Ours => mine.iter().find(|t| theirs.contains(t)),
+            Order::Theirs => theirs.iter().find(|t| mine.contains(t)),
+        };
+        match common {
             Some(t) => chosen.push(**t),
             None if mine.is_empty() && theirs_optional => {}
             // A configured "0" (no ESN, no PFS) meets an offer without the type.
@@ -146,6 +159,11 @@ fn intersect(configured: &[Transform], offered: &[Transform]) -> Option<Vec<Tran
         }
     }
     Some(chosen)
+}
+
+/// What is chosen for an IKE SA from one proposal of either side.
+pub(crate) fn choose_one(configured: &[Transform], offered: &[Transform], order: Order) -> Option<IkeChoice> {
+    intersect(configured, offered, order).as_deref().and_then(IkeChoice::from_transforms)
 }
 
 /// The answer to an IKE offer: the number and SPI of the accepted proposal and what was chosen from it.
@@ -187,7 +205,8 @@ fn choose<'a, C>(
 ) -> Option<(Proposal, C)> {
     for mine in configured {
         for theirs in offered.iter().filter(|p| p.protocol == protocol) {
-            if let Some(choice) = intersect(mine, &theirs.transforms).as_deref().and_then(build) {
+            if let Some(choice) = intersect(mine, &theirs.transforms, Order::Ours).as_deref().and_then(build)
+            {
                 return Some((theirs.clone(), choice));
             }
         }
@@ -252,14 +271,33 @@ pub fn offer<'a>(
         .collect()
 }
 
+/// Octets of an offer's description. The longest honest ones have some 1,500; what is beyond was made up to be work.
+const MAX_DESCRIPTION: usize = 2_048;
+
 /// An offer as text, for diagnostics: proposals joined by commas.
 pub fn describe(offered: &[Proposal]) -> String {
-    offered.iter().map(|p| words(&p.transforms)).collect::<Vec<_>>().join(", ")
+    join(offered.iter().map(|p| words(&p.transforms)))
 }
 
 /// Configured proposals as text, for diagnostics.
 pub fn describe_configured<P: fmt::Display>(configured: &[P]) -> String {
-    configured.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    join(configured.iter().map(ToString::to_string))
+}
+
+fn join(proposals: impl ExactSizeIterator<Item = String>) -> String {
+    let count = proposals.len();
+    let mut text = String::new();
+    for (at, proposal) in proposals.enumerate() {
+        if text.len() + proposal.len() > MAX_DESCRIPTION {
+            text.push_str(&format!("{}and {} more", if at == 0 { "" } else { ", " }, count - at));
+            break;
+        }
+        if at > 0 {
+            text.push_str(", ");
+        }
+        text.push_str(&proposal);
+    }
+    text
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ pub enum WireError {
         /// What arrived.
         actual: usize,
     },
+    /// A first message larger than is looked at.
+    #[error("first message of {0} octets, more than is taken")]
+    TooLong(usize),
     /// The major version is not 2 (RFC 7296 section 2.5).
     #[error("major version {0} is not supported")]
     MajorVersion(u8),

@@ -11,7 +11,7 @@ use super::writer::Writer;
 use crate::identity::{Identity, MAX_IDENTITY};
 
 /// Payloads in one message. A negotiation with many vendor IDs has about 30.
-const MAX_PAYLOADS: usize = 96;
+pub(crate) const MAX_PAYLOADS: usize = 96;
 /// SPIs in one Delete payload; a whole IKE_SA's children in the field are fewer.
 const MAX_DELETE_SPIS: usize = 1024;
 

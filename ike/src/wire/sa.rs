@@ -62,6 +62,13 @@ impl Proposal {
     }
 }
 
+impl Proposal {
+    /// The offer of these transforms alone, for an IKE SA.
+    pub fn of_ike(transforms: Vec<Transform>) -> [Self; 1] {
+        [Self { number: 1, protocol: ProtocolId::IKE, spi: Vec::new(), transforms }]
+    }
+}
+
 /// Reads the body of an SA payload.
 pub fn parse(mut r: Reader<'_>) -> Result<Vec<Proposal>, WireError> {
     let mut proposals = Vec::new();

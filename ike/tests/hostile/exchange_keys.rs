@@ -108,6 +108,8 @@ fn a_responder_refuses_them_in_ike_sa_init_and_keeps_nothing() {
             first.bytes = with_ke(&Message::parse(&first.bytes).unwrap(), group, &value);
             h.pair.put(A, &first);
             assert!(h.pair.b.conn.is_none(), "{name}, {what}: state was kept");
+            // Anybody can send them, so nothing is drawn and so no key pair made.
+            assert!(h.pair.b.host.draws.is_empty(), "{name}, {what}: a key pair was made");
             let answer = h.pair.take(B);
             let answer = Message::parse(&answer.bytes).unwrap();
             assert!(

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
-use ike::{Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit};
+use ike::{
+    Candidates, Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit,
+};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -108,6 +110,8 @@ pub struct TestHost {
     next_esp: u32,
     next_ike: u64,
     pub peer: Arc<PeerConfig>,
+    /// Others with the same identity, of other tenants.
+    pub others: Vec<Arc<PeerConfig>>,
     pub free_spis: bool,
     pub peer_not_ready: bool,
     /// Another connection of the peer that is up.
@@ -116,6 +120,13 @@ pub struct TestHost {
     held: BTreeSet<u32>,
     /// What was drawn, for [`tap::Tap`].
     pub draws: tap::Draws,
+}
+
+impl TestHost {
+    /// Draws other octets from now on.
+    pub fn random_from(&mut self, seed: u64) {
+        self.rng = ChaCha20Rng::seed_from_u64(seed);
+    }
 }
 
 impl Host for TestHost {
@@ -138,17 +149,19 @@ impl Host for TestHost {
         Some(spi)
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
         _: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer> {
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         if self.peer_not_ready {
             return Err(NoPeer::NotYet);
         }
         let fits = *id_i == self.peer.remote_id && id_r.is_none_or(|r| *r == self.peer.local_id);
-        if fits { Ok(self.peer.clone()) } else { Err(NoPeer::Unknown) }
+        let others = self.others.iter().filter(|c| c.remote_id == *id_i).cloned();
+        let found: Vec<_> = fits.then(|| self.peer.clone()).into_iter().chain(others).collect();
+        if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
     }
 
     fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
@@ -183,6 +196,10 @@ pub struct Side {
     pub gaps: Vec<(String, Vec<String>)>,
     pub outbox: VecDeque<Transmit>,
     pub config: Arc<PeerConfig>,
+    /// Whose proposals IKE_SA_INIT is answered from.
+    pub candidates: Candidates,
+    /// Whether a NAT is announced in IKE_SA_INIT, if not as the peer is configured.
+    pub forces: Option<bool>,
 }
 
 impl Side {
@@ -193,6 +210,7 @@ impl Side {
             next_esp: 0x1000 * u32::try_from(seed).unwrap(),
             next_ike: 0x1000 * seed,
             peer: config.clone(),
+            others: Vec::new(),
             free_spis: true,
             peer_not_ready: false,
             connected: None,
@@ -211,6 +229,8 @@ impl Side {
             asked: 0,
             gaps: vec![],
             outbox: VecDeque::new(),
+            candidates: Candidates::only(&config.ike_proposals),
+            forces: None,
             config,
         }
     }
@@ -334,8 +354,8 @@ impl Pair {
         match &mut side.conn {
             Some(conn) => conn.handle_datagram(now, &mut side.host, datagram),
             None => {
-                let proposals = side.config.ike_proposals.clone();
-                let force = side.config.force_encapsulation;
+                let proposals = side.candidates.clone();
+                let force = side.forces.unwrap_or(side.config.force_encapsulation);
                 match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, force) {
                     InitReply::Accepted(conn) => side.conn = Some(*conn),
                     InitReply::Refused(bytes, failure) => {

@@ -37,12 +37,12 @@ impl Host for Again<'_> {
         None
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         _: &ike::Identity,
         _: Option<&ike::Identity>,
         _: std::net::SocketAddr,
-    ) -> Result<std::sync::Arc<ike::config::PeerConfig>, ike::NoPeer> {
+    ) -> Result<Vec<std::sync::Arc<ike::config::PeerConfig>>, ike::NoPeer> {
         Err(ike::NoPeer::Unknown)
     }
 }

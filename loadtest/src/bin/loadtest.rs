@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::tunnels;
+use loadtest::{storm, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -17,12 +17,17 @@ struct Cli {
 enum Load {
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
+    /// First messages of nobody, to and from loopback addresses alone
+    Storm(storm::Arguments),
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let Load::Tunnels(arguments) = Cli::parse().load;
-    match tunnels::run(&arguments).await {
+    let outcome = match Cli::parse().load {
+        Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Storm(arguments) => storm::run(&arguments).map(|_| true).map_err(|error| error.to_string()),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -79,7 +79,7 @@ impl Core {
         if let Some(limit) = opened.limit {
             sa.raise(limit, &mut self.events);
         }
-        sa.note_origin(&origin, opened.sequence, &mut self.events);
+        sa.note_origin(self.now, &origin, opened.sequence, &mut self.events);
 
         let buffer = if sa.hosts.is_some() { scratch } else { packet };
         let Some(inner) = buffer.get_mut(opened.inner) else { return };

@@ -8,7 +8,7 @@ use esp::transport::{Hosts, Upper};
 use esp::{InboundSa, LimitEvent, OutboundSa, SaError, SealError, Spi};
 
 use crate::allowance::Allowance;
-use crate::events::EventSink;
+use crate::events::{self, EventSink};
 use crate::model::{ChildSa, RouterEvent, SaStats};
 use crate::options::{Encapsulation, TunnelOptions};
 use crate::path_mtu::PathMtu;
@@ -38,6 +38,8 @@ pub(crate) struct Sa {
     pub(crate) last_in: Option<Instant>,
     pub(crate) last_out: Option<Instant>,
     drops: Vec<(&'static str, u64)>,
+    /// How often moves of the peer are reported.
+    moves: Allowance,
     /// The last address reported as new.
     reported: Option<SocketAddr>,
     soft_raised: bool,
@@ -82,6 +84,7 @@ impl Sa {
             last_in: None,
             last_out: None,
             drops: Vec::new(),
+            moves: events::moves(),
             reported: None,
             soft_raised: false,
             hard_raised: false,
@@ -173,23 +176,30 @@ impl Sa {
     }
 
     /// Reports where the newest packet came from, when that is new. Older packets say nothing: they may have been under
-    /// way since before the move.
-    pub(crate) fn note_origin(&mut self, origin: &Origin, sequence: u64, events: &mut EventSink) {
-        if sequence != self.inbound.top() {
+    /// way since before the move. Nor do those without UDP: what comes through a NAT has ports, and who is behind none does
+    /// not move (RFC 7296 section 2.23).
+    pub(crate) fn note_origin(
+        &mut self,
+        now: Instant,
+        origin: &Origin,
+        sequence: u64,
+        events: &mut EventSink,
+    ) {
+        if sequence != self.inbound.top() || origin.encapsulation == Encapsulation::Raw {
             return;
         }
-        let raw = Encapsulation::Raw;
-        // Without ports on both sides there are none to compare.
-        let same = if self.path.encapsulation == raw || origin.encapsulation == raw {
+        // A pair of raw ESP has no port to compare.
+        let same = if self.path.encapsulation == Encapsulation::Raw {
             origin.from.ip() == self.path.remote.ip()
         } else {
             origin.from == self.path.remote
         };
         if same {
             self.reported = None;
-        } else if self.reported != Some(origin.from) {
+        } else if self.reported != Some(origin.from)
+            && events.moved(now, &mut self.moves, self.inbound.spi(), origin.from)
+        {
             self.reported = Some(origin.from);
-            events.send(RouterEvent::RemoteMoved { spi: self.spi(), remote: origin.from });
         }
     }
 

@@ -63,14 +63,15 @@ impl Host for SimHost {
         Some(self.next_esp)
     }
 
-    fn find_peer(
+    fn find_peers(
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
         _: SocketAddr,
-    ) -> Result<Arc<PeerConfig>, NoPeer> {
+    ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         let fits = |c: &&Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|id| c.local_id == *id);
-        self.configs.iter().find(fits).cloned().ok_or(NoPeer::Unknown)
+        let found: Vec<_> = self.configs.iter().filter(fits).cloned().collect();
+        if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
     }
 
     fn connected(&self, peer: &PeerConfig) -> Option<SocketAddr> {

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ike::proposal::Likely;
 use ike::reception::{Class, CookieGate, Verdict, classify, initiator_spi};
 use ike::supervise::ConnId;
-use ike::{CloseReason, Command, Connection, Datagram, Event, IkeProposal, InitReply, Transmit};
+use ike::{Candidates, CloseReason, Command, Connection, Datagram, Event, InitReply, Transmit};
 
 use crate::invariants::Witness;
 use crate::net::Packet;
@@ -241,16 +242,14 @@ impl Node {
             Verdict::Challenge(bytes) => return self.out.push(reply(bytes)),
             Verdict::Malformed(_) => return,
         }
-        let mut proposals: Vec<IkeProposal> = Vec::new();
-        for proposal in self.host.configs.iter().flat_map(|c| &c.ike_proposals) {
-            if !proposals.contains(proposal) {
-                proposals.push(proposal.clone());
-            }
+        let mut candidates = Candidates::default();
+        for config in &self.host.configs {
+            candidates.add(Likely::Possible, &config.ike_proposals);
         }
         // A peer in transport mode is known by its address before it says who it is.
         let from = |peer: &&Peer| peer.path.is_some_and(|path| path.remote.ip() == datagram.remote.ip());
         let force = self.peers.iter().find(from).is_none_or(|peer| peer.config.force_encapsulation);
-        match Connection::respond(now, &mut self.host, datagram, (NATT, NATT), &proposals, force) {
+        match Connection::respond(now, &mut self.host, datagram, (NATT, NATT), &candidates, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.owners.insert(spi, Owner::HalfOpen);

@@ -1,15 +1,14 @@
 //! What is derived from the objects, so that a check or a lookup does not walk over all of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use ike::{Identity, IkeProposal};
+use ike::Identity;
 
+use crate::catalog::callers::Origins;
 use crate::cidr::Cidr;
 use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::{Auth, Peer};
-use crate::remote::RemoteAddress;
 
 /// Derived from the peers and secrets.
 #[derive(Clone, Default)]
@@ -22,13 +21,8 @@ pub(crate) struct Index {
     subnets: HashMap<Cidr, BTreeMap<TenantName, BTreeSet<PeerName>>>,
     /// Who authenticates with a secret.
     users: HashMap<SecretName, BTreeSet<PeerName>>,
-    /// Who may come from a single address.
-    pub(crate) hosts: BTreeMap<IpAddr, Vec<Arc<Peer>>>,
-    /// The IKE proposals of peers that may come from more than single addresses, and how many have each.
-    /// By their place in the peer's list, then by text.
-    pub(crate) wide: BTreeMap<(usize, String), (IkeProposal, usize)>,
-    /// How many of those want ESP in UDP whether or not there is a NAT.
-    pub(crate) wide_forced: usize,
+    /// Who may come from where.
+    pub(crate) origins: Origins,
 }
 
 impl Index {
@@ -43,13 +37,7 @@ impl Index {
         }
         let Auth::Psk(secret) = &peer.spec.auth;
         self.users.entry(secret.clone()).or_default().insert(peer.name.clone());
-        for address in hosts(peer) {
-            self.hosts.entry(address).or_default().push(Arc::clone(peer));
-        }
-        for (key, proposal) in wide(peer) {
-            self.wide.entry(key).or_insert_with(|| (proposal.clone(), 0)).1 += 1;
-        }
-        self.wide_forced += usize::from(is_wide(peer) && peer.spec.force_encapsulation);
+        self.origins.add(peer);
     }
 
     pub(crate) fn remove_peer(&mut self, peer: &Arc<Peer>) {
@@ -80,23 +68,7 @@ impl Index {
         }
         let Auth::Psk(secret) = &peer.spec.auth;
         forget(&mut self.users, secret, &peer.name);
-        for address in hosts(peer) {
-            if let Some(peers) = self.hosts.get_mut(&address) {
-                peers.retain(|other| other.name != peer.name);
-                if peers.is_empty() {
-                    self.hosts.remove(&address);
-                }
-            }
-        }
-        self.wide_forced -= usize::from(is_wide(peer) && peer.spec.force_encapsulation);
-        for (key, _) in wide(peer) {
-            if let Some((_, count)) = self.wide.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.wide.remove(&key);
-                }
-            }
-        }
+        self.origins.remove(peer);
     }
 
     pub(crate) fn count_secret(&mut self, tenant: &TenantName, difference: i8) {
@@ -144,25 +116,6 @@ impl Index {
 
 fn subnets(peer: &Peer) -> impl Iterator<Item = Cidr> {
     peer.spec.children.iter().flat_map(|child| child.remote_subnets.iter().copied())
-}
-
-fn hosts(peer: &Peer) -> impl Iterator<Item = IpAddr> {
-    peer.spec.remote_addresses.iter().filter_map(|remote| match remote {
-        RemoteAddress::Host(address, _) => Some(*address),
-        RemoteAddress::Subnet(_) => None,
-    })
-}
-
-/// Whether the peer may come from more than single addresses.
-fn is_wide(peer: &Peer) -> bool {
-    let addresses = &peer.spec.remote_addresses;
-    addresses.is_empty() || addresses.iter().any(|remote| matches!(remote, RemoteAddress::Subnet(_)))
-}
-
-fn wide(peer: &Peer) -> impl Iterator<Item = ((usize, String), &IkeProposal)> {
-    let is_wide = is_wide(peer);
-    let proposals = peer.spec.ike.proposals.iter().filter(move |_| is_wide);
-    proposals.enumerate().map(|(rank, proposal)| ((rank, proposal.to_string()), proposal))
 }
 
 fn count_down(counts: &mut HashMap<TenantName, usize>, tenant: &TenantName) {

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ike::{Identity, IkeProposal};
+use ike::Identity;
+use ike::connection::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
+use crate::catalog::callers::Callers;
+use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::Peer;
 
 /// Why no peer was found.
@@ -22,59 +25,59 @@ pub enum LookupError {
         /// What did not fit.
         wanted: String,
     },
-    /// The initiator named no identity of ours, and several would do.
-    #[error("{0} is configured with several local identities and asked for none of them")]
-    Ambiguous(String),
 }
 
 impl Catalog {
-    /// The peer with these identities that may come from `address`. `local` is what the initiator called us (IDr,
-    /// which RFC 7296 1.2 leaves optional); without one there must be a single candidate.
-    pub fn find_peer(
+    /// The peers with these identities that may come from `address`, few of them. `local` is what the initiator called us
+    /// (IDr, which RFC 7296 section 1.2 leaves optional); without one there may be one in each tenant, and only its key
+    /// tells which it is.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn find_peers(
         &self,
         local: Option<&Identity>,
         remote: &Identity,
         address: IpAddr,
-    ) -> Result<Arc<Peer>, LookupError> {
+    ) -> Result<Vec<Arc<Peer>>, LookupError> {
         let address = address.to_canonical();
         let state = self.read();
         let Some(by_local) = state.index.identities.get(remote) else {
             return Err(LookupError::UnknownIdentity(remote.to_string()));
         };
-        let wanted = by_local.iter().filter(|(candidate, _)| local.is_none_or(|local| local == *candidate));
-        let mut found = wanted.flat_map(|(_, peers)| peers).filter(|peer| peer.spec.admits(address));
-        match (found.next(), found.next()) {
-            (Some(peer), None) => Ok(Arc::clone(peer)),
-            (Some(_), Some(_)) => Err(LookupError::Ambiguous(remote.to_string())),
-            (None, _) => {
-                let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
-                let wanted = format!("{local}the address {address}");
-                Err(LookupError::Elsewhere { identity: remote.to_string(), wanted })
-            }
+        let named = local.map(|local| by_local.get(local).into_iter().flatten());
+        let any = local.is_none().then(|| by_local.values().flatten());
+        let all = named.into_iter().flatten().chain(any.into_iter().flatten());
+        let found: Vec<_> =
+            all.filter(|peer| peer.spec.admits(address)).take(MAX_CANDIDATES).cloned().collect();
+        if found.is_empty() {
+            let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
+            let wanted = format!("{local}the address {address}");
+            return Err(LookupError::Elsewhere { identity: remote.to_string(), wanted });
         }
+        Ok(found)
     }
 
-    /// The IKE proposals that some peer coming from `address` may use, in the order of preference: what IKE_SA_INIT
-    /// is answered from, when the initiator's identity is not known yet. Those of peers that are configured with
-    /// the very address come first. Whoever authenticates must still be held to the proposals of its own peer.
-    pub fn ike_proposals(&self, address: IpAddr) -> Vec<IkeProposal> {
-        let state = self.read();
-        let hosts = state.index.hosts.get(&address.to_canonical()).into_iter().flatten();
-        let wide = state.index.wide.values().map(|(proposal, _)| proposal);
-        let mut proposals: Vec<IkeProposal> = Vec::new();
-        for proposal in hosts.flat_map(|peer| peer.spec.ike.proposals.iter()).chain(wide) {
-            if !proposals.contains(proposal) {
-                proposals.push(proposal.clone());
-            }
-        }
-        proposals
+    /// Those who may send a first message from `address`: what IKE_SA_INIT is answered from, when the initiator's identity is
+    /// not known yet. Whoever authenticates must still be held to the proposals of its own peer.
+    pub fn callers(&self, address: IpAddr) -> Callers {
+        self.read().index.origins.callers(address.to_canonical())
     }
 
-    /// Whether some peer coming from `address` wants ESP in UDP even without a NAT: the answer to IKE_SA_INIT must say so
-    /// before it is known which peer asks.
-    pub fn forces_encapsulation(&self, address: IpAddr) -> bool {
+    /// The peers that are configured with this very address, no more than `limit`.
+    pub fn peers_at(&self, address: IpAddr, limit: usize) -> Vec<Arc<Peer>> {
+        self.read().index.origins.at(address.to_canonical()).take(limit).cloned().collect()
+    }
+
+    /// The names of a tenant's peers.
+    pub fn peers_of(&self, tenant: &TenantName) -> Vec<PeerName> {
+        self.read().peers_of(tenant).map(|peer| peer.name.clone()).collect()
+    }
+
+    /// The peers that authenticate with a secret.
+    pub fn users_of(&self, secret: &SecretName) -> Vec<Arc<Peer>> {
         let state = self.read();
-        let mut hosts = state.index.hosts.get(&address.to_canonical()).into_iter().flatten();
-        state.index.wide_forced > 0 || hosts.any(|peer| peer.spec.force_encapsulation)
+        let names = state.index.users(secret).into_iter().flatten();
+        names.filter_map(|name| state.peers.get(name)).cloned().collect()
     }
 }

@@ -8,6 +8,7 @@
 //! snapshot's revision. Do the same again when the receiver lagged behind.
 
 mod batch;
+mod callers;
 mod index;
 mod lookup;
 mod object;
@@ -25,6 +26,7 @@ use tokio::sync::broadcast;
 use zeroize::Zeroizing;
 
 pub use batch::{Action, Applied, BatchError};
+pub use callers::Callers;
 pub use lookup::LookupError;
 pub use object::{Change, ChangeKind, Object};
 pub use write::Changed;

@@ -98,10 +98,8 @@ fn fault_of(
     if let Some(fault) = too_broad(subnet) {
         return Some(fault);
     }
-    let inside = state.index.hosts.range(subnet.first()..=subnet.last());
-    let taken = inside.filter(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(**address)));
-    let mut peers = taken.flat_map(|(address, peers)| peers.iter().map(move |peer| (address, peer)));
-    let (address, peer) = peers.find(|(_, peer)| Some(&peer.name) != except)?;
+    let mut inside = state.index.origins.within(subnet).filter(|(_, peer)| Some(&peer.name) != except);
+    let (address, peer) = inside.find(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(**address)))?;
     Some(match (peer.name.tenant() == name).then_some(peer) {
         Some(peer) => format!("{subnet} contains {address}, where {} is: {ADVICE}", peer.name),
         // Where another tenant's peers are is not this tenant's business.

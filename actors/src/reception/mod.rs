@@ -1,0 +1,493 @@
+//! Negotiations that peers start, until it is known who they are: what they may cost, cookie gate, half-open table, hand-over
+//! to the peer's actor. Each has a thread of its own, apart from those that keep tunnels alive.
+
+mod acquaintances;
+mod table;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::ArbiterHandle;
+use actix::prelude::*;
+use culvert_proto::v1;
+use ike::reception::{Budget, CookieGate, FirstMessage, Prefix, Settled, Verdict, cost_of_looking};
+use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
+use router::IkeDatagram;
+
+use crate::alarm::Alarm;
+use crate::datagram::Deliver;
+use crate::env::NodeEnv;
+use crate::held::Held;
+use crate::host::CoreHost;
+use crate::mailbox::deliver;
+use crate::vocabulary::{Adopted, ToPeer};
+
+use acquaintances::Acquaintances;
+use table::HalfOpens;
+
+/// From this many half-open negotiations on, a first message has to return a cookie (RFC 7296 section 2.6), as it has where
+/// the budget says so. A restart of some hundred peers passes without.
+const COOKIE_THRESHOLD: usize = 256;
+/// Datagrams that wait for a reception. Bursts beyond it are dropped and sent again by their senders.
+const RECEPTION_MAILBOX: usize = 4_096;
+/// First messages among them. The rest of the room is for negotiations that are under way.
+const MAX_WAITING: usize = 1_024;
+/// Octets that a half-open negotiation is expected to hold besides its first message.
+const EXPECTED_OCTETS: usize = 3_072;
+/// A first message that comes again is answered again this often at most. Initiators wait for half a second or more.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Refusals logged per second; the rest are counted only.
+const LOG_RATE: u32 = 10;
+/// Refusals per second that are kept to be explained. There is room for some hundred of them, and each is held against those.
+const NOTE_RATE: u32 = 100;
+
+/// A first message.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Init(IkeDatagram, #[allow(dead_code)] Ticket);
+
+/// A place among the first messages that wait. Dropping it gives it to another.
+struct Ticket(Arc<AtomicUsize>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Where first messages are put for one reception.
+struct Door {
+    number: u64,
+    thread: ArbiterHandle,
+    to: Recipient<Init>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// All receptions.
+pub(crate) struct Doors {
+    doors: Vec<Door>,
+    settled: Arc<Mutex<Settled>>,
+}
+
+impl Doors {
+    /// Opens one for every two threads of peers, each on a thread of its own: then what strangers cost competes with what
+    /// tunnels need for the processor alone, and there the system shares it out.
+    pub(crate) fn open(env: &Arc<NodeEnv>) -> Self {
+        let arbiters = env.arbiters().len();
+        let settled: Arc<Mutex<Settled>> = Arc::default();
+        let door = |index: usize| {
+            // Numbered on from the threads of peers.
+            let number = u64::try_from(arbiters + index).unwrap_or(0);
+            let thread = Arbiter::new().handle();
+            let to = Reception::open(env, number, &thread, &settled);
+            Door { number, thread, to, waiting: Arc::default() }
+        };
+        Self { doors: (0..arbiters.div_ceil(2).max(1)).map(door).collect(), settled }
+    }
+
+    /// Their threads.
+    pub(crate) fn threads(&self) -> impl Iterator<Item = ArbiterHandle> + use<'_> {
+        self.doors.iter().map(|door| door.thread.clone())
+    }
+
+    /// Hands a first message to the reception of its prefix, which keeps the accounts of that.
+    pub(crate) fn first_message(&mut self, env: &Arc<NodeEnv>, datagram: IkeDatagram) {
+        let count = self.doors.len().max(1);
+        let mut hasher = DefaultHasher::new();
+        Prefix::of(datagram.remote.ip()).hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % count as u64).unwrap_or(0);
+        let Some(door) = self.doors.get_mut(at) else { return };
+        let ticket = Ticket(door.waiting.clone());
+        if door.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
+            return env.counters.init_waiting.up();
+        }
+        match door.to.try_send(Init(datagram, ticket)) {
+            Ok(()) => {}
+            Err(SendError::Full(_)) => env.counters.mailbox_full.up(),
+            Err(SendError::Closed(message)) => {
+                // It panicked. Whatever was half open begins anew.
+                env.counters.panics.up();
+                tracing::error!(number = door.number, "a reception panicked and is started again");
+                door.to = Reception::open(env, door.number, &door.thread, &self.settled);
+                // A message is lost if it panics again at once; its sender repeats it.
+                let _ = door.to.try_send(message);
+            }
+        }
+    }
+}
+
+/// A connection and what is reserved for it.
+struct Negotiation {
+    conn: Connection,
+    held: Held,
+    counted: ike::connection::Counters,
+}
+
+/// So many a second.
+struct Rate {
+    per_second: u32,
+    since: Instant,
+    used: u32,
+}
+
+impl Rate {
+    const fn new(now: Instant, per_second: u32) -> Self {
+        Self { per_second, since: now, used: 0 }
+    }
+
+    /// Whether one more is allowed this second.
+    fn take(&mut self, now: Instant) -> bool {
+        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
+            (self.since, self.used) = (now, 0);
+        }
+        self.used = self.used.saturating_add(1);
+        self.used <= self.per_second
+    }
+}
+
+/// Holds half-open connections.
+pub(crate) struct Reception {
+    env: Arc<NodeEnv>,
+    number: u64,
+    /// What stands at the door. Made when the actor starts.
+    guard: Option<Guard>,
+    half_open: HalfOpens<Negotiation>,
+    acquaintances: Acquaintances,
+    /// Of all receptions: a first message may come again from another address.
+    settled: Arc<Mutex<Settled>>,
+    alarm: Alarm,
+    /// When it rings.
+    armed: Option<Instant>,
+    logged: Rate,
+    noted: Rate,
+}
+
+struct Guard {
+    gate: CookieGate,
+    budget: Budget,
+    owner: Recipient<Deliver>,
+}
+
+impl Reception {
+    /// Starts one.
+    fn open(
+        env: &Arc<NodeEnv>,
+        number: u64,
+        thread: &ArbiterHandle,
+        settled: &Arc<Mutex<Settled>>,
+    ) -> Recipient<Init> {
+        let (env, settled) = (env.clone(), settled.clone());
+        Self::start_in_arbiter(thread, move |_| Self::new(env, number, settled)).recipient()
+    }
+
+    fn new(env: Arc<NodeEnv>, number: u64, settled: Arc<Mutex<Settled>>) -> Self {
+        let now = Instant::now();
+        Self {
+            env,
+            number,
+            guard: None,
+            half_open: HalfOpens::default(),
+            acquaintances: Acquaintances::default(),
+            settled,
+            alarm: Alarm::default(),
+            armed: None,
+            logged: Rate::new(now, LOG_RATE),
+            noted: Rate::new(now, NOTE_RATE),
+        }
+    }
+
+    fn reply(&self, to: &IkeDatagram, bytes: Vec<u8>) {
+        self.env.router.send_ike(IkeDatagram { local: to.local, remote: to.remote, bytes });
+    }
+
+    /// Keeps a refusal to be explained, unless there are many.
+    fn note(&mut self, now: Instant, from: std::net::SocketAddr, failure: &Failure) {
+        if self.noted.take(now) {
+            self.env.strangers.note(from, failure);
+        }
+    }
+
+    fn first_message(&mut self, datagram: &IkeDatagram) {
+        let now = Instant::now();
+        let Ok(first) = FirstMessage::of(&datagram.bytes) else {
+            return self.env.counters.ike_malformed.up();
+        };
+        let key = (datagram.remote, first.spi_i());
+        if let Some(spi) = self.half_open.find(&key) {
+            return self.repeated(now, spi, datagram);
+        }
+        if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&first) {
+            return self.env.counters.init_settled.up();
+        }
+        let Some(proved) = self.admit(now, datagram) else { return };
+        let from = datagram.remote.ip();
+        let octets = EXPECTED_OCTETS + datagram.bytes.len();
+        match self.half_open.make_room(Prefix::of(from), proved, octets) {
+            Ok(None) => {}
+            Ok(Some(_)) => self.env.counters.half_open_evicted.up(),
+            Err(table::Full::Share) => return self.env.counters.half_open_share.up(),
+            Err(table::Full::Table) => return self.env.counters.half_open_limit.up(),
+        }
+        let cost = self.answer(now, datagram, first, proved);
+        if let Some(guard) = &mut self.guard {
+            guard.budget.charge(now, from, proved, cost);
+        }
+    }
+
+    /// A first message whose negotiation is half-open: our answer was lost, or the network has made copies.
+    fn repeated(&mut self, now: Instant, spi: u64, datagram: &IkeDatagram) {
+        let Some(slot) = self.half_open.get_mut(spi) else { return };
+        if slot.again.is_some_and(|at| now < at + AGAIN) {
+            return self.env.counters.init_repeated.up();
+        }
+        slot.again = Some(now);
+        self.go_on(spi, datagram);
+    }
+
+    /// Whether a first message may go on, and if so, whether it has proved its address.
+    fn admit(&mut self, now: Instant, datagram: &IkeDatagram) -> Option<bool> {
+        let from = datagram.remote.ip();
+        let many = self.half_open.len() >= COOKIE_THRESHOLD;
+        let Guard { gate, budget, owner } = self.guard.as_mut()?;
+        if !many && budget.admits(now, from, false) {
+            return Some(false);
+        }
+        let env = &self.env.peer.conn;
+        let mut host = CoreHost { env, owner, arbiter: self.number, held: &mut Held::default() };
+        let natt = datagram.local.port() == env.router.natt_port();
+        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
+        match gate.check(now, &mut host, view, true) {
+            Verdict::Pass => {}
+            Verdict::Challenge(bytes) => {
+                self.env.counters.cookies.up();
+                budget.charge(now, from, false, cost_of_looking(0));
+                self.reply(datagram, bytes);
+                return None;
+            }
+            Verdict::Malformed(_) => {
+                self.env.counters.ike_malformed.up();
+                return None;
+            }
+        }
+        if budget.admits(now, from, true) {
+            return Some(true);
+        }
+        self.env.counters.init_over_budget.up();
+        None
+    }
+
+    /// Answers a first message. What it has cost.
+    fn answer(&mut self, now: Instant, datagram: &IkeDatagram, first: FirstMessage, proved: bool) -> u32 {
+        let remote = datagram.remote;
+        let looked = cost_of_looking(datagram.bytes.len());
+        let callers = self.callers(remote.ip());
+        if callers.candidates.is_empty() {
+            self.env.counters.init_no_peer.up();
+            self.note(now, remote, &Failure::UnknownAddress { from: remote });
+            if self.logged.take(now) {
+                tracing::info!(%remote, "IKE_SA_INIT from an address of no configured peer");
+            }
+            return looked;
+        }
+        let Some(guard) = &self.guard else { return looked };
+        let mut held = Held::default();
+        let env = &self.env.peer.conn;
+        let mut host = CoreHost { env, owner: &guard.owner, arbiter: self.number, held: &mut held };
+        let natt = datagram.local.port() == env.router.natt_port();
+        let view = Datagram { local: datagram.local, remote, natt, bytes: &datagram.bytes };
+        let ports = (self.env.router.natt_port(), self.env.remote_ports.1);
+        let force = !self.env.raw_esp || callers.force_encapsulation;
+        let reply = Connection::respond(now, &mut host, view, ports, &callers.candidates, force);
+        let cost = reply.cost(datagram.bytes.len());
+        match reply {
+            InitReply::Accepted(conn) => {
+                let spi = conn.spis().0;
+                let counted = ike::connection::Counters::default();
+                let negotiation = Negotiation { conn: *conn, held, counted };
+                self.half_open.insert(spi, negotiation, (remote, first.spi_i()), first, proved);
+                self.drain(spi);
+            }
+            InitReply::Refused(bytes, failure) => {
+                self.env.counters.init_refused.up();
+                // The initiator tries again with the group it is told; that is no failure.
+                if !matches!(failure, Failure::NoGroup { .. }) {
+                    self.note(now, remote, &failure);
+                    if self.logged.take(now) {
+                        tracing::warn!(%remote, reason = %failure, "IKE_SA_INIT refused");
+                        self.publish(format!("{remote}: {failure}"));
+                    }
+                }
+                self.reply(datagram, bytes);
+            }
+            InitReply::Dropped(_) => self.env.counters.ike_malformed.up(),
+        }
+        cost
+    }
+
+    fn callers(&self, from: IpAddr) -> tenants::Callers {
+        self.acquaintances.refine(from, self.env.catalog.callers(from))
+    }
+
+    /// A further message of a half-open connection.
+    fn go_on(&mut self, spi: u64, datagram: &IkeDatagram) {
+        let natt = datagram.local.port() == self.env.router.natt_port();
+        let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
+        let now = Instant::now();
+        match self.with(spi, |conn, host| conn.handle_datagram(now, host, view)) {
+            None => self.env.counters.ike_unknown_spi.up(),
+            Some(true) => self.hand_over(spi),
+            Some(false) => self.drain(spi),
+        }
+    }
+
+    /// The peer is known: its own actor takes the connection, with everything that waits in it.
+    fn hand_over(&mut self, spi: u64) {
+        let Some(slot) = self.half_open.get_mut(spi) else { return };
+        let config = slot.conn.conn.config().cloned();
+        let (first, remote) = (slot.first, slot.key.0);
+        let misjudged = slot.conn.conn.is_misjudged();
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).add(first);
+        if let Some(config) = config.clone().filter(|_| misjudged) {
+            self.env.counters.init_misjudged.up();
+            self.acquaintances.note(remote.ip(), config);
+        }
+        let name = config.and_then(|c| c.name.parse::<tenants::PeerName>().ok());
+        let Some(entry) = name.and_then(|name| self.env.registry.peers.get(&name)) else {
+            // Deleted in this very moment.
+            let now = Instant::now();
+            self.with(spi, |conn, host| conn.handle_command(now, host, ike::Command::Close));
+            return self.drain(spi);
+        };
+        if let Some(slot) = self.half_open.remove(spi) {
+            let Negotiation { conn, held, counted } = slot.conn;
+            let adopted = Adopted { conn, held, counted };
+            deliver(&entry.to, ToPeer::Adopt(Box::new(adopted)), &self.env.counters);
+        }
+    }
+
+    /// Calls the core of a half-open connection; whether it is up.
+    fn with(&mut self, spi: u64, call: impl FnOnce(&mut Connection, &mut CoreHost<'_>)) -> Option<bool> {
+        let slot = self.half_open.get_mut(spi)?;
+        let owner = &self.guard.as_ref()?.owner;
+        let env = &self.env.peer.conn;
+        let Negotiation { conn, held, counted } = &mut slot.conn;
+        call(conn, &mut CoreHost { env, owner, arbiter: self.number, held });
+        let now = conn.counters();
+        self.env.counters.answered_again.add(now.answered_again - counted.answered_again);
+        self.env.counters.ike_dropped.add(now.dropped - counted.dropped);
+        *counted = now;
+        Some(conn.is_up())
+    }
+
+    /// A peer that is connected came from elsewhere and was refused. Perhaps it has moved: then the old connection shall not
+    /// wait for its next silence to be found out.
+    fn doubt(&self, name: &str) {
+        self.env.counters.duplicates.up();
+        if let Some(entry) = name.parse().ok().and_then(|name| self.env.registry.peers.get(&name)) {
+            deliver(&entry.to, ToPeer::Doubt, &self.env.counters);
+        }
+    }
+
+    fn drain(&mut self, spi: u64) {
+        let Some(slot) = self.half_open.get_mut(spi) else { return };
+        let remote = slot.key.0;
+        let Negotiation { conn, held, .. } = &mut slot.conn;
+        let mut down = None;
+        while let Some(event) = conn.poll_event() {
+            match event {
+                Event::IkeSpiRemoved(spi) => held.release_ike(spi),
+                Event::ReleaseSpi(spi) => held.release_esp(spi),
+                Event::Down(reason) => down = Some(reason),
+                _ => {}
+            }
+        }
+        while let Some(transmit) = conn.poll_transmit() {
+            let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);
+            self.env.router.send_ike(IkeDatagram { local, remote, bytes });
+        }
+        let (finished, octets, due) = (conn.is_finished(), conn.half_open_octets(), conn.poll_timeout());
+        if finished {
+            self.half_open.remove(spi);
+        } else if !self.half_open.note(spi, octets, due) {
+            self.env.counters.half_open_octets.up();
+            self.half_open.remove(spi);
+        }
+        if let Some(CloseReason::Failed(failure)) = down {
+            let now = Instant::now();
+            self.env.counters.failures.up();
+            if let Failure::Duplicate { name, .. } = &failure {
+                self.doubt(name);
+            }
+            self.note(now, remote, &failure);
+            if self.logged.take(now) {
+                tracing::warn!(%remote, reason = %failure, "negotiation failed");
+                self.publish(format!("{remote}: {failure}"));
+            }
+        }
+    }
+
+    /// Looks at whatever is due.
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        self.armed = None;
+        // Each once: what is due once more at once waits for the next turn.
+        for _ in 0..self.half_open.len() {
+            let Some(spi) = self.half_open.take_due(now) else { break };
+            self.with(spi, |conn, host| conn.handle_timeout(now, host));
+            self.drain(spi);
+        }
+        self.arm(ctx);
+    }
+
+    /// One timer, for the earliest deadline. One that would ring too early is left as it is: there is less to do then.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let due = self.half_open.next_due();
+        if due.is_some_and(|due| self.armed.is_none_or(|armed| due < armed)) {
+            self.armed = due;
+            self.alarm.set(ctx, due, Self::tick);
+        }
+    }
+
+    fn publish(&self, message: String) {
+        let kind = v1::EventType::NegotiationFailed;
+        self.env.hub.publish(v1::Event { r#type: kind.into(), message, ..v1::Event::default() });
+    }
+}
+
+impl Actor for Reception {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(RECEPTION_MAILBOX);
+        let (now, owner) = (Instant::now(), ctx.address().recipient());
+        let env = &self.env.peer.conn;
+        let mut host = CoreHost { env, owner: &owner, arbiter: self.number, held: &mut Held::default() };
+        let (gate, budget) = (CookieGate::new(now, &mut host), Budget::new(now, &mut host));
+        self.guard = Some(Guard { gate, budget, owner });
+    }
+}
+
+impl Handler<Init> for Reception {
+    type Result = ();
+
+    fn handle(&mut self, Init(datagram, _): Init, ctx: &mut Self::Context) {
+        #[cfg(feature = "fault-injection")]
+        self.env.faults.strike(crate::fault::Fault::Reception);
+        self.first_message(&datagram);
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Deliver> for Reception {
+    type Result = ();
+
+    fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
+        if let Ok(ike::reception::Class::Existing(spi)) = ike::reception::classify(&datagram.bytes) {
+            self.go_on(spi, &datagram);
+        }
+        self.arm(ctx);
+    }
+}

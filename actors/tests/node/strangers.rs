@@ -1,0 +1,98 @@
+//! First messages of nobody, and copies of somebody's: each is counted by what becomes of it, and none is in anybody's way.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use actors::Node;
+use loadtest::storm::{Forge, Kind};
+
+use crate::common::{branch, branch_with, catalog, node, until};
+
+fn counter(node: &Node, name: &str) -> u64 {
+    node.control().node_status().counters.get(name).copied().unwrap_or_default()
+}
+
+/// A stranger at an address of its own.
+struct Stranger {
+    socket: UdpSocket,
+    to: SocketAddr,
+}
+
+impl Stranger {
+    fn new(node: &Node, from: &str) -> Self {
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        Self { socket, to: ([127, 0, 0, 1], node.ports().0).into() }
+    }
+
+    fn send(&self, message: &[u8]) {
+        self.socket.send_to(message, self.to).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_counts_until_a_cookie_is_asked_for_and_a_newcomer_comes_up() {
+    let node = node(catalog());
+    let stranger = Stranger::new(&node, "127.0.9.1");
+    let mut forge = Forge::new(Kind::Zeros).unwrap();
+    until("a cookie is asked for", || {
+        (0..100).for_each(|_| stranger.send(&forge.message()));
+        counter(&node, "ike_init_cookie") > 0
+    })
+    .await;
+    assert!(counter(&node, "ike_init_refused") > 0);
+    assert_eq!(node.control().node_status().half_open, 0, "nothing is kept for what is refused");
+    // The one who invents them has no cookie to return, whatever his public values are.
+    let mut forge = Forge::new(Kind::Good).unwrap();
+    (0..2_000).for_each(|_| stranger.send(&forge.message()));
+    let mut newcomer = branch(&node, 0);
+    newcomer.until("up", |r| r.up).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_comes_again_and_again_is_answered_now_and_then() {
+    let node = node(catalog());
+    let stranger = Stranger::new(&node, "127.0.9.2");
+    let message = Forge::new(Kind::Repeated).unwrap().message();
+    until("most are dropped", || {
+        (0..50).for_each(|_| stranger.send(&message));
+        counter(&node, "ike_init_repeated") > 500
+    })
+    .await;
+    assert_eq!(node.control().node_status().half_open, 1);
+    assert!(counter(&node, "ike_answered_again") < counter(&node, "ike_init_repeated"));
+    let long = Forge::new(Kind::TooLarge).unwrap().message();
+    stranger.send(&long);
+    until("it is too long", || counter(&node, "ike_init_too_long") == 1).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_first_message_that_comes_late_is_ignored() {
+    let node = node(catalog());
+    // What the branch sends to the port of IKE passes here.
+    let relay = UdpSocket::bind("127.0.0.1:0").unwrap();
+    relay.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let port = relay.local_addr().unwrap().port();
+    let to: SocketAddr = ([127, 0, 0, 1], node.ports().0).into();
+    let passed = tokio::task::spawn_blocking(move || {
+        let mut buffer = [0; 4096];
+        let (length, from) = relay.recv_from(&mut buffer).unwrap();
+        let first = buffer[..length].to_vec();
+        relay.send_to(&first, to).unwrap();
+        let (length, _) = relay.recv_from(&mut buffer).unwrap();
+        relay.send_to(&buffer[..length], from).unwrap();
+        (relay, first)
+    });
+    let mut branch = branch_with(&node, 0, |config| config.ike_port = port);
+    let (relay, first) = passed.await.unwrap();
+    branch.until("up", |r| r.up).await;
+    until("handed over", || node.control().node_status().half_open == 0).await;
+    // From where it came, and from elsewhere.
+    relay.send_to(&first, to).unwrap();
+    Stranger::new(&node, "127.0.9.3").send(&first);
+    until("both are copies", || counter(&node, "ike_init_duplicate") == 2).await;
+    assert_eq!(node.control().node_status().half_open, 0);
+    assert!(branch.report.borrow().up);
+    node.shutdown().await;
+}

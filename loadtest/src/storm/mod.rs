@@ -1,0 +1,161 @@
+//! First messages of nobody, as fast as somebody may send them who invents his addresses: to see that tunnels and newcomers do
+//! not notice. It sends to a loopback address and from loopback addresses only, so many, for so long, and no more.
+
+mod forge;
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use ike::wire::Message;
+use ike::wire::message::Payloads;
+use ike::wire::numbers::NotifyType;
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use serde_json::json;
+
+pub use forge::{Forge, Kind};
+
+use crate::tunnels::Output;
+
+/// How often a turn's share is sent.
+const TURN: Duration = Duration::from_millis(2);
+/// Answers that are looked at in one turn, so that sending does not wait for them.
+const ANSWERS: usize = 1_000;
+
+/// `loadtest storm`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Where the node receives IKE: a loopback address
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST, value_name = "ADDRESS", value_parser = loopback)]
+    address: Ipv4Addr,
+    /// Its UDP port of IKE
+    #[arg(long, default_value_t = 500)]
+    ike_port: u16,
+    /// What is sent
+    #[arg(long, value_enum, default_value_t = Kind::Mixed)]
+    kind: Kind,
+    /// Messages per second
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+    /// From so many addresses of 127.1.0.0/16 in turn
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    addresses: u32,
+    /// How long
+    #[arg(long = "for", default_value = "10s", value_parser = short, value_name = "TIME")]
+    duration: Duration,
+    /// How the figures are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+fn loopback(text: &str) -> Result<Ipv4Addr, String> {
+    let address: Ipv4Addr = text.parse().map_err(|_| format!("{text} is no IPv4 address"))?;
+    if address.is_loopback() { Ok(address) } else { Err(format!("{text} is not in 127.0.0.0/8")) }
+}
+
+fn short(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let longest = Duration::from_secs(600);
+    if time <= longest { Ok(time) } else { Err("longer than 10 minutes".to_owned()) }
+}
+
+/// What has come of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages that the system did not take.
+    pub unsent: u64,
+    /// Answers that ask for a cookie.
+    pub cookies: u64,
+    /// Answers that refuse.
+    pub refused: u64,
+    /// Answers that go on.
+    pub accepted: u64,
+}
+
+impl Report {
+    fn count(&mut self, answer: &[u8]) {
+        let Ok(message) = Message::parse(answer) else { return };
+        let payloads = Payloads(&message.chain.payloads);
+        if payloads.notify(NotifyType::COOKIE).is_some() {
+            self.cookies += 1;
+        } else if payloads.error().is_some() {
+            self.refused += 1;
+        } else {
+            self.accepted += 1;
+        }
+    }
+
+    fn print(&self, output: Output, elapsed: Duration) {
+        let seconds = elapsed.as_secs_f64();
+        let rate = self.sent as f64 / seconds.max(0.001);
+        #[allow(clippy::print_stdout)]
+        match output {
+            Output::Json => println!(
+                "{}",
+                json!({
+                    "seconds": seconds,
+                    "sent": self.sent,
+                    "per_second": rate,
+                    "unsent": self.unsent,
+                    "cookies": self.cookies,
+                    "refused": self.refused,
+                    "accepted": self.accepted,
+                })
+            ),
+            Output::Text => println!(
+                "{} first messages in {seconds:.1} s ({rate:.0} a second), {} not taken by the system\n\
+                 answers: {} cookies, {} refused, {} accepted",
+                self.sent, self.unsent, self.cookies, self.refused, self.accepted
+            ),
+        }
+    }
+}
+
+/// Runs the storm, in the thread that calls.
+///
+/// # Errors
+/// When there is no socket, or no key pair.
+pub fn run(arguments: &Arguments) -> io::Result<Report> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
+    let to = SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port);
+    let mut forge = Forge::new(arguments.kind).map_err(io::Error::other)?;
+    let (mut report, mut number) = (Report::default(), 0u32);
+    let mut buffer = vec![0; 65_536];
+    let begin = Instant::now();
+    loop {
+        let elapsed = begin.elapsed().min(arguments.duration);
+        let due = (elapsed.as_secs_f64() * f64::from(arguments.rate)) as u64;
+        while report.sent + report.unsent < due {
+            let [_, _, high, low] = (number % arguments.addresses).to_be_bytes();
+            number = number.wrapping_add(1);
+            let contents = forge.message();
+            let from = Ipv4Addr::new(127, 1, high, low);
+            let transmit = Transmit {
+                destination: to,
+                ecn: None,
+                contents: &contents,
+                segment_size: None,
+                src_ip: Some(IpAddr::V4(from)),
+            };
+            match state.try_send(UdpSockRef::from(&socket), &transmit) {
+                Ok(()) => report.sent += 1,
+                Err(_) => report.unsent += 1,
+            }
+        }
+        for _ in 0..ANSWERS {
+            let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
+            report.count(buffer.get(..length).unwrap_or_default());
+        }
+        if elapsed == arguments.duration {
+            break;
+        }
+        std::thread::sleep(TURN);
+    }
+    report.print(arguments.output, begin.elapsed());
+    Ok(report)
+}

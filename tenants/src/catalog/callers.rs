@@ -1,0 +1,177 @@
+//! Who may send a first message from an address, as far as it matters before anybody knows who has: the proposals, and
+//! whether ESP is to go in UDP. Kept so that the answer costs the same however many peers there are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ike::IkeProposal;
+use ike::proposal::{Candidates, Likely};
+
+use crate::cidr::Cidr;
+use crate::name::PeerName;
+use crate::peer::{Peer, PeerSpec};
+use crate::remote::RemoteAddress;
+
+/// Peers that may come from the same addresses. Those with the same proposals count as one.
+#[derive(Clone, Default)]
+struct Group {
+    /// By text, for the order; with the number of peers.
+    sets: BTreeMap<Vec<String>, (Vec<IkeProposal>, usize)>,
+    peers: usize,
+    /// How many of them want ESP in UDP whether or not there is a NAT.
+    forced: usize,
+    /// Made of the sets, whenever one comes or goes.
+    candidates: Arc<Candidates>,
+}
+
+impl Group {
+    fn add(&mut self, spec: &PeerSpec, likely: Likely) {
+        self.peers += 1;
+        self.forced += usize::from(spec.force_encapsulation);
+        let entry = self.sets.entry(key(spec)).or_insert_with(|| (spec.ike.proposals.clone(), 0));
+        entry.1 += 1;
+        if entry.1 == 1 {
+            self.build(likely);
+        }
+    }
+
+    fn remove(&mut self, spec: &PeerSpec, likely: Likely) {
+        self.peers = self.peers.saturating_sub(1);
+        self.forced = self.forced.saturating_sub(usize::from(spec.force_encapsulation));
+        let key = key(spec);
+        if let Some((_, count)) = self.sets.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.sets.remove(&key);
+                self.build(likely);
+            }
+        }
+    }
+
+    fn build(&mut self, likely: Likely) {
+        let mut candidates = Candidates::default();
+        for (proposals, _) in self.sets.values() {
+            candidates.add(likely, proposals);
+        }
+        self.candidates = Arc::new(candidates);
+    }
+}
+
+fn key(spec: &PeerSpec) -> Vec<String> {
+    spec.ike.proposals.iter().map(ToString::to_string).collect()
+}
+
+/// Those who may have sent a first message.
+#[derive(Clone, Debug)]
+pub struct Callers {
+    /// Their proposals.
+    pub candidates: Arc<Candidates>,
+    /// All of them want ESP in UDP whether or not there is a NAT.
+    pub force_encapsulation: bool,
+}
+
+/// The peers by where they may come from.
+#[derive(Clone, Default)]
+pub(crate) struct Origins {
+    /// Single addresses.
+    hosts: BTreeMap<IpAddr, (Group, BTreeMap<PeerName, Arc<Peer>>)>,
+    /// Subnets, by family and length: at most one look-up for each length that is in use.
+    nets: BTreeMap<(bool, u8), HashMap<Cidr, Group>>,
+    anywhere: Group,
+}
+
+impl Origins {
+    pub(crate) fn add(&mut self, peer: &Arc<Peer>) {
+        let spec = &peer.spec;
+        if spec.remote_addresses.is_empty() {
+            self.anywhere.add(spec, Likely::Possible);
+        }
+        for remote in &spec.remote_addresses {
+            match *remote {
+                RemoteAddress::Host(address, _) => {
+                    let (group, peers) = self.hosts.entry(address).or_default();
+                    // An address may be there twice, with different ports.
+                    if peers.insert(peer.name.clone(), Arc::clone(peer)).is_none() {
+                        group.add(spec, Likely::Near);
+                    }
+                }
+                RemoteAddress::Subnet(subnet) => {
+                    let nets = self.nets.entry((subnet.is_ipv4(), subnet.prefix())).or_default();
+                    nets.entry(subnet).or_default().add(spec, Likely::Possible);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, peer: &Arc<Peer>) {
+        let spec = &peer.spec;
+        if spec.remote_addresses.is_empty() {
+            self.anywhere.remove(spec, Likely::Possible);
+        }
+        for remote in &spec.remote_addresses {
+            match *remote {
+                RemoteAddress::Host(address, _) => {
+                    let Some((group, peers)) = self.hosts.get_mut(&address) else { continue };
+                    if peers.remove(&peer.name).is_some() {
+                        group.remove(spec, Likely::Near);
+                    }
+                    if peers.is_empty() {
+                        self.hosts.remove(&address);
+                    }
+                }
+                RemoteAddress::Subnet(subnet) => {
+                    let length = (subnet.is_ipv4(), subnet.prefix());
+                    let Some(nets) = self.nets.get_mut(&length) else { continue };
+                    if let Some(group) = nets.get_mut(&subnet) {
+                        group.remove(spec, Likely::Possible);
+                        if group.peers == 0 {
+                            nets.remove(&subnet);
+                        }
+                    }
+                    if nets.is_empty() {
+                        self.nets.remove(&length);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Those who may come from `address`.
+    ///
+    /// Where peers are configured with the very address they alone decide on UDP, and their proposals go first: whoever may
+    /// come from anywhere is hardly the one that does.
+    pub(crate) fn callers(&self, address: IpAddr) -> Callers {
+        let host = self.hosts.get(&address).map(|(group, _)| group);
+        let v4 = address.is_ipv4();
+        let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev().filter_map(|((_, prefix), nets)| {
+            Cidr::truncated(address, *prefix).and_then(|subnet| nets.get(&subnet))
+        });
+        let anywhere = (self.anywhere.peers > 0).then_some(&self.anywhere);
+        let wide: Vec<&Group> = nets.chain(anywhere).collect();
+        let deciding = host.as_ref().map_or(wide.as_slice(), std::slice::from_ref);
+        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers);
+        let candidates = match (host, wide.as_slice()) {
+            (None, []) => Arc::default(),
+            (Some(only), []) => Arc::clone(&only.candidates),
+            (None, [only]) => Arc::clone(&only.candidates),
+            _ => {
+                let mut all = Candidates::default();
+                host.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
+                Arc::new(all)
+            }
+        };
+        Callers { candidates, force_encapsulation: force }
+    }
+
+    /// The addresses of a subnet that peers are configured with, and those peers.
+    pub(crate) fn within(&self, subnet: Cidr) -> impl Iterator<Item = (&IpAddr, &Arc<Peer>)> {
+        let hosts = self.hosts.range(subnet.first()..=subnet.last());
+        hosts.flat_map(|(address, (_, peers))| peers.values().map(move |peer| (address, peer)))
+    }
+
+    /// The peers that are configured with the very address, in the order of names.
+    pub(crate) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
+        self.hosts.get(&address).into_iter().flat_map(|(_, peers)| peers.values())
+    }
+}
