@@ -129,15 +129,15 @@ impl Control {
     /// Why a peer's tunnel is not up: its last negotiations, and refused ones that may have been its.
     pub async fn explain(&self, peer: &Peer) -> v1::ExplainPeerResponse {
         let status = self.peer_statuses(std::slice::from_ref(&peer.name)).await.pop().flatten();
-        let identity = format!("{:?}", peer.spec.remote_identity);
         let down = status.as_ref().is_none_or(|s| !is_up(s.state()));
+        // What names a peer that is configured, or comes from its very address, was told to that peer alone.
         let mut attempts = self.env.strangers.attempts(|remote, failure| {
-            let by_name = failure.to_string().contains(&identity);
             let by_address =
                 !peer.spec.remote_addresses.is_empty() && peer.spec.admits(remote.ip().to_canonical());
-            // Whoever comes from an unknown address may be the peer that is missed.
-            let missed = down && matches!(failure, Failure::UnknownAddress { .. });
-            by_name || by_address || missed
+            // Whoever comes from an unknown address, and says no name that is known, may be the peer that is missed.
+            let nowhere = peer.spec.remote_addresses.is_empty()
+                || matches!(failure, Some(Failure::UnknownAddress { .. }));
+            by_address || (down && nowhere)
         });
         attempts.extend(self.peer(&peer.name).map(|view| view.history.attempts()).unwrap_or_default());
         attempts.sort_by_key(|a| a.start_time.map(|t| (t.seconds, t.nanos)));

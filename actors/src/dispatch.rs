@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use culvert_proto::v1;
 use ike::Failure;
@@ -17,7 +17,9 @@ use crate::convert;
 use crate::datagram::Deliver;
 use crate::env::NodeEnv;
 use crate::mailbox::{deliver, offer};
+use crate::rate::Rate;
 use crate::reception::Doors;
+use crate::refusals;
 use crate::vocabulary::{ChildNotice, ToPeer};
 
 /// Events between the router and this task. At 1,000 tunnels that all answer at once there is room to spare; beyond it
@@ -29,8 +31,9 @@ const MAX_WOKEN: usize = 8;
 
 /// Runs until the router is gone. A panic costs the event that it was about.
 pub(crate) async fn run(env: Arc<NodeEnv>, mut doors: Doors, mut events: mpsc::Receiver<RouterEvent>) {
+    let mut noted = Rate::new(Instant::now(), refusals::RATE);
     while let Some(event) = events.recv().await {
-        let carried_out = AssertUnwindSafe(|| carry_out(&env, &mut doors, event));
+        let carried_out = AssertUnwindSafe(|| carry_out(&env, &mut doors, &mut noted, event));
         if panic::catch_unwind(carried_out).is_err() {
             env.counters.panics.up();
             tracing::error!("an event of the router made the dispatcher panic; it goes on");
@@ -38,11 +41,11 @@ pub(crate) async fn run(env: Arc<NodeEnv>, mut doors: Doors, mut events: mpsc::R
     }
 }
 
-fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, event: RouterEvent) {
+fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: RouterEvent) {
     #[cfg(feature = "fault-injection")]
     env.faults.strike(crate::fault::Fault::Dispatcher);
     match event {
-        RouterEvent::Ike(datagram) => ike(env, doors, datagram),
+        RouterEvent::Ike(datagram) => ike(env, doors, noted, datagram),
         RouterEvent::SoftLimit { spi } => child(env, spi, ChildNotice::Soft),
         RouterEvent::HardLimit { spi } => child(env, spi, ChildNotice::Hard),
         RouterEvent::FirstInbound { spi } => child(env, spi, ChildNotice::FirstInbound),
@@ -65,7 +68,7 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, event: RouterEvent) {
     }
 }
 
-fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, datagram: IkeDatagram) {
+fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
         Ok(Class::Existing(spi)) => match env.registry.ike.get(&spi) {
             Some(to) => offer(&to, Deliver(datagram), &env.counters),
@@ -75,8 +78,10 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, datagram: IkeDatagram) {
         Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
         Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();
-            env.strangers
-                .note(datagram.remote, &Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error });
+            if noted.take(Instant::now()) {
+                let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
+                refusals::refused(env, datagram.remote, &failure);
+            }
             if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
                 env.router.send_ike(IkeDatagram { local: datagram.local, remote: datagram.remote, bytes });
             }

@@ -17,6 +17,9 @@ const STEPS: usize = 24;
 /// Refused negotiations of nobody in particular that are kept. An attacker pushes others out of this list, not more.
 const STRANGERS: usize = 128;
 
+/// In place of a connection's number, for there is none yet.
+const STRANGER: u64 = 0;
+
 /// One negotiation.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
@@ -41,6 +44,26 @@ impl History {
         }
         let steps = VecDeque::new();
         self.0.push_back(Attempt { conn, start: SystemTime::now(), initiated, remote, steps, failure: None });
+    }
+
+    /// Somebody who may be the peer began a negotiation, and perhaps was refused. The same again from the same host adds to
+    /// the attempt that is there.
+    pub(crate) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>) {
+        let last =
+            self.0.back().filter(|a| a.conn == STRANGER && a.remote.is_some_and(|r| r.ip() == remote.ip()));
+        if last.is_none() {
+            self.begin(STRANGER, false, Some(remote));
+        }
+        match failure {
+            Some(failure) => self.failed(STRANGER, failure),
+            None => self.step(STRANGER, "IKE_SA_INIT came and was answered; IKE_AUTH is awaited"),
+        }
+    }
+
+    /// Who had begun from there is let in: a negotiation of its own tells the rest.
+    pub(crate) fn admitted(&mut self, remote: SocketAddr) {
+        let from = |attempt: &Attempt| attempt.remote.is_some_and(|r| r.ip() == remote.ip());
+        self.0.retain(|attempt| attempt.conn != STRANGER || attempt.failure.is_some() || !from(attempt));
     }
 
     /// Something happened in it.
@@ -96,34 +119,53 @@ fn cause(failure: &Failure) -> v1::AttemptCause {
     v1::AttemptCause { kind: cause.kind.to_owned(), summary: cause.summary, advice: cause.advice }
 }
 
-/// Negotiations that were refused before anybody knew whose they were.
+/// What a stranger did: from where, and why it was refused, if it was.
+type Seen = (SystemTime, SocketAddr, Option<Failure>);
+
+/// Negotiations that were begun or refused before anybody knew whose they were.
 #[derive(Debug, Default)]
-pub(crate) struct Strangers(Mutex<VecDeque<(SystemTime, SocketAddr, Failure)>>);
+pub(crate) struct Strangers(Mutex<VecDeque<Seen>>);
 
 impl Strangers {
-    /// One more.
-    pub(crate) fn note(&self, remote: SocketAddr, failure: &Failure) {
+    /// One more. The same again and again, as a peer that keeps trying makes it, is one entry, and so is a first message and
+    /// what became of it.
+    pub(crate) fn note(&self, remote: SocketAddr, failure: Option<&Failure>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The same again and again, as a peer that keeps trying makes it, is one entry.
-        all.retain(|(_, from, what)| (from.ip(), what) != (remote.ip(), failure));
+        let same = |from: &SocketAddr, what: Option<&Failure>| {
+            from.ip() == remote.ip() && (what == failure || what.is_none())
+        };
+        all.retain(|(_, from, what)| !same(from, what.as_ref()));
         if all.len() == STRANGERS {
             all.pop_front();
         }
-        all.push_back((SystemTime::now(), remote, failure.clone()));
+        all.push_back((SystemTime::now(), remote, failure.cloned()));
+    }
+
+    /// Who had begun from there is let in.
+    pub(crate) fn admitted(&self, remote: SocketAddr) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(_, from, what)| what.is_some() || from.ip() != remote.ip());
     }
 
     /// Those that may be of the peer that `fits` describes.
-    pub(crate) fn attempts(&self, fits: impl Fn(&SocketAddr, &Failure) -> bool) -> Vec<v1::Attempt> {
+    pub(crate) fn attempts(&self, fits: impl Fn(&SocketAddr, Option<&Failure>) -> bool) -> Vec<v1::Attempt> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = |(time, remote, failure): &(SystemTime, SocketAddr, Failure)| v1::Attempt {
+        let attempt = |(time, remote, failure): &Seen| v1::Attempt {
             start_time: Some((*time).into()),
             initiated: false,
             remote_address: remote.to_string(),
             unidentified: true,
-            steps: Vec::new(),
-            cause: Some(cause(failure)),
+            steps: match failure {
+                Some(_) => Vec::new(),
+                None => vec![v1::AttemptStep {
+                    time: Some((*time).into()),
+                    text: "IKE_SA_INIT came and was answered; IKE_AUTH is awaited".to_owned(),
+                }],
+            },
+            cause: failure.as_ref().map(cause),
         };
-        all.iter().filter(|(_, remote, failure)| fits(remote, failure)).map(attempt).collect()
+        let fitting = all.iter().filter(|(_, remote, failure)| fits(remote, failure.as_ref()));
+        fitting.map(attempt).collect()
     }
 }
 
@@ -154,13 +196,36 @@ mod tests {
     fn strangers_are_bounded_and_repetitions_are_one() {
         let strangers = Strangers::default();
         for n in 0..300u16 {
-            strangers.note(SocketAddr::from(([192, 0, 2, 1], n)), &Failure::NoSpi);
+            strangers.note(SocketAddr::from(([192, 0, 2, 1], n)), Some(&Failure::NoSpi));
         }
         assert_eq!(strangers.attempts(|_, _| true).len(), 1);
         for n in 0..=255u8 {
-            strangers.note(SocketAddr::from(([192, 0, 2, n], 1)), &Failure::NoSpi);
+            strangers.note(SocketAddr::from(([192, 0, 2, n], 1)), Some(&Failure::NoSpi));
         }
         assert_eq!(strangers.attempts(|_, _| true).len(), STRANGERS);
         assert_eq!(strangers.attempts(|remote, _| remote.ip().to_string() == "192.0.2.255").len(), 1);
+    }
+
+    #[test]
+    fn a_first_message_shows_until_it_is_known_what_became_of_it() {
+        let (strangers, from) = (Strangers::default(), SocketAddr::from(([192, 0, 2, 1], 500)));
+        let mut history = History::default();
+        strangers.note(from, None);
+        history.stranger(from, None);
+        assert!(strangers.attempts(|_, _| true)[0].cause.is_none());
+        assert_eq!(history.attempts()[0].steps.len(), 1);
+        strangers.note(from, Some(&Failure::NoSpi));
+        history.stranger(from, Some(&Failure::NoSpi));
+        history.stranger(from, Some(&Failure::NoSpi));
+        let attempts = strangers.attempts(|_, _| true);
+        assert!(attempts.len() == 1 && attempts[0].cause.is_some());
+        let attempts = history.attempts();
+        assert!(attempts.len() == 1 && attempts[0].cause.is_some() && attempts[0].steps.len() == 3);
+        strangers.note(from, None);
+        history.stranger(SocketAddr::from(([192, 0, 2, 2], 500)), None);
+        strangers.admitted(from);
+        history.admitted(SocketAddr::from(([192, 0, 2, 2], 4500)));
+        assert!(strangers.attempts(|_, failure| failure.is_none()).is_empty());
+        assert_eq!(history.attempts().len(), 1, "what was refused stays");
     }
 }

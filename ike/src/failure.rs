@@ -209,3 +209,16 @@ pub enum Failure {
     #[error("replaced by a newer connection of the same peer")]
     Replaced,
 }
+
+impl Failure {
+    /// Who the peer says it is, where it has said so.
+    pub const fn names(&self) -> Option<&Identity> {
+        match self {
+            Self::UnknownPeer { remote_id: id, .. }
+            | Self::Ambiguous { remote_id: id, .. }
+            | Self::Duplicate { id, .. }
+            | Self::Authentication { id } => Some(id),
+            _ => None,
+        }
+    }
+}

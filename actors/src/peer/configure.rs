@@ -26,17 +26,11 @@ impl PeerActor {
     /// Brings the Child SAs of running connections in line with the children that are configured now. Those that stay are not
     /// touched; those that are changed are made anew before the old ones go.
     fn change_children(&mut self, changes: &ChildChanges) {
-        let running = |name: &&String| {
-            changes.changed.contains(name) || self.peer.spec.start_action == StartAction::Start
-        };
-        let wanted: Vec<Arc<str>> = changes
-            .added
-            .iter()
-            .chain(&changes.changed)
-            .filter(running)
-            .map(|name| name.as_str().into())
-            .collect();
-        let gone: Vec<(u32, ConnId)> = self.pairs_of(&changes.removed);
+        // A new child on demand waits for its first packet.
+        let on_demand = self.peer.spec.start_action == StartAction::OnDemand;
+        let added = changes.added.iter().filter(|_| !on_demand);
+        let wanted: Vec<Arc<str>> = added.chain(&changes.changed).map(|name| name.as_str().into()).collect();
+        let gone = self.pairs_of(&changes.removed);
         for name in changes.removed.iter().chain(&changes.changed) {
             self.gaps.remove(name.as_str());
         }

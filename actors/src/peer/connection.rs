@@ -18,6 +18,9 @@ use crate::mailbox::deliver;
 use crate::status::IkeView;
 use crate::vocabulary::{Adopted, Begin, Do, Established, Vanish};
 
+/// Refusals of one peer are told to those who watch this often at most: a peer that tries for ever needs no more.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
+
 /// A connection of the peer.
 pub(crate) struct ConnEntry {
     pub(super) addr: Addr<IkeSaActor>,
@@ -49,9 +52,28 @@ impl PeerActor {
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
         if !self.leaving {
             let (id, remote) = (self.next_conn, adopted.conn.addresses().1);
+            self.history().admitted(remote);
             self.history().begin(id, false, Some(remote));
             self.spawn_connection(ctx, Begin::Adopt(adopted));
         }
+    }
+
+    /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it.
+    pub(super) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>) {
+        self.history().stranger(remote, failure);
+        if let Some(failure) = failure {
+            let why = format!("{remote} was refused: {failure}");
+            if self.supervisor.current().is_none() {
+                self.view_mut().last_error.clone_from(&why);
+                self.reached(true, "Answered", "");
+            }
+            let now = Instant::now();
+            if self.told_refusal.is_none_or(|at| now >= at + REFUSAL_INTERVAL) {
+                self.told_refusal = Some(now);
+                self.publish(v1::EventType::NegotiationFailed, why);
+            }
+        }
+        self.show();
     }
 
     /// Asks for a sign of life.

@@ -74,6 +74,8 @@ pub(crate) struct PeerActor {
     leaving: bool,
     /// When unknown ESP last made it start.
     woken: Option<Instant>,
+    /// When a refusal was last told to those who watch.
+    told_refusal: Option<Instant>,
     /// It was up before something of ours took it down: it is called back where it has an address.
     recall: bool,
 }
@@ -110,6 +112,7 @@ impl PeerActor {
             watch,
             leaving: false,
             woken: None,
+            told_refusal: None,
             recall,
         }
     }
@@ -237,6 +240,7 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
             ToPeer::Doubt => self.doubt(),
+            ToPeer::Stranger(remote, failure) => self.stranger(remote, failure.as_deref()),
             ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
             ToPeer::Wake => self.wake(ctx),
             #[cfg(feature = "fault-injection")]

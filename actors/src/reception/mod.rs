@@ -23,6 +23,8 @@ use crate::env::NodeEnv;
 use crate::held::Held;
 use crate::host::CoreHost;
 use crate::mailbox::deliver;
+use crate::rate::Rate;
+use crate::refusals;
 use crate::vocabulary::{Adopted, ToPeer};
 
 use acquaintances::Acquaintances;
@@ -41,8 +43,6 @@ const EXPECTED_OCTETS: usize = 3_072;
 const AGAIN: Duration = Duration::from_millis(100);
 /// Refusals logged per second; the rest are counted only.
 const LOG_RATE: u32 = 10;
-/// Refusals per second that are kept to be explained. There is room for some hundred of them, and each is held against those.
-const NOTE_RATE: u32 = 100;
 
 /// A first message.
 #[derive(Message)]
@@ -126,28 +126,6 @@ struct Negotiation {
     counted: ike::connection::Counters,
 }
 
-/// So many a second.
-struct Rate {
-    per_second: u32,
-    since: Instant,
-    used: u32,
-}
-
-impl Rate {
-    const fn new(now: Instant, per_second: u32) -> Self {
-        Self { per_second, since: now, used: 0 }
-    }
-
-    /// Whether one more is allowed this second.
-    fn take(&mut self, now: Instant) -> bool {
-        if now.saturating_duration_since(self.since) >= Duration::from_secs(1) {
-            (self.since, self.used) = (now, 0);
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= self.per_second
-    }
-}
-
 /// Holds half-open connections.
 pub(crate) struct Reception {
     env: Arc<NodeEnv>,
@@ -195,7 +173,7 @@ impl Reception {
             alarm: Alarm::default(),
             armed: None,
             logged: Rate::new(now, LOG_RATE),
-            noted: Rate::new(now, NOTE_RATE),
+            noted: Rate::new(now, refusals::RATE),
         }
     }
 
@@ -206,7 +184,7 @@ impl Reception {
     /// Keeps a refusal to be explained, unless there are many.
     fn note(&mut self, now: Instant, from: std::net::SocketAddr, failure: &Failure) {
         if self.noted.take(now) {
-            self.env.strangers.note(from, failure);
+            refusals::refused(&self.env, from, failure);
         }
     }
 
@@ -308,6 +286,9 @@ impl Reception {
                 let counted = ike::connection::Counters::default();
                 let negotiation = Negotiation { conn: *conn, held, counted };
                 self.half_open.insert(spi, negotiation, (remote, first.spi_i()), first, proved);
+                if self.noted.take(now) {
+                    refusals::arrived(&self.env, remote);
+                }
                 self.drain(spi);
             }
             InitReply::Refused(bytes, failure) => {
@@ -350,6 +331,7 @@ impl Reception {
         let (first, remote) = (slot.first, slot.key.0);
         let misjudged = slot.conn.conn.is_misjudged();
         self.settled.lock().unwrap_or_else(PoisonError::into_inner).add(first);
+        self.env.strangers.admitted(remote);
         if let Some(config) = config.clone().filter(|_| misjudged) {
             self.env.counters.init_misjudged.up();
             self.acquaintances.note(remote.ip(), config);

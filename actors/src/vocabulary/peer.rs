@@ -1,10 +1,11 @@
 //! What the actor of a peer is told.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
-use ike::Connection;
 use ike::connection::Counters;
+use ike::{Connection, Failure};
 use router::TunnelId;
 use tokio::sync::oneshot;
 
@@ -42,6 +43,8 @@ pub(crate) enum ToPeer {
     Adopt(Box<Adopted>),
     /// Perhaps the peer is not where its connection says: ask it for a sign of life.
     Doubt,
+    /// Somebody who may be the peer has begun a negotiation from there, or was refused.
+    Stranger(SocketAddr, Option<Box<Failure>>),
     /// A packet waits for an SA of this tunnel.
     Wanted(TunnelId),
     /// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.

@@ -8,9 +8,11 @@
     unused_crate_dependencies
 )]
 
+mod changes;
 mod common;
 mod narrowed;
 mod orders;
 mod parts;
+mod shown;
 mod strangers;
 mod supervision;

@@ -1,12 +1,15 @@
 //! What waits to be done while the window is taken or the peer asked for patience, and everything with a time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::child::{Child, ChildState};
 use super::exchange::Pending;
 use super::ike_sa::SaState;
 use super::request::{PutOff, Request, Tries};
 use super::{Connection, LINGER_IKE, Phase};
+use crate::config::ChildConfig;
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
@@ -139,12 +142,12 @@ impl Connection {
         match task {
             Task::CreateChild(name) => {
                 let config = self.policy(&name).cloned();
-                // Another exchange may have made it meanwhile.
-                let exists = self
-                    .children
-                    .iter()
-                    .any(|c| c.config.name == name && c.state == super::child::ChildState::Installed);
-                if let Some(config) = config.filter(|_| !exists) {
+                // Another exchange may have made it meanwhile. One that was made as the policy was before does not count.
+                let exists = |config: &Arc<ChildConfig>| {
+                    let made = |c: &Child| c.config == *config && c.state == ChildState::Installed;
+                    self.children.iter().any(made)
+                };
+                if let Some(config) = config.filter(|config| !exists(config)) {
                     self.request_child(now, host, config, None, tries);
                 }
             }

@@ -64,6 +64,13 @@ impl Catalog {
         self.read().index.origins.callers(address.to_canonical())
     }
 
+    /// The peers that have this remote identity, no more than `limit`.
+    pub fn peers_called(&self, remote: &Identity, limit: usize) -> Vec<Arc<Peer>> {
+        let state = self.read();
+        let by_local = state.index.identities.get(remote).into_iter().flat_map(|by_local| by_local.values());
+        by_local.flatten().take(limit).cloned().collect()
+    }
+
     /// The peers that are configured with this very address, no more than `limit`.
     pub fn peers_at(&self, address: IpAddr, limit: usize) -> Vec<Arc<Peer>> {
         self.read().index.origins.at(address.to_canonical()).take(limit).cloned().collect()

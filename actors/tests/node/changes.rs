@@ -1,0 +1,153 @@
+//! A changed configuration meets tunnels that are up: what stays is not touched, and what had to go comes back.
+
+use std::collections::HashSet;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::{Node, NodeConfig, PeerView};
+use culvert_proto::v1;
+use ike::config::ChildConfig;
+use ike::wire::TrafficSelector;
+use loadtest::Command;
+use tenants::{Catalog, PeerName};
+
+use crate::common::{LIMIT, branch, branch_with, catalog, create_peer, node, until};
+
+fn name(n: u8) -> PeerName {
+    format!("tenants/acme/peers/b{n}").parse().unwrap()
+}
+
+fn view(node: &Node, n: u8) -> Arc<PeerView> {
+    node.control().peer(&name(n)).unwrap()
+}
+
+/// The inbound SPIs of a child.
+fn pairs(node: &Node, n: u8, child: &str) -> Vec<u32> {
+    view(node, n).children.iter().filter(|c| c.name == child).map(|c| c.spi_in).collect()
+}
+
+fn update(catalog: &Catalog, n: u8, change: impl FnOnce(&mut v1::Peer)) {
+    let mut peer = create_peer(n).peer.unwrap();
+    peer.name = name(n).to_string();
+    change(&mut peer);
+    let request = v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() };
+    catalog.update_peer(&request).unwrap();
+}
+
+fn second_child() -> v1::Child {
+    v1::Child {
+        name: "second".into(),
+        local_subnets: vec!["10.0.0.0/8".into()],
+        remote_subnets: vec!["10.40.0.0/16".into()],
+        ..Default::default()
+    }
+}
+
+/// Children come, change and go on the IKE_SA that is up, and those that stay keep their pair and lose nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn children_change_on_the_running_ike_sa() {
+    let catalog = catalog();
+    let node = node(Arc::clone(&catalog));
+    // Branch 2 sends to branch 0.
+    let mut sender = branch(&node, 2);
+    // A gateway that would have a second Child SA for a network of its own.
+    let mut gateway = branch_with(&node, 0, |config| {
+        let peer = Arc::get_mut(&mut config.peer).unwrap();
+        let first = &peer.children[0];
+        let net = TrafficSelector::range(
+            Ipv4Addr::new(10, 40, 0, 0).into(),
+            Ipv4Addr::new(10, 40, 255, 255).into(),
+        );
+        let second = ChildConfig {
+            name: "second".into(),
+            local: vec![net],
+            remote: first.remote.clone(),
+            proposals: first.proposals.clone(),
+            mode: first.mode,
+        };
+        peer.children.push(Arc::new(second));
+    });
+    for branch in [&mut sender, &mut gateway] {
+        branch.until("up", |r| r.up).await;
+    }
+    sender.commands.send(Command::Send(true)).await.unwrap();
+    gateway.flows().await;
+    until("one pair", || pairs(&node, 0, "lan").len() == 1).await;
+    let ike = |node: &Node| view(node, 0).ike.as_ref().map(|ike| (ike.initiator_spi, ike.responder_spi));
+    let (before, lan) = (ike(&node), pairs(&node, 0, "lan"));
+
+    update(&catalog, 0, |peer| {
+        // In front, so that the one that stays has another place in the list.
+        peer.children.insert(0, second_child());
+    });
+    until("a second child", || pairs(&node, 0, "second").len() == 1).await;
+    let second = pairs(&node, 0, "second");
+
+    update(&catalog, 0, |peer| {
+        let changed = v1::Child { esp_proposals: vec!["aes256gcm16".into()], ..second_child() };
+        peer.children.insert(0, changed);
+    });
+    until("another pair", || {
+        let now = pairs(&node, 0, "second");
+        now.len() == 1 && now != second
+    })
+    .await;
+
+    update(&catalog, 0, |_| ());
+    until("no second child", || pairs(&node, 0, "second").is_empty()).await;
+    assert_eq!((ike(&node), pairs(&node, 0, "lan")), (before, lan), "what stays is not touched");
+    gateway.flows().await;
+    node.shutdown().await;
+}
+
+/// Stopping a node takes its tunnels down. The next start calls those back that have an address, also where the branch began.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_up_is_called_back_after_a_restart() {
+    let catalog = catalog();
+    let first = node(Arc::clone(&catalog));
+    let mut up = branch(&first, 0);
+    up.until("up", |r| r.up).await;
+    until("shown", || view(&first, 0).ike.is_some()).await;
+    let recall: HashSet<PeerName> = first.shutdown().await.into_iter().collect();
+    assert_eq!(recall, HashSet::from([name(0)]));
+
+    // Where the branch is.
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let remote = socket.local_addr().unwrap();
+    update(&catalog, 0, |peer| peer.remote_addresses = vec!["127.0.0.1".into()]);
+    let router = router::RouterConfig {
+        listen: vec![Ipv4Addr::LOCALHOST.into()],
+        ike_port: 0,
+        natt_port: 0,
+        shards: 1,
+        ..Default::default()
+    };
+    let config = NodeConfig { recall, remote_ike_port: remote.port(), ..NodeConfig::default() };
+    let second = Node::start(config, router, catalog).unwrap();
+    let called = tokio::task::spawn_blocking(move || socket.recv(&mut [0; 2048]).is_ok()).await.unwrap();
+    assert!(called, "called back though the branch is the one to begin");
+    second.shutdown().await;
+}
+
+/// Who took a tunnel down is shown, and events carry the state that they have led to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_was_taken_down_says_by_whom() {
+    let node = node(catalog());
+    let (_, mut events) = node.control().events().watch(0).unwrap();
+    let mut branch = branch(&node, 2);
+    branch.until("up", |r| r.up).await;
+    until("shown", || view(&node, 2).ike.is_some()).await;
+    node.control().terminate(&name(2), "somebody").await.unwrap();
+    let shown = view(&node, 2);
+    assert_eq!(shown.state, v1::PeerState::Terminated);
+    assert_eq!(shown.state_reason, "taken down by somebody");
+    let mut states = Vec::new();
+    while let Ok(Ok(event)) = tokio::time::timeout(Duration::from_millis(1), events.recv()).await {
+        states.push((event.r#type(), event.state()));
+    }
+    assert!(states.contains(&(v1::EventType::IkeSaEstablished, v1::PeerState::Established)), "{states:?}");
+    assert!(states.contains(&(v1::EventType::IkeSaDeleted, v1::PeerState::Terminated)), "{states:?}");
+    node.shutdown().await;
+}
