@@ -184,15 +184,15 @@ impl Control {
     pub fn node_status(&self) -> v1::NodeStatus {
         let views = self.env.board.all();
         let ike_sas: usize = views.iter().map(|(_, v)| v.ike_sas).sum();
+        let connecting = views.iter().filter(|(_, v)| v.state == v1::PeerState::Connecting).count();
         let child_sas: usize = views.iter().map(|(_, v)| v.children.len()).sum();
-        let held = self.env.registry.ike.len();
         let counters = self.env.router.counters().into_iter().chain(self.env.counters.all());
         v1::NodeStatus {
             start_time: Some(self.env.started.into()),
             slot: self.env.slot.into(),
             ike_sas: as_u64(ike_sas),
             child_sas: as_u64(child_sas),
-            half_open: as_u64(held.saturating_sub(ike_sas)),
+            half_open: self.env.half_open.get() + as_u64(connecting),
             counters: counters.map(|(name, n)| (name.to_owned(), n)).collect(),
             ..v1::NodeStatus::default()
         }

@@ -1,5 +1,6 @@
 //! What the control plane counts, by name.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -36,6 +37,53 @@ impl Count {
     }
 }
 
+/// How many there are of something now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Gauge(Arc<AtomicU64>);
+
+/// One of them, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Inside(Gauge);
+
+impl Gauge {
+    pub(crate) fn enter(&self) -> Inside {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Inside(self.clone())
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What has become of the IKE messages that the router has received: each is counted by exactly one of these.
+pub const IKE_OUTCOMES: [&str; 18] = [
+    "ike_malformed",
+    "ike_unknown_spi",
+    "ike_wrong_version",
+    "ike_dropped",
+    "ike_taken",
+    "ike_answered_again",
+    "ike_overload",
+    "ike_init_accepted",
+    "ike_init_no_peer",
+    "ike_init_refused",
+    "ike_init_cookie",
+    "ike_init_waiting",
+    "ike_init_over_budget",
+    "ike_init_repeated",
+    "ike_init_duplicate",
+    "ike_init_too_long",
+    "ike_half_open_limit",
+    "ike_half_open_share",
+];
+
 counters! {
     /// A message had to wait for room in a mailbox, or was dropped if it was a datagram.
     mailbox_full => "actor_mailbox_full",
@@ -47,8 +95,14 @@ counters! {
     ike_unknown_spi => "ike_unknown_spi",
     /// Of another major version.
     ike_wrong_version => "ike_wrong_version",
-    /// Dropped by a connection: forged, damaged, or out of window.
+    /// Dropped by a connection, half-open or not: forged, damaged, or out of window.
     ike_dropped => "ike_dropped",
+    /// Taken by the connection that they are for.
+    ike_taken => "ike_taken",
+    /// Dropped because the mailbox that they are for is full.
+    ike_overload => "ike_overload",
+    /// First messages that began a negotiation.
+    init_accepted => "ike_init_accepted",
     /// First messages from where no peer is configured.
     init_no_peer => "ike_init_no_peer",
     /// First messages answered with an error.
@@ -85,7 +139,7 @@ counters! {
     duplicates => "ike_duplicate_refused",
     /// Requests sent again.
     retransmissions => "ike_retransmissions",
-    /// Requests answered again.
+    /// Requests answered again from store.
     answered_again => "ike_answered_again",
     /// Child SAs that the router did not take.
     install_failed => "child_sa_install_failed",

@@ -5,6 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use actix::prelude::SendError;
 use culvert_proto::v1;
 use ike::Failure;
 use ike::reception::{Class, classify, wrong_version_reply};
@@ -71,7 +72,12 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
 fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
         Ok(Class::Existing(spi)) => match env.registry.ike.get(&spi) {
-            Some(to) => offer(&to, Deliver(datagram), &env.counters),
+            Some(to) => match to.try_send(Deliver(datagram)) {
+                Ok(()) => {}
+                // Its sender repeats it.
+                Err(SendError::Full(_)) => env.counters.ike_overload.up(),
+                Err(SendError::Closed(_)) => env.counters.ike_unknown_spi.up(),
+            },
             None => env.counters.ike_unknown_spi.up(),
         },
         Ok(Class::Init) => doors.first_message(env, datagram),

@@ -11,7 +11,7 @@ use router::RouterHandle;
 use tenants::{Catalog, PeerName};
 
 use crate::config::NodeConfig;
-use crate::counters::Counters;
+use crate::counters::{Counters, Gauge};
 use crate::events::EventHub;
 use crate::history::Strangers;
 use crate::key_log::KeyLog;
@@ -52,6 +52,8 @@ pub(crate) struct NodeEnv {
     pub(crate) peer: Arc<PeerEnv>,
     pub(crate) strangers: Strangers,
     pub(crate) started: SystemTime,
+    /// Negotiations that peers have begun, as long as nobody knows who they are.
+    pub(crate) half_open: Gauge,
     /// Since when tenants' uplinks are as they are.
     pub(crate) uplinks: Table<u32, SystemTime>,
     arbiters: Vec<ArbiterHandle>,
@@ -87,6 +89,7 @@ impl NodeEnv {
             peer: Arc::new(peer),
             strangers: Strangers::default(),
             started: SystemTime::now(),
+            half_open: Gauge::default(),
             uplinks: Table::default(),
             arbiters,
             recall: Mutex::new(config.recall.clone()),

@@ -251,6 +251,7 @@ impl IkeSaActor {
         c.retransmissions.add(now.retransmissions - self.counted.retransmissions);
         c.answered_again.add(now.answered_again - self.counted.answered_again);
         c.ike_dropped.add(now.dropped - self.counted.dropped);
+        c.ike_taken.add(now.taken - self.counted.taken);
         self.counted = now;
     }
 
@@ -320,6 +321,10 @@ impl Handler<Deliver> for IkeSaActor {
 
     fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
         let natt = datagram.local.port() == self.env.router.natt_port();
+        if self.conn.is_none() {
+            // It came before the connection, or after.
+            return self.env.counters.ike_unknown_spi.up();
+        }
         self.with(ctx, |conn, host| {
             let IkeDatagram { local, remote, bytes } = &datagram;
             conn.handle_datagram(

@@ -49,6 +49,7 @@ mod watch;
 pub use condition::Condition;
 pub use config::NodeConfig;
 pub use control::{Control, ControlError};
+pub use counters::IKE_OUTCOMES;
 pub use events::{EventHub, WatchError};
 pub use key_log::KeyLog;
 #[cfg(feature = "fault-injection")]

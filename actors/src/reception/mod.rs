@@ -18,6 +18,7 @@ use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
 
 use crate::alarm::Alarm;
+use crate::counters::Inside;
 use crate::datagram::Deliver;
 use crate::env::NodeEnv;
 use crate::held::Held;
@@ -106,14 +107,16 @@ impl Doors {
         }
         match door.to.try_send(Init(datagram, ticket)) {
             Ok(()) => {}
-            Err(SendError::Full(_)) => env.counters.mailbox_full.up(),
+            Err(SendError::Full(_)) => env.counters.ike_overload.up(),
             Err(SendError::Closed(message)) => {
                 // It panicked. Whatever was half open begins anew.
                 env.counters.panics.up();
                 tracing::error!(number = door.number, "a reception panicked and is started again");
                 door.to = Reception::open(env, door.number, &door.thread, &self.settled);
                 // A message is lost if it panics again at once; its sender repeats it.
-                let _ = door.to.try_send(message);
+                if door.to.try_send(message).is_err() {
+                    env.counters.ike_overload.up();
+                }
             }
         }
     }
@@ -124,6 +127,8 @@ struct Negotiation {
     conn: Connection,
     held: Held,
     counted: ike::connection::Counters,
+    /// Until it is known who the peer is, or that nothing comes of it.
+    open: Option<Inside>,
 }
 
 /// Holds half-open connections.
@@ -284,7 +289,9 @@ impl Reception {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 let counted = ike::connection::Counters::default();
-                let negotiation = Negotiation { conn: *conn, held, counted };
+                let open = Some(self.env.half_open.enter());
+                let negotiation = Negotiation { conn: *conn, held, counted, open };
+                self.env.counters.init_accepted.up();
                 self.half_open.insert(spi, negotiation, (remote, first.spi_i()), first, proved);
                 if self.noted.take(now) {
                     refusals::arrived(&self.env, remote);
@@ -344,7 +351,7 @@ impl Reception {
             return self.drain(spi);
         };
         if let Some(slot) = self.half_open.remove(spi) {
-            let Negotiation { conn, held, counted } = slot.conn;
+            let Negotiation { conn, held, counted, .. } = slot.conn;
             let adopted = Adopted { conn, held, counted };
             deliver(&entry.to, ToPeer::Adopt(Box::new(adopted)), &self.env.counters);
         }
@@ -355,11 +362,12 @@ impl Reception {
         let slot = self.half_open.get_mut(spi)?;
         let owner = &self.guard.as_ref()?.owner;
         let env = &self.env.peer.conn;
-        let Negotiation { conn, held, counted } = &mut slot.conn;
+        let Negotiation { conn, held, counted, .. } = &mut slot.conn;
         call(conn, &mut CoreHost { env, owner, arbiter: self.number, held });
         let now = conn.counters();
         self.env.counters.answered_again.add(now.answered_again - counted.answered_again);
         self.env.counters.ike_dropped.add(now.dropped - counted.dropped);
+        self.env.counters.ike_taken.add(now.taken - counted.taken);
         *counted = now;
         Some(conn.is_up())
     }
@@ -376,13 +384,17 @@ impl Reception {
     fn drain(&mut self, spi: u64) {
         let Some(slot) = self.half_open.get_mut(spi) else { return };
         let remote = slot.key.0;
-        let Negotiation { conn, held, .. } = &mut slot.conn;
+        let Negotiation { conn, held, open, .. } = &mut slot.conn;
         let mut down = None;
         while let Some(event) = conn.poll_event() {
             match event {
                 Event::IkeSpiRemoved(spi) => held.release_ike(spi),
                 Event::ReleaseSpi(spi) => held.release_esp(spi),
-                Event::Down(reason) => down = Some(reason),
+                Event::Down(reason) => {
+                    // It only lingers.
+                    *open = None;
+                    down = Some(reason);
+                }
                 _ => {}
             }
         }

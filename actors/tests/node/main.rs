@@ -8,6 +8,7 @@
     unused_crate_dependencies
 )]
 
+mod accounts;
 mod changes;
 mod common;
 mod narrowed;

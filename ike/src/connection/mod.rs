@@ -180,6 +180,8 @@ pub struct Counters {
     pub answered_again: u64,
     /// Datagrams dropped: not decodable, wrong SPI or Message ID, or forged.
     pub dropped: u64,
+    /// Datagrams that were taken: each is either this, or dropped, or answered again from store.
+    pub taken: u64,
     /// Child SAs rekeyed.
     pub child_rekeys: u64,
     /// IKE_SAs rekeyed.
@@ -393,7 +395,12 @@ impl Connection {
     pub fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
         let way = (datagram.local, datagram.remote, datagram.natt);
         self.detour = (way != self.way()).then(|| Box::new(way));
+        let before = self.counters;
         self.receive(now, host, datagram);
+        let refused = self.counters.dropped - before.dropped;
+        let again = self.counters.answered_again - before.answered_again;
+        debug_assert!(refused + again <= 1, "a datagram has one outcome");
+        self.counters.taken += u64::from(refused + again == 0);
         self.detour = None;
         self.settle(now, host);
     }
