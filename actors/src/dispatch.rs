@@ -117,8 +117,14 @@ fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
     env.uplinks.update(&tenant.number, |since| *since = SystemTime::now());
     let (name, state) = (&tenant.name, &status.state);
     match state {
-        UplinkState::Up | UplinkState::Pending => tracing::info!(tenant = %name, %state, "uplink"),
-        _ => tracing::warn!(tenant = %name, %state, "uplink"),
+        UplinkState::Up | UplinkState::Pending => {
+            env.liveness.uplink(name, true);
+            tracing::info!(tenant = %name, %state, "uplink");
+        }
+        UplinkState::Down | UplinkState::Failed(_) | UplinkState::Lost(_) => {
+            env.liveness.uplink(name, false);
+            tracing::warn!(tenant = %name, %state, "uplink");
+        }
     }
     for refused in &status.refused {
         tracing::warn!(tenant = %name, %refused, "a network is not led to the uplink");

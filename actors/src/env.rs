@@ -15,6 +15,7 @@ use crate::counters::{Counters, Gauge};
 use crate::events::EventHub;
 use crate::history::Strangers;
 use crate::key_log::KeyLog;
+use crate::liveness::Liveness;
 use crate::registry::Registry;
 use crate::status::Board;
 use crate::table::Table;
@@ -54,6 +55,7 @@ pub(crate) struct NodeEnv {
     pub(crate) started: SystemTime,
     /// Negotiations that peers have begun, as long as nobody knows who they are.
     pub(crate) half_open: Gauge,
+    pub(crate) liveness: Liveness,
     /// Since when tenants' uplinks are as they are.
     pub(crate) uplinks: Table<u32, SystemTime>,
     arbiters: Vec<ArbiterHandle>,
@@ -70,6 +72,7 @@ impl NodeEnv {
         catalog: Arc<Catalog>,
         raw_esp: bool,
         arbiters: Vec<ArbiterHandle>,
+        liveness: Liveness,
     ) -> Self {
         let child = ChildEnv { router, registry: Registry::default(), counters: Counters::default() };
         let conn = ConnEnv {
@@ -90,6 +93,7 @@ impl NodeEnv {
             strangers: Strangers::default(),
             started: SystemTime::now(),
             half_open: Gauge::default(),
+            liveness,
             uplinks: Table::default(),
             arbiters,
             recall: Mutex::new(config.recall.clone()),

@@ -31,6 +31,7 @@ mod history;
 mod host;
 mod ike_sa;
 mod key_log;
+mod liveness;
 mod mailbox;
 mod node;
 mod numbered;
@@ -52,8 +53,9 @@ pub use control::{Control, ControlError};
 pub use counters::IKE_OUTCOMES;
 pub use events::{EventHub, WatchError};
 pub use key_log::KeyLog;
+pub use liveness::Health;
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
-pub use node::{Health, Node, NodeError};
+pub use node::{Node, NodeError};
 pub use status::{ChildView, PeerView};
 pub use vocabulary::RekeyTarget;

@@ -253,6 +253,7 @@ impl Handler<RemoveTenant> for TenantActor {
     fn handle(&mut self, _: RemoveTenant, ctx: &mut Self::Context) {
         self.peers.clear();
         self.env.router.remove_tenant(TenantId(self.tenant.number));
+        self.env.liveness.uplink(&self.tenant.name, true);
         ctx.stop();
     }
 }

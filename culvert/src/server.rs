@@ -81,7 +81,7 @@ pub async fn serve_grpc(
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
-    let state = runtime.health();
+    let (state, store) = (runtime.health(), catalog.store_fault());
     let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
     let nodes = NodeServiceServer::new(Nodes::new(catalog, runtime));
     health.set_serving::<TenantServiceServer<Tenants>>().await;
@@ -89,7 +89,7 @@ pub async fn serve_grpc(
     health.set_serving::<PeerServiceServer<Peers>>().await;
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
-    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state)));
+    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store)));
     health.set_serving::<BatchServiceServer<Batches>>().await;
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
@@ -130,13 +130,34 @@ pub async fn serve_grpc(
     }
 }
 
-/// The node as a whole, which is the service without a name, is serving while everything runs that must.
-async fn tell_health(reporter: HealthReporter, mut state: watch::Receiver<Health>) {
+/// The service that says whether everything runs that must: what is not well here is mended by a restart.
+const LIVE: &str = "live";
+/// The service that says whether the uplinks of all tenants work.
+const UPLINKS: &str = "uplinks";
+
+/// The node as a whole, which is the service without a name, is serving while everything runs that must and the store takes
+/// writes; [`LIVE`] leaves the store out. A tenant's uplink is its own affair, and keeps nobody else from being served:
+/// [`UPLINKS`] says whether all of them work, and each is a condition of its tenant.
+async fn tell_health(
+    reporter: HealthReporter,
+    mut state: watch::Receiver<Health>,
+    mut store: watch::Receiver<Option<String>>,
+) {
     loop {
-        let good = state.borrow_and_update().is_good();
-        let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
-        reporter.set_service_status("", status).await;
-        if state.changed().await.is_err() {
+        let (live, uplinks) = {
+            let health = state.borrow_and_update();
+            (health.is_good(), health.uplinks.is_empty())
+        };
+        let ready = live && store.borrow_and_update().is_none();
+        for (service, good) in [(LIVE, live), (UPLINKS, uplinks), ("", ready)] {
+            let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
+            reporter.set_service_status(service, status).await;
+        }
+        let changed = tokio::select! {
+            changed = state.changed() => changed,
+            changed = store.changed() => changed,
+        };
+        if changed.is_err() {
             // The node is gone, and says no more.
             return;
         }

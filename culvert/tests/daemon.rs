@@ -380,3 +380,22 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
     let (code, text) = check("[router]\nshards = 0\n");
     assert_eq!((code, text.as_str()), (1, "culvertd: router.shards: 0 is not 1 to 64\n"));
 }
+
+/// A part that cannot be started again ends the process, which says what it was: whoever started it starts it anew.
+#[test]
+fn a_thread_that_dies_ends_the_daemon() {
+    for (port, part, name) in [
+        (10_560, "shard", "shard-0"),
+        (10_561, "control", "router-control"),
+        (10_562, "node", "node's actor"),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvertd"));
+        command.env("CULVERT_FAULT_PART", part);
+        let daemon = Daemon::run(command, &configure(directory.path(), port, "info"));
+        let (status, said) = daemon.signal("USR1");
+        assert_eq!(status.code(), Some(1), "{part}: {said:?}");
+        let last = said.last().unwrap();
+        assert!(last.starts_with("culvertd: ") && last.contains(name), "{last}");
+    }
+}

@@ -8,9 +8,9 @@ use actix::prelude::*;
 use tenants::{Change, ChangeKind, Object, Peer, Tenant};
 use tokio::sync::{broadcast, oneshot};
 
-use super::liveness::MustRun;
 use crate::alarm::Alarm;
 use crate::env::NodeEnv;
+use crate::liveness::MustRun;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::tenant::{PeerChange, RESTART_INTERVAL, RemoveTenant, SecretChange, TenantActor, TenantChange};
 use crate::vocabulary::Died;

@@ -1,9 +1,8 @@
 //! The node: router, arbiters, and the actor at the top.
 //!
-//! `mod.rs` starts and stops it; `actor.rs` follows the catalog; `liveness.rs` watches over what must run.
+//! `mod.rs` starts and stops it; `actor.rs` follows the catalog.
 
 mod actor;
-mod liveness;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -19,11 +18,9 @@ use crate::config::NodeConfig;
 use crate::control::Control;
 use crate::dispatch;
 use crate::env::NodeEnv;
+use crate::liveness::{Health, Liveness, Watchman};
 use crate::reception::Doors;
 use actor::{NodeActor, Stop};
-use liveness::{Liveness, Watchman};
-
-pub use liveness::Health;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +91,7 @@ impl Node {
             let system = System::new();
             let (env, addr, receptions) = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
-                let env = Arc::new(NodeEnv::new(&config, handle, catalog, raw_esp, arbiters));
+                let env = Arc::new(NodeEnv::new(&config, handle, catalog, raw_esp, arbiters, alive.clone()));
                 actix::spawn(watch_router(alive.clone(), of_router));
                 let doors = Doors::open(&env);
                 let receptions: Vec<_> = doors.threads().collect();

@@ -128,6 +128,10 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let tunnels = Tunnels::new(&node, listen, config.router.shards);
+    #[cfg(feature = "fault-injection")]
+    let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
+    #[cfg(feature = "fault-injection")]
+    let faults = inject_faults(Arc::clone(&node), tenants)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = %listener.local_addr()?,
@@ -147,10 +151,6 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         };
         tracing::info!(signal, "going down");
     };
-    #[cfg(feature = "fault-injection")]
-    let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
-    #[cfg(feature = "fault-injection")]
-    let faults = inject_faults(Arc::clone(&node), tenants)?;
     let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
     #[cfg(feature = "fault-injection")]
     let node = {

@@ -39,7 +39,13 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
         // Writing into a string does not fail, here and below.
         let _ = write!(out, " for {since}");
     }
+    if !status.state_reason.is_empty() {
+        let _ = write!(out, ", {}", status.state_reason);
+    }
     out.push('\n');
+    for condition in &status.conditions {
+        out.push_str(&wrong(condition));
+    }
     if answer.attempts.is_empty() {
         out.push_str("\nNothing was negotiated yet, and nothing came from an address of this peer.\n");
         out.push_str(
@@ -51,6 +57,7 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
     }
     for attempt in &answer.attempts {
         let who = match (attempt.unidentified, attempt.initiated) {
+            (true, _) if attempt.cause.is_none() => "begun by somebody who has not said who it is,",
             (true, _) => "refused before it said who it is,",
             (_, true) => "started by us, to",
             (_, false) => "started by the peer,",
@@ -67,4 +74,36 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
         }
     }
     out
+}
+
+/// A condition that does not hold, and what to do about it; nothing of one that holds.
+fn wrong(condition: &v1::Condition) -> String {
+    if condition.status() != v1::ConditionStatus::False {
+        return String::new();
+    }
+    let advice = match condition.r#type() {
+        v1::ConditionType::Unspecified => "",
+        v1::ConditionType::Uplink => {
+            "the tenant's packets cannot leave by its device, whatever its tunnels do; it is tried again by itself, and \
+             `culvert describe tenant` shows how it stands"
+        }
+        v1::ConditionType::Secret => {
+            "create the secret again with `culvert apply`; the peer starts as soon as it is there"
+        }
+        v1::ConditionType::Reachable => "see the last attempt below",
+        v1::ConditionType::Covered => {
+            "packets of that traffic are dropped: give the child the same subnets on both sides, or take them out of it"
+        }
+    };
+    let kind = condition.r#type().as_str_name();
+    let mut text =
+        format!("  {kind} is false since {}: {}", age(condition.last_transition_time), condition.reason);
+    if !condition.message.is_empty() {
+        let _ = write!(text, ": {}", condition.message);
+    }
+    text.push('\n');
+    if !advice.is_empty() {
+        let _ = writeln!(text, "    - {advice}");
+    }
+    text
 }

@@ -22,7 +22,7 @@ mod write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
 pub use batch::{Action, Applied, BatchError};
@@ -52,6 +52,8 @@ pub struct Catalog {
     /// The catalog once more, held by the one who writes from the checks to the announcement: a write is staged here.
     writer: Mutex<State>,
     changes: broadcast::Sender<Change>,
+    /// What the store said to the last write, if it did not take it.
+    fault: watch::Sender<Option<String>>,
 }
 
 /// The catalog at one revision.
@@ -131,13 +133,18 @@ impl Catalog {
         }
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
-        Ok(Self { store, vault, state: RwLock::new(state), writer, changes })
+        Ok(Self { store, vault, state: RwLock::new(state), writer, changes, fault: watch::Sender::new(None) })
     }
 
     /// Every row as it is on disk now, for [`crate::store::write_backup`]. Values of secrets are sealed with the key of
     /// this directory, which is not among them.
     pub fn backup(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.store.load()
+    }
+
+    /// What the store said to the last write, if it did not take it. The next one that it takes makes it well again.
+    pub fn store_fault(&self) -> watch::Receiver<Option<String>> {
+        self.fault.subscribe()
     }
 
     /// Changes from now on. A receiver that falls [`CHANGE_BACKLOG`] behind is told that it lagged.

@@ -197,7 +197,9 @@ impl<'a> Writer<'a> {
                 }
             }
         }
-        self.catalog.store.commit(&batch)?;
+        let committed = self.catalog.store.commit(&batch);
+        self.catalog.fault.send_replace(committed.as_ref().err().map(ToString::to_string));
+        committed?;
 
         // From here on there is nothing to undo.
         self.counters = counters;

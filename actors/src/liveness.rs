@@ -1,6 +1,7 @@
 //! Whether everything runs that must: every thread and task either is supervised, or its end is noticed here and ends the
 //! process. A thread that stands still is noticed too, as it may be freed again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
+use tenants::TenantName;
 use tokio::sync::watch;
 
 /// How a node is.
@@ -17,10 +19,12 @@ pub struct Health {
     pub failed: Option<String>,
     /// Threads that have not answered for some seconds.
     pub stalled: Vec<String>,
+    /// Tenants whose uplink does not work. Their affair: the node is well all the same.
+    pub uplinks: BTreeSet<TenantName>,
 }
 
 impl Health {
-    /// Nothing is wrong.
+    /// Everything runs that must.
     pub const fn is_good(&self) -> bool {
         self.failed.is_none() && self.stalled.is_empty()
     }
@@ -68,6 +72,13 @@ impl Liveness {
     /// A value to be held by what must run. Its drop is noticed, whatever the reason.
     pub(crate) fn must_run(&self, name: &'static str) -> MustRun {
         MustRun { liveness: self.clone(), name }
+    }
+
+    /// A tenant's uplink works, or not.
+    pub(crate) fn uplink(&self, tenant: &TenantName, works: bool) {
+        self.health.send_if_modified(|health| {
+            if works { health.uplinks.remove(tenant) } else { health.uplinks.insert(tenant.clone()) }
+        });
     }
 
     fn stalled(&self, stalled: Vec<String>) {
