@@ -89,7 +89,11 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
                 refusals::refused(env, datagram.remote, &failure);
             }
             if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
-                env.router.send_ike(IkeDatagram { local: datagram.local, remote: datagram.remote, bytes });
+                let _ = env.router.send_ike(IkeDatagram {
+                    local: datagram.local,
+                    remote: datagram.remote,
+                    bytes,
+                });
             }
         }
         Err(_) => env.counters.ike_malformed.up(),

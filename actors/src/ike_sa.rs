@@ -94,7 +94,9 @@ impl IkeSaActor {
             // decides between connections, moves to the other pair first.
             self.report(ConnEvent::Send(datagrams));
         } else {
-            datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+            for datagram in datagrams {
+                let _ = self.env.router.send_ike(datagram);
+            }
         }
         self.count();
         if finished {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::IkeDatagram;
 use crate::port::{Origin, Path, Port, ReceiveBuffers};
+use crate::shard_port::ShardPort;
+use crate::sys::error_queue;
+use crate::unreachable::{Carries, Unreachable};
 
 /// The sockets of IKE, one of each kind per listener. The control thread receives on them, any thread may send.
 pub(crate) struct ControlPorts {
@@ -47,6 +51,8 @@ impl ControlPorts {
 pub(crate) struct Control {
     pub(crate) poll: Poll,
     pub(crate) ports: Arc<ControlPorts>,
+    /// Those of the shards, for their ICMP errors.
+    pub(crate) shard_ports: Vec<Arc<[ShardPort]>>,
     pub(crate) inner: Inner,
     pub(crate) stop: Arc<AtomicBool>,
     /// A test wants a panic.
@@ -79,12 +85,18 @@ impl Control {
                 Interest::READABLE,
             )?;
         }
+        let watched = self.watched();
+        for (number, port) in watched.iter().enumerate().skip(all.len()) {
+            error_queue::watch(self.poll.as_raw_fd(), port.fd, Token(FIRST_PORT + number))?;
+        }
         let mut readable = vec![true; all.len()];
+        let mut failing = vec![true; watched.len()];
         let mut buffers = ReceiveBuffers::new();
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         let mut delivered = true;
         while !self.stop.load(Ordering::Acquire) {
-            let timeout = match (readable.contains(&true), delivered) {
+            let busy = readable.contains(&true) || failing.contains(&true);
+            let timeout = match (busy, delivered) {
                 (true, _) => Some(Duration::ZERO),
                 (false, false) => Some(EVENT_RETRY),
                 (false, true) => None,
@@ -99,10 +111,14 @@ impl Control {
                 crate::liveness::injected();
             }
             for event in &events {
-                if let Some(number) = event.token().0.checked_sub(FIRST_PORT)
-                    && let Some(readable) = readable.get_mut(number)
-                {
+                let Some(number) = event.token().0.checked_sub(FIRST_PORT) else { continue };
+                if let Some(readable) = readable.get_mut(number) {
                     *readable = true;
+                }
+                if event.is_error()
+                    && let Some(failing) = failing.get_mut(number)
+                {
+                    *failing = true;
                 }
             }
             let now = Instant::now();
@@ -111,11 +127,44 @@ impl Control {
                     *readable = self.inner.receive(now, port, *natt, &mut buffers);
                 }
             }
+            for (port, failing) in watched.iter().zip(&mut failing) {
+                if *failing {
+                    *failing = self.inner.take_errors(now, port);
+                }
+            }
             self.inner.run_inboxes(now);
             self.inner.wake_self();
             delivered = self.inner.events.flush();
         }
         Ok(())
+    }
+}
+
+/// A socket whose queue of ICMP errors is read. It is open as long as [`Control`] holds its ports.
+struct Watched {
+    fd: RawFd,
+    local: SocketAddr,
+    carries: Carries,
+}
+
+impl Control {
+    /// Those of IKE, those of the NAT traversal port in the order of [`ControlPorts`], and then those of the shards.
+    fn watched(&self) -> Vec<Watched> {
+        let of = |carries| move |port: &Port| Watched { fd: port.fd(), local: port.local(), carries };
+        let shards = || self.shard_ports.iter().flat_map(|ports| ports.iter());
+        let raw = shards().filter_map(|ports| ports.raw.as_ref()).map(|raw| Watched {
+            fd: raw.fd(),
+            local: SocketAddr::new(raw.address(), 0),
+            carries: Carries::Esp,
+        });
+        let natt = self.ports.natt.iter().chain(shards().flat_map(ShardPort::udp_ports));
+        self.ports
+            .ike
+            .iter()
+            .map(of(Carries::Ike))
+            .chain(natt.map(of(Carries::MarkedIke)))
+            .chain(raw)
+            .collect()
     }
 }
 
@@ -131,13 +180,15 @@ impl Inner {
         });
         match received {
             Ok(_) => true,
-            Err(error) => {
-                if error.kind() != io::ErrorKind::WouldBlock {
-                    self.counters.count(Counter::ReceiveFailed);
-                }
-                false
-            }
+            Err(error) => self.counters.still_readable(&error),
         }
+    }
+
+    /// Takes some ICMP errors of a socket; true when there may be more.
+    fn take_errors(&mut self, now: Instant, port: &Watched) -> bool {
+        error_queue::take(port.fd, |reported, quoted| {
+            self.events.unreachable(now, Unreachable::new(reported, quoted, port.local, port.carries));
+        })
     }
 
     fn natt(&mut self, now: Instant, datagram: &[u8], origin: Origin) {

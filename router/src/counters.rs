@@ -1,5 +1,6 @@
 //! Everything the router counts, by name. Whatever is dropped is counted here, once.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use esp::{OpenError, SealError};
@@ -110,7 +111,7 @@ counters! {
     BadInner = "drop_bad_inner",
     /// Dropped: the ring to another shard was full.
     HandoffFull = "drop_handoff_full",
-    /// Dropped: the socket's send buffer was full.
+    /// Dropped: the socket's send buffer or the network device's queue was full.
     SendBufferFull = "drop_send_buffer_full",
     /// Dropped: the system refused to send.
     SendFailed = "drop_send_failed",
@@ -130,6 +131,10 @@ counters! {
     IkeSendFailed = "drop_ike_send_failed",
     /// Dropped: an IKE message would have gone into a tenant's TUN device, whose route holds the peer's address.
     IkeSwallowed = "drop_ike_swallowed",
+    /// ICMP errors about what was sent, told to the control plane.
+    UnreachableTold = "unreachable_told",
+    /// ICMP errors about what was sent that were not told: about a remote that was told of in this second, or one of too many.
+    UnreachableLimited = "unreachable_limited",
     /// Errors of receiving system calls.
     ReceiveFailed = "receive_failed",
     /// Events that the control plane did not take in time and that did not fit into the backlog either.
@@ -163,6 +168,14 @@ impl Counters {
     /// Counts one. For the thread that owns these counters.
     pub(crate) fn count(&self, counter: Counter) {
         self.add(counter, 1);
+    }
+
+    /// Whether a receive that ended so may be made again at once. What is out of the ordinary is counted.
+    pub(crate) fn still_readable(&self, error: &io::Error) -> bool {
+        if error.kind() != io::ErrorKind::WouldBlock && error.kind() != io::ErrorKind::Interrupted {
+            self.count(Counter::ReceiveFailed);
+        }
+        error.kind() == io::ErrorKind::Interrupted
     }
 
     /// Counts several. For the thread that owns these counters.

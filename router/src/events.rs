@@ -6,14 +6,16 @@
 //! |---|---|
 //! | an IKE message | as many as the control plane takes; first messages leave room for those of SAs that exist |
 //! | ESP for an SPI that is not there | [`UNKNOWN_SPI_EVENTS`] a second, whichever thread met it |
+//! | an ICMP error | one a second of each remote, and [`UNREACHABLE_EVENTS`] of all |
 //! | the first packet, a soft limit, a hard limit of a pair | once each |
 //! | a peer that moves | [`MOVES`] a second for each pair |
 //!
 //! The others, a tunnel that is wanted and a pair that is removed, are our own doing.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::Spi;
 use tokio::sync::mpsc::Sender;
@@ -22,6 +24,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::allowance::{Allowance, SharedAllowance};
 use crate::counters::{Counter, Counters};
 use crate::model::{IkeDatagram, RouterEvent};
+use crate::unreachable::Unreachable;
 
 /// The sending end of one thread. Never blocks.
 ///
@@ -32,6 +35,7 @@ pub(crate) struct EventSink {
     sender: Sender<RouterEvent>,
     backlog: VecDeque<RouterEvent>,
     unknown_spi: Arc<SharedAllowance>,
+    unreachable: Told,
     counters: Arc<Counters>,
 }
 
@@ -42,7 +46,7 @@ impl EventSink {
         unknown_spi: Arc<SharedAllowance>,
         counters: Arc<Counters>,
     ) -> Self {
-        Self { sender, backlog: VecDeque::new(), unknown_spi, counters }
+        Self { sender, backlog: VecDeque::new(), unknown_spi, unreachable: Told::default(), counters }
     }
 
     /// Passes an event on, now or later.
@@ -76,7 +80,7 @@ impl EventSink {
         now: Instant,
         allowance: &mut Allowance,
         spi: Spi,
-        remote: std::net::SocketAddr,
+        remote: SocketAddr,
     ) -> bool {
         let allowed = allowance.take(now);
         if allowed {
@@ -88,9 +92,19 @@ impl EventSink {
     }
 
     /// Reports a packet without an SA, at most [`UNKNOWN_SPI_EVENTS`] a second: anyone can send those.
-    pub(crate) fn unknown_spi(&mut self, now: Instant, spi: Spi, remote: std::net::SocketAddr) {
+    pub(crate) fn unknown_spi(&mut self, now: Instant, spi: Spi, remote: SocketAddr) {
         if self.unknown_spi.take(now) {
             self.send(RouterEvent::UnknownSpi { spi, remote });
+        }
+    }
+
+    /// Reports an ICMP error, of one remote at most one a second and [`UNREACHABLE_EVENTS`] of all: anyone can forge those.
+    pub(crate) fn unreachable(&mut self, now: Instant, what: Unreachable) {
+        if self.unreachable.may(now, what.remote) {
+            self.counters.count(Counter::UnreachableTold);
+            self.send(RouterEvent::Unreachable(what));
+        } else {
+            self.counters.count(Counter::UnreachableLimited);
         }
     }
 
@@ -110,6 +124,27 @@ impl EventSink {
         true
     }
 }
+
+/// Of which remotes was told in the second that began then.
+#[derive(Default)]
+struct Told {
+    since: Option<Instant>,
+    remotes: HashSet<SocketAddr>,
+}
+
+impl Told {
+    fn may(&mut self, now: Instant, remote: SocketAddr) -> bool {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= SECOND) {
+            self.since = Some(now);
+            self.remotes.clear();
+        }
+        self.remotes.len() < UNREACHABLE_EVENTS && self.remotes.insert(remote)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A node whose uplink broke hears of its thousand peers within some seconds, in which each is sent to several times.
+const UNREACHABLE_EVENTS: usize = 256;
 
 /// All the SAs of a shard that carries 10,000 can end in the same moment; 100 octets each.
 const BACKLOG_EVENTS: usize = 16_384;
@@ -139,8 +174,6 @@ fn is_first(message: &[u8]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::sync::mpsc;
 
     use super::*;
@@ -239,5 +272,18 @@ mod tests {
         }
         let got: Vec<_> = std::iter::from_fn(|| receiver.try_recv().ok()).map(spi_of).collect();
         assert_eq!(got.len() as u32, 2 * UNKNOWN_SPI_EVENTS);
+    }
+
+    #[test]
+    fn nobody_uses_up_what_is_told_of_others() {
+        let (mut told, start) = (Told::default(), Instant::now());
+        let remote = |number: usize| SocketAddr::from(([192, 0, 2, 1], 1000 + number as u16));
+        for second in 0..2 {
+            let now = start + SECOND * second;
+            assert_eq!((0..100_000).filter(|_| told.may(now, remote(0))).count(), 1);
+            assert!(told.may(now, remote(1)));
+            let others = (2..1000).filter(|number| told.may(now, remote(*number))).count();
+            assert_eq!(others, UNREACHABLE_EVENTS - 2);
+        }
     }
 }

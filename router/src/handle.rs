@@ -1,6 +1,5 @@
 //! How the control plane speaks to the router.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 #[cfg(feature = "fault-injection")]
 use std::sync::atomic::AtomicBool;
@@ -25,6 +24,7 @@ use crate::port::Path;
 use crate::registry::Registry;
 use crate::shard::Sa;
 use crate::sys::netns::NamespaceId;
+use crate::unreachable::Unsent;
 use crate::uplink::{Book, Nudge, Nudges};
 
 /// A handle to a running [`crate::Router`]. Cheap to clone, usable from any thread.
@@ -239,26 +239,34 @@ impl RouterHandle {
         path.and_then(|path| self.shared.raw.get(path.listener)).is_some_and(|raw| *raw)
     }
 
-    /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks: a message that the
-    /// socket does not take, or that would go into a tenant's device ([`swallower`](Self::swallower)), is dropped and counted,
-    /// as one lost on the way would be.
-    pub fn send_ike(&self, datagram: IkeDatagram) {
-        if let Some(device) = self.swallower(datagram.remote.ip()) {
-            tracing::debug!(remote = %datagram.remote, device, "an IKE message would go into a TUN device");
-            return self.count(Counter::IkeSwallowed);
+    /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks.
+    ///
+    /// A message that the system does not take, or that would go into a tenant's device ([`swallower`](Self::swallower)), is
+    /// dropped and counted as one lost on the way would be, and the reason is the result. What becomes of a message on its way
+    /// may be told by [`crate::RouterEvent::Unreachable`] later on.
+    pub fn send_ike(&self, datagram: IkeDatagram) -> Result<(), Unsent> {
+        let sent = self.try_send_ike(&datagram);
+        self.count(match &sent {
+            Ok(()) => Counter::IkeSent,
+            Err(Unsent::Swallowed { .. }) => Counter::IkeSwallowed,
+            Err(_) => Counter::IkeSendFailed,
+        });
+        if let Err(reason) = &sent {
+            tracing::debug!(remote = %datagram.remote, %reason, "cannot send an IKE message");
         }
-        let path = Path::find(&self.shared.listen, datagram.local.ip(), datagram.remote);
-        let sent = match (path, &*self.shared.ports.load()) {
-            (Some(path), Some(ports)) => ports.send(&path, datagram.local.port(), &datagram.bytes),
-            _ => Err(io::Error::from(io::ErrorKind::AddrNotAvailable)),
-        };
-        match sent {
-            Ok(()) => self.count(Counter::IkeSent),
-            Err(error) => {
-                tracing::debug!(remote = %datagram.remote, %error, "cannot send an IKE message");
-                self.count(Counter::IkeSendFailed);
-            }
+        sent
+    }
+
+    fn try_send_ike(&self, datagram: &IkeDatagram) -> Result<(), Unsent> {
+        let (local, remote) = (datagram.local.ip(), datagram.remote.ip());
+        if let Some(device) = self.swallower(remote) {
+            return Err(Unsent::Swallowed { remote, device });
         }
+        let ports = self.shared.ports.load();
+        let ports = ports.as_ref().ok_or(Unsent::Stopped)?;
+        let path = Path::find(&self.shared.listen, local, datagram.remote).ok_or(Unsent::NotLocal(local))?;
+        let sent = ports.send(&path, datagram.local.port(), &datagram.bytes);
+        sent.map_err(|error| Unsent::new(&error, local, remote, datagram.bytes.len()))
     }
 
     /// Sends a NAT keepalive (RFC 3948 section 4) from the NAT traversal port, to keep a mapping open that is on our side.

@@ -36,6 +36,7 @@ mod shard_port;
 mod spi_pool;
 mod sys;
 mod tenant;
+mod unreachable;
 mod uplink;
 
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
@@ -48,6 +49,7 @@ pub use liveness::ThreadDeath;
 pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
 pub use router::Router;
+pub use unreachable::{IcmpReason, Unreachable, Unsent};
 pub use uplink::{
     MAX_REFUSED_SHOWN, RefusedRoute, RouteRefusal, UplinkError, UplinkFault, UplinkState, UplinkStatus,
 };

@@ -10,6 +10,7 @@ use esp::{Limits, Mode, SaKeys, SelectorPair, Spi, Suite};
 use zeroize::Zeroize;
 
 use crate::options::{Encapsulation, TunnelOptions};
+use crate::unreachable::Unreachable;
 use crate::uplink::UplinkStatus;
 
 /// A tenant, by the number that the control plane gave it.
@@ -151,6 +152,9 @@ pub enum RouterEvent {
         /// Where it came from.
         remote: SocketAddr,
     },
+    /// An ICMP error came back for what was sent. Anyone can forge it: it explains, and must never end or delay anything. Of
+    /// one remote at most one a second, and not many of all.
+    Unreachable(Unreachable),
     /// A packet waits for an SA of this tunnel, which is to be brought up on demand. At most once a second for a tunnel
     /// and shard. Answered by [`crate::RouterHandle::activate`], or [`crate::RouterHandle::drop_held`].
     Wanted {

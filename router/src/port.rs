@@ -98,6 +98,8 @@ impl Port {
         let state = UdpSocketState::new((&socket).into())?;
         // `quinn-udp` has the kernel ignore what it learns of the path, as QUIC wants it.
         sys::socket_options::fragmentation(&socket, address.is_ipv6(), fragmentation);
+        // At every member of the group: the kernel chooses one by a hash of the addresses, whichever sent the datagram.
+        sys::socket_options::queue_errors(&socket, address.is_ipv6());
         sys::socket_options::enlarge_buffers(&socket, BUFFER_BYTES);
         let local = socket.local_addr()?;
         Ok(Self { socket, state, local, offload: AtomicBool::new(true) })

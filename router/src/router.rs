@@ -67,12 +67,12 @@ impl Router {
         let control_fault = Arc::new(AtomicBool::new(false));
 
         let threads = polls.into_iter().zip(handoff::connect(shards + 1)).zip(&counters).zip(&*peers);
-        let mut shard_ports = sockets.shards.into_iter();
+        let all_shard_ports: Vec<Arc<[ShardPort]>> = sockets.shards.into_iter().map(Arc::from).collect();
+        let mut shard_ports = all_shard_ports.iter();
         let unknown_spi = unknown_spi_events();
         for (id, (((poll, mailboxes), counters), waker)) in threads.enumerate() {
             let sink = EventSink::new(events.clone(), unknown_spi.clone(), counters.clone());
             if let Some(ports) = shard_ports.next() {
-                let ports: Arc<[ShardPort]> = ports.into();
                 let (sender, commands) = CommandSender::new(waker.clone());
                 senders.push(sender);
                 let core = Core::new(CoreParts {
@@ -86,7 +86,7 @@ impl Router {
                     peers: peers.clone(),
                     nudges: nudges.clone(),
                 });
-                let shard = Shard::new(core, poll, ports).map_err(RouterError::Io)?;
+                let shard = Shard::new(core, poll, ports.clone()).map_err(RouterError::Io)?;
                 ready.push((format!("shard-{id}"), Box::new(move || shard.run())));
             } else {
                 let inner =
@@ -94,6 +94,7 @@ impl Router {
                 let control = Control {
                     poll,
                     ports: sockets.control.clone(),
+                    shard_ports: all_shard_ports.clone(),
                     inner,
                     stop: stop.clone(),
                     #[cfg(feature = "fault-injection")]

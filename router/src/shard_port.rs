@@ -34,6 +34,11 @@ impl ShardPort {
         Self { udp, fragmenting, raw }
     }
 
+    /// All its UDP sockets: the kernel queues ICMP errors at any of them.
+    pub(crate) fn udp_ports(&self) -> [&Port; 2] {
+        [&self.udp, &self.fragmenting]
+    }
+
     /// By which socket to send. `None` for raw ESP where there is none.
     pub(crate) fn exit(&self, encapsulation: Encapsulation, dont_fragment: bool) -> Option<Exit<'_>> {
         match encapsulation {
@@ -68,6 +73,11 @@ impl RawPort {
         Ok(Self { socket, fragmenting, address })
     }
 
+    /// What it is bound to.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// For registering with a poll.
     pub(crate) fn fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -80,14 +90,7 @@ impl RawPort {
         mut each: impl FnMut(&mut [u8], Origin),
     ) -> io::Result<()> {
         let mut filled = [None; BUFFERS];
-        match receive::receive(self.fd(), &mut buffers.0, &mut filled) {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-                // An ICMP error about something that was sent. It is gone by being told, and what came in still waits.
-                receive::drop_errors(self.fd());
-                receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
-            }
-            outcome => outcome?,
-        }
+        receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
         for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
             let Some(about) = about else { continue };
             let packet = buffer.get_mut(..about.len).unwrap_or_default();

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use common::{Gateway, PATIENCE, udp};
 use esp::ecn::Ecn;
-use router::{IkeDatagram, Router, RouterConfig, RouterError, RouterEvent};
+use router::{IkeDatagram, Router, RouterConfig, RouterError, RouterEvent, Unsent};
 
 fn peer() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -41,7 +41,7 @@ fn messages_pass_both_ways_on_both_ports() {
         let datagram = next_ike(&mut gateway);
         // The wildcard listener still knows where the message was sent.
         assert_eq!((datagram.local, datagram.remote, &datagram.bytes), (to, remote, &message));
-        gateway.handle.send_ike(datagram);
+        gateway.handle.send_ike(datagram).unwrap();
         assert_eq!(receive(&peer), (on_wire.clone(), to));
     }
     assert_eq!((gateway.counter("ike_received"), gateway.counter("ike_sent")), (2, 2));
@@ -55,7 +55,7 @@ fn a_wildcard_listener_answers_from_the_address_that_was_asked() {
     peer.send_to(b"message", to).unwrap();
     let datagram = next_ike(&mut gateway);
     assert_eq!(datagram.local, to);
-    gateway.handle.send_ike(datagram);
+    gateway.handle.send_ike(datagram).unwrap();
     assert_eq!(receive(&peer).1, to);
 }
 
@@ -69,7 +69,7 @@ fn both_families_at_once() {
     peer.send_to(&[0, 0, 0, 0, 1, 2], to).unwrap();
     let datagram = next_ike(&mut gateway);
     assert_eq!((datagram.local, &datagram.bytes[..]), (to, &[1, 2][..]));
-    gateway.handle.send_ike(datagram);
+    gateway.handle.send_ike(datagram).unwrap();
     assert_eq!(receive(&peer), (vec![0, 0, 0, 0, 1, 2], to));
 }
 
@@ -101,12 +101,15 @@ fn messages_beyond_what_the_control_plane_takes_are_dropped_and_counted() {
 }
 
 #[test]
-fn unsendable_messages_are_counted() {
+fn unsendable_messages_are_counted_and_named() {
     let gateway = Gateway::start_with(1, vec!["127.0.0.1".parse().unwrap()], 3);
     let remote = peer().local_addr().unwrap();
-    let local = "[::1]:500".parse().unwrap();
-    gateway.handle.send_ike(IkeDatagram { local, remote, bytes: vec![1] });
-    gateway.handle.send_ike(IkeDatagram { local: gateway.ike(), remote, bytes: vec![1; 70_000] });
+    let local: SocketAddr = "[::1]:500".parse().unwrap();
+    let not_local = gateway.handle.send_ike(IkeDatagram { local, remote, bytes: vec![1] });
+    assert_eq!(not_local, Err(Unsent::NotLocal(local.ip())));
+    let too_long =
+        gateway.handle.send_ike(IkeDatagram { local: gateway.ike(), remote, bytes: vec![1; 70_000] });
+    assert_eq!(too_long, Err(Unsent::TooLong { remote: remote.ip(), octets: 70_000 }));
     assert_eq!(gateway.counter("drop_ike_send_failed"), 2);
 }
 
@@ -245,6 +248,7 @@ fn after_shutdown_the_ports_are_free_and_handles_harmless() {
     handle.remove(remote.spi);
     assert!(runtime.block_on(handle.stats()).is_empty());
     let local = SocketAddr::from(([127, 0, 0, 1], ike));
-    handle.send_ike(IkeDatagram { local, remote: local, bytes: vec![1] });
+    let message = IkeDatagram { local, remote: local, bytes: vec![1] };
+    assert_eq!(handle.send_ike(message), Err(Unsent::Stopped));
     assert!(handle.allocate_spi([127, 0, 0, 1].into()).is_some());
 }

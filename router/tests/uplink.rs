@@ -302,7 +302,9 @@ fn a_peer_inside_a_tunnel_is_named() {
         remote: remote.parse().unwrap(),
         bytes: vec![0; 28],
     };
-    gateway.handle.send_ike(message("10.1.2.3:500"));
+    let remote = [10, 1, 2, 3].into();
+    let swallowed = router::Unsent::Swallowed { remote, device: "tun-a".to_owned() };
+    assert_eq!(gateway.handle.send_ike(message("10.1.2.3:500")), Err(swallowed));
     assert_eq!((gateway.counter("drop_ike_swallowed"), gateway.counter("ike_sent")), (1, 0));
     // Somebody who makes a route for just that address knows what he does.
     netns::run("ip route add 10.1.2.3/32 via 192.0.2.254");

@@ -19,7 +19,10 @@ impl Handler<Report> for PeerActor {
             Report::Child(spi, due) => return self.child_due(spi, due),
             // Nothing changes by it that is shown.
             Report::Connection(_, ConnEvent::Send(datagrams)) => {
-                return datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+                for datagram in datagrams {
+                    let _ = self.env.router.send_ike(datagram);
+                }
+                return;
             }
             Report::Connection(id, event) => self.connection_event(id, event, ctx),
             Report::Died(Died(key)) => self.sa_died(key, ctx),
@@ -53,7 +56,9 @@ impl PeerActor {
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Send(datagrams) => {
-                datagrams.into_iter().for_each(|datagram| self.env.router.send_ike(datagram));
+                for datagram in datagrams {
+                    let _ = self.env.router.send_ike(datagram);
+                }
             }
             ConnEvent::Finished => self.connection_gone(ctx, id),
         }

@@ -183,7 +183,7 @@ impl Reception {
     }
 
     fn reply(&self, to: &IkeDatagram, bytes: Vec<u8>) {
-        self.env.router.send_ike(IkeDatagram { local: to.local, remote: to.remote, bytes });
+        let _ = self.env.router.send_ike(IkeDatagram { local: to.local, remote: to.remote, bytes });
     }
 
     /// Keeps a refusal to be explained, unless there are many.
@@ -400,7 +400,7 @@ impl Reception {
         }
         while let Some(transmit) = conn.poll_transmit() {
             let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);
-            self.env.router.send_ike(IkeDatagram { local, remote, bytes });
+            let _ = self.env.router.send_ike(IkeDatagram { local, remote, bytes });
         }
         let (finished, octets, due) = (conn.is_finished(), conn.half_open_octets(), conn.poll_timeout());
         if finished {

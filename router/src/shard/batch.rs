@@ -13,7 +13,6 @@ use crate::counters::{Counter, Counters};
 use crate::options::Encapsulation;
 use crate::port::Path;
 use crate::shard_port::{Exit, ShardPort};
-use crate::sys::receive::drop_errors;
 use crate::sys::transmit::{self, Envelope};
 
 /// What packets of one batch have in common.
@@ -192,7 +191,7 @@ impl Batch {
         counters.count(Counter::SendCalls);
         match transmit::segments(exit.fd, envelope, self.segment as u16, contents) {
             Ok(()) => counters.add(Counter::EspSent, packets as u64),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_queue_full(&error) => {
                 counters.add(Counter::SendBufferFull, packets as u64);
             }
             Err(error) => {
@@ -218,8 +217,6 @@ impl Batch {
     ) {
         let segment = self.segment.max(1);
         let mut rest = contents;
-        // On a raw socket an error may be ICMP's about an earlier packet; then the same call works when it is made again.
-        let mut may_be_stale = exit.udp.is_none();
         while let Some(first) = rest.chunks(segment).next() {
             counters.count(Counter::SendCalls);
             let done = match transmit::each(exit.fd, envelope, segment, rest) {
@@ -230,9 +227,9 @@ impl Batch {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return counters.add(Counter::SendBufferFull, rest.len().div_ceil(segment) as u64);
                 }
-                Err(_) if std::mem::take(&mut may_be_stale) => {
-                    drop_errors(exit.fd);
-                    0
+                Err(error) if is_queue_full(&error) => {
+                    counters.count(Counter::SendBufferFull);
+                    1
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                     counters.count(Counter::OuterTooBig);
@@ -251,6 +248,11 @@ impl Batch {
             rest = rest.get(done * segment..).unwrap_or_default();
         }
     }
+}
+
+/// Whether the device's queue dropped a packet. The kernel tells that only at sockets whose ICMP errors are queued.
+fn is_queue_full(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOBUFS)
 }
 
 /// Pairs sent to between two flushes without sending early. 2 MiB per shard.

@@ -154,10 +154,7 @@ impl Shard {
             raw.receive(buffers, |packet, origin| core.received(packet, origin))
         };
         if let Err(error) = received {
-            *readable = false;
-            if error.kind() != io::ErrorKind::WouldBlock {
-                core.counters.count(Counter::ReceiveFailed);
-            }
+            *readable = core.counters.still_readable(&error);
         }
         *readable
     }

@@ -35,7 +35,8 @@ pub(crate) fn open(address: IpAddr, keep: Keep, fragmentation: Fragmentation) ->
     socket_options::fragmentation(&socket, v6, fragmentation);
     socket_options::report_destination(&socket, v6);
     if v6 && fragmentation == Fragmentation::Refused {
-        socket_options::queue_errors_v6(&socket);
+        // Or the kernel does not learn the path's MTU from it.
+        socket_options::queue_errors(&socket, v6);
     }
     socket.bind(&to.into())?;
     Ok(socket)

@@ -9,6 +9,7 @@ use libc::{c_int, iovec, mmsghdr};
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::control_message::ControlBuffer;
+use super::error_queue::{may_be_reported, unmistaken};
 
 /// What is known of the contents of one buffer.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,8 @@ pub(crate) struct Received {
 /// Buffers that one call takes: a megabyte, which stays in the second-level cache of current processors.
 pub(crate) const BUFFERS: usize = 16;
 
-/// Receives into `buffers`: an entry for each that was filled. `WouldBlock` when nothing is there.
+/// Receives into `buffers`: an entry for each that was filled. `WouldBlock` when nothing is there, `Interrupted` when one
+/// ICMP error after the other was told instead: whatever is there still waits.
 pub(crate) fn receive(
     fd: RawFd,
     buffers: &mut [Box<[u8]>],
@@ -52,11 +54,18 @@ pub(crate) fn receive(
         header.msg_hdr.msg_controllen = control.capacity() as _;
         count += 1;
     }
-    // SAFETY: the first `count` headers point into `names`, `controls`, `pieces` and `buffers`, which outlive the call and
-    // are lent to nobody else; every length is that of what it stands beside.
-    let received =
-        unsafe { libc::recvmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT, std::ptr::null_mut()) };
-    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    let received = unmistaken(|| {
+        // SAFETY: the first `count` headers point into `names`, `controls`, `pieces` and `buffers`, which outlive the call and
+        // are lent to nobody else; every length is that of what it stands beside, for a call that fails changes none.
+        let received = unsafe {
+            libc::recvmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT, std::ptr::null_mut())
+        };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    });
+    let received = received.map_err(|error| match may_be_reported(&error) {
+        true => io::ErrorKind::Interrupted.into(),
+        false => error,
+    })?;
     let parts = headers.iter().zip(names).zip(&controls).zip(filled).take(received);
     for (((header, name), control), filled) in parts {
         // SAFETY: the kernel has written an address of this length.
@@ -69,21 +78,6 @@ pub(crate) fn receive(
     }
     Ok(())
 }
-
-/// Empties the queue of errors of a socket. What they say of the path the kernel has learned already.
-pub(crate) fn drop_errors(fd: RawFd) {
-    for _ in 0..ERRORS_AT_ONCE {
-        // SAFETY: `msghdr` is plain data for which all zeroes is a valid value: no address, no buffer, no control messages.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        // SAFETY: `header` outlives the call and has no room that the kernel could write to.
-        if unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) } < 0 {
-            return;
-        }
-    }
-}
-
-/// Enough for the errors of a batch; what is left is taken with the next error.
-const ERRORS_AT_ONCE: usize = 128;
 
 impl Received {
     fn note(&mut self, level: c_int, kind: c_int, data: &[u8]) {

@@ -28,10 +28,14 @@ pub(crate) fn fragmentation(socket: &impl AsFd, v6: bool, fragmentation: Fragmen
     }
 }
 
-/// Has ICMP errors queued at a socket of IPv6. Raw ones that are not connected let the kernel learn the path's MTU only
-/// then; the queue has to be emptied.
-pub(crate) fn queue_errors_v6(socket: &impl AsFd) {
-    set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
+/// Has ICMP errors queued at a socket that is not connected, which hears of none otherwise. The queue has to be emptied,
+/// for it takes its room from the receive buffer.
+pub(crate) fn queue_errors(socket: &impl AsFd, v6: bool) {
+    if v6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1);
+    } else {
+        set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, 1);
+    }
 }
 
 /// Asks for TOS and destination with every packet, as `quinn-udp` does for UDP.

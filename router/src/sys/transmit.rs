@@ -12,6 +12,7 @@ use libc::{c_int, c_void, iovec, mmsghdr, msghdr};
 use socket2::SockAddr;
 
 use super::control_message::ControlBuffer;
+use super::error_queue::unmistaken;
 
 /// What goes with every packet of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -30,9 +31,11 @@ pub(crate) fn segments(fd: RawFd, envelope: &Envelope, segment: u16, contents: &
     len = control.push(len, libc::SOL_UDP, libc::UDP_SEGMENT, &segment.to_ne_bytes());
     let mut piece = iovec { iov_base: contents.as_ptr().cast_mut().cast(), iov_len: contents.len() };
     let header = header(&address, &mut piece, &mut control, len);
-    // SAFETY: `header` points to `address`, `piece` and `control`, which outlive the call; the kernel only reads them.
-    let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    unmistaken(|| {
+        // SAFETY: `header` points to `address`, `piece` and `control`, which outlive the call; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(fd, &raw const header, libc::MSG_DONTWAIT) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
 }
 
 /// Sends `contents` in packets of `segment` octets, the last one maybe shorter: how many were sent, which may be fewer
@@ -49,10 +52,12 @@ pub(crate) fn each(fd: RawFd, envelope: &Envelope, segment: usize, contents: &[u
         slot.msg_hdr = header(&address, piece, &mut control, len);
         count += 1;
     }
-    // SAFETY: the first `count` headers point to `address`, `pieces` and `control`, which outlive the call. The kernel
-    // writes nothing but `msg_len` of the headers.
-    let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    unmistaken(|| {
+        // SAFETY: the first `count` headers point to `address`, `pieces` and `control`, which outlive the call. The kernel
+        // writes nothing but `msg_len` of the headers.
+        let sent = unsafe { libc::sendmmsg(fd, headers.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    })
 }
 
 /// The most that one call of [`each`] takes.
