@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 mutations=(
   'nonces compared the wrong way round|ike/src/connection/request.rs|s{ni\.min\(nr\) < self\.lowest}{ni.min(nr) > self.lowest}'
   'nonces of the initiators alone compared|ike/src/connection/request.rs|s{lowest: ni\.min\(nr\)\.to_vec\(\)}{lowest: (ni, nr).0.to_vec()}; s{ni\.min\(nr\) < self}{(ni, nr).0 < self}'
-  'AUTH of the initiator not checked|ike/src/connection/responder.rs|s{if !auth::equal\(&expected, value\)}{if !auth::equal(&expected, value) && value.is_empty()}'
+  'AUTH of the initiator not checked|ike/src/connection/responder.rs|s{if auth::equal\(&expected, value\)}{if auth::equal(&expected, value) || !value.is_empty()}'
   'AUTH of the responder not checked|ike/src/connection/initiator.rs|s{if !auth::equal\(&expected, value\)}{if !auth::equal(&expected, value) && value.is_empty()}'
   'AUTH of the responder signs no nonce of ours|ike/src/connection/initiator.rs|s{&state\.answer, &state\.nonces\.0, sa\.sk_p\(\)\.1}{&state.answer, &state.nonces.1, sa.sk_p().1}'
   'identity of the responder not checked|ike/src/connection/initiator.rs|s{if \*id != config\.remote_id \{}{if *id != config.remote_id && id.data.is_empty() \{}'

@@ -84,10 +84,12 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
         Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
         Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();
-            if noted.take(Instant::now()) {
-                let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
-                refusals::refused(env, datagram.remote, &failure);
+            // Neither told nor answered more often than that: anybody can send it, from any address.
+            if !noted.take(Instant::now()) {
+                return;
             }
+            let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
+            refusals::refused(env, datagram.remote, &failure);
             if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
                 let _ = env.router.send_ike(IkeDatagram {
                     local: datagram.local,
