@@ -27,8 +27,8 @@ use crate::vocabulary::{ChildNotice, ToPeer};
 /// the router drops IKE messages, which are sent again.
 pub(crate) const EVENTS: usize = 8_192;
 
-/// Peers of one address that are woken by a packet from there. One is the rule; several gateways behind one NAT the exception.
-const MAX_WOKEN: usize = 8;
+/// Peers of one address that are told of a packet or an ICMP error from there. One is the rule; several gateways behind one NAT the exception.
+const MAX_AT_ADDRESS: usize = 8;
 
 /// Runs until the router is gone. A panic costs the event that it was about.
 pub(crate) async fn run(env: Arc<NodeEnv>, mut doors: Doors, mut events: mpsc::Receiver<RouterEvent>) {
@@ -63,6 +63,13 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
         }
         RouterEvent::Removed { stats, .. } => {
             env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
+        }
+        RouterEvent::Unreachable(what) => {
+            for peer in env.catalog.peers_at(what.remote.ip(), MAX_AT_ADDRESS) {
+                if let Some(entry) = env.registry.peers.get(&peer.name) {
+                    deliver(&entry.to, ToPeer::Unreachable(what), &env.counters);
+                }
+            }
         }
         RouterEvent::Uplink { tenant, status } => uplink(env, tenant, &status),
         other => tracing::debug!(?other, "event of the router that nobody waits for"),
@@ -106,7 +113,7 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
 /// peer, a new connection is started at once rather than after its dead peer detection; its INITIAL_CONTACT clears what
 /// the peer still holds. The router reports a few such packets per second at most, whatever arrives.
 fn recover(env: &NodeEnv, remote: SocketAddr) {
-    let peers = env.catalog.peers_at(remote.ip(), MAX_WOKEN);
+    let peers = env.catalog.peers_at(remote.ip(), MAX_AT_ADDRESS);
     if peers.is_empty() {
         return env.counters.recover_no_peer.up();
     }

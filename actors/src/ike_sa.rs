@@ -7,7 +7,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent, Spi};
 use ike::{Command, Connection, Datagram, Event};
-use router::IkeDatagram;
+use router::{IkeDatagram, Unsent};
 
 use crate::alarm::Alarm;
 use crate::clock::jittered;
@@ -31,6 +31,8 @@ pub(crate) struct IkeSaActor {
     held: Held,
     lifetime: Option<Lifetime>,
     alarm: Alarm,
+    /// Why the system did not send the last message.
+    unsent: Option<Unsent>,
     /// Of the peer's actor, to which it reports too.
     watch: DeathWatch<Report>,
     counted: ike::connection::Counters,
@@ -48,6 +50,7 @@ impl IkeSaActor {
             held: Held::default(),
             lifetime: None,
             alarm: Alarm::default(),
+            unsent: None,
             watch: DeathWatch::new(id, peer),
             counted: ike::connection::Counters::default(),
             logged: Vec::new(),
@@ -95,7 +98,17 @@ impl IkeSaActor {
             self.report(ConnEvent::Send(datagrams));
         } else {
             for datagram in datagrams {
-                let _ = self.env.router.send_ike(datagram);
+                match self.env.router.send_ike(datagram) {
+                    Ok(()) => self.unsent = None,
+                    // Of the moment, and repeated by the core.
+                    Err(Unsent::Congested | Unsent::Stopped) => {}
+                    // Told once: the same again with every retransmission is no news.
+                    Err(why) if self.unsent.as_ref() != Some(&why) => {
+                        self.unsent = Some(why.clone());
+                        self.report(ConnEvent::Unsent(why));
+                    }
+                    Err(_) => {}
+                }
             }
         }
         self.count();

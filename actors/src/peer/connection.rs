@@ -19,12 +19,14 @@ use crate::status::IkeView;
 use crate::vocabulary::{Adopted, Begin, Do, Established, Vanish};
 
 /// Refusals of one peer are told to those who watch this often at most: a peer that tries for ever needs no more.
-const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
+pub(super) const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A connection of the peer.
 pub(crate) struct ConnEntry {
     pub(super) addr: Addr<IkeSaActor>,
     pub(super) ike: Option<Arc<IkeView>>,
+    /// Why its messages do not get to the peer, as far as anybody says.
+    pub(super) obstacle: Option<String>,
     /// It has reported its end and only lingers.
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
@@ -33,7 +35,7 @@ pub(crate) struct ConnEntry {
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>) -> Self {
-        Self { addr, ike: None, down: false, closing: false }
+        Self { addr, ike: None, obstacle: None, down: false, closing: false }
     }
 }
 
@@ -179,6 +181,7 @@ impl PeerActor {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;
         let was_up = conn.ike.take().is_some();
+        let obstacle = conn.obstacle.take();
         if let CloseReason::Failed(failure) = reason {
             match failure {
                 Failure::Replaced => {}
@@ -187,7 +190,12 @@ impl PeerActor {
                 _ => self.reached(true, "Answered", ""),
             }
         }
-        let text = reason.to_string();
+        let text = match &obstacle {
+            Some(obstacle) if matches!(reason, CloseReason::Failed(Failure::Timeout { .. })) => {
+                format!("{reason}; {obstacle}")
+            }
+            _ => reason.to_string(),
+        };
         match reason {
             CloseReason::Failed(failure) if *failure != Failure::Replaced => {
                 self.history().failed(id, failure)

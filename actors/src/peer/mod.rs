@@ -10,6 +10,7 @@ mod command;
 mod configure;
 mod connection;
 mod demand;
+mod reach;
 mod report;
 mod view;
 
@@ -241,6 +242,7 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
             ToPeer::Doubt => self.doubt(),
             ToPeer::Stranger(remote, failure) => self.stranger(remote, failure.as_deref()),
+            ToPeer::Unreachable(what) => self.unreachable(&what),
             ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
             ToPeer::Wake => self.wake(ctx),
             #[cfg(feature = "fault-injection")]

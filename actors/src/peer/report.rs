@@ -53,6 +53,7 @@ impl PeerActor {
                 self.resolve(Wait::ChildRekey, outcome.map_err(|failure| failure.to_string()));
             }
             ConnEvent::RekeyFailed(failure) => self.rekey_failed(id, &failure),
+            ConnEvent::Unsent(why) => self.unsent(id, &why),
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Send(datagrams) => {

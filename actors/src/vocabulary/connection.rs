@@ -8,7 +8,7 @@ use actix::Message;
 use esp::Lifetime;
 use ike::config::{Mode, PeerConfig};
 use ike::{ChildEnd, CloseReason, Command, Failure};
-use router::IkeDatagram;
+use router::{IkeDatagram, Unsent};
 use tenants::ChildLifetime;
 
 use super::Adopted;
@@ -85,6 +85,8 @@ pub(crate) enum ConnEvent {
     RekeyFailed(Failure),
     Moved(SocketAddr),
     Down(CloseReason),
+    /// The system does not send to the peer, and why.
+    Unsent(Unsent),
     /// To be sent once the events before it are carried out.
     Send(Vec<IkeDatagram>),
     Finished,

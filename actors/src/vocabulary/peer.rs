@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::Message;
 use ike::connection::Counters;
 use ike::{Connection, Failure};
-use router::TunnelId;
+use router::{TunnelId, Unreachable};
 use tokio::sync::oneshot;
 
 use crate::held::Held;
@@ -45,6 +45,8 @@ pub(crate) enum ToPeer {
     Doubt,
     /// Somebody who may be the peer has begun a negotiation from there, or was refused.
     Stranger(SocketAddr, Option<Box<Failure>>),
+    /// An ICMP error came back for what was sent to the peer's address. It may be forged.
+    Unreachable(Unreachable),
     /// A packet waits for an SA of this tunnel.
     Wanted(TunnelId),
     /// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.

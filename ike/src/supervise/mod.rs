@@ -347,8 +347,9 @@ impl Supervisor {
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
         let at = now + wait + wait * u32::from(retry_jitter) / 512;
         self.state = if self.begins == Start::Us { State::BackingOff(at) } else { State::Waiting };
-        // Packets are welcome at once after a connection that has served.
-        self.not_before = (!proven && how != Ended::ByUs).then_some(at);
+        // Packets are welcome at once after a connection that has served, and after the first that came up and did not last.
+        let welcome = proven || how == Ended::ByUs || (was_up && self.failures <= 1);
+        self.not_before = (!welcome).then_some(at);
     }
 
     /// What holds after every change, asserted in debug builds: connections are told apart, the one in use is not about to
