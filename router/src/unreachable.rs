@@ -72,6 +72,23 @@ pub enum Unsent {
 }
 
 impl Unsent {
+    /// In a word, for programs. Stable across versions.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NoRoute(_) => "NoRoute",
+            Self::HostUnreachable(_) => "HostUnreachable",
+            Self::Forbidden(_) => "Forbidden",
+            Self::Blackhole(_) => "Blackhole",
+            Self::AddressGone(_) => "AddressGone",
+            Self::TooLong { .. } => "TooLong",
+            Self::Swallowed { .. } => "Swallowed",
+            Self::NotLocal(_) => "NotLocal",
+            Self::Congested => "Congested",
+            Self::Stopped => "Stopped",
+            Self::Other { .. } => "NotSent",
+        }
+    }
+
     pub(crate) fn new(error: &io::Error, local: IpAddr, remote: IpAddr, octets: usize) -> Self {
         if error.kind() == io::ErrorKind::WouldBlock {
             return Self::Congested;
@@ -195,6 +212,20 @@ pub enum IcmpReason {
 }
 
 impl IcmpReason {
+    /// In a word, for programs. Stable across versions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Port => "IcmpPortUnreachable",
+            Self::Net => "IcmpNetUnreachable",
+            Self::Host => "IcmpHostUnreachable",
+            Self::Protocol => "IcmpProtocolUnreachable",
+            Self::Prohibited => "IcmpProhibited",
+            Self::TooBig { .. } => "IcmpTooBig",
+            Self::TimeExceeded => "IcmpTimeExceeded",
+            Self::Other { .. } => "IcmpOther",
+        }
+    }
+
     fn new(reported: &Reported) -> Self {
         let (kind, code) = (reported.kind, reported.code);
         match (reported.v6, kind, code) {
@@ -251,7 +282,8 @@ mod tests {
             assert_eq!(IcmpReason::new(&reported(false, four.0, four.1)), reason);
             assert_eq!(IcmpReason::new(&reported(true, six.0, six.1)), reason);
         }
-        assert_eq!(IcmpReason::new(&reported(false, 12, 0)), IcmpReason::Other { kind: 12, code: 0 });
+        let other = IcmpReason::new(&reported(false, 12, 0));
+        assert_eq!((other, other.name()), (IcmpReason::Other { kind: 12, code: 0 }, "IcmpOther"));
     }
 
     #[test]
