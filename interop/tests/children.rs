@@ -73,7 +73,7 @@ fn culvert_starts_two_children() {
 fn selectors_are_narrowed() {
     for culvert_starts in [false, true] {
         let Some(pair) = Pair::open() else { return };
-        let (narrow, wide) = (Connection::usual().selectors, "10.0.0.0/8".to_owned());
+        let (narrow, wide) = (Connection::usual().selectors, "10.0.0.0/12".to_owned());
         let selectors = if culvert_starts { narrow.clone() } else { (narrow.0.clone(), wide.clone()) };
         pair.charon.load(&[Connection { selectors, ..Connection::usual() }]);
         let subnets = if culvert_starts { (narrow.1.clone(), wide) } else { Peer::usual().subnets };
