@@ -1,18 +1,21 @@
 //! From a failure to its cause: which values differ, and what to change on which side. Fed by structured failures, not by
 //! the text of a log.
 
+mod advice;
+
 use std::collections::BTreeSet;
 
 use crate::config::Mode;
 use crate::failure::Failure;
+use crate::proposal::iana;
 use crate::wire::WireError;
 use crate::wire::numbers::{ExchangeType, NotifyType};
 
 /// What a failure comes down to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// One word for programs: `psk`, `identity`, `address`, `version`, `proposal`, `group`, `selectors`, `mode`, `silent`,
-    /// `nat`, `busy`, `peer`, `resources` or `local`.
+    /// One word for programs: `psk`, `authentication`, `method`, `identity`, `uniqueness`, `address`, `version`, `proposal`,
+    /// `pfs`, `group`, `selectors`, `mode`, `silent`, `unreachable`, `nat`, `busy`, `peer`, `resources` or `local`.
     pub kind: &'static str,
     /// What is wrong, in a sentence.
     pub summary: String,
@@ -27,6 +30,7 @@ pub fn explain(failure: &Failure) -> Cause {
         summary: failure.to_string(),
         advice: advice.iter().map(|a| (*a).to_owned()).collect(),
     };
+    let told = |kind, advice: Vec<String>| Cause { kind, summary: failure.to_string(), advice };
     match failure {
         Failure::NoProposal { offered, configured } => {
             let mut cause = cause("proposal", &[]);
@@ -47,6 +51,9 @@ pub fn explain(failure: &Failure) -> Cause {
             cause.advice.push("of a child: the peer may want it in transport mode only".to_owned());
             cause
         }
+        Failure::InitRefused { offered } => told("proposal", advice::init_refused(offered)),
+        Failure::Pfs { theirs, ours } => told("pfs", advice::pfs(theirs, ours)),
+        Failure::RekeyRefused { groups, .. } => told("pfs", advice::rekey_refused(groups)),
         Failure::BadChoice { chosen, offered } => {
             let mut cause = cause("proposal", &["the peer does not keep to RFC 7296 section 2.7"]);
             cause.advice.extend(difference(chosen, offered));
@@ -55,9 +62,10 @@ pub fn explain(failure: &Failure) -> Cause {
         Failure::NoGroup { wanted, offered } => {
             let mut cause = cause("group", &[]);
             cause.advice.push(format!(
-                "here: add key exchange group {wanted} to the proposal (configured: {offered})"
+                "here: add key exchange group {} to the proposal (configured: {offered})",
+                iana::group(*wanted)
             ));
-            cause.advice.push("there: allow one of the configured groups".to_owned());
+            cause.advice.push(format!("there: allow one of the configured groups ({offered})"));
             cause
         }
         Failure::UnknownPeer { remote_id, local_id, from } => {
@@ -90,14 +98,13 @@ pub fn explain(failure: &Failure) -> Cause {
             cause.advice.push("a peer behind NAT comes from the NAT's address".to_owned());
             cause
         }
-        Failure::Malformed { error: WireError::MajorVersion(version), .. } => {
-            let mut cause = cause("version", &[]);
-            cause.advice.push(if *version == 1 {
-                "there: use IKEv2 instead of IKEv1 (in strongSwan: version = 2)".to_owned()
-            } else {
-                format!("IKEv{version} does not exist yet: this is no IKE implementation, or somebody tries the port")
-            });
-            cause
+        Failure::Malformed { error: WireError::MajorVersion(version), .. } => Cause {
+            kind: "version",
+            summary: advice::version_summary(*version),
+            advice: advice::version(*version),
+        },
+        Failure::Notify { notify: NotifyType::INVALID_MAJOR_VERSION, .. } => {
+            told("version", advice::version(1))
         }
         Failure::Duplicate { id, ends, .. } => {
             let up = ends.0;
@@ -129,28 +136,18 @@ pub fn explain(failure: &Failure) -> Cause {
             ));
             cause
         }
-        Failure::AuthenticationRefused { local_id } => {
-            let mut cause = cause("psk", &[]);
-            cause
-                .advice
-                .push(format!("there: check that {local_id:?} is configured, with the same pre-shared key"));
-            cause.advice.push("the peer does not say which of the two it is; its log does".to_owned());
-            cause
+        Failure::AuthenticationRefused { local_id, remote_id, certificate } => {
+            let kind = if *certificate { "method" } else { "authentication" };
+            told(kind, advice::authentication_refused(local_id, remote_id, *certificate))
         }
-        Failure::Selectors { .. } => cause(
-            "selectors",
-            &[
-                "here: make localSubnets and remoteSubnets overlap with what the peer offers",
-                "there: offer subnets that overlap with the configured ones",
-            ],
-        ),
-        Failure::SelectorsRefused { .. } => cause(
-            "selectors",
-            &[
-                "there: make its subnets overlap with ours (in strongSwan: local_ts and remote_ts, seen from its side)",
-                "here: change localSubnets or remoteSubnets",
-            ],
-        ),
+        Failure::AuthMethod { id, method } => told("method", advice::method(id, *method)),
+        Failure::Selectors { offered_local, offered_remote, configured } => {
+            told("selectors", advice::selectors(offered_local, offered_remote, configured))
+        }
+        Failure::SelectorsRefused { local, remote } => {
+            told("selectors", advice::selectors_refused(local, remote))
+        }
+        Failure::Narrowed { uncovered, .. } => told("selectors", advice::narrowed(uncovered)),
         Failure::Mode { configured: Mode::Transport, .. } => cause(
             "mode",
             &[
@@ -196,6 +193,10 @@ pub fn explain(failure: &Failure) -> Cause {
             cause
                 .advice
                 .push("some peers answer nothing to an address or a proposal they do not know".to_owned());
+            cause.advice.push(
+                "there: a peer that speaks IKEv1 only may not answer IKEv2 either (in strongSwan: version = 2)"
+                    .to_owned(),
+            );
             cause
         }
         Failure::Timeout { exchange: ExchangeType::IKE_AUTH, .. } => cause(
@@ -212,6 +213,7 @@ pub fn explain(failure: &Failure) -> Cause {
                 "a NAT may have forgotten the mapping; keepalives go every 20 s from the side behind it",
             ],
         ),
+        Failure::Unreachable { remote, .. } => told("unreachable", advice::unreachable(*remote)),
         Failure::Unfinished { .. } => cause(
             "nat",
             &[
@@ -248,6 +250,12 @@ pub fn explain(failure: &Failure) -> Cause {
             cause("resources", &["here: the table of SPIs is full; spread the peers over more nodes"])
         }
         Failure::NotRekeyed(why) => Cause { summary: failure.to_string(), ..explain(why) },
+        Failure::NoChild { policy } => told("peer", advice::no_child(policy)),
+        Failure::EndedChildless { why: Some(why), .. } => {
+            Cause { summary: failure.to_string(), ..explain(why) }
+        }
+        Failure::EndedChildless { why: None, .. } => told("peer", advice::ended_childless()),
+        Failure::TakenOver { ends, .. } => told("uniqueness", advice::taken_over(ends.0, ends.1)),
         Failure::ChildGone(_) => cause("local", &["nothing is wrong: ask again once there is another"]),
         Failure::TooManyChildren(_) => cause(
             "resources",
@@ -278,80 +286,4 @@ fn difference(theirs: &str, ours: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proposal_failure_names_what_differs() {
-        let cause = explain(&Failure::NoProposal {
-            offered: "aes256-sha512-prfsha512-modp2048".into(),
-            configured: "aes128gcm16-prfsha256-x25519, aes256-sha256-prfsha256-modp2048".into(),
-        });
-        assert_eq!(cause.kind, "proposal");
-        assert_eq!(cause.advice[0], "only the peer has: prfsha512, sha512");
-        assert_eq!(cause.advice[1], "only configured here: aes128gcm16, prfsha256, sha256, x25519");
-    }
-
-    #[test]
-    fn a_mode_that_differs_says_which_side_has_which() {
-        let cause = explain(&Failure::Mode { peer: Mode::Tunnel, configured: Mode::Transport });
-        assert_eq!(cause.kind, "mode");
-        assert!(cause.summary.contains("in tunnel mode, configured is transport mode"), "{}", cause.summary);
-        assert!(cause.advice[0].contains("mode: TUNNEL") && cause.advice[1].contains("mode = transport"));
-        let cause = explain(&Failure::Mode { peer: Mode::Transport, configured: Mode::Tunnel });
-        assert!(cause.advice[0].contains("mode: TRANSPORT") && cause.advice[1].contains("mode = tunnel"));
-        assert_eq!(explain(&Failure::TransportNat).kind, "mode");
-    }
-
-    #[test]
-    fn who_it_is_about_is_named_and_what_to_do_on_which_side() {
-        let identity = |text: &str| text.parse::<crate::Identity>().unwrap();
-        let from = "192.0.2.7:500".parse().unwrap();
-        let (got, expected) = (identity("left.example"), identity("right.example"));
-        for (failure, kind, advice) in [
-            (
-                Failure::UnknownAddress { from },
-                "address",
-                &["here: if that is this peer, add 192.0.2.7", "NAT"][..],
-            ),
-            (
-                Failure::WrongIdentity { got: got.clone(), expected },
-                "identity",
-                &["here: set remoteIdentity to left.example", "there: set its own identity to right.example"],
-            ),
-            (
-                Failure::Duplicate { id: got.clone(), name: "p".into(), ends: Box::new((from, from)) },
-                "uniqueness",
-                &["192.0.2.7:500 calls itself left.example", "REPLACE", "has moved"],
-            ),
-            (Failure::Authentication { id: got.clone() }, "psk", &["octet by octet", "key for left.example"]),
-            (Failure::AuthenticationRefused { local_id: got }, "psk", &["left.example", "its log does"]),
-        ] {
-            let cause = explain(&failure);
-            assert_eq!((cause.kind, cause.advice.len()), (kind, advice.len()), "{failure}");
-            for (said, words) in cause.advice.iter().zip(advice) {
-                assert!(said.contains(words), "{words:?} is not in {said:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn an_old_version_is_told_from_what_is_no_ike() {
-        let version = |version| Failure::Malformed {
-            exchange: ExchangeType::IKE_SA_INIT,
-            error: WireError::MajorVersion(version),
-        };
-        assert_eq!(explain(&version(1)).kind, "version");
-        assert!(explain(&version(1)).advice[0].contains("IKEv2 instead of IKEv1"));
-        assert!(explain(&version(9)).advice[0].contains("no IKE implementation"));
-    }
-
-    #[test]
-    fn silence_is_told_from_a_blocked_port() {
-        let timeout =
-            |exchange| Failure::Timeout { exchange, remote: "192.0.2.1:500".parse().unwrap(), tries: 6 };
-        assert_eq!(explain(&timeout(ExchangeType::IKE_SA_INIT)).kind, "silent");
-        assert_eq!(explain(&timeout(ExchangeType::IKE_AUTH)).kind, "nat");
-        assert_eq!(explain(&timeout(ExchangeType::INFORMATIONAL)).kind, "silent");
-    }
-}
+mod tests;

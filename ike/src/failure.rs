@@ -7,8 +7,9 @@ use crate::config::Mode;
 use crate::crypto::CryptoError;
 use crate::event::ChildEnd;
 use crate::identity::Identity;
+use crate::proposal::iana;
 use crate::wire::error::WireError;
-use crate::wire::numbers::{ExchangeType, NotifyType};
+use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType};
 
 /// Why an attempt failed. Texts name what was offered and what is configured; none holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +28,32 @@ pub enum Failure {
         /// What we offered.
         offered: String,
     },
+    /// The peer has nothing for us in IKE_SA_INIT.
+    #[error("the peer refused IKE_SA_INIT with NO_PROPOSAL_CHOSEN, offered was [{offered}]")]
+    InitRefused {
+        /// What we offered.
+        offered: String,
+    },
+    /// The peer does not rekey a Child SA that it has made.
+    #[error(
+        "the peer refused to rekey the Child SA with NO_PROPOSAL_CHOSEN; offered was [{offered}], for perfect forward secrecy [{groups}]"
+    )]
+    RekeyRefused {
+        /// What we offered.
+        offered: String,
+        /// The groups among it, or `nopfs`.
+        groups: String,
+    },
+    /// The two sides rekey a Child SA with key exchanges that do not fit.
+    #[error(
+        "perfect forward secrecy differs: the peer wants [{theirs}] for the Child SA, configured is [{ours}]"
+    )]
+    Pfs {
+        /// The groups that the peer offers, or `nopfs`.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
     /// The peer's choice is not one of our offers.
     #[error("the peer chose [{chosen}], which is not in our offer [{offered}]")]
     BadChoice {
@@ -36,7 +63,7 @@ pub enum Failure {
         offered: String,
     },
     /// The group of the KE payload cannot be agreed.
-    #[error("key exchange group {wanted} is wanted by the peer, offered are [{offered}]")]
+    #[error("key exchange group {} is wanted by the peer, offered are [{offered}]", iana::group(*wanted))]
     NoGroup {
         /// The peer's.
         wanted: u16,
@@ -99,11 +126,26 @@ pub enum Failure {
         /// The peer's identity.
         id: Identity,
     },
-    /// The peer did not accept our AUTH value.
-    #[error("the peer refused our identity {local_id:?} or our pre-shared key with AUTHENTICATION_FAILED")]
+    /// The peer did not accept our AUTH value, or who we are.
+    #[error(
+        "the peer refused us with AUTHENTICATION_FAILED: we are {local_id:?} with a pre-shared key, asked for {remote_id:?}{}",
+        if *certificate { ", and the peer had asked for a certificate" } else { "" }
+    )]
     AuthenticationRefused {
         /// Our identity.
         local_id: Identity,
+        /// Whom we asked for.
+        remote_id: Identity,
+        /// The peer has sent CERTREQ.
+        certificate: bool,
+    },
+    /// The peer proves who it is by other means than a pre-shared key.
+    #[error("the peer {id:?} authenticates by {}, configured is a pre-shared key", method_name(*method))]
+    AuthMethod {
+        /// The peer's identity.
+        id: Identity,
+        /// How, or nothing for EAP: it sent no AUTH (RFC 7296 section 2.16).
+        method: Option<AuthMethod>,
     },
     /// Traffic selectors without overlap.
     #[error(
@@ -124,6 +166,16 @@ pub enum Failure {
         local: String,
         /// Its side.
         remote: String,
+    },
+    /// The peer carries less than is configured.
+    #[error("{policy}: the peer takes no Child SA for {uncovered}, configured is {configured}")]
+    Narrowed {
+        /// The child.
+        policy: Arc<str>,
+        /// What nobody carries, as `local === remote`.
+        uncovered: String,
+        /// The child's selectors, in the same form.
+        configured: String,
     },
     /// The two sides take the Child SA for different things.
     #[error("the peer has the Child SA in {peer} mode, configured is {configured} mode")]
@@ -170,6 +222,14 @@ pub enum Failure {
         /// How often it was sent.
         tries: u32,
     },
+    /// What is sent does not get to the peer: the kernel says so, or a router on the way by ICMP.
+    #[error("{remote} cannot be reached: {reason}")]
+    Unreachable {
+        /// What was said.
+        reason: String,
+        /// To whom it was sent.
+        remote: SocketAddr,
+    },
     /// The peer stopped in the middle of the handshake.
     #[error("the peer at {remote} did not finish the handshake")]
     Unfinished {
@@ -205,6 +265,33 @@ pub enum Failure {
     /// The connection has as many Child SAs as it may have.
     #[error("the connection has {0} Child SAs, which is the limit")]
     TooManyChildren(usize),
+    /// The peer has authenticated us and left out the Child SA.
+    #[error("{policy}: the peer answered IKE_AUTH with neither a Child SA nor an error")]
+    NoChild {
+        /// The child we asked for.
+        policy: Arc<str>,
+    },
+    /// The peer ended the connection before anything could be sent by it.
+    #[error(
+        "the peer deleted the IKE SA, {after} s after the negotiation began and before there was a Child SA{}",
+        why.as_deref().map(|why| format!(": {why}")).unwrap_or_default()
+    )]
+    EndedChildless {
+        /// Seconds since the negotiation began.
+        after: u64,
+        /// Why there was no Child SA, where that was said.
+        why: Option<Box<Failure>>,
+    },
+    /// Somebody with the same identity took the peer's connection over from another address.
+    #[error(
+        "the connection from {} was replaced by one of the same identity from {}; this has happened {times} times", .ends.0, .ends.1
+    )]
+    TakenOver {
+        /// Where the replaced connection came from, and where the newer one.
+        ends: Box<(SocketAddr, SocketAddr)>,
+        /// How often the peer's address has changed that way.
+        times: u64,
+    },
     /// An answer that never comes is not needed any more: the peer started afresh.
     #[error("replaced by a newer connection of the same peer")]
     Replaced,
@@ -217,8 +304,27 @@ impl Failure {
             Self::UnknownPeer { remote_id: id, .. }
             | Self::Ambiguous { remote_id: id, .. }
             | Self::Duplicate { id, .. }
-            | Self::Authentication { id } => Some(id),
+            | Self::Authentication { id }
+            | Self::AuthMethod { id, .. } => Some(id),
             _ => None,
         }
+    }
+}
+
+fn method_name(method: Option<AuthMethod>) -> String {
+    match method {
+        None => "EAP (IKE_AUTH came without AUTH)".to_owned(),
+        Some(AuthMethod::SHARED_KEY) => "a pre-shared key".to_owned(),
+        Some(AuthMethod::NULL) => "nothing (AUTH method NULL)".to_owned(),
+        Some(AuthMethod::SECURE_PASSWORD) => "a password (AUTH method SECURE_PASSWORD)".to_owned(),
+        Some(
+            method @ (AuthMethod::RSA_SIGNATURE
+            | AuthMethod::DSS_SIGNATURE
+            | AuthMethod::ECDSA_SHA256_P256
+            | AuthMethod::ECDSA_SHA384_P384
+            | AuthMethod::ECDSA_SHA512_P521
+            | AuthMethod::DIGITAL_SIGNATURE),
+        ) => format!("a certificate or raw public key (AUTH method {method})"),
+        Some(AuthMethod(number)) => format!("AUTH method {number}"),
     }
 }

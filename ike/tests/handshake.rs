@@ -41,7 +41,7 @@ fn the_group_of_the_responder_is_tried_next() {
     let right = Spec { ike: vec!["aes128gcm16-prfsha256-ecp256"], ..Spec::right() };
     let mut pair = Pair::up(&left, &right);
     pair.assert_children(1);
-    assert!(pair.b.refused[0].contains("19 is wanted"), "{:?}", pair.b.refused);
+    assert!(pair.b.refused[0].contains("ecp256 (19) is wanted"), "{:?}", pair.b.refused);
     pair.assert_alive();
 }
 

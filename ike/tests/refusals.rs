@@ -41,13 +41,17 @@ fn a_child_sa_whose_rekeying_is_refused_stays() {
     let old = pair.spi(A);
     pair.command(A, Command::RekeyChild(old));
     pair.settle();
-    let refused = "child failed: the peer refused our proposals [aes128gcm16-x25519";
+    let refused = "child failed: the peer refused to rekey the Child SA with NO_PROPOSAL_CHOSEN; offered was [aes128gcm16-x25519";
     let times = times(&mut pair, A, refused, 2 * HOUR);
     assert_growing(&times, 300);
     assert_eq!(pair.spi(A), old);
     pair.assert_children(1);
     pair.assert_ike(1);
     assert!(!pair.a.log.iter().any(|line| line.contains("TEMPORARY_FAILURE")), "nobody said that");
+    // The responder sees both sides' groups.
+    let both =
+        "perfect forward secrecy differs: the peer wants [x25519] for the Child SA, configured is [nopfs]";
+    assert!(pair.b.log.iter().any(|line| line.contains(both)), "{:?}", pair.b.log);
     assert_eq!(pair.a.ended.len(), 1);
     assert!(pair.a.ended[0].1.as_ref().is_err_and(|why| why.contains("NO_PROPOSAL_CHOSEN")));
     // Its own lifetime ends it, and only it.

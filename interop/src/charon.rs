@@ -103,7 +103,35 @@ impl Charon {
     /// Runs swanctl against it.
     pub fn swanctl(&self, arguments: &[&str]) -> Said {
         let uri = format!("unix://{}/charon.vici", self.directory.display());
-        run("swanctl", &[arguments, &["--uri", &uri]].concat())
+        let home = format!("SWANCTL_DIR={}/swanctl", self.directory.display());
+        run("env", &[&[home.as_str(), "swanctl"], arguments, &["--uri", &uri]].concat())
+    }
+
+    /// Makes a certificate authority, and a certificate and key of this name that [`Self::load_text`] finds as `cert.pem`.
+    pub fn certify(&self, name: &str) {
+        let swanctl = self.directory.join("swanctl");
+        let (ca, ca_key) = ("x509ca/ca.pem", "ca-key.pem");
+        let (cert, key) = ("x509/cert.pem", "private/key.pem");
+        let dn = format!("CN={name}");
+        let (gen_key, out) = (["--gen", "--type", "ecdsa", "--size", "256"], ["--outform", "pem"]);
+        let pki = |arguments: &[&[&str]], file: &str| {
+            let path = swanctl.join(file);
+            let made = path.parent().map(std::fs::create_dir_all);
+            assert!(matches!(made, Some(Ok(()))), "{}: {made:?}", path.display());
+            // What it makes goes to its output, which is text in this form.
+            write(&path, &must("pki", &[&arguments.concat()[..], &out].concat()));
+        };
+        let path = |file: &str| swanctl.join(file).display().to_string();
+        pki(&[&gen_key], ca_key);
+        pki(&[&gen_key], key);
+        pki(&[&["--self", "--ca", "--type", "ecdsa", "--in", &path(ca_key), "--dn", "CN=authority"]], ca);
+        pki(
+            &[
+                &["--issue", "--type", "priv", "--in", &path(key), "--cacert", &path(ca)],
+                &["--cakey", &path(ca_key), "--dn", &dn, "--san", name],
+            ],
+            cert,
+        );
     }
 
     /// Loads connections in place of those it has.

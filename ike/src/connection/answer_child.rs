@@ -16,7 +16,7 @@ use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
-use crate::proposal::{EspChoice, negotiate};
+use crate::proposal::{EspChoice, EspProposal, negotiate};
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{NotifyType, ProtocolId};
@@ -249,14 +249,21 @@ impl Connection {
                 let Traffic { local: local_ts, remote: remote_ts } = traffic;
                 Ok(Matched { config, local_ts, remote_ts, proposal, choice })
             }
-            None => Err(Refused {
-                kind: NotifyType::NO_PROPOSAL_CHOSEN,
-                policy: config.name.clone(),
-                failure: Failure::NoProposal {
-                    offered: negotiate::describe(offered),
-                    configured: negotiate::describe_configured(&config.proposals),
-                },
-            }),
+            None => {
+                let only_groups =
+                    with_group && negotiate::choose_esp(&config.proposals, &usable, false).is_some();
+                let failure = if only_groups {
+                    let theirs = usable.iter().flat_map(|p| &p.transforms);
+                    let ours = config.proposals.iter().flat_map(EspProposal::transforms);
+                    Failure::Pfs { theirs: negotiate::groups_of(theirs), ours: negotiate::groups_of(ours) }
+                } else {
+                    Failure::NoProposal {
+                        offered: negotiate::describe(offered),
+                        configured: negotiate::describe_configured(&config.proposals),
+                    }
+                };
+                Err(Refused { kind: NotifyType::NO_PROPOSAL_CHOSEN, policy: config.name.clone(), failure })
+            }
         }
     }
 
@@ -289,7 +296,7 @@ impl Connection {
 
     /// Reports a refusal; returns what the peer is told.
     fn note_refusal(&mut self, refused: Refused) -> Notify {
-        self.events.push_back(Event::ChildFailed { name: refused.policy, failure: refused.failure });
+        self.tell_refused(&refused.policy, refused.failure);
         Notify::new(refused.kind)
     }
 

@@ -77,7 +77,7 @@ impl Connection {
 
     /// Reports that a Child SA could not be made, to whoever asked for it as well.
     pub(crate) fn child_not_made(&mut self, policy: &Arc<str>, replaces: Option<u32>, failure: Failure) {
-        self.events.push_back(Event::ChildFailed { name: policy.clone(), failure: failure.clone() });
+        self.tell_refused(policy, failure.clone());
         let failed =
             |asked: &Asked| replaces == Some(asked.spi_in) || (asked.anew && asked.policy == *policy);
         self.settle_asked(failed, &Err(failure));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fruit::Fruit;
 use super::{Connection, LINGER_CHILD};
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
@@ -85,6 +86,7 @@ impl Connection {
         let whole = traffic.contains(&Traffic::of(&agreed.config));
         self.note_part(&agreed.config, &traffic);
         self.gaps_changed = true;
+        self.fruit = Fruit::Some;
         self.children.push(Child {
             config: agreed.config.clone(),
             spi_in: agreed.spi_in,

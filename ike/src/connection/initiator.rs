@@ -76,6 +76,8 @@ pub(crate) struct AuthSent {
     answer: Vec<u8>,
     nonces: (Vec<u8>, Vec<u8>),
     child: Option<(Arc<ChildConfig>, u32)>,
+    /// The peer's answer to IKE_SA_INIT had a CERTREQ: it may want a certificate of us.
+    certificate: bool,
 }
 
 impl AuthSent {
@@ -285,8 +287,9 @@ impl Connection {
         let spi = sa.spi_local;
         self.current = spi;
         self.sas.push(Box::new(sa));
-        let nonces = (init.nonce, nonce);
-        self.phase = Phase::AuthSent(Box::new(AuthSent { answer: datagram.bytes.to_vec(), nonces, child }));
+        let (nonces, answer) = ((init.nonce, nonce), datagram.bytes.to_vec());
+        let certificate = payloads.count(PayloadType::CERTREQ) > 0;
+        self.phase = Phase::AuthSent(Box::new(AuthSent { answer, nonces, child, certificate }));
         self.send_request(now, host, spi, ExchangeType::IKE_AUTH, &out, Request::Auth);
     }
 
@@ -297,7 +300,7 @@ impl Connection {
         // The responder has given up the IKE_SA, whatever else stands in its answer (section 2.21.2).
         if let Some(kind) = payloads.notifies().map(|n| n.kind).find(|kind| GIVES_UP.contains(kind)) {
             release.into_iter().for_each(|spi| self.events.push_back(Event::ReleaseSpi(spi)));
-            let failure = self.refusal(ExchangeType::IKE_AUTH, kind);
+            let failure = self.auth_refusal(&state, kind);
             return self.failed(now, failure);
         }
         match self.verify_responder(&state, payloads) {
@@ -327,7 +330,7 @@ impl Connection {
             && let Err(failure) = self.child_from_auth(&config, spi, &state.nonces, payloads)
         {
             self.events.push_back(Event::ReleaseSpi(spi));
-            self.events.push_back(Event::ChildFailed { name: config.name.clone(), failure });
+            self.tell_refused(&config.name, failure);
             // The peer has installed what it answered, so it is told to take it away.
             if payloads.error().is_none() && payloads.sa().is_some() {
                 self.queue_first(Task::DeleteStray(spi), now);
@@ -349,14 +352,14 @@ impl Connection {
         let (Some(config), Some(sa)) = (&self.config, self.current_sa()) else {
             return Err((Failure::Crypto(CryptoError::Library), false));
         };
-        let value = payloads.0.iter().find_map(|p| match p {
-            Payload::Auth { method: AuthMethod::SHARED_KEY, data } => Some(data),
-            _ => None,
-        });
-        let (Some(id), Some(value)) = (payloads.id_r(), value) else {
+        let value = payloads.auth();
+        let (Some(id), Some((method, value))) = (payloads.id_r(), value) else {
             let kind = payloads.error().map_or(NotifyType::AUTHENTICATION_FAILED, |n| n.kind);
-            return Err((self.refusal(ExchangeType::IKE_AUTH, kind), false));
+            return Err((self.auth_refusal(state, kind), false));
         };
+        if method != AuthMethod::SHARED_KEY {
+            return Err((Failure::AuthMethod { id: id.clone(), method: Some(method) }, true));
+        }
         if *id != config.remote_id {
             let failure = Failure::WrongIdentity { got: id.clone(), expected: config.remote_id.clone() };
             return Err((failure, true));
@@ -403,7 +406,7 @@ impl Connection {
         if let Some(error) = payloads.error() {
             return Err(child_refusal(ExchangeType::IKE_AUTH, error.kind, config));
         }
-        let answer = payloads.sa().unwrap_or_default();
+        let answer = payloads.sa().ok_or_else(|| Failure::NoChild { policy: config.name.clone() })?;
         let (choice, spi_out) = accept_child(config, answer, false)?;
         let (local_ts, remote_ts) = accept_selectors(config, payloads.ts_i(), payloads.ts_r())?;
         self.check_mode(config, payloads)?;
@@ -427,15 +430,30 @@ impl Connection {
         Ok(())
     }
 
+    /// [`Self::refusal`] of our IKE_AUTH.
+    fn auth_refusal(&self, state: &AuthSent, notify: NotifyType) -> Failure {
+        let mut failure = self.refusal(ExchangeType::IKE_AUTH, notify);
+        if let Failure::AuthenticationRefused { certificate, .. } = &mut failure {
+            *certificate = state.certificate;
+        }
+        failure
+    }
+
     /// An error notify of the peer as a failure that names what it refused.
     pub(crate) fn refusal(&self, exchange: ExchangeType, notify: NotifyType) -> Failure {
         match (notify, &self.config) {
             (NotifyType::NO_PROPOSAL_CHOSEN, _) => {
-                Failure::ProposalRefused { offered: negotiate::describe_configured(self.proposals()) }
+                let offered = negotiate::describe_configured(self.proposals());
+                match exchange {
+                    ExchangeType::IKE_SA_INIT => Failure::InitRefused { offered },
+                    _ => Failure::ProposalRefused { offered },
+                }
             }
-            (NotifyType::AUTHENTICATION_FAILED, Some(config)) => {
-                Failure::AuthenticationRefused { local_id: config.local_id.clone() }
-            }
+            (NotifyType::AUTHENTICATION_FAILED, Some(config)) => Failure::AuthenticationRefused {
+                local_id: config.local_id.clone(),
+                remote_id: config.remote_id.clone(),
+                certificate: false,
+            },
             _ => Failure::Notify { exchange, notify },
         }
     }

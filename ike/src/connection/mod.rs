@@ -24,6 +24,7 @@ mod asked;
 mod child;
 mod exchange;
 mod fragment;
+mod fruit;
 mod ike_sa;
 mod informational;
 mod initiator;
@@ -155,6 +156,7 @@ pub struct Connection {
     asked: Vec<Asked>,
     /// Why the peer does not rekey the IKE_SA in use.
     rekey_refused: Option<Box<Failure>>,
+    fruit: fruit::Fruit,
     began: Instant,
     last_heard: Instant,
     /// When the host was asked whether ESP arrived.
@@ -238,6 +240,7 @@ impl Connection {
             tasks: VecDeque::new(),
             asked: Vec::new(),
             rekey_refused: None,
+            fruit: fruit::Fruit::None(None),
             began: now,
             last_heard: now,
             asked_host: None,

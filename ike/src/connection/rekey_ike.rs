@@ -184,7 +184,7 @@ impl Connection {
                 // The one that survives is deleted already, so the peer has ended the connection: its delete overtook
                 // this answer.
                 self.events.push_back(Event::IkeSpiRemoved(offer.spi));
-                return self.down(now, CloseReason::DeletedByPeer);
+                return self.ended_by_peer(now);
             }
             // The peer's survives; we delete the one we made, the peer deletes the old one.
             self.sas.push(Box::new(new));
@@ -237,7 +237,7 @@ impl Connection {
             return if self.is_active(collision.passive) {
                 self.hand_over(now, spi, collision.passive, false);
             } else {
-                self.down(now, CloseReason::DeletedByPeer);
+                self.ended_by_peer(now);
             };
         }
         let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
@@ -294,7 +294,7 @@ impl Connection {
             match passive.filter(|&p| self.is_active(p)) {
                 // Our own rekeying was not answered, the peer's won.
                 Some(passive) => self.hand_over(now, spi, passive, false),
-                None => self.down(now, CloseReason::DeletedByPeer),
+                None => self.ended_by_peer(now),
             }
         } else {
             self.release_requests(requests);

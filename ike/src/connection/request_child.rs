@@ -257,6 +257,15 @@ impl Connection {
                 let offered = negotiate::describe_configured(&offer.config.proposals);
                 self.child_failed(now, host, offer, Failure::NoGroup { wanted, offered });
             }
+            // The peer has made this Child SA: what it takes no more is the key exchange that comes on top, or its lack.
+            NotifyType::NO_PROPOSAL_CHOSEN if offer.replaces.is_some() => {
+                let proposals = &offer.config.proposals;
+                let failure = Failure::RekeyRefused {
+                    offered: negotiate::describe_configured(proposals),
+                    groups: negotiate::groups_of(proposals.iter().flat_map(EspProposal::transforms)),
+                };
+                self.child_failed(now, host, offer, failure);
+            }
             kind => {
                 let failure = child_refusal(ExchangeType::CREATE_CHILD_SA, kind, &offer.config);
                 self.child_failed(now, host, offer, failure);

@@ -295,6 +295,13 @@ impl Connection {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_AUTH, error };
         let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
         let id = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
+        // Whoever it is: nobody here proves who it is in another way.
+        let value = match payloads.auth() {
+            Some((AuthMethod::SHARED_KEY, value)) => value,
+            other => {
+                return Err(Failure::AuthMethod { id: id.clone(), method: other.map(|(method, _)| method) });
+            }
+        };
         let candidates = match host.find_peers(id, payloads.id_r(), datagram.remote) {
             Ok(candidates) => candidates,
             Err(NoPeer::NotYet) => return Ok(None),
@@ -306,11 +313,6 @@ impl Connection {
                 });
             }
         };
-        let value = payloads.0.iter().find_map(|p| match p {
-            Payload::Auth { method: AuthMethod::SHARED_KEY, data } => Some(data),
-            _ => None,
-        });
-        let value = value.ok_or_else(|| missing(PayloadType::AUTH))?;
         let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
         let theirs = id.to_payload();
         // Every key is tried, also after one that fits, so that the time tells nothing.

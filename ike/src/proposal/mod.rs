@@ -1,6 +1,7 @@
 //! Proposals as data: a table of algorithms, their text form, and one negotiation for all of them.
 
 pub mod candidates;
+pub(crate) mod iana;
 pub mod negotiate;
 pub mod table;
 pub mod text;

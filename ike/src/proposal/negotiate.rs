@@ -252,6 +252,18 @@ pub fn groups(configured: &[IkeProposal]) -> Vec<u16> {
     groups
 }
 
+/// The groups among an ESP proposal's transforms in words, each once; `nopfs` where there is none.
+pub(crate) fn groups_of<'a>(transforms: impl Iterator<Item = &'a Transform>) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for t in transforms.filter(|t| t.kind == TransformType::KE) {
+        let word = table::word(t);
+        if !words.contains(&word) {
+            words.push(word);
+        }
+    }
+    if words.is_empty() { "nopfs".to_owned() } else { words.join(", ") }
+}
+
 /// The offer of these proposals on the wire, numbered from 1, all with the same SPI.
 pub fn offer<'a>(
     protocol: ProtocolId,

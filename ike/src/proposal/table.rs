@@ -1,5 +1,6 @@
 //! The algorithms Culvert implements, one row each. A further algorithm is one more row here and one arm in `crypto`.
 
+use super::iana;
 use crate::wire::numbers::TransformType;
 use crate::wire::sa::Transform;
 
@@ -88,13 +89,7 @@ pub const fn is_aead(id: u16) -> bool {
     matches!(id, AES_GCM_16 | CHACHA20_POLY1305)
 }
 
-/// The word for a transform, or its numbers when Culvert does not know it.
+/// The word for a transform, or what the registry calls one that Culvert does not know.
 pub fn word(t: &Transform) -> String {
-    match by_transform(t) {
-        Some(a) => a.word.to_owned(),
-        None => match t.key_bits {
-            Some(bits) => format!("{}-{}-{bits}", t.kind, t.id),
-            None => format!("{}-{}", t.kind, t.id),
-        },
-    }
+    by_transform(t).map_or_else(|| iana::name(t), |row| row.word.to_owned())
 }

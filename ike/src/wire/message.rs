@@ -2,7 +2,7 @@
 
 use super::error::WireError;
 use super::header::{HEADER_LEN, Header};
-use super::numbers::{NotifyType, PayloadType};
+use super::numbers::{AuthMethod, NotifyType, PayloadType};
 use super::payload::{self, Chain, Notify, Payload};
 use super::reader::Reader;
 use super::writer::Writer;
@@ -73,6 +73,13 @@ impl<'a> Payloads<'a> {
     /// IDr.
     pub fn id_r(self) -> Option<&'a Identity> {
         self.0.iter().find_map(|p| if let Payload::IdR(id) = p { Some(id) } else { None })
+    }
+
+    /// AUTH: the method and the value.
+    pub fn auth(self) -> Option<(AuthMethod, &'a [u8])> {
+        self.0.iter().find_map(|p| {
+            if let Payload::Auth { method, data } = p { Some((*method, data.as_slice())) } else { None }
+        })
     }
 
     /// TSi.

@@ -71,7 +71,10 @@ numbers! {
 
 numbers! {
     /// Authentication methods (RFC 7296 section 3.8).
-    AuthMethod(u8) { RSA_SIGNATURE = 1, SHARED_KEY = 2, DSS_SIGNATURE = 3, DIGITAL_SIGNATURE = 14 }
+    AuthMethod(u8) {
+        RSA_SIGNATURE = 1, SHARED_KEY = 2, DSS_SIGNATURE = 3, ECDSA_SHA256_P256 = 9, ECDSA_SHA384_P384 = 10,
+        ECDSA_SHA512_P521 = 11, SECURE_PASSWORD = 12, NULL = 13, DIGITAL_SIGNATURE = 14,
+    }
 }
 
 numbers! {

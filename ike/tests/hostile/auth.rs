@@ -285,3 +285,82 @@ fn a_child_sa_in_ike_auth_that_was_not_offered_is_refused_and_deleted() {
     assert!(h.pair.a.conn.as_ref().unwrap().is_up());
     assert!(h.asked(A).is_none());
 }
+
+/// How the peer proves who it is, where that is not by a pre-shared key: told with its identity, whoever it is.
+#[test]
+fn another_method_of_authentication_is_named() {
+    let data = || vec![7; 32].into();
+    for (auth, words) in [
+        (vec![Payload::Auth { method: AuthMethod::DIGITAL_SIGNATURE, data: data() }], "DIGITAL_SIGNATURE"),
+        (vec![Payload::Auth { method: AuthMethod::RSA_SIGNATURE, data: data() }], "RSA_SIGNATURE"),
+        (vec![], "EAP"),
+    ] {
+        for who in ["left.example", "stranger.example"] {
+            let (mut h, _) = half_open();
+            let id = Payload::IdI(who.parse().unwrap());
+            let answer = h.ask(A, AUTH, &[vec![id], auth.clone()].concat()).unwrap();
+            assert_eq!(errors(&answer), [NotifyType::AUTHENTICATION_FAILED]);
+            let log = &h.pair.b.log[0];
+            assert!(log.contains(who) && log.contains(words) && log.contains("pre-shared key"), "{log}");
+        }
+        if auth.is_empty() {
+            continue;
+        }
+        let (mut h, _) = half_open();
+        h.answer(A, &[vec![Payload::IdR("right.example".parse().unwrap())], auth].concat());
+        let log = &h.pair.a.log[0];
+        assert!(log.contains("right.example") && log.contains(words), "{log}");
+        // It takes the IKE_SA to be up (section 2.21.2).
+        assert_eq!(errors(&h.asked(A).expect("it is told")), [NotifyType::AUTHENTICATION_FAILED]);
+    }
+}
+
+/// AUTHENTICATION_FAILED says nothing but that; what is known beside it is told.
+#[test]
+fn a_peer_that_refuses_us_is_told_with_whom_we_asked_for() {
+    let (mut h, _) = half_open();
+    h.answer(A, &[crate::peer::notify(NotifyType::AUTHENTICATION_FAILED)]);
+    let log = &h.pair.a.log[0];
+    assert!(log.contains("we are left.example") && log.contains("asked for right.example"), "{log}");
+    assert!(!log.contains("certificate"), "{log}");
+}
+
+#[test]
+fn a_peer_that_asked_for_a_certificate_and_refuses_us_is_told_so() {
+    let mut h = Hostile::new(&Spec::left(), &Spec::right());
+    h.pair.initiate();
+    let request = h.take_request(A);
+    h.pair.put(A, &request);
+    let mut answer = h.take_request(B);
+    // CERTREQ for X.509 certificates of any authority, as the first payload: the rest stays as it is.
+    let first = std::mem::replace(&mut answer.bytes[16], 38);
+    let certreq = [first, 0, 0, 5, 4];
+    answer.bytes.splice(28..28, certreq);
+    let length = u32::try_from(answer.bytes.len()).unwrap();
+    answer.bytes[24..28].copy_from_slice(&length.to_be_bytes());
+    h.pair.put(B, &answer);
+    h.look();
+    h.tap.last().next_id[1] = 1;
+    h.answer(A, &[crate::peer::notify(NotifyType::AUTHENTICATION_FAILED)]);
+    assert!(h.pair.a.log[0].contains("asked for a certificate"), "{:?}", h.pair.a.log);
+}
+
+/// The peer authenticates, makes no Child SA, and deletes the IKE_SA: told with what it has said before.
+#[test]
+fn an_ike_sa_that_is_deleted_without_a_child_sa_is_a_failure_with_its_reason() {
+    for refused in [true, false] {
+        let (mut h, init) = half_open();
+        let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
+        let mut answer = vec![Payload::IdR("right.example".parse().unwrap()), auth];
+        answer.extend(refused.then(|| crate::peer::notify(NotifyType::TS_UNACCEPTABLE)));
+        h.answer(A, &answer);
+        assert!(h.pair.a.conn.as_ref().unwrap().is_up());
+        let reason = if refused { "TS_UNACCEPTABLE" } else { "neither a Child SA nor an error" };
+        assert!(h.pair.a.log[1].starts_with("child failed") && h.pair.a.log[1].contains(reason));
+        h.tap.last().next_id[1] = 0;
+        let delete = Payload::Delete { protocol: ike::wire::numbers::ProtocolId::IKE, spis: vec![] };
+        h.ask(B, ExchangeType::INFORMATIONAL, &[delete]).expect("an answer");
+        let last = h.pair.a.log.last().unwrap();
+        assert!(last.contains("before there was a Child SA") && last.contains(reason), "{last}");
+    }
+}
