@@ -192,7 +192,7 @@ impl IkeSaActor {
                 let uncovered = uncovered.iter().map(ToString::to_string).collect();
                 ConnEvent::Coverage { policy, uncovered }
             }
-            Event::RekeyEnded { outcome, .. } => ConnEvent::RekeyEnded(outcome),
+            Event::RekeyEnded { spi_in, outcome } => ConnEvent::RekeyEnded(spi_in, outcome),
             Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
             Event::Down(reason) => ConnEvent::Down(reason),

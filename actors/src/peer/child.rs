@@ -9,6 +9,8 @@ use ike::config::Mode;
 use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
+use tenants::{ChildSpec, Cidr};
+
 use super::PeerActor;
 use super::command::Wait;
 use crate::child_sa::ChildSaActor;
@@ -167,19 +169,25 @@ impl PeerActor {
 
     /// The peer carries less of a policy than is configured, or all of it again.
     pub(super) fn coverage_changed(&mut self, id: ConnId, policy: &Arc<str>, uncovered: &[String]) {
-        let text = match uncovered {
-            [] => format!("{policy}: all of its traffic has a way"),
-            rest => format!("{policy}: the peer takes no Child SA for {}", rest.join("; ")),
-        };
-        self.history().step(id, &text);
         if uncovered.is_empty() {
+            self.history().step(id, format!("{policy}: all of its traffic has a way"));
             self.gaps.remove(policy);
             tracing::info!(peer = %self.peer.name, child = %policy, "the policy is covered");
-        } else {
-            tracing::warn!(peer = %self.peer.name, child = %policy, ?uncovered, "the policy is not covered");
-            self.gaps.insert(policy.clone(), text.clone());
-            self.view_mut().last_error = text;
+            return;
         }
+        let configured = self.peer.spec.children.iter().find(|child| child.name == **policy);
+        let networks = |nets: &[Cidr]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let sides =
+            |c: &ChildSpec| format!("{} === {}", networks(&c.local_subnets), networks(&c.remote_subnets));
+        let failure = Failure::Narrowed {
+            policy: policy.clone(),
+            uncovered: uncovered.join("; "),
+            configured: configured.map(sides).unwrap_or_default(),
+        };
+        tracing::warn!(peer = %self.peer.name, reason = %failure, "the policy is not covered");
+        self.history().failed(id, &failure);
+        self.gaps.insert(policy.clone(), failure.to_string());
+        self.view_mut().last_error = failure.to_string();
     }
 
     /// The pairs of a policy, newest first, that a rekeying may be asked for.

@@ -25,16 +25,22 @@ pub(super) enum Wait {
 pub(super) struct Waiter {
     wait: Wait,
     reply: Reply,
+    /// Pairs whose rekeying has not ended.
+    pairs: Vec<u32>,
 }
 
 impl PeerActor {
     fn wait(&mut self, wait: Wait, reply: Reply) {
+        self.wait_for(wait, Vec::new(), reply);
+    }
+
+    fn wait_for(&mut self, wait: Wait, pairs: Vec<u32>, reply: Reply) {
         if self.waiters.len() >= MAX_WAITERS {
             // The client may have gone away; then there is nobody to tell.
             let _ = reply.send(Err("too many commands wait for this peer".to_owned()));
             return;
         }
-        self.waiters.push(Waiter { wait, reply });
+        self.waiters.push(Waiter { wait, reply, pairs });
     }
 
     /// Answers everybody who waits for this.
@@ -43,6 +49,19 @@ impl PeerActor {
         self.waiters = rest;
         // Once the board shows it: who asked looks there next.
         self.answers.extend(due.into_iter().map(|waiter: Waiter| (waiter.reply, outcome.clone())));
+    }
+
+    /// The rekeying of a pair has ended: who waits for several is answered after the last of them, or the first that failed.
+    pub(super) fn rekey_ended(&mut self, spi: u32, outcome: Outcome) {
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            let asked = waiter.wait == Wait::ChildRekey && waiter.pairs.contains(&spi);
+            waiter.pairs.retain(|pair| *pair != spi);
+            if asked && (waiter.pairs.is_empty() || outcome.is_err()) {
+                self.answers.push((waiter.reply, outcome.clone()));
+            } else {
+                self.waiters.push(waiter);
+            }
+        }
     }
 
     pub(super) fn close_all(&mut self) {
@@ -122,7 +141,7 @@ impl PeerActor {
             let _ = reply.send(Err("there is no such Child SA".to_owned()));
             return;
         }
-        self.wait(Wait::ChildRekey, reply);
+        self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply);
         for (spi, conn, _) in pairs {
             if let Some(conn) = self.conns.get(&conn) {
                 deliver(&conn.addr, Do(Command::RekeyChild(spi)), &self.env.counters);

@@ -110,6 +110,7 @@ impl PeerActor {
             conn.ike = Some(Arc::new(ike));
         }
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
+        self.note_takeover(id, remote, initiator);
         let (now, contact) = (Instant::now(), new.initial_contact);
         for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
             self.dispose(disposal);
@@ -118,6 +119,21 @@ impl PeerActor {
         self.view_mut().state_reason.clear();
         self.reached(true, "Answered", "");
         self.history().recovered(id);
+    }
+
+    /// A connection that the peer has begun from another host takes over from the one in use: a gateway that has moved, or a
+    /// second one of the same identity. If it is the latter it happens again and again.
+    fn note_takeover(&mut self, id: ConnId, remote: SocketAddr, initiator: bool) {
+        let current = self.supervisor.current().filter(|current| *current != id && !initiator);
+        let before = current.and_then(|current| {
+            let ike = self.conns.get(&current)?.ike.as_ref()?;
+            (ike.remote.ip() != remote.ip()).then_some((current, ike.remote))
+        });
+        if let Some((old, from)) = before {
+            self.takeovers += 1;
+            let times = self.takeovers;
+            self.history().failed(old, &Failure::TakenOver { ends: Box::new((from, remote)), times });
+        }
     }
 
     /// A connection's IKE_SA was replaced by another.
@@ -197,6 +213,10 @@ impl PeerActor {
             _ => reason.to_string(),
         };
         match reason {
+            // What kept our messages from the peer is the cause, and was told.
+            CloseReason::Failed(Failure::Timeout { .. }) if obstacle.is_some() => {
+                self.history().step(id, &text)
+            }
             CloseReason::Failed(failure) if *failure != Failure::Replaced => {
                 self.history().failed(id, failure)
             }

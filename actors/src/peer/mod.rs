@@ -75,6 +75,8 @@ pub(crate) struct PeerActor {
     leaving: bool,
     /// When unknown ESP last made it start.
     woken: Option<Instant>,
+    /// How often a gateway elsewhere has taken the tunnel over.
+    takeovers: u64,
     /// When a refusal was last told to those who watch.
     told_refusal: Option<Instant>,
     /// It was up before something of ours took it down: it is called back where it has an address.
@@ -113,6 +115,7 @@ impl PeerActor {
             watch,
             leaving: false,
             woken: None,
+            takeovers: 0,
             told_refusal: None,
             recall,
         }

@@ -1,8 +1,10 @@
 //! What keeps our messages from the peer, told as soon as the system or ICMP says it, and not when nobody has answered for long.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use culvert_proto::v1;
+use ike::Failure;
 use ike::supervise::ConnId;
 use router::{IcmpReason, Unreachable, Unsent};
 
@@ -14,7 +16,8 @@ impl PeerActor {
     /// The system does not send to the peer. Whoever waits for the tunnel need not wait longer; we go on trying.
     pub(super) fn unsent(&mut self, id: ConnId, why: &Unsent) {
         let text = why.to_string();
-        self.obstacle(Some(id), why.name(), &text);
+        let remote = self.peer.spec.initiate_to(self.env.remote_ports.0);
+        self.obstacle(Some(id), why.name(), &text, remote);
         self.resolve(Wait::Up, Err(text));
     }
 
@@ -26,17 +29,22 @@ impl PeerActor {
         }
         let connecting = self.conns.iter().rev().find(|(_, conn)| conn.ike.is_none() && !conn.down);
         let id = connecting.map(|(id, _)| *id).or_else(|| self.supervisor.current());
-        self.obstacle(id, what.reason.name(), &what.to_string());
+        self.obstacle(id, what.reason.name(), &what.to_string(), Some(what.remote));
         self.show();
     }
 
-    fn obstacle(&mut self, id: Option<ConnId>, reason: &'static str, text: &str) {
+    fn obstacle(&mut self, id: Option<ConnId>, reason: &'static str, text: &str, remote: Option<SocketAddr>) {
         if let Some(id) = id
             && let Some(conn) = self.conns.get_mut(&id)
             && conn.obstacle.as_deref() != Some(text)
         {
             conn.obstacle = Some(text.to_owned());
-            self.history().step(id, text);
+            match remote {
+                Some(remote) if self.supervisor.current() != Some(id) => {
+                    self.history().failed(id, &Failure::Unreachable { reason: text.to_owned(), remote });
+                }
+                _ => self.history().step(id, text),
+            }
         }
         if self.supervisor.current().is_some() {
             return;

@@ -7,7 +7,6 @@ use ike::Command;
 use ike::supervise::ConnId;
 
 use super::PeerActor;
-use super::command::Wait;
 use crate::mailbox::deliver;
 use crate::vocabulary::{ConnEvent, Died, Do, Report};
 
@@ -49,8 +48,8 @@ impl PeerActor {
                 self.child_failed(&name, &failure);
             }
             ConnEvent::Coverage { policy, uncovered } => self.coverage_changed(id, &policy, &uncovered),
-            ConnEvent::RekeyEnded(outcome) => {
-                self.resolve(Wait::ChildRekey, outcome.map_err(|failure| failure.to_string()));
+            ConnEvent::RekeyEnded(spi, outcome) => {
+                self.rekey_ended(spi, outcome.map_err(|failure| failure.to_string()));
             }
             ConnEvent::RekeyFailed(failure) => self.rekey_failed(id, &failure),
             ConnEvent::Unsent(why) => self.unsent(id, &why),

@@ -79,8 +79,8 @@ pub(crate) enum ConnEvent {
         policy: Arc<str>,
         uncovered: Vec<String>,
     },
-    /// A rekeying of a Child SA that was asked for has come to an end.
-    RekeyEnded(Result<(), Failure>),
+    /// A rekeying that was asked for, of the pair with this inbound SPI, has come to an end.
+    RekeyEnded(u32, Result<(), Failure>),
     /// The IKE_SA could not be rekeyed.
     RekeyFailed(Failure),
     Moved(SocketAddr),
