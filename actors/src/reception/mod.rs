@@ -2,11 +2,10 @@
 //! to the peer's actor. Each has a thread of its own, apart from those that keep tunnels alive.
 
 mod acquaintances;
+mod doors;
 mod table;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,98 +28,22 @@ use crate::refusals;
 use crate::vocabulary::{Adopted, ToPeer};
 
 use acquaintances::Acquaintances;
+use doors::Init;
 use table::HalfOpens;
+
+pub(crate) use doors::Doors;
 
 /// From this many half-open negotiations on, a first message has to return a cookie (RFC 7296 section 2.6), as it has where
 /// the budget says so. A restart of some hundred peers passes without.
 const COOKIE_THRESHOLD: usize = 256;
 /// Datagrams that wait for a reception. Bursts beyond it are dropped and sent again by their senders.
 const RECEPTION_MAILBOX: usize = 4_096;
-/// First messages among them. The rest of the room is for negotiations that are under way.
-const MAX_WAITING: usize = 1_024;
 /// Octets that a half-open negotiation is expected to hold besides its first message.
 const EXPECTED_OCTETS: usize = 3_072;
 /// A first message that comes again is answered again this often at most. Initiators wait for half a second or more.
 const AGAIN: Duration = Duration::from_millis(100);
 /// Refusals logged per second; the rest are counted only.
 const LOG_RATE: u32 = 10;
-
-/// A first message.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Init(IkeDatagram, #[allow(dead_code)] Ticket);
-
-/// A place among the first messages that wait. Dropping it gives it to another.
-struct Ticket(Arc<AtomicUsize>);
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Where first messages are put for one reception.
-struct Door {
-    number: u64,
-    thread: ArbiterHandle,
-    to: Recipient<Init>,
-    waiting: Arc<AtomicUsize>,
-}
-
-/// All receptions.
-pub(crate) struct Doors {
-    doors: Vec<Door>,
-    settled: Arc<Mutex<Settled>>,
-}
-
-impl Doors {
-    /// Opens one for every two threads of peers, each on a thread of its own: then what strangers cost competes with what
-    /// tunnels need for the processor alone, and there the system shares it out.
-    pub(crate) fn open(env: &Arc<NodeEnv>) -> Self {
-        let arbiters = env.arbiters().len();
-        let settled: Arc<Mutex<Settled>> = Arc::default();
-        let door = |index: usize| {
-            // Numbered on from the threads of peers.
-            let number = u64::try_from(arbiters + index).unwrap_or(0);
-            let thread = Arbiter::new().handle();
-            let to = Reception::open(env, number, &thread, &settled);
-            Door { number, thread, to, waiting: Arc::default() }
-        };
-        Self { doors: (0..arbiters.div_ceil(2).max(1)).map(door).collect(), settled }
-    }
-
-    /// Their threads.
-    pub(crate) fn threads(&self) -> impl Iterator<Item = ArbiterHandle> + use<'_> {
-        self.doors.iter().map(|door| door.thread.clone())
-    }
-
-    /// Hands a first message to the reception of its prefix, which keeps the accounts of that.
-    pub(crate) fn first_message(&mut self, env: &Arc<NodeEnv>, datagram: IkeDatagram) {
-        let count = self.doors.len().max(1);
-        let mut hasher = DefaultHasher::new();
-        Prefix::of(datagram.remote.ip()).hash(&mut hasher);
-        let at = usize::try_from(hasher.finish() % count as u64).unwrap_or(0);
-        let Some(door) = self.doors.get_mut(at) else { return };
-        let ticket = Ticket(door.waiting.clone());
-        if door.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            return env.counters.init_waiting.up();
-        }
-        match door.to.try_send(Init(datagram, ticket)) {
-            Ok(()) => {}
-            Err(SendError::Full(_)) => env.counters.ike_overload.up(),
-            Err(SendError::Closed(message)) => {
-                // It panicked. Whatever was half open begins anew.
-                env.counters.panics.up();
-                tracing::error!(number = door.number, "a reception panicked and is started again");
-                door.to = Reception::open(env, door.number, &door.thread, &self.settled);
-                // A message is lost if it panics again at once; its sender repeats it.
-                if door.to.try_send(message).is_err() {
-                    env.counters.ike_overload.up();
-                }
-            }
-        }
-    }
-}
 
 /// A connection and what is reserved for it.
 struct Negotiation {
