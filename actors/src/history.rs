@@ -250,7 +250,7 @@ mod tests {
         for (at, times) in (0..4).zip(1..) {
             let cause = attempts[at].cause.as_ref().unwrap();
             assert_eq!(cause.kind, "uniqueness");
-            for words in ["192.0.2.1:4500", "192.0.2.2:4500", &format!("{times} times")] {
+            for words in ["192.0.2.1:4500", "192.0.2.2:4500", &format!("so far {times} ")] {
                 assert!(cause.summary.contains(words), "{words:?} is not in {}", cause.summary);
             }
         }

@@ -284,7 +284,7 @@ pub enum Failure {
     },
     /// Somebody with the same identity took the peer's connection over from another address.
     #[error(
-        "the connection from {} was replaced by one of the same identity from {}; this has happened {times} times", .ends.0, .ends.1
+        "the connection from {} was replaced by one of the same identity from {} (so far {times} such changes)", .ends.0, .ends.1
     )]
     TakenOver {
         /// Where the replaced connection came from, and where the newer one.

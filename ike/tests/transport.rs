@@ -102,6 +102,8 @@ fn a_tunnel_child_answers_with_a_tunnel_which_the_initiator_deletes() {
     said(&mut pair, A, "the peer has the Child SA in tunnel mode, configured is transport mode");
     said(&mut pair, B, "child up");
     said(&mut pair, B, "removed DeletedByPeer");
+    // Who had the tunnel knows why it went.
+    said(&mut pair, B, "the peer has the Child SA in transport mode, configured is tunnel mode");
     pair.assert_children(0);
     // By CREATE_CHILD_SA as well, and it is not asked for again and again.
     pair.command(A, Command::CreateChild("net".into()));

@@ -13,7 +13,7 @@ use interop::charon::{Charon, Connection};
 use interop::daemon::{Daemon, Peer, tenant};
 use interop::lab::Lab;
 use interop::traffic::{ping, until_ping};
-use interop::wait::within;
+use interop::wait::{until, within};
 
 const LEFT: &str = "10.1.0.1";
 const RIGHT: &str = "10.2.0.1";
@@ -51,6 +51,10 @@ fn the_newer_replaces_the_older_or_the_older_is_kept() {
         until_ping(left, LEFT, RIGHT);
     }
     assert!(remote(&culvertd).contains("10.99.2.1"), "{}", remote(&culvertd));
+    let told = || culvertd.cli(&["explain", "acme/left"]).text;
+    let words =
+        ["cause: uniqueness", "from 10.99.1.1", "from 10.99.2.1", "so far 1 ", "KEEP", "its own identity"];
+    until("who has replaced whom is told", told, |text| words.iter().all(|word| text.contains(word)));
     // INITIAL_CONTACT means that the peer has nothing else, so the first one is told nothing.
     sites[0].0.swanctl(&["--terminate", "--ike", "t", "--force"]);
 

@@ -185,6 +185,7 @@ impl Connection {
             Payload::TsR(matched.local_ts.clone()),
         ];
         answer.extend(mode::notify(matched.config.mode));
+        let modes = (mode::of(request.payloads), matched.config.mode);
         let agreed = Agreed {
             config: matched.config,
             spi_in,
@@ -202,6 +203,7 @@ impl Connection {
             self.events.push_back(Event::ReleaseSpi(spi_in));
             return Err(refuse(NotifyType::NO_PROPOSAL_CHOSEN, error.into()));
         }
+        self.note_mode(modes.0, modes.1, spi_in);
         Ok((answer, spi_in))
     }
 

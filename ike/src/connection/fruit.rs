@@ -33,7 +33,9 @@ impl Connection {
                 after: now.saturating_duration_since(self.began).as_secs(),
                 why: why.take(),
             }),
-            Fruit::Some => CloseReason::DeletedByPeer,
+            Fruit::Some => {
+                self.wanted_transport(None).map_or(CloseReason::DeletedByPeer, CloseReason::Failed)
+            }
         };
         self.down(now, reason);
     }

@@ -71,7 +71,11 @@ impl Connection {
             ChildState::Deleting(_) => None,
             ChildState::Installed | ChildState::Replaced => {
                 let replaced = state == ChildState::Replaced || self.has_successor(spi_in);
+                let policy = self.child(spi_in).map(|child| child.config.name.clone());
                 self.remove_child(spi_in, if replaced { ChildEnd::Rekeyed } else { ChildEnd::DeletedByPeer });
+                if let (Some(failure), Some(policy)) = (self.wanted_transport(Some(spi_in)), policy) {
+                    self.tell_refused(&policy, failure);
+                }
                 Some(spi_in)
             }
         }

@@ -157,6 +157,7 @@ pub struct Connection {
     /// Why the peer does not rekey the IKE_SA in use.
     rekey_refused: Option<Box<Failure>>,
     fruit: fruit::Fruit,
+    declined: Option<mode::Declined>,
     began: Instant,
     last_heard: Instant,
     /// When the host was asked whether ESP arrived.
@@ -241,6 +242,7 @@ impl Connection {
             asked: Vec::new(),
             rekey_refused: None,
             fruit: fruit::Fruit::None(None),
+            declined: None,
             began: now,
             last_heard: now,
             asked_host: None,

@@ -4,6 +4,8 @@
 //! the two addresses of the IKE_SA only, and only without a NAT; that of section 2.23.1, where both sides replace
 //! addresses in selectors and mend checksums, is not done here.
 
+use std::time::{Duration, Instant};
+
 use super::Connection;
 use crate::config::{ChildConfig, Mode};
 use crate::failure::Failure;
@@ -25,7 +27,32 @@ pub(crate) fn of(payloads: Payloads<'_>) -> Mode {
     }
 }
 
+/// A peer that asked for transport mode and has no use for the tunnel that it got deletes it at once. One that deletes it
+/// later has other reasons.
+const DECLINED: Duration = Duration::from_secs(10);
+
+/// A tunnel that was given to a peer that had asked for transport mode.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declined {
+    spi_in: u32,
+    at: Instant,
+}
+
 impl Connection {
+    /// Notes that a request was answered, when the peer has asked for transport mode and gets a tunnel.
+    pub(crate) fn note_mode(&mut self, asked: Mode, given: Mode, spi_in: u32) {
+        if (asked, given) == (Mode::Transport, Mode::Tunnel) {
+            self.declined = Some(Declined { spi_in, at: self.last_heard });
+        }
+    }
+
+    /// The peer deletes a pair, or the IKE_SA and all of them: why, if that is because it did not get transport mode.
+    pub(crate) fn wanted_transport(&self, spi_in: Option<u32>) -> Option<Failure> {
+        let tunnel = self.declined.filter(|declined| spi_in.is_none_or(|spi| spi == declined.spi_in));
+        let at_once = tunnel.filter(|tunnel| self.last_heard < tunnel.at + DECLINED);
+        at_once.map(|_| Failure::Mode { peer: Mode::Transport, configured: Mode::Tunnel })
+    }
+
     /// Why transport mode is not possible for these selectors, if it is not.
     pub(crate) fn no_transport(
         &self,

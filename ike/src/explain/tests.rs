@@ -240,7 +240,7 @@ fn each_cause_names_both_values_and_both_sides() {
         (
             Failure::TakenOver { ends: Box::new((left, right)), times: 4 },
             "uniqueness",
-            &["192.0.2.7:4500", "192.0.2.8:4500", "4 times", "its own identity", "KEEP"],
+            &["192.0.2.7:4500", "192.0.2.8:4500", "so far 4 ", "its own identity", "KEEP"],
         ),
         (
             Failure::EndedChildless { after: 0, why: None },

@@ -94,3 +94,28 @@ fn an_answer_of_another_mode_is_not_used() {
         assert!(matches!(&told[0], Payload::Delete { protocol: ProtocolId::ESP, .. }), "{told:?}");
     }
 }
+
+/// A peer that has used the tunnel it got in place of transport mode, or ends the whole IKE_SA for it.
+#[test]
+fn a_tunnel_in_place_of_transport_mode_that_is_deleted_at_once_is_told_as_one() {
+    let told =
+        |log: &[String]| log.iter().any(|line| line.contains("in transport mode, configured is tunnel mode"));
+    for (wait, whole, expected) in [(0, false, true), (0, true, true), (11, false, false), (11, true, false)]
+    {
+        let mut h = Hostile::up();
+        let answer = h.ask(
+            A,
+            CHILD,
+            &[vec![notify(NotifyType::USE_TRANSPORT_MODE)], child_request(A, 0x9999)].concat(),
+        );
+        assert!(!agrees(&answer.unwrap()));
+        h.pair.pass(std::time::Duration::from_secs(wait));
+        let delete = match whole {
+            true => Payload::Delete { protocol: ProtocolId::IKE, spis: vec![] },
+            false => Payload::Delete { protocol: ProtocolId::ESP, spis: vec![0x9999] },
+        };
+        h.ask(A, ExchangeType::INFORMATIONAL, &[delete]).expect("an answer");
+        assert_eq!(told(&h.pair.b.log), expected, "{:?}", h.pair.b.log);
+        assert_eq!(h.pair.b.conn.as_ref().unwrap().is_up(), !whole);
+    }
+}
