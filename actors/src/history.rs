@@ -30,49 +30,27 @@ pub(crate) struct Attempt {
     steps: VecDeque<(SystemTime, String)>,
     /// Boxed: most have none.
     failure: Option<Box<Failure>>,
-    /// It has come up.
-    up: bool,
-    /// Another has come up since from here. What this one does after that shows that it had not ended before.
-    rival: Option<SocketAddr>,
 }
 
 /// The negotiations of one peer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct History {
-    attempts: VecDeque<Attempt>,
-    /// How often a connection took the place of one from another address.
-    takeovers: u64,
-}
+pub(crate) struct History(VecDeque<Attempt>);
 
 impl History {
     /// A negotiation begins.
     pub(crate) fn begin(&mut self, conn: u64, initiated: bool, remote: Option<SocketAddr>) {
-        if self.attempts.len() == KEPT {
-            self.attempts.pop_front();
+        if self.0.len() == KEPT {
+            self.0.pop_front();
         }
-        self.attempts.push_back(Attempt {
-            conn,
-            start: SystemTime::now(),
-            initiated,
-            remote,
-            steps: VecDeque::new(),
-            failure: None,
-            up: false,
-            rival: None,
-        });
-    }
-
-    fn of(&mut self, conn: u64) -> Option<&mut Attempt> {
-        self.attempts.iter_mut().rev().find(|a| a.conn == conn)
+        let steps = VecDeque::new();
+        self.0.push_back(Attempt { conn, start: SystemTime::now(), initiated, remote, steps, failure: None });
     }
 
     /// Somebody who may be the peer began a negotiation, and perhaps was refused. The same again from the same host adds to
     /// the attempt that is there.
     pub(crate) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>) {
-        let last = self
-            .attempts
-            .back()
-            .filter(|a| a.conn == STRANGER && a.remote.is_some_and(|r| r.ip() == remote.ip()));
+        let last =
+            self.0.back().filter(|a| a.conn == STRANGER && a.remote.is_some_and(|r| r.ip() == remote.ip()));
         if last.is_none() {
             self.begin(STRANGER, false, Some(remote));
         }
@@ -85,54 +63,37 @@ impl History {
     /// Who had begun from there is let in: a negotiation of its own tells the rest.
     pub(crate) fn admitted(&mut self, remote: SocketAddr) {
         let from = |attempt: &Attempt| attempt.remote.is_some_and(|r| r.ip() == remote.ip());
-        self.attempts
-            .retain(|attempt| attempt.conn != STRANGER || attempt.failure.is_some() || !from(attempt));
+        self.0.retain(|attempt| attempt.conn != STRANGER || attempt.failure.is_some() || !from(attempt));
     }
 
     /// Something happened in it.
     pub(crate) fn step(&mut self, conn: u64, text: impl Into<String>) {
-        let Some(attempt) = self.of(conn) else { return };
-        if attempt.steps.len() == STEPS {
-            attempt.steps.remove(STEPS / 2);
-        }
-        attempt.steps.push_back((SystemTime::now(), text.into()));
-        if let (Some(from), Some(by)) = (attempt.remote, attempt.rival.take()) {
-            self.taken_over(conn, from, by);
-        }
-    }
-
-    /// A connection that was still there when another came up, from elsewhere.
-    fn taken_over(&mut self, conn: u64, from: SocketAddr, by: SocketAddr) {
-        self.takeovers += 1;
-        let times = self.takeovers;
-        if let Some(attempt) = self.of(conn) {
-            attempt.failure = Some(Box::new(Failure::TakenOver { ends: Box::new((from, by)), times }));
+        if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {
+            if attempt.steps.len() == STEPS {
+                attempt.steps.remove(STEPS / 2);
+            }
+            attempt.steps.push_back((SystemTime::now(), text.into()));
         }
     }
 
     /// It failed, or something in it did.
     pub(crate) fn failed(&mut self, conn: u64, failure: &Failure) {
         self.step(conn, failure.to_string());
-        if let Some(attempt) = self.of(conn) {
+        if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {
             attempt.failure = Some(Box::new(failure.clone()));
         }
     }
 
     /// All is well again: what failed before is history.
     pub(crate) fn recovered(&mut self, conn: u64) {
-        let Some(attempt) = self.of(conn) else { return };
-        attempt.failure = None;
-        let first = !std::mem::replace(&mut attempt.up, true);
-        if let (true, Some(from)) = (first, attempt.remote) {
-            let elsewhere = |a: &&mut Attempt| a.remote.is_some_and(|remote| remote.ip() != from.ip());
-            let others = self.attempts.iter_mut().filter(|a| a.conn != conn && a.up && a.failure.is_none());
-            others.filter(elsewhere).for_each(|a| a.rival = Some(from));
+        if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {
+            attempt.failure = None;
         }
     }
 
     /// As the API tells it.
     pub(crate) fn attempts(&self) -> Vec<v1::Attempt> {
-        self.attempts.iter().map(Attempt::to_proto).collect()
+        self.0.iter().map(Attempt::to_proto).collect()
     }
 }
 
@@ -229,49 +190,6 @@ mod tests {
         assert_eq!(attempts[0].steps[0].text, "step 0");
         assert_eq!(attempts[0].cause.as_ref().unwrap().kind, "resources");
         assert!(attempts[KEPT - 1].cause.is_none());
-    }
-
-    /// Two gateways of one identity: what the older one's connection does after the newer one's came up is its end.
-    #[test]
-    fn a_connection_that_is_taken_over_from_elsewhere_says_by_whom_and_how_often() {
-        let mut history = History::default();
-        let gateway = |n: u8| SocketAddr::from(([192, 0, 2, n], 4500));
-        for conn in 0..5u64 {
-            let n = if conn % 2 == 0 { 1 } else { 2 };
-            history.begin(conn, false, Some(gateway(n)));
-            history.step(conn, "IKE SA established");
-            history.recovered(conn);
-            if let Some(old) = conn.checked_sub(1) {
-                history.step(old, "closed by us");
-            }
-            history.recovered(conn);
-        }
-        let attempts = history.attempts();
-        for (at, times) in (0..4).zip(1..) {
-            let cause = attempts[at].cause.as_ref().unwrap();
-            assert_eq!(cause.kind, "uniqueness");
-            for words in ["192.0.2.1:4500", "192.0.2.2:4500", &format!("so far {times} ")] {
-                assert!(cause.summary.contains(words), "{words:?} is not in {}", cause.summary);
-            }
-        }
-        assert!(attempts[4].cause.is_none());
-    }
-
-    #[test]
-    fn a_peer_that_starts_again_or_comes_back_from_elsewhere_is_no_rival() {
-        let mut history = History::default();
-        let gateway = |n: u8, port| SocketAddr::from(([192, 0, 2, n], port));
-        // From another port of the same address, while the old connection is there.
-        for (conn, remote) in [(0, gateway(1, 4500)), (1, gateway(1, 1024))] {
-            history.begin(conn, false, Some(remote));
-            history.recovered(conn);
-        }
-        history.step(0, "closed by us");
-        // From elsewhere, once it has ended.
-        history.step(1, "closed by the peer");
-        history.begin(2, false, Some(gateway(2, 4500)));
-        history.recovered(2);
-        assert!(history.attempts().iter().all(|attempt| attempt.cause.is_none()));
     }
 
     #[test]
