@@ -93,7 +93,12 @@ impl PeerActor {
         tracing::info!(peer = %self.peer.name, child = %text, rekeyed, "Child SA installed");
         self.history()
             .step(conn, format!("Child SA {} {text}", if rekeyed { "rekeyed," } else { "installed," }));
-        self.history().recovered(conn);
+        if self.gaps.remove(&*sa.name).is_some() {
+            self.view_mut().last_error.clear();
+        }
+        if self.gaps.is_empty() {
+            self.history().recovered(conn);
+        }
         let (env, me) = (self.env.child.clone(), ctx.address().recipient());
         let addr = ChildSaActor::new(env, sa.pair, lifetime, me).start();
         self.senders.installed(conn, spi_in, sa.name.clone());
@@ -106,9 +111,6 @@ impl PeerActor {
         } else {
             self.publish(v1::EventType::ChildSaInstalled, text);
             self.drop_outdated(&sa.name);
-        }
-        if self.gaps.remove(&*sa.name).is_some() {
-            self.view_mut().last_error.clear();
         }
         if self.missing().is_empty() {
             self.resolve(Wait::Up, Ok(()));
