@@ -9,6 +9,7 @@ mod netns;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::IntoRawFd as _;
 
 use common::{Gateway, PATIENCE, udp};
 use router::{IcmpReason, IkeDatagram, RouterEvent, Unreachable, Unsent};
@@ -20,9 +21,14 @@ fn message(local: SocketAddr, remote: SocketAddr) -> IkeDatagram {
     IkeDatagram { local, remote, bytes }
 }
 
-/// A port on this host where nobody listens.
+/// A port on this host where nobody listens, and nobody else can while the test runs: it is taken by a socket that hears
+/// only one other, and stays open.
 fn dead(host: u8) -> SocketAddr {
-    UdpSocket::bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap().local_addr().unwrap()
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.connect(SocketAddr::from(([127, 0, 0, host], 9))).unwrap();
+    let _ = socket.into_raw_fd();
+    address
 }
 
 fn next_unreachable(gateway: &mut Gateway) -> Unreachable {
