@@ -51,9 +51,9 @@ pub struct StateDir(pub PathBuf);
 pub struct IkeConfig {
     /// Addresses. Unspecified ones (`0.0.0.0`, `::`) stand for all of their family.
     pub listen: Vec<IpAddr>,
-    /// UDP port of IKE.
+    /// UDP port of IKE. 0: the system chooses one, and the log says which.
     pub port: u16,
-    /// UDP port of IKE and ESP behind NAT (RFC 3948).
+    /// UDP port of IKE and ESP behind NAT (RFC 3948). 0 as for `port`.
     pub natt_port: u16,
 }
 
@@ -208,7 +208,7 @@ impl Config {
         if let Some(twice) = self.ike.listen.iter().find(|address| !seen.insert(**address)) {
             return fault("ike.listen", format!("{twice} is there twice"));
         }
-        if self.ike.port == self.ike.natt_port {
+        if self.ike.port == self.ike.natt_port && self.ike.port != 0 {
             let port = self.ike.port;
             return fault("ike.natt_port", format!("{port} is ike.port too; ESP and IKE need a port each"));
         }
@@ -321,6 +321,7 @@ mod tests {
         assert!(fault("[ike]\nport = 99999\n").contains("port = 99999"));
         assert!(fault("[ike]\nlisten = [\"::\", \"::\"]\n").starts_with("ike.listen: :: is there twice"));
         assert!(fault("[ike]\nport = 4500\n").starts_with("ike.natt_port: 4500"));
+        assert!(parse("[ike]\nport = 0\nnatt_port = 0\n").is_ok(), "the system chooses two");
         assert!(fault("[router]\nslot = 0\n").starts_with("router.slot: 0 is not 1 to 63"));
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
         assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));

@@ -16,9 +16,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Tests run side by side, so each has a port of its own; that of NAT traversal is 4000 above.
-    fn start(directory: &Path, port: u16) -> Self {
-        let config = configure(directory, port, "info");
+    fn start(directory: &Path) -> Self {
+        let config = configure(directory, 0, "info");
         Self::run(Command::new(env!("CARGO_BIN_EXE_culvertd")), &config)
     }
 
@@ -93,12 +92,14 @@ impl Drop for Daemon {
     }
 }
 
+/// Tests run side by side, also those of two checkouts: where `port` is 0 the system chooses one, as it does for NAT
+/// traversal.
 fn configure(directory: &Path, port: u16, level: &str) -> PathBuf {
     let config = directory.join("culvertd.toml");
-    let (state, natt_port) = (directory.join("state"), port + 4000);
+    let state = directory.join("state");
     let text = format!(
         "state_dir = {state:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = {port}\n\
-         natt_port = {natt_port}\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n"
+         natt_port = 0\n[log]\nformat = \"json\"\nlevel = \"{level}\"\n"
     );
     std::fs::write(&config, text).unwrap();
     config
@@ -129,7 +130,7 @@ fn culvertd(directory: &Path, arguments: &[&str]) -> Said {
 #[test]
 fn a_hangup_reads_the_configuration_again_and_never_kills() {
     let directory = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), 10_510);
+    let mut daemon = Daemon::start(directory.path());
     let field = |records: &[Value], field: &str| {
         records
             .iter()
@@ -146,7 +147,7 @@ fn a_hangup_reads_the_configuration_again_and_never_kills() {
     assert_eq!((level["old"].as_str(), level["new"].as_str()), (Some("info"), Some("info,culvert=debug")));
     let port = field(&records, "ike.port");
     assert!(port["message"].as_str().unwrap().contains("needs a restart"), "{port}");
-    assert_eq!((port["old"].as_str(), port["new"].as_str()), (Some("10510"), Some("10511")));
+    assert_eq!((port["old"].as_str(), port["new"].as_str()), (Some("0"), Some("10511")));
     // It has taken effect.
     daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
     std::fs::write(directory.path().join("culvertd.toml"), "[router]\nshards = 0\n").unwrap();
@@ -167,7 +168,7 @@ fn a_hangup_reads_the_configuration_again_and_never_kills() {
 #[test]
 fn a_watcher_is_told_of_numbers_that_never_were() {
     let directory = tempfile::tempdir().unwrap();
-    let mut daemon = Daemon::start(directory.path(), 10_515);
+    let mut daemon = Daemon::start(directory.path());
     for (after, expected) in
         [("7", "no longer kept"), ("9000000000000000", "there was no event 9000000000000000")]
     {
@@ -192,7 +193,7 @@ fn a_store_is_checked_copied_and_restored() {
     let directory = tempfile::tempdir().unwrap();
     let (state, copy) = (directory.path().join("state"), directory.path().join("copy.redb"));
     let (store, copied) = (state.join("catalog.redb"), copy.to_str().unwrap());
-    let daemon = Daemon::start(directory.path(), 10_520);
+    let daemon = Daemon::start(directory.path());
     daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
 
     // While it runs: the store is its own, and it gives a copy of it.
@@ -219,7 +220,7 @@ fn a_store_is_checked_copied_and_restored() {
     assert!(said.code == 1 && said.err.contains("is the store itself"), "{}", said.err);
 
     std::fs::copy(&copy, &store).unwrap();
-    let daemon = Daemon::start(directory.path(), 10_520);
+    let daemon = Daemon::start(directory.path());
     let said = daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
     assert!(said.contains("0 created, 0 updated, 3 unchanged"), "{said}");
     daemon.signal("TERM");
@@ -229,13 +230,13 @@ fn a_store_is_checked_copied_and_restored() {
 #[test]
 fn a_full_disk_fails_a_write_and_none_after_it() {
     let directory = tempfile::tempdir().unwrap();
-    Daemon::start(directory.path(), 10_530).signal("TERM");
+    Daemon::start(directory.path()).signal("TERM");
     let length = std::fs::metadata(directory.path().join("state/catalog.redb")).unwrap().len();
     let mut command = Command::new("prlimit");
     command.arg(format!("--fsize={length}:unlimited")).arg(env!("CARGO_BIN_EXE_culvertd"));
-    let mut daemon = Daemon::run(command, &configure(directory.path(), 10_530, "info"));
+    let mut daemon = Daemon::run(command, &configure(directory.path(), 0, "info"));
     // Nobody reads what it would say of thousands of peers.
-    configure(directory.path(), 10_530, "info,tenants=warn,actors=warn");
+    configure(directory.path(), 0, "info,tenants=warn,actors=warn");
     daemon.reload();
     daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
 
@@ -282,7 +283,7 @@ fn a_store_that_is_damaged_or_lost_is_told_in_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
     let store = state.join("catalog.redb");
-    let daemon = Daemon::start(directory.path(), 10_525);
+    let daemon = Daemon::start(directory.path());
     daemon.culvert(&["apply", "-f", example().to_str().unwrap()]);
     daemon.signal("KILL");
     let sound = std::fs::read(&store).unwrap();
@@ -332,7 +333,7 @@ fn a_port_in_use_is_said_once() {
     let config = directory.path().join("culvertd.toml");
     let text = format!(
         "state_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = {port}\n\
-         natt_port = 14520\n",
+         natt_port = 0\n",
         directory.path().join("state")
     );
     std::fs::write(&config, text).unwrap();
@@ -350,7 +351,7 @@ fn it_keeps_the_catalog_over_restarts_and_stops_in_order() {
     for (signal, action) in
         [("TERM", "created"), ("INT", "unchanged"), ("KILL", "unchanged"), ("TERM", "unchanged")]
     {
-        let daemon = Daemon::start(directory.path(), 10_500);
+        let daemon = Daemon::start(directory.path());
         let said = daemon.culvert(&["apply", "-f", example.to_str().unwrap()]);
         assert!(said.contains(&format!("tenants/acme/peers/branch-12 {action}\n")), "{said}");
         let (status, log) = daemon.signal(signal);
@@ -384,15 +385,11 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
 /// A part that cannot be started again ends the process, which says what it was: whoever started it starts it anew.
 #[test]
 fn a_thread_that_dies_ends_the_daemon() {
-    for (port, part, name) in [
-        (10_560, "shard", "shard-0"),
-        (10_561, "control", "router-control"),
-        (10_562, "node", "node's actor"),
-    ] {
+    for (part, name) in [("shard", "shard-0"), ("control", "router-control"), ("node", "node's actor")] {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_culvertd"));
         command.env("CULVERT_FAULT_PART", part);
-        let daemon = Daemon::run(command, &configure(directory.path(), port, "info"));
+        let daemon = Daemon::run(command, &configure(directory.path(), 0, "info"));
         let (status, said) = daemon.signal("USR1");
         assert_eq!(status.code(), Some(1), "{part}: {said:?}");
         let last = said.last().unwrap();

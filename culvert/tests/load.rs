@@ -18,8 +18,8 @@ async fn tunnels_come_up_are_rekeyed_under_traffic_and_go() {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("culvertd.toml");
     let text = format!(
-        "state_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = 10510\n\
-         natt_port = 14510\n[log]\nformat = \"json\"\n",
+        "state_dir = {:?}\n[grpc]\nlisten = \"127.0.0.1:0\"\n[ike]\nlisten = [\"127.0.0.1\"]\nport = 0\n\
+         natt_port = 0\n[log]\nformat = \"json\"\n",
         directory.path().join("state")
     );
     std::fs::write(&config, text).unwrap();
@@ -31,16 +31,18 @@ async fn tunnels_come_up_are_rekeyed_under_traffic_and_go() {
         .spawn()
         .unwrap();
     let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines();
-    let server = loop {
+    let (server, ike_port, natt_port) = loop {
         let line = log.next().expect("the daemon ended").unwrap();
         let record: serde_json::Value = serde_json::from_str(&line).unwrap();
         if let Some(address) = record["grpc"].as_str() {
-            break format!("http://{address}");
+            let port = |name: &str| record[name].as_u64().unwrap().to_string();
+            break (format!("http://{address}"), port("ike_port"), port("natt_port"));
         }
     };
     // What it says from now on is read, so that it does not wait for a reader.
     let reader = std::thread::spawn(move || log.map_while(Result::ok).count());
-    let words = ["load", "--server", &server, "--ike-port", "10510", "--natt-port", "14510", "--count", "21"];
+    let words =
+        ["load", "--server", &server, "--ike-port", &ike_port, "--natt-port", &natt_port, "--count", "21"];
     let load = Load::parse_from(words.into_iter().chain([
         "--rate",
         "50",

@@ -127,6 +127,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let node_config = NodeConfig { recall, ..node_config(&config)? };
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
+    let (ike_port, natt_port) = node.ports();
     let tunnels = Tunnels::new(&node, listen, config.router.shards);
     #[cfg(feature = "fault-injection")]
     let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
@@ -135,6 +136,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = %listener.local_addr()?,
+        ike_port,
+        natt_port,
         state_dir = %config.state_dir.0.display(),
         tenants = catalog.tenants().len(),
         peers = catalog.peers().len(),
