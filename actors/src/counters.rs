@@ -121,6 +121,8 @@ counters! {
     init_too_long => "ike_init_too_long",
     /// Negotiations whose first message was answered otherwise than it would have been, had it been known who asks.
     init_misjudged => "ike_init_misjudged",
+    /// Connections closed because the actor of their peer left before it took them.
+    not_adopted => "ike_not_adopted",
     /// First messages dropped because too many negotiations are open.
     half_open_limit => "ike_half_open_limit",
     /// First messages dropped because too many negotiations of their source are open.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) enum Fault {
     Dispatcher,
     Reception,
+    /// The actor of a peer, with a connection for it in its mailbox.
+    Adoption,
 }
 
 /// Faults that are due.
@@ -14,6 +16,7 @@ pub(crate) enum Fault {
 pub(crate) struct Faults {
     dispatcher: AtomicBool,
     reception: AtomicBool,
+    adoption: AtomicBool,
 }
 
 impl Faults {
@@ -21,6 +24,7 @@ impl Faults {
         match fault {
             Fault::Dispatcher => &self.dispatcher,
             Fault::Reception => &self.reception,
+            Fault::Adoption => &self.adoption,
         }
     }
 
@@ -28,10 +32,15 @@ impl Faults {
         self.of(fault).store(true, Ordering::Release);
     }
 
+    /// Whether it is due; it is no longer then.
+    pub(crate) fn is_due(&self, fault: Fault) -> bool {
+        self.of(fault).swap(false, Ordering::AcqRel)
+    }
+
     /// Panics if that is due.
     #[allow(clippy::panic)]
     pub(crate) fn strike(&self, fault: Fault) {
-        if self.of(fault).swap(false, Ordering::AcqRel) {
+        if self.is_due(fault) {
             panic!("injected: {fault:?}");
         }
     }

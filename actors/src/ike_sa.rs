@@ -9,6 +9,7 @@ use esp::{Lifetime, LifetimeEvent, Spi};
 use ike::{Command, Connection, Datagram, Event};
 use router::{IkeDatagram, Unsent};
 
+use crate::adopted::Given;
 use crate::alarm::Alarm;
 use crate::clock::jittered;
 use crate::convert;
@@ -18,7 +19,7 @@ use crate::held::Held;
 use crate::host::{self, CoreHost};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
-use crate::vocabulary::{Adopted, Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
+use crate::vocabulary::{Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
 
 /// Hosts one connection.
@@ -321,7 +322,7 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
-                let Adopted { conn, held, counted } = *adopted;
+                let Some(Given { conn, held, counted }) = adopted.take() else { return ctx.stop() };
                 (self.held, self.counted) = (held, counted);
                 self.held.lead_to(&owner);
                 self.conn = Some(conn);

@@ -12,6 +12,7 @@
 //! actor above. What an actor has put into a shared table, and what it holds of the router (`held.rs`), are values of it
 //! whose drop takes out exactly that.
 
+mod adopted;
 mod alarm;
 mod child_sa;
 mod clock;

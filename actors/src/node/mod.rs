@@ -174,6 +174,7 @@ impl Node {
             Part::Tenant(number) => self.addr.try_send(actor::PanicTenant(*number)).is_ok(),
             Part::Dispatcher => self.control.fault(crate::fault::Fault::Dispatcher),
             Part::Reception => self.control.fault(crate::fault::Fault::Reception),
+            Part::Adoption => self.control.fault(crate::fault::Fault::Adoption),
             Part::Router(thread) => {
                 self.router.handle().inject_panic(*thread);
                 true
@@ -194,6 +195,8 @@ pub enum Part {
     Dispatcher,
     /// What receives first messages.
     Reception,
+    /// The actor of the next peer that is given a connection, before it takes it.
+    Adoption,
     /// A thread of the router.
     Router(router::RouterThread),
 }

@@ -12,11 +12,12 @@ use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
 use super::command::Wait;
+use crate::adopted::Adopted;
 use crate::clock::wall;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
 use crate::status::IkeView;
-use crate::vocabulary::{Adopted, Begin, Do, Established, Vanish};
+use crate::vocabulary::{Begin, Do, Established, Vanish};
 
 /// Refusals of one peer are told to those who watch this often at most: a peer that tries for ever needs no more.
 pub(super) const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
@@ -49,13 +50,15 @@ impl Drop for ConnEntry {
 }
 
 impl PeerActor {
-    /// Takes on a connection that the peer started. One that comes while this actor leaves is dropped, and all that is
-    /// reserved for it; its IKE_AUTH is not answered, and the peer begins anew.
+    /// Takes on a connection that the peer started. One that comes while this actor leaves is dropped, which closes it, and
+    /// the peer begins anew.
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
         if !self.leaving {
-            let (id, remote) = (self.next_conn, adopted.conn.addresses().1);
-            self.history().admitted(remote);
-            self.history().begin(id, false, Some(remote));
+            let (id, remote) = (self.next_conn, adopted.remote());
+            if let Some(remote) = remote {
+                self.history().admitted(remote);
+            }
+            self.history().begin(id, false, remote);
             self.spawn_connection(ctx, Begin::Adopt(adopted));
         }
     }

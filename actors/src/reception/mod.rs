@@ -16,6 +16,7 @@ use ike::reception::{Budget, CookieGate, FirstMessage, Prefix, Settled, Verdict,
 use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
 
+use crate::adopted::{Adopted, Given};
 use crate::alarm::Alarm;
 use crate::counters::Inside;
 use crate::datagram::Deliver;
@@ -25,7 +26,7 @@ use crate::host::CoreHost;
 use crate::mailbox::deliver;
 use crate::rate::Rate;
 use crate::refusals;
-use crate::vocabulary::{Adopted, ToPeer};
+use crate::vocabulary::ToPeer;
 
 use acquaintances::Acquaintances;
 use doors::Init;
@@ -273,9 +274,15 @@ impl Reception {
             self.with(spi, |conn, host| conn.handle_command(now, host, ike::Command::Close));
             return self.drain(spi);
         };
+        let Some(owner) = self.guard.as_ref().map(|guard| guard.owner.clone()) else { return };
         if let Some(slot) = self.half_open.remove(spi) {
             let Negotiation { conn, held, counted, .. } = slot.conn;
-            let adopted = Adopted { conn, held, counted };
+            let given = Given { conn, held, counted };
+            let adopted = Adopted::new(given, self.env.peer.conn.clone(), owner, self.number);
+            #[cfg(feature = "fault-injection")]
+            if self.env.faults.is_due(crate::fault::Fault::Adoption) {
+                deliver(&entry.to, ToPeer::Panic { connection: false }, &self.env.counters);
+            }
             deliver(&entry.to, ToPeer::Adopt(Box::new(adopted)), &self.env.counters);
         }
     }

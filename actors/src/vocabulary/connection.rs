@@ -11,7 +11,7 @@ use ike::{ChildEnd, CloseReason, Command, Failure};
 use router::{IkeDatagram, Unsent};
 use tenants::ChildLifetime;
 
-use super::Adopted;
+use crate::adopted::Adopted;
 use crate::held::Pair;
 use crate::numbered::Numbered;
 

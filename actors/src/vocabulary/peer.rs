@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
-use ike::connection::Counters;
-use ike::{Connection, Failure};
+use ike::Failure;
 use router::{TunnelId, Unreachable};
 use tokio::sync::oneshot;
 
-use crate::held::Held;
+use crate::adopted::Adopted;
 use crate::numbered::Numbered;
 
 /// The outcome of a command: done, or why not.
@@ -57,14 +56,6 @@ pub(crate) enum ToPeer {
         /// In the actor of the peer's connection rather than in its own.
         connection: bool,
     },
-}
-
-/// An authenticated connection and what is reserved for it.
-pub(crate) struct Adopted {
-    pub(crate) conn: Connection,
-    pub(crate) held: Held,
-    /// What of the connection's counters is in the node's already.
-    pub(crate) counted: Counters,
 }
 
 /// The peer's configuration changed.

@@ -62,6 +62,27 @@ async fn a_tenant_that_panics_is_started_again() {
     is_contained(Part::Tenant(1)).await;
 }
 
+/// A branch whose connection is on its way to an actor that is no more is told so, and does not repeat its IKE_AUTH until it
+/// gives up, for longer than the limit here. Once told, it ends after it has lingered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_nobody_takes_is_closed() {
+    let node = node(catalog());
+    assert!(node.inject_panic(&Part::Adoption));
+    let first = branch(&node, 0);
+    let mut report = first.report.clone();
+    let ended = async { while report.changed().await.is_ok() {} };
+    tokio::time::timeout(LIMIT, ended).await.unwrap();
+    let not_adopted = || node.control().node_status().counters.get("ike_not_adopted").copied();
+    until("counted", || not_adopted() == Some(1)).await;
+    // Once the actor is there again the branch is served.
+    let mut second = branch(&node, 0);
+    while second.report.wait_for(|r| r.up).await.is_err() {
+        second = branch(&node, 0);
+    }
+    assert_eq!(panics(&node), 1);
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_of_the_node_s_actor_is_told() {
     is_told(Part::Node, "the node's actor").await;

@@ -1,0 +1,73 @@
+//! A connection between the reception, which has authenticated it, and the actor of its peer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use ike::{Command, Connection};
+use router::IkeDatagram;
+
+use crate::datagram::Deliver;
+use crate::env::ConnEnv;
+use crate::held::Held;
+use crate::host::CoreHost;
+
+/// An authenticated connection and what is reserved for it, on its way to whoever takes it.
+///
+/// Dropped on the way, because the peer's actor leaves, has panicked or is gone, it is closed: its IKE_AUTH is answered and a
+/// delete follows, so that the peer begins anew at once. Without a word it would repeat its IKE_AUTH until it gives up, for
+/// the better part of a minute, and nobody here knows its SPI any more.
+pub(crate) struct Adopted {
+    /// `None` once somebody has taken it.
+    given: Option<Given>,
+    env: Arc<ConnEnv>,
+    /// The reception and its number.
+    owner: Recipient<Deliver>,
+    arbiter: u64,
+}
+
+/// What is handed over.
+pub(crate) struct Given {
+    pub(crate) conn: Connection,
+    pub(crate) held: Held,
+    /// What of the connection's counters is in the node's already.
+    pub(crate) counted: ike::connection::Counters,
+}
+
+impl Adopted {
+    pub(crate) const fn new(
+        given: Given,
+        env: Arc<ConnEnv>,
+        owner: Recipient<Deliver>,
+        arbiter: u64,
+    ) -> Self {
+        Self { given: Some(given), env, owner, arbiter }
+    }
+
+    /// Whoever calls this answers for it.
+    pub(crate) fn take(mut self) -> Option<Given> {
+        self.given.take()
+    }
+
+    /// Where the connection comes from.
+    pub(crate) fn remote(&self) -> Option<std::net::SocketAddr> {
+        self.given.as_ref().map(|given| given.conn.addresses().1)
+    }
+}
+
+impl Drop for Adopted {
+    fn drop(&mut self) {
+        let Some(Given { mut conn, mut held, .. }) = self.given.take() else {
+            return;
+        };
+        self.env.counters.not_adopted.up();
+        let (env, owner) = (&self.env, &self.owner);
+        let mut host = CoreHost { env, owner, arbiter: self.arbiter, held: &mut held };
+        conn.handle_command(Instant::now(), &mut host, Command::Close);
+        while let Some(transmit) = conn.poll_transmit() {
+            let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);
+            // Once: what gets lost leaves the peer where it would be without.
+            let _ = env.router.send_ike(IkeDatagram { local, remote, bytes });
+        }
+    }
+}
