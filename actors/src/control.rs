@@ -20,6 +20,8 @@ use crate::vocabulary::{RekeyTarget, Reply, ToPeer};
 
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
+/// Negotiations of strangers that are shown of those that may be a peer's: what somebody reads.
+const MAX_STRANGERS_SHOWN: usize = 4;
 /// How soon a peer that is being started again is looked for again.
 const SUCCESSOR: Duration = Duration::from_millis(20);
 
@@ -139,9 +141,13 @@ impl Control {
                 || matches!(failure, Some(Failure::UnknownAddress { .. }));
             by_address || (down && nowhere)
         });
+        // The newest are at the end. A flood of others must not bury what the peer itself has done.
+        let omitted = attempts.len().saturating_sub(MAX_STRANGERS_SHOWN);
+        attempts.drain(..omitted);
         attempts.extend(self.peer(&peer.name).map(|view| view.history.attempts()).unwrap_or_default());
         attempts.sort_by_key(|a| a.start_time.map(|t| (t.seconds, t.nanos)));
-        v1::ExplainPeerResponse { status, attempts }
+        let omitted_attempts = u32::try_from(omitted).unwrap_or(u32::MAX);
+        v1::ExplainPeerResponse { status, attempts, omitted_attempts }
     }
 
     /// The SAs of all peers.

@@ -221,7 +221,7 @@ impl Runtime for OneTunnel {
     }
 
     async fn explain(&self, _peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
-        Ok(v1::ExplainPeerResponse { status: Some(status()), attempts: Vec::new() })
+        Ok(v1::ExplainPeerResponse { status: Some(status()), ..Default::default() })
     }
 
     async fn rekey(&self, _peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {

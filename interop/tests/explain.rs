@@ -131,7 +131,7 @@ fn silence_and_a_blocked_port() {
         ..Peer::usual()
     };
     pair.culvertd.peer(&silent);
-    for (peer, kind) in [("acme/left", "nat"), ("acme/silent", "silent")] {
+    for (peer, kind) in [("acme/left", "nat"), ("acme/silent", "unreachable")] {
         let kinds = || {
             let answer = pair.culvertd.json(&["explain", peer]);
             answer["attempts"][0]["cause"]["kind"].as_str().unwrap_or_default().to_owned()

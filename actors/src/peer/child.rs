@@ -9,7 +9,7 @@ use ike::config::Mode;
 use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
-use tenants::{ChildSpec, Cidr};
+use tenants::{ChildSpec, Cidr, StartAction};
 
 use super::PeerActor;
 use super::command::Wait;
@@ -144,7 +144,17 @@ impl PeerActor {
             ChildEnd::DeletedByPeer | ChildEnd::Deleted | ChildEnd::Expired | ChildEnd::LostByPeer => {
                 self.publish(v1::EventType::ChildSaDeleted, format!("{name}: {reason}"));
                 self.history().step(child.conn, format!("Child SA gone, {name} {spi:08x}: {reason}"));
+                self.note_gap(child.conn, &name, reason);
             }
+        }
+    }
+
+    /// A child has no pair any more though its IKE_SA stands. Where the next packet brings it back that is as it should be.
+    fn note_gap(&mut self, conn: ConnId, name: &str, reason: ChildEnd) {
+        let wanted = self.peer.spec.children.iter().any(|child| child.name == name)
+            && self.peer.spec.start_action != StartAction::OnDemand;
+        if wanted && self.supervisor.current() == Some(conn) && !self.has_child(name) {
+            self.gaps.insert(name.into(), format!("{name}: no Child SA: {reason}"));
         }
     }
 
@@ -171,6 +181,10 @@ impl PeerActor {
 
     /// The peer carries less of a policy than is configured, or all of it again.
     pub(super) fn coverage_changed(&mut self, id: ConnId, policy: &Arc<str>, uncovered: &[String]) {
+        if !self.has_child(policy) {
+            // It has none, which is told for itself.
+            return;
+        }
         if uncovered.is_empty() {
             self.history().step(id, format!("{policy}: all of its traffic has a way"));
             self.gaps.remove(policy);

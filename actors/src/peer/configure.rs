@@ -32,7 +32,13 @@ impl PeerActor {
         let wanted: Vec<Arc<str>> = added.chain(&changes.changed).map(|name| name.as_str().into()).collect();
         let gone = self.pairs_of(&changes.removed);
         for name in changes.removed.iter().chain(&changes.changed) {
-            self.gaps.remove(name.as_str());
+            if self.gaps.remove(name.as_str()).is_some() {
+                // What was said of it is history.
+                self.view_mut().last_error.clear();
+                if let Some(current) = self.supervisor.current().filter(|_| self.gaps.is_empty()) {
+                    self.history().recovered(current);
+                }
+            }
         }
         for (spi, conn) in gone {
             self.command(conn, Command::DeleteChild(spi));

@@ -213,6 +213,9 @@ impl PeerActor {
             Some(obstacle) if matches!(reason, CloseReason::Failed(Failure::Timeout { .. })) => {
                 format!("{reason}; {obstacle}")
             }
+            _ if *reason == CloseReason::Local && !self.view.state_reason.is_empty() => {
+                format!("{reason}: {}", self.view.state_reason)
+            }
             _ => reason.to_string(),
         };
         match reason {

@@ -20,9 +20,9 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use culvert_proto::v1;
-use ike::Path;
 use ike::config::PeerConfig;
 use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, State, Supervisor};
+use ike::{Failure, Path};
 use tenants::Peer;
 
 use crate::alarm::Alarm;
@@ -45,6 +45,31 @@ use connection::ConnEntry;
 /// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. For a
 /// further one the oldest that only lingers vanishes, or else the oldest that is not in use.
 const MAX_CONNECTIONS: usize = 8;
+
+/// Why a negotiation cannot be started.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+enum CannotStart {
+    #[error("its secret is missing")]
+    Secret,
+    #[error("it has no address to start to: remoteAddresses must name a single host")]
+    Address,
+    #[error("there is no route to it")]
+    Route,
+}
+
+impl CannotStart {
+    /// In words, and as a failure that `explain` knows.
+    fn told(self, remote: Option<SocketAddr>) -> (String, Option<Failure>) {
+        let reason = self.to_string();
+        let failure = match (self, remote) {
+            (Self::Route, Some(remote)) => {
+                Some(Failure::Unreachable { reason: "this host has no route to it".to_owned(), remote })
+            }
+            _ => None,
+        };
+        (reason, failure)
+    }
+}
 
 /// Supervises one peer.
 pub(crate) struct PeerActor {
@@ -150,17 +175,28 @@ impl PeerActor {
                 self.publish(v1::EventType::NegotiationStarted, "we start");
             }
             Err(why) => {
-                tracing::warn!(peer = %self.peer.name, why, "cannot start a negotiation");
-                self.attempt_failed(why.to_owned(), 0);
+                tracing::warn!(peer = %self.peer.name, %why, "cannot start a negotiation");
+                let (conn, remote) = (self.next_conn, self.peer.spec.initiate_to(self.env.remote_ports.0));
+                self.next_conn += 1;
+                self.history().begin(conn, true, remote);
+                let (text, failure) = why.told(remote);
+                match failure {
+                    Some(failure) => {
+                        self.reached(false, "NoRoute", &text);
+                        self.history().failed(conn, &failure);
+                    }
+                    None => self.history().step(conn, &text),
+                }
+                self.attempt_failed(text, conn);
             }
         }
     }
 
-    fn begin(&self) -> Result<Begin, &'static str> {
-        let config = self.config.clone().ok_or("its secret is missing")?;
+    fn begin(&self) -> Result<Begin, CannotStart> {
+        let config = self.config.clone().ok_or(CannotStart::Secret)?;
         let (ike_port, remote_natt) = self.env.remote_ports;
-        let remote = self.peer.spec.initiate_to(ike_port).ok_or("it has no address to start to")?;
-        let local = local_address(remote).ok_or("there is no route to it")?;
+        let remote = self.peer.spec.initiate_to(ike_port).ok_or(CannotStart::Address)?;
+        let local = local_address(remote).ok_or(CannotStart::Route)?;
         let path = Path {
             local: SocketAddr::new(local, self.env.router.ike_port()),
             remote,

@@ -55,7 +55,8 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
             "  - if we are to begin: startAction must be START, and remoteAddresses must name a host\n",
         );
     }
-    for attempt in &answer.attempts {
+    // The newest first: it is what matters.
+    for attempt in answer.attempts.iter().rev() {
         let who = match (attempt.unidentified, attempt.initiated) {
             (true, _) if attempt.cause.is_none() => "begun by somebody who has not said who it is,",
             (true, _) => "refused before it said who it is,",
@@ -72,6 +73,13 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
                 let _ = writeln!(out, "    - {advice}");
             }
         }
+    }
+    if answer.omitted_attempts > 0 {
+        let _ = writeln!(
+            out,
+            "\n{} more negotiations of strangers that may be this peer's are not shown",
+            answer.omitted_attempts
+        );
     }
     out
 }
@@ -92,7 +100,7 @@ fn wrong(condition: &v1::Condition) -> String {
         }
         v1::ConditionType::Reachable => "see the last attempt below",
         v1::ConditionType::Covered => {
-            "packets of that traffic are dropped: give the child the same subnets on both sides, or take them out of it"
+            "packets of that traffic are dropped meanwhile; the attempts below say why, and `culvert initiate` asks again"
         }
     };
     let kind = condition.r#type().as_str_name();

@@ -1,8 +1,9 @@
 //! Tables for people, and the numbers in them.
 
+use std::io::IsTerminal as _;
 use std::time::{Duration, SystemTime};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 
 /// Aligned columns without lines; an empty cell is a dash, so that columns can be cut with `awk`.
 pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
@@ -13,6 +14,10 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
+    }
+    // On a terminal cells are wrapped to its width; what goes to another program keeps to a line each.
+    if std::io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table.trim_fmt()
 }

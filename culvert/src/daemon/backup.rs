@@ -20,6 +20,9 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     if same(&path, file) {
         bail!("{} is the store itself; name another file", file.display());
     }
+    if file.exists() {
+        bail!("{} is there already; name another file, or remove it", file.display());
+    }
     let rows = match store::read(&path) {
         Ok(rows) => rows,
         Err(StoreError::InUse(_)) => {
