@@ -143,6 +143,8 @@ counters! {
     UplinkFailed = "uplink_failed",
     /// TUN devices that went while they were in use.
     UplinkLost = "uplink_lost",
+    /// A device was set down and up, and was given its addresses and routes again.
+    UplinkReinstated = "uplink_reinstated",
     /// Threads of the router that ended though nobody stopped them.
     ThreadDied = "router_thread_died",
     /// SPIs asked for when all of a shard were in use.

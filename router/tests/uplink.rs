@@ -7,10 +7,11 @@ mod common;
 #[path = "common/netns.rs"]
 mod netns;
 
-use std::process::Command;
+use std::time::Instant;
 
 use common::{Gateway, Remote};
 use esp::SelectorPair;
+use netns::output;
 use router::{
     RouteRefusal, RouterError, TenantId, TunnelConfig, TunnelId, Uplink, UplinkFault, UplinkState,
     UplinkStatus,
@@ -30,9 +31,12 @@ fn tun(name: &str, addresses: &[&str]) -> Uplink {
     }
 }
 
-fn output(command: &str) -> String {
-    let output = Command::new("sh").args(["-c", command]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
+fn tun_in(namespace: &str, name: &str, addresses: &[&str]) -> Uplink {
+    let mut uplink = tun(name, addresses);
+    if let Uplink::Tun { netns, .. } = &mut uplink {
+        *netns = Some(namespace.to_owned());
+    }
+    uplink
 }
 
 /// The device that packets to an address go to.
@@ -278,6 +282,46 @@ fn a_device_that_goes_or_is_set_down_is_noticed_and_comes_back() {
     assert_eq!(gateway.next_uplink().1.state, UplinkState::Up);
     assert_eq!((way("10.1.0.9"), way("10.50.0.9")), ("tun-a".into(), "tun-a".into()));
     ping("10.50.0.1", "10.1.0.9", &mut a);
+}
+
+#[test]
+fn what_goes_with_a_short_time_down_comes_back_without_traffic() {
+    if !netns::inside("what_goes_with_a_short_time_down_comes_back_without_traffic") {
+        return;
+    }
+    let mut gateway = Gateway::start(1);
+    let elsewhere = netns::Neighbour::new();
+    let path = format!("/proc/{}/ns/net", elsewhere.id());
+    gateway.tun(A, tun_in(&path, "tun-a", &["10.50.0.1/24", "fd50::1/64"]));
+    declare(&gateway, A, 1, "10.1.0.0/16");
+    // Nothing but addresses to tell by.
+    let mut unrouted = tun_in(&path, "tun-b", &["fd60::1/64"]);
+    if let Uplink::Tun { routes, .. } = &mut unrouted {
+        *routes = false;
+    }
+    gateway.tun(B, unrouted);
+    let seen = || {
+        let seen =
+            ["ip route", "ip -6 route", "ip -6 addr show scope global"].map(|list| elsewhere.output(list));
+        let all = seen.concat();
+        ["10.50.0.0/24 dev tun-a", "10.1.0.0/16 dev tun-a", "fd50::/64 dev tun-a", "fd50::1/64", "fd60::1/64"]
+            .map(|line| all.contains(line))
+    };
+    assert_eq!(seen(), [true; 5]);
+    // Sooner than anybody looks, mostly: it comes back all the same.
+    for device in ["tun-a", "tun-b"] {
+        elsewhere.run(&format!("ip link set {device} down; ip link set {device} up"));
+    }
+    let deadline = Instant::now() + common::PATIENCE;
+    while seen() != [true; 5] {
+        assert!(Instant::now() < deadline, "{:?}", seen());
+    }
+
+    elsewhere.run("ip link set tun-a down");
+    while gateway.next_uplink().1.state != UplinkState::Down {}
+    elsewhere.run("ip link set tun-a up");
+    while gateway.next_uplink().1.state != UplinkState::Up {}
+    assert_eq!(seen(), [true; 5]);
 }
 
 #[test]

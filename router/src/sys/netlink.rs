@@ -62,14 +62,14 @@ impl Netlink {
         self.request(libc::RTM_NEWLINK, ACK, &body).map(drop)
     }
 
-    /// Gives the device an address, with or without a route to the network that it is in.
+    /// Gives the device an address, with or without a route to the network that it is in. False when it has it.
     pub(crate) fn add_address(
         &mut self,
         index: u32,
         address: IpAddr,
         prefix: u8,
         routed: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         // Without duplicate address detection: nobody else is on the device, and the address is wanted at once.
         let no_dad = if address.is_ipv6() { libc::IFA_F_NODAD } else { 0 };
         let flags = no_dad | if routed { 0 } else { IFA_F_NOPREFIXROUTE };
@@ -78,7 +78,11 @@ impl Netlink {
         attribute(&mut body, libc::IFA_LOCAL, &octets(address));
         attribute(&mut body, libc::IFA_ADDRESS, &octets(address));
         attribute(&mut body, IFA_FLAGS, &flags.to_ne_bytes());
-        self.request(libc::RTM_NEWADDR, ACK | CREATE_OR_REPLACE, &body).map(drop)
+        match self.request(libc::RTM_NEWADDR, ACK | CREATE_NEW, &body) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Routes a network to the device. `AlreadyExists` when the table has a route to it: that one stays.
@@ -205,7 +209,6 @@ pub(crate) enum RuleFor<'a> {
 const HEADER_LEN: usize = 16;
 const ACK: u16 = libc::NLM_F_ACK as u16;
 const CREATE_NEW: u16 = (libc::NLM_F_CREATE | libc::NLM_F_EXCL) as u16;
-const CREATE_OR_REPLACE: u16 = (libc::NLM_F_CREATE | libc::NLM_F_REPLACE) as u16;
 /// A description of one device has less than 4 KiB, and the kernel sends a list in pieces of no more than 16.
 const ANSWER_MAX: usize = 16_384;
 

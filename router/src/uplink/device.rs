@@ -65,6 +65,8 @@ pub(super) struct Link {
 /// What a look at the device says.
 pub(super) enum Health {
     Up,
+    /// It is up, but addresses or routes of it are not there: it was set down and up since the last look.
+    Bare,
     Down,
     Gone(String),
 }
@@ -159,6 +161,7 @@ impl Device {
 
     pub(super) fn check(&mut self) -> Health {
         match self.link.netlink.is_up(self.link.index) {
+            Ok(true) if self.is_bare() => Health::Bare,
             Ok(true) => Health::Up,
             Ok(false) => Health::Down,
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
@@ -167,6 +170,16 @@ impl Device {
             // A busy system says nothing of the device.
             Err(_) => Health::Up,
         }
+    }
+
+    /// Whether the kernel has taken something away, as it does with all routes and the IPv6 addresses of a device that is
+    /// set down. What can be added was not there; [`Device::reinstate`] sees to the rest.
+    fn is_bare(&mut self) -> bool {
+        let (link, routed) = (&mut self.link, self.routes.is_none());
+        let mut addresses = link.addresses.iter();
+        addresses.any(|own| {
+            link.netlink.add_address(link.index, own.address, own.prefix, routed).is_ok_and(|added| added)
+        }) || self.routes.as_ref().is_some_and(|routes| routes.are_gone(link))
     }
 
     /// Gives the device back what the kernel took from it when it was set down.

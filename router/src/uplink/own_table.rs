@@ -25,7 +25,7 @@ impl OwnTable {
         if *routes == 0 {
             add_rules(link, v4)?;
         }
-        let added = link.netlink.add_route(table(link.index), link.index, network);
+        let added = link.netlink.add_route(number(link.index), link.index, network);
         if added.is_ok() {
             *routes += 1;
         } else if *routes == 0 {
@@ -36,7 +36,7 @@ impl OwnTable {
 
     pub(super) fn remove(&mut self, link: &mut Link, network: Network) {
         let v4 = network.0.is_ipv4();
-        if let Err(error) = link.netlink.remove_route(table(link.index), link.index, network) {
+        if let Err(error) = link.netlink.remove_route(number(link.index), link.index, network) {
             tracing::debug!(device = %link.owner.device, network = %network.0, %error, "cannot remove route");
         }
         let Some(routes) = self.routes.get_mut(usize::from(v4)) else { return };
@@ -65,7 +65,7 @@ fn add_rules(link: &mut Link, v4: bool) -> io::Result<()> {
         index.is_some_and(|index| netlink.is_up(index).is_err_and(gone))
     })?;
     for rule in rules(&link.owner.device, &own_addresses(link, v4), v4) {
-        match link.netlink.add_rule(table(link.index), &rule) {
+        match link.netlink.add_rule(number(link.index), &rule) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 remove_rules(link, v4);
                 return Err(error);
@@ -78,7 +78,7 @@ fn add_rules(link: &mut Link, v4: bool) -> io::Result<()> {
 
 fn remove_rules(link: &mut Link, v4: bool) {
     for rule in rules(&link.owner.device, &own_addresses(link, v4), v4) {
-        if let Err(error) = link.netlink.remove_rule(table(link.index), &rule) {
+        if let Err(error) = link.netlink.remove_rule(number(link.index), &rule) {
             tracing::debug!(device = %link.owner.device, %error, "cannot remove a routing rule");
         }
     }
@@ -94,7 +94,7 @@ fn rules<'a>(device: &'a str, addresses: &[IpAddr], v4: bool) -> Vec<RuleFor<'a>
 }
 
 /// The table of a device. Numbers of interfaces are unique in a namespace and so are these, whoever else makes devices.
-fn table(index: u32) -> u32 {
+pub(super) fn number(index: u32) -> u32 {
     FIRST_TABLE.wrapping_add(index)
 }
 

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use super::book::{Book, network_of};
 use super::device::Link;
-use super::own_table::OwnTable;
+use super::own_table::{self, OwnTable};
 use super::status::{RefusedRoute, RouteRefusal};
 use super::wish::{Changes, Holes, Network};
 use crate::interval::Intervals;
@@ -46,6 +46,15 @@ enum Place {
 }
 
 impl Place {
+    /// The table that it is in.
+    fn table(&self, link: &Link) -> Option<u32> {
+        match self {
+            Self::Main => Some(MAIN_TABLE),
+            Self::Own(_) => Some(own_table::number(link.index)),
+            Self::Nowhere(_) => None,
+        }
+    }
+
     fn refusal(&self) -> Option<&RouteRefusal> {
         match self {
             Self::Main => None,
@@ -119,6 +128,16 @@ impl Routes {
             piece.place = self.settle(link, network, book);
             self.pieces.insert(network, piece);
         }
+    }
+
+    /// Whether the kernel has taken the routes away. It does that with all of a family, so one of each tells: one that can
+    /// be added was not there.
+    pub(super) fn are_gone(&self, link: &mut Link) -> bool {
+        [true, false].into_iter().any(|v4| {
+            let mut of_family = self.pieces.iter().filter(|(network, _)| network.0.is_ipv4() == v4);
+            let placed = of_family.find_map(|(network, piece)| Some((*network, piece.place.table(link)?)));
+            placed.is_some_and(|(network, table)| link.netlink.add_route(table, link.index, network).is_ok())
+        })
     }
 
     /// Takes everything out of the book, and the rules out of the kernel. The routes go with the device.

@@ -185,9 +185,19 @@ impl DeviceThread {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(device) = &mut slot.device else { return };
         match device.check() {
-            Health::Up => {
-                if std::mem::take(&mut slot.down) {
+            health @ (Health::Up | Health::Bare) => {
+                let was_down = std::mem::take(&mut slot.down);
+                let (bare, name) = (matches!(health, Health::Bare), &slot.config.name);
+                if bare && !was_down {
+                    tracing::warn!(
+                        tenant = key.tenant.0,
+                        device = name,
+                        "addresses or routes went; made again"
+                    );
+                }
+                if bare || was_down {
                     device.reinstate(&self.parts.book);
+                    self.parts.counters.count(Counter::UplinkReinstated);
                     self.show(key, UplinkState::Up);
                 }
             }
@@ -290,8 +300,9 @@ fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     registry.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often all devices are looked at: somebody who sets one down by hand sees it told while he still looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// How often all devices are looked at: somebody who sets one down by hand sees it told while he still looks, and routes
+/// that went are back before a connection gives up. A look is some ten microseconds for each.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// A device that cannot be made is tried again after this long, and twice as long after every failure up to the last.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LAST: Duration = Duration::from_secs(30);

@@ -34,6 +34,12 @@ pub fn run(command: &str) {
     assert!(Command::new("sh").args(["-ec", command]).status().unwrap().success(), "{command}");
 }
 
+/// What a command says where the test is.
+pub fn output(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Gives the loopback device addresses of IPv6 and waits until they work: the kernel routes to them a moment later.
 pub fn add_v6_addresses(addresses: &[&str]) {
     for address in addresses {
@@ -73,7 +79,15 @@ impl Neighbour {
     }
 
     pub fn run(&self, command: &str) {
-        run(&format!("nsenter --net=/proc/{}/ns/net sh -ec '{command}'", self.0.id()));
+        run(&self.inside(command));
+    }
+
+    pub fn output(&self, command: &str) -> String {
+        output(&self.inside(command))
+    }
+
+    fn inside(&self, command: &str) -> String {
+        format!("nsenter --net=/proc/{}/ns/net sh -ec '{command}'", self.0.id())
     }
 }
 
