@@ -325,6 +325,41 @@ fn what_goes_with_a_short_time_down_comes_back_without_traffic() {
 }
 
 #[test]
+fn a_device_follows_the_name_of_its_namespace() {
+    if !netns::inside("a_device_follows_the_name_of_its_namespace") {
+        return;
+    }
+    let mut gateway = Gateway::start(1);
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().join("netns");
+    let (old, new) = (netns::Neighbour::new(), netns::Neighbour::new());
+    let point_to = |to: &netns::Neighbour| {
+        std::os::unix::fs::symlink(format!("/proc/{}/ns/net", to.id()), &name).unwrap()
+    };
+    point_to(&old);
+    gateway.tun(A, tun_in(name.to_str().unwrap(), "tun-a", &["10.50.0.1/24"]));
+    declare(&gateway, A, 1, "10.1.0.0/16");
+    assert_eq!(gateway.next_uplink().1.state, UplinkState::Up);
+    // The name is gone: so is the device, and why is said.
+    std::fs::remove_file(&name).unwrap();
+    let lost = gateway.next_uplink().1.state.clone();
+    assert!(matches!(&lost, UplinkState::Lost(reason) if reason.contains("deleted the network namespace")));
+    assert!(!old.output("ip link").contains("tun-a"));
+    assert_eq!(failure(&gateway.next_uplink().1).0, UplinkFault::Namespace);
+    point_to(&new);
+    gateway.handle.retry_uplink(A);
+    while gateway.next_uplink().1.state != UplinkState::Up {}
+    assert!(new.output("ip route").contains("10.1.0.0/16 dev tun-a"));
+    // The name is another's, sooner than anybody looks, mostly.
+    std::fs::remove_file(&name).unwrap();
+    point_to(&old);
+    assert!(matches!(gateway.next_uplink().1.state, UplinkState::Lost(_)));
+    while gateway.next_uplink().1.state != UplinkState::Up {}
+    assert!(old.output("ip route").contains("10.1.0.0/16 dev tun-a"));
+    assert!(!new.output("ip link").contains("tun-a"));
+}
+
+#[test]
 fn a_peer_inside_a_tunnel_is_named() {
     if !netns::inside("a_peer_inside_a_tunnel_is_named") {
         return;

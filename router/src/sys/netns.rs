@@ -1,7 +1,7 @@
 //! Network namespaces.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
@@ -40,10 +40,20 @@ pub(crate) struct NamespaceId {
     pub(crate) inode: u64,
 }
 
+impl From<Metadata> for NamespaceId {
+    fn from(file: Metadata) -> Self {
+        Self { device: file.dev(), inode: file.ino() }
+    }
+}
+
 /// The namespace of the calling thread.
 pub(crate) fn current() -> io::Result<NamespaceId> {
-    let ours = std::fs::metadata("/proc/thread-self/ns/net")?;
-    Ok(NamespaceId { device: ours.dev(), inode: ours.ino() })
+    std::fs::metadata("/proc/thread-self/ns/net").map(NamespaceId::from)
+}
+
+/// The namespace that a name, or a path, stands for at the moment.
+pub(crate) fn named(netns: &str) -> io::Result<NamespaceId> {
+    std::fs::metadata(path(netns)).map(NamespaceId::from)
 }
 
 fn path(netns: &str) -> PathBuf {
@@ -51,8 +61,7 @@ fn path(netns: &str) -> PathBuf {
 }
 
 fn is_ours(namespace: &File) -> io::Result<bool> {
-    let theirs = namespace.metadata()?;
-    Ok(NamespaceId { device: theirs.dev(), inode: theirs.ino() } == current()?)
+    Ok(NamespaceId::from(namespace.metadata()?) == current()?)
 }
 
 fn enter(namespace: &File) -> io::Result<()> {

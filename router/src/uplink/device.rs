@@ -159,7 +159,11 @@ impl Device {
         self.routes.as_ref().map(|routes| routes.refused(most)).unwrap_or_default()
     }
 
-    pub(super) fn check(&mut self) -> Health {
+    /// Looks at the device, and at the namespace that it was made in under the name `netns`.
+    pub(super) fn check(&mut self, netns: Option<&str>) -> Health {
+        if let Some(reason) = netns.and_then(|netns| self.stranded(netns)) {
+            return Health::Gone(reason);
+        }
         match self.link.netlink.is_up(self.link.index) {
             Ok(true) if self.is_bare() => Health::Bare,
             Ok(true) => Health::Up,
@@ -169,6 +173,20 @@ impl Device {
             }
             // A busy system says nothing of the device.
             Err(_) => Health::Up,
+        }
+    }
+
+    /// Why the device is not where its configuration says. A deleted namespace lives on without a name as long as we hold
+    /// a socket in it, so only its name tells, and its inode is nobody else's meanwhile.
+    fn stranded(&self, netns: &str) -> Option<String> {
+        match sys::netns::named(netns) {
+            Ok(namespace) if namespace == self.link.namespace => None,
+            Ok(_) => Some(format!("{netns} is another network namespace now")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Some(format!("somebody deleted the network namespace {netns}"))
+            }
+            // As below: it says nothing of the device.
+            Err(_) => None,
         }
     }
 

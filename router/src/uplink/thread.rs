@@ -184,7 +184,7 @@ impl DeviceThread {
     fn check(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(device) = &mut slot.device else { return };
-        match device.check() {
+        match device.check(slot.config.netns.as_deref()) {
             health @ (Health::Up | Health::Bare) => {
                 let was_down = std::mem::take(&mut slot.down);
                 let (bare, name) = (matches!(health, Health::Bare), &slot.config.name);
