@@ -2,8 +2,9 @@
 
 use clap::Args;
 use culvert_proto::v1;
+use tonic::{Code, Status};
 
-use crate::cli::get::{spis, state};
+use crate::cli::get::{get_peer, spis, state};
 use crate::cli::reference;
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -54,10 +55,14 @@ pub(crate) async fn initiate(global: &Global, arguments: Initiate) -> Result<(),
     let name = reference::peer(&arguments.peer)?;
     let client = Client::connect(global).await?;
     let answer = client.peers().initiate_peer(v1::InitiatePeerRequest { name: name.clone() }).await;
-    let answer = answer.map_err(|status| {
-        Failure::of_status(&status, &name).hint(format!("`culvert describe {name}` shows what is configured"))
-    })?;
-    show(global, &name, answer.into_inner().status)
+    match answer {
+        Ok(answer) => show(global, &name, answer.into_inner().status),
+        Err(status) => {
+            let status = not_in_time(&client, &name, status).await;
+            let hint = format!("`culvert explain {name}` tells more");
+            Err(Failure::of_status(&status, &name).hint(hint))
+        }
+    }
 }
 
 pub(crate) async fn terminate(global: &Global, arguments: Terminate) -> Result<(), Failure> {
@@ -90,6 +95,18 @@ pub(crate) async fn rekey(global: &Global, arguments: Rekey) -> Result<(), Failu
     let answer = client.peers().rekey_peer(request).await;
     let answer = answer.map_err(|status| Failure::of_status(&status, &name))?;
     show(global, &name, answer.into_inner().status)
+}
+
+/// Where our own patience has ended, the node is asked what it knows of the tunnel by now: it is not the one that is late.
+async fn not_in_time(client: &Client, name: &str, status: Status) -> Status {
+    if !matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled) {
+        return status;
+    }
+    let known = get_peer(client, name).await.ok().and_then(|peer| peer.status).unwrap_or_default();
+    if known.last_error.is_empty() {
+        return status;
+    }
+    Status::failed_precondition(format!("not up in time, and it is still tried: {}", known.last_error))
 }
 
 fn show(global: &Global, name: &str, status: Option<v1::PeerStatus>) -> Result<(), Failure> {
