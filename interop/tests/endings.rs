@@ -17,7 +17,11 @@ fn strongswan_deletes_the_child_sa_and_the_ike_sa() {
     let Some(pair) = Pair::up() else { return };
     assert!(pair.charon.swanctl(&["--terminate", "--child", "ct"]).ok);
     until("the Child SA is gone", || pair.culvertd.children("acme/left"), |n| *n == 0);
-    assert_eq!(pair.culvertd.status("acme/left")["state"], "DEGRADED", "the IKE SA stays, and carries nothing");
+    assert_eq!(
+        pair.culvertd.status("acme/left")["state"],
+        "DEGRADED",
+        "the IKE SA stays, and carries nothing"
+    );
     pair.initiate();
     assert!(pair.charon.swanctl(&["--terminate", "--ike", "t"]).ok);
     until("the tunnel is down", || pair.culvertd.status("acme/left")["state"].clone(), |s| s == "WAITING");

@@ -23,6 +23,8 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) struct NodeActor {
     env: Arc<NodeEnv>,
     tenants: BTreeMap<u32, TenantSlot>,
+    /// Of the catalog when it was last taken as it is.
+    revision: u64,
     alarm: Alarm,
     /// Its end is the node's.
     _must_run: MustRun,
@@ -79,7 +81,7 @@ async fn follow(mut changes: broadcast::Receiver<Change>, node: Addr<NodeActor>)
 
 impl NodeActor {
     pub(super) fn new(env: Arc<NodeEnv>, must_run: MustRun) -> Self {
-        Self { env, tenants: BTreeMap::new(), alarm: Alarm::default(), _must_run: must_run }
+        Self { env, tenants: BTreeMap::new(), revision: 0, alarm: Alarm::default(), _must_run: must_run }
     }
 
     /// The actor of a tenant, started if there is none.
@@ -132,6 +134,10 @@ impl Handler<Changed> for NodeActor {
     type Result = ();
 
     fn handle(&mut self, Changed(change): Changed, ctx: &mut Self::Context) {
+        if change.revision <= self.revision {
+            // It is in the snapshot. Carried out now, it would bring back what is gone, and strike out what came after.
+            return;
+        }
         match (change.object, change.kind) {
             (Object::Tenant(tenant), ChangeKind::Deleted) => {
                 if let Some(slot) = self.tenants.remove(&tenant.number) {
@@ -163,6 +169,7 @@ impl Handler<Resync> for NodeActor {
 
     fn handle(&mut self, _: Resync, ctx: &mut Self::Context) {
         let snapshot = self.env.catalog.snapshot();
+        self.revision = snapshot.revision;
         let mut peers: HashMap<u32, Vec<Arc<Peer>>> = HashMap::new();
         for peer in snapshot.peers {
             peers.entry(peer.tenant).or_default().push(peer);
