@@ -204,6 +204,8 @@ pub fn explain(failure: &Failure) -> Cause {
             &[
                 "IKE_SA_INIT was answered over UDP 500, but IKE_AUTH goes over UDP 4500: is that let through?",
                 "or a firewall drops IP fragments: IKE_AUTH is the first large message",
+                "or a link on the way takes no large packets and does not say so (a path MTU black hole): let ICMP \"fragmentation \
+                 needed\" through, or have the peer fragment IKE messages (in strongSwan: fragmentation = yes)",
             ],
         ),
         Failure::Timeout { .. } => cause(
