@@ -124,6 +124,13 @@ impl Handler<RemovePeer> for PeerActor {
     type Result = ();
 
     fn handle(&mut self, _: RemovePeer, ctx: &mut Self::Context) {
+        self.depart(ctx);
+    }
+}
+
+impl PeerActor {
+    /// Closes everything, and ends when that is done.
+    pub(super) fn depart(&mut self, ctx: &mut Context<Self>) {
         self.leaving = true;
         // Whoever comes from now on is not for this actor. It stays on the board until it is gone.
         if let Some((place, _)) = &self.places {

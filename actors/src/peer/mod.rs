@@ -147,6 +147,10 @@ impl PeerActor {
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
+        if !self.leaving && !self.watch.supervisor().connected() {
+            // Nobody supervises the peer any more, and the word of it was lost with a full mailbox.
+            self.depart(ctx);
+        }
         let at = self.supervisor.poll_timeout().filter(|_| !self.leaving);
         self.alarm.set(ctx, at, Self::tick);
     }
