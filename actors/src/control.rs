@@ -84,13 +84,17 @@ impl Control {
         for stats in stats.values() {
             live.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(stats);
         }
+        // Once for each tenant: there may be a hundred thousand peers of it.
+        let mut uplinks: HashMap<TenantName, Option<v1::Condition>> = HashMap::new();
         let status = |(name, view): (&PeerName, Option<Arc<PeerView>>)| {
             let view = view?;
             let traffic =
                 self.env.board.past(view.uid).plus(live.get(&view.uid).copied().unwrap_or_default());
             let mut status = view.to_status(&stats, traffic);
-            let tenant = self.env.catalog.get_tenant(name.tenant());
-            status.conditions.splice(0..0, tenant.map(|tenant| self.uplink(&tenant).0));
+            let uplink = uplinks.entry(name.tenant().clone()).or_insert_with(|| {
+                self.env.catalog.get_tenant(name.tenant()).map(|tenant| self.uplink(&tenant).0)
+            });
+            status.conditions.splice(0..0, uplink.clone());
             Some(status)
         };
         names.iter().zip(views).map(status).collect()
@@ -110,7 +114,8 @@ impl Control {
         let mut condition = Condition::default();
         condition.set(holds, reason, &message);
         let mut condition = condition.to_proto(v1::ConditionType::Uplink);
-        condition.last_transition_time = self.env.uplinks.get(&tenant.number).map(Into::into);
+        condition.last_transition_time =
+            self.env.uplinks.get(&tenant.number).map(|uplink| uplink.since.into());
         let refused = status.iter().flat_map(|status| &status.refused).map(ToString::to_string).collect();
         (condition, refused)
     }

@@ -16,19 +16,16 @@ use tokio::sync::mpsc;
 
 use crate::convert;
 use crate::datagram::Deliver;
-use crate::env::NodeEnv;
+use crate::env::{NodeEnv, Uplink};
 use crate::mailbox::{deliver, offer};
 use crate::rate::Rate;
 use crate::reception::Doors;
-use crate::refusals;
+use crate::refusals::{self, MAX_OWNERS};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
 /// Events between the router and this task. At 1,000 tunnels that all answer at once there is room to spare; beyond it
 /// the router drops IKE messages, which are sent again.
 pub(crate) const EVENTS: usize = 8_192;
-
-/// Peers of one address that are told of a packet or an ICMP error from there. One is the rule; several gateways behind one NAT the exception.
-const MAX_AT_ADDRESS: usize = 8;
 
 /// Runs until the router is gone. A panic costs the event that it was about.
 pub(crate) async fn run(env: Arc<NodeEnv>, mut doors: Doors, mut events: mpsc::Receiver<RouterEvent>) {
@@ -65,11 +62,8 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
             env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
         }
         RouterEvent::Unreachable(what) => {
-            for peer in env.catalog.peers_at(what.remote.ip(), MAX_AT_ADDRESS) {
-                if let Some(entry) = env.registry.peers.get(&peer.name) {
-                    deliver(&entry.to, ToPeer::Unreachable(what), &env.counters);
-                }
-            }
+            let peers = env.catalog.peers_at(what.remote.ip(), MAX_OWNERS);
+            env.registry.tell_peers(&peers, &env.counters, || ToPeer::Unreachable(what));
         }
         RouterEvent::Uplink { tenant, status } => uplink(env, tenant, &status),
         other => tracing::debug!(?other, "event of the router that nobody waits for"),
@@ -113,22 +107,18 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
 /// peer, a new connection is started at once rather than after its dead peer detection; its INITIAL_CONTACT clears what
 /// the peer still holds. The router reports a few such packets per second at most, whatever arrives.
 fn recover(env: &NodeEnv, remote: SocketAddr) {
-    let peers = env.catalog.peers_at(remote.ip(), MAX_AT_ADDRESS);
+    let peers = env.catalog.peers_at(remote.ip(), MAX_OWNERS);
     if peers.is_empty() {
         return env.counters.recover_no_peer.up();
     }
-    for peer in peers {
-        if let Some(entry) = env.registry.peers.get(&peer.name) {
-            deliver(&entry.to, ToPeer::Wake, &env.counters);
-        }
-    }
+    env.registry.tell_peers(&peers, &env.counters, || ToPeer::Wake);
 }
 
 /// A tenant's device came, went, or cannot be made. Whoever watches learns of it; the router tries again by itself.
 fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
-    let Some(tenant) = env.catalog.tenants().into_iter().find(|t| t.number == tenant.0) else { return };
-    env.uplinks.update(&tenant.number, |since| *since = SystemTime::now());
-    let (name, state) = (&tenant.name, &status.state);
+    env.uplinks.update(&tenant.0, |uplink| uplink.since = SystemTime::now());
+    let Some(Uplink { name, .. }) = env.uplinks.get(&tenant.0) else { return };
+    let (name, state) = (&name, &status.state);
     match state {
         UplinkState::Up | UplinkState::Pending => {
             env.liveness.uplink(name, true);

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use actix::ArbiterHandle;
 use router::RouterHandle;
-use tenants::{Catalog, PeerName};
+use tenants::{Catalog, PeerName, TenantName};
 
 use crate::config::NodeConfig;
 use crate::counters::{Counters, Gauge};
@@ -56,13 +56,21 @@ pub(crate) struct NodeEnv {
     /// Negotiations that peers have begun, as long as nobody knows who they are.
     pub(crate) half_open: Gauge,
     pub(crate) liveness: Liveness,
-    /// Since when tenants' uplinks are as they are.
-    pub(crate) uplinks: Table<u32, SystemTime>,
+    /// By the tenant's number.
+    pub(crate) uplinks: Table<u32, Uplink>,
     arbiters: Vec<ArbiterHandle>,
     /// Peers that were up when the node was stopped last. Each is called back once.
     recall: Mutex<HashSet<PeerName>>,
     #[cfg(feature = "fault-injection")]
     pub(crate) faults: crate::fault::Faults,
+}
+
+/// Of a running tenant.
+#[derive(Clone)]
+pub(crate) struct Uplink {
+    pub(crate) name: TenantName,
+    /// Since when it is as it is.
+    pub(crate) since: SystemTime,
 }
 
 impl NodeEnv {

@@ -38,7 +38,7 @@ impl Faults {
     }
 
     /// Panics if that is due.
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic)] // What it is for: tests see what follows.
     pub(crate) fn strike(&self, fault: Fault) {
         if self.is_due(fault) {
             panic!("injected: {fault:?}");

@@ -31,7 +31,7 @@ const ARBITER_SHIFT: u32 = 52;
 pub(crate) fn random(out: &mut [u8]) {
     // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
     // with anything else would be worse than ending this actor.
-    #[allow(clippy::expect_used)]
+    #[allow(clippy::expect_used)] // See above.
     openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
 }
 

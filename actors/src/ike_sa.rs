@@ -381,7 +381,7 @@ impl Handler<Vanish> for IkeSaActor {
 impl Handler<crate::vocabulary::Panic> for IkeSaActor {
     type Result = ();
 
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic)] // What it is for: tests see what follows.
     fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
         panic!("injected into the connection of {}", self.peer_spec.name);
     }

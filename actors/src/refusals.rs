@@ -8,11 +8,11 @@ use ike::Failure;
 use tenants::Peer;
 
 use crate::env::NodeEnv;
-use crate::mailbox::deliver;
 use crate::vocabulary::ToPeer;
 
-/// Peers that one refusal is told to at most: gateways behind one NAT, or tenants that call a peer the same.
-const MAX_OWNERS: usize = 8;
+/// Peers that are told at most of what comes from one address or under one name. One is the rule; gateways behind one NAT and
+/// tenants that call a peer the same are the exceptions.
+pub(crate) const MAX_OWNERS: usize = 8;
 
 /// Refusals per second that one thread of those at the doors tells. There is room for some hundred, and each is held against
 /// those.
@@ -40,9 +40,6 @@ fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>) {
     if owners.is_empty() {
         return env.strangers.note(remote, failure);
     }
-    for peer in owners {
-        if let Some(entry) = env.registry.peers.get(&peer.name) {
-            deliver(&entry.to, ToPeer::Stranger(remote, failure.cloned().map(Box::new)), &env.counters);
-        }
-    }
+    let message = || ToPeer::Stranger(remote, failure.cloned().map(Box::new));
+    env.registry.tell_peers(&owners, &env.counters, message);
 }

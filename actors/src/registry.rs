@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::config::PeerConfig;
-use tenants::PeerName;
+use tenants::{Peer, PeerName};
 
+use crate::counters::Counters;
 use crate::datagram::Deliver;
+use crate::mailbox::deliver;
 use crate::table::{Registration, Table, Turn};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
@@ -38,6 +40,13 @@ pub(crate) struct PeerPlace {
 }
 
 impl Registry {
+    /// Tells those of these peers that run. A message to a peer that does not is none.
+    pub(crate) fn tell_peers(&self, peers: &[Arc<Peer>], counters: &Counters, message: impl Fn() -> ToPeer) {
+        for entry in peers.iter().filter_map(|peer| self.peers.get(&peer.name)) {
+            deliver(&entry.to, message(), counters);
+        }
+    }
+
     /// Makes a peer known, in the place of any actor that it had before.
     pub(crate) fn register_peer(
         &self,

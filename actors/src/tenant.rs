@@ -10,7 +10,7 @@ use tenants::{ChangeKind, Peer, RuleAction, Tenant};
 
 use crate::alarm::Alarm;
 use crate::convert;
-use crate::env::NodeEnv;
+use crate::env::{NodeEnv, Uplink};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
 use crate::peer::PeerActor;
@@ -29,8 +29,8 @@ pub(crate) struct TenantActor {
     tenant: Arc<Tenant>,
     peers: BTreeMap<u64, PeerSlot>,
     alarm: Alarm,
-    /// Since when its uplink is as it is.
-    _uplink: Registration<u32, SystemTime>,
+    /// Its place among the uplinks.
+    _uplink: Registration<u32, Uplink>,
     /// Of the node's actor.
     watch: DeathWatch<Died>,
 }
@@ -80,7 +80,8 @@ pub(crate) struct RemoveTenant;
 impl TenantActor {
     pub(crate) fn new(env: Arc<NodeEnv>, tenant: Arc<Tenant>, supervisor: Recipient<Died>) -> Self {
         let watch = DeathWatch::new(u64::from(tenant.number), supervisor);
-        let uplink = env.uplinks.register(tenant.number, Turn::next(), SystemTime::now());
+        let place = Uplink { name: tenant.name.clone(), since: SystemTime::now() };
+        let uplink = env.uplinks.register(tenant.number, Turn::next(), place);
         Self { env, tenant, peers: BTreeMap::new(), alarm: Alarm::default(), _uplink: uplink, watch }
     }
 
@@ -275,7 +276,7 @@ impl Handler<Died> for TenantActor {
 impl Handler<crate::vocabulary::Panic> for TenantActor {
     type Result = ();
 
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic)] // What it is for: tests see what follows.
     fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
         panic!("injected into the actor of {}", self.tenant.name);
     }

@@ -127,7 +127,7 @@ pub enum RouterThread {
 
 /// The panic that was asked for.
 #[cfg(feature = "fault-injection")]
-#[allow(clippy::panic)]
+#[allow(clippy::panic)] // What it is for: tests see what follows.
 pub(crate) fn injected() {
     panic!("injected");
 }

@@ -221,7 +221,7 @@ impl Handler<Stop> for NodeActor {
 impl Handler<crate::vocabulary::Panic> for NodeActor {
     type Result = ();
 
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic)] // What it is for: tests see what follows.
     fn handle(&mut self, _: crate::vocabulary::Panic, _: &mut Self::Context) {
         panic!("injected into the actor of the node");
     }

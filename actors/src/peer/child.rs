@@ -56,9 +56,7 @@ impl PeerActor {
                 self.env.router.activate(esp::Spi(spi));
             }
         }
-        if let Some(conn) = self.conns.get(&id) {
-            deliver(&conn.addr, Do(command), &self.env.counters);
-        }
+        self.command(id, command);
     }
 
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {

@@ -128,9 +128,7 @@ impl PeerActor {
         let name = match &target {
             RekeyTarget::Ike => {
                 self.wait(Wait::IkeRekey, reply);
-                if let Some(conn) = self.conns.get(&id) {
-                    deliver(&conn.addr, Do(Command::RekeyIke), &self.env.counters);
-                }
+                self.command(id, Command::RekeyIke);
                 return;
             }
             RekeyTarget::Children => None,
@@ -143,15 +141,13 @@ impl PeerActor {
         }
         self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply);
         for (spi, conn, _) in pairs {
-            if let Some(conn) = self.conns.get(&conn) {
-                deliver(&conn.addr, Do(Command::RekeyChild(spi)), &self.env.counters);
-            }
+            self.command(conn, Command::RekeyChild(spi));
         }
     }
 
     /// Panics, or has the peer's connections do it.
     #[cfg(feature = "fault-injection")]
-    #[allow(clippy::panic)]
+    #[allow(clippy::panic)] // What it is for: tests see what follows.
     pub(super) fn panic(&self, connection: bool) {
         if !connection {
             panic!("injected into the actor of {}", self.peer.name);

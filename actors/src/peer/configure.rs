@@ -13,7 +13,7 @@ use tenants::impact::{ChildChanges, Effect, of_peer};
 use super::PeerActor;
 use crate::convert;
 use crate::mailbox::deliver;
-use crate::vocabulary::{Configure, Do, Reconfigure, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
 
 impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
@@ -66,12 +66,6 @@ impl PeerActor {
         let outdated: Vec<(u32, ConnId)> = outdated.map(|(spi, child)| (*spi, child.conn)).collect();
         for (spi, conn) in outdated {
             self.command(conn, Command::DeleteChild(spi));
-        }
-    }
-
-    fn command(&self, conn: ConnId, command: Command) {
-        if let Some(conn) = self.conns.get(&conn) {
-            deliver(&conn.addr, Do(command), &self.env.counters);
         }
     }
 }

@@ -81,10 +81,17 @@ impl PeerActor {
         self.show();
     }
 
+    /// Puts a command to a connection, if it is there.
+    pub(super) fn command(&self, conn: ConnId, command: Command) {
+        if let Some(conn) = self.conns.get(&conn) {
+            deliver(&conn.addr, Do(command), &self.env.counters);
+        }
+    }
+
     /// Asks for a sign of life.
     pub(super) fn doubt(&self) {
-        if let Some(conn) = self.supervisor.current().and_then(|id| self.conns.get(&id)) {
-            deliver(&conn.addr, Do(Command::Probe), &self.env.counters);
+        if let Some(current) = self.supervisor.current() {
+            self.command(current, Command::Probe);
         }
     }
 

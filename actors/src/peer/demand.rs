@@ -61,9 +61,7 @@ impl PeerActor {
             if self.supervisor.try_now() {
                 let conn = self.next_conn;
                 self.start_connection(ctx);
-                if let Some(conn) = self.conns.get(&conn) {
-                    deliver(&conn.addr, Do(Command::Once), &self.env.counters);
-                }
+                self.command(conn, Command::Once);
             }
             self.arm(ctx);
             self.show();

@@ -3,7 +3,7 @@
 //!
 //! `mod.rs` is the actor, its start and its timer; `report.rs` what its SAs report; `connection.rs` its connections;
 //! `child.rs` its Child SAs; `command.rs` what the API asks for; `configure.rs` changes of its configuration; `demand.rs`
-//! packets that want it up; `view.rs` what it shows.
+//! packets that want it up; `reach.rs` what keeps our messages from it; `view.rs` what it shows.
 
 mod child;
 mod command;
@@ -92,7 +92,8 @@ pub(crate) struct PeerActor {
     /// What has happened and is told once the board shows what came of it.
     untold: Vec<v1::Event>,
     answers: Vec<(Reply, Outcome)>,
-    /// Policies of which the peer has refused the Child SA, or a part of it, with what it said.
+    /// Policies without a Child SA for all of their traffic that nobody is making one for, with the reason: the peer refused
+    /// it, took less, or deleted it.
     gaps: Few<Arc<str>, String>,
     alarm: Alarm,
     watch: DeathWatch<Died>,

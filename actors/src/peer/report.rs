@@ -7,8 +7,7 @@ use ike::Command;
 use ike::supervise::ConnId;
 
 use super::PeerActor;
-use crate::mailbox::deliver;
-use crate::vocabulary::{ConnEvent, Died, Do, Report};
+use crate::vocabulary::{ConnEvent, Died, Report};
 
 impl Handler<Report> for PeerActor {
     type Result = ();
@@ -76,9 +75,7 @@ impl PeerActor {
         } else if let Some(child) = u32::try_from(key).ok().and_then(|spi| self.children.remove(&spi)) {
             tracing::error!(peer = %self.peer.name, child = %child.view.name, "the actor of a Child SA panicked");
             // Its pair left the router with it. Deleting it makes room for a new one.
-            if let Some(conn) = self.conns.get(&child.conn) {
-                deliver(&conn.addr, Do(Command::ExpireChild(child.view.spi_in)), &self.env.counters);
-            }
+            self.command(child.conn, Command::ExpireChild(child.view.spi_in));
             self.send_by(|senders, current| senders.removed(child.view.spi_in, current));
             self.supervisor.child_missing(Instant::now(), &child.view.name.as_str().into());
         }

@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig, PeerView};
 use culvert_proto::v1;
-use ike::config::ChildConfig;
-use ike::wire::TrafficSelector;
 use loadtest::Command;
 use tenants::{Catalog, PeerName};
 
-use crate::common::{LIMIT, branch, branch_with, catalog, create_peer, node, until};
+use crate::common::{LIMIT, also_has, branch, branch_with, catalog, create_peer, node, until};
 
 fn name(n: u8) -> PeerName {
     format!("tenants/acme/peers/b{n}").parse().unwrap()
@@ -53,20 +51,7 @@ async fn children_change_on_the_running_ike_sa() {
     let mut sender = branch(&node, 2);
     // A gateway that would have a second Child SA for a network of its own.
     let mut gateway = branch_with(&node, 0, |config| {
-        let peer = Arc::get_mut(&mut config.peer).unwrap();
-        let first = &peer.children[0];
-        let net = TrafficSelector::range(
-            Ipv4Addr::new(10, 40, 0, 0).into(),
-            Ipv4Addr::new(10, 40, 255, 255).into(),
-        );
-        let second = ChildConfig {
-            name: "second".into(),
-            local: vec![net],
-            remote: first.remote.clone(),
-            proposals: first.proposals.clone(),
-            mode: first.mode,
-        };
-        peer.children.push(Arc::new(second));
+        also_has(config, 40);
     });
     for branch in [&mut sender, &mut gateway] {
         branch.until("up", |r| r.up).await;

@@ -98,6 +98,22 @@ pub(crate) fn branch(node: &Node, n: u8) -> Branch {
     branch_with(node, n, |_| ())
 }
 
+/// The branch has a second Child SA, for the network 10.`n`.0.0/16 of its own.
+pub(crate) fn also_has(config: &mut InitiatorConfig, n: u8) {
+    let peer = Arc::get_mut(&mut config.peer).unwrap();
+    let first = &peer.children[0];
+    let net =
+        TrafficSelector::range(Ipv4Addr::new(10, n, 0, 0).into(), Ipv4Addr::new(10, n, 255, 255).into());
+    let second = ChildConfig {
+        name: "second".into(),
+        local: vec![net],
+        remote: first.remote.clone(),
+        proposals: first.proposals.clone(),
+        mode: first.mode,
+    };
+    peer.children.push(Arc::new(second));
+}
+
 /// Branch `n`, in something different from the others.
 pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut InitiatorConfig)) -> Branch {
     let net = |n: u8| {

@@ -1,13 +1,10 @@
 //! A peer that takes a Child SA for each subnet rather than one for the policy (RFC 7296 section 2.9).
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
-use ike::config::ChildConfig;
-use ike::wire::TrafficSelector;
 use loadtest::Command;
 
-use crate::common::{branch_with, catalog, create_peer, node, until};
+use crate::common::{also_has, branch_with, catalog, create_peer, node, until};
 
 /// Packets for every subnet of the policy go by the pair that carries it.
 #[tokio::test(flavor = "multi_thread")]
@@ -19,18 +16,7 @@ async fn each_part_of_a_policy_carries_its_own_packets() {
     let node = node(catalog);
 
     let mut gateway = branch_with(&node, 5, |config| {
-        let peer = Arc::get_mut(&mut config.peer).unwrap();
-        let first = &peer.children[0];
-        let net =
-            TrafficSelector::range(Ipv4Addr::new(10, 6, 0, 0).into(), Ipv4Addr::new(10, 6, 255, 255).into());
-        let second = ChildConfig {
-            name: "second".into(),
-            local: vec![net],
-            remote: first.remote.clone(),
-            proposals: first.proposals.clone(),
-            mode: first.mode,
-        };
-        peer.children.push(Arc::new(second));
+        also_has(config, 6);
     });
     gateway.until("up", |r| r.up).await;
     let name: tenants::PeerName = "tenants/acme/peers/b5".parse().unwrap();
