@@ -31,7 +31,7 @@ pub(crate) struct Given {
     pub(crate) conn: Connection,
     pub(crate) held: Held,
     /// What of the connection's counters is in the node's already.
-    pub(crate) counted: ike::connection::Counters,
+    pub(crate) counted: ike::Counters,
 }
 
 impl Adopted {

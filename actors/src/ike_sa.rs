@@ -36,7 +36,7 @@ pub(crate) struct IkeSaActor {
     unsent: Option<Unsent>,
     /// Of the peer's actor, to which it reports too.
     watch: DeathWatch<Report>,
-    counted: ike::connection::Counters,
+    counted: ike::Counters,
     /// IKE_SAs whose keys are in the key log. Empty without one.
     logged: Vec<(u64, u64)>,
 }
@@ -53,7 +53,7 @@ impl IkeSaActor {
             alarm: Alarm::default(),
             unsent: None,
             watch: DeathWatch::new(id, peer),
-            counted: ike::connection::Counters::default(),
+            counted: ike::Counters::default(),
             logged: Vec::new(),
         }
     }

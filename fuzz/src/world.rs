@@ -210,7 +210,7 @@ impl End {
         }
         assert!(conn.local_spis().len() <= MAX_IKE_SAS, "IKE_SAs without end: {}", conn.local_spis().len());
         let children: BTreeSet<u32> = conn.child_sas().map(|c| c.1).collect();
-        assert!(children.len() <= ike::connection::MAX_CHILDREN);
+        assert!(children.len() <= ike::verbs::MAX_CHILDREN);
         assert_eq!(children, self.installed, "the connection and its host agree");
         let mut sent = Vec::new();
         while let Some(transmit) = conn.poll_transmit() {

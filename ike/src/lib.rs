@@ -4,8 +4,8 @@
 //! passes datagrams, the time and a [`Host`] in, and takes datagrams, events and the next timeout out. It knows no
 //! tenants and moves no ESP packet; the keys of Child SAs leave it as [`Event::InstallChild`].
 //!
-//! Start with [`Connection`]; then `connection/mod.rs` has a table of what is where, `proposal/table.rs` the
-//! algorithms, `wire/mod.rs` the codec.
+//! Start with [`Connection`], which is the same for every version of IKE; then `v2/mod.rs` has a table of what is where in
+//! IKEv2, `proposal/table.rs` the algorithms, `wire/mod.rs` the codec.
 #![forbid(unsafe_code)]
 
 pub mod config;
@@ -20,11 +20,14 @@ pub mod identity;
 pub mod proposal;
 pub mod reception;
 pub mod supervise;
+mod v2;
+pub mod verbs;
 pub mod wire;
 
-pub use connection::{Command, Connection, InitReply, LoggedKeys, Path};
+pub use connection::Connection;
 pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
 pub use failure::Failure;
 pub use host::{Host, NoPeer};
 pub use identity::{Identity, IdentityError};
 pub use proposal::{Candidates, EspProposal, IkeProposal, ProposalError};
+pub use verbs::{Command, Counters, InitReply, LoggedKeys, Path};

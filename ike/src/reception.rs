@@ -150,7 +150,7 @@ impl CookieGate {
         match cookie(self.version, &self.secret, nonce, datagram.remote, spi) {
             Some(cookie) => {
                 let notify = Notify::with_data(NotifyType::COOKIE, cookie);
-                Verdict::Challenge(crate::connection::refuse(&header, notify))
+                Verdict::Challenge(crate::v2::refuse(&header, notify))
             }
             None => Verdict::Malformed(WireError::BadField("cookie")),
         }

@@ -50,7 +50,7 @@ const LOG_RATE: u32 = 10;
 struct Negotiation {
     conn: Connection,
     held: Held,
-    counted: ike::connection::Counters,
+    counted: ike::Counters,
     /// Until it is known who the peer is, or that nothing comes of it.
     open: Option<Inside>,
 }
@@ -212,7 +212,7 @@ impl Reception {
         match reply {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
-                let counted = ike::connection::Counters::default();
+                let counted = ike::Counters::default();
                 let open = Some(self.env.half_open.enter());
                 let negotiation = Negotiation { conn: *conn, held, counted, open };
                 self.env.counters.init_accepted.up();

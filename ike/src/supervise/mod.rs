@@ -9,9 +9,9 @@ mod senders;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::connection::LINGER_CHILD;
 use crate::event::CloseReason;
 use crate::failure::Failure;
+use crate::verbs::LINGER_CHILD;
 
 pub use few::Few;
 pub use plan::{Plan, Start};

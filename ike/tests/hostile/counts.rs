@@ -1,7 +1,7 @@
 //! More of everything than any honest peer sends: each count has a bound, and what is beyond is refused whole.
 
 use ike::Command;
-use ike::connection::MAX_CHILDREN;
+use ike::verbs::MAX_CHILDREN;
 use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
 use ike::wire::payload::Payload;
 use ike::wire::sa::Transform;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ike::Identity;
-use ike::connection::MAX_CANDIDATES;
+use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
 use crate::catalog::callers::Callers;

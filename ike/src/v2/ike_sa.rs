@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use super::exchange::Exchanges;
 use super::fragment::{self, Reassembly};
-use super::key_log::LoggedKeys;
 use crate::crypto::CryptoError;
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::keys::{self, IkeKeys, Inputs};
@@ -13,6 +12,7 @@ use crate::crypto::sk::{SkKey, SkSuite};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::IkeChoice;
+use crate::verbs::LoggedKeys;
 use crate::wire::header::{HEADER_LEN, Header};
 use crate::wire::message::Message;
 use crate::wire::numbers::{ExchangeType, PayloadType};

@@ -5,18 +5,15 @@ use std::collections::BTreeSet;
 
 use super::ike_sa::SaState;
 use super::request::Request;
-use super::{Connection, MAX_CHILDREN, MAX_IKE_SAS, Phase};
-
-/// What does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Broken(pub String);
+use super::{Connection, MAX_IKE_SAS, Phase};
+use crate::verbs::{Broken, MAX_CHILDREN};
 
 impl Connection {
     /// Looks whether everything holds.
     ///
     /// # Errors
     /// What does not.
-    pub fn check(&self) -> Result<(), Broken> {
+    pub(crate) fn check(&self) -> Result<(), Broken> {
         let broken = |what: &str| Err(Broken(format!("{what}: {self:?}")));
         // A rekeying of our own may add one to those that the peer could make.
         if self.sas.len() > MAX_IKE_SAS + 1 {

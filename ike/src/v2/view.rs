@@ -5,43 +5,44 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ike_sa::SaState;
-use super::{Connection, Counters, Phase};
+use super::{Connection, Phase};
 use crate::config::PeerConfig;
 use crate::event::Nat;
+use crate::verbs::Counters;
 
 impl Connection {
     /// The configured peer, once known.
-    pub const fn config(&self) -> Option<&Arc<PeerConfig>> {
+    pub(crate) const fn config(&self) -> Option<&Arc<PeerConfig>> {
         self.config.as_ref()
     }
 
     /// Takes over a changed configuration. What is negotiated stays; later negotiations use it.
-    pub fn set_config(&mut self, config: Arc<PeerConfig>) {
+    pub(crate) fn set_config(&mut self, config: Arc<PeerConfig>) {
         self.config = Some(config);
     }
 
     /// Whether both sides are authenticated and nothing has ended it.
-    pub const fn is_up(&self) -> bool {
+    pub(crate) const fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up)
     }
 
     /// Whether nothing more will come.
-    pub const fn is_finished(&self) -> bool {
+    pub(crate) const fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)
     }
 
     /// We started it.
-    pub const fn is_initiator(&self) -> bool {
+    pub(crate) const fn is_initiator(&self) -> bool {
         self.initiator
     }
 
     /// When its first message was sent or arrived.
-    pub const fn began(&self) -> Instant {
+    pub(crate) const fn began(&self) -> Instant {
         self.began
     }
 
     /// SPIs of the IKE_SA in use: ours and the peer's.
-    pub fn spis(&self) -> (u64, u64) {
+    pub(crate) fn spis(&self) -> (u64, u64) {
         match &self.phase {
             Phase::InitSent(init) => (init.spi(), 0),
             _ => self.current_sa().map_or((0, 0), |sa| (sa.spi_local, sa.spi_remote)),
@@ -49,23 +50,23 @@ impl Connection {
     }
 
     /// All SPIs of ours that lead to this connection.
-    pub fn local_spis(&self) -> Vec<u64> {
+    pub(crate) fn local_spis(&self) -> Vec<u64> {
         let init = if let Phase::InitSent(init) = &self.phase { Some(init.spi()) } else { None };
         self.sas.iter().map(|sa| sa.spi_local).chain(init).collect()
     }
 
     /// SPI of the initiator of the IKE_SA in use: both sides see the same.
-    pub fn initiator_spi(&self) -> u64 {
+    pub(crate) fn initiator_spi(&self) -> u64 {
         self.current_sa().map_or(0, |sa| if sa.initiator { sa.spi_local } else { sa.spi_remote })
     }
 
     /// The algorithms of the IKE_SA in use.
-    pub fn choice(&self) -> Option<crate::proposal::IkeChoice> {
+    pub(crate) fn choice(&self) -> Option<crate::proposal::IkeChoice> {
         self.current_sa().map(|sa| sa.choice)
     }
 
     /// Our address and the peer's, as they stand now.
-    pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
+    pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let (mut local, mut remote) = (self.path.local, self.path.remote);
         if self.floated {
             local.set_port(self.path.local_natt);
@@ -75,39 +76,39 @@ impl Connection {
     }
 
     /// Who is behind a NAT.
-    pub const fn nat(&self) -> Nat {
+    pub(crate) const fn nat(&self) -> Nat {
         self.nat
     }
 
     /// Whether ESP goes in UDP: somebody is behind a NAT, or we want it so (RFC 7296 section 2.23).
-    pub const fn encapsulates(&self) -> bool {
+    pub(crate) const fn encapsulates(&self) -> bool {
         self.forced || self.nat.local || self.nat.remote
     }
 
     /// How many IKE_SAs are held, those being replaced included.
-    pub fn ike_sas(&self) -> usize {
+    pub(crate) fn ike_sas(&self) -> usize {
         self.sas.iter().filter(|sa| !matches!(sa.state, SaState::Dead(_))).count()
     }
 
     /// The Child SA pairs in place: policy name, inbound and outbound SPI, and whether this is the sending one.
-    pub fn child_sas(&self) -> impl Iterator<Item = (&Arc<str>, u32, u32, bool)> {
+    pub(crate) fn child_sas(&self) -> impl Iterator<Item = (&Arc<str>, u32, u32, bool)> {
         self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
     }
 
     /// Counters since the connection began.
-    pub const fn counters(&self) -> Counters {
+    pub(crate) const fn counters(&self) -> Counters {
         self.counters
     }
 
     /// Forgets a pair without telling the peer, as a peer that lost state would. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
-    pub fn forget_child(&mut self, spi_in: u32) {
+    pub(crate) fn forget_child(&mut self, spi_in: u32) {
         self.remove_child(spi_in, crate::event::ChildEnd::IkeClosed);
     }
 
     /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
-    pub fn refuse_everything(&mut self) {
+    pub(crate) fn refuse_everything(&mut self) {
         let current = self.current;
         if let Some(sa) = self.sa_mut(current) {
             sa.state = SaState::Deleting;

@@ -35,7 +35,7 @@ const REAUTHENTICATE: u32 = 60;
 impl Connection {
     /// Whether IKE_SA_INIT was answered as it would not have been, had it been known who asks. A host that remembers whose
     /// address that is will answer the next one better.
-    pub fn is_misjudged(&self) -> bool {
+    pub(crate) fn is_misjudged(&self) -> bool {
         self.mend.is_some() || self.config.as_deref().is_some_and(|config| self.lacks_encapsulation(config))
     }
 

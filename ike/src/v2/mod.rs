@@ -1,6 +1,7 @@
-//! A connection with one peer: the IKE_SA in use, those it replaces or is replaced by, and the Child SAs.
+//! IKEv2 (RFC 7296): a connection with one peer, that is the IKE_SA in use, those it replaces or is replaced by, and the
+//! Child SAs. `v1` has the same file names for the same concepts.
 //!
-//! [`Connection`] is sans-IO. Where to find what:
+//! [`Connection`] is sans-IO, and reached by [`crate::Connection`] alone. Where to find what:
 //!
 //! | file | what |
 //! |---|---|
@@ -55,23 +56,16 @@ use crate::event::{ChildEnd, CloseReason, Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
+use crate::verbs::{Command, Counters, LINGER_IKE, Path};
 
 use asked::Asked;
 use child::Child;
 use ike_sa::IkeSa;
 use request::Request;
-use tasks::Queued;
+use tasks::{Queued, Task};
 
-pub use invariants::Broken;
-pub use key_log::LoggedKeys;
 pub(crate) use responder::refuse;
-pub use responder::{InitReply, MAX_CANDIDATES};
-pub use tasks::Task;
 
-/// How long a half-open responder waits for IKE_AUTH. The initiator retransmits for about as long.
-pub const HALF_OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long retransmissions to an ended IKE_SA are answered: a few first waits of the field's implementations.
-const LINGER_IKE: Duration = Duration::from_secs(10);
 /// How long a replaced IKE_SA waits for the delete its replacer owes, before it is dropped without.
 const REPLACED_IKE: Duration = Duration::from_secs(90);
 /// How long a replaced Child SA waits for the delete that the peer owes, before we delete it: longer than any known peer sends
@@ -79,30 +73,11 @@ const REPLACED_IKE: Duration = Duration::from_secs(90);
 const REPLACED_CHILD: Duration = Duration::from_secs(180);
 /// The same for the redundant one of two that were made at the same time, which never carries a packet.
 const REDUNDANT_CHILD: Duration = Duration::from_secs(10);
-/// How long a removed Child SA still receives what was under way. As long as strongSwan's.
-pub const LINGER_CHILD: Duration = Duration::from_secs(5);
 /// Retransmissions of a request that deletes the IKE_SA.
 const DELETE_TRIES: u32 = 2;
-/// Interval of NAT keepalives (RFC 3948 section 2.3 has 20 s as the default).
-const KEEPALIVE: Duration = Duration::from_secs(20);
 /// IKE_SAs of one connection, those being replaced and those that are only remembered included. A peer that deletes
 /// what it has rekeyed leaves two or three.
 const MAX_IKE_SAS: usize = 16;
-/// Child SAs of one connection, those being replaced included. The largest meshes in the field have under 200.
-pub const MAX_CHILDREN: usize = 256;
-
-/// Addresses and ports between us and the peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Path {
-    /// Our address and IKE port (500).
-    pub local: SocketAddr,
-    /// The peer's address and IKE port.
-    pub remote: SocketAddr,
-    /// Our port for NAT traversal (4500).
-    pub local_natt: u16,
-    /// The peer's.
-    pub remote_natt: u16,
-}
 
 /// How far the connection is.
 #[derive(Debug)]
@@ -127,7 +102,7 @@ enum Phase {
 /// then ask [`Self::poll_timeout`] when to call [`Self::handle_timeout`].
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
-pub struct Connection {
+pub(crate) struct Connection {
     config: Option<Arc<PeerConfig>>,
     path: Path,
     /// Messages go over the NAT traversal port.
@@ -174,53 +149,6 @@ pub struct Connection {
     counters: Counters,
 }
 
-/// What a connection counts. A host adds them up when it drops the connection or asks for a status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Requests sent again.
-    pub retransmissions: u64,
-    /// Requests of the peer answered again from store.
-    pub answered_again: u64,
-    /// Datagrams dropped: not decodable, wrong SPI or Message ID, or forged.
-    pub dropped: u64,
-    /// Datagrams that were taken: each is either this, or dropped, or answered again from store.
-    pub taken: u64,
-    /// Child SAs rekeyed.
-    pub child_rekeys: u64,
-    /// IKE_SAs rekeyed.
-    pub ike_rekeys: u64,
-}
-
-/// What the host may ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
-    /// Make a Child SA for the policy of this name.
-    CreateChild(Arc<str>),
-    /// Rekey the pair with this inbound SPI. [`Event::RekeyEnded`] says what became of it, or [`Event::Down`].
-    RekeyChild(u32),
-    /// Delete the pair with this inbound SPI.
-    DeleteChild(u32),
-    /// The hard lifetime of the pair with this inbound SPI ended.
-    ExpireChild(u32),
-    /// Rekey the IKE_SA. [`Event::IkeRekeyed`] says that it is, [`Event::IkeRekeyFailed`] that the peer does not.
-    RekeyIke,
-    /// Delete the IKE_SA and everything on it.
-    Close,
-    /// Forget everything without a word to the peer, which has started afresh (INITIAL_CONTACT).
-    Abandon,
-    /// A packet arrived on the pair with this inbound SPI: the peer has it installed.
-    InboundSeen(u32),
-    /// The answer to [`Event::SignOfLifeDue`]: when an authentic ESP packet arrived last on a pair of this connection.
-    Heard(Option<Instant>),
-    /// Ask the peer for a sign of life now.
-    Probe,
-    /// Do not send the first message again until somebody has answered it: something from the peer's address has made us
-    /// start, and anybody can send that.
-    Once,
-    /// An authenticated ESP packet came from a new address (RFC 7296 section 2.23).
-    RemoteMoved(SocketAddr),
-}
-
 impl Connection {
     fn new(path: Path, initiator: bool, phase: Phase, now: Instant) -> Self {
         Self {
@@ -257,22 +185,22 @@ impl Connection {
     }
 
     /// The next datagram to send.
-    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
         take(&mut self.transmits)
     }
 
     /// The next event.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
         take(&mut self.events)
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.next_timeout()
     }
 
     /// Carries out a command of the host.
-    pub fn handle_command(&mut self, now: Instant, host: &mut dyn Host, command: Command) {
+    pub(crate) fn handle_command(&mut self, now: Instant, host: &mut dyn Host, command: Command) {
         match command {
             Command::CreateChild(name) => drop(self.queue_create(&name, now)),
             Command::RekeyChild(spi) => self.ask_rekey(spi, now),
@@ -397,7 +325,7 @@ impl Connection {
     }
 
     /// Takes in a datagram for this connection. What cannot be authenticated changes nothing.
-    pub fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
+    pub(crate) fn handle_datagram(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
         let way = (datagram.local, datagram.remote, datagram.natt);
         self.detour = (way != self.way()).then(|| Box::new(way));
         let before = self.counters;
@@ -411,7 +339,7 @@ impl Connection {
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, now: Instant, host: &mut dyn Host) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, host: &mut dyn Host) {
         self.run_timers(now, host);
         self.settle(now, host);
     }

@@ -281,7 +281,7 @@ impl Connection {
     /// The peer deleted one of the connection's IKE_SAs. Its delete is answered already.
     pub(crate) fn ike_sa_deleted(&mut self, now: Instant, spi: u64) {
         let abandoned = self.sa_mut(spi).map(|sa| {
-            sa.state = SaState::Dead(now + super::LINGER_IKE);
+            sa.state = SaState::Dead(now + crate::verbs::LINGER_IKE);
             sa.exchanges.abandon()
         });
         let requests = abandoned.unwrap_or_default();

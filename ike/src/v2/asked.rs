@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use super::child::ChildState;
 use super::tasks::Task;
-use super::{Connection, MAX_CHILDREN, Phase};
+use super::{Connection, Phase};
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
+use crate::verbs::MAX_CHILDREN;
 
 /// A pair that is to be rekeyed.
 #[derive(Debug)]

@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
+use super::Connection;
 use super::child::ChildState;
 use super::request::{ChildOffer, Request};
-use super::{Connection, MAX_CHILDREN};
 use crate::event::ChildEnd;
 use crate::host::Host;
+use crate::verbs::MAX_CHILDREN;
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};

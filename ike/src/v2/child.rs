@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Connection;
 use super::fruit::Fruit;
-use super::{Connection, LINGER_CHILD};
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::CryptoError;
@@ -12,6 +12,7 @@ use crate::crypto::keys;
 use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, ChildSa, Event};
 use crate::proposal::EspChoice;
+use crate::verbs::LINGER_CHILD;
 use crate::wire::ts::TrafficSelector;
 
 /// Where a Child SA is in its life.

@@ -6,14 +6,15 @@ use std::time::Instant;
 use super::answer_child::ChildRequest;
 use super::ike_sa::{IkeSa, Origin, respond_dh};
 use super::initiator::NONCE_LEN;
-use super::{Connection, HALF_OPEN_TIMEOUT, Path, Phase, nat};
+use super::{Connection, Phase, nat};
 use crate::config::PeerConfig;
 use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, NoPeer, random_array};
 use crate::proposal::{Candidates, negotiate};
-use crate::reception::{MAX_FIRST_MESSAGE, cost_of_exchange, cost_of_looking};
+use crate::reception::MAX_FIRST_MESSAGE;
+use crate::verbs::{HALF_OPEN_TIMEOUT, InitReply, MAX_CANDIDATES, Path};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
@@ -40,41 +41,15 @@ impl AwaitAuth {
     }
 }
 
-/// Peers with one identity whose keys are tried: one for each tenant that an initiator without IDr may mean.
-pub const MAX_CANDIDATES: usize = 16;
-
 /// The initiator's peer, and the group to mend the IKE_SA with.
 type Verified = (Arc<PeerConfig>, Option<u16>);
-
-/// What becomes of an IKE_SA_INIT request.
-#[derive(Debug)]
-pub enum InitReply {
-    /// A half-open connection; its answer waits in [`Connection::poll_transmit`].
-    Accepted(Box<Connection>),
-    /// Answered without keeping state, and why.
-    Refused(Vec<u8>, Failure),
-    /// Not worth an answer.
-    Dropped(Failure),
-}
-
-impl InitReply {
-    /// What it has cost to come to it, for [`crate::reception::Budget`]. A request of `octets` octets is refused before
-    /// anything is computed for it.
-    pub fn cost(&self, octets: usize) -> u32 {
-        let exchange = match self {
-            Self::Accepted(conn) => conn.choice().map_or(0, |choice| cost_of_exchange(choice.group)),
-            Self::Refused(..) | Self::Dropped(_) => 0,
-        };
-        cost_of_looking(octets).saturating_add(exchange)
-    }
-}
 
 /// Octets of a half-open connection beside its messages: keys, exchanges and the rest.
 const HALF_OPEN_OCTETS: usize = 2_048;
 
 impl Connection {
     /// About how many octets a half-open connection holds. The peer can make them more by fragments, up to a bound.
-    pub fn half_open_octets(&self) -> usize {
+    pub(crate) fn half_open_octets(&self) -> usize {
         let messages = if let Phase::AwaitAuth(state) = &self.phase { state.octets() } else { 0 };
         HALF_OPEN_OCTETS + messages + self.sas.iter().map(|sa| sa.waiting_octets()).sum::<usize>()
     }
@@ -83,14 +58,14 @@ impl Connection {
     /// in IKE_AUTH. The caller has checked the cookie, if one is due.
     ///
     /// What is cheap is looked at first. Nothing is computed, and no key pair made, for a request that is refused.
-    pub fn respond(
+    pub(crate) fn respond(
         now: Instant,
         host: &mut dyn Host,
         datagram: Datagram<'_>,
         natt_ports: (u16, u16),
         candidates: &Candidates,
         force_encapsulation: bool,
-    ) -> InitReply {
+    ) -> InitReply<Self> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
         if datagram.bytes.len() > MAX_FIRST_MESSAGE {
             return InitReply::Dropped(malformed(WireError::TooLong(datagram.bytes.len())));

@@ -10,7 +10,7 @@ use super::ike_sa::{IkeSa, Origin};
 use super::informational::GIVES_UP;
 use super::request::Request;
 use super::tasks::Task;
-use super::{Connection, Path, Phase, mode, nat};
+use super::{Connection, Phase, mode, nat};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::crypto::dh::KeyPair;
 use crate::crypto::{CryptoError, auth};
@@ -18,6 +18,7 @@ use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspProposal, IkeProposal, negotiate};
+use crate::verbs::Path;
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
@@ -91,7 +92,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the configuration has no IKE proposal or its group cannot be computed.
-    pub fn initiate(
+    pub(crate) fn initiate(
         now: Instant,
         host: &mut dyn Host,
         config: Arc<PeerConfig>,
@@ -388,7 +389,7 @@ impl Connection {
         };
         self.phase = Phase::Up;
         self.heard_now(now);
-        self.keepalive = self.nat.local.then_some(now + super::KEEPALIVE);
+        self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);
         self.events.push_back(event);
     }
 

@@ -8,15 +8,16 @@ use super::child::{Child, ChildState};
 use super::exchange::Pending;
 use super::ike_sa::SaState;
 use super::request::{PutOff, Request, Tries};
-use super::{Connection, LINGER_IKE, Phase};
+use super::{Connection, Phase};
 use crate::config::ChildConfig;
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
+use crate::verbs::{KEEPALIVE, LINGER_IKE, MAX_CHILDREN};
 use crate::wire::numbers::ExchangeType;
 
 /// Tasks that wait. One for each Child SA and some more; beyond it the oldest plan is as good as a new one.
-const MAX_TASKS: usize = 2 * super::MAX_CHILDREN;
+const MAX_TASKS: usize = 2 * MAX_CHILDREN;
 /// First wait after TEMPORARY_FAILURE or a refused rekeying; doubled each time.
 const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest wait after TEMPORARY_FAILURE.
@@ -33,7 +34,7 @@ const HOST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// Make a Child SA for a policy.
     CreateChild(std::sync::Arc<str>),
     /// Rekey a pair, by inbound SPI.
@@ -255,7 +256,7 @@ impl Connection {
             let (local, remote) = self.addresses();
             let bytes = vec![0xff];
             self.transmits.push_back(Transmit { local, remote, natt: true, keepalive: true, bytes });
-            self.keepalive = Some(now + super::KEEPALIVE);
+            self.keepalive = Some(now + KEEPALIVE);
         }
         if self.mend_due().is_some_and(|due| due <= now) {
             self.give_up_mending(now, host);
@@ -331,7 +332,7 @@ impl Connection {
     }
 
     /// Ends the connection because its hard lifetime is over: the peer is told as on a close.
-    pub fn expire(&mut self, now: Instant, host: &mut dyn Host) {
+    pub(crate) fn expire(&mut self, now: Instant, host: &mut dyn Host) {
         let failure = self.rekey_refused.take().map_or(Failure::Expired, Failure::NotRekeyed);
         self.close(now, host, CloseReason::Failed(failure));
     }
