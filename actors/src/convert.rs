@@ -32,6 +32,7 @@ pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Opti
         force_encapsulation: peer.spec.force_encapsulation || !raw_esp,
         uniqueness: peer.spec.ike.uniqueness,
         retransmit: Retransmit::DEFAULT,
+        version: ike::config::Version::default(),
     })
 }
 
@@ -60,6 +61,7 @@ fn child_config(child: &ChildSpec) -> ChildConfig {
         remote: selectors(&child.remote_subnets),
         proposals: child.esp_proposals.clone(),
         mode: child.mode,
+        life: ike::config::Life::default(),
     }
 }
 

@@ -383,6 +383,7 @@ fn config(side: Side) -> Arc<PeerConfig> {
             remote: net(1 - side, policy),
             proposals: proposals.iter().map(|p| p.parse().expect("a proposal")).collect(),
             mode: Mode::Tunnel,
+            life: ike::config::Life::default(),
         })
     };
     Arc::new(PeerConfig {
@@ -396,5 +397,6 @@ fn config(side: Side) -> Arc<PeerConfig> {
         force_encapsulation: false,
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
+        version: ike::config::Version::default(),
     })
 }

@@ -34,6 +34,53 @@ pub struct PeerConfig {
     pub uniqueness: Uniqueness,
     /// Retransmission schedule.
     pub retransmit: Retransmit,
+    /// Which version of IKE is spoken with it.
+    pub version: Version,
+}
+
+/// Which version of IKE is spoken with a peer: one, so that nobody on the way can choose the weaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 7296.
+    #[default]
+    V2,
+    /// RFC 2409.
+    V1(V1),
+}
+
+/// What there is to say about a peer in IKEv1 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct V1 {
+    /// How phase 1 goes.
+    pub mode: Phase1,
+    /// What is offered as the lifetime of phase 1 (RFC 2409 appendix A, life type and duration).
+    pub life: Life,
+}
+
+/// How phase 1 of IKEv1 goes (RFC 2409 sections 5.4 and 5.5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase1 {
+    /// Three exchanges: identities are encrypted, and the peer is found by its address.
+    #[default]
+    Main,
+    /// Three messages: identities are in clear, and whoever asks can guess at the pre-shared key at leisure.
+    Aggressive,
+}
+
+/// How long an SA of IKEv1 lasts, as the peer is told. IKEv2 tells nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// Since it was made. Told in seconds.
+    pub time: Duration,
+    /// What it carries, in units of 1,024 octets, if that is bounded.
+    pub kilobytes: Option<u64>,
+}
+
+impl Default for Life {
+    /// What RFC 2407 section 4.5 has where nothing is said: eight hours.
+    fn default() -> Self {
+        Self { time: Duration::from_secs(28_800), kilobytes: None }
+    }
 }
 
 /// Which connection stays when a peer that has one starts another.
@@ -73,6 +120,20 @@ pub struct ChildConfig {
     pub proposals: Vec<EspProposal>,
     /// Whole packets, or what the two ends say to each other.
     pub mode: Mode,
+    /// How long an SA of it lasts, for peers that are told.
+    pub life: Life,
+}
+
+impl ChildConfig {
+    /// Whether the two ask a peer for the same. How long it lasts is no matter: that is for the next one.
+    pub fn asks_for_the_same(&self, other: &Self) -> bool {
+        let Self { name, local, remote, proposals, mode, life: _ } = self;
+        *name == other.name
+            && *local == other.local
+            && *remote == other.remote
+            && *proposals == other.proposals
+            && *mode == other.mode
+    }
 }
 
 /// What a Child SA protects (RFC 7296 section 1.3.1).

@@ -63,6 +63,7 @@ pub(crate) fn part(policy: &ChildConfig, number: usize, traffic: Traffic) -> Chi
         remote: traffic.remote,
         proposals: policy.proposals.clone(),
         mode: policy.mode,
+        life: policy.life,
     }
 }
 

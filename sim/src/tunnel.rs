@@ -72,6 +72,7 @@ pub(crate) fn config(
                     remote: vec![selector(policy, !hub)],
                     proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
                     mode: mode(tunnel, policy, nat, scenario),
+                    life: ike::config::Life::default(),
                 })
             })
             .collect(),
@@ -79,6 +80,7 @@ pub(crate) fn config(
         force_encapsulation: !has_transport(tunnel, nat, scenario),
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
+        version: ike::config::Version::default(),
     })
 }
 

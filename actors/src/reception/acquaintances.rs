@@ -70,6 +70,7 @@ mod tests {
             force_encapsulation,
             uniqueness: Uniqueness::Replace,
             retransmit: Retransmit::DEFAULT,
+            version: ike::config::Version::default(),
         })
     }
 

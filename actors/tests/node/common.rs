@@ -110,6 +110,7 @@ pub(crate) fn also_has(config: &mut InitiatorConfig, n: u8) {
         remote: first.remote.clone(),
         proposals: first.proposals.clone(),
         mode: first.mode,
+        life: ike::config::Life::default(),
     };
     peer.children.push(Arc::new(second));
 }
@@ -136,11 +137,13 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
                 remote: vec![all],
                 proposals: ike::EspProposal::defaults(),
                 mode: ike::config::Mode::Tunnel,
+                life: ike::config::Life::default(),
             })],
             dpd_interval: Duration::ZERO,
             force_encapsulation: true,
             uniqueness: Uniqueness::Replace,
             retransmit: Retransmit::DEFAULT,
+            version: ike::config::Version::default(),
         }),
         server: IpAddr::V4(Ipv4Addr::LOCALHOST),
         ike_port,

@@ -152,10 +152,12 @@ fn config(plan: &Plan, branch: &Branch) -> Result<PeerConfig, Failure> {
             remote: vec![selector(branch.other_subnet)?],
             proposals: vec![branch.esp.parse().map_err(|_| bad("proposal"))?],
             mode: Mode::Tunnel,
+            life: ike::config::Life::default(),
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
+        version: ike::config::Version::default(),
     })
 }

@@ -2,7 +2,9 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use mac::AesPrf;
-use sha2::{Sha256, Sha384, Sha512};
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::CryptoError;
@@ -13,6 +15,10 @@ pub type Secret = Zeroizing<Vec<u8>>;
 /// A hash used by HMAC, as PRF or for integrity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HmacHash {
+    /// MD5. Legacy.
+    Md5,
+    /// SHA-1. Legacy.
+    Sha1,
     /// SHA-256.
     Sha256,
     /// SHA-384.
@@ -25,20 +31,43 @@ impl HmacHash {
     /// Octets of output, which is also the key length of the PRF.
     pub const fn octets(self) -> usize {
         match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
             Self::Sha256 => 32,
             Self::Sha384 => 48,
             Self::Sha512 => 64,
         }
     }
 
+    /// The bare hash of the concatenation of `parts`.
+    pub fn digest(self, parts: &[&[u8]]) -> Secret {
+        match self {
+            Self::Md5 => hashed::<Md5>(parts),
+            Self::Sha1 => hashed::<Sha1>(parts),
+            Self::Sha256 => hashed::<Sha256>(parts),
+            Self::Sha384 => hashed::<Sha384>(parts),
+            Self::Sha512 => hashed::<Sha512>(parts),
+        }
+    }
+
     /// HMAC over the concatenation of `parts`.
     pub fn hmac(self, key: &[u8], parts: &[&[u8]]) -> Result<Secret, CryptoError> {
         match self {
+            Self::Md5 => run::<Hmac<Md5>>(key, parts),
+            Self::Sha1 => run::<Hmac<Sha1>>(key, parts),
             Self::Sha256 => run::<Hmac<Sha256>>(key, parts),
             Self::Sha384 => run::<Hmac<Sha384>>(key, parts),
             Self::Sha512 => run::<Hmac<Sha512>>(key, parts),
         }
     }
+}
+
+fn hashed<D: Digest>(parts: &[&[u8]]) -> Secret {
+    let mut digest = D::new();
+    for part in parts {
+        digest.update(part);
+    }
+    Zeroizing::new(digest.finalize().to_vec())
 }
 
 fn run<M: Mac + KeyInit>(key: &[u8], parts: &[&[u8]]) -> Result<Secret, CryptoError> {
@@ -62,6 +91,8 @@ impl Prf {
     /// The PRF of a transform ID (RFC 4868).
     pub const fn from_transform(id: u16) -> Result<Self, CryptoError> {
         match id {
+            1 => Ok(Self::Hmac(HmacHash::Md5)),
+            2 => Ok(Self::Hmac(HmacHash::Sha1)),
             4 => Ok(Self::Aes(AesPrf::Xcbc)),
             5 => Ok(Self::Hmac(HmacHash::Sha256)),
             6 => Ok(Self::Hmac(HmacHash::Sha384)),
@@ -145,6 +176,15 @@ mod tests {
                 [of(b"key", &[b"seee"]), of(b"key", &[b"see"]), of(b"key", &[]), of(b"kex", &[b"seed"])];
             assert!(!others.contains(&of(b"key", &[b"seed"])), "{prf:?}");
         }
+    }
+
+    #[test]
+    fn hmac_of_rfc_2202_case_1_and_the_hashes_of_nothing() {
+        let hmac = |hash: HmacHash, len| hash.hmac(&vec![0x0b; len], &[b"Hi There"]).unwrap()[..4].to_vec();
+        assert_eq!(hmac(HmacHash::Md5, 16), [0x92, 0x94, 0x72, 0x7a]);
+        assert_eq!(hmac(HmacHash::Sha1, 20), [0xb6, 0x17, 0x31, 0x86]);
+        assert_eq!(HmacHash::Md5.digest(&[])[..4], [0xd4, 0x1d, 0x8c, 0xd9]);
+        assert_eq!(HmacHash::Sha1.digest(&[b"a", b"bc"])[..4], [0xa9, 0x99, 0x3e, 0x36]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ const BLOCK: usize = 16;
 /// An integrity algorithm that is not part of the encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Integrity {
-    /// HMAC with a hash, cut to half (RFC 4868).
+    /// HMAC with a hash, cut to half (RFC 4868), or to 96 bits for MD5 and SHA-1 (RFC 2403, RFC 2404).
     Hmac(HmacHash),
     /// A code made of AES-128, cut to 96 bits (RFC 3566, RFC 4494).
     Aes(AesPrf),
@@ -36,6 +36,8 @@ impl Integrity {
     /// The algorithm of a transform ID.
     pub const fn from_transform(id: u16) -> Result<Self, CryptoError> {
         match id {
+            1 => Ok(Self::Hmac(HmacHash::Md5)),
+            2 => Ok(Self::Hmac(HmacHash::Sha1)),
             5 => Ok(Self::Aes(AesPrf::Xcbc)),
             8 => Ok(Self::Aes(AesPrf::Cmac)),
             12 => Ok(Self::Hmac(HmacHash::Sha256)),
@@ -56,8 +58,8 @@ impl Integrity {
     /// Octets of the ICV.
     pub const fn icv_len(self) -> usize {
         match self {
+            Self::Hmac(HmacHash::Md5 | HmacHash::Sha1) | Self::Aes(_) => 12,
             Self::Hmac(hash) => hash.octets() / 2,
-            Self::Aes(_) => 12,
         }
     }
 

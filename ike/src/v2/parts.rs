@@ -79,9 +79,10 @@ impl Connection {
     pub(crate) fn note_part(&mut self, config: &Arc<ChildConfig>, traffic: &Traffic) {
         if policy_of(&config.name).1 > 0 {
             let Traffic { local, remote } = traffic.clone();
-            let (name, proposals, mode) = (config.name.clone(), config.proposals.clone(), config.mode);
+            let (name, proposals) = (config.name.clone(), config.proposals.clone());
+            let (mode, life) = (config.mode, config.life);
             self.parts.retain(|part| part.name != name);
-            self.parts.push(Arc::new(ChildConfig { name, local, remote, proposals, mode }));
+            self.parts.push(Arc::new(ChildConfig { name, local, remote, proposals, mode, life }));
         }
     }
 

@@ -145,7 +145,8 @@ impl Connection {
                 let config = self.policy(&name).cloned();
                 // Another exchange may have made it meanwhile. One that was made as the policy was before does not count.
                 let exists = |config: &Arc<ChildConfig>| {
-                    let made = |c: &Child| c.config == *config && c.state == ChildState::Installed;
+                    let made =
+                        |c: &Child| c.config.asks_for_the_same(config) && c.state == ChildState::Installed;
                     self.children.iter().any(made)
                 };
                 if let Some(config) = config.filter(|config| !exists(config)) {

@@ -83,7 +83,14 @@ impl Spec {
             .chain(more)
             .map(|(name, local, remote)| {
                 let proposals = self.esp.iter().map(|p| p.parse().unwrap()).collect();
-                Arc::new(ChildConfig { name: name.into(), local, remote, proposals, mode: self.mode })
+                Arc::new(ChildConfig {
+                    name: name.into(),
+                    local,
+                    remote,
+                    proposals,
+                    mode: self.mode,
+                    life: ike::config::Life::default(),
+                })
             })
             .collect()
     }
@@ -100,6 +107,7 @@ impl Spec {
             force_encapsulation: self.force_encapsulation,
             uniqueness: self.uniqueness,
             retransmit: Retransmit::DEFAULT,
+            version: ike::config::Version::default(),
         })
     }
 }

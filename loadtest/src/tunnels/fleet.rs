@@ -143,11 +143,13 @@ fn peer(place: Place) -> PeerConfig {
             remote: vec![all],
             proposals: ESP.parse().into_iter().collect(),
             mode: Mode::Tunnel,
+            life: ike::config::Life::default(),
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
+        version: ike::config::Version::default(),
     }
 }
 
