@@ -136,12 +136,13 @@ pub fn child(
     Ok(ChildKeys { initiator: one()?, responder: one()? })
 }
 
-/// Octets of key, and salt for an AEAD (RFC 4106, RFC 7634, RFC 3602).
+/// Octets of key, and salt for an AEAD (RFC 4106, RFC 7634, RFC 3602, and RFC 2451 for 3DES).
 pub fn encryption_key_len(id: u16, key_bits: Option<u16>) -> Result<usize, CryptoError> {
     match (id, key_bits) {
         (AES_GCM_16, Some(bits @ (128 | 192 | 256))) => Ok(usize::from(bits) / 8 + 4),
         (CHACHA20_POLY1305, None) => Ok(36),
         (AES_CBC, Some(bits @ (128 | 192 | 256))) => Ok(usize::from(bits) / 8),
+        (3, None) => Ok(24),
         _ => Err(CryptoError::Unsupported),
     }
 }

@@ -34,6 +34,8 @@ pub const AES_CBC: u16 = 12;
 pub const AES_GCM_16: u16 = 20;
 /// ENCR_CHACHA20_POLY1305.
 pub const CHACHA20_POLY1305: u16 = 28;
+/// INTEG, but not on the wire: stands for HMAC-SHA-256 cut to 96 bits.
+pub const SHA256_96: u16 = 1_025;
 
 /// Every algorithm. The first word of a transform is the one it is printed with.
 pub const ALGORITHMS: &[Algorithm] = &[
