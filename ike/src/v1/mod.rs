@@ -4,3 +4,6 @@
 mod keys;
 mod offer;
 mod wire;
+
+#[cfg(test)]
+mod captures;

@@ -8,11 +8,11 @@ pub(crate) const DOI_IPSEC: u32 = 1;
 pub(crate) const DOI_ISAKMP: u32 = 0;
 
 numbers! {
-    /// Payload types (RFC 2408 section 3.1, RFC 3947 section 6). Those of drafts are still sent; the first drafts of NAT
-    /// traversal had 15.
+    /// Payload types (RFC 2408 section 3.1, RFC 3947 section 6). Those of drafts are still sent: of NAT
+    /// traversal, drafts 00 to 03 had 130 and 131, later ones 15 and 16.
     pub(crate) PayloadType(u8) {
         NONE = 0, SA = 1, PROPOSAL = 2, TRANSFORM = 3, KE = 4, ID = 5, CERT = 6, CERT_REQUEST = 7, HASH = 8,
-        SIGNATURE = 9, NONCE = 10, NOTIFY = 11, DELETE = 12, VENDOR = 13, ATTRIBUTE = 14, NAT_D_FIRST_DRAFTS = 15,
+        SIGNATURE = 9, NONCE = 10, NOTIFY = 11, DELETE = 12, VENDOR = 13, ATTRIBUTE = 14, NAT_D_LATER_DRAFTS = 15,
         NAT_D = 20, NAT_OA = 21, NAT_D_DRAFT = 130, NAT_OA_DRAFT = 131, FRAGMENT = 132,
     }
 }

@@ -78,7 +78,7 @@ fn parse_payload(kind: PayloadType, mut r: Reader<'_>) -> Result<Payload, WireEr
         PayloadType::NOTIFY => Payload::Notify(parse_notify(r)?),
         PayloadType::DELETE => Payload::Delete(parse_delete(r)?),
         PayloadType::VENDOR => Payload::Vendor(r.take_rest().to_vec()),
-        PayloadType::NAT_D | PayloadType::NAT_D_DRAFT | PayloadType::NAT_D_FIRST_DRAFTS => {
+        PayloadType::NAT_D | PayloadType::NAT_D_DRAFT | PayloadType::NAT_D_LATER_DRAFTS => {
             Payload::NatD { draft: kind != PayloadType::NAT_D, hash: r.take_rest().to_vec() }
         }
         PayloadType::NAT_OA | PayloadType::NAT_OA_DRAFT => {

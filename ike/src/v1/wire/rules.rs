@@ -89,8 +89,7 @@ pub(crate) fn check(exchange: Exchange, message: u8, payloads: &[Payload]) -> Re
     let phase_1 = matches!(exchange, Exchange::MAIN | Exchange::AGGRESSIVE);
     let known = |p: &&Payload| {
         let kind = p.kind();
-        let unknown = kind.name().is_none() || kind == P::NAT_D_FIRST_DRAFTS;
-        kind == P::VENDOR || rules.iter().any(|(k, _)| *k == kind) || (phase_1 && unknown)
+        kind == P::VENDOR || rules.iter().any(|(k, _)| *k == kind) || (phase_1 && kind.name().is_none())
     };
     if let Some(p) = payloads.iter().find(|p| !known(p)) {
         return Err(WireError::Payload(p.kind().told(), "does not belong into this exchange"));
