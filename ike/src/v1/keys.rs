@@ -320,3 +320,6 @@ fn keymat(
         suite.prf(d, &[before.unwrap_or_default(), shared, &[ProtocolId::ESP.0], &spi, ni, nr])
     })
 }
+
+#[cfg(test)]
+mod tests;

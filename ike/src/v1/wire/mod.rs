@@ -21,3 +21,6 @@ pub(crate) use payload::{Delete, Notify, Payload, Payloads, encode, write_chain}
 pub(crate) use rules::{check, hash_is_first};
 pub(crate) use sa::{Attribute, Sa, SaProposal, SaTransform, parse_attributes, write_attributes};
 pub(crate) use vendor::{Known, known};
+
+#[cfg(test)]
+mod tests;
