@@ -212,7 +212,8 @@ impl fmt::Display for EspProposal {
     }
 }
 
-fn prf_of_integ(t: &Transform) -> Option<Transform> {
+/// The PRF that is made of the same hash or cipher as an integrity algorithm.
+pub(super) fn prf_of_integ(t: &Transform) -> Option<Transform> {
     let prf = match t.id {
         // AUTH_HMAC_SHA2_256_128 is 12, PRF_HMAC_SHA2_256 is 5, and so on for 384 and 512.
         12..=14 => t.id - 7,
