@@ -11,6 +11,27 @@ pub(crate) use numbers::Method;
 pub(crate) use phase1::{Phase1Offer, answer_phase1, phase1, read_phase1};
 pub(crate) use quick::{Encapsulation, QuickOffer, answer_quick, quick, read_quick};
 
-/// Transforms in one offer. A configuration that makes sense has under 20 combinations; with more, messages would be torn
-/// into fragments of IP, which many a path does not carry.
+/// Transforms in one offer. A configuration that makes sense has under 30 combinations, which go in one packet; this many,
+/// of some 40 octets each, go in two.
 const MAX_OFFERED: usize = 64;
+
+/// Adds a suite to those that are offered, unless it is there or there are enough.
+fn add<T: PartialEq>(suites: &mut Vec<T>, suite: T) {
+    if suites.len() < MAX_OFFERED && !suites.contains(&suite) {
+        suites.push(suite);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_offered_once_each_and_not_without_end() {
+        let mut suites = Vec::new();
+        for suite in [1, 2, 1, 3].into_iter().chain(2..100) {
+            add(&mut suites, suite);
+        }
+        assert_eq!(suites, (1..=64).collect::<Vec<_>>());
+    }
+}
