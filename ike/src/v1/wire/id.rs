@@ -1,5 +1,6 @@
 //! Identification (RFC 2407 section 4.6.2): who a peer is in phase 1, and what an SA is for in phase 2.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::identity::{Identity, MAX_IDENTITY};
@@ -93,6 +94,17 @@ impl Id {
         };
         let protocol = self.protocol;
         (start <= end).then_some(TrafficSelector { protocol, start_port, end_port, start, end })
+    }
+}
+
+impl fmt::Display for Id {
+    /// As an identity or, where it is none, as a selector. Whatever a peer sends has some text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.identity(), self.selector()) {
+            (Some(identity), _) => identity.fmt(f),
+            (None, Some(selector)) => selector.fmt(f),
+            (None, None) => write!(f, "{}:{:02x?}", self.kind, self.data),
+        }
     }
 }
 
@@ -264,6 +276,22 @@ mod tests {
         let id = Id { protocol: 17, port: 500, ..id(IdType::ID_FQDN, b"a.example") };
         assert_eq!(id.body()[..4], [2, 17, 0x01, 0xf4]);
         assert_eq!(id.identity(), Some(Identity::fqdn("a.example")));
+    }
+
+    /// Malformed packets brought libreswan down when they were logged (CVE-2020-1763, CVE-2022-23094).
+    #[test]
+    fn whatever_a_peer_sends_prints() {
+        for (kind, data, text) in [
+            (IdType::ID_FQDN, &b"a.example"[..], "a.example"),
+            (IdType::ID_IPV4_ADDR, &[10, 0, 0, 1], "10.0.0.1"),
+            (IdType::IPV4_SUBNET, &[10, 1, 0, 0, 255, 255, 0, 0], "10.1.0.0/16"),
+            (IdType::IPV4_RANGE, &[10, 0, 0, 1, 10, 0, 0, 5], "10.0.0.1-10.0.0.5"),
+            (IdType::IPV4_SUBNET, &[7], "IdType(4):[07]"),
+            (IdType::IPV6_RANGE, &[], "IdType(8):[]"),
+            (IdType::ID_FQDN, &[0xff, 0], "ID_FQDN:[ff, 00]"),
+        ] {
+            assert_eq!(id(kind, data).to_string(), text);
+        }
     }
 
     /// Names of a length that they cannot have brought strongSwan down (CVE-2013-6075).
