@@ -131,6 +131,7 @@ mod tests {
         assert_eq!(read(&[(1, 3), (2, 8)]), (None, None));
         assert_eq!(read(&[(1, 1), (2, 8), (2, 9)]), (Some(8), None));
         assert_eq!(read(&[(1, 1), (2, 8), (1, 1), (2, 7)]), (Some(7), None));
+        assert_eq!(read(&[(1, 1), (2, 7), (1, 1), (2, 8)]), (Some(7), None));
         let long = |octets: usize| {
             let attributes = [Attribute::short(1, 1), Attribute { kind: 2, value: vec![1; octets] }];
             OfferedLife::of_phase2(&attributes).seconds

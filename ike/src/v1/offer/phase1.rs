@@ -259,6 +259,11 @@ mod tests {
             assert_eq!(choose_ike(&configured, &proposals(&of(&fewer))), None, "{at}");
         }
         assert_eq!(read_phase1(&of(&[]))[0].method, 0);
+        // A length of four octets is not one that is absent, as it is with 3DES.
+        let mut des = of(&[(1, 5), (2, 2), (4, 14)]).proposals.remove(0).transforms;
+        assert!(!proposals(&of_transforms(des.clone()))[0].transforms[0].unknown_attribute);
+        des[0].attributes.push(Attribute::long(KEY_LENGTH, 0x1_0000));
+        assert!(proposals(&of_transforms(des))[0].transforms[0].unknown_attribute);
     }
 
     /// A group of the numbers for private use brought strongSwan down (CVE-2014-9221).

@@ -194,6 +194,13 @@ fn what_is_not_understood_is_told_and_never_chosen() {
         let theirs = proposals(&of(12, &[&attributes[..], &[more]].concat()));
         assert_eq!(choose_esp(&mine, &theirs, true), None, "{more:?}");
     }
+    // An authentication of no octets or of too many is not one that is absent.
+    for odd in [Attribute { kind: 5, value: Vec::new() }, Attribute::long(5, 0x1_0005)] {
+        let mut theirs = of(20, &[(6, 128)]).proposals;
+        assert!(choose_esp(&configured, &proposals(&Sa::new(theirs.clone())), false).is_some());
+        theirs[0].transforms[0].attributes.push(odd);
+        assert_eq!(choose_esp(&configured, &proposals(&Sa::new(theirs)), false), None);
+    }
 }
 
 #[test]
