@@ -123,9 +123,9 @@ impl IkeSaActor {
     fn log_keys(&mut self) {
         let (Some(log), Some(conn)) = (&self.env.key_log, &self.conn) else { return };
         for keys in conn.logged_keys() {
-            if !self.logged.contains(&(keys.spi_i, keys.spi_r)) {
+            if !self.logged.contains(&keys.spis()) {
                 log.ike(&keys);
-                self.logged.push((keys.spi_i, keys.spi_r));
+                self.logged.push(keys.spis());
             }
         }
     }

@@ -49,6 +49,14 @@ pub enum Version {
 }
 
 impl Version {
+    /// What there is to say of IKEv1 alone; what is usual if it is not spoken.
+    pub(crate) fn v1(self) -> V1 {
+        match self {
+            Self::V1(v1) => v1,
+            Self::V2 => V1::default(),
+        }
+    }
+
     /// How a negotiation with such a peer opens.
     pub const fn opening(self) -> Opening {
         match self {
@@ -93,7 +101,7 @@ impl fmt::Display for Opening {
 }
 
 /// What there is to say about a peer in IKEv1 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V1 {
     /// How phase 1 goes.
     pub mode: Phase1,

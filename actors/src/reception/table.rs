@@ -191,7 +191,7 @@ mod tests {
         bytes.extend([0; 8]);
         bytes.extend([40, 0x20, 34, 8, 0, 0, 0, 0, 0, 0, 0, 48, 0, 0, 0, 20]);
         bytes.extend([7; 16]);
-        FirstMessage::of(&bytes).unwrap()
+        FirstMessage::of(ike::config::Opening::Init, &bytes).unwrap()
     }
 
     fn key(n: u32) -> Key {

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::keys::{self, Suite};
 use super::offer::{self, Method, OfferedLife};
-use super::wire::{
-    Exchange, HEADER_LEN, Header, Payload, PayloadType, Payloads, check, encode, hash_is_first, parse_chain,
-};
+use super::wire::rules::{check, hash_is_first};
+use super::wire::{Exchange, HEADER_LEN, Header, Payload, PayloadType, Payloads, encode, parse_chain};
 use crate::config::Mode;
 use crate::proposal::IkeChoice;
 use crate::proposal::negotiate::describe;

@@ -76,11 +76,6 @@ impl Reading {
 }
 
 impl OfferedLife {
-    /// Reads attributes of phase 1, others left out.
-    pub(crate) fn of_phase1(attributes: &[Attribute]) -> Self {
-        Self::read(attributes, PHASE_1)
-    }
-
     /// Reads attributes of phase 2, others left out.
     pub(crate) fn of_phase2(attributes: &[Attribute]) -> Self {
         Self::read(attributes, PHASE_2)
@@ -106,7 +101,7 @@ mod tests {
         for (seconds, kilobytes) in [(3_600, None), (28_800, Some(4_608_000)), (0, Some(0))] {
             let life = Life { time: Duration::from_secs(seconds), kilobytes };
             let expected = OfferedLife { seconds: Some(seconds), kilobytes };
-            assert_eq!(OfferedLife::of_phase1(&phase1_life(life)), expected);
+            assert_eq!(OfferedLife::read(&phase1_life(life), PHASE_1), expected);
             assert_eq!(OfferedLife::of_phase2(&phase2_life(life)), expected);
             assert_eq!(OfferedLife::of_phase2(&phase1_life(life)), OfferedLife::default());
             assert!(phase2_life(life).iter().all(|a| a.value.len() == if a.kind == 1 { 2 } else { 4 }));
@@ -114,7 +109,7 @@ mod tests {
         let endless = Life { time: Duration::MAX, kilobytes: Some(u64::MAX) };
         let most = Some(u64::from(u32::MAX));
         let expected = OfferedLife { seconds: most, kilobytes: most };
-        assert_eq!(OfferedLife::of_phase1(&phase1_life(endless)), expected);
+        assert_eq!(OfferedLife::read(&phase1_life(endless), PHASE_1), expected);
     }
 
     #[test]

@@ -6,9 +6,9 @@ mod numbers;
 mod phase1;
 mod quick;
 
-pub(crate) use life::{OfferedLife, phase1_life, phase2_life};
+pub(crate) use life::{OfferedLife, phase2_life};
 pub(crate) use numbers::Method;
-pub(crate) use phase1::{Phase1Offer, answer_phase1, phase1, read_phase1};
+pub(crate) use phase1::{answer_phase1, phase1, read_phase1};
 pub(crate) use quick::{Encapsulation, QuickOffer, answer_quick, quick, read_quick};
 
 /// Transforms in one offer. A configuration that makes sense has under 30 combinations, which go in one packet; this many,
