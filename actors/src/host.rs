@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig};
 use ike::{Host, Identity, NoPeer};
 use tenants::Peer;
 
@@ -66,7 +66,7 @@ impl Host for CoreHost<'_> {
         id_r: Option<&Identity>,
         remote: SocketAddr,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        match self.env.catalog.find_peers(id_r, id_i, remote.ip()) {
+        match self.env.catalog.find_peers(Opening::Init, id_r, id_i, remote.ip()) {
             Ok(peers) => {
                 let ready = |peer: &Arc<Peer>| self.env.registry.peers.get(&peer.name)?.config.clone();
                 let ready: Vec<_> = peers.iter().filter_map(ready).collect();

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent, Spi};
+use ike::config::Opening;
 use ike::{Command, Connection, Datagram, Event};
 use router::{IkeDatagram, Unsent};
 
@@ -166,7 +167,10 @@ impl IkeSaActor {
                 ConnEvent::Established(Box::new(Established {
                     began: conn.map_or_else(Instant::now, Connection::began),
                     spis: if initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
-                    proposal: choice.to_string(),
+                    opening: conn
+                        .and_then(Connection::config)
+                        .map_or(Opening::Init, |config| config.opening()),
+                    choice,
                     initiator,
                     initial_contact,
                     addresses: self.addresses(),
@@ -176,11 +180,10 @@ impl IkeSaActor {
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
                 self.lifetime = Some(self.fresh_lifetime());
-                let choice = self.conn.as_ref().and_then(Connection::choice);
                 ConnEvent::Rekeyed {
                     spis: if initiated { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
                     initiated,
-                    proposal: choice.map(|c| c.to_string()).unwrap_or_default(),
+                    choice: self.conn.as_ref().and_then(Connection::choice),
                     lifetime: self.lifetime.clone(),
                 }
             }
@@ -241,13 +244,14 @@ impl IkeSaActor {
             (sa.name.clone(), sa.spi_in, sa.spi_out, sa.mode, sa.replaces);
         let text =
             |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
-        let (suite, local, remote) = (sa.choice.to_string(), text(&sa.local_ts), text(&sa.remote_ts));
+        let (suite, legacy) = (sa.choice.to_string(), sa.choice.legacy());
+        let (local, remote) = (text(&sa.local_ts), text(&sa.remote_ts));
         let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
         // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
         self.env.router.install(sa).map_err(|error| error.to_string())?;
         let lifetime = spec.lifetime;
-        Ok(Installed { name, pair, spi_out, suite, mode, local, remote, replaces, lifetime })
+        Ok(Installed { name, pair, spi_out, suite, legacy, mode, local, remote, replaces, lifetime })
     }
 
     fn addresses(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
+use ike::proposal::IkeChoice;
 use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
@@ -100,14 +101,16 @@ impl PeerActor {
         let (spis, (local, remote), initiator) = (new.spis, new.addresses, new.initiator);
         tracing::info!(
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
-            proposal = new.proposal, "IKE_SA established"
+            proposal = %new.choice, "IKE_SA established"
         );
-        self.history().step(id, format!("IKE SA established, {}", new.proposal));
+        self.history().step(id, format!("IKE SA established, {}", new.choice));
         let mut ike = IkeView {
             initiator_spi: spis.0,
             responder_spi: spis.1,
             initiator,
-            proposal: new.proposal,
+            opening: new.opening,
+            proposal: new.choice.to_string(),
+            legacy: new.choice.legacy(),
             local,
             remote,
             encapsulated: new.encapsulated,
@@ -152,14 +155,16 @@ impl PeerActor {
         id: ConnId,
         spis: (u64, u64),
         initiated: bool,
-        proposal: String,
+        choice: Option<IkeChoice>,
         lifetime: Option<&Lifetime>,
     ) {
         self.view_mut().ike_rekeys += 1;
+        let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
         if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
             (ike.initiator_spi, ike.responder_spi) = spis;
             (ike.initiator, ike.proposal) = (initiated, proposal);
+            ike.legacy = choice.map(|choice| choice.legacy()).unwrap_or_default();
             ike.installed = SystemTime::now();
             set_times(ike, lifetime);
         }

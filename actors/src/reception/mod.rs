@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use actix::ArbiterHandle;
 use actix::prelude::*;
 use culvert_proto::v1;
+use ike::config::Opening;
 use ike::reception::{Budget, CookieGate, FirstMessage, Prefix, Settled, Verdict, cost_of_looking};
 use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
@@ -190,7 +191,7 @@ impl Reception {
     fn answer(&mut self, now: Instant, datagram: &IkeDatagram, first: FirstMessage, proved: bool) -> u32 {
         let remote = datagram.remote;
         let looked = cost_of_looking(datagram.bytes.len());
-        let callers = self.callers(remote.ip());
+        let callers = self.callers(remote.ip(), Opening::Init);
         if callers.candidates.is_empty() {
             self.env.counters.init_no_peer.up();
             self.note(now, remote, &Failure::UnknownAddress { from: remote });
@@ -239,8 +240,8 @@ impl Reception {
         cost
     }
 
-    fn callers(&self, from: IpAddr) -> tenants::Callers {
-        self.acquaintances.refine(from, self.env.catalog.callers(from))
+    fn callers(&self, from: IpAddr, opening: Opening) -> tenants::Callers {
+        self.acquaintances.refine(from, opening, self.env.catalog.callers(from, opening))
     }
 
     /// A further message of a half-open connection.

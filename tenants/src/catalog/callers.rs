@@ -1,5 +1,5 @@
 //! Who may send a first message from an address, as far as it matters before anybody knows who has: the proposals, and
-//! whether ESP is to go in UDP. Kept so that the answer costs the same however many peers there are.
+//! whether ESP is to go in UDP; and where the address alone tells who it may be, those peers. Kept so that the answer costs the same however many peers there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::remote::RemoteAddress;
 struct Group {
     /// By text, for the order; with the number of peers.
     sets: BTreeMap<Vec<String>, (Vec<IkeProposal>, usize)>,
-    peers: usize,
+    peers: BTreeMap<PeerName, Arc<Peer>>,
     /// How many of them want ESP in UDP whether or not there is a NAT.
     forced: usize,
     /// Made of the sets, whenever one comes or goes.
@@ -26,8 +26,12 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, spec: &PeerSpec, likely: Likely) {
-        self.peers += 1;
+    fn add(&mut self, peer: &Arc<Peer>, likely: Likely) {
+        // An address may be there twice, with different ports.
+        if self.peers.insert(peer.name.clone(), Arc::clone(peer)).is_some() {
+            return;
+        }
+        let spec = &peer.spec;
         self.forced += usize::from(spec.force_encapsulation);
         let entry = self.sets.entry(key(spec)).or_insert_with(|| (spec.ike.proposals.clone(), 0));
         entry.1 += 1;
@@ -36,8 +40,11 @@ impl Group {
         }
     }
 
-    fn remove(&mut self, spec: &PeerSpec, likely: Likely) {
-        self.peers = self.peers.saturating_sub(1);
+    fn remove(&mut self, peer: &Arc<Peer>, likely: Likely) {
+        if self.peers.remove(&peer.name).is_none() {
+            return;
+        }
+        let spec = &peer.spec;
         self.forced = self.forced.saturating_sub(usize::from(spec.force_encapsulation));
         let key = key(spec);
         if let Some((_, count)) = self.sets.get_mut(&key) {
@@ -75,7 +82,7 @@ pub struct Callers {
 #[derive(Clone, Default)]
 pub(crate) struct Origins {
     /// Single addresses.
-    hosts: BTreeMap<IpAddr, (Group, BTreeMap<PeerName, Arc<Peer>>)>,
+    hosts: BTreeMap<IpAddr, Group>,
     /// Subnets, by family and length: at most one look-up for each length that is in use.
     nets: BTreeMap<(bool, u8), HashMap<Cidr, Group>>,
     anywhere: Group,
@@ -85,20 +92,16 @@ impl Origins {
     pub(crate) fn add(&mut self, peer: &Arc<Peer>) {
         let spec = &peer.spec;
         if spec.remote_addresses.is_empty() {
-            self.anywhere.add(spec, Likely::Possible);
+            self.anywhere.add(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
             match *remote {
                 RemoteAddress::Host(address, _) => {
-                    let (group, peers) = self.hosts.entry(address).or_default();
-                    // An address may be there twice, with different ports.
-                    if peers.insert(peer.name.clone(), Arc::clone(peer)).is_none() {
-                        group.add(spec, Likely::Near);
-                    }
+                    self.hosts.entry(address).or_default().add(peer, Likely::Near);
                 }
                 RemoteAddress::Subnet(subnet) => {
                     let nets = self.nets.entry((subnet.is_ipv4(), subnet.prefix())).or_default();
-                    nets.entry(subnet).or_default().add(spec, Likely::Possible);
+                    nets.entry(subnet).or_default().add(peer, Likely::Possible);
                 }
             }
         }
@@ -107,16 +110,14 @@ impl Origins {
     pub(crate) fn remove(&mut self, peer: &Arc<Peer>) {
         let spec = &peer.spec;
         if spec.remote_addresses.is_empty() {
-            self.anywhere.remove(spec, Likely::Possible);
+            self.anywhere.remove(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
             match *remote {
                 RemoteAddress::Host(address, _) => {
-                    let Some((group, peers)) = self.hosts.get_mut(&address) else { continue };
-                    if peers.remove(&peer.name).is_some() {
-                        group.remove(spec, Likely::Near);
-                    }
-                    if peers.is_empty() {
+                    let Some(group) = self.hosts.get_mut(&address) else { continue };
+                    group.remove(peer, Likely::Near);
+                    if group.peers.is_empty() {
                         self.hosts.remove(&address);
                     }
                 }
@@ -124,8 +125,8 @@ impl Origins {
                     let length = (subnet.is_ipv4(), subnet.prefix());
                     let Some(nets) = self.nets.get_mut(&length) else { continue };
                     if let Some(group) = nets.get_mut(&subnet) {
-                        group.remove(spec, Likely::Possible);
-                        if group.peers == 0 {
+                        group.remove(peer, Likely::Possible);
+                        if group.peers.is_empty() {
                             nets.remove(&subnet);
                         }
                     }
@@ -137,20 +138,42 @@ impl Origins {
         }
     }
 
+    /// The group of a single address, and those of subnets with it, the longest first, and of everywhere.
+    fn groups(&self, address: IpAddr) -> (Option<&Group>, impl Iterator<Item = &Group>) {
+        let v4 = address.is_ipv4();
+        let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev();
+        let nets = nets.filter_map(move |((_, prefix), nets)| nets.get(&Cidr::truncated(address, *prefix)?));
+        let anywhere = (!self.anywhere.peers.is_empty()).then_some(&self.anywhere);
+        (self.hosts.get(&address), nets.chain(anywhere))
+    }
+
+    /// The peers that may come from `address`, those first that are configured the closest to it. One may be there twice.
+    pub(crate) fn from(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
+        let (host, wide) = self.groups(address);
+        host.into_iter().chain(wide).flat_map(|group| group.peers.values())
+    }
+
+    /// How many peers have the very address or subnet; without one, how many may come from anywhere.
+    pub(crate) fn crowd(&self, remote: Option<&RemoteAddress>) -> usize {
+        let group = match remote {
+            None => Some(&self.anywhere),
+            Some(RemoteAddress::Host(address, _)) => self.hosts.get(address),
+            Some(RemoteAddress::Subnet(subnet)) => {
+                self.nets.get(&(subnet.is_ipv4(), subnet.prefix())).and_then(|nets| nets.get(subnet))
+            }
+        };
+        group.map_or(0, |group| group.peers.len())
+    }
+
     /// Those who may come from `address`.
     ///
     /// Where peers are configured with the very address they alone decide on UDP, and their proposals go first: whoever may
     /// come from anywhere is hardly the one that does.
     pub(crate) fn callers(&self, address: IpAddr) -> Callers {
-        let host = self.hosts.get(&address).map(|(group, _)| group);
-        let v4 = address.is_ipv4();
-        let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev().filter_map(|((_, prefix), nets)| {
-            Cidr::truncated(address, *prefix).and_then(|subnet| nets.get(&subnet))
-        });
-        let anywhere = (self.anywhere.peers > 0).then_some(&self.anywhere);
-        let wide: Vec<&Group> = nets.chain(anywhere).collect();
+        let (host, wide) = self.groups(address);
+        let wide: Vec<&Group> = wide.collect();
         let deciding = host.as_ref().map_or(wide.as_slice(), std::slice::from_ref);
-        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers);
+        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers.len());
         let candidates = match (host, wide.as_slice()) {
             (None, []) => Arc::default(),
             (Some(only), []) => Arc::clone(&only.candidates),
@@ -167,11 +190,11 @@ impl Origins {
     /// The addresses of a subnet that peers are configured with, and those peers.
     pub(crate) fn within(&self, subnet: Cidr) -> impl Iterator<Item = (&IpAddr, &Arc<Peer>)> {
         let hosts = self.hosts.range(subnet.first()..=subnet.last());
-        hosts.flat_map(|(address, (_, peers))| peers.values().map(move |peer| (address, peer)))
+        hosts.flat_map(|(address, group)| group.peers.values().map(move |peer| (address, peer)))
     }
 
     /// The peers that are configured with the very address, in the order of names.
     pub(crate) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
-        self.hosts.get(&address).into_iter().flat_map(|(_, peers)| peers.values())
+        self.hosts.get(&address).into_iter().flat_map(|group| group.peers.values())
     }
 }

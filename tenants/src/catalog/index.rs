@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ike::Identity;
 
-use crate::catalog::callers::Origins;
+use crate::catalog::openings::Openings;
 use crate::cidr::Cidr;
 use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::{Auth, Peer};
@@ -22,7 +22,7 @@ pub(crate) struct Index {
     /// Who authenticates with a secret.
     users: HashMap<SecretName, BTreeSet<PeerName>>,
     /// Who may come from where.
-    pub(crate) origins: Origins,
+    pub(crate) origins: Openings,
 }
 
 impl Index {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ike::Identity;
+use ike::config::Opening;
 use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
@@ -28,7 +29,7 @@ pub enum LookupError {
 }
 
 impl Catalog {
-    /// The peers with these identities that may come from `address`, few of them. `local` is what the initiator called us
+    /// The peers with these identities whose negotiations open like this and may come from `address`, few of them. `local` is what the initiator called us
     /// (IDr, which RFC 7296 section 1.2 leaves optional); without one there may be one in each tenant, and only its key
     /// tells which it is.
     ///
@@ -36,6 +37,7 @@ impl Catalog {
     /// Why there is none.
     pub fn find_peers(
         &self,
+        opening: Opening,
         local: Option<&Identity>,
         remote: &Identity,
         address: IpAddr,
@@ -48,20 +50,43 @@ impl Catalog {
         let named = local.map(|local| by_local.get(local).into_iter().flatten());
         let any = local.is_none().then(|| by_local.values().flatten());
         let all = named.into_iter().flatten().chain(any.into_iter().flatten());
-        let found: Vec<_> =
-            all.filter(|peer| peer.spec.admits(address)).take(MAX_CANDIDATES).cloned().collect();
+        let fits = |peer: &&Arc<Peer>| peer.spec.ike.opening() == opening && peer.spec.admits(address);
+        let found: Vec<_> = all.filter(fits).take(MAX_CANDIDATES).cloned().collect();
         if found.is_empty() {
             let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
-            let wanted = format!("{local}the address {address}");
+            let wanted = format!("{local}the address {address} with {opening}");
             return Err(LookupError::Elsewhere { identity: remote.to_string(), wanted });
         }
         Ok(found)
     }
 
-    /// Those who may send a first message from `address`: what IKE_SA_INIT is answered from, when the initiator's identity is
-    /// not known yet. Whoever authenticates must still be held to the proposals of its own peer.
-    pub fn callers(&self, address: IpAddr) -> Callers {
-        self.read().index.origins.callers(address.to_canonical())
+    /// Those who may send such a first message from `address`: what it is answered from, when the initiator's identity is not
+    /// known yet. Whoever authenticates must still be held to the proposals of its own peer.
+    pub fn callers(&self, address: IpAddr, opening: Opening) -> Callers {
+        self.read().index.origins.callers(address.to_canonical(), opening)
+    }
+
+    /// How the negotiations of those open who may come from `address`: what a first message of another version or mode is
+    /// explained from.
+    pub fn openings(&self, address: IpAddr) -> Vec<Opening> {
+        self.read().index.origins.in_use(address.to_canonical())
+    }
+
+    /// The peers that may open like this from `address`, no more than can be tried: those with the very address first, then
+    /// those of subnets, the longest first, then those that may come from anywhere. For where nothing but the address tells
+    /// who it may be.
+    pub fn peers_from(&self, address: IpAddr, opening: Opening) -> Vec<Arc<Peer>> {
+        let state = self.read();
+        let mut found: Vec<Arc<Peer>> = Vec::new();
+        for peer in state.index.origins.of(opening).from(address.to_canonical()) {
+            if found.len() == MAX_CANDIDATES {
+                break;
+            }
+            if !found.iter().any(|other| Arc::ptr_eq(other, peer)) {
+                found.push(Arc::clone(peer));
+            }
+        }
+        found
     }
 
     /// The peers that have this remote identity, no more than `limit`.
