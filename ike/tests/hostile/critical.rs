@@ -87,7 +87,6 @@ fn a_message_of_ikev1_is_dropped_whatever_it_carries() {
             let mut bytes =
                 Message::encode(ike::wire::Header { exchange: ExchangeType(exchange), ..header }, &payloads);
             bytes[17] = 0x10;
-            assert!(classify(&bytes).is_err());
             h.assert_dropped(A, &bytes, &format!("IKEv1 exchange {exchange}"));
         }
     }

@@ -174,22 +174,31 @@ impl Host for TestHost {
         remote: SocketAddr,
         opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        let fits = |c: &Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|r| *r == c.local_id);
-        let found: Vec<_> = self.peers_from(remote, opening)?.into_iter().filter(fits).collect();
+        let own = |c: &PeerConfig| c.name == self.peer.name && c.local_id == self.peer.local_id;
+        let fits =
+            |c: &Arc<PeerConfig>| c.remote_id == *id_i && (!own(c) || id_r.is_none_or(|r| *r == c.local_id));
+        let all = self.all(remote, opening)?;
+        let found: Vec<_> = all.into_iter().filter(fits).collect();
         if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
     }
 
-    fn peers_from(&mut self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+    fn peers_from(&mut self, remote: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        self.all(remote, opening)
+    }
+
+    fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
+        self.connected
+    }
+}
+
+impl TestHost {
+    fn all(&self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         if self.peer_not_ready {
             return Err(NoPeer::NotYet);
         }
         let all = std::iter::once(&self.peer).chain(&self.others);
         let found: Vec<_> = all.filter(|c| c.opening() == opening).cloned().collect();
         if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
-    }
-
-    fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
-        self.connected
     }
 }
 

@@ -208,7 +208,7 @@ mod tests {
             (esp(2), "ENCR_DES"),
             (esp(11), "ENCR_NULL"),
             (hash(3)[0], "PRF_HMAC_TIGER"),
-            (auth(5, true), "AUTH_HMAC_SHA2_256_96"),
+            (auth(5, true), "sha256_96"),
         ] {
             assert!(!t.unknown_attribute);
             assert_eq!(table::word(&t), text);

@@ -239,7 +239,7 @@ mod tests {
             (&[(13, 1)], "aes128-sha256-prfsha256-modp2048"),
             (&[(6, 1)], "aes128-sha256-prfsha256-modp2048"),
             (&[(0x4001, 1)], "aes128-sha256-prfsha256-modp2048"),
-            (&[(2, 1)], "aes128-AUTH_HMAC_MD5_96-PRF_HMAC_MD5-modp2048"),
+            (&[(2, 1)], "aes128-md5-prfmd5-modp2048"),
         ] {
             let proposals = proposals(&of(&[&good[..], more].concat()));
             assert_eq!(choose_ike(&configured, &proposals), None, "{more:?}");

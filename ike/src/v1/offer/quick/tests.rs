@@ -169,7 +169,7 @@ fn what_is_not_understood_is_told_and_never_chosen() {
     let configured = [EspProposal::defaults(), esp(&["aes128-sha256", "aes128gcm16"])].concat();
     for (id, attributes, words) in [
         (23, &[(4, 1)][..], "ENCR_NULL_AUTH_AES_GMAC-noesn"),
-        (23, &[(6, 128), (5, 2)], "ENCR_NULL_AUTH_AES_GMAC_128-AUTH_HMAC_SHA1_96-noesn"),
+        (23, &[(6, 128), (5, 2)], "ENCR_NULL_AUTH_AES_GMAC_128-sha1-noesn"),
         (20, &[(6, 128), (5, 5)], "aes128gcm16-sha256-noesn"),
         (20, &[(4, 1)], "ENCR_AES_GCM_16-noesn"),
         (20, &[(6, 64)], "ENCR_AES_GCM_16_64-noesn"),
