@@ -91,11 +91,12 @@ pub(crate) fn router_sa(
     iv_seed: [u8; 32],
 ) -> Option<ChildSa> {
     let (mode, selectors) = (negotiated::mode(&sa), negotiated::selectors(&sa));
+    let lifetime = spec.lifetime.within(sa.limit.time, sa.limit.octets);
     let limits = Limits {
-        soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
-        hard_bytes: spec.lifetime.bytes.map(|b| b.life),
-        soft_packets: spec.lifetime.packets.map(|p| p.rekey),
-        hard_packets: spec.lifetime.packets.map(|p| p.life),
+        soft_bytes: lifetime.bytes.map(|b| b.rekey),
+        hard_bytes: lifetime.bytes.map(|b| b.life),
+        soft_packets: lifetime.packets.map(|p| p.rekey),
+        hard_packets: lifetime.packets.map(|p| p.life),
     };
     Some(ChildSa {
         tenant,

@@ -10,7 +10,7 @@ use ike::config::Opening;
 use ike::{Command, Connection, Datagram, Event};
 use router::{IkeDatagram, Unsent};
 
-use crate::adopted::Given;
+use crate::adopted::{Adopted, Given};
 use crate::alarm::Alarm;
 use crate::clock::jittered;
 use crate::convert;
@@ -67,6 +67,24 @@ impl IkeSaActor {
             call(conn, &mut CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held });
         }
         self.drain(ctx);
+    }
+
+    /// Another connection of the peer joins this one.
+    fn join(&mut self, Given { conn: other, held, counted }: Given, owner: &Recipient<Deliver>) {
+        let Some(conn) = &mut self.conn else { return };
+        let (env, now) = (&self.env, Instant::now());
+        let mut host = CoreHost { env, owner, arbiter: self.peer_spec.uid, held: &mut self.held };
+        match conn.absorb(now, &mut host, other) {
+            Ok(()) => {
+                self.held.join(held);
+                self.counted.join(counted);
+            }
+            Err(conn) => {
+                let given = Given { conn, held, counted };
+                let adopted = Adopted::new(given, self.env.clone(), owner.clone(), self.peer_spec.uid);
+                self.report(ConnEvent::NotJoined(Box::new(adopted)));
+            }
+        }
     }
 
     fn report(&self, event: ConnEvent) {
@@ -246,11 +264,12 @@ impl IkeSaActor {
             |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
         let (suite, legacy) = (sa.choice.to_string(), sa.choice.legacy());
         let (local, remote) = (text(&sa.local_ts), text(&sa.remote_ts));
+        let limit = sa.limit;
         let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
         // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
         self.env.router.install(sa).map_err(|error| error.to_string())?;
-        let lifetime = spec.lifetime;
+        let lifetime = spec.lifetime.within(limit.time, limit.octets);
         Ok(Installed { name, pair, spi_out, suite, legacy, mode, local, remote, replaces, lifetime })
     }
 
@@ -326,10 +345,15 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
-                let Some(Given { conn, held, counted }) = adopted.take() else { return ctx.stop() };
-                (self.held, self.counted) = (held, counted);
-                self.held.lead_to(&owner);
-                self.conn = Some(conn);
+                let Some(given) = adopted.take() else { return ctx.stop() };
+                given.held.lead_to(&owner);
+                match &mut self.conn {
+                    None => {
+                        let Given { conn, held, counted } = given;
+                        (self.held, self.counted, self.conn) = (held, counted, Some(conn));
+                    }
+                    Some(_) => self.join(given, &owner),
+                }
             }
         }
         self.drain(ctx);

@@ -86,6 +86,13 @@ pub enum Opening {
 }
 
 impl Opening {
+    /// Whether its sender can be asked to prove its address before anything is kept for it (RFC 7296 section 2.6). In IKEv1
+    /// the answer to the first message has to come back in the third, which is when something is computed in main mode; in
+    /// aggressive mode nothing takes that place.
+    pub const fn has_cookies(self) -> bool {
+        matches!(self, Self::Init)
+    }
+
     /// Every one, for tables.
     pub const ALL: [Self; 3] = [Self::Init, Self::Main, Self::Aggressive];
 }

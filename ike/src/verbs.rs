@@ -55,7 +55,7 @@ pub struct Counters {
 
 impl Counters {
     /// Adds what another connection has counted that joins this one.
-    pub(crate) fn add(&mut self, other: Self) {
+    pub fn join(&mut self, other: Self) {
         self.retransmissions += other.retransmissions;
         self.answered_again += other.answered_again;
         self.dropped += other.dropped;

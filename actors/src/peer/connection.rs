@@ -54,14 +54,34 @@ impl PeerActor {
     /// Takes on a connection that the peer started. One that comes while this actor leaves is dropped, which closes it, and
     /// the peer begins anew.
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
-        if !self.leaving {
-            let (id, remote) = (self.next_conn, adopted.remote());
-            if let Some(remote) = remote {
-                self.history().admitted(remote);
-            }
-            self.history().begin(id, false, remote);
-            self.spawn_connection(ctx, Begin::Adopt(adopted));
+        if self.leaving {
+            return;
         }
+        match self.home_of(&adopted) {
+            Some(conn) => deliver(&conn.addr, Begin::Adopt(adopted), &self.env.counters),
+            None => self.take_on(adopted, ctx),
+        }
+    }
+
+    /// The connection that it joins, if it does.
+    fn home_of(&self, adopted: &Adopted) -> Option<&ConnEntry> {
+        let current = self.supervisor.current().and_then(|id| self.conns.get(&id));
+        let begun = || self.conns.values().rev().find(|conn| conn.ike.is_none());
+        let home = current.filter(|conn| !conn.down).or_else(begun);
+        home.filter(|conn| !conn.down && !conn.closing && adopted.joins(conn.ike.is_some()))
+    }
+
+    /// Takes on a connection of its own.
+    pub(super) fn take_on(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
+        if self.leaving {
+            return;
+        }
+        let (id, remote) = (self.next_conn, adopted.remote());
+        if let Some(remote) = remote {
+            self.history().admitted(remote);
+        }
+        self.history().begin(id, false, remote);
+        self.spawn_connection(ctx, Begin::Adopt(adopted));
     }
 
     /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it.

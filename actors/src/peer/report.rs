@@ -59,6 +59,7 @@ impl PeerActor {
                     let _ = self.env.router.send_ike(datagram);
                 }
             }
+            ConnEvent::NotJoined(adopted) => self.take_on(adopted, ctx),
             ConnEvent::Finished => self.connection_gone(ctx, id),
         }
     }

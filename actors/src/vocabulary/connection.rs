@@ -27,7 +27,7 @@ pub(crate) enum Begin {
         /// Over this path.
         path: ike::Path,
     },
-    /// The peer started; IKE_AUTH is verified, its answer waits to be sent.
+    /// The peer started and is authenticated; our answer waits to be sent. If there is a connection already, it joins that.
     Adopt(Box<Adopted>),
 }
 
@@ -88,6 +88,8 @@ pub(crate) enum ConnEvent {
     Down(CloseReason),
     /// The system does not send to the peer, and why.
     Unsent(Unsent),
+    /// One that was to join this connection, which is over.
+    NotJoined(Box<Adopted>),
     /// To be sent once the events before it are carried out.
     Send(Vec<IkeDatagram>),
     Finished,

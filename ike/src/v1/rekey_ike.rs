@@ -81,7 +81,7 @@ impl Connection {
         let Self { mut sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
         debug_assert!(children.is_empty(), "a connection with pairs joins another");
         (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
-        self.counters.add(counters);
+        self.counters.join(counters);
         self.transmits.extend(transmits);
         self.reopen_failures = 0;
         for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
