@@ -41,6 +41,8 @@ pub struct Peer {
     pub child: Vec<String>,
     /// Further children: name and subnets, ours and the peer's.
     pub more_children: Vec<(String, String, String)>,
+    /// Legacy algorithms are allowed.
+    pub legacy: bool,
 }
 
 impl Peer {
@@ -58,6 +60,7 @@ impl Peer {
             ike: Vec::new(),
             child: Vec::new(),
             more_children: Vec::new(),
+            legacy: false,
         }
     }
 
@@ -80,7 +83,7 @@ impl Peer {
         format!(
             "kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
              kind: Peer\nname: tenants/{tenant}/peers/{peer}\nlocalIdentity: {me}\nremoteIdentity: {them}\n\
-             remoteAddresses: [{addresses}]\nstartAction: {start}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
+             remoteAddresses: [{addresses}]\nstartAction: {start}\nlegacy: {legacy}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
              ike:\n  proposals: [{proposals}]\n{ike}children:\n{children}",
             addresses = self.address,
             psk = self.psk,
@@ -92,6 +95,7 @@ impl Peer {
                 _ => "NONE",
             },
             proposals = self.proposals.0,
+            legacy = self.legacy,
             children = self.children(),
         )
     }
