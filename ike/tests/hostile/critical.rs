@@ -1,7 +1,6 @@
 //! Payloads that are not known, must not be there, or are there too often (RFC 7296 section 2.5, RFC 7296 appendix C).
 //! CVE-2015-3991: payload types of IKEv1 in IKEv2 messages and the reverse.
 
-use ike::reception::classify;
 use ike::wire::message::{Message, Payloads};
 use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use ike::wire::payload::Payload;
