@@ -95,7 +95,11 @@ impl IkeSaActor {
         self.log_keys();
         let (mut finished, mut sender_changes) = (false, false);
         while let Some(event) = self.conn.as_mut().and_then(Connection::poll_event) {
-            finished |= matches!(event, Event::Finished);
+            if matches!(event, Event::Finished) {
+                // Told last: what is still to be sent goes before it, and nobody is there to send it afterwards.
+                finished = true;
+                continue;
+            }
             if let Some(event) = self.carry_out(event, ctx) {
                 sender_changes |= event.changes_sender();
                 self.report(event);
@@ -133,6 +137,7 @@ impl IkeSaActor {
         }
         self.count();
         if finished {
+            self.report(ConnEvent::Finished);
             return ctx.stop();
         }
         self.arm(ctx);

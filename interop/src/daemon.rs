@@ -64,6 +64,13 @@ impl Peer {
         }
     }
 
+    /// The same by IKEv1, in the mode `MAIN` or `AGGRESSIVE`: what fits [`crate::charon::Connection::ikev1`].
+    pub fn ikev1(mode: &str) -> Self {
+        let ike = vec!["version: IKEV1".into(), format!("v1: {{mode: {mode}}}")];
+        let proposals = ("aes256-sha256-modp2048".into(), "aes128gcm16".into());
+        Self { ike, proposals, ..Self::usual() }
+    }
+
     fn children(&self) -> String {
         let first = ("c".to_owned(), self.subnets.0.clone(), self.subnets.1.clone());
         let child = |(name, ours, theirs): &(String, String, String)| {

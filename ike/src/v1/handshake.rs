@@ -283,6 +283,7 @@ impl Connection {
     pub(crate) fn proved(
         &mut self,
         now: Instant,
+        host: &mut dyn Host,
         handshake: Handshake,
         keyed: Keyed,
         repeat: Option<Repeat>,
@@ -298,10 +299,7 @@ impl Connection {
             old.replaced = Some(now + stays);
         }
         self.sas.push(Box::new(sa));
-        while self.sas.len() > MAX_IKE_SAS {
-            let oldest = self.sas.first().map(|sa| sa.spi_local);
-            oldest.into_iter().for_each(|spi| self.drop_sa(spi));
-        }
+        self.keep_few_sas(host);
         self.reopen_failures = 0;
         self.probe = None;
         self.heard_now(now);
@@ -323,6 +321,14 @@ impl Connection {
         } else {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+        }
+    }
+
+    /// Ends the oldest IKE_SAs where there are too many. The peer is told.
+    pub(crate) fn keep_few_sas(&mut self, host: &mut dyn Host) {
+        while self.sas.len() > MAX_IKE_SAS {
+            let Some(oldest) = self.sas.first().map(|sa| sa.spi_local) else { return };
+            self.retire(host, oldest);
         }
     }
 

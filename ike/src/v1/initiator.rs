@@ -134,7 +134,7 @@ impl Connection {
             Ok(Some(keyed)) => {
                 // Aggressive mode ends with a message of ours, which may get lost.
                 let last = (handshake.mode == Phase1::Aggressive).then(|| handshake.repeat.clone());
-                self.proved(now, *handshake, keyed, last);
+                self.proved(now, host, *handshake, keyed, last);
             }
             Err(Rejected::Drop(step)) => {
                 handshake.step = step;

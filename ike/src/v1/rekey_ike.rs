@@ -90,6 +90,7 @@ impl Connection {
         let newest = sas.last().map(|sa| (sa.spi_local, sa.spi_remote, sa.choice));
         self.sas.append(&mut sas);
         self.quick.append(&mut quick);
+        self.keep_few_sas(host);
         self.heard_now(now);
         self.probe = None;
         self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);

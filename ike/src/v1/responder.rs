@@ -209,7 +209,7 @@ impl Connection {
         };
         match outcome {
             Ok(None) => self.handshake = Some(handshake),
-            Ok(Some((keyed, repeat))) => self.proved(now, *handshake, keyed, repeat),
+            Ok(Some((keyed, repeat))) => self.proved(now, host, *handshake, keyed, repeat),
             Err(Rejected::Drop(step)) => {
                 handshake.step = step;
                 self.handshake = Some(handshake);
