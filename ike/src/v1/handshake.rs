@@ -43,6 +43,8 @@ pub(crate) struct Handshake {
     pub(crate) deadline: Option<Instant>,
     /// Octets that came from an initiator which has not proved its address, and that it was sent.
     pub(crate) octets: (usize, usize),
+    /// To an initiator of aggressive mode: it has objected to our proof by a message that cannot be read.
+    pub(crate) objected: bool,
 }
 
 /// What phase 1 waits for. Each is consumed by the message that it waits for.

@@ -93,6 +93,7 @@ impl Connection {
             peer: Announced::default(),
             deadline: None,
             octets: (0, 0),
+            objected: false,
         }));
         self.ask(&message, false);
         Ok(())

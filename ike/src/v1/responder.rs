@@ -125,6 +125,7 @@ impl Connection {
             peer,
             deadline: Some(now + HALF_OPEN_TIMEOUT),
             octets,
+            objected: false,
         }));
     }
 

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::{ChildState, Use};
-use super::exchange::{Quick, Step, Tries};
+use super::exchange::{self, Quick, Tries};
+use super::handshake::Step;
 use super::{Connection, MAX_QUICK, Phase};
-use crate::config::{Phase1, Retransmit};
+use crate::config::Retransmit;
 use crate::event::{ChildEnd, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
@@ -263,7 +264,7 @@ impl Connection {
         let step = self.handshake.as_ref().map(|h| &h.step);
         match step {
             // The first message that only the right key reads.
-            Some(super::handshake::Step::MainProofSent(_)) => Failure::ProofUnanswered { remote, tries },
+            Some(Step::MainProofSent(_)) => Failure::ProofUnanswered { remote, tries },
             _ => Failure::Timeout { exchange: self.phase1_exchange(), remote, tries },
         }
     }
@@ -271,22 +272,27 @@ impl Connection {
     /// Why phase 1 of the peer's has got no further.
     fn unfinished(&self) -> Failure {
         let remote = self.path.remote;
-        let stranger = self.handshake.as_ref().and_then(|h| match (&h.step, h.mode) {
-            (super::handshake::Step::AggressiveAnswered(expected), Phase1::Aggressive) => {
-                expected.config.is_none().then(|| expected.id.told())
-            }
-            _ => None,
-        });
-        match stranger {
-            Some(remote_id) => Failure::UnknownPeer { remote_id, local_id: None, from: remote },
-            None => Failure::Unfinished { remote },
+        let Some(handshake) = &self.handshake else { return Failure::UnfinishedV1 { remote } };
+        match &handshake.step {
+            Step::AggressiveAnswered(expected) => match &expected.config {
+                None => {
+                    let remote_id = expected.id.told();
+                    Failure::UnknownPeer { remote_id, local_id: None, from: remote }
+                }
+                // It has not taken our proof.
+                Some(config) if handshake.objected => {
+                    Failure::Authentication { id: config.remote_id.clone() }
+                }
+                Some(_) => Failure::UnfinishedV1 { remote },
+            },
+            _ => Failure::UnfinishedV1 { remote },
         }
     }
 
     fn run_quick(&mut self, now: Instant) {
         while let Some(at) = self.quick.iter().position(|q| q.due().is_some_and(|due| due <= now)) {
             let Some(quick) = self.quick.get_mut(at) else { return };
-            if matches!(quick.step, Step::Done(..)) {
+            if matches!(quick.step, exchange::Step::Done(..)) {
                 self.quick.remove(at);
                 continue;
             }
