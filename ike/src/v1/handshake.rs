@@ -243,6 +243,11 @@ impl Handshake {
         header.spi_i == spi_i && (header.spi_r == spi_r || (self.initiator && spi_r == 0))
     }
 
+    /// Whether a header may be that of the first message, of which we are the responder: it knows no SPI of ours.
+    pub(crate) const fn owns_first(&self, header: &Header) -> bool {
+        !self.initiator && header.spi_i == self.spi_remote && header.spi_r == 0
+    }
+
     /// Whether this exchange is the one of its mode.
     pub(crate) fn is_of(&self, exchange: Exchange) -> bool {
         exchange == self.exchange()

@@ -138,7 +138,7 @@ impl IkeSa {
         Payload::Delete(wire::Delete { protocol: ProtocolId::IKE, spis: vec![spi] })
     }
 
-    fn proof(&self, id: u32, proof: Proof<'_>, rest: &[u8]) -> Result<Secret, CryptoError> {
+    pub(crate) fn proof(&self, id: u32, proof: Proof<'_>, rest: &[u8]) -> Result<Secret, CryptoError> {
         let (suite, a) = (self.suite, &self.keys.a);
         match proof {
             Proof::First => keys::hash1(suite, a, id, rest),

@@ -26,6 +26,7 @@
 //! | `lifetime.rs` | what both sides say of how long an SA lasts |
 //! | `told.rs` | identities and subnets in words |
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
+//! | `hooks.rs` | what a hostile peer that has the keys needs, for tests |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -35,6 +36,8 @@ mod child;
 mod exchange;
 mod fragment;
 mod handshake;
+#[cfg(feature = "test-hooks")]
+mod hooks;
 mod ike_sa;
 mod informational;
 mod initiator;
