@@ -25,6 +25,9 @@ use crate::verbs::KEEPALIVE;
 pub(crate) const NONCE_LEN: usize = 32;
 /// How long an IKE_SA stays that the peer has replaced and owes the delete of.
 pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
+/// How often an answer is sent again to who has proved its address, whatever it sends: as often as an initiator with the usual
+/// schedule sends again what we cannot read because its message before that was lost.
+const REPEATS: usize = 5;
 
 /// Phase 1 under way.
 #[derive(Debug)]
@@ -43,6 +46,8 @@ pub(crate) struct Handshake {
     pub(crate) deadline: Option<Instant>,
     /// Octets that came from an initiator which has not proved its address, and that it was sent.
     pub(crate) octets: (usize, usize),
+    /// Something has come that bears our SPI, from where that was sent.
+    pub(crate) address_proved: bool,
 }
 
 /// What phase 1 waits for. Each is consumed by the message that it waits for.
@@ -332,12 +337,15 @@ impl Connection {
     }
 
     /// Whether a message of phase 1 may be answered once more: whoever has not proved its address is never sent more than it
-    /// has sent.
-    pub(crate) fn may_repeat(&mut self, received: usize) -> bool {
+    /// has sent. Who brings back our SPI has got our answer there, and gets it some more times.
+    pub(crate) fn may_repeat(&mut self, received: usize, bears_spi: bool) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let (came, went) = &mut handshake.octets;
         *came = came.saturating_add(received);
         let octets = handshake.repeat.message.len();
+        if bears_spi && !std::mem::replace(&mut handshake.address_proved, true) {
+            *came = came.saturating_add(REPEATS * octets);
+        }
         if handshake.initiator || *went + octets <= *came {
             *went += octets;
             return true;

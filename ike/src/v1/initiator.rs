@@ -94,6 +94,7 @@ impl Connection {
             peer: Announced::default(),
             deadline: None,
             octets: (0, 0),
+            address_proved: false,
         }));
         self.ask(&message, false);
         Ok(())

@@ -37,7 +37,8 @@ impl Connection {
 
     /// Whether a header names something of this connection.
     fn knows(&self, header: &Header) -> bool {
-        self.handshake.as_ref().is_some_and(|h| h.owns(header) || h.owns_first(header)) || self.sas.iter().any(|sa| sa.owns(header))
+        self.handshake.as_ref().is_some_and(|h| h.owns(header) || h.owns_first(header))
+            || self.sas.iter().any(|sa| sa.owns(header))
     }
 
     /// A message, whichever way it came.
@@ -54,7 +55,7 @@ impl Connection {
                 (true, false) => self.phase1_requested(now, host, header, datagram),
                 (false, true) => self.early_notify(now, host, header, datagram),
                 // An initiator that is further than we are: our answer, or its last message, was lost.
-                (false, false) => self.repeat_answer(datagram.bytes.len()),
+                (false, false) => self.repeat_answer(datagram, true),
             };
         }
         let Some(sa) = self.sas.iter().find(|sa| sa.owns(header)) else {
@@ -75,7 +76,7 @@ impl Connection {
     fn first_again(&mut self, datagram: Datagram<'_>) {
         let digest = Digest::of(datagram.bytes);
         if self.handshake.as_ref().is_some_and(|h| h.repeat.is_answer_to(digest)) {
-            return self.repeat_answer(datagram.bytes.len());
+            return self.repeat_answer(datagram, false);
         }
         self.counters.dropped += 1;
     }

@@ -125,6 +125,7 @@ impl Connection {
             peer,
             deadline: Some(now + HALF_OPEN_TIMEOUT),
             octets,
+            address_proved: false,
         }));
     }
 
@@ -194,7 +195,7 @@ impl Connection {
     ) {
         let digest = Digest::of(datagram.bytes);
         if self.handshake.as_ref().is_some_and(|handshake| handshake.repeat.is_answer_to(digest)) {
-            return self.repeat_answer(datagram.bytes.len());
+            return self.repeat_answer(datagram, true);
         }
         let Some(mut handshake) = self.handshake.take() else { return };
         handshake.octets.0 = handshake.octets.0.saturating_add(datagram.bytes.len());
@@ -228,8 +229,10 @@ impl Connection {
     }
 
     /// A message that was answered has come again, or one after it that cannot be read: our answer was lost.
-    pub(crate) fn repeat_answer(&mut self, received: usize) {
-        if !self.may_repeat(received) {
+    /// One that bears our SPI proves its address if it comes from where that was sent.
+    pub(crate) fn repeat_answer(&mut self, datagram: Datagram<'_>, bears_spi: bool) {
+        let proved = bears_spi && datagram.remote.ip() == self.path.remote.ip();
+        if !self.may_repeat(datagram.bytes.len(), proved) {
             return self.counters.dropped += 1;
         }
         let Some(handshake) = &self.handshake else { return };

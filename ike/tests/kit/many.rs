@@ -33,7 +33,8 @@ impl Side {
             Ok(Class::First(opening)) => self.first_message(now, opening, datagram),
             Ok(Class::Existing(receivers)) => {
                 let conn = self.conn.as_mut().filter(|conn| !conn.is_finished());
-                let of_conn = |conn: &Connection| receivers.find(|spi| conn.local_spis().contains(&spi).then_some(()));
+                let of_conn =
+                    |conn: &Connection| receivers.find(|spi| conn.local_spis().contains(&spi).then_some(()));
                 if let Some(conn) = conn.filter(|conn| of_conn(conn).is_some()) {
                     conn.handle_datagram(now, &mut self.host, datagram);
                 } else if let Some(at) = self.half_open.iter().position(|h| of_conn(&h.conn).is_some()) {

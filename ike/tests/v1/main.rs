@@ -9,6 +9,7 @@ mod kit;
 mod message;
 mod phase1;
 mod phase1_fields;
+mod phase1_paths;
 mod quick;
 
 use ike::config::Phase1;

@@ -1,7 +1,7 @@
 //! Phase 1 with every field of a message wrong in turn: what is told, and that nothing comes of it.
 
-use ike::{Command, Datagram};
 use ike::config::Phase1;
+use ike::{Command, Datagram};
 
 use crate::kit::{A, B, Pair, Spec};
 use crate::message::{self, HASH, ID, KE, NONCE, SA};
@@ -56,8 +56,7 @@ fn proposals_without_a_common_suite_are_told_with_both_sides_values() {
             ("aes256-sha256-modp2048", "3des-md5-modp1024"),
         ] {
             let [left, right] = specs(mode);
-            let pair =
-                Pair::up(&Spec { ike: vec![ours], ..left }, &Spec { ike: vec![theirs], ..right });
+            let pair = Pair::up(&Spec { ike: vec![ours], ..left }, &Spec { ike: vec![theirs], ..right });
             assert_fails(pair, ours, &["NO-PROPOSAL-CHOSEN", "no common proposal", "modp2048"]);
         }
     }
@@ -145,9 +144,11 @@ fn an_answer_of_the_wrong_form_changes_nothing() {
         let zero_spi = |m: &[u8]| [&m[..8], &[0; 8], &m[16..]].concat();
         let encrypted = |m: &[u8]| [&m[..19], &[1], &m[20..]].concat();
         let with_id = |m: &[u8]| [&m[..20], &[0, 0, 0, 9], &m[24..]].concat();
-        let other_exchange = |m: &[u8]| [&m[..18], &[if mode == Phase1::Main { 4 } else { 2 }], &m[19..]].concat();
-        let without_sa =
-            |m: &[u8]| message::with(m, &message::clear(m).into_iter().filter(|p| p.0 != SA).collect::<Vec<_>>());
+        let other_exchange =
+            |m: &[u8]| [&m[..18], &[if mode == Phase1::Main { 4 } else { 2 }], &m[19..]].concat();
+        let without_sa = |m: &[u8]| {
+            message::with(m, &message::clear(m).into_iter().filter(|p| p.0 != SA).collect::<Vec<_>>())
+        };
         let twice = |m: &[u8]| {
             let all = message::clear(m);
             message::with(m, &[all.clone(), all].concat())
@@ -176,7 +177,17 @@ fn an_answer_of_the_wrong_form_changes_nothing() {
 fn public_values_that_are_none_are_refused_on_both_sides() {
     for mode in MODES {
         let [left, right] = specs(mode);
-        for bad in [vec![0; 256], { let mut one = vec![0; 256]; one[255] = 1; one }, vec![0xff; 256], vec![7; 255], vec![7; 257]] {
+        for bad in [
+            vec![0; 256],
+            {
+                let mut one = vec![0; 256];
+                one[255] = 1;
+                one
+            },
+            vec![0xff; 256],
+            vec![7; 255],
+            vec![7; 257],
+        ] {
             // The initiator's: in the third message, or the first.
             let mut pair = Pair::new(&left, &right);
             pair.initiate();
@@ -283,7 +294,8 @@ fn nothing_of_phase_1_changes_a_connection_that_is_up() {
         pair.run(2);
         pair.assert_children(1);
         let before = (pair.a.installed.clone(), pair.b.installed.clone());
-        let (logs, answered) = ((pair.a.log.clone(), pair.b.log.clone()), pair.b.conn.as_ref().unwrap().counters());
+        let (logs, answered) =
+            ((pair.a.log.clone(), pair.b.log.clone()), pair.b.conn.as_ref().unwrap().counters());
         for (who, m) in &all {
             for damage in [None, Some(19), Some(20), Some(m.bytes.len() - 1)] {
                 let mut again = m.clone();
