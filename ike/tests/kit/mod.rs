@@ -539,4 +539,16 @@ impl Pair {
             self.assert_children(1);
         }
     }
+
+    /// The same where the end of an exchange takes its time.
+    pub fn assert_alive_in_time(&mut self) {
+        for who in [A, B] {
+            let spi = self.spi(who);
+            self.command(who, Command::RekeyChild(spi));
+            self.settle();
+            self.run(30);
+            self.assert_children(self.a.installed.len());
+            assert_eq!(self.side(who).ended.last(), Some(&(spi, Ok(()))));
+        }
+    }
 }

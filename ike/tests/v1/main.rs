@@ -7,10 +7,13 @@ mod kit;
 
 #[allow(dead_code)] // Named for the whole of them.
 mod message;
+mod nat;
 mod phase1;
 mod phase1_fields;
 mod phase1_paths;
 mod quick;
+mod quick_ids;
+mod quick_offers;
 
 use ike::config::Phase1;
 use kit::{Pair, Spec};
