@@ -272,11 +272,17 @@ impl Connection {
             [theirs, ours] => (theirs.selector(), ours.selector()),
             _ => (None, None),
         };
-        let told = |at: usize| ids.get(at).map(|id| id.told_as_subnet()).unwrap_or_default();
+        let told = |at: usize, end: std::net::IpAddr| {
+            ids.get(at).map_or_else(|| end.to_string(), |id| id.told_as_subnet())
+        };
         let no_policy = |configured: String| Refused {
             kind: NotifyType::INVALID_ID_INFORMATION,
             policy: "(none)".into(),
-            failure: Failure::Selectors { offered_local: told(1), offered_remote: told(0), configured },
+            failure: Failure::Selectors {
+                offered_local: told(1, local),
+                offered_remote: told(0, remote),
+                configured,
+            },
         };
         let policies = self.policies();
         let configured = policies.iter().map(|c| accept::describe_policy(c)).collect::<Vec<_>>().join("; ");

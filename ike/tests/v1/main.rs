@@ -5,9 +5,13 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+#[cfg(feature = "test-hooks")]
+mod hostile_quick;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;
 mod nat;
+#[cfg(feature = "test-hooks")]
+mod peer;
 mod phase1;
 mod phase1_fields;
 mod phase1_paths;
