@@ -33,6 +33,8 @@ const REPEATS: usize = 5;
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Handshake {
+    /// When its first message was sent, or came.
+    pub(crate) began: Instant,
     pub(crate) spi_local: u64,
     /// Zero until the responder has said it.
     pub(crate) spi_remote: u64,
@@ -303,15 +305,7 @@ impl Connection {
         self.natt = handshake.peer.natt;
         let sa = IkeSa::new(now, &handshake, keyed, repeat);
         let choice = sa.choice;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            let stays = if initiator { REPLACED_IKE } else { OWED_IKE };
-            old.replaced = Some(now + stays);
-        }
-        self.sas.push(Box::new(sa));
-        while self.sas.len() > MAX_IKE_SAS {
-            let oldest = self.sas.first().map(|sa| sa.spi_local);
-            oldest.into_iter().for_each(|spi| self.drop_sa(spi));
-        }
+        self.add_sa(now, Box::new(sa));
         self.reopen_failures = 0;
         self.probe = None;
         self.heard_now(now);
@@ -330,9 +324,28 @@ impl Connection {
             if initiator {
                 self.ask_for_everything(now);
             }
-        } else {
+        } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+        }
+    }
+
+    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time both keep the
+    /// same one. Whoever made the one that goes deletes it.
+    pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
+        let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            if old.crossed(&new) && old.rank() > new.rank() {
+                new.replaced = goes(&new);
+            } else {
+                let by_us = new.initiator || old.crossed(&new) && old.initiator;
+                old.replaced = Some(now + if by_us { REPLACED_IKE } else { OWED_IKE });
+            }
+        }
+        self.sas.push(new);
+        while self.sas.len() > MAX_IKE_SAS {
+            let oldest = self.sas.first().map(|sa| sa.spi_local);
+            oldest.into_iter().for_each(|spi| self.drop_sa(now, spi));
         }
     }
 

@@ -85,6 +85,7 @@ impl Connection {
         let payloads: Vec<Payload> = payloads.into_iter().chain(announcement()).collect();
         let message = wire::encode(header(spi, 0, exchange), &payloads);
         self.handshake = Some(Box::new(Handshake {
+            began: now,
             spi_local: spi,
             spi_remote: 0,
             initiator: true,

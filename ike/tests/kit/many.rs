@@ -56,6 +56,7 @@ impl Side {
         if self.settled.iter().any(|first| first == datagram.bytes) {
             return self.refused.push("a first message that is settled".into());
         }
+        let before = self.pretend_connected();
         let force = self.forces.unwrap_or(self.config.force_encapsulation);
         let reply = Connection::respond(
             now,
@@ -66,6 +67,7 @@ impl Side {
             &self.candidates,
             force,
         );
+        self.host.connected = before;
         match reply {
             InitReply::Accepted(conn) => {
                 let (remote, first) = (datagram.remote, datagram.bytes.to_vec());
@@ -87,10 +89,16 @@ impl Side {
         }
     }
 
-    fn go_on(&mut self, now: Instant, at: usize, datagram: Datagram<'_>) {
+    /// Lets the host say that the connection there is is the peer's. What it said before.
+    fn pretend_connected(&mut self) -> Option<SocketAddr> {
         let up = self.conn.as_ref().filter(|conn| conn.is_up()).map(|conn| conn.addresses().1);
         let before = self.host.connected;
         self.host.connected = before.or(up);
+        before
+    }
+
+    fn go_on(&mut self, now: Instant, at: usize, datagram: Datagram<'_>) {
+        let before = self.pretend_connected();
         self.half_open[at].conn.handle_datagram(now, &mut self.host, datagram);
         self.host.connected = before;
         if self.half_open[at].conn.is_up() {

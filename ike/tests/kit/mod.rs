@@ -152,6 +152,18 @@ impl TestHost {
     pub fn random_from(&mut self, seed: u64) {
         self.rng = ChaCha20Rng::seed_from_u64(seed);
     }
+
+    /// Gives out other SPIs of ESP from now on: beyond those of the other side, and not.
+    pub fn skip_spis(&mut self, seed: u64) {
+        self.next_esp += u32::try_from(seed).unwrap() * 0x1000;
+    }
+}
+
+impl Side {
+    /// SPIs of ESP that were given out and not given back.
+    pub fn held(&self) -> BTreeSet<u32> {
+        self.host.held.clone()
+    }
 }
 
 impl Host for TestHost {

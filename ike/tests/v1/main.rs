@@ -7,6 +7,7 @@ mod kit;
 
 #[cfg(feature = "test-hooks")]
 mod hostile_quick;
+mod interleavings;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;
 mod nat;
