@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use super::informational::delete_esp;
+use super::tasks::Task;
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::keys::ChildKeys;
 use crate::event::{ChildEnd, ChildSa, Event, Limit};
 use crate::fruit::Fruit;
+use crate::host::Host;
 use crate::proposal::EspChoice;
 use crate::verbs::LINGER_CHILD;
 
@@ -60,6 +63,9 @@ pub(crate) struct Child {
     pub(crate) initiated: bool,
     /// Of its own key exchange, if it had one.
     pub(crate) group: Option<u16>,
+    /// The IKE_SA has ended by which the peer would have said that it has the pair. If it is not seen to use it until then, it
+    /// has none.
+    pub(crate) unproved: Option<Instant>,
 }
 
 /// What a quick mode agreed on, with its keys.
@@ -115,6 +121,7 @@ impl Connection {
             usable,
             initiated: agreed.initiated,
             group: agreed.choice.group,
+            unproved: None,
         });
         if replaces.is_some() {
             self.counters.child_rekeys += 1;
@@ -166,6 +173,7 @@ impl Connection {
     pub(crate) fn activate(&mut self, now: Instant, spi_in: u32) {
         let Some(child) = self.child_mut(spi_in) else { return };
         child.usable = Use::Free;
+        child.unproved = None;
         if child.active || !child.is_installed() {
             return;
         }
@@ -228,11 +236,26 @@ impl Connection {
         }
     }
 
+    /// The peer has not shown that it has a pair which it has asked for, so it has none. If it has, it is told; and where
+    /// there is no other of the policy, one is made.
+    pub(crate) fn remove_unproved(&mut self, now: Instant, host: &mut dyn Host, spi_in: u32) {
+        let Some(child) = self.child(spi_in).filter(|child| !child.active) else { return };
+        let name = child.config.name.clone();
+        if let Some(spi) = self.telling_sa().map(|sa| sa.spi_local) {
+            self.inform(host, spi, vec![delete_esp(spi_in)]);
+        }
+        self.remove_child(spi_in, ChildEnd::LostByPeer);
+        if !self.children.iter().any(|child| child.config.name == name) {
+            self.queue(Task::CreateChild(name), now);
+        }
+    }
+
     /// Another pair has taken its place.
     fn replace(&mut self, spi_in: u32, until: Instant) {
         if let Some(child) = self.child_mut(spi_in) {
             child.state = ChildState::Replaced(until);
             child.usable = Use::Free;
+            child.unproved = None;
         }
         self.forget_tasks(spi_in);
     }

@@ -25,11 +25,16 @@ use crate::verbs::KEEPALIVE;
 pub(crate) const NONCE_LEN: usize = 32;
 /// How long an IKE_SA stays that the peer has replaced and owes the delete of.
 pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
+/// How often an answer is sent again to who has proved its address, whatever it sends: as often as an initiator with the usual
+/// schedule sends again what we cannot read because its message before that was lost.
+const REPEATS: usize = 5;
 
 /// Phase 1 under way.
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Handshake {
+    /// When its first message was sent, or came.
+    pub(crate) began: Instant,
     pub(crate) spi_local: u64,
     /// Zero until the responder has said it.
     pub(crate) spi_remote: u64,
@@ -45,6 +50,8 @@ pub(crate) struct Handshake {
     pub(crate) octets: (usize, usize),
     /// To an initiator of aggressive mode: it has objected to our proof by a message that cannot be read.
     pub(crate) objected: bool,
+    /// Something has come that bears our SPI, from where that was sent.
+    pub(crate) address_proved: bool,
 }
 
 /// What phase 1 waits for. Each is consumed by the message that it waits for.
@@ -245,6 +252,11 @@ impl Handshake {
         header.spi_i == spi_i && (header.spi_r == spi_r || (self.initiator && spi_r == 0))
     }
 
+    /// Whether a header may be that of the first message, of which we are the responder: it knows no SPI of ours.
+    pub(crate) const fn owns_first(&self, header: &Header) -> bool {
+        !self.initiator && header.spi_i == self.spi_remote && header.spi_r == 0
+    }
+
     /// Whether this exchange is the one of its mode.
     pub(crate) fn is_of(&self, exchange: Exchange) -> bool {
         exchange == self.exchange()
@@ -296,12 +308,8 @@ impl Connection {
         self.natt = handshake.peer.natt;
         let sa = IkeSa::new(now, &handshake, keyed, repeat);
         let choice = sa.choice;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            let stays = if initiator { REPLACED_IKE } else { OWED_IKE };
-            old.replaced = Some(now + stays);
-        }
-        self.sas.push(Box::new(sa));
-        self.keep_few_sas(host);
+        self.add_sa(now, Box::new(sa));
+        self.keep_few_sas(now, host);
         self.reopen_failures = 0;
         self.probe = None;
         self.heard_now(now);
@@ -320,27 +328,45 @@ impl Connection {
             if initiator {
                 self.ask_for_everything(now);
             }
-        } else {
+        } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
         }
     }
 
     /// Ends the oldest IKE_SAs where there are too many. The peer is told.
-    pub(crate) fn keep_few_sas(&mut self, host: &mut dyn Host) {
+    pub(crate) fn keep_few_sas(&mut self, now: Instant, host: &mut dyn Host) {
         while self.sas.len() > MAX_IKE_SAS {
             let Some(oldest) = self.sas.first().map(|sa| sa.spi_local) else { return };
-            self.retire(host, oldest);
+            self.retire(now, host, oldest);
         }
     }
 
+    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time both keep the
+    /// same one. Whoever made the one that goes deletes it.
+    pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
+        let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            if old.crossed(&new) && old.rank() > new.rank() {
+                new.replaced = goes(&new);
+            } else {
+                let by_us = new.initiator || old.crossed(&new) && old.initiator;
+                old.replaced = Some(now + if by_us { REPLACED_IKE } else { OWED_IKE });
+            }
+        }
+        self.sas.push(new);
+    }
+
     /// Whether a message of phase 1 may be answered once more: whoever has not proved its address is never sent more than it
-    /// has sent.
-    pub(crate) fn may_repeat(&mut self, received: usize) -> bool {
+    /// has sent. Who brings back our SPI has got our answer there, and gets it some more times.
+    pub(crate) fn may_repeat(&mut self, received: usize, bears_spi: bool) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let (came, went) = &mut handshake.octets;
         *came = came.saturating_add(received);
         let octets = handshake.repeat.message.len();
+        if bears_spi && !std::mem::replace(&mut handshake.address_proved, true) {
+            *came = came.saturating_add(REPEATS * octets);
+        }
         if handshake.initiator || *went + octets <= *came {
             *went += octets;
             return true;

@@ -26,6 +26,7 @@
 //! | `lifetime.rs` | what both sides say of how long an SA lasts |
 //! | `told.rs` | identities and subnets in words |
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
+//! | `hooks.rs` | what a hostile peer that has the keys needs, for tests |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -35,6 +36,8 @@ mod child;
 mod exchange;
 mod fragment;
 mod handshake;
+#[cfg(feature = "test-hooks")]
+mod hooks;
 mod ike_sa;
 mod informational;
 mod initiator;
@@ -74,10 +77,11 @@ use crate::proposal::IkeProposal;
 use crate::verbs::{Command, Counters, Path};
 
 use child::Child;
-use exchange::Quick;
+use exchange::{Quick, Step};
 use fragment::Reassembly;
 use handshake::Handshake;
 use ike_sa::IkeSa;
+use request_child::retry_task;
 use tasks::{Queued, Task};
 
 /// How long a replaced IKE_SA stays: what the peer had under way on it still arrives. Who made the new one deletes it then.
@@ -132,6 +136,8 @@ pub(crate) struct Connection {
     fruit: Fruit,
     /// The peer has said that it has nothing else with us.
     initial_contact: bool,
+    /// Whoever it is that begins had a connection then. One that came up meanwhile is none that the peer has lost.
+    met: bool,
     began: Instant,
     last_heard: Instant,
     /// When the host was asked whether ESP arrived.
@@ -178,6 +184,7 @@ impl Connection {
             asked: Rekeyings::default(),
             fruit: Fruit::None(None),
             initial_contact: false,
+            met: false,
             began: now,
             last_heard: now,
             asked_host: None,
@@ -265,6 +272,11 @@ impl Connection {
         self.sas.iter().rev().find(|sa| sa.replaced.is_none()).map(Box::as_ref)
     }
 
+    /// The IKE_SA to tell something by that nobody answers: also one that is being replaced.
+    fn telling_sa(&self) -> Option<&IkeSa> {
+        self.current_sa().or_else(|| self.sas.last().map(Box::as_ref))
+    }
+
     fn sa(&self, spi: u64) -> Option<&IkeSa> {
         self.sas.iter().find(|sa| sa.spi_local == spi).map(Box::as_ref)
     }
@@ -289,7 +301,7 @@ impl Connection {
         }
         self.remove_all_children(ChildEnd::IkeClosed);
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
-            self.drop_sa(spi);
+            self.drop_sa(self.began, spi);
         }
         self.tasks = VecDeque::new();
         self.asked = Rekeyings::default();
@@ -312,18 +324,37 @@ impl Connection {
         }
     }
 
-    /// Drops an IKE_SA at once, and the quick modes on it.
-    fn drop_sa(&mut self, spi: u64) {
+    /// Drops an IKE_SA at once, and the quick modes on it: what we have asked for is asked for again on another, and what the
+    /// peer has asked for is there if it uses it.
+    fn drop_sa(&mut self, now: Instant, spi: u64) {
         let (gone, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.quick).into_iter().partition(|quick| quick.ike == spi);
         self.quick = left;
+        let proof = now + self.policy_of_repeats().budget();
         for quick in gone {
+            match &quick.step {
+                Step::Requested(offer) => {
+                    let (task, tries) = (retry_task(&offer.config, offer.replaces), offer.tries);
+                    if !self.waits(&task) {
+                        self.queue_again(task, now, tries);
+                    }
+                }
+                Step::Answered(answered) => {
+                    let child = self.child_mut(answered.spi_in).filter(|child| !child.active);
+                    child.into_iter().for_each(|child| child.unproved = Some(proof));
+                }
+                Step::Done(..) => {}
+            }
             self.release_quick(quick);
         }
         let before = self.sas.len();
         self.sas.retain(|sa| sa.spi_local != spi);
         if self.sas.len() < before {
             self.events.push_back(Event::IkeSpiRemoved(spi));
+        }
+        // There is nothing to ask by any more.
+        if self.current_sa().is_none() {
+            self.probe = None;
         }
     }
 

@@ -43,11 +43,15 @@ impl Connection {
 
     /// Whether a header names something of this connection.
     fn knows(&self, header: &Header) -> bool {
-        self.handshake.as_ref().is_some_and(|h| h.owns(header)) || self.sas.iter().any(|sa| sa.owns(header))
+        self.handshake.as_ref().is_some_and(|h| h.owns(header) || h.owns_first(header))
+            || self.sas.iter().any(|sa| sa.owns(header))
     }
 
     /// A message, whichever way it came.
     fn whole(&mut self, now: Instant, host: &mut dyn Host, header: &Header, datagram: Datagram<'_>) {
+        if self.handshake.as_ref().is_some_and(|h| h.owns_first(header)) {
+            return self.first_again(datagram);
+        }
         let opening = matches!(header.exchange, Exchange::MAIN | Exchange::AGGRESSIVE);
         if let Some(handshake) = self.handshake.as_ref().filter(|h| h.owns(header)) {
             let (initiator, ours) = (handshake.initiator, handshake.is_of(header.exchange));
@@ -59,7 +63,7 @@ impl Connection {
                 // An initiator that is further than we are: our answer, or its last message, was lost.
                 (false, false) => {
                     self.note_objection(now, header);
-                    self.repeat_answer(datagram.bytes.len());
+                    self.repeat_answer(datagram, true);
                 }
             };
         }
@@ -75,6 +79,15 @@ impl Connection {
             _ if opening => self.phase1_again(spi, datagram),
             _ => self.counters.dropped += 1,
         }
+    }
+
+    /// The first message of a phase 1 of the peer's has come again. It is answered as long as nothing has come after it.
+    fn first_again(&mut self, datagram: Datagram<'_>) {
+        let digest = Digest::of(datagram.bytes);
+        if self.handshake.as_ref().is_some_and(|h| h.repeat.is_answer_to(digest)) {
+            return self.repeat_answer(datagram, false);
+        }
+        self.counters.dropped += 1;
     }
 
     /// The last message of the peer's in phase 1 has come again: ours was lost.
