@@ -9,6 +9,7 @@ use ike::IkeProposal;
 use ike::proposal::{Candidates, Likely};
 
 use crate::cidr::Cidr;
+use crate::host_name::{HostName, Names};
 use crate::name::PeerName;
 use crate::peer::{Peer, PeerSpec};
 use crate::remote::RemoteAddress;
@@ -71,11 +72,37 @@ pub struct Callers {
     pub force_encapsulation: bool,
 }
 
+/// Peers that may come from one place alone.
+#[derive(Clone, Default)]
+struct Exact {
+    group: Group,
+    peers: BTreeMap<PeerName, Arc<Peer>>,
+}
+
+impl Exact {
+    /// A place may be there twice, with different ports.
+    fn add(&mut self, peer: &Arc<Peer>) {
+        if self.peers.insert(peer.name.clone(), Arc::clone(peer)).is_none() {
+            self.group.add(&peer.spec, Likely::Near);
+        }
+    }
+
+    /// Whether nobody is left.
+    fn remove(&mut self, peer: &Arc<Peer>) -> bool {
+        if self.peers.remove(&peer.name).is_some() {
+            self.group.remove(&peer.spec, Likely::Near);
+        }
+        self.peers.is_empty()
+    }
+}
+
 /// The peers by where they may come from.
 #[derive(Clone, Default)]
 pub(crate) struct Origins {
     /// Single addresses.
-    hosts: BTreeMap<IpAddr, (Group, BTreeMap<PeerName, Arc<Peer>>)>,
+    hosts: BTreeMap<IpAddr, Exact>,
+    /// Those that names resolve to.
+    named: HashMap<HostName, Exact>,
     /// Subnets, by family and length: at most one look-up for each length that is in use.
     nets: BTreeMap<(bool, u8), HashMap<Cidr, Group>>,
     anywhere: Group,
@@ -88,17 +115,12 @@ impl Origins {
             self.anywhere.add(spec, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
-            match *remote {
-                RemoteAddress::Host(address, _) => {
-                    let (group, peers) = self.hosts.entry(address).or_default();
-                    // An address may be there twice, with different ports.
-                    if peers.insert(peer.name.clone(), Arc::clone(peer)).is_none() {
-                        group.add(spec, Likely::Near);
-                    }
-                }
+            match remote {
+                RemoteAddress::Host(address, _) => self.hosts.entry(*address).or_default().add(peer),
+                RemoteAddress::Name(name, _) => self.named.entry(name.clone()).or_default().add(peer),
                 RemoteAddress::Subnet(subnet) => {
                     let nets = self.nets.entry((subnet.is_ipv4(), subnet.prefix())).or_default();
-                    nets.entry(subnet).or_default().add(spec, Likely::Possible);
+                    nets.entry(*subnet).or_default().add(spec, Likely::Possible);
                 }
             }
         }
@@ -110,23 +132,24 @@ impl Origins {
             self.anywhere.remove(spec, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
-            match *remote {
+            match remote {
                 RemoteAddress::Host(address, _) => {
-                    let Some((group, peers)) = self.hosts.get_mut(&address) else { continue };
-                    if peers.remove(&peer.name).is_some() {
-                        group.remove(spec, Likely::Near);
+                    if self.hosts.get_mut(address).is_some_and(|exact| exact.remove(peer)) {
+                        self.hosts.remove(address);
                     }
-                    if peers.is_empty() {
-                        self.hosts.remove(&address);
+                }
+                RemoteAddress::Name(name, _) => {
+                    if self.named.get_mut(name).is_some_and(|exact| exact.remove(peer)) {
+                        self.named.remove(name);
                     }
                 }
                 RemoteAddress::Subnet(subnet) => {
                     let length = (subnet.is_ipv4(), subnet.prefix());
                     let Some(nets) = self.nets.get_mut(&length) else { continue };
-                    if let Some(group) = nets.get_mut(&subnet) {
+                    if let Some(group) = nets.get_mut(subnet) {
                         group.remove(spec, Likely::Possible);
                         if group.peers == 0 {
-                            nets.remove(&subnet);
+                            nets.remove(subnet);
                         }
                     }
                     if nets.is_empty() {
@@ -141,37 +164,54 @@ impl Origins {
     ///
     /// Where peers are configured with the very address they alone decide on UDP, and their proposals go first: whoever may
     /// come from anywhere is hardly the one that does.
-    pub(crate) fn callers(&self, address: IpAddr) -> Callers {
-        let host = self.hosts.get(&address).map(|(group, _)| group);
+    pub(crate) fn callers(&self, address: IpAddr, names: &Names) -> Callers {
+        let near: Vec<&Group> = self.exact(address, names).map(|exact| &exact.group).collect();
         let v4 = address.is_ipv4();
         let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev().filter_map(|((_, prefix), nets)| {
             Cidr::truncated(address, *prefix).and_then(|subnet| nets.get(&subnet))
         });
         let anywhere = (self.anywhere.peers > 0).then_some(&self.anywhere);
         let wide: Vec<&Group> = nets.chain(anywhere).collect();
-        let deciding = host.as_ref().map_or(wide.as_slice(), std::slice::from_ref);
+        let deciding = if near.is_empty() { &wide } else { &near };
         let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers);
-        let candidates = match (host, wide.as_slice()) {
-            (None, []) => Arc::default(),
-            (Some(only), []) => Arc::clone(&only.candidates),
-            (None, [only]) => Arc::clone(&only.candidates),
+        let candidates = match (near.as_slice(), wide.as_slice()) {
+            ([], []) => Arc::default(),
+            ([only], []) | ([], [only]) => Arc::clone(&only.candidates),
             _ => {
                 let mut all = Candidates::default();
-                host.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
+                near.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
                 Arc::new(all)
             }
         };
         Callers { candidates, force_encapsulation: force }
     }
 
-    /// The addresses of a subnet that peers are configured with, and those peers.
-    pub(crate) fn within(&self, subnet: Cidr) -> impl Iterator<Item = (&IpAddr, &Arc<Peer>)> {
-        let hosts = self.hosts.range(subnet.first()..=subnet.last());
-        hosts.flat_map(|(address, (_, peers))| peers.values().map(move |peer| (address, peer)))
+    /// The addresses of a subnet that peers are configured with, or their names resolve to, and those peers.
+    pub(crate) fn within(&self, subnet: Cidr, names: &Names) -> impl Iterator<Item = (IpAddr, &Arc<Peer>)> {
+        let hosts =
+            self.hosts.range(subnet.first()..=subnet.last()).map(|(address, exact)| (*address, exact));
+        let named = names.within(subnet).into_iter();
+        let named = named.filter_map(|(address, name)| Some((address, self.named.get(&name)?)));
+        hosts.chain(named).flat_map(|(address, exact)| exact.peers.values().map(move |peer| (address, peer)))
     }
 
-    /// The peers that are configured with the very address, in the order of names.
-    pub(crate) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
-        self.hosts.get(&address).into_iter().flat_map(|(_, peers)| peers.values())
+    /// The peers that are configured with the very address or a name of it. One may be there twice.
+    pub(crate) fn at(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
+        self.exact(address, names).flat_map(|exact| exact.peers.values())
+    }
+
+    /// Whether a peer is configured with the name.
+    pub(crate) fn has_name(&self, name: &HostName) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// How many names peers are configured with.
+    pub(crate) fn names(&self) -> usize {
+        self.named.len()
+    }
+
+    fn exact(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Exact> {
+        let named = names.at(address).into_iter().filter_map(|name| self.named.get(&name));
+        self.hosts.get(&address).into_iter().chain(named)
     }
 }
