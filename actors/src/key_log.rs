@@ -53,6 +53,7 @@ impl KeyLog {
                 "AES-GCM with 16 octet ICV [RFC4106]"
             }
             Encryption::AesCbc128 | Encryption::AesCbc192 | Encryption::AesCbc256 => "AES-CBC [RFC3602]",
+            Encryption::TripleDesCbc => "TripleDES-CBC [RFC2451]",
             Encryption::ChaCha20Poly1305 => "ChaCha20 with Poly1305 [RFC7634]",
         };
         let integrity = match suite.integrity {
@@ -60,6 +61,9 @@ impl KeyLog {
             Some(Integrity::HmacSha256_128) => "HMAC-SHA-256-128 [RFC4868]",
             Some(Integrity::HmacSha384_192) => "HMAC-SHA-384-192 [RFC4868]",
             Some(Integrity::HmacSha512_256) => "HMAC-SHA-512-256 [RFC4868]",
+            Some(Integrity::HmacMd5_96) => "HMAC-MD5-96 [RFC2403]",
+            Some(Integrity::HmacSha1_96) => "HMAC-SHA-1-96 [RFC2404]",
+            Some(Integrity::HmacSha256_96) => "HMAC-SHA-256-96 [draft-ietf-ipsec-ciph-sha-256-00]",
             Some(Integrity::AesXcbc96 | Integrity::AesCmac96) => "ANY 96 bit authentication [no checking]",
         };
         let key = hex(&keys.encryption);
@@ -80,9 +84,12 @@ fn names(choice: &ike::proposal::IkeChoice) -> (String, &'static str) {
     let encryption = match choice.encr.id {
         ike::proposal::table::AES_CBC => format!("AES-CBC-{bits} [RFC3602]"),
         ike::proposal::table::AES_GCM_16 => format!("AES-GCM-{bits} with 16 octet ICV [RFC5282]"),
+        ike::proposal::table::TRIPLE_DES => "3DES [RFC2451]".to_owned(),
         _ => "ChaCha20 with Poly1305 [RFC7634]".to_owned(),
     };
     let integrity = match choice.integ.map(|integ| integ.id) {
+        Some(1) => "HMAC_MD5_96 [RFC2403]",
+        Some(2) => "HMAC_SHA1_96 [RFC2404]",
         Some(12) => "HMAC_SHA2_256_128 [RFC4868]",
         Some(13) => "HMAC_SHA2_384_192 [RFC4868]",
         Some(14) => "HMAC_SHA2_512_256 [RFC4868]",

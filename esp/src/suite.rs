@@ -21,11 +21,13 @@ pub enum Encryption {
     AesCbc192,
     /// AES-CBC with a 256-bit key (RFC 3602).
     AesCbc256,
+    /// 3DES-CBC (RFC 2451). Legacy: its blocks of 64 bits begin to repeat after some 32 GiB under one key.
+    TripleDesCbc,
 }
 
 impl Encryption {
     /// Every transform, for tables and tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::AesGcm16_128,
         Self::AesGcm16_192,
         Self::AesGcm16_256,
@@ -33,6 +35,7 @@ impl Encryption {
         Self::AesCbc128,
         Self::AesCbc192,
         Self::AesCbc256,
+        Self::TripleDesCbc,
     ];
 
     /// Whether encryption and integrity are one operation.
@@ -44,7 +47,7 @@ impl Encryption {
     pub fn cipher_key_len(self) -> usize {
         match self {
             Self::AesGcm16_128 | Self::AesCbc128 => 16,
-            Self::AesGcm16_192 | Self::AesCbc192 => 24,
+            Self::AesGcm16_192 | Self::AesCbc192 | Self::TripleDesCbc => 24,
             Self::AesGcm16_256 | Self::ChaCha20Poly1305 | Self::AesCbc256 => 32,
         }
     }
@@ -53,18 +56,26 @@ impl Encryption {
     pub fn salt_len(self) -> usize {
         match self {
             Self::AesGcm16_128 | Self::AesGcm16_192 | Self::AesGcm16_256 | Self::ChaCha20Poly1305 => 4,
-            Self::AesCbc128 | Self::AesCbc192 | Self::AesCbc256 => 0,
+            Self::AesCbc128 | Self::AesCbc192 | Self::AesCbc256 | Self::TripleDesCbc => 0,
         }
     }
 
     /// Octets of the IV that every packet carries.
     pub fn iv_len(self) -> usize {
-        if self.is_aead() { 8 } else { 16 }
+        match self {
+            Self::AesCbc128 | Self::AesCbc192 | Self::AesCbc256 => 16,
+            Self::AesGcm16_128
+            | Self::AesGcm16_192
+            | Self::AesGcm16_256
+            | Self::ChaCha20Poly1305
+            | Self::TripleDesCbc => 8,
+        }
     }
 
     /// Payload and trailer are padded to a multiple of this (RFC 4303 section 2.4).
     pub fn alignment(self) -> usize {
-        if self.is_aead() { 4 } else { 16 }
+        // CBC takes whole blocks, and its IV is one.
+        if self.is_aead() { 4 } else { self.iv_len() }
     }
 }
 
@@ -78,6 +89,7 @@ impl fmt::Display for Encryption {
             Self::AesCbc128 => "aes128",
             Self::AesCbc192 => "aes192",
             Self::AesCbc256 => "aes256",
+            Self::TripleDesCbc => "3des",
         })
     }
 }
@@ -95,20 +107,35 @@ pub enum Integrity {
     AesXcbc96,
     /// AES-CMAC truncated to 96 bits (RFC 4494).
     AesCmac96,
+    /// HMAC-MD5 truncated to 96 bits (RFC 2403). Legacy.
+    HmacMd5_96,
+    /// HMAC-SHA-1 truncated to 96 bits (RFC 2404). Legacy.
+    HmacSha1_96,
+    /// HMAC-SHA-256 truncated to 96 bits, as a draft had it before RFC 4868.
+    HmacSha256_96,
 }
 
 impl Integrity {
     /// Every transform, for tables and tests.
-    pub const ALL: [Self; 5] =
-        [Self::HmacSha256_128, Self::HmacSha384_192, Self::HmacSha512_256, Self::AesXcbc96, Self::AesCmac96];
+    pub const ALL: [Self; 8] = [
+        Self::HmacSha256_128,
+        Self::HmacSha384_192,
+        Self::HmacSha512_256,
+        Self::AesXcbc96,
+        Self::AesCmac96,
+        Self::HmacMd5_96,
+        Self::HmacSha1_96,
+        Self::HmacSha256_96,
+    ];
 
     /// Octets of key (RFC 4868 section 2.1.1: the output of the hash), or that of AES-128.
     pub fn key_len(self) -> usize {
         match self {
-            Self::HmacSha256_128 => 32,
+            Self::HmacSha256_128 | Self::HmacSha256_96 => 32,
             Self::HmacSha384_192 => 48,
             Self::HmacSha512_256 => 64,
-            Self::AesXcbc96 | Self::AesCmac96 => 16,
+            Self::HmacSha1_96 => 20,
+            Self::AesXcbc96 | Self::AesCmac96 | Self::HmacMd5_96 => 16,
         }
     }
 
@@ -116,7 +143,11 @@ impl Integrity {
     pub fn icv_len(self) -> usize {
         match self {
             Self::HmacSha256_128 | Self::HmacSha384_192 | Self::HmacSha512_256 => self.key_len() / 2,
-            Self::AesXcbc96 | Self::AesCmac96 => 12,
+            Self::AesXcbc96
+            | Self::AesCmac96
+            | Self::HmacMd5_96
+            | Self::HmacSha1_96
+            | Self::HmacSha256_96 => 12,
         }
     }
 }
@@ -129,6 +160,9 @@ impl fmt::Display for Integrity {
             Self::HmacSha512_256 => "sha512",
             Self::AesXcbc96 => "aesxcbc",
             Self::AesCmac96 => "aescmac",
+            Self::HmacMd5_96 => "md5",
+            Self::HmacSha1_96 => "sha1",
+            Self::HmacSha256_96 => "sha256_96",
         })
     }
 }
@@ -171,15 +205,19 @@ impl Suite {
             (12, Some(128)) => Encryption::AesCbc128,
             (12, Some(192)) => Encryption::AesCbc192,
             (12, Some(256)) => Encryption::AesCbc256,
+            (3, None) => Encryption::TripleDesCbc,
             _ => return None,
         };
         let integrity = match integrity {
             None => None,
+            Some(1) => Some(Integrity::HmacMd5_96),
+            Some(2) => Some(Integrity::HmacSha1_96),
             Some(5) => Some(Integrity::AesXcbc96),
             Some(8) => Some(Integrity::AesCmac96),
             Some(12) => Some(Integrity::HmacSha256_128),
             Some(13) => Some(Integrity::HmacSha384_192),
             Some(14) => Some(Integrity::HmacSha512_256),
+            Some(SHA256_96) => Some(Integrity::HmacSha256_96),
             Some(_) => return None,
         };
         Self::new(encryption, integrity, esn).ok()
@@ -231,6 +269,8 @@ pub enum SuiteError {
 }
 
 const AEAD_ICV_LEN: usize = 16;
+/// HMAC-SHA-256 cut to 96 bits has no number in IKEv2. This one, of the range for private use, is what the configuration says.
+const SHA256_96: u16 = 1_025;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -252,5 +292,21 @@ mod tests {
         assert_eq!(cbc.to_string(), "aes256-sha512-esn");
         assert_eq!((cbc.key_len(), cbc.integrity_key_len(), cbc.icv_len()), (32, 64, 32));
         assert_eq!((gcm.key_len(), gcm.integrity_key_len(), gcm.icv_len()), (20, 0, 16));
+    }
+
+    #[test]
+    fn legacy_transforms_have_their_suites() {
+        for (integrity, lengths, text) in [
+            (1, (24, 16, 12), "3des-md5"),
+            (2, (24, 20, 12), "3des-sha1"),
+            (12, (24, 32, 16), "3des-sha256"),
+            (1_025, (24, 32, 12), "3des-sha256_96"),
+        ] {
+            let suite = Suite::from_transforms(3, None, Some(integrity), false).unwrap();
+            assert_eq!((suite.key_len(), suite.integrity_key_len(), suite.icv_len()), lengths, "{text}");
+            assert_eq!((suite.encryption.iv_len(), suite.encryption.alignment()), (8, 8));
+            assert_eq!(suite.to_string(), text);
+        }
+        assert!(Suite::from_transforms(3, Some(192), Some(2), false).is_none(), "3DES has no key length");
     }
 }

@@ -66,6 +66,7 @@ fn dpdk() {
         let name = vector["name"].as_str().unwrap();
         let mut key = hex(&vector["key"].as_str().map_or(Value::from(""), Value::from));
         let integrity = match vector["auth"].as_str() {
+            Some("MD5_HMAC") => Some(Integrity::HmacMd5_96),
             Some("SHA256_HMAC") => Some(Integrity::HmacSha256_128),
             Some("SHA384_HMAC") => Some(Integrity::HmacSha384_192),
             Some("SHA512_HMAC") => Some(Integrity::HmacSha512_256),
@@ -77,8 +78,10 @@ fn dpdk() {
                 key.extend(hex(&vector["salt"]));
                 (suite, SaKeys::new(key, Vec::new()))
             }
-            (Some("AES_CBC"), Some(integrity)) => {
-                let suite = Suite::new(Encryption::AesCbc128, Some(integrity), false).unwrap();
+            (Some(cipher @ ("AES_CBC" | "3DES_CBC")), Some(integrity)) => {
+                let encryption =
+                    if cipher == "AES_CBC" { Encryption::AesCbc128 } else { Encryption::TripleDesCbc };
+                let suite = Suite::new(encryption, Some(integrity), false).unwrap();
                 (suite, SaKeys::new(key, hex(&vector["auth_key"])))
             }
             _ => continue,
@@ -94,7 +97,7 @@ fn dpdk() {
         expect_inner(sa, packet[outer_header..].to_vec(), &inner, name);
         done += 1;
     }
-    assert_eq!(done, 9, "five AES-GCM and four AES-CBC packets are in the set");
+    assert_eq!(done, 14, "five AES-GCM, five AES-CBC and four 3DES packets are in the set");
 }
 
 #[test]

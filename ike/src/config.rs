@@ -48,6 +48,50 @@ pub enum Version {
     V1(V1),
 }
 
+impl Version {
+    /// How a negotiation with such a peer opens.
+    pub const fn opening(self) -> Opening {
+        match self {
+            Self::V2 => Opening::Init,
+            Self::V1(V1 { mode: Phase1::Main, .. }) => Opening::Main,
+            Self::V1(V1 { mode: Phase1::Aggressive, .. }) => Opening::Aggressive,
+        }
+    }
+}
+
+impl PeerConfig {
+    /// How a negotiation with this peer opens.
+    pub const fn opening(&self) -> Opening {
+        self.version.opening()
+    }
+}
+
+/// How a negotiation opens: by its first message it is seen which it is, before anything is known of who has sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// IKE_SA_INIT of IKEv2.
+    Init,
+    /// Main Mode of IKEv1.
+    Main,
+    /// Aggressive Mode of IKEv1.
+    Aggressive,
+}
+
+impl Opening {
+    /// Every one, for tables.
+    pub const ALL: [Self; 3] = [Self::Init, Self::Main, Self::Aggressive];
+}
+
+impl fmt::Display for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Init => "IKEv2",
+            Self::Main => "IKEv1 in Main Mode",
+            Self::Aggressive => "IKEv1 in Aggressive Mode",
+        })
+    }
+}
+
 /// What there is to say about a peer in IKEv1 alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct V1 {
@@ -266,6 +310,13 @@ mod tests {
             assert_eq!(Uniqueness::Keep.admits(up, from), same, "{up} {from}");
             assert!(Uniqueness::Replace.admits(up, from));
         }
+    }
+
+    #[test]
+    fn each_version_and_mode_opens_in_its_way() {
+        let v1 = |mode| Version::V1(V1 { mode, life: Life::default() });
+        let versions = [Version::V2, v1(Phase1::Main), v1(Phase1::Aggressive)];
+        assert_eq!(versions.map(Version::opening), Opening::ALL);
     }
 
     #[test]

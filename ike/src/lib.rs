@@ -20,6 +20,7 @@ pub mod identity;
 pub mod proposal;
 pub mod reception;
 pub mod supervise;
+mod v1;
 mod v2;
 pub mod verbs;
 pub mod wire;

@@ -18,8 +18,11 @@ fn every_suite_and_group_comes_up() {
         "aes128-sha256-modp2048",
         "aes256-sha512-x25519",
         "aes192-sha384-ecp256",
+        "3des-md5-modp1024",
+        "3des-sha1-modp1536",
     ] {
-        for esp in ["aes128gcm16", "chacha20poly1305-esn", "aes256-sha256", "aes256gcm16-ecp256"] {
+        for esp in ["aes128gcm16", "chacha20poly1305-esn", "aes256-sha256", "aes256gcm16-ecp256", "3des-sha1"]
+        {
             let spec = |s: Spec| Spec { ike: vec![ike], esp: vec![esp], ..s };
             let mut pair = Pair::up(&spec(Spec::left()), &spec(Spec::right()));
             pair.assert_children(1);

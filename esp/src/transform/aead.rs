@@ -23,9 +23,10 @@ impl Aead {
             Encryption::AesGcm16_192 => Cipher::aes_192_gcm(),
             Encryption::AesGcm16_256 => Cipher::aes_256_gcm(),
             Encryption::ChaCha20Poly1305 => Cipher::chacha20_poly1305(),
-            Encryption::AesCbc128 | Encryption::AesCbc192 | Encryption::AesCbc256 => {
-                return Err(SaError::Crypto);
-            }
+            Encryption::AesCbc128
+            | Encryption::AesCbc192
+            | Encryption::AesCbc256
+            | Encryption::TripleDesCbc => return Err(SaError::Crypto),
         };
         let mut context = CipherCtx::new().map_err(|_| SaError::Crypto)?;
         match direction {

@@ -1,4 +1,4 @@
-//! AES-CBC (RFC 3602), in place and without the library's own padding: ESP brings its own.
+//! AES-CBC (RFC 3602) and 3DES-CBC (RFC 2451), in place and without the library's own padding: ESP brings its own.
 
 use openssl::cipher::{Cipher, CipherRef};
 use openssl::cipher_ctx::CipherCtx;
@@ -11,6 +11,8 @@ use crate::wire::ESP_HEADER_LEN;
 
 pub(crate) struct Cbc {
     context: CipherCtx,
+    /// Octets of a block, and of the IV.
+    block: usize,
 }
 
 impl Cbc {
@@ -19,6 +21,7 @@ impl Cbc {
             Encryption::AesCbc128 => Cipher::aes_128_cbc(),
             Encryption::AesCbc192 => Cipher::aes_192_cbc(),
             Encryption::AesCbc256 => Cipher::aes_256_cbc(),
+            Encryption::TripleDesCbc => Cipher::des_ede3_cbc(),
             Encryption::AesGcm16_128
             | Encryption::AesGcm16_192
             | Encryption::AesGcm16_256
@@ -31,38 +34,38 @@ impl Cbc {
         }
         .map_err(|_| SaError::Crypto)?;
         context.set_padding(false);
-        Ok(Self { context })
+        Ok(Self { context, block: encryption.iv_len() })
     }
 
     pub(super) fn encrypt(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
-        let iv = iv(packet)?;
-        self.context.encrypt_init(None, None, Some(&iv)).map_err(library)?;
+        let iv = iv(packet, self.block)?;
+        self.context.encrypt_init(None, None, Some(iv)).map_err(library)?;
         self.update(packet, at)
     }
 
     pub(super) fn decrypt(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
-        let iv = iv(packet)?;
-        self.context.decrypt_init(None, None, Some(&iv)).map_err(library)?;
+        let iv = iv(packet, self.block)?;
+        self.context.decrypt_init(None, None, Some(iv)).map_err(library)?;
         self.update(packet, at)
     }
 
     /// Whole blocks in, the same number of octets out. The binding wants one spare block after the text: the ICV is
-    /// there and stays as it is, but one of 12 octets is too short for that: the last block then goes by itself.
+    /// there and stays as it is, but one of 12 octets is too short for a block of AES: the last block then goes by itself.
     fn update(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
         let text = packet.get_mut(at.payload..).ok_or(TransformError::Library)?;
         let len = at.icv - at.payload;
-        if text.len() < len || !len.is_multiple_of(BLOCK_LEN) {
+        if text.len() < len || !len.is_multiple_of(self.block) {
             return Err(TransformError::Library);
         }
-        if text.len() >= len + BLOCK_LEN {
+        if text.len() >= len + self.block {
             return self.blocks(text, len);
         }
-        let before = len.checked_sub(BLOCK_LEN).ok_or(TransformError::Library)?;
+        let before = len.checked_sub(self.block).ok_or(TransformError::Library)?;
         self.blocks(text, before)?;
         let last = text.get_mut(before..len).ok_or(TransformError::Library)?;
-        let mut roomy = [0; 2 * BLOCK_LEN];
+        let mut roomy = [0; 2 * MAX_BLOCK];
         roomy.iter_mut().zip(last.iter()).for_each(|(to, from)| *to = *from);
-        self.blocks(&mut roomy, BLOCK_LEN)?;
+        self.blocks(&mut roomy, self.block)?;
         last.iter_mut().zip(roomy).for_each(|(to, from)| *to = from);
         roomy.zeroize();
         Ok(())
@@ -74,11 +77,11 @@ impl Cbc {
     }
 }
 
-const BLOCK_LEN: usize = 16;
+/// That of AES.
+const MAX_BLOCK: usize = 16;
 
-fn iv(packet: &[u8]) -> Result<[u8; BLOCK_LEN], TransformError> {
-    let iv = packet.get(ESP_HEADER_LEN..).and_then(|rest| rest.first_chunk::<BLOCK_LEN>());
-    iv.copied().ok_or(TransformError::Library)
+fn iv(packet: &[u8], len: usize) -> Result<&[u8], TransformError> {
+    packet.get(ESP_HEADER_LEN..ESP_HEADER_LEN + len).ok_or(TransformError::Library)
 }
 
 fn library<E>(_: E) -> TransformError {

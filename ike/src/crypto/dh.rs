@@ -1,4 +1,4 @@
-//! Diffie-Hellman groups: MODP (RFC 3526), ECP (RFC 5903) and Curve25519 (RFC 8031).
+//! Diffie-Hellman groups: MODP (RFC 2409, RFC 3526), ECP (RFC 5903) and Curve25519 (RFC 8031).
 
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::derive::Deriver;
@@ -11,8 +11,12 @@ use super::CryptoError;
 use super::prf::Secret;
 use crate::host::{Host, random_array};
 
-/// Octets of a MODP exponent: twice the strength of group 16, as RFC 3526 section 8 estimates it, rounded up.
+/// Octets of a MODP exponent: twice the strength of group 16, as RFC 3526 section 8 estimates it at most (480 bits), rounded up.
 const MODP_EXPONENT: usize = 64;
+/// And of the groups above it, for which that is 620 bits at most.
+const LARGE_MODP_EXPONENT: usize = 80;
+/// Octets of the prime of group 16.
+const GROUP_16: i32 = 512;
 
 /// Our half of an exchange: private value, zeroized when dropped, and public value.
 pub struct KeyPair {
@@ -44,9 +48,13 @@ enum Group {
 
 fn group(id: u16) -> Result<Group, CryptoError> {
     Ok(match id {
+        2 => Group::Modp(BigNum::get_rfc2409_prime_1024()?, 128),
+        5 => Group::Modp(BigNum::get_rfc3526_prime_1536()?, 192),
         14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256),
         15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384),
-        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, 512),
+        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, GROUP_16),
+        17 => Group::Modp(BigNum::get_rfc3526_prime_6144()?, 768),
+        18 => Group::Modp(BigNum::get_rfc3526_prime_8192()?, 1024),
         19 => Group::Ecp(Nid::X9_62_PRIME256V1, 32),
         20 => Group::Ecp(Nid::SECP384R1, 48),
         21 => Group::Ecp(Nid::SECP521R1, 66),
@@ -152,7 +160,9 @@ impl KeyPair {
                 (Private::Octets(private), point_to_bytes(&curve, &point, &mut ctx)?)
             }
             Group::Modp(prime, octets) => {
-                let private = Zeroizing::new(random_array::<MODP_EXPONENT>(host).to_vec());
+                let len = if octets > GROUP_16 { LARGE_MODP_EXPONENT } else { MODP_EXPONENT };
+                let mut private = Zeroizing::new(vec![0; len]);
+                host.random(&mut private);
                 let two = BigNum::from_u32(2)?;
                 let public = mod_exp(&two, &private, &prime)?;
                 (Private::Octets(private), public.to_vec_padded(octets)?)

@@ -6,7 +6,7 @@ use super::CryptoError;
 use super::prf::{Prf, Secret};
 use super::sk::{Integrity, SkSuite};
 use crate::proposal::EspChoice;
-use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
+use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305, TRIPLE_DES};
 
 /// The seven keys of an IKE_SA.
 #[cfg_attr(culvert_fuzz, derive(Clone))]
@@ -136,12 +136,14 @@ pub fn child(
     Ok(ChildKeys { initiator: one()?, responder: one()? })
 }
 
-/// Octets of key, and salt for an AEAD (RFC 4106, RFC 7634, RFC 3602).
+/// Octets of key, and salt for an AEAD (RFC 4106, RFC 7634, RFC 3602, RFC 2451).
 pub fn encryption_key_len(id: u16, key_bits: Option<u16>) -> Result<usize, CryptoError> {
     match (id, key_bits) {
         (AES_GCM_16, Some(bits @ (128 | 192 | 256))) => Ok(usize::from(bits) / 8 + 4),
         (CHACHA20_POLY1305, None) => Ok(36),
         (AES_CBC, Some(bits @ (128 | 192 | 256))) => Ok(usize::from(bits) / 8),
+        // Three keys of DES, with their parity bits.
+        (TRIPLE_DES, None) => Ok(24),
         _ => Err(CryptoError::Unsupported),
     }
 }

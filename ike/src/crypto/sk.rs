@@ -12,16 +12,18 @@ use super::keys::encryption_key_len;
 use super::prf::{HmacHash, Prf, Secret};
 #[cfg(culvert_fuzz)]
 use super::toy_aead::{decrypt_aead, encrypt_aead};
-use crate::host::{Host, random_array};
+use crate::host::Host;
 use crate::proposal::IkeChoice;
-use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305};
+use crate::proposal::table::{AES_CBC, AES_GCM_16, CHACHA20_POLY1305, TRIPLE_DES};
 
 /// Octets of the ICV of both AEADs.
 const AEAD_TAG: usize = 16;
 /// Octets of the AEADs' explicit IV.
 const AEAD_IV: usize = 8;
-/// Octets of an AES block.
-const BLOCK: usize = 16;
+/// Octets of an AES block, the largest there is.
+const AES_BLOCK: usize = 16;
+/// Octets of a block of 3DES.
+const DES_BLOCK: usize = 8;
 
 /// An integrity algorithm that is not part of the encryption.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,12 +113,18 @@ impl SkSuite {
             (AES_CBC, Some(128)) => Cipher::aes_128_cbc(),
             (AES_CBC, Some(192)) => Cipher::aes_192_cbc(),
             (AES_CBC, Some(256)) => Cipher::aes_256_cbc(),
+            (TRIPLE_DES, None) => Cipher::des_ede3_cbc(),
             _ => return Err(CryptoError::Unsupported),
         })
     }
 
+    /// Octets of a block, for ciphers in CBC mode.
+    const fn block(&self) -> usize {
+        if self.encryption == TRIPLE_DES { DES_BLOCK } else { AES_BLOCK }
+    }
+
     const fn iv_len(&self) -> usize {
-        if self.integrity.is_some() { BLOCK } else { AEAD_IV }
+        if self.integrity.is_some() { self.block() } else { AEAD_IV }
     }
 
     /// Octets of the ICV, or of the AEAD's tag.
@@ -129,7 +137,7 @@ impl SkSuite {
 
     /// Octets of padding and pad length behind `plain` octets.
     const fn padding(&self, plain: usize) -> usize {
-        if self.integrity.is_some() { BLOCK - plain % BLOCK } else { 1 }
+        if self.integrity.is_some() { self.block() - plain % self.block() } else { 1 }
     }
 
     /// Octets of the SK payload's body for `plain` octets of inner payloads.
@@ -193,9 +201,11 @@ impl SkKey {
                 out.extend_from_slice(&tag);
             }
             Some(integrity) => {
-                let iv = random_array::<BLOCK>(host);
-                out.extend_from_slice(&iv);
-                out.extend_from_slice(&self.cbc(Mode::Encrypt, cipher, &iv, &text)?);
+                let mut room = [0; AES_BLOCK];
+                let iv = room.get_mut(..self.suite.iv_len()).ok_or(CryptoError::Library)?;
+                host.random(iv);
+                out.extend_from_slice(iv);
+                out.extend_from_slice(&self.cbc(Mode::Encrypt, cipher, iv, &text)?);
                 let icv = integrity.code(&self.integrity, &[&out])?;
                 out.extend_from_slice(icv.get(..self.suite.icv_len()).ok_or(CryptoError::Library)?);
             }
@@ -221,7 +231,7 @@ impl SkKey {
                 if !expected.get(..icv.len()).is_some_and(|e| equal(e, icv)) {
                     return Err(CryptoError::Integrity);
                 }
-                if text.is_empty() || text.len() % BLOCK != 0 {
+                if text.is_empty() || text.len() % self.suite.block() != 0 {
                     return Err(CryptoError::Malformed);
                 }
                 self.cbc(Mode::Decrypt, cipher, iv, text)?
@@ -250,7 +260,7 @@ impl SkKey {
     fn cbc(&self, mode: Mode, cipher: Cipher, iv: &[u8], text: &[u8]) -> Result<Secret, CryptoError> {
         let mut crypter = Crypter::new(cipher, mode, &self.encryption, Some(iv))?;
         crypter.pad(false);
-        let mut out = Zeroizing::new(vec![0; text.len() + BLOCK]);
+        let mut out = Zeroizing::new(vec![0; text.len() + AES_BLOCK]);
         let n = crypter.update(text, &mut out)?;
         let rest = out.get_mut(n..).ok_or(CryptoError::Library)?;
         let n = n + crypter.finalize(rest)?;

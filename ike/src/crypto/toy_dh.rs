@@ -26,9 +26,13 @@ pub struct KeyPair {
 /// Octets that are drawn for a private value and those of a public value, as the real groups have them.
 const fn octets(group: u16) -> Result<(usize, usize), CryptoError> {
     Ok(match group {
+        2 => (64, 128),
+        5 => (64, 192),
         14 => (64, 256),
         15 => (64, 384),
         16 => (64, 512),
+        17 => (80, 768),
+        18 => (80, 1024),
         19 => (40, 64),
         20 => (56, 96),
         21 => (74, 132),

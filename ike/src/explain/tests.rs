@@ -302,8 +302,8 @@ fn algorithms_that_are_not_implemented_have_names() {
     use crate::wire::sa::{Proposal, Transform};
     let transforms = vec![
         Transform::with_key_bits(TransformType::ENCR, 16, 128),
-        Transform::new(TransformType::PRF, 2),
-        Transform::new(TransformType::KE, 2),
+        Transform::new(TransformType::PRF, 3),
+        Transform::new(TransformType::KE, 22),
         Transform::new(TransformType(6), 36),
     ];
     let offer = [Proposal { number: 1, protocol: ProtocolId::IKE, spi: vec![], transforms }];
@@ -314,6 +314,6 @@ fn algorithms_that_are_not_implemented_have_names() {
     });
     assert_eq!(
         cause.advice[0],
-        "only the peer has: ENCR_AES_CCM_16_128, PRF_HMAC_SHA1, ke1_mlkem768, modp1024"
+        "only the peer has: ENCR_AES_CCM_16_128, PRF_HMAC_TIGER, ke1_mlkem768, modp1024s160"
     );
 }

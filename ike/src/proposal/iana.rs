@@ -1,6 +1,7 @@
 //! What the registry calls the algorithms that Culvert does not implement ("IKEv2 Parameters", transform types 1 to 12), so
 //! that a peer's offer is told in words. A name is one word of a proposal: it has no `-`.
 
+use super::table::SHA256_96;
 use crate::wire::numbers::TransformType;
 use crate::wire::sa::Transform;
 
@@ -69,6 +70,8 @@ const INTEG: &[(u16, &str)] = &[
     (12, "HMAC_SHA2_256_128"),
     (13, "HMAC_SHA2_384_192"),
     (14, "HMAC_SHA2_512_256"),
+    // None of the registry, but of IKEv1 peers that cut it short.
+    (SHA256_96, "HMAC_SHA2_256_96"),
 ];
 
 /// Key exchange methods (transform types 4 and 6 to 12). The registry's names are phrases ("1024-bit MODP Group"), so these

@@ -2,6 +2,7 @@
 
 pub mod candidates;
 pub(crate) mod iana;
+pub mod ikev1;
 pub mod negotiate;
 pub mod table;
 pub mod text;

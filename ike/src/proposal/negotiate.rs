@@ -33,6 +33,11 @@ impl IkeChoice {
         [Some(self.encr), self.integ, Some(self.prf), Some(group)].into_iter().flatten().collect()
     }
 
+    /// The words of the legacy algorithms in it.
+    pub fn legacy(&self) -> Vec<&'static str> {
+        table::legacy(&self.transforms())
+    }
+
     fn from_transforms(chosen: &[Transform]) -> Option<Self> {
         let encr = find(chosen, TransformType::ENCR)?;
         let integ = find(chosen, TransformType::INTEG).filter(|t| t.id != 0);
@@ -70,6 +75,11 @@ impl EspChoice {
         let esn = Transform::new(TransformType::ESN, u16::from(self.esn));
         let group = self.group.map(|id| Transform::new(TransformType::KE, id));
         [Some(self.encr), self.integ, group, Some(esn)].into_iter().flatten().collect()
+    }
+
+    /// The words of the legacy algorithms in it.
+    pub fn legacy(&self) -> Vec<&'static str> {
+        table::legacy(&self.transforms())
     }
 
     fn from_transforms(chosen: &[Transform]) -> Option<Self> {

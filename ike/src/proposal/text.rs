@@ -103,6 +103,11 @@ impl IkeProposal {
         &self.0.0
     }
 
+    /// The words of the legacy algorithms in it.
+    pub fn legacy(&self) -> Vec<&'static str> {
+        table::legacy(self.transforms())
+    }
+
     /// What is offered when nothing is configured.
     pub fn defaults() -> Vec<Self> {
         [
@@ -164,6 +169,11 @@ impl EspProposal {
         self.transforms().iter().any(|t| t.kind == TransformType::KE && t.id != 0)
     }
 
+    /// The words of the legacy algorithms in it.
+    pub fn legacy(&self) -> Vec<&'static str> {
+        table::legacy(self.transforms())
+    }
+
     /// What is offered when nothing is configured: a key exchange of its own for each rekey if the peer takes part, for
     /// there are peers that insist on it and peers that know none.
     pub fn defaults() -> Vec<Self> {
@@ -202,10 +212,13 @@ impl fmt::Display for EspProposal {
     }
 }
 
-fn prf_of_integ(t: &Transform) -> Option<Transform> {
+/// The PRF that is made of the same hash or cipher as an integrity algorithm.
+pub(super) fn prf_of_integ(t: &Transform) -> Option<Transform> {
     let prf = match t.id {
         // AUTH_HMAC_SHA2_256_128 is 12, PRF_HMAC_SHA2_256 is 5, and so on for 384 and 512.
         12..=14 => t.id - 7,
+        // AUTH_HMAC_MD5_96 and PRF_HMAC_MD5, and the same of SHA-1.
+        1 | 2 => t.id,
         // AUTH_AES_XCBC_96 and PRF_AES128_XCBC; AUTH_AES_CMAC_96 and PRF_AES128_CMAC.
         5 => 4,
         8 => 8,
@@ -240,6 +253,21 @@ mod tests {
         assert_eq!(esp.to_string(), "aes128gcm16-x25519-esn-noesn");
         assert_eq!(IkeProposal::defaults().len(), 2);
         assert_eq!(EspProposal::defaults().len(), 2);
+    }
+
+    #[test]
+    fn legacy_algorithms_read_and_are_told() {
+        let ike: IkeProposal = "3des-sha-modp1024".parse().unwrap();
+        assert_eq!(ike.to_string(), "3des-sha1-modp1024-prfsha1");
+        assert_eq!(ike.legacy(), ["3des", "sha1", "modp1024", "prfsha1"]);
+        let ike: IkeProposal = "aes128-md5-modp1536-modp8192".parse().unwrap();
+        assert_eq!(ike.legacy(), ["md5", "modp1536", "prfmd5"]);
+        let esp: EspProposal = "3des-md5-modp6144".parse().unwrap();
+        assert_eq!(esp.to_string(), "3des-md5-modp6144-esn-noesn");
+        assert_eq!(esp.legacy(), ["3des", "md5"]);
+        assert!("aes128-sha256_96".parse::<EspProposal>().unwrap().legacy().is_empty());
+        assert!("aes128-sha256_96-modp2048".parse::<IkeProposal>().is_err());
+        assert!("aes128-sha256-modp2048".parse::<IkeProposal>().unwrap().legacy().is_empty());
     }
 
     #[test]

@@ -66,9 +66,13 @@ pub fn cost_of_looking(octets: usize) -> u32 {
 /// present server; that another is faster or slower makes the accounts larger or smaller by as much.
 pub const fn cost_of_exchange(group: u16) -> u32 {
     match group {
+        2 => 230,
+        5 => 470,
         14 => 800,
         15 => 1_700,
         16 => 3_000,
+        17 => 8_400,
+        18 => 14_500,
         20 => 1_000,
         21 => 2_400,
         _ => 60,

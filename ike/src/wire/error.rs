@@ -22,9 +22,12 @@ pub enum WireError {
     /// A first message larger than is looked at.
     #[error("first message of {0} octets, more than is taken")]
     TooLong(usize),
-    /// The major version is not 2 (RFC 7296 section 2.5).
+    /// The major version is not 2 (RFC 7296 section 2.5), or not 1 where IKEv1 is spoken (RFC 2408 section 5.2).
     #[error("major version {0} is not supported")]
     MajorVersion(u8),
+    /// A payload of IKEv1 that is missing, repeated, misplaced or malformed: its name, and what is wrong with it.
+    #[error("payload {0} {1}")]
+    Payload(&'static str, &'static str),
     /// A payload's length field is below its header's four octets.
     #[error("payload {0} has a bad length")]
     PayloadLength(PayloadType),

@@ -1,17 +1,17 @@
 //! Protocol numbers as open newtypes: an unknown value survives parsing and prints as a number.
 
 macro_rules! numbers {
-    ($(#[$doc:meta])* $name:ident($inner:ty) { $($konst:ident = $value:expr),* $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis $name:ident($inner:ty) { $($konst:ident = $value:expr),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(pub $inner);
+        $vis struct $name($vis $inner);
 
         #[allow(missing_docs, non_upper_case_globals)]
         impl $name {
-            $(pub const $konst: Self = Self($value);)*
+            $($vis const $konst: Self = Self($value);)*
 
             /// The name in the registry, or `None` for a number this crate does not know.
-            pub const fn name(self) -> Option<&'static str> {
+            $vis const fn name(self) -> Option<&'static str> {
                 match self {
                     $(Self::$konst => Some(stringify!($konst)),)*
                     _ => None,
@@ -36,16 +36,18 @@ macro_rules! numbers {
     };
 }
 
+pub(crate) use numbers;
+
 numbers! {
     /// Exchange types (RFC 7296 section 3.1).
-    ExchangeType(u8) {
+    pub ExchangeType(u8) {
         IKE_SA_INIT = 34, IKE_AUTH = 35, CREATE_CHILD_SA = 36, INFORMATIONAL = 37,
     }
 }
 
 numbers! {
     /// Payload types (RFC 7296 section 3.2).
-    PayloadType(u8) {
+    pub PayloadType(u8) {
         NONE = 0, SA = 33, KE = 34, IDi = 35, IDr = 36, CERT = 37, CERTREQ = 38, AUTH = 39, NONCE = 40,
         NOTIFY = 41, DELETE = 42, VENDOR_ID = 43, TSi = 44, TSr = 45, SK = 46, CP = 47, EAP = 48, SKF = 53,
     }
@@ -53,17 +55,17 @@ numbers! {
 
 numbers! {
     /// Security protocol identifiers (RFC 7296 section 3.3.1).
-    ProtocolId(u8) { NONE = 0, IKE = 1, AH = 2, ESP = 3 }
+    pub ProtocolId(u8) { NONE = 0, IKE = 1, AH = 2, ESP = 3 }
 }
 
 numbers! {
     /// Transform types (RFC 7296 section 3.3.2).
-    TransformType(u8) { ENCR = 1, PRF = 2, INTEG = 3, KE = 4, ESN = 5 }
+    pub TransformType(u8) { ENCR = 1, PRF = 2, INTEG = 3, KE = 4, ESN = 5 }
 }
 
 numbers! {
     /// Identification types (RFC 7296 section 3.5).
-    IdType(u8) {
+    pub IdType(u8) {
         ID_IPV4_ADDR = 1, ID_FQDN = 2, ID_RFC822_ADDR = 3, ID_IPV6_ADDR = 5, ID_DER_ASN1_DN = 9,
         ID_DER_ASN1_GN = 10, ID_KEY_ID = 11,
     }
@@ -71,7 +73,7 @@ numbers! {
 
 numbers! {
     /// Authentication methods (RFC 7296 section 3.8).
-    AuthMethod(u8) {
+    pub AuthMethod(u8) {
         RSA_SIGNATURE = 1, SHARED_KEY = 2, DSS_SIGNATURE = 3, ECDSA_SHA256_P256 = 9, ECDSA_SHA384_P384 = 10,
         ECDSA_SHA512_P521 = 11, SECURE_PASSWORD = 12, NULL = 13, DIGITAL_SIGNATURE = 14,
     }
@@ -79,12 +81,12 @@ numbers! {
 
 numbers! {
     /// Traffic selector types (RFC 7296 section 3.13.1).
-    TsType(u8) { TS_IPV4_ADDR_RANGE = 7, TS_IPV6_ADDR_RANGE = 8 }
+    pub TsType(u8) { TS_IPV4_ADDR_RANGE = 7, TS_IPV6_ADDR_RANGE = 8 }
 }
 
 numbers! {
     /// Notify message types (RFC 7296 section 3.10.1): below 16384 errors, above it status.
-    NotifyType(u16) {
+    pub NotifyType(u16) {
         UNSUPPORTED_CRITICAL_PAYLOAD = 1, INVALID_IKE_SPI = 4, INVALID_MAJOR_VERSION = 5, INVALID_SYNTAX = 7,
         INVALID_MESSAGE_ID = 9, INVALID_SPI = 11, NO_PROPOSAL_CHOSEN = 14, INVALID_KE_PAYLOAD = 17,
         AUTHENTICATION_FAILED = 24, SINGLE_PAIR_REQUIRED = 34, NO_ADDITIONAL_SAS = 35,
