@@ -47,10 +47,6 @@ pub const CHACHA20_POLY1305: u16 = 28;
 /// INTEG, but not on the wire: stands for HMAC-SHA-256 cut to 96 bits.
 pub const SHA256_96: u16 = 1_025;
 
-/// HMAC-SHA-256 cut to 96 bits, as a draft had it before RFC 4868 and some implementations of IKEv1 still do. The number is of
-/// the range for private use and not on the wire: there it is HMAC-SHA-256, and who has it configured cuts shorter.
-pub const SHA256_96: u16 = 1_025;
-
 /// Every algorithm. The first word of a transform is the one it is printed with.
 pub const ALGORITHMS: &[Algorithm] = &[
     encr("aes128gcm16", AES_GCM_16, Some(128), true),
