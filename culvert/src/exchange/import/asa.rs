@@ -8,7 +8,7 @@ use ike::Identity;
 use super::acl::{List, Masks, Objects, subnet};
 use super::cisco::{Draft, Entry, Set, merged};
 use super::lines::{Block, Line, Source, blocks, lines};
-use super::{identity, plain_key};
+use super::{identity, plain_key, usable};
 use crate::exchange::export::asa::{ESP, GROUPS, IKEV1, IKEV2, PRF, TRANSFORMS};
 use crate::exchange::export::cisco::{CHILD, OF};
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
@@ -28,8 +28,8 @@ struct Config {
     domain: String,
     identity: Option<Identity>,
     /// By number, with the lifetime.
-    ikev2: BTreeMap<u32, (Suite, Option<u64>)>,
-    ikev1: BTreeMap<u32, (Suite, Option<u64>)>,
+    ikev2: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
+    ikev1: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
     sets: BTreeMap<String, Set>,
     profiles: BTreeMap<String, Entry>,
     maps: BTreeMap<(String, u32), Entry>,
@@ -84,14 +84,17 @@ impl Config {
             }
             ["crypto", "isakmp", "identity", ..] => {}
             ["crypto", "ikev2", "policy", number] => {
-                let found = policy(body, IKEV2, notes);
-                self.ikev2.insert(number.parse().unwrap_or(u32::MAX), found);
+                let (suite, life) = policy(body, IKEV2, notes);
+                let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                self.ikev2.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
             }
             ["crypto", "ikev1", "policy", number] => {
                 let (suite, life) = policy(body, IKEV1, notes);
                 if body.iter().any(|line| line.words() == ["authentication", "pre-share"]) {
                     let prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
-                    self.ikev1.insert(number.parse().unwrap_or(u32::MAX), (Suite { prf, ..suite }, life));
+                    let suite = Suite { prf, ..suite };
+                    let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                    self.ikev1.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
                 } else {
                     notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
                 }
@@ -304,8 +307,8 @@ impl Config {
                 .add(place, format!("the tunnel group {peer} has no pre-shared key for this version of IKE"));
         }
         let policies = if entry.v1 { &self.ikev1 } else { &self.ikev2 };
-        let suites: Vec<Suite> = policies.values().map(|(suite, _)| suite.clone()).collect();
-        let ike = if entry.v1 { merged(suites) } else { suites.into_iter().flat_map(Suite::apart).collect() };
+        let suites: Vec<Suite> = policies.values().flat_map(|(suites, _)| suites.clone()).collect();
+        let ike = if entry.v1 { merged(suites) } else { suites };
         Some(Tunnel {
             name: id_of(name.split(OF).next().unwrap_or(name), "peer"),
             version: match (entry.v1, entry.aggressive) {

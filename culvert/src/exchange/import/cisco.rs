@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use tenants::Cidr;
 
 use super::acl::{List, note_passed_on};
+use super::{free, usable};
 use crate::exchange::model::{Child, Found, Life, Notes, Place, Rule, Tunnel, id_of};
 use crate::exchange::suite::{Suite, Word, Words, understood};
 
@@ -33,16 +34,11 @@ impl Entry {
     pub(super) fn set(&mut self, words: &[&str], groups: Words, place: &Place, notes: &mut Notes) -> bool {
         match words {
             ["peer", peer, rest @ ..] => {
-                self.peer = Some((*peer).to_owned());
-                if let [other, ..] = rest
-                    && *other != "dynamic"
-                    && *other != "default"
-                {
-                    notes.add(
-                        place,
-                        "a peer of Culvert is at the other end alone: further peers are not taken over",
-                    );
+                let further = rest.iter().any(|word| !["dynamic", "default"].contains(word));
+                if further || self.peer.is_some() {
+                    notes.add(place, "a peer of Culvert has one other end: further peers are not taken over");
                 }
+                self.peer.get_or_insert_with(|| (*peer).to_owned());
             }
             ["pfs", group] => {
                 let number = group.trim_start_matches("group");
@@ -106,15 +102,19 @@ impl Draft {
             return;
         };
         let Some(tunnel) = self.tunnel(key, skeleton, notes) else { return };
-        let selection = list.select(list_name, &tunnel.name.clone(), notes);
+        let mut selection = list.select(list_name, &tunnel.name, notes);
+        for selected in selection.children {
+            let mut child = child(selected.name.clone(), entry, sets, place, notes);
+            (child.culvert, child.device) = (selected.culvert, selected.device);
+            let name = push(tunnel, child);
+            for (_, rule) in &mut selection.rules {
+                if let Some((_, child)) = rule.protect.as_mut().filter(|(_, child)| *child == selected.name) {
+                    child.clone_from(&name);
+                }
+            }
+        }
         self.ordered |= !selection.plain;
         self.rules.extend(selection.rules);
-        let Some(tunnel) = self.tunnel(key, |_| None, notes) else { return };
-        for selected in selection.children {
-            let mut child = child(selected.name, entry, sets, place, notes);
-            (child.culvert, child.device) = (selected.culvert, selected.device);
-            push(tunnel, child);
-        }
     }
 
     /// The child of a tunnel interface, which carries everything.
@@ -143,7 +143,9 @@ impl Draft {
         notes: &mut Notes,
     ) -> Option<&mut Tunnel> {
         if self.tunnels.iter().all(|(other, _)| other != key) {
-            self.tunnels.push((key.to_owned(), skeleton(notes)?));
+            let mut tunnel = skeleton(notes)?;
+            tunnel.name = free(&tunnel.name, |name| self.tunnels.iter().any(|(_, other)| other.name == name));
+            self.tunnels.push((key.to_owned(), tunnel));
         }
         self.tunnels.iter_mut().find(|(other, _)| other == key).map(|(_, tunnel)| tunnel)
     }
@@ -160,13 +162,12 @@ impl Draft {
     }
 }
 
-fn push(tunnel: &mut Tunnel, mut child: Child) {
-    // Two lists may call theirs the same.
-    let taken = |name: &str| tunnel.children.iter().any(|other| other.name == name);
+/// Gives a tunnel a child, and tells what it is called: two lists may call theirs the same.
+fn push(tunnel: &mut Tunnel, mut child: Child) -> String {
+    child.name = free(&child.name, |name| tunnel.children.iter().any(|other| other.name == name));
     let name = child.name.clone();
-    let free = (2..).map(|n| format!("{name}-{n}"));
-    child.name = std::iter::once(name.clone()).chain(free).find(|name| !taken(name)).unwrap_or(name);
     tunnel.children.push(child);
+    name
 }
 
 /// A child without subnets.
@@ -183,7 +184,7 @@ fn child(
             Some(set) => {
                 transport |= set.transport;
                 let with_group = Suite { groups: entry.pfs.into_iter().collect(), ..set.suite.clone() };
-                esp.extend(with_group.apart());
+                esp.extend(usable(with_group, Suite::esp_text, Suite::of_esp, place, notes));
             }
             None => notes.add(place, format!("there is no transform set or proposal {name}")),
         }

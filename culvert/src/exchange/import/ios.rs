@@ -8,7 +8,7 @@ use ike::Identity;
 use super::acl::{List, Masks, Objects, subnet};
 use super::cisco::{Draft, Entry, Set, merged};
 use super::lines::{Block, Line, Source, blocks, lines};
-use super::{identity, is_placeholder, plain_key};
+use super::{identity, is_placeholder, plain_key, usable};
 use crate::exchange::export::cisco::CHILD;
 use crate::exchange::export::ios::{ESP, GROUPS, IKEV1, IKEV2, PRF};
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
@@ -32,7 +32,7 @@ struct Config {
     hostname: String,
     domain: String,
     /// Of IKEv2.
-    proposals: BTreeMap<String, Suite>,
+    proposals: BTreeMap<String, Vec<Suite>>,
     /// Names of proposals, by the name of the policy.
     policies: BTreeMap<String, Vec<String>>,
     ikev2: BTreeMap<String, Profile>,
@@ -91,7 +91,8 @@ impl Config {
                 if suite.prf.is_empty() {
                     suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
                 }
-                self.proposals.insert((*name).to_owned(), suite);
+                let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                self.proposals.insert((*name).to_owned(), suites);
             }
             ["crypto", "ikev2", "policy", name] => {
                 let named = body.iter().filter_map(|line| match line.words().as_slice() {
@@ -116,14 +117,20 @@ impl Config {
                 self.isakmp_profiles.insert((*name).to_owned(), profile);
             }
             ["crypto", "isakmp", "policy", number] => {
-                let suite = suite(body, IKEV1, notes);
+                let mut suite = suite(body, IKEV1, notes);
+                if suite.integrity.is_empty() {
+                    // What goes without saying.
+                    suite.add_word("sha1");
+                }
                 let life = body.iter().find_map(|line| match line.words().as_slice() {
                     ["lifetime", seconds] => seconds.parse().ok(),
                     _ => None,
                 });
                 let psk = body.iter().any(|line| line.words() == ["authentication", "pre-share"]);
                 if psk {
-                    self.isakmp.insert(number.parse().unwrap_or(u32::MAX), (with_prf(suite), life));
+                    for suite in usable(with_prf(suite), Suite::ike_text, Suite::of_ike, place, notes) {
+                        self.isakmp.insert(number.parse().unwrap_or(u32::MAX), (suite, life));
+                    }
                 } else {
                     notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
                 }
@@ -338,7 +345,9 @@ impl Config {
                 continue;
             };
             let key = format!("{peer} {:?}", entry.profile);
-            let fallback = entry.list.clone().unwrap_or_else(|| map.clone());
+            // A list may have a number for a name.
+            let named = entry.list.clone().filter(|list| list.contains(|c: char| c.is_ascii_alphabetic()));
+            let fallback = named.unwrap_or_else(|| map.clone());
             let skeleton =
                 |notes: &mut Notes| self.skeleton(entry, &peer, own.or(interface), &fallback, notes);
             draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
@@ -414,7 +423,7 @@ impl Config {
             let policies: Vec<&String> =
                 named.map_or_else(|| self.policies.values().flatten().collect(), |p| p.iter().collect());
             let suites = policies.into_iter().filter_map(|name| self.proposals.get(name));
-            (suites.flat_map(|suite| suite.clone().apart()).collect(), profile.life)
+            (suites.flatten().cloned().collect(), profile.life)
         };
         Some(Tunnel {
             name: id_of(name.split(crate::exchange::export::cisco::OF).next().unwrap_or(name), "peer"),

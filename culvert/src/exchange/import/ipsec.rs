@@ -10,7 +10,7 @@ use ike::Identity;
 use tenants::Cidr;
 
 use super::lines::Source;
-use super::{identity, is_placeholder, key_of, seconds};
+use super::{identity, is_placeholder, key_of, seconds, usable};
 use crate::exchange::export::libreswan::{OF, WORDS};
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{NO_PFS, Suite, Word};
@@ -170,7 +170,12 @@ fn secret(text: &str, place: &Place, notes: &mut Notes) -> Option<(Vec<Identity>
     let key = rest.trim_start_matches(':').trim().strip_prefix("PSK")?.trim();
     let names = names.split_whitespace().filter(|name| !name.starts_with('%'));
     let names = names.filter_map(|name| end_identity(name, place, notes)).collect();
-    Some((names, key_of(key, place, notes)))
+    // A comment may follow.
+    let key = match key.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+        Some((inner, _)) => format!("\"{inner}\""),
+        None => key.split_whitespace().next().unwrap_or_default().to_owned(),
+    };
+    Some((names, key_of(&key, place, notes)))
 }
 
 /// `@name`, `@[key id]`, a mail address or an address.
@@ -218,7 +223,7 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         _ => false,
     };
     let aggressive = ["aggressive", "aggrmode"].iter().any(|key| value(key) == Some("yes"));
-    let ike = proposals(values.get("ike"), Suite::default(), notes);
+    let ike = proposals(values.get("ike"), None, notes);
     let (name, child) = match section.name.split_once(OF) {
         Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
         None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
@@ -342,17 +347,15 @@ fn child(
     let truncated = ["sha2-truncbug", "sha2_truncbug"].iter().any(|key| value(key) == Some("yes"));
     // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
     let pfs = value("pfs");
-    let mut groups = Suite::default();
+    let mut groups: Vec<Word> = Vec::new();
     if pfs != Some("no") && value("ikev2").or(pfs).is_some() {
-        groups.groups = ike.iter().flat_map(|suite| suite.groups.iter().copied()).collect();
-        if !groups.groups.is_empty() {
-            groups.groups.push(NO_PFS);
+        groups.extend(ike.iter().flat_map(|suite| suite.groups.iter().copied()));
+        if !groups.is_empty() {
+            groups.push(NO_PFS);
         }
     }
-    let mut esp = proposals(values.get("esp").or_else(|| values.get("phase2alg")), groups, notes);
+    let mut esp = proposals(values.get("esp").or_else(|| values.get("phase2alg")), Some(&groups), notes);
     for suite in &mut esp {
-        // Of an IKE SA only.
-        suite.prf.clear();
         if pfs == Some("no") {
             suite.groups.clear();
         }
@@ -389,7 +392,13 @@ fn subnets(side: &str, values: &Values, notes: &mut Notes) -> Vec<Cidr> {
 }
 
 /// Proposals of either dialect: `aes_gcm256-sha2_256-dh19`, `aes256+aes128-sha1;modp2048`, `aes256-sha256-modp2048!`.
-fn proposals(value: Option<&(String, Place)>, without_group: Suite, notes: &mut Notes) -> Vec<Suite> {
+///
+/// Those of ESP come with the groups that go without saying.
+fn proposals(
+    value: Option<&(String, Place)>,
+    without_group: Option<&[Word]>,
+    notes: &mut Notes,
+) -> Vec<Suite> {
     let Some((value, place)) = value else { return Vec::new() };
     let mut suites = Vec::new();
     for text in value.trim_end_matches('!').split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -399,8 +408,8 @@ fn proposals(value: Option<&(String, Place)>, without_group: Suite, notes: &mut 
                 notes.add(place, format!("{word} is no algorithm of Culvert"));
             }
         }
-        if suite.groups.is_empty() {
-            suite.groups.clone_from(&without_group.groups);
+        if let Some(groups) = without_group.filter(|_| suite.groups.is_empty()) {
+            suite.groups.extend(groups);
         }
         if suite.is_aead() {
             // The hash beside it is the PRF.
@@ -409,11 +418,14 @@ fn proposals(value: Option<&(String, Place)>, without_group: Suite, notes: &mut 
         } else if suite.prf.is_empty() {
             suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
         }
-        if suite.encryption.is_empty() {
-            notes.add(place, format!("{text}: without a cipher that Culvert has it is left out"));
-        } else {
-            suites.push(suite);
-        }
+        suites.extend(match without_group {
+            None => usable(suite, Suite::ike_text, Suite::of_ike, place, notes),
+            Some(_) => {
+                // A PRF is of an IKE SA only.
+                let suite = Suite { prf: Vec::new(), ..suite };
+                usable(suite, Suite::esp_text, Suite::of_esp, place, notes)
+            }
+        });
     }
     suites
 }

@@ -11,6 +11,8 @@ mod ipsec;
 mod lines;
 mod panos;
 mod swanctl;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 
@@ -20,6 +22,7 @@ use clap::ValueEnum;
 use ike::Identity;
 
 use super::model::{Found, Key, Notes, Place};
+use super::suite::Suite;
 use lines::Source;
 
 /// A kind of file.
@@ -46,13 +49,31 @@ pub(crate) fn import(
 ) -> Found {
     let sources: Vec<Source<'_>> =
         files.iter().map(|(name, text)| Source { name: name.as_str().into(), text }).collect();
-    match format {
+    let mut found = match format {
         Format::Swanctl => swanctl::read(&sources, notes),
         Format::Ipsec => ipsec::read(&sources, notes),
         Format::Ios => ios::read(&sources, own, notes),
         Format::Asa => asa::read(&sources, own, notes),
         Format::Panos => panos::read(&sources, own, notes),
+    };
+    // What the device tells apart may be the same in the characters of Culvert.
+    let mut peers: Vec<String> = Vec::new();
+    for tunnel in &mut found.tunnels {
+        tunnel.name = free(&tunnel.name, |name| peers.iter().any(|other| other == name));
+        peers.push(tunnel.name.clone());
+        let mut children: Vec<String> = Vec::new();
+        for child in &mut tunnel.children {
+            child.name = free(&child.name, |name| children.iter().any(|other| other == name));
+            children.push(child.name.clone());
+        }
     }
+    found
+}
+
+/// The name, or if it is taken, the name with the first number that makes it another.
+fn free(name: &str, taken: impl Fn(&str) -> bool) -> String {
+    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
 }
 
 /// Whether it stands for what somebody is to put there: `<PRE-SHARED-KEY>`.
@@ -114,6 +135,28 @@ fn seconds(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
+/// What Culvert takes of algorithms that stand together: proposals without an algorithm that has to be there are left out.
+fn usable(
+    suite: Suite,
+    text: impl Fn(&Suite) -> String,
+    parse: impl Fn(&str) -> Result<Suite, String>,
+    place: &Place,
+    notes: &mut Notes,
+) -> Vec<Suite> {
+    let mut usable = Vec::new();
+    let apart = suite.apart();
+    if apart.is_empty() {
+        notes.add(place, "left out, as there is no cipher in it that Culvert has");
+    }
+    for suite in apart {
+        match parse(&text(&suite)) {
+            Ok(_) => usable.push(suite),
+            Err(error) => notes.add(place, format!("left out, as Culvert could not have it: {error}")),
+        }
+    }
+    usable
+}
+
 /// An identity of its text, or why it is none.
 fn identity(text: &str, place: &Place, notes: &mut Notes) -> Option<Identity> {
     match text.parse() {
@@ -126,7 +169,7 @@ fn identity(text: &str, place: &Place, notes: &mut Notes) -> Option<Identity> {
 }
 
 #[cfg(test)]
-mod tests {
+mod values_tests {
     use super::*;
 
     #[test]

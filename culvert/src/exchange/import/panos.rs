@@ -7,7 +7,7 @@ use ike::Identity;
 use tenants::Cidr;
 
 use super::lines::{Line, Source, lines};
-use super::{identity, is_placeholder, octets, plain_key};
+use super::{identity, is_placeholder, octets, plain_key, usable};
 use crate::exchange::export::cisco::OF;
 use crate::exchange::export::panos::{ESP, GROUPS, IKE};
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
@@ -341,6 +341,10 @@ impl Config {
         let version = if v1 { "ikev1" } else { "ikev2" };
         let profile =
             gateway.profiles.get(version).and_then(|name| self.ike.get(name)).cloned().unwrap_or_default();
+        // The hash is the PRF, and with an AEAD nothing else.
+        let prf = profile.suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+        let suite = Suite { prf, ..profile.suite };
+        let ike = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
         Some(Tunnel {
             name: id_of(name, "peer"),
             version: match (v1, gateway.aggressive) {
@@ -351,7 +355,7 @@ impl Config {
             culvert: End { addresses: gateway.peer.iter().cloned().collect(), identity: culvert },
             device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
             key: gateway.key.clone().unwrap_or(Key::Unknown),
-            ike: with_prf(profile.suite).into_iter().filter(|suite| !suite.encryption.is_empty()).collect(),
+            ike,
             ike_life: Life { rekey: None, life: profile.life },
             dpd: gateway.dpd.get(version).copied(),
             // It begins when there is a packet.
@@ -363,7 +367,7 @@ impl Config {
 
     fn children(&self, name: &str, ipsec: &Ipsec, place: &Place, notes: &mut Notes) -> Vec<Child> {
         let profile = self.ipsec.get(&ipsec.profile).cloned().unwrap_or_default();
-        let esp: Vec<Suite> = profile.suite.apart();
+        let esp = usable(profile.suite, Suite::esp_text, Suite::of_esp, place, notes);
         let mut children: Vec<Child> = Vec::new();
         let empty = |name: &str| Child {
             name: id_of(name, "net"),
@@ -404,10 +408,4 @@ impl Config {
         }
         children
     }
-}
-
-/// The hash is the PRF, and with an AEAD nothing else.
-fn with_prf(suite: Suite) -> Vec<Suite> {
-    let prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
-    Suite { prf, ..suite }.apart()
 }
