@@ -49,6 +49,11 @@ impl Adopted {
         self.given.take()
     }
 
+    /// Whether it belongs into the connection that the peer has, which is up or only begun.
+    pub(crate) fn joins(&self, up: bool) -> bool {
+        self.given.as_ref().is_some_and(|given| given.conn.joins(up))
+    }
+
     /// Where the connection comes from.
     pub(crate) fn remote(&self) -> Option<std::net::SocketAddr> {
         self.given.as_ref().map(|given| given.conn.addresses().1)

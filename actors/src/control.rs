@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::SendError;
 use culvert_proto::v1;
 use ike::Failure;
+use ike::config::Opening;
 use router::{SaStats, TenantId, TunnelId, UplinkState};
 use tenants::{HostName, Peer, PeerName, Tenant, TenantName, mode_to_proto};
 use tokio::sync::oneshot;
@@ -325,6 +326,8 @@ impl PeerView {
                 .map(|i| format!("{:016x}_i {:016x}_r", i.initiator_spi, i.responder_spi))
                 .unwrap_or_default(),
             ike_proposal: ike.map(|i| i.proposal.clone()).unwrap_or_default(),
+            ike_version: ike.map_or(v1::IkeVersion::Unspecified, |i| i.version()).into(),
+            ike_legacy: ike.map(|i| words(&i.legacy)).unwrap_or_default(),
             children: self.children.iter().map(|c| c.to_status(stats.get(&c.spi_in))).collect(),
             next_attempt: time(self.next_attempt),
             state_reason: self.state_reason.clone(),
@@ -350,6 +353,7 @@ impl ChildView {
             inbound_spi: self.spi_in,
             outbound_spi: self.spi_out,
             suite: self.suite.clone(),
+            legacy: words(&self.legacy),
             mode: mode_to_proto(self.mode).into(),
             packets_in: count(|s| s.packets_in),
             packets_out: count(|s| s.packets_out),
@@ -372,6 +376,7 @@ impl ChildView {
                 inbound_spi: self.spi_in,
                 outbound_spi: self.spi_out,
                 suite: self.suite.clone(),
+                legacy: words(&self.legacy),
                 mode: mode_to_proto(self.mode).into(),
                 local_selectors: self.local.clone(),
                 remote_selectors: self.remote.clone(),
@@ -389,7 +394,18 @@ impl ChildView {
     }
 }
 
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
 impl IkeView {
+    const fn version(&self) -> v1::IkeVersion {
+        match self.opening {
+            Opening::Init => v1::IkeVersion::Ikev2,
+            Opening::Main | Opening::Aggressive => v1::IkeVersion::Ikev1,
+        }
+    }
+
     fn to_sa(&self, peer: &str) -> v1::Sa {
         v1::Sa {
             peer: peer.to_owned(),
@@ -398,6 +414,8 @@ impl IkeView {
                 responder_spi: self.responder_spi,
                 initiator: self.initiator,
                 proposal: self.proposal.clone(),
+                version: self.version().into(),
+                legacy: words(&self.legacy),
                 encapsulated: self.encapsulated,
             })),
             installed: Some(self.installed.into()),

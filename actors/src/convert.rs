@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use esp::{Limits, MssClamp, Spi, TfcPadding};
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit};
+use ike::config::{ChildConfig, Life, PeerConfig, Psk, Retransmit, V1, Version};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
@@ -13,8 +13,8 @@ use router::{
 };
 use tenants::limits::MAX_CHILDREN;
 use tenants::{
-    Auth, Catalog, ChildSpec, Cidr, DontFragment, DpdAction, EspOptions, Mss, Padding, Peer, PeerSpec,
-    StartAction, Tenant,
+    Auth, Catalog, ChildSpec, Cidr, DontFragment, DpdAction, EspOptions, IkeSpec, IkeVersion, Mss, Padding,
+    Peer, PeerSpec, StartAction, Tenant,
 };
 
 /// The peer as the negotiation needs it, or `None` while its secret is missing.
@@ -32,8 +32,19 @@ pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Opti
         force_encapsulation: peer.spec.force_encapsulation || !raw_esp,
         uniqueness: peer.spec.ike.uniqueness,
         retransmit: Retransmit::DEFAULT,
-        version: ike::config::Version::default(),
+        version: version(&peer.spec.ike),
     })
+}
+
+/// The version of IKE, with what an IKEv1 peer is told of the life of an IKE_SA.
+fn version(spec: &IkeSpec) -> Version {
+    match spec.version {
+        IkeVersion::V2 => Version::V2,
+        IkeVersion::V1(v1) => {
+            let life = Life { time: spec.lifetime.life, kilobytes: v1.life_kilobytes };
+            Version::V1(V1 { mode: v1.mode, life })
+        }
+    }
 }
 
 /// Who begins, and when.
@@ -61,9 +72,15 @@ fn child_config(child: &ChildSpec) -> ChildConfig {
         remote: selectors(&child.remote_subnets),
         proposals: child.esp_proposals.clone(),
         mode: child.mode,
-        life: ike::config::Life::default(),
+        life: Life {
+            time: child.lifetime.time.life,
+            kilobytes: child.lifetime.bytes.map(|bytes| bytes.life / OCTETS_PER_KILOBYTE),
+        },
     }
 }
+
+/// The unit of what an SA carries (RFC 2407 section 4.5).
+const OCTETS_PER_KILOBYTE: u64 = 1_024;
 
 /// A negotiated pair as the router takes it; `None` for algorithms that ESP does not have.
 pub(crate) fn router_sa(
@@ -74,11 +91,12 @@ pub(crate) fn router_sa(
     iv_seed: [u8; 32],
 ) -> Option<ChildSa> {
     let (mode, selectors) = (negotiated::mode(&sa), negotiated::selectors(&sa));
+    let lifetime = spec.lifetime.within(sa.limit.time, sa.limit.octets);
     let limits = Limits {
-        soft_bytes: spec.lifetime.bytes.map(|b| b.rekey),
-        hard_bytes: spec.lifetime.bytes.map(|b| b.life),
-        soft_packets: spec.lifetime.packets.map(|p| p.rekey),
-        hard_packets: spec.lifetime.packets.map(|p| p.life),
+        soft_bytes: lifetime.bytes.map(|b| b.rekey),
+        hard_bytes: lifetime.bytes.map(|b| b.life),
+        soft_packets: lifetime.packets.map(|p| p.rekey),
+        hard_packets: lifetime.packets.map(|p| p.life),
     };
     Some(ChildSa {
         tenant,
@@ -164,3 +182,73 @@ pub(crate) const fn peer_of_tunnel(tunnel: TunnelId) -> u64 {
 /// Numbers of a peer: those of its policies, and as many for parts of them.
 pub(crate) const CHILDREN_PER_PEER: u64 = 64;
 const _: () = assert!(MAX_CHILDREN + ike::coverage::MAX_PARTS_OF_PEER <= 64);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use culvert_proto::v1;
+    use ike::config::{Opening, Phase1};
+
+    use super::*;
+
+    /// The peer of a catalog that has it alone.
+    fn converted(ike: v1::IkeConfig, lifetime: Option<v1::ChildLifetime>) -> PeerConfig {
+        let catalog = Catalog::in_memory().unwrap();
+        let secret = "tenants/acme/secrets/psk".to_owned();
+        let child = v1::Child {
+            name: "lan".to_owned(),
+            local_subnets: vec!["10.0.0.0/24".to_owned()],
+            remote_subnets: vec!["10.1.0.0/24".to_owned()],
+            lifetime,
+            ..Default::default()
+        };
+        let peer = v1::Peer {
+            name: "tenants/acme/peers/b1".to_owned(),
+            local_identity: "gw.example".to_owned(),
+            remote_identity: "b1.example".to_owned(),
+            auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(secret.clone())) }),
+            ike: Some(ike),
+            children: vec![child],
+            ..Default::default()
+        };
+        let tenant = v1::Tenant { name: "tenants/acme".to_owned(), ..Default::default() };
+        let secret = v1::Secret { name: secret, value: b"x".to_vec(), ..Default::default() };
+        let kinds = [
+            v1::object::Kind::Tenant(tenant),
+            v1::object::Kind::Secret(secret),
+            v1::object::Kind::Peer(peer),
+        ];
+        let objects = kinds.map(|kind| v1::Object { kind: Some(kind) }).to_vec();
+        catalog.apply(v1::ApplyRequest { objects, validate_only: false }).unwrap();
+        let peer = catalog.get_peer(&"tenants/acme/peers/b1".parse().unwrap()).unwrap();
+        peer_config(&catalog, true, &peer).unwrap()
+    }
+
+    #[test]
+    fn a_peer_of_ikev1_is_told_the_hard_lifetimes() {
+        let config = converted(v1::IkeConfig::default(), None);
+        assert_eq!((config.version, config.opening()), (Version::V2, Opening::Init));
+        let life = config.children[0].life;
+        assert_eq!(life, Life { time: Duration::from_secs(3_960), kilobytes: None });
+
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let ike = v1::IkeConfig {
+            version: v1::IkeVersion::Ikev1.into(),
+            v1: Some(v1::IkeV1Config { mode: v1::IkeV1Mode::Aggressive.into(), life_kilobytes: 5_000 }),
+            lifetime: Some(v1::IkeLifetime { rekey_time: seconds(7_200), life_time: seconds(8_000) }),
+            ..Default::default()
+        };
+        let child = v1::ChildLifetime {
+            rekey_time: seconds(600),
+            life_time: seconds(700),
+            life_bytes: 4_608_000 * 1_024,
+            ..Default::default()
+        };
+        let config = converted(ike, Some(child));
+        let life = Life { time: Duration::from_secs(8_000), kilobytes: Some(5_000) };
+        assert_eq!(config.version, Version::V1(V1 { mode: Phase1::Aggressive, life }));
+        let life = config.children[0].life;
+        assert_eq!(life, Life { time: Duration::from_secs(700), kilobytes: Some(4_608_000) });
+    }
+}

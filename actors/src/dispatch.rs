@@ -72,7 +72,7 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
 
 fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
-        Ok(Class::Existing(spi)) => match env.registry.ike.get(&spi) {
+        Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
             Some(to) => match to.try_send(Deliver(datagram)) {
                 Ok(()) => {}
                 // Its sender repeats it.
@@ -81,7 +81,7 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
             },
             None => env.counters.ike_unknown_spi.up(),
         },
-        Ok(Class::Init) => doors.first_message(env, datagram),
+        Ok(Class::First(opening)) => doors.first_message(env, opening, datagram),
         Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
         Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();

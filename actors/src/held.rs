@@ -37,9 +37,19 @@ impl Held {
     }
 
     /// All IKE SPIs lead to `owner` from now on.
-    pub(crate) fn lead_to(&mut self, owner: &Recipient<Deliver>) {
+    pub(crate) fn lead_to(&self, owner: &Recipient<Deliver>) {
         for place in self.ike.values() {
             place.set(owner.clone());
+        }
+    }
+
+    /// Takes over what another connection holds, which joins this one.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (spi, place) in other.ike {
+            self.ike.insert(spi, place);
+        }
+        for (spi, reserved) in other.esp {
+            self.esp.insert(spi, reserved);
         }
     }
 

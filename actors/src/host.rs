@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::prelude::*;
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig};
 use ike::{Host, Identity, NoPeer};
 use tenants::Peer;
 
@@ -33,6 +33,15 @@ pub(crate) fn random(out: &mut [u8]) {
     // with anything else would be worse than ending this actor.
     #[allow(clippy::expect_used)] // See above.
     openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
+}
+
+impl CoreHost<'_> {
+    /// Those of them that can be served at this moment.
+    fn ready(&self, peers: &[Arc<Peer>]) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        let ready = |peer: &Arc<Peer>| self.env.registry.peers.get(&peer.name)?.config.clone();
+        let ready: Vec<_> = peers.iter().filter_map(ready).collect();
+        if ready.is_empty() { Err(NoPeer::NotYet) } else { Ok(ready) }
+    }
 }
 
 impl Host for CoreHost<'_> {
@@ -65,18 +74,20 @@ impl Host for CoreHost<'_> {
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        match self.env.catalog.find_peers(id_r, id_i, remote.ip()) {
-            Ok(peers) => {
-                let ready = |peer: &Arc<Peer>| self.env.registry.peers.get(&peer.name)?.config.clone();
-                let ready: Vec<_> = peers.iter().filter_map(ready).collect();
-                if ready.is_empty() { Err(NoPeer::NotYet) } else { Ok(ready) }
-            }
+        match self.env.catalog.find_peers(opening, id_r, id_i, remote.ip()) {
+            Ok(peers) => self.ready(&peers),
             Err(error) => {
-                tracing::debug!(%remote, %error, "no peer for an IKE_AUTH request");
+                tracing::debug!(%remote, %error, "no peer for who has said who it is");
                 Err(NoPeer::Unknown)
             }
         }
+    }
+
+    fn peers_from(&mut self, remote: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        let peers = self.env.catalog.peers_from(remote.ip(), opening);
+        if peers.is_empty() { Err(NoPeer::Unknown) } else { self.ready(&peers) }
     }
 
     fn connected(&self, peer: &PeerConfig) -> Option<SocketAddr> {

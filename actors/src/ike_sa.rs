@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent, Spi};
+use ike::config::Opening;
 use ike::{Command, Connection, Datagram, Event};
 use router::{IkeDatagram, Unsent};
 
-use crate::adopted::Given;
+use crate::adopted::{Adopted, Given};
 use crate::alarm::Alarm;
 use crate::clock::jittered;
 use crate::convert;
@@ -68,6 +69,24 @@ impl IkeSaActor {
         self.drain(ctx);
     }
 
+    /// Another connection of the peer joins this one.
+    fn join(&mut self, Given { conn: other, held, counted }: Given, owner: &Recipient<Deliver>) {
+        let Some(conn) = &mut self.conn else { return };
+        let (env, now) = (&self.env, Instant::now());
+        let mut host = CoreHost { env, owner, arbiter: self.peer_spec.uid, held: &mut self.held };
+        match conn.absorb(now, &mut host, other) {
+            Ok(()) => {
+                self.held.join(held);
+                self.counted.join(counted);
+            }
+            Err(conn) => {
+                let given = Given { conn, held, counted };
+                let adopted = Adopted::new(given, self.env.clone(), owner.clone(), self.peer_spec.uid);
+                self.report(ConnEvent::NotJoined(Box::new(adopted)));
+            }
+        }
+    }
+
     fn report(&self, event: ConnEvent) {
         deliver(self.watch.supervisor(), Report::Connection(self.id, event), &self.env.counters);
     }
@@ -76,7 +95,11 @@ impl IkeSaActor {
         self.log_keys();
         let (mut finished, mut sender_changes) = (false, false);
         while let Some(event) = self.conn.as_mut().and_then(Connection::poll_event) {
-            finished |= matches!(event, Event::Finished);
+            if matches!(event, Event::Finished) {
+                // Told last: what is still to be sent goes before it, and nobody is there to send it afterwards.
+                finished = true;
+                continue;
+            }
             if let Some(event) = self.carry_out(event, ctx) {
                 sender_changes |= event.changes_sender();
                 self.report(event);
@@ -114,6 +137,7 @@ impl IkeSaActor {
         }
         self.count();
         if finished {
+            self.report(ConnEvent::Finished);
             return ctx.stop();
         }
         self.arm(ctx);
@@ -123,9 +147,9 @@ impl IkeSaActor {
     fn log_keys(&mut self) {
         let (Some(log), Some(conn)) = (&self.env.key_log, &self.conn) else { return };
         for keys in conn.logged_keys() {
-            if !self.logged.contains(&(keys.spi_i, keys.spi_r)) {
+            if !self.logged.contains(&keys.spis()) {
                 log.ike(&keys);
-                self.logged.push((keys.spi_i, keys.spi_r));
+                self.logged.push(keys.spis());
             }
         }
     }
@@ -166,7 +190,10 @@ impl IkeSaActor {
                 ConnEvent::Established(Box::new(Established {
                     began: conn.map_or_else(Instant::now, Connection::began),
                     spis: if initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
-                    proposal: choice.to_string(),
+                    opening: conn
+                        .and_then(Connection::config)
+                        .map_or(Opening::Init, |config| config.opening()),
+                    choice,
                     initiator,
                     initial_contact,
                     addresses: self.addresses(),
@@ -176,11 +203,10 @@ impl IkeSaActor {
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
                 self.lifetime = Some(self.fresh_lifetime());
-                let choice = self.conn.as_ref().and_then(Connection::choice);
                 ConnEvent::Rekeyed {
                     spis: if initiated { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
                     initiated,
-                    proposal: choice.map(|c| c.to_string()).unwrap_or_default(),
+                    choice: self.conn.as_ref().and_then(Connection::choice),
                     lifetime: self.lifetime.clone(),
                 }
             }
@@ -241,13 +267,15 @@ impl IkeSaActor {
             (sa.name.clone(), sa.spi_in, sa.spi_out, sa.mode, sa.replaces);
         let text =
             |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
-        let (suite, local, remote) = (sa.choice.to_string(), text(&sa.local_ts), text(&sa.remote_ts));
+        let (suite, legacy) = (sa.choice.to_string(), sa.choice.legacy());
+        let (local, remote) = (text(&sa.local_ts), text(&sa.remote_ts));
+        let limit = sa.limit;
         let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
         // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
         self.env.router.install(sa).map_err(|error| error.to_string())?;
-        let lifetime = spec.lifetime;
-        Ok(Installed { name, pair, spi_out, suite, mode, local, remote, replaces, lifetime })
+        let lifetime = spec.lifetime.within(limit.time, limit.octets);
+        Ok(Installed { name, pair, spi_out, suite, legacy, mode, local, remote, replaces, lifetime })
     }
 
     fn addresses(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
@@ -322,10 +350,15 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
-                let Some(Given { conn, held, counted }) = adopted.take() else { return ctx.stop() };
-                (self.held, self.counted) = (held, counted);
-                self.held.lead_to(&owner);
-                self.conn = Some(conn);
+                let Some(given) = adopted.take() else { return ctx.stop() };
+                given.held.lead_to(&owner);
+                match &mut self.conn {
+                    None => {
+                        let Given { conn, held, counted } = given;
+                        (self.held, self.counted, self.conn) = (held, counted, Some(conn));
+                    }
+                    Some(_) => self.join(given, &owner),
+                }
             }
         }
         self.drain(ctx);

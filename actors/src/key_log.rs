@@ -10,10 +10,11 @@ use esp::{Encryption, Integrity, Suite};
 use ike::LoggedKeys;
 use ike::crypto::keys::EspKeys;
 
-/// The two tables of a directory, in which Wireshark finds them if it is that of a profile.
+/// The tables of a directory, in which Wireshark finds them if it is that of a profile.
 #[derive(Debug)]
 pub struct KeyLog {
     ike: Mutex<File>,
+    ike_v1: Mutex<File>,
     esp: Mutex<File>,
 }
 
@@ -31,19 +32,28 @@ impl KeyLog {
                 .open(directory.join(name))
                 .map(Mutex::new)
         };
-        Ok(Self { ike: open("ikev2_decryption_table")?, esp: open("esp_sa")? })
+        Ok(Self {
+            ike: open("ikev2_decryption_table")?,
+            ike_v1: open("ikev1_decryption_table")?,
+            esp: open("esp_sa")?,
+        })
     }
 
     /// Adds an IKE_SA.
     pub(crate) fn ike(&self, keys: &LoggedKeys) {
-        let [ei, er] = keys.encryption.each_ref().map(|key| hex(key));
-        let [ai, ar] = keys.integrity.each_ref().map(|key| hex(key));
-        let (encryption, integrity) = names(&keys.choice);
-        let line = format!(
-            "{:016x},{:016x},{ei},{er},\"{encryption}\",{ai},{ar},\"{integrity}\"\n",
-            keys.spi_i, keys.spi_r
-        );
-        write(&self.ike, &line);
+        match keys {
+            LoggedKeys::V2 { spi_i, spi_r, choice, encryption, integrity } => {
+                let [ei, er] = encryption.each_ref().map(|key| hex(key));
+                let [ai, ar] = integrity.each_ref().map(|key| hex(key));
+                let (encryption, integrity) = names(choice);
+                let line = format!(
+                    "{spi_i:016x},{spi_r:016x},{ei},{er},\"{encryption}\",{ai},{ar},\"{integrity}\"\n"
+                );
+                write(&self.ike, &line);
+            }
+            // Wireshark knows an IKE_SA of IKEv1 by its initiator's SPI.
+            LoggedKeys::V1 { spi_i, key, .. } => write(&self.ike_v1, &format!("{spi_i:016x},{}\n", hex(key))),
+        }
     }
 
     /// Adds one direction of a Child SA.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::v1;
-use ike::config::Mode;
+use ike::config::{Mode, Opening};
 use router::SaStats;
 use tenants::PeerName;
 
@@ -55,8 +55,12 @@ pub struct IkeView {
     pub responder_spi: u64,
     /// We are the initiator.
     pub initiator: bool,
+    /// How it was negotiated.
+    pub opening: Opening,
     /// The algorithms.
     pub proposal: String,
+    /// Those of them that are legacy.
+    pub legacy: Vec<&'static str>,
     /// Our address.
     pub local: SocketAddr,
     /// The peer's address.
@@ -82,6 +86,8 @@ pub struct ChildView {
     pub spi_out: u32,
     /// The algorithms.
     pub suite: String,
+    /// Those of them that are legacy.
+    pub legacy: Vec<&'static str>,
     /// What it protects.
     pub mode: Mode,
     /// Our side's selectors.

@@ -156,11 +156,15 @@ fn status() -> v1::PeerStatus {
         bytes_in: 2048,
         remote_address: "192.0.2.12:4500".to_owned(),
         since: Some(std::time::SystemTime::now().into()),
+        ike_version: v1::IkeVersion::Ikev1.into(),
+        ike_proposal: "aes256-sha256-modp1024".to_owned(),
+        ike_legacy: vec!["modp1024".to_owned()],
         children: vec![v1::ChildStatus {
             name: "lan".to_owned(),
             inbound_spi: 0x0400_0001,
             outbound_spi: 0x0000_abcd,
-            suite: "aes128gcm16".to_owned(),
+            suite: "3des-sha1".to_owned(),
+            legacy: vec!["3des".to_owned(), "sha1".to_owned()],
             packets_in: 10,
             packets_out: 20,
             bytes_in: 2048,
@@ -179,9 +183,18 @@ impl Runtime for OneTunnel {
 
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         let child = v1::ChildSa { name: "lan".to_owned(), inbound_spi: 0x0400_0001, ..Default::default() };
-        let peer = "tenants/acme/peers/branch-12".to_owned();
-        let sa = v1::Sa { peer, kind: Some(v1::sa::Kind::Child(child)), ..Default::default() };
-        Ok(if scope.covers(&sa.peer) { vec![sa] } else { Vec::new() })
+        let ike = v1::IkeSa {
+            version: v1::IkeVersion::Ikev1.into(),
+            proposal: "aes256-sha256-modp1024".to_owned(),
+            legacy: vec!["modp1024".to_owned()],
+            ..Default::default()
+        };
+        let sa = |kind| {
+            let peer = "tenants/acme/peers/branch-12".to_owned();
+            v1::Sa { peer, kind: Some(kind), ..Default::default() }
+        };
+        let all = [sa(v1::sa::Kind::Ike(ike)), sa(v1::sa::Kind::Child(child))];
+        Ok(all.into_iter().filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
@@ -247,7 +260,23 @@ async fn a_tunnel_is_shown_watched_and_commanded() {
     assert!(said.code != 0 && said.err.contains("count") && said.err.contains("1 to 64"), "{}", said.err);
     let said = run(&["get", "sas", "acme/branch-12", "-o", "json"]).await;
     let sas: Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!(sas[0]["child"]["inboundSpi"], 0x0400_0001);
+    assert_eq!(
+        (&sas[0]["ike"]["version"], &sas[1]["child"]["inboundSpi"]),
+        (&"IKEV1".into(), &0x0400_0001.into())
+    );
+    let said = run(&["get", "sas"]).await;
+    let row = said.out.lines().nth(1).unwrap();
+    assert!(row.contains("IKEv1 (responder)"), "{row}");
+    assert!(row.contains("aes256-sha256-modp1024 (legacy: modp1024)"), "{row}");
+    let said = run(&["describe", "acme/branch-12"]).await;
+    let squeezed = said.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    for line in [
+        "IKE version: IKEv1",
+        "IKE algorithms: aes256-sha256-modp1024 (legacy: modp1024)",
+        "Algorithms: 3des-sha1 (legacy: 3des, sha1)",
+    ] {
+        assert!(squeezed.contains(line), "{line}: {}", said.out);
+    }
     let said = run(&["get", "node"]).await;
     let last: Vec<&str> = said.out.lines().last().unwrap().split_whitespace().collect();
     assert_eq!(last, ["no_route:", "7"], "{}", said.out);

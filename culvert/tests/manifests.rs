@@ -186,6 +186,54 @@ async fn a_dry_run_says_what_a_change_interrupts_and_so_does_the_change() {
 }
 
 #[tokio::test]
+async fn what_is_weaker_than_it_could_be_is_told() {
+    let bench = Bench::new().await;
+    let base = peer("b1", "10.1.0.0/24").replace("---\n", "");
+    let old = |legacy: bool| {
+        format!("{base}legacy: {legacy}\nike: {{version: IKEV1, proposals: [3des-sha1-modp1024]}}\n")
+    };
+    let said = bench.apply(&old(false), &["--dry-run"]).await;
+    assert_eq!(said.code, 4, "{}", said.out);
+    assert!(said.err.contains("ike.proposals[0]: 3des is legacy: "), "{}", said.err);
+    assert!(said.err.contains("set legacy: true on the peer if it has nothing better"), "{}", said.err);
+
+    let told = |out: &str| {
+        let main = "\n    warning: IKEv1 in Main Mode from anywhere: ";
+        let legacy =
+            "\n    warning: legacy algorithms are allowed: 3des, sha1, modp1024, prfsha1 in ike.proposals";
+        (out.contains(main), out.contains(legacy))
+    };
+    let dry = bench.apply(&old(true), &["--dry-run"]).await;
+    assert_eq!((dry.code, told(&dry.out)), (0, (true, true)), "{}{}", dry.out, dry.err);
+    let done = bench.apply(&old(true), &[]).await;
+    assert_eq!((done.code, told(&done.out)), (0, (true, true)), "{}{}", done.out, done.err);
+    // What is so already is told by a dry run alone.
+    assert_eq!(told(&bench.apply(&old(true), &["--dry-run"]).await.out), (true, true));
+    let again = bench.apply(&old(true), &[]).await;
+    assert_eq!((again.code, told(&again.out)), (0, (false, false)), "{}{}", again.out, again.err);
+
+    let said = bench.run(&["describe", "acme/b1"]).await;
+    let (_, warnings) = said.out.split_once("\n\nWarnings:\n").unwrap();
+    let lines: Vec<&str> = warnings.lines().take(3).collect();
+    assert!(lines[0].starts_with("  IKEv1 in Main Mode") && lines[1].starts_with("  legacy"), "{lines:?}");
+    assert_eq!(lines[2], "");
+    let said = bench.run(&["get", "acme/b1", "-o", "json"]).await;
+    let read: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((&read["ike"]["version"], &read["ike"]["v1"]["mode"]), (&"IKEV1".into(), &"MAIN".into()));
+    assert_eq!(read["warnings"].as_array().unwrap().len(), 2);
+    let said = bench.apply(&said.out, &[]).await;
+    assert!(said.out.contains("1 unchanged"), "{}{}", said.out, said.err);
+
+    let outcomes = bench.apply(&base, &["--dry-run", "-o", "json"]).await;
+    let outcomes: Value = serde_json::from_str(&outcomes.out).unwrap();
+    assert_eq!(
+        (&outcomes[0]["warnings"], &outcomes[0]["impact"]["effect"]),
+        (&Value::Null, &"IKE_RESTART".into())
+    );
+    bench.node.stop().await;
+}
+
+#[tokio::test]
 async fn a_dry_run_of_a_deletion_lists_what_goes() {
     let bench = Bench::new().await;
     let text = peer("b1", "10.1.0.0/24") + &peer("b2", "10.2.0.0/24");

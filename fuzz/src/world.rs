@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
 use ike::{
     Candidates, Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit,
@@ -75,9 +76,14 @@ impl Host for FuzzHost {
         &mut self,
         id_i: &Identity,
         _: Option<&Identity>,
-        _: SocketAddr,
+        remote: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        if *id_i == self.peer.remote_id { Ok(vec![self.peer.clone()]) } else { Err(NoPeer::Unknown) }
+        if *id_i == self.peer.remote_id { self.peers_from(remote, opening) } else { Err(NoPeer::Unknown) }
+    }
+
+    fn peers_from(&mut self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        if opening == self.peer.opening() { Ok(vec![self.peer.clone()]) } else { Err(NoPeer::Unknown) }
     }
 }
 
@@ -300,7 +306,16 @@ impl World {
             conn.handle_datagram(self.now, &mut end.host, datagram);
         } else {
             let proposals = Candidates::only(&end.host.peer.ike_proposals);
-            match Connection::respond(self.now, &mut end.host, datagram, (4500, 4500), &proposals, false) {
+            let Ok(Class::First(opening)) = classify(datagram.bytes) else { return };
+            match Connection::respond(
+                self.now,
+                &mut end.host,
+                opening,
+                datagram,
+                (4500, 4500),
+                &proposals,
+                false,
+            ) {
                 InitReply::Accepted(conn) => end.conn = Some(*conn),
                 InitReply::Refused(bytes, failure) => {
                     drop(failure.to_string());

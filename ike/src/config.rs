@@ -49,6 +49,14 @@ pub enum Version {
 }
 
 impl Version {
+    /// What there is to say of IKEv1 alone; what is usual if it is not spoken.
+    pub(crate) fn v1(self) -> V1 {
+        match self {
+            Self::V1(v1) => v1,
+            Self::V2 => V1::default(),
+        }
+    }
+
     /// How a negotiation with such a peer opens.
     pub const fn opening(self) -> Opening {
         match self {
@@ -78,6 +86,13 @@ pub enum Opening {
 }
 
 impl Opening {
+    /// Whether its sender can be asked to prove its address before anything is kept for it (RFC 7296 section 2.6). In IKEv1
+    /// the answer to the first message has to come back in the third, which is when something is computed in main mode; in
+    /// aggressive mode nothing takes that place.
+    pub const fn has_cookies(self) -> bool {
+        matches!(self, Self::Init)
+    }
+
     /// Every one, for tables.
     pub const ALL: [Self; 3] = [Self::Init, Self::Main, Self::Aggressive];
 }
@@ -93,7 +108,7 @@ impl fmt::Display for Opening {
 }
 
 /// What there is to say about a peer in IKEv1 alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct V1 {
     /// How phase 1 goes.
     pub mode: Phase1,

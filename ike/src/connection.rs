@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::PeerConfig;
+use crate::config::{self, Opening, PeerConfig};
 use crate::event::{Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::{Candidates, IkeChoice};
 use crate::reception::{cost_of_exchange, cost_of_looking};
-use crate::v2;
 use crate::verbs::{Broken, Command, Counters, InitReply, LoggedKeys, Path};
+use crate::{v1, v2};
 
 /// A connection with a peer. Create it with [`Connection::initiate`] or [`Connection::respond`]; then, after each
 /// `handle_*` call, drain [`Self::poll_event`] and carry every event out, then drain [`Self::poll_transmit`] and send,
@@ -25,6 +25,7 @@ pub struct Connection(Version);
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 enum Version {
     V2(Box<v2::Connection>),
+    V1(Box<v1::Connection>),
 }
 
 /// The same of either version.
@@ -32,6 +33,7 @@ macro_rules! either {
     ($this:expr, $conn:ident => $call:expr) => {
         match $this {
             Version::V2($conn) => $call,
+            Version::V1($conn) => $call,
         }
     };
 }
@@ -47,24 +49,37 @@ impl Connection {
         config: Arc<PeerConfig>,
         path: Path,
     ) -> Result<Self, Failure> {
-        let conn = v2::Connection::initiate(now, host, config, path)?;
-        Ok(Self(Version::V2(Box::new(conn))))
+        Ok(Self(match config.version {
+            config::Version::V2 => Version::V2(Box::new(v2::Connection::initiate(now, host, config, path)?)),
+            config::Version::V1(_) => {
+                Version::V1(Box::new(v1::Connection::initiate(now, host, config, path)?))
+            }
+        }))
     }
 
-    /// Answers a first message. `candidates` are the peers that might send from there; which one it is turns out later. The
+    /// Answers a first message, by what [`crate::reception::classify`] says it opens. `candidates` are the peers that open so
+    /// and might send from there; which one it is turns out later. The
     /// caller has checked the cookie, if one is due.
     ///
     /// What is cheap is looked at first. Nothing is computed, and no key pair made, for a request that is refused.
     pub fn respond(
         now: Instant,
         host: &mut dyn Host,
+        opening: Opening,
         datagram: Datagram<'_>,
         natt_ports: (u16, u16),
         candidates: &Candidates,
         force_encapsulation: bool,
     ) -> InitReply<Self> {
-        v2::Connection::respond(now, host, datagram, natt_ports, candidates, force_encapsulation)
-            .map(|conn| Self(Version::V2(conn)))
+        let (ports, force) = (natt_ports, force_encapsulation);
+        match opening {
+            Opening::Init => v2::Connection::respond(now, host, datagram, ports, candidates, force)
+                .map(|conn| Self(Version::V2(conn))),
+            Opening::Main | Opening::Aggressive => {
+                v1::Connection::respond(now, host, datagram, ports, candidates, force)
+                    .map(|conn| Self(Version::V1(conn)))
+            }
+        }
     }
 
     /// Takes in a datagram for this connection. What cannot be authenticated changes nothing.
@@ -219,12 +234,52 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Whether it belongs into the connection that its peer has rather than beside it; whether that is `up`, or only begun. In
+    /// IKEv1 the pairs stay when phase 1 is done anew.
+    pub fn joins(&self, up: bool) -> bool {
+        match &self.0 {
+            Version::V2(_) => false,
+            Version::V1(conn) => conn.joins(up),
+        }
+    }
+
+    /// Takes another connection of the same peer into this one.
+    ///
+    /// # Errors
+    /// With that, if this one is over, or not of its kind.
+    pub fn absorb(&mut self, now: Instant, host: &mut dyn Host, other: Self) -> Result<(), Self> {
+        match (&mut self.0, other.0) {
+            (Version::V1(conn), Version::V1(other)) => {
+                conn.absorb(now, host, other).map_err(|other| Self(Version::V1(other)))
+            }
+            (_, other) => Err(Self(other)),
+        }
+    }
+
+    /// What its first message has cost.
+    fn first_cost(&self) -> u32 {
+        match &self.0 {
+            Version::V2(conn) => conn.choice().map_or(0, |choice| cost_of_exchange(choice.group)),
+            Version::V1(conn) => conn.spent(),
+        }
+    }
+
+    /// What was computed for its peer since it was last asked, for [`crate::reception::Budget`].
+    pub fn take_cost(&mut self) -> u32 {
+        match &mut self.0 {
+            Version::V2(_) => 0,
+            Version::V1(conn) => conn.take_spent(),
+        }
+    }
+}
+
 impl InitReply<Connection> {
     /// What it has cost to come to it, for [`crate::reception::Budget`]. A request of `octets` octets is refused before
     /// anything is computed for it.
     pub fn cost(&self, octets: usize) -> u32 {
         let exchange = match self {
-            Self::Accepted(conn) => conn.choice().map_or(0, |choice| cost_of_exchange(choice.group)),
+            Self::Accepted(conn) => conn.first_cost(),
             Self::Refused(..) | Self::Dropped(_) => 0,
         };
         cost_of_looking(octets).saturating_add(exchange)

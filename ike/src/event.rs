@@ -85,6 +85,26 @@ pub struct ChildSa {
     pub replaces: Option<u32>,
     /// We started the exchange that made it.
     pub initiated: bool,
+    /// What the peer keeps it for at most, where it has said so. IKEv2 says nothing.
+    pub limit: Limit,
+}
+
+/// How long a peer keeps an SA at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Since it was made.
+    pub time: Option<Duration>,
+    /// What it carries.
+    pub octets: Option<u64>,
+}
+
+impl Limit {
+    /// The least of both.
+    pub fn least(self, other: Self) -> Self {
+        let time = self.time.into_iter().chain(other.time).min();
+        let octets = self.octets.into_iter().chain(other.octets).min();
+        Self { time, octets }
+    }
 }
 
 /// Why a Child SA ended.

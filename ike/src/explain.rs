@@ -2,6 +2,7 @@
 //! the text of a log.
 
 mod advice;
+mod v1;
 
 use std::collections::BTreeSet;
 
@@ -52,6 +53,22 @@ pub fn explain(failure: &Failure) -> Cause {
             cause
         }
         Failure::InitRefused { offered } => told("proposal", advice::init_refused(offered)),
+        Failure::Phase1Refused { exchange, offered } => {
+            told("proposal", v1::phase1_refused(*exchange, offered))
+        }
+        Failure::QuickRefused { offered } => told("proposal", v1::quick_refused(offered)),
+        Failure::ProxyRefused { local, remote } => told("selectors", v1::proxy_refused(local, remote)),
+        Failure::NotifyV1 { notify, .. } => told(v1::notify_kind(notify), v1::notify(notify)),
+        Failure::Undecryptable { .. } | Failure::ProofUnanswered { .. } => told("psk", v1::psk()),
+        Failure::MethodV1 { method } => told("method", v1::method(method)),
+        Failure::Opening { theirs, ours, .. } => {
+            told(v1::opening_kind(*theirs, ours), v1::opening(*theirs, ours))
+        }
+        Failure::Timeout {
+            exchange: exchange @ (ExchangeType::MAIN_MODE | ExchangeType::AGGRESSIVE_MODE),
+            remote,
+            ..
+        } => told("silent", v1::silent(*exchange, *remote)),
         Failure::Pfs { theirs, ours } => told("pfs", advice::pfs(theirs, ours)),
         Failure::RekeyRefused { groups, .. } => told("pfs", advice::rekey_refused(groups)),
         Failure::BadChoice { chosen, offered } => {

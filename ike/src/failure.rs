@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::Mode;
+use crate::config::{Mode, Opening};
 use crate::crypto::CryptoError;
 use crate::event::ChildEnd;
 use crate::identity::Identity;
@@ -33,6 +33,73 @@ pub enum Failure {
     InitRefused {
         /// What we offered.
         offered: String,
+    },
+    /// The peer has nothing for us in phase 1 of IKEv1.
+    #[error("the peer refused {exchange} with NO-PROPOSAL-CHOSEN, offered was [{offered}]")]
+    Phase1Refused {
+        /// Main or aggressive mode.
+        exchange: ExchangeType,
+        /// What we offered.
+        offered: String,
+    },
+    /// The peer has nothing for us in quick mode.
+    #[error("the peer refused quick mode with NO-PROPOSAL-CHOSEN, offered was [{offered}]")]
+    QuickRefused {
+        /// What we offered.
+        offered: String,
+    },
+    /// The peer has no such pair of subnets.
+    #[error("the peer refused quick mode for {local} === {remote} with INVALID-ID-INFORMATION")]
+    ProxyRefused {
+        /// Our side.
+        local: String,
+        /// Its side.
+        remote: String,
+    },
+    /// Any other error the peer reported in IKEv1.
+    #[error("the peer answered {exchange} with {notify}")]
+    NotifyV1 {
+        /// In which exchange.
+        exchange: ExchangeType,
+        /// What it said.
+        notify: String,
+    },
+    /// No key of those who may come from there opens the fifth message of main mode.
+    #[error(
+        "the fifth message of main mode from {from} was not made with the pre-shared key of {}: the pre-shared keys differ",
+        if *count == 1 { "the peer that is configured for that address".to_owned() } else { format!("any of the {count} peers that are configured for that address") }
+    )]
+    Undecryptable {
+        /// Where it came from.
+        from: SocketAddr,
+        /// How many keys were tried.
+        count: usize,
+    },
+    /// The peer falls silent at the first message that it can only read with the right key.
+    #[error(
+        "no answer to the fifth message of main mode from {remote} after {tries} transmissions, the first that takes the pre-shared key to read"
+    )]
+    ProofUnanswered {
+        /// To whom.
+        remote: SocketAddr,
+        /// How often it was sent.
+        tries: u32,
+    },
+    /// The peer proves who it is in a way that is not done here.
+    #[error("the peer offers {method} alone, configured is a pre-shared key")]
+    MethodV1 {
+        /// How.
+        method: String,
+    },
+    /// The peer opens as nobody does who is configured for its address.
+    #[error("{from} speaks {theirs}, but who is configured for that address speaks {}", list(ours))]
+    Opening {
+        /// Where it came from.
+        from: SocketAddr,
+        /// How it opens.
+        theirs: Opening,
+        /// How those open who may come from there.
+        ours: Vec<Opening>,
     },
     /// The peer does not rekey a Child SA that it has made.
     #[error(
@@ -317,6 +384,10 @@ impl Failure {
             _ => None,
         }
     }
+}
+
+fn list(openings: &[Opening]) -> String {
+    openings.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 fn method_name(method: Option<AuthMethod>) -> String {

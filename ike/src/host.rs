@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::PeerConfig;
+use crate::config::{Opening, PeerConfig};
 use crate::identity::Identity;
 
 /// Supplied by the caller with every call that may need it, so that the core itself stays deterministic.
@@ -18,7 +18,8 @@ pub trait Host {
     /// back with [`crate::Event::ReleaseSpi`] or [`crate::Event::RemoveChild`].
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32>;
 
-    /// The peers that call themselves `id_i`, are asked for as `id_r` (if the initiator says) and may send from `remote`.
+    /// The peers that call themselves `id_i`, are asked for as `id_r` (if the initiator says), may send from `remote` and open
+    /// as this one has.
     /// Where there are several, which are few, its key tells which one it is.
     ///
     /// # Errors
@@ -28,7 +29,18 @@ pub trait Host {
         id_i: &Identity,
         id_r: Option<&Identity>,
         remote: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer>;
+
+    /// The peers that may send from `remote` and open as this one has, the most specific address first: who says nothing of
+    /// itself before it is authenticated is one of them. A few at most; nobody for a host that
+    /// answers no IKEv1.
+    ///
+    /// # Errors
+    /// As [`Self::find_peers`].
+    fn peers_from(&mut self, _: SocketAddr, _: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        Err(NoPeer::Unknown)
+    }
 
     /// Where a connection of this peer comes from that is up, if there is one. Whether we say INITIAL_CONTACT, and whether
     /// another gateway of the peer is let in, is decided by it at the moment it is asked.

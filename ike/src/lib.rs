@@ -1,13 +1,15 @@
-//! IKEv2 (RFC 7296) as a sans-IO library: wire codec, crypto, negotiation and the state machine of a connection.
+//! IKEv1 (RFC 2409) and IKEv2 (RFC 7296) as a sans-IO library: wire codec, crypto, negotiation and the state machine of a connection.
 //!
 //! It is not a daemon: it opens no socket, reads no clock, starts no thread and draws no random number. The caller
 //! passes datagrams, the time and a [`Host`] in, and takes datagrams, events and the next timeout out. It knows no
 //! tenants and moves no ESP packet; the keys of Child SAs leave it as [`Event::InstallChild`].
 //!
-//! Start with [`Connection`], which is the same for every version of IKE; then `v2/mod.rs` has a table of what is where in
-//! IKEv2, `proposal/table.rs` the algorithms, `wire/mod.rs` the codec.
+//! Start with [`Connection`], which is the same for every version of IKE; then `v2/mod.rs` and `v1/mod.rs` have a table
+//! each of what is where, by the same names; `proposal/table.rs` has the algorithms, `wire/mod.rs` the codec of IKEv2,
+//! `v1/wire/mod.rs` that of IKEv1.
 #![forbid(unsafe_code)]
 
+mod asked;
 pub mod config;
 pub mod connection;
 pub mod coverage;
@@ -15,8 +17,10 @@ pub mod crypto;
 pub mod event;
 pub mod explain;
 pub mod failure;
+mod fruit;
 pub mod host;
 pub mod identity;
+mod mode;
 pub mod proposal;
 pub mod reception;
 pub mod supervise;

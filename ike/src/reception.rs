@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use crate::config::Opening;
 use crate::crypto::auth::equal;
 use crate::crypto::prf::HmacHash;
 use crate::event::Datagram;
 use crate::host::{Host, random_array};
+use crate::v1;
 use crate::wire::error::WireError;
 use crate::wire::header::{HEADER_LEN, Header};
 use crate::wire::message::Message;
@@ -33,35 +35,52 @@ const COOKIE_LEN: usize = 17;
 /// Where a datagram belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A first IKE_SA_INIT request.
-    Init,
-    /// A message to the IKE_SA with this SPI of ours.
-    Existing(u64),
+    /// A first message, and what it opens.
+    First(Opening),
+    /// A message to an IKE_SA of ours.
+    Existing(Receivers),
 }
 
-/// Looks at the header alone.
+/// SPIs of which one is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receivers([u64; 2]);
+
+impl Receivers {
+    /// In the order in which they are to be looked for. In IKEv2 there is one; IKEv1 does not say which side has sent a
+    /// message, but as responder ours cannot be known to who has not been told it.
+    pub fn spis(self) -> impl Iterator<Item = u64> {
+        self.0.into_iter().filter(|spi| *spi != 0)
+    }
+
+    /// The first of them that something is registered under.
+    pub fn find<T>(self, find: impl FnMut(u64) -> Option<T>) -> Option<T> {
+        self.spis().find_map(find)
+    }
+}
+
+/// Looks at the header alone. This is where it is told which version a datagram speaks; from here on the class says it.
 ///
 /// # Errors
-/// When it is not an IKEv2 message of the datagram's length, or a first message that is too long.
+/// When it is not an IKE message of the datagram's length, or a first message that is too long.
 pub fn classify(bytes: &[u8]) -> Result<Class, WireError> {
-    let header = Header::parse(&mut Reader::new(bytes), bytes.len())?;
-    let init = header.exchange == ExchangeType::IKE_SA_INIT && !header.response && header.from_initiator;
-    if init && header.spi_r == 0 {
-        return if bytes.len() > MAX_FIRST_MESSAGE {
-            Err(WireError::TooLong(bytes.len()))
-        } else {
-            Ok(Class::Init)
-        };
+    let (opening, spis) = match Header::major(bytes) {
+        Some(1) => {
+            let header = v1::wire::Header::parse(bytes)?;
+            (v1::wire::opening(&header), [header.spi_r, header.spi_i])
+        }
+        _ => {
+            let header = Header::parse(&mut Reader::new(bytes), bytes.len())?;
+            let init =
+                header.exchange == ExchangeType::IKE_SA_INIT && !header.response && header.from_initiator;
+            ((init && header.spi_r == 0).then_some(Opening::Init), [header.receiver_spi(), 0])
+        }
+    };
+    match opening {
+        Some(_) if bytes.len() > MAX_FIRST_MESSAGE => Err(WireError::TooLong(bytes.len())),
+        Some(opening) => Ok(Class::First(opening)),
+        None if spis == [0, 0] => Err(WireError::BadField("receiver SPI")),
+        None => Ok(Class::Existing(Receivers(spis))),
     }
-    match header.receiver_spi() {
-        0 => Err(WireError::BadField("receiver SPI")),
-        spi => Ok(Class::Existing(spi)),
-    }
-}
-
-/// The initiator's SPI and address: retransmissions of a first message have the same.
-pub fn initiator_spi(bytes: &[u8]) -> Option<u64> {
-    Header::parse(&mut Reader::new(bytes), bytes.len()).ok().map(|h| h.spi_i)
 }
 
 /// Answer to a message of another major version (RFC 7296 section 2.5), or `None` if none is due: requests only, so

@@ -1,5 +1,6 @@
 //! What a connection is asked, and what it says of itself, whichever version of IKE it speaks.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,18 @@ pub struct Counters {
     pub child_rekeys: u64,
     /// IKE_SAs rekeyed.
     pub ike_rekeys: u64,
+}
+
+impl Counters {
+    /// Adds what another connection has counted that joins this one.
+    pub fn join(&mut self, other: Self) {
+        self.retransmissions += other.retransmissions;
+        self.answered_again += other.answered_again;
+        self.dropped += other.dropped;
+        self.taken += other.taken;
+        self.child_rekeys += other.child_rekeys;
+        self.ike_rekeys += other.ike_rekeys;
+    }
 }
 
 /// What the host may ask for.
@@ -109,21 +122,52 @@ impl<C> InitReply<C> {
 pub struct Broken(pub String);
 
 /// What it takes to read the messages of one IKE_SA. Whoever has it reads all of them and can forge more.
-pub struct LoggedKeys {
-    /// SPI of its initiator.
-    pub spi_i: u64,
-    /// SPI of its responder.
-    pub spi_r: u64,
-    /// The algorithms.
-    pub choice: IkeChoice,
-    /// SK_ei and SK_er, each with the salt behind it for an AEAD.
-    pub encryption: [Secret; 2],
-    /// SK_ai and SK_ar, empty for an AEAD.
-    pub integrity: [Secret; 2],
+pub enum LoggedKeys {
+    /// Of IKEv2.
+    V2 {
+        /// SPI of its initiator.
+        spi_i: u64,
+        /// SPI of its responder.
+        spi_r: u64,
+        /// The algorithms.
+        choice: IkeChoice,
+        /// SK_ei and SK_er, each with the salt behind it for an AEAD.
+        encryption: [Secret; 2],
+        /// SK_ai and SK_ar, empty for an AEAD.
+        integrity: [Secret; 2],
+    },
+    /// Of IKEv1.
+    V1 {
+        /// SPI of its initiator.
+        spi_i: u64,
+        /// SPI of its responder.
+        spi_r: u64,
+        /// The key of the cipher (RFC 2409 appendix B).
+        key: Secret,
+    },
+}
+
+impl LoggedKeys {
+    /// SPIs of the IKE_SA's initiator and responder.
+    pub const fn spis(&self) -> (u64, u64) {
+        match self {
+            Self::V2 { spi_i, spi_r, .. } | Self::V1 { spi_i, spi_r, .. } => (*spi_i, *spi_r),
+        }
+    }
 }
 
 impl std::fmt::Debug for LoggedKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LoggedKeys({:016x}, {:016x})", self.spi_i, self.spi_r)
+        let (spi_i, spi_r) = self.spis();
+        write!(f, "LoggedKeys({spi_i:016x}, {spi_r:016x})")
     }
+}
+
+/// The first of a queue, which holds no memory once it is empty: it is in use for moments, and a tunnel lasts for days.
+pub(crate) fn take<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() && queue.capacity() > 0 {
+        *queue = VecDeque::new();
+    }
+    first
 }

@@ -34,6 +34,7 @@ impl Host for Given {
         _: &Identity,
         _: Option<&Identity>,
         _: SocketAddr,
+        _: ike::config::Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         Err(NoPeer::Unknown)
     }

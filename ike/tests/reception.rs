@@ -11,7 +11,8 @@ mod kit;
 
 use std::time::Duration;
 
-use ike::reception::{Class, CookieGate, Verdict, classify, initiator_spi, wrong_version_reply};
+use ike::config::Opening;
+use ike::reception::{Class, CookieGate, FirstMessage, Verdict, classify, wrong_version_reply};
 use ike::wire::numbers::NotifyType;
 use ike::wire::{Message, Payloads};
 use ike::{Datagram, Transmit};
@@ -21,19 +22,27 @@ fn datagram(t: &Transmit) -> Datagram<'_> {
     Datagram { local: t.remote, remote: t.local, natt: t.natt, bytes: &t.bytes }
 }
 
+fn receiver(bytes: &[u8]) -> u64 {
+    match classify(bytes) {
+        Ok(Class::Existing(receivers)) => receivers.spis().next().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn first_messages_and_others_are_told_apart() {
     let mut pair = Pair::new(&Spec::left(), &Spec::right());
     pair.initiate();
     let first = pair.take(A);
-    assert_eq!(classify(&first.bytes), Ok(Class::Init));
-    assert_eq!(initiator_spi(&first.bytes), Some(pair.a.conn.as_ref().unwrap().spis().0));
+    assert_eq!(classify(&first.bytes), Ok(Class::First(Opening::Init)));
+    let known = FirstMessage::of(Opening::Init, &first.bytes).unwrap();
+    assert_eq!(known.spi_i(), pair.a.conn.as_ref().unwrap().spis().0);
     pair.put(A, &first);
     let answer = pair.take(B);
-    assert_eq!(classify(&answer.bytes), Ok(Class::Existing(pair.a.conn.as_ref().unwrap().spis().0)));
+    assert_eq!(receiver(&answer.bytes), pair.a.conn.as_ref().unwrap().spis().0);
     pair.put(B, &answer);
     let auth = pair.take(A);
-    assert_eq!(classify(&auth.bytes), Ok(Class::Existing(pair.b.conn.as_ref().unwrap().spis().0)));
+    assert_eq!(receiver(&auth.bytes), pair.b.conn.as_ref().unwrap().spis().0);
     for len in 0..first.bytes.len() {
         assert!(classify(&first.bytes[..len]).is_err());
     }

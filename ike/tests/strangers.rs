@@ -12,6 +12,7 @@ mod kit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ike::config::Opening;
 use ike::proposal::Likely;
 use ike::reception::{FirstMessage, MAX_FIRST_MESSAGE, Settled, classify};
 use ike::wire::WireError;
@@ -124,7 +125,7 @@ fn several_peers_with_one_identity_and_one_key_are_ambiguous() {
 fn respond(pair: &mut Pair, bytes: &[u8]) -> InitReply {
     let datagram = Datagram { local: pair.b.addr, remote: pair.a.addr, natt: false, bytes };
     let candidates = pair.b.candidates.clone();
-    Connection::respond(pair.now, &mut pair.b.host, datagram, (4500, 4500), &candidates, false)
+    Connection::respond(pair.now, &mut pair.b.host, Opening::Init, datagram, (4500, 4500), &candidates, false)
 }
 
 /// The first message with as many vendor IDs as it takes to have this many octets.
@@ -147,7 +148,7 @@ fn a_first_message_has_a_bound() {
     assert!(matches!(respond(&mut pair, &larger), InitReply::Dropped(_)));
     assert_eq!(pair.b.host.draws.len(), drawn);
     assert!(matches!(classify(&larger), Err(WireError::TooLong(_))));
-    assert!(FirstMessage::of(&larger).is_err());
+    assert!(FirstMessage::of(Opening::Init, &larger).is_err());
 }
 
 #[test]
@@ -175,16 +176,19 @@ fn a_first_message_is_known_again() {
     let mut pair = Pair::new(&Spec::left(), &Spec::right());
     pair.initiate();
     let first = pair.take(A);
-    let id = FirstMessage::of(&first.bytes).unwrap();
+    let id = FirstMessage::of(Opening::Init, &first.bytes).unwrap();
     assert_eq!(id.spi_i(), pair.a.conn.as_ref().unwrap().spis().0);
     let mut settled = Settled::default();
     assert!(!settled.contains(&id));
     settled.add(id);
-    assert!(settled.contains(&FirstMessage::of(&first.bytes).unwrap()));
+    assert!(settled.contains(&FirstMessage::of(Opening::Init, &first.bytes).unwrap()));
     let mut other = Pair::new(&Spec::left(), &Spec::right());
     other.a.host.random_from(77);
     other.initiate();
-    assert!(!settled.contains(&FirstMessage::of(&other.take(A).bytes).unwrap()), "the nonce counts");
+    assert!(
+        !settled.contains(&FirstMessage::of(Opening::Init, &other.take(A).bytes).unwrap()),
+        "the nonce counts"
+    );
 }
 
 #[test]
@@ -290,7 +294,7 @@ fn a_first_message_that_is_cut_is_none() {
             field.copy_from_slice(&u32::try_from(len).unwrap().to_be_bytes());
         }
         // Whatever is left, it is judged without a panic, and it is the nonce that counts.
-        assert!(FirstMessage::of(&cut).is_err(), "{len}");
+        assert!(FirstMessage::of(Opening::Init, &cut).is_err(), "{len}");
     }
 }
 

@@ -14,6 +14,7 @@ mod kit;
 use std::collections::BTreeMap;
 use std::process::Command as Process;
 
+use ike::LoggedKeys;
 use ike::wire::TrafficSelector;
 use ike::wire::header::Header;
 use ike::wire::message::Message;
@@ -167,14 +168,16 @@ impl Wire {
         self.messages.push((message, fields));
         for side in [&self.pair.a, &self.pair.b] {
             for keys in side.conn.iter().flat_map(|conn| conn.logged_keys()) {
-                let [ei, er] = keys.encryption.each_ref().map(|key| hex(key));
-                let [ai, ar] = keys.integrity.each_ref().map(|key| hex(key));
-                let bits = keys.choice.encr.key_bits.unwrap();
-                let (encryption, integrity) = match keys.choice.integ {
+                let LoggedKeys::V2 { spi_i: i, spi_r: r, choice, encryption, integrity } = keys else {
+                    panic!("keys of IKEv1")
+                };
+                let [ei, er] = encryption.each_ref().map(|key| hex(key));
+                let [ai, ar] = integrity.each_ref().map(|key| hex(key));
+                let bits = choice.encr.key_bits.unwrap();
+                let (encryption, integrity) = match choice.integ {
                     None => (format!("AES-GCM-{bits} with 16 octet ICV [RFC5282]"), "NONE [RFC4306]"),
                     Some(_) => (format!("AES-CBC-{bits} [RFC3602]"), "HMAC_SHA2_256_128 [RFC4868]"),
                 };
-                let (i, r) = (keys.spi_i, keys.spi_r);
                 let line =
                     format!("{i:016x},{r:016x},{ei},{er},\"{encryption}\",{ai},{ar},\"{integrity}\"\n");
                 self.keys.insert((i, r), line);

@@ -30,9 +30,17 @@ pub struct Connection {
     pub child_options: String,
     /// Further children: name and selectors, ours and the peer's.
     pub more_children: Vec<(String, String, String)>,
+    /// Of IKE: 2, or 1.
+    pub version: u8,
 }
 
 impl Connection {
+    /// The same by IKEv1, with what both of these tests' sides have there.
+    pub fn ikev1() -> Self {
+        let proposals = ("aes256-sha256-modp2048".into(), "aes128gcm16".into());
+        Self { version: 1, proposals, ..Self::usual() }
+    }
+
     /// AES-128-GCM and x25519, the usual names and addresses of these tests.
     pub fn usual() -> Self {
         Self {
@@ -46,6 +54,7 @@ impl Connection {
             options: String::new(),
             child_options: "dpd_action = clear".into(),
             more_children: Vec::new(),
+            version: 2,
         }
     }
 
@@ -234,11 +243,12 @@ pub fn swanctl_conf(connections: &[Connection]) -> String {
         // Writing into a string does not fail.
         let _ = write!(
             conns,
-            "{name} {{\n version = 2\n local_addrs = {local}\n remote_addrs = {remote}\n proposals = {ike}\n \
+            "{name} {{\n version = {version}\n local_addrs = {local}\n remote_addrs = {remote}\n proposals = {ike}\n \
              encap = yes\n dpd_delay = {dpd}s\n {options}\n \
              local {{\n auth = psk\n id = {me}\n }}\n remote {{\n auth = psk\n id = {peer}\n }}\n \
              children {{\n {children} }}\n}}\n",
             name = c.name,
+            version = c.version,
             local = c.addresses.0,
             remote = c.addresses.1,
             ike = c.proposals.0,

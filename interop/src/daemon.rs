@@ -41,6 +41,8 @@ pub struct Peer {
     pub child: Vec<String>,
     /// Further children: name and subnets, ours and the peer's.
     pub more_children: Vec<(String, String, String)>,
+    /// Legacy algorithms are allowed.
+    pub legacy: bool,
 }
 
 impl Peer {
@@ -58,7 +60,15 @@ impl Peer {
             ike: Vec::new(),
             child: Vec::new(),
             more_children: Vec::new(),
+            legacy: false,
         }
+    }
+
+    /// The same by IKEv1, in the mode `MAIN` or `AGGRESSIVE`: what fits [`crate::charon::Connection::ikev1`].
+    pub fn ikev1(mode: &str) -> Self {
+        let ike = vec!["version: IKEV1".into(), format!("v1: {{mode: {mode}}}")];
+        let proposals = ("aes256-sha256-modp2048".into(), "aes128gcm16".into());
+        Self { ike, proposals, ..Self::usual() }
     }
 
     fn children(&self) -> String {
@@ -80,7 +90,7 @@ impl Peer {
         format!(
             "kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
              kind: Peer\nname: tenants/{tenant}/peers/{peer}\nlocalIdentity: {me}\nremoteIdentity: {them}\n\
-             remoteAddresses: [{addresses}]\nstartAction: {start}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
+             remoteAddresses: [{addresses}]\nstartAction: {start}\nlegacy: {legacy}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
              ike:\n  proposals: [{proposals}]\n{ike}children:\n{children}",
             addresses = self.address,
             psk = self.psk,
@@ -92,6 +102,7 @@ impl Peer {
                 _ => "NONE",
             },
             proposals = self.proposals.0,
+            legacy = self.legacy,
             children = self.children(),
         )
     }

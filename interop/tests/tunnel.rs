@@ -54,13 +54,22 @@ const SUITES: [(&str, &str); 11] = [
     ("aes256-aescmac-x25519", "aes256-aescmac-x25519"),
 ];
 
+/// What old peers have, and the largest groups.
+const LEGACY: [(&str, &str); 4] = [
+    ("3des-sha1-modp1536", "3des-sha1"),
+    ("3des-md5-modp1024", "aes128-md5-modp1024"),
+    ("aes256-sha1-modp8192", "3des-sha256"),
+    ("aes128-sha256-modp6144", "3des-md5-modp1536"),
+];
+
 /// Each suite makes a tunnel, is used to rekey it from either side, and carries packets.
 fn every_suite(culvert_starts: bool) {
     let Some(pair) = Pair::open() else { return };
-    for (ike, esp) in SUITES {
+    let suites = SUITES.iter().map(|suite| (suite, false)).chain(LEGACY.iter().map(|suite| (suite, true)));
+    for (&(ike, esp), legacy) in suites {
         let proposals = (ike.to_owned(), esp.to_owned());
         pair.charon.load(&[Connection { proposals: proposals.clone(), ..Connection::usual() }]);
-        pair.culvertd.peer(&Peer { proposals, start: culvert_starts, ..Peer::usual() });
+        pair.culvertd.peer(&Peer { proposals, start: culvert_starts, legacy, ..Peer::usual() });
         if culvert_starts {
             pair.flows();
         } else {

@@ -18,6 +18,16 @@ use interop::wait::until;
 
 #[test]
 fn the_key_log_opens_ike_and_esp() {
+    opens_ike_and_esp("aes128gcm16-prfsha256-x25519", "aes128gcm16", false);
+}
+
+#[test]
+fn the_key_log_opens_legacy_algorithms() {
+    opens_ike_and_esp("3des-sha1-modp1024", "3des-md5", true);
+}
+
+fn opens_ike_and_esp(ike: &str, esp: &str, legacy: bool) {
+    let proposals = (ike.to_owned(), esp.to_owned());
     let lines = |lab: &interop::lab::Lab| format!("[debug]\nkey_log_dir = {:?}\n", lab.directory());
     let Some(pair) = Pair::open_with_both("", lines) else { return };
     let (file, log) = (pair.lab.file("wire.pcapng"), pair.lab.file("tshark"));
@@ -29,8 +39,8 @@ fn the_key_log_opens_ike_and_esp() {
         || std::fs::read_to_string(&log).unwrap_or_default(),
         |t| t.contains("Capturing on"),
     );
-    pair.charon.load(&[Connection::usual()]);
-    pair.culvertd.peer(&Peer { start: true, ..Peer::usual() });
+    pair.charon.load(&[Connection { proposals: proposals.clone(), ..Connection::usual() }]);
+    pair.culvertd.peer(&Peer { start: true, proposals, legacy, ..Peer::usual() });
     pair.flows();
     for what in [["rekey", "acme/left"].as_slice(), &["rekey", "--ike", "acme/left"]] {
         assert!(pair.culvertd.cli(what).ok);

@@ -50,6 +50,7 @@ impl Host for ClientHost {
         _: &Identity,
         _: Option<&Identity>,
         _: SocketAddr,
+        _: ike::config::Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         Err(NoPeer::Unknown)
     }

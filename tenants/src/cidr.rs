@@ -27,6 +27,9 @@ impl CidrError {
 }
 
 impl Cidr {
+    /// `0.0.0.0/0`.
+    pub const EVERYTHING_V4: Self = Self { address: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), prefix: 0 };
+
     /// The subnet of `address` with `prefix` bits; host bits are cleared. `None` if the prefix is too long.
     pub fn truncated(address: IpAddr, prefix: u8) -> Option<Self> {
         if prefix > width(address) {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use culvert_proto::v1;
 
-use crate::peer::{ChildSpec, IkeSpec, PeerSpec};
+use crate::peer::{ChildSpec, IkeSpec, IkeV1, IkeVersion, PeerSpec};
 use crate::tenant::TenantSpec;
 
 /// The gravest thing that a change does to a tunnel that is up.
@@ -89,6 +89,8 @@ pub fn of_peer(old: &PeerSpec, new: &PeerSpec) -> Impact {
         ike,
         children,
         force_encapsulation,
+        // What is negotiated goes by the proposals.
+        legacy: _,
     } = old;
     let mut found = Found::default();
     found.note(IkeRestart, "local_identity", *local_identity != new.local_identity);
@@ -105,13 +107,22 @@ pub fn of_peer(old: &PeerSpec, new: &PeerSpec) -> Impact {
 
 fn of_ike(old: &IkeSpec, new: &IkeSpec, found: &mut Found) {
     use Effect::{IkeRestart, TakenOver};
-    let IkeSpec { proposals, lifetime, dpd_interval, dpd_action, reauth_time, uniqueness } = old;
+    let IkeSpec { proposals, lifetime, dpd_interval, dpd_action, reauth_time, uniqueness, version } = old;
     found.note(IkeRestart, "ike.proposals", *proposals != new.proposals);
     found.note(TakenOver, "ike.lifetime", *lifetime != new.lifetime);
     found.note(TakenOver, "ike.dpd_interval", *dpd_interval != new.dpd_interval);
     found.note(TakenOver, "ike.dpd_action", *dpd_action != new.dpd_action);
     found.note(TakenOver, "ike.reauth_time", *reauth_time != new.reauth_time);
     found.note(TakenOver, "ike.uniqueness", *uniqueness != new.uniqueness);
+    match (version, &new.version) {
+        (IkeVersion::V2, IkeVersion::V2) => {}
+        (IkeVersion::V1(IkeV1 { mode, life_kilobytes }), IkeVersion::V1(new)) => {
+            found.note(IkeRestart, "ike.v1.mode", *mode != new.mode);
+            // Told in the next phase 1.
+            found.note(TakenOver, "ike.v1.life_kilobytes", *life_kilobytes != new.life_kilobytes);
+        }
+        _ => found.note(IkeRestart, "ike.version", true),
+    }
 }
 
 fn of_children(old: &[ChildSpec], new: &[ChildSpec], found: &mut Found) {
@@ -295,6 +306,37 @@ mod tests {
         for found in restart {
             assert_eq!((found.effect, found.fields.len()), (Effect::IkeRestart, 1), "{found:?}");
         }
+    }
+
+    #[test]
+    fn another_version_or_mode_of_ike_is_negotiated_afresh() {
+        let with = |version: v1::IkeVersion, v1: Option<v1::IkeV1Config>| {
+            let mut peer = message();
+            let ike = peer.ike.get_or_insert_default();
+            (ike.version, ike.v1) = (version.into(), v1);
+            ike.proposals = vec!["aes128-sha256-modp2048".to_owned()];
+            peer.children.iter_mut().for_each(|child| child.esp_proposals = vec!["aes128gcm16".to_owned()]);
+            PeerSpec::parse(&tenant(), &peer).unwrap()
+        };
+        let v1 = |mode: v1::IkeV1Mode, life_kilobytes| {
+            with(v1::IkeVersion::Ikev1, Some(v1::IkeV1Config { mode: mode.into(), life_kilobytes }))
+        };
+        let (v2, main) = (with(v1::IkeVersion::Ikev2, None), v1(v1::IkeV1Mode::Main, 0));
+        let (aggressive, short) = (v1(v1::IkeV1Mode::Aggressive, 0), v1(v1::IkeV1Mode::Main, 9));
+        for (old, new, effect, field) in [
+            (&v2, &main, Effect::IkeRestart, "ike.version"),
+            (&aggressive, &v2, Effect::IkeRestart, "ike.version"),
+            (&main, &aggressive, Effect::IkeRestart, "ike.v1.mode"),
+            (&main, &short, Effect::TakenOver, "ike.v1.life_kilobytes"),
+        ] {
+            let found = of_peer(old, new);
+            assert_eq!((found.effect, found.fields.as_slice()), (effect, &[field.to_owned()][..]));
+        }
+        let allowed = PeerSpec { legacy: true, ..main.clone() };
+        assert_eq!(
+            of_peer(&main, &allowed),
+            Impact { children: of_peer(&main, &main).children, ..Impact::default() }
+        );
     }
 
     #[test]

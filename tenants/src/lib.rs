@@ -38,8 +38,8 @@ pub use meta::Meta;
 pub use name::{NameError, PeerName, SecretName, TenantName};
 pub use page::{Page, PageRequest};
 pub use peer::{
-    Auth, ChildLifetime, ChildSpec, Destination, DontFragment, DpdAction, EspOptions, IkeSpec, Mss, Padding,
-    Peer, PeerSpec, Span, StartAction, mode_to_proto,
+    Auth, ChildLifetime, ChildSpec, Destination, DontFragment, DpdAction, EspOptions, IkeSpec, IkeV1,
+    IkeVersion, Mss, Padding, Peer, PeerSpec, Span, StartAction, mode_to_proto,
 };
 pub use policy::{PeerRef, Policy, Ports, Rule, RuleAction, effective_rules};
 pub use remote::RemoteAddress;

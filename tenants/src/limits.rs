@@ -66,6 +66,8 @@ pub const MIN_REKEY_PACKETS: u64 = 64;
 pub const DEFAULT_IKE_REKEY_TIME: Duration = Duration::from_secs(4 * 3600);
 /// Time to a rekey of a Child SA if nothing else is configured: what most gateways use.
 pub const DEFAULT_CHILD_REKEY_TIME: Duration = Duration::from_secs(3600);
+/// Greatest lifetime of an IKE SA in units of 1,024 octets: peers of IKEv1 read four octets of it.
+pub const MAX_LIFE_KILOBYTES: u64 = u32::MAX as u64;
 /// Least interval of liveness checks.
 pub const MIN_DPD_INTERVAL: Duration = Duration::from_secs(1);
 /// Greatest interval of liveness checks: beyond it a dead peer goes unnoticed for longer than people wait.

@@ -6,6 +6,8 @@ mod common;
 
 use common::{catalog, create_peer, create_secret, create_tenant, mask, peer};
 use culvert_proto::v1;
+use ike::config::Opening;
+use ike::verbs::MAX_CANDIDATES;
 use tenants::{Catalog, ChangeKind, Error, LookupError, PeerName, SecretName, TenantName};
 
 fn name<N: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> N {
@@ -267,7 +269,8 @@ fn a_responder_finds_the_peer_by_identities_and_address() {
     try_create(&catalog, from("globex", "gw.globex", "192.0.0.0/16")).unwrap();
     let find = |local: Option<&str>, remote: &str, address: &str| {
         let local = local.map(name);
-        let found = catalog.find_peers(local.as_ref(), &name(remote), address.parse().unwrap());
+        let found =
+            catalog.find_peers(Opening::Init, local.as_ref(), &name(remote), address.parse().unwrap());
         found.map(|peers| {
             let mut tenants: Vec<_> = peers.iter().map(|peer| peer.name.tenant().id().to_owned()).collect();
             tenants.sort_unstable();
@@ -299,7 +302,7 @@ fn ike_proposals_of_those_who_may_come_from_an_address() {
     try_create(&catalog, with("one", "10.2.0.0/24", "aes256-sha256-prfsha256-modp2048", &["192.0.2.1"]))
         .unwrap();
     let at = |address: &str| -> Vec<String> {
-        let callers = catalog.callers(address.parse().unwrap());
+        let callers = catalog.callers(address.parse().unwrap(), Opening::Init);
         callers.candidates.proposals().iter().map(ToString::to_string).collect()
     };
     assert_eq!(at("192.0.2.1"), ["aes256-sha256-prfsha256-modp2048", "aes128gcm16-prfsha256-x25519"]);
@@ -307,6 +310,104 @@ fn ike_proposals_of_those_who_may_come_from_an_address() {
     let delete = v1::DeletePeerRequest { name: "tenants/acme/peers/any".to_owned(), ..Default::default() };
     catalog.delete_peer(&delete).unwrap();
     assert!(at("192.0.2.2").is_empty());
+}
+
+/// A peer with IKEv1 in this mode that may come from these addresses.
+fn old_peer(tenant: &str, id: &str, subnet: &str, mode: v1::IkeV1Mode, addresses: &[&str]) -> v1::Peer {
+    let v1 = Some(v1::IkeV1Config { mode: mode.into(), ..Default::default() });
+    v1::Peer {
+        remote_addresses: addresses.iter().map(ToString::to_string).collect(),
+        ike: Some(v1::IkeConfig { version: v1::IkeVersion::Ikev1.into(), v1, ..Default::default() }),
+        ..peer(tenant, id, subnet)
+    }
+}
+
+#[test]
+fn a_peer_is_found_by_the_version_and_mode_that_it_is_configured_with() {
+    use v1::IkeV1Mode::{Aggressive, Main};
+    let catalog = catalog(&["acme"]);
+    let (here, elsewhere) = ("192.0.2.1".parse().unwrap(), "203.0.113.9".parse().unwrap());
+    let new =
+        v1::Peer { remote_addresses: vec!["192.0.2.1".to_owned()], ..peer("acme", "new", "10.1.0.0/24") };
+    try_create(&catalog, new).unwrap();
+    assert_eq!(catalog.openings(here), [Opening::Init]);
+    assert!(catalog.openings(elsewhere).is_empty());
+    try_create(&catalog, old_peer("acme", "old", "10.2.0.0/24", Main, &["192.0.2.1"])).unwrap();
+    try_create(&catalog, old_peer("acme", "mobile", "10.3.0.0/24", Aggressive, &[])).unwrap();
+    assert_eq!(catalog.openings(here), Opening::ALL);
+    assert_eq!(catalog.openings("::ffff:203.0.113.9".parse().unwrap()), [Opening::Aggressive]);
+
+    for peer in catalog.peers() {
+        for opening in Opening::ALL {
+            let found = catalog.find_peers(opening, None, &peer.spec.remote_identity, here);
+            assert_eq!(found.is_ok(), opening == peer.spec.ike.opening(), "{} {opening}", peer.name);
+            let callers = catalog.callers(here, opening);
+            let allowed = callers.candidates.proposals();
+            let fits = peer.spec.ike.proposals.iter().all(|proposal| allowed.contains(proposal));
+            assert_eq!(fits, (opening == Opening::Init) != peer.spec.ike.version.is_v1(), "{}", peer.name);
+        }
+    }
+    let error =
+        catalog.find_peers(Opening::Main, None, &name("new.acme.example"), here).unwrap_err().to_string();
+    assert!(error.contains("with IKEv1 in Main Mode"), "{error}");
+    // A change of the mode moves it.
+    let mut changed = old_peer("acme", "old", "10.2.0.0/24", Aggressive, &["192.0.2.1"]);
+    changed.name = "tenants/acme/peers/old".to_owned();
+    catalog.update_peer(&v1::UpdatePeerRequest { peer: Some(changed), ..Default::default() }).unwrap();
+    assert_eq!(catalog.openings(here), [Opening::Init, Opening::Aggressive]);
+    assert!(catalog.callers(here, Opening::Main).candidates.is_empty());
+}
+
+#[test]
+fn where_only_the_address_tells_who_it_may_be_the_closest_come_first() {
+    use v1::IkeV1Mode::Main;
+    let catalog = catalog(&["acme", "globex"]);
+    let from = |address: &str| -> Vec<String> {
+        let found = catalog.peers_from(address.parse().unwrap(), Opening::Main);
+        found.iter().map(|peer| peer.name.id().to_owned()).collect()
+    };
+    for (tenant, id, subnet, addresses) in [
+        ("acme", "a-anywhere", "10.1.0.0/24", &[][..]),
+        ("acme", "b-wide", "10.2.0.0/24", &["192.0.0.0/16"]),
+        ("globex", "c-net", "10.3.0.0/24", &["192.0.2.0/24"]),
+        // By the address and by a subnet: it is there once.
+        ("acme", "d-host", "10.4.0.0/24", &["192.0.0.0/16", "192.0.2.1", "192.0.2.1:4500"]),
+        // Two at one address, whose keys tell them apart.
+        ("globex", "e-host", "10.5.0.0/24", &["192.0.2.1"]),
+    ] {
+        try_create(&catalog, old_peer(tenant, id, subnet, Main, addresses)).unwrap();
+    }
+    assert_eq!(from("192.0.2.1"), ["d-host", "e-host", "c-net", "b-wide", "a-anywhere"]);
+    assert_eq!(from("192.0.2.9"), ["c-net", "b-wide", "d-host", "a-anywhere"]);
+    assert_eq!(from("2001:db8::1"), ["a-anywhere"]);
+    assert!(catalog.peers_from("192.0.2.1".parse().unwrap(), Opening::Init).is_empty());
+
+    // No more than are tried may be configured at one place, nor are found at several.
+    for n in 2..=MAX_CANDIDATES {
+        let (id, subnet) = (format!("z{n}"), format!("10.{}.0.0/24", 100 + n));
+        try_create(&catalog, old_peer("acme", &id, &subnet, Main, &[])).unwrap();
+    }
+    assert_eq!(from("192.0.2.1").len(), MAX_CANDIDATES);
+    assert_eq!(from("192.0.2.1")[..2], ["d-host", "e-host"]);
+    let error = try_create(&catalog, old_peer("acme", "one-more", "10.9.0.0/24", Main, &[])).unwrap_err();
+    violation(&error, "peer.remote_addresses");
+    try_create(&catalog, old_peer("acme", "one-more", "10.9.0.0/24", v1::IkeV1Mode::Aggressive, &[]))
+        .unwrap();
+}
+
+#[test]
+fn what_is_weaker_than_it_could_be_is_read_with_the_peer() {
+    let catalog = catalog(&["acme"]);
+    let request = create_peer(old_peer("acme", "b1", "10.1.0.0/24", v1::IkeV1Mode::Main, &[]));
+    let created = catalog.create_peer(&request).unwrap();
+    let read = created.to_proto();
+    assert_eq!((read.warnings.len(), created.spec.warnings()), (1, read.warnings.clone()));
+    // It is no value of the peer: what was read changes nothing.
+    let request = v1::UpdatePeerRequest { peer: Some(read.clone()), ..Default::default() };
+    assert!(catalog.update_peer(&request).unwrap().is_unchanged());
+    let objects = vec![v1::Object { kind: Some(v1::object::Kind::Peer(read)) }];
+    let applied = catalog.apply(v1::ApplyRequest { objects, validate_only: true }).unwrap();
+    assert_eq!((applied[0].action, applied[0].warnings.len()), (tenants::Action::Unchanged, 1));
 }
 
 #[test]
@@ -317,7 +418,7 @@ fn udp_is_forced_where_all_want_it_who_may_come_from_an_address() {
         force_encapsulation: force,
         ..peer(tenant, id, subnet)
     };
-    let forced = |address: &str| catalog.callers(address.parse().unwrap()).force_encapsulation;
+    let forced = |address: &str| catalog.callers(address.parse().unwrap(), Opening::Init).force_encapsulation;
     assert!(!forced("203.0.113.9"), "nobody is nobody who wants it");
     try_create(&catalog, with("acme", "roaming", "10.1.0.0/24", true, &[])).unwrap();
     assert!(forced("203.0.113.9"));
@@ -376,18 +477,26 @@ fn a_name_stands_for_what_it_last_resolved_to() {
         catalog.peers_at(address, limit).iter().map(|peer| peer.name.to_string()).collect()
     };
     let b1 = catalog.get_peer(&name("tenants/acme/peers/b1")).unwrap();
-    let found = || catalog.find_peers(None, &b1.spec.remote_identity, address).is_ok();
-    assert!(at(8).is_empty() && !found() && catalog.callers(address).candidates.is_empty());
+    let found = || catalog.find_peers(Opening::Init, None, &b1.spec.remote_identity, address).is_ok();
+    assert!(at(8).is_empty() && !found() && catalog.callers(address, Opening::Init).candidates.is_empty());
     assert!(!catalog.resolved(&host, Err("no such name".to_owned())));
     assert!(at(8).is_empty() && !catalog.admits(&b1.spec, address), "an unresolved name admits nobody");
 
     assert!(catalog.resolved(&host, Ok(vec![address])));
     assert_eq!(at(8), ["tenants/acme/peers/b1"]);
     assert!(found() && catalog.admits(&b1.spec, "::ffff:192.0.2.1".parse().unwrap()));
-    assert!(catalog.callers(address).force_encapsulation && !catalog.callers(address).candidates.is_empty());
+    assert!(
+        catalog.callers(address, Opening::Init).force_encapsulation
+            && !catalog.callers(address, Opening::Init).candidates.is_empty()
+    );
     try_create(&catalog, named("globex", "b1", "10.1.0.0/24", "192.0.2.1", false)).unwrap();
-    assert!(!catalog.callers(address).force_encapsulation, "one decides nothing for the other");
+    assert!(
+        !catalog.callers(address, Opening::Init).force_encapsulation,
+        "one decides nothing for the other"
+    );
     assert_eq!((at(8).len(), at(1).len()), (2, 1));
+    assert_eq!(catalog.peers_from(address, Opening::Init).len(), 2);
+    assert_eq!(catalog.openings(address), [Opening::Init]);
 
     // It moves, and is then forgotten with the last peer that has it.
     assert!(catalog.resolved(&host, Ok(vec!["192.0.2.9".parse().unwrap()])));

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use common::{create_peer, create_secret, create_tenant, peer};
 use culvert_proto::v1;
+use ike::config::Opening;
 use proptest::prelude::*;
 use tenants::store::{MemoryStore, Vault};
 use tenants::{Catalog, Error, PeerName, SecretName, TenantName};
@@ -115,16 +116,18 @@ fn a_state_directory_has_one_owner_and_keeps_its_key() {
 /// One operation of a random history over few names, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {
-    Put { tenant: u8, peer: u8, subnet: u8, identity: u8, address: u8 },
+    Put { tenant: u8, peer: u8, subnet: u8, identity: u8, address: u8, opening: u8 },
     Delete { tenant: u8, peer: u8 },
     DropTenant { tenant: u8 },
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0u8..2, 0u8..4, 0u8..4, 0u8..3, 0u8..4).prop_map(|(tenant, peer, subnet, identity, address)| {
-            Step::Put { tenant, peer, subnet, identity, address }
-        }),
+        6 => (0u8..2, 0u8..4, 0u8..4, 0u8..3, 0u8..4, 0u8..3).prop_map(
+            |(tenant, peer, subnet, identity, address, opening)| {
+                Step::Put { tenant, peer, subnet, identity, address, opening }
+            }
+        ),
         2 => (0u8..2, 0u8..4).prop_map(|(tenant, peer)| Step::Delete { tenant, peer }),
         1 => (0u8..2).prop_map(|tenant| Step::DropTenant { tenant }),
     ]
@@ -132,7 +135,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 fn run(catalog: &Catalog, step: &Step) -> Result<(), Error> {
     match step {
-        Step::Put { tenant, peer: id, subnet, identity, address } => {
+        Step::Put { tenant, peer: id, subnet, identity, address, opening } => {
             let tenant = format!("t{tenant}");
             let name: TenantName = format!("tenants/{tenant}").parse().unwrap();
             if catalog.get_tenant(&name).is_none() {
@@ -141,7 +144,13 @@ fn run(catalog: &Catalog, step: &Step) -> Result<(), Error> {
             }
             let addresses = ["", "192.0.2.1", "192.0.2.0/24", "198.51.100.1"];
             let address = addresses[usize::from(*address)].to_owned();
+            let mut ike = v1::IkeConfig::default();
+            if let Some(mode) = [v1::IkeV1Mode::Main, v1::IkeV1Mode::Aggressive].get(usize::from(*opening)) {
+                ike.version = v1::IkeVersion::Ikev1.into();
+                ike.v1 = Some(v1::IkeV1Config { mode: (*mode).into(), ..Default::default() });
+            }
             let peer = v1::Peer {
+                ike: Some(ike),
                 remote_identity: format!("i{identity}"),
                 remote_addresses: vec![address].into_iter().filter(|a| !a.is_empty()).collect(),
                 ..peer(&tenant, &format!("p{id}"), &format!("10.{subnet}.0.0/24"))
@@ -175,7 +184,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     /// Whatever was done, refused or not: a catalog read again from the store is the same, every peer is found by
-    /// its identities and address, and no remote subnet is behind two peers of a tenant.
+    /// its identities, address and opening alone, and no remote subnet is behind two peers of a tenant.
     #[test]
     fn a_history_leaves_the_store_and_the_indices_whole(steps in proptest::collection::vec(any_step(), 1..40)) {
         let directory = tempfile::tempdir().unwrap();
@@ -203,16 +212,29 @@ proptest! {
                 None => "203.0.113.9".parse().unwrap(),
             };
             for catalog in [&catalog, &again] {
-                let found = catalog.find_peers(Some(&peer.spec.local_identity), &peer.spec.remote_identity, address);
-                let found: Vec<_> = found.unwrap().iter().map(|found| found.name.clone()).collect();
-                prop_assert_eq!(found, [peer.name.clone()]);
-                let callers = catalog.callers(address);
-                let proposals = callers.candidates.proposals();
-                prop_assert!(peer.spec.ike.proposals.iter().all(|proposal| proposals.contains(proposal)));
+                let (local, remote) = (&peer.spec.local_identity, &peer.spec.remote_identity);
+                for opening in Opening::ALL {
+                    let found = catalog.find_peers(opening, Some(local), remote, address).unwrap_or_default();
+                    let found: Vec<_> = found.iter().map(|found| found.name.clone()).collect();
+                    let callers = catalog.callers(address, opening);
+                    let from = catalog.peers_from(address, opening);
+                    prop_assert_eq!(callers.candidates.is_empty(), from.is_empty());
+                    prop_assert_eq!(catalog.openings(address).contains(&opening), !from.is_empty());
+                    if opening != peer.spec.ike.opening() {
+                        prop_assert!(!found.contains(&peer.name) && !from.contains(&peer));
+                        continue;
+                    }
+                    prop_assert_eq!(found, [peer.name.clone()]);
+                    prop_assert!(from.contains(&peer));
+                    let proposals = callers.candidates.proposals();
+                    prop_assert!(peer.spec.ike.proposals.iter().all(|proposal| proposals.contains(proposal)));
+                }
             }
         }
         if catalog.peers().is_empty() {
-            prop_assert!(catalog.callers("203.0.113.9".parse().unwrap()).candidates.is_empty());
+            let nowhere = "203.0.113.9".parse().unwrap();
+            prop_assert!(Opening::ALL.iter().all(|o| catalog.callers(nowhere, *o).candidates.is_empty()));
+            prop_assert!(catalog.openings(nowhere).is_empty());
         }
     }
 }

@@ -69,6 +69,7 @@ impl PeerActor {
             spi_in,
             spi_out: sa.spi_out,
             suite: sa.suite,
+            legacy: sa.legacy,
             mode: sa.mode,
             local: sa.local,
             remote: sa.remote,

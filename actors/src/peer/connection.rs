@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
+use ike::proposal::IkeChoice;
 use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
@@ -55,14 +56,34 @@ impl PeerActor {
     /// Takes on a connection that the peer started. One that comes while this actor leaves is dropped, which closes it, and
     /// the peer begins anew.
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
-        if !self.leaving {
-            let (id, remote) = (self.next_conn(), adopted.remote());
-            if let Some(remote) = remote {
-                self.history().admitted(remote);
-            }
-            self.history().begin(id, false, remote);
-            self.spawn_connection(ctx, id, remote, Begin::Adopt(adopted));
+        if self.leaving {
+            return;
         }
+        match self.home_of(&adopted) {
+            Some(conn) => deliver(&conn.addr, Begin::Adopt(adopted), &self.env.counters),
+            None => self.take_on(adopted, ctx),
+        }
+    }
+
+    /// The connection that it joins, if it does.
+    fn home_of(&self, adopted: &Adopted) -> Option<&ConnEntry> {
+        let current = self.supervisor.current().and_then(|id| self.conns.get(&id));
+        let begun = || self.conns.values().rev().find(|conn| conn.ike.is_none());
+        let home = current.filter(|conn| !conn.down).or_else(begun);
+        home.filter(|conn| !conn.down && !conn.closing && adopted.joins(conn.ike.is_some()))
+    }
+
+    /// Takes on a connection of its own.
+    pub(super) fn take_on(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
+        if self.leaving {
+            return;
+        }
+        let (id, remote) = (self.next_conn(), adopted.remote());
+        if let Some(remote) = remote {
+            self.history().admitted(remote);
+        }
+        self.history().begin(id, false, remote);
+        self.spawn_connection(ctx, id, remote, Begin::Adopt(adopted));
     }
 
     /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it.
@@ -102,14 +123,16 @@ impl PeerActor {
         let (spis, (local, remote), initiator) = (new.spis, new.addresses, new.initiator);
         tracing::info!(
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
-            proposal = new.proposal, "IKE_SA established"
+            proposal = %new.choice, "IKE_SA established"
         );
-        self.history().step(id, format!("IKE SA established, {}", new.proposal));
+        self.history().step(id, format!("IKE SA established, {}", new.choice));
         let mut ike = IkeView {
             initiator_spi: spis.0,
             responder_spi: spis.1,
             initiator,
-            proposal: new.proposal,
+            opening: new.opening,
+            proposal: new.choice.to_string(),
+            legacy: new.choice.legacy(),
             local,
             remote,
             encapsulated: new.encapsulated,
@@ -155,14 +178,16 @@ impl PeerActor {
         id: ConnId,
         spis: (u64, u64),
         initiated: bool,
-        proposal: String,
+        choice: Option<IkeChoice>,
         lifetime: Option<&Lifetime>,
     ) {
         self.view_mut().ike_rekeys += 1;
+        let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
         if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
             (ike.initiator_spi, ike.responder_spi) = spis;
             (ike.initiator, ike.proposal) = (initiated, proposal);
+            ike.legacy = choice.map(|choice| choice.legacy()).unwrap_or_default();
             ike.installed = SystemTime::now();
             set_times(ike, lifetime);
         }

@@ -34,8 +34,8 @@ impl PeerActor {
     fn connection_event(&mut self, id: ConnId, event: ConnEvent, ctx: &mut Context<Self>) {
         match event {
             ConnEvent::Established(new) => self.established(id, *new),
-            ConnEvent::Rekeyed { spis, initiated, proposal, lifetime } => {
-                self.rekeyed(id, spis, initiated, proposal, lifetime.as_ref());
+            ConnEvent::Rekeyed { spis, initiated, choice, lifetime } => {
+                self.rekeyed(id, spis, initiated, choice, lifetime.as_ref());
             }
             ConnEvent::Installed(installed) => self.child_installed(ctx, id, *installed),
             ConnEvent::Activated { spi_in } => {
@@ -59,6 +59,7 @@ impl PeerActor {
                     let _ = self.env.router.send_ike(datagram);
                 }
             }
+            ConnEvent::NotJoined(adopted) => self.take_on(adopted, ctx),
             ConnEvent::Finished => self.connection_gone(ctx, id),
         }
     }

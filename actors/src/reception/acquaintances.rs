@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig};
 use ike::proposal::{Candidates, Likely};
 use tenants::Callers;
 
@@ -34,9 +34,10 @@ impl Acquaintances {
         }
     }
 
-    /// Who may come from an address, with what is remembered of it.
-    pub(super) fn refine(&self, address: IpAddr, callers: Callers) -> Callers {
-        let Some(config) = self.by_address.get(&address.to_canonical()) else { return callers };
+    /// Who may come from an address and open like this, with what is remembered of it.
+    pub(super) fn refine(&self, address: IpAddr, opening: Opening, callers: Callers) -> Callers {
+        let known = self.by_address.get(&address.to_canonical());
+        let Some(config) = known.filter(|config| config.opening() == opening) else { return callers };
         let mut candidates = Candidates::default();
         // What is not configured any more is no candidate.
         let allowed = |p: &&ike::IkeProposal| callers.candidates.proposals().contains(p);
@@ -84,11 +85,13 @@ mod tests {
         let callers = Callers { candidates: Arc::new(candidates), force_encapsulation: false };
         let mut known = Acquaintances::default();
         known.note("192.0.2.1".parse().unwrap(), config(&[strict, "aes128-sha256-modp2048"], true));
-        let there = known.refine("::ffff:192.0.2.1".parse().unwrap(), callers.clone());
+        let there = known.refine("::ffff:192.0.2.1".parse().unwrap(), Opening::Init, callers.clone());
         assert!(there.force_encapsulation);
         assert_eq!(there.candidates.proposals()[0].to_string(), strict);
         assert_eq!(there.candidates.proposals().len(), 2, "what nobody is configured with is not remembered");
-        let elsewhere = known.refine("192.0.2.2".parse().unwrap(), callers);
+        let other = known.refine("192.0.2.1".parse().unwrap(), Opening::Main, callers.clone());
+        assert!(!other.force_encapsulation, "it opens in one way alone");
+        let elsewhere = known.refine("192.0.2.2".parse().unwrap(), Opening::Init, callers);
         assert!(!elsewhere.force_encapsulation);
         for n in 0..2_000u32 {
             known.note(IpAddr::V4(n.into()), config(&[lax], false));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use actix::ArbiterHandle;
 use actix::prelude::*;
+use ike::config::Opening;
 use ike::reception::{Prefix, Settled};
 use router::IkeDatagram;
 
@@ -17,7 +18,7 @@ const MAX_WAITING: usize = 1_024;
 /// A first message.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Init(pub(super) IkeDatagram, #[allow(dead_code)] pub(super) Ticket);
+pub(super) struct Init(pub(super) Opening, pub(super) IkeDatagram, #[allow(dead_code)] pub(super) Ticket);
 
 /// A place among the first messages that wait. Dropping it gives it to another.
 pub(super) struct Ticket(Arc<AtomicUsize>);
@@ -64,7 +65,7 @@ impl Doors {
     }
 
     /// Hands a first message to the reception of its prefix, which keeps the accounts of that.
-    pub(crate) fn first_message(&mut self, env: &Arc<NodeEnv>, datagram: IkeDatagram) {
+    pub(crate) fn first_message(&mut self, env: &Arc<NodeEnv>, opening: Opening, datagram: IkeDatagram) {
         let count = self.doors.len().max(1);
         let mut hasher = DefaultHasher::new();
         Prefix::of(datagram.remote.ip()).hash(&mut hasher);
@@ -74,7 +75,7 @@ impl Doors {
         if door.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             return env.counters.init_waiting.up();
         }
-        match door.to.try_send(Init(datagram, ticket)) {
+        match door.to.try_send(Init(opening, datagram, ticket)) {
             Ok(()) => {}
             Err(SendError::Full(_)) => env.counters.ike_overload.up(),
             Err(SendError::Closed(message)) => {

@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use actix::ArbiterHandle;
 use actix::prelude::*;
 use culvert_proto::v1;
-use ike::reception::{Budget, CookieGate, FirstMessage, Prefix, Settled, Verdict, cost_of_looking};
+use ike::config::Opening;
+use ike::reception::{
+    Budget, Class, CookieGate, FirstMessage, Prefix, Settled, Verdict, classify, cost_of_looking,
+};
 use ike::{CloseReason, Connection, Datagram, Event, Failure, InitReply};
 use router::IkeDatagram;
 
@@ -30,7 +33,7 @@ use crate::vocabulary::ToPeer;
 
 use acquaintances::Acquaintances;
 use doors::Init;
-use table::HalfOpens;
+use table::{Claim, HalfOpens};
 
 pub(crate) use doors::Doors;
 
@@ -117,9 +120,9 @@ impl Reception {
         }
     }
 
-    fn first_message(&mut self, datagram: &IkeDatagram) {
+    fn first_message(&mut self, opening: Opening, datagram: &IkeDatagram) {
         let now = Instant::now();
-        let Ok(first) = FirstMessage::of(&datagram.bytes) else {
+        let Ok(first) = FirstMessage::of(opening, &datagram.bytes) else {
             return self.env.counters.ike_malformed.up();
         };
         let key = (datagram.remote, first.spi_i());
@@ -129,16 +132,22 @@ impl Reception {
         if self.settled.lock().unwrap_or_else(PoisonError::into_inner).contains(&first) {
             return self.env.counters.init_settled.up();
         }
-        let Some(proved) = self.admit(now, datagram) else { return };
+        let Some(proved) = self.admit(now, opening, datagram) else { return };
         let from = datagram.remote.ip();
         let octets = EXPECTED_OCTETS + datagram.bytes.len();
-        match self.half_open.make_room(Prefix::of(from), proved, octets) {
+        // Who has no way to prove its address before it is answered takes the place of one that has not made use of its answer.
+        let claim = match (proved, opening.has_cookies()) {
+            (true, _) => Claim::Proved,
+            (false, true) => Claim::Waits,
+            (false, false) => Claim::Displaces,
+        };
+        match self.half_open.make_room(Prefix::of(from), claim, octets) {
             Ok(None) => {}
             Ok(Some(_)) => self.env.counters.half_open_evicted.up(),
             Err(table::Full::Share) => return self.env.counters.half_open_share.up(),
             Err(table::Full::Table) => return self.env.counters.half_open_limit.up(),
         }
-        let cost = self.answer(now, datagram, first, proved);
+        let cost = self.answer(now, opening, datagram, first, proved);
         if let Some(guard) = &mut self.guard {
             guard.budget.charge(now, from, proved, cost);
         }
@@ -155,12 +164,17 @@ impl Reception {
     }
 
     /// Whether a first message may go on, and if so, whether it has proved its address.
-    fn admit(&mut self, now: Instant, datagram: &IkeDatagram) -> Option<bool> {
+    fn admit(&mut self, now: Instant, opening: Opening, datagram: &IkeDatagram) -> Option<bool> {
         let from = datagram.remote.ip();
         let many = self.half_open.len() >= COOKIE_THRESHOLD;
         let Guard { gate, budget, owner } = self.guard.as_mut()?;
-        if !many && budget.admits(now, from, false) {
+        let within = budget.admits(now, from, false);
+        if within && (!many || !opening.has_cookies()) {
             return Some(false);
+        }
+        if !opening.has_cookies() {
+            self.env.counters.init_over_budget.up();
+            return None;
         }
         let env = &self.env.peer.conn;
         let mut host = CoreHost { env, owner, arbiter: self.number, held: &mut Held::default() };
@@ -187,15 +201,29 @@ impl Reception {
     }
 
     /// Answers a first message. What it has cost.
-    fn answer(&mut self, now: Instant, datagram: &IkeDatagram, first: FirstMessage, proved: bool) -> u32 {
+    fn answer(
+        &mut self,
+        now: Instant,
+        opening: Opening,
+        datagram: &IkeDatagram,
+        first: FirstMessage,
+        proved: bool,
+    ) -> u32 {
         let remote = datagram.remote;
         let looked = cost_of_looking(datagram.bytes.len());
-        let callers = self.callers(remote.ip());
+        let callers = self.callers(remote.ip(), opening);
         if callers.candidates.is_empty() {
             self.env.counters.init_no_peer.up();
-            self.note(now, remote, &Failure::UnknownAddress { from: remote });
+            let ours = self.env.catalog.openings(remote.ip());
+            let failure = if ours.is_empty() {
+                Failure::UnknownAddress { from: remote }
+            } else {
+                self.env.counters.ike_wrong_version.up();
+                Failure::Opening { from: remote, theirs: opening, ours }
+            };
+            self.note(now, remote, &failure);
             if self.logged.take(now) {
-                tracing::info!(%remote, "IKE_SA_INIT from an address of no configured peer");
+                tracing::info!(%remote, reason = %failure, "a first message that is for no configured peer");
             }
             return looked;
         }
@@ -207,7 +235,7 @@ impl Reception {
         let view = Datagram { local: datagram.local, remote, natt, bytes: &datagram.bytes };
         let ports = (self.env.router.natt_port(), self.env.remote_ports.1);
         let force = !self.env.raw_esp || callers.force_encapsulation;
-        let reply = Connection::respond(now, &mut host, view, ports, &callers.candidates, force);
+        let reply = Connection::respond(now, &mut host, opening, view, ports, &callers.candidates, force);
         let cost = reply.cost(datagram.bytes.len());
         match reply {
             InitReply::Accepted(conn) => {
@@ -228,7 +256,7 @@ impl Reception {
                 if !matches!(failure, Failure::NoGroup { .. }) {
                     self.note(now, remote, &failure);
                     if self.logged.take(now) {
-                        tracing::warn!(%remote, reason = %failure, "IKE_SA_INIT refused");
+                        tracing::warn!(%remote, reason = %failure, "first message refused");
                         self.publish(format!("{remote}: {failure}"));
                     }
                 }
@@ -239,8 +267,8 @@ impl Reception {
         cost
     }
 
-    fn callers(&self, from: IpAddr) -> tenants::Callers {
-        self.acquaintances.refine(from, self.env.catalog.callers(from))
+    fn callers(&self, from: IpAddr, opening: Opening) -> tenants::Callers {
+        self.acquaintances.refine(from, opening, self.env.catalog.callers(from, opening))
     }
 
     /// A further message of a half-open connection.
@@ -248,7 +276,20 @@ impl Reception {
         let natt = datagram.local.port() == self.env.router.natt_port();
         let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
         let now = Instant::now();
-        match self.with(spi, |conn, host| conn.handle_datagram(now, host, view)) {
+        let from = datagram.remote.ip();
+        // It has got our answer, so its address is its own.
+        self.half_open.prove(spi);
+        if let Some(guard) = &mut self.guard
+            && !guard.budget.admits(now, from, true)
+        {
+            return self.env.counters.init_over_budget.up();
+        }
+        let outcome = self.with(spi, |conn, host| conn.handle_datagram(now, host, view));
+        let cost = self.half_open.get_mut(spi).map_or(0, |slot| slot.conn.conn.take_cost());
+        if let Some(guard) = self.guard.as_mut().filter(|_| cost > 0) {
+            guard.budget.charge(now, from, true, cost);
+        }
+        match outcome {
             None => self.env.counters.ike_unknown_spi.up(),
             Some(true) => self.hand_over(spi),
             Some(false) => self.drain(spi),
@@ -397,10 +438,10 @@ impl Actor for Reception {
 impl Handler<Init> for Reception {
     type Result = ();
 
-    fn handle(&mut self, Init(datagram, _): Init, ctx: &mut Self::Context) {
+    fn handle(&mut self, Init(opening, datagram, _): Init, ctx: &mut Self::Context) {
         #[cfg(feature = "fault-injection")]
         self.env.faults.strike(crate::fault::Fault::Reception);
-        self.first_message(&datagram);
+        self.first_message(opening, &datagram);
         self.arm(ctx);
     }
 }
@@ -409,8 +450,11 @@ impl Handler<Deliver> for Reception {
     type Result = ();
 
     fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
-        if let Ok(ike::reception::Class::Existing(spi)) = ike::reception::classify(&datagram.bytes) {
-            self.go_on(spi, &datagram);
+        if let Ok(Class::Existing(receivers)) = classify(&datagram.bytes) {
+            match receivers.find(|spi| self.half_open.get_mut(spi).map(|_| spi)) {
+                Some(spi) => self.go_on(spi, &datagram),
+                None => self.env.counters.ike_unknown_spi.up(),
+            }
         }
         self.arm(ctx);
     }

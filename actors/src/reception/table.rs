@@ -81,12 +81,12 @@ impl<C> HalfOpens<C> {
         self.slots.get_mut(&spi)
     }
 
-    /// Makes room for one of so many octets, whose `proved` address is of this prefix: where there is none the newest that has
-    /// not proved its address goes, for one that has. False if there is none all the same. What went is returned.
+    /// Makes room for one of so many octets, whose address is of this prefix: where there is none one that has not proved its
+    /// address goes, if the new one may claim that. False if there is none all the same. What went is returned.
     pub(super) fn make_room(
         &mut self,
         prefix: Prefix,
-        proved: bool,
+        claim: Claim,
         octets: usize,
     ) -> Result<Option<Slot<C>>, Full> {
         let share = self.shares.get(&prefix).copied().unwrap_or_default();
@@ -96,8 +96,15 @@ impl<C> HalfOpens<C> {
         if self.slots.len() < MAX_HALF_OPEN && self.octets + octets <= MAX_OCTETS {
             return Ok(None);
         }
-        let newest = self.unproved.last_key_value().map(|(_, spi)| *spi).filter(|_| proved);
-        newest.and_then(|spi| self.remove(spi)).map(Some).ok_or(Full::Table)
+        let victim = match claim {
+            Claim::Waits => None,
+            // The newest: who was there before may be on its way.
+            Claim::Proved => self.unproved.last_key_value(),
+            // The oldest: an honest one has made use of its answer within a round trip.
+            Claim::Displaces => self.unproved.first_key_value(),
+        };
+        let victim = victim.map(|(_, spi)| *spi);
+        victim.and_then(|spi| self.remove(spi)).map(Some).ok_or(Full::Table)
     }
 
     /// Puts one in.
@@ -111,6 +118,14 @@ impl<C> HalfOpens<C> {
         self.shares.entry(Prefix::of(key.0.ip())).or_default().count += 1;
         let slot = Slot { conn, key, first, proved, octets: 0, due: None, number, again: None };
         self.slots.insert(spi, slot);
+    }
+
+    /// One has proved that its address is its own.
+    pub(super) fn prove(&mut self, spi: u64) {
+        if let Some(slot) = self.slots.get_mut(&spi).filter(|slot| !slot.proved) {
+            slot.proved = true;
+            self.unproved.remove(&slot.number);
+        }
     }
 
     /// Notes what one holds and when it wants to be looked at. False if that is more than there is room for.
@@ -168,6 +183,17 @@ impl<C> HalfOpens<C> {
     }
 }
 
+/// What a first message may claim where there is no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// Nothing: it could prove its address, and has not.
+    Waits,
+    /// A place of one that has not proved its address: it has.
+    Proved,
+    /// The same, though it has not: nobody has asked it to, for its protocol has no way to.
+    Displaces,
+}
+
 /// What there is no room in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
@@ -191,7 +217,7 @@ mod tests {
         bytes.extend([0; 8]);
         bytes.extend([40, 0x20, 34, 8, 0, 0, 0, 0, 0, 0, 0, 48, 0, 0, 0, 20]);
         bytes.extend([7; 16]);
-        FirstMessage::of(&bytes).unwrap()
+        FirstMessage::of(ike::config::Opening::Init, &bytes).unwrap()
     }
 
     fn key(n: u32) -> Key {
@@ -203,7 +229,8 @@ mod tests {
     }
 
     fn put(table: &mut HalfOpens<u32>, n: u32, proved: bool) -> Result<Option<u32>, Full> {
-        let gone = table.make_room(prefix(n), proved, 3_000)?;
+        let claim = if proved { Claim::Proved } else { Claim::Waits };
+        let gone = table.make_room(prefix(n), claim, 3_000)?;
         table.insert(n.into(), n, key(n), first(n.into()), proved);
         assert!(table.note(n.into(), 3_000, None));
         Ok(gone.map(|slot| slot.conn))
@@ -226,15 +253,20 @@ mod tests {
         assert_eq!(put(&mut table, 1 << 24, false), Err(Full::Table));
         assert_eq!(put(&mut table, 1 << 24, true), Ok(Some(n - 1)), "the newest without proof");
         assert_eq!(table.find(&key(n - 1)), None);
+        // One without a way to prove anything takes the oldest, unless that has proved itself meanwhile.
+        table.prove(0);
+        let gone =
+            table.make_room(prefix(1 << 25), Claim::Displaces, 3_000).unwrap_or_else(|_| panic!("full"));
+        assert_eq!(gone.map(|slot| slot.conn), Some(1));
         let mut alone: HalfOpens<u32> = HalfOpens::default();
         for n in 0..share {
             let key: Key = (([192, 0, 2, 1], n as u16).into(), n.into());
-            alone.make_room(Prefix::of(key.0.ip()), true, 100).ok().unwrap();
+            alone.make_room(Prefix::of(key.0.ip()), Claim::Proved, 100).ok().unwrap();
             alone.insert(n.into(), n, key, first(n.into()), true);
         }
         let same = Prefix::of("192.0.2.99".parse().unwrap());
-        assert_eq!(alone.make_room(same, true, 100).err(), Some(Full::Share));
-        assert!(alone.make_room(prefix(1), false, 100).is_ok());
+        assert_eq!(alone.make_room(same, Claim::Proved, 100).err(), Some(Full::Share));
+        assert!(alone.make_room(prefix(1), Claim::Waits, 100).is_ok());
     }
 
     #[test]
@@ -243,9 +275,9 @@ mod tests {
         put(&mut table, 1, true).unwrap();
         assert!(table.note(1, MAX_OCTETS / SHARE, None));
         assert!(!table.note(1, MAX_OCTETS / SHARE + 1, None));
-        assert_eq!(table.make_room(prefix(2), true, 1).err(), Some(Full::Share));
+        assert_eq!(table.make_room(prefix(2), Claim::Proved, 1).err(), Some(Full::Share));
         table.remove(1);
-        assert!(table.make_room(prefix(2), true, 1).is_ok());
+        assert!(table.make_room(prefix(2), Claim::Proved, 1).is_ok());
     }
 
     proptest! {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use actix::Message;
 use esp::Lifetime;
-use ike::config::{Mode, PeerConfig};
+use ike::config::{Mode, Opening, PeerConfig};
+use ike::proposal::IkeChoice;
 use ike::{ChildEnd, CloseReason, Command, Failure};
 use router::{IkeDatagram, Unsent};
 use tenants::ChildLifetime;
@@ -26,7 +27,7 @@ pub(crate) enum Begin {
         /// Over this path.
         path: ike::Path,
     },
-    /// The peer started; IKE_AUTH is verified, its answer waits to be sent.
+    /// The peer started and is authenticated; our answer waits to be sent. If there is a connection already, it joins that.
     Adopt(Box<Adopted>),
 }
 
@@ -57,7 +58,7 @@ pub(crate) enum ConnEvent {
     Rekeyed {
         spis: (u64, u64),
         initiated: bool,
-        proposal: String,
+        choice: Option<IkeChoice>,
         lifetime: Option<Lifetime>,
     },
     Installed(Box<Installed>),
@@ -87,6 +88,8 @@ pub(crate) enum ConnEvent {
     Down(CloseReason),
     /// The system does not send to the peer, and why.
     Unsent(Unsent),
+    /// One that was to join this connection, which is over.
+    NotJoined(Box<Adopted>),
     /// To be sent once the events before it are carried out.
     Send(Vec<IkeDatagram>),
     Finished,
@@ -105,7 +108,9 @@ pub(crate) struct Established {
     pub(crate) began: Instant,
     /// Of the initiator and of the responder.
     pub(crate) spis: (u64, u64),
-    pub(crate) proposal: String,
+    /// How it was negotiated.
+    pub(crate) opening: Opening,
+    pub(crate) choice: IkeChoice,
     pub(crate) initiator: bool,
     pub(crate) initial_contact: bool,
     /// Ours and the peer's.
@@ -121,6 +126,8 @@ pub(crate) struct Installed {
     pub(crate) pair: Pair,
     pub(crate) spi_out: u32,
     pub(crate) suite: String,
+    /// Its algorithms that are legacy.
+    pub(crate) legacy: Vec<&'static str>,
     pub(crate) mode: Mode,
     pub(crate) local: Vec<String>,
     pub(crate) remote: Vec<String>,

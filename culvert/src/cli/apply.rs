@@ -39,6 +39,9 @@ struct Outcome {
     changes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     impact: Option<Impact>,
+    /// What is weaker than it could be.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// What a change does to tunnels that are up.
@@ -96,7 +99,8 @@ fn outcome(applied: &v1::AppliedObject) -> Result<Outcome, Failure> {
         .as_ref()
         .filter(|_| action == Action::Updated)
         .map(|impact| Impact { effect: impact.effect().as_str_name(), summary: impact.summary.clone() });
-    Ok(Outcome { name: applied.name.clone(), action, changes, impact })
+    let (name, warnings) = (applied.name.clone(), applied.warnings.clone());
+    Ok(Outcome { name, action, changes, impact, warnings })
 }
 
 fn values(object: Option<&v1::Object>) -> Result<Value, Failure> {
@@ -116,6 +120,13 @@ impl Outcome {
         for line in self.changes.iter().chain(self.impact.as_ref().map(|impact| &impact.summary)) {
             text.push_str("\n    ");
             text.push_str(line);
+        }
+        // Told by a dry run in any case, else of what is new.
+        if dry_run || self.action != Action::Unchanged {
+            for warning in &self.warnings {
+                text.push_str("\n    warning: ");
+                text.push_str(warning);
+            }
         }
         text
     }

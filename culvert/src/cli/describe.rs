@@ -3,7 +3,7 @@
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::get::{all_sas, get_peer, get_secret, get_tenant, spis, state};
+use crate::cli::get::{algorithms, all_sas, get_peer, get_secret, get_tenant, spis, state};
 use crate::cli::reference::{Kind, Reference};
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -145,17 +145,23 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
         ("Next attempt", until(status.next_attempt)),
         ("Remote address", status.remote_address.clone()),
         ("IKE SPIs", status.ike_spis.clone()),
-        ("IKE algorithms", status.ike_proposal.clone()),
+        ("IKE version", version(status.ike_version()).to_owned()),
+        ("IKE algorithms", algorithms(&status.ike_proposal, &status.ike_legacy)),
         ("IKE rekeys", if known { status.ike_rekeys.to_string() } else { String::new() }),
         ("Child rekeys", if known { status.child_rekeys.to_string() } else { String::new() }),
     ]);
-    let mut text = format!("{head}\n\nTunnel:\n{}{}", indented(&tunnel), conditions(&status.conditions));
+    let mut text = format!(
+        "{head}{}\n\nTunnel:\n{}{}",
+        warnings(&peer.warnings),
+        indented(&tunnel),
+        conditions(&status.conditions)
+    );
     text.push_str(&names(&status.resolved_names));
     for child in &status.children {
         let lines = fields(&[
             ("SPI in/out", spis(child)),
             ("Mode", mode(child.mode()).to_owned()),
-            ("Algorithms", child.suite.clone()),
+            ("Algorithms", algorithms(&child.suite, &child.legacy)),
             ("Local", child.local_selectors.join(", ")),
             ("Remote", child.remote_selectors.join(", ")),
             ("Packets in/out", format!("{}/{}", child.packets_in, child.packets_out)),
@@ -175,6 +181,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
         create_time: None,
         update_time: None,
         status: None,
+        warnings: Vec::new(),
         ..peer.clone()
     };
     text.push_str(&format!("\n\nConfiguration:\n{}", yaml("Peer", &configured)?));
@@ -191,6 +198,22 @@ fn names(names: &[v1::ResolvedName]) -> String {
     };
     let rows = names.iter().map(row).collect();
     format!("\n\nNames:\n{}", indented(&table(&["NAME", "ADDRESSES", "RESOLVED", "ERROR"], rows)))
+}
+
+/// What is weaker than it could be, a line each; nothing if nothing is.
+fn warnings(warnings: &[String]) -> String {
+    if warnings.is_empty() {
+        return String::new();
+    }
+    format!("\n\nWarnings:\n{}", indented(&warnings.join("\n")))
+}
+
+fn version(version: v1::IkeVersion) -> &'static str {
+    match version {
+        v1::IkeVersion::Unspecified => "",
+        v1::IkeVersion::Ikev2 => "IKEv2",
+        v1::IkeVersion::Ikev1 => "IKEv1",
+    }
 }
 
 /// What must hold, a line each; nothing if nobody has said anything.

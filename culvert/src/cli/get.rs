@@ -179,8 +179,10 @@ fn sa_table(sas: &[v1::Sa]) -> String {
         let [kind, spis, suite, selectors, packets, volume] = match &sa.kind {
             Some(v1::sa::Kind::Ike(ike)) => {
                 let spis = format!("{:016x}_{:016x}", ike.initiator_spi, ike.responder_spi);
-                let role = if ike.initiator { "IKE (initiator)" } else { "IKE (responder)" };
-                [role.to_owned(), spis, ike.proposal.clone(), String::new(), String::new(), String::new()]
+                let version = if ike.version() == v1::IkeVersion::Ikev1 { "IKEv1" } else { "IKE" };
+                let role = if ike.initiator { "initiator" } else { "responder" };
+                let (kind, suite) = (format!("{version} ({role})"), algorithms(&ike.proposal, &ike.legacy));
+                [kind, spis, suite, String::new(), String::new(), String::new()]
             }
             Some(v1::sa::Kind::Child(child)) => [
                 match child.mode() {
@@ -188,7 +190,7 @@ fn sa_table(sas: &[v1::Sa]) -> String {
                     _ => format!("CHILD {}", child.name),
                 },
                 format!("{:08x}/{:08x}", child.inbound_spi, child.outbound_spi),
-                child.suite.clone(),
+                algorithms(&child.suite, &child.legacy),
                 format!("{} = {}", child.local_selectors.join(","), child.remote_selectors.join(",")),
                 format!("{}/{}", child.packets_in, child.packets_out),
                 format!("{}/{}", bytes(child.bytes_in), bytes(child.bytes_out)),
@@ -250,6 +252,11 @@ pub(crate) fn state(status: &v1::PeerStatus) -> String {
         v1::PeerState::Unspecified => String::new(),
         state => state.as_str_name().to_owned(),
     }
+}
+
+/// `3des-sha1 (legacy: 3des, sha1)`
+pub(crate) fn algorithms(suite: &str, legacy: &[String]) -> String {
+    if legacy.is_empty() { suite.to_owned() } else { format!("{suite} (legacy: {})", legacy.join(", ")) }
 }
 
 /// `00a1b2c3/00d4e5f6`

@@ -67,5 +67,6 @@ fn to_proto(applied: Applied) -> v1::AppliedObject {
         before,
         after,
         value_changed: applied.value_changed,
+        warnings: applied.warnings,
     }
 }

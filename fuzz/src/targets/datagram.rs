@@ -2,7 +2,8 @@
 //! state and datagrams, each with its length in front.
 
 use ike::Datagram;
-use ike::reception::{CookieGate, classify, initiator_spi, wrong_version_reply};
+use ike::config::Opening;
+use ike::reception::{CookieGate, FirstMessage, classify, wrong_version_reply};
 use ike::wire::Message;
 use ike::wire::numbers::{ExchangeType, PayloadType};
 
@@ -77,7 +78,7 @@ fn sealed(world: &mut World, how: u8, input: &mut Input<'_>) -> Vec<u8> {
 }
 
 fn door(world: &mut World, bytes: &[u8]) {
-    let _ = (classify(bytes), initiator_spi(bytes));
+    let _ = (classify(bytes), FirstMessage::of(Opening::Init, bytes));
     if let Some(reply) = wrong_version_reply(bytes) {
         let reply = Message::parse(&reply).expect("our reply parses");
         assert!(reply.header.response);

@@ -186,6 +186,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::{Opening, PeerConfig};
 
     struct Zeros;
 
@@ -207,7 +208,8 @@ mod tests {
             _: &crate::Identity,
             _: Option<&crate::Identity>,
             _: SocketAddr,
-        ) -> Result<Vec<Arc<crate::config::PeerConfig>>, crate::NoPeer> {
+            _: Opening,
+        ) -> Result<Vec<Arc<PeerConfig>>, crate::NoPeer> {
             Err(crate::NoPeer::Unknown)
         }
     }

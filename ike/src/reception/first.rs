@@ -4,6 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use sha2::{Digest, Sha256};
 
+use crate::config::Opening;
+use crate::v1;
 use crate::wire::error::WireError;
 use crate::wire::header::Header;
 use crate::wire::numbers::{NotifyType, PayloadType};
@@ -67,7 +69,8 @@ impl<'a> Glance<'a> {
 }
 
 /// What a first message is known by: the initiator's SPI and a digest of its nonce. Both are new for each negotiation, and
-/// stay the same when the message is sent again (RFC 7296 section 2.1), with a cookie or for another group too.
+/// stay the same when the message is sent again (RFC 7296 section 2.1), with a cookie or for another group too. That of IKEv1
+/// is sent again as it is, and main mode has no nonce in it: the digest is of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FirstMessage {
     spi_i: u64,
@@ -79,11 +82,17 @@ impl FirstMessage {
     ///
     /// # Errors
     /// When it is no first message, or none that is looked at.
-    pub fn of(bytes: &[u8]) -> Result<Self, WireError> {
-        let glance = Glance::at(bytes)?;
-        let digest = Sha256::digest(glance.nonce);
-        let nonce = digest.first_chunk().copied().unwrap_or_default();
-        Ok(Self { spi_i: glance.header.spi_i, nonce })
+    pub fn of(opening: Opening, bytes: &[u8]) -> Result<Self, WireError> {
+        let (spi_i, digest) = match opening {
+            Opening::Init => {
+                let glance = Glance::at(bytes)?;
+                (glance.header.spi_i, Sha256::digest(glance.nonce))
+            }
+            Opening::Main | Opening::Aggressive => {
+                (v1::wire::Header::parse(bytes)?.spi_i, Sha256::digest(bytes))
+            }
+        };
+        Ok(Self { spi_i, nonce: digest.first_chunk().copied().unwrap_or_default() })
     }
 
     /// The initiator's SPI.

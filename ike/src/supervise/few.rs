@@ -55,6 +55,15 @@ impl<K, V> Few<K, V> {
     }
 }
 
+impl<K, V> IntoIterator for Few<K, V> {
+    type Item = (K, V);
+    type IntoIter = std::vec::IntoIter<(K, V)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl<K: Ord, V> Few<K, V> {
     /// Where a key is, or would be.
     fn find<Q: Ord + ?Sized>(&self, key: &Q) -> Result<usize, usize>

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::keys::{self, Suite};
 use super::offer::{self, Method, OfferedLife};
-use super::wire::{
-    Exchange, HEADER_LEN, Header, Payload, PayloadType, Payloads, check, encode, hash_is_first, parse_chain,
-};
+use super::wire::rules::{check, hash_is_first};
+use super::wire::{Exchange, HEADER_LEN, Header, Payload, PayloadType, Payloads, encode, parse_chain};
 use crate::config::Mode;
 use crate::proposal::IkeChoice;
 use crate::proposal::negotiate::describe;
@@ -195,7 +194,7 @@ fn messages_in_clear_keep_the_rules_of_their_exchange() {
 fn offers_are_told_in_words() {
     let Some(root) = root() else { return };
     let all = datagrams(&root);
-    let sha1 = "AUTH_HMAC_SHA1_96-PRF_HMAC_SHA1";
+    let sha1 = "sha1-prfsha1";
     for (source, method, seconds, words) in [
         (
             "zeek-spicy-ipsec/ipsec-ikev1-isakmp-main-mode.pcap#0",
@@ -208,9 +207,9 @@ fn offers_are_told_in_words() {
             "ike-scan/pkt-aggr-mode-response.dat#0",
             "pre-shared key",
             Some(28_800),
-            format!("ENCR_3DES-{sha1}-modp1024"),
+            format!("3des-{sha1}-modp1024"),
         ),
-        ("ike-scan/pkt-single-trans.dat#0", "RSA signatures", None, format!("ENCR_3DES-{sha1}-modp1024")),
+        ("ike-scan/pkt-single-trans.dat#0", "RSA signatures", None, format!("3des-{sha1}-modp1024")),
         // AES without the length of its key, which RFC 3602 section 5.3 does not allow.
         (
             "openswan/xfrmmock/xf79-childQR1/parentM1.pcap#0",
@@ -294,7 +293,7 @@ fn messages_of_windows_open_with_their_key() {
             let [offer] = offers.as_slice() else { panic!("{offers:?}") };
             let life = OfferedLife { seconds: Some(3_600), kilobytes: None };
             assert_eq!((offer.mode, offer.life, offer.group), (Some(Mode::Tunnel), life, Some(2)));
-            let words = "ENCR_3DES-AUTH_HMAC_MD5_96-modp1024-noesn";
+            let words = "3des-md5-modp1024-noesn";
             assert_eq!(describe(std::slice::from_ref(&offer.proposal)), words, "{at}");
         }
         iv = next;

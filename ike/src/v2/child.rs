@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Connection;
-use super::fruit::Fruit;
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::CryptoError;
 use crate::crypto::keys;
 use crate::crypto::prf::Prf;
-use crate::event::{ChildEnd, ChildSa, Event};
+use crate::event::{ChildEnd, ChildSa, Event, Limit};
+use crate::fruit::Fruit;
 use crate::proposal::EspChoice;
 use crate::verbs::LINGER_CHILD;
 use crate::wire::ts::TrafficSelector;
@@ -117,6 +117,7 @@ impl Connection {
             tfc: agreed.tfc,
             replaces: agreed.replaces,
             initiated: agreed.initiated,
+            limit: Limit::default(),
         })));
         self.asked_installed(&policy, replaces);
         Ok(())

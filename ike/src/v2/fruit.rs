@@ -6,16 +6,7 @@ use std::time::Instant;
 use super::Connection;
 use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
-
-/// What has come of a connection.
-#[derive(Debug)]
-#[cfg_attr(culvert_fuzz, derive(Clone))]
-pub(crate) enum Fruit {
-    /// No Child SA yet, and why the last one could not be made.
-    None(Option<Box<Failure>>),
-    /// It has had a Child SA.
-    Some,
-}
+use crate::fruit::Fruit;
 
 impl Connection {
     /// Reports that a Child SA could not be made. Until there is one, the reason is kept: the peer may end the IKE_SA for it.

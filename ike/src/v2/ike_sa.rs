@@ -126,7 +126,7 @@ impl IkeSa {
             if self.initiator { (&self.key_out, &self.key_in) } else { (&self.key_in, &self.key_out) };
         let (spi_i, spi_r) = self.spis();
         let ((ei, ai), (er, ar)) = (i.secrets(), r.secrets());
-        LoggedKeys { spi_i, spi_r, choice: self.choice, encryption: [ei, er], integrity: [ai, ar] }
+        LoggedKeys::V2 { spi_i, spi_r, choice: self.choice, encryption: [ei, er], integrity: [ai, ar] }
     }
 
     /// SK_p of our side and of the peer's.

@@ -50,15 +50,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::asked::Rekeyings;
 use crate::config::{ChildConfig, PeerConfig, Retransmit};
 use crate::coverage::Gap;
 use crate::event::{ChildEnd, CloseReason, Datagram, Event, Nat, Transmit};
 use crate::failure::Failure;
+use crate::fruit::Fruit;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
 use crate::verbs::{Command, Counters, LINGER_IKE, Path};
 
-use asked::Asked;
 use child::Child;
 use ike_sa::IkeSa;
 use request::Request;
@@ -128,10 +129,10 @@ pub(crate) struct Connection {
     gaps_changed: bool,
     tasks: VecDeque<Queued>,
     /// Rekeyings that the host waits for.
-    asked: Vec<Asked>,
+    asked: Rekeyings,
     /// Why the peer does not rekey the IKE_SA in use.
     rekey_refused: Option<Box<Failure>>,
-    fruit: fruit::Fruit,
+    fruit: Fruit,
     declined: Option<mode::Declined>,
     began: Instant,
     last_heard: Instant,
@@ -167,9 +168,9 @@ impl Connection {
             gaps: Vec::new(),
             gaps_changed: false,
             tasks: VecDeque::new(),
-            asked: Vec::new(),
+            asked: Rekeyings::default(),
             rekey_refused: None,
-            fruit: fruit::Fruit::None(None),
+            fruit: Fruit::None(None),
             declined: None,
             began: now,
             last_heard: now,
@@ -186,12 +187,12 @@ impl Connection {
 
     /// The next datagram to send.
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit> {
-        take(&mut self.transmits)
+        crate::verbs::take(&mut self.transmits)
     }
 
     /// The next event.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
-        take(&mut self.events)
+        crate::verbs::take(&mut self.events)
     }
 
     /// When [`Self::handle_timeout`] wants to be called.
@@ -257,7 +258,7 @@ impl Connection {
         self.release_pending();
         self.remove_all_children(ChildEnd::IkeClosed);
         self.tasks.clear();
-        self.asked = Vec::new();
+        self.asked = Rekeyings::default();
         self.keepalive = None;
         self.phase = Phase::Lingering(now + LINGER_IKE);
         self.events.push_back(Event::Down(reason));
@@ -343,13 +344,4 @@ impl Connection {
         self.run_timers(now, host);
         self.settle(now, host);
     }
-}
-
-/// The first of a queue, which holds no memory once it is empty: it is in use for moments, and a tunnel lasts for days.
-fn take<T>(queue: &mut VecDeque<T>) -> Option<T> {
-    let first = queue.pop_front();
-    if first.is_none() && queue.capacity() > 0 {
-        *queue = VecDeque::new();
-    }
-    first
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::NotifyType;
 use crate::wire::payload::{Notify, Payload};
-use crate::wire::ts::{self, TrafficSelector};
+use crate::wire::ts::TrafficSelector;
 
 /// What asks for the mode, or agrees to it: nothing for a tunnel.
 pub(crate) fn notify(mode: Mode) -> Option<Payload> {
@@ -59,17 +59,8 @@ impl Connection {
         local_ts: &[TrafficSelector],
         remote_ts: &[TrafficSelector],
     ) -> Option<Failure> {
-        if self.encapsulates() {
-            return Some(Failure::TransportNat);
-        }
-        let (local, remote) = (self.addresses().0.ip(), self.addresses().1.ip());
-        let host = |selectors: &[TrafficSelector], address| {
-            selectors.iter().all(|ts| (ts.start, ts.end) == (address, address))
-        };
-        (!host(local_ts, local) || !host(remote_ts, remote)).then(|| Failure::TransportHosts {
-            selectors: format!("{} === {}", ts::describe(local_ts), ts::describe(remote_ts)),
-            addresses: format!("{local} === {remote}"),
-        })
+        let ends = (self.addresses().0.ip(), self.addresses().1.ip());
+        crate::mode::no_transport(self.encapsulates(), ends, (local_ts, remote_ts))
     }
 
     /// [`Self::no_transport`] for a policy, whose mode may be another.
@@ -87,9 +78,4 @@ impl Connection {
         }
         self.mode_obstacle(config).map_or(Ok(()), Err)
     }
-}
-
-/// Whether asking again at once is of no use: somebody has to change the configuration.
-pub(crate) fn is_final(failure: &Failure) -> bool {
-    matches!(failure, Failure::Mode { .. } | Failure::TransportNat | Failure::TransportHosts { .. })
 }

@@ -128,7 +128,7 @@ impl Connection {
                     self.replace(Some(old));
                     self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
                 }
-                let again = !mode::is_final(&failure) && !crossed;
+                let again = !crate::mode::is_final(&failure) && !crossed;
                 self.events.push_back(Event::ReleaseSpi(offer.spi_in));
                 self.child_not_made(&offer.config.name, offer.replaces, failure);
                 // The peer has installed what it answered, so it is told to take it away.

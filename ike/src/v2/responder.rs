@@ -7,7 +7,7 @@ use super::answer_child::ChildRequest;
 use super::ike_sa::{IkeSa, Origin, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::{Connection, Phase, nat};
-use crate::config::PeerConfig;
+use crate::config::{Opening, PeerConfig};
 use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
@@ -277,7 +277,7 @@ impl Connection {
                 return Err(Failure::AuthMethod { id: id.clone(), method: other.map(|(method, _)| method) });
             }
         };
-        let candidates = match host.find_peers(id, payloads.id_r(), datagram.remote) {
+        let candidates = match host.find_peers(id, payloads.id_r(), datagram.remote, Opening::Init) {
             Ok(candidates) => candidates,
             Err(NoPeer::NotYet) => return Ok(None),
             Err(NoPeer::Unknown) => {

@@ -33,6 +33,11 @@ pub struct Header {
 }
 
 impl Header {
+    /// The major version that a datagram says, without looking at the rest.
+    pub fn major(datagram: &[u8]) -> Option<u8> {
+        datagram.get(17).map(|version| version >> 4)
+    }
+
     /// Reads a header and checks version and length against the datagram of `datagram_len` octets.
     pub fn parse(r: &mut Reader<'_>, datagram_len: usize) -> Result<Self, WireError> {
         let (spi_i, spi_r) = (r.u64()?, r.u64()?);

@@ -39,8 +39,9 @@ macro_rules! numbers {
 pub(crate) use numbers;
 
 numbers! {
-    /// Exchange types (RFC 7296 section 3.1).
+    /// Exchange types (RFC 7296 section 3.1, and those of IKEv1, RFC 2408 section 3.1).
     pub ExchangeType(u8) {
+        MAIN_MODE = 2, AGGRESSIVE_MODE = 4, INFORMATIONAL_V1 = 5, QUICK_MODE = 32,
         IKE_SA_INIT = 34, IKE_AUTH = 35, CREATE_CHILD_SA = 36, INFORMATIONAL = 37,
     }
 }

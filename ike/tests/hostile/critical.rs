@@ -1,7 +1,6 @@
 //! Payloads that are not known, must not be there, or are there too often (RFC 7296 section 2.5, RFC 7296 appendix C).
 //! CVE-2015-3991: payload types of IKEv1 in IKEv2 messages and the reverse.
 
-use ike::reception::classify;
 use ike::wire::message::{Message, Payloads};
 use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use ike::wire::payload::Payload;
@@ -87,7 +86,6 @@ fn a_message_of_ikev1_is_dropped_whatever_it_carries() {
             let mut bytes =
                 Message::encode(ike::wire::Header { exchange: ExchangeType(exchange), ..header }, &payloads);
             bytes[17] = 0x10;
-            assert!(classify(&bytes).is_err());
             h.assert_dropped(A, &bytes, &format!("IKEv1 exchange {exchange}"));
         }
     }

@@ -16,7 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
+use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
 use ike::{
     Candidates, Command, Connection, Datagram, Event, Host, Identity, InitReply, NoPeer, Path, Transmit,
@@ -43,6 +44,7 @@ pub struct Spec {
     pub mode: Mode,
     pub force_encapsulation: bool,
     pub uniqueness: Uniqueness,
+    pub version: Version,
 }
 
 impl Spec {
@@ -60,7 +62,15 @@ impl Spec {
             mode: Mode::Tunnel,
             force_encapsulation: false,
             uniqueness: Uniqueness::Replace,
+            version: Version::V2,
         }
+    }
+
+    /// The same by IKEv1.
+    pub fn v1(self, mode: Phase1) -> Self {
+        let version = Version::V1(V1 { mode, ..V1::default() });
+        let (ike, esp) = (vec!["aes256-sha256-modp2048"], vec!["aes128gcm16"]);
+        Self { version, ike, esp, ..self }
     }
 
     pub fn right() -> Self {
@@ -107,7 +117,7 @@ impl Spec {
             force_encapsulation: self.force_encapsulation,
             uniqueness: self.uniqueness,
             retransmit: Retransmit::DEFAULT,
-            version: ike::config::Version::default(),
+            version: self.version,
         })
     }
 }
@@ -161,19 +171,34 @@ impl Host for TestHost {
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
-        _: SocketAddr,
+        remote: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        if self.peer_not_ready {
-            return Err(NoPeer::NotYet);
-        }
-        let fits = *id_i == self.peer.remote_id && id_r.is_none_or(|r| *r == self.peer.local_id);
-        let others = self.others.iter().filter(|c| c.remote_id == *id_i).cloned();
-        let found: Vec<_> = fits.then(|| self.peer.clone()).into_iter().chain(others).collect();
+        let own = |c: &PeerConfig| c.name == self.peer.name && c.local_id == self.peer.local_id;
+        let fits =
+            |c: &Arc<PeerConfig>| c.remote_id == *id_i && (!own(c) || id_r.is_none_or(|r| *r == c.local_id));
+        let all = self.all(remote, opening)?;
+        let found: Vec<_> = all.into_iter().filter(fits).collect();
         if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
+    }
+
+    fn peers_from(&mut self, remote: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        self.all(remote, opening)
     }
 
     fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
         self.connected
+    }
+}
+
+impl TestHost {
+    fn all(&self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        if self.peer_not_ready {
+            return Err(NoPeer::NotYet);
+        }
+        let all = std::iter::once(&self.peer).chain(&self.others);
+        let found: Vec<_> = all.filter(|c| c.opening() == opening).cloned().collect();
+        if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
     }
 }
 
@@ -364,7 +389,12 @@ impl Pair {
             None => {
                 let proposals = side.candidates.clone();
                 let force = side.forces.unwrap_or(side.config.force_encapsulation);
-                match Connection::respond(now, &mut side.host, datagram, (4500, 4500), &proposals, force) {
+                let Ok(Class::First(opening)) = classify(&message.bytes) else {
+                    side.refused.push("not a first message".into());
+                    return;
+                };
+                let host = &mut side.host;
+                match Connection::respond(now, host, opening, datagram, (4500, 4500), &proposals, force) {
                     InitReply::Accepted(conn) => side.conn = Some(*conn),
                     InitReply::Refused(bytes, failure) => {
                         side.refused.push(failure.to_string());

@@ -42,6 +42,7 @@ impl Host for Again<'_> {
         _: &ike::Identity,
         _: Option<&ike::Identity>,
         _: std::net::SocketAddr,
+        _: ike::config::Opening,
     ) -> Result<Vec<std::sync::Arc<ike::config::PeerConfig>>, ike::NoPeer> {
         Err(ike::NoPeer::Unknown)
     }

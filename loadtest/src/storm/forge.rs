@@ -123,12 +123,16 @@ mod tests {
         };
         for kind in [Kind::Zeros, Kind::Good, Kind::Large, Kind::Mixed] {
             let (one, other) = two(kind);
-            assert_ne!(FirstMessage::of(&one).unwrap(), FirstMessage::of(&other).unwrap(), "{kind:?}");
+            assert_ne!(
+                FirstMessage::of(ike::config::Opening::Init, &one).unwrap(),
+                FirstMessage::of(ike::config::Opening::Init, &other).unwrap(),
+                "{kind:?}"
+            );
         }
         let (one, other) = two(Kind::Repeated);
         assert_eq!(one, other);
         assert!(two(Kind::Large).0.len() > 4_000 && two(Kind::Large).0.len() <= MAX_FIRST_MESSAGE);
-        assert!(FirstMessage::of(&two(Kind::TooLarge).0).is_err());
+        assert!(FirstMessage::of(ike::config::Opening::Init, &two(Kind::TooLarge).0).is_err());
         assert!(Message::parse(&two(Kind::Zeros).0).is_ok());
     }
 }

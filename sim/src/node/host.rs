@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig};
 use ike::{Host, Identity, NoPeer};
 
 use crate::random::Random;
@@ -67,10 +67,16 @@ impl Host for SimHost {
         &mut self,
         id_i: &Identity,
         id_r: Option<&Identity>,
-        _: SocketAddr,
+        remote: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        let fits = |c: &&Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|id| c.local_id == *id);
-        let found: Vec<_> = self.configs.iter().filter(fits).cloned().collect();
+        let fits = |c: &Arc<PeerConfig>| c.remote_id == *id_i && id_r.is_none_or(|id| c.local_id == *id);
+        let found: Vec<_> = self.peers_from(remote, opening)?.into_iter().filter(fits).collect();
+        if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
+    }
+
+    fn peers_from(&mut self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        let found: Vec<_> = self.configs.iter().filter(|c| c.opening() == opening).cloned().collect();
         if found.is_empty() { Err(NoPeer::Unknown) } else { Ok(found) }
     }
 

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ike::config::Opening;
 use ike::proposal::Likely;
-use ike::reception::{Class, CookieGate, Verdict, classify, initiator_spi};
+use ike::reception::{Class, CookieGate, FirstMessage, Verdict, classify};
 use ike::supervise::ConnId;
 use ike::{Candidates, CloseReason, Command, Connection, Datagram, Event, InitReply, Transmit};
 
@@ -211,31 +212,34 @@ impl Node {
         let datagram = Datagram { local: to, remote: from, natt, bytes };
         match classify(bytes) {
             Err(_) => {}
-            Ok(Class::Init) => self.first_message(now, datagram, w),
-            Ok(Class::Existing(spi)) => match self.owners.get(&spi).copied() {
-                None => {}
-                Some(Owner::HalfOpen) => self.go_on(now, spi, datagram, w),
-                Some(Owner::Peer(at, id)) => {
-                    let mut out = Output::default();
-                    if let Some(peer) = self.peers.get_mut(at)
-                        && let Some(conn) = peer.conns.get_mut(&id)
-                    {
-                        conn.core.handle_datagram(now, &mut self.host, datagram);
-                        peer.drain(now, &mut self.host, &mut self.chance, id, &mut out, w);
+            Ok(Class::First(opening)) => self.first_message(now, opening, datagram, w),
+            Ok(Class::Existing(receivers)) => {
+                match receivers.find(|spi| Some((spi, *self.owners.get(&spi)?))) {
+                    None => {}
+                    Some((spi, Owner::HalfOpen)) => self.go_on(now, spi, datagram, w),
+                    Some((_, Owner::Peer(at, id))) => {
+                        let mut out = Output::default();
+                        if let Some(peer) = self.peers.get_mut(at)
+                            && let Some(conn) = peer.conns.get_mut(&id)
+                        {
+                            conn.core.handle_datagram(now, &mut self.host, datagram);
+                            peer.drain(now, &mut self.host, &mut self.chance, id, &mut out, w);
+                        }
+                        self.settle(at, out);
                     }
-                    self.settle(at, out);
                 }
-            },
+            }
         }
     }
 
-    fn first_message(&mut self, now: Instant, datagram: Datagram<'_>, w: &mut Witness) {
-        let Some(spi_i) = initiator_spi(datagram.bytes) else { return };
+    fn first_message(&mut self, now: Instant, opening: Opening, datagram: Datagram<'_>, w: &mut Witness) {
+        let Ok(first) = FirstMessage::of(opening, datagram.bytes) else { return };
+        let spi_i = first.spi_i();
         let known = self.half_open.iter().find(|(_, h)| h.1 == datagram.remote && h.2 == spi_i).map(|h| *h.0);
         if let Some(spi) = known {
             return self.go_on(now, spi, datagram, w);
         }
-        let required = self.half_open.len() >= COOKIE_THRESHOLD;
+        let required = opening == Opening::Init && self.half_open.len() >= COOKIE_THRESHOLD;
         let reply = |bytes| Packet { from: datagram.local, to: datagram.remote, bytes };
         match self.gate.check(now, &mut self.host, datagram, required) {
             Verdict::Pass => {}
@@ -243,13 +247,13 @@ impl Node {
             Verdict::Malformed(_) => return,
         }
         let mut candidates = Candidates::default();
-        for config in &self.host.configs {
+        for config in self.host.configs.iter().filter(|config| config.opening() == opening) {
             candidates.add(Likely::Possible, &config.ike_proposals);
         }
         // A peer in transport mode is known by its address before it says who it is.
         let from = |peer: &&Peer| peer.path.is_some_and(|path| path.remote.ip() == datagram.remote.ip());
         let force = self.peers.iter().find(from).is_none_or(|peer| peer.config.force_encapsulation);
-        match Connection::respond(now, &mut self.host, datagram, (NATT, NATT), &candidates, force) {
+        match Connection::respond(now, &mut self.host, opening, datagram, (NATT, NATT), &candidates, force) {
             InitReply::Accepted(conn) => {
                 let spi = conn.spis().0;
                 self.owners.insert(spi, Owner::HalfOpen);

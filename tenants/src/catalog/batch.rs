@@ -29,6 +29,8 @@ pub struct Applied {
     pub values: Option<(v1::Object, v1::Object)>,
     /// The value of a secret is another one now.
     pub value_changed: bool,
+    /// What is weaker than it could be, whether it changed or not.
+    pub warnings: Vec<String>,
 }
 
 /// What was done to an object.
@@ -232,7 +234,8 @@ impl Writer<'_> {
                 let object = |peer: &Peer| {
                     Kind::Peer(v1::Peer { name: peer.name.to_string(), ..peer.spec.to_proto() })
                 };
-                Ok(applied(name, &changed, changed.impact(), object))
+                let warnings = changed.after.spec.warnings();
+                Ok(Applied { warnings, ..applied(name, &changed, changed.impact(), object) })
             }
             Some(Kind::Secret(secret)) => {
                 let mut request = v1::UpdateSecretRequest {
@@ -294,5 +297,5 @@ fn applied<T>(name: String, changed: &Changed<T>, impact: Impact, object: impl F
         Some(_) if changed.is_unchanged() => (Action::Unchanged, Some(impact), None),
         Some(before) => (Action::Updated, Some(impact), Some((object(before), object(&changed.after)))),
     };
-    Applied { name, action, impact, values, value_changed: false }
+    Applied { name, action, impact, values, value_changed: false, warnings: Vec::new() }
 }

@@ -1,5 +1,5 @@
 //! Who may send a first message from an address, as far as it matters before anybody knows who has: the proposals, and
-//! whether ESP is to go in UDP. Kept so that the answer costs the same however many peers there are.
+//! whether ESP is to go in UDP; and where the address alone tells who it may be, those peers. Kept so that the answer costs the same however many peers there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::remote::RemoteAddress;
 struct Group {
     /// By text, for the order; with the number of peers.
     sets: BTreeMap<Vec<String>, (Vec<IkeProposal>, usize)>,
-    peers: usize,
+    peers: BTreeMap<PeerName, Arc<Peer>>,
     /// How many of them want ESP in UDP whether or not there is a NAT.
     forced: usize,
     /// Made of the sets, whenever one comes or goes.
@@ -27,8 +27,12 @@ struct Group {
 }
 
 impl Group {
-    fn add(&mut self, spec: &PeerSpec, likely: Likely) {
-        self.peers += 1;
+    fn add(&mut self, peer: &Arc<Peer>, likely: Likely) {
+        // An address may be there twice, with different ports.
+        if self.peers.insert(peer.name.clone(), Arc::clone(peer)).is_some() {
+            return;
+        }
+        let spec = &peer.spec;
         self.forced += usize::from(spec.force_encapsulation);
         let entry = self.sets.entry(key(spec)).or_insert_with(|| (spec.ike.proposals.clone(), 0));
         entry.1 += 1;
@@ -37,8 +41,11 @@ impl Group {
         }
     }
 
-    fn remove(&mut self, spec: &PeerSpec, likely: Likely) {
-        self.peers = self.peers.saturating_sub(1);
+    fn remove(&mut self, peer: &Arc<Peer>, likely: Likely) {
+        if self.peers.remove(&peer.name).is_none() {
+            return;
+        }
+        let spec = &peer.spec;
         self.forced = self.forced.saturating_sub(usize::from(spec.force_encapsulation));
         let key = key(spec);
         if let Some((_, count)) = self.sets.get_mut(&key) {
@@ -48,6 +55,12 @@ impl Group {
                 self.build(likely);
             }
         }
+    }
+
+    /// Removes a peer of one place; whether nobody is left.
+    fn empties(&mut self, peer: &Arc<Peer>) -> bool {
+        self.remove(peer, Likely::Near);
+        self.peers.is_empty()
     }
 
     fn build(&mut self, likely: Likely) {
@@ -72,37 +85,13 @@ pub struct Callers {
     pub force_encapsulation: bool,
 }
 
-/// Peers that may come from one place alone.
-#[derive(Clone, Default)]
-struct Exact {
-    group: Group,
-    peers: BTreeMap<PeerName, Arc<Peer>>,
-}
-
-impl Exact {
-    /// A place may be there twice, with different ports.
-    fn add(&mut self, peer: &Arc<Peer>) {
-        if self.peers.insert(peer.name.clone(), Arc::clone(peer)).is_none() {
-            self.group.add(&peer.spec, Likely::Near);
-        }
-    }
-
-    /// Whether nobody is left.
-    fn remove(&mut self, peer: &Arc<Peer>) -> bool {
-        if self.peers.remove(&peer.name).is_some() {
-            self.group.remove(&peer.spec, Likely::Near);
-        }
-        self.peers.is_empty()
-    }
-}
-
 /// The peers by where they may come from.
 #[derive(Clone, Default)]
 pub(crate) struct Origins {
     /// Single addresses.
-    hosts: BTreeMap<IpAddr, Exact>,
+    hosts: BTreeMap<IpAddr, Group>,
     /// Those that names resolve to.
-    named: HashMap<HostName, Exact>,
+    named: HashMap<HostName, Group>,
     /// Subnets, by family and length: at most one look-up for each length that is in use.
     nets: BTreeMap<(bool, u8), HashMap<Cidr, Group>>,
     anywhere: Group,
@@ -112,15 +101,19 @@ impl Origins {
     pub(crate) fn add(&mut self, peer: &Arc<Peer>) {
         let spec = &peer.spec;
         if spec.remote_addresses.is_empty() {
-            self.anywhere.add(spec, Likely::Possible);
+            self.anywhere.add(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
             match remote {
-                RemoteAddress::Host(address, _) => self.hosts.entry(*address).or_default().add(peer),
-                RemoteAddress::Name(name, _) => self.named.entry(name.clone()).or_default().add(peer),
+                RemoteAddress::Host(address, _) => {
+                    self.hosts.entry(*address).or_default().add(peer, Likely::Near);
+                }
+                RemoteAddress::Name(name, _) => {
+                    self.named.entry(name.clone()).or_default().add(peer, Likely::Near);
+                }
                 RemoteAddress::Subnet(subnet) => {
                     let nets = self.nets.entry((subnet.is_ipv4(), subnet.prefix())).or_default();
-                    nets.entry(*subnet).or_default().add(spec, Likely::Possible);
+                    nets.entry(*subnet).or_default().add(peer, Likely::Possible);
                 }
             }
         }
@@ -129,17 +122,17 @@ impl Origins {
     pub(crate) fn remove(&mut self, peer: &Arc<Peer>) {
         let spec = &peer.spec;
         if spec.remote_addresses.is_empty() {
-            self.anywhere.remove(spec, Likely::Possible);
+            self.anywhere.remove(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
             match remote {
                 RemoteAddress::Host(address, _) => {
-                    if self.hosts.get_mut(address).is_some_and(|exact| exact.remove(peer)) {
+                    if self.hosts.get_mut(address).is_some_and(|group| group.empties(peer)) {
                         self.hosts.remove(address);
                     }
                 }
                 RemoteAddress::Name(name, _) => {
-                    if self.named.get_mut(name).is_some_and(|exact| exact.remove(peer)) {
+                    if self.named.get_mut(name).is_some_and(|group| group.empties(peer)) {
                         self.named.remove(name);
                     }
                 }
@@ -147,8 +140,8 @@ impl Origins {
                     let length = (subnet.is_ipv4(), subnet.prefix());
                     let Some(nets) = self.nets.get_mut(&length) else { continue };
                     if let Some(group) = nets.get_mut(subnet) {
-                        group.remove(spec, Likely::Possible);
-                        if group.peers == 0 {
+                        group.remove(peer, Likely::Possible);
+                        if group.peers.is_empty() {
                             nets.remove(subnet);
                         }
                     }
@@ -160,20 +153,43 @@ impl Origins {
         }
     }
 
+    /// The groups of the very address, and those of subnets with it, the longest first, and of everywhere.
+    fn groups(&self, address: IpAddr, names: &Names) -> (Vec<&Group>, impl Iterator<Item = &Group>) {
+        let v4 = address.is_ipv4();
+        let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev();
+        let nets = nets.filter_map(move |((_, prefix), nets)| nets.get(&Cidr::truncated(address, *prefix)?));
+        let anywhere = (!self.anywhere.peers.is_empty()).then_some(&self.anywhere);
+        (self.exact(address, names).collect(), nets.chain(anywhere))
+    }
+
+    /// The peers that may come from `address`, those first that are configured the closest to it. One may be there twice.
+    pub(crate) fn from(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
+        let (near, wide) = self.groups(address, names);
+        near.into_iter().chain(wide).flat_map(|group| group.peers.values())
+    }
+
+    /// How many peers have the very address, name or subnet; without one, how many may come from anywhere.
+    pub(crate) fn crowd(&self, remote: Option<&RemoteAddress>) -> usize {
+        let group = match remote {
+            None => Some(&self.anywhere),
+            Some(RemoteAddress::Host(address, _)) => self.hosts.get(address),
+            Some(RemoteAddress::Name(name, _)) => self.named.get(name),
+            Some(RemoteAddress::Subnet(subnet)) => {
+                self.nets.get(&(subnet.is_ipv4(), subnet.prefix())).and_then(|nets| nets.get(subnet))
+            }
+        };
+        group.map_or(0, |group| group.peers.len())
+    }
+
     /// Those who may come from `address`.
     ///
     /// Where peers are configured with the very address they alone decide on UDP, and their proposals go first: whoever may
     /// come from anywhere is hardly the one that does.
     pub(crate) fn callers(&self, address: IpAddr, names: &Names) -> Callers {
-        let near: Vec<&Group> = self.exact(address, names).map(|exact| &exact.group).collect();
-        let v4 = address.is_ipv4();
-        let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev().filter_map(|((_, prefix), nets)| {
-            Cidr::truncated(address, *prefix).and_then(|subnet| nets.get(&subnet))
-        });
-        let anywhere = (self.anywhere.peers > 0).then_some(&self.anywhere);
-        let wide: Vec<&Group> = nets.chain(anywhere).collect();
+        let (near, wide) = self.groups(address, names);
+        let wide: Vec<&Group> = wide.collect();
         let deciding = if near.is_empty() { &wide } else { &near };
-        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers);
+        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers.len());
         let candidates = match (near.as_slice(), wide.as_slice()) {
             ([], []) => Arc::default(),
             ([only], []) | ([], [only]) => Arc::clone(&only.candidates),
@@ -188,16 +204,16 @@ impl Origins {
 
     /// The addresses of a subnet that peers are configured with, or their names resolve to, and those peers.
     pub(crate) fn within(&self, subnet: Cidr, names: &Names) -> impl Iterator<Item = (IpAddr, &Arc<Peer>)> {
-        let hosts =
-            self.hosts.range(subnet.first()..=subnet.last()).map(|(address, exact)| (*address, exact));
+        let hosts = self.hosts.range(subnet.first()..=subnet.last());
+        let hosts = hosts.map(|(address, group)| (*address, group));
         let named = names.within(subnet).into_iter();
         let named = named.filter_map(|(address, name)| Some((address, self.named.get(&name)?)));
-        hosts.chain(named).flat_map(|(address, exact)| exact.peers.values().map(move |peer| (address, peer)))
+        hosts.chain(named).flat_map(|(address, group)| group.peers.values().map(move |peer| (address, peer)))
     }
 
     /// The peers that are configured with the very address or a name of it. One may be there twice.
     pub(crate) fn at(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
-        self.exact(address, names).flat_map(|exact| exact.peers.values())
+        self.exact(address, names).flat_map(|group| group.peers.values())
     }
 
     /// Whether a peer is configured with the name.
@@ -210,7 +226,8 @@ impl Origins {
         self.named.len()
     }
 
-    fn exact(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Exact> {
+    /// The groups of an address, and of the names that have resolved to it.
+    fn exact(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Group> {
         let named = names.at(address).into_iter().filter_map(|name| self.named.get(&name));
         self.hosts.get(&address).into_iter().chain(named)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ike::Identity;
 
-use crate::catalog::callers::Origins;
+use crate::catalog::openings::Openings;
 use crate::cidr::Cidr;
 use crate::host_name::Names;
 use crate::name::{PeerName, SecretName, TenantName};
@@ -23,7 +23,7 @@ pub(crate) struct Index {
     /// Who authenticates with a secret.
     users: HashMap<SecretName, BTreeSet<PeerName>>,
     /// Who may come from where.
-    pub(crate) origins: Origins,
+    pub(crate) origins: Openings,
     /// What names resolve to. One for all copies: it is no part of what is written.
     pub(crate) names: Arc<Names>,
 }

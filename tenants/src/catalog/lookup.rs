@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ike::Identity;
+use ike::config::Opening;
 use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
@@ -30,7 +31,7 @@ pub enum LookupError {
 }
 
 impl Catalog {
-    /// The peers with these identities that may come from `address`, few of them. `local` is what the initiator called us
+    /// The peers with these identities whose negotiations open like this and may come from `address`, few of them. `local` is what the initiator called us
     /// (IDr, which RFC 7296 section 1.2 leaves optional); without one there may be one in each tenant, and only its key
     /// tells which it is.
     ///
@@ -38,6 +39,7 @@ impl Catalog {
     /// Why there is none.
     pub fn find_peers(
         &self,
+        opening: Opening,
         local: Option<&Identity>,
         remote: &Identity,
         address: IpAddr,
@@ -50,24 +52,48 @@ impl Catalog {
         let named = local.map(|local| by_local.get(local).into_iter().flatten());
         let any = local.is_none().then(|| by_local.values().flatten());
         let all = named.into_iter().flatten().chain(any.into_iter().flatten());
-        let found: Vec<_> = all
-            .filter(|peer| admits(&peer.spec.remote_addresses, address, &state.index.names))
-            .take(MAX_CANDIDATES)
-            .cloned()
-            .collect();
+        let names = &state.index.names;
+        let fits = |peer: &&Arc<Peer>| {
+            peer.spec.ike.opening() == opening && admits(&peer.spec.remote_addresses, address, names)
+        };
+        let found: Vec<_> = all.filter(fits).take(MAX_CANDIDATES).cloned().collect();
         if found.is_empty() {
             let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
-            let wanted = format!("{local}the address {address}");
+            let wanted = format!("{local}the address {address} with {opening}");
             return Err(LookupError::Elsewhere { identity: remote.to_string(), wanted });
         }
         Ok(found)
     }
 
-    /// Those who may send a first message from `address`: what IKE_SA_INIT is answered from, when the initiator's identity is
-    /// not known yet. Whoever authenticates must still be held to the proposals of its own peer.
-    pub fn callers(&self, address: IpAddr) -> Callers {
+    /// Those who may send such a first message from `address`: what it is answered from, when the initiator's identity is not
+    /// known yet. Whoever authenticates must still be held to the proposals of its own peer.
+    pub fn callers(&self, address: IpAddr, opening: Opening) -> Callers {
         let state = self.read();
-        state.index.origins.callers(address.to_canonical(), &state.index.names)
+        state.index.origins.callers(address.to_canonical(), opening, &state.index.names)
+    }
+
+    /// How the negotiations of those open who may come from `address`: what a first message of another version or mode is
+    /// explained from.
+    pub fn openings(&self, address: IpAddr) -> Vec<Opening> {
+        let state = self.read();
+        state.index.origins.in_use(address.to_canonical(), &state.index.names)
+    }
+
+    /// The peers that may open like this from `address`, no more than can be tried: those with the very address first, then
+    /// those of subnets, the longest first, then those that may come from anywhere. For where nothing but the address tells
+    /// who it may be.
+    pub fn peers_from(&self, address: IpAddr, opening: Opening) -> Vec<Arc<Peer>> {
+        let state = self.read();
+        let mut found: Vec<Arc<Peer>> = Vec::new();
+        for peer in state.index.origins.of(opening).from(address.to_canonical(), &state.index.names) {
+            if found.len() == MAX_CANDIDATES {
+                break;
+            }
+            if !found.iter().any(|other| Arc::ptr_eq(other, peer)) {
+                found.push(Arc::clone(peer));
+            }
+        }
+        found
     }
 
     /// The peers that have this remote identity, no more than `limit`.

@@ -12,6 +12,7 @@ mod callers;
 mod index;
 mod lookup;
 mod object;
+mod openings;
 mod peers;
 mod routes;
 mod secrets;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use culvert_proto::v1;
-use ike::config::Mode;
+use ike::config::{Mode, Opening};
+use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::Object;
@@ -122,6 +123,7 @@ pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
         faults.add("peer.auth.psk", format!("{secret} does not exist; create it first"));
     }
     check_identities(state, name, spec, &mut faults);
+    check_crowd(state, spec, &mut faults);
     check_subnets(state, name, spec, &mut faults);
     check_transport(state, name, spec, &mut faults);
     routes::check_peer(state, name, spec, &mut faults);
@@ -151,6 +153,35 @@ fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mu
             spec.local_identity, spec.remote_identity
         ),
     );
+}
+
+/// In Main Mode of IKEv1 the address tells whose keys are tried, and no more than so many are: whoever is beyond them would
+/// never be found.
+fn check_crowd(state: &State, spec: &PeerSpec, faults: &mut Violations) {
+    if spec.ike.opening() != Opening::Main {
+        return;
+    }
+    let origins = state.index.origins.of(Opening::Main);
+    let too_many = |remote| (origins.crowd(remote) > MAX_CANDIDATES).then_some(MAX_CANDIDATES);
+    if spec.remote_addresses.is_empty()
+        && let Some(most) = too_many(None)
+    {
+        let fault = format!(
+            "is empty, as that of {most} other peers with {} is, which their keys alone tell apart; expected addresses",
+            Opening::Main
+        );
+        faults.add("peer.remote_addresses", fault);
+    }
+    for (i, remote) in spec.remote_addresses.iter().enumerate() {
+        if let Some(most) = too_many(Some(remote)) {
+            let fault = format!(
+                "{remote} is where {most} other peers with {} may come from, which their keys alone tell apart; expected \
+                 addresses of its own",
+                Opening::Main
+            );
+            faults.add(format!("peer.remote_addresses[{i}]"), fault);
+        }
+    }
 }
 
 /// One remote subnet behind two peers: which of them a packet is for could not be told.

@@ -218,10 +218,25 @@ impl<'a> Writer<'a> {
             }
         }
         // Readers need not wait for whoever reads the log.
-        for Done { kind, object, .. } in &done {
+        for Done { kind, object, before, .. } in &done {
             tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, "catalog");
+            if *kind != ChangeKind::Deleted {
+                warn_of(object, before.as_ref());
+            }
         }
         Ok(())
+    }
+}
+
+/// Tells the log what is weaker than it could be, once: when it is written and was not so before.
+fn warn_of(object: &Object, before: Option<&Object>) {
+    let warnings = |object: &Object| match object {
+        Object::Peer(peer) => peer.spec.warnings(),
+        Object::Tenant(_) | Object::Secret(_) => Vec::new(),
+    };
+    let known = before.map(warnings).unwrap_or_default();
+    for warning in warnings(object).iter().filter(|warning| !known.contains(warning)) {
+        tracing::warn!(name = object.name(), warning, "weaker than it could be");
     }
 }
 

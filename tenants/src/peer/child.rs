@@ -7,6 +7,7 @@ use ike::config::Mode;
 use crate::cidr::Cidr;
 use crate::limits;
 use crate::name::check_id;
+use crate::peer::algorithms::Allowed;
 use crate::peer::esp_options::EspOptions;
 use crate::peer::ike_spec::parse_proposals;
 use crate::peer::lifetime::ChildLifetime;
@@ -34,16 +35,23 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
-    fn parse(child: &v1::Child, faults: &mut Violations) -> Self {
+    fn parse(child: &v1::Child, allowed: Allowed, faults: &mut Violations) -> Self {
         if let Err(fault) = check_id(&child.name) {
             faults.add("name", fault.to_string());
         }
         let mode = parse_mode(child.mode, faults);
-        let local_subnets = parse_subnets("local_subnets", &child.local_subnets, faults);
-        let remote_subnets = parse_subnets("remote_subnets", &child.remote_subnets, faults);
+        let none = child.local_subnets.is_empty() && child.remote_subnets.is_empty();
+        let (local_subnets, remote_subnets) = if none && allowed.version.is_v1() && mode == Mode::Tunnel {
+            // As gateways have it that go by routes.
+            (vec![Cidr::EVERYTHING_V4], vec![Cidr::EVERYTHING_V4])
+        } else {
+            let local = parse_subnets("local_subnets", &child.local_subnets, faults);
+            (local, parse_subnets("remote_subnets", &child.remote_subnets, faults))
+        };
         check_families(&local_subnets, &remote_subnets, faults);
-        let esp_proposals =
-            parse_proposals("esp_proposals", &child.esp_proposals, EspProposal::defaults, faults);
+        let (defaults, fault) = (|| allowed.default_esp(), |p: &_| allowed.fault_of_esp(p));
+        let esp_proposals = parse_proposals("esp_proposals", &child.esp_proposals, defaults, fault, faults);
+        allowed.check_child(&esp_proposals, faults);
         let mut inner = Violations::new();
         let lifetime = ChildLifetime::parse(child.lifetime.as_ref(), &mut inner);
         faults.add_all("lifetime", inner);
@@ -88,7 +96,7 @@ impl ChildSpec {
 }
 
 /// All children of a peer; names and selectors are checked against each other.
-pub(crate) fn parse_all(children: &[v1::Child], faults: &mut Violations) -> Vec<ChildSpec> {
+pub(crate) fn parse_all(children: &[v1::Child], allowed: Allowed, faults: &mut Violations) -> Vec<ChildSpec> {
     if children.is_empty() {
         faults.add("children", "is empty; a tunnel needs at least one child to carry anything");
     }
@@ -99,7 +107,7 @@ pub(crate) fn parse_all(children: &[v1::Child], faults: &mut Violations) -> Vec<
     let mut parsed: Vec<ChildSpec> = Vec::with_capacity(children.len());
     for (i, child) in children.iter().enumerate() {
         let mut inner = Violations::new();
-        let child = ChildSpec::parse(child, &mut inner);
+        let child = ChildSpec::parse(child, allowed, &mut inner);
         if parsed.iter().any(|other| other.name == child.name) {
             inner.add("name", format!("{:?} is the name of another child too", child.name));
         }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use culvert_proto::v1;
 use ike::IkeProposal;
-use ike::config::Uniqueness;
+use ike::config::{Opening, Uniqueness};
 
 use crate::limits;
+use crate::peer::algorithms::Allowed;
 use crate::peer::lifetime::{self, Span};
+use crate::peer::version::IkeVersion;
 use crate::violation::Violations;
 
 /// What is configured of the IKE SA.
@@ -27,6 +29,8 @@ pub struct IkeSpec {
     pub reauth_time: Option<Duration>,
     /// Which connection stays when the peer starts another.
     pub uniqueness: Uniqueness,
+    /// Which version of IKE is spoken.
+    pub version: IkeVersion,
 }
 
 /// What follows when the peer gives no sign of life.
@@ -41,9 +45,14 @@ pub enum DpdAction {
 }
 
 impl IkeSpec {
-    pub(crate) fn parse(ike: Option<&v1::IkeConfig>, faults: &mut Violations) -> Self {
+    /// `legacy` allows legacy algorithms.
+    pub(crate) fn parse(ike: Option<&v1::IkeConfig>, legacy: bool, faults: &mut Violations) -> Self {
         let given = ike.cloned().unwrap_or_default();
-        let proposals = parse_proposals("proposals", &given.proposals, IkeProposal::defaults, faults);
+        let version = IkeVersion::parse(&given, faults);
+        let allowed = Allowed { version, legacy };
+        let (defaults, fault) = (|| allowed.default_ike(), |p: &_| allowed.fault_of_ike(p));
+        let proposals = parse_proposals("proposals", &given.proposals, defaults, fault, faults);
+        allowed.check_offer(&proposals, faults);
         let mut inner = Violations::new();
         let times = given.lifetime.unwrap_or_default();
         let lifetime = lifetime::parse_time(
@@ -58,12 +67,14 @@ impl IkeSpec {
             lifetime,
             dpd_interval: parse_dpd(given.dpd_interval, faults),
             dpd_action: parse_action(given.dpd_action, faults),
-            reauth_time: parse_reauth(given.reauth_time, faults),
+            reauth_time: parse_reauth(given.reauth_time, version, faults),
             uniqueness: parse_uniqueness(given.uniqueness, faults),
+            version,
         }
     }
 
     pub(crate) fn to_proto(&self) -> v1::IkeConfig {
+        let (version, v1) = self.version.to_proto();
         v1::IkeConfig {
             proposals: self.proposals.iter().map(ToString::to_string).collect(),
             lifetime: Some(v1::IkeLifetime {
@@ -84,7 +95,14 @@ impl IkeSpec {
                 Uniqueness::Keep => v1::Uniqueness::Keep,
             }
             .into(),
+            version: version.into(),
+            v1,
         }
+    }
+
+    /// How a negotiation opens.
+    pub const fn opening(&self) -> Opening {
+        self.version.opening()
     }
 
     /// Whether it asks that we begin at some time, for which an address is needed.
@@ -97,11 +115,12 @@ impl IkeSpec {
     }
 }
 
-/// Proposals in the order of preference; the defaults if there are none.
+/// Proposals in the order of preference, each held against `fault`; the defaults if there are none.
 pub(crate) fn parse_proposals<P>(
     field: &str,
     texts: &[String],
     defaults: impl FnOnce() -> Vec<P>,
+    fault: impl Fn(&P) -> Option<String>,
     faults: &mut Violations,
 ) -> Vec<P>
 where
@@ -112,7 +131,14 @@ where
     } else if texts.is_empty() {
         return defaults();
     }
-    let parse = |(i, text): (usize, &String)| faults.note(format!("{field}[{i}]"), text.parse());
+    let parse = |(i, text): (usize, &String)| {
+        let parsed = text.parse().map_err(|error: P::Err| error.to_string());
+        let checked = parsed.and_then(|proposal| match fault(&proposal) {
+            Some(fault) => Err(fault),
+            None => Ok(proposal),
+        });
+        faults.note(format!("{field}[{i}]"), checked)
+    };
     texts.iter().take(limits::MAX_PROPOSALS).enumerate().filter_map(parse).collect()
 }
 
@@ -153,9 +179,19 @@ fn parse_uniqueness(uniqueness: i32, faults: &mut Violations) -> Uniqueness {
     }
 }
 
-fn parse_reauth(time: Option<prost_types::Duration>, faults: &mut Violations) -> Option<Duration> {
+fn parse_reauth(
+    time: Option<prost_types::Duration>,
+    version: IkeVersion,
+    faults: &mut Violations,
+) -> Option<Duration> {
     let time = faults.note("reauth_time", lifetime::from_duration(time?))?;
     if time.is_zero() {
+        return None;
+    }
+    if version.is_v1() {
+        let fault =
+            "makes no sense with version IKEV1, where each rekey authenticates anew; set lifetime.rekey_time";
+        faults.add("reauth_time", fault);
         return None;
     }
     if !(limits::MIN_REAUTH_TIME..=limits::MAX_REAUTH_TIME).contains(&time) {

@@ -40,6 +40,24 @@ impl ChildLifetime {
         }
     }
 
+    /// The same for an SA that the peer keeps no longer than that: it is rekeyed when nine tenths are over, where it would be
+    /// later otherwise.
+    #[must_use]
+    pub fn within(self, time: Option<Duration>, bytes: Option<u64>) -> Self {
+        let time = match time.filter(|limit| *limit < self.time.life) {
+            None => self.time,
+            Some(life) => Span { rekey: self.time.rekey.min(life - life / 10), life },
+        };
+        let bytes = match (bytes, self.bytes) {
+            (Some(limit), Some(span)) if limit < span.life => {
+                Some(Span { rekey: span.rekey.min(limit - limit / 10), life: limit })
+            }
+            (Some(limit), None) => Some(Span { rekey: limit - limit / 10, life: limit }),
+            (_, span) => span,
+        };
+        Self { time, bytes, ..self }
+    }
+
     pub(crate) fn to_proto(self) -> v1::ChildLifetime {
         v1::ChildLifetime {
             rekey_time: Some(to_duration(self.time.rekey)),

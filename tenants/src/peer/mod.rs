@@ -1,9 +1,12 @@
 //! A peer: who it is, where it may come from, how it authenticates, and what it may carry.
 
+mod algorithms;
 mod child;
 mod esp_options;
 mod ike_spec;
 mod lifetime;
+mod version;
+mod warnings;
 
 use std::net::SocketAddr;
 
@@ -11,11 +14,13 @@ use culvert_proto::v1;
 use ike::Identity;
 use ike::config::Mode;
 
+use algorithms::Allowed;
 pub(crate) use child::claims;
 pub use child::{ChildSpec, mode_to_proto};
 pub use esp_options::{DontFragment, EspOptions, Mss, Padding};
 pub use ike_spec::{DpdAction, IkeSpec};
 pub use lifetime::{ChildLifetime, Span};
+pub use version::{IkeV1, IkeVersion};
 
 use crate::host_name::HostName;
 use crate::limits;
@@ -61,6 +66,8 @@ pub struct PeerSpec {
     pub children: Vec<ChildSpec>,
     /// Use UDP encapsulation even without a NAT.
     pub force_encapsulation: bool,
+    /// Legacy algorithms are allowed.
+    pub legacy: bool,
 }
 
 /// How both sides authenticate.
@@ -101,7 +108,7 @@ impl PeerSpec {
         let auth = parse_auth(tenant, peer.auth.as_ref(), &mut faults);
         let start_action = parse_start_action(peer.start_action, &remote_addresses, &mut faults);
         let mut inner = Violations::new();
-        let ike = IkeSpec::parse(peer.ike.as_ref(), &mut inner);
+        let ike = IkeSpec::parse(peer.ike.as_ref(), peer.legacy, &mut inner);
         faults.add_all("ike", inner);
         if let Some(what) = ike.begins().filter(|_| !has_host(&remote_addresses)) {
             faults.add(
@@ -109,7 +116,8 @@ impl PeerSpec {
                 format!("{what} needs a single address or a host name to initiate to"),
             );
         }
-        let children = child::parse_all(&peer.children, &mut faults);
+        let allowed = Allowed { version: ike.version, legacy: peer.legacy };
+        let children = child::parse_all(&peer.children, allowed, &mut faults);
         check_transport(&children, &remote_addresses, peer.force_encapsulation, &mut faults);
         let (Some(local_identity), Some(remote_identity), Some(auth)) =
             (local_identity, remote_identity, auth)
@@ -126,6 +134,7 @@ impl PeerSpec {
             ike,
             children,
             force_encapsulation: peer.force_encapsulation,
+            legacy: peer.legacy,
         }))
     }
 
@@ -147,6 +156,7 @@ impl PeerSpec {
             ike: Some(self.ike.to_proto()),
             children: self.children.iter().map(ChildSpec::to_proto).collect(),
             force_encapsulation: self.force_encapsulation,
+            legacy: self.legacy,
             ..Default::default()
         }
     }
@@ -187,6 +197,7 @@ impl Peer {
             etag: self.meta.etag(),
             create_time: Some(self.meta.created.into()),
             update_time: Some(self.meta.updated.into()),
+            warnings: self.spec.warnings(),
             ..self.spec.to_proto()
         }
     }
@@ -289,3 +300,5 @@ fn parse_start_action(action: i32, addresses: &[RemoteAddress], faults: &mut Vio
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_ikev1;

@@ -3,11 +3,11 @@ use std::net::IpAddr;
 use super::*;
 use proptest::prelude::*;
 
-fn tenant() -> TenantName {
+pub(super) fn tenant() -> TenantName {
     "tenants/acme".parse().unwrap()
 }
 
-fn child(name: &str, local: &[&str], remote: &[&str]) -> v1::Child {
+pub(super) fn child(name: &str, local: &[&str], remote: &[&str]) -> v1::Child {
     let subnets = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
     v1::Child {
         name: name.to_owned(),
@@ -17,7 +17,7 @@ fn child(name: &str, local: &[&str], remote: &[&str]) -> v1::Child {
     }
 }
 
-fn valid() -> v1::Peer {
+pub(super) fn valid() -> v1::Peer {
     v1::Peer {
         local_identity: "gw.acme.example".to_owned(),
         remote_identity: "branch-12.acme.example".to_owned(),
@@ -28,7 +28,7 @@ fn valid() -> v1::Peer {
     }
 }
 
-fn faults(change: impl FnOnce(&mut v1::Peer)) -> Vec<(String, String)> {
+pub(super) fn faults(change: impl FnOnce(&mut v1::Peer)) -> Vec<(String, String)> {
     let mut peer = valid();
     change(&mut peer);
     let faults = PeerSpec::parse(&tenant(), &peer).unwrap_err();
@@ -36,7 +36,7 @@ fn faults(change: impl FnOnce(&mut v1::Peer)) -> Vec<(String, String)> {
 }
 
 /// Exactly one fault, of this field, with this in its description.
-fn one_fault(field: &str, description: &str, change: impl FnOnce(&mut v1::Peer)) {
+pub(super) fn one_fault(field: &str, description: &str, change: impl FnOnce(&mut v1::Peer)) {
     let found = faults(change);
     let [(in_field, text)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!(in_field, field);

@@ -76,11 +76,6 @@ impl Reading {
 }
 
 impl OfferedLife {
-    /// Reads attributes of phase 1, others left out.
-    pub(crate) fn of_phase1(attributes: &[Attribute]) -> Self {
-        Self::read(attributes, PHASE_1)
-    }
-
     /// Reads attributes of phase 2, others left out.
     pub(crate) fn of_phase2(attributes: &[Attribute]) -> Self {
         Self::read(attributes, PHASE_2)
@@ -92,5 +87,50 @@ impl OfferedLife {
             reading.take(a);
         });
         reading.life
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lifetime_reads_as_written() {
+        for (seconds, kilobytes) in [(3_600, None), (28_800, Some(4_608_000)), (0, Some(0))] {
+            let life = Life { time: Duration::from_secs(seconds), kilobytes };
+            let expected = OfferedLife { seconds: Some(seconds), kilobytes };
+            assert_eq!(OfferedLife::read(&phase1_life(life), PHASE_1), expected);
+            assert_eq!(OfferedLife::of_phase2(&phase2_life(life)), expected);
+            assert_eq!(OfferedLife::of_phase2(&phase1_life(life)), OfferedLife::default());
+            assert!(phase2_life(life).iter().all(|a| a.value.len() == if a.kind == 1 { 2 } else { 4 }));
+        }
+        let endless = Life { time: Duration::MAX, kilobytes: Some(u64::MAX) };
+        let most = Some(u64::from(u32::MAX));
+        let expected = OfferedLife { seconds: most, kilobytes: most };
+        assert_eq!(OfferedLife::read(&phase1_life(endless), PHASE_1), expected);
+    }
+
+    #[test]
+    fn a_duration_belongs_to_the_type_before_it() {
+        let read = |attributes: &[(u16, u16)]| {
+            let attributes: Vec<_> = attributes.iter().map(|&(k, v)| Attribute::short(k, v)).collect();
+            let life = OfferedLife::of_phase2(&attributes);
+            (life.seconds, life.kilobytes)
+        };
+        assert_eq!(read(&[(1, 2), (2, 9), (1, 1), (2, 8)]), (Some(8), Some(9)));
+        assert_eq!(read(&[(1, 1), (5, 1), (2, 8)]), (Some(8), None));
+        // Alone, of a unit that nobody knows, and twice.
+        assert_eq!(read(&[(2, 8)]), (None, None));
+        assert_eq!(read(&[(1, 3), (2, 8)]), (None, None));
+        assert_eq!(read(&[(1, 1), (2, 8), (2, 9)]), (Some(8), None));
+        assert_eq!(read(&[(1, 1), (2, 8), (1, 1), (2, 7)]), (Some(7), None));
+        assert_eq!(read(&[(1, 1), (2, 7), (1, 1), (2, 8)]), (Some(7), None));
+        let long = |octets: usize| {
+            let attributes = [Attribute::short(1, 1), Attribute { kind: 2, value: vec![1; octets] }];
+            OfferedLife::of_phase2(&attributes).seconds
+        };
+        assert_eq!([long(0), long(3), long(9)], [None, Some(0x01_01_01), None]);
     }
 }

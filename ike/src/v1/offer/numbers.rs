@@ -142,3 +142,83 @@ pub(super) fn auth(number: u16, short_sha256: bool) -> Transform {
 pub(super) fn of_auth(id: u16) -> Option<u16> {
     back(AUTH, id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proposal::table;
+
+    #[test]
+    fn numbers_of_our_algorithms_come_back() {
+        for row in table::ALGORITHMS {
+            let t = row.transform;
+            match t.kind {
+                TransformType::ENCR => {
+                    let esp_id = of_esp(t.id).map(|n| esp(n).id);
+                    assert_eq!(esp_id, (t.id != table::CHACHA20_POLY1305).then_some(t.id), "{}", row.word);
+                    let ike_id = of_cipher(t.id).map(|n| cipher(n).id);
+                    assert_eq!(ike_id, (!row.aead).then_some(t.id), "{}", row.word);
+                }
+                TransformType::INTEG => {
+                    let id = of_auth(t.id).map(|n| auth(n, t.id == SHA256_96).id);
+                    assert_eq!(id, (t.id != 8).then_some(t.id), "{}", row.word);
+                }
+                TransformType::PRF if !matches!(t.id, 4 | 8) => {
+                    let (number, integ) = of_prf(t.id).unwrap();
+                    let integ = Transform::new(TransformType::INTEG, integ);
+                    assert_eq!(hash(number), [integ, t], "{}", row.word);
+                }
+                TransformType::PRF => assert_eq!(of_prf(t.id), None, "{}", row.word),
+                _ => {}
+            }
+        }
+    }
+
+    /// RFC 2407 section 4.4.4, RFC 4868 section 4 and the registry.
+    #[test]
+    fn numbers_are_those_of_the_registry() {
+        assert_eq!(
+            [of_cipher(3), of_cipher(12), of_cipher(23), of_cipher(20)],
+            [Some(5), Some(7), Some(8), None]
+        );
+        assert_eq!([of_prf(1), of_prf(2), of_prf(5)], [Some((1, 1)), Some((2, 2)), Some((4, 12))]);
+        assert_eq!(
+            [of_esp(3), of_esp(12), of_esp(20), of_esp(23), of_esp(21)].map(Option::unwrap),
+            [3, 12, 20, 22, 23]
+        );
+        let auths = [1, 2, 5, 12, 13, 14, SHA256_96].map(|id| of_auth(id).unwrap());
+        assert_eq!(auths, [1, 2, 9, 5, 6, 7, 5]);
+        assert_eq!((auth(5, false).id, auth(5, true).id, auth(6, true).id), (12, SHA256_96, 13));
+    }
+
+    #[test]
+    fn unknown_numbers_print_and_are_marked() {
+        for (t, text) in [
+            (cipher(99), "ENCR(32867)"),
+            (esp(10), "ENCR(32778)"),
+            (auth(8, false), "INTEG(32776)"),
+            (hash(9)[0], "PRF(32777)"),
+        ] {
+            assert!(t.unknown_attribute);
+            assert_eq!(table::word(&t), text);
+        }
+        for (t, text) in [
+            (cipher(1), "ENCR_DES"),
+            (cipher(3), "ENCR_BLOWFISH"),
+            (esp(2), "ENCR_DES"),
+            (esp(11), "ENCR_NULL"),
+            (hash(3)[0], "PRF_HMAC_TIGER"),
+            (auth(5, true), "sha256_96"),
+        ] {
+            assert!(!t.unknown_attribute);
+            assert_eq!(table::word(&t), text);
+        }
+    }
+
+    #[test]
+    fn methods_are_told_in_words() {
+        assert_eq!(Method::told(Method::PreSharedKey.value()), "pre-shared key");
+        assert_eq!(Method::told(65_001), "extended authentication (XAUTH)");
+        assert_eq!(Method::told(7), "authentication method 7");
+    }
+}

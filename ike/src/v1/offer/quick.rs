@@ -1,7 +1,7 @@
 //! Offers of Quick Mode (RFC 2409 section 5.5, RFC 2407 section 4.5).
 
 use super::life::{OfferedLife, PHASE_2, Reading, phase2_life};
-use super::{MAX_OFFERED, numbers};
+use super::{add, numbers};
 use crate::config::{Life, Mode};
 use crate::proposal::EspProposal;
 use crate::v1::wire::{Attribute, Sa, SaProposal, SaTransform};
@@ -91,10 +91,7 @@ pub(crate) fn quick(
                 suite.extend(encr.key_bits.map(|bits| Attribute::short(KEY_LENGTH, bits)));
                 suite.extend(auth.map(|auth| Attribute::short(AUTH, auth)));
                 suite.extend(esn.clone());
-                let suite = (id, suite);
-                if !suites.contains(&suite) && suites.len() < MAX_OFFERED {
-                    suites.push(suite);
-                }
+                add(&mut suites, (id, suite));
             }
         }
     }
@@ -186,3 +183,6 @@ pub(crate) fn answer_quick(sa: &Sa, offer: &QuickOffer, spi: u32) -> Option<Sa> 
     let transform = proposal.transforms.iter().position(|t| t.number == offer.number)?;
     sa.choose(place, transform, spi.to_be_bytes().to_vec())
 }
+
+#[cfg(test)]
+mod tests;

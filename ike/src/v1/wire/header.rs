@@ -1,6 +1,7 @@
 //! The ISAKMP header (RFC 2408 section 3.1).
 
 use super::numbers::{Exchange, PayloadType};
+use crate::config::Opening;
 use crate::wire::error::WireError;
 use crate::wire::reader::Reader;
 use crate::wire::writer::Writer;
@@ -30,6 +31,16 @@ pub(crate) struct Header {
     pub(crate) message_id: u32,
     /// Octets of the whole message.
     pub(crate) length: u32,
+}
+
+/// What a message opens, if it is the first of phase 1: nobody has told its sender an SPI of ours yet.
+pub(crate) fn opening(header: &Header) -> Option<Opening> {
+    let first = header.spi_r == 0 && header.message_id == 0 && !header.encrypted && header.spi_i != 0;
+    match header.exchange {
+        Exchange::MAIN if first => Some(Opening::Main),
+        Exchange::AGGRESSIVE if first => Some(Opening::Aggressive),
+        _ => None,
+    }
 }
 
 impl Header {

@@ -1,5 +1,6 @@
 //! Identification (RFC 2407 section 4.6.2): who a peer is in phase 1, and what an SA is for in phase 2.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::identity::{Identity, MAX_IDENTITY};
@@ -96,6 +97,17 @@ impl Id {
     }
 }
 
+impl fmt::Display for Id {
+    /// As an identity or, where it is none, as a selector. Whatever a peer sends has some text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.identity(), self.selector()) {
+            (Some(identity), _) => identity.fmt(f),
+            (None, Some(selector)) => selector.fmt(f),
+            (None, None) => write!(f, "{}:{:02x?}", self.kind, self.data),
+        }
+    }
+}
+
 /// The shortest way to say a range: of the kinds given for a host, a subnet and a range, with what goes with it.
 fn addresses<const N: usize>(kinds: [IdType; 3], start: [u8; N], end: [u8; N]) -> Option<(IdType, Vec<u8>)> {
     let [host, subnet, range] = kinds;
@@ -151,5 +163,149 @@ fn subnet(pair: (IpAddr, IpAddr)) -> Option<(IpAddr, IpAddr)> {
             contiguous(&mask.octets()).then(|| (first.into(), (first | !mask).into()))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(kind: IdType, data: &[u8]) -> Id {
+        Id { kind, protocol: 0, port: 0, data: data.to_vec() }
+    }
+
+    fn range(start: &str, end: &str) -> TrafficSelector {
+        TrafficSelector::range(start.parse().unwrap(), end.parse().unwrap())
+    }
+
+    #[test]
+    fn selectors_are_said_in_the_shortest_way_and_come_back() {
+        for (start, end, kind, octets) in [
+            ("10.1.0.7", "10.1.0.7", IdType::ID_IPV4_ADDR, 4),
+            ("10.1.0.0", "10.1.255.255", IdType::IPV4_SUBNET, 8),
+            ("10.1.0.0", "10.1.0.1", IdType::IPV4_SUBNET, 8),
+            ("0.0.0.0", "255.255.255.255", IdType::IPV4_SUBNET, 8),
+            ("10.1.0.1", "10.1.0.2", IdType::IPV4_RANGE, 8),
+            ("10.1.0.0", "10.1.0.2", IdType::IPV4_RANGE, 8),
+            ("10.1.0.128", "10.1.1.127", IdType::IPV4_RANGE, 8),
+            ("2001:db8::1", "2001:db8::1", IdType::ID_IPV6_ADDR, 16),
+            ("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", IdType::IPV6_SUBNET, 32),
+            ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", IdType::IPV6_SUBNET, 32),
+            ("2001:db8::1", "2001:db8::9", IdType::IPV6_RANGE, 32),
+        ] {
+            let selector = range(start, end);
+            let id = Id::of_selector(&selector).unwrap();
+            assert_eq!((id.kind, id.data.len(), id.protocol, id.port), (kind, octets, 0, 0), "{selector}");
+            assert_eq!(id.selector(), Some(selector));
+            assert_eq!(Id::parse(Reader::new(&id.body())), Ok(id));
+        }
+    }
+
+    #[test]
+    fn one_port_or_all_of_them_can_be_said() {
+        let all = range("10.1.0.7", "10.1.0.7");
+        for (protocol, start_port, end_port, said) in [
+            (6, 80, 80, Some(80)),
+            (6, 0, u16::MAX, Some(0)),
+            (17, u16::MAX, u16::MAX, Some(u16::MAX)),
+            (6, 80, 90, None),
+            // Port 0 alone, OPAQUE, and a port of any protocol.
+            (6, 0, 0, None),
+            (6, u16::MAX, 0, None),
+            (0, 80, 80, None),
+        ] {
+            let selector = TrafficSelector { protocol, start_port, end_port, ..all };
+            let id = Id::of_selector(&selector);
+            assert_eq!(id.as_ref().map(|id| id.port), said, "{selector}");
+            assert!(id.is_none_or(|id| id.selector() == Some(selector) && id.protocol == protocol));
+        }
+        let odd = Id { port: 80, ..id(IdType::ID_IPV4_ADDR, &[10, 1, 0, 7]) };
+        assert_eq!(odd.selector(), None);
+    }
+
+    /// An identification of another kind than was expected brought libreswan down (CVE-2023-38711).
+    #[test]
+    fn what_is_no_selector_is_none() {
+        for kind in [2, 3, 9, 10, 11, 12, 0, 255] {
+            for data in [&[10, 0, 0, 1][..], &[10, 0, 0, 0, 255, 0, 0, 0], &[0; 16], &[0; 32], b"name"] {
+                assert_eq!(id(IdType(kind), data).selector(), None, "{kind}");
+            }
+        }
+        for kind in [1, 4, 5, 6, 7, 8] {
+            let kind = IdType(kind);
+            let octets = match kind {
+                IdType::ID_IPV4_ADDR => 4,
+                IdType::IPV4_SUBNET | IdType::IPV4_RANGE => 8,
+                IdType::ID_IPV6_ADDR => 16,
+                _ => 32,
+            };
+            for length in 0..=40 {
+                assert_eq!(
+                    id(kind, &vec![0; length]).selector().is_some(),
+                    length == octets,
+                    "{kind} {length}"
+                );
+            }
+        }
+        // Reversed, and masks with holes.
+        assert_eq!(id(IdType::IPV4_RANGE, &[10, 0, 0, 2, 10, 0, 0, 1]).selector(), None);
+        for mask in [[255, 0, 255, 0], [0, 255, 255, 255], [255, 255, 253, 0], [0, 0, 0, 1]] {
+            assert_eq!(id(IdType::IPV4_SUBNET, &[&[10, 0, 0, 0], &mask[..]].concat()).selector(), None);
+        }
+        // Bits of the host do not count.
+        let odd = id(IdType::IPV4_SUBNET, &[10, 1, 2, 3, 255, 255, 0, 0]);
+        assert_eq!(odd.selector(), Some(range("10.1.0.0", "10.1.255.255")));
+        let reversed =
+            TrafficSelector { start: [10, 0, 0, 2].into(), end: [10, 0, 0, 1].into(), ..range("::", "::") };
+        assert_eq!(Id::of_selector(&reversed), None);
+    }
+
+    #[test]
+    fn identities_go_there_and_back() {
+        for text in ["branch-1.acme.example", "alice@acme.example", "10.0.0.1", "2001:db8::1", "keyid:x"] {
+            let identity: Identity = text.parse().unwrap();
+            let id = Id::of_identity(&identity);
+            assert_eq!((id.protocol, id.port), (0, 0));
+            assert_eq!(id.body(), identity.to_payload());
+            assert_eq!(id.identity(), Some(identity));
+        }
+        for kind in [4, 6, 7, 8] {
+            assert_eq!(id(IdType(kind), &[0; 8]).identity(), None);
+        }
+        // What phase 1 usually has in it beside the identity.
+        let id = Id { protocol: 17, port: 500, ..id(IdType::ID_FQDN, b"a.example") };
+        assert_eq!(id.body()[..4], [2, 17, 0x01, 0xf4]);
+        assert_eq!(id.identity(), Some(Identity::fqdn("a.example")));
+    }
+
+    /// Malformed packets brought libreswan down when they were logged (CVE-2020-1763, CVE-2022-23094).
+    #[test]
+    fn whatever_a_peer_sends_prints() {
+        for (kind, data, text) in [
+            (IdType::ID_FQDN, &b"a.example"[..], "a.example"),
+            (IdType::ID_IPV4_ADDR, &[10, 0, 0, 1], "10.0.0.1"),
+            (IdType::IPV4_SUBNET, &[10, 1, 0, 0, 255, 255, 0, 0], "10.1.0.0/16"),
+            (IdType::IPV4_RANGE, &[10, 0, 0, 1, 10, 0, 0, 5], "10.0.0.1-10.0.0.5"),
+            (IdType::IPV4_SUBNET, &[7], "IdType(4):[07]"),
+            (IdType::IPV6_RANGE, &[], "IdType(8):[]"),
+            (IdType::ID_FQDN, &[0xff, 0], "ID_FQDN:[ff, 00]"),
+        ] {
+            assert_eq!(id(kind, data).to_string(), text);
+        }
+    }
+
+    /// Names of a length that they cannot have brought strongSwan down (CVE-2013-6075).
+    #[test]
+    fn a_distinguished_name_of_any_length_is_but_octets() {
+        for length in 1..10 {
+            let id = id(IdType::ID_DER_ASN1_DN, &vec![0x30; length]);
+            let identity = id.identity().unwrap();
+            assert!(!identity.to_string().is_empty());
+            assert_eq!((&identity.data, id.selector()), (&id.data, None));
+        }
+        let long = [vec![11, 0, 0, 0], vec![1; MAX_IDENTITY]].concat();
+        assert!(Id::parse(Reader::new(&long)).is_ok());
+        let longer = [long, vec![1]].concat();
+        assert_eq!(Id::parse(Reader::new(&longer)), Err(WireError::BadField("identity length")));
     }
 }

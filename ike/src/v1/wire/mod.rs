@@ -13,14 +13,12 @@ pub(crate) mod rules;
 pub(crate) mod sa;
 pub(crate) mod vendor;
 
-pub(crate) use header::{HEADER_LEN, Header};
+pub(crate) use header::{HEADER_LEN, Header, opening};
 pub(crate) use id::Id;
-pub(crate) use numbers::{DOI_IPSEC, Exchange, NotifyType, PayloadType};
-pub(crate) use parse::{Chain, MAX_PADDING, MAX_PAYLOADS, parse_chain};
+pub(crate) use numbers::{Exchange, NotifyType, PayloadType};
+pub(crate) use parse::{Chain, parse_chain};
 pub(crate) use payload::{Delete, Notify, Payload, Payloads, encode, write_chain};
-pub(crate) use rules::{check, hash_is_first};
 pub(crate) use sa::{Attribute, Sa, SaProposal, SaTransform, parse_attributes, write_attributes};
-pub(crate) use vendor::{Known, known};
 
 #[cfg(test)]
 mod tests;

@@ -55,8 +55,9 @@ const QUICK_SA: Rules = &[
     (P::NONCE, One),
     (P::KE, Maybe),
     (P::ID, Pair),
-    (P::NAT_OA, Pair),
-    (P::NAT_OA_DRAFT, Pair),
+    // Two by RFC 3947 section 5.2, one by the drafts.
+    (P::NAT_OA, Any),
+    (P::NAT_OA_DRAFT, Any),
     (P::NOTIFY, Any),
 ];
 const QUICK_3: Rules = &[(P::HASH, One), (P::NOTIFY, Any)];
@@ -114,5 +115,130 @@ pub(crate) fn hash_is_first(payloads: &[Payload]) -> Result<(), WireError> {
     match payloads.first() {
         Some(Payload::Hash(_)) => Ok(()),
         _ => Err(WireError::Payload(P::HASH.told(), "is not the first")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A payload of this type, whatever is in it.
+    fn of(kind: P) -> Payload {
+        match kind {
+            P::HASH => Payload::Hash(vec![1]),
+            kind => Payload::Opaque(kind, Vec::new()),
+        }
+    }
+
+    fn checked(exchange: Exchange, message: u8, kinds: &[P]) -> Result<(), WireError> {
+        check(exchange, message, &kinds.iter().map(|&kind| of(kind)).collect::<Vec<_>>())
+    }
+
+    /// Every message with just what it must have.
+    const LEAST: [(Exchange, u8, &[P]); 13] = [
+        (Exchange::MAIN, 1, &[P::SA]),
+        (Exchange::MAIN, 2, &[P::SA]),
+        (Exchange::MAIN, 3, &[P::KE, P::NONCE]),
+        (Exchange::MAIN, 4, &[P::KE, P::NONCE]),
+        (Exchange::MAIN, 5, &[P::ID, P::HASH]),
+        (Exchange::MAIN, 6, &[P::ID, P::HASH]),
+        (Exchange::AGGRESSIVE, 1, &[P::SA, P::KE, P::NONCE, P::ID]),
+        (Exchange::AGGRESSIVE, 2, &[P::SA, P::KE, P::NONCE, P::ID, P::HASH]),
+        (Exchange::AGGRESSIVE, 3, &[P::HASH]),
+        (Exchange::QUICK, 1, &[P::HASH, P::SA, P::NONCE]),
+        (Exchange::QUICK, 2, &[P::HASH, P::SA, P::NONCE]),
+        (Exchange::QUICK, 3, &[P::HASH]),
+        (Exchange::INFORMATIONAL, 1, &[]),
+    ];
+
+    #[test]
+    fn each_message_needs_all_of_its_least_and_each_once() {
+        for (exchange, message, kinds) in LEAST {
+            assert_eq!(checked(exchange, message, kinds), Ok(()), "{exchange} {message}");
+            for at in 0..kinds.len() {
+                let mut fewer = kinds.to_vec();
+                let kind = fewer.remove(at);
+                let missing = Err(WireError::Payload(kind.told(), "is missing"));
+                assert_eq!(checked(exchange, message, &fewer), missing, "{exchange} {message}");
+                let more = [kinds, &[kind]].concat();
+                let twice = Err(WireError::Payload(kind.told(), "occurs more than once"));
+                assert_eq!(checked(exchange, message, &more), twice, "{exchange} {message}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_message_may_have_what_belongs_there() {
+        let more = |exchange, message, kinds: &[P]| {
+            let (.., least) = LEAST.iter().find(|(e, m, _)| (*e, *m) == (exchange, message)).unwrap();
+            checked(exchange, message, &[least, kinds].concat())
+        };
+        let foreign = |kind: P| Err(WireError::Payload(kind.told(), "does not belong into this exchange"));
+        for (exchange, message, _) in LEAST {
+            let phase_1 = exchange == Exchange::MAIN || exchange == Exchange::AGGRESSIVE;
+            assert_eq!(more(exchange, message, &[P::VENDOR; 9]), Ok(()));
+            let unknown = P(200);
+            let expected = if phase_1 { Ok(()) } else { foreign(unknown) };
+            assert_eq!(more(exchange, message, &[unknown]), expected, "{exchange} {message}");
+            let nat = matches!((exchange, message), (Exchange::MAIN, 3 | 4) | (Exchange::AGGRESSIVE, 2 | 3));
+            for kind in [P::NAT_D, P::NAT_D_DRAFT] {
+                let expected = if nat { Ok(()) } else { foreign(kind) };
+                assert_eq!(more(exchange, message, &[kind; 3]), expected, "{exchange} {message}");
+            }
+            let clear = matches!((exchange, message), (Exchange::MAIN, 1..5) | (Exchange::AGGRESSIVE, 1 | 2));
+            let expected = if clear { foreign(P::NOTIFY) } else { Ok(()) };
+            assert_eq!(more(exchange, message, &[P::NOTIFY]), expected, "{exchange} {message}");
+            let deletes = exchange == Exchange::INFORMATIONAL;
+            let expected = if deletes { Ok(()) } else { foreign(P::DELETE) };
+            assert_eq!(more(exchange, message, &[P::DELETE]), expected, "{exchange} {message}");
+            assert_eq!(more(exchange, message, &[P::FRAGMENT]), foreign(P::FRAGMENT));
+        }
+        assert_eq!(more(Exchange::MAIN, 3, &[P::CERT_REQUEST; 2]), Ok(()));
+        assert_eq!(more(Exchange::QUICK, 1, &[P::KE, P::ID, P::ID, P::NAT_OA, P::NAT_OA]), Ok(()));
+        assert_eq!(more(Exchange::QUICK, 2, &[P::NAT_OA_DRAFT]), Ok(()));
+        assert_eq!(more(Exchange::QUICK, 3, &[P::SA]), foreign(P::SA));
+        let twice = Err(WireError::Payload("KE", "occurs more than once"));
+        assert_eq!(more(Exchange::QUICK, 2, &[P::KE, P::KE]), twice);
+        for ids in [1, 3] {
+            let odd = Err(WireError::Payload("ID", "does not occur once for each end"));
+            assert_eq!(more(Exchange::QUICK, 1, &vec![P::ID; ids]), odd);
+        }
+    }
+
+    #[test]
+    fn what_has_to_be_first_is() {
+        let first = |kind: P| Err(WireError::Payload(kind.told(), "is not the first"));
+        assert_eq!(checked(Exchange::MAIN, 1, &[P::VENDOR, P::SA]), first(P::SA));
+        assert_eq!(checked(Exchange::AGGRESSIVE, 2, &[P::KE, P::SA, P::NONCE, P::ID, P::HASH]), first(P::SA));
+        assert_eq!(checked(Exchange::QUICK, 1, &[P::SA, P::HASH, P::NONCE]), first(P::HASH));
+        assert_eq!(checked(Exchange::QUICK, 3, &[P::NOTIFY, P::HASH]), first(P::HASH));
+        assert_eq!(checked(Exchange::INFORMATIONAL, 1, &[P::NOTIFY, P::HASH]), first(P::HASH));
+        let second = Err(WireError::Payload("SA", "does not follow HASH"));
+        assert_eq!(checked(Exchange::QUICK, 2, &[P::HASH, P::NONCE, P::SA]), second);
+    }
+
+    /// The HASH of an Informational went unchecked in libreswan (CVE-2019-10155).
+    #[test]
+    fn an_encrypted_informational_has_its_hash_first() {
+        for (kinds, ok) in [
+            (&[P::HASH, P::DELETE][..], true),
+            (&[P::HASH][..], true),
+            (&[P::DELETE], false),
+            (&[P::NOTIFY, P::HASH], false),
+            (&[], false),
+        ] {
+            let payloads: Vec<Payload> = kinds.iter().map(|&kind| of(kind)).collect();
+            assert_eq!(hash_is_first(&payloads).is_ok(), ok, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_exchange_has_rules() {
+        for (exchange, message) in
+            [(2, 0), (2, 7), (4, 4), (32, 0), (32, 4), (1, 1), (3, 1), (6, 1), (33, 1), (34, 1)]
+        {
+            let none = Err(WireError::BadField("exchange type"));
+            assert_eq!(checked(Exchange(exchange), message, &[P::HASH, P::SA, P::NONCE]), none);
+        }
     }
 }

@@ -261,3 +261,6 @@ pub(crate) fn write_attributes(w: &mut Writer, attributes: &[Attribute]) {
         w.bytes(&a.value);
     }
 }
+
+#[cfg(test)]
+mod tests;

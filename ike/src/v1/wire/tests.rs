@@ -1,5 +1,7 @@
 //! Chains of payloads: what is written reads the same, and what is no chain is refused.
 
+use super::parse::MAX_PAYLOADS;
+use super::rules::check;
 use proptest::prelude::*;
 
 use super::parse::MAX_PADDING;

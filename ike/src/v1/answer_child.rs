@@ -1,0 +1,389 @@
+//! Quick mode answered (RFC 2409 section 5.5): a pair of SAs that the peer asks for, be it new or in another's place.
+//!
+//! The pair is in place before our answer leaves, for the peer sends by it as soon as it has that. We send by it once the
+//! third message, or a packet, shows that the peer has it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::child::{Agreed, Use};
+use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
+use super::handshake::NONCE_LEN;
+use super::ike_sa::Proof;
+use super::offer::{self, QuickOffer};
+use super::request_child::message_id;
+use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
+use super::{Connection, MAX_QUICK, accept, keys, lifetime};
+use crate::config::{ChildConfig, Mode};
+use crate::coverage::Traffic;
+use crate::crypto::dh::{self, KeyPair};
+use crate::crypto::prf::Secret;
+use crate::event::{ChildEnd, Datagram, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::{EspChoice, EspProposal, negotiate};
+use crate::verbs::MAX_CHILDREN;
+use crate::wire::numbers::ProtocolId;
+use crate::wire::sa::Proposal;
+use crate::wire::ts::TrafficSelector;
+
+/// A refusal: what the peer is told, and what is reported here.
+struct Refused {
+    kind: NotifyType,
+    policy: Arc<str>,
+    failure: Failure,
+}
+
+/// What a request and a policy have in common.
+struct Matched {
+    config: Arc<ChildConfig>,
+    traffic: Traffic,
+    offer: QuickOffer,
+    choice: EspChoice,
+}
+
+/// What the peer is answered.
+struct Answer {
+    payloads: Vec<Payload>,
+    agreed: Agreed,
+    nonces: (Vec<u8>, Vec<u8>),
+}
+
+impl Connection {
+    /// A message of a quick mode.
+    pub(crate) fn quick_mode(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: &Header,
+        datagram: Datagram<'_>,
+    ) {
+        let digest = Digest::of(datagram.bytes);
+        let at = self.quick.iter().position(|quick| quick.ike == spi && quick.id == header.message_id);
+        let Some(at) = at else {
+            return self.quick_requested(now, host, spi, header, datagram);
+        };
+        match self.quick.get(at) {
+            Some(quick) if quick.repeat.is_answer_to(digest) => self.answer_quick_again(now, at),
+            Some(Quick { step: Step::Requested(_), .. }) => {
+                self.quick_answered(now, host, at, header, datagram);
+            }
+            Some(Quick { step: Step::Answered(_), .. }) => self.quick_done(now, at, header, datagram),
+            _ => self.counters.dropped += 1,
+        }
+    }
+
+    /// What we have answered came again: the peer has missed it.
+    fn answer_quick_again(&mut self, now: Instant, at: usize) {
+        let Some(quick) = self.quick.get(at) else { return };
+        let (message, spi, id) = (quick.repeat.message.clone(), quick.ike, quick.id);
+        let pair = if let Step::Done(_, pair) = quick.step { pair } else { None };
+        let _ = id;
+        self.counters.answered_again += 1;
+        let fragments = self.sa(spi).is_some_and(|sa| sa.peer.fragments);
+        self.answer(&message, fragments);
+        // It does not have the pair yet.
+        let waiting =
+            pair.and_then(|pair| self.child(pair)).filter(|child| matches!(child.usable, Use::At(_)));
+        if let Some((spi_in, name)) = waiting.map(|child| (child.spi_in, child.config.name.clone())) {
+            let usable = self.usable_after(&name, now, std::time::Duration::ZERO, false);
+            if let Some(child) = self.child_mut(spi_in) {
+                child.usable = usable;
+            }
+        }
+    }
+
+    /// A first message. One that has been there before, as a whole or by its nonce, is not taken again.
+    fn quick_requested(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: &Header,
+        datagram: Datagram<'_>,
+    ) {
+        let full = self.quick.len() >= MAX_QUICK;
+        let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.is_seen(header.message_id)) else {
+            return self.counters.dropped += 1;
+        };
+        let iv = sa.first_iv(header.message_id);
+        let opened = match sa.open(header, datagram.bytes, &iv, (Proof::First, 1)) {
+            Ok(opened) => opened,
+            _ => return self.counters.dropped += 1,
+        };
+        let payloads = Payloads(&opened.payloads);
+        let nonce = payloads.nonce().unwrap_or_default();
+        if !sa.see(header.message_id) || !sa.see_nonce(nonce) {
+            return self.counters.dropped += 1;
+        }
+        self.authentic(now, datagram);
+        let digest = Digest::of(datagram.bytes);
+        let mut iv = opened.iv;
+        let id = header.message_id;
+        match self.serve(host, spi, payloads) {
+            Ok(Answer { payloads, agreed, nonces }) => {
+                let spi_in = agreed.spi_in;
+                let policy = self.policy_of_repeats();
+                let sealed = self.sa_mut(spi).map(|sa| {
+                    let proof = Proof::Second(&nonces.0);
+                    sa.seal(Exchange::QUICK, id, &mut iv, proof, payloads).map(|m| (m, sa.peer.fragments))
+                });
+                let Some(Ok((message, fragments))) = sealed else {
+                    return self.events.push_back(Event::ReleaseSpi(spi_in));
+                };
+                self.install_child(agreed, Use::Free);
+                self.answer(&message, fragments);
+                let repeat = Repeat::asking(now, message, Some(digest), policy);
+                let answered = Answered { spi_in, nonces, commit: header.commit };
+                let step = Step::Answered(Box::new(answered));
+                self.quick.push(Quick { ike: spi, id, iv, step, repeat, since: now });
+            }
+            Err(refused) => {
+                self.tell_refused(&refused.policy, refused.failure);
+                let theirs = payloads.sa().and_then(|sa| sa.proposals.first()).map(|p| p.spi.clone());
+                let message = self.notify_message(host, spi, refused.kind, theirs.unwrap_or_default());
+                let Some((message, fragments)) = message else { return };
+                self.answer(&message, fragments);
+                let (step, repeat) = (Step::Done(now + REMEMBERED, None), Repeat::answering(message, digest));
+                self.quick.push(Quick { ike: spi, id, iv, step, repeat, since: now });
+            }
+        }
+    }
+
+    /// A third message: the peer has the pair, and has shown that it is there now.
+    fn quick_done(&mut self, now: Instant, at: usize, header: &Header, datagram: Datagram<'_>) {
+        let Some(Quick { ike, iv, step: Step::Answered(answered), .. }) = self.quick.get(at) else { return };
+        let (spi, iv, (ni, nr)) = (*ike, iv.clone(), answered.nonces.clone());
+        let (spi_in, commit) = (answered.spi_in, answered.commit || header.commit);
+        let Some(sa) = self.sa_mut(spi) else { return };
+        if sa.open(header, datagram.bytes, &iv, (Proof::Third(&ni, &nr), 3)).is_err() {
+            return self.counters.dropped += 1;
+        }
+        self.authentic(now, datagram);
+        if let Some(quick) = self.quick.get_mut(at) {
+            quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
+            quick.repeat.due = None;
+        }
+        if commit {
+            // It says itself when the pair may be used; a packet on it says so as well.
+            let name = self.child(spi_in).map(|child| child.config.name.clone()).unwrap_or_default();
+            let usable = self.usable_after(&name, now, std::time::Duration::ZERO, true);
+            self.child_mut(spi_in).into_iter().for_each(|child| child.usable = usable);
+        } else {
+            self.activate(now, spi_in);
+        }
+    }
+
+    /// The third message does not come. If the peer has not used the pair either, it has none.
+    pub(crate) fn quick_unfinished(&mut self, now: Instant, quick: Quick) {
+        let Step::Answered(answered) = quick.step else { return self.release_quick(quick) };
+        let unused =
+            self.child(answered.spi_in).is_some_and(|child| !child.active && child.usable == Use::Free);
+        let _ = now;
+        if unused {
+            self.remove_child(answered.spi_in, ChildEnd::LostByPeer);
+        }
+    }
+
+    fn serve(&mut self, host: &mut dyn Host, spi: u64, payloads: Payloads<'_>) -> Result<Answer, Refused> {
+        #[cfg(feature = "test-hooks")]
+        if self.refuses {
+            let (kind, failure) = (NotifyType::NO_PROPOSAL_CHOSEN, Failure::StillBusy);
+            return Err(Refused { kind, policy: "(none)".into(), failure });
+        }
+        let matched = self.match_child(payloads)?;
+        let policy = matched.config.name.clone();
+        let refuse = |kind, failure| Refused { kind, policy: policy.clone(), failure };
+        if self.children.len() >= MAX_CHILDREN {
+            let failure = Failure::TooManyChildren(MAX_CHILDREN);
+            return Err(refuse(NotifyType::NO_PROPOSAL_CHOSEN, failure));
+        }
+        let failed = |error: crate::crypto::CryptoError| {
+            refuse(NotifyType::INVALID_KEY_INFORMATION, Failure::from(error))
+        };
+        // The group is settled before anything is computed with it.
+        let (ours, shared): (Option<KeyPair>, Option<Secret>) = match (matched.choice.group, payloads.ke()) {
+            (None, _) => (None, None),
+            (Some(group), public) => {
+                let public = public.unwrap_or_default();
+                dh::check_public(group, public).map_err(failed)?;
+                let ours = KeyPair::generate(group, host).map_err(failed)?;
+                let shared = ours.agree(public).map_err(failed)?;
+                (Some(ours), Some(shared))
+            }
+        };
+        let spi_in = host
+            .allocate_esp_spi(self.addresses().1)
+            .ok_or_else(|| refuse(NotifyType::NO_PROPOSAL_CHOSEN, Failure::NoSpi))?;
+        match self.answer_of(host, spi, payloads, matched, (spi_in, ours, shared)) {
+            Ok(answer) => Ok(answer),
+            Err(failure) => {
+                self.events.push_back(Event::ReleaseSpi(spi_in));
+                Err(refuse(NotifyType::NO_PROPOSAL_CHOSEN, failure))
+            }
+        }
+    }
+
+    fn answer_of(
+        &self,
+        host: &mut dyn Host,
+        spi: u64,
+        payloads: Payloads<'_>,
+        matched: Matched,
+        (spi_in, ours, shared): (u32, Option<KeyPair>, Option<Secret>),
+    ) -> Result<Answer, Failure> {
+        let missing = || Failure::Crypto(crate::crypto::CryptoError::Library);
+        let sa = self.sa(spi).ok_or_else(missing)?;
+        let offered: &Sa = payloads.sa().ok_or_else(missing)?;
+        let Matched { config, traffic, offer, choice } = matched;
+        let ni = payloads.nonce().unwrap_or_default().to_vec();
+        let nr = random_array::<NONCE_LEN>(host).to_vec();
+        let answer = offer::answer_quick(offered, &offer, spi_in).ok_or_else(missing)?;
+        let mut out = vec![Payload::Sa(answer), Payload::Nonce(nr.clone())];
+        out.extend(ours.iter().map(|dh| Payload::Ke(dh.public().to_vec())));
+        // As they came (RFC 2409 section 5.5).
+        out.extend(payloads.ids().map(|id| Payload::Id(id.clone())));
+        out.extend(lifetime::shorter(offer.life, config.life, spi_in));
+        let keys = keys::child(
+            sa.suite,
+            sa.d(),
+            &choice,
+            shared.as_ref().map(|shared| shared.as_slice()),
+            (&ni, &nr),
+            offer.spi_out,
+            spi_in,
+        )?;
+        let spi_out = offer.spi_out;
+        let limit = lifetime::limit_of(offer.life);
+        let agreed = Agreed { config, spi_in, spi_out, choice, keys, traffic, initiated: false, limit };
+        Ok(Answer { payloads: out, agreed, nonces: (ni, nr) })
+    }
+
+    /// Finds the policy that fits the request's subnets, and then its proposals. IKEv1 narrows nothing: what the peer names is
+    /// taken as a whole, or not at all.
+    fn match_child(&self, payloads: Payloads<'_>) -> Result<Matched, Refused> {
+        let ids: Vec<&Id> = payloads.ids().collect();
+        let (local, remote) = (self.addresses().0.ip(), self.addresses().1.ip());
+        let host = |ip| Some(TrafficSelector::range(ip, ip));
+        // The initiator's comes first; who says nothing means the two ends (RFC 2409 section 5.5).
+        let (theirs, ours) = match ids.as_slice() {
+            [] => (host(remote), host(local)),
+            [theirs, ours] => (theirs.selector(), ours.selector()),
+            _ => (None, None),
+        };
+        let told = |at: usize| ids.get(at).map(|id| id.told_as_subnet()).unwrap_or_default();
+        let no_policy = |configured: String| Refused {
+            kind: NotifyType::INVALID_ID_INFORMATION,
+            policy: "(none)".into(),
+            failure: Failure::Selectors { offered_local: told(1), offered_remote: told(0), configured },
+        };
+        let policies = self.policies();
+        let configured = policies.iter().map(|c| accept::describe_policy(c)).collect::<Vec<_>>().join("; ");
+        let (Some(theirs), Some(ours)) = (theirs, ours) else { return Err(no_policy(configured)) };
+        let traffic = Traffic { local: vec![ours], remote: vec![theirs] };
+        let fitting: Vec<&Arc<ChildConfig>> =
+            policies.iter().filter(|policy| Traffic::of(policy).contains(&traffic)).collect();
+        if fitting.is_empty() {
+            return Err(no_policy(configured));
+        }
+        let mut refused = None;
+        for policy in fitting {
+            match self.match_offer(policy, payloads) {
+                Ok((offer, choice)) => {
+                    let config = self.place(policy, &traffic);
+                    return Ok(Matched { config, traffic, offer, choice });
+                }
+                Err((kind, failure)) => {
+                    refused.get_or_insert(Refused { kind, policy: policy.name.clone(), failure });
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| no_policy(configured)))
+    }
+
+    /// What of an offer a policy takes.
+    fn match_offer(
+        &self,
+        policy: &ChildConfig,
+        payloads: Payloads<'_>,
+    ) -> Result<(QuickOffer, EspChoice), (NotifyType, Failure)> {
+        let no = |failure| (NotifyType::NO_PROPOSAL_CHOSEN, failure);
+        let empty = Vec::new();
+        let all = payloads.sa().map_or(empty, |sa| offer::read_quick(sa, self.short_sha256(policy)));
+        if let Some(failure) = self.mode_obstacle(policy) {
+            return Err(no(failure));
+        }
+        let of_mode: Vec<&QuickOffer> =
+            all.iter().filter(|o| o.mode.unwrap_or_default() == policy.mode && o.spi_out != 0).collect();
+        if let (true, Some(other)) = (of_mode.is_empty(), all.first()) {
+            let (peer, configured) = (other.mode.unwrap_or_default(), policy.mode);
+            return Err(no(Failure::Mode { peer, configured }));
+        }
+        // A group has to come with its key, and a key with its group.
+        let has_key = payloads.ke().is_some();
+        let in_udp = self.encapsulates();
+        let usable: Vec<Proposal> = of_mode
+            .iter()
+            .filter(|o| o.group.is_some() == has_key)
+            .filter(|o| (o.encapsulation != offer::Encapsulation::Raw) == in_udp)
+            .map(|o| o.proposal.clone())
+            .collect();
+        let chosen = negotiate::choose_esp(&policy.proposals, &usable, true);
+        let found = chosen.and_then(|(proposal, choice)| {
+            Some((all.iter().find(|o| o.proposal == proposal)?.clone(), choice))
+        });
+        found.ok_or_else(|| {
+            let ours = policy.proposals.iter().flat_map(EspProposal::transforms);
+            let theirs = of_mode.iter().flat_map(|o| &o.proposal.transforms);
+            let without_group = negotiate::choose_esp(&policy.proposals, &usable, false).is_some();
+            if without_group {
+                let (theirs, ours) = (negotiate::groups_of(theirs), negotiate::groups_of(ours));
+                return no(Failure::Pfs { theirs, ours });
+            }
+            let offered: Vec<Proposal> = all.iter().map(|o| o.proposal.clone()).collect();
+            no(Failure::NoProposal {
+                offered: negotiate::describe(&offered),
+                configured: negotiate::describe_configured(&policy.proposals),
+            })
+        })
+    }
+
+    /// Why a policy's mode is not possible, if it is not.
+    pub(crate) fn mode_obstacle(&self, config: &ChildConfig) -> Option<Failure> {
+        let (local, remote) = self.addresses();
+        let check = || {
+            crate::mode::no_transport(
+                self.encapsulates(),
+                (local.ip(), remote.ip()),
+                (&config.local, &config.remote),
+            )
+        };
+        (config.mode == Mode::Transport).then(check).flatten()
+    }
+
+    /// A notify about a pair that is not made, in an exchange of its own.
+    pub(crate) fn notify_about(&mut self, host: &mut dyn Host, spi: u64, kind: NotifyType, spi_in: u32) {
+        if let Some((message, fragments)) =
+            self.notify_message(host, spi, kind, spi_in.to_be_bytes().to_vec())
+        {
+            self.ask(&message, fragments);
+        }
+    }
+
+    fn notify_message(
+        &mut self,
+        host: &mut dyn Host,
+        spi: u64,
+        kind: NotifyType,
+        about: Vec<u8>,
+    ) -> Option<(Vec<u8>, bool)> {
+        let notify = Notify { protocol: ProtocolId::ESP, spi: about, kind, data: Vec::new() };
+        let sa = self.sa_mut(spi)?;
+        let id = message_id(host, |id| sa.is_seen(id));
+        let mut iv = sa.first_iv(id);
+        let payloads = vec![Payload::Notify(notify)];
+        let message = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads).ok()?;
+        Some((message, sa.peer.fragments))
+    }
+}

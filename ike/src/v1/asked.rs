@@ -1,0 +1,44 @@
+//! Rekeyings that the host has asked for.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Connection;
+use super::child::ChildState;
+use super::tasks::Task;
+use crate::asked::ended;
+use crate::event::ChildEnd;
+use crate::failure::Failure;
+use crate::verbs::MAX_CHILDREN;
+
+impl Connection {
+    /// The host asks for the renewal of a pair.
+    pub(crate) fn ask_rekey(&mut self, spi_in: u32, now: Instant) {
+        match self.child(spi_in).map(|child| (child.state, child.config.name.clone())) {
+            Some((ChildState::Installed, policy)) => {
+                self.asked.add(spi_in, policy);
+                if !self.queue(Task::RekeyChild(spi_in), now) {
+                    self.asked.refused(&mut self.events, spi_in, Failure::TooManyChildren(MAX_CHILDREN));
+                }
+            }
+            Some((ChildState::Replaced(_), _)) => ended(&mut self.events, spi_in, Ok(())),
+            None => ended(&mut self.events, spi_in, Err(Failure::ChildGone(ChildEnd::Deleted))),
+        }
+    }
+
+    /// A pair of a policy is in place, perhaps instead of another.
+    pub(crate) fn asked_installed(&mut self, policy: &str, replaces: Option<u32>) {
+        self.asked.installed(&mut self.events, policy, replaces);
+    }
+
+    /// A pair is gone.
+    pub(crate) fn asked_removed(&mut self, spi_in: u32, reason: ChildEnd, successor: bool) {
+        self.asked.removed(&mut self.events, spi_in, reason, successor);
+    }
+
+    /// Reports that a pair could not be made, to whoever asked for it as well.
+    pub(crate) fn child_not_made(&mut self, policy: &Arc<str>, replaces: Option<u32>, failure: Failure) {
+        self.tell_refused(policy, failure.clone());
+        self.asked.not_made(&mut self.events, policy, replaces, failure);
+    }
+}

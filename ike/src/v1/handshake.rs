@@ -1,0 +1,368 @@
+//! Phase 1 under way (RFC 2409 section 5): its state from message to message, and what both sides and both modes have in
+//! common.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::exchange::Repeat;
+use super::ike_sa::IkeSa;
+use super::keys::{self, Skeyid, Suite};
+use super::nat::Natt;
+use super::offer::OfferedLife;
+use super::wire::{self, Exchange, Header, Id, Payload, PayloadType, Payloads, Sa, vendor};
+use super::{Connection, MAX_IKE_SAS, Phase, REPLACED_IKE};
+use crate::config::{PeerConfig, Phase1};
+use crate::crypto::CryptoError;
+use crate::crypto::dh::KeyPair;
+use crate::crypto::prf::Secret;
+use crate::event::Event;
+use crate::host::Host;
+use crate::identity::Identity;
+use crate::proposal::IkeChoice;
+use crate::verbs::KEEPALIVE;
+
+/// Octets of our nonces. RFC 2409 section 5 wants 8 to 256.
+pub(crate) const NONCE_LEN: usize = 32;
+/// How long an IKE_SA stays that the peer has replaced and owes the delete of.
+pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
+
+/// Phase 1 under way.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct Handshake {
+    pub(crate) spi_local: u64,
+    /// Zero until the responder has said it.
+    pub(crate) spi_remote: u64,
+    pub(crate) initiator: bool,
+    pub(crate) mode: Phase1,
+    pub(crate) step: Step,
+    /// Our last message.
+    pub(crate) repeat: Repeat,
+    pub(crate) peer: Announced,
+    /// When a responder gives it up.
+    pub(crate) deadline: Option<Instant>,
+    /// Octets that came from an initiator which has not proved its address, and that it was sent.
+    pub(crate) octets: (usize, usize),
+}
+
+/// What phase 1 waits for. Each is consumed by the message that it waits for.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) enum Step {
+    /// Initiator, main mode: the second message. We have sent this offer.
+    MainOffered(Sa),
+    /// The fourth.
+    MainKeySent(Box<KeySent>),
+    /// The sixth.
+    MainProofSent(Box<Keyed>),
+    /// Initiator, aggressive mode: the second message.
+    AggressiveSent(Box<AggressiveSent>),
+    /// Responder, main mode: the third message.
+    MainAnswered(Box<Chosen>),
+    /// The fifth. Nobody knows whose key it will be.
+    MainKeyAnswered(Box<Unproved>),
+    /// Responder, aggressive mode: the third message.
+    AggressiveAnswered(Box<Expected>),
+    /// A message is being looked at.
+    Taken,
+}
+
+/// What was agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    /// SAi_b: what the initiator has offered.
+    pub(crate) offer: Vec<u8>,
+    pub(crate) choice: IkeChoice,
+    pub(crate) life: OfferedLife,
+}
+
+/// Initiator of main mode, between its key and the peer's.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct KeySent {
+    pub(crate) chosen: Chosen,
+    pub(crate) dh: KeyPair,
+    pub(crate) nonce: Vec<u8>,
+}
+
+/// Initiator of aggressive mode.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct AggressiveSent {
+    pub(crate) sa: Sa,
+    pub(crate) dh: KeyPair,
+    pub(crate) nonce: Vec<u8>,
+}
+
+/// What the keys are made of: all but who the peer is.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct Unproved {
+    pub(crate) chosen: Chosen,
+    pub(crate) suite: Suite,
+    pub(crate) shared: Secret,
+    /// Nonces of the initiator and the responder.
+    pub(crate) nonces: (Vec<u8>, Vec<u8>),
+    /// Public values of the initiator and the responder.
+    pub(crate) publics: (Vec<u8>, Vec<u8>),
+    /// SPIs of the initiator and the responder.
+    pub(crate) spis: (u64, u64),
+}
+
+/// Phase 1 with its keys.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct Keyed {
+    pub(crate) of: Unproved,
+    pub(crate) skeyid: Skeyid,
+    /// The last block of ciphertext, or what stands for it before there is one.
+    pub(crate) iv: Vec<u8>,
+}
+
+/// Responder of aggressive mode, which has said who it is.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct Expected {
+    pub(crate) keyed: Keyed,
+    /// Whose key it was; none if nobody is called so, which the initiator is not to notice.
+    pub(crate) config: Option<Arc<PeerConfig>>,
+    pub(crate) id: Id,
+}
+
+impl Unproved {
+    /// The keys with this pre-shared key (RFC 2409 section 5).
+    pub(crate) fn keyed(self, psk: &[u8]) -> Result<Keyed, CryptoError> {
+        let skeyid = self.skeyid(psk)?;
+        let iv = self.suite.first_iv(&self.publics.0, &self.publics.1);
+        Ok(Keyed { of: self, skeyid, iv })
+    }
+
+    pub(crate) fn skeyid(&self, psk: &[u8]) -> Result<Skeyid, CryptoError> {
+        let (ni, nr) = (&self.nonces.0, &self.nonces.1);
+        keys::skeyid_psk(self.suite, psk, ni, nr, &self.shared, self.spis.0, self.spis.1)
+    }
+
+    /// HASH_I, or HASH_R, over the identity of its sender (RFC 2409 section 5).
+    pub(crate) fn proof(&self, skeyid: &Skeyid, initiators: bool, id: &Id) -> Result<Secret, CryptoError> {
+        let ((gi, gr), (i, r)) = (&self.publics, self.spis);
+        let (first, second, cookies) = if initiators { (gi, gr, (i, r)) } else { (gr, gi, (r, i)) };
+        keys::phase1_hash(self.suite, &skeyid.id, first, second, cookies, &self.chosen.offer, &id.body())
+    }
+}
+
+impl Step {
+    /// About how many octets it holds.
+    pub(crate) fn octets(&self) -> usize {
+        match self {
+            Self::MainAnswered(chosen) => chosen.offer.len(),
+            Self::MainKeyAnswered(of) => of.octets(),
+            Self::AggressiveAnswered(expected) => expected.keyed.of.octets(),
+            _ => 0,
+        }
+    }
+}
+
+impl Unproved {
+    fn octets(&self) -> usize {
+        let ((ni, nr), (gi, gr)) = (&self.nonces, &self.publics);
+        self.chosen.offer.len() + ni.len() + nr.len() + gi.len() + gr.len() + self.shared.len()
+    }
+}
+
+/// What the peer has announced by its vendor IDs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Announced {
+    pub(crate) natt: Option<Natt>,
+    /// The ID that it has announced that with.
+    natt_id: Option<[u8; 16]>,
+    /// RFC 3706.
+    pub(crate) dpd: bool,
+    pub(crate) fragments: bool,
+}
+
+impl Announced {
+    /// What this message adds to it. Of several ways to do NAT traversal the newest counts.
+    pub(crate) fn note(&mut self, payloads: Payloads<'_>) {
+        for id in payloads.vendors() {
+            match vendor::known(id) {
+                Some(vendor::Known::NatRfc) => self.note_natt(Natt::Rfc, id),
+                Some(vendor::Known::NatDraft03) if self.natt != Some(Natt::Rfc) => {
+                    self.note_natt(Natt::Draft, id);
+                }
+                Some(vendor::Known::NatDraft02 | vendor::Known::NatDraft02n) if self.natt.is_none() => {
+                    self.note_natt(Natt::Draft, id);
+                }
+                Some(vendor::Known::Dpd) => self.dpd = true,
+                Some(vendor::Known::Fragmentation) => self.fragments = true,
+                _ => {}
+            }
+        }
+    }
+
+    fn note_natt(&mut self, natt: Natt, id: &[u8]) {
+        self.natt = Some(natt);
+        self.natt_id = id.try_into().ok();
+    }
+
+    /// What an answer says of it: nothing that the peer has not said, so that no answer is larger than what it answers.
+    pub(crate) fn echo(self) -> Vec<Payload> {
+        let natt = self.natt_id.map(|id| id.to_vec());
+        let dpd = self.dpd.then(|| vendor::DPD.to_vec());
+        let fragments = self.fragments.then(|| vendor::FRAGMENTATION.to_vec());
+        [natt, dpd, fragments].into_iter().flatten().map(Payload::Vendor).collect()
+    }
+}
+
+/// What we announce.
+pub(crate) fn announcement() -> impl Iterator<Item = Payload> {
+    let ids = [
+        vendor::NAT_RFC,
+        vendor::NAT_DRAFT_03,
+        vendor::NAT_DRAFT_02N,
+        vendor::NAT_DRAFT_02,
+        vendor::DPD,
+        vendor::FRAGMENTATION,
+    ];
+    ids.into_iter().map(|id| Payload::Vendor(id.to_vec()))
+}
+
+/// Whether two identities are the same to RFC 2407 section 4.6.2.
+pub(crate) fn is(id: &Id, identity: &Identity) -> bool {
+    id.identity().is_some_and(|id| id == *identity)
+}
+
+impl Handshake {
+    /// The SPIs of the initiator and the responder.
+    pub(crate) const fn spis(&self) -> (u64, u64) {
+        if self.initiator { (self.spi_local, self.spi_remote) } else { (self.spi_remote, self.spi_local) }
+    }
+
+    /// Whether a header names this negotiation. To an initiator its responder's SPI is new.
+    pub(crate) const fn owns(&self, header: &Header) -> bool {
+        let (spi_i, spi_r) = self.spis();
+        header.spi_i == spi_i && (header.spi_r == spi_r || (self.initiator && spi_r == 0))
+    }
+
+    /// Whether this exchange is the one of its mode.
+    pub(crate) fn is_of(&self, exchange: Exchange) -> bool {
+        exchange == self.exchange()
+    }
+
+    pub(crate) const fn exchange(&self) -> Exchange {
+        match self.mode {
+            Phase1::Main => Exchange::MAIN,
+            Phase1::Aggressive => Exchange::AGGRESSIVE,
+        }
+    }
+
+    /// A header for a message of ours.
+    pub(crate) const fn header(&self) -> Header {
+        let (spi_i, spi_r) = self.spis();
+        header(spi_i, spi_r, self.exchange())
+    }
+
+    /// A message in clear.
+    pub(crate) fn plain(&self, payloads: &[Payload]) -> Vec<u8> {
+        wire::encode(self.header(), payloads)
+    }
+
+    /// A message under the keys of phase 1.
+    pub(crate) fn seal(&self, keyed: &mut Keyed, payloads: &[Payload]) -> Result<Vec<u8>, CryptoError> {
+        super::ike_sa::seal(self.header(), keyed.of.suite, &keyed.skeyid.key, &mut keyed.iv, payloads)
+    }
+}
+
+/// A header without payloads yet.
+pub(crate) const fn header(spi_i: u64, spi_r: u64, exchange: Exchange) -> Header {
+    let next = PayloadType(0);
+    Header { spi_i, spi_r, next, exchange, encrypted: false, commit: false, message_id: 0, length: 0 }
+}
+
+impl Connection {
+    /// Both sides are authenticated. `repeat` is our last message if the peer may have missed it.
+    pub(crate) fn proved(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        handshake: Handshake,
+        keyed: Keyed,
+        repeat: Option<Repeat>,
+    ) {
+        let Some(config) = self.config.clone() else { return };
+        let (initiator, local_spi, remote_spi) =
+            (handshake.initiator, handshake.spi_local, handshake.spi_remote);
+        self.natt = handshake.peer.natt;
+        let sa = IkeSa::new(now, &handshake, keyed, repeat);
+        let choice = sa.choice;
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            let stays = if initiator { REPLACED_IKE } else { OWED_IKE };
+            old.replaced = Some(now + stays);
+        }
+        self.sas.push(Box::new(sa));
+        self.keep_few_sas(host);
+        self.reopen_failures = 0;
+        self.probe = None;
+        self.heard_now(now);
+        self.keepalive = self.nat.local.then_some(now + KEEPALIVE);
+        if self.phase == Phase::Handshake {
+            self.phase = Phase::Up;
+            self.events.push_back(Event::Established {
+                peer: config.name.clone(),
+                local_spi,
+                remote_spi,
+                choice,
+                initiator,
+                initial_contact: self.initial_contact,
+                nat: self.nat,
+            });
+            if initiator {
+                self.ask_for_everything(now);
+            }
+        } else {
+            self.counters.ike_rekeys += 1;
+            self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+        }
+    }
+
+    /// Ends the oldest IKE_SAs where there are too many. The peer is told.
+    pub(crate) fn keep_few_sas(&mut self, host: &mut dyn Host) {
+        while self.sas.len() > MAX_IKE_SAS {
+            let Some(oldest) = self.sas.first().map(|sa| sa.spi_local) else { return };
+            self.retire(host, oldest);
+        }
+    }
+
+    /// Whether a message of phase 1 may be answered once more: whoever has not proved its address is never sent more than it
+    /// has sent.
+    pub(crate) fn may_repeat(&mut self, received: usize) -> bool {
+        let Some(handshake) = &mut self.handshake else { return false };
+        let (came, went) = &mut handshake.octets;
+        *came = came.saturating_add(received);
+        let octets = handshake.repeat.message.len();
+        if handshake.initiator || *went + octets <= *came {
+            *went += octets;
+            return true;
+        }
+        false
+    }
+
+    /// The first message is not sent again.
+    pub(crate) fn send_first_once(&mut self) {
+        self.once = true;
+        if let Some(handshake) = self.handshake.as_mut().filter(|handshake| handshake.spi_remote == 0) {
+            handshake.repeat.send_once();
+        }
+    }
+
+    /// Says that we have nothing else with the peer, if so (RFC 2407 section 4.6.3.3).
+    pub(crate) fn initial_contact(&self, host: &dyn Host, spis: (u64, u64)) -> Option<Payload> {
+        let config = self.config.as_ref()?;
+        let alone = self.phase == Phase::Handshake && host.connected(config).is_none();
+        alone.then(|| {
+            let spi = [spis.0.to_be_bytes(), spis.1.to_be_bytes()].concat();
+            let protocol = crate::wire::numbers::ProtocolId::IKE;
+            let kind = wire::NotifyType::INITIAL_CONTACT;
+            Payload::Notify(wire::Notify { protocol, spi, kind, data: Vec::new() })
+        })
+    }
+}

@@ -1,0 +1,249 @@
+//! One IKE_SA (ISAKMP SA): SPIs, keys, what was seen on it, and the protection of the messages of phase 2.
+
+use std::time::Instant;
+
+use super::exchange::Repeat;
+use super::handshake::{Announced, Handshake, Keyed, header};
+use super::keys::{self, Skeyid, Suite};
+use super::offer::OfferedLife;
+use super::wire::{self, Exchange, HEADER_LEN, Header, Payload, parse_chain, rules, write_chain};
+use crate::crypto::CryptoError;
+use crate::crypto::auth::equal;
+use crate::crypto::prf::Secret;
+use crate::proposal::IkeChoice;
+use crate::wire::writer::Writer;
+use crate::wire::{WireError, numbers::ProtocolId};
+
+/// Message IDs, and nonces, of the peer that are remembered, so that none is taken twice. A tunnel that renews a pair every
+/// minute comes by half of them in a day and a half; then a new IKE_SA is made, whose numbers begin anew.
+pub(crate) const MAX_SEEN: usize = 4_096;
+
+/// One IKE_SA.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct IkeSa {
+    pub(crate) initiator: bool,
+    pub(crate) spi_local: u64,
+    pub(crate) spi_remote: u64,
+    pub(crate) choice: IkeChoice,
+    pub(crate) suite: Suite,
+    keys: Skeyid,
+    /// The last block of ciphertext of phase 1, of which the IVs of phase 2 are made.
+    last_block: Vec<u8>,
+    pub(crate) peer: Announced,
+    pub(crate) life: OfferedLife,
+    /// Our last message of phase 1, if the peer may have missed it.
+    pub(crate) last: Option<Repeat>,
+    /// Another one has taken its place; it goes at that time.
+    pub(crate) replaced: Option<Instant>,
+    pub(crate) since: Instant,
+    /// Octets of messages either way.
+    pub(crate) octets: u64,
+    seen: Seen,
+}
+
+/// Message IDs and nonces of the peer that were taken.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    ids: Vec<u32>,
+    nonces: Vec<u64>,
+}
+
+/// How a message of phase 2 proves itself (RFC 2409 section 5.5).
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Proof<'a> {
+    /// HASH(1), and that of the Informational exchange (section 5.7).
+    First,
+    /// HASH(2), with the initiator's nonce.
+    Second(&'a [u8]),
+    /// HASH(3), with both.
+    Third(&'a [u8], &'a [u8]),
+}
+
+/// What an authentic message holds, and the IV of the next.
+pub(crate) struct Opened {
+    pub(crate) payloads: Vec<Payload>,
+    pub(crate) iv: Vec<u8>,
+}
+
+/// Seals payloads into a message; the IV moves on.
+pub(crate) fn seal(
+    header: Header,
+    suite: Suite,
+    key: &[u8],
+    iv: &mut Vec<u8>,
+    payloads: &[Payload],
+) -> Result<Vec<u8>, CryptoError> {
+    let mut inner = Writer::new();
+    let next = write_chain(&mut inner, payloads);
+    let inner = zeroize::Zeroizing::new(inner.finish());
+    let sealed = keys::encrypt(suite, key, iv, &inner)?;
+    let length = u32::try_from(HEADER_LEN + sealed.len()).map_err(|_| CryptoError::Malformed)?;
+    let mut out = Writer::new();
+    Header { next, encrypted: true, length, ..header }.write(&mut out);
+    out.bytes(&sealed);
+    Ok(out.finish())
+}
+
+impl IkeSa {
+    pub(crate) fn new(now: Instant, handshake: &Handshake, keyed: Keyed, last: Option<Repeat>) -> Self {
+        let Keyed { of, skeyid, iv } = keyed;
+        Self {
+            initiator: handshake.initiator,
+            spi_local: handshake.spi_local,
+            spi_remote: handshake.spi_remote,
+            choice: of.chosen.choice,
+            suite: of.suite,
+            keys: skeyid,
+            last_block: iv,
+            peer: handshake.peer,
+            life: of.chosen.life,
+            last,
+            replaced: None,
+            since: now,
+            octets: 0,
+            seen: Seen::default(),
+        }
+    }
+
+    /// SPIs of its initiator and of its responder.
+    pub(crate) const fn spis(&self) -> (u64, u64) {
+        if self.initiator { (self.spi_local, self.spi_remote) } else { (self.spi_remote, self.spi_local) }
+    }
+
+    /// Whether a header names this IKE_SA.
+    pub(crate) fn owns(&self, header: &Header) -> bool {
+        (header.spi_i, header.spi_r) == self.spis()
+    }
+
+    /// SKEYID_d.
+    pub(crate) fn d(&self) -> &[u8] {
+        &self.keys.d
+    }
+
+    /// The cipher key, for who decrypts a capture.
+    pub(crate) fn cipher_key(&self) -> Secret {
+        self.keys.key.clone()
+    }
+
+    /// The IV of the first message with this Message ID.
+    pub(crate) fn first_iv(&self, id: u32) -> Vec<u8> {
+        self.suite.phase2_iv(&self.last_block, id)
+    }
+
+    /// The DELETE payload that names this IKE_SA: both SPIs (RFC 2408 section 3.15).
+    pub(crate) fn delete(&self) -> Payload {
+        let (spi_i, spi_r) = self.spis();
+        let spi = [spi_i.to_be_bytes(), spi_r.to_be_bytes()].concat();
+        Payload::Delete(wire::Delete { protocol: ProtocolId::IKE, spis: vec![spi] })
+    }
+
+    fn proof(&self, id: u32, proof: Proof<'_>, rest: &[u8]) -> Result<Secret, CryptoError> {
+        let (suite, a) = (self.suite, &self.keys.a);
+        match proof {
+            Proof::First => keys::hash1(suite, a, id, rest),
+            Proof::Second(ni) => keys::hash2(suite, a, id, ni, rest),
+            Proof::Third(ni, nr) => keys::hash3(suite, a, id, ni, nr),
+        }
+    }
+
+    /// A message of phase 2; the IV moves on.
+    pub(crate) fn seal(
+        &mut self,
+        exchange: Exchange,
+        id: u32,
+        iv: &mut Vec<u8>,
+        proof: Proof<'_>,
+        mut payloads: Vec<Payload>,
+    ) -> Result<Vec<u8>, CryptoError> {
+        let mut rest = Writer::new();
+        write_chain(&mut rest, &payloads);
+        let hash = self.proof(id, proof, &rest.finish())?;
+        payloads.insert(0, Payload::Hash(hash.to_vec()));
+        let (spi_i, spi_r) = self.spis();
+        let head = Header { message_id: id, ..header(spi_i, spi_r, exchange) };
+        let message = seal(head, self.suite, &self.keys.key, iv, &payloads)?;
+        self.octets = self.octets.saturating_add(message.len() as u64);
+        Ok(message)
+    }
+
+    /// Opens a message of phase 2, the one of this number in its exchange, and checks what proves it. An error is a forgery, damage, or a message that makes no sense
+    /// from one who has the keys; all of them are dropped.
+    pub(crate) fn open(
+        &mut self,
+        header: &Header,
+        datagram: &[u8],
+        iv: &[u8],
+        (proof, number): (Proof<'_>, u8),
+    ) -> Result<Opened, Forged> {
+        if !header.encrypted {
+            return Err(Forged);
+        }
+        let sealed = datagram.get(HEADER_LEN..).unwrap_or_default();
+        let (plain, iv) = keys::decrypt(self.suite, &self.keys.key, iv, sealed)?;
+        let mut chain = parse_chain(header.next, &plain, true)?;
+        rules::hash_is_first(&chain.payloads)?;
+        rules::check(header.exchange, number, &chain.payloads)?;
+        let rest = plain.get(chain.rest.clone()).unwrap_or_default();
+        let expected = self.proof(header.message_id, proof, rest)?;
+        match chain.payloads.first() {
+            Some(Payload::Hash(hash)) if equal(hash, &expected) => {}
+            _ => return Err(Forged),
+        }
+        chain.payloads.remove(0);
+        self.octets = self.octets.saturating_add(datagram.len() as u64);
+        Ok(Opened { payloads: chain.payloads, iv })
+    }
+
+    /// Whether the peer has used this Message ID before.
+    pub(crate) fn is_seen(&self, id: u32) -> bool {
+        self.seen.ids.binary_search(&id).is_ok()
+    }
+
+    /// Notes a Message ID of the peer. False if it was there, or there are too many: nothing more is taken on this IKE_SA then.
+    pub(crate) fn see(&mut self, id: u32) -> bool {
+        match self.seen.ids.binary_search(&id) {
+            Err(at) if self.seen.ids.len() < MAX_SEEN => {
+                self.seen.ids.insert(at, id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes a nonce of the peer, as [`Self::see`].
+    pub(crate) fn see_nonce(&mut self, nonce: &[u8]) -> bool {
+        use sha2::Digest as _;
+        let digest = sha2::Sha256::digest(nonce);
+        let known = digest.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        match self.seen.nonces.binary_search(&known) {
+            Err(at) if self.seen.nonces.len() < MAX_SEEN => {
+                self.seen.nonces.insert(at, known);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// It has seen so much that another one should take its place.
+    pub(crate) fn is_worn(&self) -> bool {
+        let kilobytes = self.life.kilobytes.is_some_and(|most| self.octets / 1_024 >= most);
+        self.seen.ids.len() >= MAX_SEEN / 2 || kilobytes
+    }
+}
+
+/// A forgery, damage, or what makes no sense from one who has the keys. All the same: it is dropped.
+#[derive(Debug)]
+pub(crate) struct Forged;
+
+impl From<WireError> for Forged {
+    fn from(_: WireError) -> Self {
+        Self
+    }
+}
+
+impl From<CryptoError> for Forged {
+    fn from(_: CryptoError) -> Self {
+        Self
+    }
+}

@@ -1,0 +1,267 @@
+//! The Informational exchange (RFC 2409 section 5.7): notifies and deletes. Nobody answers them, so each says what can be
+//! believed at once or not at all.
+
+use std::time::{Duration, Instant};
+
+use super::child::{ChildState, Use};
+use super::exchange::Step;
+use super::ike_sa::Proof;
+use super::request_child::message_id;
+use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
+use super::{Connection, Phase};
+use crate::event::{ChildEnd, CloseReason, Datagram, Event};
+use crate::failure::Failure;
+use crate::fruit::Fruit;
+use crate::host::Host;
+use crate::wire::numbers::ProtocolId;
+
+/// How old an IKE_SA may be whose INITIAL-CONTACT counts that comes by itself: it is for the first message under its
+/// protection, and one that somebody has kept must not take a tunnel down.
+const FRESH: Duration = Duration::from_secs(30);
+
+impl Connection {
+    pub(crate) fn informational(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        header: &Header,
+        datagram: Datagram<'_>,
+    ) {
+        let id = header.message_id;
+        let connected = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
+        let Some(sa) = self.sa_mut(spi) else { return self.counters.dropped += 1 };
+        // CONNECTED bears the Message ID of its quick mode (RFC 2408 section 3.1).
+        if connected.is_none() && sa.is_seen(id) {
+            return self.counters.dropped += 1;
+        }
+        let iv = sa.first_iv(id);
+        let opened = match sa.open(header, datagram.bytes, &iv, (Proof::First, 1)) {
+            Ok(opened) => opened,
+            _ => return self.counters.dropped += 1,
+        };
+        if connected.is_none() && !sa.see(id) {
+            return self.counters.dropped += 1;
+        }
+        self.authentic(now, datagram);
+        let payloads = Payloads(&opened.payloads);
+        for notify in payloads.notifies() {
+            self.notified(now, host, spi, connected, notify);
+        }
+        for delete in payloads.deletes() {
+            // What follows the delete of the IKE_SA it came by finds nothing any more.
+            if self.phase == Phase::Finished || self.sa(spi).is_none() {
+                return;
+            }
+            self.deleted(now, delete);
+        }
+    }
+
+    fn notified(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        quick: Option<usize>,
+        notify: &Notify,
+    ) {
+        match notify.kind {
+            NotifyType::R_U_THERE => self.acknowledge(host, spi, notify),
+            NotifyType::R_U_THERE_ACK => self.acknowledged(notify),
+            NotifyType::CONNECTED => {
+                let pair = quick.and_then(|at| self.quick.get(at)).and_then(|quick| match quick.step {
+                    Step::Done(_, pair) => pair,
+                    _ => None,
+                });
+                let waits = |spi: &u32| matches!(self.child(*spi).map(|c| c.usable), Some(Use::Connected(_)));
+                if let Some(spi_in) = pair.filter(waits) {
+                    self.activate(now, spi_in);
+                }
+            }
+            NotifyType::INITIAL_CONTACT => self.contacted(now, spi),
+            kind if kind.is_error() => {
+                let about: Option<u32> = notify.spi.as_slice().try_into().ok().map(u32::from_be_bytes);
+                let ours = |spi: u32| {
+                    self.quick.iter().position(|q| q.asks_for().is_some() && q.spi_in() == Some(spi))
+                };
+                let mut waiting = self.quick.iter().enumerate().filter(|(_, q)| q.asks_for().is_some());
+                let only = waiting.next().map(|(at, _)| at).filter(|_| waiting.next().is_none());
+                // Not everybody says which one it is about.
+                if let Some(at) = about.and_then(ours).or(only) {
+                    self.quick_refused(now, host, at, kind);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer says that it has nothing else with us, in a message of its own: what was there before this IKE_SA is gone.
+    fn contacted(&mut self, now: Instant, spi: u64) {
+        let Some(since) = self.sa(spi).filter(|sa| sa.since + FRESH > now).map(|sa| sa.since) else { return };
+        let older: Vec<u64> = self
+            .sas
+            .iter()
+            .filter(|sa| sa.since < since && sa.spi_local != spi)
+            .map(|sa| sa.spi_local)
+            .collect();
+        if older.is_empty() {
+            return;
+        }
+        for spi in older {
+            self.drop_sa(spi);
+        }
+        let made = |since: Instant| {
+            self.quick.iter().filter(move |q| q.since >= since).filter_map(|q| match q.step {
+                Step::Done(_, pair) => pair,
+                _ => q.spi_in(),
+            })
+        };
+        let newer: Vec<u32> = made(since).collect();
+        let gone: Vec<u32> =
+            self.children.iter().map(|c| c.spi_in).filter(|spi| !newer.contains(spi)).collect();
+        for spi in gone {
+            self.remove_child(spi, ChildEnd::LostByPeer);
+        }
+    }
+
+    fn deleted(&mut self, now: Instant, delete: &wire::Delete) {
+        match delete.protocol {
+            ProtocolId::ESP => {
+                for spi in &delete.spis {
+                    let theirs = spi.as_slice().try_into().ok().map(u32::from_be_bytes);
+                    let Some(spi_in) = theirs.and_then(|spi| self.child_by_peer(spi)).map(|c| c.spi_in)
+                    else {
+                        continue;
+                    };
+                    let reason = self.end_of(spi_in, ChildEnd::DeletedByPeer);
+                    // Another pair of the policy may be there that the peer has and we do not send by yet.
+                    let name = self.child(spi_in).map(|c| c.config.name.clone()).unwrap_or_default();
+                    let newer = self.children.iter().rev().find(|c| {
+                        c.config.name == name && c.spi_in != spi_in && c.state == ChildState::Installed
+                    });
+                    if let Some(newer) = newer.map(|c| c.spi_in) {
+                        self.activate(now, newer);
+                    }
+                    let reason = if self.child(spi_in).is_some_and(|c| !c.is_installed()) {
+                        ChildEnd::Rekeyed
+                    } else {
+                        reason
+                    };
+                    self.remove_child(spi_in, reason);
+                }
+            }
+            ProtocolId::IKE => {
+                for spi in &delete.spis {
+                    let spis = spi.split_first_chunk::<8>().and_then(|(i, r)| {
+                        let r: [u8; 8] = r.try_into().ok()?;
+                        Some((u64::from_be_bytes(*i), u64::from_be_bytes(r)))
+                    });
+                    let named = self.sas.iter().find(|sa| Some(sa.spis()) == spis).map(|sa| sa.spi_local);
+                    if let Some(spi) = named {
+                        self.drop_sa(spi);
+                    }
+                }
+                if self.sas.is_empty() && self.children.is_empty() && self.handshake.is_none() {
+                    self.ended_by_peer(now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer has ended everything. A connection that never had a Child SA was no success, whoever ended it.
+    fn ended_by_peer(&mut self, now: Instant) {
+        let reason = match &mut self.fruit {
+            Fruit::None(why) => CloseReason::Failed(Failure::EndedChildless {
+                after: now.saturating_duration_since(self.began).as_secs(),
+                why: why.take(),
+            }),
+            Fruit::Some => CloseReason::DeletedByPeer,
+        };
+        self.down(reason);
+    }
+
+    /// A message of its own on an IKE_SA. Nobody acknowledges it.
+    pub(crate) fn inform(&mut self, host: &mut dyn Host, spi: u64, payloads: Vec<Payload>) {
+        let Some(sa) = self.sa_mut(spi) else { return };
+        let id = message_id(host, |id| sa.is_seen(id));
+        let mut iv = sa.first_iv(id);
+        let sealed = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads);
+        let fragments = sa.peer.fragments;
+        if let Ok(message) = sealed {
+            self.ask(&message, fragments);
+        }
+    }
+
+    /// Deletes a pair. Its keys go at once; the peer is told if there is an IKE_SA to tell it by.
+    pub(crate) fn delete_child(&mut self, now: Instant, host: &mut dyn Host, spi_in: u32, reason: ChildEnd) {
+        let Some(child) = self.child(spi_in) else { return };
+        let name = child.config.name.clone();
+        let reason = self.end_of(spi_in, reason);
+        // The peer takes a pair that we have and do not send by yet for the one to use, from now on.
+        let successor = self
+            .children
+            .iter()
+            .rev()
+            .find(|c| c.config.name == name && c.spi_in != spi_in && c.is_installed());
+        if let Some(successor) =
+            successor.map(|c| c.spi_in).filter(|_| self.child(spi_in).is_some_and(|c| c.active))
+        {
+            self.activate(now, successor);
+        }
+        if let Some(spi) = self.current_sa().map(|sa| sa.spi_local) {
+            self.inform(host, spi, vec![delete_esp(spi_in)]);
+        }
+        self.remove_child(spi_in, reason);
+        self.end_if_empty();
+    }
+
+    /// Nothing is left that anybody would miss: no pair, no IKE_SA, nothing to be done.
+    pub(crate) fn end_if_empty(&mut self) {
+        let idle = self.sas.is_empty() && self.handshake.is_none() && self.tasks.is_empty();
+        if self.phase == Phase::Up && idle && self.children.is_empty() {
+            self.down(CloseReason::Failed(Failure::Expired));
+        }
+    }
+
+    /// Ends everything, and tells the peer.
+    pub(crate) fn close(&mut self, host: &mut dyn Host, reason: CloseReason) {
+        if self.phase == Phase::Up
+            && let Some(spi) = self.current_sa().map(|sa| sa.spi_local)
+        {
+            let pairs: Vec<u32> = self.children.iter().map(|c| c.spi_in).collect();
+            if !pairs.is_empty() {
+                let spis = pairs.iter().map(|spi| spi.to_be_bytes().to_vec()).collect();
+                let delete = wire::Delete { protocol: ProtocolId::ESP, spis };
+                self.inform(host, spi, vec![Payload::Delete(delete)]);
+            }
+            for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
+                let delete = self.sa(spi).map(super::ike_sa::IkeSa::delete);
+                self.inform(host, spi, delete.into_iter().collect());
+            }
+        }
+        self.down(reason);
+    }
+
+    /// An authentic message of the peer's has arrived.
+    pub(crate) fn authentic(&mut self, now: Instant, datagram: Datagram<'_>) {
+        self.heard_now(now);
+        if datagram.natt {
+            self.moved(datagram.remote);
+        }
+    }
+
+    /// Reports that a Child SA could not be made. Until there is one, the reason is kept: the peer may end everything for it.
+    pub(crate) fn tell_refused(&mut self, policy: &std::sync::Arc<str>, failure: Failure) {
+        if let Fruit::None(why) = &mut self.fruit {
+            *why = Some(Box::new(failure.clone()));
+        }
+        self.events.push_back(Event::ChildFailed { name: policy.clone(), failure });
+    }
+}
+
+/// The DELETE payload of a pair: our SPI, by which the peer sends.
+pub(crate) fn delete_esp(spi_in: u32) -> Payload {
+    let spis = vec![spi_in.to_be_bytes().to_vec()];
+    Payload::Delete(wire::Delete { protocol: ProtocolId::ESP, spis })
+}

@@ -1,0 +1,440 @@
+//! Phase 1 from the initiator's side: main mode (RFC 2409 section 5.4) and aggressive mode (section 5.5 of what came before
+//! it), with NAT traversal (RFC 3947 section 4).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::accept;
+use super::exchange::{Digest, Repeat};
+use super::handshake::{
+    AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Step, Unproved, announcement,
+    header, is,
+};
+use super::keys::Suite;
+use super::offer::{self, Method};
+use super::wire::{
+    self, Exchange, HEADER_LEN, Header, Id, NotifyType, Payload, Payloads, parse_chain, rules,
+};
+use super::{Connection, Phase, nat};
+use crate::config::{PeerConfig, Phase1};
+use crate::crypto::auth::equal;
+use crate::crypto::dh::KeyPair;
+use crate::crypto::{CryptoError, dh};
+use crate::event::{Datagram, Event};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::proposal::negotiate;
+use crate::reception::cost_of_exchange;
+use crate::verbs::Path;
+use crate::wire::numbers::{ExchangeType, TransformType};
+use crate::wire::sa::Transform;
+
+impl Connection {
+    /// Starts a connection with a peer.
+    ///
+    /// # Errors
+    /// When the configuration has no IKE proposal or its group cannot be computed.
+    pub(crate) fn initiate(
+        now: Instant,
+        host: &mut dyn Host,
+        config: Arc<PeerConfig>,
+        path: Path,
+    ) -> Result<Self, Failure> {
+        let mut this = Self::new(path, true, now);
+        this.forced = config.force_encapsulation;
+        this.config = Some(config);
+        this.start_phase1(now, host)?;
+        Ok(this)
+    }
+
+    /// Starts phase 1, be it the first or one that renews another.
+    pub(crate) fn start_phase1(&mut self, now: Instant, host: &mut dyn Host) -> Result<(), Failure> {
+        let config = self.config.clone().ok_or(CryptoError::Unsupported)?;
+        let group = *negotiate::groups(&config.ike_proposals).first().ok_or(CryptoError::Unsupported)?;
+        let settings = config.version.v1();
+        let sa = offer::phase1(&config.ike_proposals, settings.life, Method::PreSharedKey);
+        if sa.proposals.iter().all(|proposal| proposal.transforms.is_empty()) {
+            return Err(CryptoError::Unsupported.into());
+        }
+        let (payloads, step) = match settings.mode {
+            Phase1::Main => {
+                let payloads = vec![Payload::Sa(sa.clone())];
+                (payloads, Step::MainOffered(sa))
+            }
+            Phase1::Aggressive => {
+                // The key goes with the offer, so there is one group (RFC 2409 section 5).
+                let sa = only_group(&sa, group);
+                let dh = KeyPair::generate(group, host)?;
+                let nonce = random_array::<NONCE_LEN>(host).to_vec();
+                let payloads = vec![
+                    Payload::Sa(sa.clone()),
+                    Payload::Ke(dh.public().to_vec()),
+                    Payload::Nonce(nonce.clone()),
+                    Payload::Id(Id::of_identity(&config.local_id)),
+                ];
+                (payloads, Step::AggressiveSent(Box::new(AggressiveSent { sa, dh, nonce })))
+            }
+        };
+        let spi = host.allocate_ike_spi();
+        self.events.push_back(Event::IkeSpiAdded(spi));
+        let exchange = match settings.mode {
+            Phase1::Main => Exchange::MAIN,
+            Phase1::Aggressive => Exchange::AGGRESSIVE,
+        };
+        let payloads: Vec<Payload> = payloads.into_iter().chain(announcement()).collect();
+        let message = wire::encode(header(spi, 0, exchange), &payloads);
+        self.handshake = Some(Box::new(Handshake {
+            spi_local: spi,
+            spi_remote: 0,
+            initiator: true,
+            mode: settings.mode,
+            step,
+            repeat: Repeat::asking(now, message.clone(), None, self.phase1_policy()),
+            peer: Announced::default(),
+            deadline: None,
+            octets: (0, 0),
+        }));
+        self.ask(&message, false);
+        Ok(())
+    }
+
+    /// An answer to a message of ours in phase 1.
+    pub(crate) fn phase1_answered(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        header: &Header,
+        datagram: Datagram<'_>,
+    ) {
+        let Some(mut handshake) = self.handshake.take() else { return };
+        let digest = Digest::of(datagram.bytes);
+        if handshake.repeat.is_answer_to(digest) {
+            // The peer has not got what we answered it.
+            let (message, fragments) = (handshake.repeat.message.clone(), handshake.peer.fragments);
+            self.handshake = Some(handshake);
+            self.counters.answered_again += 1;
+            return self.ask(&message, fragments);
+        }
+        let body = datagram.bytes.get(HEADER_LEN..).unwrap_or_default();
+        let step = std::mem::replace(&mut handshake.step, Step::Taken);
+        let outcome = match step {
+            Step::MainProofSent(keyed) => self.sixth(now, &mut handshake, *keyed, header, body),
+            step if header.encrypted => Err(Rejected::Drop(step)),
+            step => match parse_chain(header.next, body, false) {
+                Ok(chain) => {
+                    let payloads = Payloads(&chain.payloads);
+                    let message = Answer { payloads, digest, datagram, spi: header.spi_r };
+                    self.in_clear(now, host, &mut handshake, step, message)
+                }
+                Err(_) => Err(Rejected::Drop(step)),
+            },
+        };
+        match outcome {
+            Ok(None) => self.handshake = Some(handshake),
+            Ok(Some(keyed)) => {
+                // Aggressive mode ends with a message of ours, which may get lost.
+                let last = (handshake.mode == Phase1::Aggressive).then(|| handshake.repeat.clone());
+                self.proved(now, host, *handshake, keyed, last);
+            }
+            Err(Rejected::Drop(step)) => {
+                handshake.step = step;
+                self.handshake = Some(handshake);
+                self.counters.dropped += 1;
+            }
+            Err(Rejected::Fail(failure)) => {
+                self.handshake = Some(handshake);
+                self.phase1_failed(now, host, failure);
+            }
+        }
+    }
+
+    fn in_clear(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        handshake: &mut Handshake,
+        step: Step,
+        message: Answer<'_>,
+    ) -> Result<Option<Keyed>, Rejected> {
+        match step {
+            Step::MainOffered(sa) => self.second(now, host, handshake, sa, message).map(|()| None),
+            Step::MainKeySent(sent) => self.fourth(now, host, handshake, *sent, message).map(|()| None),
+            Step::AggressiveSent(sent) => self.aggressive_answered(host, handshake, *sent, message).map(Some),
+            step => Err(Rejected::Drop(step)),
+        }
+    }
+
+    /// Main mode, second message: what was chosen. The third has our key.
+    fn second(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        handshake: &mut Handshake,
+        sa: wire::Sa,
+        message: Answer<'_>,
+    ) -> Result<(), Rejected> {
+        let answer = match (rules::check(Exchange::MAIN, 2, message.payloads.0), message.payloads.sa()) {
+            (Ok(()), Some(answer)) if message.spi != 0 => answer,
+            _ => return Err(Rejected::Drop(Step::MainOffered(sa))),
+        };
+        let (choice, life) = accept::phase1(self.proposals(), answer)?;
+        let suite = Suite::new(&choice)?;
+        handshake.spi_remote = message.spi;
+        handshake.peer.note(message.payloads);
+        self.path.local.set_ip(message.datagram.local.ip());
+        let dh = KeyPair::generate(choice.group, host)?;
+        let nonce = random_array::<NONCE_LEN>(host).to_vec();
+        let mut out = vec![Payload::Ke(dh.public().to_vec()), Payload::Nonce(nonce.clone())];
+        if let Some(natt) = handshake.peer.natt {
+            let ends = self.addresses();
+            out.extend(nat::payloads(suite, handshake.spis(), ends, natt, self.forced, host));
+        }
+        let chosen = Chosen { offer: sa.body, choice, life };
+        handshake.step = Step::MainKeySent(Box::new(KeySent { chosen, dh, nonce }));
+        let out = handshake.plain(&out);
+        self.go_on(now, handshake, out, message.digest);
+        Ok(())
+    }
+
+    /// Main mode, fourth message: the peer's key. The fifth says who we are.
+    fn fourth(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        handshake: &mut Handshake,
+        sent: KeySent,
+        message: Answer<'_>,
+    ) -> Result<(), Rejected> {
+        let fits = rules::check(Exchange::MAIN, 4, message.payloads.0).is_ok();
+        let (Some(public), Some(nonce), true) = (message.payloads.ke(), message.payloads.nonce(), fits)
+        else {
+            return Err(Rejected::Drop(Step::MainKeySent(Box::new(sent))));
+        };
+        let KeySent { chosen, dh, nonce: ours } = sent;
+        let suite = Suite::new(&chosen.choice)?;
+        let shared = dh.agree(public)?;
+        handshake.peer.note(message.payloads);
+        let ends = (message.datagram.local, message.datagram.remote);
+        self.note_nat(handshake, suite, message.payloads, ends);
+        let of = Unproved {
+            chosen,
+            suite,
+            shared,
+            nonces: (ours, nonce.to_vec()),
+            publics: (dh.public().to_vec(), public.to_vec()),
+            spis: handshake.spis(),
+        };
+        let config = self.config.clone().ok_or(CryptoError::Library)?;
+        let mut keyed = of.keyed(config.psk.octets())?;
+        let id = Id::of_identity(&config.local_id);
+        let hash = keyed.of.proof(&keyed.skeyid, true, &id)?;
+        let mut out = vec![Payload::Id(id), Payload::Hash(hash.to_vec())];
+        out.extend(self.initial_contact(host, handshake.spis()));
+        let out = handshake.seal(&mut keyed, &out)?;
+        handshake.step = Step::MainProofSent(Box::new(keyed));
+        self.go_on(now, handshake, out, message.digest);
+        Ok(())
+    }
+
+    /// Main mode, sixth message: who the peer is.
+    fn sixth(
+        &self,
+        _: Instant,
+        handshake: &mut Handshake,
+        mut keyed: Keyed,
+        header: &Header,
+        body: &[u8],
+    ) -> Result<Option<Keyed>, Rejected> {
+        let opened = super::keys::decrypt(keyed.of.suite, &keyed.skeyid.key, &keyed.iv, body);
+        let opened = opened.ok().filter(|_| header.encrypted).and_then(|(plain, iv)| {
+            let chain = parse_chain(header.next, &plain, true).ok()?;
+            rules::check(Exchange::MAIN, 6, &chain.payloads).ok()?;
+            Some((chain, iv))
+        });
+        let Some((chain, iv)) = opened else {
+            // Perhaps somebody else's; the peer repeats its own.
+            return Err(Rejected::Drop(Step::MainProofSent(Box::new(keyed))));
+        };
+        let payloads = Payloads(&chain.payloads);
+        let Some(id) = payloads.ids().next() else {
+            return Err(Rejected::Drop(Step::MainProofSent(Box::new(keyed))));
+        };
+        self.check_responder(&keyed, id, payloads.hash().unwrap_or_default())?;
+        handshake.peer.note(payloads);
+        keyed.iv = iv;
+        Ok(Some(keyed))
+    }
+
+    /// Aggressive mode, second message. The third ends it.
+    fn aggressive_answered(
+        &mut self,
+        host: &mut dyn Host,
+        handshake: &mut Handshake,
+        sent: AggressiveSent,
+        message: Answer<'_>,
+    ) -> Result<Keyed, Rejected> {
+        let payloads = message.payloads;
+        let fits = rules::check(Exchange::AGGRESSIVE, 2, payloads.0).is_ok() && message.spi != 0;
+        let parts = (payloads.sa(), payloads.ke(), payloads.nonce(), payloads.ids().next(), payloads.hash());
+        let (Some(answer), Some(public), Some(nonce), Some(id), Some(hash), true) =
+            (parts.0, parts.1, parts.2, parts.3, parts.4, fits)
+        else {
+            return Err(Rejected::Drop(Step::AggressiveSent(Box::new(sent))));
+        };
+        let (choice, life) = accept::phase1(self.proposals(), answer)?;
+        if choice.group != sent.dh.group() {
+            return Err(Rejected::Fail(accept::not_offered(self.proposals(), answer)));
+        }
+        let suite = Suite::new(&choice)?;
+        dh::check_public(choice.group, public)?;
+        let shared = sent.dh.agree(public)?;
+        handshake.spi_remote = message.spi;
+        handshake.peer.note(payloads);
+        self.path.local.set_ip(message.datagram.local.ip());
+        let config = self.config.clone().ok_or(CryptoError::Library)?;
+        let of = Unproved {
+            chosen: Chosen { offer: sent.sa.body, choice, life },
+            suite,
+            shared,
+            nonces: (sent.nonce, nonce.to_vec()),
+            publics: (sent.dh.public().to_vec(), public.to_vec()),
+            spis: handshake.spis(),
+        };
+        let mut keyed = of.keyed(config.psk.octets())?;
+        self.check_responder(&keyed, id, hash)?;
+        let ends = (message.datagram.local, message.datagram.remote);
+        self.note_nat(handshake, suite, payloads, ends);
+        let hash = keyed.of.proof(&keyed.skeyid, true, &Id::of_identity(&config.local_id))?;
+        let mut out = vec![Payload::Hash(hash.to_vec())];
+        if let Some(natt) = handshake.peer.natt {
+            // Of the ports that this message takes.
+            let ends = self.addresses();
+            out.extend(nat::payloads(suite, handshake.spis(), ends, natt, self.forced, host));
+        }
+        out.extend(self.initial_contact(host, handshake.spis()));
+        let out = handshake.seal(&mut keyed, &out)?;
+        handshake.repeat = Repeat::answering(out.clone(), message.digest);
+        self.ask(&out, handshake.peer.fragments);
+        Ok(keyed)
+    }
+
+    /// Sends the next message, which is repeated until it is answered.
+    fn go_on(&mut self, now: Instant, handshake: &mut Handshake, message: Vec<u8>, answers: Digest) {
+        let policy = self.config.as_ref().map_or(crate::config::Retransmit::DEFAULT, |c| c.retransmit);
+        handshake.repeat = Repeat::asking(now, message.clone(), Some(answers), policy);
+        self.ask(&message, handshake.peer.fragments);
+    }
+
+    /// What the peer's message says of NATs; from here on the port of NAT traversal is used if there is one (RFC 3947 section
+    /// 4).
+    fn note_nat(
+        &mut self,
+        handshake: &Handshake,
+        suite: Suite,
+        payloads: Payloads<'_>,
+        ends: (std::net::SocketAddr, std::net::SocketAddr),
+    ) {
+        self.natt = handshake.peer.natt;
+        if let Some(found) = nat::detect(suite, handshake.spis(), payloads, ends) {
+            self.nat = found;
+        }
+        if self.encapsulates() {
+            self.floated = true;
+        }
+    }
+
+    /// Whether the responder is who it has to be (RFC 2409 section 5, HASH_R).
+    fn check_responder(&self, keyed: &Keyed, id: &Id, hash: &[u8]) -> Result<(), Rejected> {
+        let config = self.config.as_ref().ok_or(CryptoError::Library)?;
+        let expected = keyed.of.proof(&keyed.skeyid, false, id)?;
+        if !equal(&expected, hash) {
+            return Err(Rejected::Fail(Failure::Authentication { id: config.remote_id.clone() }));
+        }
+        if !is(id, &config.remote_id) {
+            let got = id.told();
+            return Err(Rejected::Fail(Failure::WrongIdentity { got, expected: config.remote_id.clone() }));
+        }
+        Ok(())
+    }
+
+    /// Phase 1 of ours failed. If it was to renew another, what there is stays.
+    pub(crate) fn phase1_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
+        self.drop_handshake();
+        if self.phase == Phase::Handshake {
+            return self.failed(failure);
+        }
+        self.renewal_failed(now, host, failure);
+    }
+
+    /// A notify in clear, or in keys that the peer does not know to be wrong, about phase 1 of ours. It proves nothing, but
+    /// who knows our SPI has seen our message, and there is no other word for a refusal.
+    pub(crate) fn phase1_refused(&mut self, now: Instant, host: &mut dyn Host, kind: NotifyType) {
+        let failure = match kind {
+            NotifyType::NO_PROPOSAL_CHOSEN
+            | NotifyType::BAD_PROPOSAL_SYNTAX
+            | NotifyType::ATTRIBUTES_NOT_SUPPORTED => Failure::Phase1Refused {
+                exchange: self.phase1_exchange(),
+                offered: negotiate::describe_configured(self.proposals()),
+            },
+            kind => Failure::NotifyV1 { exchange: self.phase1_exchange(), notify: kind.to_string() },
+        };
+        self.phase1_failed(now, host, failure);
+    }
+
+    /// The exchange that is under way, for diagnostics.
+    pub(crate) fn phase1_exchange(&self) -> ExchangeType {
+        let exchange = self.handshake.as_ref().map_or(Exchange::MAIN, |handshake| handshake.exchange());
+        ExchangeType(exchange.0)
+    }
+
+    /// What an exchange costs that is about to be computed for somebody else.
+    pub(crate) fn spend(&mut self, group: u16) {
+        self.spent = self.spent.saturating_add(cost_of_exchange(group));
+    }
+}
+
+/// An answer in clear.
+#[derive(Clone, Copy)]
+struct Answer<'a> {
+    payloads: Payloads<'a>,
+    digest: Digest,
+    datagram: Datagram<'a>,
+    /// The responder's SPI.
+    spi: u64,
+}
+
+/// Why a message does not take phase 1 further.
+#[allow(clippy::large_enum_variant)] // Short-lived.
+enum Rejected {
+    /// It is not the one that was waited for.
+    Drop(Step),
+    /// It is, and nothing will come of it.
+    Fail(Failure),
+}
+
+impl From<Failure> for Rejected {
+    fn from(failure: Failure) -> Self {
+        Self::Fail(failure)
+    }
+}
+
+impl From<CryptoError> for Rejected {
+    fn from(error: CryptoError) -> Self {
+        Self::Fail(error.into())
+    }
+}
+
+/// An offer without the transforms of other groups.
+fn only_group(sa: &wire::Sa, group: u16) -> wire::Sa {
+    let offers = offer::read_phase1(sa);
+    let of_group = |number: u8| {
+        let offer = offers.iter().find(|offer| offer.number == number);
+        let kind = TransformType::KE;
+        offer.is_some_and(|offer| offer.proposal.transforms.contains(&Transform::new(kind, group)))
+    };
+    let mut proposals = sa.proposals.clone();
+    for proposal in &mut proposals {
+        proposal.transforms.retain(|transform| of_group(transform.number));
+    }
+    wire::Sa::new(proposals)
+}

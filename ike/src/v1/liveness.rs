@@ -1,0 +1,136 @@
+//! Dead peer detection (RFC 3706): a silent peer is asked, and given up if it does not answer. One that has not announced it
+//! is asked by making a new IKE_SA, but only where there is none.
+
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use super::tasks::Task;
+use super::wire::{Notify, NotifyType, Payload};
+use crate::config::Retransmit;
+use crate::event::Event;
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::wire::numbers::{ExchangeType, ProtocolId};
+
+/// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
+/// answer within a few milliseconds.
+const HOST_ANSWERS: Duration = Duration::from_millis(250);
+
+/// A question that waits for its answer. Each time it is asked its number is one higher.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Probe {
+    first: u32,
+    next: u32,
+    sent: u32,
+    pub(crate) due: Instant,
+    policy: Retransmit,
+}
+
+impl Connection {
+    fn interval(&self) -> Option<Duration> {
+        self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())
+    }
+
+    /// Whether the peer can be asked: it has announced that, or there is nothing to ask it by.
+    fn can_be_asked(&self) -> bool {
+        self.current_sa().is_none_or(|sa| sa.peer.dpd)
+    }
+
+    /// When the peer has been silent for long enough to be asked, or the host to say what it has heard.
+    pub(crate) fn liveness_due(&self) -> Option<Instant> {
+        let interval = self.interval().filter(|_| self.is_up() && self.can_be_asked())?;
+        let busy = self.probe.is_some() || self.handshake.is_some() || self.waits(&Task::Liveness);
+        let due = || self.asked_host.map_or(self.last_heard + interval, |asked| asked + HOST_ANSWERS);
+        (!busy).then(due)
+    }
+
+    /// Nobody counts packets here, so the host is asked first; without a Child SA there is nothing to ask it.
+    pub(crate) fn check_liveness(&mut self, now: Instant) {
+        if self.asked_host.is_none() && !self.children.is_empty() {
+            self.asked_host = Some(now);
+            self.events.push_back(Event::SignOfLifeDue);
+        } else {
+            self.asked_host = None;
+            self.queue(Task::Liveness, now);
+        }
+    }
+
+    /// An IKE message of the peer arrived.
+    pub(crate) fn heard_now(&mut self, now: Instant) {
+        self.last_heard = now;
+        self.asked_host = None;
+    }
+
+    /// The host says when ESP arrived last. An answer that comes too late has nothing to say any more.
+    pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
+        let Some(interval) = self.interval() else { return };
+        if self.asked_host.is_none() || !self.is_up() {
+            return;
+        }
+        if let Some(at) = at.filter(|at| *at > self.last_heard && *at + interval > now) {
+            self.last_heard = at.min(now);
+            self.asked_host = None;
+        } else if self.liveness_due().is_some() {
+            self.check_liveness(now);
+        }
+    }
+
+    /// Asks the peer for a sign of life.
+    pub(crate) fn ask_alive(&mut self, now: Instant, host: &mut dyn Host) {
+        if self.probe.is_some() || !self.can_be_asked() {
+            return;
+        }
+        let policy = self.policy_of_repeats();
+        let policy = self.interval().map_or(policy, |interval| policy.of_liveness(interval));
+        // Random, so that an answer to one of an earlier IKE_SA is not taken for it; below half, so that it never overflows.
+        let first = u32::from_be_bytes(random_array(host)) >> 1;
+        self.probe = Some(Probe { first, next: first, sent: 0, due: now, policy });
+        self.probe_again(now, host);
+    }
+
+    /// The question once more, or the end of it.
+    pub(crate) fn probe_again(&mut self, now: Instant, host: &mut dyn Host) {
+        let Some(probe) = self.probe.as_mut().filter(|probe| probe.due <= now) else { return };
+        if probe.sent > probe.policy.tries {
+            let tries = probe.sent;
+            let (exchange, remote) = (ExchangeType::INFORMATIONAL_V1, self.addresses().1);
+            return self.failed(Failure::Timeout { exchange, remote, tries });
+        }
+        let number = probe.next;
+        probe.next += 1;
+        probe.due = now + probe.policy.wait(probe.sent);
+        self.counters.retransmissions += u64::from(probe.sent > 0);
+        probe.sent += 1;
+        self.say(host, None, NotifyType::R_U_THERE, number);
+    }
+
+    fn say(&mut self, host: &mut dyn Host, on: Option<u64>, kind: NotifyType, number: u32) {
+        let sa = match on {
+            Some(spi) => self.sa(spi),
+            None => self.current_sa(),
+        };
+        let Some(sa) = sa else { return };
+        let (spi, (spi_i, spi_r)) = (sa.spi_local, sa.spis());
+        let cookies = [spi_i.to_be_bytes(), spi_r.to_be_bytes()].concat();
+        let data = number.to_be_bytes().to_vec();
+        let notify = Notify { protocol: ProtocolId::IKE, spi: cookies, kind, data };
+        self.inform(host, spi, vec![Payload::Notify(notify)]);
+    }
+
+    /// The peer asks us. A number that is not four octets is answered to nobody.
+    pub(crate) fn acknowledge(&mut self, host: &mut dyn Host, spi: u64, notify: &Notify) {
+        if let Ok(number) = <[u8; 4]>::try_from(notify.data.as_slice()) {
+            self.say(host, Some(spi), NotifyType::R_U_THERE_ACK, u32::from_be_bytes(number));
+        }
+    }
+
+    /// The peer answers: if that is what it was asked, it is there.
+    pub(crate) fn acknowledged(&mut self, notify: &Notify) {
+        let number = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes);
+        if let (Ok(number), Some(probe)) = (number, &self.probe)
+            && (probe.first..probe.next).contains(&number)
+        {
+            self.probe = None;
+        }
+    }
+}

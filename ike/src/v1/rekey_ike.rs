@@ -1,0 +1,118 @@
+//! A phase 1 that takes another's place. IKEv1 has no rekeying of the IKE_SA: phase 1 is done anew, by whichever side needs it,
+//! and the pairs stay. With a peer that is asked whether it is alive a new one is made before the old one ends, for there has
+//! to be one to ask by; with another it is made when it is next needed.
+
+use std::time::Instant;
+
+use super::tasks::Task;
+use super::{Connection, Phase};
+use crate::event::{CloseReason, Event};
+use crate::failure::Failure;
+use crate::host::Host;
+
+/// Failures in a row to renew phase 1 before a peer is taken for gone that has pairs with us: they are of no use without a way
+/// to renew them, and each has gone through all retransmissions or was refused by word.
+const MAX_REOPEN_FAILURES: u32 = 3;
+
+impl Connection {
+    /// The soft lifetime of the IKE_SA is over, or a command wants a new one.
+    pub(crate) fn renewal_due(&mut self, now: Instant) {
+        self.queue(Task::RekeyIke, now);
+    }
+
+    /// It has carried or seen so much that another one should take its place.
+    pub(crate) fn wear(&mut self, now: Instant) {
+        let worn = self.current_sa().is_some_and(super::ike_sa::IkeSa::is_worn);
+        if worn && self.handshake.is_none() {
+            self.queue(Task::RekeyIke, now);
+        }
+    }
+
+    /// Starts phase 1 anew.
+    pub(crate) fn renew(&mut self, now: Instant, host: &mut dyn Host) {
+        if self.handshake.is_some() {
+            return;
+        }
+        if let Err(failure) = self.start_phase1(now, host) {
+            self.renewal_failed(now, host, failure);
+        }
+    }
+
+    /// Phase 1 was not renewed. What there is stays for the time being.
+    pub(crate) fn renewal_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
+        self.reopen_failures += 1;
+        let silent = matches!(failure, Failure::Timeout { .. } | Failure::ProofUnanswered { .. });
+        // Without an IKE_SA, silence is all there is to know of the peer.
+        if self.sas.is_empty() && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
+            return self.failed(failure);
+        }
+        let tries = super::exchange::Tries { put_off: self.reopen_failures, way: 0 };
+        self.tell_not_renewed(failure);
+        self.queue_later(Task::RekeyIke, now, host, tries);
+    }
+
+    /// The hard lifetime of the IKE_SA ends. The pairs have lifetimes of their own.
+    pub(crate) fn expire(&mut self, _: Instant, host: &mut dyn Host) {
+        if self.phase != Phase::Up {
+            return self.close(host, CloseReason::Failed(Failure::Expired));
+        }
+        for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
+            self.retire(host, spi);
+        }
+        self.end_if_empty();
+    }
+
+    /// Whether it belongs into a connection of the same peer rather than beside it, where that one is up or not yet: the peer
+    /// has made a new IKE_SA. One that has lost all it had says so, and begins anew.
+    pub(crate) const fn joins(&self, up: bool) -> bool {
+        !up || !self.initial_contact
+    }
+
+    /// Takes over the IKE_SA of another connection of the same peer. If there is nothing left to join, that is given back.
+    pub(crate) fn absorb(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        other: Box<Self>,
+    ) -> Result<(), Box<Self>> {
+        if self.phase == Phase::Finished || other.phase != Phase::Up {
+            return Err(other);
+        }
+        let Self { mut sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
+        debug_assert!(children.is_empty(), "a connection with pairs joins another");
+        (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
+        self.counters.join(counters);
+        self.transmits.extend(transmits);
+        self.reopen_failures = 0;
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            old.replaced = Some(now + super::handshake::OWED_IKE);
+        }
+        let newest = sas.last().map(|sa| (sa.spi_local, sa.spi_remote, sa.choice));
+        self.sas.append(&mut sas);
+        self.quick.append(&mut quick);
+        self.keep_few_sas(host);
+        self.heard_now(now);
+        self.probe = None;
+        self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);
+        if let (Some((local_spi, remote_spi, choice)), Some(config)) = (newest, self.config.clone()) {
+            if self.phase == Phase::Handshake {
+                self.phase = Phase::Up;
+                let (peer, nat) = (config.name.clone(), self.nat);
+                self.events.push_back(Event::Established {
+                    peer,
+                    local_spi,
+                    remote_spi,
+                    choice,
+                    initiator: false,
+                    initial_contact: false,
+                    nat,
+                });
+            } else {
+                self.counters.ike_rekeys += 1;
+                self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: false });
+            }
+        }
+        self.settle(now, host);
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! What waits to be done until there is an IKE_SA to do it by, and everything with a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::child::{ChildState, Use};
+use super::exchange::{Quick, Step, Tries};
+use super::{Connection, MAX_QUICK, Phase};
+use crate::config::{Phase1, Retransmit};
+use crate::event::{ChildEnd, Event, Transmit};
+use crate::failure::Failure;
+use crate::host::{Host, random_array};
+use crate::verbs::{KEEPALIVE, MAX_CHILDREN};
+use crate::wire::numbers::ExchangeType;
+
+/// Tasks that wait. One for each Child SA and some more; beyond it the oldest plan is as good as a new one.
+const MAX_TASKS: usize = 2 * MAX_CHILDREN;
+/// First wait after a refusal; doubled each time.
+const BACKOFF_FIRST: Duration = Duration::from_secs(2);
+/// Longest wait: somebody has to change a configuration before it is of any use, and there are a few tries left between the
+/// usual soft and hard lifetimes.
+const BACKOFF_LAST: Duration = Duration::from_secs(300);
+/// Quick modes of ours that are under way together. Peers that serve them one after the other are not asked for much more.
+const MAX_REQUESTED: usize = 8;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Make a Child SA for a policy, or for a pair of its subnets.
+    CreateChild(Arc<str>),
+    /// Renew a pair, by inbound SPI.
+    RekeyChild(u32),
+    /// Make a new IKE_SA.
+    RekeyIke,
+    /// Ask whether the peer is there.
+    Liveness,
+}
+
+/// A task, not to be started before its time.
+#[derive(Debug)]
+#[cfg_attr(culvert_fuzz, derive(Clone))]
+pub(crate) struct Queued {
+    task: Task,
+    due: Instant,
+    tries: Tries,
+}
+
+impl Connection {
+    /// Queues a task unless it waits already; false if there is no room.
+    pub(crate) fn queue(&mut self, task: Task, now: Instant) -> bool {
+        let waits = self.waits(&task);
+        let room = self.tasks.len() < MAX_TASKS;
+        if !waits && room {
+            self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
+        }
+        waits || room
+    }
+
+    /// Queues a task to be tried again at once, in another way.
+    pub(crate) fn queue_again(&mut self, task: Task, now: Instant, tries: Tries) {
+        self.tasks.push_front(Queued { task, due: now, tries });
+    }
+
+    /// Queues a task to be tried again, later each time, with jitter so that two sides do not keep meeting.
+    pub(crate) fn queue_later(&mut self, task: Task, now: Instant, host: &mut dyn Host, tries: Tries) {
+        let wait = BACKOFF_FIRST.saturating_mul(1 << tries.put_off.min(10)).min(BACKOFF_LAST);
+        let jitter = u32::from(random_array::<1>(host)[0]);
+        let due = now + wait + wait * jitter / 512;
+        self.tasks.retain(|q| q.task != task);
+        let tries = Tries { put_off: tries.put_off.saturating_add(1), ..tries };
+        self.tasks.push_back(Queued { task, due, tries });
+    }
+
+    /// Whether a task waits.
+    pub(crate) fn waits(&self, task: &Task) -> bool {
+        self.tasks.iter().any(|q| q.task == *task)
+    }
+
+    /// The pair is gone, or need not be renewed.
+    pub(crate) fn forget_tasks(&mut self, spi_in: u32) {
+        self.tasks.retain(|q| q.task != Task::RekeyChild(spi_in));
+    }
+
+    /// Queues the making of the pairs of a policy.
+    pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
+        for config in self.pairs_of(name) {
+            self.queue(Task::CreateChild(config.name.clone()), now);
+        }
+    }
+
+    /// Queues the making of everything that is configured.
+    pub(crate) fn ask_for_everything(&mut self, now: Instant) {
+        for config in self.policies() {
+            self.queue(Task::CreateChild(config.name.clone()), now);
+        }
+    }
+
+    /// Whether a task can be started: there is an IKE_SA, or phase 1 can be started for it.
+    fn startable(&self, task: &Task) -> bool {
+        let requested = self.quick.iter().filter(|q| q.asks_for().is_some()).count();
+        let room = requested < MAX_REQUESTED && self.quick.len() < MAX_QUICK;
+        let asked = |name: &str| self.quick.iter().any(|q| q.asks_for().is_some_and(|c| &*c.name == name));
+        match (self.current_sa(), task) {
+            // What needs an IKE_SA waits for the one that is being made.
+            (None, _) => self.handshake.is_none(),
+            (Some(_), Task::RekeyIke) => self.handshake.is_none(),
+            (Some(_), Task::Liveness) => true,
+            (Some(_), Task::CreateChild(name)) => room && !asked(name),
+            (Some(_), Task::RekeyChild(spi)) => {
+                room && !self.child(*spi).is_some_and(|c| asked(&c.config.name))
+            }
+        }
+    }
+
+    /// Starts what is due and can be started.
+    pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
+        while self.phase == Phase::Up {
+            let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
+            let Some(at) = next else { break };
+            if self.current_sa().is_none() {
+                // It stays where it is until there is one.
+                if self.is_moot(at) {
+                    self.tasks.remove(at);
+                    continue;
+                }
+                self.renew(now, host);
+                break;
+            }
+            let Some(Queued { task, tries, .. }) = self.tasks.remove(at) else { break };
+            self.start(now, host, task, tries);
+        }
+        if self.tasks.is_empty() && self.tasks.capacity() > 0 {
+            // Holds no memory while nothing waits.
+            self.tasks = VecDeque::new();
+        }
+        self.end_if_empty();
+    }
+
+    /// Whether nothing would come of a task.
+    fn is_moot(&self, at: usize) -> bool {
+        match self.tasks.get(at).map(|q| &q.task) {
+            Some(Task::RekeyChild(spi)) => self.child(*spi).is_none_or(|c| !c.is_installed()),
+            Some(Task::CreateChild(name)) => match self.policy(name) {
+                None => true,
+                Some(config) => self.has_or_awaits(&config),
+            },
+            _ => false,
+        }
+    }
+
+    fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
+        match task {
+            Task::CreateChild(name) => {
+                // Another exchange may have made it meanwhile.
+                let config = self.policy(&name).filter(|config| !self.has_or_awaits(config));
+                if let Some(config) = config {
+                    self.request_child(now, host, config, None, tries);
+                }
+            }
+            Task::RekeyChild(spi_in) => {
+                let old = self.child(spi_in).filter(|c| c.is_installed()).map(|c| c.config.clone());
+                // The configuration may have changed since.
+                if let Some(config) = old.map(|old| self.policy(&old.name).unwrap_or(old)) {
+                    self.request_child(now, host, config, Some(spi_in), tries);
+                }
+            }
+            Task::RekeyIke => self.renew(now, host),
+            Task::Liveness => self.ask_alive(now, host),
+        }
+    }
+
+    /// The schedule of what is sent again.
+    pub(crate) fn policy_of_repeats(&self) -> Retransmit {
+        self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit)
+    }
+
+    /// The same for phase 1.
+    pub(crate) fn phase1_policy(&self) -> Retransmit {
+        if self.once && self.phase == Phase::Handshake { Retransmit::ONCE } else { self.policy_of_repeats() }
+    }
+
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        if self.phase == Phase::Finished {
+            return None;
+        }
+        let handshake = self.handshake.iter().flat_map(|h| [h.repeat.due, h.deadline]).flatten();
+        let sas = self.sas.iter().filter_map(|sa| sa.replaced);
+        let quick = self.quick.iter().filter_map(Quick::due);
+        let children = self.children.iter().flat_map(|child| {
+            let state = if let ChildState::Replaced(until) = child.state { Some(until) } else { None };
+            let usable = match child.usable {
+                Use::At(at) | Use::Connected(at) => Some(at),
+                Use::Free => None,
+            };
+            [state, usable]
+        });
+        // What has to wait for an answer is looked at when that has come.
+        let startable = self.tasks.iter().filter(|q| self.phase == Phase::Up && self.startable(&q.task));
+        let tasks = startable.map(|q| q.due);
+        let probe = self.probe.map(|probe| probe.due);
+        let others = [self.liveness_due(), self.keepalive, self.gaps_due(), probe];
+        handshake
+            .chain(sas)
+            .chain(quick)
+            .chain(children.flatten())
+            .chain(tasks)
+            .chain(others.into_iter().flatten())
+            .min()
+    }
+
+    pub(crate) fn run_timers(&mut self, now: Instant, host: &mut dyn Host) {
+        self.run_handshake(now, host);
+        self.run_quick(now);
+        self.run_children(now, host);
+        for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
+            let due = self.sa(spi).is_some_and(|sa| sa.replaced.is_some_and(|until| until <= now));
+            if due {
+                self.retire(host, spi);
+            }
+        }
+        if self.phase == Phase::Finished {
+            return;
+        }
+        if self.keepalive.is_some_and(|due| due <= now) {
+            let (local, remote) = self.addresses();
+            let bytes = vec![0xff];
+            self.transmits.push_back(Transmit { local, remote, natt: true, keepalive: true, bytes });
+            self.keepalive = Some(now + KEEPALIVE);
+        }
+        if self.probe.is_some_and(|probe| probe.due <= now) {
+            self.probe_again(now, host);
+        }
+        if self.liveness_due().is_some_and(|due| due <= now) {
+            self.check_liveness(now);
+        }
+        self.wear(now);
+    }
+
+    fn run_handshake(&mut self, now: Instant, host: &mut dyn Host) {
+        let Some(handshake) = &mut self.handshake else { return };
+        if handshake.deadline.is_some_and(|deadline| deadline <= now) {
+            let failure = self.unfinished();
+            return self.failed(failure);
+        }
+        let fragments = handshake.peer.fragments;
+        match handshake.repeat.retransmit(now) {
+            None => {}
+            Some(Ok(message)) => {
+                self.counters.retransmissions += 1;
+                self.ask(&message, fragments);
+            }
+            Some(Err(tries)) => {
+                let remote = self.addresses().1;
+                let failure = self.unanswered(remote, tries);
+                self.phase1_failed(now, host, failure);
+            }
+        }
+    }
+
+    /// Why phase 1 of ours has got no further.
+    fn unanswered(&self, remote: std::net::SocketAddr, tries: u32) -> Failure {
+        let step = self.handshake.as_ref().map(|h| &h.step);
+        match step {
+            // The first message that only the right key reads.
+            Some(super::handshake::Step::MainProofSent(_)) => Failure::ProofUnanswered { remote, tries },
+            _ => Failure::Timeout { exchange: self.phase1_exchange(), remote, tries },
+        }
+    }
+
+    /// Why phase 1 of the peer's has got no further.
+    fn unfinished(&self) -> Failure {
+        let remote = self.path.remote;
+        let stranger = self.handshake.as_ref().and_then(|h| match (&h.step, h.mode) {
+            (super::handshake::Step::AggressiveAnswered(expected), Phase1::Aggressive) => {
+                expected.config.is_none().then(|| expected.id.told())
+            }
+            _ => None,
+        });
+        match stranger {
+            Some(remote_id) => Failure::UnknownPeer { remote_id, local_id: None, from: remote },
+            None => Failure::Unfinished { remote },
+        }
+    }
+
+    fn run_quick(&mut self, now: Instant) {
+        while let Some(at) = self.quick.iter().position(|q| q.due().is_some_and(|due| due <= now)) {
+            let Some(quick) = self.quick.get_mut(at) else { return };
+            if matches!(quick.step, Step::Done(..)) {
+                self.quick.remove(at);
+                continue;
+            }
+            match quick.repeat.retransmit(now) {
+                Some(Ok(message)) => {
+                    let spi = quick.ike;
+                    let fragments = self.sa(spi).is_some_and(|sa| sa.peer.fragments);
+                    self.counters.retransmissions += 1;
+                    self.ask(&message, fragments);
+                }
+                Some(Err(tries)) => {
+                    let quick = self.quick.remove(at);
+                    if quick.asks_for().is_some() {
+                        // The peer is taken for gone.
+                        self.release_quick(quick);
+                        let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
+                        return self.failed(Failure::Timeout { exchange, remote, tries });
+                    }
+                    self.quick_unfinished(now, quick);
+                }
+                None => return,
+            }
+        }
+        if self.quick.is_empty() && self.quick.capacity() > 0 {
+            self.quick = Vec::new();
+        }
+    }
+
+    fn run_children(&mut self, now: Instant, host: &mut dyn Host) {
+        for spi in self.children.iter().map(|c| c.spi_in).collect::<Vec<_>>() {
+            let Some(child) = self.child(spi) else { continue };
+            let (state, usable) = (child.state, child.usable);
+            match (state, usable) {
+                (ChildState::Replaced(until), _) if until <= now => {
+                    self.delete_child(now, host, spi, ChildEnd::Rekeyed);
+                }
+                (ChildState::Installed, Use::At(at) | Use::Connected(at)) if at <= now => {
+                    self.activate(now, spi);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Tells that the IKE_SA ended, and ends it.
+    pub(crate) fn retire(&mut self, host: &mut dyn Host, spi: u64) {
+        let delete = self.sa(spi).map(super::ike_sa::IkeSa::delete);
+        self.inform(host, spi, delete.into_iter().collect());
+        self.drop_sa(spi);
+    }
+
+    /// An event for the host about a failure to renew phase 1.
+    pub(crate) fn tell_not_renewed(&mut self, failure: Failure) {
+        self.events.push_back(Event::IkeRekeyFailed { failure });
+    }
+}

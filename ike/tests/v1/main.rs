@@ -1,0 +1,26 @@
+//! IKEv1 between two of our own: phase 1 in both modes, quick mode, renewal, and everything that can differ or go wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(missing_docs, unused_crate_dependencies)]
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod phase1;
+mod quick;
+
+use ike::config::Phase1;
+use kit::{Pair, Spec};
+
+/// Both sides of IKEv1, of the same mode.
+fn specs(mode: Phase1) -> [Spec; 2] {
+    [Spec::left().v1(mode), Spec::right().v1(mode)]
+}
+
+/// Both up, with everything that is configured.
+fn up(left: &Spec, right: &Spec) -> Pair {
+    let mut pair = Pair::up(left, right);
+    pair.run(4);
+    pair
+}
+
+const MODES: [Phase1; 2] = [Phase1::Main, Phase1::Aggressive];
