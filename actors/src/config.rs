@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tenants::PeerName;
 
 use crate::key_log::KeyLog;
+use crate::resolver::Lookup;
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct NodeConfig {
     pub recall: HashSet<PeerName>,
     /// Where the keys of all SAs are written, if somebody has asked for it.
     pub key_log: Option<Arc<KeyLog>>,
+    /// How the host names of peers become addresses.
+    pub lookup: Lookup,
 }
 
 impl Default for NodeConfig {
@@ -33,6 +36,7 @@ impl Default for NodeConfig {
             remote_natt_port: 4500,
             recall: HashSet::new(),
             key_log: None,
+            lookup: Lookup::default(),
         }
     }
 }

@@ -9,7 +9,7 @@ use culvert_proto::v1;
 use ike::Failure;
 use ike::config::Opening;
 use router::{SaStats, TenantId, TunnelId, UplinkState};
-use tenants::{Peer, PeerName, Tenant, TenantName, mode_to_proto};
+use tenants::{HostName, Peer, PeerName, Tenant, TenantName, mode_to_proto};
 use tokio::sync::oneshot;
 
 use crate::condition::Condition;
@@ -96,9 +96,25 @@ impl Control {
                 self.env.catalog.get_tenant(name.tenant()).map(|tenant| self.uplink(&tenant).0)
             });
             status.conditions.splice(0..0, uplink.clone());
+            status.resolved_names = self.resolved_names(name);
             Some(status)
         };
         names.iter().zip(views).map(status).collect()
+    }
+
+    /// The names of a peer, and what they resolve to.
+    fn resolved_names(&self, peer: &PeerName) -> Vec<v1::ResolvedName> {
+        let Some(peer) = self.env.catalog.get_peer(peer) else { return Vec::new() };
+        let shown = |name: &HostName| {
+            let found = self.env.catalog.resolution(name).unwrap_or_default();
+            v1::ResolvedName {
+                name: name.to_string(),
+                addresses: found.addresses.iter().map(ToString::to_string).collect(),
+                resolve_time: time(found.time),
+                error: found.error,
+            }
+        };
+        peer.spec.host_names().map(shown).collect()
     }
 
     /// How a tenant's uplink stands: as a condition, and the networks that are not led to it.
@@ -141,7 +157,7 @@ impl Control {
         // What names a peer that is configured, or comes from its very address, was told to that peer alone.
         let mut attempts = self.env.strangers.attempts(|remote, failure| {
             let by_address =
-                !peer.spec.remote_addresses.is_empty() && peer.spec.admits(remote.ip().to_canonical());
+                !peer.spec.remote_addresses.is_empty() && self.env.catalog.admits(&peer.spec, remote.ip());
             // Whoever comes from an unknown address, and says no name that is known, may be the peer that is missed.
             let nowhere = peer.spec.remote_addresses.is_empty()
                 || matches!(failure, Some(Failure::UnknownAddress { .. }));
@@ -324,6 +340,7 @@ impl PeerView {
             packets_out: traffic.packets_out,
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
+            resolved_names: Vec::new(),
         }
     }
 }

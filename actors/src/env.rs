@@ -17,6 +17,7 @@ use crate::history::Strangers;
 use crate::key_log::KeyLog;
 use crate::liveness::Liveness;
 use crate::registry::Registry;
+use crate::resolver::Resolver;
 use crate::status::Board;
 use crate::table::Table;
 
@@ -44,6 +45,7 @@ pub(crate) struct PeerEnv {
     pub(crate) hub: EventHub,
     /// Ports of peers: of IKE, and for NAT traversal.
     pub(crate) remote_ports: (u16, u16),
+    pub(crate) resolver: Arc<Resolver>,
     /// ESP can go without UDP at all our addresses.
     pub(crate) raw_esp: bool,
 }
@@ -82,6 +84,7 @@ impl NodeEnv {
         arbiters: Vec<ArbiterHandle>,
         liveness: Liveness,
     ) -> Self {
+        let resolver = Arc::new(Resolver::new(config.lookup.clone(), catalog.clone()));
         let child = ChildEnv { router, registry: Registry::default(), counters: Counters::default() };
         let conn = ConnEnv {
             child: Arc::new(child),
@@ -94,6 +97,7 @@ impl NodeEnv {
             conn: Arc::new(conn),
             hub: EventHub::default(),
             remote_ports: (config.remote_ike_port, config.remote_natt_port),
+            resolver,
             raw_esp,
         };
         Self {

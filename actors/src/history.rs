@@ -66,6 +66,13 @@ impl History {
         self.0.retain(|attempt| attempt.conn != STRANGER || attempt.failure.is_some() || !from(attempt));
     }
 
+    /// It is known now where it leads to.
+    pub(crate) fn leads_to(&mut self, conn: u64, remote: SocketAddr) {
+        if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {
+            attempt.remote = Some(remote);
+        }
+    }
+
     /// Something happened in it.
     pub(crate) fn step(&mut self, conn: u64, text: impl Into<String>) {
         if let Some(attempt) = self.0.iter_mut().rev().find(|a| a.conn == conn) {

@@ -42,6 +42,7 @@ mod rate;
 mod reception;
 mod refusals;
 mod registry;
+mod resolver;
 mod status;
 mod table;
 mod tenant;
@@ -58,5 +59,6 @@ pub use liveness::Health;
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
 pub use node::{Node, NodeError};
+pub use resolver::Lookup;
 pub use status::{ChildView, PeerView};
 pub use vocabulary::RekeyTarget;

@@ -12,6 +12,7 @@ pub mod cli;
 pub mod config;
 mod console;
 pub mod daemon;
+mod exchange;
 pub mod logging;
 mod quickstart;
 pub mod runtime;

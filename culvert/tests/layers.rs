@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 10] = [
+const ROOMS: [&str; 11] = [
     "config",
     "logging",
+    "exchange",
     "console",
     "runtime",
     "tunnels",

@@ -237,6 +237,7 @@ pub fn explain(failure: &Failure) -> Cause {
             ],
         ),
         Failure::Unreachable { remote, .. } => told("unreachable", advice::unreachable(*remote)),
+        Failure::Unresolved { name, .. } => told("address", advice::unresolved(name)),
         Failure::Unfinished { .. } => cause(
             "nat",
             &[

@@ -316,6 +316,14 @@ pub enum Failure {
         /// To whom it was sent.
         remote: SocketAddr,
     },
+    /// The name that the peer is configured with leads nowhere.
+    #[error("{name} does not resolve to an address: {reason}")]
+    Unresolved {
+        /// The host name.
+        name: String,
+        /// What the resolver says.
+        reason: String,
+    },
     /// The peer stopped in the middle of the handshake.
     #[error("the peer at {remote} did not finish the handshake")]
     Unfinished {

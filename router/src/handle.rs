@@ -239,6 +239,11 @@ impl RouterHandle {
         path.and_then(|path| self.shared.raw.get(path.listener)).is_some_and(|raw| *raw)
     }
 
+    /// Whether there is a socket to send from this address.
+    pub fn listens_on(&self, local: IpAddr) -> bool {
+        Path::find(&self.shared.listen, local, SocketAddr::new(local, 0)).is_some()
+    }
+
     /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks.
     ///
     /// A message that the system does not take, or that would go into a tenant's device ([`swallower`](Self::swallower)), is

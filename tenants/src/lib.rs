@@ -12,6 +12,7 @@
 pub mod catalog;
 mod cidr;
 mod error;
+mod host_name;
 pub mod impact;
 pub mod limits;
 mod mask;
@@ -31,13 +32,14 @@ pub use catalog::{
 };
 pub use cidr::{Cidr, CidrError};
 pub use error::Error;
+pub use host_name::{HostName, Resolution};
 pub use impact::{ChildChanges, Effect, Impact};
 pub use meta::Meta;
 pub use name::{NameError, PeerName, SecretName, TenantName};
 pub use page::{Page, PageRequest};
 pub use peer::{
-    Auth, ChildLifetime, ChildSpec, DontFragment, DpdAction, EspOptions, IkeSpec, IkeV1, IkeVersion, Mss,
-    Padding, Peer, PeerSpec, Span, StartAction, mode_to_proto,
+    Auth, ChildLifetime, ChildSpec, Destination, DontFragment, DpdAction, EspOptions, IkeSpec, IkeV1,
+    IkeVersion, Mss, Padding, Peer, PeerSpec, Span, StartAction, mode_to_proto,
 };
 pub use policy::{PeerRef, Policy, Ports, Rule, RuleAction, effective_rules};
 pub use remote::RemoteAddress;

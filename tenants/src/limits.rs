@@ -23,6 +23,8 @@ pub const MAX_CHILDREN: usize = 32;
 pub const MAX_SUBNETS: usize = 64;
 /// Addresses a peer may come from: its uplinks and their backups. A longer list is a prefix.
 pub const MAX_REMOTE_ADDRESSES: usize = 16;
+/// Addresses of a name that are kept: as many as a peer may be configured with.
+pub const MAX_RESOLVED: usize = MAX_REMOTE_ADDRESSES;
 /// Proposals of an SA: as many as a person orders by preference; every one is some 40 octets of the first message.
 pub const MAX_PROPOSALS: usize = 16;
 

@@ -464,6 +464,72 @@ fn a_peer_is_found_by_its_address_and_by_its_secret_without_looking_at_others() 
 }
 
 #[test]
+fn a_name_stands_for_what_it_last_resolved_to() {
+    let catalog = catalog(&["acme", "globex"]);
+    let named = |tenant: &str, id: &str, subnet: &str, host: &str, force: bool| v1::Peer {
+        remote_addresses: vec![host.to_owned()],
+        force_encapsulation: force,
+        ..peer(tenant, id, subnet)
+    };
+    try_create(&catalog, named("acme", "b1", "10.1.0.0/24", "Branch.example", true)).unwrap();
+    let (host, address) = ("branch.example".parse().unwrap(), "192.0.2.1".parse().unwrap());
+    let at = |limit| -> Vec<String> {
+        catalog.peers_at(address, limit).iter().map(|peer| peer.name.to_string()).collect()
+    };
+    let b1 = catalog.get_peer(&name("tenants/acme/peers/b1")).unwrap();
+    let found = || catalog.find_peers(Opening::Init, None, &b1.spec.remote_identity, address).is_ok();
+    assert!(at(8).is_empty() && !found() && catalog.callers(address, Opening::Init).candidates.is_empty());
+    assert!(!catalog.resolved(&host, Err("no such name".to_owned())));
+    assert!(at(8).is_empty() && !catalog.admits(&b1.spec, address), "an unresolved name admits nobody");
+
+    assert!(catalog.resolved(&host, Ok(vec![address])));
+    assert_eq!(at(8), ["tenants/acme/peers/b1"]);
+    assert!(found() && catalog.admits(&b1.spec, "::ffff:192.0.2.1".parse().unwrap()));
+    assert!(
+        catalog.callers(address, Opening::Init).force_encapsulation
+            && !catalog.callers(address, Opening::Init).candidates.is_empty()
+    );
+    try_create(&catalog, named("globex", "b1", "10.1.0.0/24", "192.0.2.1", false)).unwrap();
+    assert!(
+        !catalog.callers(address, Opening::Init).force_encapsulation,
+        "one decides nothing for the other"
+    );
+    assert_eq!((at(8).len(), at(1).len()), (2, 1));
+    assert_eq!(catalog.peers_from(address, Opening::Init).len(), 2);
+    assert_eq!(catalog.openings(address), [Opening::Init]);
+
+    // It moves, and is then forgotten with the last peer that has it.
+    assert!(catalog.resolved(&host, Ok(vec!["192.0.2.9".parse().unwrap()])));
+    assert_eq!(at(8), ["tenants/globex/peers/b1"]);
+    let delete = v1::DeletePeerRequest { name: "tenants/acme/peers/b1".to_owned(), ..Default::default() };
+    catalog.delete_peer(&delete).unwrap();
+    catalog.resolved(&host, Ok(vec![address]));
+    assert_eq!((catalog.resolution(&host), at(8).len()), (None, 1));
+}
+
+#[test]
+fn what_a_name_resolves_to_is_not_led_into_a_device() {
+    let catalog = catalog(&["acme"]);
+    let tun = v1::uplink::Tun { device: "tun0".to_owned(), ..Default::default() };
+    let uplink = Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) });
+    let tenant = Some(v1::Tenant { name: "tenants/acme".to_owned(), uplink, ..Default::default() });
+    catalog.update_tenant(&v1::UpdateTenantRequest { tenant, ..Default::default() }).unwrap();
+    let named = |id: &str, subnet: &str, host: &str| v1::Peer {
+        remote_addresses: vec![host.to_owned()],
+        ..peer("acme", id, subnet)
+    };
+    try_create(&catalog, named("b1", "10.1.0.0/24", "b1.example")).unwrap();
+    catalog.resolved(&"b1.example".parse().unwrap(), Ok(vec!["203.0.113.7".parse().unwrap()]));
+    let error = try_create(&catalog, named("b2", "203.0.113.0/24", "b2.example")).unwrap_err().to_string();
+    assert!(error.contains("203.0.113.0/24 contains 203.0.113.7, where tenants/acme/peers/b1 is"), "{error}");
+    try_create(&catalog, named("b3", "198.51.100.0/24", "192.0.2.3")).unwrap();
+    // Known though no peer has the name yet: another one had it until now.
+    catalog.resolved(&"b1.example".parse().unwrap(), Ok(vec!["198.51.100.7".parse().unwrap()]));
+    let error = try_create(&catalog, named("b4", "10.4.0.0/24", "b1.example")).unwrap_err().to_string();
+    assert!(error.contains("b1.example is in another peer's subnet"), "{error}");
+}
+
+#[test]
 fn two_tenants_cannot_share_a_device() {
     let catalog = catalog(&["acme"]);
     let tun = |id: &str, netns: &str| {

@@ -208,7 +208,7 @@ proptest! {
                 prop_assert!(subnets.insert((peer.tenant, *subnet)));
             }
             let address = match peer.spec.remote_addresses.first() {
-                Some(remote) => remote.subnet().last(),
+                Some(remote) => remote.subnet().unwrap().last(),
                 None => "203.0.113.9".parse().unwrap(),
             };
             for catalog in [&catalog, &again] {

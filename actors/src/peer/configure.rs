@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use ike::Command;
 use ike::coverage::policy_of;
-use ike::supervise::{ConnId, Few};
+use ike::supervise::{ConnId, Ended, Few};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
@@ -91,6 +91,11 @@ impl Handler<Configure> for PeerActor {
             self.gaps = Few::new();
             self.recall = self.supervisor.current().is_some();
             self.close_all();
+            if let Some(resolving) = self.names.resolving.take() {
+                // No connection tells of its end.
+                self.supervisor.ended(Instant::now(), resolving.conn, Ended::ByUs, rand::random());
+            }
+            self.refresh_names(ctx);
         } else if let Some(config) = &self.config {
             for conn in self.conns.values() {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);

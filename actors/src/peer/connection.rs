@@ -26,6 +26,8 @@ pub(super) const REFUSAL_INTERVAL: Duration = Duration::from_secs(5);
 /// A connection of the peer.
 pub(crate) struct ConnEntry {
     pub(super) addr: Addr<IkeSaActor>,
+    /// Where it leads to at first, as far as that is known.
+    pub(super) remote: Option<SocketAddr>,
     pub(super) ike: Option<Arc<IkeView>>,
     /// Why its messages do not get to the peer, as far as anybody says.
     pub(super) obstacle: Option<String>,
@@ -36,8 +38,8 @@ pub(crate) struct ConnEntry {
 }
 
 impl ConnEntry {
-    pub(super) const fn new(addr: Addr<IkeSaActor>) -> Self {
-        Self { addr, ike: None, obstacle: None, down: false, closing: false }
+    pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>) -> Self {
+        Self { addr, remote, ike: None, obstacle: None, down: false, closing: false }
     }
 }
 
@@ -76,12 +78,12 @@ impl PeerActor {
         if self.leaving {
             return;
         }
-        let (id, remote) = (self.next_conn, adopted.remote());
+        let (id, remote) = (self.next_conn(), adopted.remote());
         if let Some(remote) = remote {
             self.history().admitted(remote);
         }
         self.history().begin(id, false, remote);
-        self.spawn_connection(ctx, Begin::Adopt(adopted));
+        self.spawn_connection(ctx, id, remote, Begin::Adopt(adopted));
     }
 
     /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it.
@@ -144,6 +146,7 @@ impl PeerActor {
         }
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
         self.note_takeover(id, remote, initiator);
+        self.address_worked(remote);
         let (now, contact) = (Instant::now(), new.initial_contact);
         for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
             self.dispose(disposal);
@@ -286,6 +289,7 @@ impl PeerActor {
         }
         if self.supervisor.current().is_none() {
             self.gaps = Few::new();
+            self.refresh_names_soon();
         }
     }
 

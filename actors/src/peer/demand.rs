@@ -59,9 +59,7 @@ impl PeerActor {
             self.woken = Some(now);
             tracing::info!(peer = %self.peer.name, "the peer uses SAs that are not here; starting afresh");
             if self.supervisor.try_now() {
-                let conn = self.next_conn;
-                self.start_connection(ctx);
-                self.command(conn, Command::Once);
+                self.start_connection_once(ctx);
             }
             self.arm(ctx);
             self.show();

@@ -2,7 +2,7 @@
 //! one fails. What it decides stands in [`ike::supervise`].
 //!
 //! `mod.rs` is the actor, its start and its timer; `report.rs` what its SAs report; `connection.rs` its connections;
-//! `child.rs` its Child SAs; `command.rs` what the API asks for; `configure.rs` changes of its configuration; `demand.rs`
+//! `start.rs` how one starts; `child.rs` its Child SAs; `command.rs` what the API asks for; `configure.rs` changes of its configuration; `demand.rs`
 //! packets that want it up; `reach.rs` what keeps our messages from it; `view.rs` what it shows.
 
 mod child;
@@ -12,9 +12,10 @@ mod connection;
 mod demand;
 mod reach;
 mod report;
+mod start;
 mod view;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,7 +23,6 @@ use actix::prelude::*;
 use culvert_proto::v1;
 use ike::config::PeerConfig;
 use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, State, Supervisor};
-use ike::{Failure, Path};
 use tenants::Peer;
 
 use crate::alarm::Alarm;
@@ -41,35 +41,11 @@ use crate::watch::DeathWatch;
 use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
+use start::PeerNames;
 
 /// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. For a
 /// further one the oldest that only lingers vanishes, or else the oldest that is not in use.
 const MAX_CONNECTIONS: usize = 8;
-
-/// Why a negotiation cannot be started.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-enum CannotStart {
-    #[error("its secret is missing")]
-    Secret,
-    #[error("it has no address to start to: remoteAddresses must name a single host")]
-    Address,
-    #[error("there is no route to it")]
-    Route,
-}
-
-impl CannotStart {
-    /// In words, and as a failure that `explain` knows.
-    fn told(self, remote: Option<SocketAddr>) -> (String, Option<Failure>) {
-        let reason = self.to_string();
-        let failure = match (self, remote) {
-            (Self::Route, Some(remote)) => {
-                Some(Failure::Unreachable { reason: "this host has no route to it".to_owned(), remote })
-            }
-            _ => None,
-        };
-        (reason, failure)
-    }
-}
 
 /// Supervises one peer.
 pub(crate) struct PeerActor {
@@ -80,6 +56,7 @@ pub(crate) struct PeerActor {
     supervisor: Supervisor,
     conns: Few<ConnId, ConnEntry>,
     next_conn: ConnId,
+    names: PeerNames,
     children: Few<u32, ChildEntry>,
     senders: Senders,
     /// Shared with the board until the next change.
@@ -127,6 +104,7 @@ impl PeerActor {
             config,
             conns: Few::new(),
             next_conn: 1,
+            names: PeerNames::default(),
             children: Few::new(),
             senders: Senders::default(),
             view: Arc::default(),
@@ -152,7 +130,8 @@ impl PeerActor {
             // Nobody supervises the peer any more, and the word of it was lost with a full mailbox.
             self.depart(ctx);
         }
-        let at = self.supervisor.poll_timeout().filter(|_| !self.leaving);
+        let at = self.supervisor.poll_timeout().into_iter().chain(self.names.poll_timeout()).min();
+        let at = at.filter(|_| !self.leaving);
         self.alarm.set(ctx, at, Self::tick);
     }
 
@@ -164,54 +143,25 @@ impl PeerActor {
                 Action::Close(id) => self.dispose(Disposal::Close(id)),
             }
         }
+        self.names_due(ctx);
         self.arm(ctx);
         self.show();
     }
 
-    /// Starts the connection the supervisor asked for.
-    fn start_connection(&mut self, ctx: &mut Context<Self>) {
-        let begin = self.begin();
-        match begin {
-            Ok(begin) => {
-                let remote = if let Begin::Initiate { path, .. } = &begin { Some(path.remote) } else { None };
-                let conn = self.next_conn;
-                self.history().begin(conn, true, remote);
-                self.spawn_connection(ctx, begin);
-                self.publish(v1::EventType::NegotiationStarted, "we start");
-            }
-            Err(why) => {
-                tracing::warn!(peer = %self.peer.name, %why, "cannot start a negotiation");
-                let (conn, remote) = (self.next_conn, self.peer.spec.initiate_to(self.env.remote_ports.0));
-                self.next_conn += 1;
-                self.history().begin(conn, true, remote);
-                let (text, failure) = why.told(remote);
-                match failure {
-                    Some(failure) => {
-                        self.reached(false, "NoRoute", &text);
-                        self.history().failed(conn, &failure);
-                    }
-                    None => self.history().step(conn, &text),
-                }
-                self.attempt_failed(text, conn);
-            }
-        }
+    /// The number of another connection.
+    fn next_conn(&mut self) -> ConnId {
+        let conn = self.next_conn;
+        self.next_conn += 1;
+        conn
     }
 
-    fn begin(&self) -> Result<Begin, CannotStart> {
-        let config = self.config.clone().ok_or(CannotStart::Secret)?;
-        let (ike_port, remote_natt) = self.env.remote_ports;
-        let remote = self.peer.spec.initiate_to(ike_port).ok_or(CannotStart::Address)?;
-        let local = local_address(remote).ok_or(CannotStart::Route)?;
-        let path = Path {
-            local: SocketAddr::new(local, self.env.router.ike_port()),
-            remote,
-            local_natt: self.env.router.natt_port(),
-            remote_natt,
-        };
-        Ok(Begin::Initiate { config, path })
-    }
-
-    fn spawn_connection(&mut self, ctx: &mut Context<Self>, begin: Begin) {
+    fn spawn_connection(
+        &mut self,
+        ctx: &mut Context<Self>,
+        id: ConnId,
+        remote: Option<SocketAddr>,
+        begin: Begin,
+    ) {
         if self.conns.len() >= MAX_CONNECTIONS {
             // The newest matters: a peer that comes again and again has lost the others, and must not be locked out by
             // our deletes of them, which nobody answers.
@@ -222,13 +172,11 @@ impl PeerActor {
             let oldest = lingering.or_else(|| spare().next()).map(|(id, _)| *id);
             oldest.into_iter().for_each(|id| self.forget_connection(id));
         }
-        let id = self.next_conn;
-        self.next_conn += 1;
         let (env, peer, me) = (self.env.conn.clone(), self.peer.clone(), ctx.address().recipient());
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
         deliver(&addr, begin, &self.env.counters);
-        self.conns.insert(id, ConnEntry::new(addr));
+        self.conns.insert(id, ConnEntry::new(addr, remote));
     }
 
     /// Tells what has happened, with the state after it.
@@ -264,6 +212,7 @@ impl Actor for PeerActor {
         let to = ctx.address().recipient();
         let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
         self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
+        self.refresh_names(ctx);
         self.call_back(ctx);
         self.show();
         self.arm(ctx);
@@ -289,18 +238,11 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Unreachable(what) => self.unreachable(&what),
             ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
             ToPeer::Wake => self.wake(ctx),
+            ToPeer::Resolved(name, outcome) => self.name_resolved(ctx, &name, outcome),
             #[cfg(feature = "fault-injection")]
             ToPeer::Panic { connection } => self.panic(connection),
         }
     }
-}
-
-/// The address of ours that the system would send from to get there. Nothing is sent.
-fn local_address(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(remote).ok()?;
-    socket.local_addr().ok().map(|a| a.ip())
 }
 
 /// What is planned for a peer, its time between authentications up to a tenth shorter by chance, so that peers

@@ -16,7 +16,7 @@ impl PeerActor {
     /// The system does not send to the peer. Whoever waits for the tunnel need not wait longer; we go on trying.
     pub(super) fn unsent(&mut self, id: ConnId, why: &Unsent) {
         let text = why.to_string();
-        let remote = self.peer.spec.initiate_to(self.env.remote_ports.0);
+        let remote = self.conns.get(&id).and_then(|conn| conn.remote);
         self.obstacle(Some(id), why.name(), &text, remote);
         self.resolve(Wait::Up, Err(text));
     }

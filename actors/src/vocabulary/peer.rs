@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::Message;
 use ike::Failure;
 use router::{TunnelId, Unreachable};
+use tenants::HostName;
 use tokio::sync::oneshot;
 
 use crate::adopted::Adopted;
@@ -50,6 +51,8 @@ pub(crate) enum ToPeer {
     Wanted(TunnelId),
     /// The peer sends ESP that nobody here can open: start a negotiation if the tunnel is down.
     Wake,
+    /// The peer's name was resolved, and the catalog has its addresses; or why not.
+    Resolved(HostName, Result<(), String>),
     /// Panic, in the peer's own actor or in that of its connection, to test what follows.
     #[cfg(feature = "fault-injection")]
     Panic {

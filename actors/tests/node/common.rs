@@ -164,6 +164,11 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
 
 /// A node on ports that the system chooses.
 pub(crate) fn node(catalog: Arc<Catalog>) -> Node {
+    node_with(NodeConfig::default(), catalog)
+}
+
+/// The same, run in a way of its own.
+pub(crate) fn node_with(config: NodeConfig, catalog: Arc<Catalog>) -> Node {
     let router = router::RouterConfig {
         listen: vec![Ipv4Addr::LOCALHOST.into()],
         ike_port: 0,
@@ -171,7 +176,7 @@ pub(crate) fn node(catalog: Arc<Catalog>) -> Node {
         shards: 2,
         ..Default::default()
     };
-    Node::start(NodeConfig::default(), router, catalog).unwrap()
+    Node::start(config, router, catalog).unwrap()
 }
 
 /// Actors that have panicked so far.

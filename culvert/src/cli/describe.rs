@@ -156,6 +156,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
         indented(&tunnel),
         conditions(&status.conditions)
     );
+    text.push_str(&names(&status.resolved_names));
     for child in &status.children {
         let lines = fields(&[
             ("SPI in/out", spis(child)),
@@ -185,6 +186,18 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
     };
     text.push_str(&format!("\n\nConfiguration:\n{}", yaml("Peer", &configured)?));
     Ok(text)
+}
+
+/// What the peer's names resolve to, a line each; nothing if it has none.
+fn names(names: &[v1::ResolvedName]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let row = |name: &v1::ResolvedName| {
+        vec![name.name.clone(), name.addresses.join(", "), age(name.resolve_time), name.error.clone()]
+    };
+    let rows = names.iter().map(row).collect();
+    format!("\n\nNames:\n{}", indented(&table(&["NAME", "ADDRESSES", "RESOLVED", "ERROR"], rows)))
 }
 
 /// What is weaker than it could be, a line each; nothing if nothing is.

@@ -52,7 +52,7 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
             "  - if the peer is to begin: does it run, does it know our address, is UDP 500 let through?\n",
         );
         out.push_str(
-            "  - if we are to begin: startAction must be START, and remoteAddresses must name a host\n",
+            "  - if we are to begin: startAction must be START, and remoteAddresses must have an address or a host name\n",
         );
     }
     // The newest first: it is what matters.

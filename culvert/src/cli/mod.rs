@@ -10,7 +10,9 @@ mod delete;
 mod describe;
 mod diff;
 mod explain;
+mod export;
 mod get;
+mod import;
 mod manifest;
 mod reference;
 mod watch;
@@ -26,7 +28,7 @@ use crate::console::{Failure, Global};
 #[command(
     name = "culvert",
     version,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid argument, 5 conflict, 6 unavailable"
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid argument, 5 conflict, 6 unavailable, 7 in part"
 )]
 struct Cli {
     #[command(flatten)]
@@ -49,6 +51,10 @@ enum Command {
     Watch(watch::Arguments),
     /// Say why a tunnel is not up, and what to change
     Explain(explain::Arguments),
+    /// Print what to type on the remote device
+    Export(export::Arguments),
+    /// Make manifests of a device's configuration
+    Import(import::Arguments),
     /// Negotiate a tunnel now
     Initiate(control::Initiate),
     /// Take a tunnel down
@@ -91,6 +97,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Delete(arguments) => delete::run(global, arguments).await,
         Command::Watch(arguments) => watch::run(global, arguments).await,
         Command::Explain(arguments) => explain::run(global, arguments).await,
+        Command::Export(arguments) => export::run(global, arguments).await,
+        Command::Import(arguments) => import::run(global, arguments).await,
         Command::Initiate(arguments) => control::initiate(global, arguments).await,
         Command::Terminate(arguments) => control::terminate(global, arguments).await,
         Command::Dummies(arguments) => control::dummies(global, arguments).await,

@@ -21,6 +21,8 @@ pub(crate) mod exit {
     pub(crate) const CONFLICT: u8 = 5;
     /// The node cannot be reached or does not answer.
     pub(crate) const UNAVAILABLE: u8 = 6;
+    /// Done, but for what was told.
+    pub(crate) const PARTLY: u8 = 7;
 }
 
 /// Why a command failed.

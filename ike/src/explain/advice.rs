@@ -197,3 +197,13 @@ pub(super) fn unreachable(remote: SocketAddr) -> Vec<String> {
         "there: is the host up, and does a firewall on the way reject UDP 500 and 4500?".to_owned(),
     ]
 }
+
+/// A name that does not resolve.
+pub(super) fn unresolved(name: &str) -> Vec<String> {
+    vec![
+        format!("here: is {name} the right name in remoteAddresses, and does this node resolve it (getent ahosts {name})?"),
+        "here: does this node reach its DNS server, and does the way there lead through a tunnel that is down?".to_owned(),
+        format!("there: a gateway with a dynamic address has to tell whoever serves {name} each time that it changes"),
+        "here: an address in remoteAddresses in place of the name needs no resolver".to_owned(),
+    ]
+}

@@ -261,6 +261,11 @@ fn each_cause_names_both_values_and_both_sides() {
             &["net: ", "neither a Child SA nor", "there: is there"],
         ),
         (
+            Failure::Unresolved { name: text("b.example"), reason: text("Name or service not known") },
+            "address",
+            &["b.example does not resolve", "Name or service not known", "getent ahosts b.example", "tunnel"],
+        ),
+        (
             Failure::Unreachable { reason: text("No route to host"), remote: left },
             "unreachable",
             &["192.0.2.7:4500 cannot be reached: No route to host", "ip route get 192.0.2.7", "UDP 500"],

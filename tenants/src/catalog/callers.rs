@@ -9,6 +9,7 @@ use ike::IkeProposal;
 use ike::proposal::{Candidates, Likely};
 
 use crate::cidr::Cidr;
+use crate::host_name::{HostName, Names};
 use crate::name::PeerName;
 use crate::peer::{Peer, PeerSpec};
 use crate::remote::RemoteAddress;
@@ -56,6 +57,12 @@ impl Group {
         }
     }
 
+    /// Removes a peer of one place; whether nobody is left.
+    fn empties(&mut self, peer: &Arc<Peer>) -> bool {
+        self.remove(peer, Likely::Near);
+        self.peers.is_empty()
+    }
+
     fn build(&mut self, likely: Likely) {
         let mut candidates = Candidates::default();
         for (proposals, _) in self.sets.values() {
@@ -83,6 +90,8 @@ pub struct Callers {
 pub(crate) struct Origins {
     /// Single addresses.
     hosts: BTreeMap<IpAddr, Group>,
+    /// Those that names resolve to.
+    named: HashMap<HostName, Group>,
     /// Subnets, by family and length: at most one look-up for each length that is in use.
     nets: BTreeMap<(bool, u8), HashMap<Cidr, Group>>,
     anywhere: Group,
@@ -95,13 +104,16 @@ impl Origins {
             self.anywhere.add(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
-            match *remote {
+            match remote {
                 RemoteAddress::Host(address, _) => {
-                    self.hosts.entry(address).or_default().add(peer, Likely::Near);
+                    self.hosts.entry(*address).or_default().add(peer, Likely::Near);
+                }
+                RemoteAddress::Name(name, _) => {
+                    self.named.entry(name.clone()).or_default().add(peer, Likely::Near);
                 }
                 RemoteAddress::Subnet(subnet) => {
                     let nets = self.nets.entry((subnet.is_ipv4(), subnet.prefix())).or_default();
-                    nets.entry(subnet).or_default().add(peer, Likely::Possible);
+                    nets.entry(*subnet).or_default().add(peer, Likely::Possible);
                 }
             }
         }
@@ -113,21 +125,24 @@ impl Origins {
             self.anywhere.remove(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
-            match *remote {
+            match remote {
                 RemoteAddress::Host(address, _) => {
-                    let Some(group) = self.hosts.get_mut(&address) else { continue };
-                    group.remove(peer, Likely::Near);
-                    if group.peers.is_empty() {
-                        self.hosts.remove(&address);
+                    if self.hosts.get_mut(address).is_some_and(|group| group.empties(peer)) {
+                        self.hosts.remove(address);
+                    }
+                }
+                RemoteAddress::Name(name, _) => {
+                    if self.named.get_mut(name).is_some_and(|group| group.empties(peer)) {
+                        self.named.remove(name);
                     }
                 }
                 RemoteAddress::Subnet(subnet) => {
                     let length = (subnet.is_ipv4(), subnet.prefix());
                     let Some(nets) = self.nets.get_mut(&length) else { continue };
-                    if let Some(group) = nets.get_mut(&subnet) {
+                    if let Some(group) = nets.get_mut(subnet) {
                         group.remove(peer, Likely::Possible);
                         if group.peers.is_empty() {
-                            nets.remove(&subnet);
+                            nets.remove(subnet);
                         }
                     }
                     if nets.is_empty() {
@@ -138,26 +153,27 @@ impl Origins {
         }
     }
 
-    /// The group of a single address, and those of subnets with it, the longest first, and of everywhere.
-    fn groups(&self, address: IpAddr) -> (Option<&Group>, impl Iterator<Item = &Group>) {
+    /// The groups of the very address, and those of subnets with it, the longest first, and of everywhere.
+    fn groups(&self, address: IpAddr, names: &Names) -> (Vec<&Group>, impl Iterator<Item = &Group>) {
         let v4 = address.is_ipv4();
         let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev();
         let nets = nets.filter_map(move |((_, prefix), nets)| nets.get(&Cidr::truncated(address, *prefix)?));
         let anywhere = (!self.anywhere.peers.is_empty()).then_some(&self.anywhere);
-        (self.hosts.get(&address), nets.chain(anywhere))
+        (self.exact(address, names).collect(), nets.chain(anywhere))
     }
 
     /// The peers that may come from `address`, those first that are configured the closest to it. One may be there twice.
-    pub(crate) fn from(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
-        let (host, wide) = self.groups(address);
-        host.into_iter().chain(wide).flat_map(|group| group.peers.values())
+    pub(crate) fn from(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
+        let (near, wide) = self.groups(address, names);
+        near.into_iter().chain(wide).flat_map(|group| group.peers.values())
     }
 
-    /// How many peers have the very address or subnet; without one, how many may come from anywhere.
+    /// How many peers have the very address, name or subnet; without one, how many may come from anywhere.
     pub(crate) fn crowd(&self, remote: Option<&RemoteAddress>) -> usize {
         let group = match remote {
             None => Some(&self.anywhere),
             Some(RemoteAddress::Host(address, _)) => self.hosts.get(address),
+            Some(RemoteAddress::Name(name, _)) => self.named.get(name),
             Some(RemoteAddress::Subnet(subnet)) => {
                 self.nets.get(&(subnet.is_ipv4(), subnet.prefix())).and_then(|nets| nets.get(subnet))
             }
@@ -169,32 +185,50 @@ impl Origins {
     ///
     /// Where peers are configured with the very address they alone decide on UDP, and their proposals go first: whoever may
     /// come from anywhere is hardly the one that does.
-    pub(crate) fn callers(&self, address: IpAddr) -> Callers {
-        let (host, wide) = self.groups(address);
+    pub(crate) fn callers(&self, address: IpAddr, names: &Names) -> Callers {
+        let (near, wide) = self.groups(address, names);
         let wide: Vec<&Group> = wide.collect();
-        let deciding = host.as_ref().map_or(wide.as_slice(), std::slice::from_ref);
+        let deciding = if near.is_empty() { &wide } else { &near };
         let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers.len());
-        let candidates = match (host, wide.as_slice()) {
-            (None, []) => Arc::default(),
-            (Some(only), []) => Arc::clone(&only.candidates),
-            (None, [only]) => Arc::clone(&only.candidates),
+        let candidates = match (near.as_slice(), wide.as_slice()) {
+            ([], []) => Arc::default(),
+            ([only], []) | ([], [only]) => Arc::clone(&only.candidates),
             _ => {
                 let mut all = Candidates::default();
-                host.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
+                near.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
                 Arc::new(all)
             }
         };
         Callers { candidates, force_encapsulation: force }
     }
 
-    /// The addresses of a subnet that peers are configured with, and those peers.
-    pub(crate) fn within(&self, subnet: Cidr) -> impl Iterator<Item = (&IpAddr, &Arc<Peer>)> {
+    /// The addresses of a subnet that peers are configured with, or their names resolve to, and those peers.
+    pub(crate) fn within(&self, subnet: Cidr, names: &Names) -> impl Iterator<Item = (IpAddr, &Arc<Peer>)> {
         let hosts = self.hosts.range(subnet.first()..=subnet.last());
-        hosts.flat_map(|(address, group)| group.peers.values().map(move |peer| (address, peer)))
+        let hosts = hosts.map(|(address, group)| (*address, group));
+        let named = names.within(subnet).into_iter();
+        let named = named.filter_map(|(address, name)| Some((address, self.named.get(&name)?)));
+        hosts.chain(named).flat_map(|(address, group)| group.peers.values().map(move |peer| (address, peer)))
     }
 
-    /// The peers that are configured with the very address, in the order of names.
-    pub(crate) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
-        self.hosts.get(&address).into_iter().flat_map(|group| group.peers.values())
+    /// The peers that are configured with the very address or a name of it. One may be there twice.
+    pub(crate) fn at(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
+        self.exact(address, names).flat_map(|group| group.peers.values())
+    }
+
+    /// Whether a peer is configured with the name.
+    pub(crate) fn has_name(&self, name: &HostName) -> bool {
+        self.named.contains_key(name)
+    }
+
+    /// How many names peers are configured with.
+    pub(crate) fn names(&self) -> usize {
+        self.named.len()
+    }
+
+    /// The groups of an address, and of the names that have resolved to it.
+    fn exact(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Group> {
+        let named = names.at(address).into_iter().filter_map(|name| self.named.get(&name));
+        self.hosts.get(&address).into_iter().chain(named)
     }
 }

@@ -7,6 +7,7 @@ use ike::Identity;
 
 use crate::catalog::openings::Openings;
 use crate::cidr::Cidr;
+use crate::host_name::Names;
 use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::{Auth, Peer};
 
@@ -23,6 +24,8 @@ pub(crate) struct Index {
     users: HashMap<SecretName, BTreeSet<PeerName>>,
     /// Who may come from where.
     pub(crate) origins: Openings,
+    /// What names resolve to. One for all copies: it is no part of what is written.
+    pub(crate) names: Arc<Names>,
 }
 
 impl Index {

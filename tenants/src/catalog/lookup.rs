@@ -9,8 +9,10 @@ use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
 use crate::catalog::callers::Callers;
+use crate::host_name::{HostName, Resolution};
 use crate::name::{PeerName, SecretName, TenantName};
-use crate::peer::Peer;
+use crate::peer::{Peer, PeerSpec};
+use crate::remote::admits;
 
 /// Why no peer was found.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +52,10 @@ impl Catalog {
         let named = local.map(|local| by_local.get(local).into_iter().flatten());
         let any = local.is_none().then(|| by_local.values().flatten());
         let all = named.into_iter().flatten().chain(any.into_iter().flatten());
-        let fits = |peer: &&Arc<Peer>| peer.spec.ike.opening() == opening && peer.spec.admits(address);
+        let names = &state.index.names;
+        let fits = |peer: &&Arc<Peer>| {
+            peer.spec.ike.opening() == opening && admits(&peer.spec.remote_addresses, address, names)
+        };
         let found: Vec<_> = all.filter(fits).take(MAX_CANDIDATES).cloned().collect();
         if found.is_empty() {
             let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
@@ -63,13 +68,15 @@ impl Catalog {
     /// Those who may send such a first message from `address`: what it is answered from, when the initiator's identity is not
     /// known yet. Whoever authenticates must still be held to the proposals of its own peer.
     pub fn callers(&self, address: IpAddr, opening: Opening) -> Callers {
-        self.read().index.origins.callers(address.to_canonical(), opening)
+        let state = self.read();
+        state.index.origins.callers(address.to_canonical(), opening, &state.index.names)
     }
 
     /// How the negotiations of those open who may come from `address`: what a first message of another version or mode is
     /// explained from.
     pub fn openings(&self, address: IpAddr) -> Vec<Opening> {
-        self.read().index.origins.in_use(address.to_canonical())
+        let state = self.read();
+        state.index.origins.in_use(address.to_canonical(), &state.index.names)
     }
 
     /// The peers that may open like this from `address`, no more than can be tried: those with the very address first, then
@@ -78,7 +85,7 @@ impl Catalog {
     pub fn peers_from(&self, address: IpAddr, opening: Opening) -> Vec<Arc<Peer>> {
         let state = self.read();
         let mut found: Vec<Arc<Peer>> = Vec::new();
-        for peer in state.index.origins.of(opening).from(address.to_canonical()) {
+        for peer in state.index.origins.of(opening).from(address.to_canonical(), &state.index.names) {
             if found.len() == MAX_CANDIDATES {
                 break;
             }
@@ -96,9 +103,36 @@ impl Catalog {
         by_local.flatten().take(limit).cloned().collect()
     }
 
-    /// The peers that are configured with this very address, no more than `limit`.
+    /// The peers that are configured with this very address, or with a name that last resolved to it, no more than `limit`.
     pub fn peers_at(&self, address: IpAddr, limit: usize) -> Vec<Arc<Peer>> {
-        self.read().index.origins.at(address.to_canonical()).take(limit).cloned().collect()
+        let (state, mut found) = (self.read(), Vec::<Arc<Peer>>::new());
+        for peer in state.index.origins.at(address.to_canonical(), &state.index.names) {
+            if found.len() < limit && found.iter().all(|other| other.name != peer.name) {
+                found.push(Arc::clone(peer));
+            }
+        }
+        found
+    }
+
+    /// Whether the peer may come from `address`, by what its names have last resolved to.
+    pub fn admits(&self, spec: &PeerSpec, address: IpAddr) -> bool {
+        admits(&spec.remote_addresses, address.to_canonical(), &self.read().index.names)
+    }
+
+    /// What a name of a peer last resolved to, once somebody has tried.
+    pub fn resolution(&self, name: &HostName) -> Option<Resolution> {
+        self.read().index.names.get(name)
+    }
+
+    /// A name of a peer was resolved, or why it was not. Whether it has other addresses than before.
+    pub fn resolved(&self, name: &HostName, outcome: Result<Vec<IpAddr>, String>) -> bool {
+        let state = self.read();
+        let (names, origins) = (&state.index.names, &state.index.origins);
+        let changed = names.note(name, outcome);
+        if names.len() > origins.names() {
+            names.retain(|name| origins.has_name(name));
+        }
+        changed
     }
 
     /// The names of a tenant's peers.

@@ -8,6 +8,7 @@ use ike::config::Opening;
 
 use crate::catalog::callers::{Callers, Origins};
 use crate::cidr::Cidr;
+use crate::host_name::{HostName, Names};
 use crate::peer::Peer;
 
 /// The peers by how they open, and by where they may come from.
@@ -49,23 +50,33 @@ impl Openings {
     }
 
     /// Those who may open like this from `address`.
-    pub(crate) fn callers(&self, address: IpAddr, opening: Opening) -> Callers {
-        self.of(opening).callers(address)
+    pub(crate) fn callers(&self, address: IpAddr, opening: Opening, names: &Names) -> Callers {
+        self.of(opening).callers(address, names)
     }
 
     /// How those open who may come from `address`.
-    pub(crate) fn in_use(&self, address: IpAddr) -> Vec<Opening> {
-        let used = |opening: &Opening| self.of(*opening).from(address).next().is_some();
+    pub(crate) fn in_use(&self, address: IpAddr, names: &Names) -> Vec<Opening> {
+        let used = |opening: &Opening| self.of(*opening).from(address, names).next().is_some();
         Opening::ALL.into_iter().filter(used).collect()
     }
 
-    /// The addresses of a subnet that peers are configured with, and those peers.
-    pub(crate) fn within(&self, subnet: Cidr) -> impl Iterator<Item = (&IpAddr, &Arc<Peer>)> {
-        self.all().into_iter().flat_map(move |origins| origins.within(subnet))
+    /// The addresses of a subnet that peers are configured with, or their names resolve to, and those peers.
+    pub(crate) fn within(&self, subnet: Cidr, names: &Names) -> impl Iterator<Item = (IpAddr, &Arc<Peer>)> {
+        self.all().into_iter().flat_map(move |origins| origins.within(subnet, names))
     }
 
-    /// The peers that are configured with the very address.
-    pub(crate) fn at(&self, address: IpAddr) -> impl Iterator<Item = &Arc<Peer>> {
-        self.all().into_iter().flat_map(move |origins| origins.at(address))
+    /// The peers that are configured with the very address or a name of it. One may be there twice.
+    pub(crate) fn at(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
+        self.all().into_iter().flat_map(move |origins| origins.at(address, names))
+    }
+
+    /// Whether a peer is configured with the name.
+    pub(crate) fn has_name(&self, name: &HostName) -> bool {
+        self.all().into_iter().any(|origins| origins.has_name(name))
+    }
+
+    /// How many names peers are configured with, or some more: one may be there with each opening.
+    pub(crate) fn names(&self) -> usize {
+        self.all().into_iter().map(Origins::names).sum()
     }
 }

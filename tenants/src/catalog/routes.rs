@@ -4,8 +4,11 @@
 //! routing table that IKE and ESP go by as well. Where a peer of anybody's lives in such a subnet, what the node sends it
 //! would go into the tunnel instead. The default route is never made, so it takes nothing.
 
+use std::net::IpAddr;
+
 use crate::catalog::state::State;
 use crate::cidr::Cidr;
+use crate::host_name::Names;
 use crate::name::{PeerName, TenantName};
 use crate::peer::PeerSpec;
 use crate::policy::{Policy, RuleAction};
@@ -75,7 +78,9 @@ fn check_subnets(
 ) {
     for (i, child) in spec.children.iter().enumerate() {
         for (k, subnet) in child.remote_subnets.iter().enumerate().filter(|(_, subnet)| subnet.prefix() > 0) {
-            let own = spec.remote_addresses.iter().find(|remote| holds(*subnet, &tenant.policy, remote));
+            let names = &state.index.names;
+            let own =
+                spec.remote_addresses.iter().find(|remote| holds(*subnet, &tenant.policy, remote, names));
             let fault = match own {
                 Some(own) => Some(format!("{subnet} contains {own}, where the peer itself is: {ADVICE}")),
                 None => fault_of(state, tenant, name.tenant(), Some(name), *subnet),
@@ -98,8 +103,9 @@ fn fault_of(
     if let Some(fault) = too_broad(subnet) {
         return Some(fault);
     }
-    let mut inside = state.index.origins.within(subnet).filter(|(_, peer)| Some(&peer.name) != except);
-    let (address, peer) = inside.find(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(**address)))?;
+    let mut inside =
+        state.index.origins.within(subnet, &state.index.names).filter(|(_, peer)| Some(&peer.name) != except);
+    let (address, peer) = inside.find(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(*address)))?;
     Some(match (peer.name.tenant() == name).then_some(peer) {
         Some(peer) => format!("{subnet} contains {address}, where {} is: {ADVICE}", peer.name),
         // Where another tenant's peers are is not this tenant's business.
@@ -118,9 +124,20 @@ fn too_broad(subnet: Cidr) -> Option<String> {
     })
 }
 
-/// The tenant whose peers have a subnet with a device's route that takes what is sent to `remote`.
+/// The tenant whose peers have a subnet with a device's route that takes what is sent to `remote`. Where a name will lead to
+/// is not known: what it resolves to now is looked at, and the router asks the system before it sends.
 fn led_by_another(state: &State, name: &PeerName, remote: &RemoteAddress) -> Option<TenantName> {
-    let RemoteAddress::Host(address, _) = remote else { return None };
+    let addresses = match remote {
+        RemoteAddress::Host(address, _) => vec![*address],
+        RemoteAddress::Name(host, _) => {
+            state.index.names.get(host).map(|found| found.addresses).unwrap_or_default()
+        }
+        RemoteAddress::Subnet(_) => Vec::new(),
+    };
+    addresses.iter().find_map(|address| led_from(state, name, address))
+}
+
+fn led_from(state: &State, name: &PeerName, address: &IpAddr) -> Option<TenantName> {
     let shortest = broadest(Cidr::host(*address));
     let around = (shortest..=Cidr::host(*address).prefix()).filter_map(|p| Cidr::truncated(*address, p));
     let mut owners = around.flat_map(|subnet| state.index.tenants_with(subnet, name));
@@ -132,9 +149,17 @@ fn led_by_another(state: &State, name: &PeerName, remote: &RemoteAddress) -> Opt
 }
 
 /// Whether a route to the subnet takes everything that is sent to `remote`.
-fn holds(subnet: Cidr, policy: &Policy, remote: &RemoteAddress) -> bool {
-    let theirs = remote.subnet();
-    subnet.contains(theirs.first()) && subnet.contains(theirs.last()) && !is_bypassed(policy, theirs)
+fn holds(subnet: Cidr, policy: &Policy, remote: &RemoteAddress, names: &Names) -> bool {
+    let takes = |theirs: Cidr| {
+        subnet.contains(theirs.first()) && subnet.contains(theirs.last()) && !is_bypassed(policy, theirs)
+    };
+    match remote {
+        RemoteAddress::Name(name, _) => {
+            names.get(name).is_some_and(|found| found.addresses.into_iter().map(Cidr::host).any(takes))
+        }
+        RemoteAddress::Host(address, _) => takes(Cidr::host(*address)),
+        RemoteAddress::Subnet(theirs) => takes(*theirs),
+    }
 }
 
 /// Whether the policy keeps routes away from these addresses: the first rule about them lets everything out in the clear.

@@ -8,7 +8,7 @@ mod lifetime;
 mod version;
 mod warnings;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use culvert_proto::v1;
 use ike::Identity;
@@ -22,10 +22,11 @@ pub use ike_spec::{DpdAction, IkeSpec};
 pub use lifetime::{ChildLifetime, Span};
 pub use version::{IkeV1, IkeVersion};
 
+use crate::host_name::HostName;
 use crate::limits;
 use crate::meta::Meta;
 use crate::name::{PeerName, SecretName, TenantName};
-use crate::remote::{self, RemoteAddress};
+use crate::remote::RemoteAddress;
 use crate::tenant::display_name;
 use crate::violation::Violations;
 
@@ -87,6 +88,15 @@ pub enum StartAction {
     OnDemand,
 }
 
+/// Where we initiate to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To this address.
+    Address(SocketAddr),
+    /// To what the name resolves to, at this port.
+    Name(HostName, u16),
+}
+
 impl PeerSpec {
     /// The values of a message for a peer of `tenant`, or all that is wrong with it. Output-only fields are ignored.
     pub fn parse(tenant: &TenantName, peer: &v1::Peer) -> Result<Self, Violations> {
@@ -101,7 +111,10 @@ impl PeerSpec {
         let ike = IkeSpec::parse(peer.ike.as_ref(), peer.legacy, &mut inner);
         faults.add_all("ike", inner);
         if let Some(what) = ike.begins().filter(|_| !has_host(&remote_addresses)) {
-            faults.add("remote_addresses", format!("{what} needs a single address to initiate to"));
+            faults.add(
+                "remote_addresses",
+                format!("{what} needs a single address or a host name to initiate to"),
+            );
         }
         let allowed = Allowed { version: ike.version, legacy: peer.legacy };
         let children = child::parse_all(&peer.children, allowed, &mut faults);
@@ -148,17 +161,25 @@ impl PeerSpec {
         }
     }
 
-    /// Where we initiate to: the first single address, with its port or `ike_port`.
-    pub fn initiate_to(&self, ike_port: u16) -> Option<SocketAddr> {
+    /// Where we initiate to: the first single address or name, with its port or `ike_port`.
+    pub fn initiate_to(&self, ike_port: u16) -> Option<Destination> {
         self.remote_addresses.iter().find_map(|remote| match remote {
-            RemoteAddress::Host(address, port) => Some(SocketAddr::new(*address, port.unwrap_or(ike_port))),
+            RemoteAddress::Host(address, port) => {
+                Some(Destination::Address(SocketAddr::new(*address, port.unwrap_or(ike_port))))
+            }
+            RemoteAddress::Name(name, port) => {
+                Some(Destination::Name(name.clone(), port.unwrap_or(ike_port)))
+            }
             RemoteAddress::Subnet(_) => None,
         })
     }
 
-    /// True if the peer may come from `address`.
-    pub fn admits(&self, address: IpAddr) -> bool {
-        remote::admits(&self.remote_addresses, address)
+    /// The names among the addresses that the peer may come from.
+    pub fn host_names(&self) -> impl Iterator<Item = &HostName> {
+        self.remote_addresses.iter().filter_map(|remote| match remote {
+            RemoteAddress::Name(name, _) => Some(name),
+            RemoteAddress::Host(..) | RemoteAddress::Subnet(_) => None,
+        })
     }
 
     /// The child named `name`.
@@ -227,7 +248,7 @@ fn parse_auth(tenant: &TenantName, auth: Option<&v1::Auth>, faults: &mut Violati
 }
 
 fn has_host(addresses: &[RemoteAddress]) -> bool {
-    addresses.iter().any(|remote| matches!(remote, RemoteAddress::Host(..)))
+    addresses.iter().any(RemoteAddress::is_destination)
 }
 
 /// Transport mode goes between the ends of the IKE SA, and not in UDP.
@@ -239,8 +260,10 @@ fn check_transport(
 ) {
     let transport = || children.iter().enumerate().filter(|(_, child)| child.mode == Mode::Transport);
     for (i, child) in transport() {
+        // What a name resolves to is seen when the Child SA is negotiated.
         if let [host] = child.remote_subnets.as_slice()
-            && !remote::admits(addresses, host.first())
+            && !addresses.is_empty()
+            && !addresses.iter().any(|a| a.subnet().is_none_or(|subnet| subnet.contains(host.first())))
         {
             let fault = format!(
                 "mode TRANSPORT is with the peer itself, but remote_addresses has no {}",
@@ -267,7 +290,10 @@ fn parse_start_action(action: i32, addresses: &[RemoteAddress], faults: &mut Vio
     };
     if action != StartAction::None && !has_host(addresses) {
         let name = if action == StartAction::Start { "START" } else { "ON_DEMAND" };
-        faults.add("remote_addresses", format!("start_action {name} needs a single address to initiate to"));
+        faults.add(
+            "remote_addresses",
+            format!("start_action {name} needs a single address or a host name to initiate to"),
+        );
     }
     action
 }

@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use super::*;
 use proptest::prelude::*;
 
@@ -85,6 +87,9 @@ fn each_fault_has_its_field_and_says_what_is_expected() {
         peer.start_action = v1::StartAction::Start.into();
         peer.remote_addresses = vec!["192.0.2.0/24".to_owned()];
     });
+    one_fault("remote_addresses[0]", "neither an address nor a host name", |peer| {
+        peer.remote_addresses = vec!["10.0.0.300".to_owned()];
+    });
     one_fault("start_action", "unknown value 77", |peer| peer.start_action = 77);
     one_fault("children", "at least one", |peer| peer.children.clear());
     one_fault("children", "at most 32", |peer| peer.children = vec![v1::Child::default(); 33]);
@@ -122,7 +127,7 @@ fn each_fault_has_its_field_and_says_what_is_expected() {
 fn all_faults_are_reported_at_once() {
     let found = faults(|peer| {
         peer.remote_identity.clear();
-        peer.remote_addresses.push("nowhere".to_owned());
+        peer.remote_addresses.push("10.0.0.300".to_owned());
         peer.children[0].local_subnets.push("10.9.9.9/8".to_owned());
     });
     let fields: Vec<_> = found.iter().map(|(field, _)| field.as_str()).collect();
@@ -174,6 +179,21 @@ fn transport_mode_is_between_two_hosts() {
     peer.children[0].remote_subnets[0] = "2001:db8::2/128".to_owned();
     peer.remote_addresses.clear();
     assert!(PeerSpec::parse(&tenant(), &peer).is_ok());
+}
+
+#[test]
+fn a_name_is_a_destination() {
+    let mut peer = valid();
+    peer.start_action = v1::StartAction::Start.into();
+    peer.remote_addresses = vec!["192.0.2.0/24".to_owned(), "Branch.Example:4501".to_owned()];
+    let spec = PeerSpec::parse(&tenant(), &peer).unwrap();
+    let expected = Destination::Name("branch.example".parse().unwrap(), 4501);
+    assert_eq!(spec.initiate_to(500), Some(expected));
+    assert_eq!(spec.host_names().count(), 1);
+    peer.remote_addresses[1] = "branch.example".to_owned();
+    transport(&mut peer);
+    let spec = PeerSpec::parse(&tenant(), &peer).unwrap();
+    assert!(matches!(spec.initiate_to(500), Some(Destination::Name(_, 500))));
 }
 
 #[test]

@@ -1,0 +1,165 @@
+//! Resolves the host names of peers, on threads of its own: the system's resolver blocks, perhaps for half a minute.
+//!
+//! A name that is being resolved is not resolved a second time meanwhile; whoever asks for it then is told of the same outcome.
+//! What comes of it is put into the catalog first, where the responder looks, and then told.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs as _};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use actix::prelude::Recipient;
+use tenants::{Catalog, HostName};
+
+use crate::vocabulary::ToPeer;
+
+/// Names that are resolved at a time. A resolver that answers within 10 ms does 800 in a second; one that does not answer
+/// holds up these and no thread that does anything else.
+const MAX_THREADS: usize = 8;
+
+type Function = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
+
+/// How a host name becomes addresses. The call may block.
+#[derive(Clone)]
+pub struct Lookup(Arc<Function>);
+
+impl Lookup {
+    /// By a function.
+    pub fn new(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lookup))
+    }
+
+    /// The outcome in the form in which it is kept.
+    fn of(&self, name: &HostName) -> Result<Vec<IpAddr>, String> {
+        // A thread that ended by a panic would leave the name unresolved for ever.
+        let found = panic::catch_unwind(AssertUnwindSafe(|| (self.0)(name.as_str())));
+        let found = found.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")));
+        let found = found.map_err(|error| error.to_string())?;
+        // 0.0.0.0 is what filtering servers answer for what they do not let through.
+        let is_host = |address: &IpAddr| !address.is_unspecified() && !address.is_multicast();
+        let hosts: Vec<IpAddr> = found.iter().copied().filter(is_host).collect();
+        match (hosts.is_empty(), found.first()) {
+            (false, _) => Ok(hosts),
+            (true, Some(other)) => Err(format!("{other} is the address of no host")),
+            (true, None) => Err("the name has no address".to_owned()),
+        }
+    }
+}
+
+impl Default for Lookup {
+    /// As the system does it: /etc/hosts, DNS, and what else it is configured with.
+    fn default() -> Self {
+        Self::new(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+/// Resolves names for the actors of peers.
+pub(crate) struct Resolver {
+    lookup: Lookup,
+    catalog: Arc<Catalog>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Names that no thread has taken up yet.
+    waiting: VecDeque<HostName>,
+    /// Who asks, by name, of those that wait and those that are being resolved.
+    askers: HashMap<HostName, Vec<Recipient<ToPeer>>>,
+    threads: usize,
+}
+
+impl Resolver {
+    pub(crate) fn new(lookup: Lookup, catalog: Arc<Catalog>) -> Self {
+        Self { lookup, catalog, queue: Mutex::default() }
+    }
+
+    /// Has a name resolved. Returns at once; `asker` is told by [`ToPeer::Resolved`].
+    pub(crate) fn ask(self: &Arc<Self>, name: &HostName, asker: Recipient<ToPeer>) {
+        let mut queue = self.lock();
+        if let Some(askers) = queue.askers.get_mut(name) {
+            if !askers.contains(&asker) {
+                askers.push(asker);
+            }
+            return;
+        }
+        queue.askers.insert(name.clone(), vec![asker]);
+        queue.waiting.push_back(name.clone());
+        if queue.threads < MAX_THREADS {
+            let resolver = Arc::clone(self);
+            let thread = std::thread::Builder::new().name("resolver".to_owned());
+            // It ends with the queue, and nobody waits for it: not even the end of the process.
+            match thread.spawn(move || resolver.work()) {
+                Ok(_) => queue.threads += 1,
+                Err(error) => tracing::error!(%error, "no thread to resolve names; those that run do it"),
+            }
+        }
+    }
+
+    fn work(&self) {
+        while let Some(name) = self.next() {
+            let outcome = self.lookup.of(&name);
+            let told = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
+            if self.catalog.resolved(&name, outcome) {
+                let addresses = self.catalog.resolution(&name).unwrap_or_default().addresses;
+                tracing::info!(%name, ?addresses, "a peer's name has other addresses");
+            }
+            let askers = self.lock().askers.remove(&name).unwrap_or_default();
+            for asker in askers {
+                // One with a full mailbox looks into the catalog when it has waited long enough.
+                let _ = asker.try_send(ToPeer::Resolved(name.clone(), told.clone()));
+            }
+        }
+    }
+
+    /// The next name; without one the thread ends.
+    fn next(&self) -> Option<HostName> {
+        let mut queue = self.lock();
+        let next = queue.waiting.pop_front();
+        if next.is_none() {
+            queue.threads -= 1;
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> HostName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_no_host_is_not_taken() {
+        let of = |addresses: &[&str]| {
+            let found: Vec<IpAddr> = addresses.iter().map(|a| a.parse().unwrap()).collect();
+            Lookup::new(move |_| Ok(found.clone())).of(&name("a.example"))
+        };
+        assert_eq!(of(&["0.0.0.0", "192.0.2.1"]).unwrap().len(), 1);
+        assert!(of(&["0.0.0.0", "::"]).unwrap_err().contains("0.0.0.0 is the address of no host"));
+        assert_eq!(of(&[]).unwrap_err(), "the name has no address");
+        assert!(Lookup::new(|_| panic!("broken")).of(&name("a.example")).unwrap_err().contains("panicked"));
+    }
+
+    #[test]
+    fn the_system_knows_what_etc_hosts_says() {
+        let found = Lookup::default().of(&name("localhost")).unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback), "{found:?}");
+        // RFC 6761 section 6.4.
+        assert!(Lookup::default().of(&name("no.such.name.invalid")).is_err());
+    }
+}

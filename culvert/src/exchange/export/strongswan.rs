@@ -1,0 +1,111 @@
+//! `swanctl.conf` of strongSwan 5.9 and later.
+
+use super::{Sheet, culvert_address, quoted_key, without_port};
+use crate::exchange::manifest::identity_text;
+use crate::exchange::model::{Child, Starts, Tunnel, Version};
+use crate::exchange::suite::{NO_PFS, Suite};
+
+/// strongSwan's word for a rekeying without a key exchange of its own.
+pub(crate) const NO_GROUP: &str = "modpnone";
+
+pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
+    let name = &tunnel.name;
+    sheet.line(0, format!("# /etc/swanctl/conf.d/{name}.conf; load it with: swanctl --load-all"));
+    sheet.line(0, "connections {");
+    sheet.line(2, format!("{name} {{"));
+    sheet.line(4, format!("version = {}", if tunnel.version.is_v1() { 1 } else { 2 }));
+    if tunnel.version == Version::V1Aggressive {
+        sheet.line(4, "aggressive = yes");
+    }
+    let local: Vec<&str> =
+        tunnel.device.addresses.iter().map(|address| without_port(address, sheet)).collect();
+    if !local.is_empty() {
+        sheet.line(4, format!("local_addrs = {}", local.join(", ")));
+    }
+    let remote = culvert_address(tunnel, sheet);
+    sheet.line(4, format!("remote_addrs = {remote}"));
+    let ike: Vec<String> = tunnel.ike.iter().map(ike_proposal).collect();
+    sheet.line(4, format!("proposals = {}", ike.join(", ")));
+    let life = tunnel.ike_life;
+    if let Some(rekey) = life.rekey.or(life.life.map(|life| life - life / 10)) {
+        sheet.line(4, format!("rekey_time = {rekey}s"));
+        if let Some(over) = life.life.and_then(|life| life.checked_sub(rekey)) {
+            sheet.line(4, format!("over_time = {over}s"));
+        }
+    }
+    if let Some(dpd) = tunnel.dpd {
+        sheet.line(4, format!("dpd_delay = {dpd}s"));
+    }
+    if tunnel.force_udp {
+        sheet.line(4, "encap = yes");
+    }
+    for (side, identity) in [("local", &tunnel.device.identity), ("remote", &tunnel.culvert.identity)] {
+        sheet.line(4, format!("{side} {{"));
+        sheet.line(6, "auth = psk");
+        sheet.line(6, format!("id = {}", quoted(&identity_text(identity))?));
+        sheet.line(4, "}");
+    }
+    sheet.line(4, "children {");
+    for child in &tunnel.children {
+        write_child(child, tunnel.starts, sheet);
+    }
+    for closing in [4, 2, 0] {
+        sheet.line(closing, "}");
+    }
+    sheet.line(0, "secrets {");
+    sheet.line(2, format!("ike-{name} {{"));
+    sheet.line(4, format!("id-1 = {}", quoted(&identity_text(&tunnel.culvert.identity))?));
+    sheet.line(4, format!("id-2 = {}", quoted(&identity_text(&tunnel.device.identity))?));
+    let key = quoted_key(&tunnel.key, sheet);
+    sheet.line(4, format!("secret = {key}"));
+    sheet.line(2, "}");
+    sheet.line(0, "}");
+    Ok(())
+}
+
+fn write_child(child: &Child, starts: Starts, sheet: &mut Sheet) {
+    let subnets =
+        |subnets: &[tenants::Cidr]| subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    sheet.line(6, format!("{} {{", child.name));
+    sheet.line(8, format!("local_ts = {}", subnets(&child.device)));
+    sheet.line(8, format!("remote_ts = {}", subnets(&child.culvert)));
+    let esp: Vec<String> = child.esp.iter().map(|suite| suite.esp_text().replace(NO_PFS, NO_GROUP)).collect();
+    sheet.line(8, format!("esp_proposals = {}", esp.join(", ")));
+    if child.transport {
+        sheet.line(8, "mode = transport");
+    }
+    if let Some(rekey) = child.life.rekey {
+        sheet.line(8, format!("rekey_time = {rekey}s"));
+    }
+    if let Some(life) = child.life.life {
+        sheet.line(8, format!("life_time = {life}s"));
+    }
+    if let Some(bytes) = child.life_bytes {
+        sheet.line(8, format!("life_bytes = {bytes}"));
+    }
+    let (start, dpd) = match starts {
+        Starts::Device => ("start", "restart"),
+        // Culvert brings it up again.
+        Starts::Culvert => ("none", "clear"),
+        Starts::Packets => ("trap", "trap"),
+    };
+    sheet.line(8, format!("start_action = {start}"));
+    sheet.line(8, format!("dpd_action = {dpd}"));
+    sheet.line(6, "}");
+}
+
+/// A PRF that goes without saying is not said: old versions take none beside an integrity algorithm.
+fn ike_proposal(suite: &Suite) -> String {
+    if suite.prf_goes_without_saying() {
+        Suite { prf: Vec::new(), ..suite.clone() }.ike_text()
+    } else {
+        suite.ike_text()
+    }
+}
+
+fn quoted(text: &str) -> Result<String, String> {
+    if text.chars().any(|c| c.is_control() || c == '"' || c == '\\') {
+        return Err(format!("strongSwan does not take the identity {text:?}"));
+    }
+    Ok(format!("\"{text}\""))
+}

@@ -1,0 +1,416 @@
+//! The running configuration of Cisco ASA.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ike::Identity;
+
+use super::acl::{List, Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Set, merged};
+use super::lines::{Block, Line, Source, blocks, lines};
+use super::{identity, plain_key, usable};
+use crate::exchange::export::asa::{ESP, GROUPS, IKEV1, IKEV2, PRF, TRANSFORMS};
+use crate::exchange::export::cisco::{CHILD, OF};
+use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::suite::{Suite, Words, understood};
+
+/// How a tunnel group authenticates.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    v1: Option<Key>,
+    v2: Option<Key>,
+    dpd: Option<u64>,
+}
+
+#[derive(Default)]
+struct Config {
+    hostname: String,
+    domain: String,
+    identity: Option<Identity>,
+    /// By number, with the lifetime.
+    ikev2: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
+    ikev1: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
+    sets: BTreeMap<String, Set>,
+    profiles: BTreeMap<String, Entry>,
+    maps: BTreeMap<(String, u32), Entry>,
+    applied: BTreeMap<String, String>,
+    lists: BTreeMap<String, List>,
+    objects: Objects,
+    groups: BTreeMap<String, Group>,
+    /// Of interfaces, by `nameif`.
+    addresses: BTreeMap<String, IpAddr>,
+    tunnels: Vec<Interface>,
+}
+
+/// A tunnel interface.
+#[derive(Default)]
+struct Interface {
+    place: Option<Place>,
+    name: String,
+    source: String,
+    destination: String,
+    profile: Option<String>,
+    ipv6: bool,
+    child: Option<String>,
+}
+
+pub(super) fn read(sources: &[Source<'_>], own: Option<IpAddr>, notes: &mut Notes) -> Found {
+    let mut config = Config::default();
+    let blocks = blocks(lines(sources, '!'));
+    // Lists refer to objects wherever these stand, and groups to other objects.
+    for kind in ["object", "object-group"] {
+        for block in blocks.iter().filter(|block| block.head.words().starts_with(&[kind, "network"])) {
+            config.object(block, notes);
+        }
+    }
+    for block in &blocks {
+        config.block(block, notes);
+    }
+    config.finish(own, notes)
+}
+
+impl Config {
+    fn block(&mut self, block: &Block, notes: &mut Notes) {
+        let (place, body) = (&block.head.place, &block.body);
+        match block.head.words().as_slice() {
+            ["hostname", name] => self.hostname = (*name).to_owned(),
+            ["domain-name", name] => self.domain = (*name).to_owned(),
+            ["crypto", "isakmp", "identity", "key-id", id] => {
+                self.identity = identity(&format!("keyid:{id}"), place, notes);
+            }
+            ["crypto", "isakmp", "identity", "hostname"] => {
+                let name = format!("{}.{}", self.hostname, self.domain);
+                self.identity = identity(&format!("fqdn:{}", name.trim_end_matches('.')), place, notes);
+            }
+            ["crypto", "isakmp", "identity", ..] => {}
+            ["crypto", "ikev2", "policy", number] => {
+                let (suite, life) = policy(body, IKEV2, notes);
+                let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                self.ikev2.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
+            }
+            ["crypto", "ikev1", "policy", number] => {
+                let (suite, life) = policy(body, IKEV1, notes);
+                if body.iter().any(|line| line.words() == ["authentication", "pre-share"]) {
+                    let prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+                    let suite = Suite { prf, ..suite };
+                    let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                    self.ikev1.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
+                } else {
+                    notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
+                }
+            }
+            ["crypto", "ipsec", "ikev2", "ipsec-proposal", name] => {
+                let set = self.sets.entry((*name).to_owned()).or_default();
+                body.iter().for_each(|line| proposal(line, set, notes));
+            }
+            ["crypto", "ipsec", "ikev1", "transform-set", name, "mode", "transport"] => {
+                self.sets.entry((*name).to_owned()).or_default().transport = true;
+            }
+            ["crypto", "ipsec", "ikev1", "transform-set", name, words @ ..] => {
+                let set = self.sets.entry((*name).to_owned()).or_default();
+                for word in words {
+                    match understood(TRANSFORMS, word) {
+                        Some(ours) => drop(set.suite.add_word(ours)),
+                        None => notes.add(place, format!("{word} is no algorithm of Culvert")),
+                    }
+                }
+            }
+            ["crypto", "ipsec", "profile", name] => {
+                let entry = self.profiles.entry((*name).to_owned()).or_default();
+                entry.place = Some(place.clone());
+                for line in body {
+                    match line.words().as_slice() {
+                        ["set", rest @ ..] if set(entry, rest, &line.place, notes) => {}
+                        ["responder-only"] => {}
+                        _ => notes.add(&line.place, "not taken over"),
+                    }
+                }
+            }
+            ["crypto", "map", name, "interface", interface] => {
+                self.applied.insert((*name).to_owned(), (*interface).to_owned());
+            }
+            ["crypto", "map", _, _, "ipsec-isakmp", "dynamic", ..] | ["crypto", "dynamic-map", ..] => {
+                notes.add(
+                    place,
+                    "a dynamic map is for peers without an address: make a peer of Culvert for each",
+                );
+            }
+            ["crypto", "map", name, seq, rest @ ..] => {
+                let entry =
+                    self.maps.entry(((*name).to_owned(), seq.parse().unwrap_or(u32::MAX))).or_default();
+                entry.place.get_or_insert_with(|| place.clone());
+                match rest {
+                    ["match", "address", list] => entry.list = Some((*list).to_owned()),
+                    ["set", rest @ ..] if set(entry, rest, place, notes) => {}
+                    _ => notes.add(place, "not taken over"),
+                }
+            }
+            [
+                "crypto",
+                "ikev1" | "ikev2",
+                "enable" | "am-disable" | "cookie-challenge" | "limit" | "remote-access",
+                ..,
+            ]
+            | [
+                "crypto",
+                "ipsec",
+                "security-association" | "df-bit" | "fragmentation" | "inner-routing-lookup",
+                ..,
+            ]
+            | ["crypto", "ca" | "key" | "engine" | "isakmp", ..] => {}
+            ["crypto", ..] => notes.add(place, "the command is not taken over"),
+            ["access-list", name, "extended", rest @ ..] => {
+                let list = self.lists.entry((*name).to_owned()).or_default();
+                list.add(rest, Masks::Network, &self.objects, place);
+            }
+            ["access-list", name, "remark", rest @ ..] => {
+                let list = self.lists.entry((*name).to_owned()).or_default();
+                let words: Vec<&str> = std::iter::once("remark").chain(rest.iter().copied()).collect();
+                list.add(&words, Masks::Network, &self.objects, place);
+            }
+            ["tunnel-group", name, "ipsec-attributes"] => {
+                let group = self.groups.entry((*name).to_owned()).or_default();
+                body.iter().for_each(|line| attribute(line, group, notes));
+            }
+            ["tunnel-group", name, "type", kind] if *kind != "ipsec-l2l" => {
+                notes.add(place, format!("{name} is of type {kind}, which Culvert does not have"));
+            }
+            ["interface", name] => self.interface(name, block),
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, block: &Block, notes: &mut Notes) {
+        let Some(name) = block.head.words.get(2) else { return };
+        let mut all = Vec::new();
+        for line in &block.body {
+            let of = |name: &str| {
+                self.objects.get(name).cloned().ok_or_else(|| format!("there is no object {name}"))
+            };
+            let host = |host: &str| {
+                host.parse()
+                    .map(|host| vec![tenants::Cidr::host(host)])
+                    .map_err(|_| format!("{host} is no address"))
+            };
+            let network =
+                |address: &str, mask: &str| subnet(address, mask, Masks::Network).map(|subnet| vec![subnet]);
+            let parsed = |text: &str| {
+                text.parse().map(|subnet| vec![subnet]).map_err(|error: tenants::CidrError| error.to_string())
+            };
+            let found = match line.words().as_slice() {
+                ["host", address] | ["network-object", "host", address] => host(address),
+                ["subnet", address, mask] | ["network-object", address, mask] if *address != "object" => {
+                    network(address, mask)
+                }
+                ["subnet", text] | ["network-object", text] => parsed(text),
+                ["network-object", "object", name] | ["group-object", name] => of(name),
+                ["description" | "nat", ..] => continue,
+                _ => Err("not taken over".to_owned()),
+            };
+            match found {
+                Ok(subnets) => all.extend(subnets),
+                Err(fault) => notes.add(&line.place, fault),
+            }
+        }
+        self.objects.entry(name.clone()).or_default().extend(all);
+    }
+
+    fn interface(&mut self, name: &str, block: &Block) {
+        let (mut tunnel, mut nameif, mut address) = (Interface::default(), name.to_owned(), None);
+        (tunnel.place, tunnel.name) = (Some(block.head.place.clone()), name.to_owned());
+        for line in &block.body {
+            match line.words().as_slice() {
+                ["nameif", name] => nameif = (*name).to_owned(),
+                ["ip", "address", own, _, ..] => address = own.parse().ok(),
+                ["tunnel", "source", "interface", source] => tunnel.source = (*source).to_owned(),
+                ["tunnel", "destination", destination] => tunnel.destination = (*destination).to_owned(),
+                ["tunnel", "mode", "ipsec", family] => tunnel.ipv6 = *family == "ipv6",
+                ["tunnel", "protection", "ipsec", "profile", profile] => {
+                    tunnel.profile = Some((*profile).to_owned())
+                }
+                ["description", rest @ ..] => {
+                    tunnel.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
+                }
+                _ => {}
+            }
+        }
+        if let Some(address) = address {
+            self.addresses.insert(nameif, address);
+        }
+        if tunnel.profile.is_some() {
+            self.tunnels.push(tunnel);
+        }
+    }
+
+    fn finish(self, own: Option<IpAddr>, notes: &mut Notes) -> Found {
+        let mut draft = Draft::default();
+        for ((map, _), entry) in &self.maps {
+            let outside = self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
+            let (Some(peer), Some(place)) = (entry.peer.clone(), &entry.place) else {
+                if let Some(place) = &entry.place {
+                    notes.add(place, "the map entry has no peer: it is not taken over");
+                }
+                continue;
+            };
+            let name = entry.list.clone().unwrap_or_else(|| map.clone());
+            let key = format!("{peer} {}", entry.v1);
+            let skeleton =
+                |notes: &mut Notes| self.skeleton(entry, &peer, own.or(outside), &name, place, notes);
+            draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
+        }
+        for tunnel in &self.tunnels {
+            let found = tunnel.profile.as_ref().and_then(|name| Some((name, self.profiles.get(name)?)));
+            let (Some((name, entry)), Some(place)) = (found, &tunnel.place) else {
+                if let Some(place) = &tunnel.place {
+                    notes.add(place, "there is no such profile: the interface is not taken over");
+                }
+                continue;
+            };
+            let entry = Entry { place: Some(place.clone()), ..entry.clone() };
+            let source = self.addresses.get(&tunnel.source).copied();
+            let key = format!("{} {}", tunnel.destination, entry.v1);
+            let peer = &tunnel.destination;
+            let skeleton =
+                |notes: &mut Notes| self.skeleton(&entry, peer, own.or(source), name, place, notes);
+            let child = tunnel.child.clone().unwrap_or_else(|| tunnel.name.clone());
+            draft.add_interface(&key, (&child, !tunnel.ipv6), &entry, &self.sets, skeleton, notes);
+        }
+        draft.finish(notes)
+    }
+
+    /// The tunnel to a peer, without its children.
+    fn skeleton(
+        &self,
+        entry: &Entry,
+        peer: &str,
+        own: Option<IpAddr>,
+        name: &str,
+        place: &Place,
+        notes: &mut Notes,
+    ) -> Option<Tunnel> {
+        let Some(device) = self.identity.clone().or_else(|| own.map(Identity::address)) else {
+            notes.add(
+                place,
+                "where the device is, and so what it calls itself, is not in the file: give --address",
+            );
+            return None;
+        };
+        let address: Option<IpAddr> = peer.parse().ok();
+        if address.is_none() {
+            notes.add(place, format!("{peer} is to be replaced by an address"));
+        }
+        let culvert = address.map(Identity::address).unwrap_or_else(|| Identity::fqdn("culvert.invalid"));
+        let group = self.groups.get(peer).cloned().unwrap_or_default();
+        let key = if entry.v1 { group.v1 } else { group.v2 };
+        if key.is_none() {
+            notes
+                .add(place, format!("the tunnel group {peer} has no pre-shared key for this version of IKE"));
+        }
+        let policies = if entry.v1 { &self.ikev1 } else { &self.ikev2 };
+        let suites: Vec<Suite> = policies.values().flat_map(|(suites, _)| suites.clone()).collect();
+        let ike = if entry.v1 { merged(suites) } else { suites };
+        Some(Tunnel {
+            name: id_of(name.split(OF).next().unwrap_or(name), "peer"),
+            version: match (entry.v1, entry.aggressive) {
+                (false, _) => Version::V2,
+                (true, false) => Version::V1,
+                (true, true) => Version::V1Aggressive,
+            },
+            culvert: End { addresses: address.iter().map(ToString::to_string).collect(), identity: culvert },
+            device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
+            key: key.unwrap_or(Key::Unknown),
+            ike,
+            ike_life: Life { rekey: None, life: policies.values().find_map(|(_, life)| *life) },
+            dpd: group.dpd,
+            // It begins when there is a packet.
+            starts: Starts::Device,
+            force_udp: false,
+            children: Vec::new(),
+        })
+    }
+}
+
+fn set(entry: &mut Entry, words: &[&str], place: &Place, notes: &mut Notes) -> bool {
+    match words {
+        ["ikev2", "ipsec-proposal", names @ ..] => {
+            entry.sets = names.iter().map(|name| (*name).to_owned()).collect()
+        }
+        ["ikev1", "transform-set", names @ ..] => {
+            (entry.sets, entry.v1) = (names.iter().map(|name| (*name).to_owned()).collect(), true);
+        }
+        ["ikev2", "mode", "transport"] => entry.transport = true,
+        ["ikev1", "phase1-mode", "aggressive", ..] => entry.aggressive = true,
+        ["ikev1", "phase1-mode", "main"] => {}
+        words => return entry.set(words, GROUPS, place, notes),
+    }
+    true
+}
+
+/// A policy's algorithms, and its lifetime.
+fn policy(body: &[Line], words: Words, notes: &mut Notes) -> (Suite, Option<u64>) {
+    let (mut suite, mut life) = (Suite::default(), None);
+    for line in body {
+        let all = line.words();
+        let Some((kind, values)) = all.split_first() else { continue };
+        let table = match *kind {
+            "encryption" | "integrity" | "hash" => words,
+            "prf" => PRF,
+            "group" => GROUPS,
+            "lifetime" => {
+                life = values.last().and_then(|seconds| seconds.parse().ok());
+                continue;
+            }
+            "authentication" => continue,
+            _ => {
+                notes.add(&line.place, "not taken over");
+                continue;
+            }
+        };
+        for value in values.iter().filter(|value| **value != "null") {
+            match understood(table, value) {
+                Some(word) => drop(suite.add_word(word)),
+                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
+            }
+        }
+    }
+    (suite, life)
+}
+
+fn proposal(line: &Line, set: &mut Set, notes: &mut Notes) {
+    match line.words().as_slice() {
+        ["protocol", "esp", "encryption" | "integrity", values @ ..] => {
+            for value in values.iter().filter(|value| **value != "null") {
+                match understood(ESP, value) {
+                    Some(word) => drop(set.suite.add_word(word)),
+                    None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
+                }
+            }
+        }
+        _ => notes.add(&line.place, "not taken over"),
+    }
+}
+
+fn attribute(line: &Line, group: &mut Group, notes: &mut Notes) {
+    let place = &line.place;
+    match line.words().as_slice() {
+        ["ikev1", "pre-shared-key", key] | ["pre-shared-key", key] => {
+            group.v1 = Some(plain_key(key, place, notes))
+        }
+        ["ikev2", side @ ("remote-authentication" | "local-authentication"), "pre-shared-key", key] => {
+            let key = plain_key(key, place, notes);
+            if group.v2.as_ref().is_some_and(|other| *other != key) {
+                notes.add(
+                    place,
+                    format!("Culvert has one key for both directions, and that of {side} is another"),
+                );
+            }
+            group.v2.get_or_insert(key);
+        }
+        ["ikev2", "remote-authentication" | "local-authentication", method, ..] => {
+            notes.add(place, format!("{method} is not taken over: Culvert knows pre-shared keys"));
+        }
+        ["isakmp", "keepalive", "threshold", seconds, ..] => group.dpd = seconds.parse().ok(),
+        ["isakmp", "keepalive", "disable"] | ["peer-id-validate" | "chain", ..] => {}
+        _ => notes.add(place, "not taken over"),
+    }
+}

@@ -1,0 +1,546 @@
+//! The running configuration of Cisco IOS and IOS XE.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ike::Identity;
+
+use super::acl::{List, Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Set, merged};
+use super::lines::{Block, Line, Source, blocks, lines};
+use super::{identity, is_placeholder, plain_key, usable};
+use crate::exchange::export::cisco::CHILD;
+use crate::exchange::export::ios::{ESP, GROUPS, IKEV1, IKEV2, PRF};
+use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::suite::{Suite, understood};
+
+/// An IKE profile of either version.
+#[derive(Clone, Debug, Default)]
+struct Profile {
+    culvert: Option<Identity>,
+    device: Option<Identity>,
+    keyring: Option<String>,
+    life: Option<u64>,
+    dpd: Option<u64>,
+    aggressive: bool,
+    /// It authenticates by something that Culvert does not have.
+    foreign: bool,
+}
+
+#[derive(Default)]
+struct Config {
+    hostname: String,
+    domain: String,
+    /// Of IKEv2.
+    proposals: BTreeMap<String, Vec<Suite>>,
+    /// Names of proposals, by the name of the policy.
+    policies: BTreeMap<String, Vec<String>>,
+    ikev2: BTreeMap<String, Profile>,
+    /// Of IKEv1, by number, with the lifetime.
+    isakmp: BTreeMap<u32, (Suite, Option<u64>)>,
+    isakmp_profiles: BTreeMap<String, Profile>,
+    /// For both versions: whose and what, by keyring. Those without a keyring are under the empty name.
+    keys: BTreeMap<String, Vec<(String, Key)>>,
+    /// `crypto isakmp identity` and `keepalive`.
+    identity: Option<Identity>,
+    keepalive: Option<u64>,
+    sets: BTreeMap<String, Set>,
+    profiles: BTreeMap<String, Entry>,
+    maps: BTreeMap<(String, u32), Entry>,
+    lists: BTreeMap<String, List>,
+    objects: Objects,
+    /// Addresses of interfaces, by name; and where a map is applied.
+    addresses: BTreeMap<String, IpAddr>,
+    applied: BTreeMap<String, String>,
+    tunnels: Vec<Interface>,
+}
+
+/// A tunnel interface.
+#[derive(Default)]
+struct Interface {
+    place: Option<Place>,
+    name: String,
+    source: String,
+    destination: String,
+    profile: Option<String>,
+    ipv6: bool,
+    child: Option<String>,
+}
+
+pub(super) fn read(sources: &[Source<'_>], own: Option<IpAddr>, notes: &mut Notes) -> Found {
+    let mut config = Config::default();
+    let blocks = blocks(lines(sources, '!'));
+    // Lists refer to groups wherever these stand.
+    for block in blocks.iter().filter(|block| block.head.words().starts_with(&["object-group", "network"])) {
+        config.object_group(block, notes);
+    }
+    for block in &blocks {
+        config.block(block, notes);
+    }
+    config.finish(own, notes)
+}
+
+impl Config {
+    fn block(&mut self, block: &Block, notes: &mut Notes) {
+        let (place, body) = (&block.head.place, &block.body);
+        match block.head.words().as_slice() {
+            ["hostname", name] => self.hostname = (*name).to_owned(),
+            ["ip", "domain", "name", name] | ["ip", "domain-name", name] => self.domain = (*name).to_owned(),
+            ["crypto", "ikev2", "proposal", name, ..] => {
+                let mut suite = suite(body, IKEV2, notes);
+                if suite.prf.is_empty() {
+                    suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+                }
+                let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                self.proposals.insert((*name).to_owned(), suites);
+            }
+            ["crypto", "ikev2", "policy", name] => {
+                let named = body.iter().filter_map(|line| match line.words().as_slice() {
+                    ["proposal", name] => Some((*name).to_owned()),
+                    _ => None,
+                });
+                self.policies.insert((*name).to_owned(), named.collect());
+            }
+            ["crypto", "ikev2", "keyring", name] => self.keyring(name, body, notes),
+            ["crypto", "keyring", name, ..] => self.keyring(name, body, notes),
+            ["crypto", "ikev2", "profile", name] => {
+                let profile = profile(block, notes);
+                self.ikev2.insert((*name).to_owned(), profile);
+            }
+            ["crypto", "isakmp", "profile", name] => {
+                let mut profile = profile(block, notes);
+                for line in body {
+                    if line.words() == ["self-identity", "fqdn"] {
+                        profile.device = self.fqdn();
+                    }
+                }
+                self.isakmp_profiles.insert((*name).to_owned(), profile);
+            }
+            ["crypto", "isakmp", "policy", number] => {
+                let mut suite = suite(body, IKEV1, notes);
+                if suite.integrity.is_empty() {
+                    // What goes without saying.
+                    suite.add_word("sha1");
+                }
+                let life = body.iter().find_map(|line| match line.words().as_slice() {
+                    ["lifetime", seconds] => seconds.parse().ok(),
+                    _ => None,
+                });
+                let psk = body.iter().any(|line| line.words() == ["authentication", "pre-share"]);
+                if psk {
+                    for suite in usable(with_prf(suite), Suite::ike_text, Suite::of_ike, place, notes) {
+                        self.isakmp.insert(number.parse().unwrap_or(u32::MAX), (suite, life));
+                    }
+                } else {
+                    notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
+                }
+            }
+            ["crypto", "isakmp", "key", rest @ ..] => self.key("", rest, place, notes),
+            ["crypto", "isakmp", "identity", "hostname"] => self.identity = self.fqdn(),
+            ["crypto", "isakmp", "identity", "key-id", id] => {
+                self.identity = identity(&format!("keyid:{id}"), place, notes);
+            }
+            ["crypto", "isakmp", "identity", "address"] => {}
+            ["crypto", "isakmp", "keepalive", seconds, ..] => self.keepalive = seconds.parse().ok(),
+            ["crypto", "ipsec", "transform-set", name, words @ ..] => {
+                self.transform_set(name, words, block, notes);
+            }
+            ["crypto", "ipsec", "profile", name] => {
+                let entry = entry(block, notes);
+                self.profiles.insert((*name).to_owned(), entry);
+            }
+            ["crypto", "map", name, seq, "ipsec-isakmp", rest @ ..] => {
+                if rest.first() == Some(&"dynamic") {
+                    notes.add(
+                        place,
+                        "a dynamic map is for peers without an address: make a peer of Culvert for each",
+                    );
+                    return;
+                }
+                let entry = entry(block, notes);
+                self.maps.insert(((*name).to_owned(), seq.parse().unwrap_or(u32::MAX)), entry);
+            }
+            ["crypto", "map", name, "local-address", interface] => {
+                self.applied.insert((*name).to_owned(), (*interface).to_owned());
+            }
+            ["crypto", "map", ..] => notes.add(place, "the map is not taken over"),
+            [
+                "crypto",
+                "ikev2" | "isakmp",
+                "dpd" | "nat" | "invalid-spi-recovery" | "fragmentation" | "limit" | "window",
+                ..,
+            ]
+            | [
+                "crypto",
+                "ipsec",
+                "security-association" | "df-bit" | "fragmentation" | "nat-transparency",
+                ..,
+            ]
+            | ["crypto", "pki" | "key" | "logging" | "engine" | "call" | "mib", ..] => {}
+            ["crypto", ..] => notes.add(place, "the command is not taken over"),
+            ["ip", "access-list", "extended", name] => {
+                let list = self.lists.entry((*name).to_owned()).or_default();
+                for line in body {
+                    list.add(&line.words(), Masks::Wildcard, &self.objects, &line.place);
+                }
+            }
+            ["access-list", number, rest @ ..] if extended(number) => {
+                let list = self.lists.entry((*number).to_owned()).or_default();
+                list.add(rest, Masks::Wildcard, &self.objects, place);
+            }
+            ["interface", name] => self.interface(name, block),
+            _ => {}
+        }
+    }
+
+    fn fqdn(&self) -> Option<Identity> {
+        let name = if self.domain.is_empty() {
+            self.hostname.clone()
+        } else {
+            format!("{}.{}", self.hostname, self.domain)
+        };
+        name.parse().ok()
+    }
+
+    fn object_group(&mut self, block: &Block, notes: &mut Notes) {
+        let Some(name) = block.head.words.get(2) else { return };
+        let mut all = Vec::new();
+        for line in &block.body {
+            let found = match line.words().as_slice() {
+                ["host", host] => {
+                    host.parse().map(tenants::Cidr::host).map_err(|_| format!("{host} is no address"))
+                }
+                ["description", ..] => continue,
+                [address, mask] => subnet(address, mask, Masks::Network),
+                _ => Err("not taken over".to_owned()),
+            };
+            match found {
+                Ok(subnet) => all.push(subnet),
+                Err(fault) => notes.add(&line.place, fault),
+            }
+        }
+        self.objects.insert(name.clone(), all);
+    }
+
+    /// `KEY address 192.0.2.1`, `0 KEY hostname name`.
+    fn key(&mut self, ring: &str, words: &[&str], place: &Place, notes: &mut Notes) {
+        let (key, of) = match words {
+            ["6" | "7", _, "address" | "hostname", _, ..] => {
+                notes.add(
+                    place,
+                    "the key is encrypted: set the variable that the manifest names, or put it there",
+                );
+                return;
+            }
+            ["0", key, "address" | "hostname", of, ..] | [key, "address" | "hostname", of, ..] => (*key, *of),
+            _ => return notes.add(place, "the key is not taken over"),
+        };
+        let key = plain_key(key, place, notes);
+        self.keys.entry(ring.to_owned()).or_default().push((of.to_owned(), key));
+    }
+
+    fn keyring(&mut self, name: &str, body: &[Line], notes: &mut Notes) {
+        let mut of = String::new();
+        for line in body {
+            match line.words().as_slice() {
+                // IKEv1 says both in a line.
+                ["pre-shared-key", kind @ ("address" | "hostname"), of, "key", rest @ ..]
+                | ["pre-shared-key", kind @ ("address" | "hostname"), of, _, "key", rest @ ..] => {
+                    let words: Vec<&str> = rest.iter().copied().chain([*kind, *of]).collect();
+                    self.key(name, &words, &line.place, notes);
+                }
+                ["peer", _] => of.clear(),
+                ["address", address, ..] | ["hostname", address] => of = (*address).to_owned(),
+                ["identity", "address" | "fqdn" | "email" | "key-id", _, ..] if of.is_empty() => {
+                    "0.0.0.0".clone_into(&mut of)
+                }
+                ["pre-shared-key", side @ ("local" | "remote"), rest @ ..] => {
+                    if *side == "remote" {
+                        notes.add(
+                            &line.place,
+                            "Culvert has one key for both directions: that of the other direction is taken",
+                        );
+                        continue;
+                    }
+                    let words: Vec<&str> = rest.iter().copied().chain(["address", of.as_str()]).collect();
+                    self.key(name, &words, &line.place, notes);
+                }
+                ["pre-shared-key", rest @ ..] => {
+                    let words: Vec<&str> = rest.iter().copied().chain(["address", of.as_str()]).collect();
+                    self.key(name, &words, &line.place, notes);
+                }
+                ["description" | "identity", ..] => {}
+                _ => notes.add(&line.place, "not taken over"),
+            }
+        }
+    }
+
+    fn transform_set(&mut self, name: &str, words: &[&str], block: &Block, notes: &mut Notes) {
+        let mut set = Set::default();
+        let mut rest = words;
+        while let [first, behind @ ..] = rest {
+            // A key length is a word of its own.
+            let long = behind.first().filter(|word| word.bytes().all(|b| b.is_ascii_digit()));
+            let word = long.map_or_else(|| (*first).to_owned(), |bits| format!("{first} {bits}"));
+            rest = behind.get(usize::from(long.is_some())..).unwrap_or_default();
+            let plain = match word.as_str() {
+                "esp-aes 128" => "esp-aes",
+                "esp-gcm" => "esp-gcm 128",
+                other => other,
+            };
+            match understood(ESP, plain) {
+                Some(ours) => drop(set.suite.add_word(ours)),
+                None => notes.add(&block.head.place, format!("{word} is no algorithm of Culvert")),
+            }
+        }
+        for line in &block.body {
+            match line.words().as_slice() {
+                ["mode", "tunnel"] => {}
+                ["mode", "transport", ..] => set.transport = true,
+                _ => notes.add(&line.place, "not taken over"),
+            }
+        }
+        self.sets.insert(name.to_owned(), set);
+    }
+
+    fn interface(&mut self, name: &str, block: &Block) {
+        let mut tunnel =
+            Interface { place: Some(block.head.place.clone()), name: name.to_owned(), ..Default::default() };
+        for line in &block.body {
+            match line.words().as_slice() {
+                ["ip", "address", address, _] => {
+                    if let Ok(address) = address.parse() {
+                        self.addresses.insert(name.to_owned(), address);
+                    }
+                }
+                ["crypto", "map", map] => {
+                    self.applied.entry((*map).to_owned()).or_insert_with(|| name.to_owned());
+                }
+                ["tunnel", "source", source] => tunnel.source = (*source).to_owned(),
+                ["tunnel", "destination", destination] => tunnel.destination = (*destination).to_owned(),
+                ["tunnel", "mode", "ipsec", family, ..] => tunnel.ipv6 = *family == "ipv6",
+                ["tunnel", "protection", "ipsec", "profile", profile] => {
+                    tunnel.profile = Some((*profile).to_owned())
+                }
+                ["description", rest @ ..] => {
+                    tunnel.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
+                }
+                _ => {}
+            }
+        }
+        if tunnel.profile.is_some() {
+            self.tunnels.push(tunnel);
+        }
+    }
+
+    fn finish(self, own: Option<IpAddr>, notes: &mut Notes) -> Found {
+        let mut draft = Draft::default();
+        for ((map, _), entry) in &self.maps {
+            let interface =
+                self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
+            let Some(peer) = entry.peer.clone() else {
+                if let Some(place) = &entry.place {
+                    notes.add(place, "the map entry has no peer: it is not taken over");
+                }
+                continue;
+            };
+            let key = format!("{peer} {:?}", entry.profile);
+            // A list may have a number for a name.
+            let named = entry.list.clone().filter(|list| list.contains(|c: char| c.is_ascii_alphabetic()));
+            let fallback = named.unwrap_or_else(|| map.clone());
+            let skeleton =
+                |notes: &mut Notes| self.skeleton(entry, &peer, own.or(interface), &fallback, notes);
+            draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
+        }
+        for tunnel in &self.tunnels {
+            let found = tunnel.profile.as_ref().and_then(|name| self.profiles.get(name));
+            let (Some(entry), Some(place)) = (found, &tunnel.place) else {
+                if let Some(place) = &tunnel.place {
+                    notes.add(place, "there is no such profile: the interface is not taken over");
+                }
+                continue;
+            };
+            let source = tunnel.source.parse().ok().or_else(|| self.addresses.get(&tunnel.source).copied());
+            let entry = Entry { place: Some(place.clone()), ..entry.clone() };
+            let key = format!("{} {:?}", tunnel.destination, entry.profile);
+            let name = tunnel.profile.clone().unwrap_or_default();
+            let skeleton =
+                |notes: &mut Notes| self.skeleton(&entry, &tunnel.destination, own.or(source), &name, notes);
+            let child = tunnel.child.clone().unwrap_or_else(|| tunnel.name.clone());
+            draft.add_interface(&key, (&child, !tunnel.ipv6), &entry, &self.sets, skeleton, notes);
+        }
+        draft.finish(notes)
+    }
+
+    /// The tunnel of a map entry or a profile, without its children.
+    fn skeleton(
+        &self,
+        entry: &Entry,
+        peer: &str,
+        own: Option<IpAddr>,
+        fallback: &str,
+        notes: &mut Notes,
+    ) -> Option<Tunnel> {
+        let place = entry.place.as_ref()?;
+        let profiles = if entry.v1 { &self.isakmp_profiles } else { &self.ikev2 };
+        let profile = match &entry.profile {
+            Some(name) => profiles.get(name).cloned().or_else(|| {
+                notes.add(place, format!("there is no profile {name}"));
+                None
+            })?,
+            None => Profile::default(),
+        };
+        if profile.foreign {
+            notes.add(place, "the profile does not authenticate by pre-shared keys: it is not taken over");
+            return None;
+        }
+        let own_identity = self.identity.clone().filter(|_| entry.v1);
+        let device = profile.device.clone().or(own_identity).or_else(|| own.map(Identity::address));
+        let Some(device) = device else {
+            notes.add(
+                place,
+                "where the device is, and so what it calls itself, is not in the file: give --address",
+            );
+            return None;
+        };
+        if is_placeholder(peer) {
+            notes.add(place, format!("{peer} is to be replaced by an address"));
+        }
+        let culvert = profile.culvert.clone().or_else(|| peer.parse().ok())?;
+        let rings = profile.keyring.iter().chain(self.keys.keys().filter(|_| profile.keyring.is_none()));
+        let keys = rings.filter_map(|ring| self.keys.get(ring)).flatten();
+        let key =
+            keys.clone().find(|(of, _)| of == peer).or_else(|| keys.clone().find(|(of, _)| of == "0.0.0.0"));
+        if key.is_none() {
+            notes.add(place, format!("there is no key for {peer} that can be read"));
+        }
+        let name = entry.profile.as_deref().unwrap_or(fallback);
+        let (ike, life) = if entry.v1 {
+            let suites = self.isakmp.values().map(|(suite, _)| suite.clone()).collect();
+            (merged(suites), self.isakmp.values().find_map(|(_, life)| *life))
+        } else {
+            let named = entry.profile.as_ref().and_then(|name| self.policies.get(name));
+            let policies: Vec<&String> =
+                named.map_or_else(|| self.policies.values().flatten().collect(), |p| p.iter().collect());
+            let suites = policies.into_iter().filter_map(|name| self.proposals.get(name));
+            (suites.flatten().cloned().collect(), profile.life)
+        };
+        Some(Tunnel {
+            name: id_of(name.split(crate::exchange::export::cisco::OF).next().unwrap_or(name), "peer"),
+            version: match (entry.v1, profile.aggressive) {
+                (false, _) => Version::V2,
+                (true, false) => Version::V1,
+                (true, true) => Version::V1Aggressive,
+            },
+            culvert: End {
+                addresses: Some(peer.to_owned()).filter(|p| !is_placeholder(p)).into_iter().collect(),
+                identity: culvert,
+            },
+            device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
+            key: key.map_or(Key::Unknown, |(_, key)| key.clone()),
+            ike,
+            ike_life: Life { rekey: None, life },
+            dpd: profile.dpd.or(self.keepalive.filter(|_| entry.v1)),
+            // It begins when there is a packet.
+            starts: Starts::Device,
+            force_udp: false,
+            children: Vec::new(),
+        })
+    }
+}
+
+fn extended(number: &str) -> bool {
+    number.parse().is_ok_and(|number: u16| (100..200).contains(&number) || (2000..2700).contains(&number))
+}
+
+fn with_prf(suite: Suite) -> Suite {
+    Suite { prf: suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect(), ..suite }
+}
+
+/// Encryption, integrity or hash, PRF and group.
+fn suite(body: &[Line], words: crate::exchange::suite::Words, notes: &mut Notes) -> Suite {
+    let mut suite = Suite::default();
+    for line in body {
+        let all = line.words();
+        let Some((kind, values)) = all.split_first() else { continue };
+        let (table, values): (_, Vec<String>) = match *kind {
+            // A key length is a word of its own in IKEv1.
+            "encryption" | "encr" if words == IKEV1 => {
+                let joined = values.join(" ");
+                (words, vec![if joined == "aes 128" { "aes".to_owned() } else { joined }])
+            }
+            "encryption" | "encr" | "integrity" | "hash" => {
+                (words, values.iter().map(|v| (*v).to_owned()).collect())
+            }
+            "prf" => (PRF, values.iter().map(|v| (*v).to_owned()).collect()),
+            "group" => (GROUPS, values.iter().map(|v| (*v).to_owned()).collect()),
+            "authentication" | "lifetime" | "description" => continue,
+            _ => {
+                notes.add(&line.place, "not taken over");
+                continue;
+            }
+        };
+        for value in values {
+            match understood(table, &value) {
+                Some(word) => drop(suite.add_word(word)),
+                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
+            }
+        }
+    }
+    suite
+}
+
+fn profile(block: &Block, notes: &mut Notes) -> Profile {
+    let mut profile = Profile::default();
+    for line in &block.body {
+        let place = &line.place;
+        let of_kind = |kind: &str, id: &str, notes: &mut Notes| match kind {
+            "key-id" => identity(&format!("keyid:{id}"), place, notes),
+            "fqdn" | "host" => identity(&format!("fqdn:{id}"), place, notes),
+            _ => identity(id, place, notes),
+        };
+        match line.words().as_slice() {
+            ["match", "identity", "remote", kind, id, ..] => profile.culvert = of_kind(kind, id, notes),
+            ["match", "identity", kind @ ("address" | "host" | "user"), id, ..] => {
+                profile.culvert = of_kind(kind, id, notes);
+            }
+            ["identity", "local", kind, id] => profile.device = of_kind(kind, id, notes),
+            ["self-identity", "address" | "fqdn"] => {}
+            ["self-identity", "fqdn", id] => profile.device = of_kind("fqdn", id, notes),
+            ["self-identity", "user-fqdn", id] => profile.device = of_kind("email", id, notes),
+            ["keyring", "local", name] | ["keyring", name] => profile.keyring = Some((*name).to_owned()),
+            ["authentication", "remote" | "local", method, ..] => profile.foreign |= *method != "pre-share",
+            ["lifetime", seconds] => profile.life = seconds.parse().ok(),
+            ["dpd" | "keepalive", seconds, ..] => profile.dpd = seconds.parse().ok(),
+            ["initiate", "mode", "aggressive"] => profile.aggressive = true,
+            // A matter of the device alone.
+            [
+                "description" | "nat" | "ivrf" | "vrf" | "initial-contact" | "local-address"
+                | "config-exchange",
+                ..,
+            ]
+            | ["match", "fvrf" | "address", ..] => {}
+            _ => notes.add(place, "not taken over"),
+        }
+    }
+    profile
+}
+
+fn entry(block: &Block, notes: &mut Notes) -> Entry {
+    // Without an IKE profile it is IKEv1.
+    let mut entry = Entry { place: Some(block.head.place.clone()), v1: true, ..Entry::default() };
+    for line in &block.body {
+        match line.words().as_slice() {
+            ["set", "transform-set", names @ ..] => {
+                entry.sets = names.iter().map(|name| (*name).to_owned()).collect()
+            }
+            ["set", "ikev2-profile", name] => (entry.profile, entry.v1) = (Some((*name).to_owned()), false),
+            ["set", "isakmp-profile", name] => entry.profile = Some((*name).to_owned()),
+            ["set", rest @ ..] if entry.set(rest, GROUPS, &line.place, notes) => {}
+            ["match", "address", name] => entry.list = Some((*name).to_owned()),
+            ["description" | "qos" | "responder-only" | "reverse-route", ..] => {}
+            _ => notes.add(&line.place, "not taken over"),
+        }
+    }
+    entry
+}

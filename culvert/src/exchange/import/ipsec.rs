@@ -1,0 +1,470 @@
+//! `ipsec.conf` and `ipsec.secrets`: of Libreswan, and as strongSwan had them.
+//!
+//! The device is `left`, unless that is where anybody may come from, or `right` goes by the default route. Connections with the
+//! same two identities are children of one peer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ike::Identity;
+use tenants::Cidr;
+
+use super::lines::Source;
+use super::{identity, is_placeholder, key_of, seconds, usable};
+use crate::exchange::export::libreswan::{OF, WORDS};
+use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::suite::{NO_PFS, Suite, Word};
+
+/// What is a matter of the device alone.
+const OWN: &[&str] = &[
+    "dpdtimeout",
+    "dpdaction",
+    "keyingtries",
+    "rekey",
+    "rekeymargin",
+    "rekeyfuzz",
+    "fragmentation",
+    "ike-frag",
+    "nic-offload",
+    "mtu",
+    "priority",
+    "reqid",
+    "replay-window",
+    "mark",
+    "vti-interface",
+    "vti-routing",
+    "vti-shared",
+    "ipsec-interface",
+    "leftupdown",
+    "rightupdown",
+    "leftsourceip",
+    "leftnexthop",
+    "rightnexthop",
+    "leftfirewall",
+    "closeaction",
+    "reauth",
+    "salifetime-bytes",
+    "negotiationshunt",
+    "failureshunt",
+    "leftinterface-ip",
+    "hostaddrfamily",
+    "clientaddrfamily",
+    "mobike",
+    "overlapip",
+    "initial-contact",
+    "send-vendorid",
+    "decap-dscp",
+    "nopmtudisc",
+    "accept-redirect",
+    "margintime",
+    "inactivity",
+];
+
+/// Values by key.
+type Values = BTreeMap<String, (String, Place)>;
+
+/// A connection as it stands.
+struct Section {
+    name: String,
+    place: Place,
+    values: Values,
+}
+
+pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
+    let mut sections = Vec::new();
+    let mut secrets = Vec::new();
+    for source in sources {
+        read_file(source, &mut sections, &mut secrets, notes);
+    }
+    let defaults =
+        sections.iter().find(|section| section.name == "%default").map(|section| section.values.clone());
+    let mut found = Found::default();
+    for section in sections.iter().filter(|section| section.name != "%default") {
+        let mut values = defaults.clone().unwrap_or_default();
+        values.extend(with_others(section, &sections, 0, notes));
+        // What others are made of is no connection.
+        let used = sections
+            .iter()
+            .any(|other| other.values.get("also").is_some_and(|(name, _)| *name == section.name));
+        if used || values.get("auto").is_some_and(|(auto, _)| auto == "ignore") {
+            continue;
+        }
+        if let Some(tunnel) = tunnel(section, &values, notes) {
+            add(&mut found, tunnel);
+        }
+    }
+    for tunnel in &mut found.tunnels {
+        let ids = [&tunnel.culvert.identity, &tunnel.device.identity];
+        let count = |names: &[Identity]| names.iter().filter(|name| ids.contains(name)).count();
+        let fitting = |(names, _): &&(Vec<Identity>, Key)| names.is_empty() || count(names) > 0;
+        if let Some((_, key)) = secrets.iter().filter(fitting).max_by_key(|(names, _)| count(names)) {
+            tunnel.key = key.clone();
+        }
+    }
+    found
+}
+
+fn read_file(
+    source: &Source<'_>,
+    sections: &mut Vec<Section>,
+    secrets: &mut Vec<(Vec<Identity>, Key)>,
+    notes: &mut Notes,
+) {
+    // Within `config setup`, which is about the daemon.
+    let mut setup = false;
+    for (at, raw) in source.text.lines().enumerate() {
+        let place = Place { file: Arc::clone(&source.name), line: at + 1 };
+        let text = raw.split(" #").next().unwrap_or_default().trim_end();
+        let (trimmed, indented) = (text.trim(), text.starts_with([' ', '\t']));
+        if trimmed.is_empty() || trimmed.starts_with('#') {
+            continue;
+        }
+        if indented {
+            match (trimmed.split_once('='), sections.last_mut()) {
+                _ if setup => {}
+                (Some((key, value)), Some(section)) => {
+                    let value = value.trim().trim_matches('"').to_owned();
+                    section.values.insert(key.trim().to_ascii_lowercase(), (value, place));
+                }
+                _ => notes.add(&place, "neither a section nor a value"),
+            }
+            continue;
+        }
+        setup = false;
+        match trimmed.split_once(char::is_whitespace) {
+            Some(("conn", name)) => {
+                sections.push(Section { name: name.trim().to_owned(), place, values: BTreeMap::new() });
+            }
+            Some(("config", _)) => setup = true,
+            Some(("version", _)) => {}
+            _ => match secret(raw.trim(), &place, notes) {
+                Some(secret) => secrets.push(secret),
+                None => {
+                    notes.add(&place, "neither a connection nor a pre-shared key; an include is not followed")
+                }
+            },
+        }
+    }
+}
+
+/// The values of a section, and behind them those of the sections that it refers to.
+fn with_others(section: &Section, all: &[Section], depth: usize, notes: &mut Notes) -> Values {
+    /// References that lead on to further ones: nobody nests them deeper, and a circle has no end.
+    const MAX_DEPTH: usize = 8;
+    let mut values = Values::new();
+    if let Some((name, place)) = section.values.get("also") {
+        match all.iter().find(|other| other.name == *name) {
+            Some(other) if depth < MAX_DEPTH => values = with_others(other, all, depth + 1, notes),
+            _ => notes.add(place, format!("also={name} leads nowhere")),
+        }
+    }
+    values.extend(section.values.iter().map(|(key, value)| (key.clone(), value.clone())));
+    values.remove("also");
+    values
+}
+
+/// A line such as `@a @b : PSK "key"`.
+fn secret(text: &str, place: &Place, notes: &mut Notes) -> Option<(Vec<Identity>, Key)> {
+    let at = text.find(": PSK").or_else(|| text.find(":PSK"))?;
+    let (names, rest) = text.split_at_checked(at)?;
+    let key = rest.trim_start_matches(':').trim().strip_prefix("PSK")?.trim();
+    let names = names.split_whitespace().filter(|name| !name.starts_with('%'));
+    let names = names.filter_map(|name| end_identity(name, place, notes)).collect();
+    // A comment may follow.
+    let key = match key.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
+        Some((inner, _)) => format!("\"{inner}\""),
+        None => key.split_whitespace().next().unwrap_or_default().to_owned(),
+    };
+    Some((names, key_of(&key, place, notes)))
+}
+
+/// `@name`, `@[key id]`, a mail address or an address.
+fn end_identity(text: &str, place: &Place, notes: &mut Notes) -> Option<Identity> {
+    match text.strip_prefix("@[").and_then(|text| text.strip_suffix(']')) {
+        Some(key) => identity(&format!("keyid:{key}"), place, notes),
+        // strongSwan has two in front of a mail address.
+        None => identity(text.strip_prefix("@@").unwrap_or(text), place, notes),
+    }
+}
+
+fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunnel> {
+    let value = |key: &str| values.get(key).map(|(value, _)| value.as_str());
+    let (left, right) = (value("left").unwrap_or_default(), value("right").unwrap_or_default());
+    let from_anywhere = |text: &str| text.starts_with("%any") || text == "%group";
+    let (own, other) = if right == "%defaultroute" || (from_anywhere(left) && !from_anywhere(right)) {
+        ("right", "left")
+    } else {
+        ("left", "right")
+    };
+    for key in ["authby", "leftauth", "rightauth"] {
+        if let Some((auth, place)) =
+            values.get(key).filter(|(auth, _)| !["secret", "psk"].contains(&auth.as_str()))
+        {
+            notes.add(
+                place,
+                format!(
+                    "{key}={auth} is not taken over, nor is the connection: Culvert knows pre-shared keys"
+                ),
+            );
+            return None;
+        }
+    }
+    let (device, culvert) = (end(own, section, values, notes), end(other, section, values, notes));
+    let (device, culvert) = device.zip(culvert)?;
+    let v1 = match (value("keyexchange"), value("ikev2")) {
+        (Some("ikev1"), _) | (None, Some("no" | "never")) => true,
+        (Some("ike"), None) => {
+            notes.add(
+                &section.place,
+                "keyexchange=ike: Culvert speaks one version of IKE with a peer: 2 is taken",
+            );
+            false
+        }
+        _ => false,
+    };
+    let aggressive = ["aggressive", "aggrmode"].iter().any(|key| value(key) == Some("yes"));
+    let ike = proposals(values.get("ike"), None, notes);
+    let (name, child) = match section.name.split_once(OF) {
+        Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
+        None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
+    };
+    let child = self::child(child, section, values, (own, other), &ike, notes)?;
+    let starts = match value("auto").unwrap_or("ignore") {
+        "start" | "up" => Starts::Device,
+        "ondemand" | "route" => Starts::Packets,
+        _ if device.addresses.is_empty() => Starts::Device,
+        _ => Starts::Culvert,
+    };
+    let time = |key: &str, notes: &mut Notes| {
+        let (value, place) = values.get(key)?;
+        let time = seconds(value);
+        if time.is_none() {
+            notes.add(place, format!("{key}={value} is no time"));
+        }
+        time.filter(|time| *time > 0)
+    };
+    let known = |key: &str| KNOWN.contains(&key) || OWN.contains(&key);
+    for (key, (_, place)) in values.iter().filter(|(key, _)| !known(key)) {
+        notes.add(place, format!("{key} is not taken over"));
+    }
+    Some(Tunnel {
+        name,
+        version: match (v1, aggressive) {
+            (true, true) => Version::V1Aggressive,
+            (true, false) => Version::V1,
+            (false, _) => Version::V2,
+        },
+        culvert,
+        device,
+        key: Key::Unknown,
+        ike,
+        ike_life: Life { rekey: None, life: time("ikelifetime", notes) },
+        dpd: time("dpddelay", notes),
+        starts,
+        force_udp: ["encapsulation", "forceencaps"].iter().any(|key| value(key) == Some("yes")),
+        children: vec![child],
+    })
+}
+
+/// What [`tunnel`] and [`child`] look at.
+const KNOWN: &[&str] = &[
+    "left",
+    "right",
+    "leftid",
+    "rightid",
+    "leftsubnet",
+    "rightsubnet",
+    "leftsubnets",
+    "rightsubnets",
+    "authby",
+    "leftauth",
+    "rightauth",
+    "keyexchange",
+    "ikev2",
+    "aggressive",
+    "aggrmode",
+    "ike",
+    "esp",
+    "phase2alg",
+    "pfs",
+    "ikelifetime",
+    "salifetime",
+    "keylife",
+    "lifetime",
+    "dpddelay",
+    "type",
+    "auto",
+    "encapsulation",
+    "forceencaps",
+    "sha2-truncbug",
+    "sha2_truncbug",
+];
+
+fn end(side: &str, section: &Section, values: &Values, notes: &mut Notes) -> Option<End> {
+    let mut addresses = Vec::new();
+    if let Some((address, place)) = values.get(side) {
+        match address.parse::<tenants::RemoteAddress>() {
+            _ if address.starts_with('%') => {}
+            _ if is_placeholder(address) => {
+                notes.add(place, format!("{address} is to be replaced by an address"))
+            }
+            Ok(address) => addresses.push(address.to_string()),
+            Err(error) => notes.add(place, format!("{error}")),
+        }
+    }
+    let identity = match values.get(&format!("{side}id")) {
+        Some((id, place)) => end_identity(id, place, notes),
+        None => addresses.first().and_then(|address| address.parse().ok()),
+    };
+    if identity.is_none() {
+        notes.add(&section.place, format!("{side}id is missing: such a connection is not taken over"));
+    }
+    Some(End { addresses, identity: identity? })
+}
+
+fn child(
+    name: String,
+    section: &Section,
+    values: &Values,
+    (own, other): (&str, &str),
+    ike: &[Suite],
+    notes: &mut Notes,
+) -> Option<Child> {
+    let value = |key: &str| values.get(key).map(|(value, _)| value.as_str());
+    let transport = match value("type") {
+        None | Some("tunnel") => false,
+        Some("transport") => true,
+        Some(other) => {
+            notes.add(&section.place, format!("type={other} is not taken over, nor is the connection"));
+            return None;
+        }
+    };
+    let (device, culvert) = (subnets(own, values, notes), subnets(other, values, notes));
+    if device.is_empty() || culvert.is_empty() {
+        notes.add(&section.place, "no subnets of both sides: such a connection is not taken over");
+        return None;
+    }
+    let truncated = ["sha2-truncbug", "sha2_truncbug"].iter().any(|key| value(key) == Some("yes"));
+    // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
+    let pfs = value("pfs");
+    let mut groups: Vec<Word> = Vec::new();
+    if pfs != Some("no") && value("ikev2").or(pfs).is_some() {
+        groups.extend(ike.iter().flat_map(|suite| suite.groups.iter().copied()));
+        if !groups.is_empty() {
+            groups.push(NO_PFS);
+        }
+    }
+    let mut esp = proposals(values.get("esp").or_else(|| values.get("phase2alg")), Some(&groups), notes);
+    for suite in &mut esp {
+        if pfs == Some("no") {
+            suite.groups.clear();
+        }
+        for word in suite.integrity.iter_mut().filter(|word| truncated && **word == "sha256") {
+            *word = "sha256_96";
+        }
+    }
+    let life = ["salifetime", "keylife", "lifetime"].iter().find_map(|key| value(key)).and_then(seconds);
+    Some(Child { name, transport, culvert, device, esp, life: Life { rekey: None, life }, life_bytes: None })
+}
+
+/// The subnets of a side, or the side itself.
+fn subnets(side: &str, values: &Values, notes: &mut Notes) -> Vec<Cidr> {
+    let said = values.get(&format!("{side}subnets")).or_else(|| values.get(&format!("{side}subnet")));
+    let Some((text, place)) = said else {
+        let address = values.get(side).and_then(|(address, _)| address.parse().ok());
+        return address.map(Cidr::host).into_iter().collect();
+    };
+    let mut all = Vec::new();
+    for text in text.trim_matches(['{', '}']).split([',', ' ']).filter(|text| !text.is_empty()) {
+        let (subnet, limits) = text.split_once('[').unwrap_or((text, ""));
+        if !limits.is_empty() {
+            notes.add(
+                place,
+                format!("{text}: a child of Culvert has subnets; a rule of the tenant can say [{limits}"),
+            );
+        }
+        match subnet.parse().map(Cidr::host).or_else(|_| subnet.parse::<Cidr>()) {
+            Ok(subnet) => all.push(subnet),
+            Err(error) => notes.add(place, format!("{error}")),
+        }
+    }
+    all
+}
+
+/// Proposals of either dialect: `aes_gcm256-sha2_256-dh19`, `aes256+aes128-sha1;modp2048`, `aes256-sha256-modp2048!`.
+///
+/// Those of ESP come with the groups that go without saying.
+fn proposals(
+    value: Option<&(String, Place)>,
+    without_group: Option<&[Word]>,
+    notes: &mut Notes,
+) -> Vec<Suite> {
+    let Some((value, place)) = value else { return Vec::new() };
+    let mut suites = Vec::new();
+    for text in value.trim_end_matches('!').split(',').map(str::trim).filter(|text| !text.is_empty()) {
+        let mut suite = Suite::default();
+        for word in text.split(['-', ';', '+']).filter(|word| !word.is_empty() && *word != "null") {
+            if !add_word(&mut suite, word) {
+                notes.add(place, format!("{word} is no algorithm of Culvert"));
+            }
+        }
+        if let Some(groups) = without_group.filter(|_| suite.groups.is_empty()) {
+            suite.groups.extend(groups);
+        }
+        if suite.is_aead() {
+            // The hash beside it is the PRF.
+            suite.prf.extend(suite.integrity.iter().filter_map(|word| Suite::prf_of(word)));
+            suite.integrity.clear();
+        } else if suite.prf.is_empty() {
+            suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+        }
+        suites.extend(match without_group {
+            None => usable(suite, Suite::ike_text, Suite::of_ike, place, notes),
+            Some(_) => {
+                // A PRF is of an IKE SA only.
+                let suite = Suite { prf: Vec::new(), ..suite };
+                usable(suite, Suite::esp_text, Suite::of_esp, place, notes)
+            }
+        });
+    }
+    suites
+}
+
+/// A word of either dialect, `_c` and key lengths in all their spellings.
+fn add_word(suite: &mut Suite, word: &str) -> bool {
+    let word = word
+        .to_ascii_lowercase()
+        .replace("aes_gcm_c", "aes_gcm")
+        .replace("gcm_128", "gcm128")
+        .replace("gcm_256", "gcm256");
+    let ours = |word: &str| -> Option<Word> {
+        WORDS.iter().find(|(_, theirs)| *theirs == word).map(|(ours, _)| *ours)
+    };
+    let plain = match word.as_str() {
+        "aes" | "aes_cbc" => "aes128",
+        "aes_gcm" => "aes_gcm256",
+        "sha" => "sha1",
+        "sha2" => "sha2_256",
+        "modp1024" => "dh2",
+        "dh22" => "",
+        other => other,
+    };
+    ours(plain).is_some_and(|ours| suite.add_word(ours)) || suite.add_word(plain)
+}
+
+/// Connections of the same two ends are children of one peer.
+fn add(found: &mut Found, mut tunnel: Tunnel) {
+    let same = |other: &&mut Tunnel| {
+        (other.version, &other.culvert, &other.device) == (tunnel.version, &tunnel.culvert, &tunnel.device)
+    };
+    match found.tunnels.iter_mut().find(same) {
+        Some(there) => {
+            for child in tunnel.children.drain(..) {
+                if there.children.iter().all(|other| other.name != child.name) {
+                    there.children.push(child);
+                }
+            }
+        }
+        None => found.tunnels.push(tunnel),
+    }
+}
