@@ -201,7 +201,7 @@ fn phase_2_is_renewed_by_octets_and_by_time() {
 /// Three pairs of subnets, of one child and of three: a pair of SAs for each.
 #[test]
 fn several_proxy_ids() {
-    let Some(mut pair) = open() else { return };
+    let Some(pair) = open() else { return };
     pair.lab.protect(&pair.left, "10.1.1.1/32");
     pair.lab.protect(&pair.left, "10.1.2.1/32");
     let child = |n: u8| (format!("c{n}"), format!("10.1.{n}.1/32"), "10.2.0.1/32".to_owned());

@@ -204,7 +204,7 @@ fn p1f_identities_of_another_kind_are_refused() {
             let answer = pair.take(B);
             let (said, _) = peer::open(pair, &answer.bytes, None);
             assert_eq!(said[1].0, NOTIFY);
-            assert_eq!(said[1].1[6..8], [0, 18], "INVALID-ID-INFORMATION");
+            assert_eq!(said[1].1[6..8], [0, 18], "INVALID_ID_INFORMATION");
         }
     }
 }

@@ -57,7 +57,7 @@ fn proposals_without_a_common_suite_are_told_with_both_sides_values() {
         ] {
             let [left, right] = specs(mode);
             let pair = Pair::up(&Spec { ike: vec![ours], ..left }, &Spec { ike: vec![theirs], ..right });
-            assert_fails(pair, ours, &["NO-PROPOSAL-CHOSEN", "no common proposal", "modp2048"]);
+            assert_fails(pair, ours, &["NO_PROPOSAL_CHOSEN", "no common proposal", "modp2048"]);
         }
     }
 }
@@ -80,7 +80,7 @@ fn a_first_message_with_another_method_or_nothing_known_is_refused() {
                 sa[at..at + 2].copy_from_slice(&u16::to_be_bytes(value));
             });
             pair.put(A, &first);
-            assert_fails(pair, what, &[expected, "NO-PROPOSAL-CHOSEN"]);
+            assert_fails(pair, what, &[expected, "NO_PROPOSAL_CHOSEN"]);
         }
     }
 }

@@ -71,7 +71,7 @@ fn subnets_that_differ_are_told_with_both_sides_values() {
         pair.assert_children(0);
         let told = |log: &[String], texts: &[&str]| log.iter().any(|l| texts.iter().all(|t| l.contains(t)));
         assert!(
-            told(&pair.a.log, &["INVALID-ID-INFORMATION", "10.1.0.0/16", "10.2.0.0/16"]),
+            told(&pair.a.log, &["INVALID_ID_INFORMATION", "10.1.0.0/16", "10.2.0.0/16"]),
             "{:?}",
             pair.a.log
         );
@@ -142,7 +142,7 @@ fn modes_that_differ_are_told() {
         pair.assert_children(0);
         assert!(pair.b.log.iter().any(|l| l.contains("mode, configured is")), "{:?}", pair.b.log);
         assert!(
-            pair.a.log.iter().any(|l| l.contains("NO-PROPOSAL-CHOSEN") || l.contains("NO_PROPOSAL_CHOSEN")),
+            pair.a.log.iter().any(|l| l.contains("NO_PROPOSAL_CHOSEN") || l.contains("NO_PROPOSAL_CHOSEN")),
             "{:?}",
             pair.a.log
         );

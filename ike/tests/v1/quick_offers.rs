@@ -46,7 +46,7 @@ fn pfs_that_differs_is_told_on_both_sides() {
         let pair = up(&left, &right);
         pair.assert_children(0);
         assert!(pair.b.log.iter().any(|l| l.contains(told)), "{:?}", pair.b.log);
-        assert!(pair.a.log.iter().any(|l| l.contains("NO-PROPOSAL-CHOSEN")), "{:?}", pair.a.log);
+        assert!(pair.a.log.iter().any(|l| l.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
     }
 }
 
@@ -62,7 +62,7 @@ fn suites_that_differ_are_told_on_both_sides() {
         let pair = up(&left, &right);
         pair.assert_children(0);
         assert!(pair.b.log.iter().any(|l| l.contains("configured is [")), "{:?}", pair.b.log);
-        assert!(pair.a.log.iter().any(|l| l.contains("NO-PROPOSAL-CHOSEN")), "{:?}", pair.a.log);
+        assert!(pair.a.log.iter().any(|l| l.contains("NO_PROPOSAL_CHOSEN")), "{:?}", pair.a.log);
     }
 }
 
