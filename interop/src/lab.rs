@@ -14,6 +14,7 @@ const PROGRAMS: [&str; 6] = [
     "/usr/sbin/nft",
     "/usr/bin/iperf3",
     "/usr/bin/tshark",
+    "/usr/bin/ike-scan",
     "/dev/net/tun",
 ];
 
