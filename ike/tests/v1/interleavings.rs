@@ -105,7 +105,9 @@ fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<u
             pair.put(step.from, &message);
         }
     }
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conclude(&mut pair, kinds, lost)));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        conclude(&mut pair, kinds, lost || told.iter().any(|step| step.at > 0))
+    }));
     if let Err(panic) = outcome {
         eprintln!(
             "{mode:?} {kinds:?}, seed {seed}, schedule {choices:?} {told:?}\nA: {:?}\n{:?}\nB: {:?}\n{:?}",
@@ -116,19 +118,19 @@ fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<u
     options
 }
 
-fn conclude(pair: &mut Pair, kinds: (Kind, Kind), lost: bool) {
+fn conclude(pair: &mut Pair, kinds: (Kind, Kind), odd: bool) {
     pair.settle();
     pair.run(240);
     let is = |kind| kinds.0 == kind || kinds.1 == kind;
     if is(Close) {
-        // Nobody acknowledges a Delete: who has missed it has what was there, until it asks.
-        if !lost {
+        // Nobody acknowledges a Delete: who has missed it, or one of the two, has what was there, until it asks.
+        if !odd {
             pair.assert_children(0);
             assert!([&pair.a, &pair.b].iter().all(|side| side.conn.as_ref().unwrap().is_finished()));
         }
         return assert_no_leak(pair);
     }
-    if kinds == (Liveness, Expire) && lost {
+    if kinds == (Liveness, Expire) && odd {
         return assert_no_leak(pair);
     }
     for side in [&pair.a, &pair.b] {
