@@ -17,8 +17,11 @@
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod fragments;
 #[cfg(feature = "test-hooks")]
 mod hostile_quick;
+#[cfg(feature = "test-hooks")]
+mod informational;
 mod interleavings;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;
