@@ -131,7 +131,7 @@ impl Connection {
                 let Some(Ok((message, fragments))) = sealed else {
                     return self.events.push_back(Event::ReleaseSpi(spi_in));
                 };
-                self.install_child(agreed, Use::Free);
+                self.install_child(agreed, Use::Free, (now, now));
                 self.answer(&message, fragments);
                 let repeat = Repeat::asking(now, message, Some(digest), policy);
                 let answered = Answered { spi_in, nonces, commit: header.commit };

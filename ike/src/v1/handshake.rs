@@ -9,6 +9,7 @@ use super::ike_sa::IkeSa;
 use super::keys::{self, Skeyid, Suite};
 use super::nat::Natt;
 use super::offer::OfferedLife;
+use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Id, Payload, PayloadType, Payloads, Sa, vendor};
 use super::{Connection, MAX_IKE_SAS, Phase, REPLACED_IKE};
 use crate::config::{PeerConfig, Phase1};
@@ -306,6 +307,7 @@ impl Connection {
         let (initiator, local_spi, remote_spi) =
             (handshake.initiator, handshake.spi_local, handshake.spi_remote);
         self.natt = handshake.peer.natt;
+        let aggressive = handshake.mode == Phase1::Aggressive;
         let sa = IkeSa::new(now, &handshake, keyed, repeat);
         let choice = sa.choice;
         self.add_sa(now, Box::new(sa));
@@ -331,6 +333,10 @@ impl Connection {
         } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+            // Nothing says that the last message of aggressive mode has arrived, and the peer forgets what it waits for.
+            if initiator && aggressive && self.current_sa().is_some_and(|sa| sa.peer.dpd) {
+                self.queue(Task::Liveness, now);
+            }
         }
     }
 

@@ -138,6 +138,7 @@ impl Connection {
                         continue;
                     };
                     let reason = self.end_of(spi_in, ChildEnd::DeletedByPeer);
+                    self.revive_crossed(spi_in);
                     // Another pair of the policy may be there that the peer has and we do not send by yet.
                     let name = self.child(spi_in).map(|c| c.config.name.clone()).unwrap_or_default();
                     let newer = self.children.iter().rev().find(|c| {

@@ -15,6 +15,7 @@
 //! | `rekey_ike.rs` | a phase 1 that takes another's place |
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `asked.rs` | rekeyings that the host waits for |
+//! | `crossed.rs` | which pair of a policy is sent by, also where both sides made one |
 //! | `parts.rs` | policies of several pairs of subnets, for which there is a pair of SAs each |
 //! | `informational.rs` | notifies, deletes |
 //! | `liveness.rs` | dead peer detection (RFC 3706) |
@@ -33,6 +34,7 @@ mod accept;
 mod answer_child;
 mod asked;
 mod child;
+mod crossed;
 mod exchange;
 mod fragment;
 mod handshake;

@@ -153,9 +153,10 @@ impl TestHost {
         self.rng = ChaCha20Rng::seed_from_u64(seed);
     }
 
-    /// Gives out other SPIs of ESP from now on: beyond those of the other side, and not.
+    /// Gives out other SPIs from now on: those of ESP beyond those of the other side, or not.
     pub fn skip_spis(&mut self, seed: u64) {
-        self.next_esp += u32::try_from(seed).unwrap() * 0x1000;
+        self.next_esp += u32::try_from(seed).unwrap() * 0x1100;
+        self.next_ike += seed * 0x1100;
     }
 }
 
@@ -558,7 +559,8 @@ impl Pair {
             let spi = self.spi(who);
             self.command(who, Command::RekeyChild(spi));
             self.settle();
-            self.run(30);
+            // Longer than it takes to notice that the other has forgotten the IKE_SA.
+            self.run(60);
             self.assert_children(self.a.installed.len());
             assert_eq!(self.side(who).ended.last(), Some(&(spi, Ok(()))));
         }

@@ -6,6 +6,9 @@ use std::collections::BTreeSet;
 use ike::config::Phase1;
 use ike::{Command, Connection};
 
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
 use crate::kit::{A, B, Pair, Spec, Who};
 use crate::specs;
 
@@ -26,8 +29,8 @@ use Kind::{Begin, Close, DeleteChild, Expire, Liveness, RekeyChild, RekeyIke};
 
 /// Choices made freely; what is sent after so many steps is delivered in order.
 const STEPS: usize = 12;
-/// Schedules of one pair of kinds. Where there are more, those that differ early are taken.
-const MOST: usize = 4_000;
+/// Schedules drawn by lot where there are too many, with messages of one side that overtake each other.
+const DRAWN: u64 = 400;
 
 fn start(pair: &mut Pair, who: Who, kind: Kind) {
     match kind {
@@ -60,21 +63,28 @@ struct Step {
     lose: bool,
 }
 
-fn steps(pair: &Pair, may_lose: bool) -> Vec<Step> {
+fn steps(pair: &Pair, may_lose: bool, overtaking: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     for lose in [false, true] {
         if lose && !may_lose {
             continue;
         }
         for (from, side) in [(A, &pair.a), (B, &pair.b)] {
-            // No more than two of one side overtake each other, or there are too many.
-            steps.extend((0..side.outbox.len().min(2)).map(|at| Step { from, at, lose }));
+            steps.extend((0..side.outbox.len().min(overtaking)).map(|at| Step { from, at, lose }));
         }
     }
     steps
 }
 
-fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<usize> {
+/// Runs one schedule. `choices` says what to take at each step of how many; returns how many there were. `overtaking` is how
+/// many messages of one side may be under way out of order.
+fn run(
+    mode: Phase1,
+    kinds: (Kind, Kind),
+    seed: u64,
+    overtaking: usize,
+    choices: &mut dyn FnMut(usize, usize) -> usize,
+) -> Vec<usize> {
     let [left, right] = specs(mode).map(|spec| Spec { ike: vec!["aes128-sha256-x25519"], ..spec });
     let mut pair = Pair::new(&left, &right);
     if kinds.0 != Begin {
@@ -91,12 +101,12 @@ fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<u
     start(&mut pair, B, kinds.1);
     let (mut options, mut lost, mut told) = (Vec::new(), false, Vec::new());
     for depth in 0..STEPS {
-        let steps = steps(&pair, !lost);
+        let steps = steps(&pair, !lost, overtaking);
         if steps.is_empty() {
             break;
         }
         options.push(steps.len());
-        let step = steps[choices.get(depth).copied().unwrap_or(0)];
+        let step = steps[choices(depth, steps.len())];
         told.push(step);
         let message = pair.side(step.from).outbox.remove(step.at).unwrap();
         if step.lose {
@@ -105,10 +115,12 @@ fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<u
             pair.put(step.from, &message);
         }
     }
-    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conclude(&mut pair, kinds, lost)));
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        conclude(&mut pair, kinds, lost || told.iter().any(|step| step.at > 0))
+    }));
     if let Err(panic) = outcome {
         eprintln!(
-            "{mode:?} {kinds:?}, seed {seed}, schedule {choices:?} {told:?}\nA: {:?}\n{:?}\nB: {:?}\n{:?}",
+            "{mode:?} {kinds:?}, seed {seed}, schedule {told:?}\nA: {:?}\n{:?}\nB: {:?}\n{:?}",
             pair.a.log, pair.a.installed, pair.b.log, pair.b.installed
         );
         std::panic::resume_unwind(panic);
@@ -116,19 +128,19 @@ fn run(mode: Phase1, kinds: (Kind, Kind), seed: u64, choices: &[usize]) -> Vec<u
     options
 }
 
-fn conclude(pair: &mut Pair, kinds: (Kind, Kind), lost: bool) {
+fn conclude(pair: &mut Pair, kinds: (Kind, Kind), odd: bool) {
     pair.settle();
     pair.run(240);
     let is = |kind| kinds.0 == kind || kinds.1 == kind;
     if is(Close) {
-        // Nobody acknowledges a Delete: who has missed it has what was there, until it asks.
-        if !lost {
+        // Nobody acknowledges a Delete: who has missed it, or one of the two, has what was there, until it asks.
+        if !odd {
             pair.assert_children(0);
             assert!([&pair.a, &pair.b].iter().all(|side| side.conn.as_ref().unwrap().is_finished()));
         }
         return assert_no_leak(pair);
     }
-    if kinds == (Liveness, Expire) && lost {
+    if kinds == (Liveness, Expire) && odd {
         return assert_no_leak(pair);
     }
     for side in [&pair.a, &pair.b] {
@@ -148,6 +160,8 @@ fn conclude(pair: &mut Pair, kinds: (Kind, Kind), lost: bool) {
     assert!(most <= 1, "{most} IKE_SAs are left");
     if !deleted {
         pair.assert_alive_in_time();
+        // One that the other side has never heard of, or has forgotten, goes in the end.
+        pair.run(150);
         // Whoever needs one makes an IKE_SA.
         pair.assert_ike(1);
     }
@@ -162,11 +176,12 @@ fn assert_no_leak(pair: &Pair) {
     }
 }
 
-/// Counts through the choices, the last step fastest; where there are too many, the later steps are taken in order.
-fn every_schedule(mode: Phase1, kinds: (Kind, Kind), seed: u64) -> usize {
+/// Counts through all choices, the last step fastest.
+fn every_schedule(mode: Phase1, kinds: (Kind, Kind), seed: u64, overtaking: usize) -> usize {
     let (mut choices, mut count) = (Vec::<usize>::new(), 0);
     loop {
-        let options = run(mode, kinds, seed, &choices);
+        let mut chosen = |depth: usize, _: usize| choices.get(depth).copied().unwrap_or(0);
+        let options = run(mode, kinds, seed, overtaking, &mut chosen);
         count += 1;
         choices.resize(options.len(), 0);
         while choices.last().is_some_and(|last| last + 1 == options[choices.len() - 1]) {
@@ -176,19 +191,29 @@ fn every_schedule(mode: Phase1, kinds: (Kind, Kind), seed: u64) -> usize {
             Some(last) => *last += 1,
             None => return count,
         }
-        if count > MOST {
-            return count;
-        }
     }
 }
 
+/// All schedules, also with messages of one side that overtake each other.
 fn all(mode: Phase1, kinds: (Kind, Kind)) {
-    let mut total = 0;
-    for seed in [0, 7] {
-        total += every_schedule(mode, kinds, seed);
-    }
+    let total: usize = [0, 7].into_iter().map(|seed| every_schedule(mode, kinds, seed, 2)).sum();
     eprintln!("{mode:?} {kinds:?}: {total} schedules");
     assert!(total >= 12, "{total}");
+}
+
+/// All schedules where each side's messages arrive in order, and some where they do not: there are too many of those.
+fn most(mode: Phase1, kinds: (Kind, Kind)) {
+    let total = every_schedule(mode, kinds, 0, 1);
+    eprintln!("{mode:?} {kinds:?}: {total} schedules in order");
+    assert!(total >= 300, "{total}");
+    for lot in 0..DRAWN {
+        let mut rng = ChaCha20Rng::seed_from_u64(lot);
+        run(mode, kinds, lot % 8, 2, &mut |_, count| {
+            // A loss is one among many messages.
+            let half = if rng.next_u32() % 8 == 0 { count } else { count.div_ceil(2) };
+            rng.next_u32() as usize % half
+        });
+    }
 }
 
 #[test]
@@ -218,22 +243,22 @@ fn quick_mode_and_renewal_in_aggressive_mode() {
 
 #[test]
 fn renewal_and_renewal_in_main_mode() {
-    all(Phase1::Main, (RekeyIke, RekeyIke));
+    most(Phase1::Main, (RekeyIke, RekeyIke));
 }
 
 #[test]
 fn renewal_and_renewal_in_aggressive_mode() {
-    all(Phase1::Aggressive, (RekeyIke, RekeyIke));
+    most(Phase1::Aggressive, (RekeyIke, RekeyIke));
 }
 
 #[test]
 fn phase_1_and_phase_1_in_main_mode() {
-    all(Phase1::Main, (Begin, Begin));
+    most(Phase1::Main, (Begin, Begin));
 }
 
 #[test]
 fn phase_1_and_phase_1_in_aggressive_mode() {
-    all(Phase1::Aggressive, (Begin, Begin));
+    most(Phase1::Aggressive, (Begin, Begin));
 }
 
 #[test]
