@@ -188,6 +188,8 @@ pub(crate) struct Announced {
     /// RFC 3706.
     pub(crate) dpd: bool,
     pub(crate) fragments: bool,
+    /// It is one of us, and settles what crosses as we do.
+    pub(crate) culvert: bool,
 }
 
 impl Announced {
@@ -204,6 +206,7 @@ impl Announced {
                 }
                 Some(vendor::Known::Dpd) => self.dpd = true,
                 Some(vendor::Known::Fragmentation) => self.fragments = true,
+                Some(vendor::Known::Culvert) => self.culvert = true,
                 _ => {}
             }
         }
@@ -219,7 +222,8 @@ impl Announced {
         let natt = self.natt_id.map(|id| id.to_vec());
         let dpd = self.dpd.then(|| vendor::DPD.to_vec());
         let fragments = self.fragments.then(|| vendor::FRAGMENTATION.to_vec());
-        [natt, dpd, fragments].into_iter().flatten().map(Payload::Vendor).collect()
+        let culvert = self.culvert.then(|| vendor::CULVERT.to_vec());
+        [natt, dpd, fragments, culvert].into_iter().flatten().map(Payload::Vendor).collect()
     }
 }
 
@@ -232,6 +236,7 @@ pub(crate) fn announcement() -> impl Iterator<Item = Payload> {
         vendor::NAT_DRAFT_02,
         vendor::DPD,
         vendor::FRAGMENTATION,
+        vendor::CULVERT,
     ];
     ids.into_iter().map(|id| Payload::Vendor(id.to_vec()))
 }
@@ -285,6 +290,13 @@ impl Handshake {
     pub(crate) fn seal(&self, keyed: &mut Keyed, payloads: &[Payload]) -> Result<Vec<u8>, CryptoError> {
         super::ike_sa::seal(self.header(), keyed.of.suite, &keyed.skeyid.key, &mut keyed.iv, payloads)
     }
+}
+
+/// Whether an IKE_SA makes way for an older one that it has crossed. Between two of us both sides see the same order. A peer of
+/// another make does not know that one is too many, and some, strongSwan for one, end their pairs with the IKE_SA by which they
+/// hold them: the one that they have begun. So ours goes.
+fn yields(new: &IkeSa, old: &IkeSa) -> bool {
+    old.crossed(new) && if new.peer.culvert { old.rank() > new.rank() } else { new.initiator }
 }
 
 /// A header without payloads yet.
@@ -343,17 +355,19 @@ impl Connection {
     /// Ends the oldest IKE_SAs where there are too many. The peer is told.
     pub(crate) fn keep_few_sas(&mut self, now: Instant, host: &mut dyn Host) {
         while self.sas.len() > MAX_IKE_SAS {
-            let Some(oldest) = self.sas.first().map(|sa| sa.spi_local) else { return };
-            self.retire(now, host, oldest);
+            // One of ours rather than one of the peer's, by which it may still hold its pairs.
+            let ours = self.sas.iter().find(|sa| sa.initiator && sa.replaced.is_some());
+            let Some(spi) = ours.or(self.sas.first()).map(|sa| sa.spi_local) else { return };
+            self.retire(now, host, spi);
         }
     }
 
-    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time both keep the
-    /// same one. Whoever made the one that goes deletes it.
+    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time one goes, and
+    /// whoever made it deletes it.
     pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
         let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
         for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            if old.crossed(&new) && old.rank() > new.rank() {
+            if yields(&new, old) {
                 new.replaced = goes(&new);
             } else {
                 let by_us = new.initiator || old.crossed(&new) && old.initiator;

@@ -88,8 +88,9 @@ use tasks::{Queued, Task};
 
 /// How long a replaced IKE_SA stays: what the peer had under way on it still arrives. Who made the new one deletes it then.
 const REPLACED_IKE: Duration = Duration::from_secs(10);
-/// IKE_SAs of one connection. A peer that deletes what it has replaced leaves two.
-const MAX_IKE_SAS: usize = 8;
+/// IKE_SAs of one connection. A peer that deletes what it has replaced leaves two; one that does not, and crosses ours, leaves
+/// one more each time.
+const MAX_IKE_SAS: usize = 16;
 /// Quick modes that are under way or just over. A peer with the largest mesh of the field starts some hundred one after the
 /// other; those over are kept for a minute, for their last message may have been lost.
 const MAX_QUICK: usize = 64;
