@@ -158,6 +158,10 @@ fn both_sides_renew_at_once_under_traffic() {
             scope.spawn(|| pair.culvertd.cli(ours));
         });
         assert_eq!(ping(&pair.right, RIGHT, LEFT, 5).received, 5, "{round}");
+        if round % 6 == 5 {
+            // Its command renews every IKE_SA that it has, so what is one too many has to go before it multiplies.
+            until("few IKE_SAs are left", || pair.charon.sas().matches("ESTABLISHED").count(), |n| *n <= 2);
+        }
     }
     lossless(&pair, flood);
 }

@@ -144,7 +144,8 @@ impl Connection {
                 let message = self.notify_message(host, spi, refused.kind, theirs.unwrap_or_default());
                 let Some((message, fragments)) = message else { return };
                 self.answer(&message, fragments);
-                let (step, repeat) = (Step::Done(now + REMEMBERED, None), Repeat::answering(message, digest));
+                let (step, repeat) =
+                    (Step::Done(now + REMEMBERED, None), Repeat::answering(now, message, digest));
                 self.quick.push(Quick { ike: spi, id, iv, step, repeat, since: now });
             }
         }

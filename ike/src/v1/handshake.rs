@@ -24,6 +24,8 @@ use crate::verbs::KEEPALIVE;
 
 /// Octets of our nonces. RFC 2409 section 5 wants 8 to 256.
 pub(crate) const NONCE_LEN: usize = 32;
+/// How long one of ours stays that has crossed one of a peer of another make, which keeps all it has.
+const CROSSED_IKE: std::time::Duration = std::time::Duration::from_secs(1);
 /// How long an IKE_SA stays that the peer has replaced and owes the delete of.
 pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
 /// How often an answer is sent again to who has proved its address, whatever it sends: as often as an initiator with the usual
@@ -293,10 +295,10 @@ impl Handshake {
 }
 
 /// Whether an IKE_SA makes way for an older one that it has crossed. Between two of us both sides see the same order. A peer of
-/// another make does not know that one is too many, and some, strongSwan for one, end their pairs with the IKE_SA by which they
-/// hold them: the one that they have begun. So ours goes.
+/// another make may not know that one is too many, and some, strongSwan for one, hold their pairs by the IKE_SA that was done
+/// last, and end them with it: the one in which we had the last word later.
 fn yields(new: &IkeSa, old: &IkeSa) -> bool {
-    old.crossed(new) && if new.peer.culvert { old.rank() > new.rank() } else { new.initiator }
+    old.crossed(new) && if new.peer.culvert { old.rank() > new.rank() } else { old.spoke > new.spoke }
 }
 
 /// A header without payloads yet.
@@ -365,13 +367,23 @@ impl Connection {
     /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time one goes, and
     /// whoever made it deletes it.
     pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
-        let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
+        let goes = |sa: &IkeSa, crossed: bool| {
+            let stays = match (sa.initiator, crossed && !sa.peer.culvert) {
+                // Nothing has been done by it, and the peer is not to make another one of it.
+                (true, true) => CROSSED_IKE,
+                (true, false) => REPLACED_IKE,
+                (false, _) => OWED_IKE,
+            };
+            Some(now + stays)
+        };
         for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            let crossed = old.crossed(&new);
             if yields(&new, old) {
-                new.replaced = goes(&new);
+                new.replaced = goes(&new, true);
+            } else if crossed {
+                old.replaced = goes(old, true);
             } else {
-                let by_us = new.initiator || old.crossed(&new) && old.initiator;
-                old.replaced = Some(now + if by_us { REPLACED_IKE } else { OWED_IKE });
+                old.replaced = Some(now + if new.initiator { REPLACED_IKE } else { OWED_IKE });
             }
         }
         self.sas.push(new);

@@ -172,7 +172,7 @@ impl Connection {
                 self.install_child(agreed, usable, (quick.since, now));
                 self.ask(&message, fragments);
                 quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
-                quick.repeat = Repeat::answering(message, Digest::of(datagram.bytes));
+                quick.repeat = Repeat::answering(now, message, Digest::of(datagram.bytes));
                 self.quick.push(quick);
             }
             Err(failure) => {
