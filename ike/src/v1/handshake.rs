@@ -339,14 +339,15 @@ impl Connection {
     /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time both keep the
     /// same one. Whoever made the one that goes deletes it.
     pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
-        let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            if old.crossed(&new) && old.rank() > new.rank() {
-                new.replaced = goes(&new);
-            } else {
-                let by_us = new.initiator || old.crossed(&new) && old.initiator;
-                old.replaced = Some(now + if by_us { REPLACED_IKE } else { OWED_IKE });
+        let stays = |by_us: bool| now + if by_us { REPLACED_IKE } else { OWED_IKE };
+        for old in &mut self.sas {
+            let crossed = old.crossed(&new);
+            if old.replaced.is_none() && crossed && old.rank() > new.rank() {
+                new.replaced = Some(stays(new.initiator));
+                continue;
             }
+            let until = stays(if crossed { old.initiator } else { new.initiator });
+            old.replaced = Some(old.replaced.map_or(until, |before| before.min(until)));
         }
         self.sas.push(new);
         while self.sas.len() > MAX_IKE_SAS {
