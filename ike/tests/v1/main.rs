@@ -23,6 +23,7 @@ mod hostile_quick;
 #[cfg(feature = "test-hooks")]
 mod informational;
 mod interleavings;
+mod lifetimes;
 mod matrix;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;

@@ -330,3 +330,43 @@ fn q18_a_renewal_that_nobody_answers_leaves_the_pairs_for_a_while() {
     assert!(pair.a.log.iter().any(|l| l.contains("not rekeyed")), "{:?}", pair.a.log);
     assert_settled(pair);
 }
+
+/// The peer starts from nothing while we renew phase 1: its new connection is the one.
+#[test]
+fn q19_initial_contact_comes_during_a_renewal() {
+    for mode in MODES {
+        for delivered in 0..4 {
+            let [left, right] = specs(mode);
+            let mut pair = up(&left, &right);
+            pair.run(20);
+            pair.command(B, Command::RekeyIke);
+            for number in 0..delivered {
+                let from = if number % 2 == 0 { B } else { A };
+                if !pair.side(from).outbox.is_empty() {
+                    pair.deliver(from);
+                }
+            }
+            // A has lost everything, and what was on its way is lost as well.
+            pair.a.outbox.clear();
+            pair.a.conn = None;
+            pair.a.half_open.clear();
+            pair.a.installed.clear();
+            pair.a.registered.clear();
+            pair.a.host = Pair::new(&left, &right).a.host;
+            pair.a.host.random_from(77);
+            pair.a.host.skip_spis(3);
+            pair.initiate();
+            pair.settle();
+            pair.run(60);
+            // What B had begun crossed with it, and went with its old connection. If that was to be kept, A is alone with it
+            // until nobody answers there, and its host begins anew.
+            if pair.a.conn.as_ref().unwrap().is_finished() {
+                pair.initiate();
+                pair.settle();
+            }
+            pair.run(240);
+            pair.assert_children(1);
+            assert_settled(&mut pair);
+        }
+    }
+}
