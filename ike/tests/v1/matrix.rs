@@ -357,7 +357,7 @@ fn q19_initial_contact_comes_during_a_renewal() {
             pair.a.host.skip_spis(3);
             pair.initiate();
             pair.settle();
-            pair.run(60);
+            pair.run(120);
             // What B had begun crossed with it, and went with its old connection. If that was to be kept, A is alone with it
             // until nobody answers there, and its host begins anew.
             if pair.a.conn.as_ref().unwrap().is_finished() {
