@@ -116,7 +116,7 @@ impl Connection {
         if !sa.see(header.message_id) || !sa.see_nonce(nonce) {
             return self.counters.dropped += 1;
         }
-        self.authentic(now, datagram);
+        self.authentic(now, spi, datagram);
         let digest = Digest::of(datagram.bytes);
         let mut iv = opened.iv;
         let id = header.message_id;
@@ -144,8 +144,7 @@ impl Connection {
                 let message = self.notify_message(host, spi, refused.kind, theirs.unwrap_or_default());
                 let Some((message, fragments)) = message else { return };
                 self.answer(&message, fragments);
-                let (step, repeat) =
-                    (Step::Done(now + REMEMBERED, None), Repeat::answering(now, message, digest));
+                let (step, repeat) = (Step::Done(now + REMEMBERED, None), Repeat::answering(message, digest));
                 self.quick.push(Quick { ike: spi, id, iv, step, repeat, since: now });
             }
         }
@@ -160,7 +159,7 @@ impl Connection {
         if sa.open(header, datagram.bytes, &iv, (Proof::Third(&ni, &nr), 3)).is_err() {
             return self.counters.dropped += 1;
         }
-        self.authentic(now, datagram);
+        self.authentic(now, spi, datagram);
         if let Some(quick) = self.quick.get_mut(at) {
             quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
             quick.repeat.due = None;

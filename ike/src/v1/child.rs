@@ -57,7 +57,7 @@ pub(crate) struct Child {
     /// Of its own key exchange, if it had one.
     pub(crate) group: Option<u16>,
     /// The IKE_SA has ended by which the peer would have said that it has the pair. If it is not seen to use it until then, it
-    /// has none.
+    /// may have none.
     pub(crate) unproved: Option<Instant>,
     /// When its quick mode began and was agreed on, as far as we have seen it.
     pub(crate) span: (Instant, Instant),

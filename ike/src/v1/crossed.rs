@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Connection;
 use super::child::{Child, ChildState, Use};
+use super::tasks::Task;
 use crate::event::Event;
 
 /// How long a pair that we have renewed goes on receiving before we delete it: what the peer sent by it has arrived, and the
@@ -71,6 +72,16 @@ impl Connection {
             let stays = if by_us { REPLACED_BY_US } else { REPLACED_BY_PEER };
             self.replace(spi, now + stays);
         }
+    }
+
+    /// The IKE_SA ended by which the peer would have said that it has the pair, and it has not used it since. It may send by
+    /// this pair, by the one before or by none, so both sides get a new one.
+    pub(crate) fn doubt(&mut self, now: Instant, spi_in: u32) {
+        let Some(name) = self.child(spi_in).map(|child| child.config.name.clone()) else { return };
+        self.replace(spi_in, now + REPLACED_BY_US);
+        let before = self.children.iter().find(|c| c.config.name == name && c.active && c.is_installed());
+        let task = before.map_or(Task::CreateChild(name.clone()), |before| Task::RekeyChild(before.spi_in));
+        self.queue(task, now);
     }
 
     /// Another pair has taken its place.

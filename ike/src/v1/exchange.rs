@@ -28,8 +28,6 @@ pub(crate) struct Repeat {
     pub(crate) message: Vec<u8>,
     /// What it answers, if it answers something.
     pub(crate) answers: Option<Digest>,
-    /// When it was first sent.
-    pub(crate) at: Instant,
     /// Transmissions so far.
     pub(crate) sent: u32,
     /// When the next is due by itself. One that is the last word of its exchange, or whose receiver has not proved its
@@ -46,12 +44,12 @@ impl Repeat {
         answers: Option<Digest>,
         policy: Retransmit,
     ) -> Self {
-        Self { message, answers, at: now, sent: 1, due: Some(now + policy.wait(0)), policy }
+        Self { message, answers, sent: 1, due: Some(now + policy.wait(0)), policy }
     }
 
     /// One that is sent again if what it answers comes again.
-    pub(crate) fn answering(now: Instant, message: Vec<u8>, answers: Digest) -> Self {
-        Self { message, answers: Some(answers), at: now, sent: 1, due: None, policy: Retransmit::ONCE }
+    pub(crate) fn answering(message: Vec<u8>, answers: Digest) -> Self {
+        Self { message, answers: Some(answers), sent: 1, due: None, policy: Retransmit::ONCE }
     }
 
     /// It is not sent again.

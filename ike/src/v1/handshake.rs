@@ -2,7 +2,7 @@
 //! common.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::Repeat;
 use super::ike_sa::IkeSa;
@@ -24,10 +24,12 @@ use crate::verbs::KEEPALIVE;
 
 /// Octets of our nonces. RFC 2409 section 5 wants 8 to 256.
 pub(crate) const NONCE_LEN: usize = 32;
-/// How long one of ours stays that has crossed one of a peer of another make, which keeps all it has.
-const CROSSED_IKE: std::time::Duration = std::time::Duration::from_secs(1);
+/// Seconds that an IKE_SA lasts where nothing was said of it (RFC 2407 section 4.5). One that was replaced is left to a peer of
+/// another make for as long: some, strongSwan for one, hold their pairs by one IKE_SA, nobody knows by which, and end them with
+/// it.
+const LIFE: u64 = 28_800;
 /// How long an IKE_SA stays that the peer has replaced and owes the delete of.
-pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
+pub(crate) const OWED_IKE: Duration = Duration::from_secs(90);
 /// How often an answer is sent again to who has proved its address, whatever it sends: as often as an initiator with the usual
 /// schedule sends again what we cannot read because its message before that was lost.
 const REPEATS: usize = 5;
@@ -294,13 +296,6 @@ impl Handshake {
     }
 }
 
-/// Whether an IKE_SA makes way for an older one that it has crossed. Between two of us both sides see the same order. A peer of
-/// another make may not know that one is too many, and some, strongSwan for one, hold their pairs by the IKE_SA that was done
-/// last, and end them with it: the one in which we had the last word later.
-fn yields(new: &IkeSa, old: &IkeSa) -> bool {
-    old.crossed(new) && if new.peer.culvert { old.rank() > new.rank() } else { old.spoke > new.spoke }
-}
-
 /// A header without payloads yet.
 pub(crate) const fn header(spi_i: u64, spi_r: u64, exchange: Exchange) -> Header {
     let next = PayloadType(0);
@@ -357,34 +352,31 @@ impl Connection {
     /// Ends the oldest IKE_SAs where there are too many. The peer is told.
     pub(crate) fn keep_few_sas(&mut self, now: Instant, host: &mut dyn Host) {
         while self.sas.len() > MAX_IKE_SAS {
-            // One of ours rather than one of the peer's, by which it may still hold its pairs.
-            let ours = self.sas.iter().find(|sa| sa.initiator && sa.replaced.is_some());
-            let Some(spi) = ours.or(self.sas.first()).map(|sa| sa.spi_local) else { return };
+            // The one that the peer has not spoken by for the longest: it may still hold its pairs by another.
+            let silent = self.sas.iter().filter(|sa| sa.replaced.is_some()).min_by_key(|sa| sa.heard);
+            let Some(spi) = silent.or(self.sas.first()).map(|sa| sa.spi_local) else { return };
             self.retire(now, host, spi);
         }
     }
 
-    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time one goes, and
-    /// whoever made it deletes it.
+    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time both keep the
+    /// same one, if the peer is one of us. Whoever made the one that goes deletes it.
     pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
-        let goes = |sa: &IkeSa, crossed: bool| {
-            let stays = match (sa.initiator, crossed && !sa.peer.culvert) {
-                // Nothing has been done by it, and the peer is not to make another one of it.
-                (true, true) => CROSSED_IKE,
-                (true, false) => REPLACED_IKE,
-                (false, _) => OWED_IKE,
-            };
-            Some(now + stays)
-        };
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+        let stays = |by_us: bool| now + if by_us { REPLACED_IKE } else { OWED_IKE };
+        let alone = self.sas.len() == 1;
+        for old in &mut self.sas {
             let crossed = old.crossed(&new);
-            if yields(&new, old) {
-                new.replaced = goes(&new, true);
-            } else if crossed {
-                old.replaced = goes(old, true);
-            } else {
-                old.replaced = Some(now + if new.initiator { REPLACED_IKE } else { OWED_IKE });
+            if new.peer.culvert && old.replaced.is_none() && crossed && old.rank() > new.rank() {
+                new.replaced = Some(stays(new.initiator));
+                continue;
             }
+            let until = match new.peer.culvert {
+                true => stays(if crossed { old.initiator } else { new.initiator }),
+                // A peer that has taken one of ours for another has its pairs there.
+                false if alone && new.initiator && old.initiator => stays(true),
+                false => now + Duration::from_secs(old.life.seconds.unwrap_or(LIFE)),
+            };
+            old.replaced = Some(old.replaced.map_or(until, |before| before.min(until)));
         }
         self.sas.push(new);
     }

@@ -39,8 +39,8 @@ pub(crate) struct IkeSa {
     /// When phase 1 was begun, and done.
     pub(crate) began: Instant,
     pub(crate) since: Instant,
-    /// When we sent our last message of phase 1 for the first time.
-    pub(crate) spoke: Instant,
+    /// When the last authentic message came by it.
+    pub(crate) heard: Instant,
     /// Octets of messages either way.
     pub(crate) octets: u64,
     seen: Seen,
@@ -92,7 +92,6 @@ pub(crate) fn seal(
 impl IkeSa {
     pub(crate) fn new(now: Instant, handshake: &Handshake, keyed: Keyed, last: Option<Repeat>) -> Self {
         let Keyed { of, skeyid, iv } = keyed;
-        let spoke = last.as_ref().map_or(handshake.repeat.at, |last| last.at);
         Self {
             initiator: handshake.initiator,
             spi_local: handshake.spi_local,
@@ -107,7 +106,7 @@ impl IkeSa {
             replaced: None,
             began: handshake.began,
             since: now,
-            spoke,
+            heard: now,
             octets: 0,
             seen: Seen::default(),
         }

@@ -43,7 +43,7 @@ impl Connection {
         if connected.is_none() && !sa.see(id) {
             return self.counters.dropped += 1;
         }
-        self.authentic(now, datagram);
+        self.authentic(now, spi, datagram);
         let payloads = Payloads(&opened.payloads);
         for notify in payloads.notifies() {
             // A refusal among them may have ended one.
@@ -248,9 +248,10 @@ impl Connection {
         self.down(reason);
     }
 
-    /// An authentic message of the peer's has arrived.
-    pub(crate) fn authentic(&mut self, now: Instant, datagram: Datagram<'_>) {
+    /// An authentic message of the peer's has arrived on an IKE_SA.
+    pub(crate) fn authentic(&mut self, now: Instant, spi: u64, datagram: Datagram<'_>) {
         self.heard_now(now);
+        self.sa_mut(spi).into_iter().for_each(|sa| sa.heard = now);
         if datagram.natt {
             self.moved(datagram.remote);
         }

@@ -127,7 +127,7 @@ impl Connection {
             step => match parse_chain(header.next, body, false) {
                 Ok(chain) => {
                     let payloads = Payloads(&chain.payloads);
-                    let message = Answer { now, payloads, digest, datagram, spi: header.spi_r };
+                    let message = Answer { payloads, digest, datagram, spi: header.spi_r };
                     self.in_clear(now, host, &mut handshake, step, message)
                 }
                 Err(_) => Err(Rejected::Drop(step)),
@@ -333,7 +333,7 @@ impl Connection {
         }
         out.extend(self.initial_contact(host, handshake.spis()));
         let out = handshake.seal(&mut keyed, &out)?;
-        handshake.repeat = Repeat::answering(message.now, out.clone(), message.digest);
+        handshake.repeat = Repeat::answering(out.clone(), message.digest);
         self.ask(&out, handshake.peer.fragments);
         Ok(keyed)
     }
@@ -416,7 +416,6 @@ impl Connection {
 /// An answer in clear.
 #[derive(Clone, Copy)]
 struct Answer<'a> {
-    now: Instant,
     payloads: Payloads<'a>,
     digest: Digest,
     datagram: Datagram<'a>,

@@ -150,7 +150,7 @@ impl Connection {
         };
         let mut quick = self.quick.remove(at);
         let Step::Requested(offer) = quick.step else { return };
-        self.authentic(now, datagram);
+        self.authentic(now, spi, datagram);
         let payloads = Payloads(&opened.payloads);
         let commit = header.commit;
         let (config, spi_in) = (offer.config.clone(), offer.spi_in);
@@ -172,7 +172,7 @@ impl Connection {
                 self.install_child(agreed, usable, (quick.since, now));
                 self.ask(&message, fragments);
                 quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
-                quick.repeat = Repeat::answering(now, message, Digest::of(datagram.bytes));
+                quick.repeat = Repeat::answering(message, Digest::of(datagram.bytes));
                 self.quick.push(quick);
             }
             Err(failure) => {

@@ -123,7 +123,7 @@ impl Connection {
             initiator: false,
             mode,
             step,
-            repeat: Repeat::answering(now, message, Digest::of(datagram.bytes)),
+            repeat: Repeat::answering(message, Digest::of(datagram.bytes)),
             peer,
             deadline: Some(now + HALF_OPEN_TIMEOUT),
             octets,
@@ -204,7 +204,7 @@ impl Connection {
         handshake.octets.0 = handshake.octets.0.saturating_add(datagram.bytes.len());
         let body = datagram.bytes.get(HEADER_LEN..).unwrap_or_default();
         let step = std::mem::replace(&mut handshake.step, Step::Taken);
-        let message = Message { now, header, body, digest, datagram };
+        let message = Message { header, body, digest, datagram };
         let outcome = match step {
             Step::MainAnswered(chosen) => self.third(host, &mut handshake, *chosen, message),
             Step::MainKeyAnswered(of) => self.fifth(host, &mut handshake, *of, message),
@@ -287,7 +287,7 @@ impl Connection {
         let out = handshake.plain(&out);
         self.answer(&out, handshake.peer.fragments);
         handshake.octets.1 = handshake.octets.1.saturating_add(out.len());
-        handshake.repeat = Repeat::answering(message.now, out, message.digest);
+        handshake.repeat = Repeat::answering(out, message.digest);
         Ok(None)
     }
 
@@ -343,7 +343,7 @@ impl Connection {
         self.initial_contact = opened.initial_contact && self.met;
         self.config = Some(config);
         self.answer(&out, handshake.peer.fragments);
-        Ok(Some((keyed, Some(Repeat::answering(message.now, out, message.digest)))))
+        Ok(Some((keyed, Some(Repeat::answering(out, message.digest)))))
     }
 
     /// Aggressive mode, third message: the initiator proves who it is.
@@ -423,7 +423,6 @@ impl Connection {
 /// A further message of an initiator.
 #[derive(Clone, Copy)]
 struct Message<'a> {
-    now: Instant,
     header: &'a Header,
     body: &'a [u8],
     digest: Digest,

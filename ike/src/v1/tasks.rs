@@ -355,7 +355,7 @@ impl Connection {
                     self.delete_child(now, host, spi, ChildEnd::Rekeyed);
                 }
                 (ChildState::Installed, _) if child.unproved.is_some_and(|at| at <= now) => {
-                    self.remove_unproved(now, host, spi);
+                    self.doubt(now, spi);
                 }
                 (ChildState::Installed, Use::At(at) | Use::Connected(at)) if at <= now => {
                     self.activate(now, spi);

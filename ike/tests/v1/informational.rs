@@ -72,17 +72,16 @@ fn only_the_answer_to_what_was_asked_counts() {
     let (parts, _) = peer::open(pair, &question.bytes, None);
     let number = u32::from_be_bytes(parts[1].1[24..28].try_into().unwrap());
     let cookies = peer::cookies(pair);
-    let mut id = 900;
-    for data in [
+    let strange = [
         number.wrapping_sub(1).to_be_bytes().to_vec(),
         (number + 9).to_be_bytes().to_vec(),
         vec![],
         vec![0; 8],
-    ] {
+    ];
+    for (id, data) in (900..).zip(strange) {
         let ack = peer::notify(R_U_THERE_ACK, IKE, &cookies, &data);
         let forged = peer::seal(pair, How { id, ..INFORM }, &[ack]).0;
         peer::inject(pair, B, &forged);
-        id += 1;
     }
     for _ in 0..60 {
         pair.a.outbox.clear();
@@ -161,7 +160,7 @@ fn a_delete_names_pairs_of_its_sender_and_is_carried_out_once() {
         assert_eq!(pair.b.installed.len(), 1);
     }
     let delete = peer::delete(ESP, &[&ours.to_be_bytes(), &7u32.to_be_bytes(), &ours.to_be_bytes()]);
-    let sealed = peer::seal(pair, How { id: 4, ..INFORM }, &[delete.clone()]).0;
+    let sealed = peer::seal(pair, How { id: 4, ..INFORM }, std::slice::from_ref(&delete)).0;
     peer::inject(pair, A, &sealed);
     assert!(pair.b.installed.is_empty());
     assert_eq!(pair.b.log.iter().filter(|l| l.starts_with("removed")).count(), 1);

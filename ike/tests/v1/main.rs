@@ -23,6 +23,8 @@ mod hostile_quick;
 #[cfg(feature = "test-hooks")]
 mod informational;
 mod interleavings;
+mod lifetimes;
+mod matrix;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;
 mod nat;
@@ -34,6 +36,7 @@ mod phase1_paths;
 mod quick;
 mod quick_ids;
 mod quick_offers;
+mod traffic;
 
 use ike::config::Phase1;
 use kit::{Pair, Spec};
