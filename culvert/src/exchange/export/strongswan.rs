@@ -24,7 +24,7 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     }
     let remote = culvert_address(tunnel, sheet);
     sheet.line(4, format!("remote_addrs = {remote}"));
-    let ike: Vec<String> = tunnel.ike.iter().map(ike_proposal).collect();
+    let ike: Vec<String> = tunnel.ike.iter().map(Suite::ike_text_short).collect();
     sheet.line(4, format!("proposals = {}", ike.join(", ")));
     let life = tunnel.ike_life;
     if let Some(rekey) = life.rekey.or(life.life.map(|life| life - life / 10)) {
@@ -92,15 +92,6 @@ fn write_child(child: &Child, starts: Starts, sheet: &mut Sheet) {
     sheet.line(8, format!("start_action = {start}"));
     sheet.line(8, format!("dpd_action = {dpd}"));
     sheet.line(6, "}");
-}
-
-/// A PRF that goes without saying is not said: old versions take none beside an integrity algorithm.
-fn ike_proposal(suite: &Suite) -> String {
-    if suite.prf_goes_without_saying() {
-        Suite { prf: Vec::new(), ..suite.clone() }.ike_text()
-    } else {
-        suite.ike_text()
-    }
 }
 
 fn quoted(text: &str) -> Result<String, String> {

@@ -228,7 +228,7 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
         None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
     };
-    let child = self::child(child, section, values, (own, other), &ike, notes)?;
+    let child = self::child(child, section, values, (own, other), (v1, &ike), notes)?;
     let starts = match value("auto").unwrap_or("ignore") {
         "start" | "up" => Starts::Device,
         "ondemand" | "route" => Starts::Packets,
@@ -327,7 +327,7 @@ fn child(
     section: &Section,
     values: &Values,
     (own, other): (&str, &str),
-    ike: &[Suite],
+    (v1, ike): (bool, &[Suite]),
     notes: &mut Notes,
 ) -> Option<Child> {
     let value = |key: &str| values.get(key).map(|(value, _)| value.as_str());
@@ -344,7 +344,12 @@ fn child(
         notes.add(&section.place, "no subnets of both sides: such a connection is not taken over");
         return None;
     }
-    let truncated = ["sha2-truncbug", "sha2_truncbug"].iter().any(|key| value(key) == Some("yes"));
+    let cut = ["sha2-truncbug", "sha2_truncbug"].iter().find_map(|key| values.get(*key));
+    let cut = cut.filter(|(value, _)| value == "yes");
+    if let Some((_, place)) = cut.filter(|_| !v1) {
+        notes.add(place, "Culvert cuts SHA-256 short in IKEv1 alone: not taken over");
+    }
+    let truncated = cut.is_some() && v1;
     // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
     let pfs = value("pfs");
     let mut groups: Vec<Word> = Vec::new();
