@@ -16,6 +16,11 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     sheet.line(4, format!("version = {}", if tunnel.version.is_v1() { 1 } else { 2 }));
     if tunnel.version == Version::V1Aggressive {
         sheet.line(4, "aggressive = yes");
+        if tunnel.starts != Starts::Device {
+            sheet.note(
+                "strongSwan answers Aggressive Mode only with charon.i_dont_care_about_security_and_use_aggressive_mode_psk = yes",
+            );
+        }
     }
     let local: Vec<&str> =
         tunnel.device.addresses.iter().map(|address| without_port(address, sheet)).collect();
