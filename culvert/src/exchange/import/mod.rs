@@ -6,10 +6,13 @@
 mod acl;
 mod asa;
 mod cisco;
+mod dialects;
 mod ios;
+mod ios_parts;
 mod ipsec;
 mod lines;
 mod panos;
+mod sections;
 mod swanctl;
 #[cfg(test)]
 mod tests;
