@@ -5,6 +5,9 @@ use std::sync::Arc;
 use super::lines::Source;
 use crate::exchange::model::{Notes, Place};
 
+/// Sections within sections: strongSwan has four, and each costs some stack.
+const MAX_DEPTH: usize = 16;
+
 /// A section, or a file.
 #[derive(Debug)]
 pub(super) struct Section {
@@ -44,9 +47,16 @@ pub(super) fn parse(source: &Source<'_>, notes: &mut Notes) -> Section {
             }
             let stop = rest.find(['=', '{']);
             match stop.and_then(|stop| Some((rest.get(..stop)?, rest.get(stop..)?))) {
+                Some((_, behind)) if behind.starts_with('{') && open.len() > MAX_DEPTH => {
+                    notes.add(
+                        &at(line),
+                        "sections are nested deeper than strongSwan has any: the rest is not read",
+                    );
+                    return close(open, notes);
+                }
                 Some((name, behind)) if behind.starts_with('{') => {
                     open.push(Section::new(name.trim(), at(line)));
-                    rest = behind.trim_start_matches('{').trim_start();
+                    rest = behind.get(1..).unwrap_or_default().trim_start();
                 }
                 Some((key, behind)) => {
                     let (value, behind) = value(behind.trim_start_matches('=').trim_start());
@@ -62,6 +72,11 @@ pub(super) fn parse(source: &Source<'_>, notes: &mut Notes) -> Section {
             }
         }
     }
+    close(open, notes)
+}
+
+/// The file, with sections that have no end told and put where they belong.
+fn close(mut open: Vec<Section>, notes: &mut Notes) -> Section {
     while open.len() > 1 {
         let Some(section) = open.pop() else { break };
         notes.add(&section.place, "the section has no end");
@@ -69,7 +84,8 @@ pub(super) fn parse(source: &Source<'_>, notes: &mut Notes) -> Section {
             parent.sections.push(section);
         }
     }
-    open.pop().unwrap_or_else(|| Section::new("", at(1)))
+    let nowhere = || Section::new("", Place { file: "".into(), line: 0 });
+    open.pop().unwrap_or_else(nowhere)
 }
 
 /// A value, and what is behind it.

@@ -372,6 +372,14 @@ fn swanctl_conf_in_all_its_forms() {
 }
 
 #[test]
+fn sections_without_end_are_told() {
+    let (found, _, notes) = read(Format::Swanctl, &[&"a {\n".repeat(100_000)], None);
+    assert!(found.tunnels.is_empty());
+    assert_eq!(notes.len(), 18, "{notes:#?}");
+    assert!(notes[17].starts_with("a.conf:17: sections are nested deeper"), "{notes:#?}");
+}
+
+#[test]
 fn a_gateway_that_is_replaced_has_its_sides_exchanged() {
     let conf = "\
 connections {
