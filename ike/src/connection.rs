@@ -285,3 +285,39 @@ impl InitReply<Connection> {
         cost_of_looking(octets).saturating_add(exchange)
     }
 }
+
+/// What a hostile peer that has the keys of IKEv1 needs, for tests. All of it is of the IKE_SA that is in use.
+#[cfg(feature = "test-hooks")]
+impl Connection {
+    /// HASH(1), (2) or (3) of a message of phase 2 (RFC 2409 section 5.5), by how many nonces are given, over what follows the
+    /// HASH payload.
+    pub fn v1_hash(&self, id: u32, nonces: &[&[u8]], rest: &[u8]) -> Option<Vec<u8>> {
+        match &self.0 {
+            Version::V1(conn) => conn.forge_hash(id, nonces, rest),
+            Version::V2(_) => None,
+        }
+    }
+
+    /// Encrypts payloads, the first of this type, as a message of phase 2, the first of its exchange if there is no IV. Beside
+    /// it the IV of the next.
+    pub fn v1_encrypt(
+        &self,
+        exchange: u8,
+        id: u32,
+        iv: Option<&[u8]>,
+        (first, plain): (u8, &[u8]),
+    ) -> Option<(Vec<u8>, Vec<u8>)> {
+        match &self.0 {
+            Version::V1(conn) => conn.forge(exchange, id, iv, (first, plain)),
+            Version::V2(_) => None,
+        }
+    }
+
+    /// Decrypts a message of phase 2, the first of its exchange if there is no IV. Beside it the IV of the next.
+    pub fn v1_decrypt(&self, message: &[u8], iv: Option<&[u8]>) -> Option<(Vec<u8>, Vec<u8>)> {
+        match &self.0 {
+            Version::V1(conn) => conn.decipher(message, iv),
+            Version::V2(_) => None,
+        }
+    }
+}

@@ -59,7 +59,11 @@ pub fn explain(failure: &Failure) -> Cause {
         Failure::QuickRefused { offered } => told("proposal", v1::quick_refused(offered)),
         Failure::ProxyRefused { local, remote } => told("selectors", v1::proxy_refused(local, remote)),
         Failure::NotifyV1 { notify, .. } => told(v1::notify_kind(notify), v1::notify(notify)),
-        Failure::Undecryptable { .. } | Failure::ProofUnanswered { .. } => told("psk", v1::psk()),
+        Failure::Undecryptable { .. } | Failure::ProofUnanswered { .. } | Failure::ProofUnreadable { .. } => {
+            told("psk", v1::psk())
+        }
+        Failure::UnfinishedV1 { .. } => told("nat", v1::unfinished()),
+        Failure::ProofRefused { .. } => told("authentication", v1::proof_refused()),
         Failure::MethodV1 { method } => told("method", v1::method(method)),
         Failure::Opening { theirs, ours, .. } => {
             told(v1::opening_kind(*theirs, ours), v1::opening(*theirs, ours))

@@ -35,7 +35,7 @@ pub enum Failure {
         offered: String,
     },
     /// The peer has nothing for us in phase 1 of IKEv1.
-    #[error("the peer refused {exchange} with NO-PROPOSAL-CHOSEN, offered was [{offered}]")]
+    #[error("the peer refused {exchange} with NO_PROPOSAL_CHOSEN, offered was [{offered}]")]
     Phase1Refused {
         /// Main or aggressive mode.
         exchange: ExchangeType,
@@ -43,13 +43,13 @@ pub enum Failure {
         offered: String,
     },
     /// The peer has nothing for us in quick mode.
-    #[error("the peer refused quick mode with NO-PROPOSAL-CHOSEN, offered was [{offered}]")]
+    #[error("the peer refused quick mode with NO_PROPOSAL_CHOSEN, offered was [{offered}]")]
     QuickRefused {
         /// What we offered.
         offered: String,
     },
     /// The peer has no such pair of subnets.
-    #[error("the peer refused quick mode for {local} === {remote} with INVALID-ID-INFORMATION")]
+    #[error("the peer refused quick mode for {local} === {remote} with INVALID_ID_INFORMATION")]
     ProxyRefused {
         /// Our side.
         local: String,
@@ -84,6 +84,25 @@ pub enum Failure {
         remote: SocketAddr,
         /// How often it was sent.
         tries: u32,
+    },
+    /// The peer objects to the same message by one that nobody can read who has our key.
+    #[error(
+        "{remote} answers the fifth message of main mode, the first that takes the pre-shared key to read, with one that cannot \
+         be read: the pre-shared keys differ"
+    )]
+    ProofUnreadable {
+        /// The peer.
+        remote: SocketAddr,
+    },
+    /// The peer has read who we are, so its key is ours, and does not want us.
+    #[error(
+        "the peer answered {exchange} with {notify} once it knew who we are; its pre-shared key is the same"
+    )]
+    ProofRefused {
+        /// Main or aggressive mode.
+        exchange: ExchangeType,
+        /// What it said.
+        notify: String,
     },
     /// The peer proves who it is in a way that is not done here.
     #[error("the peer offers {method} alone, configured is a pre-shared key")]
@@ -308,6 +327,12 @@ pub enum Failure {
     /// The peer stopped in the middle of the handshake.
     #[error("the peer at {remote} did not finish the handshake")]
     Unfinished {
+        /// Who.
+        remote: SocketAddr,
+    },
+    /// The same in phase 1 of IKEv1.
+    #[error("the peer at {remote} did not finish phase 1")]
+    UnfinishedV1 {
         /// Who.
         remote: SocketAddr,
     },

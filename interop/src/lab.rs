@@ -8,12 +8,13 @@ use crate::command::{must, run};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// What the tests need beside root.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "/usr/lib/ipsec/charon",
     "/usr/sbin/swanctl",
     "/usr/sbin/nft",
     "/usr/bin/iperf3",
     "/usr/bin/tshark",
+    "/usr/bin/ike-scan",
     "/dev/net/tun",
 ];
 

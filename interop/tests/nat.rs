@@ -23,6 +23,11 @@ struct Site {
 
 /// `count` strongSwans behind one NAT, culvertd before it.
 fn site(count: u8) -> Option<Site> {
+    site_of(count, "", &Connection::usual(), &Peer::usual())
+}
+
+/// The same with other connections and peers than usual, each with a key of its own.
+fn site_of(count: u8, options: &str, usual: &Connection, peer: &Peer) -> Option<Site> {
     let mut lab = Lab::open()?;
     let (nat, right) = (lab.namespace("nat"), lab.namespace("right"));
     lab.wire((&nat, "vn", "10.99.0.1/24"), (&right, "vr", "10.99.0.2/24"));
@@ -45,20 +50,22 @@ fn site(count: u8) -> Option<Site> {
         must("ip", &["-n", &inside, "route", "add", "default", "via", &gateway]);
         let protected = format!("10.1.0.{n}");
         lab.protect(&inside, &format!("{protected}/32"));
-        let charon = Charon::start(&lab, &inside);
+        let charon = Charon::start_with(&lab, &inside, options);
         let identity = format!("left{n}.example");
         charon.load(&[Connection {
             addresses: (address, "10.99.0.2".into()),
             identities: (identity.clone(), "right.example".into()),
             selectors: (format!("{protected}/32"), "10.2.0.1/32".into()),
-            ..Connection::usual()
+            psk: format!("key-of-{n}"),
+            ..usual.clone()
         }]);
         culvertd.peer(&Peer {
             name: format!("acme/left{n}"),
             identities: ("right.example".into(), identity),
             address: String::new(),
             subnets: ("10.2.0.1/32".into(), format!("{protected}/32")),
-            ..Peer::usual()
+            psk: format!("key-of-{n}"),
+            ..peer.clone()
         });
         let said = charon.initiate("ct");
         assert!(said.ok, "{}\n{}", said.text, culvertd.log());
@@ -71,6 +78,21 @@ fn site(count: u8) -> Option<Site> {
 #[test]
 fn several_peers_behind_one_nat_rekey_from_either_side() {
     let Some(site) = site(2) else { return };
+    rekey_from_either_side(&site);
+}
+
+/// By IKEv1 the address tells nobody apart; in main mode the keys do, in aggressive mode the identities.
+#[test]
+fn several_peers_behind_one_nat_by_ikev1() {
+    let aggressive = "i_dont_care_about_security_and_use_aggressive_mode_psk = yes";
+    for (mode, options) in [("MAIN", "aggressive = no"), ("AGGRESSIVE", "aggressive = yes")] {
+        let connection = Connection { options: options.into(), ..Connection::ikev1() };
+        let Some(site) = site_of(2, aggressive, &connection, &Peer::ikev1(mode)) else { return };
+        rekey_from_either_side(&site);
+    }
+}
+
+fn rekey_from_either_side(site: &Site) {
     for (n, (charon, inside)) in (1..).zip(&site.left) {
         let peer = format!("acme/left{n}");
         let remote = site.culvertd.status(&peer)["remoteAddress"].clone();

@@ -15,6 +15,8 @@ pub(super) fn phase1_refused(exchange: ExchangeType, offered: &str) -> Vec<Strin
         "the hash and the group have to be the same on both sides too: IKEv1 agrees on whole combinations"
             .to_owned(),
         "some peers refuse a lifetime that is longer than theirs: here ike.lifetime.lifeTime".to_owned(),
+        "there: a peer that speaks IKEv2 only says the same (in strongSwan: version = 1); here that is ike.version: IKEV2".to_owned(),
+        "there: so does one that wants the other mode (in strongSwan: aggressive = no for MAIN, yes for AGGRESSIVE)".to_owned(),
         "here: add a proposal that the peer has; its log names those it is configured with".to_owned(),
     ];
     if exchange == ExchangeType::AGGRESSIVE_MODE {
@@ -44,10 +46,11 @@ pub(super) fn proxy_refused(local: &str, remote: &str) -> Vec<String> {
 
 pub(super) fn notify_kind(notify: &str) -> &'static str {
     match notify {
-        "INVALID-ID-INFORMATION" => "identity",
-        "INVALID-HASH-INFORMATION" | "AUTHENTICATION-FAILED" | "PAYLOAD-MALFORMED" => "psk",
-        "INVALID-MAJOR-VERSION" => "version",
-        "INVALID-EXCHANGE-TYPE" | "UNSUPPORTED-EXCHANGE-TYPE" => "mode",
+        "INVALID_ID_INFORMATION" => "identity",
+        "INVALID_HASH_INFORMATION" | "PAYLOAD_MALFORMED" => "psk",
+        "AUTHENTICATION_FAILED" => "authentication",
+        "INVALID_MAJOR_VERSION" => "version",
+        "INVALID_EXCHANGE_TYPE" | "UNSUPPORTED_EXCHANGE_TYPE" => "mode",
         _ => "peer",
     }
 }
@@ -59,6 +62,7 @@ pub(super) fn notify(notify: &str) -> Vec<String> {
             "here: localIdentity: an address, a host name, a mail address and a key ID are different types",
         ]),
         "psk" => psk(),
+        "authentication" => proof_refused(),
         "version" => lines(["there: allow IKEv1 for this peer", "here: set ike.version: IKEV2"]),
         "mode" => lines([
             "there: allow the mode that is configured here (in strongSwan: aggressive = yes or no)",
@@ -73,6 +77,22 @@ pub(super) fn psk() -> Vec<String> {
         "either side: compare the pre-shared keys octet by octet; a line end counts as an octet",
         "main mode finds the key by the address alone: behind a NAT that is the address of the NAT",
         "there: does the peer take the key by an identity that is not ours?",
+    ])
+}
+
+pub(super) fn proof_refused() -> Vec<String> {
+    lines([
+        "there: is our localIdentity, of the same type, what is configured for the remote side?",
+        "there: strongSwan says the same where the mode differs: ike.v1.mode MAIN here is aggressive = no there, AGGRESSIVE is aggressive = yes",
+        "here: set localIdentity and ike.v1.mode as the peer has them",
+    ])
+}
+
+pub(super) fn unfinished() -> Vec<String> {
+    lines([
+        "it did not get our answer, or what it sends over UDP 4500 is dropped on the way",
+        "there: or it refused our choice, our identity or our key; its log says so",
+        "here: somebody who only looks what is there (ike-scan) leaves the same trace",
     ])
 }
 

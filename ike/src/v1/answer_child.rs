@@ -18,7 +18,7 @@ use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::prf::Secret;
-use crate::event::{ChildEnd, Datagram, Event};
+use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspChoice, EspProposal, negotiate};
@@ -77,9 +77,8 @@ impl Connection {
     /// What we have answered came again: the peer has missed it.
     fn answer_quick_again(&mut self, now: Instant, at: usize) {
         let Some(quick) = self.quick.get(at) else { return };
-        let (message, spi, id) = (quick.repeat.message.clone(), quick.ike, quick.id);
+        let (message, spi) = (quick.repeat.message.clone(), quick.ike);
         let pair = if let Step::Done(_, pair) = quick.step { pair } else { None };
-        let _ = id;
         self.counters.answered_again += 1;
         let fragments = self.sa(spi).is_some_and(|sa| sa.peer.fragments);
         self.answer(&message, fragments);
@@ -132,7 +131,7 @@ impl Connection {
                 let Some(Ok((message, fragments))) = sealed else {
                     return self.events.push_back(Event::ReleaseSpi(spi_in));
                 };
-                self.install_child(agreed, Use::Free);
+                self.install_child(agreed, Use::Free, (now, now));
                 self.answer(&message, fragments);
                 let repeat = Repeat::asking(now, message, Some(digest), policy);
                 let answered = Answered { spi_in, nonces, commit: header.commit };
@@ -176,13 +175,10 @@ impl Connection {
     }
 
     /// The third message does not come. If the peer has not used the pair either, it has none.
-    pub(crate) fn quick_unfinished(&mut self, now: Instant, quick: Quick) {
+    pub(crate) fn quick_unfinished(&mut self, now: Instant, host: &mut dyn Host, quick: Quick) {
         let Step::Answered(answered) = quick.step else { return self.release_quick(quick) };
-        let unused =
-            self.child(answered.spi_in).is_some_and(|child| !child.active && child.usable == Use::Free);
-        let _ = now;
-        if unused {
-            self.remove_child(answered.spi_in, ChildEnd::LostByPeer);
+        if self.child(answered.spi_in).is_some_and(|child| child.usable == Use::Free) {
+            self.remove_unproved(now, host, answered.spi_in);
         }
     }
 
@@ -272,11 +268,17 @@ impl Connection {
             [theirs, ours] => (theirs.selector(), ours.selector()),
             _ => (None, None),
         };
-        let told = |at: usize| ids.get(at).map(|id| id.told_as_subnet()).unwrap_or_default();
+        let told = |at: usize, end: std::net::IpAddr| {
+            ids.get(at).map_or_else(|| end.to_string(), |id| id.told_as_subnet())
+        };
         let no_policy = |configured: String| Refused {
             kind: NotifyType::INVALID_ID_INFORMATION,
             policy: "(none)".into(),
-            failure: Failure::Selectors { offered_local: told(1), offered_remote: told(0), configured },
+            failure: Failure::Selectors {
+                offered_local: told(1, local),
+                offered_remote: told(0, remote),
+                configured,
+            },
         };
         let policies = self.policies();
         let configured = policies.iter().map(|c| accept::describe_policy(c)).collect::<Vec<_>>().join("; ");

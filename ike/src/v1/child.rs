@@ -4,21 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use super::informational::delete_esp;
+use super::tasks::Task;
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::keys::ChildKeys;
 use crate::event::{ChildEnd, ChildSa, Event, Limit};
 use crate::fruit::Fruit;
+use crate::host::Host;
 use crate::proposal::EspChoice;
 use crate::verbs::LINGER_CHILD;
 
-/// How long a pair that we have renewed goes on receiving before we delete it: what the peer sent by it has arrived, and the
-/// third message of the quick mode, which nobody acknowledges, has been asked for again if it was lost.
-const REPLACED_BY_US: Duration = Duration::from_secs(10);
-/// The same for one that the peer has renewed and should delete itself. Some keep it until its lifetime ends.
-const REPLACED_BY_PEER: Duration = Duration::from_secs(180);
-/// The same for one of two that both sides made at the same time.
-const REDUNDANT: Duration = Duration::from_secs(10);
 /// When a pair that takes another's place is sent by, unless the peer is seen to use it before: until then the peer, which
 /// has it only with our third message, would have asked for that again. The other one carries the packets meanwhile.
 const PEER_HAS_IT: Duration = Duration::from_secs(3);
@@ -60,6 +56,13 @@ pub(crate) struct Child {
     pub(crate) initiated: bool,
     /// Of its own key exchange, if it had one.
     pub(crate) group: Option<u16>,
+    /// The IKE_SA has ended by which the peer would have said that it has the pair. If it is not seen to use it until then, it
+    /// has none.
+    pub(crate) unproved: Option<Instant>,
+    /// When its quick mode began and was agreed on, as far as we have seen it.
+    pub(crate) span: (Instant, Instant),
+    /// The peer has it.
+    pub(crate) proven: bool,
 }
 
 /// What a quick mode agreed on, with its keys.
@@ -75,12 +78,6 @@ pub(crate) struct Agreed {
 }
 
 impl Child {
-    /// What both sides order two pairs of one policy by that neither of them knew to be two: the same on either side, whichever
-    /// SPI is whose.
-    fn rank(&self) -> (u32, u32) {
-        (self.spi_in.max(self.spi_out), self.spi_in.min(self.spi_out))
-    }
-
     pub(crate) fn is_installed(&self) -> bool {
         self.state == ChildState::Installed
     }
@@ -88,7 +85,7 @@ impl Child {
 
 impl Connection {
     /// Hands a pair to the host. It receives at once; who sends by it and when is decided by the exchange.
-    pub(crate) fn install_child(&mut self, agreed: Agreed, usable: Use) {
+    pub(crate) fn install_child(&mut self, agreed: Agreed, usable: Use, span: (Instant, Instant)) {
         let (keys_out, keys_in) = if agreed.initiated {
             (agreed.keys.initiator, agreed.keys.responder)
         } else {
@@ -115,6 +112,9 @@ impl Connection {
             usable,
             initiated: agreed.initiated,
             group: agreed.choice.group,
+            unproved: None,
+            span,
+            proven: false,
         });
         if replaces.is_some() {
             self.counters.child_rekeys += 1;
@@ -162,79 +162,18 @@ impl Connection {
         self.children.iter().find(|c| c.spi_out == spi_out)
     }
 
-    /// Sends the policy's traffic by this pair from now on. What it takes the place of goes, after a while.
-    pub(crate) fn activate(&mut self, now: Instant, spi_in: u32) {
-        let Some(child) = self.child_mut(spi_in) else { return };
-        child.usable = Use::Free;
-        if child.active || !child.is_installed() {
-            return;
+    /// The peer has not shown that it has a pair which it has asked for, so it has none. If it has, it is told; and where
+    /// there is no other of the policy, one is made.
+    pub(crate) fn remove_unproved(&mut self, now: Instant, host: &mut dyn Host, spi_in: u32) {
+        let Some(child) = self.child(spi_in).filter(|child| !child.active) else { return };
+        let name = child.config.name.clone();
+        if let Some(spi) = self.telling_sa().map(|sa| sa.spi_local) {
+            self.inform(host, spi, vec![delete_esp(spi_in)]);
         }
-        let (name, initiated) = (child.config.name.clone(), child.initiated);
-        let newer = self.children.iter().rev().take_while(|c| c.spi_in != spi_in);
-        // One that was made after it and is sent by already stays the one.
-        if newer.into_iter().any(|c| c.config.name == name && c.active) {
-            return self.settle_crossed(now, &name);
+        self.remove_child(spi_in, ChildEnd::LostByPeer);
+        if !self.children.iter().any(|child| child.config.name == name) {
+            self.queue(Task::CreateChild(name), now);
         }
-        let older: Vec<u32> = self
-            .children
-            .iter()
-            .take_while(|c| c.spi_in != spi_in)
-            .filter(|c| c.config.name == name && c.is_installed())
-            .map(|c| c.spi_in)
-            .collect();
-        for child in self.children.iter_mut().filter(|c| c.config.name == name) {
-            child.active = child.spi_in == spi_in;
-        }
-        self.events.push_back(Event::ActivateChild { spi_in });
-        if older.iter().any(|old| self.is_crossed(*old, spi_in)) {
-            return self.settle_crossed(now, &name);
-        }
-        let stays = if initiated { REPLACED_BY_US } else { REPLACED_BY_PEER };
-        for old in older {
-            self.replace(old, now + stays);
-        }
-    }
-
-    /// Whether both were made at the same time, each by another side: the older one was not in use yet.
-    fn is_crossed(&self, old: u32, new: u32) -> bool {
-        match (self.child(old), self.child(new)) {
-            (Some(old), Some(new)) => old.initiated != new.initiated && old.usable != Use::Free,
-            _ => false,
-        }
-    }
-
-    /// Of pairs that crossed, both sides keep the same one. The other goes once both have had time to see it.
-    fn settle_crossed(&mut self, now: Instant, name: &str) {
-        let installed = self.children.iter().filter(|c| &*c.config.name == name && c.is_installed());
-        let Some(kept) = installed.max_by_key(|c| c.rank()).map(|c| c.spi_in) else { return };
-        let others: Vec<(u32, bool)> = self
-            .children
-            .iter()
-            .filter(|c| &*c.config.name == name && c.is_installed() && c.spi_in != kept)
-            .map(|c| (c.spi_in, c.initiated))
-            .collect();
-        for (spi, initiated) in others {
-            let stays = if initiated { REDUNDANT } else { REPLACED_BY_PEER };
-            self.replace(spi, now + stays);
-        }
-        if self.child(kept).is_some_and(|c| !c.active) {
-            for child in self.children.iter_mut().filter(|c| &*c.config.name == name) {
-                child.active = child.spi_in == kept;
-            }
-            if let Some(child) = self.child_mut(kept) {
-                child.usable = Use::Free;
-            }
-            self.events.push_back(Event::ActivateChild { spi_in: kept });
-        }
-    }
-
-    /// Another pair has taken its place.
-    fn replace(&mut self, spi_in: u32, until: Instant) {
-        if let Some(child) = self.child_mut(spi_in) {
-            child.state = ChildState::Replaced(until);
-            child.usable = Use::Free;
-        }
-        self.forget_tasks(spi_in);
     }
 
     /// A packet arrived: the peer has the pair installed, so it can take what we send by it.

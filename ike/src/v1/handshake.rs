@@ -9,6 +9,7 @@ use super::ike_sa::IkeSa;
 use super::keys::{self, Skeyid, Suite};
 use super::nat::Natt;
 use super::offer::OfferedLife;
+use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Id, Payload, PayloadType, Payloads, Sa, vendor};
 use super::{Connection, MAX_IKE_SAS, Phase, REPLACED_IKE};
 use crate::config::{PeerConfig, Phase1};
@@ -25,11 +26,16 @@ use crate::verbs::KEEPALIVE;
 pub(crate) const NONCE_LEN: usize = 32;
 /// How long an IKE_SA stays that the peer has replaced and owes the delete of.
 pub(crate) const OWED_IKE: std::time::Duration = std::time::Duration::from_secs(90);
+/// How often an answer is sent again to who has proved its address, whatever it sends: as often as an initiator with the usual
+/// schedule sends again what we cannot read because its message before that was lost.
+const REPEATS: usize = 5;
 
 /// Phase 1 under way.
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]
 pub(crate) struct Handshake {
+    /// When its first message was sent, or came.
+    pub(crate) began: Instant,
     pub(crate) spi_local: u64,
     /// Zero until the responder has said it.
     pub(crate) spi_remote: u64,
@@ -43,6 +49,10 @@ pub(crate) struct Handshake {
     pub(crate) deadline: Option<Instant>,
     /// Octets that came from an initiator which has not proved its address, and that it was sent.
     pub(crate) octets: (usize, usize),
+    /// To an initiator of aggressive mode: it has objected to our proof by a message that cannot be read.
+    pub(crate) objected: bool,
+    /// Something has come that bears our SPI, from where that was sent.
+    pub(crate) address_proved: bool,
 }
 
 /// What phase 1 waits for. Each is consumed by the message that it waits for.
@@ -178,6 +188,8 @@ pub(crate) struct Announced {
     /// RFC 3706.
     pub(crate) dpd: bool,
     pub(crate) fragments: bool,
+    /// It is one of us, and settles what crosses as we do.
+    pub(crate) culvert: bool,
 }
 
 impl Announced {
@@ -194,6 +206,7 @@ impl Announced {
                 }
                 Some(vendor::Known::Dpd) => self.dpd = true,
                 Some(vendor::Known::Fragmentation) => self.fragments = true,
+                Some(vendor::Known::Culvert) => self.culvert = true,
                 _ => {}
             }
         }
@@ -209,7 +222,8 @@ impl Announced {
         let natt = self.natt_id.map(|id| id.to_vec());
         let dpd = self.dpd.then(|| vendor::DPD.to_vec());
         let fragments = self.fragments.then(|| vendor::FRAGMENTATION.to_vec());
-        [natt, dpd, fragments].into_iter().flatten().map(Payload::Vendor).collect()
+        let culvert = self.culvert.then(|| vendor::CULVERT.to_vec());
+        [natt, dpd, fragments, culvert].into_iter().flatten().map(Payload::Vendor).collect()
     }
 }
 
@@ -222,6 +236,7 @@ pub(crate) fn announcement() -> impl Iterator<Item = Payload> {
         vendor::NAT_DRAFT_02,
         vendor::DPD,
         vendor::FRAGMENTATION,
+        vendor::CULVERT,
     ];
     ids.into_iter().map(|id| Payload::Vendor(id.to_vec()))
 }
@@ -241,6 +256,11 @@ impl Handshake {
     pub(crate) const fn owns(&self, header: &Header) -> bool {
         let (spi_i, spi_r) = self.spis();
         header.spi_i == spi_i && (header.spi_r == spi_r || (self.initiator && spi_r == 0))
+    }
+
+    /// Whether a header may be that of the first message, of which we are the responder: it knows no SPI of ours.
+    pub(crate) const fn owns_first(&self, header: &Header) -> bool {
+        !self.initiator && header.spi_i == self.spi_remote && header.spi_r == 0
     }
 
     /// Whether this exchange is the one of its mode.
@@ -272,6 +292,13 @@ impl Handshake {
     }
 }
 
+/// Whether an IKE_SA makes way for an older one that it has crossed. Between two of us both sides see the same order. A peer of
+/// another make does not know that one is too many, and some, strongSwan for one, end their pairs with the IKE_SA by which they
+/// hold them: the one that they have begun. So ours goes.
+fn yields(new: &IkeSa, old: &IkeSa) -> bool {
+    old.crossed(new) && if new.peer.culvert { old.rank() > new.rank() } else { new.initiator }
+}
+
 /// A header without payloads yet.
 pub(crate) const fn header(spi_i: u64, spi_r: u64, exchange: Exchange) -> Header {
     let next = PayloadType(0);
@@ -292,14 +319,11 @@ impl Connection {
         let (initiator, local_spi, remote_spi) =
             (handshake.initiator, handshake.spi_local, handshake.spi_remote);
         self.natt = handshake.peer.natt;
+        let aggressive = handshake.mode == Phase1::Aggressive;
         let sa = IkeSa::new(now, &handshake, keyed, repeat);
         let choice = sa.choice;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            let stays = if initiator { REPLACED_IKE } else { OWED_IKE };
-            old.replaced = Some(now + stays);
-        }
-        self.sas.push(Box::new(sa));
-        self.keep_few_sas(host);
+        self.add_sa(now, Box::new(sa));
+        self.keep_few_sas(now, host);
         self.reopen_failures = 0;
         self.probe = None;
         self.heard_now(now);
@@ -318,27 +342,51 @@ impl Connection {
             if initiator {
                 self.ask_for_everything(now);
             }
-        } else {
+        } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+            // Nothing says that the last message of aggressive mode has arrived, and the peer forgets what it waits for.
+            if initiator && aggressive && self.current_sa().is_some_and(|sa| sa.peer.dpd) {
+                self.queue(Task::Liveness, now);
+            }
         }
     }
 
     /// Ends the oldest IKE_SAs where there are too many. The peer is told.
-    pub(crate) fn keep_few_sas(&mut self, host: &mut dyn Host) {
+    pub(crate) fn keep_few_sas(&mut self, now: Instant, host: &mut dyn Host) {
         while self.sas.len() > MAX_IKE_SAS {
-            let Some(oldest) = self.sas.first().map(|sa| sa.spi_local) else { return };
-            self.retire(host, oldest);
+            // One of ours rather than one of the peer's, by which it may still hold its pairs.
+            let ours = self.sas.iter().find(|sa| sa.initiator && sa.replaced.is_some());
+            let Some(spi) = ours.or(self.sas.first()).map(|sa| sa.spi_local) else { return };
+            self.retire(now, host, spi);
         }
     }
 
+    /// Adds an IKE_SA, which takes the place of what is there. Of two that both sides have made at the same time one goes, and
+    /// whoever made it deletes it.
+    pub(crate) fn add_sa(&mut self, now: Instant, mut new: Box<IkeSa>) {
+        let goes = |sa: &IkeSa| Some(now + if sa.initiator { REPLACED_IKE } else { OWED_IKE });
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            if yields(&new, old) {
+                new.replaced = goes(&new);
+            } else {
+                let by_us = new.initiator || old.crossed(&new) && old.initiator;
+                old.replaced = Some(now + if by_us { REPLACED_IKE } else { OWED_IKE });
+            }
+        }
+        self.sas.push(new);
+    }
+
     /// Whether a message of phase 1 may be answered once more: whoever has not proved its address is never sent more than it
-    /// has sent.
-    pub(crate) fn may_repeat(&mut self, received: usize) -> bool {
+    /// has sent. Who brings back our SPI has got our answer there, and gets it some more times.
+    pub(crate) fn may_repeat(&mut self, received: usize, bears_spi: bool) -> bool {
         let Some(handshake) = &mut self.handshake else { return false };
         let (came, went) = &mut handshake.octets;
         *came = came.saturating_add(received);
         let octets = handshake.repeat.message.len();
+        if bears_spi && !std::mem::replace(&mut handshake.address_proved, true) {
+            *came = came.saturating_add(REPEATS * octets);
+        }
         if handshake.initiator || *went + octets <= *came {
             *went += octets;
             return true;

@@ -36,6 +36,8 @@ pub(crate) struct IkeSa {
     pub(crate) last: Option<Repeat>,
     /// Another one has taken its place; it goes at that time.
     pub(crate) replaced: Option<Instant>,
+    /// When phase 1 was begun, and done.
+    pub(crate) began: Instant,
     pub(crate) since: Instant,
     /// Octets of messages either way.
     pub(crate) octets: u64,
@@ -100,6 +102,7 @@ impl IkeSa {
             life: of.chosen.life,
             last,
             replaced: None,
+            began: handshake.began,
             since: now,
             octets: 0,
             seen: Seen::default(),
@@ -114,6 +117,16 @@ impl IkeSa {
     /// Whether a header names this IKE_SA.
     pub(crate) fn owns(&self, header: &Header) -> bool {
         (header.spi_i, header.spi_r) == self.spis()
+    }
+
+    /// Whether both were under way at the same time, each by another side.
+    pub(crate) fn crossed(&self, newer: &Self) -> bool {
+        self.initiator != newer.initiator && newer.began <= self.since
+    }
+
+    /// What both sides order two of them by that crossed.
+    pub(crate) fn rank(&self) -> (u64, u64) {
+        (self.spi_local.max(self.spi_remote), self.spi_local.min(self.spi_remote))
     }
 
     /// SKEYID_d.
@@ -138,7 +151,7 @@ impl IkeSa {
         Payload::Delete(wire::Delete { protocol: ProtocolId::IKE, spis: vec![spi] })
     }
 
-    fn proof(&self, id: u32, proof: Proof<'_>, rest: &[u8]) -> Result<Secret, CryptoError> {
+    pub(crate) fn proof(&self, id: u32, proof: Proof<'_>, rest: &[u8]) -> Result<Secret, CryptoError> {
         let (suite, a) = (self.suite, &self.keys.a);
         match proof {
             Proof::First => keys::hash1(suite, a, id, rest),

@@ -46,7 +46,9 @@ impl Connection {
         self.authentic(now, datagram);
         let payloads = Payloads(&opened.payloads);
         for notify in payloads.notifies() {
-            self.notified(now, host, spi, connected, notify);
+            // A refusal among them may have ended one.
+            let quick = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
+            self.notified(now, host, spi, quick, notify);
         }
         for delete in payloads.deletes() {
             // What follows the delete of the IKE_SA it came by finds nothing any more.
@@ -97,18 +99,20 @@ impl Connection {
 
     /// The peer says that it has nothing else with us, in a message of its own: what was there before this IKE_SA is gone.
     fn contacted(&mut self, now: Instant, spi: u64) {
-        let Some(since) = self.sa(spi).filter(|sa| sa.since + FRESH > now).map(|sa| sa.since) else { return };
+        let fresh = self.sa(spi).filter(|sa| sa.since + FRESH > now);
+        // What was made while it was on its way is none of what was there before.
+        let Some((began, since)) = fresh.map(|sa| (sa.began, sa.since)) else { return };
         let older: Vec<u64> = self
             .sas
             .iter()
-            .filter(|sa| sa.since < since && sa.spi_local != spi)
+            .filter(|sa| sa.since < began && sa.spi_local != spi)
             .map(|sa| sa.spi_local)
             .collect();
         if older.is_empty() {
             return;
         }
         for spi in older {
-            self.drop_sa(spi);
+            self.drop_sa(now, spi);
         }
         let made = |since: Instant| {
             self.quick.iter().filter(move |q| q.since >= since).filter_map(|q| match q.step {
@@ -134,6 +138,7 @@ impl Connection {
                         continue;
                     };
                     let reason = self.end_of(spi_in, ChildEnd::DeletedByPeer);
+                    self.revive_crossed(spi_in);
                     // Another pair of the policy may be there that the peer has and we do not send by yet.
                     let name = self.child(spi_in).map(|c| c.config.name.clone()).unwrap_or_default();
                     let newer = self.children.iter().rev().find(|c| {
@@ -158,7 +163,7 @@ impl Connection {
                     });
                     let named = self.sas.iter().find(|sa| Some(sa.spis()) == spis).map(|sa| sa.spi_local);
                     if let Some(spi) = named {
-                        self.drop_sa(spi);
+                        self.drop_sa(now, spi);
                     }
                 }
                 if self.sas.is_empty() && self.children.is_empty() && self.handshake.is_none() {
@@ -209,7 +214,7 @@ impl Connection {
         {
             self.activate(now, successor);
         }
-        if let Some(spi) = self.current_sa().map(|sa| sa.spi_local) {
+        if let Some(spi) = self.telling_sa().map(|sa| sa.spi_local) {
             self.inform(host, spi, vec![delete_esp(spi_in)]);
         }
         self.remove_child(spi_in, reason);
@@ -227,7 +232,7 @@ impl Connection {
     /// Ends everything, and tells the peer.
     pub(crate) fn close(&mut self, host: &mut dyn Host, reason: CloseReason) {
         if self.phase == Phase::Up
-            && let Some(spi) = self.current_sa().map(|sa| sa.spi_local)
+            && let Some(spi) = self.telling_sa().map(|sa| sa.spi_local)
         {
             let pairs: Vec<u32> = self.children.iter().map(|c| c.spi_in).collect();
             if !pairs.is_empty() {

@@ -10,6 +10,7 @@ use super::handshake::{
     AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Step, Unproved, announcement,
     header, is,
 };
+use super::ike_sa::IkeSa;
 use super::keys::Suite;
 use super::offer::{self, Method};
 use super::wire::{
@@ -84,6 +85,7 @@ impl Connection {
         let payloads: Vec<Payload> = payloads.into_iter().chain(announcement()).collect();
         let message = wire::encode(header(spi, 0, exchange), &payloads);
         self.handshake = Some(Box::new(Handshake {
+            began: now,
             spi_local: spi,
             spi_remote: 0,
             initiator: true,
@@ -93,6 +95,8 @@ impl Connection {
             peer: Announced::default(),
             deadline: None,
             octets: (0, 0),
+            objected: false,
+            address_proved: false,
         }));
         self.ask(&message, false);
         Ok(())
@@ -118,7 +122,7 @@ impl Connection {
         let body = datagram.bytes.get(HEADER_LEN..).unwrap_or_default();
         let step = std::mem::replace(&mut handshake.step, Step::Taken);
         let outcome = match step {
-            Step::MainProofSent(keyed) => self.sixth(now, &mut handshake, *keyed, header, body),
+            Step::MainProofSent(keyed) => self.sixth(now, host, &mut handshake, *keyed, (header, body)),
             step if header.encrypted => Err(Rejected::Drop(step)),
             step => match parse_chain(header.next, body, false) {
                 Ok(chain) => {
@@ -238,12 +242,12 @@ impl Connection {
 
     /// Main mode, sixth message: who the peer is.
     fn sixth(
-        &self,
-        _: Instant,
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
         handshake: &mut Handshake,
         mut keyed: Keyed,
-        header: &Header,
-        body: &[u8],
+        (header, body): (&Header, &[u8]),
     ) -> Result<Option<Keyed>, Rejected> {
         let opened = super::keys::decrypt(keyed.of.suite, &keyed.skeyid.key, &keyed.iv, body);
         let opened = opened.ok().filter(|_| header.encrypted).and_then(|(plain, iv)| {
@@ -259,10 +263,26 @@ impl Connection {
         let Some(id) = payloads.ids().next() else {
             return Err(Rejected::Drop(Step::MainProofSent(Box::new(keyed))));
         };
-        self.check_responder(&keyed, id, payloads.hash().unwrap_or_default())?;
+        let verdict = self.check_responder(&keyed, id, payloads.hash().unwrap_or_default());
         handshake.peer.note(payloads);
         keyed.iv = iv;
-        Ok(Some(keyed))
+        match verdict {
+            Ok(()) => Ok(Some(keyed)),
+            Err(Rejected::Fail(failure @ Failure::WrongIdentity { .. })) => {
+                self.renounce(now, host, handshake, keyed);
+                Err(Rejected::Fail(failure))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// To the responder phase 1 is done, but it is not who it has to be: it is told, or it would go on with nobody.
+    fn renounce(&mut self, now: Instant, host: &mut dyn Host, handshake: &Handshake, keyed: Keyed) {
+        let sa = IkeSa::new(now, handshake, keyed, None);
+        let (spi, delete) = (sa.spi_local, sa.delete());
+        self.sas.push(Box::new(sa));
+        self.inform(host, spi, vec![delete]);
+        self.sas.retain(|sa| sa.spi_local != spi);
     }
 
     /// Aggressive mode, second message. The third ends it.

@@ -15,6 +15,7 @@
 //! | `rekey_ike.rs` | a phase 1 that takes another's place |
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `asked.rs` | rekeyings that the host waits for |
+//! | `crossed.rs` | which pair of a policy is sent by, also where both sides made one |
 //! | `parts.rs` | policies of several pairs of subnets, for which there is a pair of SAs each |
 //! | `informational.rs` | notifies, deletes |
 //! | `liveness.rs` | dead peer detection (RFC 3706) |
@@ -26,15 +27,19 @@
 //! | `lifetime.rs` | what both sides say of how long an SA lasts |
 //! | `told.rs` | identities and subnets in words |
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
+//! | `hooks.rs` | what a hostile peer that has the keys needs, for tests |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
 mod answer_child;
 mod asked;
 mod child;
+mod crossed;
 mod exchange;
 mod fragment;
 mod handshake;
+#[cfg(feature = "test-hooks")]
+mod hooks;
 mod ike_sa;
 mod informational;
 mod initiator;
@@ -74,16 +79,18 @@ use crate::proposal::IkeProposal;
 use crate::verbs::{Command, Counters, Path};
 
 use child::Child;
-use exchange::Quick;
+use exchange::{Quick, Step};
 use fragment::Reassembly;
 use handshake::Handshake;
 use ike_sa::IkeSa;
+use request_child::retry_task;
 use tasks::{Queued, Task};
 
 /// How long a replaced IKE_SA stays: what the peer had under way on it still arrives. Who made the new one deletes it then.
 const REPLACED_IKE: Duration = Duration::from_secs(10);
-/// IKE_SAs of one connection. A peer that deletes what it has replaced leaves two.
-const MAX_IKE_SAS: usize = 8;
+/// IKE_SAs of one connection. A peer that deletes what it has replaced leaves two; one that does not, and crosses ours, leaves
+/// one more each time.
+const MAX_IKE_SAS: usize = 16;
 /// Quick modes that are under way or just over. A peer with the largest mesh of the field starts some hundred one after the
 /// other; those over are kept for a minute, for their last message may have been lost.
 const MAX_QUICK: usize = 64;
@@ -132,6 +139,8 @@ pub(crate) struct Connection {
     fruit: Fruit,
     /// The peer has said that it has nothing else with us.
     initial_contact: bool,
+    /// Whoever it is that begins had a connection then. One that came up meanwhile is none that the peer has lost.
+    met: bool,
     began: Instant,
     last_heard: Instant,
     /// When the host was asked whether ESP arrived.
@@ -178,6 +187,7 @@ impl Connection {
             asked: Rekeyings::default(),
             fruit: Fruit::None(None),
             initial_contact: false,
+            met: false,
             began: now,
             last_heard: now,
             asked_host: None,
@@ -265,6 +275,11 @@ impl Connection {
         self.sas.iter().rev().find(|sa| sa.replaced.is_none()).map(Box::as_ref)
     }
 
+    /// The IKE_SA to tell something by that nobody answers: also one that is being replaced.
+    fn telling_sa(&self) -> Option<&IkeSa> {
+        self.current_sa().or_else(|| self.sas.last().map(Box::as_ref))
+    }
+
     fn sa(&self, spi: u64) -> Option<&IkeSa> {
         self.sas.iter().find(|sa| sa.spi_local == spi).map(Box::as_ref)
     }
@@ -289,7 +304,7 @@ impl Connection {
         }
         self.remove_all_children(ChildEnd::IkeClosed);
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
-            self.drop_sa(spi);
+            self.drop_sa(self.began, spi);
         }
         self.tasks = VecDeque::new();
         self.asked = Rekeyings::default();
@@ -312,18 +327,37 @@ impl Connection {
         }
     }
 
-    /// Drops an IKE_SA at once, and the quick modes on it.
-    fn drop_sa(&mut self, spi: u64) {
+    /// Drops an IKE_SA at once, and the quick modes on it: what we have asked for is asked for again on another, and what the
+    /// peer has asked for is there if it uses it.
+    fn drop_sa(&mut self, now: Instant, spi: u64) {
         let (gone, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.quick).into_iter().partition(|quick| quick.ike == spi);
         self.quick = left;
+        let proof = now + self.policy_of_repeats().budget();
         for quick in gone {
+            match &quick.step {
+                Step::Requested(offer) => {
+                    let (task, tries) = (retry_task(&offer.config, offer.replaces), offer.tries);
+                    if !self.waits(&task) {
+                        self.queue_again(task, now, tries);
+                    }
+                }
+                Step::Answered(answered) => {
+                    let child = self.child_mut(answered.spi_in).filter(|child| !child.active);
+                    child.into_iter().for_each(|child| child.unproved = Some(proof));
+                }
+                Step::Done(..) => {}
+            }
             self.release_quick(quick);
         }
         let before = self.sas.len();
         self.sas.retain(|sa| sa.spi_local != spi);
         if self.sas.len() < before {
             self.events.push_back(Event::IkeSpiRemoved(spi));
+        }
+        // There is nothing to ask by any more.
+        if self.current_sa().is_none() {
+            self.probe = None;
         }
     }
 

@@ -1,14 +1,20 @@
 //! From a datagram to the exchange it belongs to. What cannot be authenticated changes nothing but a counter, and nothing of
 //! phase 2 is looked at before phase 1 is done.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::Digest;
 use super::fragment;
-use super::wire::{Exchange, HEADER_LEN, Header, NotifyType, Payloads, parse_chain};
-use super::{Connection, Phase};
+use super::handshake::Step;
+use super::wire::{Exchange, HEADER_LEN, Header, NotifyType, Payload, Payloads, parse_chain};
+use super::{Connection, Phase, keys};
+use crate::crypto::auth::equal;
 use crate::event::Datagram;
+use crate::failure::Failure;
 use crate::host::Host;
+
+/// How long a negotiation is kept whose initiator seems to object. As its third message would be repeated.
+const OBJECTED: Duration = Duration::from_secs(4);
 
 impl Connection {
     pub(crate) fn receive(&mut self, now: Instant, host: &mut dyn Host, datagram: Datagram<'_>) {
@@ -37,11 +43,15 @@ impl Connection {
 
     /// Whether a header names something of this connection.
     fn knows(&self, header: &Header) -> bool {
-        self.handshake.as_ref().is_some_and(|h| h.owns(header)) || self.sas.iter().any(|sa| sa.owns(header))
+        self.handshake.as_ref().is_some_and(|h| h.owns(header) || h.owns_first(header))
+            || self.sas.iter().any(|sa| sa.owns(header))
     }
 
     /// A message, whichever way it came.
     fn whole(&mut self, now: Instant, host: &mut dyn Host, header: &Header, datagram: Datagram<'_>) {
+        if self.handshake.as_ref().is_some_and(|h| h.owns_first(header)) {
+            return self.first_again(datagram);
+        }
         let opening = matches!(header.exchange, Exchange::MAIN | Exchange::AGGRESSIVE);
         if let Some(handshake) = self.handshake.as_ref().filter(|h| h.owns(header)) {
             let (initiator, ours) = (handshake.initiator, handshake.is_of(header.exchange));
@@ -51,7 +61,10 @@ impl Connection {
                 (true, false) => self.phase1_requested(now, host, header, datagram),
                 (false, true) => self.early_notify(now, host, header, datagram),
                 // An initiator that is further than we are: our answer, or its last message, was lost.
-                (false, false) => self.repeat_answer(datagram.bytes.len()),
+                (false, false) => {
+                    self.note_objection(now, header);
+                    self.repeat_answer(datagram, true);
+                }
             };
         }
         let Some(sa) = self.sas.iter().find(|sa| sa.owns(header)) else {
@@ -68,6 +81,15 @@ impl Connection {
         }
     }
 
+    /// The first message of a phase 1 of the peer's has come again. It is answered as long as nothing has come after it.
+    fn first_again(&mut self, datagram: Datagram<'_>) {
+        let digest = Digest::of(datagram.bytes);
+        if self.handshake.as_ref().is_some_and(|h| h.repeat.is_answer_to(digest)) {
+            return self.repeat_answer(datagram, false);
+        }
+        self.counters.dropped += 1;
+    }
+
     /// The last message of the peer's in phase 1 has come again: ours was lost.
     fn phase1_again(&mut self, spi: u64, datagram: Datagram<'_>) {
         let digest = Digest::of(datagram.bytes);
@@ -82,18 +104,65 @@ impl Connection {
         }
     }
 
-    /// A notify of the responder's in clear before phase 1 is done. Only an error of it counts.
+    /// A notify of the responder's before phase 1 is done. Only an error of it counts.
     fn early_notify(&mut self, now: Instant, host: &mut dyn Host, header: &Header, datagram: Datagram<'_>) {
         let body = datagram.bytes.get(HEADER_LEN..).unwrap_or_default();
-        let clear = header.exchange == Exchange::INFORMATIONAL && !header.encrypted;
-        let chain = parse_chain(header.next, body, false).ok().filter(|_| clear);
-        let error = chain.and_then(|chain| {
-            let kinds = Payloads(&chain.payloads).notifies().map(|notify| notify.kind);
-            kinds.into_iter().find(|kind: &NotifyType| kind.is_error())
-        });
-        match error {
+        if header.exchange != Exchange::INFORMATIONAL {
+            return self.counters.dropped += 1;
+        }
+        if header.encrypted {
+            return self.objection(now, host, header, body);
+        }
+        let chain = parse_chain(header.next, body, false).ok();
+        match chain.and_then(|chain| error_of(Payloads(&chain.payloads))) {
             Some(kind) => self.phase1_refused(now, host, kind),
             None => self.counters.dropped += 1,
         }
     }
+
+    /// An initiator of aggressive mode that does not take our proof says so by keys of its own. It may also be the word of one
+    /// whose third message is late; so it is given a moment, and told by what then was missing.
+    fn note_objection(&mut self, now: Instant, header: &Header) {
+        let Some(handshake) = &mut self.handshake else { return };
+        let objects = header.encrypted && header.exchange == Exchange::INFORMATIONAL;
+        if objects && matches!(handshake.step, Step::AggressiveAnswered(_)) {
+            handshake.objected = true;
+            handshake.deadline = handshake.deadline.map(|deadline| deadline.min(now + OBJECTED));
+        }
+    }
+
+    /// A notify of a responder that has its keys already, before the message that proves them. If ours are the same it is
+    /// authentic. If they are not, the responder cannot read us either, and says so again each time we repeat our proof; what
+    /// was merely ahead of its answer on the way comes once.
+    fn objection(&mut self, now: Instant, host: &mut dyn Host, header: &Header, body: &[u8]) {
+        let Some(handshake) = &self.handshake else { return self.counters.dropped += 1 };
+        let Step::MainProofSent(keyed) = &handshake.step else { return self.counters.dropped += 1 };
+        let (suite, id) = (keyed.of.suite, header.message_id);
+        let iv = suite.phase2_iv(&keyed.iv, id);
+        let opened = keys::decrypt(suite, &keyed.skeyid.key, &iv, body).ok().and_then(|(plain, _)| {
+            let chain = parse_chain(header.next, &plain, true).ok()?;
+            let expected = keys::hash1(suite, &keyed.skeyid.a, id, plain.get(chain.rest.clone())?).ok()?;
+            let authentic =
+                matches!(chain.payloads.first(), Some(Payload::Hash(hash)) if equal(hash, &expected));
+            authentic.then_some(chain)
+        });
+        match opened {
+            Some(chain) => match error_of(Payloads(&chain.payloads)) {
+                Some(kind) => {
+                    let (exchange, notify) = (self.phase1_exchange(), kind.to_string());
+                    self.phase1_failed(now, host, Failure::ProofRefused { exchange, notify });
+                }
+                None => self.counters.dropped += 1,
+            },
+            None if handshake.repeat.sent > 1 => {
+                let remote = self.addresses().1;
+                self.phase1_failed(now, host, Failure::ProofUnreadable { remote });
+            }
+            None => self.counters.dropped += 1,
+        }
+    }
+}
+
+fn error_of(payloads: Payloads<'_>) -> Option<NotifyType> {
+    payloads.notifies().map(|notify| notify.kind).find(|kind| kind.is_error())
 }

@@ -2,17 +2,20 @@
 //! and the pairs stay. With a peer that is asked whether it is alive a new one is made before the old one ends, for there has
 //! to be one to ask by; with another it is made when it is next needed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::tasks::Task;
 use super::{Connection, Phase};
 use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
-use crate::host::Host;
+use crate::host::{Host, random_array};
 
 /// Failures in a row to renew phase 1 before a peer is taken for gone that has pairs with us: they are of no use without a way
 /// to renew them, and each has gone through all retransmissions or was refused by word.
 const MAX_REOPEN_FAILURES: u32 = 3;
+
+/// How long a peer whose phase 1 took the place of ours has to ask for what it wants, which is what we would ask for.
+const PEER_ASKS: Duration = Duration::from_secs(2);
 
 impl Connection {
     /// The soft lifetime of the IKE_SA is over, or a command wants a new one.
@@ -52,12 +55,12 @@ impl Connection {
     }
 
     /// The hard lifetime of the IKE_SA ends. The pairs have lifetimes of their own.
-    pub(crate) fn expire(&mut self, _: Instant, host: &mut dyn Host) {
+    pub(crate) fn expire(&mut self, now: Instant, host: &mut dyn Host) {
         if self.phase != Phase::Up {
             return self.close(host, CloseReason::Failed(Failure::Expired));
         }
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
-            self.retire(host, spi);
+            self.retire(now, host, spi);
         }
         self.end_if_empty();
     }
@@ -78,25 +81,30 @@ impl Connection {
         if self.phase == Phase::Finished || other.phase != Phase::Up {
             return Err(other);
         }
-        let Self { mut sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
+        let Self { sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
         debug_assert!(children.is_empty(), "a connection with pairs joins another");
         (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
         self.counters.join(counters);
         self.transmits.extend(transmits);
         self.reopen_failures = 0;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            old.replaced = Some(now + super::handshake::OWED_IKE);
-        }
         let newest = sas.last().map(|sa| (sa.spi_local, sa.spi_remote, sa.choice));
-        self.sas.append(&mut sas);
+        for sa in sas {
+            self.add_sa(now, sa);
+        }
         self.quick.append(&mut quick);
-        self.keep_few_sas(host);
+        self.keep_few_sas(now, host);
         self.heard_now(now);
         self.probe = None;
         self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);
         if let (Some((local_spi, remote_spi, choice)), Some(config)) = (newest, self.config.clone()) {
             if self.phase == Phase::Handshake {
                 self.phase = Phase::Up;
+                if self.initiator {
+                    // Phase 1 of ours would have been the one to ask by. The peer asks as well, and sooner, unless ours was
+                    // taken in on its side as its own is here.
+                    let jitter = u32::from(random_array::<1>(host)[0]);
+                    self.ask_for_what_is_lacking(now + PEER_ASKS + PEER_ASKS * jitter / 256);
+                }
                 let (peer, nat) = (config.name.clone(), self.nat);
                 self.events.push_back(Event::Established {
                     peer,
@@ -107,7 +115,7 @@ impl Connection {
                     initial_contact: false,
                     nat,
                 });
-            } else {
+            } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
                 self.counters.ike_rekeys += 1;
                 self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: false });
             }

@@ -169,7 +169,7 @@ impl Connection {
                 };
                 let round_trip = now.saturating_duration_since(quick.since);
                 let usable = self.usable_after(&config.name, now, round_trip, commit);
-                self.install_child(agreed, usable);
+                self.install_child(agreed, usable, (quick.since, now));
                 self.ask(&message, fragments);
                 quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
                 quick.repeat = Repeat::answering(message, Digest::of(datagram.bytes));

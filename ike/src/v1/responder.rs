@@ -78,6 +78,7 @@ impl Connection {
             remote_natt: if datagram.natt { datagram.remote.port() } else { natt_ports.1 },
         };
         let mut this = Self::new(path, false, now);
+        this.met = is_connected(host, datagram.remote, header.exchange);
         this.floated = datagram.natt;
         this.forced = force_encapsulation;
         let outcome = match header.exchange {
@@ -116,6 +117,7 @@ impl Connection {
         self.answer(&message, peer.fragments);
         let octets = (datagram.bytes.len(), message.len());
         self.handshake = Some(Box::new(Handshake {
+            began: now,
             spi_local: spi,
             spi_remote: spi_i,
             initiator: false,
@@ -125,6 +127,8 @@ impl Connection {
             peer,
             deadline: Some(now + HALF_OPEN_TIMEOUT),
             octets,
+            objected: false,
+            address_proved: false,
         }));
     }
 
@@ -194,7 +198,7 @@ impl Connection {
     ) {
         let digest = Digest::of(datagram.bytes);
         if self.handshake.as_ref().is_some_and(|handshake| handshake.repeat.is_answer_to(digest)) {
-            return self.repeat_answer(datagram.bytes.len());
+            return self.repeat_answer(datagram, true);
         }
         let Some(mut handshake) = self.handshake.take() else { return };
         handshake.octets.0 = handshake.octets.0.saturating_add(datagram.bytes.len());
@@ -228,8 +232,10 @@ impl Connection {
     }
 
     /// A message that was answered has come again, or one after it that cannot be read: our answer was lost.
-    pub(crate) fn repeat_answer(&mut self, received: usize) {
-        if !self.may_repeat(received) {
+    /// One that bears our SPI proves its address if it comes from where that was sent.
+    pub(crate) fn repeat_answer(&mut self, datagram: Datagram<'_>, bears_spi: bool) {
+        let proved = bears_spi && datagram.remote.ip() == self.path.remote.ip();
+        if !self.may_repeat(datagram.bytes.len(), proved) {
             return self.counters.dropped += 1;
         }
         let Some(handshake) = &self.handshake else { return };
@@ -334,7 +340,7 @@ impl Connection {
         let id = Id::of_identity(&config.local_id);
         let hash = keyed.of.proof(&keyed.skeyid, false, &id)?;
         let out = handshake.seal(&mut keyed, &[Payload::Id(id), Payload::Hash(hash.to_vec())])?;
-        self.initial_contact = opened.initial_contact;
+        self.initial_contact = opened.initial_contact && self.met;
         self.config = Some(config);
         self.answer(&out, handshake.peer.fragments);
         Ok(Some((keyed, Some(Repeat::answering(out, message.digest)))))
@@ -394,7 +400,7 @@ impl Connection {
             self.nat = found;
         }
         self.note_float(message.datagram);
-        self.initial_contact = says_initial_contact(payloads);
+        self.initial_contact = says_initial_contact(payloads) && self.met;
         self.config = Some(config);
         if let Some(iv) = iv {
             keyed.iv = iv;
@@ -470,6 +476,13 @@ impl Message<'_> {
         let initial_contact = says_initial_contact(payloads);
         Ok(proved.then(|| Read { id: id.clone(), initial_contact, iv }))
     }
+}
+
+/// Whether somebody who may come from there has a connection.
+fn is_connected(host: &mut dyn Host, from: std::net::SocketAddr, exchange: Exchange) -> bool {
+    let opening = if exchange == Exchange::AGGRESSIVE { Opening::Aggressive } else { Opening::Main };
+    let all = host.peers_from(from, opening).unwrap_or_default();
+    all.iter().take(MAX_CANDIDATES).any(|config| host.connected(config).is_some())
 }
 
 fn says_initial_contact(payloads: Payloads<'_>) -> bool {

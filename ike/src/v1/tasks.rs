@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::child::{ChildState, Use};
-use super::exchange::{Quick, Step, Tries};
+use super::exchange::{self, Quick, Tries};
+use super::handshake::Step;
 use super::{Connection, MAX_QUICK, Phase};
-use crate::config::{Phase1, Retransmit};
+use crate::config::Retransmit;
 use crate::event::{ChildEnd, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
@@ -21,6 +22,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 /// Longest wait: somebody has to change a configuration before it is of any use, and there are a few tries left between the
 /// usual soft and hard lifetimes.
 const BACKOFF_LAST: Duration = Duration::from_secs(300);
+/// How old an IKE_SA is at most on which a peer that does not answer has to be gone: longer than all that is sent again takes.
+const FRESH_IKE: Duration = Duration::from_secs(60);
 /// Quick modes of ours that are under way together. Peers that serve them one after the other are not asked for much more.
 const MAX_REQUESTED: usize = 8;
 
@@ -86,6 +89,16 @@ impl Connection {
     pub(crate) fn queue_create(&mut self, name: &str, now: Instant) {
         for config in self.pairs_of(name) {
             self.queue(Task::CreateChild(config.name.clone()), now);
+        }
+    }
+
+    /// Queues the making of what is not there by then.
+    pub(crate) fn ask_for_what_is_lacking(&mut self, due: Instant) {
+        for config in self.policies() {
+            let task = Task::CreateChild(config.name.clone());
+            if !self.waits(&task) && self.tasks.len() < MAX_TASKS {
+                self.tasks.push_back(Queued { task, due, tries: Tries::default() });
+            }
         }
     }
 
@@ -193,7 +206,7 @@ impl Connection {
                 Use::At(at) | Use::Connected(at) => Some(at),
                 Use::Free => None,
             };
-            [state, usable]
+            [state, usable, child.unproved]
         });
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.phase == Phase::Up && self.startable(&q.task));
@@ -211,12 +224,12 @@ impl Connection {
 
     pub(crate) fn run_timers(&mut self, now: Instant, host: &mut dyn Host) {
         self.run_handshake(now, host);
-        self.run_quick(now);
+        self.run_quick(now, host);
         self.run_children(now, host);
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
             let due = self.sa(spi).is_some_and(|sa| sa.replaced.is_some_and(|until| until <= now));
             if due {
-                self.retire(host, spi);
+                self.retire(now, host, spi);
             }
         }
         if self.phase == Phase::Finished {
@@ -263,7 +276,7 @@ impl Connection {
         let step = self.handshake.as_ref().map(|h| &h.step);
         match step {
             // The first message that only the right key reads.
-            Some(super::handshake::Step::MainProofSent(_)) => Failure::ProofUnanswered { remote, tries },
+            Some(Step::MainProofSent(_)) => Failure::ProofUnanswered { remote, tries },
             _ => Failure::Timeout { exchange: self.phase1_exchange(), remote, tries },
         }
     }
@@ -271,22 +284,27 @@ impl Connection {
     /// Why phase 1 of the peer's has got no further.
     fn unfinished(&self) -> Failure {
         let remote = self.path.remote;
-        let stranger = self.handshake.as_ref().and_then(|h| match (&h.step, h.mode) {
-            (super::handshake::Step::AggressiveAnswered(expected), Phase1::Aggressive) => {
-                expected.config.is_none().then(|| expected.id.told())
-            }
-            _ => None,
-        });
-        match stranger {
-            Some(remote_id) => Failure::UnknownPeer { remote_id, local_id: None, from: remote },
-            None => Failure::Unfinished { remote },
+        let Some(handshake) = &self.handshake else { return Failure::UnfinishedV1 { remote } };
+        match &handshake.step {
+            Step::AggressiveAnswered(expected) => match &expected.config {
+                None => {
+                    let remote_id = expected.id.told();
+                    Failure::UnknownPeer { remote_id, local_id: None, from: remote }
+                }
+                // It has not taken our proof.
+                Some(config) if handshake.objected => {
+                    Failure::Authentication { id: config.remote_id.clone() }
+                }
+                Some(_) => Failure::UnfinishedV1 { remote },
+            },
+            _ => Failure::UnfinishedV1 { remote },
         }
     }
 
-    fn run_quick(&mut self, now: Instant) {
+    fn run_quick(&mut self, now: Instant, host: &mut dyn Host) {
         while let Some(at) = self.quick.iter().position(|q| q.due().is_some_and(|due| due <= now)) {
             let Some(quick) = self.quick.get_mut(at) else { return };
-            if matches!(quick.step, Step::Done(..)) {
+            if matches!(quick.step, exchange::Step::Done(..)) {
                 self.quick.remove(at);
                 continue;
             }
@@ -298,14 +316,20 @@ impl Connection {
                     self.ask(&message, fragments);
                 }
                 Some(Err(tries)) => {
-                    let quick = self.quick.remove(at);
-                    if quick.asks_for().is_some() {
-                        // The peer is taken for gone.
-                        self.release_quick(quick);
-                        let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
-                        return self.failed(Failure::Timeout { exchange, remote, tries });
+                    let Some(spi) =
+                        self.quick.get(at).filter(|quick| quick.asks_for().is_some()).map(|q| q.ike)
+                    else {
+                        let quick = self.quick.remove(at);
+                        self.quick_unfinished(now, host, quick);
+                        continue;
+                    };
+                    if self.may_be_forgotten(now, spi) {
+                        self.drop_sa(now, spi);
+                        continue;
                     }
-                    self.quick_unfinished(now, quick);
+                    // The peer is taken for gone.
+                    let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
+                    return self.failed(Failure::Timeout { exchange, remote, tries });
                 }
                 None => return,
             }
@@ -313,6 +337,13 @@ impl Connection {
         if self.quick.is_empty() && self.quick.capacity() > 0 {
             self.quick = Vec::new();
         }
+    }
+
+    /// Whether the peer may have ended an IKE_SA without our knowing: nobody acknowledges a Delete. One that was just made is
+    /// there, and who does not answer on it will not on another.
+    fn may_be_forgotten(&self, now: Instant, spi: u64) -> bool {
+        let old = self.sa(spi).is_some_and(|sa| sa.since + FRESH_IKE < now);
+        old && !self.children.is_empty()
     }
 
     fn run_children(&mut self, now: Instant, host: &mut dyn Host) {
@@ -323,6 +354,9 @@ impl Connection {
                 (ChildState::Replaced(until), _) if until <= now => {
                     self.delete_child(now, host, spi, ChildEnd::Rekeyed);
                 }
+                (ChildState::Installed, _) if child.unproved.is_some_and(|at| at <= now) => {
+                    self.remove_unproved(now, host, spi);
+                }
                 (ChildState::Installed, Use::At(at) | Use::Connected(at)) if at <= now => {
                     self.activate(now, spi);
                 }
@@ -332,10 +366,10 @@ impl Connection {
     }
 
     /// Tells that the IKE_SA ended, and ends it.
-    pub(crate) fn retire(&mut self, host: &mut dyn Host, spi: u64) {
+    pub(crate) fn retire(&mut self, now: Instant, host: &mut dyn Host, spi: u64) {
         let delete = self.sa(spi).map(super::ike_sa::IkeSa::delete);
         self.inform(host, spi, delete.into_iter().collect());
-        self.drop_sa(spi);
+        self.drop_sa(now, spi);
     }
 
     /// An event for the host about a failure to renew phase 1.

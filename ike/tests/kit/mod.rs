@@ -9,6 +9,7 @@
 )]
 #![allow(clippy::disallowed_methods, missing_docs)]
 
+pub mod many;
 pub mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +17,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
+use ike::config::{
+    ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
+};
+use ike::event::Limit;
 use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
 use ike::{
@@ -45,6 +49,8 @@ pub struct Spec {
     pub force_encapsulation: bool,
     pub uniqueness: Uniqueness,
     pub version: Version,
+    /// How long a pair of IKEv1 is offered to last.
+    pub life: Life,
 }
 
 impl Spec {
@@ -63,6 +69,7 @@ impl Spec {
             force_encapsulation: false,
             uniqueness: Uniqueness::Replace,
             version: Version::V2,
+            life: Life::default(),
         }
     }
 
@@ -99,7 +106,7 @@ impl Spec {
                     remote,
                     proposals,
                     mode: self.mode,
-                    life: ike::config::Life::default(),
+                    life: self.life,
                 })
             })
             .collect()
@@ -144,6 +151,19 @@ impl TestHost {
     /// Draws other octets from now on.
     pub fn random_from(&mut self, seed: u64) {
         self.rng = ChaCha20Rng::seed_from_u64(seed);
+    }
+
+    /// Gives out other SPIs from now on: those of ESP beyond those of the other side, or not.
+    pub fn skip_spis(&mut self, seed: u64) {
+        self.next_esp += u32::try_from(seed).unwrap() * 0x1100;
+        self.next_ike += seed * 0x1100;
+    }
+}
+
+impl Side {
+    /// SPIs of ESP that were given out and not given back.
+    pub fn held(&self) -> BTreeSet<u32> {
+        self.host.held.clone()
     }
 }
 
@@ -233,6 +253,16 @@ pub struct Side {
     pub candidates: Candidates,
     /// Whether a NAT is announced in IKE_SA_INIT, if not as the peer is configured.
     pub forces: Option<bool>,
+    /// Negotiations of IKEv1 that the peer has started beside the connection there is.
+    pub half_open: Vec<many::HalfOpen>,
+    /// First messages that have led to something, which are not answered anew.
+    pub settled: Vec<Vec<u8>>,
+    /// Pairs just removed, and how long what arrives by them is still taken.
+    pub lingering: Vec<(u32, Duration)>,
+    /// What the peer keeps a pair for at most, by SPI.
+    pub limits: BTreeMap<u32, Limit>,
+    /// SPIs that lead to the connection, by its word.
+    pub registered: BTreeSet<u64>,
 }
 
 impl Side {
@@ -264,6 +294,11 @@ impl Side {
             outbox: VecDeque::new(),
             candidates: Candidates::only(&config.ike_proposals),
             forces: None,
+            half_open: vec![],
+            settled: vec![],
+            lingering: vec![],
+            limits: BTreeMap::new(),
+            registered: BTreeSet::new(),
             config,
         }
     }
@@ -279,6 +314,7 @@ impl Side {
                         .collect();
                     let (policy, spi_out, mode) = (sa.name.clone(), sa.spi_out, sa.mode);
                     let path = (sa.local, sa.remote);
+                    self.limits.insert(sa.spi_in, sa.limit);
                     let installed = Installed { policy, spi_out, keys, mode, path, active: false };
                     self.installed.insert(sa.spi_in, installed);
                     self.log.push(if sa.replaces.is_some() { "rekeyed".into() } else { "child up".into() });
@@ -289,12 +325,17 @@ impl Side {
                         sa.active = *spi == spi_in;
                     }
                 }
-                Event::RemoveChild { spi_in, reason, .. } => {
+                Event::RemoveChild { spi_in, reason, linger } => {
+                    self.lingering.push((spi_in, linger));
                     assert!(self.installed.remove(&spi_in).is_some(), "removed twice");
                     assert!(self.host.held.remove(&spi_in), "an SPI given back twice");
                     self.log.push(format!("removed {reason:?}"));
                 }
                 Event::ReleaseSpi(spi) => assert!(self.host.held.remove(&spi), "an SPI given back twice"),
+                Event::IkeSpiAdded(spi) => assert!(self.registered.insert(spi), "an IKE SPI added twice"),
+                Event::IkeSpiRemoved(spi) => {
+                    assert!(self.registered.remove(&spi), "an IKE SPI removed that leads nowhere");
+                }
                 Event::Finished => assert_eq!(self.host.held, BTreeSet::new(), "SPIs never given back"),
                 Event::ChildFailed { failure, .. } => self.log.push(format!("child failed: {failure}")),
                 Event::RekeyEnded { spi_in, outcome } => {
@@ -312,7 +353,6 @@ impl Side {
                 Event::IkeRekeyed { initiated, .. } => {
                     self.log.push(if initiated { "ike rekeyed by us".into() } else { "ike rekeyed".into() });
                 }
-                _ => {}
             }
         }
         while let Some(transmit) = conn.poll_transmit() {
@@ -348,10 +388,16 @@ impl Pair {
     }
 
     pub fn initiate(&mut self) {
-        let path = Path { local: self.a.addr, remote: self.b.addr, local_natt: 4500, remote_natt: 4500 };
-        let conn = Connection::initiate(self.now, &mut self.a.host, self.a.config.clone(), path).unwrap();
-        self.a.conn = Some(conn);
-        self.a.drain();
+        self.initiate_from(A);
+    }
+
+    pub fn initiate_from(&mut self, who: Who) {
+        let (now, remote) = (self.now, self.side(if who == A { B } else { A }).addr);
+        let side = self.side(who);
+        let path = Path { local: side.addr, remote, local_natt: 4500, remote_natt: 4500 };
+        let conn = Connection::initiate(now, &mut side.host, side.config.clone(), path).unwrap();
+        side.conn = Some(conn);
+        side.drain();
     }
 
     /// A and B established with one Child SA.
@@ -384,6 +430,9 @@ impl Pair {
             natt: message.natt,
             bytes: &message.bytes,
         };
+        if side.many(now, datagram) {
+            return side.drain();
+        }
         match &mut side.conn {
             Some(conn) => conn.handle_datagram(now, &mut side.host, datagram),
             None => {
@@ -436,7 +485,9 @@ impl Pair {
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let due = [&self.a, &self.b].iter().filter_map(|s| s.conn.as_ref()?.poll_timeout()).min();
+            let sides = [&self.a, &self.b];
+            let conns = sides.iter().flat_map(|s| s.conn.iter().chain(s.half_open.iter().map(|h| &h.conn)));
+            let due = conns.filter_map(Connection::poll_timeout).min();
             let Some(at) = due.filter(|t| *t <= end) else { break };
             self.now = self.now.max(at);
             for who in [A, B] {
@@ -445,6 +496,7 @@ impl Pair {
                 if let Some(conn) = &mut side.conn {
                     conn.handle_timeout(now, &mut side.host);
                 }
+                side.half_open_timeouts(now);
                 side.drain();
             }
         }
@@ -498,6 +550,19 @@ impl Pair {
             self.command(who, Command::RekeyChild(spi));
             self.settle();
             self.assert_children(1);
+        }
+    }
+
+    /// The same where the end of an exchange takes its time.
+    pub fn assert_alive_in_time(&mut self) {
+        for who in [A, B] {
+            let spi = self.spi(who);
+            self.command(who, Command::RekeyChild(spi));
+            self.settle();
+            // Longer than it takes to notice that the other has forgotten the IKE_SA.
+            self.run(60);
+            self.assert_children(self.a.installed.len());
+            assert_eq!(self.side(who).ended.last(), Some(&(spi, Ok(()))));
         }
     }
 }

@@ -1,12 +1,39 @@
 //! IKEv1 between two of our own: phase 1 in both modes, quick mode, renewal, and everything that can differ or go wrong.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-#![allow(missing_docs, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr
+)]
+#![allow(
+    clippy::type_complexity,
+    clippy::cast_possible_truncation,
+    missing_docs,
+    unused_crate_dependencies,
+    unreachable_pub
+)]
 
 #[path = "../kit/mod.rs"]
 mod kit;
 
+mod fragments;
+#[cfg(feature = "test-hooks")]
+mod hostile_quick;
+#[cfg(feature = "test-hooks")]
+mod informational;
+mod interleavings;
+#[allow(dead_code)] // Named for the whole of them.
+mod message;
+mod nat;
+#[cfg(feature = "test-hooks")]
+mod peer;
 mod phase1;
+mod phase1_fields;
+mod phase1_paths;
 mod quick;
+mod quick_ids;
+mod quick_offers;
 
 use ike::config::Phase1;
 use kit::{Pair, Spec};

@@ -28,6 +28,8 @@ pub(crate) const STRONGSWAN: &[u8] = b"\x88\x2f\xe5\x6d\x6f\xd2\x0d\xbc\x22\x51\
 
 /// The octets of [`DPD`] and [`UNITY`] before the version.
 const WITHOUT_VERSION: usize = 14;
+/// Ours: SHA-256 of the name, the first half of it.
+pub(crate) const CULVERT: &[u8] = b"\x96\x10\x89\x10\x58\x7f\x13\x44\x99\xa5\x63\x6d\x17\x6f\xa2\x98";
 /// Octets of capabilities behind [`FRAGMENTATION`], or of a version behind [`MS_NT5`].
 const SUFFIX: usize = 4;
 
@@ -58,6 +60,8 @@ pub(crate) enum Known {
     MsInitialContact,
     /// [`STRONGSWAN`].
     StrongSwan,
+    /// [`CULVERT`].
+    Culvert,
 }
 
 /// Which of the known ones a vendor ID is.
@@ -74,6 +78,7 @@ pub(crate) fn known(id: &[u8]) -> Option<Known> {
         XAUTH => Known::Xauth,
         MS_INITIAL_CONTACT => Known::MsInitialContact,
         STRONGSWAN => Known::StrongSwan,
+        CULVERT => Known::Culvert,
         _ if versioned(DPD) => Known::Dpd,
         _ if versioned(UNITY) => Known::Unity,
         _ if suffixed(FRAGMENTATION) => Known::Fragmentation,
