@@ -157,6 +157,10 @@ connections {
             .await;
     assert_eq!(said.code, 4);
     assert!(said.err.contains("ASA takes an address of Culvert"), "{}", said.err);
+    let said =
+        culvert(&node.address, &["export", "acme/branch-12", "--for", "ios", "--address", "a\nreload"]).await;
+    assert_eq!(said.code, 4);
+    assert!(said.err.contains("neither an address nor a host name"), "{}", said.err);
     // Both are among what a shell completes.
     let said = culvert(&node.address, &["completions", "bash"]).await;
     assert!(

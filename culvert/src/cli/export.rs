@@ -36,6 +36,15 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let name = reference::peer(&arguments.peer)?;
+    if let Some(address) = &arguments.address
+        && address.parse::<IpAddr>().is_err()
+        && address.parse::<tenants::HostName>().is_err()
+    {
+        let fault = format!("--address: {address:?} is neither an address nor a host name");
+        return Err(
+            Failure::invalid(fault).hint("expected such as 192.0.2.1, 2001:db8::1 or vpn.example.net")
+        );
+    }
     let key = arguments.psk_file.map_or(Ok(Key::Unknown), read_key)?;
     let client = Client::connect(global).await?;
     let peer = get_peer(&client, &name).await?;
