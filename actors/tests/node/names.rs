@@ -45,7 +45,11 @@ fn update(catalog: &Catalog, n: u8, change: impl FnOnce(&mut v1::Peer)) {
 
 /// We begin with branch 0, which has this name.
 fn begin_with(catalog: &Catalog, host: &str) {
-    update(catalog, 0, |peer| {
+    begin(catalog, 0, host);
+}
+
+fn begin(catalog: &Catalog, n: u8, host: &str) {
+    update(catalog, n, |peer| {
         peer.remote_addresses = vec![host.to_owned()];
         peer.start_action = v1::StartAction::Start.into();
     });
@@ -224,10 +228,19 @@ async fn a_resolver_that_hangs_blocks_nobody() {
     // One thread for all actors.
     let node = node_with(NodeConfig { lookup, arbiters: 1, ..Default::default() }, Arc::clone(&catalog));
     begin_with(&catalog, "slow.example");
-    blocking(move || calls.recv_timeout(LIMIT).unwrap()).await;
+    begin(&catalog, 2, "SLOW.example:4500");
+    let calls = blocking(move || {
+        calls.recv_timeout(LIMIT).unwrap();
+        calls
+    })
+    .await;
     branch(&node, 1).until("up", |report| report.up).await;
-    let state = || node.control().peer(&name(0)).unwrap_or_default().state;
-    until("it waits", || state() == v1::PeerState::Connecting).await;
+    let state_of = |n| node.control().peer(&name(n)).unwrap_or_default().state;
+    for n in [0, 2] {
+        until("it waits", || state_of(n) == v1::PeerState::Connecting).await;
+    }
+    assert!(calls.try_recv().is_err(), "one name is resolved once at a time, whoever asks");
+    let state = || state_of(0);
     node.control().terminate(&name(0), "somebody").await.unwrap();
     assert_eq!(state(), v1::PeerState::Terminated);
     // Nor does the node wait for it when it stops.

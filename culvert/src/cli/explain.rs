@@ -60,10 +60,13 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
         let who = match (attempt.unidentified, attempt.initiated) {
             (true, _) if attempt.cause.is_none() => "begun by somebody who has not said who it is,",
             (true, _) => "refused before it said who it is,",
+            // Where a name leads to was not found out.
+            (_, true) if attempt.remote_address.is_empty() => "started by us",
             (_, true) => "started by us, to",
             (_, false) => "started by the peer,",
         };
-        let _ = write!(out, "\n{} ago  {who} {}\n", age(attempt.start_time), attempt.remote_address);
+        let line = format!("{} ago  {who} {}", age(attempt.start_time), attempt.remote_address);
+        let _ = write!(out, "\n{}\n", line.trim_end());
         for step in &attempt.steps {
             let _ = writeln!(out, "  {:>8} ago  {}", age(step.time), step.text);
         }

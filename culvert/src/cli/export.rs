@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use culvert_proto::v1;
 
-use crate::cli::get::{all_sas, get_peer};
+use crate::cli::get::{all_sas, get_peer, get_tenant};
 use crate::cli::reference;
 use crate::console::message::to_json;
 use crate::console::output::print_text;
@@ -36,6 +36,15 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let name = reference::peer(&arguments.peer)?;
+    if let Some(address) = &arguments.address
+        && address.parse::<IpAddr>().is_err()
+        && address.parse::<tenants::HostName>().is_err()
+    {
+        let fault = format!("--address: {address:?} is neither an address nor a host name");
+        return Err(
+            Failure::invalid(fault).hint("expected such as 192.0.2.1, 2001:db8::1 or vpn.example.net")
+        );
+    }
     let key = arguments.psk_file.map_or(Ok(Key::Unknown), read_key)?;
     let client = Client::connect(global).await?;
     let peer = get_peer(&client, &name).await?;
@@ -48,6 +57,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
         None => known_address(&client, &name, &peer.local_identity).await?,
     };
     tunnel.culvert.addresses = address.into_iter().collect();
+    let tenant = get_tenant(&client, name.split("/peers/").next().unwrap_or_default()).await?;
+    if tenant.policy.is_some_and(|policy| !policy.rules.is_empty()) {
+        note(&["the tenant has rules of its own: of the subnets, what they protect alone goes through the tunnel".to_owned()]);
+    }
     let sheet =
         export(arguments.device, &tunnel).map_err(|fault| Failure::invalid(format!("{name}: {fault}")))?;
     note(&sheet.notes);

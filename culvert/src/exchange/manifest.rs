@@ -175,7 +175,7 @@ impl Peer {
             ike: Ike {
                 version: version.to_owned(),
                 v1: IkeV1 { mode: mode.to_owned() },
-                proposals: tunnel.ike.iter().map(Suite::ike_text).collect(),
+                proposals: tunnel.ike.iter().map(Suite::ike_text_short).collect(),
                 lifetime: Lifetime::of(tunnel.ike_life, None),
                 dpd_interval: tunnel.dpd.map(Seconds),
             },

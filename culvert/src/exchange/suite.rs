@@ -70,13 +70,18 @@ impl Suite {
 
     /// As an IKE proposal is written.
     pub(crate) fn ike_text(&self) -> String {
-        [&self.encryption, &self.integrity, &self.prf, &self.groups]
-            .map(|list| list.join("-"))
-            .join("-")
-            .split('-')
-            .filter(|word| !word.is_empty())
-            .collect::<Vec<_>>()
-            .join("-")
+        let lists = [&self.encryption, &self.integrity, &self.prf, &self.groups].into_iter().flatten();
+        lists.copied().collect::<Vec<_>>().join("-")
+    }
+
+    /// The same as people write it: without a PRF that goes without saying, which old peers do not know beside an integrity
+    /// algorithm.
+    pub(crate) fn ike_text_short(&self) -> String {
+        if self.prf_goes_without_saying() {
+            Self { prf: Vec::new(), ..self.clone() }.ike_text()
+        } else {
+            self.ike_text()
+        }
     }
 
     /// As an ESP proposal is written. Both kinds of sequence numbers are what goes without saying.

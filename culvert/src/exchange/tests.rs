@@ -174,6 +174,15 @@ fn names_stand_for_identities_where_the_device_lets_them() {
 }
 
 #[test]
+fn sha_256_cut_short_goes_to_those_who_know_it() {
+    let mut tunnel = tunnel(Version::V1);
+    tunnel.children = vec![child("lan", &["10.12.0.0/24"], &["10.0.0.0/16"], "aes256-sha256_96-modp2048")];
+    assert_round_trip(Device::Strongswan, &tunnel);
+    assert_round_trip(Device::Libreswan, &tunnel);
+    assert!(export(Device::Ios, &tunnel).unwrap_err().contains("none of the algorithms of child lan"));
+}
+
+#[test]
 fn a_tunnel_for_everything_is_an_interface() {
     let mut tunnel = tunnel(Version::V2);
     tunnel.children = vec![child("all", &["0.0.0.0/0"], &["0.0.0.0/0"], "aes256-sha1-modp2048")];

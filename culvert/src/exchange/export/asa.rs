@@ -260,12 +260,15 @@ fn write_interface(tunnel: &Tunnel, child: &Child, address: &str, sheet: &mut Sh
     let family = if child.device.iter().all(tenants::Cidr::is_ipv4) { "ipv4" } else { "ipv6" };
     sheet.line(0, format!("crypto ipsec profile {name}"));
     write_sets(tunnel, child, "", 1, sheet);
-    sheet.line(0, "interface Tunnel100");
+    let interface = cisco::interface_of(tunnel, child);
+    sheet.line(0, format!("interface {interface}"));
     sheet.line(1, format!("description {CHILD} {}", child.name));
-    sheet.line(1, format!("nameif {}", tunnel.name));
+    sheet.line(1, format!("nameif {name}"));
     sheet.line(1, format!("tunnel source interface {OUTSIDE}"));
     sheet.line(1, format!("tunnel destination {address}"));
     sheet.line(1, format!("tunnel mode ipsec {family}"));
     sheet.line(1, format!("tunnel protection ipsec profile {name}"));
-    sheet.note("give Tunnel100 an address of the device, and route into it what is for the other side");
+    sheet.note(format!(
+        "give {interface} an address of the device, and route into it what is for the other side; the number is an example"
+    ));
 }

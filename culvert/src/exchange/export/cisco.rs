@@ -22,6 +22,12 @@ pub(super) fn list_name(tunnel: &Tunnel, child: &Child) -> String {
     format!("{}{OF}{}", tunnel.name, child.name)
 }
 
+/// The tunnel interface of a child; its number is an example.
+pub(super) fn interface_of(tunnel: &Tunnel, child: &Child) -> String {
+    let at = tunnel.children.iter().position(|other| other.name == child.name).unwrap_or_default();
+    format!("Tunnel{}", 100 + at)
+}
+
 /// Pairs of subnets of the device and of Culvert, which is what an access list has, in one family.
 pub(super) fn pairs(child: &Child) -> Vec<(Cidr, Cidr)> {
     let all = child.device.iter().flat_map(|device| child.culvert.iter().map(|culvert| (*device, *culvert)));

@@ -71,6 +71,11 @@ pub(crate) const GROUPS: Words = &[
     ("ecp521", "21"),
 ];
 
+/// Whether it is an address, or what stands for one, and not a name.
+fn is_written_as_address(text: &str) -> bool {
+    cisco::is_address(text) || text.starts_with('<')
+}
+
 /// Whether any of these tables has the word.
 pub(super) fn has(tables: &[Words], word: Word) -> bool {
     tables.iter().any(|table| table.iter().any(|(ours, _)| *ours == word))
@@ -128,7 +133,8 @@ fn write_ikev2(tunnel: &Tunnel, address: &str, sheet: &mut Sheet) -> Result<(), 
     }
     sheet.line(0, format!("crypto ikev2 keyring {name}"));
     sheet.line(1, "peer culvert");
-    sheet.line(2, format!("address {address}"));
+    let kind = if is_written_as_address(address) { "address" } else { "hostname" };
+    sheet.line(2, format!("{kind} {address}"));
     let key = visible_key(&tunnel.key, sheet)?;
     sheet.line(2, format!("pre-shared-key {key}"));
     sheet.line(0, format!("crypto ikev2 profile {name}"));
@@ -172,7 +178,7 @@ fn write_ikev1(tunnel: &Tunnel, address: &str, sheet: &mut Sheet) -> Result<(), 
     }
     let key = visible_key(&tunnel.key, sheet)?;
     sheet.line(0, format!("crypto keyring {name}"));
-    let kind = if cisco::is_address(address) || address.starts_with('<') { "address" } else { "hostname" };
+    let kind = if is_written_as_address(address) { "address" } else { "hostname" };
     sheet.line(1, format!("pre-shared-key {kind} {address} key {key}"));
     sheet.line(0, format!("crypto isakmp profile {name}"));
     sheet.line(1, format!("keyring {name}"));
@@ -252,7 +258,7 @@ fn write_map(tunnel: &Tunnel, child: &Child, seq: usize, address: &str, sheet: &
         sheet.line(1, format!("permit ip {} {}", side(device), side(culvert)));
     }
     sheet.line(0, format!("crypto map {} {seq} ipsec-isakmp", tunnel.name));
-    let dynamic = if cisco::is_address(address) || address.starts_with('<') { "" } else { " dynamic" };
+    let dynamic = if is_written_as_address(address) { "" } else { " dynamic" };
     sheet.line(1, format!("set peer {address}{dynamic}"));
     write_sets(tunnel, child, sheet);
     sheet.line(1, format!("match address {list}"));
@@ -263,7 +269,8 @@ fn write_tunnel(tunnel: &Tunnel, child: &Child, address: &str, sheet: &mut Sheet
     let family = if child.device.iter().all(tenants::Cidr::is_ipv4) { "ipv4" } else { "ipv6" };
     sheet.line(0, format!("crypto ipsec profile {name}"));
     write_sets(tunnel, child, sheet);
-    sheet.line(0, "interface Tunnel100");
+    let interface = cisco::interface_of(tunnel, child);
+    sheet.line(0, format!("interface {interface}"));
     sheet.line(1, format!("description {CHILD} {}", child.name));
     sheet.line(1, format!("ip unnumbered {OUTSIDE}"));
     let source = device_address(&tunnel.device).map_or_else(|| OUTSIDE.to_owned(), |own| own.to_string());
@@ -272,6 +279,6 @@ fn write_tunnel(tunnel: &Tunnel, child: &Child, address: &str, sheet: &mut Sheet
     sheet.line(1, format!("tunnel mode ipsec {family}"));
     sheet.line(1, format!("tunnel protection ipsec profile {name}"));
     sheet.note(format!(
-        "{OUTSIDE} is the interface towards Culvert; route into Tunnel100 what is for the other side"
+        "{OUTSIDE} is the interface towards Culvert; route into {interface} what is for the other side"
     ));
 }

@@ -59,6 +59,10 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     sheet.line(0, format!("conn {name}"));
     let mut say = |key: &str, value: &str| sheet.line(4, format!("{key}={value}"));
     say("ikev2", if tunnel.version.is_v1() { "no" } else { "yes" });
+    if tunnel.version.is_v1() {
+        sheet.note("since Libreswan 5.0 IKEv1 is off unless `config setup` has ikev1-policy=accept");
+    }
+    let mut say = |key: &str, value: &str| sheet.line(4, format!("{key}={value}"));
     if tunnel.version == Version::V1Aggressive {
         say("aggressive", "yes");
     }

@@ -81,12 +81,13 @@ pub(crate) fn export(device: Device, tunnel: &Tunnel) -> Result<Sheet, String> {
 /// With the defaults of Culvert written out, which no device knows.
 fn with_proposals(tunnel: &Tunnel) -> Tunnel {
     let mut tunnel = tunnel.clone();
+    let v1 = tunnel.version.is_v1();
     if tunnel.ike.is_empty() {
-        let defaults = IkeProposal::defaults();
+        let defaults = if v1 { IkeProposal::defaults_in_v1() } else { IkeProposal::defaults() };
         tunnel.ike = defaults.iter().filter_map(|p| Suite::of_ike(&p.to_string()).ok()).collect();
     }
     for child in tunnel.children.iter_mut().filter(|child| child.esp.is_empty()) {
-        let defaults = EspProposal::defaults();
+        let defaults = if v1 { EspProposal::defaults_in_v1() } else { EspProposal::defaults() };
         child.esp = defaults.iter().filter_map(|p| Suite::of_esp(&p.to_string()).ok()).collect();
     }
     tunnel

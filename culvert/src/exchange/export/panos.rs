@@ -47,19 +47,23 @@ pub(crate) const GROUPS: Words = &[
 
 /// In place of the interface towards Culvert and of that of the tunnel.
 const OUTSIDE: &str = "ethernet1/1";
-const TUNNEL: &str = "tunnel.100";
+const TUNNEL: &str = "tunnel.";
+/// Its first number; each further IPsec tunnel has an interface of its own.
+const FIRST: usize = 100;
 
 pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     sheet.line(0, format!("# {}: type it in configuration mode, then commit", tunnel.name));
     write_ike_profile(tunnel, sheet)?;
     write_gateway(tunnel, sheet)?;
-    sheet.line(0, format!("set network interface tunnel units {TUNNEL} comment \"{}\"", tunnel.name));
-    for child in groups_of(tunnel) {
-        write_tunnel(tunnel, child, sheet)?;
+    let groups = groups_of(tunnel);
+    for (at, children) in groups.into_iter().enumerate() {
+        let interface = format!("{TUNNEL}{}", FIRST + at);
+        write_tunnel(tunnel, children, &interface, sheet)?;
+        sheet.note(format!(
+            "{interface} needs a zone, a virtual router, and routes to what is behind Culvert"
+        ));
     }
-    sheet.note(format!(
-        "{OUTSIDE} and {TUNNEL} are examples; {TUNNEL} needs a zone, a virtual router, and routes to what is behind Culvert"
-    ));
+    sheet.note(format!("{OUTSIDE} and the numbers of tunnel interfaces are examples"));
     if tunnel.force_udp {
         sheet.note("the device puts ESP into UDP where it finds a NAT and not otherwise");
     }
@@ -114,6 +118,7 @@ fn write_gateway(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     sheet.line(0, format!("{gateway} local-address interface {OUTSIDE}"));
     if let Some(own) = device_address(&tunnel.device) {
         sheet.line(0, format!("{gateway} local-address ip {own}"));
+        sheet.note(format!("give {own} the prefix length that it has at {OUTSIDE}"));
     }
     let key = visible_key(&tunnel.key, sheet)?;
     sheet.line(0, format!("{gateway} authentication pre-shared-key key {key}"));
@@ -134,7 +139,12 @@ fn write_gateway(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     Ok(())
 }
 
-fn write_tunnel(tunnel: &Tunnel, children: Vec<&Child>, sheet: &mut Sheet) -> Result<(), String> {
+fn write_tunnel(
+    tunnel: &Tunnel,
+    children: Vec<&Child>,
+    interface: &str,
+    sheet: &mut Sheet,
+) -> Result<(), String> {
     let Some(first) = children.first() else { return Ok(()) };
     let name = format!("{}--{}", tunnel.name, first.name);
     let profile = format!("set network ike crypto-profiles ipsec-crypto-profiles {name}");
@@ -161,7 +171,8 @@ fn write_tunnel(tunnel: &Tunnel, children: Vec<&Child>, sheet: &mut Sheet) -> Re
         sheet.line(0, format!("{profile} lifesize kb {}", bytes / 1024));
     }
     let ipsec = format!("set network tunnel ipsec {name}");
-    sheet.line(0, format!("{ipsec} tunnel-interface {TUNNEL}"));
+    sheet.line(0, format!("set network interface tunnel units {interface} comment \"{name}\""));
+    sheet.line(0, format!("{ipsec} tunnel-interface {interface}"));
     sheet.line(0, format!("{ipsec} auto-key ike-gateway {}", tunnel.name));
     sheet.line(0, format!("{ipsec} auto-key ipsec-crypto-profile {name}"));
     for child in children {

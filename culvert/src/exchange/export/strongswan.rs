@@ -16,6 +16,11 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     sheet.line(4, format!("version = {}", if tunnel.version.is_v1() { 1 } else { 2 }));
     if tunnel.version == Version::V1Aggressive {
         sheet.line(4, "aggressive = yes");
+        if tunnel.starts != Starts::Device {
+            sheet.note(
+                "strongSwan answers Aggressive Mode only with charon.i_dont_care_about_security_and_use_aggressive_mode_psk = yes",
+            );
+        }
     }
     let local: Vec<&str> =
         tunnel.device.addresses.iter().map(|address| without_port(address, sheet)).collect();
@@ -24,7 +29,7 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     }
     let remote = culvert_address(tunnel, sheet);
     sheet.line(4, format!("remote_addrs = {remote}"));
-    let ike: Vec<String> = tunnel.ike.iter().map(ike_proposal).collect();
+    let ike: Vec<String> = tunnel.ike.iter().map(Suite::ike_text_short).collect();
     sheet.line(4, format!("proposals = {}", ike.join(", ")));
     let life = tunnel.ike_life;
     if let Some(rekey) = life.rekey.or(life.life.map(|life| life - life / 10)) {
@@ -92,15 +97,6 @@ fn write_child(child: &Child, starts: Starts, sheet: &mut Sheet) {
     sheet.line(8, format!("start_action = {start}"));
     sheet.line(8, format!("dpd_action = {dpd}"));
     sheet.line(6, "}");
-}
-
-/// A PRF that goes without saying is not said: old versions take none beside an integrity algorithm.
-fn ike_proposal(suite: &Suite) -> String {
-    if suite.prf_goes_without_saying() {
-        Suite { prf: Vec::new(), ..suite.clone() }.ike_text()
-    } else {
-        suite.ike_text()
-    }
 }
 
 fn quoted(text: &str) -> Result<String, String> {

@@ -7,25 +7,13 @@ use ike::Identity;
 
 use super::acl::{List, Masks, Objects, subnet};
 use super::cisco::{Draft, Entry, Set, merged};
+use super::ios_parts::{Profile, entry, profile, suite, with_prf};
 use super::lines::{Block, Line, Source, blocks, lines};
 use super::{identity, is_placeholder, plain_key, usable};
 use crate::exchange::export::cisco::CHILD;
-use crate::exchange::export::ios::{ESP, GROUPS, IKEV1, IKEV2, PRF};
+use crate::exchange::export::ios::{ESP, IKEV1, IKEV2};
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{Suite, understood};
-
-/// An IKE profile of either version.
-#[derive(Clone, Debug, Default)]
-struct Profile {
-    culvert: Option<Identity>,
-    device: Option<Identity>,
-    keyring: Option<String>,
-    life: Option<u64>,
-    dpd: Option<u64>,
-    aggressive: bool,
-    /// It authenticates by something that Culvert does not have.
-    foreign: bool,
-}
 
 #[derive(Default)]
 struct Config {
@@ -451,96 +439,4 @@ impl Config {
 
 fn extended(number: &str) -> bool {
     number.parse().is_ok_and(|number: u16| (100..200).contains(&number) || (2000..2700).contains(&number))
-}
-
-fn with_prf(suite: Suite) -> Suite {
-    Suite { prf: suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect(), ..suite }
-}
-
-/// Encryption, integrity or hash, PRF and group.
-fn suite(body: &[Line], words: crate::exchange::suite::Words, notes: &mut Notes) -> Suite {
-    let mut suite = Suite::default();
-    for line in body {
-        let all = line.words();
-        let Some((kind, values)) = all.split_first() else { continue };
-        let (table, values): (_, Vec<String>) = match *kind {
-            // A key length is a word of its own in IKEv1.
-            "encryption" | "encr" if words == IKEV1 => {
-                let joined = values.join(" ");
-                (words, vec![if joined == "aes 128" { "aes".to_owned() } else { joined }])
-            }
-            "encryption" | "encr" | "integrity" | "hash" => {
-                (words, values.iter().map(|v| (*v).to_owned()).collect())
-            }
-            "prf" => (PRF, values.iter().map(|v| (*v).to_owned()).collect()),
-            "group" => (GROUPS, values.iter().map(|v| (*v).to_owned()).collect()),
-            "authentication" | "lifetime" | "description" => continue,
-            _ => {
-                notes.add(&line.place, "not taken over");
-                continue;
-            }
-        };
-        for value in values {
-            match understood(table, &value) {
-                Some(word) => drop(suite.add_word(word)),
-                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
-            }
-        }
-    }
-    suite
-}
-
-fn profile(block: &Block, notes: &mut Notes) -> Profile {
-    let mut profile = Profile::default();
-    for line in &block.body {
-        let place = &line.place;
-        let of_kind = |kind: &str, id: &str, notes: &mut Notes| match kind {
-            "key-id" => identity(&format!("keyid:{id}"), place, notes),
-            "fqdn" | "host" => identity(&format!("fqdn:{id}"), place, notes),
-            _ => identity(id, place, notes),
-        };
-        match line.words().as_slice() {
-            ["match", "identity", "remote", kind, id, ..] => profile.culvert = of_kind(kind, id, notes),
-            ["match", "identity", kind @ ("address" | "host" | "user"), id, ..] => {
-                profile.culvert = of_kind(kind, id, notes);
-            }
-            ["identity", "local", kind, id] => profile.device = of_kind(kind, id, notes),
-            ["self-identity", "address" | "fqdn"] => {}
-            ["self-identity", "fqdn", id] => profile.device = of_kind("fqdn", id, notes),
-            ["self-identity", "user-fqdn", id] => profile.device = of_kind("email", id, notes),
-            ["keyring", "local", name] | ["keyring", name] => profile.keyring = Some((*name).to_owned()),
-            ["authentication", "remote" | "local", method, ..] => profile.foreign |= *method != "pre-share",
-            ["lifetime", seconds] => profile.life = seconds.parse().ok(),
-            ["dpd" | "keepalive", seconds, ..] => profile.dpd = seconds.parse().ok(),
-            ["initiate", "mode", "aggressive"] => profile.aggressive = true,
-            // A matter of the device alone.
-            [
-                "description" | "nat" | "ivrf" | "vrf" | "initial-contact" | "local-address"
-                | "config-exchange",
-                ..,
-            ]
-            | ["match", "fvrf" | "address", ..] => {}
-            _ => notes.add(place, "not taken over"),
-        }
-    }
-    profile
-}
-
-fn entry(block: &Block, notes: &mut Notes) -> Entry {
-    // Without an IKE profile it is IKEv1.
-    let mut entry = Entry { place: Some(block.head.place.clone()), v1: true, ..Entry::default() };
-    for line in &block.body {
-        match line.words().as_slice() {
-            ["set", "transform-set", names @ ..] => {
-                entry.sets = names.iter().map(|name| (*name).to_owned()).collect()
-            }
-            ["set", "ikev2-profile", name] => (entry.profile, entry.v1) = (Some((*name).to_owned()), false),
-            ["set", "isakmp-profile", name] => entry.profile = Some((*name).to_owned()),
-            ["set", rest @ ..] if entry.set(rest, GROUPS, &line.place, notes) => {}
-            ["match", "address", name] => entry.list = Some((*name).to_owned()),
-            ["description" | "qos" | "responder-only" | "reverse-route", ..] => {}
-            _ => notes.add(&line.place, "not taken over"),
-        }
-    }
-    entry
 }

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use ike::Identity;
 use tenants::Cidr;
 
+use super::dialects::proposals;
 use super::lines::Source;
-use super::{identity, is_placeholder, key_of, seconds, usable};
-use crate::exchange::export::libreswan::{OF, WORDS};
+use super::{identity, is_placeholder, key_of, seconds};
+use crate::exchange::export::libreswan::OF;
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{NO_PFS, Suite, Word};
 
@@ -228,7 +229,7 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
         None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
     };
-    let child = self::child(child, section, values, (own, other), &ike, notes)?;
+    let child = self::child(child, section, values, (own, other), (v1, &ike), notes)?;
     let starts = match value("auto").unwrap_or("ignore") {
         "start" | "up" => Starts::Device,
         "ondemand" | "route" => Starts::Packets,
@@ -327,7 +328,7 @@ fn child(
     section: &Section,
     values: &Values,
     (own, other): (&str, &str),
-    ike: &[Suite],
+    (v1, ike): (bool, &[Suite]),
     notes: &mut Notes,
 ) -> Option<Child> {
     let value = |key: &str| values.get(key).map(|(value, _)| value.as_str());
@@ -344,7 +345,12 @@ fn child(
         notes.add(&section.place, "no subnets of both sides: such a connection is not taken over");
         return None;
     }
-    let truncated = ["sha2-truncbug", "sha2_truncbug"].iter().any(|key| value(key) == Some("yes"));
+    let cut = ["sha2-truncbug", "sha2_truncbug"].iter().find_map(|key| values.get(*key));
+    let cut = cut.filter(|(value, _)| value == "yes");
+    if let Some((_, place)) = cut.filter(|_| !v1) {
+        notes.add(place, "Culvert cuts SHA-256 short in IKEv1 alone: not taken over");
+    }
+    let truncated = cut.is_some() && v1;
     // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
     let pfs = value("pfs");
     let mut groups: Vec<Word> = Vec::new();
@@ -389,67 +395,6 @@ fn subnets(side: &str, values: &Values, notes: &mut Notes) -> Vec<Cidr> {
         }
     }
     all
-}
-
-/// Proposals of either dialect: `aes_gcm256-sha2_256-dh19`, `aes256+aes128-sha1;modp2048`, `aes256-sha256-modp2048!`.
-///
-/// Those of ESP come with the groups that go without saying.
-fn proposals(
-    value: Option<&(String, Place)>,
-    without_group: Option<&[Word]>,
-    notes: &mut Notes,
-) -> Vec<Suite> {
-    let Some((value, place)) = value else { return Vec::new() };
-    let mut suites = Vec::new();
-    for text in value.trim_end_matches('!').split(',').map(str::trim).filter(|text| !text.is_empty()) {
-        let mut suite = Suite::default();
-        for word in text.split(['-', ';', '+']).filter(|word| !word.is_empty() && *word != "null") {
-            if !add_word(&mut suite, word) {
-                notes.add(place, format!("{word} is no algorithm of Culvert"));
-            }
-        }
-        if let Some(groups) = without_group.filter(|_| suite.groups.is_empty()) {
-            suite.groups.extend(groups);
-        }
-        if suite.is_aead() {
-            // The hash beside it is the PRF.
-            suite.prf.extend(suite.integrity.iter().filter_map(|word| Suite::prf_of(word)));
-            suite.integrity.clear();
-        } else if suite.prf.is_empty() {
-            suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
-        }
-        suites.extend(match without_group {
-            None => usable(suite, Suite::ike_text, Suite::of_ike, place, notes),
-            Some(_) => {
-                // A PRF is of an IKE SA only.
-                let suite = Suite { prf: Vec::new(), ..suite };
-                usable(suite, Suite::esp_text, Suite::of_esp, place, notes)
-            }
-        });
-    }
-    suites
-}
-
-/// A word of either dialect, `_c` and key lengths in all their spellings.
-fn add_word(suite: &mut Suite, word: &str) -> bool {
-    let word = word
-        .to_ascii_lowercase()
-        .replace("aes_gcm_c", "aes_gcm")
-        .replace("gcm_128", "gcm128")
-        .replace("gcm_256", "gcm256");
-    let ours = |word: &str| -> Option<Word> {
-        WORDS.iter().find(|(_, theirs)| *theirs == word).map(|(ours, _)| *ours)
-    };
-    let plain = match word.as_str() {
-        "aes" | "aes_cbc" => "aes128",
-        "aes_gcm" => "aes_gcm256",
-        "sha" => "sha1",
-        "sha2" => "sha2_256",
-        "modp1024" => "dh2",
-        "dh22" => "",
-        other => other,
-    };
-    ours(plain).is_some_and(|ours| suite.add_word(ours)) || suite.add_word(plain)
 }
 
 /// Connections of the same two ends are children of one peer.

@@ -6,10 +6,13 @@
 mod acl;
 mod asa;
 mod cisco;
+mod dialects;
 mod ios;
+mod ios_parts;
 mod ipsec;
 mod lines;
 mod panos;
+mod sections;
 mod swanctl;
 #[cfg(test)]
 mod tests;
@@ -165,30 +168,5 @@ fn identity(text: &str, place: &Place, notes: &mut Notes) -> Option<Identity> {
             notes.add(place, format!("{error}"));
             None
         }
-    }
-}
-
-#[cfg(test)]
-mod values_tests {
-    use super::*;
-
-    #[test]
-    fn times_have_units_and_keys_digits() {
-        for (text, expected) in
-            [("3600", Some(3600)), ("60m", Some(3600)), ("1h", Some(3600)), ("1d", Some(86_400))]
-        {
-            assert_eq!(seconds(text), expected);
-        }
-        assert_eq!((seconds("h"), seconds("1y"), seconds("")), (None, None, None));
-        let (mut notes, place) = (Notes::default(), Place { file: "f".into(), line: 1 });
-        assert_eq!(key_of("0x6162", &place, &mut notes), Key::Known(b"ab".to_vec()));
-        assert_eq!(key_of("\"0x6162\"", &place, &mut notes), Key::Known(b"0x6162".to_vec()));
-        assert!(notes.is_empty());
-        assert_eq!(plain_key("0x6162", &place, &mut notes), Key::Known(b"0x6162".to_vec()));
-        assert_eq!(key_of("0sYWI=", &place, &mut notes), Key::Known(b"ab".to_vec()));
-        assert!(notes.is_empty());
-        assert_eq!(plain_key("*****", &place, &mut notes), Key::Unknown);
-        assert_eq!(key_of("0x616", &place, &mut notes), Key::Unknown);
-        assert_eq!(notes.lines().len(), 2);
     }
 }

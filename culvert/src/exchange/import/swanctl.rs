@@ -1,8 +1,7 @@
 //! `swanctl.conf` of strongSwan.
 
-use std::sync::Arc;
-
 use super::lines::Source;
+use super::sections::{Section, parse};
 use super::{identity, is_placeholder, key_of, seconds};
 use crate::exchange::export::strongswan::NO_GROUP;
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
@@ -47,21 +46,6 @@ const OWN: &[&str] = &[
     "set_mark_out",
 ];
 
-/// A section, or a file.
-#[derive(Debug)]
-struct Section {
-    name: String,
-    place: Place,
-    values: Vec<(String, String, Place)>,
-    sections: Vec<Section>,
-}
-
-impl Section {
-    fn new(name: &str, place: Place) -> Self {
-        Self { name: name.to_owned(), place, values: Vec::new(), sections: Vec::new() }
-    }
-}
-
 pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
     let mut found = Found::default();
     let mut secrets: Vec<(Vec<String>, Key)> = Vec::new();
@@ -97,69 +81,6 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
         }
     }
     found
-}
-
-/// A file as a tree. Values end with their line; what is in quotes may hold anything.
-fn parse(source: &Source<'_>, notes: &mut Notes) -> Section {
-    let at = |line| Place { file: Arc::clone(&source.name), line };
-    let mut open = vec![Section::new("", at(1))];
-    for (line, text) in source.text.lines().enumerate().map(|(line, text)| (line + 1, text)) {
-        let mut rest = text.trim();
-        while !rest.is_empty() && !rest.starts_with('#') {
-            if let Some(behind) = rest.strip_prefix('}') {
-                rest = behind.trim_start();
-                match open.pop() {
-                    Some(section) if !open.is_empty() => {
-                        if let Some(parent) = open.last_mut() {
-                            parent.sections.push(section);
-                        }
-                    }
-                    section => {
-                        notes.add(&at(line), "a } that closes nothing");
-                        open.extend(section);
-                    }
-                }
-                continue;
-            }
-            let stop = rest.find(['=', '{']);
-            match stop.and_then(|stop| Some((rest.get(..stop)?, rest.get(stop..)?))) {
-                Some((name, behind)) if behind.starts_with('{') => {
-                    open.push(Section::new(name.trim(), at(line)));
-                    rest = behind.trim_start_matches('{').trim_start();
-                }
-                Some((key, behind)) => {
-                    let (value, behind) = value(behind.trim_start_matches('=').trim_start());
-                    if let Some(section) = open.last_mut() {
-                        section.values.push((key.trim().to_owned(), value, at(line)));
-                    }
-                    rest = behind.trim_start();
-                }
-                None => {
-                    notes.add(&at(line), "neither a section nor a value; an include is not followed");
-                    rest = "";
-                }
-            }
-        }
-    }
-    while open.len() > 1 {
-        let Some(section) = open.pop() else { break };
-        notes.add(&section.place, "the section has no end");
-        if let Some(parent) = open.last_mut() {
-            parent.sections.push(section);
-        }
-    }
-    open.pop().unwrap_or_else(|| Section::new("", at(1)))
-}
-
-/// A value, and what is behind it.
-fn value(text: &str) -> (String, &str) {
-    if let Some((inner, behind)) = text.strip_prefix('"').and_then(|text| text.split_once('"')) {
-        // Kept in quotes: a key in quotes is no digits.
-        return (format!("\"{inner}\""), behind);
-    }
-    let end = text.find(['#', '}']).unwrap_or(text.len());
-    let (value, behind) = text.split_at_checked(end).unwrap_or((text, ""));
-    (value.trim().to_owned(), behind)
 }
 
 fn bare(text: &str) -> &str {

@@ -2,9 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{Format, import};
+use super::{Format, import, key_of, plain_key, seconds};
 use crate::exchange::manifest::{Denied, documents};
-use crate::exchange::model::{Found, Key, Notes, Starts, Tunnel, Version};
+use crate::exchange::model::{Found, Key, Notes, Place, Starts, Tunnel, Version};
 use crate::exchange::suite::Suite;
 
 /// What is found, the manifests, and the notes.
@@ -372,6 +372,14 @@ fn swanctl_conf_in_all_its_forms() {
 }
 
 #[test]
+fn sections_without_end_are_told() {
+    let (found, _, notes) = read(Format::Swanctl, &[&"a {\n".repeat(100_000)], None);
+    assert!(found.tunnels.is_empty());
+    assert_eq!(notes.len(), 18, "{notes:#?}");
+    assert!(notes[17].starts_with("a.conf:17: sections are nested deeper"), "{notes:#?}");
+}
+
+#[test]
 fn a_gateway_that_is_replaced_has_its_sides_exchanged() {
     let conf = "\
 connections {
@@ -439,4 +447,24 @@ set network tunnel ipsec U auto-key ike-gateway MISSING
     assert_eq!(starts, lines, "{notes:#?}");
     let (found, _, notes) = read(Format::Panos, &["<config version=\"10\">\n"], None);
     assert!(found.tunnels.is_empty() && notes[0].contains("XML is not read"), "{notes:?}");
+}
+
+#[test]
+fn times_have_units_and_keys_digits() {
+    for (text, expected) in
+        [("3600", Some(3600)), ("60m", Some(3600)), ("1h", Some(3600)), ("1d", Some(86_400))]
+    {
+        assert_eq!(seconds(text), expected);
+    }
+    assert_eq!((seconds("h"), seconds("1y"), seconds("")), (None, None, None));
+    let (mut notes, place) = (Notes::default(), Place { file: "f".into(), line: 1 });
+    assert_eq!(key_of("0x6162", &place, &mut notes), Key::Known(b"ab".to_vec()));
+    assert_eq!(key_of("\"0x6162\"", &place, &mut notes), Key::Known(b"0x6162".to_vec()));
+    assert!(notes.is_empty());
+    assert_eq!(plain_key("0x6162", &place, &mut notes), Key::Known(b"0x6162".to_vec()));
+    assert_eq!(key_of("0sYWI=", &place, &mut notes), Key::Known(b"ab".to_vec()));
+    assert!(notes.is_empty());
+    assert_eq!(plain_key("*****", &place, &mut notes), Key::Unknown);
+    assert_eq!(key_of("0x616", &place, &mut notes), Key::Unknown);
+    assert_eq!(notes.lines().len(), 2);
 }

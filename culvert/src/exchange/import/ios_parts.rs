@@ -1,0 +1,118 @@
+//! What stands in the blocks of IOS: algorithms, IKE profiles, map entries.
+
+use ike::Identity;
+
+use super::cisco::Entry;
+use super::identity;
+use super::lines::{Block, Line};
+use crate::exchange::export::ios::{GROUPS, IKEV1, PRF};
+use crate::exchange::model::Notes;
+use crate::exchange::suite::{Suite, Words, understood};
+
+/// An IKE profile of either version.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Profile {
+    pub(super) culvert: Option<Identity>,
+    pub(super) device: Option<Identity>,
+    pub(super) keyring: Option<String>,
+    pub(super) life: Option<u64>,
+    pub(super) dpd: Option<u64>,
+    pub(super) aggressive: bool,
+    /// It authenticates by something that Culvert does not have.
+    pub(super) foreign: bool,
+}
+
+/// With the PRF that goes with its hash.
+pub(super) fn with_prf(suite: Suite) -> Suite {
+    Suite { prf: suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect(), ..suite }
+}
+
+/// Encryption, integrity or hash, PRF and group.
+pub(super) fn suite(body: &[Line], words: Words, notes: &mut Notes) -> Suite {
+    let mut suite = Suite::default();
+    for line in body {
+        let all = line.words();
+        let Some((kind, values)) = all.split_first() else { continue };
+        let (table, values): (_, Vec<String>) = match *kind {
+            // A key length is a word of its own in IKEv1.
+            "encryption" | "encr" if words == IKEV1 => {
+                let joined = values.join(" ");
+                (words, vec![if joined == "aes 128" { "aes".to_owned() } else { joined }])
+            }
+            "encryption" | "encr" | "integrity" | "hash" => {
+                (words, values.iter().map(|v| (*v).to_owned()).collect())
+            }
+            "prf" => (PRF, values.iter().map(|v| (*v).to_owned()).collect()),
+            "group" => (GROUPS, values.iter().map(|v| (*v).to_owned()).collect()),
+            "authentication" | "lifetime" | "description" => continue,
+            _ => {
+                notes.add(&line.place, "not taken over");
+                continue;
+            }
+        };
+        for value in values {
+            match understood(table, &value) {
+                Some(word) => drop(suite.add_word(word)),
+                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
+            }
+        }
+    }
+    suite
+}
+
+/// An IKE profile of either version.
+pub(super) fn profile(block: &Block, notes: &mut Notes) -> Profile {
+    let mut profile = Profile::default();
+    for line in &block.body {
+        let place = &line.place;
+        let of_kind = |kind: &str, id: &str, notes: &mut Notes| match kind {
+            "key-id" => identity(&format!("keyid:{id}"), place, notes),
+            "fqdn" | "host" => identity(&format!("fqdn:{id}"), place, notes),
+            _ => identity(id, place, notes),
+        };
+        match line.words().as_slice() {
+            ["match", "identity", "remote", kind, id, ..] => profile.culvert = of_kind(kind, id, notes),
+            ["match", "identity", kind @ ("address" | "host" | "user"), id, ..] => {
+                profile.culvert = of_kind(kind, id, notes);
+            }
+            ["identity", "local", kind, id] => profile.device = of_kind(kind, id, notes),
+            ["self-identity", "address" | "fqdn"] => {}
+            ["self-identity", "fqdn", id] => profile.device = of_kind("fqdn", id, notes),
+            ["self-identity", "user-fqdn", id] => profile.device = of_kind("email", id, notes),
+            ["keyring", "local", name] | ["keyring", name] => profile.keyring = Some((*name).to_owned()),
+            ["authentication", "remote" | "local", method, ..] => profile.foreign |= *method != "pre-share",
+            ["lifetime", seconds] => profile.life = seconds.parse().ok(),
+            ["dpd" | "keepalive", seconds, ..] => profile.dpd = seconds.parse().ok(),
+            ["initiate", "mode", "aggressive"] => profile.aggressive = true,
+            // A matter of the device alone.
+            [
+                "description" | "nat" | "ivrf" | "vrf" | "initial-contact" | "local-address"
+                | "config-exchange",
+                ..,
+            ]
+            | ["match", "fvrf" | "address", ..] => {}
+            _ => notes.add(place, "not taken over"),
+        }
+    }
+    profile
+}
+
+/// A map entry, or an IPsec profile.
+pub(super) fn entry(block: &Block, notes: &mut Notes) -> Entry {
+    // Without an IKE profile it is IKEv1.
+    let mut entry = Entry { place: Some(block.head.place.clone()), v1: true, ..Entry::default() };
+    for line in &block.body {
+        match line.words().as_slice() {
+            ["set", "transform-set", names @ ..] => {
+                entry.sets = names.iter().map(|name| (*name).to_owned()).collect()
+            }
+            ["set", "ikev2-profile", name] => (entry.profile, entry.v1) = (Some((*name).to_owned()), false),
+            ["set", "isakmp-profile", name] => entry.profile = Some((*name).to_owned()),
+            ["set", rest @ ..] if entry.set(rest, GROUPS, &line.place, notes) => {}
+            ["match", "address", name] => entry.list = Some((*name).to_owned()),
+            ["description" | "qos" | "responder-only" | "reverse-route", ..] => {}
+            _ => notes.add(&line.place, "not taken over"),
+        }
+    }
+    entry
+}
