@@ -82,7 +82,6 @@ mutations=(
   'IKEv1: HASH(1) not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| matches!(proof, Proof::First) =>}'
   'IKEv1: HASH(2) not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| matches!(proof, Proof::Second(_)) =>}'
   'IKEv1: HASH(3) not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| matches!(proof, Proof::Third(..)) =>}'
-  'IKEv1: what is in clear taken on an IKE_SA|ike/src/v1/receive.rs|s{Exchange::INFORMATIONAL if header\.encrypted && header}{Exchange::INFORMATIONAL if header}; '
   'IKEv1: nonces taken twice|ike/src/v1/answer_child.rs|s{\|\| !sa\.see_nonce\(nonce\)}{\|\| (!sa.see_nonce(nonce) && nonce.is_empty())}'
   'IKEv1: Message IDs of quick modes taken twice|ike/src/v1/answer_child.rs|s{!full && !sa\.is_seen\(header\.message_id\)}{!full}; s{if !sa\.see\(header\.message_id\) \|\|}{if (!sa.see(header.message_id) && nonce.is_empty()) \|\|}'
   'IKEv1: Message IDs of notifies taken twice|ike/src/v1/informational.rs|s{connected\.is_none\(\) && sa\.is_seen\(id\)}{connected.is_none() && sa.is_seen(id) && id == 0}; s{connected\.is_none\(\) && !sa\.see\(id\)}{connected.is_none() && !sa.see(id) && id == 0}'

@@ -316,6 +316,31 @@ fn an_answer_to_something_else_is_refused() {
     }
 }
 
+/// The group of the answer is the one that was asked for, also where another is configured.
+#[test]
+fn an_answer_with_another_group_is_refused() {
+    let esp = vec!["aes128gcm16-modp2048-modp1536"];
+    let [left, right] = specs(Phase1::Main).map(|spec| crate::kit::Spec { esp: esp.clone(), ..spec });
+    let pair = &mut up(&left, &right);
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    let first = pair.take(A);
+    let (request, iv) = peer::open(pair, &first.bytes, None);
+    pair.put(A, &first);
+    let second = pair.take(B);
+    let (answer, _) = peer::open(pair, &second.bytes, Some(&iv));
+    let mut answer = answer[1..].to_vec();
+    let sa = &mut answer.iter_mut().find(|p| p.0 == SA).unwrap().1;
+    let at = message::attribute(sa, 3);
+    sa[at..at + 2].copy_from_slice(&5u16.to_be_bytes());
+    let ni = peer::nonce(&request);
+    let how = How { id: message::message_id(&first.bytes), iv: Some(&iv), nonces: &[&ni], ..QUICK };
+    let forged = peer::seal(pair, how, &answer).0;
+    peer::inject(pair, B, &forged);
+    assert_eq!(pair.a.installed.len(), 1, "{:?}", pair.a.log);
+    assert!(pair.a.log.last().unwrap().contains("not in our offer"), "{:?}", pair.a.log);
+}
+
 /// RFC 2408 section 3.1: whoever has set the commit bit says by CONNECTED when the pair may be used.
 #[test]
 fn with_the_commit_bit_a_pair_is_sent_by_when_connected_comes() {

@@ -238,6 +238,42 @@ fn a_wrong_hash_of_the_responder_is_refused_in_aggressive_mode() {
     }
 }
 
+/// The key went with the offer, so there is one group, whatever else is configured.
+#[test]
+fn another_group_than_that_of_the_key_is_refused_in_aggressive_mode() {
+    let ike = vec!["aes256-sha256-modp2048-modp1536"];
+    let [left, right] = specs(Phase1::Aggressive).map(|spec| Spec { ike: ike.clone(), ..spec });
+    let mut pair = Pair::new(&left, &right);
+    pair.initiate();
+    pair.deliver(A);
+    let mut answer = pair.take(B);
+    answer.bytes = message::change(&answer.bytes, SA, |sa| {
+        let at = message::attribute(sa, 4);
+        sa[at..at + 2].copy_from_slice(&5u16.to_be_bytes());
+    });
+    pair.put(B, &answer);
+    assert_fails(pair, "another group", &["not in our offer"]);
+}
+
+/// The third message may be in clear (RFC 2409 section 5.4), so that its hash alone says whether the initiator has the key.
+#[test]
+fn a_wrong_hash_of_the_initiator_is_refused_in_aggressive_mode() {
+    let [left, right] = specs(Phase1::Aggressive);
+    for hash in [vec![0; 32], vec![0x5a; 32], vec![1], vec![0; 64]] {
+        let mut pair = Pair::new(&left, &right);
+        pair.initiate();
+        pair.deliver(A);
+        pair.deliver(B);
+        let mut third = pair.take(A);
+        third.bytes = message::with(&third.bytes, &[(HASH, hash)]);
+        third.bytes[19] = 0;
+        pair.put(A, &third);
+        assert!(pair.b.conn.is_none() && pair.b.half_open.is_empty(), "{:?}", pair.b.refused);
+        assert!(pair.b.refused[0].contains("pre-shared key"), "{:?}", pair.b.refused);
+        assert_eq!(message::notifies(&pair.take(B).bytes), [23], "INVALID-HASH-INFORMATION");
+    }
+}
+
 #[test]
 fn damage_to_an_encrypted_proof_of_main_mode_is_noticed() {
     let [left, right] = specs(Phase1::Main);
