@@ -121,7 +121,7 @@ impl Connection {
         let digest = Digest::of(datagram.bytes);
         let mut iv = opened.iv;
         let id = header.message_id;
-        match self.serve(host, spi, payloads) {
+        match self.serve(now, host, spi, payloads) {
             Ok(Answer { payloads, agreed, nonces }) => {
                 let spi_in = agreed.spi_in;
                 let policy = self.policy_of_repeats();
@@ -132,7 +132,7 @@ impl Connection {
                 let Some(Ok((message, fragments))) = sealed else {
                     return self.events.push_back(Event::ReleaseSpi(spi_in));
                 };
-                self.install_child(agreed, Use::Free);
+                self.install_child(now, agreed, Use::Unproved);
                 self.answer(&message, fragments);
                 let repeat = Repeat::asking(now, message, Some(digest), policy);
                 let answered = Answered { spi_in, nonces, commit: header.commit };
@@ -175,18 +175,37 @@ impl Connection {
         }
     }
 
-    /// The third message does not come. If the peer has not used the pair either, it has none.
-    pub(crate) fn quick_unfinished(&mut self, now: Instant, quick: Quick) {
-        let Step::Answered(answered) = quick.step else { return self.release_quick(quick) };
-        let unused =
-            self.child(answered.spi_in).is_some_and(|child| !child.active && child.usable == Use::Free);
-        let _ = now;
-        if unused {
-            self.remove_child(answered.spi_in, ChildEnd::LostByPeer);
+    /// The third message does not come, and no packet by the pair. If our answer has got to the peer it has the pair; if not, it
+    /// has given up by now, and begins anew. So the pair stays until there is another, and serves where there is none.
+    pub(crate) fn stays_unproved(&mut self, now: Instant, spi_in: u32) {
+        let Some(child) = self.child(spi_in).filter(|child| child.usable == Use::Unproved) else { return };
+        let others =
+            || self.children.iter().filter(|c| c.config.name == child.config.name && c.spi_in != spi_in);
+        if others().any(|c| c.is_installed() && c.usable != Use::Unproved) {
+            // The peer has been answered before, as little as now.
+            let given_up = others().find(|c| c.usable == Use::Unproved && !self.is_awaited(c.spi_in));
+            if let Some(spi) = given_up.map(|c| c.spi_in) {
+                self.remove_child(now, spi, ChildEnd::LostByPeer);
+            }
+        } else {
+            self.activate(now, spi_in);
         }
     }
 
-    fn serve(&mut self, host: &mut dyn Host, spi: u64, payloads: Payloads<'_>) -> Result<Answer, Refused> {
+    /// Whether the third message of the quick mode that made a pair may still come.
+    pub(crate) fn is_awaited(&self, spi_in: u32) -> bool {
+        self.quick
+            .iter()
+            .any(|quick| matches!(&quick.step, Step::Answered(answered) if answered.spi_in == spi_in))
+    }
+
+    fn serve(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        payloads: Payloads<'_>,
+    ) -> Result<Answer, Refused> {
         #[cfg(feature = "test-hooks")]
         if self.refuses {
             let (kind, failure) = (NotifyType::NO_PROPOSAL_CHOSEN, Failure::StillBusy);
@@ -216,7 +235,7 @@ impl Connection {
         let spi_in = host
             .allocate_esp_spi(self.addresses().1)
             .ok_or_else(|| refuse(NotifyType::NO_PROPOSAL_CHOSEN, Failure::NoSpi))?;
-        match self.answer_of(host, spi, payloads, matched, (spi_in, ours, shared)) {
+        match self.answer_of(host, (spi, now), payloads, matched, (spi_in, ours, shared)) {
             Ok(answer) => Ok(answer),
             Err(failure) => {
                 self.events.push_back(Event::ReleaseSpi(spi_in));
@@ -228,7 +247,7 @@ impl Connection {
     fn answer_of(
         &self,
         host: &mut dyn Host,
-        spi: u64,
+        (spi, since): (u64, Instant),
         payloads: Payloads<'_>,
         matched: Matched,
         (spi_in, ours, shared): (u32, Option<KeyPair>, Option<Secret>),
@@ -256,7 +275,8 @@ impl Connection {
         )?;
         let spi_out = offer.spi_out;
         let limit = lifetime::limit_of(offer.life);
-        let agreed = Agreed { config, spi_in, spi_out, choice, keys, traffic, initiated: false, limit };
+        let agreed =
+            Agreed { config, spi_in, spi_out, choice, keys, traffic, initiated: false, since, limit };
         Ok(Answer { payloads: out, agreed, nonces: (ni, nr) })
     }
 

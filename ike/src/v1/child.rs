@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use super::tasks::Task;
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::keys::ChildKeys;
@@ -19,6 +20,9 @@ const REPLACED_BY_US: Duration = Duration::from_secs(10);
 const REPLACED_BY_PEER: Duration = Duration::from_secs(180);
 /// The same for one of two that both sides made at the same time.
 const REDUNDANT: Duration = Duration::from_secs(10);
+/// When a pair is renewed that serves again because the one that had taken its place is gone: a peer that deletes them all, one
+/// by one, has done so by then.
+const REVIVED: Duration = Duration::from_secs(2);
 /// When a pair that takes another's place is sent by, unless the peer is seen to use it before: until then the peer, which
 /// has it only with our third message, would have asked for that again. The other one carries the packets meanwhile.
 const PEER_HAS_IT: Duration = Duration::from_secs(3);
@@ -39,6 +43,8 @@ pub(crate) enum ChildState {
 pub(crate) enum Use {
     /// They do, or another pair is the one.
     Free,
+    /// Once the peer shows that it has the pair.
+    Unproved,
     /// From then on, unless the peer is seen to use it before.
     At(Instant),
     /// When the peer says CONNECTED (RFC 2408 section 3.1), or is seen to use it. It says so soon after the exchange, or not.
@@ -58,6 +64,10 @@ pub(crate) struct Child {
     pub(crate) usable: Use,
     /// We have started the quick mode that made it.
     pub(crate) initiated: bool,
+    /// When that was started, or arrived.
+    pub(crate) since: Instant,
+    /// When it was there.
+    pub(crate) made: Instant,
     /// Of its own key exchange, if it had one.
     pub(crate) group: Option<u16>,
 }
@@ -71,6 +81,8 @@ pub(crate) struct Agreed {
     pub(crate) keys: ChildKeys,
     pub(crate) traffic: Traffic,
     pub(crate) initiated: bool,
+    /// When that was started, or arrived.
+    pub(crate) since: Instant,
     pub(crate) limit: Limit,
 }
 
@@ -81,14 +93,28 @@ impl Child {
         (self.spi_in.max(self.spi_out), self.spi_in.min(self.spi_out))
     }
 
+    /// Whether both were made at the same time, each by another side: the peer's came while ours was under way.
+    fn crosses(&self, other: &Self) -> bool {
+        let (ours, theirs) = if self.initiated { (self, other) } else { (other, self) };
+        let meet = ours.since <= theirs.made && theirs.made <= ours.made;
+        meet && self.initiated != other.initiated && self.config.name == other.config.name
+    }
+
     pub(crate) fn is_installed(&self) -> bool {
         self.state == ChildState::Installed
     }
 }
 
 impl Connection {
+    /// Whether a pair of its policy was made after it that may take its place: then it is not for us to make another.
+    pub(crate) fn has_newer(&self, child: &Child) -> bool {
+        let after = self.children.iter().rev().take_while(|c| c.spi_in != child.spi_in);
+        let may = |c: &&Child| c.usable != Use::Unproved || self.is_awaited(c.spi_in);
+        after.into_iter().filter(may).any(|c| c.config.name == child.config.name && c.is_installed())
+    }
+
     /// Hands a pair to the host. It receives at once; who sends by it and when is decided by the exchange.
-    pub(crate) fn install_child(&mut self, agreed: Agreed, usable: Use) {
+    pub(crate) fn install_child(&mut self, now: Instant, agreed: Agreed, usable: Use) {
         let (keys_out, keys_in) = if agreed.initiated {
             (agreed.keys.initiator, agreed.keys.responder)
         } else {
@@ -114,6 +140,8 @@ impl Connection {
             active: false,
             usable,
             initiated: agreed.initiated,
+            since: agreed.since,
+            made: now,
             group: agreed.choice.group,
         });
         if replaces.is_some() {
@@ -162,76 +190,64 @@ impl Connection {
         self.children.iter().find(|c| c.spi_out == spi_out)
     }
 
-    /// Sends the policy's traffic by this pair from now on. What it takes the place of goes, after a while.
+    /// Sends the policy's traffic by this pair from now on, for the peer has it. What it takes the place of goes, after a while.
     pub(crate) fn activate(&mut self, now: Instant, spi_in: u32) {
         let Some(child) = self.child_mut(spi_in) else { return };
         child.usable = Use::Free;
         if child.active || !child.is_installed() {
             return;
         }
-        let (name, initiated) = (child.config.name.clone(), child.initiated);
-        let newer = self.children.iter().rev().take_while(|c| c.spi_in != spi_in);
-        // One that was made after it and is sent by already stays the one.
-        if newer.into_iter().any(|c| c.config.name == name && c.active) {
-            return self.settle_crossed(now, &name);
+        let name = child.config.name.clone();
+        if let Some(kept) = self.kept_instead(spi_in) {
+            return self.replaced_by(now, spi_in, kept);
         }
-        let older: Vec<u32> = self
-            .children
-            .iter()
-            .take_while(|c| c.spi_in != spi_in)
-            .filter(|c| c.config.name == name && c.is_installed())
-            .map(|c| c.spi_in)
-            .collect();
+        let Some(this) = self.child(spi_in) else { return };
+        let before = self.children.iter().take_while(|c| c.spi_in != spi_in);
+        // One that crosses it is decided on once the peer is known to have that too.
+        let older = before.filter(|c| !c.crosses(this));
+        let rivals = self.children.iter().filter(|c| c.crosses(this) && c.usable == Use::Free);
+        let of_policy = |c: &&Child| c.config.name == name;
+        let over: Vec<u32> = older.chain(rivals).filter(of_policy).map(|c| c.spi_in).collect();
         for child in self.children.iter_mut().filter(|c| c.config.name == name) {
             child.active = child.spi_in == spi_in;
         }
         self.events.push_back(Event::ActivateChild { spi_in });
-        if older.iter().any(|old| self.is_crossed(*old, spi_in)) {
-            return self.settle_crossed(now, &name);
-        }
-        let stays = if initiated { REPLACED_BY_US } else { REPLACED_BY_PEER };
-        for old in older {
-            self.replace(old, now + stays);
+        for old in over {
+            self.replaced_by(now, old, spi_in);
         }
     }
 
-    /// Whether both were made at the same time, each by another side: the older one was not in use yet.
-    fn is_crossed(&self, old: u32, new: u32) -> bool {
-        match (self.child(old), self.child(new)) {
-            (Some(old), Some(new)) => old.initiated != new.initiated && old.usable != Use::Free,
-            _ => false,
-        }
+    /// The pair of its policy that is kept instead of this one, if there is one: one that was made after it and is sent by
+    /// already, or of two that crossed the one that both sides keep.
+    fn kept_instead(&self, spi_in: u32) -> Option<u32> {
+        let this = self.child(spi_in)?;
+        let of_policy = |c: &&Child| c.config.name == this.config.name && c.is_installed();
+        let wins = |c: &&Child| c.usable == Use::Free && c.crosses(this) && c.rank() > this.rank();
+        let crossed = self.children.iter().filter(of_policy).filter(wins).max_by_key(|c| c.rank());
+        let after = self.children.iter().rev().take_while(|c| c.spi_in != spi_in);
+        let newer = after.filter(of_policy).find(|c| c.active && !c.crosses(this));
+        crossed.or(newer).map(|c| c.spi_in)
     }
 
-    /// Of pairs that crossed, both sides keep the same one. The other goes once both have had time to see it.
-    fn settle_crossed(&mut self, now: Instant, name: &str) {
-        let installed = self.children.iter().filter(|c| &*c.config.name == name && c.is_installed());
-        let Some(kept) = installed.max_by_key(|c| c.rank()).map(|c| c.spi_in) else { return };
-        let others: Vec<(u32, bool)> = self
-            .children
-            .iter()
-            .filter(|c| &*c.config.name == name && c.is_installed() && c.spi_in != kept)
-            .map(|c| (c.spi_in, c.initiated))
-            .collect();
-        for (spi, initiated) in others {
-            let stays = if initiated { REDUNDANT } else { REPLACED_BY_PEER };
-            self.replace(spi, now + stays);
-        }
-        if self.child(kept).is_some_and(|c| !c.active) {
-            for child in self.children.iter_mut().filter(|c| &*c.config.name == name) {
-                child.active = child.spi_in == kept;
-            }
-            if let Some(child) = self.child_mut(kept) {
-                child.usable = Use::Free;
-            }
-            self.events.push_back(Event::ActivateChild { spi_in: kept });
-        }
+    /// A pair has no use any more where another is. Who has made the one that is kept deletes what was before it, and each
+    /// side its own of two that crossed.
+    fn replaced_by(&mut self, now: Instant, spi_in: u32, kept: u32) {
+        let (Some(old), Some(new)) = (self.child(spi_in), self.child(kept)) else { return };
+        let stays = match old.crosses(new) {
+            true if old.initiated => REDUNDANT,
+            false if new.initiated => REPLACED_BY_US,
+            _ => REPLACED_BY_PEER,
+        };
+        self.replace(spi_in, now + stays);
     }
 
-    /// Another pair has taken its place.
+    /// Another pair has taken its place, or what has done so gave place to another: the sooner of two ends counts.
     fn replace(&mut self, spi_in: u32, until: Instant) {
         if let Some(child) = self.child_mut(spi_in) {
-            child.state = ChildState::Replaced(until);
+            child.state = match child.state {
+                ChildState::Replaced(before) => ChildState::Replaced(before.min(until)),
+                ChildState::Installed => ChildState::Replaced(until),
+            };
             child.usable = Use::Free;
         }
         self.forget_tasks(spi_in);
@@ -245,22 +261,31 @@ impl Connection {
     }
 
     /// Removes a pair. If it was the sending one, another pair of its policy takes over first.
-    pub(crate) fn remove_child(&mut self, spi_in: u32, reason: ChildEnd) {
+    pub(crate) fn remove_child(&mut self, now: Instant, spi_in: u32, reason: ChildEnd) {
         let Some(at) = self.children.iter().position(|c| c.spi_in == spi_in) else { return };
         let removed = self.children.remove(at);
         self.gaps_changed = true;
         self.forget_tasks(spi_in);
         let name = &removed.config.name;
+        let left = || self.children.iter().rev().filter(|c| c.config.name == *name && c.is_installed());
+        let proved = left().find(|c| c.usable != Use::Unproved);
+        let successor = proved.or_else(|| left().next()).map(|c| c.spi_in);
+        // One that it has taken the place of serves again, until there is another.
         let mut left = self.children.iter_mut().rev().filter(|c| c.config.name == *name);
-        let successor = left.find(|c| c.is_installed()).map(|c| {
-            c.usable = Use::Free;
+        let revived = left.next().filter(|_| successor.is_none()).map(|c| {
+            c.state = ChildState::Installed;
             c.spi_in
         });
-        // One that was replaced serves as long as it is there.
-        let makeshift = || self.children.iter().rev().find(|c| c.config.name == *name).map(|c| c.spi_in);
-        if let (true, Some(spi)) = (removed.active, successor.or_else(makeshift)) {
+        if let Some(spi) = revived {
+            self.queue_at(Task::RekeyChild(spi), now + REVIVED);
+        }
+        let successor = successor.or(revived);
+        if let (true, Some(spi)) = (removed.active, successor) {
             for child in self.children.iter_mut().filter(|c| c.config.name == *name) {
                 child.active = child.spi_in == spi;
+                if child.active && child.usable != Use::Unproved {
+                    child.usable = Use::Free;
+                }
             }
             self.events.push_back(Event::ActivateChild { spi_in: spi });
         }

@@ -39,6 +39,8 @@ pub(crate) struct Handshake {
     /// Our last message.
     pub(crate) repeat: Repeat,
     pub(crate) peer: Announced,
+    /// When it began here.
+    pub(crate) began: Instant,
     /// When a responder gives it up.
     pub(crate) deadline: Option<Instant>,
     /// Octets that came from an initiator which has not proved its address, and that it was sent.
@@ -293,15 +295,7 @@ impl Connection {
         self.natt = handshake.peer.natt;
         let sa = IkeSa::new(now, &handshake, keyed, repeat);
         let choice = sa.choice;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            let stays = if initiator { REPLACED_IKE } else { OWED_IKE };
-            old.replaced = Some(now + stays);
-        }
-        self.sas.push(Box::new(sa));
-        while self.sas.len() > MAX_IKE_SAS {
-            let oldest = self.sas.first().map(|sa| sa.spi_local);
-            oldest.into_iter().for_each(|spi| self.drop_sa(spi));
-        }
+        self.take_place(now, Box::new(sa));
         self.reopen_failures = 0;
         self.probe = None;
         self.heard_now(now);
@@ -323,6 +317,29 @@ impl Connection {
         } else {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+            if initiator && self.children.is_empty() {
+                // The peer has deleted all there was while this was under way.
+                self.ask_for_everything(now);
+            }
+        }
+    }
+
+    /// Another IKE_SA is there, and takes the place of those before it. Of two that crossed both sides keep the same one.
+    pub(crate) fn take_place(&mut self, now: Instant, mut new: Box<IkeSa>) {
+        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
+            let crossed = old.crosses(&new);
+            let (goes, initiated) = if crossed && old.spis() > new.spis() {
+                (&mut new, old.initiator)
+            } else {
+                (old, new.initiator)
+            };
+            let stays = if initiated { REPLACED_IKE } else { OWED_IKE };
+            goes.replaced = Some(now + stays);
+        }
+        self.sas.push(new);
+        while self.sas.len() > MAX_IKE_SAS {
+            let oldest = self.sas.first().map(|sa| sa.spi_local);
+            oldest.into_iter().for_each(|spi| self.drop_sa(now, spi));
         }
     }
 
@@ -348,7 +365,8 @@ impl Connection {
         }
     }
 
-    /// Says that we have nothing else with the peer, if so (RFC 2407 section 4.6.3.3).
+    /// Says that we have nothing else with the peer, if so (RFC 2407 section 4.6.3.3). A responder says it as well: what the
+    /// initiator may still have with it is of no use, and our deletes of that, which nobody acknowledges, may have been lost.
     pub(crate) fn initial_contact(&self, host: &dyn Host, spis: (u64, u64)) -> Option<Payload> {
         let config = self.config.as_ref()?;
         let alone = self.phase == Phase::Handshake && host.connected(config).is_none();

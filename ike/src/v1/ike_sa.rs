@@ -37,6 +37,8 @@ pub(crate) struct IkeSa {
     /// Another one has taken its place; it goes at that time.
     pub(crate) replaced: Option<Instant>,
     pub(crate) since: Instant,
+    /// When its phase 1 began.
+    pub(crate) began: Instant,
     /// Octets of messages either way.
     pub(crate) octets: u64,
     seen: Seen,
@@ -101,6 +103,7 @@ impl IkeSa {
             last,
             replaced: None,
             since: now,
+            began: handshake.began,
             octets: 0,
             seen: Seen::default(),
         }
@@ -109,6 +112,11 @@ impl IkeSa {
     /// SPIs of its initiator and of its responder.
     pub(crate) const fn spis(&self) -> (u64, u64) {
         if self.initiator { (self.spi_local, self.spi_remote) } else { (self.spi_remote, self.spi_local) }
+    }
+
+    /// Whether both were made at the same time, each by another side.
+    pub(crate) fn crosses(&self, other: &Self) -> bool {
+        self.initiator != other.initiator && self.began <= other.since && other.began <= self.since
     }
 
     /// Whether a header names this IKE_SA.

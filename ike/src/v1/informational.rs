@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::child::{ChildState, Use};
+use super::child::Use;
 use super::exchange::Step;
 use super::ike_sa::Proof;
 use super::request_child::message_id;
@@ -95,32 +95,21 @@ impl Connection {
         }
     }
 
-    /// The peer says that it has nothing else with us, in a message of its own: what was there before this IKE_SA is gone.
-    fn contacted(&mut self, now: Instant, spi: u64) {
-        let Some(since) = self.sa(spi).filter(|sa| sa.since + FRESH > now).map(|sa| sa.since) else { return };
-        let older: Vec<u64> = self
-            .sas
-            .iter()
-            .filter(|sa| sa.since < since && sa.spi_local != spi)
-            .map(|sa| sa.spi_local)
-            .collect();
-        if older.is_empty() {
-            return;
-        }
+    /// The peer says that it has nothing else with us: what was there before this IKE_SA was begun is gone.
+    pub(crate) fn contacted(&mut self, now: Instant, spi: u64) {
+        let Some(new) = self.sa(spi).filter(|sa| sa.since + FRESH > now) else { return };
+        let (since, initiated) = (new.began, new.initiator);
+        let older: Vec<u64> = self.sas.iter().filter(|sa| sa.since < since).map(|sa| sa.spi_local).collect();
         for spi in older {
-            self.drop_sa(spi);
+            self.drop_sa(now, spi);
         }
-        let made = |since: Instant| {
-            self.quick.iter().filter(move |q| q.since >= since).filter_map(|q| match q.step {
-                Step::Done(_, pair) => pair,
-                _ => q.spi_in(),
-            })
-        };
-        let newer: Vec<u32> = made(since).collect();
-        let gone: Vec<u32> =
-            self.children.iter().map(|c| c.spi_in).filter(|spi| !newer.contains(spi)).collect();
+        let gone: Vec<u32> = self.children.iter().filter(|c| c.since < since).map(|c| c.spi_in).collect();
         for spi in gone {
-            self.remove_child(spi, ChildEnd::LostByPeer);
+            self.remove_child(now, spi, ChildEnd::LostByPeer);
+        }
+        // Who begins anew asks for what it wants.
+        if initiated && self.children.is_empty() {
+            self.ask_for_everything(now);
         }
     }
 
@@ -136,18 +125,10 @@ impl Connection {
                     let reason = self.end_of(spi_in, ChildEnd::DeletedByPeer);
                     // Another pair of the policy may be there that the peer has and we do not send by yet.
                     let name = self.child(spi_in).map(|c| c.config.name.clone()).unwrap_or_default();
-                    let newer = self.children.iter().rev().find(|c| {
-                        c.config.name == name && c.spi_in != spi_in && c.state == ChildState::Installed
-                    });
-                    if let Some(newer) = newer.map(|c| c.spi_in) {
-                        self.activate(now, newer);
-                    }
-                    let reason = if self.child(spi_in).is_some_and(|c| !c.is_installed()) {
-                        ChildEnd::Rekeyed
-                    } else {
-                        reason
-                    };
-                    self.remove_child(spi_in, reason);
+                    let mut others = self.children.iter().filter(|c| c.spi_in != spi_in);
+                    let newer = others.any(|c| c.config.name == name && c.is_installed());
+                    let reason = if newer { ChildEnd::Rekeyed } else { reason };
+                    self.remove_child(now, spi_in, reason);
                 }
             }
             ProtocolId::IKE => {
@@ -158,7 +139,7 @@ impl Connection {
                     });
                     let named = self.sas.iter().find(|sa| Some(sa.spis()) == spis).map(|sa| sa.spi_local);
                     if let Some(spi) = named {
-                        self.drop_sa(spi);
+                        self.drop_sa(now, spi);
                     }
                 }
                 if self.sas.is_empty() && self.children.is_empty() && self.handshake.is_none() {
@@ -195,24 +176,14 @@ impl Connection {
 
     /// Deletes a pair. Its keys go at once; the peer is told if there is an IKE_SA to tell it by.
     pub(crate) fn delete_child(&mut self, now: Instant, host: &mut dyn Host, spi_in: u32, reason: ChildEnd) {
-        let Some(child) = self.child(spi_in) else { return };
-        let name = child.config.name.clone();
-        let reason = self.end_of(spi_in, reason);
-        // The peer takes a pair that we have and do not send by yet for the one to use, from now on.
-        let successor = self
-            .children
-            .iter()
-            .rev()
-            .find(|c| c.config.name == name && c.spi_in != spi_in && c.is_installed());
-        if let Some(successor) =
-            successor.map(|c| c.spi_in).filter(|_| self.child(spi_in).is_some_and(|c| c.active))
-        {
-            self.activate(now, successor);
+        if self.child(spi_in).is_none() {
+            return;
         }
+        let reason = self.end_of(spi_in, reason);
         if let Some(spi) = self.current_sa().map(|sa| sa.spi_local) {
             self.inform(host, spi, vec![delete_esp(spi_in)]);
         }
-        self.remove_child(spi_in, reason);
+        self.remove_child(now, spi_in, reason);
         self.end_if_empty();
     }
 

@@ -14,8 +14,7 @@ impl Connection {
     /// What does not.
     pub(crate) fn check(&self) -> Result<(), Broken> {
         let broken = |what: &str| Err(Broken(format!("{what}: {self:?}")));
-        // One that joins may add one.
-        if self.sas.len() > MAX_IKE_SAS + 1 {
+        if self.sas.len() > MAX_IKE_SAS {
             return broken("more IKE_SAs than the bound");
         }
         if self.children.len() > MAX_CHILDREN || self.quick.len() > MAX_QUICK {

@@ -74,10 +74,11 @@ use crate::proposal::IkeProposal;
 use crate::verbs::{Command, Counters, Path};
 
 use child::Child;
-use exchange::Quick;
+use exchange::{Quick, Step};
 use fragment::Reassembly;
 use handshake::Handshake;
 use ike_sa::IkeSa;
+use request_child::retry_task;
 use tasks::{Queued, Task};
 
 /// How long a replaced IKE_SA stays: what the peer had under way on it still arrives. Who made the new one deletes it then.
@@ -288,9 +289,8 @@ impl Connection {
             self.release_quick(quick);
         }
         self.remove_all_children(ChildEnd::IkeClosed);
-        for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
-            self.drop_sa(spi);
-        }
+        let sas = std::mem::take(&mut self.sas);
+        self.events.extend(sas.iter().map(|sa| Event::IkeSpiRemoved(sa.spi_local)));
         self.tasks = VecDeque::new();
         self.asked = Rekeyings::default();
         self.keepalive = None;
@@ -312,12 +312,20 @@ impl Connection {
         }
     }
 
-    /// Drops an IKE_SA at once, and the quick modes on it.
-    fn drop_sa(&mut self, spi: u64) {
+    /// Drops an IKE_SA at once, and the quick modes on it: what we have asked for is asked for again, on another.
+    fn drop_sa(&mut self, now: Instant, spi: u64) {
         let (gone, left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.quick).into_iter().partition(|quick| quick.ike == spi);
         self.quick = left;
         for quick in gone {
+            match &quick.step {
+                Step::Requested(offer) => {
+                    let task = retry_task(&offer.config, offer.replaces);
+                    self.queue_again(task, now, offer.tries);
+                }
+                Step::Answered(answered) => self.stays_unproved(now, answered.spi_in),
+                Step::Done(..) => {}
+            }
             self.release_quick(quick);
         }
         let before = self.sas.len();

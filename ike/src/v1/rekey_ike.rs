@@ -52,12 +52,12 @@ impl Connection {
     }
 
     /// The hard lifetime of the IKE_SA ends. The pairs have lifetimes of their own.
-    pub(crate) fn expire(&mut self, _: Instant, host: &mut dyn Host) {
+    pub(crate) fn expire(&mut self, now: Instant, host: &mut dyn Host) {
         if self.phase != Phase::Up {
             return self.close(host, CloseReason::Failed(Failure::Expired));
         }
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
-            self.retire(host, spi);
+            self.retire(now, host, spi);
         }
         self.end_if_empty();
     }
@@ -78,17 +78,16 @@ impl Connection {
         if self.phase == Phase::Finished || other.phase != Phase::Up {
             return Err(other);
         }
-        let Self { mut sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
+        let Self { sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
         debug_assert!(children.is_empty(), "a connection with pairs joins another");
         (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
         self.counters.join(counters);
         self.transmits.extend(transmits);
         self.reopen_failures = 0;
-        for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            old.replaced = Some(now + super::handshake::OWED_IKE);
-        }
         let newest = sas.last().map(|sa| (sa.spi_local, sa.spi_remote, sa.choice));
-        self.sas.append(&mut sas);
+        for sa in sas {
+            self.take_place(now, sa);
+        }
         self.quick.append(&mut quick);
         self.heard_now(now);
         self.probe = None;

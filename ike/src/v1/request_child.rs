@@ -155,7 +155,7 @@ impl Connection {
         let commit = header.commit;
         let (config, spi_in) = (offer.config.clone(), offer.spi_in);
         let (replaces, tries) = (offer.replaces, offer.tries);
-        match self.quick_agreed(spi, *offer, payloads) {
+        match self.quick_agreed((spi, quick.since), *offer, payloads) {
             Ok(agreed) => {
                 quick.iv = opened.iv;
                 let nr = payloads.nonce().unwrap_or_default();
@@ -169,7 +169,7 @@ impl Connection {
                 };
                 let round_trip = now.saturating_duration_since(quick.since);
                 let usable = self.usable_after(&config.name, now, round_trip, commit);
-                self.install_child(agreed, usable);
+                self.install_child(now, agreed, usable);
                 self.ask(&message, fragments);
                 quick.step = Step::Done(now + REMEMBERED, Some(spi_in));
                 quick.repeat = Repeat::answering(message, Digest::of(datagram.bytes));
@@ -188,7 +188,12 @@ impl Connection {
     }
 
     /// What the peer agreed to, with its keys.
-    fn quick_agreed(&self, spi: u64, offer: ChildOffer, payloads: Payloads<'_>) -> Result<Agreed, Failure> {
+    fn quick_agreed(
+        &self,
+        (spi, since): (u64, Instant),
+        offer: ChildOffer,
+        payloads: Payloads<'_>,
+    ) -> Result<Agreed, Failure> {
         let malformed = |what| Failure::Malformed {
             exchange: ExchangeType(Exchange::QUICK.0),
             error: crate::wire::WireError::BadField(what),
@@ -227,6 +232,7 @@ impl Connection {
             keys,
             traffic,
             initiated: true,
+            since,
             limit,
         })
     }

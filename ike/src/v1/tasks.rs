@@ -49,10 +49,15 @@ pub(crate) struct Queued {
 impl Connection {
     /// Queues a task unless it waits already; false if there is no room.
     pub(crate) fn queue(&mut self, task: Task, now: Instant) -> bool {
+        self.queue_at(task, now)
+    }
+
+    /// The same, not to be started before `due`.
+    pub(crate) fn queue_at(&mut self, task: Task, due: Instant) -> bool {
         let waits = self.waits(&task);
         let room = self.tasks.len() < MAX_TASKS;
         if !waits && room {
-            self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
+            self.tasks.push_back(Queued { task, due, tries: Tries::default() });
         }
         waits || room
     }
@@ -108,7 +113,7 @@ impl Connection {
             (Some(_), Task::Liveness) => true,
             (Some(_), Task::CreateChild(name)) => room && !asked(name),
             (Some(_), Task::RekeyChild(spi)) => {
-                room && !self.child(*spi).is_some_and(|c| asked(&c.config.name))
+                room && !self.child(*spi).is_some_and(|c| asked(&c.config.name) || self.has_newer(c))
             }
         }
     }
@@ -191,7 +196,7 @@ impl Connection {
             let state = if let ChildState::Replaced(until) = child.state { Some(until) } else { None };
             let usable = match child.usable {
                 Use::At(at) | Use::Connected(at) => Some(at),
-                Use::Free => None,
+                Use::Free | Use::Unproved => None,
             };
             [state, usable]
         });
@@ -216,7 +221,7 @@ impl Connection {
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
             let due = self.sa(spi).is_some_and(|sa| sa.replaced.is_some_and(|until| until <= now));
             if due {
-                self.retire(host, spi);
+                self.retire(now, host, spi);
             }
         }
         if self.phase == Phase::Finished {
@@ -305,7 +310,9 @@ impl Connection {
                         let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
                         return self.failed(Failure::Timeout { exchange, remote, tries });
                     }
-                    self.quick_unfinished(now, quick);
+                    if let Step::Answered(answered) = quick.step {
+                        self.stays_unproved(now, answered.spi_in);
+                    }
                 }
                 None => return,
             }
@@ -332,10 +339,10 @@ impl Connection {
     }
 
     /// Tells that the IKE_SA ended, and ends it.
-    pub(crate) fn retire(&mut self, host: &mut dyn Host, spi: u64) {
+    pub(crate) fn retire(&mut self, now: Instant, host: &mut dyn Host, spi: u64) {
         let delete = self.sa(spi).map(super::ike_sa::IkeSa::delete);
         self.inform(host, spi, delete.into_iter().collect());
-        self.drop_sa(spi);
+        self.drop_sa(now, spi);
     }
 
     /// An event for the host about a failure to renew phase 1.

@@ -134,6 +134,6 @@ impl Connection {
     /// Forgets a pair without telling the peer, as a peer that lost state would. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
     pub(crate) fn forget_child(&mut self, spi_in: u32) {
-        self.remove_child(spi_in, crate::event::ChildEnd::IkeClosed);
+        self.remove_child(self.last_heard, spi_in, crate::event::ChildEnd::IkeClosed);
     }
 }
