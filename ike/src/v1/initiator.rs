@@ -12,6 +12,7 @@ use super::handshake::{
 };
 use super::keys::Suite;
 use super::offer::{self, Method};
+use super::responder::says_initial_contact;
 use super::wire::{
     self, Exchange, HEADER_LEN, Header, Id, NotifyType, Payload, Payloads, parse_chain, rules,
 };
@@ -91,6 +92,7 @@ impl Connection {
             step,
             repeat: Repeat::asking(now, message.clone(), None, self.phase1_policy()),
             peer: Announced::default(),
+            began: now,
             deadline: None,
             octets: (0, 0),
         }));
@@ -131,10 +133,14 @@ impl Connection {
         };
         match outcome {
             Ok(None) => self.handshake = Some(handshake),
-            Ok(Some(keyed)) => {
+            Ok(Some((keyed, contact))) => {
                 // Aggressive mode ends with a message of ours, which may get lost.
                 let last = (handshake.mode == Phase1::Aggressive).then(|| handshake.repeat.clone());
+                let spi = handshake.spi_local;
                 self.proved(now, *handshake, keyed, last);
+                if contact {
+                    self.contacted(now, spi);
+                }
             }
             Err(Rejected::Drop(step)) => {
                 handshake.step = step;
@@ -155,11 +161,13 @@ impl Connection {
         handshake: &mut Handshake,
         step: Step,
         message: Answer<'_>,
-    ) -> Result<Option<Keyed>, Rejected> {
+    ) -> Result<Option<(Keyed, bool)>, Rejected> {
         match step {
             Step::MainOffered(sa) => self.second(now, host, handshake, sa, message).map(|()| None),
             Step::MainKeySent(sent) => self.fourth(now, host, handshake, *sent, message).map(|()| None),
-            Step::AggressiveSent(sent) => self.aggressive_answered(host, handshake, *sent, message).map(Some),
+            Step::AggressiveSent(sent) => {
+                self.aggressive_answered(host, handshake, *sent, message).map(|keyed| Some((keyed, false)))
+            }
             step => Err(Rejected::Drop(step)),
         }
     }
@@ -244,7 +252,7 @@ impl Connection {
         mut keyed: Keyed,
         header: &Header,
         body: &[u8],
-    ) -> Result<Option<Keyed>, Rejected> {
+    ) -> Result<Option<(Keyed, bool)>, Rejected> {
         let opened = super::keys::decrypt(keyed.of.suite, &keyed.skeyid.key, &keyed.iv, body);
         let opened = opened.ok().filter(|_| header.encrypted).and_then(|(plain, iv)| {
             let chain = parse_chain(header.next, &plain, true).ok()?;
@@ -262,7 +270,7 @@ impl Connection {
         self.check_responder(&keyed, id, payloads.hash().unwrap_or_default())?;
         handshake.peer.note(payloads);
         keyed.iv = iv;
-        Ok(Some(keyed))
+        Ok(Some((keyed, says_initial_contact(payloads))))
     }
 
     /// Aggressive mode, second message. The third ends it.
