@@ -49,9 +49,9 @@ impl Adopted {
         self.given.take()
     }
 
-    /// Whether it belongs into the connection that the peer has, which is up or only begun.
-    pub(crate) fn joins(&self, up: bool) -> bool {
-        self.given.as_ref().is_some_and(|given| given.conn.joins(up))
+    /// Whether it may belong into the connection that the peer has.
+    pub(crate) fn joins(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| given.conn.joins())
     }
 
     /// Where the connection comes from.

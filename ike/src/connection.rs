@@ -227,6 +227,24 @@ impl Connection {
         either!(&mut self.0, conn => conn.forget_child(spi_in));
     }
 
+    /// Seals a message of IKEv1 for this connection as its peer would.
+    #[cfg(feature = "test-hooks")]
+    pub fn forge(&self, forgery: &v1::forge::Forgery) -> Option<Vec<u8>> {
+        match &self.0 {
+            Version::V2(_) => None,
+            Version::V1(conn) => conn.forge(forgery),
+        }
+    }
+
+    /// How many IKE_SAs and quick modes there are for that.
+    #[cfg(feature = "test-hooks")]
+    pub fn forgeable(&self) -> (usize, usize) {
+        match &self.0 {
+            Version::V2(_) => (0, 0),
+            Version::V1(conn) => conn.forgeable(),
+        }
+    }
+
     /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
     pub fn refuse_everything(&mut self) {
@@ -235,19 +253,16 @@ impl Connection {
 }
 
 impl Connection {
-    /// Whether it belongs into the connection that its peer has rather than beside it; whether that is `up`, or only begun. In
-    /// IKEv1 the pairs stay when phase 1 is done anew.
-    pub fn joins(&self, up: bool) -> bool {
-        match &self.0 {
-            Version::V2(_) => false,
-            Version::V1(conn) => conn.joins(up),
-        }
+    /// Whether it may belong into the connection that its peer has rather than beside it, be that up or only begun: that one's
+    /// [`Self::absorb`] says. In IKEv1 the pairs stay when phase 1 is done anew.
+    pub fn joins(&self) -> bool {
+        matches!(&self.0, Version::V1(_))
     }
 
     /// Takes another connection of the same peer into this one.
     ///
     /// # Errors
-    /// With that, if this one is over, or not of its kind.
+    /// With that, if this one is over, or not of its kind, or the peer begins anew.
     pub fn absorb(&mut self, now: Instant, host: &mut dyn Host, other: Self) -> Result<(), Self> {
         match (&mut self.0, other.0) {
             (Version::V1(conn), Version::V1(other)) => {

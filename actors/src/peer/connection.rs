@@ -68,7 +68,7 @@ impl PeerActor {
         let current = self.supervisor.current().and_then(|id| self.conns.get(&id));
         let begun = || self.conns.values().rev().find(|conn| conn.ike.is_none());
         let home = current.filter(|conn| !conn.down).or_else(begun);
-        home.filter(|conn| !conn.down && !conn.closing && adopted.joins(conn.ike.is_some()))
+        home.filter(|conn| !conn.down && !conn.closing && adopted.joins())
     }
 
     /// Takes on a connection of its own.

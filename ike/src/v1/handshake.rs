@@ -327,7 +327,7 @@ impl Connection {
     /// Another IKE_SA is there, and takes the place of those before it. Of two that crossed both sides keep the same one.
     pub(crate) fn take_place(&mut self, now: Instant, mut new: Box<IkeSa>) {
         for old in self.sas.iter_mut().filter(|old| old.replaced.is_none()) {
-            let crossed = old.crosses(&new);
+            let crossed = old.is_crossed_by(&new);
             let (goes, initiated) = if crossed && old.spis() > new.spis() {
                 (&mut new, old.initiator)
             } else {

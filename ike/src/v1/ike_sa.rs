@@ -1,6 +1,6 @@
 //! One IKE_SA (ISAKMP SA): SPIs, keys, what was seen on it, and the protection of the messages of phase 2.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::Repeat;
 use super::handshake::{Announced, Handshake, Keyed, header};
@@ -17,6 +17,10 @@ use crate::wire::{WireError, numbers::ProtocolId};
 /// Message IDs, and nonces, of the peer that are remembered, so that none is taken twice. A tunnel that renews a pair every
 /// minute comes by half of them in a day and a half; then a new IKE_SA is made, whose numbers begin anew.
 pub(crate) const MAX_SEEN: usize = 4_096;
+
+/// The longest that a first message of the peer's is taken to have been under way when our last one was not there yet. A
+/// satellite takes some 0.6 s for both.
+const ROUND_TRIP: Duration = Duration::from_secs(2);
 
 /// One IKE_SA.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(crate) struct IkeSa {
     pub(crate) since: Instant,
     /// When its phase 1 began.
     pub(crate) began: Instant,
+    /// The peer has said something on it.
+    heard: bool,
     /// Octets of messages either way.
     pub(crate) octets: u64,
     seen: Seen,
@@ -104,6 +110,7 @@ impl IkeSa {
             replaced: None,
             since: now,
             began: handshake.began,
+            heard: false,
             octets: 0,
             seen: Seen::default(),
         }
@@ -117,6 +124,14 @@ impl IkeSa {
     /// Whether both were made at the same time, each by another side.
     pub(crate) fn crosses(&self, other: &Self) -> bool {
         self.initiator != other.initiator && self.began <= other.since && other.began <= self.since
+    }
+
+    /// The same, of this one and one of the peer's that was made after it. Aggressive mode is over for its initiator before the
+    /// last message has arrived, so until the peer says something it may have known nothing of this one.
+    pub(crate) fn is_crossed_by(&self, new: &Self) -> bool {
+        let unknown = self.initiator && self.last.is_some() && !self.heard && !new.initiator;
+        let at_once = new.began <= self.since + ROUND_TRIP;
+        (unknown && at_once) || self.crosses(new)
     }
 
     /// Whether a header names this IKE_SA.
@@ -175,8 +190,43 @@ impl IkeSa {
         Ok(message)
     }
 
-    /// Opens a message of phase 2, the one of this number in its exchange, and checks what proves it. An error is a forgery, damage, or a message that makes no sense
-    /// from one who has the keys; all of them are dropped.
+    /// The same of any octets.
+    #[cfg(feature = "test-hooks")]
+    pub(crate) fn forge(
+        &self,
+        forgery: &super::forge::Forgery,
+        (id, mut iv): (u32, Vec<u8>),
+        proof: Proof<'_>,
+    ) -> Option<Vec<u8>> {
+        let (mut next, mut plain) = forgery.payloads.clone();
+        if forgery.hash {
+            let hash = self.proof(id, proof, &plain).ok()?;
+            let mut front = Writer::new();
+            write_chain(&mut front, &[Payload::Hash(hash.to_vec())]);
+            let mut front = front.finish();
+            front.first_mut().into_iter().for_each(|octet| *octet = next);
+            next = wire::PayloadType::HASH.0;
+            plain.splice(0..0, front);
+        }
+        let sealed = keys::encrypt(self.suite, &self.keys.key, &mut iv, &plain).ok()?;
+        let (spi_i, spi_r) = self.spis();
+        let length = u32::try_from(HEADER_LEN + sealed.len()).ok()?;
+        let mut out = Writer::new();
+        Header {
+            next: wire::PayloadType(next),
+            encrypted: true,
+            commit: forgery.commit,
+            message_id: id,
+            length,
+            ..header(spi_i, spi_r, Exchange(forgery.exchange))
+        }
+        .write(&mut out);
+        out.bytes(&sealed);
+        Some(out.finish())
+    }
+
+    /// Opens a message of phase 2, the one of this number in its exchange, and checks what proves it. An error is a forgery,
+    /// damage, or a message that makes no sense from one who has the keys; all of them are dropped.
     pub(crate) fn open(
         &mut self,
         header: &Header,
@@ -199,6 +249,7 @@ impl IkeSa {
             _ => return Err(Forged),
         }
         chain.payloads.remove(0);
+        self.heard = true;
         self.octets = self.octets.saturating_add(datagram.len() as u64);
         Ok(Opened { payloads: chain.payloads, iv })
     }

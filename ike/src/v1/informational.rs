@@ -7,6 +7,7 @@ use super::child::Use;
 use super::exchange::Step;
 use super::ike_sa::Proof;
 use super::request_child::message_id;
+use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
 use super::{Connection, Phase};
 use crate::event::{ChildEnd, CloseReason, Datagram, Event};
@@ -174,16 +175,18 @@ impl Connection {
         }
     }
 
-    /// Deletes a pair. Its keys go at once; the peer is told if there is an IKE_SA to tell it by.
+    /// Deletes a pair. Its keys go at once; the peer is told as soon as there is an IKE_SA to tell it by.
     pub(crate) fn delete_child(&mut self, now: Instant, host: &mut dyn Host, spi_in: u32, reason: ChildEnd) {
         if self.child(spi_in).is_none() {
             return;
         }
         let reason = self.end_of(spi_in, reason);
-        if let Some(spi) = self.current_sa().map(|sa| sa.spi_local) {
-            self.inform(host, spi, vec![delete_esp(spi_in)]);
-        }
         self.remove_child(now, spi_in, reason);
+        // Its lifetime ends at the peer too: no IKE_SA is made for that alone.
+        if reason != ChildEnd::Expired || self.current_sa().is_some() {
+            self.queue(Task::Delete(spi_in), now);
+            self.run_tasks(now, host);
+        }
         self.end_if_empty();
     }
 

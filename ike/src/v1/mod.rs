@@ -26,6 +26,7 @@
 //! | `lifetime.rs` | what both sides say of how long an SA lasts |
 //! | `told.rs` | identities and subnets in words |
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
+//! | `forge.rs` | what a hostile peer sends, for the fuzz targets |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -33,6 +34,8 @@ mod answer_child;
 mod asked;
 mod child;
 mod exchange;
+#[cfg(feature = "test-hooks")]
+pub mod forge;
 mod fragment;
 mod handshake;
 mod ike_sa;

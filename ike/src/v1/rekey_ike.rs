@@ -62,20 +62,17 @@ impl Connection {
         self.end_if_empty();
     }
 
-    /// Whether it belongs into a connection of the same peer rather than beside it, where that one is up or not yet: the peer
-    /// has made a new IKE_SA. One that has lost all it had says so, and begins anew.
-    pub(crate) const fn joins(&self, up: bool) -> bool {
-        !up || !self.initial_contact
-    }
-
-    /// Takes over the IKE_SA of another connection of the same peer. If there is nothing left to join, that is given back.
+    /// Takes over the IKE_SA of another connection of the same peer, which has made a new one. If there is nothing left to join,
+    /// or the peer says that it has lost all it had, that is given back.
     pub(crate) fn absorb(
         &mut self,
         now: Instant,
         host: &mut dyn Host,
         other: Box<Self>,
     ) -> Result<(), Box<Self>> {
-        if self.phase == Phase::Finished || other.phase != Phase::Up {
+        let crossed = other.current_sa().is_some_and(|new| self.sas.iter().any(|sa| sa.is_crossed_by(new)));
+        let anew = self.phase == Phase::Up && other.initial_contact && !crossed;
+        if self.phase == Phase::Finished || other.phase != Phase::Up || anew {
             return Err(other);
         }
         let Self { sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::child::{ChildState, Use};
 use super::exchange::{Quick, Step, Tries};
+use super::informational::delete_esp;
+use super::request_child::retry_task;
 use super::{Connection, MAX_QUICK, Phase};
 use crate::config::{Phase1, Retransmit};
 use crate::event::{ChildEnd, Event, Transmit};
@@ -31,6 +33,8 @@ pub(crate) enum Task {
     CreateChild(Arc<str>),
     /// Renew a pair, by inbound SPI.
     RekeyChild(u32),
+    /// Tell the peer that we have deleted a pair.
+    Delete(u32),
     /// Make a new IKE_SA.
     RekeyIke,
     /// Ask whether the peer is there.
@@ -110,7 +114,7 @@ impl Connection {
             // What needs an IKE_SA waits for the one that is being made.
             (None, _) => self.handshake.is_none(),
             (Some(_), Task::RekeyIke) => self.handshake.is_none(),
-            (Some(_), Task::Liveness) => true,
+            (Some(_), Task::Liveness | Task::Delete(_)) => true,
             (Some(_), Task::CreateChild(name)) => room && !asked(name),
             (Some(_), Task::RekeyChild(spi)) => {
                 room && !self.child(*spi).is_some_and(|c| asked(&c.config.name) || self.has_newer(c))
@@ -168,6 +172,11 @@ impl Connection {
                 // The configuration may have changed since.
                 if let Some(config) = old.map(|old| self.policy(&old.name).unwrap_or(old)) {
                     self.request_child(now, host, config, Some(spi_in), tries);
+                }
+            }
+            Task::Delete(spi_in) => {
+                if let Some(spi) = self.current_sa().map(|sa| sa.spi_local) {
+                    self.inform(host, spi, vec![delete_esp(spi_in)]);
                 }
             }
             Task::RekeyIke => self.renew(now, host),
@@ -304,14 +313,22 @@ impl Connection {
                 }
                 Some(Err(tries)) => {
                     let quick = self.quick.remove(at);
-                    if quick.asks_for().is_some() {
-                        // The peer is taken for gone.
-                        self.release_quick(quick);
-                        let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
-                        return self.failed(Failure::Timeout { exchange, remote, tries });
-                    }
-                    if let Step::Answered(answered) = quick.step {
-                        self.stays_unproved(now, answered.spi_in);
+                    match &quick.step {
+                        Step::Requested(offer) => {
+                            let task = retry_task(&offer.config, offer.replaces);
+                            let (ike, tries_so_far) = (quick.ike, offer.tries);
+                            self.release_quick(quick);
+                            if self.children.is_empty() {
+                                // The peer is taken for gone.
+                                let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
+                                return self.failed(Failure::Timeout { exchange, remote, tries });
+                            }
+                            // It may have dropped the IKE_SA, of which nobody need be told for certain. Phase 1 shows which.
+                            self.queue_again(task, now, tries_so_far);
+                            self.drop_sa(now, ike);
+                        }
+                        Step::Answered(answered) => self.stays_unproved(now, answered.spi_in),
+                        Step::Done(..) => {}
                     }
                 }
                 None => return,
