@@ -220,9 +220,8 @@ impl Peer {
     fn home_of(&self, joining: &Connection) -> Option<ConnId> {
         let there = |id: &ConnId| self.conns.get(id).is_some_and(|conn| !conn.down);
         let begun = || self.conns.iter().rev().find(|(_, conn)| !conn.core.is_up()).map(|(id, _)| *id);
-        let home = self.supervisor.current().filter(there).or_else(begun).filter(there)?;
-        let up = self.conns.get(&home).is_some_and(|conn| conn.core.is_up());
-        joining.joins(up).then_some(home)
+        let home = self.supervisor.current().filter(there).or_else(begun).filter(there);
+        home.filter(|_| joining.joins())
     }
 
     /// A connection of ours, or one the peer started and that stands by itself.

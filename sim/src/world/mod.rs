@@ -25,6 +25,9 @@ use crate::tunnel::{config, mode, numbered, policy_name, subnet};
 /// of retransmission), the longest back-off (90 s with jitter) passes, and a negotiation that began in vain is given
 /// up (41 s).
 const RECOVERY: Duration = Duration::from_secs(300);
+/// Where a NAT has forgotten its mappings, what is not repeated does not get to who is behind it until that one is heard again,
+/// which takes a liveness check (30 s of silence, and 41 s of retransmission at most).
+const NOTICED: Duration = Duration::from_secs(75);
 /// Probes arrive within this, or never.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// The last part of a history is left in peace, so that both ends can be compared.
@@ -188,7 +191,7 @@ impl World {
 
     fn handle(&mut self, what: What) {
         let now = self.clock.instant();
-        self.witness.disturbed = self.disturbed;
+        self.witness.disturbed = self.disturbed || self.clock.elapsed() < self.disturbed_until + NOTICED;
         match what {
             What::Arrive(node, from, to, bytes) => {
                 let Some(n) = self.nodes.get_mut(node) else { return };
