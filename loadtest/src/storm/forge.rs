@@ -170,7 +170,7 @@ mod tests {
                 assert!(FirstMessage::of(opening, &one(kind)).is_ok(), "{kind:?}");
             }
             assert!(one(Kind::Large).len() > 4_000 && one(Kind::Large).len() <= MAX_FIRST_MESSAGE);
-            assert!(FirstMessage::of(opening, &one(Kind::TooLarge)).is_err());
+            assert!(classify(&one(Kind::TooLarge)).is_err());
             assert_eq!(one(Kind::Repeated), one(Kind::Repeated));
             assert_ne!(one(Kind::Good), one(Kind::Good));
         }
