@@ -37,6 +37,9 @@ pub const TARGETS: &[Target] = &[
     Target { name: "connection", run: connection::run },
     Target { name: "network", run: network::run },
     Target { name: "fragments", run: fragments::run },
+    Target { name: "v1_message", run: v1_message::run },
+    Target { name: "v1_first", run: v1_first::run },
+    Target { name: "v1_connection", run: v1_connection::run },
     Target { name: "esp_open", run: esp_open::run },
     Target { name: "tenant_spec", run: tenant_spec::run },
 ];

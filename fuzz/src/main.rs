@@ -25,7 +25,11 @@ fn main() -> io::Result<()> {
         fs::create_dir_all(&folder)?;
         let mut seeds = fuzz::seeds::of(target.name);
         match target.name {
-            "message" => seeds.extend(captured.iter().cloned()),
+            "message" => seeds.extend(captured.iter().filter(|c| c[17] == 0x20).cloned()),
+            "v1_message" => {
+                let of_v1 = captured.iter().filter(|c| c[17] == 0x10);
+                seeds.extend(of_v1.map(|c| [&[0], c.as_slice()].concat()));
+            }
             "datagram" => seeds.extend(captured.iter().map(|c| {
                 let length = u16::try_from(c.len()).unwrap_or(u16::MAX).to_be_bytes();
                 [&[1, 0][..], &length, c].concat()
@@ -51,7 +55,9 @@ fn walk(folder: &Path, found: &mut Vec<Vec<u8>>) {
             for at in 0..bytes.len().saturating_sub(28) {
                 let head = &bytes[at..at + 28];
                 let length = u32::from_be_bytes([head[24], head[25], head[26], head[27]]) as usize;
-                let ike = head[17] == 0x20 && (34..=37).contains(&head[18]) && head[19] & 0xc7 == 0;
+                let v2 = head[17] == 0x20 && (34..=37).contains(&head[18]) && head[19] & 0xc7 == 0;
+                let v1 = head[17] == 0x10 && [2, 4, 5, 32].contains(&head[18]) && head[19] & 0xf8 == 0;
+                let ike = v2 || v1;
                 if ike && (28..4096).contains(&length) && at + length <= bytes.len() {
                     found.push(bytes[at..at + length].to_vec());
                 }

@@ -2,9 +2,11 @@
 //! `fuzz/corpus`.
 
 use culvert_proto::v1;
-use ike::Command;
+use ike::config::Phase1;
+use ike::wire::TrafficSelector;
 use ike::wire::payload;
 use ike::wire::writer::Writer;
+use ike::{Command, forge};
 use prost::Message;
 
 use crate::world::World;
@@ -20,6 +22,11 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "proposal_text" => texts(),
         "connection" => operations(),
         "network" => crossings(),
+        "v1_message" => {
+            datagrams_v1().iter().map(|d| [&[0], d.as_slice()].concat()).chain(plain_v1()).collect()
+        }
+        "v1_first" => first_v1(),
+        "v1_connection" => operations_v1(),
         "fragments" => chains().iter().map(|c| fragmented(c)).collect(),
         "esp_open" => packets(),
         "tenant_spec" => messages(),
@@ -52,6 +59,66 @@ fn life() -> (World, Vec<Vec<u8>>) {
     world.command(1, Command::Close);
     settle(&mut world);
     (world, seen)
+}
+
+/// The same in IKEv1, in both modes.
+fn datagrams_v1() -> Vec<Vec<u8>> {
+    let mut seen = Vec::new();
+    for mode in [Phase1::Main, Phase1::Aggressive] {
+        let mut world = World::of_v1(mode).initiate();
+        while let Some(side) = [0, 1].into_iter().find(|&side| !world.ends[side].flight.is_empty()) {
+            seen.push(world.ends[side].flight[0].bytes.clone());
+            world.deliver(side);
+        }
+    }
+    seen
+}
+
+/// What is encrypted in IKEv1, with padding behind it.
+fn plain_v1() -> Vec<Vec<u8>> {
+    let proposals = ike::EspProposal::defaults();
+    let net = |side| TrafficSelector::range([10, side, 1, 0].into(), [10, side, 1, 255].into());
+    let subnets = [net(1), net(2)];
+    let chains = [
+        forge::quick(
+            &proposals,
+            0x909,
+            (Some(31), Some(&[7; 32])),
+            &[5; 32],
+            Some([&subnets[0], &subnets[1]]),
+        ),
+        forge::delete(3, vec![vec![9; 4], vec![8; 4]]),
+        forge::chained(forge::delete(1, vec![vec![7; 16]]), forge::notify(24_578, 1, &[7; 16], &[])),
+        forge::notify(36_136, 1, &[7; 16], &[0, 0, 0, 1]),
+    ];
+    chains.into_iter().map(|(first, octets)| [&[1, first][..], &octets, &[0; 7]].concat()).collect()
+}
+
+/// What comes in each state, as it should come and as it should not.
+fn first_v1() -> Vec<Vec<u8>> {
+    let seen = datagrams_v1();
+    let states = (0..14).flat_map(|state| [state, state | 0x80]);
+    states.flat_map(|how| seen.iter().map(move |d| [&[how][..], &framed(&[0], d), &[1]].concat())).collect()
+}
+
+/// Operations as `targets/v1_connection.rs` reads them.
+fn operations_v1() -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for mode in [0, 1] {
+        for kind in 0..13 {
+            seeds.push(vec![mode, 6, kind, 0, 0x86, kind, 0, 0, 0x80, 0, 0x80, 8]);
+            seeds.push(vec![mode, 6, kind, 0, 2, 5, 3, 8, 0x86, kind, 0, 0x82, 5, 4, 8]);
+        }
+        // Quick mode of the fuzzer's, and single payloads.
+        for policy in 0..4 {
+            let request = [12, policy, 0, 0, 0, 0, 5, 24, 1, 7, 0, 0, 1, policy];
+            seeds.push([&[mode][..], &request, &[8, 5, 3], &request, &[8]].concat());
+        }
+        for kind in 0..8 {
+            seeds.push(vec![mode, 14, kind, 1, 1, 1, 1, 0, 0, 0, 1, 0, 2, 8, 5, 3, 8]);
+        }
+    }
+    seeds
 }
 
 fn datagrams() -> Vec<Vec<u8>> {

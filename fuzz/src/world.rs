@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
 use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
 use ike::{
@@ -22,6 +22,8 @@ const MAX_TRANSMITS: usize = 256;
 const MAX_EVENTS: usize = 2048;
 /// IKE_SAs of a connection that are not yet forgotten: 16 are the bound for those that the peer makes.
 const MAX_IKE_SAS: usize = 20;
+/// Negotiations beside a connection, below what a host takes.
+const MAX_HALF_OPEN: usize = 4;
 /// Datagrams under way in one direction; what is beyond is lost, as in a network.
 const MAX_FLIGHT: usize = 64;
 
@@ -101,6 +103,8 @@ pub struct End {
     pub flight: VecDeque<Transmit>,
     installed: BTreeSet<u32>,
     ike_spis: BTreeSet<u64>,
+    /// Phase 1 of IKEv1 that the other side has begun beside the connection that there is.
+    half_open: Vec<Connection>,
     established: bool,
     down: bool,
     finished: bool,
@@ -125,6 +129,7 @@ impl End {
             flight: VecDeque::new(),
             installed: BTreeSet::new(),
             ike_spis: BTreeSet::new(),
+            half_open: Vec::new(),
             established: false,
             down: false,
             finished: false,
@@ -134,6 +139,60 @@ impl End {
     /// SPIs of the pairs in place.
     pub fn spis(&self) -> Vec<u32> {
         self.installed.iter().copied().collect()
+    }
+
+    /// Begins or goes on with a phase 1 beside the connection, which it joins once it is done; as the host does it. False if
+    /// the datagram is for the connection itself.
+    fn beside(&mut self, now: Instant, datagram: Datagram<'_>) -> bool {
+        let at = match classify(datagram.bytes) {
+            Ok(Class::First(opening)) if opening != Opening::Init => {
+                let proposals = Candidates::only(&self.host.peer.ike_proposals);
+                let ports = (4500, 4500);
+                let reply =
+                    Connection::respond(now, &mut self.host, opening, datagram, ports, &proposals, false);
+                if let InitReply::Accepted(conn) = reply
+                    && self.half_open.len() < MAX_HALF_OPEN
+                {
+                    self.half_open.push(*conn);
+                }
+                None
+            }
+            Ok(Class::Existing(receivers)) => {
+                receivers.find(|spi| self.half_open.iter().position(|conn| conn.local_spis().contains(&spi)))
+            }
+            _ => return false,
+        };
+        let Some(at) = at else { return matches!(classify(datagram.bytes), Ok(Class::First(_))) };
+        self.half_open[at].handle_datagram(now, &mut self.host, datagram);
+        if self.half_open[at].is_up() {
+            let joining = self.half_open.remove(at);
+            let spis = joining.local_spis();
+            if let Some(conn) = &mut self.conn
+                && conn.absorb(now, &mut self.host, joining).is_ok()
+            {
+                self.ike_spis.extend(spis);
+            }
+        }
+        true
+    }
+
+    /// What those beside the connection send. They have nothing that would have to be given back but their SPIs.
+    fn drain_half_open(&mut self) -> Vec<Transmit> {
+        let mut sent = Vec::new();
+        for conn in &mut self.half_open {
+            while let Some(event) = conn.poll_event() {
+                assert!(
+                    matches!(
+                        event,
+                        Event::IkeSpiAdded(_) | Event::IkeSpiRemoved(_) | Event::Down(_) | Event::Finished
+                    ),
+                    "{event:?} before anybody is known"
+                );
+            }
+            sent.extend(std::iter::from_fn(|| conn.poll_transmit()));
+        }
+        self.half_open.retain(|conn| !conn.is_finished());
+        sent
     }
 
     /// Takes what the connection has to say and holds it against its promises. Returns what it sends.
@@ -249,14 +308,28 @@ impl Default for World {
 impl World {
     /// Nothing has happened.
     pub fn new() -> Self {
-        static CONFIGS: LazyLock<[Arc<PeerConfig>; 2]> = LazyLock::new(|| [0, 1].map(config));
+        static CONFIGS: LazyLock<[Arc<PeerConfig>; 2]> =
+            LazyLock::new(|| [0, 1].map(|side| config(side, Version::V2)));
         let ends = [0, 1].map(|side| End::new(side, CONFIGS[side].clone()));
         Self { now: Instant::now(), ends, tap: Tap::default(), follow: true }
     }
 
+    /// The same of IKEv1. The tap knows nothing of that.
+    pub fn of_v1(mode: Phase1) -> Self {
+        let version = Version::V1(V1 { mode, ..V1::default() });
+        let ends = [0, 1].map(|side| End::new(side, config(side, version)));
+        Self { now: Instant::now(), ends, tap: Tap::default(), follow: false }
+    }
+
     /// Side 0 has sent its IKE_SA_INIT.
     pub fn initiated() -> Self {
-        let mut world = Self::new();
+        Self::new().initiate()
+    }
+
+    /// Side 0 has sent its first message.
+    #[must_use]
+    pub fn initiate(self) -> Self {
+        let mut world = self;
         let (a, b) = (world.ends[0].addr, world.ends[1].addr);
         let path = Path { local: a, remote: b, local_natt: 4500, remote_natt: 4500 };
         let end = &mut world.ends[0];
@@ -270,15 +343,31 @@ impl World {
     pub fn up() -> Self {
         #[cfg(culvert_fuzz)]
         {
-            thread_local!(static UP: World = World::negotiated());
+            thread_local!(static UP: World = World::negotiated(World::initiated()));
             UP.with(Self::clone)
         }
         #[cfg(not(culvert_fuzz))]
-        Self::negotiated()
+        Self::negotiated(Self::initiated())
     }
 
-    fn negotiated() -> Self {
-        let mut world = Self::initiated();
+    /// The same of IKEv1.
+    pub fn up_v1(mode: Phase1) -> Self {
+        #[cfg(culvert_fuzz)]
+        {
+            thread_local! {
+                static MAIN: World = World::negotiated(World::of_v1(Phase1::Main).initiate());
+                static AGGRESSIVE: World = World::negotiated(World::of_v1(Phase1::Aggressive).initiate());
+            }
+            match mode {
+                Phase1::Main => MAIN.with(Self::clone),
+                Phase1::Aggressive => AGGRESSIVE.with(Self::clone),
+            }
+        }
+        #[cfg(not(culvert_fuzz))]
+        Self::negotiated(Self::of_v1(mode).initiate())
+    }
+
+    fn negotiated(mut world: Self) -> Self {
         world.settle();
         assert!(world.ends.iter().all(|e| e.established && !e.installed.is_empty()));
         world
@@ -286,7 +375,8 @@ impl World {
 
     /// Takes in what a side has to say.
     pub fn drain(&mut self, side: Side) {
-        for transmit in self.ends[side].drain() {
+        let beside = self.ends[side].drain_half_open();
+        for transmit in self.ends[side].drain().into_iter().chain(beside) {
             if self.follow {
                 let [a, b] = &self.ends;
                 self.tap.saw(&transmit.bytes, [&a.host.draws, &b.host.draws]);
@@ -302,7 +392,8 @@ impl World {
         let from = self.ends[1 - to].addr;
         let end = &mut self.ends[to];
         let datagram = Datagram { local: end.addr, remote: from, natt, bytes };
-        if let Some(conn) = &mut end.conn {
+        if end.conn.is_some() && end.beside(self.now, datagram) {
+        } else if let Some(conn) = &mut end.conn {
             conn.handle_datagram(self.now, &mut end.host, datagram);
         } else {
             let proposals = Candidates::only(&end.host.peer.ike_proposals);
@@ -360,7 +451,8 @@ impl World {
 
     /// When one of the two next has something to do by itself.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.ends.iter().filter_map(|end| end.conn.as_ref()?.poll_timeout()).min()
+        let conns = self.ends.iter().flat_map(|end| end.conn.iter().chain(&end.half_open));
+        conns.filter_map(Connection::poll_timeout).min()
     }
 
     /// Lets time pass. A timer that has been served must not be due again at the same moment.
@@ -373,7 +465,7 @@ impl World {
             assert!(served.1 <= 8, "a timer is due again and again");
             for side in [0, 1] {
                 let end = &mut self.ends[side];
-                if let Some(conn) = &mut end.conn {
+                for conn in end.conn.iter_mut().chain(&mut end.half_open) {
                     conn.handle_timeout(self.now, &mut end.host);
                 }
                 self.drain(side);
@@ -384,7 +476,7 @@ impl World {
 }
 
 /// The configuration of a side: two policies, and choices to make in every proposal.
-fn config(side: Side) -> Arc<PeerConfig> {
+fn config(side: Side, version: Version) -> Arc<PeerConfig> {
     let names = ["left.example", "right.example"];
     let net = |side: usize, policy: u8| {
         let side = side as u8 + 1;
@@ -406,12 +498,15 @@ fn config(side: Side) -> Arc<PeerConfig> {
         local_id: names[side].parse().expect("an identity"),
         remote_id: names[1 - side].parse().expect("an identity"),
         psk: Psk::new(b"secret".to_vec().into()),
-        ike_proposals: vec!["aes128gcm16-prfsha256-x25519".parse().expect("a proposal")],
+        ike_proposals: vec![match version {
+            Version::V2 => "aes128gcm16-prfsha256-x25519".parse().expect("a proposal"),
+            Version::V1(_) => "aes128-sha256-x25519".parse().expect("a proposal"),
+        }],
         children: vec![child("first", 1, &["aes128gcm16"]), child("second", 2, &["aes128gcm16-x25519"])],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: false,
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
-        version: ike::config::Version::default(),
+        version,
     })
 }

@@ -93,6 +93,9 @@ targets! {
     connection: 300,
     network: 200,
     fragments: 200,
+    v1_message: 5000,
+    v1_first: 500,
+    v1_connection: 200,
     esp_open: 3000,
     tenant_spec: 3000,
 }

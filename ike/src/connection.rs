@@ -227,6 +227,24 @@ impl Connection {
         either!(&mut self.0, conn => conn.forget_child(spi_in));
     }
 
+    /// Seals a message of IKEv1 for this connection as its peer would.
+    #[cfg(feature = "test-hooks")]
+    pub fn forge(&self, forgery: &v1::forge::Forgery) -> Option<Vec<u8>> {
+        match &self.0 {
+            Version::V2(_) => None,
+            Version::V1(conn) => conn.forge_message(forgery),
+        }
+    }
+
+    /// How many IKE_SAs and quick modes there are for that.
+    #[cfg(feature = "test-hooks")]
+    pub fn forgeable(&self) -> (usize, usize) {
+        match &self.0 {
+            Version::V2(_) => (0, 0),
+            Version::V1(conn) => conn.forgeable(),
+        }
+    }
+
     /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
     pub fn refuse_everything(&mut self) {

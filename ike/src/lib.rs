@@ -29,6 +29,9 @@ mod v2;
 pub mod verbs;
 pub mod wire;
 
+#[cfg(feature = "test-hooks")]
+pub use v1::forge;
+
 pub use connection::Connection;
 pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
 pub use failure::Failure;

@@ -4,16 +4,25 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig};
 use ike::{Host, Identity, NoPeer};
 
 /// Supplies the system's randomness and SPIs of its own.
 #[derive(Default)]
 pub(crate) struct ClientHost {
     used: HashSet<u32>,
+    /// Who may begin a negotiation with us: in IKEv1 the node does so to renew phase 1.
+    peer: Option<Arc<PeerConfig>>,
+    /// Where the node is, while a connection with it is up.
+    pub(crate) connected: Option<SocketAddr>,
 }
 
 impl ClientHost {
+    /// That of an initiator to this peer.
+    pub(crate) fn of(peer: Arc<PeerConfig>) -> Self {
+        Self { peer: Some(peer), ..Self::default() }
+    }
+
     /// An SPI is free again.
     pub(crate) fn release(&mut self, spi: u32) {
         self.used.remove(&spi);
@@ -47,11 +56,21 @@ impl Host for ClientHost {
 
     fn find_peers(
         &mut self,
-        _: &Identity,
+        id: &Identity,
         _: Option<&Identity>,
-        _: SocketAddr,
-        _: ike::config::Opening,
+        from: SocketAddr,
+        opening: Opening,
     ) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
-        Err(NoPeer::Unknown)
+        let peers = self.peers_from(from, opening)?;
+        if peers.iter().any(|peer| peer.remote_id == *id) { Ok(peers) } else { Err(NoPeer::Unknown) }
+    }
+
+    fn peers_from(&mut self, _: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
+        let peer = self.peer.iter().find(|peer| peer.opening() == opening);
+        peer.map(|peer| vec![peer.clone()]).ok_or(NoPeer::Unknown)
+    }
+
+    fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {
+        self.connected
     }
 }

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use ike::config::Mode;
+use ike::config::{Mode, Version};
 use ike::{ChildEnd, ChildSa, CloseReason, Connection, Failure};
 
 /// IKE_SAs of one connection: one in use, two of a collision, one that lingers, and one being replaced right after.
 const MAX_IKE_SAS: usize = 5;
+/// The same in IKEv1, where each stays for ten seconds after another has taken its place, and one that the peer should delete
+/// for longer.
+const MAX_IKE_SAS_V1: usize = 8;
 /// Child SAs of one policy at a time: three of a collision, and as many of the rekeying right after.
 const MAX_CHILDREN_OF_POLICY: usize = 6;
+/// The same in IKEv1, where there is no telling who asks for a pair in another's place and who for one beside it: each crossing
+/// leaves two for some thirteen seconds, and a few commands come in that time.
+const MAX_CHILDREN_OF_POLICY_V1: usize = 12;
 /// Violations kept; one is enough to fail, a few help to understand.
 const KEPT: usize = 20;
 
@@ -24,6 +30,10 @@ pub struct Witness {
     seen_keys: HashSet<u64>,
     live: HashSet<u32>,
     dead: HashSet<u32>,
+    /// Pairs, by inbound SPI, whose end the peer may never hear of.
+    forsaken: HashSet<u32>,
+    /// Something is wrong with the network right now.
+    pub disturbed: bool,
     /// The time, for messages.
     pub at: std::time::Duration,
     /// Tell everything that happens, on standard error.
@@ -95,6 +105,19 @@ impl Witness {
         self.dead.insert(spi);
     }
 
+    /// A pair of IKEv1 was removed, which the peer knows by `theirs`. Nobody acknowledges the delete in IKEv1 (RFC 2408 section
+    /// 3.15), so if it is said while something is wrong with the network the peer may have its half until that is renewed.
+    pub(crate) fn unacknowledged(&mut self, theirs: u32) {
+        if self.disturbed {
+            self.forsaken.insert(theirs);
+        }
+    }
+
+    /// Whether the other end of a pair may be gone without the word of it having arrived.
+    pub(crate) fn is_forsaken(&self, spi: u32) -> bool {
+        self.forsaken.contains(&spi)
+    }
+
     /// A connection ended.
     pub(crate) fn down(&mut self, tunnel: usize, reason: &CloseReason) {
         let _ = tunnel;
@@ -108,6 +131,11 @@ impl Witness {
         });
     }
 
+    /// A connection joined another of its peer.
+    pub(crate) fn joined(&mut self) {
+        self.count("joined");
+    }
+
     /// A half-open negotiation failed.
     pub(crate) fn refused(&mut self, failure: &Failure) {
         self.count(if matches!(failure, Failure::Unfinished { .. }) {
@@ -119,7 +147,9 @@ impl Witness {
 
     /// A connection after it was called.
     pub(crate) fn check_connection(&mut self, tunnel: usize, conn: &Connection) {
-        if conn.ike_sas() > MAX_IKE_SAS {
+        let version = conn.config().map(|config| config.version).unwrap_or_default();
+        let most = if version == Version::V2 { MAX_IKE_SAS } else { MAX_IKE_SAS_V1 };
+        if conn.ike_sas() > most {
             self.violation(format!("tunnel {tunnel}: {} IKE_SAs on one connection", conn.ike_sas()));
         }
         let mut policies: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
@@ -128,8 +158,9 @@ impl Witness {
             entry.0 += 1;
             entry.1 += usize::from(active);
         }
+        let most = if version == Version::V2 { MAX_CHILDREN_OF_POLICY } else { MAX_CHILDREN_OF_POLICY_V1 };
         for (name, (count, active)) in policies {
-            if count > MAX_CHILDREN_OF_POLICY {
+            if count > most {
                 self.violation(format!("tunnel {tunnel}: {count} pairs of policy {name}"));
             }
             if active > 1 {

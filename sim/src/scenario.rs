@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ike::config::Opening;
+
 use crate::net::{Conditions, NatKind};
 use crate::node::peer::Lifetimes;
 
@@ -34,7 +36,24 @@ pub struct Scenario {
     pub dpd: Duration,
     /// Every other tunnel without a NAT has one of its policies in transport mode, and no ESP in UDP.
     pub transport: bool,
+    /// What the tunnels speak, in turn.
+    pub spoken: &'static [Opening],
 }
+
+/// Each version and mode by itself, and all of them side by side on one node, in every place: what a tunnel has to do with its
+/// number, as whether there is a NAT, meets every way to speak.
+const SPOKEN: [&[Opening]; 7] = {
+    use Opening::{Aggressive, Init, Main};
+    [
+        &[Init],
+        &[Init, Main, Aggressive],
+        &[Main],
+        &[Main, Aggressive, Init],
+        &[Aggressive],
+        &[Aggressive, Init, Main],
+        &[Main, Aggressive],
+    ]
+};
 
 impl Scenario {
     /// Everything at once: what thousands of hours are run with.
@@ -56,16 +75,22 @@ impl Scenario {
             both_start: false,
             dpd: Duration::from_secs(30),
             transport: false,
+            spoken: &[Opening::Init],
         }
     }
 
-    /// Every seed has its own mixture of NAT, starting sides, modes and numbers of policies (and so of requests under way).
+    /// Every seed has its own mixture of NAT, starting sides, versions, modes and numbers of policies (and so of requests under
+    /// way).
     #[must_use]
     pub fn varied(self, seed: u64) -> Self {
         Self {
             nat: NatKind::all().nth(usize::try_from(seed % 12).unwrap_or(0)),
             both_start: seed.is_multiple_of(3),
             transport: seed.is_multiple_of(2),
+            spoken: usize::try_from(seed % 7)
+                .ok()
+                .and_then(|at| SPOKEN.get(at).copied())
+                .unwrap_or(&[Opening::Init]),
             policies: [2, 1, 2, 5].into_iter().nth(usize::try_from(seed / 5 % 4).unwrap_or(0)).unwrap_or(2),
             ..self
         }

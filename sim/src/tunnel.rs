@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{
+    ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
+};
 use ike::wire::TrafficSelector;
 
 use crate::scenario::Scenario;
@@ -47,13 +50,19 @@ pub(crate) fn config(
             Mode::Transport => TrafficSelector::range(ips.1, ips.1),
         }
     };
+    let version = version(tunnel, scenario);
     // Suites differ from tunnel to tunnel; some have PFS, some do not agree on the group at first.
-    let (ike, esp): (&[&str], &[&str]) = match tunnel % 4 {
-        0 => (&["aes128gcm16-prfsha256-x25519"], &["aes128gcm16"]),
-        1 if hub => (&["aes256-sha256-ecp256-x25519"], &["aes128gcm16-ecp256-x25519"]),
-        1 => (&["aes256-sha256-x25519-ecp256"], &["aes128gcm16-x25519-ecp256"]),
-        2 => (&["chacha20poly1305-prfsha384-x25519"], &["chacha20poly1305-esn"]),
-        _ => (&["aes256gcm16-prfsha512-ecp256"], &["aes256-sha256-noesn"]),
+    let (ike, esp): (&[&str], &[&str]) = match (version, tunnel % 4) {
+        (Version::V1(_), 0) => (&["aes128-sha256-x25519"], &["aes128gcm16-noesn"]),
+        (Version::V1(_), 1) if hub => (&["aes256-sha256-ecp256-x25519"], &["aes128gcm16-ecp256-x25519"]),
+        (Version::V1(_), 1) => (&["aes256-sha256-x25519-ecp256"], &["aes128gcm16-x25519-ecp256"]),
+        (Version::V1(_), 2) => (&["aes256-sha384-x25519"], &["aes256gcm16-esn"]),
+        (Version::V1(_), _) => (&["aes256-sha512-ecp256"], &["aes256-sha256-noesn"]),
+        (Version::V2, 0) => (&["aes128gcm16-prfsha256-x25519"], &["aes128gcm16"]),
+        (Version::V2, 1) if hub => (&["aes256-sha256-ecp256-x25519"], &["aes128gcm16-ecp256-x25519"]),
+        (Version::V2, 1) => (&["aes256-sha256-x25519-ecp256"], &["aes128gcm16-x25519-ecp256"]),
+        (Version::V2, 2) => (&["chacha20poly1305-prfsha384-x25519"], &["chacha20poly1305-esn"]),
+        (Version::V2, _) => (&["aes256gcm16-prfsha512-ecp256"], &["aes256-sha256-noesn"]),
     };
     let identity = |hub: bool| if hub { "hub.example".to_owned() } else { format!("b{tunnel}.example") };
     // The texts above are constants of this file, and a test reads them all.
@@ -72,7 +81,7 @@ pub(crate) fn config(
                     remote: vec![selector(policy, !hub)],
                     proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
                     mode: mode(tunnel, policy, nat, scenario),
-                    life: ike::config::Life::default(),
+                    life: life(scenario.lifetimes.child.1, hub),
                 })
             })
             .collect(),
@@ -80,8 +89,24 @@ pub(crate) fn config(
         force_encapsulation: !has_transport(tunnel, nat, scenario),
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
-        version: ike::config::Version::default(),
+        version,
     })
+}
+
+/// What a tunnel speaks.
+fn version(tunnel: usize, scenario: &Scenario) -> Version {
+    let mode = match scenario.spoken.get(tunnel % scenario.spoken.len().max(1)) {
+        Some(Opening::Main) => Phase1::Main,
+        Some(Opening::Aggressive) => Phase1::Aggressive,
+        Some(Opening::Init) | None => return Version::V2,
+    };
+    // What a branch would keep for longer lasts as long as the hub says, on both sides.
+    Version::V1(V1 { mode, life: life(scenario.lifetimes.ike.1, true) })
+}
+
+/// How long an SA lasts to those who are told: a branch would keep it for twice as long.
+fn life(hard: Duration, hub: bool) -> Life {
+    Life { time: if hub { hard } else { 2 * hard }, kilobytes: None }
 }
 
 /// An inner UDP packet of a policy in tunnel mode that carries a number.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use ike::config::Opening;
 use sim::net::NatKind;
 use sim::{Report, Scenario, World};
 
@@ -55,6 +56,23 @@ fn a_seed_is_a_history() {
         (r.events, r.sent, r.received, format!("{:?}", r.counts))
     };
     assert_eq!(figures(), figures());
+}
+
+#[test]
+fn tunnels_of_ikev1_live_through_storms_and_rekeyings() {
+    for spoken in [&[Opening::Main][..], &[Opening::Aggressive]] {
+        let mut total = Report::default();
+        for seed in 300..306 {
+            let storm = Scenario::storm(4 * HOUR).varied(seed);
+            let scenario = if seed % 3 == 1 { Scenario::rekeys(HOUR) } else { storm };
+            total.add(&run(seed, Scenario { spoken, both_start: seed % 2 == 0, ..scenario }));
+        }
+        assert_eq!(total.unexcused, 0);
+        // Phase 1 was done anew by the other side, and joined what there was.
+        for what in ["joined", "child rekeys"] {
+            assert!(total.counts.get(what).is_some_and(|n| *n > 100), "{what}: {:?}", total.counts);
+        }
+    }
 }
 
 /// A history that once broke an invariant: a policy's pair was deleted while a crossing connection that was about to go had

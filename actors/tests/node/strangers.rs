@@ -33,7 +33,7 @@ impl Stranger {
 async fn what_is_refused_counts_until_a_cookie_is_asked_for_and_a_newcomer_comes_up() {
     let node = node(catalog());
     let stranger = Stranger::new(&node, "127.0.9.1");
-    let mut forge = Forge::new(Kind::Zeros).unwrap();
+    let mut forge = Forge::new(ike::config::Opening::Init, Kind::Zeros).unwrap();
     until("a cookie is asked for", || {
         (0..100).for_each(|_| stranger.send(&forge.message()));
         counter(&node, "ike_init_cookie") > 0
@@ -42,7 +42,7 @@ async fn what_is_refused_counts_until_a_cookie_is_asked_for_and_a_newcomer_comes
     assert!(counter(&node, "ike_init_refused") > 0);
     assert_eq!(node.control().node_status().half_open, 0, "nothing is kept for what is refused");
     // The one who invents them has no cookie to return, whatever his public values are.
-    let mut forge = Forge::new(Kind::Good).unwrap();
+    let mut forge = Forge::new(ike::config::Opening::Init, Kind::Good).unwrap();
     (0..2_000).for_each(|_| stranger.send(&forge.message()));
     let mut newcomer = branch(&node, 0);
     newcomer.until("up", |r| r.up).await;
@@ -53,7 +53,7 @@ async fn what_is_refused_counts_until_a_cookie_is_asked_for_and_a_newcomer_comes
 async fn a_message_that_comes_again_and_again_is_answered_now_and_then() {
     let node = node(catalog());
     let stranger = Stranger::new(&node, "127.0.9.2");
-    let message = Forge::new(Kind::Repeated).unwrap().message();
+    let message = Forge::new(ike::config::Opening::Init, Kind::Repeated).unwrap().message();
     until("most are dropped", || {
         (0..50).for_each(|_| stranger.send(&message));
         counter(&node, "ike_init_repeated") > 500
@@ -61,7 +61,7 @@ async fn a_message_that_comes_again_and_again_is_answered_now_and_then() {
     .await;
     assert_eq!(node.control().node_status().half_open, 1);
     assert!(counter(&node, "ike_answered_again") < counter(&node, "ike_init_repeated"));
-    let long = Forge::new(Kind::TooLarge).unwrap().message();
+    let long = Forge::new(ike::config::Opening::Init, Kind::TooLarge).unwrap().message();
     stranger.send(&long);
     until("it is too long", || counter(&node, "ike_init_too_long") == 1).await;
     node.shutdown().await;

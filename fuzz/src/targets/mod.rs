@@ -9,3 +9,6 @@ pub mod network;
 pub mod payloads;
 pub mod proposal_text;
 pub mod tenant_spec;
+pub mod v1_connection;
+pub mod v1_first;
+pub mod v1_message;

@@ -342,6 +342,10 @@ impl Connection {
         } else if self.sa(local_spi).is_some_and(|sa| sa.replaced.is_none()) {
             self.counters.ike_rekeys += 1;
             self.events.push_back(Event::IkeRekeyed { local_spi, remote_spi, initiated: initiator });
+            if initiator && self.children.is_empty() {
+                // The peer has deleted all there was while this was under way.
+                self.ask_for_everything(now);
+            }
             // Nothing says that the last message of aggressive mode has arrived, and the peer forgets what it waits for.
             if initiator && aggressive && self.current_sa().is_some_and(|sa| sa.peer.dpd) {
                 self.queue(Task::Liveness, now);

@@ -7,6 +7,7 @@ use super::child::{ChildState, Use};
 use super::exchange::Step;
 use super::ike_sa::Proof;
 use super::request_child::message_id;
+use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
 use super::{Connection, Phase};
 use crate::event::{ChildEnd, CloseReason, Datagram, Event};
@@ -97,34 +98,24 @@ impl Connection {
         }
     }
 
-    /// The peer says that it has nothing else with us, in a message of its own: what was there before this IKE_SA is gone.
-    fn contacted(&mut self, now: Instant, spi: u64) {
+    /// The peer says by this IKE_SA that it has nothing else with us: what was agreed on before its phase 1 began is gone.
+    pub(crate) fn contacted(&mut self, now: Instant, spi: u64) {
         let fresh = self.sa(spi).filter(|sa| sa.since + FRESH > now);
         // What was made while it was on its way is none of what was there before.
-        let Some((began, since)) = fresh.map(|sa| (sa.began, sa.since)) else { return };
-        let older: Vec<u64> = self
-            .sas
-            .iter()
-            .filter(|sa| sa.since < began && sa.spi_local != spi)
-            .map(|sa| sa.spi_local)
-            .collect();
-        if older.is_empty() {
-            return;
-        }
-        for spi in older {
+        let Some(began) = fresh.map(|sa| sa.began) else { return };
+        let older = self.sas.iter().filter(|sa| sa.since < began && sa.spi_local != spi);
+        for spi in older.map(|sa| sa.spi_local).collect::<Vec<_>>() {
             self.drop_sa(now, spi);
         }
-        let made = |since: Instant| {
-            self.quick.iter().filter(move |q| q.since >= since).filter_map(|q| match q.step {
-                Step::Done(_, pair) => pair,
-                _ => q.spi_in(),
-            })
-        };
-        let newer: Vec<u32> = made(since).collect();
-        let gone: Vec<u32> =
-            self.children.iter().map(|c| c.spi_in).filter(|spi| !newer.contains(spi)).collect();
-        for spi in gone {
-            self.remove_child(spi, ChildEnd::LostByPeer);
+        let gone = self.children.iter().filter(|child| child.span.1 < began);
+        let gone: Vec<_> = gone.map(|child| (child.spi_in, child.config.name.clone())).collect();
+        // One who has made the IKE_SA asks for what it wants by it.
+        let ours = self.sa(spi).is_some_and(|sa| sa.initiator);
+        for (spi_in, name) in gone {
+            self.remove_child(spi_in, ChildEnd::LostByPeer);
+            if ours {
+                self.queue(Task::CreateChild(name), now);
+            }
         }
     }
 

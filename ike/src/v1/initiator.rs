@@ -13,6 +13,7 @@ use super::handshake::{
 use super::ike_sa::IkeSa;
 use super::keys::Suite;
 use super::offer::{self, Method};
+use super::responder::says_initial_contact;
 use super::wire::{
     self, Exchange, HEADER_LEN, Header, Id, NotifyType, Payload, Payloads, parse_chain, rules,
 };
@@ -135,10 +136,14 @@ impl Connection {
         };
         match outcome {
             Ok(None) => self.handshake = Some(handshake),
-            Ok(Some(keyed)) => {
+            Ok(Some((keyed, contact))) => {
                 // Aggressive mode ends with a message of ours, which may get lost.
                 let last = (handshake.mode == Phase1::Aggressive).then(|| handshake.repeat.clone());
+                let spi = handshake.spi_local;
                 self.proved(now, host, *handshake, keyed, last);
+                if contact {
+                    self.contacted(now, spi);
+                }
             }
             Err(Rejected::Drop(step)) => {
                 handshake.step = step;
@@ -159,11 +164,13 @@ impl Connection {
         handshake: &mut Handshake,
         step: Step,
         message: Answer<'_>,
-    ) -> Result<Option<Keyed>, Rejected> {
+    ) -> Result<Option<(Keyed, bool)>, Rejected> {
         match step {
             Step::MainOffered(sa) => self.second(now, host, handshake, sa, message).map(|()| None),
             Step::MainKeySent(sent) => self.fourth(now, host, handshake, *sent, message).map(|()| None),
-            Step::AggressiveSent(sent) => self.aggressive_answered(host, handshake, *sent, message).map(Some),
+            Step::AggressiveSent(sent) => {
+                self.aggressive_answered(host, handshake, *sent, message).map(|keyed| Some((keyed, false)))
+            }
             step => Err(Rejected::Drop(step)),
         }
     }
@@ -240,7 +247,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Main mode, sixth message: who the peer is.
+    /// Main mode, sixth message: who the peer is, and whether it has nothing else with us.
     fn sixth(
         &mut self,
         now: Instant,
@@ -248,7 +255,7 @@ impl Connection {
         handshake: &mut Handshake,
         mut keyed: Keyed,
         (header, body): (&Header, &[u8]),
-    ) -> Result<Option<Keyed>, Rejected> {
+    ) -> Result<Option<(Keyed, bool)>, Rejected> {
         let opened = super::keys::decrypt(keyed.of.suite, &keyed.skeyid.key, &keyed.iv, body);
         let opened = opened.ok().filter(|_| header.encrypted).and_then(|(plain, iv)| {
             let chain = parse_chain(header.next, &plain, true).ok()?;
@@ -267,7 +274,7 @@ impl Connection {
         handshake.peer.note(payloads);
         keyed.iv = iv;
         match verdict {
-            Ok(()) => Ok(Some(keyed)),
+            Ok(()) => Ok(Some((keyed, says_initial_contact(payloads)))),
             Err(Rejected::Fail(failure @ Failure::WrongIdentity { .. })) => {
                 self.renounce(now, host, handshake, keyed);
                 Err(Rejected::Fail(failure))

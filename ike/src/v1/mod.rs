@@ -27,6 +27,7 @@
 //! | `lifetime.rs` | what both sides say of how long an SA lasts |
 //! | `told.rs` | identities and subnets in words |
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
+//! | `forge.rs` | what a hostile peer sends, for the fuzz targets |
 //! | `hooks.rs` | what a hostile peer that has the keys needs, for tests |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
@@ -36,6 +37,8 @@ mod asked;
 mod child;
 mod crossed;
 mod exchange;
+#[cfg(feature = "test-hooks")]
+pub mod forge;
 mod fragment;
 mod handshake;
 #[cfg(feature = "test-hooks")]

@@ -94,11 +94,18 @@ impl Connection {
     fn phase1_again(&mut self, spi: u64, datagram: Datagram<'_>) {
         let digest = Digest::of(datagram.bytes);
         let sa = self.sa(spi).filter(|sa| sa.last.as_ref().is_some_and(|last| last.is_answer_to(digest)));
-        let last = sa.and_then(|sa| Some((sa.last.as_ref()?.message.clone(), sa.peer.fragments)));
+        let last =
+            sa.and_then(|sa| Some((sa.last.as_ref()?.message.clone(), sa.peer.fragments, sa.initiator)));
         match last {
-            Some((message, fragments)) => {
+            Some((message, fragments, initiator)) => {
                 self.counters.answered_again += 1;
-                self.answer(&message, fragments);
+                if initiator {
+                    // Aggressive mode has moved to the port of NAT traversal with it (RFC 3947 section 4), and its NAT-D
+                    // payloads are of that; what it answers comes to the port before.
+                    self.ask(&message, fragments);
+                } else {
+                    self.answer(&message, fragments);
+                }
             }
             None => self.counters.dropped += 1,
         }

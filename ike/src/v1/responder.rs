@@ -213,7 +213,15 @@ impl Connection {
         };
         match outcome {
             Ok(None) => self.handshake = Some(handshake),
-            Ok(Some((keyed, repeat))) => self.proved(now, host, *handshake, keyed, repeat),
+            Ok(Some((keyed, repeat))) => {
+                // Aggressive mode ends with the initiator's message, so it is told in one by itself.
+                let contact = self.initial_contact(host, handshake.spis()).filter(|_| repeat.is_none());
+                let spi = handshake.spi_local;
+                self.proved(now, host, *handshake, keyed, repeat);
+                if let Some(contact) = contact {
+                    self.inform(host, spi, vec![contact]);
+                }
+            }
             Err(Rejected::Drop(step)) => {
                 handshake.step = step;
                 self.handshake = Some(handshake);
@@ -269,11 +277,15 @@ impl Connection {
         let ends = (message.datagram.local, message.datagram.remote);
         let nr = random_array::<NONCE_LEN>(host).to_vec();
         let mut out = vec![Payload::Ke(ours.public().to_vec()), Payload::Nonce(nr.clone())];
-        if let Some(found) = nat::detect(suite, handshake.spis(), payloads, ends) {
-            self.nat = found;
-            if let Some(natt) = handshake.peer.natt {
-                out.extend(nat::payloads(suite, handshake.spis(), ends, natt, self.forced, host));
+        match nat::detect(suite, handshake.spis(), payloads, ends) {
+            Some(found) => {
+                self.nat = found;
+                if let Some(natt) = handshake.peer.natt {
+                    out.extend(nat::payloads(suite, handshake.spis(), ends, natt, self.forced, host));
+                }
             }
+            // It does no NAT traversal with us, whatever it has announced.
+            None => (handshake.peer.natt, self.natt) = (None, None),
         }
         let of = Unproved {
             chosen,
@@ -339,9 +351,11 @@ impl Connection {
         let mut keyed = Keyed { of, skeyid, iv };
         let id = Id::of_identity(&config.local_id);
         let hash = keyed.of.proof(&keyed.skeyid, false, &id)?;
-        let out = handshake.seal(&mut keyed, &[Payload::Id(id), Payload::Hash(hash.to_vec())])?;
         self.initial_contact = opened.initial_contact && self.met;
         self.config = Some(config);
+        let mut out = vec![Payload::Id(id), Payload::Hash(hash.to_vec())];
+        out.extend(self.initial_contact(host, handshake.spis()));
+        let out = handshake.seal(&mut keyed, &out)?;
         self.answer(&out, handshake.peer.fragments);
         Ok(Some((keyed, Some(Repeat::answering(out, message.digest)))))
     }
@@ -485,7 +499,7 @@ fn is_connected(host: &mut dyn Host, from: std::net::SocketAddr, exchange: Excha
     all.iter().take(MAX_CANDIDATES).any(|config| host.connected(config).is_some())
 }
 
-fn says_initial_contact(payloads: Payloads<'_>) -> bool {
+pub(crate) fn says_initial_contact(payloads: Payloads<'_>) -> bool {
     payloads.notifies().any(|notify| notify.kind == NotifyType::INITIAL_CONTACT)
 }
 

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::PeerConfig;
-use ike::{Connection, Datagram, Event, Failure, Host, Path, Transmit};
+use ike::config::{Opening, PeerConfig};
+use ike::reception::{Class, Receivers, classify};
+use ike::{Candidates, Connection, Datagram, Event, Failure, Host, InitReply, Path, Transmit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -108,6 +109,8 @@ pub struct Initiator {
     local: SocketAddr,
     host: ClientHost,
     conn: Connection,
+    /// A phase 1 of IKEv1 that the node has begun, until it joins the connection.
+    joining: Option<Connection>,
     sas: Sas,
     sending: bool,
     due: f64,
@@ -140,7 +143,7 @@ impl Initiator {
             local_natt: local.port(),
             remote_natt: config.natt_port,
         };
-        let mut host = ClientHost::default();
+        let mut host = ClientHost::of(config.peer.clone());
         let conn = Connection::initiate(Instant::now(), &mut host, config.peer.clone(), path)?;
         let (reports, watched) = watch::channel(Report::default());
         let this = Self {
@@ -149,6 +152,7 @@ impl Initiator {
             local,
             host,
             conn,
+            joining: None,
             sas: Sas::default(),
             sending: false,
             due: 0.0,
@@ -177,8 +181,12 @@ impl Initiator {
         let mut buffer = vec![0; MAX_DATAGRAM];
         self.drain().await?;
         while !self.conn.is_finished() {
-            let timeout =
-                self.conn.poll_timeout().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
+            let due = self
+                .conn
+                .poll_timeout()
+                .into_iter()
+                .chain(self.joining.iter().filter_map(Connection::poll_timeout));
+            let timeout = due.min().unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 received = self.socket.recv_from(&mut buffer) => {
                     let (len, from) = received?;
@@ -198,7 +206,10 @@ impl Initiator {
                     self.publish();
                 }
                 () = tokio::time::sleep_until(timeout.into()) => {
-                    self.conn.handle_timeout(Instant::now(), &mut self.host);
+                    let now = Instant::now();
+                    for conn in std::iter::once(&mut self.conn).chain(&mut self.joining) {
+                        conn.handle_timeout(now, &mut self.host);
+                    }
                 }
                 command = commands.recv() => self.command(command.unwrap_or(Command::Close)),
             }
@@ -244,7 +255,38 @@ impl Initiator {
 
     fn receive_ike(&mut self, remote: SocketAddr, natt: bool, bytes: &[u8]) {
         let datagram = Datagram { local: self.local, remote, natt, bytes };
-        self.conn.handle_datagram(Instant::now(), &mut self.host, datagram);
+        let now = Instant::now();
+        match classify(bytes) {
+            Ok(Class::First(opening)) if opening != Opening::Init => self.begun(now, opening, datagram),
+            Ok(Class::Existing(receivers)) if self.is_joining(receivers) => {
+                self.joining.iter_mut().for_each(|conn| conn.handle_datagram(now, &mut self.host, datagram));
+                self.join(now);
+            }
+            _ => self.conn.handle_datagram(now, &mut self.host, datagram),
+        }
+    }
+
+    /// The node has begun a phase 1 of IKEv1.
+    fn begun(&mut self, now: Instant, opening: Opening, datagram: Datagram<'_>) {
+        let candidates = Candidates::only(&self.config.peer.ike_proposals);
+        let ports = (self.local.port(), self.config.natt_port);
+        let reply = Connection::respond(now, &mut self.host, opening, datagram, ports, &candidates, true);
+        if let InitReply::Accepted(conn) = reply {
+            self.joining = Some(*conn);
+        }
+    }
+
+    fn is_joining(&self, receivers: Receivers) -> bool {
+        let spis = || self.joining.iter().flat_map(Connection::local_spis);
+        receivers.spis().any(|spi| spis().any(|joining| joining == spi))
+    }
+
+    /// Phase 1 of the node's joins the connection once it is done.
+    fn join(&mut self, now: Instant) {
+        if let Some(done) = self.joining.take_if(|conn| conn.is_up()) {
+            // One that does not join is dropped, and the node begins anew.
+            let _ = self.conn.absorb(now, &mut self.host, done);
+        }
     }
 
     fn receive_esp(&mut self, bytes: &mut [u8]) {
@@ -302,14 +344,19 @@ impl Initiator {
                 Event::ActivateChild { spi_in } => self.sas.activate(spi_in),
                 Event::RemoveChild { spi_in, linger, .. } => self.sas.retire(spi_in, Instant::now(), linger),
                 Event::ReleaseSpi(spi) => self.host.release(spi),
-                Event::Established { .. } => self.report.established += 1,
+                Event::Established { .. } => {
+                    self.report.established += 1;
+                    self.host.connected = Some(self.conn.addresses().1);
+                }
                 Event::IkeRekeyed { .. } => self.report.ike_rekeys += 1,
                 Event::ChildFailed { failure, .. } => self.report.last_error = failure.to_string(),
                 Event::Down(reason) => self.report.last_error = reason.to_string(),
                 _ => {}
             }
         }
-        while let Some(Transmit { remote, natt, keepalive, bytes, .. }) = self.conn.poll_transmit() {
+        let joining = self.joining.iter_mut().flat_map(|conn| std::iter::from_fn(|| conn.poll_transmit()));
+        let sent: Vec<Transmit> = std::iter::from_fn(|| self.conn.poll_transmit()).chain(joining).collect();
+        for Transmit { remote, natt, keepalive, bytes, .. } in sent {
             let marked = if natt && !keepalive { [&[0; 4], bytes.as_slice()].concat() } else { bytes };
             self.socket.send_to(&marked, remote).await?;
         }

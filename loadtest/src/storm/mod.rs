@@ -2,12 +2,14 @@
 //! not notice. It sends to a loopback address and from loopback addresses only, so many, for so long, and no more.
 
 mod forge;
+mod forge_v1;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use ike::config::Opening;
 use ike::wire::Message;
 use ike::wire::message::Payloads;
 use ike::wire::numbers::NotifyType;
@@ -18,6 +20,8 @@ pub use forge::{Forge, Kind};
 
 use crate::tunnels::Output;
 
+/// The Informational exchange of IKEv1.
+const INFORMATIONAL_V1: u8 = 5;
 /// How often a turn's share is sent.
 const TURN: Duration = Duration::from_millis(2);
 /// Answers that are looked at in one turn, so that sending does not wait for them.
@@ -35,6 +39,9 @@ pub struct Arguments {
     /// What is sent
     #[arg(long, value_enum, default_value_t = Kind::Mixed)]
     kind: Kind,
+    /// What they open
+    #[arg(long, value_enum, default_value_t = Begin::Ikev2)]
+    begin: Begin,
     /// Messages per second
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
@@ -47,6 +54,27 @@ pub struct Arguments {
     /// How the figures are printed
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
     output: Output,
+}
+
+/// What first messages open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Begin {
+    /// IKE_SA_INIT
+    Ikev2,
+    /// Main Mode of IKEv1
+    Main,
+    /// Aggressive Mode of IKEv1
+    Aggressive,
+}
+
+impl Begin {
+    const fn opening(self) -> Opening {
+        match self {
+            Self::Ikev2 => Opening::Init,
+            Self::Main => Opening::Main,
+            Self::Aggressive => Opening::Aggressive,
+        }
+    }
 }
 
 fn loopback(text: &str) -> Result<Ipv4Addr, String> {
@@ -77,6 +105,14 @@ pub struct Report {
 
 impl Report {
     fn count(&mut self, answer: &[u8]) {
+        if answer.get(17) == Some(&0x10) {
+            // A refusal is an Informational of one Notify (RFC 2408 section 5).
+            match answer.get(18) {
+                Some(&INFORMATIONAL_V1) => self.refused += 1,
+                _ => self.accepted += 1,
+            }
+            return;
+        }
         let Ok(message) = Message::parse(answer) else { return };
         let payloads = Payloads(&message.chain.payloads);
         if payloads.notify(NotifyType::COOKIE).is_some() {
@@ -123,7 +159,7 @@ pub fn run(arguments: &Arguments) -> io::Result<Report> {
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     let to = SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port);
-    let mut forge = Forge::new(arguments.kind).map_err(io::Error::other)?;
+    let mut forge = Forge::new(arguments.begin.opening(), arguments.kind).map_err(io::Error::other)?;
     let (mut report, mut number) = (Report::default(), 0u32);
     let mut buffer = vec![0; 65_536];
     let begin = Instant::now();

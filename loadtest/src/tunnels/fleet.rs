@@ -1,6 +1,6 @@
 //! The initiators of all tunnels.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use indicatif::ProgressBar;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::provision::{ESP, HUB, IKE, PSK};
-use super::{Arguments, LoadError, PATIENCE, Place};
+use super::provision::{ESP, HUB, PSK};
+use super::{Arguments, LoadError, PATIENCE, Place, Version};
 use crate::{Command, Flow, Initiator, InitiatorConfig, InitiatorError, Report};
 
 /// Commands under way to an initiator.
@@ -106,11 +106,11 @@ impl Fleet {
 fn config(arguments: &Arguments, place: Place) -> InitiatorConfig {
     let partner = place.partner(arguments.count);
     InitiatorConfig {
-        peer: Arc::new(peer(place)),
+        peer: Arc::new(peer(arguments.version, place)),
         server: arguments.address,
         ike_port: arguments.ike_port,
         natt_port: arguments.natt_port,
-        source: source(arguments.address, place),
+        source: place.source(arguments.address),
         inner: place.inner(),
         flow: Flow { tenant: place.tenant(), from: place.index, to: partner.index },
         destination: partner.inner(),
@@ -119,15 +119,8 @@ fn config(arguments: &Arguments, place: Place) -> InitiatorConfig {
     }
 }
 
-/// On loopback everyone has an address of its own, as peers do.
-fn source(server: IpAddr, place: Place) -> Option<IpAddr> {
-    let IpAddr::V4(server) = server else { return None };
-    let [_, _, high, low] = (place.index + 1).to_be_bytes();
-    server.is_loopback().then(|| Ipv4Addr::new(127, 77, high, low).into())
-}
-
 /// The initiator's own configuration: the node's, mirrored.
-fn peer(place: Place) -> PeerConfig {
+fn peer(version: Version, place: Place) -> PeerConfig {
     let all =
         TrafficSelector::range(Ipv4Addr::new(10, 7, 0, 0).into(), Ipv4Addr::new(10, 7, 255, 255).into());
     let own = TrafficSelector::range(place.inner().into(), place.inner().into());
@@ -136,7 +129,7 @@ fn peer(place: Place) -> PeerConfig {
         local_id: identity(&place.identity()),
         remote_id: identity(HUB),
         psk: Psk::new(PSK.as_bytes().to_vec().into()),
-        ike_proposals: IKE.parse().into_iter().collect(),
+        ike_proposals: version.proposal().parse().into_iter().collect(),
         children: vec![Arc::new(ChildConfig {
             name: "lan".into(),
             local: vec![own],
@@ -149,7 +142,10 @@ fn peer(place: Place) -> PeerConfig {
         force_encapsulation: true,
         uniqueness: Uniqueness::Replace,
         retransmit: Retransmit::DEFAULT,
-        version: ike::config::Version::default(),
+        version: match version {
+            Version::Ikev2 => ike::config::Version::V2,
+            Version::Ikev1 => ike::config::Version::V1(ike::config::V1::default()),
+        },
     }
 }
 

@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Tunnels
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=50_000))]
     count: u32,
+    /// What the tunnels speak; IKEv1 in Main Mode, on loopback alone, for there each peer is known by an address of its own
+    #[arg(long, value_enum, default_value_t = Version::Ikev2)]
+    version: Version,
     /// Packets per second and tunnel
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
@@ -54,6 +57,26 @@ pub struct Arguments {
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What the tunnels speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Version {
+    /// RFC 7296
+    Ikev2,
+    /// RFC 2409
+    Ikev1,
+}
+
+impl Version {
+    /// The IKE proposal of every tunnel.
+    const fn proposal(self) -> &'static str {
+        match self {
+            Self::Ikev2 => "aes128gcm16-prfsha256-x25519",
+            // There is no AEAD for phase 1.
+            Self::Ikev1 => "aes128-sha256-x25519",
+        }
+    }
 }
 
 /// How figures are printed.
@@ -187,6 +210,13 @@ impl Place {
 
     fn identity(self) -> String {
         format!("{}.{}.load.example", self.peer_id(), self.tenant_id())
+    }
+
+    /// On loopback everyone has an address of its own, as peers do.
+    fn source(self, server: IpAddr) -> Option<IpAddr> {
+        let IpAddr::V4(server) = server else { return None };
+        let [_, _, high, low] = (self.index + 1).to_be_bytes();
+        server.is_loopback().then(|| Ipv4Addr::new(127, 77, high, low).into())
     }
 
     /// Its address inside: the same in every tenant.

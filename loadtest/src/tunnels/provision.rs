@@ -1,5 +1,6 @@
 //! What is asked of the node, as any client would.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,13 +17,11 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
-use super::{Arguments, LoadError, PATIENCE, Place};
+use super::{Arguments, LoadError, PATIENCE, Place, Version};
 
 /// The key of every tunnel. It protects nothing but probes.
 pub(super) const PSK: &str = "loadtest-pre-shared-key";
-/// The proposals of every tunnel.
-pub(super) const IKE: &str = "aes128gcm16-prfsha256-x25519";
-/// The same of ESP.
+/// The ESP proposals of every tunnel.
 pub(super) const ESP: &str = "aes128gcm16";
 /// The node's identity.
 pub(super) const HUB: &str = "hub.load.example";
@@ -67,11 +66,12 @@ impl Api {
             let created = SecretServiceClient::new(self.channel.clone()).create_secret(request).await;
             created.map_err(refused("creating a secret"))?;
         }
+        let (version, server) = (arguments.version, arguments.address);
         self.for_all(arguments.count, CALLS, bar, "creating a peer", |channel, place| async move {
             let request = v1::CreatePeerRequest {
                 parent: format!("tenants/{}", place.tenant_id()),
                 peer_id: place.peer_id(),
-                peer: Some(peer(place)),
+                peer: Some(peer(version, server, place)),
                 ..v1::CreatePeerRequest::default()
             };
             PeerServiceClient::new(channel).create_peer(request).await.map(drop)
@@ -200,14 +200,26 @@ fn name(place: Place) -> String {
     format!("tenants/{}/peers/{}", place.tenant_id(), place.peer_id())
 }
 
-fn peer(place: Place) -> v1::Peer {
+fn peer(version: Version, server: IpAddr, place: Place) -> v1::Peer {
     let secret = format!("tenants/{}/secrets/psk", place.tenant_id());
     v1::Peer {
         local_identity: HUB.to_owned(),
         remote_identity: place.identity(),
         auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(secret)) }),
         start_action: v1::StartAction::None.into(),
-        ike: Some(v1::IkeConfig { proposals: vec![IKE.to_owned()], ..v1::IkeConfig::default() }),
+        // The pre-shared key of Main Mode is found by it.
+        remote_addresses: match version {
+            Version::Ikev2 => Vec::new(),
+            Version::Ikev1 => place.source(server).map(|address| address.to_string()).into_iter().collect(),
+        },
+        ike: Some(v1::IkeConfig {
+            proposals: vec![version.proposal().to_owned()],
+            version: match version {
+                Version::Ikev2 => v1::IkeVersion::Ikev2.into(),
+                Version::Ikev1 => v1::IkeVersion::Ikev1.into(),
+            },
+            ..v1::IkeConfig::default()
+        }),
         children: vec![v1::Child {
             name: "lan".to_owned(),
             local_subnets: vec!["10.7.0.0/16".to_owned()],

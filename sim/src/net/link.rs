@@ -51,6 +51,17 @@ impl Conditions {
     }
 }
 
+/// Whether a packet is a message of IKEv1 in clear. Nothing in IKEv1 proves the vendor IDs and NAT-D payloads of phase 1 (RFC
+/// 2409 section 5, RFC 3947), so that a flipped bit there has two sides that honestly see different things. UDP's checksum is
+/// what there is against that; the packet is lost by it.
+fn is_clear_ikev1(packet: &[u8]) -> bool {
+    let message = packet.strip_prefix(&[0; 4]).unwrap_or(packet);
+    let length = message.get(24..28).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
+    let whole =
+        length.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length == message.len()));
+    whole && message.get(17) == Some(&0x10) && message.get(19).is_some_and(|flags| flags & 1 == 0)
+}
+
 /// Carries packets between addresses.
 #[derive(Debug)]
 pub struct Network {
@@ -123,6 +134,9 @@ impl Network {
             return Vec::new();
         }
         if self.random.chance(corruption, 1000) && !packet.bytes.is_empty() {
+            if is_clear_ikev1(&packet.bytes) {
+                return Vec::new();
+            }
             let bits = u64::try_from(packet.bytes.len()).unwrap_or(u64::MAX) * 8;
             let bit = self.random.below(bits);
             let at = usize::try_from(bit / 8).unwrap_or(0);

@@ -143,9 +143,14 @@ impl Node {
         let conn = peer.sas.pairs.get(&spi).and_then(|p| peer.conns.get(&p.conn));
         let Some(core) = conn.map(|c| &c.core) else { return false };
         let (mut local, mut remote) = core.addresses();
-        if !core.encapsulates() {
-            local.set_port(RAW);
-            remote.set_port(RAW);
+        let ports = match core.encapsulates() {
+            false => Some(RAW),
+            // Also where IKE has stayed on its own port.
+            true => (local.port() == IKE).then_some(NATT),
+        };
+        if let Some(port) = ports {
+            local.set_port(port);
+            remote.set_port(port);
         }
         self.out.push(Packet { from: local, to: remote, bytes: sealed });
         true
@@ -277,7 +282,7 @@ impl Node {
         let Some(at) = at else { return };
         let mut out = Output::default();
         if let Some(peer) = self.peers.get_mut(at) {
-            peer.host_connection(now, &mut self.host, &mut self.chance, conn, &mut out, w);
+            peer.take_in(now, &mut self.host, &mut self.chance, conn, &mut out, w);
         }
         self.settle(at, out);
     }

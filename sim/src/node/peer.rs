@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esp::{Lifetime, LifetimeEvent};
-use ike::config::PeerConfig;
+use ike::config::{Opening, PeerConfig, Version};
 use ike::supervise::{Action, ConnId, Disposal, Ended, Plan, Senders, Supervisor};
-use ike::{Command, Connection, Event, Path, Transmit};
+use ike::{ChildEnd, Command, Connection, Event, Path, Transmit};
 
 use super::host::SimHost;
 use super::sas::Sas;
@@ -56,6 +56,8 @@ pub struct Peer {
     pub sas: Sas,
     /// When the tunnel came up last.
     pub up_since: Option<Instant>,
+    /// Pairs of IKEv1 that are gone without a word, as the peer knows them.
+    forgotten: Vec<u32>,
 }
 
 /// What draining a connection brought forth.
@@ -90,13 +92,26 @@ impl Peer {
             senders: Senders::default(),
             sas: Sas::default(),
             up_since: None,
+            forgotten: Vec::new(),
         }
     }
 
     /// The same peer after its node was restarted: everything negotiated is gone.
     pub fn restarted(&self, now: Instant) -> Self {
         let (config, path) = (self.config.clone(), self.path);
-        Self::new(now, self.tunnel, config, path, self.start, self.lifetimes, self.next_conn + 100)
+        let new = Self::new(now, self.tunnel, config, path, self.start, self.lifetimes, self.next_conn + 100);
+        let pairs = self.sas.pairs.values().map(|pair| pair.spi_out);
+        Self { forgotten: self.forgotten.iter().copied().chain(pairs).collect(), ..new }
+    }
+
+    /// The peer has begun anew, and is told that what it has of before is of no use. In main mode that is part of phase 1; in
+    /// aggressive mode it is said in a message of its own that nobody acknowledges (RFC 2407 section 4.6.3.3), so if something
+    /// is wrong with the network just then the peer may have its half of the pairs until they are renewed.
+    fn told_contact(&mut self, initiator: bool, w: &mut Witness) {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        if !initiator && self.config.opening() == Opening::Aggressive {
+            forgotten.into_iter().for_each(|theirs| w.unacknowledged(theirs));
+        }
     }
 
     /// When something is due.
@@ -178,7 +193,39 @@ impl Peer {
         }
     }
 
-    /// A connection of ours, or one the peer started and that is authenticated.
+    /// A connection that the peer started and that is authenticated: it joins the one there is, or stands beside it.
+    pub fn take_in(
+        &mut self,
+        now: Instant,
+        host: &mut SimHost,
+        chance: &mut Random,
+        core: Connection,
+        out: &mut Output,
+        w: &mut Witness,
+    ) {
+        let home = self.home_of(&core).and_then(|id| Some((id, self.conns.get_mut(&id)?)));
+        let Some((id, home)) = home else { return self.host_connection(now, host, chance, core, out, w) };
+        let spis = core.local_spis();
+        match home.core.absorb(now, host, core) {
+            Ok(()) => {
+                w.joined();
+                out.ike_spis.extend(spis.into_iter().map(|spi| (spi, Some(id))));
+                self.drain(now, host, chance, id, out, w);
+            }
+            Err(core) => self.host_connection(now, host, chance, core, out, w),
+        }
+    }
+
+    /// The connection that one joins, if it does.
+    fn home_of(&self, joining: &Connection) -> Option<ConnId> {
+        let there = |id: &ConnId| self.conns.get(id).is_some_and(|conn| !conn.down);
+        let is_up = |id: &ConnId| self.conns.get(id).is_some_and(|conn| conn.core.is_up());
+        let begun = || self.conns.iter().rev().find(|(_, conn)| !conn.core.is_up()).map(|(id, _)| *id);
+        let home = self.supervisor.current().filter(there).or_else(begun).filter(there);
+        home.filter(|id| joining.joins(is_up(id)))
+    }
+
+    /// A connection of ours, or one the peer started and that stands by itself.
     pub fn host_connection(
         &mut self,
         now: Instant,
@@ -270,7 +317,10 @@ impl Peer {
             Event::ReleaseSpi(spi) => host.release(spi),
             Event::InstallChild(sa) => {
                 w.installed(self.tunnel, &sa);
-                let lifetime = lifetime(now, self.lifetimes.child, chance);
+                // In IKEv1 the peer may want an end sooner than we do.
+                let (soft, hard) = self.lifetimes.child;
+                let hard = sa.limit.time.map_or(hard, |limit| hard.min(limit));
+                let lifetime = lifetime(now, (soft.min(hard - hard / 10), hard), chance);
                 self.senders.installed(id, sa.spi_in, sa.name.clone());
                 self.supervisor.child_up(now, id, &sa.name);
                 if self.sas.install(*sa, id, lifetime).is_none() {
@@ -284,6 +334,11 @@ impl Peer {
             }
             Event::RemoveChild { spi_in, linger, reason } => {
                 let name = self.sas.pairs.get(&spi_in).map(|p| p.name.clone());
+                let theirs = self.sas.pairs.get(&spi_in).map(|p| p.spi_out);
+                if self.config.version != Version::V2 {
+                    theirs.into_iter().for_each(|theirs| w.unacknowledged(theirs));
+                    self.forgotten.extend(theirs.filter(|_| reason == ChildEnd::IkeClosed));
+                }
                 if let Some(spi) = self.senders.removed(spi_in, self.supervisor.sender()) {
                     self.sas.activate(spi);
                 }
@@ -304,6 +359,7 @@ impl Peer {
                 let (began, spi) = (conn.core.began(), conn.core.initiator_spi());
                 let disposals = self.supervisor.established(now, id, began, initiator, spi, initial_contact);
                 self.up_since = Some(now);
+                self.told_contact(initiator, w);
                 for disposal in disposals {
                     let (other, command) = match disposal {
                         Disposal::Close(other) => (other, Command::Close),

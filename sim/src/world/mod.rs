@@ -25,6 +25,9 @@ use crate::tunnel::{config, mode, numbered, policy_name, subnet};
 /// of retransmission), the longest back-off (90 s with jitter) passes, and a negotiation that began in vain is given
 /// up (41 s).
 const RECOVERY: Duration = Duration::from_secs(300);
+/// Where a NAT has forgotten its mappings, what is not repeated does not get to who is behind it until that one is heard again,
+/// which takes a liveness check (30 s of silence, and 41 s of retransmission at most).
+const NOTICED: Duration = Duration::from_secs(75);
 /// Probes arrive within this, or never.
 const ARRIVAL: Duration = Duration::from_secs(10);
 /// The last part of a history is left in peace, so that both ends can be compared.
@@ -188,6 +191,7 @@ impl World {
 
     fn handle(&mut self, what: What) {
         let now = self.clock.instant();
+        self.witness.disturbed = self.disturbed || self.clock.elapsed() < self.disturbed_until + NOTICED;
         match what {
             What::Arrive(node, from, to, bytes) => {
                 let Some(n) = self.nodes.get_mut(node) else { return };
@@ -289,7 +293,9 @@ impl World {
         let (node, at) = self.end(tunnel, from_hub);
         let sent = self.nodes.get_mut(node).is_some_and(|n| n.send_inner(at, &policy_name(policy), &inner));
         let now = self.clock.elapsed();
-        let calm = !self.disturbed && now >= self.disturbed_until + RECOVERY;
+        let calm = !self.disturbed
+            && now >= self.disturbed_until + RECOVERY
+            && !self.is_forsaken(tunnel, &policy_name(policy));
         if !sent {
             if calm {
                 self.witness.violation(format!(
@@ -302,6 +308,14 @@ impl World {
         let must_arrive = calm && now + ARRIVAL < self.scenario.length;
         self.probes.push(Probe { tunnel, sent: now, arrived: false, must_arrive });
         self.after(node);
+    }
+
+    /// Whether one end of a tunnel has a pair for a policy that the other may have deleted without being heard.
+    fn is_forsaken(&self, tunnel: usize, policy: &str) -> bool {
+        let ends = [true, false].map(|hub| self.end(tunnel, hub));
+        let peers = ends.iter().filter_map(|(node, at)| self.nodes.get(*node)?.peers.get(*at));
+        let pairs = peers.flat_map(|peer| peer.sas.current());
+        pairs.filter(|pair| *pair.2 == *policy).any(|pair| self.witness.is_forsaken(pair.0))
     }
 
     fn delivered(&mut self, tunnel: usize, inner: &[u8]) {
