@@ -13,6 +13,7 @@ pub mod command;
 pub mod daemon;
 pub mod echo;
 pub mod lab;
+pub mod pluto;
 pub mod rubbish;
 pub mod traffic;
 pub mod wait;
