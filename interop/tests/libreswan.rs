@@ -40,7 +40,12 @@ fn comes_up(peer: &Peer) {
     assert!(children[0].contains("\"left--c\""), "{children:?}");
     let version = if peer.ike.is_empty() { "IKEv2" } else { "IKEv1" };
     assert!(log.contains(&format!("\"left--c\": added {version} connection")), "{}\n{log}", said.text);
-    assert!(!log.contains("failed to add"), "{}\n{log}", said.text);
+    for complaint in ["failed to add", "duplicate key", "while loading", "ignored"] {
+        assert!(!log.contains(complaint), "{}\n{log}", said.text);
+    }
+    // A group that is agreed on here is tried in a renewal only.
+    let said = culvertd.cli(&["rekey", "acme/left"]);
+    assert!(said.ok, "{}\n{}", said.text, pluto.log());
     assert!(pluto.alive());
 }
 
@@ -57,4 +62,29 @@ fn it_answers_the_tunnel_of_each_kind() {
     for peer in [Peer::usual(), Peer::ikev1("MAIN"), Peer::ikev1("AGGRESSIVE")] {
         comes_up(&Peer { start: true, ..peer });
     }
+}
+
+/// Nothing but names is said of the tunnel: the proposals are those that each version has by default.
+#[test]
+fn it_takes_the_default_proposals() {
+    for peer in [Peer::usual(), Peer::ikev1("MAIN"), Peer::ikev1("AGGRESSIVE")] {
+        comes_up(&Peer { proposals: (String::new(), String::new()), ..peer });
+    }
+}
+
+/// Of each kind of algorithm those that a list of its own was written for in a wrong way.
+#[test]
+fn it_takes_lists_of_algorithms() {
+    let both = [
+        ("aes256-aes128-sha256-sha1-modp2048-ecp256", "aes128gcm16-aes256gcm16-modp2048-modp3072"),
+        ("aes128-sha512-modp1024-modp1536", "aes256-aes128-sha1-sha256-modp4096-nopfs"),
+    ];
+    for (ike, esp) in both {
+        for peer in [Peer::usual(), Peer::ikev1("MAIN")] {
+            comes_up(&Peer { proposals: (ike.into(), esp.into()), legacy: true, ..peer });
+        }
+    }
+    let proposals =
+        ("chacha20poly1305-aes256gcm16-prfsha384-prfsha256-x25519-ecp384", "chacha20poly1305-x25519");
+    comes_up(&Peer { proposals: (proposals.0.into(), proposals.1.into()), ..Peer::usual() });
 }
