@@ -9,11 +9,14 @@ pub struct Said {
     pub ok: bool,
     /// Standard output and standard error.
     pub text: String,
+    /// Standard output alone.
+    pub out: String,
 }
 
 fn said(output: &Output) -> Said {
-    let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    Said { ok: output.status.success(), text: String::from_utf8_lossy(&text).into_owned() }
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    Said { ok: output.status.success(), text: text(&both), out: text(&output.stdout) }
 }
 
 /// A binary of this build: beside the directory that the test itself lies in.
@@ -28,7 +31,7 @@ pub fn binary(name: &str) -> String {
 pub fn run(program: &str, arguments: &[&str]) -> Said {
     match Command::new(program).args(arguments).stdin(Stdio::null()).output() {
         Ok(output) => said(&output),
-        Err(error) => Said { ok: false, text: format!("{program}: {error}") },
+        Err(error) => Said { ok: false, text: format!("{program}: {error}"), out: String::new() },
     }
 }
 

@@ -167,6 +167,17 @@ impl Daemon {
         self.apply(&[peer.manifest()]);
     }
 
+    /// What `culvert export` writes for a device that reaches us at `address`, with the key that the peer has.
+    pub fn export(&self, peer: &Peer, device: &str, address: &str) -> Said {
+        let file = self.directory.join("key");
+        std::fs::write(&file, &peer.psk).unwrap_or_else(|e| panic!("key: {e}"));
+        let key = file.display().to_string();
+        let said =
+            self.cli(&["export", &peer.name, "--for", device, "--address", address, "--psk-file", &key]);
+        assert!(said.ok, "culvert export: {}", said.text);
+        said
+    }
+
     /// A peer's status.
     pub fn status(&self, peer: &str) -> Value {
         let (tenant, id) = peer.split_once('/').unwrap_or(("acme", "left"));

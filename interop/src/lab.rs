@@ -29,10 +29,7 @@ pub struct Lab {
 impl Lab {
     /// Makes a lab, or says what is missing. In CI nothing may be.
     pub fn open() -> Option<Self> {
-        let missing = missing();
-        if !missing.is_empty() {
-            assert!(std::env::var_os("CI").is_none(), "CI must not skip this: {}", missing.join(", "));
-            eprintln!("skipped: needs {}", missing.join(", "));
+        if lacks(missing()) {
             return None;
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -93,6 +90,16 @@ impl Drop for Lab {
             run("ip", &["netns", "del", namespace]);
         }
     }
+}
+
+/// Whether anything is missing, which is said. In CI nothing may be.
+pub(crate) fn lacks(missing: Vec<String>) -> bool {
+    if missing.is_empty() {
+        return false;
+    }
+    assert!(std::env::var_os("CI").is_none(), "CI must not skip this: {}", missing.join(", "));
+    eprintln!("skipped: needs {}", missing.join(", "));
+    true
 }
 
 fn missing() -> Vec<String> {

@@ -4,14 +4,14 @@ use ike::Identity;
 use ike::wire::numbers::IdType;
 use tenants::Cidr;
 
-use super::{Sheet, bare_identity, culvert_address, note_unsaid, quoted_key, without_port};
+use super::{Sheet, bare_identity, culvert_address, note_unsaid, pfs_group, quoted_key, without_port};
 use crate::exchange::model::{Child, Starts, Tunnel, Version};
-use crate::exchange::suite::{NO_PFS, Suite, Word, Words, reduced, spoken};
+use crate::exchange::suite::{NO_PFS, Suite, Word, Words, reduced, spoken, understood};
 
 /// Between the name of a peer and that of its child in the name of a connection.
 pub(crate) const OF: &str = "--";
 
-/// Libreswan's words.
+/// Libreswan's words. Since version 4 it is built without the group modp1024, and a connection with it is not loaded.
 pub(crate) const WORDS: Words = &[
     ("aes128gcm16", "aes_gcm128"),
     ("aes192gcm16", "aes_gcm192"),
@@ -34,7 +34,6 @@ pub(crate) const WORDS: Words = &[
     ("prfsha1", "sha1"),
     ("prfmd5", "md5"),
     ("prfaesxcbc", "aes_xcbc"),
-    ("modp1024", "dh2"),
     ("modp1536", "dh5"),
     ("modp2048", "dh14"),
     ("modp3072", "dh15"),
@@ -45,6 +44,16 @@ pub(crate) const WORDS: Words = &[
     ("ecp384", "dh20"),
     ("ecp521", "dh21"),
     ("x25519", "dh31"),
+];
+
+/// Groups of Quick Mode, which has none of elliptic curves there.
+const QUICK_GROUPS: Words = &[
+    ("modp1536", "dh5"),
+    ("modp2048", "dh14"),
+    ("modp3072", "dh15"),
+    ("modp4096", "dh16"),
+    ("modp6144", "dh17"),
+    ("modp8192", "dh18"),
 ];
 
 /// Where no integrity algorithm and no address is said.
@@ -78,19 +87,21 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     let right = culvert_address(tunnel, sheet);
     sheet.line(4, format!("right={right}"));
     sheet.line(4, format!("rightid={}", identity(&tunnel.culvert.identity)?));
-    let ike = ike_proposals(&tunnel.ike, sheet)?;
+    let ike = ike_proposals(tunnel, sheet)?;
     sheet.line(4, format!("ike={ike}"));
     if let Some(life) = tunnel.ike_life.end() {
         sheet.line(4, format!("ikelifetime={life}s"));
     }
     if let Some(dpd) = tunnel.dpd {
         sheet.line(4, format!("dpddelay={dpd}s"));
-        sheet.line(4, format!("dpdtimeout={}s", dpd * 4));
+        if tunnel.version.is_v1() {
+            // In IKEv2 it gives up when it has retransmitted for long enough.
+            sheet.line(4, format!("dpdtimeout={}s", dpd * 4));
+        }
     }
     if tunnel.force_udp {
         sheet.line(4, "encapsulation=yes");
     }
-    sheet.line(4, "auto=ignore");
     for child in &tunnel.children {
         write_child(tunnel, child, sheet)?;
     }
@@ -116,7 +127,7 @@ fn write_child(tunnel: &Tunnel, child: &Child, sheet: &mut Sheet) -> Result<(), 
             sheet.note(format!("child {}: the device makes a Child SA for each pair of subnets", child.name));
         }
     }
-    let (esp, pfs) = esp_proposals(child, sheet)?;
+    let (esp, pfs) = esp_proposals(tunnel, child, sheet)?;
     sheet.line(4, format!("esp={esp}"));
     sheet.line(4, format!("pfs={}", if pfs { "yes" } else { "no" }));
     if child.esp.iter().any(|suite| suite.integrity.contains(&"sha256_96")) {
@@ -135,17 +146,20 @@ fn write_child(tunnel: &Tunnel, child: &Child, sheet: &mut Sheet) -> Result<(), 
     Ok(())
 }
 
-fn ike_proposals(suites: &[Suite], sheet: &mut Sheet) -> Result<String, String> {
-    let known = |word| WORDS.iter().any(|(ours, _)| *ours == word);
-    let suites = reduced(suites, known, &mut sheet.notes);
+fn ike_proposals(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<String, String> {
+    let v1 = tunnel.version.is_v1();
+    // With an integrity algorithm comes the PRF of its name, of which these have none.
+    let lacks = |word| word == "aescmac" || (v1 && word == "aesxcbc");
+    let known = |word| WORDS.iter().any(|(ours, _)| *ours == word) && !lacks(word);
+    let suites = reduced(&tunnel.ike, known, &mut sheet.notes);
+    if suites.iter().any(|suite| !suite.is_aead() && !suite.prf_goes_without_saying()) {
+        sheet.note("the device takes the PRF from the integrity algorithm");
+    }
     let text = |suite: &Suite| {
-        if !suite.is_aead() && !suite.prf_goes_without_saying() {
-            sheet.notes.push("the device takes the PRF from the integrity algorithm".to_owned());
-        }
         let middle = if suite.is_aead() { &suite.prf } else { &suite.integrity };
-        [&suite.encryption, middle, &suite.groups].map(|list| joined(list)).join("-")
+        proposal(&[&suite.encryption, middle], &joined(&suite.groups))
     };
-    let texts: Vec<String> = suites.iter().map(text).collect();
+    let texts: Vec<String> = listed(suites, v1).iter().map(text).collect();
     if texts.is_empty() {
         Err("Libreswan has none of the algorithms of ike.proposals".to_owned())
     } else {
@@ -153,31 +167,68 @@ fn ike_proposals(suites: &[Suite], sheet: &mut Sheet) -> Result<String, String> 
     }
 }
 
-/// With whether there is a group among them.
-fn esp_proposals(child: &Child, sheet: &mut Sheet) -> Result<(String, bool), String> {
-    let known = |word| WORDS.iter().any(|(ours, _)| *ours == word) || [NO_PFS, "sha256_96"].contains(&word);
-    let suites = reduced(&child.esp, known, &mut sheet.notes);
-    let mut pfs = false;
-    let mut texts = Vec::new();
-    for suite in &suites {
-        let groups: Vec<Word> = suite.groups.iter().filter(|group| **group != NO_PFS).copied().collect();
-        pfs |= !groups.is_empty();
-        if groups.len() < suite.groups.len() && !groups.is_empty() {
-            sheet.note(format!(
-                "child {}: the device has a key exchange in each rekeying or in none",
-                child.name
-            ));
-        }
+/// With whether there is a group in them, which is the same in all: it loads no connection with several.
+fn esp_proposals(tunnel: &Tunnel, child: &Child, sheet: &mut Sheet) -> Result<(String, bool), String> {
+    let v1 = tunnel.version.is_v1();
+    let group = if v1 { pfs_group(child, QUICK_GROUPS, sheet) } else { renewal_group(tunnel, child, sheet) };
+    let wanted = group.and_then(|group| understood(WORDS, group)).unwrap_or(NO_PFS);
+    let fits = |suite: &Suite| match suite.groups.as_slice() {
+        [] => wanted == NO_PFS,
+        groups => groups.contains(&wanted),
+    };
+    let fitting: Vec<Suite> = child.esp.iter().filter(|suite| fits(suite)).cloned().collect();
+    if fitting.len() < child.esp.len() {
+        sheet.note(format!("child {}: proposals without {wanted} are left out", child.name));
+    }
+    let fitting: Vec<Suite> =
+        fitting.into_iter().map(|suite| Suite { groups: Vec::new(), ..suite }).collect();
+    let lacks = |word| v1 && word == "chacha20poly1305";
+    let known = |word| (WORDS.iter().any(|(ours, _)| *ours == word) || word == "sha256_96") && !lacks(word);
+    let suites = reduced(&fitting, known, &mut sheet.notes);
+    let text = |suite: &Suite| {
         // The same on the wire; `sha2-truncbug` says that it is cut shorter.
         let whole = |word: &Word| if *word == "sha256_96" { "sha256" } else { *word };
         let integrity: Vec<Word> = suite.integrity.iter().map(whole).collect();
-        let parts = [&suite.encryption, &integrity, &groups].into_iter().filter(|list| !list.is_empty());
-        texts.push(parts.map(|list| joined(list)).collect::<Vec<_>>().join("-"));
-    }
+        proposal(&[&suite.encryption, &integrity], group.unwrap_or_default())
+    };
+    let texts: Vec<String> = listed(suites, v1).iter().map(text).collect();
     if texts.is_empty() {
         return Err(format!("Libreswan has none of the algorithms of child {}", child.name));
     }
-    Ok((texts.join(","), pfs))
+    Ok((texts.join(","), group.is_some()))
+}
+
+/// Version 4.10 renews a Child SA of IKEv2 with the group of the IKE SA, whatever `esp` says: one that Culvert takes for both.
+fn renewal_group(tunnel: &Tunnel, child: &Child, sheet: &mut Sheet) -> Option<&'static str> {
+    let any = pfs_group(child, WORDS, sheet)?;
+    let all: Vec<Word> = tunnel.ike.iter().flat_map(|suite| suite.groups.iter().copied()).collect();
+    let of_ike: Vec<&'static str> = spoken(WORDS, &all).0;
+    let has = |group: &str| {
+        understood(WORDS, group)
+            .is_some_and(|group| child.esp.iter().any(|suite| suite.groups.contains(&group)))
+    };
+    let optional = child.esp.iter().any(|suite| suite.groups.contains(&NO_PFS));
+    let both = of_ike.iter().find(|group| has(group)).copied();
+    if both.is_none() || both != of_ike.first().copied() {
+        let first = of_ike.first().and_then(|group| understood(WORDS, group)).unwrap_or_default();
+        sheet.note(format!(
+            "child {}: the device renews it with the group of the IKE SA, as first {first}, which espProposals has not",
+            child.name
+        ));
+    }
+    both.or((!optional).then_some(any))
+}
+
+/// As it takes them: a list of algorithms within a proposal in IKEv2 alone.
+fn listed(suites: Vec<Suite>, v1: bool) -> Vec<Suite> {
+    if v1 { suites.iter().flat_map(|suite| suite.choices(usize::MAX)).collect() } else { suites }
+}
+
+/// The semicolon says that a group follows, which after `-` would be a PRF or an integrity algorithm where there is none.
+fn proposal(lists: &[&[Word]], groups: &str) -> String {
+    let lists: Vec<String> = lists.iter().filter(|list| !list.is_empty()).map(|list| joined(list)).collect();
+    let lists = lists.join("-");
+    if groups.is_empty() { lists } else { format!("{lists};{groups}") }
 }
 
 fn joined(list: &[Word]) -> String {

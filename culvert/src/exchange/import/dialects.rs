@@ -59,7 +59,7 @@ fn add_word(suite: &mut Suite, word: &str) -> bool {
         "aes_gcm" => "aes_gcm256",
         "sha" => "sha1",
         "sha2" => "sha2_256",
-        "modp1024" => "dh2",
+        "dh2" => "modp1024",
         "dh22" => "",
         other => other,
     };

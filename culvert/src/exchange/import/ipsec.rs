@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ike::Identity;
 use tenants::Cidr;
 
+use super::cisco::merged;
 use super::dialects::proposals;
 use super::lines::Source;
 use super::{identity, is_placeholder, key_of, seconds};
@@ -225,6 +226,8 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
     };
     let aggressive = ["aggressive", "aggrmode"].iter().any(|key| value(key) == Some("yes"));
     let ike = proposals(values.get("ike"), None, notes);
+    // There are no lists within a proposal of IKEv1.
+    let ike = if v1 { merged(ike) } else { ike };
     let (name, child) = match section.name.split_once(OF) {
         Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
         None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
@@ -369,6 +372,7 @@ fn child(
             *word = "sha256_96";
         }
     }
+    let esp = if v1 { merged(esp) } else { esp };
     let life = ["salifetime", "keylife", "lifetime"].iter().find_map(|key| value(key)).and_then(seconds);
     Some(Child { name, transport, culvert, device, esp, life: Life { rekey: None, life }, life_bytes: None })
 }
