@@ -59,8 +59,8 @@ mutations=(
   'an IKE_SA used that the peer has deleted|ike/src/v2/rekey_ike.rs|s{if !self\.is_active\(passive\)}{if !self.is_active(passive) && self.sas.is_empty()}'
   'Child SAs without a bound|ike/src/v2/answer_child.rs|s{self\.children\.len\(\) >= MAX_CHILDREN}{self.children.len() >= 1000 * MAX_CHILDREN}'
   'mode of the answer not checked|ike/src/v2/mode.rs|s{if peer != config\.mode}{if peer != config.mode && payloads.0.is_empty()}'
-  'transport mode where ESP goes in UDP|ike/src/v2/mode.rs|s{if self\.encapsulates\(\)}{if self.encapsulates() && local_ts.is_empty()}'
-  'transport mode of others than the ends|ike/src/v2/mode.rs|s{\(!host\(local_ts, local\) \|\| !host\(remote_ts, remote\)\)}{(local_ts.is_empty() && (!host(local_ts, local) \|\| !host(remote_ts, remote)))}'
+  'transport mode where ESP goes in UDP|ike/src/mode.rs|s{if encapsulates \{}{if encapsulates && local_ts.is_empty() \{}'
+  'transport mode of others than the ends|ike/src/mode.rs|s{\(!host\(local_ts, local\) \|\| !host\(remote_ts, remote\)\)}{(local_ts.is_empty() && (!host(local_ts, local) \|\| !host(remote_ts, remote)))}'
   'fragments sealed in transport mode|esp/src/transport.rs|s{& ANY_FRAGMENT != 0}{& ANY_FRAGMENT == ANY_FRAGMENT}'
   'padding of transport mode left in|esp/src/transport.rs|s{payload\.get\(\.\.len\)}{payload.get(..len.max(payload.len()))}'
   'a second gateway let in where the first is kept|ike/src/v2/responder.rs|s{!config\.uniqueness\.admits\(\*up, from\)}{!config.uniqueness.admits(*up, from) && up.port() == 0}'
@@ -74,10 +74,10 @@ mutations=(
   'a policy that is narrowed told as covered|ike/src/v2/parts.rs|s{let gap = if whole \|\| down}{let gap = if whole \|\| down \|\| self.initiator}'
   'retransmissions not authenticated|ike/src/v2/receive.rs|s{let Some\(fragment\) = sa\.authentic\(datagram\.bytes\) else \{ return self\.counters\.dropped \+= 1 \};}{let fragment = sa.authentic(datagram.bytes).unwrap_or_default();}'
   'IKEv1: HASH_R not checked|ike/src/v1/initiator.rs|s{if !equal\(&expected, hash\)}{if !equal(&expected, hash) && hash.is_empty()}'
-  'IKEv1: HASH_I of aggressive mode not checked|ike/src/v1/responder.rs|s{is_some_and\(\|hash\| equal\(hash, &proof\)\)}{is_some_and(|hash| equal(hash, &proof) \|\| !hash.is_empty())}'
-  'IKEv1: HASH_I of main mode not checked|ike/src/v1/responder.rs|s{let proved = equal\(&of\.proof\(skeyid, true, id\)\?, hash\);}{let proved = equal(&of.proof(skeyid, true, id)?, hash) \|\| !hash.is_empty();}'
+  'IKEv1: HASH_I of aggressive mode not checked|ike/src/v1/respond_aggressive.rs|s{is_some_and\(\|hash\| equal\(hash, &proof\)\)}{is_some_and(|hash| equal(hash, &proof) \|\| !hash.is_empty())}'
+  'IKEv1: HASH_I of main mode not checked|ike/src/v1/respond_main.rs|s{let proved = equal\(&of\.proof\(skeyid, true, id\)\?, hash\);}{let proved = equal(&of.proof(skeyid, true, id)?, hash) \|\| !hash.is_empty();}'
   'IKEv1: identity of the responder not checked|ike/src/v1/initiator.rs|s{if !is\(id, &config\.remote_id\)}{if !is(id, &config.remote_id) && id.data.is_empty()}'
-  'IKEv1: identity of the initiator not checked|ike/src/v1/responder.rs|s{is\(&opened\.id, &config\.remote_id\)}{is(&opened.id, &config.remote_id) \|\| !opened.id.data.is_empty()}'
+  'IKEv1: identity of the initiator not checked|ike/src/v1/respond_main.rs|s{is\(&opened\.id, &config\.remote_id\)}{is(&opened.id, &config.remote_id) \|\| !opened.id.data.is_empty()}'
   'IKEv1: hashes of phase 2 not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| !hash.is_empty() =>}'
   'IKEv1: HASH(1) not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| matches!(proof, Proof::First) =>}'
   'IKEv1: HASH(2) not checked|ike/src/v1/ike_sa.rs|s{if equal\(hash, &expected\) =>}{if equal(hash, &expected) \|\| matches!(proof, Proof::Second(_)) =>}'
@@ -88,7 +88,7 @@ mutations=(
   'IKEv1: commit bit of the initiator ignored|ike/src/v1/answer_child.rs|s{answered\.commit \|\| header\.commit}{answered.commit && header.commit && false}'
   'IKEv1: commit bit of the responder ignored|ike/src/v1/request_child.rs|s{let commit = header\.commit;}{let commit = header.commit && header.message_id == 0;}'
   'IKEv1: CONNECTED of any exchange taken|ike/src/v1/informational.rs|s{quick\.ike == spi && quick\.id == id\);\n            self}{quick.ike == spi && (quick.id == id \|\| id != 0));\n            self}'
-  'IKEv1: phase 2 looked at before phase 1 is done|ike/src/v1/receive.rs|s{\(false, false\) => self\.repeat_answer\(datagram, true\),}{(false, false) => self.quick_mode(now, host, 0, header, datagram),}'
+  'IKEv1: phase 2 looked at before phase 1 is done|ike/src/v1/receive.rs|s{(self\.note_objection\(now, header\);\s+)self\.repeat_answer\(datagram, true\);}{$1self.quick_mode(now, host, 0, header, datagram);}'
   'IKEv1: group of phase 2 not held against the offer|ike/src/v1/accept.rs|s{&& only\.group == group}{&& (only.group == group \|\| only.spi_out != 0)}; s{choose_esp\(&config\.proposals, proposals, group\.is_some\(\)\)}{choose_esp(&config.proposals, proposals, false)}'
   'IKEv1: group of aggressive mode not held against the offer|ike/src/v1/initiator.rs|s{if choice\.group != sent\.dh\.group\(\)}{if choice.group == 0}'
   'IKEv1: a key without its group taken|ike/src/v1/answer_child.rs|s{\.filter\(\|o\| o\.group\.is_some\(\) == has_key\)}{.filter(|o| o.group.is_some() == has_key \|\| o.group.is_none())}'
@@ -99,8 +99,8 @@ mutations=(
   'IKEv1: two transforms of an answer taken|ike/src/v1/accept.rs|s{let \(\[only\], \[proposal\]\) = \(offers\.as_slice\(\)}{let ([only, ..], [proposal]) = (offers.as_slice()}; s{&& proposal\.transforms\.len\(\) == 1}{&& !proposal.transforms.is_empty()}'
   'IKEv1: method of the answer not checked|ike/src/v1/accept.rs|s{&& only\.method == offer::Method::PreSharedKey\.value\(\)}{}'
   'IKEv1: uniqueness not looked at|ike/src/v1/responder.rs|s{match host\.connected\(config\)\.filter\(\|up\| !config}{match host.connected(config).filter(|up| up.port() == 0 && !config}'
-  'IKEv1: keys tried without a bound|ike/src/v1/responder.rs|s{for config in candidates\.iter\(\)\.take\(MAX_CANDIDATES\)}{for config in candidates.iter().take(1000 * MAX_CANDIDATES)}'
-  'IKEv1: strangers of aggressive mode refused at once|ike/src/v1/responder.rs|s{Some\(Err\(NoPeer::Unknown\)\) \| None => Ok\(\(None, decoy\)\)}{Some(Err(NoPeer::Unknown)) \| None => Err(unknown())}'
+  'IKEv1: keys tried without a bound|ike/src/v1/respond_main.rs|s{for config in candidates\.iter\(\)\.take\(MAX_CANDIDATES\)}{for config in candidates.iter().take(1000 * MAX_CANDIDATES)}'
+  'IKEv1: strangers of aggressive mode refused at once|ike/src/v1/respond_aggressive.rs|s{Some\(Err\(NoPeer::Unknown\)\) \| None => Ok\(\(None, decoy\)\)}{Some(Err(NoPeer::Unknown)) \| None => Err(unknown())}'
   'IKEv1: IKE_SAs without a bound|ike/src/v1/handshake.rs|s{while self\.sas\.len\(\) > MAX_IKE_SAS}{while self.sas.len() > 1000 * MAX_IKE_SAS}'
   'IKEv1: fragments without a bound|ike/src/v1/fragment.rs|s{if octets > MAX_OCTETS}{if octets > 1000 * MAX_OCTETS}'
   'IKEv1: quick modes lost with their IKE_SA|ike/src/v1/mod.rs|s{if !self\.waits\(&task\) \{\n\s+self\.queue_again}{if self.waits(&task) \{\n self.queue_again}'
@@ -113,12 +113,13 @@ mutations=(
   'IKEv1: a peer not behind a NAT moves|ike/src/v1/view.rs|s{if !self\.may_move\(\) \|\|}{if (!self.may_move() && remote.port() == 0) \|\|}; s{!self\.floated \|\| }{}'
 )
 
-target=${CARGO_TARGET_DIR:-$PWD/target}
-tree=$target/mutations
+target=${CARGO_TARGET_DIR:-$PWD/target}/mutations
+tree=$target/tree
 rm -rf "$tree" && mkdir -p "$tree"
 git ls-files -z | xargs -0 cp --parents -t "$tree"
-# The dependencies are built already; only the copy's own crates are built again and again.
-export CARGO_TARGET_DIR=$target CARGO_INCREMENTAL=1
+# A target of its own: Cargo takes the copy's crates for those of the tree, and would take mutated code for fresh there. The
+# dependencies are built in it once, which takes minutes and 2 GB; the copy's own crates again and again.
+export CARGO_TARGET_DIR=$target/target CARGO_INCREMENTAL=1
 jobs=${JOBS:+-j$JOBS}
 run() { (cd "$tree" && cargo nextest run -p ike -p esp -p sim --features ike/test-hooks --locked --offline $jobs "$@"); }
 

@@ -9,7 +9,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `initiator.rs`, `responder.rs` | phase 1, main and aggressive mode, from either side |
+//! | `initiator.rs`, `responder.rs` | phase 1, from either side |
+//! | `first.rs`, `respond_main.rs`, `respond_aggressive.rs` | its first message as it is answered, and what then comes in either mode |
 //! | `handshake.rs` | what both sides of phase 1 have in common |
 //! | `answer_child.rs`, `request_child.rs` | quick mode: answered, requested |
 //! | `rekey_ike.rs` | a phase 1 that takes another's place |
@@ -37,6 +38,7 @@ mod asked;
 mod child;
 mod crossed;
 mod exchange;
+mod first;
 #[cfg(feature = "test-hooks")]
 pub mod forge;
 mod fragment;
@@ -57,6 +59,8 @@ mod parts;
 mod receive;
 mod rekey_ike;
 mod request_child;
+mod respond_aggressive;
+mod respond_main;
 mod responder;
 mod send;
 mod tasks;

@@ -83,6 +83,13 @@ fn only_the_answer_to_what_was_asked_counts() {
         let forged = peer::seal(pair, How { id, ..INFORM }, &[ack]).0;
         peer::inject(pair, B, &forged);
     }
+    // The same question once more, not another one an interval later.
+    while pair.a.outbox.is_empty() {
+        pair.pass(Duration::from_secs(1));
+    }
+    let question = pair.take(A);
+    let (parts, _) = peer::open(pair, &question.bytes, None);
+    assert_eq!(parts[1].1[24..28], (number + 1).to_be_bytes());
     for _ in 0..60 {
         pair.a.outbox.clear();
         pair.pass(Duration::from_secs(1));

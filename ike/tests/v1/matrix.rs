@@ -370,3 +370,26 @@ fn q19_initial_contact_comes_during_a_renewal() {
         }
     }
 }
+
+/// Of two quick modes that crossed the peer may never get one. The other is used meanwhile, whichever is to be kept.
+#[test]
+fn q20_the_second_message_of_one_is_late() {
+    for (late, other) in [(A, B), (B, A)] {
+        let pair = &mut pair();
+        let old = pair.spi(late);
+        rekey(pair, A);
+        rekey(pair, B);
+        pair.deliver(late);
+        pair.deliver(other);
+        let answer = pair.take(other);
+        pair.deliver(late);
+        pair.deliver(other);
+        let used = pair.spi(late);
+        assert_ne!(used, old, "{late:?}");
+        let seen = pair.side(late).installed[&used].spi_out;
+        pair.command(other, Command::InboundSeen(seen));
+        assert_eq!(pair.spi(other), seen, "{late:?}");
+        pair.put(other, &answer);
+        assert_settled(pair);
+    }
+}

@@ -201,6 +201,21 @@ fn only_a_peer_behind_a_nat_moves() {
     pair.put(A, &m);
     assert_eq!(pair.b.conn.as_ref().unwrap().addresses().1, before);
     assert_eq!(pair.take(B).remote, m.local, "an answer goes to where the request came from");
+
+    // Nor one that is not, where we are.
+    for mode in MODES {
+        let mut pair = behind(mode, None);
+        let elsewhere = addr("198.51.100.7:4500");
+        let spi = pair.spi(B);
+        pair.command(B, Command::RekeyChild(spi));
+        let mut m = pair.take(B);
+        (m.local, m.remote) = (elsewhere, SocketAddr::new(pair.a.addr.ip(), 4500));
+        pair.put(B, &m);
+        assert_eq!(pair.take(A).remote, elsewhere, "it is authentic");
+        pair.command(A, Command::RemoteMoved(elsewhere));
+        let remote = pair.a.conn.as_ref().unwrap().addresses().1;
+        assert_eq!(remote, SocketAddr::new(pair.b.addr.ip(), 4500), "{mode:?}");
+    }
 }
 
 #[test]
