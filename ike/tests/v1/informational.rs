@@ -292,6 +292,51 @@ fn initial_contact_in_phase_1_takes_the_place_of_what_was_there() {
     }
 }
 
+/// A responder that has lost all it had says so as well: in the sixth message of main mode, or in a message of its own. What the
+/// initiator took for a pair is made anew.
+#[test]
+fn a_responder_that_has_lost_everything_says_so_when_phase_1_comes_anew() {
+    for mode in MODES {
+        let [left, right] = specs(mode);
+        let mut pair = up(&left, &right);
+        pair.run(10);
+        let old = pair.a.installed.clone();
+        // B has forgotten everything.
+        pair.b.conn = None;
+        pair.b.installed.clear();
+        pair.b.host = Pair::new(&left, &right).b.host;
+        pair.b.host.random_from(78);
+        pair.b.host.skip_spis(3);
+        pair.b.registered.clear();
+        pair.command(A, Command::RekeyIke);
+        pair.settle();
+        pair.run(5);
+        pair.assert_children(1);
+        assert!(old.keys().all(|spi| !pair.a.installed.contains_key(spi)), "{mode:?}: {:?}", pair.a.log);
+    }
+}
+
+/// All pairs are deleted while phase 1 is renewed: an IKE_SA alone is of no use to anybody, so they are asked for again.
+#[test]
+fn what_the_peer_deletes_while_phase_1_is_renewed_is_made_anew() {
+    for mode in MODES {
+        let [left, right] = specs(mode);
+        let mut pair = up(&left, &right);
+        pair.run(10);
+        let first = pair.b.installed.keys().copied().next().unwrap();
+        pair.command(A, Command::RekeyIke);
+        let begun = pair.take(A);
+        pair.command(B, Command::DeleteChild(first));
+        let deleted = pair.take(B);
+        pair.put(B, &deleted);
+        assert!(pair.a.installed.is_empty(), "{:?}", pair.a.log);
+        pair.put(A, &begun);
+        pair.settle();
+        pair.run(5);
+        pair.assert_children(1);
+    }
+}
+
 /// A refusal of something else is not one of what is asked for.
 #[test]
 fn an_error_about_another_spi_refuses_nothing_where_several_are_asked_for() {
