@@ -36,6 +36,7 @@ pub fn explain(failure: &Failure) -> Cause {
         Failure::NoProposal { offered, configured } => {
             let mut cause = cause("proposal", &[]);
             cause.advice.extend(difference(offered, configured));
+            cause.advice.extend(advice::legacy(offered));
             cause
                 .advice
                 .push("here: add one of the peer's proposals to ike.proposals or espProposals".to_owned());

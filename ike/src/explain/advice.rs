@@ -1,9 +1,11 @@
 //! What to change, and on which side, where that depends on the values. Each line names its side: `here` is this node, `there`
 //! is the peer.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use crate::identity::Identity;
+use crate::proposal::table::by_word;
 use crate::wire::numbers::AuthMethod;
 
 fn lines<const N: usize>(lines: [&str; N]) -> Vec<String> {
@@ -12,14 +14,14 @@ fn lines<const N: usize>(lines: [&str; N]) -> Vec<String> {
 
 /// What a peer that speaks another version of IKE means.
 pub(super) fn version_summary(version: u8) -> String {
-    format!("a message of IKEv{version} came from there; this node speaks IKEv2 only")
+    format!("a message of IKEv{version} came from there; this node speaks IKEv1 and IKEv2")
 }
 
 pub(super) fn version(version: u8) -> Vec<String> {
     if version == 1 {
         lines([
             "there: use IKEv2 instead of IKEv1 (in strongSwan: version = 2)",
-            "here: nothing; there is no IKEv1 in this node",
+            "here: or ike.version: IKEV1 for that peer",
         ])
     } else {
         vec![format!(
@@ -37,6 +39,19 @@ pub(super) fn init_refused(offered: &str) -> Vec<String> {
          and remote_addrs)"
             .to_owned(),
     ]
+}
+
+/// What the peer offers is in part what is refused here unless it is asked for.
+pub(super) fn legacy(offered: &str) -> Option<String> {
+    let words: BTreeSet<&str> = offered
+        .split([',', '-'])
+        .map(str::trim)
+        .filter(|word| by_word(word).is_some_and(|row| row.legacy))
+        .collect();
+    (!words.is_empty()).then(|| {
+        let words = words.into_iter().collect::<Vec<_>>().join(", ");
+        format!("of the peer's, {words} are legacy: better offer others there; here they need legacy: true of the peer")
+    })
 }
 
 /// Groups of a rekeying that have nothing in common.

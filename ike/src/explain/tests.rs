@@ -16,6 +16,18 @@ fn a_proposal_failure_names_what_differs() {
 }
 
 #[test]
+fn a_proposal_failure_says_what_is_legacy() {
+    let failure = |offered: &str| {
+        let (offered, configured) = (offered.into(), "aes256-sha256-prfsha256-modp2048".into());
+        explain(&Failure::NoProposal { offered, configured }).advice.join("; ")
+    };
+    let advice = failure("3des-sha1-prfsha1-modp1024");
+    assert!(advice.contains("3des, modp1024, prfsha1, sha1 are legacy"), "{advice}");
+    assert!(advice.contains("legacy: true"), "{advice}");
+    assert!(!failure("aes128-sha256-prfsha256-modp2048").contains("legacy"));
+}
+
+#[test]
 fn a_mode_that_differs_says_which_side_has_which() {
     let cause = explain(&Failure::Mode { peer: Mode::Tunnel, configured: Mode::Transport });
     assert_eq!(cause.kind, "mode");
@@ -227,7 +239,7 @@ fn each_cause_names_both_values_and_both_sides() {
         (
             Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error: WireError::MajorVersion(1) },
             "version",
-            &["IKEv1", "IKEv2 only", "version = 2"],
+            &["IKEv1", "IKEv1 and IKEv2", "version = 2"],
         ),
         (
             Failure::Notify {
