@@ -110,7 +110,7 @@ mutations=(
   'IKEv1: a pair sent by before the peer has it|ike/src/v1/answer_child.rs|s{self\.install_child\(agreed, Use::Free, \(now, now\)\);}{self.install_child(agreed, Use::Free, (now, now)); self.activate(now, spi_in);}'
   'IKEv1: any acknowledgement of liveness taken|ike/src/v1/liveness.rs|s{&& \(probe\.first\.\.probe\.next\)\.contains\(&number\)}{&& (number > 0 \|\| probe.sent > 0)}'
   'IKEv1: INITIAL-CONTACT believed at any time|ike/src/v1/informational.rs|s{sa\.since \+ FRESH > now}{sa.since + 1000 * FRESH > now}'
-  'IKEv1: a peer not behind a NAT moves|ike/src/v1/view.rs|s{if !self\.may_move\(\) \|\|}{if (!self.may_move() && remote.port() == 0) \|\|}; s{!self\.floated \|\| }{}'
+  'IKEv1: a peer not behind a NAT moves|ike/src/verbs.rs|s{nat\.peer_may_move\(\) && floated && remote}{remote}'
 )
 
 target=${CARGO_TARGET_DIR:-$PWD/target}/mutations

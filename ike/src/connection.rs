@@ -236,15 +236,6 @@ impl Connection {
         }
     }
 
-    /// How many IKE_SAs and quick modes there are for that.
-    #[cfg(feature = "test-hooks")]
-    pub fn forgeable(&self) -> (usize, usize) {
-        match &self.0 {
-            Version::V2(_) => (0, 0),
-            Version::V1(conn) => conn.forgeable(),
-        }
-    }
-
     /// Answers every request to create or rekey with TEMPORARY_FAILURE from now on. For tests of what the other side does.
     #[cfg(feature = "test-hooks")]
     pub fn refuse_everything(&mut self) {

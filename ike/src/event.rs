@@ -50,6 +50,15 @@ pub struct Nat {
     pub remote: bool,
 }
 
+impl Nat {
+    /// Whether the peer may move to where its packets come from: only one that is behind a NAT, and only while we are not.
+    /// Behind one ourselves we could be led anywhere by whoever passes the peer's packets on from elsewhere (RFC 7296
+    /// section 2.23), and would do it a second time when the peer does the same.
+    pub(crate) const fn peer_may_move(self) -> bool {
+        self.remote && !self.local
+    }
+}
+
 /// A Child SA ready to be installed: both directions, with their keys.
 #[derive(Debug)]
 #[cfg_attr(culvert_fuzz, derive(Clone))]

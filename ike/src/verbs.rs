@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::crypto::prf::Secret;
+use crate::event::Nat;
 use crate::failure::Failure;
 use crate::proposal::IkeChoice;
 
@@ -36,6 +37,29 @@ pub struct Path {
     pub remote_natt: u16,
 }
 
+impl Path {
+    /// Our address and the peer's, with the ports of NAT traversal once they are used.
+    pub(crate) fn ends(&self, floated: bool) -> (SocketAddr, SocketAddr) {
+        let (mut local, mut remote) = (self.local, self.remote);
+        if floated {
+            local.set_port(self.local_natt);
+            remote.set_port(self.remote_natt);
+        }
+        (local, remote)
+    }
+
+    /// The peer sends from elsewhere now; false if it may not, or has been there before.
+    pub(crate) fn follow(&mut self, nat: Nat, floated: bool, remote: SocketAddr) -> bool {
+        // What came without UDP has no port that an answer could go to.
+        let moved = nat.peer_may_move() && floated && remote.port() != 0 && self.ends(true).1 != remote;
+        if moved {
+            self.remote.set_ip(remote.ip());
+            self.remote_natt = remote.port();
+        }
+        moved
+    }
+}
+
 /// What a connection counts. A host adds them up when it drops the connection or asks for a status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -54,6 +78,14 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// A datagram was handled since `before`: it is taken unless it was dropped or answered again.
+    pub(crate) fn settle(&mut self, before: Self) {
+        let refused = self.dropped - before.dropped;
+        let again = self.answered_again - before.answered_again;
+        debug_assert!(refused + again <= 1, "a datagram has one outcome");
+        self.taken += u64::from(refused + again == 0);
+    }
+
     /// Adds what another connection has counted that joins this one.
     pub fn join(&mut self, other: Self) {
         self.retransmissions += other.retransmissions;

@@ -40,6 +40,15 @@ pub(crate) enum Version {
 }
 
 impl Version {
+    /// IKEv1 or not, and in which mode.
+    pub(crate) const fn of(v1: bool, aggressive: bool) -> Self {
+        match (v1, aggressive) {
+            (false, _) => Self::V2,
+            (true, false) => Self::V1,
+            (true, true) => Self::V1Aggressive,
+        }
+    }
+
     pub(crate) const fn is_v1(self) -> bool {
         matches!(self, Self::V1 | Self::V1Aggressive)
     }

@@ -118,6 +118,11 @@ impl Suite {
         all.filter_map(|word| table::by_word(word)).any(|row| row.legacy)
     }
 
+    /// With the PRFs that go with its integrity algorithms.
+    pub(crate) fn with_prf_of_integrity(self) -> Self {
+        Self { prf: self.integrity.iter().filter_map(|word| Self::prf_of(word)).collect(), ..self }
+    }
+
     /// The PRF that goes with an integrity algorithm, where a device has no word for it.
     pub(crate) fn prf_of(integrity: Word) -> Option<Word> {
         Some(match integrity {

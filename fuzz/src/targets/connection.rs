@@ -1,9 +1,6 @@
 //! Sequences of operations on two established connections, hostile ones behind the encryption included. The input is
 //! a list of operations; whatever it says, the promises that `world.rs` checks must hold.
 
-use std::time::Duration;
-
-use ike::Command;
 use ike::crypto::dh::KeyPair;
 use ike::wire::TrafficSelector;
 use ike::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
@@ -15,96 +12,28 @@ use crate::input::Input;
 use crate::tap::Wrapping;
 use crate::world::{Side, World};
 
-/// Operations of one input. More than this only makes runs slow.
-const MAX_STEPS: usize = 60;
+use super::steps;
+
+/// Milliseconds that may pass: below, at and beyond what the timers of IKEv2 wait.
+const WAITS: [u64; 9] = [1, 100, 1_000, 2_500, 6_000, 20_000, 45_000, 100_000, 300_000];
 
 /// Runs the target.
 pub fn run(data: &[u8]) {
-    let mut input = Input::new(data);
-    let mut world = World::up();
-    for _ in 0..MAX_STEPS {
-        if input.is_empty() {
-            break;
-        }
-        step(&mut world, &mut input);
-    }
-    finish(&mut world);
-}
-
-/// Whatever happened, both sides end when they are told to, and give everything back.
-fn finish(world: &mut World) {
-    for end in &mut world.ends {
-        end.flight.clear();
-    }
-    for side in [0, 1] {
-        world.command(side, Command::Close);
-    }
-    world.pass(Duration::from_secs(600));
-    for end in &world.ends {
-        assert!(end.conn.as_ref().is_none_or(ike::Connection::is_finished), "a closed connection ends");
-    }
+    steps::run(&mut World::up(), &mut Input::new(data), step);
 }
 
 fn step(world: &mut World, input: &mut Input<'_>) {
-    let op = input.u8();
-    let side = usize::from(op >> 7);
-    match op & 0xf {
-        0 | 1 => world.deliver(side),
-        2 => drop(world.ends[side].flight.pop_front()),
-        3 => {
-            if let Some(first) = world.ends[side].flight.front().cloned() {
-                world.ends[side].flight.push_back(first);
-            }
-        }
-        4 => {
-            let flight = &mut world.ends[side].flight;
-            if flight.len() > 1 {
-                flight.rotate_left(1);
-            }
-        }
-        5 => {
-            let millis = input.pick(&[1, 100, 1_000, 2_500, 6_000, 20_000, 45_000, 100_000, 300_000]);
-            world.pass(Duration::from_millis(millis));
-        }
-        6 | 7 => command(world, side, input),
-        8 => world.settle(),
+    let (side, op) = steps::next(input);
+    match op {
         9 => {
-            let (at, flip) = (usize::from(input.u8()), input.u8());
-            if let Some(first) = world.ends[side].flight.front_mut() {
-                let at = at % first.bytes.len();
-                first.bytes[at] ^= flip;
-            }
+            let at = input.u8();
+            steps::flip(world, side, at.into(), input);
         }
-        10 => world.ends[side].host.free_spis ^= true,
         11 => inject_octets(world, side, input),
         12 | 13 => inject_whole(world, side, input),
-        _ => inject_payloads(world, side, input),
+        14 | 15 => inject_payloads(world, side, input),
+        _ => steps::common(world, (side, op), input, &WAITS),
     }
-}
-
-/// A command of the host of a side.
-pub(super) fn command(world: &mut World, side: Side, input: &mut Input<'_>) {
-    let kind = input.u8();
-    let spis = world.ends[side].spis();
-    let spi = if spis.is_empty() { 7 } else { input.pick(&spis) };
-    world.command(
-        side,
-        match kind % 13 {
-            0 => Command::CreateChild("first".into()),
-            1 => Command::CreateChild("second".into()),
-            2 | 3 => Command::RekeyChild(spi),
-            4 | 5 => Command::RekeyIke,
-            6 => Command::DeleteChild(spi),
-            7 => Command::ExpireChild(spi),
-            8 => Command::InboundSeen(spi),
-            9 => Command::Probe,
-            10 => Command::Heard(Some(world.now)),
-            11 => Command::RemoteMoved(([203, 0, 113, input.u8()], 4501).into()),
-            _ if kind > 0xf0 => Command::Abandon,
-            _ if kind > 0xe0 => Command::Close,
-            _ => Command::CreateChild("none".into()),
-        },
-    );
 }
 
 /// The header of a message that a side would send, with what an attacker may turn in it.

@@ -9,7 +9,7 @@ use ike::Connection;
 use crate::input::Input;
 use crate::world::{End, Side, World};
 
-use super::connection::command;
+use super::steps::command;
 
 /// Operations of one input.
 const MAX_STEPS: usize = 80;

@@ -1,21 +1,19 @@
 //! Sequences of operations on two established connections of IKEv1, hostile ones behind the encryption included. The input is a
 //! mode and a list of operations; whatever it says, the promises that `world.rs` checks must hold.
 
-use std::time::Duration;
-
+use ike::EspProposal;
 use ike::config::Phase1;
 use ike::crypto::dh::KeyPair;
 use ike::forge::{self, Forgery, Octets};
 use ike::wire::TrafficSelector;
-use ike::{Command, EspProposal};
 
 use crate::input::Input;
 use crate::world::{Side, World};
 
-use super::connection::command;
+use super::steps;
 
-/// Operations of one input. More than this only makes runs slow.
-const MAX_STEPS: usize = 60;
+/// Milliseconds that may pass: below, at and beyond what the timers of IKEv1 wait.
+const WAITS: [u64; 9] = [1, 100, 1_000, 3_500, 11_000, 20_000, 45_000, 100_000, 300_000];
 /// Payloads of one message.
 const MAX_PAYLOADS: usize = 6;
 /// The exchanges of phase 2, and what is none.
@@ -25,60 +23,16 @@ const EXCHANGES: [u8; 8] = [32, 5, 32, 5, 32, 5, 2, 6];
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);
     let mut world = World::up_v1(if input.bool() { Phase1::Aggressive } else { Phase1::Main });
-    for _ in 0..MAX_STEPS {
-        if input.is_empty() {
-            break;
-        }
-        step(&mut world, &mut input);
-    }
-    finish(&mut world);
-}
-
-/// Whatever happened, both sides end when they are told to, and give everything back.
-fn finish(world: &mut World) {
-    for end in &mut world.ends {
-        end.flight.clear();
-    }
-    for side in [0, 1] {
-        world.command(side, Command::Close);
-    }
-    world.pass(Duration::from_secs(600));
-    for end in &world.ends {
-        assert!(end.conn.as_ref().is_none_or(ike::Connection::is_finished), "a closed connection ends");
-    }
+    steps::run(&mut world, &mut input, step);
 }
 
 fn step(world: &mut World, input: &mut Input<'_>) {
-    let op = input.u8();
-    let side = usize::from(op >> 7);
-    match op & 0xf {
-        0 | 1 => world.deliver(side),
-        2 => drop(world.ends[side].flight.pop_front()),
-        3 => {
-            if let Some(first) = world.ends[side].flight.front().cloned() {
-                world.ends[side].flight.push_back(first);
-            }
-        }
-        4 => {
-            let flight = &mut world.ends[side].flight;
-            if flight.len() > 1 {
-                flight.rotate_left(1);
-            }
-        }
-        5 => {
-            let millis = input.pick(&[1, 100, 1_000, 3_500, 11_000, 20_000, 45_000, 100_000, 300_000]);
-            world.pass(Duration::from_millis(millis));
-        }
-        6 | 7 => command(world, side, input),
-        8 => world.settle(),
+    let (side, op) = steps::next(input);
+    match op {
         9 => {
-            let (at, flip) = (usize::from(input.u16()), input.u8());
-            if let Some(first) = world.ends[side].flight.front_mut() {
-                let at = at % first.bytes.len();
-                first.bytes[at] ^= flip;
-            }
+            let at = input.u16();
+            steps::flip(world, side, at.into(), input);
         }
-        10 => world.ends[side].host.free_spis ^= true,
         11 => {
             let first = input.u8();
             let octets = input.block().to_vec();
@@ -88,13 +42,14 @@ fn step(world: &mut World, input: &mut Input<'_>) {
             let whole = quick(world, side, input);
             inject(world, side, input, whole);
         }
-        _ => {
+        14 | 15 => {
             let mut payloads = payload(world, side, input);
             for _ in 0..input.below(MAX_PAYLOADS) {
                 payloads = forge::chained(payloads, payload(world, side, input));
             }
             inject(world, side, input, payloads);
         }
+        _ => steps::common(world, (side, op), input, &WAITS),
     }
 }
 

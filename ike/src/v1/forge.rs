@@ -91,7 +91,7 @@ impl Connection {
         let quick = forgery.quick.and_then(|at| self.quick.get(at % self.quick.len().max(1)));
         let at = forgery.sa % self.sas.len().max(1);
         let sa = quick.map_or_else(|| self.sas.get(at).map(Box::as_ref), |quick| self.sa(quick.ike))?;
-        let (id, iv) = match quick {
+        let (id, mut iv) = match quick {
             Some(quick) => (quick.id, quick.iv.clone()),
             None => (forgery.id, sa.first_iv(forgery.id)),
         };
@@ -100,12 +100,12 @@ impl Connection {
             Some(Step::Answered(answered)) => Proof::Third(&answered.nonces.0, &answered.nonces.1),
             Some(Step::Done(..)) | None => Proof::First,
         };
-        sa.forge(forgery, (id, iv), proof)
-    }
-
-    /// How many IKE_SAs and quick modes there are to forge messages of.
-    pub(crate) fn forgeable(&self) -> (usize, usize) {
-        (self.sas.len(), self.quick.len())
+        let mut payloads = forgery.payloads.clone();
+        if forgery.hash {
+            let hash = sa.proof(id, proof, &payloads.1).ok()?;
+            payloads = chained(written(&[Payload::Hash(hash.to_vec())]), payloads);
+        }
+        sa.forge(forgery.exchange, (id, forgery.commit), &mut iv, (payloads.0, &payloads.1))
     }
 }
 

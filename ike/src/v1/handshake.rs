@@ -323,7 +323,7 @@ impl Connection {
         self.keep_few_sas(now, host);
         self.reopen_failures = 0;
         self.probe = None;
-        self.heard_now(now);
+        self.silence.broken(now);
         self.keepalive = self.nat.local.then_some(now + KEEPALIVE);
         if self.phase == Phase::Handshake {
             self.phase = Phase::Up;

@@ -7,6 +7,27 @@ use super::keys;
 use super::wire::{Exchange, HEADER_LEN, Header, PayloadType};
 use crate::wire::writer::Writer;
 
+impl IkeSa {
+    /// Encrypts octets, whatever they are, as a message with this Message ID and commit bit. The IV moves on.
+    pub(crate) fn forge(
+        &self,
+        exchange: u8,
+        (message_id, commit): (u32, bool),
+        iv: &mut Vec<u8>,
+        (first, plain): (u8, &[u8]),
+    ) -> Option<Vec<u8>> {
+        let sealed = keys::encrypt(self.suite, &self.cipher_key(), iv, plain).ok()?;
+        let (spi_i, spi_r) = self.spis();
+        let length = u32::try_from(HEADER_LEN + sealed.len()).ok()?;
+        let head = header(spi_i, spi_r, Exchange(exchange));
+        let mut out = Writer::new();
+        Header { next: PayloadType(first), encrypted: true, commit, message_id, length, ..head }
+            .write(&mut out);
+        out.bytes(&sealed);
+        Some(out.finish())
+    }
+}
+
 impl Connection {
     /// HASH(1), (2) or (3), by how many nonces are given.
     pub(crate) fn forge_hash(&self, id: u32, nonces: &[&[u8]], rest: &[u8]) -> Option<Vec<u8>> {
@@ -29,14 +50,8 @@ impl Connection {
     ) -> Option<(Vec<u8>, Vec<u8>)> {
         let sa = self.current_sa()?;
         let mut iv = iv.map_or_else(|| sa.first_iv(id), <[u8]>::to_vec);
-        let sealed = keys::encrypt(sa.suite, &sa.cipher_key(), &mut iv, plain).ok()?;
-        let (spi_i, spi_r) = sa.spis();
-        let length = u32::try_from(HEADER_LEN + sealed.len()).ok()?;
-        let head = header(spi_i, spi_r, Exchange(exchange));
-        let mut out = Writer::new();
-        Header { next: PayloadType(first), encrypted: true, message_id: id, length, ..head }.write(&mut out);
-        out.bytes(&sealed);
-        Some((out.finish(), iv))
+        let message = sa.forge(exchange, (id, false), &mut iv, (first, plain))?;
+        Some((message, iv))
     }
 
     /// Decrypts a message. Beside what it says the IV of the next.

@@ -183,41 +183,6 @@ impl IkeSa {
         Ok(message)
     }
 
-    /// The same of any octets.
-    #[cfg(feature = "test-hooks")]
-    pub(crate) fn forge(
-        &self,
-        forgery: &super::forge::Forgery,
-        (id, mut iv): (u32, Vec<u8>),
-        proof: Proof<'_>,
-    ) -> Option<Vec<u8>> {
-        let (mut next, mut plain) = forgery.payloads.clone();
-        if forgery.hash {
-            let hash = self.proof(id, proof, &plain).ok()?;
-            let mut front = Writer::new();
-            write_chain(&mut front, &[Payload::Hash(hash.to_vec())]);
-            let mut front = front.finish();
-            front.first_mut().into_iter().for_each(|octet| *octet = next);
-            next = wire::PayloadType::HASH.0;
-            plain.splice(0..0, front);
-        }
-        let sealed = keys::encrypt(self.suite, &self.keys.key, &mut iv, &plain).ok()?;
-        let (spi_i, spi_r) = self.spis();
-        let length = u32::try_from(HEADER_LEN + sealed.len()).ok()?;
-        let mut out = Writer::new();
-        Header {
-            next: wire::PayloadType(next),
-            encrypted: true,
-            commit: forgery.commit,
-            message_id: id,
-            length,
-            ..header(spi_i, spi_r, Exchange(forgery.exchange))
-        }
-        .write(&mut out);
-        out.bytes(&sealed);
-        Some(out.finish())
-    }
-
     /// Opens a message of phase 2, the one of this number in its exchange, and checks what proves it. An error is a forgery,
     /// damage, or a message that makes no sense from one who has the keys; all of them are dropped.
     pub(crate) fn open(

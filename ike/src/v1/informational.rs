@@ -241,7 +241,7 @@ impl Connection {
 
     /// An authentic message of the peer's has arrived on an IKE_SA.
     pub(crate) fn authentic(&mut self, now: Instant, spi: u64, datagram: Datagram<'_>) {
-        self.heard_now(now);
+        self.silence.broken(now);
         self.sa_mut(spi).into_iter().for_each(|sa| sa.heard = now);
         if datagram.natt {
             self.moved(datagram.remote);

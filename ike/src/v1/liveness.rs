@@ -12,10 +12,6 @@ use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::wire::numbers::{ExchangeType, ProtocolId};
 
-/// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
-/// answer within a few milliseconds.
-const HOST_ANSWERS: Duration = Duration::from_millis(250);
-
 /// A question that waits for its answer. Each time it is asked its number is one higher.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
@@ -40,37 +36,22 @@ impl Connection {
     pub(crate) fn liveness_due(&self) -> Option<Instant> {
         let interval = self.interval().filter(|_| self.is_up() && self.can_be_asked())?;
         let busy = self.probe.is_some() || self.handshake.is_some() || self.waits(&Task::Liveness);
-        let due = || self.asked_host.map_or(self.last_heard + interval, |asked| asked + HOST_ANSWERS);
-        (!busy).then(due)
+        (!busy).then(|| self.silence.due(interval))
     }
 
-    /// Nobody counts packets here, so the host is asked first; without a Child SA there is nothing to ask it.
+    /// Asks the host, or then the peer.
     pub(crate) fn check_liveness(&mut self, now: Instant) {
-        if self.asked_host.is_none() && !self.children.is_empty() {
-            self.asked_host = Some(now);
+        if self.silence.ask_host(now, !self.children.is_empty()) {
             self.events.push_back(Event::SignOfLifeDue);
         } else {
-            self.asked_host = None;
             self.queue(Task::Liveness, now);
         }
     }
 
-    /// An IKE message of the peer arrived.
-    pub(crate) fn heard_now(&mut self, now: Instant) {
-        self.last_heard = now;
-        self.asked_host = None;
-    }
-
-    /// The host says when ESP arrived last. An answer that comes too late has nothing to say any more.
+    /// The host says when ESP arrived last.
     pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
-        let Some(interval) = self.interval() else { return };
-        if self.asked_host.is_none() || !self.is_up() {
-            return;
-        }
-        if let Some(at) = at.filter(|at| *at > self.last_heard && *at + interval > now) {
-            self.last_heard = at.min(now);
-            self.asked_host = None;
-        } else if self.liveness_due().is_some() {
+        let Some(interval) = self.interval().filter(|_| self.is_up()) else { return };
+        if self.silence.goes_on(now, at, interval) && self.liveness_due().is_some() {
             self.check_liveness(now);
         }
     }

@@ -83,6 +83,7 @@ use crate::failure::Failure;
 use crate::fruit::Fruit;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
+use crate::silence::Silence;
 use crate::verbs::{Command, Counters, Path};
 
 use child::Child;
@@ -149,9 +150,7 @@ pub(crate) struct Connection {
     /// Whoever it is that begins had a connection then. One that came up meanwhile is none that the peer has lost.
     met: bool,
     began: Instant,
-    last_heard: Instant,
-    /// When the host was asked whether ESP arrived.
-    asked_host: Option<Instant>,
+    silence: Silence,
     /// The question that waits for its answer.
     probe: Option<liveness::Probe>,
     keepalive: Option<Instant>,
@@ -196,8 +195,7 @@ impl Connection {
             initial_contact: false,
             met: false,
             began: now,
-            last_heard: now,
-            asked_host: None,
+            silence: Silence::new(now),
             probe: None,
             keepalive: None,
             once: false,
@@ -256,10 +254,7 @@ impl Connection {
         self.detour = (way != self.way()).then(|| Box::new(way));
         let before = self.counters;
         self.receive(now, host, datagram);
-        let refused = self.counters.dropped - before.dropped;
-        let again = self.counters.answered_again - before.answered_again;
-        debug_assert!(refused + again <= 1, "a datagram has one outcome");
-        self.counters.taken += u64::from(refused + again == 0);
+        self.counters.settle(before);
         self.detour = None;
         self.settle(now, host);
     }

@@ -93,7 +93,7 @@ impl Connection {
         }
         self.quick.append(&mut quick);
         self.keep_few_sas(now, host);
-        self.heard_now(now);
+        self.silence.broken(now);
         self.probe = None;
         self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);
         if let (Some((local_spi, remote_spi, choice)), Some(config)) = (newest, self.config.clone()) {

@@ -169,7 +169,7 @@ impl Connection {
     pub(crate) fn note_float(&mut self, datagram: Datagram<'_>) {
         if datagram.natt {
             self.floated = true;
-            if self.path.remote.ip() == datagram.remote.ip() || self.may_move() {
+            if self.path.remote.ip() == datagram.remote.ip() || self.nat.peer_may_move() {
                 self.path.remote_natt = datagram.remote.port();
                 self.path.remote.set_ip(datagram.remote.ip());
             }

@@ -65,12 +65,7 @@ impl Connection {
 
     /// Our address and the peer's, as they stand now.
     pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        let (mut local, mut remote) = (self.path.local, self.path.remote);
-        if self.floated {
-            local.set_port(self.path.local_natt);
-            remote.set_port(self.path.remote_natt);
-        }
-        (local, remote)
+        self.path.ends(self.floated)
     }
 
     /// Who is behind a NAT.
@@ -98,21 +93,11 @@ impl Connection {
         self.counters
     }
 
-    /// Whether the peer may move to where its packets come from: only one that is behind a NAT, and only while we are not, as
-    /// in IKEv2.
-    pub(crate) const fn may_move(&self) -> bool {
-        self.nat.remote && !self.nat.local
-    }
-
     /// The peer sends from elsewhere now.
     pub(crate) fn moved(&mut self, remote: SocketAddr) {
-        // What came without UDP has no port that an answer could go to.
-        if !self.may_move() || !self.floated || remote.port() == 0 || self.addresses().1 == remote {
-            return;
+        if self.path.follow(self.nat, self.floated, remote) {
+            self.events.push_back(Event::RemoteMoved(remote));
         }
-        self.path.remote.set_ip(remote.ip());
-        self.path.remote_natt = remote.port();
-        self.events.push_back(Event::RemoteMoved(remote));
     }
 
     /// Whether its first message was answered as it would not have been, had it been known who asks: by the proposals of

@@ -388,7 +388,7 @@ impl Connection {
             nat: self.nat,
         };
         self.phase = Phase::Up;
-        self.heard_now(now);
+        self.silence.broken(now);
         self.keepalive = self.nat.local.then_some(now + crate::verbs::KEEPALIVE);
         self.events.push_back(event);
     }

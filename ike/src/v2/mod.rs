@@ -58,6 +58,7 @@ use crate::failure::Failure;
 use crate::fruit::Fruit;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
+use crate::silence::Silence;
 use crate::verbs::{Command, Counters, LINGER_IKE, Path};
 
 use child::Child;
@@ -135,9 +136,7 @@ pub(crate) struct Connection {
     fruit: Fruit,
     declined: Option<mode::Declined>,
     began: Instant,
-    last_heard: Instant,
-    /// When the host was asked whether ESP arrived.
-    asked_host: Option<Instant>,
+    silence: Silence,
     keepalive: Option<Instant>,
     /// IKE_SA_INIT is sent once, and not again.
     once: bool,
@@ -173,8 +172,7 @@ impl Connection {
             fruit: Fruit::None(None),
             declined: None,
             began: now,
-            last_heard: now,
-            asked_host: None,
+            silence: Silence::new(now),
             keepalive: None,
             once: false,
             mend: None,
@@ -298,22 +296,11 @@ impl Connection {
         self.events.push_back(Event::IkeSpiRemoved(spi));
     }
 
-    /// Whether the peer may move to where its packets come from: only one that is behind a NAT, and only while we are not.
-    /// Behind one ourselves we could be led anywhere by whoever passes the peer's packets on from elsewhere (RFC 7296
-    /// section 2.23), and would do it a second time when the peer does the same.
-    pub(crate) const fn may_move(&self) -> bool {
-        self.nat.remote && !self.nat.local
-    }
-
     /// The peer sends from elsewhere now.
     fn moved(&mut self, remote: SocketAddr) {
-        // What came without UDP has no port that an answer could go to.
-        if !self.may_move() || !self.floated || remote.port() == 0 || self.addresses().1 == remote {
-            return;
+        if self.path.follow(self.nat, self.floated, remote) {
+            self.events.push_back(Event::RemoteMoved(remote));
         }
-        self.path.remote.set_ip(remote.ip());
-        self.path.remote_natt = remote.port();
-        self.events.push_back(Event::RemoteMoved(remote));
     }
 
     /// What IKE proposals a peer at this stage may use.
@@ -331,10 +318,7 @@ impl Connection {
         self.detour = (way != self.way()).then(|| Box::new(way));
         let before = self.counters;
         self.receive(now, host, datagram);
-        let refused = self.counters.dropped - before.dropped;
-        let again = self.counters.answered_again - before.answered_again;
-        debug_assert!(refused + again <= 1, "a datagram has one outcome");
-        self.counters.taken += u64::from(refused + again == 0);
+        self.counters.settle(before);
         self.detour = None;
         self.settle(now, host);
     }

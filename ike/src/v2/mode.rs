@@ -42,14 +42,14 @@ impl Connection {
     /// Notes that a request was answered, when the peer has asked for transport mode and gets a tunnel.
     pub(crate) fn note_mode(&mut self, asked: Mode, given: Mode, spi_in: u32) {
         if (asked, given) == (Mode::Transport, Mode::Tunnel) {
-            self.declined = Some(Declined { spi_in, at: self.last_heard });
+            self.declined = Some(Declined { spi_in, at: self.silence.since() });
         }
     }
 
     /// The peer deletes a pair, or the IKE_SA and all of them: why, if that is because it did not get transport mode.
     pub(crate) fn wanted_transport(&self, spi_in: Option<u32>) -> Option<Failure> {
         let tunnel = self.declined.filter(|declined| spi_in.is_none_or(|spi| spi == declined.spi_in));
-        let at_once = tunnel.filter(|tunnel| self.last_heard < tunnel.at + DECLINED);
+        let at_once = tunnel.filter(|tunnel| self.silence.since() < tunnel.at + DECLINED);
         at_once.map(|_| Failure::Mode { peer: Mode::Transport, configured: Mode::Tunnel })
     }
 

@@ -99,7 +99,7 @@ impl Connection {
             Err(error) => return self.malformed_request(now, host, spi, header, error),
         };
         let payloads = Payloads(&payloads);
-        self.heard_now(now);
+        self.silence.broken(now);
         self.note_window(spi, payloads);
         match (&self.phase, header.exchange) {
             (Phase::AwaitAuth(_), ExchangeType::IKE_AUTH) => {
@@ -174,7 +174,7 @@ impl Connection {
             _ => return self.counters.dropped += 1,
         };
         let Some(request) = sa.exchanges.take_answered(header.message_id) else { return };
-        self.heard_now(now);
+        self.silence.broken(now);
         let payloads = match opened {
             Ok((_, payloads)) => payloads,
             Err(error) => {

@@ -202,7 +202,7 @@ impl Connection {
         // The initiator has moved to the NAT traversal port if it found a NAT (RFC 7296 section 2.23).
         if datagram.natt {
             self.floated = true;
-            if self.path.remote.ip() == datagram.remote.ip() || self.may_move() {
+            if self.path.remote.ip() == datagram.remote.ip() || self.nat.peer_may_move() {
                 self.path.remote_natt = datagram.remote.port();
                 self.path.remote.set_ip(datagram.remote.ip());
             }

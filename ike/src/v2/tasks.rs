@@ -28,10 +28,6 @@ const REFUSED_LAST: Duration = Duration::from_secs(300);
 /// Answers of TEMPORARY_FAILURE in a row before the IKE_SA is given up: some ten minutes of them (RFC 7296 section 2.25).
 const MAX_BUSY: u32 = 14;
 
-/// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
-/// answer within a few milliseconds.
-const HOST_ANSWERS: Duration = Duration::from_millis(250);
-
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
@@ -183,38 +179,27 @@ impl Connection {
 
     /// When the peer has been silent for long enough to be asked, or the host to say what it has heard.
     fn liveness_due(&self) -> Option<Instant> {
-        let interval = self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())?;
-        let due = || self.asked_host.map_or(self.last_heard + interval, |asked| asked + HOST_ANSWERS);
-        self.startable(&Task::Liveness).then(due)
+        let interval = self.interval()?;
+        self.startable(&Task::Liveness).then(|| self.silence.due(interval))
     }
 
-    /// Nobody counts packets here, so the host is asked first; without a Child SA there is nothing to ask it.
+    fn interval(&self) -> Option<Duration> {
+        self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())
+    }
+
+    /// Asks the host, or then the peer.
     fn check_liveness(&mut self, now: Instant) {
-        if self.asked_host.is_none() && !self.children.is_empty() {
-            self.asked_host = Some(now);
+        if self.silence.ask_host(now, !self.children.is_empty()) {
             self.events.push_back(Event::SignOfLifeDue);
         } else {
-            self.asked_host = None;
             self.queue(Task::Liveness, now);
         }
     }
 
-    /// An IKE message of the peer arrived.
-    pub(crate) fn heard_now(&mut self, now: Instant) {
-        self.last_heard = now;
-        self.asked_host = None;
-    }
-
-    /// The host says when ESP arrived last. An answer that comes too late has nothing to say any more.
+    /// The host says when ESP arrived last.
     pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
-        let Some(interval) = self.config.as_ref().map(|c| c.dpd_interval) else { return };
-        if self.asked_host.is_none() || !self.is_up() {
-            return;
-        }
-        if let Some(at) = at.filter(|at| *at > self.last_heard && *at + interval > now) {
-            self.last_heard = at.min(now);
-            self.asked_host = None;
-        } else if self.liveness_due().is_some() {
+        let Some(interval) = self.interval().filter(|_| self.is_up()) else { return };
+        if self.silence.goes_on(now, at, interval) && self.liveness_due().is_some() {
             self.check_liveness(now);
         }
     }

@@ -67,12 +67,7 @@ impl Connection {
 
     /// Our address and the peer's, as they stand now.
     pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
-        let (mut local, mut remote) = (self.path.local, self.path.remote);
-        if self.floated {
-            local.set_port(self.path.local_natt);
-            remote.set_port(self.path.remote_natt);
-        }
-        (local, remote)
+        self.path.ends(self.floated)
     }
 
     /// Who is behind a NAT.

@@ -1,9 +1,9 @@
 //! Requests the tests begin with.
 
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use culvert_proto::v1;
-use tenants::Catalog;
+use tenants::{Catalog, Error};
 
 pub(crate) fn create_tenant(id: &str) -> v1::CreateTenantRequest {
     v1::CreateTenantRequest { tenant_id: id.to_owned(), ..Default::default() }
@@ -53,4 +53,22 @@ pub(crate) fn catalog(tenants: &[&str]) -> Catalog {
         catalog.create_secret(create_secret(tenant, "psk", b"correct horse")).unwrap();
     }
     catalog
+}
+
+/// A name of its text.
+pub(crate) fn name<N: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> N {
+    text.parse().unwrap()
+}
+
+/// The error names this one field.
+pub(crate) fn violation(error: &Error, field: &str) -> String {
+    let Error::Invalid(faults) = error else { panic!("{error:?}") };
+    let faults: Vec<_> = faults.iter().collect();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].field, field);
+    faults[0].description.clone()
+}
+
+pub(crate) fn try_create(catalog: &Catalog, peer: v1::Peer) -> Result<(), Error> {
+    catalog.create_peer(&create_peer(peer)).map(|_| ())
 }

@@ -6,13 +6,13 @@ use std::net::IpAddr;
 use ike::Identity;
 
 use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Set, merged};
+use super::cisco::{Draft, Entry, Interface, Set, merged};
 use super::lines::{Block, Line, Source, blocks, lines};
-use super::{identity, plain_key, usable};
+use super::{add_algorithm, identity, plain_key, usable};
 use crate::exchange::export::asa::{ESP, GROUPS, IKEV1, IKEV2, PRF, TRANSFORMS};
-use crate::exchange::export::cisco::{CHILD, OF};
+use crate::exchange::export::cisco::OF;
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
-use crate::exchange::suite::{Suite, Words, understood};
+use crate::exchange::suite::{Suite, Words};
 
 /// How a tunnel group authenticates.
 #[derive(Clone, Debug, Default)]
@@ -40,18 +40,6 @@ struct Config {
     /// Of interfaces, by `nameif`.
     addresses: BTreeMap<String, IpAddr>,
     tunnels: Vec<Interface>,
-}
-
-/// A tunnel interface.
-#[derive(Default)]
-struct Interface {
-    place: Option<Place>,
-    name: String,
-    source: String,
-    destination: String,
-    profile: Option<String>,
-    ipv6: bool,
-    child: Option<String>,
 }
 
 pub(super) fn read(sources: &[Source<'_>], own: Option<IpAddr>, notes: &mut Notes) -> Found {
@@ -91,8 +79,7 @@ impl Config {
             ["crypto", "ikev1", "policy", number] => {
                 let (suite, life) = policy(body, IKEV1, notes);
                 if body.iter().any(|line| line.words() == ["authentication", "pre-share"]) {
-                    let prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
-                    let suite = Suite { prf, ..suite };
+                    let suite = suite.with_prf_of_integrity();
                     let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
                     self.ikev1.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
                 } else {
@@ -109,10 +96,7 @@ impl Config {
             ["crypto", "ipsec", "ikev1", "transform-set", name, words @ ..] => {
                 let set = self.sets.entry((*name).to_owned()).or_default();
                 for word in words {
-                    match understood(TRANSFORMS, word) {
-                        Some(ours) => drop(set.suite.add_word(ours)),
-                        None => notes.add(place, format!("{word} is no algorithm of Culvert")),
-                    }
+                    add_algorithm(&mut set.suite, TRANSFORMS, word, place, notes);
                 }
             }
             ["crypto", "ipsec", "profile", name] => {
@@ -216,22 +200,14 @@ impl Config {
     }
 
     fn interface(&mut self, name: &str, block: &Block) {
-        let (mut tunnel, mut nameif, mut address) = (Interface::default(), name.to_owned(), None);
-        (tunnel.place, tunnel.name) = (Some(block.head.place.clone()), name.to_owned());
+        let mut tunnel = Interface::new(name, block.head.place.clone());
+        let (mut nameif, mut address) = (name.to_owned(), None);
         for line in &block.body {
             match line.words().as_slice() {
                 ["nameif", name] => nameif = (*name).to_owned(),
                 ["ip", "address", own, _, ..] => address = own.parse().ok(),
                 ["tunnel", "source", "interface", source] => tunnel.source = (*source).to_owned(),
-                ["tunnel", "destination", destination] => tunnel.destination = (*destination).to_owned(),
-                ["tunnel", "mode", "ipsec", family] => tunnel.ipv6 = *family == "ipv6",
-                ["tunnel", "protection", "ipsec", "profile", profile] => {
-                    tunnel.profile = Some((*profile).to_owned())
-                }
-                ["description", rest @ ..] => {
-                    tunnel.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
-                }
-                _ => {}
+                words => tunnel.line(words),
             }
         }
         if let Some(address) = address {
@@ -246,34 +222,20 @@ impl Config {
         let mut draft = Draft::default();
         for ((map, _), entry) in &self.maps {
             let outside = self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
-            let (Some(peer), Some(place)) = (entry.peer.clone(), &entry.place) else {
-                if let Some(place) = &entry.place {
-                    notes.add(place, "the map entry has no peer: it is not taken over");
-                }
-                continue;
-            };
+            let Some(peer) = entry.peer(notes) else { continue };
             let name = entry.list.clone().unwrap_or_else(|| map.clone());
             let key = format!("{peer} {}", entry.v1);
-            let skeleton =
-                |notes: &mut Notes| self.skeleton(entry, &peer, own.or(outside), &name, place, notes);
+            let skeleton = |notes: &mut Notes| self.skeleton(entry, peer, own.or(outside), &name, notes);
             draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
         }
         for tunnel in &self.tunnels {
-            let found = tunnel.profile.as_ref().and_then(|name| Some((name, self.profiles.get(name)?)));
-            let (Some((name, entry)), Some(place)) = (found, &tunnel.place) else {
-                if let Some(place) = &tunnel.place {
-                    notes.add(place, "there is no such profile: the interface is not taken over");
-                }
-                continue;
-            };
-            let entry = Entry { place: Some(place.clone()), ..entry.clone() };
+            let Some(entry) = tunnel.entry(&self.profiles, notes) else { continue };
             let source = self.addresses.get(&tunnel.source).copied();
             let key = format!("{} {}", tunnel.destination, entry.v1);
-            let peer = &tunnel.destination;
+            let name = tunnel.profile.as_deref().unwrap_or_default();
             let skeleton =
-                |notes: &mut Notes| self.skeleton(&entry, peer, own.or(source), name, place, notes);
-            let child = tunnel.child.clone().unwrap_or_else(|| tunnel.name.clone());
-            draft.add_interface(&key, (&child, !tunnel.ipv6), &entry, &self.sets, skeleton, notes);
+                |notes: &mut Notes| self.skeleton(&entry, &tunnel.destination, own.or(source), name, notes);
+            draft.add_interface(&key, tunnel, &entry, &self.sets, skeleton, notes);
         }
         draft.finish(notes)
     }
@@ -285,9 +247,9 @@ impl Config {
         peer: &str,
         own: Option<IpAddr>,
         name: &str,
-        place: &Place,
         notes: &mut Notes,
     ) -> Option<Tunnel> {
+        let place = entry.place.as_ref()?;
         let Some(device) = self.identity.clone().or_else(|| own.map(Identity::address)) else {
             notes.add(
                 place,
@@ -311,11 +273,7 @@ impl Config {
         let ike = if entry.v1 { merged(suites) } else { suites };
         Some(Tunnel {
             name: id_of(name.split(OF).next().unwrap_or(name), "peer"),
-            version: match (entry.v1, entry.aggressive) {
-                (false, _) => Version::V2,
-                (true, false) => Version::V1,
-                (true, true) => Version::V1Aggressive,
-            },
+            version: Version::of(entry.v1, entry.aggressive),
             culvert: End { addresses: address.iter().map(ToString::to_string).collect(), identity: culvert },
             device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
             key: key.unwrap_or(Key::Unknown),
@@ -367,10 +325,7 @@ fn policy(body: &[Line], words: Words, notes: &mut Notes) -> (Suite, Option<u64>
             }
         };
         for value in values.iter().filter(|value| **value != "null") {
-            match understood(table, value) {
-                Some(word) => drop(suite.add_word(word)),
-                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
-            }
+            add_algorithm(&mut suite, table, value, &line.place, notes);
         }
     }
     (suite, life)
@@ -380,10 +335,7 @@ fn proposal(line: &Line, set: &mut Set, notes: &mut Notes) {
     match line.words().as_slice() {
         ["protocol", "esp", "encryption" | "integrity", values @ ..] => {
             for value in values.iter().filter(|value| **value != "null") {
-                match understood(ESP, value) {
-                    Some(word) => drop(set.suite.add_word(word)),
-                    None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
-                }
+                add_algorithm(&mut set.suite, ESP, value, &line.place, notes);
             }
         }
         _ => notes.add(&line.place, "not taken over"),

@@ -7,6 +7,7 @@ use tenants::Cidr;
 
 use super::acl::{List, note_passed_on};
 use super::{free, usable};
+use crate::exchange::export::cisco::CHILD;
 use crate::exchange::model::{Child, Found, Life, Notes, Place, Rule, Tunnel, id_of};
 use crate::exchange::suite::{Suite, Word, Words, understood};
 
@@ -30,6 +31,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
+    /// The other end of a map entry.
+    pub(super) fn peer(&self, notes: &mut Notes) -> Option<&str> {
+        if let (None, Some(place)) = (&self.peer, &self.place) {
+            notes.add(place, "the map entry has no peer: it is not taken over");
+        }
+        self.peer.as_deref()
+    }
+
     /// A `set` that both devices have, the words behind it; whether it is one.
     pub(super) fn set(&mut self, words: &[&str], groups: Words, place: &Place, notes: &mut Notes) -> bool {
         match words {
@@ -64,6 +73,49 @@ impl Entry {
             _ => return false,
         }
         true
+    }
+}
+
+/// A tunnel interface.
+pub(super) struct Interface {
+    place: Place,
+    name: String,
+    /// An address, or the name of an interface.
+    pub(super) source: String,
+    pub(super) destination: String,
+    pub(super) profile: Option<String>,
+    ipv6: bool,
+    child: Option<String>,
+}
+
+impl Interface {
+    pub(super) fn new(name: &str, place: Place) -> Self {
+        let (source, destination) = (String::new(), String::new());
+        Self { place, name: name.to_owned(), source, destination, profile: None, ipv6: false, child: None }
+    }
+
+    /// A line that both devices have.
+    pub(super) fn line(&mut self, words: &[&str]) {
+        match words {
+            ["tunnel", "destination", destination] => self.destination = (*destination).to_owned(),
+            ["tunnel", "mode", "ipsec", family, ..] => self.ipv6 = *family == "ipv6",
+            ["tunnel", "protection", "ipsec", "profile", profile] => {
+                self.profile = Some((*profile).to_owned())
+            }
+            ["description", rest @ ..] => {
+                self.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
+            }
+            _ => {}
+        }
+    }
+
+    /// What its profile says, as if it stood here.
+    pub(super) fn entry(&self, profiles: &BTreeMap<String, Entry>, notes: &mut Notes) -> Option<Entry> {
+        let found = self.profile.as_ref().and_then(|name| profiles.get(name));
+        if found.is_none() {
+            notes.add(&self.place, "there is no such profile: the interface is not taken over");
+        }
+        found.map(|entry| Entry { place: Some(self.place.clone()), ..entry.clone() })
     }
 }
 
@@ -121,7 +173,7 @@ impl Draft {
     pub(super) fn add_interface(
         &mut self,
         key: &str,
-        (name, ipv4): (&str, bool),
+        interface: &Interface,
         entry: &Entry,
         sets: &BTreeMap<String, Set>,
         skeleton: impl FnOnce(&mut Notes) -> Option<Tunnel>,
@@ -129,8 +181,9 @@ impl Draft {
     ) {
         let Some(place) = &entry.place else { return };
         let Some(tunnel) = self.tunnel(key, skeleton, notes) else { return };
+        let name = interface.child.as_ref().unwrap_or(&interface.name);
         let mut child = child(id_of(name, "net"), entry, sets, place, notes);
-        let any: IpAddr = if ipv4 { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        let any: IpAddr = if interface.ipv6 { [0u16; 8].into() } else { [0, 0, 0, 0].into() };
         let all: Vec<Cidr> = Cidr::truncated(any, 0).into_iter().collect();
         (child.culvert, child.device) = (all.clone(), all);
         push(tunnel, child);

@@ -30,7 +30,7 @@ pub(super) fn proposals(
             suite.prf.extend(suite.integrity.iter().filter_map(|word| Suite::prf_of(word)));
             suite.integrity.clear();
         } else if suite.prf.is_empty() {
-            suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+            suite = suite.with_prf_of_integrity();
         }
         suites.extend(match without_group {
             None => usable(suite, Suite::ike_text, Suite::of_ike, place, notes),

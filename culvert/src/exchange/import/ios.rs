@@ -6,11 +6,10 @@ use std::net::IpAddr;
 use ike::Identity;
 
 use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Set, merged};
-use super::ios_parts::{Profile, entry, profile, suite, with_prf};
+use super::cisco::{Draft, Entry, Interface, Set, merged};
+use super::ios_parts::{Profile, entry, profile, suite};
 use super::lines::{Block, Line, Source, blocks, lines};
 use super::{identity, is_placeholder, plain_key, usable};
-use crate::exchange::export::cisco::CHILD;
 use crate::exchange::export::ios::{ESP, IKEV1, IKEV2};
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{Suite, understood};
@@ -43,18 +42,6 @@ struct Config {
     tunnels: Vec<Interface>,
 }
 
-/// A tunnel interface.
-#[derive(Default)]
-struct Interface {
-    place: Option<Place>,
-    name: String,
-    source: String,
-    destination: String,
-    profile: Option<String>,
-    ipv6: bool,
-    child: Option<String>,
-}
-
 pub(super) fn read(sources: &[Source<'_>], own: Option<IpAddr>, notes: &mut Notes) -> Found {
     let mut config = Config::default();
     let blocks = blocks(lines(sources, '!'));
@@ -77,7 +64,7 @@ impl Config {
             ["crypto", "ikev2", "proposal", name, ..] => {
                 let mut suite = suite(body, IKEV2, notes);
                 if suite.prf.is_empty() {
-                    suite.prf = suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
+                    suite = suite.with_prf_of_integrity();
                 }
                 let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
                 self.proposals.insert((*name).to_owned(), suites);
@@ -116,7 +103,9 @@ impl Config {
                 });
                 let psk = body.iter().any(|line| line.words() == ["authentication", "pre-share"]);
                 if psk {
-                    for suite in usable(with_prf(suite), Suite::ike_text, Suite::of_ike, place, notes) {
+                    for suite in
+                        usable(suite.with_prf_of_integrity(), Suite::ike_text, Suite::of_ike, place, notes)
+                    {
                         self.isakmp.insert(number.parse().unwrap_or(u32::MAX), (suite, life));
                     }
                 } else {
@@ -292,8 +281,7 @@ impl Config {
     }
 
     fn interface(&mut self, name: &str, block: &Block) {
-        let mut tunnel =
-            Interface { place: Some(block.head.place.clone()), name: name.to_owned(), ..Default::default() };
+        let mut tunnel = Interface::new(name, block.head.place.clone());
         for line in &block.body {
             match line.words().as_slice() {
                 ["ip", "address", address, _] => {
@@ -305,15 +293,7 @@ impl Config {
                     self.applied.entry((*map).to_owned()).or_insert_with(|| name.to_owned());
                 }
                 ["tunnel", "source", source] => tunnel.source = (*source).to_owned(),
-                ["tunnel", "destination", destination] => tunnel.destination = (*destination).to_owned(),
-                ["tunnel", "mode", "ipsec", family, ..] => tunnel.ipv6 = *family == "ipv6",
-                ["tunnel", "protection", "ipsec", "profile", profile] => {
-                    tunnel.profile = Some((*profile).to_owned())
-                }
-                ["description", rest @ ..] => {
-                    tunnel.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
-                }
-                _ => {}
+                words => tunnel.line(words),
             }
         }
         if tunnel.profile.is_some() {
@@ -326,36 +306,23 @@ impl Config {
         for ((map, _), entry) in &self.maps {
             let interface =
                 self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
-            let Some(peer) = entry.peer.clone() else {
-                if let Some(place) = &entry.place {
-                    notes.add(place, "the map entry has no peer: it is not taken over");
-                }
-                continue;
-            };
+            let Some(peer) = entry.peer(notes) else { continue };
             let key = format!("{peer} {:?}", entry.profile);
             // A list may have a number for a name.
             let named = entry.list.clone().filter(|list| list.contains(|c: char| c.is_ascii_alphabetic()));
             let fallback = named.unwrap_or_else(|| map.clone());
             let skeleton =
-                |notes: &mut Notes| self.skeleton(entry, &peer, own.or(interface), &fallback, notes);
+                |notes: &mut Notes| self.skeleton(entry, peer, own.or(interface), &fallback, notes);
             draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
         }
         for tunnel in &self.tunnels {
-            let found = tunnel.profile.as_ref().and_then(|name| self.profiles.get(name));
-            let (Some(entry), Some(place)) = (found, &tunnel.place) else {
-                if let Some(place) = &tunnel.place {
-                    notes.add(place, "there is no such profile: the interface is not taken over");
-                }
-                continue;
-            };
+            let Some(entry) = tunnel.entry(&self.profiles, notes) else { continue };
             let source = tunnel.source.parse().ok().or_else(|| self.addresses.get(&tunnel.source).copied());
-            let entry = Entry { place: Some(place.clone()), ..entry.clone() };
             let key = format!("{} {:?}", tunnel.destination, entry.profile);
             let name = tunnel.profile.clone().unwrap_or_default();
             let skeleton =
                 |notes: &mut Notes| self.skeleton(&entry, &tunnel.destination, own.or(source), &name, notes);
-            let child = tunnel.child.clone().unwrap_or_else(|| tunnel.name.clone());
-            draft.add_interface(&key, (&child, !tunnel.ipv6), &entry, &self.sets, skeleton, notes);
+            draft.add_interface(&key, tunnel, &entry, &self.sets, skeleton, notes);
         }
         draft.finish(notes)
     }
@@ -415,11 +382,7 @@ impl Config {
         };
         Some(Tunnel {
             name: id_of(name.split(crate::exchange::export::cisco::OF).next().unwrap_or(name), "peer"),
-            version: match (entry.v1, profile.aggressive) {
-                (false, _) => Version::V2,
-                (true, false) => Version::V1,
-                (true, true) => Version::V1Aggressive,
-            },
+            version: Version::of(entry.v1, profile.aggressive),
             culvert: End {
                 addresses: Some(peer.to_owned()).filter(|p| !is_placeholder(p)).into_iter().collect(),
                 identity: culvert,

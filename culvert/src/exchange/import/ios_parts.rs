@@ -3,11 +3,11 @@
 use ike::Identity;
 
 use super::cisco::Entry;
-use super::identity;
 use super::lines::{Block, Line};
+use super::{add_algorithm, identity};
 use crate::exchange::export::ios::{GROUPS, IKEV1, PRF};
 use crate::exchange::model::Notes;
-use crate::exchange::suite::{Suite, Words, understood};
+use crate::exchange::suite::{Suite, Words};
 
 /// An IKE profile of either version.
 #[derive(Clone, Debug, Default)]
@@ -20,11 +20,6 @@ pub(super) struct Profile {
     pub(super) aggressive: bool,
     /// It authenticates by something that Culvert does not have.
     pub(super) foreign: bool,
-}
-
-/// With the PRF that goes with its hash.
-pub(super) fn with_prf(suite: Suite) -> Suite {
-    Suite { prf: suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect(), ..suite }
 }
 
 /// Encryption, integrity or hash, PRF and group.
@@ -51,10 +46,7 @@ pub(super) fn suite(body: &[Line], words: Words, notes: &mut Notes) -> Suite {
             }
         };
         for value in values {
-            match understood(table, &value) {
-                Some(word) => drop(suite.add_word(word)),
-                None => notes.add(&line.place, format!("{value} is no algorithm of Culvert")),
-            }
+            add_algorithm(&mut suite, table, &value, &line.place, notes);
         }
     }
     suite

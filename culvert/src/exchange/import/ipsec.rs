@@ -253,11 +253,7 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
     }
     Some(Tunnel {
         name,
-        version: match (v1, aggressive) {
-            (true, true) => Version::V1Aggressive,
-            (true, false) => Version::V1,
-            (false, _) => Version::V2,
-        },
+        version: Version::of(v1, aggressive),
         culvert,
         device,
         key: Key::Unknown,

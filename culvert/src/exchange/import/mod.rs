@@ -25,7 +25,7 @@ use clap::ValueEnum;
 use ike::Identity;
 
 use super::model::{Found, Key, Notes, Place};
-use super::suite::Suite;
+use super::suite::{Suite, Words, understood};
 use lines::Source;
 
 /// A kind of file.
@@ -158,6 +158,14 @@ fn usable(
         }
     }
     usable
+}
+
+/// Adds the algorithm that a device has this word for.
+fn add_algorithm(suite: &mut Suite, words: Words, theirs: &str, place: &Place, notes: &mut Notes) {
+    match understood(words, theirs) {
+        Some(ours) => drop(suite.add_word(ours)),
+        None => notes.add(place, format!("{theirs} is no algorithm of Culvert")),
+    }
 }
 
 /// An identity of its text, or why it is none.

@@ -7,11 +7,11 @@ use ike::Identity;
 use tenants::Cidr;
 
 use super::lines::{Line, Source, lines};
-use super::{identity, is_placeholder, octets, plain_key, usable};
+use super::{add_algorithm, identity, is_placeholder, octets, plain_key, usable};
 use crate::exchange::export::cisco::OF;
 use crate::exchange::export::panos::{ESP, GROUPS, IKE};
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
-use crate::exchange::suite::{Suite, understood};
+use crate::exchange::suite::Suite;
 
 /// A crypto profile of either kind.
 #[derive(Clone, Debug, Default)]
@@ -147,10 +147,7 @@ fn profile(profile: &mut Profile, words: &[&str], line: &Line, notes: &mut Notes
         _ => return notes.add(&line.place, "not taken over"),
     };
     for word in found.into_iter().filter(|word| *word != "none" && *word != "non-auth") {
-        match understood(table, word) {
-            Some(ours) => drop(profile.suite.add_word(ours)),
-            None => notes.add(&line.place, format!("{word} is no algorithm of Culvert")),
-        }
+        add_algorithm(&mut profile.suite, table, word, &line.place, notes);
     }
 }
 
@@ -342,16 +339,11 @@ impl Config {
         let profile =
             gateway.profiles.get(version).and_then(|name| self.ike.get(name)).cloned().unwrap_or_default();
         // The hash is the PRF, and with an AEAD nothing else.
-        let prf = profile.suite.integrity.iter().filter_map(|word| Suite::prf_of(word)).collect();
-        let suite = Suite { prf, ..profile.suite };
+        let suite = profile.suite.with_prf_of_integrity();
         let ike = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
         Some(Tunnel {
             name: id_of(name, "peer"),
-            version: match (v1, gateway.aggressive) {
-                (false, _) => Version::V2,
-                (true, false) => Version::V1,
-                (true, true) => Version::V1Aggressive,
-            },
+            version: Version::of(v1, gateway.aggressive),
             culvert: End { addresses: gateway.peer.iter().cloned().collect(), identity: culvert },
             device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
             key: gateway.key.clone().unwrap_or(Key::Unknown),

@@ -152,11 +152,7 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
     };
     Some(Tunnel {
         name,
-        version: match (version, aggressive) {
-            (1, true) => Version::V1Aggressive,
-            (1, false) => Version::V1,
-            _ => Version::V2,
-        },
+        version: Version::of(version == 1, aggressive),
         culvert: End { addresses: remote, identity: culvert },
         device: End { addresses: local, identity: device },
         key: Key::Unknown,
