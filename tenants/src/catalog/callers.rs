@@ -1,5 +1,6 @@
 //! Who may send a first message from an address, as far as it matters before anybody knows who has: the proposals, and
-//! whether ESP is to go in UDP; and where the address alone tells who it may be, those peers. Kept so that the answer costs the same however many peers there are.
+//! whether ESP is to go in UDP; and where the address alone tells who it may be, those peers. Kept so that the answer costs the
+//! same however many peers there are.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
