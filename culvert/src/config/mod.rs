@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn the_example_is_the_defaults_but_for_the_ports() {
-        let example = parse(include_str!("../examples/culvertd.toml")).unwrap();
+        let example = parse(include_str!("../../examples/culvertd.toml")).unwrap();
         let defaults = Config::default();
         let ike = IkeConfig { port: 1500, natt_port: 14500, ..defaults.ike };
         assert_eq!(example, Config { ike, ..defaults });
