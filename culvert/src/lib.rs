@@ -1,6 +1,7 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
 //! * [`daemon`]: what the daemon does besides serving.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
 //! * [`cli`]: the command line, a client of that API; `quickstart` is one of its commands, and both stand on `console`.
@@ -18,4 +19,5 @@ mod quickstart;
 pub mod runtime;
 pub mod server;
 pub mod services;
+pub mod telemetry;
 pub mod tunnels;

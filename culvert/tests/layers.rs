@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "config",
     "logging",
+    "telemetry",
     "exchange",
     "console",
     "runtime",

@@ -11,6 +11,7 @@ use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, check};
+use culvert::telemetry::{Probes, http};
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -118,6 +119,16 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             reload.now();
         }
     });
+    // First of all, so that whoever started the daemon sees it start.
+    let probes = Probes::default();
+    let watched = match config.metrics.listen {
+        None => None,
+        Some(address) => {
+            let listener = http::bind(address).await?;
+            tracing::info!(metrics = %listener.local_addr()?, "metrics and probes");
+            Some(tokio::spawn(http::serve(listener, probes.clone())))
+        }
+    };
     let state_dir = config.state_dir.0.clone();
     let catalog =
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
@@ -143,6 +154,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
+    probes.started(node.health(), catalog.store_fault());
     let mut health = node.health();
     let failure = health.clone();
     let shutdown = async move {
@@ -153,6 +165,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             _ = health.wait_for(|health| health.failed.is_some()) => return,
         };
         tracing::info!(signal, "going down");
+        probes.leave();
     };
     let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
     #[cfg(feature = "fault-injection")]
@@ -166,6 +179,9 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let up = node.shutdown().await;
     if let Err(error) = recall::save(&config.state_dir.0, &up) {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
+    }
+    if let Some(watched) = watched {
+        watched.abort();
     }
     tracing::info!("down");
     if let Some(what) = &failure.borrow().failed {

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+mod metrics;
+
+pub use metrics::MetricsConfig;
+
 /// Read if no other file is named and it exists.
 pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
 
@@ -26,6 +30,8 @@ pub struct Config {
     pub router: RouterConfig,
     /// The API.
     pub grpc: GrpcConfig,
+    /// What Prometheus reads, and probes.
+    pub metrics: MetricsConfig,
     /// The log.
     pub log: LogConfig,
     /// What helps to look into traffic, and what nobody should have on for long.
@@ -152,14 +158,14 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, log, debug } = self;
+        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, log, debug } = self;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
         let LogConfig { level, format } = log;
         let DebugConfig { key_log_dir } = debug;
         let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
-        vec![
+        let mut settings = vec![
             ("state_dir", state_dir.display().to_string()),
             ("ike.listen", listen.join(", ")),
             ("ike.port", port.to_string()),
@@ -175,7 +181,9 @@ impl Config {
                 "debug.key_log_dir",
                 key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
             ),
-        ]
+        ];
+        settings.extend(metrics.settings());
+        settings
     }
 
     /// The fields that differ, with the value here and there.
@@ -229,7 +237,7 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
-        Ok(())
+        self.metrics.check()
     }
 }
 
@@ -326,6 +334,7 @@ mod tests {
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
         assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
         assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
+        assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
         assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
     }
