@@ -96,7 +96,7 @@ impl Runtime for Tunnels {
     }
 
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.initiate(&peer.name).await?;
+        self.control.initiate(&peer.name, None).await?;
         self.status(&peer.name).await
     }
 

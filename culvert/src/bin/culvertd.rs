@@ -11,7 +11,9 @@ use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, check};
-use culvert::telemetry::{Probes, http};
+use culvert::telemetry::http::{self, Served};
+use culvert::telemetry::metrics::{Certificates, Source};
+use culvert::telemetry::{Exports, Probes};
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -121,12 +123,14 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     });
     // First of all, so that whoever started the daemon sees it start.
     let probes = Probes::default();
+    let served = Served::new(probes.clone());
+    let (certificates, exports) = (Certificates::default(), Exports::default());
     let watched = match config.metrics.listen {
         None => None,
         Some(address) => {
             let listener = http::bind(address).await?;
             tracing::info!(metrics = %listener.local_addr()?, "metrics and probes");
-            Some(tokio::spawn(http::serve(listener, probes.clone())))
+            Some(tokio::spawn(http::serve(listener, served.clone())))
         }
     };
     let state_dir = config.state_dir.0.clone();
@@ -155,6 +159,15 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         "culvertd is ready"
     );
     probes.started(node.health(), catalog.store_fault());
+    let source = Arc::new(Source::new(
+        Arc::clone(&catalog),
+        node.control(),
+        config.router.shards,
+        (probes.clone(), (&config.metrics).into()),
+        certificates,
+        exports,
+    ));
+    served.started(Arc::clone(&source)).await;
     let mut health = node.health();
     let failure = health.clone();
     let shutdown = async move {

@@ -15,8 +15,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
+use super::metrics::{self, Source, Text};
 use super::probes::Probes;
 
 /// Connections at a time; further ones wait to be accepted. A pair of Prometheus servers, the probes of a kubelet and some
@@ -43,18 +44,63 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, io::Error> {
     listener.map_err(|error| io::Error::new(error.kind(), format!("metrics.listen {address}: {error}")))
 }
 
+/// What is served.
+#[derive(Clone, Default)]
+pub struct Served {
+    probes: Probes,
+    /// Once the node runs. Whoever asks holds it, so that the node is read for one at a time.
+    source: Arc<Mutex<Option<Arc<Source>>>>,
+}
+
+impl Served {
+    /// These probes; metrics once there are any.
+    pub fn new(probes: Probes) -> Self {
+        Self { probes, source: Arc::default() }
+    }
+
+    /// From here on there are metrics.
+    pub async fn started(&self, source: Arc<Source>) {
+        *self.source.lock().await = Some(source);
+    }
+
+    /// The text for Prometheus. Others wait meanwhile.
+    async fn metrics(&self) -> Response<Full<Bytes>> {
+        let source = self.source.lock().await;
+        let Some(source) = &*source else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the node is starting");
+        };
+        let reading = source.read().await;
+        // A hundred thousand peers are some ten milliseconds and more, in which others want this thread.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut text = Text::with_capacity(reading.octets());
+            reading.write(&mut text);
+            text.finish()
+        });
+        match written.await {
+            Ok(written) => {
+                let mut response = Response::new(Full::new(Bytes::from(written)));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+                response
+            }
+            Err(_) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log")
+            }
+        }
+    }
+}
+
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, probes: Probes) {
+pub async fn serve(listener: TcpListener, served: Served) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // Never closed, so there is no error.
         let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let probes = probes.clone();
+                let served = served.clone();
                 tokio::spawn(async move {
                     // A client that goes away, or is too slow, is its own affair.
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, &probes)).await;
+                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, &served)).await;
                     drop(place);
                 });
             }
@@ -66,8 +112,9 @@ pub async fn serve(listener: TcpListener, probes: Probes) {
     }
 }
 
-async fn connection(stream: TcpStream, probes: &Probes) -> Result<(), hyper::Error> {
-    let answer = |request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(&request, probes)) };
+async fn connection(stream: TcpStream, served: &Served) -> Result<(), hyper::Error> {
+    let answer =
+        |request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(&request, served).await) };
     http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -76,17 +123,19 @@ async fn connection(stream: TcpStream, probes: &Probes) -> Result<(), hyper::Err
         .await
 }
 
-fn answer(request: &Request<Incoming>, probes: &Probes) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "expected GET");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    let probes = &served.probes;
     match request.uri().path() {
+        "/metrics" => served.metrics().await,
         "/livez" => probe(probes.live()),
         "/readyz" => probe(probes.ready()),
         "/startupz" => probe(probes.startup()),
-        _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /startupz"),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /startupz"),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The probes, over HTTP.
 
 use actors::Health;
+use culvert::telemetry::http::Served;
 use culvert::telemetry::{Probes, http};
 use tokio::sync::watch;
 
@@ -12,11 +13,12 @@ fn probes_say_what_is_in_the_way() {
     let probes = Probes::default();
     let listener = runtime.block_on(http::bind("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = listener.local_addr().unwrap();
-    runtime.spawn(http::serve(listener, probes.clone()));
+    runtime.spawn(http::serve(listener, Served::new(probes.clone())));
 
     assert_eq!(get(address, "/livez"), (200, "ok\n".to_owned()));
     assert_eq!(get(address, "/startupz"), (503, "the node is starting\n".to_owned()));
     assert_eq!(get(address, "/readyz").0, 503);
+    assert_eq!(get(address, "/metrics").0, 503);
 
     let (health, of_node) = watch::channel(Health::default());
     let (store, of_store) = watch::channel(None);
