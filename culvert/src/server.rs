@@ -24,6 +24,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::runtime::Runtime;
 use crate::services::{Batches, Nodes, Peers, Sas, Secrets, Tenants};
+use crate::telemetry::rpc::Traced;
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
 const MAX_REQUEST: usize = 16 << 20;
@@ -65,6 +66,7 @@ pub async fn serve_grpc(
     listener: TcpListener,
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
+    traced: Traced,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let (down, is_down) = watch::channel(false);
@@ -99,6 +101,7 @@ pub async fn serve_grpc(
     let serve = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(traced)
         .add_service(tenants.max_decoding_message_size(MAX_REQUEST))
         .add_service(secrets.max_decoding_message_size(MAX_REQUEST))
         .add_service(peers.max_decoding_message_size(MAX_REQUEST))

@@ -11,9 +11,7 @@ use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, check};
-use culvert::telemetry::http::{self, Served};
-use culvert::telemetry::metrics::{Certificates, Source};
-use culvert::telemetry::{Exports, Probes};
+use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -122,24 +120,17 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         }
     });
     // First of all, so that whoever started the daemon sees it start.
-    let probes = Probes::default();
-    let served = Served::new(probes.clone());
-    let (certificates, exports) = (Certificates::default(), Exports::default());
-    let watched = match config.metrics.listen {
-        None => None,
-        Some(address) => {
-            let listener = http::bind(address).await?;
-            tracing::info!(metrics = %listener.local_addr()?, "metrics and probes");
-            Some(tokio::spawn(http::serve(listener, served.clone())))
-        }
-    };
+    let mut telemetry = Telemetry::start(&config.metrics, &config.otlp).await?;
+    if let Some(address) = telemetry.address {
+        tracing::info!(metrics = %address, "metrics and probes");
+    }
     let state_dir = config.state_dir.0.clone();
     let catalog =
         tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
     let listener = server::bind(config.grpc.listen).await?;
     let recall = recall::take(&config.state_dir.0);
-    let node_config = NodeConfig { recall, ..node_config(&config)? };
+    let node_config = NodeConfig { recall, spans: telemetry.spans(), ..node_config(&config)? };
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let (ike_port, natt_port) = node.ports();
@@ -158,16 +149,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
-    probes.started(node.health(), catalog.store_fault());
-    let source = Arc::new(Source::new(
-        Arc::clone(&catalog),
-        node.control(),
-        config.router.shards,
-        (probes.clone(), (&config.metrics).into()),
-        certificates,
-        exports,
-    ));
-    served.started(Arc::clone(&source)).await;
+    telemetry.node_runs(&node, &catalog, config.router.shards).await;
+    let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();
     let failure = health.clone();
     let shutdown = async move {
@@ -180,7 +163,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::info!(signal, "going down");
         probes.leave();
     };
-    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
+    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), traced, shutdown).await;
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
@@ -193,9 +176,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     if let Err(error) = recall::save(&config.state_dir.0, &up) {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
     }
-    if let Some(watched) = watched {
-        watched.abort();
-    }
+    telemetry.stop().await;
     tracing::info!("down");
     if let Some(what) = &failure.borrow().failed {
         // Whatever started the daemon starts it again, and the tunnels come back.

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 mod metrics;
+mod otlp;
 
 pub use metrics::MetricsConfig;
+pub use otlp::OtlpConfig;
 
 /// Read if no other file is named and it exists.
 pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
@@ -32,6 +34,8 @@ pub struct Config {
     pub grpc: GrpcConfig,
     /// What Prometheus reads, and probes.
     pub metrics: MetricsConfig,
+    /// Where spans and metrics are sent to.
+    pub otlp: OtlpConfig,
     /// The log.
     pub log: LogConfig,
     /// What helps to look into traffic, and what nobody should have on for long.
@@ -158,7 +162,7 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, log, debug } = self;
+        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, otlp, log, debug } = self;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
@@ -183,6 +187,7 @@ impl Config {
             ),
         ];
         settings.extend(metrics.settings());
+        settings.extend(otlp.settings());
         settings
     }
 
@@ -237,7 +242,8 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
-        self.metrics.check()
+        self.metrics.check()?;
+        self.otlp.check()
     }
 }
 
@@ -335,6 +341,11 @@ mod tests {
         assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
         assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
         assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
+        assert!(fault("[otlp]\nendpoint = \"https://c:4317\"\n").starts_with("otlp.endpoint: https"));
+        assert!(fault("[otlp]\nendpoint = \"collector\"\n").contains("http://127.0.0.1:4317"));
+        assert!(fault("[otlp]\ninterval = \"1ms\"\n").starts_with("otlp.interval: 1ms"));
+        assert!(fault("[otlp]\ninterval = \"soon\"\n").contains("15s"));
+        assert!(fault("[otlp]\nsample_ratio = 2.0\n").starts_with("otlp.sample_ratio: 2"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
         assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
     }

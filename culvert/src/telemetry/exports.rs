@@ -7,7 +7,7 @@ use actors::Queue;
 
 /// What is exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// Spans.
     Traces,
     /// All metrics at one moment.
@@ -16,7 +16,7 @@ pub enum Signal {
 
 /// Why something was not exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub(crate) enum Lost {
     /// As many wait as may.
     QueueFull,
     /// The collector did not take it: it is away, slow, or refuses.
@@ -30,7 +30,7 @@ const LOSSES: [Lost; 3] = [Lost::QueueFull, Lost::Failed, Lost::Rejected];
 
 impl Signal {
     /// In a word.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",

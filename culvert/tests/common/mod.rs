@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
+use culvert::telemetry::rpc::Traced;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
@@ -40,7 +41,7 @@ impl Node {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, shutdown));
+        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, Traced::default(), shutdown));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         Self { address, channel, stop, server }
     }

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod collector;
+mod exports;
 mod http;
 mod node;
+mod pair;
 mod probes;
 mod scrape;
+mod traces;

@@ -123,6 +123,11 @@ impl Source {
 }
 
 impl Reading {
+    /// When the node was started.
+    pub fn started(&self) -> SystemTime {
+        self.figures.started.unwrap_or(UNIX_EPOCH)
+    }
+
     /// Says all of it. What is not bound to a tenant comes first.
     pub fn write(&self, exit: &mut dyn Exit) {
         let tenants = self.by_tenant();
