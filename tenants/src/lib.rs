@@ -9,6 +9,7 @@
 //! It is not the negotiation (`ike`), does not touch packets (`router`) and does not know which tunnels are up
 //! (`actors`). Start reading with [`Catalog`], then `peer/mod.rs`.
 
+mod author;
 pub mod catalog;
 mod cidr;
 mod error;
@@ -27,6 +28,7 @@ pub mod store;
 mod tenant;
 mod violation;
 
+pub use author::{Author, Role};
 pub use catalog::{
     Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, Object, Snapshot,
 };

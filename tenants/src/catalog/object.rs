@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::author::Author;
 use crate::meta::Meta;
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -28,6 +29,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The object after the change; for a deletion, as it was.
     pub object: Object,
+    /// Who made it.
+    pub author: Arc<Author>,
 }
 
 /// What happened to an object.

@@ -7,6 +7,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::author::Author;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
 use crate::catalog::{Catalog, peers, secrets, tenants};
@@ -29,6 +30,8 @@ pub(crate) struct Writer<'a> {
     done: Vec<Done>,
     /// Which object of the request is being worked on.
     pub(crate) at: usize,
+    /// Who writes.
+    author: Arc<Author>,
 }
 
 /// A staged change.
@@ -212,14 +215,16 @@ impl<'a> Writer<'a> {
                     ChangeKind::Deleted => state.remove(object),
                     ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
                 };
-                let change = Change { revision: counters.revision, kind: *kind, object: object.clone() };
+                let (object, author) = (object.clone(), Arc::clone(&self.author));
+                let change = Change { revision: counters.revision, kind: *kind, object, author };
                 // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
                 let _ = self.catalog.changes.send(change);
             }
         }
         // Readers need not wait for whoever reads the log.
         for Done { kind, object, before, .. } in &done {
-            tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, "catalog");
+            let (name, by) = (object.name(), &self.author.principal);
+            tracing::info!(change = ?kind, name, revision = counters.revision, by, "catalog");
             if *kind != ChangeKind::Deleted {
                 warn_of(object, before.as_ref());
             }
@@ -258,7 +263,7 @@ impl Catalog {
         let mut staged = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = staged.counters;
         staged.counters.revision += 1;
-        Writer { catalog: self, staged, counters, done: Vec::new(), at: 0 }
+        Writer { catalog: self, staged, counters, done: Vec::new(), at: 0, author: Author::current() }
     }
 
     /// One write of one object: staged, checked, and committed unless it is a dry run.
