@@ -7,10 +7,11 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::audit;
 use crate::author::Author;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
-use crate::catalog::{Catalog, peers, secrets, tenants};
+use crate::catalog::{Catalog, peers, reach, secrets, tenants, tokens};
 use crate::error::Error;
 use crate::impact::{self, Impact};
 use crate::limits::MAX_REQUEST_ID;
@@ -165,6 +166,11 @@ impl<'a> Writer<'a> {
     pub(crate) fn check(&self) -> Vec<(usize, Error)> {
         let mut faults = Vec::new();
         for done in &self.done {
+            let reached = reach::check(&self.author, done.kind, &done.object, done.before.as_ref());
+            if let Err(error) = reached {
+                faults.push((done.at, error));
+                continue;
+            }
             let checked = match &done.object {
                 _ if done.kind == ChangeKind::Deleted => Ok(()),
                 Object::Tenant(tenant) => {
@@ -176,6 +182,7 @@ impl<'a> Writer<'a> {
                 }
                 Object::Peer(peer) => peers::check(self.state(), peer),
                 Object::Secret(secret) => secrets::check(self.state(), secret),
+                Object::Token(token) => tokens::check(self.state(), &self.author, token),
             };
             faults.extend(checked.err().map(|error| (done.at, error)));
         }
@@ -193,16 +200,33 @@ impl<'a> Writer<'a> {
         batch.put(crate::store::COUNTERS, counters.encode_to_vec());
         for done in &self.done {
             match done.kind {
-                ChangeKind::Deleted => batch.delete(done.object.name()),
+                ChangeKind::Deleted => {
+                    batch.delete(done.object.name());
+                    if let Object::Token(token) = &done.object {
+                        batch.delete(crate::store::used_key(&token.name));
+                    }
+                }
                 ChangeKind::Created | ChangeKind::Updated => {
                     let (key, value) = crate::store::encode(&done.object);
                     batch.put(key, value);
                 }
             }
         }
+        let audit = &self.catalog.audit;
+        let done = self.done.iter().map(|done| (done.kind, &done.object, done.before.as_ref()));
+        let entry = audit::of_change(&self.author, audit.number(), done);
+        batch.put(crate::store::audit_key(entry.sequence), entry.encode_to_vec());
+        let settled = audit.take_settled();
+        for sequence in &settled {
+            batch.delete(crate::store::audit_key(*sequence));
+        }
         let committed = self.catalog.store.commit(&batch);
         self.catalog.fault.send_replace(committed.as_ref().err().map(ToString::to_string));
-        committed?;
+        if let Err(error) = committed {
+            audit.not_removed(settled);
+            return Err(error.into());
+        }
+        audit.stored(entry);
 
         // From here on there is nothing to undo.
         self.counters = counters;
@@ -237,7 +261,7 @@ impl<'a> Writer<'a> {
 fn warn_of(object: &Object, before: Option<&Object>) {
     let warnings = |object: &Object| match object {
         Object::Peer(peer) => peer.spec.warnings(),
-        Object::Tenant(_) | Object::Secret(_) => Vec::new(),
+        Object::Tenant(_) | Object::Secret(_) | Object::Token(_) => Vec::new(),
     };
     let known = before.map(warnings).unwrap_or_default();
     for warning in warnings(object).iter().filter(|warning| !known.contains(warning)) {
