@@ -81,6 +81,22 @@ fn acknowledged_writes_survive_kill_9() {
                 catalog.get_peer(name).unwrap_or_else(|| panic!("{name} was acknowledged and is lost"));
             assert_eq!((peer.uid, &peer.meta.etag()), (*uid, etag));
         }
+        // Each has its line in the audit log, and once.
+        let mut audited = std::collections::HashMap::new();
+        let mut token = String::new();
+        loop {
+            let page = catalog.audit().page("", 1000, &token).unwrap();
+            for object in page.items.iter().flat_map(|entry| &entry.objects) {
+                *audited.entry(object.name.clone()).or_insert(0) += 1;
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        for (name, ..) in &acknowledged {
+            assert_eq!(audited.get(&name.to_string()), Some(&1), "{name}");
+        }
         // One more may have been written per kill without its acknowledgement getting out.
         assert!(catalog.peers().len() <= acknowledged.len() + round + 1);
         let psk: SecretName = "tenants/acme/secrets/psk".parse().unwrap();

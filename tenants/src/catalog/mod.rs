@@ -14,15 +14,19 @@ mod lookup;
 mod object;
 mod openings;
 mod peers;
+mod reach;
 mod routes;
 mod secrets;
 mod state;
 mod tenants;
+mod tokens;
 mod write;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use culvert_proto::v1;
 use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
@@ -30,11 +34,13 @@ pub use batch::{Action, Applied, BatchError};
 pub use callers::Callers;
 pub use lookup::LookupError;
 pub use object::{Change, ChangeKind, Object};
+pub use tokens::TokenRefused;
 pub use write::Changed;
 
+use crate::audit::{self, AuditLimits, AuditLog};
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, SecretName, TenantName, TokenName};
 use crate::page::{Page, PageRequest};
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -53,8 +59,18 @@ pub struct Catalog {
     /// The catalog once more, held by the one who writes from the checks to the announcement: a write is staged here.
     writer: Mutex<State>,
     changes: broadcast::Sender<Change>,
+    /// When tokens were shown last, as far as it is in the store.
+    kept_uses: Mutex<HashMap<TokenName, u64>>,
+    audit: AuditLog,
     /// What the store said to the last write, if it did not take it.
     fault: watch::Sender<Option<String>>,
+}
+
+/// How a catalog is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How much of the audit log is kept.
+    pub audit: AuditLimits,
 }
 
 /// The catalog at one revision.
@@ -72,6 +88,11 @@ impl Catalog {
     /// Opens the catalog in `directory`, which is created if it is missing: the store `catalog.redb` and the key
     /// of the secrets `secrets.key`. Fails if another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, &Options::default())
+    }
+
+    /// As [`Self::open`].
+    pub fn open_with(directory: &Path, options: &Options) -> Result<Self, StoreError> {
         use std::os::unix::fs::DirBuilderExt as _;
         let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
         created.map_err(|error| StoreError::file(directory, error))?;
@@ -101,7 +122,8 @@ impl Catalog {
             }
         };
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
-        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(directory))?;
+        let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
+        let catalog = Self::load(Box::new(store), vault, audit).map_err(|error| error.within(directory))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -115,12 +137,25 @@ impl Catalog {
 
     /// A catalog of any store.
     pub fn with(store: Box<dyn Store>, vault: Vault) -> Result<Self, StoreError> {
+        Self::load(store, vault, |_| Ok(AuditLog::in_memory()))
+    }
+
+    fn load(
+        store: Box<dyn Store>,
+        vault: Vault,
+        audit: impl FnOnce(Vec<v1::AuditEntry>) -> Result<AuditLog, StoreError>,
+    ) -> Result<Self, StoreError> {
         let mut state = State::default();
+        let (mut uses, mut deeds) = (HashMap::new(), Vec::new());
         for (key, value) in store.load()? {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
                 Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
+                Row::Used(token, time) => {
+                    uses.insert(token, time);
+                }
+                Row::Audit(entry) => deeds.push(*entry),
                 Row::Object(object) => {
                     state.put(object);
                 }
@@ -132,9 +167,21 @@ impl Catalog {
         {
             return Err(StoreError::WrongKey(secret.name.to_string()));
         }
+        for (name, time) in &uses {
+            if let Some(token) = state.tokens.get(name) {
+                token.used.store(*time, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let (audit, kept_uses) = (audit(deeds)?, Mutex::new(uses));
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
-        Ok(Self { store, vault, state: RwLock::new(state), writer, changes, fault: watch::Sender::new(None) })
+        let (state, fault) = (RwLock::new(state), watch::Sender::new(None));
+        Ok(Self { store, vault, state, writer, changes, kept_uses, audit, fault })
+    }
+
+    /// Who did what.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
     }
 
     /// Every row as it is on disk now, for [`crate::store::write_backup`]. Values of secrets are sealed with the key of
