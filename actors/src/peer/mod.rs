@@ -96,7 +96,7 @@ impl PeerActor {
         env: Arc<PeerEnv>,
         peer: Arc<Numbered>,
         turn: Turn,
-        recall: bool,
+        (recall, author): (bool, Option<SpanContext>),
         supervisor: Recipient<Died>,
     ) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
@@ -127,7 +127,7 @@ impl PeerActor {
             takeovers: 0,
             told_refusal: None,
             parent: None,
-            author: None,
+            author,
             recall,
         }
     }

@@ -62,10 +62,10 @@ pub(crate) enum ToPeer {
     },
 }
 
-/// The peer's configuration changed.
+/// The peer's configuration changed, by a request in this span.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Configure(pub(crate) Arc<Numbered>);
+pub(crate) struct Configure(pub(crate) Arc<Numbered>, pub(crate) Option<SpanContext>);
 
 /// The value of a secret changed.
 #[derive(Message)]
