@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+.PHONY: help quickstart dashboards build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -32,6 +32,9 @@ build: ## Both binaries as the quickstart has them: target/debug/culvertd and cu
 
 release: ## Both binaries for production: target/release/culvertd and culvert; builds OpenSSL once more
 	$(CARGO) build --release -p culvert --bins
+
+dashboards: ## Write dashboards, alerts and the documents about them into charts/ and docs/
+	@$(CARGO) run --quiet --locked -p culvert --example dashboards
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
 test: packages fmt-check paths deny lint doc-test unit-test ## Everything CI checks

@@ -26,6 +26,9 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Initiate, Self::Respond, Self::Child, Self::Rekey, Self::Liveness];
+
     /// In a word.
     pub const fn name(self) -> &'static str {
         match self {

@@ -2,6 +2,7 @@
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
 //! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
+//! * [`monitoring`]: dashboards, alerts and documents about that, of which `make dashboards` makes files.
 //! * [`daemon`]: what the daemon does besides serving.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
 //! * [`cli`]: the command line, a client of that API; `quickstart` is one of its commands, and both stand on `console`.
@@ -15,6 +16,7 @@ mod console;
 pub mod daemon;
 mod exchange;
 pub mod logging;
+pub mod monitoring;
 mod quickstart;
 pub mod runtime;
 pub mod server;

@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "config",
     "logging",
     "telemetry",
+    "monitoring",
     "exchange",
     "console",
     "runtime",

@@ -5,8 +5,10 @@
 mod collector;
 mod exports;
 mod http;
+mod monitoring;
 mod node;
 mod pair;
 mod probes;
+mod prometheus;
 mod scrape;
 mod traces;

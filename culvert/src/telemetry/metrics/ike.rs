@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use actors::{IKE_OUTCOMES, Stage};
+use ike::explain::KINDS;
 
 use super::exit::Exit;
 use super::source::Reading;
@@ -10,9 +11,10 @@ use super::table;
 
 pub(super) fn write(reading: &Reading, exit: &mut dyn Exit) {
     let negotiations = &reading.figures.negotiations;
-    // Those that go well are there from the start, so that a rate can be told from the first one on.
-    let stages = [Stage::Initiate, Stage::Respond, Stage::Child, Stage::Rekey];
-    let mut counts: BTreeMap<(Stage, &str), u64> = stages.iter().map(|stage| ((*stage, ""), 0)).collect();
+    // All of them are there from the start, so that the first one shows as a change.
+    let causes = || [""].into_iter().chain(KINDS);
+    let of = |stage: &'static Stage| causes().map(move |cause| ((*stage, cause), 0));
+    let mut counts: BTreeMap<(Stage, &str), u64> = Stage::ALL.iter().flat_map(of).collect();
     counts.extend(negotiations.counts.iter().map(|(stage, cause, count)| ((*stage, *cause), *count)));
     for ((stage, cause), count) in counts {
         let outcome = if cause.is_empty() { "succeeded" } else { "failed" };
