@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 13] = [
     "config",
     "logging",
     "exchange",
     "console",
     "runtime",
     "tunnels",
+    "status",
+    "access",
     "services",
     "server",
     "daemon",

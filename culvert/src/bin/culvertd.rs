@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
@@ -119,10 +120,12 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         }
     });
     let state_dir = config.state_dir.0.clone();
-    let catalog =
-        tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
+    let options = tenants::Options { audit: config.audit.limits() };
+    let opened = tokio::task::spawn_blocking(move || Catalog::open_with(&state_dir, &options));
+    let catalog = opened.await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
-    let listener = server::bind(config.grpc.listen).await?;
+    let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
+    let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
     let node_config = NodeConfig { recall, ..node_config(&config)? };
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
@@ -135,7 +138,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let faults = inject_faults(Arc::clone(&node), tenants)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        grpc = %listener.local_addr()?,
+        grpc = doors.address().map(tracing::field::display),
+        socket = doors.socket().map(|path| tracing::field::display(path.display())),
         ike_port,
         natt_port,
         state_dir = %config.state_dir.0.display(),
@@ -154,7 +158,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         };
         tracing::info!(signal, "going down");
     };
-    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
+    let served = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), shutdown).await;
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
