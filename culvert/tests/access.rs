@@ -8,15 +8,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use actors::Health;
 use bytes::{Buf, BufMut, Bytes};
 use common::{Node, create_peer, create_secret, create_tenant, peer};
 use culvert::access::{Access, Rule, rules};
 use culvert::config::{Anonymous, GrpcConfig};
-use culvert::runtime::NoRuntime;
+use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert_proto::v1;
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
-use tenants::{Catalog, Role};
+use tenants::{Catalog, Peer, Role};
+use tokio::sync::watch;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -58,6 +60,52 @@ impl Decoder for Raw {
     fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         let length = src.remaining();
         Ok(Some(src.copy_to_bytes(length)))
+    }
+}
+
+/// A node without tunnels, on which nothing ever happens to them.
+struct Quiet;
+
+#[tonic::async_trait]
+impl Runtime for Quiet {
+    fn health(&self) -> watch::Receiver<Health> {
+        NoRuntime.health()
+    }
+
+    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+        Ok(Box::pin(tokio_stream::pending()))
+    }
+
+    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        NoRuntime.list_sas(scope).await
+    }
+
+    async fn node_status(&self) -> v1::NodeStatus {
+        NoRuntime.node_status().await
+    }
+
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        NoRuntime.peer_statuses(peers).await
+    }
+
+    async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
+        NoRuntime.send_dummies(peer, count, length).await
+    }
+
+    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        NoRuntime.explain(peer).await
+    }
+
+    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.initiate(peer).await
+    }
+
+    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.terminate(peer, by).await
+    }
+
+    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.rekey(peer, target).await
     }
 }
 
@@ -105,7 +153,7 @@ impl World {
             }
         }
         let access = Access::new(Arc::clone(&catalog), &strict()).unwrap();
-        let node = Node::with(Arc::new(NoRuntime), Arc::clone(&catalog), access).await;
+        let node = Node::with(Arc::new(Quiet), Arc::clone(&catalog), access).await;
         Self { node, catalog, tokens }
     }
 
@@ -283,7 +331,7 @@ async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
     let mut sas = v1::sa_service_client::SaServiceClient::new(world.node.channel());
     let mut request = Request::new(v1::WatchEventsRequest { parent: "tenants/-".into(), after_sequence: 0 });
     request.metadata_mut().insert("authorization", shown.parse().unwrap());
-    let stream = sas.watch_events(request).await;
+    let mut stream = sas.watch_events(request).await.unwrap().into_inner();
     let delete = v1::DeleteTokenRequest { name: "tokens/short".into(), ..Default::default() };
     world.catalog.delete_token(&delete).unwrap();
     let refused = world.call(who, &[], Some(&shown)).await.unwrap_err();
@@ -291,8 +339,12 @@ async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
         (refused.code(), refused.message()),
         (Code::Unauthenticated, "the token is unknown or was revoked")
     );
-    // A node without tunnels has no events to watch; one that has is asked in `interop`.
-    assert!(stream.is_err() || stream.unwrap().into_inner().message().await.is_err());
+    // A stream that was opened before ends too, though nothing happens on it.
+    let ended = stream.message().await.unwrap_err();
+    assert_eq!(
+        (ended.code(), ended.message()),
+        (Code::Unauthenticated, "token tokens/short is no longer good")
+    );
 
     let brief = token(&world.catalog, "", "brief", Role::Viewer, Duration::from_millis(5));
     while world.catalog.verify_token(brief.as_bytes(), SystemTime::now()).is_ok() {}
@@ -333,7 +385,9 @@ async fn a_flood_of_wrong_tokens_is_cut_short_and_stops_nobody_else() {
     call(channel, path, &[], Some(&good)).await.unwrap_err();
     let entries = world.catalog.audit().page("", 1000, "").unwrap().items;
     let failed = entries.iter().filter(|entry| entry.principal == "unknown").count();
-    assert_eq!(failed, told, "one entry for each that was told");
+    // What is told on a connection that is being closed may not get through.
+    assert!((told..=told + closed).contains(&failed), "{failed} noted, {told} told, {closed} closed");
+    assert!(failed < 1_000, "{failed} noted");
     assert!(entries.iter().map(|entry| entry.suppressed).sum::<u64>() > 0, "{entries:?}");
     world.node.stop().await;
 }
