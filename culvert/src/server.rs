@@ -1,29 +1,29 @@
-//! The gRPC server: all services, reflection and health on one port.
+//! The gRPC server: all services, reflection and health behind the same doors.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::Health;
 use culvert_proto::FILE_DESCRIPTOR_SET;
+use culvert_proto::v1::audit_service_server::AuditServiceServer;
 use culvert_proto::v1::batch_service_server::BatchServiceServer;
 use culvert_proto::v1::node_service_server::NodeServiceServer;
 use culvert_proto::v1::peer_service_server::PeerServiceServer;
 use culvert_proto::v1::sa_service_server::SaServiceServer;
 use culvert_proto::v1::secret_service_server::SecretServiceServer;
 use culvert_proto::v1::tenant_service_server::TenantServiceServer;
+use culvert_proto::v1::token_service_server::TokenServiceServer;
 use tenants::Catalog;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::access::{Access, AccessLayer, Doors};
 use crate::runtime::Runtime;
-use crate::services::{Batches, Nodes, Peers, Sas, Secrets, Tenants};
+use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
 use crate::telemetry::rpc::Traced;
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
@@ -40,14 +40,6 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address cannot be listened on.
-    #[error("grpc.listen {address}: {source}{}", hint(source))]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
     /// The server failed.
     #[error("gRPC server: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -56,14 +48,10 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Listens on `address`. The error names it and says what to do.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
-}
-
-/// Serves the API until `shutdown` is ready, then lets what is under way finish.
+/// Serves the API to who comes in by `doors` and is let in by `access`, until `shutdown` is ready, then lets what is under way finish.
 pub async fn serve_grpc(
-    listener: TcpListener,
+    doors: Doors,
+    access: Access,
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
     traced: Traced,
@@ -85,7 +73,10 @@ pub async fn serve_grpc(
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
     let (state, store) = (runtime.health(), catalog.store_fault());
     let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
-    let nodes = NodeServiceServer::new(Nodes::new(catalog, runtime));
+    let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(&catalog)));
+    let audits = AuditServiceServer::new(Audits::new(Arc::clone(&catalog)));
+    let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), runtime, access.counters()));
+    let access = Arc::new(access);
     health.set_serving::<TenantServiceServer<Tenants>>().await;
     health.set_serving::<SecretServiceServer<Secrets>>().await;
     health.set_serving::<PeerServiceServer<Peers>>().await;
@@ -93,6 +84,8 @@ pub async fn serve_grpc(
     health.set_serving::<NodeServiceServer<Nodes>>().await;
     let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store)));
     health.set_serving::<BatchServiceServer<Batches>>().await;
+    health.set_serving::<TokenServiceServer<Tokens>>().await;
+    health.set_serving::<AuditServiceServer<Audits>>().await;
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
         // An error is the sender gone, which is the end too.
@@ -102,19 +95,19 @@ pub async fn serve_grpc(
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(traced)
+        .layer(AccessLayer::new(Arc::clone(&access)))
         .add_service(tenants.max_decoding_message_size(MAX_REQUEST))
         .add_service(secrets.max_decoding_message_size(MAX_REQUEST))
         .add_service(peers.max_decoding_message_size(MAX_REQUEST))
         .add_service(sas)
         .add_service(nodes)
+        .add_service(tokens)
+        .add_service(audits)
         .add_service(batches.max_decoding_message_size(MAX_BATCH_REQUEST))
         .add_service(reflection)
         .add_service(old_reflection)
         .add_service(health_service)
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            drained(is_down.clone()),
-        );
+        .serve_with_incoming_shutdown(doors.open(&access), drained(is_down.clone()));
     tokio::pin!(serve, shutdown);
     tokio::select! {
         result = &mut serve => return Ok(result?),
@@ -124,13 +117,21 @@ pub async fn serve_grpc(
     drop(told);
     health.set_service_status("", ServingStatus::NotServing).await;
     let _ = down.send(true);
-    match tokio::time::timeout(GRACE, serve).await {
-        Ok(result) => Ok(result?),
+    let served = match tokio::time::timeout(GRACE, serve).await {
+        Ok(result) => result.map_err(ServeError::from),
         Err(_) => {
             tracing::warn!("requests were still under way after {GRACE:?} and are cut off");
             Ok(())
         }
+    };
+    let kept = tokio::task::spawn_blocking(move || {
+        catalog.audit().sync();
+        catalog.keep_token_uses()
+    });
+    if let Ok(Err(error)) = kept.await {
+        tracing::warn!(%error, "when tokens were shown last cannot be kept");
     }
+    served
 }
 
 /// The service that says whether everything runs that must: what is not well here is mended by a restart.
@@ -173,16 +174,5 @@ struct AbortOnDrop(JoinHandle<()>);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-fn hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "; is another culvertd running? Choose another port with grpc.listen"
-        }
-        std::io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
-        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
-        _ => "",
     }
 }

@@ -199,8 +199,11 @@ fn a_store_is_checked_copied_and_restored() {
     // While it runs: the store is its own, and it gives a copy of it.
     let said = culvertd(directory.path(), &["check-store"]);
     assert!(said.code == 1 && said.err.contains("culvertd backup FILE"), "{}", said.err);
-    let said = culvertd(directory.path(), &["backup", copied]);
+    let said = culvertd(directory.path(), &["backup", copied, "--server", "unix:/nowhere"]);
     assert!(said.code == 1 && said.err.contains("name another with --server"), "{}", said.err);
+    let said = culvertd(directory.path(), &["backup", copied]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    std::fs::remove_file(&copy).unwrap();
     let said = culvertd(directory.path(), &["backup", copied, "--server", &daemon.server]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert!(said.out.contains("1 tenants, 1 peers, 1 secrets"), "{}", said.out);
@@ -377,7 +380,7 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
     // It says so, and what it would use.
     let said = culvertd(directory.path(), &["--check"]);
     assert!(said.out.starts_with(&format!("ok: {}\n", config.display())), "{}", said.out);
-    assert!(said.out.contains("\n  router.shards        2\n"), "{}", said.out);
+    assert!(said.out.lines().any(|line| line.split_whitespace().eq(["router.shards", "2"])), "{}", said.out);
     let (code, text) = check("[router]\nshards = 0\n");
     assert_eq!((code, text.as_str()), (1, "culvertd: router.shards: 0 is not 1 to 64\n"));
 }

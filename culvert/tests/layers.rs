@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
     "config",
     "logging",
     "telemetry",
@@ -14,6 +14,8 @@ const ROOMS: [&str; 13] = [
     "console",
     "runtime",
     "tunnels",
+    "status",
+    "access",
     "services",
     "server",
     "daemon",

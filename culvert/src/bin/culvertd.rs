@@ -7,6 +7,7 @@ use std::sync::Arc;
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
@@ -125,10 +126,12 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::info!(metrics = %address, "metrics and probes");
     }
     let state_dir = config.state_dir.0.clone();
-    let catalog =
-        tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
+    let options = tenants::Options { audit: config.audit.limits() };
+    let opened = tokio::task::spawn_blocking(move || Catalog::open_with(&state_dir, &options));
+    let catalog = opened.await?.context("state_dir")?;
     let catalog = Arc::new(catalog);
-    let listener = server::bind(config.grpc.listen).await?;
+    let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
+    let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
     let node_config = NodeConfig { recall, spans: telemetry.spans(), ..node_config(&config)? };
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
@@ -141,7 +144,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let faults = inject_faults(Arc::clone(&node), tenants)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        grpc = %listener.local_addr()?,
+        grpc = doors.address().map(tracing::field::display),
+        socket = doors.socket().map(|path| tracing::field::display(path.display())),
         ike_port,
         natt_port,
         state_dir = %config.state_dir.0.display(),
@@ -149,6 +153,12 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
+    let others = telemetry.others();
+    if let Some(tls) = doors.tls() {
+        others.certificate("grpc", move || tls.expires());
+    }
+    let counters = access.counters();
+    others.counters(move || counters.all());
     telemetry.node_runs(&node, &catalog, config.router.shards).await;
     let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();
@@ -163,7 +173,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::info!(signal, "going down");
         probes.leave();
     };
-    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), traced, shutdown).await;
+    let api = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, shutdown);
+    let served = api.await;
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();

@@ -14,7 +14,7 @@ use crate::console::{Client, Failure, Global};
 /// `culvert delete`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// What to delete: `acme/b1`, `peer acme/b1 acme/b2`, `tenant/acme`, `tenants/acme/secrets/psk`
+    /// What to delete: `acme/b1`, `peer acme/b1 acme/b2`, `tenant/acme`, `tenants/acme/secrets/psk`, `tokens/ops`
     #[arg(value_name = "NAME", required_unless_present = "files")]
     names: Vec<String>,
     /// Of this tenant
@@ -86,7 +86,7 @@ fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     for reference in Reference::parse_all(&arguments.names, arguments.tenant.as_deref())? {
         match (reference.kind, reference.name) {
-            (Kind::Tenant | Kind::Peer | Kind::Secret, Some(name)) => names.push(name),
+            (Kind::Tenant | Kind::Peer | Kind::Secret | Kind::Token, Some(name)) => names.push(name),
             _ => {
                 return Err(Failure::invalid("delete needs names; it does not delete all of a kind").hint(
                     "for example `culvert delete acme/branch-12`, or `--force tenant/acme` with all it has",

@@ -4,6 +4,7 @@ use clap::Args;
 use culvert_proto::v1;
 
 use crate::cli::get::{algorithms, all_sas, get_peer, get_secret, get_tenant, spis, state};
+use crate::cli::get_access::{get_token, token_table};
 use crate::cli::reference::{Kind, Reference};
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -51,7 +52,16 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 other => print_one(other, "Peer", &peer),
             }
         }
-        Kind::Sa | Kind::Node => Err(Failure::invalid("only tenants, peers and secrets can be described")),
+        Kind::Token => {
+            let token = get_token(&client, &name).await?;
+            match global.output {
+                Output::Table => print_text(&token_table(&[token])),
+                other => print_one(other, "Token", &token),
+            }
+        }
+        Kind::Sa | Kind::Audit | Kind::Node => {
+            Err(Failure::invalid("only tenants, peers, secrets and tokens can be described"))
+        }
     }
 }
 

@@ -4,6 +4,9 @@ use clap::Args;
 use culvert_proto::v1;
 use tonic::Status;
 
+use crate::cli::get_access::{
+    AUDIT_ENTRIES, all_tokens, audit_table, get_token, newest_entries, token_table,
+};
 use crate::cli::reference::{Kind, Reference};
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -17,13 +20,16 @@ const PAGE_SIZE: i32 = 1000;
 /// `culvert get`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// `tenants`, `peers`, `secrets`, `sas` or `node`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
+    /// `tenants`, `peers`, `secrets`, `tokens`, `sas`, `audit` or `node`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
     /// `tenant/acme`, `tenants/acme/secrets/psk`
     #[arg(required = true, num_args = 1.., value_name = "WHAT")]
     what: Vec<String>,
     /// Of this tenant only
     #[arg(long, short)]
     tenant: Option<String>,
+    /// Entries of the audit log at most
+    #[arg(long, default_value_t = AUDIT_ENTRIES)]
+    limit: usize,
 }
 
 /// What there is of one kind.
@@ -31,7 +37,9 @@ enum Found {
     Tenants(Vec<v1::Tenant>),
     Secrets(Vec<v1::Secret>),
     Peers(Vec<v1::Peer>),
+    Tokens(Vec<v1::Token>),
     Sas(Vec<v1::Sa>),
+    Audit(Vec<v1::AuditEntry>),
     Node(Box<v1::NodeStatus>),
 }
 
@@ -45,11 +53,12 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     let client = Client::connect(global).await?;
     let mut found: Vec<Found> = Vec::new();
     for reference in references {
-        let more = fetch(&client, reference).await?;
+        let more = fetch(&client, reference, arguments.limit).await?;
         match (found.last_mut(), more) {
             (Some(Found::Tenants(all)), Found::Tenants(more)) => all.extend(more),
             (Some(Found::Secrets(all)), Found::Secrets(more)) => all.extend(more),
             (Some(Found::Peers(all)), Found::Peers(more)) => all.extend(more),
+            (Some(Found::Tokens(all)), Found::Tokens(more)) => all.extend(more),
             (Some(Found::Sas(all)), Found::Sas(more)) => all.extend(more),
             (_, more) => found.push(more),
         }
@@ -67,7 +76,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     }
 }
 
-async fn fetch(client: &Client, reference: Reference) -> Result<Found, Failure> {
+async fn fetch(client: &Client, reference: Reference, limit: usize) -> Result<Found, Failure> {
     let Reference { kind, name, parent } = reference;
     Ok(match (kind, name) {
         (Kind::Tenant, None) => Found::Tenants(all_tenants(client).await?),
@@ -76,6 +85,9 @@ async fn fetch(client: &Client, reference: Reference) -> Result<Found, Failure> 
         (Kind::Secret, Some(name)) => Found::Secrets(vec![get_secret(client, &name).await?]),
         (Kind::Peer, None) => Found::Peers(all_peers(client, &parent).await?),
         (Kind::Peer, Some(name)) => Found::Peers(vec![get_peer(client, &name).await?]),
+        (Kind::Token, None) => Found::Tokens(all_tokens(client, &parent).await?),
+        (Kind::Token, Some(name)) => Found::Tokens(vec![get_token(client, &name).await?]),
+        (Kind::Audit, _) => Found::Audit(newest_entries(client, &parent, limit).await?),
         (Kind::Sa, _) => Found::Sas(all_sas(client, &parent).await?),
         (Kind::Node, _) => {
             let answer = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
@@ -90,7 +102,9 @@ impl Found {
             Self::Tenants(tenants) => tenant_table(tenants),
             Self::Secrets(secrets) => secret_table(secrets),
             Self::Peers(peers) => peer_table(peers),
+            Self::Tokens(tokens) => token_table(tokens),
             Self::Sas(sas) => sa_table(sas),
+            Self::Audit(entries) => audit_table(entries),
             Self::Node(node) => node_fields(node),
         }
     }
@@ -100,7 +114,9 @@ impl Found {
             Self::Tenants(tenants) => kinded_all(output, "Tenant", tenants),
             Self::Secrets(secrets) => kinded_all(output, "Secret", secrets),
             Self::Peers(peers) => kinded_all(output, "Peer", peers),
+            Self::Tokens(tokens) => kinded_all(output, "Token", tokens),
             Self::Sas(sas) => kinded_all(output, "Sa", sas),
+            Self::Audit(entries) => kinded_all(output, "AuditEntry", entries),
             Self::Node(node) => kinded_all(output, "NodeStatus", std::slice::from_ref(node.as_ref())),
         }
     }

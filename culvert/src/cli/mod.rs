@@ -6,13 +6,16 @@
 mod apply;
 mod completions;
 mod control;
+mod create;
 mod delete;
 mod describe;
 mod diff;
 mod explain;
 mod export;
 mod get;
+mod get_access;
 mod import;
+mod login;
 mod manifest;
 mod reference;
 mod watch;
@@ -28,7 +31,7 @@ use crate::console::{Failure, Global};
 #[command(
     name = "culvert",
     version,
-    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid argument, 5 conflict, 6 unavailable, 7 in part"
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 invalid argument, 5 conflict, 6 unavailable, 7 in part, 8 denied"
 )]
 struct Cli {
     #[command(flatten)]
@@ -41,8 +44,10 @@ struct Cli {
 enum Command {
     /// Create and change what the files say
     Apply(apply::Arguments),
-    /// Show tenants, peers, secrets, SAs or the node
+    /// Show tenants, peers, secrets, tokens, SAs, the audit log or the node
     Get(get::Arguments),
+    /// Make a token
+    Create(create::Arguments),
     /// Show everything about one object
     Describe(describe::Arguments),
     /// Delete objects
@@ -65,6 +70,14 @@ enum Command {
     Rekey(control::Rekey),
     /// Run a concentrator with two tenants and four branches on loopback, and show it
     Quickstart(crate::quickstart::Arguments),
+    /// Try credentials for a node, and keep them as a context
+    Login(login::Login),
+    /// Forget the credentials for a node
+    Logout(login::Logout),
+    /// Show and choose contexts
+    Context(login::Choose),
+    /// Say who one is for the node
+    Whoami,
     /// Print a completion script for a shell
     Completions(completions::Arguments),
 }
@@ -93,6 +106,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Apply(arguments) => apply::run(global, arguments).await,
         Command::Get(arguments) => get::run(global, arguments).await,
+        Command::Create(arguments) => create::run(global, arguments).await,
+        Command::Login(arguments) => login::login(global, arguments).await,
+        Command::Logout(arguments) => login::logout(arguments),
+        Command::Context(arguments) => login::context(global, arguments),
+        Command::Whoami => login::whoami(global).await,
         Command::Describe(arguments) => describe::run(global, arguments).await,
         Command::Delete(arguments) => delete::run(global, arguments).await,
         Command::Watch(arguments) => watch::run(global, arguments).await,

@@ -8,7 +8,9 @@ pub(crate) enum Kind {
     Tenant,
     Secret,
     Peer,
+    Token,
     Sa,
+    Audit,
     Node,
 }
 
@@ -97,6 +99,9 @@ impl Reference {
             Kind::Sa => Ok(below(full_name("peers", text, tenant)?)),
             Kind::Peer => Ok(named(full_name("peers", text, tenant)?)),
             Kind::Secret => Ok(named(full_name("secrets", text, tenant)?)),
+            Kind::Token if kind_of_name(text) == Some(Kind::Tenant) => Ok(below(text.to_owned())),
+            Kind::Token => Ok(named(token_name(text, tenant)?)),
+            Kind::Audit => Ok(below(full_tenant(text))),
             Kind::Tenant | Kind::Node => Err(expected(text)),
         }
     }
@@ -109,6 +114,8 @@ impl Kind {
             "secret" | "secrets" => Some(Self::Secret),
             "peer" | "peers" => Some(Self::Peer),
             "sa" | "sas" => Some(Self::Sa),
+            "token" | "tokens" => Some(Self::Token),
+            "audit" => Some(Self::Audit),
             "node" => Some(Self::Node),
             _ => None,
         }
@@ -156,19 +163,30 @@ pub(crate) fn full_name(collection: &str, text: &str, tenant: Option<&str>) -> R
     }
 }
 
+/// The resource name of a token: as [`full_name`], and `ops` or `tokens/ops` for one of the node.
+pub(crate) fn token_name(text: &str, tenant: Option<&str>) -> Result<String, Failure> {
+    match (text.split('/').collect::<Vec<_>>().as_slice(), tenant) {
+        (["tokens", _], _) => Ok(text.to_owned()),
+        ([id], None) => Ok(format!("tokens/{id}")),
+        _ => full_name("tokens", text, tenant),
+    }
+}
+
 /// The kind of a resource name.
 pub(crate) fn kind_of_name(name: &str) -> Option<Kind> {
     match name.split('/').collect::<Vec<_>>().as_slice() {
         ["tenants", _] => Some(Kind::Tenant),
         ["tenants", _, "peers", _] => Some(Kind::Peer),
         ["tenants", _, "secrets", _] => Some(Kind::Secret),
+        ["tenants", _, "tokens", _] | ["tokens", _] => Some(Kind::Token),
         _ => None,
     }
 }
 
 fn expected(found: &str) -> Failure {
-    Failure::invalid(format!("{found:?} names nothing"))
-        .hint("expected tenants, peers, secrets, sas, node, or a name such as tenants/acme/peers/b1")
+    Failure::invalid(format!("{found:?} names nothing")).hint(
+        "expected tenants, peers, secrets, tokens, sas, audit, node, or a name such as tenants/acme/peers/b1",
+    )
 }
 
 #[cfg(test)]
@@ -218,6 +236,15 @@ mod tests {
         for form in [&["sas", "acme/b1"][..], &["sa/acme/b1"]] {
             assert_eq!(parse(form, None), Some((Kind::Sa, None, "tenants/acme/peers/b1".into())), "{form:?}");
         }
+        for (form, name) in [
+            (&["token", "acme/ci"][..], "tenants/acme/tokens/ci"),
+            (&["token/acme/ci"], "tenants/acme/tokens/ci"),
+            (&["token", "ops"], "tokens/ops"),
+            (&["tokens/ops"], "tokens/ops"),
+        ] {
+            assert_eq!(parse(form, None), Some((Kind::Token, Some(name.into()), all.clone())), "{form:?}");
+        }
+        assert_eq!(parse(&["audit", "acme"], None), Some((Kind::Audit, None, "tenants/acme".into())));
         let tenant = |id: &str| Some((Kind::Tenant, Some(format!("tenants/{id}")), all.clone()));
         for form in [&["tenant", "acme"][..], &["tenant/acme"], &["tenants/acme"], &["tenants", "acme"]] {
             assert_eq!(parse(form, None), tenant("acme"), "{form:?}");

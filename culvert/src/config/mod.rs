@@ -1,13 +1,17 @@
 //! Configuration of `culvertd`: a TOML file in which everything may be left out.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+mod audit;
+mod grpc;
+mod metrics;
+mod otlp;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-mod metrics;
-mod otlp;
-
+pub use audit::AuditConfig;
+pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
 pub use metrics::MetricsConfig;
 pub use otlp::OtlpConfig;
 
@@ -36,6 +40,8 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// Where spans and metrics are sent to.
     pub otlp: OtlpConfig,
+    /// What was done over the API.
+    pub audit: AuditConfig,
     /// The log.
     pub log: LogConfig,
     /// What helps to look into traffic, and what nobody should have on for long.
@@ -78,17 +84,6 @@ pub struct RouterConfig {
     /// Send and receive ESP without UDP where a peer needs none. Takes CAP_NET_RAW; without it every peer is made to use
     /// UDP.
     pub raw_esp: bool,
-}
-
-/// The API.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct GrpcConfig {
-    /// Address and port.
-    pub listen: SocketAddr,
-    /// Allow `listen` to be reached from other hosts although the API does not authenticate its clients: for where
-    /// something in front of it does, such as a network policy or a service mesh.
-    pub allow_remote: bool,
 }
 
 /// The log, on standard error.
@@ -162,10 +157,10 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, otlp, log, debug } = self;
+        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, otlp, audit, log, debug } =
+            self;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
-        let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
         let LogConfig { level, format } = log;
         let DebugConfig { key_log_dir } = debug;
         let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
@@ -177,15 +172,17 @@ impl Config {
             ("router.shards", shards.to_string()),
             ("router.slot", slot.to_string()),
             ("router.raw_esp", raw_esp.to_string()),
-            ("grpc.listen", grpc_listen.to_string()),
-            ("grpc.allow_remote", allow_remote.to_string()),
+        ];
+        settings.extend(grpc.settings(state_dir));
+        settings.extend(audit.settings());
+        settings.extend([
             ("log.level", level.clone()),
             ("log.format", format!("{format:?}").to_lowercase()),
             (
                 "debug.key_log_dir",
                 key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
             ),
-        ];
+        ]);
         settings.extend(metrics.settings());
         settings.extend(otlp.settings());
         settings
@@ -231,14 +228,8 @@ impl Config {
         if !(1..=MAX_SLOT).contains(&self.router.slot) {
             return fault("router.slot", format!("{} is not 1 to {MAX_SLOT}", self.router.slot));
         }
-        if !self.grpc.listen.ip().is_loopback() && !self.grpc.allow_remote {
-            let reason = format!(
-                "{} can be reached from other hosts, and the API does not authenticate its clients; \
-                 set grpc.allow_remote = true if something in front of it does",
-                self.grpc.listen
-            );
-            return fault("grpc.listen", reason);
-        }
+        self.grpc.check(&self.state_dir.0)?;
+        self.audit.check()?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
@@ -287,12 +278,6 @@ impl Default for RouterConfig {
     }
 }
 
-impl Default for GrpcConfig {
-    fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)), allow_remote: false }
-    }
-}
-
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: "info".to_owned(), format: LogFormat::Text }
@@ -338,14 +323,14 @@ mod tests {
         assert!(parse("[ike]\nport = 0\nnatt_port = 0\n").is_ok(), "the system chooses two");
         assert!(fault("[router]\nslot = 0\n").starts_with("router.slot: 0 is not 1 to 63"));
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
-        assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
-        assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
         assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
         assert!(fault("[otlp]\nendpoint = \"https://c:4317\"\n").starts_with("otlp.endpoint: https"));
         assert!(fault("[otlp]\nendpoint = \"collector\"\n").contains("http://127.0.0.1:4317"));
         assert!(fault("[otlp]\ninterval = \"1ms\"\n").starts_with("otlp.interval: 1ms"));
         assert!(fault("[otlp]\ninterval = \"soon\"\n").contains("15s"));
         assert!(fault("[otlp]\nsample_ratio = 2.0\n").starts_with("otlp.sample_ratio: 2"));
+        assert!(fault("[audit]\nmax_bytes = 5\n").starts_with("audit.max_bytes: 5 is below"));
+        assert!(fault("[audit]\nkeep = 0\n").starts_with("audit.keep"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
         assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
     }

@@ -6,6 +6,30 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+/// The innermost error: the one that says "connection refused".
+pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+/// What to do about an error of TLS.
+pub(crate) fn tls_hint(reason: &str) -> Option<&'static str> {
+    if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
+        Some("--server-name says which name its certificate has")
+    } else if reason.contains("certificate of the node") {
+        Some("--ca names the file with the CA that its certificate is of")
+    } else if reason.contains("certificate required") || reason.contains("unknown ca") {
+        Some("--cert and --key name a certificate that grpc.tls.client_ca of the node has made")
+    } else if reason.contains("wrong version number") {
+        Some("it does not speak TLS; name it as http://")
+    } else {
+        None
+    }
+}
+
 /// `ErrorInfo.reason` where the disk of the node did not take a write.
 pub(crate) const DISK_REFUSED: &str = "DISK_REFUSED";
 
@@ -21,6 +45,8 @@ pub(crate) mod exit {
     pub(crate) const CONFLICT: u8 = 5;
     /// The node cannot be reached or does not answer.
     pub(crate) const UNAVAILABLE: u8 = 6;
+    /// Not known to the node, or not allowed to do this.
+    pub(crate) const DENIED: u8 = 8;
     /// Done, but for what was told.
     pub(crate) const PARTLY: u8 = 7;
 }
@@ -59,6 +85,13 @@ impl Failure {
 
     /// The failure of a request about the object `name`. Fields are shown as they stand in a manifest.
     pub(crate) fn of_status(status: &Status, name: &str) -> Self {
+        // What tonic makes of a connection that broke; in TLS 1.3 a client learns that it is refused when it first reads.
+        if let (Code::Unknown, Some(source)) = (status.code(), std::error::Error::source(status)) {
+            let reason = root_cause(source);
+            let mut failure = Self::new(exit::UNAVAILABLE, format!("the connection broke: {reason}"));
+            failure.hints.extend(tls_hint(&reason).map(str::to_owned));
+            return failure;
+        }
         let (code, hint) = match status.code() {
             Code::NotFound => {
                 (exit::NOT_FOUND, Some("`culvert get tenants` and `culvert get peers` list what there is"))
@@ -67,6 +100,13 @@ impl Failure {
             Code::Aborted => {
                 (exit::CONFLICT, Some("read it again (`culvert get NAME -o yaml`) and repeat the change"))
             }
+            Code::Unauthenticated => (
+                exit::DENIED,
+                Some(
+                    "`culvert login` keeps a token or certificate for a node; `culvert whoami` says who one is there",
+                ),
+            ),
+            Code::PermissionDenied => (exit::DENIED, None),
             Code::AlreadyExists => (exit::CONFLICT, Some("`culvert apply` changes what is there")),
             Code::FailedPrecondition => (exit::CONFLICT, None),
             Code::ResourceExhausted if reason(status) == DISK_REFUSED => {

@@ -1,5 +1,6 @@
 //! What goes with every command.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -7,21 +8,57 @@ use clap::Args;
 use crate::console::output::Output;
 
 /// What goes with every command.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Args)]
 pub(crate) struct Global {
-    /// The node to talk to
+    /// The node to talk to: https://vpn.example.net:50051, http://127.0.0.1:50051 or unix:/run/culvert/culvertd.sock [default: that
+    /// of the context, else of this host]
+    #[arg(long, global = true, env = "CULVERT_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The context to take server and credentials from [default: the current one]
+    #[arg(long, global = true, env = "CULVERT_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The token to show
     #[arg(
         long,
         global = true,
-        env = "CULVERT_SERVER",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
+        hide = true,
+        env = "CULVERT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
     )]
-    pub(crate) server: String,
+    pub(crate) token: Option<String>,
+    /// A file with the token to show, or - for standard input; the environment variable CULVERT_TOKEN has the token itself
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// CAs of the node's certificate, in PEM [default: those of the system]
+    #[arg(long, global = true, env = "CULVERT_CA", value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The name that the node's certificate has, if not that of --server
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+    /// The own certificate, in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) cert: Option<PathBuf>,
+    /// The key of the own certificate, in PEM
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Start a trace, of which the node makes a part of what it does, and print its ID to standard error
+    #[arg(long, global = true)]
+    pub(crate) trace: bool,
     /// How to print
     #[arg(long, short, global = true, value_enum, default_value_t)]
     pub(crate) output: Output,
     /// How long to wait for an answer
     #[arg(long, global = true, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
+}
+
+impl std::fmt::Debug for Global {
+    /// Without the token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Global")
+            .field("server", &self.server)
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
 }

@@ -6,11 +6,13 @@
 //! command.
 
 pub(crate) mod connect;
+pub(crate) mod context;
 pub(crate) mod failure;
 pub(crate) mod global;
 pub(crate) mod message;
 pub(crate) mod output;
 pub(crate) mod table;
+pub(crate) mod target;
 
 pub(crate) use connect::Client;
 pub(crate) use failure::Failure;

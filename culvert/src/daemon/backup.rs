@@ -1,14 +1,20 @@
 //! `culvertd backup`: a copy of the store, taken while the daemon runs or when it does not.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use culvert_proto::v1;
-use culvert_proto::v1::node_service_client::NodeServiceClient;
 use tenants::store::{self, KEY_FILE, STORE_FILE, StoreError};
+use zeroize::Zeroizing;
 
 use crate::config::Config;
+use crate::console::Client;
+use crate::console::target::{Server, Target};
 use crate::daemon::check::contents;
+
+/// How long a daemon may take to hand over its store.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 type Rows = Vec<(String, Vec<u8>)>;
 
@@ -26,7 +32,9 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     let rows = match store::read(&path) {
         Ok(rows) => rows,
         Err(StoreError::InUse(_)) => {
-            let server = server.map_or_else(|| address(config), str::to_owned);
+            let named =
+                |server| Server::parse(server).map_err(|failure| anyhow::anyhow!("{}", failure.message));
+            let server = server.map_or_else(|| address(config), named)?;
             ask(&server).await.with_context(|| {
                 format!(
                     "{} is in use by a daemon that cannot be asked at {server}; name another with --server",
@@ -51,9 +59,13 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
 }
 
 /// The store as a running daemon has it.
-async fn ask(server: &str) -> anyhow::Result<Rows> {
-    let mut client = NodeServiceClient::connect(server.to_owned()).await?;
-    let mut parts = client.backup_store(v1::BackupStoreRequest {}).await?.into_inner();
+async fn ask(server: &Server) -> anyhow::Result<Rows> {
+    let mut target = Target::of(server.clone());
+    target.token = std::env::var("CULVERT_TOKEN").ok().map(Zeroizing::new);
+    let client =
+        Client::to(&target, TIMEOUT).await.map_err(|failure| anyhow::anyhow!("{}", failure.message))?;
+    let answer = client.nodes().backup_store(v1::BackupStoreRequest {}).await;
+    let mut parts = answer.map_err(|status| anyhow::anyhow!("{}", status.message()))?.into_inner();
     let mut rows = Rows::new();
     while let Some(part) = parts.message().await? {
         rows.extend(part.rows.into_iter().map(|row| (row.key, row.value)));
@@ -61,15 +73,13 @@ async fn ask(server: &str) -> anyhow::Result<Rows> {
     Ok(rows)
 }
 
-/// Where the daemon of this configuration is reached from its own host.
-fn address(config: &Config) -> String {
-    let mut address = config.grpc.listen;
-    if address.ip().is_unspecified() {
-        let loopback =
-            if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
-        address.set_ip(loopback);
+/// Where the daemon of this configuration is reached from its own host: by the Unix socket, if it has one.
+fn address(config: &Config) -> anyhow::Result<Server> {
+    match (config.grpc.socket(&config.state_dir.0), config.grpc.listen) {
+        (Some(path), _) => Ok(Server::Unix(path)),
+        (None, Some(address)) if config.grpc.tls.is_none() => Ok(Server::Plain(format!("http://{address}"))),
+        (None, _) => bail!("name it with --server: there is no Unix socket"),
     }
-    format!("http://{address}")
 }
 
 /// Whether both are one file, or would be.

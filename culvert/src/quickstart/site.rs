@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig};
 use tenants::Catalog;
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::access::{Access, Doors};
 use crate::config::{MetricsConfig, OtlpConfig};
-use crate::console::output::Output;
-use crate::console::{Client, Failure, Global};
+use crate::console::target::{Server, Target};
+use crate::console::{Client, Failure};
 use crate::quickstart::Arguments;
 use crate::server::{self, ServeError};
 use crate::telemetry::Telemetry;
@@ -73,8 +75,15 @@ impl Site {
             shards: arguments.shards.into(),
             ..router::RouterConfig::default()
         };
-        let listener = server::bind(arguments.api).await.map_err(|e| {
-            Failure::failed(e.to_string().replace("grpc.listen", "--api"))
+        if !arguments.api.ip().is_loopback() {
+            return Err(Failure::invalid(format!(
+                "--api {}: expected an address of loopback",
+                arguments.api
+            ))
+            .hint("the quickstart asks nobody who they are; culvertd does"));
+        }
+        let listener = TcpListener::bind(arguments.api).await.map_err(|e| {
+            Failure::failed(format!("--api {}: {e}", arguments.api))
                 .hint("--api 127.0.0.1:0 takes a free port")
         })?;
         let api = listener.local_addr().map_err(|e| Failure::failed(e.to_string()))?;
@@ -96,21 +105,26 @@ impl Site {
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
         telemetry.node_runs(&node, &catalog, arguments.shards.into()).await;
-        let traced = telemetry.traced();
+        let access = Access::open(catalog.clone());
         let (stop_api, stopped) = oneshot::channel();
-        let api_task =
-            tokio::spawn(server::serve_grpc(listener, catalog, Arc::new(tunnels), traced, async {
+        let api_task = tokio::spawn(server::serve_grpc(
+            Doors::tcp(listener),
+            access,
+            catalog,
+            Arc::new(tunnels),
+            telemetry.traced(),
+            async {
                 // An error is the sender gone, which means the same.
                 let _ = stopped.await;
-            }));
+            },
+        ));
         Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, telemetry, _store: store })
     }
 
     /// A client of the API, over TCP as any other.
     pub(crate) async fn client(&self) -> Result<Client, Failure> {
         let timeout = std::time::Duration::from_secs(30);
-        Client::connect(&Global { server: format!("http://{}", self.api), output: Output::Table, timeout })
-            .await
+        Client::to(&Target::of(Server::Plain(format!("http://{}", self.api))), timeout).await
     }
 
     /// Deletes all SAs, then stops everything.

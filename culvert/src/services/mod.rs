@@ -1,22 +1,28 @@
 //! The gRPC services: each turns a request into one call of the catalog or the runtime, and errors into statuses.
 
+mod audit;
 mod batch;
 mod node;
 mod peers;
 mod sas;
 mod secrets;
-pub mod status;
 mod tenants;
+mod tokens;
 
 use std::sync::Arc;
 
+pub use audit::Audits;
 pub use batch::Batches;
 pub use node::Nodes;
 pub use peers::Peers;
 pub use sas::Sas;
 pub use secrets::Secrets;
 pub use tenants::Tenants;
+pub use tokens::Tokens;
 use tonic::Status;
+
+use crate::access;
+pub(crate) use crate::status;
 
 use ::tenants::{Catalog, Error};
 
@@ -47,8 +53,8 @@ async fn blocking<T: Send + 'static>(
     operation: &'static str,
     call: impl FnOnce(&Catalog) -> T + Send + 'static,
 ) -> Result<T, Status> {
-    let catalog = Arc::clone(catalog);
-    let result = tokio::task::spawn_blocking(move || call(&catalog)).await;
+    let (catalog, author) = (Arc::clone(catalog), access::author());
+    let result = tokio::task::spawn_blocking(move || author.acting(|| call(&catalog))).await;
     result.map_err(|error| {
         tracing::error!(operation, %error, "panicked");
         Status::internal(format!("{operation} failed unexpectedly; see the log of culvertd"))

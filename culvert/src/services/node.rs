@@ -10,6 +10,7 @@ use tenants::{Catalog, Error};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use crate::access::Counters;
 use crate::runtime::Runtime;
 use crate::services::{blocking, status};
 use crate::telemetry::resident_bytes;
@@ -18,13 +19,14 @@ use crate::telemetry::resident_bytes;
 pub struct Nodes {
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
+    api: Arc<Counters>,
     started: SystemTime,
 }
 
 impl Nodes {
     /// Serves this catalog and these tunnels, and takes now for the start of the node.
-    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { catalog, runtime, started: SystemTime::now() }
+    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>, api: Arc<Counters>) -> Self {
+        Self { catalog, runtime, api, started: SystemTime::now() }
     }
 }
 
@@ -35,7 +37,9 @@ impl NodeService for Nodes {
         _request: Request<v1::GetNodeStatusRequest>,
     ) -> Result<Response<v1::NodeStatus>, Status> {
         let snapshot = self.catalog.snapshot();
-        let status = self.runtime.node_status().await;
+        let mut status = self.runtime.node_status().await;
+        let api = self.api.all().into_iter().chain([("audit_lost", self.catalog.audit().lost())]);
+        status.counters.extend(api.map(|(name, count)| (name.to_owned(), count)));
         Ok(Response::new(v1::NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: status.start_time.or_else(|| Some(self.started.into())),

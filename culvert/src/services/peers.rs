@@ -7,6 +7,7 @@ use culvert_proto::v1::peer_service_server::PeerService;
 use tenants::{Catalog, Error, Peer, PeerName};
 use tonic::{Request, Response, Status};
 
+use crate::access;
 use crate::runtime::{RekeyTarget, Runtime};
 use crate::services::{status, write};
 
@@ -103,9 +104,10 @@ impl PeerService for Peers {
         &self,
         request: Request<v1::TerminatePeerRequest>,
     ) -> Result<Response<v1::TerminatePeerResponse>, Status> {
-        let from = request.remote_addr().map_or_else(|| "somebody".to_owned(), |address| address.to_string());
         let name = request.into_inner().name;
-        let by = format!("a command from {from}");
+        let by = access::current()
+            .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
+        let by = format!("a command of {by}");
         let result = self.runtime.terminate(self.find(&name)?, &by).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))

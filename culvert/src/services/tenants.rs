@@ -7,6 +7,7 @@ use culvert_proto::v1::tenant_service_server::TenantService;
 use tenants::{Catalog, Error, Tenant, TenantName, effective_rules};
 use tonic::{Request, Response, Status};
 
+use crate::access;
 use crate::runtime::Runtime;
 use crate::services::{status, write};
 
@@ -68,6 +69,11 @@ impl TenantService for Tenants {
         request: Request<v1::ListTenantsRequest>,
     ) -> Result<Response<v1::ListTenantsResponse>, Status> {
         let request = request.into_inner();
+        if let Some(tenant) = access::current().and_then(|caller| caller.tenant.clone()) {
+            // To a tenant's caller there is no other.
+            let tenants = self.catalog.get_tenant(&tenant).iter().map(|tenant| self.whole(tenant)).collect();
+            return Ok(Response::new(v1::ListTenantsResponse { tenants, ..Default::default() }));
+        }
         let page = self.catalog.page_tenants(request.page_size, &request.page_token);
         let page = page.map_err(|error| status::of_error(&error))?;
         Ok(Response::new(v1::ListTenantsResponse {

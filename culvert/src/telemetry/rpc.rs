@@ -12,8 +12,7 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use opentelemetry_semantic_conventions::attribute::{RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME};
 use tonic::Code;
-use tower_layer::Layer;
-use tower_service::Service;
+use tower::{Layer, Service};
 use tracing::Instrument as _;
 
 /// The header of the context.
@@ -69,7 +68,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let parent = parent_of(request.headers());
         let Some((spans, parent)) = wanted(self.spans.as_ref(), parent) else {
             return Box::pin(self.inner.call(request));
@@ -83,15 +82,17 @@ where
             Span::begin(context, parent.map(|parent| parent.span), method.clone(), SpanKind::Server);
         span.set(RPC_SYSTEM_NAME, "grpc");
         span.set(RPC_METHOD, method);
+        // Whoever is behind this takes it from there, and the audit log with the author of a change.
+        let value = HeaderValue::from_str(&context.to_string()).ok();
+        if let Some(value) = value.clone() {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
         let line = tracing::info_span!("request", trace_id = context.trace_id(), span_id = context.span_id());
         let answer = CURRENT.scope(context, self.inner.call(request)).instrument(line);
         Box::pin(async move {
             let mut response = answer.await?;
-            if parent.is_some() {
-                // Hexadecimal digits and dashes.
-                if let Ok(value) = HeaderValue::from_str(&context.to_string()) {
-                    response.headers_mut().insert(TRACEPARENT, value);
-                }
+            if let Some(value) = value.filter(|_| parent.is_some()) {
+                response.headers_mut().insert(TRACEPARENT, value);
             }
             if let Some(spans) = spans {
                 finish(span, response.headers(), &*spans);

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::exports::Exports;
 use super::http::{self, Served};
-use super::metrics::{Bounds, Certificates, Source};
+use super::metrics::{Bounds, Others, Source};
 use super::otlp::{Exporter, Exporting, HeadersError};
 use super::probes::Probes;
 use super::rpc::Traced;
@@ -33,7 +33,7 @@ pub struct Telemetry {
     probes: Probes,
     served: Served,
     bounds: Bounds,
-    certificates: Certificates,
+    others: Others,
     exports: Exports,
     /// Where it is served, if it is.
     pub address: Option<SocketAddr>,
@@ -61,20 +61,9 @@ impl Telemetry {
                 (Some(address), Some(tokio::spawn(http::serve(listener, served.clone()))))
             }
         };
-        let (bounds, certificates) = (metrics.into(), Certificates::default());
+        let (bounds, others) = (metrics.into(), Others::default());
         let exporting = None;
-        Ok(Self {
-            probes,
-            served,
-            bounds,
-            certificates,
-            exports,
-            address,
-            listener,
-            exporter,
-            exporting,
-            spans,
-        })
+        Ok(Self { probes, served, bounds, others, exports, address, listener, exporter, exporting, spans })
     }
 
     /// Where spans go, if anywhere.
@@ -87,9 +76,9 @@ impl Telemetry {
         Traced::new(self.spans())
     }
 
-    /// Where certificates are told of.
-    pub fn certificates(&self) -> Certificates {
-        self.certificates.clone()
+    /// Where others say what there is to ask of them.
+    pub fn others(&self) -> Others {
+        self.others.clone()
     }
 
     /// Whether the node is well, as it is told.
@@ -101,8 +90,8 @@ impl Telemetry {
     pub async fn node_runs(&mut self, node: &Node, catalog: &Arc<Catalog>, shards: usize) {
         self.probes.started(node.health(), catalog.store_fault());
         let told = (self.probes.clone(), self.bounds);
-        let (certificates, exports) = (self.certificates.clone(), self.exports.clone());
-        let source = Source::new(Arc::clone(catalog), node.control(), shards, told, certificates, exports);
+        let (others, exports) = (self.others.clone(), self.exports.clone());
+        let source = Source::new(Arc::clone(catalog), node.control(), shards, told, others, exports);
         let source = Arc::new(source);
         self.served.started(Arc::clone(&source)).await;
         self.exporting = self.exporter.take().map(|exporter| exporter.start(source));

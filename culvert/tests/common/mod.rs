@@ -7,6 +7,7 @@ mod requests;
 
 use std::sync::Arc;
 
+use culvert::access::{Access, Doors};
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
 use culvert::telemetry::rpc::Traced;
@@ -34,14 +35,21 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(runtime: Arc<dyn Runtime>) -> Self {
+        let catalog = Arc::new(Catalog::in_memory().unwrap());
+        let access = Access::open(Arc::clone(&catalog));
+        Self::with(runtime, catalog, access).await
+    }
+
+    /// With rules of access.
+    pub(crate) async fn with(runtime: Arc<dyn Runtime>, catalog: Arc<Catalog>, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let catalog = Arc::new(Catalog::in_memory().unwrap());
         let (stop, stopped) = oneshot::channel();
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, Traced::default(), shutdown));
+        let (doors, traced) = (Doors::tcp(listener), Traced::default());
+        let server = tokio::spawn(serve_grpc(doors, access, catalog, runtime, traced, shutdown));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         Self { address, channel, stop, server }
     }

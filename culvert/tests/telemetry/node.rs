@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actors::{Node, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::http::{self, Served};
-use culvert::telemetry::metrics::{Certificates, Source};
+use culvert::telemetry::metrics::{Others, Source};
 use culvert::telemetry::{Exports, Probes};
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
@@ -17,7 +17,7 @@ pub(crate) struct Running {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) node: Node,
     pub(crate) metrics: SocketAddr,
-    pub(crate) certificates: Certificates,
+    pub(crate) others: Others,
     pub(crate) source: Arc<Source>,
 }
 
@@ -32,7 +32,7 @@ impl Running {
             ..router::RouterConfig::default()
         };
         let node = Node::start(node, router, Arc::clone(&catalog)).unwrap();
-        let (probes, certificates) = (Probes::default(), Certificates::default());
+        let (probes, others) = (Probes::default(), Others::default());
         let served = Served::new(probes.clone());
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let metrics = listener.local_addr().unwrap();
@@ -43,12 +43,12 @@ impl Running {
             node.control(),
             1,
             (probes, config.into()),
-            certificates.clone(),
+            others.clone(),
             exports,
         );
         let source = Arc::new(source);
         served.started(Arc::clone(&source)).await;
-        Self { catalog, node, metrics, certificates, source }
+        Self { catalog, node, metrics, others, source }
     }
 
     /// `tenants` tenants with `peers` peers each, that wait to be called.

@@ -29,7 +29,8 @@ fn every_configured_peer_has_its_series_and_none_after() {
         running.fill(2, 3);
         running.stand(6).await;
         let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
-        running.certificates.set("grpc", not_after);
+        running.others.certificate("grpc", move || Some(not_after));
+        running.others.counters(|| vec![("api_denied", 7)]);
         let metrics = running.metrics;
         let (status, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
         assert_eq!(status, 200);
@@ -50,6 +51,7 @@ fn every_configured_peer_has_its_series_and_none_after() {
         assert_eq!(value(&text, "culvert_ready"), Some(1.0));
         let certificate = "culvert_certificate_expiry_timestamp_seconds{certificate=\"grpc\"}";
         assert_eq!(value(&text, certificate), Some(2e9));
+        assert_eq!(value(&text, "culvert_events_total{event=\"api_denied\"}"), Some(7.0));
         assert!(!text.contains(SECRET));
 
         // Every counter of the node's status is there once, under some name.

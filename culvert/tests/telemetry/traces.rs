@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::{RekeyTarget, SpanContext, SpanSink};
+use culvert::access::{Access, Doors};
 use culvert::config::{MetricsConfig, OtlpConfig};
 use culvert::telemetry::Exports;
 use culvert::telemetry::otlp::Exporter;
@@ -289,17 +290,18 @@ fn a_request_is_a_part_of_its_clients_trace_and_its_negotiation_of_it() {
         let traced = Traced::new(sink(&exporter));
         std::mem::forget(exporter.start(pair.left.source.clone()));
         let tunnels = culvert::tunnels::Tunnels::new(&pair.left.node, Vec::new(), 1);
-        let listener = culvert::server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
         let served = culvert::server::serve_grpc(
-            listener,
+            Doors::tcp(listener),
+            Access::open(pair.left.catalog.clone()),
             pair.left.catalog.clone(),
             Arc::new(tunnels),
             traced,
             std::future::pending(),
         );
         let server = tokio::spawn(served);
-        let mut client = PeerServiceClient::connect(api).await.unwrap();
+        let mut client = PeerServiceClient::connect(api.clone()).await.unwrap();
         let context = SpanContext { sampled: true, ..SpanContext::root() };
         let mut request = tonic::Request::new(v1::InitiatePeerRequest { name: right().to_string() });
         request.metadata_mut().insert(TRACEPARENT, context.to_string().parse().unwrap());
@@ -323,6 +325,17 @@ fn a_request_is_a_part_of_its_clients_trace_and_its_negotiation_of_it() {
         // What is only asked for by somebody without a context is not sampled, and gets none.
         let answer = client.get_peer(v1::GetPeerRequest { name: right().to_string() }).await.unwrap();
         assert!(answer.metadata().get(TRACEPARENT).is_none());
+
+        // The command line starts a trace of its own, and says which.
+        let said = tokio::task::spawn_blocking(move || {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_culvert"));
+            command.args(["--server", &api, "--trace", "get", "peers", "tenants/acme"]).output().unwrap()
+        });
+        let said = String::from_utf8(said.await.unwrap().stderr).unwrap();
+        let trace = said.strip_prefix("trace ").unwrap_or_else(|| panic!("{said}")).trim().to_owned();
+        let name = "culvert.v1.PeerService/ListPeers";
+        let spans = collector.inbox.spans_when(|spans| !named(spans, name).is_empty()).await;
+        assert_eq!(hex(&named(&spans, name)[0].trace_id), trace);
         server.abort();
         pair.stop().await;
     });

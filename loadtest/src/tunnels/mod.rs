@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// `loadtest tunnels`
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Where the node's API is
-    #[arg(long, default_value = "http://127.0.0.1:50051", value_name = "URL")]
+    /// Where the node's API is: http://127.0.0.1:50051 or unix:/run/culvert/culvertd.sock
+    #[arg(long, env = "CULVERT_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL")]
     server: String,
     /// Where the node receives IKE
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]

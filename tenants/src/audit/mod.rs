@@ -19,7 +19,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use culvert_proto::v1;
 
-pub(crate) use entry::{Deed, of_change};
+pub use entry::Deed;
+pub(crate) use entry::of_change;
 use file::LogFiles;
 
 use crate::store::StoreError;

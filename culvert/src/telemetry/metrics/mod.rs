@@ -17,6 +17,6 @@ mod tenants;
 mod text;
 
 pub use exit::{Exit, Number};
-pub use source::{Bounds, Certificates, Reading, Source};
+pub use source::{Bounds, Others, Reading, Source};
 pub(in crate::telemetry) use text::CONTENT_TYPE;
 pub use text::Text;

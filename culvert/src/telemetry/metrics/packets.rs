@@ -64,6 +64,9 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit) {
             exit.number(&table::EVENTS, &[name], (*count).into());
         }
     }
+    for (name, count) in &reading.counts {
+        exit.number(&table::EVENTS, &[name], (*count).into());
+    }
 }
 
 /// A drop without the words that say that it is one.

@@ -1,7 +1,7 @@
 //! What metrics are made of: the catalog, the tunnels, and what the daemon knows of itself, read at one moment.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actors::{Control, Figures, PeerView};
@@ -28,19 +28,48 @@ impl From<&MetricsConfig> for Bounds {
     }
 }
 
-/// Certificates that the node shows, by name, with their ends. Whoever loads one says so here, again after each reload.
-#[derive(Clone, Debug, Default)]
-pub struct Certificates(Arc<Mutex<BTreeMap<&'static str, SystemTime>>>);
+/// Says when a certificate ends to be valid.
+type Expires = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
+/// Counts things by name.
+type Counts = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
-impl Certificates {
-    /// The certificate of this name ends to be valid then.
-    pub fn set(&self, name: &'static str, not_after: SystemTime) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, not_after);
+/// What else is asked when somebody asks: certificates that the node shows, and counters of others. Whoever has them says so
+/// here once.
+#[derive(Clone, Default)]
+pub struct Others(Arc<Mutex<Asked>>);
+
+#[derive(Default)]
+struct Asked {
+    certificates: BTreeMap<&'static str, Expires>,
+    counters: Vec<Counts>,
+}
+
+impl Others {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all(&self) -> Vec<(&'static str, SystemTime)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(name, end)| (*name, *end)).collect()
+    /// A certificate of this name, which may become another one.
+    pub fn certificate(
+        &self,
+        name: &'static str,
+        expires: impl Fn() -> Option<SystemTime> + Send + Sync + 'static,
+    ) {
+        self.asked().certificates.insert(name, Arc::new(expires));
+    }
+
+    /// Counters whose names nobody else has.
+    pub fn counters(&self, counts: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+        self.asked().counters.push(Arc::new(counts));
+    }
+
+    fn certificates(&self) -> Vec<(&'static str, SystemTime)> {
+        let asked = self.asked();
+        asked.certificates.iter().filter_map(|(name, expires)| Some((*name, expires()?))).collect()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.asked().counters.iter().flat_map(|counts| counts()).collect()
     }
 }
 
@@ -51,7 +80,7 @@ pub struct Source {
     shards: usize,
     probes: Probes,
     bounds: Bounds,
-    certificates: Certificates,
+    others: Others,
     exports: Exports,
 }
 
@@ -64,6 +93,8 @@ pub struct Reading {
     pub(super) probes: Probes,
     pub(super) store_writable: bool,
     pub(super) certificates: Vec<(&'static str, SystemTime)>,
+    /// Counters of others.
+    pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) exports: ExportFigures,
     /// Secrets of each tenant: how many, and when the oldest was set.
     pub(super) secrets: HashMap<TenantName, (usize, SystemTime)>,
@@ -89,10 +120,10 @@ impl Source {
         control: Control,
         shards: usize,
         (probes, bounds): (Probes, Bounds),
-        certificates: Certificates,
+        others: Others,
         exports: Exports,
     ) -> Self {
-        Self { catalog, control, shards, probes, bounds, certificates, exports }
+        Self { catalog, control, shards, probes, bounds, others, exports }
     }
 
     /// Reads the node.
@@ -114,7 +145,8 @@ impl Source {
             shards: self.shards,
             probes: self.probes.clone(),
             store_writable: self.catalog.store_fault().borrow().is_none(),
-            certificates: self.certificates.all(),
+            certificates: self.others.certificates(),
+            counts: self.others.counts(),
             exports: self.exports.read(),
             secrets,
             took: began.elapsed(),

@@ -1,0 +1,120 @@
+//! Who calls.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tenants::{Author, Catalog, Role, TenantName, Token, TokenHash};
+
+use crate::access::files::TokenFiles;
+
+/// Who calls, and what that may do.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// By what it is known.
+    pub(crate) credential: Credential,
+    /// What it may do.
+    pub role: Role,
+    /// The only tenant that there is for it; `None` for the whole node.
+    pub tenant: Option<TenantName>,
+    /// Where it comes from.
+    pub from: String,
+}
+
+/// By what a caller is known.
+#[derive(Clone, Debug)]
+pub(crate) enum Credential {
+    /// It has shown nothing.
+    Anonymous,
+    /// A user of this host, by its number.
+    User(u32),
+    /// Name of the certificate, and when that ends.
+    Certificate(String, SystemTime),
+    Token(Arc<Token>),
+    /// Name of a token whose value is in a file.
+    TokenFile(String, TokenHash),
+}
+
+impl fmt::Display for Credential {
+    /// Who it is, as logs and the API have it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::User(uid) => write!(f, "user {uid}"),
+            Self::Certificate(name, _) => write!(f, "certificate {name}"),
+            Self::Token(token) => write!(f, "token {}", token.name),
+            Self::TokenFile(name, _) => write!(f, "token {name} (file)"),
+        }
+    }
+}
+
+impl Credential {
+    /// When it ends.
+    pub(crate) fn expires(&self) -> Option<SystemTime> {
+        match self {
+            Self::Certificate(_, expires) => Some(*expires),
+            Self::Token(token) => Some(token.expires),
+            Self::Anonymous | Self::User(_) | Self::TokenFile(..) => None,
+        }
+    }
+
+    /// Whether it still is what it was.
+    pub(crate) fn is_good(&self, catalog: &Catalog, files: &TokenFiles, now: SystemTime) -> bool {
+        match self {
+            Self::Anonymous | Self::User(_) => true,
+            Self::Certificate(_, expires) => now < *expires,
+            Self::Token(token) => catalog.is_token_good(token, now),
+            Self::TokenFile(name, hash) => files.knows(name, *hash),
+        }
+    }
+}
+
+impl Caller {
+    /// Who it is: `token tokens/ops`, `certificate spiffe://example.org/ops`, `user 1000`, `anonymous`.
+    pub fn principal(&self) -> String {
+        self.credential.to_string()
+    }
+
+    /// When its credential ends.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.credential.expires()
+    }
+
+    /// As the one who writes.
+    pub(crate) fn author(&self, method: &str, traceparent: Option<String>) -> Author {
+        Author {
+            principal: self.principal(),
+            from: self.from.clone(),
+            method: method.to_owned(),
+            role: self.role,
+            tenant: self.tenant.clone(),
+            traceparent,
+        }
+    }
+}
+
+tokio::task_local! {
+    /// The call that is being served, for as long as it is: no service can forget to hand it on.
+    static CALL: Call;
+}
+
+#[derive(Clone)]
+struct Call {
+    caller: Arc<Caller>,
+    author: Arc<Author>,
+}
+
+/// Serves a call of this caller.
+pub(crate) async fn serving<T>(caller: Arc<Caller>, author: Arc<Author>, call: impl Future<Output = T>) -> T {
+    CALL.scope(Call { caller, author }, call).await
+}
+
+/// Whose call is being served; `None` outside of one.
+pub fn current() -> Option<Arc<Caller>> {
+    CALL.try_with(|call| Arc::clone(&call.caller)).ok()
+}
+
+/// On whose behalf the call that is being served writes: the node's own, outside of one.
+pub fn author() -> Arc<Author> {
+    CALL.try_with(|call| Arc::clone(&call.author)).unwrap_or_else(|_| Author::node())
+}

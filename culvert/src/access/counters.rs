@@ -1,0 +1,47 @@
+//! What happens at the doors, counted.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident => $name:literal),* $(,)?) => {
+        /// One number per thing that can happen.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[$doc])* $field: AtomicU64,)*
+        }
+
+        impl Counters {
+            $(pub(crate) fn $field(&self) {
+                self.$field.fetch_add(1, Ordering::Relaxed);
+            })*
+
+            /// All of them, by name.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field.load(Ordering::Relaxed))),*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Requests that were let in.
+    admitted => "api_admitted",
+    /// Requests without a credential, or with one that is not good.
+    unauthenticated => "api_unauthenticated",
+    /// Requests that were not the caller's to make.
+    denied => "api_denied",
+    /// Requests of callers who made too many.
+    limited => "api_limited",
+    /// Requests with a wrong credential, refused unseen as their source had shown too many.
+    login_limited => "api_login_limited",
+    /// Connections that were closed because of that.
+    closed => "api_connections_closed",
+    /// Connections that came to nothing in TLS.
+    handshake_failed => "api_handshake_failed",
+    /// Connections that were not taken as too many were in their handshake, or came from one source.
+    connection_limited => "api_connection_limited",
+    /// Streams that ended with the credential of their caller.
+    revoked => "api_streams_revoked",
+    /// Times that a file of the API's could not be read again; the one before stays.
+    reload_failed => "api_reload_failed",
+}

@@ -1,0 +1,286 @@
+//! The doors of the API: TCP, with TLS or without, and the Unix socket.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use openssl::ssl::Ssl;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_openssl::SslStream;
+use tokio_stream::Stream;
+
+use crate::access::connection::Connection;
+use crate::access::{Access, Tls, TlsError};
+use crate::config::GrpcConfig;
+
+/// Connections that wait to be served. They are taken within a turn of the server, so a few are plenty.
+const WAITING: usize = 64;
+/// Handshakes of TLS at a time: each holds some 50 KiB and costs a millisecond of a core, and a client that dawdles holds it for
+/// [`HANDSHAKE`].
+const HANDSHAKES: usize = 128;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often files are looked at for changes: a new certificate is put there days before the old one ends.
+const REFRESH: Duration = Duration::from_secs(5);
+/// What follows when a connection cannot be accepted, for want of file descriptors mostly.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the API cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The address cannot be listened on.
+    #[error("grpc.listen {address}: {source}{}", hint(source))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The Unix socket cannot be made.
+    #[error("grpc.socket {}: {reason}", path.display())]
+    Socket {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// TLS cannot be spoken.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The value of a token cannot be had.
+    #[error("grpc.tokens: {name}: {}: {reason}", path.display())]
+    Token {
+        /// What it is called.
+        name: String,
+        /// Where its value should be.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What the API is reached by, bound and not served yet.
+pub struct Doors {
+    tcp: Option<TcpListener>,
+    tls: Option<Arc<Tls>>,
+    unix: Option<(UnixListener, SocketFile)>,
+}
+
+/// A path that goes with the door.
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // The next daemon removes it otherwise.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Doors {
+    /// Binds what is configured.
+    pub async fn bind(config: &GrpcConfig, state_dir: &Path) -> Result<Self, DoorError> {
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
+        let tcp = match config.listen {
+            None => None,
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| DoorError::Bind { address, source })?)
+            }
+        };
+        let unix = match config.socket(state_dir) {
+            None => None,
+            Some(path) => Some(socket(path, !config.users.is_empty())?),
+        };
+        Ok(Self { tcp, tls, unix })
+    }
+
+    /// A port that is bound already, without TLS.
+    pub fn tcp(listener: TcpListener) -> Self {
+        Self { tcp: Some(listener), tls: None, unix: None }
+    }
+
+    /// Where TCP is listened on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Where the Unix socket is.
+    pub fn socket(&self) -> Option<&Path> {
+        self.unix.as_ref().map(|(_, file)| file.0.as_path())
+    }
+
+    /// TLS, as far as it is spoken.
+    pub fn tls(&self) -> Option<Arc<Tls>> {
+        self.tls.clone()
+    }
+
+    /// Lets connections in.
+    pub fn open(self, access: &Arc<Access>) -> Incoming {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let mut tasks = JoinSet::new();
+        match (self.tcp, &self.tls) {
+            (Some(listener), Some(tls)) => {
+                tasks.spawn(accept_tls(listener, Arc::clone(tls), Arc::clone(access), sender.clone()));
+            }
+            (Some(listener), None) => {
+                tasks.spawn(accept_tcp(listener, sender.clone()));
+            }
+            (None, _) => {}
+        }
+        if let Some((listener, file)) = self.unix {
+            tasks.spawn(accept_unix(listener, file, sender));
+        }
+        tasks.spawn(refresh(self.tls, Arc::clone(access)));
+        Incoming { receiver, _tasks: tasks }
+    }
+}
+
+/// Connections as they come in, by all doors. Dropped, it closes them.
+pub struct Incoming {
+    receiver: mpsc::Receiver<Connection>,
+    _tasks: JoinSet<()>,
+}
+
+impl Stream for Incoming {
+    type Item = Result<Connection, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(cx).map(|connection| connection.map(Ok))
+    }
+}
+
+/// Makes the Unix socket. One that a daemon left behind when it died makes room, one that is listened on does not.
+fn socket(path: PathBuf, for_others: bool) -> Result<(UnixListener, SocketFile), DoorError> {
+    let fail = |reason: String| DoorError::Socket { path: path.clone(), reason };
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        return Err(fail("somebody listens there; is another culvertd running?".to_owned()));
+    }
+    match std::fs::symlink_metadata(&path) {
+        Ok(metadata) if std::os::unix::fs::FileTypeExt::is_socket(&metadata.file_type()) => {
+            std::fs::remove_file(&path).map_err(|error| fail(error.to_string()))?;
+        }
+        Ok(_) => return Err(fail("is there already, and is no socket".to_owned())),
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path).map_err(|error| fail(error.to_string()))?;
+    let file = SocketFile(path.clone());
+    // Whoever connects is asked for its user all the same.
+    let mode = if for_others { 0o666 } else { 0o600 };
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))
+        .map_err(|error| fail(error.to_string()))?;
+    Ok((listener, file))
+}
+
+async fn accept_tcp(listener: TcpListener, served: mpsc::Sender<Connection>) {
+    loop {
+        let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
+        let _ = stream.set_nodelay(true);
+        if served.send(Connection::tcp(stream, from)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, _file: SocketFile, served: mpsc::Sender<Connection>) {
+    loop {
+        let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
+        if served.send(Connection::unix(stream)).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn accept_tls(
+    listener: TcpListener,
+    tls: Arc<Tls>,
+    access: Arc<Access>,
+    served: mpsc::Sender<Connection>,
+) {
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    loop {
+        let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
+        let permit = Arc::clone(&room).try_acquire_owned();
+        let (Ok(permit), true) = (permit, access.limits.handshake(from.ip().to_canonical(), Instant::now()))
+        else {
+            // Closed at once, so that whoever floods has nothing to hold.
+            access.counters.connection_limited();
+            continue;
+        };
+        let (acceptor, access, served) = (tls.acceptor(), Arc::clone(&access), served.clone());
+        tokio::spawn(async move {
+            match tokio::time::timeout(HANDSHAKE, handshake(&acceptor, stream)).await {
+                Ok(Ok(stream)) => {
+                    drop(permit);
+                    // Nobody to serve it: the node goes down.
+                    let _ = served.send(Connection::tls(stream, from)).await;
+                }
+                Ok(Err(error)) => {
+                    access.counters.handshake_failed();
+                    tracing::debug!(%from, error, "TLS handshake of the API");
+                }
+                Err(_) => access.counters.handshake_failed(),
+            }
+        });
+    }
+}
+
+async fn handshake(
+    acceptor: &openssl::ssl::SslAcceptor,
+    stream: TcpStream,
+) -> Result<SslStream<TcpStream>, String> {
+    let _ = stream.set_nodelay(true);
+    let ssl = Ssl::new(acceptor.context()).map_err(|error| error.to_string())?;
+    let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
+    Pin::new(&mut stream).accept().await.map_err(|error| error.to_string())?;
+    Ok(stream)
+}
+
+/// What was accepted; nothing after a pause if that failed.
+async fn accepted<T>(result: std::io::Result<T>) -> Option<T> {
+    match result {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::warn!(%error, "a connection to the API could not be accepted");
+            tokio::time::sleep(PAUSE).await;
+            None
+        }
+    }
+}
+
+/// Reads files again that have changed, for as long as the doors are open, and keeps when tokens were shown.
+async fn refresh(tls: Option<Arc<Tls>>, access: Arc<Access>) {
+    let mut due = tokio::time::interval(REFRESH);
+    loop {
+        due.tick().await;
+        let (tls, access) = (tls.clone(), Arc::clone(&access));
+        let read = tokio::task::spawn_blocking(move || {
+            access.refresh();
+            access.note_suppressed();
+            if tls.is_some_and(|tls| !tls.refresh()) {
+                access.counters.reload_failed();
+            }
+            if let Err(error) = access.catalog.keep_token_uses() {
+                tracing::warn!(%error, "when tokens were shown last cannot be kept");
+            }
+        });
+        // A panic is told by the runtime; the next turn tries again.
+        let _ = read.await;
+    }
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; is another culvertd running? Choose another port with grpc.listen"
+        }
+        std::io::ErrorKind::AddrNotAvailable => "; no interface of this host has that address",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+        _ => "",
+    }
+}

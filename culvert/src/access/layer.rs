@@ -1,0 +1,313 @@
+//! The one way that every request goes: who calls, may it, is it the caller's, and what the audit log says of it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Instant, SystemTime};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use culvert_proto::v1;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use tenants::audit::Deed;
+use tenants::{Author, Error, Role};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::access::authenticate::Stranger;
+use crate::access::caller::serving;
+use crate::access::connection::Holder;
+use crate::access::guard::Guarded;
+use crate::access::methods::{Rule, rules};
+use crate::access::names::Named;
+use crate::access::{Access, Caller};
+use crate::status;
+
+/// The service of probes, which have no credential.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+/// The largest request that is looked into: as the largest that is decoded.
+const MAX_REQUEST: usize = (64 << 20) + FRAME;
+/// A message in HTTP/2: whether it is compressed, and four octets of length.
+const FRAME: usize = 5;
+
+/// Puts the rules of [`Access`] in front of services.
+#[derive(Clone)]
+pub struct AccessLayer(Arc<Access>);
+
+impl AccessLayer {
+    /// With these rules.
+    pub fn new(access: Arc<Access>) -> Self {
+        Self(access)
+    }
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = Guard<S>;
+
+    fn layer(&self, inner: S) -> Guard<S> {
+        Guard { access: Arc::clone(&self.0), inner }
+    }
+}
+
+/// Services behind the rules.
+#[derive(Clone)]
+pub struct Guard<S> {
+    access: Arc<Access>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Guard<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that is ready serves; the copy has to become so for the next.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let access = Arc::clone(&self.access);
+        Box::pin(async move {
+            if request.uri().path().starts_with(HEALTH) {
+                return inner.call(request).await;
+            }
+            let admitted = match access.admit(request).await {
+                Ok(admitted) => admitted,
+                Err(status) => return Ok(status.into_http()),
+            };
+            let Admitted { request, caller, author, rule, names } = admitted;
+            let response = serving(Arc::clone(&caller), Arc::clone(&author), inner.call(request)).await?;
+            if let Some(rule) = rule {
+                // An answer that is an error says so in its header; one that is none, in the trailer.
+                let refused = Status::from_header_map(response.headers());
+                access.note_outcome(rule, &author, names, refused).await;
+                if rule.streams {
+                    return Ok(response.map(|body| Body::new(Guarded::new(body, caller, access))));
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// A request that may be served.
+struct Admitted {
+    request: Request<Body>,
+    caller: Arc<Caller>,
+    author: Arc<Author>,
+    /// `None` for what is not of our protos: reflection, and methods that there are not.
+    rule: Option<&'static Rule>,
+    /// What it is about, as far as the audit log is to say so.
+    names: Vec<String>,
+}
+
+impl Access {
+    /// Lets a request in, or says why not.
+    async fn admit(self: &Arc<Self>, request: Request<Body>) -> Result<Admitted, Status> {
+        let path = request.uri().path();
+        let method = path.trim_start_matches('/').to_owned();
+        let rule = rules().get(path);
+        let Some(holder) = request.extensions().get::<Holder>().cloned() else {
+            return Err(Status::internal("the connection does not say who holds it"));
+        };
+        let traceparent = request.headers().get("traceparent");
+        let traceparent = traceparent.and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let caller = match self.authenticate(&holder, request.headers(), SystemTime::now()) {
+            Ok(caller) => Arc::new(caller),
+            Err(stranger) => return Err(self.turn_away(&holder, stranger, method, traceparent).await),
+        };
+        if !self.limits.request(caller.principal(), Instant::now()) {
+            self.counters.limited();
+            let reason = "more requests a second than grpc.rate_limit allows; try again a moment later";
+            return Err(Status::resource_exhausted(reason));
+        }
+        let author = Arc::new(caller.author(&method, traceparent));
+        let (mut request, mut names) = (request, Vec::new());
+        if let Some(rule) = rule {
+            let refused = not_allowed(&caller, rule).map(Status::permission_denied);
+            let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
+            // A request of the whole node for many objects is not looked into: it names too many to be read twice.
+            if confined.is_some() || (rule.is_audited() && !method.contains("BatchService")) {
+                let (parts, body) = request.into_parts();
+                let body = collect(body).await?;
+                let named = frame(&body).and_then(|message| Named::read(&rule.request, message));
+                if let Some(refused) = refused {
+                    let names = named.map(Named::into_names).unwrap_or_default();
+                    return Err(self.deny(&author, refused, names).await);
+                }
+                let Some(mut named) = named else {
+                    return Err(Status::invalid_argument("the request is no message of its method"));
+                };
+                let mut served = body;
+                if let Some(tenant) = confined {
+                    match named.confine(tenant, rule.lists) {
+                        Ok(None) => {}
+                        Ok(Some(message)) => served = framed(&message),
+                        Err(foreign) => {
+                            let status = status::of_error(&Error::NotFound(foreign.0.clone()));
+                            return Err(self.deny(&author, status, vec![foreign.0]).await);
+                        }
+                    }
+                }
+                if rule.is_audited() {
+                    names = named.into_names();
+                }
+                request =
+                    Request::from_parts(parts, Body::new(Full::new(served).map_err(|never| match never {})));
+            } else if let Some(refused) = refused {
+                return Err(self.deny(&author, refused, Vec::new()).await);
+            }
+        }
+        self.counters.admitted();
+        Ok(Admitted { request, caller, author, rule, names })
+    }
+
+    /// Refuses who is not known. Of many in a second only some are told why, and noted.
+    async fn turn_away(
+        self: &Arc<Self>,
+        holder: &Holder,
+        stranger: Stranger,
+        method: String,
+        traceparent: Option<String>,
+    ) -> Status {
+        self.counters.unauthenticated();
+        if stranger.shown && holder.failed_login() {
+            self.counters.closed();
+        }
+        if !self.limits.failed_login(holder.origin.ip(), Instant::now()) {
+            self.counters.login_limited();
+            self.suppress();
+            return Status::resource_exhausted("too many failed logins; try again a moment later");
+        }
+        let author = Author {
+            principal: "unknown".to_owned(),
+            from: holder.origin.to_string(),
+            method,
+            role: Role::Viewer,
+            tenant: None,
+            traceparent,
+        };
+        let status = Status::unauthenticated(stranger.reason);
+        self.note(&author, &status, Vec::new()).await;
+        status
+    }
+
+    /// Refuses what is not the caller's.
+    async fn deny(self: &Arc<Self>, author: &Author, status: Status, names: Vec<String>) -> Status {
+        self.counters.denied();
+        self.note_refusal(author, &status, names).await;
+        status
+    }
+
+    /// What became of a request that the audit log is about. What has changed the catalog is there already.
+    async fn note_outcome(
+        self: &Arc<Self>,
+        rule: &Rule,
+        author: &Author,
+        names: Vec<String>,
+        refused: Option<Status>,
+    ) {
+        if !rule.is_audited() {
+            return;
+        }
+        match refused.filter(|status| status.code() != Code::Ok) {
+            Some(status) => self.note_refusal(author, &status, names).await,
+            None if rule.catalog => {}
+            None => self.note(author, &Status::new(Code::Ok, ""), names).await,
+        }
+    }
+
+    /// Of many refusals of one caller in a second only some are noted.
+    async fn note_refusal(self: &Arc<Self>, author: &Author, status: &Status, names: Vec<String>) {
+        if self.limits.refusal(author.principal.clone(), Instant::now()) {
+            self.note(author, status, names).await;
+        } else {
+            self.suppress();
+        }
+    }
+
+    async fn note(self: &Arc<Self>, author: &Author, status: &Status, names: Vec<String>) {
+        let deed = Deed {
+            author: author.clone(),
+            result: code_name(status.code()),
+            message: status.message().to_owned(),
+            names,
+            suppressed: self.take_suppressed(),
+        };
+        let (access, done) = (Arc::clone(self), status.code() == Code::Ok);
+        let noted = tokio::task::spawn_blocking(move || access.catalog.audit().note(deed, done));
+        // A panic is told by the runtime.
+        let _ = noted.await;
+    }
+}
+
+/// Why the method is not for the caller.
+fn not_allowed(caller: &Caller, rule: &Rule) -> Option<String> {
+    if caller.role < rule.role {
+        return Some(format!("{} is a {}; this takes {}", caller.principal(), caller.role, rule.role));
+    }
+    match &caller.tenant {
+        Some(tenant) if rule.scope == v1::Scope::Node => {
+            Some(format!("{} is of {tenant}; this takes a caller of the whole node", caller.principal()))
+        }
+        _ => None,
+    }
+}
+
+async fn collect(body: Body) -> Result<Bytes, Status> {
+    match Limited::new(body, MAX_REQUEST).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(_) => Err(Status::resource_exhausted(format!(
+            "the request is larger than {MAX_REQUEST} octets, or was cut"
+        ))),
+    }
+}
+
+/// The one message of a request, which is not compressed as we have not said that we could read that.
+fn frame(body: &[u8]) -> Option<&[u8]> {
+    let (head, message) = body.split_first_chunk::<FRAME>()?;
+    let [compressed, length @ ..] = head;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    (*compressed == 0 && length == message.len()).then_some(message)
+}
+
+fn framed(message: &[u8]) -> Bytes {
+    let mut body = BytesMut::with_capacity(FRAME + message.len());
+    body.put_u8(0);
+    // It is not longer than the one that was read, but for the name of a tenant.
+    body.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    body.put_slice(message);
+    body.freeze()
+}
+
+/// As gRPC names it.
+fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,111 @@
+//! Who may call the API: doors, credentials, roles, limits, and the note in the audit log.
+//!
+//! A connection comes in by a door (`doors.rs`: TCP with or without TLS, or the Unix socket) and says there who holds it. Every
+//! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
+//! (`methods.rs`, from what the protos say), and whether what it names is the caller's tenant's (`names.rs`). The services know
+//! of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
+
+mod authenticate;
+mod caller;
+mod connection;
+mod counters;
+mod doors;
+mod files;
+mod guard;
+mod layer;
+mod limits;
+mod methods;
+mod names;
+mod tls;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tenants::audit::Deed;
+use tenants::{Author, Catalog, Role};
+
+pub use caller::{Caller, author, current};
+pub use counters::Counters;
+pub use doors::{DoorError, Doors, Incoming};
+pub use layer::AccessLayer;
+pub use methods::{Rule, rules};
+pub use tls::{Tls, TlsError};
+
+use crate::config::{ClientRule, GrpcConfig, UserRule};
+use files::TokenFiles;
+use limits::Limits;
+
+/// What decides who may do what.
+pub struct Access {
+    catalog: Arc<Catalog>,
+    anonymous: Option<Role>,
+    users: Vec<UserRule>,
+    clients: Vec<ClientRule>,
+    tokens: TokenFiles,
+    limits: Limits,
+    counters: Arc<Counters>,
+    /// Entries that the audit log was spared since the last one.
+    suppressed: AtomicU64,
+}
+
+impl Access {
+    /// As configured.
+    ///
+    /// # Errors
+    /// If the file of a token cannot be used.
+    pub fn new(catalog: Arc<Catalog>, config: &GrpcConfig) -> Result<Self, DoorError> {
+        Ok(Self {
+            catalog,
+            anonymous: config.anonymous(),
+            users: config.users.clone(),
+            clients: config.clients.clone(),
+            tokens: TokenFiles::read(&config.tokens)?,
+            limits: Limits::new(config.rate_limit),
+            counters: Arc::new(Counters::default()),
+            suppressed: AtomicU64::new(0),
+        })
+    }
+
+    /// For a node that only this process and this host reach, as the quickstart's.
+    pub fn open(catalog: Arc<Catalog>) -> Self {
+        Self {
+            catalog,
+            anonymous: Some(Role::Admin),
+            users: Vec::new(),
+            clients: Vec::new(),
+            tokens: TokenFiles::default(),
+            limits: Limits::new(GrpcConfig::default().rate_limit),
+            counters: Arc::new(Counters::default()),
+            suppressed: AtomicU64::new(0),
+        }
+    }
+
+    fn suppress(&self) {
+        self.suppressed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn take_suppressed(&self) -> u64 {
+        self.suppressed.swap(0, Ordering::Relaxed)
+    }
+
+    /// Notes how many entries the audit log was spared, if nothing was noted since that would say so.
+    pub(crate) fn note_suppressed(&self) {
+        let suppressed = self.take_suppressed();
+        if suppressed > 0 {
+            let author = Author { method: String::new(), ..(*Author::node()).clone() };
+            let message = "refusals that were not written one by one".to_owned();
+            let result = "UNAUTHENTICATED";
+            self.catalog.audit().note(Deed { author, result, message, names: Vec::new(), suppressed }, false);
+        }
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Reads files of tokens again that have changed.
+    pub fn refresh(&self) {
+        self.tokens.refresh();
+    }
+}

@@ -1,0 +1,174 @@
+//! TLS for the API: the node's certificate, read again when its files change, and what a client's certificate says.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
+use openssl::nid::Nid;
+use openssl::ssl::{
+    AlpnError, SslAcceptor, SslFiletype, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode,
+    select_next_proto,
+};
+use openssl::x509::{X509, X509Ref};
+
+use crate::access::files::Watched;
+use crate::config::TlsConfig;
+
+/// HTTP/2, which gRPC is spoken over, as ALPN has it (RFC 7301).
+const H2: &[u8] = b"\x02h2";
+/// Certificates of a file of CAs at most: a handshake tells the client all their names.
+const MAX_CAS: usize = 128;
+
+/// Why TLS cannot be spoken.
+#[derive(Debug, thiserror::Error)]
+#[error("{field} {}: {reason}", path.display())]
+pub struct TlsError {
+    field: &'static str,
+    path: PathBuf,
+    reason: String,
+}
+
+/// TLS as it is spoken at a door.
+pub struct Tls {
+    config: TlsConfig,
+    watched: Watched,
+    current: RwLock<Current>,
+}
+
+#[derive(Clone)]
+struct Current {
+    acceptor: Arc<SslAcceptor>,
+    expires: Option<SystemTime>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn open(config: &TlsConfig) -> Result<Self, TlsError> {
+        let TlsConfig { cert, key, client_ca } = config;
+        let watched =
+            Watched::new([Some(cert), Some(key), client_ca.as_ref()].into_iter().flatten().cloned());
+        let current = RwLock::new(read(config)?);
+        Ok(Self { config: config.clone(), watched, current })
+    }
+
+    /// As the next connection is accepted.
+    pub(crate) fn acceptor(&self) -> Arc<SslAcceptor> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).acceptor)
+    }
+
+    /// When the certificate of the node ends.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).expires
+    }
+
+    /// Reads the files again if they have changed. What cannot be used changes nothing. False in that case.
+    pub fn refresh(&self) -> bool {
+        if !self.watched.has_changed() {
+            return true;
+        }
+        match read(&self.config) {
+            Ok(new) => {
+                *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+                tracing::info!(cert = %self.config.cert.display(), "the certificate of the API was read again");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "the certificate of the API cannot be read again; the one before stays");
+                false
+            }
+        }
+    }
+}
+
+fn read(config: &TlsConfig) -> Result<Current, TlsError> {
+    let fault = |field, path: &PathBuf, error: &dyn std::fmt::Display| TlsError {
+        field,
+        path: path.clone(),
+        reason: error.to_string(),
+    };
+    let internal = |error: openssl::error::ErrorStack| fault("grpc.tls", &config.cert, &error);
+    // Before OpenSSL, which does not name the file in its errors.
+    for (field, path) in [
+        ("grpc.tls.cert", Some(&config.cert)),
+        ("grpc.tls.key", Some(&config.key)),
+        ("grpc.tls.client_ca", config.client_ca.as_ref()),
+    ] {
+        if let Some(path) = path {
+            std::fs::File::open(path).map_err(|error| fault(field, path, &error))?;
+        }
+    }
+    let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).map_err(internal)?;
+    builder
+        .set_certificate_chain_file(&config.cert)
+        .map_err(|_| fault("grpc.tls.cert", &config.cert, &"is no certificate in PEM"))?;
+    builder
+        .set_private_key_file(&config.key, SslFiletype::PEM)
+        .map_err(|_| fault("grpc.tls.key", &config.key, &"is no key in PEM, or not that of grpc.tls.cert"))?;
+    builder
+        .check_private_key()
+        .map_err(|_| fault("grpc.tls.key", &config.key, &"is not the key of grpc.tls.cert"))?;
+    builder
+        .set_alpn_select_callback(|_, offered| select_next_proto(H2, offered).ok_or(AlpnError::ALERT_FATAL));
+    // A connection lives long, so there is nothing to resume, and nothing that a certificate that was withdrawn could resume.
+    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+    builder.set_options(SslOptions::NO_TICKET);
+    builder.set_num_tickets(0).map_err(internal)?;
+    if let Some(path) = &config.client_ca {
+        let pem = std::fs::read(path).map_err(|error| fault("grpc.tls.client_ca", path, &error))?;
+        let cas = X509::stack_from_pem(&pem).unwrap_or_default();
+        if cas.is_empty() || cas.len() > MAX_CAS {
+            let reason = format!("has {} certificates in PEM; expected 1 to {MAX_CAS}", cas.len());
+            return Err(fault("grpc.tls.client_ca", path, &reason));
+        }
+        for ca in cas {
+            builder.add_client_ca(&ca).map_err(internal)?;
+            builder.cert_store_mut().add_cert(ca).map_err(internal)?;
+        }
+        // Without FAIL_IF_NO_PEER_CERT: who has none may have a token.
+        builder.set_verify(SslVerifyMode::PEER);
+    }
+    let acceptor = builder.build();
+    let expires = acceptor.context().certificate().and_then(|cert| time(cert.not_after()));
+    Ok(Current { acceptor: Arc::new(acceptor), expires })
+}
+
+/// What a client's certificate says, which was checked in the handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClientCertificate {
+    /// URIs first, as they are the most telling, then host names, then the common name.
+    pub(crate) names: Vec<String>,
+    pub(crate) expires: SystemTime,
+}
+
+impl ClientCertificate {
+    pub(crate) fn read(cert: &X509Ref) -> Option<Self> {
+        let others = cert.subject_alt_names();
+        let others = || others.iter().flatten();
+        let uris = others().filter_map(|name| name.uri());
+        let hosts = others().filter_map(|name| name.dnsname());
+        let mut names: Vec<String> = uris.chain(hosts).map(str::to_owned).collect();
+        let common = cert.subject_name().entries_by_nid(Nid::COMMONNAME);
+        names.extend(common.filter_map(|entry| entry.data().to_string().ok()));
+        Some(Self { names, expires: time(cert.not_after())? })
+    }
+
+    /// The name by which it fits a pattern, in which `*` at the end stands for any rest.
+    pub(crate) fn matching(&self, pattern: &str) -> Option<&str> {
+        let fits = |name: &&String| match pattern.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name.as_str() == pattern,
+        };
+        self.names.iter().find(fits).map(String::as_str)
+    }
+}
+
+/// A time of a certificate.
+fn time(time: &Asn1TimeRef) -> Option<SystemTime> {
+    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
+    let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
+    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+}
