@@ -26,8 +26,8 @@ pub(super) fn dashboard() -> Dashboard {
             .ask("{{stage}} {{outcome}}", query!("sum by (stage, outcome) (rate($0[$__rate_interval]))", NEGOTIATIONS)),
         Panel::new("Failures by cause", Look::Lines, "ops", "Why negotiations fail, per second.")
             .ask("{{cause}}", query!("sum by (cause) (rate($0{outcome=\"failed\"}[$__rate_interval]))", NEGOTIATIONS)),
-        Panel::new("Handshake, 95th percentile", Look::Lines, "s", "From the first message to an authenticated peer. Half a second and more means that messages are lost.")
-            .ask("{{role}}", query!("histogram_quantile(0.95, sum by (le, role) (rate($0_bucket[$__rate_interval])))", HANDSHAKE)),
+        Panel::new("Handshake, 95th percentile", Look::Lines, "s", "From the first message to an authenticated peer; of all since the start where there was none lately. Half a second and more means that messages are lost.")
+            .ask("{{role}}", query!("histogram_quantile(0.95, sum by (le, role) (rate($0_bucket[$__rate_interval]))) >= 0 or histogram_quantile(0.95, sum by (le, role) ($0_bucket))", HANDSHAKE)),
     ];
     let traffic = vec![
         Panel::new("Traffic by tenant", Look::Stack, "Bps", "Inner octets in both directions.")

@@ -76,9 +76,9 @@ fn bounds() -> Vec<Panel> {
 
 fn negotiations() -> Vec<Panel> {
     vec![
-        Panel::new("Handshakes", Look::Lines, "s", "From the first message to an authenticated peer: median and 99th percentile.")
-            .ask("median, {{role}}", query!("histogram_quantile(0.5, sum by (le, role) (rate($0_bucket{instance=~\"$node\"}[$__rate_interval])))", HANDSHAKE))
-            .ask("99 %, {{role}}", query!("histogram_quantile(0.99, sum by (le, role) (rate($0_bucket{instance=~\"$node\"}[$__rate_interval])))", HANDSHAKE)),
+        Panel::new("Handshakes", Look::Lines, "s", "From the first message to an authenticated peer: median and 99th percentile; of all since the start where there was none lately.")
+            .ask("median, {{role}}", query!("histogram_quantile(0.5, sum by (le, role) (rate($0_bucket{instance=~\"$node\"}[$__rate_interval]))) >= 0 or histogram_quantile(0.5, sum by (le, role) ($0_bucket{instance=~\"$node\"}))", HANDSHAKE))
+            .ask("99 %, {{role}}", query!("histogram_quantile(0.99, sum by (le, role) (rate($0_bucket{instance=~\"$node\"}[$__rate_interval]))) >= 0 or histogram_quantile(0.99, sum by (le, role) ($0_bucket{instance=~\"$node\"}))", HANDSHAKE)),
         Panel::new("Rekeyings", Look::Lines, "s", "From our request to new keys, 95th percentile.")
             .ask("{{sa}}", query!("histogram_quantile(0.95, sum by (le, sa) (rate($0_bucket{instance=~\"$node\"}[$__rate_interval])))", REKEY)),
         Panel::new("Exchanges", Look::Lines, "s", "From our request to the peer's answer, 95th percentile. Half a second and more: requests are sent again.")
