@@ -1,6 +1,8 @@
 //! What the daemon tells of itself to programs that watch it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+// What was skipped, and figures, are for whoever looks.
+#![allow(clippy::print_stdout)]
 
 mod collector;
 mod exports;
