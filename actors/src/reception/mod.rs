@@ -256,7 +256,7 @@ impl Reception {
                 let spi = conn.spis().0;
                 let counted = ike::Counters::default();
                 let open = Some(self.env.half_open.enter());
-                let mut trail = Trail::respond(env, opening, datagram.local, remote);
+                let mut trail = Trail::respond(env, opening, datagram);
                 trail.received(env, &datagram.bytes, Received::Taken);
                 let negotiation = Negotiation { conn: *conn, held, counted, trail, open };
                 self.env.counters.init_accepted.up();
@@ -273,7 +273,7 @@ impl Reception {
                     self.env.outcomes.failed(Stage::Respond, &failure);
                     self.note(now, remote, &failure);
                     if self.told.take(now) {
-                        let mut trail = Trail::respond(&self.env.peer.conn, opening, datagram.local, remote);
+                        let mut trail = Trail::respond(&self.env.peer.conn, opening, datagram);
                         trail.refused(&self.env.peer.conn, &datagram.bytes, &failure);
                     }
                     if self.logged.take(now) {

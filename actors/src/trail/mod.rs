@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, Opening, PeerConfig};
+use ike::proposal::negotiate::describe;
 use ike::wire::numbers::ExchangeType;
 use ike::{ChildEnd, CloseReason, Event, Failure};
+use router::IkeDatagram;
 use tenants::PeerName;
 
 use crate::env::ConnEnv;
@@ -132,13 +134,19 @@ impl Trail {
         Self::new(Some(peer.clone()), first)
     }
 
-    /// Of a connection that somebody begins; `offered` are his proposals, as far as they can be read.
-    pub(crate) fn respond(env: &ConnEnv, opening: Opening, local: SocketAddr, remote: SocketAddr) -> Self {
+    /// Of a connection that somebody begins with this message.
+    pub(crate) fn respond(env: &ConnEnv, opening: Opening, message: &IkeDatagram) -> Self {
+        let IkeDatagram { local, remote, bytes } = message;
         let mut first = Story::begin(env, "negotiate", SpanKind::Server, None, None);
         if let Some(story) = &mut first {
-            set_ends(&mut story.root, local, remote);
+            set_ends(&mut story.root, *local, *remote);
             set_opening(&mut story.root, opening);
             story.root.set("culvert.ike.role", "responder");
+            if opening == Opening::Init {
+                let bytes = bytes.clone();
+                let offered = move || offered(&bytes).into();
+                story.root.set("culvert.ike.proposals.offered", Value::Later(Box::new(offered)));
+            }
         }
         Self::new(None, first)
     }
@@ -538,6 +546,18 @@ fn set_opening(span: &mut Span, opening: Opening) {
 fn set_spis(span: &mut Span, i: u64, r: u64) {
     span.set("culvert.ike.spi.initiator", Value::hex(i, 16));
     span.set("culvert.ike.spi.responder", Value::hex(r, 16));
+}
+
+/// What IKE_SA_INIT offers, which goes in the clear.
+fn offered(message: &[u8]) -> Vec<String> {
+    let Ok(message) = ike::wire::Message::parse(message) else { return Vec::new() };
+    let payloads = ike::wire::Payloads(&message.chain.payloads);
+    payloads
+        .sa()
+        .map(describe)
+        .into_iter()
+        .flat_map(|all| all.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// What is offered for each child.

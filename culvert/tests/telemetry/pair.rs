@@ -85,6 +85,7 @@ fn provision(at: &Running, (own, other): (&str, &str), key: &str, suite: &str, o
     let subnet = |who: &str| if who == "left" { "10.1.0.0/24" } else { "10.2.0.0/24" };
     let ike = v1::IkeConfig {
         proposals: vec![suite.to_owned()],
+        dpd_interval: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
         version: if old { v1::IkeVersion::Ikev1 } else { v1::IkeVersion::Ikev2 }.into(),
         ..Default::default()
     };

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actors::{RekeyTarget, SpanContext, SpanSink};
@@ -120,6 +121,8 @@ fn a_negotiation_is_one_trace_on_each_side() {
         let [theirs] = &roots(&spans, "responder")[..] else { panic!("{spans:?}") };
         assert_eq!(theirs.kind(), SpanKind::Server);
         assert!(theirs.parent_span_id.is_empty() && theirs.trace_id != ours.trace_id);
+        let offered = text(&theirs.attributes, "culvert.ike.proposals.offered").unwrap();
+        assert!(offered.contains("aes128gcm16-prfsha256-x25519"), "{offered}");
         let spi = "culvert.ike.spi.responder";
         assert_eq!(text(&theirs.attributes, spi), text(&ours.attributes, spi), "by this one finds the other");
         assert_eq!(text(&theirs.attributes, "culvert.peer").as_deref(), Some("tenants/acme/peers/left"));
@@ -227,24 +230,27 @@ fn failures_are_kept_whatever_is_sampled() {
     });
 }
 
-/// Loses the first datagram, then hands on what the two say to each other.
-async fn loses_the_first(to: SocketAddr) -> SocketAddr {
+/// Loses the first datagrams, so many, then hands on what the two say to each other for as long as the way is open.
+async fn between(to: SocketAddr, loses: usize, open: Arc<AtomicBool>) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
-        let (mut buffer, mut peer, mut lost) = (vec![0; 65_536], None, false);
+        let (mut buffer, mut peer, mut lost) = (vec![0; 65_536], None, 0);
         loop {
             let Ok((length, from)) = socket.recv_from(&mut buffer).await else { return };
             let message = &buffer[..length];
+            if !open.load(Ordering::Relaxed) {
+                continue;
+            }
             if from == to {
                 if let Some(peer) = peer {
                     socket.send_to(message, peer).await.unwrap();
                 }
-            } else if lost {
+            } else if lost == loses {
                 peer = Some(from);
                 socket.send_to(message, to).await.unwrap();
             } else {
-                lost = true;
+                lost += 1;
             }
         }
     });
@@ -252,7 +258,7 @@ async fn loses_the_first(to: SocketAddr) -> SocketAddr {
 }
 
 #[test]
-fn what_is_sent_again_shows_in_its_exchange() {
+fn what_is_sent_again_shows_in_its_exchange_and_silence_as_a_failure() {
     runtime().block_on(async {
         let collector = Collector::start().await;
         let exports = Exports::default();
@@ -261,11 +267,14 @@ fn what_is_sent_again_shows_in_its_exchange() {
             Running::start(actors::NodeConfig::default(), &MetricsConfig::default(), Exports::default())
                 .await;
         let (ike, natt) = right_side.node.ports();
-        let between = loses_the_first(SocketAddr::from(([127, 0, 0, 1], ike))).await;
+        let open = Arc::new(AtomicBool::new(true));
+        let there = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let (ike, natt) =
+            (between(there(ike), 1, open.clone()).await, between(there(natt), 0, open.clone()).await);
         let config = actors::NodeConfig {
             spans: sink(&exporter),
-            remote_ike_port: between.port(),
-            remote_natt_port: natt,
+            remote_ike_port: ike.port(),
+            remote_natt_port: natt.port(),
             ..actors::NodeConfig::default()
         };
         let left = Running::start(config, &MetricsConfig::default(), Exports::default()).await;
@@ -276,6 +285,15 @@ fn what_is_sent_again_shows_in_its_exchange() {
         let [init] = &named(&spans, "IKE_SA_INIT")[..] else { panic!("{spans:?}") };
         assert_eq!(events(init), ["retransmission"]);
         assert!(events(named(&spans, "IKE_AUTH")[0]).is_empty());
+
+        // The peer falls silent: the check that nobody answers is told, and which negotiation had made the tunnel.
+        open.store(false, Ordering::Relaxed);
+        let spans = collector.inbox.spans_when(|spans| !named(spans, "liveness").is_empty()).await;
+        let (lost, made) = (named(&spans, "liveness")[0], named(&spans, "negotiate")[0]);
+        assert_eq!(text(&lost.attributes, "error.type").as_deref(), Some("silent"));
+        assert!(events(lost).contains(&"retransmission"), "{lost:?}");
+        assert_eq!(lost.links[0].span_id, made.span_id);
+        assert_eq!(text(&lost.attributes, "culvert.peer").as_deref(), Some("tenants/acme/peers/right"));
         pair.stop().await;
     });
 }
