@@ -11,6 +11,7 @@ use crate::datagram::Deliver;
 use crate::env::ConnEnv;
 use crate::held::Held;
 use crate::host::CoreHost;
+use crate::trail::Trail;
 
 /// An authenticated connection and what is reserved for it, on its way to whoever takes it.
 ///
@@ -32,6 +33,8 @@ pub(crate) struct Given {
     pub(crate) held: Held,
     /// What of the connection's counters is in the node's already.
     pub(crate) counted: ike::Counters,
+    /// What is told of it.
+    pub(crate) trail: Trail,
 }
 
 impl Adopted {

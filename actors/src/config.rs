@@ -7,6 +7,7 @@ use tenants::PeerName;
 
 use crate::key_log::KeyLog;
 use crate::resolver::Lookup;
+use crate::span::SpanSink;
 
 /// How a node is run.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct NodeConfig {
     pub key_log: Option<Arc<KeyLog>>,
     /// How the host names of peers become addresses.
     pub lookup: Lookup,
+    /// Where the spans of negotiations go, if anywhere.
+    pub spans: Option<Arc<dyn SpanSink>>,
 }
 
 impl Default for NodeConfig {
@@ -37,6 +40,7 @@ impl Default for NodeConfig {
             recall: HashSet::new(),
             key_log: None,
             lookup: Lookup::default(),
+            spans: None,
         }
     }
 }

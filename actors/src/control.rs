@@ -16,6 +16,7 @@ use crate::condition::Condition;
 use crate::convert;
 use crate::env::NodeEnv;
 use crate::events::EventHub;
+use crate::span::SpanContext;
 use crate::status::{ChildView, IkeView, PeerView, Traffic};
 use crate::vocabulary::{RekeyTarget, Reply, ToPeer};
 
@@ -52,6 +53,19 @@ pub enum ControlError {
 impl Control {
     pub(crate) const fn new(env: Arc<NodeEnv>) -> Self {
         Self { env }
+    }
+
+    pub(crate) fn env(&self) -> &NodeEnv {
+        &self.env
+    }
+
+    /// Whether a tenant's uplink works, if that is known.
+    pub(crate) fn uplink_works(&self, tenant: TenantId) -> Option<bool> {
+        match self.env.router.uplink(tenant)?.state {
+            UplinkState::Pending => None,
+            UplinkState::Up => Some(true),
+            UplinkState::Down | UplinkState::Failed(_) | UplinkState::Lost(_) => Some(false),
+        }
     }
 
     /// All events of the node.
@@ -226,12 +240,12 @@ impl Control {
         }
     }
 
-    /// Starts a negotiation; returns when the tunnel is up.
+    /// Starts a negotiation, as a part of a span; returns when the tunnel is up.
     ///
     /// # Errors
     /// [`ControlError`].
-    pub async fn initiate(&self, name: &PeerName) -> Result<(), ControlError> {
-        self.command(name, ToPeer::Initiate).await
+    pub async fn initiate(&self, name: &PeerName, parent: Option<SpanContext>) -> Result<(), ControlError> {
+        self.command(name, |reply| ToPeer::Initiate(reply, parent)).await
     }
 
     /// Takes the tunnel down at the wish of `by`; returns when it is.

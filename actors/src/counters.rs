@@ -145,6 +145,8 @@ counters! {
     answered_again => "ike_answered_again",
     /// Child SAs that the router did not take.
     install_failed => "child_sa_install_failed",
+    /// Negotiations that no trace tells of, because so many are being told already.
+    untold => "traces_not_begun",
     /// Events of the router for SAs that are gone.
     stale_router_events => "router_events_stale",
 }

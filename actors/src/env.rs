@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use actix::ArbiterHandle;
-use router::RouterHandle;
+use router::{RouterEvent, RouterHandle};
 use tenants::{Catalog, PeerName, TenantName};
+use tokio::sync::mpsc;
 
 use crate::config::NodeConfig;
 use crate::counters::{Counters, Gauge};
@@ -16,8 +17,10 @@ use crate::events::EventHub;
 use crate::history::Strangers;
 use crate::key_log::KeyLog;
 use crate::liveness::Liveness;
+use crate::outcomes::Outcomes;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
+use crate::span::SpanSink;
 use crate::status::Board;
 use crate::table::Table;
 
@@ -26,6 +29,7 @@ pub(crate) struct ChildEnv {
     pub(crate) router: RouterHandle,
     pub(crate) registry: Registry,
     pub(crate) counters: Counters,
+    pub(crate) outcomes: Outcomes,
 }
 
 /// For whoever negotiates.
@@ -37,6 +41,10 @@ pub(crate) struct ConnEnv {
     pub(crate) slot: u8,
     /// Only where somebody has asked for it.
     pub(crate) key_log: Option<Arc<KeyLog>>,
+    /// Where the spans of negotiations go, if anywhere.
+    pub(crate) spans: Option<Arc<dyn SpanSink>>,
+    /// Negotiations that are being told.
+    pub(crate) stories: Gauge,
 }
 
 /// For the actor of a peer.
@@ -58,6 +66,8 @@ pub(crate) struct NodeEnv {
     /// Negotiations that peers have begun, as long as nobody knows who they are.
     pub(crate) half_open: Gauge,
     pub(crate) liveness: Liveness,
+    /// Of the router to the dispatcher, to see how full it is.
+    pub(crate) events: mpsc::WeakSender<RouterEvent>,
     /// By the tenant's number.
     pub(crate) uplinks: Table<u32, Uplink>,
     arbiters: Vec<ArbiterHandle>,
@@ -83,15 +93,23 @@ impl NodeEnv {
         raw_esp: bool,
         arbiters: Vec<ArbiterHandle>,
         liveness: Liveness,
+        events: mpsc::WeakSender<RouterEvent>,
     ) -> Self {
         let resolver = Arc::new(Resolver::new(config.lookup.clone(), catalog.clone()));
-        let child = ChildEnv { router, registry: Registry::default(), counters: Counters::default() };
+        let child = ChildEnv {
+            router,
+            registry: Registry::default(),
+            counters: Counters::default(),
+            outcomes: Outcomes::default(),
+        };
         let conn = ConnEnv {
             child: Arc::new(child),
             catalog,
             board: Board::default(),
             slot: config.slot,
             key_log: config.key_log.clone(),
+            spans: config.spans.clone(),
+            stories: Gauge::default(),
         };
         let peer = PeerEnv {
             conn: Arc::new(conn),
@@ -106,6 +124,7 @@ impl NodeEnv {
             started: SystemTime::now(),
             half_open: Gauge::default(),
             liveness,
+            events,
             uplinks: Table::default(),
             arbiters,
             recall: Mutex::new(config.recall.clone()),

@@ -20,6 +20,7 @@ use crate::held::Held;
 use crate::host::{self, CoreHost};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
+use crate::trail::{Received, Trail};
 use crate::vocabulary::{Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
 
@@ -38,6 +39,8 @@ pub(crate) struct IkeSaActor {
     /// Of the peer's actor, to which it reports too.
     watch: DeathWatch<Report>,
     counted: ike::Counters,
+    /// Which exchanges are under way, and what is told of them.
+    trail: Trail,
     /// IKE_SAs whose keys are in the key log. Empty without one.
     logged: Vec<(u64, u64)>,
 }
@@ -55,22 +58,29 @@ impl IkeSaActor {
             unsent: None,
             watch: DeathWatch::new(id, peer),
             counted: ike::Counters::default(),
+            trail: Trail::default(),
             logged: Vec::new(),
         }
     }
 
     /// Calls the core, then drains it.
     fn with(&mut self, ctx: &mut Context<Self>, call: impl FnOnce(&mut Connection, &mut CoreHost<'_>)) {
+        self.call(ctx, call);
+        self.drain(ctx);
+    }
+
+    /// Calls the core.
+    fn call(&mut self, ctx: &Context<Self>, call: impl FnOnce(&mut Connection, &mut CoreHost<'_>)) {
         let owner = ctx.address().recipient();
+        self.trail.begin_turn();
         if let Some(conn) = &mut self.conn {
             let (env, held) = (&self.env, &mut self.held);
             call(conn, &mut CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held });
         }
-        self.drain(ctx);
     }
 
     /// Another connection of the peer joins this one.
-    fn join(&mut self, Given { conn: other, held, counted }: Given, owner: &Recipient<Deliver>) {
+    fn join(&mut self, Given { conn: other, held, counted, mut trail }: Given, owner: &Recipient<Deliver>) {
         let Some(conn) = &mut self.conn else { return };
         let (env, now) = (&self.env, Instant::now());
         let mut host = CoreHost { env, owner, arbiter: self.peer_spec.uid, held: &mut self.held };
@@ -78,9 +88,10 @@ impl IkeSaActor {
             Ok(()) => {
                 self.held.join(held);
                 self.counted.join(counted);
+                self.trail.join(&mut trail);
             }
             Err(conn) => {
-                let given = Given { conn, held, counted };
+                let given = Given { conn, held, counted, trail };
                 let adopted = Adopted::new(given, self.env.clone(), owner.clone(), self.peer_spec.uid);
                 self.report(ConnEvent::NotJoined(Box::new(adopted)));
             }
@@ -88,13 +99,18 @@ impl IkeSaActor {
     }
 
     fn report(&self, event: ConnEvent) {
-        deliver(self.watch.supervisor(), Report::Connection(self.id, event), &self.env.counters);
+        deliver(
+            self.watch.supervisor(),
+            Report::Connection(self.id, event, self.trail.context()),
+            &self.env.counters,
+        );
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
         self.log_keys();
         let (mut finished, mut sender_changes) = (false, false);
         while let Some(event) = self.conn.as_mut().and_then(Connection::poll_event) {
+            self.trail.happened(&self.env, &event);
             if matches!(event, Event::Finished) {
                 // Told last: what is still to be sent goes before it, and nobody is there to send it afterwards.
                 finished = true;
@@ -113,6 +129,7 @@ impl IkeSaActor {
                 self.env.router.send_keepalive(transmit.local.ip(), transmit.remote);
                 continue;
             }
+            self.trail.sent(&self.env, &transmit.bytes);
             let (local, remote) = (transmit.local, transmit.remote);
             datagrams.push(IkeDatagram { local, remote, bytes: transmit.bytes });
         }
@@ -138,8 +155,10 @@ impl IkeSaActor {
         self.count();
         if finished {
             self.report(ConnEvent::Finished);
+            self.trail.end_turn();
             return ctx.stop();
         }
+        self.trail.end_turn();
         self.arm(ctx);
     }
 
@@ -292,6 +311,9 @@ impl IkeSaActor {
     fn count(&mut self) {
         let Some(now) = self.conn.as_ref().map(Connection::counters) else { return };
         let c = &self.env.counters;
+        if now.retransmissions > self.counted.retransmissions {
+            self.trail.sent_again();
+        }
         c.retransmissions.add(now.retransmissions - self.counted.retransmissions);
         c.answered_again.add(now.answered_again - self.counted.answered_again);
         c.ike_dropped.add(now.dropped - self.counted.dropped);
@@ -337,12 +359,16 @@ impl Handler<Begin> for IkeSaActor {
     fn handle(&mut self, begin: Begin, ctx: &mut Self::Context) {
         let owner = ctx.address().recipient();
         match begin {
-            Begin::Initiate { config, path } => {
+            Begin::Initiate { config, path, cause } => {
+                self.trail = Trail::initiate(&self.env, &self.peer_spec.name, &config, &path, cause);
                 let (env, held) = (&self.env, &mut self.held);
                 let mut host = CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held };
                 match Connection::initiate(Instant::now(), &mut host, config, path) {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
+                        if let Some(story) = self.trail.first_mut() {
+                            story.fail(&failure);
+                        }
                         self.report(ConnEvent::Down(ike::CloseReason::Failed(failure)));
                         self.report(ConnEvent::Finished);
                         return ctx.stop();
@@ -354,8 +380,9 @@ impl Handler<Begin> for IkeSaActor {
                 given.held.lead_to(&owner);
                 match &mut self.conn {
                     None => {
-                        let Given { conn, held, counted } = given;
+                        let Given { conn, held, counted, trail } = given;
                         (self.held, self.counted, self.conn) = (held, counted, Some(conn));
+                        self.trail = trail;
                     }
                     Some(_) => self.join(given, &owner),
                 }
@@ -370,18 +397,17 @@ impl Handler<Deliver> for IkeSaActor {
 
     fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
         let natt = datagram.local.port() == self.env.router.natt_port();
-        if self.conn.is_none() {
+        let Some(before) = self.conn.as_ref().map(Connection::counters) else {
             // It came before the connection, or after.
             return self.env.counters.ike_unknown_spi.up();
+        };
+        let IkeDatagram { local, remote, bytes } = &datagram;
+        let view = Datagram { local: *local, remote: *remote, natt, bytes };
+        self.call(ctx, |conn, host| conn.handle_datagram(Instant::now(), host, view));
+        if let Some(after) = self.conn.as_ref().map(Connection::counters) {
+            self.trail.received(&self.env, bytes, Received::of(&before, &after));
         }
-        self.with(ctx, |conn, host| {
-            let IkeDatagram { local, remote, bytes } = &datagram;
-            conn.handle_datagram(
-                Instant::now(),
-                host,
-                Datagram { local: *local, remote: *remote, natt, bytes },
-            );
-        });
+        self.drain(ctx);
     }
 }
 

@@ -1,7 +1,8 @@
 //! The board: what every peer looks like now, written by its actor, read by the API without asking any actor.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
@@ -30,6 +31,14 @@ pub struct PeerView {
     pub state_reason: String,
     /// What must hold for its tunnel.
     pub conditions: Arc<Conditions>,
+    /// The cause of the last failure in a word, while nothing has gone well since; empty otherwise.
+    pub last_cause: &'static str,
+    /// Negotiations that failed, rekeyings among them.
+    pub failures: u64,
+    /// Times the tunnel came up, and times it was lost though nobody here wanted that.
+    pub ups: u64,
+    /// See `ups`.
+    pub losses: u64,
     /// Negotiations started by us.
     pub attempts: u64,
     /// IKE_SAs rekeyed.
@@ -137,6 +146,8 @@ pub(crate) struct Board {
     views: Table<PeerName, Arc<PeerView>>,
     /// Traffic of Child SAs that are gone, by peer.
     past: Table<u64, Traffic>,
+    /// What was dropped on them, by tenant and name.
+    drops: Mutex<BTreeMap<(u32, &'static str), u64>>,
 }
 
 /// A peer's place on the board.
@@ -164,6 +175,22 @@ impl Board {
     /// A pair of this peer is gone; its figures stay in the peer's sum for as long as the peer is there.
     pub(crate) fn add_past(&self, uid: u64, stats: &SaStats) {
         self.past.update(&uid, |past| past.add(stats));
+        if !stats.drops.is_empty() {
+            let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, count) in &stats.drops {
+                *drops.entry((stats.tenant.0, *name)).or_default() += count;
+            }
+        }
+    }
+
+    /// Of all peers.
+    pub(crate) fn all_past(&self) -> Vec<(u64, Traffic)> {
+        self.past.all()
+    }
+
+    /// What was dropped on pairs that are gone, by tenant and name.
+    pub(crate) fn past_drops(&self) -> BTreeMap<(u32, &'static str), u64> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Traffic of the peer's pairs that are gone.

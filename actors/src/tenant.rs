@@ -15,6 +15,7 @@ use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
 use crate::peer::PeerActor;
 use crate::policy;
+use crate::span::SpanContext;
 use crate::table::{Registration, Turn};
 use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
 use crate::watch::DeathWatch;
@@ -52,10 +53,10 @@ impl Drop for PeerSlot {
     }
 }
 
-/// A peer of the tenant changed.
+/// A peer of the tenant changed, by a request in this span.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct PeerChange(pub(crate) ChangeKind, pub(crate) Arc<Peer>);
+pub(crate) struct PeerChange(pub(crate) ChangeKind, pub(crate) Arc<Peer>, pub(crate) Option<SpanContext>);
 
 /// All peers the tenant has now: those that are not among them are gone.
 #[derive(Message)]
@@ -130,12 +131,20 @@ impl TenantActor {
         }
     }
 
-    fn start_peer(&mut self, ctx: &mut Context<Self>, peer: Arc<Numbered>, recall: bool) {
+    fn start_peer(
+        &mut self,
+        ctx: &mut Context<Self>,
+        peer: Arc<Numbered>,
+        recall: bool,
+        author: Option<SpanContext>,
+    ) {
         let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
         let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
         // Taken here: the peer of the same name that was before may be on another thread, and start later there.
         let turn = Turn::next();
-        let addr = PeerActor::start_in_arbiter(arbiter, move |_| PeerActor::new(env, spec, turn, recall, me));
+        let addr = PeerActor::start_in_arbiter(arbiter, move |_| {
+            PeerActor::new(env, spec, turn, (recall, author), me)
+        });
         // In the place of the actor before, if there was one, which leaves.
         self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now(), restart: None });
     }
@@ -146,7 +155,7 @@ impl TenantActor {
         let due = self.peers.values().filter(|slot| slot.restart.is_some_and(|at| at <= now));
         for peer in due.map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
             // Nobody knows any more whether it was up.
-            self.start_peer(ctx, peer, true);
+            self.start_peer(ctx, peer, true, None);
         }
         let next = self.peers.values().filter_map(|slot| slot.restart).min();
         self.alarm.set(ctx, next, Self::restart);
@@ -170,7 +179,7 @@ impl Actor for TenantActor {
 impl Handler<PeerChange> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, PeerChange(kind, peer): PeerChange, ctx: &mut Self::Context) {
+    fn handle(&mut self, PeerChange(kind, peer, author): PeerChange, ctx: &mut Self::Context) {
         match (kind, self.peers.get_mut(&peer.uid)) {
             (ChangeKind::Deleted, _) => {
                 if let Some(slot) = self.peers.remove(&peer.uid) {
@@ -182,13 +191,13 @@ impl Handler<PeerChange> for TenantActor {
             (_, Some(slot)) => {
                 let peer = slot.peer.with(peer);
                 let old = std::mem::replace(&mut slot.peer, peer.clone());
-                deliver(&slot.addr, Configure(peer.clone()), &self.env.counters);
+                deliver(&slot.addr, Configure(peer.clone(), author), &self.env.counters);
                 self.declare(Some(&old), Some(&peer));
             }
             (_, None) => {
                 let recall = self.env.was_up_at_stop(&peer.name);
                 let peer = Numbered::new(peer);
-                self.start_peer(ctx, peer.clone(), recall);
+                self.start_peer(ctx, peer.clone(), recall, author);
                 self.declare(None, Some(&peer));
             }
         }
@@ -207,10 +216,10 @@ impl Handler<Peers> for TenantActor {
             .map(|(_, slot)| slot.peer.configured().clone())
             .collect();
         for peer in gone {
-            self.handle(PeerChange(ChangeKind::Deleted, peer), ctx);
+            self.handle(PeerChange(ChangeKind::Deleted, peer, None), ctx);
         }
         for peer in peers {
-            self.handle(PeerChange(ChangeKind::Updated, peer), ctx);
+            self.handle(PeerChange(ChangeKind::Updated, peer, None), ctx);
         }
     }
 }
@@ -238,7 +247,7 @@ impl Handler<TenantChange> for TenantActor {
             self.attach();
             for peer in self.peers.values().map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
                 let was_up = self.env.board.get(&peer.name).is_some_and(|view| view.ike.is_some());
-                self.start_peer(ctx, peer.clone(), was_up);
+                self.start_peer(ctx, peer.clone(), was_up, None);
                 self.declare(None, Some(&peer));
             }
         } else if policy_changed {

@@ -1,6 +1,8 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
+//! * [`monitoring`]: dashboards, alerts and documents about that, of which `make dashboards` makes files.
 //! * [`daemon`]: what the daemon does besides serving.
 //! * [`access`]: who may call the API, and what the audit log says of it.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
@@ -16,9 +18,11 @@ mod console;
 pub mod daemon;
 mod exchange;
 pub mod logging;
+pub mod monitoring;
 mod quickstart;
 pub mod runtime;
 pub mod server;
 pub mod services;
 pub mod status;
+pub mod telemetry;
 pub mod tunnels;

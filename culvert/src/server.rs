@@ -24,6 +24,7 @@ use tonic_health::server::HealthReporter;
 use crate::access::{Access, AccessLayer, Doors};
 use crate::runtime::Runtime;
 use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
+use crate::telemetry::rpc::Traced;
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
 const MAX_REQUEST: usize = 16 << 20;
@@ -53,6 +54,7 @@ pub async fn serve_grpc(
     access: Access,
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
+    traced: Traced,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ServeError> {
     let (down, is_down) = watch::channel(false);
@@ -92,6 +94,7 @@ pub async fn serve_grpc(
     let serve = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
         .http2_keepalive_interval(Some(KEEPALIVE))
+        .layer(traced)
         .layer(AccessLayer::new(Arc::clone(&access)))
         .add_service(tenants.max_decoding_message_size(MAX_REQUEST))
         .add_service(secrets.max_decoding_message_size(MAX_REQUEST))

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::runtime::{EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
+use crate::telemetry::rpc;
 
 /// Answers the API from the actors.
 pub struct Tunnels {
@@ -96,7 +97,7 @@ impl Runtime for Tunnels {
     }
 
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.initiate(&peer.name).await?;
+        self.control.initiate(&peer.name, rpc::current()).await?;
         self.status(&peer.name).await
     }
 

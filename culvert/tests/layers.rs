@@ -5,9 +5,11 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 15] = [
     "config",
     "logging",
+    "telemetry",
+    "monitoring",
     "exchange",
     "console",
     "runtime",

@@ -12,11 +12,33 @@ use crate::proposal::iana;
 use crate::wire::WireError;
 use crate::wire::numbers::{ExchangeType, NotifyType};
 
+/// Every word of [`Cause::kind`], for whoever counts by it.
+pub const KINDS: [&str; 19] = [
+    "psk",
+    "authentication",
+    "method",
+    "identity",
+    "uniqueness",
+    "address",
+    "version",
+    "proposal",
+    "pfs",
+    "group",
+    "selectors",
+    "mode",
+    "silent",
+    "unreachable",
+    "nat",
+    "busy",
+    "peer",
+    "resources",
+    "local",
+];
+
 /// What a failure comes down to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// One word for programs: `psk`, `authentication`, `method`, `identity`, `uniqueness`, `address`, `version`, `proposal`,
-    /// `pfs`, `group`, `selectors`, `mode`, `silent`, `unreachable`, `nat`, `busy`, `peer`, `resources` or `local`.
+    /// One word for programs, of [`KINDS`].
     pub kind: &'static str,
     /// What is wrong, in a sentence.
     pub summary: String,

@@ -138,6 +138,8 @@ impl Handler<Changed> for NodeActor {
             // It is in the snapshot. Carried out now, it would bring back what is gone, and strike out what came after.
             return;
         }
+        // What the change leads to refers to the request that has made it.
+        let author = change.author.traceparent.as_deref().and_then(|context| context.parse().ok());
         match (change.object, change.kind) {
             (Object::Tenant(tenant), ChangeKind::Deleted) => {
                 if let Some(slot) = self.tenants.remove(&tenant.number) {
@@ -150,7 +152,7 @@ impl Handler<Changed> for NodeActor {
             }
             (Object::Peer(peer), kind) => {
                 if let Some(slot) = self.tenants.get(&peer.tenant) {
-                    deliver(&slot.addr, PeerChange(kind, peer), &self.env.counters);
+                    deliver(&slot.addr, PeerChange(kind, peer, author), &self.env.counters);
                 }
             }
             (Object::Secret(secret), _) => {

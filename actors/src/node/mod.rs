@@ -79,6 +79,7 @@ impl Node {
     /// [`NodeError`]; nothing keeps running then.
     pub fn start(config: NodeConfig, router: RouterConfig, catalog: Arc<Catalog>) -> Result<Self, NodeError> {
         let (events, receiver) = mpsc::channel(dispatch::EVENTS);
+        let waiting = events.downgrade();
         let listen = router.listen.clone();
         let router = Router::start(router, events)?;
         let handle = router.handle();
@@ -91,7 +92,15 @@ impl Node {
             let system = System::new();
             let (env, addr, receptions) = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();
-                let env = Arc::new(NodeEnv::new(&config, handle, catalog, raw_esp, arbiters, alive.clone()));
+                let env = Arc::new(NodeEnv::new(
+                    &config,
+                    handle,
+                    catalog,
+                    raw_esp,
+                    arbiters,
+                    alive.clone(),
+                    waiting,
+                ));
                 actix::spawn(watch_router(alive.clone(), of_router));
                 let doors = Doors::open(&env);
                 let receptions: Vec<_> = doors.threads().collect();

@@ -16,6 +16,7 @@ use super::command::Wait;
 use crate::child_sa::ChildSaActor;
 use crate::clock::{jittered, wall};
 use crate::mailbox::deliver;
+use crate::outcomes::Stage;
 use crate::status::ChildView;
 use crate::vocabulary::{Do, Due, Installed, Retire};
 
@@ -106,8 +107,10 @@ impl PeerActor {
             .insert(spi_in, ChildEntry { conn, addr: Some(addr), outdated: false, view: Arc::new(view) });
         if rekeyed {
             self.view_mut().child_rekeys += 1;
+            self.env.outcomes.succeeded(Stage::Rekey);
             self.publish(v1::EventType::ChildSaRekeyed, text);
         } else {
+            self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
             self.drop_outdated(&sa.name);
         }
@@ -167,6 +170,8 @@ impl PeerActor {
 
     pub(super) fn child_failed(&mut self, name: &Arc<str>, failure: &Failure) {
         self.env.counters.failures.up();
+        self.env.outcomes.failed(Stage::Child, failure);
+        self.view_mut().failures += 1;
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
         self.view_mut().last_error = format!("{name}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());

@@ -7,6 +7,7 @@ use ike::Command;
 
 use super::PeerActor;
 use crate::mailbox::deliver;
+use crate::span::SpanContext;
 use crate::vocabulary::{Do, Outcome, RekeyTarget, Reply};
 
 /// Commands of the API that wait for one peer. A client that asks more often is told to wait.
@@ -81,7 +82,8 @@ impl PeerActor {
     }
 
     /// Starts a negotiation unless the tunnel is up. Answered when every child has its Child SA, or one is refused.
-    pub(super) fn initiate(&mut self, reply: Reply, ctx: &mut Context<Self>) {
+    pub(super) fn initiate(&mut self, reply: Reply, parent: Option<SpanContext>, ctx: &mut Context<Self>) {
+        self.parent = parent;
         self.wait(Wait::Up, reply);
         self.view_mut().state_reason.clear();
         match self.supervisor.current() {

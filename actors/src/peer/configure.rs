@@ -73,7 +73,7 @@ impl PeerActor {
 impl Handler<Configure> for PeerActor {
     type Result = ();
 
-    fn handle(&mut self, Configure(peer): Configure, ctx: &mut Self::Context) {
+    fn handle(&mut self, Configure(peer, author): Configure, ctx: &mut Self::Context) {
         let impact = of_peer(&self.peer.spec, &peer.spec);
         // The parts of a policy are numbered by the children that there are, so with other children they are made anew.
         let parts = self.children.values().any(|child| policy_of(&child.view.name).1 > 0);
@@ -82,7 +82,7 @@ impl Handler<Configure> for PeerActor {
             Effect::Children => parts,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
-        self.peer = peer;
+        (self.peer, self.author) = (peer, author);
         self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register();
         tracing::info!(peer = %self.peer.name, %impact, "configuration changed");

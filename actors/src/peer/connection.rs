@@ -17,6 +17,7 @@ use crate::adopted::Adopted;
 use crate::clock::wall;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
+use crate::outcomes::Stage;
 use crate::status::IkeView;
 use crate::vocabulary::{Begin, Do, Established, Vanish};
 
@@ -28,6 +29,8 @@ pub(crate) struct ConnEntry {
     pub(super) addr: Addr<IkeSaActor>,
     /// Where it leads to at first, as far as that is known.
     pub(super) remote: Option<SocketAddr>,
+    /// We began.
+    pub(super) initiated: bool,
     pub(super) ike: Option<Arc<IkeView>>,
     /// Why its messages do not get to the peer, as far as anybody says.
     pub(super) obstacle: Option<String>,
@@ -38,8 +41,8 @@ pub(crate) struct ConnEntry {
 }
 
 impl ConnEntry {
-    pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>) -> Self {
-        Self { addr, remote, ike: None, obstacle: None, down: false, closing: false }
+    pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
+        Self { addr, remote, initiated, ike: None, obstacle: None, down: false, closing: false }
     }
 }
 
@@ -125,6 +128,9 @@ impl PeerActor {
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
             proposal = %new.choice, "IKE_SA established"
         );
+        let took = new.began.elapsed();
+        self.env.outcomes.handshake(initiator, took);
+        self.env.outcomes.succeeded(if initiator { Stage::Initiate } else { Stage::Respond });
         self.history().step(id, format!("IKE SA established, {}", new.choice));
         let mut ike = IkeView {
             initiator_spi: spis.0,
@@ -152,6 +158,7 @@ impl PeerActor {
             self.dispose(disposal);
         }
         self.view_mut().last_error.clear();
+        self.view_mut().last_cause = "";
         self.view_mut().state_reason.clear();
         self.reached(true, "Answered", "");
         self.history().recovered(id);
@@ -182,6 +189,7 @@ impl PeerActor {
         lifetime: Option<&Lifetime>,
     ) {
         self.view_mut().ike_rekeys += 1;
+        self.env.outcomes.succeeded(Stage::Rekey);
         let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
         if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
@@ -210,6 +218,8 @@ impl PeerActor {
     /// The IKE_SA could not be rekeyed; it stays for the time being.
     pub(super) fn rekey_failed(&mut self, id: ConnId, failure: &Failure) {
         self.env.counters.failures.up();
+        self.env.outcomes.failed(Stage::Rekey, failure);
+        self.view_mut().failures += 1;
         tracing::warn!(peer = %self.peer.name, reason = %failure, "the IKE_SA is not rekeyed");
         self.history().failed(id, failure);
         let why = format!("rekeying of the IKE SA: {failure}");
@@ -234,7 +244,7 @@ impl PeerActor {
     pub(super) fn connection_down(&mut self, id: ConnId, reason: &CloseReason) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;
-        let was_up = conn.ike.take().is_some();
+        let (was_up, initiated) = (conn.ike.take().is_some(), conn.initiated);
         let obstacle = conn.obstacle.take();
         if let CloseReason::Failed(failure) = reason {
             match failure {
@@ -267,6 +277,14 @@ impl PeerActor {
             CloseReason::Failed(Failure::Replaced) => {}
             CloseReason::Failed(failure) => {
                 self.env.counters.failures.up();
+                let stage = match (was_up, initiated) {
+                    (true, _) => Stage::Liveness,
+                    (false, true) => Stage::Initiate,
+                    (false, false) => Stage::Respond,
+                };
+                let cause = self.env.outcomes.failed(stage, failure);
+                self.view_mut().failures += 1;
+                self.view_mut().last_cause = cause;
                 tracing::warn!(peer = %self.peer.name, was_up, reason = %failure, "connection failed");
                 let dead = was_up && matches!(failure, Failure::Timeout { .. });
                 let kind = if dead { v1::EventType::PeerDead } else { v1::EventType::NegotiationFailed };

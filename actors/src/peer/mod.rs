@@ -33,6 +33,7 @@ use crate::ike_sa::IkeSaActor;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
 use crate::registry::PeerPlace;
+use crate::span::SpanContext;
 use crate::status::{BoardPlace, PeerView};
 use crate::table::Turn;
 use crate::vocabulary::{Begin, Died, Outcome, Reply, ToPeer};
@@ -82,6 +83,10 @@ pub(crate) struct PeerActor {
     takeovers: u64,
     /// When a refusal was last told to those who watch.
     told_refusal: Option<Instant>,
+    /// Of the request that has asked for the next negotiation.
+    parent: Option<SpanContext>,
+    /// Of the request that has configured the peer as it is.
+    author: Option<SpanContext>,
     /// It was up before something of ours took it down: it is called back where it has an address.
     recall: bool,
 }
@@ -91,7 +96,7 @@ impl PeerActor {
         env: Arc<PeerEnv>,
         peer: Arc<Numbered>,
         turn: Turn,
-        recall: bool,
+        (recall, author): (bool, Option<SpanContext>),
         supervisor: Recipient<Died>,
     ) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
@@ -121,6 +126,8 @@ impl PeerActor {
             woken: None,
             takeovers: 0,
             told_refusal: None,
+            parent: None,
+            author,
             recall,
         }
     }
@@ -175,8 +182,9 @@ impl PeerActor {
         let (env, peer, me) = (self.env.conn.clone(), self.peer.clone(), ctx.address().recipient());
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
+        let initiated = matches!(begin, Begin::Initiate { .. });
         deliver(&addr, begin, &self.env.counters);
-        self.conns.insert(id, ConnEntry::new(addr, remote));
+        self.conns.insert(id, ConnEntry::new(addr, remote, initiated));
     }
 
     /// Tells what has happened, with the state after it.
@@ -229,7 +237,7 @@ impl Handler<ToPeer> for PeerActor {
 
     fn handle(&mut self, message: ToPeer, ctx: &mut Self::Context) {
         match message {
-            ToPeer::Initiate(reply) => self.initiate(reply, ctx),
+            ToPeer::Initiate(reply, parent) => self.initiate(reply, parent, ctx),
             ToPeer::Terminate(by, reply) => self.terminate(by, reply, ctx),
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),

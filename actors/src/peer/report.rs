@@ -16,13 +16,20 @@ impl Handler<Report> for PeerActor {
         match report {
             Report::Child(spi, due) => return self.child_due(spi, due),
             // Nothing changes by it that is shown.
-            Report::Connection(_, ConnEvent::Send(datagrams)) => {
+            Report::Connection(_, ConnEvent::Send(datagrams), _) => {
                 for datagram in datagrams {
                     let _ = self.env.router.send_ike(datagram);
                 }
                 return;
             }
-            Report::Connection(id, event) => self.connection_event(id, event, ctx),
+            Report::Connection(id, event, span) => {
+                // Every line about it names the trace that tells the rest.
+                let span = span.map(|span| {
+                    tracing::info_span!("negotiation", trace_id = span.trace_id(), span_id = span.span_id())
+                });
+                let _entered = span.as_ref().map(tracing::Span::enter);
+                self.connection_event(id, event, ctx);
+            }
             Report::Died(Died(key)) => self.sa_died(key, ctx),
         }
         self.arm(ctx);

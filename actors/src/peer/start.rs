@@ -12,6 +12,9 @@ use tenants::{Destination, HostName};
 
 use super::PeerActor;
 use crate::clock::a_tenth_at_most;
+use crate::outcomes::Stage;
+use crate::span::{SpanContext, SpanKind};
+use crate::trail::Story;
 use crate::vocabulary::Begin;
 
 /// How long a negotiation waits for the resolver: as long as it asks two servers twice by default (resolv.conf(5)), and
@@ -142,7 +145,8 @@ impl PeerActor {
         remotes: Result<Vec<SocketAddr>, CannotStart>,
         once: bool,
     ) {
-        match remotes.and_then(|remotes| self.begin(&remotes)) {
+        let cause = (self.parent.take(), self.author);
+        match remotes.and_then(|remotes| self.begin(&remotes, cause)) {
             Ok((begin, remote)) => {
                 self.history().leads_to(conn, remote);
                 self.spawn_connection(ctx, conn, Some(remote), begin);
@@ -153,20 +157,39 @@ impl PeerActor {
             }
             Err(why) => {
                 let text = why.to_string();
+                let story = Story::begin(&self.env, "negotiate", SpanKind::Client, cause.0, cause.1);
+                if let Some(mut story) = story {
+                    story.set_peer(&self.peer.name);
+                    match why.failure() {
+                        Some((_, failure)) => story.fail(&failure),
+                        None => story.fail_by("local", text.clone()),
+                    }
+                    story.finish();
+                }
                 tracing::warn!(peer = %self.peer.name, why = text, "cannot start a negotiation");
                 match why.failure() {
                     Some((reason, failure)) => {
                         self.reached(false, reason, &text);
                         self.history().failed(conn, &failure);
+                        let cause = self.env.outcomes.failed(Stage::Initiate, &failure);
+                        self.view_mut().last_cause = cause;
                     }
-                    None => self.history().step(conn, &text),
+                    None => {
+                        self.history().step(conn, &text);
+                        self.view_mut().last_cause = self.env.outcomes.failed_by(Stage::Initiate, "local");
+                    }
                 }
+                self.view_mut().failures += 1;
                 self.attempt_failed(text, conn);
             }
         }
     }
 
-    fn begin(&self, remotes: &[SocketAddr]) -> Result<(Begin, SocketAddr), CannotStart> {
+    fn begin(
+        &self,
+        remotes: &[SocketAddr],
+        cause: (Option<SpanContext>, Option<SpanContext>),
+    ) -> Result<(Begin, SocketAddr), CannotStart> {
         let config = self.config.clone().ok_or(CannotStart::Secret)?;
         let first = *remotes.first().ok_or(CannotStart::Address)?;
         let routed = || remotes.iter().filter_map(|remote| Some((*remote, local_address(*remote)?)));
@@ -179,7 +202,7 @@ impl PeerActor {
             local_natt: self.env.router.natt_port(),
             remote_natt: self.env.remote_ports.1,
         };
-        Ok((Begin::Initiate { config, path }, remote))
+        Ok((Begin::Initiate { config, path, cause }, remote))
     }
 
     /// Has the peer's names resolved.

@@ -48,6 +48,7 @@ impl Doors {
     /// tunnels need for the processor alone, and there the system shares it out.
     pub(crate) fn open(env: &Arc<NodeEnv>) -> Self {
         let arbiters = env.arbiters().len();
+        let count = Self::count(env);
         let settled: Arc<Mutex<Settled>> = Arc::default();
         let door = |index: usize| {
             // Numbered on from the threads of peers.
@@ -56,7 +57,12 @@ impl Doors {
             let to = Reception::open(env, number, &thread, &settled);
             Door { number, thread, to, waiting: Arc::default() }
         };
-        Self { doors: (0..arbiters.div_ceil(2).max(1)).map(door).collect(), settled }
+        Self { doors: (0..count).map(door).collect(), settled }
+    }
+
+    /// How many there are.
+    pub(super) fn count(env: &NodeEnv) -> usize {
+        env.arbiters().len().div_ceil(2).max(1)
     }
 
     /// Their threads.

@@ -27,8 +27,10 @@ use crate::env::NodeEnv;
 use crate::held::Held;
 use crate::host::CoreHost;
 use crate::mailbox::deliver;
+use crate::outcomes::Stage;
 use crate::rate::Rate;
 use crate::refusals;
+use crate::trail::{Received, Trail};
 use crate::vocabulary::ToPeer;
 
 use acquaintances::Acquaintances;
@@ -49,11 +51,21 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Refusals logged per second; the rest are counted only.
 const LOG_RATE: u32 = 10;
 
+/// Negotiations of strangers that failed and that a trace tells of per second; the rest are counted only.
+const TOLD_RATE: u32 = 20;
+
+/// Half-open negotiations that all receptions of a node hold together.
+pub(crate) fn capacity(env: &NodeEnv) -> u64 {
+    (Doors::count(env) * table::MAX_HALF_OPEN) as u64
+}
+
 /// A connection and what is reserved for it.
 struct Negotiation {
     conn: Connection,
     held: Held,
     counted: ike::Counters,
+    /// What is told of it.
+    trail: Trail,
     /// Until it is known who the peer is, or that nothing comes of it.
     open: Option<Inside>,
 }
@@ -73,6 +85,7 @@ pub(crate) struct Reception {
     armed: Option<Instant>,
     logged: Rate,
     noted: Rate,
+    told: Rate,
 }
 
 struct Guard {
@@ -106,6 +119,7 @@ impl Reception {
             armed: None,
             logged: Rate::new(now, LOG_RATE),
             noted: Rate::new(now, refusals::RATE),
+            told: Rate::new(now, TOLD_RATE),
         }
     }
 
@@ -242,7 +256,9 @@ impl Reception {
                 let spi = conn.spis().0;
                 let counted = ike::Counters::default();
                 let open = Some(self.env.half_open.enter());
-                let negotiation = Negotiation { conn: *conn, held, counted, open };
+                let mut trail = Trail::respond(env, opening, datagram.local, remote);
+                trail.received(env, &datagram.bytes, Received::Taken);
+                let negotiation = Negotiation { conn: *conn, held, counted, trail, open };
                 self.env.counters.init_accepted.up();
                 self.half_open.insert(spi, negotiation, (remote, first.spi_i()), first, proved);
                 if self.noted.take(now) {
@@ -254,7 +270,12 @@ impl Reception {
                 self.env.counters.init_refused.up();
                 // The initiator tries again with the group it is told; that is no failure.
                 if !matches!(failure, Failure::NoGroup { .. }) {
+                    self.env.outcomes.failed(Stage::Respond, &failure);
                     self.note(now, remote, &failure);
+                    if self.told.take(now) {
+                        let mut trail = Trail::respond(&self.env.peer.conn, opening, datagram.local, remote);
+                        trail.refused(&self.env.peer.conn, &datagram.bytes, &failure);
+                    }
                     if self.logged.take(now) {
                         tracing::warn!(%remote, reason = %failure, "first message refused");
                         self.publish(format!("{remote}: {failure}"));
@@ -284,7 +305,13 @@ impl Reception {
         {
             return self.env.counters.init_over_budget.up();
         }
+        let before = self.half_open.get_mut(spi).map(|slot| slot.conn.conn.counters());
         let outcome = self.with(spi, |conn, host| conn.handle_datagram(now, host, view));
+        if let (Some(before), Some(slot)) = (before, self.half_open.get_mut(spi)) {
+            let after = slot.conn.conn.counters();
+            let what = Received::of(&before, &after);
+            slot.conn.trail.received(&self.env.peer.conn, &datagram.bytes, what);
+        }
         let cost = self.half_open.get_mut(spi).map_or(0, |slot| slot.conn.conn.take_cost());
         if let Some(guard) = self.guard.as_mut().filter(|_| cost > 0) {
             guard.budget.charge(now, from, true, cost);
@@ -317,8 +344,8 @@ impl Reception {
         };
         let Some(owner) = self.guard.as_ref().map(|guard| guard.owner.clone()) else { return };
         if let Some(slot) = self.half_open.remove(spi) {
-            let Negotiation { conn, held, counted, .. } = slot.conn;
-            let given = Given { conn, held, counted };
+            let Negotiation { conn, held, counted, trail, .. } = slot.conn;
+            let given = Given { conn, held, counted, trail };
             let adopted = Adopted::new(given, self.env.peer.conn.clone(), owner, self.number);
             #[cfg(feature = "fault-injection")]
             if self.env.faults.is_due(crate::fault::Fault::Adoption) {
@@ -333,7 +360,8 @@ impl Reception {
         let slot = self.half_open.get_mut(spi)?;
         let owner = &self.guard.as_ref()?.owner;
         let env = &self.env.peer.conn;
-        let Negotiation { conn, held, counted, .. } = &mut slot.conn;
+        let Negotiation { conn, held, counted, trail, .. } = &mut slot.conn;
+        trail.begin_turn();
         call(conn, &mut CoreHost { env, owner, arbiter: self.number, held });
         let now = conn.counters();
         self.env.counters.answered_again.add(now.answered_again - counted.answered_again);
@@ -355,9 +383,10 @@ impl Reception {
     fn drain(&mut self, spi: u64) {
         let Some(slot) = self.half_open.get_mut(spi) else { return };
         let remote = slot.key.0;
-        let Negotiation { conn, held, open, .. } = &mut slot.conn;
+        let Negotiation { conn, held, trail, open, .. } = &mut slot.conn;
         let mut down = None;
         while let Some(event) = conn.poll_event() {
+            trail.happened(&self.env.peer.conn, &event);
             match event {
                 Event::IkeSpiRemoved(spi) => held.release_ike(spi),
                 Event::ReleaseSpi(spi) => held.release_esp(spi),
@@ -371,8 +400,14 @@ impl Reception {
         }
         while let Some(transmit) = conn.poll_transmit() {
             let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);
+            trail.sent(&self.env.peer.conn, &bytes);
             let _ = self.env.router.send_ike(IkeDatagram { local, remote, bytes });
         }
+        if matches!(down, Some(CloseReason::Failed(_))) && !self.told.take(Instant::now()) {
+            // Whoever makes up addresses leaves nothing but these.
+            trail.forgo();
+        }
+        trail.end_turn();
         let (finished, octets, due) = (conn.is_finished(), conn.half_open_octets(), conn.poll_timeout());
         if finished {
             self.half_open.remove(spi);
@@ -383,6 +418,7 @@ impl Reception {
         if let Some(CloseReason::Failed(failure)) = down {
             let now = Instant::now();
             self.env.counters.failures.up();
+            self.env.outcomes.failed(Stage::Respond, &failure);
             if let Failure::Duplicate { name, .. } = &failure {
                 self.doubt(name);
             }

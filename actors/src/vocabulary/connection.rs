@@ -15,6 +15,7 @@ use tenants::ChildLifetime;
 use crate::adopted::Adopted;
 use crate::held::Pair;
 use crate::numbered::Numbered;
+use crate::span::SpanContext;
 
 /// Begin: either start a negotiation, or go on with one that the reception has brought to the end.
 #[derive(Message)]
@@ -26,6 +27,8 @@ pub(crate) enum Begin {
         config: Arc<PeerConfig>,
         /// Over this path.
         path: ike::Path,
+        /// The span that it is a part of, and one that has led to it.
+        cause: (Option<SpanContext>, Option<SpanContext>),
     },
     /// The peer started and is authenticated; our answer waits to be sent. If there is a connection already, it joins that.
     Adopt(Box<Adopted>),

@@ -9,6 +9,8 @@ mod peer;
 
 use actix::Message;
 
+use crate::span::SpanContext;
+
 pub(crate) use child::{ChildNotice, Due, Retire};
 #[cfg(feature = "fault-injection")]
 pub(crate) use connection::Panic;
@@ -20,8 +22,8 @@ pub(crate) use peer::{Configure, Outcome, RemovePeer, Reply, SecretChanged, ToPe
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum Report {
-    /// Of the connection with this number.
-    Connection(u64, ConnEvent),
+    /// Of the connection with this number, in a span.
+    Connection(u64, ConnEvent, Option<SpanContext>),
     /// Something is due for the pair with this inbound SPI.
     Child(u32, Due),
     /// One of them ended by a panic.

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::adopted::Adopted;
 use crate::numbered::Numbered;
+use crate::span::SpanContext;
 
 /// The outcome of a command: done, or why not.
 pub(crate) type Outcome = Result<(), String>;
@@ -33,8 +34,8 @@ pub enum RekeyTarget {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum ToPeer {
-    /// Start a negotiation unless the tunnel is up.
-    Initiate(Reply),
+    /// Start a negotiation unless the tunnel is up, as a part of a span.
+    Initiate(Reply, Option<SpanContext>),
     /// Take the tunnel down, at the wish of somebody.
     Terminate(String, Reply),
     /// Rekey the IKE_SA, or the Child SA of a name, or all of them.
@@ -61,10 +62,10 @@ pub(crate) enum ToPeer {
     },
 }
 
-/// The peer's configuration changed.
+/// The peer's configuration changed, by a request in this span.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Configure(pub(crate) Arc<Numbered>);
+pub(crate) struct Configure(pub(crate) Arc<Numbered>, pub(crate) Option<SpanContext>);
 
 /// The value of a secret changed.
 #[derive(Message)]

@@ -94,7 +94,7 @@ async fn failed(node: &Node, attempts: u64) {
 /// Does not wait until the next attempt is due.
 fn hurry(node: &Node) {
     let control = node.control();
-    tokio::spawn(async move { control.initiate(&name(0)).await });
+    tokio::spawn(async move { control.initiate(&name(0), None).await });
 }
 
 /// The last attempt that has a cause.
@@ -144,7 +144,9 @@ async fn a_name_that_does_not_resolve_is_explained_and_tried_again() {
     assert!(shown.next_attempt.is_some() && shown.resolved_names[0].error == "no such host");
     let reachable = shown.conditions.iter().find(|c| c.r#type() == v1::ConditionType::Reachable).unwrap();
     assert_eq!((reachable.status(), reachable.reason.as_str()), (v1::ConditionStatus::False, "Unresolved"));
-    assert!(node.control().initiate(&name(0)).await.unwrap_err().to_string().contains("does not resolve"));
+    assert!(
+        node.control().initiate(&name(0), None).await.unwrap_err().to_string().contains("does not resolve")
+    );
 
     hosts.set("branch.example", &[1]);
     hurry(&node);

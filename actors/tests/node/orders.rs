@@ -149,7 +149,7 @@ impl Sequence {
                     let shown = || control.peer(&name(n)).is_some_and(|view| view.uid == peer.uid);
                     until(&format!("peer {n} is shown after {steps:?}"), shown).await;
                     // It has no address to start to, and says so: it is asked.
-                    let outcome = control.initiate(&name(n)).await;
+                    let outcome = control.initiate(&name(n), None).await;
                     assert!(
                         outcome == Ok(()) || matches!(outcome, Err(ControlError::Failed(_))),
                         "peer {n} after {steps:?}: {outcome:?}"

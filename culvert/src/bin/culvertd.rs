@@ -12,6 +12,7 @@ use culvert::config::Config;
 use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, check};
+use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -119,6 +120,11 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             reload.now();
         }
     });
+    // First of all, so that whoever started the daemon sees it start.
+    let mut telemetry = Telemetry::start(&config.metrics, &config.otlp).await?;
+    if let Some(address) = telemetry.address {
+        tracing::info!(metrics = %address, "metrics and probes");
+    }
     let state_dir = config.state_dir.0.clone();
     let options = tenants::Options { audit: config.audit.limits() };
     let opened = tokio::task::spawn_blocking(move || Catalog::open_with(&state_dir, &options));
@@ -127,7 +133,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
-    let node_config = NodeConfig { recall, ..node_config(&config)? };
+    let node_config = NodeConfig { recall, spans: telemetry.spans(), ..node_config(&config)? };
     let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let (ike_port, natt_port) = node.ports();
@@ -147,6 +153,14 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
+    let others = telemetry.others();
+    if let Some(tls) = doors.tls() {
+        others.certificate("grpc", move || tls.expires());
+    }
+    let counters = access.counters();
+    others.counters(move || counters.all());
+    telemetry.node_runs(&node, &catalog, config.router.shards).await;
+    let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();
     let failure = health.clone();
     let shutdown = async move {
@@ -157,8 +171,10 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             _ = health.wait_for(|health| health.failed.is_some()) => return,
         };
         tracing::info!(signal, "going down");
+        probes.leave();
     };
-    let served = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), shutdown).await;
+    let api = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, shutdown);
+    let served = api.await;
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
@@ -171,6 +187,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     if let Err(error) = recall::save(&config.state_dir.0, &up) {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
     }
+    telemetry.stop().await;
     tracing::info!("down");
     if let Some(what) = &failure.borrow().failed {
         // Whatever started the daemon starts it again, and the tunnels come back.

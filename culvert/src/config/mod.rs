@@ -2,6 +2,8 @@
 
 mod audit;
 mod grpc;
+mod metrics;
+mod otlp;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use serde::Deserialize;
 
 pub use audit::AuditConfig;
 pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
+pub use metrics::MetricsConfig;
+pub use otlp::OtlpConfig;
 
 /// Read if no other file is named and it exists.
 pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
@@ -32,6 +36,10 @@ pub struct Config {
     pub router: RouterConfig,
     /// The API.
     pub grpc: GrpcConfig,
+    /// What Prometheus reads, and probes.
+    pub metrics: MetricsConfig,
+    /// Where spans and metrics are sent to.
+    pub otlp: OtlpConfig,
     /// What was done over the API.
     pub audit: AuditConfig,
     /// The log.
@@ -149,7 +157,8 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, audit, log, debug } = self;
+        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, otlp, audit, log, debug } =
+            self;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let LogConfig { level, format } = log;
@@ -174,6 +183,8 @@ impl Config {
                 key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
             ),
         ]);
+        settings.extend(metrics.settings());
+        settings.extend(otlp.settings());
         settings
     }
 
@@ -222,7 +233,8 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
-        Ok(())
+        self.metrics.check()?;
+        self.otlp.check()
     }
 }
 
@@ -311,6 +323,12 @@ mod tests {
         assert!(parse("[ike]\nport = 0\nnatt_port = 0\n").is_ok(), "the system chooses two");
         assert!(fault("[router]\nslot = 0\n").starts_with("router.slot: 0 is not 1 to 63"));
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
+        assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
+        assert!(fault("[otlp]\nendpoint = \"https://c:4317\"\n").starts_with("otlp.endpoint: https"));
+        assert!(fault("[otlp]\nendpoint = \"collector\"\n").contains("http://127.0.0.1:4317"));
+        assert!(fault("[otlp]\ninterval = \"1ms\"\n").starts_with("otlp.interval: 1ms"));
+        assert!(fault("[otlp]\ninterval = \"soon\"\n").contains("15s"));
+        assert!(fault("[otlp]\nsample_ratio = 2.0\n").starts_with("otlp.sample_ratio: 2"));
         assert!(fault("[audit]\nmax_bytes = 5\n").starts_with("audit.max_bytes: 5 is below"));
         assert!(fault("[audit]\nkeep = 0\n").starts_with("audit.keep"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));

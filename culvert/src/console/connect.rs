@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use actors::SpanContext;
 use culvert_proto::v1::audit_service_client::AuditServiceClient;
 use culvert_proto::v1::batch_service_client::BatchServiceClient;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
@@ -26,6 +27,7 @@ use tonic::{Request, Status};
 use crate::console::Global;
 use crate::console::failure::{Failure, exit, root_cause, tls_hint};
 use crate::console::target::{Server, Target};
+use crate::telemetry::rpc::TRACEPARENT;
 
 /// A node that does not accept a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,12 +47,17 @@ pub(crate) struct Client {
 #[derive(Clone, Default)]
 pub(crate) struct Credentials {
     authorization: Option<MetadataValue<Ascii>>,
+    /// Of the trace that the command is, as W3C has it.
+    traceparent: Option<MetadataValue<Ascii>>,
 }
 
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(value) = &self.authorization {
             request.metadata_mut().insert("authorization", value.clone());
+        }
+        if let Some(value) = &self.traceparent {
+            request.metadata_mut().insert(TRACEPARENT, value.clone());
         }
         Ok(request)
     }
@@ -61,7 +68,17 @@ type Authorized = InterceptedService<Channel, Credentials>;
 impl Client {
     /// To the node that the options, the environment or the context name.
     pub(crate) async fn connect(global: &Global) -> Result<Self, Failure> {
-        Self::to(&Target::resolve(global)?, global.timeout).await
+        let mut client = Self::to(&Target::resolve(global)?, global.timeout).await?;
+        if global.trace {
+            // Whoever asks for a trace wants to see it.
+            let trace = SpanContext { sampled: true, ..SpanContext::root() };
+            client.credentials.traceparent = MetadataValue::try_from(trace.to_string()).ok();
+            #[allow(clippy::print_stderr, reason = "standard output is for the answer")]
+            {
+                eprintln!("trace {}", trace.trace_id());
+            }
+        }
+        Ok(client)
     }
 
     pub(crate) async fn to(target: &Target, timeout: Duration) -> Result<Self, Failure> {
@@ -107,7 +124,7 @@ impl Client {
                 Some(value)
             }
         };
-        Ok(Self { channel, credentials: Credentials { authorization } })
+        Ok(Self { channel, credentials: Credentials { authorization, traceparent: None } })
     }
 
     pub(crate) fn tenants(&self) -> TenantServiceClient<Authorized> {

@@ -42,6 +42,9 @@ pub(crate) struct Global {
     /// The key of the own certificate, in PEM
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+    /// Start a trace, of which the node makes a part of what it does, and print its ID to standard error
+    #[arg(long, global = true)]
+    pub(crate) trace: bool,
     /// How to print
     #[arg(long, short, global = true, value_enum, default_value_t)]
     pub(crate) output: Output,

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use crate::config::OtlpConfig;
 use crate::console::{Failure, Global};
 use fleet::Fleet;
 use plan::Plan;
@@ -49,6 +50,12 @@ pub(crate) struct Arguments {
     /// Where the API listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     api: SocketAddr,
+    /// Where Prometheus reads metrics, and probes are; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+    /// A collector that takes OTLP over gRPC, such as http://127.0.0.1:4317
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
     /// Keep the store here instead of in a temporary directory
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<PathBuf>,
@@ -74,10 +81,15 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     if arguments.log {
         crate::logging::start(&crate::config::LogConfig::default());
     }
+    let otlp = OtlpConfig { endpoint: arguments.otlp.clone(), ..OtlpConfig::default() };
+    otlp.check().map_err(|error| Failure::invalid(error.to_string().replace("otlp.endpoint", "--otlp")))?;
     let plan = Plan::new(&arguments)?;
     let mut screen = Screen::new(global.output);
     screen.say("starting a concentrator on loopback, with a store of its own");
     let site = Site::start(&arguments).await?;
+    if let Some(address) = site.telemetry.address {
+        screen.say(&format!("metrics are at http://{address}/metrics"));
+    }
     let outcome = exercise(&plan, &site, &mut screen, arguments.duration).await;
     // Also after a failure: SAs are deleted, the store is removed.
     site.stop().await;

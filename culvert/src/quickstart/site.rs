@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::{Node, NodeConfig};
 use tenants::Catalog;
@@ -11,10 +12,12 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::access::{Access, Doors};
+use crate::config::{MetricsConfig, OtlpConfig};
 use crate::console::target::{Server, Target};
 use crate::console::{Client, Failure};
 use crate::quickstart::Arguments;
 use crate::server::{self, ServeError};
+use crate::telemetry::Telemetry;
 use crate::tunnels::Tunnels;
 
 /// A running concentrator.
@@ -26,8 +29,12 @@ pub(crate) struct Site {
     node: Node,
     stop_api: oneshot::Sender<()>,
     api_task: JoinHandle<Result<(), ServeError>>,
+    pub(crate) telemetry: Telemetry,
     _store: Store,
 }
+
+/// How often metrics are sent: a run takes some seconds.
+const OTLP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the store is; a temporary directory is removed in the end.
 struct Store {
@@ -80,11 +87,24 @@ impl Site {
                 .hint("--api 127.0.0.1:0 takes a free port")
         })?;
         let api = listener.local_addr().map_err(|e| Failure::failed(e.to_string()))?;
-        let node = Node::start(NodeConfig::default(), router, catalog.clone()).map_err(|e| {
+        let metrics = MetricsConfig { listen: arguments.metrics, ..MetricsConfig::default() };
+        let otlp = OtlpConfig {
+            endpoint: arguments.otlp.clone(),
+            // Four tunnels for some seconds: all of it.
+            sample_ratio: 1.0,
+            interval: OTLP_INTERVAL,
+            ..OtlpConfig::default()
+        };
+        let telemetry = Telemetry::start(&metrics, &otlp).await;
+        let mut telemetry =
+            telemetry.map_err(|e| Failure::failed(e.to_string().replace("metrics.listen", "--metrics")))?;
+        let config = NodeConfig { spans: telemetry.spans(), ..NodeConfig::default() };
+        let node = Node::start(config, router, catalog.clone()).map_err(|e| {
             Failure::failed(e.to_string()).hint("--ike-port 0 and --natt-port 0 take free ports")
         })?;
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
+        telemetry.node_runs(&node, &catalog, arguments.shards.into()).await;
         let access = Access::open(catalog.clone());
         let (stop_api, stopped) = oneshot::channel();
         let api_task = tokio::spawn(server::serve_grpc(
@@ -92,12 +112,13 @@ impl Site {
             access,
             catalog,
             Arc::new(tunnels),
+            telemetry.traced(),
             async {
                 // An error is the sender gone, which means the same.
                 let _ = stopped.await;
             },
         ));
-        Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, _store: store })
+        Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, telemetry, _store: store })
     }
 
     /// A client of the API, over TCP as any other.
@@ -112,6 +133,7 @@ impl Site {
         // The server may have failed already.
         let _ = self.stop_api.send(());
         let _ = self.api_task.await;
+        self.telemetry.stop().await;
     }
 }
 

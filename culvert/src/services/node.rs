@@ -13,6 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::access::Counters;
 use crate::runtime::Runtime;
 use crate::services::{blocking, status};
+use crate::telemetry::resident_bytes;
 
 /// NodeService over a catalog and the tunnels.
 pub struct Nodes {
@@ -69,10 +70,3 @@ impl NodeService for Nodes {
 /// Rows of a message of a backup: the largest peer is some tens of KiB, and a message stays below the 4 MiB that clients
 /// take by default.
 const ROWS_PER_PART: usize = 64;
-
-/// What Linux says of this process: the second figure of `statm`, in pages.
-fn resident_bytes() -> Option<u64> {
-    const PAGE: u64 = 4096;
-    let text = std::fs::read_to_string("/proc/self/statm").ok()?;
-    text.split_whitespace().nth(1)?.parse::<u64>().ok().map(|pages| pages * PAGE)
-}

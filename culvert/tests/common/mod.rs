@@ -10,6 +10,7 @@ use std::sync::Arc;
 use culvert::access::{Access, Doors};
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
+use culvert::telemetry::rpc::Traced;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
@@ -47,7 +48,8 @@ impl Node {
         let shutdown = async move {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve_grpc(Doors::tcp(listener), access, catalog, runtime, shutdown));
+        let (doors, traced) = (Doors::tcp(listener), Traced::default());
+        let server = tokio::spawn(serve_grpc(doors, access, catalog, runtime, traced, shutdown));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         Self { address, channel, stop, server }
     }

@@ -63,6 +63,7 @@ fn who_it_is_about_is_named_and_what_to_do_on_which_side() {
     ] {
         let cause = explain(&failure);
         assert_eq!((cause.kind, cause.advice.len()), (kind, advice.len()), "{failure}");
+        assert!(KINDS.contains(&kind), "{kind}");
         for (said, words) in cause.advice.iter().zip(advice) {
             assert!(said.contains(words), "{words:?} is not in {said:?}");
         }
@@ -287,6 +288,7 @@ fn each_cause_names_both_values_and_both_sides() {
         let cause = explain(failure);
         let text = format!("{}\n{}", cause.summary, cause.advice.join("\n"));
         assert_eq!(cause.kind, *kind, "{text}");
+        assert!(KINDS.contains(kind), "{kind}");
         for word in *words {
             assert!(text.contains(word), "{word:?} is not in {text}");
         }

@@ -241,6 +241,11 @@ impl Catalog {
         self.read().peers.values().cloned().collect()
     }
 
+    /// Every secret of every tenant, in the order of names, without the values.
+    pub fn secrets(&self) -> Vec<Arc<Secret>> {
+        self.read().secrets.values().cloned().collect()
+    }
+
     /// The peers of a tenant, in the order of names.
     pub fn list_peers(&self, tenant: &TenantName) -> Vec<Arc<Peer>> {
         self.read().peers_of(tenant).cloned().collect()

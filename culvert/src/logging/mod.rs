@@ -1,7 +1,10 @@
 //! The log of the daemon: records of `tracing`, on standard error.
 
+mod json;
+
 use std::io::IsTerminal as _;
 
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -39,7 +42,7 @@ pub fn start(config: &LogConfig) -> Level {
     let records = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let records = match config.format {
         LogFormat::Text => records.boxed(),
-        LogFormat::Json => records.json().flatten_event(true).boxed(),
+        LogFormat::Json => records.fmt_fields(JsonFields::new()).event_format(json::Json).boxed(),
     };
     // An error is a subscriber that is set already: that of a test, or of an embedding program.
     let _ = tracing_subscriber::registry().with(filter).with(records).try_init();

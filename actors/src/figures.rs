@@ -1,0 +1,133 @@
+//! What a node has to show in numbers, read when somebody asks: of the board, the router and the counters, and of no actor.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use culvert_proto::v1;
+use router::TenantId;
+use tenants::{PeerName, TenantName};
+
+use crate::control::Control;
+use crate::convert;
+use crate::dispatch;
+use crate::env::NodeEnv;
+use crate::outcomes::Negotiations;
+use crate::reception;
+use crate::status::{PeerView, Traffic};
+
+/// What waits, and how much may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// In a word.
+    pub name: &'static str,
+    /// What waits now.
+    pub depth: u64,
+    /// What may wait.
+    pub limit: u64,
+}
+
+/// A node in numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// When it was started.
+    pub started: Option<SystemTime>,
+    /// What the router counts, drops by name among it.
+    pub router: Vec<(&'static str, u64)>,
+    /// What the control plane counts.
+    pub control: Vec<(&'static str, u64)>,
+    /// What negotiations have come to.
+    pub negotiations: Negotiations,
+    /// Negotiations of strangers that are not authenticated, and how many may be.
+    pub half_open: (u64, u64),
+    /// Its queues.
+    pub queues: Vec<Queue>,
+    /// Running peers, in the order of names.
+    pub peers: Vec<(PeerName, Arc<PeerView>)>,
+    /// What the tunnels of each peer have carried, by the peer's number.
+    pub traffic: BTreeMap<u64, Carried>,
+    /// What was dropped in tunnels, by the tenant's number and the name of the drop.
+    pub drops: BTreeMap<(u32, &'static str), u64>,
+    /// Uplinks, by tenant: whether each works; `None` while that is not known.
+    pub uplinks: Vec<(TenantName, Option<bool>)>,
+}
+
+/// What tunnels have carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Inner packets that came in.
+    pub packets_in: u64,
+    /// Inner packets that went out.
+    pub packets_out: u64,
+    /// Their octets.
+    pub bytes_in: u64,
+    /// Their octets.
+    pub bytes_out: u64,
+}
+
+impl From<Traffic> for Carried {
+    fn from(traffic: Traffic) -> Self {
+        let Traffic { packets_in, packets_out, bytes_in, bytes_out } = traffic;
+        Self { packets_in, packets_out, bytes_in, bytes_out }
+    }
+}
+
+/// A peer's tunnel is up or not, and why not.
+impl PeerView {
+    /// Whether it carries traffic, if not all of what is configured.
+    pub const fn is_up(&self) -> bool {
+        matches!(self.state, v1::PeerState::Established | v1::PeerState::Degraded)
+    }
+
+    /// Why it does not carry all that it is for, in a word of a few dozen; empty while it does.
+    pub fn why_down(&self) -> &'static str {
+        match self.state {
+            v1::PeerState::Established => "",
+            v1::PeerState::Degraded => "degraded",
+            v1::PeerState::Terminated => "terminated",
+            _ if self.conditions.secret.holds == Some(false) => "secret_missing",
+            _ if !self.last_cause.is_empty() => self.last_cause,
+            v1::PeerState::Connecting => "connecting",
+            _ => "waiting",
+        }
+    }
+}
+
+impl Control {
+    /// The node in numbers. Those of tunnels are read from the router, a few at a time.
+    pub async fn figures(&self) -> Figures {
+        let env: &NodeEnv = self.env();
+        let mut traffic: BTreeMap<u64, Traffic> = env.board.all_past().into_iter().collect();
+        let mut drops = env.board.past_drops();
+        for stats in env.router.stats().await {
+            traffic.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(&stats);
+            for (name, count) in &stats.drops {
+                *drops.entry((stats.tenant.0, *name)).or_default() += count;
+            }
+        }
+        let mut peers = env.board.all();
+        peers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let uplinks = env.uplinks.all().into_iter();
+        let mut uplinks: Vec<_> =
+            uplinks.map(|(number, uplink)| (uplink.name, self.uplink_works(TenantId(number)))).collect();
+        uplinks.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Figures {
+            started: Some(env.started),
+            router: env.router.counters(),
+            control: env.counters.all(),
+            negotiations: env.outcomes.read(),
+            half_open: (env.half_open.get(), reception::capacity(env)),
+            queues: queues(env),
+            peers,
+            traffic: traffic.into_iter().map(|(peer, traffic)| (peer, traffic.into())).collect(),
+            drops,
+            uplinks,
+        }
+    }
+}
+
+fn queues(env: &NodeEnv) -> Vec<Queue> {
+    // Without the router there is nothing that could wait.
+    let events = env.events.upgrade().map_or(0, |events| events.max_capacity() - events.capacity());
+    vec![Queue { name: "router_events", depth: events as u64, limit: dispatch::EVENTS as u64 }]
+}

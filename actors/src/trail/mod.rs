@@ -1,0 +1,540 @@
+//! The trail of a connection: which exchanges are under way and how long they take, and what a trace tells of each negotiation.
+//! The core knows nothing of it: exchanges are told from the headers of what is sent and received, the rest from the core's
+//! events.
+//!
+//! One trace for each negotiation: the first until it has come to a Child SA, then one for each exchange. `message.rs` reads
+//! headers, `story.rs` holds spans until a negotiation is over.
+
+mod message;
+mod story;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ike::config::{Opening, PeerConfig};
+use ike::wire::TrafficSelector;
+use ike::wire::numbers::ExchangeType;
+use ike::{ChildEnd, CloseReason, Event, Failure};
+use tenants::PeerName;
+
+use crate::env::ConnEnv;
+use crate::outcomes::Rekeyed;
+use crate::span::{Span, SpanContext, SpanKind, Value};
+use message::{Key, Message};
+
+pub(crate) use story::Story;
+
+/// Exchanges of one connection that are watched at a time: a window in each direction, and some.
+const MAX_OPEN: usize = 24;
+/// Exchanges of IKEv1 whose end is remembered, as their last message may come after it.
+const REMEMBERED: usize = 4;
+/// How long the first negotiation is waited for to come to a Child SA once the peer is authenticated: longer than quick mode takes
+/// with messages lost.
+const CHILD_WAIT: Duration = Duration::from_secs(60);
+
+/// What became of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Taken,
+    AnsweredAgain,
+    Dropped,
+}
+
+impl Received {
+    /// By what the connection has counted since.
+    pub(crate) const fn of(before: &ike::Counters, after: &ike::Counters) -> Self {
+        if after.taken > before.taken {
+            Self::Taken
+        } else if after.answered_again > before.answered_again {
+            Self::AnsweredAgain
+        } else {
+            Self::Dropped
+        }
+    }
+}
+
+/// An exchange that has not ended.
+#[derive(Debug)]
+struct Open {
+    key: Key,
+    exchange: ExchangeType,
+    ours: bool,
+    began: Instant,
+    /// In which turn it was sent last: what is sent in one turn are fragments, in a later one the same again.
+    turn: u32,
+    /// Its span, a part of the first negotiation.
+    span: Option<Box<Span>>,
+    /// A negotiation of its own.
+    story: Option<Box<Story>>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    open: Vec<Open>,
+    /// Exchanges that ended in this turn: what happens in it is theirs.
+    ended: Vec<Open>,
+    remembered: [Option<Key>; REMEMBERED],
+    turn: u32,
+    peer: Option<PeerName>,
+    /// The first negotiation while it lasts.
+    first: Option<Box<Story>>,
+    /// Its span once it is over, for later ones to refer to.
+    origin: Option<SpanContext>,
+    up: Option<Instant>,
+    child: bool,
+    over: bool,
+}
+
+impl Default for Trail {
+    fn default() -> Self {
+        Self::new(None, None)
+    }
+}
+
+impl Trail {
+    const fn new(peer: Option<PeerName>, first: Option<Box<Story>>) -> Self {
+        Self {
+            open: Vec::new(),
+            ended: Vec::new(),
+            remembered: [None; REMEMBERED],
+            turn: 0,
+            peer,
+            first,
+            origin: None,
+            up: None,
+            child: false,
+            over: false,
+        }
+    }
+
+    /// Of a connection that we begin.
+    pub(crate) fn initiate(
+        env: &ConnEnv,
+        peer: &PeerName,
+        config: &PeerConfig,
+        path: &ike::Path,
+        (parent, link): (Option<SpanContext>, Option<SpanContext>),
+    ) -> Self {
+        let mut first = Story::begin(env, "negotiate", SpanKind::Client, parent, link);
+        if let Some(story) = &mut first {
+            story.set_peer(peer);
+            set_ends(&mut story.root, path.local, path.remote);
+            set_opening(&mut story.root, config.opening());
+            story.root.set("culvert.ike.role", "initiator");
+            let offered: Vec<String> = config.ike_proposals.iter().map(ToString::to_string).collect();
+            story.root.set("culvert.ike.proposals.offered", offered);
+            let offers = config.children.iter().map(|child| {
+                let proposals: Vec<String> = child.proposals.iter().map(ToString::to_string).collect();
+                format!("{}: {}", child.name, proposals.join(", "))
+            });
+            story.root.set("culvert.child.proposals.offered", offers.collect::<Vec<_>>());
+        }
+        Self::new(Some(peer.clone()), first)
+    }
+
+    /// Of a connection that somebody begins; `offered` are his proposals, as far as they can be read.
+    pub(crate) fn respond(env: &ConnEnv, opening: Opening, local: SocketAddr, remote: SocketAddr) -> Self {
+        let mut first = Story::begin(env, "negotiate", SpanKind::Server, None, None);
+        if let Some(story) = &mut first {
+            set_ends(&mut story.root, local, remote);
+            set_opening(&mut story.root, opening);
+            story.root.set("culvert.ike.role", "responder");
+        }
+        Self::new(None, first)
+    }
+
+    /// It was refused at once.
+    pub(crate) fn refused(&mut self, env: &ConnEnv, bytes: &[u8], failure: &Failure) {
+        self.received(env, bytes, Received::Taken);
+        self.over = true;
+        if let Some(first) = &mut self.first {
+            first.fail(failure);
+        }
+        self.ended.append(&mut self.open);
+        self.end_turn();
+    }
+
+    /// The span that what happens now belongs to.
+    pub(crate) fn context(&self) -> Option<SpanContext> {
+        let own = self.ended.last().or_else(|| self.open.iter().rfind(|open| open.turn == self.turn));
+        let own = own.and_then(|open| open.story.as_deref());
+        self.first.as_deref().or(own).map(Story::context)
+    }
+
+    /// The first negotiation, while it lasts.
+    pub(crate) fn first_mut(&mut self) -> Option<&mut Story> {
+        self.first.as_deref_mut()
+    }
+
+    /// The connection is called.
+    pub(crate) fn begin_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+    }
+
+    /// A datagram arrived.
+    pub(crate) fn received(&mut self, env: &ConnEnv, bytes: &[u8], what: Received) {
+        let Some(message) = Message::of(bytes, false) else { return };
+        match (what, self.find(&message.key)) {
+            (Received::Dropped, _) => {}
+            (Received::AnsweredAgain, at) => {
+                if let Some(span) = at.and_then(|at| self.span_of(at)) {
+                    span.event("answered_again", Vec::new());
+                }
+            }
+            (Received::Taken, Some(at)) if message.answers => self.end(env, at),
+            (Received::Taken, Some(_)) => {}
+            // An answer that ended nothing is one in parts, or late.
+            (Received::Taken, None) if message.answers => {}
+            (Received::Taken, None) => self.begin(env, &message, false),
+        }
+    }
+
+    /// A datagram is sent.
+    pub(crate) fn sent(&mut self, env: &ConnEnv, bytes: &[u8]) {
+        let Some(message) = Message::of(bytes, true) else { return };
+        let turn = self.turn;
+        match self.find(&message.key) {
+            Some(at) if message.answers => self.end(env, at),
+            Some(at) => {
+                let again = self.open.get_mut(at).is_some_and(|open| {
+                    let again = open.turn != turn && (!message.old || open.ours);
+                    open.turn = turn;
+                    again
+                });
+                // The messages of an exchange of IKEv1 all look the same.
+                if again
+                    && !message.old
+                    && let Some(span) = self.span_of(at)
+                {
+                    span.event("retransmission", vec![("culvert.ike.octets", octets(bytes))]);
+                }
+            }
+            // The answer to what came again, or the rest of an answer in fragments.
+            None if message.answers => {}
+            None => self.begin(env, &message, true),
+        }
+    }
+
+    /// The core says that it has sent something again. In IKEv1 nothing else tells.
+    pub(crate) fn sent_again(&mut self) {
+        let old = |open: &Open| open.key.is_old();
+        if let Some(at) = self.open.iter().rposition(old)
+            && let Some(span) = self.span_of(at)
+        {
+            span.event("retransmission", Vec::new());
+        }
+    }
+
+    fn find(&self, key: &Key) -> Option<usize> {
+        self.open.iter().position(|open| open.key == *key)
+    }
+
+    fn span_of(&mut self, at: usize) -> Option<&mut Span> {
+        let open = self.open.get_mut(at)?;
+        open.span.as_deref_mut().or_else(|| open.story.as_deref_mut().map(|story| &mut story.root))
+    }
+
+    fn begin(&mut self, env: &ConnEnv, message: &Message, ours: bool) {
+        if self.open.len() >= MAX_OPEN || self.remembered.contains(&Some(message.key)) {
+            return;
+        }
+        let kind = if ours { SpanKind::Client } else { SpanKind::Server };
+        let (mut span, mut story) = (None, None);
+        match &self.first {
+            Some(first) => {
+                let mut part = first.part(message.exchange.to_string(), kind);
+                part.set("culvert.ike.message_id", message.id);
+                span = Some(Box::new(part));
+            }
+            // What lingers answers, and nothing else.
+            None if self.over => {}
+            None => {
+                story = Story::begin(env, name_of(message.exchange), kind, None, self.origin);
+                if let (Some(story), Some(peer)) = (&mut story, &self.peer) {
+                    story.set_peer(peer);
+                    story.root.set("culvert.ike.exchange", message.exchange.to_string());
+                    story.root.set("culvert.ike.message_id", message.id);
+                    story.quiet = is_informational(message.exchange);
+                }
+            }
+        }
+        let (key, exchange, turn) = (message.key, message.exchange, self.turn);
+        let open = Open { key, exchange, ours, began: Instant::now(), turn, span, story };
+        if message.exchange == ExchangeType::INFORMATIONAL_V1 {
+            // Nobody answers it.
+            self.ended.push(open);
+        } else {
+            self.open.push(open);
+        }
+    }
+
+    fn end(&mut self, env: &ConnEnv, at: usize) {
+        let open = self.open.swap_remove(at);
+        if open.ours {
+            env.outcomes.exchange(open.exchange, open.began.elapsed());
+        }
+        self.ended.push(open);
+    }
+
+    /// An exchange of IKEv1 has come to what it is for; its last message may still be under way.
+    fn end_old(&mut self, env: &ConnEnv, exchanges: &[ExchangeType]) {
+        let old = |open: &Open| exchanges.contains(&open.exchange);
+        if let Some(at) = self.open.iter().position(old) {
+            self.remembered.rotate_right(1);
+            if let (Some(slot), Some(open)) = (self.remembered.first_mut(), self.open.get(at)) {
+                *slot = Some(open.key);
+            }
+            self.end(env, at);
+        }
+    }
+
+    /// How long the exchange took that ended in this turn and was begun by us.
+    fn took(&self) -> Option<Duration> {
+        self.ended.iter().rev().find(|open| open.ours).map(|open| open.began.elapsed())
+    }
+
+    /// The story that what happens now belongs to.
+    fn story(&mut self) -> Option<&mut Story> {
+        if self.first.is_some() {
+            return self.first.as_deref_mut();
+        }
+        let turn = self.turn;
+        let now = self.open.iter_mut().rev().find(|open| open.turn == turn && open.story.is_some());
+        self.ended.last_mut().or(now).and_then(|open| open.story.as_deref_mut())
+    }
+
+    /// What the core says has happened.
+    pub(crate) fn happened(&mut self, env: &ConnEnv, event: &Event) {
+        match event {
+            Event::Established { peer, local_spi, remote_spi, choice, initiator, nat, .. } => {
+                self.end_old(env, &[ExchangeType::MAIN_MODE, ExchangeType::AGGRESSIVE_MODE]);
+                self.up = Some(Instant::now());
+                self.peer = peer.parse().ok();
+                let name = self.peer.clone();
+                let Some(story) = self.story() else { return };
+                if let Some(peer) = &name {
+                    story.set_peer(peer);
+                }
+                let (i, r) = if *initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) };
+                set_spis(&mut story.root, *i, *r);
+                story.root.set("culvert.ike.proposal", choice.to_string());
+                story.root.set("culvert.ike.nat.local", nat.local);
+                story.root.set("culvert.ike.nat.remote", nat.remote);
+                story.root.event("authenticated", Vec::new());
+            }
+            Event::InstallChild(sa) => {
+                self.end_old(env, &[ExchangeType::QUICK_MODE]);
+                self.child = true;
+                if sa.replaces.is_some()
+                    && sa.initiated
+                    && let Some(took) = self.took()
+                {
+                    env.outcomes.rekey(Rekeyed::Child, took);
+                }
+                let rekeyed = sa.replaces.is_some();
+                let own = self.first.is_none();
+                let Some(story) = self.story() else { return };
+                if own && rekeyed {
+                    story.root.name = "rekey Child SA".into();
+                }
+                let mut attributes = vec![
+                    ("culvert.child.name", Value::from(sa.name.to_string())),
+                    ("culvert.child.spi_in", format!("{:08x}", sa.spi_in).into()),
+                    ("culvert.child.spi_out", format!("{:08x}", sa.spi_out).into()),
+                    ("culvert.child.proposal", sa.choice.to_string().into()),
+                    ("culvert.child.selectors.local", texts(&sa.local_ts)),
+                    ("culvert.child.selectors.remote", texts(&sa.remote_ts)),
+                    ("culvert.child.encapsulated", sa.encapsulated.into()),
+                ];
+                if let Some(old) = sa.replaces {
+                    attributes.push(("culvert.child.replaces", format!("{old:08x}").into()));
+                }
+                story.root.event(if rekeyed { "child_sa.rekeyed" } else { "child_sa.installed" }, attributes);
+            }
+            Event::ChildFailed { name, failure } => {
+                self.child = true;
+                self.failed("child_sa.failed", Some(name), failure);
+            }
+            Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
+                self.end_old(env, &[ExchangeType::MAIN_MODE, ExchangeType::AGGRESSIVE_MODE]);
+                if *initiated && let Some(took) = self.took() {
+                    env.outcomes.rekey(Rekeyed::Ike, took);
+                }
+                let (i, r) = if *initiated { (*local_spi, *remote_spi) } else { (*remote_spi, *local_spi) };
+                let own = self.first.is_none();
+                if let Some(story) = self.story() {
+                    if own {
+                        story.root.name = "rekey IKE SA".into();
+                    }
+                    set_spis(&mut story.root, i, r);
+                    story.root.event("ike_sa.rekeyed", Vec::new());
+                }
+            }
+            Event::IkeRekeyFailed { failure } => {
+                self.rename("rekey IKE SA");
+                self.failed("ike_sa.rekey_failed", None, failure);
+            }
+            Event::RekeyEnded { outcome: Err(failure), .. } => {
+                self.rename("rekey Child SA");
+                self.failed("child_sa.rekey_failed", None, failure);
+            }
+            Event::RemoveChild { spi_in, reason, .. } => {
+                // What makes room for another is told by that.
+                if !matches!(reason, ChildEnd::Rekeyed | ChildEnd::Redundant)
+                    && let Some(story) = self.story()
+                {
+                    let spi = format!("{spi_in:08x}").into();
+                    story.root.event(
+                        "child_sa.removed",
+                        vec![("culvert.child.spi_in", spi), ("culvert.reason", reason.to_string().into())],
+                    );
+                }
+            }
+            Event::RemoteMoved(remote) => {
+                if let Some(story) = self.story() {
+                    story
+                        .root
+                        .event("peer.moved", vec![("network.peer.address", remote.ip().to_string().into())]);
+                }
+            }
+            Event::Down(reason) => self.down(reason),
+            _ => {}
+        }
+    }
+
+    fn rename(&mut self, name: &'static str) {
+        if self.first.is_none()
+            && let Some(story) = self.story()
+        {
+            story.root.name = name.into();
+        }
+    }
+
+    fn failed(&mut self, event: &'static str, child: Option<&str>, failure: &Failure) {
+        let Some(story) = self.story() else { return };
+        let mut attributes = vec![("error.message", failure.to_string().into())];
+        attributes.extend(child.map(|name| ("culvert.child.name", Value::from(name.to_owned()))));
+        story.root.event(event, attributes);
+        story.fail(failure);
+    }
+
+    /// The connection is over.
+    fn down(&mut self, reason: &CloseReason) {
+        self.over = true;
+        let failure = match reason {
+            CloseReason::Failed(failure) if *failure != Failure::Replaced => Some(failure),
+            _ => None,
+        };
+        if let Some(first) = &mut self.first {
+            match failure {
+                Some(failure) => first.fail(failure),
+                None => first.root.event("closed", vec![("culvert.reason", reason.to_string().into())]),
+            }
+        }
+        let asked = matches!(failure, Some(Failure::Timeout { .. }));
+        for mut open in std::mem::take(&mut self.open) {
+            if let (Some(span), Some(failure)) = (&mut open.span, failure) {
+                span.error = Some(failure.to_string());
+            }
+            if let Some(story) = &mut open.story {
+                if asked && is_informational(open.exchange) {
+                    story.root.name = "liveness".into();
+                }
+                match failure {
+                    Some(failure) => story.fail(failure),
+                    None => story.root.event("closed", vec![("culvert.reason", reason.to_string().into())]),
+                }
+            }
+            self.ended.push(open);
+        }
+    }
+
+    /// All of a turn is done: what has ended in it is told.
+    pub(crate) fn end_turn(&mut self) {
+        for open in std::mem::take(&mut self.ended) {
+            match (&mut self.first, open.span, open.story) {
+                (Some(first), Some(span), _) => first.add(*span),
+                (_, _, Some(story)) => story.finish(),
+                _ => {}
+            }
+        }
+        let came_to_something =
+            self.up.is_some_and(|up| (self.child && self.open.is_empty()) || up.elapsed() > CHILD_WAIT);
+        if (self.over || came_to_something)
+            && let Some(first) = self.first.take()
+        {
+            self.origin = Some(first.context());
+            first.finish();
+        }
+        if self.open.is_empty() {
+            // It is empty nearly always, and there are many.
+            (self.open, self.ended) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// Another connection joins: what it has told ends here.
+    pub(crate) fn join(&mut self, other: &mut Self) {
+        if let Some(mut story) = other.first.take() {
+            if let Some(origin) = self.origin {
+                story.root.links.push(origin);
+            }
+            story.root.event("joined", Vec::new());
+            story.finish();
+        }
+    }
+
+    /// Tells nothing of the first negotiation, as there are too many of its kind.
+    pub(crate) fn forgo(&mut self) {
+        self.first = None;
+    }
+}
+
+impl Drop for Trail {
+    /// Whatever ends the connection ends what is told of it.
+    fn drop(&mut self) {
+        if let Some(mut first) = self.first.take() {
+            first.root.event("abandoned", Vec::new());
+            first.finish();
+        }
+    }
+}
+
+const fn is_informational(exchange: ExchangeType) -> bool {
+    matches!(exchange, ExchangeType::INFORMATIONAL | ExchangeType::INFORMATIONAL_V1)
+}
+
+/// What a negotiation is called that is one exchange, until it is known what it is for.
+fn name_of(exchange: ExchangeType) -> &'static str {
+    match exchange {
+        ExchangeType::CREATE_CHILD_SA | ExchangeType::QUICK_MODE => "create Child SA",
+        ExchangeType::INFORMATIONAL | ExchangeType::INFORMATIONAL_V1 => "informational",
+        ExchangeType::MAIN_MODE | ExchangeType::AGGRESSIVE_MODE => "rekey IKE SA",
+        _ => "negotiate",
+    }
+}
+
+fn set_ends(span: &mut Span, local: SocketAddr, remote: SocketAddr) {
+    span.set("network.transport", "udp");
+    span.set("network.local.address", local.ip().to_string());
+    span.set("network.local.port", local.port());
+    span.set("network.peer.address", remote.ip().to_string());
+    span.set("network.peer.port", remote.port());
+}
+
+fn set_opening(span: &mut Span, opening: Opening) {
+    span.set("culvert.ike.opening", opening.to_string());
+}
+
+fn set_spis(span: &mut Span, i: u64, r: u64) {
+    span.set("culvert.ike.spi.initiator", format!("{i:016x}"));
+    span.set("culvert.ike.spi.responder", format!("{r:016x}"));
+}
+
+fn texts(selectors: &[TrafficSelector]) -> Value {
+    selectors.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+}
+
+fn octets(bytes: &[u8]) -> Value {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX).into()
+}

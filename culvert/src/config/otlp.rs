@@ -1,0 +1,139 @@
+//! `[otlp]`: where spans and metrics are sent to.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+use super::ConfigError;
+
+/// How often metrics are sent if nothing else is configured: as often as Prometheus commonly reads them.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
+/// The shortest interval: each reads the whole node.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The longest: what comes more seldom is missed by every alert.
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a collector may take for an answer if nothing else is configured: what OTLP has as its default.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Share of the traces that are kept though nothing failed if nothing else is configured: enough to see how long things take,
+/// and not more than a tenth of what all of them would cost.
+const DEFAULT_SAMPLE_RATIO: f64 = 0.1;
+/// Attributes of the resource: they go with every request.
+const MAX_ATTRIBUTES: usize = 32;
+/// Octets of each of their values.
+const MAX_ATTRIBUTE: usize = 256;
+
+/// Export over OTLP (gRPC).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OtlpConfig {
+    /// The collector, as `http://127.0.0.1:4317`. Without one nothing is exported.
+    pub endpoint: Option<String>,
+    /// Send spans of negotiations and of requests.
+    pub traces: bool,
+    /// Send metrics too, the same that Prometheus reads.
+    pub metrics: bool,
+    /// How often metrics are sent.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// How long the collector may take for an answer.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
+    /// Share of traces that are kept, 0 to 1, unless who begins one says which. Failures are kept all the same.
+    pub sample_ratio: f64,
+    /// A file with `name: value` on each line: sent with every request, for collectors that ask who is there.
+    pub headers_file: Option<PathBuf>,
+    /// Attributes of what is sent beside those of the service, such as `"deployment.environment.name" = "prod"`.
+    pub resource: BTreeMap<String, String>,
+}
+
+impl Eq for OtlpConfig {}
+
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(from)?;
+    humantime::parse_duration(&text)
+        .map_err(|error| serde::de::Error::custom(format!("{text:?}: {error}; expected such as \"15s\"")))
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            traces: true,
+            metrics: true,
+            interval: DEFAULT_INTERVAL,
+            timeout: DEFAULT_TIMEOUT,
+            sample_ratio: DEFAULT_SAMPLE_RATIO,
+            headers_file: None,
+            resource: BTreeMap::new(),
+        }
+    }
+}
+
+impl OtlpConfig {
+    /// Every field with its value as text. What is in the file of headers is nobody's business.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { endpoint, traces, metrics, interval, timeout, sample_ratio, headers_file, resource } =
+            self;
+        let none = || "none".to_owned();
+        let resource: Vec<_> = resource.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        vec![
+            ("otlp.endpoint", endpoint.clone().unwrap_or_else(none)),
+            ("otlp.traces", traces.to_string()),
+            ("otlp.metrics", metrics.to_string()),
+            ("otlp.interval", humantime::format_duration(*interval).to_string()),
+            ("otlp.timeout", humantime::format_duration(*timeout).to_string()),
+            ("otlp.sample_ratio", sample_ratio.to_string()),
+            ("otlp.headers_file", headers_file.as_ref().map_or_else(none, |path| path.display().to_string())),
+            ("otlp.resource", if resource.is_empty() { none() } else { resource.join(", ") }),
+        ]
+    }
+
+    /// What the types cannot say.
+    ///
+    /// # Errors
+    /// The field and what is expected.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let fault = |field, reason: String| Err(ConfigError::Field { field, reason });
+        if let Some(endpoint) = &self.endpoint {
+            if endpoint.starts_with("https://") {
+                return fault(
+                    "otlp.endpoint",
+                    format!(
+                        "{endpoint}: TLS is not spoken here; expected http:// to a collector on this host or a proxy"
+                    ),
+                );
+            }
+            let uri = endpoint.parse::<hyper::Uri>().ok();
+            if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.port().is_some()) {
+                return fault("otlp.endpoint", format!("{endpoint}: expected such as http://127.0.0.1:4317"));
+            }
+        }
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
+            let reason = format!("{:?} is not {MIN_INTERVAL:?} to {MAX_INTERVAL:?}", self.interval);
+            return fault("otlp.interval", reason);
+        }
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.timeout) {
+            let reason = format!("{:?} is not {MIN_INTERVAL:?} to {MAX_INTERVAL:?}", self.timeout);
+            return fault("otlp.timeout", reason);
+        }
+        if !(0.0..=1.0).contains(&self.sample_ratio) {
+            return fault("otlp.sample_ratio", format!("{} is not 0 to 1", self.sample_ratio));
+        }
+        if self.resource.len() > MAX_ATTRIBUTES {
+            let reason = format!("{} attributes; at most {MAX_ATTRIBUTES}", self.resource.len());
+            return fault("otlp.resource", reason);
+        }
+        let odd = |(name, value): &(&String, &String)| {
+            name.is_empty() || name.len().max(value.len()) > MAX_ATTRIBUTE
+        };
+        if let Some((name, _)) = self.resource.iter().find(odd) {
+            return fault(
+                "otlp.resource",
+                format!("{name:?}: expected names and values of 1 to {MAX_ATTRIBUTE} octets"),
+            );
+        }
+        Ok(())
+    }
+}

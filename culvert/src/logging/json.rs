@@ -1,0 +1,154 @@
+//! Records as JSON, one a line: what happened and its values side by side, with the trace that tells the rest.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Fields of spans that go into the record itself. They are named as OpenTelemetry has them.
+const OF_SPANS: [&str; 2] = ["trace_id", "span_id"];
+
+/// See the module.
+pub(super) struct Json;
+
+/// Writes fields after each other.
+struct Fields<'a> {
+    line: &'a mut String,
+    written: Vec<&'static str>,
+}
+
+impl Fields<'_> {
+    fn put(&mut self, name: &str, value: &Value) {
+        if !self.line.ends_with('{') {
+            self.line.push(',');
+        }
+        // Writing to a String cannot fail, and a Value and a str are always JSON.
+        let _ = write!(self.line, "{}:{value}", Value::from(name));
+    }
+
+    fn record(&mut self, field: &Field, value: &Value) {
+        self.written.push(field.name());
+        self.put(field.name(), value);
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.record(field, &value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.record(field, &value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.record(field, &value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.record(field, &value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record(field, &value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record(field, &format!("{value:?}").into());
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let (mut line, metadata) = (String::from("{"), event.metadata());
+        let mut fields = Fields { line: &mut line, written: Vec::new() };
+        fields.put("timestamp", &time.into());
+        fields.put("level", &metadata.level().as_str().into());
+        event.record(&mut fields);
+        // The innermost span that says so.
+        for span in context.event_scope().into_iter().flatten() {
+            let extensions = span.extensions();
+            let of_span = extensions.get::<FormattedFields<N>>();
+            let of_span: Option<Value> = of_span.and_then(|text| serde_json::from_str(text).ok());
+            for name in OF_SPANS {
+                let value = of_span.as_ref().and_then(|fields| fields.get(name));
+                if let Some(value) = value.filter(|_| !fields.written.contains(&name)) {
+                    fields.put(name, value);
+                    fields.written.push(name);
+                }
+            }
+        }
+        fields.put("target", &metadata.target().into());
+        writeln!(writer, "{line}}}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::format::JsonFields;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(octets)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_record_names_its_trace() {
+        let written = Written::default();
+        let to = written.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(move || to.clone())
+            .fmt_fields(JsonFields::new())
+            .event_format(Json);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(peer = %"a\"b", n = 7, "without");
+            let outer = tracing::info_span!("request", trace_id = "t1", span_id = "s1");
+            let inner = tracing::info_span!("negotiation", trace_id = "t1", span_id = "s2");
+            let (_outer, _inner) = (outer.entered(), inner.entered());
+            tracing::warn!("within");
+        });
+        let octets = written.0.lock().unwrap().clone();
+        let lines: Vec<Value> = octets
+            .split(|b| *b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect();
+        assert_eq!((&lines[0]["peer"], &lines[0]["n"]), (&Value::from("a\"b"), &Value::from(7)));
+        assert_eq!(
+            (&lines[0]["message"], &lines[0]["level"]),
+            (&Value::from("without"), &Value::from("INFO"))
+        );
+        assert!(lines[0].get("trace_id").is_none() && lines[0]["timestamp"].is_string());
+        assert_eq!((&lines[1]["trace_id"], &lines[1]["span_id"]), (&Value::from("t1"), &Value::from("s2")));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the exporter has done and what it had to let go, for the metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use actors::Queue;
+
+/// What is exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// Spans.
+    Traces,
+    /// All metrics at one moment.
+    Metrics,
+}
+
+/// Why something was not exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// As many wait as may.
+    QueueFull,
+    /// The collector did not take it: it is away, slow, or refuses.
+    Failed,
+    /// The collector has taken the request and thrown this away.
+    Rejected,
+}
+
+const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Metrics];
+const LOSSES: [Lost; 3] = [Lost::QueueFull, Lost::Failed, Lost::Rejected];
+
+impl Signal {
+    /// In a word.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl Lost {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct OfSignal {
+    exported: AtomicU64,
+    lost: [AtomicU64; LOSSES.len()],
+    /// 0 before the first export, 1 after one that failed, 2 after one that was taken.
+    up: AtomicU8,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    signals: [OfSignal; SIGNALS.len()],
+    /// Spans that wait, and may.
+    spans: AtomicU64,
+    spans_limit: AtomicU64,
+}
+
+/// Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Exports(Arc<Inner>);
+
+/// What was read of them. Without an exporter there is nothing.
+#[derive(Clone, Debug, Default)]
+pub struct ExportFigures {
+    /// By signal.
+    pub exported: Vec<(&'static str, u64)>,
+    /// By signal and reason.
+    pub dropped: Vec<(&'static str, &'static str, u64)>,
+    /// By signal, once something was exported.
+    pub up: Vec<(&'static str, bool)>,
+    /// What waits.
+    pub queues: Vec<Queue>,
+}
+
+impl Exports {
+    fn of(&self, signal: Signal) -> Option<&OfSignal> {
+        self.0.signals.get(signal as usize)
+    }
+
+    /// The collector has taken so many.
+    pub(crate) fn taken(&self, signal: Signal, count: u64) {
+        if let Some(of) = self.of(signal) {
+            of.exported.fetch_add(count, Ordering::Relaxed);
+            of.up.store(2, Ordering::Relaxed);
+        }
+    }
+
+    /// So many were let go.
+    pub(crate) fn lost(&self, signal: Signal, why: Lost, count: u64) {
+        if let Some(of) = self.of(signal) {
+            if let Some(cell) = of.lost.get(why as usize) {
+                cell.fetch_add(count, Ordering::Relaxed);
+            }
+            if why == Lost::Failed {
+                of.up.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// So many spans wait.
+    pub(crate) fn waiting(&self, spans: usize, limit: usize) {
+        self.0.spans.store(spans as u64, Ordering::Relaxed);
+        self.0.spans_limit.store(limit as u64, Ordering::Relaxed);
+    }
+
+    /// What there is to say of them.
+    pub fn read(&self) -> ExportFigures {
+        let mut figures = ExportFigures::default();
+        let limit = self.0.spans_limit.load(Ordering::Relaxed);
+        if limit > 0 {
+            let depth = self.0.spans.load(Ordering::Relaxed);
+            figures.queues.push(Queue { name: "otlp_spans", depth, limit });
+        }
+        for (signal, of) in SIGNALS.iter().zip(&self.0.signals) {
+            figures.exported.push((signal.name(), of.exported.load(Ordering::Relaxed)));
+            for (why, cell) in LOSSES.iter().zip(&of.lost) {
+                figures.dropped.push((signal.name(), why.name(), cell.load(Ordering::Relaxed)));
+            }
+            match of.up.load(Ordering::Relaxed) {
+                0 => {}
+                up => figures.up.push((signal.name(), up == 2)),
+            }
+        }
+        figures
+    }
+}

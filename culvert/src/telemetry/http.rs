@@ -1,0 +1,155 @@
+//! The HTTP listener of `metrics.listen`: probes, and what Prometheus reads. It answers GET and HEAD of a handful of paths and
+//! takes no body; whoever is slow, or opens many connections, holds up himself.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore};
+
+use super::metrics::{self, Source, Text};
+use super::probes::Probes;
+
+/// Connections at a time; further ones wait to be accepted. A pair of Prometheus servers, the probes of a kubelet and some
+/// people are a dozen.
+const MAX_CONNECTIONS: usize = 64;
+/// How long a client may take for the head of a request, idle connections included: longer than the usual interval of scrapes,
+/// so that Prometheus keeps its connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+/// How long a whole connection may last: a client that never reads its answer ends with it.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Octets of a head: requests here are one line and some headers.
+const MAX_HEAD: usize = 16 << 10;
+/// After an accept that failed, for want of file descriptors above all: no spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// Listens on `address`. The error names the setting.
+///
+/// # Errors
+/// What the system says.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, io::Error> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| io::Error::new(error.kind(), format!("metrics.listen {address}: {error}")))
+}
+
+/// What is served.
+#[derive(Clone, Default)]
+pub struct Served {
+    probes: Probes,
+    /// Once the node runs. Whoever asks holds it, so that the node is read for one at a time.
+    source: Arc<Mutex<Option<Arc<Source>>>>,
+}
+
+impl Served {
+    /// These probes; metrics once there are any.
+    pub fn new(probes: Probes) -> Self {
+        Self { probes, source: Arc::default() }
+    }
+
+    /// From here on there are metrics.
+    pub async fn started(&self, source: Arc<Source>) {
+        *self.source.lock().await = Some(source);
+    }
+
+    /// The text for Prometheus. Others wait meanwhile.
+    async fn metrics(&self) -> Response<Full<Bytes>> {
+        let source = self.source.lock().await;
+        let Some(source) = &*source else {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the node is starting");
+        };
+        let reading = source.read().await;
+        // A hundred thousand peers are some ten milliseconds and more, in which others want this thread.
+        let written = tokio::task::spawn_blocking(move || {
+            let mut text = Text::with_capacity(reading.octets());
+            reading.write(&mut text);
+            text.finish()
+        });
+        match written.await {
+            Ok(written) => {
+                let mut response = Response::new(Full::new(Bytes::from(written)));
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+                response
+            }
+            Err(_) => {
+                text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written; see the log")
+            }
+        }
+    }
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: TcpListener, served: Served) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Never closed, so there is no error.
+        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let served = served.clone();
+                tokio::spawn(async move {
+                    // A client that goes away, or is too slow, is its own affair.
+                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, &served)).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "metrics.listen: no connection could be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, served: &Served) -> Result<(), hyper::Error> {
+    let answer =
+        |request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(&request, served).await) };
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .await
+}
+
+async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "expected GET");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let probes = &served.probes;
+    match request.uri().path() {
+        "/metrics" => served.metrics().await,
+        "/livez" => probe(probes.live()),
+        "/readyz" => probe(probes.ready()),
+        "/startupz" => probe(probes.startup()),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /startupz"),
+    }
+}
+
+fn probe(outcome: Result<(), String>) -> Response<Full<Bytes>> {
+    match outcome {
+        Ok(()) => text(StatusCode::OK, "ok"),
+        Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
+    }
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,242 @@
+//! What metrics are made of: the catalog, the tunnels, and what the daemon knows of itself, read at one moment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actors::{Control, Figures, PeerView};
+use tenants::{Catalog, PeerName, Snapshot, Tenant, TenantName};
+
+use super::exit::Exit;
+use super::{ike, node, packets, peers, tenants as of_tenants};
+use crate::config::MetricsConfig;
+use crate::telemetry::exports::{ExportFigures, Exports};
+use crate::telemetry::probes::Probes;
+
+/// How many have series of their own.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Peers of the node.
+    pub peers: usize,
+    /// Tenants.
+    pub tenants: usize,
+}
+
+impl From<&MetricsConfig> for Bounds {
+    fn from(config: &MetricsConfig) -> Self {
+        Self { peers: config.max_peers, tenants: config.max_tenants }
+    }
+}
+
+/// Says when a certificate ends to be valid.
+type Expires = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
+/// Counts things by name.
+type Counts = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
+
+/// What else is asked when somebody asks: certificates that the node shows, and counters of others. Whoever has them says so
+/// here once.
+#[derive(Clone, Default)]
+pub struct Others(Arc<Mutex<Asked>>);
+
+#[derive(Default)]
+struct Asked {
+    certificates: BTreeMap<&'static str, Expires>,
+    counters: Vec<Counts>,
+}
+
+impl Others {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A certificate of this name, which may become another one.
+    pub fn certificate(
+        &self,
+        name: &'static str,
+        expires: impl Fn() -> Option<SystemTime> + Send + Sync + 'static,
+    ) {
+        self.asked().certificates.insert(name, Arc::new(expires));
+    }
+
+    /// Counters whose names nobody else has.
+    pub fn counters(&self, counts: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+        self.asked().counters.push(Arc::new(counts));
+    }
+
+    fn certificates(&self) -> Vec<(&'static str, SystemTime)> {
+        let asked = self.asked();
+        asked.certificates.iter().filter_map(|(name, expires)| Some((*name, expires()?))).collect()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.asked().counters.iter().flat_map(|counts| counts()).collect()
+    }
+}
+
+/// Where metrics are read.
+pub struct Source {
+    catalog: Arc<Catalog>,
+    control: Control,
+    shards: usize,
+    probes: Probes,
+    bounds: Bounds,
+    others: Others,
+    exports: Exports,
+}
+
+/// What was read.
+pub struct Reading {
+    pub(super) bounds: Bounds,
+    pub(super) figures: Figures,
+    pub(super) snapshot: Snapshot,
+    pub(super) shards: usize,
+    pub(super) probes: Probes,
+    pub(super) store_writable: bool,
+    pub(super) certificates: Vec<(&'static str, SystemTime)>,
+    /// Counters of others.
+    pub(super) counts: Vec<(&'static str, u64)>,
+    pub(super) exports: ExportFigures,
+    /// Secrets of each tenant: how many, and when the oldest was set.
+    pub(super) secrets: HashMap<TenantName, (usize, SystemTime)>,
+    pub(super) took: Duration,
+}
+
+/// A tenant with its peers.
+pub(super) struct OfTenant<'a> {
+    pub(super) tenant: &'a Tenant,
+    pub(super) peers: Vec<OfPeer<'a>>,
+}
+
+/// A configured peer, and how it stands if it runs.
+pub(super) struct OfPeer<'a> {
+    pub(super) peer: &'a tenants::Peer,
+    pub(super) view: Option<&'a PeerView>,
+}
+
+impl Source {
+    /// Of these.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        control: Control,
+        shards: usize,
+        (probes, bounds): (Probes, Bounds),
+        others: Others,
+        exports: Exports,
+    ) -> Self {
+        Self { catalog, control, shards, probes, bounds, others, exports }
+    }
+
+    /// Reads the node.
+    pub async fn read(&self) -> Reading {
+        let began = Instant::now();
+        let figures = self.control.figures().await;
+        // Afterwards: a peer that is configured has its series, whether or not it runs already.
+        let snapshot = self.catalog.snapshot();
+        let mut secrets: HashMap<TenantName, (usize, SystemTime)> = HashMap::new();
+        for secret in self.catalog.secrets() {
+            let set = secret.meta.updated;
+            let (count, oldest) = secrets.entry(secret.name.tenant().clone()).or_insert((0, set));
+            (*count, *oldest) = (*count + 1, (*oldest).min(set));
+        }
+        Reading {
+            bounds: self.bounds,
+            figures,
+            snapshot,
+            shards: self.shards,
+            probes: self.probes.clone(),
+            store_writable: self.catalog.store_fault().borrow().is_none(),
+            certificates: self.others.certificates(),
+            counts: self.others.counts(),
+            exports: self.exports.read(),
+            secrets,
+            took: began.elapsed(),
+        }
+    }
+}
+
+impl Reading {
+    /// When the node was started.
+    pub fn started(&self) -> SystemTime {
+        self.figures.started.unwrap_or(UNIX_EPOCH)
+    }
+
+    /// Says all of it. What is not bound to a tenant comes first.
+    pub fn write(&self, exit: &mut dyn Exit) {
+        let tenants = self.by_tenant();
+        node::write(self, exit, &tenants);
+        ike::write(self, exit);
+        packets::write(self, exit);
+        if tenants.len() <= self.bounds.tenants {
+            of_tenants::write(self, exit, &tenants);
+        }
+        if self.snapshot.peers.len() <= self.bounds.peers {
+            peers::write(self, exit, &tenants);
+        }
+        node::write_exports(self, exit, tenants.len());
+    }
+
+    /// About as many octets as it takes as text.
+    pub fn octets(&self) -> usize {
+        let of_peers =
+            if self.snapshot.peers.len() <= self.bounds.peers { self.snapshot.peers.len() } else { 0 };
+        let of_tenants =
+            if self.snapshot.tenants.len() <= self.bounds.tenants { self.snapshot.tenants.len() } else { 0 };
+        // Series and heads of the node, and a dozen or some dozens of lines each.
+        64 * 1024 + of_peers * 1_536 + of_tenants * 3_072
+    }
+
+    fn by_tenant(&self) -> Vec<OfTenant<'_>> {
+        let running: HashMap<&PeerName, &PeerView> =
+            self.figures.peers.iter().map(|(name, view)| (name, &**view)).collect();
+        let mut peers = self.snapshot.peers.iter().peekable();
+        // Both are in the order of names.
+        let of = |tenant: &'_ Arc<Tenant>| {
+            let mut all = Vec::new();
+            while let Some(peer) = peers.next_if(|peer| *peer.name.tenant() <= tenant.name) {
+                all.push((peer, running.get(&peer.name).copied()));
+            }
+            all
+        };
+        let mut of = of;
+        let tenants = self.snapshot.tenants.iter().map(|tenant| {
+            let peers = of(tenant).into_iter().map(|(peer, view)| OfPeer { peer, view }).collect();
+            OfTenant { tenant, peers }
+        });
+        tenants.collect()
+    }
+}
+
+impl OfPeer<'_> {
+    /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting` or `terminated`.
+    pub(super) fn state(&self) -> usize {
+        use culvert_proto::v1::PeerState;
+        let state = self.view.map(|view| view.state);
+        match state {
+            Some(PeerState::Established) => 0,
+            Some(PeerState::Degraded) => 1,
+            Some(PeerState::Connecting) => 2,
+            Some(PeerState::BackingOff) => 3,
+            Some(PeerState::Terminated) => 5,
+            Some(PeerState::Waiting | PeerState::Unspecified) | None => 4,
+        }
+    }
+}
+
+/// The words of [`OfPeer::state`], in the order of its numbers.
+pub(super) const STATES: [&str; 6] = ["up", "degraded", "connecting", "backing_off", "waiting", "terminated"];
+
+/// Peers by state.
+pub(super) fn count_states<'a, 'b: 'a>(peers: impl Iterator<Item = &'a OfPeer<'b>>) -> [u64; STATES.len()] {
+    let mut counts = [0; STATES.len()];
+    for peer in peers {
+        if let Some(count) = counts.get_mut(peer.state()) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// Seconds since 1970.
+pub(super) fn unix(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

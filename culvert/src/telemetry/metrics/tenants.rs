@@ -1,0 +1,87 @@
+//! The sums of each tenant.
+
+use std::time::SystemTime;
+
+use actors::{Carried, PeerView};
+
+use super::definition::Definition;
+use super::exit::{Exit, Number};
+use super::packets::reason;
+use super::source::{OfTenant, Reading, STATES, count_states, unix};
+use super::table;
+
+pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
+    for tenant in tenants {
+        let counts = count_states(tenant.peers.iter());
+        for (state, count) in STATES.into_iter().zip(counts) {
+            exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
+        }
+    }
+    let secrets = |of: &OfTenant<'_>| reading.secrets.get(&of.tenant.name).copied();
+    let oldest = |of: &OfTenant<'_>| secrets(of).map(|(_, oldest): (usize, SystemTime)| unix(oldest).into());
+    let number = |of: &OfTenant<'_>| Some(secrets(of).map_or(0, |(count, _)| count).into());
+    let quotas = |of: &OfTenant<'_>| of.tenant.spec.quotas;
+    each(exit, &table::TENANT_PEER_LIMIT, tenants, &|of| Some(quotas(of).max_peers.into()));
+    each(exit, &table::TENANT_SECRETS, tenants, &number);
+    each(exit, &table::TENANT_SECRET_LIMIT, tenants, &|of| Some(quotas(of).max_secrets.into()));
+    each(exit, &table::TENANT_OLDEST_SECRET, tenants, &oldest);
+    let uplink = |of: &OfTenant<'_>| {
+        let uplinks = &reading.figures.uplinks;
+        let at = uplinks.binary_search_by(|(name, _)| name.cmp(&of.tenant.name)).ok()?;
+        uplinks.get(at)?.1.map(Number::from)
+    };
+    each(exit, &table::TENANT_UPLINK, tenants, &uplink);
+    each(exit, &table::TENANT_IKE_SAS, tenants, &|of| Some(of.sum(|view| view.ike_sas as u64)));
+    each(exit, &table::TENANT_CHILD_SAS, tenants, &|of| Some(of.sum(|view| view.children.len() as u64)));
+    let carried: Vec<Carried> = tenants.iter().map(|tenant| tenant.carried(reading)).collect();
+    for (tenant, carried) in tenants.iter().zip(&carried) {
+        exit.number(&table::TENANT_PACKETS, &[tenant.id(), "in"], carried.packets_in.into());
+        exit.number(&table::TENANT_PACKETS, &[tenant.id(), "out"], carried.packets_out.into());
+    }
+    for (tenant, carried) in tenants.iter().zip(&carried) {
+        exit.number(&table::TENANT_BYTES, &[tenant.id(), "in"], carried.bytes_in.into());
+        exit.number(&table::TENANT_BYTES, &[tenant.id(), "out"], carried.bytes_out.into());
+    }
+    for tenant in tenants {
+        let number = tenant.tenant.number;
+        for ((_, name), count) in reading.figures.drops.range((number, "")..(number.saturating_add(1), "")) {
+            exit.number(&table::TENANT_DROPPED, &[tenant.id(), reason(name)], (*count).into());
+        }
+    }
+    each(exit, &table::TENANT_FAILURES, tenants, &|of| Some(of.sum(|view| view.failures)));
+    each(exit, &table::TENANT_LOSSES, tenants, &|of| Some(of.sum(|view| view.losses)));
+}
+
+fn each(
+    exit: &mut dyn Exit,
+    metric: &'static Definition,
+    tenants: &[OfTenant<'_>],
+    value: &dyn Fn(&OfTenant<'_>) -> Option<Number>,
+) {
+    for tenant in tenants {
+        if let Some(value) = value(tenant) {
+            exit.number(metric, &[tenant.id()], value);
+        }
+    }
+}
+
+impl OfTenant<'_> {
+    pub(super) fn id(&self) -> &str {
+        self.tenant.name.id()
+    }
+
+    fn sum(&self, of: fn(&PeerView) -> u64) -> Number {
+        self.peers.iter().filter_map(|peer| peer.view).map(of).sum::<u64>().into()
+    }
+
+    fn carried(&self, reading: &Reading) -> Carried {
+        let mut sum = Carried::default();
+        for carried in self.peers.iter().filter_map(|peer| reading.figures.traffic.get(&peer.peer.uid)) {
+            sum.packets_in += carried.packets_in;
+            sum.packets_out += carried.packets_out;
+            sum.bytes_in += carried.bytes_in;
+            sum.bytes_out += carried.bytes_out;
+        }
+        sum
+    }
+}

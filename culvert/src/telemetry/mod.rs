@@ -1,0 +1,22 @@
+//! What the daemon tells of itself to programs that watch it.
+//!
+//! * `probes.rs`: whether it has started, lives, and is ready for work.
+//! * `metrics/`: numbers, read when somebody asks.
+//! * `http.rs` serves both to who asks; `otlp/` sends numbers and spans to a collector.
+//! * `rpc.rs`: spans of requests, and the context that comes with them.
+//! * `service.rs`: all of it together.
+//! * `exports.rs`: what was exported, and what was not.
+
+mod exports;
+pub mod http;
+mod memory;
+pub mod metrics;
+pub mod otlp;
+mod probes;
+pub mod rpc;
+mod service;
+
+pub use exports::Exports;
+pub use memory::resident_bytes;
+pub use probes::Probes;
+pub use service::{Telemetry, TelemetryError};

@@ -1,0 +1,172 @@
+//! Spans of requests, and the context that clients send with them (W3C Trace Context): whoever has sent a `traceparent` gets one
+//! back, of the span that the node has made of the request, and what the request has set off is a part of its trace.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actors::{Span, SpanContext, SpanKind, SpanSink};
+use hyper::header::{HeaderMap, HeaderValue};
+use hyper::{Request, Response};
+use opentelemetry_semantic_conventions::attribute::{RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME};
+use tonic::Code;
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+/// Characters of a method: the longest of ours has half as many. Anybody may ask for one that there is not.
+const MAX_METHOD: usize = 128;
+
+/// The header of the context.
+pub const TRACEPARENT: &str = "traceparent";
+
+tokio::task_local! {
+    static CURRENT: SpanContext;
+}
+
+/// The span of the request that is being answered by this task.
+pub fn current() -> Option<SpanContext> {
+    CURRENT.try_with(|context| *context).ok()
+}
+
+/// Makes a span of every request. Without a place for spans it only passes the context on.
+#[derive(Clone, Debug, Default)]
+pub struct Traced {
+    spans: Option<Arc<dyn SpanSink>>,
+}
+
+impl Traced {
+    /// With spans going there.
+    pub fn new(spans: Option<Arc<dyn SpanSink>>) -> Self {
+        Self { spans }
+    }
+}
+
+impl<S> Layer<S> for Traced {
+    type Service = TracedService<S>;
+
+    fn layer(&self, inner: S) -> TracedService<S> {
+        TracedService { inner, spans: self.spans.clone() }
+    }
+}
+
+/// See [`Traced`].
+#[derive(Clone, Debug)]
+pub struct TracedService<S> {
+    inner: S,
+    spans: Option<Arc<dyn SpanSink>>,
+}
+
+impl<S, B, R> Service<Request<B>> for TracedService<S>
+where
+    S: Service<Request<B>, Response = Response<R>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let parent = parent_of(request.headers());
+        let Some((spans, parent)) = wanted(self.spans.as_ref(), parent) else {
+            return Box::pin(self.inner.call(request));
+        };
+        let mut context = parent.map_or_else(SpanContext::root, SpanContext::child);
+        if let (None, Some(spans)) = (parent, &spans) {
+            context.sampled = spans.samples(context.trace);
+        }
+        let method: String = request.uri().path().trim_start_matches('/').chars().take(MAX_METHOD).collect();
+        let mut span =
+            Span::begin(context, parent.map(|parent| parent.span), method.clone(), SpanKind::Server);
+        span.set(RPC_SYSTEM_NAME, "grpc");
+        span.set(RPC_METHOD, method);
+        // Whoever is behind this takes it from there, and the audit log with the author of a change.
+        let value = HeaderValue::from_str(&context.to_string()).ok();
+        if let Some(value) = value.clone() {
+            request.headers_mut().insert(TRACEPARENT, value);
+        }
+        let line = tracing::info_span!("request", trace_id = context.trace_id(), span_id = context.span_id());
+        let answer = CURRENT.scope(context, self.inner.call(request)).instrument(line);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            if let Some(value) = value.filter(|_| parent.is_some()) {
+                response.headers_mut().insert(TRACEPARENT, value);
+            }
+            if let Some(spans) = spans {
+                finish(span, response.headers(), &*spans);
+            }
+            Ok(response)
+        })
+    }
+}
+
+type Wanted = (Option<Arc<dyn SpanSink>>, Option<SpanContext>);
+
+/// Whether anybody wants to know of the request: who exports spans, or who has sent a context.
+fn wanted(spans: Option<&Arc<dyn SpanSink>>, parent: Option<SpanContext>) -> Option<Wanted> {
+    (spans.is_some() || parent.is_some()).then(|| (spans.cloned(), parent))
+}
+
+/// One that is not well formed is as good as none (W3C Trace Context section 3.2.2).
+fn parent_of(headers: &HeaderMap) -> Option<SpanContext> {
+    let mut all = headers.get_all(TRACEPARENT).iter();
+    let one = all.next()?;
+    if all.next().is_some() {
+        return None;
+    }
+    one.to_str().ok()?.parse().ok()
+}
+
+fn finish(mut span: Span, headers: &HeaderMap, spans: &dyn SpanSink) {
+    // An answer with a message has its status behind that, and it is OK: errors here have none.
+    let code = headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+    if matches!(code, Code::Unauthenticated | Code::ResourceExhausted) {
+        // Anybody can make as many of these as he likes, whatever he says of sampling. They are counted, and audited.
+        return;
+    }
+    span.set(RPC_RESPONSE_STATUS_CODE, format!("{code:?}"));
+    // What the client has done wrong is no failure of ours (OpenTelemetry, "gRPC: span status").
+    let failed = !matches!(
+        code,
+        Code::Ok
+            | Code::Cancelled
+            | Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::Aborted
+            | Code::OutOfRange
+    );
+    if failed {
+        span.set("error.type", format!("{code:?}"));
+        span.error = Some(code.description().to_owned());
+    }
+    if failed || span.context.sampled {
+        span.context.sampled = true;
+        span.end = std::time::SystemTime::now();
+        spans.take(vec![span]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_contexts_neither_counts() {
+        let one = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let mut headers = HeaderMap::new();
+        assert!(parent_of(&headers).is_none());
+        headers.append(TRACEPARENT, one.clone());
+        assert_eq!(parent_of(&headers).unwrap().span, 0xb7ad_6b71_6920_3331);
+        headers.append(TRACEPARENT, one);
+        assert!(parent_of(&headers).is_none());
+        headers.insert(TRACEPARENT, HeaderValue::from_static("nonsense"));
+        assert!(parent_of(&headers).is_none());
+    }
+}

@@ -1,0 +1,198 @@
+//! Dashboards and alerts: made of one source, and none asks for what is not there.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use culvert::monitoring::{ALERTS, Query, dashboards, files, trials};
+use serde_json::Value;
+
+use crate::collector::Collector;
+use crate::http::get;
+use crate::prometheus::{Process, Prometheus, free_port, is_there, promtool};
+
+fn tree() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+#[test]
+fn the_tree_has_what_is_made() {
+    for (path, made) in files().unwrap() {
+        let there = std::fs::read_to_string(tree().join(&path)).unwrap_or_default();
+        assert!(there == made, "{path} is not what `make dashboards` makes of the source");
+    }
+}
+
+fn queries() -> Vec<Query> {
+    let panels: Vec<_> =
+        dashboards().into_iter().flat_map(|d| d.panels().cloned().collect::<Vec<_>>()).collect();
+    let of_panels = panels.into_iter().flat_map(|panel| panel.queries.into_iter().map(|(_, query)| query));
+    of_panels.chain(ALERTS.iter().flat_map(|alert| [alert.when, alert.looks_at])).collect()
+}
+
+/// A metric is named by the table alone, and a label only where the metric has it.
+#[test]
+fn queries_name_what_there_is() {
+    let mut used = BTreeSet::new();
+    for query in queries() {
+        let text = query.text();
+        assert!(!text.contains("culvert_"), "{text}");
+        for at in 0..query.metrics().len() {
+            assert!(text.contains(&format!("${at}")), "{text} has no use for metric {at}");
+        }
+        used.extend(query.metrics().iter().map(|metric| metric.name));
+        let mut known: BTreeSet<&str> = ["instance", "le"].into();
+        known.extend(query.metrics().iter().flat_map(|metric| metric.labels.iter().copied()));
+        let lists = text.split("by (").skip(1).chain(text.split("on (").skip(1));
+        let named = lists.filter_map(|list| list.split(')').next()).flat_map(|list| list.split(", "));
+        let matched = text
+            .split('{')
+            .skip(1)
+            .filter_map(|list| list.split('}').next())
+            .flat_map(|list| list.split(',').map(|one| one.split(['=', '!']).next().unwrap()));
+        for label in named.chain(matched) {
+            assert!(known.contains(label), "{text}: {label}");
+        }
+    }
+    // What nobody looks at need not be told.
+    let table = culvert::telemetry::metrics::table::ALL;
+    let idle: Vec<_> = table.iter().map(|metric| metric.name).filter(|name| !used.contains(name)).collect();
+    assert!(idle.is_empty(), "no panel and no alert looks at {idle:?}");
+}
+
+#[test]
+fn alerts_fire_at_what_they_are_for_and_rest_otherwise() {
+    if !is_there("promtool") {
+        return;
+    }
+    let rules = tree().join("charts/culvert/rules/culvert.yaml");
+    let said = promtool(&["check", "rules", rules.to_str().unwrap()], None);
+    assert!(said.contains(&format!("{} rules found", ALERTS.len())), "{said}");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("trials.yaml");
+    std::fs::write(&path, trials(rules.to_str().unwrap()).unwrap()).unwrap();
+    promtool(&["test", "rules", path.to_str().unwrap()], None);
+    // A trial that expects what is not so fails.
+    let text = trials(rules.to_str().unwrap()).unwrap().replace("severity: critical", "severity: other");
+    std::fs::write(&path, text).unwrap();
+    let output = Command::new("promtool").args(["test", "rules"]).arg(&path).output().unwrap();
+    assert!(!output.status.success());
+}
+
+/// The first number under this name, wherever it is.
+fn number(value: &Value, name: &str) -> Option<u64> {
+    match value {
+        Value::Object(fields) => fields
+            .get(name)
+            .and_then(Value::as_u64)
+            .or_else(|| fields.values().find_map(|value| number(value, name))),
+        Value::Array(values) => values.iter().find_map(|value| number(value, name)),
+        _ => None,
+    }
+}
+
+/// A node with traffic, a real Prometheus that reads it, and every panel and alert: each finds series.
+#[test]
+fn every_panel_and_alert_finds_series() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let collector = runtime.block_on(Collector::start());
+    let directory = tempfile::tempdir().unwrap();
+    let (metrics, api, natt) = (free_port(), free_port(), free_port());
+    let metrics = SocketAddr::from(([127, 0, 0, 1], metrics));
+    // It reads before there is anything, so that it sees what begins.
+    let rules = std::fs::canonicalize(tree().join("charts/culvert/rules/culvert.yaml")).unwrap();
+    let prometheus = Prometheus::start(directory.path(), metrics, &rules);
+    let node = Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(["quickstart", "--for", "240s", "--rate", "50"])
+        .args(["--metrics", &metrics.to_string(), "--api", &format!("127.0.0.1:{api}")])
+        .args(["--natt-port", &natt.to_string(), "--otlp", &collector.endpoint()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut node = Process(node);
+    let mut runs = || assert!(node.0.try_wait().unwrap().is_none(), "the node has ended");
+    let pause = || std::thread::sleep(Duration::from_millis(200));
+    let up =
+        |text: &str| text.lines().filter(|l| l.starts_with("culvert_peer_up{") && l.ends_with(" 1")).count();
+    while std::net::TcpStream::connect(metrics).is_err() || up(&get(metrics, "/metrics").1) < 4 {
+        runs();
+        pause();
+    }
+
+    // Metrics are as Prometheus wants them.
+    let text = get(metrics, "/metrics").1;
+    promtool(&["check", "metrics"], Some(&text));
+
+    // One peer that cannot come up, and a negotiation that fails.
+    let culvert = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        let output =
+            command.args(["--server", &format!("http://127.0.0.1:{api}")]).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let manifest = directory.path().join("lost.yaml");
+    std::fs::write(
+        &manifest,
+        "kind: Peer\nname: tenants/acme/peers/lost\nlocalIdentity: hub.example\nremoteIdentity: lost.example\n\
+         auth:\n  psk: tenants/acme/secrets/branches\nchildren:\n- name: lan\n  localSubnets: [10.8.0.0/24]\n  \
+         remoteSubnets: [10.9.0.0/24]\n",
+    )
+    .unwrap();
+    assert!(culvert(&["apply", "-f", manifest.to_str().unwrap()]).0);
+    assert!(!culvert(&["initiate", "tenants/acme/peers/lost"]).0, "it has no address");
+
+    let forge = || {
+        // A packet that nobody with the keys has made.
+        let (_, sas) = culvert(&["get", "sas", "tenants/acme", "-o", "json"]);
+        let spi = serde_json::from_str(&sas).ok().and_then(|sas: Value| number(&sas, "inboundSpi"));
+        if let Some(spi) = spi.and_then(|spi| u32::try_from(spi).ok()) {
+            let mut packet = spi.to_be_bytes().to_vec();
+            packet.extend([0, 0, 0xff, 0xff]);
+            packet.extend([0x5a; 96]);
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(&packet, ("127.0.0.1", natt)).unwrap();
+        }
+    };
+    let value = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
+    let has_data = |query: &Query| {
+        ["branch-1", "lost"].iter().any(|peer| {
+            let found = prometheus.query(&query.asked("acme", peer));
+            found.iter().any(|series| value(series).is_some_and(f64::is_finite))
+        })
+    };
+    // There is no certificate without TLS.
+    let shown = |needs: Option<&str>| needs.is_none_or(|what| !what.contains("certificate"));
+    let mut waiting: Vec<(String, Query)> = Vec::new();
+    for dashboard in dashboards() {
+        for panel in dashboard.panels().filter(|panel| shown(panel.needs)) {
+            let named = |(_, query): &(_, Query)| (format!("{}: {}", dashboard.title, panel.title), *query);
+            waiting.extend(panel.queries.iter().map(named));
+        }
+    }
+    let alerts = ALERTS.iter().filter(|alert| shown(alert.needs));
+    waiting.extend(alerts.map(|alert| (alert.name.to_owned(), alert.looks_at)));
+    assert!(waiting.len() > 70, "{}", waiting.len());
+    for round in 0.. {
+        waiting.retain(|(_, query)| !has_data(query));
+        if waiting.is_empty() {
+            break;
+        }
+        let left: Vec<String> =
+            waiting.iter().map(|(name, query)| format!("{name}: {}", query.written())).collect();
+        // Rates are over a minute; what has not shown after three is not there.
+        assert!(round < 900, "without data: {left:#?}");
+        runs();
+        forge();
+        pause();
+    }
+    // The rules are loaded, and each of them can be evaluated.
+    let rules = prometheus.rules();
+    assert_eq!(rules.len(), ALERTS.len());
+    assert!(rules.iter().all(|rule| rule["health"] == "ok"), "{rules:?}");
+}

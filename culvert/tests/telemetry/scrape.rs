@@ -1,0 +1,154 @@
+//! What Prometheus is told.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use actors::NodeConfig;
+use culvert::config::MetricsConfig;
+use culvert::telemetry::Exports;
+use culvert::telemetry::metrics::table;
+
+use crate::http::get;
+use crate::node::{Running, SECRET};
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Runtime::new().unwrap()
+}
+
+/// The value of a series.
+fn value(text: &str, series: &str) -> Option<f64> {
+    let line =
+        text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[test]
+fn every_configured_peer_has_its_series_and_none_after() {
+    runtime().block_on(async {
+        let running =
+            Running::start(NodeConfig::default(), &MetricsConfig::default(), Exports::default()).await;
+        running.fill(2, 3);
+        running.stand(6).await;
+        let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
+        running.others.certificate("grpc", move || Some(not_after));
+        running.others.counters(|| vec![("api_denied", 7)]);
+        let metrics = running.metrics;
+        let (status, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        assert_eq!(status, 200);
+        for t in 0..2 {
+            for p in 0..3 {
+                let series = |name: &str| format!("{name}{{tenant=\"tenant-{t:04}\",peer=\"branch-{p:05}\"}}");
+                assert_eq!(value(&text, &series("culvert_peer_up")), Some(0.0), "{text}");
+                assert_eq!(value(&text, &series("culvert_peer_losses_total")), Some(0.0));
+                let why = format!(
+                    "culvert_peer_down_reason{{tenant=\"tenant-{t:04}\",peer=\"branch-{p:05}\",reason=\"waiting\"}}"
+                );
+                assert_eq!(value(&text, &why), Some(1.0));
+            }
+        }
+        assert_eq!(value(&text, "culvert_tenant_peers{tenant=\"tenant-0001\",state=\"waiting\"}"), Some(3.0));
+        assert_eq!(value(&text, "culvert_peers{state=\"waiting\"}"), Some(6.0));
+        assert_eq!(value(&text, "culvert_store_writable"), Some(1.0));
+        assert_eq!(value(&text, "culvert_ready"), Some(1.0));
+        let certificate = "culvert_certificate_expiry_timestamp_seconds{certificate=\"grpc\"}";
+        assert_eq!(value(&text, certificate), Some(2e9));
+        assert_eq!(value(&text, "culvert_events_total{event=\"api_denied\"}"), Some(7.0));
+        assert!(!text.contains(SECRET));
+
+        // Every counter of the node's status is there once, under some name.
+        let series = text.lines().filter(|line| !line.starts_with('#')).count();
+        let counters = running.node.control().node_status().counters;
+        for counter in counters.keys() {
+            let word = counter.strip_prefix("drop_").or_else(|| counter.strip_prefix("ike_"));
+            let by_label = text.contains(&format!("=\"{counter}\"}}"))
+                || word.is_some_and(|word| text.contains(&format!("=\"{word}\"}}")));
+            let own = ["esp_received", "esp_sent", "ike_received", "ike_sent", "ike_retransmissions", "policy_bypass"];
+            assert!(by_label || own.contains(&counter.as_str()), "{counter}");
+        }
+        assert!(series > counters.len(), "{series} series");
+
+        // One that is deleted leaves nothing behind.
+        let name = "tenants/tenant-0001/peers/branch-00002";
+        let request = culvert_proto::v1::DeletePeerRequest { name: name.to_owned(), ..Default::default() };
+        running.catalog.delete_peer(&request).unwrap();
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        assert!(!text.contains("tenant=\"tenant-0001\",peer=\"branch-00002\""));
+        running.node.shutdown().await;
+    });
+}
+
+/// The table and what is told are one: nothing is told that is not in it, and each name is told in one place.
+#[test]
+fn what_is_told_is_in_the_table() {
+    runtime().block_on(async {
+        let running =
+            Running::start(NodeConfig::default(), &MetricsConfig::default(), Exports::default()).await;
+        running.fill(1, 1);
+        running.stand(1).await;
+        let metrics = running.metrics;
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        let told: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let mut once = told.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), told.len(), "{told:?}");
+        // These need a certificate, an exporter or packets that are dropped.
+        let later = [&table::CERTIFICATE, &table::EXPORT_UP, &table::TENANT_DROPPED];
+        for metric in table::ALL {
+            let expected = !later.contains(metric);
+            assert_eq!(told.contains(&metric.name), expected, "{}", metric.name);
+        }
+        running.node.shutdown().await;
+    });
+}
+
+/// With more peers, or tenants, than have series of their own there are sums, and it says so.
+#[test]
+fn beyond_the_bounds_there_are_sums() {
+    runtime().block_on(async {
+        let config = MetricsConfig { listen: None, max_peers: 5, max_tenants: 1 };
+        let running = Running::start(NodeConfig::default(), &config, Exports::default()).await;
+        running.fill(2, 3);
+        running.stand(6).await;
+        let metrics = running.metrics;
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        assert!(!text.contains("peer=\"") && !text.contains("tenant=\""), "{text}");
+        assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"peer\"}"), Some(1.0));
+        assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"tenant\"}"), Some(1.0));
+        assert_eq!(value(&text, "culvert_peers{state=\"waiting\"}"), Some(6.0));
+        running.node.shutdown().await;
+    });
+}
+
+/// A hundred thousand peers: what a scrape costs grows no faster than they do. How long it takes, and how much it is, is
+/// printed.
+#[test]
+fn a_hundred_thousand_peers_are_told() {
+    runtime().block_on(async {
+        let mut times = Vec::new();
+        for (peers, max_peers) in [(10_000, 10_000), (100_000, 10_000), (100_000, 100_000)] {
+            let config = MetricsConfig { max_peers, ..MetricsConfig::default() };
+            let running = Running::start(NodeConfig::default(), &config, Exports::default()).await;
+            running.fill(100, peers / 100);
+            running.stand(peers).await;
+            let metrics = running.metrics;
+            // The best of some, so that others on this machine do not count.
+            let mut best = Duration::MAX;
+            let mut octets = 0;
+            for _ in 0..5 {
+                let began = Instant::now();
+                let (status, text) =
+                    tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+                best = best.min(began.elapsed());
+                octets = text.len();
+                assert_eq!(status, 200);
+                let per_peer = text.lines().filter(|line| line.starts_with("culvert_peer_up{")).count();
+                assert_eq!(per_peer, if peers <= max_peers { peers } else { 0 });
+            }
+            println!("{peers} peers, metrics.max_peers {max_peers}: {best:?}, {octets} octets");
+            times.push(best);
+            running.node.shutdown().await;
+        }
+        assert!(times[2] < times[0] * 30, "{times:?}: ten times the peers");
+    });
+}
