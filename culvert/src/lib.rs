@@ -14,6 +14,7 @@ mod console;
 pub mod daemon;
 mod exchange;
 pub mod logging;
+mod manifest;
 mod quickstart;
 pub mod runtime;
 pub mod server;

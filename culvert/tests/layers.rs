@@ -5,11 +5,12 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 11] = [
+const ROOMS: [&str; 12] = [
     "config",
     "logging",
     "exchange",
     "console",
+    "manifest",
     "runtime",
     "tunnels",
     "services",

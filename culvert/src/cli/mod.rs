@@ -1,19 +1,17 @@
 //! The command line: a client of the gRPC API.
 //!
 //! Every command is a module with its arguments and a `run`. What they share: [`reference`] (how objects are named),
-//! [`manifest`] (YAML), and what [`console`](crate::console) has.
+//! [`manifest`](crate::manifest) (YAML), and what [`console`](crate::console) has.
 
 mod apply;
 mod completions;
 mod control;
 mod delete;
 mod describe;
-mod diff;
 mod explain;
 mod export;
 mod get;
 mod import;
-mod manifest;
 mod reference;
 mod watch;
 
