@@ -1,6 +1,7 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
-//! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does; [`phase`]: how far along
+//!   it is.
 //! * [`daemon`]: what the daemon does besides serving.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
 //! * [`cli`]: the command line, a client of that API; `quickstart` is one of its commands, and both stand on `console`.
@@ -15,6 +16,7 @@ pub mod daemon;
 mod exchange;
 pub mod logging;
 mod manifest;
+pub mod phase;
 mod quickstart;
 pub mod runtime;
 pub mod server;

@@ -1,6 +1,5 @@
 //! The gRPC server: all services, reflection and health on one port.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::phase::Phase;
 use crate::runtime::Runtime;
 use crate::services::{Batches, Nodes, Peers, Sas, Secrets, Tenants};
 
@@ -60,12 +60,12 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Bind { address, source })
 }
 
-/// Serves the API until `shutdown` is ready, then lets what is under way finish.
+/// Serves the API until the daemon ends, or whoever knew is gone, then lets what is under way finish.
 pub async fn serve_grpc(
     listener: TcpListener,
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
-    shutdown: impl Future<Output = ()> + Send,
+    mut phase: watch::Receiver<Phase>,
 ) -> Result<(), ServeError> {
     let (down, is_down) = watch::channel(false);
     let reflection = || {
@@ -89,7 +89,7 @@ pub async fn serve_grpc(
     health.set_serving::<PeerServiceServer<Peers>>().await;
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
-    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store)));
+    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store, phase.clone())));
     health.set_serving::<BatchServiceServer<Batches>>().await;
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
@@ -112,10 +112,11 @@ pub async fn serve_grpc(
             TcpIncoming::from(listener).with_nodelay(Some(true)),
             drained(is_down.clone()),
         );
-    tokio::pin!(serve, shutdown);
+    tokio::pin!(serve);
     tokio::select! {
         result = &mut serve => return Ok(result?),
-        () = &mut shutdown => {}
+        // An error is the sender gone, which is the end too.
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
     }
     // Load balancers see it before the connections close.
     drop(told);
@@ -136,30 +137,31 @@ const LIVE: &str = "live";
 const UPLINKS: &str = "uplinks";
 
 /// The node as a whole, which is the service without a name, is serving while everything runs that must and the store takes
-/// writes; [`LIVE`] leaves the store out. A tenant's uplink is its own affair, and keeps nobody else from being served:
+/// writes, and the daemon is not to end; [`LIVE`] leaves the store and the end out. A tenant's uplink is its own affair, and keeps nobody else from being served:
 /// [`UPLINKS`] says whether all of them work, and each is a condition of its tenant.
 async fn tell_health(
     reporter: HealthReporter,
     mut state: watch::Receiver<Health>,
     mut store: watch::Receiver<Option<String>>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     loop {
         let (live, uplinks) = {
             let health = state.borrow_and_update();
             (health.is_good(), health.uplinks.is_empty())
         };
-        let ready = live && store.borrow_and_update().is_none();
+        let serving = *phase.borrow_and_update() == Phase::Serving;
+        let ready = live && serving && store.borrow_and_update().is_none();
         for (service, good) in [(LIVE, live), (UPLINKS, uplinks), ("", ready)] {
             let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;
         }
-        let changed = tokio::select! {
-            changed = state.changed() => changed,
-            changed = store.changed() => changed,
-        };
-        if changed.is_err() {
-            // The node is gone, and says no more.
-            return;
+        // What is gone says no more; the others do.
+        tokio::select! {
+            Ok(()) = state.changed() => {}
+            Ok(()) = store.changed() => {}
+            Ok(()) = phase.changed() => {}
+            else => return,
         }
     }
 }

@@ -5,9 +5,10 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "config",
     "logging",
+    "phase",
     "exchange",
     "console",
     "manifest",

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use culvert::config::Config;
-use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
-use culvert::daemon::{backup, check};
+use culvert::daemon::{backup, bootstrap, check, recall};
+use culvert::phase::Phases;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -118,10 +119,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             reload.now();
         }
     });
-    let state_dir = config.state_dir.0.clone();
-    let catalog =
-        tokio::task::spawn_blocking(move || Catalog::open(&state_dir)).await?.context("state_dir")?;
-    let catalog = Arc::new(catalog);
+    let settings = config.clone();
+    let catalog = Arc::new(tokio::task::spawn_blocking(move || open(&settings)).await??);
     let listener = server::bind(config.grpc.listen).await?;
     let recall = recall::take(&config.state_dir.0);
     let node_config = NodeConfig { recall, ..node_config(&config)? };
@@ -145,16 +144,25 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     );
     let mut health = node.health();
     let failure = health.clone();
-    let shutdown = async move {
-        let signal = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            // An error is the node gone, which only follows from a signal.
-            _ = health.wait_for(|health| health.failed.is_some()) => return,
+    let (phases, drain) = (Phases::new(), config.shutdown.drain);
+    let phase = phases.watch();
+    let ended = tokio::spawn(async move {
+        let mut reason = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                // An error is the node gone, which only follows from a signal.
+                _ = health.wait_for(|health| health.failed.is_some()) => "failure",
+            }
         };
+        let signal = reason().await;
         tracing::info!(signal, "going down");
-    };
-    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), shutdown).await;
+        // What has failed has nobody to wait for.
+        let drain = if signal == "failure" { Duration::ZERO } else { drain };
+        phases.end(drain, reason()).await;
+    });
+    let served = server::serve_grpc(listener, catalog, Arc::new(tunnels), phase).await;
+    ended.abort();
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
@@ -173,6 +181,19 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         anyhow::bail!("{what}; see the log");
     }
     Ok(served?)
+}
+
+/// The catalog, with what it shall have from the first start on.
+fn open(config: &Config) -> anyhow::Result<Catalog> {
+    let state_dir = &config.state_dir.0;
+    let catalog = match &config.vault.key_file {
+        None => Catalog::open(state_dir).context("state_dir"),
+        Some(key) => Catalog::open_with_key(state_dir, key).context("state_dir, vault.key_file"),
+    }?;
+    if let Some(file) = &config.bootstrap.file {
+        bootstrap::run(&catalog, file)?;
+    }
+    Ok(catalog)
 }
 
 fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {

@@ -1,9 +1,17 @@
 //! Configuration of `culvertd`: a TOML file in which everything may be left out.
 
+mod bootstrap;
+mod shutdown;
+mod vault;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+pub use bootstrap::BootstrapConfig;
+pub use shutdown::ShutdownConfig;
+pub use vault::VaultConfig;
 
 /// Read if no other file is named and it exists.
 pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
@@ -20,6 +28,12 @@ const MAX_SLOT: u8 = 63;
 pub struct Config {
     /// Where the catalog and the key of its secrets are kept.
     pub state_dir: StateDir,
+    /// The key of the secrets at rest.
+    pub vault: VaultConfig,
+    /// What the daemon has from its first start on.
+    pub bootstrap: BootstrapConfig,
+    /// How the daemon goes down.
+    pub shutdown: ShutdownConfig,
     /// Where IKE and ESP are received.
     pub ike: IkeConfig,
     /// The packet path.
@@ -152,15 +166,34 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, log, debug } = self;
+        let Self {
+            state_dir: StateDir(state_dir),
+            vault,
+            bootstrap,
+            shutdown,
+            ike,
+            router,
+            grpc,
+            log,
+            debug,
+        } = self;
+        let VaultConfig { key_file } = vault;
+        let BootstrapConfig { file: bootstrap_file } = bootstrap;
+        let ShutdownConfig { drain } = shutdown;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
         let LogConfig { level, format } = log;
         let DebugConfig { key_log_dir } = debug;
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
+        };
         let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
         vec![
             ("state_dir", state_dir.display().to_string()),
+            ("vault.key_file", path(key_file)),
+            ("bootstrap.file", path(bootstrap_file)),
+            ("shutdown.drain", humantime::format_duration(*drain).to_string()),
             ("ike.listen", listen.join(", ")),
             ("ike.port", port.to_string()),
             ("ike.natt_port", natt_port.to_string()),
@@ -171,10 +204,7 @@ impl Config {
             ("grpc.allow_remote", allow_remote.to_string()),
             ("log.level", level.clone()),
             ("log.format", format!("{format:?}").to_lowercase()),
-            (
-                "debug.key_log_dir",
-                key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
-            ),
+            ("debug.key_log_dir", path(key_log_dir)),
         ]
     }
 
@@ -226,6 +256,7 @@ impl Config {
             );
             return fault("grpc.listen", reason);
         }
+        self.shutdown.check()?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
@@ -327,6 +358,9 @@ mod tests {
         assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
         assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
+        assert!(fault("[shutdown]\ndrain = \"2h\"\n").starts_with("shutdown.drain: 2h is longer than 1h"));
+        assert!(fault("[shutdown]\ndrain = \"soon\"\n").contains("\"soon\" is not a duration"));
+        assert_eq!(parse("[shutdown]\ndrain = \"1m 30s\"\n").unwrap().shutdown.drain.as_secs(), 90);
         assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use culvert_proto::v1;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
-use tenants::store::{self, KEY_FILE, STORE_FILE, StoreError};
+use tenants::store::{self, STORE_FILE, StoreError};
 
 use crate::config::Config;
 use crate::daemon::check::contents;
@@ -41,7 +41,7 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     if let Some(fault) = report.faults.first() {
         bail!("{}: the copy is not whole: {fault}", file.display());
     }
-    let key = directory.join(KEY_FILE);
+    let key = config.vault.key_path(directory);
     Ok(format!(
         "ok: {}: {}\nthe secrets in it are sealed with {}, which is not in it: keep a copy of that apart",
         file.display(),

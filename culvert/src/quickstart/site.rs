@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use actors::{Node, NodeConfig};
 use tenants::Catalog;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::console::output::Output;
 use crate::console::{Client, Failure, Global};
+use crate::phase::{Phase, Phases};
 use crate::quickstart::Arguments;
 use crate::server::{self, ServeError};
 use crate::tunnels::Tunnels;
@@ -22,7 +22,7 @@ pub(crate) struct Site {
     pub(crate) natt_port: u16,
     pub(crate) api: SocketAddr,
     node: Node,
-    stop_api: oneshot::Sender<()>,
+    phases: Phases,
     api_task: JoinHandle<Result<(), ServeError>>,
     _store: Store,
 }
@@ -76,12 +76,9 @@ impl Site {
         })?;
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
-        let (stop_api, stopped) = oneshot::channel();
-        let api_task = tokio::spawn(server::serve_grpc(listener, catalog, Arc::new(tunnels), async {
-            // An error is the sender gone, which means the same.
-            let _ = stopped.await;
-        }));
-        Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, _store: store })
+        let phases = Phases::new();
+        let api_task = tokio::spawn(server::serve_grpc(listener, catalog, Arc::new(tunnels), phases.watch()));
+        Ok(Self { address, ike_port, natt_port, api, node, phases, api_task, _store: store })
     }
 
     /// A client of the API, over TCP as any other.
@@ -94,8 +91,8 @@ impl Site {
     /// Deletes all SAs, then stops everything.
     pub(crate) async fn stop(self) {
         self.node.shutdown().await;
+        self.phases.go_on(Phase::Ending);
         // The server may have failed already.
-        let _ = self.stop_api.send(());
         let _ = self.api_task.await;
     }
 }

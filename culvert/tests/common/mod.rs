@@ -7,6 +7,7 @@ mod requests;
 
 use std::sync::Arc;
 
+use culvert::phase::{Phase, Phases};
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
 use culvert_proto::v1::node_service_client::NodeServiceClient;
@@ -16,7 +17,6 @@ use culvert_proto::v1::secret_service_client::SecretServiceClient;
 use culvert_proto::v1::tenant_service_client::TenantServiceClient;
 use tenants::Catalog;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
@@ -27,7 +27,7 @@ pub(crate) use requests::{create_peer, create_secret, create_tenant, mask, peer}
 pub(crate) struct Node {
     pub(crate) address: String,
     channel: Channel,
-    stop: oneshot::Sender<()>,
+    pub(crate) phases: Phases,
     server: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -36,13 +36,10 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let catalog = Arc::new(Catalog::in_memory().unwrap());
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async move {
-            let _ = stopped.await;
-        };
-        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, shutdown));
+        let phases = Phases::new();
+        let server = tokio::spawn(serve_grpc(listener, catalog, runtime, phases.watch()));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
-        Self { address, channel, stop, server }
+        Self { address, channel, phases, server }
     }
 
     /// With one tenant that has the secret `psk`.
@@ -55,7 +52,7 @@ impl Node {
 
     /// Stops it and waits until it has ended in order.
     pub(crate) async fn stop(self) {
-        self.stop.send(()).unwrap();
+        self.phases.go_on(Phase::Ending);
         self.server.await.unwrap().unwrap();
     }
 

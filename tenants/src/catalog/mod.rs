@@ -72,9 +72,7 @@ impl Catalog {
     /// Opens the catalog in `directory`, which is created if it is missing: the store `catalog.redb` and the key
     /// of the secrets `secrets.key`. Fails if another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        created.map_err(|error| StoreError::file(directory, error))?;
+        make(directory)?;
         let (path, key) = (directory.join(STORE_FILE), directory.join(KEY_FILE));
         let vault = Vault::open(&key)?;
         if vault.is_some() && std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 {
@@ -100,8 +98,29 @@ impl Catalog {
                 vault
             }
         };
+        Self::opened(directory, &key, store, &rows, vault)
+    }
+
+    /// As [`Self::open`], with the key of the secrets in a file that somebody else keeps. It is there before the first start,
+    /// so a store that was lost cannot be told from one that is new.
+    pub fn open_with_key(directory: &Path, key: &Path) -> Result<Self, StoreError> {
+        make(directory)?;
+        let vault = Vault::open_provided(key)?;
+        let store = RedbStore::open(&directory.join(STORE_FILE))?;
+        let rows = store.load()?;
+        Self::opened(directory, key, store, &rows, vault)
+    }
+
+    /// With what is in `directory`; errors name the files.
+    fn opened(
+        directory: &Path,
+        key: &Path,
+        store: RedbStore,
+        rows: &[(String, Vec<u8>)],
+        vault: Vault,
+    ) -> Result<Self, StoreError> {
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
-        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(directory))?;
+        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(directory, key))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -259,6 +278,13 @@ impl Catalog {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the state directory, for the user of the process alone, if it is not there.
+fn make(directory: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    created.map_err(|error| StoreError::file(directory, error))
 }
 
 /// The store is not there, but its key is: the node had a catalog once.
