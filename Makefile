@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+.PHONY: help quickstart build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -33,6 +33,9 @@ build: ## Both binaries as the quickstart has them: target/debug/culvertd and cu
 release: ## Both binaries for production: target/release/culvertd and culvert; builds OpenSSL once more
 	$(CARGO) build --release -p culvert --bins
 
+image: ## Container image of static binaries, with what is in them listed: target/image (needs buildah; builds for release)
+	@image/build.sh
+
 # In this order, so that the cheap faults show first and the summary of the tests is last.
 test: packages fmt-check paths deny lint doc-test unit-test ## Everything CI checks
 
@@ -44,7 +47,7 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 
