@@ -2,6 +2,7 @@
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does; [`phase`]: how far along
 //!   it is.
+//! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
 //! * [`daemon`]: what the daemon does besides serving.
 //! * [`server`] and [`services`]: the gRPC API over the catalog (`tenants`) and the tunnels ([`runtime`]).
 //! * [`cli`]: the command line, a client of that API; `quickstart` is one of its commands, and both stand on `console`.
@@ -21,4 +22,5 @@ mod quickstart;
 pub mod runtime;
 pub mod server;
 pub mod services;
+pub mod telemetry;
 pub mod tunnels;

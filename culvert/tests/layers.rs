@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "config",
     "logging",
     "phase",
+    "telemetry",
     "exchange",
     "console",
     "manifest",

@@ -12,6 +12,7 @@ use culvert::config::Config;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, bootstrap, check, recall};
 use culvert::phase::Phases;
+use culvert::telemetry::{Probes, http};
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
@@ -119,6 +120,16 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
             reload.now();
         }
     });
+    // First of all, so that whoever started the daemon sees it start.
+    let probes = Probes::default();
+    let watched = match config.metrics.listen {
+        None => None,
+        Some(address) => {
+            let listener = http::bind(address).await?;
+            tracing::info!(metrics = %listener.local_addr()?, "metrics and probes");
+            Some(tokio::spawn(http::serve(listener, probes.clone())))
+        }
+    };
     let settings = config.clone();
     let catalog = Arc::new(tokio::task::spawn_blocking(move || open(&settings)).await??);
     let listener = server::bind(config.grpc.listen).await?;
@@ -142,6 +153,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         peers = catalog.peers().len(),
         "culvertd is ready"
     );
+    probes.started(node.health(), catalog.store_fault());
     let mut health = node.health();
     let failure = health.clone();
     let (phases, drain) = (Phases::new(), config.shutdown.drain);
@@ -157,6 +169,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         };
         let signal = reason().await;
         tracing::info!(signal, "going down");
+        probes.leave();
         // What has failed has nobody to wait for.
         let drain = if signal == "failure" { Duration::ZERO } else { drain };
         phases.end(drain, reason()).await;
@@ -174,6 +187,9 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let up = node.shutdown().await;
     if let Err(error) = recall::save(&config.state_dir.0, &up) {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
+    }
+    if let Some(watched) = watched {
+        watched.abort();
     }
     tracing::info!("down");
     if let Some(what) = &failure.borrow().failed {

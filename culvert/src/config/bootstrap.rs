@@ -12,3 +12,11 @@ pub struct BootstrapConfig {
     /// start; what is there stays as it is.
     pub file: Option<PathBuf>,
 }
+
+impl BootstrapConfig {
+    /// Every field with its value as text.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { file } = self;
+        vec![("bootstrap.file", super::path(file.as_deref()))]
+    }
+}

@@ -1,6 +1,7 @@
 //! Configuration of `culvertd`: a TOML file in which everything may be left out.
 
 mod bootstrap;
+mod metrics;
 mod shutdown;
 mod vault;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use bootstrap::BootstrapConfig;
+pub use metrics::MetricsConfig;
 pub use shutdown::ShutdownConfig;
 pub use vault::VaultConfig;
 
@@ -21,6 +23,11 @@ const MAX_LISTEN: usize = 16;
 /// Shards and slots are 6 bits of the SPI; slot 0 would make SPIs that RFC 4303 2.1 reserves.
 const MAX_SHARDS: usize = 64;
 const MAX_SLOT: u8 = 63;
+
+/// A path that may be left out, as text.
+fn path(path: Option<&Path>) -> String {
+    path.map_or("none".to_owned(), |path| path.display().to_string())
+}
 
 /// Configuration of `culvertd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -40,6 +47,8 @@ pub struct Config {
     pub router: RouterConfig,
     /// The API.
     pub grpc: GrpcConfig,
+    /// What Prometheus reads, and probes.
+    pub metrics: MetricsConfig,
     /// The log.
     pub log: LogConfig,
     /// What helps to look into traffic, and what nobody should have on for long.
@@ -174,26 +183,18 @@ impl Config {
             ike,
             router,
             grpc,
+            metrics,
             log,
             debug,
         } = self;
-        let VaultConfig { key_file } = vault;
-        let BootstrapConfig { file: bootstrap_file } = bootstrap;
-        let ShutdownConfig { drain } = shutdown;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let GrpcConfig { listen: grpc_listen, allow_remote } = grpc;
         let LogConfig { level, format } = log;
         let DebugConfig { key_log_dir } = debug;
-        let path = |path: &Option<PathBuf>| {
-            path.as_ref().map_or("none".to_owned(), |path| path.display().to_string())
-        };
         let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
-        vec![
+        let mut settings = vec![
             ("state_dir", state_dir.display().to_string()),
-            ("vault.key_file", path(key_file)),
-            ("bootstrap.file", path(bootstrap_file)),
-            ("shutdown.drain", humantime::format_duration(*drain).to_string()),
             ("ike.listen", listen.join(", ")),
             ("ike.port", port.to_string()),
             ("ike.natt_port", natt_port.to_string()),
@@ -204,8 +205,13 @@ impl Config {
             ("grpc.allow_remote", allow_remote.to_string()),
             ("log.level", level.clone()),
             ("log.format", format!("{format:?}").to_lowercase()),
-            ("debug.key_log_dir", path(key_log_dir)),
-        ]
+            ("debug.key_log_dir", path(key_log_dir.as_deref())),
+        ];
+        settings.extend(vault.settings());
+        settings.extend(bootstrap.settings());
+        settings.extend(shutdown.settings());
+        settings.extend(metrics.settings());
+        settings
     }
 
     /// The fields that differ, with the value here and there.
@@ -260,7 +266,7 @@ impl Config {
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
-        Ok(())
+        self.metrics.check()
     }
 }
 
@@ -357,6 +363,7 @@ mod tests {
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
         assert!(fault("[grpc]\nlisten = \"0.0.0.0:50051\"\n").contains("allow_remote"));
         assert!(parse("[grpc]\nlisten = \"0.0.0.0:50051\"\nallow_remote = true\n").is_ok());
+        assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
         assert!(fault("[shutdown]\ndrain = \"2h\"\n").starts_with("shutdown.drain: 2h is longer than 1h"));
         assert!(fault("[shutdown]\ndrain = \"soon\"\n").contains("\"soon\" is not a duration"));

@@ -20,6 +20,12 @@ pub struct ShutdownConfig {
 }
 
 impl ShutdownConfig {
+    /// Every field with its value as text.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { drain } = self;
+        vec![("shutdown.drain", humantime::format_duration(*drain).to_string())]
+    }
+
     /// What the types cannot say.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.drain <= MAX_DRAIN {

@@ -15,6 +15,12 @@ pub struct VaultConfig {
 }
 
 impl VaultConfig {
+    /// Every field with its value as text.
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        let Self { key_file } = self;
+        vec![("vault.key_file", super::path(key_file.as_deref()))]
+    }
+
     /// The file with the key, wherever it is.
     pub fn key_path(&self, state_dir: &Path) -> PathBuf {
         self.key_file.clone().unwrap_or_else(|| state_dir.join(KEY_FILE))
