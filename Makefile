@@ -19,6 +19,7 @@ DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .PHONY: help quickstart build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+        chart-tools chart-lint chart-golden \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -37,7 +38,7 @@ image: ## Container image of static binaries, with what is in them listed: targe
 	@image/build.sh
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
-test: packages fmt-check paths deny lint doc-test unit-test ## Everything CI checks
+test: packages fmt-check paths deny chart-lint lint doc-test unit-test ## Everything CI checks
 
 packages: ## Install the Debian packages tests need (as root), or say what is skipped
 	@.ci/packages
@@ -50,6 +51,16 @@ paths:
 	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
+
+# What comes from PyPI is fetched once, and apart from the user's own. In CI what is missing is an error.
+chart-tools:
+	@charts/tests/tools.sh
+
+chart-lint: chart-tools ## The chart: lint, golden renders, schemas of Kubernetes, refused values, its README
+	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || $(TOOLS)/python/bin/python charts/tests/lint.py $(TOOLS)/helm/helm $(CHART_ARGS)
+
+chart-golden: ## Take over what the chart renders, and its README
+	@$(MAKE) --no-print-directory chart-lint CHART_ARGS=--write
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
