@@ -19,7 +19,7 @@ DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .PHONY: help quickstart build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
-        chart-tools chart-lint chart-golden \
+        chart-tools chart-lint chart-test chart-golden \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -34,8 +34,10 @@ build: ## Both binaries as the quickstart has them: target/debug/culvertd and cu
 release: ## Both binaries for production: target/release/culvertd and culvert; builds OpenSSL once more
 	$(CARGO) build --release -p culvert --bins
 
+IMAGE := culvert:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
 image: ## Container image of static binaries, with what is in them listed: target/image (needs buildah; builds for release)
-	@image/build.sh
+	@IMAGE=$(IMAGE) image/build.sh
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
 test: packages fmt-check paths deny chart-lint lint doc-test unit-test ## Everything CI checks
@@ -58,6 +60,9 @@ chart-tools:
 
 chart-lint: chart-tools ## The chart: lint, golden renders, schemas of Kubernetes, refused values, its README
 	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || $(TOOLS)/python/bin/python charts/tests/lint.py $(TOOLS)/helm/helm $(CHART_ARGS)
+
+chart-test: chart-lint image ## The chart really started, in the image, with a tunnel through it (root; podman, runc)
+	@$(TOOLS)/python/bin/python charts/tests/run.py $(TOOLS)/helm/helm $(IMAGE)
 
 chart-golden: ## Take over what the chart renders, and its README
 	@$(MAKE) --no-print-directory chart-lint CHART_ARGS=--write

@@ -7,8 +7,8 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
 triple=$(uname -m)-unknown-linux-gnu
 out=$target/image
-name=${IMAGE:-culvert}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+image=${IMAGE:-culvert:$version}
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 # The time of what is built and not of the building: the same commit makes the same image.
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
@@ -54,14 +54,14 @@ licenses Apache-2.0
 created $(date -u -d "@$epoch" +%Y-%m-%dT%H:%M:%SZ)
 EOF
 buildah "${storage[@]}" build --isolation chroot --format oci --timestamp "$epoch" --layers=false --quiet \
-  "${metadata[@]}" --file image/Containerfile --tag "$name:$version" "$out/context" >/dev/null
+  "${metadata[@]}" --file image/Containerfile --tag "$image" "$out/context" >/dev/null
 rm -f "$out/culvert.tar"
-buildah "${storage[@]}" push --quiet "$name:$version" "oci-archive:$out/culvert.tar:$name:$version"
+buildah "${storage[@]}" push --quiet "$image" "oci-archive:$out/culvert.tar:$image"
 
 size() { numfmt --to=iec-i --suffix=B --format=%.1f "$(stat -c %s "$1")"; }
-echo "$name:$version"
+echo "$image"
 for binary in culvertd culvert; do echo "  $binary $(size "$out/context/root/usr/bin/$binary")"; done
 components=$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["components"]))' "$out/culvert.cdx.json")
 echo "  $out/culvert.cdx.json: $components components"
 echo "  $out/culvert.tar $(size "$out/culvert.tar"), as a registry stores it"
-echo "  to a registry: buildah --root $out/storage --runroot $out/run --storage-driver vfs push $name:$version docker://REGISTRY/$name:$version"
+echo "  to a registry: buildah --root $out/storage --runroot $out/run --storage-driver vfs push $image docker://REGISTRY/$image"
