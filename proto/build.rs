@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use prost::Message as _;
-
-const FILES: [&str; 8] = [
+const FILES: [&str; 11] = [
+    "culvert/v1/access.proto",
     "culvert/v1/condition.proto",
     "culvert/v1/impact.proto",
     "culvert/v1/tenant.proto",
@@ -13,19 +12,23 @@ const FILES: [&str; 8] = [
     "culvert/v1/sa.proto",
     "culvert/v1/node.proto",
     "culvert/v1/batch.proto",
+    "culvert/v1/token.proto",
+    "culvert/v1/audit.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }
-    let descriptors = protox::compile(FILES, ["."])?;
+    let mut compiler = protox::Compiler::new(["."])?;
+    compiler.include_imports(true).include_source_info(true).open_files(FILES)?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    // Server reflection and the CLI's YAML read the descriptors at run time.
-    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    // Server reflection, the CLI's YAML and the access rules of methods are read from the descriptors at run time. In this form
+    // they have our own options too, which the types of prost leave out.
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     tonic_prost_build::configure()
-        // Its value must not be printed: lib.rs has a `Debug` that leaves it out.
-        .skip_debug(["culvert.v1.Secret"])
-        .compile_fds(descriptors)?;
+        // Their values must not be printed: lib.rs has a `Debug` that leaves them out.
+        .skip_debug(["culvert.v1.Secret", "culvert.v1.Token"])
+        .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -40,6 +40,18 @@ impl std::fmt::Debug for v1::Secret {
     }
 }
 
+impl std::fmt::Debug for v1::Token {
+    /// Never shows the value.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .field("expire_time", &self.expire_time)
+            .field("value", &format_args!("<{} octets>", self.value.len()))
+            .finish_non_exhaustive()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

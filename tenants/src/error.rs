@@ -33,6 +33,14 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
+    /// It is not for the author to do. gRPC `PERMISSION_DENIED`.
+    #[error("{name}: {reason}")]
+    Denied {
+        /// The object.
+        name: String,
+        /// Whose it is to do.
+        reason: String,
+    },
     /// A bound is reached. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{name}: at most {limit} {what}")]
     Exhausted {

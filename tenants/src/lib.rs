@@ -9,6 +9,8 @@
 //! It is not the negotiation (`ike`), does not touch packets (`router`) and does not know which tunnels are up
 //! (`actors`). Start reading with [`Catalog`], then `peer/mod.rs`.
 
+pub mod audit;
+mod author;
 pub mod catalog;
 mod cidr;
 mod error;
@@ -25,17 +27,20 @@ mod remote;
 mod secret;
 pub mod store;
 mod tenant;
+mod token;
 mod violation;
 
+pub use author::{Author, Role};
 pub use catalog::{
-    Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, Object, Snapshot,
+    Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, Object, Options,
+    Snapshot, TokenRefused,
 };
 pub use cidr::{Cidr, CidrError};
 pub use error::Error;
 pub use host_name::{HostName, Resolution};
 pub use impact::{ChildChanges, Effect, Impact};
 pub use meta::Meta;
-pub use name::{NameError, PeerName, SecretName, TenantName};
+pub use name::{NameError, PeerName, SecretName, TenantName, TokenName};
 pub use page::{Page, PageRequest};
 pub use peer::{
     Auth, ChildLifetime, ChildSpec, Destination, DontFragment, DpdAction, EspOptions, IkeSpec, IkeV1,
@@ -45,4 +50,5 @@ pub use policy::{PeerRef, Policy, Ports, Rule, RuleAction, effective_rules};
 pub use remote::RemoteAddress;
 pub use secret::Secret;
 pub use tenant::{Quotas, Tenant, TenantSpec, TunUplink, Uplink};
+pub use token::{Token, TokenHash};
 pub use violation::{FieldViolation, Violations};

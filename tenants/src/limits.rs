@@ -16,6 +16,17 @@ pub const MAX_SECRETS: u32 = MAX_PEERS;
 /// Secrets of a tenant that asked for no other number: one for every peer.
 pub const DEFAULT_MAX_SECRETS: u32 = DEFAULT_MAX_PEERS;
 
+/// Tokens of the node, and of each tenant: one for every pipeline and person that has no certificate.
+pub const MAX_TOKENS: usize = 1_000;
+/// How long a token is good for if nothing else is asked for: a quarter, after which somebody looks whether it is still needed.
+pub const DEFAULT_TOKEN_LIFE: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a token may be good for: ten years are as good as for ever, and said to be so.
+pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(3653 * 24 * 3600);
+
+/// Objects of which an audit entry shows what was there before and after. What goes beyond is named as a number: an entry of a
+/// hundred thousand peers would be larger than all others together.
+pub const MAX_AUDITED: usize = 1_000;
+
 /// Child SAs of a peer. Each is an exchange of its own; gateways with more policies than this use wider selectors.
 pub const MAX_CHILDREN: usize = 32;
 /// Subnets on one side of a Child SA: the count of selectors in a payload is one octet (RFC 7296 3.13), and 64 of

@@ -25,6 +25,13 @@ pub struct SecretName {
     id: Arc<str>,
 }
 
+/// Name of a token; those of the node come first, then by tenant.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TokenName {
+    tenant: Option<TenantName>,
+    id: Arc<str>,
+}
+
 /// A text that is not a resource name, and what is expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -111,6 +118,50 @@ macro_rules! child_name {
 child_name!(PeerName, "peers", "tenants/{tenant}/peers/{peer}");
 child_name!(SecretName, "secrets", "tenants/{tenant}/secrets/{secret}");
 
+impl TokenName {
+    /// From the tenant, if it is of one, and the last part.
+    pub fn from_id(tenant: Option<TenantName>, id: &str) -> Result<Self, NameError> {
+        Ok(Self { tenant, id: check_id(id)? })
+    }
+
+    /// The tenant it belongs to; `None` if it is good for the whole node.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        self.tenant.as_ref()
+    }
+
+    /// Before every name of a tenant; names nothing itself.
+    pub(crate) fn first_of(tenant: Option<TenantName>) -> Self {
+        Self { tenant, id: "".into() }
+    }
+}
+
+impl FromStr for TokenName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text.split('/').collect::<Vec<_>>().as_slice() {
+            ["tokens", id] => Self::from_id(None, id),
+            ["tenants", tenant, "tokens", id] => Self::from_id(Some(TenantName::from_id(tenant)?), id),
+            _ => Err(unlike(text, "tokens/{token} or tenants/{tenant}/tokens/{token}")),
+        }
+    }
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.tenant {
+            Some(tenant) => write!(f, "{tenant}/tokens/{}", self.id),
+            None => write!(f, "tokens/{}", self.id),
+        }
+    }
+}
+
+impl fmt::Debug for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Debug for TenantName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -148,6 +199,10 @@ mod tests {
         let peer: PeerName = "tenants/acme/peers/branch-12".parse().unwrap();
         assert_eq!((peer.tenant().id(), peer.id()), ("acme", "branch-12"));
         assert_eq!(peer.to_string(), "tenants/acme/peers/branch-12");
+        for name in ["tokens/ops", "tenants/acme/tokens/ci"] {
+            assert_eq!(name.parse::<TokenName>().unwrap().to_string(), name);
+        }
+        assert!("secrets/ops".parse::<TokenName>().is_err());
         assert_eq!("tenants/acme".parse::<TenantName>().unwrap().to_string(), "tenants/acme");
     }
 

@@ -164,7 +164,7 @@ fn every_fault_is_told_with_its_place() {
     assert!(error.to_string().contains("objects[1]: name: is there twice"), "{error}");
     let names = vec!["tenants/acme/bees/b1".to_owned()];
     let error = catalog.delete(&v1::DeleteRequest { names, ..Default::default() }).unwrap_err();
-    assert!(error.to_string().contains("is no name of a tenant, peer or secret"), "{error}");
+    assert!(error.to_string().contains("is no name of a tenant, peer, secret or token"), "{error}");
 }
 
 #[test]

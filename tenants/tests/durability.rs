@@ -81,6 +81,22 @@ fn acknowledged_writes_survive_kill_9() {
                 catalog.get_peer(name).unwrap_or_else(|| panic!("{name} was acknowledged and is lost"));
             assert_eq!((peer.uid, &peer.meta.etag()), (*uid, etag));
         }
+        // Each has its line in the audit log, and once.
+        let mut audited = std::collections::HashMap::new();
+        let mut token = String::new();
+        loop {
+            let page = catalog.audit().page("", 1000, &token).unwrap();
+            for object in page.items.iter().flat_map(|entry| &entry.objects) {
+                *audited.entry(object.name.clone()).or_insert(0) += 1;
+            }
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        for (name, ..) in &acknowledged {
+            assert_eq!(audited.get(&name.to_string()), Some(&1), "{name}");
+        }
         // One more may have been written per kill without its acknowledgement getting out.
         assert!(catalog.peers().len() <= acknowledged.len() + round + 1);
         let psk: SecretName = "tenants/acme/secrets/psk".parse().unwrap();
@@ -117,26 +133,30 @@ fn a_state_directory_has_one_owner_and_keeps_its_key() {
 fn a_key_that_somebody_else_keeps_is_read_and_never_written() {
     let directory = tempfile::tempdir().unwrap();
     let (state, mounted) = (directory.path().join("state"), directory.path().join("mounted"));
-    let error = Catalog::open_with_key(&state, &mounted).err().unwrap().to_string();
+    let open = || {
+        let options = tenants::Options { key_file: Some(mounted.clone()), ..Default::default() };
+        Catalog::open_with(&state, &options)
+    };
+    let error = open().err().unwrap().to_string();
     assert!(error.contains("mounted: is missing"), "{error}");
     std::fs::write(&mounted, [7; 32]).unwrap();
     let mode = |mode| std::fs::set_permissions(&mounted, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(0o644);
-    let error = Catalog::open_with_key(&state, &mounted).err().unwrap().to_string();
+    let error = open().err().unwrap().to_string();
     assert!(error.contains("chmod 440"), "{error}");
     mode(0o440);
-    let catalog = Catalog::open_with_key(&state, &mounted).unwrap();
+    let catalog = open().unwrap();
     catalog.create_tenant(&create_tenant("acme")).unwrap();
     catalog.create_secret(create_secret("acme", "psk", b"hunter2hunter2")).unwrap();
     drop(catalog);
     assert!(!state.join("secrets.key").exists());
-    let catalog = Catalog::open_with_key(&state, &mounted).unwrap();
+    let catalog = open().unwrap();
     let name = "tenants/acme/secrets/psk".parse().unwrap();
     assert_eq!(catalog.resolve_secret(&name).unwrap().as_slice(), b"hunter2hunter2");
     drop(catalog);
     mode(0o600);
     std::fs::write(&mounted, [8; 32]).unwrap();
-    let error = Catalog::open_with_key(&state, &mounted).err().unwrap().to_string();
+    let error = open().err().unwrap().to_string();
     assert!(error.contains("mounted: not the key of") && error.contains("catalog.redb"), "{error}");
 }
 

@@ -160,6 +160,8 @@ impl Handler<Changed> for NodeActor {
                     deliver(&slot.addr, SecretChange(users), &self.env.counters);
                 }
             }
+            // For who calls the API, not for tunnels.
+            (Object::Token(_), _) => {}
         }
     }
 }

@@ -202,10 +202,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
 /// The catalog, with what it shall have from the first start on.
 fn open(config: &Config) -> anyhow::Result<Catalog> {
     let state_dir = &config.state_dir.0;
-    let catalog = match &config.vault.key_file {
-        None => Catalog::open(state_dir).context("state_dir"),
-        Some(key) => Catalog::open_with_key(state_dir, key).context("state_dir, vault.key_file"),
-    }?;
+    let options = tenants::Options { key_file: config.vault.key_file.clone(), ..Default::default() };
+    let catalog = Catalog::open_with(state_dir, &options).context("state_dir")?;
     if let Some(file) = &config.bootstrap.file {
         bootstrap::run(&catalog, file)?;
     }

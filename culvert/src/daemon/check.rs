@@ -53,6 +53,6 @@ pub fn store(config: &Config, file: Option<&Path>) -> anyhow::Result<String> {
 
 /// What is in a store, in words.
 pub(crate) fn contents(report: &Report) -> String {
-    let Report { tenants, peers, secrets, revision, .. } = report;
-    format!("{tenants} tenants, {peers} peers, {secrets} secrets, revision {revision}")
+    let Report { tenants, peers, secrets, tokens, revision, .. } = report;
+    format!("{tenants} tenants, {peers} peers, {secrets} secrets, {tokens} tokens, revision {revision}")
 }

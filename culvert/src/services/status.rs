@@ -30,6 +30,7 @@ pub fn of_error(error: &Error) -> Status {
             details.add_precondition_failure_violation("STATE", name, reason);
             Status::with_error_details(Code::FailedPrecondition, message, details)
         }
+        Error::Denied { name, .. } => with(Code::PermissionDenied, message, "PERMISSION_DENIED", name),
         Error::Exhausted { name, what, limit } => {
             let mut details = info("QUOTA_EXCEEDED", name);
             details.add_quota_failure_violation(name, format!("at most {limit} {what}"));

@@ -11,7 +11,7 @@ use crate::catalog::write::{Changed, EtagRule, Writer};
 use crate::error::Error;
 use crate::impact::Impact;
 use crate::limits::MAX_BATCH;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, SecretName, TenantName, TokenName};
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::tenant::Tenant;
@@ -124,7 +124,7 @@ impl Catalog {
         let mut writer = self.writer();
         let mut faults = Vec::new();
         // What refers to others goes before them.
-        for rank in [Deletion::Peer, Deletion::Secret, Deletion::Tenant] {
+        for rank in [Deletion::Peer, Deletion::Secret, Deletion::Token, Deletion::Tenant] {
             for (at, name) in request.names.iter().enumerate().filter(|(_, name)| rank_of(name) == Some(rank))
             {
                 writer.at = at;
@@ -133,8 +133,11 @@ impl Catalog {
             }
         }
         for (at, name) in request.names.iter().enumerate().filter(|(_, name)| rank_of(name).is_none()) {
-            let fault = format!("{name:?} is no name of a tenant, peer or secret");
+            let fault = format!("{name:?} is no name of a tenant, peer, secret or token");
             faults.push((at, Error::invalid("name", fault)));
+        }
+        if faults.is_empty() {
+            faults = writer.check();
         }
         let removed = writer.removed();
         finish(writer, faults, request.validate_only)?;
@@ -146,6 +149,7 @@ impl Catalog {
 enum Deletion {
     Peer,
     Secret,
+    Token,
     Tenant,
 }
 
@@ -156,6 +160,8 @@ fn rank_of(name: &str) -> Option<Deletion> {
         Some(Deletion::Peer)
     } else if name.parse::<SecretName>().is_ok() {
         Some(Deletion::Secret)
+    } else if name.parse::<TokenName>().is_ok() {
+        Some(Deletion::Token)
     } else {
         None
     }
@@ -270,6 +276,9 @@ impl Writer<'_> {
             }
             Deletion::Secret => {
                 self.delete_secret(&v1::DeleteSecretRequest { name, allow_missing, ..Default::default() })
+            }
+            Deletion::Token => {
+                self.delete_token(&v1::DeleteTokenRequest { name, allow_missing, ..Default::default() })
             }
             Deletion::Tenant => self.delete_tenant(&v1::DeleteTenantRequest {
                 name,

@@ -14,15 +14,19 @@ mod lookup;
 mod object;
 mod openings;
 mod peers;
+mod reach;
 mod routes;
 mod secrets;
 mod state;
 mod tenants;
+mod tokens;
 mod write;
 
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
+use culvert_proto::v1;
 use tokio::sync::{broadcast, watch};
 use zeroize::Zeroizing;
 
@@ -30,11 +34,13 @@ pub use batch::{Action, Applied, BatchError};
 pub use callers::Callers;
 pub use lookup::LookupError;
 pub use object::{Change, ChangeKind, Object};
+pub use tokens::TokenRefused;
 pub use write::Changed;
 
+use crate::audit::{self, AuditLimits, AuditLog};
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, SecretName, TenantName, TokenName};
 use crate::page::{Page, PageRequest};
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -53,8 +59,20 @@ pub struct Catalog {
     /// The catalog once more, held by the one who writes from the checks to the announcement: a write is staged here.
     writer: Mutex<State>,
     changes: broadcast::Sender<Change>,
+    /// When tokens were shown last, as far as it is in the store.
+    kept_uses: Mutex<HashMap<TokenName, u64>>,
+    audit: AuditLog,
     /// What the store said to the last write, if it did not take it.
     fault: watch::Sender<Option<String>>,
+}
+
+/// How a catalog is opened.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How much of the audit log is kept.
+    pub audit: AuditLimits,
+    /// A file with the key of the secrets that somebody else keeps. Without one the key is the directory's own.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The catalog at one revision.
@@ -72,7 +90,19 @@ impl Catalog {
     /// Opens the catalog in `directory`, which is created if it is missing: the store `catalog.redb` and the key
     /// of the secrets `secrets.key`. Fails if another process has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
+        Self::open_with(directory, &Options::default())
+    }
+
+    /// As [`Self::open`].
+    pub fn open_with(directory: &Path, options: &Options) -> Result<Self, StoreError> {
         make(directory)?;
+        if let Some(key) = &options.key_file {
+            // It is there before the first start, so a store that was lost cannot be told from one that is new.
+            let vault = Vault::open_provided(key)?;
+            let store = RedbStore::open(&directory.join(STORE_FILE))?;
+            let rows = store.load()?;
+            return Self::opened(directory, key, store, &rows, vault, options);
+        }
         let (path, key) = (directory.join(STORE_FILE), directory.join(KEY_FILE));
         let vault = Vault::open(&key)?;
         if vault.is_some() && std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 {
@@ -98,17 +128,7 @@ impl Catalog {
                 vault
             }
         };
-        Self::opened(directory, &key, store, &rows, vault)
-    }
-
-    /// As [`Self::open`], with the key of the secrets in a file that somebody else keeps. It is there before the first start,
-    /// so a store that was lost cannot be told from one that is new.
-    pub fn open_with_key(directory: &Path, key: &Path) -> Result<Self, StoreError> {
-        make(directory)?;
-        let vault = Vault::open_provided(key)?;
-        let store = RedbStore::open(&directory.join(STORE_FILE))?;
-        let rows = store.load()?;
-        Self::opened(directory, key, store, &rows, vault)
+        Self::opened(directory, &key, store, &rows, vault, options)
     }
 
     /// With what is in `directory`; errors name the files.
@@ -118,9 +138,12 @@ impl Catalog {
         store: RedbStore,
         rows: &[(String, Vec<u8>)],
         vault: Vault,
+        options: &Options,
     ) -> Result<Self, StoreError> {
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
-        let catalog = Self::with(Box::new(store), vault).map_err(|error| error.within(directory, key))?;
+        let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
+        let catalog =
+            Self::load(Box::new(store), vault, audit).map_err(|error| error.within(directory, key))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -134,12 +157,25 @@ impl Catalog {
 
     /// A catalog of any store.
     pub fn with(store: Box<dyn Store>, vault: Vault) -> Result<Self, StoreError> {
+        Self::load(store, vault, |_| Ok(AuditLog::in_memory()))
+    }
+
+    fn load(
+        store: Box<dyn Store>,
+        vault: Vault,
+        audit: impl FnOnce(Vec<v1::AuditEntry>) -> Result<AuditLog, StoreError>,
+    ) -> Result<Self, StoreError> {
         let mut state = State::default();
+        let (mut uses, mut deeds) = (HashMap::new(), Vec::new());
         for (key, value) in store.load()? {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
                 Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
+                Row::Used(token, time) => {
+                    uses.insert(token, time);
+                }
+                Row::Audit(entry) => deeds.push(*entry),
                 Row::Object(object) => {
                     state.put(object);
                 }
@@ -151,9 +187,21 @@ impl Catalog {
         {
             return Err(StoreError::WrongKey(secret.name.to_string()));
         }
+        for (name, time) in &uses {
+            if let Some(token) = state.tokens.get(name) {
+                token.used.store(*time, std::sync::atomic::Ordering::Relaxed);
+            }
+        }
+        let (audit, kept_uses) = (audit(deeds)?, Mutex::new(uses));
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
-        Ok(Self { store, vault, state: RwLock::new(state), writer, changes, fault: watch::Sender::new(None) })
+        let (state, fault) = (RwLock::new(state), watch::Sender::new(None));
+        Ok(Self { store, vault, state, writer, changes, kept_uses, audit, fault })
+    }
+
+    /// Who did what.
+    pub fn audit(&self) -> &AuditLog {
+        &self.audit
     }
 
     /// Every row as it is on disk now, for [`crate::store::write_backup`]. Values of secrets are sealed with the key of

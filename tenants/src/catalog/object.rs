@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::author::Author;
 use crate::meta::Meta;
+use crate::name::TenantName;
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::tenant::Tenant;
+use crate::token::Token;
 
 /// An object of the catalog.
 #[derive(Clone, Debug)]
@@ -16,6 +19,8 @@ pub enum Object {
     Peer(Arc<Peer>),
     /// A secret, without its value.
     Secret(Arc<Secret>),
+    /// A token, without its value.
+    Token(Arc<Token>),
 }
 
 /// A change of the catalog. One operation may make several of the same revision: a tenant that is deleted with all
@@ -28,6 +33,8 @@ pub struct Change {
     pub kind: ChangeKind,
     /// The object after the change; for a deletion, as it was.
     pub object: Object,
+    /// Who made it.
+    pub author: Arc<Author>,
 }
 
 /// What happened to an object.
@@ -48,6 +55,17 @@ impl Object {
             Self::Tenant(tenant) => tenant.name.to_string(),
             Self::Peer(peer) => peer.name.to_string(),
             Self::Secret(secret) => secret.name.to_string(),
+            Self::Token(token) => token.name.to_string(),
+        }
+    }
+
+    /// The tenant it is, or is of; `None` for what is the node's.
+    pub fn tenant(&self) -> Option<&TenantName> {
+        match self {
+            Self::Tenant(tenant) => Some(&tenant.name),
+            Self::Peer(peer) => Some(peer.name.tenant()),
+            Self::Secret(secret) => Some(secret.name.tenant()),
+            Self::Token(token) => token.name.tenant(),
         }
     }
 
@@ -57,6 +75,7 @@ impl Object {
             Self::Tenant(tenant) => &tenant.meta,
             Self::Peer(peer) => &peer.meta,
             Self::Secret(secret) => &secret.meta,
+            Self::Token(token) => &token.meta,
         }
     }
 }

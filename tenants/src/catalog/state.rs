@@ -1,16 +1,17 @@
 //! The catalog in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::catalog::index::Index;
 use crate::catalog::object::Object;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, SecretName, TenantName, TokenName};
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::store::Counters;
 use crate::tenant::Tenant;
+use crate::token::{Token, TokenHash};
 
 /// All objects and what is derived from them.
 #[derive(Clone, Default)]
@@ -19,6 +20,8 @@ pub(crate) struct State {
     pub(crate) tenants: BTreeMap<TenantName, Arc<Tenant>>,
     pub(crate) peers: BTreeMap<PeerName, Arc<Peer>>,
     pub(crate) secrets: BTreeMap<SecretName, Arc<Secret>>,
+    pub(crate) tokens: BTreeMap<TokenName, Arc<Token>>,
+    by_hash: HashMap<TokenHash, TokenName>,
     pub(crate) index: Index,
 }
 
@@ -42,6 +45,10 @@ impl State {
                 }
                 old.map(Object::Secret)
             }
+            Object::Token(token) => {
+                self.by_hash.insert(token.hash, token.name.clone());
+                self.tokens.insert(token.name.clone(), token).map(Object::Token)
+            }
         }
     }
 
@@ -63,7 +70,22 @@ impl State {
                 }
                 old.map(Object::Secret)
             }
+            Object::Token(token) => {
+                self.by_hash.remove(&token.hash);
+                self.tokens.remove(&token.name).map(Object::Token)
+            }
         }
+    }
+
+    /// The token of this hash.
+    pub(crate) fn token(&self, hash: TokenHash) -> Option<Arc<Token>> {
+        self.tokens.get(self.by_hash.get(&hash)?).cloned()
+    }
+
+    /// The tokens of a tenant, in the order of names.
+    pub(crate) fn tokens_of<'a>(&'a self, tenant: &'a TenantName) -> impl Iterator<Item = &'a Arc<Token>> {
+        let first = TokenName::first_of(Some(tenant.clone()));
+        after(&self.tokens, Some(&first)).take_while(move |token| token.name.tenant() == Some(tenant))
     }
 
     /// The peers of a tenant, in the order of names.

@@ -99,6 +99,8 @@ impl Writer<'_> {
         }
         let mut below: Vec<Object> = state.peers_of(&name).cloned().map(Object::Peer).collect();
         below.extend(state.secrets_of(&name).cloned().map(Object::Secret));
+        // Without asking: who has one has it for this tenant alone.
+        below.extend(state.tokens_of(&name).cloned().map(Object::Token));
         for object in below {
             self.remove(object);
         }

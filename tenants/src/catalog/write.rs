@@ -7,9 +7,11 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use crate::audit;
+use crate::author::Author;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
-use crate::catalog::{Catalog, peers, secrets, tenants};
+use crate::catalog::{Catalog, peers, reach, secrets, tenants, tokens};
 use crate::error::Error;
 use crate::impact::{self, Impact};
 use crate::limits::MAX_REQUEST_ID;
@@ -29,6 +31,8 @@ pub(crate) struct Writer<'a> {
     done: Vec<Done>,
     /// Which object of the request is being worked on.
     pub(crate) at: usize,
+    /// Who writes.
+    author: Arc<Author>,
 }
 
 /// A staged change.
@@ -162,6 +166,11 @@ impl<'a> Writer<'a> {
     pub(crate) fn check(&self) -> Vec<(usize, Error)> {
         let mut faults = Vec::new();
         for done in &self.done {
+            let reached = reach::check(&self.author, done.kind, &done.object, done.before.as_ref());
+            if let Err(error) = reached {
+                faults.push((done.at, error));
+                continue;
+            }
             let checked = match &done.object {
                 _ if done.kind == ChangeKind::Deleted => Ok(()),
                 Object::Tenant(tenant) => {
@@ -173,6 +182,7 @@ impl<'a> Writer<'a> {
                 }
                 Object::Peer(peer) => peers::check(self.state(), peer),
                 Object::Secret(secret) => secrets::check(self.state(), secret),
+                Object::Token(token) => tokens::check(self.state(), &self.author, token),
             };
             faults.extend(checked.err().map(|error| (done.at, error)));
         }
@@ -190,16 +200,33 @@ impl<'a> Writer<'a> {
         batch.put(crate::store::COUNTERS, counters.encode_to_vec());
         for done in &self.done {
             match done.kind {
-                ChangeKind::Deleted => batch.delete(done.object.name()),
+                ChangeKind::Deleted => {
+                    batch.delete(done.object.name());
+                    if let Object::Token(token) = &done.object {
+                        batch.delete(crate::store::used_key(&token.name));
+                    }
+                }
                 ChangeKind::Created | ChangeKind::Updated => {
                     let (key, value) = crate::store::encode(&done.object);
                     batch.put(key, value);
                 }
             }
         }
+        let audit = &self.catalog.audit;
+        let done = self.done.iter().map(|done| (done.kind, &done.object, done.before.as_ref()));
+        let entry = audit::of_change(&self.author, audit.number(), done);
+        batch.put(crate::store::audit_key(entry.sequence), entry.encode_to_vec());
+        let settled = audit.take_settled();
+        for sequence in &settled {
+            batch.delete(crate::store::audit_key(*sequence));
+        }
         let committed = self.catalog.store.commit(&batch);
         self.catalog.fault.send_replace(committed.as_ref().err().map(ToString::to_string));
-        committed?;
+        if let Err(error) = committed {
+            audit.not_removed(settled);
+            return Err(error.into());
+        }
+        audit.stored(entry);
 
         // From here on there is nothing to undo.
         self.counters = counters;
@@ -212,14 +239,16 @@ impl<'a> Writer<'a> {
                     ChangeKind::Deleted => state.remove(object),
                     ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
                 };
-                let change = Change { revision: counters.revision, kind: *kind, object: object.clone() };
+                let (object, author) = (object.clone(), Arc::clone(&self.author));
+                let change = Change { revision: counters.revision, kind: *kind, object, author };
                 // Told under the lock, so that a snapshot and the changes after it fit together. No receiver is no fault.
                 let _ = self.catalog.changes.send(change);
             }
         }
         // Readers need not wait for whoever reads the log.
         for Done { kind, object, before, .. } in &done {
-            tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, "catalog");
+            let (name, by) = (object.name(), &self.author.principal);
+            tracing::info!(change = ?kind, name, revision = counters.revision, by, "catalog");
             if *kind != ChangeKind::Deleted {
                 warn_of(object, before.as_ref());
             }
@@ -232,7 +261,7 @@ impl<'a> Writer<'a> {
 fn warn_of(object: &Object, before: Option<&Object>) {
     let warnings = |object: &Object| match object {
         Object::Peer(peer) => peer.spec.warnings(),
-        Object::Tenant(_) | Object::Secret(_) => Vec::new(),
+        Object::Tenant(_) | Object::Secret(_) | Object::Token(_) => Vec::new(),
     };
     let known = before.map(warnings).unwrap_or_default();
     for warning in warnings(object).iter().filter(|warning| !known.contains(warning)) {
@@ -258,7 +287,7 @@ impl Catalog {
         let mut staged = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let counters = staged.counters;
         staged.counters.revision += 1;
-        Writer { catalog: self, staged, counters, done: Vec::new(), at: 0 }
+        Writer { catalog: self, staged, counters, done: Vec::new(), at: 0, author: Author::current() }
     }
 
     /// One write of one object: staged, checked, and committed unless it is a dry run.

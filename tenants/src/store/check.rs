@@ -19,6 +19,8 @@ pub struct Report {
     pub peers: usize,
     /// Secrets.
     pub secrets: usize,
+    /// Tokens.
+    pub tokens: usize,
     /// Revision of the catalog.
     pub revision: u64,
     /// What is wrong, row by row.
@@ -43,6 +45,7 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
                 }
             }
             Ok(Row::Object(object)) => objects.push(object),
+            Ok(Row::Used(..) | Row::Audit(_)) => {}
             Err(error) => report.faults.push(error.to_string()),
         }
     }
@@ -55,6 +58,9 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
                 (&mut report.peers, vec![peer.name.tenant().to_string(), secret.to_string()])
             }
             Object::Secret(secret) => (&mut report.secrets, vec![secret.name.tenant().to_string()]),
+            Object::Token(token) => {
+                (&mut report.tokens, token.name.tenant().map(ToString::to_string).into_iter().collect())
+            }
         };
         *count += 1;
         let missing = needs.into_iter().filter(|needed| !names.contains(needed));

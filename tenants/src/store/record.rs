@@ -6,19 +6,37 @@ use std::time::SystemTime;
 use culvert_proto::v1;
 use prost::Message;
 
+use crate::author::Role;
 use crate::catalog::Object;
 use crate::meta::Meta;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, SecretName, TenantName, TokenName};
 use crate::peer::{Peer, PeerSpec};
 use crate::secret::Secret;
 use crate::store::StoreError;
 use crate::tenant::{Tenant, TenantSpec};
+use crate::token::{Token, TokenHash};
 
 /// Key of the row of [`Counters`]; no resource name begins like this.
 pub(crate) const COUNTERS: &str = "catalog/counters";
 
 /// Key of the row that tells which key the secrets are sealed with.
 pub(crate) const KEY_CHECK: &str = "catalog/key";
+
+/// What keys of rows about the use of a token begin with.
+const USED: &str = "catalog/used/";
+
+/// Key of the row that tells when a token was shown last.
+pub(crate) fn used_key(name: &TokenName) -> String {
+    format!("{USED}{name}")
+}
+
+/// What keys of audit entries begin with that may not be in the audit log yet.
+const AUDIT: &str = "catalog/audit/";
+
+/// Key of the row of an audit entry.
+pub(crate) fn audit_key(sequence: u64) -> String {
+    format!("{AUDIT}{sequence:020}")
+}
 
 /// Numbers that must never go back.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
@@ -54,7 +72,7 @@ struct Envelope {
     /// The message, without its output-only fields and without the value of a secret.
     #[prost(bytes = "vec", tag = "7")]
     body: Vec<u8>,
-    /// The sealed value of a secret.
+    /// The sealed value of a secret, or the hash of a token.
     #[prost(bytes = "vec", tag = "8")]
     sealed: Vec<u8>,
 }
@@ -64,6 +82,10 @@ pub(crate) enum Row {
     Counters(Counters),
     /// A known text, sealed.
     KeyCheck(Vec<u8>),
+    /// When a token was shown last.
+    Used(TokenName, u64),
+    /// Something that was done with the commit of this row.
+    Audit(Box<v1::AuditEntry>),
     Object(Object),
 }
 
@@ -77,7 +99,19 @@ impl Row {
         if key == KEY_CHECK {
             return Ok(Row::KeyCheck(value.to_vec()));
         }
+        if let Some(name) = key.strip_prefix(USED) {
+            let name = name.parse().map_err(|error| StoreError::corrupt(key, error))?;
+            let seconds = value.try_into().map_err(|error| StoreError::corrupt(key, error))?;
+            return Ok(Row::Used(name, u64::from_be_bytes(seconds)));
+        }
+        if key.starts_with(AUDIT) {
+            let entry = v1::AuditEntry::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
+            return Ok(Row::Audit(Box::new(entry)));
+        }
         let row = Envelope::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
+        if key.parse::<TokenName>().is_ok() {
+            return Ok(Row::Object(Object::Token(Arc::new(token(key, row)?))));
+        }
         let object = match key.split('/').nth(2) {
             None => Object::Tenant(Arc::new(tenant(key, row)?)),
             Some("peers") => Object::Peer(Arc::new(peer(key, row)?)),
@@ -111,6 +145,11 @@ pub(crate) fn encode(object: &Object) -> (String, Vec<u8>) {
             let body = v1::Secret { display_name: secret.display_name.clone(), ..Default::default() };
             Envelope { body: body.encode_to_vec(), sealed: secret.sealed.clone(), ..envelope(&secret.meta) }
         }
+        Object::Token(token) => Envelope {
+            body: token.spec_to_proto().encode_to_vec(),
+            sealed: token.hash.0.to_vec(),
+            ..envelope(&token.meta)
+        },
     };
     (object.name(), row.encode_to_vec())
 }
@@ -156,6 +195,19 @@ fn secret(key: &str, row: Envelope) -> Result<Secret, StoreError> {
     let body: v1::Secret = body(key, &row)?;
     let meta = meta(key, &row)?;
     Ok(Secret { name, display_name: body.display_name, meta, sealed: row.sealed })
+}
+
+fn token(key: &str, row: Envelope) -> Result<Token, StoreError> {
+    let name: TokenName = key.parse().map_err(|error| StoreError::corrupt(key, error))?;
+    let body: v1::Token = body(key, &row)?;
+    let role = Role::from_proto(body.role).ok_or_else(|| StoreError::corrupt(key, "it has no role"))?;
+    let expires = SystemTime::try_from(body.expire_time.unwrap_or_default());
+    let expires = expires.map_err(|error| StoreError::corrupt(key, error))?;
+    let hash = <[u8; 32]>::try_from(row.sealed.as_slice());
+    let hash = TokenHash(hash.map_err(|error| StoreError::corrupt(key, error))?);
+    let meta = meta(key, &row)?;
+    let display_name = body.display_name;
+    Ok(Token { name, display_name, role, expires, meta, hash, used: Arc::default() })
 }
 
 fn body<M: Message + Default>(key: &str, row: &Envelope) -> Result<M, StoreError> {

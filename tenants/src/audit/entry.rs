@@ -1,0 +1,106 @@
+//! What an entry says.
+
+use std::time::SystemTime;
+
+use culvert_proto::v1;
+use culvert_proto::v1::audited_value::Kind;
+
+use crate::author::Author;
+use crate::catalog::{ChangeKind, Object};
+use crate::limits::MAX_AUDITED;
+
+/// Characters of a reason: as many as the API tells.
+const MAX_MESSAGE: usize = 1_000;
+
+/// Something that was done without changing the catalog, or that was refused.
+#[derive(Clone, Debug)]
+pub struct Deed {
+    /// Who.
+    pub author: Author,
+    /// Name of the gRPC code.
+    pub result: &'static str,
+    /// Why it was refused.
+    pub message: String,
+    /// Names of what it was about.
+    pub names: Vec<String>,
+    /// Deeds like this that were not noted.
+    pub suppressed: u64,
+}
+
+impl Deed {
+    pub(crate) fn into_entry(self, sequence: u64) -> v1::AuditEntry {
+        let more = self.names.len().saturating_sub(MAX_AUDITED);
+        let objects = self.names.into_iter().take(MAX_AUDITED);
+        let objects = objects.map(|name| v1::AuditedObject { name, ..Default::default() }).collect();
+        v1::AuditEntry {
+            result: self.result.to_owned(),
+            message: self.message.chars().take(MAX_MESSAGE).collect(),
+            objects,
+            more_objects: u32::try_from(more).unwrap_or(u32::MAX),
+            suppressed: self.suppressed,
+            ..of(&self.author, sequence)
+        }
+    }
+}
+
+/// The entry of a change: what was done to each object, and what was there before.
+pub(crate) fn of_change<'a>(
+    author: &Author,
+    sequence: u64,
+    done: impl ExactSizeIterator<Item = (ChangeKind, &'a Object, Option<&'a Object>)>,
+) -> v1::AuditEntry {
+    let more = done.len().saturating_sub(MAX_AUDITED);
+    v1::AuditEntry {
+        result: "OK".to_owned(),
+        objects: done.take(MAX_AUDITED).map(|(kind, object, before)| audited(kind, object, before)).collect(),
+        more_objects: u32::try_from(more).unwrap_or(u32::MAX),
+        ..of(author, sequence)
+    }
+}
+
+fn of(author: &Author, sequence: u64) -> v1::AuditEntry {
+    v1::AuditEntry {
+        sequence,
+        time: Some(SystemTime::now().into()),
+        principal: author.principal.clone(),
+        from: author.from.clone(),
+        method: author.method.clone(),
+        trace_id: author.trace_id().to_owned(),
+        ..Default::default()
+    }
+}
+
+fn audited(kind: ChangeKind, object: &Object, before: Option<&Object>) -> v1::AuditedObject {
+    let deleted = kind == ChangeKind::Deleted;
+    let value_changed = match (object, before) {
+        (Object::Secret(new), Some(Object::Secret(old))) => new.sealed != old.sealed,
+        _ => false,
+    };
+    v1::AuditedObject {
+        name: object.name(),
+        change: match kind {
+            ChangeKind::Created => "CREATED",
+            ChangeKind::Updated => "UPDATED",
+            ChangeKind::Deleted => "DELETED",
+        }
+        .to_owned(),
+        before: before.or(Some(object).filter(|_| deleted)).map(value),
+        after: Some(object).filter(|_| !deleted).map(value),
+        value_changed,
+    }
+}
+
+/// What is configured of an object. Nothing secret is: neither has a secret its value in it, nor a token.
+fn value(object: &Object) -> v1::AuditedValue {
+    let name = object.name();
+    let kind = match object {
+        Object::Tenant(tenant) => Kind::Tenant(v1::Tenant { name, ..tenant.spec.to_proto() }),
+        Object::Peer(peer) => Kind::Peer(v1::Peer { name, ..peer.spec.to_proto() }),
+        Object::Secret(secret) => {
+            let display_name = secret.display_name.clone();
+            Kind::Secret(v1::Secret { name, display_name, ..Default::default() })
+        }
+        Object::Token(token) => Kind::Token(token.spec_to_proto()),
+    };
+    v1::AuditedValue { kind: Some(kind) }
+}

@@ -1,0 +1,192 @@
+//! The files of the audit log: `audit.jsonl` is added to, `audit-NUMBER.jsonl` are those before, named by their last entry.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use culvert_proto::{message_descriptor, v1};
+use prost::Message as _;
+use prost_reflect::{DynamicMessage, ReflectMessage as _};
+
+use crate::audit::AuditLimits;
+use crate::store::StoreError;
+
+/// The file that is added to.
+const CURRENT: &str = "audit.jsonl";
+
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    folder: PathBuf,
+    limits: AuditLimits,
+    file: File,
+    size: u64,
+    /// Of the last entry in the file.
+    last: u64,
+}
+
+impl LogFiles {
+    pub(crate) fn open(folder: &Path, limits: AuditLimits) -> Result<Self, StoreError> {
+        let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        created.map_err(|error| StoreError::file(folder, error))?;
+        let path = folder.join(CURRENT);
+        let (file, size) = begin(&path)?;
+        let mut files = Self { folder: folder.to_owned(), limits, file, size, last: 0 };
+        files.last = files.last_sequence()?;
+        Ok(files)
+    }
+
+    /// Adds a line. True if a new file was begun for it, the one before being on disk for sure.
+    pub(crate) fn append(&mut self, entry: &v1::AuditEntry) -> Result<bool, StoreError> {
+        let path = self.folder.join(CURRENT);
+        let fail = |error: std::io::Error| StoreError::file(&path, error);
+        let mut line = to_line(entry).map_err(|reason| StoreError::file(&path, reason))?;
+        line.push('\n');
+        let rotate = self.size > 0 && self.size + line.len() as u64 > self.limits.max_bytes;
+        if rotate {
+            self.rotate()?;
+        }
+        if let Err(error) = self.file.write_all(line.as_bytes()) {
+            // What there is of the line goes, or the next one would be added to it.
+            let _ = self.file.set_len(self.size);
+            return Err(fail(error));
+        }
+        self.size += line.len() as u64;
+        self.last = entry.sequence;
+        Ok(rotate)
+    }
+
+    /// Returns when all lines are on disk.
+    pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
+        self.file.sync_data().map_err(|error| StoreError::file(self.folder.join(CURRENT), error))
+    }
+
+    fn rotate(&mut self) -> Result<(), StoreError> {
+        self.sync()?;
+        let current = self.folder.join(CURRENT);
+        let old = self.folder.join(format!("audit-{:020}.jsonl", self.last));
+        fs::rename(&current, &old).map_err(|error| StoreError::file(&current, error))?;
+        let (file, size) = begin(&current)?;
+        (self.file, self.size) = (file, size);
+        if let Ok(folder) = File::open(&self.folder) {
+            // The names; the lines are safe without.
+            let _ = folder.sync_all();
+        }
+        let older = self.older()?;
+        let surplus = (older.len() + 1).saturating_sub(self.limits.keep.max(1));
+        for path in older.iter().take(surplus) {
+            fs::remove_file(path).map_err(|error| StoreError::file(path, error))?;
+        }
+        Ok(())
+    }
+
+    /// The files before the current one, the oldest first.
+    fn older(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let fail = |error: std::io::Error| StoreError::file(&self.folder, error);
+        let mut older = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(fail)? {
+            let path = entry.map_err(fail)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.starts_with("audit-") && name.ends_with(".jsonl") {
+                older.push(path);
+            }
+        }
+        older.sort();
+        Ok(older)
+    }
+
+    /// All files, the newest first.
+    pub(crate) fn newest_first(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let older = self.older()?;
+        Ok(std::iter::once(self.folder.join(CURRENT)).chain(older.into_iter().rev()).collect())
+    }
+
+    /// Sequence of the last entry of all.
+    pub(crate) fn last_sequence(&self) -> Result<u64, StoreError> {
+        for path in self.newest_first()? {
+            let last = entries(&path)?.iter().map(|entry| entry.sequence).max();
+            if let Some(last) = last {
+                return Ok(last);
+            }
+        }
+        Ok(0)
+    }
+
+    /// Which of these entries are there. They are among the last ones.
+    pub(crate) fn sequences_among(&self, wanted: &HashSet<u64>) -> Result<HashSet<u64>, StoreError> {
+        let mut found = HashSet::new();
+        if wanted.is_empty() {
+            return Ok(found);
+        }
+        for path in self.newest_first()?.iter().take(2) {
+            found.extend(entries(path)?.iter().map(|entry| entry.sequence).filter(|n| wanted.contains(n)));
+        }
+        Ok(found)
+    }
+}
+
+/// Opens a file to add to. What follows its last whole line is of a write that was cut off, and goes.
+fn begin(path: &Path) -> Result<(File, u64), StoreError> {
+    let fail = |error: std::io::Error| StoreError::file(path, error);
+    let mut file =
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(fail)?;
+    let size = file.metadata().map_err(fail)?.len();
+    let whole = whole_lines(&mut file, size).map_err(fail)?;
+    if whole < size {
+        tracing::warn!(path = %path.display(), octets = size - whole, "the last line of the audit log was cut off");
+        file.set_len(whole).map_err(fail)?;
+    }
+    Ok((file, whole))
+}
+
+/// Octets up to the end of the last whole line.
+fn whole_lines(file: &mut File, size: u64) -> std::io::Result<u64> {
+    const STEP: u64 = 64 << 10;
+    let mut end = size;
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        file.seek(SeekFrom::Start(start))?;
+        let mut part = Vec::new();
+        (&*file).take(end - start).read_to_end(&mut part)?;
+        if let Some(at) = part.iter().rposition(|octet| *octet == b'\n') {
+            return Ok(start + at as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// The entries of a file, in its order. A line that is none is left out, and told.
+pub(crate) fn entries(path: &Path) -> Result<Vec<v1::AuditEntry>, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        // Removed since it was listed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::file(path, error)),
+    };
+    let mut entries = Vec::new();
+    for line in BufReader::new(file).lines() {
+        let line = line.map_err(|error| StoreError::file(path, error))?;
+        match of_line(&line) {
+            Some(entry) => entries.push(entry),
+            None => tracing::warn!(path = %path.display(), "a line of the audit log is no entry"),
+        }
+    }
+    Ok(entries)
+}
+
+/// In JSON, as the API has it.
+fn to_line(entry: &v1::AuditEntry) -> Result<String, String> {
+    let descriptor = message_descriptor("AuditEntry").ok_or("no descriptor")?;
+    let message = DynamicMessage::decode(descriptor, entry.encode_to_vec().as_slice());
+    serde_json::to_string(&message.map_err(|error| error.to_string())?).map_err(|error| error.to_string())
+}
+
+fn of_line(line: &str) -> Option<v1::AuditEntry> {
+    let descriptor = message_descriptor("AuditEntry")?;
+    let mut json = serde_json::Deserializer::from_str(line);
+    let message = DynamicMessage::deserialize(descriptor, &mut json).ok()?;
+    debug_assert_eq!(message.descriptor().name(), "AuditEntry");
+    message.transcode_to().ok()
+}

@@ -1,0 +1,81 @@
+//! Listing what was done, the newest first.
+
+use culvert_proto::v1;
+
+use crate::audit::file::entries;
+use crate::audit::{AuditLog, Kept};
+use crate::error::Error;
+use crate::name::TenantName;
+use crate::page::{Page, PageRequest};
+use crate::violation::Violations;
+
+impl AuditLog {
+    /// A page of the entries about what is of a tenant, or of all entries.
+    pub fn page(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page<v1::AuditEntry>, Error> {
+        let request = PageRequest::parse(parent, page_size, page_token)?;
+        let tenant: Option<TenantName> = match parent {
+            "" | "tenants/-" => None,
+            name => Some(name.parse().map_err(|error| Error::invalid("parent", format!("{error}")))?),
+        };
+        let before: u64 = match request.after() {
+            None => u64::MAX,
+            Some(text) => {
+                text.parse().map_err(|_| Violations::one("page_token", "not a token of this list"))?
+            }
+        };
+        let files = match &self.lock().kept {
+            Kept::Memory(entries) => {
+                let entries: Vec<_> = entries.iter().rev().cloned().collect();
+                return Ok(cut(&request, before, tenant.as_ref(), entries.into_iter()));
+            }
+            Kept::Files(files) => files.newest_first()?,
+        };
+        // File by file, so that a page of the newest ones reads no more than one.
+        let mut failed = None;
+        let newest_first = files.iter().flat_map(|path| {
+            let mut of_file = entries(path).unwrap_or_else(|error| {
+                failed.get_or_insert(error);
+                Vec::new()
+            });
+            of_file.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
+            of_file
+        });
+        let page = cut(&request, before, tenant.as_ref(), newest_first);
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(page),
+        }
+    }
+}
+
+fn cut(
+    request: &PageRequest,
+    before: u64,
+    tenant: Option<&TenantName>,
+    newest_first: impl Iterator<Item = v1::AuditEntry>,
+) -> Page<v1::AuditEntry> {
+    let wanted = newest_first.filter(|entry| entry.sequence < before).filter_map(|entry| match tenant {
+        None => Some(entry),
+        Some(tenant) => about(entry, tenant),
+    });
+    request.cut(wanted, |entry| entry.sequence.to_string())
+}
+
+/// What of an entry is about a tenant: the objects of others in it are not its business.
+fn about(mut entry: v1::AuditEntry, tenant: &TenantName) -> Option<v1::AuditEntry> {
+    let own = tenant.to_string();
+    let is_own = |name: &str| {
+        name.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let all = entry.objects.len();
+    entry.objects.retain(|object| is_own(&object.name));
+    if entry.objects.len() < all {
+        entry.more_objects = 0;
+    }
+    (!entry.objects.is_empty()).then_some(entry)
+}

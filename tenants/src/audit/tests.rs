@@ -1,0 +1,185 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+
+use culvert_proto::v1;
+
+use crate::audit::{AuditLimits, Deed, FOLDER};
+use crate::author::{Author, Role};
+use crate::catalog::{Catalog, Options};
+
+fn author(principal: &str) -> Arc<Author> {
+    Arc::new(Author {
+        principal: principal.into(),
+        from: "192.0.2.1:5".into(),
+        method: "culvert.v1.TenantService/CreateTenant".into(),
+        ..(*Author::node()).clone()
+    })
+}
+
+fn create(id: &str) -> v1::CreateTenantRequest {
+    v1::CreateTenantRequest { tenant_id: id.into(), ..Default::default() }
+}
+
+fn secret(tenant: &str, value: &str) -> v1::CreateSecretRequest {
+    v1::CreateSecretRequest {
+        parent: format!("tenants/{tenant}"),
+        secret_id: "psk".into(),
+        secret: Some(v1::Secret { value: value.into(), ..Default::default() }),
+        ..Default::default()
+    }
+}
+
+fn names(catalog: &Catalog, parent: &str) -> Vec<String> {
+    let page = catalog.audit().page(parent, 1000, "").unwrap();
+    page.items.iter().flat_map(|entry| entry.objects.iter().map(|object| object.name.clone())).collect()
+}
+
+#[test]
+fn an_entry_says_who_did_what_and_nothing_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    author("token tokens/ops").acting(|| {
+        catalog.create_tenant(&create("acme")).unwrap();
+        catalog.create_secret(secret("acme", "hunter2hunter2")).unwrap();
+    });
+    let changed = v1::UpdateSecretRequest {
+        secret: Some(v1::Secret {
+            name: "tenants/acme/secrets/psk".into(),
+            value: b"another-value".to_vec(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    catalog.update_secret(changed).unwrap();
+    let page = catalog.audit().page("tenants/acme", 0, "").unwrap();
+    let [changed, created, tenant] = page.items.as_slice() else { unreachable!("{page:?}") };
+    assert_eq!((changed.principal.as_str(), created.principal.as_str()), ("culvertd", "token tokens/ops"));
+    assert_eq!((tenant.from.as_str(), tenant.result.as_str()), ("192.0.2.1:5", "OK"));
+    assert_eq!(changed.objects[0].change, "UPDATED");
+    assert!(changed.objects[0].value_changed && changed.objects[0].before.is_some());
+    assert!(created.objects[0].before.is_none() && created.objects[0].after.is_some());
+    let text = std::fs::read_to_string(directory.path().join(FOLDER).join("audit.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 3);
+    for hidden in ["hunter2hunter2", "another-value", "aHVudGVy", "YW5vdGhlci12YWx1ZQ"] {
+        assert!(!text.contains(hidden), "{text}");
+    }
+}
+
+#[test]
+fn what_was_committed_is_in_the_log_after_a_crash_between_the_store_and_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join(FOLDER).join("audit.jsonl");
+    let catalog = Catalog::open(directory.path()).unwrap();
+    for id in ["a", "b", "c"] {
+        catalog.create_tenant(&create(id)).unwrap();
+    }
+    drop(catalog);
+    // As if the machine had died: the last line is cut, the one before it lost.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    std::fs::write(&file, format!("{}\n{}", lines[0], &lines[2][..20])).unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    assert_eq!(names(&catalog, ""), ["tenants/c", "tenants/b", "tenants/a"]);
+    // And once: what is there is not written again, however often it is opened.
+    drop(catalog);
+    let catalog = Catalog::open(directory.path()).unwrap();
+    catalog.create_tenant(&create("d")).unwrap();
+    let sequences: Vec<u64> =
+        catalog.audit().page("", 0, "").unwrap().items.iter().map(|entry| entry.sequence).collect();
+    assert_eq!(sequences, [4, 3, 2, 1]);
+}
+
+#[test]
+fn rows_leave_the_store_once_the_file_is_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    for n in 0..100 {
+        catalog.create_tenant(&create(&format!("t{n}"))).unwrap();
+    }
+    let rows = catalog.backup().unwrap();
+    let kept = rows.iter().filter(|(key, _)| key.starts_with("catalog/audit/")).count();
+    assert!((1..=64).contains(&kept), "{kept} rows");
+    assert_eq!(names(&catalog, "tenants/-").len(), 100);
+}
+
+#[test]
+fn files_are_rotated_and_the_oldest_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { audit: AuditLimits { max_bytes: 2_000, keep: 3 }, ..Options::default() };
+    let catalog = Catalog::open_with(directory.path(), &options).unwrap();
+    for n in 0..60 {
+        catalog.create_tenant(&create(&format!("t{n}"))).unwrap();
+    }
+    let files: Vec<_> = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        assert!(file.unwrap().metadata().unwrap().len() <= 2_000);
+    }
+    let kept = names(&catalog, "");
+    assert_eq!(kept[0], "tenants/t59");
+    assert!(kept.len() > 5 && kept.len() < 60, "{}", kept.len());
+    // Pages go on from file to file.
+    let (mut token, mut paged) = (String::new(), Vec::new());
+    loop {
+        let page = catalog.audit().page("", 2, &token).unwrap();
+        paged.extend(page.items.iter().map(|entry| entry.objects[0].name.clone()));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        token = page.next_page_token;
+    }
+    assert_eq!(paged, kept);
+}
+
+#[test]
+fn a_tenant_sees_what_is_its_own_alone() {
+    let catalog = Catalog::in_memory().unwrap();
+    catalog.create_tenant(&create("a")).unwrap();
+    catalog.create_tenant(&create("ab")).unwrap();
+    let deed = Deed {
+        author: (*author("user 7")).clone(),
+        result: "PERMISSION_DENIED",
+        message: "no".into(),
+        names: vec!["tenants/a/peers/x".into(), "tenants/ab".into()],
+        suppressed: 3,
+    };
+    catalog.audit().note(deed, false);
+    assert_eq!(names(&catalog, "tenants/a"), ["tenants/a/peers/x", "tenants/a"]);
+    assert_eq!(names(&catalog, "tenants/ab"), ["tenants/ab", "tenants/ab"]);
+}
+
+#[test]
+fn who_is_of_a_tenant_writes_what_is_its_own_alone() {
+    let catalog = Catalog::in_memory().unwrap();
+    for id in ["a", "b"] {
+        catalog.create_tenant(&create(id)).unwrap();
+    }
+    let of_a = Arc::new(Author {
+        tenant: Some("tenants/a".parse().unwrap()),
+        role: Role::Admin,
+        ..(*author("token tenants/a/tokens/t")).clone()
+    });
+    let refused = |error: crate::Error| error.to_string();
+    of_a.acting(|| {
+        catalog.create_secret(secret("a", "value")).unwrap();
+        let other = refused(catalog.create_secret(secret("b", "value")).unwrap_err());
+        assert_eq!(other, "tenants/b/secrets/psk not found");
+        let created = refused(catalog.create_tenant(&create("c")).unwrap_err());
+        assert_eq!(created, "tenants/c not found");
+        let delete = v1::DeleteTenantRequest { name: "tenants/a".into(), force: true, ..Default::default() };
+        assert!(refused(catalog.delete_tenant(&delete).unwrap_err()).contains("callers of the whole node"));
+        let update = |tenant: v1::Tenant| {
+            let tenant = Some(v1::Tenant { name: "tenants/a".into(), ..tenant });
+            catalog.update_tenant(&v1::UpdateTenantRequest { tenant, ..Default::default() })
+        };
+        update(v1::Tenant { display_name: "A".into(), ..Default::default() }).unwrap();
+        let quotas = Some(v1::Quotas { max_peers: 5, ..Default::default() });
+        let denied = refused(update(v1::Tenant { quotas, ..Default::default() }).unwrap_err());
+        assert!(denied.starts_with("tenants/a: quotas"), "{denied}");
+        let delete = v1::DeleteRequest { names: vec!["tenants/b".into()], ..Default::default() };
+        let error = catalog.delete(&delete).unwrap_err().to_string();
+        assert!(error.contains("tenants/b not found"), "{error}");
+    });
+    assert!(catalog.get_tenant(&"tenants/b".parse().unwrap()).is_some());
+}

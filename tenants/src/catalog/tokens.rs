@@ -1,0 +1,180 @@
+//! Tokens in the catalog: made, revoked, and known again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use culvert_proto::v1;
+use zeroize::Zeroizing;
+
+use crate::author::{Author, Role};
+use crate::catalog::object::Object;
+use crate::catalog::state::{self, State};
+use crate::catalog::write::{Writer, check_etag, check_missing};
+use crate::catalog::{Catalog, last_name};
+use crate::error::Error;
+use crate::limits::MAX_TOKENS;
+use crate::name::{TenantName, TokenName};
+use crate::page::{Page, PageRequest};
+use crate::store::{Batch, StoreError};
+use crate::token::{Token, TokenHash, TokenSpec};
+use crate::violation::Violations;
+
+/// Why a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenRefused {
+    /// There is none of that value: it was never made, or it was revoked.
+    #[error("the token is unknown or was revoked")]
+    Unknown,
+    /// Its time is over.
+    #[error("the token has expired")]
+    Expired,
+}
+
+impl Catalog {
+    /// Creates a token. With it comes its value, which is not kept.
+    pub fn create_token(
+        &self,
+        request: &v1::CreateTokenRequest,
+    ) -> Result<(Arc<Token>, Zeroizing<String>), Error> {
+        let mut faults = Violations::new();
+        let tenant: Option<Option<TenantName>> = match request.parent.as_str() {
+            "" => Some(None),
+            parent => faults.note("parent", parent.parse()).map(Some),
+        };
+        let name =
+            tenant.and_then(|tenant| faults.note("token_id", TokenName::from_id(tenant, &request.token_id)));
+        let token = request.token.clone().unwrap_or_default();
+        let spec = TokenSpec::parse(&token, SystemTime::now());
+        let spec = spec.map_err(|inner| faults.add_all("token", inner)).ok();
+        let (name, spec) = faults.finish(name.zip(spec))?;
+        let value = Token::value()?;
+        let hash = TokenHash::of(value.as_bytes());
+        let token = self.write(request.validate_only, |writer| {
+            if writer.state().tokens.contains_key(&name) {
+                return Err(Error::AlreadyExists(name.to_string()));
+            }
+            if let Some(tenant) = name.tenant()
+                && !writer.state().tenants.contains_key(tenant)
+            {
+                return Err(Error::NotFound(tenant.to_string()));
+            }
+            let TokenSpec { display_name, role, expires } = spec;
+            let (meta, used) = (writer.created(""), Arc::new(AtomicU64::new(0)));
+            let token = Arc::new(Token { name, display_name, role, expires, meta, hash, used });
+            writer.put(Object::Token(Arc::clone(&token)));
+            Ok(token)
+        })?;
+        Ok((token, value))
+    }
+
+    /// Revokes a token. Names of what went.
+    pub fn delete_token(&self, request: &v1::DeleteTokenRequest) -> Result<Vec<String>, Error> {
+        self.write(request.validate_only, |writer| {
+            writer.delete_token(request)?;
+            Ok(writer.removed())
+        })
+    }
+
+    /// The token of that name.
+    pub fn get_token(&self, name: &TokenName) -> Option<Arc<Token>> {
+        self.read().tokens.get(name).cloned()
+    }
+
+    /// A page of the tokens of `parent`: empty for those of the node, `tenants/{tenant}`, or `tenants/-` for those of all
+    /// tenants.
+    pub fn page_tokens(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page<Arc<Token>>, Error> {
+        let request = PageRequest::parse(parent, page_size, page_token)?;
+        let tenant = match parent {
+            "" => None,
+            parent => self.parse_parent(parent)?,
+        };
+        // Names of the node's tokens come before all others.
+        let node = parent.is_empty();
+        let after = last_name::<TokenName>(&request)?
+            .or_else(|| tenant.clone().map(|t| TokenName::first_of(Some(t))));
+        let state = self.read();
+        let rest = state::after(&state.tokens, after.as_ref());
+        let rest = rest.filter(|token| token.name.tenant().is_none() == node);
+        let rest = rest.take_while(|token| tenant.is_none() || token.name.tenant() == tenant.as_ref());
+        Ok(request.cut(rest.cloned(), |token| token.name.to_string()))
+    }
+
+    /// The token of this value, if it is good at `now`. It counts as used.
+    pub fn verify_token(&self, value: &[u8], now: SystemTime) -> Result<Arc<Token>, TokenRefused> {
+        let token = self.read().token(TokenHash::of(value)).ok_or(TokenRefused::Unknown)?;
+        if token.is_expired(now) {
+            return Err(TokenRefused::Expired);
+        }
+        token.note_use(now);
+        Ok(token)
+    }
+
+    /// Whether a token that was good before is still so.
+    pub fn is_token_good(&self, token: &Token, now: SystemTime) -> bool {
+        let state = self.read();
+        let there = state.tokens.get(&token.name).is_some_and(|other| other.hash == token.hash);
+        there && !token.is_expired(now)
+    }
+
+    /// Writes down when tokens were shown last, if that has changed. Called now and then: a write for each use would cost more
+    /// than what it is about.
+    pub fn keep_token_uses(&self) -> Result<(), StoreError> {
+        let mut kept = self.kept_uses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut batch = Batch::default();
+        let uses: Vec<(TokenName, u64)> = {
+            let state = self.read();
+            let uses = state.tokens.values().map(|t| (t.name.clone(), t.used.load(Ordering::Relaxed)));
+            uses.filter(|(name, used)| *used > kept.get(name).copied().unwrap_or_default()).collect()
+        };
+        if uses.is_empty() {
+            return Ok(());
+        }
+        for (name, used) in &uses {
+            batch.put(crate::store::used_key(name), used.to_be_bytes().to_vec());
+        }
+        // One who writes might delete a token in between, whose use would stay: nothing is changed meanwhile.
+        let _writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for (name, _) in &uses {
+            if self.get_token(name).is_none() {
+                batch.delete(crate::store::used_key(name));
+            }
+        }
+        self.store.commit(&batch)?;
+        kept.extend(uses);
+        Ok(())
+    }
+}
+
+impl Writer<'_> {
+    pub(crate) fn delete_token(&mut self, request: &v1::DeleteTokenRequest) -> Result<(), Error> {
+        let name: TokenName = request.name.parse().map_err(|e| Error::invalid("name", format!("{e}")))?;
+        let Some(token) = self.state().tokens.get(&name).cloned() else {
+            return check_missing(request.allow_missing, &request.etag, &name);
+        };
+        check_etag(&request.etag, &token.meta, &name)?;
+        self.remove(Object::Token(token));
+        Ok(())
+    }
+}
+
+/// What can only be said in view of the other objects, and of who writes.
+pub(crate) fn check(state: &State, author: &Author, token: &Token) -> Result<(), Error> {
+    if token.role > author.role {
+        let own: Role = author.role;
+        let reason = format!("a token of the role {} is not for {own}s to make", token.role);
+        return Err(Error::Denied { name: token.name.to_string(), reason });
+    }
+    let tenant = token.name.tenant();
+    let count = state.tokens.values().filter(|other| other.name.tenant() == tenant).count();
+    if count <= MAX_TOKENS {
+        return Ok(());
+    }
+    let name = tenant.map_or_else(|| "this node".to_owned(), ToString::to_string);
+    Err(Error::Exhausted { name, what: "tokens", limit: MAX_TOKENS as u64 })
+}
