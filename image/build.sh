@@ -20,7 +20,17 @@ command -v buildah >/dev/null || {
 
 # glibc is linked in: since 2.34 it has files and DNS within, so that names resolve without any library beside it.
 flags="-C target-feature=+crt-static"
-RUSTFLAGS=$flags cargo build --locked --release --target "$triple" -p culvert --bins
+# The crate `cc` would compile with -static, and OpenSSL's Configure takes that for a system without threads: its error
+# queues would be one for all threads, and the heap torn within seconds. Linking is what has to be static, and is.
+CRATE_CC_NO_DEFAULTS=1 RUSTFLAGS=$flags cargo build --locked --release --target "$triple" -p culvert --bins
+for header in "$target/$triple"/release/build/openssl-sys-*/out/openssl-build/install/include/openssl/configuration.h; do
+  # Folders of earlier builds lie there too: that of the newest one counts.
+  [[ -z ${newest:-} || $header -nt $newest ]] && newest=$header
+done
+if ! grep -q 'define OPENSSL_THREADS' "${newest:?no OpenSSL was built}"; then
+  echo "OpenSSL was built without threads: $newest" >&2
+  exit 1
+fi
 
 rm -rf "$out/context"
 mkdir -p "$out/context/root/usr/bin" "$out/context/root/usr/share/sbom" "$out/context/root/etc" \
