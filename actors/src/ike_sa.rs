@@ -383,6 +383,7 @@ impl Handler<Begin> for IkeSaActor {
                         let Given { conn, held, counted, trail } = given;
                         (self.held, self.counted, self.conn) = (held, counted, Some(conn));
                         self.trail = trail;
+                        self.trail.set_peer(&self.peer_spec.name);
                     }
                     Some(_) => self.join(given, &owner),
                 }

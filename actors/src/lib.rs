@@ -68,6 +68,6 @@ pub use node::Part;
 pub use node::{Node, NodeError};
 pub use outcomes::{Negotiations, Stage};
 pub use resolver::Lookup;
-pub use span::{Attribute, NoTraceparent, Span, SpanContext, SpanEvent, SpanKind, SpanSink, Value};
+pub use span::{Attribute, NoTraceparent, Span, SpanContext, SpanEvent, SpanKind, SpanSink, Value, Within};
 pub use status::{ChildView, PeerView};
 pub use vocabulary::RekeyTarget;

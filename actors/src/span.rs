@@ -2,8 +2,12 @@
 //! Trace Context and of OpenTelemetry; nothing here knows a protocol to send them by.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::str::FromStr;
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 /// Names a span, and says whether its trace is recorded by whoever began it.
@@ -78,9 +82,61 @@ impl fmt::Display for SpanContext {
     }
 }
 
+thread_local! {
+    /// What this thread does now belongs to it.
+    static CURRENT: Cell<Option<SpanContext>> = const { Cell::new(None) };
+}
+
+/// Puts back what was before.
+#[derive(Debug)]
+pub struct Entered(Option<SpanContext>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+impl SpanContext {
+    /// What this thread does from here on belongs to this span, if it is one, until the value is dropped: records of the log
+    /// name it. Costs a store to memory, for most of what is done writes no record.
+    pub fn enter(context: Option<Self>) -> Entered {
+        Entered(CURRENT.replace(context))
+    }
+
+    /// The span that this thread works for.
+    pub fn current() -> Option<Self> {
+        CURRENT.get()
+    }
+}
+
+/// A future that works for a span.
+#[derive(Debug)]
+pub struct Within<F> {
+    context: SpanContext,
+    inner: Pin<Box<F>>,
+}
+
+impl<F> Within<F> {
+    /// All of it belongs to this span.
+    pub fn new(context: SpanContext, inner: F) -> Self {
+        Self { context, inner: Box::pin(inner) }
+    }
+}
+
+impl<F: Future> Future for Within<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let _entered = SpanContext::enter(Some(self.context));
+        self.inner.as_mut().poll(cx)
+    }
+}
+
 /// A value of an attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
+    /// Made when it is wanted: most spans are not kept.
+    Later(Box<dyn FnOnce() -> Value + Send>),
     /// A text.
     Text(Cow<'static, str>),
     /// Several.
@@ -89,6 +145,35 @@ pub enum Value {
     Number(i64),
     /// A flag.
     Flag(bool),
+}
+
+impl Value {
+    /// The text of something, made when it is wanted.
+    pub fn shown(what: impl fmt::Display + Send + 'static) -> Self {
+        Self::Later(Box::new(move || what.to_string().into()))
+    }
+
+    /// The texts of several.
+    pub fn all_shown<T: fmt::Display + Send + 'static>(what: Vec<T>) -> Self {
+        Self::Later(Box::new(move || what.iter().map(ToString::to_string).collect::<Vec<_>>().into()))
+    }
+
+    /// So many hexadecimal digits.
+    pub fn hex(number: u64, digits: usize) -> Self {
+        Self::Later(Box::new(move || format!("{number:0digits$x}").into()))
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Later(_) => f.write_str("Later"),
+            Self::Text(text) => text.fmt(f),
+            Self::Texts(texts) => f.debug_list().entries(texts).finish(),
+            Self::Number(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
+        }
+    }
 }
 
 impl From<String> for Value {
@@ -131,7 +216,7 @@ impl From<u16> for Value {
 pub type Attribute = (&'static str, Value);
 
 /// Something that happened in a span.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SpanEvent {
     /// When.
     pub time: SystemTime,
@@ -153,7 +238,7 @@ pub enum SpanKind {
 }
 
 /// A span that has ended, or is being recorded.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Span {
     /// Which it is.
     pub context: SpanContext,
@@ -273,6 +358,20 @@ mod tests {
         assert_eq!((span.events.len(), span.events_dropped), (MAX_EVENTS, 68));
         span.set("a", 1u32);
         span.set("a", 2u32);
-        assert_eq!(span.attributes, [("a", Value::Number(2))]);
+        assert!(matches!(span.attributes[..], [("a", Value::Number(2))]), "{:?}", span.attributes);
+    }
+
+    #[test]
+    fn what_is_done_for_a_span_ends_with_it() {
+        let (outer, inner) = (SpanContext::root(), SpanContext::root());
+        assert!(SpanContext::current().is_none());
+        let entered = SpanContext::enter(Some(outer));
+        {
+            let _entered = SpanContext::enter(Some(inner));
+            assert_eq!(SpanContext::current(), Some(inner));
+        }
+        assert_eq!(SpanContext::current(), Some(outer));
+        drop(entered);
+        assert!(SpanContext::current().is_none());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::{Control, ControlError, Health, Node, WatchError};
+use actors::{Control, ControlError, Health, Node, SpanContext, WatchError};
 use culvert_proto::v1;
 use tenants::{Peer, PeerName, Tenant};
 use tokio::sync::watch;
@@ -11,7 +11,6 @@ use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
 use crate::runtime::{EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
-use crate::telemetry::rpc;
 
 /// Answers the API from the actors.
 pub struct Tunnels {
@@ -97,7 +96,7 @@ impl Runtime for Tunnels {
     }
 
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.initiate(&peer.name, rpc::current()).await?;
+        self.control.initiate(&peer.name, SpanContext::current()).await?;
         self.status(&peer.name).await
     }
 

@@ -7,6 +7,7 @@ use ike::Command;
 use ike::supervise::ConnId;
 
 use super::PeerActor;
+use crate::span::SpanContext;
 use crate::vocabulary::{ConnEvent, Died, Report};
 
 impl Handler<Report> for PeerActor {
@@ -24,10 +25,7 @@ impl Handler<Report> for PeerActor {
             }
             Report::Connection(id, event, span) => {
                 // Every line about it names the trace that tells the rest.
-                let span = span.map(|span| {
-                    tracing::info_span!("negotiation", trace_id = span.trace_id(), span_id = span.span_id())
-                });
-                let _entered = span.as_ref().map(tracing::Span::enter);
+                let _entered = SpanContext::enter(span);
                 self.connection_event(id, event, ctx);
             }
             Report::Died(Died(key)) => self.sa_died(key, ctx),

@@ -8,11 +8,12 @@
 mod message;
 mod story;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{Opening, PeerConfig};
-use ike::wire::TrafficSelector;
+use ike::config::{ChildConfig, Opening, PeerConfig};
 use ike::wire::numbers::ExchangeType;
 use ike::{ChildEnd, CloseReason, Event, Failure};
 use tenants::PeerName;
@@ -112,7 +113,7 @@ impl Trail {
     pub(crate) fn initiate(
         env: &ConnEnv,
         peer: &PeerName,
-        config: &PeerConfig,
+        config: &Arc<PeerConfig>,
         path: &ike::Path,
         (parent, link): (Option<SpanContext>, Option<SpanContext>),
     ) -> Self {
@@ -122,13 +123,11 @@ impl Trail {
             set_ends(&mut story.root, path.local, path.remote);
             set_opening(&mut story.root, config.opening());
             story.root.set("culvert.ike.role", "initiator");
-            let offered: Vec<String> = config.ike_proposals.iter().map(ToString::to_string).collect();
-            story.root.set("culvert.ike.proposals.offered", offered);
-            let offers = config.children.iter().map(|child| {
-                let proposals: Vec<String> = child.proposals.iter().map(ToString::to_string).collect();
-                format!("{}: {}", child.name, proposals.join(", "))
-            });
-            story.root.set("culvert.child.proposals.offered", offers.collect::<Vec<_>>());
+            let (ike, child) = (config.clone(), config.clone());
+            let offered =
+                move || ike.ike_proposals.iter().map(ToString::to_string).collect::<Vec<_>>().into();
+            story.root.set("culvert.ike.proposals.offered", Value::Later(Box::new(offered)));
+            story.root.set("culvert.child.proposals.offered", Value::Later(Box::new(move || offers(&child))));
         }
         Self::new(Some(peer.clone()), first)
     }
@@ -142,6 +141,11 @@ impl Trail {
             story.root.set("culvert.ike.role", "responder");
         }
         Self::new(None, first)
+    }
+
+    /// It is known whose it is.
+    pub(crate) fn set_peer(&mut self, peer: &PeerName) {
+        self.peer = Some(peer.clone());
     }
 
     /// It was refused at once.
@@ -243,7 +247,7 @@ impl Trail {
         let (mut span, mut story) = (None, None);
         match &self.first {
             Some(first) => {
-                let mut part = first.part(message.exchange.to_string(), kind);
+                let mut part = first.part(title(message.exchange), kind);
                 part.set("culvert.ike.message_id", message.id);
                 span = Some(Box::new(part));
             }
@@ -253,7 +257,7 @@ impl Trail {
                 story = Story::begin(env, name_of(message.exchange), kind, None, self.origin);
                 if let (Some(story), Some(peer)) = (&mut story, &self.peer) {
                     story.set_peer(peer);
-                    story.root.set("culvert.ike.exchange", message.exchange.to_string());
+                    story.root.set("culvert.ike.exchange", Value::shown(message.exchange));
                     story.root.set("culvert.ike.message_id", message.id);
                     story.quiet = is_informational(message.exchange);
                 }
@@ -310,7 +314,9 @@ impl Trail {
             Event::Established { peer, local_spi, remote_spi, choice, initiator, nat, .. } => {
                 self.end_old(env, &[ExchangeType::MAIN_MODE, ExchangeType::AGGRESSIVE_MODE]);
                 self.up = Some(Instant::now());
-                self.peer = peer.parse().ok();
+                if self.peer.is_none() {
+                    self.peer = peer.parse().ok();
+                }
                 let name = self.peer.clone();
                 let Some(story) = self.story() else { return };
                 if let Some(peer) = &name {
@@ -318,7 +324,7 @@ impl Trail {
                 }
                 let (i, r) = if *initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) };
                 set_spis(&mut story.root, *i, *r);
-                story.root.set("culvert.ike.proposal", choice.to_string());
+                story.root.set("culvert.ike.proposal", Value::shown(*choice));
                 story.root.set("culvert.ike.nat.local", nat.local);
                 story.root.set("culvert.ike.nat.remote", nat.remote);
                 story.root.event("authenticated", Vec::new());
@@ -339,16 +345,16 @@ impl Trail {
                     story.root.name = "rekey Child SA".into();
                 }
                 let mut attributes = vec![
-                    ("culvert.child.name", Value::from(sa.name.to_string())),
-                    ("culvert.child.spi_in", format!("{:08x}", sa.spi_in).into()),
-                    ("culvert.child.spi_out", format!("{:08x}", sa.spi_out).into()),
-                    ("culvert.child.proposal", sa.choice.to_string().into()),
-                    ("culvert.child.selectors.local", texts(&sa.local_ts)),
-                    ("culvert.child.selectors.remote", texts(&sa.remote_ts)),
+                    ("culvert.child.name", Value::shown(sa.name.clone())),
+                    ("culvert.child.spi_in", Value::hex(sa.spi_in.into(), 8)),
+                    ("culvert.child.spi_out", Value::hex(sa.spi_out.into(), 8)),
+                    ("culvert.child.proposal", Value::shown(sa.choice)),
+                    ("culvert.child.selectors.local", Value::all_shown(sa.local_ts.clone())),
+                    ("culvert.child.selectors.remote", Value::all_shown(sa.remote_ts.clone())),
                     ("culvert.child.encapsulated", sa.encapsulated.into()),
                 ];
                 if let Some(old) = sa.replaces {
-                    attributes.push(("culvert.child.replaces", format!("{old:08x}").into()));
+                    attributes.push(("culvert.child.replaces", Value::hex(old.into(), 8)));
                 }
                 story.root.event(if rekeyed { "child_sa.rekeyed" } else { "child_sa.installed" }, attributes);
             }
@@ -384,7 +390,7 @@ impl Trail {
                 if !matches!(reason, ChildEnd::Rekeyed | ChildEnd::Redundant)
                     && let Some(story) = self.story()
                 {
-                    let spi = format!("{spi_in:08x}").into();
+                    let spi = Value::hex((*spi_in).into(), 8);
                     story.root.event(
                         "child_sa.removed",
                         vec![("culvert.child.spi_in", spi), ("culvert.reason", reason.to_string().into())],
@@ -443,7 +449,10 @@ impl Trail {
                 }
                 match failure {
                     Some(failure) => story.fail(failure),
-                    None => story.root.event("closed", vec![("culvert.reason", reason.to_string().into())]),
+                    None => {
+                        story.root.name = "close".into();
+                        story.root.event("closed", vec![("culvert.reason", reason.to_string().into())]);
+                    }
                 }
             }
             self.ended.push(open);
@@ -516,23 +525,33 @@ fn name_of(exchange: ExchangeType) -> &'static str {
 
 fn set_ends(span: &mut Span, local: SocketAddr, remote: SocketAddr) {
     span.set("network.transport", "udp");
-    span.set("network.local.address", local.ip().to_string());
+    span.set("network.local.address", Value::shown(local.ip()));
     span.set("network.local.port", local.port());
-    span.set("network.peer.address", remote.ip().to_string());
+    span.set("network.peer.address", Value::shown(remote.ip()));
     span.set("network.peer.port", remote.port());
 }
 
 fn set_opening(span: &mut Span, opening: Opening) {
-    span.set("culvert.ike.opening", opening.to_string());
+    span.set("culvert.ike.opening", Value::shown(opening));
 }
 
 fn set_spis(span: &mut Span, i: u64, r: u64) {
-    span.set("culvert.ike.spi.initiator", format!("{i:016x}"));
-    span.set("culvert.ike.spi.responder", format!("{r:016x}"));
+    span.set("culvert.ike.spi.initiator", Value::hex(i, 16));
+    span.set("culvert.ike.spi.responder", Value::hex(r, 16));
 }
 
-fn texts(selectors: &[TrafficSelector]) -> Value {
-    selectors.iter().map(ToString::to_string).collect::<Vec<_>>().into()
+/// What is offered for each child.
+fn offers(config: &PeerConfig) -> Value {
+    let of = |child: &Arc<ChildConfig>| {
+        let proposals: Vec<String> = child.proposals.iter().map(ToString::to_string).collect();
+        format!("{}: {}", child.name, proposals.join(", "))
+    };
+    config.children.iter().map(of).collect::<Vec<_>>().into()
+}
+
+/// What an exchange is called.
+fn title(exchange: ExchangeType) -> Cow<'static, str> {
+    exchange.name().map_or_else(|| exchange.to_string().into(), Cow::from)
 }
 
 fn octets(bytes: &[u8]) -> Value {

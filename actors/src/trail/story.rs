@@ -11,7 +11,7 @@ use tenants::PeerName;
 
 use crate::counters::Inside;
 use crate::env::ConnEnv;
-use crate::span::{Span, SpanContext, SpanKind, SpanSink};
+use crate::span::{Span, SpanContext, SpanKind, SpanSink, Value};
 
 /// Negotiations that are told at a time: those of a node that has lost all its peers and gets them back. At some 4 KiB each they
 /// hold 64 MiB; a further one is not told, and counted.
@@ -62,8 +62,10 @@ impl Story {
 
     /// Whose it is.
     pub(crate) fn set_peer(&mut self, peer: &PeerName) {
-        self.root.set("culvert.tenant", peer.tenant().id().to_owned());
-        self.root.set("culvert.peer", peer.to_string());
+        let tenant = peer.tenant().clone();
+        let id = move || tenant.id().to_owned().into();
+        self.root.set("culvert.tenant", Value::Later(Box::new(id)));
+        self.root.set("culvert.peer", Value::shown(peer.clone()));
     }
 
     /// A part of it that begins now.

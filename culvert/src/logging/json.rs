@@ -2,16 +2,18 @@
 
 use std::fmt::{self, Write as _};
 
+use actors::SpanContext;
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields of spans that go into the record itself. They are named as OpenTelemetry has them.
-const OF_SPANS: [&str; 2] = ["trace_id", "span_id"];
+/// What OpenTelemetry calls them.
+const TRACE: &str = "trace_id";
+const SPAN: &str = "span_id";
 
 /// See the module.
 pub(super) struct Json;
@@ -19,7 +21,6 @@ pub(super) struct Json;
 /// Writes fields after each other.
 struct Fields<'a> {
     line: &'a mut String,
-    written: Vec<&'static str>,
 }
 
 impl Fields<'_> {
@@ -32,7 +33,6 @@ impl Fields<'_> {
     }
 
     fn record(&mut self, field: &Field, value: &Value) {
-        self.written.push(field.name());
         self.put(field.name(), value);
     }
 }
@@ -70,29 +70,20 @@ where
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        _: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let (mut line, metadata) = (String::from("{"), event.metadata());
-        let mut fields = Fields { line: &mut line, written: Vec::new() };
+        let mut fields = Fields { line: &mut line };
         fields.put("timestamp", &time.into());
         fields.put("level", &metadata.level().as_str().into());
         event.record(&mut fields);
-        // The innermost span that says so.
-        for span in context.event_scope().into_iter().flatten() {
-            let extensions = span.extensions();
-            let of_span = extensions.get::<FormattedFields<N>>();
-            let of_span: Option<Value> = of_span.and_then(|text| serde_json::from_str(text).ok());
-            for name in OF_SPANS {
-                let value = of_span.as_ref().and_then(|fields| fields.get(name));
-                if let Some(value) = value.filter(|_| !fields.written.contains(&name)) {
-                    fields.put(name, value);
-                    fields.written.push(name);
-                }
-            }
+        if let Some(context) = SpanContext::current() {
+            fields.put(TRACE, &context.trace_id().into());
+            fields.put(SPAN, &context.span_id().into());
         }
         fields.put("target", &metadata.target().into());
         writeln!(writer, "{line}}}")
@@ -126,15 +117,14 @@ mod tests {
     fn a_record_names_its_trace() {
         let written = Written::default();
         let to = written.clone();
+        let context = SpanContext::root();
         let layer = tracing_subscriber::fmt::layer()
             .with_writer(move || to.clone())
             .fmt_fields(JsonFields::new())
             .event_format(Json);
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::info!(peer = %"a\"b", n = 7, "without");
-            let outer = tracing::info_span!("request", trace_id = "t1", span_id = "s1");
-            let inner = tracing::info_span!("negotiation", trace_id = "t1", span_id = "s2");
-            let (_outer, _inner) = (outer.entered(), inner.entered());
+            let _entered = SpanContext::enter(Some(context));
             tracing::warn!("within");
         });
         let octets = written.0.lock().unwrap().clone();
@@ -149,6 +139,7 @@ mod tests {
             (&Value::from("without"), &Value::from("INFO"))
         );
         assert!(lines[0].get("trace_id").is_none() && lines[0]["timestamp"].is_string());
-        assert_eq!((&lines[1]["trace_id"], &lines[1]["span_id"]), (&Value::from("t1"), &Value::from("s2")));
+        assert_eq!(lines[1]["trace_id"], context.trace_id());
+        assert_eq!(lines[1]["span_id"], context.span_id());
     }
 }

@@ -7,28 +7,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actors::{Span, SpanContext, SpanKind, SpanSink};
+use actors::{Span, SpanContext, SpanKind, SpanSink, Within};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use opentelemetry_semantic_conventions::attribute::{RPC_METHOD, RPC_RESPONSE_STATUS_CODE, RPC_SYSTEM_NAME};
 use tonic::Code;
 use tower::{Layer, Service};
-use tracing::Instrument as _;
 
 /// Characters of a method: the longest of ours has half as many. Anybody may ask for one that there is not.
 const MAX_METHOD: usize = 128;
 
 /// The header of the context.
 pub const TRACEPARENT: &str = "traceparent";
-
-tokio::task_local! {
-    static CURRENT: SpanContext;
-}
-
-/// The span of the request that is being answered by this task.
-pub fn current() -> Option<SpanContext> {
-    CURRENT.try_with(|context| *context).ok()
-}
 
 /// Makes a span of every request. Without a place for spans it only passes the context on.
 #[derive(Clone, Debug, Default)]
@@ -90,8 +80,7 @@ where
         if let Some(value) = value.clone() {
             request.headers_mut().insert(TRACEPARENT, value);
         }
-        let line = tracing::info_span!("request", trace_id = context.trace_id(), span_id = context.span_id());
-        let answer = CURRENT.scope(context, self.inner.call(request)).instrument(line);
+        let answer = Within::new(context, self.inner.call(request));
         Box::pin(async move {
             let mut response = answer.await?;
             if let Some(value) = value.filter(|_| parent.is_some()) {

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout)]
 
 mod collector;
+mod cost;
 mod exports;
 mod http;
 mod monitoring;
