@@ -28,7 +28,7 @@ class Pod:
     def __enter__(self) -> "Pod":
         self.folder.mkdir(parents=True)
         said(*PODMAN, "run", "--detach", "--name", self.identity, "--network", f"ns:/run/netns/{self.namespace}",
-             *self.rights(), *self.mounts(), "--entrypoint", self.container["command"][0], self.image,
+             *self.rights(), *self.mounts(), *self.environment(), "--entrypoint", self.container["command"][0], self.image,
              *self.container["command"][1:], *self.container["args"])
         return self
 
@@ -52,6 +52,9 @@ class Pod:
             # In a namespace that is there already the runtime sets none.
             said("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{sysctl['name']}={sysctl['value']}")
         return flags
+
+    def environment(self) -> list[str]:
+        return [f"--env={variable['name']}={variable['value']}" for variable in self.container.get("env", [])]
 
     def mounts(self) -> list[str]:
         flags = []
@@ -87,7 +90,8 @@ class Pod:
             mode = about["defaultMode"]
             for source in about.get("sources", [{"secret": {**about, "name": about.get("secretName")}}]):
                 secret = self.secrets[source["secret"]["name"]]
-                files |= {item["path"]: secret[item["key"]] for item in source["secret"]["items"]}
+                items = source["secret"].get("items", [{"key": key, "path": key} for key in secret])
+                files |= {item["path"]: secret[item["key"]] for item in items}
         folder = self.folder / name
         group = self.spec["securityContext"]["fsGroup"] if "configMap" not in volume else 0
         for file, content in files.items():

@@ -32,6 +32,8 @@
 {{- define "culvert.tomlValue" -}}
 {{- if kindIs "float64" . -}}
 {{- if eq . (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- else if kindIs "map" . -}}
+{ {{- range $i, $key := keys . | sortAlpha }}{{ if $i }},{{ end }} {{ $key }} = {{ include "culvert.tomlValue" (get $ $key) }}{{ end }} }
 {{- else if kindIs "slice" . -}}
 [{{ range $i, $item := . }}{{ if $i }}, {{ end }}{{ include "culvert.tomlValue" $item }}{{ end }}]
 {{- else -}}
