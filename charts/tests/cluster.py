@@ -17,8 +17,8 @@ PATIENCE = 60.0
 SERVICE, HUB = "203.0.113.1", "10.244.0.2"
 
 
-def said(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+def said(*command: str, given: str = "") -> str:
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"chart-test: {' '.join(command)}: {done.stdout}{done.stderr}")
     return done.stdout

@@ -64,15 +64,13 @@ class Pod:
             name, path = mount["name"], mount["mountPath"]
             volume = volumes.get(name, {})
             mode = "ro" if mount.get("readOnly") else "rw"
-            if name in claims:
-                state = self.folder / name
-                state.mkdir()
-                os.chown(state, 0, self.spec["securityContext"]["fsGroup"])
-                state.chmod(0o2775)
-                flags += ["--volume", f"{state}:{path}:{mode}"]
-            elif "emptyDir" in volume:
-                size = volume["emptyDir"].get("sizeLimit", "1Gi").replace("i", "").lower()
-                flags += ["--mount", f"type=tmpfs,destination={path},tmpfs-size={size},tmpfs-mode=1777"]
+            if name in claims or "emptyDir" in volume:
+                # Bound from the machine, as the kubelet does, in memory too; fsGroup has been given to it.
+                place = self.folder / name
+                place.mkdir()
+                os.chown(place, 0, self.spec["securityContext"]["fsGroup"])
+                place.chmod(0o2775 if name in claims else 0o2777)
+                flags += ["--volume", f"{place}:{path}:{mode}"]
             elif "hostPath" in volume:
                 flags += ["--device", volume["hostPath"]["path"]]
             else:
@@ -108,12 +106,13 @@ class Pod:
     def pid(self) -> int:
         return int(said(*PODMAN, "inspect", "--format", "{{.State.Pid}}", self.identity))
 
-    def exec(self, *command: str) -> str:
-        return said(*PODMAN, "exec", self.identity, *command)
+    def exec(self, *command: str, given: str = "") -> str:
+        """As `kubectl exec -i`."""
+        return said(*PODMAN, "exec", "--interactive", self.identity, *command, given=given)
 
     def beside(self, *command: str) -> str:
         """A container of the same rights, with a network of its own."""
-        tmp = ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777"]
+        tmp = ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777,notmpcopyup"]
         return said(*PODMAN, "run", "--rm", "--network", "none", *self.rights(), *tmp,
                     "--entrypoint", command[0], self.image, *command[1:])
 

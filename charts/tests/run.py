@@ -75,7 +75,7 @@ def check_api(hub: Pod, certificate: pathlib.Path, namespace: str, folder: pathl
     listed = call("--token-file", str(token), "get", "peers")
     check("the API serves a token of a Secret over TLS", "branch-12" in listed.stdout, listed)
     for what, arguments in [
-        ("nobody", ["get", "peers"]),
+        ("who shows nothing", ["get", "peers"]),
         ("a viewer who would delete", ["--token-file", str(token), "delete", "acme/branch-12"]),
     ]:
         done = call(*arguments)
@@ -121,6 +121,12 @@ def main() -> None:
         through = f'"remoteAddress": "{SERVICE}:4500"' in ends[0] and f'"localAddress": "{HUB}:14500"' in ends[1]
         check("the tunnels go by the Service to the high ports of an ordinary user", through, ends)
 
+        applied = hub.exec("/usr/bin/culvert", "apply", "-f", "-", given="kind: Tenant\nname: globex\n")
+        check("a manifest is applied by exec", "tenants/globex created" in applied, applied)
+        daemon = ["/usr/bin/culvertd", "--config", "/etc/culvert/culvertd.toml"]
+        hub.exec(*daemon, "backup", "/var/lib/culvert/copy.redb")
+        copy = hub.exec(*daemon, "check-store", "/var/lib/culvert/copy.redb")
+        check("a copy of the store is made while it runs, and is whole", "2 tenants, 2 peers, 2 secrets" in copy, copy)
         check_api(hub, certificate, network.namespaces["branch-12"], folder)
         check_load(pods["load"], loadtest)
 
