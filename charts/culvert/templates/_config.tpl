@@ -35,6 +35,13 @@
 {{- with .Values.router.shards }}
 {{- $_ := set $config.router "shards" (int .) }}
 {{- end }}
+{{- if .Values.otlp.endpoint }}
+{{- $otlp := dict "endpoint" .Values.otlp.endpoint "sample_ratio" .Values.otlp.sampleRatio }}
+{{- if .Values.otlp.headers.existingSecret }}
+{{- $_ := set $otlp "headers_file" (printf "/etc/culvert/otlp/%s" .Values.otlp.headers.key) }}
+{{- end }}
+{{- $_ := set $config "otlp" $otlp }}
+{{- end }}
 {{- if .Values.vault.existingSecret }}
 {{- $_ := set $config "vault" (dict "key_file" (printf "/etc/culvert/vault/%s" .Values.vault.key)) }}
 {{- end }}
