@@ -19,7 +19,7 @@ DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .PHONY: help quickstart dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
-        chart-tools chart-lint chart-test chart-golden \
+        chart-tools chart-lint chart-test chart-golden docs docs-api \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -42,7 +42,7 @@ image: ## Container image of static binaries, with what is in them listed: targe
 	@IMAGE=$(IMAGE) image/build.sh
 
 # In this order, so that the cheap faults show first and the summary of the tests is last.
-test: packages fmt-check paths deny chart-lint lint doc-test unit-test ## Everything CI checks
+test: packages fmt-check paths deny chart-lint docs lint doc-test unit-test ## Everything CI checks
 
 packages: ## Install the Debian packages tests need (as root), or say what is skipped
 	@.ci/packages
@@ -64,7 +64,8 @@ chart-lint: chart-tools ## The chart: lint, golden renders, schemas of Kubernete
 	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || $(TOOLS)/python/bin/python charts/tests/lint.py $(TOOLS)/helm/helm $(CHART_ARGS)
 
 chart-test: chart-lint image ## The chart really started, in the image, with a tunnel through it (root; podman, runc)
-	@$(TOOLS)/python/bin/python charts/tests/run.py $(TOOLS)/helm/helm $(IMAGE)
+	@$(CARGO) build --quiet --locked -p loadtest
+	@$(TOOLS)/python/bin/python charts/tests/run.py $(TOOLS)/helm/helm $(IMAGE) $(TOOLS)/../debug/loadtest
 
 chart-golden: ## Take over what the chart renders, and its README
 	@$(MAKE) --no-print-directory chart-lint CHART_ARGS=--write
@@ -140,6 +141,13 @@ fuzz-corpus: fuzz-engine ## Keep the smallest inputs that reach what the found o
 
 mutations: ## Break the code on purpose; the tests must notice each time
 	@fuzz/mutations.sh
+
+# Links between pages that lead nowhere are errors of mdbook and of the script.
+docs: chart-tools ## The book in target/book, its links checked
+	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || docs/build.sh $(TOOLS)/python/bin
+
+docs-api: ## The page of the book that is made from the protos
+	$(CARGO) run --quiet --locked -p culvert-proto --example reference > docs/src/api.md
 
 doc: ## The crates' documentation in target/doc
 	$(CARGO) doc --workspace --no-deps

@@ -17,8 +17,8 @@ PATIENCE = 60.0
 SERVICE, HUB = "203.0.113.1", "10.244.0.2"
 
 
-def said(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+def said(*command: str, given: str = "") -> str:
+    done = subprocess.run(command, input=given, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"chart-test: {' '.join(command)}: {done.stdout}{done.stderr}")
     return done.stdout
@@ -37,7 +37,7 @@ class Network:
     """A namespace for each pod, and one between them that forwards and is the Service: ports 500 and 4500 lead to the hub's."""
 
     ADDRESSES = {"hub": (HUB, "10.244.0.1"), "branch-12": ("198.51.100.12", "198.51.100.1"),
-                 "branch-13": ("192.0.2.13", "192.0.2.1")}
+                 "branch-13": ("192.0.2.13", "192.0.2.1"), "load": ("198.18.0.2", "198.18.0.1")}
 
     def __init__(self) -> None:
         self.between = f"cv-{os.getpid()}"

@@ -28,7 +28,7 @@ class Pod:
     def __enter__(self) -> "Pod":
         self.folder.mkdir(parents=True)
         said(*PODMAN, "run", "--detach", "--name", self.identity, "--network", f"ns:/run/netns/{self.namespace}",
-             *self.rights(), *self.mounts(), "--entrypoint", self.container["command"][0], self.image,
+             *self.rights(), *self.mounts(), *self.environment(), "--entrypoint", self.container["command"][0], self.image,
              *self.container["command"][1:], *self.container["args"])
         return self
 
@@ -53,6 +53,9 @@ class Pod:
             said("ip", "netns", "exec", self.namespace, "sysctl", "-qw", f"{sysctl['name']}={sysctl['value']}")
         return flags
 
+    def environment(self) -> list[str]:
+        return [f"--env={variable['name']}={variable['value']}" for variable in self.container.get("env", [])]
+
     def mounts(self) -> list[str]:
         flags = []
         volumes = {volume["name"]: volume for volume in self.spec["volumes"]}
@@ -61,15 +64,13 @@ class Pod:
             name, path = mount["name"], mount["mountPath"]
             volume = volumes.get(name, {})
             mode = "ro" if mount.get("readOnly") else "rw"
-            if name in claims:
-                state = self.folder / name
-                state.mkdir()
-                os.chown(state, 0, self.spec["securityContext"]["fsGroup"])
-                state.chmod(0o2775)
-                flags += ["--volume", f"{state}:{path}:{mode}"]
-            elif "emptyDir" in volume:
-                size = volume["emptyDir"].get("sizeLimit", "1Gi").replace("i", "").lower()
-                flags += ["--mount", f"type=tmpfs,destination={path},tmpfs-size={size},tmpfs-mode=1777"]
+            if name in claims or "emptyDir" in volume:
+                # Bound from the machine, as the kubelet does, in memory too; fsGroup has been given to it.
+                place = self.folder / name
+                place.mkdir()
+                os.chown(place, 0, self.spec["securityContext"]["fsGroup"])
+                place.chmod(0o2775 if name in claims else 0o2777)
+                flags += ["--volume", f"{place}:{path}:{mode}"]
             elif "hostPath" in volume:
                 flags += ["--device", volume["hostPath"]["path"]]
             else:
@@ -87,7 +88,8 @@ class Pod:
             mode = about["defaultMode"]
             for source in about.get("sources", [{"secret": {**about, "name": about.get("secretName")}}]):
                 secret = self.secrets[source["secret"]["name"]]
-                files |= {item["path"]: secret[item["key"]] for item in source["secret"]["items"]}
+                items = source["secret"].get("items", [{"key": key, "path": key} for key in secret])
+                files |= {item["path"]: secret[item["key"]] for item in items}
         folder = self.folder / name
         group = self.spec["securityContext"]["fsGroup"] if "configMap" not in volume else 0
         for file, content in files.items():
@@ -104,12 +106,13 @@ class Pod:
     def pid(self) -> int:
         return int(said(*PODMAN, "inspect", "--format", "{{.State.Pid}}", self.identity))
 
-    def exec(self, *command: str) -> str:
-        return said(*PODMAN, "exec", self.identity, *command)
+    def exec(self, *command: str, given: str = "") -> str:
+        """As `kubectl exec -i`."""
+        return said(*PODMAN, "exec", "--interactive", self.identity, *command, given=given)
 
     def beside(self, *command: str) -> str:
         """A container of the same rights, with a network of its own."""
-        tmp = ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777"]
+        tmp = ["--mount", "type=tmpfs,destination=/tmp,tmpfs-mode=1777,notmpcopyup"]
         return said(*PODMAN, "run", "--rm", "--network", "none", *self.rights(), *tmp,
                     "--entrypoint", command[0], self.image, *command[1:])
 

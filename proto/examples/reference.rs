@@ -119,7 +119,18 @@ fn kind(field: &FieldDescriptor) -> String {
         Kind::Enum(of) => link(of.package_name(), of.name(), of.full_name()),
         scalar => format!("{scalar:?}").to_lowercase(),
     };
-    if field.is_list() { format!("list of {of}") } else { of }
+    match field.kind() {
+        Kind::Message(entry) if field.is_map() => {
+            let inner = |field: FieldDescriptor| kind(&field);
+            format!(
+                "map of {} to {}",
+                inner(entry.map_entry_key_field()),
+                inner(entry.map_entry_value_field())
+            )
+        }
+        _ if field.is_list() => format!("list of {of}"),
+        _ => of,
+    }
 }
 
 /// The comment in front of what is at `path` in its file.

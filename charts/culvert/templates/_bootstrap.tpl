@@ -16,20 +16,38 @@
 {{- printf "%s/%s" .name (default "psk" .key) -}}
 {{- end -}}
 
-{{/* Sources of a projected volume with each key of each Secret once; empty if there are none. */}}
+{{/* The Secrets that values of pre-shared keys are in, as sources of a projected volume. */}}
 {{- define "culvert.bootstrapSources" -}}
-{{- $seen := dict }}
+{{- $needed := list }}
 {{- range .Values.bootstrap.objects }}
 {{- with .valueFromSecret }}
-{{- $path := include "culvert.bootstrapPath" . }}
+{{- $needed = append $needed (dict "name" .name "key" (default "psk" .key)) }}
+{{- end }}
+{{- end }}
+{{- include "culvert.secretSources" $needed }}
+{{- end -}}
+
+{{/* The same for tokens. */}}
+{{- define "culvert.tokenSources" -}}
+{{- $needed := list }}
+{{- range .Values.grpc.tokens }}
+{{- $needed = append $needed (dict "name" .existingSecret "key" (default "token" .key)) }}
+{{- end }}
+{{- include "culvert.secretSources" $needed }}
+{{- end -}}
+
+{{/* Each key of each Secret once, as SECRET/KEY; empty if there are none. */}}
+{{- define "culvert.secretSources" -}}
+{{- $seen := dict }}
+{{- range . }}
+{{- $path := printf "%s/%s" .name .key }}
 {{- if not (hasKey $seen $path) }}
 {{- $_ := set $seen $path true }}
 - secret:
     name: {{ .name }}
     items:
-      - key: {{ default "psk" .key }}
+      - key: {{ .key }}
         path: {{ $path }}
-{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

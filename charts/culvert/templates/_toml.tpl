@@ -3,7 +3,7 @@
 {{- define "culvert.toml" -}}
 {{- range $key, $value := . }}
 {{- if not (kindIs "map" $value) }}
-{{ $key }} = {{ include "culvert.tomlValue" $value }}
+{{ include "culvert.tomlKey" $key }} = {{ include "culvert.tomlValue" $value }}
 {{- end }}
 {{- end }}
 {{- range $section, $fields := . }}
@@ -19,19 +19,25 @@
 [{{ $name }}]
 {{- range $key, $value := .fields }}
 {{- if not (or (kindIs "map" $value) (kindIs "invalid" $value)) }}
-{{ $key }} = {{ include "culvert.tomlValue" $value }}
+{{ include "culvert.tomlKey" $key }} = {{ include "culvert.tomlValue" $value }}
 {{- end }}
 {{- end }}
 {{- range $key, $value := .fields }}
 {{- if kindIs "map" $value }}
-{{- include "culvert.tomlSection" (dict "name" (printf "%s.%s" $name $key) "fields" $value) }}
+{{- include "culvert.tomlSection" (dict "name" (printf "%s.%s" $name (include "culvert.tomlKey" $key)) "fields" $value) }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{- define "culvert.tomlKey" -}}
+{{- if regexMatch "^[A-Za-z0-9_-]+$" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end -}}
 
 {{- define "culvert.tomlValue" -}}
 {{- if kindIs "float64" . -}}
 {{- if eq . (floor .) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- else if kindIs "map" . -}}
+{ {{- range $i, $key := keys . | sortAlpha }}{{ if $i }},{{ end }} {{ include "culvert.tomlKey" $key }} = {{ include "culvert.tomlValue" (get $ $key) }}{{ end }} }
 {{- else if kindIs "slice" . -}}
 [{{ range $i, $item := . }}{{ if $i }}, {{ end }}{{ include "culvert.tomlValue" $item }}{{ end }}]
 {{- else -}}
