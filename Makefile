@@ -36,6 +36,8 @@ release: ## Both binaries for production: target/release/culvertd and culvert; b
 
 dashboards: ## Write dashboards, alerts and the documents about them into charts/ and docs/
 	@$(CARGO) run --quiet --locked -p culvert --example dashboards
+
+# What `make image` calls it.
 IMAGE := culvert:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 image: ## Container image of static binaries, with what is in them listed: target/image (needs buildah; builds for release)

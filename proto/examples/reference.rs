@@ -22,7 +22,7 @@ fn main() -> Result<(), std::fmt::Error> {
 }
 
 /// The whole page.
-pub fn text() -> Result<String, std::fmt::Error> {
+pub(crate) fn text() -> Result<String, std::fmt::Error> {
     let mut page = String::from(
         "# API reference\n\n\
          <!-- Made from proto/culvert/v1 by `make docs-api`. -->\n\n\
