@@ -18,7 +18,8 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart dashboards build release test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+.PHONY: help quickstart dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+        chart-tools chart-lint chart-test chart-golden docs docs-api \
         fuzz fuzz-engine fuzz-corpus mutations
 
 help: ## This list
@@ -36,8 +37,14 @@ release: ## Both binaries for production: target/release/culvertd and culvert; b
 dashboards: ## Write dashboards, alerts and the documents about them into charts/ and docs/
 	@$(CARGO) run --quiet --locked -p culvert --example dashboards
 
+# What `make image` calls it.
+IMAGE := culvert:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+
+image: ## Container image of static binaries, with what is in them listed: target/image (needs buildah; builds for release)
+	@IMAGE=$(IMAGE) image/build.sh
+
 # In this order, so that the cheap faults show first and the summary of the tests is last.
-test: packages fmt-check paths deny lint doc-test unit-test ## Everything CI checks
+test: packages fmt-check paths deny chart-lint docs lint doc-test unit-test ## Everything CI checks
 
 packages: ## Install the Debian packages tests need (as root), or say what is skipped
 	@.ci/packages
@@ -47,9 +54,23 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|charts|docs|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|charts|docs|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
+
+# What comes from PyPI is fetched once, and apart from the user's own. In CI what is missing is an error.
+chart-tools:
+	@charts/tests/tools.sh
+
+chart-lint: chart-tools ## The chart: lint, golden renders, schemas of Kubernetes, refused values, its README
+	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || $(TOOLS)/python/bin/python charts/tests/lint.py $(TOOLS)/helm/helm $(CHART_ARGS)
+
+chart-test: chart-lint image ## The chart really started, in the image, with a tunnel through it (root; podman, runc)
+	@$(CARGO) build --quiet --locked -p loadtest
+	@$(TOOLS)/python/bin/python charts/tests/run.py $(TOOLS)/helm/helm $(IMAGE) $(TOOLS)/../debug/loadtest
+
+chart-golden: ## Take over what the chart renders, and its README
+	@$(MAKE) --no-print-directory chart-lint CHART_ARGS=--write
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
@@ -122,6 +143,13 @@ fuzz-corpus: fuzz-engine ## Keep the smallest inputs that reach what the found o
 
 mutations: ## Break the code on purpose; the tests must notice each time
 	@fuzz/mutations.sh
+
+# Links between pages that lead nowhere are errors of mdbook and of the script.
+docs: chart-tools ## The book in target/book, its links checked
+	@[[ ! -x $(TOOLS)/python/bin/mdbook ]] || docs/build.sh $(TOOLS)/python/bin
+
+docs-api: ## The page of the book that is made from the protos
+	$(CARGO) run --quiet --locked -p culvert-proto --example reference > docs/src/api.md
 
 doc: ## The crates' documentation in target/doc
 	$(CARGO) doc --workspace --no-deps

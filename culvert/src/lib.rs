@@ -1,6 +1,7 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
-//! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does.
+//! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does; [`phase`]: how far along
+//!   it is.
 //! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
 //! * [`monitoring`]: dashboards, alerts and documents about that, of which `make dashboards` makes files.
 //! * [`daemon`]: what the daemon does besides serving.
@@ -18,7 +19,9 @@ mod console;
 pub mod daemon;
 mod exchange;
 pub mod logging;
+mod manifest;
 pub mod monitoring;
+pub mod phase;
 mod quickstart;
 pub mod runtime;
 pub mod server;

@@ -1,6 +1,5 @@
 //! The gRPC server: all services, reflection and health behind the same doors.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::access::{Access, AccessLayer, Doors};
+use crate::phase::Phase;
 use crate::runtime::Runtime;
 use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
 use crate::telemetry::rpc::Traced;
@@ -48,14 +48,15 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Serves the API to who comes in by `doors` and is let in by `access`, until `shutdown` is ready, then lets what is under way finish.
+/// Serves the API to who comes in by `doors` and is let in by `access`, until the daemon ends, or whoever knew is gone, then
+/// lets what is under way finish.
 pub async fn serve_grpc(
     doors: Doors,
     access: Access,
     catalog: Arc<Catalog>,
     runtime: Arc<dyn Runtime>,
     traced: Traced,
-    shutdown: impl Future<Output = ()> + Send,
+    mut phase: watch::Receiver<Phase>,
 ) -> Result<(), ServeError> {
     let (down, is_down) = watch::channel(false);
     let reflection = || {
@@ -82,7 +83,7 @@ pub async fn serve_grpc(
     health.set_serving::<PeerServiceServer<Peers>>().await;
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
-    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store)));
+    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store, phase.clone())));
     health.set_serving::<BatchServiceServer<Batches>>().await;
     health.set_serving::<TokenServiceServer<Tokens>>().await;
     health.set_serving::<AuditServiceServer<Audits>>().await;
@@ -108,10 +109,11 @@ pub async fn serve_grpc(
         .add_service(old_reflection)
         .add_service(health_service)
         .serve_with_incoming_shutdown(doors.open(&access), drained(is_down.clone()));
-    tokio::pin!(serve, shutdown);
+    tokio::pin!(serve);
     tokio::select! {
         result = &mut serve => return Ok(result?),
-        () = &mut shutdown => {}
+        // An error is the sender gone, which is the end too.
+        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
     }
     // Load balancers see it before the connections close.
     drop(told);
@@ -140,30 +142,31 @@ const LIVE: &str = "live";
 const UPLINKS: &str = "uplinks";
 
 /// The node as a whole, which is the service without a name, is serving while everything runs that must and the store takes
-/// writes; [`LIVE`] leaves the store out. A tenant's uplink is its own affair, and keeps nobody else from being served:
+/// writes, and the daemon is not to end; [`LIVE`] leaves the store and the end out. A tenant's uplink is its own affair, and keeps nobody else from being served:
 /// [`UPLINKS`] says whether all of them work, and each is a condition of its tenant.
 async fn tell_health(
     reporter: HealthReporter,
     mut state: watch::Receiver<Health>,
     mut store: watch::Receiver<Option<String>>,
+    mut phase: watch::Receiver<Phase>,
 ) {
     loop {
         let (live, uplinks) = {
             let health = state.borrow_and_update();
             (health.is_good(), health.uplinks.is_empty())
         };
-        let ready = live && store.borrow_and_update().is_none();
+        let serving = *phase.borrow_and_update() == Phase::Serving;
+        let ready = live && serving && store.borrow_and_update().is_none();
         for (service, good) in [(LIVE, live), (UPLINKS, uplinks), ("", ready)] {
             let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;
         }
-        let changed = tokio::select! {
-            changed = state.changed() => changed,
-            changed = store.changed() => changed,
-        };
-        if changed.is_err() {
-            // The node is gone, and says no more.
-            return;
+        // What is gone says no more; the others do.
+        tokio::select! {
+            Ok(()) = state.changed() => {}
+            Ok(()) = store.changed() => {}
+            Ok(()) = phase.changed() => {}
+            else => return,
         }
     }
 }

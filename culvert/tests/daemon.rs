@@ -385,6 +385,76 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
     assert_eq!((code, text.as_str()), (1, "culvertd: router.shards: 0 is not 1 to 64\n"));
 }
 
+/// Appends to the configuration in `directory`.
+fn configure_more(directory: &Path, more: &str) {
+    let path = configure(directory, 0, "info");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text + more).unwrap();
+}
+
+#[test]
+fn a_second_signal_cuts_the_drain_short() {
+    let directory = tempfile::tempdir().unwrap();
+    configure_more(directory.path(), "[shutdown]\ndrain = \"1h\"\n");
+    let config = directory.path().join("culvertd.toml");
+    let mut daemon = Daemon::run(Command::new(env!("CARGO_BIN_EXE_culvertd")), &config);
+    daemon.kill("TERM");
+    while !daemon.log.next().expect("the daemon ended").unwrap().contains("not ready any more") {}
+    // It serves on.
+    daemon.culvert(&["get", "tenants"]);
+    let (status, log) = daemon.signal("TERM");
+    assert!(status.success() && log.iter().any(|line| line.contains("cut short")), "{status} {log:?}");
+    assert!(log.last().unwrap().contains("\"message\":\"down\""), "{log:?}");
+}
+
+/// As in Kubernetes: the key and the values of secrets are mounted, and what the manifest says is there from the start.
+#[test]
+fn a_node_has_what_its_manifest_says_from_the_first_start_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("vault.key"), [7; 32]).unwrap();
+    std::fs::set_permissions(path("vault.key"), std::fs::Permissions::from_mode(0o440)).unwrap();
+    std::fs::write(path("branch-12"), "mounted-and-never-shown\n").unwrap();
+    let manifest = std::fs::read_to_string(example()).unwrap();
+    let manifest = manifest.replace("value: example-only-change-me", "valueFromFile: branch-12");
+    std::fs::write(path("bootstrap.yaml"), &manifest).unwrap();
+    configure_more(
+        directory.path(),
+        &format!(
+            "[vault]\nkey_file = {:?}\n[bootstrap]\nfile = {:?}\n",
+            path("vault.key"),
+            path("bootstrap.yaml")
+        ),
+    );
+    let start = || {
+        let config = directory.path().join("culvertd.toml");
+        Daemon::run(Command::new(env!("CARGO_BIN_EXE_culvertd")), &config)
+    };
+    let daemon = start();
+    let said = daemon.culvert(&["get", "peers"]);
+    assert!(said.contains("branch-12"), "{said}");
+    daemon.signal("TERM");
+    assert!(!path("state/secrets.key").exists());
+    let said = culvertd(directory.path(), &["check-store"]);
+    assert!(said.code == 0 && said.out.contains("1 peers, 1 secrets"), "{}{}", said.out, said.err);
+
+    // A manifest of another day changes nothing, and adds what is new. What it is about is shown, and no secret.
+    let newer = manifest.replace("Branch 12, Springfield", "Branch 12, Shelbyville");
+    std::fs::write(path("bootstrap.yaml"), newer + "---\nkind: Tenant\nname: globex\n").unwrap();
+    std::fs::write(path("branch-12"), "another-and-never-shown\n").unwrap();
+    let daemon = start();
+    let shown = daemon.culvert(&["get", "peers", "-o", "yaml"]);
+    assert!(shown.contains("Springfield") && !shown.contains("Shelbyville"), "{shown}");
+    assert!(daemon.culvert(&["get", "tenants"]).contains("globex"));
+    daemon.signal("TERM");
+
+    std::fs::write(path("bootstrap.yaml"), "kind: Peer\nname: acme/b2\nremoteIdentity: ''\n").unwrap();
+    let said = culvertd(directory.path(), &[]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("bootstrap.yaml, document 1 (Peer acme/b2): remoteIdentity: "), "{}", said.err);
+}
+
 /// A part that cannot be started again ends the process, which says what it was: whoever started it starts it anew.
 #[test]
 fn a_thread_that_dies_ends_the_daemon() {

@@ -296,3 +296,22 @@ async fn health_is_serving_and_a_watcher_does_not_hold_up_the_end() {
     let status = events.message().await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
 }
+
+#[tokio::test]
+async fn a_node_that_drains_is_live_and_serves_and_is_not_ready() {
+    use culvert::phase::Phase;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_check_response::ServingStatus;
+    use tonic_health::pb::health_client::HealthClient;
+
+    let node = Node::with_tenant("acme").await;
+    let request = |service: &str| HealthCheckRequest { service: service.to_owned() };
+    let mut ready = HealthClient::new(node.channel()).watch(request("")).await.unwrap().into_inner();
+    assert_eq!(ready.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    node.phases.go_on(Phase::Draining);
+    assert_eq!(ready.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    let live = HealthClient::new(node.channel()).check(request("live")).await.unwrap().into_inner();
+    assert_eq!(live.status(), ServingStatus::Serving);
+    node.tenants().create_tenant(create_tenant("globex")).await.unwrap();
+    node.stop().await;
+}

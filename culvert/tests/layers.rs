@@ -5,13 +5,15 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 17] = [
     "config",
     "logging",
+    "phase",
     "telemetry",
     "monitoring",
     "exchange",
     "console",
+    "manifest",
     "runtime",
     "tunnels",
     "status",

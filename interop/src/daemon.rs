@@ -145,7 +145,9 @@ impl Daemon {
     /// Runs the command line against it.
     pub fn cli(&self, arguments: &[&str]) -> Said {
         let culvert = binary("culvert");
-        run("ip", &[&["netns", "exec", &self.namespace, &culvert], arguments].concat())
+        let server = format!("unix:{}", self.directory.join("state/culvertd.sock").display());
+        let command = ["netns", "exec", &self.namespace, &culvert, "--server", &server];
+        run("ip", &[&command[..], arguments].concat())
     }
 
     /// Runs the command line and reads its JSON.

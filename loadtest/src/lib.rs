@@ -4,10 +4,11 @@
 //! others and checks off what arrives, so that loss, duplication and packets of a stranger are known exactly.
 //!
 //! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side, `tunnels/` the load of many tunnels
-//! on one node and `storm/` the load of strangers, which the program `loadtest` runs.
+//! on one node and `storm/` and `logins.rs` the load of strangers, which the program `loadtest` runs.
 
 mod host;
 mod initiator;
+pub mod logins;
 mod probe;
 pub mod storm;
 pub mod tunnels;

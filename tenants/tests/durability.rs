@@ -129,6 +129,37 @@ fn a_state_directory_has_one_owner_and_keeps_its_key() {
     assert!(error.contains("does not open with the key"), "{error}");
 }
 
+#[test]
+fn a_key_that_somebody_else_keeps_is_read_and_never_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let (state, mounted) = (directory.path().join("state"), directory.path().join("mounted"));
+    let open = || {
+        let options = tenants::Options { key_file: Some(mounted.clone()), ..Default::default() };
+        Catalog::open_with(&state, &options)
+    };
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("mounted: is missing"), "{error}");
+    std::fs::write(&mounted, [7; 32]).unwrap();
+    let mode = |mode| std::fs::set_permissions(&mounted, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("chmod 440"), "{error}");
+    mode(0o440);
+    let catalog = open().unwrap();
+    catalog.create_tenant(&create_tenant("acme")).unwrap();
+    catalog.create_secret(create_secret("acme", "psk", b"hunter2hunter2")).unwrap();
+    drop(catalog);
+    assert!(!state.join("secrets.key").exists());
+    let catalog = open().unwrap();
+    let name = "tenants/acme/secrets/psk".parse().unwrap();
+    assert_eq!(catalog.resolve_secret(&name).unwrap().as_slice(), b"hunter2hunter2");
+    drop(catalog);
+    mode(0o600);
+    std::fs::write(&mounted, [8; 32]).unwrap();
+    let error = open().err().unwrap().to_string();
+    assert!(error.contains("mounted: not the key of") && error.contains("catalog.redb"), "{error}");
+}
+
 /// One operation of a random history over few names, so that they meet.
 #[derive(Clone, Debug)]
 enum Step {

@@ -7,22 +7,31 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
+use crate::access::room::Place;
 use crate::access::tls::ClientCertificate;
 
 /// Logins that fail on one connection before it is closed: whoever has no credential has to come again, which is limited too.
 const MAX_FAILURES: u32 = 50;
+
+/// How long a connection may be there before a request on it is let in: a client has its first one ready.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection.
 #[derive(Debug)]
 pub struct Connection {
     stream: Stream,
     holder: Holder,
+    /// Ends the connection if nobody has said by then who they are.
+    patience: Option<Pin<Box<Sleep>>>,
+    _place: Place,
 }
 
 #[derive(Debug)]
@@ -54,6 +63,8 @@ pub(crate) enum Origin {
 struct Conduct {
     failures: AtomicU32,
     closed: AtomicBool,
+    /// A request on it was let in.
+    admitted: AtomicBool,
 }
 
 impl Origin {
@@ -80,6 +91,11 @@ impl Holder {
         Self { origin, certificate, conduct: Arc::default() }
     }
 
+    /// A request on the connection was let in.
+    pub(crate) fn admitted(&self) {
+        self.conduct.admitted.store(true, Ordering::Relaxed);
+    }
+
     /// A login on the connection has failed. True if that was the last one: it is closed.
     pub(crate) fn failed_login(&self) -> bool {
         let closed = self.conduct.failures.fetch_add(1, Ordering::Relaxed) + 1 == MAX_FAILURES;
@@ -91,19 +107,23 @@ impl Holder {
 }
 
 impl Connection {
-    pub(crate) fn tcp(stream: TcpStream, from: SocketAddr) -> Self {
-        Self { stream: Stream::Tcp(stream), holder: Holder::new(Origin::Tcp(from), None) }
+    fn new(stream: Stream, holder: Holder, place: Place) -> Self {
+        Self { stream, holder, patience: Some(Box::pin(tokio::time::sleep(PATIENCE))), _place: place }
     }
 
-    pub(crate) fn tls(stream: SslStream<TcpStream>, from: SocketAddr) -> Self {
+    pub(crate) fn tcp(stream: TcpStream, from: SocketAddr, place: Place) -> Self {
+        Self::new(Stream::Tcp(stream), Holder::new(Origin::Tcp(from), None), place)
+    }
+
+    pub(crate) fn tls(stream: SslStream<TcpStream>, from: SocketAddr, place: Place) -> Self {
         let certificate = stream.ssl().peer_certificate().and_then(|cert| ClientCertificate::read(&cert));
         let holder = Holder::new(Origin::Tcp(from), certificate.map(Arc::new));
-        Self { stream: Stream::Tls(stream), holder }
+        Self::new(Stream::Tls(stream), holder, place)
     }
 
-    pub(crate) fn unix(stream: UnixStream) -> Self {
+    pub(crate) fn unix(stream: UnixStream, place: Place) -> Self {
         let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-        Self { stream: Stream::Unix(stream), holder: Holder::new(Origin::Unix(uid), None) }
+        Self::new(Stream::Unix(stream), Holder::new(Origin::Unix(uid), None), place)
     }
 }
 
@@ -121,6 +141,14 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if let Some(patience) = &mut self.patience
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            self.patience = None;
+            if !self.holder.conduct.admitted.load(Ordering::Relaxed) {
+                self.holder.conduct.closed.store(true, Ordering::Relaxed);
+            }
+        }
         if self.holder.conduct.closed.load(Ordering::Relaxed) {
             // As if the other side had closed it.
             return Poll::Ready(Ok(()));

@@ -38,7 +38,7 @@ counters! {
     closed => "api_connections_closed",
     /// Connections that came to nothing in TLS.
     handshake_failed => "api_handshake_failed",
-    /// Connections that were not taken as too many were in their handshake, or came from one source.
+    /// Connections that were not taken as there are too many, in all, of their source or in their handshake.
     connection_limited => "api_connection_limited",
     /// Streams that ended with the credential of their caller.
     revoked => "api_streams_revoked",

@@ -129,12 +129,12 @@ impl Doors {
                 tasks.spawn(accept_tls(listener, Arc::clone(tls), Arc::clone(access), sender.clone()));
             }
             (Some(listener), None) => {
-                tasks.spawn(accept_tcp(listener, sender.clone()));
+                tasks.spawn(accept_tcp(listener, Arc::clone(access), sender.clone()));
             }
             (None, _) => {}
         }
         if let Some((listener, file)) = self.unix {
-            tasks.spawn(accept_unix(listener, file, sender));
+            tasks.spawn(accept_unix(listener, file, Arc::clone(access), sender));
         }
         tasks.spawn(refresh(self.tls, Arc::clone(access)));
         Incoming { receiver, _tasks: tasks }
@@ -177,20 +177,27 @@ fn socket(path: PathBuf, for_others: bool) -> Result<(UnixListener, SocketFile),
     Ok((listener, file))
 }
 
-async fn accept_tcp(listener: TcpListener, served: mpsc::Sender<Connection>) {
+async fn accept_tcp(listener: TcpListener, access: Arc<Access>, served: mpsc::Sender<Connection>) {
     loop {
         let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
+        let Some(place) = access.place(Some(from.ip().to_canonical())) else { continue };
         let _ = stream.set_nodelay(true);
-        if served.send(Connection::tcp(stream, from)).await.is_err() {
+        if served.send(Connection::tcp(stream, from, place)).await.is_err() {
             return;
         }
     }
 }
 
-async fn accept_unix(listener: UnixListener, _file: SocketFile, served: mpsc::Sender<Connection>) {
+async fn accept_unix(
+    listener: UnixListener,
+    _file: SocketFile,
+    access: Arc<Access>,
+    served: mpsc::Sender<Connection>,
+) {
     loop {
         let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
-        if served.send(Connection::unix(stream)).await.is_err() {
+        let Some(place) = access.place(None) else { continue };
+        if served.send(Connection::unix(stream, place)).await.is_err() {
             return;
         }
     }
@@ -205,6 +212,7 @@ async fn accept_tls(
     let room = Arc::new(Semaphore::new(HANDSHAKES));
     loop {
         let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
+        let Some(place) = access.place(Some(from.ip().to_canonical())) else { continue };
         let permit = Arc::clone(&room).try_acquire_owned();
         let (Ok(permit), true) = (permit, access.limits.handshake(from.ip().to_canonical(), Instant::now()))
         else {
@@ -218,7 +226,7 @@ async fn accept_tls(
                 Ok(Ok(stream)) => {
                     drop(permit);
                     // Nobody to serve it: the node goes down.
-                    let _ = served.send(Connection::tls(stream, from)).await;
+                    let _ = served.send(Connection::tls(stream, from, place)).await;
                 }
                 Ok(Err(error)) => {
                     access.counters.handshake_failed();

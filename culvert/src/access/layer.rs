@@ -168,6 +168,7 @@ impl Access {
             }
         }
         self.counters.admitted();
+        holder.admitted();
         Ok(Admitted { request, caller, author, rule, names })
     }
 

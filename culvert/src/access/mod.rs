@@ -16,8 +16,10 @@ mod layer;
 mod limits;
 mod methods;
 mod names;
+mod room;
 mod tls;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,6 +36,7 @@ pub use tls::{Tls, TlsError};
 use crate::config::{ClientRule, GrpcConfig, UserRule};
 use files::TokenFiles;
 use limits::Limits;
+use room::{Place, Room};
 
 /// What decides who may do what.
 pub struct Access {
@@ -44,6 +47,7 @@ pub struct Access {
     tokens: TokenFiles,
     limits: Limits,
     counters: Arc<Counters>,
+    room: Room,
     /// Entries that the audit log was spared since the last one.
     suppressed: AtomicU64,
 }
@@ -62,6 +66,7 @@ impl Access {
             tokens: TokenFiles::read(&config.tokens)?,
             limits: Limits::new(config.rate_limit),
             counters: Arc::new(Counters::default()),
+            room: Room::default(),
             suppressed: AtomicU64::new(0),
         })
     }
@@ -76,8 +81,18 @@ impl Access {
             tokens: TokenFiles::default(),
             limits: Limits::new(GrpcConfig::default().rate_limit),
             counters: Arc::new(Counters::default()),
+            room: Room::default(),
             suppressed: AtomicU64::new(0),
         }
+    }
+
+    /// A place for a connection, if there is one.
+    fn place(&self, source: Option<IpAddr>) -> Option<Place> {
+        let place = self.room.enter(source);
+        if place.is_none() {
+            self.counters.connection_limited();
+        }
+        place
     }
 
     fn suppress(&self) {

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use culvert::access::{Access, Doors};
 use culvert::config::Config;
-use culvert::daemon::recall;
 use culvert::daemon::reload::Reload;
-use culvert::daemon::{backup, check};
+use culvert::daemon::{backup, bootstrap, check, recall};
+use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
@@ -125,11 +126,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     if let Some(address) = telemetry.address {
         tracing::info!(metrics = %address, "metrics and probes");
     }
-    let state_dir = config.state_dir.0.clone();
-    let options = tenants::Options { audit: config.audit.limits() };
-    let opened = tokio::task::spawn_blocking(move || Catalog::open_with(&state_dir, &options));
-    let catalog = opened.await?.context("state_dir")?;
-    let catalog = Arc::new(catalog);
+    let settings = config.clone();
+    let catalog = Arc::new(tokio::task::spawn_blocking(move || open(&settings)).await??);
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
@@ -163,18 +161,26 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();
     let failure = health.clone();
-    let shutdown = async move {
-        let signal = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-            // An error is the node gone, which only follows from a signal.
-            _ = health.wait_for(|health| health.failed.is_some()) => return,
+    let (phases, drain) = (Phases::new(), config.shutdown.drain);
+    let phase = phases.watch();
+    let ended = tokio::spawn(async move {
+        let mut reason = async || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                // An error is the node gone, which only follows from a signal.
+                _ = health.wait_for(|health| health.failed.is_some()) => "failure",
+            }
         };
+        let signal = reason().await;
         tracing::info!(signal, "going down");
         probes.leave();
-    };
-    let api = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, shutdown);
-    let served = api.await;
+        // What has failed has nobody to wait for.
+        let drain = if signal == "failure" { Duration::ZERO } else { drain };
+        phases.end(drain, reason()).await;
+    });
+    let served = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, phase).await;
+    ended.abort();
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
@@ -194,6 +200,17 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         anyhow::bail!("{what}; see the log");
     }
     Ok(served?)
+}
+
+/// The catalog, with what it shall have from the first start on.
+fn open(config: &Config) -> anyhow::Result<Catalog> {
+    let state_dir = &config.state_dir.0;
+    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
+    let catalog = Catalog::open_with(state_dir, &options).context("state_dir")?;
+    if let Some(file) = &config.bootstrap.file {
+        bootstrap::run(&catalog, file)?;
+    }
+    Ok(catalog)
 }
 
 fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {

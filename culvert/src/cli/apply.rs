@@ -4,16 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use culvert_proto::v1;
-use culvert_proto::v1::object::Kind;
 use prost::Message as _;
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::cli::diff::differences;
-use crate::cli::manifest;
-use crate::console::message::to_json;
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
+use crate::manifest::{changes, read_all};
 
 /// What the node takes at once.
 const MAX_REQUEST: usize = 64 << 20;
@@ -60,7 +56,7 @@ enum Action {
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    let manifests = manifest::read_all(&arguments.files)?;
+    let manifests = read_all(&arguments.files)?;
     let (places, objects): (Vec<_>, Vec<_>) =
         manifests.into_iter().map(|manifest| (manifest.place, manifest.object)).unzip();
     let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run };
@@ -89,10 +85,7 @@ fn outcome(applied: &v1::AppliedObject) -> Result<Outcome, Failure> {
         v1::AppliedAction::Updated => Action::Updated,
         v1::AppliedAction::Unchanged | v1::AppliedAction::Unspecified => Action::Unchanged,
     };
-    let mut changes = differences(&values(applied.before.as_ref())?, &values(applied.after.as_ref())?);
-    if applied.value_changed {
-        changes.push("value".to_owned());
-    }
+    let changes = changes(applied.before.as_ref(), applied.after.as_ref(), applied.value_changed)?;
     // What changed nothing does nothing.
     let impact = applied
         .impact
@@ -101,15 +94,6 @@ fn outcome(applied: &v1::AppliedObject) -> Result<Outcome, Failure> {
         .map(|impact| Impact { effect: impact.effect().as_str_name(), summary: impact.summary.clone() });
     let (name, warnings) = (applied.name.clone(), applied.warnings.clone());
     Ok(Outcome { name, action, changes, impact, warnings })
-}
-
-fn values(object: Option<&v1::Object>) -> Result<Value, Failure> {
-    match object.and_then(|object| object.kind.as_ref()) {
-        Some(Kind::Tenant(tenant)) => to_json("Tenant", tenant),
-        Some(Kind::Secret(secret)) => to_json("Secret", secret),
-        Some(Kind::Peer(peer)) => to_json("Peer", peer),
-        None => Ok(Value::Null),
-    }
 }
 
 impl Outcome {

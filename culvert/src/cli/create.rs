@@ -6,7 +6,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use culvert_proto::v1;
 
 use crate::cli::login::role;
-use crate::cli::reference::{full_tenant, token_name};
+use crate::cli::reference::token_name;
+use crate::console::name::full_tenant;
 use crate::console::output::{Output, print_one, print_text};
 use crate::console::table::until;
 use crate::console::{Client, Failure, Global};

@@ -6,10 +6,10 @@ use clap::Args;
 use culvert_proto::v1;
 use serde::Serialize;
 
-use crate::cli::manifest;
 use crate::cli::reference::{Kind, Reference};
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
+use crate::manifest::read_all;
 
 /// `culvert delete`
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
         }
     }
     if !arguments.files.is_empty() {
-        names.extend(manifest::read_all(&arguments.files)?.into_iter().map(|manifest| manifest.name));
+        names.extend(read_all(&arguments.files)?.into_iter().map(|manifest| manifest.name));
     }
     Ok(names)
 }

@@ -1,7 +1,7 @@
 //! The command line: a client of the gRPC API.
 //!
 //! Every command is a module with its arguments and a `run`. What they share: [`reference`] (how objects are named),
-//! [`manifest`] (YAML), and what [`console`](crate::console) has.
+//! [`manifest`](crate::manifest) (YAML), and what [`console`](crate::console) has.
 
 mod apply;
 mod completions;
@@ -9,14 +9,12 @@ mod control;
 mod create;
 mod delete;
 mod describe;
-mod diff;
 mod explain;
 mod export;
 mod get;
 mod get_access;
 mod import;
 mod login;
-mod manifest;
 mod reference;
 mod watch;
 

@@ -1,6 +1,7 @@
 //! How objects are named on the command line: `tenants/acme/peers/b1`, `peer acme/b1`, `peers --tenant acme`.
 
 use crate::console::failure::Failure;
+use crate::console::name::{full_name, full_tenant};
 
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,25 +142,6 @@ pub(crate) fn scope(text: Option<&str>) -> Result<String, Failure> {
             Some(("tenant", id)) => Ok(full_tenant(id)),
             Some(_) => peer(text),
         },
-    }
-}
-
-pub(crate) fn full_tenant(text: &str) -> String {
-    if text.starts_with("tenants/") { text.to_owned() } else { format!("tenants/{text}") }
-}
-
-/// The resource name of what is in `collection`, given in full, as `acme/b1` or `peer/acme/b1`, or as `b1` of `tenant`.
-pub(crate) fn full_name(collection: &str, text: &str, tenant: Option<&str>) -> Result<String, Failure> {
-    let parts: Vec<&str> = text.split('/').collect();
-    match (parts.as_slice(), tenant) {
-        (["tenants", ..], _) => Ok(text.to_owned()),
-        ([kind, tenant, id], _) if collection.strip_suffix('s') == Some(*kind) => {
-            Ok(format!("tenants/{tenant}/{collection}/{id}"))
-        }
-        ([tenant, id], _) => Ok(format!("tenants/{tenant}/{collection}/{id}")),
-        ([id], Some(tenant)) => Ok(format!("{}/{collection}/{id}", full_tenant(tenant))),
-        _ => Err(Failure::invalid(format!("{text:?} is not a full name"))
-            .hint(format!("write tenants/TENANT/{collection}/ID, TENANT/ID, or use --tenant"))),
     }
 }
 

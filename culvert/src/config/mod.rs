@@ -1,9 +1,12 @@
 //! Configuration of `culvertd`: a TOML file in which everything may be left out.
 
 mod audit;
+mod bootstrap;
 mod grpc;
 mod metrics;
 mod otlp;
+mod shutdown;
+mod vault;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -11,9 +14,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use audit::AuditConfig;
+pub use bootstrap::BootstrapConfig;
 pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
 pub use metrics::MetricsConfig;
 pub use otlp::OtlpConfig;
+pub use shutdown::ShutdownConfig;
+pub use vault::VaultConfig;
 
 /// Read if no other file is named and it exists.
 pub const DEFAULT_PATH: &str = "/etc/culvert/culvertd.toml";
@@ -24,12 +30,23 @@ const MAX_LISTEN: usize = 16;
 const MAX_SHARDS: usize = 64;
 const MAX_SLOT: u8 = 63;
 
+/// A path that may be left out, as text.
+fn path(path: Option<&Path>) -> String {
+    path.map_or("none".to_owned(), |path| path.display().to_string())
+}
+
 /// Configuration of `culvertd`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the catalog and the key of its secrets are kept.
     pub state_dir: StateDir,
+    /// The key of the secrets at rest.
+    pub vault: VaultConfig,
+    /// What the daemon has from its first start on.
+    pub bootstrap: BootstrapConfig,
+    /// How the daemon goes down.
+    pub shutdown: ShutdownConfig,
     /// Where IKE and ESP are received.
     pub ike: IkeConfig,
     /// The packet path.
@@ -157,8 +174,20 @@ impl Config {
 
     /// Every field with its value as text. Taken apart field by field, so that a new one cannot be forgotten.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { state_dir: StateDir(state_dir), ike, router, grpc, metrics, otlp, audit, log, debug } =
-            self;
+        let Self {
+            state_dir: StateDir(state_dir),
+            vault,
+            bootstrap,
+            shutdown,
+            ike,
+            router,
+            grpc,
+            metrics,
+            otlp,
+            audit,
+            log,
+            debug,
+        } = self;
         let IkeConfig { listen, port, natt_port } = ike;
         let RouterConfig { shards, slot, raw_esp } = router;
         let LogConfig { level, format } = log;
@@ -178,11 +207,11 @@ impl Config {
         settings.extend([
             ("log.level", level.clone()),
             ("log.format", format!("{format:?}").to_lowercase()),
-            (
-                "debug.key_log_dir",
-                key_log_dir.as_ref().map_or("none".to_owned(), |path| path.display().to_string()),
-            ),
+            ("debug.key_log_dir", path(key_log_dir.as_deref())),
         ]);
+        settings.extend(vault.settings());
+        settings.extend(bootstrap.settings());
+        settings.extend(shutdown.settings());
         settings.extend(metrics.settings());
         settings.extend(otlp.settings());
         settings
@@ -230,6 +259,7 @@ impl Config {
         }
         self.grpc.check(&self.state_dir.0)?;
         self.audit.check()?;
+        self.shutdown.check()?;
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
             return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
         }
@@ -332,6 +362,9 @@ mod tests {
         assert!(fault("[audit]\nmax_bytes = 5\n").starts_with("audit.max_bytes: 5 is below"));
         assert!(fault("[audit]\nkeep = 0\n").starts_with("audit.keep"));
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
+        assert!(fault("[shutdown]\ndrain = \"2h\"\n").starts_with("shutdown.drain: 2h is longer than 1h"));
+        assert!(fault("[shutdown]\ndrain = \"soon\"\n").contains("\"soon\" is not a duration"));
+        assert_eq!(parse("[shutdown]\ndrain = \"1m 30s\"\n").unwrap().shutdown.drain.as_secs(), 90);
         assert!(fault("[log]\nformat = \"xml\"\n").contains("`text` or `json`"));
     }
 }

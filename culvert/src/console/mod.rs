@@ -1,15 +1,16 @@
 //! What the command line and the quickstart stand on: the connection to a node, how answers are printed, and how a
 //! command fails.
 //!
-//! [`global`] (options of every command), [`connect`] (the connection), [`message`] (messages as JSON), [`output`]
-//! (tables, JSON, YAML), [`table`] (columns and numbers) and [`failure`] (exit codes and hints). Nothing here knows a
-//! command.
+//! [`global`] (options of every command), [`connect`] (the connection), [`message`] (messages as JSON), [`name`] (short
+//! names), [`output`] (tables, JSON, YAML), [`table`] (columns and numbers) and [`failure`] (exit codes and hints). Nothing
+//! here knows a command.
 
 pub(crate) mod connect;
 pub(crate) mod context;
 pub(crate) mod failure;
 pub(crate) mod global;
 pub(crate) mod message;
+pub(crate) mod name;
 pub(crate) mod output;
 pub(crate) mod table;
 pub(crate) mod target;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use culvert_proto::v1;
-use tenants::store::{self, KEY_FILE, STORE_FILE, StoreError};
+use tenants::store::{self, STORE_FILE, StoreError};
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -49,7 +49,7 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     if let Some(fault) = report.faults.first() {
         bail!("{}: the copy is not whole: {fault}", file.display());
     }
-    let key = directory.join(KEY_FILE);
+    let key = config.vault.key_path(directory);
     Ok(format!(
         "ok: {}: {}\nthe secrets in it are sealed with {}, which is not in it: keep a copy of that apart",
         file.display(),

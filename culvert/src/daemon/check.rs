@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::bail;
-use tenants::store::{self, KEY_FILE, Report, STORE_FILE, StoreError, Vault};
+use tenants::store::{self, Report, STORE_FILE, StoreError, Vault};
 
 use crate::config::Config;
 
@@ -24,8 +24,11 @@ pub fn settings(config: &Config, file: Option<&Path>) -> String {
 pub fn store(config: &Config, file: Option<&Path>) -> anyhow::Result<String> {
     let directory = &config.state_dir.0;
     let path = file.map_or_else(|| directory.join(STORE_FILE), Path::to_owned);
-    let key = directory.join(KEY_FILE);
-    let vault = Vault::open(&key)?;
+    let key = config.vault.key_path(directory);
+    let vault = match &config.vault.key_file {
+        Some(file) => Some(Vault::open_provided(file)?),
+        None => Vault::open(&key)?,
+    };
     let report = store::check(&path, vault.as_ref()).map_err(|error| match error {
         StoreError::InUse(path) => anyhow::anyhow!(
             "{} is in use, by a culvertd that checked it when it started; `culvertd backup FILE` makes a copy of it, and \

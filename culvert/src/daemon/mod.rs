@@ -1,7 +1,8 @@
 //! What `culvertd` does besides serving: it checks what it would use, checks and copies its store, reads its
-//! configuration again, and knows after a restart whom to call back.
+//! configuration again, has what it shall have from the first start on, and knows after a restart whom to call back.
 
 pub mod backup;
+pub mod bootstrap;
 pub mod check;
 pub mod recall;
 pub mod reload;

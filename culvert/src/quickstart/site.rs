@@ -8,13 +8,13 @@ use std::time::Duration;
 use actors::{Node, NodeConfig};
 use tenants::Catalog;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::access::{Access, Doors};
 use crate::config::{MetricsConfig, OtlpConfig};
 use crate::console::target::{Server, Target};
 use crate::console::{Client, Failure};
+use crate::phase::{Phase, Phases};
 use crate::quickstart::Arguments;
 use crate::server::{self, ServeError};
 use crate::telemetry::Telemetry;
@@ -27,7 +27,7 @@ pub(crate) struct Site {
     pub(crate) natt_port: u16,
     pub(crate) api: SocketAddr,
     node: Node,
-    stop_api: oneshot::Sender<()>,
+    phases: Phases,
     api_task: JoinHandle<Result<(), ServeError>>,
     pub(crate) telemetry: Telemetry,
     _store: Store,
@@ -106,19 +106,16 @@ impl Site {
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
         telemetry.node_runs(&node, &catalog, arguments.shards.into()).await;
         let access = Access::open(catalog.clone());
-        let (stop_api, stopped) = oneshot::channel();
+        let phases = Phases::new();
         let api_task = tokio::spawn(server::serve_grpc(
             Doors::tcp(listener),
             access,
             catalog,
             Arc::new(tunnels),
             telemetry.traced(),
-            async {
-                // An error is the sender gone, which means the same.
-                let _ = stopped.await;
-            },
+            phases.watch(),
         ));
-        Ok(Self { address, ike_port, natt_port, api, node, stop_api, api_task, telemetry, _store: store })
+        Ok(Self { address, ike_port, natt_port, api, node, phases, api_task, telemetry, _store: store })
     }
 
     /// A client of the API, over TCP as any other.
@@ -130,8 +127,8 @@ impl Site {
     /// Deletes all SAs, then stops everything.
     pub(crate) async fn stop(self) {
         self.node.shutdown().await;
+        self.phases.go_on(Phase::Ending);
         // The server may have failed already.
-        let _ = self.stop_api.send(());
         let _ = self.api_task.await;
         self.telemetry.stop().await;
     }

@@ -8,6 +8,7 @@ mod requests;
 use std::sync::Arc;
 
 use culvert::access::{Access, Doors};
+use culvert::phase::{Phase, Phases};
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
 use culvert::telemetry::rpc::Traced;
@@ -18,7 +19,6 @@ use culvert_proto::v1::secret_service_client::SecretServiceClient;
 use culvert_proto::v1::tenant_service_client::TenantServiceClient;
 use tenants::Catalog;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
@@ -29,7 +29,7 @@ pub(crate) use requests::{create_peer, create_secret, create_tenant, mask, peer}
 pub(crate) struct Node {
     pub(crate) address: String,
     channel: Channel,
-    stop: oneshot::Sender<()>,
+    pub(crate) phases: Phases,
     server: JoinHandle<Result<(), ServeError>>,
 }
 
@@ -44,14 +44,10 @@ impl Node {
     pub(crate) async fn with(runtime: Arc<dyn Runtime>, catalog: Arc<Catalog>, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel();
-        let shutdown = async move {
-            let _ = stopped.await;
-        };
-        let (doors, traced) = (Doors::tcp(listener), Traced::default());
-        let server = tokio::spawn(serve_grpc(doors, access, catalog, runtime, traced, shutdown));
+        let (doors, traced, phases) = (Doors::tcp(listener), Traced::default(), Phases::new());
+        let server = tokio::spawn(serve_grpc(doors, access, catalog, runtime, traced, phases.watch()));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
-        Self { address, channel, stop, server }
+        Self { address, channel, phases, server }
     }
 
     /// With one tenant that has the secret `psk`.
@@ -64,7 +60,7 @@ impl Node {
 
     /// Stops it and waits until it has ended in order.
     pub(crate) async fn stop(self) {
-        self.stop.send(()).unwrap();
+        self.phases.go_on(Phase::Ending);
         self.server.await.unwrap().unwrap();
     }
 

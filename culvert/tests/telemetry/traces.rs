@@ -310,13 +310,14 @@ fn a_request_is_a_part_of_its_clients_trace_and_its_negotiation_of_it() {
         let tunnels = culvert::tunnels::Tunnels::new(&pair.left.node, Vec::new(), 1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api = format!("http://{}", listener.local_addr().unwrap());
+        let phases = culvert::phase::Phases::new();
         let served = culvert::server::serve_grpc(
             Doors::tcp(listener),
             Access::open(pair.left.catalog.clone()),
             pair.left.catalog.clone(),
             Arc::new(tunnels),
             traced,
-            std::future::pending(),
+            phases.watch(),
         );
         let server = tokio::spawn(served);
         let mut client = PeerServiceClient::connect(api.clone()).await.unwrap();

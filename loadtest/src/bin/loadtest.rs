@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{storm, tunnels};
+use loadtest::{logins, storm, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -19,6 +19,8 @@ enum Load {
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
     Storm(storm::Arguments),
+    /// Logins at the API with tokens of nobody, at a loopback address or Unix socket alone
+    Logins(logins::Arguments),
 }
 
 #[tokio::main]
@@ -26,6 +28,7 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().load {
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Storm(arguments) => storm::run(&arguments).map(|_| true).map_err(|error| error.to_string()),
+        Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

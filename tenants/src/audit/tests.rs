@@ -106,7 +106,7 @@ fn rows_leave_the_store_once_the_file_is_on_disk() {
 #[test]
 fn files_are_rotated_and_the_oldest_go() {
     let directory = tempfile::tempdir().unwrap();
-    let options = Options { audit: AuditLimits { max_bytes: 2_000, keep: 3 } };
+    let options = Options { audit: AuditLimits { max_bytes: 2_000, keep: 3 }, ..Options::default() };
     let catalog = Catalog::open_with(directory.path(), &options).unwrap();
     for n in 0..60 {
         catalog.create_tenant(&create(&format!("t{n}"))).unwrap();

@@ -23,7 +23,7 @@ mod tokens;
 mod write;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use culvert_proto::v1;
@@ -71,6 +71,8 @@ pub struct Catalog {
 pub struct Options {
     /// How much of the audit log is kept.
     pub audit: AuditLimits,
+    /// A file with the key of the secrets that somebody else keeps. Without one the key is the directory's own.
+    pub key_file: Option<PathBuf>,
 }
 
 /// The catalog at one revision.
@@ -93,9 +95,14 @@ impl Catalog {
 
     /// As [`Self::open`].
     pub fn open_with(directory: &Path, options: &Options) -> Result<Self, StoreError> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        created.map_err(|error| StoreError::file(directory, error))?;
+        make(directory)?;
+        if let Some(key) = &options.key_file {
+            // It is there before the first start, so a store that was lost cannot be told from one that is new.
+            let vault = Vault::open_provided(key)?;
+            let store = RedbStore::open(&directory.join(STORE_FILE))?;
+            let rows = store.load()?;
+            return Self::opened(directory, key, store, &rows, vault, options);
+        }
         let (path, key) = (directory.join(STORE_FILE), directory.join(KEY_FILE));
         let vault = Vault::open(&key)?;
         if vault.is_some() && std::fs::metadata(&path).map_or(0, |metadata| metadata.len()) == 0 {
@@ -121,9 +128,22 @@ impl Catalog {
                 vault
             }
         };
+        Self::opened(directory, &key, store, &rows, vault, options)
+    }
+
+    /// With what is in `directory`; errors name the files.
+    fn opened(
+        directory: &Path,
+        key: &Path,
+        store: RedbStore,
+        rows: &[(String, Vec<u8>)],
+        vault: Vault,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
         let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
-        let catalog = Self::load(Box::new(store), vault, audit).map_err(|error| error.within(directory))?;
+        let catalog =
+            Self::load(Box::new(store), vault, audit).map_err(|error| error.within(directory, key))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -311,6 +331,13 @@ impl Catalog {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Makes the state directory, for the user of the process alone, if it is not there.
+fn make(directory: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    created.map_err(|error| StoreError::file(directory, error))
 }
 
 /// The store is not there, but its key is: the node had a catalog once.

@@ -41,7 +41,7 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
             Ok(Row::Counters(counters)) => report.revision = counters.revision,
             Ok(Row::KeyCheck(sealed)) => {
                 if vault.is_some_and(|vault| !vault.sealed_by(&sealed)) {
-                    report.faults.push("secrets.key is not the key of this store".to_owned());
+                    report.faults.push("the key is not the key of this store".to_owned());
                 }
             }
             Ok(Row::Object(object)) => objects.push(object),
@@ -73,7 +73,7 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
         if let (Object::Secret(secret), Some(vault)) = (object, vault)
             && vault.open_sealed(&object.name(), &secret.sealed).is_none()
         {
-            report.faults.push(format!("{}: does not open with secrets.key", object.name()));
+            report.faults.push(format!("{}: does not open with the key", object.name()));
         }
     }
     Ok(report)

@@ -114,15 +114,19 @@ impl StoreError {
         Self::Corrupt { key: key.to_owned(), reason: reason.to_string() }
     }
 
-    /// A fault of a row as one of the file that it is in, or of the key beside it.
-    pub(crate) fn within(self, directory: &Path) -> Self {
+    /// A fault of a row as one of the file that it is in, or of the key in the file `key`.
+    pub(crate) fn within(self, directory: &Path, key: &Path) -> Self {
         match self {
             Self::Corrupt { .. } => Self::damaged(&directory.join(STORE_FILE), &self),
             Self::WrongKey(_) => {
-                let reason = format!(
-                    "not the key of {STORE_FILE} beside it: {self}; restore the one it was made with"
-                );
-                Self::file(directory.join(KEY_FILE), reason)
+                let store = directory.join(STORE_FILE);
+                let store = if key.parent() == Some(directory) {
+                    format!("{STORE_FILE} beside it")
+                } else {
+                    store.display().to_string()
+                };
+                let reason = format!("not the key of {store}: {self}; restore the one it was made with");
+                Self::file(key, reason)
             }
             other => other,
         }

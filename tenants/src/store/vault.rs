@@ -37,6 +37,19 @@ impl Vault {
     /// With the key in the file at `path`, which must be readable by its owner alone.
     /// `None` if there is no such file.
     pub fn open(path: &Path) -> Result<Option<Self>, StoreError> {
+        Self::read(path, 0o077, "lets others read the key; chmod 600 it")
+    }
+
+    /// With the key in a file that somebody else keeps, such as one of a mounted Kubernetes Secret: its owner is not the
+    /// daemon, which reads it as one of its group.
+    pub fn open_provided(path: &Path) -> Result<Self, StoreError> {
+        let vault =
+            Self::read(path, 0o027, "lets more than its owner and its group read the key; chmod 440 it")?;
+        vault.ok_or_else(|| StoreError::file(path, format!("is missing; expected a key of {KEY} octets")))
+    }
+
+    /// With the key in a file whose mode has none of the bits `denied`.
+    fn read(path: &Path, denied: u32, why: &str) -> Result<Option<Self>, StoreError> {
         let fail = |error: std::io::Error| StoreError::file(path, error);
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -44,12 +57,9 @@ impl Vault {
             Err(error) => return Err(fail(error)),
         };
         let metadata = file.metadata().map_err(fail)?;
-        if metadata.mode() & 0o077 != 0 {
+        if metadata.mode() & denied != 0 {
             let mode = metadata.mode() & 0o777;
-            return Err(StoreError::file(
-                path,
-                format!("mode {mode:o} lets others read the key; chmod 600 it"),
-            ));
+            return Err(StoreError::file(path, format!("mode {mode:o} {why}")));
         }
         if metadata.len() != KEY as u64 {
             return Err(StoreError::file(
@@ -160,6 +170,15 @@ mod tests {
 
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Vault::open(&path).unwrap_err().to_string().contains("chmod 600"));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        // Of somebody else the group may read it, and never write.
+        assert!(
+            Vault::open_provided(&path.with_extension("no")).unwrap_err().to_string().contains("is missing")
+        );
+        for (mode, good) in [(0o400, true), (0o440, true), (0o600, true), (0o460, false), (0o444, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Vault::open_provided(&path).is_ok(), good, "{mode:o}");
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         std::fs::write(&path, b"short").unwrap();
         assert!(Vault::open(&path).unwrap_err().to_string().contains("expected a key of 32"));

@@ -12,9 +12,9 @@ use culvert_proto::v1::object::Kind;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use crate::cli::reference::{full_name, full_tenant};
 use crate::console::failure::Failure;
 use crate::console::message::from_json;
+use crate::console::name::{full_name, full_tenant};
 
 /// Greatest manifest: a hundred thousand peers of some hundred octets.
 const MAX_MANIFEST: u64 = 256 << 20;

@@ -1,9 +1,37 @@
 //! What an `apply` changed: the fields whose values differ.
 
+use culvert_proto::v1;
+use culvert_proto::v1::object::Kind;
 use serde_json::Value;
 
+use crate::console::failure::Failure;
+use crate::console::message::to_json;
+
+/// The fields that differ between an object before and after, as [`differences`] has them. The value of a secret is in
+/// neither, so it is said apart whether it is another one.
+pub(crate) fn changes(
+    before: Option<&v1::Object>,
+    after: Option<&v1::Object>,
+    value_changed: bool,
+) -> Result<Vec<String>, Failure> {
+    let mut changes = differences(&values(before)?, &values(after)?);
+    if value_changed {
+        changes.push("value".to_owned());
+    }
+    Ok(changes)
+}
+
+fn values(object: Option<&v1::Object>) -> Result<Value, Failure> {
+    match object.and_then(|object| object.kind.as_ref()) {
+        Some(Kind::Tenant(tenant)) => to_json("Tenant", tenant),
+        Some(Kind::Secret(secret)) => to_json("Secret", secret),
+        Some(Kind::Peer(peer)) => to_json("Peer", peer),
+        None => Ok(Value::Null),
+    }
+}
+
 /// One difference each, e.g. `children[0].replayWindow: 128 → 1024`.
-pub(crate) fn differences(old: &Value, new: &Value) -> Vec<String> {
+fn differences(old: &Value, new: &Value) -> Vec<String> {
     let mut found = Vec::new();
     compare("", old, new, &mut found);
     found

@@ -1,0 +1,61 @@
+{{/* Names and labels that all components share. */}}
+
+{{- define "culvert.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "culvert.fullname" -}}
+{{- $name := include "culvert.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "culvert.selector" -}}
+app.kubernetes.io/name: {{ include "culvert.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "culvert.labels" -}}
+{{ include "culvert.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "culvert.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "culvert.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "culvert.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* Ports in the pod: an ordinary user gets none below 1024. */}}
+{{- define "culvert.ikePort" -}}
+{{- default (ternary 500 1500 (eq .Values.profile "tun")) .Values.ike.port | int -}}
+{{- end -}}
+{{- define "culvert.nattPort" -}}
+{{- default (ternary 4500 14500 (eq .Values.profile "tun")) .Values.ike.nattPort | int -}}
+{{- end -}}
+
+{{/* The address of a listener in the pod, as culvertd takes it. */}}
+{{- define "culvert.listen" -}}
+{{- $address := .root.Values.listenAddress -}}
+{{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ int .port -}}
+{{- end -}}

@@ -1,0 +1,150 @@
+//! Logins that fail, as fast as somebody may try them: to see that tunnels and other callers do not notice. It goes to a
+//! loopback address or a Unix socket only, so many a second, for so long, and no more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use culvert_proto::v1;
+use culvert_proto::v1::token_service_client::TokenServiceClient;
+use serde_json::json;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+use crate::tunnels::Output;
+
+/// Connections side by side.
+const CONNECTIONS: u32 = 8;
+/// How often a turn's share is sent.
+const TURN: Duration = Duration::from_millis(10);
+/// Logins of a connection that are under way at once; a node that answers slowly is not sent more.
+const UNDER_WAY: usize = 64;
+
+/// `loadtest logins`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Where the node's API is: http://127.0.0.1:50051 or unix:/run/culvert/culvertd.sock
+    #[arg(long, env = "CULVERT_SERVER", default_value = "http://127.0.0.1:50051", value_name = "URL", value_parser = here)]
+    server: String,
+    /// Logins per second
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    rate: u32,
+    /// How long
+    #[arg(long = "for", default_value = "10s", value_parser = short, value_name = "TIME")]
+    duration: Duration,
+    /// How the figures are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+/// What became of them.
+#[derive(Debug, Default)]
+struct Outcome {
+    sent: AtomicU64,
+    /// Refused, and told why.
+    told: AtomicU64,
+    /// Refused as there were too many.
+    limited: AtomicU64,
+    /// On a connection that the node has closed.
+    closed: AtomicU64,
+    /// Let in, which must not be.
+    admitted: AtomicU64,
+}
+
+fn here(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
+    let loopback =
+        host.and_then(|host| host.parse::<std::net::IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());
+    if loopback || text.starts_with("unix:") {
+        return Ok(text.to_owned());
+    }
+    Err("expected a loopback address, http://127.0.0.1:50051, or unix:PATH".to_owned())
+}
+
+fn short(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration <= Duration::from_secs(600) { Ok(duration) } else { Err("at most 10 minutes".to_owned()) }
+}
+
+/// Sends them and prints what became of them. True if none was let in.
+///
+/// # Errors
+/// If the node cannot be reached.
+pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(arguments.server.clone())?;
+    // Once, so that a node that is not there is told as such.
+    endpoint.connect().await?;
+    let outcome = Arc::new(Outcome::default());
+    let begin = Instant::now();
+    let mut connections = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (endpoint, outcome, duration) = (endpoint.clone(), Arc::clone(&outcome), arguments.duration);
+        connections.spawn(try_logins(endpoint, outcome, arguments.rate, duration));
+    }
+    while connections.join_next().await.is_some() {}
+    let seconds = begin.elapsed().as_secs_f64();
+    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let Outcome { sent, told, limited, closed, admitted } = &*outcome;
+    let (sent, told, limited, closed, admitted) =
+        (get(sent), get(told), get(limited), get(closed), get(admitted));
+    let rate = sent as f64 / seconds;
+    #[allow(clippy::print_stdout, reason = "the figures are what it is for")]
+    match arguments.output {
+        Output::Text => println!(
+            "{sent} logins in {seconds:.1} s, {rate:.0} a second: {told} refused and told why, {limited} refused as too \
+             many, {closed} on connections that were closed, {admitted} let in"
+        ),
+        Output::Json => println!(
+            "{}",
+            json!({ "sent": sent, "per_second": rate, "told": told, "limited": limited, "closed": closed, "admitted": admitted })
+        ),
+    }
+    Ok(admitted == 0)
+}
+
+/// The share of one connection.
+async fn try_logins(endpoint: Endpoint, outcome: Arc<Outcome>, rate: u32, duration: Duration) {
+    let (begin, mut done) = (Instant::now(), 0_u64);
+    let mut turn = tokio::time::interval(TURN);
+    let mut channel = endpoint.connect_lazy();
+    while begin.elapsed() < duration {
+        turn.tick().await;
+        let due = (begin.elapsed().as_secs_f64() * f64::from(rate) / f64::from(CONNECTIONS)) as u64;
+        let mut under_way = tokio::task::JoinSet::new();
+        while done < due && under_way.len() < UNDER_WAY {
+            under_way.spawn(login(channel.clone(), Arc::clone(&outcome)));
+            done += 1;
+        }
+        // What was not sent in its time is not made up for.
+        done = done.max(due.saturating_sub(u64::from(rate / CONNECTIONS)));
+        let mut closed = false;
+        while let Some(result) = under_way.join_next().await {
+            closed |= result.unwrap_or(true);
+        }
+        if closed {
+            channel = endpoint.connect_lazy();
+        }
+    }
+}
+
+/// One login. True if the connection is gone.
+async fn login(channel: Channel, outcome: Arc<Outcome>) -> bool {
+    let count = |of: &AtomicU64| of.fetch_add(1, Ordering::Relaxed);
+    let mut request = Request::new(v1::WhoAmIRequest {});
+    let value = format!("Bearer cvt_{:032x}", rand::random::<u128>());
+    if let Ok(value) = value.parse() {
+        request.metadata_mut().insert("authorization", value);
+    }
+    count(&outcome.sent);
+    match TokenServiceClient::new(channel).who_am_i(request).await.map_err(|status| status.code()) {
+        Ok(_) => count(&outcome.admitted),
+        Err(Code::Unauthenticated) => count(&outcome.told),
+        Err(Code::ResourceExhausted) => count(&outcome.limited),
+        Err(_) => {
+            count(&outcome.closed);
+            return true;
+        }
+    };
+    false
+}
