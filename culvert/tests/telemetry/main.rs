@@ -5,7 +5,6 @@
 #![allow(clippy::print_stdout)]
 
 mod collector;
-mod cost;
 mod exports;
 mod http;
 mod monitoring;
