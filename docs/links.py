@@ -21,7 +21,7 @@ class Page(html.parser.HTMLParser):
 
 
 book = pathlib.Path(sys.argv[1]).resolve()
-# All pages once more on one are for the printer.
+# The page for the printer has all others once more.
 pages = {path: Page(path) for path in book.rglob("*.html") if path.name not in ("print.html", "toc.html")}
 lost, followed = [], 0
 for path, page in pages.items():

@@ -34,6 +34,7 @@ pub use methods::{Rule, rules};
 pub use tls::{Tls, TlsError};
 
 use crate::config::{ClientRule, GrpcConfig, UserRule};
+use crate::telemetry::metrics::Others;
 use files::TokenFiles;
 use limits::Limits;
 use room::{Place, Room};
@@ -112,6 +113,14 @@ impl Access {
             let result = "UNAUTHENTICATED";
             self.catalog.audit().note(Deed { author, result, message, names: Vec::new(), suppressed }, false);
         }
+    }
+
+    /// Has metrics ask for what is counted here.
+    pub fn tell(&self, others: &Others) {
+        let (counters, catalog) = (self.counters(), Arc::clone(&self.catalog));
+        others.counters(move || {
+            counters.all().into_iter().chain([("audit_lost", catalog.audit().lost())]).collect()
+        });
     }
 
     /// What was counted.

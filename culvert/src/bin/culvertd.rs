@@ -155,8 +155,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     if let Some(tls) = doors.tls() {
         others.certificate("grpc", move || tls.expires());
     }
-    let counters = access.counters();
-    others.counters(move || counters.all());
+    access.tell(&others);
     telemetry.node_runs(&node, &catalog, config.router.shards).await;
     let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();

@@ -426,6 +426,67 @@ pub static ALERTS: &[Alert] = &[
         needs: Some("a certificate that the node shows"),
     },
     Alert {
+        name: "CulvertLoginsFailing",
+        severity: Severity::Warning,
+        when: query!("sum by (instance) (rate($0{event=\"api_unauthenticated\"}[5m])) > 1", EVENTS),
+        looks_at: query!("$0{event=\"api_unauthenticated\"}", EVENTS),
+        minutes: 10,
+        summary: "logins at the API of {{ $labels.instance }} fail all the time",
+        runbook: "A token or certificate that has ended and is still in use, or somebody who tries. `culvert get audit` shows from where and why: `has expired` and \
+                  `unknown or was revoked` are of somebody who had access; make a new token and take the old one out of use. Tunnels do not suffer, and a source that tries \
+                  too often is cut short; close its way there if it should not have one.",
+        labels: NODE,
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"api_unauthenticated\"}", EVENTS), "0+600x30")],
+            minute: 20,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"api_unauthenticated\"}", EVENTS), "0+6x30")],
+            minute: 20,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertApiFilesUnusable",
+        severity: Severity::Warning,
+        when: query!("sum by (instance) (increase($0{event=\"api_reload_failed\"}[15m])) > 0", EVENTS),
+        looks_at: query!("$0{event=\"api_reload_failed\"}", EVENTS),
+        minutes: 0,
+        summary: "{{ $labels.instance }} cannot use the new certificate of its API",
+        runbook: "The one before is in use until it ends. The log names the file and what is wrong with it: most often a key that is not that of the certificate, because only one \
+                  of the two was exchanged.",
+        labels: NODE,
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"api_reload_failed\"}", EVENTS), "0x5 1x10")],
+            minute: 8,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"api_reload_failed\"}", EVENTS), "1x20")],
+            minute: 8,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertAuditLost",
+        severity: Severity::Critical,
+        when: query!("sum by (instance) (increase($0{event=\"audit_lost\"}[15m])) > 0", EVENTS),
+        looks_at: query!("$0{event=\"audit_lost\"}", EVENTS),
+        minutes: 0,
+        summary: "{{ $labels.instance }} has lost entries of its audit log",
+        runbook: "The disk of the state directory does not take the log: it is full, or broken. Entries about changes are in the store and come back at the next start; those about \
+                  orders to tunnels and refusals are lost. Make room.",
+        labels: NODE,
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"audit_lost\"}", EVENTS), "0x5 3x10")],
+            minute: 8,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\",event=\"audit_lost\"}", EVENTS), "3x20")],
+            minute: 8,
+        },
+        needs: None,
+    },
+    Alert {
         name: "CulvertSecretOld",
         severity: Severity::Info,
         when: query!("time() - $0 > 365 * 86400", TENANT_OLDEST_SECRET),

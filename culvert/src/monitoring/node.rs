@@ -113,9 +113,25 @@ fn packets() -> Vec<Panel> {
             "{{reason}}",
             query!("sum by (reason) (rate($0{instance=~\"$node\"}[$__rate_interval]))", DROPPED),
         ),
+        Panel::new(
+            "Requests at the API",
+            Look::Lines,
+            "ops",
+            "Let in, and refused by why, per second. `culvert get audit` says who.",
+        )
+        .ask(
+            "{{event}}",
+            query!(
+                "sum by (event) (rate($0{instance=~\"$node\",event=~\"api_.*\"}[$__rate_interval]))",
+                EVENTS
+            ),
+        ),
         Panel::new("Other events", Look::Lines, "ops", "Whatever else the node counts, per second.").ask(
             "{{event}}",
-            query!("sum by (event) (rate($0{instance=~\"$node\"}[$__rate_interval]))", EVENTS),
+            query!(
+                "sum by (event) (rate($0{instance=~\"$node\",event!~\"api_.*\"}[$__rate_interval]))",
+                EVENTS
+            ),
         ),
     ]
 }

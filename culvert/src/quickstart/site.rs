@@ -106,6 +106,7 @@ impl Site {
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
         telemetry.node_runs(&node, &catalog, arguments.shards.into()).await;
         let access = Access::open(catalog.clone());
+        access.tell(&telemetry.others());
         let phases = Phases::new();
         let api_task = tokio::spawn(server::serve_grpc(
             Doors::tcp(listener),
