@@ -13,6 +13,10 @@ use crate::config::OtlpConfig;
 
 /// A collector that does not accept a connection within this is away.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which an answer is waited for is asked for a sign of life this often, ...
+const KEEPALIVE: Duration = Duration::from_secs(20);
+/// ... and made again when there is none for this long: a path that was cut tells nobody.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Headers of one file: whoever asks who is there asks for one or two.
 const MAX_HEADERS: usize = 32;
 
@@ -46,9 +50,14 @@ impl Collector {
             None => MetadataMap::new(),
             Some(path) => read_headers(path)?,
         };
-        let endpoint = Endpoint::from_shared(endpoint.to_owned())?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_lazy();
+        let channel = self::endpoint(endpoint)?.connect_lazy();
         Ok(Self { channel, headers, timeout: config.timeout, resource: resource(config) })
+    }
+
+    /// Over a connection of a test's own.
+    #[cfg(test)]
+    pub(super) fn over(channel: Channel, config: &OtlpConfig) -> Self {
+        Self { channel, headers: MetadataMap::new(), timeout: config.timeout, resource: resource(config) }
     }
 
     /// What all of it is about.
@@ -69,6 +78,12 @@ impl Collector {
         let outcome = tokio::time::timeout(self.timeout, call).await;
         outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
     }
+}
+
+/// How a collector is reached.
+pub(super) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
+    let endpoint = Endpoint::from_shared(address.to_owned())?.connect_timeout(CONNECT_TIMEOUT);
+    Ok(endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_TIMEOUT))
 }
 
 /// Whether the same may be taken at another time (OTLP, "Failures"). Nonsense that is no gRPC shows as unknown, or internal.

@@ -147,3 +147,103 @@ fn span(span: Span) -> otlp::Span {
         ..otlp::Span::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+    use actors::SpanSink as _;
+    use hyper_util::rt::TokioIo;
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+        TraceService, TraceServiceServer,
+    };
+    use tokio::io::DuplexStream;
+    use tonic::{Request, Response, Status};
+
+    use super::super::collector::endpoint;
+    use super::super::queue::{MAX_SPANS, SpanQueue};
+    use super::*;
+    use crate::config::OtlpConfig;
+
+    /// Counts the spans that it takes.
+    #[derive(Clone, Default)]
+    struct Taker(Arc<AtomicU64>);
+
+    #[tonic::async_trait]
+    impl TraceService for Taker {
+        async fn export(
+            &self,
+            request: Request<ExportTraceServiceRequest>,
+        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+            let all = request.into_inner().resource_spans;
+            let count: usize = all.iter().flat_map(|of| &of.scope_spans).map(|of| of.spans.len()).sum();
+            self.0.fetch_add(count as u64, Ordering::Relaxed);
+            Ok(Response::new(ExportTraceServiceResponse::default()))
+        }
+    }
+
+    /// One that accepts connections, and stands still while it is told to.
+    fn connect(stands: Arc<AtomicBool>, taker: Taker) -> tonic::transport::Channel {
+        let accept = move |_: http::Uri| {
+            let (ours, theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
+            let taker = taker.clone();
+            if stands.load(Ordering::Relaxed) {
+                // Open, and never read.
+                tokio::spawn(async move {
+                    let _held = theirs;
+                    std::future::pending::<()>().await;
+                });
+            } else {
+                let incoming = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
+                let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(taker));
+                tokio::spawn(
+                    server.serve_with_incoming(tokio_stream::StreamExt::chain(
+                        incoming,
+                        tokio_stream::pending(),
+                    )),
+                );
+            }
+            async move { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
+        };
+        endpoint("http://collector").unwrap().connect_with_connector_lazy(tower::service_fn(accept))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collector_that_stands_still_for_an_hour_costs_what_it_was_sent_and_is_used_again() {
+        let (stands, taker, exports) =
+            (Arc::new(AtomicBool::new(true)), Taker::default(), Exports::default());
+        let (queue, waiting) = SpanQueue::new(1.0, exports.clone());
+        let channel = connect(Arc::clone(&stands), taker.clone());
+        let collector = Collector::over(channel, &OtlpConfig::default());
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(run(collector, waiting, exports.clone(), stopped));
+        let begun = tokio::time::Instant::now();
+        let mut given = 0;
+        while begun.elapsed() < Duration::from_secs(3600) {
+            for _ in 0..10 {
+                queue.take(vec![Span::begin(SpanContext::root(), None, "x", SpanKind::Internal)]);
+            }
+            given += 10;
+            assert!(exports.read().queues[0].depth <= MAX_SPANS as u64);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(taker.0.load(Ordering::Relaxed), 0);
+        let lost = |why: &str| {
+            let dropped = exports.read().dropped;
+            dropped.iter().find(|(signal, reason, _)| *signal == "traces" && *reason == why).unwrap().2
+        };
+        assert!(lost("queue_full") > 0 && lost("failed") > 0, "{:?}", exports.read());
+        assert_eq!(exports.read().up, [("traces", false)]);
+        // It goes on: what still waits is taken, and nothing is taken twice.
+        stands.store(false, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let _ = stop.send(true);
+        task.await.unwrap();
+        let taken = taker.0.load(Ordering::Relaxed);
+        assert!(taken >= MAX_SPANS as u64, "{taken}");
+        assert_eq!(taken + lost("queue_full") + lost("failed"), given);
+        assert_eq!(exports.read().up, [("traces", true)]);
+    }
+}
