@@ -425,7 +425,7 @@ async fn the_audit_log_says_who_did_what_and_what_was_refused() {
     assert_eq!(
         told,
         [
-            ("InitiatePeer", "NOT_FOUND", "tenants/b/peers/p"),
+            ("InitiatePeer", "NOT_FOUND", "tenants/a"),
             ("InitiatePeer", "UNAVAILABLE", "tenants/a/peers/p"),
             ("CreateSecret", "OK", "tenants/a/secrets/new"),
         ]
@@ -438,7 +438,11 @@ async fn the_audit_log_says_who_did_what_and_what_was_refused() {
     // A tenant sees what is its own, and not that somebody asked for what is not.
     let own = list(world.call(path, &ask, Some(&shown)).await.unwrap());
     assert!(own.iter().all(|entry| entry.objects.iter().all(|object| object.name.starts_with("tenants/a"))));
-    assert_eq!(own[0].objects[0].name, "tenants/a/peers/p");
+    assert_eq!(own[0].objects[0].name, "tenants/a");
+    // And whose it would have been does not see who has asked.
+    let of_b = format!("Bearer {}", world.tokens["admin of b"]);
+    let theirs = list(world.call(path, &ask, Some(&of_b)).await.unwrap());
+    assert!(theirs.iter().all(|entry| !entry.principal.contains("tenants/a")), "{theirs:?}");
     world.node.stop().await;
 }
 

@@ -99,7 +99,9 @@ impl Author {
 
     /// The trace ID of the call: 32 hexadecimal digits; empty if it has none.
     pub fn trace_id(&self) -> &str {
-        self.traceparent.as_deref().and_then(|context| context.split('-').nth(1)).unwrap_or_default()
+        let id = self.traceparent.as_deref().and_then(|context| context.split('-').nth(1));
+        // Anybody may write anything there.
+        id.filter(|id| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit())).unwrap_or_default()
     }
 
     /// Calls `write`, whose writes of catalogs are this author's.

@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use openssl::ssl::Ssl;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_openssl::SslStream;
 use tokio_stream::Stream;
 
 use crate::access::connection::Connection;
+use crate::access::room::Room;
 use crate::access::{Access, Tls, TlsError};
 use crate::config::GrpcConfig;
 
@@ -23,7 +24,9 @@ use crate::config::GrpcConfig;
 const WAITING: usize = 64;
 /// Handshakes of TLS at a time: each holds some 50 KiB and costs a millisecond of a core, and a client that dawdles holds it for
 /// [`HANDSHAKE`].
-const HANDSHAKES: usize = 128;
+const HANDSHAKES: usize = 512;
+/// Those of one source, so that nobody takes all of them.
+const HANDSHAKES_OF_SOURCE: usize = 32;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often files are looked at for changes: a new certificate is put there days before the old one ends.
@@ -209,13 +212,13 @@ async fn accept_tls(
     access: Arc<Access>,
     served: mpsc::Sender<Connection>,
 ) {
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    let room = Room::of(HANDSHAKES, HANDSHAKES_OF_SOURCE);
     loop {
         let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
         let Some(place) = access.place(Some(from.ip().to_canonical())) else { continue };
-        let permit = Arc::clone(&room).try_acquire_owned();
-        let (Ok(permit), true) = (permit, access.limits.handshake(from.ip().to_canonical(), Instant::now()))
-        else {
+        let source = from.ip().to_canonical();
+        let permit = room.enter(Some(source));
+        let (Some(permit), true) = (permit, access.limits.handshake(source, Instant::now())) else {
             // Closed at once, so that whoever floods has nothing to hold.
             access.counters.connection_limited();
             continue;

@@ -26,6 +26,8 @@ use crate::status;
 
 /// The service of probes, which have no credential.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Characters of a name that is not the caller's, in the answer: more than any name has.
+const MAX_NAME: usize = 300;
 /// The largest request that is looked into: as the largest that is decoded.
 const MAX_REQUEST: usize = (64 << 20) + FRAME;
 /// A message in HTTP/2: whether it is compressed, and four octets of length.
@@ -141,7 +143,10 @@ impl Access {
                 let body = collect(body).await?;
                 let named = frame(&body).and_then(|message| Named::read(&rule.request, message));
                 if let Some(refused) = refused {
-                    let names = named.map(Named::into_names).unwrap_or_default();
+                    let names = match &caller.tenant {
+                        Some(tenant) => vec![tenant.to_string()],
+                        None => named.map(Named::into_names).unwrap_or_default(),
+                    };
                     return Err(self.deny(&author, refused, names).await);
                 }
                 let Some(mut named) = named else {
@@ -153,8 +158,11 @@ impl Access {
                         Ok(None) => {}
                         Ok(Some(message)) => served = framed(&message),
                         Err(foreign) => {
-                            let status = status::of_error(&Error::NotFound(foreign.0.clone()));
-                            return Err(self.deny(&author, status, vec![foreign.0]).await);
+                            // As long as any name is, and no longer.
+                            let name: String = foreign.0.chars().take(MAX_NAME).collect();
+                            let status = status::of_error(&Error::NotFound(name));
+                            // It is noted as the caller's tenant's: whose it would be is not to see who has asked.
+                            return Err(self.deny(&author, status, vec![tenant.to_string()]).await);
                         }
                     }
                 }

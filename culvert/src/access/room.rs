@@ -10,8 +10,12 @@ const MAX: usize = 4_096;
 const MAX_OF_SOURCE: usize = 256;
 
 /// Room for connections.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Room(Arc<Mutex<Taken>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Room {
+    taken: Arc<Mutex<Taken>>,
+    most: usize,
+    most_of_source: usize,
+}
 
 #[derive(Debug, Default)]
 struct Taken {
@@ -26,16 +30,28 @@ pub(crate) struct Place {
     source: Option<IpAddr>,
 }
 
+impl Default for Room {
+    /// For connections.
+    fn default() -> Self {
+        Self::of(MAX, MAX_OF_SOURCE)
+    }
+}
+
 impl Room {
+    /// For so many in all, and of one source.
+    pub(crate) fn of(most: usize, most_of_source: usize) -> Self {
+        Self { taken: Arc::default(), most, most_of_source }
+    }
+
     /// A place for a connection from this source; `None` for one of this host, which has no address.
     pub(crate) fn enter(&self, source: Option<IpAddr>) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.all >= MAX {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= self.most {
             return None;
         }
         if let Some(source) = source {
             let of_source = taken.by_source.entry(source).or_default();
-            if *of_source >= MAX_OF_SOURCE {
+            if *of_source >= self.most_of_source {
                 return None;
             }
             *of_source += 1;
@@ -47,7 +63,7 @@ impl Room {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.room.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.room.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all -= 1;
         if let Some(source) = self.source
             && let Some(of_source) = taken.by_source.get_mut(&source)
@@ -74,7 +90,7 @@ mod tests {
         assert_eq!(local.len(), MAX - MAX_OF_SOURCE);
         assert!(room.enter(Some(b)).is_none());
         drop((taken, local));
-        let taken = room.0.lock().unwrap();
+        let taken = room.taken.lock().unwrap();
         assert_eq!((taken.all, taken.by_source.len()), (0, 0));
     }
 }

@@ -10,7 +10,16 @@ use crate::catalog::{ChangeKind, Object};
 use crate::limits::MAX_AUDITED;
 
 /// Characters of a reason: as many as the API tells.
-const MAX_MESSAGE: usize = 1_000;
+const MAX_MESSAGE: usize = 300;
+/// Characters of what a caller has written himself, such as a name: more than any that there is, so that nobody fills the log.
+const MAX_TEXT: usize = 200;
+/// Names of a refused request that are noted, for the same reason.
+const MAX_REFUSED: usize = 16;
+
+/// What somebody else has written: cut, and without what would grow in JSON.
+fn text(given: &str, most: usize) -> String {
+    given.chars().take(most).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
 
 /// Something that was done without changing the catalog, or that was refused.
 #[derive(Clone, Debug)]
@@ -29,12 +38,12 @@ pub struct Deed {
 
 impl Deed {
     pub(crate) fn into_entry(self, sequence: u64) -> v1::AuditEntry {
-        let more = self.names.len().saturating_sub(MAX_AUDITED);
-        let objects = self.names.into_iter().take(MAX_AUDITED);
-        let objects = objects.map(|name| v1::AuditedObject { name, ..Default::default() }).collect();
+        let more = self.names.len().saturating_sub(MAX_REFUSED);
+        let names = self.names.iter().take(MAX_REFUSED).map(|name| text(name, MAX_TEXT));
+        let objects = names.map(|name| v1::AuditedObject { name, ..Default::default() }).collect();
         v1::AuditEntry {
             result: self.result.to_owned(),
-            message: self.message.chars().take(MAX_MESSAGE).collect(),
+            message: text(&self.message, MAX_MESSAGE),
             objects,
             more_objects: u32::try_from(more).unwrap_or(u32::MAX),
             suppressed: self.suppressed,
@@ -64,7 +73,7 @@ fn of(author: &Author, sequence: u64) -> v1::AuditEntry {
         time: Some(SystemTime::now().into()),
         principal: author.principal.clone(),
         from: author.from.clone(),
-        method: author.method.clone(),
+        method: text(&author.method, MAX_TEXT),
         trace_id: author.trace_id().to_owned(),
         ..Default::default()
     }

@@ -133,6 +133,24 @@ fn files_are_rotated_and_the_oldest_go() {
 }
 
 #[test]
+fn nobody_fills_the_log_with_what_he_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    let long = "\u{1}".repeat(4_000_000);
+    let author = Author {
+        method: long.clone(),
+        traceparent: Some(format!("00-{long}-1-1")),
+        ..(*author("token tenants/a/tokens/t")).clone()
+    };
+    let names = vec![long.clone(); 60];
+    let deed = Deed { author, result: "NOT_FOUND", message: long, names, suppressed: 0 };
+    catalog.audit().note(deed, false);
+    let line = std::fs::read_to_string(directory.path().join(FOLDER).join("audit.jsonl")).unwrap();
+    assert!(line.len() < 8_000, "{} octets", line.len());
+    assert_eq!(catalog.audit().page("", 0, "").unwrap().items[0].more_objects, 44);
+}
+
+#[test]
 fn a_tenant_sees_what_is_its_own_alone() {
     let catalog = Catalog::in_memory().unwrap();
     catalog.create_tenant(&create("a")).unwrap();
