@@ -83,17 +83,21 @@ impl TokenFiles {
         self.holder(hash).is_some_and(|holder| holder.name == name)
     }
 
-    /// Reads what has changed. Files that cannot be used change nothing.
-    pub(crate) fn refresh(&self) {
+    /// Reads what has changed. Files that cannot be used change nothing. False in that case.
+    pub(crate) fn refresh(&self) -> bool {
         if !self.watched.as_ref().is_some_and(Watched::has_changed) {
-            return;
+            return true;
         }
         match values(&self.rules) {
             Ok(values) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = values;
                 tracing::info!("the files of tokens were read again");
+                true
             }
-            Err(error) => tracing::error!(%error, "the tokens of before stay"),
+            Err(error) => {
+                tracing::error!(%error, "the tokens of before stay");
+                false
+            }
         }
     }
 }
@@ -137,10 +141,10 @@ mod tests {
         let files = TokenFiles::read(&[rule]).unwrap();
         assert!(files.knows("ops", hash(&first)) && files.holder(hash("")).is_none());
         std::fs::write(&file, "short").unwrap();
-        files.refresh();
+        assert!(!files.refresh());
         assert!(files.knows("ops", hash(&first)));
         std::fs::write(&file, &second).unwrap();
-        files.refresh();
+        assert!(files.refresh());
         assert!(files.knows("ops", hash(&second)) && !files.knows("ops", hash(&first)));
     }
 }

@@ -130,6 +130,8 @@ impl Access {
 
     /// Reads files of tokens again that have changed.
     pub fn refresh(&self) {
-        self.tokens.refresh();
+        if !self.tokens.refresh() {
+            self.counters.reload_failed();
+        }
     }
 }

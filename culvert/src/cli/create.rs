@@ -97,7 +97,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     #[allow(clippy::print_stderr, reason = "what is for people")]
     {
         eprintln!(
-            "{name} created: {}, ends in {}; this is its value, which is not shown again:",
+            "{name} created: {}, ends {}; this is its value, which is not shown again:",
             role(wanted),
             until(made.expire_time)
         );

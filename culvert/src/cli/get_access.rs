@@ -26,7 +26,7 @@ pub(crate) fn token_table(tokens: &[v1::Token]) -> String {
         let (name, display_name) = (token.name.clone(), token.display_name.clone());
         vec![name, display_name, role(token.role()), expires, used, age(token.create_time)]
     };
-    let header = ["NAME", "DISPLAY NAME", "ROLE", "ENDS IN", "LAST USE", "AGE"];
+    let header = ["NAME", "DISPLAY NAME", "ROLE", "ENDS", "LAST USE", "AGE"];
     table(&header, tokens.iter().map(row).collect())
 }
 

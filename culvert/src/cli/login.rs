@@ -159,7 +159,7 @@ pub(crate) async fn whoami(global: &Global) -> Result<(), Failure> {
         ("Principal", me.principal.clone()),
         ("Role", role(me.role())),
         ("For", of),
-        ("Ends in", until(me.expire_time)),
+        ("Ends", until(me.expire_time)),
         ("From", me.from.clone()),
     ]))
 }
