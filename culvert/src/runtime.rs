@@ -110,10 +110,7 @@ impl Scope {
         match self {
             Self::All => true,
             Self::Peer(name) => name.to_string() == peer,
-            Self::Tenant(name) => {
-                let rest = peer.strip_prefix("tenants/").and_then(|rest| rest.strip_prefix(name.id()));
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            }
+            Self::Tenant(name) => name.owns(peer),
         }
     }
 }

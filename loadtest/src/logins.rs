@@ -12,6 +12,7 @@ use serde_json::json;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
+use crate::storm::short;
 use crate::tunnels::Output;
 
 /// Connections side by side.
@@ -60,11 +61,6 @@ fn here(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err("expected a loopback address, http://127.0.0.1:50051, or unix:PATH".to_owned())
-}
-
-fn short(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration <= Duration::from_secs(600) { Ok(duration) } else { Err("at most 10 minutes".to_owned()) }
 }
 
 /// Sends them and prints what became of them. True if none was let in.

@@ -47,6 +47,12 @@ impl TenantName {
     pub fn id(&self) -> &str {
         &self.0
     }
+
+    /// Whether a resource of this name is the tenant, or is the tenant's.
+    pub fn owns(&self, name: &str) -> bool {
+        let rest = name.strip_prefix("tenants/").and_then(|rest| rest.strip_prefix(self.id()));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
 }
 
 impl FromStr for TenantName {
@@ -204,6 +210,19 @@ mod tests {
         }
         assert!("secrets/ops".parse::<TokenName>().is_err());
         assert_eq!("tenants/acme".parse::<TenantName>().unwrap().to_string(), "tenants/acme");
+    }
+
+    #[test]
+    fn a_tenant_owns_itself_and_what_is_below_it() {
+        let acme: TenantName = "tenants/acme".parse().unwrap();
+        for own in ["tenants/acme", "tenants/acme/peers/b1", "tenants/acme/"] {
+            assert!(acme.owns(own), "{own}");
+        }
+        for other in
+            ["", "tenants/", "tenants/acm", "tenants/acme2", "tenants/acme2/peers/b1", "acme", "tokens/acme"]
+        {
+            assert!(!acme.owns(other), "{other}");
+        }
     }
 
     #[test]

@@ -55,8 +55,35 @@ pub struct Token {
     pub meta: Meta,
     /// Finds it.
     pub(crate) hash: TokenHash,
-    /// When it was shown last, in seconds of Unix time; zero: never. Shared by all copies, for it is no part of what is written.
-    pub(crate) used: Arc<AtomicU64>,
+    /// Shared by all copies, for it is no part of what is written.
+    pub(crate) used: Arc<Use>,
+}
+
+/// When a token was shown last, in seconds of Unix time; zero: never.
+#[derive(Debug, Default)]
+pub(crate) struct Use {
+    shown: AtomicU64,
+    /// As far as it is in the store.
+    kept: AtomicU64,
+}
+
+impl Use {
+    /// As it was kept.
+    pub(crate) fn restore(&self, seconds: u64) {
+        self.shown.fetch_max(seconds, Ordering::Relaxed);
+        self.kept.store(seconds, Ordering::Relaxed);
+    }
+
+    /// When it was, if that is not kept yet.
+    pub(crate) fn news(&self) -> Option<u64> {
+        let shown = self.shown.load(Ordering::Relaxed);
+        Some(shown).filter(|shown| *shown > self.kept.load(Ordering::Relaxed))
+    }
+
+    /// It is in the store.
+    pub(crate) fn note_kept(&self, seconds: u64) {
+        self.kept.fetch_max(seconds, Ordering::Relaxed);
+    }
 }
 
 /// The values of a token that somebody wants.
@@ -113,12 +140,12 @@ impl Token {
     /// It was shown.
     pub(crate) fn note_use(&self, now: SystemTime) {
         let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.used.fetch_max(seconds, Ordering::Relaxed);
+        self.used.shown.fetch_max(seconds, Ordering::Relaxed);
     }
 
     /// When it was shown last.
     pub fn last_use(&self) -> Option<SystemTime> {
-        let seconds = Some(self.used.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)?;
+        let seconds = Some(self.used.shown.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)?;
         UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
     }
 

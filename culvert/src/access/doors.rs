@@ -215,8 +215,8 @@ async fn accept_tls(
     let room = Room::of(HANDSHAKES, HANDSHAKES_OF_SOURCE);
     loop {
         let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
-        let Some(place) = access.place(Some(from.ip().to_canonical())) else { continue };
         let source = from.ip().to_canonical();
+        let Some(place) = access.place(Some(source)) else { continue };
         let permit = room.enter(Some(source));
         let (Some(permit), true) = (permit, access.limits.handshake(source, Instant::now())) else {
             // Closed at once, so that whoever floods has nothing to hold.

@@ -20,7 +20,7 @@ use crate::access::caller::serving;
 use crate::access::connection::Holder;
 use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
-use crate::access::names::Named;
+use crate::access::names::{Foreign, Named};
 use crate::access::{Access, Caller};
 use crate::status;
 
@@ -133,51 +133,63 @@ impl Access {
             return Err(Status::resource_exhausted(reason));
         }
         let author = Arc::new(caller.author(&method, traceparent));
-        let (mut request, mut names) = (request, Vec::new());
-        if let Some(rule) = rule {
-            let refused = not_allowed(&caller, rule).map(Status::permission_denied);
-            let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
-            // A request of the whole node for many objects is not looked into: it names too many to be read twice.
-            if confined.is_some() || (rule.is_audited() && !method.contains("BatchService")) {
-                let (parts, body) = request.into_parts();
-                let body = collect(body).await?;
-                let named = frame(&body).and_then(|message| Named::read(&rule.request, message));
-                if let Some(refused) = refused {
-                    let names = match &caller.tenant {
-                        Some(tenant) => vec![tenant.to_string()],
-                        None => named.map(Named::into_names).unwrap_or_default(),
-                    };
-                    return Err(self.deny(&author, refused, names).await);
-                }
-                let Some(mut named) = named else {
-                    return Err(Status::invalid_argument("the request is no message of its method"));
-                };
-                let mut served = body;
-                if let Some(tenant) = confined {
-                    match named.confine(tenant, rule.lists) {
-                        Ok(None) => {}
-                        Ok(Some(message)) => served = framed(&message),
-                        Err(foreign) => {
-                            // As long as any name is, and no longer.
-                            let name: String = foreign.0.chars().take(MAX_NAME).collect();
-                            let status = status::of_error(&Error::NotFound(name));
-                            // It is noted as the caller's tenant's: whose it would be is not to see who has asked.
-                            return Err(self.deny(&author, status, vec![tenant.to_string()]).await);
-                        }
-                    }
-                }
-                if rule.is_audited() {
-                    names = named.into_names();
-                }
-                request =
-                    Request::from_parts(parts, Body::new(Full::new(served).map_err(|never| match never {})));
-            } else if let Some(refused) = refused {
-                return Err(self.deny(&author, refused, Vec::new()).await);
-            }
-        }
+        let (request, names) = match rule {
+            None => (request, Vec::new()),
+            Some(rule) => self.check(request, rule, &caller, &author).await?,
+        };
         self.counters.admitted();
         holder.admitted();
         Ok(Admitted { request, caller, author, rule, names })
+    }
+
+    /// Holds a request against the rule of its method: the request as it is to be served, and what it is about as far as the
+    /// audit log is to say so.
+    async fn check(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        rule: &Rule,
+        caller: &Caller,
+        author: &Author,
+    ) -> Result<(Request<Body>, Vec<String>), Status> {
+        let allowed =
+            not_allowed(caller, rule).map_or(Ok(()), |reason| Err(Status::permission_denied(reason)));
+        let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
+        // What is refused to a tenant's caller is noted as that tenant's: whose it would be is not to see who has asked.
+        let own = || caller.tenant.iter().map(ToString::to_string).collect();
+        // A request of the whole node for many objects is not looked into: it names too many to be read twice.
+        if confined.is_none() && (!rule.is_audited() || author.method.contains("BatchService")) {
+            return match allowed {
+                Ok(()) => Ok((request, Vec::new())),
+                Err(status) => Err(self.deny(author, status, Vec::new()).await),
+            };
+        }
+        let (parts, body) = request.into_parts();
+        let mut body = collect(body).await?;
+        let named = frame(&body).and_then(|message| Named::read(&rule.request, message));
+        if let Err(status) = allowed {
+            let names = if caller.tenant.is_some() {
+                own()
+            } else {
+                named.map(Named::into_names).unwrap_or_default()
+            };
+            return Err(self.deny(author, status, names).await);
+        }
+        let Some(mut named) = named else {
+            return Err(Status::invalid_argument("the request is no message of its method"));
+        };
+        if let Some(tenant) = confined {
+            match named.confine(tenant, rule.lists) {
+                Ok(None) => {}
+                Ok(Some(message)) => body = framed(&message),
+                Err(Foreign(name)) => {
+                    let name = name.chars().take(MAX_NAME).collect();
+                    return Err(self.deny(author, status::of_error(&Error::NotFound(name)), own()).await);
+                }
+            }
+        }
+        let names = if rule.is_audited() { named.into_names() } else { Vec::new() };
+        let body = Body::new(Full::new(body).map_err(|never| match never {}));
+        Ok((Request::from_parts(parts, body), names))
     }
 
     /// Refuses who is not known. Of many in a second only some are told why, and noted.

@@ -59,28 +59,22 @@ impl Access {
     /// # Errors
     /// If the file of a token cannot be used.
     pub fn new(catalog: Arc<Catalog>, config: &GrpcConfig) -> Result<Self, DoorError> {
-        Ok(Self {
-            catalog,
-            anonymous: config.anonymous(),
-            users: config.users.clone(),
-            clients: config.clients.clone(),
-            tokens: TokenFiles::read(&config.tokens)?,
-            limits: Limits::new(config.rate_limit),
-            counters: Arc::new(Counters::default()),
-            room: Room::default(),
-            suppressed: AtomicU64::new(0),
-        })
+        Ok(Self::with(catalog, config, TokenFiles::read(&config.tokens)?))
     }
 
     /// For a node that only this process and this host reach, as the quickstart's.
     pub fn open(catalog: Arc<Catalog>) -> Self {
+        Self::with(catalog, &GrpcConfig::default(), TokenFiles::default())
+    }
+
+    fn with(catalog: Arc<Catalog>, config: &GrpcConfig, tokens: TokenFiles) -> Self {
         Self {
             catalog,
-            anonymous: Some(Role::Admin),
-            users: Vec::new(),
-            clients: Vec::new(),
-            tokens: TokenFiles::default(),
-            limits: Limits::new(GrpcConfig::default().rate_limit),
+            anonymous: config.anonymous(),
+            users: config.users.clone(),
+            clients: config.clients.clone(),
+            tokens,
+            limits: Limits::new(config.rate_limit),
             counters: Arc::new(Counters::default()),
             room: Room::default(),
             suppressed: AtomicU64::new(0),

@@ -43,23 +43,19 @@ impl Named {
     ///
     /// The request as it is to be served, if it is another one.
     pub(crate) fn confine(&mut self, tenant: &TenantName, lists: bool) -> Result<Option<Bytes>, Foreign> {
-        let own = tenant.to_string();
         let parent = self.message.descriptor().get_field_by_name("parent");
         let mut changed = None;
         if let Some(field) = parent.filter(is_name) {
             let given = self.message.get_field(&field).as_str().unwrap_or_default().to_owned();
             if lists && (given == ALL || given.is_empty()) {
-                self.message.set_field(&field, Value::String(own.clone()));
+                self.message.set_field(&field, Value::String(tenant.to_string()));
                 self.names.retain(|name| *name != given);
                 changed = Some(Bytes::from(self.message.encode_to_vec()));
             } else if given.is_empty() {
                 return Err(Foreign("the node".to_owned()));
             }
         }
-        let is_own = |name: &String| {
-            name.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        match self.names.iter().find(|name| !is_own(name)) {
+        match self.names.iter().find(|name| !tenant.owns(name)) {
             Some(foreign) => Err(Foreign(foreign.clone())),
             None => Ok(changed),
         }

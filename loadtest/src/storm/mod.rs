@@ -82,7 +82,8 @@ fn loopback(text: &str) -> Result<Ipv4Addr, String> {
     if address.is_loopback() { Ok(address) } else { Err(format!("{text} is not in 127.0.0.0/8")) }
 }
 
-fn short(text: &str) -> Result<Duration, String> {
+/// A time that a load may last.
+pub(crate) fn short(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     let longest = Duration::from_secs(600);
     if time <= longest { Ok(time) } else { Err("longer than 10 minutes".to_owned()) }

@@ -68,12 +68,8 @@ fn cut(
 
 /// What of an entry is about a tenant: the objects of others in it are not its business.
 fn about(mut entry: v1::AuditEntry, tenant: &TenantName) -> Option<v1::AuditEntry> {
-    let own = tenant.to_string();
-    let is_own = |name: &str| {
-        name.strip_prefix(own.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
     let all = entry.objects.len();
-    entry.objects.retain(|object| is_own(&object.name));
+    entry.objects.retain(|object| tenant.owns(&object.name));
     if entry.objects.len() < all {
         entry.more_objects = 0;
     }

@@ -22,7 +22,6 @@ mod tenants;
 mod tokens;
 mod write;
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -40,7 +39,7 @@ pub use write::Changed;
 use crate::audit::{self, AuditLimits, AuditLog};
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
-use crate::name::{PeerName, SecretName, TenantName, TokenName};
+use crate::name::{PeerName, SecretName, TenantName};
 use crate::page::{Page, PageRequest};
 use crate::peer::Peer;
 use crate::secret::Secret;
@@ -59,8 +58,6 @@ pub struct Catalog {
     /// The catalog once more, held by the one who writes from the checks to the announcement: a write is staged here.
     writer: Mutex<State>,
     changes: broadcast::Sender<Change>,
-    /// When tokens were shown last, as far as it is in the store.
-    kept_uses: Mutex<HashMap<TokenName, u64>>,
     audit: AuditLog,
     /// What the store said to the last write, if it did not take it.
     fault: watch::Sender<Option<String>>,
@@ -166,15 +163,13 @@ impl Catalog {
         audit: impl FnOnce(Vec<v1::AuditEntry>) -> Result<AuditLog, StoreError>,
     ) -> Result<Self, StoreError> {
         let mut state = State::default();
-        let (mut uses, mut deeds) = (HashMap::new(), Vec::new());
+        let (mut uses, mut deeds) = (Vec::new(), Vec::new());
         for (key, value) in store.load()? {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
                 Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
-                Row::Used(token, time) => {
-                    uses.insert(token, time);
-                }
+                Row::Used(token, time) => uses.push((token, time)),
                 Row::Audit(entry) => deeds.push(*entry),
                 Row::Object(object) => {
                     state.put(object);
@@ -187,16 +182,17 @@ impl Catalog {
         {
             return Err(StoreError::WrongKey(secret.name.to_string()));
         }
-        for (name, time) in &uses {
-            if let Some(token) = state.tokens.get(name) {
-                token.used.store(*time, std::sync::atomic::Ordering::Relaxed);
+        // The rows come in an order of their own.
+        for (name, time) in uses {
+            if let Some(token) = state.tokens.get(&name) {
+                token.used.restore(time);
             }
         }
-        let (audit, kept_uses) = (audit(deeds)?, Mutex::new(uses));
+        let audit = audit(deeds)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
         let (state, fault) = (RwLock::new(state), watch::Sender::new(None));
-        Ok(Self { store, vault, state, writer, changes, kept_uses, audit, fault })
+        Ok(Self { store, vault, state, writer, changes, audit, fault })
     }
 
     /// Who did what.

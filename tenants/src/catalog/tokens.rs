@@ -1,7 +1,6 @@
 //! Tokens in the catalog: made, revoked, and known again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
@@ -60,7 +59,7 @@ impl Catalog {
                 return Err(Error::NotFound(tenant.to_string()));
             }
             let TokenSpec { display_name, role, expires } = spec;
-            let (meta, used) = (writer.created(""), Arc::new(AtomicU64::new(0)));
+            let (meta, used) = (writer.created(""), Arc::default());
             let token = Arc::new(Token { name, display_name, role, expires, meta, hash, used });
             writer.put(Object::Token(Arc::clone(&token)));
             Ok(token)
@@ -125,28 +124,21 @@ impl Catalog {
     /// Writes down when tokens were shown last, if that has changed. Called now and then: a write for each use would cost more
     /// than what it is about.
     pub fn keep_token_uses(&self) -> Result<(), StoreError> {
-        let mut kept = self.kept_uses.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut batch = Batch::default();
-        let uses: Vec<(TokenName, u64)> = {
-            let state = self.read();
-            let uses = state.tokens.values().map(|t| (t.name.clone(), t.used.load(Ordering::Relaxed)));
-            uses.filter(|(name, used)| *used > kept.get(name).copied().unwrap_or_default()).collect()
-        };
-        if uses.is_empty() {
+        // One who writes might delete a token meanwhile, whose use would stay.
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let tokens: Vec<Arc<Token>> = self.read().tokens.values().cloned().collect();
+        let news: Vec<_> = tokens.iter().filter_map(|token| Some((token, token.used.news()?))).collect();
+        if news.is_empty() {
             return Ok(());
         }
-        for (name, used) in &uses {
-            batch.put(crate::store::used_key(name), used.to_be_bytes().to_vec());
-        }
-        // One who writes might delete a token in between, whose use would stay: nothing is changed meanwhile.
-        let _writer = self.writer.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for (name, _) in &uses {
-            if self.get_token(name).is_none() {
-                batch.delete(crate::store::used_key(name));
-            }
+        let mut batch = Batch::default();
+        for (token, shown) in &news {
+            batch.put(crate::store::used_key(&token.name), shown.to_be_bytes().to_vec());
         }
         self.store.commit(&batch)?;
-        kept.extend(uses);
+        for (token, shown) in news {
+            token.used.note_kept(shown);
+        }
         Ok(())
     }
 }
