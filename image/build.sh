@@ -33,8 +33,8 @@ if ! grep -q 'define OPENSSL_THREADS' "${newest:?no OpenSSL was built}"; then
 fi
 
 rm -rf "$out/context"
-mkdir -p "$out/context/root/usr/bin" "$out/context/root/usr/share/sbom" "$out/context/root/etc" \
-  "$out/context/root/tmp" "$out/context/home/var/lib/culvert" "$out/context/home/run/culvert"
+mkdir -p "$out/context/rootfs/usr/bin" "$out/context/rootfs/usr/share/sbom" "$out/context/rootfs/etc" \
+  "$out/context/rootfs/tmp" "$out/context/home/var/lib/culvert" "$out/context/home/run/culvert"
 for binary in culvertd culvert; do
   built=$target/$triple/release/$binary
   if readelf -lW "$built" | grep -q INTERP; then
@@ -42,13 +42,13 @@ for binary in culvertd culvert; do
     exit 1
   fi
   # Names of functions stay, for the backtrace of a panic.
-  strip --strip-debug -o "$out/context/root/usr/bin/$binary" "$built"
+  strip --strip-debug -o "$out/context/rootfs/usr/bin/$binary" "$built"
 done
-echo 'hosts: files dns' >"$out/context/root/etc/nsswitch.conf"
-chmod 1777 "$out/context/root/tmp"
+echo 'hosts: files dns' >"$out/context/rootfs/etc/nsswitch.conf"
+chmod 1777 "$out/context/rootfs/tmp"
 chmod 0700 "$out/context/home/var/lib/culvert"
 RUSTFLAGS=$flags image/sbom.py "$triple" >"$out/culvert.cdx.json"
-cp "$out/culvert.cdx.json" "$out/context/root/usr/share/sbom/"
+cp "$out/culvert.cdx.json" "$out/context/rootfs/usr/share/sbom/"
 
 # Storage of its own: no other image of this host is touched.
 storage=(--root "$(realpath "$out")/storage" --runroot "$(realpath "$out")/run" --storage-driver vfs)
@@ -70,7 +70,7 @@ buildah "${storage[@]}" push --quiet "$image" "oci-archive:$out/culvert.tar:$ima
 
 size() { numfmt --to=iec-i --suffix=B --format=%.1f "$(stat -c %s "$1")"; }
 echo "$image"
-for binary in culvertd culvert; do echo "  $binary $(size "$out/context/root/usr/bin/$binary")"; done
+for binary in culvertd culvert; do echo "  $binary $(size "$out/context/rootfs/usr/bin/$binary")"; done
 components=$(python3 -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["components"]))' "$out/culvert.cdx.json")
 echo "  $out/culvert.cdx.json: $components components"
 echo "  $out/culvert.tar $(size "$out/culvert.tar"), as a registry stores it"

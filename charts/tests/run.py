@@ -69,7 +69,7 @@ def check_api(hub: Pod, certificate: pathlib.Path, namespace: str, folder: pathl
     token = folder / "token"
     token.write_bytes(SECRETS["culvert-tokens"]["watcher"])
     port = next(p["containerPort"] for p in hub.container["ports"] if p["name"] == "grpc")
-    client = ["ip", "netns", "exec", namespace, str(TARGET / "image/context/root/usr/bin/culvert"),
+    client = ["ip", "netns", "exec", namespace, str(TARGET / "image/context/rootfs/usr/bin/culvert"),
               "--server", f"https://{HUB}:{port}", "--server-name", "culvert-grpc", "--ca", str(certificate)]
     call = lambda *arguments: subprocess.run([*client, *arguments], capture_output=True, text=True)
     listed = call("--token-file", str(token), "get", "peers")
