@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "common/daemon.rs"]
+mod daemon;
+
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,32 +14,19 @@ use serde_json::Value;
 /// A running daemon.
 struct Daemon {
     child: Child,
-    log: std::io::Lines<BufReader<std::process::ChildStderr>>,
+    log: daemon::Log,
     server: String,
 }
 
 impl Daemon {
     fn start(directory: &Path) -> Self {
         let config = configure(directory, 0, "info");
-        Self::run(Command::new(env!("CARGO_BIN_EXE_culvertd")), &config)
+        Self::run(daemon::culvertd(), &config)
     }
 
-    fn run(mut command: Command, config: &Path) -> Self {
-        let mut child = command
-            .arg("--config")
-            .arg(config)
-            .env_remove("CULVERT_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let server = loop {
-            let line = log.next().expect("the daemon ended").unwrap();
-            let record: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            if let Some(address) = record["grpc"].as_str() {
-                break format!("http://{address}");
-            }
-        };
+    fn run(command: Command, config: &Path) -> Self {
+        let (child, log, ready) = daemon::launch(command, config);
+        let server = format!("http://{}", ready["grpc"].as_str().unwrap());
         Self { child, log, server }
     }
 

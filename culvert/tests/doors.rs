@@ -4,8 +4,10 @@
 
 #[path = "common/certificates.rs"]
 mod certificates;
+#[path = "common/daemon.rs"]
+mod daemon;
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -37,22 +39,7 @@ impl Daemon {
             "state_dir = {state:?}\n[ike]\nlisten = [\"127.0.0.1\"]\nport = 0\nnatt_port = 0\n[log]\nformat = \"json\"\n{grpc}"
         );
         std::fs::write(&config, text).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvertd"));
-        let mut child = command
-            .arg("--config")
-            .arg(&config)
-            .env_remove("CULVERT_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let ready = loop {
-            let line = log.next().expect("the daemon ended").unwrap();
-            let record: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-            if record["message"] == "culvertd is ready" {
-                break record;
-            }
-        };
+        let (child, log, ready) = daemon::launch(daemon::culvertd(), &config);
         // Nobody reads on, and a full pipe would stop it.
         std::thread::spawn(move || log.for_each(drop));
         let text = |field: &str| ready[field].as_str().unwrap_or_default().to_owned();

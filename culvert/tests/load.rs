@@ -1,8 +1,16 @@
 //! The load of many tunnels, in small: what it measures in large is only as good as it is itself.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unused_crate_dependencies)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unused_crate_dependencies
+)]
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+#[path = "common/daemon.rs"]
+mod daemon;
+
+use std::process::Command;
 
 use clap::Parser;
 use loadtest::tunnels::{Arguments, run};
@@ -23,22 +31,10 @@ async fn tunnels_come_up_are_rekeyed_under_traffic_and_go() {
         directory.path().join("state")
     );
     std::fs::write(&config, text).unwrap();
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_culvertd"))
-        .arg("--config")
-        .arg(&config)
-        .env_remove("CULVERT_LOG")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(daemon.stderr.take().unwrap()).lines();
-    let (server, ike_port, natt_port) = loop {
-        let line = log.next().expect("the daemon ended").unwrap();
-        let record: serde_json::Value = serde_json::from_str(&line).unwrap();
-        if let Some(address) = record["grpc"].as_str() {
-            let port = |name: &str| record[name].as_u64().unwrap().to_string();
-            break (format!("http://{address}"), port("ike_port"), port("natt_port"));
-        }
-    };
+    let (mut daemon, log, ready) = daemon::launch(daemon::culvertd(), &config);
+    let server = format!("http://{}", ready["grpc"].as_str().unwrap());
+    let port = |name: &str| ready[name].as_u64().unwrap().to_string();
+    let (ike_port, natt_port) = (port("ike_port"), port("natt_port"));
     // What it says from now on is read, so that it does not wait for a reader.
     let reader = std::thread::spawn(move || log.map_while(Result::ok).count());
     let words =

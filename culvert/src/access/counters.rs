@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tenants::audit::AuditLog;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $field:ident => $name:literal),* $(,)?) => {
         /// One number per thing that can happen.
@@ -15,9 +17,9 @@ macro_rules! counters {
                 self.$field.fetch_add(1, Ordering::Relaxed);
             })*
 
-            /// All of them, by name.
-            pub fn all(&self) -> Vec<(&'static str, u64)> {
-                vec![$(($name, self.$field.load(Ordering::Relaxed))),*]
+            /// All of them, by name, and what the audit log has lost.
+            pub fn all(&self, audit: &AuditLog) -> Vec<(&'static str, u64)> {
+                vec![$(($name, self.$field.load(Ordering::Relaxed)),)* ("audit_lost", audit.lost())]
             }
         }
     };

@@ -112,9 +112,7 @@ impl Access {
     /// Has metrics ask for what is counted here.
     pub fn tell(&self, others: &Others) {
         let (counters, catalog) = (self.counters(), Arc::clone(&self.catalog));
-        others.counters(move || {
-            counters.all().into_iter().chain([("audit_lost", catalog.audit().lost())]).collect()
-        });
+        others.counters(move || counters.all(catalog.audit()));
     }
 
     /// What was counted.

@@ -38,8 +38,8 @@ impl NodeService for Nodes {
     ) -> Result<Response<v1::NodeStatus>, Status> {
         let snapshot = self.catalog.snapshot();
         let mut status = self.runtime.node_status().await;
-        let api = self.api.all().into_iter().chain([("audit_lost", self.catalog.audit().lost())]);
-        status.counters.extend(api.map(|(name, count)| (name.to_owned(), count)));
+        let api = self.api.all(self.catalog.audit());
+        status.counters.extend(api.into_iter().map(|(name, count)| (name.to_owned(), count)));
         Ok(Response::new(v1::NodeStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             start_time: status.start_time.or_else(|| Some(self.started.into())),
