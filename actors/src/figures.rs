@@ -45,31 +45,11 @@ pub struct Figures {
     /// Running peers, in the order of names.
     pub peers: Vec<(PeerName, Arc<PeerView>)>,
     /// What the tunnels of each peer have carried, by the peer's number.
-    pub traffic: BTreeMap<u64, Carried>,
+    pub traffic: BTreeMap<u64, Traffic>,
     /// What was dropped in tunnels, by the tenant's number and the name of the drop.
     pub drops: BTreeMap<(u32, &'static str), u64>,
     /// Uplinks, by tenant: whether each works; `None` while that is not known.
     pub uplinks: Vec<(TenantName, Option<bool>)>,
-}
-
-/// What tunnels have carried.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried {
-    /// Inner packets that came in.
-    pub packets_in: u64,
-    /// Inner packets that went out.
-    pub packets_out: u64,
-    /// Their octets.
-    pub bytes_in: u64,
-    /// Their octets.
-    pub bytes_out: u64,
-}
-
-impl From<Traffic> for Carried {
-    fn from(traffic: Traffic) -> Self {
-        let Traffic { packets_in, packets_out, bytes_in, bytes_out } = traffic;
-        Self { packets_in, packets_out, bytes_in, bytes_out }
-    }
 }
 
 /// A peer's tunnel is up or not, and why not.
@@ -119,7 +99,7 @@ impl Control {
             half_open: (env.half_open.get(), reception::capacity(env)),
             queues: queues(env),
             peers,
-            traffic: traffic.into_iter().map(|(peer, traffic)| (peer, traffic.into())).collect(),
+            traffic,
             drops,
             uplinks,
         }

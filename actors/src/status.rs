@@ -115,11 +115,15 @@ pub struct ChildView {
 
 /// Packets and octets over some Child SAs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Traffic {
-    pub(crate) packets_in: u64,
-    pub(crate) packets_out: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+pub struct Traffic {
+    /// Inner packets that came in.
+    pub packets_in: u64,
+    /// Inner packets that went out.
+    pub packets_out: u64,
+    /// Their octets.
+    pub bytes_in: u64,
+    /// Their octets.
+    pub bytes_out: u64,
 }
 
 impl Traffic {

@@ -1,6 +1,6 @@
 //! The series of each peer: whatever is configured has them, running or not.
 
-use actors::Carried;
+use actors::Traffic;
 
 use super::definition::Definition;
 use super::exit::{Exit, Number};
@@ -32,11 +32,11 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
     let carried =
         |peer: &OfPeer<'_>| reading.figures.traffic.get(&peer.peer.uid).copied().unwrap_or_default();
     both(exit, &table::PEER_PACKETS, tenants, &|peer| {
-        let Carried { packets_in, packets_out, .. } = carried(peer);
+        let Traffic { packets_in, packets_out, .. } = carried(peer);
         (packets_in, packets_out)
     });
     both(exit, &table::PEER_BYTES, tenants, &|peer| {
-        let Carried { bytes_in, bytes_out, .. } = carried(peer);
+        let Traffic { bytes_in, bytes_out, .. } = carried(peer);
         (bytes_in, bytes_out)
     });
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use actors::{Carried, PeerView};
+use actors::{PeerView, Traffic};
 
 use super::definition::Definition;
 use super::exit::{Exit, Number};
@@ -33,7 +33,7 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
     each(exit, &table::TENANT_UPLINK, tenants, &uplink);
     each(exit, &table::TENANT_IKE_SAS, tenants, &|of| Some(of.sum(|view| view.ike_sas as u64)));
     each(exit, &table::TENANT_CHILD_SAS, tenants, &|of| Some(of.sum(|view| view.children.len() as u64)));
-    let carried: Vec<Carried> = tenants.iter().map(|tenant| tenant.carried(reading)).collect();
+    let carried: Vec<Traffic> = tenants.iter().map(|tenant| tenant.carried(reading)).collect();
     for (tenant, carried) in tenants.iter().zip(&carried) {
         exit.number(&table::TENANT_PACKETS, &[tenant.id(), "in"], carried.packets_in.into());
         exit.number(&table::TENANT_PACKETS, &[tenant.id(), "out"], carried.packets_out.into());
@@ -74,8 +74,8 @@ impl OfTenant<'_> {
         self.peers.iter().filter_map(|peer| peer.view).map(of).sum::<u64>().into()
     }
 
-    fn carried(&self, reading: &Reading) -> Carried {
-        let mut sum = Carried::default();
+    fn carried(&self, reading: &Reading) -> Traffic {
+        let mut sum = Traffic::default();
         for carried in self.peers.iter().filter_map(|peer| reading.figures.traffic.get(&peer.peer.uid)) {
             sum.packets_in += carried.packets_in;
             sum.packets_out += carried.packets_out;
