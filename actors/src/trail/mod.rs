@@ -76,15 +76,14 @@ pub(crate) struct Trail {
     open: Vec<Open>,
     /// Exchanges that ended in this turn: what happens in it is theirs.
     ended: Vec<Open>,
-    remembered: [Option<Key>; REMEMBERED],
+    /// None before there is one, which of IKEv2 is never: there are many trails, and most are empty.
+    remembered: Option<Box<[Option<Key>; REMEMBERED]>>,
     turn: u32,
     peer: Option<PeerName>,
     /// The first negotiation while it lasts.
     first: Option<Box<Story>>,
     /// Its span once it is over, for later ones to refer to.
-    origin: Option<SpanContext>,
-    up: Option<Instant>,
-    child: bool,
+    origin: Option<Box<SpanContext>>,
     over: bool,
 }
 
@@ -99,13 +98,11 @@ impl Trail {
         Self {
             open: Vec::new(),
             ended: Vec::new(),
-            remembered: [None; REMEMBERED],
+            remembered: None,
             turn: 0,
             peer,
             first,
             origin: None,
-            up: None,
-            child: false,
             over: false,
         }
     }
@@ -237,6 +234,10 @@ impl Trail {
         }
     }
 
+    fn remembers(&self, key: &Key) -> bool {
+        self.remembered.as_deref().is_some_and(|keys| keys.contains(&Some(*key)))
+    }
+
     fn find(&self, key: &Key) -> Option<usize> {
         self.open.iter().position(|open| open.key == *key)
     }
@@ -247,7 +248,7 @@ impl Trail {
     }
 
     fn begin(&mut self, env: &ConnEnv, message: &Message, ours: bool) {
-        if self.open.len() >= MAX_OPEN || self.remembered.contains(&Some(message.key)) {
+        if self.open.len() >= MAX_OPEN || self.remembers(&message.key) {
             return;
         }
         let kind = if ours { SpanKind::Client } else { SpanKind::Server };
@@ -261,7 +262,8 @@ impl Trail {
             // What lingers answers, and nothing else.
             None if self.over => {}
             None => {
-                story = Story::begin(env, name_of(message.exchange), kind, None, self.origin);
+                story =
+                    Story::begin(env, name_of(message.exchange), kind, None, self.origin.as_deref().copied());
                 if let (Some(story), Some(peer)) = (&mut story, &self.peer) {
                     story.set_peer(peer);
                     story.root.set("culvert.ike.exchange", Value::shown(message.exchange));
@@ -292,8 +294,9 @@ impl Trail {
     fn end_old(&mut self, env: &ConnEnv, exchanges: &[ExchangeType]) {
         let old = |open: &Open| exchanges.contains(&open.exchange);
         if let Some(at) = self.open.iter().position(old) {
-            self.remembered.rotate_right(1);
-            if let (Some(slot), Some(open)) = (self.remembered.first_mut(), self.open.get(at)) {
+            let remembered = self.remembered.get_or_insert_default();
+            remembered.rotate_right(1);
+            if let (Some(slot), Some(open)) = (remembered.first_mut(), self.open.get(at)) {
                 *slot = Some(open.key);
             }
             self.end(env, at);
@@ -320,7 +323,9 @@ impl Trail {
         match event {
             Event::Established { peer, local_spi, remote_spi, choice, initiator, nat, .. } => {
                 self.end_old(env, &[ExchangeType::MAIN_MODE, ExchangeType::AGGRESSIVE_MODE]);
-                self.up = Some(Instant::now());
+                if let Some(first) = &mut self.first {
+                    first.up = Some(Instant::now());
+                }
                 if self.peer.is_none() {
                     self.peer = peer.parse().ok();
                 }
@@ -338,7 +343,7 @@ impl Trail {
             }
             Event::InstallChild(sa) => {
                 self.end_old(env, &[ExchangeType::QUICK_MODE]);
-                self.child = true;
+                self.child_came_or_failed();
                 if sa.replaces.is_some()
                     && sa.initiated
                     && let Some(took) = self.took()
@@ -366,7 +371,7 @@ impl Trail {
                 story.root.event(if rekeyed { "child_sa.rekeyed" } else { "child_sa.installed" }, attributes);
             }
             Event::ChildFailed { name, failure } => {
-                self.child = true;
+                self.child_came_or_failed();
                 self.failed("child_sa.failed", Some(name), failure);
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
@@ -413,6 +418,12 @@ impl Trail {
             }
             Event::Down(reason) => self.down(reason),
             _ => {}
+        }
+    }
+
+    fn child_came_or_failed(&mut self) {
+        if let Some(first) = &mut self.first {
+            first.child = true;
         }
     }
 
@@ -475,12 +486,13 @@ impl Trail {
                 _ => {}
             }
         }
-        let came_to_something =
-            self.up.is_some_and(|up| (self.child && self.open.is_empty()) || up.elapsed() > CHILD_WAIT);
-        if (self.over || came_to_something)
-            && let Some(first) = self.first.take()
-        {
-            self.origin = Some(first.context());
+        let idle = self.open.is_empty();
+        let came_to_something = |first: &mut Box<Story>| {
+            first.up.is_some_and(|up| (first.child && idle) || up.elapsed() > CHILD_WAIT)
+        };
+        let over = self.over;
+        if let Some(first) = self.first.take_if(|first| over || came_to_something(first)) {
+            self.origin = Some(Box::new(first.context()));
             first.finish();
         }
         if self.open.is_empty() {
@@ -492,8 +504,8 @@ impl Trail {
     /// Another connection joins: what it has told ends here.
     pub(crate) fn join(&mut self, other: &mut Self) {
         if let Some(mut story) = other.first.take() {
-            if let Some(origin) = self.origin {
-                story.root.links.push(origin);
+            if let Some(origin) = &self.origin {
+                story.root.links.push(**origin);
             }
             story.root.event("joined", Vec::new());
             story.finish();

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ike::Failure;
 use ike::explain::explain;
@@ -30,6 +30,9 @@ pub(crate) struct Story {
     failed: bool,
     /// Nothing worth telling unless something happens in it.
     pub(super) quiet: bool,
+    /// Of the first negotiation: when the peer was authenticated, and whether its Child SA has come or failed.
+    pub(super) up: Option<Instant>,
+    pub(super) child: bool,
     _place: Inside,
 }
 
@@ -53,7 +56,16 @@ impl Story {
         let mut root = Span::begin(context, parent.map(|parent| parent.span), name, kind);
         root.links.extend(links);
         let place = env.stories.enter();
-        Some(Box::new(Self { sink, root, done: Vec::new(), failed: false, quiet: false, _place: place }))
+        Some(Box::new(Self {
+            sink,
+            root,
+            done: Vec::new(),
+            failed: false,
+            quiet: false,
+            up: None,
+            child: false,
+            _place: place,
+        }))
     }
 
     pub(crate) const fn context(&self) -> SpanContext {
