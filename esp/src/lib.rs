@@ -9,7 +9,8 @@
 //!
 //! Where to start: [`Suite`] names the algorithms, [`SaKeys`] carries the keys, [`InboundSa::open`] and
 //! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right; what is too large for the
-//! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`]. [`transport`] is what differs between hosts.
+//! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`]. [`transport`] is what differs between hosts,
+//! and [`run`] cuts what a host hands over in one piece and joins what it takes so.
 
 mod checksum;
 pub mod ecn;
@@ -24,6 +25,7 @@ mod limits;
 mod mss;
 mod outbound;
 mod replay;
+pub mod run;
 mod selector;
 mod spi;
 mod suite;
