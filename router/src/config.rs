@@ -23,6 +23,9 @@ pub struct RouterConfig {
     /// Whether to open raw sockets for ESP without UDP ([`crate::Encapsulation::Raw`]). Without `CAP_NET_RAW` the router
     /// starts all the same and [`crate::RouterHandle::has_raw_esp`] says no.
     pub raw_esp: bool,
+    /// Whether TUN devices hand over and take runs of packets as one (segmentation offload). Where the kernel cannot, packets
+    /// come and go one by one. Off is for looking for faults: everything costs many times as much.
+    pub tun_offload: bool,
 }
 
 impl Default for RouterConfig {
@@ -34,6 +37,7 @@ impl Default for RouterConfig {
             shards: 1,
             slot: 1,
             raw_esp: false,
+            tun_offload: true,
         }
     }
 }

@@ -4,7 +4,11 @@
 //! after a while nothing is allocated. A full ring means that the other thread cannot keep up: the packet is dropped and
 //! counted, as a full queue of a network card would.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+
 use esp::Spi;
+use esp::run::Run;
 use rtrb::{Consumer, Producer, RingBuffer};
 
 use crate::model::TenantId;
@@ -15,8 +19,8 @@ use crate::port::Origin;
 pub(crate) enum Task {
     /// A datagram of the NAT traversal port, or of raw ESP.
     Datagram(Origin),
-    /// An inner packet to seal on the pair `spi`, if that is still a pair of `tenant`.
-    Seal { spi: Spi, tenant: TenantId },
+    /// An inner packet, or all that it stands for, to seal on the pair `spi`, if that is still a pair of `tenant`.
+    Seal { spi: Spi, tenant: TenantId, run: Option<Run> },
 }
 
 /// A packet on its way.
@@ -29,18 +33,44 @@ pub(crate) struct Handoff {
 pub(crate) struct Outbox {
     packets: Producer<Handoff>,
     empties: Consumer<Vec<u8>>,
+    shared: Arc<Shared>,
+}
+
+/// What both ends know of a ring.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Octets under way.
+    octets: AtomicUsize,
+    /// The writer waits for room.
+    starved: AtomicBool,
 }
 
 impl Outbox {
     /// Copies the packet into the ring; false when that is full.
     pub(crate) fn push(&mut self, task: Task, packet: &[u8]) -> bool {
-        if self.packets.is_full() {
+        if self.is_full() {
             return false;
         }
+        self.shared.octets.fetch_add(packet.len(), Ordering::Relaxed);
         let mut buffer = self.empties.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(packet);
         self.packets.push(Handoff { task, packet: buffer }).is_ok()
+    }
+
+    /// Whether there is room. If not, the reader wakes this thread when there is.
+    pub(crate) fn has_room(&self) -> bool {
+        if !self.is_full() {
+            return true;
+        }
+        self.shared.starved.store(true, Ordering::Relaxed);
+        // Either this sees what the reader has taken out meanwhile, or the reader sees that somebody waits.
+        fence(Ordering::SeqCst);
+        !self.is_full()
+    }
+
+    fn is_full(&self) -> bool {
+        self.packets.is_full() || self.shared.octets.load(Ordering::Relaxed) >= RING_OCTETS
     }
 }
 
@@ -48,12 +78,21 @@ impl Outbox {
 pub(crate) struct Inbox {
     packets: Consumer<Handoff>,
     empties: Producer<Vec<u8>>,
+    shared: Arc<Shared>,
 }
 
 impl Inbox {
     /// The next packet.
     pub(crate) fn pop(&mut self) -> Option<Handoff> {
-        self.packets.pop().ok()
+        let handoff = self.packets.pop().ok()?;
+        self.shared.octets.fetch_sub(handoff.packet.len(), Ordering::Relaxed);
+        Some(handoff)
+    }
+
+    /// Whether the writer waits for room, now that something was taken out; told once.
+    pub(crate) fn writer_waits(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.shared.starved.load(Ordering::Relaxed) && self.shared.starved.swap(false, Ordering::Relaxed)
     }
 
     /// Whether a packet waits.
@@ -63,8 +102,11 @@ impl Inbox {
 
     /// Gives the buffer back to the writer.
     pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
-        // The ring of empties is as long as that of packets, so there is room; if not, the buffer is freed.
-        let _ = self.empties.push(buffer);
+        // Large ones are few at a time, and a ring full of them would hold 64 MiB.
+        if buffer.capacity() <= KEPT_OCTETS {
+            // The ring of empties is as long as that of packets, so there is room; if not, the buffer is freed.
+            let _ = self.empties.push(buffer);
+        }
     }
 }
 
@@ -96,21 +138,26 @@ pub(crate) fn connect(threads: usize) -> Vec<Mailboxes> {
 fn ring(capacity: usize) -> (Outbox, Inbox) {
     let (packets_in, packets_out) = RingBuffer::new(capacity);
     let (empties_in, empties_out) = RingBuffer::new(capacity);
+    let shared = Arc::<Shared>::default();
     (
-        Outbox { packets: packets_in, empties: empties_out },
-        Inbox { packets: packets_out, empties: empties_in },
+        Outbox { packets: packets_in, empties: empties_out, shared: shared.clone() },
+        Inbox { packets: packets_out, empties: empties_in, shared },
     )
 }
 
 /// What one receiving system call can bring: 16 buffers of 64 joined datagrams. A thread looks at its inboxes after each.
 pub(crate) const RING_PACKETS: usize = 1024;
+/// Octets under way at a time: as many full packets as there are places, or 24 runs and one more.
+const RING_OCTETS: usize = RING_PACKETS * 1500;
+/// Buffers up to this size are used again: those of single packets on all usual paths.
+const KEPT_OCTETS: usize = 9216;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
 
-    const TASK: Task = Task::Seal { spi: Spi(7), tenant: TenantId(1) };
+    const TASK: Task = Task::Seal { spi: Spi(7), tenant: TenantId(1), run: None };
 
     #[test]
     fn a_full_ring_refuses_and_recovers() {
@@ -128,6 +175,22 @@ mod tests {
         }
         assert!(second.inboxes[0].is_empty());
         assert!(first.outboxes[1].push(TASK, &[1; 100]));
+    }
+
+    #[test]
+    fn whoever_waits_for_room_is_told_once() {
+        let (mut outbox, mut inbox) = ring(RING_PACKETS);
+        for _ in 0..RING_OCTETS / 60_000 {
+            assert!(outbox.has_room() && outbox.push(TASK, &[0; 60_000]));
+        }
+        assert!(outbox.push(TASK, &[0; 60_000]));
+        assert!(!inbox.writer_waits());
+        assert!(!outbox.push(TASK, &[0; 1]) && !outbox.has_room());
+        let large = inbox.pop().unwrap();
+        assert!(inbox.writer_waits() && !inbox.writer_waits());
+        assert!(outbox.has_room());
+        inbox.recycle(large.packet);
+        assert!(outbox.empties.pop().is_err());
     }
 
     #[test]

@@ -115,6 +115,7 @@ impl Router {
             events: EventSink::new(events, unknown_spi, device_counters.clone()),
             counters: device_counters,
             listen: config.listen.clone().into(),
+            offload: config.tun_offload,
             book: book.clone(),
         });
         ready.push(("router-devices".to_owned(), Box::new(move || devices.run())));

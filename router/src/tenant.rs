@@ -1,18 +1,21 @@
 //! What the control plane and the shards share of a tenant. Everything a packet may reach hangs below its tenant.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use esp::Spi;
+use esp::run::Joined;
 
 use crate::forwarding::Forwarding;
 use crate::model::{TenantId, TunnelId};
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
+use crate::sys::tun::Offload;
+use crate::sys::virtio;
 use crate::uplink::{Key, UplinkState, UplinkStatus};
 
 /// A tenant.
@@ -35,13 +38,20 @@ pub(crate) struct Tenant {
 pub(crate) struct Attached {
     /// One queue per shard.
     queues: Vec<File>,
+    /// What the device can do besides packets one by one.
+    offload: Offload,
     /// The way out for packets in the clear that no route can tell from others.
     clear: Option<ClearSocket>,
 }
 
 impl Attached {
-    pub(crate) fn new(queues: Vec<File>, clear: Option<ClearSocket>) -> Self {
-        Self { queues, clear }
+    pub(crate) fn new((queues, offload): (Vec<File>, Offload), clear: Option<ClearSocket>) -> Self {
+        Self { queues, offload, clear }
+    }
+
+    /// What the device can do besides packets one by one.
+    pub(crate) fn offload(&self) -> Offload {
+        self.offload
     }
 
     /// The shard's queue.
@@ -94,10 +104,28 @@ impl Tenant {
         self.device.is_some()
     }
 
-    /// Writes a packet to the device. `None` when there is none.
+    /// What the device can do besides packets one by one. `None` when there is none.
+    pub(crate) fn offload(&self) -> Option<Offload> {
+        self.attached.load().as_ref().map(|device| device.offload)
+    }
+
+    /// Writes one packet to the device. `None` when there is none.
     pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
+        self.write_joined(shard, &Joined { packet, run: None, packets: 1 })
+    }
+
+    /// Writes a packet or a run of the kind that the device takes. `None` when there is none.
+    pub(crate) fn write_joined(&self, shard: usize, joined: &Joined<'_>) -> Option<io::Result<usize>> {
         let attached = self.attached.load();
-        attached.as_ref()?.queue(shard).map(|mut queue| queue.write(packet))
+        let device = attached.as_ref()?;
+        let mut queue = device.queue(shard)?;
+        Some(match device.offload {
+            Offload::None => queue.write(joined.packet),
+            Offload::Tcp | Offload::TcpAndUdp => {
+                let header = virtio::header_of(joined);
+                queue.write_vectored(&[IoSlice::new(&header), IoSlice::new(joined.packet)])
+            }
+        })
     }
 
     /// Sends a packet in the clear. `None` when the tenant has no device for that.

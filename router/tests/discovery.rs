@@ -87,7 +87,15 @@ fn the_path_is_learned_and_told() {
     }
     let _router = narrow_link();
     let listen = vec!["0.0.0.0".parse().unwrap(), "::".parse().unwrap()];
-    let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards: 1, slot: 9, raw_esp: true };
+    let config = RouterConfig {
+        listen,
+        ike_port: 0,
+        natt_port: 0,
+        shards: 1,
+        slot: 9,
+        raw_esp: true,
+        tun_offload: true,
+    };
     let gateway = Gateway::start_config(config, 1000);
     let tenant = gateway.hub(1);
     let mut sender = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");

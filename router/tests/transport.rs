@@ -96,7 +96,15 @@ fn gateway(mtu: u16) -> (Gateway, TenantId, Neighbour) {
     }
     netns::add_v6_addresses(&[V6.0, V6.1]);
     let listen = [V4.0, V6.0].map(|address| address.parse().unwrap()).to_vec();
-    let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards: 2, slot: 9, raw_esp: true };
+    let config = RouterConfig {
+        listen,
+        ike_port: 0,
+        natt_port: 0,
+        shards: 2,
+        slot: 9,
+        raw_esp: true,
+        tun_offload: true,
+    };
     let gateway = Gateway::start_config(config, 1000);
     let neighbour = Neighbour::new();
     let uplink = Uplink::Tun {

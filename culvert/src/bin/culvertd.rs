@@ -241,6 +241,7 @@ fn router_config(config: &Config) -> router::RouterConfig {
         shards: config.router.shards,
         slot: config.router.slot,
         raw_esp: config.router.raw_esp,
+        tun_offload: config.router.tun_offload,
     }
 }
 

@@ -101,6 +101,9 @@ pub struct RouterConfig {
     /// Send and receive ESP without UDP where a peer needs none. Takes CAP_NET_RAW; without it every peer is made to use
     /// UDP.
     pub raw_esp: bool,
+    /// TUN devices hand over and take many packets of a flow as one (segmentation offload), where the kernel can. Off is for
+    /// looking for faults: everything costs many times as much.
+    pub tun_offload: bool,
 }
 
 /// The log, on standard error.
@@ -189,7 +192,7 @@ impl Config {
             debug,
         } = self;
         let IkeConfig { listen, port, natt_port } = ike;
-        let RouterConfig { shards, slot, raw_esp } = router;
+        let RouterConfig { shards, slot, raw_esp, tun_offload } = router;
         let LogConfig { level, format } = log;
         let DebugConfig { key_log_dir } = debug;
         let listen: Vec<_> = listen.iter().map(ToString::to_string).collect();
@@ -201,6 +204,7 @@ impl Config {
             ("router.shards", shards.to_string()),
             ("router.slot", slot.to_string()),
             ("router.raw_esp", raw_esp.to_string()),
+            ("router.tun_offload", tun_offload.to_string()),
         ];
         settings.extend(grpc.settings(state_dir));
         settings.extend(audit.settings());
@@ -304,7 +308,7 @@ fn default_listen() -> Vec<IpAddr> {
 impl Default for RouterConfig {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { shards: cores.min(MAX_SHARDS), slot: 1, raw_esp: true }
+        Self { shards: cores.min(MAX_SHARDS), slot: 1, raw_esp: true, tun_offload: true }
     }
 }
 

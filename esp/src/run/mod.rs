@@ -81,6 +81,11 @@ impl Run {
         Some(Self { kind, upper: short(upper)?, headers: short(headers)?, segment: short(segment)? })
     }
 
+    /// How many packets it is cut into; `packet` is the one it describes.
+    pub fn count(&self, packet: &[u8]) -> usize {
+        packet.len().saturating_sub(self.headers.into()).div_ceil(usize::from(self.segment).max(1))
+    }
+
     /// Octets of its largest packet, given that it is larger than one.
     pub fn largest(&self) -> usize {
         usize::from(self.headers) + usize::from(self.segment)

@@ -10,6 +10,7 @@ use esp::{Spi, ip};
 use mio::Waker;
 
 use super::batch::SendQueue;
+use super::deliver::Joins;
 use super::hold::Holds;
 use super::sa::Sa;
 use super::table::SaTable;
@@ -17,7 +18,7 @@ use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
 use crate::events::EventSink;
-use crate::handoff::{Mailboxes, RING_PACKETS, Task};
+use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
 use crate::options::Encapsulation;
 use crate::shard_port::ShardPort;
@@ -31,6 +32,7 @@ pub(crate) struct Core {
     pub(super) table: SaTable,
     pub(super) queue: SendQueue,
     pub(super) holds: Holds,
+    pub(super) joins: Joins,
     pub(super) counters: Arc<Counters>,
     pub(super) events: EventSink,
     /// The time of this turn. Reading the clock per packet would cost a tenth of a small packet.
@@ -80,6 +82,7 @@ impl Core {
             table: SaTable::new(parts.slot, parts.id as u8),
             queue: SendQueue::new(parts.ports, parts.counters.clone()),
             holds: Holds::default(),
+            joins: Joins::new(),
             counters: parts.counters,
             events: parts.events,
             now: Instant::now(),
@@ -175,6 +178,15 @@ impl Core {
         }
     }
 
+    /// Whether a thread can be handed a packet now. If not, it wakes this one when it can.
+    pub(super) fn has_room(&mut self, to: usize) -> bool {
+        let room = self.mailboxes.outboxes.get(to).is_none_or(Outbox::has_room);
+        if !room && let Some(wake) = self.wake.get_mut(to) {
+            *wake = true;
+        }
+        room
+    }
+
     /// Takes what other threads handed over; true when something is left.
     pub(super) fn run_inboxes(&mut self) -> bool {
         let mut left = false;
@@ -186,13 +198,21 @@ impl Core {
                 };
                 match handoff.task {
                     Task::Datagram(origin) => self.received(&mut handoff.packet, origin),
-                    Task::Seal { spi, tenant } => self.seal_here(spi, tenant, &handoff.packet, None),
+                    Task::Seal { spi, tenant, run } => {
+                        self.seal_here(spi, tenant, &handoff.packet, None, run);
+                    }
                 }
                 if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
                     inbox.recycle(handoff.packet);
                 }
             }
-            left |= self.mailboxes.inboxes.get(from).is_some_and(|inbox| !inbox.is_empty());
+            let inbox = self.mailboxes.inboxes.get(from);
+            left |= inbox.is_some_and(|inbox| !inbox.is_empty());
+            if inbox.is_some_and(Inbox::writer_waits)
+                && let Some(wake) = self.wake.get_mut(from)
+            {
+                *wake = true;
+            }
         }
         left
     }
@@ -214,7 +234,7 @@ impl Core {
     /// Sends an inner packet that waited for its pair.
     pub(super) fn send_held(&mut self, spi: Spi, tenant: TenantId, packet: &[u8]) {
         match ip::parse(packet) {
-            Some(info) => self.send_inner(spi, tenant, packet, &info),
+            Some(info) => self.send_inner(spi, tenant, packet, &info, None),
             None => self.counters.count(Counter::BadInner),
         }
     }
@@ -231,6 +251,7 @@ impl Core {
 
     /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.
     pub(super) fn finish_turn(&mut self) -> bool {
+        self.deliver_joined();
         self.queue.flush();
         while let Some(refused) = self.queue.take_refused() {
             if let Some(sa) = self.table.get_mut(refused.spi) {

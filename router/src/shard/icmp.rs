@@ -50,7 +50,7 @@ impl Core {
                 if let Some(info) = ip::parse(message) {
                     self.counters.count(Counter::IcmpSent);
                     // Never answered in turn, so this does not go round.
-                    self.send_inner(target, tenant.id, message, &info);
+                    self.send_inner(target, tenant.id, message, &info, None);
                 }
             }
         }

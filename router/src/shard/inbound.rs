@@ -117,7 +117,7 @@ impl Core {
                 let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
                 return match way {
-                    Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info),
+                    Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info, None),
                     Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
                     Way::Bypass | Way::Nowhere(_) => {}
                 };
@@ -128,25 +128,6 @@ impl Core {
         if exceeded {
             self.answer(spi, IcmpError::TimeExceeded, inner, &opened.info);
         }
-    }
-
-    /// Writes a packet that came out of the pair `spi` to the tenant's device.
-    fn deliver(&mut self, spi: Spi, inner: &[u8]) {
-        let Some(sa) = self.table.get_mut(spi) else { return };
-        let outcome = match sa.tenant.write(self.id, inner) {
-            Some(Ok(_)) => return self.counters.count(Counter::TunWritten),
-            Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
-            Some(Err(_)) => {
-                let tenant = sa.tenant.clone();
-                self.suspect(&tenant);
-                Counter::TunFailed
-            }
-            None if sa.tenant.has_device() => Counter::TunAway,
-            None => Counter::NoRoute,
-        };
-        let Some(sa) = self.table.get_mut(spi) else { return };
-        sa.count_drop(outcome.name());
-        self.counters.count(outcome);
     }
 
     fn hand_over_datagram(&mut self, to: usize, packet: &[u8], origin: Origin) {

@@ -4,12 +4,14 @@
 
 mod batch;
 mod core;
+mod deliver;
 mod hold;
 mod icmp;
 mod inbound;
 mod outbound;
 mod oversize;
 mod route;
+mod run;
 mod sa;
 mod table;
 mod thread;

@@ -1,6 +1,7 @@
 //! From an inner packet outwards: pair, seal, batch.
 
 use esp::ip::{self, PacketInfo};
+use esp::run::Run;
 use esp::transport::Upper;
 use esp::{SealError, Spi};
 
@@ -14,38 +15,65 @@ use crate::options::OuterDf;
 use crate::tenant::Tenant;
 
 impl Core {
-    /// A packet from the tenant's TUN device.
-    pub(super) fn take_from_device(&mut self, tenant: &Tenant, packet: &[u8]) {
-        self.counters.count(Counter::TunRead);
+    /// A packet from the tenant's TUN device, or all that it stands for. False when it is for a thread that has no room now: then
+    /// nothing has happened, and this thread is woken when there is.
+    pub(super) fn take_from_device(&mut self, tenant: &Tenant, packet: &[u8], run: Option<Run>) -> bool {
         let Some(info) = ip::parse(packet) else {
-            return self.counters.count(Counter::BadInner);
+            self.counters.count(Counter::TunRead);
+            self.counters.count(Counter::BadInner);
+            return true;
         };
-        self.take_way(Way::find(tenant, &info), tenant, packet, &info);
-    }
-
-    /// Sends a packet on its way.
-    pub(super) fn take_way(&mut self, way: Way, tenant: &Tenant, packet: &[u8], info: &PacketInfo) {
-        match way {
-            Way::Pair(spi) => self.send_inner(spi, tenant.id, packet, info),
-            Way::Hold(tunnel) => self.hold(&tunnel, tenant.id, packet, info),
-            Way::Bypass => self.bypass(tenant, packet),
-            Way::Nowhere(reason) => self.counters.count(reason),
+        let way = Way::find(tenant, &info);
+        if let Way::Pair(spi) = way {
+            let owner = usize::from(spi.shard());
+            if owner != self.id && !self.has_room(owner) {
+                return false;
+            }
         }
+        let packets = run.map_or(1, |run| run.count(packet)) as u64;
+        self.counters.add(Counter::TunRead, packets);
+        match (way, run) {
+            (Way::Pair(spi), run) => self.send_inner(spi, tenant.id, packet, &info, run),
+            (Way::Nowhere(reason), _) => self.counters.add(reason, packets),
+            (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant.id, packet, &info),
+            (Way::Bypass, None) => self.bypass(tenant, packet),
+            (Way::Hold(tunnel), Some(run)) => self.each_of(packet, run, |core, packet, info| {
+                core.hold(&tunnel, tenant.id, packet, info);
+            }),
+            (Way::Bypass, Some(run)) => {
+                self.each_of(packet, run, |core, packet, _| core.bypass(tenant, packet))
+            }
+        }
+        true
     }
 
-    /// Sends an inner packet on the pair `spi`, wherever that is.
-    pub(super) fn send_inner(&mut self, spi: Spi, tenant: TenantId, packet: &[u8], info: &PacketInfo) {
+    /// Sends an inner packet, or all that it stands for, on the pair `spi`, wherever that is.
+    pub(super) fn send_inner(
+        &mut self,
+        spi: Spi,
+        tenant: TenantId,
+        packet: &[u8],
+        info: &PacketInfo,
+        run: Option<Run>,
+    ) {
         let owner = usize::from(spi.shard());
         if owner == self.id {
-            self.seal_here(spi, tenant, packet, Some(info));
+            self.seal_here(spi, tenant, packet, Some(info), run);
         } else {
-            self.hand_over(owner, Task::Seal { spi, tenant }, packet);
+            self.hand_over(owner, Task::Seal { spi, tenant, run }, packet);
         }
     }
 
     /// Seals an inner packet on a pair of this shard. `info` is what [`ip::parse`] says of the packet, if that is known
     /// already.
-    pub(super) fn seal_here(&mut self, spi: Spi, tenant: TenantId, packet: &[u8], info: Option<&PacketInfo>) {
+    pub(super) fn seal_here(
+        &mut self,
+        spi: Spi,
+        tenant: TenantId,
+        packet: &[u8],
+        info: Option<&PacketInfo>,
+        run: Option<Run>,
+    ) {
         if !self.table.contains(spi) {
             self.run_commands();
         }
@@ -68,6 +96,9 @@ impl Core {
         if !sa.inbound.selectors().matches_outbound(info) {
             sa.count_drop(Counter::OutboundSelector.name());
             return self.counters.count(Counter::OutboundSelector);
+        }
+        if let Some(run) = run {
+            return self.seal_run(spi, tenant, packet, run);
         }
         // The octets after the packet's own end are nobody's.
         let packet = packet.get(..info.len).unwrap_or(packet);

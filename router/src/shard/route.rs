@@ -73,7 +73,7 @@ impl Core {
     pub(super) fn hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8], info: &PacketInfo) {
         if let Some(spi) = tunnel.note_held() {
             // It came up in this moment. The note stays: at worst the shards are told of nothing.
-            return self.send_inner(spi, tenant, packet, info);
+            return self.send_inner(spi, tenant, packet, info, None);
         }
         let outcome = self.holds.hold(self.now, (tenant, tunnel.id), packet);
         self.counters.count(if outcome.held { Counter::Held } else { Counter::HoldFull });

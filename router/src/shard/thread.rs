@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use esp::run::Run;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
@@ -12,6 +13,8 @@ use super::core::{Core, ThreadCommand};
 use crate::counters::Counter;
 use crate::port::ReceiveBuffers;
 use crate::shard_port::{RawPort, ShardPort};
+use crate::sys::tun::Offload;
+use crate::sys::virtio::{HEADER_LEN, Header, Taken};
 use crate::tenant::{Attached, Tenant};
 
 /// A shard, ready to run on a thread of its own.
@@ -31,6 +34,13 @@ struct DeviceQueue {
     tenant: Arc<Tenant>,
     device: Arc<Attached>,
     readable: bool,
+    /// Read, but whoever is to seal it had no room. While it waits nothing more is read: the kernel holds the flow back.
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    packet: Vec<u8>,
+    run: Option<Run>,
 }
 
 /// What a turn left undone.
@@ -162,15 +172,32 @@ impl Shard {
     /// Takes some packets of a device; true when there may be more.
     fn read_device(&mut self, number: usize) -> bool {
         let Some(Some(queue)) = self.devices.get_mut(number) else { return false };
+        if let Some(Waiting { packet, run }) = &queue.waiting {
+            if !self.core.take_from_device(&queue.tenant, packet, *run) {
+                return false;
+            }
+            queue.waiting = None;
+        }
         if !queue.readable {
             return false;
         }
         let Some(mut file) = queue.device.queue(self.core.id) else { return false };
-        for _ in 0..DEVICE_PACKETS_PER_TURN {
+        let offload = queue.device.offload();
+        let mut octets = 0;
+        while octets < DEVICE_OCTETS_PER_TURN {
             match file.read(&mut self.packet) {
                 Ok(len) => {
-                    if let Some(packet) = self.packet.get(..len) {
-                        self.core.take_from_device(&queue.tenant, packet);
+                    // A packet costs its header as well.
+                    octets += len + DEVICE_PACKET_COST;
+                    let Some((packet, run)) =
+                        self.packet.get_mut(..len).and_then(|read| finish(read, offload))
+                    else {
+                        self.core.counters.count(Counter::BadInner);
+                        continue;
+                    };
+                    if !self.core.take_from_device(&queue.tenant, packet, run) {
+                        queue.waiting = Some(Waiting { packet: packet.to_vec(), run });
+                        return false;
                     }
                 }
                 Err(error) => {
@@ -205,7 +232,7 @@ impl Shard {
             return;
         }
         if let Some(slot) = self.devices.get_mut(number) {
-            *slot = Some(DeviceQueue { tenant, device, readable: true });
+            *slot = Some(DeviceQueue { tenant, device, readable: true, waiting: None });
         }
     }
 
@@ -221,15 +248,29 @@ impl Shard {
     }
 }
 
+/// Does what the kernel has left undone in a packet from a device. `None` for what it does not say.
+fn finish(read: &mut [u8], offload: Offload) -> Option<(&mut [u8], Option<Run>)> {
+    if offload == Offload::None {
+        return Some((read, None));
+    }
+    let (header, packet) = Header::split(read)?;
+    match header.finish(packet)? {
+        Taken::Single => Some((packet, None)),
+        Taken::Run(run) => Some((packet, Some(run))),
+    }
+}
+
 /// Token of the waker, of the first socket, and of the first TUN device.
 pub(crate) const WAKER: usize = 0;
 const FIRST_PORT: usize = 1;
 /// Listen addresses are few; see [`crate::RouterConfig::listen`].
 const FIRST_DEVICE: usize = 1 << 16;
 const EVENTS_PER_POLL: usize = 256;
-/// The most that a TUN device may deliver at once.
-const PACKET_MAX: usize = 65_536;
-/// As many as one send takes.
-const DEVICE_PACKETS_PER_TURN: usize = 64;
+/// The most that a TUN device may deliver at once, with its header.
+const PACKET_MAX: usize = 65_536 + HEADER_LEN;
+/// Two runs of full length, or 64 packets of 1,500 octets: what is sealed of them still is in the cache when it is sent.
+const DEVICE_OCTETS_PER_TURN: usize = 128 << 10;
+/// What reading a packet costs besides its octets, in octets.
+const DEVICE_PACKET_COST: usize = 548;
 /// How soon to offer events again that the control plane did not take.
 const EVENT_RETRY: Duration = Duration::from_millis(5);

@@ -12,3 +12,4 @@ pub(crate) mod socket_options;
 pub(crate) mod steering;
 pub(crate) mod transmit;
 pub(crate) mod tun;
+pub(crate) mod virtio;

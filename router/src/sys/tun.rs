@@ -6,21 +6,78 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Opens `queues` queues of the device `name`, creating it in the namespace of the calling thread. The device lives as
-/// long as its queues are open. `ResourceBusy` when there is an interface of this name: its queues are somebody else's.
-///
-/// `IFF_NO_PI`: packets come bare. `IFF_MULTI_QUEUE`: the kernel sends a flow to the queue that last wrote to it, so that
-/// a flow stays on the shard of its SA.
-pub(crate) fn open(name: &str, queues: usize) -> io::Result<Vec<File>> {
-    (0..queues).map(|number| open_queue(name, number == 0)).collect()
+/// What a device can do besides packets one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offload {
+    /// Nothing: packets come and go bare.
+    None,
+    /// Each packet has a header ([`super::virtio`]), and runs of TCP come and go as one.
+    Tcp,
+    /// Runs of UDP as well: Linux 6.2.
+    TcpAndUdp,
 }
 
-fn open_queue(name: &str, first: bool) -> io::Result<File> {
+/// Opens `queues` queues of the device `name`, creating it in the namespace of the calling thread, with as much offload as the
+/// kernel has or with none. The device lives as long as its queues are open. `ResourceBusy` when there is an interface of this
+/// name: its queues are somebody else's.
+///
+/// `IFF_NO_PI`: packets come without the header of TUN. `IFF_MULTI_QUEUE`: the kernel sends a flow to the queue that last wrote
+/// to it, so that a flow stays on the shard of its SA.
+pub(crate) fn open(name: &str, queues: usize, offload: bool) -> io::Result<(Vec<File>, Offload)> {
+    if offload && let Some(opened) = open_offloaded(name, queues)? {
+        return Ok(opened);
+    }
+    let files = (0..queues).map(|number| open_queue(name, number == 0, 0));
+    Ok((files.collect::<io::Result<_>>()?, Offload::None))
+}
+
+/// `None` when the kernel has no offload.
+fn open_offloaded(name: &str, queues: usize) -> io::Result<Option<(Vec<File>, Offload)>> {
+    let first = match open_queue(name, true, libc::IFF_VNET_HDR) {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Ok(None),
+        first => first?,
+    };
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+    let offload = if set_offload(&first, tcp | USO4 | USO6).is_ok() {
+        Offload::TcpAndUdp
+    } else if set_offload(&first, tcp).is_ok() {
+        Offload::Tcp
+    } else {
+        return Ok(None);
+    };
+    let mut files = vec![first];
+    for _ in 1..queues {
+        files.push(open_queue(name, false, libc::IFF_VNET_HDR)?);
+    }
+    for file in &files {
+        set_header_len(file)?;
+    }
+    Ok(Some((files, offload)))
+}
+
+/// `TUN_F_USO4` and `TUN_F_USO6`.
+const USO4: libc::c_uint = 0x20;
+const USO6: libc::c_uint = 0x40;
+
+fn set_offload(queue: &File, offload: libc::c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes its argument by value.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offload)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_header_len(queue: &File) -> io::Result<()> {
+    let len = super::virtio::HEADER_LEN as libc::c_int;
+    // SAFETY: TUNSETVNETHDRSZ reads one int, which outlives the call.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn open_queue(name: &str, first: bool, more: libc::c_int) -> io::Result<File> {
     let queue =
         OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     let mut request = interface_request(name)?;
     let exclusive = if first { libc::IFF_TUN_EXCL } else { 0 };
-    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | exclusive;
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_MULTI_QUEUE | exclusive | more;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one `ifreq`, which `request` is and which outlives the call.
     let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };

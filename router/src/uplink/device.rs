@@ -16,6 +16,7 @@ use crate::sys;
 use crate::sys::clear::ClearSocket;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::NamespaceId;
+use crate::sys::tun::Offload;
 use crate::tenant::Attached;
 
 /// What of [`crate::Uplink::Tun`] describes the device.
@@ -41,6 +42,15 @@ impl DeviceConfig {
         }
         Ok(Some(Self { name, netns, addresses, mtu, routes, clear_device }))
     }
+}
+
+/// How the shards reach a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queues {
+    /// One for each shard.
+    pub(crate) count: usize,
+    /// With segmentation offload, where the kernel has it.
+    pub(crate) offload: bool,
 }
 
 /// A device that is there. Its queues are closed when the last of [`Attached`] goes, and the device with them.
@@ -76,7 +86,7 @@ impl Device {
     pub(super) fn open(
         key: Key,
         config: &DeviceConfig,
-        queues: usize,
+        queues: Queues,
         listen: &Arc<[IpAddr]>,
         book: &Book,
     ) -> Result<Self, UplinkError> {
@@ -102,7 +112,7 @@ impl Device {
 
     fn open_here(
         config: &DeviceConfig,
-        queues: usize,
+        Queues { count, offload }: Queues,
         owner: Arc<Owner>,
         listen: Option<Arc<[IpAddr]>>,
         book: &Book,
@@ -115,7 +125,14 @@ impl Device {
                 return Err(Failure { fault: UplinkFault::Address, reason });
             }
         }
-        let queues = sys::tun::open(&config.name, queues).map_err(at("opening /dev/net/tun", None))?;
+        let opened =
+            sys::tun::open(&config.name, count, offload).map_err(at("opening /dev/net/tun", None))?;
+        if offload && opened.1 == Offload::None {
+            tracing::warn!(
+                device = config.name,
+                "this kernel has no segmentation offload for TUN devices: packets go one by one, which costs many times as much"
+            );
+        }
         let mut netlink = Netlink::open().map_err(at("opening netlink", None))?;
         let index = netlink.index_of(&config.name).map_err(at("finding the device", None))?;
         netlink.bring_up(index, u32::from(config.mtu)).map_err(at("bringing it up", None))?;
@@ -136,7 +153,7 @@ impl Device {
         Ok(Self {
             link: Link { owner, index, netlink, namespace, addresses: config.addresses.clone(), listen },
             routes: config.routes.then(Routes::default),
-            attached: Arc::new(Attached::new(queues, clear)),
+            attached: Arc::new(Attached::new(opened, clear)),
         })
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::book::Book;
-use super::device::{Device, DeviceConfig, Health};
+use super::device::{Device, DeviceConfig, Health, Queues};
 use super::nudge::{Key, Nudge};
 use super::status::{MAX_REFUSED_SHOWN, UplinkState, UplinkStatus};
 use crate::command::{Command, CommandSender};
@@ -28,6 +28,8 @@ pub(crate) struct DeviceParts {
     /// The addresses that the node listens on.
     pub(crate) listen: Arc<[IpAddr]>,
     pub(crate) book: Arc<Book>,
+    /// Whether devices shall have segmentation offload.
+    pub(crate) offload: bool,
 }
 
 /// Makes and keeps the devices of all tenants.
@@ -157,7 +159,8 @@ impl DeviceThread {
     /// Makes a device.
     fn open(&mut self, key: Key) {
         let Some(slot) = self.slots.get_mut(&key) else { return };
-        let (queues, listen) = (self.parts.shards.len(), &self.parts.listen);
+        let queues = Queues { count: self.parts.shards.len(), offload: self.parts.offload };
+        let listen = &self.parts.listen;
         let mut device = match Device::open(key, &slot.config, queues, listen, &self.parts.book) {
             Ok(device) => device,
             Err(error) => {

@@ -33,7 +33,15 @@ impl Gateway {
     }
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
-        let config = RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: false };
+        let config = RouterConfig {
+            listen,
+            ike_port: 0,
+            natt_port: 0,
+            shards,
+            slot: 9,
+            raw_esp: false,
+            tun_offload: true,
+        };
         Self::start_config(config, events)
     }
 
