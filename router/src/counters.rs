@@ -49,6 +49,12 @@ counters! {
     SendCalls = "send_calls",
     /// System calls that received ESP.
     ReceiveCalls = "receive_calls",
+    /// System calls that read from a TUN device; several packets of a flow share one by segmentation offload.
+    TunReadCalls = "tun_read_calls",
+    /// System calls that wrote to a TUN device; several packets of a flow share one by segmentation offload.
+    TunWriteCalls = "tun_write_calls",
+    /// Times that a TUN device was not read any more because whoever was to seal its packets had no room.
+    TunHeldBack = "tun_held_back",
     /// Dropped: datagram too short to be anything.
     Runt = "drop_runt",
     /// Dropped: no SA has this SPI.

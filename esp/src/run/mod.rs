@@ -67,7 +67,7 @@ impl Run {
             RunKind::Tcp6 => !v4,
             RunKind::Udp => true,
         };
-        if !matches || segment < MIN_SEGMENT || upper_layer(packet)? != (kind.protocol(), Some(upper)) {
+        if !matches || segment == 0 || upper_layer(packet)? != (kind.protocol(), Some(upper)) {
             return None;
         }
         let header = match kind {
@@ -76,7 +76,10 @@ impl Run {
         };
         let headers = upper + header;
         // Something has to follow, or there would be nothing to cut.
-        (headers < packet.len()).then_some(())?;
+        let payload = packet.len().checked_sub(headers).filter(|payload| *payload > 0)?;
+        if payload.div_ceil(segment) > MAX_CUT {
+            return None;
+        }
         let short = |number| u16::try_from(number).ok();
         Some(Self { kind, upper: short(upper)?, headers: short(headers)?, segment: short(segment)? })
     }
@@ -111,8 +114,9 @@ fn tcp_header_len(upper: &[u8]) -> Option<usize> {
     (len >= TCP_HEADER && len <= upper.len()).then_some(len)
 }
 
-/// Less is said by no host: the smallest segments of TCP have 48 octets. It bounds what one packet may be cut into.
-const MIN_SEGMENT: usize = 8;
+/// The most that one packet may be cut into. Hosts say less: segments of TCP have 48 octets at least, and of UDP there are 128 at
+/// most in one run.
+const MAX_CUT: usize = 2048;
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const TCP_CHECKSUM: usize = 16;

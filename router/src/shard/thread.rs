@@ -187,6 +187,7 @@ impl Shard {
         while octets < DEVICE_OCTETS_PER_TURN {
             match file.read(&mut self.packet) {
                 Ok(len) => {
+                    self.core.counters.count(Counter::TunReadCalls);
                     // A packet costs its header as well.
                     octets += len + DEVICE_PACKET_COST;
                     let Some((packet, run)) =
@@ -196,6 +197,7 @@ impl Shard {
                         continue;
                     };
                     if !self.core.take_from_device(&queue.tenant, packet, run) {
+                        self.core.counters.count(Counter::TunHeldBack);
                         queue.waiting = Some(Waiting { packet: packet.to_vec(), run });
                         return false;
                     }
