@@ -54,11 +54,12 @@ impl Netlink {
         Ok(number(&answer, HEADER_LEN + 8)? & libc::IFF_UP as u32 != 0)
     }
 
-    /// Sets the MTU and brings the device up.
-    pub(crate) fn bring_up(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+    /// Sets the MTU and how many packets may wait at each queue, and brings the device up.
+    pub(crate) fn bring_up(&mut self, index: u32, mtu: u32, queue: u32) -> io::Result<()> {
         let up = libc::IFF_UP as u32;
         let mut body = link_header(index, up, up);
         attribute(&mut body, libc::IFLA_MTU, &mtu.to_ne_bytes());
+        attribute(&mut body, libc::IFLA_TXQLEN, &queue.to_ne_bytes());
         self.request(libc::RTM_NEWLINK, ACK, &body).map(drop)
     }
 
