@@ -49,6 +49,11 @@ impl fmt::Display for Credential {
 }
 
 impl Credential {
+    /// Whether the caller has shown who it is.
+    pub(crate) const fn is_shown(&self) -> bool {
+        !matches!(self, Self::Anonymous)
+    }
+
     /// When it ends.
     pub(crate) fn expires(&self) -> Option<SystemTime> {
         match self {

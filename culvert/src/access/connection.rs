@@ -15,7 +15,7 @@ use tokio::time::Sleep;
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
-use crate::access::room::Place;
+use crate::access::room::{Place, Standing};
 use crate::access::tls::ClientCertificate;
 
 /// Logins that fail on one connection before it is closed: whoever has no credential has to come again, which is limited too.
@@ -31,7 +31,7 @@ pub struct Connection {
     holder: Holder,
     /// Ends the connection if nobody has said by then who they are.
     patience: Option<Pin<Box<Sleep>>>,
-    _place: Place,
+    place: Place,
 }
 
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub struct Holder {
     /// What it has shown in the handshake.
     pub(crate) certificate: Option<Arc<ClientCertificate>>,
     conduct: Arc<Conduct>,
+    standing: Standing,
 }
 
 /// Where a connection comes from.
@@ -87,13 +88,19 @@ impl fmt::Display for Origin {
 }
 
 impl Holder {
-    fn new(origin: Origin, certificate: Option<Arc<ClientCertificate>>) -> Self {
-        Self { origin, certificate, conduct: Arc::default() }
+    fn new(origin: Origin, certificate: Option<Arc<ClientCertificate>>, place: &Place) -> Self {
+        Self { origin, certificate, conduct: Arc::default(), standing: place.standing() }
+    }
+
+    /// A credential was taken on the connection, which keeps its place from now on.
+    pub(crate) fn known(&self) {
+        self.standing.known();
     }
 
     /// A request on the connection was let in.
     pub(crate) fn admitted(&self) {
         self.conduct.admitted.store(true, Ordering::Relaxed);
+        self.standing.served();
     }
 
     /// A login on the connection has failed. True if that was the last one: it is closed.
@@ -108,22 +115,29 @@ impl Holder {
 
 impl Connection {
     fn new(stream: Stream, holder: Holder, place: Place) -> Self {
-        Self { stream, holder, patience: Some(Box::pin(tokio::time::sleep(PATIENCE))), _place: place }
+        Self { stream, holder, patience: Some(Box::pin(tokio::time::sleep(PATIENCE))), place }
     }
 
     pub(crate) fn tcp(stream: TcpStream, from: SocketAddr, place: Place) -> Self {
-        Self::new(Stream::Tcp(stream), Holder::new(Origin::Tcp(from), None), place)
+        let holder = Holder::new(Origin::Tcp(from), None, &place);
+        Self::new(Stream::Tcp(stream), holder, place)
     }
 
     pub(crate) fn tls(stream: SslStream<TcpStream>, from: SocketAddr, place: Place) -> Self {
         let certificate = stream.ssl().peer_certificate().and_then(|cert| ClientCertificate::read(&cert));
-        let holder = Holder::new(Origin::Tcp(from), certificate.map(Arc::new));
+        let holder = Holder::new(Origin::Tcp(from), certificate.map(Arc::new), &place);
         Self::new(Stream::Tls(stream), holder, place)
     }
 
     pub(crate) fn unix(stream: UnixStream, place: Place) -> Self {
         let uid = stream.peer_cred().ok().map(|credentials| credentials.uid());
-        Self::new(Stream::Unix(stream), Holder::new(Origin::Unix(uid), None), place)
+        let holder = Holder::new(Origin::Unix(uid), None, &place);
+        Self::new(Stream::Unix(stream), holder, place)
+    }
+
+    /// Whether its place was given to another.
+    fn gave_way(&mut self, cx: &mut Context<'_>) -> bool {
+        self.place.poll_left(cx).is_ready()
     }
 }
 
@@ -141,6 +155,9 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.gave_way(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if let Some(patience) = &mut self.patience
             && patience.as_mut().poll(cx).is_ready()
         {
@@ -163,6 +180,10 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        // Whoever does not read what is written would keep us from ever reading.
+        if self.gave_way(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -184,5 +205,31 @@ impl AsyncWrite for Connection {
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::room::Room;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    #[tokio::test]
+    async fn a_stranger_that_says_nothing_is_closed_for_the_next_and_whoever_is_known_is_not() {
+        let room = Room::of(2, 2);
+        let enter = || room.enter(None).unwrap().place;
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut known = Connection::unix(near, enter());
+        known.connect_info().known();
+        let (near, _silent) = UnixStream::pair().unwrap();
+        let mut stranger = Connection::unix(near, enter());
+        let waiting = tokio::spawn(async move { (stranger.read_u8().await, stranger.write_u8(1).await) });
+        tokio::task::yield_now().await;
+        let _next = enter();
+        let (read, written) = waiting.await.unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        far.write_u8(7).await.unwrap();
+        assert_eq!(known.read_u8().await.unwrap(), 7);
     }
 }

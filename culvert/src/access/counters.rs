@@ -42,6 +42,8 @@ counters! {
     handshake_failed => "api_handshake_failed",
     /// Connections that were not taken as there are too many, in all, of their source or in their handshake.
     connection_limited => "api_connection_limited",
+    /// Connections without a credential that gave way to new ones, as there were too many.
+    connection_displaced => "api_connection_displaced",
     /// Streams that ended with the credential of their caller.
     revoked => "api_streams_revoked",
     /// Times that a file of the API's could not be read again; the one before stays.

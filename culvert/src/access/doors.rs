@@ -216,16 +216,23 @@ async fn accept_tls(
     loop {
         let Some((stream, from)) = accepted(listener.accept().await).await else { continue };
         let source = from.ip().to_canonical();
-        let Some(place) = access.place(Some(source)) else { continue };
-        let permit = room.enter(Some(source));
-        let (Some(permit), true) = (permit, access.limits.handshake(source, Instant::now())) else {
-            // Closed at once, so that whoever floods has nothing to hold.
+        // Before it takes a place of anybody's. Closed at once, so that whoever floods has nothing to hold.
+        if !access.limits.handshake(source, Instant::now()) {
             access.counters.connection_limited();
             continue;
-        };
+        }
+        let Some(mut permit) = access.entered(room.enter(Some(source))) else { continue };
+        let Some(mut place) = access.place(Some(source)) else { continue };
         let (acceptor, access, served) = (tls.acceptor(), Arc::clone(&access), served.clone());
         tokio::spawn(async move {
-            match tokio::time::timeout(HANDSHAKE, handshake(&acceptor, stream)).await {
+            let handshake = tokio::time::timeout(HANDSHAKE, handshake(&acceptor, stream));
+            let done = tokio::select! {
+                done = handshake => done,
+                // Closed, for another that has only begun as well.
+                () = permit.left() => return,
+                () = place.left() => return,
+            };
+            match done {
                 Ok(Ok(stream)) => {
                     drop(permit);
                     // Nobody to serve it: the node goes down.

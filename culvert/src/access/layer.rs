@@ -127,6 +127,9 @@ impl Access {
             Ok(caller) => Arc::new(caller),
             Err(stranger) => return Err(self.turn_away(&holder, stranger, method, traceparent).await),
         };
+        if caller.credential.is_shown() {
+            holder.known();
+        }
         if !self.limits.request(caller.principal(), Instant::now()) {
             self.counters.limited();
             let reason = "more requests a second than grpc.rate_limit allows; try again a moment later";

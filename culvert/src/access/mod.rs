@@ -37,7 +37,7 @@ use crate::config::{ClientRule, GrpcConfig, UserRule};
 use crate::telemetry::metrics::Others;
 use files::TokenFiles;
 use limits::Limits;
-use room::{Place, Room};
+use room::{Entered, Place, Room};
 
 /// What decides who may do what.
 pub struct Access {
@@ -83,11 +83,23 @@ impl Access {
 
     /// A place for a connection, if there is one.
     fn place(&self, source: Option<IpAddr>) -> Option<Place> {
-        let place = self.room.enter(source);
-        if place.is_none() {
-            self.counters.connection_limited();
+        self.entered(self.room.enter(source))
+    }
+
+    /// What came of it, counted.
+    fn entered(&self, entered: Option<Entered>) -> Option<Place> {
+        match entered {
+            None => {
+                self.counters.connection_limited();
+                None
+            }
+            Some(Entered { place, displaced }) => {
+                if displaced {
+                    self.counters.connection_displaced();
+                }
+                Some(place)
+            }
         }
-        place
     }
 
     fn suppress(&self) {
