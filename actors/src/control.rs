@@ -168,8 +168,13 @@ impl Control {
     pub async fn explain(&self, peer: &Peer) -> v1::ExplainPeerResponse {
         let status = self.peer_statuses(std::slice::from_ref(&peer.name)).await.pop().flatten();
         let down = status.as_ref().is_none_or(|s| !is_up(s.state()));
-        // What names a peer that is configured, or comes from its very address, was told to that peer alone.
-        let mut attempts = self.env.strangers.attempts(|remote, failure| {
+        // What names a peer that is configured was told to that peer alone. What comes from the very address of one was told to that,
+        // and is nothing for other tenants.
+        let mut attempts = self.env.strangers.attempts(&|remote, failure, told| {
+            if !told.is_empty() {
+                let own = told.iter().any(|other| other.tenant() == peer.name.tenant());
+                return down && own && peer.spec.remote_addresses.is_empty() && !told.contains(&peer.name);
+            }
             let by_address =
                 !peer.spec.remote_addresses.is_empty() && self.env.catalog.admits(&peer.spec, remote.ip());
             // Whoever comes from an unknown address, and says no name that is known, may be the peer that is missed.

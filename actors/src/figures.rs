@@ -63,10 +63,11 @@ impl PeerView {
     pub fn why_down(&self) -> &'static str {
         match self.state {
             v1::PeerState::Established => "",
-            v1::PeerState::Degraded => "degraded",
             v1::PeerState::Terminated => "terminated",
-            _ if self.conditions.secret.holds == Some(false) => "secret_missing",
+            _ if !self.is_up() && self.conditions.secret.holds == Some(false) => "secret_missing",
+            // As `explain` has it.
             _ if !self.last_cause.is_empty() => self.last_cause,
+            v1::PeerState::Degraded => "degraded",
             v1::PeerState::Connecting => "connecting",
             _ => "waiting",
         }

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use culvert_proto::v1;
 use ike::Failure;
 use ike::explain::explain;
+use tenants::PeerName;
 
 /// Negotiations kept for each peer: enough to see whether it is always the same.
 const KEPT: usize = 6;
@@ -127,7 +128,10 @@ fn cause(failure: &Failure) -> v1::AttemptCause {
 }
 
 /// What a stranger did: from where, and why it was refused, if it was.
-type Seen = (SystemTime, SocketAddr, Option<Failure>);
+type Seen = (SystemTime, SocketAddr, Option<Failure>, Vec<PeerName>);
+
+/// What is looked at to say whose a stranger may be: from where, why it was refused, and the peers that were told of it.
+type Fits<'a> = dyn Fn(&SocketAddr, Option<&Failure>, &[PeerName]) -> bool + 'a;
 
 /// Negotiations that were begun or refused before anybody knew whose they were.
 #[derive(Debug, Default)]
@@ -135,29 +139,29 @@ pub(crate) struct Strangers(Mutex<VecDeque<Seen>>);
 
 impl Strangers {
     /// One more. The same again and again, as a peer that keeps trying makes it, is one entry, and so is a first message and
-    /// what became of it.
-    pub(crate) fn note(&self, remote: SocketAddr, failure: Option<&Failure>) {
+    /// what became of it. Peers that are configured with its address were told of it.
+    pub(crate) fn note(&self, remote: SocketAddr, failure: Option<&Failure>, told: Vec<PeerName>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |from: &SocketAddr, what: Option<&Failure>| {
             from.ip() == remote.ip() && (what == failure || what.is_none())
         };
-        all.retain(|(_, from, what)| !same(from, what.as_ref()));
+        all.retain(|(_, from, what, _)| !same(from, what.as_ref()));
         if all.len() == STRANGERS {
             all.pop_front();
         }
-        all.push_back((SystemTime::now(), remote, failure.cloned()));
+        all.push_back((SystemTime::now(), remote, failure.cloned(), told));
     }
 
     /// Who had begun from there is let in.
     pub(crate) fn admitted(&self, remote: SocketAddr) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|(_, from, what)| what.is_some() || from.ip() != remote.ip());
+        all.retain(|(_, from, what, _)| what.is_some() || from.ip() != remote.ip());
     }
 
     /// Those that may be of the peer that `fits` describes.
-    pub(crate) fn attempts(&self, fits: impl Fn(&SocketAddr, Option<&Failure>) -> bool) -> Vec<v1::Attempt> {
+    pub(crate) fn attempts(&self, fits: &Fits<'_>) -> Vec<v1::Attempt> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let attempt = |(time, remote, failure): &Seen| v1::Attempt {
+        let attempt = |(time, remote, failure, _): &Seen| v1::Attempt {
             start_time: Some((*time).into()),
             initiated: false,
             remote_address: remote.to_string(),
@@ -171,7 +175,7 @@ impl Strangers {
             },
             cause: failure.as_ref().map(cause),
         };
-        let fitting = all.iter().filter(|(_, remote, failure)| fits(remote, failure.as_ref()));
+        let fitting = all.iter().filter(|(_, remote, failure, told)| fits(remote, failure.as_ref(), told));
         fitting.map(attempt).collect()
     }
 }
@@ -203,36 +207,36 @@ mod tests {
     fn strangers_are_bounded_and_repetitions_are_one() {
         let strangers = Strangers::default();
         for n in 0..300u16 {
-            strangers.note(SocketAddr::from(([192, 0, 2, 1], n)), Some(&Failure::NoSpi));
+            strangers.note(SocketAddr::from(([192, 0, 2, 1], n)), Some(&Failure::NoSpi), Vec::new());
         }
-        assert_eq!(strangers.attempts(|_, _| true).len(), 1);
+        assert_eq!(strangers.attempts(&|_, _, _| true).len(), 1);
         for n in 0..=255u8 {
-            strangers.note(SocketAddr::from(([192, 0, 2, n], 1)), Some(&Failure::NoSpi));
+            strangers.note(SocketAddr::from(([192, 0, 2, n], 1)), Some(&Failure::NoSpi), Vec::new());
         }
-        assert_eq!(strangers.attempts(|_, _| true).len(), STRANGERS);
-        assert_eq!(strangers.attempts(|remote, _| remote.ip().to_string() == "192.0.2.255").len(), 1);
+        assert_eq!(strangers.attempts(&|_, _, _| true).len(), STRANGERS);
+        assert_eq!(strangers.attempts(&|remote, _, _| remote.ip().to_string() == "192.0.2.255").len(), 1);
     }
 
     #[test]
     fn a_first_message_shows_until_it_is_known_what_became_of_it() {
         let (strangers, from) = (Strangers::default(), SocketAddr::from(([192, 0, 2, 1], 500)));
         let mut history = History::default();
-        strangers.note(from, None);
+        strangers.note(from, None, Vec::new());
         history.stranger(from, None);
-        assert!(strangers.attempts(|_, _| true)[0].cause.is_none());
+        assert!(strangers.attempts(&|_, _, _| true)[0].cause.is_none());
         assert_eq!(history.attempts()[0].steps.len(), 1);
-        strangers.note(from, Some(&Failure::NoSpi));
+        strangers.note(from, Some(&Failure::NoSpi), Vec::new());
         history.stranger(from, Some(&Failure::NoSpi));
         history.stranger(from, Some(&Failure::NoSpi));
-        let attempts = strangers.attempts(|_, _| true);
+        let attempts = strangers.attempts(&|_, _, _| true);
         assert!(attempts.len() == 1 && attempts[0].cause.is_some());
         let attempts = history.attempts();
         assert!(attempts.len() == 1 && attempts[0].cause.is_some() && attempts[0].steps.len() == 3);
-        strangers.note(from, None);
+        strangers.note(from, None, Vec::new());
         history.stranger(SocketAddr::from(([192, 0, 2, 2], 500)), None);
         strangers.admitted(from);
         history.admitted(SocketAddr::from(([192, 0, 2, 2], 4500)));
-        assert!(strangers.attempts(|_, failure| failure.is_none()).is_empty());
+        assert!(strangers.attempts(&|_, failure, _| failure.is_none()).is_empty());
         assert_eq!(history.attempts().len(), 1, "what was refused stays");
     }
 }

@@ -1,5 +1,6 @@
 //! Whose a negotiation is that a stranger begins. What names a peer, or comes from the very address of one, is told to that peer
-//! alone: it shows in its last error and in `explain` at once. The rest is kept for those that miss a peer.
+//! alone: it shows in its last error and in `explain` at once. The rest is kept for those that miss a peer, and so is what only comes
+//! from the address of one, for those of the same tenant.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,11 +19,10 @@ pub(crate) const MAX_OWNERS: usize = 8;
 /// those.
 pub(crate) const RATE: u32 = 100;
 
-/// Those whose negotiation it is, as far as anybody can say.
-fn owners(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>) -> Vec<Arc<Peer>> {
+/// Those that it names.
+fn named(env: &NodeEnv, failure: Option<&Failure>) -> Vec<Arc<Peer>> {
     let named = failure.and_then(Failure::names);
-    let by_name = named.map(|id| env.catalog.peers_called(id, MAX_OWNERS)).unwrap_or_default();
-    if by_name.is_empty() { env.catalog.peers_at(remote.ip(), MAX_OWNERS) } else { by_name }
+    named.map(|id| env.catalog.peers_called(id, MAX_OWNERS)).unwrap_or_default()
 }
 
 /// A first message was answered; who it is from is not known yet.
@@ -36,9 +36,16 @@ pub(crate) fn refused(env: &NodeEnv, remote: SocketAddr, failure: &Failure) {
 }
 
 fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>) {
-    let owners = owners(env, remote, failure);
+    let mut owners = named(env, failure);
     if owners.is_empty() {
-        return env.strangers.note(remote, failure);
+        owners = env.catalog.peers_at(remote.ip(), MAX_OWNERS);
+        // A gateway that may come from anywhere may come from where another is configured: behind the same NAT, for one.
+        if owners.is_empty() || failure.is_some() {
+            env.strangers.note(remote, failure, owners.iter().map(|peer| peer.name.clone()).collect());
+        }
+        if owners.is_empty() {
+            return;
+        }
     }
     let message = || ToPeer::Stranger(remote, failure.cloned().map(Box::new));
     env.registry.tell_peers(&owners, &env.counters, message);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use ike::config::Mode;
+use ike::explain::explain;
 use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
@@ -170,15 +171,19 @@ impl PeerActor {
 
     pub(super) fn child_failed(&mut self, name: &Arc<str>, failure: &Failure) {
         self.env.counters.failures.up();
-        self.env.outcomes.failed(Stage::Child, failure);
+        let cause = self.env.outcomes.failed(Stage::Child, failure);
         self.view_mut().failures += 1;
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
-        self.view_mut().last_error = format!("{name}: {failure}");
+        // What the peer asks for may be none of ours, and has no name then.
+        let ours = self.peer.spec.children.iter().any(|child| child.name == **name);
+        let what = if ours { name } else { "a Child SA that the peer asked for was refused" };
+        self.view_mut().last_error = format!("{what}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
         self.resolve(Wait::Up, Err(self.view.last_error.clone()));
         self.drop_outdated(name);
         if !self.has_child(name) {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
+            self.view_mut().last_cause = cause;
             self.supervisor.child_refused(Instant::now(), name);
         }
     }
@@ -207,7 +212,9 @@ impl PeerActor {
         tracing::warn!(peer = %self.peer.name, reason = %failure, "the policy is not covered");
         self.history().failed(id, &failure);
         self.gaps.insert(policy.clone(), failure.to_string());
-        self.view_mut().last_error = failure.to_string();
+        let view = self.view_mut();
+        view.last_error = failure.to_string();
+        view.last_cause = explain(&failure).kind;
     }
 
     /// The pairs of a policy, newest first, that a rekeying may be asked for.

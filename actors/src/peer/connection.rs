@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use actix::prelude::*;
 use culvert_proto::v1;
 use esp::Lifetime;
+use ike::explain::explain;
 use ike::proposal::IkeChoice;
 use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
@@ -95,7 +96,9 @@ impl PeerActor {
         if let Some(failure) = failure {
             let why = format!("{remote} was refused: {failure}");
             if self.supervisor.current().is_none() {
-                self.view_mut().last_error.clone_from(&why);
+                let view = self.view_mut();
+                view.last_error.clone_from(&why);
+                view.last_cause = explain(failure).kind;
                 self.reached(true, "Answered", "");
             }
             let now = Instant::now();

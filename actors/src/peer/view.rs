@@ -51,6 +51,10 @@ impl PeerActor {
             State::BackingOff(_) => v1::PeerState::BackingOff,
             State::Terminated => v1::PeerState::Terminated,
         };
+        if view.state == v1::PeerState::Established {
+            // What is refused from now on is another matter.
+            view.last_cause = "";
+        }
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
         if let Some((_, board)) = &self.places {

@@ -6,10 +6,10 @@ use culvert_proto::v1;
 use ike::config::Psk;
 use tenants::{Catalog, Peer, PeerName};
 
-use crate::common::{branch_with, catalog, create_peer, node, until};
+use crate::common::{also_has, branch_with, catalog, create_peer, node, until};
 
-/// A second tenant, one of whose peers may come from wherever the branches of the first are.
-fn globex(catalog: &Catalog) -> Arc<Peer> {
+/// A second tenant with a peer that may come from there; of no address from anywhere.
+fn globex(catalog: &Catalog, from: &[&str]) -> Arc<Peer> {
     let uplink = v1::Uplink { kind: Some(v1::uplink::Kind::Hub(v1::uplink::Hub {})) };
     let tenant = v1::Tenant { uplink: Some(uplink), ..Default::default() };
     let request =
@@ -27,14 +27,14 @@ fn globex(catalog: &Catalog) -> Arc<Peer> {
     request.parent = "tenants/globex".into();
     let peer = request.peer.as_mut().unwrap();
     peer.auth = Some(v1::Auth { method: Some(v1::auth::Method::Psk("tenants/globex/secrets/psk".into())) });
-    peer.remote_addresses = vec!["127.0.0.0/8".into()];
+    peer.remote_addresses = from.iter().map(ToString::to_string).collect();
     catalog.create_peer(&request).unwrap().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_branch_is_shown_to_its_own_tenant_alone() {
     let catalog = catalog();
-    let theirs = globex(&catalog);
+    let theirs = globex(&catalog, &["127.0.0.0/8"]);
     let node = node(Arc::clone(&catalog));
     let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
     let mut refused = branch_with(&node, 0, |config| {
@@ -51,5 +51,55 @@ async fn a_refused_branch_is_shown_to_its_own_tenant_alone() {
     let told = control.explain(&theirs).await;
     assert!(!format!("{told:?}").contains("b0.example"), "{told:?}");
     assert!(told.attempts.iter().all(|attempt| attempt.cause.is_none()), "{told:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_tenant_that_comes_from_anywhere()
+ {
+    let catalog = catalog();
+    let theirs = globex(&catalog, &[]);
+    let mut request = create_peer(7);
+    request.peer.as_mut().unwrap().remote_addresses = vec!["127.0.0.1".into()];
+    catalog.create_peer(&request).unwrap();
+    let node = node(Arc::clone(&catalog));
+    let mut refused = branch_with(&node, 0, |config| {
+        let peer = Arc::get_mut(&mut config.peer).unwrap();
+        peer.ike_proposals = vec!["aes128-sha1-modp2048".parse().unwrap()];
+    });
+    while refused.report.changed().await.is_ok() {}
+    let control = node.control();
+    let why = |id: &str| {
+        let view = control.peer(&format!("tenants/acme/peers/{id}").parse().unwrap());
+        view.map_or("", |view| view.why_down())
+    };
+    until("the cause is shown at the one of the address", || why("b7") == "proposal").await;
+    assert_eq!(why("b0"), "waiting", "nobody can say that it was this one");
+    let ours = catalog.get_peer(&"tenants/acme/peers/b0".parse().unwrap()).unwrap();
+    let told = control.explain(&ours).await;
+    assert!(told.attempts.iter().any(|a| a.cause.as_ref().is_some_and(|c| c.kind == "proposal")), "{told:?}");
+    let of_address = catalog.get_peer(&"tenants/acme/peers/b7".parse().unwrap()).unwrap();
+    assert_eq!(control.explain(&of_address).await.attempts.len(), 1, "it is told once");
+    assert!(control.explain(&theirs).await.attempts.is_empty());
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_asks_for_beyond_its_policies_is_told_in_words_and_with_its_cause() {
+    let catalog = catalog();
+    let node = node(Arc::clone(&catalog));
+    let mut branch = branch_with(&node, 0, |config| {
+        also_has(config, 99);
+    });
+    branch.until("up", |r| r.up).await;
+    let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
+    let view = || node.control().peer(&name).unwrap();
+    until("refused", || view().state == v1::PeerState::Degraded).await;
+    assert_eq!(view().why_down(), "selectors");
+    let error = view().last_error.clone();
+    assert!(
+        error.starts_with("a Child SA that the peer asked for was refused: no common traffic"),
+        "{error}"
+    );
     node.shutdown().await;
 }
