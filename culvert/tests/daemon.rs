@@ -375,6 +375,52 @@ fn a_configuration_that_cannot_be_used_is_refused_with_its_field() {
     assert_eq!((code, text.as_str()), (1, "culvertd: router.shards: 0 is not 1 to 64\n"));
 }
 
+#[test]
+fn what_a_configuration_names_is_looked_into_before_the_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let mode = |name: &str, mode: u32| {
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (token, key) = (path("token"), path("vault.key"));
+    let more = format!(
+        "[[grpc.tokens]]\nname = \"ops\"\nfile = {token:?}\nrole = \"admin\"\n[vault]\nkey_file = {key:?}\n\
+         [bootstrap]\nfile = {:?}\n[otlp]\nheaders_file = {:?}\n[debug]\nkey_log_dir = {:?}\n",
+        path("manifest.yaml"),
+        path("headers"),
+        path("keys")
+    );
+    configure_more(directory.path(), &more);
+    let said = culvertd(directory.path(), &["--check"]);
+    assert_eq!(said.code, 1, "{}", said.out);
+    for field in
+        ["grpc.tokens: ops", "vault.key_file: ", "manifest.yaml", "otlp.headers_file", "debug.key_log_dir"]
+    {
+        assert!(said.err.contains(field), "{field}: {}", said.err);
+    }
+    assert!(!path("state").exists(), "nothing is made");
+    std::fs::write(&token, "a".repeat(40)).unwrap();
+    std::fs::write(&key, [7; 32]).unwrap();
+    std::fs::write(path("headers"), "x: y\n").unwrap();
+    std::fs::create_dir(path("keys")).unwrap();
+    std::fs::copy(example(), path("manifest.yaml")).unwrap();
+    mode("vault.key", 0o644);
+    mode("token", 0o666);
+    mode("headers", 0o600);
+    for arguments in [&["--check"][..], &[]] {
+        let said = culvertd(directory.path(), arguments);
+        assert!(said.code == 1 && said.err.contains("vault.key_file: "), "{}", said.err);
+        assert!(said.err.contains("chmod 440") && !said.err.contains("state_dir: "), "{}", said.err);
+    }
+    mode("vault.key", 0o440);
+    let said = culvertd(directory.path(), &["--check"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    let warning = format!("warning: grpc.tokens: {}: mode 666", token.display());
+    assert!(said.out.contains(&warning), "{}", said.out);
+    assert_eq!(said.out.matches("warning").count(), 1, "{}", said.out);
+}
+
 /// Appends to the configuration in `directory`.
 fn configure_more(directory: &Path, more: &str) {
     let path = configure(directory, 0, "info");

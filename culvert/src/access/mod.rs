@@ -36,6 +36,7 @@ pub use tls::{Tls, TlsError};
 use crate::config::{ClientRule, GrpcConfig, UserRule};
 use crate::telemetry::metrics::Others;
 use files::TokenFiles;
+pub(crate) use files::exposed;
 use limits::Limits;
 use room::{Entered, Place, Room};
 
@@ -60,6 +61,13 @@ impl Access {
     /// If the file of a token cannot be used.
     pub fn new(catalog: Arc<Catalog>, config: &GrpcConfig) -> Result<Self, DoorError> {
         Ok(Self::with(catalog, config, TokenFiles::read(&config.tokens)?))
+    }
+
+    /// What is wrong with the files of tokens and of TLS; nothing if they can be used.
+    pub(crate) fn check_files(config: &GrpcConfig) -> Vec<String> {
+        let tls = config.tls.as_ref().and_then(|tls| Tls::open(tls).err()).map(|error| error.to_string());
+        let tokens = TokenFiles::read(&config.tokens).err().map(|error| error.to_string());
+        tls.into_iter().chain(tokens).collect()
     }
 
     /// For a node that only this process and this host reach, as the quickstart's.

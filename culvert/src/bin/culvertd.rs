@@ -17,6 +17,7 @@ use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tenants::Catalog;
+use tenants::store::StoreError;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Gives memory back to the system when tunnels go, which that of glibc does not: it keeps what lies between others.
@@ -87,9 +88,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::load(file)?;
     let runtime = || tokio::runtime::Runtime::new().context("starting the async runtime");
     match &arguments.task {
-        None if arguments.check => say(&check::settings(&config, Config::file(file).as_deref())),
+        None if arguments.check => say(&check::settings(&config, Config::file(file).as_deref())?),
         None => {
             let level = logging::start(&config.log);
+            for warning in check::exposed(&config) {
+                tracing::warn!("{warning}");
+            }
             let reload = Reload::new(arguments.config.clone(), config.clone(), level);
             runtime()?.block_on(serve(config, reload))
         }
@@ -205,7 +209,13 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
 fn open(config: &Config) -> anyhow::Result<Catalog> {
     let state_dir = &config.state_dir.0;
     let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
-    let catalog = Catalog::open_with(state_dir, &options).context("state_dir")?;
+    let opened = Catalog::open_with(state_dir, &options);
+    let catalog = opened.map_err(|error| match (&error, &config.vault.key_file) {
+        (StoreError::File { path, .. }, Some(key)) if path == key => {
+            anyhow::Error::from(error).context("vault.key_file")
+        }
+        _ => anyhow::Error::from(error).context("state_dir"),
+    })?;
     if let Some(file) = &config.bootstrap.file {
         bootstrap::run(&catalog, file)?;
     }

@@ -7,6 +7,8 @@ use crate::config::ConfigError;
 
 /// Octets of a file at least: a line of the largest change has to fit, or each would be a file of its own.
 const MIN_BYTES: u64 = 64 << 10;
+/// Files at most: all are listed when one is begun, and at the default size these are 160 GiB.
+const MAX_KEEP: usize = 10_000;
 
 /// The audit log, in the folder `audit` of the state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -43,6 +45,11 @@ impl AuditConfig {
         }
         if self.keep == 0 {
             let reason = "0 would keep nothing; expected 1 or more".to_owned();
+            return Err(ConfigError::Field { field: "audit.keep", reason });
+        }
+        if self.keep > MAX_KEEP {
+            let reason =
+                format!("{} is more than {MAX_KEEP}; a greater audit.max_bytes keeps more", self.keep);
             return Err(ConfigError::Field { field: "audit.keep", reason });
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! `[grpc]`: by which doors the API is reached, and who may come in.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -206,6 +207,13 @@ impl GrpcConfig {
         if let Some(rule) = self.clients.iter().find(|rule| rule.name.is_empty() || rule.name == "*") {
             let reason = format!("{:?} would be every certificate; expected a name", rule.name);
             return fault("grpc.clients", reason);
+        }
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.users.iter().find(|rule| !seen.insert(rule.uid)) {
+            return fault(
+                "grpc.users",
+                format!("{} is there twice; expected one rule for each uid", twice.uid),
+            );
         }
         if self.rate_limit == 0 {
             return fault("grpc.rate_limit", "0 would let nobody in".to_owned());

@@ -3,6 +3,7 @@
 mod audit;
 mod bootstrap;
 mod grpc;
+mod level;
 mod metrics;
 mod otlp;
 mod shutdown;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 pub use audit::AuditConfig;
 pub use bootstrap::BootstrapConfig;
 pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
+pub(crate) use level::check_level;
 pub use metrics::MetricsConfig;
 pub use otlp::OtlpConfig;
 pub use shutdown::ShutdownConfig;
@@ -264,8 +266,8 @@ impl Config {
         self.grpc.check(&self.state_dir.0)?;
         self.audit.check()?;
         self.shutdown.check()?;
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log.level) {
-            return fault("log.level", format!("{:?}: {error}; expected such as info", self.log.level));
+        if let Err(reason) = check_level(&self.log.level) {
+            return fault("log.level", reason);
         }
         self.metrics.check()?;
         self.otlp.check()
@@ -365,7 +367,20 @@ mod tests {
         assert!(fault("[otlp]\nsample_ratio = 2.0\n").starts_with("otlp.sample_ratio: 2"));
         assert!(fault("[audit]\nmax_bytes = 5\n").starts_with("audit.max_bytes: 5 is below"));
         assert!(fault("[audit]\nkeep = 0\n").starts_with("audit.keep"));
+        assert!(
+            fault("[audit]\nkeep = 1000000000\n").starts_with("audit.keep: 1000000000 is more than 10000")
+        );
         assert!(fault("[log]\nlevel = \"a=b=c\"\n").starts_with("log.level"));
+        for level in ["loud", "", "info,loud", "inof", "culvert=loud"] {
+            let text = fault(&format!("[log]\nlevel = \"{level}\"\n"));
+            assert!(text.starts_with("log.level: ") && text.contains("info"), "{text}");
+        }
+        assert!(fault("[log]\nlevel = \"loud\"\n").contains("off, error, warn, info, debug or trace"));
+        for level in ["INFO", "off", "info,culvert=debug", "warn,tenants=trace"] {
+            assert!(parse(&format!("[log]\nlevel = \"{level}\"\n")).is_ok(), "{level}");
+        }
+        let users = "[[grpc.users]]\nuid = 7\nrole = \"viewer\"\n[[grpc.users]]\nuid = 7\nrole = \"admin\"\n";
+        assert!(fault(users).starts_with("grpc.users: 7 is there twice"));
         assert!(fault("[shutdown]\ndrain = \"2h\"\n").starts_with("shutdown.drain: 2h is longer than 1h"));
         assert!(fault("[shutdown]\ndrain = \"soon\"\n").contains("\"soon\" is not a duration"));
         assert_eq!(parse("[shutdown]\ndrain = \"1m 30s\"\n").unwrap().shutdown.drain.as_secs(), 90);

@@ -11,7 +11,7 @@ use culvert_proto::v1::object::Kind;
 use tenants::{Action, BatchError, Catalog};
 
 use crate::console::Failure;
-use crate::manifest::{changes, read_all};
+use crate::manifest::{Manifest, changes, read_all};
 use crate::services::status;
 
 /// Objects that differ and are told one by one. A fleet whose manifest is of yesterday would fill the log at each start.
@@ -25,12 +25,7 @@ type Placed = (String, v1::Object);
 /// # Errors
 /// If the manifest cannot be read, or what is missing cannot be created; with the file and the field of every fault.
 pub fn run(catalog: &Catalog, file: &Path) -> anyhow::Result<()> {
-    // The command line reads it from standard input.
-    if file == Path::new("-") {
-        bail!("bootstrap.file: expected a file or a directory, not `-`");
-    }
-    let manifests = read_all(&[file.to_owned()]).map_err(|failure| told(&failure))?;
-    let all = manifests.into_iter().map(|manifest| (manifest.place, manifest.object));
+    let all = read(file)?.into_iter().map(|manifest| (manifest.place, manifest.object));
     let (there, missing): (Vec<Placed>, Vec<Placed>) = all.partition(|(_, object)| is_there(catalog, object));
     let differing = compare(catalog, there)?;
     let (places, objects): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
@@ -45,6 +40,18 @@ pub fn run(catalog: &Catalog, file: &Path) -> anyhow::Result<()> {
     }
     tracing::info!(file = %file.display(), created, differing, "bootstrap");
     Ok(())
+}
+
+/// Reads the manifest.
+///
+/// # Errors
+/// If it cannot be read, or has faults, with the field of each.
+pub(crate) fn read(file: &Path) -> anyhow::Result<Vec<Manifest>> {
+    // The command line reads it from standard input.
+    if file == Path::new("-") {
+        bail!("bootstrap.file: expected a file or a directory, not `-`");
+    }
+    read_all(&[file.to_owned()]).map_err(|failure| told(&failure))
 }
 
 fn is_there(catalog: &Catalog, object: &v1::Object) -> bool {

@@ -5,16 +5,57 @@ use std::path::Path;
 use anyhow::bail;
 use tenants::store::{self, Report, STORE_FILE, StoreError, Vault};
 
+use crate::access::{self, Access};
 use crate::config::Config;
+use crate::daemon::bootstrap;
+use crate::telemetry::otlp::check_headers;
 
-/// What a configuration comes to, for people.
-pub fn settings(config: &Config, file: Option<&Path>) -> String {
+/// What a configuration comes to, for people, once the files that it names were looked into.
+///
+/// # Errors
+/// If one of them cannot be used, with everything that is wrong with them.
+pub fn settings(config: &Config, file: Option<&Path>) -> anyhow::Result<String> {
+    let faults = files(config);
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\nculvertd: "));
+    }
     let file = file.map_or("no file, the defaults".to_owned(), |file| file.display().to_string());
     let settings = config.settings();
     let width = settings.iter().map(|(field, _)| field.len()).max().unwrap_or_default();
     let lines: Vec<_> =
         settings.iter().map(|(field, value)| format!("\n  {field:width$}  {value}")).collect();
-    format!("ok: {file}{}", lines.concat())
+    let warnings: Vec<_> = exposed(config).iter().map(|warning| format!("\nwarning: {warning}")).collect();
+    Ok(format!("ok: {file}{}{}", lines.concat(), warnings.concat()))
+}
+
+/// What is wrong with the files that the configuration names. Nothing is changed, and nothing made.
+fn files(config: &Config) -> Vec<String> {
+    let mut faults = Access::check_files(&config.grpc);
+    let key = config.vault.key_path(&config.state_dir.0);
+    let (field, vault) = match &config.vault.key_file {
+        Some(file) => ("vault.key_file", Vault::open_provided(file).map(Some)),
+        None => ("state_dir", Vault::open(&key)),
+    };
+    faults.extend(vault.err().map(|error| format!("{field}: {error}")));
+    if let Some(file) = &config.bootstrap.file {
+        faults.extend(bootstrap::read(file).err().map(|error| error.to_string()));
+    }
+    if let Some(file) = &config.otlp.headers_file {
+        faults.extend(check_headers(file).err().map(|error| error.to_string()));
+    }
+    if let Some(directory) = config.debug.key_log_dir.as_ref().filter(|directory| !directory.is_dir()) {
+        faults.push(format!("debug.key_log_dir: {}: is no directory", directory.display()));
+    }
+    faults
+}
+
+/// What to say of files with secrets that others can read or change, each with its field.
+pub fn exposed(config: &Config) -> Vec<String> {
+    let key = config.grpc.tls.iter().map(|tls| ("grpc.tls.key", &tls.key));
+    let tokens = config.grpc.tokens.iter().map(|rule| ("grpc.tokens", &rule.file));
+    let headers = config.otlp.headers_file.iter().map(|file| ("otlp.headers_file", file));
+    let all = key.chain(tokens).chain(headers);
+    all.filter_map(|(field, file)| Some(format!("{field}: {}", access::exposed(file)?))).collect()
 }
 
 /// Checks the store of the state directory, or another one, such as a backup. What is in it, for people.

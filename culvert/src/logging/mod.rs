@@ -9,7 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, check_level};
 
 /// Goes before the configured level.
 pub const LEVEL_VARIABLE: &str = "CULVERT_LOG";
@@ -31,7 +31,8 @@ impl Level {
 }
 
 fn filter(directives: &str) -> EnvFilter {
-    EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"))
+    let filter = check_level(directives).ok().and_then(|()| EnvFilter::try_new(directives).ok());
+    filter.unwrap_or_else(|| EnvFilter::new("info"))
 }
 
 /// Starts logging. Does nothing if it was started before.
@@ -46,5 +47,8 @@ pub fn start(config: &LogConfig) -> Level {
     };
     // An error is a subscriber that is set already: that of a test, or of an embedding program.
     let _ = tracing_subscriber::registry().with(filter).with(records).try_init();
+    if let Some(Err(reason)) = directives.as_deref().map(check_level) {
+        tracing::warn!("{LEVEL_VARIABLE}: {reason}; info is taken");
+    }
     Level { handle, fixed }
 }

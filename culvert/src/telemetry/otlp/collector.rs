@@ -100,6 +100,11 @@ pub(super) const fn may_pass(code: Code) -> bool {
     )
 }
 
+/// Whether the file of headers can be used.
+pub(crate) fn check_headers(path: &Path) -> Result<(), HeadersError> {
+    read_headers(path).map(drop)
+}
+
 fn read_headers(path: &Path) -> Result<MetadataMap, HeadersError> {
     let shown = path.display().to_string();
     let contents = std::fs::read_to_string(path).map_err(|error| HeadersError::Read(shown.clone(), error))?;

@@ -25,6 +25,7 @@ use crate::telemetry::exports::Exports;
 use crate::telemetry::metrics::Source;
 use collector::Collector;
 pub use collector::HeadersError;
+pub(crate) use collector::check_headers;
 pub use queue::SpanQueue;
 
 /// What is under way when the node goes down gets this long: an answer of a collector that is well takes milliseconds.
