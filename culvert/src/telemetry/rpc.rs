@@ -118,7 +118,7 @@ fn finish(mut span: Span, headers: &HeaderMap, spans: &dyn SpanSink) {
         // Anybody can make as many of these as he likes, whatever he says of sampling. They are counted, and audited.
         return;
     }
-    span.set(RPC_RESPONSE_STATUS_CODE, format!("{code:?}"));
+    span.set(RPC_RESPONSE_STATUS_CODE, code_name(code));
     // What the client has done wrong is no failure of ours (OpenTelemetry, "gRPC: span status").
     let failed = !matches!(
         code,
@@ -132,13 +132,36 @@ fn finish(mut span: Span, headers: &HeaderMap, spans: &dyn SpanSink) {
             | Code::OutOfRange
     );
     if failed {
-        span.set("error.type", format!("{code:?}"));
+        span.set("error.type", code_name(code));
         span.error = Some(code.description().to_owned());
     }
     if failed || span.context.sampled {
         span.context.sampled = true;
         span.end = std::time::SystemTime::now();
         spans.take(vec![span]);
+    }
+}
+
+/// As gRPC names it.
+pub(crate) const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -337,7 +337,7 @@ fn a_request_is_a_part_of_its_clients_trace_and_its_negotiation_of_it() {
         };
         assert_eq!(hex(&request.parent_span_id), context.span_id());
         assert_eq!(hex(&request.span_id), returned.span_id());
-        assert_eq!(text(&request.attributes, "rpc.response.status_code").as_deref(), Some("Ok"));
+        assert_eq!(text(&request.attributes, "rpc.response.status_code").as_deref(), Some("OK"));
         let [negotiation] = &named(&spans, "negotiate")[..] else { panic!("{spans:?}") };
         assert_eq!(negotiation.parent_span_id, request.span_id);
 
