@@ -212,10 +212,11 @@ fn certificates_are_read_again_and_what_cannot_be_used_is_not() {
     let first = tls.expires().unwrap();
     assert!(tls.refresh());
     std::fs::write(&cert, "no certificate").unwrap();
-    assert!(!tls.refresh());
+    assert!(tls.is_usable() && !tls.refresh());
+    assert!(tls.refresh() && !tls.is_usable(), "nothing has changed, and it is as broken as before");
     assert_eq!(tls.expires().unwrap(), first);
     Identity::ca("new").write(directory.path(), "node");
-    assert!(tls.refresh());
+    assert!(tls.refresh() && tls.is_usable());
     assert!(tls.expires().unwrap() >= first);
     let fault = |config: TlsConfig| Tls::open(&config).err().unwrap().to_string();
     let missing = fault(TlsConfig { cert: "/nowhere".into(), key: key.clone(), client_ca: None });

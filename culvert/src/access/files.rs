@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -79,13 +80,15 @@ pub(crate) struct TokenFiles {
     rules: Vec<TokenRule>,
     watched: Option<Watched>,
     known: RwLock<HashMap<TokenHash, Holder>>,
+    /// A file as it is now cannot be used.
+    broken: AtomicBool,
 }
 
 impl TokenFiles {
     pub(crate) fn read(rules: &[TokenRule]) -> Result<Self, DoorError> {
         let watched = Watched::new(rules.iter().map(|rule| rule.file.clone()));
         let known = RwLock::new(values(rules)?);
-        Ok(Self { rules: rules.to_vec(), watched: Some(watched), known })
+        Ok(Self { rules: rules.to_vec(), watched: Some(watched), known, broken: AtomicBool::new(false) })
     }
 
     /// Whom a value is for.
@@ -98,12 +101,19 @@ impl TokenFiles {
         self.holder(hash).is_some_and(|holder| holder.name == name)
     }
 
+    /// Whether the files as they were found last could be used.
+    pub(crate) fn are_usable(&self) -> bool {
+        !self.broken.load(Ordering::Relaxed)
+    }
+
     /// Reads what has changed. Files that cannot be used change nothing. False in that case.
     pub(crate) fn refresh(&self) -> bool {
         if !self.watched.as_ref().is_some_and(Watched::has_changed) {
             return true;
         }
-        match values(&self.rules) {
+        let values = values(&self.rules);
+        self.broken.store(values.is_err(), Ordering::Relaxed);
+        match values {
             Ok(values) => {
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = values;
                 tracing::info!("the files of tokens were read again");
@@ -156,10 +166,11 @@ mod tests {
         let files = TokenFiles::read(&[rule]).unwrap();
         assert!(files.knows("ops", hash(&first)) && files.holder(hash("")).is_none());
         std::fs::write(&file, "short").unwrap();
-        assert!(!files.refresh());
+        assert!(files.are_usable() && !files.refresh());
         assert!(files.knows("ops", hash(&first)));
+        assert!(files.refresh() && !files.are_usable(), "nothing has changed, and it is as broken as before");
         std::fs::write(&file, &second).unwrap();
-        assert!(files.refresh());
+        assert!(files.refresh() && files.are_usable());
         assert!(files.knows("ops", hash(&second)) && !files.knows("ops", hash(&first)));
     }
 }

@@ -46,7 +46,7 @@ pub struct Access {
     anonymous: Option<Role>,
     users: Vec<UserRule>,
     clients: Vec<ClientRule>,
-    tokens: TokenFiles,
+    tokens: Arc<TokenFiles>,
     limits: Limits,
     counters: Arc<Counters>,
     room: Room,
@@ -81,7 +81,7 @@ impl Access {
             anonymous: config.anonymous(),
             users: config.users.clone(),
             clients: config.clients.clone(),
-            tokens,
+            tokens: Arc::new(tokens),
             limits: Limits::new(config.rate_limit),
             counters: Arc::new(Counters::default()),
             room: Room::default(),
@@ -129,10 +129,12 @@ impl Access {
         }
     }
 
-    /// Has metrics ask for what is counted here.
+    /// Has metrics ask for what is counted here, and whether the files can be used that were read at the start.
     pub fn tell(&self, others: &Others) {
         let (counters, catalog) = (self.counters(), Arc::clone(&self.catalog));
         others.counters(move || counters.all(catalog.audit()));
+        let tokens = Arc::clone(&self.tokens);
+        others.files("tokens", move || tokens.are_usable());
     }
 
     /// What was counted.

@@ -1,6 +1,7 @@
 //! TLS for the API: the node's certificate, read again when its files change, and what a client's certificate says.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +35,8 @@ pub struct Tls {
     config: TlsConfig,
     watched: Watched,
     current: RwLock<Current>,
+    /// The files as they are now can be used.
+    usable: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -52,7 +55,7 @@ impl Tls {
         let watched =
             Watched::new([Some(cert), Some(key), client_ca.as_ref()].into_iter().flatten().cloned());
         let current = RwLock::new(read(config)?);
-        Ok(Self { config: config.clone(), watched, current })
+        Ok(Self { config: config.clone(), watched, current, usable: AtomicBool::new(true) })
     }
 
     /// As the next connection is accepted.
@@ -65,12 +68,19 @@ impl Tls {
         self.current.read().unwrap_or_else(PoisonError::into_inner).expires
     }
 
+    /// Whether the files as they were found last could be used.
+    pub fn is_usable(&self) -> bool {
+        self.usable.load(Ordering::Relaxed)
+    }
+
     /// Reads the files again if they have changed. What cannot be used changes nothing. False in that case.
     pub fn refresh(&self) -> bool {
         if !self.watched.has_changed() {
             return true;
         }
-        match read(&self.config) {
+        let new = read(&self.config);
+        self.usable.store(new.is_ok(), Ordering::Relaxed);
+        match new {
             Ok(new) => {
                 *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
                 tracing::info!(cert = %self.config.cert.display(), "the certificate of the API was read again");

@@ -157,7 +157,9 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     );
     let others = telemetry.others();
     if let Some(tls) = doors.tls() {
-        others.certificate("grpc", move || tls.expires());
+        let certificate = Arc::clone(&tls);
+        others.certificate("grpc", move || certificate.expires());
+        others.files("tls", move || tls.is_usable());
     }
     access.tell(&others);
     telemetry.node_runs(&node, &catalog, config.router.shards).await;

@@ -449,20 +449,22 @@ pub static ALERTS: &[Alert] = &[
     Alert {
         name: "CulvertApiFilesUnusable",
         severity: Severity::Warning,
-        when: query!("sum by (instance) (increase($0{event=\"api_reload_failed\"}[15m])) > 0", EVENTS),
-        looks_at: query!("$0{event=\"api_reload_failed\"}", EVENTS),
-        minutes: 0,
-        summary: "{{ $labels.instance }} cannot use the new certificate of its API",
-        runbook: "The one before is in use until it ends. The log names the file and what is wrong with it: most often a key that is not that of the certificate, because only one \
+        when: query!("$0 == 0", API_FILES),
+        looks_at: query!("$0", API_FILES),
+        minutes: 1,
+        summary: "{{ $labels.instance }} cannot use the new files of its API ({{ $labels.files }})",
+        runbook: "`tls` are certificate, key and CAs, `tokens` the files of `grpc.tokens`. What was read before is in use, a certificate until it ends, but the node would not start \
+                  again. It fires until the files can be used. The log names the file and what is wrong with it: most often a key that is not that of the certificate, because only one \
                   of the two was exchanged.",
-        labels: NODE,
+        labels: &[("instance", "a"), ("files", "tls")],
         fires: Trial {
-            series: &[(query!("$0{instance=\"a\",event=\"api_reload_failed\"}", EVENTS), "0x5 1x10")],
-            minute: 8,
+            // For longer than any window of a rate.
+            series: &[(query!("$0{instance=\"a\",files=\"tls\"}", API_FILES), "1x5 0x55")],
+            minute: 60,
         },
         rests: Trial {
-            series: &[(query!("$0{instance=\"a\",event=\"api_reload_failed\"}", EVENTS), "1x20")],
-            minute: 8,
+            series: &[(query!("$0{instance=\"a\",files=\"tls\"}", API_FILES), "1x5 0x5 1x10")],
+            minute: 15,
         },
         needs: None,
     },

@@ -31,6 +31,7 @@ fn every_configured_peer_has_its_series_and_none_after() {
         let not_after = SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000);
         running.others.certificate("grpc", move || Some(not_after));
         running.others.counters(|| vec![("api_denied", 7)]);
+        running.others.files("tokens", || false);
         let metrics = running.metrics;
         let (status, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
         assert_eq!(status, 200);
@@ -48,6 +49,7 @@ fn every_configured_peer_has_its_series_and_none_after() {
         assert_eq!(value(&text, "culvert_tenant_peers{tenant=\"tenant-0001\",state=\"waiting\"}"), Some(3.0));
         assert_eq!(value(&text, "culvert_peers{state=\"waiting\"}"), Some(6.0));
         assert_eq!(value(&text, "culvert_store_writable"), Some(1.0));
+        assert_eq!(value(&text, "culvert_api_files_usable{files=\"tokens\"}"), Some(0.0));
         assert_eq!(value(&text, "culvert_ready"), Some(1.0));
         let certificate = "culvert_certificate_expiry_timestamp_seconds{certificate=\"grpc\"}";
         assert_eq!(value(&text, certificate), Some(2e9));
@@ -92,8 +94,8 @@ fn what_is_told_is_in_the_table() {
         once.sort_unstable();
         once.dedup();
         assert_eq!(once.len(), told.len(), "{told:?}");
-        // These need a certificate, an exporter or packets that are dropped.
-        let later = [&table::CERTIFICATE, &table::EXPORT_UP, &table::TENANT_DROPPED];
+        // These need a certificate or files of the API's, an exporter or packets that are dropped.
+        let later = [&table::CERTIFICATE, &table::API_FILES, &table::EXPORT_UP, &table::TENANT_DROPPED];
         for metric in table::ALL {
             let expected = !later.contains(metric);
             assert_eq!(told.contains(&metric.name), expected, "{}", metric.name);

@@ -54,6 +54,9 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
     for (name, not_after) in &reading.certificates {
         exit.number(&table::CERTIFICATE, &[name], unix(*not_after).into());
     }
+    for (name, usable) in &reading.files {
+        exit.number(&table::API_FILES, &[name], (*usable).into());
+    }
 }
 
 /// What is said of what is said.

@@ -30,10 +30,12 @@ impl From<&MetricsConfig> for Bounds {
 
 /// Says when a certificate ends to be valid.
 type Expires = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
+/// Says whether files can be used as they are.
+type Usable = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Counts things by name.
 type Counts = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
-/// What else is asked when somebody asks: certificates that the node shows, and counters of others. Whoever has them says so
+/// What else is asked when somebody asks: certificates that the node shows, files, and counters of others. Whoever has them says so
 /// here once.
 #[derive(Clone, Default)]
 pub struct Others(Arc<Mutex<Asked>>);
@@ -41,6 +43,7 @@ pub struct Others(Arc<Mutex<Asked>>);
 #[derive(Default)]
 struct Asked {
     certificates: BTreeMap<&'static str, Expires>,
+    files: BTreeMap<&'static str, Usable>,
     counters: Vec<Counts>,
 }
 
@@ -58,6 +61,11 @@ impl Others {
         self.asked().certificates.insert(name, Arc::new(expires));
     }
 
+    /// Files of this name that are read again when they change.
+    pub fn files(&self, name: &'static str, usable: impl Fn() -> bool + Send + Sync + 'static) {
+        self.asked().files.insert(name, Arc::new(usable));
+    }
+
     /// Counters whose names nobody else has.
     pub fn counters(&self, counts: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
         self.asked().counters.push(Arc::new(counts));
@@ -66,6 +74,10 @@ impl Others {
     fn certificates(&self) -> Vec<(&'static str, SystemTime)> {
         let asked = self.asked();
         asked.certificates.iter().filter_map(|(name, expires)| Some((*name, expires()?))).collect()
+    }
+
+    fn usable(&self) -> Vec<(&'static str, bool)> {
+        self.asked().files.iter().map(|(name, usable)| (*name, usable())).collect()
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -93,6 +105,8 @@ pub struct Reading {
     pub(super) probes: Probes,
     pub(super) store_writable: bool,
     pub(super) certificates: Vec<(&'static str, SystemTime)>,
+    /// Files that are read again when they change, and whether they can be used as they are.
+    pub(super) files: Vec<(&'static str, bool)>,
     /// Counters of others.
     pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) exports: ExportFigures,
@@ -146,6 +160,7 @@ impl Source {
             probes: self.probes.clone(),
             store_writable: self.catalog.store_fault().borrow().is_none(),
             certificates: self.others.certificates(),
+            files: self.others.usable(),
             counts: self.others.counts(),
             exports: self.exports.read(),
             secrets,
