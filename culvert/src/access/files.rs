@@ -1,7 +1,6 @@
 //! Tokens whose values are in files, and files that are read again when they change.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -15,9 +14,6 @@ use crate::config::TokenRule;
 
 /// Characters of a value at least: what has fewer can be tried out.
 const MIN_VALUE: usize = 32;
-/// What the mode of a file with a secret should not have: as of `vault.key_file`, which the group may read where somebody else
-/// keeps the file.
-const EXPOSED: u32 = 0o027;
 
 /// By what it is seen that a file has changed; a link that leads to another file, as Kubernetes makes them, changes it too.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,17 +24,6 @@ impl Stamp {
         let metadata = std::fs::metadata(path).ok();
         Self(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))))
     }
-}
-
-/// What to say of a file with a secret that others can read or change, in the words of the fields that name it.
-pub(crate) fn exposed(path: &Path) -> Option<String> {
-    let mode = std::fs::metadata(path).ok()?.permissions().mode() & 0o777;
-    (mode & EXPOSED != 0).then(|| {
-        format!(
-            "{}: mode {mode:o} lets more than its owner and its group at it; chmod 440 it",
-            path.display()
-        )
-    })
 }
 
 /// Files, and how they were when they were read.

@@ -278,7 +278,13 @@ impl Access {
 /// Why the method is not for the caller.
 fn not_allowed(caller: &Caller, rule: &Rule) -> Option<String> {
     if caller.role < rule.role {
-        return Some(format!("{} is a {}; this takes {}", caller.principal(), caller.role, rule.role));
+        let article = if caller.role == Role::Viewer { "a" } else { "an" };
+        return Some(format!(
+            "{} is {article} {}; this takes {}",
+            caller.principal(),
+            caller.role,
+            rule.role
+        ));
     }
     match &caller.tenant {
         Some(tenant) if rule.scope == v1::Scope::Node => {

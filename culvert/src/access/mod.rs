@@ -36,7 +36,6 @@ pub use tls::{Tls, TlsError};
 use crate::config::{ClientRule, GrpcConfig, UserRule};
 use crate::telemetry::metrics::Others;
 use files::TokenFiles;
-pub(crate) use files::exposed;
 use limits::Limits;
 use room::{Entered, Place, Room};
 

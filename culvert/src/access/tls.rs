@@ -1,5 +1,6 @@
 //! TLS for the API: the node's certificate, read again when its files change, and what a client's certificate says.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -151,6 +152,8 @@ fn read(config: &TlsConfig) -> Result<Current, TlsError> {
 pub(crate) struct ClientCertificate {
     /// URIs first, as they are the most telling, then host names, then the common name.
     pub(crate) names: Vec<String>,
+    /// Which of `names` are host names.
+    hosts: Range<usize>,
     pub(crate) expires: SystemTime,
 }
 
@@ -160,19 +163,27 @@ impl ClientCertificate {
         let others = || others.iter().flatten();
         let uris = others().filter_map(|name| name.uri());
         let hosts = others().filter_map(|name| name.dnsname());
-        let mut names: Vec<String> = uris.chain(hosts).map(str::to_owned).collect();
+        let mut names: Vec<String> = uris.map(str::to_owned).collect();
+        let first = names.len();
+        names.extend(hosts.map(str::to_owned));
+        let hosts = first..names.len();
         let common = cert.subject_name().entries_by_nid(Nid::COMMONNAME);
         names.extend(common.filter_map(|entry| entry.data().to_string().ok()));
-        Some(Self { names, expires: time(cert.not_after())? })
+        Some(Self { names, hosts, expires: time(cert.not_after())? })
     }
 
-    /// The name by which it fits a pattern, in which `*` at the end stands for any rest.
+    /// The name by which it fits a pattern, in which `*` at the end stands for any rest. Host names are the same in capitals and small
+    /// letters (RFC 5280 section 7.2).
     pub(crate) fn matching(&self, pattern: &str) -> Option<&str> {
-        let fits = |name: &&String| match pattern.strip_suffix('*') {
-            Some(prefix) => name.starts_with(prefix),
-            None => name.as_str() == pattern,
+        let same = |host: bool, a: &str, b: &str| if host { a.eq_ignore_ascii_case(b) } else { a == b };
+        let fits = |(at, name): &(usize, &String)| {
+            let host = self.hosts.contains(at);
+            match pattern.strip_suffix('*') {
+                Some(prefix) => name.get(..prefix.len()).is_some_and(|start| same(host, start, prefix)),
+                None => same(host, name, pattern),
+            }
         };
-        self.names.iter().find(fits).map(String::as_str)
+        self.names.iter().enumerate().find(fits).map(|(_, name)| name.as_str())
     }
 }
 
@@ -181,4 +192,22 @@ fn time(time: &Asn1TimeRef) -> Option<SystemTime> {
     let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
     UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_names_are_the_same_in_capitals_and_nothing_else_is() {
+        let names = ["spiffe://example.org/a", "Ops.Example.net", "Viewer"].map(str::to_owned).to_vec();
+        let certificate = ClientCertificate { names, hosts: 1..2, expires: UNIX_EPOCH };
+        assert_eq!(certificate.matching("ops.example.NET"), Some("Ops.Example.net"));
+        assert_eq!(certificate.matching("OPS.*"), Some("Ops.Example.net"));
+        assert_eq!(certificate.matching("spiffe://example.org/*"), Some("spiffe://example.org/a"));
+        assert_eq!(certificate.matching("Viewer"), Some("Viewer"));
+        for other in ["viewer", "spiffe://example.org/A", "SPIFFE://*", "example.net"] {
+            assert_eq!(certificate.matching(other), None, "{other}");
+        }
+    }
 }

@@ -63,10 +63,10 @@ pub(crate) async fn login(global: &Global, arguments: Login) -> Result<(), Failu
         std::path::absolute(path).map_err(|error| Failure::invalid(format!("{}: {error}", path.display())))
     };
     let of = |path: &Option<PathBuf>| path.as_ref().map(absolute).transpose();
-    let (cert, key, ca) = (of(&global.cert)?, of(&global.key)?, of(&global.ca)?);
+    let (cert, key, ca) = (of(&global.cert)?, of(&global.key)?, of(&global.ca().cloned())?);
     let (mut token, mut token_file) = (None, None);
-    match (&global.token, &global.token_file) {
-        (Some(given), _) => token = Some(Zeroizing::new(given.clone())),
+    match (global.token(), &global.token_file) {
+        (Some(given), _) => token = Some(Zeroizing::new(given.to_owned())),
         (None, Some(file)) if file == Path::new("-") => token = Some(read_token(file)?),
         (None, Some(file)) => {
             read_token(file)?;

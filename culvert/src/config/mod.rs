@@ -2,6 +2,7 @@
 
 mod audit;
 mod bootstrap;
+mod exposed;
 mod grpc;
 mod level;
 mod metrics;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 
 pub use audit::AuditConfig;
 pub use bootstrap::BootstrapConfig;
+pub(crate) use exposed::exposed;
 pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
 pub(crate) use level::check_level;
 pub use metrics::MetricsConfig;

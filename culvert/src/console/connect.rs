@@ -24,8 +24,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
+use crate::config::exposed;
 use crate::console::Global;
-use crate::console::failure::{Failure, exit, root_cause, tls_hint};
+use crate::console::failure::{Failure, exit, root_cause, tls_hint, tls_words};
+use crate::console::stream::{Stream, broken};
 use crate::console::target::{Server, Target};
 use crate::telemetry::rpc::TRACEPARENT;
 
@@ -93,7 +95,7 @@ impl Client {
             Ok::<_, Failure>(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout))
         };
         let connected = match &target.server {
-            Server::Plain(url) => endpoint(url)?.connect().await,
+            Server::Plain(url) => endpoint(url)?.connect_with_connector(tower::service_fn(plain)).await,
             Server::Unix(path) => {
                 let path = path.clone();
                 // The name is for the header `:authority` alone.
@@ -110,7 +112,7 @@ impl Client {
             }
         };
         let channel = connected.map_err(|error| {
-            let reason = root_cause(&error);
+            let reason = broken().map_or_else(|| root_cause(&error), str::to_owned);
             let hint = tls_hint(&reason).unwrap_or(absent).to_owned();
             unavailable(reason).hint(hint)
         })?;
@@ -164,6 +166,17 @@ impl Client {
     }
 }
 
+async fn plain(uri: Uri) -> Result<TokioIo<Stream<TcpStream>>, std::io::Error> {
+    tcp(&uri, 80).await.map(|stream| TokioIo::new(Stream::plain(stream)))
+}
+
+async fn tcp(uri: &Uri, port: u16) -> Result<TcpStream, std::io::Error> {
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(port))).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 async fn unix(path: PathBuf) -> Result<TokioIo<UnixStream>, std::io::Error> {
     UnixStream::connect(path).await.map(TokioIo::new)
 }
@@ -176,7 +189,8 @@ struct Tls {
     name: String,
 }
 
-type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<SslStream<TcpStream>>, std::io::Error>> + Send>>;
+type Connecting =
+    Pin<Box<dyn Future<Output = Result<TokioIo<Stream<SslStream<TcpStream>>>, std::io::Error>> + Send>>;
 
 impl Tls {
     fn new(target: &Target) -> Result<Self, Failure> {
@@ -192,6 +206,9 @@ impl Tls {
         if let Some((cert, key)) = &target.identity {
             readable("--cert", cert)?;
             readable("--key", key)?;
+            if let Some(warning) = exposed(key) {
+                warn(&format!("--key {warning}"));
+            }
             builder.set_certificate_chain_file(cert).map_err(|_| {
                 Failure::invalid(format!("--cert {}: is no certificate in PEM", cert.display()))
             })?;
@@ -207,9 +224,7 @@ impl Tls {
 
     fn connect(self, uri: Uri) -> Connecting {
         Box::pin(async move {
-            let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-            let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(443))).await?;
-            stream.set_nodelay(true)?;
+            let stream = tcp(&uri, 443).await?;
             let ssl = self.connector.configure().and_then(|config| config.into_ssl(&self.name));
             let mut stream =
                 SslStream::new(ssl.map_err(std::io::Error::other)?, stream).map_err(std::io::Error::other)?;
@@ -217,14 +232,22 @@ impl Tls {
             shaken.map_err(|error| {
                 let verified = stream.ssl().verify_result();
                 let reason = match verified.as_raw() {
-                    0 => format!("TLS: {error}"),
+                    0 => {
+                        let reason = error.to_string();
+                        tls_words(&reason).map_or_else(|| format!("TLS: {reason}"), str::to_owned)
+                    }
                     _ => format!("TLS: the certificate of the node: {}", verified.error_string()),
                 };
                 std::io::Error::other(reason)
             })?;
-            Ok(TokioIo::new(stream))
+            Ok(TokioIo::new(Stream::tls(stream)))
         })
     }
+}
+
+#[allow(clippy::print_stderr, reason = "standard output is for the answer")]
+fn warn(what: &str) {
+    eprintln!("warning: {what}");
 }
 
 fn readable(option: &str, path: &Path) -> Result<(), Failure> {

@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::console::stream::broken;
+
 /// The innermost error: the one that says "connection refused".
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut inner = error;
@@ -15,16 +17,53 @@ pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
-/// What to do about an error of TLS.
+/// What OpenSSL says of a connection, in words, where it is known what that means.
+pub(crate) fn tls_words(reason: &str) -> Option<&'static str> {
+    let has = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if has(&["alert certificate expired"]) {
+        Some("TLS: the node refused the certificate of --cert: it has expired")
+    } else if has(&["alert unknown ca"]) {
+        Some("TLS: the node refused the certificate of --cert: it is of a CA that the node does not know")
+    } else if has(&["alert certificate revoked"]) {
+        Some("TLS: the node refused the certificate of --cert: it was revoked")
+    } else if has(&[
+        "alert bad certificate",
+        "alert certificate unknown",
+        "alert unsupported certificate",
+        "alert decrypt error",
+    ]) {
+        Some("TLS: the node refused the certificate of --cert")
+    } else if has(&["certificate required"]) {
+        Some("TLS: the node takes nobody without a certificate")
+    } else if has(&["wrong version number", "packet length too long"]) {
+        Some("TLS: the node does not speak it there")
+    } else {
+        None
+    }
+}
+
+/// What to do about an error of TLS, or about one that comes of TLS on one side alone.
 pub(crate) fn tls_hint(reason: &str) -> Option<&'static str> {
-    if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
+    if reason.contains("certificate of --cert: it has expired") {
+        Some(
+            "name a new one with --cert and --key; `openssl x509 -enddate -noout -in FILE` shows when one ends",
+        )
+    } else if reason.contains("certificate of --cert") || reason.contains("nobody without a certificate") {
+        Some("--cert and --key name a certificate that grpc.tls.client_ca of the node has made")
+    } else if reason.contains("TLS: the node closed the connection") {
+        Some(
+            "it may have refused the certificate of --cert: is it of grpc.tls.client_ca of the node, and has it not expired?",
+        )
+    } else if reason.contains("the node speaks TLS there") {
+        Some("name it as https://")
+    } else if reason.contains("the node closed the connection before it said anything") {
+        Some("if it speaks TLS there, name it as https://")
+    } else if reason.contains("does not speak it there") {
+        Some("name it as http://")
+    } else if reason.contains("hostname mismatch") || reason.contains("IP address mismatch") {
         Some("--server-name says which name its certificate has")
     } else if reason.contains("certificate of the node") {
         Some("--ca names the file with the CA that its certificate is of")
-    } else if reason.contains("certificate required") || reason.contains("unknown ca") {
-        Some("--cert and --key name a certificate that grpc.tls.client_ca of the node has made")
-    } else if reason.contains("wrong version number") {
-        Some("it does not speak TLS; name it as http://")
     } else {
         None
     }
@@ -86,8 +125,11 @@ impl Failure {
     /// The failure of a request about the object `name`. Fields are shown as they stand in a manifest.
     pub(crate) fn of_status(status: &Status, name: &str) -> Self {
         // What tonic makes of a connection that broke; in TLS 1.3 a client learns that it is refused when it first reads.
-        if let (Code::Unknown, Some(source)) = (status.code(), std::error::Error::source(status)) {
-            let reason = root_cause(source);
+        if let (Code::Unknown | Code::Cancelled, Some(source)) =
+            (status.code(), std::error::Error::source(status))
+            && (status.code() == Code::Unknown || broken().is_some())
+        {
+            let reason = broken().map_or_else(|| root_cause(source), str::to_owned);
             let mut failure = Self::new(exit::UNAVAILABLE, format!("the connection broke: {reason}"));
             failure.hints.extend(tls_hint(&reason).map(str::to_owned));
             return failure;

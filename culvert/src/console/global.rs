@@ -53,6 +53,25 @@ pub(crate) struct Global {
     pub(crate) timeout: Duration,
 }
 
+/// What may be in the environment. A variable that is empty is as good as none: that is how a script or a container unsets it.
+impl Global {
+    pub(crate) fn server(&self) -> Option<&str> {
+        self.server.as_deref().filter(|server| !server.is_empty())
+    }
+
+    pub(crate) fn context(&self) -> Option<&str> {
+        self.context.as_deref().filter(|context| !context.is_empty())
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref().filter(|token| !token.is_empty())
+    }
+
+    pub(crate) fn ca(&self) -> Option<&PathBuf> {
+        self.ca.as_ref().filter(|ca| !ca.as_os_str().is_empty())
+    }
+}
+
 impl std::fmt::Debug for Global {
     /// Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

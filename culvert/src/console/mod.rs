@@ -12,6 +12,7 @@ pub(crate) mod global;
 pub(crate) mod message;
 pub(crate) mod name;
 pub(crate) mod output;
+mod stream;
 pub(crate) mod table;
 pub(crate) mod target;
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -10,6 +11,14 @@ use crate::console::failure::tls_words;
 
 /// What a node sends first that expects TLS and hears something else: an alert (RFC 8446 section 5.1).
 const TLS_ALERT: u8 = 21;
+
+/// Why the connection of this process broke. A request that was about to be sent on it only learns that it was canceled.
+static BROKEN: OnceLock<String> = OnceLock::new();
+
+/// Why the connection broke before the node said anything, if it did.
+pub(crate) fn broken() -> Option<&'static str> {
+    BROKEN.get().map(String::as_str)
+}
 
 /// A stream that says in words why it broke.
 pub(crate) struct Stream<S> {
@@ -30,10 +39,17 @@ impl<S> Stream<S> {
         Self { inner, tls: true, heard: false }
     }
 
+    fn note(&self, error: io::Error) -> io::Error {
+        if !self.heard {
+            BROKEN.get_or_init(|| error.to_string());
+        }
+        error
+    }
+
     /// Why it broke; `None` where it was closed.
     fn broken(&self, error: Option<io::Error>) -> io::Error {
         let reason = error.as_ref().map(ToString::to_string).unwrap_or_default();
-        match (self.tls, tls_words(&reason)) {
+        let error = match (self.tls, tls_words(&reason)) {
             (true, Some(words)) => io::Error::other(words),
             (true, None) if !self.heard => {
                 io::Error::other("TLS: the node closed the connection before it said anything")
@@ -42,7 +58,8 @@ impl<S> Stream<S> {
                 io::Error::other("the node closed the connection before it said anything")
             }
             _ => error.unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into()),
-        }
+        };
+        self.note(error)
     }
 }
 
@@ -60,7 +77,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
                 None if buf.remaining() > 0 => return Poll::Ready(Err(self.broken(None))),
                 None => {}
                 Some(&TLS_ALERT) if !self.tls => {
-                    return Poll::Ready(Err(io::Error::other("the node speaks TLS there")));
+                    return Poll::Ready(Err(self.note(io::Error::other("the node speaks TLS there"))));
                 }
                 Some(_) => self.heard = true,
             },

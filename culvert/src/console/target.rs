@@ -80,22 +80,21 @@ impl Target {
     pub(crate) fn resolve(global: &Global) -> Result<Self, Failure> {
         let contexts = Contexts::load()?;
         // Who names a server means that one, and not what goes with another.
-        let context = match (&global.server, &global.context) {
+        let context = match (global.server(), global.context()) {
             (Some(_), None) => None,
-            (_, name) => contexts.pick(name.as_deref())?.cloned(),
+            (_, name) => contexts.pick(name)?.cloned(),
         };
         Self::from_context(context.unwrap_or_default(), global)
     }
 
     /// What the options say, and for the rest a context.
     pub(crate) fn from_context(context: Context, global: &Global) -> Result<Self, Failure> {
-        let server =
-            match global.server.as_deref().or(Some(context.server.as_str()).filter(|s| !s.is_empty())) {
-                Some(server) => Server::parse(server)?,
-                None => local(),
-            };
-        let token = match (&global.token, &global.token_file) {
-            (Some(token), _) => Some(Zeroizing::new(token.clone())),
+        let server = match global.server().or(Some(context.server.as_str()).filter(|s| !s.is_empty())) {
+            Some(server) => Server::parse(server)?,
+            None => local(),
+        };
+        let token = match (global.token(), &global.token_file) {
+            (Some(token), _) => Some(Zeroizing::new(token.to_owned())),
             (None, Some(file)) => Some(read_token(file)?),
             (None, None) => context_token(&context)?,
         };
@@ -107,7 +106,7 @@ impl Target {
             (Some(_), None) => return Err(Failure::invalid("--cert goes with --key")),
             (None, Some(_)) => return Err(Failure::invalid("--key goes with --cert")),
         };
-        let ca = global.ca.clone().or(context.ca);
+        let ca = global.ca().cloned().or(context.ca);
         let server_name = global.server_name.clone().or(context.server_name);
         if let (Server::Plain(url), Some(_)) = (&server, &token)
             && !is_loopback(url)

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::bail;
 use tenants::store::{self, Report, STORE_FILE, StoreError, Vault};
 
-use crate::access::{self, Access};
-use crate::config::Config;
+use crate::access::Access;
+use crate::config::{self, Config};
 use crate::daemon::bootstrap;
 use crate::telemetry::otlp::check_headers;
 
@@ -55,7 +55,7 @@ pub fn exposed(config: &Config) -> Vec<String> {
     let tokens = config.grpc.tokens.iter().map(|rule| ("grpc.tokens", &rule.file));
     let headers = config.otlp.headers_file.iter().map(|file| ("otlp.headers_file", file));
     let all = key.chain(tokens).chain(headers);
-    all.filter_map(|(field, file)| Some(format!("{field}: {}", access::exposed(file)?))).collect()
+    all.filter_map(|(field, file)| Some(format!("{field}: {}", config::exposed(file)?))).collect()
 }
 
 /// Checks the store of the state directory, or another one, such as a backup. What is in it, for people.

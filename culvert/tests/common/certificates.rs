@@ -32,7 +32,13 @@ fn name(common: &str) -> X509Name {
     builder.build()
 }
 
-fn make(common: &str, alternative: &Alternative<'_>, days: u32, by: Option<&Identity>) -> Identity {
+/// So many days from now, or before.
+fn at(days: i64) -> Asn1Time {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    Asn1Time::from_unix(i64::try_from(now).unwrap() + days * 86_400).unwrap()
+}
+
+fn make(common: &str, alternative: &Alternative<'_>, days: i64, by: Option<&Identity>) -> Identity {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let mut builder = X509::builder().unwrap();
@@ -44,8 +50,8 @@ fn make(common: &str, alternative: &Alternative<'_>, days: u32, by: Option<&Iden
     builder.set_subject_name(&name(common)).unwrap();
     builder.set_issuer_name(by.map_or(&*name(common), |by| by.cert.subject_name())).unwrap();
     builder.set_pubkey(&key).unwrap();
-    builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
-    builder.set_not_after(&Asn1Time::days_from_now(days).unwrap()).unwrap();
+    builder.set_not_before(&at(days.min(0) - 1)).unwrap();
+    builder.set_not_after(&at(days)).unwrap();
     if by.is_none() {
         builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
     }
@@ -77,6 +83,11 @@ impl Identity {
 
     pub(crate) fn issue(&self, common: &str, alternative: &Alternative<'_>) -> Self {
         make(common, alternative, 30, Some(self))
+    }
+
+    /// One that has ended.
+    pub(crate) fn expired(&self, common: &str) -> Self {
+        make(common, &Alternative::None, -1, Some(self))
     }
 
     /// Writes `NAME.crt` and `NAME.key`.
