@@ -104,6 +104,20 @@ fn the_socket_is_the_way_in_without_any_setting() {
 }
 
 #[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(directory.path(), "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+    command.env("HOME", &daemon.home).env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+    command.env("STATE_DIRECTORY", daemon.socket.parent().unwrap());
+    for variable in ["CULVERT_SERVER", "CULVERT_CONTEXT", "CULVERT_TOKEN", "CULVERT_CA"] {
+        command.env(variable, "");
+    }
+    let output = command.arg("whoami").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn tokens_are_made_once_used_and_revoked() {
     let directory = tempfile::tempdir().unwrap();
     let daemon = Daemon::start(directory.path(), "[grpc]\nlisten = \"127.0.0.1:0\"\nanonymous = \"none\"\n");

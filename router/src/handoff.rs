@@ -1,8 +1,8 @@
 //! Handing packets from one thread to another.
 //!
 //! Between every two threads lies a ring with one writer and one reader. Buffers travel back by a second ring, so that
-//! after a while nothing is allocated. A full ring means that the other thread cannot keep up: the packet is dropped and
-//! counted, as a full queue of a network card would.
+//! after a while nothing is allocated but for runs. A full ring means that the other thread cannot keep up: what came from the
+//! network is dropped and counted, as a full queue of a network card would; a device is not read until there is room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};

@@ -228,7 +228,7 @@ impl ReceiveBuffers {
 /// The longest UDP datagram, and the most that GRO joins.
 const JOINED_MAX: usize = 65_535;
 /// 16 MiB hold 15 ms at 8 Gbit/s, while the thread is busy elsewhere or does not run: with 4 MiB four flows of TCP on two cores
-/// lost a few hundred packets in five seconds here. They are the kernel's, and only used while packets wait.
+/// lost a few hundred packets in five seconds. They are the kernel's, and only used while packets wait.
 pub(crate) const BUFFER_BYTES: usize = 16 << 20;
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Tenant {
 
     /// Writes one packet to the device. `None` when there is none.
     pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
-        self.write_joined(shard, &Joined { packet, run: None, packets: 1 })
+        self.write_joined(shard, &Joined::single(packet))
     }
 
     /// Writes a packet or a run of the kind that the device takes. `None` when there is none.

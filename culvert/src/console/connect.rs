@@ -27,7 +27,7 @@ use tonic::{Request, Status};
 use crate::config::exposed;
 use crate::console::Global;
 use crate::console::failure::{Failure, exit, root_cause, tls_hint, tls_words};
-use crate::console::stream::{Stream, broken};
+use crate::console::stream::{Stream, begin, broken};
 use crate::console::target::{Server, Target};
 use crate::telemetry::rpc::TRACEPARENT;
 
@@ -112,7 +112,7 @@ impl Client {
             }
         };
         let channel = connected.map_err(|error| {
-            let reason = broken().map_or_else(|| root_cause(&error), str::to_owned);
+            let reason = broken().unwrap_or_else(|| root_cause(&error));
             let hint = tls_hint(&reason).unwrap_or(absent).to_owned();
             unavailable(reason).hint(hint)
         })?;
@@ -171,6 +171,7 @@ async fn plain(uri: Uri) -> Result<TokioIo<Stream<TcpStream>>, std::io::Error> {
 }
 
 async fn tcp(uri: &Uri, port: u16) -> Result<TcpStream, std::io::Error> {
+    begin();
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(port))).await?;
     stream.set_nodelay(true)?;
@@ -178,6 +179,7 @@ async fn tcp(uri: &Uri, port: u16) -> Result<TcpStream, std::io::Error> {
 }
 
 async fn unix(path: PathBuf) -> Result<TokioIo<UnixStream>, std::io::Error> {
+    begin();
     UnixStream::connect(path).await.map(TokioIo::new)
 }
 

@@ -129,7 +129,7 @@ impl Failure {
             (status.code(), std::error::Error::source(status))
             && (status.code() == Code::Unknown || broken().is_some())
         {
-            let reason = broken().map_or_else(|| root_cause(source), str::to_owned);
+            let reason = broken().unwrap_or_else(|| root_cause(source));
             let mut failure = Self::new(exit::UNAVAILABLE, format!("the connection broke: {reason}"));
             failure.hints.extend(tls_hint(&reason).map(str::to_owned));
             return failure;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 
 use crate::console::output::Output;
 
@@ -31,7 +32,7 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
     /// CAs of the node's certificate, in PEM [default: those of the system]
-    #[arg(long, global = true, env = "CULVERT_CA", value_name = "FILE")]
+    #[arg(long, global = true, env = "CULVERT_CA", value_name = "FILE", value_parser = maybe_empty())]
     pub(crate) ca: Option<PathBuf>,
     /// The name that the node's certificate has, if not that of --server
     #[arg(long, global = true, value_name = "NAME")]
@@ -51,6 +52,11 @@ pub(crate) struct Global {
     /// How long to wait for an answer
     #[arg(long, global = true, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
+}
+
+/// A path as it is written. The parser of paths refuses an empty one before anybody could take it for none.
+fn maybe_empty() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// What may be in the environment. A variable that is empty is as good as none: that is how a script or a container unsets it.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -12,12 +12,21 @@ use crate::console::failure::tls_words;
 /// What a node sends first that expects TLS and hears something else: an alert (RFC 8446 section 5.1).
 const TLS_ALERT: u8 = 21;
 
-/// Why the connection of this process broke. A request that was about to be sent on it only learns that it was canceled.
-static BROKEN: OnceLock<String> = OnceLock::new();
+/// Why the last connection of this process broke. A request that was about to be sent on it only learns that it was canceled.
+static BROKEN: Mutex<Option<String>> = Mutex::new(None);
 
-/// Why the connection broke before the node said anything, if it did.
-pub(crate) fn broken() -> Option<&'static str> {
-    BROKEN.get().map(String::as_str)
+fn last() -> MutexGuard<'static, Option<String>> {
+    BROKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why the last connection broke before the node said anything, if it did.
+pub(crate) fn broken() -> Option<String> {
+    last().clone()
+}
+
+/// Another connection is begun: what became of the one before is no cause of what happens now.
+pub(crate) fn begin() {
+    *last() = None;
 }
 
 /// A stream that says in words why it broke.
@@ -41,7 +50,7 @@ impl<S> Stream<S> {
 
     fn note(&self, error: io::Error) -> io::Error {
         if !self.heard {
-            BROKEN.get_or_init(|| error.to_string());
+            last().get_or_insert_with(|| error.to_string());
         }
         error
     }
@@ -99,5 +108,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_is_not_told_of_the_one_before() {
+        begin();
+        let mut first = Stream::plain(tokio::io::empty());
+        assert!(first.read_u8().await.is_err());
+        assert!(broken().is_some_and(|reason| reason.contains("before it said anything")));
+        begin();
+        assert_eq!(broken(), None);
+        let mut second = Stream::plain(&b"\0"[..]);
+        assert_eq!(second.read_u8().await.ok(), Some(0));
+        assert!(second.read_u8().await.is_err());
+        assert_eq!(broken(), None, "the node had said something");
     }
 }

@@ -1,6 +1,6 @@
 //! Cutting a run into its packets.
 
-use super::{CWR, FIN, PSH, Run, RunKind, UDP_CHECKSUM};
+use super::{CWR, FIN, PSH, Run, RunKind, finished};
 use crate::checksum;
 use crate::ip::IPV4_HEADER_LEN;
 
@@ -67,9 +67,8 @@ impl<'a> Segments<'a> {
         let at = self.run.kind.checksum_offset();
         upper.get_mut(at..at + 2)?.fill(0);
         let whole = out.get(self.run.upper.into()..)?;
-        let sum = !checksum::add(checksum::add(self.pseudo, upper_len), checksum::sum(whole));
-        // Zero would say that there is none (RFC 768).
-        let sum = if sum == 0 && at == UDP_CHECKSUM { u16::MAX } else { sum };
+        let sum = checksum::add(checksum::add(self.pseudo, upper_len), checksum::sum(whole));
+        let sum = finished(sum, at);
         let place = usize::from(self.run.upper) + at;
         out.get_mut(place..place + 2)?.copy_from_slice(&sum.to_be_bytes());
         self.payload = later;

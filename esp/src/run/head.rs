@@ -22,7 +22,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Reads the packet. `None` for what travels alone: fragments, options of IP, extension headers, segments that do more than
-    /// carry data, datagrams without a checksum, and whatever has a wrong one, for a run says that all are right.
+    /// carry data, and datagrams without a checksum.
     pub(super) fn of(packet: &[u8]) -> Option<Self> {
         let (upper, protocol, id) = match packet.first()? {
             0x45 => {
@@ -68,10 +68,18 @@ impl Head {
             _ => return None,
         };
         let headers = upper + header;
-        if headers >= packet.len() || !is_right(packet, upper, protocol) {
+        if headers >= packet.len() {
             return None;
         }
         Some(Self { kind, upper, headers, id, seq, push })
+    }
+
+    /// Whether the packet's checksum is right: a run says that all are. It goes over the whole packet, so it is asked last.
+    pub(super) fn is_right(&self, packet: &[u8]) -> bool {
+        let rest = packet.get(self.upper..).unwrap_or_default();
+        let Ok(len) = u16::try_from(rest.len()) else { return false };
+        let pseudo = pseudo(packet, self.upper, self.kind.protocol(), len);
+        checksum::add(pseudo, checksum::sum(rest)) == u16::MAX
     }
 
     /// Whether both headers are the same in all that a run says once. `other` is the run's.
@@ -120,12 +128,6 @@ pub(super) fn pseudo(packet: &[u8], upper: usize, protocol: u8, len: u16) -> u16
 
 fn holds(upper: &[u8], at: usize, value: [u8; 2]) -> bool {
     upper.get(at..at + 2) == Some(&value)
-}
-
-fn is_right(packet: &[u8], upper: usize, protocol: u8) -> bool {
-    let rest = packet.get(upper..).unwrap_or_default();
-    let Ok(len) = u16::try_from(rest.len()) else { return false };
-    checksum::add(pseudo(packet, upper, protocol, len), checksum::sum(rest)) == u16::MAX
 }
 
 /// More fragments, and the bit that must be zero.

@@ -35,6 +35,13 @@ pub struct Joined<'a> {
     pub packets: usize,
 }
 
+impl<'a> Joined<'a> {
+    /// A packet by itself.
+    pub const fn single(packet: &'a [u8]) -> Self {
+        Self { packet, run: None, packets: 1 }
+    }
+}
+
 impl Joiner {
     /// One that is empty.
     pub fn new() -> Self {
@@ -57,7 +64,7 @@ impl Joiner {
     /// UDP.
     pub fn begin(&mut self, packet: &[u8], udp: bool) -> bool {
         self.clear();
-        let takes = |head: &Head| udp || head.kind != RunKind::Udp;
+        let takes = |head: &Head| (udp || head.kind != RunKind::Udp) && head.is_right(packet);
         let Some(head) = Head::of(packet).filter(takes) else { return false };
         let Some(place) = self.buffer.get_mut(..packet.len()) else { return false };
         place.copy_from_slice(packet);
@@ -85,6 +92,7 @@ impl Joiner {
             || payload > self.segment
             || self.packets >= MAX_PACKETS
             || !head.agrees(packet, &first, &self.buffer)
+            || !head.is_right(packet)
         {
             return false;
         }
@@ -111,7 +119,7 @@ impl Joiner {
         let packets = std::mem::take(&mut self.packets);
         let packet = self.buffer.get_mut(..self.len)?;
         if packets == 1 {
-            return Some(Joined { packet, run: None, packets });
+            return Some(Joined::single(packet));
         }
         let run = Run {
             kind: head.kind,

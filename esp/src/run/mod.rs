@@ -99,13 +99,18 @@ impl Run {
 /// False when there is no such place.
 pub fn complete(packet: &mut [u8], start: usize, offset: usize) -> bool {
     let Some(upper) = packet.get_mut(start..) else { return false };
-    let mut sum = !checksum::sum(upper);
-    if offset == UDP_CHECKSUM && sum == 0 {
-        // Zero would say that there is none (RFC 768).
-        sum = u16::MAX;
-    }
+    let sum = finished(checksum::sum(upper), offset);
     let place = upper.get_mut(offset..).and_then(|rest| rest.first_chunk_mut::<2>());
     place.map(|place| *place = sum.to_be_bytes()).is_some()
+}
+
+/// What stands in a packet for the sum over all, at this offset of its upper layer.
+fn finished(sum: u16, offset: usize) -> u16 {
+    match !sum {
+        // Zero would say that there is none (RFC 768).
+        0 if offset == UDP_CHECKSUM => u16::MAX,
+        sum => sum,
+    }
 }
 
 /// The length of a TCP header by itself; `None` when it cannot be one.

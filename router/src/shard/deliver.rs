@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use esp::Spi;
-use esp::run::{Joined, Joiner};
+use esp::run::Joiner;
 
 use super::core::Core;
 use crate::counters::Counter;
@@ -65,7 +65,7 @@ impl Core {
             Some(Offload::TcpAndUdp) => true,
             Some(Offload::None) | None => {
                 let tenant = tenant.clone();
-                return self.write(spi, &tenant, &Joined { packet: inner, run: None, packets: 1 });
+                return self.write(spi, &tenant, inner);
             }
         };
         let known = self.joins.find(tenant, inner);
@@ -89,7 +89,7 @@ impl Core {
                 self.write_flow(at);
             }
         }
-        self.write(spi, &tenant, &Joined { packet: inner, run: None, packets: 1 });
+        self.write(spi, &tenant, inner);
     }
 
     /// Writes all that is there.
@@ -110,9 +110,9 @@ impl Core {
         }
     }
 
-    fn write(&mut self, spi: Spi, tenant: &Arc<Tenant>, joined: &Joined<'_>) {
-        let written = tenant.write_joined(self.id, joined);
-        self.written(spi, tenant, joined.packets, written);
+    fn write(&mut self, spi: Spi, tenant: &Arc<Tenant>, packet: &[u8]) {
+        let written = tenant.write(self.id, packet);
+        self.written(spi, tenant, 1, written);
     }
 
     /// Counts what became of packets.

@@ -8,6 +8,7 @@ use esp::{SealError, Spi};
 use super::batch::Wrapping;
 use super::core::Core;
 use super::route::Way;
+use super::run::packets;
 use crate::counters::Counter;
 use crate::handoff::Task;
 use crate::model::TenantId;
@@ -30,7 +31,7 @@ impl Core {
                 return false;
             }
         }
-        let packets = run.map_or(1, |run| run.count(packet)) as u64;
+        let packets = packets(packet, run);
         self.counters.add(Counter::TunRead, packets);
         match (way, run) {
             (Way::Pair(spi), run) => self.send_inner(spi, tenant.id, packet, &info, run),

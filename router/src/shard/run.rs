@@ -9,6 +9,11 @@ use super::outbound::Inner;
 use crate::counters::Counter;
 use crate::model::TenantId;
 
+/// How many packets it stands for.
+pub(super) fn packets(packet: &[u8], run: Option<Run>) -> u64 {
+    run.map_or(1, |run| run.count(packet)) as u64
+}
+
 impl Core {
     /// Seals every packet of a run on a pair of this shard, whose selectors take them: each is written straight to where it is
     /// sealed.

@@ -10,6 +10,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use super::core::{Core, ThreadCommand};
+use super::run::packets;
 use crate::counters::Counter;
 use crate::port::ReceiveBuffers;
 use crate::shard_port::{RawPort, ShardPort};
@@ -41,6 +42,12 @@ struct DeviceQueue {
 struct Waiting {
     packet: Vec<u8>,
     run: Option<Run>,
+}
+
+impl Waiting {
+    fn packets(&self) -> u64 {
+        packets(&self.packet, self.run)
+    }
 }
 
 /// What a turn left undone.
@@ -241,6 +248,10 @@ impl Shard {
     fn detach(&mut self, which: impl Fn(&DeviceQueue) -> bool) {
         for slot in &mut self.devices {
             let Some(queue) = slot.take_if(|queue| which(queue)) else { continue };
+            if let Some(waiting) = &queue.waiting {
+                // The only packets that are read and may never be taken.
+                self.core.counters.add(Counter::HandoffFull, waiting.packets());
+            }
             if let Some(file) = queue.device.queue(self.core.id)
                 && let Err(error) = self.poll.registry().deregister(&mut SourceFd(&file.as_raw_fd()))
             {

@@ -145,6 +145,6 @@ mod tests {
         let packet = tcp();
         let header = header_of(&Joined { packet: &packet, run: Some(run), packets: 4 });
         assert_eq!(taken([&header[..], &packet].concat()), Some(Taken::Run(run)));
-        assert_eq!(header_of(&Joined { packet: &packet, run: None, packets: 1 }), [0; HEADER_LEN]);
+        assert_eq!(header_of(&Joined::single(&packet)), [0; HEADER_LEN]);
     }
 }
