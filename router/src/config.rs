@@ -24,7 +24,8 @@ pub struct RouterConfig {
     /// starts all the same and [`crate::RouterHandle::has_raw_esp`] says no.
     pub raw_esp: bool,
     /// Whether TUN devices hand over and take runs of packets as one (segmentation offload). Where the kernel cannot, packets
-    /// come and go one by one. Off is for looking for faults: everything costs many times as much.
+    /// come and go one by one. Off is for looking for faults: bulk data goes three to four times
+    /// as fast with it.
     pub tun_offload: bool,
 }
 

@@ -106,7 +106,7 @@ pub struct RouterConfig {
     /// UDP.
     pub raw_esp: bool,
     /// TUN devices hand over and take many packets of a flow as one (segmentation offload), where the kernel can. Off is for
-    /// looking for faults: everything costs many times as much.
+    /// looking for faults: bulk data goes three to four times as fast with it.
     pub tun_offload: bool,
 }
 
