@@ -68,6 +68,8 @@ pub use node::Part;
 pub use node::{Node, NodeError};
 pub use outcomes::{Negotiations, Stage};
 pub use resolver::Lookup;
-pub use span::{Attribute, NoTraceparent, Span, SpanContext, SpanEvent, SpanKind, SpanSink, Value, Within};
+pub use span::{
+    Attribute, Attributes, NoTraceparent, Span, SpanContext, SpanEvent, SpanKind, SpanSink, Value, Within,
+};
 pub use status::{ChildView, PeerView, Traffic};
 pub use vocabulary::RekeyTarget;

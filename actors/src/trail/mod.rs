@@ -20,9 +20,12 @@ use tenants::PeerName;
 
 use crate::env::ConnEnv;
 use crate::outcomes::Rekeyed;
-use crate::span::{Span, SpanContext, SpanKind, Value};
+use crate::span::{Attributes, Span, SpanContext, SpanKind, Value};
 use message::{Key, Message};
-use words::{is_informational, name_of, octets, offered, offers, set_ends, set_opening, set_spis, title};
+use words::{
+    closed, installed, is_informational, name_of, octets, offered, offers, set_ends, set_opening, set_peer,
+    set_spis, title,
+};
 
 pub(crate) use story::Story;
 
@@ -117,15 +120,16 @@ impl Trail {
     ) -> Self {
         let mut first = Story::begin(env, "negotiate", SpanKind::Client, parent, link);
         if let Some(story) = &mut first {
-            story.set_peer(peer);
-            set_ends(&mut story.root, path.local, path.remote);
-            set_opening(&mut story.root, config.opening());
-            story.root.set("culvert.ike.role", "initiator");
-            let (ike, child) = (config.clone(), config.clone());
-            let offered =
-                move || ike.ike_proposals.iter().map(ToString::to_string).collect::<Vec<_>>().into();
-            story.root.set("culvert.ike.proposals.offered", Value::Later(Box::new(offered)));
-            story.root.set("culvert.child.proposals.offered", Value::Later(Box::new(move || offers(&child))));
+            let (peer, config) = (peer.clone(), config.clone());
+            let (local, remote) = (path.local, path.remote);
+            story.root.later(move |all| {
+                set_peer(all, &peer);
+                set_ends(all, local, remote);
+                set_opening(all, config.opening());
+                all.set("culvert.ike.role", "initiator");
+                all.set("culvert.ike.proposals.offered", Value::all_shown(&config.ike_proposals));
+                all.set("culvert.child.proposals.offered", offers(&config));
+            });
         }
         Self::new(Some(peer.clone()), first)
     }
@@ -135,14 +139,15 @@ impl Trail {
         let IkeDatagram { local, remote, bytes } = message;
         let mut first = Story::begin(env, "negotiate", SpanKind::Server, None, None);
         if let Some(story) = &mut first {
-            set_ends(&mut story.root, *local, *remote);
-            set_opening(&mut story.root, opening);
-            story.root.set("culvert.ike.role", "responder");
-            if opening == Opening::Init {
-                let bytes = bytes.clone();
-                let offered = move || offered(&bytes).into();
-                story.root.set("culvert.ike.proposals.offered", Value::Later(Box::new(offered)));
-            }
+            let (local, remote, bytes) = (*local, *remote, bytes.clone());
+            story.root.later(move |all| {
+                set_ends(all, local, remote);
+                set_opening(all, opening);
+                all.set("culvert.ike.role", "responder");
+                if opening == Opening::Init {
+                    all.set("culvert.ike.proposals.offered", offered(&bytes));
+                }
+            });
         }
         Self::new(None, first)
     }
@@ -187,7 +192,7 @@ impl Trail {
             (Received::Dropped, _) => {}
             (Received::AnsweredAgain, at) => {
                 if let Some(span) = at.and_then(|at| self.span_of(at)) {
-                    span.event("answered_again", Vec::new());
+                    span.event("answered_again", Attributes::default());
                 }
             }
             (Received::Taken, Some(at)) if message.answers => self.end(env, at),
@@ -215,7 +220,11 @@ impl Trail {
                     && !message.old
                     && let Some(span) = self.span_of(at)
                 {
-                    span.event("retransmission", vec![("culvert.ike.octets", octets(bytes))]);
+                    let octets = octets(bytes);
+                    span.event(
+                        "retransmission",
+                        Attributes::of(move |all| all.set("culvert.ike.octets", octets)),
+                    );
                 }
             }
             // The answer to what came again, or the rest of an answer in fragments.
@@ -230,7 +239,7 @@ impl Trail {
         if let Some(at) = self.open.iter().rposition(old)
             && let Some(span) = self.span_of(at)
         {
-            span.event("retransmission", Vec::new());
+            span.event("retransmission", Attributes::default());
         }
     }
 
@@ -265,9 +274,12 @@ impl Trail {
                 story =
                     Story::begin(env, name_of(message.exchange), kind, None, self.origin.as_deref().copied());
                 if let (Some(story), Some(peer)) = (&mut story, &self.peer) {
-                    story.set_peer(peer);
-                    story.root.set("culvert.ike.exchange", Value::shown(message.exchange));
-                    story.root.set("culvert.ike.message_id", message.id);
+                    let (peer, exchange, id) = (peer.clone(), message.exchange, message.id);
+                    story.root.later(move |all| {
+                        set_peer(all, &peer);
+                        all.set("culvert.ike.exchange", Value::shown(&exchange));
+                        all.set("culvert.ike.message_id", id);
+                    });
                     story.quiet = is_informational(message.exchange);
                 }
             }
@@ -331,15 +343,18 @@ impl Trail {
                 }
                 let name = self.peer.clone();
                 let Some(story) = self.story() else { return };
-                if let Some(peer) = &name {
-                    story.set_peer(peer);
-                }
-                let (i, r) = if *initiator { (local_spi, remote_spi) } else { (remote_spi, local_spi) };
-                set_spis(&mut story.root, *i, *r);
-                story.root.set("culvert.ike.proposal", Value::shown(*choice));
-                story.root.set("culvert.ike.nat.local", nat.local);
-                story.root.set("culvert.ike.nat.remote", nat.remote);
-                story.root.event("authenticated", Vec::new());
+                let (i, r) = if *initiator { (*local_spi, *remote_spi) } else { (*remote_spi, *local_spi) };
+                let (choice, nat) = (*choice, *nat);
+                story.root.later(move |all| {
+                    if let Some(peer) = &name {
+                        set_peer(all, peer);
+                    }
+                    set_spis(all, i, r);
+                    all.set("culvert.ike.proposal", Value::shown(&choice));
+                    all.set("culvert.ike.nat.local", nat.local);
+                    all.set("culvert.ike.nat.remote", nat.remote);
+                });
+                story.root.event("authenticated", Attributes::default());
             }
             Event::InstallChild(sa) => {
                 self.end_old(env, &[ExchangeType::QUICK_MODE]);
@@ -356,19 +371,8 @@ impl Trail {
                 if own && rekeyed {
                     story.root.name = "rekey Child SA".into();
                 }
-                let mut attributes = vec![
-                    ("culvert.child.name", Value::shown(sa.name.clone())),
-                    ("culvert.child.spi_in", Value::hex(sa.spi_in.into(), 8)),
-                    ("culvert.child.spi_out", Value::hex(sa.spi_out.into(), 8)),
-                    ("culvert.child.proposal", Value::shown(sa.choice)),
-                    ("culvert.child.selectors.local", Value::all_shown(sa.local_ts.clone())),
-                    ("culvert.child.selectors.remote", Value::all_shown(sa.remote_ts.clone())),
-                    ("culvert.child.encapsulated", sa.encapsulated.into()),
-                ];
-                if let Some(old) = sa.replaces {
-                    attributes.push(("culvert.child.replaces", Value::hex(old.into(), 8)));
-                }
-                story.root.event(if rekeyed { "child_sa.rekeyed" } else { "child_sa.installed" }, attributes);
+                let event = if rekeyed { "child_sa.rekeyed" } else { "child_sa.installed" };
+                story.root.event(event, installed(sa));
             }
             Event::ChildFailed { name, failure } => {
                 self.child_came_or_failed();
@@ -385,8 +389,8 @@ impl Trail {
                     if own {
                         story.root.name = "rekey IKE SA".into();
                     }
-                    set_spis(&mut story.root, i, r);
-                    story.root.event("ike_sa.rekeyed", Vec::new());
+                    story.root.later(move |all| set_spis(all, i, r));
+                    story.root.event("ike_sa.rekeyed", Attributes::default());
                 }
             }
             Event::IkeRekeyFailed { failure } => {
@@ -402,18 +406,20 @@ impl Trail {
                 if !matches!(reason, ChildEnd::Rekeyed | ChildEnd::Redundant)
                     && let Some(story) = self.story()
                 {
-                    let spi = Value::hex((*spi_in).into(), 8);
-                    story.root.event(
-                        "child_sa.removed",
-                        vec![("culvert.child.spi_in", spi), ("culvert.reason", reason.to_string().into())],
-                    );
+                    let (spi, reason) = (*spi_in, reason.clone());
+                    let said = Attributes::of(move |all| {
+                        all.set("culvert.child.spi_in", Value::hex(spi.into(), 8));
+                        all.set("culvert.reason", Value::shown(&reason));
+                    });
+                    story.root.event("child_sa.removed", said);
                 }
             }
             Event::RemoteMoved(remote) => {
                 if let Some(story) = self.story() {
-                    story
-                        .root
-                        .event("peer.moved", vec![("network.peer.address", remote.ip().to_string().into())]);
+                    let address = remote.ip();
+                    let said =
+                        move |all: &mut Attributes| all.set("network.peer.address", Value::shown(&address));
+                    story.root.event("peer.moved", Attributes::of(said));
                 }
             }
             Event::Down(reason) => self.down(reason),
@@ -437,8 +443,11 @@ impl Trail {
 
     fn failed(&mut self, event: &'static str, child: Option<&str>, failure: &Failure) {
         let Some(story) = self.story() else { return };
-        let mut attributes = vec![("error.message", failure.to_string().into())];
-        attributes.extend(child.map(|name| ("culvert.child.name", Value::from(name.to_owned()))));
+        let mut attributes = Attributes::default();
+        attributes.set("error.message", failure.to_string());
+        if let Some(name) = child {
+            attributes.set("culvert.child.name", name.to_owned());
+        }
         story.root.event(event, attributes);
         story.fail(failure);
     }
@@ -453,7 +462,7 @@ impl Trail {
         if let Some(first) = &mut self.first {
             match failure {
                 Some(failure) => first.fail(failure),
-                None => first.root.event("closed", vec![("culvert.reason", reason.to_string().into())]),
+                None => first.root.event("closed", closed(reason)),
             }
         }
         let asked = matches!(failure, Some(Failure::Timeout { .. }));
@@ -469,7 +478,7 @@ impl Trail {
                     Some(failure) => story.fail(failure),
                     None => {
                         story.root.name = "close".into();
-                        story.root.event("closed", vec![("culvert.reason", reason.to_string().into())]);
+                        story.root.event("closed", closed(reason));
                     }
                 }
             }
@@ -507,7 +516,7 @@ impl Trail {
             if let Some(origin) = &self.origin {
                 story.root.links.push(**origin);
             }
-            story.root.event("joined", Vec::new());
+            story.root.event("joined", Attributes::default());
             story.finish();
         }
     }
@@ -522,7 +531,7 @@ impl Drop for Trail {
     /// Whatever ends the connection ends what is told of it.
     fn drop(&mut self) {
         if let Some(mut first) = self.first.take() {
-            first.root.event("abandoned", Vec::new());
+            first.root.event("abandoned", Attributes::default());
             first.finish();
         }
     }

@@ -9,9 +9,10 @@ use ike::Failure;
 use ike::explain::explain;
 use tenants::PeerName;
 
+use super::words::set_peer;
 use crate::counters::Inside;
 use crate::env::ConnEnv;
-use crate::span::{Span, SpanContext, SpanKind, SpanSink, Value};
+use crate::span::{Span, SpanContext, SpanKind, SpanSink};
 
 /// Negotiations that are told at a time: those of a node that has lost all its peers and gets them back. At some 4 KiB each they
 /// hold 64 MiB; a further one is not told, and counted.
@@ -74,10 +75,8 @@ impl Story {
 
     /// Whose it is.
     pub(crate) fn set_peer(&mut self, peer: &PeerName) {
-        let tenant = peer.tenant().clone();
-        let id = move || tenant.id().to_owned().into();
-        self.root.set("culvert.tenant", Value::Later(Box::new(id)));
-        self.root.set("culvert.peer", Value::shown(peer.clone()));
+        let peer = peer.clone();
+        self.root.later(move |all| set_peer(all, &peer));
     }
 
     /// A part of it that begins now.

@@ -19,6 +19,8 @@ use crate::telemetry::exports::{Exports, Lost, Signal};
 const BATCH: usize = 512;
 /// How long a request that is not full waits for more.
 const LINGER: Duration = Duration::from_millis(500);
+/// How often it looks for more meanwhile: what is waiting stays far from its bound at 10,000 negotiations a second.
+const LOOKS: u32 = 10;
 /// How often what was not taken is sent in all, each time after twice as long: for half a minute.
 const TRIES: u32 = 6;
 /// The first wait.
@@ -39,17 +41,21 @@ pub(super) async fn run(
         };
         let Some(mut batch) = first else { return };
         waiting.taken(&batch);
-        let linger = tokio::time::sleep(LINGER);
-        tokio::pin!(linger);
-        while batch.len() < BATCH {
-            let more = tokio::select! {
-                more = waiting.from.recv() => more,
-                () = &mut linger => None,
-                _ = stop.wait_for(|stop| *stop) => waiting.from.try_recv().ok(),
-            };
-            let Some(more) = more else { break };
-            waiting.taken(&more);
-            batch.extend(more);
+        // Looked for now and then, not waited for: whoever gives a span would have to wake this task, each time anew.
+        for look in 0..=LOOKS {
+            while batch.len() < BATCH
+                && let Ok(more) = waiting.from.try_recv()
+            {
+                waiting.taken(&more);
+                batch.extend(more);
+            }
+            if batch.len() >= BATCH || look == LOOKS || *stop.borrow() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LINGER / LOOKS) => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
         }
         send(&collector, &mut client, batch, &exports, &mut stop).await;
     }
@@ -120,7 +126,7 @@ fn span(span: Span) -> otlp::Span {
     let event = |event: actors::SpanEvent| Event {
         time_unix_nano: nanos(event.time),
         name: event.name.to_owned(),
-        attributes: event.attributes.into_iter().map(attribute).collect(),
+        attributes: event.attributes.settle().into_iter().map(attribute).collect(),
         ..Event::default()
     };
     let kind = match span.kind {
@@ -139,7 +145,7 @@ fn span(span: Span) -> otlp::Span {
         start_time_unix_nano: nanos(span.start),
         // A clock that was set back must not make it end before it began.
         end_time_unix_nano: nanos(span.end.max(span.start)),
-        attributes: span.attributes.into_iter().map(attribute).collect(),
+        attributes: span.attributes.settle().into_iter().map(attribute).collect(),
         events: span.events.into_iter().map(event).collect(),
         dropped_events_count: span.events_dropped,
         links: span.links.into_iter().map(link).collect(),

@@ -16,10 +16,6 @@ pub(super) fn text(name: &str, value: String) -> KeyValue {
 
 /// An attribute of a span.
 pub(super) fn attribute((name, value): Attribute) -> KeyValue {
-    let value = match value {
-        Value::Later(make) => make(),
-        made => made,
-    };
     use any_value::Value as Any;
     let text = |text: String| Any::StringValue(cut(text));
     let value = match value {
@@ -27,8 +23,6 @@ pub(super) fn attribute((name, value): Attribute) -> KeyValue {
         Value::Texts(values) => Any::ArrayValue(ArrayValue {
             values: values.into_iter().map(|value| AnyValue { value: Some(text(value)) }).collect(),
         }),
-        // One that is made later is made at once.
-        Value::Later(_) => return KeyValue { key: name.to_owned(), ..KeyValue::default() },
         Value::Number(number) => Any::IntValue(number),
         Value::Flag(flag) => Any::BoolValue(flag),
     };

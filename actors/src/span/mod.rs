@@ -1,5 +1,7 @@
 //! Spans of traces as values: what whoever exports them is given. Their names and the form of their identifiers are those of W3C
-//! Trace Context and of OpenTelemetry; nothing here knows a protocol to send them by.
+//! Trace Context and of OpenTelemetry; nothing here knows a protocol to send them by. `values.rs` is what is said of them.
+
+mod values;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,6 +11,8 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
+
+pub use values::{Attribute, Attributes, Value};
 
 /// Names a span, and says whether its trace is recorded by whoever began it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -133,88 +137,6 @@ impl<F: Future> Future for Within<F> {
     }
 }
 
-/// A value of an attribute.
-pub enum Value {
-    /// Made when it is wanted: most spans are not kept.
-    Later(Box<dyn FnOnce() -> Value + Send>),
-    /// A text.
-    Text(Cow<'static, str>),
-    /// Several.
-    Texts(Vec<String>),
-    /// A number.
-    Number(i64),
-    /// A flag.
-    Flag(bool),
-}
-
-impl Value {
-    /// The text of something, made when it is wanted.
-    pub fn shown(what: impl fmt::Display + Send + 'static) -> Self {
-        Self::Later(Box::new(move || what.to_string().into()))
-    }
-
-    /// The texts of several.
-    pub fn all_shown<T: fmt::Display + Send + 'static>(what: Vec<T>) -> Self {
-        Self::Later(Box::new(move || what.iter().map(ToString::to_string).collect::<Vec<_>>().into()))
-    }
-
-    /// So many hexadecimal digits.
-    pub fn hex(number: u64, digits: usize) -> Self {
-        Self::Later(Box::new(move || format!("{number:0digits$x}").into()))
-    }
-}
-
-impl fmt::Debug for Value {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Later(_) => f.write_str("Later"),
-            Self::Text(text) => text.fmt(f),
-            Self::Texts(texts) => f.debug_list().entries(texts).finish(),
-            Self::Number(number) => number.fmt(f),
-            Self::Flag(flag) => flag.fmt(f),
-        }
-    }
-}
-
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<&'static str> for Value {
-    fn from(text: &'static str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Vec<String>> for Value {
-    fn from(texts: Vec<String>) -> Self {
-        Self::Texts(texts)
-    }
-}
-
-impl From<bool> for Value {
-    fn from(flag: bool) -> Self {
-        Self::Flag(flag)
-    }
-}
-
-impl From<u32> for Value {
-    fn from(number: u32) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-impl From<u16> for Value {
-    fn from(number: u16) -> Self {
-        Self::Number(number.into())
-    }
-}
-
-/// A name and its value.
-pub type Attribute = (&'static str, Value);
-
 /// Something that happened in a span.
 #[derive(Debug)]
 pub struct SpanEvent {
@@ -223,7 +145,7 @@ pub struct SpanEvent {
     /// What, of few.
     pub name: &'static str,
     /// What there is to say of it.
-    pub attributes: Vec<Attribute>,
+    pub attributes: Attributes,
 }
 
 /// Who begins what a span is about.
@@ -255,7 +177,7 @@ pub struct Span {
     /// When it ended.
     pub end: SystemTime,
     /// What there is to say of it.
-    pub attributes: Vec<Attribute>,
+    pub attributes: Attributes,
     /// What happened.
     pub events: Vec<SpanEvent>,
     /// Events that found no room.
@@ -284,7 +206,7 @@ impl Span {
             kind,
             start: now,
             end: now,
-            attributes: Vec::new(),
+            attributes: Attributes::default(),
             events: Vec::new(),
             events_dropped: 0,
             error: None,
@@ -293,15 +215,16 @@ impl Span {
 
     /// Says something of it. What was said under the same name before is replaced.
     pub fn set(&mut self, name: &'static str, value: impl Into<Value>) {
-        let value = value.into();
-        match self.attributes.iter_mut().find(|(there, _)| *there == name) {
-            Some((_, there)) => *there = value,
-            None => self.attributes.push((name, value)),
-        }
+        self.attributes.set(name, value);
+    }
+
+    /// Says something of it if it is kept.
+    pub fn later(&mut self, say: impl FnOnce(&mut Attributes) + Send + 'static) {
+        self.attributes.later(say);
     }
 
     /// Something happened.
-    pub fn event(&mut self, name: &'static str, attributes: Vec<Attribute>) {
+    pub fn event(&mut self, name: &'static str, attributes: Attributes) {
         if self.events.len() == MAX_EVENTS {
             self.events_dropped += 1;
             return;
@@ -353,12 +276,9 @@ mod tests {
     fn a_span_holds_so_many_events() {
         let mut span = Span::begin(SpanContext::root(), None, "x", SpanKind::Internal);
         for _ in 0..100 {
-            span.event("retransmission", Vec::new());
+            span.event("retransmission", Attributes::default());
         }
         assert_eq!((span.events.len(), span.events_dropped), (MAX_EVENTS, 68));
-        span.set("a", 1u32);
-        span.set("a", 2u32);
-        assert!(matches!(span.attributes[..], [("a", Value::Number(2))]), "{:?}", span.attributes);
     }
 
     #[test]
