@@ -1,18 +1,47 @@
 //! What the kernel knows of a path's MTU.
 #![allow(unsafe_code)]
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use libc::c_int;
 
+thread_local! {
+    /// Sockets to ask with, by the source that is asked for: making one costs more than the question, and every Child SA asks.
+    static ASKING: RefCell<Vec<(IpAddr, UdpSocket)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Sockets that a thread keeps: a node listens on an address or two of each family.
+const KEPT: usize = 4;
+
 /// The MTU of the path to `remote`: that of the interface, or less where an ICMP error said so. `None` without a route.
 ///
-/// Some system calls and a socket that is gone afterwards: for now and then, not for every packet.
+/// Two system calls: for now and then, not for every packet.
 pub(crate) fn towards(source: Option<IpAddr>, remote: IpAddr) -> Option<u16> {
     let any = if remote.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind(SocketAddr::new(source.unwrap_or(any), 0)).ok()?;
-    // Connecting sends nothing; it looks up the route, which is what is asked about.
+    let source = source.unwrap_or(any);
+    ASKING.with_borrow_mut(|sockets| {
+        if let Some(at) = sockets.iter().position(|(address, _)| *address == source) {
+            let answer = ask(&sockets.get(at)?.1, remote);
+            if answer.is_none() {
+                // Its address may have gone, and come back since: the next one asks with another.
+                sockets.swap_remove(at);
+            }
+            return answer;
+        }
+        let socket = UdpSocket::bind(SocketAddr::new(source, 0)).ok()?;
+        let answer = ask(&socket, remote);
+        if answer.is_some() {
+            sockets.truncate(KEPT - 1);
+            sockets.push((source, socket));
+        }
+        answer
+    })
+}
+
+fn ask(socket: &UdpSocket, remote: IpAddr) -> Option<u16> {
+    // Connecting sends nothing; it looks up the route, which is what is asked about, each time anew.
     socket.connect(SocketAddr::new(remote, ANY_PORT)).ok()?;
     let (level, name) = if remote.is_ipv4() {
         (libc::IPPROTO_IP, libc::IP_MTU)
@@ -42,5 +71,13 @@ mod tests {
         assert!(towards(None, local).unwrap() >= 16_384);
         assert_eq!(towards(Some(local), local), towards(None, local));
         assert_eq!(towards(Some("192.0.2.1".parse().unwrap()), local), None, "not an address of ours");
+        // A socket that was used for one is used for the next, of whatever reach.
+        let nowhere = "240.0.0.1".parse().unwrap();
+        assert_eq!(towards(Some(local), nowhere), None, "no way there from loopback");
+        for last in 1..20 {
+            let remote = IpAddr::V4(Ipv4Addr::new(127, 0, 0, last));
+            assert_eq!(towards(Some(remote), remote), towards(None, local));
+        }
+        assert!(ASKING.with_borrow(Vec::len) <= KEPT);
     }
 }
