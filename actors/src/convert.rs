@@ -8,13 +8,13 @@ use ike::config::{ChildConfig, Life, PeerConfig, Psk, Retransmit, V1, Version};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
-    ChildSa, Encapsulation, InterfaceAddress, OuterDf, OuterDscp, OuterEcn, TenantId, TunnelId,
-    TunnelOptions, Uplink,
+    ChildSa, Encapsulation, InterfaceAddress, OuterDf, OuterDscp, OuterEcn, TenantId, TrafficLimits,
+    TunnelId, TunnelOptions, Uplink,
 };
 use tenants::limits::MAX_CHILDREN;
 use tenants::{
     Auth, Catalog, ChildSpec, Cidr, DontFragment, DpdAction, EspOptions, IkeSpec, IkeVersion, Mss, Padding,
-    Peer, PeerSpec, StartAction, Tenant,
+    Peer, PeerSpec, Quotas, StartAction, Tenant,
 };
 
 /// The peer as the negotiation needs it, or `None` while its secret is missing.
@@ -142,6 +142,11 @@ fn options(spec: &EspOptions, tfc: bool) -> TunnelOptions {
             Padding::Full => TfcPadding::Fixed(u16::MAX),
         },
     }
+}
+
+/// What a tenant may carry per second as the router takes it.
+pub(crate) fn limits(quotas: &Quotas) -> TrafficLimits {
+    TrafficLimits { packets: quotas.packets_per_second, octets: quotas.bytes_per_second }
 }
 
 /// A tenant's uplink as the router takes it.

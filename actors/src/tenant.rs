@@ -93,7 +93,16 @@ impl TenantActor {
             tracing::error!(tenant = %self.tenant.name, %error, "the tenant has no uplink; its tunnels stay down");
             return;
         }
+        self.set_limits();
         self.set_policy();
+    }
+
+    /// Tells the router how much may pass.
+    fn set_limits(&self) {
+        let limits = convert::limits(&self.tenant.spec.quotas);
+        if let Err(error) = self.env.router.set_limits(TenantId(self.tenant.number), limits) {
+            tracing::error!(tenant = %self.tenant.name, %error, "the router does not take the limits");
+        }
     }
 
     /// Gives the router the tenant's rules, which name tunnels by the peers that are there.
@@ -240,6 +249,8 @@ impl Handler<TenantChange> for TenantActor {
     fn handle(&mut self, TenantChange(tenant): TenantChange, ctx: &mut Self::Context) {
         let uplink_changed = self.tenant.spec.uplink != tenant.spec.uplink;
         let policy_changed = self.tenant.spec.policy != tenant.spec.policy;
+        let limits = |tenant: &Tenant| convert::limits(&tenant.spec.quotas);
+        let limits_changed = limits(&self.tenant) != limits(&tenant);
         self.tenant = tenant;
         if uplink_changed {
             tracing::warn!(tenant = %self.tenant.name, "the uplink changed; the tenant's tunnels start afresh");
@@ -250,9 +261,15 @@ impl Handler<TenantChange> for TenantActor {
                 self.start_peer(ctx, peer.clone(), was_up, None);
                 self.declare(None, Some(&peer));
             }
-        } else if policy_changed {
+            return;
+        }
+        if policy_changed {
             tracing::info!(tenant = %self.tenant.name, "the policy changed");
             self.set_policy();
+        }
+        if limits_changed {
+            tracing::info!(tenant = %self.tenant.name, "the limits changed");
+            self.set_limits();
         }
     }
 }

@@ -73,6 +73,10 @@ counters! {
     PolicyFragment = "drop_policy_fragment",
     /// Dropped: it came through a tunnel that the policy does not protect it by (RFC 4301 section 5.2).
     PolicyInboundMismatch = "drop_policy_inbound",
+    /// Dropped: more came out of the tenant's tunnels than it may have per second.
+    TenantLimitIn = "drop_tenant_limit_in",
+    /// Dropped: more was for the tenant's tunnels than it may have per second.
+    TenantLimitOut = "drop_tenant_limit_out",
     /// Dropped: the policy bypasses it, but there is no device to send it in the clear.
     BypassNoDevice = "drop_bypass_no_device",
     /// Dropped: the device for packets in the clear refused it.

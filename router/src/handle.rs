@@ -16,6 +16,7 @@ use crate::command::{Command, CommandSender};
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
 use crate::error::RouterError;
+use crate::limiter::TrafficLimits;
 use crate::liveness::ThreadDeath;
 use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
@@ -151,6 +152,12 @@ impl RouterHandle {
     /// new one.
     pub fn set_policy(&self, tenant: TenantId, policy: Policy) -> Result<(), RouterError> {
         self.registry().set_policy(tenant, policy)
+    }
+
+    /// From now on this much of the tenant's packets may pass per second, each way. What is beyond is dropped and counted
+    /// (`drop_tenant_limit_in`, `drop_tenant_limit_out`).
+    pub fn set_limits(&self, tenant: TenantId, limits: TrafficLimits) -> Result<(), RouterError> {
+        self.registry().set_limits(tenant, limits)
     }
 
     /// Tells of a tunnel as it is configured, whether or not it is up, or of a change. From then on what it protects goes

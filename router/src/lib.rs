@@ -22,6 +22,7 @@ mod forwarding;
 mod handle;
 mod handoff;
 mod interval;
+mod limiter;
 mod liveness;
 mod model;
 mod options;
@@ -43,6 +44,7 @@ pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
+pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]
 pub use liveness::RouterThread;
 pub use liveness::ThreadDeath;

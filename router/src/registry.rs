@@ -9,6 +9,7 @@ use esp::{SelectorPair, Spi};
 use crate::config::Uplink;
 use crate::error::RouterError;
 use crate::forwarding::Route;
+use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
 use crate::spi_pool::SpiPool;
@@ -151,6 +152,12 @@ impl Registry {
             wish.exclude(holes);
             wish.remove_routes(&old.routed());
         }
+        Ok(())
+    }
+
+    pub(crate) fn set_limits(&self, id: TenantId, limits: TrafficLimits) -> Result<(), RouterError> {
+        let tenant = self.tenants.get(&id).ok_or(RouterError::UnknownTenant(id))?;
+        tenant.shared.limiters.set(limits);
         Ok(())
     }
 

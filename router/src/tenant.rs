@@ -11,6 +11,7 @@ use esp::Spi;
 use esp::run::Joined;
 
 use crate::forwarding::Forwarding;
+use crate::limiter::Limiters;
 use crate::model::{TenantId, TunnelId};
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
@@ -27,6 +28,8 @@ pub(crate) struct Tenant {
     pub(crate) forwarding: Forwarding,
     /// What may leave, and how.
     pub(crate) policy: ArcSwap<Policy>,
+    /// How much may pass.
+    pub(crate) limiters: Limiters,
     /// The TUN device while it is there.
     attached: ArcSwapOption<Attached>,
     uplink: ArcSwap<UplinkStatus>,
@@ -67,7 +70,8 @@ impl Tenant {
             (Forwarding::default(), ArcSwap::default(), ArcSwapOption::default());
         let state = if device.is_some() { UplinkState::Pending } else { UplinkState::Up };
         let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
-        Self { id, device, forwarding, policy, attached, uplink, addresses }
+        let limiters = Limiters::default();
+        Self { id, device, forwarding, policy, limiters, attached, uplink, addresses }
     }
 
     /// How the uplink stands.

@@ -6,12 +6,13 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZeroU64;
 use std::process::{Child, Command, Stdio};
 
 use common::{Gateway, checksum, hopped, udp};
 use esp::SelectorPair;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
-use router::{RouterEvent, TenantId, TunnelConfig, TunnelId, Uplink};
+use router::{RouterEvent, TenantId, TrafficLimits, TunnelConfig, TunnelId, Uplink};
 
 /// A network namespace that lives as long as its process, which ends with its standard input.
 struct Namespace(Child);
@@ -102,6 +103,24 @@ fn the_kernel_answers_through_the_tunnel() {
     first.send(&udp("10.1.0.9", "10.2.0.9", 3, 10));
     assert_eq!(second.receive(), hopped(&udp("10.1.0.9", "10.2.0.9", 3, 10)));
     assert_eq!(gateway.counter("tun_written"), 400);
+}
+
+#[test]
+fn a_limit_counts_what_a_device_sends_beyond_it() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let mut remote = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let octets = NonZeroU64::new(16);
+    gateway.handle.set_limits(tenant, TrafficLimits { octets, ..TrafficLimits::default() }).unwrap();
+    // The first is worth a minute.
+    let send = "data=$(printf %01200d 0); for i in {1..50}; do echo -n $data > /dev/udp/10.1.0.9/9; done";
+    assert!(namespace.run(send));
+    assert_eq!(remote.receive().len(), 1228);
+    gateway.wait_for("drop_tenant_limit_out", 49);
+    assert_eq!(gateway.stats_of(remote.spi).drops, [("drop_tenant_limit_out", 49)]);
+    assert!(remote.is_silent());
 }
 
 #[test]

@@ -171,10 +171,12 @@ fn of_child(old: &ChildSpec, new: &ChildSpec, found: &mut Found) -> bool {
 
 /// What becomes of the tunnels of a tenant whose configuration changes from `old` to `new`.
 pub fn of_tenant(old: &TenantSpec, new: &TenantSpec) -> Impact {
-    let TenantSpec { display_name: _, uplink, quotas: _, policy } = old;
+    let TenantSpec { display_name: _, uplink, quotas, policy } = old;
+    let rates = |quotas: &crate::Quotas| (quotas.packets_per_second, quotas.bytes_per_second);
     let mut found = Found::default();
     found.note(Effect::TenantRestart, "uplink", *uplink != new.uplink);
     found.note(Effect::TakenOver, "policy", *policy != new.policy);
+    found.note(Effect::TakenOver, "quotas", rates(quotas) != rates(&new.quotas));
     found.0
 }
 

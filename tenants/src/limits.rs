@@ -16,6 +16,13 @@ pub const MAX_SECRETS: u32 = MAX_PEERS;
 /// Secrets of a tenant that asked for no other number: one for every peer.
 pub const DEFAULT_MAX_SECRETS: u32 = DEFAULT_MAX_PEERS;
 
+/// What [`crate::Quotas::packets_per_second`] may be: one in a nanosecond, which is what is counted in.
+pub const MAX_PACKETS_PER_SECOND: u32 = 1_000_000_000;
+/// The least that [`crate::Quotas::bytes_per_second`] may be: with less a single packet is worth more than a second.
+pub const MIN_BYTES_PER_SECOND: u64 = 1_000;
+/// The most, 800 Gbit/s: more than a node carries, and a small packet is still worth a nanosecond.
+pub const MAX_BYTES_PER_SECOND: u64 = 100_000_000_000;
+
 /// Tokens of the node, and of each tenant: one for every pipeline and person that has no certificate.
 pub const MAX_TOKENS: usize = 1_000;
 /// How long a token is good for if nothing else is asked for: a quarter, after which somebody looks whether it is still needed.

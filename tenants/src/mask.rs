@@ -95,7 +95,7 @@ mod tests {
     fn tenant(display_name: &str, max_peers: u32, max_secrets: u32) -> v1::Tenant {
         v1::Tenant {
             display_name: display_name.to_owned(),
-            quotas: Some(v1::Quotas { max_peers, max_secrets }),
+            quotas: Some(v1::Quotas { max_peers, max_secrets, ..Default::default() }),
             ..Default::default()
         }
     }
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn unknown_paths_are_named() {
         let fault = |path: &str| with(&tenant("new", 8, 9), &[path]).unwrap_err().to_string();
-        assert!(fault("quotas.max_pears").contains("max_peers, max_secrets"));
+        assert!(fault("quotas.max_pears").contains("max_peers, max_secrets, packets_per_second"));
         assert!(fault("display_name.x").contains("no fields of its own"));
         assert!(fault("").contains("there is no field"));
     }

@@ -1,6 +1,7 @@
 //! A tenant: its uplink and its bounds.
 
 use std::net::IpAddr;
+use std::num::{NonZeroU32, NonZeroU64};
 
 use culvert_proto::v1;
 
@@ -75,6 +76,10 @@ pub struct Quotas {
     pub max_peers: u32,
     /// Secrets.
     pub max_secrets: u32,
+    /// Inner packets per second, each way.
+    pub packets_per_second: Option<NonZeroU32>,
+    /// Octets of inner packets per second, each way.
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 impl TenantSpec {
@@ -113,6 +118,8 @@ impl TenantSpec {
             quotas: Some(v1::Quotas {
                 max_peers: self.quotas.max_peers,
                 max_secrets: self.quotas.max_secrets,
+                packets_per_second: self.quotas.packets_per_second.map_or(0, NonZeroU32::get),
+                bytes_per_second: self.quotas.bytes_per_second.map_or(0, NonZeroU64::get),
             }),
             policy: self.policy.to_proto(),
             ..Default::default()
@@ -222,14 +229,24 @@ fn parse_quotas(quotas: Option<&v1::Quotas>, faults: &mut Violations) -> Quotas 
         }
         if value == 0 { default } else { value }
     };
+    let max_peers = quota("max_peers", given.max_peers, limits::DEFAULT_MAX_PEERS, limits::MAX_PEERS);
+    let max_secrets =
+        quota("max_secrets", given.max_secrets, limits::DEFAULT_MAX_SECRETS, limits::MAX_SECRETS);
+    let (packets, bytes) = (given.packets_per_second, given.bytes_per_second);
+    if packets > limits::MAX_PACKETS_PER_SECOND {
+        let most = limits::MAX_PACKETS_PER_SECOND;
+        let fault = format!("{packets} is above the {most} that may be; 0 is no limit");
+        faults.add("quotas.packets_per_second", fault);
+    }
+    let (least, most) = (limits::MIN_BYTES_PER_SECOND, limits::MAX_BYTES_PER_SECOND);
+    if bytes != 0 && !(least..=most).contains(&bytes) {
+        faults.add("quotas.bytes_per_second", format!("{bytes} is not 0 for no limit, or {least} to {most}"));
+    }
     Quotas {
-        max_peers: quota("max_peers", given.max_peers, limits::DEFAULT_MAX_PEERS, limits::MAX_PEERS),
-        max_secrets: quota(
-            "max_secrets",
-            given.max_secrets,
-            limits::DEFAULT_MAX_SECRETS,
-            limits::MAX_SECRETS,
-        ),
+        max_peers,
+        max_secrets,
+        packets_per_second: NonZeroU32::new(packets),
+        bytes_per_second: NonZeroU64::new(bytes),
     }
 }
 
@@ -264,7 +281,12 @@ mod tests {
     #[test]
     fn every_fault_is_reported_with_its_field() {
         let mut tenant = tun("a/b", &["10.0.0.1", "10.0.0.1/33"], 100);
-        tenant.quotas = Some(v1::Quotas { max_peers: u32::MAX, ..Default::default() });
+        tenant.quotas = Some(v1::Quotas {
+            max_peers: u32::MAX,
+            packets_per_second: u32::MAX,
+            bytes_per_second: 999,
+            ..Default::default()
+        });
         tenant.display_name = "x".repeat(129);
         let faults = TenantSpec::parse(&name(), &tenant).unwrap_err();
         let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
@@ -276,7 +298,9 @@ mod tests {
                 "uplink.tun.addresses[0]",
                 "uplink.tun.addresses[1]",
                 "uplink.tun.mtu",
-                "quotas.max_peers"
+                "quotas.max_peers",
+                "quotas.packets_per_second",
+                "quotas.bytes_per_second"
             ]
         );
     }

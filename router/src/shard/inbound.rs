@@ -80,6 +80,11 @@ impl Core {
             sa.raise(limit, &mut self.events);
         }
         sa.note_origin(self.now, &origin, opened.sequence, &mut self.events);
+        // After all that the SA learns from a packet: a tunnel with too much in it is not dead.
+        if sa.tenant.limiters.inbound.take(self.now, 1, opened.inner.len() as u64) == 0 {
+            sa.count_drop(Counter::TenantLimitIn.name());
+            return self.counters.count(Counter::TenantLimitIn);
+        }
 
         let buffer = if sa.hosts.is_some() { scratch } else { packet };
         let Some(inner) = buffer.get_mut(opened.inner) else { return };

@@ -98,9 +98,28 @@ impl Core {
             sa.count_drop(Counter::OutboundSelector.name());
             return self.counters.count(Counter::OutboundSelector);
         }
-        if let Some(run) = run {
-            return self.seal_run(spi, tenant, packet, run);
+        let mut admitted = u64::MAX;
+        if sa.tenant.limiters.outbound.is_set() {
+            let packets = packets(packet, run);
+            // The last one of a run may be smaller; a tenant with a limit loses less than a packet of a run by that.
+            let octets = run.map_or(info.len, |run| run.largest());
+            admitted = sa.tenant.limiters.outbound.take(self.now, packets, octets as u64);
+            let refused = packets - admitted;
+            for _ in 0..refused {
+                sa.count_drop(Counter::TenantLimitOut.name());
+            }
+            self.counters.add(Counter::TenantLimitOut, refused);
         }
+        match run {
+            _ if admitted == 0 => {}
+            None => self.seal_single(spi, packet, info),
+            Some(run) => self.seal_run(spi, packet, run, admitted),
+        }
+    }
+
+    /// Seals a single packet on a pair of this shard, whose selectors and limits let it pass.
+    pub(super) fn seal_single(&mut self, spi: Spi, packet: &[u8], info: &PacketInfo) {
+        let Some(sa) = self.table.get_mut(spi) else { return };
         // The octets after the packet's own end are nobody's.
         let packet = packet.get(..info.len).unwrap_or(packet);
         let upper = match sa.upper(packet) {

@@ -7,7 +7,6 @@ use esp::run::{Run, Segments};
 use super::core::Core;
 use super::outbound::Inner;
 use crate::counters::Counter;
-use crate::model::TenantId;
 
 /// How many packets it stands for.
 pub(super) fn packets(packet: &[u8], run: Option<Run>) -> u64 {
@@ -15,21 +14,28 @@ pub(super) fn packets(packet: &[u8], run: Option<Run>) -> u64 {
 }
 
 impl Core {
-    /// Seals every packet of a run on a pair of this shard, whose selectors take them: each is written straight to where it is
-    /// sealed.
-    pub(super) fn seal_run(&mut self, spi: Spi, tenant: TenantId, packet: &[u8], run: Run) {
+    /// Seals the packets of a run on a pair of this shard, whose selectors take them, but no more than `admitted` of them: each is
+    /// written straight to where it is sealed.
+    pub(super) fn seal_run(&mut self, spi: Spi, packet: &[u8], run: Run, admitted: u64) {
+        let mut left = admitted;
         let Some(sa) = self.table.get_mut(spi) else { return };
         let fits = run.largest() <= sa.max_inner(self.now);
         if sa.hosts.is_some() || !fits {
             return self.each_of(packet, run, |core, packet, info| {
-                core.seal_here(spi, tenant, packet, Some(info), None);
+                if left > 0 {
+                    core.seal_single(spi, packet, info);
+                }
+                left = left.saturating_sub(1);
             });
         }
         let (class, dont_fragment) = (sa.options.outer_class(packet), sa.outer_df(packet));
         let Some(mut segments) = Segments::new(packet, run) else {
             return self.counters.count(Counter::BadInner);
         };
-        while let Some(len) = segments.next_len() {
+        while left > 0
+            && let Some(len) = segments.next_len()
+        {
+            left -= 1;
             let inner = Inner { len, class, dont_fragment, upper: None };
             let mut written = false;
             self.seal(spi, &inner, |room| written = segments.write_next(room).is_some());
