@@ -406,7 +406,7 @@ impl Trail {
                 if !matches!(reason, ChildEnd::Rekeyed | ChildEnd::Redundant)
                     && let Some(story) = self.story()
                 {
-                    let (spi, reason) = (*spi_in, reason.clone());
+                    let (spi, reason) = (*spi_in, *reason);
                     let said = Attributes::of(move |all| {
                         all.set("culvert.child.spi_in", Value::hex(spi.into(), 8));
                         all.set("culvert.reason", Value::shown(&reason));
