@@ -6,12 +6,19 @@
 //! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side, `tunnels/` the load of many tunnels
 //! on one node and `storm/` and `logins.rs` the load of strangers, which the program `loadtest` runs.
 
+mod engine;
+mod fleet;
+pub mod handshakes;
 mod host;
 mod initiator;
+mod ledger;
 pub mod logins;
 mod probe;
 pub mod storm;
 pub mod tunnels;
 
+pub use engine::output::Output;
+pub use fleet::{LoadError, Version};
 pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
-pub use probe::{Flow, Ledger, Probe};
+pub use ledger::Ledger;
+pub use probe::{Flow, Probe};

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{logins, storm, tunnels};
+use loadtest::{handshakes, logins, storm, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -15,6 +15,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Load {
+    /// Tunnels opened as fast as they can be, or so many a second, at a Culvert node or any other responder
+    Handshakes(Box<handshakes::Arguments>),
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
@@ -26,6 +28,7 @@ enum Load {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().load {
+        Load::Handshakes(arguments) => handshakes::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Storm(arguments) => storm::run(&arguments).map(|_| true).map_err(|error| error.to_string()),
         Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),

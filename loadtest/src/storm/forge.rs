@@ -197,7 +197,7 @@ mod tests {
                 version: Version::V1(V1 { mode, ..V1::default() }),
             };
             let candidates = Candidates::only(&peer.ike_proposals);
-            let mut host = ClientHost::of(Arc::new(peer));
+            let mut host = ClientHost::of(0, Arc::new(peer));
             let accepts = |kind, host: &mut ClientHost| {
                 let bytes = Forge::new(opening, kind).unwrap().message();
                 let (local, remote) = ("127.0.0.1:500".parse().unwrap(), "127.1.0.1:500".parse().unwrap());

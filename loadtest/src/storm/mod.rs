@@ -18,7 +18,7 @@ use serde_json::json;
 
 pub use forge::{Forge, Kind};
 
-use crate::tunnels::Output;
+use crate::Output;
 
 /// The Informational exchange of IKEv1.
 const INFORMATIONAL_V1: u8 = 5;
