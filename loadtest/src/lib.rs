@@ -15,6 +15,7 @@ mod ledger;
 pub mod logins;
 mod probe;
 pub mod storm;
+pub mod traffic;
 pub mod tunnels;
 
 pub use engine::output::Output;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{handshakes, logins, storm, tunnels};
+use loadtest::{handshakes, logins, storm, traffic, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -17,6 +17,8 @@ struct Cli {
 enum Load {
     /// Tunnels opened as fast as they can be, or so many a second, at a Culvert node or any other responder
     Handshakes(Box<handshakes::Arguments>),
+    /// Flows through tunnels: loss, reordering, latency
+    Traffic(Box<traffic::Arguments>),
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
@@ -29,6 +31,7 @@ enum Load {
 async fn main() -> ExitCode {
     let outcome = match Cli::parse().load {
         Load::Handshakes(arguments) => handshakes::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Traffic(arguments) => traffic::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Storm(arguments) => storm::run(&arguments).map(|_| true).map_err(|error| error.to_string()),
         Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),

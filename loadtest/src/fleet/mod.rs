@@ -1,11 +1,13 @@
 //! The tunnels of a load: who they are, how a node is told of them, and the initiators that run them.
 //!
 //! `target.rs` is what is asked for, `plan.rs` what it comes to, `place.rs` and `template.rs` the names and addresses,
-//! `api.rs` what a node is asked over gRPC.
+//! `api.rs` what a node is asked over gRPC, `probes.rs` the traffic, `session.rs` the way of a load from begin to end.
 
 mod api;
 mod place;
 mod plan;
+mod probes;
+mod session;
 mod target;
 mod template;
 
@@ -26,7 +28,9 @@ use crate::probe::Flow;
 use crate::{Command, Report};
 pub(crate) use api::Api;
 pub(crate) use place::Place;
-pub(crate) use plan::{PACKET, Plan};
+pub(crate) use plan::Plan;
+pub(crate) use probes::{Probes, RATES, Traffic};
+pub(crate) use session::Session;
 pub use target::Version;
 pub(crate) use target::{Foreign, Target};
 
@@ -65,29 +69,6 @@ pub enum LoadError {
         /// What others said.
         why: String,
     },
-}
-
-/// What the tunnels carry.
-#[derive(Clone, Debug)]
-pub(crate) struct Traffic {
-    /// Flows of all tunnels together; the first of each tunnel goes to its neighbour.
-    pub(crate) flows: u32,
-    /// Probes per second and flow.
-    pub(crate) rate: u32,
-    /// Octets of the probes, in turn.
-    pub(crate) sizes: Arc<[usize]>,
-}
-
-impl Traffic {
-    /// One flow of each tunnel, of small packets.
-    pub(crate) fn light(tunnels: u32, rate: u32) -> Self {
-        Self { flows: tunnels, rate, sizes: Arc::new([PACKET]) }
-    }
-
-    /// None at all.
-    pub(crate) fn none() -> Self {
-        Self::light(0, 0)
-    }
 }
 
 /// The initiators of a plan.
@@ -185,9 +166,8 @@ impl Fleet {
     }
 
     fn flows(&self, place: Place) -> Result<Arc<[(Flow, std::net::Ipv4Addr)]>, LoadError> {
-        let (all, count) = (self.traffic.flows, self.plan.count);
-        let own = all / count + u32::from(place.index < all % count);
-        (0..own).map(|flow| self.plan.route(place, flow)).collect()
+        let Traffic { among, .. } = self.traffic;
+        (0..self.traffic.flows_of(place.index)).map(|flow| self.plan.route(place, flow, among)).collect()
     }
 
     fn group(&mut self, place: Place) -> Result<mpsc::Sender<Order>, LoadError> {

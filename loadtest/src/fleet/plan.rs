@@ -113,16 +113,16 @@ impl Plan {
         }
     }
 
-    /// What its flow number `flow` is, and where it goes.
-    pub(crate) fn route(&self, place: Place, flow: u32) -> Result<(Flow, Ipv4Addr), LoadError> {
-        let partner = place.partner(flow, self.count);
+    /// What its flow number `flow` is, and where it goes: among the first so many tunnels.
+    pub(crate) fn route(&self, place: Place, flow: u32, among: u32) -> Result<(Flow, Ipv4Addr), LoadError> {
+        let partner = place.partner(flow, among);
         let flow = Flow { tenant: place.tenant(), from: place.index, to: partner.index };
         Ok((flow, self.inner(partner)?))
     }
 
     /// An initiator that sends so many probes a second.
     pub(crate) fn config(&self, place: Place, rate: u32) -> Result<InitiatorConfig, LoadError> {
-        let (flow, destination) = self.route(place, 0)?;
+        let (flow, destination) = self.route(place, 0, self.count)?;
         Ok(InitiatorConfig {
             peer: Arc::new(self.peer(place)?),
             server: self.server.address,

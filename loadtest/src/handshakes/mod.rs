@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::engine::live::{Live, progress};
 use crate::engine::meter::Meter;
 use crate::engine::output::Reporting;
 use crate::engine::process::{Process, Usage};
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{Api, Fleet, Foreign, LoadError, Plan, Target, Traffic};
+use crate::fleet::{Foreign, LoadError, Session, Target, Traffic};
 
 /// `loadtest handshakes`
 #[derive(Clone, Debug, Args)]
@@ -63,41 +62,22 @@ struct Cost {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let seed = arguments.reporting.seed();
-    let plan = Plan::new(&arguments.target, Some(&arguments.foreign), arguments.count)?;
-    let mut fleet = Fleet::new(plan.clone(), &arguments.target, Traffic::none(), seed)?;
     let watched = arguments.responder_pid.iter().map(|pid| find(*pid)).collect::<Result<Vec<_>, _>>()?;
-    let api = match plan.is_provisioned() {
-        true => Some(Api::connect(&arguments.target.server).await?),
-        false => None,
-    };
-    if let Some(api) = &api {
-        api.provision(&plan, None, &progress(arguments.count, "provisioning")).await?;
-    }
+    let Arguments { target, foreign, count, .. } = arguments;
+    let mut session = Session::open(target, Some(foreign), *count, Traffic::none(), None, seed).await?;
 
     let before = look(&watched)?;
-    let live = Live::of(
-        progress(arguments.count, "negotiating"),
-        &fleet.meter,
-        Some(Meter::settled),
-        vec![("Child SAs/s", |meter| meter.child_sas.get())],
-    );
     let begin = Instant::now();
-    fleet.start_all(arguments.rate, arguments.concurrency).await?;
+    let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
     let elapsed = begin.elapsed();
-    let series = live.stop().await;
     let after = look(&watched)?;
     tokio::time::sleep(arguments.hold).await;
-    let there = match &api {
+    let there = match &session.api {
         Some(api) => Some(api.status().await?.child_sas),
         None => None,
     };
-
-    let (meter, per_socket) = (fleet.meter.clone(), fleet.per_socket());
-    let left = fleet.close().await;
-    if let Some(api) = &api {
-        api.wait_down().await?;
-        api.clean_up(&plan).await?;
-    }
+    let (meter, per_socket) = (session.fleet.meter.clone(), session.fleet.per_socket());
+    let left = session.close().await?;
     let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
     let mut summary = Summary::new("handshakes", seed);
     summary.series(series);
