@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use crate::Output;
-use crate::storm::short;
+use crate::flood::short;
 
 /// Connections side by side.
 const CONNECTIONS: u32 = 8;

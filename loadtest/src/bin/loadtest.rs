@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{handshakes, logins, storm, traffic, tunnels};
+use loadtest::{flood, handshakes, logins, traffic, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -22,7 +22,8 @@ enum Load {
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
-    Storm(storm::Arguments),
+    #[command(alias = "storm")]
+    Flood(flood::Arguments),
     /// Logins at the API with tokens of nobody, at a loopback address or Unix socket alone
     Logins(logins::Arguments),
 }
@@ -33,7 +34,7 @@ async fn main() -> ExitCode {
         Load::Handshakes(arguments) => handshakes::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Traffic(arguments) => traffic::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
-        Load::Storm(arguments) => storm::run(&arguments).map(|_| true).map_err(|error| error.to_string()),
+        Load::Flood(arguments) => flood::run(&arguments).map_err(|error| error.to_string()),
         Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),
     };
     match outcome {
