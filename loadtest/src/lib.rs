@@ -7,6 +7,7 @@
 //! `engine/` (counters, reports) and `fleet/` (many initiators, and the node they talk to): `handshakes/`, `traffic.rs`,
 //! `rekey_storm.rs`, `churn.rs`, `soak.rs` and `tunnels/`; `flood/` and `logins.rs` are the load of strangers.
 
+pub mod churn;
 mod engine;
 mod fleet;
 pub mod flood;
@@ -16,6 +17,8 @@ mod initiator;
 mod ledger;
 pub mod logins;
 mod probe;
+pub mod rekey_storm;
+pub mod soak;
 pub mod traffic;
 pub mod tunnels;
 

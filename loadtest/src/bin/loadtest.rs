@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{flood, handshakes, logins, traffic, tunnels};
+use loadtest::{churn, flood, handshakes, logins, rekey_storm, soak, traffic, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -19,6 +19,12 @@ enum Load {
     Handshakes(Box<handshakes::Arguments>),
     /// Flows through tunnels: loss, reordering, latency
     Traffic(Box<traffic::Arguments>),
+    /// Rekeyings of many tunnels at a time, while sampled flows go on
+    RekeyStorm(Box<rekey_storm::Arguments>),
+    /// Tunnels that come and go, beside some that stay
+    Churn(Box<churn::Arguments>),
+    /// Traffic, rekeyings, tunnels that come and go, for hours: memory must not grow, and no packet vanish
+    Soak(Box<soak::Arguments>),
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
@@ -33,6 +39,9 @@ async fn main() -> ExitCode {
     let outcome = match Cli::parse().load {
         Load::Handshakes(arguments) => handshakes::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Traffic(arguments) => traffic::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::RekeyStorm(arguments) => rekey_storm::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Churn(arguments) => churn::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Soak(arguments) => soak::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Flood(arguments) => flood::run(&arguments).map_err(|error| error.to_string()),
         Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),

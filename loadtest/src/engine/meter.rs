@@ -1,6 +1,5 @@
 //! What all initiators of a load count together, read while it runs.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,12 +7,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 
+use super::causes::Causes;
+
 /// Digits that percentiles are exact to.
 const DIGITS: u8 = 3;
 /// The longest latency that is told apart from longer ones.
 const LONGEST: Duration = Duration::from_secs(300);
-/// Causes of failure that are kept by name: a load has a handful.
-const CAUSES: usize = 64;
 
 /// A count that goes up.
 #[derive(Debug, Default)]
@@ -104,7 +103,8 @@ pub(crate) struct Meter {
     pub(crate) child_latency: Latencies,
     /// From the sending of a probe to its arrival.
     pub(crate) one_way: Latencies,
-    causes: Mutex<BTreeMap<String, u64>>,
+    /// Why initiators did not come up.
+    pub(crate) causes: Causes,
     changed: Notify,
 }
 
@@ -118,12 +118,7 @@ impl Meter {
 
     /// An initiator will not come up.
     pub(crate) fn has_failed(&self, cause: &str) {
-        let cause = if cause.is_empty() { "ended before it was up".to_owned() } else { alike(cause) };
-        {
-            let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = causes.contains_key(&cause) || causes.len() < CAUSES;
-            *causes.entry(if known { cause } else { "others".to_owned() }).or_default() += 1;
-        }
+        self.causes.note(if cause.is_empty() { "ended before it was up" } else { cause });
         self.failed.add(1);
         self.changed.notify_waiters();
     }
@@ -131,14 +126,6 @@ impl Meter {
     pub(crate) fn has_ended(&self) {
         self.ended.add(1);
         self.changed.notify_waiters();
-    }
-
-    /// Why initiators did not come up, and how many each, the most frequent first.
-    pub(crate) fn causes(&self) -> Vec<(String, u64)> {
-        let causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut causes: Vec<_> = causes.iter().map(|(cause, count)| (cause.clone(), *count)).collect();
-        causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        causes
     }
 
     /// Of whom it is known whether they came up.
@@ -161,38 +148,9 @@ impl Meter {
     }
 }
 
-/// A cause without what differs from tunnel to tunnel: addresses and names with a number.
-fn alike(cause: &str) -> String {
-    let own = |word: &&str| word.contains('.') && word.contains(|c: char| c.is_ascii_digit());
-    cause.split(' ').map(|word| if own(&word) { "*" } else { word }).collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_are_counted_and_bounded() {
-        let meter = Meter::default();
-        for n in 0..200 {
-            meter.has_failed(&format!("cause {n}"));
-            meter.has_failed("timeout");
-        }
-        let causes = meter.causes();
-        assert_eq!(meter.failed.get(), 400);
-        assert_eq!(causes.len(), CAUSES + 1);
-        assert_eq!(causes.iter().map(|(_, count)| count).sum::<u64>(), 400);
-        assert_eq!(causes[0], ("timeout".to_owned(), 200));
-    }
-
-    #[test]
-    fn causes_that_differ_in_addresses_alone_are_one() {
-        let meter = Meter::default();
-        for n in 0..9 {
-            meter.has_failed(&format!("refused 10.0.0.{n}/32 of p{n}.example in 30 s"));
-        }
-        assert_eq!(meter.causes(), [("refused * of * in 30 s".to_owned(), 9)]);
-    }
 
     #[tokio::test]
     async fn who_waits_is_told() {

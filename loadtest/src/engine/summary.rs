@@ -5,10 +5,11 @@ use comfy_table::{ContentArrangement, Table};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
+use super::causes::Causes;
+use super::html;
 use super::live::Series;
 use super::output::{Output, Reporting};
 use super::threshold::Check;
-use super::{html, meter::Meter};
 use crate::fleet::LoadError;
 
 /// Percentiles that are told.
@@ -87,8 +88,8 @@ impl Summary {
         self.checks.push(check);
     }
 
-    pub(crate) fn causes(&mut self, meter: &Meter) {
-        self.causes = meter.causes();
+    pub(crate) fn causes(&mut self, causes: &Causes) {
+        self.causes.extend(causes.list());
     }
 
     /// Everything that had to be reached was.
@@ -117,7 +118,7 @@ impl Summary {
             rows: self.figures.iter().map(|f| vec![f.label.to_owned(), f.text.clone()]).collect(),
         }];
         let causes = self.causes.iter().take(CAUSES).map(|(cause, n)| vec![cause.clone(), n.to_string()]);
-        tables.push(Rows { head: words(&["failed because", "tunnels"]), rows: causes.collect() });
+        tables.push(Rows { head: words(&["failed because", "times"]), rows: causes.collect() });
         let percentiles = PERCENTILES.iter().map(|(name, _)| *name);
         let head: Vec<_> = ["latency"].into_iter().chain(percentiles).chain(["max"]).collect();
         let latencies = self.latencies.iter().map(|(_, label, histogram)| {
@@ -223,9 +224,9 @@ pub(super) mod tests {
         summary.latency("childSa", "to the Child SA", latencies.copy());
         summary.latency("none", "nothing", Latencies::default().copy());
         summary.series([Series { name: "handshakes/s".into(), points: vec![(0.5, 900.0), (1.0, 1500.0)] }]);
-        let meter = Meter::default();
-        (0..10).for_each(|_| meter.has_failed("NO_PROPOSAL_CHOSEN"));
-        summary.causes(&meter);
+        let causes = Causes::default();
+        (0..10).for_each(|_| causes.note("NO_PROPOSAL_CHOSEN"));
+        summary.causes(&causes);
         summary.check(Check::at_least("--min-rate", 1000.0, Some(1234.5), "/s"));
         summary.check(Check::at_most("--max-failed", 0.0, Some(10.0), ""));
         summary

@@ -94,6 +94,11 @@ impl Api {
         .await
     }
 
+    /// Rekeys one of them.
+    pub(crate) async fn rekey(&self, place: Place, target: v1::RekeyTarget) -> Result<(), Status> {
+        rekey(&self.channel, place, target).await
+    }
+
     /// All SAs of the node, one by one: how many.
     pub(crate) async fn list(&self) -> Result<u64, LoadError> {
         let request = v1::StreamSasRequest { parent: "tenants/-".to_owned() };

@@ -3,10 +3,14 @@
 //! `target.rs` is what is asked for, `plan.rs` what it comes to, `place.rs` and `template.rs` the names and addresses,
 //! `api.rs` what a node is asked over gRPC, `probes.rs` the traffic, `session.rs` the way of a load from begin to end.
 
+mod accounts;
 mod api;
+mod churn;
+mod memory;
 mod place;
 mod plan;
 mod probes;
+mod rekeys;
 mod session;
 mod target;
 mod template;
@@ -26,10 +30,14 @@ use crate::engine::meter::Meter;
 use crate::initiator::{Group, Order, Start};
 use crate::probe::Flow;
 use crate::{Command, Report};
+pub(crate) use accounts::Accounts;
 pub(crate) use api::Api;
+pub(crate) use churn::Churn;
+pub(crate) use memory::{Memory, growth};
 pub(crate) use place::Place;
 pub(crate) use plan::Plan;
 pub(crate) use probes::{Probes, RATES, Traffic};
+pub(crate) use rekeys::{Rekeys, Which};
 pub(crate) use session::Session;
 pub use target::Version;
 pub(crate) use target::{Foreign, Target};
@@ -80,6 +88,8 @@ pub(crate) struct Fleet {
     pub(crate) meter: Arc<Meter>,
     groups: Vec<Option<mpsc::Sender<Order>>>,
     tasks: JoinSet<std::io::Result<()>>,
+    /// By place: the number of who is there, and what it has seen.
+    members: Vec<Option<(u32, watch::Receiver<Report>)>>,
     next: u32,
 }
 
@@ -99,6 +109,7 @@ impl Fleet {
             meter: Arc::default(),
             groups: vec![None; sockets],
             tasks: JoinSet::new(),
+            members: vec![None; count],
             next: 0,
         })
     }
@@ -124,9 +135,14 @@ impl Fleet {
             };
             self.start(place, permit).await?;
         }
+        self.settled().await;
+        Ok(())
+    }
+
+    /// Waits until it is known of all that were started whether they came up.
+    pub(crate) async fn settled(&self) {
         let all = u64::from(self.next);
         self.meter.until(|meter| meter.settled() >= all).await;
-        Ok(())
     }
 
     /// # Errors
@@ -136,7 +152,7 @@ impl Fleet {
         if done == all {
             return Ok(());
         }
-        let why = self.meter.causes().into_iter().next().map_or_else(String::new, |(cause, _)| cause);
+        let why = self.meter.causes.list().into_iter().next().map_or_else(String::new, |(cause, _)| cause);
         Err(LoadError::Stuck { what: "up", done, all, why })
     }
 
@@ -146,7 +162,7 @@ impl Fleet {
         place: Place,
         permit: Option<tokio::sync::OwnedSemaphorePermit>,
     ) -> Result<(), LoadError> {
-        let (report, _) = watch::channel(Report::default());
+        let (report, watched) = watch::channel(Report::default());
         let flows = self.flows(place)?;
         let start = Start {
             config: self.plan.config(place, self.traffic.rate.saturating_mul(flows.len() as u32))?,
@@ -162,6 +178,9 @@ impl Fleet {
         let group = self.group(place)?;
         // A group whose socket has failed has counted its members as failed.
         let _ = group.send(Order::Start(id, Box::new(start))).await;
+        if let Some(member) = usize::try_from(place.index).ok().and_then(|at| self.members.get_mut(at)) {
+            *member = Some((id, watched));
+        }
         Ok(())
     }
 
@@ -188,6 +207,31 @@ impl Fleet {
             *slot = Some(orders.clone());
         }
         Ok(orders)
+    }
+
+    /// Tells one.
+    pub(crate) async fn tell(&self, place: Place, command: Command) {
+        let at = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        let member = self.members.get(at(place.index)).and_then(Option::as_ref);
+        let group = self.groups.get(at(place.index / self.per_socket)).and_then(Option::as_ref);
+        if let (Some((id, _)), Some(group)) = (member, group) {
+            // One that has ended shows in its report.
+            let _ = group.send(Order::Tell(*id, command)).await;
+        }
+    }
+
+    /// What each has seen, by place.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (Place, Report)> + '_ {
+        let reports = self.members.iter().map(|member| member.as_ref().map(|(_, r)| r.borrow().clone()));
+        self.plan.places().zip(reports).filter_map(|(place, report)| Some((place, report?)))
+    }
+
+    /// Who was at a place has ended, or nobody was.
+    pub(crate) fn is_gone(&self, place: Place) -> bool {
+        let at = usize::try_from(place.index).unwrap_or(usize::MAX);
+        let member = self.members.get(at).and_then(Option::as_ref);
+        // The sender of reports goes with the initiator.
+        member.is_none_or(|(_, report)| report.has_changed().is_err())
     }
 
     /// Tells all.

@@ -116,7 +116,7 @@ fn figures(
     let p99 = (!latency.is_empty()).then(|| latency.value_at_percentile(99.0) as f64 / 1e6);
     summary.latency("ikeSa", "to the IKE_SA", meter.ike_latency.copy());
     summary.latency("childSa", "to the Child SA", latency);
-    summary.causes(meter);
+    summary.causes(&meter.causes);
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let checks = [
         Some(Check::at_most("--max-failed", arguments.max_failed.into(), Some(failed as f64), "")),
