@@ -58,3 +58,48 @@ async fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(words: &str) -> Result<Load, String> {
+        let parsed = Cli::try_parse_from(["loadtest"].into_iter().chain(words.split_whitespace()));
+        parsed.map(|cli| cli.load).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_arguments_make_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_load_has_defaults_and_the_old_name_of_the_flood_works() {
+        for load in ["handshakes", "traffic", "rekey-storm", "churn", "soak", "flood", "tunnels", "logins"] {
+            assert!(parse(load).is_ok(), "{load}");
+        }
+        assert!(matches!(parse("storm").unwrap(), Load::Flood(_)));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for (words, hint) in [
+            ("handshakes --no-provision", "--psk-file"),
+            ("handshakes --max-cpu 1ms", "--responder-pid"),
+            ("handshakes --identity-template p{n}.example", "--no-provision"),
+            ("handshakes --no-provision --psk-file f --identity-template p{i}", "p{i}"),
+            ("handshakes --ike aes1-x25519", "aes1"),
+            ("traffic --imix --size 64", "--size"),
+            ("traffic --size 20", "60 to 9000"),
+            ("rekey-storm --life 5s --rekey-rate 3", "--rekey-rate"),
+            ("churn --churn-rate 0", "above 0"),
+            ("soak --for 1", "--for"),
+        ] {
+            let error = parse(words).unwrap_err();
+            assert!(error.contains(hint), "{words}: {error}");
+        }
+    }
+}

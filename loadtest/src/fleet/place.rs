@@ -45,12 +45,14 @@ impl Place {
         Ipv4Addr::new(10, 7, high, low)
     }
 
-    /// Whom its flow number `flow` goes to: its neighbour in pairs first, then those behind, all of its tenant.
+    /// Whom its flow number `flow` goes to: its neighbour in pairs first, then those behind, all of its tenant; itself only
+    /// where there is nobody else.
     pub(crate) fn partner(self, flow: u32, count: u32) -> Self {
         let first = self.tenant() * self.per_tenant;
         let members = self.per_tenant.min(count - first.min(count)).max(1);
         let own = self.index - first;
-        let next = if flow == 0 && own ^ 1 < members { own ^ 1 } else { (own + flow + 1) % members };
+        let others = members.saturating_sub(1).max(1);
+        let next = if flow == 0 && own ^ 1 < members { own ^ 1 } else { (own + 1 + flow % others) % members };
         Self { index: first + next, ..self }
     }
 }
@@ -70,6 +72,8 @@ mod tests {
                 for flow in [0, 1, 7] {
                     let partner = place(index).partner(flow, count);
                     assert!(partner.index < count, "{index} of {count}");
+                    let alone = index % 500 == 0 && index + 1 == count;
+                    assert_eq!(partner == place(index), alone, "{index} of {count}");
                     assert_eq!(partner.tenant(), place(index).tenant(), "{index} of {count}");
                 }
             }

@@ -52,7 +52,8 @@ pub(super) struct Member {
     pace: Pace,
     flows: Arc<[(Flow, Ipv4Addr)]>,
     sizes: Arc<[usize]>,
-    next_numbers: Vec<u64>,
+    /// Several of its flows may go the same way, and are then one.
+    next_numbers: HashMap<Flow, u64>,
     /// Probes so far, of which flow and size follow.
     turn: usize,
     ledgers: HashMap<Flow, Ledger>,
@@ -60,6 +61,8 @@ pub(super) struct Member {
     begun: Instant,
     /// Until it is known whether it comes up.
     unsettled: Option<(Option<OwnedSemaphorePermit>, Option<Instant>)>,
+    /// Closed while nobody had answered: there is nothing to delete.
+    abandoned: bool,
     report: Report,
     reports: watch::Sender<Report>,
     tell_at: Option<Instant>,
@@ -99,7 +102,7 @@ impl Member {
             sas: Sas::default(),
             pace: Pace::new(config.rate, phase),
             config,
-            next_numbers: vec![0; flows.len()],
+            next_numbers: HashMap::new(),
             flows,
             sizes,
             turn: 0,
@@ -107,6 +110,7 @@ impl Member {
             meter,
             begun,
             unsettled: Some((permit, patience.map(|patience| begun + patience))),
+            abandoned: false,
             report: Report::default(),
             reports,
             tell_at: None,
@@ -114,7 +118,7 @@ impl Member {
     }
 
     pub(super) fn is_finished(&self) -> bool {
-        self.conn.is_finished()
+        self.abandoned || self.conn.is_finished()
     }
 
     /// When it wants to be woken next.
@@ -161,7 +165,7 @@ impl Member {
             let late = now.saturating_duration_since(self.begun).as_secs();
             let seen = if self.report.established > 0 { "no Child SA" } else { "no IKE_SA" };
             self.settle(Err(&format!("{seen} after {late} s")));
-            self.conn.handle_command(now, &mut self.host, ike::Command::Close);
+            self.command(&Command::Close);
         }
     }
 
@@ -173,7 +177,10 @@ impl Member {
             (Command::RekeyIke, _) => ike::Command::RekeyIke,
             (Command::RekeyChild, Some(spi)) => ike::Command::RekeyChild(spi),
             (Command::RekeyChild, None) => return,
-            (Command::Close, _) => ike::Command::Close,
+            (Command::Close, _) => {
+                self.abandoned = self.report.established == 0;
+                ike::Command::Close
+            }
         };
         self.conn.handle_command(now, &mut self.host, command);
     }
@@ -256,11 +263,8 @@ impl Member {
     fn send_probe(&mut self, out: &mut Outbox) {
         let at = self.turn % self.flows.len().max(1);
         let size = self.sizes.get(self.turn / self.flows.len().max(1) % self.sizes.len().max(1));
-        let (Some((flow, destination)), Some(size), Some(number)) =
-            (self.flows.get(at), size, self.next_numbers.get_mut(at))
-        else {
-            return;
-        };
+        let (Some((flow, destination)), Some(size)) = (self.flows.get(at), size) else { return };
+        let number = self.next_numbers.entry(*flow).or_default();
         let now = Instant::now();
         let probe = Probe { flow: *flow, number: *number, sent: clock(now) };
         let packet = probe.packet(self.config.inner, *destination, *size);
