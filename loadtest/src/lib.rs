@@ -3,15 +3,27 @@
 //! It is not a VPN client: no TUN device, no routes. An [`Initiator`] has one inner address, sends numbered probes to
 //! others and checks off what arrives, so that loss, duplication and packets of a stranger are known exactly.
 //!
-//! Start with [`Initiator`]; `probe.rs` is the traffic, `initiator/sas.rs` the ESP side, `tunnels/` the load of many tunnels
-//! on one node and `storm/` and `logins.rs` the load of strangers, which the program `loadtest` runs.
+//! Start with [`Initiator`] (`initiator/`); `probe.rs` is the traffic. The program `loadtest` runs loads made of them, which share
+//! `engine/` (counters, reports) and `fleet/` (many initiators, and the node they talk to): `handshakes/`, `traffic.rs`,
+//! `rekey_storm.rs`, `churn.rs`, `soak.rs` and `tunnels/`; `flood/` and `logins.rs` are the load of strangers.
 
+pub mod churn;
+mod engine;
+mod fleet;
+pub mod flood;
+pub mod handshakes;
 mod host;
 mod initiator;
+mod ledger;
 pub mod logins;
 mod probe;
-pub mod storm;
+pub mod rekey_storm;
+pub mod soak;
+pub mod traffic;
 pub mod tunnels;
 
+pub use engine::output::Output;
+pub use fleet::{LoadError, Version};
 pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
-pub use probe::{Flow, Ledger, Probe};
+pub use ledger::Ledger;
+pub use probe::{Flow, Probe};

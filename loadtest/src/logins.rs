@@ -12,8 +12,8 @@ use serde_json::json;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
-use crate::storm::short;
-use crate::tunnels::Output;
+use crate::Output;
+use crate::flood::short;
 
 /// Connections side by side.
 const CONNECTIONS: u32 = 8;

@@ -1,11 +1,15 @@
-//! Probes: inner UDP packets that say who sent them to whom and which one it is, and the ledger of what arrived.
+//! Probes: inner UDP packets that say who sent them to whom, which one it is, and when.
 
 use std::net::Ipv4Addr;
+use std::sync::OnceLock;
+use std::time::Instant;
 
 /// Octets of an IPv4 and a UDP header.
 const HEADERS: usize = 28;
 /// Octets of a probe's own fields.
-const FIELDS: usize = 24;
+const FIELDS: usize = 32;
+/// Octets of the smallest probe.
+pub(crate) const SMALLEST: usize = HEADERS + FIELDS;
 /// Marks a probe.
 const MAGIC: u32 = 0x4375_6c76;
 /// UDP port of probes: discard.
@@ -29,12 +33,21 @@ pub struct Probe {
     pub flow: Flow,
     /// Its number, from 0.
     pub number: u64,
+    /// When it was sent, as [`clock`] tells it.
+    pub sent: u64,
+}
+
+/// Nanoseconds since the first call in this process: sender and receiver of a probe are in the same one.
+pub(crate) fn clock(now: Instant) -> u64 {
+    static BEGIN: OnceLock<Instant> = OnceLock::new();
+    let begin = BEGIN.get_or_init(|| now);
+    u64::try_from(now.saturating_duration_since(*begin).as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Probe {
     /// The whole inner packet of `len` octets, at least those of its headers and fields.
     pub fn packet(&self, source: Ipv4Addr, destination: Ipv4Addr, len: usize) -> Vec<u8> {
-        let len = len.max(HEADERS + FIELDS);
+        let len = len.max(SMALLEST);
         let total = u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
         let udp_len = u16::try_from(len - 20).unwrap_or(u16::MAX).to_be_bytes();
         let mut out = Vec::with_capacity(len);
@@ -56,6 +69,7 @@ impl Probe {
             out.extend_from_slice(&field.to_be_bytes());
         }
         out.extend_from_slice(&self.number.to_be_bytes());
+        out.extend_from_slice(&self.sent.to_be_bytes());
         out.resize(len, 0);
         out
     }
@@ -68,8 +82,8 @@ impl Probe {
             return None;
         }
         let flow = Flow { tenant: word(4)?, from: word(8)?, to: word(12)? };
-        let number = fields.get(16..24)?.try_into().ok().map(u64::from_be_bytes)?;
-        Some(Self { flow, number })
+        let long = |at: usize| fields.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+        Some(Self { flow, number: long(16)?, sent: long(24)? })
     }
 }
 
@@ -83,38 +97,6 @@ fn checksum(header: &[u8]) -> u16 {
     !u16::try_from(sum).unwrap_or(0)
 }
 
-/// Which probes of one flow have arrived. One bit each.
-#[derive(Clone, Debug, Default)]
-pub struct Ledger {
-    seen: Vec<u64>,
-    /// Different probes that arrived.
-    pub received: u64,
-    /// Probes that arrived again.
-    pub duplicates: u64,
-}
-
-impl Ledger {
-    /// Checks a probe off.
-    pub fn note(&mut self, number: u64) {
-        let (word, bit) = (usize::try_from(number / 64).unwrap_or(usize::MAX), number % 64);
-        // A day at 100,000 a second; a number beyond it is not one of ours.
-        if word > 135_000_000 {
-            return;
-        }
-        if self.seen.len() <= word {
-            self.seen.resize(word + 1, 0);
-        }
-        if let Some(seen) = self.seen.get_mut(word) {
-            if *seen & (1 << bit) == 0 {
-                *seen |= 1 << bit;
-                self.received += 1;
-            } else {
-                self.duplicates += 1;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -122,20 +104,11 @@ mod tests {
 
     #[test]
     fn a_probe_survives_its_packet() {
-        let probe = Probe { flow: Flow { tenant: 1, from: 2, to: 3 }, number: 1 << 40 };
+        let probe = Probe { flow: Flow { tenant: 1, from: 2, to: 3 }, number: 1 << 40, sent: 7 };
         let packet = probe.packet([10, 0, 1, 1].into(), [10, 0, 2, 1].into(), 200);
         assert_eq!(packet.len(), 200);
         assert_eq!(checksum(&packet[..20]), 0);
         assert_eq!(Probe::parse(&packet), Some(probe));
         assert_eq!(Probe::parse(&packet[..50]), None);
-    }
-
-    #[test]
-    fn the_ledger_counts_each_once() {
-        let mut ledger = Ledger::default();
-        for n in [0, 1, 64, 1, 63] {
-            ledger.note(n);
-        }
-        assert_eq!((ledger.received, ledger.duplicates), (4, 1));
     }
 }

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use actors::Node;
-use loadtest::storm::{Forge, Kind};
+use loadtest::flood::{Forge, Kind};
 
 use crate::common::{branch, branch_with, catalog, node, until};
 

@@ -66,6 +66,11 @@ impl Sas {
         over.into_iter().map(|(_, spi)| spi).collect()
     }
 
+    /// When the next pair is to be forgotten.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.lingering.iter().map(|(at, _)| *at).min()
+    }
+
     pub(super) const fn is_up(&self) -> bool {
         self.active.is_some()
     }

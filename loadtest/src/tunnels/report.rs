@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::engine::meter::Meter;
+
 /// What was measured.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -33,16 +35,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn count(&mut self, reports: &[crate::Report]) {
-        for report in reports {
-            self.child_rekeys += report.child_rekeys;
-            self.ike_rekeys += report.ike_rekeys;
-            self.sent += report.sent;
-            self.unsent += report.unsent;
-            self.strangers += report.strangers;
-            self.unopened += report.unopened;
-            self.received += report.received.values().map(|(received, _)| received).sum::<u64>();
-        }
+    pub(super) fn count(&mut self, meter: &Meter) {
+        self.child_rekeys = meter.child_rekeys.get();
+        self.ike_rekeys = meter.ike_rekeys.get();
+        self.sent = meter.sent.get();
+        self.unsent = meter.unsent.get();
+        self.strangers = meter.strangers.get();
+        self.unopened = meter.unopened.get();
+        self.received = meter.received.get();
     }
 
     /// Everything was rekeyed and nothing lost.

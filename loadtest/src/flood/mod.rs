@@ -14,11 +14,14 @@ use ike::wire::Message;
 use ike::wire::message::Payloads;
 use ike::wire::numbers::NotifyType;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
-use serde_json::json;
 
 pub use forge::{Forge, Kind};
 
-use crate::tunnels::Output;
+use crate::engine::live::progress;
+use crate::engine::output::Reporting;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+use crate::fleet::LoadError;
 
 /// The Informational exchange of IKEv1.
 const INFORMATIONAL_V1: u8 = 5;
@@ -27,7 +30,7 @@ const TURN: Duration = Duration::from_millis(2);
 /// Answers that are looked at in one turn, so that sending does not wait for them.
 const ANSWERS: usize = 1_000;
 
-/// `loadtest storm`
+/// `loadtest flood`
 #[derive(Clone, Debug, Args)]
 pub struct Arguments {
     /// Where the node receives IKE: a loopback address
@@ -51,9 +54,11 @@ pub struct Arguments {
     /// How long
     #[arg(long = "for", default_value = "10s", value_parser = short, value_name = "TIME")]
     duration: Duration,
-    /// How the figures are printed
-    #[arg(long, short, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Fail if fewer messages a second were sent: a flood that was none shows nothing
+    #[arg(long, value_name = "N", help_heading = "Thresholds")]
+    min_rate: Option<f64>,
+    #[command(flatten)]
+    reporting: Reporting,
 }
 
 /// What first messages open.
@@ -91,17 +96,14 @@ pub(crate) fn short(text: &str) -> Result<Duration, String> {
 
 /// What has come of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Messages sent.
-    pub sent: u64,
+struct Report {
+    sent: u64,
     /// Messages that the system did not take.
-    pub unsent: u64,
-    /// Answers that ask for a cookie.
-    pub cookies: u64,
-    /// Answers that refuse.
-    pub refused: u64,
-    /// Answers that go on.
-    pub accepted: u64,
+    unsent: u64,
+    /// Answers that ask for a cookie, refuse, and go on.
+    cookies: u64,
+    refused: u64,
+    accepted: u64,
 }
 
 impl Report {
@@ -125,44 +127,44 @@ impl Report {
         }
     }
 
-    fn print(&self, output: Output, elapsed: Duration) {
-        let seconds = elapsed.as_secs_f64();
-        let rate = self.sent as f64 / seconds.max(0.001);
-        #[allow(clippy::print_stdout)]
-        match output {
-            Output::Json => println!(
-                "{}",
-                json!({
-                    "seconds": seconds,
-                    "sent": self.sent,
-                    "per_second": rate,
-                    "unsent": self.unsent,
-                    "cookies": self.cookies,
-                    "refused": self.refused,
-                    "accepted": self.accepted,
-                })
-            ),
-            Output::Text => println!(
-                "{} first messages in {seconds:.1} s ({rate:.0} a second), {} not taken by the system\n\
-                 answers: {} cookies, {} refused, {} accepted",
-                self.sent, self.unsent, self.cookies, self.refused, self.accepted
-            ),
+    fn summary(&self, seed: u64, elapsed: Duration, min_rate: Option<f64>) -> Summary {
+        let rate = self.sent as f64 / elapsed.as_secs_f64().max(0.001);
+        let mut summary = Summary::new("flood", seed);
+        summary.count("sent", "first messages sent", self.sent);
+        summary.measure("seconds", "in", Some(elapsed.as_secs_f64()), "s");
+        summary.measure("perSecond", "sent a second", Some(rate), "/s");
+        summary.count("unsent", "not taken by the system", self.unsent);
+        summary.count("cookies", "answered by a cookie", self.cookies);
+        summary.count("refused", "refused", self.refused);
+        summary.count("accepted", "accepted", self.accepted);
+        if let Some(limit) = min_rate {
+            summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
         }
+        summary
     }
 }
 
-/// Runs the storm, in the thread that calls.
+/// Runs the flood, in the thread that calls; true if all thresholds are met.
 ///
 /// # Errors
 /// When there is no socket, or no key pair.
-pub fn run(arguments: &Arguments) -> io::Result<Report> {
+pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let seed = arguments.reporting.seed();
+    let begin = Instant::now();
+    let report = send(arguments, seed).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
+    report.summary(seed, begin.elapsed(), arguments.min_rate).tell(&arguments.reporting)
+}
+
+fn send(arguments: &Arguments, seed: u64) -> io::Result<Report> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
     let to = SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port);
-    let mut forge = Forge::new(arguments.begin.opening(), arguments.kind).map_err(io::Error::other)?;
+    let mut forge =
+        Forge::seeded(arguments.begin.opening(), arguments.kind, seed).map_err(io::Error::other)?;
     let (mut report, mut number) = (Report::default(), 0u32);
     let mut buffer = vec![0; 65_536];
+    let bar = progress(u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX), "flooding");
     let begin = Instant::now();
     loop {
         let elapsed = begin.elapsed().min(arguments.duration);
@@ -188,11 +190,14 @@ pub fn run(arguments: &Arguments) -> io::Result<Report> {
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
             report.count(buffer.get(..length).unwrap_or_default());
         }
+        if bar.position() != elapsed.as_secs() {
+            bar.set_position(elapsed.as_secs());
+            bar.set_message(format!("{:.0} messages/s", report.sent as f64 / elapsed.as_secs_f64()));
+        }
         if elapsed == arguments.duration {
-            break;
+            bar.finish();
+            return Ok(report);
         }
         std::thread::sleep(TURN);
     }
-    report.print(arguments.output, begin.elapsed());
-    Ok(report)
 }

@@ -10,6 +10,8 @@ use ike::wire::header::Header;
 use ike::wire::numbers::{ExchangeType, PayloadType, ProtocolId};
 use ike::wire::payload::Payload;
 use ike::wire::sa::Transform;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 use super::forge_v1;
 use crate::host::ClientHost;
@@ -52,6 +54,7 @@ pub struct Forge {
     kind: Kind,
     good: Vec<u8>,
     made: u64,
+    rng: StdRng,
 }
 
 impl Forge {
@@ -60,9 +63,17 @@ impl Forge {
     /// # Errors
     /// When the library makes no key pair.
     pub fn new(opening: Opening, kind: Kind) -> Result<Self, ike::crypto::CryptoError> {
+        Self::seeded(opening, kind, rand::random())
+    }
+
+    /// One whose SPIs and nonces follow from a number; its key pair does not.
+    ///
+    /// # Errors
+    /// When the library makes no key pair.
+    pub fn seeded(opening: Opening, kind: Kind, seed: u64) -> Result<Self, ike::crypto::CryptoError> {
         let (group, _) = group(opening);
         let pair = KeyPair::generate(group, &mut ClientHost::default())?;
-        Ok(Self { opening, kind, good: pair.public().to_vec(), made: 0 })
+        Ok(Self { opening, kind, good: pair.public().to_vec(), made: 0, rng: StdRng::seed_from_u64(seed) })
     }
 
     /// The next message.
@@ -78,7 +89,7 @@ impl Forge {
         };
         let (spi, nonce) = match kind {
             Kind::Repeated => (0x5a5a_5a5a_5a5a_5a5a, [0x5a; 32]),
-            _ => (rand::random::<u64>().max(1), rand::random()),
+            _ => (self.rng.random::<u64>().max(1), self.rng.random()),
         };
         let public = if kind == Kind::Zeros { vec![0; group(self.opening).1] } else { self.good.clone() };
         if self.opening != Opening::Init {
@@ -162,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_random_follows_from_the_seed() {
+        let message = |seed| Forge::seeded(Opening::Init, Kind::Zeros, seed).unwrap().message();
+        assert_eq!(message(7), message(7));
+        assert_ne!(message(7), message(8));
+    }
+
+    #[test]
     fn those_of_ikev1_are_what_they_say() {
         for opening in [Opening::Main, Opening::Aggressive] {
             let one = |kind| Forge::new(opening, kind).unwrap().message();
@@ -197,7 +215,7 @@ mod tests {
                 version: Version::V1(V1 { mode, ..V1::default() }),
             };
             let candidates = Candidates::only(&peer.ike_proposals);
-            let mut host = ClientHost::of(Arc::new(peer));
+            let mut host = ClientHost::of(0, Arc::new(peer));
             let accepts = |kind, host: &mut ClientHost| {
                 let bytes = Forge::new(opening, kind).unwrap().message();
                 let (local, remote) = ("127.0.0.1:500".parse().unwrap(), "127.1.0.1:500".parse().unwrap());

@@ -1,0 +1,130 @@
+//! Tunnels that come and go beside some that stay: what they took returns, and those that stay notice nothing.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::Command;
+use crate::engine::live::{Live, Rate, progress};
+use crate::engine::output::Reporting;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+use crate::fleet::{Api, Churn, LoadError, Memory, Probes, Session, Target};
+
+/// How long the node may take to forget SAs that were deleted.
+const LINGER: Duration = Duration::from_secs(30);
+/// What is shown.
+const RATES: [Rate; 2] =
+    [("tunnels/s opened", |meter| meter.child_sas.get()), ("packets/s", |meter| meter.received.get())];
+
+/// `loadtest churn`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Tunnels
+    #[arg(long = "tunnels", alias = "count", default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    count: u32,
+    /// Of them so many stay, and carry the flows
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    stable: u32,
+    /// Tunnels that go in a second, and come back
+    #[arg(long, default_value_t = 50.0, value_name = "N", value_parser = positive)]
+    churn_rate: f64,
+    /// How long one that went stays away
+    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    down: Duration,
+    /// How long
+    #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    duration: Duration,
+    /// Negotiations under way at a time, when the tunnels are opened
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    concurrency: u32,
+    #[command(flatten)]
+    probes: Probes,
+    /// Fail if the node holds so much more memory than before with the same tunnels
+    #[arg(long, value_name = "MIB", help_heading = "Thresholds")]
+    max_growth: Option<f64>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 100_000.0 => Ok(rate),
+        _ => Err(format!("{text} is no rate above 0 and up to 100000")),
+    }
+}
+
+/// Runs the load; true if all thresholds are met.
+///
+/// # Errors
+/// [`LoadError`]; what was provisioned is then left for who looks.
+pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let Arguments { target, count, stable, probes, reporting, .. } = arguments;
+    if stable >= count {
+        let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
+        return Err(LoadError::Argument(text));
+    }
+    let seed = reporting.seed();
+    let traffic = probes.traffic(*stable, u32::MAX);
+    let mut session = Session::open(target, None, *count, traffic, None, seed).await?;
+    let Some(api) = session.api.clone() else { return Ok(false) };
+    session.negotiate(0, arguments.concurrency).await?;
+    session.fleet.all_up()?;
+    let before = api.status().await?;
+
+    let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
+    let live = Live::of(progress(seconds, "churning"), &session.fleet.meter, None, RATES.to_vec());
+    let memory = Memory::watch(&api);
+    let begin = Instant::now();
+    session.fleet.tell_all(&Command::Send(true)).await;
+    let places = session.plan.places().skip(usize::try_from(*stable).unwrap_or(usize::MAX));
+    let mut churn = Churn::new(places, arguments.churn_rate, arguments.down, seed);
+    churn.go_on(&mut session.fleet, arguments.duration).await?;
+    session.fleet.tell_all(&Command::Send(false)).await;
+    let elapsed = begin.elapsed();
+    let mut series = live.stop().await;
+    session.fleet.settle().await;
+    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
+    let left_over = left_over(&api, up).await?;
+    let after = api.status().await?;
+    series.push(memory.stop().await);
+
+    let meter = session.fleet.meter.clone();
+    session.close().await?;
+    let mut summary = Summary::new("churn", seed);
+    let growth = (after.resident_bytes as f64 - before.resident_bytes as f64) / f64::from(1 << 20);
+    let mib = |octets: u64| Some(octets as f64 / f64::from(1 << 20));
+    summary.count("tunnels", "tunnels", (*count).into());
+    summary.count("closed", "closed", churn.closed);
+    summary.count("opened", "opened again", churn.opened);
+    summary.count("failed", "failed", meter.failed.get());
+    summary.measure("residentBefore", "memory before", mib(before.resident_bytes), "MiB");
+    summary.measure("residentAfter", "memory after", mib(after.resident_bytes), "MiB");
+    summary.count("leftOver", "SAs of nobody", left_over);
+    summary.series(series);
+    summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
+    summary.causes(&meter.causes);
+    probes.tell(&mut summary, &meter, elapsed);
+    summary.check(Check::at_most("failed", 0.0, Some(meter.failed.get() as f64), ""));
+    summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
+    summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
+    if let Some(limit) = arguments.max_growth {
+        summary.check(Check::at_most("--max-growth", limit, Some(growth), "MiB"));
+    }
+    summary.tell(reporting)
+}
+
+/// SAs that the node has beside those of the tunnels that are up, once it had time to forget those that went.
+pub(crate) async fn left_over(api: &Api, up: u64) -> Result<u64, LoadError> {
+    let begin = Instant::now();
+    loop {
+        let status = api.status().await?;
+        let more = status.ike_sas.abs_diff(up) + status.child_sas.abs_diff(up);
+        if more == 0 || begin.elapsed() > LINGER {
+            return Ok(more);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,167 @@
+//! What all initiators of a load count together, read while it runs.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::sync::Notify;
+
+use super::causes::Causes;
+
+/// Digits that percentiles are exact to.
+const DIGITS: u8 = 3;
+/// The longest latency that is told apart from longer ones.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// A count that goes up.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Latencies in nanoseconds.
+#[derive(Debug)]
+pub(crate) struct Latencies(Mutex<Histogram<u64>>);
+
+impl Default for Latencies {
+    fn default() -> Self {
+        // The bounds are constants that fit: 1 ns to 300 s in three digits.
+        #[allow(clippy::expect_used)]
+        let histogram = Histogram::new_with_bounds(1, nanos(LONGEST), DIGITS).expect("bounds that fit");
+        Self(Mutex::new(histogram))
+    }
+}
+
+impl Latencies {
+    pub(crate) fn note(&self, latency: Duration) {
+        self.lock().saturating_record(nanos(latency));
+    }
+
+    /// Many at once, so that the lock is taken once a batch.
+    pub(crate) fn note_all(&self, latencies: &mut Vec<u64>) {
+        if latencies.is_empty() {
+            return;
+        }
+        let mut histogram = self.lock();
+        for latency in latencies.drain(..) {
+            histogram.saturating_record(latency);
+        }
+    }
+
+    pub(crate) fn copy(&self) -> Histogram<u64> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Histogram<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The counts of a load.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Initiators that have sent their first message.
+    pub(crate) started: Count,
+    /// IKE_SAs that both sides have authenticated.
+    pub(crate) ike_sas: Count,
+    /// Initiators whose first Child SA is installed.
+    pub(crate) child_sas: Count,
+    /// Initiators that will have none.
+    pub(crate) failed: Count,
+    /// Initiators that have ended.
+    pub(crate) ended: Count,
+    /// Rekeyings seen, whoever began them.
+    pub(crate) ike_rekeys: Count,
+    pub(crate) child_rekeys: Count,
+    /// Probes sent, and those that were due while no SA was there.
+    pub(crate) sent: Count,
+    pub(crate) unsent: Count,
+    /// Different probes that arrived, and their octets.
+    pub(crate) received: Count,
+    pub(crate) octets: Count,
+    /// Probes that arrived behind a later one of their flow (RFC 4737), and those that arrived again.
+    pub(crate) reordered: Count,
+    pub(crate) duplicates: Count,
+    /// Probes of somebody else, and packets that no SA opens.
+    pub(crate) strangers: Count,
+    pub(crate) unopened: Count,
+    /// From the first message to both sides' authentication, and to the Child SA.
+    pub(crate) ike_latency: Latencies,
+    pub(crate) child_latency: Latencies,
+    /// From the sending of a probe to its arrival.
+    pub(crate) one_way: Latencies,
+    /// Why initiators did not come up.
+    pub(crate) causes: Causes,
+    changed: Notify,
+}
+
+impl Meter {
+    /// An initiator has come up.
+    pub(crate) fn is_up(&self, after: Duration) {
+        self.child_latency.note(after);
+        self.child_sas.add(1);
+        self.changed.notify_waiters();
+    }
+
+    /// An initiator will not come up.
+    pub(crate) fn has_failed(&self, cause: &str) {
+        self.causes.note(if cause.is_empty() { "ended before it was up" } else { cause });
+        self.failed.add(1);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn has_ended(&self) {
+        self.ended.add(1);
+        self.changed.notify_waiters();
+    }
+
+    /// Of whom it is known whether they came up.
+    pub(crate) fn settled(&self) -> u64 {
+        self.child_sas.get() + self.failed.get()
+    }
+
+    /// Waits until a count says so.
+    pub(crate) async fn until(&self, reached: impl Fn(&Self) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if reached(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_is_told() {
+        let meter = std::sync::Arc::new(Meter::default());
+        let waiting = tokio::spawn({
+            let meter = meter.clone();
+            async move { meter.until(|meter| meter.settled() == 2).await }
+        });
+        meter.is_up(Duration::from_millis(1));
+        meter.has_failed("refused");
+        waiting.await.expect("it ends");
+        assert_eq!(meter.child_latency.copy().len(), 1);
+    }
+}

@@ -1,0 +1,37 @@
+//! Where figures go.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// How figures are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For programs: one line, the last of the output
+    Json,
+}
+
+/// How a load reports.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Report")]
+pub(crate) struct Reporting {
+    /// How the figures are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+    /// Write a page with plots too, one file that needs no network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// What is left to chance follows from it, keys excepted [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+}
+
+impl Reporting {
+    /// The seed of this run.
+    pub(crate) fn seed(&self) -> u64 {
+        // Below 2^53, so that every reader of JSON has it as it is.
+        self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11)
+    }
+}

@@ -1,0 +1,115 @@
+//! Where every packet went: sent by us, taken and sent on by the node, dropped by name, and arrived.
+
+use std::collections::HashMap;
+
+use super::{Api, LoadError};
+use crate::engine::meter::Meter;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+
+/// What a node and this host had counted at one moment.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Accounts {
+    node: HashMap<String, u64>,
+    /// Datagrams that sockets on this host had no room for.
+    no_room: u64,
+}
+
+/// Counters of ESP that are no drops.
+const NO_DROPS: [&str; 3] = ["esp_received", "esp_sent", "esp_unknown_no_peer"];
+
+impl Accounts {
+    pub(crate) async fn take(api: &Api) -> Result<Self, LoadError> {
+        let snmp = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+        Ok(Self { node: api.status().await?.counters, no_room: no_room(&snmp).unwrap_or(0) })
+    }
+
+    /// What has been counted since.
+    fn since(&self, before: &Self) -> Self {
+        let node = self.node.iter().map(|(name, now)| {
+            let then = before.node.get(name).copied().unwrap_or(0);
+            (name.clone(), now.saturating_sub(then))
+        });
+        Self { node: node.collect(), no_room: self.no_room.saturating_sub(before.no_room) }
+    }
+
+    /// Drops of packets by name, those that happened.
+    fn drops(&self) -> Vec<(&str, u64)> {
+        let is_drop = |name: &str| {
+            (name.starts_with("esp_") && !NO_DROPS.contains(&name))
+                || (name.starts_with("drop_") && !name.starts_with("drop_ike"))
+        };
+        let mut drops: Vec<_> = self.node.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+        drops.retain(|(name, n)| *n > 0 && is_drop(name));
+        drops.sort_unstable();
+        drops
+    }
+
+    /// Compares what was sent and has arrived with what was counted between `before` and now. The node must have carried
+    /// nothing else.
+    pub(crate) fn tell(&self, before: &Self, meter: &Meter, summary: &mut Summary) {
+        let between = self.since(before);
+        let count = |name: &str| between.node.get(name).copied().unwrap_or(0);
+        let drops = between.drops();
+        let dropped: u64 = drops.iter().map(|(_, n)| n).sum();
+        let arrived =
+            meter.received.get() + meter.duplicates.get() + meter.strangers.get() + meter.unopened.get();
+        let lost = meter.sent.get().saturating_sub(arrived);
+        let unexplained = lost.saturating_sub(dropped + between.no_room);
+        let within = count("esp_received").saturating_sub(count("esp_sent") + dropped);
+        summary.count("nodeReceived", "taken by the node", count("esp_received"));
+        summary.count("nodeSent", "sent on by it", count("esp_sent"));
+        let names: Vec<_> = drops.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let names = if names.is_empty() { "0".to_owned() } else { names.join(", ") };
+        summary.figure("nodeDropped", "dropped by it, by name", dropped, names);
+        summary.count("noRoom", "no room in a socket", between.no_room);
+        summary.check(Check::at_most("unexplained in the node", 0.0, Some(within as f64), ""));
+        summary.check(Check::at_most("unexplained on the way", 0.0, Some(unexplained as f64), ""));
+    }
+}
+
+/// `RcvbufErrors` of UDP as `/proc/net/snmp` has it: a line of names and a line of numbers.
+fn no_room(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter(|line| line.starts_with("Udp:"));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+    pairs.find(|(name, _)| *name == "RcvbufErrors")?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts(counters: &[(&str, u64)], no_room: u64) -> Accounts {
+        Accounts { node: counters.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(), no_room }
+    }
+
+    fn verdict(meter: &Meter, now: &Accounts) -> bool {
+        let mut summary = Summary::new("soak", 0);
+        now.tell(&accounts(&[("esp_received", 5), ("drop_no_route", 1)], 3), meter, &mut summary);
+        summary.passed()
+    }
+
+    #[test]
+    fn what_is_dropped_by_name_is_explained_and_nothing_else_is() {
+        let meter = Meter::default();
+        meter.sent.add(10);
+        meter.received.add(8);
+        let now = |received, dropped, no_room| {
+            let esp = [("esp_received", received), ("esp_sent", 8), ("drop_no_route", dropped)];
+            accounts(&[&esp[..], &[("drop_ike_overload", 9), ("esp_unknown_no_peer", 9)]].concat(), no_room)
+        };
+        assert!(verdict(&meter, &now(15, 3, 3)), "two dropped by the node");
+        assert!(verdict(&meter, &now(13, 1, 5)), "two that a socket had no room for");
+        assert!(!verdict(&meter, &now(15, 1, 5)), "two vanished in the node");
+        assert!(!verdict(&meter, &now(13, 1, 4)), "one vanished on the way");
+    }
+
+    #[test]
+    fn the_kernel_s_counter_is_read() {
+        let text =
+            "Ip: a b\nIp: 1 2\nUdp: InDatagrams NoPorts RcvbufErrors\nUdp: 7 8 9\nUdpLite: x\nUdpLite: 1\n";
+        assert_eq!(no_room(text), Some(9));
+        assert_eq!(no_room(""), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Tunnels that come and go.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use super::{Fleet, LoadError, Place};
+use crate::Command;
+
+/// Who comes and goes, in which order.
+pub(crate) struct Churn {
+    rate: f64,
+    down: Duration,
+    up: VecDeque<Place>,
+    gone: VecDeque<(Instant, Place)>,
+    /// Tunnels that were closed, and those that were opened again.
+    pub(crate) closed: u64,
+    pub(crate) opened: u64,
+}
+
+impl Churn {
+    /// `rate` tunnels of `places` a second, each down for `down`.
+    pub(crate) fn new(places: impl Iterator<Item = Place>, rate: f64, down: Duration, seed: u64) -> Self {
+        let mut up: Vec<_> = places.collect();
+        up.shuffle(&mut StdRng::seed_from_u64(seed));
+        Self { rate, down, up: up.into(), gone: VecDeque::new(), closed: 0, opened: 0 }
+    }
+
+    /// Goes on for so long, then opens whatever is down, and waits until it is known of each whether it came up.
+    pub(crate) async fn go_on(&mut self, fleet: &mut Fleet, duration: Duration) -> Result<(), LoadError> {
+        let begin = Instant::now();
+        let mut number = 0u32;
+        while begin.elapsed() < duration {
+            number += 1;
+            let due = begin + Duration::from_secs_f64(f64::from(number) / self.rate);
+            tokio::time::sleep_until(due.min(begin + duration).into()).await;
+            if let Some(place) = self.up.pop_front() {
+                fleet.tell(place, Command::Close).await;
+                self.gone.push_back((Instant::now(), place));
+                self.closed += 1;
+            }
+            self.come_back(fleet).await?;
+        }
+        while !self.gone.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.come_back(fleet).await?;
+        }
+        fleet.settled().await;
+        Ok(())
+    }
+
+    /// Opens those again whose time is over.
+    async fn come_back(&mut self, fleet: &mut Fleet) -> Result<(), LoadError> {
+        while let Some((since, place)) = self.gone.front().copied() {
+            // Its initiator goes once the responder has answered the delete, or does not in time.
+            if since.elapsed() < self.down || !fleet.is_gone(place) {
+                break;
+            }
+            self.gone.pop_front();
+            fleet.start(place, None).await?;
+            self.up.push_back(place);
+            self.opened += 1;
+        }
+        Ok(())
+    }
+}

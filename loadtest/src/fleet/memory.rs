@@ -1,0 +1,74 @@
+//! The node's resident memory over time.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::Api;
+use crate::engine::live::Series;
+use crate::engine::slope::slope;
+
+/// How often it is asked for.
+const EVERY: Duration = Duration::from_secs(1);
+/// The first part of the time does not count for the slope: caches and pools fill.
+const WARM_UP: f64 = 0.2;
+
+/// Samples that go on until they are stopped.
+pub(crate) struct Memory {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Series>,
+}
+
+impl Memory {
+    pub(crate) fn watch(api: &Api) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let api = api.clone();
+        let task = tokio::spawn(async move {
+            let (begin, mut series) = (Instant::now(), Series::named("resident memory of the node, MiB"));
+            loop {
+                // A sample that fails is left out: the load itself says what is wrong with the node.
+                if let Ok(status) = api.status().await {
+                    let mib = status.resident_bytes as f64 / f64::from(1 << 20);
+                    series.push(begin.elapsed().as_secs_f64(), mib);
+                }
+                if tokio::time::timeout(EVERY, &mut stopped).await.is_ok() {
+                    return series;
+                }
+            }
+        });
+        Self { stop, task }
+    }
+
+    pub(crate) async fn stop(self) -> Series {
+        // It waits for nothing else.
+        let _ = self.stop.send(());
+        self.task.await.unwrap_or_default()
+    }
+}
+
+/// KiB that are more after a minute, once it has warmed up.
+pub(crate) fn growth(series: &Series) -> Option<f64> {
+    let end = series.points.last()?.0;
+    let warm: Vec<_> = series.points.iter().copied().filter(|(at, _)| *at >= end * WARM_UP).collect();
+    slope(&warm).map(|mib_per_second| mib_per_second * 1024.0 * 60.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_grows_only_at_first_does_not_grow() {
+        let mut series = Series::named("x");
+        for second in 0..100_u32 {
+            series.push(f64::from(second), 40.0 + f64::from(second.min(15)));
+        }
+        assert!(growth(&series).is_some_and(|kib| kib.abs() < 1e-6));
+        for second in 100..200_u32 {
+            series.push(f64::from(second), 55.0 + f64::from(second - 100));
+        }
+        assert!(growth(&series).is_some_and(|kib| kib > 10_000.0));
+        assert_eq!(growth(&Series::named("empty")), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! The tunnels of a load: who they are, how a node is told of them, and the initiators that run them.
+//!
+//! `target.rs` is what is asked for, `plan.rs` what it comes to, `place.rs` and `template.rs` the names and addresses,
+//! `api.rs` what a node is asked over gRPC, `probes.rs` the traffic, `session.rs` the way of a load from begin to end.
+
+mod accounts;
+mod api;
+mod churn;
+mod memory;
+mod place;
+mod plan;
+mod probes;
+mod rekeys;
+mod session;
+mod target;
+mod template;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+use crate::engine::files::{self, TooMany};
+use crate::engine::meter::Meter;
+use crate::initiator::{Group, Order, Start};
+use crate::probe::Flow;
+use crate::{Command, Report};
+pub(crate) use accounts::Accounts;
+pub(crate) use api::Api;
+pub(crate) use churn::Churn;
+pub(crate) use memory::{Memory, growth};
+pub(crate) use place::Place;
+pub(crate) use plan::Plan;
+pub(crate) use probes::{Probes, RATES, Traffic};
+pub(crate) use rekeys::{Rekeys, Which};
+pub(crate) use session::Session;
+pub use target::Version;
+pub(crate) use target::{Foreign, Target};
+
+/// Orders under way to a group.
+const ORDERS: usize = 64;
+/// How long anything may take that all tunnels have to do.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a load could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The node is not there.
+    #[error("cannot reach {0}: {1}")]
+    Unreachable(String, String),
+    /// The node refused something.
+    #[error("{0}: {1}")]
+    Api(&'static str, String),
+    /// An argument that is of no use.
+    #[error("{0}")]
+    Argument(String),
+    /// More sockets than there may be.
+    #[error(transparent)]
+    Files(#[from] TooMany),
+    /// A socket or a file.
+    #[error("{0}: {1}")]
+    Io(String, std::io::Error),
+    /// Tunnels did not get where they should.
+    #[error("{what}: {done} of {all}; {why}")]
+    Stuck {
+        /// What they should have done.
+        what: &'static str,
+        /// How many did.
+        done: u64,
+        /// How many there are.
+        all: u64,
+        /// What others said.
+        why: String,
+    },
+}
+
+/// The initiators of a plan.
+pub(crate) struct Fleet {
+    plan: Plan,
+    traffic: Traffic,
+    per_socket: u32,
+    rng: StdRng,
+    pub(crate) meter: Arc<Meter>,
+    groups: Vec<Option<mpsc::Sender<Order>>>,
+    tasks: JoinSet<std::io::Result<()>>,
+    /// By place: the number of who is there, and what it has seen.
+    members: Vec<Option<(u32, watch::Receiver<Report>)>>,
+    next: u32,
+}
+
+impl Fleet {
+    /// None is started yet; but it is known that there are sockets for all.
+    pub(crate) fn new(plan: Plan, target: &Target, traffic: Traffic, seed: u64) -> Result<Self, LoadError> {
+        let may_share = plan.version == Version::Ikev2;
+        let allowed = files::sockets_allowed();
+        let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, allowed)?;
+        let count = usize::try_from(plan.count).unwrap_or(usize::MAX);
+        let sockets = count.div_ceil(usize::try_from(per_socket).unwrap_or(usize::MAX));
+        Ok(Self {
+            plan,
+            traffic,
+            per_socket,
+            rng: StdRng::seed_from_u64(seed),
+            meter: Arc::default(),
+            groups: vec![None; sockets],
+            tasks: JoinSet::new(),
+            members: vec![None; count],
+            next: 0,
+        })
+    }
+
+    pub(crate) const fn per_socket(&self) -> u32 {
+        self.per_socket
+    }
+
+    /// Starts all, so many a second, or for a rate of 0 as fast as so many under way at a time allow; then waits until it is
+    /// known of each whether it came up.
+    pub(crate) async fn start_all(&mut self, rate: u32, at_a_time: u32) -> Result<(), LoadError> {
+        let room = Arc::new(Semaphore::new(usize::try_from(at_a_time).unwrap_or(1)));
+        let begin = Instant::now();
+        for (place, number) in self.plan.places().zip(0u32..) {
+            let permit = match rate {
+                // The semaphore is never closed.
+                0 => room.clone().acquire_owned().await.ok(),
+                rate => {
+                    let due = begin + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
+                    tokio::time::sleep_until(due.into()).await;
+                    None
+                }
+            };
+            self.start(place, permit).await?;
+        }
+        self.settled().await;
+        Ok(())
+    }
+
+    /// Waits until it is known of all that were started whether they came up.
+    pub(crate) async fn settled(&self) {
+        let all = u64::from(self.next);
+        self.meter.until(|meter| meter.settled() >= all).await;
+    }
+
+    /// # Errors
+    /// If not all that were started are up.
+    pub(crate) fn all_up(&self) -> Result<(), LoadError> {
+        let (done, all) = (self.meter.child_sas.get(), u64::from(self.next));
+        if done == all {
+            return Ok(());
+        }
+        let why = self.meter.causes.list().into_iter().next().map_or_else(String::new, |(cause, _)| cause);
+        Err(LoadError::Stuck { what: "up", done, all, why })
+    }
+
+    /// Starts one; who is at its place already must have been told to close.
+    pub(crate) async fn start(
+        &mut self,
+        place: Place,
+        permit: Option<tokio::sync::OwnedSemaphorePermit>,
+    ) -> Result<(), LoadError> {
+        let (report, watched) = watch::channel(Report::default());
+        let flows = self.flows(place)?;
+        let start = Start {
+            config: self.plan.config(place, self.traffic.rate.saturating_mul(flows.len() as u32))?,
+            flows,
+            sizes: self.traffic.sizes.clone(),
+            phase: self.rng.random(),
+            patience: Some(self.plan.timeout),
+            permit,
+            report,
+        };
+        let id = self.next;
+        self.next += 1;
+        let group = self.group(place)?;
+        // A group whose socket has failed has counted its members as failed.
+        let _ = group.send(Order::Start(id, Box::new(start))).await;
+        if let Some(member) = usize::try_from(place.index).ok().and_then(|at| self.members.get_mut(at)) {
+            *member = Some((id, watched));
+        }
+        Ok(())
+    }
+
+    fn flows(&self, place: Place) -> Result<Arc<[(Flow, std::net::Ipv4Addr)]>, LoadError> {
+        let Traffic { among, .. } = self.traffic;
+        (0..self.traffic.flows_of(place.index)).map(|flow| self.plan.route(place, flow, among)).collect()
+    }
+
+    fn group(&mut self, place: Place) -> Result<mpsc::Sender<Order>, LoadError> {
+        let number = place.index / self.per_socket;
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        if let Some(Some(group)) = self.groups.get(at) {
+            return Ok(group.clone());
+        }
+        let first = Place { index: number * self.per_socket, ..place };
+        let source: Option<IpAddr> = self.plan.source(first);
+        let group = Group::open(self.plan.server, source, self.meter.clone()).map_err(|error| {
+            let from = source.map_or_else(|| "an address".to_owned(), |source| source.to_string());
+            LoadError::Io(format!("socket {number} of the initiators, from {from}"), error)
+        })?;
+        let (orders, receiver) = mpsc::channel(ORDERS);
+        self.tasks.spawn(group.run(ReceiverStream::new(receiver), false));
+        if let Some(slot) = self.groups.get_mut(at) {
+            *slot = Some(orders.clone());
+        }
+        Ok(orders)
+    }
+
+    /// Tells one.
+    pub(crate) async fn tell(&self, place: Place, command: Command) {
+        let at = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        let member = self.members.get(at(place.index)).and_then(Option::as_ref);
+        let group = self.groups.get(at(place.index / self.per_socket)).and_then(Option::as_ref);
+        if let (Some((id, _)), Some(group)) = (member, group) {
+            // One that has ended shows in its report.
+            let _ = group.send(Order::Tell(*id, command)).await;
+        }
+    }
+
+    /// What each has seen, by place.
+    pub(crate) fn reports(&self) -> impl Iterator<Item = (Place, Report)> + '_ {
+        let reports = self.members.iter().map(|member| member.as_ref().map(|(_, r)| r.borrow().clone()));
+        self.plan.places().zip(reports).filter_map(|(place, report)| Some((place, report?)))
+    }
+
+    /// Who was at a place has ended, or nobody was.
+    pub(crate) fn is_gone(&self, place: Place) -> bool {
+        let at = usize::try_from(place.index).unwrap_or(usize::MAX);
+        let member = self.members.get(at).and_then(Option::as_ref);
+        // The sender of reports goes with the initiator.
+        member.is_none_or(|(_, report)| report.has_changed().is_err())
+    }
+
+    /// Tells all.
+    pub(crate) async fn tell_all(&self, command: &Command) {
+        for group in self.groups.iter().flatten() {
+            // As above.
+            let _ = group.send(Order::All(command.clone())).await;
+        }
+    }
+
+    /// Waits until what was sent has arrived, or clearly will not.
+    pub(crate) async fn settle(&self) {
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if self.meter.received.get() >= self.meter.sent.get() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes the SAs; how many initiators did not end in time.
+    pub(crate) async fn close(mut self) -> u64 {
+        self.tell_all(&Command::Close).await;
+        let all = u64::from(self.next);
+        // One that does not end in time is dropped with its socket.
+        let _ = tokio::time::timeout(PATIENCE, self.meter.until(|meter| meter.ended.get() >= all)).await;
+        let left = all.saturating_sub(self.meter.ended.get());
+        self.groups.clear();
+        self.tasks.shutdown().await;
+        left
+    }
+}

@@ -1,0 +1,186 @@
+//! What every tunnel is, made of the arguments once: bad ones are told before anything starts.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ike::config::{ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::wire::TrafficSelector;
+use ike::{EspProposal, Identity, IkeProposal};
+use ipnet::Ipv4Net;
+
+use super::LoadError;
+use super::place::Place;
+use super::target::{Foreign, Target, Version};
+use crate::InitiatorConfig;
+use crate::initiator::Server;
+use crate::probe::Flow;
+
+/// The key of every tunnel on a node that is provisioned. It protects nothing but probes.
+pub(crate) const PSK: &str = "loadtest-pre-shared-key";
+/// That node's identity.
+pub(crate) const HUB: &str = "hub.load.example";
+/// The ESP proposal of every tunnel, where none is asked for.
+const ESP: &str = "aes128gcm16";
+/// Octets of a probe, where no size is asked for: an ordinary small packet.
+pub(crate) const PACKET: usize = 128;
+
+/// All tunnels.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) count: u32,
+    pub(crate) server: Server,
+    pub(crate) version: Version,
+    pub(crate) ike: IkeProposal,
+    pub(crate) esp: EspProposal,
+    pub(crate) per_tenant: u32,
+    pub(crate) timeout: Duration,
+    psk: Arc<[u8]>,
+    remote: Identity,
+    /// If it is somebody else who has configured the responder.
+    foreign: Option<Foreign>,
+}
+
+impl Plan {
+    /// # Errors
+    /// [`LoadError::Argument`] for what is no proposal, key or identity.
+    pub(crate) fn new(target: &Target, foreign: Option<&Foreign>, count: u32) -> Result<Self, LoadError> {
+        let foreign = foreign.filter(|foreign| foreign.no_provision).cloned();
+        let bad = |what: &str, why: &dyn std::fmt::Display| LoadError::Argument(format!("{what}: {why}"));
+        let psk = match foreign.as_ref().and_then(|foreign| foreign.psk_file.as_ref()) {
+            None => PSK.as_bytes().to_vec(),
+            Some(path) => {
+                let key = std::fs::read(path).map_err(|e| bad(&path.display().to_string(), &e))?;
+                key.trim_ascii_end().to_vec()
+            }
+        };
+        let remote = foreign.as_ref().map_or(HUB, |foreign| &foreign.remote_identity);
+        let ike = match &target.ike {
+            Some(ike) => ike.clone(),
+            None => target.version.proposal().parse().map_err(|e| bad("--ike", &e))?,
+        };
+        let esp = match &target.esp {
+            Some(esp) => esp.clone(),
+            None => ESP.parse().map_err(|e| bad("--esp", &e))?,
+        };
+        let this = Self {
+            count,
+            server: Server {
+                address: target.address,
+                ike_port: target.ike_port,
+                natt_port: target.natt_port,
+            },
+            version: target.version,
+            ike,
+            esp,
+            per_tenant: if foreign.is_some() { u32::MAX } else { target.per_tenant },
+            timeout: target.timeout,
+            psk: psk.into(),
+            remote: remote.parse().map_err(|e| bad("--remote-identity", &e))?,
+            foreign,
+        };
+        // The last is as good as any.
+        this.config(this.place(count.saturating_sub(1)), 0)?;
+        Ok(this)
+    }
+
+    pub(crate) const fn is_provisioned(&self) -> bool {
+        self.foreign.is_none()
+    }
+
+    pub(crate) const fn place(&self, index: u32) -> Place {
+        Place { index, per_tenant: self.per_tenant }
+    }
+
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let per_tenant = self.per_tenant;
+        (0..self.count).map(move |index| Place { index, per_tenant })
+    }
+
+    /// Where an initiator sends from; the system's choice if `None`.
+    pub(crate) fn source(&self, place: Place) -> Option<IpAddr> {
+        let asked = self.foreign.as_ref().and_then(|foreign| foreign.source);
+        asked.or_else(|| place.source(self.server.address))
+    }
+
+    /// Address of a tunnel inside.
+    pub(crate) fn inner(&self, place: Place) -> Result<Ipv4Addr, LoadError> {
+        match &self.foreign {
+            None => Ok(place.inner()),
+            Some(foreign) => {
+                Ok(subnet(foreign.local_subnet.subnet(place.index), "--local-subnet")?.network())
+            }
+        }
+    }
+
+    /// What its flow number `flow` is, and where it goes: among the first so many tunnels.
+    pub(crate) fn route(&self, place: Place, flow: u32, among: u32) -> Result<(Flow, Ipv4Addr), LoadError> {
+        let partner = place.partner(flow, among);
+        let flow = Flow { tenant: place.tenant(), from: place.index, to: partner.index };
+        Ok((flow, self.inner(partner)?))
+    }
+
+    /// An initiator that sends so many probes a second.
+    pub(crate) fn config(&self, place: Place, rate: u32) -> Result<InitiatorConfig, LoadError> {
+        let (flow, destination) = self.route(place, 0, self.count)?;
+        Ok(InitiatorConfig {
+            peer: Arc::new(self.peer(place)?),
+            server: self.server.address,
+            ike_port: self.server.ike_port,
+            natt_port: self.server.natt_port,
+            source: self.source(place),
+            inner: self.inner(place)?,
+            flow,
+            destination,
+            rate,
+            packet_len: PACKET,
+        })
+    }
+
+    /// The initiator's own configuration: the responder's, mirrored.
+    fn peer(&self, place: Place) -> Result<PeerConfig, LoadError> {
+        let (name, local, remote) = match &self.foreign {
+            None => {
+                (place.identity(), place.inner().into(), Ipv4Net::new_assert(Ipv4Addr::new(10, 7, 0, 0), 16))
+            }
+            Some(foreign) => (
+                foreign.identity_template.of(place.index),
+                subnet(foreign.local_subnet.subnet(place.index), "--local-subnet")?,
+                subnet(foreign.remote_subnet.subnet(place.index), "--remote-subnet")?,
+            ),
+        };
+        let local_id =
+            name.parse().map_err(|error| LoadError::Argument(format!("--identity-template: {error}")))?;
+        Ok(PeerConfig {
+            name: place.peer_id().into(),
+            local_id,
+            remote_id: self.remote.clone(),
+            psk: Psk::new(self.psk.to_vec().into()),
+            ike_proposals: vec![self.ike.clone()],
+            children: vec![Arc::new(ChildConfig {
+                name: "lan".into(),
+                local: vec![selector(local)],
+                remote: vec![selector(remote)],
+                proposals: vec![self.esp.clone()],
+                mode: Mode::Tunnel,
+                life: Life::default(),
+            })],
+            dpd_interval: Duration::from_secs(30),
+            force_encapsulation: true,
+            uniqueness: Uniqueness::Replace,
+            retransmit: Retransmit::DEFAULT,
+            version: match self.version {
+                Version::Ikev2 => ike::config::Version::V2,
+                Version::Ikev1 => ike::config::Version::V1(ike::config::V1::default()),
+            },
+        })
+    }
+}
+
+fn subnet(parsed: Result<Ipv4Net, String>, argument: &str) -> Result<Ipv4Net, LoadError> {
+    parsed.map_err(|error| LoadError::Argument(format!("{argument}: {error}")))
+}
+
+fn selector(net: Ipv4Net) -> TrafficSelector {
+    TrafficSelector::range(net.network().into(), net.broadcast().into())
+}

@@ -1,0 +1,152 @@
+//! Tunnels as fast as a responder opens them, or so many a second: how long each takes, and what it costs the responder.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::engine::meter::Meter;
+use crate::engine::output::Reporting;
+use crate::engine::process::{Process, Usage};
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+use crate::fleet::{Foreign, LoadError, Session, Target, Traffic};
+
+/// `loadtest handshakes`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Tunnels to open
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
+    count: u32,
+    /// Tunnels to begin in a second, whatever becomes of those before; 0: as fast as --concurrency allows
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "N")]
+    rate: u32,
+    /// Negotiations under way at a time, with --rate 0
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    concurrency: u32,
+    /// How long the tunnels stay before they are closed
+    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    hold: Duration,
+    /// The responder's process, on this host: its processor time and memory are told [repeatable]
+    #[arg(long, value_name = "PID")]
+    responder_pid: Vec<u32>,
+    /// Fail below so many Child SAs a second
+    #[arg(long, value_name = "N", help_heading = "Thresholds")]
+    min_rate: Option<f64>,
+    /// Fail if the 99th percentile to the Child SA is longer
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", help_heading = "Thresholds")]
+    max_p99: Option<Duration>,
+    /// Fail if more tunnels than this do not come up
+    #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Thresholds")]
+    max_failed: u32,
+    /// Fail if a handshake takes the responder longer on its processors, on average (with --responder-pid)
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", requires = "responder_pid", help_heading = "Thresholds")]
+    max_cpu: Option<Duration>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    foreign: Foreign,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+/// What the responder has used.
+#[derive(Debug, Default)]
+struct Cost {
+    cpu: Duration,
+    resident: i128,
+}
+
+/// Runs the load; true if all thresholds are met.
+///
+/// # Errors
+/// [`LoadError`]; what was provisioned is then left for who looks.
+pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let seed = arguments.reporting.seed();
+    let watched = arguments.responder_pid.iter().map(|pid| find(*pid)).collect::<Result<Vec<_>, _>>()?;
+    let Arguments { target, foreign, count, .. } = arguments;
+    let mut session = Session::open(target, Some(foreign), *count, Traffic::none(), None, seed).await?;
+
+    let before = look(&watched)?;
+    let begin = Instant::now();
+    let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
+    let elapsed = begin.elapsed();
+    let after = look(&watched)?;
+    tokio::time::sleep(arguments.hold).await;
+    let there = match &session.api {
+        Some(api) => Some(api.status().await?.child_sas),
+        None => None,
+    };
+    let (meter, per_socket) = (session.fleet.meter.clone(), session.fleet.per_socket());
+    let left = session.close().await?;
+    let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
+    let mut summary = Summary::new("handshakes", seed);
+    summary.series(series);
+    figures(&mut summary, arguments, &meter, elapsed, cost);
+    if let Some(there) = there {
+        summary.count("responderChildSas", "Child SAs, says the node", there);
+    }
+    summary.count("perSocket", "initiators on a socket", per_socket.into());
+    summary.count("notClosed", "not closed in time", left);
+    summary.tell(&arguments.reporting)
+}
+
+fn figures(
+    summary: &mut Summary,
+    arguments: &Arguments,
+    meter: &Meter,
+    elapsed: Duration,
+    cost: Option<Cost>,
+) {
+    let (up, failed) = (meter.child_sas.get(), meter.failed.get());
+    let rate = up as f64 / elapsed.as_secs_f64().max(1e-9);
+    let each = |value: f64| (up > 0).then(|| value / up as f64);
+    let cpu = cost.as_ref().and_then(|cost| each(cost.cpu.as_secs_f64() * 1e6));
+    let resident = cost.as_ref().and_then(|cost| each(cost.resident as f64 / 1024.0));
+    summary.count("tunnels", "tunnels begun", meter.started.get());
+    summary.count("ikeSas", "IKE_SAs", meter.ike_sas.get());
+    summary.count("childSas", "Child SAs", up);
+    summary.count("failed", "failed", failed);
+    summary.measure("seconds", "in", Some(elapsed.as_secs_f64()), "s");
+    summary.measure("childSasPerSecond", "Child SAs a second", Some(rate), "/s");
+    if cost.is_some() {
+        summary.measure("responderCpuMicros", "responder's CPU each", cpu, "us");
+        summary.measure("responderKibibytes", "responder's memory each", resident, "KiB");
+    }
+    let latency = meter.child_latency.copy();
+    let p99 = (!latency.is_empty()).then(|| latency.value_at_percentile(99.0) as f64 / 1e6);
+    summary.latency("ikeSa", "to the IKE_SA", meter.ike_latency.copy());
+    summary.latency("childSa", "to the Child SA", latency);
+    summary.causes(&meter.causes);
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let checks = [
+        Some(Check::at_most("--max-failed", arguments.max_failed.into(), Some(failed as f64), "")),
+        arguments.min_rate.map(|limit| Check::at_least("--min-rate", limit, Some(rate), "/s")),
+        arguments.max_p99.map(|limit| Check::at_most("--max-p99", millis(limit), p99, "ms")),
+        arguments.max_cpu.map(|limit| Check::at_most("--max-cpu", millis(limit) * 1e3, cpu, "us")),
+    ];
+    checks.into_iter().flatten().for_each(|check| summary.check(check));
+}
+
+impl Cost {
+    fn between(before: &[(Usage, u64)], after: &[(Usage, u64)]) -> Self {
+        let mut cost = Self::default();
+        for ((usage, resident), (usage_after, resident_after)) in before.iter().zip(after) {
+            cost.cpu += usage_after.since(usage);
+            cost.resident += i128::from(*resident_after) - i128::from(*resident);
+        }
+        cost
+    }
+}
+
+fn find(pid: u32) -> Result<Process, LoadError> {
+    Process::find(pid).map_err(|error| LoadError::Io(format!("process {pid} (--responder-pid)"), error))
+}
+
+/// What the processes have used and hold; nothing if none is watched.
+fn look(watched: &[Process]) -> Result<Option<Vec<(Usage, u64)>>, LoadError> {
+    let look = |process: &Process| Ok((process.usage()?, process.resident()?));
+    let looks = watched.iter().map(look).collect::<std::io::Result<Vec<_>>>();
+    let looks =
+        looks.map_err(|error| LoadError::Io("looking at the responder's process".to_owned(), error))?;
+    Ok((!looks.is_empty()).then_some(looks))
+}

@@ -1,0 +1,164 @@
+//! Rekeyings of many tunnels at a time: they must not cost a packet, and no tenant may wait for the others.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::engine::live::{Live, Rate, progress};
+use crate::engine::output::Reporting;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+use crate::fleet::{LoadError, Probes, Rekeys, Session, Target, Which};
+use crate::{Command, Report};
+
+/// Flows that sample what rekeyings cost, where no number is asked for.
+const FLOWS: u32 = 100;
+/// What is shown.
+const RATES: [Rate; 2] = [
+    ("rekeyings/s", |meter| meter.child_rekeys.get() + meter.ike_rekeys.get()),
+    ("packets/s", |meter| meter.received.get()),
+];
+
+/// `loadtest rekey-storm`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Tunnels
+    #[arg(long = "tunnels", alias = "count", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    count: u32,
+    /// Lifetime of the Child SAs, after which the node rekeys them by itself
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    life: Duration,
+    /// Order so many rekeyings a second instead, over the API
+    #[arg(long, value_name = "N", conflicts_with = "life", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rekey_rate: Option<u32>,
+    /// What is ordered to be rekeyed
+    #[arg(long, value_enum, default_value_t = Which::Child, requires = "rekey_rate")]
+    which: Which,
+    /// How long
+    #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    duration: Duration,
+    /// Negotiations under way at a time, when the tunnels are opened
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    concurrency: u32,
+    #[command(flatten)]
+    probes: Probes,
+    /// Fail below so many rekeyings a second
+    #[arg(long, value_name = "N", help_heading = "Thresholds")]
+    min_rate: Option<f64>,
+    /// Fail if the tenants' rekeyings are less even: 1 is the same for each, 1/N is all of one of N (Jain's index)
+    #[arg(long, default_value_t = 0.9, value_name = "INDEX", help_heading = "Thresholds")]
+    min_fairness: f64,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+/// Runs the load; true if all thresholds are met.
+///
+/// # Errors
+/// [`LoadError`]; what was provisioned is then left for who looks.
+pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let Arguments { target, count, probes, reporting, .. } = arguments;
+    let seed = reporting.seed();
+    let traffic = probes.traffic(*count, FLOWS);
+    let life = arguments.rekey_rate.is_none().then_some(arguments.life);
+    let mut session = Session::open(target, None, *count, traffic, life, seed).await?;
+    session.negotiate(0, arguments.concurrency).await?;
+    session.fleet.all_up()?;
+
+    let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
+    let live = Live::of(progress(seconds, "rekeying"), &session.fleet.meter, None, RATES.to_vec());
+    let begin = Instant::now();
+    session.fleet.tell_all(&Command::Send(true)).await;
+    let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
+        Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
+    });
+    tokio::time::sleep(arguments.duration).await;
+    let ordered = match orders {
+        Some(orders) => Some(orders.stop().await),
+        None => None,
+    };
+    let elapsed = begin.elapsed();
+    let series = live.stop().await;
+    session.fleet.tell_all(&Command::Send(false)).await;
+    session.fleet.settle().await;
+
+    let reports: Vec<_> = session.fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
+    let meter = session.fleet.meter.clone();
+    session.close().await?;
+    let mut summary = Summary::new("rekey-storm", seed);
+    let (child, ike) = (meter.child_rekeys.get(), meter.ike_rekeys.get());
+    let rate = (child + ike) as f64 / elapsed.as_secs_f64().max(1e-9);
+    summary.count("tunnels", "tunnels", (*count).into());
+    summary.count("childRekeys", "Child SAs rekeyed", child);
+    summary.count("ikeRekeys", "IKE_SAs rekeyed", ike);
+    summary.measure("rekeysPerSecond", "rekeyings a second", Some(rate), "/s");
+    if let Some(ordered) = &ordered {
+        ordered.tell(&mut summary);
+        summary.check(Check::at_most("failed rekeyings", 0.0, Some(ordered.failed() as f64), ""));
+    }
+    fairness(&mut summary, &reports, arguments.min_fairness);
+    summary.series(series);
+    probes.tell(&mut summary, &meter, elapsed);
+    let down = reports.iter().filter(|(_, report)| !report.up).count();
+    summary.check(Check::at_most("tunnels down", 0.0, Some(down as f64), ""));
+    if let Some(limit) = arguments.min_rate {
+        summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
+    }
+    summary.tell(reporting)
+}
+
+/// How evenly the tenants were served, by the rekeyings of a tunnel.
+fn fairness(summary: &mut Summary, reports: &[(u32, Report)], limit: f64) {
+    let mut tenants: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for (tenant, report) in reports {
+        let (rekeys, tunnels) = tenants.entry(*tenant).or_default();
+        *rekeys += report.child_rekeys + report.ike_rekeys;
+        *tunnels += 1;
+    }
+    let each: Vec<f64> = tenants.values().map(|(rekeys, tunnels)| *rekeys as f64 / *tunnels as f64).collect();
+    let least = each.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = each.iter().copied().fold(0.0, f64::max);
+    let index = jain(&each);
+    summary.count("tenants", "tenants", each.len() as u64);
+    summary.measure("fairness", "fairness among them", index, "");
+    summary.figure(
+        "rekeysPerTunnelAndTenant",
+        "rekeyings of a tunnel",
+        vec![least, most],
+        format!("{least:.2} to {most:.2} by tenant"),
+    );
+    summary.check(Check::at_least("--min-fairness", limit, index, ""));
+}
+
+/// Jain's index of fairness; nothing if nobody had anything.
+fn jain(values: &[f64]) -> Option<f64> {
+    let sum: f64 = values.iter().sum();
+    let squares: f64 = values.iter().map(|value| value * value).sum();
+    (squares > 0.0).then(|| sum * sum / (squares * values.len() as f64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_everything_is_unfair() {
+        assert_eq!(jain(&[3.0; 7]), Some(1.0));
+        assert_eq!(jain(&[4.0, 0.0, 0.0, 0.0]), Some(0.25));
+        assert_eq!(jain(&[0.0, 0.0]), None);
+        assert_eq!(jain(&[]), None);
+    }
+
+    #[test]
+    fn a_tenant_that_waits_is_seen() {
+        let reports: Vec<_> = (0..100)
+            .map(|n| (n % 4, Report { child_rekeys: if n % 4 == 0 { 0 } else { 5 }, ..Report::default() }))
+            .collect();
+        let mut summary = Summary::new("rekey-storm", 0);
+        fairness(&mut summary, &reports, 0.9);
+        assert!(!summary.passed());
+    }
+}

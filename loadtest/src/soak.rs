@@ -1,0 +1,125 @@
+//! Everything at a time, for long: traffic, rekeyings, tunnels that come and go. Memory must not grow, and every packet that is
+//! lost must have been counted by somebody.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use crate::Command;
+use crate::churn::{left_over, positive};
+use crate::engine::live::{Live, Rate, progress};
+use crate::engine::output::Reporting;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+use crate::fleet::{Accounts, Churn, LoadError, Memory, Probes, Rekeys, Session, Target, Which, growth};
+
+/// How long one that went stays away.
+const DOWN: Duration = Duration::from_secs(1);
+/// What is shown.
+const RATES: [Rate; 3] = [
+    ("packets/s", |meter| meter.received.get()),
+    ("rekeyings/s", |meter| meter.child_rekeys.get() + meter.ike_rekeys.get()),
+    ("tunnels/s opened", |meter| meter.child_sas.get()),
+];
+
+/// `loadtest soak`
+#[derive(Clone, Debug, Args)]
+pub struct Arguments {
+    /// Tunnels
+    #[arg(long = "tunnels", alias = "count", default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    count: u32,
+    /// Of them so many stay; they carry the flows and are rekeyed
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
+    stable: u32,
+    /// Tunnels that go in a second, and come back
+    #[arg(long, default_value_t = 2.0, value_name = "N", value_parser = positive)]
+    churn_rate: f64,
+    /// Rekeyings ordered in a second, of Child SAs and IKE_SAs
+    #[arg(long, default_value_t = 5.0, value_name = "N", value_parser = positive)]
+    rekey_rate: f64,
+    /// How long
+    #[arg(long = "for", default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    duration: Duration,
+    /// Negotiations under way at a time, when the tunnels are opened
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
+    concurrency: u32,
+    #[command(flatten)]
+    probes: Probes,
+    /// Fail if the node's memory grows faster, after the first fifth of the time
+    #[arg(long, value_name = "KIB/MIN", help_heading = "Thresholds")]
+    max_slope: Option<f64>,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    reporting: Reporting,
+}
+
+/// Runs the load; true if all thresholds are met.
+///
+/// # Errors
+/// [`LoadError`]; what was provisioned is then left for who looks.
+pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let Arguments { target, count, stable, probes, reporting, .. } = arguments;
+    if stable >= count {
+        let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
+        return Err(LoadError::Argument(text));
+    }
+    let seed = reporting.seed();
+    let traffic = probes.traffic(*stable, u32::MAX);
+    let mut session = Session::open(target, None, *count, traffic, None, seed).await?;
+    let Some(api) = session.api.clone() else { return Ok(false) };
+    session.negotiate(0, arguments.concurrency).await?;
+    session.fleet.all_up()?;
+
+    let before = Accounts::take(&api).await?;
+    let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
+    let live = Live::of(progress(seconds, "soaking"), &session.fleet.meter, None, RATES.to_vec());
+    let memory = Memory::watch(&api);
+    let begin = Instant::now();
+    session.fleet.tell_all(&Command::Send(true)).await;
+    let stay = usize::try_from(*stable).unwrap_or(usize::MAX);
+    let rekeys = Rekeys::order(
+        &api,
+        session.plan.places().take(stay).collect(),
+        Which::Both,
+        arguments.rekey_rate,
+        seed,
+    );
+    let mut churn = Churn::new(session.plan.places().skip(stay), arguments.churn_rate, DOWN, seed);
+    churn.go_on(&mut session.fleet, arguments.duration).await?;
+    let rekeys = rekeys.stop().await;
+    session.fleet.tell_all(&Command::Send(false)).await;
+    let elapsed = begin.elapsed();
+    let mut series = live.stop().await;
+    let memory = memory.stop().await;
+    session.fleet.settle().await;
+    let after = Accounts::take(&api).await?;
+    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
+    let left_over = left_over(&api, up).await?;
+
+    let meter = session.fleet.meter.clone();
+    session.close().await?;
+    let mut summary = Summary::new("soak", seed);
+    summary.count("tunnels", "tunnels", (*count).into());
+    summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
+    summary.count("churned", "closed and opened again", churn.opened);
+    summary.count("failed", "failed to open", meter.failed.get());
+    summary.count("rekeys", "rekeyings", meter.child_rekeys.get() + meter.ike_rekeys.get());
+    summary.causes(&meter.causes);
+    rekeys.tell(&mut summary);
+    let slope = growth(&memory);
+    summary.measure("slopeKibibytesPerMinute", "memory grows by", slope, "KiB/min");
+    series.push(memory);
+    summary.series(series);
+    summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
+    probes.tell(&mut summary, &meter, elapsed);
+    after.tell(&before, &meter, &mut summary);
+    summary.check(Check::at_most("failed to open", 0.0, Some(meter.failed.get() as f64), ""));
+    summary.check(Check::at_most("failed rekeyings", 0.0, Some(rekeys.failed() as f64), ""));
+    summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
+    summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
+    if let Some(limit) = arguments.max_slope {
+        summary.check(Check::at_most("--max-slope", limit, slope, "KiB/min"));
+    }
+    summary.tell(reporting)
+}
