@@ -5,9 +5,11 @@
 //!
 //! Start with [`Initiator`] (`initiator/`); `probe.rs` is the traffic. The program `loadtest` runs loads made of them, which share
 //! `engine/` (counters, reports) and `fleet/` (many initiators, and the node they talk to): `handshakes/`, `traffic.rs`,
-//! `rekey_storm.rs`, `churn.rs`, `soak.rs` and `tunnels/`; `flood/` and `logins.rs` are the load of strangers.
+//! `rekey_storm.rs`, `churn.rs`, `soak.rs` and `tunnels/`; `flood/` and `logins.rs` are the load of strangers. `compare/` is Culvert beside
+//! others on one machine.
 
 pub mod churn;
+pub mod compare;
 mod engine;
 mod fleet;
 pub mod flood;

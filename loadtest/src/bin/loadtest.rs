@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadtest::{churn, flood, handshakes, logins, rekey_storm, soak, traffic, tunnels};
+use loadtest::{churn, compare, flood, handshakes, logins, rekey_storm, soak, traffic, tunnels};
 
 /// Loads for a running Culvert node, made of real initiators
 #[derive(Debug, Parser)]
@@ -25,6 +25,11 @@ enum Load {
     Churn(Box<churn::Arguments>),
     /// Traffic, rekeyings, tunnels that come and go, for hours: memory must not grow, and no packet vanish
     Soak(Box<soak::Arguments>),
+    /// Culvert beside strongSwan, wireguard-go, boringtun and the machine's own bounds, in one run; takes root
+    Compare(Box<compare::Arguments>),
+    /// What compare starts where no tunnel works
+    #[command(hide = true)]
+    Forward(compare::forward::Arguments),
     /// Many tunnels: brought up, listed, rekeyed under light traffic, torn down
     Tunnels(tunnels::Arguments),
     /// First messages of nobody, to and from loopback addresses alone
@@ -42,6 +47,8 @@ async fn main() -> ExitCode {
         Load::RekeyStorm(arguments) => rekey_storm::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Churn(arguments) => churn::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Soak(arguments) => soak::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Compare(arguments) => compare::run(&arguments).await.map_err(|error| error.to_string()),
+        Load::Forward(arguments) => compare::forward::run(&arguments).map_err(|error| error.to_string()),
         Load::Tunnels(arguments) => tunnels::run(&arguments).await.map_err(|error| error.to_string()),
         Load::Flood(arguments) => flood::run(&arguments).map_err(|error| error.to_string()),
         Load::Logins(arguments) => logins::run(&arguments).await.map_err(|error| error.to_string()),
@@ -78,7 +85,9 @@ mod tests {
 
     #[test]
     fn each_load_has_defaults_and_the_old_name_of_the_flood_works() {
-        for load in ["handshakes", "traffic", "rekey-storm", "churn", "soak", "flood", "tunnels", "logins"] {
+        for load in
+            ["handshakes", "traffic", "rekey-storm", "churn", "soak", "compare", "flood", "tunnels", "logins"]
+        {
             assert!(parse(load).is_ok(), "{load}");
         }
         assert!(matches!(parse("storm").unwrap(), Load::Flood(_)));
@@ -97,6 +106,9 @@ mod tests {
             ("rekey-storm --life 5s --rekey-rate 3", "--rekey-rate"),
             ("churn --churn-rate 0", "above 0"),
             ("soak --for 1", "--for"),
+            ("compare --only vpnc", "vpnc"),
+            ("compare --mtu 9000", "1280..=1440"),
+            ("compare --rounds 0", "--rounds"),
         ] {
             let error = parse(words).unwrap_err();
             assert!(error.contains(hint), "{words}: {error}");

@@ -1,0 +1,153 @@
+//! strongSwan's charon with its userspace ESP.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::{Contestant, Pair, in_path, version_of};
+use crate::compare::lab::{About as _, Ends, Lab, LabError, Running, run};
+use crate::compare::{Arguments, Cipher};
+
+/// Where distributions have it.
+const PLACES: [&str; 3] =
+    ["/usr/lib/ipsec/charon", "/usr/libexec/ipsec/charon", "/usr/lib/strongswan/charon"];
+
+pub(crate) struct StrongSwan {
+    charon: PathBuf,
+    cipher: Cipher,
+}
+
+impl StrongSwan {
+    pub(crate) fn find(arguments: &Arguments) -> Result<Self, String> {
+        let installed = || PLACES.iter().map(PathBuf::from).find(|file| file.is_file());
+        let charon = arguments.charon.clone().or_else(installed).filter(|file| file.is_file());
+        match (charon, in_path("swanctl")) {
+            (Some(charon), Some(_)) => Ok(Self { charon, cipher: arguments.cipher }),
+            _ => Err("no charon or no swanctl; try: apt-get install strongswan-charon strongswan-swanctl \
+                      libcharon-extra-plugins libstrongswan-standard-plugins"
+                .to_owned()),
+        }
+    }
+
+    /// Starts a charon and gives it its connections.
+    pub(crate) fn daemon(
+        &self,
+        lab: &Lab,
+        side: usize,
+        folder: &Path,
+        connections: &str,
+    ) -> Result<Running, LabError> {
+        let folder = folder.join(format!("charon{side}"));
+        let (conf, private) = (folder.join("swanctl"), folder.join("run"));
+        for folder in [&conf, &private] {
+            std::fs::create_dir_all(folder).about(folder.display().to_string())?;
+        }
+        let write = |name: &str, text: &str| {
+            let file = folder.join(name);
+            std::fs::write(&file, text).about(file.display().to_string())
+        };
+        write("strongswan.conf", &settings(&private))?;
+        write("swanctl/swanctl.conf", connections)?;
+        // Its pid file has one place whatever is configured: each has a /run of its own.
+        let script = format!(
+            "mount --make-rprivate / && mount --bind '{run}' /run && \
+             STRONGSWAN_CONF='{folder}/strongswan.conf' exec {charon}",
+            run = private.display(),
+            folder = folder.display(),
+            charon = self.charon.display(),
+        );
+        let running = lab.start(side, &folder, "sh", &["-c", &script])?;
+        let uri = uri(&folder);
+        lab.wait("charon", &running.log, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
+        run(
+            "swanctl",
+            &["--load-all", "--uri", &uri, "--file", &conf.join("swanctl.conf").display().to_string()],
+        )?;
+        Ok(running)
+    }
+}
+
+/// Where the charon of this folder is spoken to.
+fn uri(folder: &Path) -> String {
+    format!("unix://{}", folder.join("run/charon.vici").display())
+}
+
+impl Contestant for StrongSwan {
+    fn version(&self) -> String {
+        version_of(&self.charon, &["--version"])
+    }
+
+    fn start(&self, lab: &Lab) -> Result<Pair, LabError> {
+        let folder = lab.folder("strongswan")?;
+        let start = |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher));
+        let programs = vec![start(0)?, start(1)?];
+        run(
+            "swanctl",
+            &["--initiate", "--child", "c", "--timeout", "15", "--uri", &uri(&folder.join("charon0"))],
+        )?;
+        let log = programs.first().map(|running| running.log.clone()).unwrap_or_default();
+        lab.wait_for_ping("strongSwan", &log)?;
+        Ok(Pair { programs, inner: lab.ends.inner })
+    }
+}
+
+fn settings(private: &Path) -> String {
+    format!(
+        "charon {{\n  load_modular = yes\n  cookie_threshold = 0\n  block_threshold = 0\n  init_limit_half_open = 0\n\
+         \n  ikesa_table_size = 4096\n  ikesa_table_segments = 16\n  plugins {{\n    include /etc/strongswan.d/charon/*.conf\n\
+         \n    kernel-libipsec {{\n      load = yes\n    }}\n    bypass-lan {{\n      load = no\n    }}\n\
+         \n    vici {{\n      socket = unix://{}/charon.vici\n    }}\n  }}\n}}\n",
+        private.display()
+    )
+}
+
+/// The connection of a pair.
+fn pair(ends: &Ends, side: usize, cipher: Cipher) -> String {
+    let other = 1 - side;
+    let outer = |side: usize| ends.outer.get(side).map(ToString::to_string).unwrap_or_default();
+    let inner = |side: usize| ends.inner.get(side).map(|address| Ends::host(*address)).unwrap_or_default();
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "connections {{\n  t {{\n    version = 2\n    local_addrs = {}\n    remote_addrs = {}\n\
+         \n    proposals = aes128gcm16-prfsha256-x25519\n    encap = yes\n\
+         \n    local {{\n      auth = psk\n      id = s{side}.example\n    }}\n\
+         \n    remote {{\n      auth = psk\n      id = s{other}.example\n    }}\n\
+         \n    children {{\n      c {{\n        local_ts = {}\n        remote_ts = {}\n        esp_proposals = {}\n      }}\n    }}\n  }}\n}}\n\
+         secrets {{\n  ike-1 {{\n    id-1 = s0.example\n    id-2 = s1.example\n    secret = \"compared\"\n  }}\n}}\n",
+        outer(side),
+        outer(other),
+        inner(side),
+        inner(other),
+        cipher.name(),
+    );
+    text
+}
+
+/// The connection of a responder that anybody with the key may open tunnels at.
+pub(crate) fn responder(outer: IpAddr, version: u8, ike: &str, key: &str) -> String {
+    format!(
+        "connections {{\n  t {{\n    version = {version}\n    local_addrs = {outer}\n    remote_addrs = %any\n\
+         \n    proposals = {ike}\n    encap = yes\n    unique = never\n\
+         \n    local {{\n      auth = psk\n      id = hub.example\n    }}\n\
+         \n    remote {{\n      auth = psk\n      id = %any\n    }}\n\
+         \n    children {{\n      c {{\n        local_ts = 10.0.0.0/8\n        remote_ts = 0.0.0.0/0\n        esp_proposals = aes128gcm16\n      }}\n    }}\n  }}\n}}\n\
+         secrets {{\n  ike-1 {{\n    secret = \"{key}\"\n  }}\n}}\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sides_mirror_each_other_and_braces_match() {
+        let ends = Ends::new(false);
+        let (left, right) = (pair(&ends, 0, Cipher::Aes128gcm16), pair(&ends, 1, Cipher::Aes128gcm16));
+        assert!(left.contains("local_ts = 10.1.0.1/32") && right.contains("remote_ts = 10.1.0.1/32"));
+        let responder = responder(IpAddr::from([10, 0, 0, 1]), 1, "aes128-sha256-modp2048", "k");
+        for text in [left, right, responder, settings(Path::new("/x"))] {
+            assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
+        }
+    }
+}

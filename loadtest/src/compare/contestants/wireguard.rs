@@ -1,0 +1,68 @@
+//! WireGuard in userspace, whoever's: they are told the same way.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::{Contestant, Pair, in_path, version_of};
+use crate::compare::lab::{About as _, Lab, LabError, run};
+
+/// Its addresses inside.
+const INNER: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 50, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 50, 0, 2))];
+/// Its devices, one on each side. The control socket has the device's name, and both sides see the same files.
+const DEVICES: [&str; 2] = ["cvcmpwgl", "cvcmpwgr"];
+const PORT: u16 = 51820;
+
+pub(super) struct WireGuard {
+    program: PathBuf,
+    words: &'static [&'static str],
+}
+
+impl WireGuard {
+    pub(super) fn new(program: PathBuf, words: &'static [&'static str]) -> Result<Self, String> {
+        match in_path("wg") {
+            Some(_) => Ok(Self { program, words }),
+            None => Err("no wg to configure it; try: apt-get install wireguard-tools".to_owned()),
+        }
+    }
+}
+
+impl Contestant for WireGuard {
+    fn version(&self) -> String {
+        version_of(&self.program, &["--version"])
+    }
+
+    fn start(&self, lab: &Lab) -> Result<Pair, LabError> {
+        let name = self.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let folder = lab.folder(&name)?;
+        let (program, mtu) = (self.program.display().to_string(), lab.mtu.to_string());
+        let mut public = Vec::new();
+        for device in DEVICES {
+            let key = run("wg", &["genkey"])?;
+            let file = folder.join(format!("{device}.key"));
+            std::fs::write(&file, &key).about(file.display().to_string())?;
+            let derive = format!("wg pubkey < {}", file.display());
+            public.push(run("sh", &["-c", &derive])?.trim().to_owned());
+        }
+        let mut programs = Vec::new();
+        for (side, device) in DEVICES.into_iter().enumerate() {
+            let other = 1 - side;
+            let words = [self.words, &[device]].concat();
+            let running = lab.start(side, &folder, &program, &words)?;
+            lab.wait(&name, &running.log, || lab.run(side, "wg", &["show", device]).is_ok())?;
+            let key = folder.join(format!("{device}.key")).display().to_string();
+            let (Some(peer), Some(outer), Some(inner)) =
+                (public.get(other), lab.ends.outer.get(other), INNER.get(side))
+            else {
+                continue;
+            };
+            let (port, endpoint) = (PORT.to_string(), SocketAddr::new(*outer, PORT).to_string());
+            let set = ["set", device, "listen-port", &port, "private-key", &key, "peer", peer];
+            let set = [&set[..], &["endpoint", &endpoint, "allowed-ips", "10.50.0.0/24"]].concat();
+            lab.run(side, "wg", &set)?;
+            lab.run(side, "ip", &["addr", "add", &format!("{inner}/24"), "dev", device])?;
+            lab.run(side, "ip", &["link", "set", device, "mtu", &mtu, "up"])?;
+            programs.push(running);
+        }
+        Ok(Pair { programs, inner: INNER })
+    }
+}

@@ -1,0 +1,75 @@
+//! TCP through whatever leads from one side to the other, by iperf3.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::lab::{Lab, LabError, run};
+
+/// What one measurement has come to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Tcp {
+    /// What arrived, in Mbit/s.
+    pub(crate) mbps: f64,
+    /// Segments that were sent again.
+    pub(crate) again: u64,
+    /// Octets that arrived.
+    pub(crate) octets: f64,
+}
+
+/// Its version, if it is installed.
+pub(crate) fn version() -> Result<String, LabError> {
+    let hint =
+        |_| LabError::Program("iperf3".to_owned(), "not installed; try: apt-get install iperf3".to_owned());
+    let text = run("iperf3", &["--version"]).map_err(hint)?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// So many streams for so long from the first side to the second.
+pub(crate) fn tcp(
+    lab: &Lab,
+    [near, far]: [IpAddr; 2],
+    streams: u32,
+    time: Duration,
+) -> Result<Tcp, LabError> {
+    let (near, far) = (near.to_string(), far.to_string());
+    let folder = lab.folder("iperf3")?;
+    let server = lab.start(1, &folder, "iperf3", &["-s", "-1", "--forceflush", "-B", &far])?;
+    lab.wait("the server of iperf3", &server.log, || {
+        std::fs::read_to_string(&server.log).is_ok_and(|log| log.contains("listening"))
+    })?;
+    let (time, streams) = (time.as_secs().max(1).to_string(), streams.to_string());
+    let text = lab.run(0, "iperf3", &["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams])?;
+    let outcome = parse(&text).map_err(|error| LabError::Program("iperf3".to_owned(), error))?;
+    server.wait()?;
+    Ok(outcome)
+}
+
+fn parse(text: &str) -> Result<Tcp, String> {
+    let json: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(error) = json.get("error") {
+        return Err(error.to_string());
+    }
+    let number = |path: &str| json.pointer(path).and_then(Value::as_f64);
+    let received = number("/end/sum_received/bits_per_second").ok_or("its answer lacks end.sum_received")?;
+    let octets = number("/end/sum_received/bytes").ok_or("its answer lacks end.sum_received.bytes")?;
+    // Some systems do not count them.
+    let again = json.pointer("/end/sum_sent/retransmits").and_then(Value::as_u64).unwrap_or(0);
+    Ok(Tcp { mbps: received / 1e6, again, octets })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_iperf3_says_is_read() {
+        let text = r#"{"end": {"sum_sent": {"retransmits": 7}, "sum_received": {"bits_per_second": 2.5e9, "bytes": 1250000000}}}"#;
+        assert_eq!(parse(text).unwrap(), Tcp { mbps: 2500.0, again: 7, octets: 1.25e9 });
+        assert!(parse(r#"{"error": "unable to connect"}"#).unwrap_err().contains("unable to connect"));
+        assert!(parse("{}").unwrap_err().contains("sum_received"));
+        assert!(parse("iperf3: no").is_err());
+    }
+}

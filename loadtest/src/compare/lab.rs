@@ -1,0 +1,260 @@
+//! Two network namespaces with a cable between them, and the programs that run in them. All of it goes when its value does.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// The two sides. Nobody else's namespaces are called so.
+pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
+/// How long something may take to come up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What cannot be set up or measured.
+#[derive(Debug, thiserror::Error)]
+pub enum LabError {
+    /// Not without root.
+    #[error("compare makes network namespaces and TUN devices, which takes root; try: sudo loadtest compare")]
+    NotRoot,
+    /// A program is missing or has failed.
+    #[error("{0}: {1}")]
+    Program(String, String),
+    /// Files, sockets.
+    #[error("{0}: {1}")]
+    Io(String, #[source] io::Error),
+    /// Something has not come up.
+    #[error("{0} is not there after {PATIENCE:?}; the end of its log (--keep keeps all): {1}")]
+    Late(String, String),
+    /// Interrupted.
+    #[error("interrupted; nothing is left behind")]
+    Interrupted,
+    /// Nobody to compare.
+    #[error("{0}")]
+    Argument(String),
+}
+
+/// Gives an error the name of what it is about.
+pub(crate) trait About<T> {
+    fn about(self, what: impl Into<String>) -> Result<T, LabError>;
+}
+
+impl<T> About<T> for io::Result<T> {
+    fn about(self, what: impl Into<String>) -> Result<T, LabError> {
+        self.map_err(|error| LabError::Io(what.into(), error))
+    }
+}
+
+/// The addresses of both sides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    /// On the cable.
+    pub(crate) outer: [IpAddr; 2],
+    /// Behind a tunnel.
+    pub(crate) inner: [IpAddr; 2],
+}
+
+impl Ends {
+    pub(crate) fn new(v6: bool) -> Self {
+        let v4 = |b, d| IpAddr::V4(Ipv4Addr::new(10, b, 0, d));
+        let six = |b, d| IpAddr::V6(Ipv6Addr::new(0xfd99, b, 0, 0, 0, 0, 0, d));
+        if v6 {
+            Self { outer: [six(99, 1), six(99, 2)], inner: [six(1, 1), six(2, 1)] }
+        } else {
+            Self { outer: [v4(99, 1), v4(99, 2)], inner: [v4(1, 1), v4(2, 1)] }
+        }
+    }
+
+    /// One address as a prefix.
+    pub(crate) fn host(address: IpAddr) -> String {
+        format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+    }
+}
+
+/// The laboratory.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    pub(crate) ends: Ends,
+    pub(crate) mtu: u16,
+    dir: PathBuf,
+    keep: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Lab {
+    /// Makes it; what an earlier run has left is removed.
+    pub(crate) fn new(v6: bool, mtu: u16, keep: bool, stop: Arc<AtomicBool>) -> Result<Self, LabError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(LabError::NotRoot);
+        }
+        let dir = std::env::temp_dir().join(format!("culvert-compare-{}", std::process::id()));
+        fs::create_dir_all(&dir).about(dir.display().to_string())?;
+        take_down();
+        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop };
+        for side in SIDES {
+            run("ip", &["netns", "add", side])?;
+        }
+        let [left, right] = SIDES;
+        let cable =
+            ["link", "add", "cable", "netns", left, "type", "veth", "peer", "name", "cable", "netns", right];
+        run("ip", &cable)?;
+        for (side, (outer, inner)) in SIDES.iter().zip(lab.ends.outer.iter().zip(&lab.ends.inner)) {
+            let nodad: &[&str] = if v6 { &["nodad"] } else { &[] };
+            let outer = format!("{outer}/{}", if v6 { 64 } else { 24 });
+            let inner = Ends::host(*inner);
+            run("ip", &["-n", side, "link", "set", "lo", "up"])?;
+            run("ip", &[&["-n", side, "addr", "add", &outer, "dev", "cable"], nodad].concat())?;
+            run("ip", &["-n", side, "link", "set", "cable", "up"])?;
+            run("ip", &[&["-n", side, "addr", "add", &inner, "dev", "lo"], nodad].concat())?;
+        }
+        Ok(lab)
+    }
+
+    /// An error once somebody has interrupted.
+    pub(crate) fn check(&self) -> Result<(), LabError> {
+        if self.stop.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
+    }
+
+    /// A folder of its own for what is called so.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, LabError> {
+        let folder = self.dir.join(name);
+        fs::create_dir_all(&folder).about(folder.display().to_string())?;
+        Ok(folder)
+    }
+
+    /// Starts a program on a side, with a log in the folder.
+    pub(crate) fn start(
+        &self,
+        side: usize,
+        folder: &Path,
+        program: &str,
+        words: &[&str],
+    ) -> Result<Running, LabError> {
+        let log = folder.join(format!("{}.log", SIDES.get(side).copied().unwrap_or_default()));
+        let file = File::create(&log).about(log.display().to_string())?;
+        let errors = file.try_clone().about(log.display().to_string())?;
+        let mut command = on(side, program, words);
+        command.stdin(Stdio::null()).stdout(file).stderr(errors);
+        Ok(Running { child: command.spawn().about(program)?, log })
+    }
+
+    /// Runs a program on a side to its end; what it has written.
+    pub(crate) fn run(&self, side: usize, program: &str, words: &[&str]) -> Result<String, LabError> {
+        self.check()?;
+        finish(program, on(side, program, words))
+    }
+
+    /// Waits until something is there.
+    pub(crate) fn wait(
+        &self,
+        what: &str,
+        log: &Path,
+        mut there: impl FnMut() -> bool,
+    ) -> Result<(), LabError> {
+        let begin = Instant::now();
+        while !there() {
+            self.check()?;
+            if begin.elapsed() > PATIENCE {
+                let text = fs::read_to_string(log).unwrap_or_default();
+                return Err(LabError::Late(what.to_owned(), end_of(&text)));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Waits until a ping comes through.
+    pub(crate) fn wait_for_ping(&self, what: &str, log: &Path) -> Result<(), LabError> {
+        let [near, far] = self.ends.inner.map(|address| address.to_string());
+        let words = ["-n", "-c", "1", "-W", "1", "-I", &near, &far];
+        self.wait(&format!("the tunnel of {what}"), log, || self.run(0, "ping", &words).is_ok())
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        take_down();
+        if self.keep {
+            #[allow(clippy::print_stderr, reason = "somebody has asked for it")]
+            {
+                eprintln!("logs and configurations are in {}", self.dir.display());
+            }
+        } else {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+fn take_down() {
+    for side in SIDES {
+        let _ = finish("ip", command("ip", &["netns", "del", side]));
+    }
+}
+
+fn command(program: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    command
+}
+
+fn on(side: usize, program: &str, words: &[&str]) -> Command {
+    let side = SIDES.get(side).copied().unwrap_or_default();
+    let mut command = command("ip", &["netns", "exec", side, program]);
+    command.args(words);
+    command
+}
+
+/// Runs a program to its end; what it has written.
+pub(crate) fn run(program: &str, words: &[&str]) -> Result<String, LabError> {
+    finish(program, command(program, words))
+}
+
+fn finish(program: &str, mut command: Command) -> Result<String, LabError> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| {
+        let hint = if error.kind() == io::ErrorKind::NotFound { "; is its package installed?" } else { "" };
+        LabError::Program(program.to_owned(), format!("{error}{hint}"))
+    })?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let said = if errors.trim().is_empty() { &text } else { &*errors };
+    Err(LabError::Program(program.to_owned(), format!("{}: {}", output.status, end_of(said))))
+}
+
+/// The last lines of a text in one.
+fn end_of(text: &str) -> String {
+    let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    last.get(last.len().saturating_sub(3)..).unwrap_or_default().join("; ")
+}
+
+/// A program that runs, and ends with this value.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    pub(crate) log: PathBuf,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn wait(mut self) -> Result<(), LabError> {
+        self.child.wait().map(drop).about("waiting")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has gone already if these fail.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,142 @@
+//! What a tunnel costs a responder: processor time of its handshake with the Child SA, and memory while it stands. The initiator is
+//! the same for all of them, `loadtest handshakes`, and what it counts is Child SAs.
+//!
+//! Responder and initiator are on loopback inside one namespace: in IKEv1 a peer is known by its address, and there everyone has one.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use openssl::derive::Deriver;
+use openssl::pkey::{Id, PKey};
+use serde_json::Value;
+
+use super::contestants::{Culvert, StrongSwan, strongswan_responder};
+use super::lab::{About as _, Lab, LabError};
+
+/// Side on which both are.
+const SIDE: usize = 1;
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// The pre-shared key of whoever is not provisioned.
+const PSK: &str = "compared-on-one-machine";
+/// Key agreements that are timed at a time.
+const AGREEMENTS: u32 = 2_000;
+
+/// A version of IKE, and what is proposed in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// IKEv2, PSK, X25519, AES-GCM
+    Ikev2,
+    /// IKEv1 in Main Mode, PSK, the group of 2048 bits
+    Ikev1,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 2] = [Self::Ikev2, Self::Ikev1];
+
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Ikev2 => "ikev2",
+            Self::Ikev1 => "ikev1",
+        }
+    }
+
+    const fn proposal(self) -> &'static str {
+        match self {
+            Self::Ikev2 => "aes128gcm16-prfsha256-x25519",
+            Self::Ikev1 => "aes128-sha256-modp2048",
+        }
+    }
+}
+
+/// What one tunnel has cost.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Cost {
+    /// Processor time of the responder in microseconds.
+    pub(crate) micros: f64,
+    /// Its resident memory in octets.
+    pub(crate) octets: f64,
+    /// Child SAs a second, the initiator being on the same processors.
+    pub(crate) rate: f64,
+}
+
+/// Opens so many tunnels at Culvert.
+pub(crate) fn culvert(lab: &Lab, culvert: &Culvert, kind: Kind, tunnels: u32) -> Result<Cost, LabError> {
+    let folder = lab.folder("responder-culvert")?;
+    let (running, api) = culvert.daemon(lab, SIDE, LOOPBACK, &folder)?;
+    let cost = open(lab, kind, tunnels, running.pid(), &["--server", &api])?;
+    drop(running);
+    // The next one begins from nothing.
+    std::fs::remove_dir_all(&folder).about(folder.display().to_string())?;
+    Ok(cost)
+}
+
+/// Opens so many tunnels at strongSwan.
+pub(crate) fn strongswan(lab: &Lab, charon: &StrongSwan, kind: Kind, tunnels: u32) -> Result<Cost, LabError> {
+    let folder = lab.folder("responder-strongswan")?;
+    let version = if kind == Kind::Ikev1 { 1 } else { 2 };
+    let connections = strongswan_responder(LOOPBACK, version, kind.proposal(), PSK);
+    let running = charon.daemon(lab, SIDE, &folder, &connections)?;
+    let file = folder.join("psk");
+    std::fs::write(&file, PSK).about(file.display().to_string())?;
+    let words = ["--no-provision", "--psk-file", &file.display().to_string()];
+    open(lab, kind, tunnels, running.pid(), &words)
+}
+
+fn open(lab: &Lab, kind: Kind, tunnels: u32, pid: u32, words: &[&str]) -> Result<Cost, LabError> {
+    let own = std::env::current_exe().about("this program")?.display().to_string();
+    let (pid, tunnels) = (pid.to_string(), tunnels.to_string());
+    let all = ["handshakes", "--output", "json", "--responder-pid", &pid, "--count", &tunnels];
+    let all = [&all[..], &["--version", kind.text(), "--ike", kind.proposal(), "--concurrency", "32"], words]
+        .concat();
+    let text = lab.run(SIDE, &own, &all)?;
+    parse(&text).map_err(|error| LabError::Program("loadtest handshakes".to_owned(), error))
+}
+
+fn parse(text: &str) -> Result<Cost, String> {
+    let line = text.lines().last().unwrap_or_default();
+    let json: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let number = |name: &str| json.get(name).and_then(Value::as_f64).ok_or(format!("no {name} in {line}"));
+    Ok(Cost {
+        micros: number("responderCpuMicros")?,
+        octets: number("responderKibibytes")? * 1024.0,
+        rate: number("childSasPerSecond")?,
+    })
+}
+
+/// Microseconds that the two operations of an X25519 exchange take: making a key, and agreeing on a secret.
+pub(crate) fn two_x25519() -> Result<f64, LabError> {
+    let failed =
+        |error: openssl::error::ErrorStack| LabError::Program("X25519".to_owned(), error.to_string());
+    let theirs = PKey::generate_x25519().map_err(failed)?;
+    let public = theirs.raw_public_key().map_err(failed)?;
+    let theirs = PKey::public_key_from_raw_bytes(&public, Id::X25519).map_err(failed)?;
+    let begin = Instant::now();
+    for _ in 0..AGREEMENTS {
+        let own = PKey::generate_x25519().map_err(failed)?;
+        let mut deriver = Deriver::new(&own).map_err(failed)?;
+        deriver.set_peer(&theirs).map_err(failed)?;
+        deriver.derive_to_vec().map_err(failed)?;
+    }
+    let each: Duration = begin.elapsed() / AGREEMENTS;
+    Ok(each.as_secs_f64() * 1e6)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_read() {
+        let text =
+            "a table\n{\"responderCpuMicros\":150.5,\"responderKibibytes\":10,\"childSasPerSecond\":4000}\n";
+        assert_eq!(parse(text).unwrap(), Cost { micros: 150.5, octets: 10_240.0, rate: 4_000.0 });
+        assert!(parse("{}").unwrap_err().contains("responderCpuMicros"));
+        assert!(parse("nothing").is_err());
+    }
+
+    #[test]
+    fn a_key_exchange_takes_some_time() {
+        assert!(two_x25519().unwrap() > 1.0);
+    }
+}

@@ -1,0 +1,123 @@
+//! Medians, and ratios with their spread.
+
+use serde_json::{Value, json};
+
+/// The middle of some values; between the middle two if their number is even.
+pub(crate) fn median(values: &[f64]) -> Option<f64> {
+    let mut values: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    let upper = *values.get(middle)?;
+    let lower =
+        if values.len().is_multiple_of(2) { values.get(middle.wrapping_sub(1)).copied() } else { None };
+    Some(lower.map_or(upper, |lower| f64::midpoint(lower, upper)))
+}
+
+/// What is compared with a goal, with the least and the most of all rounds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// Of values of several rounds; `None` without any.
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        let median = median(values)?;
+        let finite = || values.iter().copied().filter(|value| value.is_finite());
+        Some(Self { median, min: finite().fold(f64::INFINITY, f64::min), max: finite().fold(0.0, f64::max) })
+    }
+
+    /// Of the ratios of two in each round, for what a machine is up to changes from one round to the next.
+    pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
+        let ratios = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
+        Self::of(&ratios.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
+    }
+}
+
+/// What is to be reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+    /// Told, and nothing asked.
+    None,
+}
+
+impl Goal {
+    /// Whether it is met; `None` where there is none.
+    pub(crate) fn is_met(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtLeast(least) => Some(value >= least),
+            Self::AtMost(most) => Some(value <= most),
+            Self::None => None,
+        }
+    }
+
+    pub(crate) const fn number(self) -> Option<f64> {
+        match self {
+            Self::AtLeast(number) | Self::AtMost(number) => Some(number),
+            Self::None => None,
+        }
+    }
+}
+
+/// A row of the table of goals.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    /// For people.
+    pub(crate) title: String,
+    pub(crate) goal: Goal,
+    /// `None` if somebody that it takes is not there, or was not measured.
+    pub(crate) reached: Option<Spread>,
+}
+
+impl Row {
+    pub(crate) fn is_met(&self) -> Option<bool> {
+        self.goal.is_met(self.reached?.median)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        match self.reached {
+            None => Value::Null,
+            Some(Spread { median, min, max }) => {
+                json!({"median": median, "min": min, "max": max, "goal": self.goal.number(), "met": self.is_met()})
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_the_middle() {
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(&[4.0, 1.0, 2.0, f64::NAN, 3.0]), Some(2.5));
+    }
+
+    #[test]
+    fn ratios_are_of_the_same_round_and_without_anybody_there_are_none() {
+        let spread = Spread::of_ratios(&[10.0, 30.0, 20.0], &[5.0, 10.0, 20.0]).unwrap();
+        assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of_ratios(&[10.0], &[]), None);
+        assert_eq!(Spread::of_ratios(&[10.0], &[0.0]), None);
+    }
+
+    #[test]
+    fn goals_are_bounds_from_below_or_above() {
+        let row =
+            |goal, value: f64| Row { name: "x", title: String::new(), goal, reached: Spread::of(&[value]) };
+        assert_eq!(row(Goal::AtLeast(2.0), 2.0).is_met(), Some(true));
+        assert_eq!(row(Goal::AtMost(2.0), 2.1).is_met(), Some(false));
+        assert_eq!(row(Goal::None, 9.0).is_met(), None);
+        let missing = Row { reached: None, ..row(Goal::AtLeast(1.0), 1.0) };
+        assert!(missing.is_met().is_none() && missing.json().is_null());
+        assert_eq!(row(Goal::AtMost(2.0), 2.1).json()["met"], false);
+    }
+}

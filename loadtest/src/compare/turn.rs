@@ -1,0 +1,222 @@
+//! Everyone in turn, round after round, so that whatever else the machine is up to meets all of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::contestants::{self, Contestant, Culvert, Name, Pair, StrongSwan};
+use super::iperf::{self, Tcp};
+use super::lab::{About as _, Lab, LabError};
+use super::responders::{self, Cost, Kind};
+use super::stats::median;
+use super::{Arguments, What, blast, report};
+use crate::Output;
+use crate::engine::process::{Process, Usage};
+
+/// Pings of one measurement.
+const PINGS: &str = "40";
+/// Tunnels of IKEv1 are fewer: each takes a large key exchange, on both sides of the same processors.
+const OLD_TUNNELS: u32 = 300;
+
+/// What was measured of somebody, by round.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    pub(crate) tcp1: Vec<Tcp>,
+    pub(crate) tcp4: Vec<Tcp>,
+    /// Processor seconds of both ends for a gigabyte of one stream.
+    pub(crate) cpu: Vec<f64>,
+    /// Mbit/s of payload.
+    pub(crate) udp: Vec<f64>,
+    /// Milliseconds there and back.
+    pub(crate) ping: Vec<f64>,
+}
+
+impl Measured {
+    pub(crate) fn mbps(&self, streams: u32) -> Vec<f64> {
+        let tcp = if streams == 1 { &self.tcp1 } else { &self.tcp4 };
+        tcp.iter().map(|tcp| tcp.mbps).collect()
+    }
+}
+
+/// All that was measured.
+#[derive(Debug, Default)]
+pub(crate) struct Results {
+    pub(crate) by: BTreeMap<Name, Measured>,
+    pub(crate) versions: BTreeMap<Name, String>,
+    /// Who is not here, and what would help.
+    pub(crate) missing: BTreeMap<Name, String>,
+    pub(crate) costs: BTreeMap<(Name, Kind), Vec<Cost>>,
+    /// Microseconds of the two operations of a key exchange.
+    pub(crate) x25519: Vec<f64>,
+    pub(crate) iperf: Option<String>,
+}
+
+impl Results {
+    pub(crate) fn measured(&self, who: Name) -> Option<&Measured> {
+        self.by.get(&who)
+    }
+
+    pub(crate) fn costs(&self, who: Name, kind: Kind) -> &[Cost] {
+        self.costs.get(&(who, kind)).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Measures everything that is asked for, and tells it.
+pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool, LabError> {
+    let wanted = |name: &Name| arguments.only.is_empty() || arguments.only.contains(name);
+    let mut results = Results::default();
+    let mut here: Vec<(Name, Box<dyn Contestant>)> = Vec::new();
+    for name in Name::ALL.into_iter().filter(wanted) {
+        match contestants::find(arguments, name) {
+            Ok(contestant) => here.push((name, contestant)),
+            Err(hint) => drop(results.missing.insert(name, hint)),
+        }
+    }
+    let does = |what| arguments.what.contains(&what);
+    let paths = does(What::Tcp) || does(What::Udp) || does(What::Ping);
+    if does(What::Tcp) {
+        results.iperf = Some(iperf::version()?);
+    }
+    let lab = Lab::new(arguments.ipv6, arguments.mtu, arguments.keep, stop.clone())?;
+    for (name, contestant) in &here {
+        results.versions.insert(*name, contestant.version());
+    }
+    let responders =
+        if does(What::Handshakes) { Responders::find(arguments, wanted) } else { Responders::default() };
+    let steps = u64::from(arguments.rounds) * (here.len() as u64 * u64::from(paths) + responders.steps());
+    let bar = ProgressBar::new(steps);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    for round in 1..=arguments.rounds {
+        for (name, contestant) in here.iter().filter(|_| paths) {
+            let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));
+            tell("starting");
+            let pair = contestant.start(&lab)?;
+            let measured = results.by.entry(*name).or_default();
+            measure(&lab, arguments, &pair, measured, &tell)?;
+            bar.inc(1);
+        }
+        responders.measure(&lab, arguments.tunnels, &mut results, &mut |what| {
+            bar.set_message(format!("round {round}: {what}"));
+            bar.inc(1);
+        })?;
+    }
+    bar.finish_and_clear();
+    drop(lab);
+    let output = if arguments.json { Output::Json } else { arguments.output };
+    Ok(report::tell(&results, arguments, output) || !arguments.require)
+}
+
+fn measure(
+    lab: &Lab,
+    arguments: &Arguments,
+    pair: &Pair,
+    measured: &mut Measured,
+    tell: &dyn Fn(&str),
+) -> Result<(), LabError> {
+    let does = |what| arguments.what.contains(&what);
+    if does(What::Ping) {
+        tell("ping");
+        measured.ping.extend(ping(lab, pair)?);
+    }
+    if does(What::Tcp) {
+        tell("TCP x1");
+        let before = usage(pair)?;
+        let tcp = iperf::tcp(lab, pair.inner, 1, arguments.secs)?;
+        let used: f64 =
+            usage(pair)?.iter().zip(&before).map(|(now, then)| now.since(then).as_secs_f64()).sum();
+        measured.cpu.push(used / (tcp.octets / 1e9).max(1e-9));
+        measured.tcp1.push(tcp);
+        tell("TCP x4");
+        measured.tcp4.push(iperf::tcp(lab, pair.inner, 4, arguments.secs)?);
+    }
+    if does(What::Udp) {
+        tell("UDP");
+        measured.udp.push(blast::lossless(lab, pair.inner, arguments.size)?);
+    }
+    Ok(())
+}
+
+fn usage(pair: &Pair) -> Result<Vec<Usage>, LabError> {
+    let of = |pid| Process::find(pid).and_then(Process::usage);
+    pair.programs
+        .iter()
+        .map(|running| of(running.pid()))
+        .collect::<std::io::Result<_>>()
+        .about("processor time")
+}
+
+/// The median of some pings.
+fn ping(lab: &Lab, pair: &Pair) -> Result<Option<f64>, LabError> {
+    let [near, far] = pair.inner.map(|address| address.to_string());
+    let text = lab.run(0, "ping", &["-n", "-c", PINGS, "-i", "0.05", "-I", &near, &far])?;
+    Ok(median(&times(&text)))
+}
+
+/// Milliseconds of each answer.
+fn times(text: &str) -> Vec<f64> {
+    text.lines()
+        .filter_map(|line| line.split_once("time=")?.1.split_whitespace().next()?.parse().ok())
+        .collect()
+}
+
+/// Who is asked what a tunnel costs.
+#[derive(Default)]
+struct Responders {
+    culvert: Option<Culvert>,
+    strongswan: Option<StrongSwan>,
+}
+
+impl Responders {
+    fn find(arguments: &Arguments, wanted: impl Fn(&Name) -> bool) -> Self {
+        Self {
+            culvert: Some(Name::Culvert).filter(&wanted).and_then(|_| Culvert::find(arguments).ok()),
+            strongswan: Some(Name::Strongswan).filter(&wanted).and_then(|_| StrongSwan::find(arguments).ok()),
+        }
+    }
+
+    fn steps(&self) -> u64 {
+        let here = u64::from(self.culvert.is_some()) + u64::from(self.strongswan.is_some());
+        here * Kind::ALL.len() as u64
+    }
+
+    fn measure(
+        &self,
+        lab: &Lab,
+        tunnels: u32,
+        results: &mut Results,
+        tell: &mut dyn FnMut(String),
+    ) -> Result<(), LabError> {
+        if self.steps() == 0 {
+            return Ok(());
+        }
+        results.x25519.push(responders::two_x25519()?);
+        for kind in Kind::ALL {
+            let tunnels = if kind == Kind::Ikev1 { tunnels.min(OLD_TUNNELS) } else { tunnels };
+            let mut keep = |who, cost| results.costs.entry((who, kind)).or_default().push(cost);
+            if let Some(culvert) = &self.culvert {
+                tell(format!("culvert, handshakes of {}", kind.text()));
+                keep(Name::Culvert, responders::culvert(lab, culvert, kind, tunnels)?);
+            }
+            if let Some(strongswan) = &self.strongswan {
+                tell(format!("strongswan, handshakes of {}", kind.text()));
+                keep(Name::Strongswan, responders::strongswan(lab, strongswan, kind, tunnels)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_pings_are_read() {
+        let text = "64 bytes from 10.2.0.1: icmp_seq=1 ttl=64 time=0.412 ms\nrubbish time=x\n\
+                    64 bytes from 10.2.0.1: icmp_seq=2 ttl=64 time=1.5 ms\n";
+        assert_eq!(times(text), [0.412, 1.5]);
+    }
+}
