@@ -89,6 +89,8 @@ pub(crate) struct Meter {
     /// Probes sent, and those that were due while no SA was there.
     pub(crate) sent: Count,
     pub(crate) unsent: Count,
+    /// Probes that were not sent as this program was too slow.
+    pub(crate) late: Count,
     /// Different probes that arrived, and their octets.
     pub(crate) received: Count,
     pub(crate) octets: Count,

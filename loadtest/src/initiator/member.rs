@@ -152,9 +152,9 @@ impl Member {
                 conn.handle_timeout(now, &mut self.host);
             }
         }
-        for _ in 0..self.pace.take(now) {
-            self.send_probe(out);
-        }
+        let (due, late) = self.pace.take(now);
+        (0..due).for_each(|_| self.send_probe(out));
+        self.meter.late.add(late);
         for spi in self.sas.expire(now) {
             self.host.spis().release_esp(spi);
         }
