@@ -18,7 +18,7 @@ use crate::host::{ClientHost, Spis};
 use crate::ledger::{Arrival, Ledger};
 use crate::probe::{Flow, Probe, clock};
 
-/// What arrives is told to who watches the report after so long at most.
+/// What happens is told to who watches the report after so long at most.
 const TELL: Duration = Duration::from_millis(50);
 
 /// How an initiator is started within a load.
@@ -286,6 +286,7 @@ impl Member {
 
     fn drain(&mut self, out: &mut Outbox) {
         while let Some(event) = self.conn.poll_event() {
+            self.tell_at = self.tell_at.or_else(|| Some(Instant::now() + TELL));
             self.carry_out(event);
         }
         if self.is_up() {
