@@ -97,8 +97,9 @@ pub(crate) struct Meter {
     /// Probes that arrived behind a later one of their flow (RFC 4737), and those that arrived again.
     pub(crate) reordered: Count,
     pub(crate) duplicates: Count,
-    /// Probes of somebody else, and packets that no SA opens.
+    /// Probes of somebody else, packets that are no probes, as ICMP is, and those that no SA opens.
     pub(crate) strangers: Count,
+    pub(crate) others: Count,
     pub(crate) unopened: Count,
     /// From the first message to both sides' authentication, and to the Child SA.
     pub(crate) ike_latency: Latencies,

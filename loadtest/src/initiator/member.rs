@@ -238,9 +238,10 @@ impl Member {
                 self.count(arrival, len);
                 latencies.push(clock(now).saturating_sub(probe.sent));
             }
-            _ => {
+            probe => {
                 self.report.strangers += 1;
-                self.meter.strangers.add(1);
+                let count = if probe.is_some() { &self.meter.strangers } else { &self.meter.others };
+                count.add(1);
             }
         }
         if let Some(spi) = first_of {
