@@ -143,6 +143,10 @@ async fn handshakes_go_to_who_was_configured_by_somebody_else() {
     assert!(handshakes::run(&arguments).await.unwrap(), "as many failures as are allowed");
     let arguments = node.arguments(&format!("{words} {good} --tunnels 3 --for 1s --imix --flows 6"));
     assert!(traffic::run(&arguments).await.unwrap(), "and they reach each other");
+    let elsewhere = words.replace("10.0.0.0/8", "192.0.2.0/24");
+    let arguments = node.arguments(&format!("{elsewhere} {good} --tunnels 3"));
+    let error = traffic::run(&arguments).await.unwrap_err().to_string();
+    assert!(error.contains("--remote-subnet 192.0.2.0/24"), "{error}");
     node.stop();
 }
 

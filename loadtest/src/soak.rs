@@ -113,7 +113,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     probes.tell(&mut summary, &meter, elapsed);
-    after.tell(&before, &meter, &mut summary);
+    after.tell(&before, &mut summary);
+    after.check(&before, &meter, &mut summary);
     summary.check(Check::at_most("failed to open", 0.0, Some(meter.failed.get() as f64), ""));
     summary.check(Check::at_most("failed rekeyings", 0.0, Some(rekeys.failed() as f64), ""));
     summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));

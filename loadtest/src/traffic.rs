@@ -9,7 +9,7 @@ use crate::engine::live::{Live, progress};
 use crate::engine::output::Reporting;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{Foreign, LoadError, Probes, RATES, Session, Target};
+use crate::fleet::{Accounts, Foreign, LoadError, Probes, RATES, Session, Target};
 
 /// `loadtest traffic`
 #[derive(Clone, Debug, Args)]
@@ -49,6 +49,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.negotiate(0, arguments.concurrency).await?;
     session.fleet.all_up()?;
 
+    let before = accounts(&session).await?;
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
     let live = Live::of(progress(seconds, "sending"), &session.fleet.meter, None, RATES.to_vec());
     let begin = Instant::now();
@@ -59,6 +60,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let series = live.stop().await;
     session.fleet.settle().await;
 
+    let after = accounts(&session).await?;
     let meter = session.fleet.meter.clone();
     session.close().await?;
     let mut summary = Summary::new("traffic", seed);
@@ -66,9 +68,20 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.count("flows", "flows", flows.into());
     summary.series(series);
     probes.tell(&mut summary, &meter, elapsed);
+    if let Some((before, after)) = before.zip(after) {
+        after.tell(&before, &mut summary);
+    }
     if let Some(limit) = arguments.min_rate {
         let rate = meter.received.get() as f64 / elapsed.as_secs_f64().max(1e-9);
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
     }
     summary.tell(reporting)
+}
+
+/// What the node has counted, if it is one of ours.
+async fn accounts(session: &Session) -> Result<Option<Accounts>, LoadError> {
+    match &session.api {
+        Some(api) => Ok(Some(Accounts::take(api).await?)),
+        None => Ok(None),
+    }
 }

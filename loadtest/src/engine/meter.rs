@@ -89,14 +89,17 @@ pub(crate) struct Meter {
     /// Probes sent, and those that were due while no SA was there.
     pub(crate) sent: Count,
     pub(crate) unsent: Count,
+    /// Probes that were not sent as this program was too slow.
+    pub(crate) late: Count,
     /// Different probes that arrived, and their octets.
     pub(crate) received: Count,
     pub(crate) octets: Count,
     /// Probes that arrived behind a later one of their flow (RFC 4737), and those that arrived again.
     pub(crate) reordered: Count,
     pub(crate) duplicates: Count,
-    /// Probes of somebody else, and packets that no SA opens.
+    /// Probes of somebody else, packets that are no probes, as ICMP is, and those that no SA opens.
     pub(crate) strangers: Count,
+    pub(crate) others: Count,
     pub(crate) unopened: Count,
     /// From the first message to both sides' authentication, and to the Child SA.
     pub(crate) ike_latency: Latencies,

@@ -26,8 +26,14 @@ pub(super) fn percentiles(latencies: &[(&'static str, &'static str, Histogram<u6
     });
     let curves: Vec<_> = curves.collect();
     plot("latency in ms by percentile", "percentile", &curves, |nines| {
-        format!("{}", (100.0 * (1.0 - 10f64.powf(-nines)) * 1e4).round() / 1e4)
+        let whole = (nines - nines.round()).abs() < 1e-3;
+        let percent = 100.0 * (1.0 - 10f64.powf(-nines.round()));
+        if whole { format!("{}", (percent * 1e6).round() / 1e6) } else { String::new() }
     })
+}
+
+fn short(value: &f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 fn plot(title: &str, x_name: &str, curves: &[(&str, Vec<(f64, f64)>)], x: impl Fn(f64) -> String) -> Drawn {
@@ -41,13 +47,14 @@ fn plot(title: &str, x_name: &str, curves: &[(&str, Vec<(f64, f64)>)], x: impl F
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 16))
             .margin(12)
+            .margin_right(36)
             .x_label_area_size(36)
             .y_label_area_size(64)
             .build_cartesian_2d(0.0..right, 0.0..top)
             .map_err(|error| error.to_string())?;
         let label = |at: &f64| x(*at);
         let mut mesh = chart.configure_mesh();
-        mesh.x_desc(x_name).x_label_formatter(&label).light_line_style(WHITE);
+        mesh.x_desc(x_name).x_label_formatter(&label).y_label_formatter(&short).max_light_lines(0);
         mesh.draw().map_err(|error| error.to_string())?;
         for (number, (name, points)) in curves.iter().enumerate() {
             let colour = Palette99::pick(number).to_rgba();

@@ -188,6 +188,7 @@ fn words(words: &[&str]) -> Vec<String> {
 
 /// Three digits or so.
 fn short(value: f64) -> String {
+    let value = (value * 1e4).round() / 1e4;
     match value.abs() {
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
         size if size >= 1.0 => format!("{value:.1}"),

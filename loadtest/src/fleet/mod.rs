@@ -101,7 +101,7 @@ impl Fleet {
         let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, allowed)?;
         let count = usize::try_from(plan.count).unwrap_or(usize::MAX);
         let sockets = count.div_ceil(usize::try_from(per_socket).unwrap_or(usize::MAX));
-        Ok(Self {
+        let this = Self {
             plan,
             traffic,
             per_socket,
@@ -111,7 +111,10 @@ impl Fleet {
             tasks: JoinSet::new(),
             members: vec![None; count],
             next: 0,
-        })
+        };
+        // Flows that lead nowhere are told before anything starts.
+        this.flows(this.plan.place(0))?;
+        Ok(this)
     }
 
     pub(crate) const fn per_socket(&self) -> u32 {

@@ -117,21 +117,31 @@ impl Plan {
     pub(crate) fn route(&self, place: Place, flow: u32, among: u32) -> Result<(Flow, Ipv4Addr), LoadError> {
         let partner = place.partner(flow, among);
         let flow = Flow { tenant: place.tenant(), from: place.index, to: partner.index };
-        Ok((flow, self.inner(partner)?))
+        let destination = self.inner(partner)?;
+        if let Some(foreign) = &self.foreign {
+            let behind = subnet(foreign.remote_subnet.subnet(place.index), "--remote-subnet")?;
+            if !behind.contains(&destination) {
+                return Err(LoadError::Argument(format!(
+                    "--remote-subnet {behind}: flows go from tunnel to tunnel, and {destination} of another is not in it"
+                )));
+            }
+        }
+        Ok((flow, destination))
     }
 
     /// An initiator that sends so many probes a second.
     pub(crate) fn config(&self, place: Place, rate: u32) -> Result<InitiatorConfig, LoadError> {
-        let (flow, destination) = self.route(place, 0, self.count)?;
+        let inner = self.inner(place)?;
         Ok(InitiatorConfig {
             peer: Arc::new(self.peer(place)?),
             server: self.server.address,
             ike_port: self.server.ike_port,
             natt_port: self.server.natt_port,
             source: self.source(place),
-            inner: self.inner(place)?,
-            flow,
-            destination,
+            inner,
+            // Where its flows go is said when it is started.
+            flow: Flow { tenant: place.tenant(), from: place.index, to: place.index },
+            destination: inner,
             rate,
             packet_len: PACKET,
         })

@@ -114,7 +114,9 @@ impl Probes {
         summary.count("reordered", "reordered", meter.reordered.get());
         summary.count("duplicates", "duplicates", meter.duplicates.get());
         summary.count("unsent", "due without an SA", meter.unsent.get());
+        summary.count("late", "not sent, too slow here", meter.late.get());
         summary.count("strangers", "of strangers", meter.strangers.get());
+        summary.count("others", "no probes (ICMP)", meter.others.get());
         summary.count("unopened", "not opened", meter.unopened.get());
         summary.measure("sentPerSecond", "sent a second", Some(sent as f64 / seconds), "/s");
         summary.measure("packetsPerSecond", "received a second", Some(received as f64 / seconds), "/s");

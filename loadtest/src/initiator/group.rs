@@ -121,7 +121,7 @@ impl Group {
                 },
                 () = tokio::time::sleep_until(next.into()) => {}
             }
-            self.wake_up();
+            self.wake_up().await?;
             self.flush().await?;
         }
         Ok(())
@@ -181,13 +181,18 @@ impl Group {
     }
 
     /// Lets everybody work who is due.
-    fn wake_up(&mut self) {
+    async fn wake_up(&mut self) -> std::io::Result<()> {
         let now = Instant::now();
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.pop_first();
             self.wakes.remove(&id);
             self.work(id, |member, out| member.wake_up(now, out));
+            // A probe says when it was sent, so it does not wait for those of others.
+            if self.out.len() >= BATCH {
+                self.flush().await?;
+            }
         }
+        Ok(())
     }
 
     /// A turn of one, after which its timer stands anew; who has ended leaves.

@@ -18,7 +18,7 @@ use crate::host::{ClientHost, Spis};
 use crate::ledger::{Arrival, Ledger};
 use crate::probe::{Flow, Probe, clock};
 
-/// What arrives is told to who watches the report after so long at most.
+/// What happens is told to who watches the report after so long at most.
 const TELL: Duration = Duration::from_millis(50);
 
 /// How an initiator is started within a load.
@@ -152,9 +152,9 @@ impl Member {
                 conn.handle_timeout(now, &mut self.host);
             }
         }
-        for _ in 0..self.pace.take(now) {
-            self.send_probe(out);
-        }
+        let (due, late) = self.pace.take(now);
+        (0..due).for_each(|_| self.send_probe(out));
+        self.meter.late.add(late);
         for spi in self.sas.expire(now) {
             self.host.spis().release_esp(spi);
         }
@@ -238,9 +238,10 @@ impl Member {
                 self.count(arrival, len);
                 latencies.push(clock(now).saturating_sub(probe.sent));
             }
-            _ => {
+            probe => {
                 self.report.strangers += 1;
-                self.meter.strangers.add(1);
+                let count = if probe.is_some() { &self.meter.strangers } else { &self.meter.others };
+                count.add(1);
             }
         }
         if let Some(spi) = first_of {
@@ -286,6 +287,7 @@ impl Member {
 
     fn drain(&mut self, out: &mut Outbox) {
         while let Some(event) = self.conn.poll_event() {
+            self.tell_at = self.tell_at.or_else(|| Some(Instant::now() + TELL));
             self.carry_out(event);
         }
         if self.is_up() {

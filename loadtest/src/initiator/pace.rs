@@ -4,6 +4,10 @@ use std::time::{Duration, Instant};
 
 /// Probes due within it go together: a timer for each would cost more than the probe.
 const TURN: Duration = Duration::from_millis(1);
+/// Probes of one turn: what arrives meanwhile must not wait for more.
+const BURST: u64 = 64;
+/// What is later than this is not made up for: who cannot keep up with a rate would only fall further behind.
+const LATEST: Duration = Duration::from_millis(100);
 
 /// A sender's clock.
 #[derive(Clone, Debug)]
@@ -32,17 +36,20 @@ impl Pace {
         self.begun.filter(|_| self.rate > 0).map(|_| self.next)
     }
 
-    /// How many are due now.
-    pub(super) fn take(&mut self, now: Instant) -> u64 {
-        let Some(begun) = self.begun.filter(|begun| *begun <= now && self.rate > 0) else { return 0 };
+    /// How many are to be sent now, and how many never will be, as it is too late for them.
+    pub(super) fn take(&mut self, now: Instant) -> (u64, u64) {
+        let Some(begun) = self.begun.filter(|begun| *begun <= now && self.rate > 0) else { return (0, 0) };
         let elapsed = now.saturating_duration_since(begun);
         // One at the very beginning, then one for each interval.
         let due = (elapsed.as_secs_f64() * f64::from(self.rate)) as u64 + 1;
-        let more = due.saturating_sub(self.due);
-        self.due = due.max(self.due);
+        let waiting = due.saturating_sub(self.due);
+        let room = (LATEST.as_secs_f64() * f64::from(self.rate)) as u64 + BURST;
+        let late = waiting.saturating_sub(room);
+        let more = (waiting - late).min(BURST);
+        self.due += late + more;
         let next = begun + Duration::from_secs_f64(self.due as f64 / f64::from(self.rate));
-        self.next = next.max(now + TURN);
-        more
+        self.next = next.max(now + if more < BURST { TURN } else { Duration::from_nanos(1) });
+        (more, late)
     }
 
     fn interval(&self) -> Duration {
@@ -63,7 +70,9 @@ mod tests {
             let (mut now, mut sent, mut turns) = (begin, 0, 0);
             while now < begin + Duration::from_secs(3) {
                 now = pace.wake().expect("it is on");
-                sent += pace.take(now);
+                let (more, late) = pace.take(now);
+                assert_eq!(late, 0);
+                sent += more;
                 turns += 1;
             }
             let expected = u64::from(rate) * 3;
@@ -76,10 +85,23 @@ mod tests {
     fn nothing_is_due_while_it_is_off() {
         let mut pace = Pace::new(100, 0.0);
         let now = Instant::now();
-        assert_eq!((pace.wake(), pace.take(now)), (None, 0));
+        assert_eq!((pace.wake(), pace.take(now)), (None, (0, 0)));
         pace.switch(true, now);
-        assert_eq!(pace.take(now), 1);
+        assert_eq!(pace.take(now), (1, 0));
         pace.switch(false, now);
-        assert_eq!((pace.wake(), pace.take(now + Duration::from_secs(1))), (None, 0));
+        assert_eq!((pace.wake(), pace.take(now + Duration::from_secs(1))), (None, (0, 0)));
+    }
+
+    #[test]
+    fn who_cannot_keep_up_leaves_out_what_is_too_late() {
+        let mut pace = Pace::new(100_000, 0.0);
+        let begin = Instant::now();
+        pace.switch(true, begin);
+        // A turn of 10 ms, in which 1,000 are due, and 64 are sent.
+        let turns = (1..=100).map(|turn| pace.take(begin + Duration::from_millis(10) * turn));
+        let (sent, late) = turns.fold((0, 0), |all, (more, late)| (all.0 + more, all.1 + late));
+        assert_eq!(sent, 100 * BURST);
+        let due = 100_001;
+        assert!(due - sent - late <= 10_000 + BURST, "{late} late");
     }
 }

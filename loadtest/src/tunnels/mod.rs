@@ -23,7 +23,7 @@ pub struct Arguments {
     #[command(flatten)]
     target: Target,
     /// Tunnels
-    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=50_000))]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     count: u32,
     /// Packets per second and tunnel
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1000))]

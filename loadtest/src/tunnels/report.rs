@@ -40,7 +40,7 @@ impl Report {
         self.ike_rekeys = meter.ike_rekeys.get();
         self.sent = meter.sent.get();
         self.unsent = meter.unsent.get();
-        self.strangers = meter.strangers.get();
+        self.strangers = meter.strangers.get() + meter.others.get();
         self.unopened = meter.unopened.get();
         self.received = meter.received.get();
     }
