@@ -11,13 +11,6 @@ use super::CryptoError;
 use super::prf::Secret;
 use crate::host::{Host, random_array};
 
-/// Octets of a MODP exponent: twice the strength of group 16, as RFC 3526 section 8 estimates it at most (480 bits), rounded up.
-const MODP_EXPONENT: usize = 64;
-/// And of the groups above it, for which that is 620 bits at most.
-const LARGE_MODP_EXPONENT: usize = 80;
-/// Octets of the prime of group 16.
-const GROUP_16: i32 = 512;
-
 /// Our half of an exchange: private value, zeroized when dropped, and public value.
 pub struct KeyPair {
     group: u16,
@@ -42,19 +35,20 @@ enum Group {
     X25519,
     /// Curve and octets of a coordinate.
     Ecp(Nid, i32),
-    /// Prime and its octets.
-    Modp(BigNum, i32),
+    /// Prime, its octets, and those of an exponent: at least twice the group's strength by the higher of the two estimates of RFC
+    /// 3526 section 8, which for group 14 are 320 bits, and no less than 256 bits. More would cost time and add nothing.
+    Modp(BigNum, i32, usize),
 }
 
 fn group(id: u16) -> Result<Group, CryptoError> {
     Ok(match id {
-        2 => Group::Modp(BigNum::get_rfc2409_prime_1024()?, 128),
-        5 => Group::Modp(BigNum::get_rfc3526_prime_1536()?, 192),
-        14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256),
-        15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384),
-        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, GROUP_16),
-        17 => Group::Modp(BigNum::get_rfc3526_prime_6144()?, 768),
-        18 => Group::Modp(BigNum::get_rfc3526_prime_8192()?, 1024),
+        2 => Group::Modp(BigNum::get_rfc2409_prime_1024()?, 128, 32),
+        5 => Group::Modp(BigNum::get_rfc3526_prime_1536()?, 192, 32),
+        14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256, 48),
+        15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384, 56),
+        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, 512, 64),
+        17 => Group::Modp(BigNum::get_rfc3526_prime_6144()?, 768, 72),
+        18 => Group::Modp(BigNum::get_rfc3526_prime_8192()?, 1024, 80),
         19 => Group::Ecp(Nid::X9_62_PRIME256V1, 32),
         20 => Group::Ecp(Nid::SECP384R1, 48),
         21 => Group::Ecp(Nid::SECP521R1, 66),
@@ -81,7 +75,7 @@ pub fn check_public(id: u16, peer: &[u8]) -> Result<(), CryptoError> {
             let (curve, mut ctx) = (EcGroup::from_curve_name(nid)?, BigNumContext::new()?);
             point_on(&curve, octets, peer, &mut ctx).map(drop)
         }
-        Group::Modp(prime, octets) => number_in(&prime, octets, peer).map(drop),
+        Group::Modp(prime, octets, _) => number_in(&prime, octets, peer).map(drop),
     }
 }
 
@@ -159,9 +153,8 @@ impl KeyPair {
                 let private = Zeroizing::new(scalar.to_vec_padded(octets)?);
                 (Private::Octets(private), point_to_bytes(&curve, &point, &mut ctx)?)
             }
-            Group::Modp(prime, octets) => {
-                let len = if octets > GROUP_16 { LARGE_MODP_EXPONENT } else { MODP_EXPONENT };
-                let mut private = Zeroizing::new(vec![0; len]);
+            Group::Modp(prime, octets, exponent) => {
+                let mut private = Zeroizing::new(vec![0; exponent]);
                 host.random(&mut private);
                 let two = BigNum::from_u32(2)?;
                 let public = mod_exp(&two, &private, &prime)?;
@@ -207,7 +200,7 @@ impl KeyPair {
                 shared.affine_coordinates(&curve, &mut x, &mut y, &mut ctx).map_err(bad)?;
                 Ok(Zeroizing::new(x.to_vec_padded(octets)?))
             }
-            (Group::Modp(prime, octets), Private::Octets(private)) => {
+            (Group::Modp(prime, octets, _), Private::Octets(private)) => {
                 let theirs = number_in(&prime, octets, peer)?;
                 Ok(Zeroizing::new(mod_exp(&theirs, private, &prime)?.to_vec_padded(octets)?))
             }
