@@ -17,7 +17,7 @@ use clap::{Args, Parser};
 use culvert_proto::v1;
 use culvert_proto::v1::batch_service_client::BatchServiceClient;
 use culvert_proto::v1::object::Kind;
-use loadtest::{churn, flood, handshakes, rekey_storm, soak, traffic, tunnels};
+use loadtest::{churn, flood, handshakes, logins, rekey_storm, soak, traffic, tunnels};
 
 #[derive(Parser)]
 struct Load<A: Args> {
@@ -191,5 +191,14 @@ async fn a_flood_is_sent() {
     let words = ["load", "--ike-port", &node.ports[0], "--for", "1s", "--rate", "1000", "--seed", "1"];
     let load: Load<flood::Arguments> = Load::parse_from(words);
     assert!(flood::run(&load.arguments).unwrap());
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_of_nobody_are_refused() {
+    let node = Node::start();
+    let words = ["load", "--server", &node.server, "--for", "1s", "--rate", "100"];
+    let load: Load<logins::Arguments> = Load::parse_from(words);
+    assert!(logins::run(&load.arguments).await.unwrap(), "nobody is let in");
     node.stop();
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::Command;
 use crate::engine::live::{Live, Rate, progress};
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::{Api, Churn, LoadError, Memory, Probes, Session, Target};
@@ -66,7 +67,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
         return Err(LoadError::Argument(text));
     }
-    let seed = reporting.seed();
+    let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
     let mut session = Session::open(target, None, *count, traffic, None, seed).await?;
     let Some(api) = session.api.clone() else { return Ok(false) };
@@ -81,7 +82,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.tell_all(&Command::Send(true)).await;
     let places = session.plan.places().skip(usize::try_from(*stable).unwrap_or(usize::MAX));
     let mut churn = Churn::new(places, arguments.churn_rate, arguments.down, seed);
-    churn.go_on(&mut session.fleet, arguments.duration).await?;
+    churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await?;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let mut series = live.stop().await;
@@ -97,6 +98,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let growth = (after.resident_bytes as f64 - before.resident_bytes as f64) / f64::from(1 << 20);
     let mib = |octets: u64| Some(octets as f64 / f64::from(1 << 20));
     summary.count("tunnels", "tunnels", (*count).into());
+    summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.count("closed", "closed", churn.closed);
     summary.count("opened", "opened again", churn.opened);
     summary.count("failed", "failed", meter.failed.get());

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::engine::live::{Live, Rate, progress};
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::{LoadError, Probes, Rekeys, Session, Target, Which};
@@ -61,7 +62,7 @@ pub struct Arguments {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, probes, reporting, .. } = arguments;
-    let seed = reporting.seed();
+    let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, FLOWS);
     let life = arguments.rekey_rate.is_none().then_some(arguments.life);
     let mut session = Session::open(target, None, *count, traffic, life, seed).await?;
@@ -75,7 +76,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
         Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
     });
-    tokio::time::sleep(arguments.duration).await;
+    Stop::on_interrupt().pause(arguments.duration).await;
     let ordered = match orders {
         Some(orders) => Some(orders.stop().await),
         None => None,
@@ -89,6 +90,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let meter = session.fleet.meter.clone();
     session.close().await?;
     let mut summary = Summary::new("rekey-storm", seed);
+    summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     let (child, ike) = (meter.child_rekeys.get(), meter.ike_rekeys.get());
     let rate = (child + ike) as f64 / elapsed.as_secs_f64().max(1e-9);
     summary.count("tunnels", "tunnels", (*count).into());

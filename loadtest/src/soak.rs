@@ -9,6 +9,7 @@ use crate::Command;
 use crate::churn::{left_over, positive};
 use crate::engine::live::{Live, Rate, progress};
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::{Accounts, Churn, LoadError, Memory, Probes, Rekeys, Session, Target, Which, growth};
@@ -64,7 +65,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
         return Err(LoadError::Argument(text));
     }
-    let seed = reporting.seed();
+    let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
     let mut session = Session::open(target, None, *count, traffic, None, seed).await?;
     let Some(api) = session.api.clone() else { return Ok(false) };
@@ -86,7 +87,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         seed,
     );
     let mut churn = Churn::new(session.plan.places().skip(stay), arguments.churn_rate, DOWN, seed);
-    churn.go_on(&mut session.fleet, arguments.duration).await?;
+    churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await?;
     let rekeys = rekeys.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::Command;
 use crate::engine::live::{Live, progress};
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::{Accounts, Foreign, LoadError, Probes, RATES, Session, Target};
@@ -42,7 +43,7 @@ pub struct Arguments {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, foreign, count, probes, reporting, .. } = arguments;
-    let seed = reporting.seed();
+    let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, u32::MAX);
     let flows = traffic.flows();
     let mut session = Session::open(target, Some(foreign), *count, traffic, None, seed).await?;
@@ -54,7 +55,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let live = Live::of(progress(seconds, "sending"), &session.fleet.meter, None, RATES.to_vec());
     let begin = Instant::now();
     session.fleet.tell_all(&Command::Send(true)).await;
-    tokio::time::sleep(arguments.duration).await;
+    Stop::on_interrupt().pause(arguments.duration).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let series = live.stop().await;
@@ -66,6 +67,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let mut summary = Summary::new("traffic", seed);
     summary.count("tunnels", "tunnels", (*count).into());
     summary.count("flows", "flows", flows.into());
+    summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.series(series);
     probes.tell(&mut summary, &meter, elapsed);
     if let Some((before, after)) = before.zip(after) {

@@ -12,5 +12,6 @@ pub(crate) mod output;
 mod plot;
 pub(crate) mod process;
 pub(crate) mod slope;
+pub(crate) mod stop;
 pub(crate) mod summary;
 pub(crate) mod threshold;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::fleet::LoadError;
+
 /// How figures are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -29,9 +31,13 @@ pub(crate) struct Reporting {
 }
 
 impl Reporting {
-    /// The seed of this run.
-    pub(crate) fn seed(&self) -> u64 {
+    /// The seed of this run. A page that cannot be written is told before anything starts.
+    pub(crate) fn begin(&self) -> Result<u64, LoadError> {
+        if let Some(path) = &self.html {
+            let io = |error| LoadError::Io(format!("{} (--html)", path.display()), error);
+            std::fs::File::create(path).map_err(io)?;
+        }
         // Below 2^53, so that every reader of JSON has it as it is.
-        self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11)
+        Ok(self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11))
     }
 }

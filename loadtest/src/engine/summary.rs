@@ -1,5 +1,7 @@
 //! What a load has come to: figures, latencies, rates over time, and whether the thresholds are met.
 
+use std::io::Write;
+
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
 use hdrhistogram::Histogram;
@@ -100,14 +102,19 @@ impl Summary {
     /// Prints it, and writes the page that was asked for; true if all thresholds are met.
     pub(crate) fn tell(&self, reporting: &Reporting) -> Result<bool, LoadError> {
         if let Some(path) = &reporting.html {
-            let io = |error| LoadError::Io(path.display().to_string(), error);
+            let io = |error| LoadError::Io(format!("{} (--html)", path.display()), error);
             let page = html::page(self).map_err(|error| io(std::io::Error::other(error)))?;
             std::fs::write(path, page).map_err(io)?;
         }
-        #[allow(clippy::print_stdout, reason = "the figures are what it is for")]
-        match reporting.output {
-            Output::Text => println!("{}", self.text()),
-            Output::Json => println!("{}", self.json()),
+        let told = match reporting.output {
+            Output::Text => self.text(),
+            Output::Json => self.json().to_string(),
+        };
+        match writeln!(std::io::stdout(), "{told}") {
+            // Whoever reads has read enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(LoadError::Io("printing the figures".to_owned(), error)),
+            Ok(()) => {}
         }
         Ok(self.passed())
     }

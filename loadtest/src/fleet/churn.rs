@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 
 use super::{Fleet, LoadError, Place};
 use crate::Command;
+use crate::engine::stop::Stop;
 
 /// Who comes and goes, in which order.
 pub(crate) struct Churn {
@@ -29,14 +30,19 @@ impl Churn {
         Self { rate, down, up: up.into(), gone: VecDeque::new(), closed: 0, opened: 0 }
     }
 
-    /// Goes on for so long, then opens whatever is down, and waits until it is known of each whether it came up.
-    pub(crate) async fn go_on(&mut self, fleet: &mut Fleet, duration: Duration) -> Result<(), LoadError> {
+    /// Goes on for so long, or until an end is wanted, then opens whatever is down, and waits until it is known of each whether it came up.
+    pub(crate) async fn go_on(
+        &mut self,
+        fleet: &mut Fleet,
+        duration: Duration,
+        stop: &mut Stop,
+    ) -> Result<(), LoadError> {
         let begin = Instant::now();
         let mut number = 0u32;
-        while begin.elapsed() < duration {
+        while begin.elapsed() < duration && !stop.is_wanted() {
             number += 1;
             let due = begin + Duration::from_secs_f64(f64::from(number) / self.rate);
-            tokio::time::sleep_until(due.min(begin + duration).into()).await;
+            stop.pause_until(due.min(begin + duration)).await;
             if let Some(place) = self.up.pop_front() {
                 fleet.tell(place, Command::Close).await;
                 self.gone.push_back((Instant::now(), place));

@@ -51,7 +51,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The node is not there.
-    #[error("cannot reach {0}: {1}")]
+    #[error("cannot reach {0}: {1}; does culvertd run, and is this where its API is (--server)?")]
     Unreachable(String, String),
     /// The node refused something.
     #[error("{0}: {1}")]

@@ -50,7 +50,8 @@ impl Plan {
         let psk = match foreign.as_ref().and_then(|foreign| foreign.psk_file.as_ref()) {
             None => PSK.as_bytes().to_vec(),
             Some(path) => {
-                let key = std::fs::read(path).map_err(|e| bad(&path.display().to_string(), &e))?;
+                let key =
+                    std::fs::read(path).map_err(|e| bad(&format!("{} (--psk-file)", path.display()), &e))?;
                 key.trim_ascii_end().to_vec()
             }
         };

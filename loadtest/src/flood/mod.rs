@@ -149,7 +149,7 @@ impl Report {
 /// # Errors
 /// When there is no socket, or no key pair.
 pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
-    let seed = arguments.reporting.seed();
+    let seed = arguments.reporting.begin()?;
     let begin = Instant::now();
     let report = send(arguments, seed).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
     report.summary(seed, begin.elapsed(), arguments.min_rate).tell(&arguments.reporting)

@@ -61,7 +61,7 @@ struct Cost {
 /// # Errors
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
-    let seed = arguments.reporting.seed();
+    let seed = arguments.reporting.begin()?;
     let watched = arguments.responder_pid.iter().map(|pid| find(*pid)).collect::<Result<Vec<_>, _>>()?;
     let Arguments { target, foreign, count, .. } = arguments;
     let mut session = Session::open(target, Some(foreign), *count, Traffic::none(), None, seed).await?;

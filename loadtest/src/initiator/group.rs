@@ -1,27 +1,24 @@
 //! Initiators that share a UDP socket, in one task. What comes in is told apart by the SPIs of its receiver.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ike::Failure;
 use ike::reception::{Class, classify};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::UdpSocket;
 use tokio_stream::{Stream, StreamExt};
 
 use super::Command;
 use super::member::{Member, Outbox, Start};
+use super::port::{MAX_RECEIVED, Port, Received};
 use crate::engine::meter::Meter;
 use crate::host::Spis;
 
-/// Socket buffers: a second of probes at the highest rate used, so that a busy machine loses none.
-const SOCKET_BUFFER: usize = 4 << 20;
-/// The largest UDP datagram.
-const MAX_DATAGRAM: usize = 65_535;
-/// Datagrams taken before answers are sent and timers looked at.
+/// Datagrams that are sent before others are made.
 const BATCH: usize = 64;
+/// Calls that receive before answers are sent and timers looked at; each may bring a batch.
+const CALLS: usize = 8;
 
 /// What a group is told.
 pub(crate) enum Order {
@@ -44,8 +41,7 @@ pub(crate) struct Server {
 pub(crate) struct Group {
     server: Server,
     meter: Arc<Meter>,
-    socket: UdpSocket,
-    local: SocketAddr,
+    port: Port,
     members: HashMap<u32, Member>,
     spis: Spis,
     timers: BTreeSet<(Instant, u32)>,
@@ -57,22 +53,11 @@ pub(crate) struct Group {
 impl Group {
     /// Opens the socket, from `source` or an address of the system's choice.
     pub(crate) fn open(server: Server, source: Option<IpAddr>, meter: Arc<Meter>) -> std::io::Result<Self> {
-        let source = match source {
-            Some(source) => source,
-            None => {
-                // Connected for a moment only, to learn the address that packets leave with.
-                let probe = std::net::UdpSocket::bind((unspecified(server.address), 0))?;
-                probe.connect((server.address, server.ike_port))?;
-                probe.local_addr()?.ip()
-            }
-        };
-        let socket = open_socket(source)?;
-        let local = SocketAddr::new(source, socket.local_addr()?.port());
+        let port = Port::open(SocketAddr::new(server.address, server.ike_port), source)?;
         Ok(Self {
             server,
             meter,
-            socket,
-            local,
+            port,
             members: HashMap::new(),
             spis: Spis::default(),
             timers: BTreeSet::new(),
@@ -84,7 +69,7 @@ impl Group {
 
     /// One more initiator, which starts at once.
     pub(crate) fn add(&mut self, id: u32, start: Start) -> Result<(), Failure> {
-        let member = Member::start(id, start, self.meter.clone(), self.local, &mut self.spis)?;
+        let member = Member::start(id, start, self.meter.clone(), self.port.local(), &mut self.spis)?;
         self.members.insert(id, member);
         self.work(id, |_, _| {});
         Ok(())
@@ -97,19 +82,19 @@ impl Group {
         mut orders: impl Stream<Item = Order> + Unpin,
         once: bool,
     ) -> std::io::Result<()> {
-        let mut buffer = vec![0; MAX_DATAGRAM];
+        let mut buffer = vec![0; MAX_RECEIVED];
         let mut ordered = true;
-        self.flush().await?;
+        self.flush().await;
         while !self.members.is_empty() || (ordered && !once) {
             let idle = Instant::now() + Duration::from_secs(3600);
             let next = self.timers.first().map_or(idle, |(at, _)| *at);
             tokio::select! {
-                received = self.socket.recv_from(&mut buffer) => {
-                    let (len, from) = received?;
-                    self.receive(buffer.get_mut(..len).unwrap_or_default(), from);
-                    for _ in 1..BATCH {
-                        let Ok((len, from)) = self.socket.try_recv_from(&mut buffer) else { break };
-                        self.receive(buffer.get_mut(..len).unwrap_or_default(), from);
+                readable = self.port.readable() => {
+                    readable?;
+                    for _ in 0..CALLS {
+                        let Some(Received { from, len, stride }) = self.port.try_receive(&mut buffer)? else { break };
+                        let datagrams = buffer.get_mut(..len).unwrap_or_default().chunks_mut(stride);
+                        datagrams.for_each(|datagram| self.receive(datagram, from));
                     }
                 }
                 order = orders.next(), if ordered => match order {
@@ -121,8 +106,8 @@ impl Group {
                 },
                 () = tokio::time::sleep_until(next.into()) => {}
             }
-            self.wake_up().await?;
-            self.flush().await?;
+            self.wake_up().await;
+            self.flush().await;
         }
         Ok(())
     }
@@ -181,7 +166,7 @@ impl Group {
     }
 
     /// Lets everybody work who is due.
-    async fn wake_up(&mut self) -> std::io::Result<()> {
+    async fn wake_up(&mut self) {
         let now = Instant::now();
         while let Some((_, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.pop_first();
@@ -189,10 +174,9 @@ impl Group {
             self.work(id, |member, out| member.wake_up(now, out));
             // A probe says when it was sent, so it does not wait for those of others.
             if self.out.len() >= BATCH {
-                self.flush().await?;
+                self.flush().await;
             }
         }
-        Ok(())
     }
 
     /// A turn of one, after which its timer stands anew; who has ended leaves.
@@ -217,29 +201,8 @@ impl Group {
     }
 
     /// Sends what is to be sent, and counts what has arrived.
-    async fn flush(&mut self) -> std::io::Result<()> {
-        for (to, datagram) in self.out.drain(..) {
-            self.socket.send_to(&datagram, to).await?;
-        }
+    async fn flush(&mut self) {
+        self.port.send(&mut self.out, &self.meter).await;
         self.meter.one_way.note_all(&mut self.latencies);
-        Ok(())
     }
-}
-
-const fn unspecified(like: IpAddr) -> IpAddr {
-    match like {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
-    }
-}
-
-fn open_socket(source: IpAddr) -> std::io::Result<UdpSocket> {
-    let domain = if source.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
-    // Best effort: the system may allow less.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(source, 0).into())?;
-    UdpSocket::from_std(socket.into())
 }

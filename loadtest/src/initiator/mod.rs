@@ -1,10 +1,12 @@
 //! An initiator: one peer of a concentrator, over a real UDP socket.
 //!
-//! `member.rs` is one without a socket, `group.rs` those that share one, `pace.rs` when probes are due, `sas.rs` the ESP side.
+//! `member.rs` is one without a socket, `group.rs` those that share one (`port.rs`), `pace.rs` when probes are due, `sas.rs` the
+//! ESP side.
 
 mod group;
 mod member;
 mod pace;
+mod port;
 mod sas;
 
 use std::collections::HashMap;

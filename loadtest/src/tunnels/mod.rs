@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::Command;
 use crate::engine::live::{Live, progress};
 use crate::engine::meter::Meter;
 use crate::fleet::{Api, Fleet, LoadError, Plan, Target, Traffic};
+use crate::{Command, Output};
 use report::Report;
 
 /// Nothing here depends on chance but when in an interval a tunnel begins to send.
@@ -37,8 +37,11 @@ pub struct Arguments {
     /// How long to wait at the end for the node to give memory back, which it does within some twenty seconds
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
     settle: Duration,
-    /// Print the figures as JSON
-    #[arg(long)]
+    /// How the figures are printed
+    #[arg(long, short, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// The same as --output json
+    #[arg(long, conflicts_with = "output")]
     json: bool,
 }
 
@@ -87,7 +90,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     api.clean_up(&plan).await?;
     report.memory_after = api.status().await?.resident_bytes;
     report.memory_rest = at_rest(arguments.settle, &api, report.memory_before).await?;
-    report.print(arguments.json);
+    report.print(arguments.json || arguments.output == Output::Json);
     Ok(report.is_clean())
 }
 
