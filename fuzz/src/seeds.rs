@@ -241,7 +241,12 @@ fn messages() -> Vec<Vec<u8>> {
     let tenant = v1::Tenant {
         display_name: "Acme".into(),
         uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
-        quotas: Some(v1::Quotas { max_peers: 5, max_secrets: 6 }),
+        quotas: Some(v1::Quotas {
+            max_peers: 5,
+            max_secrets: 6,
+            packets_per_second: 7,
+            bytes_per_second: 8_000,
+        }),
         policy: Some(v1::Policy {
             rules: vec![v1::PolicyRule {
                 name: "web".into(),
