@@ -12,6 +12,7 @@
 )]
 
 mod counts;
+mod pipeline;
 mod subjects;
 
 use std::process::ExitCode;
@@ -34,6 +35,10 @@ struct Arguments {
 enum Command {
     /// Count instructions with callgrind and compare them with what is kept.
     Counts(counts::Options),
+    /// Time the way of a packet through a shard, against the bare AEAD.
+    Pipeline(pipeline::Options),
+    /// Install and remove many pairs of SAs: time and memory.
+    Sas(pipeline::SasOptions),
     /// Run one subject: what callgrind looks at.
     #[command(hide = true)]
     Run {
@@ -45,6 +50,8 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Counts(options) => counts::run(&options),
+        Command::Pipeline(options) => pipeline::run(&options),
+        Command::Sas(options) => pipeline::sas(&options),
         Command::Run { subject } => subjects::run(&subject).map(|()| true),
     };
     match done {
