@@ -20,7 +20,7 @@ NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
 .PHONY: help quickstart dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
         chart-tools chart-lint chart-test chart-golden docs docs-api \
-        fuzz fuzz-engine fuzz-corpus mutations
+        fuzz fuzz-engine fuzz-corpus mutations bench bench-accept
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -54,7 +54,7 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|charts|docs|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|mac|negotiated)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|charts|docs|proto|ike|esp|router|tenants|actors|culvert|loadtest|sim|interop|fuzz|bench|mac|negotiated)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 
@@ -143,6 +143,14 @@ fuzz-corpus: fuzz-engine ## Keep the smallest inputs that reach what the found o
 
 mutations: ## Break the code on purpose; the tests must notice each time
 	@fuzz/mutations.sh
+
+# Instructions and not time, so that it is the same on a busy machine. Apart from `make test`, for it builds for release.
+bench: ## Count instructions of the packet path and of IKE; over 5 % more than kept fails (needs valgrind); ARGS="esp seal"
+	@command -v valgrind >/dev/null || { echo "make bench needs valgrind (Debian: apt install valgrind)"; exit 2; }
+	@$(CARGO) run --release --quiet --locked -p bench -- counts $(ARGS)
+
+bench-accept: ## Take over the counts as they are now, into bench/expected.json; read the difference
+	@$(MAKE) --no-print-directory bench ARGS="--accept"
 
 # Links between pages that lead nowhere are errors of mdbook and of the script.
 docs: chart-tools ## The book in target/book, its links checked

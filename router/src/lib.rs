@@ -40,6 +40,13 @@ mod tenant;
 mod unreachable;
 mod uplink;
 
+/// Parts of the packet path by themselves, for the crate `bench`.
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench {
+    pub use crate::shard::memory::{MemoryShard, RouteTable, owner};
+}
+
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use error::RouterError;

@@ -115,6 +115,19 @@ impl SendQueue {
         self.used = 0;
     }
 
+    /// Throws everything away: so many packets.
+    #[cfg(feature = "bench")]
+    pub(crate) fn discard(&mut self) -> usize {
+        let used = self.batches.iter_mut().take(self.used);
+        let packets = used.map(|batch| {
+            (batch.len, batch.closed) = (0, false);
+            std::mem::take(&mut batch.packets)
+        });
+        let packets = packets.sum();
+        self.used = 0;
+        packets
+    }
+
     /// One of the packets that were refused for their size.
     pub(crate) fn take_refused(&mut self) -> Option<Refused> {
         self.refused.pop()

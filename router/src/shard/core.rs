@@ -143,11 +143,11 @@ impl Core {
         }
     }
 
-    fn install(&mut self, sa: Box<Sa>) {
+    pub(super) fn install(&mut self, sa: Box<Sa>) {
         self.table.insert(sa);
     }
 
-    fn remove(&mut self, spi: Spi) {
+    pub(super) fn remove(&mut self, spi: Spi) {
         if let Some(sa) = self.table.remove(spi) {
             let stats = sa.stats();
             // The keys are wiped here, before anyone is told so.

@@ -8,6 +8,8 @@ mod deliver;
 mod hold;
 mod icmp;
 mod inbound;
+#[cfg(feature = "bench")]
+pub(crate) mod memory;
 mod outbound;
 mod oversize;
 mod route;

@@ -1,0 +1,141 @@
+//! A shard with tenants and tunnels, and the peers that send to it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use esp::{Encryption, Limits, Mode, Selector, SelectorPair, Spi, Suite};
+use indicatif::ProgressBar;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use router::bench::MemoryShard;
+use router::{ChildSa, Encapsulation, TenantId, TunnelId, TunnelOptions};
+
+use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys};
+
+/// A shard and its peers. All SAs have the same keys, each in contexts of its own, so that one context can seal for all peers.
+pub(crate) struct World {
+    pub(crate) shard: MemoryShard,
+    spis: Vec<Spi>,
+    /// Sequence numbers of the peers.
+    sequences: Vec<u32>,
+    peer: BareAead,
+    random: ChaCha20Rng,
+    suite: Suite,
+}
+
+/// Where a packet is to go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// Where no tunnel leads.
+    Nowhere,
+    /// Behind any tunnel of the tenant.
+    Tunnel,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            shard: MemoryShard::new().unwrap(),
+            spis: Vec::new(),
+            sequences: Vec::new(),
+            peer: BareAead::new(Cipher::AesGcm128, true),
+            random: ChaCha20Rng::seed_from_u64(7),
+            suite: Suite::new(Encryption::AesGcm16_128, None, false).unwrap(),
+        }
+    }
+
+    /// Pairs there are.
+    pub(crate) fn pairs(&self) -> u32 {
+        self.spis.len() as u32
+    }
+
+    /// Installs so many more pairs, each of a tunnel of its own with one address behind it.
+    pub(crate) fn install(&mut self, pairs: u32, progress: &ProgressBar) -> anyhow::Result<()> {
+        for _ in 0..pairs {
+            let number = self.pairs();
+            let tenant = TenantId(number / TUNNELS_PER_TENANT);
+            if number.is_multiple_of(TUNNELS_PER_TENANT) {
+                self.shard.add_tenant(tenant)?;
+            }
+            let spi = self.shard.allocate_spi().unwrap();
+            let local = self.shard.local();
+            let any = Selector::subnet(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+            let behind = Selector::subnet(IpAddr::V4(address(number)), 32);
+            self.shard.install(&ChildSa {
+                tenant,
+                tunnel: TunnelId(number.into()),
+                inbound_spi: spi,
+                outbound_spi: 0x0100_0000 + number,
+                suite: self.suite,
+                inbound_keys: keys(&self.suite),
+                outbound_keys: keys(&self.suite),
+                iv_seed: [3; 32],
+                mode: Mode::Tunnel,
+                selectors: SelectorPair { local: vec![any], remote: vec![behind] },
+                // The least that there is: what a window holds is touched where packets come, not all of it.
+                replay_window: 64,
+                limits: Limits::default(),
+                local,
+                remote: Self::remote(),
+                encapsulation: Encapsulation::Udp,
+                options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
+            })?;
+            self.spis.push(spi);
+            self.sequences.push(0);
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    /// Removes the newest so many pairs.
+    pub(crate) fn remove(&mut self, pairs: u32, progress: &ProgressBar) {
+        for spi in self.spis.drain(self.spis.len() - pairs as usize..) {
+            self.shard.remove(spi);
+            progress.inc(1);
+        }
+        self.sequences.truncate(self.spis.len());
+        progress.finish_and_clear();
+    }
+
+    /// Sealed packets from any peers.
+    pub(crate) fn packets(&mut self, count: usize, destination: Destination, len: usize) -> Vec<Vec<u8>> {
+        (0..count)
+            .map(|_| {
+                let from = self.random.next_u32() % self.pairs();
+                self.packet(from, destination, len)
+            })
+            .collect()
+    }
+
+    /// A sealed packet of this peer.
+    pub(crate) fn packet(&mut self, from: u32, destination: Destination, len: usize) -> Vec<u8> {
+        let to = match destination {
+            Destination::Nowhere => Ipv4Addr::new(9, 9, 9, 9),
+            Destination::Tunnel => {
+                let first = from / TUNNELS_PER_TENANT * TUNNELS_PER_TENANT;
+                let tunnels = TUNNELS_PER_TENANT.min(self.pairs() - first);
+                address(first + self.random.next_u32() % tunnels)
+            }
+        };
+        let sequence = &mut self.sequences[from as usize];
+        *sequence += 1;
+        let inner = inner_packet(address(from).to_bits(), to.to_bits(), len);
+        let mut packet = esp_packet(self.spis[from as usize].0, *sequence, &inner);
+        self.peer.seal(&mut packet);
+        packet
+    }
+
+    /// Where packets come from.
+    pub(crate) fn remote() -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], 4500))
+    }
+}
+
+fn address(tunnel: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits((16 << 24) + tunnel)
+}
+
+/// As many indexes as an SPI has.
+pub(crate) const MAX_PAIRS: u32 = Spi::INDEX_LIMIT;
+/// A large tenant's: a million tunnels are those of a thousand such tenants.
+const TUNNELS_PER_TENANT: u32 = 1000;
