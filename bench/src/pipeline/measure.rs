@@ -65,7 +65,7 @@ pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -
     for from in 0..world.pairs() {
         let mut packet = world.packet(from, destination, size);
         world.shard.receive(&mut packet, World::remote());
-        if from as usize % MemoryShard::TURN == 0 {
+        if (from as usize).is_multiple_of(MemoryShard::TURN) {
             world.shard.end_turn();
         }
     }
