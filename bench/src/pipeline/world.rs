@@ -15,6 +15,8 @@ use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys};
 pub(crate) struct World {
     pub(crate) shard: MemoryShard,
     spis: Vec<Spi>,
+    /// Tenants there are.
+    tenants: u32,
     /// Sequence numbers of the peers.
     sequences: Vec<u32>,
     peer: BareAead,
@@ -36,6 +38,7 @@ impl World {
         Self {
             shard: MemoryShard::new().unwrap(),
             spis: Vec::new(),
+            tenants: 0,
             sequences: Vec::new(),
             peer: BareAead::new(Cipher::AesGcm128, true),
             random: ChaCha20Rng::seed_from_u64(7),
@@ -53,8 +56,10 @@ impl World {
         for _ in 0..pairs {
             let number = self.pairs();
             let tenant = TenantId(number / TUNNELS_PER_TENANT);
-            if number.is_multiple_of(TUNNELS_PER_TENANT) {
+            // Tenants stay where their pairs go.
+            if tenant.0 >= self.tenants {
                 self.shard.add_tenant(tenant)?;
+                self.tenants = tenant.0 + 1;
             }
             let spi = self.shard.allocate_spi().unwrap();
             let local = self.shard.local();
