@@ -63,16 +63,10 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, stable, probes, reporting, .. } = arguments;
-    if stable >= count {
-        let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
-        return Err(LoadError::Argument(text));
-    }
+    Churn::check(*stable, *count)?;
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
-    let mut session = Session::open(target, None, *count, traffic, None, seed).await?;
-    let Some(api) = session.api.clone() else { return Ok(false) };
-    session.negotiate(0, arguments.concurrency).await?;
-    session.fleet.all_up()?;
+    let (mut session, api) = Session::up(target, *count, traffic, seed, arguments.concurrency).await?;
     let before = api.status().await?;
 
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);

@@ -22,7 +22,7 @@ pub(crate) fn run(options: &SasOptions) -> anyhow::Result<bool> {
         SAMPLE + 1,
         MAX_PAIRS - SAMPLE
     );
-    let mut world = World::new();
+    let mut world = World::new()?;
     world.install(1_000, &bar(1_000, "pairs installed"))?;
     let few = sample(&mut world)?;
     let before = resident()?;
@@ -74,6 +74,7 @@ fn settled() -> anyhow::Result<u64> {
     let (begin, mut least) = (Instant::now(), resident()?);
     let waiting = bar(PATIENCE.as_secs(), "seconds for memory to come back");
     while begin.elapsed() < PATIENCE {
+        // The allocator gives back by the clock, and nothing tells when it has.
         std::thread::sleep(Duration::from_secs(1));
         waiting.inc(1);
         least = least.min(resident()?);

@@ -56,7 +56,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     );
     let mut figures = Vec::new();
     for &pairs in &options.sas {
-        let mut world = World::new();
+        let mut world = World::new()?;
         world.install(pairs, &bar(pairs.into(), "pairs installed"))?;
         let ways = [Way::In, Way::Through];
         let progress = bar((options.sizes.len() * ways.len()) as u64, "measured");

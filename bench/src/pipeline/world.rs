@@ -1,5 +1,6 @@
 //! A shard with tenants and tunnels, and the peers that send to it.
 
+use anyhow::Context;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use esp::{Encryption, Limits, Mode, Selector, SelectorPair, Spi, Suite};
@@ -34,16 +35,16 @@ pub(crate) enum Destination {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
-        Self {
-            shard: MemoryShard::new().unwrap(),
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            shard: MemoryShard::new()?,
             spis: Vec::new(),
             tenants: 0,
             sequences: Vec::new(),
             peer: BareAead::new(Cipher::AesGcm128, true),
             random: ChaCha20Rng::seed_from_u64(7),
-            suite: Suite::new(Encryption::AesGcm16_128, None, false).unwrap(),
-        }
+            suite: Suite::new(Encryption::AesGcm16_128, None, false)?,
+        })
     }
 
     /// Pairs there are.
@@ -61,7 +62,7 @@ impl World {
                 self.shard.add_tenant(tenant)?;
                 self.tenants = tenant.0 + 1;
             }
-            let spi = self.shard.allocate_spi().unwrap();
+            let spi = self.shard.allocate_spi().context("no SPI is left")?;
             let local = self.shard.local();
             let any = Selector::subnet(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
             let behind = Selector::subnet(IpAddr::V4(address(number)), 32);

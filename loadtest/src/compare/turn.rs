@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use super::contestants::{self, Contestant, Culvert, Name, Pair, StrongSwan};
 use super::iperf::{self, Tcp};
 use super::lab::{About as _, Lab, LabError};
@@ -13,6 +11,7 @@ use super::responders::{self, Cost, Kind};
 use super::stats::median;
 use super::{Arguments, What, blast, report};
 use crate::Output;
+use crate::engine::live::progress;
 use crate::engine::process::{Process, Usage};
 
 /// Pings of one measurement.
@@ -86,9 +85,7 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     let responders =
         if does(What::Handshakes) { Responders::find(arguments, wanted) } else { Responders::default() };
     let steps = u64::from(arguments.rounds) * (here.len() as u64 * u64::from(paths) + responders.steps());
-    let bar = ProgressBar::new(steps);
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let bar = progress(u32::try_from(steps).unwrap_or(u32::MAX), "comparing");
     for round in 1..=arguments.rounds {
         for (name, contestant) in here.iter().filter(|_| paths) {
             let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));

@@ -23,6 +23,16 @@ pub(crate) struct Churn {
 }
 
 impl Churn {
+    /// # Errors
+    /// If of `count` tunnels none is left to come and go beside those that stay.
+    pub(crate) fn check(stable: u32, count: u32) -> Result<(), LoadError> {
+        if stable < count {
+            return Ok(());
+        }
+        let text = format!("--stable {stable}: of {count} tunnels (--tunnels) none would come and go");
+        Err(LoadError::Argument(text))
+    }
+
     /// `rate` tunnels of `places` a second, each down for `down`.
     pub(crate) fn new(places: impl Iterator<Item = Place>, rate: f64, down: Duration, seed: u64) -> Self {
         let mut up: Vec<_> = places.collect();

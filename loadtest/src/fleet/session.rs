@@ -27,13 +27,30 @@ impl Session {
         let plan = Plan::new(target, foreign, count)?;
         let fleet = Fleet::new(plan.clone(), target, traffic, seed)?;
         let api = match plan.is_provisioned() {
-            true => Some(Api::connect(&target.server).await?),
+            true => Some(provisioned(&plan, target, life).await?),
             false => None,
         };
-        if let Some(api) = &api {
-            api.provision(&plan, life, &progress(count, "provisioning")).await?;
-        }
         Ok(Self { plan, api, fleet })
+    }
+
+    /// Provisions a node of ours and opens all tunnels; its API with it.
+    ///
+    /// # Errors
+    /// Also if one does not come up.
+    pub(crate) async fn up(
+        target: &Target,
+        count: u32,
+        traffic: Traffic,
+        seed: u64,
+        at_a_time: u32,
+    ) -> Result<(Self, Api), LoadError> {
+        let plan = Plan::new(target, None, count)?;
+        let fleet = Fleet::new(plan.clone(), target, traffic, seed)?;
+        let api = provisioned(&plan, target, None).await?;
+        let mut session = Self { plan, api: Some(api.clone()), fleet };
+        session.negotiate(0, at_a_time).await?;
+        session.fleet.all_up()?;
+        Ok((session, api))
     }
 
     /// Opens all tunnels, as [`Fleet::start_all`]; the Child SAs a second over time.
@@ -56,4 +73,11 @@ impl Session {
         }
         Ok(left)
     }
+}
+
+/// A node that has all peers of the plan.
+async fn provisioned(plan: &Plan, target: &Target, life: Option<Duration>) -> Result<Api, LoadError> {
+    let api = Api::connect(&target.server).await?;
+    api.provision(plan, life, &progress(plan.count, "provisioning")).await?;
+    Ok(api)
 }
