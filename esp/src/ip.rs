@@ -21,6 +21,17 @@ pub struct PacketInfo {
     pub len: usize,
 }
 
+impl PacketInfo {
+    /// Whether all but their lengths is equal: selectors, policies and routes cannot tell two such packets apart.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.destination == other.destination
+            && self.source == other.source
+            && self.protocol == other.protocol
+            && self.source_port == other.source_port
+            && self.destination_port == other.destination_port
+    }
+}
+
 /// Reads the headers of an IPv4 or IPv6 packet.
 ///
 /// `None` for anything malformed. Octets after the packet's own length are allowed: they are the traffic flow

@@ -46,15 +46,22 @@ impl Selector {
     ///
     /// `port` is `None` for packets that show none: protocols without ports and fragments other than the first. Those
     /// match only a selector of all ports or OPAQUE (RFC 4301 section 4.4.1.1).
+    #[inline]
     pub fn matches(&self, address: IpAddr, protocol: u8, port: Option<u16>) -> bool {
         (self.protocol == 0 || self.protocol == protocol) && self.contains(address) && self.has_port(port)
     }
 
     /// Whether the address is in the range; never across families.
+    #[inline]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.start, self.end, address) {
-            (IpAddr::V4(start), IpAddr::V4(end), IpAddr::V4(address)) => start <= address && address <= end,
-            (IpAddr::V6(start), IpAddr::V6(end), IpAddr::V6(address)) => start <= address && address <= end,
+            // As numbers, which compare in a step; octet by octet it would be a hundred instructions for every packet.
+            (IpAddr::V4(start), IpAddr::V4(end), IpAddr::V4(address)) => {
+                (start.to_bits()..=end.to_bits()).contains(&address.to_bits())
+            }
+            (IpAddr::V6(start), IpAddr::V6(end), IpAddr::V6(address)) => {
+                (start.to_bits()..=end.to_bits()).contains(&address.to_bits())
+            }
             _ => false,
         }
     }

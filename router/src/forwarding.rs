@@ -6,14 +6,15 @@
 //! tunnel names the pair.
 
 use std::collections::BTreeMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use esp::ip::PacketInfo;
 use esp::{SelectorPair, Spi};
+use foldhash::quality::RandomState;
 
+use crate::edition::Edition;
 use crate::policy::Tunnels;
 use crate::prefix::{key_of, mask, prefixes};
 use crate::tenant::Tunnel;
@@ -39,9 +40,15 @@ pub(crate) enum Target {
 pub(crate) struct Forwarding {
     v4: Family,
     v6: Family,
+    edition: Edition,
 }
 
 impl Forwarding {
+    /// Which one of them these are.
+    pub(crate) fn edition(&self) -> &Edition {
+        &self.edition
+    }
+
     /// Adds a route. It takes precedence over equal ones that were there before.
     pub(crate) fn add(&self, route: &Arc<Route>) {
         for selector in &route.selectors.remote {
@@ -50,6 +57,7 @@ impl Forwarding {
                 family.add(Key { length, key }, route);
             }
         }
+        self.edition.next();
     }
 
     /// Removes a route that was added.
@@ -60,6 +68,7 @@ impl Forwarding {
                 family.remove(Key { length, key }, route);
             }
         }
+        self.edition.next();
     }
 
     /// Where to send the packet, by one of these tunnels. `None` when none of them takes it.
@@ -127,7 +136,7 @@ struct Writer {
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self { lengths: Vec::new(), buckets: empty_buckets(1), hasher: RandomState::new() }
+        Self { lengths: Vec::new(), buckets: empty_buckets(1), hasher: RandomState::default() }
     }
 }
 
@@ -204,7 +213,7 @@ impl Family {
             return;
         }
         let buckets = if crowded { empty_buckets(old.buckets.len() * GROWTH) } else { old.buckets.clone() };
-        let new = Buckets { lengths, buckets, hasher: old.hasher.clone() };
+        let new = Buckets { lengths, buckets, hasher: old.hasher };
         if crowded {
             let mut grown = vec![Bucket::new(); new.buckets.len()];
             for entry in old.buckets.iter().flat_map(|cell| Bucket::clone(&cell.load())) {
@@ -259,7 +268,7 @@ mod tests {
     }
 
     fn route(spi: u32, local: Selector, remote: Selector) -> Route {
-        let tunnel = Tunnel::new(TunnelId(u64::from(spi)));
+        let tunnel = Tunnel::new(TunnelId(u64::from(spi)), &Edition::default());
         tunnel.activate(Spi(spi));
         let selectors = Arc::new(SelectorPair { local: vec![local], remote: vec![remote] });
         Route { tunnel, selectors, declared: false }

@@ -16,6 +16,7 @@ mod config;
 mod control;
 mod counters;
 mod datagram;
+mod edition;
 mod error;
 mod events;
 mod forwarding;

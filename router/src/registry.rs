@@ -145,7 +145,7 @@ impl Registry {
         let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
         let holes = policy.bypassed_destinations();
         let routed = policy.routed();
-        let old = tenant.shared.policy.swap(Arc::new(policy));
+        let old = tenant.shared.set_policy(policy);
         if let Some(wish) = &mut tenant.wish {
             // The new routes first, so that what is in both never has no user.
             wish.add_routes(&routed);
@@ -165,7 +165,7 @@ impl Registry {
     pub(crate) fn declare(&mut self, config: TunnelConfig) -> Result<(), RouterError> {
         let TunnelConfig { tenant: id, tunnel, selectors, on_demand } = config;
         let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
-        let state = tenant.tunnels.entry(tunnel).or_insert_with(|| TunnelState::new(tunnel));
+        let state = tenant.tunnels.entry(tunnel).or_insert_with(|| TunnelState::new(tunnel, &tenant.shared));
         state.shared.set_on_demand(on_demand);
         if state.declared.as_ref().is_some_and(|route| *route.selectors == selectors) {
             return Ok(());
@@ -211,7 +211,10 @@ impl Registry {
             return Err(RouterError::SpiNotReserved(spi));
         }
         let tenant = self.tenants.get_mut(&child.tenant).ok_or(RouterError::UnknownTenant(child.tenant))?;
-        let tunnel = tenant.tunnels.entry(child.tunnel).or_insert_with(|| TunnelState::new(child.tunnel));
+        let tunnel = tenant
+            .tunnels
+            .entry(child.tunnel)
+            .or_insert_with(|| TunnelState::new(child.tunnel, &tenant.shared));
         let known = tunnel.routes.iter_mut().find(|known| *known.route.selectors == child.selectors);
         let route = match known {
             Some(known) => {
@@ -303,8 +306,8 @@ impl Registry {
 }
 
 impl TunnelState {
-    fn new(tunnel: TunnelId) -> Self {
-        Self { shared: Tunnel::new(tunnel), declared: None, routes: Vec::new() }
+    fn new(tunnel: TunnelId, tenant: &Tenant) -> Self {
+        Self { shared: Tunnel::new(tunnel, tenant.forwarding.edition()), declared: None, routes: Vec::new() }
     }
 }
 

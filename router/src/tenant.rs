@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use esp::Spi;
 use esp::run::Joined;
 
+use crate::edition::Edition;
 use crate::forwarding::Forwarding;
 use crate::limiter::Limiters;
 use crate::model::{TenantId, TunnelId};
@@ -72,6 +73,13 @@ impl Tenant {
         let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
         let limiters = Limiters::default();
         Self { id, device, forwarding, policy, limiters, attached, uplink, addresses }
+    }
+
+    /// Takes another policy, and gives the old one back.
+    pub(crate) fn set_policy(&self, policy: Policy) -> Arc<Policy> {
+        let old = self.policy.swap(Arc::new(policy));
+        self.forwarding.edition().next();
+        old
     }
 
     /// How the uplink stands.
@@ -148,15 +156,18 @@ pub(crate) struct Tunnel {
     on_demand: AtomicBool,
     /// Some shard holds packets for it.
     held: AtomicBool,
+    /// Of the tenant's routes: which tunnels have a pair is a part of them.
+    edition: Edition,
 }
 
 impl Tunnel {
-    pub(crate) fn new(id: TunnelId) -> Arc<Self> {
+    pub(crate) fn new(id: TunnelId, edition: &Edition) -> Arc<Self> {
         Arc::new(Self {
             id,
             current: AtomicU32::new(0),
             on_demand: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            edition: edition.clone(),
         })
     }
 
@@ -171,6 +182,7 @@ impl Tunnel {
     /// Sends on this pair from now on. True when packets wait for that: the shards must be told.
     pub(crate) fn activate(&self, spi: Spi) -> bool {
         self.current.store(spi.0, Ordering::SeqCst);
+        self.edition.next();
         self.held.swap(false, Ordering::SeqCst)
     }
 
@@ -195,11 +207,13 @@ impl Tunnel {
 
     pub(crate) fn set_on_demand(&self, on_demand: bool) {
         self.on_demand.store(on_demand, Ordering::Relaxed);
+        self.edition.next();
     }
 
     /// Stops sending on this pair, if the tunnel still does.
     pub(crate) fn retire(&self, spi: Spi) {
         // A failure means that another pair has taken over, which is as good.
         let _ = self.current.compare_exchange(spi.0, 0, Ordering::AcqRel, Ordering::Relaxed);
+        self.edition.next();
     }
 }

@@ -81,7 +81,8 @@ enum Back {
 }
 
 fn way_back(tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
-    let by = |source| Way::onwards(tenant, &as_packet(error, source, info));
+    let policy = tenant.policy.load();
+    let by = |source| Way::onwards(tenant, &policy, &as_packet(error, source, info));
     let own = tenant.address_for(info.source);
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.

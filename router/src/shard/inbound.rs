@@ -104,14 +104,12 @@ impl Core {
         if sa.options.mss.apply(inner, max_inner) {
             self.counters.count(Counter::MssClamped);
         }
-        let policy = sa.tenant.policy.load();
-        if !policy.is_default() && !policy.admits(&opened.info, sa.tunnel.id) {
+        let Some(way) = sa.onwards(&opened.info) else {
             sa.count_drop(Counter::PolicyInboundMismatch.name());
             return self.counters.count(Counter::PolicyInboundMismatch);
-        }
-        drop(policy);
+        };
         let mut exceeded = false;
-        let reason = match Way::onwards(&sa.tenant, &opened.info) {
+        let reason = match way {
             None => return self.deliver(spi, inner),
             Some(Way::Nowhere(reason)) => reason,
             Some(_) if !ip::decrement_ttl(inner) => {

@@ -149,7 +149,7 @@ pub struct RouteTable(Forwarding);
 impl RouteTable {
     /// Adds a route to a tunnel that sends on `spi`.
     pub fn add(&self, spi: Spi, selectors: SelectorPair) {
-        let tunnel = Tunnel::new(TunnelId(spi.0.into()));
+        let tunnel = Tunnel::new(TunnelId(spi.0.into()), self.0.edition());
         tunnel.activate(spi);
         let selectors = Arc::new(selectors);
         self.0.add(&Arc::new(Route { tunnel, selectors, declared: false }));

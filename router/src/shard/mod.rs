@@ -8,6 +8,7 @@ mod deliver;
 mod hold;
 mod icmp;
 mod inbound;
+mod last_flow;
 #[cfg(feature = "bench")]
 pub(crate) mod memory;
 mod outbound;

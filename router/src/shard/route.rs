@@ -9,7 +9,7 @@ use super::core::Core;
 use crate::counters::Counter;
 use crate::forwarding::Target;
 use crate::model::{RouterEvent, TenantId};
-use crate::policy::{PolicyAction, Tunnels, Verdict};
+use crate::policy::{Policy, PolicyAction, Tunnels, Verdict};
 use crate::tenant::{Tenant, Tunnel};
 
 /// The way of a packet.
@@ -26,8 +26,7 @@ pub(super) enum Way {
 
 impl Way {
     /// The way that the tenant's policy has for a packet.
-    pub(super) fn find(tenant: &Tenant, packet: &PacketInfo) -> Self {
-        let policy = tenant.policy.load();
+    pub(super) fn find(tenant: &Tenant, policy: &Policy, packet: &PacketInfo) -> Self {
         if policy.is_default() {
             return Self::by_tunnel(tenant, packet, &Tunnels::Any, Counter::NoRoute);
         }
@@ -54,8 +53,8 @@ impl Way {
 
     /// The way of a packet that came through a tunnel. `None` when it is for what lies behind the tenant's device: only what
     /// leaves by a tunnel again meets the policy a second time.
-    pub(super) fn onwards(tenant: &Tenant, packet: &PacketInfo) -> Option<Self> {
-        match Self::find(tenant, packet) {
+    pub(super) fn onwards(tenant: &Tenant, policy: &Policy, packet: &PacketInfo) -> Option<Self> {
+        match Self::find(tenant, policy, packet) {
             way @ (Self::Pair(_) | Self::Hold(_) | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
             Self::Bypass if !tenant.has_device() => Some(Self::Nowhere(Counter::BypassNoDevice)),
             way if !tenant.has_device() => Some(way),

@@ -15,6 +15,7 @@ use crate::path_mtu::PathMtu;
 use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
 use crate::shard::batch::BATCH_OCTETS;
+use crate::shard::last_flow::LastFlow;
 use crate::sys;
 use crate::tenant::{Tenant, Tunnel};
 
@@ -38,6 +39,8 @@ pub(crate) struct Sa {
     pub(crate) last_in: Option<Instant>,
     pub(crate) last_out: Option<Instant>,
     drops: Vec<(&'static str, u64)>,
+    /// Where what came in goes.
+    pub(super) last_flow: LastFlow,
     /// How often moves of the peer are reported.
     moves: Allowance,
     /// The last address reported as new.
@@ -84,6 +87,7 @@ impl Sa {
             last_in: None,
             last_out: None,
             drops: Vec::new(),
+            last_flow: LastFlow::default(),
             moves: events::moves(),
             reported: None,
             soft_raised: false,

@@ -1,0 +1,97 @@
+//! Where the last packet out of a pair went: most packets are followed by another one of their flow.
+
+use esp::Spi;
+use esp::ip::PacketInfo;
+
+use super::route::Way;
+use super::sa::Sa;
+
+/// The last packet that the policy and the routes had an answer for.
+#[derive(Default)]
+pub(crate) struct LastFlow(Option<Flow>);
+
+struct Flow {
+    /// Of the tenant's routes ([`crate::edition`]).
+    edition: u64,
+    packet: PacketInfo,
+    way: Onwards,
+}
+
+/// The ways that are worth keeping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Onwards {
+    Device,
+    Pair(Spi),
+}
+
+impl LastFlow {
+    /// What [`Way::onwards`] would find now, the policy asked before, if that is known.
+    pub(super) fn find(&self, edition: u64, packet: &PacketInfo) -> Option<Option<Way>> {
+        let known = self.0.as_ref()?;
+        if known.edition != edition || !known.packet.is_like(packet) {
+            return None;
+        }
+        Some(match known.way {
+            Onwards::Device => None,
+            Onwards::Pair(spi) => Some(Way::Pair(spi)),
+        })
+    }
+
+    /// Keeps what was found by the routes of `edition`.
+    pub(super) fn keep(&mut self, edition: u64, packet: &PacketInfo, way: Option<&Way>) {
+        let way = match way {
+            None => Onwards::Device,
+            Some(Way::Pair(spi)) => Onwards::Pair(*spi),
+            // Whatever is dropped or waits is not worth a place.
+            Some(_) => return,
+        };
+        self.0 = Some(Flow { edition, packet: *packet, way });
+    }
+}
+
+impl Sa {
+    /// The way of a packet that came in on this pair, as [`Way::onwards`] has it; `None` if the policy has it that the packet may
+    /// not have come through this tunnel.
+    pub(super) fn onwards(&mut self, packet: &PacketInfo) -> Option<Option<Way>> {
+        let edition = self.tenant.forwarding.edition().current();
+        if let Some(known) = self.last_flow.find(edition, packet) {
+            return Some(known);
+        }
+        let policy = self.tenant.policy.load();
+        if !policy.is_default() && !policy.admits(packet, self.tunnel.id) {
+            return None;
+        }
+        let way = Way::onwards(&self.tenant, &policy, packet);
+        self.last_flow.keep(edition, packet, way.as_ref());
+        Some(way)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn packet(port: u16, len: usize) -> PacketInfo {
+        PacketInfo {
+            source: [10, 1, 0, 1].into(),
+            destination: [10, 2, 0, 1].into(),
+            protocol: 17,
+            source_port: Some(port),
+            destination_port: Some(53),
+            len,
+        }
+    }
+
+    #[test]
+    fn the_next_packet_of_a_flow_is_known_until_routes_change() {
+        let mut last = LastFlow::default();
+        assert!(last.find(0, &packet(1, 100)).is_none());
+        last.keep(7, &packet(1, 100), Some(&Way::Pair(Spi(9))));
+        assert!(matches!(last.find(7, &packet(1, 60)), Some(Some(Way::Pair(Spi(9))))));
+        assert!(last.find(7, &packet(2, 100)).is_none(), "another flow");
+        assert!(last.find(8, &packet(1, 100)).is_none(), "other routes");
+        last.keep(8, &packet(1, 100), None);
+        assert!(last.find(8, &packet(1, 100)).unwrap().is_none(), "for the device");
+    }
+}
