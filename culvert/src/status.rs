@@ -37,6 +37,9 @@ pub fn of_error(error: &Error) -> Status {
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
         Error::Store(StoreError::Disk { .. }) => with(Code::ResourceExhausted, message, DISK_REFUSED, ""),
+        Error::Store(StoreError::Away { .. } | StoreError::Outrun(_)) => {
+            with(Code::Unavailable, message, "STORE_AWAY", "")
+        }
         Error::Store(_) => with(Code::Internal, message, "STORE_FAILED", ""),
     }
 }

@@ -97,6 +97,11 @@ impl Author {
         })
     }
 
+    /// Another node of the cluster, whose audit log says who it was.
+    pub fn elsewhere() -> Arc<Self> {
+        Arc::new(Self { principal: "another node".to_owned(), ..(*Self::node()).clone() })
+    }
+
     /// The trace ID of the call: 32 hexadecimal digits; empty if it has none.
     pub fn trace_id(&self) -> &str {
         let id = self.traceparent.as_deref().and_then(|context| context.split('-').nth(1));

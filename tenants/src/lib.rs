@@ -32,8 +32,8 @@ mod violation;
 
 pub use author::{Author, Role};
 pub use catalog::{
-    Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, Object, Options,
-    Snapshot, TokenRefused,
+    Action, Applied, BatchError, Callers, Catalog, Change, ChangeKind, Changed, LookupError, News, Object,
+    Options, Snapshot, TokenRefused,
 };
 pub use cidr::{Cidr, CidrError};
 pub use error::Error;

@@ -87,7 +87,7 @@ impl Use {
 }
 
 /// The values of a token that somebody wants.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TokenSpec {
     pub(crate) display_name: String,
     pub(crate) role: Role,

@@ -5,6 +5,7 @@ use std::fmt;
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
+use zeroize::Zeroize as _;
 
 use crate::catalog::Catalog;
 use crate::catalog::write::{Changed, EtagRule, Writer};
@@ -79,7 +80,20 @@ impl std::error::Error for BatchError {}
 impl Catalog {
     /// Makes the catalog have these objects as they are given, in one transaction. The values of secrets are moved out of
     /// the request and wiped.
-    pub fn apply(&self, request: v1::ApplyRequest) -> Result<Vec<Applied>, BatchError> {
+    pub fn apply(&self, mut request: v1::ApplyRequest) -> Result<Vec<Applied>, BatchError> {
+        if !self.is_shared() {
+            return self.apply_once(request);
+        }
+        let applied = self.attempt(|| self.apply_once(request.clone()));
+        for object in &mut request.objects {
+            if let Some(Kind::Secret(secret)) = &mut object.kind {
+                secret.value.zeroize();
+            }
+        }
+        applied
+    }
+
+    fn apply_once(&self, request: v1::ApplyRequest) -> Result<Vec<Applied>, BatchError> {
         check_size(request.objects.len(), "objects")?;
         let named: Vec<(String, Option<Kind>)> =
             request.objects.into_iter().map(|object| (name_of(object.kind.as_ref()), object.kind)).collect();
@@ -119,6 +133,10 @@ impl Catalog {
 
     /// Deletes the objects of these names in one transaction. Names of all that went, in this order.
     pub fn delete(&self, request: &v1::DeleteRequest) -> Result<Vec<String>, BatchError> {
+        self.attempt(|| self.delete_once(request))
+    }
+
+    fn delete_once(&self, request: &v1::DeleteRequest) -> Result<Vec<String>, BatchError> {
         check_size(request.names.len(), "names")?;
         check_twice(request.names.iter().map(String::as_str))?;
         let mut writer = self.writer();

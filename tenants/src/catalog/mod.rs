@@ -9,6 +9,7 @@
 
 mod batch;
 mod callers;
+mod follow;
 mod index;
 mod lookup;
 mod object;
@@ -17,6 +18,7 @@ mod peers;
 mod reach;
 mod routes;
 mod secrets;
+mod shared;
 mod state;
 mod tenants;
 mod tokens;
@@ -31,6 +33,7 @@ use zeroize::Zeroizing;
 
 pub use batch::{Action, Applied, BatchError};
 pub use callers::Callers;
+pub use follow::News;
 pub use lookup::LookupError;
 pub use object::{Change, ChangeKind, Object};
 pub use tokens::TokenRefused;
@@ -44,10 +47,12 @@ use crate::page::{Page, PageRequest};
 use crate::peer::Peer;
 use crate::secret::Secret;
 use crate::store::{
-    Batch, KEY_CHECK, KEY_FILE, MemoryStore, RedbStore, Row, STORE_FILE, Store, StoreError, Vault,
+    Batch, COUNTERS, Counters, KEY_CHECK, KEY_FILE, MemoryStore, RedbStore, Row, STORE_FILE, Store,
+    StoreError, Vault,
 };
 use crate::tenant::Tenant;
 use crate::violation::Violations;
+use shared::Reached;
 use state::State;
 
 /// Every tenant, peer and secret of the node. See the module for the rules.
@@ -61,6 +66,9 @@ pub struct Catalog {
     audit: AuditLog,
     /// What the store said to the last write, if it did not take it.
     fault: watch::Sender<Option<String>>,
+    /// Which of the nodes this is, where several share the store.
+    node: Option<String>,
+    reached: Reached,
 }
 
 /// How a catalog is opened.
@@ -140,7 +148,7 @@ impl Catalog {
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
         let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
         let catalog =
-            Self::load(Box::new(store), vault, audit).map_err(|error| error.within(directory, key))?;
+            Self::load(Box::new(store), vault, None, audit).map_err(|error| error.within(directory, key))?;
         if !knows_key {
             keep_key_check(&*catalog.store, &catalog.vault)?;
         }
@@ -154,12 +162,34 @@ impl Catalog {
 
     /// A catalog of any store.
     pub fn with(store: Box<dyn Store>, vault: Vault) -> Result<Self, StoreError> {
-        Self::load(store, vault, |_| Ok(AuditLog::in_memory()))
+        Self::load(store, vault, None, |_| Ok(AuditLog::in_memory()))
+    }
+
+    /// The catalog of a store that nodes share, of which this is `node`. The audit log of what is done at this node is in
+    /// `directory`. The key of the secrets is one for all, so it is given: [`StoreError::WrongKey`] if it is not that of the others.
+    pub fn open_shared(
+        directory: &Path,
+        store: Box<dyn Store>,
+        node: &str,
+        options: &Options,
+    ) -> Result<Self, StoreError> {
+        make(directory)?;
+        let Some(key) = &options.key_file else {
+            return Err(StoreError::file(
+                directory.join(KEY_FILE),
+                "nodes that share a catalog share the key of its secrets: name its file by vault.key_file",
+            ));
+        };
+        let vault = Vault::open_provided(key)?;
+        claim_key(&*store, &vault)?;
+        let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
+        Self::load(store, vault, Some(node.to_owned()), audit).map_err(|error| error.of_key(key))
     }
 
     fn load(
         store: Box<dyn Store>,
         vault: Vault,
+        node: Option<String>,
         audit: impl FnOnce(Vec<v1::AuditEntry>) -> Result<AuditLog, StoreError>,
     ) -> Result<Self, StoreError> {
         let mut state = State::default();
@@ -170,7 +200,8 @@ impl Catalog {
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
                 Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
                 Row::Used(token, time) => uses.push((token, time)),
-                Row::Audit(entry) => deeds.push(*entry),
+                Row::Audit(of, entry) if of == node => deeds.push(*entry),
+                Row::Audit(..) => {}
                 Row::Object(object) => {
                     state.put(object);
                 }
@@ -191,8 +222,10 @@ impl Catalog {
         let audit = audit(deeds)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
+        let reached = Reached::default();
+        reached.note(state.counters.revision);
         let (state, fault) = (RwLock::new(state), watch::Sender::new(None));
-        Ok(Self { store, vault, state, writer, changes, audit, fault })
+        Ok(Self { store, vault, state, writer, changes, audit, fault, node, reached })
     }
 
     /// Who did what.
@@ -343,6 +376,24 @@ fn lost(path: &Path, what: &str) -> StoreError {
          {KEY_FILE} away to start an empty node"
     );
     StoreError::file(path, reason)
+}
+
+/// Notes in a store that is shared which key goes with it, if nobody has. The first change of all, so that of two nodes that
+/// start together with different keys one finds the other's.
+fn claim_key(store: &dyn Store, vault: &Vault) -> Result<(), StoreError> {
+    use prost::Message as _;
+    if !store.load()?.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.follow_on(0);
+    batch.put(COUNTERS, Counters { revision: 1, ..Counters::default() }.encode_to_vec());
+    batch.put(KEY_CHECK, vault.key_check()?);
+    match store.commit(&batch) {
+        // It has one now.
+        Err(StoreError::Outrun(_)) => Ok(()),
+        done => done,
+    }
 }
 
 /// Notes in the store which key goes with it.

@@ -35,7 +35,7 @@ impl Catalog {
         self.write(request.validate_only, |writer| match writer.state().peers.get(&name).cloned() {
             Some(peer) if is_repeated(&request.request_id, &peer.meta) => Ok(peer),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => writer.insert_peer(name, spec, &request.request_id),
+            None => writer.insert_peer(name.clone(), spec.clone(), &request.request_id),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use culvert_proto::v1;
+use zeroize::Zeroizing;
 
 use crate::catalog::Catalog;
 use crate::catalog::object::Object;
@@ -33,14 +34,22 @@ impl Catalog {
         self.write(request.validate_only, |writer| match writer.state().secrets.get(&name).cloned() {
             Some(secret) if is_repeated(&request.request_id, &secret.meta) => Ok(secret),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => writer.insert_secret(name, &spec, &request.request_id),
+            None => writer.insert_secret(name.clone(), &spec, &request.request_id),
         })
     }
 
     /// Changes a secret. What changes nothing is not written and keeps the etag.
     /// The value is moved out of the request and wiped.
     pub fn update_secret(&self, mut request: v1::UpdateSecretRequest) -> Result<Changed<Secret>, Error> {
-        self.write(request.validate_only, |writer| writer.update_secret(&mut request, EtagRule::Strict))
+        // Each attempt moves the value out, and where there are others who write there may be several.
+        let value = request.secret.as_ref().filter(|_| self.is_shared());
+        let value = value.map(|secret| Zeroizing::new(secret.value.clone()));
+        self.write(request.validate_only, |writer| {
+            if let (Some(secret), Some(value)) = (&mut request.secret, &value) {
+                secret.value.clone_from(value);
+            }
+            writer.update_secret(&mut request, EtagRule::Strict)
+        })
     }
 
     /// Deletes a secret that no peer refers to. Names of what went.

@@ -77,6 +77,24 @@ impl State {
         }
     }
 
+    /// The object of this resource name.
+    pub(crate) fn get(&self, name: &str) -> Option<Object> {
+        let tenant = || self.tenants.get(&name.parse().ok()?).cloned().map(Object::Tenant);
+        let peer = || self.peers.get(&name.parse().ok()?).cloned().map(Object::Peer);
+        let secret = || self.secrets.get(&name.parse().ok()?).cloned().map(Object::Secret);
+        let token = || self.tokens.get(&name.parse().ok()?).cloned().map(Object::Token);
+        tenant().or_else(peer).or_else(secret).or_else(token)
+    }
+
+    /// All objects.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = Object> {
+        let tenants = self.tenants.values().cloned().map(Object::Tenant);
+        let secrets = self.secrets.values().cloned().map(Object::Secret);
+        let peers = self.peers.values().cloned().map(Object::Peer);
+        let tokens = self.tokens.values().cloned().map(Object::Token);
+        tenants.chain(secrets).chain(peers).chain(tokens)
+    }
+
     /// The token of this hash.
     pub(crate) fn token(&self, hash: TokenHash) -> Option<Arc<Token>> {
         self.tokens.get(self.by_hash.get(&hash)?).cloned()

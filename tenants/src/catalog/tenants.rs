@@ -33,7 +33,7 @@ impl Catalog {
         self.write(request.validate_only, |writer| match writer.state().tenants.get(&name).cloned() {
             Some(tenant) if is_repeated(&request.request_id, &tenant.meta) => Ok(tenant),
             Some(_) => Err(Error::AlreadyExists(name.to_string())),
-            None => writer.insert_tenant(name, spec, &request.request_id),
+            None => writer.insert_tenant(name.clone(), spec.clone(), &request.request_id),
         })
     }
 

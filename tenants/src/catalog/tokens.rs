@@ -58,7 +58,7 @@ impl Catalog {
             {
                 return Err(Error::NotFound(tenant.to_string()));
             }
-            let TokenSpec { display_name, role, expires } = spec;
+            let (name, TokenSpec { display_name, role, expires }) = (name.clone(), spec.clone());
             let (meta, used) = (writer.created(""), Arc::default());
             let token = Arc::new(Token { name, display_name, role, expires, meta, hash, used });
             writer.put(Object::Token(Arc::clone(&token)));

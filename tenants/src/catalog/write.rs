@@ -18,7 +18,7 @@ use crate::limits::MAX_REQUEST_ID;
 use crate::meta::{Meta, etag};
 use crate::peer::Peer;
 use crate::secret::Secret;
-use crate::store::{Batch, Counters};
+use crate::store::{Batch, Counters, StoreError};
 use crate::tenant::Tenant;
 use crate::violation::Violations;
 
@@ -197,6 +197,7 @@ impl<'a> Writer<'a> {
         }
         let counters = self.staged.counters;
         let mut batch = Batch::default();
+        batch.follow_on(self.counters.revision);
         batch.put(crate::store::COUNTERS, counters.encode_to_vec());
         for done in &self.done {
             match done.kind {
@@ -215,13 +216,15 @@ impl<'a> Writer<'a> {
         let audit = &self.catalog.audit;
         let done = self.done.iter().map(|done| (done.kind, &done.object, done.before.as_ref()));
         let entry = audit::of_change(&self.author, audit.number(), done);
-        batch.put(crate::store::audit_key(entry.sequence), entry.encode_to_vec());
+        let node = self.catalog.node.as_deref();
+        batch.put(crate::store::audit_key(node, entry.sequence), entry.encode_to_vec());
         let settled = audit.take_settled();
         for sequence in &settled {
-            batch.delete(crate::store::audit_key(*sequence));
+            batch.delete(crate::store::audit_key(node, *sequence));
         }
         let committed = self.catalog.store.commit(&batch);
-        self.catalog.fault.send_replace(committed.as_ref().err().map(ToString::to_string));
+        let fault = committed.as_ref().err().filter(|error| !matches!(error, StoreError::Outrun(_)));
+        self.catalog.fault.send_replace(fault.map(ToString::to_string));
         if let Err(error) = committed {
             audit.not_removed(settled);
             return Err(error.into());
@@ -245,6 +248,7 @@ impl<'a> Writer<'a> {
                 let _ = self.catalog.changes.send(change);
             }
         }
+        self.catalog.reached.note(counters.revision);
         // Readers need not wait for whoever reads the log.
         for Done { kind, object, before, .. } in &done {
             let (name, by) = (object.name(), &self.author.principal);
@@ -290,21 +294,23 @@ impl Catalog {
         Writer { catalog: self, staged, counters, done: Vec::new(), at: 0, author: Author::current() }
     }
 
-    /// One write of one object: staged, checked, and committed unless it is a dry run.
+    /// One write of one object: staged, checked, and committed unless it is a dry run. Staged again when another node wrote first.
     pub(crate) fn write<T>(
         &self,
         validate_only: bool,
-        stage: impl FnOnce(&mut Writer<'_>) -> Result<T, Error>,
+        mut stage: impl FnMut(&mut Writer<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut writer = self.writer();
-        let value = stage(&mut writer)?;
-        if let Some((_, error)) = writer.check().into_iter().next() {
-            return Err(error);
-        }
-        if !validate_only {
-            writer.commit()?;
-        }
-        Ok(value)
+        self.attempt(|| {
+            let mut writer = self.writer();
+            let value = stage(&mut writer)?;
+            if let Some((_, error)) = writer.check().into_iter().next() {
+                return Err(error);
+            }
+            if !validate_only {
+                writer.commit()?;
+            }
+            Ok(value)
+        })
     }
 }
 

@@ -45,7 +45,7 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
                 }
             }
             Ok(Row::Object(object)) => objects.push(object),
-            Ok(Row::Used(..) | Row::Audit(_)) => {}
+            Ok(Row::Used(..) | Row::Audit(..)) => {}
             Err(error) => report.faults.push(error.to_string()),
         }
     }

@@ -1,8 +1,8 @@
 //! Where the rows of the catalog are kept.
 //!
-//! A row is a resource name and an encoded object. The trait is as small as that because a store of a cluster
-//! (etcd) has to be able to serve it too. The catalog is the only writer and holds everything in memory, so a
-//! store is read once, at the start.
+//! A row is a resource name and an encoded object. The catalog holds everything in memory, so a store is read once, at the
+//! start. One that nodes share ([`Store::is_shared`]) takes a change only from whoever knows the one before it, and what others
+//! write comes to the catalog by [`Catalog::follow`](crate::Catalog::follow).
 
 mod backup;
 mod batch;
@@ -36,8 +36,19 @@ pub trait Store: Send + Sync + 'static {
     /// All rows.
     fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
 
-    /// Writes a batch. When it returns `Ok` the batch survives a crash of the machine.
+    /// Writes a batch. When it returns `Ok` the batch survives a crash of the machine. A store that is shared refuses one that
+    /// does not follow on its last change ([`StoreError::Outrun`]).
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// Whether other nodes write to it.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Revision of the last change that anybody has been told was made. Asked of shared stores alone.
+    fn last_revision(&self) -> Result<u64, StoreError> {
+        Ok(0)
+    }
 }
 
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
@@ -47,6 +58,14 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         (**self).commit(batch)
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
+    }
+
+    fn last_revision(&self) -> Result<u64, StoreError> {
+        (**self).last_revision()
     }
 }
 
@@ -70,6 +89,17 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// Somebody else wrote first: the last change is of this revision. Nothing was changed.
+    #[error("another node wrote meanwhile: the catalog is at revision {0}")]
+    Outrun(u64),
+    /// A store that is reached by the network is not. Whether a write was made is unknown, and shows once it is back.
+    #[error("{place}: {reason}; tunnels go on, and changes are taken again when it is back")]
+    Away {
+        /// Where it is looked for.
+        place: String,
+        /// What came of that.
         reason: String,
     },
     /// The file is not what was written.
@@ -112,6 +142,18 @@ impl StoreError {
 
     pub(crate) fn corrupt(key: &str, reason: impl std::fmt::Display) -> Self {
         Self::Corrupt { key: key.to_owned(), reason: reason.to_string() }
+    }
+
+    /// A key that does not fit a shared store as a fault of the file that it is in.
+    pub(crate) fn of_key(self, key: &Path) -> Self {
+        match self {
+            Self::WrongKey(_) => {
+                let reason =
+                    format!("not the key that the other nodes have: {self}; give this node the same file");
+                Self::file(key, reason)
+            }
+            other => other,
+        }
     }
 
     /// A fault of a row as one of the file that it is in, or of the key in the file `key`.

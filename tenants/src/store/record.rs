@@ -33,9 +33,17 @@ pub(crate) fn used_key(name: &TokenName) -> String {
 /// What keys of audit entries begin with that may not be in the audit log yet.
 const AUDIT: &str = "catalog/audit/";
 
-/// Key of the row of an audit entry.
-pub(crate) fn audit_key(sequence: u64) -> String {
-    format!("{AUDIT}{sequence:020}")
+/// Key of the row of an audit entry: of this node, where several share the store.
+pub(crate) fn audit_key(node: Option<&str>, sequence: u64) -> String {
+    match node {
+        None => format!("{AUDIT}{sequence:020}"),
+        Some(node) => format!("{AUDIT}{node}/{sequence:020}"),
+    }
+}
+
+/// Whose entry a row is, by its key.
+fn audit_node(key: &str) -> Option<String> {
+    key.strip_prefix(AUDIT)?.rsplit_once('/').map(|(node, _)| node.to_owned())
 }
 
 /// Numbers that must never go back.
@@ -84,8 +92,8 @@ pub(crate) enum Row {
     KeyCheck(Vec<u8>),
     /// When a token was shown last.
     Used(TokenName, u64),
-    /// Something that was done with the commit of this row.
-    Audit(Box<v1::AuditEntry>),
+    /// Something that was done with the commit of this row, and by which of several nodes.
+    Audit(Option<String>, Box<v1::AuditEntry>),
     Object(Object),
 }
 
@@ -106,7 +114,7 @@ impl Row {
         }
         if key.starts_with(AUDIT) {
             let entry = v1::AuditEntry::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
-            return Ok(Row::Audit(Box::new(entry)));
+            return Ok(Row::Audit(audit_node(key), Box::new(entry)));
         }
         let row = Envelope::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
         if key.parse::<TokenName>().is_ok() {
