@@ -16,6 +16,8 @@ const FILES: [&str; 11] = [
     "culvert/v1/audit.proto",
 ];
 
+const ETCD: &str = "etcd/api.proto";
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
@@ -30,5 +32,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Their values must not be printed: lib.rs has a `Debug` that leaves them out.
         .skip_debug(["culvert.v1.Secret", "culvert.v1.Token"])
         .compile_fds(compiler.file_descriptor_set())?;
+
+    // Not of our API: what a node calls at etcd.
+    println!("cargo:rerun-if-changed={ETCD}");
+    let mut compiler = protox::Compiler::new(["."])?;
+    compiler.open_files([ETCD])?;
+    tonic_prost_build::configure().build_server(false).compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

@@ -10,6 +10,12 @@ pub mod v1 {
     tonic::include_proto!("culvert.v1");
 }
 
+/// As much of the API of etcd as nodes of a cluster call, package `etcdserverpb`.
+pub mod etcd {
+    #![allow(missing_docs, unreachable_pub, clippy::all, clippy::unwrap_used, clippy::expect_used)]
+    tonic::include_proto!("etcdserverpb");
+}
+
 /// The compiled descriptors of all files (a serialised `google.protobuf.FileDescriptorSet`), comments
 /// included: for server reflection and for conversion between messages and JSON or YAML.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

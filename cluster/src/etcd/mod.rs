@@ -1,0 +1,310 @@
+//! A client of etcd: as many of its calls as Culvert has use for.
+//!
+//! Members are tried in turn, beginning with the one that answered last, until one answers or [`PATIENCE`] is over. So a call may be
+//! made twice; those that change something are transactions that compare first, of which the second finds the first.
+
+mod member;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use culvert_proto::etcd::kv_client::KvClient;
+use culvert_proto::etcd::{
+    self as api, Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+};
+use tokio::time::Instant;
+use tonic::{Code, Response, Status};
+
+use member::Member;
+pub use tls::TlsFiles;
+pub(crate) use watch::Watch;
+
+/// An answer of one member. A member without a leader waits itself for a while.
+const ANSWER: Duration = Duration::from_secs(2);
+/// All tries of a call. An election takes some 1.6 s.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// Between rounds over all members.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Greatest answer: a page of rows, or a part of a large change.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Where etcd is.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// `http://` or `https://` URLs of its members, client port.
+    pub endpoints: Vec<String>,
+    /// What keys begin with, without a slash at the end: clusters of different prefixes may share an etcd.
+    pub prefix: String,
+    /// For `https://`.
+    pub tls: TlsFiles,
+}
+
+/// Why etcd did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EtcdError {
+    /// No member answers, or none has a leader. Whether a change was made is unknown.
+    #[error("{place}: {reason}")]
+    Away {
+        /// The members.
+        place: String,
+        /// What the last one said.
+        reason: String,
+    },
+    /// It was understood and refused.
+    #[error("etcd at {place} refuses: {reason}")]
+    Refused {
+        /// The member.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// It was asked for a time that it has forgotten.
+    #[error("etcd has forgotten what was before revision {0}")]
+    Compacted(i64),
+    /// A setting is wrong.
+    #[error("{field}: {reason}")]
+    Setting {
+        /// The setting.
+        field: &'static str,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// What is stored is not what Culvert stores.
+    #[error("etcd key {key}: {reason}")]
+    Corrupt {
+        /// The key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// A client. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct Etcd {
+    members: Arc<[Member]>,
+    /// The one that answered last.
+    current: Arc<AtomicUsize>,
+    prefix: Arc<str>,
+}
+
+impl Etcd {
+    /// A client of these members; connections are made when they are needed. To be called in a tokio runtime.
+    pub fn new(settings: &Settings) -> Result<Self, EtcdError> {
+        if settings.endpoints.is_empty() {
+            let reason = "is empty; expected URLs, such as http://127.0.0.1:2379".to_owned();
+            return Err(EtcdError::Setting { field: "endpoints", reason });
+        }
+        let prefix = settings.prefix.as_str();
+        if prefix.is_empty() || prefix.ends_with('/') {
+            let reason =
+                format!("{prefix:?}; expected a text that does not end with a slash, such as /culvert");
+            return Err(EtcdError::Setting { field: "prefix", reason });
+        }
+        let members = settings.endpoints.iter().map(|url| Member::new(url, &settings.tls));
+        let members: Vec<Member> = members.collect::<Result<_, _>>()?;
+        Ok(Self { members: members.into(), current: Arc::default(), prefix: prefix.into() })
+    }
+
+    /// A key of this cluster.
+    pub(crate) fn key(&self, rest: &str) -> Vec<u8> {
+        format!("{}/{rest}", self.prefix).into_bytes()
+    }
+
+    /// What `key` is without the prefix; `None` if it is none of this cluster.
+    pub(crate) fn strip<'a>(&self, key: &'a [u8]) -> Option<&'a str> {
+        std::str::from_utf8(key).ok()?.strip_prefix(&*self.prefix)?.strip_prefix('/')
+    }
+
+    /// One key, as of the last write that anybody was told of.
+    pub(crate) async fn get(&self, rest: &str) -> Result<RangeResponse, EtcdError> {
+        self.range(RangeRequest { key: self.key(rest), ..RangeRequest::default() }).await
+    }
+
+    pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
+        self.call(|member| {
+            let request = request.clone();
+            async move { kv(member).range(request).await }
+        })
+        .await
+    }
+
+    /// A transaction: `success` if all of `compare` holds, else `failure`.
+    pub(crate) async fn transact(
+        &self,
+        compare: Vec<Compare>,
+        success: Vec<RequestOp>,
+        failure: Vec<RequestOp>,
+    ) -> Result<TxnResponse, EtcdError> {
+        let request = TxnRequest { compare, success, failure };
+        self.call(|member| {
+            let request = request.clone();
+            async move { kv(member).txn(request).await }
+        })
+        .await
+    }
+
+    /// Makes etcd forget what was before `revision`.
+    #[cfg(test)]
+    pub(crate) async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
+        let request = api::CompactionRequest { revision, physical: true };
+        self.call(|member| async move { kv(member).compact(request).await }).await.map(drop)
+    }
+
+    /// Asks members in turn until one answers.
+    async fn call<T, F>(&self, ask: impl Fn(Member) -> F) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let until = Instant::now() + PATIENCE;
+        let mut reason = String::new();
+        loop {
+            let first = self.current.load(Ordering::Relaxed);
+            for at in (0..self.members.len()).map(|step| (first + step) % self.members.len()) {
+                let Some(member) = self.members.get(at) else { break };
+                match tokio::time::timeout(ANSWER, ask(member.clone())).await {
+                    Ok(Ok(answer)) => {
+                        self.current.store(at, Ordering::Relaxed);
+                        return Ok(answer.into_inner());
+                    }
+                    Ok(Err(status)) if is_passing(&status) => {
+                        reason = format!("{}: {}", member.url(), member.words(&status));
+                    }
+                    Ok(Err(status)) => return Err(refused(member, &status)),
+                    Err(_) => reason = format!("{} does not answer", member.url()),
+                }
+                if Instant::now() >= until {
+                    break;
+                }
+            }
+            if Instant::now() >= until {
+                return Err(EtcdError::Away { place: "etcd".to_owned(), reason });
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Watches all keys of this cluster, from the write on that made `revision` of etcd.
+    pub(crate) async fn watch(&self, revision: i64) -> Result<Watch, EtcdError> {
+        let first = self.current.load(Ordering::Relaxed);
+        let mut reason = String::new();
+        for at in (0..self.members.len()).map(|step| (first + step) % self.members.len()) {
+            let Some(member) = self.members.get(at) else { break };
+            let begin = Watch::begin(member, self.key(""), end_of(self.key("")), revision);
+            match tokio::time::timeout(ANSWER, begin).await {
+                Ok(Ok(watch)) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(watch);
+                }
+                Ok(Err(error @ EtcdError::Compacted(_))) => return Err(error),
+                Ok(Err(error)) => reason = error.to_string(),
+                Err(_) => reason = format!("{} does not answer", member.url()),
+            }
+        }
+        Err(EtcdError::Away { place: "etcd".to_owned(), reason })
+    }
+}
+
+fn kv(member: Member) -> KvClient<tonic::transport::Channel> {
+    KvClient::new(member.channel())
+        .max_decoding_message_size(MAX_ANSWER)
+        .max_encoding_message_size(MAX_ANSWER)
+}
+
+/// Whether another member, or the same one later, may do it.
+fn is_passing(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Internal
+    )
+}
+
+fn refused(member: &Member, status: &Status) -> EtcdError {
+    // The only error that is a matter of course has no code of its own.
+    if status.code() == Code::OutOfRange && status.message().contains("compacted") {
+        return EtcdError::Compacted(0);
+    }
+    EtcdError::Refused { place: member.url().to_owned(), reason: status.message().to_owned() }
+}
+
+/// The end of the range of all keys that begin with `prefix`.
+pub(crate) fn end_of(mut prefix: Vec<u8>) -> Vec<u8> {
+    while let Some(last) = prefix.pop() {
+        if let Some(next) = last.checked_add(1) {
+            prefix.push(next);
+            return prefix;
+        }
+    }
+    // All keys there are.
+    vec![0]
+}
+
+/// `key` was last written by the write that made `revision` of etcd; 0 if it is not there.
+pub(crate) fn unchanged_since(key: Vec<u8>, revision: i64) -> Compare {
+    Compare {
+        result: api::compare::CompareResult::Equal.into(),
+        target: api::compare::CompareTarget::Mod.into(),
+        key,
+        target_union: Some(api::compare::TargetUnion::ModRevision(revision)),
+    }
+}
+
+/// `key` is there.
+pub(crate) fn exists(key: Vec<u8>) -> Compare {
+    Compare {
+        result: api::compare::CompareResult::Greater.into(),
+        target: api::compare::CompareTarget::Create.into(),
+        key,
+        target_union: Some(api::compare::TargetUnion::CreateRevision(0)),
+    }
+}
+
+pub(crate) fn put(key: Vec<u8>, value: Vec<u8>) -> RequestOp {
+    let put = api::PutRequest { key, value, lease: 0 };
+    RequestOp { request: Some(api::request_op::Request::RequestPut(put)) }
+}
+
+pub(crate) fn delete(key: Vec<u8>) -> RequestOp {
+    delete_range(key, Vec::new())
+}
+
+pub(crate) fn delete_range(key: Vec<u8>, range_end: Vec<u8>) -> RequestOp {
+    let delete = api::DeleteRangeRequest { key, range_end };
+    RequestOp { request: Some(api::request_op::Request::RequestDeleteRange(delete)) }
+}
+
+pub(crate) fn read(key: Vec<u8>) -> RequestOp {
+    let range = RangeRequest { key, ..RangeRequest::default() };
+    RequestOp { request: Some(api::request_op::Request::RequestRange(range)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix_is_the_next_one() {
+        assert_eq!(end_of(b"/culvert/".to_vec()), b"/culvert0");
+        assert_eq!(end_of(vec![1, 255]), [2]);
+        assert_eq!(end_of(vec![255]), [0]);
+    }
+
+    #[tokio::test]
+    async fn settings_that_cannot_be_are_told_by_name() {
+        let settings = |endpoints: &[&str], prefix: &str| Settings {
+            endpoints: endpoints.iter().map(ToString::to_string).collect(),
+            prefix: prefix.to_owned(),
+            tls: TlsFiles::default(),
+        };
+        let told = |settings: Settings| Etcd::new(&settings).map(drop).map_err(|error| error.to_string());
+        assert!(told(settings(&[], "/c")).is_err_and(|error| error.starts_with("endpoints: is empty")));
+        assert!(
+            told(settings(&["http://[::1]:2379"], "/c/")).is_err_and(|error| error.starts_with("prefix"))
+        );
+        assert!(told(settings(&["ftp://x"], "/c")).is_err_and(|error| error.contains("http://")));
+        assert!(told(settings(&["http://[::1]:2379"], "/c")).is_ok());
+    }
+}

@@ -1,0 +1,77 @@
+//! A stream of what changes in etcd.
+
+use culvert_proto::etcd::watch_client::WatchClient;
+use culvert_proto::etcd::watch_request::RequestUnion;
+use culvert_proto::etcd::{Event, WatchCreateRequest, WatchRequest, WatchResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Streaming};
+
+use super::member::Member;
+use super::{EtcdError, MAX_ANSWER};
+
+pub(crate) struct Watch {
+    answers: Streaming<WatchResponse>,
+    url: String,
+    /// The stream of requests; etcd ends the watch when it ends.
+    _requests: mpsc::Sender<WatchRequest>,
+}
+
+/// Events of whole writes, in their order.
+pub(crate) struct Events {
+    pub(crate) events: Vec<Event>,
+    /// Of etcd: all up to here has been told.
+    pub(crate) revision: i64,
+}
+
+impl Watch {
+    /// Watches at this member, which has to have a leader: one that is cut off would be silent for ever.
+    pub(crate) async fn begin(
+        member: &Member,
+        key: Vec<u8>,
+        range_end: Vec<u8>,
+        start_revision: i64,
+    ) -> Result<Self, EtcdError> {
+        let (requests, receiver) = mpsc::channel(1);
+        let create = WatchCreateRequest { key, range_end, start_revision, progress_notify: true };
+        let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+        // There is room for one, and this is the first.
+        let _ = requests.try_send(create);
+        let mut request = Request::new(ReceiverStream::new(receiver));
+        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        let mut client = WatchClient::new(member.channel()).max_decoding_message_size(MAX_ANSWER);
+        let answers =
+            client.watch(request).await.map_err(|status| away(member.url(), &member.words(&status)))?;
+        let (answers, url) = (answers.into_inner(), member.url().to_owned());
+        let mut watch = Self { answers, url, _requests: requests };
+        // The first answer says that it is watched.
+        watch.answer().await?;
+        Ok(watch)
+    }
+
+    /// The next events; none when all that is said is how far etcd is.
+    pub(crate) async fn next(&mut self) -> Result<Events, EtcdError> {
+        let answer = self.answer().await?;
+        let revision = answer.header.map_or(0, |header| header.revision);
+        // Events may be behind the header, which tells how far the store is.
+        let last = answer.events.last().and_then(|event| event.kv.as_ref()).map(|kv| kv.mod_revision);
+        Ok(Events { events: answer.events, revision: last.unwrap_or(revision) })
+    }
+
+    async fn answer(&mut self) -> Result<WatchResponse, EtcdError> {
+        match self.answers.message().await {
+            Ok(Some(answer)) if answer.compact_revision > 0 => {
+                Err(EtcdError::Compacted(answer.compact_revision))
+            }
+            Ok(Some(answer)) if answer.canceled => Err(away(&self.url, &answer.cancel_reason)),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(away(&self.url, "the watch has ended")),
+            Err(status) => Err(away(&self.url, status.message())),
+        }
+    }
+}
+
+fn away(url: &str, reason: &str) -> EtcdError {
+    EtcdError::Away { place: "etcd".to_owned(), reason: format!("{url}: {reason}") }
+}

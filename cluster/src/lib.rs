@@ -1,0 +1,16 @@
+//! What the nodes of a cluster share: the desired state in etcd.
+//!
+//! * [`Etcd`] is the client: members tried in turn, a bound on every wait, and reasons in words.
+//! * [`EtcdStore`] keeps the rows of the catalog there ([`tenants::store::Store`]): compare-and-swap for each change, whatever its
+//!   size; [`follow`] brings what other nodes write.
+//!
+//! It is not the catalog (`tenants`), which checks what is written and holds it in memory, and knows nothing of tunnels. A node alone
+//! has none of it. Start reading with `store/mod.rs`.
+
+mod etcd;
+#[cfg(test)]
+mod servers;
+mod store;
+
+pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
+pub use store::{EtcdStore, follow};

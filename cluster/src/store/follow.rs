@@ -1,0 +1,139 @@
+//! What other nodes write, brought to the catalog of this one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use culvert_proto::etcd::{Event, event::EventType};
+use tenants::store::StoreError;
+use tenants::{Catalog, News};
+
+use super::EtcdStore;
+use super::head::Head;
+use super::large::Rows;
+use crate::etcd::EtcdError;
+
+/// Before a watch that ended is begun again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Follows etcd for as long as it is polled: every change that another node makes gets into `catalog`, in order and once. What was
+/// missed, because etcd was away or has forgotten it, comes with all rows.
+pub async fn follow(store: EtcdStore, catalog: Arc<Catalog>) {
+    if let Err(error) = store.clear_remains().await {
+        tracing::debug!(%error, "remains of changes that were never made stay where they are");
+    }
+    // Up to here of etcd's revisions everything is in the catalog. Nothing is known yet of what was written since it was loaded.
+    let mut seen = None;
+    let mut told = false;
+    loop {
+        match follow_until_it_ends(&store, &catalog, &mut seen, &mut told).await {
+            // All rows are wanted.
+            EtcdError::Compacted(_) => seen = None,
+            error => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "what other nodes write does not come in");
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+pub(super) async fn follow_until_it_ends(
+    store: &EtcdStore,
+    catalog: &Arc<Catalog>,
+    seen: &mut Option<i64>,
+    told: &mut bool,
+) -> EtcdError {
+    let from = match *seen {
+        Some(seen) => seen,
+        None => match renew(store, catalog).await {
+            Ok(at) => *seen.insert(at),
+            Err(error) => return error,
+        },
+    };
+    let mut watch = match store.etcd.watch(from + 1).await {
+        Ok(watch) => watch,
+        Err(error) => return error,
+    };
+    if std::mem::take(told) {
+        tracing::info!("what other nodes write comes in again");
+    }
+    loop {
+        let events = match watch.next().await {
+            Ok(events) => events,
+            Err(error) => return error,
+        };
+        for write in events.events.chunk_by(|one, next| written(one) == written(next)) {
+            if let Err(error) = take_over(store, catalog, write).await {
+                return error;
+            }
+            if let Some(first) = write.first() {
+                *seen = Some(written(first));
+            }
+        }
+        *seen = (*seen).max(Some(events.revision));
+    }
+}
+
+/// Takes over what one write to etcd has changed of the catalog.
+async fn take_over(store: &EtcdStore, catalog: &Arc<Catalog>, write: &[Event]) -> Result<(), EtcdError> {
+    let head = write
+        .iter()
+        .filter_map(|event| event.kv.as_ref())
+        .find(|kv| store.etcd.strip(&kv.key) == Some("head"));
+    // Without a head it is a part, a row that is put in its place, or none of the catalog.
+    let Some(kv) = head else { return Ok(()) };
+    let head = Head::read(&kv.value)?;
+    let rows = if head.parts > 0 {
+        match store.rows_in_parts(&head, kv.mod_revision).await {
+            Ok(rows) => rows,
+            Err(error) => return Err(error),
+        }
+    } else {
+        rows_of(store, write)
+    };
+    if rows.is_empty() {
+        // All that has changed is that a large change lies in its place.
+        return Ok(());
+    }
+    let news = News::Change { revision: head.revision, rows };
+    match give(catalog, news).await {
+        Ok(()) => Ok(()),
+        // There is one between that did not come.
+        Err(StoreError::Outrun(_)) => Err(EtcdError::Compacted(kv.mod_revision)),
+        Err(error) => Err(corrupt(&error)),
+    }
+}
+
+fn rows_of(store: &EtcdStore, write: &[Event]) -> Rows {
+    let row = |event: &Event| {
+        let kv = event.kv.as_ref()?;
+        let key = store.etcd.strip(&kv.key)?.strip_prefix("rows/")?.to_owned();
+        let value = (event.r#type() == EventType::Put).then(|| kv.value.clone());
+        Some((key, value))
+    };
+    write.iter().filter_map(row).collect()
+}
+
+/// Brings the catalog to where etcd is; the revision of etcd that this was.
+async fn renew(store: &EtcdStore, catalog: &Arc<Catalog>) -> Result<i64, EtcdError> {
+    let loaded = store.load_all().await?;
+    let rows = loaded.rows.into_iter().collect();
+    give(catalog, News::All(rows)).await.map_err(|error| corrupt(&error))?;
+    Ok(loaded.known.at)
+}
+
+/// The catalog may have to wait for who writes.
+async fn give(catalog: &Arc<Catalog>, news: News) -> Result<(), StoreError> {
+    let catalog = Arc::clone(catalog);
+    let given = tokio::task::spawn_blocking(move || catalog.follow(news)).await;
+    given.unwrap_or_else(|error| Err(StoreError::Backend(error.to_string())))
+}
+
+fn corrupt(error: &StoreError) -> EtcdError {
+    EtcdError::Corrupt { key: "rows".to_owned(), reason: error.to_string() }
+}
+
+fn written(event: &Event) -> i64 {
+    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
