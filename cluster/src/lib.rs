@@ -8,8 +8,8 @@
 //! has none of it. Start reading with `store/mod.rs`.
 
 mod etcd;
-#[cfg(test)]
-mod servers;
+#[cfg(feature = "servers")]
+pub mod servers;
 mod store;
 
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};

@@ -1,6 +1,14 @@
 //! Real members of etcd for tests.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a kit of tests: whatever goes wrong in it is a fault of the test"
+)]
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -9,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use crate::etcd::{Etcd, Settings, TlsFiles};
 
 /// Members of one etcd on loopback; they end with it.
-pub(crate) struct Servers {
+pub struct Servers {
     directory: tempfile::TempDir,
     ports: Vec<(u16, u16)>,
     running: Vec<Option<Child>>,
@@ -17,7 +25,7 @@ pub(crate) struct Servers {
 
 impl Servers {
     /// Starts so many members. `None`, and a line that says so, where etcd is not installed.
-    pub(crate) fn start(count: usize) -> Option<Self> {
+    pub fn start(count: usize) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: etcd is not installed (Debian: apt-get install etcd-server)");
             return None;
@@ -34,7 +42,7 @@ impl Servers {
     }
 
     /// Starts a member, with what it had.
-    pub(crate) fn revive(&mut self, member: usize) {
+    pub fn revive(&mut self, member: usize) {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         let all: Vec<_> =
             self.ports.iter().enumerate().map(|(at, (_, peer))| format!("m{at}={}", url(*peer))).collect();
@@ -55,20 +63,25 @@ impl Servers {
     }
 
     /// Kills a member.
-    pub(crate) fn kill(&mut self, member: usize) {
+    pub fn kill(&mut self, member: usize) {
         if let Some(mut child) = self.running[member].take() {
             child.kill().unwrap();
             child.wait().unwrap();
         }
     }
 
+    /// URLs of all members.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.ports.iter().map(|(client, _)| format!("http://127.0.0.1:{client}")).collect()
+    }
+
     /// A client of all members.
-    pub(crate) fn client(&self) -> Etcd {
-        let endpoints = self.ports.iter().map(|(client, _)| format!("http://127.0.0.1:{client}")).collect();
+    pub fn client(&self) -> Etcd {
+        let endpoints = self.endpoints();
         Etcd::new(&Settings { endpoints, prefix: "/culvert".to_owned(), tls: TlsFiles::default() }).unwrap()
     }
 
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }

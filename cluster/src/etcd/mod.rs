@@ -26,6 +26,8 @@ pub(crate) use watch::Watch;
 const ANSWER: Duration = Duration::from_secs(2);
 /// All tries of a call. An election takes some 1.6 s.
 const PATIENCE: Duration = Duration::from_secs(6);
+/// An answer of one member, where it is known that none has answered of late.
+const GLANCE: Duration = Duration::from_millis(500);
 /// Between rounds over all members.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Greatest answer: a page of rows, or a part of a large change.
@@ -124,6 +126,20 @@ impl Etcd {
         self.range(RangeRequest { key: self.key(rest), ..RangeRequest::default() }).await
     }
 
+    /// As [`Self::get`], in one round over all members: for when none has answered of late, and whoever asks has something else
+    /// to go on with.
+    pub(crate) async fn glance(&self, rest: &str) -> Result<RangeResponse, EtcdError> {
+        let request = RangeRequest { key: self.key(rest), ..RangeRequest::default() };
+        let ask = |member| {
+            let request = request.clone();
+            async move { kv(member).range(request).await }
+        };
+        match self.round(GLANCE, Instant::now() + PATIENCE, &ask).await? {
+            Ok(answer) => Ok(answer),
+            Err(reason) => Err(away(reason)),
+        }
+    }
+
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
         self.call(|member| {
             let request = request.clone();
@@ -160,39 +176,55 @@ impl Etcd {
         F: Future<Output = Result<Response<T>, Status>>,
     {
         let until = Instant::now() + PATIENCE;
-        let mut reason = String::new();
         loop {
-            let first = self.current.load(Ordering::Relaxed);
-            for at in (0..self.members.len()).map(|step| (first + step) % self.members.len()) {
-                let Some(member) = self.members.get(at) else { break };
-                match tokio::time::timeout(ANSWER, ask(member.clone())).await {
-                    Ok(Ok(answer)) => {
-                        self.current.store(at, Ordering::Relaxed);
-                        return Ok(answer.into_inner());
-                    }
-                    Ok(Err(status)) if is_passing(&status) => {
-                        reason = format!("{}: {}", member.url(), member.words(&status));
-                    }
-                    Ok(Err(status)) => return Err(refused(member, &status)),
-                    Err(_) => reason = format!("{} does not answer", member.url()),
+            match self.round(ANSWER, until, &ask).await? {
+                Ok(answer) => return Ok(answer),
+                Err(reason) if Instant::now() >= until => return Err(away(reason)),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Asks each member once, until one answers; else what the last one said.
+    async fn round<T, F>(
+        &self,
+        answer: Duration,
+        until: Instant,
+        ask: &impl Fn(Member) -> F,
+    ) -> Result<Result<T, String>, EtcdError>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
+        let mut reason = String::new();
+        for (at, member) in self.in_turn() {
+            match tokio::time::timeout(answer, ask(member.clone())).await {
+                Ok(Ok(answer)) => {
+                    self.current.store(at, Ordering::Relaxed);
+                    return Ok(Ok(answer.into_inner()));
                 }
-                if Instant::now() >= until {
-                    break;
+                Ok(Err(status)) if is_passing(&status) => {
+                    reason = format!("{}: {}", member.url(), member.words(&status));
                 }
+                Ok(Err(status)) => return Err(refused(member, &status)),
+                Err(_) => reason = format!("{} does not answer", member.url()),
             }
             if Instant::now() >= until {
-                return Err(EtcdError::Away { place: "etcd".to_owned(), reason });
+                break;
             }
-            tokio::time::sleep(PAUSE).await;
         }
+        Ok(Err(reason))
+    }
+
+    /// All members, beginning with the one that answered last.
+    fn in_turn(&self) -> impl Iterator<Item = (usize, &Member)> {
+        let all = self.members.iter().enumerate();
+        all.cycle().skip(self.current.load(Ordering::Relaxed)).take(self.members.len())
     }
 
     /// Watches all keys of this cluster, from the write on that made `revision` of etcd.
     pub(crate) async fn watch(&self, revision: i64) -> Result<Watch, EtcdError> {
-        let first = self.current.load(Ordering::Relaxed);
         let mut reason = String::new();
-        for at in (0..self.members.len()).map(|step| (first + step) % self.members.len()) {
-            let Some(member) = self.members.get(at) else { break };
+        for (at, member) in self.in_turn() {
             let begin = Watch::begin(member, self.key(""), end_of(self.key("")), revision);
             match tokio::time::timeout(ANSWER, begin).await {
                 Ok(Ok(watch)) => {
@@ -204,8 +236,12 @@ impl Etcd {
                 Err(_) => reason = format!("{} does not answer", member.url()),
             }
         }
-        Err(EtcdError::Away { place: "etcd".to_owned(), reason })
+        Err(away(reason))
     }
+}
+
+fn away(reason: String) -> EtcdError {
+    EtcdError::Away { place: "etcd".to_owned(), reason }
 }
 
 fn kv(member: Member) -> KvClient<tonic::transport::Channel> {

@@ -1,6 +1,7 @@
 //! What other nodes write, brought to the catalog of this one.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use culvert_proto::etcd::{Event, event::EventType};
@@ -29,6 +30,7 @@ pub async fn follow(store: EtcdStore, catalog: Arc<Catalog>) {
             // All rows are wanted.
             EtcdError::Compacted(_) => seen = None,
             error => {
+                store.away.store(true, Ordering::Relaxed);
                 if !std::mem::replace(&mut told, true) {
                     tracing::warn!(%error, "what other nodes write does not come in");
                 }
@@ -55,6 +57,7 @@ pub(super) async fn follow_until_it_ends(
         Ok(watch) => watch,
         Err(error) => return error,
     };
+    store.away.store(false, Ordering::Relaxed);
     if std::mem::take(told) {
         tracing::info!("what other nodes write comes in again");
     }

@@ -18,6 +18,9 @@ mod load;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use culvert_proto::etcd::response_op::Response;
 use culvert_proto::etcd::{RangeResponse, RequestOp};
 use tenants::store::{Batch, Store, StoreError};
@@ -39,6 +42,8 @@ const TRIES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct EtcdStore {
     etcd: Etcd,
+    /// Nobody has answered of late: said by the follower, who notices first.
+    away: Arc<AtomicBool>,
     /// Calls of the catalog are made here.
     runtime: Handle,
 }
@@ -46,7 +51,7 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// On this etcd; calls are made in the runtime that this is called in, which has to have more than one thread.
     pub fn new(etcd: Etcd) -> Self {
-        Self { etcd, runtime: Handle::current() }
+        Self { etcd, away: Arc::default(), runtime: Handle::current() }
     }
 
     /// The head as of the last write that anybody was told of.
@@ -61,7 +66,28 @@ impl EtcdStore {
         Ok(Known { head: Head::read(&kv.value)?, written: kv.mod_revision, at })
     }
 
-    async fn change(&self, batch: &Batch, after: u64) -> Result<(), EtcdStoreError> {
+    /// Puts the rows of a catalog of this revision where none is.
+    ///
+    /// # Errors
+    /// If there is one, or etcd is away.
+    pub fn import(&self, rows: Vec<(String, Vec<u8>)>, revision: u64) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        for (key, value) in rows {
+            batch.put(key, value);
+        }
+        self.changed(self.block_on(self.change(&batch, 0, revision)))
+    }
+
+    fn changed(&self, outcome: Result<(), EtcdStoreError>) -> Result<(), StoreError> {
+        match outcome {
+            Err(EtcdStoreError::Outrun(revision)) => Err(StoreError::Outrun(revision)),
+            Err(EtcdStoreError::Etcd(error)) => Err(error.into()),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Makes the catalog be at `revision`, if it is at `after`.
+    async fn change(&self, batch: &Batch, after: u64, revision: u64) -> Result<(), EtcdStoreError> {
         let large = is_large(batch);
         let mut known = self.head().await?;
         let commit = Head::commit();
@@ -78,7 +104,7 @@ impl EtcdStore {
             if known.head.revision != after {
                 return Err(EtcdStoreError::Outrun(known.head.revision));
             }
-            let next = Head { revision: after + 1, commit: commit.clone(), parts: 0 };
+            let next = Head { revision, commit: commit.clone(), parts: 0 };
             if large {
                 return self.change_in_parts(batch, &known, next).await;
             }
@@ -134,11 +160,7 @@ impl Store for EtcdStore {
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         match batch.after() {
             None => Ok(self.block_on(self.note(batch))?),
-            Some(after) => match self.block_on(self.change(batch, after)) {
-                Err(EtcdStoreError::Outrun(revision)) => Err(StoreError::Outrun(revision)),
-                Err(EtcdStoreError::Etcd(error)) => Err(error.into()),
-                Ok(()) => Ok(()),
-            },
+            Some(after) => self.changed(self.block_on(self.change(batch, after, after + 1))),
         }
     }
 
@@ -147,7 +169,15 @@ impl Store for EtcdStore {
     }
 
     fn last_revision(&self) -> Result<u64, StoreError> {
-        Ok(self.block_on(self.head())?.head.revision)
+        let away = self.away.load(Ordering::Relaxed);
+        let found = self.block_on(async {
+            let found = if away { self.etcd.glance("head").await } else { self.etcd.get("head").await };
+            self.known(&found?)
+        });
+        if matches!(found, Err(EtcdError::Away { .. })) {
+            self.away.store(true, Ordering::Relaxed);
+        }
+        Ok(found?.head.revision)
     }
 }
 

@@ -139,7 +139,11 @@ impl Access {
         let author = Arc::new(caller.author(&method, traceparent));
         let (request, names) = match rule {
             None => (request, Vec::new()),
-            Some(rule) => self.check(request, rule, &caller, &author).await?,
+            Some(rule) => {
+                let checked = self.check(request, rule, &caller, &author).await?;
+                self.catch_up().await;
+                checked
+            }
         };
         self.counters.admitted();
         holder.admitted();

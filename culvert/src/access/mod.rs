@@ -109,6 +109,19 @@ impl Access {
         }
     }
 
+    /// Waits until all is here that anybody, at whatever node, was told was written. If the store cannot be asked, what is here is
+    /// what there is: a read is answered from it, and a write is refused by the store itself.
+    async fn catch_up(&self) {
+        if !self.catalog.is_shared() {
+            return;
+        }
+        let asked = Arc::clone(&self.catalog);
+        // A panic is told by the runtime.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || asked.catch_up()).await {
+            tracing::debug!(%error, "what is read may be older than what was written at other nodes");
+        }
+    }
+
     fn suppress(&self) {
         self.suppressed.fetch_add(1, Ordering::Relaxed);
     }

@@ -11,13 +11,11 @@ use clap::{Parser, Subcommand};
 use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::reload::Reload;
-use culvert::daemon::{backup, bootstrap, check, recall};
+use culvert::daemon::{backup, catalog, check, recall};
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
-use tenants::Catalog;
-use tenants::store::StoreError;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Gives memory back to the system when tunnels go, which that of glibc does not: it keeps what lies between others.
@@ -60,6 +58,10 @@ enum Task {
         #[arg(long, value_name = "URL")]
         server: Option<String>,
     },
+    /// Copy the catalog of the state directory into etcd (cluster.etcd), which has none yet: once, while the daemon is stopped.
+    ///
+    /// The catalog in the state directory stays as it is and is not read any more while cluster.etcd is set.
+    ImportState,
 }
 
 fn main() -> ExitCode {
@@ -101,6 +103,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Task::Backup { file, server }) => {
             say(&runtime()?.block_on(backup::run(&config, file, server.as_deref()))?)
         }
+        Some(Task::ImportState) => {
+            let import = async { tokio::task::spawn_blocking(move || catalog::import(&config)).await };
+            say(&runtime()?.block_on(import)??)
+        }
     }
 }
 
@@ -131,7 +137,8 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::info!(metrics = %address, "metrics and probes");
     }
     let settings = config.clone();
-    let catalog = Arc::new(tokio::task::spawn_blocking(move || open(&settings)).await??);
+    let opened = tokio::task::spawn_blocking(move || catalog::open(&settings)).await??;
+    let catalog = opened.catalog;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
@@ -207,23 +214,6 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     Ok(served?)
 }
 
-/// The catalog, with what it shall have from the first start on.
-fn open(config: &Config) -> anyhow::Result<Catalog> {
-    let state_dir = &config.state_dir.0;
-    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
-    let opened = Catalog::open_with(state_dir, &options);
-    let catalog = opened.map_err(|error| match (&error, &config.vault.key_file) {
-        (StoreError::File { path, .. }, Some(key)) if path == key => {
-            anyhow::Error::from(error).context("vault.key_file")
-        }
-        _ => anyhow::Error::from(error).context("state_dir"),
-    })?;
-    if let Some(file) = &config.bootstrap.file {
-        bootstrap::run(&catalog, file)?;
-    }
-    Ok(catalog)
-}
-
 fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {
     let key_log = match &config.debug.key_log_dir {
         None => None,
@@ -260,7 +250,10 @@ fn router_config(config: &Config) -> router::RouterConfig {
 /// In a test build, SIGUSR1 makes the actor of the peer named by `CULVERT_FAULT_PEER` panic, SIGUSR2 that of its
 /// connection, and with `CULVERT_FAULT_PART` SIGUSR1 makes that part panic.
 #[cfg(feature = "fault-injection")]
-fn inject_faults(node: Arc<Node>, catalog: Arc<Catalog>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+fn inject_faults(
+    node: Arc<Node>,
+    catalog: Arc<tenants::Catalog>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
     use actors::Part;
     let peer = std::env::var("CULVERT_FAULT_PEER").ok().map(|peer| peer.parse::<tenants::PeerName>());
     let peer = peer.transpose().context("CULVERT_FAULT_PEER")?;

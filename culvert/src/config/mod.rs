@@ -2,6 +2,7 @@
 
 mod audit;
 mod bootstrap;
+mod cluster;
 mod exposed;
 mod grpc;
 mod level;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub use audit::AuditConfig;
 pub use bootstrap::BootstrapConfig;
+pub use cluster::ClusterConfig;
 pub(crate) use exposed::exposed;
 pub use grpc::{Anonymous, ClientRule, GrpcConfig, TlsConfig, TokenRule, UserRule};
 pub(crate) use level::check_level;
@@ -47,6 +49,8 @@ pub struct Config {
     pub state_dir: StateDir,
     /// The key of the secrets at rest.
     pub vault: VaultConfig,
+    /// What several nodes share.
+    pub cluster: ClusterConfig,
     /// What the daemon has from its first start on.
     pub bootstrap: BootstrapConfig,
     /// How the daemon goes down.
@@ -184,6 +188,7 @@ impl Config {
         let Self {
             state_dir: StateDir(state_dir),
             vault,
+            cluster,
             bootstrap,
             shutdown,
             ike,
@@ -218,6 +223,7 @@ impl Config {
             ("debug.key_log_dir", path(key_log_dir.as_deref())),
         ]);
         settings.extend(vault.settings());
+        settings.extend(cluster.settings());
         settings.extend(bootstrap.settings());
         settings.extend(shutdown.settings());
         settings.extend(metrics.settings());
@@ -267,6 +273,7 @@ impl Config {
         }
         self.grpc.check(&self.state_dir.0)?;
         self.audit.check()?;
+        self.cluster.check(self.vault.key_file.is_some())?;
         self.shutdown.check()?;
         if let Err(reason) = check_level(&self.log.level) {
             return fault("log.level", reason);
@@ -368,6 +375,20 @@ mod tests {
         assert!(fault("[otlp]\ninterval = \"soon\"\n").contains("15s"));
         assert!(fault("[otlp]\nsample_ratio = 2.0\n").starts_with("otlp.sample_ratio: 2"));
         assert!(fault("[audit]\nmax_bytes = 5\n").starts_with("audit.max_bytes: 5 is below"));
+        let cluster = |rest: &str| {
+            fault(&format!("[cluster]\netcd = [\"http://10.0.0.1:2379\"]\nnode = \"a\"\n{rest}"))
+        };
+        assert!(cluster("").starts_with("vault.key_file: is missing"));
+        assert!(cluster("prefix = \"x/\"\n").starts_with("cluster.prefix: \"x/\""));
+        assert!(cluster("cert = \"/c.pem\"\n").starts_with("cluster.cert"));
+        assert!(
+            fault("[cluster]\netcd = [\"10.0.0.1\"]\n")
+                .starts_with("cluster.etcd: 10.0.0.1: expected such as")
+        );
+        assert!(
+            fault("[cluster]\netcd = [\"http://e:2379\"]\nnode = \"A B\"\n")
+                .starts_with("cluster.node: \"A B\"")
+        );
         assert!(fault("[audit]\nkeep = 0\n").starts_with("audit.keep"));
         assert!(
             fault("[audit]\nkeep = 1000000000\n").starts_with("audit.keep: 1000000000 is more than 10000")

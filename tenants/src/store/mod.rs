@@ -22,6 +22,7 @@ pub use backup::write_backup;
 pub use batch::Batch;
 pub use check::{Report, check, read};
 pub use memory::MemoryStore;
+pub use record::is_audit;
 pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, audit_key, encode, used_key};
 pub use redb::RedbStore;
 pub use vault::Vault;

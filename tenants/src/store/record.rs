@@ -41,6 +41,11 @@ pub(crate) fn audit_key(node: Option<&str>, sequence: u64) -> String {
     }
 }
 
+/// Whether the row of this key is an audit entry on its way to the log of its node.
+pub fn is_audit(key: &str) -> bool {
+    key.starts_with(AUDIT)
+}
+
 /// Whose entry a row is, by its key.
 fn audit_node(key: &str) -> Option<String> {
     key.strip_prefix(AUDIT)?.rsplit_once('/').map(|(node, _)| node.to_owned())

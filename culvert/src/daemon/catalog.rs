@@ -1,0 +1,106 @@
+//! The catalog of the daemon: of its own state directory, or the one that the nodes of a cluster share; and the way from the first
+//! to the second.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use cluster::{Etcd, EtcdStore};
+use tenants::Catalog;
+use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError};
+
+use crate::config::Config;
+use crate::daemon::bootstrap;
+
+/// An open catalog.
+pub struct Opened {
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// Where others write to it as well.
+    shared: Option<EtcdStore>,
+}
+
+impl Opened {
+    /// Takes over what other nodes write from now on, for as long as the process runs.
+    pub fn follow(&self) {
+        if let Some(store) = &self.shared {
+            tokio::spawn(cluster::follow(store.clone(), Arc::clone(&self.catalog)));
+        }
+    }
+}
+
+/// Opens the catalog, with what it shall have from the first start on. To be called within a runtime, where one may wait.
+///
+/// # Errors
+/// What cannot be used, by the setting that names it.
+pub fn open(config: &Config) -> anyhow::Result<Opened> {
+    let state_dir = &config.state_dir.0;
+    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
+    let shared = shared(config)?;
+    let opened = match &shared {
+        None => Catalog::open_with(state_dir, &options),
+        Some(store) => {
+            let store = Box::new(store.clone());
+            Catalog::open_shared(state_dir, store, &config.cluster.name(), &options)
+        }
+    };
+    let catalog = opened.map_err(|error| match (&error, &config.vault.key_file) {
+        (StoreError::File { path, .. }, Some(key)) if path == key => {
+            anyhow::Error::from(error).context("vault.key_file")
+        }
+        _ if shared.is_none() => anyhow::Error::from(error).context("state_dir"),
+        _ => anyhow::Error::from(error).context("cluster.etcd"),
+    })?;
+    let opened = Opened { catalog: Arc::new(catalog), shared };
+    opened.follow();
+    if let Some(file) = &config.bootstrap.file {
+        bootstrap::run(&opened.catalog, file)?;
+    }
+    Ok(opened)
+}
+
+fn shared(config: &Config) -> anyhow::Result<Option<EtcdStore>> {
+    if !config.cluster.is_shared() {
+        return Ok(None);
+    }
+    let etcd = Etcd::new(&config.cluster.etcd()).context("cluster")?;
+    Ok(Some(EtcdStore::new(etcd)))
+}
+
+/// Copies the catalog of the state directory into etcd, which has to be empty: what a node does once that was alone. What was done,
+/// for people. To be called within a runtime, where one may wait.
+///
+/// # Errors
+/// If there is one in etcd already, or the key of the secrets is not the cluster's.
+pub fn import(config: &Config) -> anyhow::Result<String> {
+    let state_dir = &config.state_dir.0;
+    let path = state_dir.join(STORE_FILE);
+    let Some(store) = shared(config)? else {
+        bail!("cluster.etcd: is empty; name the members of etcd that the catalog shall go to");
+    };
+    if !path.exists() {
+        bail!("{}: there is none, and so nothing to import", path.display());
+    }
+    if store.last_revision().context("cluster.etcd")? > 0 {
+        bail!(
+            "cluster.etcd: there is a catalog below {} already; import into an empty one, or name another cluster.prefix",
+            config.cluster.prefix
+        );
+    }
+    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
+    // Opened as for use, so that the rows of its audit log get to where they stay: the files.
+    let catalog = Catalog::open_with(state_dir, &options).with_context(|| {
+        let own = state_dir.join(KEY_FILE);
+        format!(
+            "the cluster's key has to be the one that this store was made with, such as {}",
+            own.display()
+        )
+    })?;
+    let (peers, revision) = (catalog.peers().len(), catalog.snapshot().revision);
+    let mut rows = catalog.backup()?;
+    rows.retain(|(key, _)| !store::is_audit(key));
+    store.import(rows, revision).context("cluster.etcd")?;
+    let (tenants, prefix) = (catalog.tenants().len(), &config.cluster.prefix);
+    Ok(format!(
+        "ok: {tenants} tenants and {peers} peers, revision {revision}, are in etcd now, below {prefix}"
+    ))
+}

@@ -1,0 +1,164 @@
+//! Daemons that share etcd: as processes, over their APIs, with members of etcd that go and come.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "common/daemon.rs"]
+mod daemon;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+
+use cluster::servers::Servers;
+use daemon::{Log, culvertd, launch};
+
+/// A daemon of the cluster.
+struct Daemon {
+    child: Child,
+    _log: Log,
+    config: PathBuf,
+    socket: PathBuf,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Daemon {
+    fn start(servers: &Servers, name: &str) -> Self {
+        Self::of(&write_config(servers, name, "key"))
+    }
+
+    fn of(config: &Path) -> Self {
+        let (child, log, ready) = launch(culvertd(), config);
+        let socket = PathBuf::from(ready["socket"].as_str().unwrap());
+        Self { child, _log: log, config: config.to_owned(), socket }
+    }
+
+    /// `kill -9`, and up again.
+    fn kill_and_start(self) -> Self {
+        let config = self.config.clone();
+        drop(self);
+        Self::of(&config)
+    }
+
+    fn culvert(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        command.arg("--server").arg(format!("unix:{}", self.socket.display())).args(arguments);
+        command.env_remove("CULVERT_CONTEXT").output().unwrap()
+    }
+
+    fn apply(&self, manifest: &str) -> Output {
+        // Beside the node's own files.
+        let file = self.config.with_extension("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        self.culvert(&["apply", "-f", file.to_str().unwrap()])
+    }
+
+    fn create_tenant(&self, name: &str) {
+        let output = self.apply(&format!("kind: Tenant\nname: {name}\n"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn done(&self, arguments: &[&str]) -> String {
+        let output = self.culvert(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn secret_file(path: &Path, content: &[u8]) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Ok(mut file) = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        std::io::Write::write_all(&mut file, content).unwrap();
+    }
+}
+
+/// The file of a node; `key` is the file with the key of the secrets.
+fn write_config(servers: &Servers, name: &str, key: &str) -> PathBuf {
+    let key = servers.file(key);
+    secret_file(&key, &[key.to_string_lossy().len() as u8; 32]);
+    let (state, endpoints) = (servers.file(name), servers.endpoints());
+    let text = format!(
+        "state_dir = {state:?}\n[vault]\nkey_file = {key:?}\n[cluster]\netcd = {endpoints:?}\nnode = {name:?}\n\
+         [ike]\nlisten = [\"127.0.0.1\"]\nport = 0\nnatt_port = 0\n[router]\nraw_esp = false\n\
+         [log]\nformat = \"json\"\n"
+    );
+    let path = servers.file(&format!("{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn nodes_share_what_is_configured_and_lose_nothing() {
+    let Some(mut servers) = Servers::start(3) else { return };
+    let (a, b) = (Daemon::start(&servers, "a"), Daemon::start(&servers, "b"));
+    a.create_tenant("acme");
+    let applied = b.apply("kind: Secret\nname: acme/psk\nvalue: correct-horse\n");
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(a.done(&["get", "secrets", "--tenant", "acme"]).contains("psk"));
+    assert!(!a.done(&["get", "secrets", "--tenant", "acme", "--output", "json"]).contains("correct-horse"));
+
+    // What was acknowledged at one is at all of them, whoever dies.
+    b.create_tenant("zeta");
+    let b = b.kill_and_start();
+    assert!(a.done(&["get", "tenants"]).contains("zeta") && b.done(&["get", "tenants"]).contains("zeta"));
+
+    // A member goes, and nothing happens; most of them go, and only writes are refused.
+    servers.kill(0);
+    a.create_tenant("third");
+    assert!(b.done(&["get", "tenants"]).contains("third"));
+    servers.kill(1);
+    let refused = b.apply("kind: Tenant\nname: fourth\n");
+    assert!(!refused.status.success());
+    let refused = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.contains("etcd") && refused.contains("tunnels go on"), "{refused}");
+    assert!(b.done(&["get", "tenants"]).contains("third"));
+    servers.revive(0);
+    a.done(&["delete", "tenant/third"]);
+    assert!(!b.done(&["get", "tenants"]).contains("third"));
+}
+
+#[test]
+fn a_node_with_another_key_does_not_start_and_says_why() {
+    let Some(servers) = Servers::start(1) else { return };
+    let _a = Daemon::start(&servers, "a");
+    let config = write_config(&servers, "b", "another-key");
+    let output = culvertd().arg("--config").arg(&config).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success());
+    assert!(
+        error.contains("vault.key_file") && error.contains("not the key that the other nodes have"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_node_that_was_alone_brings_its_catalog_along_once() {
+    let Some(servers) = Servers::start(1) else { return };
+    let shared = write_config(&servers, "a", "key");
+    // As it was before: the same state directory and key, without etcd.
+    let alone = servers.file("alone.toml");
+    let text = std::fs::read_to_string(&shared).unwrap();
+    std::fs::write(&alone, text.replace("etcd = [", "# etcd = [")).unwrap();
+    let before = Daemon::of(&alone);
+    before.create_tenant("acme");
+    drop(before);
+    let import = |config: &Path| {
+        let output = culvertd().args(["import-state", "--config"]).arg(config).output().unwrap();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let (done, said, error) = import(&shared);
+    assert!(done && said.contains("1 tenants and 0 peers"), "{said}{error}");
+    let (done, _, error) = import(&shared);
+    assert!(!done && error.contains("already"), "{error}");
+    let (done, _, error) = import(&alone);
+    assert!(!done && error.contains("cluster.etcd"), "{error}");
+    let a = Daemon::of(&shared);
+    assert!(a.done(&["get", "tenants"]).contains("acme"));
+    let b = Daemon::start(&servers, "b");
+    assert!(b.done(&["get", "tenants"]).contains("acme"));
+}
