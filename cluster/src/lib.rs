@@ -3,14 +3,18 @@
 //! * [`Etcd`] is the client: members tried in turn, a bound on every wait, and reasons in words.
 //! * [`EtcdStore`] keeps the rows of the catalog there ([`tenants::store::Store`]): compare-and-swap for each change, whatever its
 //!   size; [`follow`] brings what other nodes write.
+//! * [`Members`] is who is there: names, slots of SPIs, and which node begins with which peer ([`Placement`]).
 //!
 //! It is not the catalog (`tenants`), which checks what is written and holds it in memory, and knows nothing of tunnels. A node alone
-//! has none of it. Start reading with `store/mod.rs`.
+//! has none of it. Start reading with `store/mod.rs` and
+//! `members/mod.rs`.
 
 mod etcd;
+mod members;
 #[cfg(feature = "servers")]
 pub mod servers;
 mod store;
 
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
+pub use members::{Identity, JoinError, Members, Node, Placement};
 pub use store::{EtcdStore, follow};

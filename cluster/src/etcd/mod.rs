@@ -3,6 +3,7 @@
 //! Members are tried in turn, beginning with the one that answered last, until one answers or [`PATIENCE`] is over. So a call may be
 //! made twice; those that change something are transactions that compare first, of which the second finds the first.
 
+mod lease;
 mod member;
 mod tls;
 mod watch;
@@ -18,14 +19,15 @@ use culvert_proto::etcd::{
 use tokio::time::Instant;
 use tonic::{Code, Response, Status};
 
+pub(crate) use lease::put_leased;
 use member::Member;
 pub use tls::TlsFiles;
 pub(crate) use watch::Watch;
 
 /// An answer of one member. A member without a leader waits itself for a while.
 const ANSWER: Duration = Duration::from_secs(2);
-/// All tries of a call. An election takes some 1.6 s.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// All tries of a call. An election takes some 1.6 s, and on a busy machine several times that.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer of one member, where it is known that none has answered of late.
 const GLANCE: Duration = Duration::from_millis(500);
 /// Between rounds over all members.
@@ -221,11 +223,11 @@ impl Etcd {
         all.cycle().skip(self.current.load(Ordering::Relaxed)).take(self.members.len())
     }
 
-    /// Watches all keys of this cluster, from the write on that made `revision` of etcd.
-    pub(crate) async fn watch(&self, revision: i64) -> Result<Watch, EtcdError> {
+    /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.
+    pub(crate) async fn watch(&self, rest: &str, revision: i64) -> Result<Watch, EtcdError> {
         let mut reason = String::new();
         for (at, member) in self.in_turn() {
-            let begin = Watch::begin(member, self.key(""), end_of(self.key("")), revision);
+            let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision);
             match tokio::time::timeout(ANSWER, begin).await {
                 Ok(Ok(watch)) => {
                     self.current.store(at, Ordering::Relaxed);

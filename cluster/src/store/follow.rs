@@ -53,7 +53,7 @@ pub(super) async fn follow_until_it_ends(
             Err(error) => return error,
         },
     };
-    let mut watch = match store.etcd.watch(from + 1).await {
+    let mut watch = match store.etcd.watch("", from + 1).await {
         Ok(watch) => watch,
         Err(error) => return error,
     };

@@ -1,0 +1,171 @@
+//! Which nodes there are, and which of them a peer is at home with.
+//!
+//! | key, after the prefix | what |
+//! |---|---|
+//! | `nodes/NAME` | a node that is there: [`Node`] |
+//! | `slots/N` | the name of the node whose SPIs have this slot |
+//!
+//! Both are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
+//! finds its lease lost, having been paused or cut off, takes a new one and its slot again; if that is another's by now it has no
+//! business any more and ends ([`Members::lost`]). While etcd is away nothing changes.
+
+mod join;
+mod keep;
+mod placement;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use prost::Message;
+use tokio::sync::watch;
+
+pub use placement::Placement;
+
+use crate::etcd::{Etcd, EtcdError};
+
+/// How long a node may be silent before the others take it for gone. An etcd that elects a leader keeps leases alive meanwhile.
+pub(crate) const TTL: Duration = Duration::from_secs(5);
+/// Slots: 6 bits of the SPI, of which 0 is not used.
+pub(crate) const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its slot in the SPIs that it chooses.
+    pub slot: u8,
+    /// Where it receives IKE and ESP.
+    pub addresses: Vec<IpAddr>,
+    /// Version of `culvertd`.
+    pub version: String,
+    /// When it joined.
+    pub since: SystemTime,
+    /// Of the process alone: a node that was started again is another one.
+    instance: Vec<u8>,
+}
+
+/// A node as it is stored.
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(uint32, tag = "1")]
+    slot: u32,
+    #[prost(string, repeated, tag = "2")]
+    addresses: Vec<String>,
+    #[prost(string, tag = "3")]
+    version: String,
+    #[prost(message, optional, tag = "4")]
+    since: Option<prost_types::Timestamp>,
+    #[prost(bytes = "vec", tag = "5")]
+    instance: Vec<u8>,
+}
+
+impl Node {
+    fn write(&self) -> Vec<u8> {
+        let stored = Stored {
+            slot: self.slot.into(),
+            addresses: self.addresses.iter().map(ToString::to_string).collect(),
+            version: self.version.clone(),
+            since: Some(self.since.into()),
+            instance: self.instance.clone(),
+        };
+        stored.encode_to_vec()
+    }
+
+    fn read(name: &str, value: &[u8]) -> Result<Self, EtcdError> {
+        let corrupt = |reason: String| EtcdError::Corrupt { key: format!("nodes/{name}"), reason };
+        let stored = Stored::decode(value).map_err(|error| corrupt(error.to_string()))?;
+        let slot = u8::try_from(stored.slot).map_err(|error| corrupt(error.to_string()))?;
+        let since = SystemTime::try_from(stored.since.unwrap_or_default());
+        Ok(Self {
+            name: name.to_owned(),
+            slot,
+            addresses: stored.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+            version: stored.version,
+            since: since.map_err(|error| corrupt(error.to_string()))?,
+            instance: stored.instance,
+        })
+    }
+}
+
+/// Who a node says that it is.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name among the others.
+    pub name: String,
+    /// Where it receives IKE and ESP.
+    pub addresses: Vec<IpAddr>,
+    /// Version of `culvertd`.
+    pub version: String,
+}
+
+/// Why a node cannot join.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There is one of this name.
+    #[error("node {0} is there already; each needs a name of its own")]
+    Taken(String),
+    /// As many as there are slots are there.
+    #[error("all {} slots are taken; a cluster has as many nodes at most", SLOTS.count())]
+    Full,
+    /// etcd.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+}
+
+/// The place of this node among the others. It leaves when this is dropped and the lease has run out, or at once by
+/// [`Members::leave`].
+#[derive(Debug)]
+pub struct Members {
+    etcd: Etcd,
+    own: Node,
+    lease: watch::Receiver<i64>,
+    placement: watch::Receiver<Arc<Placement>>,
+    lost: watch::Receiver<Option<String>>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Members {
+    /// Joins the cluster: takes the name and a slot. To be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`JoinError`].
+    pub async fn join(etcd: Etcd, identity: Identity) -> Result<Self, JoinError> {
+        let (own, lease) = join::enter(&etcd, identity).await?;
+        let (placement, at) = keep::look(&etcd, &own.name).await?;
+        let (placement_in, placement) = watch::channel(Arc::new(placement));
+        let (lease_in, lease) = watch::channel(lease);
+        let (lost_in, lost) = watch::channel(None);
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in));
+        tasks.spawn(keep::watch(etcd.clone(), own.name.clone(), at, placement_in));
+        Ok(Self { etcd, own, lease, placement, lost, tasks })
+    }
+
+    /// This node.
+    pub fn own(&self) -> &Node {
+        &self.own
+    }
+
+    /// Who is there, now and later.
+    pub fn placement(&self) -> watch::Receiver<Arc<Placement>> {
+        self.placement.clone()
+    }
+
+    /// Why this node has no place any more, once that is so: it is to end.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.lost.clone()
+    }
+
+    /// Leaves, so that the others know at once.
+    pub async fn leave(mut self) {
+        self.tasks.abort_all();
+        let lease = *self.lease.borrow();
+        if let Err(error) = self.etcd.revoke(lease).await {
+            tracing::debug!(%error, "the others learn by the end of the lease that this node is gone");
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Which node a peer is at home with: rendezvous hashing (highest random weight) over the nodes that are there.
+
+use openssl::sha::Sha256;
+
+use super::Node;
+
+/// The nodes that are there, as one of them sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// In the order of names; this node is among them.
+    pub nodes: Vec<Node>,
+    /// Name of this node.
+    pub own: String,
+}
+
+impl Placement {
+    /// The node that begins with the peer of this uid. When a node comes or goes, only peers move that are at home with it before or
+    /// after.
+    pub fn home(&self, uid: u64) -> Option<&Node> {
+        self.nodes.iter().max_by_key(|node| (weight(&node.name, uid), &node.name))
+    }
+
+    /// Whether that is this node.
+    pub fn is_home(&self, uid: u64) -> bool {
+        self.home(uid).is_none_or(|node| node.name == self.own)
+    }
+}
+
+fn weight(name: &str, uid: u64) -> u64 {
+    let mut hash = Sha256::new();
+    hash.update(&uid.to_be_bytes());
+    hash.update(name.as_bytes());
+    let [a, b, c, d, e, f, g, h, ..] = hash.finish();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    fn placement(names: &[&str]) -> Placement {
+        let node = |name: &&str| Node {
+            name: (*name).to_owned(),
+            slot: 1,
+            addresses: Vec::new(),
+            version: String::new(),
+            since: SystemTime::UNIX_EPOCH,
+            instance: Vec::new(),
+        };
+        Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned() }
+    }
+
+    #[test]
+    fn few_move_when_a_node_comes_and_they_move_to_it() {
+        let (three, four) = (placement(&["a", "b", "c"]), placement(&["a", "b", "c", "d"]));
+        let home = |placement: &Placement, uid| placement.home(uid).unwrap().name.clone();
+        let (mut moved, mut count) = (0, std::collections::BTreeMap::<String, u32>::new());
+        for uid in 0..30_000 {
+            let (before, after) = (home(&three, uid), home(&four, uid));
+            *count.entry(before.clone()).or_default() += 1;
+            if before != after {
+                moved += 1;
+                assert_eq!(after, "d");
+            }
+        }
+        assert!((7_000..8_000).contains(&moved), "a quarter: {moved}");
+        assert!(count.values().all(|count| (9_500..10_500).contains(count)), "a third each: {count:?}");
+    }
+
+    #[test]
+    fn who_is_alone_is_home_of_all() {
+        assert!((0..100).all(|uid| placement(&["a"]).is_home(uid)));
+        assert!((0..100).all(|uid| Placement::default().is_home(uid)));
+        let of_two = placement(&["a", "b"]);
+        assert!((0..100).any(|uid| of_two.is_home(uid)) && (0..100).any(|uid| !of_two.is_home(uid)));
+    }
+}

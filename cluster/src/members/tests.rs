@@ -1,0 +1,88 @@
+//! Nodes that come and go, on a real etcd.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use crate::etcd::{put, put_leased};
+use crate::servers::Servers;
+
+fn identity(name: &str) -> Identity {
+    Identity { name: name.to_owned(), addresses: vec![[127, 0, 0, 1].into()], version: "1".to_owned() }
+}
+
+async fn join(servers: &Servers, name: &str) -> Members {
+    Members::join(servers.client(), identity(name)).await.unwrap()
+}
+
+/// Waits until these are there.
+async fn wait_for(members: &Members, names: &[&str]) -> Arc<Placement> {
+    let mut placement = members.placement();
+    let there = |placement: &Arc<Placement>| placement.nodes.iter().map(|node| &node.name).eq(names);
+    placement.wait_for(there).await.unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_have_slots_of_their_own_and_know_each_other() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (b, a) = (join(&servers, "b").await, join(&servers, "a").await);
+    assert_eq!((b.own().slot, a.own().slot), (1, 2));
+    let [of_a, of_b] = [wait_for(&a, &["a", "b"]).await, wait_for(&b, &["a", "b"]).await];
+    assert_eq!(of_a.nodes, of_b.nodes);
+    for uid in 0..100 {
+        assert!(of_a.is_home(uid) != of_b.is_home(uid), "each peer is at home with one");
+    }
+    b.leave().await;
+    assert!((0..100).all(|uid| uid % 2 == 0 || of_a.home(uid).is_some()));
+    let alone = wait_for(&a, &["a"]).await;
+    assert!((0..100).all(|uid| alone.is_home(uid)));
+    // Its slot is the next one's.
+    assert_eq!(join(&servers, "c").await.own().slot, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_killed_comes_back_to_its_slot_once_its_lease_is_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
+    // As a process that is killed: nobody keeps the lease.
+    drop(a);
+    let again = join(&servers, "a").await;
+    assert_eq!((again.own().slot, b.own().slot), (1, 2));
+    wait_for(&b, &["a", "b"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_is_lost_is_taken_again_with_the_same_slot() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
+    let (mut lease, old) = (a.lease.clone(), *a.lease.borrow());
+    a.etcd.revoke(old).await.unwrap();
+    lease.wait_for(|now| *now != old).await.unwrap();
+    wait_for(&b, &["a", "b"]).await;
+    assert_eq!(wait_for(&b, &["a", "b"]).await.nodes[0].slot, 1);
+    assert!(a.lost().borrow().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whose_slot_is_anothers_has_to_end() {
+    let Some(servers) = Servers::start(1) else { return };
+    let a = join(&servers, "a").await;
+    let slot = a.etcd.key("slots/1");
+    // Both at once, as if this had been silent for long.
+    let lease = a.etcd.grant(TTL).await.unwrap();
+    let taken = vec![put_leased(slot, b"c".to_vec(), lease)];
+    a.etcd.transact(Vec::new(), taken, Vec::new()).await.unwrap();
+    a.etcd.revoke(*a.lease.borrow()).await.unwrap();
+    let mut lost = a.lost();
+    let reason = lost.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    assert!(reason.contains("slot 1"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_node_is_told_by_its_key() {
+    let Some(servers) = Servers::start(1) else { return };
+    let etcd = servers.client();
+    let odd = vec![put(etcd.key("nodes/x"), vec![255])];
+    etcd.transact(Vec::new(), odd, Vec::new()).await.unwrap();
+    let error = Members::join(etcd, identity("a")).await.map(drop).unwrap_err().to_string();
+    assert!(error.contains("nodes/x"), "{error}");
+}
