@@ -44,6 +44,9 @@ impl Reached {
 pub(crate) trait Outrun {
     /// The revision that has to be there before it is tried again.
     fn outrun(&self) -> Option<u64>;
+
+    /// Whether the store has refused, and not the catalog in view of what is there.
+    fn is_of_store(&self) -> bool;
 }
 
 impl Outrun for Error {
@@ -53,6 +56,10 @@ impl Outrun for Error {
             _ => None,
         }
     }
+
+    fn is_of_store(&self) -> bool {
+        matches!(self, Self::Store(_))
+    }
 }
 
 impl Outrun for BatchError {
@@ -61,6 +68,10 @@ impl Outrun for BatchError {
             Self::Whole(error) => error.outrun(),
             Self::Objects(_) => None,
         }
+    }
+
+    fn is_of_store(&self) -> bool {
+        matches!(self, Self::Whole(Error::Store(_)))
     }
 }
 
@@ -94,15 +105,20 @@ impl Catalog {
         &self,
         mut write: impl FnMut() -> Result<T, E>,
     ) -> Result<T, E> {
-        // Or what was written elsewhere a moment ago would be refused as missing here.
-        self.catch_up().map_err(Error::from)?;
+        // Or what was written elsewhere a moment ago would be refused as missing here. That it cannot be said whether something was
+        // does not refuse a write: the store itself takes it or does not.
+        let behind = self.catch_up().err();
         for _ in 1..ATTEMPTS {
-            match write() {
-                Err(error) => match error.outrun() {
-                    Some(revision) => self.wait_for(revision).map_err(Error::from)?,
-                    None => return Err(error),
-                },
-                done => return done,
+            let done = write();
+            let Err(error) = &done else { return done };
+            match (error.outrun(), error.is_of_store(), &behind) {
+                (Some(revision), ..) => self.wait_for(revision).map_err(Error::from)?,
+                // Who knows whether it is refused for something that is so no more.
+                (None, false, Some(StoreError::Away { place, reason })) => {
+                    let (place, reason) = (place.clone(), reason.clone());
+                    return Err(Error::from(StoreError::Away { place, reason }).into());
+                }
+                _ => return done,
             }
         }
         write()
