@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tenants::PeerName;
 
+use crate::homes::Homes;
 use crate::key_log::KeyLog;
 use crate::resolver::Lookup;
 use crate::span::SpanSink;
@@ -28,6 +29,8 @@ pub struct NodeConfig {
     pub lookup: Lookup,
     /// Where the spans of negotiations go, if anywhere.
     pub spans: Option<Arc<dyn SpanSink>>,
+    /// Which peers another node begins with.
+    pub homes: Homes,
 }
 
 impl Default for NodeConfig {
@@ -41,6 +44,7 @@ impl Default for NodeConfig {
             key_log: None,
             lookup: Lookup::default(),
             spans: None,
+            homes: Homes::default(),
         }
     }
 }

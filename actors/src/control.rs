@@ -360,6 +360,7 @@ impl PeerView {
             bytes_in: traffic.bytes_in,
             bytes_out: traffic.bytes_out,
             resolved_names: Vec::new(),
+            home_node: self.home_node.clone(),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::config::NodeConfig;
 use crate::counters::{Counters, Gauge};
 use crate::events::EventHub;
 use crate::history::Strangers;
+use crate::homes::Homes;
 use crate::key_log::KeyLog;
 use crate::liveness::Liveness;
 use crate::outcomes::Outcomes;
@@ -56,6 +57,8 @@ pub(crate) struct PeerEnv {
     pub(crate) resolver: Arc<Resolver>,
     /// ESP can go without UDP at all our addresses.
     pub(crate) raw_esp: bool,
+    /// Which peers another node begins with.
+    pub(crate) homes: Homes,
 }
 
 /// For the actors of tenants and of the node, and for those at its doors.
@@ -117,6 +120,7 @@ impl NodeEnv {
             remote_ports: (config.remote_ike_port, config.remote_natt_port),
             resolver,
             raw_esp,
+            homes: config.homes.clone(),
         };
         Self {
             peer: Arc::new(peer),

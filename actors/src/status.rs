@@ -29,6 +29,8 @@ pub struct PeerView {
     pub last_error: String,
     /// Who wanted it in this state; empty if nobody did.
     pub state_reason: String,
+    /// The other node of the cluster that it is at home with; empty if that is this one.
+    pub home_node: String,
     /// What must hold for its tunnel.
     pub conditions: Arc<Conditions>,
     /// The cause of the last failure in a word, while nothing has gone well since; empty otherwise.

@@ -17,7 +17,7 @@ use crate::peer::PeerActor;
 use crate::policy;
 use crate::span::SpanContext;
 use crate::table::{Registration, Turn};
-use crate::vocabulary::{Configure, Died, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Died, Rehome, RemovePeer, SecretChanged};
 use crate::watch::DeathWatch;
 
 /// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
@@ -229,6 +229,16 @@ impl Handler<Peers> for TenantActor {
         }
         for peer in peers {
             self.handle(PeerChange(ChangeKind::Updated, peer, None), ctx);
+        }
+    }
+}
+
+impl Handler<Rehome> for TenantActor {
+    type Result = ();
+
+    fn handle(&mut self, rehome: Rehome, _: &mut Self::Context) {
+        for slot in self.peers.values() {
+            deliver(&slot.addr, rehome, &self.env.counters);
         }
     }
 }

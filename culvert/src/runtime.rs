@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use actors::Health;
+use cluster::Placement;
 use culvert_proto::v1;
 use tenants::{Peer, PeerName, Tenant, TenantName};
 use tokio::sync::watch;
@@ -24,6 +25,11 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The node. `version`, `tenants` and `peers` are filled in by the service.
     async fn node_status(&self) -> v1::NodeStatus;
+
+    /// The nodes of the cluster; none for a node that is alone.
+    fn cluster(&self) -> Option<Arc<Placement>> {
+        None
+    }
 
     /// How a tenant's uplink stands, and networks that are not led to it. Nothing where no tunnels are carried.
     fn uplink(&self, _tenant: &Tenant) -> Option<(v1::Condition, Vec<String>)> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actors::{Control, ControlError, Health, Node, SpanContext, WatchError};
+use cluster::Placement;
 use culvert_proto::v1;
 use tenants::{Peer, PeerName, Tenant};
 use tokio::sync::watch;
@@ -18,13 +19,21 @@ pub struct Tunnels {
     health: watch::Receiver<Health>,
     listen: Vec<String>,
     shards: u32,
+    placement: Option<watch::Receiver<Arc<Placement>>>,
 }
 
 impl Tunnels {
     /// `listen` and `shards` are shown in the node's status.
     pub fn new(node: &Node, listen: Vec<String>, shards: usize) -> Self {
         let (control, health) = (node.control(), node.health());
-        Self { control, health, listen, shards: u32::try_from(shards).unwrap_or(u32::MAX) }
+        let shards = u32::try_from(shards).unwrap_or(u32::MAX);
+        Self { control, health, listen, shards, placement: None }
+    }
+
+    /// As one of these nodes.
+    #[must_use]
+    pub fn among(self, placement: Option<watch::Receiver<Arc<Placement>>>) -> Self {
+        Self { placement, ..self }
     }
 
     async fn status(&self, name: &PeerName) -> Result<v1::PeerStatus, RuntimeError> {
@@ -55,6 +64,10 @@ impl Runtime for Tunnels {
             Scope::Tenant(tenant) => self.control.sas_of_tenant(tenant).await,
             Scope::Peer(name) => self.control.sas_of(std::slice::from_ref(name)).await,
         })
+    }
+
+    fn cluster(&self) -> Option<Arc<Placement>> {
+        self.placement.as_ref().map(|placement| Arc::clone(&placement.borrow()))
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {

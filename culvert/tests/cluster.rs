@@ -8,8 +8,12 @@ mod daemon;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
 use cluster::servers::Servers;
 use daemon::{Log, culvertd, launch};
+use serde_json::Value;
 
 /// A daemon of the cluster.
 struct Daemon {
@@ -119,6 +123,77 @@ fn nodes_share_what_is_configured_and_lose_nothing() {
     servers.revive(0);
     a.done(&["delete", "tenant/third"]);
     assert!(!b.done(&["get", "tenants"]).contains("third"));
+}
+
+/// Peers that the nodes are to begin with, at an address where nobody answers.
+const PEERS: usize = 12;
+
+fn peers() -> String {
+    let peer = |number: usize| {
+        format!(
+            "---\nkind: Peer\nname: acme/b{number}\nlocalIdentity: hub.example\nremoteIdentity: b{number}.example\n\
+             remoteAddresses: [127.0.0.9]\nauth: {{psk: psk}}\nstartAction: START\n\
+             children: [{{name: lan, localSubnets: [10.0.0.0/16], remoteSubnets: [10.{number}.0.0/16]}}]\n"
+        )
+    };
+    let peers: String = (1..=PEERS).map(peer).collect();
+    format!("kind: Tenant\nname: acme\n---\nkind: Secret\nname: acme/psk\nvalue: correct-horse\n{peers}")
+}
+
+impl Daemon {
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.done(&[arguments, &["--output", "json"]].concat())).unwrap()
+    }
+
+    /// Peers that this node has begun with.
+    fn begun(&self) -> Vec<String> {
+        let peers = self.json(&["get", "peers"]);
+        let begun = |peer: &&Value| peer["status"]["attempts"].as_str().is_some_and(|count| count != "0");
+        let name = |peer: &Value| peer["name"].as_str().unwrap().to_owned();
+        peers.as_array().unwrap().iter().filter(begun).map(name).collect()
+    }
+}
+
+/// Asks until it is so.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+    }
+}
+
+#[test]
+fn one_node_begins_with_a_peer_and_another_when_that_is_gone() {
+    let Some(servers) = Servers::start(1) else { return };
+    let nodes = ["a", "b", "c"].map(|name| Daemon::start(&servers, name));
+    until("all three know each other", || {
+        nodes.iter().all(|node| node.json(&["get", "nodes"]).as_array().is_some_and(|nodes| nodes.len() == 3))
+    });
+    let shown = nodes[0].json(&["get", "nodes"]);
+    let slots: HashSet<u64> =
+        shown.as_array().unwrap().iter().map(|node| node["slot"].as_u64().unwrap()).collect();
+    assert_eq!(slots.len(), 3, "{shown}");
+    let applied = nodes[1].apply(&peers());
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    until("somebody has begun with each", || {
+        nodes.iter().map(|node| node.begun().len()).sum::<usize>() >= PEERS
+    });
+    let begun = nodes.each_ref().map(Daemon::begun);
+    let all: HashSet<&String> = begun.iter().flatten().collect();
+    assert_eq!((all.len(), begun.iter().flatten().count()), (PEERS, PEERS), "one each: {begun:?}");
+    let elsewhere = nodes[0].json(&["get", "peers"]);
+    let elsewhere =
+        elsewhere.as_array().unwrap().iter().filter(|peer| peer["status"]["homeNode"].is_string());
+    assert_eq!(elsewhere.count(), PEERS - begun[0].len());
+
+    // Killed: the others learn it by its lease, and begin with its peers.
+    let [a, b, c] = nodes;
+    drop(a);
+    until("the others begin with them", || {
+        let both: HashSet<String> = b.begun().into_iter().chain(c.begun()).collect();
+        both.len() == PEERS
+    });
+    assert_eq!(b.json(&["get", "nodes"]).as_array().unwrap().len(), 2);
 }
 
 #[test]

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tenants::{Change, ChangeKind, Object, Peer, Tenant};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use crate::alarm::Alarm;
 use crate::env::NodeEnv;
 use crate::liveness::MustRun;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::tenant::{PeerChange, RESTART_INTERVAL, RemoveTenant, SecretChange, TenantActor, TenantChange};
-use crate::vocabulary::Died;
+use crate::vocabulary::{Died, Rehome};
 
 /// How long tunnels may take to say goodbye when the node stops. A peer that answers needs one round trip; one that
 /// does not is not waited for longer.
@@ -62,6 +62,9 @@ impl Actor for NodeActor {
         let changes = self.env.catalog.subscribe();
         ctx.notify(Resync);
         actix::spawn(follow(changes, ctx.address()));
+        if let Some(moved) = self.env.homes.moved() {
+            actix::spawn(follow_homes(moved, ctx.address()));
+        }
     }
 }
 
@@ -77,6 +80,11 @@ async fn follow(mut changes: broadcast::Receiver<Change>, node: Addr<NodeActor>)
             return;
         }
     }
+}
+
+/// Hands on that peers may have moved.
+async fn follow_homes(mut moved: watch::Receiver<()>, node: Addr<NodeActor>) {
+    while moved.changed().await.is_ok() && node.send(Rehome).await.is_ok() {}
 }
 
 impl NodeActor {
@@ -164,6 +172,16 @@ impl Handler<Changed> for NodeActor {
             }
             // For who calls the API, not for tunnels.
             (Object::Token(_), _) => {}
+        }
+    }
+}
+
+impl Handler<Rehome> for NodeActor {
+    type Result = ();
+
+    fn handle(&mut self, rehome: Rehome, _: &mut Self::Context) {
+        for slot in self.tenants.values() {
+            deliver(&slot.addr, rehome, &self.env.counters);
         }
     }
 }

@@ -13,7 +13,7 @@ use tenants::impact::{ChildChanges, Effect, of_peer};
 use super::PeerActor;
 use crate::convert;
 use crate::mailbox::deliver;
-use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Reconfigure, Rehome, RemovePeer, SecretChanged};
 
 impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
@@ -86,7 +86,7 @@ impl Handler<Configure> for PeerActor {
         self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
         self.register();
         tracing::info!(peer = %self.peer.name, %impact, "configuration changed");
-        let plan = super::jittered_plan(&self.peer);
+        let plan = super::plan(&self.env, &self.peer);
         if restart {
             self.gaps = Few::new();
             self.recall = self.supervisor.current().is_some();
@@ -103,6 +103,17 @@ impl Handler<Configure> for PeerActor {
             self.change_children(&impact.children);
         }
         self.supervisor.set_plan(Instant::now(), plan);
+        self.arm(ctx);
+        self.show();
+    }
+}
+
+impl Handler<Rehome> for PeerActor {
+    type Result = ();
+
+    /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
+    fn handle(&mut self, _: Rehome, ctx: &mut Self::Context) {
+        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer));
         self.arm(ctx);
         self.show();
     }

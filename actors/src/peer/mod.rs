@@ -22,7 +22,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use culvert_proto::v1;
 use ike::config::PeerConfig;
-use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, State, Supervisor};
+use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, Start, State, Supervisor};
 use tenants::Peer;
 
 use crate::alarm::Alarm;
@@ -100,7 +100,7 @@ impl PeerActor {
         supervisor: Recipient<Died>,
     ) -> Self {
         let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
-        let plan = jittered_plan(&peer);
+        let plan = plan(&env, &peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
             supervisor: Supervisor::new(Instant::now(), plan),
@@ -255,8 +255,17 @@ impl Handler<ToPeer> for PeerActor {
 
 /// What is planned for a peer, its time between authentications up to a tenth shorter by chance, so that peers
 /// configured together do not do it together.
-fn jittered_plan(peer: &Peer) -> Plan {
-    let plan = convert::plan(&peer.spec);
+///
+/// A peer that is at home with another node of the cluster is begun with there, and answered here if it comes.
+fn plan(env: &PeerEnv, peer: &Peer) -> Plan {
+    let mut plan = convert::plan(&peer.spec);
+    if env.homes.elsewhere(peer.uid).is_some() {
+        for begins in [&mut plan.start, &mut plan.lost] {
+            if *begins == Start::Us {
+                *begins = Start::Peer;
+            }
+        }
+    }
     let reauth = plan.reauth.map(|time| time - a_tenth_at_most(time));
     Plan { reauth, ..plan }
 }

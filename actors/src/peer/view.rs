@@ -36,6 +36,7 @@ impl PeerActor {
         self.shown_state = Some(state);
         self.judge(state);
         let degraded = !self.gaps.is_empty();
+        let elsewhere = self.env.homes.elsewhere(uid).unwrap_or_default();
         let view = self.view_mut();
         if changed {
             view.since = Some(SystemTime::now());
@@ -57,6 +58,7 @@ impl PeerActor {
         }
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
+        view.home_node = elsewhere;
         if let Some((_, board)) = &self.places {
             board.show(self.view.clone());
         }

@@ -67,6 +67,11 @@ pub(crate) enum ToPeer {
 #[rtype(result = "()")]
 pub(crate) struct Configure(pub(crate) Arc<Numbered>, pub(crate) Option<SpanContext>);
 
+/// Nodes of the cluster have come or gone: other peers may be at home here.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Rehome;
+
 /// The value of a secret changed.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -8,15 +8,17 @@ use std::time::Duration;
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use cluster::Members;
 use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::reload::Reload;
-use culvert::daemon::{backup, catalog, check, recall};
+use culvert::daemon::{backup, catalog, check, members, recall};
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::{logging, server};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 /// Gives memory back to the system when tunnels go, which that of glibc does not: it keeps what lies between others.
 #[global_allocator]
@@ -142,11 +144,17 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
-    let node_config = NodeConfig { recall, spans: telemetry.spans(), ..node_config(&config)? };
-    let node = Node::start(node_config, router_config(&config), Arc::clone(&catalog))?;
+    let members = members::join(&config).await?;
+    let placement = members.as_ref().map(Members::placement);
+    // In a cluster slots are given out.
+    let slot = members.as_ref().map_or(config.router.slot, |members| members.own().slot);
+    let homes = placement.clone().map(members::homes).unwrap_or_default();
+    let node_config = NodeConfig { recall, spans: telemetry.spans(), slot, homes, ..node_config(&config)? };
+    let router = router::RouterConfig { slot, ..router_config(&config) };
+    let node = Node::start(node_config, router, Arc::clone(&catalog))?;
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let (ike_port, natt_port) = node.ports();
-    let tunnels = Tunnels::new(&node, listen, config.router.shards);
+    let tunnels = Tunnels::new(&node, listen, config.router.shards).among(placement);
     #[cfg(feature = "fault-injection")]
     let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
     #[cfg(feature = "fault-injection")]
@@ -175,6 +183,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let failure = health.clone();
     let (phases, drain) = (Phases::new(), config.shutdown.drain);
     let phase = phases.watch();
+    let mut lost = members.as_ref().map(Members::lost);
     let ended = tokio::spawn(async move {
         let mut reason = async || {
             tokio::select! {
@@ -182,13 +191,14 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
                 _ = interrupt.recv() => "SIGINT",
                 // An error is the node gone, which only follows from a signal.
                 _ = health.wait_for(|health| health.failed.is_some()) => "failure",
+                () = no_place(lost.as_mut()) => "no place in the cluster",
             }
         };
         let signal = reason().await;
         tracing::info!(signal, "going down");
         probes.leave();
         // What has failed has nobody to wait for.
-        let drain = if signal == "failure" { Duration::ZERO } else { drain };
+        let drain = if signal.starts_with("SIG") { drain } else { Duration::ZERO };
         phases.end(drain, reason()).await;
     });
     let served = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, phase).await;
@@ -206,12 +216,30 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
     }
     telemetry.stop().await;
+    let lost = members.as_ref().and_then(|members| members.lost().borrow().clone());
+    if let Some(members) = members {
+        members.leave().await;
+    }
     tracing::info!("down");
+    if let Some(why) = lost {
+        // Started again, it gets a place like any other.
+        anyhow::bail!("cluster: {why}");
+    }
     if let Some(what) = &failure.borrow().failed {
         // Whatever started the daemon starts it again, and the tunnels come back.
         anyhow::bail!("{what}; see the log");
     }
     Ok(served?)
+}
+
+/// Waits until this node has no place in its cluster any more; for ever if it is in none.
+async fn no_place(lost: Option<&mut watch::Receiver<Option<String>>>) {
+    if let Some(lost) = lost
+        && lost.wait_for(Option::is_some).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 fn node_config(config: &Config) -> anyhow::Result<NodeConfig> {

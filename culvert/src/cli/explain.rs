@@ -42,6 +42,9 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
     if !status.state_reason.is_empty() {
         let _ = write!(out, ", {}", status.state_reason);
     }
+    if !status.home_node.is_empty() {
+        let _ = write!(out, "; node {} of the cluster begins with it: ask that one too", status.home_node);
+    }
     out.push('\n');
     for condition in &status.conditions {
         out.push_str(&wrong(condition));

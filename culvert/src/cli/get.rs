@@ -20,7 +20,7 @@ const PAGE_SIZE: i32 = 1000;
 /// `culvert get`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// `tenants`, `peers`, `secrets`, `tokens`, `sas`, `audit` or `node`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
+    /// `tenants`, `peers`, `secrets`, `tokens`, `sas`, `audit`, `node` or `nodes`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
     /// `tenant/acme`, `tenants/acme/secrets/psk`
     #[arg(required = true, num_args = 1.., value_name = "WHAT")]
     what: Vec<String>,
@@ -41,6 +41,7 @@ enum Found {
     Sas(Vec<v1::Sa>),
     Audit(Vec<v1::AuditEntry>),
     Node(Box<v1::NodeStatus>),
+    Nodes(Vec<v1::ClusterNode>),
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
@@ -93,6 +94,10 @@ async fn fetch(client: &Client, reference: Reference, limit: usize) -> Result<Fo
             let answer = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
             Found::Node(Box::new(answer.map_err(|status| Failure::of_status(&status, "node"))?.into_inner()))
         }
+        (Kind::Nodes, _) => {
+            let answer = client.nodes().list_nodes(v1::ListNodesRequest {}).await;
+            Found::Nodes(answer.map_err(|status| Failure::of_status(&status, "nodes"))?.into_inner().nodes)
+        }
     })
 }
 
@@ -106,6 +111,7 @@ impl Found {
             Self::Sas(sas) => sa_table(sas),
             Self::Audit(entries) => audit_table(entries),
             Self::Node(node) => node_fields(node),
+            Self::Nodes(nodes) => nodes_table(nodes),
         }
     }
 
@@ -118,8 +124,19 @@ impl Found {
             Self::Sas(sas) => kinded_all(output, "Sa", sas),
             Self::Audit(entries) => kinded_all(output, "AuditEntry", entries),
             Self::Node(node) => kinded_all(output, "NodeStatus", std::slice::from_ref(node.as_ref())),
+            Self::Nodes(nodes) => kinded_all(output, "ClusterNode", nodes),
         }
     }
+}
+
+fn nodes_table(nodes: &[v1::ClusterNode]) -> String {
+    let row = |node: &v1::ClusterNode| {
+        let name = if node.name.is_empty() { "(alone)" } else { &node.name };
+        let marked = if node.answers && nodes.len() > 1 { format!("{name} *") } else { name.to_owned() };
+        let (slot, peers) = (node.slot.to_string(), node.home_peers.to_string());
+        vec![marked, slot, node.addresses.join(","), peers, node.version.clone(), age(node.start_time)]
+    };
+    table(&["NAME", "SLOT", "ADDRESSES", "BEGINS WITH", "VERSION", "AGE"], nodes.iter().map(row).collect())
 }
 
 fn tenant_table(tenants: &[v1::Tenant]) -> String {

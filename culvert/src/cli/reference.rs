@@ -13,6 +13,7 @@ pub(crate) enum Kind {
     Sa,
     Audit,
     Node,
+    Nodes,
 }
 
 /// What is meant: one object, or all of a kind.
@@ -103,7 +104,7 @@ impl Reference {
             Kind::Token if kind_of_name(text) == Some(Kind::Tenant) => Ok(below(text.to_owned())),
             Kind::Token => Ok(named(token_name(text, tenant)?)),
             Kind::Audit => Ok(below(full_tenant(text))),
-            Kind::Tenant | Kind::Node => Err(expected(text)),
+            Kind::Tenant | Kind::Node | Kind::Nodes => Err(expected(text)),
         }
     }
 }
@@ -118,6 +119,7 @@ impl Kind {
             "token" | "tokens" => Some(Self::Token),
             "audit" => Some(Self::Audit),
             "node" => Some(Self::Node),
+            "nodes" => Some(Self::Nodes),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! NodeService.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -48,6 +49,40 @@ impl NodeService for Nodes {
             resident_bytes: resident_bytes().unwrap_or(0),
             ..status
         }))
+    }
+
+    async fn list_nodes(
+        &self,
+        _request: Request<v1::ListNodesRequest>,
+    ) -> Result<Response<v1::ListNodesResponse>, Status> {
+        let peers = self.catalog.peers();
+        let Some(placement) = self.runtime.cluster() else {
+            let status = self.runtime.node_status().await;
+            let alone = v1::ClusterNode {
+                name: String::new(),
+                slot: status.slot,
+                addresses: status.listen_addresses,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                start_time: status.start_time.or_else(|| Some(self.started.into())),
+                answers: true,
+                home_peers: peers.len() as u64,
+            };
+            return Ok(Response::new(v1::ListNodesResponse { nodes: vec![alone] }));
+        };
+        let mut at_home: HashMap<&str, u64> = HashMap::new();
+        for node in peers.iter().filter_map(|peer| placement.home(peer.uid)) {
+            *at_home.entry(&node.name).or_default() += 1;
+        }
+        let node = |node: &cluster::Node| v1::ClusterNode {
+            name: node.name.clone(),
+            slot: node.slot.into(),
+            addresses: node.addresses.iter().map(ToString::to_string).collect(),
+            version: node.version.clone(),
+            start_time: Some(node.since.into()),
+            answers: node.name == placement.own,
+            home_peers: at_home.get(node.name.as_str()).copied().unwrap_or_default(),
+        };
+        Ok(Response::new(v1::ListNodesResponse { nodes: placement.nodes.iter().map(node).collect() }))
     }
 
     type BackupStoreStream = Pin<Box<dyn Stream<Item = Result<v1::BackupStoreResponse, Status>> + Send>>;
