@@ -61,7 +61,7 @@ pub use control::{Control, ControlError};
 pub use counters::IKE_OUTCOMES;
 pub use events::{EventHub, WatchError};
 pub use figures::{Figures, Queue};
-pub use homes::Homes;
+pub use homes::{HomeRule, Homes};
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;

@@ -16,5 +16,5 @@ pub mod servers;
 mod store;
 
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
-pub use members::{Identity, JoinError, Members, Node, Placement};
+pub use members::{Held, Identity, JoinError, Members, Node, Placement};
 pub use store::{EtcdStore, follow};

@@ -29,6 +29,7 @@ use crate::alarm::Alarm;
 use crate::clock::a_tenth_at_most;
 use crate::convert;
 use crate::env::PeerEnv;
+use crate::homes::Hold;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
@@ -77,6 +78,8 @@ pub(crate) struct PeerActor {
     watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
+    /// Other nodes know that a connection is here.
+    hold: Option<Hold>,
     /// When unknown ESP last made it start.
     woken: Option<Instant>,
     /// How often a gateway elsewhere has taken the tunnel over.
@@ -123,6 +126,7 @@ impl PeerActor {
             alarm: Alarm::default(),
             watch,
             leaving: false,
+            hold: None,
             woken: None,
             takeovers: 0,
             told_refusal: None,

@@ -1,13 +1,12 @@
 //! How a node stays, and sees who else is there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::etcd::{RangeRequest, event::EventType};
 use tokio::sync::watch;
 
-use super::{Node, Placement, TTL, join};
+use super::{Node, Placement, TTL, held, join};
 use crate::etcd::{Etcd, EtcdError, end_of};
 
 /// Between signs of life: several fit into a lease.
@@ -65,13 +64,35 @@ pub(super) async fn look(etcd: &Etcd, own: &str) -> Result<(Placement, i64), Etc
     let found =
         etcd.range(RangeRequest { range_end: end_of(key.clone()), key, ..RangeRequest::default() }).await?;
     let at = found.header.map_or(0, |header| header.revision);
-    let mut nodes = Vec::new();
+    let mut placement = Placement { own: own.to_owned(), ..Placement::default() };
     for kv in &found.kvs {
-        if let Some(name) = etcd.strip(&kv.key).and_then(|key| key.strip_prefix("nodes/")) {
-            nodes.push(Node::read(name, &kv.value)?);
+        take_in(&mut placement, etcd, &kv.key, Some(&kv.value))?;
+    }
+    Ok((placement, at))
+}
+
+/// Takes a key over as it is now; `None` for one that is gone.
+fn take_in(
+    placement: &mut Placement,
+    etcd: &Etcd,
+    key: &[u8],
+    value: Option<&[u8]>,
+) -> Result<(), EtcdError> {
+    let Some(key) = etcd.strip(key).and_then(|key| key.strip_prefix("nodes/")) else { return Ok(()) };
+    match (key.split_once('/'), value) {
+        (Some((name, "held")), Some(value)) => {
+            placement.held.insert(name.to_owned(), Arc::new(held::read(name, value)?));
+        }
+        (Some((name, _)), _) => drop(placement.held.remove(name)),
+        (None, value) => {
+            placement.nodes.retain(|node| node.name != key);
+            if let Some(value) = value {
+                placement.nodes.push(Node::read(key, value)?);
+                placement.nodes.sort_by(|one, other| one.name.cmp(&other.name));
+            }
         }
     }
-    Ok((Placement { nodes, own: own.to_owned() }, at))
+    Ok(())
 }
 
 /// Tells of nodes that come and go.
@@ -113,21 +134,13 @@ async fn watch_until_it_ends(
             Err(error) => return error,
         };
         let mut now = (**placement.borrow()).clone();
-        let mut nodes: BTreeMap<String, Node> =
-            std::mem::take(&mut now.nodes).into_iter().map(|node| (node.name.clone(), node)).collect();
         for event in &news.events {
             let Some(kv) = &event.kv else { continue };
-            let Some(name) = etcd.strip(&kv.key).and_then(|key| key.strip_prefix("nodes/")) else { continue };
-            if event.r#type() == EventType::Delete {
-                nodes.remove(name);
-                continue;
-            }
-            match Node::read(name, &kv.value) {
-                Ok(node) => drop(nodes.insert(name.to_owned(), node)),
-                Err(error) => return error,
+            let value = (event.r#type() == EventType::Put).then_some(kv.value.as_slice());
+            if let Err(error) = take_in(&mut now, etcd, &kv.key, value) {
+                return error;
             }
         }
-        now.nodes = nodes.into_values().collect();
         tell(placement, now);
         *from = (*from).max(Some(news.revision));
     }

@@ -3,12 +3,14 @@
 //! | key, after the prefix | what |
 //! |---|---|
 //! | `nodes/NAME` | a node that is there: [`Node`] |
+//! | `nodes/NAME/held` | peers that it has a connection with though they are at home with another ([`Held`]) |
 //! | `slots/N` | the name of the node whose SPIs have this slot |
 //!
-//! Both are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
+//! All are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
 //! finds its lease lost, having been paused or cut off, takes a new one and its slot again; if that is another's by now it has no
 //! business any more and ends ([`Members::lost`]). While etcd is away nothing changes.
 
+mod held;
 mod join;
 mod keep;
 mod placement;
@@ -22,12 +24,15 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 use tokio::sync::watch;
 
+pub use held::Held;
 pub use placement::Placement;
 
 use crate::etcd::{Etcd, EtcdError};
 
 /// How long a node may be silent before the others take it for gone. An etcd that elects a leader keeps leases alive meanwhile.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
+/// How long a node that joins waits for the others to see it, and to say with which of its peers they have a connection.
+const SETTLE: Duration = Duration::from_secs(1);
 /// Slots: 6 bits of the SPI, of which 0 is not used.
 pub(crate) const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
 
@@ -125,6 +130,7 @@ pub struct Members {
     lease: watch::Receiver<i64>,
     placement: watch::Receiver<Arc<Placement>>,
     lost: watch::Receiver<Option<String>>,
+    held: Held,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -135,14 +141,21 @@ impl Members {
     /// [`JoinError`].
     pub async fn join(etcd: Etcd, identity: Identity) -> Result<Self, JoinError> {
         let (own, lease) = join::enter(&etcd, identity).await?;
-        let (placement, at) = keep::look(&etcd, &own.name).await?;
+        let (mut placement, mut at) = keep::look(&etcd, &own.name).await?;
+        if placement.nodes.len() > 1 {
+            // Whoever has a connection with one of our peers says so now.
+            tokio::time::sleep(SETTLE).await;
+            (placement, at) = keep::look(&etcd, &own.name).await?;
+        }
         let (placement_in, placement) = watch::channel(Arc::new(placement));
         let (lease_in, lease) = watch::channel(lease);
         let (lost_in, lost) = watch::channel(None);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in));
+        let held = Held::default();
+        tasks.spawn(held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone()));
         tasks.spawn(keep::watch(etcd.clone(), own.name.clone(), at, placement_in));
-        Ok(Self { etcd, own, lease, placement, lost, tasks })
+        Ok(Self { etcd, own, lease, placement, lost, held, tasks })
     }
 
     /// This node.
@@ -153,6 +166,11 @@ impl Members {
     /// Who is there, now and later.
     pub fn placement(&self) -> watch::Receiver<Arc<Placement>> {
         self.placement.clone()
+    }
+
+    /// Where guests are noted.
+    pub fn held(&self) -> Held {
+        self.held.clone()
     }
 
     /// Why this node has no place any more, once that is so: it is to end.

@@ -1,5 +1,8 @@
 //! Which node a peer is at home with: rendezvous hashing (highest random weight) over the nodes that are there.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use openssl::sha::Sha256;
 
 use super::Node;
@@ -11,6 +14,8 @@ pub struct Placement {
     pub nodes: Vec<Node>,
     /// Name of this node.
     pub own: String,
+    /// Peers that have a connection with a node that they are not at home with, by the node's name.
+    pub held: BTreeMap<String, Arc<BTreeSet<u64>>>,
 }
 
 impl Placement {
@@ -23,6 +28,12 @@ impl Placement {
     /// Whether that is this node.
     pub fn is_home(&self, uid: u64) -> bool {
         self.home(uid).is_none_or(|node| node.name == self.own)
+    }
+
+    /// The node that begins with the peer now: one that has a connection with it, else the one that it is at home with.
+    pub fn begins(&self, uid: u64) -> Option<&Node> {
+        let has = |node: &&Node| self.held.get(&node.name).is_some_and(|held| held.contains(&uid));
+        self.nodes.iter().find(has).or_else(|| self.home(uid))
     }
 }
 
@@ -50,7 +61,7 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
             instance: Vec::new(),
         };
-        Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned() }
+        Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned(), ..Placement::default() }
     }
 
     #[test]
@@ -68,6 +79,17 @@ mod tests {
         }
         assert!((7_000..8_000).contains(&moved), "a quarter: {moved}");
         assert!(count.values().all(|count| (9_500..10_500).contains(count)), "a third each: {count:?}");
+    }
+
+    #[test]
+    fn who_has_a_connection_begins_as_long_as_it_is_there() {
+        let mut three = placement(&["a", "b", "c"]);
+        let uid = (0..100).find(|uid| three.is_home(*uid)).unwrap();
+        three.held.insert("c".to_owned(), Arc::new(BTreeSet::from([uid])));
+        assert_eq!(three.begins(uid).unwrap().name, "c");
+        assert!(three.is_home(uid), "it comes back when that ends");
+        three.nodes.pop();
+        assert_eq!(three.begins(uid).unwrap().name, "a", "what a node that is gone has held is nobody's");
     }
 
     #[test]

@@ -86,3 +86,30 @@ async fn what_is_no_node_is_told_by_its_key() {
     let error = Members::join(etcd, identity("a")).await.map(drop).unwrap_err().to_string();
     assert!(error.contains("nodes/x"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
+    let both = wait_for(&a, &["a", "b"]).await;
+    let uid = (0..100).find(|uid| !both.is_home(*uid)).unwrap();
+    b.leave().await;
+    assert_eq!(wait_for(&a, &["a"]).await.begins(uid).unwrap().name, "a");
+    // It is connected here, and its home comes back.
+    let holding = a.held();
+    let mut placement = a.placement();
+    let again = tokio::spawn(async move {
+        placement.wait_for(|placement| placement.nodes.len() == 2).await.unwrap();
+        holding.hold(uid, true);
+    });
+    let b = join(&servers, "b").await;
+    again.await.unwrap();
+    let mut of_b = b.placement();
+    assert_eq!(of_b.borrow().begins(uid).unwrap().name, "a", "known when it has joined");
+    // A lease that is lost takes it away, and it is told again.
+    a.etcd.revoke(*a.lease.borrow()).await.unwrap();
+    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "b").await.unwrap();
+    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "a").await.unwrap();
+    a.held().hold(uid, false);
+    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "b").await.unwrap();
+}

@@ -148,7 +148,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     let placement = members.as_ref().map(Members::placement);
     // In a cluster slots are given out.
     let slot = members.as_ref().map_or(config.router.slot, |members| members.own().slot);
-    let homes = placement.clone().map(members::homes).unwrap_or_default();
+    let homes = members.as_ref().map(members::homes).unwrap_or_default();
     let node_config = NodeConfig { recall, spans: telemetry.spans(), slot, homes, ..node_config(&config)? };
     let router = router::RouterConfig { slot, ..router_config(&config) };
     let node = Node::start(node_config, router, Arc::clone(&catalog))?;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use actors::Homes;
+use actors::{HomeRule, Homes};
 use anyhow::Context as _;
-use cluster::{Etcd, Identity, Members, Placement};
+use cluster::{Etcd, Held, Identity, Members, Placement};
 use tokio::sync::watch;
 
 use crate::config::Config;
@@ -30,13 +30,30 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Members>> {
 }
 
 /// Which peers the actors are to begin with.
-pub fn homes(placement: watch::Receiver<Arc<Placement>>) -> Homes {
+pub fn homes(members: &Members) -> Homes {
     let (moved_in, moved) = watch::channel(());
+    let placement = members.placement();
     let mut changes = placement.clone();
     tokio::spawn(async move { while changes.changed().await.is_ok() && moved_in.send(()).is_ok() {} });
-    let elsewhere = move |uid| {
-        let placement = placement.borrow();
-        placement.home(uid).filter(|node| node.name != placement.own).map(|node| node.name.clone())
-    };
-    Homes::new(elsewhere, moved)
+    Homes::new(Rule { placement, held: members.held() }, moved)
+}
+
+struct Rule {
+    placement: watch::Receiver<Arc<Placement>>,
+    held: Held,
+}
+
+impl HomeRule for Rule {
+    fn elsewhere(&self, uid: u64) -> Option<String> {
+        let placement = self.placement.borrow();
+        placement.begins(uid).filter(|node| node.name != placement.own).map(|node| node.name.clone())
+    }
+
+    fn is_guest(&self, uid: u64) -> bool {
+        !self.placement.borrow().is_home(uid)
+    }
+
+    fn hold(&self, uid: u64, held: bool) {
+        self.held.hold(uid, held);
+    }
 }

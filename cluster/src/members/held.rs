@@ -1,0 +1,111 @@
+//! Peers that have a connection with a node though they are at home with another: the others are told, so that nobody else begins with
+//! them. After a node has come back these are its peers, until their connections end; otherwise hardly any.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use tokio::sync::watch;
+
+use crate::etcd::{Etcd, EtcdError, delete, put_leased};
+
+/// Changes within this are told together.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// Before what etcd did not take is told again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Peers that are told of at most: a request to etcd has 1.5 MiB, and one of a million peers takes two octets.
+const MAX_HELD: usize = 500_000;
+
+/// The guests of this node.
+#[derive(Clone, Debug)]
+pub struct Held(Arc<watch::Sender<BTreeSet<u64>>>);
+
+impl Default for Held {
+    fn default() -> Self {
+        Self(Arc::new(watch::channel(BTreeSet::new()).0))
+    }
+}
+
+impl Held {
+    /// There is a connection with the peer of this uid, or is none any more.
+    pub fn hold(&self, uid: u64, held: bool) {
+        self.0.send_if_modified(|all| if held { all.insert(uid) } else { all.remove(&uid) });
+    }
+}
+
+/// Uids as they are stored: each as what it is more than the one before.
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(uint64, repeated, tag = "1")]
+    steps: Vec<u64>,
+}
+
+pub(super) fn write(uids: &BTreeSet<u64>) -> Vec<u8> {
+    let mut before = 0;
+    let steps = uids.iter().take(MAX_HELD).map(|uid| uid - std::mem::replace(&mut before, *uid));
+    Stored { steps: steps.collect() }.encode_to_vec()
+}
+
+pub(super) fn read(name: &str, value: &[u8]) -> Result<BTreeSet<u64>, EtcdError> {
+    let corrupt = |reason: String| EtcdError::Corrupt { key: key_of(name), reason };
+    let stored = Stored::decode(value).map_err(|error| corrupt(error.to_string()))?;
+    let mut uid = 0u64;
+    let step = |step: u64| {
+        uid = uid.checked_add(step).ok_or_else(|| corrupt("a number is too large".to_owned()))?;
+        Ok(uid)
+    };
+    stored.steps.into_iter().map(step).collect()
+}
+
+pub(super) fn key_of(name: &str) -> String {
+    format!("nodes/{name}/held")
+}
+
+/// Tells the others, whenever guests come or go and when the lease is another one.
+pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: watch::Receiver<i64>) {
+    let mut changes = held.0.subscribe();
+    let mut told = BTreeSet::new();
+    let mut of_lease = *lease.borrow_and_update();
+    loop {
+        let now = changes.borrow_and_update().clone();
+        let current = *lease.borrow_and_update();
+        if now != told || (current != of_lease && !now.is_empty()) {
+            let key = etcd.key(&key_of(&name));
+            let change = if now.is_empty() { delete(key) } else { put_leased(key, write(&now), current) };
+            match etcd.transact(Vec::new(), vec![change], Vec::new()).await {
+                Ok(_) => (told, of_lease) = (now, current),
+                Err(error) => {
+                    tracing::debug!(%error, "who is connected here is not told yet");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            }
+        }
+        let ended = tokio::select! {
+            changed = changes.changed() => changed.is_err(),
+            changed = lease.changed() => changed.is_err(),
+        };
+        if ended {
+            return;
+        }
+        tokio::time::sleep(TOGETHER).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_come_back_as_they_were_and_are_short() {
+        for uids in [BTreeSet::new(), BTreeSet::from([0, 1, u64::MAX]), (1_000_000..1_010_000).collect()] {
+            assert_eq!(read("a", &write(&uids)).unwrap(), uids);
+        }
+        let third: BTreeSet<u64> = (0..30_000).map(|n| n * 3).collect();
+        assert!(write(&third).len() < 31_000);
+        let odd = Stored { steps: vec![u64::MAX, 1] }.encode_to_vec();
+        assert!(read("a", &odd).unwrap_err().to_string().contains("nodes/a/held"));
+    }
+}
