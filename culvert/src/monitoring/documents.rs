@@ -71,9 +71,7 @@ pub(super) fn dashboards(all: &[Dashboard]) -> String {
         for (title, panels) in &dashboard.rows {
             let _ = write!(text, "\n### {title}\n\n");
             for panel in panels {
-                let needs =
-                    panel.needs.map(|what| format!(" Shows nothing without {what}.")).unwrap_or_default();
-                let _ = writeln!(text, "* **{}**: {}{needs}", panel.title, panel.help);
+                let _ = writeln!(text, "* **{}**: {}", panel.title, panel.help);
             }
         }
     }
