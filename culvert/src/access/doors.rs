@@ -66,6 +66,16 @@ pub enum DoorError {
         /// Why.
         reason: String,
     },
+    /// The file of a token is gone, or has nothing in it.
+    #[error("grpc.tokens: {name}: {}: {reason}", path.display())]
+    NoToken {
+        /// What it is called.
+        name: String,
+        /// Where its value should be.
+        path: PathBuf,
+        /// Which of the two.
+        reason: String,
+    },
 }
 
 /// What the API is reached by, bound and not served yet.
