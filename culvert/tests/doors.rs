@@ -223,6 +223,11 @@ fn certificates_say_who_one_is() {
     let expired = ask(&["--ca", &ca_file, "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()]);
     assert!(expired.code == 6 && expired.err.contains("expired"), "{}", expired.err);
     assert!(expired.err.contains("warning: --key ") && expired.err.contains("mode 666"), "{}", expired.err);
+    // Who runs the node reads why, without the client.
+    let audit = daemon.local(&["get", "audit"]).out;
+    for why in ["it has expired", "no CA of grpc.tls.client_ca has made it"] {
+        assert!(audit.contains(&format!("the certificate of the client was refused: {why}")), "{audit}");
+    }
     // A token that was there before anybody could make one.
     let first = ask(&["--ca", &ca_file, "--token-file", token.to_str().unwrap()]);
     assert!(first.out.contains("token first (file)") && first.out.contains("operator"), "{}", first.err);

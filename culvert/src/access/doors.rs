@@ -17,6 +17,7 @@ use tokio_stream::Stream;
 
 use crate::access::connection::Connection;
 use crate::access::room::Room;
+use crate::access::tls;
 use crate::access::{Access, Tls, TlsError};
 use crate::config::GrpcConfig;
 
@@ -248,9 +249,14 @@ async fn accept_tls(
                     // Nobody to serve it: the node goes down.
                     let _ = served.send(Connection::tls(stream, from, place)).await;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(Broken { error, certificate })) => {
                     access.counters.handshake_failed();
                     tracing::debug!(%from, error, "TLS handshake of the API");
+                    // Its place is free while this is written.
+                    drop((permit, place));
+                    if let Some(reason) = certificate {
+                        access.certificate_refused(from, reason).await;
+                    }
                 }
                 Err(_) => access.counters.handshake_failed(),
             }
@@ -258,15 +264,34 @@ async fn accept_tls(
     }
 }
 
+/// A handshake that came to nothing.
+struct Broken {
+    /// As OpenSSL has it.
+    error: String,
+    /// Why the client's certificate was refused, if it was that.
+    certificate: Option<String>,
+}
+
+impl From<openssl::error::ErrorStack> for Broken {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self { error: error.to_string(), certificate: None }
+    }
+}
+
 async fn handshake(
     acceptor: &openssl::ssl::SslAcceptor,
     stream: TcpStream,
-) -> Result<SslStream<TcpStream>, String> {
+) -> Result<SslStream<TcpStream>, Broken> {
     let _ = stream.set_nodelay(true);
-    let ssl = Ssl::new(acceptor.context()).map_err(|error| error.to_string())?;
-    let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
-    Pin::new(&mut stream).accept().await.map_err(|error| error.to_string())?;
-    Ok(stream)
+    let ssl = Ssl::new(acceptor.context())?;
+    let mut stream = SslStream::new(ssl, stream)?;
+    match Pin::new(&mut stream).accept().await {
+        Ok(()) => Ok(stream),
+        Err(error) => {
+            let certificate = tls::why_refused(stream.ssl().verify_result());
+            Err(Broken { error: error.to_string(), certificate })
+        }
+    }
 }
 
 /// What was accepted; nothing after a pause if that failed.
