@@ -29,7 +29,8 @@ fn queries() -> Vec<Query> {
     let panels: Vec<_> =
         dashboards().into_iter().flat_map(|d| d.panels().cloned().collect::<Vec<_>>()).collect();
     let of_panels = panels.into_iter().flat_map(|panel| panel.queries.into_iter().map(|(_, query)| query));
-    of_panels.chain(ALERTS.iter().flat_map(|alert| [alert.when, alert.looks_at])).collect()
+    let causes = ALERTS.iter().filter_map(|alert| Some(alert.cause?.asked));
+    of_panels.chain(ALERTS.iter().flat_map(|alert| [alert.when, alert.looks_at])).chain(causes).collect()
 }
 
 /// A metric is named by the table alone, and a label only where the metric has it.
