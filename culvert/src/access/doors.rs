@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::Ssl;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -28,6 +29,11 @@ const WAITING: usize = 64;
 const HANDSHAKES: usize = 512;
 /// Those of one source, so that nobody takes all of them.
 const HANDSHAKES_OF_SOURCE: usize = 32;
+/// How long a client whose certificate was refused has for reading why: a way there and back, with a loss. It keeps its place among the
+/// handshakes meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+/// What it may have sent by then: the beginning of HTTP/2 and a request or two.
+const MAX_UNREAD: u64 = 64 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often files are looked at for changes: a new certificate is put there days before the old one ends.
@@ -289,9 +295,23 @@ async fn handshake(
         Ok(()) => Ok(stream),
         Err(error) => {
             let certificate = tls::why_refused(stream.ssl().verify_result());
+            if certificate.is_some() {
+                let_read(stream.get_mut()).await;
+            }
             Err(Broken { error: error.to_string(), certificate })
         }
     }
+}
+
+/// Ends a connection so that what was said last gets there: one that is closed while something of the client's is unread is reset, and a
+/// reset overtakes the alert that says why.
+async fn let_read(stream: &mut TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MAX_UNREAD), &mut tokio::io::sink()).await
+    };
+    // Whoever stays away or has gone is not waited for.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 /// What was accepted; nothing after a pause if that failed.
