@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use culvert::config::Config;
@@ -55,5 +56,43 @@ fn the_daemon_takes_every_manifest_that_the_chart_renders() {
         let catalog = tenants::Catalog::in_memory().unwrap();
         culvert::daemon::bootstrap::run(&catalog, &manifest).unwrap_or_else(|e| panic!("{file}: {e}"));
         assert!(!catalog.tenants().is_empty(), "{file}");
+    }
+}
+
+/// What the node alone says of an object, which nobody puts into values.
+const TOLD: &[&str] = &[
+    "uid",
+    "number",
+    "etag",
+    "createTime",
+    "updateTime",
+    "status",
+    "impact",
+    "warnings",
+    "conditions",
+    "effectiveRules",
+    "effectiveRuleCount",
+    "refusedRoutes",
+];
+
+#[test]
+fn the_schema_knows_the_fields_of_what_is_bootstrapped_and_the_sections_of_the_settings() {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/culvert");
+    let text = std::fs::read_to_string(chart.join("values.schema.json")).unwrap();
+    let schema: Value = serde_json::from_str(&text).unwrap();
+    let names = |known: &Value| -> BTreeSet<String> { known.as_object().unwrap().keys().cloned().collect() };
+    let rules = schema.pointer("/properties/bootstrap/properties/objects/items/allOf").unwrap();
+    for kind in ["Tenant", "Peer"] {
+        let rule =
+            rules.as_array().unwrap().iter().find(|rule| rule["if"]["properties"]["kind"]["const"] == kind);
+        let mut known = names(&rule.unwrap()["then"]["properties"]);
+        assert!(known.remove("kind"));
+        let message =
+            culvert_proto::descriptor_pool().get_message_by_name(&format!("culvert.v1.{kind}")).unwrap();
+        let fields = message.fields().map(|field| field.json_name().to_owned());
+        assert_eq!(known, fields.filter(|name| !TOLD.contains(&name.as_str())).collect(), "{kind}");
+    }
+    for section in names(schema.pointer("/properties/extraConfig/properties").unwrap()) {
+        Config::parse(&format!("[{section}]"), Path::new("culvertd.toml")).unwrap();
     }
 }

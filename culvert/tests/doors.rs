@@ -214,18 +214,30 @@ fn certificates_say_who_one_is() {
     assert!(viewer.out.contains("certificate viewer"), "{}{}", viewer.out, viewer.err);
     let stranger = with(&ca.issue("somebody", &Alternative::Uri("spiffe://example.org/other")), "stranger");
     assert!(stranger.code == 8 && stranger.err.contains("grpc.clients"), "{}", stranger.err);
-    let foreign = with(&other.issue("viewer", &Alternative::None), "foreign");
+    let foreign = other.issue("viewer", &Alternative::None);
+    let (foreign_cert, foreign_key) = foreign.write(directory.path(), "foreign");
+    let foreign = with(&foreign, "foreign");
     assert_eq!(foreign.code, 6, "{}", foreign.err);
-    assert!(foreign.err.contains("TLS: the node ") && foreign.err.contains("client_ca"), "{}", foreign.err);
+    assert!(foreign.err.contains("client_ca"), "{}", foreign.err);
     assert!(!foreign.err.contains("SSL") && !foreign.err.contains("library"), "{}", foreign.err);
     let (cert, key) = ca.expired("viewer").write(directory.path(), "expired");
     std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let expired = ask(&["--ca", &ca_file, "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()]);
-    assert!(expired.code == 6 && expired.err.contains("expired"), "{}", expired.err);
+    assert!(expired.code == 6 && expired.err.contains("it has expired"), "{}", expired.err);
     assert!(expired.err.contains("warning: --key ") && expired.err.contains("mode 666"), "{}", expired.err);
+    // Who runs the node reads why, without the client.
+    let audit = daemon.local(&["get", "audit"]).out;
+    for why in ["it has expired", "no CA of grpc.tls.client_ca has made it"] {
+        assert!(audit.contains(&format!("the certificate of the client was refused: {why}")), "{audit}");
+    }
     // A token that was there before anybody could make one.
     let first = ask(&["--ca", &ca_file, "--token-file", token.to_str().unwrap()]);
     assert!(first.out.contains("token first (file)") && first.out.contains("operator"), "{}", first.err);
+    // It is told each time, also where the client has already sent something when it is refused.
+    for _ in 0..20 {
+        let foreign = ask(&["--ca", &ca_file, "--cert", &file(&foreign_cert), "--key", &file(&foreign_key)]);
+        assert!(foreign.err.contains("it is of a CA that the node does not know"), "{}", foreign.err);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
 use super::command::Wait;
+use super::reach::unreachable;
 use crate::adopted::Adopted;
 use crate::clock::wall;
 use crate::ike_sa::IkeSaActor;
@@ -248,7 +249,7 @@ impl PeerActor {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;
         let (was_up, initiated) = (conn.ike.take().is_some(), conn.initiated);
-        let obstacle = conn.obstacle.take();
+        let (obstacle, remote) = (conn.obstacle.take(), conn.remote);
         if let CloseReason::Failed(failure) = reason {
             match failure {
                 Failure::Replaced => {}
@@ -285,7 +286,12 @@ impl PeerActor {
                     (false, true) => Stage::Initiate,
                     (false, false) => Stage::Respond,
                 };
-                let cause = self.env.outcomes.failed(stage, failure);
+                let cause = match (failure, &obstacle, remote) {
+                    (Failure::Timeout { .. }, Some(obstacle), Some(remote)) => {
+                        self.env.outcomes.failed(stage, &unreachable(obstacle, remote))
+                    }
+                    _ => self.env.outcomes.failed(stage, failure),
+                };
                 self.view_mut().failures += 1;
                 self.view_mut().last_cause = cause;
                 tracing::warn!(peer = %self.peer.name, was_up, reason = %failure, "connection failed");

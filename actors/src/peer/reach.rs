@@ -5,12 +5,18 @@ use std::time::Instant;
 
 use culvert_proto::v1;
 use ike::Failure;
+use ike::explain::explain;
 use ike::supervise::ConnId;
 use router::{IcmpReason, Unreachable, Unsent};
 
 use super::PeerActor;
 use super::command::Wait;
 use super::connection::REFUSAL_INTERVAL;
+
+/// As a failure: what is told of an attempt and what is counted have the same cause.
+pub(super) fn unreachable(text: &str, remote: SocketAddr) -> Failure {
+    Failure::Unreachable { reason: text.to_owned(), remote }
+}
 
 impl PeerActor {
     /// The system does not send to the peer. Whoever waits for the tunnel need not wait longer; we go on trying.
@@ -41,7 +47,7 @@ impl PeerActor {
             conn.obstacle = Some(text.to_owned());
             match remote {
                 Some(remote) if self.supervisor.current() != Some(id) => {
-                    self.history().failed(id, &Failure::Unreachable { reason: text.to_owned(), remote });
+                    self.history().failed(id, &unreachable(text, remote));
                 }
                 _ => self.history().step(id, text),
             }
@@ -49,7 +55,12 @@ impl PeerActor {
         if self.supervisor.current().is_some() {
             return;
         }
-        text.clone_into(&mut self.view_mut().last_error);
+        let view = self.view_mut();
+        text.clone_into(&mut view.last_error);
+        // As the attempt has it. One that has not begun keeps the cause of the last.
+        if let Some(remote) = remote {
+            view.last_cause = explain(&unreachable(text, remote)).kind;
+        }
         self.reached(false, reason, text);
         let now = Instant::now();
         if self.told_refusal.is_none_or(|at| now >= at + REFUSAL_INTERVAL) {

@@ -103,3 +103,28 @@ async fn what_a_peer_asks_for_beyond_its_policies_is_told_in_words_and_with_its_
     );
     node.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_the_network_says_is_not_there_is_down_for_that_while_it_is_still_tried() {
+    let catalog = catalog();
+    // Nobody listens there once it is closed again.
+    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut request = create_peer(8);
+    let peer = request.peer.as_mut().unwrap();
+    peer.remote_addresses = vec![closed.to_string()];
+    peer.start_action = v1::StartAction::Start.into();
+    catalog.create_peer(&request).unwrap();
+    let node = node(Arc::clone(&catalog));
+    let name: PeerName = "tenants/acme/peers/b8".parse().unwrap();
+    let view = || node.control().peer(&name);
+    until("ICMP was told", || view().is_some_and(|view| view.last_error.contains("port unreachable"))).await;
+    let shown = view().unwrap();
+    assert_eq!((shown.state, shown.why_down()), (v1::PeerState::Connecting, "unreachable"));
+    let ours = catalog.get_peer(&name).unwrap();
+    let told = node.control().explain(&ours).await;
+    assert!(
+        told.attempts.iter().any(|a| a.cause.as_ref().is_some_and(|c| c.kind == "unreachable")),
+        "{told:?}"
+    );
+    node.shutdown().await;
+}

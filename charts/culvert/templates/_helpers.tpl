@@ -59,3 +59,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $address := .root.Values.listenAddress -}}
 {{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ int .port -}}
 {{- end -}}
+
+{{/* What the schema cannot compare: two listeners of one port would let neither start. */}}
+{{- define "culvert.differ" -}}
+{{- $natt := include "culvert.nattPort" . -}}
+{{- if eq (include "culvert.ikePort" .) $natt -}}
+{{- fail (printf "at '/ike/nattPort': %s is the port of ike.port as well" $natt) -}}
+{{- end -}}
+{{- if and .Values.grpc.tls.existingSecret (eq (int .Values.grpc.port) (int .Values.metrics.port)) -}}
+{{- fail (printf "at '/metrics/port': %d is the port of grpc.port as well" (int .Values.metrics.port)) -}}
+{{- end -}}
+{{- with .Values.ike.service.nodePort -}}
+{{- if eq (int .) (int (default 0 $.Values.ike.service.nattNodePort)) -}}
+{{- fail (printf "at '/ike/service/nattNodePort': %d is the port of ike.service.nodePort as well" (int .)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}

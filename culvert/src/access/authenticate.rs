@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use tenants::{Role, TokenHash};
+use tenants::{Role, TokenHash, TokenRefused};
 
 use crate::access::Access;
 use crate::access::caller::{Caller, Credential};
@@ -42,12 +42,19 @@ impl Access {
                     let (role, tenant) = (token.role, token.name.tenant().cloned());
                     Ok(caller(Credential::Token(token), role, tenant))
                 }
-                Err(error) => stranger(error.to_string(), true),
+                // A clock that is wrong ends all of them, and only the node can see it.
+                Err(error @ TokenRefused::Expired) => {
+                    let clock = humantime::format_rfc3339_seconds(now);
+                    stranger(format!("{error}; by the clock of the node it is {clock}"), true)
+                }
+                Err(error @ TokenRefused::Unknown) => stranger(error.to_string(), true),
             };
         }
         if let Some(certificate) = &holder.certificate {
             if certificate.expires <= now {
-                return stranger("the certificate has expired".to_owned(), true);
+                let clock = humantime::format_rfc3339_seconds(now);
+                let reason = format!("the certificate has expired; by the clock of the node it is {clock}");
+                return stranger(reason, true);
             }
             let known = self.clients.iter().find_map(|rule| Some((rule, certificate.matching(&rule.name)?)));
             let Some((rule, name)) = known else {

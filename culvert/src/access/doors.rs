@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::Ssl;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use tokio_stream::Stream;
 
 use crate::access::connection::Connection;
 use crate::access::room::Room;
+use crate::access::tls;
 use crate::access::{Access, Tls, TlsError};
 use crate::config::GrpcConfig;
 
@@ -27,6 +29,11 @@ const WAITING: usize = 64;
 const HANDSHAKES: usize = 512;
 /// Those of one source, so that nobody takes all of them.
 const HANDSHAKES_OF_SOURCE: usize = 32;
+/// How long a client whose certificate was refused has for reading why: a way there and back, with a loss. It keeps its place among the
+/// handshakes meanwhile.
+const LINGER: Duration = Duration::from_secs(1);
+/// What it may have sent by then: the beginning of HTTP/2 and a request or two.
+const MAX_UNREAD: u64 = 64 * 1024;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How often files are looked at for changes: a new certificate is put there days before the old one ends.
@@ -64,6 +71,16 @@ pub enum DoorError {
         /// Where its value should be.
         path: PathBuf,
         /// Why.
+        reason: String,
+    },
+    /// The file of a token is gone, or has nothing in it.
+    #[error("grpc.tokens: {name}: {}: {reason}", path.display())]
+    NoToken {
+        /// What it is called.
+        name: String,
+        /// Where its value should be.
+        path: PathBuf,
+        /// Which of the two.
         reason: String,
     },
 }
@@ -238,9 +255,14 @@ async fn accept_tls(
                     // Nobody to serve it: the node goes down.
                     let _ = served.send(Connection::tls(stream, from, place)).await;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(Broken { error, certificate })) => {
                     access.counters.handshake_failed();
                     tracing::debug!(%from, error, "TLS handshake of the API");
+                    // Its place is free while this is written.
+                    drop((permit, place));
+                    if let Some(reason) = certificate {
+                        access.certificate_refused(from, reason).await;
+                    }
                 }
                 Err(_) => access.counters.handshake_failed(),
             }
@@ -248,15 +270,48 @@ async fn accept_tls(
     }
 }
 
+/// A handshake that came to nothing.
+struct Broken {
+    /// As OpenSSL has it.
+    error: String,
+    /// Why the client's certificate was refused, if it was that.
+    certificate: Option<String>,
+}
+
+impl From<openssl::error::ErrorStack> for Broken {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self { error: error.to_string(), certificate: None }
+    }
+}
+
 async fn handshake(
     acceptor: &openssl::ssl::SslAcceptor,
     stream: TcpStream,
-) -> Result<SslStream<TcpStream>, String> {
+) -> Result<SslStream<TcpStream>, Broken> {
     let _ = stream.set_nodelay(true);
-    let ssl = Ssl::new(acceptor.context()).map_err(|error| error.to_string())?;
-    let mut stream = SslStream::new(ssl, stream).map_err(|error| error.to_string())?;
-    Pin::new(&mut stream).accept().await.map_err(|error| error.to_string())?;
-    Ok(stream)
+    let ssl = Ssl::new(acceptor.context())?;
+    let mut stream = SslStream::new(ssl, stream)?;
+    match Pin::new(&mut stream).accept().await {
+        Ok(()) => Ok(stream),
+        Err(error) => {
+            let certificate = tls::why_refused(stream.ssl().verify_result());
+            if certificate.is_some() {
+                let_read(stream.get_mut()).await;
+            }
+            Err(Broken { error: error.to_string(), certificate })
+        }
+    }
+}
+
+/// Ends a connection so that what was said last gets there: one that is closed while something of the client's is unread is reset, and a
+/// reset overtakes the alert that says why.
+async fn let_read(stream: &mut TcpStream) {
+    let drain = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(MAX_UNREAD), &mut tokio::io::sink()).await
+    };
+    // Whoever stays away or has gone is not waited for.
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
 
 /// What was accepted; nothing after a pause if that failed.

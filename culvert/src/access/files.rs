@@ -1,6 +1,7 @@
 //! Tokens whose values are in files, and files that are read again when they change.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -72,7 +73,11 @@ pub(crate) struct TokenFiles {
 impl TokenFiles {
     pub(crate) fn read(rules: &[TokenRule]) -> Result<Self, DoorError> {
         let watched = Watched::new(rules.iter().map(|rule| rule.file.clone()));
-        let known = RwLock::new(values(rules)?);
+        let mut known = HashMap::new();
+        for rule in rules {
+            take(&mut known, rule, value(rule)?)?;
+        }
+        let known = RwLock::new(known);
         Ok(Self { rules: rules.to_vec(), watched: Some(watched), known, broken: AtomicBool::new(false) })
     }
 
@@ -91,47 +96,93 @@ impl TokenFiles {
         !self.broken.load(Ordering::Relaxed)
     }
 
-    /// Reads what has changed. Files that cannot be used change nothing. False in that case.
+    /// Reads what has changed. The token of a file that is gone, or has nothing in it, is revoked: whoever removes it means that. Of a
+    /// file that cannot be used otherwise the value of before stays. False if there is one of either; the other files are taken all
+    /// the same.
     pub(crate) fn refresh(&self) -> bool {
         if !self.watched.as_ref().is_some_and(Watched::has_changed) {
             return true;
         }
-        let values = values(&self.rules);
-        self.broken.store(values.is_err(), Ordering::Relaxed);
-        match values {
-            Ok(values) => {
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = values;
-                tracing::info!("the files of tokens were read again");
-                true
+        let mut old: HashMap<String, TokenHash> = HashMap::new();
+        for (hash, holder) in &*self.known.read().unwrap_or_else(PoisonError::into_inner) {
+            old.insert(holder.name.clone(), *hash);
+        }
+        let (mut known, mut usable) = (HashMap::new(), true);
+        for rule in &self.rules {
+            let (name, file) = (&rule.name, rule.file.display());
+            let mut read = value(rule);
+            if let Ok(hash) = &read {
+                read = take(&mut known, rule, *hash).map(|()| *hash);
             }
-            Err(error) => {
-                tracing::error!(%error, "the tokens of before stay");
-                false
+            match read {
+                Ok(_) => {}
+                Err(DoorError::NoToken { .. }) => {
+                    usable = false;
+                    tracing::error!(%name, %file, "the token is revoked: its file is gone, or empty");
+                }
+                Err(error) => {
+                    usable = false;
+                    tracing::error!(%error, "the token's value of before stays");
+                    if let Some(hash) = old.get(name) {
+                        // Another file may have taken the value over.
+                        known.entry(*hash).or_insert_with(|| Holder::of(rule));
+                    }
+                }
             }
+        }
+        self.broken.store(!usable, Ordering::Relaxed);
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        tracing::info!("the files of tokens were read again");
+        usable
+    }
+}
+
+impl Holder {
+    fn of(rule: &TokenRule) -> Self {
+        Self { name: rule.name.clone(), role: rule.role, tenant: rule.tenant.clone() }
+    }
+}
+
+/// The value in a rule's file.
+fn value(rule: &TokenRule) -> Result<TokenHash, DoorError> {
+    let text = match std::fs::read_to_string(&rule.file) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(none(rule, error.to_string()));
+        }
+        Err(error) => return Err(fault(rule, error.to_string())),
+    };
+    let value = text.trim();
+    if value.is_empty() {
+        return Err(none(rule, "is empty".to_owned()));
+    }
+    if value.len() < MIN_VALUE || !value.chars().all(|c| c.is_ascii_graphic()) {
+        let expected =
+            format!("expected at least {MIN_VALUE} visible characters, such as of `openssl rand -hex 32`");
+        return Err(fault(rule, expected));
+    }
+    Ok(TokenHash::of(value.as_bytes()))
+}
+
+/// Notes whose value it is; no two tokens have the same.
+fn take(known: &mut HashMap<TokenHash, Holder>, rule: &TokenRule, hash: TokenHash) -> Result<(), DoorError> {
+    match known.entry(hash) {
+        Entry::Occupied(other) => {
+            Err(fault(rule, format!("has the value of the token {}", other.get().name)))
+        }
+        Entry::Vacant(place) => {
+            place.insert(Holder::of(rule));
+            Ok(())
         }
     }
 }
 
-fn values(rules: &[TokenRule]) -> Result<HashMap<TokenHash, Holder>, DoorError> {
-    let mut known = HashMap::new();
-    for rule in rules {
-        let fault =
-            |reason: String| DoorError::Token { name: rule.name.clone(), path: rule.file.clone(), reason };
-        let text =
-            Zeroizing::new(std::fs::read_to_string(&rule.file).map_err(|error| fault(error.to_string()))?);
-        let value = text.trim();
-        if value.len() < MIN_VALUE || !value.chars().all(|c| c.is_ascii_graphic()) {
-            let expected = format!(
-                "expected at least {MIN_VALUE} visible characters, such as of `openssl rand -hex 32`"
-            );
-            return Err(fault(expected));
-        }
-        let holder = Holder { name: rule.name.clone(), role: rule.role, tenant: rule.tenant.clone() };
-        if let Some(other) = known.insert(TokenHash::of(value.as_bytes()), holder) {
-            return Err(fault(format!("has the value of the token {}", other.name)));
-        }
-    }
-    Ok(known)
+fn fault(rule: &TokenRule, reason: String) -> DoorError {
+    DoorError::Token { name: rule.name.clone(), path: rule.file.clone(), reason }
+}
+
+fn none(rule: &TokenRule, reason: String) -> DoorError {
+    DoorError::NoToken { name: rule.name.clone(), path: rule.file.clone(), reason }
 }
 
 #[cfg(test)]
@@ -157,5 +208,37 @@ mod tests {
         std::fs::write(&file, &second).unwrap();
         assert!(files.refresh() && files.are_usable());
         assert!(files.knows("ops", hash(&second)) && !files.knows("ops", hash(&first)));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_empty_revokes_its_token_and_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let rule = |name: &str| TokenRule {
+            name: name.into(),
+            file: directory.path().join(name),
+            role: Role::Admin,
+            tenant: None,
+        };
+        let rules = ["one", "two", "three"].map(rule);
+        let hash = |value: &str| TokenHash::of(value.as_bytes());
+        let values = ["a", "b", "c"].map(|letter| letter.repeat(32));
+        for (rule, value) in rules.iter().zip(&values) {
+            std::fs::write(&rule.file, value).unwrap();
+        }
+        let files = TokenFiles::read(&rules).unwrap();
+        std::fs::remove_file(&rules[0].file).unwrap();
+        std::fs::write(&rules[1].file, "\n").unwrap();
+        assert!(!files.refresh() && !files.are_usable());
+        assert!(files.holder(hash(&values[0])).is_none() && files.holder(hash(&values[1])).is_none());
+        assert!(files.knows("three", hash(&values[2])));
+        // One that cannot be used keeps no other from being exchanged, and nobody takes another's value over.
+        let other = "d".repeat(33);
+        std::fs::write(&rules[0].file, "short").unwrap();
+        std::fs::write(&rules[1].file, &values[2]).unwrap();
+        std::fs::write(&rules[2].file, &other).unwrap();
+        assert!(!files.refresh());
+        assert!(files.knows("three", hash(&other)) && files.knows("two", hash(&values[2])));
+        std::fs::write(&rules[0].file, &values[0]).unwrap();
+        assert!(files.refresh() && files.are_usable() && files.knows("one", hash(&values[0])));
     }
 }

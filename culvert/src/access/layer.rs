@@ -1,5 +1,6 @@
 //! The one way that every request goes: who calls, may it, is it the caller's, and what the audit log says of it.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +18,7 @@ use tower::{Layer, Service};
 
 use crate::access::authenticate::Stranger;
 use crate::access::caller::serving;
-use crate::access::connection::Holder;
+use crate::access::connection::{Holder, Origin};
 use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
@@ -228,6 +229,27 @@ impl Access {
         let status = Status::unauthenticated(stranger.reason);
         self.note(&author, &status, Vec::new()).await;
         status
+    }
+
+    /// Notes that a certificate was refused in the handshake: a login that failed, before there was a request.
+    pub(crate) async fn certificate_refused(self: &Arc<Self>, from: SocketAddr, reason: String) {
+        self.counters.unauthenticated();
+        let origin = Origin::Tcp(from);
+        if !self.limits.failed_login(origin.ip(), Instant::now()) {
+            self.counters.login_limited();
+            self.suppress();
+            return;
+        }
+        tracing::info!(%from, reason, "a certificate was refused at the API");
+        let author = Author {
+            principal: "unknown".to_owned(),
+            from: origin.to_string(),
+            method: String::new(),
+            role: Role::Viewer,
+            tenant: None,
+            traceparent: None,
+        };
+        self.note(&author, &Status::unauthenticated(reason), Vec::new()).await;
     }
 
     /// Refuses what is not the caller's.

@@ -12,7 +12,7 @@ use openssl::ssl::{
     AlpnError, SslAcceptor, SslFiletype, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode,
     select_next_proto,
 };
-use openssl::x509::{X509, X509Ref};
+use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
 use crate::access::files::Watched;
 use crate::config::TlsConfig;
@@ -185,6 +185,23 @@ impl ClientCertificate {
         };
         self.names.iter().enumerate().find(fits).map(|(_, name)| name.as_str())
     }
+}
+
+/// Why a client's certificate was refused in the handshake; `None` if it was not, or there was none.
+pub(crate) fn why_refused(result: X509VerifyResult) -> Option<String> {
+    if result == X509VerifyResult::OK {
+        return None;
+    }
+    // By the numbers that OpenSSL has for them (X509_V_ERR_... in x509_vfy.h), which the crate does not name.
+    let why = match result.as_raw() {
+        9 => "it is not valid yet; are the clocks right?",
+        10 => "it has expired",
+        // No issuer, here or in what came with it; nothing to check it by; a self-signed one at the end of its chain, or alone.
+        2 | 18 | 19 | 20 | 21 => "no CA of grpc.tls.client_ca has made it",
+        26 => "it is not for clients",
+        _ => result.error_string(),
+    };
+    Some(format!("the certificate of the client was refused: {why}"))
 }
 
 /// A time of a certificate.

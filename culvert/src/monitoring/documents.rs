@@ -45,9 +45,9 @@ pub(super) fn metrics() -> String {
 pub(super) fn alerts() -> String {
     let mut text = format!("{MADE}# Alerts\n\n");
     text.push_str(
-        "The rules are in `charts/culvert/rules/culvert.yaml`. Each alert leads here by its annotation `runbook`.\n",
+        "The rules are in `charts/culvert/rules/culvert.yaml`. Each alert leads here by its annotation `runbook`. The `summary` of those that have a cause ends with it, in a word of `culvert explain`.\n",
     );
-    for alert in ALERTS {
+    for alert in ALERTS.iter() {
         let (name, severity, minutes) = (alert.name, alert.severity.name(), alert.minutes);
         let _ = write!(text, "\n## {name}\n\n{}\n\n", line(alert.runbook));
         if let Some(what) = alert.needs {
@@ -71,9 +71,7 @@ pub(super) fn dashboards(all: &[Dashboard]) -> String {
         for (title, panels) in &dashboard.rows {
             let _ = write!(text, "\n### {title}\n\n");
             for panel in panels {
-                let needs =
-                    panel.needs.map(|what| format!(" Shows nothing without {what}.")).unwrap_or_default();
-                let _ = writeln!(text, "* **{}**: {}{needs}", panel.title, panel.help);
+                let _ = writeln!(text, "* **{}**: {}", panel.title, panel.help);
             }
         }
     }

@@ -16,10 +16,10 @@ pub(super) fn dashboard() -> Dashboard {
             .ask("tenants", query!("sum($0{resource=\"tenants\"})", USAGE)),
         Panel::new("Peers by state", Look::Stack, "none", "How configured peers stand. backing_off means that attempts fail; waiting is as it should be with peers that call us and with tunnels on demand.")
             .ask("{{state}}", query!("sum by (state) ($0)", PEERS)),
-        Panel::new("Why tunnels are not up", Look::Stack, "none", "Causes in the words of culvert explain, which says of each peer what to change.")
-            .ask("{{reason}}", query!("sum by (reason) ($0)", PEER_REASON)),
-        Panel::new("Tunnels that are down", Look::Table, "none", "Each with its reason. culvert explain NAME says what to change on which side.")
-            .ask("", query!("max by (tenant, peer, reason) ($0)", PEER_REASON)),
+        Panel::new("Why tunnels are not up", Look::Stack, "none", "Causes in the words of culvert explain, which says of each peer what to change; none while all are up.")
+            .ask("{{reason}}", query!("sum by (reason) ($0) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
+        Panel::new("Tunnels that are down", Look::Table, "none", "Each with its reason, or none. culvert explain NAME says what to change on which side.")
+            .ask("", query!("max by (tenant, peer, reason) ($0) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
     ];
     let negotiations = vec![
         Panel::new("Negotiations", Look::Lines, "ops", "What was negotiated, per second, by how it ended.")

@@ -107,18 +107,11 @@ fn of_panel(panel: &Panel, id: u32, (w, h, x, y): (u32, u32, u32, u32)) -> Value
     };
     let hidden = json!([{ "id": "organize", "options": { "excludeByName": { "Time": true, "__name__": true, "job": true } } }]);
     json!({
-        "type": kind, "id": id, "title": panel.title, "description": described(panel), "datasource": source(),
+        "type": kind, "id": id, "title": panel.title, "description": panel.help, "datasource": source(),
         "gridPos": { "h": h, "w": w, "x": x, "y": y },
         "fieldConfig": { "defaults": { "unit": panel.unit, "custom": custom }, "overrides": [] },
         "options": options,
         "transformations": if table { hidden } else { json!([]) },
         "targets": targets,
     })
-}
-
-fn described(panel: &Panel) -> String {
-    match panel.needs {
-        None => panel.help.to_owned(),
-        Some(what) => format!("{} Shows nothing without {what}.", panel.help),
-    }
 }

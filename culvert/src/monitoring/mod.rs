@@ -4,7 +4,7 @@
 //! * `query.rs` is a question in PromQL with the metrics it is about.
 //! * `panels.rs` is what a dashboard is made of; `fleet.rs`, `tenant.rs`, `peer.rs` and `node.rs` are the dashboards, and
 //!   `grafana.rs` writes them.
-//! * `alerts.rs` are the alerts, `rules.rs` writes them, and what `promtool` tries on them.
+//! * `alerts` are the alerts, `rules.rs` writes them, and what `promtool` tries on them.
 //! * `documents.rs` writes what people read.
 //!
 //! `make dashboards` puts all of it into the tree; a test holds the tree against it.
@@ -20,7 +20,7 @@ mod query;
 mod rules;
 mod tenant;
 
-pub use alerts::{ALERTS, Alert, Severity};
+pub use alerts::{ALERTS, Alert, Cause, Severity};
 pub use panels::{Dashboard, Panel};
 pub use query::Query;
 pub use rules::trials;

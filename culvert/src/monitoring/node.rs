@@ -54,10 +54,9 @@ fn health() -> Vec<Panel> {
             "Certificates end in",
             Look::Table,
             "s",
-            "Until a certificate that the node shows is not valid any more.",
+            "Until a certificate that the node shows is not valid any more; none without TLS.",
         )
-        .ask("", query!("$0{instance=~\"$node\"} - time()", CERTIFICATE))
-        .needs("a certificate that the node shows"),
+        .ask("", query!("$0{instance=~\"$node\"} - time() or on() label_replace(vector(0), \"certificate\", \"none\", \"\", \"\")", CERTIFICATE)),
     ]
 }
 
@@ -142,10 +141,9 @@ fn telemetry() -> Vec<Panel> {
             .ask("{{instance}}", query!("$0{instance=~\"$node\"}", COLLECT)),
         Panel::new("Sums only", Look::Table, "bool_yes_no", "Whether there are more peers, or tenants, than have series of their own (metrics.max_peers, metrics.max_tenants).")
             .ask("", query!("$0{instance=~\"$node\"}", AGGREGATED)),
-        Panel::new("Exported over OTLP", Look::Lines, "ops", "What the collector has taken, and whether it takes anything.")
-            .ask("{{signal}}", query!("sum by (signal) (rate($0{instance=~\"$node\"}[$__rate_interval]))", EXPORTED))
-            .ask("{{signal}}: up", query!("min by (signal) ($0{instance=~\"$node\"})", EXPORT_UP))
-            .needs("a collector to export to"),
+        Panel::new("Exported over OTLP", Look::Lines, "ops", "What the collector has taken, and whether it takes anything; none without a collector.")
+            .ask("{{signal}}", query!("sum by (signal) (rate($0{instance=~\"$node\"}[$__rate_interval])) or on() label_replace(vector(0), \"signal\", \"none\", \"\", \"\")", EXPORTED))
+            .ask("{{signal}}: up", query!("min by (signal) ($0{instance=~\"$node\"}) or on() label_replace(vector(0), \"signal\", \"none\", \"\", \"\")", EXPORT_UP)),
         Panel::new("Not exported", Look::Lines, "ops", "Spans and requests of metrics that were let go, by why.")
             .ask("{{signal}} {{reason}}", query!("sum by (signal, reason) (rate($0{instance=~\"$node\"}[$__rate_interval]))", EXPORT_DROPPED)),
     ]

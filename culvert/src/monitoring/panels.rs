@@ -30,25 +30,18 @@ pub struct Panel {
     pub look: Look,
     /// What each line is called, and what it asks.
     pub queries: Vec<(&'static str, Query)>,
-    /// What there has to be for it to show anything, where that is not always so.
-    pub needs: Option<&'static str>,
 }
 
 impl Panel {
-    /// One that shows something on every node that carries traffic.
+    /// One that shows something on every node that carries traffic: nobody can tell an empty one from one that is broken, so what
+    /// may be none says so in its query.
     pub(super) fn new(title: &'static str, look: Look, unit: &'static str, help: &'static str) -> Self {
-        Self { title, help, unit, look, queries: Vec::new(), needs: None }
+        Self { title, help, unit, look, queries: Vec::new() }
     }
 
     /// With a line.
     pub(super) fn ask(mut self, legend: &'static str, query: Query) -> Self {
         self.queries.push((legend, query));
-        self
-    }
-
-    /// It shows something only where there is this.
-    pub(super) fn needs(mut self, what: &'static str) -> Self {
-        self.needs = Some(what);
         self
     }
 }

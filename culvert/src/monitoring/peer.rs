@@ -24,9 +24,8 @@ pub(super) fn dashboard() -> Dashboard {
             .ask("in place", query!("max($0{tenant=\"$tenant\",peer=\"$peer\"}) / max($1{tenant=\"$tenant\",peer=\"$peer\"})", PEER_CHILD_SAS, PEER_CHILDREN)),
         Panel::new("Up and down", Look::States, "bool_on_off", "When it carried traffic.")
             .ask("tunnel", query!("max($0{tenant=\"$tenant\",peer=\"$peer\"})", PEER_UP)),
-        Panel::new("Why it is not up", Look::States, "none", "The cause in the words of culvert explain, which says what to change. Empty while the tunnel carries all that it is for.")
-            .ask("{{reason}}", query!("max by (reason) ($0{tenant=\"$tenant\",peer=\"$peer\"})", PEER_REASON))
-            .needs("a tunnel that does not carry all that it is for"),
+        Panel::new("Why it is not up", Look::States, "none", "The cause in the words of culvert explain, which says what to change. None while the tunnel carries all that it is for.")
+            .ask("{{reason}}", query!("max by (reason) ($0{tenant=\"$tenant\",peer=\"$peer\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
     ];
     let traffic = vec![
         Panel::new("Octets", Look::Lines, "Bps", "Inner octets from and to the peer.").ask(

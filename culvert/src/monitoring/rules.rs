@@ -16,6 +16,18 @@ pub(super) fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// In a line, with why.
+fn summary(alert: &Alert) -> String {
+    let Some(cause) = alert.cause else { return alert.summary.to_owned() };
+    let labels: Vec<String> = cause.by.iter().map(|label| format!("$labels.{label}")).collect();
+    let (asked, labels, word) = (cause.asked.written(), labels.join(" "), cause.word);
+    // Nothing if there is none any more.
+    let told = format!(
+        "{{{{ with printf `{asked}` {labels} | query }}}}: {{{{ . | first | label \"{word}\" }}}}{{{{ end }}}}"
+    );
+    format!("{}{told}", alert.summary)
+}
+
 fn yaml(value: &Value) -> Result<String, String> {
     serde_yaml_ng::to_string(value).map_err(|error| error.to_string())
 }
@@ -29,7 +41,7 @@ pub(super) fn write() -> Result<String, String> {
             "for": format!("{}m", alert.minutes),
             "labels": { "severity": alert.severity.name() },
             "annotations": {
-                "summary": alert.summary,
+                "summary": summary(alert),
                 "description": line(alert.runbook),
                 "runbook": runbook(alert),
             },
@@ -37,7 +49,7 @@ pub(super) fn write() -> Result<String, String> {
     };
     let rules: Vec<Value> = ALERTS.iter().map(rule).collect();
     let text = yaml(&json!({ "groups": [{ "name": "culvert", "rules": rules }] }))?;
-    Ok(format!("# Made by `make dashboards` from culvert/src/monitoring/alerts.rs.\n{text}"))
+    Ok(format!("# Made by `make dashboards` from culvert/src/monitoring/alerts.\n{text}"))
 }
 
 /// What `promtool test rules` tries on the rules in the file of this name: that each alert fires at what it is for, and rests
@@ -54,7 +66,8 @@ pub fn trials(rules: &str) -> Result<String, String> {
         let put = |text: String, (name, value): &(&str, &str)| {
             text.replace(&format!("{{{{ $labels.{name} }}}}"), value)
         };
-        alert.labels.iter().fold(alert.summary.to_owned(), put)
+        let why = alert.cause.map(|cause| format!(": {}", cause.trial)).unwrap_or_default();
+        alert.labels.iter().fold(alert.summary.to_owned(), put) + &why
     };
     let trial = |alert: &Alert, trial: &Trial, fires: bool| {
         let series = trial.series.iter();

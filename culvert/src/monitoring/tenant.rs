@@ -32,9 +32,9 @@ pub(super) fn dashboard() -> Dashboard {
             "Tunnels that are down",
             Look::Table,
             "none",
-            "Each with its reason. culvert explain NAME says what to change on which side.",
+            "Each with its reason, or none. culvert explain NAME says what to change on which side.",
         )
-        .ask("", query!("max by (peer, reason) ($0{tenant=\"$tenant\"})", PEER_REASON)),
+        .ask("", query!("max by (peer, reason) ($0{tenant=\"$tenant\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
         Panel::new(
             "Lost and failed",
             Look::Lines,
@@ -57,13 +57,12 @@ pub(super) fn dashboard() -> Dashboard {
             "Drops in tunnels",
             Look::Lines,
             "pps",
-            "Packets of the tenant's tunnels that were dropped, per second.",
+            "Packets of the tenant's tunnels that were dropped, per second, by reason; none before the first.",
         )
         .ask(
             "{{reason}}",
-            query!("sum by (reason) (rate($0{tenant=\"$tenant\"}[$__rate_interval]))", TENANT_DROPPED),
-        )
-        .needs("a packet of the tenant's that was dropped in a tunnel"),
+            query!("sum by (reason) (rate($0{tenant=\"$tenant\"}[$__rate_interval])) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", TENANT_DROPPED),
+        ),
         Panel::new("Peers with most traffic", Look::Table, "Bps", "The twenty that carry most now.").ask(
             "",
             query!("topk(20, sum by (peer) (rate($0{tenant=\"$tenant\"}[$__rate_interval])))", PEER_BYTES),

@@ -139,6 +139,40 @@ fn a_collector_that_stands_still_holds_up_nobody() {
     });
 }
 
+/// An hour of the clock that the exporter goes by, with ten spans a second: a queue full is held, and each span is accounted for.
+#[test]
+fn a_collector_that_stands_still_for_an_hour_costs_a_queue_and_no_more() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (collector, running, exports) = (Collector::start().await, node().await, Exports::default());
+        collector.inbox.be(Mood::Stalls);
+        let exporter = exporter(&collector, 1.0, &exports);
+        let queue = exporter.spans().unwrap();
+        let exporting = exporter.start(running.source.clone());
+        tokio::time::pause();
+        let (seconds, each) = (3_600, 10);
+        for _ in 0..seconds {
+            queue.take((0..each).map(|_| span()).collect());
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let waits = &exports.read().queues[0];
+            assert!(waits.depth <= waits.limit);
+        }
+        let (given, limit) = (seconds * each, exports.read().queues[0].limit);
+        let lost = || dropped(&exports, "traces", "queue_full") + dropped(&exports, "traces", "failed");
+        assert!(lost() >= given - limit - 2 * 512, "{}", lost());
+        assert!(dropped(&exports, "metrics", "failed") > 10, "each is tried, and the next is a new one");
+        assert!(exports.read().up.contains(&("traces", false)));
+        tokio::time::resume();
+        collector.inbox.be(Mood::Takes);
+        until(|| exported(&exports, "traces") + lost() == given && exported(&exports, "metrics") > 0).await;
+        assert!(exports.read().up.contains(&("traces", true)));
+        // What arrived twice had been taken by a collector that did not say so.
+        assert!(collector.inbox.spans().len() as u64 >= exported(&exports, "traces"));
+        exporting.stop().await;
+        running.node.shutdown().await;
+    });
+}
+
 #[test]
 fn what_is_refused_is_counted_and_not_sent_again() {
     runtime().block_on(async {

@@ -29,7 +29,8 @@ fn queries() -> Vec<Query> {
     let panels: Vec<_> =
         dashboards().into_iter().flat_map(|d| d.panels().cloned().collect::<Vec<_>>()).collect();
     let of_panels = panels.into_iter().flat_map(|panel| panel.queries.into_iter().map(|(_, query)| query));
-    of_panels.chain(ALERTS.iter().flat_map(|alert| [alert.when, alert.looks_at])).collect()
+    let causes = ALERTS.iter().filter_map(|alert| Some(alert.cause?.asked));
+    of_panels.chain(ALERTS.iter().flat_map(|alert| [alert.when, alert.looks_at])).chain(causes).collect()
 }
 
 /// A metric is named by the table alone, and a label only where the metric has it.
@@ -93,6 +94,68 @@ fn number(value: &Value, name: &str) -> Option<u64> {
     }
 }
 
+/// The quickstart, and a real Prometheus that reads it from before its start.
+fn quickstart(directory: &Path, arguments: &[&str]) -> (Prometheus, Process, SocketAddr) {
+    let metrics = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let rules = std::fs::canonicalize(tree().join("charts/culvert/rules/culvert.yaml")).unwrap();
+    let prometheus = Prometheus::start(directory, metrics, &rules);
+    let node = Command::new(env!("CARGO_BIN_EXE_culvert"))
+        .args(["quickstart", "--for", "240s", "--rate", "50", "--metrics", &metrics.to_string()])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    (prometheus, Process(node), metrics)
+}
+
+/// Whether it finds a number, of one of these peers of acme where it asks for a peer.
+fn has_data(prometheus: &Prometheus, query: &Query, peers: &[&str]) -> bool {
+    let value = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
+    peers.iter().any(|peer| {
+        let found = prometheus.query(&query.asked("acme", peer));
+        found.iter().any(|series| value(series).is_some_and(f64::is_finite))
+    })
+}
+
+/// What every panel asks, with what it is called.
+fn of_panels() -> Vec<(String, Query)> {
+    let mut all = Vec::new();
+    for dashboard in dashboards() {
+        for panel in dashboard.panels() {
+            let named = |(_, query): &(_, Query)| (format!("{}: {}", dashboard.title, panel.title), *query);
+            all.extend(panel.queries.iter().map(named));
+        }
+    }
+    all
+}
+
+/// Waits until all of them have found something. Rates are over a minute; what has not shown after three is not there.
+fn all_find(mut waiting: Vec<(String, Query)>, node: &mut Process, finds: &dyn Fn(&Query) -> bool) {
+    for round in 0.. {
+        waiting.retain(|(_, query)| !finds(query));
+        if waiting.is_empty() {
+            break;
+        }
+        let left: Vec<String> =
+            waiting.iter().map(|(name, query)| format!("{name}: {}", query.written())).collect();
+        assert!(round < 900, "without data: {left:#?}");
+        assert!(node.0.try_wait().unwrap().is_none(), "the node has ended");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Nothing is wrong, nothing is dropped, there is neither TLS nor a collector: panels about those say so, and are not empty.
+#[test]
+fn every_panel_shows_something_of_the_quickstart_alone() {
+    if !is_there("prometheus") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (prometheus, mut node, _) = quickstart(directory.path(), &[]);
+    all_find(of_panels(), &mut node, &|query| has_data(&prometheus, query, &["branch-1"]));
+}
+
 /// A node with traffic, a real Prometheus that reads it, and every panel and alert: each finds series.
 #[test]
 fn every_panel_and_alert_finds_series() {
@@ -102,27 +165,21 @@ fn every_panel_and_alert_finds_series() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let collector = runtime.block_on(Collector::start());
     let directory = tempfile::tempdir().unwrap();
-    let (metrics, api, natt) = (free_port(), free_port(), free_port());
-    let metrics = SocketAddr::from(([127, 0, 0, 1], metrics));
-    // It reads before there is anything, so that it sees what begins.
-    let rules = std::fs::canonicalize(tree().join("charts/culvert/rules/culvert.yaml")).unwrap();
-    let prometheus = Prometheus::start(directory.path(), metrics, &rules);
-    let node = Command::new(env!("CARGO_BIN_EXE_culvert"))
-        .args(["quickstart", "--for", "240s", "--rate", "50"])
-        .args(["--metrics", &metrics.to_string(), "--api", &format!("127.0.0.1:{api}")])
-        .args(["--natt-port", &natt.to_string(), "--otlp", &collector.endpoint()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut node = Process(node);
-    let mut runs = || assert!(node.0.try_wait().unwrap().is_none(), "the node has ended");
-    let pause = || std::thread::sleep(Duration::from_millis(200));
+    let (api, natt) = (free_port(), free_port());
+    let arguments = [
+        "--api",
+        &format!("127.0.0.1:{api}"),
+        "--natt-port",
+        &natt.to_string(),
+        "--otlp",
+        &collector.endpoint(),
+    ];
+    let (prometheus, mut node, metrics) = quickstart(directory.path(), &arguments);
     let up =
         |text: &str| text.lines().filter(|l| l.starts_with("culvert_peer_up{") && l.ends_with(" 1")).count();
     while std::net::TcpStream::connect(metrics).is_err() || up(&get(metrics, "/metrics").1) < 4 {
-        runs();
-        pause();
+        assert!(node.0.try_wait().unwrap().is_none(), "the node has ended");
+        std::thread::sleep(Duration::from_millis(200));
     }
 
     // Metrics are as Prometheus wants them.
@@ -159,38 +216,17 @@ fn every_panel_and_alert_finds_series() {
             socket.send_to(&packet, ("127.0.0.1", natt)).unwrap();
         }
     };
-    let value = |series: &Value| series["value"][1].as_str().and_then(|value| value.parse::<f64>().ok());
-    let has_data = |query: &Query| {
-        ["branch-1", "lost"].iter().any(|peer| {
-            let found = prometheus.query(&query.asked("acme", peer));
-            found.iter().any(|series| value(series).is_some_and(f64::is_finite))
-        })
-    };
+    let mut waiting = of_panels();
     // There is no certificate without TLS.
-    let shown = |needs: Option<&str>| needs.is_none_or(|what| !what.contains("certificate"));
-    let mut waiting: Vec<(String, Query)> = Vec::new();
-    for dashboard in dashboards() {
-        for panel in dashboard.panels().filter(|panel| shown(panel.needs)) {
-            let named = |(_, query): &(_, Query)| (format!("{}: {}", dashboard.title, panel.title), *query);
-            waiting.extend(panel.queries.iter().map(named));
-        }
-    }
-    let alerts = ALERTS.iter().filter(|alert| shown(alert.needs));
+    let alerts = ALERTS.iter().filter(|alert| alert.needs.is_none());
     waiting.extend(alerts.map(|alert| (alert.name.to_owned(), alert.looks_at)));
     assert!(waiting.len() > 70, "{}", waiting.len());
-    for round in 0.. {
-        waiting.retain(|(_, query)| !has_data(query));
-        if waiting.is_empty() {
-            break;
+    all_find(waiting, &mut node, &|query| {
+        has_data(&prometheus, query, &["branch-1", "lost"]) || {
+            forge();
+            false
         }
-        let left: Vec<String> =
-            waiting.iter().map(|(name, query)| format!("{name}: {}", query.written())).collect();
-        // Rates are over a minute; what has not shown after three is not there.
-        assert!(round < 900, "without data: {left:#?}");
-        runs();
-        forge();
-        pause();
-    }
+    });
     // The rules are loaded, and each of them can be evaluated.
     let rules = prometheus.rules();
     assert_eq!(rules.len(), ALERTS.len());

@@ -1,0 +1,306 @@
+//! Alerts about tunnels: those that are down or lack a part, and why.
+
+use super::{Alert, Cause, NODE, PEER, Severity, TENANT, Trial};
+use crate::monitoring::query::query;
+use crate::telemetry::metrics::table::*;
+
+/// As `explain` has it.
+const OF_PEER: Option<Cause> = Some(Cause {
+    asked: query!("$0{instance=%q,tenant=%q,peer=%q}", PEER_REASON),
+    by: &["instance", "tenant", "peer"],
+    word: "reason",
+    trial: "silent",
+});
+
+/// All of them.
+pub(super) const ALERTS: &[Alert] = &[
+    Alert {
+        name: "CulvertPeerDown",
+        severity: Severity::Warning,
+        when: query!(
+            "$0 == 0 unless on (instance, tenant, peer) $1{reason=~\"waiting|terminated\"}",
+            PEER_UP,
+            PEER_REASON
+        ),
+        looks_at: query!("$0", PEER_UP),
+        minutes: 5,
+        summary: "the tunnel of {{ $labels.peer }} of {{ $labels.tenant }} is down",
+        cause: OF_PEER,
+        runbook: "A tunnel that is wanted does not come up, or was lost and does not come back. `culvert explain tenants/TENANT/peers/PEER` says why, with \
+                  the values that differ and what to change on which side; `culvert_peer_down_reason` has the same cause in a word. A tunnel that waits for its \
+                  peer or for a packet, or that was taken down by command, does not count.",
+        labels: PEER,
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_UP), "0x10"),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\",reason=\"silent\"}", PEER_REASON),
+                    "1x10",
+                ),
+            ],
+            minute: 6,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_UP), "1x10"),
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b2\"}", PEER_UP), "0x10"),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b2\",reason=\"waiting\"}", PEER_REASON),
+                    "1x10",
+                ),
+            ],
+            minute: 6,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertPeerDegraded",
+        severity: Severity::Warning,
+        when: query!("$0 == 1 and on (instance, tenant, peer) $1", PEER_UP, PEER_REASON),
+        looks_at: query!("$0", PEER_UP),
+        minutes: 5,
+        summary: "a part of the tunnel of {{ $labels.peer }} of {{ $labels.tenant }} is missing",
+        cause: OF_PEER,
+        runbook: "The peer is authenticated, and a child of it is not up, or not all of its subnets: packets of those are dropped. `culvert explain \
+                  tenants/TENANT/peers/PEER` shows what each side has, and what to change on which. `selectors`: the subnets do not fit; `proposal`: the \
+                  algorithms of ESP; `mode`: one side wants transport mode.",
+        labels: PEER,
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_UP), "1x10"),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\",reason=\"silent\"}", PEER_REASON),
+                    "1x10",
+                ),
+            ],
+            minute: 6,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_UP), "1x10"),
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b2\"}", PEER_UP), "0x10"),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b2\",reason=\"silent\"}", PEER_REASON),
+                    "1x10",
+                ),
+            ],
+            minute: 6,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertRefused",
+        severity: Severity::Info,
+        when: query!(
+            "sum by (instance, cause) (increase($0{stage=\"respond\",outcome=\"failed\"}[30m])) > 10",
+            NEGOTIATIONS
+        ),
+        looks_at: query!("$0{stage=\"respond\"}", NEGOTIATIONS),
+        minutes: 0,
+        summary: "{{ $labels.instance }} refuses who begins a tunnel again and again: {{ $labels.cause }}",
+        cause: None,
+        runbook: "A gateway that is configured otherwise than its peer here, or somebody who tries. Of one that may come from anywhere nobody knows whose it \
+                  is before it is authenticated, so its peer only waits: `culvert explain` of the peer that is missed shows what was refused, what differs, and what \
+                  to change on which side.",
+        labels: &[("instance", "a"), ("cause", "proposal")],
+        fires: Trial {
+            series: &[(
+                query!(
+                    "$0{instance=\"a\",stage=\"respond\",outcome=\"failed\",cause=\"proposal\"}",
+                    NEGOTIATIONS
+                ),
+                "0+1x30",
+            )],
+            minute: 20,
+        },
+        rests: Trial {
+            series: &[
+                (
+                    query!(
+                        "$0{instance=\"a\",stage=\"respond\",outcome=\"failed\",cause=\"proposal\"}",
+                        NEGOTIATIONS
+                    ),
+                    "0x10 3x20",
+                ),
+                (
+                    query!(
+                        "$0{instance=\"a\",stage=\"respond\",outcome=\"succeeded\",cause=\"\"}",
+                        NEGOTIATIONS
+                    ),
+                    "0+9x30",
+                ),
+            ],
+            minute: 20,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertTenantTunnelsFailing",
+        severity: Severity::Critical,
+        when: query!(
+            "sum by (instance, tenant) ($0{state=\"backing_off\"}) > 0.5 * sum by (instance, tenant) ($0{state!=\"terminated\"})",
+            TENANT_PEERS
+        ),
+        looks_at: query!("$0{state=\"backing_off\"}", TENANT_PEERS),
+        minutes: 5,
+        summary: "more than half of the tunnels of {{ $labels.tenant }} fail",
+        cause: Some(Cause {
+            asked: query!("topk(1, count by (reason) ($0{instance=%q,tenant=%q}))", PEER_REASON),
+            by: &["instance", "tenant"],
+            word: "reason",
+            trial: "psk",
+        }),
+        runbook: "Most of a tenant's tunnels fail at once, so it is hardly each of them: look for what they have in common. A secret that was changed here and \
+                  not there, a proposal taken away, a path or an address of this node. `culvert get peers tenants/TENANT` shows them with their last errors, and \
+                  `culvert get audit` what was changed last.",
+        labels: TENANT,
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"backing_off\"}", TENANT_PEERS), "8x10"),
+                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS), "2x10"),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\",reason=\"psk\"}", PEER_REASON),
+                    "1x10",
+                ),
+            ],
+            minute: 6,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"backing_off\"}", TENANT_PEERS), "2x10"),
+                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS), "8x10"),
+            ],
+            minute: 6,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertPeerFlapping",
+        severity: Severity::Warning,
+        when: query!("increase($0[30m]) > 3", PEER_LOSSES),
+        looks_at: query!("$0", PEER_LOSSES),
+        minutes: 0,
+        summary: "the tunnel of {{ $labels.peer }} of {{ $labels.tenant }} is lost again and again",
+        cause: None,
+        runbook: "The tunnel comes up and is lost again. `culvert explain` tells the last attempts: liveness checks without an answer mean a path that loses \
+                  packets or a NAT that forgets its mapping; `uniqueness` means that two gateways call themselves by one identity and take the tunnel from each \
+                  other, so give each its own.",
+        labels: PEER,
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_LOSSES), "0+1x30")],
+            minute: 30,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\"}", PEER_LOSSES), "0x15 1x15")],
+            minute: 30,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertDrops",
+        severity: Severity::Warning,
+        when: query!(
+            "sum by (instance) (rate($0[5m])) > 0.01 * sum by (instance) (rate($1[5m])) and sum by (instance) (rate($0[5m])) > 1",
+            DROPPED,
+            ESP_PACKETS
+        ),
+        looks_at: query!("rate($0[5m])", DROPPED),
+        minutes: 10,
+        summary: "{{ $labels.instance }} drops more than one packet in a hundred",
+        cause: Some(Cause {
+            asked: query!("topk(1, sum by (reason) (rate($0{instance=%q}[5m])))", DROPPED),
+            by: &["instance"],
+            word: "reason",
+            trial: "no_route",
+        }),
+        runbook: "The panel of drops by reason says what is dropped. `no_route` and `policy_...` are packets that nobody configured a way for; \
+                  `esp_replayed` and `esp_outside_window` a path that reorders more than the replay window; `handoff_full`, `send_buffer_full` and `tun_full` a \
+                  node that is short of processors; `unknown_spi` peers that have not noticed a restart, or somebody who tries.",
+        labels: NODE,
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",reason=\"no_route\"}", DROPPED), "0+600x30"),
+                (query!("$0{instance=\"a\",direction=\"received\"}", ESP_PACKETS), "0+6000x30"),
+            ],
+            minute: 20,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",reason=\"no_route\"}", DROPPED), "0+600x30"),
+                (query!("$0{instance=\"a\",direction=\"received\"}", ESP_PACKETS), "0+600000x30"),
+            ],
+            minute: 20,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertRekeyFailing",
+        severity: Severity::Warning,
+        when: query!(
+            "sum by (instance) (increase($0{stage=\"rekey\",outcome=\"failed\"}[30m])) > 2",
+            NEGOTIATIONS
+        ),
+        looks_at: query!("$0{stage=\"rekey\",outcome=\"failed\"}", NEGOTIATIONS),
+        minutes: 0,
+        summary: "rekeyings on {{ $labels.instance }} fail",
+        cause: Some(Cause {
+            asked: query!(
+                "topk(1, sum by (cause) (increase($0{instance=%q,stage=\"rekey\",outcome=\"failed\"}[30m])))",
+                NEGOTIATIONS
+            ),
+            by: &["instance"],
+            word: "cause",
+            trial: "pfs",
+        }),
+        runbook: "Tunnels run on until the lifetime of their keys ends, and are lost then: there is time, but not much. The cause is in the label `cause` of \
+                  `culvert_negotiations_total`. `pfs` and `proposal`: the peer takes other proposals in CREATE_CHILD_SA than in IKE_AUTH, most often a group for \
+                  perfect forward secrecy.",
+        labels: NODE,
+        fires: Trial {
+            series: &[(
+                query!("$0{instance=\"a\",stage=\"rekey\",outcome=\"failed\",cause=\"pfs\"}", NEGOTIATIONS),
+                "0+1x30",
+            )],
+            minute: 20,
+        },
+        rests: Trial {
+            series: &[(
+                query!("$0{instance=\"a\",stage=\"rekey\",outcome=\"succeeded\",cause=\"\"}", NEGOTIATIONS),
+                "0+9x30",
+            )],
+            minute: 20,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertHandshakesSlow",
+        severity: Severity::Info,
+        when: query!(
+            "histogram_quantile(0.95, sum by (instance, role, le) (rate($0_bucket[10m]))) > 2",
+            HANDSHAKE
+        ),
+        looks_at: query!("rate($0_bucket[10m])", HANDSHAKE),
+        minutes: 10,
+        summary: "handshakes on {{ $labels.instance }} take more than two seconds",
+        cause: None,
+        runbook: "Messages are lost, or a node is short of processors. Compare retransmissions with the use of the processors; the traces of slow negotiations \
+                  show which exchange waits.",
+        labels: &[("instance", "a"), ("role", "initiator")],
+        fires: Trial {
+            series: &[
+                (query!("$0_bucket{instance=\"a\",role=\"initiator\",le=\"1\"}", HANDSHAKE), "0x30"),
+                (query!("$0_bucket{instance=\"a\",role=\"initiator\",le=\"10\"}", HANDSHAKE), "0+5x30"),
+                (query!("$0_bucket{instance=\"a\",role=\"initiator\",le=\"+Inf\"}", HANDSHAKE), "0+5x30"),
+            ],
+            minute: 25,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0_bucket{instance=\"a\",role=\"initiator\",le=\"1\"}", HANDSHAKE), "0+5x30"),
+                (query!("$0_bucket{instance=\"a\",role=\"initiator\",le=\"+Inf\"}", HANDSHAKE), "0+5x30"),
+            ],
+            minute: 25,
+        },
+        needs: None,
+    },
+];
