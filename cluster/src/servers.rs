@@ -16,43 +16,95 @@ use std::process::{Child, Command, Stdio};
 
 use crate::etcd::{Etcd, Settings, TlsFiles};
 
+/// How often other ports are tried, and how often it is looked whether a member listens.
+const PORT_TRIES: usize = 5;
+const LOOK: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// Members of one etcd on loopback; they end with it.
 pub struct Servers {
     directory: tempfile::TempDir,
     ports: Vec<(u16, u16)>,
     running: Vec<Option<Child>>,
+    tls: Option<Files>,
+}
+
+/// Files for members that speak TLS and ask their clients for certificates of the same authority.
+#[derive(Clone)]
+pub struct Files {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Servers {
     /// Starts so many members. `None`, and a line that says so, where etcd is not installed.
     pub fn start(count: usize) -> Option<Self> {
+        Self::start_with(count, None)
+    }
+
+    /// As [`Self::start`], with TLS.
+    pub fn start_with(count: usize, tls: Option<&Files>) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: etcd is not installed (Debian: apt-get install etcd-server)");
             return None;
         }
-        // Held until all are known, so that none is given out twice.
-        let listeners: Vec<_> = (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
-        drop(listeners);
-        let ports = ports.chunks(2).map(|two| (two[0], two[1])).collect();
-        let mut servers = Self { directory: tempfile::tempdir().unwrap(), ports, running: Vec::new() };
-        servers.running.resize_with(count, || None);
-        (0..count).for_each(|member| servers.revive(member));
-        Some(servers)
+        // Other tests may take a port before etcd does.
+        for _ in 0..PORT_TRIES {
+            // Held until all are known, so that none is given out twice.
+            let free = || TcpListener::bind("127.0.0.1:0").unwrap();
+            let listeners: Vec<_> = (0..2 * count).map(|_| free()).collect();
+            let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+            let ports: Vec<_> = listeners.iter().map(port).collect();
+            drop(listeners);
+            let ports = ports.chunks(2).map(|two| (two[0], two[1])).collect();
+            let directory = tempfile::tempdir().unwrap();
+            let mut servers = Self { directory, ports, running: Vec::new(), tls: tls.cloned() };
+            servers.running.resize_with(count, || None);
+            (0..count).for_each(|member| servers.revive(member));
+            if (0..count).all(|member| servers.listens(member)) {
+                return Some(servers);
+            }
+        }
+        panic!("etcd does not start");
+    }
+
+    /// Waits until a member listens; false if it ends instead.
+    fn listens(&mut self, member: usize) -> bool {
+        let address = ("127.0.0.1", self.ports[member].0);
+        loop {
+            if std::net::TcpStream::connect(address).is_ok() {
+                return self.is_running(member);
+            }
+            if !self.is_running(member) {
+                return false;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn is_running(&mut self, member: usize) -> bool {
+        self.running[member].as_mut().is_some_and(|child| child.try_wait().unwrap().is_none())
     }
 
     /// Starts a member, with what it had.
     pub fn revive(&mut self, member: usize) {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         let all: Vec<_> =
             self.ports.iter().enumerate().map(|(at, (_, peer))| format!("m{at}={}", url(*peer))).collect();
         let (client, peer) = self.ports[member];
         let log = std::fs::File::create(self.file(&format!("m{member}.log"))).unwrap();
-        let child = Command::new("etcd")
+        let client = format!("{scheme}://127.0.0.1:{client}");
+        let mut command = Command::new("etcd");
+        if let Some(Files { ca, certificate, key }) = &self.tls {
+            command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
+            command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+        }
+        let child = command
             .args(["--name", &format!("m{member}"), "--log-outputs", "stderr", "--logger", "zap"])
             .arg("--data-dir")
             .arg(self.file(&format!("m{member}")))
-            .args(["--listen-client-urls", &url(client), "--advertise-client-urls", &url(client)])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &url(peer), "--initial-advertise-peer-urls", &url(peer)])
             .args(["--initial-cluster", &all.join(","), "--initial-cluster-state", "new"])
             .stdout(Stdio::null())
@@ -72,7 +124,8 @@ impl Servers {
 
     /// URLs of all members.
     pub fn endpoints(&self) -> Vec<String> {
-        self.ports.iter().map(|(client, _)| format!("http://127.0.0.1:{client}")).collect()
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.ports.iter().map(|(client, _)| format!("{scheme}://127.0.0.1:{client}")).collect()
     }
 
     /// A client of all members.

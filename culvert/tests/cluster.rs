@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "common/certificates.rs"]
+mod certificates;
 #[path = "common/daemon.rs"]
 mod daemon;
 
@@ -11,7 +13,8 @@ use std::process::{Child, Command, Output};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use cluster::servers::Servers;
+use certificates::{Alternative, Identity};
+use cluster::servers::{Files, Servers};
 use daemon::{Log, culvertd, launch};
 use serde_json::Value;
 
@@ -194,6 +197,43 @@ fn one_node_begins_with_a_peer_and_another_when_that_is_gone() {
         both.len() == PEERS
     });
     assert_eq!(b.json(&["get", "nodes"]).as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn etcd_is_spoken_to_by_tls_with_certificates_of_both_sides() {
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Identity::ca("etcd");
+    let member = ca.issue("member", &Alternative::Host("127.0.0.1"));
+    let (own, other) = (ca.issue("culvert", &Alternative::None), Identity::ca("somebody else"));
+    let file = |name: &str, content: Vec<u8>| {
+        let path = directory.path().join(name);
+        secret_file(&path, &content);
+        path
+    };
+    let pem = |identity: &Identity| identity.cert.to_pem().unwrap();
+    let key = |identity: &Identity| identity.key.private_key_to_pem_pkcs8().unwrap();
+    let files = Files {
+        ca: file("ca.crt", pem(&ca)),
+        certificate: file("member.crt", pem(&member)),
+        key: file("member.key", key(&member)),
+    };
+    let Some(servers) = Servers::start_with(1, Some(&files)) else { return };
+    let config = write_config(&servers, "a", "key");
+    let plain = std::fs::read_to_string(&config).unwrap();
+    let (cert, key) = (file("own.crt", pem(&own)), file("own.key", key(&own)));
+    let with = |ca: &Path| {
+        let tls = format!("prefix = \"/tls\"\nca = {ca:?}\ncert = {cert:?}\nkey = {key:?}\n[ike]");
+        std::fs::write(&config, plain.replace("[ike]", &tls)).unwrap();
+    };
+    with(&files.ca);
+    let a = Daemon::of(&config);
+    a.create_tenant("acme");
+    assert!(a.done(&["get", "tenants"]).contains("acme"));
+    drop(a);
+    with(&file("other.crt", pem(&other)));
+    let output = culvertd().arg("--config").arg(&config).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && error.contains("certificate verify failed"), "{error}");
 }
 
 #[test]

@@ -45,6 +45,17 @@
 {{- if .Values.vault.existingSecret }}
 {{- $_ := set $config "vault" (dict "key_file" (printf "/etc/culvert/vault/%s" .Values.vault.key)) }}
 {{- end }}
+{{- if .Values.cluster.etcd }}
+{{- $cluster := dict "etcd" .Values.cluster.etcd "prefix" .Values.cluster.prefix }}
+{{- if .Values.cluster.tls.existingSecret }}
+{{- $_ := set $cluster "ca" "/etc/culvert/etcd/ca.crt" }}
+{{- if .Values.cluster.tls.clientCert }}
+{{- $_ := set $cluster "cert" "/etc/culvert/etcd/tls.crt" }}
+{{- $_ := set $cluster "key" "/etc/culvert/etcd/tls.key" }}
+{{- end }}
+{{- end }}
+{{- $_ := set $config "cluster" $cluster }}
+{{- end }}
 {{- if .Values.bootstrap.objects }}
 {{- $_ := set $config "bootstrap" (dict "file" "/etc/culvert/bootstrap/manifest.yaml") }}
 {{- end }}
