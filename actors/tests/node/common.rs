@@ -111,6 +111,7 @@ pub(crate) fn also_has(config: &mut InitiatorConfig, n: u8) {
         proposals: first.proposals.clone(),
         mode: first.mode,
         life: ike::config::Life::default(),
+        resources: 1,
     };
     peer.children.push(Arc::new(second));
 }
@@ -138,6 +139,7 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
                 proposals: ike::EspProposal::defaults(),
                 mode: ike::config::Mode::Tunnel,
                 life: ike::config::Life::default(),
+                resources: 1,
             })],
             dpd_interval: Duration::ZERO,
             force_encapsulation: true,
