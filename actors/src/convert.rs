@@ -102,6 +102,7 @@ pub(crate) fn router_sa(
         tenant,
         tunnel,
         inbound_spi: Spi(sa.spi_in),
+        own: false,
         outbound_spi: sa.spi_out,
         suite: negotiated::suite(&sa.choice)?,
         inbound_keys: negotiated::keys(sa.keys_in),

@@ -83,6 +83,24 @@ impl RouterHandle {
         spi
     }
 
+    /// As [`allocate_spi`](Self::allocate_spi), for one of several pairs of a tunnel (RFC 9611): on the shard that has the fewest of
+    /// `beside`, the inbound SPIs of the others, or on that of `replaces`.
+    pub fn allocate_own_spi(&self, remote: IpAddr, beside: &[Spi], replaces: Option<Spi>) -> Option<Spi> {
+        let spi = match replaces {
+            Some(old) => self.registry().allocate_spi_like(old),
+            None => self.registry().allocate_spi_beside(remote, beside),
+        };
+        if spi.is_none() {
+            self.count(Counter::SpiExhausted);
+        }
+        spi
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shared.shards.len()
+    }
+
     /// Gives an SPI back that was never installed.
     pub fn release_spi(&self, spi: Spi) {
         self.registry().release_spi(spi);
@@ -132,12 +150,11 @@ impl RouterHandle {
         Ok(path)
     }
 
-    /// Makes the pair the one that its tunnel sends on, instead of the one before. Packets that wait for it are sent.
+    /// Makes the pair the one that its tunnel sends on, instead of the one before; of a pair that is a shard's own, the one that
+    /// this shard sends on. Packets that wait for it are sent.
     pub fn activate(&self, spi: Spi) {
-        if let Some((tenant, tunnel)) = self.registry().tunnel_of(spi)
-            && tunnel.activate(spi)
-        {
-            self.tell_all(|| Command::Release(tenant, tunnel.id, spi));
+        if let Some((tenant, tunnel)) = self.registry().activate(spi) {
+            self.tell_all(|| Command::Release(tenant, tunnel, spi));
         }
     }
 

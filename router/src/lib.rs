@@ -37,6 +37,7 @@ mod shard_port;
 mod spi_pool;
 mod sys;
 mod tenant;
+mod tunnel;
 mod unreachable;
 mod uplink;
 

@@ -4,15 +4,13 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use esp::Spi;
 use esp::run::Joined;
 
 use crate::forwarding::Forwarding;
 use crate::limiter::Limiters;
-use crate::model::{TenantId, TunnelId};
+use crate::model::TenantId;
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
 use crate::sys::tun::Offload;
@@ -136,70 +134,5 @@ impl Tenant {
     pub(crate) fn send_clear(&self, packet: &[u8]) -> Option<io::Result<()>> {
         let attached = self.attached.load();
         attached.as_ref()?.clear.as_ref().map(|clear| clear.send(packet))
-    }
-}
-
-/// A tunnel: which of its pairs it sends on.
-pub(crate) struct Tunnel {
-    pub(crate) id: TunnelId,
-    /// Inbound SPI of that pair; 0 when there is none. The SPI says where the pair is, so this is the whole route.
-    current: AtomicU32,
-    /// A packet that finds no pair asks for one and waits for it.
-    on_demand: AtomicBool,
-    /// Some shard holds packets for it.
-    held: AtomicBool,
-}
-
-impl Tunnel {
-    pub(crate) fn new(id: TunnelId) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            current: AtomicU32::new(0),
-            on_demand: AtomicBool::new(false),
-            held: AtomicBool::new(false),
-        })
-    }
-
-    /// The pair to send on.
-    pub(crate) fn current(&self) -> Option<Spi> {
-        match self.current.load(Ordering::Acquire) {
-            0 => None,
-            spi => Some(Spi(spi)),
-        }
-    }
-
-    /// Sends on this pair from now on. True when packets wait for that: the shards must be told.
-    pub(crate) fn activate(&self, spi: Spi) -> bool {
-        self.current.store(spi.0, Ordering::SeqCst);
-        self.held.swap(false, Ordering::SeqCst)
-    }
-
-    /// Notes that a packet waits. The pair to send on after all, when one came up meanwhile: either this sees the pair, or
-    /// [`Tunnel::activate`] sees the note.
-    pub(crate) fn note_held(&self) -> Option<Spi> {
-        self.held.store(true, Ordering::SeqCst);
-        match self.current.load(Ordering::SeqCst) {
-            0 => None,
-            spi => Some(Spi(spi)),
-        }
-    }
-
-    /// Whether packets waited until now.
-    pub(crate) fn forget_held(&self) -> bool {
-        self.held.swap(false, Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_on_demand(&self) -> bool {
-        self.on_demand.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_on_demand(&self, on_demand: bool) {
-        self.on_demand.store(on_demand, Ordering::Relaxed);
-    }
-
-    /// Stops sending on this pair, if the tunnel still does.
-    pub(crate) fn retire(&self, spi: Spi) {
-        // A failure means that another pair has taken over, which is as good.
-        let _ = self.current.compare_exchange(spi.0, 0, Ordering::AcqRel, Ordering::Relaxed);
     }
 }

@@ -28,7 +28,7 @@ impl Core {
             return self.counters.count(Counter::IcmpLimited);
         }
         let tenant = sa.tenant.clone();
-        let Some((source, way)) = way_back(&tenant, error, info) else {
+        let Some((source, way)) = way_back(self.id, &tenant, error, info) else {
             return self.counters.count(Counter::IcmpNoWay);
         };
         let mut message = [0; icmp::MAX_LEN];
@@ -80,8 +80,8 @@ enum Back {
     Pair(Spi),
 }
 
-fn way_back(tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
-    let by = |source| Way::onwards(tenant, &as_packet(error, source, info));
+fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
+    let by = |source| Way::onwards(shard, tenant, &as_packet(error, source, info));
     let own = tenant.address_for(info.source);
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.

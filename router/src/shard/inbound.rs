@@ -111,7 +111,7 @@ impl Core {
         }
         drop(policy);
         let mut exceeded = false;
-        let reason = match Way::onwards(&sa.tenant, &opened.info) {
+        let reason = match Way::onwards(self.id, &sa.tenant, &opened.info) {
             None => return self.deliver(spi, inner),
             Some(Way::Nowhere(reason)) => reason,
             Some(_) if !ip::decrement_ttl(inner) => {
