@@ -187,15 +187,15 @@ pub struct ChildConfig {
 }
 
 impl ChildConfig {
-    /// Whether the two ask a peer for the same. How long it lasts is no matter: that is for the next one.
+    /// Whether the two ask a peer for the same. How long it lasts and what is beside it is no matter:
+    /// that is for the next one.
     pub fn asks_for_the_same(&self, other: &Self) -> bool {
-        let Self { name, local, remote, proposals, mode, life: _, resources } = self;
+        let Self { name, local, remote, proposals, mode, life: _, resources: _ } = self;
         *name == other.name
             && *local == other.local
             && *remote == other.remote
             && *proposals == other.proposals
             && *mode == other.mode
-            && *resources == other.resources
     }
 }
 

@@ -82,16 +82,37 @@ fn who_asks_without_end_is_refused_and_stops() {
 
 #[test]
 fn the_responder_asks_for_what_it_was_not_asked_for() {
-    // A does not ask: its word is that it has enough with its pair. It would take more, as its configuration now is.
-    let (left, right) = specs(1, 3);
-    let mut pair = Pair::up(&left, &right);
-    pair.assert_children(1);
-    pair.a.conn.as_mut().unwrap().set_config(specs(3, 3).0.config());
+    // A asks for one and loses it; B wants it as well.
+    let mut pair = up(2, 2);
+    let spi = of(&mut pair, A, "net#1");
+    pair.command(A, Command::DeleteChild(spi));
+    pair.settle();
     pair.run(9);
     pair.assert_children(1);
     pair.run(2);
-    pair.assert_children(3);
-    assert_quiet(&mut pair, 3);
+    assert_quiet(&mut pair, 2);
+}
+
+/// Gives a side another number of pairs.
+fn reconfigure(pair: &mut Pair, who: Who, resources: u8) {
+    let config = if who == A { specs(resources, 1).0.config() } else { specs(1, resources).1.config() };
+    let side = pair.side(who);
+    side.host.peer = config.clone();
+    side.conn.as_mut().unwrap().set_config(config);
+}
+
+#[test]
+fn another_number_is_taken_over() {
+    let mut pair = up(1, 1);
+    let shared = of(&mut pair, A, "net");
+    // Whoever is first is refused, and the other asks.
+    for (who, number, count) in [(A, 4, 1), (B, 3, 3), (A, 2, 2), (B, 1, 1), (B, 5, 2), (A, 5, 5)] {
+        reconfigure(&mut pair, who, number);
+        pair.run(20);
+        pair.assert_children(count);
+    }
+    assert_quiet(&mut pair, 5);
+    assert_eq!(of(&mut pair, A, "net"), shared, "it was never interrupted");
 }
 
 #[test]

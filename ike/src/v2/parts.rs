@@ -23,7 +23,7 @@ impl Child {
 
 impl Connection {
     /// The configured policies.
-    fn policies(&self) -> &[Arc<ChildConfig>] {
+    pub(super) fn policies(&self) -> &[Arc<ChildConfig>] {
         self.config.as_ref().map(|config| config.children.as_slice()).unwrap_or_default()
     }
 

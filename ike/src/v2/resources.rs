@@ -9,7 +9,7 @@ use super::Connection;
 use super::child::{Child, ChildState};
 use super::request::{ChildOffer, PutOff, Request, Tries};
 use super::tasks::Task;
-use crate::config::ChildConfig;
+use crate::config::{ChildConfig, PeerConfig};
 use crate::coverage::{Traffic, policy_of, uncovered};
 use crate::event::ChildEnd;
 use crate::failure::Failure;
@@ -53,23 +53,36 @@ impl Connection {
     /// A pair was made: perhaps others are wanted beside it.
     pub(super) fn note_resources(&mut self, config: &Arc<ChildConfig>, initiated: bool) {
         let part = policy_of(&config.name).1 > 0;
-        if config.resources > 1 && !part {
-            self.resources.due.push((resource_of(&config.name).0.into(), initiated));
+        if !part && self.wanted_resources(resource_of(&config.name).0) > 0 {
+            let made = if initiated { Occasion::Asked } else { Occasion::Answered };
+            self.resources.due.push((resource_of(&config.name).0.into(), made));
         }
     }
 
-    /// Plans to ask for what is wanted beside pairs that were made.
+    /// Plans what is to be done about the pairs beside those that were made or are configured otherwise now.
     pub(super) fn plan_resources(&mut self, now: Instant) {
-        for (policy, initiated) in std::mem::take(&mut self.resources.due) {
-            let stale = self.resource_pairs(&policy).filter(|child| !self.is_current(child));
-            let stale: Vec<u32> = stale.map(|child| child.spi_in).collect();
-            let due = if initiated && stale.is_empty() { now } else { now + PATIENCE };
-            for spi_in in stale {
-                // The fallback carries something else than before, and nothing else may stand beside it.
-                self.queue(Task::DeleteChild(spi_in, ChildEnd::Redundant), now);
+        for (policy, occasion) in std::mem::take(&mut self.resources.due) {
+            let pairs = || self.resource_pairs(&policy);
+            // Where the fallback carries something else than before, nothing else may stand beside it.
+            let mut gone: Vec<u32> =
+                pairs().filter(|child| !self.is_current(child)).map(|child| child.spi_in).collect();
+            let now_or_later =
+                if occasion == Occasion::Answered || !gone.is_empty() { PATIENCE } else { Duration::ZERO };
+            if occasion == Occasion::Configured {
+                let current = pairs().filter(|child| self.is_current(child));
+                gone.extend(current.skip(self.wanted_resources(&policy)).map(|child| child.spi_in));
             }
-            self.queue(Task::AskResource(policy), due);
+            for spi_in in gone {
+                self.queue(Task::DeleteChild(spi_in, ChildEnd::Deleted), now);
+            }
+            self.queue(Task::AskResource(policy), now + now_or_later);
         }
+    }
+
+    /// How many pairs for resources a policy is to have.
+    fn wanted_resources(&self, policy: &str) -> usize {
+        let resources = self.policy(policy).map_or(1, |config| config.resources);
+        usize::from(resources.min(MAX_RESOURCES)).saturating_sub(1)
     }
 
     /// The pair that everybody may use.
@@ -94,12 +107,11 @@ impl Connection {
         })
     }
 
-    /// How many pairs a policy has for resources, and how many more it may have.
-    fn count_resources(&self, policy: &ChildConfig) -> (usize, usize) {
-        let there = self.resource_pairs(&policy.name).filter(|child| self.is_current(child)).count();
-        let wanted = usize::from(policy.resources.min(MAX_RESOURCES)).saturating_sub(1);
+    /// How many more pairs for resources a policy may have.
+    fn missing_resources(&self, policy: &str) -> usize {
+        let there = self.resource_pairs(policy).filter(|child| self.is_current(child)).count();
         let room = ROOM.saturating_sub(self.children.len());
-        (there, wanted.saturating_sub(there).min(room))
+        self.wanted_resources(policy).saturating_sub(there).min(room)
     }
 
     /// What is being asked for.
@@ -144,7 +156,7 @@ impl Connection {
         let Some((config, traffic)) = self.fallback(policy).map(|c| (c.config.clone(), c.traffic())) else {
             return;
         };
-        if full || under_way || self.count_resources(&config).1 == 0 {
+        if full || under_way || self.missing_resources(policy) == 0 {
             return;
         }
         let config = resource(&config, self.free_resource(policy), traffic);
@@ -162,7 +174,7 @@ impl Connection {
             // A part has no pairs beside its own.
             None if self.family(&config.name).any(|child| same(&child)) => Asked::Enough,
             None => Asked::Usual,
-            Some(_) if self.count_resources(config).1 == 0 => Asked::Enough,
+            Some(_) if self.missing_resources(&config.name) == 0 => Asked::Enough,
             Some(fallback) => {
                 let number = self.free_resource(&config.name);
                 Asked::For(resource(&fallback.config, number, fallback.traffic()))
@@ -228,9 +240,21 @@ impl Connection {
         }
     }
 
-    /// The configuration is another: who was refused may ask again.
-    pub(super) fn reset_resources(&mut self) {
+    /// The configuration is another: who was refused may ask again, and there may be too many.
+    pub(super) fn reconfigure_resources(&mut self, old: Option<&PeerConfig>) {
         self.resources.full = Vec::new();
+        let before = |name: &str| {
+            let old = old.into_iter().flat_map(|old| &old.children).find(|old| *old.name == *name);
+            old.map_or(1, |old| old.resources)
+        };
+        let changed = self.policies().iter().filter(|config| before(&config.name) != config.resources);
+        let due: Vec<_> = changed.map(|config| (config.name.clone(), Occasion::Configured)).collect();
+        self.resources.due.extend(due);
+    }
+
+    /// When there is something to plan: at once.
+    pub(super) fn resources_due(&self) -> Option<Instant> {
+        (!self.resources.due.is_empty()).then_some(self.began)
     }
 
     /// A new inbound SPI for a pair of this policy: that of a resource is beside those of the others, or takes the place of one.
@@ -262,6 +286,17 @@ pub(super) struct Resources {
     pub(super) policies: Vec<Arc<ChildConfig>>,
     /// Policies that the peer makes no more pairs of.
     full: Vec<Arc<str>>,
-    /// Policies that a pair was made of, and whether we have asked for it.
-    due: Vec<(Arc<str>, bool)>,
+    /// Policies that are to be looked after, and why.
+    due: Vec<(Arc<str>, Occasion)>,
+}
+
+/// Why it is looked at what a policy has beside its pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Occasion {
+    /// The peer has made a pair that we have asked for.
+    Asked,
+    /// We have made one that the peer has asked for.
+    Answered,
+    /// Another number is wanted.
+    Configured,
 }

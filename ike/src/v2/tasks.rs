@@ -233,7 +233,8 @@ impl Connection {
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.startable(&q.task));
         let tasks = startable.map(|q| q.due).min();
-        let others = [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due()];
+        let others =
+            [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due(), self.resources_due()];
         sas.chain(others).flatten().min()
     }
 
