@@ -99,7 +99,8 @@ impl PeerActor {
         (recall, author): (bool, Option<SpanContext>),
         supervisor: Recipient<Died>,
     ) -> Self {
-        let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
+        let config =
+            convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
         let plan = jittered_plan(&peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {

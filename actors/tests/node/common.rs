@@ -195,3 +195,13 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     };
     assert!(tokio::time::timeout(LIMIT, holds).await.is_ok(), "{what}");
 }
+
+/// Waits until something holds that has to be asked for.
+pub(crate) async fn until_shown(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let holds = async {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, holds).await.is_ok(), "{what}");
+}
