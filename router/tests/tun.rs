@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroU64;
@@ -103,6 +104,45 @@ fn the_kernel_answers_through_the_tunnel() {
     first.send(&udp("10.1.0.9", "10.2.0.9", 3, 10));
     assert_eq!(second.receive(), hopped(&udp("10.1.0.9", "10.2.0.9", 3, 10)));
     assert_eq!(gateway.counter("tun_written"), 400);
+}
+
+/// Flows that come in by the queues of both shards: each is sealed where it comes in, on that shard's own pair, in order.
+#[test]
+fn flows_of_a_device_spread_over_the_pairs_of_a_tunnel() {
+    const FLOWS: u16 = 24;
+    // So many altogether that the sockets hold them.
+    const EACH: u16 = 5;
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let own = gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16");
+    let send = format!(
+        "for flow in {{1..{FLOWS}}}; do exec 3> /dev/udp/10.1.0.9/$flow; \
+         for i in {{1..{EACH}}}; do printf %04d $i >&3; done; done"
+    );
+    assert!(namespace.run(&send));
+    gateway.wait_for("tun_read", u64::from(FLOWS * EACH));
+    let mut flows: HashMap<u16, Vec<String>> = HashMap::new();
+    for mut remote in [shared, own] {
+        let came = gateway.stats_of(remote.spi).packets_out;
+        assert!(came > 0, "shard {} has carried nothing", remote.spi.shard());
+        let mut here: HashMap<u16, Vec<String>> = HashMap::new();
+        for _ in 0..came {
+            let packet = remote.receive();
+            let flow = u16::from_be_bytes([packet[22], packet[23]]);
+            here.entry(flow).or_default().push(String::from_utf8(packet[28..].to_vec()).unwrap());
+        }
+        for (flow, numbers) in here {
+            assert!(flows.insert(flow, numbers).is_none(), "flow {flow} goes by both pairs");
+        }
+    }
+    let wanted: Vec<String> = (1..=EACH).map(|number| format!("{number:04}")).collect();
+    assert_eq!(flows.len(), usize::from(FLOWS));
+    assert!(flows.values().all(|numbers| *numbers == wanted), "{flows:?}");
+    assert_eq!(gateway.counter("handed_over"), 0);
 }
 
 #[test]
