@@ -13,7 +13,7 @@ use crate::limiter::Limiters;
 use crate::model::TenantId;
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
-use crate::sys::tun::Offload;
+use crate::sys::tun::{Offload, Opened};
 use crate::sys::virtio;
 use crate::uplink::{Key, UplinkState, UplinkStatus};
 
@@ -39,6 +39,8 @@ pub(crate) struct Tenant {
 pub(crate) struct Attached {
     /// One queue per shard.
     queues: Vec<File>,
+    /// Where packets go in that are not to draw their flow to a queue.
+    aside: Option<File>,
     /// What the device can do besides packets one by one.
     offload: Offload,
     /// The way out for packets in the clear that no route can tell from others.
@@ -46,8 +48,14 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn new((queues, offload): (Vec<File>, Offload), clear: Option<ClearSocket>) -> Self {
-        Self { queues, offload, clear }
+    pub(crate) fn new(opened: Opened, clear: Option<ClearSocket>) -> Self {
+        let Opened { queues, aside, offload } = opened;
+        Self { queues, aside, offload, clear }
+    }
+
+    /// Where a shard writes what came through a tunnel, which may have pairs on other shards as well.
+    fn entry(&self, shard: usize, spread: bool) -> Option<&File> {
+        self.aside.as_ref().filter(|_| spread).or_else(|| self.queue(shard))
     }
 
     /// What the device can do besides packets one by one.
@@ -111,16 +119,22 @@ impl Tenant {
         self.attached.load().as_ref().map(|device| device.offload)
     }
 
-    /// Writes one packet to the device. `None` when there is none.
-    pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
-        self.write_joined(shard, &Joined::single(packet))
+    /// Writes one packet to the device. `None` when there is none. `spread`: it came through a tunnel that several shards
+    /// carry, so that its flow is not to be drawn to this shard.
+    pub(crate) fn write(&self, shard: usize, spread: bool, packet: &[u8]) -> Option<io::Result<usize>> {
+        self.write_joined(shard, spread, &Joined::single(packet))
     }
 
     /// Writes a packet or a run of the kind that the device takes. `None` when there is none.
-    pub(crate) fn write_joined(&self, shard: usize, joined: &Joined<'_>) -> Option<io::Result<usize>> {
+    pub(crate) fn write_joined(
+        &self,
+        shard: usize,
+        spread: bool,
+        joined: &Joined<'_>,
+    ) -> Option<io::Result<usize>> {
         let attached = self.attached.load();
         let device = attached.as_ref()?;
-        let mut queue = device.queue(shard)?;
+        let mut queue = device.entry(shard, spread)?;
         Some(match device.offload {
             Offload::None => queue.write(joined.packet),
             Offload::Tcp | Offload::TcpAndUdp => {

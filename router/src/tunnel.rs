@@ -16,6 +16,8 @@ pub(crate) struct Tunnel {
     /// Those of single shards (RFC 9611), by the number of the shard, as soon as there was one. Most tunnels never have any,
     /// and pay for the look at it alone.
     own: OnceLock<Box<[AtomicU32; SHARDS]>>,
+    /// Some shard has one at this moment.
+    spread: AtomicBool,
     /// A packet that finds no pair asks for one and waits for it.
     on_demand: AtomicBool,
     /// Some shard holds packets for it.
@@ -31,6 +33,7 @@ impl Tunnel {
             id,
             current: AtomicU32::new(0),
             own: OnceLock::new(),
+            spread: AtomicBool::new(false),
             on_demand: AtomicBool::new(false),
             held: AtomicBool::new(false),
         })
@@ -41,6 +44,11 @@ impl Tunnel {
         let own =
             self.own.get().and_then(|own| own.get(shard)).and_then(|word| read(word, Ordering::Acquire));
         own.or_else(|| read(&self.current, Ordering::Acquire))
+    }
+
+    /// Whether shards have pairs of their own, so that a flow may come and go by any.
+    pub(crate) fn is_spread(&self) -> bool {
+        self.spread.load(Ordering::Relaxed)
     }
 
     /// Whether some shard sends on this pair.
@@ -61,6 +69,7 @@ impl Tunnel {
         let own = self.own.get_or_init(|| Box::new([const { AtomicU32::new(0) }; SHARDS]));
         if let Some(word) = own.get(usize::from(spi.shard())) {
             word.store(spi.0, Ordering::Release);
+            self.spread.store(true, Ordering::Relaxed);
         }
         // A failure means that there is one already.
         let _ = self.current.compare_exchange(0, spi.0, Ordering::SeqCst, Ordering::Relaxed);
@@ -96,6 +105,7 @@ impl Tunnel {
             let _ = word.compare_exchange(spi.0, 0, Ordering::AcqRel, Ordering::Relaxed);
             left = if left == 0 { word.load(Ordering::Relaxed) } else { left };
         }
+        self.spread.store(left != 0, Ordering::Relaxed);
         let _ = self.current.compare_exchange(spi.0, left, Ordering::AcqRel, Ordering::Relaxed);
     }
 }
@@ -128,9 +138,10 @@ mod tests {
         tunnel.activate_own(newer);
         tunnel.retire(own);
         assert_eq!([0, 1].map(|shard| tunnel.pair_for(shard)), [Some(shared), Some(newer)]);
+        assert!(tunnel.is_spread());
         assert_eq!([shared, own, newer].map(|spi| tunnel.sends_on(spi)), [true, false, true]);
         tunnel.retire(newer);
-        assert_eq!(tunnel.pair_for(1), Some(shared));
+        assert_eq!((tunnel.pair_for(1), tunnel.is_spread()), (Some(shared), false));
         tunnel.retire(shared);
         assert_eq!(tunnel.pair_for(1), None);
     }

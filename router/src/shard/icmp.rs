@@ -39,7 +39,7 @@ impl Core {
         };
         match way {
             Back::Device => {
-                let outcome = match tenant.write(self.id, message) {
+                let outcome = match tenant.write(self.id, false, message) {
                     Some(Ok(_)) => Counter::IcmpSent,
                     Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
                     _ => Counter::TunFailed,
