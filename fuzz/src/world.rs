@@ -491,7 +491,8 @@ fn config(side: Side, version: Version) -> Arc<PeerConfig> {
             proposals: proposals.iter().map(|p| p.parse().expect("a proposal")).collect(),
             mode: Mode::Tunnel,
             life: ike::config::Life::default(),
-            resources: 1,
+            // A pair for a resource beside that of the first.
+            resources: if policy == 0 { 2 } else { 1 },
         })
     };
     Arc::new(PeerConfig {

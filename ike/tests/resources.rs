@@ -173,6 +173,13 @@ fn without_the_fallback_the_others_stay_and_it_comes_back() {
     let spi = of(&mut pair, B, "net");
     pair.command(B, Command::DeleteChild(spi));
     pair.settle();
+    // They live on by themselves as long as that takes.
+    for name in ["net#1", "net#2"] {
+        let spi = of(&mut pair, A, name);
+        pair.command(A, Command::RekeyChild(spi));
+        pair.settle();
+    }
+    assert_quiet(&mut pair, 2);
     assert_eq!(names(&mut pair, A), ["net#1", "net#2"]);
     pair.command(A, Command::CreateChild("net".into()));
     pair.settle();

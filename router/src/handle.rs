@@ -71,39 +71,9 @@ impl RouterHandle {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Reserves an SPI for an inbound SA with the peer at `remote`. The same remote address always gets the same shard.
-    ///
-    /// `None` when all 2^20 of the shard are in use. Give it back with [`release_spi`](Self::release_spi) when no SA
-    /// comes of it.
-    pub fn allocate_spi(&self, remote: IpAddr) -> Option<Spi> {
-        let spi = self.registry().allocate_spi(remote);
-        if spi.is_none() {
-            self.count(Counter::SpiExhausted);
-        }
-        spi
-    }
-
-    /// As [`allocate_spi`](Self::allocate_spi), for one of several pairs of a tunnel (RFC 9611): on the shard that has the fewest of
-    /// `beside`, the inbound SPIs of the others, or on that of `replaces`.
-    pub fn allocate_own_spi(&self, remote: IpAddr, beside: &[Spi], replaces: Option<Spi>) -> Option<Spi> {
-        let spi = match replaces {
-            Some(old) => self.registry().allocate_spi_like(old),
-            None => self.registry().allocate_spi_beside(remote, beside),
-        };
-        if spi.is_none() {
-            self.count(Counter::SpiExhausted);
-        }
-        spi
-    }
-
     /// How many shards there are.
     pub fn shards(&self) -> usize {
         self.shared.shards.len()
-    }
-
-    /// Gives an SPI back that was never installed.
-    pub fn release_spi(&self, spi: Spi) {
-        self.registry().release_spi(spi);
     }
 
     /// Installs a pair of SAs. It receives from now on; to send on it, call [`activate`](Self::activate).
@@ -392,7 +362,7 @@ impl RouterHandle {
         }
     }
 
-    fn count(&self, counter: Counter) {
+    pub(crate) fn count(&self, counter: Counter) {
         if let Some(own) = self.shared.counters.last() {
             own.count_shared(counter);
         }

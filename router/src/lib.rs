@@ -20,6 +20,7 @@ mod error;
 mod events;
 mod forwarding;
 mod handle;
+mod handle_spis;
 mod handoff;
 mod interval;
 mod limiter;

@@ -12,7 +12,7 @@ use crate::forwarding::Route;
 use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
-use crate::spi_pool::SpiPool;
+use crate::spi_pool::{SpiPool, shard_of};
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
 use crate::uplink::{Changes, DeviceConfig, Key, Nudges, UplinkStatus, Wish};
@@ -341,24 +341,6 @@ fn unroute(tenant: &Tenant, wish: Option<&mut Wish>, route: &Arc<Route>) {
     if let Some(wish) = wish {
         wish.remove_routes(&route.selectors);
     }
-}
-
-/// The same shard for the same address, and neighbouring addresses spread (FNV-1a, then the finalizer of SplitMix64,
-/// because FNV leaves the last octets in the low bits).
-fn shard_of(remote: IpAddr, shards: usize) -> usize {
-    let fold = |octets: &[u8]| {
-        octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-            (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    let mut hash = match remote {
-        IpAddr::V4(address) => fold(&address.octets()),
-        IpAddr::V6(address) => fold(&address.octets()),
-    };
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^= hash >> 31;
-    (hash % shards.max(1) as u64) as usize
 }
 
 #[cfg(test)]

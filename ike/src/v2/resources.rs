@@ -99,10 +99,10 @@ impl Connection {
         })
     }
 
-    /// Whether a pair for a resource is as it would be asked for now.
+    /// Whether a pair for a resource is as it would be asked for now. Without a fallback nobody can say.
     fn is_current(&self, child: &Child) -> bool {
         let (policy, number) = resource_of(&child.config.name);
-        self.fallback(policy).is_some_and(|fallback| {
+        self.fallback(policy).is_none_or(|fallback| {
             child.config.asks_for_the_same(&resource(&fallback.config, number, fallback.traffic()))
         })
     }
