@@ -120,6 +120,7 @@ impl Connection {
         match self.child_agreed(spi, &mut offer, payloads) {
             Ok(()) => {
                 self.settle_child(now, &offer, payloads.nonce().unwrap_or_default());
+                self.note_silence_on_resource(&offer, payloads);
                 self.ask_for_rest(&offer.config.name, &before, now);
             }
             Err(failure) => {

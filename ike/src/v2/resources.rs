@@ -233,6 +233,16 @@ impl Connection {
         })
     }
 
+    /// A peer that answers and does not say that its half is for a resource may know nothing of any. One further pair does no
+    /// harm; it is asked for no more.
+    pub(super) fn note_silence_on_resource(&mut self, offer: &ChildOffer, payloads: Payloads<'_>) {
+        if let (policy, 1..) = resource_of(&offer.config.name)
+            && !asked(payloads)
+        {
+            self.no_more_resources(policy);
+        }
+    }
+
     /// The peer, or this side, has no room for more.
     pub(super) fn no_more_resources(&mut self, policy: &str) {
         if !self.resources.full.iter().any(|full| **full == *policy) {
