@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use actix::prelude::SendError;
 use culvert_proto::v1;
+use esp::Spi;
 use ike::Failure;
 use ike::config::Opening;
+use ike::resources::resource_of;
 use router::{SaStats, TenantId, TunnelId, UplinkState};
 use tenants::{HostName, Peer, PeerName, Tenant, TenantName, mode_to_proto};
 use tokio::sync::oneshot;
@@ -366,10 +368,17 @@ impl PeerView {
 }
 
 impl ChildView {
+    /// Which of the pairs of its child it is.
+    fn resource(&self) -> u32 {
+        u32::try_from(resource_of(&self.name).1).unwrap_or_default()
+    }
+
     fn to_status(&self, stats: Option<&SaStats>) -> v1::ChildStatus {
         let count = |f: fn(&SaStats) -> u64| stats.map_or(0, f);
         v1::ChildStatus {
-            name: self.name.clone(),
+            name: resource_of(&self.name).0.to_owned(),
+            resource: self.resource(),
+            shard: Spi(self.spi_in).shard().into(),
             inbound_spi: self.spi_in,
             outbound_spi: self.spi_out,
             suite: self.suite.clone(),
@@ -392,7 +401,9 @@ impl ChildView {
         v1::Sa {
             peer: peer.to_owned(),
             kind: Some(v1::sa::Kind::Child(v1::ChildSa {
-                name: self.name.clone(),
+                name: resource_of(&self.name).0.to_owned(),
+                resource: self.resource(),
+                shard: Spi(self.spi_in).shard().into(),
                 inbound_spi: self.spi_in,
                 outbound_spi: self.spi_out,
                 suite: self.suite.clone(),

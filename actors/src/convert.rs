@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use esp::{Limits, MssClamp, Spi, TfcPadding};
 use ike::config::{ChildConfig, Life, PeerConfig, Psk, Retransmit, V1, Version};
+use ike::resources::{configured, resource_of};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
@@ -17,8 +18,13 @@ use tenants::{
     Peer, PeerSpec, Quotas, StartAction, Tenant,
 };
 
-/// The peer as the negotiation needs it, or `None` while its secret is missing.
-pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Option<PeerConfig> {
+/// The peer as the negotiation needs it on a node with so many shards, or `None` while its secret is missing.
+pub(crate) fn peer_config(
+    catalog: &Catalog,
+    raw_esp: bool,
+    shards: usize,
+    peer: &Peer,
+) -> Option<PeerConfig> {
     let Auth::Psk(secret) = &peer.spec.auth;
     Some(PeerConfig {
         name: peer.name.to_string().into(),
@@ -26,7 +32,7 @@ pub(crate) fn peer_config(catalog: &Catalog, raw_esp: bool, peer: &Peer) -> Opti
         remote_id: peer.spec.remote_identity.clone(),
         psk: Psk::new(catalog.resolve_secret(secret)?),
         ike_proposals: peer.spec.ike.proposals.clone(),
-        children: peer.spec.children.iter().map(|c| Arc::new(child_config(c))).collect(),
+        children: peer.spec.children.iter().map(|c| Arc::new(child_config(c, shards))).collect(),
         dpd_interval: peer.spec.ike.dpd_interval,
         // Without the privilege for anything else, every peer has to find a NAT.
         force_encapsulation: peer.spec.force_encapsulation || !raw_esp,
@@ -63,7 +69,7 @@ pub(crate) fn plan(spec: &PeerSpec) -> Plan {
     Plan { start, lost, reauth: spec.ike.reauth_time }
 }
 
-fn child_config(child: &ChildSpec) -> ChildConfig {
+fn child_config(child: &ChildSpec, shards: usize) -> ChildConfig {
     let selectors =
         |nets: &[Cidr]| nets.iter().map(|n| TrafficSelector::range(n.first(), n.last())).collect();
     ChildConfig {
@@ -76,6 +82,8 @@ fn child_config(child: &ChildSpec) -> ChildConfig {
             time: child.lifetime.time.life,
             kilobytes: child.lifetime.bytes.map(|bytes| bytes.life / OCTETS_PER_KILOBYTE),
         },
+        // With more there would be two on one shard.
+        resources: u8::try_from(shards).unwrap_or(u8::MAX).min(child.resource_sas),
     }
 }
 
@@ -102,6 +110,7 @@ pub(crate) fn router_sa(
         tenant,
         tunnel,
         inbound_spi: Spi(sa.spi_in),
+        own: resource_of(&sa.name).1 > 0,
         outbound_spi: sa.spi_out,
         suite: negotiated::suite(&sa.choice)?,
         inbound_keys: negotiated::keys(sa.keys_in),
@@ -168,9 +177,10 @@ pub(crate) fn uplink(tenant: &Tenant) -> Uplink {
     }
 }
 
-/// The child that a Child SA of this name is for, as a whole or as a part (`ike::coverage`).
+/// The child that a Child SA of this name is for, as a whole or as a part (`ike::coverage`), or for a shard
+/// (`ike::resources`).
 pub(crate) fn child_of_sa<'a>(peer: &'a Peer, sa: &str) -> Option<&'a ChildSpec> {
-    let (policy, _) = ike::coverage::policy_of(sa);
+    let policy = configured(sa);
     peer.spec.children.iter().find(|child| child.name == policy)
 }
 
@@ -227,7 +237,7 @@ mod tests {
         let objects = kinds.map(|kind| v1::Object { kind: Some(kind) }).to_vec();
         catalog.apply(v1::ApplyRequest { objects, validate_only: false }).unwrap();
         let peer = catalog.get_peer(&"tenants/acme/peers/b1".parse().unwrap()).unwrap();
-        peer_config(&catalog, true, &peer).unwrap()
+        peer_config(&catalog, true, 2, &peer).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use esp::Spi;
 use ike::config::{Opening, PeerConfig};
 use ike::{Host, Identity, NoPeer};
 use tenants::Peer;
@@ -65,6 +66,18 @@ impl Host for CoreHost<'_> {
 
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32> {
         let spi = self.env.router.allocate_spi(remote.ip())?;
+        self.held.hold_esp(&self.env.router, spi);
+        Some(spi.0)
+    }
+
+    fn allocate_resource_spi(
+        &mut self,
+        remote: SocketAddr,
+        beside: &[u32],
+        replaces: Option<u32>,
+    ) -> Option<u32> {
+        let beside: Vec<Spi> = beside.iter().copied().map(Spi).collect();
+        let spi = self.env.router.allocate_own_spi(remote.ip(), &beside, replaces.map(Spi))?;
         self.held.hold_esp(&self.env.router, spi);
         Some(spi.0)
     }

@@ -56,9 +56,10 @@ impl Numbered {
     }
 
     /// The router's number of a policy, or of a part of one. A part is a tunnel of its own, whose selectors lead to it what the
-    /// policy's pair does not carry; its numbers are behind those of the policies.
+    /// policy's pair does not carry; its numbers are behind those of the policies. A pair for a shard is of the same tunnel as the
+    /// one beside it.
     pub(crate) fn tunnel_id(&self, child: &str) -> Option<TunnelId> {
-        let (policy, part) = ike::coverage::policy_of(child);
+        let (policy, part) = ike::coverage::policy_of(ike::resources::resource_of(child).0);
         let children = self.spec.children.len();
         let at = self.spec.children.iter().position(|c| c.name == policy)?;
         let number = match part.checked_sub(1) {

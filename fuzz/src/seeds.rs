@@ -266,6 +266,7 @@ fn messages() -> Vec<Vec<u8>> {
         name: "net".into(),
         local_subnets: vec!["10.1.0.0/16".into(), "2001:db8:1::/48".into()],
         remote_subnets: vec!["10.2.0.0/16".into(), "2001:db8:2::/48".into()],
+        resource_sas: 4,
         ..Default::default()
     };
     let peer = v1::Peer {

@@ -225,7 +225,7 @@ impl End {
                     let policy = &self.host.peer.children;
                     let policy = policy
                         .iter()
-                        .find(|c| *c.name == *ike::coverage::policy_of(&sa.name).0)
+                        .find(|c| *c.name == *ike::resources::configured(&sa.name))
                         .expect("a configured policy");
                     for (got, allowed) in [(&sa.local_ts, &policy.local), (&sa.remote_ts, &policy.remote)] {
                         assert!(!got.is_empty());
@@ -491,6 +491,8 @@ fn config(side: Side, version: Version) -> Arc<PeerConfig> {
             proposals: proposals.iter().map(|p| p.parse().expect("a proposal")).collect(),
             mode: Mode::Tunnel,
             life: ike::config::Life::default(),
+            // A pair for a resource beside that of the first.
+            resources: if policy == 0 { 2 } else { 1 },
         })
     };
     Arc::new(PeerConfig {

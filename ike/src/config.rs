@@ -181,12 +181,16 @@ pub struct ChildConfig {
     pub mode: Mode,
     /// How long an SA of it lasts, for peers that are told.
     pub life: Life,
+    /// Pairs of it at the same time, each for a resource of its own (RFC 9611); with 1 there is the one that everybody uses.
+    /// IKEv1 knows no others.
+    pub resources: u8,
 }
 
 impl ChildConfig {
-    /// Whether the two ask a peer for the same. How long it lasts is no matter: that is for the next one.
+    /// Whether the two ask a peer for the same. How long it lasts and what is beside it is no matter:
+    /// that is for the next one.
     pub fn asks_for_the_same(&self, other: &Self) -> bool {
-        let Self { name, local, remote, proposals, mode, life: _ } = self;
+        let Self { name, local, remote, proposals, mode, life: _, resources: _ } = self;
         *name == other.name
             && *local == other.local
             && *remote == other.remote

@@ -64,6 +64,7 @@ pub(crate) fn part(policy: &ChildConfig, number: usize, traffic: Traffic) -> Chi
         proposals: policy.proposals.clone(),
         mode: policy.mode,
         life: policy.life,
+        resources: policy.resources,
     }
 }
 

@@ -18,6 +18,17 @@ pub trait Host {
     /// back with [`crate::Event::ReleaseSpi`] or [`crate::Event::RemoveChild`].
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32>;
 
+    /// A new inbound ESP SPI for a pair that is there for one resource (RFC 9611): the resource of `replaces`, if that is given, or
+    /// one that has as few as possible of `beside`, the inbound SPIs of the pairs with the same selectors.
+    fn allocate_resource_spi(
+        &mut self,
+        remote: SocketAddr,
+        _beside: &[u32],
+        _replaces: Option<u32>,
+    ) -> Option<u32> {
+        self.allocate_esp_spi(remote)
+    }
+
     /// The peers that call themselves `id_i`, are asked for as `id_r` (if the initiator says), may send from `remote` and open
     /// as this one has.
     /// Where there are several, which are few, its key tells which one it is.

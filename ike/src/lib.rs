@@ -23,6 +23,7 @@ pub mod identity;
 mod mode;
 pub mod proposal;
 pub mod reception;
+pub mod resources;
 mod silence;
 pub mod supervise;
 mod v1;

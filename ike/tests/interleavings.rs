@@ -11,6 +11,7 @@
 mod kit;
 
 use ike::{Command, Connection};
+use kit::schedules::{every_schedule, play};
 use kit::{A, B, Pair, Spec, Who};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +24,6 @@ enum Kind {
 }
 
 const KINDS: [Kind; 5] = [Kind::RekeyChild, Kind::RekeyIke, Kind::DeleteChild, Kind::Close, Kind::Liveness];
-/// Choices made freely; what is sent after so many steps is delivered in order.
-const STEPS: usize = 14;
 
 fn start(pair: &mut Pair, who: Who, kind: Kind) {
     let spi = pair.spi(who);
@@ -41,27 +40,6 @@ fn start(pair: &mut Pair, who: Who, kind: Kind) {
     }
 }
 
-/// One step: deliver or lose one of the messages under way.
-#[derive(Clone, Copy, Debug)]
-struct Step {
-    from: Who,
-    at: usize,
-    lose: bool,
-}
-
-fn steps(pair: &Pair, may_lose: bool) -> Vec<Step> {
-    let mut steps = Vec::new();
-    for lose in [false, true] {
-        if lose && !may_lose {
-            continue;
-        }
-        for (from, side) in [(A, &pair.a), (B, &pair.b)] {
-            steps.extend((0..side.outbox.len()).map(|at| Step { from, at, lose }));
-        }
-    }
-    steps
-}
-
 /// Runs one schedule. `choices` is what to take at each step, zero beyond its end; returns how many there were.
 fn run(kinds: (Kind, Kind), seed: usize, choices: &[usize]) -> Vec<usize> {
     let mut pair = Pair::up(&Spec::left(), &Spec::right());
@@ -71,22 +49,7 @@ fn run(kinds: (Kind, Kind), seed: usize, choices: &[usize]) -> Vec<usize> {
     }
     start(&mut pair, A, kinds.0);
     start(&mut pair, B, kinds.1);
-    let (mut options, mut lost, mut told) = (Vec::new(), false, Vec::new());
-    for depth in 0..STEPS {
-        let steps = steps(&pair, !lost);
-        if steps.is_empty() {
-            break;
-        }
-        options.push(steps.len());
-        let step = steps[choices.get(depth).copied().unwrap_or(0)];
-        told.push(step);
-        let message = pair.side(step.from).outbox.remove(step.at).unwrap();
-        if step.lose {
-            lost = true;
-        } else {
-            pair.put(step.from, &message);
-        }
-    }
+    let (options, told) = play(&mut pair, choices);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| conclude(&mut pair, kinds)));
     if let Err(panic) = outcome {
         eprintln!("{kinds:?}, seed {seed}, schedule {told:?}\nA: {:?}\nB: {:?}", pair.a.log, pair.b.log);
@@ -119,28 +82,11 @@ fn conclude(pair: &mut Pair, kinds: (Kind, Kind)) {
     }
 }
 
-/// Counts through all choices, the last step fastest.
-fn every_schedule(kinds: (Kind, Kind), seed: usize) -> usize {
-    let (mut choices, mut count) = (Vec::new(), 0);
-    loop {
-        let options = run(kinds, seed, &choices);
-        count += 1;
-        choices.resize(options.len(), 0);
-        while choices.last().is_some_and(|last| last + 1 == options[choices.len() - 1]) {
-            choices.pop();
-        }
-        match choices.last_mut() {
-            Some(last) => *last += 1,
-            None => return count,
-        }
-    }
-}
-
 fn all_with(first: Kind) {
     let mut total = 0;
     for second in KINDS {
         for seed in [0, 1, 2] {
-            total += every_schedule((first, second), seed);
+            total += every_schedule(|choices| run((first, second), seed, choices));
         }
     }
     eprintln!("{first:?} against every kind: {total} schedules");

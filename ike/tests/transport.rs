@@ -130,6 +130,7 @@ fn each_mode_finds_its_policy_among_several_that_fit() {
                 proposals: peer.children[0].proposals.clone(),
                 mode: Mode::Tunnel,
                 life: ike::config::Life::default(),
+                resources: 1,
             };
             peer.children.insert(usize::from(!tunnel_first), Arc::new(tunnel));
             (pair.b.config, pair.b.host.peer) = (config.clone(), config);

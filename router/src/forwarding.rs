@@ -17,7 +17,7 @@ use foldhash::quality::RandomState;
 use crate::edition::Edition;
 use crate::policy::Tunnels;
 use crate::prefix::{key_of, mask, prefixes};
-use crate::tenant::Tunnel;
+use crate::tunnel::Tunnel;
 
 /// Traffic that may leave by a tunnel.
 pub(crate) struct Route {
@@ -71,8 +71,8 @@ impl Forwarding {
         self.edition.next();
     }
 
-    /// Where to send the packet, by one of these tunnels. `None` when none of them takes it.
-    pub(crate) fn lookup(&self, packet: &PacketInfo, tunnels: &Tunnels) -> Option<Target> {
+    /// Where this shard sends the packet, by one of these tunnels. `None` when none of them takes it.
+    pub(crate) fn lookup(&self, shard: usize, packet: &PacketInfo, tunnels: &Tunnels) -> Option<Target> {
         let family = if packet.destination.is_ipv4() { &self.v4 } else { &self.v6 };
         let buckets = family.buckets.load();
         let address = key_of(packet.destination);
@@ -81,7 +81,7 @@ impl Forwarding {
             let bucket = buckets.of(key)?.load();
             let entry = bucket.binary_search_by_key(&key, |entry| entry.key).ok()?;
             bucket.get(entry)?.routes.iter().find_map(|route| {
-                let current = route.tunnel.current();
+                let current = route.tunnel.pair_for(shard);
                 if current.is_none() && !route.declared
                     || !tunnels.contains(route.tunnel.id)
                     || !route.selectors.matches_outbound(packet)
@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn pair(table: &Forwarding, packet: &PacketInfo) -> Option<Spi> {
-        match table.lookup(packet, &Tunnels::Any)? {
+        match table.lookup(0, packet, &Tunnels::Any)? {
             Target::Pair(spi) => Some(spi),
             Target::Down(tunnel) => panic!("{:?} is down", tunnel.id),
         }
@@ -340,14 +340,14 @@ mod tests {
         assert_eq!(pair(&table, &packet), Some(Spi(70)));
         tunnel.retire(Spi(70));
         assert!(
-            matches!(table.lookup(&packet, &Tunnels::Any), Some(Target::Down(down)) if down.id == tunnel.id)
+            matches!(table.lookup(0, &packet, &Tunnels::Any), Some(Target::Down(down)) if down.id == tunnel.id)
         );
         let others = Tunnels::Range(0..=63);
         assert!(
-            matches!(table.lookup(&packet, &others), Some(Target::Pair(Spi(1)))),
+            matches!(table.lookup(0, &packet, &others), Some(Target::Pair(Spi(1)))),
             "by leave of the policy only"
         );
-        assert!(table.lookup(&packet, &Tunnels::Range(2..=63)).is_none());
+        assert!(table.lookup(0, &packet, &Tunnels::Range(2..=63)).is_none());
     }
 
     #[test]

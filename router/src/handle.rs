@@ -71,21 +71,9 @@ impl RouterHandle {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Reserves an SPI for an inbound SA with the peer at `remote`. The same remote address always gets the same shard.
-    ///
-    /// `None` when all 2^20 of the shard are in use. Give it back with [`release_spi`](Self::release_spi) when no SA
-    /// comes of it.
-    pub fn allocate_spi(&self, remote: IpAddr) -> Option<Spi> {
-        let spi = self.registry().allocate_spi(remote);
-        if spi.is_none() {
-            self.count(Counter::SpiExhausted);
-        }
-        spi
-    }
-
-    /// Gives an SPI back that was never installed.
-    pub fn release_spi(&self, spi: Spi) {
-        self.registry().release_spi(spi);
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.shared.shards.len()
     }
 
     /// Installs a pair of SAs. It receives from now on; to send on it, call [`activate`](Self::activate).
@@ -132,12 +120,11 @@ impl RouterHandle {
         Ok(path)
     }
 
-    /// Makes the pair the one that its tunnel sends on, instead of the one before. Packets that wait for it are sent.
+    /// Makes the pair the one that its tunnel sends on, instead of the one before; of a pair that is a shard's own, the one that
+    /// this shard sends on. Packets that wait for it are sent.
     pub fn activate(&self, spi: Spi) {
-        if let Some((tenant, tunnel)) = self.registry().tunnel_of(spi)
-            && tunnel.activate(spi)
-        {
-            self.tell_all(|| Command::Release(tenant, tunnel.id, spi));
+        if let Some((tenant, tunnel)) = self.registry().activate(spi) {
+            self.tell_all(|| Command::Release(tenant, tunnel, spi));
         }
     }
 
@@ -375,7 +362,7 @@ impl RouterHandle {
         }
     }
 
-    fn count(&self, counter: Counter) {
+    pub(crate) fn count(&self, counter: Counter) {
         if let Some(own) = self.shared.counters.last() {
             own.count_shared(counter);
         }

@@ -21,6 +21,7 @@ mod error;
 mod events;
 mod forwarding;
 mod handle;
+mod handle_spis;
 mod handoff;
 mod interval;
 mod limiter;
@@ -38,6 +39,7 @@ mod shard_port;
 mod spi_pool;
 mod sys;
 mod tenant;
+mod tunnel;
 mod unreachable;
 mod uplink;
 

@@ -42,6 +42,8 @@ pub struct ChildSa {
     pub tunnel: TunnelId,
     /// From [`crate::RouterHandle::allocate_spi`].
     pub inbound_spi: Spi,
+    /// One of several of its tunnel (RFC 9611): the shard that its SPI names sends on it, the others on that of the tunnel.
+    pub own: bool,
     /// What the peer chose.
     pub outbound_spi: u32,
     /// The algorithms, for both directions.

@@ -12,8 +12,9 @@ use crate::forwarding::Route;
 use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
-use crate::spi_pool::SpiPool;
-use crate::tenant::{Tenant, Tunnel};
+use crate::spi_pool::{SpiPool, shard_of};
+use crate::tenant::Tenant;
+use crate::tunnel::Tunnel;
 use crate::uplink::{Changes, DeviceConfig, Key, Nudges, UplinkStatus, Wish};
 
 /// Everything that is known of the router's contents. Guarded by one lock, which no packet ever takes.
@@ -55,6 +56,8 @@ struct PairState {
     tenant: TenantId,
     tunnel: Arc<Tunnel>,
     route: Arc<Route>,
+    /// It is the one of its shard, beside that of the tunnel.
+    own: bool,
 }
 
 /// The shared parts of a new pair.
@@ -81,7 +84,23 @@ impl Registry {
     /// An SPI on the shard of this remote address. The kernel joins datagrams of one remote address, so they should be
     /// for one shard.
     pub(crate) fn allocate_spi(&mut self, remote: IpAddr) -> Option<Spi> {
-        let shard = shard_of(remote, self.pools.len());
+        self.allocate_on(shard_of(remote, self.pools.len()))
+    }
+
+    /// An SPI on the shard that has the fewest of these, and among equals on the next one after that of this remote address.
+    pub(crate) fn allocate_spi_beside(&mut self, remote: IpAddr, beside: &[Spi]) -> Option<Spi> {
+        let (first, shards) = (shard_of(remote, self.pools.len()), self.pools.len());
+        let there = |shard: usize| beside.iter().filter(|spi| usize::from(spi.shard()) == shard).count();
+        let shard = (1..=shards).map(|step| (first + step) % shards).min_by_key(|shard| there(*shard))?;
+        self.allocate_on(shard)
+    }
+
+    /// An SPI on the shard of this one.
+    pub(crate) fn allocate_spi_like(&mut self, like: Spi) -> Option<Spi> {
+        self.allocate_on(usize::from(like.shard()))
+    }
+
+    fn allocate_on(&mut self, shard: usize) -> Option<Spi> {
         let index = self.pools.get_mut(shard)?.allocate()?;
         Spi::compose(self.slot, shard as u8, index).ok()
     }
@@ -241,7 +260,8 @@ impl Registry {
             tunnel: tunnel.shared.clone(),
             selectors: route.selectors.clone(),
         };
-        let pair = PairState { tenant: child.tenant, tunnel: tunnel.shared.clone(), route };
+        let (tenant, tunnel, own) = (child.tenant, tunnel.shared.clone(), child.own);
+        let pair = PairState { tenant, tunnel, route, own };
         self.pairs.insert(spi, pair);
         self.by_tunnel.entry(child.tunnel).or_default().push(spi);
         Ok(enlisted)
@@ -293,6 +313,13 @@ impl Registry {
         self.by_tunnel.get(&tunnel).map(Vec::as_slice).unwrap_or_default()
     }
 
+    /// Has a pair's tunnel send on it. The tunnel, when packets wait for that.
+    pub(crate) fn activate(&self, spi: Spi) -> Option<(TenantId, TunnelId)> {
+        let pair = self.pairs.get(&spi)?;
+        let held = if pair.own { pair.tunnel.activate_own(spi) } else { pair.tunnel.activate(spi) };
+        held.then_some((pair.tenant, pair.tunnel.id))
+    }
+
     /// The tunnel of a pair.
     pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<(TenantId, &Tunnel)> {
         self.pairs.get(&spi).map(|pair| (pair.tenant, &*pair.tunnel))
@@ -319,30 +346,28 @@ fn unroute(tenant: &Tenant, wish: Option<&mut Wish>, route: &Arc<Route>) {
     }
 }
 
-/// The same shard for the same address, and neighbouring addresses spread (FNV-1a, then the finalizer of SplitMix64,
-/// because FNV leaves the last octets in the low bits).
-fn shard_of(remote: IpAddr, shards: usize) -> usize {
-    let fold = |octets: &[u8]| {
-        octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
-            (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-    };
-    let mut hash = match remote {
-        IpAddr::V4(address) => fold(&address.octets()),
-        IpAddr::V6(address) => fold(&address.octets()),
-    };
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^= hash >> 31;
-    (hash % shards.max(1) as u64) as usize
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn those_beside_one_another_spread() {
+        let mut registry = Registry::new(5, 4, 77, Nudges::new().0);
+        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let mut spis = vec![registry.allocate_spi(remote).unwrap()];
+        for _ in 1..8 {
+            spis.push(registry.allocate_spi_beside(remote, &spis).unwrap());
+        }
+        for shard in 0..4 {
+            assert_eq!(spis.iter().filter(|spi| spi.shard() == shard).count(), 2, "{spis:?}");
+        }
+        let again = registry.allocate_spi_like(spis[2]).unwrap();
+        assert_eq!(again.shard(), spis[2].shard());
+        assert!(!spis.contains(&again));
+    }
 
     #[test]
     fn an_address_keeps_its_shard_and_addresses_spread() {

@@ -4,6 +4,7 @@
 //! the integrity check of a stranger's SA and be counted there.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use esp::Spi;
 
@@ -62,6 +63,24 @@ impl SpiPool {
             if used { *word |= bit } else { *word &= !bit }
         }
     }
+}
+
+/// The same shard for the same address, and neighbouring addresses spread (FNV-1a, then the finalizer of SplitMix64,
+/// because FNV leaves the last octets in the low bits).
+pub(crate) fn shard_of(remote: IpAddr, shards: usize) -> usize {
+    let fold = |octets: &[u8]| {
+        octets.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+            (hash ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    let mut hash = match remote {
+        IpAddr::V4(address) => fold(&address.octets()),
+        IpAddr::V6(address) => fold(&address.octets()),
+    };
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^= hash >> 31;
+    (hash % shards.max(1) as u64) as usize
 }
 
 #[cfg(test)]

@@ -4,19 +4,16 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use esp::Spi;
 use esp::run::Joined;
 
-use crate::edition::Edition;
 use crate::forwarding::Forwarding;
 use crate::limiter::Limiters;
-use crate::model::{TenantId, TunnelId};
+use crate::model::TenantId;
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
-use crate::sys::tun::Offload;
+use crate::sys::tun::{Offload, Opened};
 use crate::sys::virtio;
 use crate::uplink::{Key, UplinkState, UplinkStatus};
 
@@ -42,6 +39,8 @@ pub(crate) struct Tenant {
 pub(crate) struct Attached {
     /// One queue per shard.
     queues: Vec<File>,
+    /// Where packets go in that are not to draw their flow to a queue.
+    aside: Option<File>,
     /// What the device can do besides packets one by one.
     offload: Offload,
     /// The way out for packets in the clear that no route can tell from others.
@@ -49,8 +48,14 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    pub(crate) fn new((queues, offload): (Vec<File>, Offload), clear: Option<ClearSocket>) -> Self {
-        Self { queues, offload, clear }
+    pub(crate) fn new(opened: Opened, clear: Option<ClearSocket>) -> Self {
+        let Opened { queues, aside, offload } = opened;
+        Self { queues, aside, offload, clear }
+    }
+
+    /// Where a shard writes what came through a tunnel, which may have pairs on other shards as well.
+    fn entry(&self, shard: usize, spread: bool) -> Option<&File> {
+        self.aside.as_ref().filter(|_| spread).or_else(|| self.queue(shard))
     }
 
     /// What the device can do besides packets one by one.
@@ -121,16 +126,22 @@ impl Tenant {
         self.attached.load().as_ref().map(|device| device.offload)
     }
 
-    /// Writes one packet to the device. `None` when there is none.
-    pub(crate) fn write(&self, shard: usize, packet: &[u8]) -> Option<io::Result<usize>> {
-        self.write_joined(shard, &Joined::single(packet))
+    /// Writes one packet to the device. `None` when there is none. `spread`: it came through a tunnel that several shards
+    /// carry, so that its flow is not to be drawn to this shard.
+    pub(crate) fn write(&self, shard: usize, spread: bool, packet: &[u8]) -> Option<io::Result<usize>> {
+        self.write_joined(shard, spread, &Joined::single(packet))
     }
 
     /// Writes a packet or a run of the kind that the device takes. `None` when there is none.
-    pub(crate) fn write_joined(&self, shard: usize, joined: &Joined<'_>) -> Option<io::Result<usize>> {
+    pub(crate) fn write_joined(
+        &self,
+        shard: usize,
+        spread: bool,
+        joined: &Joined<'_>,
+    ) -> Option<io::Result<usize>> {
         let attached = self.attached.load();
         let device = attached.as_ref()?;
-        let mut queue = device.queue(shard)?;
+        let mut queue = device.entry(shard, spread)?;
         Some(match device.offload {
             Offload::None => queue.write(joined.packet),
             Offload::Tcp | Offload::TcpAndUdp => {
@@ -144,76 +155,5 @@ impl Tenant {
     pub(crate) fn send_clear(&self, packet: &[u8]) -> Option<io::Result<()>> {
         let attached = self.attached.load();
         attached.as_ref()?.clear.as_ref().map(|clear| clear.send(packet))
-    }
-}
-
-/// A tunnel: which of its pairs it sends on.
-pub(crate) struct Tunnel {
-    pub(crate) id: TunnelId,
-    /// Inbound SPI of that pair; 0 when there is none. The SPI says where the pair is, so this is the whole route.
-    current: AtomicU32,
-    /// A packet that finds no pair asks for one and waits for it.
-    on_demand: AtomicBool,
-    /// Some shard holds packets for it.
-    held: AtomicBool,
-    /// Of the tenant's routes: which tunnels have a pair is a part of them.
-    edition: Edition,
-}
-
-impl Tunnel {
-    pub(crate) fn new(id: TunnelId, edition: &Edition) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            current: AtomicU32::new(0),
-            on_demand: AtomicBool::new(false),
-            held: AtomicBool::new(false),
-            edition: edition.clone(),
-        })
-    }
-
-    /// The pair to send on.
-    pub(crate) fn current(&self) -> Option<Spi> {
-        match self.current.load(Ordering::Acquire) {
-            0 => None,
-            spi => Some(Spi(spi)),
-        }
-    }
-
-    /// Sends on this pair from now on. True when packets wait for that: the shards must be told.
-    pub(crate) fn activate(&self, spi: Spi) -> bool {
-        self.current.store(spi.0, Ordering::SeqCst);
-        self.edition.next();
-        self.held.swap(false, Ordering::SeqCst)
-    }
-
-    /// Notes that a packet waits. The pair to send on after all, when one came up meanwhile: either this sees the pair, or
-    /// [`Tunnel::activate`] sees the note.
-    pub(crate) fn note_held(&self) -> Option<Spi> {
-        self.held.store(true, Ordering::SeqCst);
-        match self.current.load(Ordering::SeqCst) {
-            0 => None,
-            spi => Some(Spi(spi)),
-        }
-    }
-
-    /// Whether packets waited until now.
-    pub(crate) fn forget_held(&self) -> bool {
-        self.held.swap(false, Ordering::SeqCst)
-    }
-
-    pub(crate) fn is_on_demand(&self) -> bool {
-        self.on_demand.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_on_demand(&self, on_demand: bool) {
-        self.on_demand.store(on_demand, Ordering::Relaxed);
-        self.edition.next();
-    }
-
-    /// Stops sending on this pair, if the tunnel still does.
-    pub(crate) fn retire(&self, spi: Spi) {
-        // A failure means that another pair has taken over, which is as good.
-        let _ = self.current.compare_exchange(spi.0, 0, Ordering::AcqRel, Ordering::Relaxed);
-        self.edition.next();
     }
 }

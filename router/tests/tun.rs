@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroU64;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
-use common::{Gateway, checksum, hopped, udp};
+use common::{Gateway, PATIENCE, Remote, checksum, hopped, udp};
 use esp::SelectorPair;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{RouterEvent, TenantId, TrafficLimits, TunnelConfig, TunnelId, Uplink};
@@ -103,6 +105,97 @@ fn the_kernel_answers_through_the_tunnel() {
     first.send(&udp("10.1.0.9", "10.2.0.9", 3, 10));
     assert_eq!(second.receive(), hopped(&udp("10.1.0.9", "10.2.0.9", 3, 10)));
     assert_eq!(gateway.counter("tun_written"), 400);
+}
+
+/// Flows that come in by the queues of both shards: each is sealed where it comes in, on that shard's own pair, in order.
+#[test]
+fn flows_of_a_device_spread_over_the_pairs_of_a_tunnel() {
+    const FLOWS: u16 = 24;
+    // So many altogether that the sockets hold them.
+    const EACH: u16 = 5;
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let own = gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16");
+    let send = format!(
+        "for flow in {{1..{FLOWS}}}; do exec 3> /dev/udp/10.1.0.9/$flow; \
+         for i in {{1..{EACH}}}; do printf %04d $i >&3; done; done"
+    );
+    assert!(namespace.run(&send));
+    gateway.wait_for("tun_read", u64::from(FLOWS * EACH));
+    let mut flows: HashMap<u16, Vec<String>> = HashMap::new();
+    for mut remote in [shared, own] {
+        let came = gateway.stats_of(remote.spi).packets_out;
+        assert!(came > 0, "shard {} has carried nothing", remote.spi.shard());
+        let mut here: HashMap<u16, Vec<String>> = HashMap::new();
+        for _ in 0..came {
+            let packet = remote.receive();
+            let flow = u16::from_be_bytes([packet[22], packet[23]]);
+            here.entry(flow).or_default().push(String::from_utf8(packet[28..].to_vec()).unwrap());
+        }
+        for (flow, numbers) in here {
+            assert!(flows.insert(flow, numbers).is_none(), "flow {flow} goes by both pairs");
+        }
+    }
+    let wanted: Vec<String> = (1..=EACH).map(|number| format!("{number:04}")).collect();
+    assert_eq!(flows.len(), usize::from(FLOWS));
+    assert!(flows.values().all(|numbers| *numbers == wanted), "{flows:?}");
+    assert_eq!(gateway.counter("handed_over"), 0);
+}
+
+/// Which of two has a packet that waits.
+fn waiting(remotes: &[Remote; 2]) -> usize {
+    let deadline = Instant::now() + PATIENCE;
+    let has = |remote: &&Remote| {
+        remote.socket.set_nonblocking(true).unwrap();
+        let waits = remote.socket.peek(&mut [0]).is_ok();
+        remote.socket.set_nonblocking(false).unwrap();
+        waits
+    };
+    loop {
+        assert!(Instant::now() < deadline, "no packet comes in time");
+        match remotes.iter().position(|remote| has(&remote)) {
+            Some(at) => return at,
+            None => std::thread::yield_now(),
+        }
+    }
+}
+
+/// What comes back by another pair than the one that a flow goes by does not move the flow: each side has a choice of its own,
+/// and would follow the other's for ever.
+#[test]
+fn a_flow_stays_on_its_pair_whichever_its_answers_come_by() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
+    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let mut remotes = [shared, gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16")];
+    // A packet of a flow, its answer, and so on.
+    let send =
+        "exec 3<> /dev/udp/10.1.0.9/9; for i in 1 2 3 4; do echo -n $i >&3; head -c 1 <&3 >/dev/null; done";
+    for _ in 0..8 {
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| assert!(namespace.run(send)));
+            let mut by = Vec::new();
+            for number in b"1234" {
+                let at = waiting(&remotes);
+                let packet = remotes[at].receive();
+                assert_eq!(packet[28], *number);
+                by.push(at);
+                let mut answer = udp("10.1.0.9", "10.50.0.1", 0, 4);
+                answer[20..22].copy_from_slice(&packet[22..24]);
+                answer[22..24].copy_from_slice(&packet[20..22]);
+                remotes[1 - at].send(&answer);
+            }
+            sender.join().unwrap();
+            assert!(by.iter().all(|at| *at == by[0]), "{by:?}");
+        });
+    }
 }
 
 #[test]

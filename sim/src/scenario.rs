@@ -14,6 +14,8 @@ pub struct Scenario {
     pub branches: usize,
     /// Child SA policies of each tunnel.
     pub policies: usize,
+    /// Pairs of each policy at the same time (RFC 9611), for a hub; a gateway takes two at most.
+    pub resources: u8,
     /// How long the history is.
     pub length: Duration,
     /// The network between disturbances.
@@ -61,6 +63,7 @@ impl Scenario {
         Self {
             branches: 6,
             policies: 2,
+            resources: 1,
             length,
             conditions: Conditions::GOOD,
             lifetimes: Lifetimes {
@@ -80,7 +83,7 @@ impl Scenario {
     }
 
     /// Every seed has its own mixture of NAT, starting sides, versions, modes and numbers of policies (and so of requests under
-    /// way).
+    /// way) and of their pairs.
     #[must_use]
     pub fn varied(self, seed: u64) -> Self {
         Self {
@@ -91,6 +94,7 @@ impl Scenario {
                 .ok()
                 .and_then(|at| SPOKEN.get(at).copied())
                 .unwrap_or(&[Opening::Init]),
+            resources: 1 + u8::try_from(seed / 3 % 3).unwrap_or(0),
             policies: [2, 1, 2, 5].into_iter().nth(usize::try_from(seed / 5 % 4).unwrap_or(0)).unwrap_or(2),
             ..self
         }

@@ -82,6 +82,7 @@ pub(crate) fn config(
                     proposals: esp.iter().map(|p| p.parse().expect("a proposal")).collect(),
                     mode: mode(tunnel, policy, nat, scenario),
                     life: life(scenario.lifetimes.child.1, hub),
+                    resources: if hub { scenario.resources } else { scenario.resources.min(2) },
                 })
             })
             .collect(),

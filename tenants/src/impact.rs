@@ -147,8 +147,17 @@ fn of_children(old: &[ChildSpec], new: &[ChildSpec], found: &mut Found) {
 /// Whether the Child SA would have been negotiated differently.
 fn of_child(old: &ChildSpec, new: &ChildSpec, found: &mut Found) -> bool {
     use Effect::{Children, TakenOver};
-    let ChildSpec { name, mode, local_subnets, remote_subnets, esp_proposals, lifetime, replay_window, esp } =
-        old;
+    let ChildSpec {
+        name,
+        mode,
+        local_subnets,
+        remote_subnets,
+        esp_proposals,
+        lifetime,
+        replay_window,
+        esp,
+        resource_sas,
+    } = old;
     let negotiated = [
         ("mode", *mode != new.mode),
         ("local_subnets", *local_subnets != new.local_subnets),
@@ -159,6 +168,8 @@ fn of_child(old: &ChildSpec, new: &ChildSpec, found: &mut Found) -> bool {
         ("lifetime", *lifetime != new.lifetime),
         ("replay_window", *replay_window != new.replay_window),
         ("esp", *esp != new.esp),
+        // The one that all use stays.
+        ("resource_sas", *resource_sas != new.resource_sas),
     ];
     for (field, differs) in negotiated {
         found.note(Children, format!("children[{name}].{field}"), differs);
@@ -289,9 +300,10 @@ mod tests {
             ike.lifetime = Some(v1::IkeLifetime { rekey_time: duration(600), life_time: None });
             peer.force_encapsulation = true;
             peer.children[1].replay_window = 128;
+            peer.children[0].resource_sas = 4;
         });
         assert_eq!(found.effect, Effect::TakenOver);
-        assert_eq!(found.fields.len(), 8, "{found:?}");
+        assert_eq!(found.fields.len(), 9, "{found:?}");
         assert!(found.fields.contains(&"children[voice].replay_window".to_owned()), "{found:?}");
         assert!(found.children.is_empty());
 

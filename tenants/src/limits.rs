@@ -36,6 +36,8 @@ pub const MAX_AUDITED: usize = 1_000;
 
 /// Child SAs of a peer. Each is an exchange of its own; gateways with more policies than this use wider selectors.
 pub const MAX_CHILDREN: usize = 32;
+/// SAs of a child at the same time: one for each shard that a node may have.
+pub const MAX_RESOURCE_SAS: u8 = ike::resources::MAX_RESOURCES;
 /// Subnets on one side of a Child SA: the count of selectors in a payload is one octet (RFC 7296 3.13), and 64 of
 /// IPv6 (40 octets each) still fit, both sides together, into a handful of IKE fragments.
 pub const MAX_SUBNETS: usize = 64;

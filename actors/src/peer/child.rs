@@ -7,6 +7,7 @@ use actix::prelude::*;
 use culvert_proto::v1;
 use ike::config::Mode;
 use ike::explain::explain;
+use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
@@ -175,7 +176,7 @@ impl PeerActor {
         self.view_mut().failures += 1;
         tracing::warn!(peer = %self.peer.name, child = %name, reason = %failure, "no Child SA");
         // What the peer asks for may be none of ours, and has no name then.
-        let ours = self.peer.spec.children.iter().any(|child| child.name == **name);
+        let ours = self.peer.spec.children.iter().any(|child| child.name == configured(name));
         let what = if ours { name } else { "a Child SA that the peer asked for was refused" };
         self.view_mut().last_error = format!("{what}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
@@ -222,7 +223,7 @@ impl PeerActor {
         let mut pairs: Vec<_> = self
             .children
             .iter()
-            .filter(|(_, c)| name.is_none_or(|n| c.view.name == n))
+            .filter(|(_, c)| name.is_none_or(|n| resource_of(&c.view.name).0 == n))
             .map(|(spi, c)| (c.view.installed, *spi, c.conn, c.view.name.clone()))
             .collect();
         pairs.sort_by_key(|p| std::cmp::Reverse(p.0));

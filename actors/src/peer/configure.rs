@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use ike::Command;
 use ike::coverage::policy_of;
+use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Ended, Few};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
@@ -55,14 +56,17 @@ impl PeerActor {
 
     /// The pairs of these policies, and the connections that they are on.
     fn pairs_of(&self, names: &[String]) -> Vec<(u32, ConnId)> {
-        let named = |name: &str| names.iter().any(|n| *n == policy_of(name).0);
+        let named = |name: &str| names.iter().any(|n| *n == configured(name));
         let pairs = self.children.iter().filter(|(_, child)| named(&child.view.name));
         pairs.map(|(spi, child)| (*spi, child.conn)).collect()
     }
 
     /// The pairs of a child as it was configured before go: its new one is there, or refused.
     pub(super) fn drop_outdated(&mut self, name: &str) {
-        let outdated = self.children.iter().filter(|(_, child)| child.outdated && child.view.name == name);
+        let outdated = self
+            .children
+            .iter()
+            .filter(|(_, child)| child.outdated && resource_of(&child.view.name).0 == name);
         let outdated: Vec<(u32, ConnId)> = outdated.map(|(spi, child)| (*spi, child.conn)).collect();
         for (spi, conn) in outdated {
             self.command(conn, Command::DeleteChild(spi));
@@ -83,7 +87,9 @@ impl Handler<Configure> for PeerActor {
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
         (self.peer, self.author) = (peer, author);
-        self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
+        self.config =
+            convert::peer_config(&self.env.catalog, self.env.raw_esp, self.env.router.shards(), &self.peer)
+                .map(Arc::new);
         self.register();
         tracing::info!(peer = %self.peer.name, %impact, "configuration changed");
         let plan = super::plan(&self.env, &self.peer);
@@ -124,7 +130,9 @@ impl Handler<SecretChanged> for PeerActor {
 
     /// Running SAs stay: a key authenticates only the start of a connection.
     fn handle(&mut self, _: SecretChanged, _: &mut Self::Context) {
-        self.config = convert::peer_config(&self.env.catalog, self.env.raw_esp, &self.peer).map(Arc::new);
+        self.config =
+            convert::peer_config(&self.env.catalog, self.env.raw_esp, self.env.router.shards(), &self.peer)
+                .map(Arc::new);
         self.register();
         self.show();
     }

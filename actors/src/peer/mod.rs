@@ -102,7 +102,8 @@ impl PeerActor {
         (recall, author): (bool, Option<SpanContext>),
         supervisor: Recipient<Died>,
     ) -> Self {
-        let config = convert::peer_config(&env.catalog, env.raw_esp, &peer).map(Arc::new);
+        let config =
+            convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
         let plan = plan(&env, &peer);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {

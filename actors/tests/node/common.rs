@@ -111,6 +111,7 @@ pub(crate) fn also_has(config: &mut InitiatorConfig, n: u8) {
         proposals: first.proposals.clone(),
         mode: first.mode,
         life: ike::config::Life::default(),
+        resources: 1,
     };
     peer.children.push(Arc::new(second));
 }
@@ -138,6 +139,7 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
                 proposals: ike::EspProposal::defaults(),
                 mode: ike::config::Mode::Tunnel,
                 life: ike::config::Life::default(),
+                resources: 1,
             })],
             dpd_interval: Duration::ZERO,
             force_encapsulation: true,
@@ -188,6 +190,16 @@ pub(crate) fn panics(node: &Node) -> u64 {
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let holds = async {
         while !condition() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, holds).await.is_ok(), "{what}");
+}
+
+/// Waits until something holds that has to be asked for.
+pub(crate) async fn until_shown(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let holds = async {
+        while !condition().await {
             tokio::task::yield_now().await;
         }
     };

@@ -15,6 +15,7 @@ mod names;
 mod narrowed;
 mod orders;
 mod parts;
+mod resources;
 mod shown;
 mod strangers;
 mod supervision;

@@ -70,6 +70,7 @@ impl World {
                 tenant,
                 tunnel: TunnelId(number.into()),
                 inbound_spi: spi,
+                own: false,
                 outbound_spi: 0x0100_0000 + number,
                 suite: self.suite,
                 inbound_keys: keys(&self.suite),

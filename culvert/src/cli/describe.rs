@@ -171,6 +171,7 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
         let lines = fields(&[
             ("SPI in/out", spis(child)),
             ("Mode", mode(child.mode()).to_owned()),
+            ("Shard", child.shard.to_string()),
             ("Algorithms", algorithms(&child.suite, &child.legacy)),
             ("Local", child.local_selectors.join(", ")),
             ("Remote", child.remote_selectors.join(", ")),
@@ -181,7 +182,8 @@ fn describe_peer(peer: &v1::Peer, sas: &[v1::Sa]) -> Result<String, Failure> {
             ("Rekey due", until(rekey_due(sas, child.inbound_spi))),
             ("Dropped", drops(sas, child.inbound_spi)),
         ]);
-        text.push_str(&format!("\n\nChild {}:\n{}", child.name, indented(&lines)));
+        let several = if child.resource > 0 { format!("#{}", child.resource) } else { String::new() };
+        text.push_str(&format!("\n\nChild {}{several}:\n{}", child.name, indented(&lines)));
     }
     let configured = v1::Peer {
         name: String::new(),

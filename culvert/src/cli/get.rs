@@ -218,10 +218,7 @@ fn sa_table(sas: &[v1::Sa]) -> String {
                 [kind, spis, suite, String::new(), String::new(), String::new()]
             }
             Some(v1::sa::Kind::Child(child)) => [
-                match child.mode() {
-                    v1::ChildMode::Transport => format!("CHILD {} (transport)", child.name),
-                    _ => format!("CHILD {}", child.name),
-                },
+                child_kind(child),
                 format!("{:08x}/{:08x}", child.inbound_spi, child.outbound_spi),
                 algorithms(&child.suite, &child.legacy),
                 format!("{} = {}", child.local_selectors.join(","), child.remote_selectors.join(",")),
@@ -257,6 +254,17 @@ fn sa_table(sas: &[v1::Sa]) -> String {
         "REKEY",
     ];
     table(&header, sas.iter().map(row).collect())
+}
+
+/// `CHILD lan`; with a number where it is one of several of its child.
+fn child_kind(child: &v1::ChildSa) -> String {
+    let several = if child.resource > 0 {
+        format!("#{} on shard {}", child.resource, child.shard)
+    } else {
+        String::new()
+    };
+    let transport = if child.mode() == v1::ChildMode::Transport { " (transport)" } else { "" };
+    format!("CHILD {}{several}{transport}", child.name)
 }
 
 fn node_fields(node: &v1::NodeStatus) -> String {

@@ -153,6 +153,7 @@ fn config(plan: &Plan, branch: &Branch) -> Result<PeerConfig, Failure> {
             proposals: vec![branch.esp.parse().map_err(|_| bad("proposal"))?],
             mode: Mode::Tunnel,
             life: ike::config::Life::default(),
+            resources: 1,
         })],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: true,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{BACKOFF_LAST, ConnId, Start, State, Supervisor};
 use crate::event::ChildEnd;
+use crate::resources::resource_of;
 
 /// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
 /// kept busy, short against anybody's patience.
@@ -49,11 +50,12 @@ impl Supervisor {
         }
     }
 
-    /// Plans to ask for a Child SA, where it is ours to start and not planned already.
+    /// Plans to ask for a Child SA, where it is ours to start and not planned already. One for a resource is asked for by its
+    /// connection, beside that of its policy.
     fn restore(&mut self, due: Instant, name: &Arc<str>) -> bool {
         let waits = self.restores.iter().any(|r| r.1 == *name);
         let ours = self.begins == Start::Us && self.state == State::Established;
-        let planned = ours && !waits && self.restores.len() < MAX_RESTORES;
+        let planned = ours && !waits && resource_of(name).1 == 0 && self.restores.len() < MAX_RESTORES;
         if planned {
             self.restores.push((due, name.clone()));
         }

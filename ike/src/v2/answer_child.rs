@@ -9,7 +9,8 @@ use super::child::{Agreed, ChildState};
 use super::ike_sa::{SaState, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
-use super::{Connection, REPLACED_CHILD, mode};
+use super::resources::Asked;
+use super::{Connection, REPLACED_CHILD, mode, resources};
 use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::prf::Prf;
@@ -170,8 +171,8 @@ impl Connection {
         let matched = self.match_child(request.payloads, request.with_group, request.replaces)?;
         let policy = matched.config.name.clone();
         let refuse = |kind, failure| Refused { kind, policy: policy.clone(), failure };
-        let spi_in = host
-            .allocate_esp_spi(self.addresses().1)
+        let spi_in = self
+            .allocate_spi(host, &matched.config, request.replaces)
             .ok_or_else(|| refuse(NotifyType::NO_ADDITIONAL_SAS, Failure::NoSpi))?;
         let spi_out = matched.proposal.esp_spi().unwrap_or(0);
         let mut answer = vec![
@@ -186,6 +187,7 @@ impl Connection {
             Payload::TsR(matched.local_ts.clone()),
         ];
         answer.extend(mode::notify(matched.config.mode));
+        answer.extend(resources::notify(&matched.config));
         let modes = (mode::of(request.payloads), matched.config.mode);
         let agreed = Agreed {
             config: matched.config,
@@ -248,7 +250,20 @@ impl Connection {
         match negotiate::choose_esp(&config.proposals, &usable, with_group) {
             Some((proposal, choice)) => {
                 let traffic = Traffic { local: local_ts, remote: remote_ts };
-                let config = if replaces.is_some() { config.clone() } else { self.place(config, &traffic) };
+                let asked = match replaces {
+                    None if resources::asked(payloads) => self.place_resource(config, &traffic),
+                    _ => Asked::Usual,
+                };
+                let config = match asked {
+                    Asked::Usual if replaces.is_some() => config.clone(),
+                    Asked::Usual => self.place(config, &traffic),
+                    Asked::For(resource) => resource,
+                    Asked::Enough => {
+                        let failure = Failure::TooManyChildren(usize::from(config.resources));
+                        let policy = config.name.clone();
+                        return Err(Refused { kind: NotifyType::TS_MAX_QUEUE, policy, failure });
+                    }
+                };
                 let Traffic { local: local_ts, remote: remote_ts } = traffic;
                 Ok(Matched { config, local_ts, remote_ts, proposal, choice })
             }
@@ -299,7 +314,10 @@ impl Connection {
 
     /// Reports a refusal; returns what the peer is told.
     fn note_refusal(&mut self, refused: Refused) -> Notify {
-        self.tell_refused(&refused.policy, refused.failure);
+        // That there are enough pairs is no failure of anything (RFC 9611 section 4).
+        if refused.kind != NotifyType::TS_MAX_QUEUE {
+            self.tell_refused(&refused.policy, refused.failure);
+        }
         Notify::new(refused.kind)
     }
 

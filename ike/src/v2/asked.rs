@@ -9,6 +9,7 @@ use super::{Connection, Phase};
 use crate::asked::ended;
 use crate::event::ChildEnd;
 use crate::failure::Failure;
+use crate::resources::resource_of;
 use crate::verbs::MAX_CHILDREN;
 
 impl Connection {
@@ -44,7 +45,11 @@ impl Connection {
 
     /// Reports that a Child SA could not be made, to whoever asked for it as well.
     pub(crate) fn child_not_made(&mut self, policy: &Arc<str>, replaces: Option<u32>, failure: Failure) {
-        self.tell_refused(policy, failure.clone());
+        // Of one that is not there yet nothing is missing where the policy has its pair.
+        match resource_of(policy) {
+            (of, 1..) if replaces.is_none() => self.no_more_resources(of),
+            _ => self.tell_refused(policy, failure.clone()),
+        }
         self.asked.not_made(&mut self.events, policy, replaces, failure);
     }
 }

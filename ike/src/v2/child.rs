@@ -86,6 +86,8 @@ impl Connection {
         let traffic = Traffic { local: agreed.local_ts.clone(), remote: agreed.remote_ts.clone() };
         let whole = traffic.contains(&Traffic::of(&agreed.config));
         self.note_part(&agreed.config, &traffic);
+        self.note_resource(&agreed.config);
+        self.note_resources(&agreed.config, agreed.initiated);
         self.gaps_changed = true;
         self.fruit = Fruit::Some;
         self.children.push(Child {

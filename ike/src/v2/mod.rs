@@ -12,6 +12,7 @@
 //! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
 //! | `parts.rs` | policies whose selectors the peer narrows |
+//! | `resources.rs` | further pairs of a policy, one for each processor |
 //! | `mend.rs` | what IKE_SA_INIT decided wrongly, as nobody knew yet who asked |
 //! | `informational.rs` | deletes and liveness |
 //! | `tasks.rs` | what waits to be done, timers |
@@ -39,6 +40,7 @@ mod receive;
 mod rekey_ike;
 mod request;
 mod request_child;
+mod resources;
 mod responder;
 mod send;
 mod tasks;
@@ -124,6 +126,8 @@ pub(crate) struct Connection {
     parts: Vec<Arc<ChildConfig>>,
     /// Those that the peer has refused.
     parts_refused: Vec<Arc<ChildConfig>>,
+    /// Pairs beside those of policies.
+    resources: resources::Resources,
     /// What of which policies the host was told to be uncovered.
     gaps: Vec<Gap>,
     /// That may be something else now.
@@ -164,6 +168,7 @@ impl Connection {
             children: Vec::new(),
             parts: Vec::new(),
             parts_refused: Vec::new(),
+            resources: resources::Resources::default(),
             gaps: Vec::new(),
             gaps_changed: false,
             tasks: VecDeque::new(),
@@ -219,6 +224,7 @@ impl Connection {
 
     /// Starts what can be started, and tells what has changed by all that was done.
     fn settle(&mut self, now: Instant, host: &mut dyn Host) {
+        self.plan_resources(now);
         self.run_tasks(now, host);
         self.tell_gaps();
         self.assert_invariants();

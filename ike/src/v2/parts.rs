@@ -9,26 +9,28 @@ use super::child::{Child, ChildState};
 use crate::config::ChildConfig;
 use crate::coverage::{Traffic, part, parts_per_policy, policy_of, uncovered};
 use crate::event::Event;
+use crate::resources::resource_of;
 
 /// Pieces that a peer may refuse before no more are asked for: as many as it may take.
 const MAX_REFUSED: usize = 32;
 
 impl Child {
     /// What it carries.
-    fn traffic(&self) -> Traffic {
+    pub(super) fn traffic(&self) -> Traffic {
         self.narrowed.as_deref().cloned().unwrap_or_else(|| Traffic::of(&self.config))
     }
 }
 
 impl Connection {
     /// The configured policies.
-    fn policies(&self) -> &[Arc<ChildConfig>] {
+    pub(super) fn policies(&self) -> &[Arc<ChildConfig>] {
         self.config.as_ref().map(|config| config.children.as_slice()).unwrap_or_default()
     }
 
-    /// The policy of this name, or the part.
+    /// The policy of this name, or the part, or that of a resource.
     pub(crate) fn policy(&self, name: &str) -> Option<&Arc<ChildConfig>> {
-        self.policies().iter().chain(&self.parts).find(|config| *config.name == *name)
+        let others = self.parts.iter().chain(&self.resources.policies);
+        self.policies().iter().chain(others).find(|config| *config.name == *name)
     }
 
     /// The policies that a request of the peer may be for: the one of the pair that it replaces, or any.
@@ -40,7 +42,7 @@ impl Connection {
     }
 
     /// The pairs of a policy and its parts that are in place.
-    fn family<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a Child> {
+    pub(super) fn family<'a>(&'a self, policy: &'a str) -> impl Iterator<Item = &'a Child> {
         let installed = self.children.iter().filter(|child| child.state == ChildState::Installed);
         installed.filter(move |child| policy_of(&child.config.name).0 == policy)
     }
@@ -80,16 +82,17 @@ impl Connection {
         if policy_of(&config.name).1 > 0 {
             let Traffic { local, remote } = traffic.clone();
             let (name, proposals) = (config.name.clone(), config.proposals.clone());
-            let (mode, life) = (config.mode, config.life);
+            let (mode, life, resources) = (config.mode, config.life, config.resources);
             self.parts.retain(|part| part.name != name);
-            self.parts.push(Arc::new(ChildConfig { name, local, remote, proposals, mode, life }));
+            let part = ChildConfig { name, local, remote, proposals, mode, life, resources };
+            self.parts.push(Arc::new(part));
         }
     }
 
     /// We asked for a policy or a part, and the peer has answered. `before` is what nobody carried until then: as long as an
     /// answer makes it less, the next piece is asked for.
     pub(crate) fn ask_for_rest(&mut self, name: &str, before: &[Traffic], now: Instant) {
-        if self.gap_of(name) != before {
+        if resource_of(name).1 == 0 && self.gap_of(name) != before {
             self.ask_for_piece(policy_of(name).0, now);
         }
     }

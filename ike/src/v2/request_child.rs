@@ -9,7 +9,7 @@ use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
 use super::request::{ChildOffer, PutOff, Request, Tries};
 use super::tasks::Task;
-use super::{Connection, REDUNDANT_CHILD, REPLACED_CHILD, mode};
+use super::{Connection, REDUNDANT_CHILD, REPLACED_CHILD, mode, resources};
 use crate::config::ChildConfig;
 use crate::crypto::dh::KeyPair;
 use crate::event::{ChildEnd, Event};
@@ -42,7 +42,7 @@ impl Connection {
             return self.child_not_made(&config.name, replaces, failure);
         }
         let spi = self.current;
-        let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
+        let Some(spi_in) = self.allocate_spi(host, &config, replaces) else {
             self.child_not_made(&config.name, replaces, Failure::NoSpi);
             let task = retry_task(&config, replaces);
             return self.queue_later(task, now, host, tries, PutOff::Refused);
@@ -74,6 +74,7 @@ impl Connection {
             out.push(Payload::Notify(Notify::about_esp(NotifyType::REKEY_SA, old)));
         }
         out.extend(mode::notify(config.mode));
+        out.extend(resources::notify(&config));
         let transforms = config.proposals.iter().map(EspProposal::transforms);
         out.push(Payload::Sa(negotiate::offer(
             ProtocolId::ESP,
@@ -119,6 +120,7 @@ impl Connection {
         match self.child_agreed(spi, &mut offer, payloads) {
             Ok(()) => {
                 self.settle_child(now, &offer, payloads.nonce().unwrap_or_default());
+                self.note_silence_on_resource(&offer, payloads);
                 self.ask_for_rest(&offer.config.name, &before, now);
             }
             Err(failure) => {
@@ -128,7 +130,9 @@ impl Connection {
                     self.replace(Some(old));
                     self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
                 }
-                let again = !crate::mode::is_final(&failure) && !crossed;
+                let again = !crate::mode::is_final(&failure)
+                    && !crossed
+                    && !self.resource_refused(now, host, &offer, false);
                 self.events.push_back(Event::ReleaseSpi(offer.spi_in));
                 self.child_not_made(&offer.config.name, offer.replaces, failure);
                 // The peer has installed what it answered, so it is told to take it away.
@@ -152,6 +156,7 @@ impl Connection {
         let (choice, spi_out) = accept_child(&offer.config, answer, offer.dh.is_some())?;
         let (local_ts, remote_ts) = accept_selectors(&offer.config, payloads.ts_i(), payloads.ts_r())?;
         self.check_mode(&offer.config, payloads)?;
+        self.check_resource(&offer.config, &local_ts, &remote_ts)?;
         let shared = match (choice.group, &offer.dh, payloads.ke()) {
             (None, ..) => None,
             (Some(group), Some(dh), Some((sent, public))) if group == dh.group() && sent == group => {
@@ -231,8 +236,12 @@ impl Connection {
             self.replace(Some(old));
             self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
         }
+        let busy = error.kind == NotifyType::TEMPORARY_FAILURE;
         match error.kind {
             _ if moot => {}
+            // Another group is worth a try for a resource as well.
+            kind if kind != NotifyType::INVALID_KE_PAYLOAD
+                && self.resource_refused(now, host, offer, busy) => {}
             NotifyType::TEMPORARY_FAILURE => {
                 let task = retry_task(&offer.config, offer.replaces);
                 self.queue_later(task, now, host, offer.tries, PutOff::Busy);

@@ -33,6 +33,8 @@ const MAX_BUSY: u32 = 14;
 pub(crate) enum Task {
     /// Make a Child SA for a policy.
     CreateChild(std::sync::Arc<str>),
+    /// Make one more pair of a policy, for a resource.
+    AskResource(std::sync::Arc<str>),
     /// Rekey a pair, by inbound SPI.
     RekeyChild(u32),
     /// Delete a pair.
@@ -59,12 +61,17 @@ pub(crate) struct Queued {
 impl Connection {
     /// Queues a task unless it waits already; false if there is no room.
     pub(crate) fn queue(&mut self, task: Task, now: Instant) -> bool {
-        let waits = self.tasks.iter().any(|q| q.task == task);
+        let waits = self.is_planned(&task);
         let room = self.tasks.len() < MAX_TASKS;
         if !waits && room {
             self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
         }
         waits || room
+    }
+
+    /// Whether a task waits.
+    pub(super) fn is_planned(&self, task: &Task) -> bool {
+        self.tasks.iter().any(|q| q.task == *task)
     }
 
     pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
@@ -88,7 +95,11 @@ impl Connection {
     pub(crate) fn forget_tasks(&mut self, spi_in: u32) {
         self.tasks.retain(|q| match q.task {
             Task::RekeyChild(spi) | Task::DeleteChild(spi, _) | Task::DeleteOwed(spi, _) => spi != spi_in,
-            Task::CreateChild(_) | Task::DeleteStray(_) | Task::RekeyIke | Task::Liveness => true,
+            Task::CreateChild(_)
+            | Task::AskResource(_)
+            | Task::DeleteStray(_)
+            | Task::RekeyIke
+            | Task::Liveness => true,
         });
     }
 
@@ -149,6 +160,7 @@ impl Connection {
                     self.request_child(now, host, config, None, tries);
                 }
             }
+            Task::AskResource(policy) => self.ask_resource(now, host, &policy),
             Task::RekeyChild(spi_in) if self.is_superfluous(spi_in) => {
                 self.request_delete(now, host, spi_in, ChildEnd::Redundant);
             }
@@ -221,7 +233,8 @@ impl Connection {
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.startable(&q.task));
         let tasks = startable.map(|q| q.due).min();
-        let others = [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due()];
+        let others =
+            [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due(), self.resources_due()];
         sas.chain(others).flatten().min()
     }
 

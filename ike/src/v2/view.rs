@@ -18,7 +18,8 @@ impl Connection {
 
     /// Takes over a changed configuration. What is negotiated stays; later negotiations use it.
     pub(crate) fn set_config(&mut self, config: Arc<PeerConfig>) {
-        self.config = Some(config);
+        let old = self.config.replace(config);
+        self.reconfigure_resources(old.as_deref());
     }
 
     /// Whether both sides are authenticated and nothing has ended it.

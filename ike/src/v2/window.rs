@@ -57,6 +57,7 @@ impl Connection {
         match task {
             Task::RekeyIke | Task::Liveness => sa.exchanges.idle(),
             Task::CreateChild(_)
+            | Task::AskResource(_)
             | Task::RekeyChild(_)
             | Task::DeleteChild(..)
             | Task::DeleteOwed(..)
@@ -72,7 +73,9 @@ impl Connection {
 
     fn subject_of(&self, task: &Task) -> Subject {
         match task {
-            Task::CreateChild(name) => Subject { policy: Some(name.clone()), spi: None },
+            Task::CreateChild(name) | Task::AskResource(name) => {
+                Subject { policy: Some(name.clone()), spi: None }
+            }
             Task::RekeyChild(spi)
             | Task::DeleteChild(spi, _)
             | Task::DeleteOwed(spi, _)

@@ -24,4 +24,5 @@ mod fragments;
 mod lengths;
 mod loops;
 mod message_ids;
+mod resources;
 mod transport;

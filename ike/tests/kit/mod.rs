@@ -10,6 +10,7 @@
 #![allow(clippy::disallowed_methods, missing_docs)]
 
 pub mod many;
+pub mod schedules;
 pub mod tap;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -51,6 +52,8 @@ pub struct Spec {
     pub version: Version,
     /// How long a pair of IKEv1 is offered to last.
     pub life: Life,
+    /// Pairs of each policy at the same time.
+    pub resources: u8,
 }
 
 impl Spec {
@@ -70,6 +73,7 @@ impl Spec {
             uniqueness: Uniqueness::Replace,
             version: Version::V2,
             life: Life::default(),
+            resources: 1,
         }
     }
 
@@ -107,6 +111,7 @@ impl Spec {
                     proposals,
                     mode: self.mode,
                     life: self.life,
+                    resources: self.resources,
                 })
             })
             .collect()

@@ -55,6 +55,9 @@ pub struct Arguments {
     /// Of the contestants that have a choice
     #[arg(long, value_enum, default_value_t = Cipher::Aes128gcm16)]
     cipher: Cipher,
+    /// SAs of Culvert's tunnel at the same time: `resourceSas` of its child
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64), value_name = "N")]
+    resource_sas: u8,
     /// Tunnels that are opened to see what one costs a responder
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=100_000), value_name = "N")]
     tunnels: u32,

@@ -175,6 +175,7 @@ impl Plan {
                 proposals: vec![self.esp.clone()],
                 mode: Mode::Tunnel,
                 life: Life::default(),
+                resources: 1,
             })],
             dpd_interval: Duration::from_secs(30),
             force_encapsulation: true,

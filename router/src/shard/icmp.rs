@@ -28,7 +28,7 @@ impl Core {
             return self.counters.count(Counter::IcmpLimited);
         }
         let tenant = sa.tenant.clone();
-        let Some((source, way)) = way_back(&tenant, error, info) else {
+        let Some((source, way)) = way_back(self.id, &tenant, error, info) else {
             return self.counters.count(Counter::IcmpNoWay);
         };
         let mut message = [0; icmp::MAX_LEN];
@@ -39,7 +39,7 @@ impl Core {
         };
         match way {
             Back::Device => {
-                let outcome = match tenant.write(self.id, message) {
+                let outcome = match tenant.write(self.id, false, message) {
                     Some(Ok(_)) => Counter::IcmpSent,
                     Some(Err(error)) if error.kind() == std::io::ErrorKind::WouldBlock => Counter::TunFull,
                     _ => Counter::TunFailed,
@@ -80,9 +80,9 @@ enum Back {
     Pair(Spi),
 }
 
-fn way_back(tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
+fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
     let policy = tenant.policy.load();
-    let by = |source| Way::onwards(tenant, &policy, &as_packet(error, source, info));
+    let by = |source| Way::onwards(shard, tenant, &policy, &as_packet(error, source, info));
     let own = tenant.address_for(info.source);
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.

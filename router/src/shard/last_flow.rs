@@ -61,7 +61,8 @@ impl Sa {
         if !policy.is_default() && !policy.admits(packet, self.tunnel.id) {
             return None;
         }
-        let way = Way::onwards(&self.tenant, &policy, packet);
+        let shard = usize::from(self.spi().shard());
+        let way = Way::onwards(shard, &self.tenant, &policy, packet);
         self.last_flow.keep(edition, packet, way.as_ref());
         Some(way)
     }

@@ -30,7 +30,7 @@ use crate::policy::Tunnels;
 use crate::port::{Listener, Origin, Path};
 use crate::registry::Registry;
 use crate::shard_port::ShardPort;
-use crate::tenant::Tunnel;
+use crate::tunnel::Tunnel;
 use crate::uplink::Nudges;
 
 /// A shard that takes datagrams from its caller, with the control plane's book-keeping.
@@ -157,7 +157,7 @@ impl RouteTable {
 
     /// The pair that a packet goes by.
     pub fn lookup(&self, packet: &PacketInfo) -> Option<Spi> {
-        match self.0.lookup(packet, &Tunnels::Any)? {
+        match self.0.lookup(0, packet, &Tunnels::Any)? {
             Target::Pair(spi) => Some(spi),
             Target::Down(_) => None,
         }

@@ -24,7 +24,7 @@ impl Core {
             self.counters.count(Counter::BadInner);
             return true;
         };
-        let way = Way::find(tenant, &tenant.policy.load(), &info);
+        let way = Way::find(self.id, tenant, &tenant.policy.load(), &info);
         if let Way::Pair(spi) = way {
             let owner = usize::from(spi.shard());
             if owner != self.id && !self.has_room(owner) {

@@ -10,7 +10,8 @@ use crate::counters::Counter;
 use crate::forwarding::Target;
 use crate::model::{RouterEvent, TenantId};
 use crate::policy::{Policy, PolicyAction, Tunnels, Verdict};
-use crate::tenant::{Tenant, Tunnel};
+use crate::tenant::Tenant;
+use crate::tunnel::Tunnel;
 
 /// The way of a packet.
 pub(super) enum Way {
@@ -25,14 +26,14 @@ pub(super) enum Way {
 }
 
 impl Way {
-    /// The way that the tenant's policy has for a packet.
-    pub(super) fn find(tenant: &Tenant, policy: &Policy, packet: &PacketInfo) -> Self {
+    /// The way that the tenant's policy has for a packet of this shard.
+    pub(super) fn find(shard: usize, tenant: &Tenant, policy: &Policy, packet: &PacketInfo) -> Self {
         if policy.is_default() {
-            return Self::by_tunnel(tenant, packet, &Tunnels::Any, Counter::NoRoute);
+            return Self::by_tunnel(shard, tenant, packet, &Tunnels::Any, Counter::NoRoute);
         }
         match policy.outbound(packet) {
             Verdict::Rule(PolicyAction::Protect(tunnels)) => {
-                Self::by_tunnel(tenant, packet, tunnels, Counter::PolicyNoTunnel)
+                Self::by_tunnel(shard, tenant, packet, tunnels, Counter::PolicyNoTunnel)
             }
             Verdict::Rule(PolicyAction::Bypass) => Self::Bypass,
             Verdict::Rule(PolicyAction::Discard) | Verdict::Unmatched => {
@@ -42,8 +43,14 @@ impl Way {
         }
     }
 
-    fn by_tunnel(tenant: &Tenant, packet: &PacketInfo, tunnels: &Tunnels, none: Counter) -> Self {
-        match tenant.forwarding.lookup(packet, tunnels) {
+    fn by_tunnel(
+        shard: usize,
+        tenant: &Tenant,
+        packet: &PacketInfo,
+        tunnels: &Tunnels,
+        none: Counter,
+    ) -> Self {
+        match tenant.forwarding.lookup(shard, packet, tunnels) {
             Some(Target::Pair(spi)) => Self::Pair(spi),
             Some(Target::Down(tunnel)) if tunnel.is_on_demand() => Self::Hold(tunnel),
             Some(Target::Down(_)) => Self::Nowhere(Counter::NoOutboundSa),
@@ -53,13 +60,18 @@ impl Way {
 
     /// The way of a packet that came through a tunnel. `None` when it is for what lies behind the tenant's device: only what
     /// leaves by a tunnel again meets the policy a second time.
-    pub(super) fn onwards(tenant: &Tenant, policy: &Policy, packet: &PacketInfo) -> Option<Self> {
-        match Self::find(tenant, policy, packet) {
+    pub(super) fn onwards(
+        shard: usize,
+        tenant: &Tenant,
+        policy: &Policy,
+        packet: &PacketInfo,
+    ) -> Option<Self> {
+        match Self::find(shard, tenant, policy, packet) {
             way @ (Self::Pair(_) | Self::Hold(_) | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
             Self::Bypass if !tenant.has_device() => Some(Self::Nowhere(Counter::BypassNoDevice)),
             way if !tenant.has_device() => Some(way),
             // Whether a tunnel would take it, if the policy let it.
-            way => tenant.forwarding.lookup(packet, &Tunnels::Any).map(|_| match way {
+            way => tenant.forwarding.lookup(shard, packet, &Tunnels::Any).map(|_| match way {
                 Self::Bypass => Self::Nowhere(Counter::PolicyDiscard),
                 other => other,
             }),

@@ -17,7 +17,8 @@ use crate::registry::Enlisted;
 use crate::shard::batch::BATCH_OCTETS;
 use crate::shard::last_flow::LastFlow;
 use crate::sys;
-use crate::tenant::{Tenant, Tunnel};
+use crate::tenant::Tenant;
+use crate::tunnel::Tunnel;
 
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
 pub(crate) struct Sa {
@@ -228,7 +229,7 @@ impl Sa {
             outbound_spi: self.outbound.spi(),
             tenant: self.tenant.id,
             tunnel: self.tunnel.id,
-            active: self.tunnel.current() == Some(self.spi()),
+            active: self.tunnel.sends_on(self.spi()),
             remote: self.path.remote,
             encapsulation: self.path.encapsulation,
             inner_mtu: self.max_inner,

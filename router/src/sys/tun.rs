@@ -6,6 +6,15 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 
+/// A device that was opened.
+pub(crate) struct Opened {
+    /// One for each shard.
+    pub(crate) queues: Vec<File>,
+    /// One to write to alone. `None` where there is one shard, or the kernel has nothing like it.
+    pub(crate) aside: Option<File>,
+    pub(crate) offload: Offload,
+}
+
 /// What a device can do besides packets one by one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offload {
@@ -23,12 +32,32 @@ pub(crate) enum Offload {
 ///
 /// `IFF_NO_PI`: packets come without the header of TUN. `IFF_MULTI_QUEUE`: the kernel sends a flow to the queue that last wrote
 /// to it, so that a flow stays on the shard of its SA.
-pub(crate) fn open(name: &str, queues: usize, offload: bool) -> io::Result<(Vec<File>, Offload)> {
-    if offload && let Some(opened) = open_offloaded(name, queues)? {
-        return Ok(opened);
-    }
-    let files = (0..queues).map(|number| open_queue(name, number == 0, 0));
-    Ok((files.collect::<io::Result<_>>()?, Offload::None))
+///
+/// Where a flow may come in by any shard that would not end: what is under way in one direction moves the other, which moves
+/// the first again. What is written [`Opened::aside`] moves nothing, and the kernel chooses the queue by a hash of the flow.
+pub(crate) fn open(name: &str, queues: usize, offload: bool) -> io::Result<Opened> {
+    let offloaded = if offload { open_offloaded(name, queues)? } else { None };
+    let (files, offload) = match offloaded {
+        Some(opened) => opened,
+        None => {
+            let files = (0..queues).map(|number| open_queue(name, number == 0, 0));
+            (files.collect::<io::Result<_>>()?, Offload::None)
+        }
+    };
+    let more = if offload == Offload::None { 0 } else { libc::IFF_VNET_HDR };
+    // Without it everything works, and flows of tunnels with several SAs may be put out of order.
+    let aside = if queues > 1 { open_aside(name, more).ok() } else { None };
+    Ok(Opened { queues: files, aside, offload })
+}
+
+/// A queue that the kernel gives nothing to, and whose writing does not move flows.
+fn open_aside(name: &str, more: libc::c_int) -> io::Result<File> {
+    let queue = open_queue(name, false, more)?;
+    let mut request = interface_request(name)?;
+    request.ifr_ifru.ifru_flags = libc::IFF_DETACH_QUEUE as libc::c_short;
+    // SAFETY: TUNSETQUEUE reads one `ifreq`, which `request` is and which outlives the call.
+    let result = unsafe { libc::ioctl(queue.as_raw_fd(), libc::TUNSETQUEUE, &raw const request) };
+    if result == 0 { Ok(queue) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `None` when the kernel has no offload.

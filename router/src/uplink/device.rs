@@ -127,10 +127,16 @@ impl Device {
         }
         let opened =
             sys::tun::open(&config.name, count, offload).map_err(at("opening /dev/net/tun", None))?;
-        if offload && opened.1 == Offload::None {
+        if offload && opened.offload == Offload::None {
             tracing::warn!(
                 device = config.name,
                 "this kernel has no segmentation offload for TUN devices: packets go one by one, and bulk data at a third of the rate or less"
+            );
+        }
+        if count > 1 && opened.aside.is_none() {
+            tracing::warn!(
+                device = config.name,
+                "this kernel draws every flow to the queue that wrote to it last: flows of tunnels with several SAs may be put out of order"
             );
         }
         let mut netlink = Netlink::open().map_err(at("opening netlink", None))?;

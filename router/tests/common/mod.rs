@@ -172,6 +172,7 @@ impl Gateway {
             tenant,
             tunnel: TunnelId(2),
             inbound_spi: self.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
+            own: false,
             outbound_spi: 0x1234,
             suite: Suite::new(Encryption::AesGcm16_128, None, true).unwrap(),
             inbound_keys: keys(),
@@ -214,11 +215,32 @@ impl Gateway {
         socket: UdpSocket,
         tenant: TenantId,
         tunnel: u64,
+        networks: (&str, &str),
+        change: impl FnOnce(&mut ChildSa),
+    ) -> Remote {
+        let spi = self.handle.allocate_spi(socket.local_addr().unwrap().ip()).unwrap();
+        self.install_under(spi, socket, tenant, tunnel, networks, change)
+    }
+
+    /// With one more pair of a tunnel, activated: that of the shard which the SPI names.
+    pub fn connect_own(&self, spi: Spi, tenant: TenantId, tunnel: u64, host: u8, remote: &str) -> Remote {
+        let networks = ("0.0.0.0/0", remote);
+        let remote =
+            self.install_under(spi, socket(host), tenant, tunnel, networks, |child| child.own = true);
+        self.handle.activate(spi);
+        remote
+    }
+
+    fn install_under(
+        &self,
+        spi: Spi,
+        socket: UdpSocket,
+        tenant: TenantId,
+        tunnel: u64,
         (local, remote): (&str, &str),
         change: impl FnOnce(&mut ChildSa),
     ) -> Remote {
         let address = socket.local_addr().unwrap();
-        let spi = self.handle.allocate_spi(address.ip()).unwrap();
         let theirs = Spi(0xc000_0000 | spi.0 & 0x03ff_ffff);
         let suite = Suite::new(Encryption::AesGcm16_128, None, true).unwrap();
         let (up, down) = (key(spi, 1), key(spi, 2));
@@ -227,6 +249,7 @@ impl Gateway {
             tenant,
             tunnel: TunnelId(tunnel),
             inbound_spi: spi,
+            own: false,
             outbound_spi: theirs.0,
             suite,
             inbound_keys: up.clone(),

@@ -32,6 +32,8 @@ pub struct ChildSpec {
     pub replay_window: u32,
     /// How packets are wrapped.
     pub esp: EspOptions,
+    /// SAs at the same time, each for a shard of its own (RFC 9611); 1 for the one that all use.
+    pub resource_sas: u8,
 }
 
 impl ChildSpec {
@@ -66,6 +68,7 @@ impl ChildSpec {
         let mut inner = Violations::new();
         let esp = EspOptions::parse(child.esp.as_ref(), &mut inner);
         faults.add_all("esp", inner);
+        let resource_sas = parse_resource_sas(child.resource_sas, allowed.version.is_v1(), faults);
         if mode == Mode::Transport {
             check_transport(&local_subnets, &remote_subnets, &esp, faults);
         }
@@ -78,6 +81,7 @@ impl ChildSpec {
             lifetime,
             replay_window,
             esp,
+            resource_sas,
         }
     }
 
@@ -91,6 +95,7 @@ impl ChildSpec {
             replay_window: self.replay_window,
             esp: self.esp.to_proto(),
             mode: mode_to_proto(self.mode).into(),
+            resource_sas: if self.resource_sas > 1 { self.resource_sas.into() } else { 0 },
         }
     }
 }
@@ -160,6 +165,29 @@ fn parse_mode(mode: i32, faults: &mut Violations) -> Mode {
         Err(_) => {
             faults.add("mode", format!("unknown value {mode}; expected TUNNEL or TRANSPORT"));
             Mode::Tunnel
+        }
+    }
+}
+
+/// How many SAs there are at the same time.
+fn parse_resource_sas(wanted: u32, v1: bool, faults: &mut Violations) -> u8 {
+    let max = limits::MAX_RESOURCE_SAS;
+    match u8::try_from(wanted) {
+        Ok(0 | 1) => 1,
+        Ok(_) if v1 => {
+            faults.add(
+                "resource_sas",
+                format!("is {wanted}, but with ike.version IKEV1 there is always one SA"),
+            );
+            1
+        }
+        Ok(wanted) if wanted <= max => wanted,
+        _ => {
+            faults.add(
+                "resource_sas",
+                format!("{wanted} is not 0 to {max}; {max} is as many as the node has shards"),
+            );
+            1
         }
     }
 }

@@ -134,6 +134,21 @@ fn all_faults_are_reported_at_once() {
     assert_eq!(fields, ["remote_identity", "remote_addresses[1]", "children[0].local_subnets[1]"]);
 }
 
+#[test]
+fn a_child_has_as_many_sas_as_a_node_may_have_shards() {
+    for (given, kept, told) in [(0, 1, 0), (1, 1, 0), (2, 2, 2), (64, 64, 64)] {
+        let mut peer = valid();
+        peer.children[0].resource_sas = given;
+        let spec = PeerSpec::parse(&tenant(), &peer).unwrap();
+        assert_eq!((spec.children[0].resource_sas, spec.to_proto().children[0].resource_sas), (kept, told));
+    }
+    for wrong in [65, 257, u32::MAX] {
+        one_fault("children[0].resource_sas", "is not 0 to 64", |peer| {
+            peer.children[0].resource_sas = wrong;
+        });
+    }
+}
+
 /// A peer with one child in transport mode.
 fn transport(peer: &mut v1::Peer) -> &mut v1::Child {
     peer.children = vec![child("host", &["198.51.100.1/32"], &["192.0.2.1/32"])];
@@ -240,6 +255,7 @@ fn any_child() -> impl Strategy<Value = v1::Child> {
             lifetime,
             replay_window,
             esp: None,
+            resource_sas: replay_window % 65,
         },
     )
 }

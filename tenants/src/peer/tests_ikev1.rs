@@ -78,6 +78,10 @@ fn what_one_version_alone_has_is_refused_with_the_other() {
     one_fault("ike.proposals[0]", "prfsha384", |peer| {
         ikev1(peer).proposals = texts(&["aes128-sha256-prfsha384-modp2048"]);
     });
+    one_fault("children[0].resource_sas", "always one SA", |peer| {
+        ikev1(peer).proposals.clear();
+        peer.children[0].resource_sas = 2;
+    });
     one_fault("ike.proposals", "room for 64", |peer| {
         let all = "aes128-aes192-aes256-sha256-sha384-sha512-modp2048-modp3072-modp4096-modp6144-ecp256-ecp384-ecp521-modp8192";
         ikev1(peer).proposals = texts(&[all]);

@@ -12,6 +12,7 @@ pub(crate) struct Culvert {
     daemon: PathBuf,
     client: PathBuf,
     cipher: Cipher,
+    resource_sas: u8,
 }
 
 impl Culvert {
@@ -24,7 +25,7 @@ impl Culvert {
         if !client.is_file() {
             return Err(format!("no culvert beside {}", daemon.display()));
         }
-        Ok(Self { daemon, client, cipher: arguments.cipher })
+        Ok(Self { daemon, client, cipher: arguments.cipher, resource_sas: arguments.resource_sas })
     }
 
     /// Starts a daemon, whose API is the socket that is returned.
@@ -66,7 +67,7 @@ impl Contestant for Culvert {
         for (side, outer) in lab.ends.outer.into_iter().enumerate().rev() {
             let (running, api) = self.daemon(lab, side, outer, &folder)?;
             let file = folder.join(format!("tenant{side}.yaml"));
-            let text = manifest(&lab.ends, side, lab.mtu, self.cipher);
+            let text = manifest(&lab.ends, side, lab.mtu, self.cipher, self.resource_sas);
             std::fs::write(&file, text).about(file.display().to_string())?;
             self.apply(&api, &file)?;
             programs.insert(0, running);
@@ -86,7 +87,7 @@ fn config(folder: &Path, socket: &Path, outer: IpAddr) -> String {
     )
 }
 
-fn manifest(ends: &Ends, side: usize, mtu: u16, cipher: Cipher) -> String {
+fn manifest(ends: &Ends, side: usize, mtu: u16, cipher: Cipher, sas: u8) -> String {
     let (other, names) = (1 - side, ["left", "right"]);
     let name = |side: usize| names.get(side).copied().unwrap_or_default();
     let inner = |side: usize| ends.inner.get(side).map(|address| Ends::host(*address)).unwrap_or_default();
@@ -99,7 +100,8 @@ fn manifest(ends: &Ends, side: usize, mtu: u16, cipher: Cipher) -> String {
          kind: Peer\nname: compare/{there}\nremoteAddresses: ['{outer}']\nlocalIdentity: {here}.example\n\
          remoteIdentity: {there}.example\nauth: {{psk: psk}}\nstartAction: {start}\n\
          ike: {{proposals: [aes128gcm16-prfsha256-x25519]}}\n\
-         children: [{{name: net, localSubnets: ['{near}'], remoteSubnets: ['{far}'], espProposals: [{cipher}]}}]\n",
+         children: [{{name: net, localSubnets: ['{near}'], remoteSubnets: ['{far}'], espProposals: [{cipher}], \
+         resourceSas: {sas}}}]\n",
         near = inner(side),
         far = inner(other),
         here = name(side),
@@ -117,10 +119,13 @@ mod tests {
     #[test]
     fn the_sides_mirror_each_other() {
         let ends = Ends::new(true);
-        let left = manifest(&ends, 0, 1400, Cipher::Aes256gcm16);
-        let right = manifest(&ends, 1, 1400, Cipher::Aes256gcm16);
+        let left = manifest(&ends, 0, 1400, Cipher::Aes256gcm16, 2);
+        let right = manifest(&ends, 1, 1400, Cipher::Aes256gcm16, 2);
         for text in [&left, &right] {
-            assert!(text.contains("espProposals: [aes256gcm16]") && text.contains("mtu: 1400"), "{text}");
+            assert!(
+                text.contains("espProposals: [aes256gcm16], resourceSas: 2") && text.contains("mtu: 1400"),
+                "{text}"
+            );
         }
         assert!(left.contains("localSubnets: ['fd99:1::1/128'], remoteSubnets: ['fd99:2::1/128']"), "{left}");
         assert!(

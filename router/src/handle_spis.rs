@@ -1,0 +1,40 @@
+//! The SPIs that the router gives out.
+
+use std::net::IpAddr;
+
+use esp::Spi;
+
+use crate::counters::Counter;
+use crate::handle::RouterHandle;
+
+impl RouterHandle {
+    /// Reserves an SPI for an inbound SA with the peer at `remote`. The same remote address always gets the same shard.
+    ///
+    /// `None` when all 2^20 of the shard are in use. Give it back with [`release_spi`](Self::release_spi) when no SA
+    /// comes of it.
+    pub fn allocate_spi(&self, remote: IpAddr) -> Option<Spi> {
+        let spi = self.registry().allocate_spi(remote);
+        if spi.is_none() {
+            self.count(Counter::SpiExhausted);
+        }
+        spi
+    }
+
+    /// As [`allocate_spi`](Self::allocate_spi), for one of several pairs of a tunnel (RFC 9611): on the shard that has the fewest of
+    /// `beside`, the inbound SPIs of the others, or on that of `replaces`.
+    pub fn allocate_own_spi(&self, remote: IpAddr, beside: &[Spi], replaces: Option<Spi>) -> Option<Spi> {
+        let spi = match replaces {
+            Some(old) => self.registry().allocate_spi_like(old),
+            None => self.registry().allocate_spi_beside(remote, beside),
+        };
+        if spi.is_none() {
+            self.count(Counter::SpiExhausted);
+        }
+        spi
+    }
+
+    /// Gives an SPI back that was never installed.
+    pub fn release_spi(&self, spi: Spi) {
+        self.registry().release_spi(spi);
+    }
+}
