@@ -2,7 +2,7 @@
 //! (`inbound/snapshot.rs`, `outbound/snapshot.rs`, `lifetime/snapshot.rs`).
 
 use prost::Message;
-use snapshot::{Secret, SnapshotError, ip, ip_octets, required};
+use snapshot::{Range, Secret, SnapshotError, required};
 use thiserror::Error;
 
 use crate::error::SaError;
@@ -77,63 +77,32 @@ impl KeysForm {
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct SelectorsForm {
     #[prost(message, repeated, tag = "1")]
-    local: Vec<SelectorForm>,
+    local: Vec<Range>,
     #[prost(message, repeated, tag = "2")]
-    remote: Vec<SelectorForm>,
-}
-
-#[derive(Clone, PartialEq, Eq, Message)]
-struct SelectorForm {
-    #[prost(uint32, tag = "1")]
-    protocol: u32,
-    #[prost(bytes = "vec", tag = "2")]
-    start: Vec<u8>,
-    /// Not there where it is the same as the lowest.
-    #[prost(bytes = "vec", optional, tag = "3")]
-    end: Option<Vec<u8>>,
-    /// The lowest and the highest in one number, as most selectors are of all ports; zero is that.
-    #[prost(fixed32, tag = "4")]
-    ports: u32,
+    remote: Vec<Range>,
 }
 
 impl SelectorsForm {
     pub(crate) fn new(pair: &SelectorPair) -> Self {
-        let all = |from: &[Selector]| from.iter().map(SelectorForm::new).collect();
+        let all = |from: &[Selector]| from.iter().map(form).collect();
         Self { local: all(&pair.local), remote: all(&pair.remote) }
     }
 
     pub(crate) fn read(&self) -> Result<SelectorPair, SnapshotError> {
-        let all = |from: &[SelectorForm]| from.iter().map(SelectorForm::read).collect::<Result<_, _>>();
+        let all = |from: &[Range]| from.iter().map(selector).collect::<Result<_, _>>();
         Ok(SelectorPair { local: all(&self.local)?, remote: all(&self.remote)? })
     }
 }
 
-impl SelectorForm {
-    fn new(selector: &Selector) -> Self {
-        let end = (selector.start != selector.end).then(|| ip_octets(selector.end));
-        let ports = u32::from(selector.start_port) << 16 | u32::from(selector.end_port);
-        let (protocol, start) = (selector.protocol.into(), ip_octets(selector.start));
-        Self { protocol, start, end, ports: ports ^ ALL_PORTS }
-    }
-
-    fn read(&self) -> Result<Selector, SnapshotError> {
-        const FIELD: &str = "a traffic selector";
-        let protocol = u8::try_from(self.protocol).map_err(|error| SnapshotError::value(FIELD, error))?;
-        let start = ip(&self.start, FIELD)?;
-        let end = self.end.as_ref().map_or(Ok(start), |end| ip(end, FIELD))?;
-        if start.is_ipv4() != end.is_ipv4() {
-            return Err(SnapshotError::value(
-                FIELD,
-                "it begins in one family of addresses and ends in another",
-            ));
-        }
-        let ports = self.ports ^ ALL_PORTS;
-        Ok(Selector { protocol, start, end, start_port: (ports >> 16) as u16, end_port: ports as u16 })
-    }
+fn form(selector: &Selector) -> Range {
+    let Selector { protocol, start, end, start_port, end_port } = *selector;
+    Range::new(protocol, (start, end), (start_port, end_port))
 }
 
-/// 0 to 65535.
-const ALL_PORTS: u32 = 0xffff;
+fn selector(form: &Range) -> Result<Selector, SnapshotError> {
+    let (protocol, (start, end), (start_port, end_port)) = form.read("a traffic selector")?;
+    Ok(Selector { protocol, start, end, start_port, end_port })
+}
 
 /// An SPI: never zero.
 pub(crate) fn spi(number: u32) -> Result<crate::Spi, SnapshotError> {

@@ -10,7 +10,9 @@
 mod error;
 mod fields;
 mod form;
+mod selector;
 
 pub use error::SnapshotError;
 pub use fields::{Address, Due, Secret, ip, ip_octets, required};
 pub use form::{Form, decode, encode};
+pub use selector::{Bounds, Range};
