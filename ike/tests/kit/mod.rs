@@ -35,7 +35,7 @@ pub fn ts(start: &str, end: &str) -> TrafficSelector {
     TrafficSelector::range(start.parse().unwrap(), end.parse().unwrap())
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Spec {
     pub psk: &'static [u8],
     pub ike: Vec<&'static str>,
