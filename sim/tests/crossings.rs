@@ -120,7 +120,7 @@ impl Crossing {
         let mut arrived = [false; 2];
         for (from, arrived) in arrived.iter_mut().enumerate() {
             let inner = sim::tunnel::inner_packet(0, 0, from == 0, 1);
-            self.nodes[from].send_inner(0, &sim::tunnel::policy_name(0), &inner);
+            self.nodes[from].send_inner(0, &sim::tunnel::policy_name(0), &inner, &mut self.witness);
             for packet in self.nodes[from].take_packets() {
                 let delivered = self.nodes[1 - from].receive(self.clock.instant(), packet, &mut self.witness);
                 *arrived |= delivered.is_some_and(|delivered| delivered.inner == inner);
