@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use crate::config::PeerConfig;
 use crate::crypto::CryptoError;
-use crate::v2;
+use crate::{v1, v2};
 
 /// Everything of a [`Connection`](crate::Connection) that is not configured: keys, SPIs, Message IDs, stored answers, requests under way
 /// with their schedules, Child SAs, plans, and how long until each timer. It holds keys: it is wiped when dropped, and printed without
@@ -38,21 +38,25 @@ use crate::v2;
 pub struct Snapshot {
     #[prost(string, tag = "1")]
     peer: String,
-    #[prost(oneof = "Version", tags = "2")]
+    #[prost(oneof = "Version", tags = "2, 3")]
     version: Option<Version>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
 #[prost(skip_debug)]
+#[allow(clippy::large_enum_variant)] // On its way into octets, or out of them.
 pub(crate) enum Version {
     #[prost(message, tag = "2")]
     V2(v2::ConnectionForm),
+    #[prost(message, tag = "3")]
+    V1(v1::ConnectionForm),
 }
 
 impl fmt::Debug for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::V2(_) => "V2(..)",
+            Self::V1(_) => "V1(..)",
         })
     }
 }

@@ -7,6 +7,7 @@ mod kit;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ike::config::Phase1;
 use ike::wire::TrafficSelector;
 use ike::{Command, Connection, NotNow, RestoreError, Resume, Snapshot};
 use kit::{A, B, Pair, Spec, Who, ts};
@@ -65,7 +66,7 @@ fn many(side: u8) -> Vec<TrafficSelector> {
         .collect()
 }
 
-/// Both sides: as usual, of several policies with windows, behind a NAT, in fragments, and with parts as one side narrows.
+/// Both sides: in each version and mode as usual, of several policies with windows, behind a NAT, in fragments, and with parts as one side narrows.
 fn specs() -> impl Strategy<Value = [Spec; 2]> {
     let usual = [Spec::left(), Spec::right()];
     let eager = usual.clone().map(|spec| Spec { dpd: Duration::from_secs(5), ..spec });
@@ -80,7 +81,13 @@ fn specs() -> impl Strategy<Value = [Spec; 2]> {
         Spec { local: vec![ts("10.1.0.0", "10.1.0.255"), ts("10.1.2.0", "10.1.2.255")], ..left },
         Spec { remote: vec![ts("10.1.0.0", "10.1.0.255")], ..right },
     ];
-    prop::sample::select(vec![usual, eager, encapsulated, pfs, large, narrow, Spec::with_policies(5)])
+    let v1 = |sides: &[Spec; 2], mode| sides.clone().map(|spec: Spec| spec.v1(mode));
+    let (main, aggressive) = (v1(&usual, Phase1::Main), v1(&eager, Phase1::Aggressive));
+    let several = Spec::with_policies(5);
+    let (several_v1, hidden) = (v1(&several, Phase1::Main), v1(&encapsulated, Phase1::Main));
+    let of_v1 = [main, aggressive, several_v1, hidden];
+    let of_v2 = [usual, eager, encapsulated, pfs, large, narrow, several];
+    prop::sample::select(of_v2.into_iter().chain(of_v1).collect::<Vec<_>>())
 }
 
 const fn who(a: bool) -> Who {
@@ -155,9 +162,9 @@ proptest! {
 
     #[test]
     fn whatever_is_altered_beneath_the_checksum_is_an_error_or_a_connection(
-        at in any::<prop::sample::Index>(), with in 1u8.., cut in any::<prop::sample::Index>(),
+        v1 in any::<bool>(), at in any::<prop::sample::Index>(), with in 1u8.., cut in any::<prop::sample::Index>(),
     ) {
-        let (pair, snapshot) = up();
+        let (pair, snapshot) = if v1 { up_v1() } else { up() };
         let mut octets = snapshot.encode_to_vec();
         let at = at.index(octets.len());
         octets[at] ^= with;
@@ -173,7 +180,16 @@ proptest! {
 
 /// An established pair, and a snapshot of A.
 fn up() -> (Pair, Snapshot) {
-    let pair = Pair::up(&Spec::left(), &Spec::right());
+    up_with([Spec::left(), Spec::right()])
+}
+
+/// The same in IKEv1.
+fn up_v1() -> (Pair, Snapshot) {
+    up_with([Spec::left(), Spec::right()].map(|spec| spec.v1(Phase1::Main)))
+}
+
+fn up_with([left, right]: [Spec; 2]) -> (Pair, Snapshot) {
+    let pair = Pair::up(&left, &right);
     let snapshot = pair.a.conn.as_ref().unwrap().snapshot(pair.now).unwrap();
     (pair, snapshot)
 }
@@ -267,14 +283,16 @@ fn no_key_is_printed() {
 /// What a node of this form has written. Whoever changes the form has to change its number as well, and then this.
 #[test]
 fn the_form_is_what_it_was() {
-    let (pair, now) = up();
-    let now = encode(&now);
-    let hex = include_str!("data/snapshot_v2.hex").split_ascii_whitespace().collect::<String>();
-    let octets: Vec<u8> =
-        (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
-    let kept: Snapshot = decode(&octets).unwrap();
-    let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config.clone()).unwrap();
-    assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == octets, "nothing of it is lost");
-    assert!(conn.is_up() && conn.child_sas().count() == 1);
-    assert_eq!(now.len(), octets.len(), "nothing was added");
+    for ((pair, now), hex) in
+        [(up(), include_str!("data/snapshot_v2.hex")), (up_v1(), include_str!("data/snapshot_v1.hex"))]
+    {
+        let hex = hex.split_ascii_whitespace().collect::<String>();
+        let octets: Vec<u8> =
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let kept: Snapshot = decode(&octets).unwrap();
+        let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config.clone()).unwrap();
+        assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == octets, "nothing of it is lost");
+        assert!(conn.is_up() && conn.child_sas().count() == 1);
+        assert_eq!(encode(&now).len(), octets.len(), "nothing was added");
+    }
 }

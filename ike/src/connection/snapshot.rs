@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Connection, Version};
 use crate::config::PeerConfig;
 use crate::snapshot::{self, NotNow, RestoreError, Resume, Snapshot};
-use crate::v2;
+use crate::{v1, v2};
 
 impl Connection {
     /// Everything that another node needs to go on with it, but for its configuration. It has to be drained before.
@@ -19,7 +19,7 @@ impl Connection {
         };
         let version = match &self.0 {
             Version::V2(conn) => snapshot::Version::V2(conn.form(now)?),
-            Version::V1(_) => return Err(NotNow::HalfOpen),
+            Version::V1(conn) => snapshot::Version::V1(conn.form(now)?),
         };
         Ok(Snapshot::new(&config.name, version))
     }
@@ -45,6 +45,9 @@ impl Connection {
         Ok(Self(match snapshot.version()? {
             snapshot::Version::V2(form) => {
                 Version::V2(Box::new(v2::Connection::restore(form, now, resume, config)?))
+            }
+            snapshot::Version::V1(form) => {
+                Version::V1(Box::new(v1::Connection::restore(form, now, resume, config)?))
             }
         }))
     }
