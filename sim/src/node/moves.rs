@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use esp::{InboundSa, Lease, Lifetime, OutboundSa, Resume};
+use ike::supervise::{Senders, Supervisor};
 use ike::{Connection, NotNow};
 use snapshot::{Form, SnapshotError, decode, encode};
 
@@ -54,6 +55,10 @@ impl Peer {
             conn.core = restored.map_err(|error| error.to_string())?;
             conn.lifetime = conn.lifetime.as_ref().map(|life| moved(life, now)).transpose()?;
         }
+        let supervisor = over_the_wire(&self.supervisor.snapshot(now)).map_err(|error| error.to_string())?;
+        self.supervisor = Supervisor::restored(&supervisor, now).map_err(|error| error.to_string())?;
+        let senders = over_the_wire(&self.senders.snapshot()).map_err(|error| error.to_string())?;
+        self.senders = Senders::restored(&senders);
         self.sas.hand_over(now, how)
     }
 }

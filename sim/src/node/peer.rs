@@ -51,7 +51,7 @@ pub struct Peer {
     /// All connections, those that linger included.
     pub conns: BTreeMap<ConnId, Conn>,
     next_conn: ConnId,
-    senders: Senders,
+    pub(super) senders: Senders,
     /// The ESP side.
     pub sas: Sas,
     /// When the tunnel came up last.
