@@ -7,7 +7,6 @@ use std::time::Instant;
 use esp::{InboundSa, InboundSnapshot, Lease, OutboundSa, OutboundSnapshot, Resume};
 use ike::supervise::{Senders, SendersSnapshot, Supervisor, SupervisorSnapshot};
 use ike::{Connection, Snapshot};
-use prost::Message;
 use snapshot::{Form, decode, encode};
 
 use crate::world::World;

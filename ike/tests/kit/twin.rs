@@ -67,6 +67,12 @@ impl Twin {
         self.stayed
     }
 
+    /// The connection without a copy, from now on: for faults that a test puts in.
+    pub fn alone(&mut self) -> &mut Connection {
+        self.rooted = true;
+        self
+    }
+
     pub fn handle_command(&mut self, now: Instant, host: &mut TestHost, command: Command) {
         let there = match command {
             Command::Heard(Some(at)) => Command::Heard(Some(at + AHEAD)),
@@ -195,20 +201,5 @@ impl TestHost {
         assert_eq!(self.next_esp, other.next_esp, "as many SPIs of ESP are taken after a move");
         assert_eq!(self.next_ike, other.next_ike, "as many SPIs of IKE are taken after a move");
         assert!(self.rng == other.rng, "as much is drawn after a move");
-    }
-}
-
-/// A peer that has lost a pair, for tests of what the other side does.
-#[cfg(feature = "test-hooks")]
-impl Twin {
-    pub fn forget_child(&mut self, spi_in: u32) {
-        self.moved.iter_mut().for_each(|moved| moved.forget_child(spi_in));
-        self.stayed.forget_child(spi_in);
-    }
-
-    pub fn refuse_everything(&mut self) {
-        self.moved = None;
-        self.rooted = true;
-        self.stayed.refuse_everything();
     }
 }
