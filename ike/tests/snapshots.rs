@@ -293,6 +293,8 @@ fn the_form_is_what_it_was() {
         let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config.clone()).unwrap();
         assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == octets, "nothing of it is lost");
         assert!(conn.is_up() && conn.child_sas().count() == 1);
-        assert_eq!(encode(&now).len(), octets.len(), "nothing was added");
+        let now = encode(&now);
+        let said: String = now.iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(now.len(), octets.len(), "nothing was added; now it is {said}");
     }
 }
