@@ -111,6 +111,8 @@ drop_reasons! {
         TransportHeader = "esp_outbound_transport_header", "IP options cannot go in transport mode";
         /// Sequence numbers must never cycle (RFC 4303 section 3.3.3).
         SequenceExhausted = "esp_sequence_exhausted", "sequence numbers are used up";
+        /// The numbers that this node has reserved are used up: its standby does not know of more yet.
+        LeaseUsedUp = "esp_lease_used_up", "the numbers that were reserved are used up";
         /// The SA has reached its hard limit.
         HardLimit = "esp_outbound_hard_limit", "the hard limit of the SA is reached";
         /// The SA's hard lifetime in seconds is over.

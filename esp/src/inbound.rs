@@ -1,5 +1,7 @@
 //! The receiving half of a Child SA.
 
+mod snapshot;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use crate::transport::Hosts;
 use crate::wire::{
     NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset, read_u32,
 };
+
+pub use snapshot::InboundSnapshot;
 
 /// Opens packets: the inbound processing of RFC 4303 section 3.4 and RFC 4301 section 5.2.
 pub struct InboundSa {

@@ -10,7 +10,8 @@
 //! Where to start: [`Suite`] names the algorithms, [`SaKeys`] carries the keys, [`InboundSa::open`] and
 //! [`OutboundSa::seal`] are the packet path. [`ip`] reads the inner packet, [`ecn`] keeps its congestion marks right; what is too large for the
 //! path is cut by [`fragment`], refused by [`icmp`] or avoided by [`MssClamp`]. [`transport`] is what differs between hosts,
-//! and [`run`] cuts what a host hands over in one piece and joins what it takes so.
+//! and [`run`] cuts what a host hands over in one piece and joins what it takes so. [`InboundSnapshot`] and [`OutboundSnapshot`]
+//! are an SA on its way to another node, [`Lease`] how far a node counts that has one behind it.
 
 mod checksum;
 pub mod ecn;
@@ -20,6 +21,7 @@ pub mod icmp;
 mod inbound;
 pub mod ip;
 mod keys;
+mod lease;
 mod lifetime;
 mod limits;
 mod mss;
@@ -27,6 +29,7 @@ mod outbound;
 mod replay;
 pub mod run;
 mod selector;
+mod snapshot;
 mod spi;
 mod suite;
 mod tfc;
@@ -35,14 +38,16 @@ pub mod transport;
 mod wire;
 
 pub use error::{OpenError, SaError, SealError};
-pub use inbound::{InboundSa, Opened};
+pub use inbound::{InboundSa, InboundSnapshot, Opened};
 pub use keys::SaKeys;
-pub use lifetime::{Lifetime, LifetimeEvent};
+pub use lease::Lease;
+pub use lifetime::{Lifetime, LifetimeEvent, LifetimeSnapshot};
 pub use limits::{LimitEvent, Limits};
 pub use mss::MssClamp;
-pub use outbound::{OutboundSa, Sealed};
+pub use outbound::{OutboundSa, OutboundSnapshot, Resume, Sealed};
 pub use replay::{ReplayError, ReplayWindow};
 pub use selector::{Selector, SelectorPair};
+pub use snapshot::RestoreError;
 pub use spi::{Spi, SpiFieldError};
 pub use suite::{Encryption, Integrity, Suite, SuiteError};
 pub use tfc::TfcPadding;

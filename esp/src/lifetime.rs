@@ -1,6 +1,10 @@
 //! Lifetime in seconds, as a timer without a clock.
 
+mod snapshot;
+
 use std::time::{Duration, Instant};
+
+pub use snapshot::LifetimeSnapshot;
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

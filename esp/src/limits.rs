@@ -1,5 +1,9 @@
 //! Lifetimes counted in octets and packets (RFC 4301 section 4.4.2.1). Lifetimes in seconds are [`crate::Lifetime`].
 
+mod snapshot;
+
+pub(crate) use snapshot::MeterForm;
+
 /// When to rekey (soft) and when to stop using the SA (hard). Octets are those of inner packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {

@@ -1,9 +1,12 @@
 //! The sending half of a Child SA.
 
+mod snapshot;
+
 use std::fmt;
 
 use crate::error::{SaError, SealError};
 use crate::keys::SaKeys;
+use crate::lease::Lease;
 use crate::limits::{LimitEvent, Limits, Meter};
 use crate::spi::Spi;
 use crate::suite::Suite;
@@ -12,6 +15,8 @@ use crate::transport::Upper;
 use crate::wire::{
     ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset,
 };
+
+pub use snapshot::{OutboundSnapshot, Resume};
 
 /// Seals packets: the outbound processing of RFC 4303 section 3.3.
 ///
@@ -23,6 +28,8 @@ pub struct OutboundSa {
     ivs: IvSource,
     /// The number of the last packet; 0 before the first.
     sequence: u64,
+    /// The last number that may be sent: that of the lease, or the last there is.
+    last: u64,
     meter: Meter,
 }
 
@@ -56,6 +63,7 @@ impl OutboundSa {
             transform: Transform::new(&suite, keys, Direction::Seal)?,
             ivs: IvSource::new(suite.encryption, iv_seed)?,
             sequence: 0,
+            last: last_number(suite),
             meter: Meter::new(limits),
         })
     }
@@ -64,6 +72,17 @@ impl OutboundSa {
     /// are jumped over. Never goes back, because a number used twice breaks the AEADs.
     pub fn resume_at(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Up to which number it may send from now on. Nobody has told it of one when it is made, so it then goes as far as the numbers do.
+    /// When they are used up it seals nothing until more are reserved.
+    pub fn reserve(&mut self, lease: Lease) {
+        self.last = lease.last().min(last_number(self.suite));
+    }
+
+    /// Up to which number it may send. All numbers there are is no bound.
+    pub fn lease(&self) -> Lease {
+        if self.last == last_number(self.suite) { Lease::UNBOUNDED } else { Lease::up_to(self.last) }
     }
 
     /// The hard lifetime in seconds is over (RFC 4301 section 4.4.2.1): nothing is sealed any more. The clock is the
@@ -221,9 +240,19 @@ impl OutboundSa {
 
     /// Numbers must never cycle (RFC 4303 section 3.3.3).
     fn next_sequence(&self) -> Result<u64, SealError> {
-        let last = if self.suite.esn { u64::MAX } else { u64::from(u32::MAX) };
-        if self.sequence >= last { Err(SealError::SequenceExhausted) } else { Ok(self.sequence + 1) }
+        if self.sequence < self.last {
+            Ok(self.sequence + 1)
+        } else if self.sequence < last_number(self.suite) {
+            Err(SealError::LeaseUsedUp)
+        } else {
+            Err(SealError::SequenceExhausted)
+        }
     }
+}
+
+/// The last number there is.
+fn last_number(suite: Suite) -> u64 {
+    if suite.esn { u64::MAX } else { u64::from(u32::MAX) }
 }
 
 impl fmt::Debug for OutboundSa {

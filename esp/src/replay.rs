@@ -1,9 +1,12 @@
 //! The anti-replay window (RFC 4303 section 3.4.3) and the inference of the high half of an extended sequence number
 //! (RFC 4303 appendix A).
 
+mod snapshot;
+
 use thiserror::Error;
 
 use crate::error::SaError;
+pub(crate) use snapshot::WindowForm;
 
 /// Which sequence numbers were received.
 ///

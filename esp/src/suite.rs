@@ -94,6 +94,22 @@ impl fmt::Display for Encryption {
     }
 }
 
+impl Encryption {
+    /// What [`Suite::from_transforms`] takes: the transform's IKEv2 number, and the length of the key where that is told.
+    pub(crate) fn transform(self) -> (u16, Option<u16>) {
+        match self {
+            Self::AesGcm16_128 => (20, Some(128)),
+            Self::AesGcm16_192 => (20, Some(192)),
+            Self::AesGcm16_256 => (20, Some(256)),
+            Self::ChaCha20Poly1305 => (28, None),
+            Self::AesCbc128 => (12, Some(128)),
+            Self::AesCbc192 => (12, Some(192)),
+            Self::AesCbc256 => (12, Some(256)),
+            Self::TripleDesCbc => (3, None),
+        }
+    }
+}
+
 /// An integrity transform.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Integrity {
@@ -167,6 +183,22 @@ impl fmt::Display for Integrity {
     }
 }
 
+impl Integrity {
+    /// What [`Suite::from_transforms`] takes.
+    pub(crate) fn transform(self) -> u16 {
+        match self {
+            Self::HmacMd5_96 => 1,
+            Self::HmacSha1_96 => 2,
+            Self::AesXcbc96 => 5,
+            Self::AesCmac96 => 8,
+            Self::HmacSha256_128 => 12,
+            Self::HmacSha384_192 => 13,
+            Self::HmacSha512_256 => 14,
+            Self::HmacSha256_96 => SHA256_96,
+        }
+    }
+}
+
 /// The algorithms of one SA. [`Suite::new`] is the checked way to make one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Suite {
@@ -197,28 +229,11 @@ impl Suite {
         integrity: Option<u16>,
         esn: bool,
     ) -> Option<Self> {
-        let encryption = match (encryption, key_bits) {
-            (20, Some(128)) => Encryption::AesGcm16_128,
-            (20, Some(192)) => Encryption::AesGcm16_192,
-            (20, Some(256)) => Encryption::AesGcm16_256,
-            (28, None) => Encryption::ChaCha20Poly1305,
-            (12, Some(128)) => Encryption::AesCbc128,
-            (12, Some(192)) => Encryption::AesCbc192,
-            (12, Some(256)) => Encryption::AesCbc256,
-            (3, None) => Encryption::TripleDesCbc,
-            _ => return None,
-        };
+        let wanted = |known: &Encryption| known.transform() == (encryption, key_bits);
+        let encryption = Encryption::ALL.into_iter().find(wanted)?;
         let integrity = match integrity {
             None => None,
-            Some(1) => Some(Integrity::HmacMd5_96),
-            Some(2) => Some(Integrity::HmacSha1_96),
-            Some(5) => Some(Integrity::AesXcbc96),
-            Some(8) => Some(Integrity::AesCmac96),
-            Some(12) => Some(Integrity::HmacSha256_128),
-            Some(13) => Some(Integrity::HmacSha384_192),
-            Some(14) => Some(Integrity::HmacSha512_256),
-            Some(SHA256_96) => Some(Integrity::HmacSha256_96),
-            Some(_) => return None,
+            Some(number) => Some(Integrity::ALL.into_iter().find(|known| known.transform() == number)?),
         };
         Self::new(encryption, integrity, esn).ok()
     }

@@ -41,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "v1_first", run: v1_first::run },
     Target { name: "v1_connection", run: v1_connection::run },
     Target { name: "esp_open", run: esp_open::run },
+    Target { name: "snapshot", run: targets::snapshot::run },
     Target { name: "tenant_spec", run: tenant_spec::run },
 ];
 

@@ -29,9 +29,28 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "v1_connection" => operations_v1(),
         "fragments" => chains().iter().map(|c| fragmented(c)).collect(),
         "esp_open" => packets(),
+        "snapshot" => snapshots(),
         "tenant_spec" => messages(),
         _ => Vec::new(),
     }
+}
+
+/// A connection of each version that is up, one whose negotiation has begun, and both halves of a pair.
+fn snapshots() -> Vec<Vec<u8>> {
+    let ike = |world: &World| {
+        let conn = world.ends[0].conn.as_ref().expect("a connection");
+        let form = conn.snapshot(world.now).expect("a snapshot");
+        [&[0], form.encode_to_vec().as_slice()].concat()
+    };
+    let mut begun = World::initiated();
+    begun.deliver(0);
+    begun.deliver(1);
+    let mut rekeying = World::up();
+    rekeying.command(0, Command::RekeyIke);
+    let worlds = [World::initiated(), begun, World::up(), rekeying, World::up_v1(Phase1::Main)];
+    let pair = crate::targets::esp_open::pair();
+    let halves = [(1, pair.0.snapshot().encode_to_vec()), (2, pair.1.snapshot().encode_to_vec())];
+    worlds.iter().map(ike).chain(halves.map(|(kind, octets)| [&[kind], octets.as_slice()].concat())).collect()
 }
 
 fn framed(head: &[u8], body: &[u8]) -> Vec<u8> {

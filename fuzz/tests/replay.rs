@@ -97,5 +97,6 @@ targets! {
     v1_first: 500,
     v1_connection: 200,
     esp_open: 3000,
+    snapshot: 3000,
     tenant_spec: 3000,
 }

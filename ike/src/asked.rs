@@ -1,11 +1,15 @@
 //! Rekeyings that the host has asked for: each ends with an [`Event::RekeyEnded`], whatever becomes of the pair, or with the
 //! connection.
 
+mod snapshot;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
+
+pub(crate) use snapshot::AskedForm;
 
 /// A pair that is to be rekeyed.
 #[derive(Debug)]

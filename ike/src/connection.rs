@@ -1,6 +1,8 @@
 //! A negotiation with one peer and all that comes of it, whichever version of IKE the two speak. This is the one place that
 //! tells the versions apart; whoever hosts a connection names none.
 
+mod snapshot;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;

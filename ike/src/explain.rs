@@ -312,6 +312,9 @@ pub fn explain(failure: &Failure) -> Cause {
             cause("peer", &["the peer did not let the IKE SA be rekeyed in time; see the attempts before"])
         }
         Failure::Replaced => cause("local", &["nothing is wrong: the peer started afresh"]),
+        Failure::Retold(_) => {
+            cause("peer", &["another node has seen this, from which this one took over; its log has more"])
+        }
     }
 }
 

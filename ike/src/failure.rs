@@ -395,6 +395,9 @@ pub enum Failure {
     /// An answer that never comes is not needed any more: the peer started afresh.
     #[error("replaced by a newer connection of the same peer")]
     Replaced,
+    /// Told before another node took the connection over: its text is all that is left.
+    #[error("{0}")]
+    Retold(Box<str>),
 }
 
 impl Failure {

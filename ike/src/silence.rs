@@ -1,6 +1,10 @@
 //! How long a peer has been silent. Packets are counted elsewhere, so the host is asked before the peer is.
 
+mod snapshot;
+
 use std::time::{Duration, Instant};
+
+pub(crate) use snapshot::SilenceForm;
 
 /// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
 /// answer within a few milliseconds.

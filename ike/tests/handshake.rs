@@ -59,8 +59,8 @@ fn a_wrong_key_is_told_on_both_sides() {
     assert!(pair.a.log.iter().any(|l| l.contains("AUTHENTICATION_FAILED")), "{:?}", pair.a.log);
     pair.assert_children(0);
     pair.run(60);
-    assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
-    assert!(pair.b.conn.as_ref().is_some_and(Connection::is_finished));
+    assert!(pair.a.conn.as_deref().is_some_and(Connection::is_finished));
+    assert!(pair.b.conn.as_deref().is_some_and(Connection::is_finished));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn nobody_answers() {
         pair.a.log
     );
     pair.pass(Duration::from_secs(60));
-    assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+    assert!(pair.a.conn.as_deref().is_some_and(Connection::is_finished));
 }
 
 #[test]
@@ -170,8 +170,8 @@ fn a_close_is_answered_and_removes_everything() {
         pair.settle();
         pair.assert_children(0);
         pair.run(30);
-        assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished));
-        assert!(pair.b.conn.as_ref().is_some_and(Connection::is_finished));
+        assert!(pair.a.conn.as_deref().is_some_and(Connection::is_finished));
+        assert!(pair.b.conn.as_deref().is_some_and(Connection::is_finished));
     }
 }
 
@@ -188,7 +188,7 @@ fn the_end_of_the_hard_lifetime_is_told_to_the_peer() {
         pair.assert_children(0);
         pair.run(30);
         for side in [&pair.a, &pair.b] {
-            assert!(side.conn.as_ref().is_some_and(Connection::is_finished), "{:?}", side.log);
+            assert!(side.conn.as_deref().is_some_and(Connection::is_finished), "{:?}", side.log);
         }
     }
 }

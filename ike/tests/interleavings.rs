@@ -34,7 +34,7 @@ fn start(pair: &mut Pair, who: Who, kind: Kind) {
         Kind::Close => pair.command(who, Command::Close),
         Kind::Liveness => {
             let side = pair.side(who);
-            assert!(side.conn.as_ref().is_some_and(Connection::is_up));
+            assert!(side.conn.as_deref().is_some_and(Connection::is_up));
             pair.command(who, Command::Probe);
         }
     }

@@ -213,7 +213,7 @@ fn a_busy_peer_is_asked_later_and_keeps_the_pair() {
     for from in [A, B, A, B] {
         pair.deliver(from);
     }
-    pair.b.conn.as_mut().unwrap().refuse_everything();
+    pair.b.conn.as_mut().unwrap().alone().refuse_everything();
     pair.settle();
     pair.run(3600);
     pair.assert_children(1);

@@ -46,7 +46,7 @@ fn said(pair: &mut Pair, who: Who, words: &str) {
 }
 
 fn is_up(pair: &Pair) -> bool {
-    [&pair.a, &pair.b].iter().all(|side| side.conn.as_ref().is_some_and(Connection::is_up))
+    [&pair.a, &pair.b].iter().all(|side| side.conn.as_deref().is_some_and(Connection::is_up))
 }
 
 #[test]

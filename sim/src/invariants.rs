@@ -1,10 +1,14 @@
 //! What must hold after every event of a history. The witness is told what happens and remembers what broke.
 
+mod ivs;
+
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ike::config::{Mode, Version};
 use ike::{ChildEnd, ChildSa, CloseReason, Connection, Failure};
+
+use ivs::Ivs;
 
 /// IKE_SAs of one connection: one in use, two of a collision, one that lingers, and one being replaced right after.
 const MAX_IKE_SAS: usize = 5;
@@ -32,6 +36,7 @@ pub struct Witness {
     dead: HashSet<u32>,
     /// Pairs, by inbound SPI, whose end the peer may never hear of.
     forsaken: HashSet<u32>,
+    ivs: Ivs,
     /// Something is wrong with the network right now.
     pub disturbed: bool,
     /// The time, for messages.
@@ -136,6 +141,11 @@ impl Witness {
         self.count("joined");
     }
 
+    /// A node has taken the place of another.
+    pub(crate) fn handed_over(&mut self) {
+        self.count("handed over");
+    }
+
     /// A half-open negotiation failed.
     pub(crate) fn refused(&mut self, failure: &Failure) {
         self.count(if matches!(failure, Failure::Unfinished { .. }) {
@@ -170,7 +180,8 @@ impl Witness {
     }
 }
 
-fn fingerprint(key: &[u8]) -> u64 {
+/// What tells one key from another.
+pub(crate) fn fingerprint(key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     hasher.finish()

@@ -30,6 +30,10 @@ pub struct Scenario {
     pub deletes: bool,
     /// Between two disturbances of the network or restarts, on average; zero for none.
     pub disturbances: Duration,
+    /// Between two handovers of a node to another, on average; zero for none.
+    pub handovers: Duration,
+    /// Nodes that take over go on as if the last one had sent nothing since it told: to see that this is noticed.
+    pub careless: bool,
     /// Between two probes of a tunnel and direction, on average.
     pub probes: Duration,
     /// Both sides start negotiations where they can.
@@ -74,6 +78,8 @@ impl Scenario {
             commands: Duration::from_secs(120),
             deletes: true,
             disturbances: Duration::from_secs(1_200),
+            handovers: Duration::from_secs(30),
+            careless: false,
             probes: Duration::from_secs(15),
             both_start: false,
             dpd: Duration::from_secs(30),
@@ -106,6 +112,7 @@ impl Scenario {
             commands: Duration::from_secs(4),
             deletes: false,
             disturbances: Duration::ZERO,
+            handovers: Duration::from_secs(10),
             probes: Duration::from_millis(500),
             ..Self::storm(length)
         }

@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ike::Command;
+use ike::{Command, Connection, Resume};
 use sim::clock::Clock;
 use sim::invariants::Witness;
 use sim::net::Packet;
@@ -120,7 +120,7 @@ impl Crossing {
         let mut arrived = [false; 2];
         for (from, arrived) in arrived.iter_mut().enumerate() {
             let inner = sim::tunnel::inner_packet(0, 0, from == 0, 1);
-            self.nodes[from].send_inner(0, &sim::tunnel::policy_name(0), &inner);
+            self.nodes[from].send_inner(0, &sim::tunnel::policy_name(0), &inner, &mut self.witness);
             for packet in self.nodes[from].take_packets() {
                 let delivered = self.nodes[1 - from].receive(self.clock.instant(), packet, &mut self.witness);
                 *arrived |= delivered.is_some_and(|delivered| delivered.inner == inner);
@@ -312,5 +312,24 @@ fn every_order_with_any_one_message_lost_leaves_one_tunnel() {
         for lost in 0..messages {
             run(order, Some(lost));
         }
+    }
+}
+
+/// Two nodes take themselves for the owner of a connection. The second to send uses no IV of the first if it has begun beyond it.
+#[test]
+fn an_iv_that_is_used_twice_is_noticed() {
+    for (resume, noticed) in [(Resume::Exactly, true), (Resume::Beyond, false)] {
+        let mut crossing = Crossing::new(None, false);
+        crossing.settle();
+        let now = crossing.clock.instant();
+        let peer = &crossing.nodes[0].peers[0];
+        let id = peer.current().unwrap();
+        let snapshot = peer.conns[&id].core.snapshot(now).unwrap();
+        let second = Connection::restore(&snapshot, now, resume, peer.config.clone()).unwrap();
+        crossing.command(0, Command::RekeyIke);
+        crossing.nodes[0].peers[0].conns.get_mut(&id).unwrap().core = second;
+        crossing.command(0, Command::Probe);
+        let violations = &crossing.witness.violations;
+        assert_eq!(violations.iter().any(|what| what.contains("IV 1 of IKE")), noticed, "{violations:?}");
     }
 }

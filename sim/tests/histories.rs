@@ -58,6 +58,29 @@ fn a_seed_is_a_history() {
     assert_eq!(figures(), figures());
 }
 
+/// Nobody notices that nodes take each other's place: all that happens is the same as if they did not.
+#[test]
+fn a_history_is_the_same_with_and_without_handovers() {
+    for seed in 400..410 {
+        let scenario =
+            if seed % 4 == 3 { Scenario::rekeys(HOUR) } else { Scenario::storm(4 * HOUR).varied(seed) };
+        let mut with = run(seed, scenario.clone());
+        let without = run(seed, Scenario { handovers: Duration::ZERO, ..scenario });
+        let handovers = with.counts.remove("handed over").unwrap_or_default();
+        assert!(handovers > 100, "{handovers}");
+        let figures = |r: &Report| (r.events, r.sent, r.received, r.unexcused, format!("{:?}", r.counts));
+        with.events -= handovers;
+        assert_eq!(figures(&with), figures(&without), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_number_that_is_used_twice_is_noticed() {
+    let scenario = Scenario { careless: true, ..Scenario::rekeys(HOUR) };
+    let report = World::new(5, scenario).run();
+    assert!(report.violations.iter().any(|what| what.contains("of ESP after")), "{:?}", report.violations);
+}
+
 #[test]
 fn tunnels_of_ikev1_live_through_storms_and_rekeyings() {
     for spoken in [&[Opening::Main][..], &[Opening::Aggressive]] {

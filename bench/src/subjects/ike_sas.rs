@@ -1,4 +1,4 @@
-//! `ike`: decoding messages, answering IKE_SA_INIT, and a whole handshake of both sides.
+//! `ike`: decoding messages, answering IKE_SA_INIT, a whole handshake of both sides, and a connection that goes to another node.
 //!
 //! The two sides and the messages between them are those of the tests of `ike`.
 
@@ -8,7 +8,9 @@ mod kit;
 use std::hint::black_box;
 
 use ike::wire::message::Message;
+use ike::{Connection, Resume, Snapshot};
 use kit::{A, B, Pair, Spec};
+use snapshot::{decode, encode};
 
 use super::bare::each;
 use super::{Kind, Subject, Work};
@@ -62,6 +64,26 @@ fn handshake(rounds: usize) -> Work {
     })
 }
 
+/// The responder's side of an established connection with one Child SA, into octets.
+fn give(_: usize) -> Work {
+    let pair = Pair::up(&Spec::left(), &Spec::right());
+    Box::new(move || {
+        let conn = pair.b.conn.as_ref().unwrap();
+        black_box(encode(&conn.snapshot(pair.now).unwrap()));
+    })
+}
+
+/// And out of them.
+fn take_over(_: usize) -> Work {
+    let pair = Pair::up(&Spec::left(), &Spec::right());
+    let octets = encode(&pair.b.conn.as_ref().unwrap().snapshot(pair.now).unwrap());
+    Box::new(move || {
+        let snapshot: Snapshot = decode(black_box(&octets)).unwrap();
+        let config = pair.b.config.clone();
+        drop(black_box(Connection::restore(&snapshot, pair.now, Resume::Exactly, config).unwrap()));
+    })
+}
+
 pub(crate) fn subjects() -> Vec<Subject> {
     let own = |name, prepare| Subject { name, kind: Kind::Own, over: None, rounds: 1000, prepare };
     let crypto = |name, prepare| Subject { name, kind: Kind::Crypto, over: None, rounds: 20, prepare };
@@ -72,5 +94,7 @@ pub(crate) fn subjects() -> Vec<Subject> {
         crypto("ike IKE_SA_INIT responder x25519", sa_init),
         crypto("ike IKE_AUTH responder psk", auth),
         crypto("ike handshake both sides", handshake),
+        own("ike snapshot", give),
+        own("ike restore", take_over),
     ]
 }

@@ -9,10 +9,15 @@ use crate::error::SaError;
 use crate::suite::{Encryption, Suite};
 use crate::wire::ESP_HEADER_LEN;
 
+// In this order, so that what a packet needs is in front of what only a snapshot does.
+#[repr(C)]
 pub(crate) struct Aead {
     context: CipherCtx,
     salt: Zeroizing<[u8; SALT_LEN]>,
     esn: bool,
+    key_len: u8,
+    /// The context does not give it out again. Inside, for an allocation would take more room than is left over here.
+    key: Zeroizing<[u8; MAX_KEY]>,
 }
 
 impl Aead {
@@ -34,7 +39,16 @@ impl Aead {
             Direction::Open => context.decrypt_init(Some(cipher), Some(key), None),
         }
         .map_err(|_| SaError::Crypto)?;
-        Ok(Self { context, salt: Zeroizing::new(*salt), esn: suite.esn })
+        let mut kept = Zeroizing::new([0; MAX_KEY]);
+        kept.get_mut(..key.len()).ok_or(SaError::Crypto)?.copy_from_slice(key);
+        let key_len = key.len() as u8;
+        Ok(Self { context, salt: Zeroizing::new(*salt), esn: suite.esn, key_len, key: kept })
+    }
+
+    /// Key and salt, as they were given.
+    pub(super) fn key_and_salt(&self) -> Zeroizing<Vec<u8>> {
+        let key = self.key.get(..usize::from(self.key_len)).unwrap_or_default();
+        Zeroizing::new([key, self.salt.as_slice()].concat())
     }
 
     pub(super) fn seal(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
@@ -91,6 +105,8 @@ impl Aead {
     }
 }
 
+/// Octets of the longest key.
+const MAX_KEY: usize = 32;
 const SALT_LEN: usize = 4;
 const IV_LEN: usize = 8;
 

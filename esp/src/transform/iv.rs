@@ -2,6 +2,7 @@
 
 use openssl::cipher::Cipher;
 use openssl::cipher_ctx::CipherCtx;
+use zeroize::Zeroizing;
 
 use super::TransformError;
 use crate::error::SaError;
@@ -14,7 +15,13 @@ pub(crate) enum IvSource {
     /// CBC needs an IV that nobody can predict (RFC 3602 section 3): the number, encrypted under a key of its own
     /// (NIST SP 800-38A appendix C, first method). For 3DES that is cut to a block of it: no less hard to predict, and as
     /// seldom the same twice as random ones are.
-    Encrypted(CipherCtx),
+    Encrypted(Box<Encrypted>),
+}
+
+/// The cipher, and the key of it, which it does not give out again.
+pub(crate) struct Encrypted {
+    context: CipherCtx,
+    seed: Zeroizing<[u8; 32]>,
 }
 
 impl IvSource {
@@ -26,14 +33,22 @@ impl IvSource {
         let mut context = CipherCtx::new().map_err(|_| SaError::Crypto)?;
         context.encrypt_init(Some(Cipher::aes_256_ecb()), Some(seed), None).map_err(|_| SaError::Crypto)?;
         context.set_padding(false);
-        Ok(Self::Encrypted(context))
+        Ok(Self::Encrypted(Box::new(Encrypted { context, seed: Zeroizing::new(*seed) })))
+    }
+
+    /// What it was made with; nothing if that is of no matter.
+    pub(crate) fn seed(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Counter => None,
+            Self::Encrypted(encrypted) => Some(&encrypted.seed),
+        }
     }
 
     /// Writes the IV for `sequence`; `iv` has the length that the algorithm asks for.
     pub(crate) fn write(&mut self, sequence: u64, iv: &mut [u8]) -> Result<(), TransformError> {
         match self {
             Self::Counter => iv.copy_from_slice(&sequence.to_be_bytes()),
-            Self::Encrypted(context) => {
+            Self::Encrypted(encrypted) => {
                 let mut block = [0; 16];
                 let [.., a, b, c, d, e, f, g, h] = &mut block;
                 for (to, from) in [a, b, c, d, e, f, g, h].into_iter().zip(sequence.to_be_bytes()) {
@@ -41,7 +56,10 @@ impl IvSource {
                 }
                 // The binding asks for one spare block.
                 let mut output = [0; 32];
-                context.cipher_update(&block, Some(&mut output)).map_err(|_| TransformError::Library)?;
+                encrypted
+                    .context
+                    .cipher_update(&block, Some(&mut output))
+                    .map_err(|_| TransformError::Library)?;
                 iv.copy_from_slice(output.get(..iv.len()).ok_or(TransformError::Library)?);
             }
         }

@@ -45,8 +45,8 @@ pub(crate) enum TransformError {
 /// One direction's algorithms with their keys.
 pub(crate) enum Transform {
     Aead(Aead),
-    /// Boxed, so that the common AEAD does not carry the size of two hash states.
-    CbcHmac(Box<(Cbc, Mac)>),
+    /// Boxed, so that the common AEAD does not carry the size of two hash states, and of keys that only a snapshot needs.
+    CbcHmac(Box<(Cbc, Mac, SaKeys)>),
 }
 
 impl Transform {
@@ -67,8 +67,16 @@ impl Transform {
             Some(integrity) => {
                 let cbc = Cbc::new(suite.encryption, &keys.encryption, direction)?;
                 let mac = Mac::new(integrity, suite.esn, &keys.integrity)?;
-                Ok(Self::CbcHmac(Box::new((cbc, mac))))
+                Ok(Self::CbcHmac(Box::new((cbc, mac, keys.clone()))))
             }
+        }
+    }
+
+    /// The keys that it was made with.
+    pub(crate) fn keys(&self) -> SaKeys {
+        match self {
+            Self::Aead(aead) => SaKeys::new(std::mem::take(&mut *aead.key_and_salt()), Vec::new()),
+            Self::CbcHmac(both) => both.2.clone(),
         }
     }
 
@@ -77,7 +85,7 @@ impl Transform {
         match self {
             Self::Aead(aead) => aead.seal(packet, at),
             Self::CbcHmac(both) => {
-                let (cbc, mac) = both.as_mut();
+                let (cbc, mac, _) = both.as_mut();
                 cbc.encrypt(packet, at)?;
                 let (signed, icv) = packet.split_at_mut_checked(at.icv).ok_or(TransformError::Library)?;
                 mac.sign(signed, at.sequence, icv);
@@ -91,7 +99,7 @@ impl Transform {
         match self {
             Self::Aead(aead) => aead.open(packet, at),
             Self::CbcHmac(both) => {
-                let (cbc, mac) = both.as_mut();
+                let (cbc, mac, _) = both.as_mut();
                 let (signed, icv) = packet.split_at_checked(at.icv).ok_or(TransformError::Library)?;
                 if !mac.verify(signed, at.sequence, icv) {
                     return Err(TransformError::Icv);

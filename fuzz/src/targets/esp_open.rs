@@ -35,6 +35,14 @@ fn hosts(v6: bool) -> Hosts {
     Hosts::new(host(1), host(2)).expect("of one family")
 }
 
+/// Both halves of a pair.
+pub(crate) fn pair() -> (InboundSa, OutboundSa) {
+    let suite = Suite::new(Encryption::AesGcm16_128, None, true).expect("they go together");
+    let inbound = InboundSa::new(Spi(SPI), suite, &keys(&suite), selectors(), 64, &Limits::default());
+    let outbound = OutboundSa::new(Spi(SPI), suite, &keys(&suite), &[7; 32], &Limits::default());
+    (inbound.expect("an SA"), outbound.expect("an SA"))
+}
+
 /// Runs the target.
 pub fn run(data: &[u8]) {
     let mut input = Input::new(data);

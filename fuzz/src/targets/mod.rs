@@ -8,6 +8,7 @@ pub mod message;
 pub mod network;
 pub mod payloads;
 pub mod proposal_text;
+pub mod snapshot;
 mod steps;
 pub mod tenant_spec;
 pub mod v1_connection;

@@ -164,6 +164,26 @@ impl KeyPair {
         Ok(Self { group: id, private, public })
     }
 
+    /// The private value, for a node that takes over.
+    pub(crate) fn private(&self) -> Result<Secret, CryptoError> {
+        Ok(match &self.private {
+            Private::Key(key) => Zeroizing::new(key.raw_private_key()?),
+            Private::Octets(octets) => octets.clone(),
+        })
+    }
+
+    /// What was told by [`Self::private`], [`Self::group`] and [`Self::public`].
+    pub(crate) fn from_parts(id: u16, private: &[u8], public: Vec<u8>) -> Result<Self, CryptoError> {
+        let octets = || Private::Octets(Zeroizing::new(private.to_vec()));
+        let private = match group(id)? {
+            Group::X25519 => Private::Key(PKey::private_key_from_raw_bytes(private, Id::X25519)?),
+            Group::Ecp(_, len) if i32::try_from(private.len()) == Ok(len) => octets(),
+            Group::Modp(_, _, exponent) if private.len() == exponent => octets(),
+            Group::Ecp(..) | Group::Modp(..) => return Err(CryptoError::Malformed),
+        };
+        Ok(Self { group: id, private, public })
+    }
+
     /// The group's transform ID.
     pub const fn group(&self) -> u16 {
         self.group

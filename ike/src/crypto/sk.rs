@@ -173,6 +173,16 @@ impl SkKey {
         self.suite
     }
 
+    /// The next IV of an AEAD.
+    pub(crate) const fn next_iv(&self) -> u64 {
+        self.next_iv
+    }
+
+    /// The same with this for its next IV.
+    pub(crate) fn resumed_at(self, next_iv: u64) -> Self {
+        Self { next_iv, ..self }
+    }
+
     /// Copies of the keys for encryption and for integrity.
     pub(crate) fn secrets(&self) -> (Secret, Secret) {
         (self.encryption.clone(), self.integrity.clone())

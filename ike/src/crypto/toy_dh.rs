@@ -76,6 +76,17 @@ impl KeyPair {
         Ok(Self { group: id, private, public: encode(private.wrapping_mul(BASE), len) })
     }
 
+    /// The private value, for a node that takes over.
+    pub(crate) fn private(&self) -> Result<Secret, CryptoError> {
+        Ok(Zeroizing::new(self.private.to_be_bytes().to_vec()))
+    }
+
+    /// What was told by [`Self::private`], [`Self::group`] and [`Self::public`].
+    pub(crate) fn from_parts(id: u16, private: &[u8], public: Vec<u8>) -> Result<Self, CryptoError> {
+        octets(id)?;
+        Ok(Self { group: id, private: word(private), public })
+    }
+
     /// The group's transform ID.
     pub const fn group(&self) -> u16 {
         self.group

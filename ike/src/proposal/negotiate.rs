@@ -38,7 +38,7 @@ impl IkeChoice {
         table::legacy(&self.transforms())
     }
 
-    fn from_transforms(chosen: &[Transform]) -> Option<Self> {
+    pub(crate) fn from_transforms(chosen: &[Transform]) -> Option<Self> {
         let encr = find(chosen, TransformType::ENCR)?;
         let integ = find(chosen, TransformType::INTEG).filter(|t| t.id != 0);
         (integ.is_some() != table::is_aead(encr.id)).then_some(Self {

@@ -164,6 +164,11 @@ impl EspProposal {
         &self.0.0
     }
 
+    /// One of these, as [`Self::transforms`] has told them.
+    pub(crate) const fn of_transforms(transforms: Vec<Transform>) -> Self {
+        Self(Transforms(transforms))
+    }
+
     /// Whether a new key exchange is wanted for each rekey (PFS).
     pub fn pfs(&self) -> bool {
         self.transforms().iter().any(|t| t.kind == TransformType::KE && t.id != 0)

@@ -5,6 +5,7 @@ mod few;
 mod plan;
 mod restore;
 mod senders;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ pub use few::Few;
 pub use plan::{Plan, Start};
 use restore::MAX_RESTORES;
 pub use restore::RESTORE;
-pub use senders::Senders;
+pub use senders::{Senders, SendersSnapshot};
+pub use snapshot::SupervisorSnapshot;
 
 /// Wait after the first failure; doubled after each further one.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

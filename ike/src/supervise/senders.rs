@@ -1,9 +1,13 @@
 //! Which pair carries what we send. Each connection says which of its own pairs that is; while a peer has several
 //! connections, as after both sides started at once, one of them must be followed and the others kept in reserve.
 
+mod snapshot;
+
 use std::sync::Arc;
 
 use super::{ConnId, Few};
+
+pub use snapshot::SendersSnapshot;
 
 #[derive(Debug)]
 struct Pair {

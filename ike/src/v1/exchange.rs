@@ -1,5 +1,7 @@
 //! What is sent again until it is answered, what has come before, and the quick modes under way (RFC 2408 section 5.1).
 
+mod snapshot;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{ChildConfig, Retransmit};
 use crate::crypto::dh::KeyPair;
+
+pub(crate) use snapshot::{QuickForm, RepeatForm, TriesForm};
 
 /// How long a quick mode is remembered whose last message was ours: as long as a peer that has missed it asks again.
 pub(crate) const REMEMBERED: Duration = Duration::from_secs(60);

@@ -1,6 +1,8 @@
 //! Phase 1 under way (RFC 2409 section 5): its state from message to message, and what both sides and both modes have in
 //! common.
 
+mod snapshot;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,8 @@ use crate::host::Host;
 use crate::identity::Identity;
 use crate::proposal::IkeChoice;
 use crate::verbs::KEEPALIVE;
+
+pub(crate) use snapshot::{AnnouncedForm, HandshakeForm, LifeForm, SkeyidForm, natt, natt_number};
 
 /// Octets of our nonces. RFC 2409 section 5 wants 8 to 256.
 pub(crate) const NONCE_LEN: usize = 32;

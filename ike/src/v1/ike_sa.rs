@@ -1,5 +1,7 @@
 //! One IKE_SA (ISAKMP SA): SPIs, keys, what was seen on it, and the protection of the messages of phase 2.
 
+mod snapshot;
+
 use std::time::Instant;
 
 use super::exchange::Repeat;
@@ -13,6 +15,8 @@ use crate::crypto::prf::Secret;
 use crate::proposal::IkeChoice;
 use crate::wire::writer::Writer;
 use crate::wire::{WireError, numbers::ProtocolId};
+
+pub(crate) use snapshot::IkeSaForm;
 
 /// Message IDs, and nonces, of the peer that are remembered, so that none is taken twice. A tunnel that renews a pair every
 /// minute comes by half of them in a day and a half; then a new IKE_SA is made, whose numbers begin anew.

@@ -56,7 +56,7 @@ impl Suite {
         }
     }
 
-    const fn key_len(self) -> usize {
+    pub(crate) const fn key_len(self) -> usize {
         match self.encryption {
             Encryption::Aes128 => 16,
             Encryption::Aes192 | Encryption::TripleDes => 24,

@@ -1,6 +1,8 @@
 //! Dead peer detection (RFC 3706): a silent peer is asked, and given up if it does not answer. One that has not announced it
 //! is asked by making a new IKE_SA, but only where there is none.
 
+mod snapshot;
+
 use std::time::{Duration, Instant};
 
 use super::Connection;
@@ -11,6 +13,8 @@ use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::wire::numbers::{ExchangeType, ProtocolId};
+
+pub(crate) use snapshot::ProbeForm;
 
 /// A question that waits for its answer. Each time it is asked its number is one higher.
 #[derive(Clone, Copy, Debug)]

@@ -30,6 +30,7 @@
 //! | `wire/`, `keys.rs`, `offer.rs` | messages, the key schedule, proposals by their numbers |
 //! | `forge.rs` | what a hostile peer sends, for the fuzz targets |
 //! | `hooks.rs` | what a hostile peer that has the keys needs, for tests |
+//! | `snapshot.rs` | all of it on its way to another node |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -63,6 +64,7 @@ mod respond_aggressive;
 mod respond_main;
 mod responder;
 mod send;
+mod snapshot;
 mod tasks;
 mod told;
 mod view;
@@ -93,6 +95,8 @@ use handshake::Handshake;
 use ike_sa::IkeSa;
 use request_child::retry_task;
 use tasks::{Queued, Task};
+
+pub(crate) use snapshot::ConnectionForm;
 
 /// How long a replaced IKE_SA stays: what the peer had under way on it still arrives. Who made the new one deletes it then.
 const REPLACED_IKE: Duration = Duration::from_secs(10);

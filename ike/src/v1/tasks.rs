@@ -1,5 +1,7 @@
 //! What waits to be done until there is an IKE_SA to do it by, and everything with a time.
 
+mod snapshot;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +16,8 @@ use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::verbs::{KEEPALIVE, MAX_CHILDREN};
 use crate::wire::numbers::ExchangeType;
+
+pub(crate) use snapshot::QueuedForm;
 
 /// Tasks that wait. One for each Child SA and some more; beyond it the oldest plan is as good as a new one.
 const MAX_TASKS: usize = 2 * MAX_CHILDREN;

@@ -1,12 +1,16 @@
 //! The exchange manager of one IKE_SA: Message IDs, the windows, stored answers and retransmission (RFC 7296 sections 2.1
 //! to 2.3). It recognises a retransmission before anything else is looked at.
 
+mod snapshot;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::request::Request;
 use crate::config::Retransmit;
 use crate::wire::numbers::ExchangeType;
+
+pub(crate) use snapshot::ExchangesForm;
 
 /// A request of ours without an answer.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! One IKE_SA: its SPIs, keys and exchanges. A connection has one in use, and for a while those it replaces.
 
+mod snapshot;
+
 use std::time::Instant;
 
 use super::exchange::Exchanges;
@@ -19,6 +21,8 @@ use crate::wire::numbers::{ExchangeType, PayloadType};
 use crate::wire::payload::{self, Payload};
 use crate::wire::writer::Writer;
 use crate::wire::{WireError, rules};
+
+pub(crate) use snapshot::IkeSaForm;
 
 /// Where an IKE_SA is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

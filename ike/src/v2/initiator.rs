@@ -1,5 +1,7 @@
 //! IKE_SA_INIT and IKE_AUTH from the initiator's side (RFC 7296 sections 1.2, 2.6, 2.15).
 
+mod snapshot;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,6 +26,8 @@ use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::rules;
+
+pub(crate) use snapshot::{AuthSentForm, InitSentForm};
 
 /// Octets of our nonces: the key size of the largest PRF or more is not needed, 32 are the field's habit.
 pub(crate) const NONCE_LEN: usize = 32;

@@ -18,6 +18,7 @@
 //! | `tasks.rs` | what waits to be done, timers |
 //! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
 //! | `exchange.rs`, `window.rs` | Message IDs, retransmission; what may be under way together |
+//! | `snapshot.rs` | all of it on its way to another node |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
@@ -43,6 +44,7 @@ mod request_child;
 mod resources;
 mod responder;
 mod send;
+mod snapshot;
 mod tasks;
 mod view;
 mod window;
@@ -69,6 +71,7 @@ use request::Request;
 use tasks::{Queued, Task};
 
 pub(crate) use responder::refuse;
+pub(crate) use snapshot::ConnectionForm;
 
 /// How long a replaced IKE_SA waits for the delete its replacer owes, before it is dropped without.
 const REPLACED_IKE: Duration = Duration::from_secs(90);

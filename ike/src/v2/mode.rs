@@ -34,8 +34,8 @@ const DECLINED: Duration = Duration::from_secs(10);
 /// A tunnel that was given to a peer that had asked for transport mode.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Declined {
-    spi_in: u32,
-    at: Instant,
+    pub(super) spi_in: u32,
+    pub(super) at: Instant,
 }
 
 impl Connection {

@@ -2,8 +2,12 @@
 //! other until it has as many as it wants or the peer takes no more; the other side does so a while later, if it wants more
 //! than it was asked for. So the two seldom ask at the same time, and where they do there are a few pairs more.
 
+mod snapshot;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+pub(super) use snapshot::ResourcesForm;
 
 use super::Connection;
 use super::child::{Child, ChildState};

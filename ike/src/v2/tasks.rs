@@ -1,5 +1,7 @@
 //! What waits to be done while the window is taken or the peer asked for patience, and everything with a time.
 
+mod snapshot;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +17,8 @@ use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::verbs::{KEEPALIVE, LINGER_IKE, MAX_CHILDREN};
 use crate::wire::numbers::ExchangeType;
+
+pub(crate) use snapshot::QueuedForm;
 
 /// Tasks that wait. One for each Child SA and some more; beyond it the oldest plan is as good as a new one.
 const MAX_TASKS: usize = 2 * MAX_CHILDREN;

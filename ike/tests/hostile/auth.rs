@@ -113,7 +113,7 @@ fn a_responder_refuses_every_wrong_auth() {
         h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), good]);
         assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
         h.pair.pass(std::time::Duration::from_secs(60));
-        assert!(h.pair.b.conn.as_ref().is_some_and(Connection::is_finished), "{what}");
+        assert!(h.pair.b.conn.as_deref().is_some_and(Connection::is_finished), "{what}");
     }
 }
 
@@ -139,7 +139,7 @@ fn an_initiator_refuses_every_wrong_auth_and_says_so() {
             assert_eq!(errors(&told), [NotifyType::AUTHENTICATION_FAILED], "{what}");
         }
         h.pair.pass(std::time::Duration::from_secs(60));
-        assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_finished), "{what}");
+        assert!(h.pair.a.conn.as_deref().is_some_and(Connection::is_finished), "{what}");
     }
 }
 

@@ -124,7 +124,7 @@ fn temporary_failure_for_ever_ends_after_a_while() {
         assert!(most <= 2, "each after a pause; the last one is followed by the delete of the IKE_SA");
         assert!((10..20).contains(&all), "{all} requests");
         assert!(h.pair.a.log.iter().any(|l| l.contains("TEMPORARY_FAILURE")), "{:?}", h.pair.a.log);
-        assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+        assert!(h.pair.a.conn.as_deref().is_some_and(Connection::is_finished));
     }
 }
 
@@ -191,7 +191,7 @@ fn a_bad_answer_for_ever_leaves_what_is_there() {
     let (most, all) = life_rounds(&mut h, reply, 1);
     assert!(most <= 2, "the request and the delete of what the peer made");
     assert!(all < 60, "{all} in an hour");
-    assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_up), "{:?}", h.pair.a.log);
+    assert!(h.pair.a.conn.as_deref().is_some_and(Connection::is_up), "{:?}", h.pair.a.log);
     assert_eq!(h.pair.spi(A), spi);
 }
 
@@ -203,5 +203,5 @@ fn a_delete_that_is_never_answered_does_not_hold_the_end_up() {
     assert!(matches!(&told[0], Payload::Delete { protocol: ProtocolId::IKE, .. }));
     h.pair.a.outbox.clear();
     h.pair.pass(Duration::from_secs(60));
-    assert!(h.pair.a.conn.as_ref().is_some_and(Connection::is_finished));
+    assert!(h.pair.a.conn.as_deref().is_some_and(Connection::is_finished));
 }

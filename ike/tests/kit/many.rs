@@ -9,10 +9,11 @@ use ike::reception::{Class, classify};
 use ike::{Command, Connection, Datagram, Event, InitReply, Transmit};
 
 use super::Side;
+use super::twin::Twin;
 
 /// A negotiation that a peer has started.
 pub struct HalfOpen {
-    pub conn: Connection,
+    pub conn: Twin,
     /// Where it came from.
     remote: SocketAddr,
     /// Its first message.
@@ -71,7 +72,7 @@ impl Side {
         match reply {
             InitReply::Accepted(conn) => {
                 let (remote, first) = (datagram.remote, datagram.bytes.to_vec());
-                self.half_open.push(HalfOpen { conn: *conn, remote, first });
+                self.half_open.push(HalfOpen { conn: (*conn).into(), remote, first });
                 self.drain_half_open();
             }
             InitReply::Refused(bytes, failure) => {
@@ -110,7 +111,7 @@ impl Side {
     }
 
     /// A negotiation that has come up: it joins the connection there is, or takes its place.
-    fn take_in(&mut self, now: Instant, mut conn: Connection) {
+    fn take_in(&mut self, now: Instant, mut conn: Twin) {
         let Some(home) = self.conn.as_mut().filter(|home| !home.is_finished()) else {
             self.conn = Some(conn);
             return self.drain();
@@ -123,7 +124,10 @@ impl Side {
                     self.registered.insert(spi);
                 }
             }
-            assert!(home.absorb(now, &mut self.host, conn).is_ok(), "a connection that is up is taken in");
+            assert!(
+                home.absorb(now, &mut self.host, conn.into_inner()).is_ok(),
+                "a connection that is up is taken in"
+            );
             return self.drain();
         }
         home.handle_command(now, &mut self.host, Command::Abandon);

@@ -12,6 +12,7 @@
 pub mod many;
 pub mod schedules;
 pub mod tap;
+pub mod twin;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -29,12 +30,13 @@ use ike::{
 };
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use twin::Twin;
 
 pub fn ts(start: &str, end: &str) -> TrafficSelector {
     TrafficSelector::range(start.parse().unwrap(), end.parse().unwrap())
 }
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Spec {
     pub psk: &'static [u8],
     pub ike: Vec<&'static str>,
@@ -135,6 +137,7 @@ impl Spec {
 }
 
 /// Supplies seeded randomness.
+#[derive(Clone)]
 pub struct TestHost {
     rng: ChaCha20Rng,
     next_esp: u32,
@@ -241,7 +244,8 @@ pub struct Installed {
 
 pub struct Side {
     pub host: TestHost,
-    pub conn: Option<Connection>,
+    /// With a copy that moves from node to node.
+    pub conn: Option<Twin>,
     pub addr: SocketAddr,
     pub installed: BTreeMap<u32, Installed>,
     pub log: Vec<String>,
@@ -401,7 +405,7 @@ impl Pair {
         let side = self.side(who);
         let path = Path { local: side.addr, remote, local_natt: 4500, remote_natt: 4500 };
         let conn = Connection::initiate(now, &mut side.host, side.config.clone(), path).unwrap();
-        side.conn = Some(conn);
+        side.conn = Some(conn.into());
         side.drain();
     }
 
@@ -449,7 +453,7 @@ impl Pair {
                 };
                 let host = &mut side.host;
                 match Connection::respond(now, host, opening, datagram, (4500, 4500), &proposals, force) {
-                    InitReply::Accepted(conn) => side.conn = Some(*conn),
+                    InitReply::Accepted(conn) => side.conn = Some((*conn).into()),
                     InitReply::Refused(bytes, failure) => {
                         side.refused.push(failure.to_string());
                         let (local, remote) = (message.remote, message.local);
@@ -492,7 +496,7 @@ impl Pair {
         loop {
             let sides = [&self.a, &self.b];
             let conns = sides.iter().flat_map(|s| s.conn.iter().chain(s.half_open.iter().map(|h| &h.conn)));
-            let due = conns.filter_map(Connection::poll_timeout).min();
+            let due = conns.filter_map(Twin::poll_timeout).min();
             let Some(at) = due.filter(|t| *t <= end) else { break };
             self.now = self.now.max(at);
             for who in [A, B] {

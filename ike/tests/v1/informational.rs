@@ -27,7 +27,7 @@ fn with_dpd(seconds: [u64; 2]) -> Pair {
 }
 
 fn is_up(pair: &Pair) -> [bool; 2] {
-    [&pair.a, &pair.b].map(|side| side.conn.as_ref().is_some_and(Connection::is_up))
+    [&pair.a, &pair.b].map(|side| side.conn.as_deref().is_some_and(Connection::is_up))
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn conclude(pair: &mut Pair, kinds: (Kind, Kind), odd: bool) {
         return assert_no_leak(pair);
     }
     for side in [&pair.a, &pair.b] {
-        assert!(side.conn.as_ref().is_some_and(Connection::is_up), "not up");
+        assert!(side.conn.as_deref().is_some_and(Connection::is_up), "not up");
         assert!(side.half_open.is_empty(), "half-open");
     }
     // A lost Delete of a pair leaves it on the other side, until its lifetime ends there.

@@ -25,7 +25,7 @@ fn assert_settled(pair: &mut Pair) {
     pair.settle();
     pair.run(240);
     for side in [&pair.a, &pair.b] {
-        assert!(side.conn.as_ref().is_some_and(Connection::is_up), "{:?}", side.log);
+        assert!(side.conn.as_deref().is_some_and(Connection::is_up), "{:?}", side.log);
     }
     pair.assert_children(1);
     pair.assert_alive_in_time();

@@ -22,8 +22,8 @@ fn every_suite_comes_up_in_both_modes() {
             let pair = up(&left, &right);
             pair.assert_children(1);
             for side in [&pair.a, &pair.b] {
-                assert!(side.conn.as_ref().is_some_and(Connection::is_up), "{ike} {:?}", side.log);
-                assert_eq!(side.conn.as_ref().map(Connection::ike_sas), Some(1));
+                assert!(side.conn.as_deref().is_some_and(Connection::is_up), "{ike} {:?}", side.log);
+                assert_eq!(side.conn.as_deref().map(Connection::ike_sas), Some(1));
             }
         }
     }
@@ -38,6 +38,6 @@ fn a_wrong_key_is_told_on_both_sides() {
         pair.assert_children(0);
         let told = |log: &[String]| log.iter().any(|l| l.contains("pre-shared key"));
         assert!(told(&pair.a.log) || told(&pair.b.refused), "{:?} {:?}", pair.a.log, pair.b.refused);
-        assert!(pair.a.conn.as_ref().is_some_and(Connection::is_finished), "{:?}", pair.a.log);
+        assert!(pair.a.conn.as_deref().is_some_and(Connection::is_finished), "{:?}", pair.a.log);
     }
 }

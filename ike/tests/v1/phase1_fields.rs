@@ -18,7 +18,7 @@ fn assert_fails(mut pair: Pair, what: &str, expected: &[&str]) {
     pair.settle();
     pair.run(60);
     pair.assert_children(0);
-    let up = |conn: &Option<ike::Connection>| conn.as_ref().is_some_and(ike::Connection::is_up);
+    let up = |conn: &Option<crate::kit::twin::Twin>| conn.as_deref().is_some_and(ike::Connection::is_up);
     assert!(!up(&pair.a.conn) && !up(&pair.b.conn), "{what}: {}", told(&pair));
     assert!(pair.b.half_open.is_empty(), "{what}: a half-open connection stays");
     assert!(pair.a.registered.is_empty() && pair.b.registered.is_empty(), "{what}: an SPI stays");

@@ -10,8 +10,8 @@ use crate::kit::{A, B, Pair, Spec, Who};
 use crate::message;
 use crate::{MODES, specs, up};
 
-fn is_up(conn: &Option<Connection>) -> bool {
-    conn.as_ref().is_some_and(Connection::is_up)
+fn is_up(conn: &Option<crate::kit::twin::Twin>) -> bool {
+    conn.as_deref().is_some_and(Connection::is_up)
 }
 
 /// Runs the exchange with the `number`-th message of phase 1 treated so.

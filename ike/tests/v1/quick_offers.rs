@@ -114,7 +114,7 @@ fn a_pair_that_cannot_be_made_for_lack_of_an_spi_is_made_later() {
 fn a_peer_that_refuses_is_asked_less_and_less_and_then_served() {
     let [left, right] = specs(Phase1::Main);
     let mut pair = up(&left, &right);
-    pair.b.conn.as_mut().unwrap().refuse_everything();
+    pair.b.conn.as_mut().unwrap().alone().refuse_everything();
     let spi = pair.spi(A);
     pair.command(A, Command::RekeyChild(spi));
     let mut asked = 0;

@@ -1,6 +1,7 @@
 //! A simulated node: what a concentrator or a gateway is, without actors, sockets and threads.
 
 pub mod host;
+pub mod moves;
 pub mod peer;
 pub mod sas;
 
@@ -137,9 +138,9 @@ impl Node {
     }
 
     /// Sends an inner packet of a policy through a peer's tunnel; false if no pair is there for it.
-    pub fn send_inner(&mut self, at: usize, policy: &str, inner: &[u8]) -> bool {
+    pub fn send_inner(&mut self, at: usize, policy: &str, inner: &[u8], w: &mut Witness) -> bool {
         let Some(peer) = self.peers.get_mut(at) else { return false };
-        let Some((spi, sealed)) = peer.sas.seal(policy, inner) else { return false };
+        let Some((spi, sealed)) = peer.sas.seal((peer.tunnel, policy), inner, w) else { return false };
         let conn = peer.sas.pairs.get(&spi).and_then(|p| peer.conns.get(&p.conn));
         let Some(core) = conn.map(|c| &c.core) else { return false };
         let (mut local, mut remote) = core.addresses();
@@ -300,6 +301,7 @@ impl Node {
             }
         }
         let transmits: Vec<Transmit> = std::iter::from_fn(|| conn.poll_transmit()).collect();
+        transmits.iter().for_each(|t| w.ike_sent(usize::MAX, conn, &t.bytes));
         if conn.is_finished() {
             self.half_open.remove(&spi);
         }

@@ -31,7 +31,7 @@ pub struct Lifetimes {
 pub struct Conn {
     /// The connection.
     pub core: Connection,
-    lifetime: Option<Lifetime>,
+    pub(super) lifetime: Option<Lifetime>,
     /// It has reported its end and only lingers.
     pub down: bool,
 }
@@ -51,7 +51,7 @@ pub struct Peer {
     /// All connections, those that linger included.
     pub conns: BTreeMap<ConnId, Conn>,
     next_conn: ConnId,
-    senders: Senders,
+    pub(super) senders: Senders,
     /// The ESP side.
     pub sas: Sas,
     /// When the tunnel came up last.
@@ -285,7 +285,10 @@ impl Peer {
         host.note_connected(&self.config.name, up);
         if let Some(conn) = self.conns.get_mut(&id) {
             w.check_connection(self.tunnel, &conn.core);
-            out.transmits.extend(std::iter::from_fn(|| conn.core.poll_transmit()));
+            while let Some(transmit) = conn.core.poll_transmit() {
+                w.ike_sent(self.tunnel, &conn.core, &transmit.bytes);
+                out.transmits.push(transmit);
+            }
         }
         if finished {
             self.conns.remove(&id);

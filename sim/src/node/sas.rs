@@ -5,12 +5,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esp::transport::{Hosts, MAX_PACKET, Upper};
-use esp::{InboundSa, Lifetime, Limits, Mode, OutboundSa, Spi};
+use esp::{InboundSa, Lifetime, Limits, Mode, OutboundSa, OutboundSnapshot, Spi};
+
+use crate::invariants::{Witness, fingerprint};
+
+/// Numbers that a node reserves at a time. Few, so that histories see what happens at the end of a block.
+pub(super) const BLOCK: u64 = 16;
 
 /// One pair in place.
 pub struct Pair {
-    inbound: InboundSa,
-    outbound: OutboundSa,
+    pub(super) inbound: InboundSa,
+    pub(super) outbound: OutboundSa,
+    /// What a standby knows of it, from when the last block of numbers was reserved.
+    pub(super) told: OutboundSnapshot,
+    /// Which key it seals with.
+    sealed_with: u64,
     /// The two ends, in transport mode.
     hosts: Option<Hosts>,
     /// Its policy.
@@ -46,12 +55,15 @@ impl Sas {
             Mode::Transport => Some(Hosts::of(&selectors)?),
         };
         let limits = Limits::default();
+        let sealed_with = fingerprint(&sa.keys_out.encryption);
         let (keys_in, keys_out) = (negotiated::keys(sa.keys_in), negotiated::keys(sa.keys_out));
         let inbound = InboundSa::new(Spi(sa.spi_in), suite, &keys_in, selectors, 256, &limits).ok()?;
         let outbound = OutboundSa::new(Spi(sa.spi_out), suite, &keys_out, &[7; 32], &limits).ok()?;
-        let pair = Pair {
+        let mut pair = Pair {
             inbound,
+            told: outbound.snapshot(),
             outbound,
+            sealed_with,
             hosts,
             name: sa.name,
             spi_out: sa.spi_out,
@@ -60,6 +72,7 @@ impl Sas {
             conn,
             heard: None,
         };
+        pair.reserve();
         self.pairs.insert(sa.spi_in, pair);
         Some(())
     }
@@ -100,9 +113,17 @@ impl Sas {
     }
 
     /// Seals a packet of a policy; also returns the pair it went by.
-    pub fn seal(&mut self, policy: &str, inner: &[u8]) -> Option<(u32, Vec<u8>)> {
+    pub fn seal(
+        &mut self,
+        (tunnel, policy): (usize, &str),
+        inner: &[u8],
+        w: &mut Witness,
+    ) -> Option<(u32, Vec<u8>)> {
         let spi = *self.active.get(policy)?;
         let pair = self.pairs.get_mut(&spi)?;
+        if pair.outbound.lease().end() == Some(pair.outbound.sequence()) {
+            pair.reserve();
+        }
         let mut out = vec![0; pair.outbound.sealed_len(inner.len())];
         let sealed = match pair.hosts {
             None => pair.outbound.seal(inner, &mut out).ok()?,
@@ -114,6 +135,7 @@ impl Sas {
             }
         };
         out.truncate(sealed.len);
+        w.sealed(tunnel, pair.sealed_with, sealed.sequence);
         Some((spi, out))
     }
 

@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::faults::{self, Disturbance, Order};
 use crate::invariants::Witness;
 use crate::net::{Conditions, Nat, Network, Packet};
+use crate::node::moves::Handover;
 use crate::node::peer::Peer;
 use crate::node::{IKE, NATT, Node};
 use crate::random::Random;
@@ -40,6 +41,7 @@ enum What {
     Timer(usize),
     Probe(usize, bool),
     Command,
+    HandOver,
     Disturb,
     Calm,
 }
@@ -60,6 +62,8 @@ pub struct World {
     /// Its time.
     pub clock: Clock,
     chance: Random,
+    /// Of handovers alone, so that a seed's history is the same with and without them.
+    handovers: Random,
     /// Node 0 is the concentrator.
     pub nodes: Vec<Node>,
     /// The network.
@@ -128,6 +132,7 @@ impl World {
             scenario,
             clock,
             chance,
+            handovers: Random::new(!seed),
             nodes,
             network,
             witness: Witness::default(),
@@ -158,6 +163,9 @@ impl World {
         }
         if !self.scenario.disturbances.is_zero() {
             self.schedule(self.scenario.disturbances / 2, What::Disturb);
+        }
+        if !self.scenario.handovers.is_zero() {
+            self.schedule(self.scenario.handovers, What::HandOver);
         }
     }
 
@@ -225,6 +233,12 @@ impl World {
                     self.schedule(next, What::Command);
                 }
             }
+            What::HandOver => {
+                self.hand_over(now);
+                let next =
+                    self.clock.elapsed() + faults::interval(&mut self.handovers, self.scenario.handovers);
+                self.schedule(next, What::HandOver);
+            }
             What::Disturb => {
                 if !self.peaceful() {
                     self.disturb(now);
@@ -291,7 +305,10 @@ impl World {
         let number = self.probes.len();
         let inner = numbered(self.sides(tunnel, policy, from_hub), number);
         let (node, at) = self.end(tunnel, from_hub);
-        let sent = self.nodes.get_mut(node).is_some_and(|n| n.send_inner(at, &policy_name(policy), &inner));
+        let sent = self
+            .nodes
+            .get_mut(node)
+            .is_some_and(|n| n.send_inner(at, &policy_name(policy), &inner, &mut self.witness));
         let now = self.clock.elapsed();
         let calm = !self.disturbed
             && now >= self.disturbed_until + RECOVERY
@@ -368,6 +385,21 @@ impl World {
             }
             self.after(node);
         }
+    }
+
+    /// A node is drained or lost, and another takes its place. Nothing is excused by it.
+    fn hand_over(&mut self, now: Instant) {
+        let nodes = u64::try_from(self.nodes.len()).unwrap_or(1);
+        let node = usize::try_from(self.handovers.below(nodes)).unwrap_or(0);
+        let how = match self.handovers.chance(1, 2) {
+            _ if self.scenario.careless => Handover::Careless,
+            true => Handover::Drained,
+            false => Handover::Lost,
+        };
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.hand_over(now, how, &mut self.witness);
+        }
+        self.arm(node);
     }
 
     /// Packets on their way when something befalls the world may be lost by it.

@@ -1,0 +1,106 @@
+//! The initiator's side of a negotiation as another node takes it over.
+
+use prost::Message;
+use snapshot::{SnapshotError, required};
+
+use super::{AuthSent, InitSent};
+use crate::snapshot::keys::KeyPairForm;
+use crate::snapshot::{Reading, RestoreError, Writing};
+use crate::v2::exchange::{Exchanges, ExchangesForm};
+use crate::wire::message::Message as IkeMessage;
+use crate::wire::numbers::NotifyType;
+use crate::wire::payload::Payload;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct InitSentForm {
+    #[prost(fixed64, tag = "1")]
+    spi: u64,
+    #[prost(message, optional, tag = "2")]
+    dh: Option<KeyPairForm>,
+    #[prost(bytes = "vec", tag = "3")]
+    nonce: Vec<u8>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    cookie: Option<Vec<u8>>,
+    #[prost(uint32, tag = "5")]
+    restarts: u32,
+    /// The payloads are in it.
+    #[prost(bytes = "vec", tag = "6")]
+    request: Vec<u8>,
+    #[prost(message, optional, tag = "7")]
+    exchanges: Option<ExchangesForm>,
+}
+
+impl InitSent {
+    pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> InitSentForm {
+        let Self { spi, dh, nonce, cookie, payloads: _, restarts, request, exchanges } = self;
+        InitSentForm {
+            spi: *spi,
+            dh: Some(KeyPairForm::new(dh)),
+            nonce: nonce.clone(),
+            cookie: cookie.clone(),
+            restarts: *restarts,
+            request: request.clone(),
+            exchanges: Some(exchanges.form(w)),
+        }
+    }
+
+    pub(crate) fn restore(form: &InitSentForm, r: &Reading) -> Result<Self, RestoreError> {
+        const REQUEST: &str = "the request of IKE_SA_INIT";
+        let message =
+            IkeMessage::parse(&form.request).map_err(|error| SnapshotError::value(REQUEST, error))?;
+        let is_cookie = |p: &Payload| matches!(p, Payload::Notify(n) if n.kind == NotifyType::COOKIE);
+        let mut payloads = message.chain.payloads;
+        payloads.retain(|payload| !is_cookie(payload));
+        Ok(Self {
+            spi: form.spi,
+            dh: required(form.dh.as_ref(), "the key pair of IKE_SA_INIT")?.read()?,
+            nonce: form.nonce.clone(),
+            cookie: form.cookie.clone(),
+            payloads,
+            restarts: form.restarts,
+            request: form.request.clone(),
+            exchanges: Exchanges::restore(required(form.exchanges.as_ref(), REQUEST)?, r)?,
+        })
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct AuthSentForm {
+    #[prost(bytes = "vec", tag = "1")]
+    answer: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    nonce_i: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    nonce_r: Vec<u8>,
+    /// The policy of the Child SA that is asked for, if one is.
+    #[prost(uint32, optional, tag = "4")]
+    policy: Option<u32>,
+    #[prost(fixed32, tag = "5")]
+    spi_in: u32,
+    #[prost(bool, tag = "6")]
+    certificate: bool,
+}
+
+impl AuthSent {
+    pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> AuthSentForm {
+        let Self { answer, nonces: (nonce_i, nonce_r), child, certificate } = self;
+        AuthSentForm {
+            answer: answer.clone(),
+            nonce_i: nonce_i.clone(),
+            nonce_r: nonce_r.clone(),
+            policy: child.as_ref().map(|(config, _)| w.policy(config)),
+            spi_in: child.as_ref().map_or(0, |(_, spi)| *spi),
+            certificate: *certificate,
+        }
+    }
+
+    pub(crate) fn restore(form: &AuthSentForm, r: &Reading) -> Result<Self, SnapshotError> {
+        let policy = form.policy.map(|number| r.policy(number)).transpose()?;
+        Ok(Self {
+            answer: form.answer.clone(),
+            nonces: (form.nonce_i.clone(), form.nonce_r.clone()),
+            child: policy.map(|policy| (policy, form.spi_in)),
+            certificate: form.certificate,
+        })
+    }
+}

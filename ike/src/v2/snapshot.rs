@@ -1,0 +1,243 @@
+//! A connection as another node takes it over.
+
+pub(crate) mod child;
+pub(crate) mod request;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use prost::{Message, Oneof};
+use snapshot::{Due, SnapshotError, required};
+
+use super::ike_sa::{IkeSa, IkeSaForm};
+use super::initiator::{AuthSent, AuthSentForm, InitSent, InitSentForm};
+use super::mode::Declined;
+use super::tasks::{Queued, QueuedForm};
+use super::{Connection, Phase};
+use crate::asked::{AskedForm, Rekeyings};
+use crate::config::PeerConfig;
+use crate::silence::{Silence, SilenceForm};
+use crate::snapshot::policies::PolicyForm;
+use crate::snapshot::values::{CountersForm, FruitForm, GapForm, PathForm, retold};
+use crate::snapshot::{NotNow, Reading, RestoreError, Resume, Writing};
+use crate::v2::resources::{Resources, ResourcesForm};
+use child::ChildForm;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ConnectionForm {
+    #[prost(message, optional, tag = "1")]
+    path: Option<PathForm>,
+    #[prost(bool, tag = "2")]
+    floated: bool,
+    #[prost(bool, tag = "3")]
+    forced: bool,
+    #[prost(bool, tag = "4")]
+    initiator: bool,
+    #[prost(oneof = "PhaseForm", tags = "5, 6, 7, 8")]
+    phase: Option<PhaseForm>,
+    #[prost(message, repeated, tag = "9")]
+    sas: Vec<IkeSaForm>,
+    #[prost(fixed64, tag = "10")]
+    current: u64,
+    /// What all others refer to by number.
+    #[prost(message, repeated, tag = "11")]
+    policies: Vec<PolicyForm>,
+    #[prost(message, repeated, tag = "12")]
+    children: Vec<ChildForm>,
+    #[prost(uint32, repeated, tag = "13")]
+    parts: Vec<u32>,
+    #[prost(uint32, repeated, tag = "14")]
+    parts_refused: Vec<u32>,
+    #[prost(message, repeated, tag = "15")]
+    gaps: Vec<GapForm>,
+    #[prost(bool, tag = "16")]
+    gaps_changed: bool,
+    #[prost(message, repeated, tag = "17")]
+    tasks: Vec<QueuedForm>,
+    #[prost(message, repeated, tag = "18")]
+    asked: Vec<AskedForm>,
+    #[prost(string, optional, tag = "19")]
+    rekey_refused: Option<String>,
+    #[prost(message, optional, tag = "20")]
+    fruit: Option<FruitForm>,
+    #[prost(message, optional, tag = "21")]
+    declined: Option<DeclinedForm>,
+    #[prost(message, optional, tag = "22")]
+    began: Option<Due>,
+    #[prost(message, optional, tag = "23")]
+    silence: Option<SilenceForm>,
+    #[prost(message, optional, tag = "24")]
+    keepalive: Option<Due>,
+    #[prost(bool, tag = "25")]
+    once: bool,
+    #[prost(message, optional, tag = "26")]
+    mend: Option<Due>,
+    #[prost(message, optional, tag = "27")]
+    counters: Option<CountersForm>,
+    #[prost(message, optional, tag = "28")]
+    resources: Option<ResourcesForm>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+enum PhaseForm {
+    #[prost(message, tag = "5")]
+    InitSent(InitSentForm),
+    #[prost(message, tag = "6")]
+    AuthSent(AuthSentForm),
+    #[prost(bool, tag = "7")]
+    Up(bool),
+    #[prost(message, tag = "8")]
+    Lingering(Due),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct DeclinedForm {
+    #[prost(fixed32, tag = "1")]
+    spi_in: u32,
+    #[prost(message, optional, tag = "2")]
+    at: Option<Due>,
+}
+
+impl Connection {
+    /// Everything that another node needs to go on with it.
+    pub(crate) fn form(&self, now: Instant) -> Result<ConnectionForm, NotNow> {
+        let Self {
+            // By its name.
+            config: _,
+            path,
+            floated,
+            forced,
+            nat,
+            initiator,
+            phase,
+            sas,
+            current,
+            children,
+            parts,
+            parts_refused,
+            gaps,
+            gaps_changed,
+            tasks,
+            asked,
+            rekey_refused,
+            fruit,
+            declined,
+            began,
+            silence,
+            keepalive,
+            once,
+            mend,
+            // While a message is being handled.
+            detour: _,
+            transmits,
+            events,
+            counters,
+            resources,
+        } = self;
+        if !transmits.is_empty() || !events.is_empty() {
+            return Err(NotNow::Undrained);
+        }
+        let mut w = Writing::new(now);
+        let phase = match phase {
+            Phase::InitSent(init) => Some(PhaseForm::InitSent(init.form(&mut w))),
+            Phase::AuthSent(auth) => Some(PhaseForm::AuthSent(auth.form(&mut w))),
+            Phase::AwaitAuth(_) => return Err(NotNow::HalfOpen),
+            Phase::Up => Some(PhaseForm::Up(true)),
+            Phase::Lingering(until) => w.due(*until).map(PhaseForm::Lingering),
+            Phase::Finished => return Err(NotNow::Finished),
+        };
+        let at = |at: Option<Instant>, w: &Writing<'_>| at.and_then(|at| w.due(at));
+        let declined = declined.map(|Declined { spi_in, at }| DeclinedForm { spi_in, at: w.due(at) });
+        let form = ConnectionForm {
+            path: Some(PathForm::new(*path, *nat)),
+            floated: *floated,
+            forced: *forced,
+            initiator: *initiator,
+            phase,
+            sas: sas.iter().map(|sa| sa.form(&mut w)).collect(),
+            current: *current,
+            children: children.iter().map(|child| ChildForm::new(child, &mut w)).collect(),
+            parts: parts.iter().map(|part| w.policy(part)).collect(),
+            parts_refused: parts_refused.iter().map(|part| w.policy(part)).collect(),
+            gaps: gaps.iter().map(GapForm::new).collect(),
+            gaps_changed: *gaps_changed,
+            tasks: tasks.iter().map(|queued| queued.form(&w)).collect(),
+            asked: asked.form(),
+            rekey_refused: rekey_refused.as_deref().map(ToString::to_string),
+            fruit: Some(FruitForm::new(fruit)),
+            declined,
+            began: w.due(*began),
+            silence: Some(silence.form(&w)),
+            keepalive: at(*keepalive, &w),
+            once: *once,
+            mend: at(*mend, &w),
+            counters: Some(CountersForm::new(*counters)),
+            resources: Some(resources.form(&mut w)),
+            policies: Vec::new(),
+        };
+        Ok(ConnectionForm { policies: w.policies(), ..form })
+    }
+
+    /// Goes on with it.
+    pub(crate) fn restore(
+        form: &ConnectionForm,
+        now: Instant,
+        resume: Resume,
+        config: Arc<PeerConfig>,
+    ) -> Result<Self, RestoreError> {
+        let r = Reading::new(now, resume, &form.policies, &config)?;
+        let phase = match required(form.phase.as_ref(), "how far the connection is")? {
+            PhaseForm::InitSent(init) => Phase::InitSent(Box::new(InitSent::restore(init, &r)?)),
+            PhaseForm::AuthSent(auth) => Phase::AuthSent(Box::new(AuthSent::restore(auth, &r)?)),
+            PhaseForm::Up(_) => Phase::Up,
+            PhaseForm::Lingering(until) => Phase::Lingering(until.at(now)),
+        };
+        let sa = |form: &IkeSaForm| IkeSa::restore(form, &r).map(Box::new);
+        let sas: Vec<Box<IkeSa>> = form.sas.iter().map(sa).collect::<Result<_, _>>()?;
+        // Everything that is done on a connection begins with it.
+        if matches!(phase, Phase::AuthSent(_) | Phase::Up)
+            && !sas.iter().any(|sa| sa.spi_local == form.current)
+        {
+            return Err(SnapshotError::Missing("the IKE_SA in use").into());
+        }
+        let declined = |form: &DeclinedForm| {
+            let at = r.at(form.at, "when a tunnel was given instead of transport mode")?;
+            Ok::<_, SnapshotError>(Declined { spi_in: form.spi_in, at })
+        };
+        let parts =
+            |numbers: &[u32]| numbers.iter().map(|number| r.policy(*number)).collect::<Result<_, _>>();
+        let (path, nat) = required(form.path.as_ref(), "the path")?.read()?;
+        Ok(Self {
+            path,
+            floated: form.floated,
+            forced: form.forced,
+            nat,
+            initiator: form.initiator,
+            phase,
+            sas,
+            current: form.current,
+            children: form.children.iter().map(|child| child.read(&r)).collect::<Result<_, _>>()?,
+            parts: parts(&form.parts)?,
+            parts_refused: parts(&form.parts_refused)?,
+            gaps: form.gaps.iter().map(GapForm::read).collect::<Result<_, _>>()?,
+            gaps_changed: form.gaps_changed,
+            tasks: form.tasks.iter().map(|form| Queued::restore(form, &r)).collect::<Result<_, _>>()?,
+            asked: Rekeyings::restore(&form.asked),
+            rekey_refused: form.rekey_refused.as_deref().map(retold),
+            fruit: required(form.fruit.as_ref(), "what has come of the connection")?.read(),
+            declined: form.declined.as_ref().map(declined).transpose()?,
+            began: r.at(form.began, "when the connection began")?,
+            silence: Silence::restore(required(form.silence.as_ref(), "the peer's silence")?, &r)?,
+            keepalive: r.maybe_at(form.keepalive),
+            once: form.once,
+            mend: r.maybe_at(form.mend),
+            detour: None,
+            transmits: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: required(form.counters, "the counters")?.read(),
+            resources: Resources::restore(form.resources.as_ref(), &r)?,
+            config: Some(config),
+        })
+    }
+}

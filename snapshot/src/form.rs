@@ -1,0 +1,176 @@
+//! The octets around a message.
+//!
+//! ```text
+//! +----------+--------+-----------+----------+--------------+------------------+
+//! | mark (4) | of (1) | 0 (1)     | form (2) | length (4)   | checksum (16)    |  big endian
+//! +----------+--------+-----------+----------+--------------+------------------+
+//! | the message, in protobuf                                                   |
+//! +----------------------------------------------------------------------------+
+//! ```
+//!
+//! The form is outside the message, so that it is looked at first. The checksum, half of SHA-256 over all the rest, is no
+//! protection against anybody: the connection between two nodes is authenticated. It tells what was mixed up or cut on the
+//! way from what is newer, and what is merely decodable from what was meant.
+
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::error::SnapshotError;
+
+/// A message that is a snapshot of something.
+pub trait Form: Message + Default {
+    /// What it is of, as errors say it.
+    const OF: &'static str;
+    /// The number of that: one for each kind of snapshot in Culvert.
+    const KIND: u8;
+    /// Which form this is. It becomes another with every change that an older node would read wrongly.
+    const VERSION: u16;
+}
+
+/// The octets of a snapshot. They hold keys, and are wiped when dropped.
+pub fn encode<F: Form>(form: &F) -> Zeroizing<Vec<u8>> {
+    let len = form.encoded_len();
+    // Everything is written into room that is there already: growing would leave keys behind in what was given back.
+    let mut octets = Zeroizing::new(Vec::with_capacity(HEADER + len));
+    octets.extend_from_slice(&MARK);
+    octets.extend_from_slice(&[F::KIND, 0]);
+    octets.extend_from_slice(&F::VERSION.to_be_bytes());
+    octets.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
+    octets.extend_from_slice(&[0; CHECKSUM]);
+    // A vector has room for everything.
+    let _ = form.encode(&mut *octets);
+    let sum = checksum(&octets);
+    if let Some(place) = octets.get_mut(CHECKSUM_AT..HEADER) {
+        place.copy_from_slice(&sum);
+    }
+    octets
+}
+
+/// Reads what [`encode`] has made.
+///
+/// # Errors
+/// Everything that is not exactly that, with what is wrong.
+pub fn decode<F: Form>(octets: &[u8]) -> Result<F, SnapshotError> {
+    let of = F::OF;
+    let mark = octets.first_chunk::<4>().ok_or(SnapshotError::NoSnapshot)?;
+    if *mark != MARK {
+        return Err(SnapshotError::NoSnapshot);
+    }
+    let cut = |want| SnapshotError::Length { of, got: octets.len(), want };
+    let (header, _) = octets.split_first_chunk::<HEADER>().ok_or(cut(HEADER))?;
+    let [_, _, _, _, kind, _, v0, v1, l0, l1, l2, l3, sum @ ..] = header;
+    if *kind != F::KIND {
+        return Err(SnapshotError::Kind { wanted: of, got: *kind });
+    }
+    let version = u16::from_be_bytes([*v0, *v1]);
+    if version != F::VERSION {
+        return Err(SnapshotError::Version { of, got: version, reads: F::VERSION });
+    }
+    let want = HEADER.saturating_add(u32::from_be_bytes([*l0, *l1, *l2, *l3]) as usize);
+    if octets.len() != want {
+        return Err(cut(want));
+    }
+    if checksum(octets) != *sum {
+        return Err(SnapshotError::Altered { of });
+    }
+    // The decoder shares these octets and copies none but into the message, and they are wiped when it is done.
+    let mut shared = Bytes::from_owner(Zeroizing::new(octets.to_vec()));
+    let message = shared.split_off(HEADER);
+    F::decode(message).map_err(|error| SnapshotError::Undecodable { of, reason: error.to_string() })
+}
+
+/// Over everything but itself.
+fn checksum(octets: &[u8]) -> [u8; CHECKSUM] {
+    let mut hash = Sha256::new();
+    hash.update(octets.get(..CHECKSUM_AT).unwrap_or_default());
+    hash.update(octets.get(HEADER..).unwrap_or_default());
+    let mut half = [0; CHECKSUM];
+    half.iter_mut().zip(hash.finalize()).for_each(|(to, from)| *to = from);
+    half
+}
+
+const MARK: [u8; 4] = *b"CVSN";
+/// Half of SHA-256: more than chance will ever meet.
+const CHECKSUM: usize = 16;
+const CHECKSUM_AT: usize = 12;
+const HEADER: usize = CHECKSUM_AT + CHECKSUM;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Secret;
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Thing {
+        #[prost(uint32, tag = "1")]
+        number: u32,
+        #[prost(message, optional, tag = "2")]
+        key: Option<Secret>,
+    }
+
+    impl Form for Thing {
+        const OF: &'static str = "a thing";
+        const KIND: u8 = 200;
+        const VERSION: u16 = 3;
+    }
+
+    fn thing() -> Thing {
+        Thing { number: 7, key: Some(Secret::new(&[0xaa; 20])) }
+    }
+
+    #[test]
+    fn what_was_encoded_is_decoded() {
+        let octets = encode(&thing());
+        assert_eq!(decode::<Thing>(&octets).unwrap(), thing());
+    }
+
+    #[test]
+    fn each_error_says_what_is_wrong() {
+        let octets = encode(&thing());
+        let said = |octets: &[u8]| decode::<Thing>(octets).unwrap_err().to_string();
+        assert_eq!(said(&[]), "these octets are no snapshot: they begin with another mark");
+        assert_eq!(said(&octets[..9]), "the snapshot of a thing was cut: 9 octets are there, it says 28");
+        let cut = &octets[..octets.len() - 1];
+        assert_eq!(said(cut), "the snapshot of a thing was cut: 53 octets are there, it says 54");
+        let mut other = octets.to_vec();
+        other[4] = 9;
+        assert_eq!(said(&other), "a snapshot of a thing was wanted, this one is of kind 9");
+        let mut newer = octets.to_vec();
+        newer[7] = 4;
+        assert!(said(&newer).starts_with("the snapshot of a thing has form 4, and this node reads form 3: "));
+        let mut altered = octets.to_vec();
+        altered[40] ^= 1;
+        assert_eq!(said(&altered), "the snapshot of a thing was altered: its checksum is wrong");
+    }
+
+    #[test]
+    fn a_message_that_is_none_is_told_from_an_altered_one() {
+        let mut octets = encode(&thing()).to_vec();
+        octets[HEADER] = 0xff;
+        let sum = checksum(&octets);
+        octets[CHECKSUM_AT..HEADER].copy_from_slice(&sum);
+        assert!(matches!(decode::<Thing>(&octets), Err(SnapshotError::Undecodable { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_altered_is_refused(at in any::<prop::sample::Index>(), with in 1u8..) {
+            let mut octets = encode(&thing()).to_vec();
+            let at = at.index(octets.len());
+            // One octet is not used yet, and stands under the checksum as all others.
+            octets[at] ^= with;
+            prop_assert!(decode::<Thing>(&octets).is_err());
+        }
+
+        #[test]
+        fn whatever_is_cut_is_refused(len in any::<prop::sample::Index>()) {
+            let octets = encode(&thing());
+            prop_assert!(decode::<Thing>(&octets[..len.index(octets.len())]).is_err());
+        }
+    }
+}
