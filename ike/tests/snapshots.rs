@@ -254,6 +254,20 @@ fn a_snapshot_of_another_peer_is_refused() {
 }
 
 #[test]
+fn what_was_negotiated_stays_where_the_configuration_is_another() {
+    let (mut pair, snapshot) = up();
+    let wider = Spec { local: vec![ts("10.0.0.0", "10.255.255.255")], ..Spec::left() }.config();
+    let taken = Connection::restore(&snapshot, pair.now, Resume::Beyond, wider.clone()).unwrap();
+    let before = pair.spi(A);
+    assert_eq!(taken.child_sas().map(|child| child.1).collect::<Vec<_>>(), [before]);
+    pair.a.conn = Some(taken.into());
+    // The pair is one of the policy as it was, so the policy as it is now gets one of its own.
+    pair.command(A, Command::CreateChild("net".into()));
+    pair.settle();
+    assert_eq!(pair.a.installed.len(), 2, "{:?}", pair.a.log);
+}
+
+#[test]
 fn another_form_says_what_to_do() {
     let (_, snapshot) = up();
     let mut octets = encode(&snapshot).to_vec();

@@ -18,8 +18,12 @@ use super::TestHost;
 const ALL_OF: usize = 16;
 const ONE_OF: usize = 8;
 static MADE: AtomicUsize = AtomicUsize::new(0);
-/// Payloads that a fragment begins with, in IKEv2 and in IKEv1.
-const FRAGMENTS: [u8; 2] = [53, 132];
+/// The payload that a fragment begins with in IKEv1.
+const FRAGMENT_V1: u8 = 132;
+/// The one that a whole message begins with in IKEv2. What a hostile peer puts in front of a fragment may be anything else.
+const WHOLE_V2: u8 = 46;
+/// It is in clear, and never in fragments.
+const IKE_SA_INIT: u8 = 34;
 /// The other node's clock.
 const AHEAD: Duration = Duration::from_secs(1_000_000);
 
@@ -91,7 +95,12 @@ impl Twin {
 
     pub fn handle_datagram(&mut self, now: Instant, host: &mut TestHost, datagram: Datagram<'_>) {
         self.both(now, host, |conn, now, host| conn.handle_datagram(now, host, datagram));
-        self.fragments |= datagram.bytes.get(16).is_some_and(|next| FRAGMENTS.contains(next));
+        self.fragments |= match datagram.bytes.get(16..19) {
+            Some(&[next, 0x10, _]) => next == FRAGMENT_V1,
+            Some(&[_, _, IKE_SA_INIT]) => false,
+            Some(&[next, ..]) => next != WHOLE_V2,
+            _ => false,
+        };
     }
 
     pub fn handle_timeout(&mut self, now: Instant, host: &mut TestHost) {
