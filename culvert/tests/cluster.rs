@@ -274,6 +274,19 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     assert!(!done && error.contains("cluster.etcd"), "{error}");
     let a = Daemon::of(&shared);
     assert!(a.done(&["get", "tenants"]).contains("acme"));
+    // And a copy of it is made as before, and is whole.
+    let run = |arguments: &[&str]| {
+        let output = culvertd().args(arguments).arg("--config").arg(&shared).output().unwrap();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let copy = servers.file("copy.redb");
+    let copy = copy.to_str().unwrap();
+    let (done, said, error) = run(&["backup", copy]);
+    assert!(done && said.contains("1 tenants"), "{said}{error}");
+    assert!(run(&["check-store", copy]).0);
+    let (done, _, error) = run(&["check-store"]);
+    assert!(!done && error.contains("in etcd"), "{error}");
     let b = Daemon::start(&servers, "b");
     assert!(b.done(&["get", "tenants"]).contains("acme"));
 }

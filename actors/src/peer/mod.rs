@@ -207,6 +207,8 @@ impl PeerActor {
         let has_address = self.peer.spec.initiate_to(self.env.remote_ports.0).is_some();
         if std::mem::take(&mut self.recall)
             && has_address
+            // What was up here may have gone on elsewhere.
+            && self.env.homes.elsewhere(self.peer.uid).is_none()
             && self.config.is_some()
             && self.supervisor.state() == State::Waiting
             && self.supervisor.try_now()

@@ -29,20 +29,21 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     if file.exists() {
         bail!("{} is there already; name another file, or remove it", file.display());
     }
-    let rows = match store::read(&path) {
-        Ok(rows) => rows,
-        Err(StoreError::InUse(_)) => {
+    let rows = match own_rows(config, &path)? {
+        Some(rows) => rows,
+        None => {
             let named =
                 |server| Server::parse(server).map_err(|failure| anyhow::anyhow!("{}", failure.message));
             let server = server.map_or_else(|| address(config), named)?;
             ask(&server).await.with_context(|| {
-                format!(
-                    "{} is in use by a daemon that cannot be asked at {server}; name another with --server",
-                    path.display()
-                )
+                let what = if config.cluster.is_shared() {
+                    "the catalog is in etcd".to_owned()
+                } else {
+                    format!("{} is in use by a daemon", path.display())
+                };
+                format!("{what}, and none can be asked at {server}; name another with --server")
             })?
         }
-        Err(error) => return Err(error.into()),
     };
     store::write_backup(file, rows)?;
     let report = store::check(file, None)?;
@@ -56,6 +57,19 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
         contents(&report),
         key.display()
     ))
+}
+
+/// The rows of the state directory. `None` where a daemon has to be asked for them.
+fn own_rows(config: &Config, path: &Path) -> anyhow::Result<Option<Rows>> {
+    if config.cluster.is_shared() {
+        // What is in the state directory is from before, if anything is.
+        return Ok(None);
+    }
+    match store::read(path) {
+        Ok(rows) => Ok(Some(rows)),
+        Err(StoreError::InUse(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The store as a running daemon has it.

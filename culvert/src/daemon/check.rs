@@ -64,6 +64,11 @@ pub fn exposed(config: &Config) -> Vec<String> {
 /// If it is not whole, with everything that is wrong with it.
 pub fn store(config: &Config, file: Option<&Path>) -> anyhow::Result<String> {
     let directory = &config.state_dir.0;
+    if file.is_none() && config.cluster.is_shared() {
+        bail!(
+            "the catalog is in etcd (cluster.etcd); `culvertd backup FILE` makes a copy of it, and `culvertd check-store FILE` checks that"
+        );
+    }
     let path = file.map_or_else(|| directory.join(STORE_FILE), Path::to_owned);
     let key = config.vault.key_path(directory);
     let vault = match &config.vault.key_file {

@@ -382,7 +382,7 @@ fn lost(path: &Path, what: &str) -> StoreError {
 /// start together with different keys one finds the other's.
 fn claim_key(store: &dyn Store, vault: &Vault) -> Result<(), StoreError> {
     use prost::Message as _;
-    if !store.load()?.is_empty() {
+    if store.last_revision()? > 0 {
         return Ok(());
     }
     let mut batch = Batch::default();
