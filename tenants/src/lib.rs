@@ -4,7 +4,8 @@
 //!   and every fault of a message is reported at once, each with the field it is in ([`Violations`]).
 //! * [`Catalog`] is what the rest of Culvert sees: reads from memory, writes that are durable when they return,
 //!   and a stream of [`Change`]s.
-//! * [`Store`](store::Store) is what keeps the rows: [`RedbStore`](store::RedbStore) on disk, memory for tests.
+//! * [`Store`](store::Store) is what keeps the rows: [`RedbStore`](store::RedbStore) on disk, memory for tests,
+//!   etcd for several nodes (crate `cluster`).
 //!
 //! It is not the negotiation (`ike`), does not touch packets (`router`) and does not know which tunnels are up
 //! (`actors`). Start reading with [`Catalog`], then `peer/mod.rs`.

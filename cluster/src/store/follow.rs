@@ -88,10 +88,7 @@ async fn take_over(store: &EtcdStore, catalog: &Arc<Catalog>, write: &[Event]) -
     let Some(kv) = head else { return Ok(()) };
     let head = Head::read(&kv.value)?;
     let rows = if head.parts > 0 {
-        match store.rows_in_parts(&head, kv.mod_revision).await {
-            Ok(rows) => rows,
-            Err(error) => return Err(error),
-        }
+        store.rows_in_parts(&head, kv.mod_revision).await?
     } else {
         rows_of(store, write)
     };

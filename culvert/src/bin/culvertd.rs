@@ -139,8 +139,7 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
         tracing::info!(metrics = %address, "metrics and probes");
     }
     let settings = config.clone();
-    let opened = tokio::task::spawn_blocking(move || catalog::open(&settings)).await??;
-    let catalog = opened.catalog;
+    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);

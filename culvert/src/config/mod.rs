@@ -104,7 +104,7 @@ pub struct IkeConfig {
 pub struct RouterConfig {
     /// Threads that carry packets.
     pub shards: usize,
-    /// Slot of this node in the SPIs it chooses, 1 to 63; unique in a cluster.
+    /// Slot of this node in the SPIs it chooses, 1 to 63. Nodes of a cluster are given theirs.
     pub slot: u8,
     /// Send and receive ESP without UDP where a peer needs none. Takes CAP_NET_RAW; without it every peer is made to use
     /// UDP.

@@ -11,28 +11,12 @@ use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError};
 use crate::config::Config;
 use crate::daemon::bootstrap;
 
-/// An open catalog.
-pub struct Opened {
-    /// The catalog.
-    pub catalog: Arc<Catalog>,
-    /// Where others write to it as well.
-    shared: Option<EtcdStore>,
-}
-
-impl Opened {
-    /// Takes over what other nodes write from now on, for as long as the process runs.
-    pub fn follow(&self) {
-        if let Some(store) = &self.shared {
-            tokio::spawn(cluster::follow(store.clone(), Arc::clone(&self.catalog)));
-        }
-    }
-}
-
-/// Opens the catalog, with what it shall have from the first start on. To be called within a runtime, where one may wait.
+/// Opens the catalog, with what it shall have from the first start on. What other nodes write to it is followed for as long as the
+/// process runs. To be called within a runtime, where one may wait.
 ///
 /// # Errors
 /// What cannot be used, by the setting that names it.
-pub fn open(config: &Config) -> anyhow::Result<Opened> {
+pub fn open(config: &Config) -> anyhow::Result<Arc<Catalog>> {
     let state_dir = &config.state_dir.0;
     let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
     let shared = shared(config)?;
@@ -43,19 +27,20 @@ pub fn open(config: &Config) -> anyhow::Result<Opened> {
             Catalog::open_shared(state_dir, store, &config.cluster.name(), &options)
         }
     };
-    let catalog = opened.map_err(|error| match (&error, &config.vault.key_file) {
+    let catalog = Arc::new(opened.map_err(|error| match (&error, &config.vault.key_file) {
         (StoreError::File { path, .. }, Some(key)) if path == key => {
             anyhow::Error::from(error).context("vault.key_file")
         }
         _ if shared.is_none() => anyhow::Error::from(error).context("state_dir"),
         _ => anyhow::Error::from(error).context("cluster.etcd"),
-    })?;
-    let opened = Opened { catalog: Arc::new(catalog), shared };
-    opened.follow();
-    if let Some(file) = &config.bootstrap.file {
-        bootstrap::run(&opened.catalog, file)?;
+    })?);
+    if let Some(store) = shared {
+        tokio::spawn(cluster::follow(store, Arc::clone(&catalog)));
     }
-    Ok(opened)
+    if let Some(file) = &config.bootstrap.file {
+        bootstrap::run(&catalog, file)?;
+    }
+    Ok(catalog)
 }
 
 fn shared(config: &Config) -> anyhow::Result<Option<EtcdStore>> {
