@@ -39,9 +39,13 @@ pub enum RouterError {
     /// The tenant is not there.
     #[error("tenant {} is not in the router", .0.0)]
     UnknownTenant(TenantId),
-    /// The SPI was not given out by [`crate::RouterHandle::allocate_spi`], or is already installed.
+    /// The SPI was not given out by [`crate::RouterHandle::allocate_spi`], is already installed, or is of a slot that is not
+    /// open here.
     #[error("SPI {0} is not reserved for a new SA")]
     SpiNotReserved(Spi),
+    /// The number is none that a slot can have.
+    #[error("there is no slot {0}: slots are 1 to 63")]
+    NoSlot(u8),
     /// There is no socket with this local address.
     #[error("the router does not listen on {0}")]
     NotLocal(IpAddr),

@@ -355,7 +355,7 @@ impl RouterHandle {
         }
     }
 
-    fn tell_all(&self, command: impl Fn() -> Command) {
+    pub(crate) fn tell_all(&self, command: impl Fn() -> Command) {
         for shard in &self.shared.shards {
             // A shard that has stopped needs not be told.
             let _ = shard.send(command());

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use esp::Spi;
@@ -26,6 +25,8 @@ use crate::port::Listener;
 use crate::registry::Registry;
 use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
+use crate::slots::Slots;
+use crate::spi_pool::first_index;
 use crate::sys;
 use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
@@ -45,6 +46,7 @@ impl Router {
         validate(&config)?;
         let sockets = Sockets::open(&config)?;
         let shards = config.shards;
+        let slots = Arc::new(Slots::new(config.slot));
 
         let mut polls = Vec::new();
         let mut wakers = Vec::new();
@@ -77,7 +79,7 @@ impl Router {
                 senders.push(sender);
                 let core = Core::new(CoreParts {
                     id,
-                    slot: config.slot,
+                    slots: slots.clone(),
                     ports: ports.clone(),
                     counters: counters.clone(),
                     events: sink,
@@ -104,7 +106,7 @@ impl Router {
             }
         }
 
-        let registry = Registry::new(config.slot, shards, first_index(), nudges.clone());
+        let registry = Registry::new(slots.clone(), shards, first_index(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());
@@ -244,10 +246,3 @@ fn validate(config: &RouterConfig) -> Result<(), RouterError> {
 
 /// Each address costs two sockets and two to four per shard, and a buffer of 4 MiB for each.
 const MAX_LISTEN: usize = 64;
-
-/// Where SPI indexes begin: with the seconds since 1970, a thousand to the second, so that a router that restarts does
-/// not begin where it did before.
-fn first_index() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since.as_millis() % u128::from(Spi::INDEX_LIMIT)) as u32
-}

@@ -246,7 +246,7 @@ fn misuse_is_refused_and_changes_nothing() {
         encapsulation: router::Encapsulation::Udp,
         options: router::TunnelOptions::default(),
     };
-    let fresh = || gateway.handle.allocate_spi([127, 0, 0, 11].into()).unwrap();
+    let fresh = || gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, 11].into()).unwrap();
     let local = "127.0.0.1:4500";
     let install = |child| gateway.handle.install(child);
     let spi = fresh();

@@ -101,7 +101,7 @@ fn packets_cross_between_raw_and_udp() {
     // One on the other shard.
     let host = (12..200u8)
         .find(|host| {
-            let spi = gateway.handle.allocate_spi([127, 0, 0, *host].into()).unwrap();
+            let spi = gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, *host].into()).unwrap();
             spi.shard() != raw.remote.spi.shard()
         })
         .unwrap();

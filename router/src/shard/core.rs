@@ -22,6 +22,7 @@ use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
 use crate::options::Encapsulation;
 use crate::shard_port::ShardPort;
+use crate::slots::Slots;
 use crate::tenant::{Attached, Tenant};
 use crate::uplink::{CHECKS_PER_SECOND, Nudge, Nudges};
 
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     /// This shard's number.
     pub(crate) id: usize,
     pub(super) table: SaTable,
+    pub(super) slots: Arc<Slots>,
     pub(super) queue: SendQueue,
     pub(super) holds: Holds,
     pub(super) joins: Joins,
@@ -55,7 +57,7 @@ pub(crate) struct Core {
 /// What a shard is made of.
 pub(crate) struct CoreParts {
     pub(crate) id: usize,
-    pub(crate) slot: u8,
+    pub(crate) slots: Arc<Slots>,
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
@@ -79,7 +81,8 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         Self {
             id: parts.id,
-            table: SaTable::new(parts.slot, parts.id as u8),
+            table: SaTable::new(parts.id as u8),
+            slots: parts.slots,
             queue: SendQueue::new(parts.ports, parts.counters.clone()),
             holds: Holds::default(),
             joins: Joins::new(),
@@ -138,6 +141,7 @@ impl Core {
                     let dropped = self.holds.take((tenant, tunnel)).len();
                     self.counters.add(Counter::HoldFailed, dropped as u64);
                 }
+                Command::CloseSlot(slot) => self.close_slot(slot),
                 Command::Stop => self.for_thread.push(ThreadCommand::Stop),
             }
         }
@@ -149,10 +153,21 @@ impl Core {
 
     pub(super) fn remove(&mut self, spi: Spi) {
         if let Some(sa) = self.table.remove(spi) {
-            let stats = sa.stats();
-            // The keys are wiped here, before anyone is told so.
-            drop(sa);
-            self.events.send(RouterEvent::Removed { spi, stats });
+            self.wipe(sa);
+        }
+    }
+
+    fn wipe(&mut self, sa: Box<Sa>) {
+        let (spi, stats) = (sa.spi(), sa.stats());
+        // The keys are wiped here, before anyone is told so.
+        drop(sa);
+        self.events.send(RouterEvent::Removed { spi, stats });
+    }
+
+    /// Everything of a slot goes.
+    fn close_slot(&mut self, slot: u8) {
+        for sa in self.table.remove_slot(slot) {
+            self.wipe(sa);
         }
     }
 

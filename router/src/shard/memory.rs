@@ -30,6 +30,7 @@ use crate::policy::Tunnels;
 use crate::port::{Listener, Origin, Path};
 use crate::registry::Registry;
 use crate::shard_port::ShardPort;
+use crate::slots::Slots;
 use crate::tunnel::Tunnel;
 use crate::uplink::Nudges;
 
@@ -58,9 +59,10 @@ impl MemoryShard {
         let (events_in, events) = mpsc::channel(EVENTS);
         let counters = Arc::new(Counters::new());
         let nudges = Nudges::new().0;
+        let slots = Arc::new(Slots::new(SLOT));
         let core = Core::new(CoreParts {
             id: 0,
-            slot: SLOT,
+            slots: slots.clone(),
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -69,7 +71,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(SLOT, 1, 0, nudges);
+        let registry = Registry::new(slots, 1, 0, nudges);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
     }
@@ -86,7 +88,7 @@ impl MemoryShard {
 
     /// An SPI for a pair to come.
     pub fn allocate_spi(&mut self) -> Option<Spi> {
-        self.registry.allocate_spi(self.local.ip())
+        self.registry.allocate_spi(SLOT, self.local.ip())
     }
 
     /// Installs a pair and sends on it.

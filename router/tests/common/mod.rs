@@ -20,6 +20,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 /// How long to wait before a test fails; nothing ever waits that long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The slot that is open at start.
+pub const SLOT: u8 = 9;
+
 pub struct Gateway {
     pub router: Router,
     pub handle: RouterHandle,
@@ -38,7 +41,7 @@ impl Gateway {
             ike_port: 0,
             natt_port: 0,
             shards,
-            slot: 9,
+            slot: SLOT,
             raw_esp: false,
             tun_offload: true,
         };
@@ -171,7 +174,7 @@ impl Gateway {
         ChildSa {
             tenant,
             tunnel: TunnelId(2),
-            inbound_spi: self.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
+            inbound_spi: self.handle.allocate_spi(SLOT, [127, 0, 0, 12].into()).unwrap(),
             own: false,
             outbound_spi: 0x1234,
             suite: Suite::new(Encryption::AesGcm16_128, None, true).unwrap(),
@@ -218,7 +221,7 @@ impl Gateway {
         networks: (&str, &str),
         change: impl FnOnce(&mut ChildSa),
     ) -> Remote {
-        let spi = self.handle.allocate_spi(socket.local_addr().unwrap().ip()).unwrap();
+        let spi = self.handle.allocate_spi(SLOT, socket.local_addr().unwrap().ip()).unwrap();
         self.install_under(spi, socket, tenant, tunnel, networks, change)
     }
 
@@ -231,7 +234,7 @@ impl Gateway {
         remote
     }
 
-    fn install_under(
+    pub fn install_under(
         &self,
         spi: Spi,
         socket: UdpSocket,
