@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Release(TenantId, TunnelId, Spi),
     /// Drop what waits for the tunnel.
     DropHeld(TenantId, TunnelId),
+    /// The slot is ours from now on: what waited for it can be opened.
+    OpenSlot(u8),
     /// The slot is somebody else's from now on: all pairs of it go.
     CloseSlot(u8),
     Stats(Vec<Spi>, oneshot::Sender<Vec<SaStats>>),

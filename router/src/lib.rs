@@ -17,6 +17,7 @@ mod control;
 mod counters;
 mod datagram;
 mod edition;
+mod elsewhere;
 mod error;
 mod events;
 mod forwarding;
@@ -54,6 +55,7 @@ pub mod bench {
 
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
+pub use elsewhere::{Elsewhere, Passed};
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
 pub use limiter::TrafficLimits;

@@ -15,6 +15,7 @@ use crate::command::CommandSender;
 use crate::config::RouterConfig;
 use crate::control::{Control, ControlPorts, Inner};
 use crate::counters::Counters;
+use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
 use crate::handle::{RouterHandle, Shared};
@@ -61,7 +62,7 @@ impl Router {
         let counters: Vec<_> = (0..shards + 3).map(|_| Arc::new(Counters::new())).collect();
         let shared_counters = counters.last().cloned().ok_or(RouterError::Stopped)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut senders = Vec::new();
+        let (mut senders, mut passed_senders) = (Vec::new(), Vec::new());
         let watchman = Watchman::new(stop.clone(), shared_counters);
         let (nudges, nudged) = Nudges::new();
         let mut ready: Vec<(String, Run)> = Vec::new();
@@ -77,9 +78,15 @@ impl Router {
             if let Some(ports) = shard_ports.next() {
                 let (sender, commands) = CommandSender::new(waker.clone());
                 senders.push(sender);
+                let passed = config.elsewhere.as_ref().map(|_| PassedSender::new(waker.clone()));
+                let (passed_sender, passed) = passed.unzip();
+                passed_senders.extend(passed_sender);
                 let core = Core::new(CoreParts {
                     id,
                     slots: slots.clone(),
+                    elsewhere: config.elsewhere.clone(),
+                    passed,
+                    slot_wait: config.slot_wait,
                     ports: ports.clone(),
                     counters: counters.clone(),
                     events: sink,
@@ -91,8 +98,14 @@ impl Router {
                 let shard = Shard::new(core, poll, ports.clone()).map_err(RouterError::Io)?;
                 ready.push((format!("shard-{id}"), Box::new(move || shard.run())));
             } else {
-                let inner =
-                    Inner { counters: counters.clone(), events: sink, mailboxes, peers: peers.clone() };
+                let inner = Inner {
+                    counters: counters.clone(),
+                    events: sink,
+                    mailboxes,
+                    peers: peers.clone(),
+                    slots: slots.clone(),
+                    elsewhere: config.elsewhere.clone(),
+                };
                 let control = Control {
                     poll,
                     ports: sockets.control.clone(),
@@ -129,6 +142,7 @@ impl Router {
             book,
             namespace: sys::netns::current().ok(),
             shards: senders,
+            passed: passed_senders,
             listen: config.listen,
             ike_port: sockets.ike_port,
             natt_port: sockets.natt_port,

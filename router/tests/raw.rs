@@ -78,8 +78,15 @@ impl RawRemote {
 fn gateway(shards: usize) -> Gateway {
     netns::add_v6_addresses(&["fd99::1", "fd99::11"]);
     let listen = vec!["127.0.0.1".parse().unwrap(), "fd99::1".parse().unwrap()];
-    let config =
-        RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: true, tun_offload: true };
+    let config = RouterConfig {
+        listen,
+        ike_port: 0,
+        natt_port: 0,
+        shards,
+        slot: 9,
+        raw_esp: true,
+        ..RouterConfig::default()
+    };
     let gateway = Gateway::start_config(config, 1000);
     for address in ["127.0.0.1", "fd99::1"] {
         assert!(gateway.handle.has_raw_esp(address.parse().unwrap()));

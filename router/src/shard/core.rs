@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::transport::MAX_PACKET;
 use esp::{Spi, ip};
@@ -14,9 +14,11 @@ use super::deliver::Joins;
 use super::hold::Holds;
 use super::sa::Sa;
 use super::table::SaTable;
+use super::waiting::Waiting;
 use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
+use crate::elsewhere::{Elsewhere, PassedIn};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
@@ -32,6 +34,13 @@ pub(crate) struct Core {
     pub(crate) id: usize,
     pub(super) table: SaTable,
     pub(super) slots: Arc<Slots>,
+    /// The way to the other nodes.
+    pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What they pass on.
+    pub(super) passed: Option<Receiver<PassedIn>>,
+    pub(super) waiting: Waiting,
+    /// Slots for which nothing has to wait any more.
+    pub(super) opened: Vec<u8>,
     pub(super) queue: SendQueue,
     pub(super) holds: Holds,
     pub(super) joins: Joins,
@@ -58,6 +67,9 @@ pub(crate) struct Core {
 pub(crate) struct CoreParts {
     pub(crate) id: usize,
     pub(crate) slots: Arc<Slots>,
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub(crate) passed: Option<Receiver<PassedIn>>,
+    pub(crate) slot_wait: Duration,
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
@@ -83,6 +95,10 @@ impl Core {
             id: parts.id,
             table: SaTable::new(parts.id as u8),
             slots: parts.slots,
+            elsewhere: parts.elsewhere,
+            passed: parts.passed,
+            waiting: Waiting::new(parts.slot_wait),
+            opened: Vec::new(),
             queue: SendQueue::new(parts.ports, parts.counters.clone()),
             holds: Holds::default(),
             joins: Joins::new(),
@@ -141,6 +157,7 @@ impl Core {
                     let dropped = self.holds.take((tenant, tunnel)).len();
                     self.counters.add(Counter::HoldFailed, dropped as u64);
                 }
+                Command::OpenSlot(slot) => self.opened.push(slot),
                 Command::CloseSlot(slot) => self.close_slot(slot),
                 Command::Stop => self.for_thread.push(ThreadCommand::Stop),
             }
@@ -169,6 +186,7 @@ impl Core {
         for sa in self.table.remove_slot(slot) {
             self.wipe(sa);
         }
+        self.close_waiting(slot);
     }
 
     fn set_remote(&mut self, spi: Spi, remote: SocketAddr, encapsulation: Option<Encapsulation>) {
@@ -256,12 +274,13 @@ impl Core {
 
     /// Drops what has waited too long. When there is more to drop; `None` when nothing waits.
     pub(super) fn expire_held(&mut self) -> Option<Instant> {
-        if self.holds.is_empty() {
+        if self.waiting.next_expiry().is_none() && self.holds.is_empty() {
             return None;
         }
+        self.expire_waiting();
         let expired = self.holds.expire(self.now);
         self.counters.add(Counter::HoldExpired, expired as u64);
-        self.holds.next_expiry()
+        self.holds.next_expiry().into_iter().chain(self.waiting.next_expiry()).min()
     }
 
     /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.

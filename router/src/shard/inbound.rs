@@ -44,7 +44,13 @@ impl Core {
     fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) {
         let owner = usize::from(spi.shard());
         if owner != self.id && owner < self.control() {
+            if self.is_elsewhere(spi) && self.pass_on(spi, packet, origin) {
+                return;
+            }
             return self.hand_over_datagram(owner, packet, origin);
+        }
+        if !self.table.contains(spi) && !self.look_again(spi, packet, origin) {
+            return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.open(spi, packet, origin, &mut scratch);
@@ -54,9 +60,6 @@ impl Core {
     /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`.
     fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) {
         self.counters.count(Counter::EspReceived);
-        if !self.table.contains(spi) {
-            self.run_commands();
-        }
         let Some(sa) = self.table.get_mut(spi) else {
             self.counters.count(Counter::UnknownSpi);
             return self.events.unknown_spi(self.now, spi, origin.from);

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::ip::PacketInfo;
 use esp::{SelectorPair, Spi};
@@ -63,6 +63,9 @@ impl MemoryShard {
         let core = Core::new(CoreParts {
             id: 0,
             slots: slots.clone(),
+            elsewhere: None,
+            passed: None,
+            slot_wait: Duration::ZERO,
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -112,7 +115,8 @@ impl MemoryShard {
 
     /// A datagram of the NAT traversal port, all the way: also out again, if it is for another tunnel.
     pub fn receive(&mut self, datagram: &mut [u8], from: SocketAddr) {
-        let origin = Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp };
+        let origin =
+            Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp, relayed: false };
         self.core.received(datagram, origin);
     }
 

@@ -2,8 +2,9 @@
 #![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use esp::{
@@ -11,8 +12,8 @@ use esp::{
     Spi, Suite,
 };
 use router::{
-    ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
-    TunnelOptions, Uplink, UplinkStatus,
+    ChildSa, Elsewhere, Encapsulation, Passed, Router, RouterConfig, RouterEvent, RouterHandle, SaStats,
+    TenantId, TunnelId, TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -36,15 +37,8 @@ impl Gateway {
     }
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
-        let config = RouterConfig {
-            listen,
-            ike_port: 0,
-            natt_port: 0,
-            shards,
-            slot: SLOT,
-            raw_esp: false,
-            tun_offload: true,
-        };
+        let config =
+            RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: SLOT, ..RouterConfig::default() };
         Self::start_config(config, events)
     }
 
@@ -275,6 +269,7 @@ impl Gateway {
         Remote {
             socket,
             router: self.natt_for(address),
+            entry: self.natt_for(address),
             spi,
             outbound: OutboundSa::new(spi, suite, &up, &[4; 32], &none).unwrap(),
             inbound: InboundSa::new(theirs, suite, &down, Arc::new(mirrored), 1024, &none).unwrap(),
@@ -286,6 +281,8 @@ impl Gateway {
 pub struct Remote {
     pub socket: UdpSocket,
     pub router: SocketAddr,
+    /// Where it sends, which may be another node of the router's cluster.
+    pub entry: SocketAddr,
     /// The router's inbound SPI.
     pub spi: Spi,
     pub outbound: OutboundSa,
@@ -302,7 +299,7 @@ impl Remote {
 
     pub fn send(&mut self, inner: &[u8]) {
         let sealed = self.seal(inner);
-        self.socket.send_to(&sealed, self.router).unwrap();
+        self.socket.send_to(&sealed, self.entry).unwrap();
     }
 
     pub fn try_receive(&mut self) -> Result<Vec<u8>, OpenError> {
@@ -409,4 +406,43 @@ pub fn hopped(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     assert!(esp::ip::decrement_ttl(&mut packet));
     packet
+}
+
+/// The ways between routers of one cluster: slot by slot and node by node.
+#[derive(Default)]
+pub struct Cluster {
+    owners: Mutex<HashMap<u8, RouterHandle>>,
+}
+
+impl Cluster {
+    /// A router of this cluster that has `slot`.
+    pub fn gateway(self: &Arc<Self>, slot: u8, shards: usize) -> Gateway {
+        let config = RouterConfig {
+            listen: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+            ike_port: 0,
+            natt_port: 0,
+            shards,
+            slot,
+            elsewhere: Some(self.clone()),
+            slot_wait: PATIENCE,
+            ..RouterConfig::default()
+        };
+        Gateway::start_config(config, 1000)
+    }
+
+    /// From now on this router has the slot.
+    pub fn give(&self, slot: u8, to: &Gateway) {
+        self.owners.lock().unwrap().insert(slot, to.handle.clone());
+    }
+}
+
+impl Elsewhere for Cluster {
+    fn esp(&self, slot: u8, packet: &[u8], passed: Passed) -> bool {
+        let owner = self.owners.lock().unwrap().get(&slot).cloned();
+        owner.map(|owner| owner.passed_in(packet.to_vec(), passed)).is_some()
+    }
+
+    fn inner(&self, _node: u32, _tenant: TenantId, _packet: &[u8]) -> bool {
+        false
+    }
 }
