@@ -183,7 +183,7 @@ fn a_node_that_takes_over_begins_beyond_what_was_reserved() {
 fn whoever_runs_out_of_numbers_is_told_in_time_and_once() {
     for suite in suites() {
         let (mut sa, _) = pair(suite);
-        let mut seal = |sa: &mut OutboundSa| sa.seal(&udp_v4(9), &mut [0; 200]).map(|sealed| sealed.limit);
+        let seal = |sa: &mut OutboundSa| sa.seal(&udp_v4(9), &mut [0; 200]).map(|sealed| sealed.limit);
         let (quiet, low) = (Ok(None), Ok(Some(LimitEvent::NumbersLow)));
         sa.reserve(Lease::up_to(5));
         sa.warn_at(3);

@@ -40,7 +40,7 @@ impl RouterHandle {
     }
 
     /// ESP that another node received and that is for a slot of ours. It is opened as if it had come by our own socket; when no
-    /// pair has its SPI it is dropped, not passed on once more. Needs [`crate::RouterConfig::elsewhere`]. Never blocks: a shard
+    /// pair has its SPI it is dropped. It is passed on once more only if its slot went to another node in the last second. Needs [`crate::RouterConfig::elsewhere`]. Never blocks: a shard
     /// that cannot keep up loses it, counted as `drop_passed_in_full`.
     pub fn passed_in(&self, packet: Vec<u8>, passed: Passed) {
         let shard = match Datagram::classify(&packet) {

@@ -22,6 +22,7 @@ mod error;
 mod events;
 mod forwarding;
 mod handle;
+mod handle_moves;
 mod handle_slots;
 mod handle_spis;
 mod handoff;
@@ -30,6 +31,7 @@ mod limiter;
 mod liveness;
 mod model;
 mod options;
+mod pair_snapshot;
 mod path_mtu;
 pub mod policy;
 mod port;
@@ -62,8 +64,9 @@ pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]
 pub use liveness::RouterThread;
 pub use liveness::ThreadDeath;
-pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
+pub use model::{ChildSa, IkeDatagram, Reserve, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
+pub use pair_snapshot::{PairSnapshot, WindowSnapshot};
 pub use router::Router;
 pub use unreachable::{IcmpReason, Unreachable, Unsent};
 pub use uplink::{

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use esp::{SelectorPair, Spi};
 
@@ -114,9 +115,14 @@ impl Registry {
         self.slots.set(slot, SlotState::Expected);
     }
 
+    /// Whether pairs of this slot come before it is open.
+    pub(crate) fn expects(&self, slot: u8) -> bool {
+        self.slots.state(slot) == SlotState::Expected
+    }
+
     /// Nothing of this slot is ours any more. Its pairs are struck out; the caller must have the shards take them out.
     pub(crate) fn close_slot(&mut self, slot: u8) {
-        self.slots.set(slot, SlotState::Closed);
+        self.slots.close(slot, Instant::now());
         let left: Vec<Spi> = self.pairs.keys().filter(|spi| spi.slot() == slot).copied().collect();
         for spi in left {
             self.strike_out(spi);
@@ -286,8 +292,7 @@ impl Registry {
     }
 
     /// Enters a pair: from now on its tunnel has a route, which carries nothing until a pair is activated.
-    pub(crate) fn enlist<'a>(&mut self, child: impl Into<Listing<'a>>) -> Result<Enlisted, RouterError> {
-        let child = child.into();
+    pub(crate) fn enlist(&mut self, child: &Listing<'_>) -> Result<Enlisted, RouterError> {
         let spi = child.spi;
         let reserved =
             self.pools.get(&(spi.slot(), spi.shard())).is_some_and(|pool| pool.is_used(spi.index()));

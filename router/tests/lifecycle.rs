@@ -245,6 +245,7 @@ fn misuse_is_refused_and_changes_nothing() {
         remote: "127.0.0.11:4500".parse().unwrap(),
         encapsulation: router::Encapsulation::Udp,
         options: router::TunnelOptions::default(),
+        reserve: router::Reserve::default(),
     };
     let fresh = || gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, 11].into()).unwrap();
     let local = "127.0.0.1:4500";

@@ -3,12 +3,35 @@
 use esp::Spi;
 
 use super::core::Core;
+use super::sa::Mark;
 use crate::counters::Counter;
 use crate::elsewhere::PassedIn;
 use crate::port::Origin;
 use crate::slots::{SlotState, Slots};
 
 impl Core {
+    /// Does what the mark of a pair says before a packet of it is opened. False when the packet waits.
+    #[cold]
+    pub(super) fn look_at(&mut self, spi: Spi, packet: &[u8], origin: Origin) -> bool {
+        if self.table.get(spi).is_some_and(|sa| sa.mark == Mark::Early) {
+            self.run_commands();
+            self.open_waiting();
+        }
+        let Some(sa) = self.table.get_mut(spi) else { return self.look_again(spi, packet, origin) };
+        match sa.mark {
+            Mark::Quiet => {}
+            Mark::Clean => {
+                sa.mark = Mark::Quiet;
+                self.moved.push_back(spi);
+            }
+            Mark::Early => {
+                self.wait(spi, packet, origin);
+                return false;
+            }
+        }
+        true
+    }
+
     /// Looks again for the pair of a packet that met none. False when the packet is dealt with: it waits, or was passed on.
     #[cold]
     pub(super) fn look_again(&mut self, spi: Spi, packet: &[u8], origin: Origin) -> bool {
@@ -18,7 +41,7 @@ impl Core {
             self.run_commands();
             self.open_waiting();
             if self.table.contains(spi) {
-                return true;
+                return self.look_at(spi, packet, origin);
             }
             if self.slots.state(spi.slot()) == state {
                 return match state {
@@ -44,8 +67,7 @@ impl Core {
             return false;
         };
         self.counters.count(Counter::EspReceived);
-        self.counters.count(if origin.relayed {
-            // Two nodes that each take the other for the owner would send it to and fro.
+        self.counters.count(if !self.may_pass_on(spi.slot(), origin) {
             Counter::PassedTwice
         } else if elsewhere.esp(spi.slot(), packet, origin.into()) {
             Counter::PassedOn
@@ -53,6 +75,12 @@ impl Core {
             Counter::NotPassedOn
         });
         true
+    }
+
+    /// Two nodes that each take the other for the owner would send a packet to and fro. But who was the owner a moment ago passes
+    /// on what others sent when they did not know better.
+    fn may_pass_on(&self, slot: u8, origin: Origin) -> bool {
+        !origin.relayed || self.slots.was_ours_lately(slot, self.now)
     }
 
     fn wait(&mut self, spi: Spi, packet: &[u8], origin: Origin) {
@@ -88,8 +116,10 @@ impl Core {
     fn wait_no_more(&self, packets: impl IntoIterator<Item = super::waiting::Packet>) {
         for packet in packets {
             let spi = packet.octets.first_chunk().map(|spi| Spi(u32::from_be_bytes(*spi)));
-            let passed = !packet.origin.relayed
-                && spi.is_some_and(|spi| self.pass_on(spi, &packet.octets, packet.origin));
+            let passed = spi.is_some_and(|spi| {
+                self.may_pass_on(spi.slot(), packet.origin)
+                    && self.pass_on(spi, &packet.octets, packet.origin)
+            });
             if !passed {
                 self.counters.count(Counter::EspReceived);
                 self.counters.count(Counter::SlotHoldExpired);

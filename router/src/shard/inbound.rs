@@ -6,6 +6,7 @@ use esp::{Spi, ip};
 
 use super::core::Core;
 use super::route::Way;
+use super::sa::Mark;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
@@ -49,7 +50,11 @@ impl Core {
             }
             return self.hand_over_datagram(owner, packet, origin);
         }
-        if !self.table.contains(spi) && !self.look_again(spi, packet, origin) {
+        let known = match self.table.get(spi) {
+            Some(sa) => sa.mark == Mark::Quiet || self.look_at(spi, packet, origin),
+            None => self.look_again(spi, packet, origin),
+        };
+        if !known {
             return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);

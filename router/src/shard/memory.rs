@@ -28,7 +28,7 @@ use crate::options::Encapsulation;
 use crate::path_mtu::PathMtu;
 use crate::policy::Tunnels;
 use crate::port::{Listener, Origin, Path};
-use crate::registry::Registry;
+use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
 use crate::slots::Slots;
 use crate::tunnel::Tunnel;
@@ -99,7 +99,7 @@ impl MemoryShard {
         let path =
             Path { listener: 0, source: None, remote: child.remote, encapsulation: child.encapsulation };
         let mtu = PathMtu::new(child.remote.is_ipv6(), child.options.outer_mtu, None, self.core.now);
-        let enlisted = self.registry.enlist(child)?;
+        let enlisted = self.registry.enlist(&Listing::from(child))?;
         enlisted.tunnel.activate(child.inbound_spi);
         let sa = Sa::new(child, enlisted, path, mtu)?;
         self.core.install(Box::new(sa));

@@ -22,5 +22,5 @@ mod thread;
 mod waiting;
 
 pub(crate) use core::{Core, CoreParts};
-pub(crate) use sa::Sa;
+pub(crate) use sa::{Mark, Sa};
 pub(crate) use thread::{Shard, WAKER};

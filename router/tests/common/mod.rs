@@ -12,8 +12,8 @@ use esp::{
     Spi, Suite,
 };
 use router::{
-    ChildSa, Elsewhere, Encapsulation, Passed, Router, RouterConfig, RouterEvent, RouterHandle, SaStats,
-    TenantId, TunnelId, TunnelOptions, Uplink, UplinkStatus,
+    ChildSa, Elsewhere, Encapsulation, Passed, Reserve, Router, RouterConfig, RouterEvent, RouterHandle,
+    SaStats, TenantId, TunnelId, TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -183,6 +183,7 @@ impl Gateway {
             remote: "127.0.0.12:4500".parse().unwrap(),
             encapsulation: Encapsulation::Udp,
             options: TunnelOptions::default(),
+            reserve: Reserve::default(),
         }
     }
 
@@ -260,6 +261,7 @@ impl Gateway {
             remote: address,
             encapsulation: Encapsulation::Udp,
             options: TunnelOptions::default(),
+            reserve: Reserve::default(),
         };
         change(&mut child);
         let selectors = child.selectors.clone();
@@ -312,6 +314,22 @@ impl Remote {
         let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
         assert_eq!(from, self.router, "from the NAT traversal port");
         (len, self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec()))
+    }
+
+    /// From whichever node, and its address.
+    pub fn receive_from_anywhere(&mut self) -> (SocketAddr, Vec<u8>) {
+        let mut buffer = vec![0; 65_536];
+        let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
+        let opened = self.inbound.open(&mut buffer[..len]).expect("for this SA");
+        (from, buffer[opened.inner].to_vec())
+    }
+
+    /// What comes within the time-out of the socket, from whichever node.
+    pub fn receive_now(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 65_536];
+        let len = self.socket.recv(&mut buffer).ok()?;
+        let opened = self.inbound.open(&mut buffer[..len]).expect("for this SA");
+        Some(buffer[opened.inner].to_vec())
     }
 
     pub fn receive_sized(&mut self) -> (usize, Vec<u8>) {
@@ -432,7 +450,11 @@ impl Cluster {
 
     /// From now on this router has the slot.
     pub fn give(&self, slot: u8, to: &Gateway) {
-        self.owners.lock().unwrap().insert(slot, to.handle.clone());
+        self.give_to(slot, &to.handle);
+    }
+
+    pub fn give_to(&self, slot: u8, to: &RouterHandle) {
+        self.owners.lock().unwrap().insert(slot, to.clone());
     }
 }
 
