@@ -65,7 +65,7 @@ impl Host for CoreHost<'_> {
     }
 
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32> {
-        let spi = self.env.router.allocate_spi(remote.ip())?;
+        let spi = self.env.router.allocate_spi(self.env.slot, remote.ip())?;
         self.held.hold_esp(&self.env.router, spi);
         Some(spi.0)
     }
@@ -77,7 +77,7 @@ impl Host for CoreHost<'_> {
         replaces: Option<u32>,
     ) -> Option<u32> {
         let beside: Vec<Spi> = beside.iter().copied().map(Spi).collect();
-        let spi = self.env.router.allocate_own_spi(remote.ip(), &beside, replaces.map(Spi))?;
+        let spi = self.env.router.allocate_own_spi(self.env.slot, remote.ip(), &beside, replaces.map(Spi))?;
         self.held.hold_esp(&self.env.router, spi);
         Some(spi.0)
     }

@@ -59,6 +59,22 @@ counters! {
     Runt = "drop_runt",
     /// Dropped: no SA has this SPI.
     UnknownSpi = "drop_unknown_spi",
+    /// ESP and inner packets given to the node of the cluster that they are for.
+    PassedOn = "passed_on",
+    /// Dropped: for another node of the cluster, to which there is no way now.
+    NotPassedOn = "drop_not_passed_on",
+    /// ESP and inner packets that another node of the cluster passed on to this one.
+    PassedIn = "passed_in",
+    /// Dropped: another node passed it on, and the queue of its shard was full.
+    PassedInFull = "drop_passed_in_full",
+    /// Dropped: another node passed it on, but it is for a third one.
+    PassedTwice = "drop_passed_twice",
+    /// ESP of a slot that changes hands, which waited; each is opened, passed on or dropped later.
+    SlotHeld = "slot_held",
+    /// Dropped: of a slot that changes hands, and as many packets wait as may.
+    SlotHoldFull = "drop_slot_hold_full",
+    /// Dropped: of a slot that changed hands, and nobody had it in time.
+    SlotHoldExpired = "drop_slot_hold_expired",
     /// Dropped: the tenant has neither a tunnel nor an uplink for the destination.
     NoRoute = "drop_no_route",
     /// Dropped: the tunnel has no SA to send on, or had one when the packet was routed but not any more.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use esp::{Mode, Spi};
+use esp::{Mode, SelectorPair, Spi};
 #[cfg(feature = "fault-injection")]
 use mio::Waker;
 use tokio::sync::{oneshot, watch};
@@ -15,15 +15,16 @@ use tokio::sync::{oneshot, watch};
 use crate::command::{Command, CommandSender};
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
+use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::limiter::TrafficLimits;
 use crate::liveness::ThreadDeath;
-use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
+use crate::model::{ChildSa, Ends, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
 use crate::policy::Policy;
 use crate::port::Path;
-use crate::registry::Registry;
-use crate::shard::Sa;
+use crate::registry::{Enlisted, Listing, Registry};
+use crate::shard::{Mark, Sa};
 use crate::sys::netns::NamespaceId;
 use crate::unreachable::Unsent;
 use crate::uplink::{Book, Nudge, Nudges};
@@ -52,6 +53,8 @@ pub(crate) struct Shared {
     /// The node's own, if the system says.
     pub(crate) namespace: Option<NamespaceId>,
     pub(crate) shards: Vec<CommandSender>,
+    /// For packets of other nodes, as many as shards or none.
+    pub(crate) passed: Vec<PassedSender>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
     pub(crate) natt_port: u16,
@@ -82,18 +85,13 @@ impl RouterHandle {
     /// nothing is installed and the SPI is free again.
     pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
         let spi = sa.inbound_spi;
-        let checked = self.check(&sa);
-        let mtu = Sa::path_mtu(&sa, Instant::now());
+        let ends = sa.ends();
+        let checked = self.check(&ends, &sa.selectors);
+        let mtu = Sa::path_mtu(&ends, &sa.options, Instant::now());
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
         let mut registry = self.registry();
         let outcome = checked.and_then(|path| {
-            let enlisted = registry.enlist(&sa)?;
-            let pair = Sa::new(&sa, enlisted, path, mtu).map_err(RouterError::from);
-            let sent = pair.and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
-            if sent.is_err() {
-                registry.delist(spi);
-            }
-            sent
+            self.put(&mut registry, &Listing::from(&sa), |enlisted| Ok(Sa::new(&sa, enlisted, path, mtu)?))
         });
         if outcome.is_err() {
             // Does nothing to an SPI that belongs to another pair, or to nobody.
@@ -102,20 +100,40 @@ impl RouterHandle {
         outcome
     }
 
+    /// Enters a pair and gives it to its shard, or does neither.
+    pub(crate) fn put(
+        &self,
+        registry: &mut Registry,
+        listing: &Listing<'_>,
+        make: impl FnOnce(Enlisted) -> Result<Sa, RouterError>,
+    ) -> Result<(), RouterError> {
+        let spi = listing.spi;
+        let pair = make(registry.enlist(listing)?);
+        let sent = pair.and_then(|mut pair| {
+            if registry.expects(spi.slot()) {
+                pair.mark = Mark::Early;
+            }
+            self.shard(spi)?.send(Command::Install(Box::new(pair)))
+        });
+        if sent.is_err() {
+            registry.delist(spi);
+        }
+        sent
+    }
+
     /// What can be said of a pair without the registry: the way of its packets.
-    fn check(&self, sa: &ChildSa) -> Result<Path, RouterError> {
-        let local = sa.local.ip();
-        let mut path =
-            Path::find(&self.shared.listen, local, sa.remote).ok_or(RouterError::NotLocal(local))?;
-        path.encapsulation = sa.encapsulation;
-        if sa.encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
+    pub(crate) fn check(&self, ends: &Ends, selectors: &SelectorPair) -> Result<Path, RouterError> {
+        let Ends { local, remote, encapsulation, mode } = *ends;
+        let mut path = Path::find(&self.shared.listen, local, remote).ok_or(RouterError::NotLocal(local))?;
+        path.encapsulation = encapsulation;
+        if encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
             return Err(RouterError::NoRawEsp(local));
         }
-        if sa.mode == Mode::Transport && sa.hosts().is_none() {
+        if mode == Mode::Transport && ends.hosts(selectors).is_none() {
             return Err(RouterError::NotHosts);
         }
-        if let Some(device) = self.swallower(sa.remote.ip()) {
-            return Err(RouterError::Swallowed { remote: sa.remote.ip(), device });
+        if let Some(device) = self.swallower(remote.ip()) {
+            return Err(RouterError::Swallowed { remote: remote.ip(), device });
         }
         Ok(path)
     }
@@ -345,7 +363,7 @@ impl RouterHandle {
         self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self, spi: Spi) -> Result<&CommandSender, RouterError> {
+    pub(crate) fn shard(&self, spi: Spi) -> Result<&CommandSender, RouterError> {
         self.shared.shards.get(usize::from(spi.shard())).ok_or(RouterError::SpiNotReserved(spi))
     }
 
@@ -355,7 +373,7 @@ impl RouterHandle {
         }
     }
 
-    fn tell_all(&self, command: impl Fn() -> Command) {
+    pub(crate) fn tell_all(&self, command: impl Fn() -> Command) {
         for shard in &self.shared.shards {
             // A shard that has stopped needs not be told.
             let _ = shard.send(command());

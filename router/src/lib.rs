@@ -17,10 +17,13 @@ mod control;
 mod counters;
 mod datagram;
 mod edition;
+mod elsewhere;
 mod error;
 mod events;
 mod forwarding;
 mod handle;
+mod handle_moves;
+mod handle_slots;
 mod handle_spis;
 mod handoff;
 mod interval;
@@ -28,6 +31,7 @@ mod limiter;
 mod liveness;
 mod model;
 mod options;
+mod pair_snapshot;
 mod path_mtu;
 pub mod policy;
 mod port;
@@ -36,6 +40,7 @@ mod registry;
 mod router;
 mod shard;
 mod shard_port;
+mod slots;
 mod spi_pool;
 mod sys;
 mod tenant;
@@ -52,14 +57,16 @@ pub mod bench {
 
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
+pub use elsewhere::{Elsewhere, Passed};
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
 pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]
 pub use liveness::RouterThread;
 pub use liveness::ThreadDeath;
-pub use model::{ChildSa, IkeDatagram, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
+pub use model::{ChildSa, IkeDatagram, Reserve, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
+pub use pair_snapshot::{PairSnapshot, WindowSnapshot};
 pub use router::Router;
 pub use unreachable::{IcmpReason, Unreachable, Unsent};
 pub use uplink::{

@@ -5,6 +5,7 @@
 mod batch;
 mod core;
 mod deliver;
+mod elsewhere;
 mod hold;
 mod icmp;
 mod inbound;
@@ -18,7 +19,8 @@ mod run;
 mod sa;
 mod table;
 mod thread;
+mod waiting;
 
 pub(crate) use core::{Core, CoreParts};
-pub(crate) use sa::Sa;
+pub(crate) use sa::{Mark, Sa};
 pub(crate) use thread::{Shard, WAKER};
