@@ -1,0 +1,12 @@
+//! Meshes that speak with each other on loopback. Waits are for events, never for time.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod asks;
+mod identity;
+mod packets;
+mod silence;
+mod streams;
+mod world;
+
+use world::*;
