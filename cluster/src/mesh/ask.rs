@@ -7,9 +7,11 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::coop::consume_budget;
 
 use super::counters::Counters;
 use super::frame::{Decoder, Frame, MAX_BODY, encode};
+use super::peer::{Inner, Peer};
 use super::stream::opening;
 use super::{Lane, MeshError};
 
@@ -85,10 +87,10 @@ impl Questions {
     /// Until the connection ends or the lane cannot be read. What waits for an answer then fails, as it is dropped.
     pub(super) async fn ask(
         mut self,
-        node: Arc<str>,
+        inner: Arc<Inner>,
+        peer: Arc<Peer>,
         connection: Connection,
         lane: Lane,
-        counters: Arc<Counters>,
     ) {
         let mut batch = Vec::new();
         if self.0.recv_many(&mut batch, TOGETHER).await == 0 {
@@ -101,8 +103,8 @@ impl Questions {
         }
         let (waiting_in, waiting) = mpsc::unbounded_channel();
         tokio::select! {
-            () = self.write(batch, send, waiting_in, &counters) => {}
-            () = read(recv, waiting, &node) => {}
+            () = self.write(batch, send, waiting_in, &inner.counters) => {}
+            () = read(recv, waiting, &inner, &peer) => {}
         }
     }
 
@@ -139,10 +141,16 @@ impl Questions {
     }
 }
 
-async fn read(mut recv: RecvStream, mut waiting: UnboundedReceiver<(u64, Waiting)>, node: &str) {
-    let mut decoder = Decoder::default();
+async fn read(
+    mut recv: RecvStream,
+    mut waiting: UnboundedReceiver<(u64, Waiting)>,
+    inner: &Inner,
+    peer: &Peer,
+) {
+    let (mut decoder, node) = (Decoder::default(), &*peer.name);
     loop {
         let Ok(Some(chunk)) = recv.read_chunk(usize::MAX, true).await else { return };
+        inner.hear(peer);
         decoder.feed(chunk.bytes);
         loop {
             let Frame { number, kind, body } = match decoder.take() {
@@ -160,6 +168,7 @@ async fn read(mut recv: RecvStream, mut waiting: UnboundedReceiver<(u64, Waiting
             };
             // Who does not wait any more has said so himself.
             let _ = who.answer.send(if kind == answer::DONE { Ok(body) } else { Err(refused()) });
+            consume_budget().await;
         }
     }
 }

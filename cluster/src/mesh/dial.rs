@@ -9,13 +9,17 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::credentials::certified_name;
+use super::hearing::SILENT;
 use super::hello;
 use super::link::Link;
-use super::peer::Inner;
+use super::peer::{Inner, Peer};
 use super::refusal::{code, of_identity};
 
 /// After the first try that came to nothing, and twice as long after each that follows.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+/// A connection by which nothing comes for as long is made anew. It may come to life again by itself, and what waits for an answer by it
+/// is lost with it.
+const GIVEN_UP: Duration = Duration::from_secs(1);
 /// At most: a node that comes back is connected with within a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -86,14 +90,13 @@ async fn keep_connected(inner: Arc<Inner>, node: String, address: SocketAddr) {
 
 /// Waits until there is no connection, or nothing comes by it.
 async fn missed(inner: &Inner, node: &str) {
-    let mut standings = inner.standings.subscribe();
     while let Ok(link) = inner.link(node) {
-        if is_silent(inner, node) {
+        if is_given_up(inner, node) {
             return;
         }
         tokio::select! {
             () = link.closed() => {}
-            changed = standings.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(SILENT) => {}
         }
     }
 }
@@ -101,7 +104,7 @@ async fn missed(inner: &Inner, node: &str) {
 /// Waits until something comes by the connection that is there.
 async fn heard(inner: &Inner, node: &str) {
     let mut standings = inner.standings.subscribe();
-    while inner.link(node).is_err() || is_silent(inner, node) {
+    while inner.link(node).is_err() || is_given_up(inner, node) {
         if standings.changed().await.is_err() {
             return;
         }
@@ -109,8 +112,9 @@ async fn heard(inner: &Inner, node: &str) {
 }
 
 /// As it is now: a connection that was just made is not told of yet.
-fn is_silent(inner: &Inner, node: &str) -> bool {
-    inner.peer(node).is_some_and(|peer| Instant::now() >= inner.hearing.silent_at(&peer.heard))
+fn is_given_up(inner: &Inner, node: &str) -> bool {
+    let silence = |peer: Arc<Peer>| inner.hearing.silence(&peer.heard, Instant::now());
+    inner.peer(node).is_some_and(|peer| silence(peer) >= GIVEN_UP)
 }
 
 enum Failure {

@@ -49,15 +49,17 @@ impl Joiner {
             self.waiting.len() - 1
         });
         let waiting = self.waiting.get_mut(at)?;
-        if waiting.parts.len() != usize::from(count) || waiting.octets + octets.len() > MAX_PACKET {
+        let fits = waiting.parts.len() == usize::from(count);
+        let doubled = waiting.parts.get(usize::from(index)).is_some_and(Option::is_some);
+        if fits && doubled {
+            return None;
+        }
+        if !fits || waiting.octets + octets.len() > MAX_PACKET {
             self.remove(at);
             self.dropped += 1;
             return None;
         }
         let place = waiting.parts.get_mut(usize::from(index))?;
-        if place.is_some() {
-            return None;
-        }
         waiting.octets += octets.len();
         self.octets += octets.len();
         waiting.missing -= 1;

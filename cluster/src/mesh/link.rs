@@ -32,7 +32,7 @@ impl Link {
         let mut tasks = JoinSet::new();
         let lanes = Lane::ALL.map(|lane| {
             let (asking, questions) = Asking::new();
-            tasks.spawn(questions.ask(peer.name.clone(), connection.clone(), lane, inner.counters.clone()));
+            tasks.spawn(questions.ask(inner.clone(), peer.clone(), connection.clone(), lane));
             asking
         });
         let (passing, packets) = Passing::new();
@@ -92,7 +92,7 @@ impl Link {
 /// Where one part of a connection ends, all do, and another connection is made.
 async fn end_together(connection: Connection, mut tasks: JoinSet<()>) {
     tokio::select! {
-        _ = connection.closed() => {}
+        e = connection.closed() => {eprintln!("DBG closed {e:?}");}
         _ = tasks.join_next() => connection.close(code::BROKEN, b"a part of this connection has ended"),
     }
 }

@@ -261,7 +261,7 @@ impl Mesh {
         self.inner.standings.subscribe()
     }
 
-    /// Where the node listens that this is.
+    /// What has been counted.
     pub fn counters(&self) -> Figures {
         self.inner.counters.figures(self.inner.connected())
     }

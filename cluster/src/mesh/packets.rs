@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use quinn::{Connection, SendDatagramError};
 use tokio::sync::mpsc;
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use super::MeshError;
@@ -122,5 +123,6 @@ pub(super) async fn read_datagrams(inner: Arc<Inner>, peer: Arc<Peer>, connectio
         Counters::add(&counters.packets_received, 1);
         Counters::add(&counters.packets_received_octets, packet.len());
         inner.handler.packet(&peer.name, kind, packet);
+        consume_budget().await;
     }
 }

@@ -7,6 +7,8 @@ use std::task::Poll;
 use bytes::Bytes;
 use quinn::{Connection, RecvStream, SendStream};
 
+use tokio::task::coop::consume_budget;
+
 use super::Lane;
 use super::ask::answer;
 use super::counters::Counters;
@@ -45,6 +47,8 @@ pub(super) async fn serve(
             }
             Err(error) => return tracing::warn!(node = %peer.name, %error, "a question cannot be read"),
         };
+        // Streams that have something are never waited for, and tasks that this one wakes are on its thread.
+        consume_budget().await;
         // The last one of an earlier connection may still be at work.
         let turn = match answering.try_lock() {
             Ok(turn) => turn,
