@@ -92,7 +92,7 @@ impl Link {
 /// Where one part of a connection ends, all do, and another connection is made.
 async fn end_together(connection: Connection, mut tasks: JoinSet<()>) {
     tokio::select! {
-        e = connection.closed() => {eprintln!("DBG closed {e:?}");}
+        _ = connection.closed() => {}
         _ = tasks.join_next() => connection.close(code::BROKEN, b"a part of this connection has ended"),
     }
 }
