@@ -121,7 +121,7 @@ impl Credentials {
         Ok(this)
     }
 
-    fn made(
+    pub(super) fn made(
         authorities: &[X509],
         chain: &[X509],
         key: &PKeyRef<Private>,

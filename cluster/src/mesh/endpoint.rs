@@ -70,6 +70,14 @@ pub(super) fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
 
 /// Both roles, each of which shows its certificate and demands the other's.
 pub(super) fn configurations(credentials: &Credentials) -> Result<(ClientConfig, ServerConfig), MeshError> {
+    configurations_with(credentials, PROTOCOL)
+}
+
+/// The same, for those who speak this.
+pub(super) fn configurations_with(
+    credentials: &Credentials,
+    protocol: &[u8],
+) -> Result<(ClientConfig, ServerConfig), MeshError> {
     let wrong = |error: &dyn std::fmt::Display| MeshError::Setting(error.to_string());
     let provider = Arc::new(rustls_openssl::default_provider());
     let Some(initial) = initial_suite(&provider) else {
@@ -87,7 +95,7 @@ pub(super) fn configurations(credentials: &Credentials) -> Result<(ClientConfig,
     let builder = builder.map_err(|error| wrong(&error))?.with_root_certificates(roots.clone());
     let made = builder.with_client_auth_cert(credentials.chain.clone(), credentials.private_key());
     let mut client = made.map_err(|error| wrong(&error))?;
-    client.alpn_protocols = vec![PROTOCOL.to_vec()];
+    client.alpn_protocols = vec![protocol.to_vec()];
     client.resumption = Resumption::disabled();
 
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
@@ -96,7 +104,7 @@ pub(super) fn configurations(credentials: &Credentials) -> Result<(ClientConfig,
     let builder = builder.with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?);
     let made = builder.with_single_cert(credentials.chain.clone(), credentials.private_key());
     let mut server = made.map_err(|error| wrong(&error))?;
-    server.alpn_protocols = vec![PROTOCOL.to_vec()];
+    server.alpn_protocols = vec![protocol.to_vec()];
     server.session_storage = Arc::new(NoServerSessionStorage {});
     server.send_tls13_tickets = 0;
 

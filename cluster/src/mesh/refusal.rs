@@ -88,4 +88,10 @@ impl Told {
         self.0 = Some((reason.to_owned(), now));
         true
     }
+
+    /// What was told last.
+    #[cfg(test)]
+    pub(super) fn last(&self) -> Option<&str> {
+        self.0.as_ref().map(|(reason, _)| reason.as_str())
+    }
 }

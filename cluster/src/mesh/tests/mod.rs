@@ -5,6 +5,7 @@
 mod asks;
 mod identity;
 mod packets;
+mod pki;
 mod silence;
 mod streams;
 mod world;
