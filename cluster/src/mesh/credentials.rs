@@ -24,9 +24,9 @@ const RESET_LABEL: &[u8] = b"culvert nodes reset 1 ";
 /// As much as a block of SHA-256.
 const RESET: usize = 64;
 /// A derived certificate begins as much before now, for other clocks are behind ours.
-const BEFORE: Duration = Duration::from_hours(24);
+const BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A derived certificate is made anew when the process starts, and whoever has the key of the secrets can make one that never ends.
-const AFTER: Duration = Duration::from_hours(24 * 365 * 20);
+const AFTER: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
 /// The authority has neither beginning nor end, as RFC 5280 section 4.1.2.5 writes it, so that it is the same everywhere.
 const AUTHORITY_FROM: &str = "20200101000000Z";
 const AUTHORITY_UNTIL: &str = "99991231235959Z";

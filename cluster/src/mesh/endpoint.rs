@@ -1,6 +1,6 @@
 //! The socket of a node, and how QUIC is set up on it.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,9 +63,34 @@ pub(super) fn bind(listen: SocketAddr) -> std::io::Result<UdpSocket> {
     let socket = socket2::Socket::new(socket2::Domain::for_address(listen), socket2::Type::DGRAM, None)?;
     socket.set_recv_buffer_size(SOCKET_BUFFER)?;
     socket.set_send_buffer_size(SOCKET_BUFFER)?;
+    if listen.is_ipv6() {
+        // "::" is for both families, as it is for IKE.
+        socket.set_only_v6(false)?;
+    }
     socket.bind(&listen.into())?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// The address from which the system sends to the host of this URL, of a family that the socket serves. Nothing is sent.
+pub(super) async fn own_address(url: &str, listen: SocketAddr) -> Option<IpAddr> {
+    let uri: http::Uri = url.parse().ok()?;
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    let places = tokio::net::lookup_host((host, uri.port_u16().unwrap_or(443))).await.ok()?;
+    for place in places.filter(|place| listen.is_ipv6() || place.is_ipv4()) {
+        let any = if place.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        };
+        let Ok(socket) = tokio::net::UdpSocket::bind((any, 0)).await else { continue };
+        if socket.connect(place).await.is_ok()
+            && let Ok(own) = socket.local_addr()
+        {
+            return Some(own.ip());
+        }
+    }
+    None
 }
 
 /// Both roles, each of which shows its certificate and demands the other's.

@@ -147,6 +147,25 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// What the other nodes are to be told: where it is bound to, if that is one address, else the one from which the system reaches
+    /// the first of these URLs, such as of members of etcd, that it has a way to.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn advertised(&self, towards: &[String]) -> Result<SocketAddr, MeshError> {
+        if !self.address.ip().is_unspecified() {
+            return Ok(self.address);
+        }
+        for url in towards {
+            let Some(own) = endpoint::own_address(url, self.address).await else { continue };
+            return Ok(SocketAddr::new(own, self.address.port()));
+        }
+        let error = std::io::Error::other(
+            "which of its addresses the other nodes reach is not known; set cluster.advertise",
+        );
+        Err(MeshError::Socket { place: format!("cluster.listen {}", self.address), error })
+    }
 }
 
 /// Who this node is.

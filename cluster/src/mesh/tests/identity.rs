@@ -117,6 +117,17 @@ fn files_that_are_of_no_use_are_named_with_the_reason() {
     assert!(wrong(&files).contains("key.pem: has no certificate in PEM"), "{}", wrong(&files));
 }
 
+#[tokio::test]
+async fn a_node_that_listens_everywhere_says_where_it_is() {
+    let bound = crate::mesh::Bound::bind(([0, 0, 0, 0], 0).into()).unwrap();
+    let port = bound.address().port();
+    let etcd = ["http://127.0.0.1:2379".to_owned()];
+    assert_eq!(bound.advertised(&etcd).await.unwrap(), ([127, 0, 0, 1], port).into());
+    assert!(bound.advertised(&[]).await.unwrap_err().to_string().ends_with("set cluster.advertise"));
+    let bound = crate::mesh::Bound::bind(([127, 0, 0, 2], 0).into()).unwrap();
+    assert_eq!(bound.advertised(&etcd).await.unwrap(), bound.address());
+}
+
 /// One who is no node at all: shows no certificate, or speaks another version.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_told_why() {

@@ -1,6 +1,7 @@
 //! An authority of somebody's own, whose certificates may be wrong.
 
 use std::path::Path;
+use std::slice::from_ref;
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
@@ -59,7 +60,7 @@ impl Authority {
 impl Issued {
     /// As they are, whatever is wrong with them.
     pub(super) fn unchecked(&self) -> Credentials {
-        Credentials::made(&[self.authority.clone()], &[self.certificate.clone()], &self.key, "x", b"x")
+        Credentials::made(from_ref(&self.authority), from_ref(&self.certificate), &self.key, "x", b"x")
             .unwrap()
     }
 
