@@ -43,7 +43,10 @@ async fn welcome(inner: &Arc<Inner>, incoming: Incoming) {
     match hello::welcome(inner, &connection).await {
         Ok(other) => match inner.admit(&other.node) {
             Some(peer) => Link::start(inner, &peer, connection, other.instance),
-            None => connection.close(code::REFUSED, b"as many nodes are known here as there may be"),
+            None => {
+                Counters::add(&inner.counters.refused_for_room, 1);
+                connection.close(code::REFUSED, b"as many nodes are known here as there may be");
+            }
         },
         // Either it has gone, or it is to go.
         Err(reason) => match connection.close_reason() {

@@ -32,12 +32,14 @@ counters! {
     connections,
     /// Connections that came to nothing because a name was not proved.
     refused_identities,
-    /// Strangers turned away because as many were at their beginning as may be.
+    /// Connections turned away because as many were at their beginning, or as many nodes known, as may be.
     refused_for_room,
     /// Questions that were sent.
     asked,
     /// Octets of their bodies.
     asked_octets,
+    /// Questions that were not sent because as many waited for an answer as may.
+    asks_full,
     /// Questions that were answered here.
     answered,
     /// Octets of their bodies.

@@ -46,6 +46,11 @@ impl Link {
         tokio::spawn(end_together(of, tasks));
     }
 
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.connection.close_reason().is_none()
     }
@@ -74,7 +79,10 @@ impl Link {
             Lane::Checkpoint => checkpoint,
             Lane::Control => control,
         };
-        asking.ask(&self.node, kind, body)
+        let full = |error: &MeshError| matches!(error, MeshError::Full(_));
+        asking
+            .ask(&self.node, kind, body)
+            .inspect_err(|error| Counters::add(&self.counters.asks_full, full(error).into()))
     }
 
     pub(super) fn packet(&self, kind: u8, packet: &[u8]) -> Result<(), MeshError> {
