@@ -5,13 +5,14 @@
 //!   size; [`follow`] brings what other nodes write.
 //! * [`Members`] is who is there: names, and which node begins with which peer ([`Placement`]).
 //! * [`Slots`] is whose the slots of SPIs are, who would go on with them, and how they move.
+//! * [`mesh`] is what nodes say to each other: heartbeats, questions and answers, packets, streams; over QUIC.
 //!
 //! It is not the catalog (`tenants`), which checks what is written and holds it in memory, and knows nothing of tunnels. A node alone
-//! has none of it. Start reading with `store/mod.rs` and
-//! `members/mod.rs`.
+//! has none of it. Start reading with `store/mod.rs`, `members/mod.rs`, `slots/mod.rs` and `mesh/mod.rs`.
 
 mod etcd;
 mod members;
+pub mod mesh;
 #[cfg(feature = "servers")]
 pub mod servers;
 mod slots;

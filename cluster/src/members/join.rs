@@ -17,7 +17,7 @@ const TRIES: usize = 64;
 
 /// Takes a name and a slot: the node as it is now, and its lease.
 pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64), JoinError> {
-    let Identity { name, addresses, version } = identity;
+    let Identity { name, addresses, mesh, version } = identity;
     wait_for_earlier(etcd, &name).await?;
     let instance = rand::random::<[u8; 16]>().to_vec();
     let lease = etcd.grant(TTL).await?;
@@ -32,6 +32,7 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
             addresses: addresses.clone(),
             version: version.clone(),
             since,
+            mesh,
             instance: instance.clone(),
         };
         if take(etcd, &node, Some(&slot), lease).await? {

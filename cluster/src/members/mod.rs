@@ -17,7 +17,7 @@ mod placement;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -50,8 +50,10 @@ pub struct Node {
     pub version: String,
     /// When it joined.
     pub since: SystemTime,
+    /// Where the other nodes reach it, if it has a way between nodes.
+    pub mesh: Option<SocketAddr>,
     /// Of the process alone: a node that was started again is another one.
-    instance: Vec<u8>,
+    pub instance: Vec<u8>,
 }
 
 /// A node as it is stored.
@@ -67,6 +69,8 @@ struct Stored {
     since: Option<prost_types::Timestamp>,
     #[prost(bytes = "vec", tag = "5")]
     instance: Vec<u8>,
+    #[prost(string, optional, tag = "6")]
+    mesh: Option<String>,
 }
 
 impl Node {
@@ -82,6 +86,7 @@ impl Node {
             version: self.version.clone(),
             since: Some(self.since.into()),
             instance: self.instance.clone(),
+            mesh: self.mesh.map(|mesh| mesh.to_string()),
         };
         stored.encode_to_vec()
     }
@@ -97,6 +102,7 @@ impl Node {
             addresses: stored.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
             version: stored.version,
             since: since.map_err(|error| corrupt(error.to_string()))?,
+            mesh: stored.mesh.and_then(|mesh| mesh.parse().ok()),
             instance: stored.instance,
         })
     }
@@ -109,6 +115,8 @@ pub struct Identity {
     pub name: String,
     /// Where it receives IKE and ESP.
     pub addresses: Vec<IpAddr>,
+    /// Where the other nodes reach it, if it has a way between nodes.
+    pub mesh: Option<SocketAddr>,
     /// Version of `culvertd`.
     pub version: String,
 }

@@ -60,6 +60,7 @@ mod tests {
             addresses: Vec::new(),
             version: String::new(),
             since: SystemTime::UNIX_EPOCH,
+            mesh: None,
             instance: Vec::new(),
         };
         Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned(), ..Placement::default() }

@@ -7,7 +7,8 @@ use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
 
 fn identity(name: &str) -> Identity {
-    Identity { name: name.to_owned(), addresses: vec![[127, 0, 0, 1].into()], version: "1".to_owned() }
+    let (addresses, mesh) = (vec![[127, 0, 0, 1].into()], Some(([127, 0, 0, 1], 4510).into()));
+    Identity { name: name.to_owned(), addresses, mesh, version: "1".to_owned() }
 }
 
 async fn join(servers: &Servers, name: &str) -> Members {

@@ -37,7 +37,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinSet;
 
 pub use record::{Process, Slot, Table};
-pub use row::Row;
+pub use snapshot::{Done, Handover, Kept, Row};
 
 use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
@@ -87,15 +87,6 @@ pub trait Wire: Send + Sync + 'static {
     ) -> Later<'_, Result<Vec<u8>, String>>;
 }
 
-/// How a slot begins to be this node's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handover {
-    /// Its owner has gone without a word: what it has done since its last words is not known.
-    Sudden,
-    /// It was handed over as it is.
-    Exact,
-}
-
 /// Who does what a slot is for.
 pub trait Host: Send + Sync + 'static {
     /// Tells everything there is of a slot by [`Slots::put`]; done when all of it is put.
@@ -116,20 +107,6 @@ pub trait Host: Send + Sync + 'static {
     /// What is new belongs to this slot from now on.
     fn begin_in(&self, slot: u8);
 }
-
-/// What has become of rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// The standby knows.
-    Known,
-    /// Nobody is to know: there is no standby that could take over.
-    Free,
-    /// The slot is not ours any more: whatever depends on these rows must not be done.
-    Lost,
-}
-
-/// Told of what has become of rows.
-pub type Done = Box<dyn FnOnce(Kept) + Send>;
 
 /// The slots of a node, and what it keeps of those of others. Clones are of the same.
 #[derive(Clone)]

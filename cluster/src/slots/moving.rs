@@ -19,9 +19,10 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
+use super::Row;
 use super::record::{Changed, Slot};
 use super::replica::Own;
-use super::row::{Row, Rows, messages};
+use super::row::{Rows, messages};
 use super::{Ask, Handover, Inner, steward};
 
 /// A message of rows, and etcd's answer in between.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Row;
 use super::record::{Changed, Slot};
-use super::row::{Row, Rows, messages};
+use super::row::{Rows, messages};
 use super::{Ask, Done, Inner, Kept};
 
 /// Calls that wait at most: all 10,000 tunnels of a node that say something at once, several times. Beyond it the standby is struck

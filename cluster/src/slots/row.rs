@@ -4,28 +4,8 @@ use std::fmt;
 use std::time::Instant;
 
 use prost::Message;
-use snapshot::Secret;
+use snapshot::{Row, Secret};
 use zeroize::Zeroizing;
-
-/// Something that a slot has, or has no more: the newest of a class and number is what counts.
-#[derive(Clone)]
-pub struct Row {
-    /// What kind of thing it is. For whoever makes and reads rows.
-    pub class: u8,
-    /// Which one of its class.
-    pub id: u64,
-    /// Everything that is to be known of it; `None` when it is gone.
-    pub octets: Option<Zeroizing<Vec<u8>>>,
-    /// When it was so, by the clock here: times in it count from then.
-    pub at: Instant,
-}
-
-impl fmt::Debug for Row {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.octets.as_ref().map(|octets| octets.len());
-        write!(f, "Row({}/{:x}, {len:?} octets)", self.class, self.id)
-    }
-}
 
 /// A row on its way.
 #[derive(Clone, PartialEq, Message)]

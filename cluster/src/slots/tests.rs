@@ -146,7 +146,8 @@ struct Member {
 
 impl Member {
     async fn join(servers: &Servers, net: &Arc<Net>, name: &str) -> Self {
-        let identity = Identity { name: name.to_owned(), addresses: Vec::new(), version: "1".to_owned() };
+        let identity =
+            Identity { name: name.to_owned(), addresses: Vec::new(), version: "1".to_owned(), mesh: None };
         let members = Members::join(servers.client(), identity).await.unwrap();
         let (hears, heard) = watch::channel(Arc::default());
         let memory = Arc::new(Memory::default());

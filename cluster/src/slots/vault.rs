@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::row::{Row, RowForm};
+use snapshot::Row;
+
+use super::row::RowForm;
 
 /// Octets of one slot: some 30,000 connections with their pairs. Beyond it the slot goes without a standby, visibly.
 const MAX_OCTETS: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
