@@ -36,7 +36,7 @@
 {{- $_ := set $config.router "shards" (int .) }}
 {{- end }}
 {{- if .Values.otlp.endpoint }}
-{{- $otlp := dict "endpoint" .Values.otlp.endpoint "sample_ratio" .Values.otlp.sampleRatio }}
+{{- $otlp := dict "endpoint" .Values.otlp.endpoint "sample_ratio" .Values.otlp.sampleRatio "logs" .Values.otlp.logs }}
 {{- if .Values.otlp.headers.existingSecret }}
 {{- $_ := set $otlp "headers_file" (printf "/etc/culvert/otlp/%s" .Values.otlp.headers.key) }}
 {{- end }}

@@ -1,4 +1,4 @@
-//! `[otlp]`: where spans and metrics are sent to.
+//! `[otlp]`: where spans, metrics and records of logs are sent to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +34,8 @@ pub struct OtlpConfig {
     pub traces: bool,
     /// Send metrics too, the same that Prometheus reads.
     pub metrics: bool,
+    /// Send entries of the audit log too, and what the log says of tunnels.
+    pub logs: bool,
     /// How often metrics are sent.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
@@ -62,6 +64,8 @@ impl Default for OtlpConfig {
             endpoint: None,
             traces: true,
             metrics: true,
+            // Who did what is told to nobody else unless that is wanted.
+            logs: false,
             interval: DEFAULT_INTERVAL,
             timeout: DEFAULT_TIMEOUT,
             sample_ratio: DEFAULT_SAMPLE_RATIO,
@@ -74,7 +78,7 @@ impl Default for OtlpConfig {
 impl OtlpConfig {
     /// Every field with its value as text. What is in the file of headers is nobody's business.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { endpoint, traces, metrics, interval, timeout, sample_ratio, headers_file, resource } =
+        let Self { endpoint, traces, metrics, logs, interval, timeout, sample_ratio, headers_file, resource } =
             self;
         let none = || "none".to_owned();
         let resource: Vec<_> = resource.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -82,6 +86,7 @@ impl OtlpConfig {
             ("otlp.endpoint", endpoint.clone().unwrap_or_else(none)),
             ("otlp.traces", traces.to_string()),
             ("otlp.metrics", metrics.to_string()),
+            ("otlp.logs", logs.to_string()),
             ("otlp.interval", humantime::format_duration(*interval).to_string()),
             ("otlp.timeout", humantime::format_duration(*timeout).to_string()),
             ("otlp.sample_ratio", sample_ratio.to_string()),

@@ -7,6 +7,7 @@
 mod collector;
 mod exports;
 mod http;
+mod logs;
 mod monitoring;
 mod node;
 mod pair;
