@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::exports::Exports;
 use super::http::{self, Served};
 use super::metrics::{Bounds, Others, Source};
-use super::otlp::{Exporter, Exporting, HeadersError, LogQueue};
+use super::otlp::{CollectorError, Exporter, Exporting, LogQueue};
 use super::probes::Probes;
 use super::rpc::Traced;
 use crate::config::{MetricsConfig, OtlpConfig};
@@ -24,7 +24,7 @@ pub enum TelemetryError {
     Listen(#[from] io::Error),
     /// The exporter cannot be made.
     #[error(transparent)]
-    Export(#[from] HeadersError),
+    Export(#[from] CollectorError),
 }
 
 /// See the module. In this order: [`Self::start`] before the node, [`Self::spans`] into its configuration,

@@ -4,6 +4,8 @@
 // What was skipped, and figures, are for whoever looks.
 #![allow(clippy::print_stdout)]
 
+#[path = "../../../tls/tests/certificates.rs"]
+mod certificates;
 mod collector;
 mod exports;
 mod http;
@@ -14,4 +16,5 @@ mod pair;
 mod probes;
 mod prometheus;
 mod scrape;
+mod secure;
 mod traces;

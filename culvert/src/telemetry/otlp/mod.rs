@@ -29,8 +29,8 @@ use crate::config::OtlpConfig;
 use crate::telemetry::exports::Exports;
 use crate::telemetry::metrics::Source;
 use collector::Collector;
-pub use collector::HeadersError;
-pub(crate) use collector::check_headers;
+pub use collector::CollectorError;
+pub(crate) use collector::check_files;
 pub use logs::LogQueue;
 use logs::Logs;
 use queue::Waiting;
@@ -65,8 +65,8 @@ impl Exporter {
     /// As configured; `None` without an endpoint. Nothing is sent yet, and whether the collector is there does not matter.
     ///
     /// # Errors
-    /// When the file of headers cannot be read.
-    pub fn new(config: &OtlpConfig, exports: Exports) -> Result<Option<Self>, HeadersError> {
+    /// When a file that it names cannot be used.
+    pub fn new(config: &OtlpConfig, exports: Exports) -> Result<Option<Self>, CollectorError> {
         let Some(endpoint) = &config.endpoint else { return Ok(None) };
         let collector = Collector::new(endpoint, config)?;
         let spans = config.traces.then(|| SpanQueue::new(config.sample_ratio, exports.clone()));
