@@ -63,6 +63,9 @@ impl Decoder for Raw {
     }
 }
 
+/// As many dummies are never done.
+const ENDLESS: u16 = 64;
+
 /// A node without tunnels, on which nothing ever happens to them.
 struct Quiet;
 
@@ -89,6 +92,9 @@ impl Runtime for Quiet {
     }
 
     async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
+        if count == ENDLESS {
+            std::future::pending::<()>().await;
+        }
         NoRuntime.send_dummies(peer, count, length).await
     }
 
@@ -445,6 +451,27 @@ async fn the_audit_log_says_who_did_what_and_what_was_refused() {
     let of_b = format!("Bearer {}", world.tokens["admin of b"]);
     let theirs = list(world.call(path, &ask, Some(&of_b)).await.unwrap());
     assert!(theirs.iter().all(|entry| !entry.principal.contains("tenants/a")), "{theirs:?}");
+    world.node.stop().await;
+}
+
+/// Whoever goes away before the answer has had the order carried out, and cannot keep it out of the log by that.
+#[tokio::test]
+async fn an_order_is_noted_though_its_caller_goes_away() {
+    let world = World::new().await;
+    let shown = format!("Bearer {}", world.tokens["operator of a"]);
+    let (name, count) = ("tenants/a/peers/p".to_owned(), u32::from(ENDLESS));
+    let order = v1::SendDummiesRequest { name, count, ..Default::default() }.encode_to_vec();
+    let call = world.call("/culvert.v1.PeerService/SendDummies", &order, Some(&shown));
+    tokio::time::timeout(Duration::from_millis(100), call).await.unwrap_err();
+    let noted = loop {
+        let first = world.catalog.audit().page("", 1, "").unwrap().items.remove(0);
+        if first.method.ends_with("SendDummies") {
+            break first;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!((noted.result.as_str(), noted.objects[0].name.as_str()), ("CANCELLED", "tenants/a/peers/p"));
+    assert_eq!(noted.principal, "token tenants/a/tokens/operator");
     world.node.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-#[path = "common/certificates.rs"]
+#[path = "../../tls/tests/certificates.rs"]
 mod certificates;
 #[path = "common/daemon.rs"]
 mod daemon;

@@ -104,9 +104,18 @@ impl Author {
 
     /// The trace ID of the call: 32 hexadecimal digits; empty if it has none.
     pub fn trace_id(&self) -> &str {
-        let id = self.traceparent.as_deref().and_then(|context| context.split('-').nth(1));
-        // Anybody may write anything there.
-        id.filter(|id| id.len() == 32 && id.bytes().all(|c| c.is_ascii_hexdigit())).unwrap_or_default()
+        self.of_context(1, 32)
+    }
+
+    /// The span ID of the call: 16 hexadecimal digits; empty if it has none.
+    pub fn span_id(&self) -> &str {
+        self.of_context(2, 16)
+    }
+
+    /// A part of the context with so many digits. Anybody may write anything there.
+    fn of_context(&self, part: usize, digits: usize) -> &str {
+        let id = self.traceparent.as_deref().and_then(|context| context.split('-').nth(part));
+        id.filter(|id| id.len() == digits && id.bytes().all(|c| c.is_ascii_hexdigit())).unwrap_or_default()
     }
 
     /// Calls `write`, whose writes of catalogs are this author's.
@@ -158,10 +167,11 @@ mod tests {
     }
 
     #[test]
-    fn the_trace_is_told_by_its_id() {
+    fn trace_and_span_are_told_by_their_ids() {
         let context = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let author = Author { traceparent: Some(context.into()), ..(*Author::node()).clone() };
         assert_eq!(author.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
-        assert_eq!(Author::node().trace_id(), "");
+        assert_eq!(author.span_id(), "00f067aa0ba902b7");
+        assert_eq!((Author::node().trace_id(), Author::node().span_id()), ("", ""));
     }
 }

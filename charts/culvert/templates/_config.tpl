@@ -36,7 +36,14 @@
 {{- $_ := set $config.router "shards" (int .) }}
 {{- end }}
 {{- if .Values.otlp.endpoint }}
-{{- $otlp := dict "endpoint" .Values.otlp.endpoint "sample_ratio" .Values.otlp.sampleRatio }}
+{{- $otlp := dict "endpoint" .Values.otlp.endpoint "sample_ratio" .Values.otlp.sampleRatio "logs" .Values.otlp.logs }}
+{{- if .Values.otlp.tls.existingSecret }}
+{{- $_ := set $otlp "ca" "/etc/culvert/otlp-tls/ca.crt" }}
+{{- if .Values.otlp.tls.clientCert }}
+{{- $_ := set $otlp "cert" "/etc/culvert/otlp-tls/tls.crt" }}
+{{- $_ := set $otlp "key" "/etc/culvert/otlp-tls/tls.key" }}
+{{- end }}
+{{- end }}
 {{- if .Values.otlp.headers.existingSecret }}
 {{- $_ := set $otlp "headers_file" (printf "/etc/culvert/otlp/%s" .Values.otlp.headers.key) }}
 {{- end }}

@@ -22,9 +22,10 @@ use crate::access::connection::{Holder, Origin};
 use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
+use crate::access::order::Order;
 use crate::access::{Access, Caller};
 use crate::status;
-use crate::telemetry::rpc::code_name;
+use crate::telemetry::rpc::{Known, code_name};
 
 /// The service of probes, which have no credential.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -89,7 +90,11 @@ where
                 Err(status) => return Ok(status.into_http()),
             };
             let Admitted { request, caller, author, rule, names } = admitted;
+            // A change of the catalog is noted with it, whoever waits.
+            let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
+            let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
             let response = serving(Arc::clone(&caller), Arc::clone(&author), inner.call(request)).await?;
+            let names = order.map_or(names, Order::answered);
             if let Some(rule) = rule {
                 // An answer that is an error says so in its header; one that is none, in the trailer.
                 let refused = Status::from_header_map(response.headers());
@@ -136,6 +141,9 @@ impl Access {
             self.counters.limited();
             let reason = "more requests a second than grpc.rate_limit allows; try again a moment later";
             return Err(Status::resource_exhausted(reason));
+        }
+        if let Some(known) = request.extensions().get::<Known>() {
+            known.note();
         }
         let author = Arc::new(caller.author(&method, traceparent));
         let (request, names) = match rule {
@@ -289,7 +297,7 @@ impl Access {
         }
     }
 
-    async fn note(self: &Arc<Self>, author: &Author, status: &Status, names: Vec<String>) {
+    pub(super) async fn note(self: &Arc<Self>, author: &Author, status: &Status, names: Vec<String>) {
         let deed = Deed {
             author: author.clone(),
             result: code_name(status.code()),

@@ -2,8 +2,8 @@
 //!
 //! A connection comes in by a door (`doors.rs`: TCP with or without TLS, or the Unix socket) and says there who holds it. Every
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
-//! (`methods.rs`, from what the protos say), and whether what it names is the caller's tenant's (`names.rs`). The services know
-//! of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
+//! (`methods.rs`, from what the protos say), and whether what it names is the caller's tenant's (`names.rs`). An order is noted
+//! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
 
 mod authenticate;
 mod caller;
@@ -16,6 +16,7 @@ mod layer;
 mod limits;
 mod methods;
 mod names;
+mod order;
 mod room;
 mod tls;
 

@@ -13,6 +13,7 @@ use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, catalog, check, members, recall};
+use culvert::logging::Lines;
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
@@ -94,12 +95,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.task {
         None if arguments.check => say(&check::settings(&config, Config::file(file).as_deref())?),
         None => {
-            let level = logging::start(&config.log);
+            let log = logging::start(&config.log);
             for warning in check::exposed(&config) {
                 tracing::warn!("{warning}");
             }
-            let reload = Reload::new(arguments.config.clone(), config.clone(), level);
-            runtime()?.block_on(serve(config, reload))
+            let reload = Reload::new(arguments.config.clone(), config.clone(), log.level);
+            runtime()?.block_on(serve(config, reload, &log.lines))
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
         Some(Task::Backup { file, server }) => {
@@ -122,7 +123,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// as on a full disk. The number is that of all architectures but MIPS.
 const SIGXFSZ: i32 = 25;
 
-async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
+async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -138,8 +139,12 @@ async fn serve(config: Config, mut reload: Reload) -> anyhow::Result<()> {
     if let Some(address) = telemetry.address {
         tracing::info!(metrics = %address, "metrics and probes");
     }
-    let settings = config.clone();
-    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings)).await??;
+    let logs = telemetry.logs();
+    if let Some(logs) = &logs {
+        lines.give_to(Arc::clone(logs) as _);
+    }
+    let (settings, audit_sink) = (config.clone(), logs.map(|logs| logs as _));
+    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, audit_sink)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);

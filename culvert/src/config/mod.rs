@@ -369,7 +369,11 @@ mod tests {
         assert!(fault("[router]\nslot = 0\n").starts_with("router.slot: 0 is not 1 to 63"));
         assert!(fault("[router]\nshards = 65\n").starts_with("router.shards"));
         assert!(fault("[metrics]\nmax_peers = 2000000\n").starts_with("metrics.max_peers: 2000000"));
-        assert!(fault("[otlp]\nendpoint = \"https://c:4317\"\n").starts_with("otlp.endpoint: https"));
+        assert!(fault("[otlp]\nendpoint = \"ftp://c:4317\"\n").contains("or https:// with TLS"));
+        let plain = "[otlp]\nendpoint = \"http://c:4317\"\nca = \"x\"\n";
+        assert!(fault(plain).starts_with("otlp.ca: goes with an otlp.endpoint that begins with https"));
+        let half = "[otlp]\nendpoint = \"https://c:4317\"\nkey = \"x\"\n";
+        assert!(fault(half).contains("otlp.cert and otlp.key go together"));
         assert!(fault("[otlp]\nendpoint = \"collector\"\n").contains("http://127.0.0.1:4317"));
         assert!(fault("[otlp]\ninterval = \"1ms\"\n").starts_with("otlp.interval: 1ms"));
         assert!(fault("[otlp]\ninterval = \"soon\"\n").contains("15s"));

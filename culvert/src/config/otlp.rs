@@ -1,4 +1,4 @@
-//! `[otlp]`: where spans and metrics are sent to.
+//! `[otlp]`: where spans, metrics and records of logs are sent to.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::ConfigError;
+use super::{ConfigError, path};
 
 /// How often metrics are sent if nothing else is configured: as often as Prometheus commonly reads them.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(15);
@@ -28,12 +28,20 @@ const MAX_ATTRIBUTE: usize = 256;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OtlpConfig {
-    /// The collector, as `http://127.0.0.1:4317`. Without one nothing is exported.
+    /// The collector, as `http://127.0.0.1:4317` or, with TLS, `https://`. Without one nothing is exported.
     pub endpoint: Option<String>,
+    /// For `https://`: the authorities of the collector's certificate. Default: those that the system trusts.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, if the collector asks for one.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
     /// Send spans of negotiations and of requests.
     pub traces: bool,
     /// Send metrics too, the same that Prometheus reads.
     pub metrics: bool,
+    /// Send entries of the audit log too, and what the log says of tunnels.
+    pub logs: bool,
     /// How often metrics are sent.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
@@ -60,8 +68,13 @@ impl Default for OtlpConfig {
     fn default() -> Self {
         Self {
             endpoint: None,
+            ca: None,
+            cert: None,
+            key: None,
             traces: true,
             metrics: true,
+            // Who did what is told to nobody else unless that is wanted.
+            logs: false,
             interval: DEFAULT_INTERVAL,
             timeout: DEFAULT_TIMEOUT,
             sample_ratio: DEFAULT_SAMPLE_RATIO,
@@ -74,20 +87,46 @@ impl Default for OtlpConfig {
 impl OtlpConfig {
     /// Every field with its value as text. What is in the file of headers is nobody's business.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { endpoint, traces, metrics, interval, timeout, sample_ratio, headers_file, resource } =
-            self;
+        let Self {
+            endpoint,
+            ca,
+            cert,
+            key,
+            traces,
+            metrics,
+            logs,
+            interval,
+            timeout,
+            sample_ratio,
+            headers_file,
+            resource,
+        } = self;
         let none = || "none".to_owned();
         let resource: Vec<_> = resource.iter().map(|(name, value)| format!("{name}={value}")).collect();
         vec![
             ("otlp.endpoint", endpoint.clone().unwrap_or_else(none)),
+            ("otlp.ca", path(ca.as_deref())),
+            ("otlp.cert", path(cert.as_deref())),
+            ("otlp.key", path(key.as_deref())),
             ("otlp.traces", traces.to_string()),
             ("otlp.metrics", metrics.to_string()),
+            ("otlp.logs", logs.to_string()),
             ("otlp.interval", humantime::format_duration(*interval).to_string()),
             ("otlp.timeout", humantime::format_duration(*timeout).to_string()),
             ("otlp.sample_ratio", sample_ratio.to_string()),
-            ("otlp.headers_file", headers_file.as_ref().map_or_else(none, |path| path.display().to_string())),
+            ("otlp.headers_file", path(headers_file.as_deref())),
             ("otlp.resource", if resource.is_empty() { none() } else { resource.join(", ") }),
         ]
+    }
+
+    /// Whether an endpoint is spoken to over TLS.
+    pub(crate) fn is_secure(endpoint: &str) -> bool {
+        endpoint.starts_with("https://")
+    }
+
+    /// The files for that.
+    pub(crate) fn tls_files(&self) -> tls::Files {
+        tls::Files { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() }
     }
 
     /// What the types cannot say.
@@ -97,18 +136,23 @@ impl OtlpConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         let fault = |field, reason: String| Err(ConfigError::Field { field, reason });
         if let Some(endpoint) = &self.endpoint {
-            if endpoint.starts_with("https://") {
-                return fault(
-                    "otlp.endpoint",
-                    format!(
-                        "{endpoint}: TLS is not spoken here; expected http:// to a collector on this host or a proxy"
-                    ),
-                );
+            let fits =
+                |uri: hyper::Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.port().is_some();
+            if !endpoint.parse().is_ok_and(fits) {
+                let reason =
+                    format!("{endpoint}: expected such as http://127.0.0.1:4317, or https:// with TLS");
+                return fault("otlp.endpoint", reason);
             }
-            let uri = endpoint.parse::<hyper::Uri>().ok();
-            if !uri.is_some_and(|uri| uri.scheme_str() == Some("http") && uri.port().is_some()) {
-                return fault("otlp.endpoint", format!("{endpoint}: expected such as http://127.0.0.1:4317"));
-            }
+        }
+        // What is named there would not be used.
+        let named = [("otlp.ca", &self.ca), ("otlp.cert", &self.cert), ("otlp.key", &self.key)];
+        if let Some((field, _)) = named.iter().find(|(_, file)| file.is_some())
+            && !self.endpoint.as_deref().is_some_and(Self::is_secure)
+        {
+            return fault(field, "goes with an otlp.endpoint that begins with https://".to_owned());
+        }
+        if self.cert.is_some() != self.key.is_some() {
+            return fault("otlp.cert", "otlp.cert and otlp.key go together".to_owned());
         }
         if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&self.interval) {
             let reason = format!("{:?} is not {MIN_INTERVAL:?} to {MAX_INTERVAL:?}", self.interval);

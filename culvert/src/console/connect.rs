@@ -1,6 +1,6 @@
 //! The connection to the node.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use culvert_proto::v1::tenant_service_client::TenantServiceClient;
 use culvert_proto::v1::token_service_client::TokenServiceClient;
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod};
+use tls::{ConnectError, Connector, FilesError, Which, tcp};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_openssl::SslStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -35,8 +35,6 @@ use crate::telemetry::rpc::TRACEPARENT;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Greatest answer accepted: a full page of peers with many children.
 const MAX_ANSWER: usize = 64 << 20;
-/// HTTP/2, as ALPN has it (RFC 7301).
-const H2: &[u8] = b"\x02h2";
 
 /// A connection, with a client for each service.
 #[derive(Clone)]
@@ -104,10 +102,10 @@ impl Client {
                     .await
             }
             Server::Tls(url) => {
-                let connector = Tls::new(target)?;
+                let connector = tls_to(target)?;
                 // To tonic it is plain, for the stream that it gets is.
                 endpoint(&url.replacen("https://", "http://", 1))?
-                    .connect_with_connector(tower::service_fn(move |uri: Uri| connector.clone().connect(uri)))
+                    .connect_with_connector(tower::service_fn(move |uri: Uri| secure(connector.clone(), uri)))
                     .await
             }
         };
@@ -167,15 +165,8 @@ impl Client {
 }
 
 async fn plain(uri: Uri) -> Result<TokioIo<Stream<TcpStream>>, std::io::Error> {
-    tcp(&uri, 80).await.map(|stream| TokioIo::new(Stream::plain(stream)))
-}
-
-async fn tcp(uri: &Uri, port: u16) -> Result<TcpStream, std::io::Error> {
     begin();
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(port))).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    tcp(&uri, 80).await.map(|stream| TokioIo::new(Stream::plain(stream)))
 }
 
 async fn unix(path: PathBuf) -> Result<TokioIo<UnixStream>, std::io::Error> {
@@ -183,78 +174,51 @@ async fn unix(path: PathBuf) -> Result<TokioIo<UnixStream>, std::io::Error> {
     UnixStream::connect(path).await.map(TokioIo::new)
 }
 
-/// Makes streams of TLS.
-#[derive(Clone)]
-struct Tls {
-    connector: SslConnector,
-    /// Name that the certificate of the node must have.
-    name: String,
-}
-
 type Connecting =
     Pin<Box<dyn Future<Output = Result<TokioIo<Stream<SslStream<TcpStream>>>, std::io::Error>> + Send>>;
 
-impl Tls {
-    fn new(target: &Target) -> Result<Self, Failure> {
-        let fail = |error: openssl::error::ErrorStack| Failure::failed(format!("TLS: {error}"));
-        let mut builder = SslConnector::builder(SslMethod::tls()).map_err(fail)?;
-        builder.set_alpn_protos(H2).map_err(fail)?;
-        if let Some(ca) = &target.ca {
-            readable("--ca", ca)?;
-            builder
-                .set_ca_file(ca)
-                .map_err(|_| Failure::invalid(format!("--ca {}: is no certificate in PEM", ca.display())))?;
-        }
-        if let Some((cert, key)) = &target.identity {
-            readable("--cert", cert)?;
-            readable("--key", key)?;
-            if let Some(warning) = exposed(key) {
-                warn(&format!("--key {warning}"));
-            }
-            builder.set_certificate_chain_file(cert).map_err(|_| {
-                Failure::invalid(format!("--cert {}: is no certificate in PEM", cert.display()))
-            })?;
-            builder.set_private_key_file(key, SslFiletype::PEM).map_err(|_| {
-                Failure::invalid(format!("--key {}: is no key in PEM, or not that of --cert", key.display()))
-            })?;
-        }
-        let uri: Option<Uri> = target.server.to_string().parse().ok();
-        let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { connector: builder.build(), name: target.server_name.clone().unwrap_or(host) })
+/// TLS with the files of the options.
+fn tls_to(target: &Target) -> Result<Connector, Failure> {
+    let (cert, key) = target.identity.clone().unzip();
+    if let Some(warning) = key.as_deref().and_then(exposed) {
+        warn(&format!("--key {warning}"));
     }
+    let connector = Connector::new(tls::Files { ca: target.ca.clone(), cert, key }).map_err(option)?;
+    Ok(match &target.server_name {
+        Some(name) => connector.expecting(name),
+        None => connector,
+    })
+}
 
-    fn connect(self, uri: Uri) -> Connecting {
-        Box::pin(async move {
-            let stream = tcp(&uri, 443).await?;
-            let ssl = self.connector.configure().and_then(|config| config.into_ssl(&self.name));
-            let mut stream =
-                SslStream::new(ssl.map_err(std::io::Error::other)?, stream).map_err(std::io::Error::other)?;
-            let shaken = Pin::new(&mut stream).connect().await;
-            shaken.map_err(|error| {
-                let verified = stream.ssl().verify_result();
-                let reason = match verified.as_raw() {
-                    0 => {
-                        let reason = error.to_string();
-                        tls_words(&reason).map_or_else(|| format!("TLS: {reason}"), str::to_owned)
-                    }
-                    _ => format!("TLS: the certificate of the node: {}", verified.error_string()),
-                };
-                std::io::Error::other(reason)
-            })?;
-            Ok(TokioIo::new(Stream::tls(stream)))
-        })
-    }
+/// By the option that names the file.
+fn option(error: FilesError) -> Failure {
+    let option = match error.which() {
+        Some(Which::Ca) => "--ca ",
+        Some(Which::Cert) => "--cert ",
+        Some(Which::Key) => "--key ",
+        None => return Failure::failed(format!("TLS: {error}")),
+    };
+    Failure::invalid(format!("{option}{error}"))
+}
+
+fn secure(connector: Connector, uri: Uri) -> Connecting {
+    Box::pin(async move {
+        begin();
+        let stream = connector.connect(&uri).await.map_err(|error| match error {
+            ConnectError::Certificate(reason) => {
+                std::io::Error::other(format!("TLS: the certificate of the node: {reason}"))
+            }
+            ConnectError::Handshake(reason) => {
+                let words = tls_words(&reason).map_or_else(|| format!("TLS: {reason}"), str::to_owned);
+                std::io::Error::other(words)
+            }
+            other => other.into(),
+        })?;
+        Ok(TokioIo::new(Stream::tls(stream)))
+    })
 }
 
 #[allow(clippy::print_stderr, reason = "standard output is for the answer")]
 fn warn(what: &str) {
     eprintln!("warning: {what}");
-}
-
-fn readable(option: &str, path: &Path) -> Result<(), Failure> {
-    match std::fs::File::open(path) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::invalid(format!("{option} {}: {error}", path.display()))),
-    }
 }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use cluster::{Etcd, EtcdStore};
 use tenants::Catalog;
+use tenants::audit::AuditSink;
 use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError};
 
 use crate::config::Config;
 use crate::daemon::bootstrap;
 
-/// Opens the catalog, with what it shall have from the first start on. What other nodes write to it is followed for as long as the
+/// Opens the catalog, with what it shall have from the first start on; `audit_sink` learns of what is written to its audit log. What other nodes write to it is followed for as long as the
 /// process runs. To be called within a runtime, where one may wait.
 ///
 /// # Errors
 /// What cannot be used, by the setting that names it.
-pub fn open(config: &Config) -> anyhow::Result<Arc<Catalog>> {
+pub fn open(config: &Config, audit_sink: Option<Arc<dyn AuditSink>>) -> anyhow::Result<Arc<Catalog>> {
     let state_dir = &config.state_dir.0;
-    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
+    let options = tenants::Options { audit_sink, ..options(config) };
     let shared = shared(config)?;
     let opened = match &shared {
         None => Catalog::open_with(state_dir, &options),
@@ -41,6 +42,11 @@ pub fn open(config: &Config) -> anyhow::Result<Arc<Catalog>> {
         bootstrap::run(&catalog, file)?;
     }
     Ok(catalog)
+}
+
+fn options(config: &Config) -> tenants::Options {
+    let (audit, key_file) = (config.audit.limits(), config.vault.key_file.clone());
+    tenants::Options { audit, key_file, ..tenants::Options::default() }
 }
 
 fn shared(config: &Config) -> anyhow::Result<Option<EtcdStore>> {
@@ -71,7 +77,7 @@ pub fn import(config: &Config) -> anyhow::Result<String> {
             config.cluster.prefix
         );
     }
-    let options = tenants::Options { audit: config.audit.limits(), key_file: config.vault.key_file.clone() };
+    let options = options(config);
     // Opened as for use, so that the rows of its audit log get to where they stay: the files.
     let catalog = Catalog::open_with(state_dir, &options).with_context(|| {
         let own = state_dir.join(KEY_FILE);

@@ -8,7 +8,7 @@ use tenants::store::{self, Report, STORE_FILE, StoreError, Vault};
 use crate::access::Access;
 use crate::config::{self, Config};
 use crate::daemon::bootstrap;
-use crate::telemetry::otlp::check_headers;
+use crate::telemetry::otlp::check_files;
 
 /// What a configuration comes to, for people, once the files that it names were looked into.
 ///
@@ -40,9 +40,7 @@ fn files(config: &Config) -> Vec<String> {
     if let Some(file) = &config.bootstrap.file {
         faults.extend(bootstrap::read(file).err().map(|error| error.to_string()));
     }
-    if let Some(file) = &config.otlp.headers_file {
-        faults.extend(check_headers(file).err().map(|error| error.to_string()));
-    }
+    faults.extend(check_files(&config.otlp).iter().map(ToString::to_string));
     if let Some(directory) = config.debug.key_log_dir.as_ref().filter(|directory| !directory.is_dir()) {
         faults.push(format!("debug.key_log_dir: {}: is no directory", directory.display()));
     }
@@ -54,7 +52,9 @@ pub fn exposed(config: &Config) -> Vec<String> {
     let key = config.grpc.tls.iter().map(|tls| ("grpc.tls.key", &tls.key));
     let tokens = config.grpc.tokens.iter().map(|rule| ("grpc.tokens", &rule.file));
     let headers = config.otlp.headers_file.iter().map(|file| ("otlp.headers_file", file));
-    let all = key.chain(tokens).chain(headers);
+    let collector = config.otlp.key.iter().map(|file| ("otlp.key", file));
+    let etcd = config.cluster.key.iter().map(|file| ("cluster.key", file));
+    let all = key.chain(tokens).chain(headers).chain(collector).chain(etcd);
     all.filter_map(|(field, file)| Some(format!("{field}: {}", config::exposed(file)?))).collect()
 }
 

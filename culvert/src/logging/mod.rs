@@ -1,6 +1,7 @@
 //! The log of the daemon: records of `tracing`, on standard error.
 
 mod json;
+mod lines;
 
 use std::io::IsTerminal as _;
 
@@ -9,10 +10,20 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
+pub use lines::{LineSink, Lines};
+
 use crate::config::{LogConfig, LogFormat, check_level};
 
 /// Goes before the configured level.
 pub const LEVEL_VARIABLE: &str = "CULVERT_LOG";
+
+/// A log that runs.
+pub struct Log {
+    /// Changes its level.
+    pub level: Level,
+    /// Hands on what it says of tunnels.
+    pub lines: Lines,
+}
 
 /// Changes the level of a log that runs.
 #[derive(Clone)]
@@ -36,7 +47,7 @@ fn filter(directives: &str) -> EnvFilter {
 }
 
 /// Starts logging. Does nothing if it was started before.
-pub fn start(config: &LogConfig) -> Level {
+pub fn start(config: &LogConfig) -> Log {
     let directives = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let fixed = directives.is_some();
     let (filter, handle) = reload::Layer::new(filter(directives.as_deref().unwrap_or(&config.level)));
@@ -46,9 +57,10 @@ pub fn start(config: &LogConfig) -> Level {
         LogFormat::Json => records.fmt_fields(JsonFields::new()).event_format(json::Json).boxed(),
     };
     // An error is a subscriber that is set already: that of a test, or of an embedding program.
-    let _ = tracing_subscriber::registry().with(filter).with(records).try_init();
+    let lines = Lines::default();
+    let _ = tracing_subscriber::registry().with(filter).with(records).with(lines.clone()).try_init();
     if let Some(Err(reason)) = directives.as_deref().map(check_level) {
         tracing::warn!("{LEVEL_VARIABLE}: {reason}; info is taken");
     }
-    Level { handle, fixed }
+    Log { level: Level { handle, fixed }, lines }
 }

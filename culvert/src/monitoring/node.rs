@@ -144,7 +144,7 @@ fn telemetry() -> Vec<Panel> {
         Panel::new("Exported over OTLP", Look::Lines, "ops", "What the collector has taken, and whether it takes anything; none without a collector.")
             .ask("{{signal}}", query!("sum by (signal) (rate($0{instance=~\"$node\"}[$__rate_interval])) or on() label_replace(vector(0), \"signal\", \"none\", \"\", \"\")", EXPORTED))
             .ask("{{signal}}: up", query!("min by (signal) ($0{instance=~\"$node\"}) or on() label_replace(vector(0), \"signal\", \"none\", \"\", \"\")", EXPORT_UP)),
-        Panel::new("Not exported", Look::Lines, "ops", "Spans and requests of metrics that were let go, by why.")
+        Panel::new("Not exported", Look::Lines, "ops", "Spans, requests of metrics and records of logs that were let go, by why.")
             .ask("{{signal}} {{reason}}", query!("sum by (signal, reason) (rate($0{instance=~\"$node\"}[$__rate_interval]))", EXPORT_DROPPED)),
     ]
 }

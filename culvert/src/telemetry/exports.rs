@@ -12,6 +12,8 @@ pub(crate) enum Signal {
     Traces,
     /// All metrics at one moment.
     Metrics,
+    /// Records of logs.
+    Logs,
 }
 
 /// Why something was not exported.
@@ -25,7 +27,7 @@ pub(crate) enum Lost {
     Rejected,
 }
 
-const SIGNALS: [Signal; 2] = [Signal::Traces, Signal::Metrics];
+const SIGNALS: [Signal; 3] = [Signal::Traces, Signal::Metrics, Signal::Logs];
 const LOSSES: [Lost; 3] = [Lost::QueueFull, Lost::Failed, Lost::Rejected];
 
 impl Signal {
@@ -34,6 +36,17 @@ impl Signal {
         match self {
             Self::Traces => "traces",
             Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+
+    /// What of it waits to be sent.
+    const fn queue(self) -> &'static str {
+        match self {
+            Self::Traces => "otlp_spans",
+            // Made when they are sent.
+            Self::Metrics => "otlp_metrics",
+            Self::Logs => "otlp_logs",
         }
     }
 }
@@ -54,14 +67,14 @@ struct OfSignal {
     lost: [AtomicU64; LOSSES.len()],
     /// 0 before the first export, 1 after one that failed, 2 after one that was taken.
     up: AtomicU8,
+    /// How many wait, and may; the latter is 0 where nothing does.
+    waiting: AtomicU64,
+    limit: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     signals: [OfSignal; SIGNALS.len()],
-    /// Spans that wait, and may.
-    spans: AtomicU64,
-    spans_limit: AtomicU64,
 }
 
 /// Cheap to clone.
@@ -106,21 +119,23 @@ impl Exports {
         }
     }
 
-    /// So many spans wait.
-    pub(crate) fn waiting(&self, spans: usize, limit: usize) {
-        self.0.spans.store(spans as u64, Ordering::Relaxed);
-        self.0.spans_limit.store(limit as u64, Ordering::Relaxed);
+    /// So many wait.
+    pub(crate) fn waiting(&self, signal: Signal, count: usize, limit: usize) {
+        if let Some(of) = self.of(signal) {
+            of.waiting.store(count as u64, Ordering::Relaxed);
+            of.limit.store(limit as u64, Ordering::Relaxed);
+        }
     }
 
     /// What there is to say of them.
     pub fn read(&self) -> ExportFigures {
         let mut figures = ExportFigures::default();
-        let limit = self.0.spans_limit.load(Ordering::Relaxed);
-        if limit > 0 {
-            let depth = self.0.spans.load(Ordering::Relaxed);
-            figures.queues.push(Queue { name: "otlp_spans", depth, limit });
-        }
         for (signal, of) in SIGNALS.iter().zip(&self.0.signals) {
+            let limit = of.limit.load(Ordering::Relaxed);
+            if limit > 0 {
+                let depth = of.waiting.load(Ordering::Relaxed);
+                figures.queues.push(Queue { name: signal.queue(), depth, limit });
+            }
             figures.exported.push((signal.name(), of.exported.load(Ordering::Relaxed)));
             for (why, cell) in LOSSES.iter().zip(&of.lost) {
                 figures.dropped.push((signal.name(), why.name(), cell.load(Ordering::Relaxed)));

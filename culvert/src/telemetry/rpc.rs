@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use actors::{Span, SpanContext, SpanKind, SpanSink, Within};
@@ -82,14 +83,22 @@ where
         if let Some(value) = value.clone() {
             request.headers_mut().insert(TRACEPARENT, value);
         }
+        let known = Known::default();
+        request.extensions_mut().insert(known.clone());
+        let open = spans.map(|spans| Open { span: Some(span), known, spans });
         let answer = Within::new(context, self.inner.call(request));
         Box::pin(async move {
+            // Within the future, so that it goes with it.
+            let mut open = open;
             let mut response = answer.await?;
             if let Some(value) = value.filter(|_| parent.is_some()) {
                 response.headers_mut().insert(TRACEPARENT, value);
             }
-            if let Some(spans) = spans {
-                finish(span, response.headers(), &*spans);
+            // An answer with a message has its status behind that, and it is OK: errors here have none.
+            let code = response.headers().get("grpc-status");
+            let code = code.map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+            if let Some(open) = &mut open {
+                open.close(code);
             }
             Ok(response)
         })
@@ -113,9 +122,43 @@ fn parent_of(headers: &HeaderMap) -> Option<SpanContext> {
     one.to_str().ok()?.parse().ok()
 }
 
-fn finish(mut span: Span, headers: &HeaderMap, spans: &dyn SpanSink) {
-    // An answer with a message has its status behind that, and it is OK: errors here have none.
-    let code = headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+/// Whether it is known who has made a request: told by whoever finds out.
+#[derive(Clone, Debug, Default)]
+pub struct Known(Arc<AtomicBool>);
+
+impl Known {
+    /// It is.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The span of a request that is not answered yet.
+struct Open {
+    span: Option<Span>,
+    known: Known,
+    spans: Arc<dyn SpanSink>,
+}
+
+impl Open {
+    fn close(&mut self, code: Code) {
+        if let Some(span) = self.span.take() {
+            finish(span, code, &*self.spans);
+        }
+    }
+}
+
+impl Drop for Open {
+    /// Nobody waits for the answer any more. What it has set off may go on, as a part of this span.
+    fn drop(&mut self) {
+        // Of those who are not known, anybody can make as many as he likes.
+        if self.known.0.load(Ordering::Relaxed) {
+            self.close(Code::Cancelled);
+        }
+    }
+}
+
+fn finish(mut span: Span, code: Code, spans: &dyn SpanSink) {
     if matches!(code, Code::Unauthenticated | Code::ResourceExhausted) {
         // Anybody can make as many of these as he likes, whatever he says of sampling. They are counted, and audited.
         return;
@@ -169,7 +212,44 @@ pub(crate) const fn code_name(code: Code) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
+
+    #[derive(Debug, Default)]
+    struct Kept(Mutex<Vec<Span>>);
+
+    impl SpanSink for Kept {
+        fn samples(&self, _: u128) -> bool {
+            true
+        }
+
+        fn take(&self, spans: Vec<Span>) {
+            self.0.lock().unwrap().extend(spans);
+        }
+    }
+
+    /// What it has set off names it as its parent, so it must not be missing.
+    #[tokio::test]
+    async fn a_request_whose_caller_goes_away_has_its_span_if_it_is_known_who_that_was() {
+        let kept = Arc::new(Kept::default());
+        for known in [false, true] {
+            let endless = tower::service_fn(move |request: Request<()>| async move {
+                if known {
+                    request.extensions().get::<Known>().unwrap().note();
+                }
+                std::future::pending::<Result<Response<()>, Infallible>>().await
+            });
+            let mut service = Traced::new(Some(kept.clone())).layer(endless);
+            let call = service.call(Request::new(()));
+            tokio::time::timeout(std::time::Duration::from_millis(10), call).await.unwrap_err();
+        }
+        let mut spans = std::mem::take(&mut *kept.0.lock().unwrap());
+        assert_eq!(spans.len(), 1);
+        let Span { error, attributes, .. } = spans.remove(0);
+        let said = format!("{:?}", attributes.settle());
+        assert!(said.contains("CANCELLED") && error.is_none(), "{said}");
+    }
 
     #[test]
     fn of_two_contexts_neither_counts() {

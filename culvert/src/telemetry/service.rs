@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::exports::Exports;
 use super::http::{self, Served};
 use super::metrics::{Bounds, Others, Source};
-use super::otlp::{Exporter, Exporting, HeadersError};
+use super::otlp::{CollectorError, Exporter, Exporting, LogQueue};
 use super::probes::Probes;
 use super::rpc::Traced;
 use crate::config::{MetricsConfig, OtlpConfig};
@@ -24,7 +24,7 @@ pub enum TelemetryError {
     Listen(#[from] io::Error),
     /// The exporter cannot be made.
     #[error(transparent)]
-    Export(#[from] HeadersError),
+    Export(#[from] CollectorError),
 }
 
 /// See the module. In this order: [`Self::start`] before the node, [`Self::spans`] into its configuration,
@@ -41,6 +41,7 @@ pub struct Telemetry {
     exporter: Option<Exporter>,
     exporting: Option<Exporting>,
     spans: Option<Arc<dyn SpanSink>>,
+    logs: Option<Arc<LogQueue>>,
 }
 
 impl Telemetry {
@@ -53,6 +54,7 @@ impl Telemetry {
         let served = Served::new(probes.clone());
         let exporter = Exporter::new(otlp, exports.clone())?;
         let spans = exporter.as_ref().and_then(Exporter::spans).map(|spans| spans as Arc<dyn SpanSink>);
+        let logs = exporter.as_ref().and_then(Exporter::logs);
         let (address, listener) = match metrics.listen {
             None => (None, None),
             Some(address) => {
@@ -63,12 +65,29 @@ impl Telemetry {
         };
         let (bounds, others) = (metrics.into(), Others::default());
         let exporting = None;
-        Ok(Self { probes, served, bounds, others, exports, address, listener, exporter, exporting, spans })
+        Ok(Self {
+            probes,
+            served,
+            bounds,
+            others,
+            exports,
+            address,
+            listener,
+            exporter,
+            exporting,
+            spans,
+            logs,
+        })
     }
 
     /// Where spans go, if anywhere.
     pub fn spans(&self) -> Option<Arc<dyn SpanSink>> {
         self.spans.clone()
+    }
+
+    /// Where entries of the audit log and lines about tunnels go, if anywhere.
+    pub fn logs(&self) -> Option<Arc<LogQueue>> {
+        self.logs.clone()
     }
 
     /// The layer for requests.

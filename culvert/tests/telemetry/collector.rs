@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -17,7 +19,9 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -42,6 +46,7 @@ pub(crate) struct Inbox {
     mood: Arc<Mutex<Mood>>,
     spans: Arc<Mutex<Vec<Span>>>,
     metrics: Arc<Mutex<Vec<Metric>>>,
+    logs: Arc<Mutex<Vec<(Resource, LogRecord)>>>,
     headers: Arc<Mutex<Option<String>>>,
 }
 
@@ -58,6 +63,7 @@ impl Collector {
             mood: Arc::new(Mutex::new(Mood::Takes)),
             spans: Arc::default(),
             metrics: Arc::default(),
+            logs: Arc::default(),
             headers: Arc::default(),
         };
         Self::again("127.0.0.1:0".parse().unwrap(), inbox).await
@@ -70,6 +76,7 @@ impl Collector {
         let serve = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(inbox.clone()))
             .add_service(MetricsServiceServer::new(inbox.clone()))
+            .add_service(LogsServiceServer::new(inbox.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
         let server = tokio::spawn(async move {
             let _ = serve.await;
@@ -100,6 +107,11 @@ impl Inbox {
 
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         self.metrics.lock().unwrap().clone()
+    }
+
+    /// Each with what it is about.
+    pub(crate) fn logs(&self) -> Vec<(Resource, LogRecord)> {
+        self.logs.lock().unwrap().clone()
     }
 
     pub(crate) fn authorization(&self) -> Option<String> {
@@ -153,6 +165,22 @@ impl MetricsService for Inbox {
         let scopes = request.into_inner().resource_metrics.into_iter().flat_map(|all| all.scope_metrics);
         self.metrics.lock().unwrap().extend(scopes.flat_map(|scope| scope.metrics));
         Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Inbox {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.answer().await?;
+        for all in request.into_inner().resource_logs {
+            let resource = all.resource.unwrap();
+            let records = all.scope_logs.into_iter().flat_map(|scope| scope.log_records);
+            self.logs.lock().unwrap().extend(records.map(|record| (resource.clone(), record)));
+        }
+        Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
 

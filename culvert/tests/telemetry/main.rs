@@ -4,13 +4,17 @@
 // What was skipped, and figures, are for whoever looks.
 #![allow(clippy::print_stdout)]
 
+#[path = "../../../tls/tests/certificates.rs"]
+mod certificates;
 mod collector;
 mod exports;
 mod http;
+mod logs;
 mod monitoring;
 mod node;
 mod pair;
 mod probes;
 mod prometheus;
 mod scrape;
+mod secure;
 mod traces;

@@ -22,7 +22,7 @@ use crate::collector::{Collector, text};
 use crate::node::Running;
 use crate::pair::{Faults, KEY, Pair, right};
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().unwrap()
 }
 
@@ -50,7 +50,7 @@ async fn pair(ratio: f64, faults: Faults) -> (Collector, Pair) {
     (collector, pair)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -75,6 +75,7 @@ fn of(author: &Author, sequence: u64) -> v1::AuditEntry {
         from: author.from.clone(),
         method: text(&author.method, MAX_TEXT),
         trace_id: author.trace_id().to_owned(),
+        span_id: author.span_id().to_owned(),
         ..Default::default()
     }
 }

@@ -181,8 +181,11 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<v1::AuditEntry>, StoreError> {
     Ok(entries)
 }
 
-/// In JSON, as the API has it.
-fn to_line(entry: &v1::AuditEntry) -> Result<String, String> {
+/// In JSON, as the API has it: a line of the file.
+///
+/// # Errors
+/// None, of messages that are of this build.
+pub fn to_line(entry: &v1::AuditEntry) -> Result<String, String> {
     let descriptor = message_descriptor("AuditEntry").ok_or("no descriptor")?;
     let message = DynamicMessage::decode(descriptor, entry.encode_to_vec().as_slice());
     serde_json::to_string(&message.map_err(|error| error.to_string())?).map_err(|error| error.to_string())

@@ -4,6 +4,8 @@
 //! file: whenever the process or the machine dies, whoever has been told that a change was made finds its entry. Rows leave
 //! the store once the file is known to be on disk, a few at a time, so that a change costs no second wait for the disk.
 //!
+//! Who is given as an [`AuditSink`] learns of each entry once its line is written, and may send it elsewhere.
+//!
 //! `entry.rs` makes entries, `file.rs` writes them, `read.rs` lists them.
 
 mod entry;
@@ -13,15 +15,17 @@ mod read;
 mod tests;
 
 use std::collections::{HashSet, VecDeque};
+use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use culvert_proto::v1;
 
 pub use entry::Deed;
 pub(crate) use entry::of_change;
 use file::LogFiles;
+pub use file::to_line;
 
 use crate::store::StoreError;
 
@@ -53,6 +57,12 @@ impl Default for AuditLimits {
     }
 }
 
+/// Learns of entries, in the order of their lines.
+pub trait AuditSink: fmt::Debug + Send + Sync {
+    /// The line of this one is written. Must not wait for anything: who changes the catalog does until this returns.
+    fn written(&self, entry: &v1::AuditEntry);
+}
+
 /// The audit log of a node.
 #[derive(Debug)]
 pub struct AuditLog {
@@ -70,6 +80,7 @@ struct State {
     unsettled: Vec<u64>,
     /// On disk in the file for sure: their rows may go.
     settled: Vec<u64>,
+    sink: Option<Arc<dyn AuditSink>>,
 }
 
 #[derive(Debug)]
@@ -81,7 +92,7 @@ enum Kept {
 impl AuditLog {
     /// Of a catalog that lives as long as the process.
     pub(crate) fn in_memory() -> Self {
-        Self::with(Kept::Memory(VecDeque::new()), 1)
+        Self::with(Kept::Memory(VecDeque::new()), 1, None)
     }
 
     /// Opens the log in `folder`, which is created if it is missing, and writes those entries of `stored`, which are in the
@@ -89,13 +100,14 @@ impl AuditLog {
     pub(crate) fn open(
         folder: &Path,
         limits: AuditLimits,
+        sink: Option<Arc<dyn AuditSink>>,
         stored: Vec<v1::AuditEntry>,
     ) -> Result<Self, StoreError> {
         let files = LogFiles::open(folder, limits)?;
         let wanted: HashSet<u64> = stored.iter().map(|entry| entry.sequence).collect();
         let there = files.sequences_among(&wanted)?;
         let last = files.last().max(wanted.iter().copied().max().unwrap_or_default());
-        let log = Self::with(Kept::Files(files), last + 1);
+        let log = Self::with(Kept::Files(files), last + 1, sink);
         {
             let mut state = log.lock();
             state.unsettled.extend(&there);
@@ -107,9 +119,9 @@ impl AuditLog {
         Ok(log)
     }
 
-    fn with(kept: Kept, next: u64) -> Self {
+    fn with(kept: Kept, next: u64, sink: Option<Arc<dyn AuditSink>>) -> Self {
         let (unwritten, unsettled, settled) = (VecDeque::new(), Vec::new(), Vec::new());
-        let state = Mutex::new(State { kept, unwritten, unsettled, settled });
+        let state = Mutex::new(State { kept, unwritten, unsettled, settled, sink });
         Self { next: AtomicU64::new(next), lost: AtomicU64::new(0), state }
     }
 
@@ -199,6 +211,9 @@ impl State {
                         }
                         if entry.objects.iter().any(|object| !object.change.is_empty()) {
                             self.unsettled.push(entry.sequence);
+                        }
+                        if let Some(sink) = &self.sink {
+                            sink.written(&entry);
                         }
                     }
                     Err(error) => {

@@ -39,7 +39,7 @@ pub use object::{Change, ChangeKind, Object};
 pub use tokens::TokenRefused;
 pub use write::Changed;
 
-use crate::audit::{self, AuditLimits, AuditLog};
+use crate::audit::{self, AuditLimits, AuditLog, AuditSink};
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
 use crate::name::{PeerName, SecretName, TenantName};
@@ -76,8 +76,16 @@ pub struct Catalog {
 pub struct Options {
     /// How much of the audit log is kept.
     pub audit: AuditLimits,
+    /// Who learns of what is written to it.
+    pub audit_sink: Option<Arc<dyn AuditSink>>,
     /// A file with the key of the secrets that somebody else keeps. Without one the key is the directory's own.
     pub key_file: Option<PathBuf>,
+}
+
+impl Options {
+    fn open_audit(&self, directory: &Path, stored: Vec<v1::AuditEntry>) -> Result<AuditLog, StoreError> {
+        AuditLog::open(&directory.join(audit::FOLDER), self.audit, self.audit_sink.clone(), stored)
+    }
 }
 
 /// The catalog at one revision.
@@ -146,7 +154,7 @@ impl Catalog {
         options: &Options,
     ) -> Result<Self, StoreError> {
         let knows_key = rows.iter().any(|(name, _)| name == KEY_CHECK);
-        let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
+        let audit = |stored| options.open_audit(directory, stored);
         let catalog =
             Self::load(Box::new(store), vault, None, audit).map_err(|error| error.within(directory, key))?;
         if !knows_key {
@@ -182,7 +190,7 @@ impl Catalog {
         };
         let vault = Vault::open_provided(key)?;
         claim_key(&*store, &vault)?;
-        let audit = |stored| AuditLog::open(&directory.join(audit::FOLDER), options.audit, stored);
+        let audit = |stored| options.open_audit(directory, stored);
         Self::load(store, vault, Some(node.to_owned()), audit).map_err(|error| error.of_key(key))
     }
 

@@ -69,7 +69,8 @@ pub(super) const ALERTS: &[Alert] = &[
         summary: "the queue {{ $labels.queue }} of {{ $labels.instance }} is nearly full",
         cause: None,
         runbook: "`router_events`: the control plane does not keep up with the messages that arrive; IKE messages are dropped, which peers repeat. Look for a flood, \
-                  or a processor that others use. `otlp_spans`: the collector takes less than the node makes; take a smaller `otlp.sample_ratio`.",
+                  or a processor that others use. `otlp_spans`: the collector takes less than the node makes; take a smaller `otlp.sample_ratio`. \
+                  `otlp_logs`: the same of records of logs; the audit log in the state directory has them all.",
         labels: &[("instance", "a"), ("queue", "router_events")],
         fires: Trial {
             series: &[

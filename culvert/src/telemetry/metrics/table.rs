@@ -80,7 +80,7 @@ metrics! {
 
     AGGREGATED = Gauge Node "culvert_metrics_aggregated" ["scope"] "1 while there are more peers, or tenants, than have series of their own.";
     COLLECT = Gauge Node "culvert_metrics_collect_duration_seconds" [] "How long it took to read the node for this answer.";
-    EXPORTED = Counter Node "culvert_otlp_exported_total" ["signal"] "What the collector has taken over OTLP: spans, or requests of metrics.";
+    EXPORTED = Counter Node "culvert_otlp_exported_total" ["signal"] "What the collector has taken over OTLP: spans, requests of metrics, or records of logs.";
     EXPORT_DROPPED = Counter Node "culvert_otlp_dropped_total" ["signal", "reason"] "What was not exported over OTLP, by why.";
     EXPORT_UP = Gauge Node "culvert_otlp_up" ["signal"] "1 while the last export over OTLP was taken. None before the first.";
 }

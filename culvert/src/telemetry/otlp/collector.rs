@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::resource::v1::Resource;
+use tls::{Connector, FilesError, Which};
 use tonic::metadata::{Ascii, MetadataKey, MetadataMap, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -30,9 +32,9 @@ pub(super) struct Collector {
     resource: Resource,
 }
 
-/// The file of headers cannot be used. What is in it is not told.
+/// A file of the settings cannot be used. What is in that of headers is not told.
 #[derive(Debug, thiserror::Error)]
-pub enum HeadersError {
+pub enum CollectorError {
     /// It cannot be read.
     #[error("otlp.headers_file {0}: {1}")]
     Read(String, std::io::Error),
@@ -42,15 +44,30 @@ pub enum HeadersError {
     /// The endpoint is none.
     #[error("otlp.endpoint: {0}")]
     Endpoint(#[from] tonic::transport::Error),
+    /// A file of TLS cannot be used.
+    #[error("{0}: {1}")]
+    Tls(&'static str, FilesError),
+}
+
+impl From<FilesError> for CollectorError {
+    fn from(error: FilesError) -> Self {
+        let field = match error.which() {
+            Some(Which::Ca) => "otlp.ca",
+            Some(Which::Cert) => "otlp.cert",
+            Some(Which::Key) => "otlp.key",
+            None => "otlp.endpoint",
+        };
+        Self::Tls(field, error)
+    }
 }
 
 impl Collector {
-    pub(super) fn new(endpoint: &str, config: &OtlpConfig) -> Result<Self, HeadersError> {
+    pub(super) fn new(endpoint: &str, config: &OtlpConfig) -> Result<Self, CollectorError> {
         let headers = match &config.headers_file {
             None => MetadataMap::new(),
             Some(path) => read_headers(path)?,
         };
-        let channel = self::endpoint(endpoint)?.connect_lazy();
+        let channel = channel(endpoint, config)?;
         Ok(Self { channel, headers, timeout: config.timeout, resource: resource(config) })
     }
 
@@ -80,6 +97,27 @@ impl Collector {
     }
 }
 
+/// A connection that is made when it is needed.
+fn channel(address: &str, config: &OtlpConfig) -> Result<Channel, CollectorError> {
+    if !OtlpConfig::is_secure(address) {
+        return Ok(endpoint(address)?.connect_lazy());
+    }
+    let connector = Connector::new(config.tls_files())?;
+    let origin = endpoint(address)?.uri().clone();
+    // To tonic it is plain, for the stream that it gets is; to the collector it is what it is.
+    let plain = endpoint(&address.replacen("https://", "http://", 1))?.origin(origin);
+    Ok(plain.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
+        let connector = connector.clone();
+        async move {
+            let connected = connector.connect(&uri).await;
+            // The status of a request has no room for why.
+            let connected = connected
+                .inspect_err(|error| tracing::debug!(%error, "otlp: no connection to the collector"));
+            connected.map(TokioIo::new).map_err(std::io::Error::from)
+        }
+    })))
+}
+
 /// How a collector is reached.
 pub(super) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(address.to_owned())?.connect_timeout(CONNECT_TIMEOUT);
@@ -100,14 +138,18 @@ pub(super) const fn may_pass(code: Code) -> bool {
     )
 }
 
-/// Whether the file of headers can be used.
-pub(crate) fn check_headers(path: &Path) -> Result<(), HeadersError> {
-    read_headers(path).map(drop)
+/// What is wrong with the files that the settings name.
+pub(crate) fn check_files(config: &OtlpConfig) -> Vec<CollectorError> {
+    let headers = config.headers_file.as_deref().and_then(|path| read_headers(path).err());
+    let secure = config.endpoint.as_deref().is_some_and(OtlpConfig::is_secure);
+    let tls = secure.then(|| Connector::new(config.tls_files()).err()).flatten();
+    headers.into_iter().chain(tls.map(CollectorError::from)).collect()
 }
 
-fn read_headers(path: &Path) -> Result<MetadataMap, HeadersError> {
+fn read_headers(path: &Path) -> Result<MetadataMap, CollectorError> {
     let shown = path.display().to_string();
-    let contents = std::fs::read_to_string(path).map_err(|error| HeadersError::Read(shown.clone(), error))?;
+    let contents =
+        std::fs::read_to_string(path).map_err(|error| CollectorError::Read(shown.clone(), error))?;
     let mut headers = MetadataMap::new();
     for (number, line) in contents.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let header = line.split_once(':').and_then(|(name, value)| {
@@ -120,7 +162,7 @@ fn read_headers(path: &Path) -> Result<MetadataMap, HeadersError> {
             Some((name, value)) => {
                 headers.insert(name, value);
             }
-            None => return Err(HeadersError::Line(shown, number + 1)),
+            None => return Err(CollectorError::Line(shown, number + 1)),
         }
     }
     Ok(headers)

@@ -1,110 +1,94 @@
-//! Sends spans.
+//! Spans: which are sent, and how they are written.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use actors::{Span, SpanContext, SpanKind};
+use actors::{Span, SpanContext, SpanKind, SpanSink};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1 as otlp;
 use otlp::span::{Event, Link, SpanKind as Kind};
 use otlp::status::StatusCode;
-use tokio::sync::watch;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
 
-use super::collector::{Collector, may_pass};
-use super::queue::Waiting;
+use super::collector::Collector;
+use super::queue::{Queue, Waiting, queue};
+use super::sender::Service;
 use super::values::{attribute, nanos};
-use crate::telemetry::exports::{Exports, Lost, Signal};
+use crate::telemetry::exports::{Exports, Signal};
 
-/// Spans of one request: some 300 KB, far below the 4 MiB that collectors take.
+/// Spans that wait at most: a restart of some thousand peers, each of which makes three, in about 12 MB.
+pub(super) const MAX_SPANS: usize = 8_192;
+
+/// Spans of one request: some 300 KB.
 const BATCH: usize = 512;
-/// How long a request that is not full waits for more.
-const LINGER: Duration = Duration::from_millis(500);
-/// How often it looks for more meanwhile: what is waiting stays far from its bound at 10,000 negotiations a second.
-const LOOKS: u32 = 10;
-/// How often what was not taken is sent in all, each time after twice as long: for half a minute.
-const TRIES: u32 = 6;
-/// The first wait.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
 
-/// Sends what comes until it is told to stop, then what is left.
-pub(super) async fn run(
-    collector: Collector,
-    mut waiting: Waiting,
-    exports: Exports,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut client = TraceServiceClient::new(collector.channel.clone());
-    loop {
-        let first = tokio::select! {
-            first = waiting.from.recv() => first,
-            _ = stop.wait_for(|stop| *stop) => waiting.from.try_recv().ok(),
-        };
-        let Some(mut batch) = first else { return };
-        waiting.taken(&batch);
-        // Looked for now and then, not waited for: whoever gives a span would have to wake this task, each time anew.
-        for look in 0..=LOOKS {
-            while batch.len() < BATCH
-                && let Ok(more) = waiting.from.try_recv()
-            {
-                waiting.taken(&more);
-                batch.extend(more);
-            }
-            if batch.len() >= BATCH || look == LOOKS || *stop.borrow() {
-                break;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LINGER / LOOKS) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
-            }
-        }
-        send(&collector, &mut client, batch, &exports, &mut stop).await;
+/// Takes spans of traces that have ended.
+#[derive(Debug)]
+pub struct SpanQueue {
+    /// Traces whose number is below it are sampled.
+    below: u64,
+    queue: Queue<Span>,
+}
+
+impl SpanQueue {
+    /// One that samples so many of all traces.
+    pub(super) fn new(ratio: f64, exports: Exports) -> (Arc<Self>, Waiting<Span>) {
+        let (queue, waiting) = queue(Signal::Traces, MAX_SPANS, exports);
+        (Arc::new(Self { below: threshold(ratio), queue }), waiting)
     }
 }
 
-/// Sends these, again if need be. What is not taken in the end is gone, and counted.
-async fn send(
-    collector: &Collector,
-    client: &mut TraceServiceClient<tonic::transport::Channel>,
-    batch: Vec<Span>,
-    exports: &Exports,
-    stop: &mut watch::Receiver<bool>,
-) {
-    let count = batch.len() as u64;
-    let spans = batch.into_iter().map(span).collect();
-    let scope = otlp::ScopeSpans { scope: Some(super::scope()), spans, ..otlp::ScopeSpans::default() };
-    let all = otlp::ResourceSpans {
-        resource: Some(collector.resource()),
-        scope_spans: vec![scope],
-        ..otlp::ResourceSpans::default()
-    };
-    let message = ExportTraceServiceRequest { resource_spans: vec![all] };
-    let mut wait = FIRST_WAIT;
-    for attempt in 1..=TRIES {
-        let call = client.export(collector.request(message.clone()));
-        match collector.answer(call).await {
-            Ok(answer) => {
-                let rejected =
-                    answer.into_inner().partial_success.map_or(0, |partial| partial.rejected_spans);
-                // A collector may say anything.
-                let rejected = u64::try_from(rejected).unwrap_or(0).min(count);
-                exports.taken(Signal::Traces, count - rejected);
-                exports.lost(Signal::Traces, Lost::Rejected, rejected);
-                return;
-            }
-            Err(status) if may_pass(status.code()) && attempt < TRIES && !*stop.borrow() => {
-                tracing::debug!(code = ?status.code(), attempt, "otlp: the collector does not take spans; again later");
-                exports.lost(Signal::Traces, Lost::Failed, 0);
-                tokio::select! {
-                    () = tokio::time::sleep(wait) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
-                }
-                wait *= 2;
-            }
-            Err(status) => {
-                tracing::warn!(code = ?status.code(), spans = count, "otlp: the collector did not take spans");
-                return exports.lost(Signal::Traces, Lost::Failed, count);
-            }
-        }
+/// The part of the numbers that a share of them is below.
+fn threshold(ratio: f64) -> u64 {
+    // The conversion saturates, and a ratio is 0 to 1.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let below = (ratio * u64::MAX as f64) as u64;
+    below
+}
+
+impl SpanSink for SpanQueue {
+    /// By the trace's own number, so that all who see it come to the same.
+    fn samples(&self, trace: u128) -> bool {
+        let low = u64::try_from(trace & u128::from(u64::MAX)).unwrap_or(u64::MAX);
+        low < self.below || self.below == u64::MAX
+    }
+
+    fn take(&self, spans: Vec<Span>) {
+        self.queue.put(spans);
+    }
+}
+
+/// The service of a collector that takes spans.
+pub(super) struct Traces(TraceServiceClient<Channel>);
+
+impl Traces {
+    pub(super) fn at(collector: &Collector) -> Self {
+        Self(TraceServiceClient::new(collector.channel.clone()))
+    }
+}
+
+impl Service for Traces {
+    const SIGNAL: Signal = Signal::Traces;
+    const BATCH: usize = BATCH;
+    type Item = Span;
+    type Message = ExportTraceServiceRequest;
+
+    fn message(resource: Resource, items: Vec<Span>) -> Self::Message {
+        let spans = items.into_iter().map(span).collect();
+        let scope = otlp::ScopeSpans { scope: Some(super::scope()), spans, ..otlp::ScopeSpans::default() };
+        let all = otlp::ResourceSpans {
+            resource: Some(resource),
+            scope_spans: vec![scope],
+            ..otlp::ResourceSpans::default()
+        };
+        ExportTraceServiceRequest { resource_spans: vec![all] }
+    }
+
+    async fn export(&mut self, request: Request<Self::Message>) -> Result<i64, Status> {
+        let answer = self.0.export(request).await?.into_inner();
+        Ok(answer.partial_success.map_or(0, |partial| partial.rejected_spans))
     }
 }
 
@@ -156,100 +140,17 @@ fn span(span: Span) -> otlp::Span {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-
-    use actors::SpanSink as _;
-    use hyper_util::rt::TokioIo;
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
-    use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-        TraceService, TraceServiceServer,
-    };
-    use tokio::io::DuplexStream;
-    use tonic::{Request, Response, Status};
-
-    use super::super::collector::endpoint;
-    use super::super::queue::{MAX_SPANS, SpanQueue};
     use super::*;
-    use crate::config::OtlpConfig;
 
-    /// Counts the spans that it takes.
-    #[derive(Clone, Default)]
-    struct Taker(Arc<AtomicU64>);
-
-    #[tonic::async_trait]
-    impl TraceService for Taker {
-        async fn export(
-            &self,
-            request: Request<ExportTraceServiceRequest>,
-        ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-            let all = request.into_inner().resource_spans;
-            let count: usize = all.iter().flat_map(|of| &of.scope_spans).map(|of| of.spans.len()).sum();
-            self.0.fetch_add(count as u64, Ordering::Relaxed);
-            Ok(Response::new(ExportTraceServiceResponse::default()))
+    #[test]
+    fn a_ratio_samples_its_share_and_the_same_trace_always() {
+        for (ratio, least, most) in [(0.0, 0, 0), (0.25, 2_000, 3_000), (1.0, 10_000, 10_000)] {
+            let (queue, _waiting) = SpanQueue::new(ratio, Exports::default());
+            let traces =
+                || (1..=10_000u128).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+            let sampled = traces().filter(|trace| queue.samples(*trace)).count();
+            assert!((least..=most).contains(&sampled), "{ratio}: {sampled}");
+            assert!(traces().all(|trace| queue.samples(trace) == queue.samples(trace)));
         }
-    }
-
-    /// One that accepts connections, and stands still while it is told to.
-    fn connect(stands: Arc<AtomicBool>, taker: Taker) -> tonic::transport::Channel {
-        let accept = move |_: http::Uri| {
-            let (ours, theirs): (DuplexStream, DuplexStream) = tokio::io::duplex(1 << 16);
-            let taker = taker.clone();
-            if stands.load(Ordering::Relaxed) {
-                // Open, and never read.
-                tokio::spawn(async move {
-                    let _held = theirs;
-                    std::future::pending::<()>().await;
-                });
-            } else {
-                let incoming = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
-                let server = tonic::transport::Server::builder().add_service(TraceServiceServer::new(taker));
-                tokio::spawn(
-                    server.serve_with_incoming(tokio_stream::StreamExt::chain(
-                        incoming,
-                        tokio_stream::pending(),
-                    )),
-                );
-            }
-            async move { Ok::<_, std::io::Error>(TokioIo::new(ours)) }
-        };
-        endpoint("http://collector").unwrap().connect_with_connector_lazy(tower::service_fn(accept))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_collector_that_stands_still_for_an_hour_costs_what_it_was_sent_and_is_used_again() {
-        let (stands, taker, exports) =
-            (Arc::new(AtomicBool::new(true)), Taker::default(), Exports::default());
-        let (queue, waiting) = SpanQueue::new(1.0, exports.clone());
-        let channel = connect(Arc::clone(&stands), taker.clone());
-        let collector = Collector::over(channel, &OtlpConfig::default());
-        let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(run(collector, waiting, exports.clone(), stopped));
-        let begun = tokio::time::Instant::now();
-        let mut given = 0;
-        while begun.elapsed() < Duration::from_secs(3600) {
-            for _ in 0..10 {
-                queue.take(vec![Span::begin(SpanContext::root(), None, "x", SpanKind::Internal)]);
-            }
-            given += 10;
-            assert!(exports.read().queues[0].depth <= MAX_SPANS as u64);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        assert_eq!(taker.0.load(Ordering::Relaxed), 0);
-        let lost = |why: &str| {
-            let dropped = exports.read().dropped;
-            dropped.iter().find(|(signal, reason, _)| *signal == "traces" && *reason == why).unwrap().2
-        };
-        assert!(lost("queue_full") > 0 && lost("failed") > 0, "{:?}", exports.read());
-        assert_eq!(exports.read().up, [("traces", false)]);
-        // It goes on: what still waits is taken, and nothing is taken twice.
-        stands.store(false, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_secs(600)).await;
-        let _ = stop.send(true);
-        task.await.unwrap();
-        let taken = taker.0.load(Ordering::Relaxed);
-        assert!(taken >= MAX_SPANS as u64, "{taken}");
-        assert_eq!(taken + lost("queue_full") + lost("failed"), given);
-        assert_eq!(exports.read().up, [("traces", true)]);
     }
 }
