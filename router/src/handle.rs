@@ -21,6 +21,7 @@ use crate::limiter::TrafficLimits;
 use crate::liveness::ThreadDeath;
 use crate::model::{ChildSa, Ends, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
+use crate::pair_snapshot::PairSnapshot;
 use crate::policy::Policy;
 use crate::port::Path;
 use crate::registry::{Enlisted, Listing, Registry};
@@ -84,20 +85,37 @@ impl RouterHandle {
     /// The SPI must come from [`allocate_spi`](Self::allocate_spi), and belongs to the pair from here on: after an error
     /// nothing is installed and the SPI is free again.
     pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
+        self.install_with(sa, |_| ())
+    }
+
+    /// As [`install`](Self::install), and what another node needs to go on with the pair, as it is before its first packet.
+    ///
+    /// # Errors
+    /// As those of [`install`](Self::install).
+    pub fn install_told(&self, sa: ChildSa) -> Result<PairSnapshot, RouterError> {
+        self.install_with(sa, Sa::snapshot)
+    }
+
+    fn install_with<T>(&self, sa: ChildSa, look: impl FnOnce(&Sa) -> T) -> Result<T, RouterError> {
         let spi = sa.inbound_spi;
         let ends = sa.ends();
         let checked = self.check(&ends, &sa.selectors);
         let mtu = Sa::path_mtu(&ends, &sa.options, Instant::now());
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
         let mut registry = self.registry();
+        let mut looked = None;
         let outcome = checked.and_then(|path| {
-            self.put(&mut registry, &Listing::from(&sa), |enlisted| Ok(Sa::new(&sa, enlisted, path, mtu)?))
+            self.put(&mut registry, &Listing::from(&sa), |enlisted| {
+                let pair = Sa::new(&sa, enlisted, path, mtu)?;
+                looked = Some(look(&pair));
+                Ok(pair)
+            })
         });
         if outcome.is_err() {
             // Does nothing to an SPI that belongs to another pair, or to nobody.
             registry.release_spi(spi);
         }
-        outcome
+        outcome.and_then(|()| looked.ok_or(RouterError::Stopped))
     }
 
     /// Enters a pair and gives it to its shard, or does neither.

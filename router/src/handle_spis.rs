@@ -40,6 +40,12 @@ impl RouterHandle {
         spi
     }
 
+    /// Reserves this very SPI of a slot that is ours or will be, for a connection of another node that goes on here. False if it is in
+    /// use.
+    pub fn reserve_spi(&self, spi: Spi) -> bool {
+        self.registry().take_spi(spi)
+    }
+
     /// Gives an SPI back that was never installed.
     pub fn release_spi(&self, spi: Spi) {
         self.registry().release_spi(spi);

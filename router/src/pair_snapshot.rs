@@ -141,6 +141,21 @@ impl PairSnapshot {
         self.outbound.as_ref().map_or(0, OutboundSnapshot::sequence)
     }
 
+    /// The last number that the former owner has reserved, as far as this says.
+    pub fn reserved(&self) -> u64 {
+        let lease = self.outbound.as_ref().map_or(0, OutboundSnapshot::lease);
+        lease.max(self.sequence_out())
+    }
+
+    /// Our address, and the peer's.
+    ///
+    /// # Errors
+    /// If it has none.
+    pub fn ends(&self) -> Result<(SocketAddr, SocketAddr), RestoreError> {
+        let address = |address: &Option<Address>, field| required(address.as_ref(), field)?.read(field);
+        Ok((address(&self.local, "our address")?, address(&self.remote, "the peer's address")?))
+    }
+
     pub(crate) fn set_active(&mut self, active: bool) {
         self.active = active;
     }
