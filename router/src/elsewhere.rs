@@ -10,6 +10,7 @@ use mio::Waker;
 use crate::model::TenantId;
 use crate::options::Encapsulation;
 use crate::port::Origin;
+use crate::tenant::Tenant;
 
 /// The way to the other nodes. Called on the thread of a shard, with one packet after the other: it never blocks. What it takes
 /// no room for it refuses, and the packet is dropped and counted.
@@ -67,6 +68,8 @@ impl From<Passed> for Origin {
 /// What another node passed on to a shard.
 pub(crate) enum PassedIn {
     Esp(Vec<u8>, Origin),
+    /// A packet of a tenant, for a tunnel.
+    Inner(Arc<Tenant>, Vec<u8>),
 }
 
 /// To one shard, from any thread. Packets have a queue of their own, so that no command ever waits for them.

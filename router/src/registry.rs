@@ -8,6 +8,7 @@ use std::time::Instant;
 use esp::{SelectorPair, Spi};
 
 use crate::config::Uplink;
+use crate::directory::Directory;
 use crate::error::RouterError;
 use crate::forwarding::Route;
 use crate::limiter::TrafficLimits;
@@ -28,6 +29,7 @@ pub(crate) struct Registry {
     /// By slot and shard, those that were ever needed since the slot is open.
     pools: HashMap<(u8, u8), SpiPool>,
     tenants: HashMap<TenantId, TenantState>,
+    directory: Arc<Directory>,
     pairs: HashMap<Spi, PairState>,
     /// The pairs of each tunnel: one, and those that linger after a rekey.
     by_tunnel: HashMap<TunnelId, Vec<Spi>>,
@@ -91,8 +93,15 @@ pub(crate) struct Enlisted {
 
 impl Registry {
     /// `start` is any number that differs from one start of the router to the next.
-    pub(crate) fn new(slots: Arc<Slots>, shards: usize, start: u32, nudges: Nudges) -> Self {
+    pub(crate) fn new(
+        slots: Arc<Slots>,
+        shards: usize,
+        start: u32,
+        directory: Arc<Directory>,
+        nudges: Nudges,
+    ) -> Self {
         Self {
+            directory,
             slots,
             shards,
             start,
@@ -191,6 +200,7 @@ impl Registry {
         let key = Key { tenant: id, number: self.devices };
         let own = config.iter().flat_map(|config| &config.addresses).map(|own| own.address).collect();
         let shared = Arc::new(Tenant::new(id, config.as_ref().map(|_| key), own));
+        self.directory.insert(&shared);
         let wish = config.map(|config| Wish::new(key, self.nudges.clone(), config));
         self.tenants.insert(id, TenantState { shared, wish, tunnels: HashMap::new() });
         Ok(())
@@ -207,6 +217,7 @@ impl Registry {
             self.strike_out(*spi);
         }
         self.tenants.remove(&id);
+        self.directory.remove(id);
         pairs
     }
 
@@ -283,6 +294,12 @@ impl Registry {
             tenant.tunnels.remove(&tunnel);
         }
         held
+    }
+
+    /// A tunnel, with its tenant.
+    pub(crate) fn tunnel(&self, id: TenantId, tunnel: TunnelId) -> Option<(&Arc<Tenant>, &Tunnel)> {
+        let tenant = self.tenants.get(&id)?;
+        Some((&tenant.shared, &*tenant.tunnels.get(&tunnel)?.shared))
     }
 
     /// Whether packets waited for the tunnel until now.
@@ -425,7 +442,7 @@ mod tests {
 
     #[test]
     fn those_beside_one_another_spread() {
-        let mut registry = Registry::new(Arc::new(Slots::new(5)), 4, 77, Nudges::new().0);
+        let mut registry = Registry::new(Arc::new(Slots::new(5)), 4, 77, Arc::default(), Nudges::new().0);
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let mut spis = vec![registry.allocate_spi(5, remote).unwrap()];
         for _ in 1..8 {
@@ -441,7 +458,7 @@ mod tests {
 
     #[test]
     fn each_slot_has_its_own_numbers_while_it_is_open() {
-        let mut registry = Registry::new(Arc::new(Slots::new(5)), 2, 77, Nudges::new().0);
+        let mut registry = Registry::new(Arc::new(Slots::new(5)), 2, 77, Arc::default(), Nudges::new().0);
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let first = registry.allocate_spi(5, remote).unwrap();
         assert_eq!(registry.allocate_spi(6, remote), None);
@@ -459,7 +476,7 @@ mod tests {
 
     #[test]
     fn an_address_keeps_its_shard_and_addresses_spread() {
-        let mut registry = Registry::new(Arc::new(Slots::new(5)), 4, 77, Nudges::new().0);
+        let mut registry = Registry::new(Arc::new(Slots::new(5)), 4, 77, Arc::default(), Nudges::new().0);
         let mut counts = [0; 4];
         for host in 0..400u32 {
             let remote = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + host));

@@ -15,6 +15,7 @@ use crate::command::CommandSender;
 use crate::config::RouterConfig;
 use crate::control::{Control, ControlPorts, Inner};
 use crate::counters::Counters;
+use crate::directory::Directory;
 use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
@@ -48,6 +49,7 @@ impl Router {
         let sockets = Sockets::open(&config)?;
         let shards = config.shards;
         let slots = Arc::new(Slots::new(config.slot));
+        let tenants = Arc::<Directory>::default();
 
         let mut polls = Vec::new();
         let mut wakers = Vec::new();
@@ -87,6 +89,7 @@ impl Router {
                     elsewhere: config.elsewhere.clone(),
                     passed,
                     slot_wait: config.slot_wait,
+                    tenants: tenants.clone(),
                     ports: ports.clone(),
                     counters: counters.clone(),
                     events: sink,
@@ -119,7 +122,7 @@ impl Router {
             }
         }
 
-        let registry = Registry::new(slots.clone(), shards, first_index(), nudges.clone());
+        let registry = Registry::new(slots.clone(), shards, first_index(), tenants.clone(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());
@@ -143,6 +146,7 @@ impl Router {
             namespace: sys::netns::current().ok(),
             shards: senders,
             passed: passed_senders,
+            tenants,
             listen: config.listen,
             ike_port: sockets.ike_port,
             natt_port: sockets.natt_port,

@@ -19,6 +19,7 @@ use super::waiting::Waiting;
 use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
+use crate::directory::Directory;
 use crate::elsewhere::{Elsewhere, PassedIn};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
@@ -41,6 +42,8 @@ pub(crate) struct Core {
     /// What they pass on.
     pub(super) passed: Option<Receiver<PassedIn>>,
     pub(super) waiting: Waiting,
+    /// Whose what they pass on is.
+    pub(super) tenants: Arc<Directory>,
     /// Pairs whose replay window has moved, each once.
     pub(super) moved: VecDeque<Spi>,
     /// Pairs that came before their slot.
@@ -76,6 +79,7 @@ pub(crate) struct CoreParts {
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
     pub(crate) passed: Option<Receiver<PassedIn>>,
     pub(crate) slot_wait: Duration,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
@@ -104,6 +108,7 @@ impl Core {
             elsewhere: parts.elsewhere,
             passed: parts.passed,
             waiting: Waiting::new(parts.slot_wait),
+            tenants: parts.tenants,
             early: Vec::new(),
             opened: Vec::new(),
             moved: VecDeque::new(),
@@ -159,6 +164,11 @@ impl Core {
                 Command::Release(tenant, tunnel, spi) => {
                     for packet in self.holds.take((tenant, tunnel)) {
                         self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
+                    }
+                }
+                Command::PassHeld(tenant, tunnel, node) => {
+                    for packet in self.holds.take((tenant.id, tunnel)) {
+                        self.pass_inner(node, &tenant, &packet);
                     }
                 }
                 Command::DropHeld(tenant, tunnel) => {

@@ -66,6 +66,7 @@ impl MemoryShard {
             elsewhere: None,
             passed: None,
             slot_wait: Duration::ZERO,
+            tenants: Arc::default(),
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -74,7 +75,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(slots, 1, 0, nudges);
+        let registry = Registry::new(slots, 1, 0, Arc::default(), nudges);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
     }

@@ -13,7 +13,7 @@ use esp::{
 };
 use router::{
     ChildSa, Elsewhere, Encapsulation, Passed, Reserve, Router, RouterConfig, RouterEvent, RouterHandle,
-    SaStats, TenantId, TunnelId, TunnelOptions, Uplink, UplinkStatus,
+    SaStats, TenantId, TunnelConfig, TunnelId, TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -185,6 +185,13 @@ impl Gateway {
             options: TunnelOptions::default(),
             reserve: Reserve::default(),
         }
+    }
+
+    /// Declares a tunnel for all of our side.
+    pub fn declare(&self, tenant: TenantId, tunnel: u64, remote: &str, on_demand: bool) {
+        let selectors = SelectorPair { local: vec![subnet("0.0.0.0/0")], remote: vec![subnet(remote)] };
+        let config = TunnelConfig { tenant, tunnel: TunnelId(tunnel), selectors, on_demand };
+        self.handle.declare_tunnel(config).unwrap();
     }
 
     /// As [`Gateway::connect`], for all of our side and without waiting for routes.
@@ -430,6 +437,7 @@ pub fn hopped(packet: &[u8]) -> Vec<u8> {
 #[derive(Default)]
 pub struct Cluster {
     owners: Mutex<HashMap<u8, RouterHandle>>,
+    nodes: Mutex<HashMap<u32, RouterHandle>>,
 }
 
 impl Cluster {
@@ -453,6 +461,11 @@ impl Cluster {
         self.give_to(slot, &to.handle);
     }
 
+    /// This router is the node of that number.
+    pub fn name(&self, node: u32, gateway: &Gateway) {
+        self.nodes.lock().unwrap().insert(node, gateway.handle.clone());
+    }
+
     pub fn give_to(&self, slot: u8, to: &RouterHandle) {
         self.owners.lock().unwrap().insert(slot, to.clone());
     }
@@ -464,7 +477,8 @@ impl Elsewhere for Cluster {
         owner.map(|owner| owner.passed_in(packet.to_vec(), passed)).is_some()
     }
 
-    fn inner(&self, _node: u32, _tenant: TenantId, _packet: &[u8]) -> bool {
-        false
+    fn inner(&self, node: u32, tenant: TenantId, packet: &[u8]) -> bool {
+        let node = self.nodes.lock().unwrap().get(&node).cloned();
+        node.map(|node| node.inner_in(tenant, packet.to_vec())).is_some()
     }
 }
