@@ -73,7 +73,7 @@ impl RouterHandle {
         let path = self.check(&restored.ends, &restored.selectors)?;
         let mtu = Sa::path_mtu(&restored.ends, &restored.options, now);
         let mut registry = self.registry();
-        if !registry.take_spi(spi) {
+        if !registry.spis.take(spi) {
             return Err(RouterError::SpiNotFree(spi));
         }
         let listing = Listing {

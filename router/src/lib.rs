@@ -44,6 +44,7 @@ mod shard;
 mod shard_port;
 mod slots;
 mod spi_pool;
+mod spis;
 mod sys;
 mod tenant;
 mod tunnel;

@@ -29,6 +29,7 @@ use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
 use crate::slots::Slots;
 use crate::spi_pool::first_index;
+use crate::spis::Spis;
 use crate::sys;
 use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
@@ -122,7 +123,8 @@ impl Router {
             }
         }
 
-        let registry = Registry::new(slots.clone(), shards, first_index(), tenants.clone(), nudges.clone());
+        let spis = Spis::new(slots, shards, first_index());
+        let registry = Registry::new(spis, tenants.clone(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());

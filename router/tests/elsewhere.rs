@@ -6,7 +6,8 @@ mod common;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use common::{Cluster, Gateway, Remote, hopped, socket, subnet, udp};
+use common::cluster::Cluster;
+use common::{Gateway, Remote, hopped, socket, subnet, udp};
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{RouterEvent, TenantId, TrafficLimits, TunnelId};
 

@@ -10,7 +10,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use common::{Cluster, Gateway, PATIENCE, Remote, socket, udp};
+use common::cluster::Cluster;
+use common::{Gateway, PATIENCE, Remote, socket, udp};
 use esp::{Lease, Limits, Resume, Spi};
 use router::{
     Encapsulation, PairSnapshot, Passed, Reserve, RouterError, RouterEvent, RouterHandle, TenantId, TunnelId,

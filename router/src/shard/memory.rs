@@ -31,6 +31,7 @@ use crate::port::{Listener, Origin, Path};
 use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
 use crate::slots::Slots;
+use crate::spis::Spis;
 use crate::tunnel::Tunnel;
 use crate::uplink::Nudges;
 
@@ -75,7 +76,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(slots, 1, 0, Arc::default(), nudges);
+        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
     }
@@ -92,7 +93,7 @@ impl MemoryShard {
 
     /// An SPI for a pair to come.
     pub fn allocate_spi(&mut self) -> Option<Spi> {
-        self.registry.allocate_spi(SLOT, self.local.ip())
+        self.registry.spis.allocate(SLOT, self.local.ip())
     }
 
     /// Installs a pair and sends on it.
