@@ -175,7 +175,7 @@ counters! {
     UplinkReinstated = "uplink_reinstated",
     /// Threads of the router that ended though nobody stopped them.
     ThreadDied = "router_thread_died",
-    /// SPIs asked for when all of a shard were in use.
+    /// SPIs asked for when all of a shard were in use, or of a slot that is not open.
     SpiExhausted = "spi_exhausted",
 }
 

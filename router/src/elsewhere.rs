@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mio::Waker;
@@ -76,19 +77,43 @@ pub(crate) enum PassedIn {
 #[derive(Clone)]
 pub(crate) struct PassedSender {
     sender: SyncSender<PassedIn>,
+    /// The shard was woken and has not looked since.
+    woken: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
+/// The end of the shard.
+pub(crate) struct PassedReceiver {
+    receiver: Receiver<PassedIn>,
+    woken: Arc<AtomicBool>,
+}
+
+impl PassedReceiver {
+    /// From now on whoever sends wakes the shard again: to be called before it looks.
+    pub(crate) fn looks(&self) {
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// The next packet, if there is one.
+    pub(crate) fn next(&self) -> Option<PassedIn> {
+        self.receiver.try_recv().ok()
+    }
+}
+
 impl PassedSender {
-    pub(crate) fn new(waker: Arc<Waker>) -> (Self, Receiver<PassedIn>) {
+    pub(crate) fn new(waker: Arc<Waker>) -> (Self, PassedReceiver) {
         let (sender, receiver) = sync_channel(QUEUE_PACKETS);
-        (Self { sender, waker }, receiver)
+        let woken = Arc::<AtomicBool>::default();
+        (Self { sender, woken: woken.clone(), waker }, PassedReceiver { receiver, woken })
     }
 
     /// False when there is no room.
     pub(crate) fn try_send(&self, packet: PassedIn) -> bool {
         let sent = self.sender.try_send(packet).is_ok();
-        if let Err(error) = self.waker.wake() {
+        // One system call for all packets that come before the shard looks.
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
             tracing::debug!(%error, "cannot wake a shard");
         }
         sent

@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod common;
+#[path = "common/netns.rs"]
+mod netns;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use common::cluster::Cluster;
 use common::{Gateway, Remote, hopped, socket, subnet, udp};
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
-use router::{RouterEvent, TenantId, TrafficLimits, TunnelId};
+use router::{RouterEvent, TenantId, TrafficLimits, TunnelId, Uplink};
 
 const TENANT: TenantId = TenantId(1);
 const NETWORKS: [&str; 2] = ["10.1.0.0/16", "10.2.0.0/16"];
@@ -22,11 +24,16 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with(&Uplink::Hub)
+    }
+
+    /// With this uplink at the first.
+    fn with(uplink: &Uplink) -> Self {
         let cluster = Arc::new(Cluster::default());
         let nodes = [1, 2].map(|node: u8| {
             let gateway = cluster.gateway(node, 2);
             cluster.name(node.into(), &gateway);
-            gateway.hub(TENANT.0);
+            gateway.tun(TENANT, if node == 1 { uplink.clone() } else { Uplink::Hub });
             for (tunnel, network) in (1..).zip(NETWORKS) {
                 gateway.declare(TENANT, tunnel, network, false);
             }
@@ -160,4 +167,25 @@ fn what_is_too_big_at_the_other_node_is_told_to_its_sender() {
         "ICMP, too big"
     );
     assert!(narrow.is_silent() && there.is_silent());
+}
+
+#[test]
+fn what_a_device_takes_reaches_a_tunnel_of_another_node() {
+    if !netns::inside("what_a_device_takes_reaches_a_tunnel_of_another_node") {
+        return;
+    }
+    let uplink = Uplink::Tun {
+        name: "culvert0".to_owned(),
+        netns: None,
+        addresses: vec!["10.50.0.1/24".parse().unwrap()],
+        mtu: 1400,
+        routes: true,
+        clear_device: None,
+    };
+    let World { nodes: [first, _second], sites: [_here, mut there] } = World::with(&uplink);
+    first.settle();
+    netns::run("bash -c 'echo hello > /dev/udp/10.2.0.1/5000'");
+    let inner = there.receive();
+    assert_eq!((&inner[12..20], &inner[28..]), (&[10, 50, 0, 1, 10, 2, 0, 1][..], &b"hello\n"[..]));
+    first.wait_for("passed_on", 1);
 }

@@ -20,7 +20,7 @@ use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
 use crate::directory::Directory;
-use crate::elsewhere::{Elsewhere, PassedIn};
+use crate::elsewhere::{Elsewhere, PassedReceiver};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
@@ -40,7 +40,7 @@ pub(crate) struct Core {
     /// The way to the other nodes.
     pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// What they pass on.
-    pub(super) passed: Option<Receiver<PassedIn>>,
+    pub(super) passed: Option<PassedReceiver>,
     pub(super) waiting: Waiting,
     /// Whose what they pass on is.
     pub(super) tenants: Arc<Directory>,
@@ -77,7 +77,7 @@ pub(crate) struct CoreParts {
     pub(crate) id: usize,
     pub(crate) slots: Arc<Slots>,
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
-    pub(crate) passed: Option<Receiver<PassedIn>>,
+    pub(crate) passed: Option<PassedReceiver>,
     pub(crate) slot_wait: Duration,
     pub(crate) tenants: Arc<Directory>,
     pub(crate) ports: Arc<[ShardPort]>,

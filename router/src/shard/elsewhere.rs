@@ -138,9 +138,10 @@ impl Core {
     /// Takes what other nodes passed on; true when something is left.
     pub(super) fn run_passed(&mut self) -> bool {
         let Some(passed) = self.passed.take() else { return false };
+        passed.looks();
         let mut left = true;
         for _ in 0..PASSED_AT_A_TIME {
-            let Ok(packet) = passed.try_recv() else {
+            let Some(packet) = passed.next() else {
                 left = false;
                 break;
             };
