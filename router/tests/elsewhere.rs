@@ -1,5 +1,6 @@
 //! Tunnels of one tenant at several nodes: inner packets go from node to node, once.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stderr)] // How a test says that it was skipped.
 
 mod common;
 #[path = "common/netns.rs"]
