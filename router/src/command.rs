@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Panic,
     /// Send what waits for the tunnel on this pair.
     Release(TenantId, TunnelId, Spi),
+    /// Pass on what waits for the tunnel: it is up at this node.
+    PassHeld(Arc<Tenant>, TunnelId, u32),
     /// Drop what waits for the tunnel.
     DropHeld(TenantId, TunnelId),
     Reserve(Spi, Reserve),

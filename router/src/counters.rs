@@ -69,11 +69,13 @@ counters! {
     PassedInFull = "drop_passed_in_full",
     /// Dropped: another node passed it on, but it is for a third one.
     PassedTwice = "drop_passed_twice",
-    /// ESP of a slot that changes hands, which waited; each is opened, passed on or dropped later.
+    /// Dropped: another node passed on what is of a tenant that is not here.
+    UnknownTenant = "drop_unknown_tenant",
+    /// Packets that waited because a slot changes hands; each goes on, is passed on or dropped later.
     SlotHeld = "slot_held",
-    /// Dropped: of a slot that changes hands, and as many packets wait as may.
+    /// Dropped: a slot changes hands, and as many packets wait for that as may.
     SlotHoldFull = "drop_slot_hold_full",
-    /// Dropped: of a slot that changed hands, and nobody had it in time.
+    /// Dropped: it waited for a slot to change hands, which took too long.
     SlotHoldExpired = "drop_slot_hold_expired",
     /// Dropped: the tenant has neither a tunnel nor an uplink for the destination.
     NoRoute = "drop_no_route",
@@ -173,7 +175,7 @@ counters! {
     UplinkReinstated = "uplink_reinstated",
     /// Threads of the router that ended though nobody stopped them.
     ThreadDied = "router_thread_died",
-    /// SPIs asked for when all of a shard were in use.
+    /// SPIs asked for when all of a shard were in use, or of a slot that is not open.
     SpiExhausted = "spi_exhausted",
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mio::Waker;
@@ -10,6 +11,7 @@ use mio::Waker;
 use crate::model::TenantId;
 use crate::options::Encapsulation;
 use crate::port::Origin;
+use crate::tenant::Tenant;
 
 /// The way to the other nodes. Called on the thread of a shard, with one packet after the other: it never blocks. What it takes
 /// no room for it refuses, and the packet is dropped and counted.
@@ -67,25 +69,51 @@ impl From<Passed> for Origin {
 /// What another node passed on to a shard.
 pub(crate) enum PassedIn {
     Esp(Vec<u8>, Origin),
+    /// A packet of a tenant, for a tunnel.
+    Inner(Arc<Tenant>, Vec<u8>),
 }
 
 /// To one shard, from any thread. Packets have a queue of their own, so that no command ever waits for them.
 #[derive(Clone)]
 pub(crate) struct PassedSender {
     sender: SyncSender<PassedIn>,
+    /// The shard was woken and has not looked since.
+    woken: Arc<AtomicBool>,
     waker: Arc<Waker>,
 }
 
+/// The end of the shard.
+pub(crate) struct PassedReceiver {
+    receiver: Receiver<PassedIn>,
+    woken: Arc<AtomicBool>,
+}
+
+impl PassedReceiver {
+    /// From now on whoever sends wakes the shard again: to be called before it looks.
+    pub(crate) fn looks(&self) {
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// The next packet, if there is one.
+    pub(crate) fn next(&self) -> Option<PassedIn> {
+        self.receiver.try_recv().ok()
+    }
+}
+
 impl PassedSender {
-    pub(crate) fn new(waker: Arc<Waker>) -> (Self, Receiver<PassedIn>) {
+    pub(crate) fn new(waker: Arc<Waker>) -> (Self, PassedReceiver) {
         let (sender, receiver) = sync_channel(QUEUE_PACKETS);
-        (Self { sender, waker }, receiver)
+        let woken = Arc::<AtomicBool>::default();
+        (Self { sender, woken: woken.clone(), waker }, PassedReceiver { receiver, woken })
     }
 
     /// False when there is no room.
     pub(crate) fn try_send(&self, packet: PassedIn) -> bool {
         let sent = self.sender.try_send(packet).is_ok();
-        if let Err(error) = self.waker.wake() {
+        // One system call for all packets that come before the shard looks.
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
             tracing::debug!(%error, "cannot wake a shard");
         }
         sent

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::command::{Command, CommandSender};
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
+use crate::directory::Directory;
 use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::limiter::TrafficLimits;
@@ -56,6 +57,7 @@ pub(crate) struct Shared {
     pub(crate) shards: Vec<CommandSender>,
     /// For packets of other nodes, as many as shards or none.
     pub(crate) passed: Vec<PassedSender>,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
     pub(crate) natt_port: u16,

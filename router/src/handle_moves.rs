@@ -73,7 +73,7 @@ impl RouterHandle {
         let path = self.check(&restored.ends, &restored.selectors)?;
         let mtu = Sa::path_mtu(&restored.ends, &restored.options, now);
         let mut registry = self.registry();
-        if !registry.take_spi(spi) {
+        if !registry.spis.take(spi) {
             return Err(RouterError::SpiNotFree(spi));
         }
         let listing = Listing {
@@ -100,8 +100,8 @@ impl RouterHandle {
         }
     }
 
-    /// How far those pairs have come by which something came in since this was last called. Nothing without
-    /// [`crate::RouterConfig::elsewhere`].
+    /// How far those pairs have come by which something came in since this was last called. A node of a cluster asks several
+    /// times a second; without [`crate::RouterConfig::elsewhere`] there is nothing to tell.
     pub async fn changed_windows(&self) -> Vec<WindowSnapshot> {
         let mut all = Vec::new();
         for shard in &self.shared().shards {

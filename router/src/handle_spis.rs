@@ -14,7 +14,7 @@ impl RouterHandle {
     /// `None` when the slot is not open, or all 2^20 of it on the shard are in use. Give it back with [`release_spi`](Self::release_spi) when no SA
     /// comes of it.
     pub fn allocate_spi(&self, slot: u8, remote: IpAddr) -> Option<Spi> {
-        let spi = self.registry().allocate_spi(slot, remote);
+        let spi = self.registry().spis.allocate(slot, remote);
         if spi.is_none() {
             self.count(Counter::SpiExhausted);
         }
@@ -31,8 +31,8 @@ impl RouterHandle {
         replaces: Option<Spi>,
     ) -> Option<Spi> {
         let spi = match replaces {
-            Some(old) => self.registry().allocate_spi_like(old),
-            None => self.registry().allocate_spi_beside(slot, remote, beside),
+            Some(old) => self.registry().spis.allocate_like(old),
+            None => self.registry().spis.allocate_beside(slot, remote, beside),
         };
         if spi.is_none() {
             self.count(Counter::SpiExhausted);

@@ -334,6 +334,42 @@ mod tests {
         assert!(OptionsForm { df: 3, ..OptionsForm::default() }.read().is_err());
     }
 
+    /// Whoever changes the form has to change its version as well, and then this.
+    #[test]
+    fn the_form_is_what_it_was() {
+        let options = TunnelOptions { outer_mtu: Some(1400), dscp_inward: true, ..TunnelOptions::default() };
+        let pair = PairSnapshot::new(Parts {
+            tenant: TenantId(7),
+            tunnel: TunnelId(300),
+            own: true,
+            transport: true,
+            inbound: InboundSnapshot::default(),
+            outbound: OutboundSnapshot::default(),
+            options: &options,
+            local: [192, 0, 2, 1].into(),
+            remote: "192.0.2.2:4500".parse().unwrap(),
+            encapsulation: Encapsulation::Raw,
+            active: true,
+        });
+        let hex: String = pair.encode_to_vec().iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(hex, FORM);
+        assert_eq!(format!("{pair:?}"), "PairSnapshot(0x00000000, tenant 7, tunnel 300)");
+    }
+
+    const FORM: &str =
+        "080710ac02180120012a0032003a0508f80a200142060a04c00002014a090a04c000020210942350015801";
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_decodable_is_read_or_refused(octets in proptest::collection::vec(0u8.., 0..80)) {
+            if let Ok(pair) = PairSnapshot::decode(octets.as_slice()) {
+                let _ = pair.read(None);
+            }
+            let window = WindowSnapshot { spi: 0, octets };
+            let _ = PairSnapshot::default().set_window(&window);
+        }
+    }
+
     #[test]
     fn what_is_no_pair_is_refused() {
         let mut nothing = PairSnapshot::default();

@@ -15,6 +15,7 @@ use crate::command::CommandSender;
 use crate::config::RouterConfig;
 use crate::control::{Control, ControlPorts, Inner};
 use crate::counters::Counters;
+use crate::directory::Directory;
 use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
@@ -28,6 +29,7 @@ use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
 use crate::slots::Slots;
 use crate::spi_pool::first_index;
+use crate::spis::Spis;
 use crate::sys;
 use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
@@ -48,6 +50,7 @@ impl Router {
         let sockets = Sockets::open(&config)?;
         let shards = config.shards;
         let slots = Arc::new(Slots::new(config.slot));
+        let tenants = Arc::<Directory>::default();
 
         let mut polls = Vec::new();
         let mut wakers = Vec::new();
@@ -87,6 +90,7 @@ impl Router {
                     elsewhere: config.elsewhere.clone(),
                     passed,
                     slot_wait: config.slot_wait,
+                    tenants: tenants.clone(),
                     ports: ports.clone(),
                     counters: counters.clone(),
                     events: sink,
@@ -119,7 +123,8 @@ impl Router {
             }
         }
 
-        let registry = Registry::new(slots.clone(), shards, first_index(), nudges.clone());
+        let spis = Spis::new(slots, shards, first_index());
+        let registry = Registry::new(spis, tenants.clone(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());
@@ -143,6 +148,7 @@ impl Router {
             namespace: sys::netns::current().ok(),
             shards: senders,
             passed: passed_senders,
+            tenants,
             listen: config.listen,
             ike_port: sockets.ike_port,
             natt_port: sockets.natt_port,

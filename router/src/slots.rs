@@ -71,6 +71,16 @@ impl Slots {
         self.millis(now) < until
     }
 
+    /// Whether some slot changes hands now.
+    pub(crate) fn some_expected(&self) -> bool {
+        (1..=Spi::MAX_SLOT).any(|slot| self.state(slot) == SlotState::Expected)
+    }
+
+    /// Whether another node may still take us for the owner of some slot that went.
+    pub(crate) fn some_went_lately(&self, now: Instant) -> bool {
+        (1..=Spi::MAX_SLOT).any(|slot| self.was_ours_lately(slot, now))
+    }
+
     fn millis(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }

@@ -5,7 +5,8 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Cluster, Gateway, Remote, SLOT, hopped, socket, udp};
+use common::cluster::Cluster;
+use common::{Gateway, Remote, SLOT, hopped, socket, udp};
 use esp::Spi;
 use router::{RouterError, RouterEvent};
 

@@ -19,7 +19,8 @@ use super::waiting::Waiting;
 use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
-use crate::elsewhere::{Elsewhere, PassedIn};
+use crate::directory::Directory;
+use crate::elsewhere::{Elsewhere, PassedReceiver};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
@@ -39,8 +40,10 @@ pub(crate) struct Core {
     /// The way to the other nodes.
     pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// What they pass on.
-    pub(super) passed: Option<Receiver<PassedIn>>,
+    pub(super) passed: Option<PassedReceiver>,
     pub(super) waiting: Waiting,
+    /// Whose what they pass on is.
+    pub(super) tenants: Arc<Directory>,
     /// Pairs whose replay window has moved, each once.
     pub(super) moved: VecDeque<Spi>,
     /// Pairs that came before their slot.
@@ -74,8 +77,9 @@ pub(crate) struct CoreParts {
     pub(crate) id: usize,
     pub(crate) slots: Arc<Slots>,
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
-    pub(crate) passed: Option<Receiver<PassedIn>>,
+    pub(crate) passed: Option<PassedReceiver>,
     pub(crate) slot_wait: Duration,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
@@ -104,6 +108,7 @@ impl Core {
             elsewhere: parts.elsewhere,
             passed: parts.passed,
             waiting: Waiting::new(parts.slot_wait),
+            tenants: parts.tenants,
             early: Vec::new(),
             opened: Vec::new(),
             moved: VecDeque::new(),
@@ -159,6 +164,11 @@ impl Core {
                 Command::Release(tenant, tunnel, spi) => {
                     for packet in self.holds.take((tenant, tunnel)) {
                         self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
+                    }
+                }
+                Command::PassHeld(tenant, tunnel, node) => {
+                    for packet in self.holds.take((tenant.id, tunnel)) {
+                        self.pass_inner(node, &tenant, &packet);
                     }
                 }
                 Command::DropHeld(tenant, tunnel) => {

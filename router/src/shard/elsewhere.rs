@@ -4,6 +4,7 @@ use esp::Spi;
 
 use super::core::Core;
 use super::sa::Mark;
+use super::waiting::{Kind, Packet};
 use crate::counters::Counter;
 use crate::elsewhere::PassedIn;
 use crate::port::Origin;
@@ -84,7 +85,7 @@ impl Core {
     }
 
     fn wait(&mut self, spi: Spi, packet: &[u8], origin: Origin) {
-        if self.waiting.push(self.now, spi.slot(), packet, origin) {
+        if self.waiting.push(self.now, Kind::Esp(spi.slot(), origin), packet) {
             self.counters.count(Counter::SlotHeld);
         } else {
             self.counters.count(Counter::EspReceived);
@@ -95,52 +96,59 @@ impl Core {
     /// Opens what waited for slots that are open now. Not while another packet is being opened.
     pub(super) fn open_waiting(&mut self) {
         for slot in std::mem::take(&mut self.opened) {
-            for mut packet in self.waiting.take(slot) {
-                self.received(&mut packet.octets, packet.origin);
+            for Packet { kind, mut octets, .. } in self.waiting.take(slot) {
+                match kind {
+                    Kind::Esp(_, origin) => self.received(&mut octets, origin),
+                    Kind::Inner(tenant) => self.inner_in(&tenant, octets),
+                }
             }
         }
     }
 
     /// The slot is somebody else's: so is what waited for it.
     pub(super) fn close_waiting(&mut self, slot: u8) {
-        let packets = self.waiting.take(slot);
-        self.wait_no_more(packets);
+        for Packet { kind, octets, .. } in self.waiting.take(slot) {
+            match kind {
+                Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),
+                Kind::Inner(tenant) => self.inner_in(&tenant, octets),
+            }
+        }
     }
 
     /// Lets nobody wait too long.
     pub(super) fn expire_waiting(&mut self) {
-        let packets = self.waiting.expire(self.now);
-        self.wait_no_more(packets);
+        for Packet { kind, octets, .. } in self.waiting.expire(self.now) {
+            match kind {
+                Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),
+                Kind::Inner(_) => self.counters.count(Counter::SlotHoldExpired),
+            }
+        }
     }
 
-    fn wait_no_more(&self, packets: impl IntoIterator<Item = super::waiting::Packet>) {
-        for packet in packets {
-            let spi = packet.octets.first_chunk().map(|spi| Spi(u32::from_be_bytes(*spi)));
-            let passed = spi.is_some_and(|spi| {
-                self.may_pass_on(spi.slot(), packet.origin)
-                    && self.pass_on(spi, &packet.octets, packet.origin)
-            });
-            if !passed {
-                self.counters.count(Counter::EspReceived);
-                self.counters.count(Counter::SlotHoldExpired);
-            }
+    fn wait_no_more(&self, packet: &[u8], origin: Origin) {
+        let spi = packet.first_chunk().map(|spi| Spi(u32::from_be_bytes(*spi)));
+        let passed =
+            spi.is_some_and(|spi| self.may_pass_on(spi.slot(), origin) && self.pass_on(spi, packet, origin));
+        if !passed {
+            self.counters.count(Counter::EspReceived);
+            self.counters.count(Counter::SlotHoldExpired);
         }
     }
 
     /// Takes what other nodes passed on; true when something is left.
     pub(super) fn run_passed(&mut self) -> bool {
         let Some(passed) = self.passed.take() else { return false };
+        passed.looks();
         let mut left = true;
         for _ in 0..PASSED_AT_A_TIME {
-            let Ok(packet) = passed.try_recv() else {
+            let Some(packet) = passed.next() else {
                 left = false;
                 break;
             };
+            self.counters.count(Counter::PassedIn);
             match packet {
-                PassedIn::Esp(mut packet, origin) => {
-                    self.counters.count(Counter::PassedIn);
-                    self.received(&mut packet, origin);
-                }
+                PassedIn::Esp(mut packet, origin) => self.received(&mut packet, origin),
+                PassedIn::Inner(tenant, packet) => self.inner_in(&tenant, packet),
             }
         }
         self.passed = Some(passed);

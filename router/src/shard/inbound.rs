@@ -124,13 +124,17 @@ impl Core {
                 exceeded = true;
                 Counter::TtlExpired
             }
+            Some(Way::Elsewhere(node)) => {
+                let tenant = sa.tenant.clone();
+                return self.pass_inner(node, &tenant, inner);
+            }
             Some(way) => {
                 let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
                 return match way {
                     Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info, None),
                     Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
-                    Way::Bypass | Way::Nowhere(_) => {}
+                    Way::Elsewhere(_) | Way::Bypass | Way::Nowhere(_) => {}
                 };
             }
         };

@@ -31,6 +31,7 @@ use crate::port::{Listener, Origin, Path};
 use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
 use crate::slots::Slots;
+use crate::spis::Spis;
 use crate::tunnel::Tunnel;
 use crate::uplink::Nudges;
 
@@ -66,6 +67,7 @@ impl MemoryShard {
             elsewhere: None,
             passed: None,
             slot_wait: Duration::ZERO,
+            tenants: Arc::default(),
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -74,7 +76,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(slots, 1, 0, nudges);
+        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
     }
@@ -91,7 +93,7 @@ impl MemoryShard {
 
     /// An SPI for a pair to come.
     pub fn allocate_spi(&mut self) -> Option<Spi> {
-        self.registry.allocate_spi(SLOT, self.local.ip())
+        self.registry.spis.allocate(SLOT, self.local.ip())
     }
 
     /// Installs a pair and sends on it.

@@ -6,6 +6,7 @@ mod batch;
 mod core;
 mod deliver;
 mod elsewhere;
+mod elsewhere_inner;
 mod hold;
 mod icmp;
 mod inbound;

@@ -1,12 +1,14 @@
-//! ESP of a slot that changes hands: it waits until it is known whose the slot is.
+//! Packets that meet a slot which changes hands: they wait until it is known whose it is.
 //!
 //! The node that gives the slot away has taken its pairs out, and the node that gets it has not put them in yet. That takes
 //! milliseconds, and what arrives meanwhile is neither lost nor sent to and fro.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::port::Origin;
+use crate::tenant::Tenant;
 
 /// The packets of one shard that wait, in the order they came.
 pub(super) struct Waiting {
@@ -17,10 +19,17 @@ pub(super) struct Waiting {
 
 /// One that waits.
 pub(super) struct Packet {
-    slot: u8,
     until: Instant,
-    pub(super) origin: Origin,
+    pub(super) kind: Kind,
     pub(super) octets: Vec<u8>,
+}
+
+/// What it is.
+pub(super) enum Kind {
+    /// ESP of this slot.
+    Esp(u8, Origin),
+    /// A tenant's packet that another node passed on. It is for a tunnel of some slot, which one shows when it is there.
+    Inner(Arc<Tenant>),
 }
 
 impl Waiting {
@@ -30,19 +39,22 @@ impl Waiting {
     }
 
     /// Takes a packet in; false when there is no room.
-    pub(super) fn push(&mut self, now: Instant, slot: u8, packet: &[u8], origin: Origin) -> bool {
+    pub(super) fn push(&mut self, now: Instant, kind: Kind, packet: &[u8]) -> bool {
         let room = self.packets.len() < PACKETS && self.octets + packet.len() <= OCTETS;
         if room {
             self.octets += packet.len();
-            self.packets.push_back(Packet { slot, until: now + self.wait, origin, octets: packet.to_vec() });
+            self.packets.push_back(Packet { until: now + self.wait, kind, octets: packet.to_vec() });
         }
         room
     }
 
-    /// Those of a slot.
+    /// ESP of a slot, and all inner packets: any of them may be for it.
     pub(super) fn take(&mut self, slot: u8) -> VecDeque<Packet> {
         let (taken, left) =
-            std::mem::take(&mut self.packets).into_iter().partition(|packet| packet.slot == slot);
+            std::mem::take(&mut self.packets).into_iter().partition(|packet| match packet.kind {
+                Kind::Esp(of, _) => of == slot,
+                Kind::Inner(_) => true,
+            });
         self.packets = left;
         self.count();
         taken
@@ -93,7 +105,7 @@ mod tests {
     fn slots_wait_apart_and_in_order() {
         let (mut waiting, now) = (Waiting::new(WAIT), Instant::now());
         for number in 0..6 {
-            assert!(waiting.push(now, 1 + number % 2, &[number], origin()));
+            assert!(waiting.push(now, Kind::Esp(1 + number % 2, origin()), &[number]));
         }
         assert_eq!(octets(waiting.take(2)), [[1], [3], [5]]);
         assert_eq!(octets(waiting.take(3)), Vec::<Vec<u8>>::new());
@@ -105,8 +117,8 @@ mod tests {
     fn nobody_waits_long() {
         let (mut waiting, now) = (Waiting::new(WAIT), Instant::now());
         let later = now + WAIT / 2;
-        waiting.push(now, 1, &[1], origin());
-        waiting.push(later, 2, &[2], origin());
+        waiting.push(now, Kind::Esp(1, origin()), &[1]);
+        waiting.push(later, Kind::Esp(2, origin()), &[2]);
         assert_eq!(waiting.next_expiry(), Some(now + WAIT));
         assert!(waiting.expire(later).is_empty());
         assert_eq!(octets(waiting.expire(now + WAIT)), [[1]]);
@@ -116,10 +128,13 @@ mod tests {
     #[test]
     fn room_has_two_bounds() {
         let (mut waiting, now) = (Waiting::new(WAIT), Instant::now());
-        assert_eq!((0..=PACKETS).filter(|_| waiting.push(now, 1, &[0; 100], origin())).count(), PACKETS);
+        assert_eq!(
+            (0..=PACKETS).filter(|_| waiting.push(now, Kind::Esp(1, origin()), &[0; 100])).count(),
+            PACKETS
+        );
         waiting.take(1);
         assert_eq!(
-            (0..200).filter(|_| waiting.push(now, 1, &[0; 60_000], origin())).count(),
+            (0..200).filter(|_| waiting.push(now, Kind::Esp(1, origin()), &[0; 60_000])).count(),
             OCTETS / 60_000
         );
     }

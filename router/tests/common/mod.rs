@@ -2,9 +2,10 @@
 #![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
-use std::collections::HashMap;
+pub mod cluster;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use esp::{
@@ -12,8 +13,8 @@ use esp::{
     Spi, Suite,
 };
 use router::{
-    ChildSa, Elsewhere, Encapsulation, Passed, Reserve, Router, RouterConfig, RouterEvent, RouterHandle,
-    SaStats, TenantId, TunnelId, TunnelOptions, Uplink, UplinkStatus,
+    ChildSa, Encapsulation, Reserve, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId,
+    TunnelConfig, TunnelId, TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
@@ -185,6 +186,13 @@ impl Gateway {
             options: TunnelOptions::default(),
             reserve: Reserve::default(),
         }
+    }
+
+    /// Declares a tunnel for all of our side.
+    pub fn declare(&self, tenant: TenantId, tunnel: u64, remote: &str, on_demand: bool) {
+        let selectors = SelectorPair { local: vec![subnet("0.0.0.0/0")], remote: vec![subnet(remote)] };
+        let config = TunnelConfig { tenant, tunnel: TunnelId(tunnel), selectors, on_demand };
+        self.handle.declare_tunnel(config).unwrap();
     }
 
     /// As [`Gateway::connect`], for all of our side and without waiting for routes.
@@ -424,47 +432,4 @@ pub fn hopped(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     assert!(esp::ip::decrement_ttl(&mut packet));
     packet
-}
-
-/// The ways between routers of one cluster: slot by slot and node by node.
-#[derive(Default)]
-pub struct Cluster {
-    owners: Mutex<HashMap<u8, RouterHandle>>,
-}
-
-impl Cluster {
-    /// A router of this cluster that has `slot`.
-    pub fn gateway(self: &Arc<Self>, slot: u8, shards: usize) -> Gateway {
-        let config = RouterConfig {
-            listen: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
-            ike_port: 0,
-            natt_port: 0,
-            shards,
-            slot,
-            elsewhere: Some(self.clone()),
-            slot_wait: PATIENCE,
-            ..RouterConfig::default()
-        };
-        Gateway::start_config(config, 1000)
-    }
-
-    /// From now on this router has the slot.
-    pub fn give(&self, slot: u8, to: &Gateway) {
-        self.give_to(slot, &to.handle);
-    }
-
-    pub fn give_to(&self, slot: u8, to: &RouterHandle) {
-        self.owners.lock().unwrap().insert(slot, to.clone());
-    }
-}
-
-impl Elsewhere for Cluster {
-    fn esp(&self, slot: u8, packet: &[u8], passed: Passed) -> bool {
-        let owner = self.owners.lock().unwrap().get(&slot).cloned();
-        owner.map(|owner| owner.passed_in(packet.to_vec(), passed)).is_some()
-    }
-
-    fn inner(&self, _node: u32, _tenant: TenantId, _packet: &[u8]) -> bool {
-        false
-    }
 }
