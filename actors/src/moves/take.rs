@@ -47,13 +47,22 @@ pub struct Taken {
 
 impl Control {
     /// An IKE message that another node has received and that is for a connection of this one.
-    pub fn ike_passed_in(&self, datagram: router::IkeDatagram) {
+    pub fn ike_passed_in(&self, mut datagram: router::IkeDatagram) {
+        if let Some(here) = here(datagram.local.ip(), datagram.remote) {
+            // It is answered from where it is.
+            datagram.local.set_ip(here);
+        }
         dispatch::passed_in(self.env(), datagram);
     }
 
     /// ESP that another node has received and that is for a slot of this one.
     pub fn esp_passed_in(&self, packet: Vec<u8>, passed: router::Passed) {
         self.env().router.passed_in(packet, passed);
+    }
+
+    /// A packet of a tenant that another node has received, for a tunnel that is up here.
+    pub fn inner_passed_in(&self, tenant: u32, packet: Vec<u8>) {
+        self.env().router.inner_in(router::TenantId(tenant), packet);
     }
 
     /// The peer of this uid has negotiated a connection with another node: one that is here is an older one.
