@@ -12,6 +12,7 @@ use super::rows::{ConnectionRow, PairFacts, PairRow, class};
 use crate::control::Control;
 use crate::dispatch;
 use crate::held::Pair;
+use crate::mailbox::{offer, put};
 use crate::vocabulary::ToPeer;
 
 /// A connection of another node, to go on with.
@@ -68,7 +69,8 @@ impl Control {
     /// The peer of this uid has negotiated a connection with another node: one that is here is an older one.
     pub fn superseded(&self, uid: u64) {
         if let Some(peer) = self.env().registry.uids.get(&uid) {
-            peer.do_send(ToPeer::Superseded);
+            // With so much to do that there is no room for it, it is superseded by something else.
+            offer(&peer, ToPeer::Superseded, &self.env().counters);
         }
     }
 
@@ -139,7 +141,7 @@ impl Control {
             match env.registry.uids.get(&moved.row.uid) {
                 Some(peer) => {
                     taken.connections += 1;
-                    peer.do_send(ToPeer::GoOn(Box::new(moved)));
+                    put(&peer, ToPeer::GoOn(Box::new(moved))).await;
                 }
                 // Its pairs go with it.
                 None => taken.lost += 1,
