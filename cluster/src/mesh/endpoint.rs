@@ -205,3 +205,21 @@ impl AeadKey for NoTokens {
         Err(CryptoError)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Keys of tunnels go by it, and who records them today shall not read them later.
+    #[test]
+    fn the_first_key_exchange_that_is_offered_is_hybrid() {
+        let provider = rustls_openssl::default_provider();
+        assert_eq!(provider.kx_groups.first().unwrap().name(), rustls::NamedGroup::X25519MLKEM768);
+    }
+
+    #[test]
+    fn as_many_of_the_largest_as_quinn_sends_at_a_time_fit_a_udp_packet() {
+        assert!(10 * u32::from(MAX_PAYLOAD) <= 65_535 - 8 - 20);
+    }
+}
