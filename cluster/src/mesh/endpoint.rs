@@ -36,8 +36,10 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 16 << 20;
 /// Octets under way by a connection, either way.
 const WINDOW: u32 = 64 << 20;
-/// Octets of datagrams that wait to be read, or to be sent. What is beyond is dropped, the oldest first.
-const DATAGRAMS: usize = 1 << 20;
+/// Octets of datagrams that wait to be sent: some milliseconds of a fast network, as a packet that waits for longer is of no use.
+const DATAGRAMS_OUT: usize = 1 << 20;
+/// Octets of those that wait to be read, beyond which the oldest are dropped: what comes while the thread that reads has no processor.
+const DATAGRAMS_IN: usize = 8 << 20;
 /// Connections that may be at their beginning at a time, by strangers too.
 const MAX_BEGINNING: usize = 128;
 /// The kernel's buffers: a burst of packets between two turns of the thread that reads. It gives what its administrator allows.
@@ -161,8 +163,8 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW))
         .send_window(WINDOW.into())
-        .datagram_receive_buffer_size(Some(DATAGRAMS))
-        .datagram_send_buffer_size(DATAGRAMS);
+        .datagram_receive_buffer_size(Some(DATAGRAMS_IN))
+        .datagram_send_buffer_size(DATAGRAMS_OUT);
     transport
 }
 
