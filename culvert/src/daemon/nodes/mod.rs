@@ -64,7 +64,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         return Ok(None);
     }
     let settings = &config.cluster;
-    let credentials = credentials(config).context("cluster")?;
+    let credentials = settings.credentials(&config.vault.key_path(&config.state_dir.0))?;
     let bound = mesh::Bound::bind(settings.mesh_listen(&config.ike.listen))?;
     let mesh = match settings.advertise {
         Some(advertise) => advertise,
@@ -90,16 +90,6 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         control: OnceLock::new(),
     }));
     Ok(Some(Joined { members, bound, credentials, nodes }))
-}
-
-fn credentials(config: &Config) -> anyhow::Result<Credentials> {
-    let name = config.cluster.name();
-    if let Some(files) = config.cluster.mesh_files() {
-        return Ok(Credentials::read(&name, &files)?);
-    }
-    let Some(file) = &config.vault.key_file else { anyhow::bail!("vault.key_file: is missing") };
-    let secret = zeroize::Zeroizing::new(std::fs::read(file).with_context(|| file.display().to_string())?);
-    Ok(Credentials::derive(&name, &secret)?)
 }
 
 impl Joined {
