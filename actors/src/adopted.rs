@@ -70,7 +70,8 @@ impl Drop for Adopted {
         };
         self.env.counters.not_adopted.up();
         let (env, owner) = (&self.env, &self.owner);
-        let mut host = CoreHost { env, owner, arbiter: self.arbiter, held: &mut held };
+        let slot = crate::host::slot_of(conn.spis().0);
+        let mut host = CoreHost { env, owner, slot, arbiter: self.arbiter, held: &mut held };
         conn.handle_command(Instant::now(), &mut host, Command::Close);
         while let Some(transmit) = conn.poll_transmit() {
             let (local, remote, bytes) = (transmit.local, transmit.remote, transmit.bytes);

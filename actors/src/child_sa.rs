@@ -12,7 +12,7 @@ use crate::env::ChildEnv;
 use crate::held::Pair;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::table::{Registration, Turn};
-use crate::vocabulary::{ChildNotice, Due, Report, Retire};
+use crate::vocabulary::{ChildNotice, Due, Given, Report, Retire};
 use crate::watch::DeathWatch;
 
 /// Supervises one pair of ESP SAs.
@@ -108,5 +108,14 @@ impl Handler<Retire> for ChildSaActor {
         }
         self.retired = Some(Instant::now() + linger);
         self.arm(ctx);
+    }
+}
+
+impl Handler<Given> for ChildSaActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Given, ctx: &mut Self::Context) {
+        self.pair.given();
+        ctx.stop();
     }
 }

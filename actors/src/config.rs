@@ -7,6 +7,7 @@ use tenants::PeerName;
 
 use crate::homes::Homes;
 use crate::key_log::KeyLog;
+use crate::moves::Others;
 use crate::resolver::Lookup;
 use crate::span::SpanSink;
 
@@ -31,6 +32,8 @@ pub struct NodeConfig {
     pub spans: Option<Arc<dyn SpanSink>>,
     /// Which peers another node begins with.
     pub homes: Homes,
+    /// The other nodes, as far as tunnels go to them and come from them.
+    pub others: Others,
 }
 
 impl Default for NodeConfig {
@@ -45,6 +48,7 @@ impl Default for NodeConfig {
             lookup: Lookup::default(),
             spans: None,
             homes: Homes::default(),
+            others: Others::default(),
         }
     }
 }

@@ -238,7 +238,7 @@ impl Control {
         let counters = self.env.router.counters().into_iter().chain(self.env.counters.all());
         v1::NodeStatus {
             start_time: Some(self.env.started.into()),
-            slot: self.env.slot.into(),
+            slot: self.env.slot().into(),
             ike_sas: as_u64(ike_sas),
             child_sas: as_u64(child_sas),
             half_open: self.env.half_open.get() + as_u64(connecting),
@@ -382,7 +382,7 @@ impl ChildView {
             inbound_spi: self.spi_in,
             outbound_spi: self.spi_out,
             suite: self.suite.clone(),
-            legacy: words(&self.legacy),
+            legacy: self.legacy.clone(),
             mode: mode_to_proto(self.mode).into(),
             packets_in: count(|s| s.packets_in),
             packets_out: count(|s| s.packets_out),
@@ -407,7 +407,7 @@ impl ChildView {
                 inbound_spi: self.spi_in,
                 outbound_spi: self.spi_out,
                 suite: self.suite.clone(),
-                legacy: words(&self.legacy),
+                legacy: self.legacy.clone(),
                 mode: mode_to_proto(self.mode).into(),
                 local_selectors: self.local.clone(),
                 remote_selectors: self.remote.clone(),

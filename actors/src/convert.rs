@@ -9,7 +9,7 @@ use ike::resources::{configured, resource_of};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
 use router::{
-    ChildSa, Encapsulation, InterfaceAddress, OuterDf, OuterDscp, OuterEcn, TenantId, TrafficLimits,
+    ChildSa, Encapsulation, InterfaceAddress, OuterDf, OuterDscp, OuterEcn, Reserve, TenantId, TrafficLimits,
     TunnelId, TunnelOptions, Uplink,
 };
 use tenants::limits::MAX_CHILDREN;
@@ -124,6 +124,7 @@ pub(crate) fn router_sa(
         remote: sa.remote,
         encapsulation: if sa.encapsulated { Encapsulation::Udp } else { Encapsulation::Raw },
         options: options(&spec.esp, sa.tfc),
+        reserve: Reserve::default(),
     })
 }
 

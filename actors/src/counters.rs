@@ -63,9 +63,10 @@ impl Drop for Inside {
 }
 
 /// What has become of the IKE messages that the router has received: each is counted by exactly one of these.
-pub const IKE_OUTCOMES: [&str; 18] = [
+pub const IKE_OUTCOMES: [&str; 19] = [
     "ike_malformed",
     "ike_unknown_spi",
+    "ike_passed_on",
     "ike_wrong_version",
     "ike_dropped",
     "ike_taken",
@@ -93,6 +94,10 @@ counters! {
     ike_malformed => "ike_malformed",
     /// For no IKE_SA of ours.
     ike_unknown_spi => "ike_unknown_spi",
+    /// For an IKE_SA that another node of the cluster has, and passed on to it.
+    ike_passed_on => "ike_passed_on",
+    /// Received by another node of the cluster, which has passed them on.
+    ike_passed_in => "ike_passed_in",
     /// Of another major version.
     ike_wrong_version => "ike_wrong_version",
     /// Dropped by a connection, half-open or not: forged, damaged, or out of window.

@@ -5,10 +5,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use actix::prelude::SendError;
+use actix::prelude::{Recipient, SendError};
 use culvert_proto::v1;
 use ike::Failure;
-use ike::reception::{Class, classify, wrong_version_reply};
+use ike::reception::{Class, Receivers, classify, wrong_version_reply};
 use ike::wire::WireError;
 use ike::wire::numbers::ExchangeType;
 use router::{IkeDatagram, RouterEvent, TenantId, UplinkState, UplinkStatus};
@@ -17,7 +17,9 @@ use tokio::sync::mpsc;
 use crate::convert;
 use crate::datagram::Deliver;
 use crate::env::{NodeEnv, Uplink};
+use crate::host::slot_of;
 use crate::mailbox::{deliver, offer};
+use crate::moves::reserve_more;
 use crate::rate::Rate;
 use crate::reception::Doors;
 use crate::refusals::{self, MAX_OWNERS};
@@ -44,6 +46,7 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
     env.faults.strike(crate::fault::Fault::Dispatcher);
     match event {
         RouterEvent::Ike(datagram) => ike(env, doors, noted, datagram),
+        RouterEvent::NumbersLow { spi, sequence } => reserve_more(env, spi, sequence),
         RouterEvent::SoftLimit { spi } => child(env, spi, ChildNotice::Soft),
         RouterEvent::HardLimit { spi } => child(env, spi, ChildNotice::Hard),
         RouterEvent::FirstInbound { spi } => child(env, spi, ChildNotice::FirstInbound),
@@ -73,13 +76,8 @@ fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: Rou
 fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDatagram) {
     match classify(&datagram.bytes) {
         Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
-            Some(to) => match to.try_send(Deliver(datagram)) {
-                Ok(()) => {}
-                // Its sender repeats it.
-                Err(SendError::Full(_)) => env.counters.ike_overload.up(),
-                Err(SendError::Closed(_)) => env.counters.ike_unknown_spi.up(),
-            },
-            None => env.counters.ike_unknown_spi.up(),
+            Some(to) => hand_over(env, &to, datagram),
+            None => pass_on(env, receivers, &datagram),
         },
         Ok(Class::First(opening)) => doors.first_message(env, opening, datagram),
         Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
@@ -100,6 +98,40 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
             }
         }
         Err(_) => env.counters.ike_malformed.up(),
+    }
+}
+
+fn hand_over(env: &NodeEnv, to: &Recipient<Deliver>, datagram: IkeDatagram) {
+    match to.try_send(Deliver(datagram)) {
+        Ok(()) => {}
+        // Its sender repeats it.
+        Err(SendError::Full(_)) => env.counters.ike_overload.up(),
+        Err(SendError::Closed(_)) => env.counters.ike_unknown_spi.up(),
+    }
+}
+
+/// A message for a connection that is not here: another node may have it, as its SPI says.
+fn pass_on(env: &NodeEnv, receivers: Receivers, datagram: &IkeDatagram) {
+    let passed = env.others.0.as_ref().map_or(0, |cluster| {
+        // All of them: what the wrong node gets it drops.
+        receivers.spis().filter(|spi| cluster.pass_on(slot_of(*spi), datagram)).count()
+    });
+    match passed {
+        0 => env.counters.ike_unknown_spi.up(),
+        _ => env.counters.ike_passed_on.up(),
+    }
+}
+
+/// A message that another node has received. It is not passed on once more.
+pub(crate) fn passed_in(env: &NodeEnv, datagram: IkeDatagram) {
+    env.counters.ike_passed_in.up();
+    let to = match classify(&datagram.bytes) {
+        Ok(Class::Existing(receivers)) => receivers.find(|spi| env.registry.ike.get(&spi)),
+        _ => None,
+    };
+    match to {
+        Some(to) => hand_over(env, &to, datagram),
+        None => env.counters.ike_unknown_spi.up(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::history::Strangers;
 use crate::homes::Homes;
 use crate::key_log::KeyLog;
 use crate::liveness::Liveness;
+use crate::moves::Others;
 use crate::outcomes::Outcomes;
 use crate::registry::Registry;
 use crate::resolver::Resolver;
@@ -38,8 +39,10 @@ pub(crate) struct ConnEnv {
     pub(crate) child: Arc<ChildEnv>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) board: Board,
-    /// Of this node; in every SPI.
-    pub(crate) slot: u8,
+    /// Of a node that is alone; in every SPI.
+    slot: u8,
+    /// The other nodes, if there are any.
+    pub(crate) others: Others,
     /// Only where somebody has asked for it.
     pub(crate) key_log: Option<Arc<KeyLog>>,
     /// Where the spans of negotiations go, if anywhere.
@@ -110,6 +113,7 @@ impl NodeEnv {
             catalog,
             board: Board::default(),
             slot: config.slot,
+            others: config.others.clone(),
             key_log: config.key_log.clone(),
             spans: config.spans.clone(),
             stories: Gauge::default(),
@@ -151,6 +155,13 @@ impl NodeEnv {
     /// All threads of peers.
     pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
         &self.arbiters
+    }
+}
+
+impl ConnEnv {
+    /// In the SPIs of what begins now.
+    pub(crate) fn slot(&self) -> u8 {
+        self.others.0.as_ref().map_or(self.slot, |cluster| cluster.slot())
     }
 }
 

@@ -36,6 +36,11 @@ impl Held {
         reserved
     }
 
+    /// ESP SPIs that are reserved, and have no pair.
+    pub(crate) fn reserved(&self) -> Vec<u32> {
+        self.esp.keys().copied().collect()
+    }
+
     /// All IKE SPIs lead to `owner` from now on.
     pub(crate) fn lead_to(&self, owner: &Recipient<Deliver>) {
         for place in self.ike.values() {
@@ -84,7 +89,7 @@ struct ReservedSpi {
 impl ReservedSpi {
     /// The pair gives the SPI back with its place.
     fn installed(mut self) -> Option<Pair> {
-        Some(Pair { router: self.router.take()?, spi: self.spi })
+        Some(Pair { router: Some(self.router.take()?), spi: self.spi })
     }
 }
 
@@ -98,11 +103,22 @@ impl Drop for ReservedSpi {
 
 /// The place of an installed pair in the router. Dropping it wipes the keys.
 pub(crate) struct Pair {
-    router: RouterHandle,
+    /// `None` once another node has the pair.
+    router: Option<RouterHandle>,
     spi: Spi,
 }
 
 impl Pair {
+    /// Of a pair that came from another node and is in the router.
+    pub(crate) fn moved(router: &RouterHandle, spi: Spi) -> Self {
+        Self { router: Some(router.clone()), spi }
+    }
+
+    /// Another node has it: it may come back, and then it is another's to remove.
+    pub(crate) fn given(&mut self) {
+        self.router = None;
+    }
+
     /// Its inbound SPI.
     pub(crate) const fn spi(&self) -> Spi {
         self.spi
@@ -111,6 +127,8 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        self.router.remove(self.spi);
+        if let Some(router) = &self.router {
+            router.remove(self.spi);
+        }
     }
 }

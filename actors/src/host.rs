@@ -18,6 +18,8 @@ pub(crate) struct CoreHost<'a> {
     pub(crate) env: &'a ConnEnv,
     /// Who gets the datagrams of an IKE SPI allocated here.
     pub(crate) owner: &'a Recipient<Deliver>,
+    /// In which its SPIs are.
+    pub(crate) slot: u8,
     /// The thread's number, which goes into the SPI.
     pub(crate) arbiter: u64,
     /// What is allocated belongs to this connection.
@@ -27,6 +29,11 @@ pub(crate) struct CoreHost<'a> {
 /// Bits of the slot and of the arbiter on top of an IKE SPI; the other 52 are random.
 const SLOT_SHIFT: u32 = 58;
 const ARBITER_SHIFT: u32 = 52;
+
+/// The slot of an IKE SPI.
+pub(crate) const fn slot_of(spi: u64) -> u8 {
+    (spi >> SLOT_SHIFT) as u8
+}
 
 /// Fills `out` with randomness of the system.
 pub(crate) fn random(out: &mut [u8]) {
@@ -55,7 +62,7 @@ impl Host for CoreHost<'_> {
             let mut octets = [0; 8];
             random(&mut octets);
             let low = u64::from_be_bytes(octets) & ((1 << ARBITER_SHIFT) - 1);
-            let slot = u64::from(self.env.slot) << SLOT_SHIFT;
+            let slot = u64::from(self.slot) << SLOT_SHIFT;
             let spi = slot | ((self.arbiter & 0x3f) << ARBITER_SHIFT) | low;
             // The slot is never zero, so the SPI is not.
             if self.held.reserve_ike(&self.env.registry.ike, spi, self.owner) {
@@ -65,7 +72,7 @@ impl Host for CoreHost<'_> {
     }
 
     fn allocate_esp_spi(&mut self, remote: SocketAddr) -> Option<u32> {
-        let spi = self.env.router.allocate_spi(remote.ip())?;
+        let spi = self.env.router.allocate_spi(self.slot, remote.ip())?;
         self.held.hold_esp(&self.env.router, spi);
         Some(spi.0)
     }
@@ -77,7 +84,7 @@ impl Host for CoreHost<'_> {
         replaces: Option<u32>,
     ) -> Option<u32> {
         let beside: Vec<Spi> = beside.iter().copied().map(Spi).collect();
-        let spi = self.env.router.allocate_own_spi(remote.ip(), &beside, replaces.map(Spi))?;
+        let spi = self.env.router.allocate_own_spi(self.slot, remote.ip(), &beside, replaces.map(Spi))?;
         self.held.hold_esp(&self.env.router, spi);
         Some(spi.0)
     }

@@ -4,7 +4,7 @@
 //! out what it says, and arms one timer. No protocol is decided here, and no ESP packet passes a mailbox: packets
 //! live in the `router`.
 //!
-//! Start with [`Node`], then follow a datagram: `dispatch.rs` → `reception/` (first messages) → `ike_sa.rs`; and a
+//! Start with [`Node`], then follow a datagram: `dispatch.rs` → `reception/` (first messages) → `ike_sa/`; and a
 //! change of configuration: `node.rs` → `tenant.rs` → `peer/`.
 //!
 //! It is a stack. On the ground is what actors say to each other (`vocabulary/`) and share (`table.rs`, `registry.rs`,
@@ -37,6 +37,7 @@ mod key_log;
 mod latency;
 mod liveness;
 mod mailbox;
+mod moves;
 mod node;
 mod numbered;
 mod outcomes;
@@ -65,6 +66,7 @@ pub use homes::{HomeRule, Homes};
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;
+pub use moves::{BLOCK, Cluster, Others, Taken};
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
 pub use node::{Node, NodeError};

@@ -10,6 +10,7 @@ use tenants::{Peer, PeerName};
 use crate::counters::Counters;
 use crate::datagram::Deliver;
 use crate::mailbox::deliver;
+use crate::moves::Moving;
 use crate::table::{Registration, Table, Turn};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
@@ -28,6 +29,8 @@ pub(crate) struct Registry {
     /// By inbound SPI.
     pub(crate) esp: Table<u32, Recipient<ChildNotice>>,
     pub(crate) peers: Table<PeerName, Arc<PeerEntry>>,
+    /// Connections by a number of their own, with the slot that they are in. Only in a cluster.
+    pub(crate) moving: Table<u64, (u8, Recipient<Moving>)>,
     /// By the peer's number.
     pub(crate) uids: Table<u64, Recipient<ToPeer>>,
 }

@@ -98,7 +98,7 @@ pub struct ChildView {
     /// The algorithms.
     pub suite: String,
     /// Those of them that are legacy.
-    pub legacy: Vec<&'static str>,
+    pub legacy: Vec<String>,
     /// What it protects.
     pub mode: Mode,
     /// Our side's selectors.

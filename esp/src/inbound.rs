@@ -20,7 +20,7 @@ use crate::wire::{
     NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset, read_u32,
 };
 
-pub use snapshot::InboundSnapshot;
+pub use snapshot::{InboundProgress, InboundSnapshot};
 
 /// Opens packets: the inbound processing of RFC 4303 section 3.4 and RFC 4301 section 5.2.
 pub struct InboundSa {

@@ -38,13 +38,13 @@ pub mod transport;
 mod wire;
 
 pub use error::{OpenError, SaError, SealError};
-pub use inbound::{InboundSa, InboundSnapshot, Opened};
+pub use inbound::{InboundProgress, InboundSa, InboundSnapshot, Opened};
 pub use keys::SaKeys;
 pub use lease::Lease;
 pub use lifetime::{Lifetime, LifetimeEvent, LifetimeSnapshot};
 pub use limits::{LimitEvent, Limits};
 pub use mss::MssClamp;
-pub use outbound::{OutboundSa, OutboundSnapshot, Resume, Sealed};
+pub use outbound::{OutboundProgress, OutboundSa, OutboundSnapshot, Resume, Sealed};
 pub use replay::{ReplayError, ReplayWindow};
 pub use selector::{Selector, SelectorPair};
 pub use snapshot::RestoreError;

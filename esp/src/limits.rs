@@ -2,7 +2,7 @@
 
 mod snapshot;
 
-pub(crate) use snapshot::MeterForm;
+pub(crate) use snapshot::{CountForm, MeterForm};
 
 /// When to rekey (soft) and when to stop using the SA (hard). Octets are those of inner packets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum LimitEvent {
     Soft,
     /// This was the last packet of the SA.
     Hard,
+    /// The numbers that are reserved come to their end: reserve more ([`crate::OutboundSa::warn_at`]).
+    NumbersLow,
 }
 
 /// Counts one direction of an SA against its limits.

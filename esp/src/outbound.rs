@@ -16,7 +16,7 @@ use crate::wire::{
     ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset,
 };
 
-pub use snapshot::{OutboundSnapshot, Resume};
+pub use snapshot::{OutboundProgress, OutboundSnapshot, Resume};
 
 /// Seals packets: the outbound processing of RFC 4303 section 3.3.
 ///
@@ -30,6 +30,8 @@ pub struct OutboundSa {
     sequence: u64,
     /// The last number that may be sent: that of the lease, or the last there is.
     last: u64,
+    /// The last number that is sent without further thought: `last`, or the one before a warning is due.
+    gate: u64,
     meter: Meter,
 }
 
@@ -64,6 +66,7 @@ impl OutboundSa {
             ivs: IvSource::new(suite.encryption, iv_seed)?,
             sequence: 0,
             last: last_number(suite),
+            gate: last_number(suite),
             meter: Meter::new(limits),
         })
     }
@@ -76,8 +79,16 @@ impl OutboundSa {
 
     /// Up to which number it may send from now on. Nobody has told it of one when it is made, so it then goes as far as the numbers do.
     /// When they are used up it seals nothing until more are reserved.
+    /// Nothing warns of that; see [`OutboundSa::warn_at`].
     pub fn reserve(&mut self, lease: Lease) {
         self.last = lease.last().min(last_number(self.suite));
+        self.gate = self.last;
+    }
+
+    /// The packet with this number, or the next one where it is sent already, comes with [`LimitEvent::NumbersLow`]: once, until
+    /// this is called again. It costs the packets before it nothing.
+    pub fn warn_at(&mut self, number: u64) {
+        self.gate = self.last.min(number.saturating_sub(1));
     }
 
     /// Up to which number it may send. All numbers there are is no bound.
@@ -173,8 +184,11 @@ impl OutboundSa {
             return Err(SealError::HardLimit);
         }
         let layout = Layout::for_payload(&self.suite, payload_len);
+        if self.sequence >= self.gate {
+            return self.seal_at_gate(out, payload_len, next_header, counted);
+        }
         let packet = out.get_mut(..layout.total).ok_or(SealError::NoSpace)?;
-        let sequence = self.next_sequence()?;
+        let sequence = self.sequence + 1;
         write_header(packet, self.spi, sequence);
         let iv = packet.get_mut(layout.iv..layout.payload).ok_or(SealError::NoSpace)?;
         self.ivs.write(sequence, iv).map_err(|_| SealError::Crypto)?;
@@ -189,6 +203,32 @@ impl OutboundSa {
         }
         let limit = self.meter.count(counted);
         Ok(Sealed { len: layout.total, sequence, limit })
+    }
+
+    /// As [`OutboundSa::seal_payload`], where the next number is one to warn of, or is none. Numbers must never cycle
+    /// (RFC 4303 section 3.3.3).
+    #[cold]
+    fn seal_at_gate(
+        &mut self,
+        out: &mut [u8],
+        payload_len: usize,
+        next_header: u8,
+        counted: usize,
+    ) -> Result<Sealed, SealError> {
+        if self.sequence >= last_number(self.suite) {
+            return Err(SealError::SequenceExhausted);
+        }
+        if self.sequence >= self.last {
+            return Err(SealError::LeaseUsedUp);
+        }
+        let gate = std::mem::replace(&mut self.gate, self.last);
+        let mut sealed = self.seal_payload(out, payload_len, next_header, counted);
+        match &mut sealed {
+            Ok(Sealed { limit: limit @ None, .. }) => *limit = Some(LimitEvent::NumbersLow),
+            // A limit goes first; the warning comes with the next packet.
+            Ok(_) | Err(_) => self.gate = gate,
+        }
+        sealed
     }
 
     /// Where in the sealed packet the inner one begins.
@@ -236,17 +276,6 @@ impl OutboundSa {
     /// Octets of inner packets sealed.
     pub fn bytes(&self) -> u64 {
         self.meter.bytes
-    }
-
-    /// Numbers must never cycle (RFC 4303 section 3.3.3).
-    fn next_sequence(&self) -> Result<u64, SealError> {
-        if self.sequence < self.last {
-            Ok(self.sequence + 1)
-        } else if self.sequence < last_number(self.suite) {
-            Err(SealError::LeaseUsedUp)
-        } else {
-            Err(SealError::SequenceExhausted)
-        }
     }
 }
 

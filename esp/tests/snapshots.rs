@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use common::{SPI, everything, keys, pair, suites, udp_v4, udp_v6};
 use esp::{
-    InboundSa, InboundSnapshot, Lease, Lifetime, LifetimeSnapshot, Limits, OutboundSa, OutboundSnapshot,
-    RestoreError, Resume, SealError, Selector, SelectorPair, Suite,
+    InboundSa, InboundSnapshot, Lease, Lifetime, LifetimeSnapshot, LimitEvent, Limits, OutboundSa,
+    OutboundSnapshot, RestoreError, Resume, SealError, Selector, SelectorPair, Suite,
 };
 use proptest::prelude::*;
 use snapshot::{SnapshotError, decode, encode};
@@ -176,6 +176,72 @@ fn a_node_that_takes_over_begins_beyond_what_was_reserved() {
         // A later block than the snapshot's was told by itself.
         let mut standby = OutboundSa::restore(&snapshot, Resume::Beyond(200), lease).unwrap();
         assert_eq!((packet(&mut standby).unwrap().0, standby.lease()), (201, lease));
+    }
+}
+
+#[test]
+fn whoever_runs_out_of_numbers_is_told_in_time_and_once() {
+    for suite in suites() {
+        let (mut sa, _) = pair(suite);
+        let seal = |sa: &mut OutboundSa| sa.seal(&udp_v4(9), &mut [0; 200]).map(|sealed| sealed.limit);
+        let (quiet, low) = (Ok(None), Ok(Some(LimitEvent::NumbersLow)));
+        sa.reserve(Lease::up_to(5));
+        sa.warn_at(3);
+        let told: Vec<_> = (0..6).map(|_| seal(&mut sa)).collect();
+        assert_eq!(told, [quiet, quiet, low, quiet, quiet, Err(SealError::LeaseUsedUp)]);
+        // The next block; by the time that it is there its warning may be due already.
+        sa.reserve(Lease::up_to(8));
+        sa.warn_at(4);
+        let told: Vec<_> = (0..4).map(|_| seal(&mut sa)).collect();
+        assert_eq!(told, [low, quiet, quiet, Err(SealError::LeaseUsedUp)]);
+        sa.reserve(Lease::UNBOUNDED);
+        sa.warn_at(u64::MAX);
+        assert!((0..100).all(|_| seal(&mut sa) == quiet));
+    }
+}
+
+#[test]
+fn a_warning_waits_for_a_limit_to_be_told() {
+    let suite = suites()[0];
+    let limits = Limits { soft_packets: Some(2), ..Limits::default() };
+    let mut sa = OutboundSa::new(SPI, suite, &keys(&suite), &[7; 32], &limits).unwrap();
+    sa.warn_at(2);
+    let told: Vec<_> = (0..4).map(|_| sa.seal(&udp_v4(9), &mut [0; 200]).unwrap().limit).collect();
+    assert_eq!(told, [None, Some(LimitEvent::Soft), Some(LimitEvent::NumbersLow), None]);
+}
+
+#[test]
+fn a_snapshot_keeps_up_by_what_has_come_since() {
+    for suite in suites() {
+        let (mut outbound, mut inbound) = pair(suite);
+        let (mut out, mut kept) = (outbound.snapshot(), inbound.snapshot());
+        let stale = inbound.progress();
+        let mut sealed: Vec<Vec<u8>> = (0..40)
+            .map(|_| {
+                let mut packet = vec![0; 200];
+                let len = outbound.seal(&udp_v4(9), &mut packet).unwrap().len;
+                packet.truncate(len);
+                packet
+            })
+            .collect();
+        let copies = sealed.clone();
+        for packet in sealed.iter_mut().step_by(2) {
+            inbound.open(packet).unwrap();
+        }
+        out.advance(&outbound.progress());
+        kept.advance(&inbound.progress()).unwrap();
+        assert_eq!((&out, &kept), (&outbound.snapshot(), &inbound.snapshot()));
+        kept.advance(&stale).unwrap();
+        assert_eq!(kept, inbound.snapshot(), "what is older changes nothing");
+        let mut restored = InboundSa::restore(&kept, Arc::new).unwrap();
+        for (number, mut packet) in copies.into_iter().enumerate() {
+            assert_eq!(restored.open(&mut packet).is_ok(), number % 2 == 1, "{number}");
+        }
+        // Of an SA with another window.
+        let other = InboundSa::new(SPI, suite, &keys(&suite), everything(), 128, &Limits::default()).unwrap();
+        let error = kept.advance(&other.progress()).unwrap_err();
+        assert!(error.to_string().ends_with("the replay window: 128 packets, the SA has 1024"), "{error}");
+        assert!(kept.advance(&esp::InboundProgress::default()).is_err());
     }
 }
 

@@ -9,8 +9,9 @@ use mio::Waker;
 use tokio::sync::oneshot;
 
 use crate::error::RouterError;
-use crate::model::{SaStats, TenantId, TunnelId};
+use crate::model::{Reserve, SaStats, TenantId, TunnelId};
 use crate::options::Encapsulation;
+use crate::pair_snapshot::{PairSnapshot, WindowSnapshot};
 use crate::shard::Sa;
 use crate::tenant::{Attached, Tenant};
 
@@ -32,8 +33,20 @@ pub(crate) enum Command {
     Panic,
     /// Send what waits for the tunnel on this pair.
     Release(TenantId, TunnelId, Spi),
+    /// Pass on what waits for the tunnel: it is up at this node.
+    PassHeld(Arc<Tenant>, TunnelId, u32),
     /// Drop what waits for the tunnel.
     DropHeld(TenantId, TunnelId),
+    Reserve(Spi, Reserve),
+    Snapshot(Vec<Spi>, oneshot::Sender<Vec<PairSnapshot>>),
+    /// Take these out and hand them over.
+    Extract(Vec<Spi>, oneshot::Sender<Vec<Sa>>),
+    /// Of at most so many pairs how far they have come, and how many are left.
+    Windows(usize, oneshot::Sender<(Vec<WindowSnapshot>, usize)>),
+    /// The slot is ours from now on: what waited for it can be opened.
+    OpenSlot(u8),
+    /// The slot is somebody else's from now on: all pairs of it go.
+    CloseSlot(u8),
     Stats(Vec<Spi>, oneshot::Sender<Vec<SaStats>>),
     Stop,
 }

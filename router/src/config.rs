@@ -3,8 +3,12 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
+
+use crate::elsewhere::Elsewhere;
 
 /// How to start a router. [`RouterConfig::default`] listens on every IPv4 address with the ports of RFC 7296 and
 /// RFC 3948.
@@ -18,7 +22,8 @@ pub struct RouterConfig {
     pub natt_port: u16,
     /// Threads that carry traffic, 1..=64. One per core that shall carry traffic.
     pub shards: usize,
-    /// The slot of the cluster that this router's SPIs belong to, 1..=63.
+    /// The slot of the cluster that is open at start, 1..=63: this router's SPIs are of it, until others are opened
+    /// ([`crate::RouterHandle::open_slot`]).
     pub slot: u8,
     /// Whether to open raw sockets for ESP without UDP ([`crate::Encapsulation::Raw`]). Without `CAP_NET_RAW` the router
     /// starts all the same and [`crate::RouterHandle::has_raw_esp`] says no.
@@ -27,7 +32,14 @@ pub struct RouterConfig {
     /// come and go one by one. Off is for looking for faults: bulk data goes three to four times
     /// as fast with it.
     pub tun_offload: bool,
+    /// The way to the other nodes of the cluster, if there are any.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// How long a packet waits for a slot that changes hands ([`crate::RouterHandle::expect_slot`]).
+    pub slot_wait: Duration,
 }
+
+/// Several times what a slot needs to move, and no more than a jitter that any transport bears.
+const SLOT_WAIT: Duration = Duration::from_millis(50);
 
 impl Default for RouterConfig {
     fn default() -> Self {
@@ -39,6 +51,8 @@ impl Default for RouterConfig {
             slot: 1,
             raw_esp: false,
             tun_offload: true,
+            elsewhere: None,
+            slot_wait: SLOT_WAIT,
         }
     }
 }

@@ -13,11 +13,13 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, KEEPALIVE, NON_ESP_MARKER};
+use crate::elsewhere::Elsewhere;
 use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::IkeDatagram;
 use crate::port::{Origin, Path, Port, ReceiveBuffers};
 use crate::shard_port::ShardPort;
+use crate::slots::{SlotState, Slots};
 use crate::sys::error_queue;
 use crate::unreachable::{Carries, Unreachable};
 
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     pub(crate) events: EventSink,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) peers: Arc<[Arc<Waker>]>,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
 }
 
 impl Control {
@@ -211,8 +215,16 @@ impl Inner {
         self.events.send_ike(IkeDatagram { local, remote, bytes: message.to_vec() });
     }
 
-    /// ESP comes here when no shard has its number, or when the kernel joined it with an IKE message.
+    /// ESP comes here when no shard has its number, be it of another node or of none, or when the kernel joined it with an IKE message.
     fn esp(&mut self, now: Instant, spi: Spi, datagram: &[u8], origin: Origin) {
+        if let Some(elsewhere) = &self.elsewhere
+            && Slots::is_one(spi.slot())
+            && self.slots.state(spi.slot()) == SlotState::Closed
+        {
+            self.counters.count(Counter::EspReceived);
+            let passed = elsewhere.esp(spi.slot(), datagram, origin.into());
+            return self.counters.count(if passed { Counter::PassedOn } else { Counter::NotPassedOn });
+        }
         let (shard, shards) = (usize::from(spi.shard()), self.peers.len() - 1);
         let outbox = self.mailboxes.outboxes.get_mut(shard).filter(|_| shard < shards);
         let Some(outbox) = outbox else {

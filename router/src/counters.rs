@@ -59,6 +59,24 @@ counters! {
     Runt = "drop_runt",
     /// Dropped: no SA has this SPI.
     UnknownSpi = "drop_unknown_spi",
+    /// ESP and inner packets given to the node of the cluster that they are for.
+    PassedOn = "passed_on",
+    /// Dropped: for another node of the cluster, to which there is no way now.
+    NotPassedOn = "drop_not_passed_on",
+    /// ESP and inner packets that another node of the cluster passed on to this one.
+    PassedIn = "passed_in",
+    /// Dropped: another node passed it on, and the queue of its shard was full.
+    PassedInFull = "drop_passed_in_full",
+    /// Dropped: another node passed it on, but it is for a third one.
+    PassedTwice = "drop_passed_twice",
+    /// Dropped: another node passed on what is of a tenant that is not here.
+    UnknownTenant = "drop_unknown_tenant",
+    /// Packets that waited because a slot changes hands; each goes on, is passed on or dropped later.
+    SlotHeld = "slot_held",
+    /// Dropped: a slot changes hands, and as many packets wait for that as may.
+    SlotHoldFull = "drop_slot_hold_full",
+    /// Dropped: it waited for a slot to change hands, which took too long.
+    SlotHoldExpired = "drop_slot_hold_expired",
     /// Dropped: the tenant has neither a tunnel nor an uplink for the destination.
     NoRoute = "drop_no_route",
     /// Dropped: the tunnel has no SA to send on, or had one when the packet was routed but not any more.
@@ -157,7 +175,7 @@ counters! {
     UplinkReinstated = "uplink_reinstated",
     /// Threads of the router that ended though nobody stopped them.
     ThreadDied = "router_thread_died",
-    /// SPIs asked for when all of a shard were in use.
+    /// SPIs asked for when all of a shard were in use, or of a slot that is not open.
     SpiExhausted = "spi_exhausted",
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use esp::{SaError, Spi};
+use esp::{RestoreError, SaError, Spi};
 use thiserror::Error;
 
 use crate::model::TenantId;
@@ -39,9 +39,21 @@ pub enum RouterError {
     /// The tenant is not there.
     #[error("tenant {} is not in the router", .0.0)]
     UnknownTenant(TenantId),
-    /// The SPI was not given out by [`crate::RouterHandle::allocate_spi`], or is already installed.
+    /// The SPI was not given out by [`crate::RouterHandle::allocate_spi`], is already installed, or is of a slot that is not
+    /// open here.
     #[error("SPI {0} is not reserved for a new SA")]
     SpiNotReserved(Spi),
+    /// A pair of another node cannot be put where its SPI says.
+    #[error(
+        "SPI {0} cannot be taken over: its slot is not open here, it is in use, or this node has fewer shards than the one before"
+    )]
+    SpiNotFree(Spi),
+    /// What came from another node is no pair.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The number is none that a slot can have.
+    #[error("there is no slot {0}: slots are 1 to 63")]
+    NoSlot(u8),
     /// There is no socket with this local address.
     #[error("the router does not listen on {0}")]
     NotLocal(IpAddr),

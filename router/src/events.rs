@@ -8,6 +8,7 @@
 //! | ESP for an SPI that is not there | [`UNKNOWN_SPI_EVENTS`] a second, whichever thread met it |
 //! | an ICMP error | one a second of each remote, and [`UNREACHABLE_EVENTS`] of all |
 //! | the first packet, a soft limit, a hard limit of a pair | once each |
+//! | numbers of a pair that run low | once for each block that is reserved |
 //! | a peer that moves | [`MOVES`] a second for each pair |
 //!
 //! The others, a tunnel that is wanted and a pair that is removed, are our own doing.

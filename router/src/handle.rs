@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use esp::{Mode, Spi};
+use esp::{Mode, SelectorPair, Spi};
 #[cfg(feature = "fault-injection")]
 use mio::Waker;
 use tokio::sync::{oneshot, watch};
@@ -15,15 +15,18 @@ use tokio::sync::{oneshot, watch};
 use crate::command::{Command, CommandSender};
 use crate::control::ControlPorts;
 use crate::counters::{Counter, Counters, total};
+use crate::directory::Directory;
+use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::limiter::TrafficLimits;
 use crate::liveness::ThreadDeath;
-use crate::model::{ChildSa, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
+use crate::model::{ChildSa, Ends, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
+use crate::pair_snapshot::PairSnapshot;
 use crate::policy::Policy;
 use crate::port::Path;
-use crate::registry::Registry;
-use crate::shard::Sa;
+use crate::registry::{Enlisted, Listing, Registry};
+use crate::shard::{Mark, Sa};
 use crate::sys::netns::NamespaceId;
 use crate::unreachable::Unsent;
 use crate::uplink::{Book, Nudge, Nudges};
@@ -52,6 +55,9 @@ pub(crate) struct Shared {
     /// The node's own, if the system says.
     pub(crate) namespace: Option<NamespaceId>,
     pub(crate) shards: Vec<CommandSender>,
+    /// For packets of other nodes, as many as shards or none.
+    pub(crate) passed: Vec<PassedSender>,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) listen: Vec<IpAddr>,
     pub(crate) ike_port: u16,
     pub(crate) natt_port: u16,
@@ -81,41 +87,73 @@ impl RouterHandle {
     /// The SPI must come from [`allocate_spi`](Self::allocate_spi), and belongs to the pair from here on: after an error
     /// nothing is installed and the SPI is free again.
     pub fn install(&self, sa: ChildSa) -> Result<(), RouterError> {
+        self.install_with(sa, |_| ())
+    }
+
+    /// As [`install`](Self::install), and what another node needs to go on with the pair, as it is before its first packet.
+    ///
+    /// # Errors
+    /// As those of [`install`](Self::install).
+    pub fn install_told(&self, sa: ChildSa) -> Result<PairSnapshot, RouterError> {
+        self.install_with(sa, Sa::snapshot)
+    }
+
+    fn install_with<T>(&self, sa: ChildSa, look: impl FnOnce(&Sa) -> T) -> Result<T, RouterError> {
         let spi = sa.inbound_spi;
-        let checked = self.check(&sa);
-        let mtu = Sa::path_mtu(&sa, Instant::now());
+        let ends = sa.ends();
+        let checked = self.check(&ends, &sa.selectors);
+        let mtu = Sa::path_mtu(&ends, &sa.options, Instant::now());
         // The lock is held until the command is sent, so that commands for one SPI reach its shard in order.
         let mut registry = self.registry();
+        let mut looked = None;
         let outcome = checked.and_then(|path| {
-            let enlisted = registry.enlist(&sa)?;
-            let pair = Sa::new(&sa, enlisted, path, mtu).map_err(RouterError::from);
-            let sent = pair.and_then(|pair| self.shard(spi)?.send(Command::Install(Box::new(pair))));
-            if sent.is_err() {
-                registry.delist(spi);
-            }
-            sent
+            self.put(&mut registry, &Listing::from(&sa), |enlisted| {
+                let pair = Sa::new(&sa, enlisted, path, mtu)?;
+                looked = Some(look(&pair));
+                Ok(pair)
+            })
         });
         if outcome.is_err() {
             // Does nothing to an SPI that belongs to another pair, or to nobody.
             registry.release_spi(spi);
         }
-        outcome
+        outcome.and_then(|()| looked.ok_or(RouterError::Stopped))
+    }
+
+    /// Enters a pair and gives it to its shard, or does neither.
+    pub(crate) fn put(
+        &self,
+        registry: &mut Registry,
+        listing: &Listing<'_>,
+        make: impl FnOnce(Enlisted) -> Result<Sa, RouterError>,
+    ) -> Result<(), RouterError> {
+        let spi = listing.spi;
+        let pair = make(registry.enlist(listing)?);
+        let sent = pair.and_then(|mut pair| {
+            if registry.expects(spi.slot()) {
+                pair.mark = Mark::Early;
+            }
+            self.shard(spi)?.send(Command::Install(Box::new(pair)))
+        });
+        if sent.is_err() {
+            registry.delist(spi);
+        }
+        sent
     }
 
     /// What can be said of a pair without the registry: the way of its packets.
-    fn check(&self, sa: &ChildSa) -> Result<Path, RouterError> {
-        let local = sa.local.ip();
-        let mut path =
-            Path::find(&self.shared.listen, local, sa.remote).ok_or(RouterError::NotLocal(local))?;
-        path.encapsulation = sa.encapsulation;
-        if sa.encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
+    pub(crate) fn check(&self, ends: &Ends, selectors: &SelectorPair) -> Result<Path, RouterError> {
+        let Ends { local, remote, encapsulation, mode } = *ends;
+        let mut path = Path::find(&self.shared.listen, local, remote).ok_or(RouterError::NotLocal(local))?;
+        path.encapsulation = encapsulation;
+        if encapsulation == Encapsulation::Raw && !self.has_raw_esp(local) {
             return Err(RouterError::NoRawEsp(local));
         }
-        if sa.mode == Mode::Transport && sa.hosts().is_none() {
+        if mode == Mode::Transport && ends.hosts(selectors).is_none() {
             return Err(RouterError::NotHosts);
         }
-        if let Some(device) = self.swallower(sa.remote.ip()) {
-            return Err(RouterError::Swallowed { remote: sa.remote.ip(), device });
+        if let Some(device) = self.swallower(remote.ip()) {
+            return Err(RouterError::Swallowed { remote: remote.ip(), device });
         }
         Ok(path)
     }
@@ -345,7 +383,7 @@ impl RouterHandle {
         self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shard(&self, spi: Spi) -> Result<&CommandSender, RouterError> {
+    pub(crate) fn shard(&self, spi: Spi) -> Result<&CommandSender, RouterError> {
         self.shared.shards.get(usize::from(spi.shard())).ok_or(RouterError::SpiNotReserved(spi))
     }
 
@@ -355,7 +393,7 @@ impl RouterHandle {
         }
     }
 
-    fn tell_all(&self, command: impl Fn() -> Command) {
+    pub(crate) fn tell_all(&self, command: impl Fn() -> Command) {
         for shard in &self.shared.shards {
             // A shard that has stopped needs not be told.
             let _ = shard.send(command());

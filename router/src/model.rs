@@ -1,12 +1,12 @@
 //! The values that pass between the router and the control plane.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
 use esp::transport::Hosts;
-use esp::{Limits, Mode, SaKeys, SelectorPair, Spi, Suite};
+use esp::{Lease, Limits, Mode, SaKeys, SelectorPair, Spi, Suite};
 use zeroize::Zeroize;
 
 use crate::options::{Encapsulation, TunnelOptions};
@@ -70,14 +70,47 @@ pub struct ChildSa {
     pub encapsulation: Encapsulation,
     /// How packets are wrapped.
     pub options: TunnelOptions,
+    /// How far it may count.
+    pub reserve: Reserve,
+}
+
+/// How far a pair may count before somebody else has to know, and where it says that this comes to its end. The default has no
+/// bound and says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserve {
+    /// The last number that may be sent.
+    pub lease: Lease,
+    /// [`RouterEvent::NumbersLow`] comes when this number is sent, or with the next packet where it is sent already.
+    pub warn_at: u64,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self { lease: Lease::UNBOUNDED, warn_at: u64::MAX }
+    }
+}
+
+/// Where a pair's packets come and go.
+pub(crate) struct Ends {
+    pub(crate) local: IpAddr,
+    pub(crate) remote: SocketAddr,
+    pub(crate) encapsulation: Encapsulation,
+    pub(crate) mode: Mode,
+}
+
+impl Ends {
+    /// The two ends of a pair in transport mode.
+    pub(crate) fn hosts(&self, selectors: &SelectorPair) -> Option<Hosts> {
+        let hosts = Hosts::of(selectors).filter(|_| self.mode == Mode::Transport)?;
+        // The header outside is that of the packet.
+        (hosts.is_ipv4() == self.remote.is_ipv4()).then_some(hosts)
+    }
 }
 
 impl ChildSa {
-    /// The two ends of a pair in transport mode.
-    pub(crate) fn hosts(&self) -> Option<Hosts> {
-        let hosts = Hosts::of(&self.selectors).filter(|_| self.mode == Mode::Transport)?;
-        // The header outside is that of the packet.
-        (hosts.is_ipv4() == self.remote.is_ipv4()).then_some(hosts)
+    pub(crate) fn ends(&self) -> Ends {
+        let Self { local, remote, encapsulation, mode, .. } = *self;
+        Ends { local: local.ip(), remote, encapsulation, mode }
     }
 }
 
@@ -132,6 +165,13 @@ pub enum RouterEvent {
     HardLimit {
         /// Inbound SPI of the pair.
         spi: Spi,
+    },
+    /// The numbers that were reserved for the pair come to their end: reserve more. Once for each [`Reserve`].
+    NumbersLow {
+        /// Inbound SPI of the pair.
+        spi: Spi,
+        /// The last number that was sent.
+        sequence: u64,
     },
     /// The first authentic packet came in on this pair: the peer uses it, so it may be used towards the peer.
     FirstInbound {

@@ -145,7 +145,13 @@ impl Port {
 
     fn origin(&self, about: &Received) -> Origin {
         let local = SocketAddr::new(about.to.unwrap_or(self.local.ip()), self.local.port());
-        Origin { from: about.from, local, class: about.class, encapsulation: Encapsulation::Udp }
+        Origin {
+            from: about.from,
+            local,
+            class: about.class,
+            encapsulation: Encapsulation::Udp,
+            relayed: false,
+        }
     }
 
     /// Sends one datagram of the control plane.
@@ -214,6 +220,8 @@ pub(crate) struct Origin {
     /// TOS or traffic class of the outer header.
     pub(crate) class: u8,
     pub(crate) encapsulation: Encapsulation,
+    /// Another node of the cluster received it and passed it on.
+    pub(crate) relayed: bool,
 }
 
 /// Buffers for one receiving system call, each large enough for what the kernel joins (UDP GRO).

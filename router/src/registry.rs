@@ -1,27 +1,28 @@
 //! The control plane's book-keeping: which tenants, tunnels and pairs there are, and which SPIs are free.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use esp::{SelectorPair, Spi};
 
 use crate::config::Uplink;
+use crate::directory::Directory;
 use crate::error::RouterError;
 use crate::forwarding::Route;
 use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
-use crate::spi_pool::{SpiPool, shard_of};
+use crate::slots::SlotState;
+use crate::spis::Spis;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
 use crate::uplink::{Changes, DeviceConfig, Key, Nudges, UplinkStatus, Wish};
 
 /// Everything that is known of the router's contents. Guarded by one lock, which no packet ever takes.
 pub(crate) struct Registry {
-    slot: u8,
-    pools: Vec<SpiPool>,
+    pub(crate) spis: Spis,
     tenants: HashMap<TenantId, TenantState>,
+    directory: Arc<Directory>,
     pairs: HashMap<Spi, PairState>,
     /// The pairs of each tunnel: one, and those that linger after a rekey.
     by_tunnel: HashMap<TunnelId, Vec<Spi>>,
@@ -60,6 +61,22 @@ struct PairState {
     own: bool,
 }
 
+/// What the registry has to know of a pair.
+pub(crate) struct Listing<'a> {
+    pub(crate) spi: Spi,
+    pub(crate) tenant: TenantId,
+    pub(crate) tunnel: TunnelId,
+    pub(crate) own: bool,
+    pub(crate) selectors: &'a SelectorPair,
+}
+
+impl<'a> From<&'a ChildSa> for Listing<'a> {
+    fn from(child: &'a ChildSa) -> Self {
+        let ChildSa { inbound_spi: spi, tenant, tunnel, own, ref selectors, .. } = *child;
+        Self { spi, tenant, tunnel, own, selectors }
+    }
+}
+
 /// The shared parts of a new pair.
 pub(crate) struct Enlisted {
     pub(crate) tenant: Arc<Tenant>,
@@ -68,11 +85,10 @@ pub(crate) struct Enlisted {
 }
 
 impl Registry {
-    /// `start` is any number that differs from one start of the router to the next.
-    pub(crate) fn new(slot: u8, shards: usize, start: u32, nudges: Nudges) -> Self {
+    pub(crate) fn new(spis: Spis, directory: Arc<Directory>, nudges: Nudges) -> Self {
         Self {
-            slot,
-            pools: (0..shards).map(|_| SpiPool::new(start)).collect(),
+            spis,
+            directory,
             tenants: HashMap::new(),
             pairs: HashMap::new(),
             by_tunnel: HashMap::new(),
@@ -81,34 +97,34 @@ impl Registry {
         }
     }
 
-    /// An SPI on the shard of this remote address. The kernel joins datagrams of one remote address, so they should be
-    /// for one shard.
-    pub(crate) fn allocate_spi(&mut self, remote: IpAddr) -> Option<Spi> {
-        self.allocate_on(shard_of(remote, self.pools.len()))
+    /// From now on SPIs of this slot are ours.
+    pub(crate) fn open_slot(&self, slot: u8) {
+        self.spis.slots.set(slot, SlotState::Open);
     }
 
-    /// An SPI on the shard that has the fewest of these, and among equals on the next one after that of this remote address.
-    pub(crate) fn allocate_spi_beside(&mut self, remote: IpAddr, beside: &[Spi]) -> Option<Spi> {
-        let (first, shards) = (shard_of(remote, self.pools.len()), self.pools.len());
-        let there = |shard: usize| beside.iter().filter(|spi| usize::from(spi.shard()) == shard).count();
-        let shard = (1..=shards).map(|step| (first + step) % shards).min_by_key(|shard| there(*shard))?;
-        self.allocate_on(shard)
+    /// Pairs of this slot may come, and nothing is given out of it.
+    pub(crate) fn expect_slot(&self, slot: u8) {
+        self.spis.slots.set(slot, SlotState::Expected);
     }
 
-    /// An SPI on the shard of this one.
-    pub(crate) fn allocate_spi_like(&mut self, like: Spi) -> Option<Spi> {
-        self.allocate_on(usize::from(like.shard()))
+    /// Whether pairs of this slot come before it is open.
+    pub(crate) fn expects(&self, slot: u8) -> bool {
+        self.spis.slots.state(slot) == SlotState::Expected
     }
 
-    fn allocate_on(&mut self, shard: usize) -> Option<Spi> {
-        let index = self.pools.get_mut(shard)?.allocate()?;
-        Spi::compose(self.slot, shard as u8, index).ok()
+    /// Nothing of this slot is ours any more. Its pairs are struck out; the caller must have the shards take them out.
+    pub(crate) fn close_slot(&mut self, slot: u8) {
+        self.spis.close_slot(slot);
+        let left: Vec<Spi> = self.pairs.keys().filter(|spi| spi.slot() == slot).copied().collect();
+        for spi in left {
+            self.strike_out(spi);
+        }
     }
 
     /// Gives an SPI back, unless a pair is installed under it.
     pub(crate) fn release_spi(&mut self, spi: Spi) {
-        if !self.pairs.contains_key(&spi) && spi.slot() == self.slot {
-            self.release_index(spi);
+        if !self.pairs.contains_key(&spi) {
+            self.spis.release(spi);
         }
     }
 
@@ -122,6 +138,7 @@ impl Registry {
         let key = Key { tenant: id, number: self.devices };
         let own = config.iter().flat_map(|config| &config.addresses).map(|own| own.address).collect();
         let shared = Arc::new(Tenant::new(id, config.as_ref().map(|_| key), own));
+        self.directory.insert(&shared);
         let wish = config.map(|config| Wish::new(key, self.nudges.clone(), config));
         self.tenants.insert(id, TenantState { shared, wish, tunnels: HashMap::new() });
         Ok(())
@@ -138,6 +155,7 @@ impl Registry {
             self.strike_out(*spi);
         }
         self.tenants.remove(&id);
+        self.directory.remove(id);
         pairs
     }
 
@@ -216,6 +234,12 @@ impl Registry {
         held
     }
 
+    /// A tunnel, with its tenant.
+    pub(crate) fn tunnel(&self, id: TenantId, tunnel: TunnelId) -> Option<(&Arc<Tenant>, &Tunnel)> {
+        let tenant = self.tenants.get(&id)?;
+        Some((&tenant.shared, &*tenant.tunnels.get(&tunnel)?.shared))
+    }
+
     /// Whether packets waited for the tunnel until now.
     pub(crate) fn forget_held(&self, id: TenantId, tunnel: TunnelId) -> bool {
         let tunnel = self.tenants.get(&id).and_then(|tenant| tenant.tunnels.get(&tunnel));
@@ -223,10 +247,9 @@ impl Registry {
     }
 
     /// Enters a pair: from now on its tunnel has a route, which carries nothing until a pair is activated.
-    pub(crate) fn enlist(&mut self, child: &ChildSa) -> Result<Enlisted, RouterError> {
-        let spi = child.inbound_spi;
-        let reserved = self.pools.get(usize::from(spi.shard())).is_some_and(|pool| pool.is_used(spi.index()));
-        if spi.slot() != self.slot || !reserved || self.pairs.contains_key(&spi) {
+    pub(crate) fn enlist(&mut self, child: &Listing<'_>) -> Result<Enlisted, RouterError> {
+        let spi = child.spi;
+        if !self.spis.is_reserved(spi) || self.pairs.contains_key(&spi) {
             return Err(RouterError::SpiNotReserved(spi));
         }
         let tenant = self.tenants.get_mut(&child.tenant).ok_or(RouterError::UnknownTenant(child.tenant))?;
@@ -234,7 +257,7 @@ impl Registry {
             .tunnels
             .entry(child.tunnel)
             .or_insert_with(|| TunnelState::new(child.tunnel, &tenant.shared));
-        let known = tunnel.routes.iter_mut().find(|known| *known.route.selectors == child.selectors);
+        let known = tunnel.routes.iter_mut().find(|known| *known.route.selectors == *child.selectors);
         let route = match known {
             Some(known) => {
                 known.pairs += 1;
@@ -271,7 +294,7 @@ impl Registry {
     pub(crate) fn delist(&mut self, spi: Spi) -> bool {
         let there = self.strike_out(spi);
         if there {
-            self.release_index(spi);
+            self.spis.release(spi);
         }
         there
     }
@@ -324,12 +347,6 @@ impl Registry {
     pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<(TenantId, &Tunnel)> {
         self.pairs.get(&spi).map(|pair| (pair.tenant, &*pair.tunnel))
     }
-
-    fn release_index(&mut self, spi: Spi) {
-        if let Some(pool) = self.pools.get_mut(usize::from(spi.shard())) {
-            pool.release(spi.index());
-        }
-    }
 }
 
 impl TunnelState {
@@ -343,44 +360,5 @@ fn unroute(tenant: &Tenant, wish: Option<&mut Wish>, route: &Arc<Route>) {
     tenant.forwarding.remove(route);
     if let Some(wish) = wish {
         wish.remove_routes(&route.selectors);
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use super::*;
-
-    #[test]
-    fn those_beside_one_another_spread() {
-        let mut registry = Registry::new(5, 4, 77, Nudges::new().0);
-        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut spis = vec![registry.allocate_spi(remote).unwrap()];
-        for _ in 1..8 {
-            spis.push(registry.allocate_spi_beside(remote, &spis).unwrap());
-        }
-        for shard in 0..4 {
-            assert_eq!(spis.iter().filter(|spi| spi.shard() == shard).count(), 2, "{spis:?}");
-        }
-        let again = registry.allocate_spi_like(spis[2]).unwrap();
-        assert_eq!(again.shard(), spis[2].shard());
-        assert!(!spis.contains(&again));
-    }
-
-    #[test]
-    fn an_address_keeps_its_shard_and_addresses_spread() {
-        let mut registry = Registry::new(5, 4, 77, Nudges::new().0);
-        let mut counts = [0; 4];
-        for host in 0..400u32 {
-            let remote = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + host));
-            let first = registry.allocate_spi(remote).unwrap();
-            let second = registry.allocate_spi(remote).unwrap();
-            assert_eq!((first.slot(), first.shard()), (5, second.shard()));
-            assert_ne!(first, second);
-            counts[usize::from(first.shard())] += 1;
-        }
-        assert!(counts.iter().all(|count| (60..140).contains(count)), "{counts:?}");
     }
 }

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use esp::Spi;
@@ -16,6 +15,8 @@ use crate::command::CommandSender;
 use crate::config::RouterConfig;
 use crate::control::{Control, ControlPorts, Inner};
 use crate::counters::Counters;
+use crate::directory::Directory;
+use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
 use crate::handle::{RouterHandle, Shared};
@@ -26,6 +27,9 @@ use crate::port::Listener;
 use crate::registry::Registry;
 use crate::shard::{Core, CoreParts, Shard, WAKER};
 use crate::shard_port::{RawPort, ShardPort};
+use crate::slots::Slots;
+use crate::spi_pool::first_index;
+use crate::spis::Spis;
 use crate::sys;
 use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
@@ -45,6 +49,8 @@ impl Router {
         validate(&config)?;
         let sockets = Sockets::open(&config)?;
         let shards = config.shards;
+        let slots = Arc::new(Slots::new(config.slot));
+        let tenants = Arc::<Directory>::default();
 
         let mut polls = Vec::new();
         let mut wakers = Vec::new();
@@ -59,7 +65,7 @@ impl Router {
         let counters: Vec<_> = (0..shards + 3).map(|_| Arc::new(Counters::new())).collect();
         let shared_counters = counters.last().cloned().ok_or(RouterError::Stopped)?;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut senders = Vec::new();
+        let (mut senders, mut passed_senders) = (Vec::new(), Vec::new());
         let watchman = Watchman::new(stop.clone(), shared_counters);
         let (nudges, nudged) = Nudges::new();
         let mut ready: Vec<(String, Run)> = Vec::new();
@@ -75,9 +81,16 @@ impl Router {
             if let Some(ports) = shard_ports.next() {
                 let (sender, commands) = CommandSender::new(waker.clone());
                 senders.push(sender);
+                let passed = config.elsewhere.as_ref().map(|_| PassedSender::new(waker.clone()));
+                let (passed_sender, passed) = passed.unzip();
+                passed_senders.extend(passed_sender);
                 let core = Core::new(CoreParts {
                     id,
-                    slot: config.slot,
+                    slots: slots.clone(),
+                    elsewhere: config.elsewhere.clone(),
+                    passed,
+                    slot_wait: config.slot_wait,
+                    tenants: tenants.clone(),
                     ports: ports.clone(),
                     counters: counters.clone(),
                     events: sink,
@@ -89,8 +102,14 @@ impl Router {
                 let shard = Shard::new(core, poll, ports.clone()).map_err(RouterError::Io)?;
                 ready.push((format!("shard-{id}"), Box::new(move || shard.run())));
             } else {
-                let inner =
-                    Inner { counters: counters.clone(), events: sink, mailboxes, peers: peers.clone() };
+                let inner = Inner {
+                    counters: counters.clone(),
+                    events: sink,
+                    mailboxes,
+                    peers: peers.clone(),
+                    slots: slots.clone(),
+                    elsewhere: config.elsewhere.clone(),
+                };
                 let control = Control {
                     poll,
                     ports: sockets.control.clone(),
@@ -104,7 +123,8 @@ impl Router {
             }
         }
 
-        let registry = Registry::new(config.slot, shards, first_index(), nudges.clone());
+        let spis = Spis::new(slots, shards, first_index());
+        let registry = Registry::new(spis, tenants.clone(), nudges.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());
@@ -127,6 +147,8 @@ impl Router {
             book,
             namespace: sys::netns::current().ok(),
             shards: senders,
+            passed: passed_senders,
+            tenants,
             listen: config.listen,
             ike_port: sockets.ike_port,
             natt_port: sockets.natt_port,
@@ -244,10 +266,3 @@ fn validate(config: &RouterConfig) -> Result<(), RouterError> {
 
 /// Each address costs two sockets and two to four per shard, and a buffer of 4 MiB for each.
 const MAX_LISTEN: usize = 64;
-
-/// Where SPI indexes begin: with the seconds since 1970, a thousand to the second, so that a router that restarts does
-/// not begin where it did before.
-fn first_index() -> u32 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since.as_millis() % u128::from(Spi::INDEX_LIMIT)) as u32
-}

@@ -99,6 +99,7 @@ impl RawPort {
                 local: SocketAddr::new(about.to.unwrap_or(self.address), 0),
                 class: about.class,
                 encapsulation: Encapsulation::Raw,
+                relayed: false,
             };
             origin.from.set_port(0);
             // Raw sockets of IPv4 get the IP header as well, those of IPv6 do not.
@@ -127,7 +128,13 @@ mod tests {
     #[test]
     fn an_ip_header_is_read_and_stripped() {
         let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut origin = Origin { from: nobody, local: nobody, class: 0, encapsulation: Encapsulation::Raw };
+        let mut origin = Origin {
+            from: nobody,
+            local: nobody,
+            class: 0,
+            encapsulation: Encapsulation::Raw,
+            relayed: false,
+        };
         let mut packet =
             vec![0x46, 0xba, 0, 0, 0, 0, 0, 0, 64, 50, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2, 1, 1, 1, 1];
         packet.extend([9; 8]);

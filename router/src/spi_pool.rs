@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use esp::Spi;
 
-/// The indexes of one shard.
+/// The indexes of one slot on one shard.
 pub(crate) struct SpiPool {
     /// The next index never used so far; fresh ones are used up before any is used again.
     fresh: u32,
@@ -17,6 +18,8 @@ pub(crate) struct SpiPool {
     released: VecDeque<u32>,
     /// One bit per index in use: guards against releasing twice.
     used: Box<[u64]>,
+    /// One bit per index in `released`. An index may be taken out of turn and released again.
+    queued: Box<[u64]>,
 }
 
 impl SpiPool {
@@ -26,43 +29,83 @@ impl SpiPool {
             fresh: start % Spi::INDEX_LIMIT,
             fresh_left: Spi::INDEX_LIMIT,
             released: VecDeque::new(),
-            used: vec![0; Spi::INDEX_LIMIT as usize / 64].into_boxed_slice(),
+            used: no_bits(),
+            queued: no_bits(),
         }
     }
 
     /// An index that is not in use, or `None` when all are.
     pub(crate) fn allocate(&mut self) -> Option<u32> {
-        let index = if self.fresh_left > 0 {
+        let index = loop {
+            let index = self.next()?;
+            if !self.is_used(index) {
+                break index;
+            }
+        };
+        set(&mut self.used, index, true);
+        Some(index)
+    }
+
+    /// The next in turn, which may have been taken out of turn.
+    fn next(&mut self) -> Option<u32> {
+        if self.fresh_left > 0 {
             let index = self.fresh;
             self.fresh = (index + 1) % Spi::INDEX_LIMIT;
             self.fresh_left -= 1;
-            index
+            Some(index)
         } else {
-            self.released.pop_front()?
-        };
-        self.set(index, true);
-        Some(index)
+            let index = self.released.pop_front()?;
+            set(&mut self.queued, index, false);
+            Some(index)
+        }
+    }
+
+    /// Takes this index out of turn: another node gave it out. False when it is in use.
+    pub(crate) fn take(&mut self, index: u32) -> bool {
+        let free = index < Spi::INDEX_LIMIT && !self.is_used(index);
+        if free {
+            set(&mut self.used, index, true);
+        }
+        free
     }
 
     /// Whether the index was given out and not released since.
     pub(crate) fn is_used(&self, index: u32) -> bool {
-        self.used.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        is_set(&self.used, index)
     }
 
     /// Gives an index back. Does nothing when it is not in use.
     pub(crate) fn release(&mut self, index: u32) {
         if self.is_used(index) {
-            self.set(index, false);
-            self.released.push_back(index);
+            set(&mut self.used, index, false);
+            if !is_set(&self.queued, index) {
+                set(&mut self.queued, index, true);
+                self.released.push_back(index);
+            }
         }
     }
+}
 
-    fn set(&mut self, index: u32, used: bool) {
-        if let Some(word) = self.used.get_mut(index as usize / 64) {
-            let bit = 1 << (index % 64);
-            if used { *word |= bit } else { *word &= !bit }
-        }
+fn no_bits() -> Box<[u64]> {
+    vec![0; Spi::INDEX_LIMIT as usize / 64].into_boxed_slice()
+}
+
+fn is_set(bits: &[u64], index: u32) -> bool {
+    bits.get(index as usize / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+}
+
+fn set(bits: &mut [u64], index: u32, to: bool) {
+    if let Some(word) = bits.get_mut(index as usize / 64) {
+        let bit = 1 << (index % 64);
+        if to { *word |= bit } else { *word &= !bit }
     }
+}
+
+/// Where indexes begin: with the seconds since 1970, a thousand to the second, so that a router that restarts, or gets a slot
+/// back, does not begin where it did before.
+pub(crate) fn first_index() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_millis() % u128::from(Spi::INDEX_LIMIT)) as u32
 }
 
 /// The same shard for the same address, and neighbouring addresses spread (FNV-1a, then the finalizer of SplitMix64,
@@ -104,5 +147,20 @@ mod tests {
         assert_eq!(pool.allocate(), Some(second));
         assert_eq!(pool.allocate(), Some(first));
         assert_eq!(pool.allocate(), None, "released twice, but there once");
+    }
+
+    #[test]
+    fn what_another_node_gave_out_is_not_given_out_here() {
+        let mut pool = SpiPool::new(10);
+        assert!(pool.take(11) && pool.take(5) && !pool.take(11) && !pool.take(Spi::INDEX_LIMIT));
+        assert_eq!([pool.allocate(), pool.allocate()], [Some(10), Some(12)]);
+        pool.release(11);
+        assert!(pool.take(11));
+        pool.release(11);
+        assert_eq!(pool.released, [11], "once, however often it comes and goes");
+        for _ in 3..Spi::INDEX_LIMIT - 1 {
+            pool.allocate().unwrap();
+        }
+        assert_eq!([pool.allocate(), pool.allocate()], [Some(11), None]);
     }
 }

@@ -1,6 +1,6 @@
 //! Which of its pairs a tunnel sends on: a word that the shards read for every packet and the control plane writes.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use esp::Spi;
@@ -23,6 +23,8 @@ pub(crate) struct Tunnel {
     on_demand: AtomicBool,
     /// Some shard holds packets for it.
     held: AtomicBool,
+    /// One more than the number of the node where it is up; 0 when that is nowhere, or here.
+    elsewhere: AtomicU64,
     /// Of the tenant's routes: which tunnels have a pair is a part of them.
     edition: Edition,
 }
@@ -39,6 +41,7 @@ impl Tunnel {
             spread: AtomicBool::new(false),
             on_demand: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            elsewhere: AtomicU64::new(0),
             edition: edition.clone(),
         })
     }
@@ -101,6 +104,15 @@ impl Tunnel {
     pub(crate) fn set_on_demand(&self, on_demand: bool) {
         self.on_demand.store(on_demand, Ordering::Relaxed);
         self.edition.next();
+    }
+
+    /// The other node where it is up.
+    pub(crate) fn elsewhere(&self) -> Option<u32> {
+        u32::try_from(self.elsewhere.load(Ordering::Relaxed).checked_sub(1)?).ok()
+    }
+
+    pub(crate) fn set_elsewhere(&self, node: Option<u32>) {
+        self.elsewhere.store(node.map_or(0, |node| u64::from(node) + 1), Ordering::Relaxed);
     }
 
     /// Stops sending on this pair, if the tunnel still does. Where it was the one of everybody, a shard's own takes its place

@@ -94,7 +94,7 @@ fn the_path_is_learned_and_told() {
         shards: 1,
         slot: 9,
         raw_esp: true,
-        tun_offload: true,
+        ..RouterConfig::default()
     };
     let gateway = Gateway::start_config(config, 1000);
     let tenant = gateway.hub(1);

@@ -16,7 +16,7 @@ fn two_sites(gateway: &Gateway) -> (Remote, Remote) {
     // An address of the other shard, whichever that is.
     let host = (12..200)
         .find(|host| {
-            let spi = gateway.handle.allocate_spi([127, 0, 0, *host].into()).unwrap();
+            let spi = gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, *host].into()).unwrap();
             spi.shard() != first.spi.shard()
         })
         .unwrap();

@@ -250,5 +250,5 @@ fn after_shutdown_the_ports_are_free_and_handles_harmless() {
     let local = SocketAddr::from(([127, 0, 0, 1], ike));
     let message = IkeDatagram { local, remote: local, bytes: vec![1] };
     assert_eq!(handle.send_ike(message), Err(Unsent::Stopped));
-    assert!(handle.allocate_spi([127, 0, 0, 1].into()).is_some());
+    assert!(handle.allocate_spi(common::SLOT, [127, 0, 0, 1].into()).is_some());
 }

@@ -245,8 +245,9 @@ fn misuse_is_refused_and_changes_nothing() {
         remote: "127.0.0.11:4500".parse().unwrap(),
         encapsulation: router::Encapsulation::Udp,
         options: router::TunnelOptions::default(),
+        reserve: router::Reserve::default(),
     };
-    let fresh = || gateway.handle.allocate_spi([127, 0, 0, 11].into()).unwrap();
+    let fresh = || gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, 11].into()).unwrap();
     let local = "127.0.0.1:4500";
     let install = |child| gateway.handle.install(child);
     let spi = fresh();

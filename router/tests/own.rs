@@ -18,7 +18,7 @@ fn site(gateway: &Gateway, tenant: TenantId, at: usize, pairs: usize) -> Vec<Rem
     for number in 1..pairs {
         let beside: Vec<Spi> = remotes.iter().map(|remote| remote.spi).collect();
         let address = [127, 0, 0, host].into();
-        let spi = gateway.handle.allocate_own_spi(address, &beside, None).unwrap();
+        let spi = gateway.handle.allocate_own_spi(common::SLOT, address, &beside, None).unwrap();
         remotes.push(gateway.connect_own(spi, tenant, tunnel, host + number as u8, NETS[at]));
     }
     remotes.sort_by_key(|remote| remote.spi.shard());
@@ -59,7 +59,8 @@ fn a_shard_without_a_pair_hands_over_to_that_of_the_tunnel() {
     let mut first = site(&gateway, tenant, 0, 3);
     let mut shared = gateway.connect(tenant, 1, 61, ANY, NETS[1]);
     let home = shared.spi.shard();
-    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 61].into(), &[shared.spi], None).unwrap();
+    let spi =
+        gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 61].into(), &[shared.spi], None).unwrap();
     let mut own = gateway.connect_own(spi, tenant, 1, 62, NETS[1]);
     for (shard, from) in (0u8..).zip(&mut first) {
         let to = if shard == spi.shard() { &mut own } else { &mut shared };
@@ -74,10 +75,11 @@ fn one_is_rekeyed_or_goes_and_the_others_stay() {
     let gateway = Gateway::start(2);
     let tenant = gateway.hub(1);
     let [mut first, mut second] = [0, 1].map(|at| site(&gateway, tenant, at, 2));
-    let shared = usize::from(gateway.handle.allocate_spi([127, 0, 0, 61].into()).unwrap().shard());
+    let shared =
+        usize::from(gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, 61].into()).unwrap().shard());
     let other = 1 - shared;
     let old = second[other].spi;
-    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 61].into(), &[], Some(old)).unwrap();
+    let spi = gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 61].into(), &[], Some(old)).unwrap();
     assert_eq!(spi.shard(), old.shard());
     let mut newer = gateway.connect_own(spi, tenant, 1, 69, NETS[1]);
     gateway.handle.retire(old);

@@ -78,8 +78,15 @@ impl RawRemote {
 fn gateway(shards: usize) -> Gateway {
     netns::add_v6_addresses(&["fd99::1", "fd99::11"]);
     let listen = vec!["127.0.0.1".parse().unwrap(), "fd99::1".parse().unwrap()];
-    let config =
-        RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: 9, raw_esp: true, tun_offload: true };
+    let config = RouterConfig {
+        listen,
+        ike_port: 0,
+        natt_port: 0,
+        shards,
+        slot: 9,
+        raw_esp: true,
+        ..RouterConfig::default()
+    };
     let gateway = Gateway::start_config(config, 1000);
     for address in ["127.0.0.1", "fd99::1"] {
         assert!(gateway.handle.has_raw_esp(address.parse().unwrap()));
@@ -101,7 +108,7 @@ fn packets_cross_between_raw_and_udp() {
     // One on the other shard.
     let host = (12..200u8)
         .find(|host| {
-            let spi = gateway.handle.allocate_spi([127, 0, 0, *host].into()).unwrap();
+            let spi = gateway.handle.allocate_spi(common::SLOT, [127, 0, 0, *host].into()).unwrap();
             spi.shard() != raw.remote.spi.shard()
         })
         .unwrap();

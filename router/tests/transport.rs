@@ -103,7 +103,7 @@ fn gateway(mtu: u16) -> (Gateway, TenantId, Neighbour) {
         shards: 2,
         slot: 9,
         raw_esp: true,
-        tun_offload: true,
+        ..RouterConfig::default()
     };
     let gateway = Gateway::start_config(config, 1000);
     let neighbour = Neighbour::new();

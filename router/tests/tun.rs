@@ -118,7 +118,8 @@ fn flows_of_a_device_spread_over_the_pairs_of_a_tunnel() {
     let tenant = TenantId(1);
     gateway.tun(tenant, namespace.uplink(true));
     let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let spi =
+        gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
     let own = gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16");
     let send = format!(
         "for flow in {{1..{FLOWS}}}; do exec 3> /dev/udp/10.1.0.9/$flow; \
@@ -173,7 +174,8 @@ fn a_flow_stays_on_its_pair_whichever_its_answers_come_by() {
     let tenant = TenantId(1);
     gateway.tun(tenant, namespace.uplink(true));
     let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let spi = gateway.handle.allocate_own_spi([127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let spi =
+        gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
     let mut remotes = [shared, gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16")];
     // A packet of a flow, its answer, and so on.
     let send =

@@ -10,9 +10,11 @@
 mod error;
 mod fields;
 mod form;
+mod row;
 mod selector;
 
 pub use error::SnapshotError;
 pub use fields::{Address, Due, Secret, ip, ip_octets, required};
 pub use form::{Form, decode, encode};
+pub use row::{Done, Handover, Kept, Row};
 pub use selector::{Bounds, Range};

@@ -16,11 +16,12 @@ use tenants::{ChildSpec, Cidr, StartAction};
 use super::PeerActor;
 use super::command::Wait;
 use crate::child_sa::ChildSaActor;
-use crate::clock::{jittered, wall};
+use crate::clock::wall;
 use crate::mailbox::deliver;
+use crate::moves::PairFacts;
 use crate::outcomes::Stage;
 use crate::status::ChildView;
-use crate::vocabulary::{Do, Due, Installed, Retire};
+use crate::vocabulary::{Do, Due, Given, Installed, Retire};
 
 /// A pair in place, or lingering.
 pub(super) struct ChildEntry {
@@ -63,19 +64,19 @@ impl PeerActor {
     }
 
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
-        let time = sa.lifetime.time;
-        let lifetime = jittered(time.rekey, time.life);
-        let spi_in = sa.pair.spi().0;
-        let rekeys = sa.replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
+        let Installed { pair, spi_out, replaces, facts, moved } = sa;
+        let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
+        let spi_in = pair.spi().0;
+        let rekeys = replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
         let view = ChildView {
-            name: sa.name.to_string(),
+            name: name.clone(),
             spi_in,
-            spi_out: sa.spi_out,
-            suite: sa.suite,
-            legacy: sa.legacy,
-            mode: sa.mode,
-            local: sa.local,
-            remote: sa.remote,
+            spi_out,
+            suite,
+            legacy,
+            mode,
+            local,
+            remote,
             rekeys,
             installed: SystemTime::now(),
             rekey_due: lifetime.soft().map(wall),
@@ -91,30 +92,37 @@ impl PeerActor {
             view.local.join(","),
             view.remote.join(",")
         );
-        let rekeyed = sa.replaces.is_some();
-        tracing::info!(peer = %self.peer.name, child = %text, rekeyed, "Child SA installed");
-        self.history()
-            .step(conn, format!("Child SA {} {text}", if rekeyed { "rekeyed," } else { "installed," }));
-        if self.gaps.remove(&*sa.name).is_some() {
+        let rekeyed = replaces.is_some();
+        tracing::info!(peer = %self.peer.name, child = %text, rekeyed, moved, "Child SA installed");
+        let what = match (moved, rekeyed) {
+            (true, _) => "came from another node,",
+            (false, true) => "rekeyed,",
+            (false, false) => "installed,",
+        };
+        self.history().step(conn, format!("Child SA {what} {text}"));
+        let name: Arc<str> = name.into();
+        if self.gaps.remove(&*name).is_some() {
             self.view_mut().last_error.clear();
         }
         if self.gaps.is_empty() {
             self.history().recovered(conn);
         }
         let (env, me) = (self.env.child.clone(), ctx.address().recipient());
-        let addr = ChildSaActor::new(env, sa.pair, lifetime, me).start();
-        self.senders.installed(conn, spi_in, sa.name.clone());
-        self.supervisor.child_up(Instant::now(), conn, &sa.name);
+        let addr = ChildSaActor::new(env, pair, lifetime, me).start();
+        self.senders.installed(conn, spi_in, name.clone());
+        self.supervisor.child_up(Instant::now(), conn, &name);
         self.children
             .insert(spi_in, ChildEntry { conn, addr: Some(addr), outdated: false, view: Arc::new(view) });
-        if rekeyed {
+        if moved {
+            // Nothing has been negotiated.
+        } else if rekeyed {
             self.view_mut().child_rekeys += 1;
             self.env.outcomes.succeeded(Stage::Rekey);
             self.publish(v1::EventType::ChildSaRekeyed, text);
         } else {
             self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
-            self.drop_outdated(&sa.name);
+            self.drop_outdated(&name);
         }
         if self.missing().is_empty() {
             self.resolve(Wait::Up, Ok(()));
@@ -216,6 +224,20 @@ impl PeerActor {
         let view = self.view_mut();
         view.last_error = failure.to_string();
         view.last_cause = explain(&failure).kind;
+    }
+
+    /// The pairs of a connection that another node goes on with: they are not in the router any more.
+    pub(super) fn pairs_given(&mut self, conn: ConnId) {
+        let spis: Vec<u32> =
+            self.children.iter().filter(|(_, c)| c.conn == conn).map(|(spi, _)| *spi).collect();
+        for spi in spis {
+            let Some(mut child) = self.children.remove(&spi) else { continue };
+            if let Some(addr) = child.addr.take() {
+                deliver(&addr, Given, &self.env.counters);
+            }
+            // Which other one would be sent by is for the node that has them.
+            self.senders.removed(spi, None);
+        }
     }
 
     /// The pairs of a policy, newest first, that a rekeying may be asked for.

@@ -92,7 +92,7 @@ impl Handler<Configure> for PeerActor {
                 .map(Arc::new);
         self.register();
         tracing::info!(peer = %self.peer.name, %impact, "configuration changed");
-        let plan = super::plan(&self.env, &self.peer);
+        let plan = super::plan(&self.env, &self.peer, self.given);
         if restart {
             self.gaps = Few::new();
             self.recall = self.supervisor.current().is_some();
@@ -119,7 +119,7 @@ impl Handler<Rehome> for PeerActor {
 
     /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
     fn handle(&mut self, _: Rehome, ctx: &mut Self::Context) {
-        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer));
+        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
         self.arm(ctx);
         self.show();
     }

@@ -132,10 +132,16 @@ impl PeerActor {
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
             proposal = %new.choice, "IKE_SA established"
         );
-        let took = new.began.elapsed();
-        self.env.outcomes.handshake(initiator, took);
-        self.env.outcomes.succeeded(if initiator { Stage::Initiate } else { Stage::Respond });
-        self.history().step(id, format!("IKE SA established, {}", new.choice));
+        self.given = None;
+        if !new.moved {
+            let took = new.began.elapsed();
+            self.env.outcomes.handshake(initiator, took);
+            self.env.outcomes.succeeded(if initiator { Stage::Initiate } else { Stage::Respond });
+            self.history().step(id, format!("IKE SA established, {}", new.choice));
+            if let Some(cluster) = &self.env.others.0 {
+                cluster.established(self.peer.uid);
+            }
+        }
         let mut ike = IkeView {
             initiator_spi: spis.0,
             responder_spi: spis.1,

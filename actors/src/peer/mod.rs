@@ -3,13 +3,14 @@
 //!
 //! `mod.rs` is the actor, its start and its timer; `report.rs` what its SAs report; `connection.rs` its connections;
 //! `start.rs` how one starts; `child.rs` its Child SAs; `command.rs` what the API asks for; `configure.rs` changes of its configuration; `demand.rs`
-//! packets that want it up; `reach.rs` what keeps our messages from it; `view.rs` what it shows.
+//! packets that want it up; `moved.rs` connections that come from another node and go to one; `reach.rs` what keeps our messages from it; `view.rs` what it shows.
 
 mod child;
 mod command;
 mod configure;
 mod connection;
 mod demand;
+mod moved;
 mod reach;
 mod report;
 mod start;
@@ -78,6 +79,8 @@ pub(crate) struct PeerActor {
     watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
+    /// When its connection went to another node.
+    given: Option<Instant>,
     /// Other nodes know that a connection is here.
     hold: Option<Hold>,
     /// When unknown ESP last made it start.
@@ -104,7 +107,7 @@ impl PeerActor {
     ) -> Self {
         let config =
             convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
-        let plan = plan(&env, &peer);
+        let plan = plan(&env, &peer, None);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
             supervisor: Supervisor::new(Instant::now(), plan),
@@ -127,6 +130,7 @@ impl PeerActor {
             alarm: Alarm::default(),
             watch,
             leaving: false,
+            given: None,
             hold: None,
             woken: None,
             takeovers: 0,
@@ -142,7 +146,8 @@ impl PeerActor {
             // Nobody supervises the peer any more, and the word of it was lost with a full mailbox.
             self.depart(ctx);
         }
-        let at = self.supervisor.poll_timeout().into_iter().chain(self.names.poll_timeout()).min();
+        let own = self.supervisor.poll_timeout().into_iter().chain(self.names.poll_timeout());
+        let at = own.chain(self.given_until()).min();
         let at = at.filter(|_| !self.leaving);
         self.alarm.set(ctx, at, Self::tick);
     }
@@ -156,6 +161,7 @@ impl PeerActor {
             }
         }
         self.names_due(ctx);
+        self.given_due();
         self.arm(ctx);
         self.show();
     }
@@ -248,6 +254,8 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Terminate(by, reply) => self.terminate(by, reply, ctx),
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
+            ToPeer::GoOn(moved) => self.take_over(moved, ctx),
+            ToPeer::Superseded => self.superseded(),
             ToPeer::Doubt => self.doubt(),
             ToPeer::Stranger(remote, failure) => self.stranger(remote, failure.as_deref()),
             ToPeer::Unreachable(what) => self.unreachable(&what),
@@ -264,9 +272,11 @@ impl Handler<ToPeer> for PeerActor {
 /// configured together do not do it together.
 ///
 /// A peer that is at home with another node of the cluster is begun with there, and answered here if it comes.
-fn plan(env: &PeerEnv, peer: &Peer) -> Plan {
+///
+/// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
+fn plan(env: &PeerEnv, peer: &Peer, given: Option<Instant>) -> Plan {
     let mut plan = convert::plan(&peer.spec);
-    if env.homes.elsewhere(peer.uid).is_some() {
+    if env.homes.elsewhere(peer.uid).is_some() || given.is_some() {
         for begins in [&mut plan.start, &mut plan.lost] {
             if *begins == Start::Us {
                 *begins = Start::Peer;

@@ -25,7 +25,7 @@ use crate::counters::Inside;
 use crate::datagram::Deliver;
 use crate::env::NodeEnv;
 use crate::held::Held;
-use crate::host::CoreHost;
+use crate::host::{CoreHost, slot_of};
 use crate::mailbox::deliver;
 use crate::outcomes::Stage;
 use crate::rate::Rate;
@@ -191,7 +191,8 @@ impl Reception {
             return None;
         }
         let env = &self.env.peer.conn;
-        let mut host = CoreHost { env, owner, arbiter: self.number, held: &mut Held::default() };
+        let mut host =
+            CoreHost { env, owner, slot: env.slot(), arbiter: self.number, held: &mut Held::default() };
         let natt = datagram.local.port() == env.router.natt_port();
         let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
         match gate.check(now, &mut host, view, true) {
@@ -244,7 +245,8 @@ impl Reception {
         let Some(guard) = &self.guard else { return looked };
         let mut held = Held::default();
         let env = &self.env.peer.conn;
-        let mut host = CoreHost { env, owner: &guard.owner, arbiter: self.number, held: &mut held };
+        let mut host =
+            CoreHost { env, owner: &guard.owner, slot: env.slot(), arbiter: self.number, held: &mut held };
         let natt = datagram.local.port() == env.router.natt_port();
         let view = Datagram { local: datagram.local, remote, natt, bytes: &datagram.bytes };
         let ports = (self.env.router.natt_port(), self.env.remote_ports.1);
@@ -362,7 +364,7 @@ impl Reception {
         let env = &self.env.peer.conn;
         let Negotiation { conn, held, counted, trail, .. } = &mut slot.conn;
         trail.begin_turn();
-        call(conn, &mut CoreHost { env, owner, arbiter: self.number, held });
+        call(conn, &mut CoreHost { env, owner, slot: slot_of(spi), arbiter: self.number, held });
         let now = conn.counters();
         self.env.counters.answered_again.add(now.answered_again - counted.answered_again);
         self.env.counters.ike_dropped.add(now.dropped - counted.dropped);
@@ -465,7 +467,13 @@ impl Actor for Reception {
         ctx.set_mailbox_capacity(RECEPTION_MAILBOX);
         let (now, owner) = (Instant::now(), ctx.address().recipient());
         let env = &self.env.peer.conn;
-        let mut host = CoreHost { env, owner: &owner, arbiter: self.number, held: &mut Held::default() };
+        let mut host = CoreHost {
+            env,
+            owner: &owner,
+            slot: env.slot(),
+            arbiter: self.number,
+            held: &mut Held::default(),
+        };
         let (gate, budget) = (CookieGate::new(now, &mut host), Budget::new(now, &mut host));
         self.guard = Some(Guard { gate, budget, owner });
     }

@@ -24,6 +24,11 @@ pub(crate) enum ChildNotice {
 #[rtype(result = "()")]
 pub(crate) struct Retire(pub(crate) Duration);
 
+/// The pair is another node's, and not in the router any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Given;
+
 /// What is due for a pair.
 pub(crate) enum Due {
     /// A soft limit: rekey.

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use actix::Message;
 use esp::Lifetime;
-use ike::config::{Mode, Opening, PeerConfig};
+use ike::config::{Opening, PeerConfig};
 use ike::proposal::IkeChoice;
 use ike::{ChildEnd, CloseReason, Command, Failure};
 use router::{IkeDatagram, Unsent};
-use tenants::ChildLifetime;
 
 use crate::adopted::Adopted;
 use crate::held::Pair;
+use crate::moves::{Moved, PairFacts};
 use crate::numbered::Numbered;
 use crate::span::SpanContext;
 
@@ -32,6 +32,8 @@ pub(crate) enum Begin {
     },
     /// The peer started and is authenticated; our answer waits to be sent. If there is a connection already, it joins that.
     Adopt(Box<Adopted>),
+    /// Another node has told how it stands, and this one goes on with it.
+    GoOn(Box<Moved>, Arc<PeerConfig>),
 }
 
 /// A command for the connection.
@@ -95,6 +97,8 @@ pub(crate) enum ConnEvent {
     NotJoined(Box<Adopted>),
     /// To be sent once the events before it are carried out.
     Send(Vec<IkeDatagram>),
+    /// Another node goes on with it, and nothing of it is left here.
+    Given,
     Finished,
 }
 
@@ -120,20 +124,17 @@ pub(crate) struct Established {
     pub(crate) addresses: (SocketAddr, SocketAddr),
     pub(crate) encapsulated: bool,
     pub(crate) lifetime: Option<Lifetime>,
+    /// Another node did that.
+    pub(crate) moved: bool,
 }
 
 /// A pair that the router has.
 pub(crate) struct Installed {
-    pub(crate) name: Arc<str>,
     /// Its place in the router.
     pub(crate) pair: Pair,
     pub(crate) spi_out: u32,
-    pub(crate) suite: String,
-    /// Its algorithms that are legacy.
-    pub(crate) legacy: Vec<&'static str>,
-    pub(crate) mode: Mode,
-    pub(crate) local: Vec<String>,
-    pub(crate) remote: Vec<String>,
     pub(crate) replaces: Option<u32>,
-    pub(crate) lifetime: ChildLifetime,
+    pub(crate) facts: PairFacts,
+    /// Another node has made it.
+    pub(crate) moved: bool,
 }

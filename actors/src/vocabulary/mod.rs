@@ -11,7 +11,7 @@ use actix::Message;
 
 use crate::span::SpanContext;
 
-pub(crate) use child::{ChildNotice, Due, Retire};
+pub(crate) use child::{ChildNotice, Due, Given, Retire};
 #[cfg(feature = "fault-injection")]
 pub(crate) use connection::Panic;
 pub(crate) use connection::{Begin, ConnEvent, Do, Established, Installed, Reconfigure, Vanish};

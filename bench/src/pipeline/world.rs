@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use router::bench::MemoryShard;
-use router::{ChildSa, Encapsulation, TenantId, TunnelId, TunnelOptions};
+use router::{ChildSa, Encapsulation, Reserve, TenantId, TunnelId, TunnelOptions};
 
 use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys};
 
@@ -85,6 +85,7 @@ impl World {
                 remote: Self::remote(),
                 encapsulation: Encapsulation::Udp,
                 options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
+                reserve: Reserve::default(),
             })?;
             self.spis.push(spi);
             self.sequences.push(0);

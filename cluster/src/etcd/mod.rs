@@ -5,6 +5,7 @@
 
 mod lease;
 mod member;
+pub(crate) mod mirror;
 mod tls;
 mod watch;
 

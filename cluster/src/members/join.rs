@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use culvert_proto::etcd::{KeyValue, RangeRequest};
 use tokio::time::Instant;
 
 use super::{Identity, JoinError, Node, SLOTS, TTL};
-use crate::etcd::{Etcd, EtcdError, end_of, put_leased, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, mirror, put, put_leased, unchanged_since};
+use crate::slots::{self, Process, Slot, Table};
 
 /// Between looks whether an earlier process of this node is gone.
 const LOOK: Duration = Duration::from_millis(200);
@@ -17,23 +17,25 @@ const TRIES: usize = 64;
 
 /// Takes a name and a slot: the node as it is now, and its lease.
 pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64), JoinError> {
-    let Identity { name, addresses, version } = identity;
+    let Identity { name, addresses, mesh, version } = identity;
     wait_for_earlier(etcd, &name).await?;
     let instance = rand::random::<[u8; 16]>().to_vec();
     let lease = etcd.grant(TTL).await?;
     for _ in 0..TRIES {
-        let slots = slots(etcd).await?;
-        let Some(slot) = free(&slots, &name) else { return Err(JoinError::Full) };
+        let (slots, now) = mirror::load(etcd, slots::KEYS, Table::new()).await?;
+        let own = Process { node: name.clone(), instance: instance.clone() };
+        let Some(slot) = free(&slots, &own, now) else { return Err(JoinError::Full) };
         let since = SystemTime::now();
         let node = Node {
             name: name.clone(),
-            slot,
+            slot: slot.number,
             addresses: addresses.clone(),
             version: version.clone(),
             since,
+            mesh,
             instance: instance.clone(),
         };
-        if take(etcd, &node, &slots, lease).await? {
+        if take(etcd, &node, Some(&slot), lease).await? {
             return Ok((node, lease));
         }
         if there(etcd, &name).await?.is_some_and(|other| other.instance != instance) {
@@ -43,17 +45,9 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
     Err(JoinError::Full)
 }
 
-/// Takes name and slot once more, after the lease is lost: false if one of them is another's.
+/// Takes the name once more, after the lease is lost: false if it is another's. Slots are no part of a lease.
 pub(super) async fn enter_again(etcd: &Etcd, node: &Node, lease: i64) -> Result<bool, EtcdError> {
-    let slots = slots(etcd).await?;
-    let slot = slots.iter().find(|slot| slot.number == node.slot);
-    if slot.is_some_and(|slot| slot.holder != node.name) {
-        return Ok(false);
-    }
-    if there(etcd, &node.name).await?.is_some_and(|other| other.instance != node.instance) {
-        return Ok(false);
-    }
-    take(etcd, node, &slots, lease).await
+    take(etcd, node, None, lease).await
 }
 
 /// One who was killed leaves its name to its lease.
@@ -81,44 +75,31 @@ async fn there(etcd: &Etcd, name: &str) -> Result<Option<Node>, EtcdError> {
     found.kvs.first().map(|kv| Node::read(name, &kv.value)).transpose()
 }
 
-/// A slot that is taken.
-struct Slot {
-    number: u8,
-    holder: String,
-    written: i64,
+/// The lowest slot that is nobody's, or that an earlier process of this node has left with nobody to go on with it.
+fn free(slots: &Table, own: &Process, now: i64) -> Option<Slot> {
+    SLOTS.into_iter().find_map(|number| match slots.get(&number) {
+        None => Some(Slot::new(number, own.clone(), now)),
+        Some(slot) if slot.owner.node == own.node && !slot.ready => Some(slot.of(own.clone())),
+        Some(_) => None,
+    })
 }
 
-async fn slots(etcd: &Etcd) -> Result<Vec<Slot>, EtcdError> {
-    let key = etcd.key("slots/");
-    let found =
-        etcd.range(RangeRequest { range_end: end_of(key.clone()), key, ..RangeRequest::default() }).await?;
-    let slot = |kv: &KeyValue| {
-        let number = etcd.strip(&kv.key)?.strip_prefix("slots/")?.parse().ok()?;
-        let holder = String::from_utf8(kv.value.clone()).ok()?;
-        Some(Slot { number, holder, written: kv.mod_revision })
-    };
-    Ok(found.kvs.iter().filter_map(slot).collect())
-}
-
-/// The one that was this node's already, or the lowest that is nobody's.
-fn free(slots: &[Slot], name: &str) -> Option<u8> {
-    let own = slots.iter().find(|slot| slot.holder == name).map(|slot| slot.number);
-    own.or_else(|| SLOTS.into_iter().find(|number| slots.iter().all(|slot| slot.number != *number)))
-}
-
-async fn take(etcd: &Etcd, node: &Node, slots: &[Slot], lease: i64) -> Result<bool, EtcdError> {
-    let (name, slot) = (etcd.key(&format!("nodes/{}", node.name)), etcd.key(&format!("slots/{}", node.slot)));
-    let name_written = etcd.get(&format!("nodes/{}", node.name)).await?;
-    let name_written = match name_written.kvs.first() {
+/// Takes the name, and the slot with it if one is given: false if one of them is another's.
+async fn take(etcd: &Etcd, node: &Node, slot: Option<&Slot>, lease: i64) -> Result<bool, EtcdError> {
+    let name = etcd.key(&format!("nodes/{}", node.name));
+    let written = etcd.get(&format!("nodes/{}", node.name)).await?;
+    let written = match written.kvs.first() {
         Some(kv) if Node::read(&node.name, &kv.value)?.instance != node.instance => return Ok(false),
         Some(kv) => kv.mod_revision,
         None => 0,
     };
-    let slot_written = slots.iter().find(|held| held.number == node.slot).map_or(0, |held| held.written);
-    let compare =
-        vec![unchanged_since(name.clone(), name_written), unchanged_since(slot.clone(), slot_written)];
-    let success =
-        vec![put_leased(name, node.write(), lease), put_leased(slot, node.name.clone().into_bytes(), lease)];
+    let mut compare = vec![unchanged_since(name.clone(), written)];
+    let mut success = vec![put_leased(name, node.write(), lease)];
+    if let Some(slot) = slot {
+        let key = etcd.key(&Slot::key(slot.number));
+        compare.push(unchanged_since(key.clone(), slot.revision));
+        success.push(put(key, slot.write()));
+    }
     Ok(etcd.transact(compare, success, Vec::new()).await?.succeeded)
 }
 
@@ -127,12 +108,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_slot_that_is_free_or_the_own() {
-        let slot = |number, holder: &str| Slot { number, holder: holder.to_owned(), written: 1 };
-        assert_eq!(free(&[], "a"), Some(1));
-        assert_eq!(free(&[slot(1, "a"), slot(3, "b")], "c"), Some(2));
-        assert_eq!(free(&[slot(1, "a"), slot(3, "b")], "b"), Some(3));
-        let all: Vec<_> = SLOTS.map(|number| slot(number, "x")).collect();
-        assert_eq!(free(&all, "y"), None);
+    fn the_lowest_slot_that_is_free_or_of_an_earlier_life() {
+        let process = |node: &str, instance: u8| Process { node: node.to_owned(), instance: vec![instance] };
+        let table = |slots: &[(u8, &str, bool)]| -> Table {
+            let slot = |number: u8, node: &str, ready| Slot {
+                standby: Some(process("z", 1)),
+                ready,
+                revision: 7,
+                ..Slot::new(number, process(node, 1), 5)
+            };
+            slots.iter().map(|(number, node, ready)| (*number, slot(*number, node, *ready))).collect()
+        };
+        let found =
+            |slots: &Table, node: &str| free(slots, &process(node, 2), 9).map(|s| (s.number, s.revision));
+        assert_eq!(found(&Table::new(), "a"), Some((1, 0)));
+        let some = table(&[(1, "a", true), (3, "b", false)]);
+        assert_eq!((found(&some, "c"), found(&some, "a")), (Some((2, 0)), Some((2, 0))));
+        assert_eq!(found(&table(&[(1, "a", true), (2, "b", false)]), "b"), Some((2, 7)));
+        let all: Vec<_> = SLOTS.map(|number| (number, "x", true)).collect();
+        assert_eq!(found(&table(&all), "y"), None);
     }
 }

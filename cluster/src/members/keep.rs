@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use culvert_proto::etcd::{RangeRequest, event::EventType};
+use culvert_proto::etcd::KeyValue;
 use tokio::sync::watch;
 
 use super::{Node, Placement, TTL, held, join};
-use crate::etcd::{Etcd, EtcdError, end_of};
+use crate::etcd::mirror::{self, Mirrored};
+use crate::etcd::{Etcd, EtcdError};
 
 /// Between signs of life: several fit into a lease.
 const BEAT: Duration = Duration::from_secs(1);
-/// Before what etcd did not do is asked for again.
-const PAUSE: Duration = Duration::from_millis(200);
+/// What the keys of nodes begin with.
+const KEYS: &str = "nodes/";
 
 /// Keeps the lease alive, and takes a new one if it is lost.
 pub(super) async fn keep_alive(
@@ -37,8 +38,7 @@ pub(super) async fn keep_alive(
                 }
                 Ok(None) => {
                     let reason = format!(
-                        "slot {} or the name {} is another's, since this node was silent for more than {} s",
-                        node.slot,
+                        "the name {} is another's, since this node was silent for more than {} s",
                         node.name,
                         TTL.as_secs()
                     );
@@ -60,90 +60,37 @@ async fn renew(etcd: &Etcd, node: &Node) -> Result<Option<i64>, EtcdError> {
 
 /// Who is there now, and at which revision of etcd that was.
 pub(super) async fn look(etcd: &Etcd, own: &str) -> Result<(Placement, i64), EtcdError> {
-    let key = etcd.key("nodes/");
-    let found =
-        etcd.range(RangeRequest { range_end: end_of(key.clone()), key, ..RangeRequest::default() }).await?;
-    let at = found.header.map_or(0, |header| header.revision);
-    let mut placement = Placement { own: own.to_owned(), ..Placement::default() };
-    for kv in &found.kvs {
-        take_in(&mut placement, etcd, &kv.key, Some(&kv.value))?;
-    }
-    Ok((placement, at))
+    mirror::load(etcd, KEYS, nobody(own)).await
 }
 
-/// Takes a key over as it is now; `None` for one that is gone.
-fn take_in(
-    placement: &mut Placement,
-    etcd: &Etcd,
-    key: &[u8],
-    value: Option<&[u8]>,
-) -> Result<(), EtcdError> {
-    let Some(key) = etcd.strip(key).and_then(|key| key.strip_prefix("nodes/")) else { return Ok(()) };
-    match (key.split_once('/'), value) {
-        (Some((name, "held")), Some(value)) => {
-            placement.held.insert(name.to_owned(), Arc::new(held::read(name, value)?));
-        }
-        (Some((name, _)), _) => drop(placement.held.remove(name)),
-        (None, value) => {
-            placement.nodes.retain(|node| node.name != key);
-            if let Some(value) = value {
-                placement.nodes.push(Node::read(key, value)?);
-                placement.nodes.sort_by(|one, other| one.name.cmp(&other.name));
+fn nobody(own: &str) -> Placement {
+    Placement { own: own.to_owned(), ..Placement::default() }
+}
+
+impl Mirrored for Placement {
+    fn take_in(&mut self, key: &str, now: Option<&KeyValue>) -> Result<(), EtcdError> {
+        let Some(key) = key.strip_prefix(KEYS) else { return Ok(()) };
+        match (key.split_once('/'), now) {
+            (Some((name, "held")), Some(kv)) => {
+                self.held.insert(name.to_owned(), Arc::new(held::read(name, &kv.value)?));
+            }
+            (Some((name, _)), _) => drop(self.held.remove(name)),
+            (None, now) => {
+                self.nodes.retain(|node| node.name != key);
+                if let Some(kv) = now {
+                    self.nodes.push(Node::read(key, &kv.value)?);
+                    self.nodes.sort_by(|one, other| one.name.cmp(&other.name));
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Tells of nodes that come and go.
-pub(super) async fn watch(etcd: Etcd, own: String, at: i64, placement: watch::Sender<Arc<Placement>>) {
-    let mut from = Some(at);
-    loop {
-        let error = watch_until_it_ends(&etcd, &own, &mut from, &placement).await;
-        if matches!(error, EtcdError::Compacted(_) | EtcdError::Corrupt { .. }) {
-            from = None;
-        }
-        tracing::debug!(%error, "who comes and goes is not seen");
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-async fn watch_until_it_ends(
-    etcd: &Etcd,
-    own: &str,
-    from: &mut Option<i64>,
-    placement: &watch::Sender<Arc<Placement>>,
-) -> EtcdError {
-    let begin = match *from {
-        Some(from) => from,
-        None => match look(etcd, own).await {
-            Ok((now, at)) => {
-                tell(placement, now);
-                *from.insert(at)
-            }
-            Err(error) => return error,
-        },
-    };
-    let mut events = match etcd.watch("nodes/", begin + 1).await {
-        Ok(events) => events,
-        Err(error) => return error,
-    };
-    loop {
-        let news = match events.next().await {
-            Ok(news) => news,
-            Err(error) => return error,
-        };
-        let mut now = (**placement.borrow()).clone();
-        for event in &news.events {
-            let Some(kv) = &event.kv else { continue };
-            let value = (event.r#type() == EventType::Put).then_some(kv.value.as_slice());
-            if let Err(error) = take_in(&mut now, etcd, &kv.key, value) {
-                return error;
-            }
-        }
-        tell(placement, now);
-        *from = (*from).max(Some(news.revision));
-    }
+pub(super) async fn watch(etcd: Etcd, looked: (Placement, i64), placement: watch::Sender<Arc<Placement>>) {
+    let empty = nobody(&looked.0.own);
+    mirror::mirror(&etcd, KEYS, empty, looked, |now| tell(&placement, now.clone())).await;
 }
 
 fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | `nodes/NAME` | a node that is there: [`Node`] |
 //! | `nodes/NAME/held` | peers that it has a connection with though they are at home with another ([`Held`]) |
-//! | `slots/N` | the name of the node whose SPIs have this slot |
 //!
 //! All are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
-//! finds its lease lost, having been paused or cut off, takes a new one and its slot again; if that is another's by now it has no
-//! business any more and ends ([`Members::lost`]). While etcd is away nothing changes.
+//! finds its lease lost, having been paused or cut off, takes a new one; if its name is another's by now it has no
+//! business any more and ends ([`Members::lost`]). While etcd is away nothing changes. A node that joins takes a slot as well, which is
+//! no part of its lease: see `slots`.
 
 mod held;
 mod join;
@@ -17,7 +17,7 @@ mod placement;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +28,7 @@ pub use held::Held;
 pub use placement::Placement;
 
 use crate::etcd::{Etcd, EtcdError};
+use crate::slots::Process;
 
 /// How long a node may be silent before the others take it for gone. An etcd that elects a leader keeps leases alive meanwhile.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -41,7 +42,7 @@ pub(crate) const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// Its slot in the SPIs that it chooses.
+    /// The slot with which it has begun.
     pub slot: u8,
     /// Where it receives IKE and ESP.
     pub addresses: Vec<IpAddr>,
@@ -49,8 +50,10 @@ pub struct Node {
     pub version: String,
     /// When it joined.
     pub since: SystemTime,
+    /// Where the other nodes reach it, if it has a way between nodes.
+    pub mesh: Option<SocketAddr>,
     /// Of the process alone: a node that was started again is another one.
-    instance: Vec<u8>,
+    pub instance: Vec<u8>,
 }
 
 /// A node as it is stored.
@@ -66,9 +69,16 @@ struct Stored {
     since: Option<prost_types::Timestamp>,
     #[prost(bytes = "vec", tag = "5")]
     instance: Vec<u8>,
+    #[prost(string, optional, tag = "6")]
+    mesh: Option<String>,
 }
 
 impl Node {
+    /// This process of it.
+    pub fn process(&self) -> Process {
+        Process { node: self.name.clone(), instance: self.instance.clone() }
+    }
+
     fn write(&self) -> Vec<u8> {
         let stored = Stored {
             slot: self.slot.into(),
@@ -76,11 +86,12 @@ impl Node {
             version: self.version.clone(),
             since: Some(self.since.into()),
             instance: self.instance.clone(),
+            mesh: self.mesh.map(|mesh| mesh.to_string()),
         };
         stored.encode_to_vec()
     }
 
-    fn read(name: &str, value: &[u8]) -> Result<Self, EtcdError> {
+    pub(crate) fn read(name: &str, value: &[u8]) -> Result<Self, EtcdError> {
         let corrupt = |reason: String| EtcdError::Corrupt { key: format!("nodes/{name}"), reason };
         let stored = Stored::decode(value).map_err(|error| corrupt(error.to_string()))?;
         let slot = u8::try_from(stored.slot).map_err(|error| corrupt(error.to_string()))?;
@@ -91,6 +102,7 @@ impl Node {
             addresses: stored.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
             version: stored.version,
             since: since.map_err(|error| corrupt(error.to_string()))?,
+            mesh: stored.mesh.and_then(|mesh| mesh.parse().ok()),
             instance: stored.instance,
         })
     }
@@ -103,6 +115,8 @@ pub struct Identity {
     pub name: String,
     /// Where it receives IKE and ESP.
     pub addresses: Vec<IpAddr>,
+    /// Where the other nodes reach it, if it has a way between nodes.
+    pub mesh: Option<SocketAddr>,
     /// Version of `culvertd`.
     pub version: String,
 }
@@ -141,26 +155,30 @@ impl Members {
     /// [`JoinError`].
     pub async fn join(etcd: Etcd, identity: Identity) -> Result<Self, JoinError> {
         let (own, lease) = join::enter(&etcd, identity).await?;
-        let (mut placement, mut at) = keep::look(&etcd, &own.name).await?;
-        if placement.nodes.len() > 1 {
+        let mut looked = keep::look(&etcd, &own.name).await?;
+        if looked.0.nodes.len() > 1 {
             // Whoever has a connection with one of our peers says so now.
             tokio::time::sleep(SETTLE).await;
-            (placement, at) = keep::look(&etcd, &own.name).await?;
+            looked = keep::look(&etcd, &own.name).await?;
         }
-        let (placement_in, placement) = watch::channel(Arc::new(placement));
+        let (placement_in, placement) = watch::channel(Arc::new(looked.0.clone()));
         let (lease_in, lease) = watch::channel(lease);
         let (lost_in, lost) = watch::channel(None);
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in));
         let held = Held::default();
         tasks.spawn(held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone()));
-        tasks.spawn(keep::watch(etcd.clone(), own.name.clone(), at, placement_in));
+        tasks.spawn(keep::watch(etcd.clone(), looked, placement_in));
         Ok(Self { etcd, own, lease, placement, lost, held, tasks })
     }
 
     /// This node.
     pub fn own(&self) -> &Node {
         &self.own
+    }
+
+    pub(crate) fn etcd(&self) -> &Etcd {
+        &self.etcd
     }
 
     /// Who is there, now and later.

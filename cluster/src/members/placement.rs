@@ -22,7 +22,7 @@ impl Placement {
     /// The node that begins with the peer of this uid. When a node comes or goes, only peers move that are at home with it before or
     /// after.
     pub fn home(&self, uid: u64) -> Option<&Node> {
-        self.nodes.iter().max_by_key(|node| (weight(&node.name, uid), &node.name))
+        self.nodes.iter().max_by_key(|node| (Self::weight(&node.name, uid), &node.name))
     }
 
     /// Whether that is this node.
@@ -35,14 +35,15 @@ impl Placement {
         let has = |node: &&Node| self.held.get(&node.name).is_some_and(|held| held.contains(&uid));
         self.nodes.iter().find(has).or_else(|| self.home(uid))
     }
-}
 
-fn weight(name: &str, uid: u64) -> u64 {
-    let mut hash = Sha256::new();
-    hash.update(&uid.to_be_bytes());
-    hash.update(name.as_bytes());
-    let [a, b, c, d, e, f, g, h, ..] = hash.finish();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    /// How much a node is for something of this number: the one with the most has it.
+    pub(crate) fn weight(name: &str, number: u64) -> u64 {
+        let mut hash = Sha256::new();
+        hash.update(&number.to_be_bytes());
+        hash.update(name.as_bytes());
+        let [a, b, c, d, e, f, g, h, ..] = hash.finish();
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
 }
 
 #[cfg(test)]
@@ -59,6 +60,7 @@ mod tests {
             addresses: Vec::new(),
             version: String::new(),
             since: SystemTime::UNIX_EPOCH,
+            mesh: None,
             instance: Vec::new(),
         };
         Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned(), ..Placement::default() }

@@ -7,7 +7,8 @@ use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
 
 fn identity(name: &str) -> Identity {
-    Identity { name: name.to_owned(), addresses: vec![[127, 0, 0, 1].into()], version: "1".to_owned() }
+    let (addresses, mesh) = (vec![[127, 0, 0, 1].into()], Some(([127, 0, 0, 1], 4510).into()));
+    Identity { name: name.to_owned(), addresses, mesh, version: "1".to_owned() }
 }
 
 async fn join(servers: &Servers, name: &str) -> Members {
@@ -35,8 +36,8 @@ async fn nodes_have_slots_of_their_own_and_know_each_other() {
     assert!((0..100).all(|uid| uid % 2 == 0 || of_a.home(uid).is_some()));
     let alone = wait_for(&a, &["a"]).await;
     assert!((0..100).all(|uid| alone.is_home(uid)));
-    // Its slot is the next one's.
-    assert_eq!(join(&servers, "c").await.own().slot, 1);
+    // Its slot is its own until somebody says otherwise: see `slots`.
+    assert_eq!(join(&servers, "c").await.own().slot, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,18 +64,18 @@ async fn a_lease_that_is_lost_is_taken_again_with_the_same_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whose_slot_is_anothers_has_to_end() {
+async fn whose_name_is_anothers_has_to_end() {
     let Some(servers) = Servers::start(1) else { return };
     let a = join(&servers, "a").await;
-    let slot = a.etcd.key("slots/1");
-    // Both at once, as if this had been silent for long.
+    // As if it had been silent for long, and another of its name had come.
     let lease = a.etcd.grant(TTL).await.unwrap();
-    let taken = vec![put_leased(slot, b"c".to_vec(), lease)];
+    let other = Node { instance: vec![1], ..a.own().clone() };
+    let taken = vec![put_leased(a.etcd.key("nodes/a"), other.write(), lease)];
     a.etcd.transact(Vec::new(), taken, Vec::new()).await.unwrap();
     a.etcd.revoke(*a.lease.borrow()).await.unwrap();
     let mut lost = a.lost();
     let reason = lost.wait_for(Option::is_some).await.unwrap().clone().unwrap();
-    assert!(reason.contains("slot 1"), "{reason}");
+    assert!(reason.contains("name a"), "{reason}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -276,6 +276,7 @@ fn router_config(config: &Config) -> router::RouterConfig {
         slot: config.router.slot,
         raw_esp: config.router.raw_esp,
         tun_offload: config.router.tun_offload,
+        ..router::RouterConfig::default()
     }
 }
 

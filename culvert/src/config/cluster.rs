@@ -1,7 +1,9 @@
 //! `[cluster]`: what several nodes share.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use cluster::mesh::CredentialFiles;
 use serde::Deserialize;
 
 use super::{ConfigError, path};
@@ -10,6 +12,9 @@ use super::{ConfigError, path};
 const MAX_NAME: usize = 63;
 /// Members of etcd: more are of no use to it.
 const MAX_MEMBERS: usize = 9;
+
+/// UDP port by which nodes reach each other.
+const MESH_PORT: u16 = 4510;
 
 /// What several nodes share. Without members of etcd the node is alone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -27,12 +32,35 @@ pub struct ClusterConfig {
     pub cert: Option<PathBuf>,
     /// Its key.
     pub key: Option<PathBuf>,
+    /// Address and UDP port by which the other nodes reach this one. Default: port 4510 of the first of `ike.listen`.
+    pub listen: Option<SocketAddr>,
+    /// What the others are told of it, where that is another. Default: `listen`, with the address that this node reaches etcd from where that
+    /// is `0.0.0.0` or `::`.
+    pub advertise: Option<SocketAddr>,
+    /// The authority that all nodes are certified by. Default: one that is derived from the key of the secrets (`vault.key_file`).
+    pub mesh_ca: Option<PathBuf>,
+    /// Our certificate for the other nodes, with the name `NODE.nodes.culvert`.
+    pub mesh_cert: Option<PathBuf>,
+    /// Its key.
+    pub mesh_key: Option<PathBuf>,
 }
 
 impl Default for ClusterConfig {
     fn default() -> Self {
         let (etcd, node, prefix) = (Vec::new(), None, "/culvert".to_owned());
-        Self { etcd, node, prefix, ca: None, cert: None, key: None }
+        Self {
+            etcd,
+            node,
+            prefix,
+            ca: None,
+            cert: None,
+            key: None,
+            listen: None,
+            advertise: None,
+            mesh_ca: None,
+            mesh_cert: None,
+            mesh_key: None,
+        }
     }
 }
 
@@ -56,9 +84,26 @@ impl ClusterConfig {
         cluster::Settings { endpoints: self.etcd.clone(), prefix: self.prefix.clone(), tls }
     }
 
+    /// Where the other nodes reach this one.
+    pub fn mesh_listen(&self, ike: &[IpAddr]) -> SocketAddr {
+        let first = ike.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        self.listen.unwrap_or(SocketAddr::new(first, MESH_PORT))
+    }
+
+    /// The certificates of nodes, if they are given as files.
+    pub fn mesh_files(&self) -> Option<CredentialFiles> {
+        let (ca, certificate) = (self.mesh_ca.clone()?, self.mesh_cert.clone()?);
+        Some(CredentialFiles { ca, certificate, key: self.mesh_key.clone()? })
+    }
+
     /// Every field with its value as text.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
-        let Self { etcd, node, prefix, ca, cert, key } = self;
+        let Self { etcd, node, prefix, ca, cert, key, listen, advertise, mesh_ca, mesh_cert, mesh_key } =
+            self;
+        let address = |address: &Option<SocketAddr>, default: &str| match address {
+            Some(address) => address.to_string(),
+            None => default.to_owned(),
+        };
         let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         vec![
             ("cluster.etcd", or_none(etcd.join(", "))),
@@ -67,6 +112,11 @@ impl ClusterConfig {
             ("cluster.ca", path(ca.as_deref())),
             ("cluster.cert", path(cert.as_deref())),
             ("cluster.key", path(key.as_deref())),
+            ("cluster.listen", address(listen, "port 4510 of the first of ike.listen")),
+            ("cluster.advertise", address(advertise, "cluster.listen")),
+            ("cluster.mesh_ca", path(mesh_ca.as_deref())),
+            ("cluster.mesh_cert", path(mesh_cert.as_deref())),
+            ("cluster.mesh_key", path(mesh_key.as_deref())),
         ]
     }
 
@@ -97,6 +147,15 @@ impl ClusterConfig {
         }
         if self.cert.is_some() != self.key.is_some() {
             return fault("cluster.cert", "cluster.cert and cluster.key go together".to_owned());
+        }
+        let given = [&self.mesh_ca, &self.mesh_cert, &self.mesh_key].map(|file| file.is_some());
+        if given.contains(&true) && given.contains(&false) {
+            let reason = "cluster.mesh_ca, cluster.mesh_cert and cluster.mesh_key go together".to_owned();
+            return fault("cluster.mesh_ca", reason);
+        }
+        if let Some(advertise) = self.advertise.filter(|at| at.ip().is_unspecified() || at.port() == 0) {
+            let reason = format!("{advertise}: expected what the other nodes reach, such as 10.0.0.1:4510");
+            return fault("cluster.advertise", reason);
         }
         if !key_file {
             let reason = "is missing; nodes of a cluster share the key of their secrets, so it is given to all of them";

@@ -386,6 +386,15 @@ mod tests {
         assert!(cluster("prefix = \"x/\"\n").starts_with("cluster.prefix: \"x/\""));
         assert!(cluster("cert = \"/c.pem\"\n").starts_with("cluster.cert"));
         assert!(
+            cluster("mesh_cert = \"/c.pem\"\n")
+                .starts_with("cluster.mesh_ca: cluster.mesh_ca, cluster.mesh_cert")
+        );
+        assert!(
+            cluster("advertise = \"0.0.0.0:4510\"\n")
+                .starts_with("cluster.advertise: 0.0.0.0:4510: expected")
+        );
+        assert!(cluster("listen = \"10.0.0.1\"\n").contains("listen = \"10.0.0.1\""));
+        assert!(
             fault("[cluster]\netcd = [\"10.0.0.1\"]\n")
                 .starts_with("cluster.etcd: 10.0.0.1: expected such as")
         );

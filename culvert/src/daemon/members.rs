@@ -21,6 +21,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Members>> {
     let identity = Identity {
         name: config.cluster.name(),
         addresses: config.ike.listen.clone(),
+        mesh: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let members = Members::join(etcd, identity).await.context("cluster")?;

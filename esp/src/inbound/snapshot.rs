@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use prost::Message;
-use snapshot::{Form, required};
+use snapshot::{Form, SnapshotError, required};
 
 use super::InboundSa;
-use crate::limits::{Meter, MeterForm};
+use crate::limits::{CountForm, Meter, MeterForm};
 use crate::replay::{ReplayWindow, WindowForm};
 use crate::selector::SelectorPair;
 use crate::snapshot::{KeysForm, RestoreError, SelectorsForm, SuiteForm, spi};
+use crate::spi::Spi;
 use crate::transform::{Direction, Transform};
 
 /// Everything of an [`InboundSa`]. It holds keys: it is wiped when dropped, and printed without them.
@@ -47,7 +48,59 @@ impl fmt::Debug for InboundSnapshot {
     }
 }
 
+/// How far an SA has come since its snapshot was made: its replay window, and what it has counted. No keys.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InboundProgress {
+    #[prost(message, optional, tag = "1")]
+    window: Option<WindowForm>,
+    #[prost(message, optional, tag = "2")]
+    count: Option<CountForm>,
+}
+
+impl InboundSnapshot {
+    /// Takes over how far the SA has come since. Nothing of it when it is older than the snapshot.
+    ///
+    /// # Errors
+    /// With what is wrong with it, if it is of no such SA. The snapshot stays as it is.
+    pub fn advance(&mut self, progress: &InboundProgress) -> Result<(), RestoreError> {
+        const WINDOW: &str = "the replay window";
+        let new = required(progress.window.as_ref(), WINDOW)?;
+        let (window, known) =
+            (ReplayWindow::restore(new)?, ReplayWindow::restore(required(self.window.as_ref(), WINDOW)?)?);
+        if window.size() != known.size() {
+            let reason = format!("{} packets, the SA has {}", window.size(), known.size());
+            return Err(SnapshotError::value(WINDOW, reason).into());
+        }
+        if window.top() < known.top() {
+            return Ok(());
+        }
+        self.window = Some(new.clone());
+        if let (Some(meter), Some(count)) = (&mut self.meter, &progress.count) {
+            meter.advance(count);
+        }
+        Ok(())
+    }
+
+    /// What may come out of the SA.
+    ///
+    /// # Errors
+    /// With what is wrong, if there is nothing of the kind.
+    pub fn selectors(&self) -> Result<SelectorPair, RestoreError> {
+        Ok(required(self.selectors.as_ref(), "the traffic selectors")?.read()?)
+    }
+
+    /// The SPI that it answers to.
+    pub fn spi(&self) -> Spi {
+        Spi(self.spi)
+    }
+}
+
 impl InboundSa {
+    /// How far it has come.
+    pub fn progress(&self) -> InboundProgress {
+        InboundProgress { window: Some(self.window.form()), count: Some(self.meter.count_form()) }
+    }
+
     /// Everything that another node needs to go on with it.
     pub fn snapshot(&self) -> InboundSnapshot {
         InboundSnapshot {

@@ -26,7 +26,28 @@ pub(crate) struct MeterForm {
     expired: bool,
 }
 
+/// What was counted, without the limits.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct CountForm {
+    #[prost(uint64, tag = "1")]
+    bytes: u64,
+    #[prost(uint64, tag = "2")]
+    packets: u64,
+}
+
+impl MeterForm {
+    /// Takes over a later count. What the limits say to it shows with the next packet.
+    pub(crate) fn advance(&mut self, count: &CountForm) {
+        self.bytes = self.bytes.max(count.bytes);
+        self.packets = self.packets.max(count.packets);
+    }
+}
+
 impl Meter {
+    pub(crate) fn count_form(&self) -> CountForm {
+        CountForm { bytes: self.bytes, packets: self.packets }
+    }
+
     pub(crate) fn form(&self) -> MeterForm {
         // An absent limit is one that is never reached.
         let limit = |limit| (limit != u64::MAX).then_some(limit);

@@ -7,8 +7,9 @@ use snapshot::{Form, Secret, required};
 
 use super::OutboundSa;
 use crate::lease::Lease;
-use crate::limits::{Meter, MeterForm};
+use crate::limits::{CountForm, Meter, MeterForm};
 use crate::snapshot::{KeysForm, RestoreError, SuiteForm, spi};
+use crate::spi::Spi;
 use crate::transform::{Direction, IvSource, Transform};
 
 /// Everything of an [`OutboundSa`]. It holds keys: it is wiped when dropped, and printed without them.
@@ -45,6 +46,35 @@ impl fmt::Debug for OutboundSnapshot {
     }
 }
 
+/// How far an SA has come since its snapshot was made.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct OutboundProgress {
+    #[prost(uint64, tag = "1")]
+    sequence: u64,
+    #[prost(message, optional, tag = "2")]
+    count: Option<CountForm>,
+}
+
+impl OutboundSnapshot {
+    /// Takes over how far the SA has come since. Numbers never go back.
+    pub fn advance(&mut self, progress: &OutboundProgress) {
+        self.sequence = self.sequence.max(progress.sequence);
+        if let (Some(meter), Some(count)) = (&mut self.meter, &progress.count) {
+            meter.advance(count);
+        }
+    }
+
+    /// The number of the last packet that it knows of.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The SPI that the peer chose.
+    pub fn spi(&self) -> Spi {
+        Spi(self.spi)
+    }
+}
+
 /// Where an SA goes on that was somebody else's. One number used twice under a key breaks the AEADs, so this has to be
 /// said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +98,11 @@ impl OutboundSa {
             lease: self.lease().end(),
             meter: Some(self.meter.form()),
         }
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> OutboundProgress {
+        OutboundProgress { sequence: self.sequence, count: Some(self.meter.count_form()) }
     }
 
     /// Goes on with an SA of which this is a snapshot, with numbers that are reserved up to `lease`.
@@ -94,6 +129,7 @@ impl OutboundSa {
             ivs,
             sequence: used,
             last: 0,
+            gate: 0,
             meter: Meter::restore(required(snapshot.meter.as_ref(), "the counters")?),
         };
         sa.reserve(lease);

@@ -1,9 +1,10 @@
 //! What a shard knows and does, apart from where packets come from.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::transport::MAX_PACKET;
 use esp::{Spi, ip};
@@ -12,16 +13,21 @@ use mio::Waker;
 use super::batch::SendQueue;
 use super::deliver::Joins;
 use super::hold::Holds;
-use super::sa::Sa;
+use super::sa::{Mark, Sa};
 use super::table::SaTable;
+use super::waiting::Waiting;
 use crate::allowance::Allowance;
 use crate::command::Command;
 use crate::counters::{Counter, Counters};
+use crate::directory::Directory;
+use crate::elsewhere::{Elsewhere, PassedReceiver};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
 use crate::model::{RouterEvent, TenantId};
 use crate::options::Encapsulation;
+use crate::pair_snapshot::WindowSnapshot;
 use crate::shard_port::ShardPort;
+use crate::slots::Slots;
 use crate::tenant::{Attached, Tenant};
 use crate::uplink::{CHECKS_PER_SECOND, Nudge, Nudges};
 
@@ -30,6 +36,20 @@ pub(crate) struct Core {
     /// This shard's number.
     pub(crate) id: usize,
     pub(super) table: SaTable,
+    pub(super) slots: Arc<Slots>,
+    /// The way to the other nodes.
+    pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What they pass on.
+    pub(super) passed: Option<PassedReceiver>,
+    pub(super) waiting: Waiting,
+    /// Whose what they pass on is.
+    pub(super) tenants: Arc<Directory>,
+    /// Pairs whose replay window has moved, each once.
+    pub(super) moved: VecDeque<Spi>,
+    /// Pairs that came before their slot.
+    early: Vec<Spi>,
+    /// Slots for which nothing has to wait any more.
+    pub(super) opened: Vec<u8>,
     pub(super) queue: SendQueue,
     pub(super) holds: Holds,
     pub(super) joins: Joins,
@@ -55,7 +75,11 @@ pub(crate) struct Core {
 /// What a shard is made of.
 pub(crate) struct CoreParts {
     pub(crate) id: usize,
-    pub(crate) slot: u8,
+    pub(crate) slots: Arc<Slots>,
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub(crate) passed: Option<PassedReceiver>,
+    pub(crate) slot_wait: Duration,
+    pub(crate) tenants: Arc<Directory>,
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
@@ -79,7 +103,15 @@ impl Core {
     pub(crate) fn new(parts: CoreParts) -> Self {
         Self {
             id: parts.id,
-            table: SaTable::new(parts.slot, parts.id as u8),
+            table: SaTable::new(parts.id as u8),
+            slots: parts.slots,
+            elsewhere: parts.elsewhere,
+            passed: parts.passed,
+            waiting: Waiting::new(parts.slot_wait),
+            tenants: parts.tenants,
+            early: Vec::new(),
+            opened: Vec::new(),
+            moved: VecDeque::new(),
             queue: SendQueue::new(parts.ports, parts.counters.clone()),
             holds: Holds::default(),
             joins: Joins::new(),
@@ -134,26 +166,96 @@ impl Core {
                         self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
                     }
                 }
+                Command::PassHeld(tenant, tunnel, node) => {
+                    for packet in self.holds.take((tenant.id, tunnel)) {
+                        self.pass_inner(node, &tenant, &packet);
+                    }
+                }
                 Command::DropHeld(tenant, tunnel) => {
                     let dropped = self.holds.take((tenant, tunnel)).len();
                     self.counters.add(Counter::HoldFailed, dropped as u64);
                 }
+                Command::Reserve(spi, reserve) => {
+                    if let Some(sa) = self.table.get_mut(spi) {
+                        sa.reserve(&reserve);
+                    }
+                }
+                Command::Snapshot(spis, reply) => {
+                    let snapshots = spis.iter().filter_map(|spi| self.table.get(*spi).map(Sa::snapshot));
+                    let _ = reply.send(snapshots.collect());
+                }
+                Command::Extract(spis, reply) => {
+                    let pairs = spis.iter().filter_map(|spi| self.table.remove(*spi)).map(|sa| *sa);
+                    let _ = reply.send(pairs.collect());
+                }
+                Command::Windows(most, reply) => {
+                    let _ = reply.send(self.take_windows(most));
+                }
+                Command::OpenSlot(slot) => self.open_slot(slot),
+                Command::CloseSlot(slot) => self.close_slot(slot),
                 Command::Stop => self.for_thread.push(ThreadCommand::Stop),
             }
         }
     }
 
-    pub(super) fn install(&mut self, sa: Box<Sa>) {
+    /// How far pairs have come whose window has moved, and how many more there are.
+    fn take_windows(&mut self, most: usize) -> (Vec<WindowSnapshot>, usize) {
+        let mut windows = Vec::new();
+        for spi in self.moved.drain(..most.min(self.moved.len())) {
+            // Pairs go, and come again.
+            if let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.mark == Mark::Quiet) {
+                sa.mark = Mark::Clean;
+                windows.push(sa.window());
+            }
+        }
+        (windows, self.moved.len())
+    }
+
+    pub(super) fn install(&mut self, mut sa: Box<Sa>) {
+        match sa.mark {
+            Mark::Early => self.early.push(sa.spi()),
+            // A node that is alone has no use for a list of what changes.
+            Mark::Clean | Mark::Quiet => sa.mark = self.mark(),
+        }
         self.table.insert(sa);
     }
 
     pub(super) fn remove(&mut self, spi: Spi) {
         if let Some(sa) = self.table.remove(spi) {
-            let stats = sa.stats();
-            // The keys are wiped here, before anyone is told so.
-            drop(sa);
-            self.events.send(RouterEvent::Removed { spi, stats });
+            self.wipe(sa);
         }
+    }
+
+    fn wipe(&mut self, sa: Box<Sa>) {
+        let (spi, stats) = (sa.spi(), sa.stats());
+        // The keys are wiped here, before anyone is told so.
+        drop(sa);
+        self.events.send(RouterEvent::Removed { spi, stats });
+    }
+
+    /// The mark of a pair that nothing is known of.
+    fn mark(&self) -> Mark {
+        if self.elsewhere.is_some() { Mark::Clean } else { Mark::Quiet }
+    }
+
+    /// What waited for a slot can be opened, when no other packet is.
+    fn open_slot(&mut self, slot: u8) {
+        let mark = self.mark();
+        for spi in self.early.extract_if(.., |spi| spi.slot() == slot) {
+            if let Some(sa) = self.table.get_mut(spi) {
+                sa.mark = mark;
+            }
+        }
+        self.opened.push(slot);
+    }
+
+    /// Everything of a slot goes.
+    fn close_slot(&mut self, slot: u8) {
+        for sa in self.table.remove_slot(slot) {
+            self.wipe(sa);
+        }
+        self.early.retain(|spi| spi.slot() != slot);
+        self.close_waiting(slot);
     }
 
     fn set_remote(&mut self, spi: Spi, remote: SocketAddr, encapsulation: Option<Encapsulation>) {
@@ -241,12 +343,13 @@ impl Core {
 
     /// Drops what has waited too long. When there is more to drop; `None` when nothing waits.
     pub(super) fn expire_held(&mut self) -> Option<Instant> {
-        if self.holds.is_empty() {
+        if self.waiting.next_expiry().is_none() && self.holds.is_empty() {
             return None;
         }
+        self.expire_waiting();
         let expired = self.holds.expire(self.now);
         self.counters.add(Counter::HoldExpired, expired as u64);
-        self.holds.next_expiry()
+        self.holds.next_expiry().into_iter().chain(self.waiting.next_expiry()).min()
     }
 
     /// Ends a turn: sends what was gathered and wakes those who have work. False when events still wait.

@@ -46,6 +46,10 @@ impl Core {
                 };
                 self.counters.count(outcome);
             }
+            Back::Elsewhere(node) => {
+                self.counters.count(Counter::IcmpSent);
+                self.pass_inner(node, &tenant, message);
+            }
             Back::Pair(target) => {
                 if let Some(info) = ip::parse(message) {
                     self.counters.count(Counter::IcmpSent);
@@ -65,19 +69,21 @@ impl Core {
                 let sa = self.table.get_mut(*target);
                 sa.map_or(FITS_EVERYWHERE, |sa| sa.max_inner(self.now)).min(icmp::MAX_LEN)
             }
+            Back::Elsewhere(_) if info.source.is_ipv4() => FITS_EVERYWHERE,
             // Every tunnel takes what IPv6 calls the least, and every device a little more.
             _ => icmp::MAX_LEN,
         }
     }
 }
 
-/// What a path of 576 octets takes of IPv4, whatever the suite: for pairs of other shards, whose path is not known here.
+/// What a path of 576 octets takes of IPv4, whatever the suite: for pairs of other shards and nodes, whose path is not known here.
 const FITS_EVERYWHERE: usize = 476;
 
 /// Where the sender is.
 enum Back {
     Device,
     Pair(Spi),
+    Elsewhere(u32),
 }
 
 fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
@@ -92,6 +98,7 @@ fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) 
             let ours = own.filter(|own| matches!(by(*own), Some(Way::Pair(same)) if same == target));
             Some((ours.unwrap_or(info.destination), Back::Pair(target)))
         }
+        Some(Way::Elsewhere(node)) => Some((info.destination, Back::Elsewhere(node))),
         Some(_) => None,
     }
 }

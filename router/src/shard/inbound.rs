@@ -6,6 +6,7 @@ use esp::{Spi, ip};
 
 use super::core::Core;
 use super::route::Way;
+use super::sa::Mark;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
@@ -44,7 +45,17 @@ impl Core {
     fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) {
         let owner = usize::from(spi.shard());
         if owner != self.id && owner < self.control() {
+            if self.is_elsewhere(spi) && self.pass_on(spi, packet, origin) {
+                return;
+            }
             return self.hand_over_datagram(owner, packet, origin);
+        }
+        let known = match self.table.get(spi) {
+            Some(sa) => sa.mark == Mark::Quiet || self.look_at(spi, packet, origin),
+            None => self.look_again(spi, packet, origin),
+        };
+        if !known {
+            return;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.open(spi, packet, origin, &mut scratch);
@@ -54,9 +65,6 @@ impl Core {
     /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`.
     fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) {
         self.counters.count(Counter::EspReceived);
-        if !self.table.contains(spi) {
-            self.run_commands();
-        }
         let Some(sa) = self.table.get_mut(spi) else {
             self.counters.count(Counter::UnknownSpi);
             return self.events.unknown_spi(self.now, spi, origin.from);
@@ -116,13 +124,17 @@ impl Core {
                 exceeded = true;
                 Counter::TtlExpired
             }
+            Some(Way::Elsewhere(node)) => {
+                let tenant = sa.tenant.clone();
+                return self.pass_inner(node, &tenant, inner);
+            }
             Some(way) => {
                 let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
                 return match way {
                     Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info, None),
                     Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
-                    Way::Bypass | Way::Nowhere(_) => {}
+                    Way::Elsewhere(_) | Way::Bypass | Way::Nowhere(_) => {}
                 };
             }
         };

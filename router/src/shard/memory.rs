@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::ip::PacketInfo;
 use esp::{SelectorPair, Spi};
@@ -28,8 +28,10 @@ use crate::options::Encapsulation;
 use crate::path_mtu::PathMtu;
 use crate::policy::Tunnels;
 use crate::port::{Listener, Origin, Path};
-use crate::registry::Registry;
+use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
+use crate::slots::Slots;
+use crate::spis::Spis;
 use crate::tunnel::Tunnel;
 use crate::uplink::Nudges;
 
@@ -58,9 +60,14 @@ impl MemoryShard {
         let (events_in, events) = mpsc::channel(EVENTS);
         let counters = Arc::new(Counters::new());
         let nudges = Nudges::new().0;
+        let slots = Arc::new(Slots::new(SLOT));
         let core = Core::new(CoreParts {
             id: 0,
-            slot: SLOT,
+            slots: slots.clone(),
+            elsewhere: None,
+            passed: None,
+            slot_wait: Duration::ZERO,
+            tenants: Arc::default(),
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -69,7 +76,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(SLOT, 1, 0, nudges);
+        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
     }
@@ -86,7 +93,7 @@ impl MemoryShard {
 
     /// An SPI for a pair to come.
     pub fn allocate_spi(&mut self) -> Option<Spi> {
-        self.registry.allocate_spi(self.local.ip())
+        self.registry.spis.allocate(SLOT, self.local.ip())
     }
 
     /// Installs a pair and sends on it.
@@ -94,7 +101,7 @@ impl MemoryShard {
         let path =
             Path { listener: 0, source: None, remote: child.remote, encapsulation: child.encapsulation };
         let mtu = PathMtu::new(child.remote.is_ipv6(), child.options.outer_mtu, None, self.core.now);
-        let enlisted = self.registry.enlist(child)?;
+        let enlisted = self.registry.enlist(&Listing::from(child))?;
         enlisted.tunnel.activate(child.inbound_spi);
         let sa = Sa::new(child, enlisted, path, mtu)?;
         self.core.install(Box::new(sa));
@@ -110,7 +117,8 @@ impl MemoryShard {
 
     /// A datagram of the NAT traversal port, all the way: also out again, if it is for another tunnel.
     pub fn receive(&mut self, datagram: &mut [u8], from: SocketAddr) {
-        let origin = Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp };
+        let origin =
+            Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp, relayed: false };
         self.core.received(datagram, origin);
     }
 

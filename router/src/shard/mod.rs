@@ -5,6 +5,8 @@
 mod batch;
 mod core;
 mod deliver;
+mod elsewhere;
+mod elsewhere_inner;
 mod hold;
 mod icmp;
 mod inbound;
@@ -18,7 +20,8 @@ mod run;
 mod sa;
 mod table;
 mod thread;
+mod waiting;
 
 pub(crate) use core::{Core, CoreParts};
-pub(crate) use sa::Sa;
+pub(crate) use sa::{Mark, Sa};
 pub(crate) use thread::{Shard, WAKER};

@@ -37,10 +37,14 @@ impl Core {
             (Way::Pair(spi), run) => self.send_inner(spi, tenant.id, packet, &info, run),
             (Way::Nowhere(reason), _) => self.counters.add(reason, packets),
             (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant.id, packet, &info),
+            (Way::Elsewhere(node), None) => self.pass_inner(node, tenant, packet),
             (Way::Bypass, None) => self.bypass(tenant, packet),
             (Way::Hold(tunnel), Some(run)) => self.each_of(packet, run, |core, packet, info| {
                 core.hold(&tunnel, tenant.id, packet, info);
             }),
+            (Way::Elsewhere(node), Some(run)) => {
+                self.each_of(packet, run, |core, packet, _| core.pass_inner(node, tenant, packet));
+            }
             (Way::Bypass, Some(run)) => {
                 self.each_of(packet, run, |core, packet, _| core.bypass(tenant, packet))
             }
@@ -80,7 +84,7 @@ impl Core {
         }
         // Routed a moment ago, the pair may be gone, and its SPI may even belong to a pair of another tenant by now.
         let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.tenant.id == tenant) else {
-            return self.counters.count(Counter::NoOutboundSa);
+            return self.lost_its_pair(tenant, packet, run);
         };
         let parsed;
         let info = match info {

@@ -19,6 +19,8 @@ pub(super) enum Way {
     Pair(Spi),
     /// Through this tunnel once it is up.
     Hold(Arc<Tunnel>),
+    /// Through a tunnel that is up at this node.
+    Elsewhere(u32),
     /// In the clear.
     Bypass,
     /// Nowhere, for this reason.
@@ -52,8 +54,11 @@ impl Way {
     ) -> Self {
         match tenant.forwarding.lookup(shard, packet, tunnels) {
             Some(Target::Pair(spi)) => Self::Pair(spi),
-            Some(Target::Down(tunnel)) if tunnel.is_on_demand() => Self::Hold(tunnel),
-            Some(Target::Down(_)) => Self::Nowhere(Counter::NoOutboundSa),
+            Some(Target::Down(tunnel)) => match tunnel.elsewhere() {
+                Some(node) => Self::Elsewhere(node),
+                None if tunnel.is_on_demand() => Self::Hold(tunnel),
+                None => Self::Nowhere(Counter::NoOutboundSa),
+            },
             None => Self::Nowhere(none),
         }
     }
@@ -67,7 +72,10 @@ impl Way {
         packet: &PacketInfo,
     ) -> Option<Self> {
         match Self::find(shard, tenant, policy, packet) {
-            way @ (Self::Pair(_) | Self::Hold(_) | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
+            way @ (Self::Pair(_)
+            | Self::Hold(_)
+            | Self::Elsewhere(_)
+            | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
             Self::Bypass if !tenant.has_device() => Some(Self::Nowhere(Counter::BypassNoDevice)),
             way if !tenant.has_device() => Some(way),
             // Whether a tunnel would take it, if the policy let it.

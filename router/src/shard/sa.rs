@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esp::transport::{Hosts, Upper};
-use esp::{InboundSa, LimitEvent, OutboundSa, SaError, SealError, Spi};
+use esp::{InboundSa, LimitEvent, OutboundSa, RestoreError, Resume, SaError, SealError, Spi};
 
 use crate::allowance::Allowance;
 use crate::events::{self, EventSink};
-use crate::model::{ChildSa, RouterEvent, SaStats};
+use crate::model::{ChildSa, Ends, Reserve, RouterEvent, SaStats};
 use crate::options::{Encapsulation, TunnelOptions};
+use crate::pair_snapshot::{PairSnapshot, Parts, Restored, WindowSnapshot};
 use crate::path_mtu::PathMtu;
 use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
@@ -32,8 +33,12 @@ pub(crate) struct Sa {
     pub(crate) hosts: Option<Hosts>,
     /// ICMP errors about packets of this pair, so that no tenant uses up those of another.
     pub(crate) icmp: Allowance,
-    /// Our address, where it is a certain one.
-    local: Option<IpAddr>,
+    /// Our address.
+    local: IpAddr,
+    /// It is the one of its shard, beside that of the tunnel.
+    own: bool,
+    /// What to do before a packet is opened.
+    pub(crate) mark: Mark,
     mtu: PathMtu,
     /// The largest inner packet that fits `mtu`.
     max_inner: usize,
@@ -48,6 +53,31 @@ pub(crate) struct Sa {
     reported: Option<SocketAddr>,
     soft_raised: bool,
     hard_raised: bool,
+}
+
+/// What to do before a packet of a pair is opened: one look in the usual case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mark {
+    /// Nothing: the pair is on the list of those whose window has moved, or there is no such list.
+    Quiet,
+    /// To put it on that list.
+    Clean,
+    /// To wait: its slot is not open yet.
+    Early,
+}
+
+/// What a pair is made of.
+struct SaParts {
+    tenant: Arc<Tenant>,
+    tunnel: Arc<Tunnel>,
+    inbound: InboundSa,
+    outbound: OutboundSa,
+    path: Path,
+    mtu: PathMtu,
+    local: IpAddr,
+    own: bool,
+    hosts: Option<Hosts>,
+    options: TunnelOptions,
 }
 
 impl Sa {
@@ -73,16 +103,55 @@ impl Sa {
             &child.iv_seed,
             &child.limits,
         )?;
+        let (ends, options) = (child.ends(), child.options);
+        let hosts = ends.hosts(&child.selectors);
+        let parts = SaParts {
+            tenant,
+            tunnel,
+            inbound,
+            outbound,
+            path,
+            mtu,
+            local: ends.local,
+            own: child.own,
+            hosts,
+            options,
+        };
+        Ok(Self::of(parts, &child.reserve))
+    }
+
+    /// Goes on with a pair of another node.
+    pub(crate) fn restore(
+        from: &Restored<'_>,
+        resume: Resume,
+        reserve: &Reserve,
+        enlisted: Enlisted,
+        path: Path,
+        mtu: PathMtu,
+    ) -> Result<Self, RestoreError> {
+        let Enlisted { tenant, tunnel, selectors } = enlisted;
+        let hosts = from.ends.hosts(&selectors);
+        let inbound = InboundSa::restore(from.inbound, |_| selectors)?;
+        let outbound = OutboundSa::restore(from.outbound, resume, reserve.lease)?;
+        let (local, own, options) = (from.ends.local, from.own, from.options);
+        let parts = SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, hosts, options };
+        Ok(Self::of(parts, reserve))
+    }
+
+    fn of(parts: SaParts, reserve: &Reserve) -> Self {
+        let SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, hosts, options } = parts;
         let mut sa = Self {
             tenant,
             tunnel,
             inbound,
             outbound,
             path,
-            options: child.options,
-            hosts: child.hosts(),
+            options,
+            hosts,
             icmp: Allowance::new(ICMP_PER_SECOND),
-            local: specific(child.local.ip()),
+            local,
+            own,
+            mark: Mark::Quiet,
             mtu,
             max_inner: 0,
             last_in: None,
@@ -94,20 +163,49 @@ impl Sa {
             soft_raised: false,
             hard_raised: false,
         };
+        sa.reserve(reserve);
         sa.measure();
-        Ok(sa)
+        sa
+    }
+
+    /// How far it may count.
+    pub(crate) fn reserve(&mut self, reserve: &Reserve) {
+        self.outbound.reserve(reserve.lease);
+        self.outbound.warn_at(reserve.warn_at);
+    }
+
+    /// Everything that another node needs to go on with it.
+    pub(crate) fn snapshot(&self) -> PairSnapshot {
+        PairSnapshot::new(Parts {
+            tenant: self.tenant.id,
+            tunnel: self.tunnel.id,
+            own: self.own,
+            transport: self.hosts.is_some(),
+            inbound: self.inbound.snapshot(),
+            outbound: self.outbound.snapshot(),
+            options: &self.options,
+            local: self.local,
+            remote: self.path.remote,
+            encapsulation: self.path.encapsulation,
+            active: self.tunnel.sends_on(self.spi()),
+        })
+    }
+
+    /// How far it has come.
+    pub(crate) fn window(&self) -> WindowSnapshot {
+        WindowSnapshot::new(self.spi(), self.inbound.progress(), self.outbound.progress())
     }
 
     /// What the kernel says of the path of a pair that is to be.
-    pub(crate) fn path_mtu(child: &ChildSa, now: Instant) -> PathMtu {
-        let (local, remote) = (specific(child.local.ip()), child.remote.ip());
-        PathMtu::new(remote.is_ipv6(), child.options.outer_mtu, sys::path_mtu::towards(local, remote), now)
+    pub(crate) fn path_mtu(ends: &Ends, options: &TunnelOptions, now: Instant) -> PathMtu {
+        let (local, remote) = (specific(ends.local), ends.remote.ip());
+        PathMtu::new(remote.is_ipv6(), options.outer_mtu, sys::path_mtu::towards(local, remote), now)
     }
 
     /// The largest inner packet that the path takes in one piece. Asks the kernel now and then.
     pub(crate) fn max_inner(&mut self, now: Instant) -> usize {
         if self.mtu.is_due(now) {
-            self.mtu.renew(sys::path_mtu::towards(self.local, self.path.remote.ip()), now);
+            self.mtu.renew(sys::path_mtu::towards(specific(self.local), self.path.remote.ip()), now);
             self.measure();
         }
         self.max_inner
@@ -130,7 +228,7 @@ impl Sa {
 
     /// An ESP packet of `len` octets was too large for the path as the kernel knows it.
     pub(crate) fn note_refusal(&mut self, len: usize, now: Instant) {
-        let found = sys::path_mtu::towards(self.local, self.path.remote.ip());
+        let found = sys::path_mtu::towards(specific(self.local), self.path.remote.ip());
         self.mtu.lower(len + self.outer_headers(), found, now);
         self.measure();
     }
@@ -176,6 +274,9 @@ impl Sa {
                 self.hard_raised = true;
                 events.send(RouterEvent::HardLimit { spi });
             }
+            LimitEvent::NumbersLow => {
+                events.send(RouterEvent::NumbersLow { spi, sequence: self.outbound.sequence() });
+            }
             _ => {}
         }
     }
@@ -218,7 +319,7 @@ impl Sa {
         self.path.remote = remote;
         self.path.encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
         self.reported = None;
-        let found = sys::path_mtu::towards(self.local, remote.ip());
+        let found = sys::path_mtu::towards(specific(self.local), remote.ip());
         self.mtu = PathMtu::new(remote.is_ipv6(), self.options.outer_mtu, found, now);
         self.measure();
     }

@@ -1,4 +1,4 @@
-//! The SAs of a shard by the index in their SPI: two array look-ups, no hash.
+//! The SAs of a shard by the slot and the index in their SPI: three array look-ups, no hash.
 
 use esp::Spi;
 
@@ -7,14 +7,17 @@ use crate::shard::Sa;
 /// Pages appear as indexes come into use, so a shard with few SAs is small.
 pub(crate) struct SaTable {
     /// The part of the SPI that all SAs of this shard share.
-    slot: u8,
     shard: u8,
-    pages: Vec<Option<Page>>,
+    /// The pages of each slot. Most nodes have few slots, and one that is alone has one.
+    slots: [Vec<Option<Page>>; SLOTS],
 }
 
+/// As many as an SPI can name.
+const SLOTS: usize = Spi::MAX_SLOT as usize + 1;
+
 impl SaTable {
-    pub(crate) fn new(slot: u8, shard: u8) -> Self {
-        Self { slot, shard, pages: Vec::new() }
+    pub(crate) fn new(shard: u8) -> Self {
+        Self { shard, slots: [const { Vec::new() }; SLOTS] }
     }
 
     /// The SA with exactly this SPI.
@@ -22,8 +25,8 @@ impl SaTable {
         if !self.is_ours(spi) {
             return None;
         }
-        let (page, entry) = position(spi);
-        self.pages.get_mut(page)?.as_mut()?.entries.get_mut(entry)?.as_deref_mut()
+        let (slot, page, entry) = position(spi);
+        self.slots.get_mut(slot)?.get_mut(page)?.as_mut()?.entries.get_mut(entry)?.as_deref_mut()
     }
 
     pub(crate) fn contains(&self, spi: Spi) -> bool {
@@ -31,18 +34,19 @@ impl SaTable {
     }
 
     pub(crate) fn get(&self, spi: Spi) -> Option<&Sa> {
-        let (page, entry) = position(spi);
-        let page = self.pages.get(page)?.as_ref()?;
+        let (slot, page, entry) = position(spi);
+        let page = self.slots.get(slot)?.get(page)?.as_ref()?;
         page.entries.get(entry)?.as_deref().filter(|_| self.is_ours(spi))
     }
 
     /// Puts an SA in its place and returns what was there.
     pub(crate) fn insert(&mut self, sa: Box<Sa>) -> Option<Box<Sa>> {
-        let (page, entry) = position(sa.spi());
-        if self.pages.len() <= page {
-            self.pages.resize_with(page + 1, || None);
+        let (slot, page, entry) = position(sa.spi());
+        let pages = self.slots.get_mut(slot)?;
+        if pages.len() <= page {
+            pages.resize_with(page + 1, || None);
         }
-        let page = self.pages.get_mut(page)?.get_or_insert_with(Page::new);
+        let page = pages.get_mut(page)?.get_or_insert_with(Page::new);
         let old = page.entries.get_mut(entry)?.replace(sa);
         page.used += usize::from(old.is_none());
         old
@@ -52,8 +56,8 @@ impl SaTable {
         if !self.is_ours(spi) {
             return None;
         }
-        let (at, entry) = position(spi);
-        let page = self.pages.get_mut(at)?;
+        let (slot, at, entry) = position(spi);
+        let page = self.slots.get_mut(slot)?.get_mut(at)?;
         let removed = page.as_mut()?.entries.get_mut(entry)?.take()?;
         if let Some(left) = page {
             left.used -= 1;
@@ -65,8 +69,17 @@ impl SaTable {
         Some(removed)
     }
 
+    /// Takes all SAs of a slot out.
+    pub(crate) fn remove_slot(&mut self, slot: u8) -> impl Iterator<Item = Box<Sa>> + use<> {
+        let pages = self.slots.get_mut(usize::from(slot)).map(std::mem::take).unwrap_or_default();
+        pages.into_iter().flatten().flat_map(|page| {
+            let entries: Box<[Option<Box<Sa>>]> = page.entries;
+            entries.into_iter().flatten()
+        })
+    }
+
     fn is_ours(&self, spi: Spi) -> bool {
-        spi.slot() == self.slot && spi.shard() == self.shard
+        spi.shard() == self.shard
     }
 }
 
@@ -85,7 +98,7 @@ impl Page {
     }
 }
 
-fn position(spi: Spi) -> (usize, usize) {
+fn position(spi: Spi) -> (usize, usize, usize) {
     let index = spi.index() as usize;
-    (index / PAGE_LEN, index % PAGE_LEN)
+    (usize::from(spi.slot()), index / PAGE_LEN, index % PAGE_LEN)
 }

@@ -117,7 +117,9 @@ impl Shard {
             left.packets |= self.read_device(number);
         }
         left.packets |= self.core.run_inboxes();
+        left.packets |= self.core.run_passed();
         self.core.run_commands();
+        self.core.open_waiting();
         for command in std::mem::take(&mut self.core.for_thread) {
             match command {
                 ThreadCommand::Attach(tenant, device) => {

@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub)] // Not every test file uses everything.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod cluster;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +13,17 @@ use esp::{
     Spi, Suite,
 };
 use router::{
-    ChildSa, Encapsulation, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId, TunnelId,
-    TunnelOptions, Uplink, UplinkStatus,
+    ChildSa, Encapsulation, Reserve, Router, RouterConfig, RouterEvent, RouterHandle, SaStats, TenantId,
+    TunnelConfig, TunnelId, TunnelOptions, Uplink, UplinkStatus,
 };
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{Receiver, channel};
 
 /// How long to wait before a test fails; nothing ever waits that long when all is well.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The slot that is open at start.
+pub const SLOT: u8 = 9;
 
 pub struct Gateway {
     pub router: Router,
@@ -33,15 +38,8 @@ impl Gateway {
     }
 
     pub fn start_with(shards: usize, listen: Vec<IpAddr>, events: usize) -> Self {
-        let config = RouterConfig {
-            listen,
-            ike_port: 0,
-            natt_port: 0,
-            shards,
-            slot: 9,
-            raw_esp: false,
-            tun_offload: true,
-        };
+        let config =
+            RouterConfig { listen, ike_port: 0, natt_port: 0, shards, slot: SLOT, ..RouterConfig::default() };
         Self::start_config(config, events)
     }
 
@@ -171,7 +169,7 @@ impl Gateway {
         ChildSa {
             tenant,
             tunnel: TunnelId(2),
-            inbound_spi: self.handle.allocate_spi([127, 0, 0, 12].into()).unwrap(),
+            inbound_spi: self.handle.allocate_spi(SLOT, [127, 0, 0, 12].into()).unwrap(),
             own: false,
             outbound_spi: 0x1234,
             suite: Suite::new(Encryption::AesGcm16_128, None, true).unwrap(),
@@ -186,7 +184,15 @@ impl Gateway {
             remote: "127.0.0.12:4500".parse().unwrap(),
             encapsulation: Encapsulation::Udp,
             options: TunnelOptions::default(),
+            reserve: Reserve::default(),
         }
+    }
+
+    /// Declares a tunnel for all of our side.
+    pub fn declare(&self, tenant: TenantId, tunnel: u64, remote: &str, on_demand: bool) {
+        let selectors = SelectorPair { local: vec![subnet("0.0.0.0/0")], remote: vec![subnet(remote)] };
+        let config = TunnelConfig { tenant, tunnel: TunnelId(tunnel), selectors, on_demand };
+        self.handle.declare_tunnel(config).unwrap();
     }
 
     /// As [`Gateway::connect`], for all of our side and without waiting for routes.
@@ -218,7 +224,7 @@ impl Gateway {
         networks: (&str, &str),
         change: impl FnOnce(&mut ChildSa),
     ) -> Remote {
-        let spi = self.handle.allocate_spi(socket.local_addr().unwrap().ip()).unwrap();
+        let spi = self.handle.allocate_spi(SLOT, socket.local_addr().unwrap().ip()).unwrap();
         self.install_under(spi, socket, tenant, tunnel, networks, change)
     }
 
@@ -231,7 +237,7 @@ impl Gateway {
         remote
     }
 
-    fn install_under(
+    pub fn install_under(
         &self,
         spi: Spi,
         socket: UdpSocket,
@@ -263,6 +269,7 @@ impl Gateway {
             remote: address,
             encapsulation: Encapsulation::Udp,
             options: TunnelOptions::default(),
+            reserve: Reserve::default(),
         };
         change(&mut child);
         let selectors = child.selectors.clone();
@@ -272,6 +279,7 @@ impl Gateway {
         Remote {
             socket,
             router: self.natt_for(address),
+            entry: self.natt_for(address),
             spi,
             outbound: OutboundSa::new(spi, suite, &up, &[4; 32], &none).unwrap(),
             inbound: InboundSa::new(theirs, suite, &down, Arc::new(mirrored), 1024, &none).unwrap(),
@@ -283,6 +291,8 @@ impl Gateway {
 pub struct Remote {
     pub socket: UdpSocket,
     pub router: SocketAddr,
+    /// Where it sends, which may be another node of the router's cluster.
+    pub entry: SocketAddr,
     /// The router's inbound SPI.
     pub spi: Spi,
     pub outbound: OutboundSa,
@@ -299,7 +309,7 @@ impl Remote {
 
     pub fn send(&mut self, inner: &[u8]) {
         let sealed = self.seal(inner);
-        self.socket.send_to(&sealed, self.router).unwrap();
+        self.socket.send_to(&sealed, self.entry).unwrap();
     }
 
     pub fn try_receive(&mut self) -> Result<Vec<u8>, OpenError> {
@@ -312,6 +322,22 @@ impl Remote {
         let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
         assert_eq!(from, self.router, "from the NAT traversal port");
         (len, self.inbound.open(&mut buffer[..len]).map(|opened| buffer[opened.inner].to_vec()))
+    }
+
+    /// From whichever node, and its address.
+    pub fn receive_from_anywhere(&mut self) -> (SocketAddr, Vec<u8>) {
+        let mut buffer = vec![0; 65_536];
+        let (len, from) = self.socket.recv_from(&mut buffer).expect("a packet comes in time");
+        let opened = self.inbound.open(&mut buffer[..len]).expect("for this SA");
+        (from, buffer[opened.inner].to_vec())
+    }
+
+    /// What comes within the time-out of the socket, from whichever node.
+    pub fn receive_now(&mut self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0; 65_536];
+        let len = self.socket.recv(&mut buffer).ok()?;
+        let opened = self.inbound.open(&mut buffer[..len]).expect("for this SA");
+        Some(buffer[opened.inner].to_vec())
     }
 
     pub fn receive_sized(&mut self) -> (usize, Vec<u8>) {

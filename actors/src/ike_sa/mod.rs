@@ -1,6 +1,13 @@
 //! The actor of one connection: the IKE_SA in use and its successors by rekeying. Hands datagrams, commands and the
 //! time to [`ike::Connection`] and carries out what it says.
+//!
+//! `mod.rs` is the actor; `told.rs` what the standby of its slot is told; `moved.rs` how it begins with what another node has told, and
+//! how it ends when another node goes on.
 
+mod moved;
+mod told;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,12 +24,14 @@ use crate::convert;
 use crate::datagram::Deliver;
 use crate::env::ConnEnv;
 use crate::held::Held;
-use crate::host::{self, CoreHost};
+use crate::host::{self, CoreHost, slot_of};
 use crate::mailbox::{MAILBOX, deliver};
+use crate::moves::PairFacts;
 use crate::numbered::Numbered;
 use crate::trail::{Received, Trail};
 use crate::vocabulary::{Begin, ConnEvent, Do, Established, Installed, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
+use told::Told;
 
 /// Hosts one connection.
 pub(crate) struct IkeSaActor {
@@ -43,11 +52,20 @@ pub(crate) struct IkeSaActor {
     trail: Trail,
     /// IKE_SAs whose keys are in the key log. Empty without one.
     logged: Vec<(u64, u64)>,
+    /// In whose SPIs it is, for as long as it lives.
+    slot: u8,
+    /// What others have to know of it. Only in a cluster.
+    told: Option<Box<Told>>,
+    /// Our address in place of that of the node that it comes from.
+    here: Option<IpAddr>,
 }
 
 impl IkeSaActor {
     pub(crate) fn new(id: u64, env: Arc<ConnEnv>, peer_spec: Arc<Numbered>, peer: Recipient<Report>) -> Self {
         Self {
+            slot: env.slot(),
+            told: None,
+            here: None,
             id,
             env,
             peer_spec,
@@ -75,7 +93,8 @@ impl IkeSaActor {
         self.trail.begin_turn();
         if let Some(conn) = &mut self.conn {
             let (env, held) = (&self.env, &mut self.held);
-            call(conn, &mut CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held });
+            let (slot, arbiter) = (self.slot, self.peer_spec.uid);
+            call(conn, &mut CoreHost { env, owner: &owner, slot, arbiter, held });
         }
     }
 
@@ -83,7 +102,8 @@ impl IkeSaActor {
     fn join(&mut self, Given { conn: other, held, counted, mut trail }: Given, owner: &Recipient<Deliver>) {
         let Some(conn) = &mut self.conn else { return };
         let (env, now) = (&self.env, Instant::now());
-        let mut host = CoreHost { env, owner, arbiter: self.peer_spec.uid, held: &mut self.held };
+        let (slot, arbiter) = (self.slot, self.peer_spec.uid);
+        let mut host = CoreHost { env, owner, slot, arbiter, held: &mut self.held };
         match conn.absorb(now, &mut host, other) {
             Ok(()) => {
                 self.held.join(held);
@@ -122,35 +142,23 @@ impl IkeSaActor {
             }
         }
         // Only after the events: an SA has to be in place before the peer learns of it.
-        let Some(conn) = &mut self.conn else { return };
+        if self.conn.is_none() {
+            return;
+        }
         let mut datagrams = Vec::new();
-        while let Some(transmit) = conn.poll_transmit() {
+        while let Some(transmit) = self.conn.as_mut().and_then(Connection::poll_transmit) {
             if transmit.keepalive {
-                self.env.router.send_keepalive(transmit.local.ip(), transmit.remote);
+                let local = self.our_address(transmit.local);
+                self.env.router.send_keepalive(local.ip(), transmit.remote);
                 continue;
             }
             self.trail.sent(&self.env, &transmit.bytes);
-            let (local, remote) = (transmit.local, transmit.remote);
+            let (local, remote) = (self.our_address(transmit.local), transmit.remote);
             datagrams.push(IkeDatagram { local, remote, bytes: transmit.bytes });
         }
-        if sender_changes && !datagrams.is_empty() {
-            // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
-            // decides between connections, moves to the other pair first.
-            self.report(ConnEvent::Send(datagrams));
-        } else {
-            for datagram in datagrams {
-                match self.env.router.send_ike(datagram) {
-                    Ok(()) => self.unsent = None,
-                    // Of the moment, and repeated by the core.
-                    Err(Unsent::Congested | Unsent::Stopped) => {}
-                    // Told once: the same again with every retransmission is no news.
-                    Err(why) if self.unsent.as_ref() != Some(&why) => {
-                        self.unsent = Some(why.clone());
-                        self.report(ConnEvent::Unsent(why));
-                    }
-                    Err(_) => {}
-                }
-            }
+        // Nor is anybody to learn of what a node that has to go on with this does not know.
+        if let Some(datagrams) = self.tell(ctx, datagrams, sender_changes, finished) {
+            self.send(datagrams, sender_changes);
         }
         self.count();
         if finished {
@@ -160,6 +168,37 @@ impl IkeSaActor {
         }
         self.trail.end_turn();
         self.arm(ctx);
+    }
+
+    /// Sends what the connection has to say.
+    fn send(&mut self, datagrams: Vec<IkeDatagram>, sender_changes: bool) {
+        if sender_changes && !datagrams.is_empty() {
+            // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
+            // decides between connections, moves to the other pair first.
+            return self.report(ConnEvent::Send(datagrams));
+        }
+        for datagram in datagrams {
+            match self.env.router.send_ike(datagram) {
+                Ok(()) => self.unsent = None,
+                Err(why) => self.not_sent(why),
+            }
+        }
+    }
+
+    /// The system has not sent a message.
+    fn not_sent(&mut self, why: Unsent) {
+        // Of the moment, and repeated by the core.
+        let passes = matches!(why, Unsent::Congested | Unsent::Stopped);
+        // Told once: the same again with every retransmission is no news.
+        if !passes && self.unsent.as_ref() != Some(&why) {
+            self.unsent = Some(why.clone());
+            self.report(ConnEvent::Unsent(why));
+        }
+    }
+
+    /// Our address as it is at this node.
+    fn our_address(&self, local: SocketAddr) -> SocketAddr {
+        self.here.map_or(local, |here| SocketAddr::new(here, local.port()))
     }
 
     /// Writes keys that have not been written to the key log, if there is one.
@@ -201,6 +240,7 @@ impl IkeSaActor {
             Event::RemoveChild { spi_in, linger, reason } => {
                 // Still held if the router did not take the pair.
                 self.held.release_esp(spi_in);
+                self.forget_pair(spi_in, linger);
                 ConnEvent::Removed { spi_in, linger, reason }
             }
             Event::Established { local_spi, remote_spi, choice, initiator, initial_contact, .. } => {
@@ -218,6 +258,7 @@ impl IkeSaActor {
                     addresses: self.addresses(),
                     encapsulated: conn.is_none_or(Connection::encapsulates),
                     lifetime: self.lifetime.clone(),
+                    moved: false,
                 }))
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
@@ -270,7 +311,8 @@ impl IkeSaActor {
         outcome.ok()
     }
 
-    fn offer_to_router(&mut self, sa: ike::ChildSa) -> Result<Installed, String> {
+    fn offer_to_router(&mut self, mut sa: ike::ChildSa) -> Result<Installed, String> {
+        sa.local = self.our_address(sa.local);
         let spec = convert::child_of_sa(&self.peer_spec, &sa.name);
         let spec = spec.ok_or("it is not configured any more")?;
         let tunnel = self.peer_spec.tunnel_id(&sa.name).ok_or("it has no number in the router")?;
@@ -286,20 +328,24 @@ impl IkeSaActor {
             (sa.name.clone(), sa.spi_in, sa.spi_out, sa.mode, sa.replaces);
         let text =
             |selectors: &[ike::wire::TrafficSelector]| selectors.iter().map(ToString::to_string).collect();
-        let (suite, legacy) = (sa.choice.to_string(), sa.choice.legacy());
+        let legacy = sa.choice.legacy().iter().map(ToString::to_string).collect();
+        let suite = sa.choice.to_string();
         let (local, remote) = (text(&sa.local_ts), text(&sa.remote_ts));
         let limit = sa.limit;
         let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
         // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
-        self.env.router.install(sa).map_err(|error| error.to_string())?;
-        let lifetime = spec.lifetime.within(limit.time, limit.octets);
-        Ok(Installed { name, pair, spi_out, suite, legacy, mode, local, remote, replaces, lifetime })
+        let time = spec.lifetime.within(limit.time, limit.octets).time;
+        let lifetime = jittered(time.rekey, time.life);
+        let facts = PairFacts { name: name.to_string(), suite, legacy, mode, local, remote, lifetime };
+        self.give_to_router(sa, &facts).map_err(|error| error.to_string())?;
+        Ok(Installed { pair, spi_out, replaces, facts, moved: false })
     }
 
-    fn addresses(&self) -> (std::net::SocketAddr, std::net::SocketAddr) {
+    fn addresses(&self) -> (SocketAddr, SocketAddr) {
         let unspecified = || (([0, 0, 0, 0], 0).into(), ([0, 0, 0, 0], 0).into());
-        self.conn.as_ref().map_or_else(unspecified, Connection::addresses)
+        let (local, remote) = self.conn.as_ref().map_or_else(unspecified, Connection::addresses);
+        (self.our_address(local), remote)
     }
 
     /// The lifetime of a new IKE_SA.
@@ -360,9 +406,11 @@ impl Handler<Begin> for IkeSaActor {
         let owner = ctx.address().recipient();
         match begin {
             Begin::Initiate { config, path, cause } => {
+                self.begin_telling(ctx);
                 self.trail = Trail::initiate(&self.env, &self.peer_spec.name, &config, &path, cause);
                 let (env, held) = (&self.env, &mut self.held);
-                let mut host = CoreHost { env, owner: &owner, arbiter: self.peer_spec.uid, held };
+                let (slot, arbiter) = (self.slot, self.peer_spec.uid);
+                let mut host = CoreHost { env, owner: &owner, slot, arbiter, held };
                 match Connection::initiate(Instant::now(), &mut host, config, path) {
                     Ok(conn) => self.conn = Some(conn),
                     Err(failure) => {
@@ -378,6 +426,10 @@ impl Handler<Begin> for IkeSaActor {
             Begin::Adopt(adopted) => {
                 let Some(given) = adopted.take() else { return ctx.stop() };
                 given.held.lead_to(&owner);
+                if self.conn.is_none() {
+                    self.slot = slot_of(given.conn.spis().0);
+                    self.begin_telling(ctx);
+                }
                 match &mut self.conn {
                     None => {
                         let Given { conn, held, counted, trail } = given;
@@ -386,6 +438,15 @@ impl Handler<Begin> for IkeSaActor {
                         self.trail.set_peer(&self.peer_spec.name);
                     }
                     Some(_) => self.join(given, &owner),
+                }
+            }
+            Begin::GoOn(moved, config) => {
+                self.slot = moved.slot;
+                self.begin_telling(ctx);
+                if let Err(reason) = self.go_on(*moved, config, &owner) {
+                    tracing::warn!(peer = %self.peer_spec.name, reason, "a tunnel of another node cannot go on here");
+                    self.report(ConnEvent::Finished);
+                    return ctx.stop();
                 }
             }
         }

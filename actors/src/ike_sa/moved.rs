@@ -1,0 +1,93 @@
+//! A connection that another node has had until now.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use esp::Spi;
+use ike::config::{Opening, PeerConfig};
+use ike::{ChildEnd, Connection, Resume};
+use snapshot::Handover;
+
+use super::IkeSaActor;
+use crate::datagram::Deliver;
+use crate::moves::Moved;
+use crate::vocabulary::{ConnEvent, Established, Installed};
+
+/// How long a pair is kept that was on its way out at the other node.
+const LINGER: Duration = Duration::from_secs(5);
+
+impl IkeSaActor {
+    /// Goes on with it. Its pairs are in the router.
+    pub(super) fn go_on(
+        &mut self,
+        moved: Moved,
+        config: Arc<PeerConfig>,
+        owner: &Recipient<Deliver>,
+    ) -> Result<(), String> {
+        let Moved { slot: _, row, at, handover, pairs, here } = moved;
+        let words = |error: &dyn std::error::Error| error.to_string();
+        let snapshot = row.connection().map_err(|error| words(&error))?;
+        let resume = match handover {
+            Handover::Exact => Resume::Exactly,
+            Handover::Sudden => Resume::Beyond,
+        };
+        let conn = Connection::restore(&snapshot, at, resume, config).map_err(|error| words(&error))?;
+        for spi in conn.local_spis() {
+            if !self.held.reserve_ike(&self.env.registry.ike, spi, owner) {
+                return Err(format!("IKE SPI {spi:016x} is in use"));
+            }
+        }
+        for spi in row.reserved.iter().copied().map(Spi) {
+            if self.env.router.reserve_spi(spi) {
+                self.held.hold_esp(&self.env.router, spi);
+            }
+        }
+        self.lifetime = row.lifetime(at).map_err(|error| words(&error))?;
+        (self.here, self.counted) = (here, conn.counters());
+        let (local, remote) = conn.spis();
+        let initiator = conn.initiator_spi() == local;
+        let choice = conn.choice();
+        let sending: Vec<(u32, bool)> = conn.child_sas().map(|(_, spi, _, sending)| (spi, sending)).collect();
+        let (began, opening, encapsulated) = (
+            conn.began(),
+            conn.config().map_or(Opening::Init, |config| config.opening()),
+            conn.encapsulates(),
+        );
+        self.conn = Some(conn);
+        if let (Some(choice), true) = (choice, self.lifetime.is_some()) {
+            self.report(ConnEvent::Established(Box::new(Established {
+                began,
+                spis: if initiator { (local, remote) } else { (remote, local) },
+                opening,
+                choice,
+                initiator,
+                initial_contact: false,
+                addresses: self.addresses(),
+                encapsulated,
+                lifetime: self.lifetime.clone(),
+                moved: true,
+            })));
+        }
+        for pair in pairs {
+            let (spi_in, name) = (pair.pair.spi().0, pair.facts.name.clone());
+            if let Some(told) = &mut self.told {
+                told.pairs.insert(spi_in, pair.facts.clone());
+            }
+            let (pair, spi_out, facts) = (pair.pair, pair.spi_out, pair.facts);
+            let installed = Installed { pair, spi_out, replaces: None, facts, moved: true };
+            self.report(ConnEvent::Installed(Box::new(installed)));
+            match sending.iter().find(|(spi, _)| *spi == spi_in) {
+                Some((_, true)) => self.report(ConnEvent::Activated { spi_in }),
+                Some((_, false)) => {}
+                None => {
+                    tracing::debug!(child = name, spi_in, "a pair that was on its way out");
+                    self.forget_pair(spi_in, LINGER);
+                    let reason = ChildEnd::Rekeyed;
+                    self.report(ConnEvent::Removed { spi_in, linger: LINGER, reason });
+                }
+            }
+        }
+        Ok(())
+    }
+}

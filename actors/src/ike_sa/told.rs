@@ -1,0 +1,238 @@
+//! What the standby of a connection's slot is told, and when its messages leave: not before that is known there.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use esp::Spi;
+use ike::supervise::Few;
+use router::{IkeDatagram, RouterError, Unsent};
+use snapshot::{Kept, Row};
+
+use super::IkeSaActor;
+use crate::moves::{ConnectionRow, Moving, PairFacts, PairRow, class, gone, numbers, reserve_after, row};
+use crate::table::{Registration, Turn};
+use crate::vocabulary::{ConnEvent, Report};
+
+/// What a connection tells.
+pub(super) struct Told {
+    /// What its rows are called by.
+    pub(super) key: u64,
+    /// Its pairs, those included that linger after a rekeying.
+    pub(super) pairs: Few<u32, PairFacts>,
+    /// Until when those do.
+    lingering: Few<u32, Instant>,
+    /// What goes with the next row of the connection.
+    rows: Vec<Row>,
+    /// Where it is found by its slot.
+    _place: Registration<u64, (u8, Recipient<Moving>)>,
+}
+
+impl IkeSaActor {
+    /// From now on it can be asked what there is of it. Nothing without a cluster.
+    pub(super) fn begin_telling(&mut self, ctx: &Context<Self>) {
+        if self.env.others.0.is_none() || self.told.is_some() {
+            return;
+        }
+        let key = rand::random();
+        let to = (self.slot, ctx.address().recipient());
+        self.told = Some(Box::new(Told {
+            key,
+            pairs: Few::new(),
+            lingering: Few::new(),
+            rows: Vec::new(),
+            _place: self.env.registry.moving.register(key, Turn::next(), to),
+        }));
+    }
+
+    /// Tells how the connection stands, and sends these messages once that is known. They come back if nobody is to know.
+    pub(super) fn tell(
+        &mut self,
+        ctx: &Context<Self>,
+        datagrams: Vec<IkeDatagram>,
+        sender_changes: bool,
+        finished: bool,
+    ) -> Option<Vec<IkeDatagram>> {
+        let now = Instant::now();
+        self.prune(now);
+        let Some(cluster) = self.env.others.0.clone() else { return Some(datagrams) };
+        if !cluster.is_told(self.slot) {
+            if let Some(told) = &mut self.told {
+                // Whoever becomes the standby is told of everything.
+                told.rows.clear();
+            }
+            return Some(datagrams);
+        }
+        let rows = self.rows(now, finished);
+        if rows.is_empty() {
+            return Some(datagrams);
+        }
+        let (env, id, supervisor) = (self.env.clone(), self.id, self.watch.supervisor().clone());
+        let (span, connection) = (self.trail.context(), ctx.address());
+        let done = Box::new(move |kept| {
+            if kept == Kept::Lost || datagrams.is_empty() {
+                return;
+            }
+            if sender_changes {
+                // Whoever is not there any more has no use for it.
+                supervisor.do_send(Report::Connection(id, ConnEvent::Send(datagrams), span));
+                return;
+            }
+            for datagram in datagrams {
+                if let Err(why) = env.router.send_ike(datagram) {
+                    connection.do_send(NotSent(why));
+                }
+            }
+        });
+        cluster.put(self.slot, rows, done);
+        None
+    }
+
+    /// What is to be told now.
+    fn rows(&mut self, now: Instant, finished: bool) -> Vec<Row> {
+        let connection = if finished { None } else { self.connection_row(now) };
+        let Some(told) = &mut self.told else { return Vec::new() };
+        let mut rows = std::mem::take(&mut told.rows);
+        match connection {
+            Some(connection) => rows.push(row(class::CONNECTION, told.key, &connection, now)),
+            None if finished => {
+                rows.push(gone(class::CONNECTION, told.key, now));
+                rows.extend(told.pairs.keys().flat_map(|spi| pair_gone(*spi, now)));
+            }
+            // It has not come so far that anybody could go on with it.
+            None => {}
+        }
+        rows
+    }
+
+    pub(super) fn connection_row(&self, now: Instant) -> Option<ConnectionRow> {
+        let snapshot = self.conn.as_ref()?.snapshot(now).ok()?;
+        let (uid, lifetime) = (self.peer_spec.uid, self.lifetime.as_ref());
+        Some(ConnectionRow::new(uid, &snapshot, lifetime, self.held.reserved(), now))
+    }
+
+    /// Gives a pair to the router. It is told of with the message that makes the peer use it.
+    pub(super) fn give_to_router(
+        &mut self,
+        mut sa: router::ChildSa,
+        facts: &PairFacts,
+    ) -> Result<(), RouterError> {
+        let Some((cluster, told)) = self.env.others.0.as_ref().zip(self.told.as_mut()) else {
+            return self.env.router.install(sa);
+        };
+        let (spi, reserve, now) = (sa.inbound_spi.0, reserve_after(0), Instant::now());
+        sa.reserve = reserve;
+        let pair = self.env.router.install_told(sa)?;
+        if cluster.is_told(self.slot) {
+            let pair = PairRow::new(told.key, &pair, facts, now);
+            told.rows.push(row(class::PAIR, spi.into(), &pair, now));
+            told.rows.push(numbers(spi, &reserve, now));
+        }
+        told.pairs.insert(spi, facts.clone());
+        Ok(())
+    }
+
+    /// A pair is to go, after a while.
+    pub(super) fn forget_pair(&mut self, spi: u32, linger: Duration) {
+        if let Some(told) = self.told.as_mut().filter(|told| told.pairs.get(&spi).is_some()) {
+            told.lingering.insert(spi, Instant::now() + linger);
+        }
+    }
+
+    fn prune(&mut self, now: Instant) {
+        let Some(told) = &mut self.told else { return };
+        let over: Vec<u32> =
+            told.lingering.iter().filter(|(_, until)| **until <= now).map(|(spi, _)| *spi).collect();
+        for spi in over {
+            told.lingering.remove(&spi);
+            told.pairs.remove(&spi);
+            told.rows.extend(pair_gone(spi, now));
+        }
+    }
+
+    /// The rows of these pairs as the router has them.
+    fn pair_rows(&self, pairs: &[router::PairSnapshot], now: Instant) -> Vec<Row> {
+        let Some(told) = &self.told else { return Vec::new() };
+        let row_of = |pair: &router::PairSnapshot| {
+            let spi = pair.spi().0;
+            Some(row(class::PAIR, spi.into(), &PairRow::new(told.key, pair, told.pairs.get(&spi)?, now), now))
+        };
+        pairs.iter().filter_map(row_of).collect()
+    }
+
+    fn spis(&self) -> Vec<Spi> {
+        self.told.iter().flat_map(|told| told.pairs.keys()).map(|spi| Spi(*spi)).collect()
+    }
+
+    /// Tells everything.
+    fn resync(&mut self, ctx: &mut Context<Self>, done: tokio::sync::mpsc::UnboundedSender<()>) {
+        let (router, spis) = (self.env.router.clone(), self.spis());
+        let asked = async move { router.snapshot_pairs(spis).await }.into_actor(self);
+        ctx.spawn(asked.map(move |pairs, this, _| {
+            let now = Instant::now();
+            let mut rows = this.pair_rows(&pairs, now);
+            rows.extend(this.rows(now, false));
+            if let Some(cluster) = &this.env.others.0 {
+                cluster.put(this.slot, rows, Box::new(|_| ()));
+            }
+            drop(done);
+        }));
+    }
+
+    /// Ends here, and says how everything stands.
+    fn give(&mut self, ctx: &mut Context<Self>, reply: tokio::sync::mpsc::UnboundedSender<Vec<Row>>) {
+        let now = Instant::now();
+        let connection = self.connection_row(now);
+        let key = self.told.as_ref().map_or(0, |told| told.key);
+        // What comes for it from now on is for the other node.
+        self.conn = None;
+        self.held = crate::held::Held::default();
+        let (router, spis) = (self.env.router.clone(), self.spis());
+        let asked = async move { router.extract_pairs(spis).await }.into_actor(self);
+        ctx.spawn(asked.map(move |pairs, this, ctx| {
+            let mut rows = Vec::new();
+            if let Some(connection) = connection {
+                rows.push(row(class::CONNECTION, key, &connection, now));
+                rows.extend(this.pair_rows(&pairs, Instant::now()));
+            }
+            this.report(ConnEvent::Given);
+            // Whoever asked may have given up; then nobody has it, and its peer begins anew.
+            let _ = reply.send(rows);
+            ctx.stop();
+        }));
+    }
+}
+
+fn pair_gone(spi: u32, now: Instant) -> [Row; 3] {
+    [class::PAIR, class::NUMBERS, class::WINDOW].map(|class| gone(class, spi.into(), now))
+}
+
+/// The system did not send a message that had waited.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct NotSent(Unsent);
+
+impl Handler<NotSent> for IkeSaActor {
+    type Result = ();
+
+    fn handle(&mut self, NotSent(why): NotSent, _: &mut Self::Context) {
+        self.not_sent(why);
+    }
+}
+
+impl Handler<Moving> for IkeSaActor {
+    type Result = ();
+
+    fn handle(&mut self, moving: Moving, ctx: &mut Self::Context) {
+        match moving {
+            Moving::Resync(done) => self.resync(ctx, done),
+            Moving::Give(reply) => self.give(ctx, reply),
+            Moving::Lose(done) => {
+                self.conn = None;
+                self.held = crate::held::Held::default();
+                self.report(ConnEvent::Given);
+                drop(done);
+                ctx.stop();
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! A slot goes, or its standby is to be told of everything.
+
+use actix::prelude::*;
+use snapshot::Row;
+use tokio::sync::mpsc;
+
+use super::rows::class;
+use super::{Moving, reserve_after};
+use crate::control::Control;
+
+impl Control {
+    /// Tells the standby of a slot of everything in it. Done when everything is put.
+    pub async fn resync_slot(&self, slot: u8) {
+        let (sender, mut done) = mpsc::unbounded_channel();
+        self.ask_slot(slot, |to| to.do_send(Moving::Resync(sender.clone())));
+        drop(sender);
+        while done.recv().await.is_some() {}
+    }
+
+    /// Ends everything in a slot, and says how it stood: another node goes on with it.
+    pub async fn give_slot(&self, slot: u8) -> Vec<Row> {
+        let (sender, mut rows) = mpsc::unbounded_channel();
+        self.ask_slot(slot, |to| to.do_send(Moving::Give(sender.clone())));
+        drop(sender);
+        let mut all = Vec::new();
+        while let Some(some) = rows.recv().await {
+            all.extend(some);
+        }
+        self.close_slot(slot);
+        all
+    }
+
+    /// Ends everything in a slot: another node has gone on with it.
+    pub async fn lose_slot(&self, slot: u8) {
+        self.close_slot(slot);
+        let (sender, mut done) = mpsc::unbounded_channel();
+        self.ask_slot(slot, |to| to.do_send(Moving::Lose(sender.clone())));
+        drop(sender);
+        while done.recv().await.is_some() {}
+    }
+
+    fn close_slot(&self, slot: u8) {
+        if let Err(error) = self.env().router.close_slot(slot) {
+            tracing::error!(%error, slot, "a slot cannot be closed");
+        }
+    }
+
+    fn ask_slot(&self, slot: u8, ask: impl Fn(&Recipient<Moving>)) {
+        for (_, (of, to)) in self.env().registry.moving.all() {
+            if of == slot {
+                ask(&to);
+            }
+        }
+    }
+
+    /// How many connections there are in each slot of this node.
+    pub fn connections_by_slot(&self) -> std::collections::BTreeMap<u8, usize> {
+        let mut all = std::collections::BTreeMap::new();
+        for (_, (slot, _)) in self.env().registry.moving.all() {
+            *all.entry(slot).or_default() += 1;
+        }
+        all
+    }
+
+    /// Tells standbys how far the pairs of this node have come: to be called many times a second. How many were told of.
+    pub async fn tell_progress(&self) -> usize {
+        let Some(cluster) = self.env().others.0.clone() else { return 0 };
+        let now = std::time::Instant::now();
+        let mut by_slot: std::collections::BTreeMap<u8, Vec<Row>> = std::collections::BTreeMap::new();
+        let windows = self.env().router.changed_windows().await;
+        let count = windows.len();
+        for window in windows {
+            let slot = esp::Spi(window.spi).slot();
+            if cluster.is_told(slot) {
+                let octets = Some(zeroize::Zeroizing::new(window.octets));
+                let row = Row { class: class::WINDOW, id: window.spi.into(), octets, at: now };
+                by_slot.entry(slot).or_default().push(row);
+            }
+        }
+        for (slot, rows) in by_slot {
+            cluster.put(slot, rows, Box::new(|_| ()));
+        }
+        count
+    }
+}
+
+/// Reserves further numbers for a pair that runs low: the standby learns of them first.
+pub(crate) fn reserve_more(env: &crate::env::ConnEnv, spi: esp::Spi, sequence: u64) {
+    let reserve = reserve_after(sequence);
+    let Some(cluster) = &env.others.0 else { return };
+    let router = env.router.clone();
+    let row = super::rows::numbers(spi.0, &reserve, std::time::Instant::now());
+    let done = Box::new(move |kept| {
+        if kept != snapshot::Kept::Lost {
+            router.reserve(spi, reserve);
+        }
+    });
+    cluster.put(spi.slot(), vec![row], done);
+}

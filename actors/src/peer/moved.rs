@@ -1,0 +1,72 @@
+//! A peer's connections that come from another node of the cluster, and go to one.
+
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use ike::Command;
+use ike::supervise::{ConnId, Ended, State};
+
+use super::PeerActor;
+use crate::mailbox::deliver;
+use crate::moves::Moved;
+use crate::vocabulary::{Begin, Do};
+
+/// How long a peer whose connection went to another node is left to that one, until it says that it has it. Nodes say so within a tenth
+/// of a second, unless etcd elects a leader.
+const GIVEN: Duration = Duration::from_secs(10);
+
+impl PeerActor {
+    /// Goes on with a connection of another node. Its pairs are in the router, and leave it again if it does not go on.
+    pub(super) fn take_over(&mut self, moved: Box<Moved>, ctx: &mut Context<Self>) {
+        let Some(config) = self.config.clone().filter(|_| !self.leaving) else {
+            return tracing::warn!(peer = %self.peer.name, "a tunnel of another node has no use here");
+        };
+        self.given = None;
+        let id = self.next_conn();
+        self.history().begin(id, false, None);
+        self.history().step(id, "comes from another node");
+        if self.supervisor.state() == State::Waiting {
+            // Whether it is up is said by the connection in a moment.
+            self.supervisor.try_now();
+        }
+        self.spawn_connection(ctx, id, None, Begin::GoOn(moved, config));
+        self.arm(ctx);
+        self.show();
+    }
+
+    /// A connection goes on at another node. Nobody is told, and nobody here begins with the peer.
+    pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId) {
+        self.pairs_given(id);
+        if let Some(mut conn) = self.conns.remove(&id) {
+            conn.down = true;
+        }
+        self.given = Some(Instant::now());
+        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
+        self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
+        self.history().step(id, "goes on at another node");
+        self.leave(ctx);
+    }
+
+    /// When what was given is looked at again.
+    pub(super) fn given_until(&self) -> Option<Instant> {
+        self.given.map(|at| at + GIVEN)
+    }
+
+    pub(super) fn given_due(&mut self) {
+        let now = Instant::now();
+        if self.given_until().is_some_and(|until| until <= now) {
+            self.given = None;
+            self.supervisor.set_plan(now, super::plan(&self.env, &self.peer, None));
+        }
+    }
+
+    /// The peer has begun anew with another node. What it has left here it has forgotten, or is glad to be rid of.
+    pub(super) fn superseded(&mut self) {
+        let current = self.supervisor.current();
+        if let Some(conn) = current.and_then(|id| self.conns.get_mut(&id)) {
+            conn.closing = true;
+            tracing::info!(peer = %self.peer.name, "the peer has a newer connection with another node");
+            deliver(&conn.addr, Do(Command::Close), &self.env.counters);
+        }
+    }
+}

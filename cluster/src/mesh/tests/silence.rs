@@ -1,0 +1,90 @@
+//! Nodes that vanish, and come back.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::*;
+use crate::mesh::{Credentials, Lane, SILENT};
+
+/// Two nodes with a way between them that can be cut.
+async fn two() -> (Member, Member, Way) {
+    let (place_a, place_b) = (place("a"), place("b"));
+    let way = Way::to(place_b.bound.address()).await;
+    let nodes = [("a", place_a.bound.address()), ("b", way.address)].into();
+    let credentials = |name| Credentials::derive(name, &SECRET).unwrap();
+    let (b, a) = (start(place_b, credentials("b"), &nodes), start(place_a, credentials("a"), &nodes));
+    heard(&a.mesh, "b").await;
+    heard(&b.mesh, "a").await;
+    (a, b, way)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_is_silent_to_both_and_is_heard_again() {
+    let (a, b, way) = two().await;
+    way.set(false);
+    let cut = tokio::time::Instant::now();
+    for (mesh, other) in [(&a.mesh, "b"), (&b.mesh, "a")] {
+        silent(mesh, other).await;
+        assert!(mesh.silence(other).unwrap() >= SILENT);
+        // What was on the way may still have come after the cut.
+        assert!(cut.elapsed() >= SILENT - Duration::from_millis(150), "not before its time");
+    }
+    way.set(true);
+    heard(&a.mesh, "b").await;
+    heard(&b.mesh, "a").await;
+    a.mesh.ask("b", Lane::Control, 1, Bytes::new(), PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_direction_is_enough_to_be_heard_by_and_too_little_to_be_heard() {
+    let (a, b, way) = two().await;
+    way.back.store(false, Ordering::Relaxed);
+    silent(&a.mesh, "b").await;
+    // What a sends arrives.
+    heard(&b.mesh, "a").await;
+    way.back.store(true, Ordering::Relaxed);
+    heard(&a.mesh, "b").await;
+    way.forth.store(false, Ordering::Relaxed);
+    silent(&b.mesh, "a").await;
+    way.forth.store(true, Ordering::Relaxed);
+    heard(&b.mesh, "a").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_started_again_is_another_process_whoever_connects() {
+    for restarted in ["a", "b"] {
+        let (place_a, place_b) = (place("a"), place("b"));
+        let addresses = [place_a.bound.address(), place_b.bound.address()];
+        let nodes = [("a", addresses[0]), ("b", addresses[1])].into();
+        let credentials = |name| Credentials::derive(name, &SECRET).unwrap();
+        let (stays_at, goes_at) = if restarted == "a" { (place_b, place_a) } else { (place_a, place_b) };
+        let address = goes_at.bound.address();
+        let stays = start(stays_at, credentials(if restarted == "a" { "b" } else { "a" }), &nodes);
+        let goes = start(goes_at, credentials(restarted), &nodes);
+        assert_eq!(heard(&stays.mesh, restarted).await.instance, restarted.as_bytes());
+        let mut standing = stays.mesh.standing();
+        drop(goes);
+        silent(&stays.mesh, restarted).await;
+        // The old one may still hold the socket for a moment.
+        let bound = loop {
+            match crate::mesh::Bound::bind(address) {
+                Ok(bound) => break bound,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
+        let settings = crate::mesh::Settings {
+            name: restarted.to_owned(),
+            instance: b"second".to_vec(),
+            credentials: credentials(restarted),
+        };
+        let (_, of_it) = watch::channel(std::sync::Arc::new(placement(restarted, &nodes)));
+        let _again = crate::mesh::Mesh::start(bound, settings, of_it, std::sync::Arc::new(Nothing)).unwrap();
+        let second = |all: &std::sync::Arc<crate::mesh::Standings>| {
+            all[restarted].instance == b"second" && !all[restarted].silent
+        };
+        tokio::time::timeout(PATIENCE, standing.wait_for(second)).await.unwrap().unwrap();
+    }
+}

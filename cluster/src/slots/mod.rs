@@ -1,0 +1,384 @@
+//! Whose slots are: each has an owner and a standby, and there is never a moment in which two act for one.
+//!
+//! | key, after the prefix | what |
+//! |---|---|
+//! | `slots/N` | [`Slot`]: owner, standby, whether that one knows everything |
+//!
+//! The owner tells its standby of everything that it would have to know ([`Slots::put`]), as rows of octets that are none of this
+//! module's business. As long as the standby is *ready*, what the owner has told it is [`Kept::Known`] before anybody else
+//! learns of it. A standby that does not answer is struck out in etcd first ([`Kept::Free`]); whoever cannot do that either does
+//! nothing until it can. So a standby that takes over knows all that anybody was told.
+//!
+//! It takes over when it has not heard the owner for a while, by compare-and-swap on what etcd knows of the slot: the owner, if it is
+//! still there, finds that out by etcd's watch or by its next row, which is refused ([`Kept::Lost`]).
+//!
+//! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
+//!
+//! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
+//! who looks after all that, `moving.rs` the way of a slot from one node to another.
+
+mod moving;
+mod record;
+mod replica;
+mod row;
+mod steward;
+#[cfg(test)]
+mod tests;
+mod vault;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
+use tokio::task::JoinSet;
+
+pub use record::{Process, Slot, Table};
+pub use snapshot::{Done, Handover, Kept, Row};
+
+use crate::etcd::mirror::{self, Mirrored};
+use crate::etcd::{Etcd, EtcdError};
+use crate::members::{Members, Placement};
+use moving::Arriving;
+use replica::Own;
+use row::Rows;
+use vault::Vault;
+
+pub(crate) use record::number_of;
+
+/// Something that comes later.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What nodes ask each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// An owner tells its standby.
+    Put = 1,
+    /// A slot will be handed over in a moment.
+    Expect = 2,
+    /// A slot is handed over.
+    Hand = 3,
+}
+
+impl Ask {
+    /// By its number.
+    pub const fn of(number: u16) -> Option<Self> {
+        Some(match number {
+            1 => Self::Put,
+            2 => Self::Expect,
+            3 => Self::Hand,
+            _ => return None,
+        })
+    }
+}
+
+/// The way to other nodes. Asks of one kind to one node are answered in the order in which they are made.
+pub trait Wire: Send + Sync + 'static {
+    /// Asks a node, and waits no longer than `patience` for its answer.
+    fn ask(
+        &self,
+        node: &str,
+        ask: Ask,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Later<'_, Result<Vec<u8>, String>>;
+}
+
+/// Who does what a slot is for.
+pub trait Host: Send + Sync + 'static {
+    /// Tells everything there is of a slot by [`Slots::put`]; done when all of it is put.
+    fn resync(&self, slot: u8) -> Later<'_, ()>;
+
+    /// A slot is this node's, with these rows: go on with it.
+    fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()>;
+
+    /// A slot is not this node's any more: nothing more is done for it, and nobody is told.
+    fn lose(&self, slot: u8) -> Later<'_, ()>;
+
+    /// A slot is about to be another's: nothing more is done for it from now on. All rows of it.
+    fn give(&self, slot: u8) -> Later<'_, Vec<Row>>;
+
+    /// A slot is about to be this node's: what comes for it is to wait.
+    fn expect(&self, slot: u8, from: &str);
+
+    /// What is new belongs to this slot from now on.
+    fn begin_in(&self, slot: u8);
+}
+
+/// The slots of a node, and what it keeps of those of others. Clones are of the same.
+#[derive(Clone)]
+pub struct Slots(Arc<Inner>);
+
+pub(crate) struct Inner {
+    etcd: Etcd,
+    own: Process,
+    wire: Arc<dyn Wire>,
+    host: Arc<dyn Host>,
+    table: watch::Sender<Arc<Table>>,
+    placement: watch::Receiver<Arc<Placement>>,
+    /// Nodes that were heard of late.
+    heard: watch::Receiver<Arc<BTreeSet<String>>>,
+    vault: Mutex<Vault>,
+    mine: Mutex<BTreeMap<u8, Own>>,
+    arriving: Mutex<BTreeMap<u8, Arriving>>,
+    /// Changes of owners are made one after the other.
+    turn: AsyncMutex<()>,
+    /// Nodes that did not answer as a standby, and until when they are not asked to be one.
+    unfit: Mutex<BTreeMap<String, Instant>>,
+    /// Something is to be looked at.
+    wake: Notify,
+    primary: AtomicU8,
+    /// This node wants no more slots.
+    leaving: AtomicBool,
+    /// How many slots came from another node, by what way.
+    sudden: std::sync::atomic::AtomicU64,
+    exact: std::sync::atomic::AtomicU64,
+}
+
+/// How far a slot's standby is behind, and what has moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Rows that wait to be told.
+    pub waiting: usize,
+}
+
+impl Slots {
+    /// Looks after the slots of a node that has joined. `heard` says which nodes were heard within the time after which one counts as
+    /// silent. To be called in a tokio runtime; the tasks are the caller's to keep.
+    pub async fn start(
+        members: &Members,
+        wire: Arc<dyn Wire>,
+        host: Arc<dyn Host>,
+        heard: watch::Receiver<Arc<BTreeSet<String>>>,
+    ) -> Result<(Self, JoinSet<()>), EtcdError> {
+        let etcd = members.etcd().clone();
+        let loaded = mirror::load(&etcd, KEYS, Table::new()).await?;
+        let primary = members.own().slot;
+        let first = loaded.0.get(&primary).filter(|slot| slot.owner == members.own().process());
+        let inner = Arc::new(Inner {
+            own: members.own().process(),
+            wire,
+            host,
+            table: watch::Sender::new(Arc::new(loaded.0.clone())),
+            placement: members.placement(),
+            heard,
+            vault: Mutex::default(),
+            mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
+            arriving: Mutex::default(),
+            turn: AsyncMutex::default(),
+            unfit: Mutex::default(),
+            wake: Notify::new(),
+            primary: AtomicU8::new(primary),
+            leaving: AtomicBool::new(false),
+            sudden: std::sync::atomic::AtomicU64::default(),
+            exact: std::sync::atomic::AtomicU64::default(),
+            etcd: etcd.clone(),
+        });
+        let mut tasks = JoinSet::new();
+        let of_table = Arc::clone(&inner);
+        tasks.spawn(async move {
+            let tell = |now: &Table| {
+                of_table.table.send_replace(Arc::new(now.clone()));
+            };
+            mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
+        });
+        tasks.spawn(steward::run(Arc::clone(&inner)));
+        Ok((Self(inner), tasks))
+    }
+
+    /// Tells the standby of a slot of ours. `done` learns what has become of it, in the order of the calls; without a standby at once.
+    pub fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
+        self.0.put(slot, rows, done);
+    }
+
+    /// Whether somebody is told of a slot's rows. Whoever makes rows may spare itself the work.
+    pub fn is_told(&self, slot: u8) -> bool {
+        self.0.mine().get(&slot).is_some_and(|own| !own.replica.is_alone())
+    }
+
+    /// Whose slots are, now and later.
+    pub fn table(&self) -> watch::Receiver<Arc<Table>> {
+        self.0.table.subscribe()
+    }
+
+    /// Which slots this node answers for.
+    pub fn mine(&self) -> BTreeSet<u8> {
+        self.0.mine().keys().copied().collect()
+    }
+
+    /// The slot of what is new.
+    pub fn primary(&self) -> u8 {
+        self.0.primary.load(Ordering::Relaxed)
+    }
+
+    /// How far the standby of a slot of ours is behind.
+    pub fn lag(&self, slot: u8) -> Lag {
+        Lag { waiting: self.0.mine().get(&slot).map_or(0, |own| own.replica.waiting()) }
+    }
+
+    /// Rows and octets that this node keeps of a slot of another's.
+    pub fn kept(&self, slot: u8) -> (usize, usize) {
+        self.0.vault().size(slot)
+    }
+
+    /// Slots that have come to this node: suddenly, and as they were.
+    pub fn arrivals(&self) -> (u64, u64) {
+        (self.0.sudden.load(Ordering::Relaxed), self.0.exact.load(Ordering::Relaxed))
+    }
+
+    /// Answers another node.
+    ///
+    /// # Errors
+    /// With why not, for that node.
+    pub async fn answer(&self, from: &str, ask: Ask, body: &[u8]) -> Result<Vec<u8>, String> {
+        let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
+        match ask {
+            Ask::Put => {
+                self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now())?;
+                Ok(Vec::new())
+            }
+            Ask::Expect | Ask::Hand => moving::arrive(&self.0, from, ask, rows).await,
+        }
+    }
+
+    /// Moves a slot of this node to another one, as it is.
+    ///
+    /// # Errors
+    /// With why it stays.
+    pub async fn move_slot(&self, slot: u8, to: &str) -> Result<(), String> {
+        moving::give(&self.0, slot, to).await
+    }
+
+    /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason.
+    pub async fn drain(&self) -> Vec<(u8, String)> {
+        self.0.leaving.store(true, Ordering::Relaxed);
+        let mut stay = Vec::new();
+        for slot in self.mine() {
+            let mut moved = Err(String::new());
+            for _ in 0..DRAIN_TRIES {
+                moved = match self.0.successor(slot) {
+                    Some(to) => {
+                        let moved = self.move_slot(slot, &to.node).await;
+                        if moved.is_err() {
+                            // It may leave as well: another one then.
+                            self.0.is_unfit(&to.node);
+                        }
+                        moved
+                    }
+                    None => Err("there is no other node".to_owned()),
+                };
+                if moved.is_ok() {
+                    break;
+                }
+            }
+            if let Err(reason) = moved {
+                stay.push((slot, reason));
+            }
+        }
+        stay
+    }
+
+    /// Nothing is done for the slots of this node any more: they are nobody's.
+    pub async fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+        for number in self.mine() {
+            let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);
+            self.0.mine().remove(&number);
+            if let Some(slot) = slot
+                && let Err(error) = slot.give_up(&self.0.etcd).await
+            {
+                tracing::debug!(%error, slot = number, "the others learn later that a slot is nobody's");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
+        let (kept, done) = match self.mine().get(&slot) {
+            Some(own) => match own.replica.put(rows, done) {
+                Some(at_once) => at_once,
+                None => return,
+            },
+            None => (Kept::Lost, done),
+        };
+        done(kept);
+    }
+
+    fn mine(&self) -> MutexGuard<'_, BTreeMap<u8, Own>> {
+        // A panic leaves it as it was before or after one change.
+        self.mine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn arriving(&self) -> MutexGuard<'_, BTreeMap<u8, Arriving>> {
+        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What etcd knows of a slot, as far as this node has heard.
+    fn slot(&self, number: u8) -> Option<Slot> {
+        self.table.borrow().get(&number).cloned()
+    }
+
+    fn hears(&self, node: &str) -> bool {
+        self.heard.borrow().contains(node)
+    }
+
+    /// A node has not answered as a standby.
+    fn is_unfit(&self, node: &str) {
+        let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        unfit.retain(|_, until| *until > now);
+        unfit.insert(node.to_owned(), now + UNFIT);
+    }
+
+    fn fits(&self, node: &str) -> bool {
+        let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        unfit.get(node).is_none_or(|until| *until <= Instant::now())
+    }
+
+    /// The other node that a slot is to go to, or that is to be its standby: the same one for all who look, as long as the same are
+    /// there.
+    fn successor(&self, slot: u8) -> Option<Process> {
+        let placement = self.placement.borrow();
+        let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
+        others
+            .filter(|node| self.hears(&node.name) && self.fits(&node.name))
+            .max_by_key(|node| Placement::weight(&node.name, slot.into()))
+            .map(|node| node.process())
+    }
+
+    /// Waits until what etcd knows has come here, so that nothing is decided by what was before. Not for long: the watch may be away.
+    async fn seen(&self, slot: u8, revision: i64) {
+        let mut table = self.table.subscribe();
+        let there = |table: &Arc<Table>| table.get(&slot).is_none_or(|slot| slot.revision >= revision);
+        let _ = tokio::time::timeout(SEEN, table.wait_for(there)).await;
+    }
+}
+
+impl Mirrored for Table {
+    fn take_in(&mut self, key: &str, now: Option<&culvert_proto::etcd::KeyValue>) -> Result<(), EtcdError> {
+        let Some(number) = number_of(key) else { return Ok(()) };
+        match now {
+            Some(kv) => drop(self.insert(number, Slot::read(number, kv)?)),
+            None => drop(self.remove(&number)),
+        }
+        Ok(())
+    }
+}
+
+/// What the keys of slots begin with.
+pub(crate) const KEYS: &str = "slots/";
+/// The watch of etcd tells of a change within milliseconds.
+const SEEN: Duration = Duration::from_secs(1);
+/// One that is heard and does not answer is cut off in one direction, or has more to do than it can. A network that was mended is
+/// noticed soon enough by this.
+const UNFIT: Duration = Duration::from_secs(3);
+/// How often a slot is offered by a node that leaves: what etcd knows of it may change meanwhile, for its standby becomes ready.
+const DRAIN_TRIES: usize = 3;

@@ -1,0 +1,163 @@
+//! The way of a slot from one node to another while both are there: nothing is lost, and nothing done twice.
+//!
+//! ```text
+//! owner                                   the next one
+//!   |  Expect: what comes for it waits       |
+//!   | -------------------------------------> |
+//!   |  freezes; from here on nobody acts     |
+//!   |  Hand: all rows, as they are           |
+//!   | -------------------------------------> |
+//!   |                      compare-and-swap in etcd: from here on it is the owner
+//!   | <------------------------------------- |
+//! ```
+//!
+//! If that does not come to an end the owner asks etcd who it is, and goes on if it is itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+
+use super::Row;
+use super::record::{Changed, Slot};
+use super::replica::Own;
+use super::row::{Rows, messages};
+use super::{Ask, Handover, Inner, steward};
+
+/// A message of rows, and etcd's answer in between.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Before etcd is asked again whose a slot is.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Rows of a slot that comes here.
+pub(super) struct Arriving {
+    from: String,
+    term: u64,
+    rows: Vec<Row>,
+}
+
+/// Moves a slot of this node.
+pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(), String> {
+    let _turn = inner.turn.lock().await;
+    // From etcd itself: the next owner compares with this.
+    let slot = Slot::load(&inner.etcd, number).await.map_err(|error| error.to_string())?;
+    let ours = slot.filter(|slot| slot.owner == inner.own && inner.mine().contains_key(&number));
+    let Some(slot) = ours else { return Err(format!("slot {number} is not this node's")) };
+    if to == inner.own.node {
+        return Err(format!("slot {number} is at {to} already"));
+    }
+    if !inner.hears(to) {
+        return Err(format!("node {to} is not heard"));
+    }
+    let body = |rows, last| Rows { slot: slot.number.into(), term: slot.term, rows, last }.encode_to_vec();
+    inner.wire.ask(to, Ask::Expect, body(Vec::new(), false), PATIENCE).await?;
+    let frozen = Instant::now();
+    // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
+    inner.mine().remove(&number);
+    let rows = inner.host.give(number).await;
+    let handed = hand(inner, to, &rows, body).await;
+    if let Err(reason) = handed
+        && let Some(now) = still_ours(inner, &slot).await
+    {
+        tracing::warn!(slot = number, to, reason, "the slot stays here");
+        inner.mine().insert(number, Own::alone(&now));
+        inner.host.take(number, rows, Handover::Exact).await;
+        inner.wake.notify_one();
+        return Err(reason);
+    }
+    tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
+    let table = inner.table.borrow().clone();
+    if inner.primary.load(Ordering::Relaxed) == number {
+        steward::begin_anew(inner, &table).await;
+    }
+    Ok(())
+}
+
+async fn hand(
+    inner: &Inner,
+    to: &str,
+    rows: &[Row],
+    body: impl Fn(Vec<super::row::RowForm>, bool) -> Vec<u8>,
+) -> Result<(), String> {
+    let messages = messages(rows, Instant::now());
+    let count = messages.len();
+    for (at, rows) in messages.into_iter().enumerate() {
+        inner.wire.ask(to, Ask::Hand, body(rows, at + 1 == count), PATIENCE).await?;
+    }
+    Ok(())
+}
+
+/// The slot, if etcd says that it is still this node's. Asked until it answers: as long as nobody knows, nobody acts.
+async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
+    let mut now = slot.clone();
+    loop {
+        // Written anew, so that whatever is still on its way to etcd comes too late.
+        match now.with_standby(None).change(&inner.etcd).await {
+            Ok(Changed::Done(now)) => return Some(now),
+            Ok(Changed::Other(Some(other))) if other.owner == inner.own => now = other,
+            Ok(Changed::Other(_)) => return None,
+            Err(error) => {
+                tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// A slot comes here.
+pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows) -> Result<Vec<u8>, String> {
+    let number = rows.slot()?;
+    if inner.leaving.load(Ordering::Relaxed) {
+        return Err("this node leaves".to_owned());
+    }
+    if ask == Ask::Expect {
+        let arriving = Arriving { from: from.to_owned(), term: rows.term, rows: Vec::new() };
+        inner.arriving().insert(number, arriving);
+        inner.host.expect(number, from);
+        return Ok(Vec::new());
+    }
+    let now = Instant::now();
+    let all = {
+        let mut all = inner.arriving();
+        let Some(arriving) = all.get_mut(&number).filter(|a| a.from == from && a.term == rows.term) else {
+            return Err(format!("slot {number} is not expected"));
+        };
+        arriving.rows.extend(rows.rows.iter().map(|form| form.read(now)));
+        if !rows.last {
+            return Ok(Vec::new());
+        }
+        all.remove(&number)
+    };
+    let now = become_owner(inner, number, &rows).await?;
+    inner.vault().take(number);
+    inner.mine().insert(number, Own::alone(&now));
+    inner.exact.fetch_add(1, Ordering::Relaxed);
+    let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
+    inner.host.take(number, rows, Handover::Exact).await;
+    inner.wake.notify_one();
+    Ok(Vec::new())
+}
+
+/// Makes this node the owner of a slot, if it is as its owner says that it is. Asked until etcd answers; its former owner asks as well,
+/// and one of the two comes first.
+async fn become_owner(inner: &Inner, number: u8, rows: &Rows) -> Result<Slot, String> {
+    loop {
+        let made = match Slot::load(&inner.etcd, number).await {
+            // It comes to a new term by whatever its owner does with it, but for a standby that is ready.
+            Ok(Some(slot)) if slot.term == rows.term => slot.of(inner.own.clone()).change(&inner.etcd).await,
+            // That is what a change that was made though nobody heard of it looks like.
+            Ok(Some(slot)) if slot.owner == inner.own && slot.term == rows.term + 1 => return Ok(slot),
+            Ok(_) => return Err(format!("slot {number} has changed hands meanwhile")),
+            Err(error) => Err(error),
+        };
+        match made {
+            Ok(Changed::Done(slot)) => return Ok(slot),
+            Ok(Changed::Other(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, slot = number, "nobody says whose the slot is");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What etcd knows of a slot.
+
+use std::collections::BTreeMap;
+
+use culvert_proto::etcd::{Compare, KeyValue, response_op::Response};
+use prost::Message;
+
+use crate::etcd::{Etcd, EtcdError, delete, put, read, unchanged_since};
+use crate::members::Node;
+
+/// A process of a node: one that was started again is another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Name of the node.
+    pub node: String,
+    pub(crate) instance: Vec<u8>,
+}
+
+/// A slot of the cluster: whose it is, and who would go on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// 1 to 63, as it is in SPIs.
+    pub number: u8,
+    /// Who answers for it.
+    pub owner: Process,
+    /// Who is told of all that happens in it.
+    pub standby: Option<Process>,
+    /// The standby knows all of it: it may take over, and the owner does nothing that it does not know of.
+    pub ready: bool,
+    /// Grows with each change of owner or standby.
+    pub(crate) term: u64,
+    /// Of etcd, when it was last written; 0 if it is not there yet.
+    pub(crate) revision: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StoredProcess {
+    #[prost(string, tag = "1")]
+    node: String,
+    #[prost(bytes = "vec", tag = "2")]
+    instance: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Stored {
+    #[prost(message, optional, tag = "1")]
+    owner: Option<StoredProcess>,
+    #[prost(message, optional, tag = "2")]
+    standby: Option<StoredProcess>,
+    #[prost(bool, tag = "3")]
+    ready: bool,
+    #[prost(uint64, tag = "4")]
+    term: u64,
+}
+
+impl From<&Process> for StoredProcess {
+    fn from(process: &Process) -> Self {
+        Self { node: process.node.clone(), instance: process.instance.clone() }
+    }
+}
+
+impl From<StoredProcess> for Process {
+    fn from(stored: StoredProcess) -> Self {
+        Self { node: stored.node, instance: stored.instance }
+    }
+}
+
+/// All slots that are somebody's.
+pub type Table = BTreeMap<u8, Slot>;
+
+/// What became of a change.
+#[derive(Debug)]
+pub(crate) enum Changed {
+    /// It is as it was to be.
+    Done(Slot),
+    /// Somebody else has changed it: as it is now, if it is there.
+    Other(Option<Slot>),
+}
+
+impl Slot {
+    /// One that is nobody's yet, as of a revision of etcd. It is the first term as well: every term was written, so none of an
+    /// earlier life of the slot is as high.
+    pub(crate) fn new(number: u8, owner: Process, revision: i64) -> Self {
+        let term = u64::try_from(revision).unwrap_or(0);
+        Self { number, owner, standby: None, ready: false, term, revision: 0 }
+    }
+
+    /// The same with another owner, who has no standby yet.
+    pub(crate) fn of(&self, owner: Process) -> Self {
+        Self { owner, standby: None, ready: false, term: self.term + 1, ..self.clone() }
+    }
+
+    /// The same with another standby, who knows nothing yet.
+    pub(super) fn with_standby(&self, standby: Option<Process>) -> Self {
+        Self { standby, ready: false, term: self.term + 1, ..self.clone() }
+    }
+
+    /// The same with a standby who knows everything.
+    pub(super) fn made_ready(&self) -> Self {
+        Self { ready: true, ..self.clone() }
+    }
+
+    pub(crate) fn key(number: u8) -> String {
+        format!("slots/{number}")
+    }
+
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let standby = self.standby.as_ref().map(StoredProcess::from);
+        let owner = Some(StoredProcess::from(&self.owner));
+        Stored { owner, standby, ready: self.ready, term: self.term }.encode_to_vec()
+    }
+
+    pub(crate) fn read(number: u8, kv: &KeyValue) -> Result<Self, EtcdError> {
+        let corrupt = |reason: String| EtcdError::Corrupt { key: Self::key(number), reason };
+        let stored = Stored::decode(kv.value.as_slice()).map_err(|error| corrupt(error.to_string()))?;
+        let owner = stored.owner.ok_or_else(|| corrupt("it has no owner".to_owned()))?.into();
+        let standby = stored.standby.map(Process::from);
+        Ok(Self { number, owner, standby, ready: stored.ready, term: stored.term, revision: kv.mod_revision })
+    }
+
+    /// As it is now.
+    pub(super) async fn load(etcd: &Etcd, number: u8) -> Result<Option<Self>, EtcdError> {
+        let found = etcd.get(&Self::key(number)).await?;
+        found.kvs.first().map(|kv| Self::read(number, kv)).transpose()
+    }
+
+    /// Takes one that is nobody's.
+    pub(super) async fn begin(etcd: &Etcd, number: u8, owner: Process) -> Result<Changed, EtcdError> {
+        let found = etcd.get(&Self::key(number)).await?;
+        match found.kvs.first() {
+            Some(kv) => Ok(Changed::Other(Some(Self::read(number, kv)?))),
+            None => {
+                let now = found.header.map_or(0, |header| header.revision);
+                Self::new(number, owner, now).change(etcd).await
+            }
+        }
+    }
+
+    /// Writes it, if nobody has written it since `self.revision`. A change that was made though nobody heard of it is found to be
+    /// there.
+    pub(crate) async fn change(&self, etcd: &Etcd) -> Result<Changed, EtcdError> {
+        let (key, value) = (etcd.key(&Self::key(self.number)), self.write());
+        let compare = vec![unchanged_since(key.clone(), self.revision)];
+        let made = etcd.transact(compare, vec![put(key.clone(), value.clone())], vec![read(key)]).await?;
+        let revision = made.header.as_ref().map_or(0, |header| header.revision);
+        if made.succeeded {
+            return Ok(Changed::Done(Self { revision, ..self.clone() }));
+        }
+        let found = made.responses.into_iter().find_map(|answer| match answer.response {
+            Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+            _ => None,
+        });
+        Ok(match found {
+            Some(kv) if kv.value == value => {
+                Changed::Done(Self { revision: kv.mod_revision, ..self.clone() })
+            }
+            Some(kv) => Changed::Other(Some(Self::read(self.number, &kv)?)),
+            None => Changed::Other(None),
+        })
+    }
+
+    /// Makes it nobody's, if nobody has written it since, and its owner is not there: nodes are told of in another order than slots.
+    pub(super) async fn free(&self, etcd: &Etcd) -> Result<(), EtcdError> {
+        let name = format!("nodes/{}", self.owner.node);
+        let found = etcd.get(&name).await?;
+        let now = found.kvs.first().map(|kv| Node::read(&self.owner.node, &kv.value)).transpose()?;
+        if now.is_some_and(|node| node.process() == self.owner) {
+            return Ok(());
+        }
+        let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
+        let there = unchanged_since(etcd.key(&name), written);
+        self.delete(etcd, vec![there]).await
+    }
+
+    /// Makes a slot of this node nobody's.
+    pub(super) async fn give_up(&self, etcd: &Etcd) -> Result<(), EtcdError> {
+        self.delete(etcd, Vec::new()).await
+    }
+
+    async fn delete(&self, etcd: &Etcd, mut compare: Vec<Compare>) -> Result<(), EtcdError> {
+        let key = etcd.key(&Self::key(self.number));
+        compare.push(unchanged_since(key.clone(), self.revision));
+        etcd.transact(compare, vec![delete(key)], Vec::new()).await.map(drop)
+    }
+}
+
+/// The number in a key below `slots/`.
+pub(crate) fn number_of(key: &str) -> Option<u8> {
+    key.strip_prefix("slots/")?.parse().ok()
+}

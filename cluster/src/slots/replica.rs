@@ -1,0 +1,260 @@
+//! The owner's side: what waits for a slot's standby, and what is told of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::Row;
+use super::record::{Changed, Slot};
+use super::row::{Rows, messages};
+use super::{Ask, Done, Inner, Kept};
+
+/// Calls that wait at most: all 10,000 tunnels of a node that say something at once, several times. Beyond it the standby is struck
+/// out.
+const MAX_WAITING: usize = 65_536;
+/// Calls that are told together.
+const TOGETHER: usize = 1_024;
+/// A standby on the same network answers within a millisecond; one that does not within this is no help.
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+/// Before etcd is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// A slot of ours.
+pub(super) struct Own {
+    /// The revision of etcd with which it began to be ours. What is known from before is no news of it.
+    pub(super) since: i64,
+    pub(super) replica: Replica,
+}
+
+impl Own {
+    /// One without a standby.
+    pub(super) const fn alone(slot: &Slot) -> Self {
+        Self { since: slot.revision, replica: Replica::Alone }
+    }
+}
+
+/// Who is told of a slot of ours.
+pub(super) enum Replica {
+    /// Nobody is told.
+    Alone,
+    /// Somebody is.
+    Told(Told),
+}
+
+pub(super) struct Told {
+    /// In which term.
+    pub(super) term: u64,
+    queue: mpsc::UnboundedSender<Item>,
+    waiting: Arc<AtomicUsize>,
+    failed: watch::Sender<bool>,
+    /// What depends on a row waits until the standby knows it.
+    gated: bool,
+}
+
+struct Item {
+    rows: Vec<Row>,
+    done: Option<Done>,
+}
+
+impl Replica {
+    pub(super) const fn is_alone(&self) -> bool {
+        matches!(self, Self::Alone)
+    }
+
+    /// In which term somebody is told.
+    pub(super) const fn term(&self) -> Option<u64> {
+        match self {
+            Self::Alone => None,
+            Self::Told(told) => Some(told.term),
+        }
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        match self {
+            Self::Alone => 0,
+            Self::Told(told) => told.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The standby is of no use any more.
+    pub(super) fn fail(&self) {
+        if let Self::Told(told) = self {
+            told.failed.send_replace(true);
+        }
+    }
+
+    /// From now on the standby has to know.
+    fn gate(&mut self) {
+        if let Self::Told(told) = self {
+            told.gated = true;
+        }
+    }
+
+    /// What has become of it, if that is known at once.
+    pub(super) fn put(&self, rows: Vec<Row>, done: Done) -> Option<(Kept, Done)> {
+        let Self::Told(told) = self else { return Some((Kept::Free, done)) };
+        if told.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
+            told.failed.send_replace(true);
+            // Whoever waits for a standby that is struck out repeats itself.
+            return Some((if told.gated { Kept::Lost } else { Kept::Free }, done));
+        }
+        told.waiting.fetch_add(1, Ordering::Relaxed);
+        let (item, at_once) = if told.gated {
+            (Item { rows, done: Some(done) }, None)
+        } else {
+            (Item { rows, done: None }, Some((Kept::Free, done)))
+        };
+        // Without a receiver the slot is not ours any more, and this is dropped with its sender.
+        let _ = told.queue.send(item);
+        at_once
+    }
+}
+
+/// Begins to tell the standby of `record`, of which etcd knows already.
+pub(super) fn begin(inner: &Arc<Inner>, record: Slot) {
+    let (queue, items) = mpsc::unbounded_channel();
+    let (failed, failing) = watch::channel(false);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let term = record.term;
+    let told = Told { term, queue, waiting: Arc::clone(&waiting), failed, gated: false };
+    match inner.mine().get_mut(&record.number) {
+        Some(own) => own.replica = Replica::Told(told),
+        None => return,
+    }
+    tokio::spawn(feed(Arc::clone(inner), record.clone(), items, failing, waiting));
+    tokio::spawn(fill(Arc::clone(inner), record));
+}
+
+/// Tells a standby of everything, and makes it ready.
+async fn fill(inner: Arc<Inner>, record: Slot) {
+    inner.host.resync(record.number).await;
+    // What is told from here on, others only learn when the standby knows it: before etcd says that it could take over.
+    let of_this_term = match inner.mine().get_mut(&record.number) {
+        Some(own) if own.replica.term() == Some(record.term) => {
+            own.replica.gate();
+            true
+        }
+        _ => false,
+    };
+    if !of_this_term {
+        return;
+    }
+    let (done, known) = oneshot::channel();
+    let done = Box::new(move |kept| {
+        // Whoever asked may be gone.
+        let _ = done.send(kept);
+    });
+    inner.put(record.number, Vec::new(), done);
+    if known.await != Ok(Kept::Known) {
+        return;
+    }
+    match record.made_ready().change(&inner.etcd).await {
+        Ok(Changed::Done(slot)) => {
+            let standby = slot.standby.map(|standby| standby.node).unwrap_or_default();
+            tracing::info!(slot = slot.number, standby, "the slot has a standby");
+        }
+        Ok(Changed::Other(_)) => inner.wake.notify_one(),
+        Err(error) => {
+            tracing::debug!(%error, slot = record.number, "etcd is not told of a standby");
+            fail(&inner, &record);
+        }
+    }
+}
+
+/// The standby of this term is of no use any more.
+fn fail(inner: &Inner, record: &Slot) {
+    let mine = inner.mine();
+    if let Some(own) = mine.get(&record.number).filter(|own| own.replica.term() == Some(record.term)) {
+        own.replica.fail();
+    }
+}
+
+/// Tells a standby for as long as it answers.
+async fn feed(
+    inner: Arc<Inner>,
+    record: Slot,
+    mut items: mpsc::UnboundedReceiver<Item>,
+    mut failing: watch::Receiver<bool>,
+    waiting: Arc<AtomicUsize>,
+) {
+    let (mut some, mut untold) = (Vec::new(), Vec::new());
+    loop {
+        let got = tokio::select! {
+            got = items.recv_many(&mut some, TOGETHER) => got,
+            // An error says that the slot is not ours any more.
+            failed = failing.wait_for(|failed| *failed) => {
+                if failed.is_err() {
+                    return;
+                }
+                break;
+            }
+        };
+        if got == 0 {
+            // The slot is not ours any more, or has another standby.
+            return;
+        }
+        waiting.fetch_sub(got, Ordering::Relaxed);
+        let (mut rows, mut told) = (Vec::new(), Vec::new());
+        for item in some.drain(..) {
+            rows.extend(item.rows);
+            told.extend(item.done);
+        }
+        if let Err(reason) = tell(&inner, &record, &rows).await {
+            let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
+            tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
+            inner.is_unfit(standby);
+            untold = told;
+            break;
+        }
+        told.into_iter().for_each(|done| done(Kept::Known));
+    }
+    let kept = let_go(&inner, &record).await;
+    // In the order in which they came.
+    items.close();
+    while let Ok(item) = items.try_recv() {
+        untold.extend(item.done);
+    }
+    untold.into_iter().for_each(|done| done(kept));
+    inner.wake.notify_one();
+}
+
+async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> {
+    let Some(standby) = &record.standby else { return Err("there is none".to_owned()) };
+    for rows in messages(rows, Instant::now()) {
+        let (slot, term) = (record.number.into(), record.term);
+        let body = Rows { slot, term, rows, last: false }.encode_to_vec();
+        inner.wire.ask(&standby.node, Ask::Put, body, PATIENCE).await?;
+    }
+    Ok(())
+}
+
+/// Strikes a standby out that does not answer: as long as etcd says that it may take over, nothing is done that it does not know.
+async fn let_go(inner: &Inner, record: &Slot) -> Kept {
+    let mut now = record.clone();
+    loop {
+        match now.with_standby(None).change(&inner.etcd).await {
+            Ok(Changed::Done(_)) => break,
+            Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => return Kept::Lost,
+            // It has another one already, or none.
+            Ok(Changed::Other(Some(slot))) if slot.term != record.term => break,
+            Ok(Changed::Other(Some(slot))) => now = slot,
+            Ok(Changed::Other(None)) => break,
+            Err(error) => {
+                tracing::debug!(%error, slot = record.number, "neither the standby nor etcd answers: nothing is sent");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+    let mut mine = inner.mine();
+    match mine.get_mut(&record.number) {
+        Some(own) if own.replica.term() == Some(record.term) => {
+            own.replica = Replica::Alone;
+            Kept::Free
+        }
+        Some(_) => Kept::Free,
+        None => Kept::Lost,
+    }
+}

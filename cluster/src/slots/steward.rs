@@ -1,0 +1,229 @@
+//! Looks after the slots: gives those of this node a standby, takes over those of nodes that are gone, and notices when one is
+//! another's.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::record::{Changed, Process, Slot, Table};
+use super::replica::{self, Own};
+use super::{Handover, Inner};
+use crate::members::{Placement, SLOTS};
+
+/// Everything is looked at this often without a reason as well.
+const TICK: Duration = Duration::from_secs(1);
+/// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
+const ONCE_MORE: Duration = Duration::from_millis(50);
+/// Before etcd is asked again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// For as long as it is polled.
+pub(super) async fn run(inner: Arc<Inner>) {
+    let (mut table, mut placement, mut heard) =
+        (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone());
+    loop {
+        tend(&inner).await;
+        let ended = tokio::select! {
+            changed = table.changed() => changed.is_err(),
+            changed = placement.changed() => changed.is_err(),
+            changed = heard.changed() => changed.is_err(),
+            () = inner.wake.notified() => false,
+            () = tokio::time::sleep(TICK) => false,
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+async fn tend(inner: &Arc<Inner>) {
+    let table = inner.table.borrow().clone();
+    let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
+    for (number, since) in mine {
+        match table.get(&number) {
+            Some(slot) if slot.owner == inner.own => own(inner, slot).await,
+            // That was before it came here.
+            Some(slot) if slot.revision < since => {}
+            Some(_) => lose(inner, number, &table).await,
+            None => missing(inner, number, &table).await,
+        }
+    }
+    for slot in table.values().filter(|slot| slot.owner != inner.own) {
+        if slot.standby.as_ref() == Some(&inner.own) {
+            if slot.ready && is_gone(inner, &slot.owner) {
+                take_over(inner, slot).await;
+            }
+        } else if is_nobodys(inner, slot)
+            && let Err(error) = slot.free(&inner.etcd).await
+        {
+            tracing::debug!(%error, slot = slot.number, "a slot without an owner stays for now");
+        }
+    }
+    inner.vault().forget(|number, term| {
+        // What etcd says may come later than what the owner says.
+        let slot = table.get(&number);
+        slot.is_none_or(|slot| slot.term < term || slot.standby.as_ref() == Some(&inner.own))
+    });
+}
+
+/// A slot of this node: it is to have a standby that is there.
+async fn own(inner: &Arc<Inner>, slot: &Slot) {
+    // It may be on its way to another node.
+    let _turn = inner.turn.lock().await;
+    let told = match inner.mine().get(&slot.number) {
+        Some(own) => own.replica.term(),
+        None => return,
+    };
+    if told.is_some_and(|term| term >= slot.term) {
+        let lost = slot.standby.as_ref().is_some_and(|standby| is_gone(inner, standby));
+        if lost && let Some(own) = inner.mine().get(&slot.number) {
+            own.replica.fail();
+        }
+        return;
+    }
+    if inner.leaving.load(Ordering::Relaxed) {
+        return;
+    }
+    let standby = inner.successor(slot.number);
+    if standby.is_none() && slot.standby.is_none() {
+        return;
+    }
+    assign(inner, slot, standby).await;
+}
+
+/// Gives a slot of this node another standby; true if that is so now.
+pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Process>) -> Option<Slot> {
+    match slot.with_standby(standby).change(&inner.etcd).await {
+        Ok(Changed::Done(slot)) => {
+            if slot.standby.is_some() {
+                replica::begin(inner, slot.clone());
+            }
+            inner.seen(slot.number, slot.revision).await;
+            Some(slot)
+        }
+        // The watch tells of it.
+        Ok(Changed::Other(_)) => None,
+        Err(error) => {
+            tracing::debug!(%error, slot = slot.number, "a slot has no standby for now");
+            None
+        }
+    }
+}
+
+/// Whether a process is not there any more, as far as can be told from here.
+fn is_gone(inner: &Inner, process: &Process) -> bool {
+    let placement = inner.placement.borrow();
+    let now = placement.nodes.iter().find(|node| node.name == process.node);
+    match now {
+        Some(node) if node.process() != *process => true,
+        // Its lease may have ended for a moment, and it may be heard nevertheless.
+        _ => !inner.hears(&process.node),
+    }
+}
+
+/// Whether the owner of a slot is gone, and nobody is there who could go on with it. One of those who are there makes it nobody's.
+fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
+    let placement = inner.placement.borrow();
+    let there = |process: &Process| placement.nodes.iter().any(|node| node.process() == *process);
+    let first = placement.nodes.iter().max_by_key(|node| Placement::weight(&node.name, slot.number.into()));
+    let heir = slot.standby.as_ref().filter(|_| slot.ready).is_some_and(there);
+    !there(&slot.owner)
+        && !inner.hears(&slot.owner.node)
+        && !heir
+        && first.is_some_and(|node| node.name == inner.own.node)
+}
+
+/// Takes the slot of an owner that is gone.
+async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
+    tokio::time::sleep(ONCE_MORE).await;
+    let _turn = inner.turn.lock().await;
+    let number = seen.number;
+    let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
+    if !is_gone(inner, &slot.owner) {
+        return;
+    }
+    // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.
+    if !inner.vault().close(number, slot.term) {
+        tracing::warn!(slot = number, "its state is not here, and it is not taken over");
+        return;
+    }
+    let next = slot.of(inner.own.clone());
+    let changed = loop {
+        match next.change(&inner.etcd).await {
+            Ok(changed) => break changed,
+            // Whether it was made is unknown, and until it is known nobody acts.
+            Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
+        }
+        tokio::time::sleep(AGAIN).await;
+    };
+    match changed {
+        Changed::Done(now) => {
+            let rows = inner.vault().take(number);
+            tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
+            inner.mine().insert(number, Own::alone(&now));
+            inner.sudden.fetch_add(1, Ordering::Relaxed);
+            inner.host.take(number, rows, Handover::Sudden).await;
+            inner.seen(number, now.revision).await;
+        }
+        Changed::Other(_) => inner.vault().reopen(number),
+    }
+    inner.wake.notify_one();
+}
+
+/// A slot of this node is another's.
+async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
+    let _turn = inner.turn.lock().await;
+    // It may have come back by a move, or have gone by one.
+    let now = inner.slot(number);
+    let since = inner.mine().get(&number).map(|own| own.since);
+    let ours = now.as_ref().is_some_and(|slot| slot.owner == inner.own || Some(slot.revision) < since);
+    if ours || inner.mine().remove(&number).is_none() {
+        return;
+    }
+    let owner = now.map(|slot| slot.owner.node).unwrap_or_default();
+    tracing::warn!(slot = number, owner, "a slot is another node's now");
+    inner.host.lose(number).await;
+    if inner.primary.load(Ordering::Relaxed) == number {
+        begin_anew(inner, table).await;
+    }
+}
+
+/// Nothing is known of a slot of this node, whose lease was over for a while.
+async fn missing(inner: &Arc<Inner>, number: u8, table: &Table) {
+    match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
+        Ok(Changed::Done(slot)) => {
+            if let Some(own) = inner.mine().get_mut(&number) {
+                *own = Own::alone(&slot);
+            }
+            inner.seen(number, slot.revision).await;
+        }
+        Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => lose(inner, number, table).await,
+        Ok(Changed::Other(_)) => {}
+        Err(error) => tracing::debug!(%error, slot = number, "a slot is not in etcd for now"),
+    }
+}
+
+/// Takes a slot for what is new.
+pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) {
+    if inner.leaving.load(Ordering::Relaxed) {
+        return;
+    }
+    let free = SLOTS.filter(|number| !table.contains_key(number));
+    for number in free {
+        match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
+            Ok(Changed::Done(slot)) => {
+                inner.mine().insert(number, Own::alone(&slot));
+                inner.primary.store(number, Ordering::Relaxed);
+                inner.host.begin_in(number);
+                tracing::info!(slot = number, "began with another slot");
+                inner.seen(number, slot.revision).await;
+                return;
+            }
+            Ok(Changed::Other(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "there is no slot for what is new");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! Slots that go from node to node, on a real etcd and a network in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::OnceLock;
+
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::members::Identity;
+use crate::servers::Servers;
+
+/// What connects the nodes, and who does not hear whom.
+#[derive(Default)]
+struct Net {
+    nodes: Mutex<BTreeMap<String, Slots>>,
+    heard: Mutex<BTreeMap<String, watch::Sender<Arc<BTreeSet<String>>>>>,
+    cut: Mutex<BTreeSet<(String, String)>>,
+}
+
+impl Net {
+    /// From now on nothing gets from one to the other.
+    fn cut(&self, from: &str, to: &str) {
+        self.cut.lock().unwrap().insert((from.to_owned(), to.to_owned()));
+        self.tell();
+    }
+
+    fn mend(&self) {
+        self.cut.lock().unwrap().clear();
+        self.tell();
+    }
+
+    fn tell(&self) {
+        let (cut, heard) = (self.cut.lock().unwrap(), self.heard.lock().unwrap());
+        for (node, hears) in heard.iter() {
+            let others = heard.keys().filter(|other| !cut.contains(&((*other).clone(), node.clone())));
+            hears.send_replace(Arc::new(others.filter(|other| *other != node).cloned().collect()));
+        }
+    }
+}
+
+struct Line {
+    net: Arc<Net>,
+    from: String,
+}
+
+impl Wire for Line {
+    fn ask(
+        &self,
+        node: &str,
+        ask: Ask,
+        body: Vec<u8>,
+        patience: Duration,
+    ) -> Later<'_, Result<Vec<u8>, String>> {
+        let node = node.to_owned();
+        Box::pin(async move {
+            let cut = |from: &str, to: &str| {
+                self.net.cut.lock().unwrap().contains(&(from.to_owned(), to.to_owned()))
+            };
+            let to = self.net.nodes.lock().unwrap().get(&node).cloned();
+            let Some(to) = to.filter(|_| !cut(&self.from, &node)) else {
+                return Err(format!("{node} is not there"));
+            };
+            let answer = tokio::time::timeout(patience, to.answer(&self.from, ask, &body)).await;
+            if cut(&node, &self.from) {
+                Err("no answer".to_owned())
+            } else {
+                answer.map_err(|e| e.to_string())?
+            }
+        })
+    }
+}
+
+/// What a node does for its slots: it has numbers for each.
+#[derive(Default)]
+struct Memory {
+    slots: OnceLock<Slots>,
+    numbers: Mutex<BTreeMap<u8, BTreeMap<u64, u64>>>,
+    came: Mutex<Vec<(u8, Handover)>>,
+    changed: Notify,
+}
+
+fn row(id: u64, number: Option<u64>) -> Row {
+    let octets = number.map(|number| Zeroizing::new(number.to_be_bytes().to_vec()));
+    Row { class: 1, id, octets, at: Instant::now() }
+}
+
+impl Memory {
+    fn rows(&self, slot: u8) -> Vec<Row> {
+        let numbers = self.numbers.lock().unwrap();
+        numbers.get(&slot).into_iter().flatten().map(|(id, number)| row(*id, Some(*number))).collect()
+    }
+
+    fn of(&self, slot: u8) -> Option<BTreeMap<u64, u64>> {
+        self.numbers.lock().unwrap().get(&slot).cloned()
+    }
+}
+
+impl Host for Memory {
+    fn resync(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            let rows = self.rows(slot);
+            self.slots.get().unwrap().put(slot, rows, Box::new(|_| ()));
+        })
+    }
+
+    fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
+        Box::pin(async move {
+            let number = |row: &Row| u64::from_be_bytes(row.octets.as_ref().unwrap()[..].try_into().unwrap());
+            let rows = rows.iter().map(|row| (row.id, number(row))).collect();
+            assert!(self.numbers.lock().unwrap().insert(slot, rows).is_none(), "slot {slot} came twice");
+            self.came.lock().unwrap().push((slot, handover));
+            self.changed.notify_waiters();
+        })
+    }
+
+    fn lose(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            self.numbers.lock().unwrap().remove(&slot);
+            self.changed.notify_waiters();
+        })
+    }
+
+    fn give(&self, slot: u8) -> Later<'_, Vec<Row>> {
+        Box::pin(async move {
+            let rows = self.rows(slot);
+            self.numbers.lock().unwrap().remove(&slot);
+            rows
+        })
+    }
+
+    fn expect(&self, _: u8, _: &str) {}
+
+    fn begin_in(&self, slot: u8) {
+        self.numbers.lock().unwrap().insert(slot, BTreeMap::new());
+    }
+}
+
+struct Member {
+    members: Members,
+    slots: Slots,
+    memory: Arc<Memory>,
+    _tasks: JoinSet<()>,
+}
+
+impl Member {
+    async fn join(servers: &Servers, net: &Arc<Net>, name: &str) -> Self {
+        let identity =
+            Identity { name: name.to_owned(), addresses: Vec::new(), version: "1".to_owned(), mesh: None };
+        let members = Members::join(servers.client(), identity).await.unwrap();
+        let (hears, heard) = watch::channel(Arc::default());
+        let memory = Arc::new(Memory::default());
+        memory.begin_in(members.own().slot);
+        let wire = Arc::new(Line { net: Arc::clone(net), from: name.to_owned() });
+        let (slots, tasks) = Slots::start(&members, wire, memory.clone(), heard).await.unwrap();
+        memory.slots.set(slots.clone()).ok().unwrap();
+        net.nodes.lock().unwrap().insert(name.to_owned(), slots.clone());
+        net.heard.lock().unwrap().insert(name.to_owned(), hears);
+        net.tell();
+        Self { members, slots, memory, _tasks: tasks }
+    }
+
+    fn slot(&self) -> u8 {
+        self.members.own().slot
+    }
+
+    /// Does something in a slot that others may learn of once this returns.
+    async fn set(&self, slot: u8, id: u64, number: u64) -> Kept {
+        if let Some(numbers) = self.memory.numbers.lock().unwrap().get_mut(&slot) {
+            numbers.insert(id, number);
+        }
+        let (done, kept) = oneshot::channel();
+        let done = Box::new(move |kept| {
+            let _ = done.send(kept);
+        });
+        self.slots.put(slot, vec![row(id, Some(number))], done);
+        kept.await.unwrap_or(Kept::Lost)
+    }
+
+    /// Waits until a slot is as it is to be.
+    async fn wait(&self, number: u8, fits: impl Fn(&Slot) -> bool) -> Slot {
+        let mut table = self.slots.table();
+        let found = table.wait_for(|table| table.get(&number).is_some_and(&fits)).await.unwrap();
+        found[&number].clone()
+    }
+
+    async fn ready(&self) -> Slot {
+        self.wait(self.slot(), |slot| slot.ready).await
+    }
+
+    /// Waits until a slot is here, and says what is in it.
+    async fn arrived(&self, slot: u8) -> BTreeMap<u64, u64> {
+        loop {
+            let changed = self.memory.changed.notified();
+            if let Some(numbers) = self.memory.of(slot) {
+                return numbers;
+            }
+            changed.await;
+        }
+    }
+
+    async fn lost(&self, slot: u8) {
+        loop {
+            let changed = self.memory.changed.notified();
+            if self.memory.of(slot).is_none() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_knows_all_that_anybody_was_told_and_takes_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    assert_eq!(a.set(a.slot(), 1, 10).await, Kept::Free, "nobody is there to be told");
+    let b = Member::join(&servers, &net, "b").await;
+    let slot = a.ready().await;
+    assert_eq!(slot.standby.as_ref().unwrap().node, "b");
+    for number in 0..100 {
+        assert_eq!(a.set(slot.number, 2, number).await, Kept::Known);
+    }
+    assert_eq!(b.slots.kept(slot.number).0, 2);
+
+    // Nobody hears it any more, though it is there and hears everybody, and etcd as well.
+    net.cut("a", "b");
+    assert_eq!(b.arrived(slot.number).await, BTreeMap::from([(1, 10), (2, 99)]));
+    assert_eq!(b.slots.arrivals(), (1, 0));
+    assert_eq!(*b.memory.came.lock().unwrap(), [(slot.number, Handover::Sudden)]);
+    // It notices, does nothing more for the slot, and begins with another.
+    a.lost(slot.number).await;
+    assert_eq!(a.set(slot.number, 2, 100).await, Kept::Lost);
+    let mut table = a.slots.table();
+    table.wait_for(|table| table.values().any(|slot| slot.owner.node == "a")).await.unwrap();
+    // When it is heard again, it is a standby like any other.
+    net.mend();
+    b.wait(slot.number, |slot| slot.ready && slot.standby.as_ref().is_some_and(|s| s.node == "a")).await;
+    assert_eq!(a.slots.kept(slot.number).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_paused_tells_nobody_of_anything() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    assert_eq!(a.set(slot.number, 1, 1).await, Kept::Known);
+    // All that it does is stopped: it does not see etcd change.
+    drop(a._tasks);
+    net.cut("a", "b");
+    b.arrived(slot.number).await;
+    net.mend();
+    let paused = Member { _tasks: JoinSet::new(), ..a };
+    assert_eq!(paused.set(slot.number, 1, 2).await, Kept::Lost);
+    assert_eq!(b.memory.of(slot.number).unwrap(), BTreeMap::from([(1, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_does_not_answer_is_struck_out_first() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    net.cut("a", "b");
+    net.cut("b", "a");
+    // Either it gets rid of its standby, or that takes over: what it says, nobody else says.
+    match a.set(slot.number, 1, 1).await {
+        Kept::Free => {
+            a.wait(slot.number, |now| now.owner.node == "a" && !now.ready).await;
+            assert!(b.memory.of(slot.number).is_none());
+        }
+        kept => {
+            assert_eq!(kept, Kept::Lost);
+            assert!(b.arrived(slot.number).await.is_empty());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anybodys_word_nothing_is_said() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, _b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    servers.kill(0);
+    net.cut("a", "b");
+    net.cut("b", "a");
+    let waiting = a.set(slot.number, 5, 5);
+    tokio::pin!(waiting);
+    tokio::select! {
+        kept = &mut waiting => panic!("{kept:?} without anybody's word"),
+        // No more than what a standby is waited for, twice.
+        () = tokio::time::sleep(2 * replica::PATIENCE) => {}
+    }
+    servers.revive(0);
+    waiting.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_moves_as_it_is_and_back() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let number = a.slot();
+    for id in 0..50 {
+        a.set(number, id, id).await;
+    }
+    let all: BTreeMap<u64, u64> = (0..50).map(|id| (id, id)).collect();
+    for _ in 0..3 {
+        a.slots.move_slot(number, "b").await.unwrap();
+        assert_eq!((a.memory.of(number), b.memory.of(number)), (None, Some(all.clone())));
+        assert_eq!(a.set(number, 0, 9).await, Kept::Lost);
+        b.slots.move_slot(number, "a").await.unwrap();
+        assert_eq!((a.memory.of(number), b.memory.of(number)), (Some(all.clone()), None));
+    }
+    assert!(a.slots.move_slot(number, "a").await.unwrap_err().contains("already"));
+    assert!(a.slots.move_slot(number, "zz").await.unwrap_err().contains("not heard"));
+    assert!(a.slots.move_slot(63, "b").await.unwrap_err().contains("not this node's"));
+
+    // The next one does not answer: it stays, and nothing is lost.
+    net.cut("b", "a");
+    net.heard.lock().unwrap()["a"].send_replace(Arc::new(BTreeSet::from(["b".to_owned()])));
+    assert!(a.slots.move_slot(number, "b").await.is_err());
+    assert_eq!((a.memory.of(number), b.memory.of(number)), (Some(all.clone()), None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_gives_all_of_it_away_first() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    let (of_a, of_b) = (a.slot(), b.slot());
+    a.set(of_a, 1, 11).await;
+    b.set(of_b, 2, 22).await;
+    assert!(a.slots.drain().await.is_empty());
+    a.slots.leave().await;
+    a.members.leave().await;
+    net.heard.lock().unwrap().remove("a");
+    net.tell();
+    assert!(b.slots.drain().await.is_empty(), "those that came from the first one as well");
+    assert_eq!(c.memory.of(of_a).unwrap()[&1], 11);
+    assert_eq!(c.memory.of(of_b).unwrap()[&2], 22);
+    assert!(c.memory.came.lock().unwrap().iter().all(|(_, handover)| *handover == Handover::Exact));
+    let stay = c.slots.drain().await;
+    assert!(
+        !stay.is_empty()
+            && stay.iter().all(|(_, why)| why.contains("no other node") || why.contains("leaves")),
+        "{stay:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_goes_on_with_is_nobodys() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let number = a.slot();
+    // Gone before anybody knew anything of it.
+    drop(a);
+    net.nodes.lock().unwrap().clear();
+    net.heard.lock().unwrap().clear();
+    let b = Member::join(&servers, &net, "b").await;
+    assert_ne!(b.slot(), number);
+    b.slots.table().wait_for(|table| !table.contains_key(&number)).await.unwrap();
+}

@@ -1,0 +1,74 @@
+//! Inner packets for tunnels of other nodes, and those that other nodes pass on for ours.
+
+use std::sync::Arc;
+
+use esp::ip;
+use esp::run::Run;
+
+use super::core::Core;
+use super::route::Way;
+use super::run::packets;
+use super::waiting::Kind;
+use crate::counters::Counter;
+use crate::model::TenantId;
+use crate::tenant::Tenant;
+
+impl Core {
+    /// Passes a packet on to the node where its tunnel is up.
+    pub(super) fn pass_inner(&self, node: u32, tenant: &Tenant, packet: &[u8]) {
+        let Some(info) = ip::parse(packet) else { return self.counters.count(Counter::BadInner) };
+        // The octets after the packet's own end are nobody's.
+        let packet = packet.get(..info.len).unwrap_or(packet);
+        if tenant.limiters.outbound.take(self.now, 1, packet.len() as u64) == 0 {
+            return self.counters.count(Counter::TenantLimitOut);
+        }
+        let passed =
+            self.elsewhere.as_ref().is_some_and(|elsewhere| elsewhere.inner(node, tenant.id, packet));
+        self.counters.count(if passed { Counter::PassedOn } else { Counter::NotPassedOn });
+    }
+
+    /// A packet that another node passed on, for a tunnel of this one.
+    pub(super) fn inner_in(&mut self, tenant: &Arc<Tenant>, mut packet: Vec<u8>) {
+        let Some(info) = ip::parse(&packet) else { return self.counters.count(Counter::BadInner) };
+        match Way::find(self.id, tenant, &tenant.policy.load(), &info) {
+            Way::Pair(spi) => {
+                self.counters.count(Counter::Switched);
+                self.send_inner(spi, tenant.id, &packet, &info, None);
+            }
+            Way::Hold(tunnel) => self.hold(&tunnel, tenant.id, &packet, &info),
+            // The tunnel is about to come, or has just gone.
+            Way::Elsewhere(_) | Way::Nowhere(Counter::NoOutboundSa) if self.slots.some_expected() => {
+                let held = self.waiting.push(self.now, Kind::Inner(tenant.clone()), &packet);
+                self.counters.count(if held { Counter::SlotHeld } else { Counter::SlotHoldFull });
+            }
+            // The sender did not know yet. Should two nodes be in error about each other, hops come to an end.
+            Way::Elsewhere(node) if self.slots.some_went_lately(self.now) => {
+                if ip::decrement_ttl(&mut packet) {
+                    self.pass_inner(node, tenant, &packet);
+                } else {
+                    self.counters.count(Counter::TtlExpired);
+                }
+            }
+            Way::Elsewhere(_) => self.counters.count(Counter::PassedTwice),
+            Way::Nowhere(reason) => self.counters.count(reason),
+            Way::Bypass => self.counters.count(Counter::NoRoute),
+        }
+    }
+
+    /// A packet, or all that it stands for, whose pair went after it was routed. In a cluster the pair may be at another node by
+    /// now.
+    #[cold]
+    pub(super) fn lost_its_pair(&mut self, tenant: TenantId, packet: &[u8], run: Option<Run>) {
+        let tenant = self.elsewhere.as_ref().and_then(|_| self.tenants.get(tenant));
+        let way = tenant
+            .zip(ip::parse(packet))
+            .map(|(tenant, info)| (Way::find(self.id, &tenant, &tenant.policy.load(), &info), tenant));
+        match (way, run) {
+            (Some((Way::Elsewhere(node), tenant)), None) => self.pass_inner(node, &tenant, packet),
+            (Some((Way::Elsewhere(node), tenant)), Some(run)) => {
+                self.each_of(packet, run, |core, packet, _| core.pass_inner(node, &tenant, packet));
+            }
+            _ => self.counters.add(Counter::NoOutboundSa, packets(packet, run)),
+        }
+    }
+}

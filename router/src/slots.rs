@@ -1,0 +1,120 @@
+//! Which slots of the cluster are this router's.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use esp::Spi;
+
+/// What is known of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum SlotState {
+    /// Somebody else's, or nobody's.
+    Closed = 0,
+    /// It changes hands: pairs may come, and what meets none waits until it is known whose the slot is.
+    Expected = 1,
+    /// Ours.
+    Open = 2,
+}
+
+/// The state of every slot. The control plane writes it; a shard reads it for SPIs alone that it does not find.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    states: [AtomicU8; COUNT],
+    /// Until when, in milliseconds after `start`, a slot that went is one that was ours lately.
+    lately: [AtomicU64; COUNT],
+    start: Instant,
+}
+
+/// As many as an SPI can name, and slot 0, which nobody ever has.
+const COUNT: usize = Spi::MAX_SLOT as usize + 1;
+
+impl Slots {
+    /// With this slot open.
+    pub(crate) fn new(open: u8) -> Self {
+        let slots = Self {
+            states: [const { AtomicU8::new(SlotState::Closed as u8) }; COUNT],
+            lately: [const { AtomicU64::new(0) }; COUNT],
+            start: Instant::now(),
+        };
+        slots.set(open, SlotState::Open);
+        slots
+    }
+
+    pub(crate) fn state(&self, slot: u8) -> SlotState {
+        match self.states.get(usize::from(slot)).map(|state| state.load(Ordering::SeqCst)) {
+            Some(state) if state == SlotState::Open as u8 => SlotState::Open,
+            Some(state) if state == SlotState::Expected as u8 => SlotState::Expected,
+            _ => SlotState::Closed,
+        }
+    }
+
+    pub(crate) fn set(&self, slot: u8, state: SlotState) {
+        if let Some(word) = self.states.get(usize::from(slot)).filter(|_| Self::is_one(slot)) {
+            word.store(state as u8, Ordering::SeqCst);
+        }
+    }
+
+    /// The slot goes.
+    pub(crate) fn close(&self, slot: u8, now: Instant) {
+        if self.state(slot) != SlotState::Closed
+            && let Some(lately) = self.lately.get(usize::from(slot))
+        {
+            lately.store(self.millis(now + LATELY), Ordering::SeqCst);
+        }
+        self.set(slot, SlotState::Closed);
+    }
+
+    /// Whether another node may still take us for the owner of a slot that went.
+    pub(crate) fn was_ours_lately(&self, slot: u8, now: Instant) -> bool {
+        let until = self.lately.get(usize::from(slot)).map_or(0, |until| until.load(Ordering::SeqCst));
+        self.millis(now) < until
+    }
+
+    /// Whether some slot changes hands now.
+    pub(crate) fn some_expected(&self) -> bool {
+        (1..=Spi::MAX_SLOT).any(|slot| self.state(slot) == SlotState::Expected)
+    }
+
+    /// Whether another node may still take us for the owner of some slot that went.
+    pub(crate) fn some_went_lately(&self, now: Instant) -> bool {
+        (1..=Spi::MAX_SLOT).any(|slot| self.was_ours_lately(slot, now))
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether a node can have it.
+    pub(crate) fn is_one(slot: u8) -> bool {
+        (1..=Spi::MAX_SLOT).contains(&slot)
+    }
+}
+
+/// All nodes know of a new owner by then; what is under way to the old one arrives.
+const LATELY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_slots_that_a_node_can_have_ever_open() {
+        let slots = Slots::new(0);
+        for slot in [0, 63, 64, 255] {
+            slots.set(slot, SlotState::Open);
+        }
+        let open: Vec<u8> = (0..=255).filter(|slot| slots.state(*slot) == SlotState::Open).collect();
+        assert_eq!(open, [63]);
+    }
+
+    #[test]
+    fn a_slot_was_ours_for_a_while() {
+        let (slots, now) = (Slots::new(5), Instant::now());
+        slots.close(6, now);
+        assert!(!slots.was_ours_lately(5, now) && !slots.was_ours_lately(6, now), "it never was");
+        slots.close(5, now);
+        slots.close(5, now + LATELY);
+        assert!(slots.was_ours_lately(5, now) && !slots.was_ours_lately(5, now + LATELY));
+    }
+}
