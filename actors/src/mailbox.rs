@@ -59,6 +59,17 @@ where
     }
 }
 
+/// Sends a message that must not be lost, and waits while there is no room for it. For whoever has a thread of tokio to wait on.
+pub(crate) async fn put<M>(to: &Recipient<M>, message: M)
+where
+    M: Message<Result = ()> + Send + 'static,
+{
+    if let Err(SendError::Full(message)) = to.try_send(message) {
+        // An error is the receiver's end.
+        let _ = to.send(message).await;
+    }
+}
+
 /// Sends a message that may be lost, such as a datagram, which its sender will repeat.
 pub(crate) fn offer<M>(to: &Recipient<M>, message: M, counters: &Counters)
 where

@@ -20,5 +20,5 @@ mod store;
 
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
 pub use members::{Held, Identity, JoinError, Members, Node, Placement};
-pub use slots::{Ask, Done, Handover, Host, Kept, Lag, Later, Process, Row, Slot, Slots, Table, Wire};
+pub use slots::{Ask, Done, Handover, Host, Kept, Later, Process, Row, Slot, Slots, Table, Wire};
 pub use store::{EtcdStore, follow};

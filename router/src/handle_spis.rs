@@ -43,7 +43,7 @@ impl RouterHandle {
     /// Reserves this very SPI of a slot that is ours or will be, for a connection of another node that goes on here. False if it is in
     /// use.
     pub fn reserve_spi(&self, spi: Spi) -> bool {
-        self.registry().take_spi(spi)
+        self.registry().spis.take(spi)
     }
 
     /// Gives an SPI back that was never installed.

@@ -9,6 +9,7 @@ use router::{IkeDatagram, RouterError, Unsent};
 use snapshot::{Kept, Row};
 
 use super::IkeSaActor;
+use crate::mailbox::offer;
 use crate::moves::{ConnectionRow, Moving, PairFacts, PairRow, class, gone, numbers, reserve_after, row};
 use crate::table::{Registration, Turn};
 use crate::vocabulary::{ConnEvent, Report};
@@ -67,19 +68,22 @@ impl IkeSaActor {
             return Some(datagrams);
         }
         let (env, id, supervisor) = (self.env.clone(), self.id, self.watch.supervisor().clone());
-        let (span, connection) = (self.trail.context(), ctx.address());
+        let (span, connection) = (self.trail.context(), ctx.address().recipient());
         let done = Box::new(move |kept| {
             if kept == Kept::Lost || datagrams.is_empty() {
                 return;
             }
             if sender_changes {
-                // Whoever is not there any more has no use for it.
-                supervisor.do_send(Report::Connection(id, ConnEvent::Send(datagrams), span));
-                return;
+                // What is lost with a full mailbox is sent again, as what is lost on the way.
+                return offer(
+                    &supervisor,
+                    Report::Connection(id, ConnEvent::Send(datagrams), span),
+                    &env.counters,
+                );
             }
             for datagram in datagrams {
                 if let Err(why) = env.router.send_ike(datagram) {
-                    connection.do_send(NotSent(why));
+                    offer(&connection, NotSent(why), &env.counters);
                 }
             }
         });

@@ -1,27 +1,25 @@
 //! A slot goes, or its standby is to be told of everything.
 
-use actix::prelude::*;
 use snapshot::Row;
 use tokio::sync::mpsc;
 
 use super::rows::class;
 use super::{Moving, reserve_after};
 use crate::control::Control;
+use crate::mailbox::put;
 
 impl Control {
     /// Tells the standby of a slot of everything in it. Done when everything is put.
     pub async fn resync_slot(&self, slot: u8) {
         let (sender, mut done) = mpsc::unbounded_channel();
-        self.ask_slot(slot, |to| to.do_send(Moving::Resync(sender.clone())));
-        drop(sender);
+        self.ask_slot(slot, Moving::Resync(sender)).await;
         while done.recv().await.is_some() {}
     }
 
     /// Ends everything in a slot, and says how it stood: another node goes on with it.
     pub async fn give_slot(&self, slot: u8) -> Vec<Row> {
         let (sender, mut rows) = mpsc::unbounded_channel();
-        self.ask_slot(slot, |to| to.do_send(Moving::Give(sender.clone())));
-        drop(sender);
+        self.ask_slot(slot, Moving::Give(sender)).await;
         let mut all = Vec::new();
         while let Some(some) = rows.recv().await {
             all.extend(some);
@@ -34,8 +32,7 @@ impl Control {
     pub async fn lose_slot(&self, slot: u8) {
         self.close_slot(slot);
         let (sender, mut done) = mpsc::unbounded_channel();
-        self.ask_slot(slot, |to| to.do_send(Moving::Lose(sender.clone())));
-        drop(sender);
+        self.ask_slot(slot, Moving::Lose(sender)).await;
         while done.recv().await.is_some() {}
     }
 
@@ -45,10 +42,10 @@ impl Control {
         }
     }
 
-    fn ask_slot(&self, slot: u8, ask: impl Fn(&Recipient<Moving>)) {
+    async fn ask_slot(&self, slot: u8, what: Moving) {
         for (_, (of, to)) in self.env().registry.moving.all() {
             if of == slot {
-                ask(&to);
+                put(&to, what.clone()).await;
             }
         }
     }

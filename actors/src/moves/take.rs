@@ -12,6 +12,7 @@ use super::rows::{ConnectionRow, PairFacts, PairRow, class};
 use crate::control::Control;
 use crate::dispatch;
 use crate::held::Pair;
+use crate::mailbox::{offer, put};
 use crate::vocabulary::ToPeer;
 
 /// A connection of another node, to go on with.
@@ -47,7 +48,11 @@ pub struct Taken {
 
 impl Control {
     /// An IKE message that another node has received and that is for a connection of this one.
-    pub fn ike_passed_in(&self, datagram: router::IkeDatagram) {
+    pub fn ike_passed_in(&self, mut datagram: router::IkeDatagram) {
+        if let Some(here) = here(datagram.local.ip(), datagram.remote) {
+            // It is answered from where it is.
+            datagram.local.set_ip(here);
+        }
         dispatch::passed_in(self.env(), datagram);
     }
 
@@ -56,10 +61,16 @@ impl Control {
         self.env().router.passed_in(packet, passed);
     }
 
+    /// A packet of a tenant that another node has received, for a tunnel that is up here.
+    pub fn inner_passed_in(&self, tenant: u32, packet: Vec<u8>) {
+        self.env().router.inner_in(router::TenantId(tenant), packet);
+    }
+
     /// The peer of this uid has negotiated a connection with another node: one that is here is an older one.
     pub fn superseded(&self, uid: u64) {
         if let Some(peer) = self.env().registry.uids.get(&uid) {
-            peer.do_send(ToPeer::Superseded);
+            // With so much to do that there is no room for it, it is superseded by something else.
+            offer(&peer, ToPeer::Superseded, &self.env().counters);
         }
     }
 
@@ -130,7 +141,7 @@ impl Control {
             match env.registry.uids.get(&moved.row.uid) {
                 Some(peer) => {
                     taken.connections += 1;
-                    peer.do_send(ToPeer::GoOn(Box::new(moved)));
+                    put(&peer, ToPeer::GoOn(Box::new(moved))).await;
                 }
                 // Its pairs go with it.
                 None => taken.lost += 1,

@@ -79,6 +79,8 @@ pub(crate) struct PeerActor {
     watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
     leaving: bool,
+    /// The node that its packets go to without a pair here.
+    leads_to: Option<u32>,
     /// When its connection went to another node.
     given: Option<Instant>,
     /// Other nodes know that a connection is here.
@@ -130,6 +132,7 @@ impl PeerActor {
             alarm: Alarm::default(),
             watch,
             leaving: false,
+            leads_to: None,
             given: None,
             hold: None,
             woken: None,

@@ -60,6 +60,19 @@ impl PeerActor {
         }
     }
 
+    /// Packets for the peer go to the node that has its tunnel, or that would begin with it.
+    pub(super) fn lead_elsewhere(&mut self, node: &str) {
+        let Some(cluster) = &self.env.others.0 else { return };
+        let number = if node.is_empty() { None } else { cluster.number(node) };
+        if std::mem::replace(&mut self.leads_to, number) == number {
+            return;
+        }
+        let tenant = router::TenantId(self.peer.tenant);
+        for tunnel in self.peer.tunnels() {
+            self.env.router.set_elsewhere(tenant, tunnel, number);
+        }
+    }
+
     /// The peer has begun anew with another node. What it has left here it has forgotten, or is glad to be rid of.
     pub(super) fn superseded(&mut self) {
         let current = self.supervisor.current();

@@ -38,6 +38,7 @@ impl PeerActor {
         let degraded = !self.gaps.is_empty();
         self.env.homes.note(&mut self.hold, uid, state == State::Established);
         let elsewhere = self.env.homes.elsewhere(uid).unwrap_or_default();
+        self.lead_elsewhere(&elsewhere);
         let view = self.view_mut();
         if changed {
             view.since = Some(SystemTime::now());

@@ -74,6 +74,11 @@ struct Stored {
 }
 
 impl Node {
+    /// Tells its processes apart: one that was started again has another.
+    pub fn instance(&self) -> &[u8] {
+        &self.instance
+    }
+
     /// This process of it.
     pub fn process(&self) -> Process {
         Process { node: self.name.clone(), instance: self.instance.clone() }

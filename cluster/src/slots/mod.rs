@@ -124,6 +124,8 @@ pub(crate) struct Inner {
     vault: Mutex<Vault>,
     mine: Mutex<BTreeMap<u8, Own>>,
     arriving: Mutex<BTreeMap<u8, Arriving>>,
+    /// Slots that are on their way, and to which node.
+    going: Mutex<BTreeMap<u8, String>>,
     /// Changes of owners are made one after the other.
     turn: AsyncMutex<()>,
     /// Nodes that did not answer as a standby, and until when they are not asked to be one.
@@ -136,13 +138,6 @@ pub(crate) struct Inner {
     /// How many slots came from another node, by what way.
     sudden: std::sync::atomic::AtomicU64,
     exact: std::sync::atomic::AtomicU64,
-}
-
-/// How far a slot's standby is behind, and what has moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Rows that wait to be told.
-    pub waiting: usize,
 }
 
 impl Slots {
@@ -168,6 +163,7 @@ impl Slots {
             vault: Mutex::default(),
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
+            going: Mutex::default(),
             turn: AsyncMutex::default(),
             unfit: Mutex::default(),
             wake: Notify::new(),
@@ -204,6 +200,23 @@ impl Slots {
         self.0.table.subscribe()
     }
 
+    /// Whether this node answers for a slot.
+    pub fn holds(&self, slot: u8) -> bool {
+        self.0.mine().contains_key(&slot)
+    }
+
+    /// The other node that has a slot, or that it is on its way to.
+    pub fn elsewhere(&self, slot: u8) -> Option<String> {
+        let going = self.0.going().get(&slot).cloned();
+        going.or_else(|| {
+            let table = self.0.table.borrow();
+            table
+                .get(&slot)
+                .filter(|slot| slot.owner.node != self.0.own.node)
+                .map(|slot| slot.owner.node.clone())
+        })
+    }
+
     /// Which slots this node answers for.
     pub fn mine(&self) -> BTreeSet<u8> {
         self.0.mine().keys().copied().collect()
@@ -214,9 +227,9 @@ impl Slots {
         self.0.primary.load(Ordering::Relaxed)
     }
 
-    /// How far the standby of a slot of ours is behind.
-    pub fn lag(&self, slot: u8) -> Lag {
-        Lag { waiting: self.0.mine().get(&slot).map_or(0, |own| own.replica.waiting()) }
+    /// Calls of [`Self::put`] for a slot of ours that its standby has not been told of yet.
+    pub fn waiting(&self, slot: u8) -> usize {
+        self.0.mine().get(&slot).map_or(0, |own| own.replica.waiting())
     }
 
     /// Rows and octets that this node keeps of a slot of another's.
@@ -311,6 +324,10 @@ impl Inner {
     fn mine(&self) -> MutexGuard<'_, BTreeMap<u8, Own>> {
         // A panic leaves it as it was before or after one change.
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn going(&self) -> MutexGuard<'_, BTreeMap<u8, String>> {
+        self.going.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn vault(&self) -> MutexGuard<'_, Vault> {

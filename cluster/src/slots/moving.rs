@@ -55,11 +55,13 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
+    inner.going().insert(number, to.to_owned());
     let rows = inner.host.give(number).await;
     let handed = hand(inner, to, &rows, body).await;
     if let Err(reason) = handed
         && let Some(now) = still_ours(inner, &slot).await
     {
+        inner.going().remove(&number);
         tracing::warn!(slot = number, to, reason, "the slot stays here");
         inner.mine().insert(number, Own::alone(&now));
         inner.host.take(number, rows, Handover::Exact).await;
@@ -67,6 +69,10 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
         return Err(reason);
     }
     tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
+    let (mut known, owner) = (inner.table.subscribe(), inner.own.clone());
+    let of_other = move |table: &Arc<super::Table>| table.get(&number).is_none_or(|slot| slot.owner != owner);
+    let _ = tokio::time::timeout(super::SEEN, known.wait_for(of_other)).await;
+    inner.going().remove(&number);
     let table = inner.table.borrow().clone();
     if inner.primary.load(Ordering::Relaxed) == number {
         steward::begin_anew(inner, &table).await;

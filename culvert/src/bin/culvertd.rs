@@ -8,11 +8,10 @@ use std::time::Duration;
 use actors::{KeyLog, Node, NodeConfig};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use cluster::Members;
 use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::reload::Reload;
-use culvert::daemon::{backup, catalog, check, members, recall};
+use culvert::daemon::{backup, catalog, check, nodes, recall};
 use culvert::logging::Lines;
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
@@ -148,14 +147,21 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::take(&config.state_dir.0);
-    let members = members::join(&config).await?;
-    let placement = members.as_ref().map(Members::placement);
+    let joined = nodes::join(&config).await?;
     // In a cluster slots are given out.
-    let slot = members.as_ref().map_or(config.router.slot, |members| members.own().slot);
-    let homes = members.as_ref().map(members::homes).unwrap_or_default();
-    let node_config = NodeConfig { recall, spans: telemetry.spans(), slot, homes, ..node_config(&config)? };
-    let router = router::RouterConfig { slot, ..router_config(&config) };
+    let slot = joined.as_ref().map_or(config.router.slot, nodes::Joined::slot);
+    let homes = joined.as_ref().map(nodes::Joined::homes).unwrap_or_default();
+    let others = joined.as_ref().map(nodes::Joined::others).unwrap_or_default();
+    let spans = telemetry.spans();
+    let node_config = NodeConfig { recall, spans, slot, homes, others, ..node_config(&config)? };
+    let elsewhere = joined.as_ref().map(nodes::Joined::elsewhere);
+    let router = router::RouterConfig { slot, elsewhere, ..router_config(&config) };
     let node = Node::start(node_config, router, Arc::clone(&catalog))?;
+    let cluster = match joined {
+        Some(joined) => Some(joined.run(node.control()).await?),
+        None => None,
+    };
+    let placement = cluster.as_ref().map(nodes::Running::placement);
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let (ike_port, natt_port) = node.ports();
     let tunnels = Tunnels::new(&node, listen, config.router.shards).among(placement);
@@ -187,7 +193,8 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
     let failure = health.clone();
     let (phases, drain) = (Phases::new(), config.shutdown.drain);
     let phase = phases.watch();
-    let mut lost = members.as_ref().map(Members::lost);
+    let mut lost = cluster.as_ref().map(nodes::Running::lost);
+    let others = cluster.as_ref().map(nodes::Running::nodes);
     let ended = tokio::spawn(async move {
         let mut reason = async || {
             tokio::select! {
@@ -201,6 +208,10 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         let signal = reason().await;
         tracing::info!(signal, "going down");
         probes.leave();
+        if let Some(others) = others.filter(|_| signal.starts_with("SIG")) {
+            // Before the time in which whoever is in front learns that this node goes: what still lands here is passed on.
+            others.drain().await;
+        }
         // What has failed has nobody to wait for.
         let drain = if signal.starts_with("SIG") { drain } else { Duration::ZERO };
         phases.end(drain, reason()).await;
@@ -220,9 +231,9 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
     }
     telemetry.stop().await;
-    let lost = members.as_ref().and_then(|members| members.lost().borrow().clone());
-    if let Some(members) = members {
-        members.leave().await;
+    let lost = cluster.as_ref().and_then(|cluster| cluster.lost().borrow().clone());
+    if let Some(cluster) = cluster {
+        cluster.leave().await;
     }
     tracing::info!("down");
     if let Some(why) = lost {

@@ -5,6 +5,6 @@ pub mod backup;
 pub mod bootstrap;
 pub mod catalog;
 pub mod check;
-pub mod members;
+pub mod nodes;
 pub mod recall;
 pub mod reload;

@@ -1,0 +1,208 @@
+//! The daemon as one of the nodes of a cluster: who is there, the way between them, and whose tunnels are whose.
+//!
+//! [`join`] comes first, as the slot of the router and of the actors is given out by it; [`Joined::run`] when those are there. Between
+//! the two what the actors and the router have to say to others finds nobody.
+//!
+//! `homes.rs` is which node begins with a peer, `passing.rs` what goes from node to node and how it looks, `ours.rs` what slots are for.
+
+mod homes;
+mod ours;
+mod passing;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actors::{Control, Homes, Others};
+use anyhow::Context as _;
+use cluster::mesh::{self, Credentials, Mesh};
+use cluster::{Etcd, Identity, Members, Slots};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+
+/// Standbys learn this often how far packets have come: what came in since is taken once more from whoever has recorded it, if the node
+/// is lost at that moment.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// The other nodes, as the actors and the router see them. Clones are the same.
+#[derive(Clone)]
+pub struct Nodes(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    first_slot: u8,
+    placement: watch::Receiver<Arc<cluster::Placement>>,
+    runtime: tokio::runtime::Handle,
+    mesh: OnceLock<Mesh>,
+    slots: OnceLock<Slots>,
+    control: OnceLock<Control>,
+}
+
+/// A node that has its place among the others.
+pub struct Joined {
+    members: Members,
+    bound: mesh::Bound,
+    credentials: Credentials,
+    nodes: Nodes,
+}
+
+/// A node that does its part.
+pub struct Running {
+    members: Members,
+    nodes: Nodes,
+    tasks: JoinSet<()>,
+}
+
+/// Joins the cluster, if the daemon is configured to be in one.
+///
+/// # Errors
+/// If there is a node of this name, no slot is left, etcd is away, or the others cannot be reached by what is configured.
+pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
+    if !config.cluster.is_shared() {
+        return Ok(None);
+    }
+    let settings = &config.cluster;
+    let credentials = credentials(config).context("cluster")?;
+    let bound = mesh::Bound::bind(settings.mesh_listen(&config.ike.listen))?;
+    let mesh = match settings.advertise {
+        Some(advertise) => advertise,
+        None => bound.advertised(&settings.etcd).await?,
+    };
+    let etcd = Etcd::new(&settings.etcd()).context("cluster")?;
+    let identity = Identity {
+        name: settings.name(),
+        addresses: config.ike.listen.clone(),
+        mesh: Some(mesh),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let members = Members::join(etcd, identity).await.context("cluster")?;
+    let own = members.own();
+    tracing::info!(node = own.name, slot = own.slot, %mesh, "joined the cluster");
+    let nodes = Nodes(Arc::new(Inner {
+        name: own.name.clone(),
+        first_slot: own.slot,
+        placement: members.placement(),
+        runtime: tokio::runtime::Handle::current(),
+        mesh: OnceLock::new(),
+        slots: OnceLock::new(),
+        control: OnceLock::new(),
+    }));
+    Ok(Some(Joined { members, bound, credentials, nodes }))
+}
+
+fn credentials(config: &Config) -> anyhow::Result<Credentials> {
+    let name = config.cluster.name();
+    if let Some(files) = config.cluster.mesh_files() {
+        return Ok(Credentials::read(&name, &files)?);
+    }
+    let Some(file) = &config.vault.key_file else { anyhow::bail!("vault.key_file: is missing") };
+    let secret = zeroize::Zeroizing::new(std::fs::read(file).with_context(|| file.display().to_string())?);
+    Ok(Credentials::derive(&name, &secret)?)
+}
+
+impl Joined {
+    /// The slot that the router and the actors begin with.
+    pub fn slot(&self) -> u8 {
+        self.members.own().slot
+    }
+
+    /// Which peers the actors are to begin with.
+    pub fn homes(&self) -> Homes {
+        homes::homes(&self.members)
+    }
+
+    /// The others, for the actors.
+    pub fn others(&self) -> Others {
+        Others::new(Arc::new(self.nodes.clone()))
+    }
+
+    /// The others, for the router.
+    pub fn elsewhere(&self) -> Arc<dyn router::Elsewhere> {
+        Arc::new(self.nodes.clone())
+    }
+
+    /// Does its part from now on, with the tunnels of this control.
+    ///
+    /// # Errors
+    /// If etcd is away, or the others cannot be reached by what is configured.
+    pub async fn run(self, control: Control) -> anyhow::Result<Running> {
+        let Self { members, bound, credentials, nodes } = self;
+        let inner = &nodes.0;
+        let _ = inner.control.set(control.clone());
+        let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
+        let settings = mesh::Settings { name, instance, credentials };
+        let handler = Arc::new(nodes.clone());
+        let mesh = Mesh::start(bound, settings, members.placement(), handler).context("cluster")?;
+        let (heard_in, heard) = watch::channel(Arc::default());
+        let mut standing = mesh.standing();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            loop {
+                let all = standing.borrow_and_update().clone();
+                let heard = all.iter().filter(|(_, standing)| !standing.silent).map(|(name, _)| name.clone());
+                heard_in.send_replace(Arc::new(heard.collect::<BTreeSet<String>>()));
+                if standing.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let _ = inner.mesh.set(mesh);
+        let ours = Arc::new(nodes.clone());
+        let (slots, mut stewards) =
+            Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
+        let _ = inner.slots.set(slots);
+        tasks.spawn(async move { while stewards.join_next().await.is_some() {} });
+        tasks.spawn(async move {
+            let mut tick = tokio::time::interval(PROGRESS);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                control.tell_progress().await;
+            }
+        });
+        Ok(Running { members, nodes, tasks })
+    }
+}
+
+impl Running {
+    /// Who is there.
+    pub fn placement(&self) -> watch::Receiver<Arc<cluster::Placement>> {
+        self.members.placement()
+    }
+
+    /// Why this node has no place any more, once that is so.
+    pub fn lost(&self) -> watch::Receiver<Option<String>> {
+        self.members.lost()
+    }
+
+    /// The others.
+    pub fn nodes(&self) -> Nodes {
+        self.nodes.clone()
+    }
+
+    /// Leaves for good. What is left of its slots is nobody's.
+    pub async fn leave(mut self) {
+        if let Some(slots) = self.nodes.0.slots.get() {
+            slots.leave().await;
+        }
+        self.tasks.abort_all();
+        self.members.leave().await;
+    }
+}
+
+impl Nodes {
+    /// Moves all tunnels of this node to others, without a word to their peers.
+    pub async fn drain(&self) {
+        let Some(slots) = self.0.slots.get() else { return };
+        for (slot, reason) in slots.drain().await {
+            tracing::warn!(slot, reason, "the tunnels of a slot end here");
+        }
+    }
+
+    /// The slots of this node and of others.
+    pub fn slots(&self) -> Option<&Slots> {
+        self.0.slots.get()
+    }
+}

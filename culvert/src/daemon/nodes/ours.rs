@@ -1,0 +1,76 @@
+//! What a node does for its slots: their tunnels.
+
+use snapshot::{Handover, Row};
+
+use cluster::{Ask, Host, Later, Wire};
+
+use super::{Nodes, passing};
+
+impl Host for Nodes {
+    fn resync(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            if let Some(control) = self.0.control.get() {
+                control.resync_slot(slot).await;
+            }
+        })
+    }
+
+    fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
+        Box::pin(async move {
+            let Some(control) = self.0.control.get() else { return };
+            let taken = control.take_slot(slot, rows, handover).await;
+            let (connections, pairs, lost) = (taken.connections, taken.pairs, taken.lost);
+            tracing::info!(slot, ?handover, connections, pairs, lost, "tunnels of another node go on here");
+        })
+    }
+
+    fn lose(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            if let Some(control) = self.0.control.get() {
+                control.lose_slot(slot).await;
+            }
+        })
+    }
+
+    fn give(&self, slot: u8) -> Later<'_, Vec<Row>> {
+        Box::pin(async move {
+            match self.0.control.get() {
+                Some(control) => control.give_slot(slot).await,
+                None => Vec::new(),
+            }
+        })
+    }
+
+    fn expect(&self, slot: u8, _: &str) {
+        if let Some(control) = self.0.control.get() {
+            control.expect_slot(slot);
+        }
+    }
+
+    fn begin_in(&self, slot: u8) {
+        if let Some(control) = self.0.control.get() {
+            control.open_slot(slot);
+        }
+    }
+}
+
+impl Wire for Nodes {
+    fn ask(
+        &self,
+        node: &str,
+        ask: Ask,
+        body: Vec<u8>,
+        patience: std::time::Duration,
+    ) -> Later<'_, Result<Vec<u8>, String>> {
+        let lane = match ask {
+            Ask::Put => cluster::mesh::Lane::Checkpoint,
+            Ask::Expect | Ask::Hand => cluster::mesh::Lane::Control,
+        };
+        let asked =
+            self.0.mesh.get().map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.into(), patience));
+        Box::pin(async move {
+            let Some(asked) = asked else { return Err("nothing is connected yet".to_owned()) };
+            asked.await.map(|answer| answer.to_vec()).map_err(|error| error.to_string())
+        })
+    }
+}

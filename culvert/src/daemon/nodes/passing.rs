@@ -1,0 +1,186 @@
+//! What goes from node to node: packets that landed on the wrong one, and what the actors have to tell.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cluster::Ask;
+use cluster::mesh::{Answer, Handler, Lane};
+use prost::Message;
+use router::{Encapsulation, IkeDatagram, Passed, TenantId};
+use snapshot::{Address, Done, Kept, Row};
+
+use super::Nodes;
+
+/// ESP of a slot of the receiver's.
+const ESP: u8 = 1;
+/// An IKE message for a connection of the receiver's.
+const IKE: u8 = 2;
+/// A packet of a tenant, for a tunnel of the receiver's.
+const INNER: u8 = 3;
+
+/// What is asked that is none of the slots' business.
+const ESTABLISHED: u16 = 16;
+
+/// How long anybody is waited for to hear of a new connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The number of what slots ask.
+pub(super) const fn of_slots(ask: Ask) -> u16 {
+    ask as u16
+}
+
+/// How a packet reached the node that passes it on.
+#[derive(Clone, PartialEq, Message)]
+struct Way {
+    #[prost(message, optional, tag = "1")]
+    local: Option<Address>,
+    #[prost(message, optional, tag = "2")]
+    from: Option<Address>,
+    /// Without UDP.
+    #[prost(bool, tag = "3")]
+    raw: bool,
+    /// TOS or traffic class.
+    #[prost(uint32, tag = "4")]
+    class: u32,
+}
+
+impl Way {
+    fn before(&self, packet: &[u8]) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(self.encoded_len() + 4 + packet.len());
+        // A vector has room for everything.
+        let _ = self.encode_length_delimited(&mut octets);
+        octets.extend_from_slice(packet);
+        octets
+    }
+
+    fn read(packet: &mut Bytes) -> Option<(Self, SocketAddr, SocketAddr)> {
+        let way = Self::decode_length_delimited(packet).ok()?;
+        let local = way.local.as_ref()?.read("our address").ok()?;
+        let from = way.from.as_ref()?.read("its sender").ok()?;
+        Some((way, local, from))
+    }
+}
+
+impl Nodes {
+    fn pass(&self, slot: u8, kind: u8, way: &Way, packet: &[u8]) -> bool {
+        let Some((slots, mesh)) = self.0.slots.get().zip(self.0.mesh.get()) else { return false };
+        let Some(node) = slots.elsewhere(slot) else { return false };
+        mesh.packet(&node, kind, &way.before(packet)).is_ok()
+    }
+}
+
+impl router::Elsewhere for Nodes {
+    fn esp(&self, slot: u8, packet: &[u8], passed: Passed) -> bool {
+        let way = Way {
+            local: Some(passed.local.into()),
+            from: Some(passed.from.into()),
+            raw: passed.encapsulation == Encapsulation::Raw,
+            class: passed.class.into(),
+        };
+        self.pass(slot, ESP, &way, packet)
+    }
+
+    fn inner(&self, node: u32, tenant: TenantId, packet: &[u8]) -> bool {
+        let Some(mesh) = self.0.mesh.get() else { return false };
+        let name = {
+            let placement = self.0.placement.borrow();
+            placement.nodes.iter().find(|other| u32::from(other.slot) == node).map(|node| node.name.clone())
+        };
+        let Some(name) = name.filter(|name| *name != self.0.name) else { return false };
+        let octets = [&tenant.0.to_be_bytes(), packet].concat();
+        mesh.packet(&name, INNER, &octets).is_ok()
+    }
+}
+
+impl actors::Cluster for Nodes {
+    fn slot(&self) -> u8 {
+        self.0.slots.get().map_or(self.0.first_slot, cluster::Slots::primary)
+    }
+
+    fn is_told(&self, slot: u8) -> bool {
+        // One that is not ours is told of nothing, and its connections say nothing.
+        self.0.slots.get().is_some_and(|slots| slots.is_told(slot) || !slots.holds(slot))
+    }
+
+    fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
+        match self.0.slots.get() {
+            Some(slots) => slots.put(slot, rows, done),
+            None => done(Kept::Free),
+        }
+    }
+
+    fn pass_on(&self, slot: u8, datagram: &IkeDatagram) -> bool {
+        let IkeDatagram { local, remote, bytes } = datagram;
+        let way = Way { local: Some((*local).into()), from: Some((*remote).into()), raw: false, class: 0 };
+        self.pass(slot, IKE, &way, bytes)
+    }
+
+    fn established(&self, uid: u64) {
+        let Some(mesh) = self.0.mesh.get() else { return };
+        let others: Vec<String> = {
+            let placement = self.0.placement.borrow();
+            placement.nodes.iter().map(|node| node.name.clone()).filter(|name| *name != self.0.name).collect()
+        };
+        for node in others {
+            let body = Bytes::copy_from_slice(&uid.to_be_bytes());
+            let asked = mesh.ask(&node, Lane::Control, ESTABLISHED, body, PATIENCE);
+            self.0.runtime.spawn(async move {
+                if let Err(error) = asked.await {
+                    tracing::debug!(node, %error, "a node was not told of a connection");
+                }
+            });
+        }
+    }
+
+    fn number(&self, node: &str) -> Option<u32> {
+        let placement = self.0.placement.borrow();
+        placement.nodes.iter().find(|other| other.name == node).map(|node| node.slot.into())
+    }
+}
+
+impl Handler for Nodes {
+    fn ask<'a>(&'a self, from: &'a str, _: Lane, kind: u16, body: Bytes) -> Answer<'a> {
+        Box::pin(async move {
+            if let Some(ask) = Ask::of(kind) {
+                let slots = self.0.slots.get().ok_or("this node has only just begun")?;
+                return slots.answer(from, ask, &body).await.map(Bytes::from);
+            }
+            match kind {
+                ESTABLISHED => {
+                    let uid = body.as_ref().try_into().map(u64::from_be_bytes);
+                    let uid = uid.map_err(|_| "eight octets are expected".to_owned())?;
+                    if let Some(control) = self.0.control.get() {
+                        control.superseded(uid);
+                    }
+                    Ok(Bytes::new())
+                }
+                _ => Err(format!(
+                    "this node knows nothing of questions of kind {kind}: it is of another version"
+                )),
+            }
+        })
+    }
+
+    fn packet(&self, _: &str, kind: u8, mut packet: Bytes) {
+        let Some(control) = self.0.control.get() else { return };
+        match kind {
+            ESP => {
+                let Some((way, local, from)) = Way::read(&mut packet) else { return };
+                let encapsulation = if way.raw { Encapsulation::Raw } else { Encapsulation::Udp };
+                let class = u8::try_from(way.class).unwrap_or_default();
+                control.esp_passed_in(packet.to_vec(), Passed { local, from, encapsulation, class });
+            }
+            IKE => {
+                let Some((_, local, remote)) = Way::read(&mut packet) else { return };
+                control.ike_passed_in(IkeDatagram { local, remote, bytes: packet.to_vec() });
+            }
+            INNER => {
+                if let Some((tenant, packet)) = packet.split_first_chunk::<4>() {
+                    control.inner_passed_in(u32::from_be_bytes(*tenant), packet.to_vec());
+                }
+            }
+            _ => tracing::debug!(kind, "a packet of a kind that this node knows nothing of"),
+        }
+    }
+}
