@@ -1,4 +1,4 @@
-//! Whose a negotiation is that a stranger begins. What names a peer, or comes from the very address of one, is told to that peer
+//! Whose a negotiation is that a stranger begins. What has proved to be a peer's, or names one, or comes from the very address of one, is told to that peer
 //! alone: it shows in its last error and in `explain` at once. The rest is kept for those that miss a peer, and so is what only comes
 //! from the address of one, for those of the same tenant.
 
@@ -19,8 +19,12 @@ pub(crate) const MAX_OWNERS: usize = 8;
 /// those.
 pub(crate) const RATE: u32 = 100;
 
-/// Those that it names.
+/// The one that it has proved to be of, or those that it names.
 fn named(env: &NodeEnv, failure: Option<&Failure>) -> Vec<Arc<Peer>> {
+    if let Some(name) = failure.and_then(Failure::proved).and_then(|name| name.parse().ok()) {
+        // If it was deleted in this very moment, nobody's.
+        return env.catalog.get_peer(&name).into_iter().collect();
+    }
     let named = failure.and_then(Failure::names);
     named.map(|id| env.catalog.peers_called(id, MAX_OWNERS)).unwrap_or_default()
 }

@@ -55,7 +55,8 @@ pub fn explain(failure: &Failure) -> Cause {
     };
     let told = |kind, advice: Vec<String>| Cause { kind, summary: failure.to_string(), advice };
     match failure {
-        Failure::NoProposal { offered, configured } => {
+        Failure::NoProposal { offered, configured }
+        | Failure::NotItsProposals { offered, configured, .. } => {
             let mut cause = cause("proposal", &[]);
             cause.advice.extend(difference(offered, configured));
             cause.advice.extend(advice::legacy(offered));

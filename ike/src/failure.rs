@@ -22,6 +22,16 @@ pub enum Failure {
         /// Ours.
         configured: String,
     },
+    /// The peer has proved who it is, and offers nothing that it may use: what it was answered with before was another's.
+    #[error("no common proposal: {name} offers [{offered}], configured for it is [{configured}]")]
+    NotItsProposals {
+        /// The configured peer.
+        name: Arc<str>,
+        /// The peer's offer.
+        offered: String,
+        /// Ours for it.
+        configured: String,
+    },
     /// The peer refused every proposal of ours.
     #[error("the peer refused our proposals [{offered}] with NO_PROPOSAL_CHOSEN")]
     ProposalRefused {
@@ -401,6 +411,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The configured peer that it is, where that was proved.
+    pub fn proved(&self) -> Option<&str> {
+        match self {
+            Self::NotItsProposals { name, .. } | Self::Duplicate { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
     /// Who the peer says it is, where it has said so.
     pub const fn names(&self) -> Option<&Identity> {
         match self {

@@ -84,6 +84,37 @@ async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_
     node.shutdown().await;
 }
 
+/// It is answered with what another has, and once it has proved who it is that is not for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_from_anywhere_that_has_proved_who_it_is_is_down_for_what_it_was_refused_for() {
+    let catalog = catalog();
+    let mut request = create_peer(5);
+    let strict =
+        v1::IkeConfig { proposals: vec!["aes256gcm16-prfsha384-ecp384".to_owned()], ..Default::default() };
+    request.peer.as_mut().unwrap().ike = Some(strict);
+    catalog.create_peer(&request).unwrap();
+    let node = node(Arc::clone(&catalog));
+    let mut refused = branch_with(&node, 5, |config| {
+        let peer = Arc::get_mut(&mut config.peer).unwrap();
+        peer.ike_proposals = vec!["aes128gcm16-prfsha256-x25519".parse().unwrap()];
+    });
+    while refused.report.changed().await.is_ok() {}
+    let control = node.control();
+    let why = |id: &str| {
+        let view = control.peer(&format!("tenants/acme/peers/{id}").parse().unwrap());
+        view.map_or("", |view| view.why_down())
+    };
+    until("the cause is shown", || why("b5") == "proposal").await;
+    assert_eq!(why("b0"), "waiting");
+    let told = |id: &str| catalog.get_peer(&format!("tenants/acme/peers/{id}").parse().unwrap()).unwrap();
+    let ours = control.explain(&told("b5")).await;
+    let mut causes = ours.attempts.iter().filter(|attempt| attempt.cause.is_some());
+    assert!(causes.all(|attempt| !attempt.unidentified), "{ours:?}");
+    let theirs = control.explain(&told("b0")).await;
+    assert!(theirs.attempts.iter().all(|attempt| attempt.cause.is_none()), "{theirs:?}");
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_asks_for_beyond_its_policies_is_told_in_words_and_with_its_cause() {
     let catalog = catalog();

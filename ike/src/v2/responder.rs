@@ -333,7 +333,8 @@ impl Connection {
         let offered = Payloads(&request.chain.payloads).sa().unwrap_or_default();
         match negotiate::choose_ike(&config.ike_proposals, offered) {
             Some((_, choice)) => Ok(Some(choice.group)),
-            None => Err(Failure::NoProposal {
+            None => Err(Failure::NotItsProposals {
+                name: config.name.clone(),
                 offered: negotiate::describe(offered),
                 configured: negotiate::describe_configured(&config.ike_proposals),
             }),

@@ -100,7 +100,8 @@ pub(super) const ALERTS: &[Alert] = &[
         summary: "{{ $labels.instance }} refuses who begins a tunnel again and again: {{ $labels.cause }}",
         cause: None,
         runbook: "A gateway that is configured otherwise than its peer here, or somebody who tries. Of one that may come from anywhere nobody knows whose it \
-                  is before it is authenticated, so its peer only waits: `culvert explain` of the peer that is missed shows what was refused, what differs, and what \
+                  is before it has said its name, so what is refused of its first message, such as its proposals, leaves its peer waiting, as the \
+                  metrics have it: `culvert explain` of the peer that is missed shows what was refused, what differs, and what \
                   to change on which side.",
         labels: &[("instance", "a"), ("cause", "proposal")],
         fires: Trial {
