@@ -136,6 +136,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         all.remove(&number)
     };
     let now = become_owner(inner, number, &rows).await?;
+    inner.tell_all(&now);
     inner.vault().take(number);
     inner.mine().insert(number, Own::alone(&now));
     inner.exact.fetch_add(1, Ordering::Relaxed);

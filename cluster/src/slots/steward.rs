@@ -158,6 +158,7 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
     };
     match changed {
         Changed::Done(now) => {
+            inner.tell_all(&now);
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.mine().insert(number, Own::alone(&now));

@@ -26,6 +26,10 @@ use crate::config::Config;
 /// is lost at that moment.
 const PROGRESS: Duration = Duration::from_millis(100);
 
+/// A node of a cluster that has given its tunnels away passes on what still lands on it, for as long as `shutdown.drain` says and no less
+/// than this: whoever is in front learns within it that the node is not ready.
+pub const PASSES_ON: Duration = Duration::from_secs(3);
+
 /// The other nodes, as the actors and the router see them. Clones are the same.
 #[derive(Clone)]
 pub struct Nodes(Arc<Inner>);

@@ -64,7 +64,7 @@ impl Wire for Nodes {
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let lane = match ask {
             Ask::Put => cluster::mesh::Lane::Checkpoint,
-            Ask::Expect | Ask::Hand => cluster::mesh::Lane::Control,
+            Ask::Expect | Ask::Hand | Ask::News => cluster::mesh::Lane::Control,
         };
         let asked =
             self.0.mesh.get().map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.into(), patience));
