@@ -98,11 +98,11 @@ pub trait Host: Send + Sync + 'static {
     /// A slot is this node's, with these rows: go on with it.
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()>;
 
-    /// A slot is not this node's any more: nothing more is done for it, and nobody is told.
-    fn lose(&self, slot: u8) -> Later<'_, ()>;
+    /// A slot is another node's, if that is known: nothing more is done for it, and nobody is told.
+    fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()>;
 
-    /// A slot is about to be another's: nothing more is done for it from now on. All rows of it.
-    fn give(&self, slot: u8) -> Later<'_, Vec<Row>>;
+    /// A slot is about to be another node's: nothing more is done for it from now on. All rows of it.
+    fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>>;
 
     /// A slot is about to be this node's: what comes for it is to wait.
     fn expect(&self, slot: u8, from: &str);

@@ -56,7 +56,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
     inner.going().insert(number, to.to_owned());
-    let rows = inner.host.give(number).await;
+    let rows = inner.host.give(number, to).await;
     let handed = hand(inner, to, &rows, body).await;
     if let Err(reason) = handed
         && let Some(now) = still_ours(inner, &slot).await
