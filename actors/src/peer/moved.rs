@@ -35,12 +35,12 @@ impl PeerActor {
     }
 
     /// A connection goes on at another node. Nobody is told, and nobody here begins with the peer.
-    pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId) {
+    pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId, to: Option<u32>) {
         self.pairs_given(id);
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }
-        self.given = Some(Instant::now());
+        (self.given, self.leads_to) = (Some(Instant::now()), to);
         self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
@@ -63,6 +63,10 @@ impl PeerActor {
     /// Packets for the peer go to the node that has its tunnel, or that would begin with it.
     pub(super) fn lead_elsewhere(&mut self, node: &str) {
         let Some(cluster) = &self.env.others.0 else { return };
+        // Where one is that was given is known better than where it is at home.
+        if self.given.is_some() && node.is_empty() {
+            return;
+        }
         let number = if node.is_empty() { None } else { cluster.number(node) };
         if std::mem::replace(&mut self.leads_to, number) == number {
             return;

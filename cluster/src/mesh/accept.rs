@@ -10,14 +10,21 @@ use super::hello;
 use super::link::Link;
 use super::peer::{Inner, MAX_NODES};
 use super::refusal::{code, of_identity};
+use crate::members::Node;
 
-/// Handshakes at a time: as many as there may be nodes. Strangers have to share them, and each is over within a moment.
-const MAX_HANDSHAKES: usize = MAX_NODES;
+/// Handshakes at a time with those who come from the address of a node: as many as there may be nodes.
+const MAX_OF_NODES: usize = MAX_NODES;
+/// With all others, who may be strangers, or nodes that are seen by another address than they are told by. Each is over within a moment.
+const MAX_OF_OTHERS: usize = 16;
 
 /// As long as the endpoint is there.
 pub(super) async fn accept(inner: Arc<Inner>) {
-    let room = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let [of_nodes, of_others] = [MAX_OF_NODES, MAX_OF_OTHERS].map(|room| Arc::new(Semaphore::new(room)));
     while let Some(incoming) = inner.endpoint.accept().await {
+        let from = incoming.remote_address().ip().to_canonical();
+        let is_node = |node: &Node| node.mesh.is_some_and(|mesh| mesh.ip().to_canonical() == from);
+        let known = inner.placement.borrow().nodes.iter().any(is_node);
+        let room = if known { &of_nodes } else { &of_others };
         let Ok(permit) = room.clone().try_acquire_owned() else {
             Counters::add(&inner.counters.refused_for_room, 1);
             incoming.refuse();

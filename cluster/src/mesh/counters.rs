@@ -62,6 +62,8 @@ counters! {
     packets_unsendable,
     /// Packets in parts dropped because a part did not come in time, or too many waited for theirs.
     packets_incomplete,
+    /// Datagrams dropped because they came faster than they were taken.
+    datagrams_unread,
     /// Datagrams dropped because they were none of ours.
     datagrams_malformed,
     /// Streams refused because nobody takes them, or as many wait as may.

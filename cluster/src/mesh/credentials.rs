@@ -89,6 +89,14 @@ impl Credentials {
         Self::made(&[authority], &[leaf], &key, node, secret)
     }
 
+    /// The same, with the key in a file.
+    ///
+    /// # Errors
+    /// If the name cannot stand in a certificate, or the file cannot be read.
+    pub fn shared(node: &str, key_file: &Path) -> Result<Self, CredentialError> {
+        Self::derive(node, &contents(key_file)?)
+    }
+
     /// Of files. The certificate has to name the node, as [`certified_name`].
     ///
     /// # Errors

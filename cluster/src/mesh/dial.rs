@@ -19,7 +19,7 @@ use super::refusal::{code, of_identity};
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// A connection by which nothing comes for as long is made anew. It may come to life again by itself, and what waits for an answer by it
 /// is lost with it.
-const GIVEN_UP: Duration = Duration::from_secs(1);
+pub(super) const GIVEN_UP: Duration = Duration::from_secs(1);
 /// At most: a node that comes back is connected with within a second.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 

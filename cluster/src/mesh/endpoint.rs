@@ -36,8 +36,10 @@ const MAX_STREAMS: u32 = 256;
 const STREAM_WINDOW: u32 = 16 << 20;
 /// Octets under way by a connection, either way.
 const WINDOW: u32 = 64 << 20;
-/// Octets of datagrams that wait to be read, or to be sent. What is beyond is dropped, the oldest first.
-const DATAGRAMS: usize = 1 << 20;
+/// Octets of datagrams that wait to be sent: some milliseconds of a fast network, as a packet that waits for longer is of no use.
+const DATAGRAMS_OUT: usize = 1 << 20;
+/// Octets of those that wait to be read, beyond which the oldest are dropped: what comes while the thread that reads has no processor.
+const DATAGRAMS_IN: usize = 8 << 20;
 /// Connections that may be at their beginning at a time, by strangers too.
 const MAX_BEGINNING: usize = 128;
 /// The kernel's buffers: a burst of packets between two turns of the thread that reads. It gives what its administrator allows.
@@ -161,8 +163,8 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(WINDOW))
         .send_window(WINDOW.into())
-        .datagram_receive_buffer_size(Some(DATAGRAMS))
-        .datagram_send_buffer_size(DATAGRAMS);
+        .datagram_receive_buffer_size(Some(DATAGRAMS_IN))
+        .datagram_send_buffer_size(DATAGRAMS_OUT);
     transport
 }
 
@@ -203,5 +205,23 @@ impl AeadKey for NoTokens {
 
     fn open<'a>(&self, _data: &'a mut [u8], _additional_data: &[u8]) -> Result<&'a mut [u8], CryptoError> {
         Err(CryptoError)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Keys of tunnels go by it, and who records them today shall not read them later.
+    #[test]
+    fn the_first_key_exchange_that_is_offered_is_hybrid() {
+        let provider = rustls_openssl::default_provider();
+        assert_eq!(provider.kx_groups.first().unwrap().name(), rustls::NamedGroup::X25519MLKEM768);
+    }
+
+    #[test]
+    fn as_many_of_the_largest_as_quinn_sends_at_a_time_fit_a_udp_packet() {
+        assert!(10 * u32::from(MAX_PAYLOAD) <= 65_535 - 8 - 20);
     }
 }

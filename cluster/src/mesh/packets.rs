@@ -1,5 +1,6 @@
 //! Packets that are passed on, as datagrams of a connection.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +15,7 @@ use super::counters::Counters;
 use super::datagram::{Datagram, WHOLE_HEADER, read, split, whole};
 use super::joiner::{Joiner, MAX_PACKET};
 use super::peer::{Inner, Peer};
+use super::serve::at_once;
 
 /// Packets that wait to be given to the connection: what threads pass on between two turns of the one that sends.
 const MAX_WAITING: usize = 4_096;
@@ -104,10 +106,24 @@ async fn send(connection: &Connection, packet: Bytes, number: u32) -> Option<()>
 pub(super) async fn read_datagrams(inner: Arc<Inner>, peer: Arc<Peer>, connection: Connection) {
     let mut joiner = Joiner::default();
     let counters = &inner.counters;
-    while let Ok(datagram) = connection.read_datagram().await {
+    let mut unread = Unread::default();
+    loop {
+        let mut next = pin!(connection.read_datagram());
+        let datagram = match at_once(&mut next).await {
+            Some(datagram) => datagram,
+            None => {
+                Counters::add(&counters.datagrams_unread, unread.all_read(&connection));
+                next.await
+            }
+        };
+        let Ok(datagram) = datagram else { return };
         inner.hear(&peer);
+        unread.read += 1;
         let (kind, packet) = match read(datagram) {
-            Some(Datagram::Heartbeat) => continue,
+            Some(Datagram::Heartbeat) => {
+                unread.due = true;
+                continue;
+            }
             Some(Datagram::Whole { kind, packet }) => (kind, packet),
             Some(Datagram::Part(part)) => {
                 let whole = joiner.join(part, Instant::now());
@@ -124,5 +140,27 @@ pub(super) async fn read_datagrams(inner: Arc<Inner>, peer: Arc<Peer>, connectio
         Counters::add(&counters.packets_received_octets, packet.len());
         inner.handler.packet(&peer.name, kind, packet);
         consume_budget().await;
+    }
+}
+
+/// Counts what QUIC has dropped because nobody read it: where nothing waits, that is what came and was not read.
+#[derive(Default)]
+struct Unread {
+    read: u64,
+    told: u64,
+    /// Once for each heartbeat is enough.
+    due: bool,
+}
+
+impl Unread {
+    /// Nothing waits now: how many are lost since this was asked last.
+    fn all_read(&mut self, connection: &Connection) -> usize {
+        if !std::mem::take(&mut self.due) {
+            return 0;
+        }
+        let lost = connection.stats().frame_rx.datagram.saturating_sub(self.read);
+        let more = lost.saturating_sub(self.told);
+        self.told += more;
+        usize::try_from(more).unwrap_or(usize::MAX)
     }
 }

@@ -103,7 +103,7 @@ impl Answers {
 }
 
 /// What it comes to if it need not wait.
-async fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+pub(super) async fn at_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     std::future::poll_fn(|cx| {
         Poll::Ready(match Pin::new(&mut *future).poll(cx) {
             Poll::Ready(output) => Some(output),

@@ -1,9 +1,9 @@
 //! `[cluster]`: what several nodes share.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use cluster::mesh::CredentialFiles;
+use cluster::mesh::{CredentialError, CredentialFiles, Credentials};
 use serde::Deserialize;
 
 use super::{ConfigError, path};
@@ -90,10 +90,33 @@ impl ClusterConfig {
         self.listen.unwrap_or(SocketAddr::new(first, MESH_PORT))
     }
 
-    /// The certificates of nodes, if they are given as files.
-    pub fn mesh_files(&self) -> Option<CredentialFiles> {
-        let (ca, certificate) = (self.mesh_ca.clone()?, self.mesh_cert.clone()?);
-        Some(CredentialFiles { ca, certificate, key: self.mesh_key.clone()? })
+    /// What this node proves its name to the others with. `key_file` has the key of the secrets.
+    ///
+    /// # Errors
+    /// With the setting whose file cannot be used.
+    pub fn credentials(&self, key_file: &Path) -> Result<Credentials, ConfigError> {
+        let name = self.name();
+        let made = match (&self.mesh_ca, &self.mesh_cert, &self.mesh_key) {
+            (Some(ca), Some(certificate), Some(key)) => {
+                let (ca, certificate, key) = (ca.clone(), certificate.clone(), key.clone());
+                Credentials::read(&name, &CredentialFiles { ca, certificate, key })
+            }
+            _ => Credentials::shared(&name, key_file),
+        };
+        made.map_err(|error| {
+            let is = |setting: &Option<PathBuf>| match &error {
+                CredentialError::File { path, .. } => setting.as_ref() == Some(path),
+                _ => false,
+            };
+            let field = match &error {
+                _ if is(&self.mesh_ca) => "cluster.mesh_ca",
+                _ if is(&self.mesh_cert) => "cluster.mesh_cert",
+                _ if is(&self.mesh_key) => "cluster.mesh_key",
+                CredentialError::File { .. } => "vault.key_file",
+                _ => "cluster.node",
+            };
+            ConfigError::Field { field, reason: error.to_string() }
+        })
     }
 
     /// Every field with its value as text.
@@ -162,5 +185,37 @@ impl ClusterConfig {
             return fault("vault.key_file", reason.to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_certificates_of_nodes_is_told_by_the_setting() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str| directory.path().join(name);
+        let key = place("vault.key");
+        let mut config = ClusterConfig { node: Some("a".to_owned()), ..ClusterConfig::default() };
+        let fault = |config: &ClusterConfig| config.credentials(&key).unwrap_err().to_string();
+        assert!(fault(&config).starts_with("vault.key_file: "), "{}", fault(&config));
+        std::fs::write(&key, [7; 32]).unwrap();
+        assert!(config.credentials(&key).is_ok());
+        config.node = Some("a..b".to_owned());
+        assert!(fault(&config).starts_with("cluster.node: "), "{}", fault(&config));
+        (config.mesh_ca, config.mesh_cert, config.mesh_key) =
+            (Some(place("ca")), Some(place("cert")), Some(key.clone()));
+        assert!(fault(&config).starts_with("cluster.mesh_ca: "), "{}", fault(&config));
+    }
+
+    #[test]
+    fn nodes_are_reached_at_the_first_address_of_ike_unless_it_is_said() {
+        let mut config = ClusterConfig::default();
+        let ike = [[10, 0, 0, 1].into(), [10, 0, 0, 2].into()];
+        assert_eq!(config.mesh_listen(&ike), ([10, 0, 0, 1], 4510).into());
+        config.listen = Some(([127, 0, 0, 1], 0).into());
+        assert_eq!(config.mesh_listen(&ike), ([127, 0, 0, 1], 0).into());
     }
 }

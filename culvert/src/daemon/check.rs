@@ -36,7 +36,11 @@ fn files(config: &Config) -> Vec<String> {
         Some(file) => ("vault.key_file", Vault::open_provided(file).map(Some)),
         None => ("state_dir", Vault::open(&key)),
     };
+    let is_open = vault.is_ok();
     faults.extend(vault.err().map(|error| format!("{field}: {error}")));
+    if config.cluster.is_shared() && is_open {
+        faults.extend(config.cluster.credentials(&key).err().map(|error| error.to_string()));
+    }
     if let Some(file) = &config.bootstrap.file {
         faults.extend(bootstrap::read(file).err().map(|error| error.to_string()));
     }
@@ -54,7 +58,8 @@ pub fn exposed(config: &Config) -> Vec<String> {
     let headers = config.otlp.headers_file.iter().map(|file| ("otlp.headers_file", file));
     let collector = config.otlp.key.iter().map(|file| ("otlp.key", file));
     let etcd = config.cluster.key.iter().map(|file| ("cluster.key", file));
-    let all = key.chain(tokens).chain(headers).chain(collector).chain(etcd);
+    let nodes = config.cluster.mesh_key.iter().map(|file| ("cluster.mesh_key", file));
+    let all = key.chain(tokens).chain(headers).chain(collector).chain(etcd).chain(nodes);
     all.filter_map(|(field, file)| Some(format!("{field}: {}", config::exposed(file)?))).collect()
 }
 

@@ -70,7 +70,7 @@ impl NodeService for Nodes {
             return Ok(Response::new(v1::ListNodesResponse { nodes: vec![alone] }));
         };
         let mut at_home: HashMap<&str, u64> = HashMap::new();
-        for node in peers.iter().filter_map(|peer| placement.begins(peer.uid)) {
+        for node in peers.iter().filter_map(|peer| placement.begins(peer.uid, |_| true)) {
             *at_home.entry(&node.name).or_default() += 1;
         }
         let node = |node: &cluster::Node| v1::ClusterNode {

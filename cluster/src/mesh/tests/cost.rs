@@ -65,13 +65,11 @@ async fn a_packet_of_1400_octets() {
         }
     }
     let (took, spent) = (began.elapsed(), processor() - before);
-    let received = b.mesh.counters().packets_received;
-    let each = |time: Duration| time.as_secs_f64() * 1e6 / received as f64;
-    println!(
-        "{received} of {PACKETS} received: {:.2} µs of processor for both sides each, {:.2} µs of time; full {dropped} times",
-        each(spent),
-        each(took)
-    );
+    let (sent, came) = (a.mesh.counters().packets_sent, b.mesh.counters());
+    let (received, unread) = (came.packets_received, came.datagrams_unread);
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / sent as f64;
+    println!("of {PACKETS} {sent} sent, {received} received, {unread} unread; full {dropped} times");
+    println!("{:.2} µs of processor for both sides each, {:.2} µs of time", each(spent), each(took));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -128,6 +128,24 @@ async fn a_node_that_listens_everywhere_says_where_it_is() {
     assert_eq!(bound.advertised(&etcd).await.unwrap(), bound.address());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_renewed_holds_for_the_next_connection() {
+    let [a, b] = cluster(["a", "b"]).await;
+    let ours = Authority::new("ours");
+    let name = |node: &str| crate::mesh::certified_name(node);
+    a.mesh.renew(&ours.issue(&[&name("a")], NOW).unchecked()).unwrap();
+    a.mesh.ask("b", Lane::Control, 1, Bytes::new(), PATIENCE).await.unwrap();
+    a.mesh.inner.link("b").unwrap().connection().close(0u32.into(), b"");
+    while a.mesh.counters().refused_identities == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    b.mesh.renew(&ours.issue(&[&name("b")], NOW).unchecked()).unwrap();
+    while a.mesh.counters().connected == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    a.mesh.ask("b", Lane::Control, 1, Bytes::new(), PATIENCE).await.unwrap();
+}
+
 /// One who is no node at all: shows no certificate, or speaks another version.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_told_why() {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::*;
-use crate::mesh::{Credentials, Lane, SILENT};
+use crate::mesh::dial::GIVEN_UP;
+use crate::mesh::{Credentials, Lane, MeshError, SILENT};
 
 /// Two nodes with a way between them that can be cut.
 async fn two() -> (Member, Member, Way) {
@@ -36,6 +37,27 @@ async fn who_is_cut_off_is_silent_to_both_and_is_heard_again() {
     heard(&a.mesh, "b").await;
     heard(&b.mesh, "a").await;
     a.mesh.ask("b", Lane::Control, 1, Bytes::new(), PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_silence_whatever_comes_first_is_used() {
+    let (a, b, way) = two().await;
+    way.set(false);
+    // Longer than until the connection is given up, so that tries to make another are under way.
+    while a.mesh.silence("b").unwrap() < GIVEN_UP * 2 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    silent(&b.mesh, "a").await;
+    way.set(true);
+    heard(&a.mesh, "b").await;
+    heard(&b.mesh, "a").await;
+    // What is asked while one connection takes the place of another may be lost with it.
+    let ask = || a.mesh.ask("b", Lane::Control, 1, Bytes::new(), PATIENCE);
+    while let Err(error) = ask().await {
+        assert!(matches!(error, MeshError::Lost(_) | MeshError::Away(_)), "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((a.mesh.counters().connected, b.mesh.counters().connected), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
