@@ -104,7 +104,10 @@ impl IkeSaActor {
         let (env, now) = (&self.env, Instant::now());
         let (slot, arbiter) = (self.slot, self.peer_spec.uid);
         let mut host = CoreHost { env, owner, slot, arbiter, held: &mut self.held };
-        match conn.absorb(now, &mut host, other) {
+        // What is of one connection moves as one: it is in one slot.
+        let joined =
+            if slot_of(other.spis().0) == slot { conn.absorb(now, &mut host, other) } else { Err(other) };
+        match joined {
             Ok(()) => {
                 self.held.join(held);
                 self.counted.join(counted);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use esp::Spi;
 use ike::supervise::Few;
-use router::{IkeDatagram, RouterError, Unsent};
+use router::{IkeDatagram, RouterError, TenantId, Unsent};
 use snapshot::{Kept, Row};
 
 use super::IkeSaActor;
@@ -182,9 +182,23 @@ impl IkeSaActor {
         }));
     }
 
+    /// What is for its tunnels goes there from now on.
+    fn lead(&self, to: Option<u32>) {
+        let tenant = TenantId(self.peer_spec.tenant);
+        for tunnel in self.peer_spec.tunnels() {
+            self.env.router.set_elsewhere(tenant, tunnel, to);
+        }
+    }
+
     /// Ends here, and says how everything stands.
-    fn give(&mut self, ctx: &mut Context<Self>, reply: tokio::sync::mpsc::UnboundedSender<Vec<Row>>) {
+    fn give(
+        &mut self,
+        ctx: &mut Context<Self>,
+        to: Option<u32>,
+        reply: tokio::sync::mpsc::UnboundedSender<Vec<Row>>,
+    ) {
         let now = Instant::now();
+        self.lead(to);
         let connection = self.connection_row(now);
         let key = self.told.as_ref().map_or(0, |told| told.key);
         // What comes for it from now on is for the other node.
@@ -198,7 +212,7 @@ impl IkeSaActor {
                 rows.push(row(class::CONNECTION, key, &connection, now));
                 rows.extend(this.pair_rows(&pairs, Instant::now()));
             }
-            this.report(ConnEvent::Given);
+            this.report(ConnEvent::Given(to));
             // Whoever asked may have given up; then nobody has it, and its peer begins anew.
             let _ = reply.send(rows);
             ctx.stop();
@@ -229,11 +243,12 @@ impl Handler<Moving> for IkeSaActor {
     fn handle(&mut self, moving: Moving, ctx: &mut Self::Context) {
         match moving {
             Moving::Resync(done) => self.resync(ctx, done),
-            Moving::Give(reply) => self.give(ctx, reply),
-            Moving::Lose(done) => {
+            Moving::Give(to, reply) => self.give(ctx, to, reply),
+            Moving::Lose(to, done) => {
+                self.lead(to);
                 self.conn = None;
                 self.held = crate::held::Held::default();
-                self.report(ConnEvent::Given);
+                self.report(ConnEvent::Given(to));
                 drop(done);
                 ctx.stop();
             }

@@ -16,10 +16,12 @@ impl Control {
         while done.recv().await.is_some() {}
     }
 
-    /// Ends everything in a slot, and says how it stood: another node goes on with it.
-    pub async fn give_slot(&self, slot: u8) -> Vec<Row> {
+    /// Ends everything in a slot, and says how it stood: the node of this number goes on with it.
+    pub async fn give_slot(&self, slot: u8, to: Option<u32>) -> Vec<Row> {
+        // What comes for a pair that is on its way waits, and follows it.
+        self.expect_slot(slot);
         let (sender, mut rows) = mpsc::unbounded_channel();
-        self.ask_slot(slot, Moving::Give(sender)).await;
+        self.ask_slot(slot, Moving::Give(to, sender)).await;
         let mut all = Vec::new();
         while let Some(some) = rows.recv().await {
             all.extend(some);
@@ -28,11 +30,11 @@ impl Control {
         all
     }
 
-    /// Ends everything in a slot: another node has gone on with it.
-    pub async fn lose_slot(&self, slot: u8) {
+    /// Ends everything in a slot: the node of this number has gone on with it.
+    pub async fn lose_slot(&self, slot: u8, to: Option<u32>) {
         self.close_slot(slot);
         let (sender, mut done) = mpsc::unbounded_channel();
-        self.ask_slot(slot, Moving::Lose(sender)).await;
+        self.ask_slot(slot, Moving::Lose(to, sender)).await;
         while done.recv().await.is_some() {}
     }
 

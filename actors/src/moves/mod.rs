@@ -78,8 +78,8 @@ pub(crate) const fn reserve_after(sequence: u64) -> router::Reserve {
 pub(crate) enum Moving {
     /// Tell the standby of everything.
     Resync(mpsc::UnboundedSender<()>),
-    /// Stop, and say how everything stands: another node goes on.
-    Give(mpsc::UnboundedSender<Vec<Row>>),
-    /// Stop, without a word to anybody: another node goes on already.
-    Lose(mpsc::UnboundedSender<()>),
+    /// Stop, and say how everything stands: the node of this number goes on.
+    Give(Option<u32>, mpsc::UnboundedSender<Vec<Row>>),
+    /// Stop, without a word to anybody: the node of this number goes on already.
+    Lose(Option<u32>, mpsc::UnboundedSender<()>),
 }

@@ -130,7 +130,7 @@ impl PeerActor {
         let (spis, (local, remote), initiator) = (new.spis, new.addresses, new.initiator);
         tracing::info!(
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
-            proposal = %new.choice, "IKE_SA established"
+            proposal = %new.choice, "{}", if new.moved { "IKE_SA of another node goes on" } else { "IKE_SA established" }
         );
         self.given = None;
         if !new.moved {
@@ -160,7 +160,8 @@ impl PeerActor {
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.ike = Some(Arc::new(ike));
         }
-        self.publish(v1::EventType::IkeSaEstablished, format!("{} {}", hex(spis.0), hex(spis.1)));
+        let moved = if new.moved { " from another node" } else { "" };
+        self.publish(v1::EventType::IkeSaEstablished, format!("{} {}{moved}", hex(spis.0), hex(spis.1)));
         self.note_takeover(id, remote, initiator);
         self.address_worked(remote);
         let (now, contact) = (Instant::now(), new.initial_contact);

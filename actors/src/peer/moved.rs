@@ -15,6 +15,9 @@ use crate::vocabulary::{Begin, Do};
 /// of a second, unless etcd elects a leader.
 const GIVEN: Duration = Duration::from_secs(10);
 
+/// How long what is for a peer still goes to the node that had its tunnel, when nobody says that it has one.
+const LEAD: Duration = Duration::from_secs(1);
+
 impl PeerActor {
     /// Goes on with a connection of another node. Its pairs are in the router, and leave it again if it does not go on.
     pub(super) fn take_over(&mut self, moved: Box<Moved>, ctx: &mut Context<Self>) {
@@ -35,26 +38,30 @@ impl PeerActor {
     }
 
     /// A connection goes on at another node. Nobody is told, and nobody here begins with the peer.
-    pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId) {
+    pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId, to: Option<u32>) {
         self.pairs_given(id);
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }
-        self.given = Some(Instant::now());
+        (self.given, self.leads_to) = (Some(Instant::now()), to);
         self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
         self.leave(ctx);
     }
 
-    /// When what was given is looked at again.
+    /// When what was given, or led elsewhere, is looked at again.
     pub(super) fn given_until(&self) -> Option<Instant> {
-        self.given.map(|at| at + GIVEN)
+        self.given.map(|at| at + GIVEN).into_iter().chain(self.lead_ends).min()
     }
 
     pub(super) fn given_due(&mut self) {
         let now = Instant::now();
-        if self.given_until().is_some_and(|until| until <= now) {
+        if self.lead_ends.is_some_and(|at| at <= now) {
+            self.lead_ends = None;
+            self.lead_to(None);
+        }
+        if self.given.is_some_and(|at| at + GIVEN <= now) {
             self.given = None;
             self.supervisor.set_plan(now, super::plan(&self.env, &self.peer, None));
         }
@@ -63,7 +70,21 @@ impl PeerActor {
     /// Packets for the peer go to the node that has its tunnel, or that would begin with it.
     pub(super) fn lead_elsewhere(&mut self, node: &str) {
         let Some(cluster) = &self.env.others.0 else { return };
+        // Where one is that was given is known better than where it is at home.
+        if self.given.is_some() && node.is_empty() {
+            return;
+        }
         let number = if node.is_empty() { None } else { cluster.number(node) };
+        if number.is_none() && self.leads_to.is_some() && self.supervisor.current().is_none() {
+            // Of two nodes, the one that had its tunnel may say so sooner than the one that has it.
+            self.lead_ends.get_or_insert(Instant::now() + LEAD);
+            return;
+        }
+        self.lead_ends = None;
+        self.lead_to(number);
+    }
+
+    fn lead_to(&mut self, number: Option<u32>) {
         if std::mem::replace(&mut self.leads_to, number) == number {
             return;
         }

@@ -64,7 +64,7 @@ impl PeerActor {
                     let _ = self.env.router.send_ike(datagram);
                 }
             }
-            ConnEvent::Given => self.connection_given(ctx, id),
+            ConnEvent::Given(to) => self.connection_given(ctx, id, to),
             ConnEvent::NotJoined(adopted) => self.take_on(adopted, ctx),
             ConnEvent::Finished => self.connection_gone(ctx, id),
         }

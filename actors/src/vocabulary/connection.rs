@@ -97,8 +97,8 @@ pub(crate) enum ConnEvent {
     NotJoined(Box<Adopted>),
     /// To be sent once the events before it are carried out.
     Send(Vec<IkeDatagram>),
-    /// Another node goes on with it, and nothing of it is left here.
-    Given,
+    /// The node of this number goes on with it, and nothing of it is left here.
+    Given(Option<u32>),
     Finished,
 }
 

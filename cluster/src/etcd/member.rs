@@ -11,8 +11,11 @@ use super::tls::{Connector, TlsFiles};
 
 /// A member that accepts no connection within this is not there.
 const CONNECT: Duration = Duration::from_secs(1);
-/// So often a connection is tried that carries nothing, and so long the answer may take: a machine that is gone says nothing.
-const ALIVE: Duration = Duration::from_secs(2);
+/// A connection is tried so often: a machine that is gone says nothing. Not more often, for etcd ends connections that are tried more
+/// often than every five seconds (`--grpc-keepalive-min-time`).
+const ALIVE: Duration = Duration::from_secs(6);
+/// How long the answer to that may take.
+const ANSWER: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
@@ -32,7 +35,7 @@ impl Member {
         let endpoint = endpoint
             .connect_timeout(CONNECT)
             .http2_keep_alive_interval(ALIVE)
-            .keep_alive_timeout(ALIVE)
+            .keep_alive_timeout(ANSWER)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
         let channel = if url.starts_with("https://") {

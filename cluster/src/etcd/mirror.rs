@@ -32,13 +32,14 @@ pub(crate) async fn load<S: Mirrored>(
     Ok((state, found.header.map_or(0, |header| header.revision)))
 }
 
-/// Tells of every change since what was [loaded](load), for ever. `empty` is what there is without a key.
+/// Tells of every change since what was [loaded](load), and of which revision of etcd it is, for ever. `empty` is what there is without
+/// a key.
 pub(crate) async fn mirror<S: Mirrored>(
     etcd: &Etcd,
     prefix: &str,
     empty: S,
     loaded: (S, i64),
-    mut tell: impl FnMut(&S),
+    mut tell: impl FnMut(&S, i64),
 ) {
     let mut at = Some(loaded);
     loop {
@@ -56,13 +57,13 @@ async fn until_it_ends<S: Mirrored>(
     prefix: &str,
     empty: &S,
     at: &mut Option<(S, i64)>,
-    tell: &mut impl FnMut(&S),
+    tell: &mut impl FnMut(&S, i64),
 ) -> EtcdError {
     let (state, from) = match at {
         Some(at) => at,
         None => match load(etcd, prefix, empty.clone()).await {
             Ok(loaded) => {
-                tell(&loaded.0);
+                tell(&loaded.0, loaded.1);
                 at.insert(loaded)
             }
             Err(error) => return error,
@@ -86,7 +87,7 @@ async fn until_it_ends<S: Mirrored>(
                 return error;
             }
         }
-        tell(state);
         *from = (*from).max(news.revision);
+        tell(state, *from);
     }
 }

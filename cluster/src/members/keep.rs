@@ -90,7 +90,7 @@ impl Mirrored for Placement {
 /// Tells of nodes that come and go.
 pub(super) async fn watch(etcd: Etcd, looked: (Placement, i64), placement: watch::Sender<Arc<Placement>>) {
     let empty = nobody(&looked.0.own);
-    mirror::mirror(&etcd, KEYS, empty, looked, |now| tell(&placement, now.clone())).await;
+    mirror::mirror(&etcd, KEYS, empty, looked, |now, _| tell(&placement, now.clone())).await;
 }
 
 fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {

@@ -31,10 +31,12 @@ impl Placement {
         self.home(uid).is_none_or(|node| node.name == self.own)
     }
 
-    /// The node that begins with the peer now: one that has a connection with it, else the one that it is at home with.
-    pub fn begins(&self, uid: u64) -> Option<&Node> {
+    /// The node that begins with the peer now: one that has a connection with it, and of those one that is `heard`; else the one that it is
+    /// at home with.
+    pub fn begins(&self, uid: u64, heard: impl Fn(&str) -> bool) -> Option<&Node> {
         let has = |node: &&Node| self.held.get(&node.name).is_some_and(|held| held.contains(&uid));
-        self.nodes.iter().find(has).or_else(|| self.home(uid))
+        let all = || self.nodes.iter().filter(has);
+        all().find(|node| heard(&node.name)).or_else(|| all().next()).or_else(|| self.home(uid))
     }
 
     /// How much a node is for something of this number: the one with the most has it.
@@ -90,10 +92,18 @@ mod tests {
         let mut three = placement(&["a", "b", "c"]);
         let uid = (0..100).find(|uid| three.is_home(*uid)).unwrap();
         three.held.insert("c".to_owned(), Arc::new(BTreeSet::from([uid])));
-        assert_eq!(three.begins(uid).unwrap().name, "c");
+        assert_eq!(three.begins(uid, |_| true).unwrap().name, "c");
         assert!(three.is_home(uid), "it comes back when that ends");
+        three.held.insert("b".to_owned(), Arc::new(BTreeSet::from([uid])));
+        assert_eq!(three.begins(uid, |_| true).unwrap().name, "b");
+        assert_eq!(three.begins(uid, |name| name != "b").unwrap().name, "c", "b is silent");
+        three.held.remove("b");
         three.nodes.pop();
-        assert_eq!(three.begins(uid).unwrap().name, "a", "what a node that is gone has held is nobody's");
+        assert_eq!(
+            three.begins(uid, |_| true).unwrap().name,
+            "a",
+            "what a node that is gone has held is nobody's"
+        );
     }
 
     #[test]

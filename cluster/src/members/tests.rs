@@ -95,7 +95,7 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     let both = wait_for(&a, &["a", "b"]).await;
     let uid = (0..100).find(|uid| !both.is_home(*uid)).unwrap();
     b.leave().await;
-    assert_eq!(wait_for(&a, &["a"]).await.begins(uid).unwrap().name, "a");
+    assert_eq!(wait_for(&a, &["a"]).await.begins(uid, |_| true).unwrap().name, "a");
     // It is connected here, and its home comes back.
     let holding = a.held();
     let mut placement = a.placement();
@@ -106,11 +106,11 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     let b = join(&servers, "b").await;
     again.await.unwrap();
     let mut of_b = b.placement();
-    assert_eq!(of_b.borrow().begins(uid).unwrap().name, "a", "known when it has joined");
+    assert_eq!(of_b.borrow().begins(uid, |_| true).unwrap().name, "a", "known when it has joined");
     // A lease that is lost takes it away, and it is told again.
     a.etcd.revoke(*a.lease.borrow()).await.unwrap();
-    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "b").await.unwrap();
-    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "a").await.unwrap();
+    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
+    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "a").await.unwrap();
     a.held().hold(uid, false);
-    of_b.wait_for(|placement| placement.begins(uid).unwrap().name == "b").await.unwrap();
+    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
 }

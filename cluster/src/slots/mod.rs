@@ -17,6 +17,9 @@
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
 //! who looks after all that, `moving.rs` the way of a slot from one node to another.
 
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::panic)]
+mod model;
 mod moving;
 mod record;
 mod replica;
@@ -44,7 +47,7 @@ use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
 use moving::Arriving;
 use replica::Own;
-use row::Rows;
+use row::{News, Rows};
 use vault::Vault;
 
 pub(crate) use record::number_of;
@@ -61,6 +64,8 @@ pub enum Ask {
     Expect = 2,
     /// A slot is handed over.
     Hand = 3,
+    /// A slot has another owner: its watch of etcd may tell a node of that much later, if the member that it watches is gone.
+    News = 4,
 }
 
 impl Ask {
@@ -70,6 +75,7 @@ impl Ask {
             1 => Self::Put,
             2 => Self::Expect,
             3 => Self::Hand,
+            4 => Self::News,
             _ => return None,
         })
     }
@@ -95,11 +101,11 @@ pub trait Host: Send + Sync + 'static {
     /// A slot is this node's, with these rows: go on with it.
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()>;
 
-    /// A slot is not this node's any more: nothing more is done for it, and nobody is told.
-    fn lose(&self, slot: u8) -> Later<'_, ()>;
+    /// A slot is another node's, if that is known: nothing more is done for it, and nobody is told.
+    fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()>;
 
-    /// A slot is about to be another's: nothing more is done for it from now on. All rows of it.
-    fn give(&self, slot: u8) -> Later<'_, Vec<Row>>;
+    /// A slot is about to be another node's: nothing more is done for it from now on. All rows of it.
+    fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>>;
 
     /// A slot is about to be this node's: what comes for it is to wait.
     fn expect(&self, slot: u8, from: &str);
@@ -124,6 +130,8 @@ pub(crate) struct Inner {
     vault: Mutex<Vault>,
     mine: Mutex<BTreeMap<u8, Own>>,
     arriving: Mutex<BTreeMap<u8, Arriving>>,
+    /// What other nodes have said of slots, and etcd's watch has not yet.
+    news: Mutex<Table>,
     /// Slots that are on their way, and to which node.
     going: Mutex<BTreeMap<u8, String>>,
     /// Changes of owners are made one after the other.
@@ -163,6 +171,7 @@ impl Slots {
             vault: Mutex::default(),
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
+            news: Mutex::default(),
             going: Mutex::default(),
             turn: AsyncMutex::default(),
             unfit: Mutex::default(),
@@ -176,9 +185,7 @@ impl Slots {
         let mut tasks = JoinSet::new();
         let of_table = Arc::clone(&inner);
         tasks.spawn(async move {
-            let tell = |now: &Table| {
-                of_table.table.send_replace(Arc::new(now.clone()));
-            };
+            let tell = |now: &Table, at| of_table.know(now.clone(), at);
             mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
         });
         tasks.spawn(steward::run(Arc::clone(&inner)));
@@ -252,13 +259,17 @@ impl Slots {
     /// # Errors
     /// With why not, for that node.
     pub async fn answer(&self, from: &str, ask: Ask, body: &[u8]) -> Result<Vec<u8>, String> {
+        if ask == Ask::News {
+            self.0.heard_of(News::read(body)?);
+            return Ok(Vec::new());
+        }
         let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
         match ask {
             Ask::Put => {
                 self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now())?;
                 Ok(Vec::new())
             }
-            Ask::Expect | Ask::Hand => moving::arrive(&self.0, from, ask, rows).await,
+            Ask::Expect | Ask::Hand | Ask::News => moving::arrive(&self.0, from, ask, rows).await,
         }
     }
 
@@ -341,6 +352,45 @@ impl Inner {
 
     fn arriving(&self) -> MutexGuard<'_, BTreeMap<u8, Arriving>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What etcd's watch says, as of this revision.
+    fn know(&self, mut now: Table, at: i64) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        news.retain(|_, slot| slot.revision > at);
+        now.extend(news.iter().map(|(number, slot)| (*number, slot.clone())));
+        self.table.send_replace(Arc::new(now));
+    }
+
+    /// What another node says of a slot.
+    fn heard_of(&self, slot: Slot) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.table.borrow().get(&slot.number).map_or(0, |slot| slot.revision);
+        if slot.revision > known {
+            news.insert(slot.number, slot.clone());
+            self.table.send_modify(|table| drop(Arc::make_mut(table).insert(slot.number, slot)));
+        }
+    }
+
+    /// Tells all others of a slot that is this node's now.
+    fn tell_all(self: &Arc<Self>, slot: &Slot) {
+        let body = News::of(slot).encode_to_vec();
+        let others: Vec<String> = {
+            let placement = self.placement.borrow();
+            placement
+                .nodes
+                .iter()
+                .map(|node| node.name.clone())
+                .filter(|name| *name != self.own.node)
+                .collect()
+        };
+        for node in others {
+            let (inner, body) = (Arc::clone(self), body.clone());
+            tokio::spawn(async move {
+                // Etcd's watch says it as well, if later.
+                let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
+            });
+        }
     }
 
     /// What etcd knows of a slot, as far as this node has heard.

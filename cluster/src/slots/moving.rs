@@ -56,7 +56,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
     inner.going().insert(number, to.to_owned());
-    let rows = inner.host.give(number).await;
+    let rows = inner.host.give(number, to).await;
     let handed = hand(inner, to, &rows, body).await;
     if let Err(reason) = handed
         && let Some(now) = still_ours(inner, &slot).await
@@ -136,6 +136,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         all.remove(&number)
     };
     let now = become_owner(inner, number, &rows).await?;
+    inner.tell_all(&now);
     inner.vault().take(number);
     inner.mine().insert(number, Own::alone(&now));
     inner.exact.fetch_add(1, Ordering::Relaxed);

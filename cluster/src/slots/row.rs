@@ -3,9 +3,12 @@
 use std::fmt;
 use std::time::Instant;
 
+use culvert_proto::etcd::KeyValue;
 use prost::Message;
 use snapshot::{Row, Secret};
 use zeroize::Zeroizing;
+
+use super::record::Slot;
 
 /// A row on its way.
 #[derive(Clone, PartialEq, Message)]
@@ -70,6 +73,31 @@ pub(super) struct Rows {
 impl Rows {
     pub(super) fn slot(&self) -> Result<u8, String> {
         u8::try_from(self.slot).map_err(|_| format!("slot {}: there are 63", self.slot))
+    }
+}
+
+/// What etcd knows of a slot since a moment.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct News {
+    #[prost(uint32, tag = "1")]
+    slot: u32,
+    /// As etcd has it.
+    #[prost(bytes = "vec", tag = "2")]
+    value: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    revision: i64,
+}
+
+impl News {
+    pub(super) fn of(slot: &Slot) -> Self {
+        Self { slot: slot.number.into(), value: slot.write(), revision: slot.revision }
+    }
+
+    pub(super) fn read(body: &[u8]) -> Result<Slot, String> {
+        let Self { slot, value, revision } = Self::decode(body).map_err(|error| error.to_string())?;
+        let number = u8::try_from(slot).map_err(|_| format!("slot {slot}: there are 63"))?;
+        let kv = KeyValue { value, mod_revision: revision, ..KeyValue::default() };
+        Slot::read(number, &kv).map_err(|error| error.to_string())
     }
 }
 

@@ -158,6 +158,7 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
     };
     match changed {
         Changed::Done(now) => {
+            inner.tell_all(&now);
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.mine().insert(number, Own::alone(&now));
@@ -180,9 +181,9 @@ async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
     if ours || inner.mine().remove(&number).is_none() {
         return;
     }
-    let owner = now.map(|slot| slot.owner.node).unwrap_or_default();
+    let owner = now.map(|slot| slot.owner.node);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
-    inner.host.lose(number).await;
+    inner.host.lose(number, owner.as_deref()).await;
     if inner.primary.load(Ordering::Relaxed) == number {
         begin_anew(inner, table).await;
     }

@@ -115,14 +115,14 @@ impl Host for Memory {
         })
     }
 
-    fn lose(&self, slot: u8) -> Later<'_, ()> {
+    fn lose<'a>(&'a self, slot: u8, _: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             self.numbers.lock().unwrap().remove(&slot);
             self.changed.notify_waiters();
         })
     }
 
-    fn give(&self, slot: u8) -> Later<'_, Vec<Row>> {
+    fn give<'a>(&'a self, slot: u8, _: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
             let rows = self.rows(slot);
             self.numbers.lock().unwrap().remove(&slot);

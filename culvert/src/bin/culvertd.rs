@@ -210,12 +210,16 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         let signal = reason().await;
         tracing::info!(signal, "going down");
         probes.leave();
-        if let Some(others) = others.filter(|_| signal.starts_with("SIG")) {
+        let others = others.filter(|_| signal.starts_with("SIG"));
+        let drained = others.is_some();
+        if let Some(others) = others {
             // Before the time in which whoever is in front learns that this node goes: what still lands here is passed on.
             others.drain().await;
         }
         // What has failed has nobody to wait for.
         let drain = if signal.starts_with("SIG") { drain } else { Duration::ZERO };
+        // Whoever is in front may send here a moment longer.
+        let drain = if drained { drain.max(nodes::PASSES_ON) } else { drain };
         phases.end(drain, reason()).await;
     });
     let served = server::serve_grpc(doors, access, catalog, tunnels, traced, phase).await;

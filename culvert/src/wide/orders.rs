@@ -7,7 +7,6 @@ use tenants::Peer;
 use tonic::{Response, Status};
 
 use super::ask::{Node, in_time};
-use super::reads::home_of;
 use super::{Wide, merge};
 use crate::runtime::{RekeyTarget, RuntimeError};
 
@@ -102,7 +101,7 @@ impl Wide {
         let Some((others, placement)) = self.others() else { return Ok(Place::Here) };
         let status = self.peer_statuses(std::slice::from_ref(peer)).await.what.pop().flatten();
         let has = status.filter(merge::is_up).map(|status| status.node);
-        let node = has.unwrap_or_else(|| home_of(&placement, peer).to_owned());
+        let node = has.unwrap_or_else(|| self.home_of(&placement, peer));
         if node.is_empty() || node == placement.own {
             return Ok(Place::Here);
         }

@@ -36,7 +36,7 @@ impl Wide {
                 for (at, status) in wanted.iter().zip(answer.statuses) {
                     let (Some(known), Some(peer)) = (what.get_mut(*at), peers.get(*at)) else { continue };
                     let status = v1::PeerStatus { node: node.clone(), ..status };
-                    merge::better(known, status, home_of(&placement, peer));
+                    merge::better(known, status, &self.home_of(&placement, peer));
                 }
             }
             away
@@ -44,8 +44,8 @@ impl Wide {
         for (status, peer) in what.iter_mut().zip(peers) {
             let Some(status) = status else { continue };
             // As the node that is asked has it, whoever says the rest.
-            let home = home_of(&placement, peer);
-            status.home_node = if home == placement.own { String::new() } else { home.to_owned() };
+            let home = self.home_of(&placement, peer);
+            status.home_node = if home == placement.own { String::new() } else { home };
         }
         Known { what, away }
     }
@@ -94,7 +94,7 @@ impl Wide {
     /// Why the tunnel is not up: what all nodes know of it.
     pub(crate) async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
         let Some((_, placement)) = self.others() else { return self.0.local.explain(peer).await };
-        let home = home_of(&placement, &peer).to_owned();
+        let home = self.home_of(&placement, &peer);
         let mut known = of_node(self.0.local.explain(Arc::clone(&peer)).await?, &placement.own);
         let request = v1::ExplainPeerRequest { name: peer.name.to_string() };
         let (answers, away) = self
@@ -122,17 +122,19 @@ impl Wide {
     /// How many peers each node begins with.
     pub(crate) fn home_peers(&self, peers: &[Arc<Peer>]) -> HashMap<String, u64> {
         let mut at_home = HashMap::new();
-        let Some(placement) = self.0.local.cluster() else { return at_home };
-        for node in peers.iter().filter_map(|peer| placement.begins(peer.uid)) {
-            *at_home.entry(node.name.clone()).or_default() += 1;
+        if let Some(placement) = self.0.local.cluster() {
+            for peer in peers {
+                *at_home.entry(self.home_of(&placement, peer)).or_default() += 1;
+            }
         }
         at_home
     }
-}
 
-/// The node that begins with a peer; empty if there is none.
-pub(super) fn home_of<'a>(placement: &'a Placement, peer: &Peer) -> &'a str {
-    placement.begins(peer.uid).map_or("", |node| &node.name)
+    /// The node that begins with a peer; empty if there is none.
+    pub(super) fn home_of(&self, placement: &Placement, peer: &Peer) -> String {
+        let begins = placement.begins(peer.uid, |node| self.hears(node));
+        begins.map(|node| node.name.clone()).unwrap_or_default()
+    }
 }
 
 fn of_node(mut answer: v1::ExplainPeerResponse, node: &str) -> v1::ExplainPeerResponse {

@@ -6,24 +6,24 @@ use actors::{HomeRule, Homes};
 use cluster::{Held, Members, Placement};
 use tokio::sync::watch;
 
-/// Which peers the actors are to begin with.
-pub(super) fn homes(members: &Members) -> Homes {
-    let (moved_in, moved) = watch::channel(());
-    let placement = members.placement();
-    let mut changes = placement.clone();
-    tokio::spawn(async move { while changes.changed().await.is_ok() && moved_in.send(()).is_ok() {} });
-    Homes::new(Rule { placement, held: members.held() }, moved)
+use super::Nodes;
+
+/// Which peers the actors are to begin with. Whoever has the sender tells when that may be others.
+pub(super) fn homes(members: &Members, nodes: Nodes, moved: watch::Receiver<()>) -> Homes {
+    Homes::new(Rule { placement: members.placement(), held: members.held(), nodes }, moved)
 }
 
 struct Rule {
     placement: watch::Receiver<Arc<Placement>>,
     held: Held,
+    nodes: Nodes,
 }
 
 impl HomeRule for Rule {
     fn elsewhere(&self, uid: u64) -> Option<String> {
         let placement = self.placement.borrow();
-        placement.begins(uid).filter(|node| node.name != placement.own).map(|node| node.name.clone())
+        let heard = |name: &str| name == placement.own || self.nodes.hears(name);
+        placement.begins(uid, heard).filter(|node| node.name != placement.own).map(|node| node.name.clone())
     }
 
     fn is_guest(&self, uid: u64) -> bool {

@@ -29,6 +29,10 @@ pub use shown::slot_of;
 /// is lost at that moment.
 const PROGRESS: Duration = Duration::from_millis(100);
 
+/// A node of a cluster that has given its tunnels away passes on what still lands on it, for as long as `shutdown.drain` says and no less
+/// than this: whoever is in front learns within it that the node is not ready.
+pub const PASSES_ON: Duration = Duration::from_secs(3);
+
 /// The other nodes, as the actors and the router see them. Clones are the same.
 #[derive(Clone)]
 pub struct Nodes(Arc<Inner>);
@@ -38,6 +42,8 @@ struct Inner {
     first_slot: u8,
     placement: watch::Receiver<Arc<cluster::Placement>>,
     runtime: tokio::runtime::Handle,
+    /// Tells that peers may be at home elsewhere.
+    moved: watch::Sender<()>,
     mesh: OnceLock<Mesh>,
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
@@ -89,6 +95,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         first_slot: own.slot,
         placement: members.placement(),
         runtime: tokio::runtime::Handle::current(),
+        moved: watch::Sender::new(()),
         mesh: OnceLock::new(),
         slots: OnceLock::new(),
         control: OnceLock::new(),
@@ -105,7 +112,7 @@ impl Joined {
 
     /// Which peers the actors are to begin with.
     pub fn homes(&self) -> Homes {
-        homes::homes(&self.members)
+        homes::homes(&self.members, self.nodes.clone(), self.nodes.0.moved.subscribe())
     }
 
     /// The others, for the actors.
@@ -131,14 +138,20 @@ impl Joined {
         let handler = Arc::new(nodes.clone());
         let mesh = Mesh::start(bound, settings, members.placement(), handler).context("cluster")?;
         let (heard_in, heard) = watch::channel(Arc::default());
-        let mut standing = mesh.standing();
+        let (mut standing, mut placement) = (mesh.standing(), members.placement());
         let mut tasks = JoinSet::new();
+        let told = nodes.clone();
         tasks.spawn(async move {
             loop {
                 let all = standing.borrow_and_update().clone();
                 let heard = all.iter().filter(|(_, standing)| !standing.silent).map(|(name, _)| name.clone());
                 heard_in.send_replace(Arc::new(heard.collect::<BTreeSet<String>>()));
-                if standing.changed().await.is_err() {
+                told.0.moved.send_replace(());
+                let ended = tokio::select! {
+                    changed = standing.changed() => changed.is_err(),
+                    changed = placement.changed() => changed.is_err(),
+                };
+                if ended {
                     return;
                 }
             }
@@ -194,6 +207,12 @@ impl Nodes {
         for (slot, reason) in slots.drain().await {
             tracing::warn!(slot, reason, "the tunnels of a slot end here");
         }
+    }
+
+    /// Whether a node was heard of late.
+    fn hears(&self, node: &str) -> bool {
+        let silence = self.0.mesh.get().and_then(|mesh| mesh.silence(node));
+        silence.is_some_and(|silence| silence < mesh::SILENT)
     }
 
     /// The slots of this node and of others.

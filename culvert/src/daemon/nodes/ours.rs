@@ -2,6 +2,7 @@
 
 use snapshot::{Handover, Row};
 
+use actors::Cluster as _;
 use cluster::{Ask, Host, Later, Wire};
 
 use super::{Nodes, passing};
@@ -24,18 +25,18 @@ impl Host for Nodes {
         })
     }
 
-    fn lose(&self, slot: u8) -> Later<'_, ()> {
+    fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             if let Some(control) = self.0.control.get() {
-                control.lose_slot(slot).await;
+                control.lose_slot(slot, to.and_then(|node| self.number(node))).await;
             }
         })
     }
 
-    fn give(&self, slot: u8) -> Later<'_, Vec<Row>> {
+    fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
             match self.0.control.get() {
-                Some(control) => control.give_slot(slot).await,
+                Some(control) => control.give_slot(slot, self.number(to)).await,
                 None => Vec::new(),
             }
         })
@@ -64,7 +65,7 @@ impl Wire for Nodes {
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let lane = match ask {
             Ask::Put => cluster::mesh::Lane::Checkpoint,
-            Ask::Expect | Ask::Hand => cluster::mesh::Lane::Control,
+            Ask::Expect | Ask::Hand | Ask::News => cluster::mesh::Lane::Control,
         };
         let asked =
             self.0.mesh.get().map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.into(), patience));

@@ -100,8 +100,7 @@ impl Others for Nodes {
     }
 
     fn hears(&self, node: &str) -> bool {
-        let Some(mesh) = self.0.mesh.get() else { return false };
-        mesh.standing().borrow().get(node).is_some_and(|standing| !standing.silent)
+        Self::hears(self, node)
     }
 
     fn channel(&self, node: &str) -> Channel {
