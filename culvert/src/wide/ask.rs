@@ -21,6 +21,8 @@ use crate::runtime::RuntimeError;
 
 /// How long a node that is heard is waited for: one that has more to do than it can is named, and the rest is shown.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Between looks whether a node that is asked is still heard: how often it says so.
+const LOOK: Duration = cluster::mesh::BEAT;
 /// Greatest answer: a page of peers with many children.
 const MAX_ANSWER: usize = 64 << 20;
 /// Who gave an order, as the log of the other node has it.
@@ -118,7 +120,14 @@ impl Wide {
                 continue;
             }
             let (name, answer) = (node.name.clone(), ask(self.node(others, &node.name)));
-            asked.spawn(async move { (name, answer.await) });
+            let others = Arc::clone(others);
+            asked.spawn(async move {
+                let answer = tokio::select! {
+                    answer = answer => answer,
+                    () = silence(others, &name) => Err(Status::unavailable("it is not heard any more")),
+                };
+                (name, answer)
+            });
         }
         let mut answers = Vec::new();
         while let Some(answered) = asked.join_next().await {
@@ -135,6 +144,13 @@ impl Wide {
         answers.sort_by(|(one, _), (other, _)| one.cmp(other));
         away.sort();
         (answers, away)
+    }
+}
+
+/// Until a node is not heard any more: whoever is lost while it is asked is not waited for.
+async fn silence(others: Arc<dyn Others>, name: &str) {
+    while others.hears(name) {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
