@@ -102,13 +102,13 @@ impl Runtime for Tunnels {
 
 /// Nodes as one of them sees them; `gone` is there and not heard.
 struct Three {
-    placement: watch::Receiver<Arc<Placement>>,
+    placement: watch::Sender<Arc<Placement>>,
     doors: BTreeMap<&'static str, std::net::SocketAddr>,
 }
 
 impl Others for Three {
     fn placement(&self) -> watch::Receiver<Arc<Placement>> {
-        self.placement.clone()
+        self.placement.subscribe()
     }
 
     fn hears(&self, node: &str) -> bool {
@@ -168,7 +168,7 @@ async fn world(begins: &str) -> World {
     let (down, is_down) = watch::channel(false);
     let door = TcpListenerStream::new(listener);
     tokio::spawn(serve(door, Arc::clone(&catalog), Arc::clone(&other) as _, Arc::default(), is_down));
-    let three = Three { placement: watch::channel(Arc::new(placement)).1, doors };
+    let three = Three { placement: watch::Sender::new(Arc::new(placement)), doors };
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, catalog, access).await;
