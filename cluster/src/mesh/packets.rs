@@ -122,8 +122,11 @@ pub(super) async fn read_datagrams(inner: Arc<Inner>, peer: Arc<Peer>, connectio
         inner.hear(&peer);
         unread.read += 1;
         let (kind, packet) = match read(datagram) {
-            Some(Datagram::Heartbeat) => {
+            Some(Datagram::Heartbeat { hears }) => {
                 unread.due = true;
+                if peer.hears_us.swap(hears, Ordering::Relaxed) != hears {
+                    inner.news.notify_one();
+                }
                 continue;
             }
             Some(Datagram::Whole { kind, packet }) => (kind, packet),
