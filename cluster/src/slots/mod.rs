@@ -249,6 +249,11 @@ impl Slots {
         (self.0.sudden.load(Ordering::Relaxed), self.0.exact.load(Ordering::Relaxed))
     }
 
+    /// Whether this node wants no more slots, as it leaves or was drained.
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
+    }
+
     /// Answers another node.
     ///
     /// # Errors
@@ -416,7 +421,7 @@ impl Inner {
         let placement = self.placement.borrow();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
-            .filter(|node| self.hears(&node.name) && self.fits(&node.name))
+            .filter(|node| !node.drained && self.hears(&node.name) && self.fits(&node.name))
             .max_by_key(|node| Placement::weight(&node.name, slot.into()))
             .map(|node| node.process())
     }
