@@ -1,5 +1,7 @@
 //! Which probes of a flow have arrived, how often, and in which order.
 
+use std::ops::Range;
+
 /// One bit for each probe of one flow.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
@@ -31,6 +33,15 @@ impl Ledger {
     /// Checks a probe off.
     pub fn note(&mut self, number: u64) {
         let _ = self.arrived(number);
+    }
+
+    /// How many of these numbers have not arrived.
+    pub fn missing(&self, numbers: Range<u64>) -> u64 {
+        let seen = |number: &u64| {
+            let word = usize::try_from(number / 64).ok().and_then(|word| self.seen.get(word));
+            word.is_some_and(|word| word & (1 << (number % 64)) != 0)
+        };
+        numbers.filter(|number| !seen(number)).count() as u64
     }
 
     pub(crate) fn arrived(&mut self, number: u64) -> Arrival {
@@ -68,6 +79,15 @@ mod tests {
             ledger.note(n);
         }
         assert_eq!((ledger.received, ledger.duplicates, ledger.reordered), (4, 1, 1));
+    }
+
+    #[test]
+    fn what_has_not_arrived_is_known_by_number() {
+        let mut ledger = Ledger::default();
+        [0, 2, 3, 64, 200].into_iter().for_each(|n| ledger.note(n));
+        assert_eq!([ledger.missing(0..4), ledger.missing(4..64), ledger.missing(64..66)], [1, 60, 1]);
+        assert_eq!((ledger.missing(200..202), ledger.missing(5..5)), (1, 0));
+        assert_eq!(ledger.missing(1_000_000..1_000_003), 3, "beyond all that came");
     }
 
     #[test]

@@ -276,6 +276,12 @@ impl RouterHandle {
         Path::find(&self.shared.listen, local, SocketAddr::new(local, 0)).is_some()
     }
 
+    /// The first address of the family of `remote` that there is a socket for, if it is a certain one.
+    pub fn listens_as(&self, remote: IpAddr) -> Option<IpAddr> {
+        let fits = |own: &&IpAddr| own.is_ipv4() == remote.is_ipv4() && !own.is_unspecified();
+        self.shared.listen.iter().find(fits).copied()
+    }
+
     /// Sends an IKE message; from the NAT traversal port with the marker of RFC 3948. Never blocks.
     ///
     /// A message that the system does not take, or that would go into a tenant's device ([`swallower`](Self::swallower)), is

@@ -49,7 +49,7 @@ pub struct Taken {
 impl Control {
     /// An IKE message that another node has received and that is for a connection of this one.
     pub fn ike_passed_in(&self, mut datagram: router::IkeDatagram) {
-        if let Some(here) = here(datagram.local.ip(), datagram.remote) {
+        if let Some(here) = here(&self.env().router, datagram.local.ip(), datagram.remote) {
             // It is answered from where it is.
             datagram.local.set_ip(here);
         }
@@ -176,7 +176,7 @@ impl Control {
             }
         };
         let (local, remote) = pair.ends().map_err(|error| error.to_string())?;
-        connection.here = here(local.ip(), remote);
+        connection.here = here(router, local.ip(), remote);
         let here = connection.here.map(|here| SocketAddr::new(here, 0));
         router.restore_pair(&pair, resume, reserve_after(used), here).map_err(|error| error.to_string())?;
         let place = Pair::moved(router, spi);
@@ -200,13 +200,17 @@ fn read<F: Form>(octets: &[u8], taken: &mut Taken) -> Option<F> {
         .ok()
 }
 
-/// The address from which this node reaches `remote`, if `local` is none of its own.
-fn here(local: IpAddr, remote: SocketAddr) -> Option<IpAddr> {
-    if local.is_unspecified() || UdpSocket::bind((local, 0)).is_ok() {
+/// The address from which this node reaches `remote`, if `local` is none of its own. Nodes may share a host, so an address of the host is
+/// its own only if it listens there.
+fn here(router: &router::RouterHandle, local: IpAddr, remote: SocketAddr) -> Option<IpAddr> {
+    if local.is_unspecified() || (router.listens_on(local) && UdpSocket::bind((local, 0)).is_ok()) {
         return None;
     }
-    let any: IpAddr = if remote.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(remote).ok()?;
-    socket.local_addr().ok().map(|own| own.ip())
+    let routed = || {
+        let any: IpAddr = if remote.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect(remote).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    routed().filter(|own| router.listens_on(*own)).or_else(|| router.listens_as(remote.ip()))
 }

@@ -81,6 +81,8 @@ pub(crate) struct PeerActor {
     leaving: bool,
     /// The node that its packets go to without a pair here.
     leads_to: Option<u32>,
+    /// When they go there no longer.
+    lead_ends: Option<Instant>,
     /// When its connection went to another node.
     given: Option<Instant>,
     /// Other nodes know that a connection is here.
@@ -133,6 +135,7 @@ impl PeerActor {
             watch,
             leaving: false,
             leads_to: None,
+            lead_ends: None,
             given: None,
             hold: None,
             woken: None,

@@ -15,6 +15,9 @@ use crate::vocabulary::{Begin, Do};
 /// of a second, unless etcd elects a leader.
 const GIVEN: Duration = Duration::from_secs(10);
 
+/// How long what is for a peer still goes to the node that had its tunnel, when nobody says that it has one.
+const LEAD: Duration = Duration::from_secs(1);
+
 impl PeerActor {
     /// Goes on with a connection of another node. Its pairs are in the router, and leave it again if it does not go on.
     pub(super) fn take_over(&mut self, moved: Box<Moved>, ctx: &mut Context<Self>) {
@@ -47,14 +50,18 @@ impl PeerActor {
         self.leave(ctx);
     }
 
-    /// When what was given is looked at again.
+    /// When what was given, or led elsewhere, is looked at again.
     pub(super) fn given_until(&self) -> Option<Instant> {
-        self.given.map(|at| at + GIVEN)
+        self.given.map(|at| at + GIVEN).into_iter().chain(self.lead_ends).min()
     }
 
     pub(super) fn given_due(&mut self) {
         let now = Instant::now();
-        if self.given_until().is_some_and(|until| until <= now) {
+        if self.lead_ends.is_some_and(|at| at <= now) {
+            self.lead_ends = None;
+            self.lead_to(None);
+        }
+        if self.given.is_some_and(|at| at + GIVEN <= now) {
             self.given = None;
             self.supervisor.set_plan(now, super::plan(&self.env, &self.peer, None));
         }
@@ -68,6 +75,16 @@ impl PeerActor {
             return;
         }
         let number = if node.is_empty() { None } else { cluster.number(node) };
+        if number.is_none() && self.leads_to.is_some() && self.supervisor.current().is_none() {
+            // Of two nodes, the one that had its tunnel may say so sooner than the one that has it.
+            self.lead_ends.get_or_insert(Instant::now() + LEAD);
+            return;
+        }
+        self.lead_ends = None;
+        self.lead_to(number);
+    }
+
+    fn lead_to(&mut self, number: Option<u32>) {
         if std::mem::replace(&mut self.leads_to, number) == number {
             return;
         }

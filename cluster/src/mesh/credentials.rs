@@ -82,6 +82,7 @@ impl Credentials {
     /// # Errors
     /// If the name cannot stand in a certificate.
     pub fn derive(node: &str, secret: &[u8]) -> Result<Self, CredentialError> {
+        begin()?;
         named(node)?;
         let (authority_key, authority) = derive_authority(secret)?;
         let key = PKey::generate_ed25519()?;
@@ -102,6 +103,7 @@ impl Credentials {
     /// # Errors
     /// With the file that cannot be used.
     pub fn read(node: &str, files: &CredentialFiles) -> Result<Self, CredentialError> {
+        begin()?;
         let CredentialFiles { ca, certificate, key } = files;
         let authorities = certificates(ca)?;
         let chain = certificates(certificate)?;
@@ -159,6 +161,12 @@ pub(super) fn carries(certificate: &CertificateDer<'_>, node: &str) -> bool {
     let Ok(name) = named(node) else { return false };
     let parsed = rustls::server::ParsedCertificate::try_from(certificate);
     parsed.is_ok_and(|parsed| rustls::client::verify_server_name(&parsed, &name).is_ok())
+}
+
+/// The first use of OpenSSL decides whether it tidies up when the process ends, which threads that still use it do not survive. By way of
+/// most types it does not, by way of those for deriving keys it would.
+fn begin() -> Result<(), ErrorStack> {
+    BigNum::new().map(drop)
 }
 
 fn named(node: &str) -> Result<ServerName<'static>, CredentialError> {

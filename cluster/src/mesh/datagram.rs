@@ -15,8 +15,8 @@ const PART_HEADER: usize = 1 + 1 + 4 + 1 + 1;
 /// A datagram that came.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Datagram {
-    /// Nothing but that the other is there.
-    Heartbeat,
+    /// That the other is there, and whether it hears us.
+    Heartbeat { hears: bool },
     /// A packet.
     Whole { kind: u8, packet: Bytes },
     /// A part of one.
@@ -34,9 +34,9 @@ pub(super) struct Part {
     pub(super) octets: Bytes,
 }
 
-/// A heartbeat.
-pub(super) const fn heartbeat() -> Bytes {
-    Bytes::from_static(&[HEARTBEAT])
+/// A heartbeat of one who hears the other, or does not.
+pub(super) const fn heartbeat(hears: bool) -> Bytes {
+    Bytes::from_static(if hears { &[HEARTBEAT, 1] } else { &[HEARTBEAT, 0] })
 }
 
 /// A packet as a datagram of its own.
@@ -66,7 +66,7 @@ pub(super) fn split(whole: &[u8], number: u32, most: usize) -> Option<Vec<Bytes>
 /// Reads one. None if it is none of ours.
 pub(super) fn read(mut datagram: Bytes) -> Option<Datagram> {
     match *datagram.first()? {
-        HEARTBEAT => Some(Datagram::Heartbeat),
+        HEARTBEAT => Some(Datagram::Heartbeat { hears: datagram.get(1) == Some(&1) }),
         WHOLE => {
             let (&[_, kind], packet) = datagram.split_first_chunk::<WHOLE_HEADER>()?;
             let length = packet.len();
@@ -92,7 +92,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(read(heartbeat()), Some(Datagram::Heartbeat));
+        for hears in [true, false] {
+            assert_eq!(read(heartbeat(hears)), Some(Datagram::Heartbeat { hears }));
+        }
         let packet = Bytes::from(vec![5; 3_000]);
         assert_eq!(read(whole(9, &packet)), Some(Datagram::Whole { kind: 9, packet: packet.clone() }));
         let parts = split(&whole(9, &packet), 77, 1_200).unwrap();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use quinn::crypto::{AeadKey, CryptoError, HandshakeTokenKey, HmacKey};
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig,
-    ValidationTokenConfig, VarInt,
+    ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
+    TransportConfig, ValidationTokenConfig, VarInt,
 };
 use quinn_proto::RandomConnectionIdGenerator;
 use rustls::RootCertStore;
@@ -50,14 +50,13 @@ pub(super) fn endpoint(
     socket: UdpSocket,
     credentials: &Credentials,
 ) -> Result<(Endpoint, ClientConfig), MeshError> {
-    let runtime = quinn::default_runtime().ok_or(MeshError::Runtime)?;
     let (client, server) = configurations(credentials)?;
     let mut config = EndpointConfig::new(Arc::new(ResetKey(Hmac::new((&*credentials.reset).into()))));
     // The usual ones are known again by the process that made them, and a reset is for one that did not.
     config.cid_generator(|| Box::new(RandomConnectionIdGenerator::default()));
     config.max_udp_payload_size(MAX_PAYLOAD).map_err(|error| MeshError::Setting(error.to_string()))?;
     let place = |error| MeshError::Socket { place: "the socket between nodes".to_owned(), error };
-    let endpoint = Endpoint::new(config, Some(server), socket, runtime).map_err(place)?;
+    let endpoint = Endpoint::new(config, Some(server), socket, Arc::new(TokioRuntime)).map_err(place)?;
     Ok((endpoint, client))
 }
 

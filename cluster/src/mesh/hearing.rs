@@ -16,7 +16,7 @@ const LATE: Duration = BEAT;
 /// How it stands with a node that has been connected with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// Nothing came for [`SILENT`].
+    /// Nothing came for [`SILENT`], or it says that it does not hear us.
     pub silent: bool,
     /// Since when it is so.
     pub since: Instant,

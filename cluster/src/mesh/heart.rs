@@ -18,7 +18,7 @@ pub(super) async fn beat(inner: Arc<Inner>) {
             for peer in inner.peers().values() {
                 // To those who are silent as well: they hear us as soon as they can.
                 if let Some(link) = peer.link() {
-                    link.heartbeat();
+                    link.heartbeat(now < inner.hearing.silent_at(&peer.heard));
                 }
             }
             beat_at = now + BEAT;
@@ -37,7 +37,7 @@ fn tell(inner: &Inner, now: Instant) -> Option<Instant> {
     let (mut after, mut next) = (Standings::new(), None::<Instant>);
     for peer in inner.peers().values() {
         let silent_at = inner.hearing.silent_at(&peer.heard);
-        let silent = now >= silent_at;
+        let silent = now >= silent_at || !peer.hears_us.load(Ordering::Relaxed);
         peer.silent.store(silent, Ordering::Relaxed);
         if !silent {
             next = Some(next.map_or(silent_at, |next| next.min(silent_at)));

@@ -63,9 +63,9 @@ impl Link {
         self.connection.close(code, reason.as_bytes());
     }
 
-    pub(super) fn heartbeat(&self) {
+    pub(super) fn heartbeat(&self, hears: bool) {
         // If it is closed, that is told where it is noticed.
-        let _ = self.connection.send_datagram(datagram::heartbeat());
+        let _ = self.connection.send_datagram(datagram::heartbeat(hears));
     }
 
     pub(super) fn ask(

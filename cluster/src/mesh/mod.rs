@@ -71,6 +71,7 @@ pub type Answer<'a> = Pin<Box<dyn Future<Output = Result<Bytes, String>> + Send 
 /// What other nodes meet here.
 pub trait Handler: Send + Sync + 'static {
     /// Answers. The next of the same node and lane is asked when this has been; it is carried to its end even if nobody waits any more.
+    /// It may wait for others, and must not keep the thread that it is called by.
     fn ask<'a>(&'a self, from: &'a str, lane: Lane, kind: u16, body: Bytes) -> Answer<'a>;
 
     /// Takes a packet. It is called by what reads the connection, so it must not wait.
@@ -119,9 +120,9 @@ pub enum MeshError {
     /// TLS or QUIC as they are set up.
     #[error("connections between nodes: {0}")]
     Setting(String),
-    /// There is no tokio runtime.
-    #[error("connections between nodes need a tokio runtime")]
-    Runtime,
+    /// There is no thread for them.
+    #[error("connections between nodes have no thread: {0}")]
+    Thread(std::io::Error),
 }
 
 /// A socket that the others can be told of before anything is heard on it.
@@ -183,31 +184,44 @@ pub struct Settings {
 #[derive(Clone)]
 pub struct Mesh {
     inner: Arc<Inner>,
-    _end: Arc<End>,
+    end: Arc<watch::Sender<()>>,
 }
 
 impl Mesh {
-    /// Begins to connect and to listen. To be called in a tokio runtime, whose threads should have nothing to do that takes long: the
-    /// heartbeats are sent by it.
+    /// Begins to connect and to listen, on a thread of its own: heartbeats wait for nothing else, and what reads a connection does not
+    /// compete for it with what drives it. The handler is called by that thread.
     ///
     /// # Errors
-    /// If the credentials are of no use, or there is no runtime.
+    /// If the credentials are of no use, or the system gives no thread.
     pub fn start(
         bound: Bound,
         settings: Settings,
         placement: watch::Receiver<Arc<Placement>>,
         handler: Arc<dyn Handler>,
     ) -> Result<Self, MeshError> {
-        tokio::runtime::Handle::try_current().map_err(|_| MeshError::Runtime)?;
-        let (endpoint, client) = endpoint::endpoint(bound.socket, &settings.credentials)?;
-        let inner = Inner::new(endpoint, client, settings.name, settings.instance, placement, handler);
-        let tasks = [
-            tokio::spawn(accept::accept(inner.clone())),
-            tokio::spawn(dial::dial(inner.clone())),
-            tokio::spawn(heart::beat(inner.clone())),
-        ];
-        let end = End { inner: inner.clone(), tasks: tasks.map(|task| task.abort_handle()) };
-        Ok(Self { inner, _end: Arc::new(end) })
+        let Settings { name, instance, credentials } = settings;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(MeshError::Thread)?;
+        let inner = {
+            let _within = runtime.enter();
+            let (endpoint, client) = endpoint::endpoint(bound.socket, &credentials)?;
+            Inner::new(endpoint, client, name, instance, placement, handler)
+        };
+        let (end, ended) = watch::channel(());
+        let running = run(inner.clone(), ended);
+        let thread = std::thread::Builder::new().name("nodes".to_owned());
+        thread.spawn(move || runtime.block_on(running)).map_err(MeshError::Thread)?;
+        Ok(Self { inner, end: Arc::new(end) })
+    }
+
+    /// Ends the connections, and waits until the others have been told, which does not take long.
+    pub async fn close(self) {
+        let Self { inner, end } = self;
+        inner.endpoint.close(code::ENDED, ENDS);
+        if let Some(end) = Arc::into_inner(end) {
+            let _ = end.send(());
+            end.closed().await;
+        }
     }
 
     /// Proves the name with these from now on, as when files have been renewed. Connections that are there stay.
@@ -306,17 +320,18 @@ impl std::fmt::Debug for Mesh {
     }
 }
 
-/// Ends what has been begun.
-struct End {
-    inner: Arc<Inner>,
-    tasks: [tokio::task::AbortHandle; 3],
-}
+/// What the others are told at the end.
+const ENDS: &[u8] = b"this node ends";
+/// How long they are told it, for what says so may be lost.
+const FAREWELL: Duration = Duration::from_millis(200);
 
-impl Drop for End {
-    fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
-        self.inner.endpoint.close(code::ENDED, b"this node ends");
-    }
+/// All of it, until the last handle is dropped. What is not done then goes with the runtime.
+async fn run(inner: Arc<Inner>, mut ended: watch::Receiver<()>) {
+    tokio::spawn(accept::accept(inner.clone()));
+    tokio::spawn(dial::dial(inner.clone()));
+    tokio::spawn(heart::beat(inner.clone()));
+    // Either there is none any more, or somebody waits until this has come to its end.
+    let _ = ended.changed().await;
+    inner.endpoint.close(code::ENDED, ENDS);
+    let _ = tokio::time::timeout(FAREWELL, inner.endpoint.wait_idle()).await;
 }

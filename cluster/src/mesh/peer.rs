@@ -26,6 +26,8 @@ pub(super) struct Peer {
     /// The connection with it, if there is one.
     link: ArcSwapOption<Link>,
     pub(super) heard: Heard,
+    /// As it says itself. Whoever hears and is not heard is cut off all the same, and both have to see it so.
+    pub(super) hears_us: AtomicBool,
     /// As it has been told last, so that who hears it knows that it is to be told anew.
     pub(super) silent: AtomicBool,
     /// Held while it is answered: its next question waits, though it may come by another connection.
@@ -38,6 +40,7 @@ impl Peer {
             name: name.into(),
             link: ArcSwapOption::empty(),
             heard: Heard::default(),
+            hears_us: AtomicBool::new(true),
             silent: AtomicBool::new(false),
             answering: Default::default(),
         }

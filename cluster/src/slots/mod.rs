@@ -17,6 +17,9 @@
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
 //! who looks after all that, `moving.rs` the way of a slot from one node to another.
 
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::panic)]
+mod model;
 mod moving;
 mod record;
 mod replica;

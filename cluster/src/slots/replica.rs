@@ -19,6 +19,8 @@ const MAX_WAITING: usize = 65_536;
 const TOGETHER: usize = 1_024;
 /// A standby on the same network answers within a millisecond; one that does not within this is no help.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+/// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
+const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 /// Before etcd is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -211,6 +213,8 @@ async fn feed(
         }
         told.into_iter().for_each(|done| done(Kept::Known));
     }
+    // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
+    tokio::time::sleep(YIELD).await;
     let kept = let_go(&inner, &record).await;
     // In the order in which they came.
     items.close();

@@ -1,5 +1,6 @@
 //! The branches: four initiators, each a task with a UDP socket of its own.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,19 @@ use tokio::task::JoinHandle;
 
 use crate::console::Failure;
 use crate::quickstart::plan::{Branch, Plan};
-use crate::quickstart::site::Site;
 
 /// Commands under way to a branch. A handful is sent in a whole run.
 const COMMANDS: usize = 8;
 /// How long a branch may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Where the branches find the concentrator.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Front {
+    pub(crate) address: IpAddr,
+    pub(crate) ike_port: u16,
+    pub(crate) natt_port: u16,
+}
 
 /// The running branches, in the order of the plan.
 pub(crate) struct Fleet {
@@ -32,15 +40,16 @@ struct Member {
 }
 
 impl Fleet {
-    pub(crate) fn start(plan: &Plan, site: &Site) -> Result<Self, Failure> {
+    /// Each from an address of its own, as far as there are any in `sources`, else from one of the system's choice.
+    pub(crate) fn start(plan: &Plan, front: Front, sources: &[IpAddr]) -> Result<Self, Failure> {
         let mut members = Vec::new();
-        for branch in &plan.branches {
+        for (at, branch) in plan.branches.iter().enumerate() {
             let config = InitiatorConfig {
                 peer: Arc::new(config(plan, branch)?),
-                server: site.address,
-                ike_port: site.ike_port,
-                natt_port: site.natt_port,
-                source: None,
+                server: front.address,
+                ike_port: front.ike_port,
+                natt_port: front.natt_port,
+                source: sources.get(at).copied(),
                 inner: branch.inner,
                 flow: branch.flow,
                 destination: branch.destination,
@@ -101,6 +110,15 @@ impl Fleet {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Has all say which probes have arrived, as their reports then do.
+    pub(crate) async fn tally(&mut self, limit: Duration) {
+        self.tell_all(&Command::Tally).await;
+        for member in &mut self.members {
+            // One that says nothing has ended, and is known to have lost what it has not told of.
+            let _ = tokio::time::timeout(limit, member.report.wait_for(|r| r.arrived.is_some())).await;
         }
     }
 

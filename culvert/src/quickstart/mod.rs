@@ -2,8 +2,10 @@
 //! privilege. Everything is real but the distance: gRPC, IKE and ESP over UDP on loopback.
 //!
 //! `site.rs` starts the concentrator, `provision.rs` fills it over gRPC, `fleet.rs` runs the branches, `screen.rs`
-//! shows what happens, `summary.rs` adds it up.
+//! shows what happens, `summary.rs` adds it up. With `--nodes` the concentrator is several, each a process: `cluster/`.
 
+mod cluster;
+mod directory;
 mod fleet;
 mod plan;
 mod provision;
@@ -59,7 +61,16 @@ pub(crate) struct Arguments {
     /// Keep the store here instead of in a temporary directory
     #[arg(long, value_name = "DIRECTORY")]
     state_dir: Option<PathBuf>,
-    /// Threads that carry packets
+    /// Several nodes, each a culvertd on loopback: one is killed, another drained and started again. Needs etcd
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_name = "COUNT",
+        value_parser = nodes,
+        conflicts_with_all = ["ike_port", "natt_port", "api", "metrics", "otlp", "state_dir"],
+    )]
+    nodes: u8,
+    /// Threads that carry packets, of each node
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     shards: u8,
     /// Show the concentrator's log
@@ -67,23 +78,39 @@ pub(crate) struct Arguments {
     log: bool,
 }
 
+/// With two nodes, one of which is killed, there would be nobody to drain to. The others are for seeing more of the same.
+fn nodes(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3..=9)) => Ok(count),
+        _ => Err("expected 1, or 3 to 9".to_owned()),
+    }
+}
+
 /// The shortest run in which every tunnel can rekey: lifetimes below two seconds are not accepted.
 const MIN_DURATION: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
-    if arguments.duration < MIN_DURATION {
-        return Err(Failure::invalid(format!(
-            "--for {:?}: expected {MIN_DURATION:?} or more",
-            arguments.duration
-        ))
-        .hint("every tunnel is rekeyed at least once under traffic, which takes that long"));
+    let (least, reason) = match arguments.nodes {
+        1 => (MIN_DURATION, "every tunnel is rekeyed at least once under traffic, which takes that long"),
+        _ => (cluster::MIN_DURATION, "nodes that go and come under traffic take that long"),
+    };
+    if arguments.duration < least {
+        let duration = arguments.duration;
+        return Err(Failure::invalid(format!("--for {duration:?}: expected {least:?} or more")).hint(reason));
+    }
+    if arguments.nodes > 1 {
+        let plan = Plan::new(arguments.duration, arguments.rate);
+        let mut screen = Screen::new(global.output);
+        let summary = cluster::run(&mut screen, &arguments, &plan).await?;
+        screen.finish(&summary)?;
+        return summary.verdict();
     }
     if arguments.log {
         crate::logging::start(&crate::config::LogConfig::default());
     }
     let otlp = OtlpConfig { endpoint: arguments.otlp.clone(), ..OtlpConfig::default() };
     otlp.check().map_err(|error| Failure::invalid(error.to_string().replace("otlp.endpoint", "--otlp")))?;
-    let plan = Plan::new(&arguments)?;
+    let plan = Plan::new(arguments.duration, arguments.rate);
     let mut screen = Screen::new(global.output);
     screen.say("starting a concentrator on loopback, with a store of its own");
     let site = Site::start(&arguments).await?;
@@ -108,7 +135,7 @@ async fn exercise(
     let client = site.client().await?;
     provision::run(&client, plan).await?;
     screen.say("four branches negotiate, then traffic flows between the branches of each tenant");
-    let mut fleet = Fleet::start(plan, site)?;
+    let mut fleet = Fleet::start(plan, site.front, &[])?;
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     if !fleet.wait_up(SETUP).await {
@@ -123,7 +150,7 @@ async fn exercise(
             _ = refresh.tick() => {
                 fleet.rekey_when_due(begin.elapsed(), duration).await;
                 let statuses = provision::statuses(&client, plan).await?;
-                screen.draw(plan, &statuses, &fleet, begin.elapsed(), duration);
+                screen.draw(plan, &statuses, &fleet, (begin.elapsed(), duration), None);
             }
             _ = &mut interrupted => break,
         }

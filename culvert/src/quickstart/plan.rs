@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use loadtest::Flow;
 
-use crate::console::Failure;
-use crate::quickstart::Arguments;
 
 /// Octets of a probe's inner packet: a usual size, below every MTU.
 const PACKET_LEN: usize = 512;
@@ -55,7 +53,7 @@ const SUITES: [(&str, &str); 2] =
     [("aes128gcm16-prfsha256-x25519", "aes128gcm16"), ("aes256-sha256-ecp256", "chacha20poly1305-x25519")];
 
 impl Plan {
-    pub(crate) fn new(arguments: &Arguments) -> Result<Self, Failure> {
+    pub(crate) fn new(duration: Duration, rate: u32) -> Self {
         let mut tenants = Vec::new();
         let mut branches = Vec::new();
         for (tenant, (id, display)) in (0u32..).zip([("acme", "Acme Corporation"), ("globex", "Globex")]) {
@@ -86,14 +84,14 @@ impl Plan {
             let secret = format!("{name}/secrets/branches");
             tenants.push(TenantPlan { name, display, secret, psk: random_psk() });
         }
-        Ok(Self {
+        Self {
             tenants,
             branches,
-            child_rekey: (arguments.duration / 5).max(MIN_REKEY),
-            ike_rekey: (arguments.duration / 3).max(MIN_REKEY),
-            rate: arguments.rate,
+            child_rekey: (duration / 5).max(MIN_REKEY),
+            ike_rekey: (duration / 3).max(MIN_REKEY),
+            rate,
             packet_len: PACKET_LEN,
-        })
+        }
     }
 }
 

@@ -31,7 +31,9 @@ impl Screen {
     }
 
     /// One step, for people. Programs get it on standard error.
-    pub(crate) fn say(&self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
+        // The next picture comes below.
+        self.drawn_lines = 0;
         match self.output {
             Output::Table => print(&format!("• {text}\n")),
             #[allow(clippy::print_stderr, reason = "standard output is for the program that reads JSON")]
@@ -39,13 +41,14 @@ impl Screen {
         }
     }
 
+    /// The picture, with the nodes above the branches if there are several.
     pub(crate) fn draw(
         &mut self,
         plan: &Plan,
         statuses: &BTreeMap<String, (v1::PeerStatus, u64)>,
         fleet: &Fleet,
-        elapsed: Duration,
-        duration: Duration,
+        (elapsed, duration): (Duration, Duration),
+        nodes: Option<&str>,
     ) {
         if self.output != Output::Table {
             return self.progress_line(fleet, elapsed);
@@ -59,7 +62,12 @@ impl Screen {
             // Up to where the last picture began, and clear from there.
             text.push_str(&format!("\x1b[{}A\x1b[J", self.drawn_lines));
         }
-        let picture = format!("\n{}\n{}\n", rows(plan, statuses, fleet), foot(fleet, elapsed, duration));
+        let picture = format!(
+            "\n{}{}\n{}\n",
+            nodes.map(|nodes| format!("{nodes}\n\n")).unwrap_or_default(),
+            rows(plan, statuses, fleet),
+            foot(fleet, elapsed, duration)
+        );
         self.drawn_lines = picture.lines().count();
         text.push_str(&picture);
         print(&text);

@@ -1,7 +1,6 @@
 //! The concentrator of the quickstart: a node and its API in this process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,54 +15,39 @@ use crate::console::target::{Server, Target};
 use crate::console::{Client, Failure};
 use crate::phase::{Phase, Phases};
 use crate::quickstart::Arguments;
+use crate::quickstart::directory::Directory;
+use crate::quickstart::fleet::Front;
 use crate::server::{self, ServeError};
 use crate::telemetry::Telemetry;
 use crate::tunnels::Tunnels;
 
 /// A running concentrator.
 pub(crate) struct Site {
-    pub(crate) address: IpAddr,
-    pub(crate) ike_port: u16,
-    pub(crate) natt_port: u16,
+    pub(crate) front: Front,
     pub(crate) api: SocketAddr,
     node: Node,
     phases: Phases,
     api_task: JoinHandle<Result<(), ServeError>>,
     pub(crate) telemetry: Telemetry,
-    _store: Store,
+    _store: Directory,
 }
 
 /// How often metrics are sent: a run takes some seconds.
 const OTLP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the store is; a temporary directory is removed in the end.
-struct Store {
-    path: PathBuf,
-    temporary: bool,
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        if self.temporary {
-            // Nothing depends on it; the system clears its temporary files as well.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
-
 impl Site {
     pub(crate) async fn start(arguments: &Arguments) -> Result<Self, Failure> {
         let store = match &arguments.state_dir {
-            Some(path) => Store { path: path.clone(), temporary: false },
-            None => Store { path: temporary_directory(), temporary: true },
+            Some(path) => Directory::kept(path.clone()),
+            None => Directory::temporary(),
         };
-        let path = store.path.clone();
+        let path = store.path().to_owned();
         let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
         let catalog = opened
             .map_err(|error| Failure::failed(error.to_string()))?
             .map_err(|error| store_failure(&error.to_string(), arguments))?;
         if !catalog.tenants().is_empty() {
-            return Err(Failure::invalid(format!("{}: the store is not empty", store.path.display()))
+            return Err(Failure::invalid(format!("{}: the store is not empty", store.path().display()))
                 .hint("name a new directory with --state-dir, or leave the option out"));
         }
         let catalog = Arc::new(catalog);
@@ -116,7 +100,8 @@ impl Site {
             telemetry.traced(),
             phases.watch(),
         ));
-        Ok(Self { address, ike_port, natt_port, api, node, phases, api_task, telemetry, _store: store })
+        let front = Front { address, ike_port, natt_port };
+        Ok(Self { front, api, node, phases, api_task, telemetry, _store: store })
     }
 
     /// A client of the API, over TCP as any other.
@@ -133,14 +118,6 @@ impl Site {
         let _ = self.api_task.await;
         self.telemetry.stop().await;
     }
-}
-
-fn temporary_directory() -> PathBuf {
-    std::env::temp_dir().join(format!(
-        "culvert-quickstart-{}-{:08x}",
-        std::process::id(),
-        rand::random::<u32>()
-    ))
 }
 
 fn store_failure(error: &str, arguments: &Arguments) -> Failure {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::console::Failure;
 use crate::console::table::bytes;
+use crate::quickstart::cluster::Outcome;
 use crate::quickstart::fleet::Fleet;
 use crate::quickstart::plan::Plan;
 
@@ -28,6 +29,9 @@ pub(crate) struct Summary {
     packets_duplicated: u64,
     cross_tenant_packets: u64,
     bytes_switched: u64,
+    /// With several nodes.
+    #[serde(flatten)]
+    cluster: Option<Outcome>,
     peers: Vec<PeerSummary>,
     /// Counters of the concentrator that are not zero.
     counters: BTreeMap<String, u64>,
@@ -88,11 +92,19 @@ impl Summary {
             packets_duplicated: duplicated,
             cross_tenant_packets,
             bytes_switched: statuses.values().map(|(s, _)| s.bytes_out).sum(),
+            cluster: None,
             peers,
             counters: counters.clone(),
         };
         this.ok = this.faults().is_empty();
         this
+    }
+
+    /// With what has come of nodes that went.
+    pub(crate) fn of_cluster(mut self, outcome: Outcome) -> Self {
+        self.cluster = Some(outcome);
+        self.ok = self.faults().is_empty();
+        self
     }
 
     fn faults(&self) -> Vec<String> {
@@ -105,9 +117,11 @@ impl Summary {
                 faults.push(format!("{} was not rekeyed", peer.name));
             }
         }
-        if self.packets_lost > 0 {
-            faults.push(format!("{} packets lost", self.packets_lost));
+        let explained = self.cluster.as_ref().map_or(0, Outcome::lost);
+        if self.packets_lost > explained {
+            faults.push(format!("{} packets lost", self.packets_lost - explained));
         }
+        faults.extend(self.cluster.iter().flat_map(Outcome::faults));
         if self.cross_tenant_packets > 0 {
             faults.push(format!("{} packets crossed between tenants", self.cross_tenant_packets));
         }
@@ -115,10 +129,11 @@ impl Summary {
     }
 
     pub(crate) fn text(&self) -> String {
+        let cluster = self.cluster.as_ref().map(Outcome::text).unwrap_or_default();
         format!(
             "\n{} tunnels of 2 tenants with the same subnets\n\
              {} Child SA rekeys and {} IKE SA rekeys under traffic\n\
-             {} packets sent, {} lost, {} duplicated, {} crossed between tenants ({} switched)\n",
+             {} packets sent, {} lost, {} duplicated, {} crossed between tenants ({} switched)\n{cluster}",
             self.tunnels_established,
             self.child_sa_rekeys,
             self.ike_sa_rekeys,

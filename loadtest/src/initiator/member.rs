@@ -174,6 +174,10 @@ impl Member {
         let active = self.conn.child_sas().find(|c| c.3).map(|c| c.1);
         let command = match (command, active) {
             (Command::Send(on), _) => return self.pace.switch(*on, now),
+            (Command::Tally, _) => {
+                self.report.arrived = Some(self.ledgers.clone());
+                return self.publish();
+            }
             (Command::RekeyIke, _) => ike::Command::RekeyIke,
             (Command::RekeyChild, Some(spi)) => ike::Command::RekeyChild(spi),
             (Command::RekeyChild, None) => return,

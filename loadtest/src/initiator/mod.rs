@@ -20,6 +20,7 @@ use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::engine::meter::Meter;
+use crate::ledger::Ledger;
 use crate::probe::Flow;
 pub(crate) use group::{Group, Order, Server};
 pub(crate) use member::Start;
@@ -69,6 +70,8 @@ pub enum Command {
     RekeyIke,
     /// Rekey the Child SA in use.
     RekeyChild,
+    /// Say which probes have arrived.
+    Tally,
     /// Delete everything and end.
     Close,
 }
@@ -90,6 +93,8 @@ pub struct Report {
     pub unsent: u64,
     /// Probes that arrived, by sender.
     pub received: HashMap<Flow, (u64, u64)>,
+    /// Which of them, by number, as it was at the last [`Command::Tally`].
+    pub arrived: Option<HashMap<Flow, Ledger>>,
     /// Those of them that arrived behind a later one of their flow.
     pub reordered: u64,
     /// Probes that belong to somebody else.

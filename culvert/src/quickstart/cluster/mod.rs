@@ -1,0 +1,201 @@
+//! `culvert quickstart --nodes 3`: several nodes behind one address, of which one is killed and another drained and started again, under
+//! traffic.
+//!
+//! `etcd.rs` and `node.rs` are the processes, `balancer.rs` what stands in front of them and `sightings.rs` what is seen there, `play.rs`
+//! what happens and when, `view.rs` what the nodes say, `outcome.rs` what has come of it.
+
+mod balancer;
+mod etcd;
+mod node;
+mod outcome;
+mod play;
+mod sightings;
+mod view;
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::console::Failure;
+use crate::quickstart::Arguments;
+use crate::quickstart::directory::Directory;
+use crate::quickstart::fleet::{Fleet, Front};
+use crate::quickstart::plan::Plan;
+use crate::quickstart::screen::Screen;
+use crate::quickstart::summary::Summary;
+use crate::quickstart::{REFRESH, SETTLE, SETUP, provision};
+use balancer::{Backend, Balancer};
+use etcd::Etcd;
+use node::{Node, Settings};
+pub(crate) use outcome::Outcome;
+use play::Play;
+
+/// Addresses of the branches. The balancer goes by them, so each node has some, and the one that is killed has two.
+const SOURCES: [Ipv4Addr; 4] = [
+    Ipv4Addr::new(127, 0, 0, 21),
+    Ipv4Addr::new(127, 0, 0, 22),
+    Ipv4Addr::new(127, 0, 0, 23),
+    Ipv4Addr::new(127, 0, 0, 24),
+];
+/// How often it is looked for what is due, and for what is waited for.
+const TICK: Duration = Duration::from_millis(50);
+/// How long the nodes may take to know each other and what is configured.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often ports are looked for that are free at all addresses.
+const PORT_TRIES: usize = 32;
+
+/// The shortest run in which all has its time: a node that is started again waits until those before it have gone, and a kill is to be
+/// told from a drain.
+pub(crate) const MIN_DURATION: Duration = Duration::from_secs(12);
+
+/// The nodes and what they need. What stands first ends first.
+struct Cluster {
+    nodes: Vec<Node>,
+    balancer: Balancer,
+    _etcd: Etcd,
+    _directory: Directory,
+}
+
+/// Runs it, until it is over or somebody has had enough; all processes end with it.
+pub(crate) async fn run(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
+    tokio::select! {
+        summary = exercise(screen, arguments, plan) => summary,
+        _ = terminate.recv() => Err(Failure::failed("told to stop before the end")),
+        _ = tokio::signal::ctrl_c() => Err(Failure::failed("told to stop before the end")),
+    }
+}
+
+async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
+    screen.say(&format!("starting etcd, and {} nodes of culvertd behind a balancer", arguments.nodes));
+    let mut cluster = Cluster::start(arguments).await?;
+    screen.say("provisioning two tenants with the same subnets over gRPC at node-1");
+    cluster.provision(plan).await?;
+    screen.say("four branches negotiate, then traffic flows between the branches of each tenant");
+    let Balancer { address, ike_port, natt_port, .. } = cluster.balancer;
+    let mut fleet = Fleet::start(plan, Front { address, ike_port, natt_port }, &SOURCES.map(IpAddr::V4))?;
+    if !fleet.wait_up(SETUP).await {
+        let why = fleet.errors().join("; ");
+        return Err(Failure::failed(format!("the tunnels did not come up within {SETUP:?}: {why}")));
+    }
+    fleet.send(true).await;
+    let (begin, duration) = (Instant::now(), arguments.duration);
+    let mut play = Play::new(duration);
+    let (mut tick, mut refresh) = (tokio::time::interval(TICK), tokio::time::interval(REFRESH));
+    while begin.elapsed() < duration || play.waits(begin.elapsed()) {
+        tokio::select! {
+            _ = tick.tick() => {
+                fleet.rekey_when_due(begin.elapsed(), duration).await;
+                if let Some(said) = play.go_on(begin.elapsed(), &mut cluster, &fleet)? {
+                    screen.say(&said);
+                }
+            }
+            _ = refresh.tick() => {
+                let seen = view::look(&mut cluster.nodes, plan).await;
+                screen.draw(plan, &seen.statuses, &fleet, (begin.elapsed(), duration), Some(&seen.nodes));
+            }
+        }
+    }
+    fleet.send(false).await;
+    fleet.wait_settled(SETTLE).await;
+    fleet.tally(SETTLE).await;
+    let mut seen = view::look(&mut cluster.nodes, plan).await;
+    seen.count_rekeys(plan, &fleet);
+    let counters = view::counters(&mut cluster.nodes).await;
+    let outcome = play.outcome(plan, &cluster, &fleet);
+    let summary = Summary::new(plan, &seen.statuses, &fleet, &counters, begin.elapsed());
+    fleet.close().await;
+    Ok(summary.of_cluster(outcome))
+}
+
+impl Cluster {
+    async fn start(arguments: &Arguments) -> Result<Self, Failure> {
+        let directory = Directory::temporary();
+        let path = directory.path();
+        let failed = |error: std::io::Error| {
+            Failure::failed(format!("{}: {error}", path.display()))
+                .hint("the directory for temporary files is not writable; TMPDIR names another")
+        };
+        std::fs::create_dir_all(path).map_err(failed)?;
+        let key = path.join("vault.key");
+        write_key(&key).map_err(failed)?;
+        let etcd = Etcd::start(path).await?;
+        let addresses: Vec<Ipv4Addr> =
+            (1..=arguments.nodes).map(|number| Ipv4Addr::new(127, 0, 0, 10 + number)).collect();
+        let [ike, natt, mesh_port] = free_ports(&addresses)?;
+        let mut nodes = Vec::new();
+        for (number, address) in (1..).zip(&addresses) {
+            let settings = Settings {
+                name: format!("node-{number}"),
+                address: *address,
+                ports: (ike, natt),
+                mesh_port,
+                etcd: &etcd.endpoint,
+                shards: arguments.shards,
+                directory: path,
+                key: &key,
+            };
+            nodes.push(Node::new(&settings, arguments.log)?);
+        }
+        let backends =
+            nodes.iter().map(|node| Backend { address: node.address, state: node.states() }).collect();
+        let balancer = Balancer::start(backends, (ike, natt)).await;
+        let balancer = balancer.map_err(|error| Failure::failed(format!("balancer: {error}")))?;
+        let mut this = Self { nodes, balancer, _etcd: etcd, _directory: directory };
+        for node in &mut this.nodes {
+            node.start()?;
+        }
+        for node in &this.nodes {
+            node.wait_up().await?;
+        }
+        Ok(this)
+    }
+
+    /// Fills it at the first node, and waits until every node knows of all the others and of every branch.
+    async fn provision(&mut self, plan: &Plan) -> Result<(), Failure> {
+        let Some(first) = self.nodes.first_mut() else { return Ok(()) };
+        let client = first.client().await;
+        let client = client.ok_or_else(|| Failure::failed("node-1 does not answer"))?;
+        provision::run(&client, plan).await?;
+        let begin = Instant::now();
+        while !view::all_know_all(&mut self.nodes, plan).await {
+            if begin.elapsed() > PATIENCE {
+                return Err(Failure::failed(format!("the nodes do not know each other after {PATIENCE:?}")));
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(())
+    }
+}
+
+/// A key of the secrets for all nodes, which they read only if it is nobody else's.
+fn write_key(path: &Path) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(&rand::random::<[u8; 32]>())
+}
+
+/// Three UDP ports that are free at each of these addresses.
+fn free_ports(addresses: &[Ipv4Addr]) -> Result<[u16; 3], Failure> {
+    let mut found = Vec::new();
+    // Held until all are known, so that none is found twice.
+    let mut held = Vec::new();
+    for _ in 0..PORT_TRIES {
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let port = port.map_err(|error| Failure::failed(format!("127.0.0.1: {error}")))?.port();
+        let sockets = addresses.iter().map(|address| UdpSocket::bind((*address, port)));
+        if let Ok(sockets) = sockets.collect::<std::io::Result<Vec<_>>>() {
+            held.push(sockets);
+            found.push(port);
+        }
+        if let Ok(ports) = <[u16; 3]>::try_from(found.as_slice()) {
+            return Ok(ports);
+        }
+    }
+    Err(Failure::failed("no UDP ports are free at 127.0.0.11 and those after it")
+        .hint("is another quickstart running? On systems other than Linux these addresses have to be added to the loopback device"))
+}
