@@ -9,6 +9,7 @@ mod kit;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::process::Command;
 
 use certificates::{Alternative, Identity};
 use cluster::servers::{Files, Servers};
