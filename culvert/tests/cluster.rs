@@ -9,6 +9,7 @@ mod kit;
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::process::Command;
 
 use certificates::{Alternative, Identity};
 use cluster::servers::{Files, Servers};
@@ -201,4 +202,45 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     assert!(!done && error.contains("in etcd"), "{error}");
     let b = Daemon::start(&servers, "b");
     assert!(b.done(&["get", "tenants"]).contains("acme"));
+}
+
+fn quickstart() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+    command.args(["quickstart", "--nodes", "3", "--for", "12s", "--rate", "50", "--output", "json"]);
+    command
+}
+
+/// Exit code of what is needed and not there.
+const UNAVAILABLE: i32 = 6;
+
+#[test]
+fn the_quickstart_says_what_it_needs() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let output = quickstart().env("PATH", nowhere.path()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(UNAVAILABLE), "{error}");
+    assert!(error.contains("etcd is not installed") && error.contains("etcd-server"), "{error}");
+    let output = quickstart().args(["--metrics", "127.0.0.1:0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// In the quickstart one node is killed, another drained and started again, under traffic.
+#[test]
+fn the_quickstart_loses_nothing_but_what_a_killed_node_had() {
+    // Whether it is there, and the line that says that it is not.
+    let Some(_) = Servers::start(1) else { return };
+    let output = quickstart().output().unwrap();
+    let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let last = said.lines().last().unwrap_or_default();
+    let summary: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{said}{error}"));
+    assert!(output.status.success() && summary["ok"] == true, "{error}{last}");
+    for none in
+        ["packets_lost_by_drain", "renegotiations", "duplicate_sequence_numbers", "cross_tenant_packets"]
+    {
+        assert_eq!(summary[none], 0, "{none}: {last}");
+    }
+    let count = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {last}"));
+    assert_eq!((count("nodes"), count("tunnels_established")), (3, 4));
+    assert_eq!(count("packets_lost"), count("packets_lost_by_kill"), "{last}");
+    assert!(count("packets_received") > 0 && count("takeover_ms") > 0, "{last}");
 }

@@ -83,6 +83,15 @@ async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Re
         let why = fleet.errors().join("; ");
         return Err(Failure::failed(format!("the tunnels did not come up within {SETUP:?}: {why}")));
     }
+    let begin = Instant::now();
+    while !view::all_lead(&mut cluster.nodes, plan).await {
+        if begin.elapsed() > PATIENCE {
+            return Err(Failure::failed(format!(
+                "the nodes do not know of each other's tunnels after {PATIENCE:?}"
+            )));
+        }
+        tokio::time::sleep(TICK).await;
+    }
     fleet.send(true).await;
     let (begin, duration) = (Instant::now(), arguments.duration);
     let mut play = Play::new(duration);
