@@ -117,7 +117,9 @@ impl Others for Three {
     }
 
     fn channel(&self, node: &str) -> Channel {
-        let door = self.doors[node];
+        // Nobody listens on the first port.
+        let nowhere = ([127, 0, 0, 1], 1).into();
+        let door = self.doors.get(node).copied().unwrap_or(nowhere);
         let connect = move |_| async move {
             Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(TcpStream::connect(door).await?))
         };
