@@ -321,7 +321,9 @@ fn the_quickstart_loses_nothing_but_what_a_killed_node_had() {
     let last = said.lines().last().unwrap_or_default();
     let summary: Value = serde_json::from_str(last).unwrap_or_else(|_| panic!("{said}{error}"));
     assert!(output.status.success() && summary["ok"] == true, "{error}{last}");
-    for none in ["packets_lost_by_drain", "renegotiations", "duplicate_sequence_numbers", "cross_tenant_packets"] {
+    for none in
+        ["packets_lost_by_drain", "renegotiations", "duplicate_sequence_numbers", "cross_tenant_packets"]
+    {
         assert_eq!(summary[none], 0, "{none}: {last}");
     }
     let count = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name}: {last}"));
