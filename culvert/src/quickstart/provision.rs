@@ -52,7 +52,6 @@ fn peer(plan: &Plan, branch: &Branch, secret: &str) -> v1::Peer {
             lifetime: Some(v1::IkeLifetime {
                 rekey_time: span(plan.ike_rekey),
                 life_time: plan.lives.and_then(|lives| span(plan.ike_rekey * lives)),
-                ..v1::IkeLifetime::default()
             }),
             ..v1::IkeConfig::default()
         }),
