@@ -190,7 +190,7 @@ impl Control {
         attempts.extend(self.peer(&peer.name).map(|view| view.history.attempts()).unwrap_or_default());
         attempts.sort_by_key(|a| a.start_time.map(|t| (t.seconds, t.nanos)));
         let omitted_attempts = u32::try_from(omitted).unwrap_or(u32::MAX);
-        v1::ExplainPeerResponse { status, attempts, omitted_attempts }
+        v1::ExplainPeerResponse { status, attempts, omitted_attempts, ..v1::ExplainPeerResponse::default() }
     }
 
     /// The SAs of all peers.
@@ -363,6 +363,7 @@ impl PeerView {
             bytes_out: traffic.bytes_out,
             resolved_names: Vec::new(),
             home_node: self.home_node.clone(),
+            node: String::new(),
         }
     }
 }
@@ -454,6 +455,7 @@ impl IkeView {
             expires: time(self.expires),
             local_address: self.local.to_string(),
             remote_address: self.remote.to_string(),
+            node: String::new(),
         }
     }
 }

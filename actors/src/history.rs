@@ -118,6 +118,7 @@ impl Attempt {
             unidentified: false,
             steps: self.steps.iter().map(step).collect(),
             cause: self.failure.as_deref().map(cause),
+            node: String::new(),
         }
     }
 }
@@ -174,6 +175,7 @@ impl Strangers {
                 }],
             },
             cause: failure.as_ref().map(cause),
+            node: String::new(),
         };
         let fitting = all.iter().filter(|(_, remote, failure, told)| fits(remote, failure.as_ref(), told));
         fitting.map(attempt).collect()

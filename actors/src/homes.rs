@@ -14,6 +14,9 @@ pub trait HomeRule: Send + Sync + 'static {
     /// The other node that begins with the peer of this uid now; `None` if this one does.
     fn elsewhere(&self, uid: u64) -> Option<String>;
 
+    /// The other node that says that it has a connection with the peer, which is none of its own.
+    fn holder(&self, uid: u64) -> Option<String>;
+
     /// Whether the peer is at home with another node, whoever has a connection with it.
     fn is_guest(&self, uid: u64) -> bool;
 
@@ -52,6 +55,11 @@ impl Homes {
     /// The other node that begins with the peer; `None` if that is this one.
     pub(crate) fn elsewhere(&self, uid: u64) -> Option<String> {
         self.0.as_ref()?.rule.elsewhere(uid)
+    }
+
+    /// The other node that says that it has a connection with the peer, though it is not at home with it.
+    pub(crate) fn holder(&self, uid: u64) -> Option<String> {
+        self.0.as_ref()?.rule.holder(uid)
     }
 
     /// Brings `hold` in line with whether there is a connection with the peer.
@@ -93,6 +101,10 @@ mod tests {
     impl HomeRule for Even {
         fn elsewhere(&self, uid: u64) -> Option<String> {
             self.is_guest(uid).then(|| "b".to_owned())
+        }
+
+        fn holder(&self, _: u64) -> Option<String> {
+            None
         }
 
         fn is_guest(&self, uid: u64) -> bool {

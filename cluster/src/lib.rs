@@ -19,6 +19,6 @@ mod slots;
 mod store;
 
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
-pub use members::{Held, Identity, JoinError, Members, Node, Placement};
+pub use members::{Drained, Held, Identity, JoinError, Members, Node, Placement, SLOTS};
 pub use slots::{Ask, Done, Handover, Host, Kept, Later, Process, Row, Slot, Slots, Table, Wire};
 pub use store::{EtcdStore, follow};

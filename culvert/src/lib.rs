@@ -29,3 +29,4 @@ pub mod services;
 pub mod status;
 pub mod telemetry;
 pub mod tunnels;
+pub mod wide;

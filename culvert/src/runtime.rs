@@ -9,6 +9,7 @@ use culvert_proto::v1;
 use tenants::{Peer, PeerName, Tenant, TenantName};
 use tokio::sync::watch;
 use tokio_stream::Stream;
+use tonic::Status;
 
 /// The tunnels of this node.
 #[tonic::async_trait]
@@ -29,6 +30,21 @@ pub trait Runtime: Send + Sync + 'static {
     /// The nodes of the cluster; none for a node that is alone.
     fn cluster(&self) -> Option<Arc<Placement>> {
         None
+    }
+
+    /// The slots as this node knows them. What only another node knows of one is zero.
+    fn slots(&self) -> v1::ListSlotsResponse {
+        v1::ListSlotsResponse::default()
+    }
+
+    /// Moves a slot of this node to another one.
+    async fn move_slot(&self, _slot: u8, _to: &str) -> Result<v1::MovedSlot, RuntimeError> {
+        Err(ALONE)
+    }
+
+    /// Moves all slots of this node to others, for good.
+    async fn drain(&self) -> Result<v1::DrainNodeResponse, RuntimeError> {
+        Err(ALONE)
     }
 
     /// How a tenant's uplink stands, and networks that are not led to it. Nothing where no tunnels are carried.
@@ -108,9 +124,24 @@ pub enum RuntimeError {
     /// The node carries no tunnels, or is going down. gRPC `UNAVAILABLE`.
     #[error("{0}")]
     Unavailable(&'static str),
+    /// What another node answers.
+    #[error("{}", .0.message())]
+    Elsewhere(Box<Status>),
 }
 
+pub(crate) const ALONE: RuntimeError =
+    RuntimeError::Unavailable("this node is alone: there is no other one to have its tunnels");
+
 impl Scope {
+    /// As requests name it.
+    pub(crate) fn parent(&self) -> String {
+        match self {
+            Self::All => "tenants/-".to_owned(),
+            Self::Tenant(name) => name.to_string(),
+            Self::Peer(name) => name.to_string(),
+        }
+    }
+
     /// True if the peer of this resource name belongs to it.
     pub fn covers(&self, peer: &str) -> bool {
         match self {

@@ -22,9 +22,9 @@ use tonic_health::server::HealthReporter;
 
 use crate::access::{Access, AccessLayer, Doors};
 use crate::phase::Phase;
-use crate::runtime::Runtime;
 use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
 use crate::telemetry::rpc::Traced;
+use crate::wide::{self, Wide};
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
 const MAX_REQUEST: usize = 16 << 20;
@@ -54,10 +54,12 @@ pub async fn serve_grpc(
     doors: Doors,
     access: Access,
     catalog: Arc<Catalog>,
-    runtime: Arc<dyn Runtime>,
+    tunnels: impl Into<Wide>,
     traced: Traced,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), ServeError> {
+    let tunnels: Wide = tunnels.into();
+    let runtime = Arc::clone(tunnels.local());
     let (down, is_down) = watch::channel(false);
     let reflection = || {
         tonic_reflection::server::Builder::configure()
@@ -70,13 +72,22 @@ pub async fn serve_grpc(
 
     let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
-    let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), Arc::clone(&runtime)));
-    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), Arc::clone(&runtime), is_down.clone()));
+    let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), tunnels.clone()));
+    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), tunnels.clone(), is_down.clone()));
     let (state, store) = (runtime.health(), catalog.store_fault());
     let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
     let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(&catalog)));
     let audits = AuditServiceServer::new(Audits::new(Arc::clone(&catalog)));
-    let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), runtime, access.counters()));
+    let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), tunnels.clone(), access.counters()));
+    let for_nodes = tunnels.incoming().map(|incoming| {
+        let (catalog, api) = (Arc::clone(&catalog), access.counters());
+        let served = wide::serve(incoming, catalog, runtime, api, is_down.clone());
+        AbortOnDrop(tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::error!(%error, "the other nodes cannot ask this one any more");
+            }
+        }))
+    });
     let access = Arc::new(access);
     health.set_serving::<TenantServiceServer<Tenants>>().await;
     health.set_serving::<SecretServiceServer<Secrets>>().await;
@@ -126,6 +137,7 @@ pub async fn serve_grpc(
             Ok(())
         }
     };
+    drop(for_nodes);
     let kept = tokio::task::spawn_blocking(move || {
         catalog.audit().sync();
         catalog.keep_token_uses()

@@ -104,6 +104,8 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         RuntimeError::Lagged(_) => with(Code::OutOfRange, message, "LAGGED", name),
         RuntimeError::NeverWas { .. } => with(Code::OutOfRange, message, "NEVER_WAS", name),
         RuntimeError::Unavailable(_) => with(Code::Unavailable, message, "UNAVAILABLE", name),
+        // It has its reason and its details already.
+        RuntimeError::Elsewhere(status) => Status::clone(status),
     }
 }
 

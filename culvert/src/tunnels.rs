@@ -11,7 +11,8 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 
-use crate::runtime::{EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
+use crate::daemon::nodes::{Nodes, slot_of};
+use crate::runtime::{ALONE, EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
 
 /// Answers the API from the actors.
 pub struct Tunnels {
@@ -19,7 +20,7 @@ pub struct Tunnels {
     health: watch::Receiver<Health>,
     listen: Vec<String>,
     shards: u32,
-    placement: Option<watch::Receiver<Arc<Placement>>>,
+    nodes: Option<Nodes>,
 }
 
 impl Tunnels {
@@ -27,13 +28,17 @@ impl Tunnels {
     pub fn new(node: &Node, listen: Vec<String>, shards: usize) -> Self {
         let (control, health) = (node.control(), node.health());
         let shards = u32::try_from(shards).unwrap_or(u32::MAX);
-        Self { control, health, listen, shards, placement: None }
+        Self { control, health, listen, shards, nodes: None }
     }
 
     /// As one of these nodes.
     #[must_use]
-    pub fn among(self, placement: Option<watch::Receiver<Arc<Placement>>>) -> Self {
-        Self { placement, ..self }
+    pub fn among(self, nodes: Option<Nodes>) -> Self {
+        Self { nodes, ..self }
+    }
+
+    fn nodes(&self) -> Result<&Nodes, RuntimeError> {
+        self.nodes.as_ref().ok_or(ALONE)
     }
 
     async fn status(&self, name: &PeerName) -> Result<v1::PeerStatus, RuntimeError> {
@@ -67,7 +72,27 @@ impl Runtime for Tunnels {
     }
 
     fn cluster(&self) -> Option<Arc<Placement>> {
-        self.placement.as_ref().map(|placement| Arc::clone(&placement.borrow()))
+        self.nodes.as_ref().map(Nodes::placement)
+    }
+
+    fn slots(&self) -> v1::ListSlotsResponse {
+        match &self.nodes {
+            Some(nodes) => nodes.shown_slots(),
+            None => {
+                let by_slot = self.control.connections_by_slot();
+                let connections = by_slot.values().map(|count| *count as u64).sum();
+                let slots = vec![v1::Slot { connections, ..slot_of(self.control.node_status().slot) }];
+                v1::ListSlotsResponse { slots, ..v1::ListSlotsResponse::default() }
+            }
+        }
+    }
+
+    async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, RuntimeError> {
+        self.nodes()?.move_slot(slot, to).await.map_err(RuntimeError::Refused)
+    }
+
+    async fn drain(&self) -> Result<v1::DrainNodeResponse, RuntimeError> {
+        Ok(self.nodes()?.drain_for_good().await)
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {

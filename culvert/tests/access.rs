@@ -335,7 +335,8 @@ async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
     assert!(me.expire_time.is_some() && me.tenant.is_empty());
 
     let mut sas = v1::sa_service_client::SaServiceClient::new(world.node.channel());
-    let mut request = Request::new(v1::WatchEventsRequest { parent: "tenants/-".into(), after_sequence: 0 });
+    let mut request =
+        Request::new(v1::WatchEventsRequest { parent: "tenants/-".into(), ..Default::default() });
     request.metadata_mut().insert("authorization", shown.parse().unwrap());
     let mut stream = sas.watch_events(request).await.unwrap().into_inner();
     let delete = v1::DeleteTokenRequest { name: "tokens/short".into(), ..Default::default() };

@@ -290,7 +290,7 @@ async fn health_is_serving_and_a_watcher_does_not_hold_up_the_end() {
         let answer = HealthClient::new(node.channel()).check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::Serving);
     }
-    let watch = v1::WatchEventsRequest { parent: "tenants/-".into(), after_sequence: 0 };
+    let watch = v1::WatchEventsRequest { parent: "tenants/-".into(), ..Default::default() };
     let mut events = node.sas().watch_events(watch).await.unwrap().into_inner();
     node.stop().await;
     let status = events.message().await.unwrap_err();

@@ -91,7 +91,7 @@ fn a_peer_that_offers_nothing_it_may_use_is_refused() {
     pair.settle();
     assert!(pair.b.installed.is_empty());
     let down = pair.b.log.iter().find(|l| l.starts_with("down")).unwrap();
-    assert!(down.contains(&format!("the peer offers [{LAX}], configured is [{STRICT}]")), "{down}");
+    assert!(down.contains(&format!("offers [{LAX}], configured for it is [{STRICT}]")), "{down}");
 }
 
 /// A has no IDr to say; B knows A's identity in several tenants.

@@ -101,6 +101,7 @@ impl PeerActor {
         };
         self.history().step(conn, format!("Child SA {what} {text}"));
         let name: Arc<str> = name.into();
+        let incomplete = !self.missing().is_empty();
         if self.gaps.remove(&*name).is_some() {
             self.view_mut().last_error.clear();
         }
@@ -123,6 +124,9 @@ impl PeerActor {
             self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
             self.drop_outdated(&name);
+            if incomplete && self.missing().is_empty() {
+                self.forget_asked();
+            }
         }
         if self.missing().is_empty() {
             self.resolve(Wait::Up, Ok(()));
@@ -194,6 +198,20 @@ impl PeerActor {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
             self.view_mut().last_cause = cause;
             self.supervisor.child_refused(Instant::now(), name);
+        }
+    }
+
+    /// What the peer has asked for that is no child of ours is history: one side was changed, so that they fit. If it wants that as
+    /// well as what it has now, it asks for it again.
+    pub(super) fn forget_asked(&mut self) {
+        let children = &self.peer.spec.children;
+        let is_ours = |gap: &str| children.iter().any(|child| child.name == configured(gap));
+        let asked: Vec<Arc<str>> = self.gaps.keys().filter(|gap| !is_ours(gap)).cloned().collect();
+        for gap in &asked {
+            self.gaps.remove(&**gap);
+        }
+        if !asked.is_empty() {
+            self.view_mut().last_error.clear();
         }
     }
 

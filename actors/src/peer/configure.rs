@@ -32,6 +32,9 @@ impl PeerActor {
         let added = changes.added.iter().filter(|_| !on_demand);
         let wanted: Vec<Arc<str>> = added.chain(&changes.changed).map(|name| name.as_str().into()).collect();
         let gone = self.pairs_of(&changes.removed);
+        if !wanted.is_empty() {
+            self.forget_asked();
+        }
         for name in changes.removed.iter().chain(&changes.changed) {
             if self.gaps.remove(name.as_str()).is_some() {
                 // What was said of it is history.

@@ -70,10 +70,15 @@ impl PeerActor {
     /// Packets for the peer go to the node that has its tunnel, or that would begin with it.
     pub(super) fn lead_elsewhere(&mut self, node: &str) {
         let Some(cluster) = &self.env.others.0 else { return };
-        // Where one is that was given is known better than where it is at home.
-        if self.given.is_some() && node.is_empty() {
-            return;
-        }
+        let held;
+        let node = if self.given.is_some() {
+            // Where one is that was given is known better than where it is at home, unless somebody says that it has it.
+            held = self.env.homes.holder(self.peer.uid);
+            let Some(node) = &held else { return };
+            node.as_str()
+        } else {
+            node
+        };
         let number = if node.is_empty() { None } else { cluster.number(node) };
         if number.is_none() && self.leads_to.is_some() && self.supervisor.current().is_none() {
             // Of two nodes, the one that had its tunnel may say so sooner than the one that has it.

@@ -135,6 +135,24 @@ async fn what_a_peer_asks_for_beyond_its_policies_is_told_in_words_and_with_its_
     node.shutdown().await;
 }
 
+/// As after a mistake in its selectors was mended there, while the IKE SA stayed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_asked_for_is_history_once_it_has_what_is_configured() {
+    let catalog = catalog();
+    let node = node(Arc::clone(&catalog));
+    let mut branch = branch_with(&node, 0, |config| {
+        also_has(config, 99);
+        Arc::get_mut(&mut config.peer).unwrap().children.swap(0, 1);
+    });
+    branch.until("up", |r| r.up).await;
+    let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
+    let view = || node.control().peer(&name).unwrap();
+    until("all that is configured is there", || view().state == v1::PeerState::Established).await;
+    assert_eq!((view().why_down(), view().last_error.as_str()), ("", ""));
+    assert!(view().failures > 0, "it was refused before");
+    node.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_the_network_says_is_not_there_is_down_for_that_while_it_is_still_tried() {
     let catalog = catalog();

@@ -34,6 +34,7 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
             since,
             mesh,
             instance: instance.clone(),
+            drained: false,
         };
         if take(etcd, &node, Some(&slot), lease).await? {
             return Ok((node, lease));

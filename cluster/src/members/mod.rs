@@ -10,6 +10,7 @@
 //! business any more and ends ([`Members::lost`]). While etcd is away nothing changes. A node that joins takes a slot as well, which is
 //! no part of its lease: see `slots`.
 
+mod drained;
 mod held;
 mod join;
 mod keep;
@@ -24,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use prost::Message;
 use tokio::sync::watch;
 
+pub use drained::Drained;
 pub use held::Held;
 pub use placement::Placement;
 
@@ -35,7 +37,7 @@ pub(crate) const TTL: Duration = Duration::from_secs(5);
 /// How long a node that joins waits for the others to see it, and to say with which of its peers they have a connection.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Slots: 6 bits of the SPI, of which 0 is not used.
-pub(crate) const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
+pub const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
 
 /// A node of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Node {
     pub mesh: Option<SocketAddr>,
     /// Of the process alone: a node that was started again is another one.
     pub instance: Vec<u8>,
+    /// It was drained: no peer is at home with it.
+    pub drained: bool,
 }
 
 /// A node as it is stored.
@@ -71,6 +75,8 @@ struct Stored {
     instance: Vec<u8>,
     #[prost(string, optional, tag = "6")]
     mesh: Option<String>,
+    #[prost(bool, tag = "7")]
+    drained: bool,
 }
 
 impl Node {
@@ -92,6 +98,7 @@ impl Node {
             since: Some(self.since.into()),
             instance: self.instance.clone(),
             mesh: self.mesh.map(|mesh| mesh.to_string()),
+            drained: self.drained,
         };
         stored.encode_to_vec()
     }
@@ -109,6 +116,7 @@ impl Node {
             since: since.map_err(|error| corrupt(error.to_string()))?,
             mesh: stored.mesh.and_then(|mesh| mesh.parse().ok()),
             instance: stored.instance,
+            drained: stored.drained,
         })
     }
 }
@@ -150,6 +158,7 @@ pub struct Members {
     placement: watch::Receiver<Arc<Placement>>,
     lost: watch::Receiver<Option<String>>,
     held: Held,
+    drained: Drained,
     tasks: tokio::task::JoinSet<()>,
 }
 
@@ -173,8 +182,10 @@ impl Members {
         tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in));
         let held = Held::default();
         tasks.spawn(held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone()));
+        let drained = Drained::default();
+        tasks.spawn(drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone()));
         tasks.spawn(keep::watch(etcd.clone(), looked, placement_in));
-        Ok(Self { etcd, own, lease, placement, lost, held, tasks })
+        Ok(Self { etcd, own, lease, placement, lost, held, drained, tasks })
     }
 
     /// This node.
@@ -194,6 +205,11 @@ impl Members {
     /// Where guests are noted.
     pub fn held(&self) -> Held {
         self.held.clone()
+    }
+
+    /// Where it is noted that this node was drained.
+    pub fn drained(&self) -> Drained {
+        self.drained.clone()
     }
 
     /// Why this node has no place any more, once that is so: it is to end.

@@ -20,9 +20,10 @@ pub struct Placement {
 
 impl Placement {
     /// The node that begins with the peer of this uid. When a node comes or goes, only peers move that are at home with it before or
-    /// after.
+    /// after. One that was drained counts as gone, unless all of them were.
     pub fn home(&self, uid: u64) -> Option<&Node> {
-        self.nodes.iter().max_by_key(|node| (Self::weight(&node.name, uid), &node.name))
+        let weight = |node: &&Node| (!node.drained, Self::weight(&node.name, uid), node.name.clone());
+        self.nodes.iter().max_by_key(weight)
     }
 
     /// Whether that is this node.
@@ -64,6 +65,7 @@ mod tests {
             since: SystemTime::UNIX_EPOCH,
             mesh: None,
             instance: Vec::new(),
+            drained: false,
         };
         Placement { nodes: names.iter().map(node).collect(), own: "a".to_owned(), ..Placement::default() }
     }
@@ -102,6 +104,18 @@ mod tests {
             "a",
             "what a node that is gone has held is nobody's"
         );
+    }
+
+    #[test]
+    fn a_node_that_was_drained_is_nobodys_home() {
+        let mut three = placement(&["a", "b", "c"]);
+        three.nodes[1].drained = true;
+        let two = placement(&["a", "c"]);
+        for uid in 0..1_000 {
+            assert_eq!(three.home(uid).unwrap().name, two.home(uid).unwrap().name);
+        }
+        three.nodes.iter_mut().for_each(|node| node.drained = true);
+        assert!((0..100).any(|uid| three.home(uid).unwrap().name == "b"), "somebody has to be");
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
 //! who looks after all that, `moving.rs` the way of a slot from one node to another.
 
+mod inner;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::panic)]
 mod model;
@@ -32,7 +33,7 @@ mod vault;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use prost::Message as _;
@@ -249,6 +250,11 @@ impl Slots {
         (self.0.sudden.load(Ordering::Relaxed), self.0.exact.load(Ordering::Relaxed))
     }
 
+    /// Whether this node wants no more slots, as it leaves or was drained.
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
+    }
+
     /// Answers another node.
     ///
     /// # Errors
@@ -317,115 +323,6 @@ impl Slots {
                 tracing::debug!(%error, slot = number, "the others learn later that a slot is nobody's");
             }
         }
-    }
-}
-
-impl Inner {
-    fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
-        let (kept, done) = match self.mine().get(&slot) {
-            Some(own) => match own.replica.put(rows, done) {
-                Some(at_once) => at_once,
-                None => return,
-            },
-            None => (Kept::Lost, done),
-        };
-        done(kept);
-    }
-
-    fn mine(&self) -> MutexGuard<'_, BTreeMap<u8, Own>> {
-        // A panic leaves it as it was before or after one change.
-        self.mine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn going(&self) -> MutexGuard<'_, BTreeMap<u8, String>> {
-        self.going.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn vault(&self) -> MutexGuard<'_, Vault> {
-        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn arriving(&self) -> MutexGuard<'_, BTreeMap<u8, Arriving>> {
-        self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What etcd's watch says, as of this revision.
-    fn know(&self, mut now: Table, at: i64) {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        news.retain(|_, slot| slot.revision > at);
-        now.extend(news.iter().map(|(number, slot)| (*number, slot.clone())));
-        self.table.send_replace(Arc::new(now));
-    }
-
-    /// What another node says of a slot.
-    fn heard_of(&self, slot: Slot) {
-        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.table.borrow().get(&slot.number).map_or(0, |slot| slot.revision);
-        if slot.revision > known {
-            news.insert(slot.number, slot.clone());
-            self.table.send_modify(|table| drop(Arc::make_mut(table).insert(slot.number, slot)));
-        }
-    }
-
-    /// Tells all others of a slot that is this node's now.
-    fn tell_all(self: &Arc<Self>, slot: &Slot) {
-        let body = News::of(slot).encode_to_vec();
-        let others: Vec<String> = {
-            let placement = self.placement.borrow();
-            placement
-                .nodes
-                .iter()
-                .map(|node| node.name.clone())
-                .filter(|name| *name != self.own.node)
-                .collect()
-        };
-        for node in others {
-            let (inner, body) = (Arc::clone(self), body.clone());
-            tokio::spawn(async move {
-                // Etcd's watch says it as well, if later.
-                let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
-            });
-        }
-    }
-
-    /// What etcd knows of a slot, as far as this node has heard.
-    fn slot(&self, number: u8) -> Option<Slot> {
-        self.table.borrow().get(&number).cloned()
-    }
-
-    fn hears(&self, node: &str) -> bool {
-        self.heard.borrow().contains(node)
-    }
-
-    /// A node has not answered as a standby.
-    fn is_unfit(&self, node: &str) {
-        let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        unfit.retain(|_, until| *until > now);
-        unfit.insert(node.to_owned(), now + UNFIT);
-    }
-
-    fn fits(&self, node: &str) -> bool {
-        let unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
-        unfit.get(node).is_none_or(|until| *until <= Instant::now())
-    }
-
-    /// The other node that a slot is to go to, or that is to be its standby: the same one for all who look, as long as the same are
-    /// there.
-    fn successor(&self, slot: u8) -> Option<Process> {
-        let placement = self.placement.borrow();
-        let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
-        others
-            .filter(|node| self.hears(&node.name) && self.fits(&node.name))
-            .max_by_key(|node| Placement::weight(&node.name, slot.into()))
-            .map(|node| node.process())
-    }
-
-    /// Waits until what etcd knows has come here, so that nothing is decided by what was before. Not for long: the watch may be away.
-    async fn seen(&self, slot: u8, revision: i64) {
-        let mut table = self.table.subscribe();
-        let there = |table: &Arc<Table>| table.get(&slot).is_none_or(|slot| slot.revision >= revision);
-        let _ = tokio::time::timeout(SEEN, table.wait_for(there)).await;
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) enum Credential {
     Token(Arc<Token>),
     /// Name of a token whose value is in a file.
     TokenFile(String, TokenHash),
+    /// Somebody who was let in at another node, by what was shown there.
+    Elsewhere(String),
 }
 
 impl fmt::Display for Credential {
@@ -44,6 +46,7 @@ impl fmt::Display for Credential {
             Self::Certificate(name, _) => write!(f, "certificate {name}"),
             Self::Token(token) => write!(f, "token {}", token.name),
             Self::TokenFile(name, _) => write!(f, "token {name} (file)"),
+            Self::Elsewhere(principal) => f.write_str(principal),
         }
     }
 }
@@ -59,14 +62,15 @@ impl Credential {
         match self {
             Self::Certificate(_, expires) => Some(*expires),
             Self::Token(token) => Some(token.expires),
-            Self::Anonymous | Self::User(_) | Self::TokenFile(..) => None,
+            Self::Anonymous | Self::User(_) | Self::TokenFile(..) | Self::Elsewhere(_) => None,
         }
     }
 
     /// Whether it still is what it was.
     pub(crate) fn is_good(&self, catalog: &Catalog, files: &TokenFiles, now: SystemTime) -> bool {
         match self {
-            Self::Anonymous | Self::User(_) => true,
+            // What it has shown is looked after where it was shown.
+            Self::Anonymous | Self::User(_) | Self::Elsewhere(_) => true,
             Self::Certificate(_, expires) => now < *expires,
             Self::Token(token) => catalog.is_token_good(token, now),
             Self::TokenFile(name, hash) => files.knows(name, *hash),
@@ -83,6 +87,11 @@ impl Caller {
     /// When its credential ends.
     pub fn expires(&self) -> Option<SystemTime> {
         self.credential.expires()
+    }
+
+    /// Somebody whose rights another node has looked into, and who asks by that node.
+    pub(crate) const fn behind(principal: String, node: String) -> Self {
+        Self { credential: Credential::Elsewhere(principal), role: Role::Admin, tenant: None, from: node }
     }
 
     /// As the one who writes.

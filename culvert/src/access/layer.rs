@@ -23,7 +23,7 @@ use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
-use crate::access::{Access, Caller};
+use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
 
@@ -152,7 +152,7 @@ impl Access {
                 let checked = self.check(request, rule, &caller, &author).await?;
                 // A write of the catalog asks for itself.
                 if !rule.catalog {
-                    self.catch_up().await;
+                    catch_up(&self.catalog).await;
                 }
                 checked
             }

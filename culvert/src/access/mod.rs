@@ -27,6 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tenants::audit::Deed;
 use tenants::{Author, Catalog, Role};
 
+pub(crate) use caller::serving;
 pub use caller::{Caller, author, current};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
@@ -110,19 +111,6 @@ impl Access {
         }
     }
 
-    /// Waits until all is here that anybody, at whatever node, was told was written. If the store cannot be asked, what is here is
-    /// what there is: a read is answered from it, and a write is refused by the store itself.
-    async fn catch_up(&self) {
-        if !self.catalog.is_shared() {
-            return;
-        }
-        let asked = Arc::clone(&self.catalog);
-        // A panic is told by the runtime.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || asked.catch_up()).await {
-            tracing::debug!(%error, "what is read may be older than what was written at other nodes");
-        }
-    }
-
     fn suppress(&self) {
         self.suppressed.fetch_add(1, Ordering::Relaxed);
     }
@@ -160,5 +148,18 @@ impl Access {
         if !self.tokens.refresh() {
             self.counters.reload_failed();
         }
+    }
+}
+
+/// Waits until all is here that anybody, at whatever node, was told was written. If the store cannot be asked, what is here is what there
+/// is: a read is answered from it, and a write is refused by the store itself.
+pub(crate) async fn catch_up(catalog: &Arc<Catalog>) {
+    if !catalog.is_shared() {
+        return;
+    }
+    let asked = Arc::clone(catalog);
+    // A panic is told by the runtime.
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || asked.catch_up()).await {
+        tracing::debug!(%error, "what is read may be older than what was written at other nodes");
     }
 }

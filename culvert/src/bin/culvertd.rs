@@ -16,6 +16,7 @@ use culvert::logging::Lines;
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
+use culvert::wide::Wide;
 use culvert::{logging, server};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -161,10 +162,11 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         Some(joined) => Some(joined.run(node.control()).await?),
         None => None,
     };
-    let placement = cluster.as_ref().map(nodes::Running::placement);
+    let among = cluster.as_ref().map(nodes::Running::nodes);
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
     let (ike_port, natt_port) = node.ports();
-    let tunnels = Tunnels::new(&node, listen, config.router.shards).among(placement);
+    let tunnels = Tunnels::new(&node, listen, config.router.shards).among(among.clone());
+    let tunnels = Wide::among(Arc::new(tunnels), among.map(|nodes| Arc::new(nodes) as _));
     #[cfg(feature = "fault-injection")]
     let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
     #[cfg(feature = "fault-injection")]
@@ -220,7 +222,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         let drain = if drained { drain.max(nodes::PASSES_ON) } else { drain };
         phases.end(drain, reason()).await;
     });
-    let served = server::serve_grpc(doors, access, catalog, Arc::new(tunnels), traced, phase).await;
+    let served = server::serve_grpc(doors, access, catalog, tunnels, traced, phase).await;
     ended.abort();
     #[cfg(feature = "fault-injection")]
     let node = {

@@ -59,7 +59,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 other => print_one(other, "Token", &token),
             }
         }
-        Kind::Sa | Kind::Audit | Kind::Node | Kind::Nodes => {
+        Kind::Sa | Kind::Audit | Kind::Node | Kind::Nodes | Kind::Slots => {
             Err(Failure::invalid("only tenants, peers, secrets and tokens can be described"))
         }
     }

@@ -6,6 +6,7 @@ use clap::Args;
 use culvert_proto::v1;
 
 use crate::cli::get::state;
+use crate::cli::get_cluster::warn_of;
 use crate::cli::reference;
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -25,6 +26,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     let client = Client::connect(global).await?;
     let answer = client.peers().explain_peer(v1::ExplainPeerRequest { name: name.clone() }).await;
     let answer = answer.map_err(|status| Failure::of_status(&status, &name))?.into_inner();
+    warn_of(&answer.nodes_away);
     if global.output != Output::Table {
         return print_one(global.output, "ExplainPeerResponse", &answer);
     }
@@ -42,8 +44,11 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
     if !status.state_reason.is_empty() {
         let _ = write!(out, ", {}", status.state_reason);
     }
-    if !status.home_node.is_empty() {
-        let _ = write!(out, "; node {} of the cluster begins with it: ask that one too", status.home_node);
+    if !status.node.is_empty() {
+        let _ = write!(out, " at node {}", status.node);
+    }
+    if !status.home_node.is_empty() && status.home_node != status.node {
+        let _ = write!(out, "; node {} begins with it", status.home_node);
     }
     out.push('\n');
     for condition in &status.conditions {
@@ -69,7 +74,8 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
             (_, false) => "started by the peer,",
         };
         let line = format!("{} ago  {who} {}", age(attempt.start_time), attempt.remote_address);
-        let _ = write!(out, "\n{}\n", line.trim_end());
+        let at = if attempt.node.is_empty() { String::new() } else { format!(", at node {}", attempt.node) };
+        let _ = write!(out, "\n{}{at}\n", line.trim_end());
         for step in &attempt.steps {
             let _ = writeln!(out, "  {:>8} ago  {}", age(step.time), step.text);
         }

@@ -1,5 +1,7 @@
 //! `culvert get`: lists, or one object.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use culvert_proto::v1;
 use tonic::Status;
@@ -7,6 +9,7 @@ use tonic::Status;
 use crate::cli::get_access::{
     AUDIT_ENTRIES, all_tokens, audit_table, get_token, newest_entries, token_table,
 };
+use crate::cli::get_cluster::{all_slots, nodes_table, slots_table, table_of_nodes, warn_by, warn_of};
 use crate::cli::reference::{Kind, Reference};
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -20,7 +23,7 @@ const PAGE_SIZE: i32 = 1000;
 /// `culvert get`
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// `tenants`, `peers`, `secrets`, `tokens`, `sas`, `audit`, `node` or `nodes`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
+    /// `tenants`, `peers`, `secrets`, `tokens`, `sas`, `audit`, `node`, `nodes` or `slots`, several of them, or names: `acme/b1`, `peers acme/b1 acme/b2`,
     /// `tenant/acme`, `tenants/acme/secrets/psk`
     #[arg(required = true, num_args = 1.., value_name = "WHAT")]
     what: Vec<String>,
@@ -42,6 +45,7 @@ enum Found {
     Audit(Vec<v1::AuditEntry>),
     Node(Box<v1::NodeStatus>),
     Nodes(Vec<v1::ClusterNode>),
+    Slots(v1::ListSlotsResponse),
 }
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
@@ -94,6 +98,7 @@ async fn fetch(client: &Client, reference: Reference, limit: usize) -> Result<Fo
             let answer = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
             Found::Node(Box::new(answer.map_err(|status| Failure::of_status(&status, "node"))?.into_inner()))
         }
+        (Kind::Slots, _) => Found::Slots(all_slots(client).await?),
         (Kind::Nodes, _) => {
             let answer = client.nodes().list_nodes(v1::ListNodesRequest {}).await;
             Found::Nodes(answer.map_err(|status| Failure::of_status(&status, "nodes"))?.into_inner().nodes)
@@ -112,6 +117,7 @@ impl Found {
             Self::Audit(entries) => audit_table(entries),
             Self::Node(node) => node_fields(node),
             Self::Nodes(nodes) => nodes_table(nodes),
+            Self::Slots(slots) => slots_table(slots),
         }
     }
 
@@ -125,18 +131,13 @@ impl Found {
             Self::Audit(entries) => kinded_all(output, "AuditEntry", entries),
             Self::Node(node) => kinded_all(output, "NodeStatus", std::slice::from_ref(node.as_ref())),
             Self::Nodes(nodes) => kinded_all(output, "ClusterNode", nodes),
+            Self::Slots(answer) => {
+                let slots = kinded_all(output, "Slot", &answer.slots)?;
+                let arrivals = kinded_all(output, "SlotArrivals", &answer.arrivals)?;
+                Ok(slots.into_iter().chain(arrivals).collect())
+            }
         }
     }
-}
-
-fn nodes_table(nodes: &[v1::ClusterNode]) -> String {
-    let row = |node: &v1::ClusterNode| {
-        let name = if node.name.is_empty() { "(alone)" } else { &node.name };
-        let marked = if node.answers && nodes.len() > 1 { format!("{name} *") } else { name.to_owned() };
-        let (slot, peers) = (node.slot.to_string(), node.home_peers.to_string());
-        vec![marked, slot, node.addresses.join(","), peers, node.version.clone(), age(node.start_time)]
-    };
-    table(&["NAME", "SLOT", "ADDRESSES", "BEGINS WITH", "VERSION", "AGE"], nodes.iter().map(row).collect())
 }
 
 fn tenant_table(tenants: &[v1::Tenant]) -> String {
@@ -174,7 +175,8 @@ fn peer_table(peers: &[v1::Peer]) -> String {
         let remote =
             if status.remote_address.is_empty() { configured } else { status.remote_address.clone() };
         let spis = status.children.iter().map(spis).collect::<Vec<_>>().join(" ");
-        vec![
+        let node = status.node.clone();
+        let row = vec![
             peer.name.clone(),
             state(&status),
             age(status.since),
@@ -184,7 +186,8 @@ fn peer_table(peers: &[v1::Peer]) -> String {
             format!("{}/{}", status.packets_in, status.packets_out),
             format!("{}/{}", bytes(status.bytes_in), bytes(status.bytes_out)),
             if status.last_error.is_empty() { wrong(&status) } else { status.last_error },
-        ]
+        ];
+        (node, row)
     };
     let header = [
         "NAME",
@@ -197,7 +200,7 @@ fn peer_table(peers: &[v1::Peer]) -> String {
         "BYTES IN/OUT",
         "LAST ERROR",
     ];
-    table(&header, peers.iter().map(row).collect())
+    table_of_nodes(&header, peers.iter().map(row).collect())
 }
 
 /// What does not hold of a peer that has no error of its own.
@@ -228,7 +231,7 @@ fn sa_table(sas: &[v1::Sa]) -> String {
             None => std::array::from_fn(|_| String::new()),
         };
         let (peer, remote) = (sa.peer.clone(), sa.remote_address.clone());
-        vec![
+        let row = vec![
             peer,
             kind,
             spis,
@@ -239,7 +242,8 @@ fn sa_table(sas: &[v1::Sa]) -> String {
             remote,
             age(sa.installed),
             until(sa.rekey_due),
-        ]
+        ];
+        (sa.node.clone(), row)
     };
     let header = [
         "PEER",
@@ -253,7 +257,7 @@ fn sa_table(sas: &[v1::Sa]) -> String {
         "AGE",
         "REKEY",
     ];
-    table(&header, sas.iter().map(row).collect())
+    table_of_nodes(&header, sas.iter().map(row).collect())
 }
 
 /// `CHILD lan`; with a number where it is one of several of its child.
@@ -317,7 +321,9 @@ pub(crate) async fn get_secret(client: &Client, name: &str) -> Result<v1::Secret
 
 pub(crate) async fn get_peer(client: &Client, name: &str) -> Result<v1::Peer, Failure> {
     let answer = client.peers().get_peer(v1::GetPeerRequest { name: name.to_owned() }).await;
-    answer.map(tonic::Response::into_inner).map_err(|status| Failure::of_status(&status, name))
+    let answer = answer.map_err(|status| Failure::of_status(&status, name))?;
+    warn_by(answer.metadata());
+    Ok(answer.into_inner())
 }
 
 async fn all_tenants(client: &Client) -> Result<Vec<v1::Tenant>, Failure> {
@@ -350,13 +356,15 @@ async fn all_secrets(client: &Client, parent: &str) -> Result<Vec<v1::Secret>, F
 
 async fn all_peers(client: &Client, parent: &str) -> Result<Vec<v1::Peer>, Failure> {
     let fail = |status: Status| Failure::of_status(&status, parent);
-    let (mut peers, mut page_token) = (Vec::new(), String::new());
+    let (mut peers, mut away, mut page_token) = (Vec::new(), BTreeSet::new(), String::new());
     loop {
         let request = v1::ListPeersRequest { parent: parent.to_owned(), page_size: PAGE_SIZE, page_token };
         let page = client.peers().list_peers(request).await.map_err(fail)?.into_inner();
         peers.extend(page.peers);
+        away.extend(page.nodes_away);
         page_token = page.next_page_token;
         if page_token.is_empty() {
+            warn_of(&away.into_iter().collect::<Vec<_>>());
             return Ok(peers);
         }
     }
@@ -366,7 +374,9 @@ async fn all_peers(client: &Client, parent: &str) -> Result<Vec<v1::Peer>, Failu
 pub(crate) async fn all_sas(client: &Client, parent: &str) -> Result<Vec<v1::Sa>, Failure> {
     let fail = |status: Status| Failure::of_status(&status, parent);
     let request = v1::StreamSasRequest { parent: parent.to_owned() };
-    let mut stream = client.sas().stream_sas(request).await.map_err(fail)?.into_inner();
+    let answer = client.sas().stream_sas(request).await.map_err(fail)?;
+    warn_by(answer.metadata());
+    let mut stream = answer.into_inner();
     let mut sas = Vec::new();
     while let Some(sa) = stream.message().await.map_err(fail)? {
         sas.push(sa);

@@ -13,8 +13,10 @@ mod explain;
 mod export;
 mod get;
 mod get_access;
+mod get_cluster;
 mod import;
 mod login;
+mod moving;
 mod reference;
 mod watch;
 
@@ -42,7 +44,7 @@ struct Cli {
 enum Command {
     /// Create and change what the files say
     Apply(apply::Arguments),
-    /// Show tenants, peers, secrets, tokens, SAs, the audit log or the node
+    /// Show tenants, peers, secrets, tokens, SAs, the audit log, the node, or the nodes and slots of its cluster
     Get(get::Arguments),
     /// Make a token
     Create(create::Arguments),
@@ -66,6 +68,10 @@ enum Command {
     Dummies(control::Dummies),
     /// Rekey a tunnel now
     Rekey(control::Rekey),
+    /// Move all tunnels of a node to the other nodes of its cluster
+    Drain(moving::Drain),
+    /// Move a slot of tunnels to another node of the cluster
+    Move(moving::Move),
     /// Run a concentrator with two tenants and four branches on loopback, and show it
     Quickstart(crate::quickstart::Arguments),
     /// Try credentials for a node, and keep them as a context
@@ -119,6 +125,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Terminate(arguments) => control::terminate(global, arguments).await,
         Command::Dummies(arguments) => control::dummies(global, arguments).await,
         Command::Rekey(arguments) => control::rekey(global, arguments).await,
+        Command::Drain(arguments) => moving::drain(global, arguments).await,
+        Command::Move(arguments) => moving::move_it(global, arguments).await,
         Command::Quickstart(arguments) => crate::quickstart::run(global, arguments).await,
         Command::Completions(arguments) => completions::run::<Cli>(&arguments),
     }

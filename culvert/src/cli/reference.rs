@@ -14,6 +14,7 @@ pub(crate) enum Kind {
     Audit,
     Node,
     Nodes,
+    Slots,
 }
 
 /// What is meant: one object, or all of a kind.
@@ -104,7 +105,7 @@ impl Reference {
             Kind::Token if kind_of_name(text) == Some(Kind::Tenant) => Ok(below(text.to_owned())),
             Kind::Token => Ok(named(token_name(text, tenant)?)),
             Kind::Audit => Ok(below(full_tenant(text))),
-            Kind::Tenant | Kind::Node | Kind::Nodes => Err(expected(text)),
+            Kind::Tenant | Kind::Node | Kind::Nodes | Kind::Slots => Err(expected(text)),
         }
     }
 }
@@ -120,6 +121,7 @@ impl Kind {
             "audit" => Some(Self::Audit),
             "node" => Some(Self::Node),
             "nodes" => Some(Self::Nodes),
+            "slots" => Some(Self::Slots),
             _ => None,
         }
     }
@@ -169,7 +171,7 @@ pub(crate) fn kind_of_name(name: &str) -> Option<Kind> {
 
 fn expected(found: &str) -> Failure {
     Failure::invalid(format!("{found:?} names nothing")).hint(
-        "expected tenants, peers, secrets, tokens, sas, audit, node, or a name such as tenants/acme/peers/b1",
+        "expected tenants, peers, secrets, tokens, sas, audit, node, nodes, slots, or a name such as tenants/acme/peers/b1",
     )
 }
 

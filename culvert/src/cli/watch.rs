@@ -1,5 +1,6 @@
 //! `culvert watch`: what happens to tunnels, line by line. Survives a restart of the node and a broken connection.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -34,9 +35,12 @@ pub(crate) struct Arguments {
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let parent = reference::scope(arguments.scope.as_deref())?;
     let mut client = Client::connect(global).await?;
-    let (mut last, mut seen, mut retries) = (arguments.after, 0, 0);
+    let (mut after_sequence, mut seen, mut retries) = (arguments.after, 0, 0);
+    // Of each node of a cluster by its name.
+    let mut last: HashMap<String, u64> = HashMap::new();
     while arguments.count.is_none_or(|count| seen < count) {
-        let request = v1::WatchEventsRequest { parent: parent.clone(), after_sequence: last };
+        let request =
+            v1::WatchEventsRequest { parent: parent.clone(), after_sequence, after_sequences: last.clone() };
         let mut status = match client.sas().watch_events(request).await {
             Err(status) => status,
             Ok(stream) => {
@@ -44,8 +48,16 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 loop {
                     match stream.message().await {
                         Ok(Some(event)) => {
-                            (last, retries) = (event.sequence, 0);
-                            seen += 1;
+                            retries = 0;
+                            // Of a node that is away or there again it has none, and is no event of a tunnel.
+                            if event.sequence > 0 {
+                                seen += 1;
+                                if event.node.is_empty() {
+                                    after_sequence = event.sequence;
+                                } else {
+                                    last.insert(event.node.clone(), event.sequence);
+                                }
+                            }
                             show(global.output, &event)?;
                             if arguments.count.is_some_and(|count| seen >= count) {
                                 return Ok(());
@@ -57,9 +69,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 }
             }
         };
-        if status.code() == Code::OutOfRange && last > 0 {
+        if status.code() == Code::OutOfRange && (after_sequence > 0 || !last.is_empty()) {
             note(&format!("{}; going on from now", status.message()));
-            last = 0;
+            after_sequence = 0;
+            last.clear();
             continue;
         }
         // A broken connection comes as Unknown or Cancelled too.
@@ -96,7 +109,8 @@ fn show(output: Output, event: &v1::Event) -> Result<(), Failure> {
         state => state.as_str_name(),
     };
     let (time, kind, peer) = (clock(event.time), event.r#type().as_str_name(), &event.peer);
-    print_text(format!("{time}  {:<20} {state:<12} {peer}  {}", kind, event.message).trim_end())
+    let node = if event.node.is_empty() { String::new() } else { format!("{:<12} ", event.node) };
+    print_text(format!("{time}  {node}{:<20} {state:<12} {peer}  {}", kind, event.message).trim_end())
 }
 
 #[allow(clippy::print_stderr, reason = "what is no event goes beside the events")]

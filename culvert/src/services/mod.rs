@@ -19,12 +19,27 @@ pub use sas::Sas;
 pub use secrets::Secrets;
 pub use tenants::Tenants;
 pub use tokens::Tokens;
-use tonic::Status;
+use tonic::{Response, Status};
 
 use crate::access;
 pub(crate) use crate::status;
 
 use ::tenants::{Catalog, Error};
+
+/// The header that names nodes that were not there to answer, parted by commas.
+pub(crate) const AWAY: &str = "culvert-nodes-away";
+
+/// An answer that has no field for the nodes that are away.
+fn named_away<T>(answer: T, away: &[String]) -> Response<T> {
+    let mut response = Response::new(answer);
+    // A name that is not ASCII is not shown: a certificate could not have it either.
+    if !away.is_empty()
+        && let Ok(names) = away.join(",").parse()
+    {
+        response.metadata_mut().insert(AWAY, names);
+    }
+    response
+}
 
 /// Runs a write of the catalog where waiting for the disk disturbs no other request.
 async fn write<T: Send + 'static>(

@@ -1,6 +1,5 @@
 //! NodeService.
 
-use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -12,22 +11,23 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use crate::access::Counters;
-use crate::runtime::Runtime;
+use crate::runtime::{ALONE, RuntimeError};
 use crate::services::{blocking, status};
 use crate::telemetry::resident_bytes;
+use crate::wide::Wide;
 
 /// NodeService over a catalog and the tunnels.
 pub struct Nodes {
     catalog: Arc<Catalog>,
-    runtime: Arc<dyn Runtime>,
+    tunnels: Wide,
     api: Arc<Counters>,
     started: SystemTime,
 }
 
 impl Nodes {
     /// Serves this catalog and these tunnels, and takes now for the start of the node.
-    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>, api: Arc<Counters>) -> Self {
-        Self { catalog, runtime, api, started: SystemTime::now() }
+    pub fn new(catalog: Arc<Catalog>, tunnels: Wide, api: Arc<Counters>) -> Self {
+        Self { catalog, tunnels, api, started: SystemTime::now() }
     }
 }
 
@@ -38,7 +38,7 @@ impl NodeService for Nodes {
         _request: Request<v1::GetNodeStatusRequest>,
     ) -> Result<Response<v1::NodeStatus>, Status> {
         let snapshot = self.catalog.snapshot();
-        let mut status = self.runtime.node_status().await;
+        let mut status = self.tunnels.local().node_status().await;
         let api = self.api.all(self.catalog.audit());
         status.counters.extend(api.into_iter().map(|(name, count)| (name.to_owned(), count)));
         Ok(Response::new(v1::NodeStatus {
@@ -56,8 +56,8 @@ impl NodeService for Nodes {
         _request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         let peers = self.catalog.peers();
-        let Some(placement) = self.runtime.cluster() else {
-            let status = self.runtime.node_status().await;
+        let Some(placement) = self.tunnels.local().cluster() else {
+            let status = self.tunnels.local().node_status().await;
             let alone = v1::ClusterNode {
                 name: String::new(),
                 slot: status.slot,
@@ -66,13 +66,13 @@ impl NodeService for Nodes {
                 start_time: status.start_time.or_else(|| Some(self.started.into())),
                 answers: true,
                 home_peers: peers.len() as u64,
+                slots: vec![status.slot],
+                ..v1::ClusterNode::default()
             };
             return Ok(Response::new(v1::ListNodesResponse { nodes: vec![alone] }));
         };
-        let mut at_home: HashMap<&str, u64> = HashMap::new();
-        for node in peers.iter().filter_map(|peer| placement.begins(peer.uid, |_| true)) {
-            *at_home.entry(&node.name).or_default() += 1;
-        }
+        let at_home = self.tunnels.home_peers(&peers);
+        let slots = self.tunnels.local().slots().slots;
         let node = |node: &cluster::Node| v1::ClusterNode {
             name: node.name.clone(),
             slot: node.slot.into(),
@@ -80,9 +80,55 @@ impl NodeService for Nodes {
             version: node.version.clone(),
             start_time: Some(node.since.into()),
             answers: node.name == placement.own,
-            home_peers: at_home.get(node.name.as_str()).copied().unwrap_or_default(),
+            home_peers: at_home.get(&node.name).copied().unwrap_or_default(),
+            drained: node.drained,
+            slots: slots.iter().filter(|slot| slot.owner == node.name).map(|slot| slot.number).collect(),
+            away: !self.tunnels.hears(&node.name),
         };
         Ok(Response::new(v1::ListNodesResponse { nodes: placement.nodes.iter().map(node).collect() }))
+    }
+
+    async fn list_slots(
+        &self,
+        _request: Request<v1::ListSlotsRequest>,
+    ) -> Result<Response<v1::ListSlotsResponse>, Status> {
+        Ok(Response::new(self.tunnels.slots().await))
+    }
+
+    async fn move_slot(
+        &self,
+        request: Request<v1::MoveSlotRequest>,
+    ) -> Result<Response<v1::MovedSlot>, Status> {
+        let v1::MoveSlotRequest { name, to } = request.into_inner();
+        let number = slot_number(&name)?;
+        let placement = self.placement()?;
+        known_node(&placement, "to", &to)?;
+        let slots = self.tunnels.local().slots().slots;
+        let Some(slot) = slots.into_iter().find(|slot| slot.number == u32::from(number)) else {
+            return Err(status::of_runtime(&RuntimeError::Refused("it is no node's".to_owned()), &name));
+        };
+        if slot.owner == to {
+            return Err(status::invalid("to", format!("{name} is at {to} already")));
+        }
+        let moved = self.tunnels.move_slot(&slot.owner, number, &to).await;
+        moved.map(Response::new).map_err(|error| status::of_runtime(&error, &name))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let name = request.into_inner().name;
+        let placement = self.placement()?;
+        known_node(&placement, "name", &name)?;
+        let takes =
+            |node: &&cluster::Node| node.name != name && !node.drained && self.tunnels.hears(&node.name);
+        if placement.nodes.iter().find(takes).is_none() {
+            let reason = "there is no other node that is heard and was not drained itself";
+            return Err(status::of_runtime(&RuntimeError::Refused(reason.to_owned()), &name));
+        }
+        let drained = self.tunnels.drain(&name).await;
+        drained.map(Response::new).map_err(|error| status::of_runtime(&error, &name))
     }
 
     type BackupStoreStream = Pin<Box<dyn Stream<Item = Result<v1::BackupStoreResponse, Status>> + Send>>;
@@ -100,6 +146,30 @@ impl NodeService for Nodes {
         });
         Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
     }
+}
+
+impl Nodes {
+    fn placement(&self) -> Result<Arc<cluster::Placement>, Status> {
+        self.tunnels.local().cluster().ok_or_else(|| status::of_runtime(&ALONE, ""))
+    }
+}
+
+/// The number in `slots/{number}`.
+fn slot_number(name: &str) -> Result<u8, Status> {
+    let number = name.strip_prefix("slots/").and_then(|number| number.parse().ok());
+    number.filter(|number| cluster::SLOTS.contains(number)).ok_or_else(|| {
+        let (first, last) = (cluster::SLOTS.start(), cluster::SLOTS.end());
+        status::invalid("name", format!("{name:?} is no slot; expected slots/{first} to slots/{last}"))
+    })
+}
+
+fn known_node(placement: &cluster::Placement, field: &str, name: &str) -> Result<(), Status> {
+    if placement.nodes.iter().any(|node| node.name == name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = placement.nodes.iter().map(|node| node.name.as_str()).collect();
+    let known = known.join(", ");
+    Err(status::invalid(field, format!("there is no node {name:?}; expected one of {known}")))
 }
 
 /// Rows of a message of a backup: the largest peer is some tens of KiB, and a message stays below the 4 MiB that clients

@@ -1,4 +1,4 @@
-//! PeerService: what is configured comes from the catalog, the state of the tunnel from the runtime.
+//! PeerService: what is configured comes from the catalog, the state of the tunnel from the node that has it.
 
 use std::sync::Arc;
 
@@ -8,19 +8,20 @@ use tenants::{Catalog, Error, Peer, PeerName};
 use tonic::{Request, Response, Status};
 
 use crate::access;
-use crate::runtime::{RekeyTarget, Runtime};
-use crate::services::{status, write};
+use crate::runtime::RekeyTarget;
+use crate::services::{named_away, status, write};
+use crate::wide::{Known, Wide};
 
 /// PeerService over a catalog and the tunnels.
 pub struct Peers {
     catalog: Arc<Catalog>,
-    runtime: Arc<dyn Runtime>,
+    tunnels: Wide,
 }
 
 impl Peers {
     /// Serves this catalog and these tunnels.
-    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>) -> Self {
-        Self { catalog, runtime }
+    pub fn new(catalog: Arc<Catalog>, tunnels: Wide) -> Self {
+        Self { catalog, tunnels }
     }
 
     fn find(&self, name: &str) -> Result<Arc<Peer>, Status> {
@@ -28,15 +29,16 @@ impl Peers {
         self.catalog.get_peer(&name).ok_or_else(|| status::of_error(&Error::NotFound(name.to_string())))
     }
 
-    async fn with_status(&self, peers: &[Arc<Peer>]) -> Vec<v1::Peer> {
-        let statuses = self.runtime.peer_statuses(peers).await;
-        let statuses = statuses.into_iter().chain(std::iter::repeat(None));
-        peers.iter().zip(statuses).map(|(peer, status)| v1::Peer { status, ..peer.to_proto() }).collect()
+    async fn with_status(&self, peers: &[Arc<Peer>]) -> Known<Vec<v1::Peer>> {
+        let Known { what, away } = self.tunnels.peer_statuses(peers).await;
+        let peers = peers.iter().zip(what).map(|(peer, status)| v1::Peer { status, ..peer.to_proto() });
+        Known { what: peers.collect(), away }
     }
 
     async fn one(&self, peer: Arc<Peer>) -> Result<Response<v1::Peer>, Status> {
-        let peer = self.with_status(std::slice::from_ref(&peer)).await.pop();
-        peer.map(Response::new).ok_or_else(|| Status::internal("no answer"))
+        let Known { mut what, away } = self.with_status(std::slice::from_ref(&peer)).await;
+        let peer = what.pop().ok_or_else(|| Status::internal("no answer"))?;
+        Ok(named_away(peer, &away))
     }
 }
 
@@ -63,10 +65,35 @@ impl PeerService for Peers {
         let request = request.into_inner();
         let page = self.catalog.page_peers(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|error| status::of_error(&error))?;
-        Ok(Response::new(v1::ListPeersResponse {
-            peers: self.with_status(&page.items).await,
-            next_page_token: page.next_page_token,
-        }))
+        let Known { what: peers, away: nodes_away } = self.with_status(&page.items).await;
+        let next_page_token = page.next_page_token;
+        Ok(Response::new(v1::ListPeersResponse { peers, next_page_token, nodes_away }))
+    }
+
+    async fn batch_get_peer_statuses(
+        &self,
+        request: Request<v1::BatchGetPeerStatusesRequest>,
+    ) -> Result<Response<v1::BatchGetPeerStatusesResponse>, Status> {
+        let names = request.into_inner().names;
+        if names.len() > MAX_STATUSES {
+            let reason = format!("{} names; at most {MAX_STATUSES}", names.len());
+            return Err(status::invalid("names", reason));
+        }
+        let found: Vec<Option<Arc<Peer>>> = names
+            .iter()
+            .enumerate()
+            .map(|(at, name)| {
+                let name: Result<PeerName, _> = name.parse();
+                let name = name.map_err(|error| status::invalid(&format!("names[{at}]"), error))?;
+                Ok::<_, Status>(self.catalog.get_peer(&name))
+            })
+            .collect::<Result<_, _>>()?;
+        let peers: Vec<Arc<Peer>> = found.iter().flatten().cloned().collect();
+        let Known { what, away: nodes_away } = self.tunnels.peer_statuses(&peers).await;
+        let mut known = what.into_iter();
+        let statuses = found.into_iter().map(|peer| peer.and_then(|_| known.next().flatten()));
+        let statuses = statuses.map(Option::unwrap_or_default).collect();
+        Ok(Response::new(v1::BatchGetPeerStatusesResponse { statuses, nodes_away }))
     }
 
     async fn update_peer(
@@ -95,7 +122,7 @@ impl PeerService for Peers {
         request: Request<v1::InitiatePeerRequest>,
     ) -> Result<Response<v1::InitiatePeerResponse>, Status> {
         let name = request.into_inner().name;
-        let result = self.runtime.initiate(self.find(&name)?).await;
+        let result = self.tunnels.initiate(self.find(&name)?).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         Ok(Response::new(v1::InitiatePeerResponse { status: Some(status) }))
     }
@@ -108,7 +135,7 @@ impl PeerService for Peers {
         let by = access::current()
             .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
         let by = format!("a command of {by}");
-        let result = self.runtime.terminate(self.find(&name)?, &by).await;
+        let result = self.tunnels.terminate(self.find(&name)?, &by).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
     }
@@ -120,7 +147,7 @@ impl PeerService for Peers {
         let request = request.into_inner();
         let peer = self.find(&request.name)?;
         let target = rekey_target(&request, &peer)?;
-        let result = self.runtime.rekey(peer, target).await;
+        let result = self.tunnels.rekey(peer, target, request.clone()).await;
         let status = result.map_err(|error| status::of_runtime(&error, &request.name))?;
         Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
     }
@@ -143,7 +170,7 @@ impl PeerService for Peers {
                 return Err(status::invalid("length", format!("{length} is not 1 to {MAX_DUMMY_LENGTH}")));
             }
         };
-        let result = self.runtime.send_dummies(peer, count, length).await;
+        let result = self.tunnels.send_dummies(peer, count, length).await;
         let child_sas = result.map_err(|error| status::of_runtime(&error, &request.name))?;
         Ok(Response::new(v1::SendDummiesResponse { child_sas }))
     }
@@ -154,11 +181,13 @@ impl PeerService for Peers {
     ) -> Result<Response<v1::ExplainPeerResponse>, Status> {
         let request = request.into_inner();
         let peer = self.find(&request.name)?;
-        let result = self.runtime.explain(peer).await;
+        let result = self.tunnels.explain(peer).await;
         result.map(Response::new).map_err(|error| status::of_runtime(&error, &request.name))
     }
 }
 
+/// Peers whose states are asked for at a time: a page of them.
+const MAX_STATUSES: usize = 1000;
 /// As many as the router sends at once.
 const MAX_DUMMIES: u32 = router::MAX_DUMMIES as u32;
 /// The largest that may fit a path of jumbo frames; a path that takes less cuts it.

@@ -11,8 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
-use crate::runtime::{Runtime, RuntimeError, Scope};
-use crate::services::status;
+use crate::runtime::{RuntimeError, Scope};
+use crate::services::{named_away, status};
+use crate::wide::{After, Known, Wide};
 
 /// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
 const EVENT_BUFFER: usize = 64;
@@ -20,15 +21,15 @@ const EVENT_BUFFER: usize = 64;
 /// SaService over the tunnels.
 pub struct Sas {
     catalog: Arc<Catalog>,
-    runtime: Arc<dyn Runtime>,
+    tunnels: Wide,
     /// Becomes true when the node goes down: streams end then.
     down: watch::Receiver<bool>,
 }
 
 impl Sas {
     /// Serves these tunnels until `down` becomes true.
-    pub fn new(catalog: Arc<Catalog>, runtime: Arc<dyn Runtime>, down: watch::Receiver<bool>) -> Self {
-        Self { catalog, runtime, down }
+    pub fn new(catalog: Arc<Catalog>, tunnels: Wide, down: watch::Receiver<bool>) -> Self {
+        Self { catalog, tunnels, down }
     }
 
     /// Whose SAs are meant.
@@ -48,11 +49,11 @@ impl Sas {
     }
 
     /// In the order of peer, kind and SPI.
-    async fn sorted(&self, scope: &Scope) -> Result<Vec<(String, v1::Sa)>, Status> {
-        let sas = self.runtime.list_sas(scope).await.map_err(|error| status::of_runtime(&error, ""))?;
-        let mut sas: Vec<(String, v1::Sa)> = sas.into_iter().map(|sa| (key(&sa), sa)).collect();
+    async fn sorted(&self, scope: &Scope) -> Result<Known<Vec<(String, v1::Sa)>>, Status> {
+        let known = self.tunnels.list_sas(scope).await.map_err(|error| status::of_runtime(&error, ""))?;
+        let mut sas: Vec<(String, v1::Sa)> = known.what.into_iter().map(|sa| (key(&sa), sa)).collect();
         sas.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(sas)
+        Ok(Known { what: sas, away: known.away })
     }
 }
 
@@ -66,12 +67,13 @@ impl SaService for Sas {
         let scope = self.scope(&request.parent)?;
         let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|faults| status::of_violations(&faults))?;
-        let sas = self.sorted(&scope).await?;
+        let Known { what: sas, away: nodes_away } = self.sorted(&scope).await?;
         let start = page.after().map_or(0, |after| sas.partition_point(|(key, _)| key.as_str() <= after));
         let page = page.cut(sas.into_iter().skip(start), |(key, _)| key.clone());
         Ok(Response::new(v1::ListSasResponse {
             sas: page.items.into_iter().map(|(_, sa)| sa).collect(),
             next_page_token: page.next_page_token,
+            nodes_away,
         }))
     }
 
@@ -82,9 +84,10 @@ impl SaService for Sas {
         request: Request<v1::StreamSasRequest>,
     ) -> Result<Response<Self::StreamSasStream>, Status> {
         let scope = self.scope(&request.into_inner().parent)?;
-        let sas = self.sorted(&scope).await?;
-        let stream = tokio_stream::iter(sas.into_iter().map(|(_, sa)| Ok(sa)));
-        Ok(Response::new(Box::pin(stream)))
+        let Known { what: sas, away } = self.sorted(&scope).await?;
+        let stream: Self::StreamSasStream =
+            Box::pin(tokio_stream::iter(sas.into_iter().map(|(_, sa)| Ok(sa))));
+        Ok(named_away(stream, &away))
     }
 
     type WatchEventsStream = ReceiverStream<Result<v1::Event, Status>>;
@@ -95,7 +98,8 @@ impl SaService for Sas {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let request = request.into_inner();
         let scope = self.scope(&request.parent)?;
-        let events = self.runtime.watch(request.after_sequence);
+        let after = After { number: request.after_sequence, of_nodes: request.after_sequences };
+        let events = self.tunnels.watch(&scope, after).await;
         let mut events = events.map_err(|error| status::of_runtime(&error, ""))?;
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         let mut down = self.down.clone();
@@ -107,7 +111,12 @@ impl SaService for Sas {
                     () = sender.closed() => None,
                 };
                 let item = match next {
-                    Some(Ok(event)) if !scope.covers(&event.peer) => continue,
+                    // What befalls a node concerns everybody.
+                    Some(Ok(event))
+                        if event.r#type() != v1::EventType::NodeChanged && !scope.covers(&event.peer) =>
+                    {
+                        continue;
+                    }
                     Some(Ok(event)) => Ok(event),
                     Some(Err(error)) => Err(status::of_runtime(&error, "")),
                     None => return,

@@ -99,24 +99,25 @@ impl Exports {
         self.0.signals.get(signal as usize)
     }
 
-    /// The collector has taken so many.
-    pub(crate) fn taken(&self, signal: Signal, count: u64) {
-        if let Some(of) = self.of(signal) {
+    /// The collector has taken so many. Whether it had not taken the last ones.
+    pub(crate) fn taken(&self, signal: Signal, count: u64) -> bool {
+        self.of(signal).is_some_and(|of| {
             of.exported.fetch_add(count, Ordering::Relaxed);
-            of.up.store(2, Ordering::Relaxed);
-        }
+            of.up.swap(2, Ordering::Relaxed) == 1
+        })
     }
 
     /// So many were let go.
     pub(crate) fn lost(&self, signal: Signal, why: Lost, count: u64) {
-        if let Some(of) = self.of(signal) {
-            if let Some(cell) = of.lost.get(why as usize) {
-                cell.fetch_add(count, Ordering::Relaxed);
-            }
-            if why == Lost::Failed {
-                of.up.store(1, Ordering::Relaxed);
-            }
+        if let Some(cell) = self.of(signal).and_then(|of| of.lost.get(why as usize)) {
+            cell.fetch_add(count, Ordering::Relaxed);
         }
+    }
+
+    /// The collector does not take what it is sent, of which so many are let go. Whether that is news.
+    pub(crate) fn failed(&self, signal: Signal, count: u64) -> bool {
+        self.lost(signal, Lost::Failed, count);
+        self.of(signal).is_some_and(|of| of.up.swap(1, Ordering::Relaxed) != 1)
     }
 
     /// So many wait.
@@ -146,5 +147,21 @@ impl Exports {
             }
         }
         figures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_that_goes_and_comes_is_news_once_each() {
+        let exports = Exports::default();
+        assert!(!exports.taken(Signal::Logs, 1), "nobody had missed it");
+        assert!(exports.failed(Signal::Logs, 0) && !exports.failed(Signal::Logs, 2));
+        assert!(exports.failed(Signal::Traces, 0), "each for itself");
+        exports.lost(Signal::Logs, Lost::QueueFull, 1);
+        assert!(exports.taken(Signal::Logs, 1) && !exports.taken(Signal::Logs, 1));
+        assert!(exports.read().dropped.contains(&("logs", "failed", 2)));
     }
 }

@@ -12,6 +12,7 @@ use culvert::phase::{Phase, Phases};
 use culvert::runtime::{NoRuntime, Runtime};
 use culvert::server::{ServeError, serve_grpc};
 use culvert::telemetry::rpc::Traced;
+use culvert::wide::Wide;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
@@ -42,10 +43,15 @@ impl Node {
 
     /// With rules of access.
     pub(crate) async fn with(runtime: Arc<dyn Runtime>, catalog: Arc<Catalog>, access: Access) -> Self {
+        Self::wide(runtime.into(), catalog, access).await
+    }
+
+    /// As one of several nodes.
+    pub(crate) async fn wide(tunnels: Wide, catalog: Arc<Catalog>, access: Access) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (doors, traced, phases) = (Doors::tcp(listener), Traced::default(), Phases::new());
-        let server = tokio::spawn(serve_grpc(doors, access, catalog, runtime, traced, phases.watch()));
+        let server = tokio::spawn(serve_grpc(doors, access, catalog, tunnels, traced, phases.watch()));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         Self { address, channel, phases, server }
     }

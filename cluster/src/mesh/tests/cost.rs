@@ -1,7 +1,7 @@
-//! What it costs, for people. Nothing here depends on it.
+//! What it costs, for people. Nothing here depends on it, and it is no part of the tests.
 //!
 //! ```sh
-//! cargo test --release -p cluster --all-features mesh::tests::cost -- --ignored --nocapture --test-threads 1
+//! RUSTFLAGS='--cfg culvert_cost' cargo test --release -p cluster --all-features mesh::tests::cost -- --nocapture --test-threads 1
 //! ```
 
 #![allow(clippy::print_stdout)]
@@ -24,7 +24,6 @@ fn processor() -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures, and takes a while"]
 async fn a_question_of_600_octets() {
     const QUESTIONS: usize = 200_000;
     let [a, _b] = cluster(["a", "b"]).await;
@@ -52,7 +51,6 @@ async fn a_question_of_600_octets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures, and takes a while"]
 async fn a_packet_of_1400_octets() {
     const PACKETS: usize = 500_000;
     let [a, b] = cluster(["a", "b"]).await;
@@ -73,7 +71,6 @@ async fn a_packet_of_1400_octets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "prints figures, and takes a while"]
 async fn nothing_but_heartbeats() {
     let [_a, _b, _c] = cluster(["a", "b", "c"]).await;
     let before = processor();

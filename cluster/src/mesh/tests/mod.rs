@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod asks;
+#[cfg(culvert_cost)]
 mod cost;
 mod identity;
 mod packets;

@@ -65,6 +65,7 @@ pub(super) fn placement(own: &str, nodes: &BTreeMap<&str, SocketAddr>) -> Placem
         since: SystemTime::UNIX_EPOCH,
         mesh: Some(*mesh),
         instance: Vec::new(),
+        drained: false,
     };
     Placement { nodes: nodes.iter().map(node).collect(), own: own.to_owned(), ..Placement::default() }
 }

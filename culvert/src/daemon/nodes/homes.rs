@@ -26,6 +26,13 @@ impl HomeRule for Rule {
         placement.begins(uid, heard).filter(|node| node.name != placement.own).map(|node| node.name.clone())
     }
 
+    fn holder(&self, uid: u64) -> Option<String> {
+        let placement = self.placement.borrow();
+        let others =
+            placement.held.iter().filter(|(name, _)| **name != placement.own && self.nodes.hears(name));
+        others.filter(|(_, held)| held.contains(&uid)).map(|(name, _)| name.clone()).next()
+    }
+
     fn is_guest(&self, uid: u64) -> bool {
         let placement = self.placement.borrow();
         // One that was killed says until its lease ends that it has a connection with a peer. Whoever goes on with that says so as well, even

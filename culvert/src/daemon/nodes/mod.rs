@@ -3,11 +3,12 @@
 //! [`join`] comes first, as the slot of the router and of the actors is given out by it; [`Joined::run`] when those are there. Between
 //! the two what the actors and the router have to say to others finds nobody.
 //!
-//! `homes.rs` is which node begins with a peer, `passing.rs` what goes from node to node and how it looks, `ours.rs` what slots are for.
+//! `shown.rs` is what the API shows and orders of slots, `homes.rs` which node begins with a peer, `passing.rs` what goes from node to node and how it looks, `ours.rs` what slots are for.
 
 mod homes;
 mod ours;
 mod passing;
+mod shown;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
@@ -21,6 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+
+pub use shown::slot_of;
 
 /// Standbys learn this often how far packets have come: what came in since is taken once more from whoever has recorded it, if the node
 /// is lost at that moment.
@@ -49,6 +52,7 @@ struct Inner {
     mesh: OnceLock<Mesh>,
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
+    drained: cluster::Drained,
 }
 
 /// A node that has its place among the others.
@@ -100,6 +104,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         mesh: OnceLock::new(),
         slots: OnceLock::new(),
         control: OnceLock::new(),
+        drained: members.drained(),
     }));
     Ok(Some(Joined { members, bound, credentials, nodes }))
 }

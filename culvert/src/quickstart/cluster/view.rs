@@ -1,4 +1,4 @@
-//! What the nodes say: each knows its own tunnels, and what is shown is of all.
+//! What the nodes say: any of them says it of all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,30 +18,27 @@ pub(super) struct View {
     pub(super) nodes: String,
 }
 
-/// Asks every node that runs. One that goes in this moment says nothing.
+/// Asks the nodes in turn until one knows of all tunnels. One that goes in this moment says nothing, and one that has only just come has
+/// not heard of all others.
 pub(super) async fn look(nodes: &mut [Node], plan: &Plan) -> View {
-    let (mut statuses, mut rows) = (BTreeMap::new(), Vec::new());
-    for node in nodes {
-        let said = match node.client().await {
-            Some(client) => provision::statuses(&client, plan).await.ok(),
-            None => None,
-        };
-        let said = said.unwrap_or_default();
-        rows.push(row(node, said.values().map(|(status, _)| status)));
-        for (name, (status, drops)) in said {
-            let (known, all) = statuses.entry(name).or_default();
-            *all += drops;
-            // Where the tunnel is, rather than where it is not.
-            if weight(&status) >= weight(known) {
-                *known = status;
-            }
+    let (mut statuses, mut up) = (BTreeMap::new(), 0);
+    for node in nodes.iter_mut() {
+        let Some(client) = node.client().await else { continue };
+        let Ok(said) = provision::statuses(&client, plan).await else { continue };
+        let of_this = said.values().filter(|(status, _)| !status.children.is_empty()).count();
+        if of_this > up || statuses.is_empty() {
+            (statuses, up) = (said, of_this);
+        }
+        if up >= plan.branches.len() {
+            break;
         }
     }
-    View { statuses, nodes: table(&["NODE", "ADDRESS", "STATE", "SLOTS", "TUNNELS"], rows) }
-}
-
-fn weight(status: &v1::PeerStatus) -> (bool, u64) {
-    (!status.children.is_empty(), status.packets_in)
+    let row_of = |node: &Node| {
+        let statuses = statuses.values().map(|(status, _)| status);
+        row(node, statuses.filter(|status| status.node == node.name))
+    };
+    let rows = nodes.iter().map(row_of).collect();
+    View { nodes: table(&["NODE", "ADDRESS", "STATE", "SLOTS", "TUNNELS"], rows), statuses }
 }
 
 fn row<'a>(node: &Node, statuses: impl Iterator<Item = &'a v1::PeerStatus>) -> Vec<String> {
@@ -69,9 +66,9 @@ pub(super) async fn all_know_all(nodes: &mut [Node], plan: &Plan) -> bool {
         if others.map_or(0, |others| others.into_inner().nodes.len()) < count {
             return false;
         }
-        let known = provision::statuses(&client, plan).await.unwrap_or_default();
-        let runs = |status: &v1::PeerStatus| status.state() != v1::PeerState::Unspecified;
-        if known.values().filter(|(status, _)| runs(status)).count() < plan.branches.len() {
+        let known = client.nodes().get_node_status(v1::GetNodeStatusRequest {}).await;
+        let known = known.map_or(0, |known| known.into_inner().peers);
+        if known < plan.branches.len() as u64 {
             return false;
         }
     }

@@ -108,13 +108,7 @@ fn channel(address: &str, config: &OtlpConfig) -> Result<Channel, CollectorError
     let plain = endpoint(&address.replacen("https://", "http://", 1))?.origin(origin);
     Ok(plain.connect_with_connector_lazy(tower::service_fn(move |uri: http::Uri| {
         let connector = connector.clone();
-        async move {
-            let connected = connector.connect(&uri).await;
-            // The status of a request has no room for why.
-            let connected = connected
-                .inspect_err(|error| tracing::debug!(%error, "otlp: no connection to the collector"));
-            connected.map(TokioIo::new).map_err(std::io::Error::from)
-        }
+        async move { connector.connect(&uri).await.map(TokioIo::new).map_err(std::io::Error::from) }
     })))
 }
 
@@ -122,6 +116,16 @@ fn channel(address: &str, config: &OtlpConfig) -> Result<Channel, CollectorError
 pub(super) fn endpoint(address: &str) -> Result<Endpoint, tonic::transport::Error> {
     let endpoint = Endpoint::from_shared(address.to_owned())?.connect_timeout(CONNECT_TIMEOUT);
     Ok(endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
+/// Why, in words: of a connection that broke or was never made the innermost cause, as the others are names of layers; else what the
+/// code means. What a collector says itself may be anything, and is not told.
+pub(super) fn words(status: &Status) -> String {
+    let mut innermost = std::error::Error::source(status);
+    while let Some(deeper) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(deeper);
+    }
+    innermost.map_or_else(|| status.code().description().to_owned(), ToString::to_string)
 }
 
 /// Whether the same may be taken at another time (OTLP, "Failures"). Nonsense that is no gRPC shows as unknown, or internal.

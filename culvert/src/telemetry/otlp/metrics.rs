@@ -13,9 +13,9 @@ use otlp::{AggregationTemporality, HistogramDataPoint, NumberDataPoint};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use super::collector::Collector;
+use super::collector::{Collector, words};
 use super::values::{nanos, text};
-use crate::telemetry::exports::{Exports, Lost, Signal};
+use crate::telemetry::exports::{Exports, Signal};
 use crate::telemetry::metrics::definition::{Definition, Kind};
 use crate::telemetry::metrics::{Exit, Number, Source};
 
@@ -58,11 +58,16 @@ pub(super) async fn run(
             };
             let message = ExportMetricsServiceRequest { resource_metrics: vec![all] };
             match collector.answer(client.export(collector.request(message))).await {
-                Ok(_) => exports.taken(Signal::Metrics, 1),
+                Ok(_) => {
+                    if exports.taken(Signal::Metrics, 1) {
+                        tracing::info!("otlp: the collector takes metrics again");
+                    }
+                }
                 // The next ones say the same of a later moment.
                 Err(status) => {
-                    tracing::debug!(code = ?status.code(), "otlp: the collector did not take metrics");
-                    exports.lost(Signal::Metrics, Lost::Failed, count - sent);
+                    if exports.failed(Signal::Metrics, count - sent) {
+                        tracing::warn!(reason = %words(&status), "otlp: the collector does not take metrics");
+                    }
                     break;
                 }
             }

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use super::collector::{Collector, may_pass};
+use super::collector::{Collector, may_pass, words};
 use super::queue::Waiting;
 use crate::telemetry::exports::{Exports, Lost, Signal};
 
@@ -90,13 +90,16 @@ async fn send<S: Service>(
             Ok(rejected) => {
                 // A collector may say anything.
                 let rejected = u64::try_from(rejected).unwrap_or(0).min(count);
-                exports.taken(S::SIGNAL, count - rejected);
+                if exports.taken(S::SIGNAL, count - rejected) {
+                    tracing::info!(signal, "otlp: the collector takes them again");
+                }
                 exports.lost(S::SIGNAL, Lost::Rejected, rejected);
                 return;
             }
             Err(status) if may_pass(status.code()) && attempt < TRIES && !*stop.borrow() => {
-                tracing::debug!(code = ?status.code(), attempt, signal, "otlp: not taken by the collector; again later");
-                exports.lost(S::SIGNAL, Lost::Failed, 0);
+                if exports.failed(S::SIGNAL, 0) {
+                    tracing::warn!(signal, reason = %words(&status), "otlp: the collector does not take them; again later");
+                }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
@@ -104,8 +107,9 @@ async fn send<S: Service>(
                 wait *= 2;
             }
             Err(status) => {
-                tracing::warn!(code = ?status.code(), signal, count, "otlp: not taken by the collector");
-                return exports.lost(S::SIGNAL, Lost::Failed, count);
+                exports.failed(S::SIGNAL, count);
+                tracing::warn!(signal, count, reason = %words(&status), "otlp: not taken by the collector");
+                return;
             }
         }
     }

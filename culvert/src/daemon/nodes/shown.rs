@@ -1,0 +1,117 @@
+//! The slots as the API shows them, and what it orders of those of this node; the other nodes as those that are asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::Placement;
+use cluster::mesh::Incoming;
+use culvert_proto::v1;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use super::Nodes;
+use crate::wide::Others;
+
+/// Whoever has the connections of a drained node says so within this, and goes on with their peers. Until then these stay at home here,
+/// or another node would begin with them.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// A slot of which nothing but the number is known.
+pub fn slot_of(number: u32) -> v1::Slot {
+    v1::Slot { name: format!("slots/{number}"), number, ..v1::Slot::default() }
+}
+
+impl Nodes {
+    /// Who is there.
+    pub fn placement(&self) -> Arc<Placement> {
+        Arc::clone(&self.0.placement.borrow())
+    }
+
+    /// All slots, with what this node knows of its own and of those that it would go on with.
+    pub(crate) fn shown_slots(&self) -> v1::ListSlotsResponse {
+        let Some(slots) = self.0.slots.get() else { return v1::ListSlotsResponse::default() };
+        let connections = self.connections();
+        let table = slots.table().borrow().clone();
+        let shown = table.values().map(|slot| {
+            let (ours, number) = (slots.holds(slot.number), slot.number);
+            let standby = slot.standby.as_ref().map(|standby| standby.node.clone()).unwrap_or_default();
+            let (rows, octets) = if standby == self.0.name { slots.kept(number) } else { (0, 0) };
+            v1::Slot {
+                owner: slot.owner.node.clone(),
+                standby,
+                ready: slot.ready,
+                connections: if ours { connections(number) } else { 0 },
+                waiting_rows: if ours { slots.waiting(number) as u64 } else { 0 },
+                kept_rows: rows as u64,
+                kept_octets: octets as u64,
+                ..slot_of(number.into())
+            }
+        });
+        let (sudden, exact) = slots.arrivals();
+        let arrivals = vec![v1::SlotArrivals { node: self.0.name.clone(), sudden, exact }];
+        v1::ListSlotsResponse { slots: shown.collect(), arrivals, nodes_away: Vec::new() }
+    }
+
+    /// Moves a slot of this node.
+    pub(crate) async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, String> {
+        let slots = self.0.slots.get().ok_or("this node has only just begun")?;
+        let connections = self.connections()(slot);
+        slots.move_slot(slot, to).await?;
+        Ok(self.moved(slot, to.to_owned(), connections))
+    }
+
+    /// Moves all slots of this node, which takes none and begins with nobody from now on.
+    pub(crate) async fn drain_for_good(&self) -> v1::DrainNodeResponse {
+        let Some(slots) = self.0.slots.get() else { return v1::DrainNodeResponse::default() };
+        let (before, connections) = (slots.mine(), self.connections());
+        let staying = slots.drain().await;
+        let (drained, now) = (self.0.drained.clone(), slots.mine());
+        self.0.runtime.spawn(async move {
+            tokio::time::sleep(SETTLE).await;
+            drained.set();
+        });
+        let moved = before.difference(&now).map(|slot| {
+            let to = slots.elsewhere(*slot).unwrap_or_default();
+            self.moved(*slot, to, connections(*slot))
+        });
+        let staying = staying.into_iter();
+        v1::DrainNodeResponse {
+            moved: moved.collect(),
+            staying: staying
+                .map(|(slot, reason)| v1::StayingSlot { name: format!("slots/{slot}"), reason })
+                .collect(),
+        }
+    }
+
+    fn moved(&self, slot: u8, to: String, connections: u64) -> v1::MovedSlot {
+        v1::MovedSlot { name: format!("slots/{slot}"), from: self.0.name.clone(), to, connections }
+    }
+
+    /// How many connections each slot has now.
+    fn connections(&self) -> impl Fn(u8) -> u64 + use<> {
+        let by_slot = self.0.control.get().map(actors::Control::connections_by_slot).unwrap_or_default();
+        move |slot| by_slot.get(&slot).map_or(0, |count| *count as u64)
+    }
+}
+
+impl Others for Nodes {
+    fn placement(&self) -> watch::Receiver<Arc<Placement>> {
+        self.0.placement.clone()
+    }
+
+    fn hears(&self, node: &str) -> bool {
+        Self::hears(self, node)
+    }
+
+    fn channel(&self, node: &str) -> Channel {
+        match self.0.mesh.get() {
+            Some(mesh) => mesh.channel(node),
+            // Nobody is heard yet, so nobody asks for one.
+            None => Channel::from_static("http://node").connect_lazy(),
+        }
+    }
+
+    fn incoming(&self) -> Option<Incoming> {
+        self.0.mesh.get()?.incoming()
+    }
+}

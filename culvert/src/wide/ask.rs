@@ -1,0 +1,161 @@
+//! How other nodes are asked.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use cluster::Placement;
+use culvert_proto::v1::node_service_client::NodeServiceClient;
+use culvert_proto::v1::peer_service_client::PeerServiceClient;
+use culvert_proto::v1::sa_service_client::SaServiceClient;
+use tokio::task::JoinSet;
+use tonic::metadata::MetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use super::{Others, Wide};
+use crate::access;
+use crate::runtime::RuntimeError;
+
+/// How long a node that is heard is waited for: one that has more to do than it can is named, and the rest is shown.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// Between looks whether a node that is asked is still heard: how often it says so.
+const LOOK: Duration = cluster::mesh::BEAT;
+/// Greatest answer: a page of peers with many children.
+const MAX_ANSWER: usize = 64 << 20;
+/// Who gave an order, as the log of the other node has it.
+pub(super) const BY: &str = "culvert-by-bin";
+
+/// Another node.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) name: String,
+    channel: Channel,
+    by: By,
+}
+
+/// Says in whose name a node is asked.
+#[derive(Clone)]
+pub(super) struct By(String);
+
+type Asked = InterceptedService<Channel, By>;
+
+impl Interceptor for By {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert_bin(BY, MetadataValue::from_bytes(self.0.as_bytes()));
+        Ok(request)
+    }
+}
+
+impl Node {
+    pub(super) fn peers(&self) -> PeerServiceClient<Asked> {
+        PeerServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+            .max_decoding_message_size(MAX_ANSWER)
+    }
+
+    pub(super) fn sas(&self) -> SaServiceClient<Asked> {
+        SaServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+    }
+
+    pub(super) fn nodes(&self) -> NodeServiceClient<Asked> {
+        NodeServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+    }
+
+    /// What it answers to an order instead of carrying it out.
+    pub(super) fn refused(&self, status: Status) -> RuntimeError {
+        let code = match status.code() {
+            // It has said why itself.
+            _ if status.get_details_error_info().is_some() => {
+                return RuntimeError::Elsewhere(Box::new(status));
+            }
+            // What tonic makes of a connection that broke.
+            Code::Unknown | Code::Cancelled => Code::Unavailable,
+            code => code,
+        };
+        let message = format!("node {}: {}", self.name, status.message());
+        RuntimeError::Elsewhere(Box::new(Status::new(code, message)))
+    }
+}
+
+impl Wide {
+    /// The other nodes and who is where; none for a node that is alone.
+    pub(super) fn others(&self) -> Option<(&Arc<dyn Others>, Arc<Placement>)> {
+        let others = self.0.others.as_ref()?;
+        let placement = Arc::clone(&others.placement().borrow());
+        Some((others, placement))
+    }
+
+    /// Another node, to be asked in the name of whoever asks this one.
+    pub(super) fn node(&self, others: &Arc<dyn Others>, name: &str) -> Node {
+        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let channel = channels.entry(name.to_owned()).or_insert_with(|| others.channel(name)).clone();
+        let by = access::current().map_or_else(|| "somebody".to_owned(), |caller| caller.principal());
+        Node { name: name.to_owned(), channel, by: By(by) }
+    }
+
+    /// A node that is asked for something that it alone can do.
+    pub(super) fn heard_node(&self, others: &Arc<dyn Others>, name: &str) -> Result<Node, RuntimeError> {
+        if others.hears(name) {
+            return Ok(self.node(others, name));
+        }
+        let reason =
+            format!("node {name}, which this is for, is away; `culvert get nodes` shows who is there");
+        Err(RuntimeError::Elsewhere(Box::new(Status::unavailable(reason))))
+    }
+
+    /// Asks all other nodes at a time: their answers in the order of their names, and the names of those that gave none. What is
+    /// not found there is no answer, and no fault either: the node does not know yet what it would be about.
+    pub(super) async fn each<T, A>(&self, ask: impl Fn(Node) -> A) -> (Vec<(String, T)>, Vec<String>)
+    where
+        T: Send + 'static,
+        A: Future<Output = Result<T, Status>> + Send + 'static,
+    {
+        let Some((others, placement)) = self.others() else { return (Vec::new(), Vec::new()) };
+        let (mut asked, mut away) = (JoinSet::new(), Vec::new());
+        for node in placement.nodes.iter().filter(|node| node.name != placement.own) {
+            if !others.hears(&node.name) {
+                away.push(node.name.clone());
+                continue;
+            }
+            let (name, answer) = (node.name.clone(), ask(self.node(others, &node.name)));
+            let others = Arc::clone(others);
+            asked.spawn(async move {
+                let answer = tokio::select! {
+                    answer = answer => answer,
+                    () = silence(others, &name) => Err(Status::unavailable("it is not heard any more")),
+                };
+                (name, answer)
+            });
+        }
+        let mut answers = Vec::new();
+        while let Some(answered) = asked.join_next().await {
+            match answered {
+                Ok((name, Ok(answer))) => answers.push((name, answer)),
+                Ok((_, Err(status))) if status.code() == Code::NotFound => {}
+                Ok((node, Err(status))) => {
+                    tracing::debug!(node, %status, "a node that is heard has not answered");
+                    away.push(node);
+                }
+                Err(error) => tracing::error!(%error, "asking another node"),
+            }
+        }
+        answers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        away.sort();
+        (answers, away)
+    }
+}
+
+/// Until a node is not heard any more: whoever is lost while it is asked is not waited for.
+async fn silence(others: Arc<dyn Others>, name: &str) {
+    while others.hears(name) {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Within [`PATIENCE`].
+pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let late = |_| Err(Status::deadline_exceeded("it has not answered in time"));
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(late)
+}

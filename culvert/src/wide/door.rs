@@ -1,0 +1,112 @@
+//! Where other nodes ask this one. Who comes in here is a node, which has proved that to the mesh, and asks in the name of somebody whose
+//! rights it has looked into; what it asks is about the tunnels of this node alone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use cluster::mesh::PeerNode;
+use culvert_proto::v1::node_service_server::NodeServiceServer;
+use culvert_proto::v1::peer_service_server::PeerServiceServer;
+use culvert_proto::v1::sa_service_server::SaServiceServer;
+use http::{Request, Response};
+use tenants::Catalog;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::body::Body;
+use tonic::metadata::{BinaryMetadataValue, MetadataMap};
+use tonic::transport::Server;
+use tonic::transport::server::Connected;
+use tower::{Layer, Service};
+
+use super::Wide;
+use super::ask::BY;
+use crate::access::{Caller, Counters, catch_up, rules, serving};
+use crate::runtime::Runtime;
+use crate::services::{Nodes, Peers, Sas};
+
+/// Serves the tunnels of this node to other nodes, until `down` becomes true.
+///
+/// # Errors
+/// If the server fails.
+pub async fn serve<S>(
+    incoming: impl Stream<Item = std::io::Result<S>> + Send,
+    catalog: Arc<Catalog>,
+    local: Arc<dyn Runtime>,
+    api: Arc<Counters>,
+    mut down: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error>
+where
+    S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let alone = Wide::alone(local);
+    let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), alone.clone()));
+    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), alone.clone(), down.clone()));
+    let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), alone, api));
+    let ended = async move {
+        // An error is the sender gone, which is the end too.
+        let _ = down.wait_for(|down| *down).await;
+    };
+    Server::builder()
+        .layer(OfNodes(catalog))
+        .add_service(peers)
+        .add_service(sas)
+        .add_service(nodes)
+        .serve_with_incoming_shutdown(incoming, ended)
+        .await
+}
+
+/// Says who calls, and brings the catalog up to date before an order: what it is about may have been made at the node that gives it.
+#[derive(Clone)]
+struct OfNodes(Arc<Catalog>);
+
+impl<S> Layer<S> for OfNodes {
+    type Service = Served<S>;
+
+    fn layer(&self, inner: S) -> Served<S> {
+        Served { catalog: Arc::clone(&self.0), inner }
+    }
+}
+
+#[derive(Clone)]
+struct Served<S> {
+    catalog: Arc<Catalog>,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Served<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The one that is ready serves; the copy has to become so for the next.
+        let next = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, next);
+        let catalog = Arc::clone(&self.catalog);
+        Box::pin(async move {
+            let path = request.uri().path();
+            if rules().get(path).is_some_and(crate::access::Rule::is_audited) {
+                catch_up(&catalog).await;
+            }
+            let metadata = MetadataMap::from_headers(request.headers().clone());
+            let by = metadata.get_bin(BY).map(BinaryMetadataValue::to_bytes).and_then(Result::ok);
+            let by = by.and_then(|by| String::from_utf8(by.to_vec()).ok());
+            let node = request.extensions().get::<PeerNode>();
+            let node = node.map_or_else(|| "another node".to_owned(), |node| format!("node {}", node.0));
+            let caller = Caller::behind(by.unwrap_or_else(|| "somebody".to_owned()), node);
+            let author = Arc::new(caller.author(path.trim_start_matches('/'), None));
+            serving(Arc::new(caller), author, inner.call(request)).await
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! The tunnels of all nodes of a cluster, for whoever asks one of them.
+//!
+//! [`Wide`] is what the services ask. A node that is alone answers by itself. One of several asks the others as well, by the gRPC API
+//! that each serves them alone: what comes in by that door ([`serve`]) is about the node itself, and is asked of nobody else.
+//!
+//! `ask.rs` is how others are asked, `door.rs` where they ask, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
+//! `slots.rs` and `events.rs` what is asked.
+
+mod ask;
+mod door;
+mod events;
+mod merge;
+mod orders;
+mod reads;
+mod slots;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use cluster::Placement;
+use cluster::mesh::Incoming;
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+pub use door::serve;
+pub use events::After;
+
+use crate::runtime::Runtime;
+
+/// The other nodes, as far as their tunnels are concerned.
+pub trait Others: Send + Sync + 'static {
+    /// Who is there, now and later; this node is among them.
+    fn placement(&self) -> watch::Receiver<Arc<Placement>>;
+
+    /// Whether something was heard of a node late enough to ask it.
+    fn hears(&self, node: &str) -> bool;
+
+    /// The way to the API of a node.
+    fn channel(&self, node: &str) -> Channel;
+
+    /// Where the others ask this node, for the first who wants to know.
+    fn incoming(&self) -> Option<Incoming>;
+}
+
+/// The tunnels of all nodes. Clones are the same.
+#[derive(Clone)]
+pub struct Wide(Arc<Inner>);
+
+struct Inner {
+    local: Arc<dyn Runtime>,
+    others: Option<Arc<dyn Others>>,
+    channels: Mutex<BTreeMap<String, Channel>>,
+}
+
+/// What is known, and who could not be asked for more.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known<T> {
+    /// What those know who answered.
+    pub what: T,
+    /// Names of the nodes that did not.
+    pub away: Vec<String>,
+}
+
+impl Wide {
+    /// The tunnels of this node, and of these others.
+    pub fn among(local: Arc<dyn Runtime>, others: Option<Arc<dyn Others>>) -> Self {
+        Self(Arc::new(Inner { local, others, channels: Mutex::default() }))
+    }
+
+    /// The tunnels of this node alone.
+    pub fn alone(local: Arc<dyn Runtime>) -> Self {
+        Self::among(local, None)
+    }
+
+    /// What is about this node alone.
+    pub fn local(&self) -> &Arc<dyn Runtime> {
+        &self.0.local
+    }
+
+    /// Where the others ask this node.
+    pub(crate) fn incoming(&self) -> Option<Incoming> {
+        self.0.others.as_ref()?.incoming()
+    }
+
+    /// Whether a node of the cluster is heard: this one always is.
+    pub(crate) fn hears(&self, node: &str) -> bool {
+        self.0.others.as_ref().is_none_or(|others| {
+            let own = others.placement().borrow().own == node;
+            own || others.hears(node)
+        })
+    }
+}
+
+impl<R: Runtime> From<Arc<R>> for Wide {
+    fn from(local: Arc<R>) -> Self {
+        Self::alone(local)
+    }
+}
+
+impl From<Arc<dyn Runtime>> for Wide {
+    fn from(local: Arc<dyn Runtime>) -> Self {
+        Self::alone(local)
+    }
+}

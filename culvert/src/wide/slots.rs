@@ -1,0 +1,50 @@
+//! The slots of all nodes.
+
+use culvert_proto::v1;
+
+use super::ask::in_time;
+use super::{Wide, merge};
+use crate::runtime::RuntimeError;
+
+impl Wide {
+    /// All slots, with what their owners and standbys know of them.
+    pub(crate) async fn slots(&self) -> v1::ListSlotsResponse {
+        let mut known = self.0.local.slots();
+        let (answers, away) = self
+            .each(|node| async move {
+                let mut nodes = node.nodes();
+                let asked = nodes.list_slots(v1::ListSlotsRequest {});
+                in_time(asked).await.map(tonic::Response::into_inner)
+            })
+            .await;
+        for (node, answer) in answers {
+            merge::add_slots(&mut known, &node, answer);
+        }
+        known.nodes_away = away;
+        known
+    }
+
+    /// Moves a slot of this owner. It takes as long as it takes: whoever waits has its own patience.
+    pub(crate) async fn move_slot(
+        &self,
+        owner: &str,
+        slot: u8,
+        to: &str,
+    ) -> Result<v1::MovedSlot, RuntimeError> {
+        let others = self.others().filter(|(_, placement)| placement.own != owner);
+        let Some((others, _)) = others else { return self.0.local.move_slot(slot, to).await };
+        let node = self.heard_node(others, owner)?;
+        let request = v1::MoveSlotRequest { name: format!("slots/{slot}"), to: to.to_owned() };
+        let moved = node.nodes().move_slot(request).await;
+        moved.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+    }
+
+    /// Moves all slots of this node or of another one to others.
+    pub(crate) async fn drain(&self, name: &str) -> Result<v1::DrainNodeResponse, RuntimeError> {
+        let others = self.others().filter(|(_, placement)| placement.own != name);
+        let Some((others, _)) = others else { return self.0.local.drain().await };
+        let node = self.heard_node(others, name)?;
+        let drained = node.nodes().drain_node(v1::DrainNodeRequest { name: name.to_owned() }).await;
+        drained.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+    }
+}

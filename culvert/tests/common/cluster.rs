@@ -1,0 +1,111 @@
+//! Daemons that share members of etcd, as processes.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "daemon.rs"]
+mod daemon;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output};
+use std::time::{Duration, Instant};
+
+use cluster::servers::Servers;
+pub(crate) use daemon::culvertd;
+use daemon::{Log, launch};
+use serde_json::Value;
+
+/// A daemon of the cluster.
+pub(crate) struct Daemon {
+    child: Child,
+    _log: Log,
+    pub(crate) config: PathBuf,
+    pub(crate) ready: Value,
+    pub(crate) socket: PathBuf,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Daemon {
+    pub(crate) fn start(servers: &Servers, name: &str) -> Self {
+        Self::of(&write_config(servers, name, "key"))
+    }
+
+    pub(crate) fn of(config: &Path) -> Self {
+        let (child, log, ready) = launch(culvertd(), config);
+        let socket = PathBuf::from(ready["socket"].as_str().unwrap());
+        Self { child, _log: log, config: config.to_owned(), ready, socket }
+    }
+
+    /// `kill -9`, and up again.
+    pub(crate) fn kill_and_start(self) -> Self {
+        let config = self.config.clone();
+        drop(self);
+        Self::of(&config)
+    }
+
+    pub(crate) fn culvert(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        command.arg("--server").arg(format!("unix:{}", self.socket.display())).args(arguments);
+        command.env_remove("CULVERT_CONTEXT").output().unwrap()
+    }
+
+    pub(crate) fn apply(&self, manifest: &str) -> Output {
+        // Beside the node's own files.
+        let file = self.config.with_extension("manifest.yaml");
+        std::fs::write(&file, manifest).unwrap();
+        self.culvert(&["apply", "-f", file.to_str().unwrap()])
+    }
+
+    pub(crate) fn create_tenant(&self, name: &str) {
+        let output = self.apply(&format!("kind: Tenant\nname: {name}\n"));
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    pub(crate) fn done(&self, arguments: &[&str]) -> String {
+        let output = self.culvert(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+pub(crate) fn secret_file(path: &Path, content: &[u8]) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    if let Ok(mut file) = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        std::io::Write::write_all(&mut file, content).unwrap();
+    }
+}
+
+/// The file of a node; `key` is the file with the key of the secrets.
+pub(crate) fn write_config(servers: &Servers, name: &str, key: &str) -> PathBuf {
+    let key = servers.file(key);
+    secret_file(&key, &[key.to_string_lossy().len() as u8; 32]);
+    let (state, endpoints) = (servers.file(name), servers.endpoints());
+    let text = format!(
+        "state_dir = {state:?}\n[vault]\nkey_file = {key:?}\n[cluster]\netcd = {endpoints:?}\nnode = {name:?}\n\
+         listen = \"127.0.0.1:0\"\n\
+         [ike]\nlisten = [\"127.0.0.1\"]\nport = 0\nnatt_port = 0\n[router]\nraw_esp = false\n\
+         [log]\nformat = \"json\"\n"
+    );
+    let path = servers.file(&format!("{name}.toml"));
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+impl Daemon {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.done(&[arguments, &["--output", "json"]].concat())).unwrap()
+    }
+}
+
+/// Asks until it is so.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
+    }
+}

@@ -1,0 +1,280 @@
+//! What any node of a cluster says and does of all, with nodes that are made up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use cluster::Placement;
+use cluster::mesh::Incoming;
+use common::{Node, create_peer, create_secret, create_tenant};
+use culvert::access::Access;
+use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
+use culvert::wide::{Others, Wide, serve};
+use culvert_proto::v1;
+use tenants::{Catalog, Peer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
+use tonic::Code;
+use tonic::transport::{Channel, Endpoint};
+
+/// The tunnels of one made-up node.
+struct Tunnels {
+    up: BTreeSet<&'static str>,
+    orders: Mutex<Vec<String>>,
+    events: broadcast::Sender<v1::Event>,
+}
+
+impl Tunnels {
+    fn of(up: &[&'static str]) -> Arc<Self> {
+        let events = broadcast::channel(16).0;
+        Arc::new(Self { up: up.iter().copied().collect(), orders: Mutex::default(), events })
+    }
+
+    fn status(&self, peer: &Peer) -> v1::PeerStatus {
+        let up = self.up.contains(peer.name.to_string().rsplit('/').next().unwrap());
+        let state = if up { v1::PeerState::Established } else { v1::PeerState::Waiting };
+        v1::PeerStatus { state: state.into(), ..v1::PeerStatus::default() }
+    }
+
+    fn order(&self, what: &str, peer: &Peer) -> Result<v1::PeerStatus, RuntimeError> {
+        self.orders.lock().unwrap().push(what.to_owned());
+        Ok(self.status(peer))
+    }
+
+    fn orders(&self) -> Vec<String> {
+        std::mem::take(&mut *self.orders.lock().unwrap())
+    }
+}
+
+#[tonic::async_trait]
+impl Runtime for Tunnels {
+    fn health(&self) -> watch::Receiver<actors::Health> {
+        NoRuntime.health()
+    }
+
+    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        let sa = |up: &&str| v1::Sa { peer: format!("tenants/acme/peers/{up}"), ..v1::Sa::default() };
+        Ok(self.up.iter().map(sa).filter(|sa| scope.covers(&sa.peer)).collect())
+    }
+
+    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+        let events = BroadcastStream::new(self.events.subscribe());
+        Ok(Box::pin(events.filter_map(Result::ok).map(Ok)))
+    }
+
+    async fn node_status(&self) -> v1::NodeStatus {
+        v1::NodeStatus::default()
+    }
+
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        peers.iter().map(|peer| Some(self.status(peer))).collect()
+    }
+
+    async fn send_dummies(&self, peer: Arc<Peer>, _: u16, _: u16) -> Result<u32, RuntimeError> {
+        self.order("dummies", &peer).map(|_| 1)
+    }
+
+    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        let status = Some(self.status(&peer));
+        let attempts = vec![v1::Attempt::default()];
+        Ok(v1::ExplainPeerResponse { status, attempts, ..v1::ExplainPeerResponse::default() })
+    }
+
+    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order("initiate", &peer)?;
+        Err(RuntimeError::Failed("the peer does not answer".to_owned()))
+    }
+
+    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order(by, &peer)
+    }
+
+    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order(&format!("{target:?}"), &peer)
+    }
+}
+
+/// Nodes as one of them sees them; `gone` is there and not heard.
+struct Three {
+    placement: watch::Receiver<Arc<Placement>>,
+    doors: BTreeMap<&'static str, std::net::SocketAddr>,
+}
+
+impl Others for Three {
+    fn placement(&self) -> watch::Receiver<Arc<Placement>> {
+        self.placement.clone()
+    }
+
+    fn hears(&self, node: &str) -> bool {
+        self.doors.contains_key(node)
+    }
+
+    fn channel(&self, node: &str) -> Channel {
+        let door = self.doors[node];
+        let connect = move |_| async move {
+            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(TcpStream::connect(door).await?))
+        };
+        Endpoint::from_static("http://node").connect_with_connector_lazy(tower::service_fn(connect))
+    }
+
+    fn incoming(&self) -> Option<Incoming> {
+        None
+    }
+}
+
+/// `own` is asked, `other` is asked by it, and `gone` is away; `begins` is with which of them every peer is at home.
+struct World {
+    node: Node,
+    own: Arc<Tunnels>,
+    other: Arc<Tunnels>,
+    _down: watch::Sender<bool>,
+}
+
+const PEERS: [&str; 3] = ["here", "there", "nowhere"];
+
+async fn world(begins: &str) -> World {
+    let catalog = Arc::new(Catalog::in_memory().unwrap());
+    catalog.create_tenant(&create_tenant("acme")).unwrap();
+    catalog.create_secret(create_secret("acme", "psk", b"correct horse")).unwrap();
+    let mut uids = BTreeSet::new();
+    for (n, peer) in PEERS.into_iter().enumerate() {
+        let request = create_peer(common::peer("acme", peer, &format!("10.{}.0.0/16", n + 100)));
+        uids.insert(catalog.create_peer(&request).unwrap().uid);
+    }
+    let node = |name: &str| cluster::Node {
+        name: name.to_owned(),
+        slot: 1,
+        addresses: Vec::new(),
+        version: String::new(),
+        since: SystemTime::UNIX_EPOCH,
+        mesh: None,
+        instance: Vec::new(),
+        drained: false,
+    };
+    let placement = Placement {
+        nodes: ["gone", "other", "own"].map(node).into(),
+        own: "own".to_owned(),
+        held: [(begins.to_owned(), Arc::new(uids))].into(),
+    };
+    let (own, other) = (Tunnels::of(&["here"]), Tunnels::of(&["there"]));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let doors = [("other", listener.local_addr().unwrap())].into();
+    let (down, is_down) = watch::channel(false);
+    let door = TcpListenerStream::new(listener);
+    tokio::spawn(serve(door, Arc::clone(&catalog), Arc::clone(&other) as _, Arc::default(), is_down));
+    let three = Three { placement: watch::channel(Arc::new(placement)).1, doors };
+    let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
+    let access = Access::open(Arc::clone(&catalog));
+    let node = Node::wide(wide, catalog, access).await;
+    World { node, own, other, _down: down }
+}
+
+fn name(peer: &str) -> String {
+    format!("tenants/acme/peers/{peer}")
+}
+
+#[tokio::test]
+async fn what_the_others_know_is_shown_and_who_is_away_is_named() {
+    let world = world("other").await;
+    let request = v1::ListPeersRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+    let answer = world.node.peers().list_peers(request).await.unwrap().into_inner();
+    assert_eq!(answer.nodes_away, ["gone"]);
+    let shown: BTreeMap<String, (String, v1::PeerState, String)> = answer
+        .peers
+        .into_iter()
+        .map(|peer| {
+            let status = peer.status.unwrap();
+            (peer.name, (status.node.clone(), status.state(), status.home_node))
+        })
+        .collect();
+    let (up, waits, home) = (v1::PeerState::Established, v1::PeerState::Waiting, "other".to_owned());
+    assert_eq!(shown[&name("here")], ("own".to_owned(), up, home.clone()));
+    assert_eq!(shown[&name("there")], ("other".to_owned(), up, home.clone()));
+    assert_eq!(shown[&name("nowhere")], ("other".to_owned(), waits, home), "it begins with it");
+
+    // What is up at the node that is asked nobody else knows better.
+    let away = |answer: &tonic::Response<v1::Peer>| {
+        answer.metadata().get("culvert-nodes-away").map(|names| names.to_str().unwrap().to_owned())
+    };
+    let mut peers = world.node.peers();
+    let here = peers.get_peer(v1::GetPeerRequest { name: name("here") }).await.unwrap();
+    assert_eq!(away(&here), None);
+    let there = peers.get_peer(v1::GetPeerRequest { name: name("there") }).await.unwrap();
+    assert_eq!(away(&there).as_deref(), Some("gone"));
+
+    let parent = "tenants/-".to_owned();
+    let sas = world.node.sas().list_sas(v1::ListSasRequest { parent, ..Default::default() }).await.unwrap();
+    let sas = sas.into_inner();
+    let shown: Vec<_> = sas.sas.into_iter().map(|sa| (sa.peer, sa.node)).collect();
+    assert_eq!(shown, [(name("here"), "own".to_owned()), (name("there"), "other".to_owned())]);
+    assert_eq!(sas.nodes_away, ["gone"]);
+
+    let told = peers.explain_peer(v1::ExplainPeerRequest { name: name("there") }).await.unwrap().into_inner();
+    assert_eq!(told.status.unwrap().node, "other");
+    let of: BTreeSet<String> = told.attempts.into_iter().map(|attempt| attempt.node).collect();
+    assert_eq!((of.len(), told.nodes_away), (2, vec!["gone".to_owned()]));
+
+    let names = vec![name("there"), name("nobody"), name("here")];
+    let request = v1::BatchGetPeerStatusesRequest { names };
+    let statuses = peers.batch_get_peer_statuses(request).await.unwrap().into_inner().statuses;
+    let of: Vec<&str> = statuses.iter().map(|status| status.node.as_str()).collect();
+    assert_eq!(of, ["other", "", "own"]);
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn orders_go_to_who_has_the_connection_or_begins() {
+    let world = world("other").await;
+    let mut peers = world.node.peers();
+    let rekey = |peer: &str| v1::RekeyPeerRequest { name: name(peer), ..Default::default() };
+    let status = peers.rekey_peer(rekey("there")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!((status.node.as_str(), world.other.orders()), ("other", vec!["Children".to_owned()]));
+    let status = peers.rekey_peer(rekey("here")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!((status.node.as_str(), world.own.orders()), ("own", vec!["Children".to_owned()]));
+    assert!(world.other.orders().is_empty());
+
+    // What another node answers comes as it is, with its reason.
+    let refused = peers.initiate_peer(v1::InitiatePeerRequest { name: name("nowhere") }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("nowhere: the peer does not answer"), "{refused}");
+    assert_eq!((world.other.orders().len(), world.own.orders().len()), (1, 0));
+
+    // It knows who gave the order.
+    peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await.unwrap();
+    assert_eq!(world.other.orders().last().unwrap(), "a command of anonymous at another node");
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_to_a_tunnel_of_a_node_that_is_away_names_it() {
+    let world = world("gone").await;
+    let request = v1::InitiatePeerRequest { name: name("nowhere") };
+    let refused = world.node.peers().initiate_peer(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("node gone"), "{refused}");
+    assert!(world.own.orders().is_empty() && world.other.orders().is_empty());
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn events_of_all_nodes_are_one_stream() {
+    let world = world("other").await;
+    let request = v1::WatchEventsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+    let mut events = world.node.sas().watch_events(request).await.unwrap().into_inner();
+    let away = events.message().await.unwrap().unwrap();
+    assert_eq!((away.r#type(), away.node.as_str()), (v1::EventType::NodeChanged, "gone"));
+    let event = |sequence, peer: &str| v1::Event { sequence, peer: name(peer), ..v1::Event::default() };
+    world.other.events.send(event(7, "there")).unwrap();
+    let seen = events.message().await.unwrap().unwrap();
+    assert_eq!((seen.sequence, seen.node.as_str()), (7, "other"));
+    world.own.events.send(event(3, "here")).unwrap();
+    let seen = events.message().await.unwrap().unwrap();
+    assert_eq!((seen.sequence, seen.node.as_str()), (3, "own"));
+    world.node.stop().await;
+}
