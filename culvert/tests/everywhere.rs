@@ -13,7 +13,8 @@ use cluster::mesh::Incoming;
 use common::{Node, create_peer, create_secret, create_tenant};
 use culvert::access::Access;
 use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
-use culvert::wide::{Others, Wide, serve};
+use culvert::server::serve_nodes;
+use culvert::wide::{Others, Wide};
 use culvert_proto::v1;
 use tenants::{Catalog, Peer};
 use tokio::net::{TcpListener, TcpStream};
@@ -102,13 +103,13 @@ impl Runtime for Tunnels {
 
 /// Nodes as one of them sees them; `gone` is there and not heard.
 struct Three {
-    placement: watch::Receiver<Arc<Placement>>,
+    placement: watch::Sender<Arc<Placement>>,
     doors: BTreeMap<&'static str, std::net::SocketAddr>,
 }
 
 impl Others for Three {
     fn placement(&self) -> watch::Receiver<Arc<Placement>> {
-        self.placement.clone()
+        self.placement.subscribe()
     }
 
     fn hears(&self, node: &str) -> bool {
@@ -167,8 +168,8 @@ async fn world(begins: &str) -> World {
     let doors = [("other", listener.local_addr().unwrap())].into();
     let (down, is_down) = watch::channel(false);
     let door = TcpListenerStream::new(listener);
-    tokio::spawn(serve(door, Arc::clone(&catalog), Arc::clone(&other) as _, Arc::default(), is_down));
-    let three = Three { placement: watch::channel(Arc::new(placement)).1, doors };
+    tokio::spawn(serve_nodes(door, Arc::clone(&catalog), Arc::clone(&other) as _, Arc::default(), is_down));
+    let three = Three { placement: watch::Sender::new(Arc::new(placement)), doors };
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, catalog, access).await;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 /// From the ground up.
-const ROOMS: [&str; 17] = [
+const ROOMS: [&str; 18] = [
     "config",
     "logging",
     "phase",
@@ -15,12 +15,13 @@ const ROOMS: [&str; 17] = [
     "console",
     "manifest",
     "runtime",
-    "tunnels",
     "status",
     "access",
+    "wide",
     "services",
     "server",
     "daemon",
+    "tunnels",
     "quickstart",
     "cli",
 ];

@@ -26,7 +26,7 @@ const LOOK: Duration = cluster::mesh::BEAT;
 /// Greatest answer: a page of peers with many children.
 const MAX_ANSWER: usize = 64 << 20;
 /// Who gave an order, as the log of the other node has it.
-pub(super) const BY: &str = "culvert-by-bin";
+pub(crate) const BY: &str = "culvert-by-bin";
 
 /// Another node.
 #[derive(Clone)]

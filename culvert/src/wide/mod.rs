@@ -1,13 +1,12 @@
 //! The tunnels of all nodes of a cluster, for whoever asks one of them.
 //!
 //! [`Wide`] is what the services ask. A node that is alone answers by itself. One of several asks the others as well, by the gRPC API
-//! that each serves them alone: what comes in by that door ([`serve`]) is about the node itself, and is asked of nobody else.
+//! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
-//! `ask.rs` is how others are asked, `door.rs` where they ask, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
+//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
 //! `slots.rs` and `events.rs` what is asked.
 
 mod ask;
-mod door;
 mod events;
 mod merge;
 mod orders;
@@ -22,7 +21,7 @@ use cluster::mesh::Incoming;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-pub use door::serve;
+pub(crate) use ask::BY;
 pub use events::After;
 
 use crate::runtime::Runtime;

@@ -1,5 +1,7 @@
 //! The gRPC server: all services, reflection and health behind the same doors.
 
+mod nodes;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +22,13 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+pub use nodes::serve_nodes;
+
 use crate::access::{Access, AccessLayer, Doors};
 use crate::phase::Phase;
 use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
 use crate::telemetry::rpc::Traced;
-use crate::wide::{self, Wide};
+use crate::wide::Wide;
 
 /// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
 const MAX_REQUEST: usize = 16 << 20;
@@ -81,7 +85,7 @@ pub async fn serve_grpc(
     let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), tunnels.clone(), access.counters()));
     let for_nodes = tunnels.incoming().map(|incoming| {
         let (catalog, api) = (Arc::clone(&catalog), access.counters());
-        let served = wide::serve(incoming, catalog, runtime, api, is_down.clone());
+        let served = serve_nodes(incoming, catalog, runtime, api, is_down.clone());
         AbortOnDrop(tokio::spawn(async move {
             if let Err(error) = served.await {
                 tracing::error!(%error, "the other nodes cannot ask this one any more");

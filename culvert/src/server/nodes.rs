@@ -20,17 +20,16 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tower::{Layer, Service};
 
-use super::Wide;
-use super::ask::BY;
 use crate::access::{Caller, Counters, catch_up, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
+use crate::wide::{BY, Wide};
 
 /// Serves the tunnels of this node to other nodes, until `down` becomes true.
 ///
 /// # Errors
 /// If the server fails.
-pub async fn serve<S>(
+pub async fn serve_nodes<S>(
     incoming: impl Stream<Item = std::io::Result<S>> + Send,
     catalog: Arc<Catalog>,
     local: Arc<dyn Runtime>,
