@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use loadtest::Flow;
 
-
 /// Octets of a probe's inner packet: a usual size, below every MTU.
 const PACKET_LEN: usize = 512;
 /// The shortest lifetime that the API accepts.
