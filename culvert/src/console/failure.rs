@@ -82,7 +82,7 @@ pub(crate) mod exit {
     pub(crate) const INVALID: u8 = 4;
     /// The state of things forbids it: the name is taken, the etag stale, the tunnel not up, a quota full.
     pub(crate) const CONFLICT: u8 = 5;
-    /// The node cannot be reached or does not answer.
+    /// The node cannot be reached or does not answer, or a program that is needed is not installed.
     pub(crate) const UNAVAILABLE: u8 = 6;
     /// Not known to the node, or not allowed to do this.
     pub(crate) const DENIED: u8 = 8;

@@ -99,7 +99,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
         return Err(Failure::invalid(format!("--for {duration:?}: expected {least:?} or more")).hint(reason));
     }
     if arguments.nodes > 1 {
-        let plan = Plan::new(arguments.duration, arguments.rate);
+        let plan = Plan { lives: Some(cluster::LIVES), ..Plan::new(arguments.duration, arguments.rate) };
         let mut screen = Screen::new(global.output);
         let summary = cluster::run(&mut screen, &arguments, &plan).await?;
         screen.finish(&summary)?;

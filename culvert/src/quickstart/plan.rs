@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     /// Rekey time of Child SAs and of IKE_SAs, set at the concentrator.
     pub(crate) child_rekey: Duration,
     pub(crate) ike_rekey: Duration,
+    /// How long they live in all, by the time after which they are rekeyed. What the concentrator does by itself if `None`.
+    pub(crate) lives: Option<u32>,
     pub(crate) rate: u32,
     pub(crate) packet_len: usize,
 }
@@ -88,6 +90,7 @@ impl Plan {
             branches,
             child_rekey: (duration / 5).max(MIN_REKEY),
             ike_rekey: (duration / 3).max(MIN_REKEY),
+            lives: None,
             rate,
             packet_len: PACKET_LEN,
         }

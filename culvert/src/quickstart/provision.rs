@@ -51,7 +51,7 @@ fn peer(plan: &Plan, branch: &Branch, secret: &str) -> v1::Peer {
             proposals: vec![branch.ike.to_owned()],
             lifetime: Some(v1::IkeLifetime {
                 rekey_time: span(plan.ike_rekey),
-                ..v1::IkeLifetime::default()
+                life_time: plan.lives.and_then(|lives| span(plan.ike_rekey * lives)),
             }),
             ..v1::IkeConfig::default()
         }),
@@ -62,6 +62,7 @@ fn peer(plan: &Plan, branch: &Branch, secret: &str) -> v1::Peer {
             esp_proposals: vec![branch.esp.to_owned()],
             lifetime: Some(v1::ChildLifetime {
                 rekey_time: span(plan.child_rekey),
+                life_time: plan.lives.and_then(|lives| span(plan.child_rekey * lives)),
                 ..v1::ChildLifetime::default()
             }),
             ..v1::Child::default()

@@ -33,6 +33,11 @@ const PROGRESS: Duration = Duration::from_millis(100);
 /// than this: whoever is in front learns within it that the node is not ready.
 pub const PASSES_ON: Duration = Duration::from_secs(3);
 
+/// How long a node that starts waits for the way to the others before it says that it is ready: packets land on it from then on, most of
+/// which it passes on. Those that start at the same time are in etcd a second before they can be reached; one that was killed is there until
+/// its lease ends.
+const REACHED: Duration = Duration::from_secs(2);
+
 /// The other nodes, as the actors and the router see them. Clones are the same.
 #[derive(Clone)]
 pub struct Nodes(Arc<Inner>);
@@ -144,7 +149,14 @@ impl Joined {
         tasks.spawn(async move {
             loop {
                 let all = standing.borrow_and_update().clone();
-                let heard = all.iter().filter(|(_, standing)| !standing.silent).map(|(name, _)| name.clone());
+                let there = placement.borrow_and_update().clone();
+                // A node that was started again is there before it is reached; what was heard is of the process before it, and no help.
+                let is_now = |name: &str, standing: &mesh::Standing| {
+                    let node = there.nodes.iter().find(|node| node.name == name);
+                    node.is_none_or(|node| node.instance == standing.instance)
+                };
+                let heard = all.iter().filter(|(name, standing)| !standing.silent && is_now(name, standing));
+                let heard = heard.map(|(name, _)| name.clone());
                 heard_in.send_replace(Arc::new(heard.collect::<BTreeSet<String>>()));
                 told.0.moved.send_replace(());
                 let ended = tokio::select! {
@@ -156,6 +168,7 @@ impl Joined {
                 }
             }
         });
+        let mut reached = mesh.standing();
         let _ = inner.mesh.set(mesh);
         let ours = Arc::new(nodes.clone());
         let (slots, mut stewards) =
@@ -170,6 +183,15 @@ impl Joined {
                 control.tell_progress().await;
             }
         });
+        let there = members.placement();
+        let all_heard = reached.wait_for(|standing| {
+            let there = there.borrow();
+            let heard = |name: &String| standing.get(name).is_some_and(|standing| !standing.silent);
+            there.nodes.iter().all(|node| node.name == there.own || heard(&node.name))
+        });
+        if tokio::time::timeout(REACHED, all_heard).await.is_err() {
+            tracing::warn!("not all other nodes are reached yet; what lands here and is for them is lost");
+        }
         Ok(Running { members, nodes, tasks })
     }
 }

@@ -52,6 +52,10 @@ const PORT_TRIES: usize = 32;
 /// told from a drain.
 pub(crate) const MIN_DURATION: Duration = Duration::from_secs(12);
 
+/// How many times longer SAs live than until they are rekeyed. A node that has lost its standby says nothing over IKE for a second or so:
+/// of lifetimes of hours that is nothing, but a tenth of the seconds that they have here would be over by then.
+pub(crate) const LIVES: u32 = 3;
+
 /// The nodes and what they need. What stands first ends first.
 struct Cluster {
     nodes: Vec<Node>,

@@ -55,8 +55,7 @@ impl Outcome {
     }
 }
 
-/// What the branches had sent at a moment, or some milliseconds before it, and what they could not send: so what was lost then is rather
-/// said to be of what came after.
+/// What the branches had sent at a moment, and what they could not send.
 #[derive(Clone)]
 pub(super) struct Mark(Vec<(u64, u64)>);
 

@@ -30,6 +30,8 @@ enum Scene {
 pub(super) struct Play {
     duration: Duration,
     scene: Scene,
+    /// What had been sent a moment ago: of the last of it, some is still under way.
+    recent: Option<Mark>,
     /// What had been sent before the kill, and before the drain.
     killed: Option<Mark>,
     drained: Option<Mark>,
@@ -38,7 +40,14 @@ pub(super) struct Play {
 
 impl Play {
     pub(super) const fn new(duration: Duration) -> Self {
-        Self { duration, scene: Scene::AllUp, killed: None, drained: None, takeover: Duration::ZERO }
+        Self {
+            duration,
+            scene: Scene::AllUp,
+            recent: None,
+            killed: None,
+            drained: None,
+            takeover: Duration::ZERO,
+        }
     }
 
     /// Whether there is something to wait for beyond the time.
@@ -57,12 +66,13 @@ impl Play {
         cluster: &mut Cluster,
         fleet: &Fleet,
     ) -> Result<Option<String>, Failure> {
+        let recent = self.recent.replace(Mark::now(fleet));
         let mut sightings = cluster.balancer.sightings();
         let nodes = &mut cluster.nodes;
         let state = |nodes: &[Node], at: usize| nodes.get(at).map_or(State::Down, Node::state);
         Ok(match self.scene {
             Scene::AllUp if elapsed > self.duration / 3 => {
-                self.killed = Some(Mark::now(fleet));
+                self.killed = recent;
                 // What was before is not the kill's.
                 sightings.longest_gap();
                 nodes.get(KILLED).map(|node| {
@@ -73,7 +83,7 @@ impl Play {
             }
             Scene::Killed if elapsed > self.duration * 2 / 3 => {
                 self.takeover = sightings.longest_gap();
-                self.drained = Some(Mark::now(fleet));
+                self.drained = recent;
                 nodes.get(DRAINED).map(|node| {
                     node.drain();
                     self.scene = Scene::Draining;
