@@ -31,6 +31,7 @@ use crate::quickstart::{REFRESH, SETTLE, SETUP, provision};
 use balancer::{Backend, Balancer};
 use etcd::Etcd;
 use node::{Node, Settings};
+use outcome::Mark;
 pub(crate) use outcome::Outcome;
 use play::Play;
 
@@ -51,6 +52,9 @@ const PORT_TRIES: usize = 32;
 /// The shortest run in which all has its time: a node that is started again waits until those before it have gone, and a kill is to be
 /// told from a drain.
 pub(crate) const MIN_DURATION: Duration = Duration::from_secs(12);
+
+/// How long is sent at a time at the start, and then waited for what is under way.
+const WARM_UP: Duration = Duration::from_millis(300);
 
 /// How many times longer SAs live than until they are rekeyed. A node that has lost its standby says nothing over IKE for a second or so:
 /// of lifetimes of hours that is nothing, but a tenth of the seconds that they have here would be over by then.
@@ -87,18 +91,11 @@ async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Re
         let why = fleet.errors().join("; ");
         return Err(Failure::failed(format!("the tunnels did not come up within {SETUP:?}: {why}")));
     }
-    let begin = Instant::now();
-    while !view::all_lead(&mut cluster.nodes, plan).await {
-        if begin.elapsed() > PATIENCE {
-            return Err(Failure::failed(format!(
-                "the nodes do not know of each other's tunnels after {PATIENCE:?}"
-            )));
-        }
-        tokio::time::sleep(TICK).await;
-    }
+    warm_up(&fleet).await?;
+    let started = Mark::now(&fleet);
     fleet.send(true).await;
     let (begin, duration) = (Instant::now(), arguments.duration);
-    let mut play = Play::new(duration);
+    let mut play = Play::new(duration, started);
     let (mut tick, mut refresh) = (tokio::time::interval(TICK), tokio::time::interval(REFRESH));
     while begin.elapsed() < duration || play.waits(begin.elapsed()) {
         tokio::select! {
@@ -124,6 +121,23 @@ async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Re
     let summary = Summary::new(plan, &seen.statuses, &fleet, &counters, begin.elapsed());
     fleet.close().await;
     Ok(summary.of_cluster(outcome))
+}
+
+/// Sends a little at a time until all of it arrives. A tunnel is known at other nodes some moments after it is up, and what is sent to it
+/// over one of them before that is lost.
+async fn warm_up(fleet: &Fleet) -> Result<(), Failure> {
+    let (begin, mut lost) = (Instant::now(), 0);
+    while begin.elapsed() < PATIENCE {
+        fleet.send(true).await;
+        tokio::time::sleep(WARM_UP).await;
+        fleet.send(false).await;
+        tokio::time::sleep(WARM_UP).await;
+        let (sent, received) = fleet.totals();
+        if std::mem::replace(&mut lost, sent.saturating_sub(received)) == sent.saturating_sub(received) {
+            return Ok(());
+        }
+    }
+    Err(Failure::failed(format!("the nodes do not know of each other's tunnels after {PATIENCE:?}")))
 }
 
 impl Cluster {

@@ -14,6 +14,8 @@ pub(crate) struct Outcome {
     pub(super) came_back: bool,
     /// The longest time without a packet towards a branch, from before the kill to the drain.
     pub(super) takeover_ms: u64,
+    /// Before a tunnel was known at all nodes.
+    pub(super) packets_lost_at_start: u64,
     pub(super) packets_lost_by_kill: u64,
     pub(super) packets_lost_by_drain: u64,
     pub(super) renegotiations: u64,
@@ -41,7 +43,7 @@ impl Outcome {
 
     /// Packets whose loss has a reason that is known.
     pub(crate) const fn lost(&self) -> u64 {
-        self.packets_lost_by_kill + self.packets_lost_by_drain
+        self.packets_lost_at_start + self.packets_lost_by_kill + self.packets_lost_by_drain
     }
 
     pub(crate) fn text(&self) -> String {
@@ -62,6 +64,11 @@ pub(super) struct Mark(Vec<(u64, u64)>);
 impl Mark {
     pub(super) fn now(fleet: &Fleet) -> Self {
         Self(fleet.reports().iter().map(|report| (report.sent, report.unsent)).collect())
+    }
+
+    /// Before anything was sent.
+    pub(super) fn before(&self) -> Self {
+        Self(vec![(0, 0); self.0.len()])
     }
 }
 

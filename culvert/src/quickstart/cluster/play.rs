@@ -30,6 +30,7 @@ enum Scene {
 pub(super) struct Play {
     duration: Duration,
     scene: Scene,
+    started: Mark,
     /// What had been sent a moment ago: of the last of it, some is still under way.
     recent: Option<Mark>,
     /// What had been sent before the kill, and before the drain.
@@ -39,10 +40,12 @@ pub(super) struct Play {
 }
 
 impl Play {
-    pub(super) const fn new(duration: Duration) -> Self {
+    /// `started`: what was sent before all that.
+    pub(super) const fn new(duration: Duration, started: Mark) -> Self {
         Self {
             duration,
             scene: Scene::AllUp,
+            started,
             recent: None,
             killed: None,
             drained: None,
@@ -123,6 +126,7 @@ impl Play {
             nodes: cluster.nodes.len(),
             came_back: matches!(self.scene, Scene::BackAgain(_)),
             takeover_ms: u64::try_from(self.takeover.as_millis()).unwrap_or(u64::MAX),
+            packets_lost_at_start: lost(plan, &reports, &self.started.before(), &self.started),
             packets_lost_by_kill: lost(plan, &reports, &killed, &drained),
             packets_lost_by_drain: lost(plan, &reports, &drained, &end),
             // One that was begun and came to nothing is one as well.

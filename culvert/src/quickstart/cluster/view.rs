@@ -75,27 +75,6 @@ pub(super) async fn all_know_all(nodes: &mut [Node], plan: &Plan) -> bool {
     true
 }
 
-/// Whether each node leads what is for a tunnel to the node that has it. A tunnel is known elsewhere some moments after it is up, and what is
-/// sent to it over another node before that is lost.
-pub(super) async fn all_lead(nodes: &mut [Node], plan: &Plan) -> bool {
-    let mut owners = BTreeMap::new();
-    let mut homes = BTreeMap::new();
-    for node in nodes {
-        let Some(client) = node.client().await else { continue };
-        for (name, (status, _)) in provision::statuses(&client, plan).await.unwrap_or_default() {
-            if status.children.is_empty() {
-                homes.entry(name).or_insert_with(Vec::new).push(status.home_node);
-            } else {
-                owners.insert(name, node.name.clone());
-            }
-        }
-    }
-    plan.branches.iter().all(|branch| {
-        let owner = owners.get(&branch.name);
-        owner.is_some_and(|owner| homes.get(&branch.name).into_iter().flatten().all(|home| home == owner))
-    })
-}
-
 /// Counters that are not zero, of the nodes that run together.
 pub(super) async fn counters(nodes: &mut [Node]) -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
