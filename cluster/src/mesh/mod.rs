@@ -215,13 +215,10 @@ impl Mesh {
     }
 
     /// Ends the connections, and waits until the others have been told, which does not take long.
-    pub async fn close(self) {
-        let Self { inner, end } = self;
-        inner.endpoint.close(code::ENDED, ENDS);
-        if let Some(end) = Arc::into_inner(end) {
-            let _ = end.send(());
-            end.closed().await;
-        }
+    pub async fn close(&self) {
+        self.inner.endpoint.close(code::ENDED, ENDS);
+        let _ = self.end.send(());
+        self.end.closed().await;
     }
 
     /// Proves the name with these from now on, as when files have been renewed. Connections that are there stay.

@@ -92,6 +92,11 @@ impl Inner {
         self.heard.borrow().contains(node)
     }
 
+    /// Whether etcd knows of a process: one that has left is not there any more.
+    pub(super) fn is_there(&self, process: &Process) -> bool {
+        self.placement.borrow().nodes.iter().any(|node| node.process() == *process)
+    }
+
     /// A node has not answered as a standby.
     pub(super) fn is_unfit(&self, node: &str) {
         let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);

@@ -213,8 +213,10 @@ async fn feed(
         }
         told.into_iter().for_each(|done| done(Kept::Known));
     }
-    // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
-    tokio::time::sleep(YIELD).await;
+    if record.standby.as_ref().is_some_and(|standby| inner.is_there(standby)) {
+        // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
+        tokio::time::sleep(YIELD).await;
+    }
     let kept = let_go(&inner, &record).await;
     // In the order in which they came.
     items.close();

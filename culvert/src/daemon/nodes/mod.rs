@@ -219,6 +219,10 @@ impl Running {
         }
         self.tasks.abort_all();
         self.members.leave().await;
+        if let Some(mesh) = self.nodes.0.mesh.get() {
+            // Its thread ends before the process does: OpenSSL puts things away at the end that it would still use.
+            mesh.close().await;
+        }
     }
 }
 
