@@ -79,7 +79,13 @@ fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDat
             Some(to) => hand_over(env, &to, datagram),
             None => pass_on(env, receivers, &datagram),
         },
-        Ok(Class::First(opening)) => doors.first_message(env, opening, datagram),
+        Ok(Class::First(opening)) => match &env.others.0 {
+            Some(cluster) if cluster.begins_nothing() => match cluster.pass_first(&datagram) {
+                true => env.counters.ike_passed_on.up(),
+                false => env.counters.ike_unknown_spi.up(),
+            },
+            _ => doors.first_message(env, opening, datagram),
+        },
         Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
         Err(error @ WireError::MajorVersion(_)) => {
             env.counters.ike_wrong_version.up();
@@ -127,6 +133,14 @@ pub(crate) fn passed_in(env: &NodeEnv, datagram: IkeDatagram) {
     env.counters.ike_passed_in.up();
     let to = match classify(&datagram.bytes) {
         Ok(Class::Existing(receivers)) => receivers.find(|spi| env.registry.ike.get(&spi)),
+        Ok(Class::First(_)) if env.others.0.as_ref().is_some_and(|cluster| !cluster.begins_nothing()) => {
+            // As one that has come by our own socket.
+            let events = env.events.upgrade();
+            if events.is_none_or(|events| events.try_send(RouterEvent::Ike(datagram)).is_err()) {
+                env.counters.ike_overload.up();
+            }
+            return;
+        }
         _ => None,
     };
     match to {

@@ -38,6 +38,12 @@ pub trait Cluster: Send + Sync + 'static {
     /// Passes an IKE message on to the node that has the slot of the SPI that it is for. False if there is none.
     fn pass_on(&self, slot: u8, datagram: &IkeDatagram) -> bool;
 
+    /// Whether this node begins nothing, as it was drained.
+    fn begins_nothing(&self) -> bool;
+
+    /// Passes the first message of a negotiation on, where this node begins nothing. False if there is nobody.
+    fn pass_first(&self, datagram: &IkeDatagram) -> bool;
+
     /// The peer of this uid has negotiated a connection here: one that another node has is an older one.
     fn established(&self, uid: u64);
 

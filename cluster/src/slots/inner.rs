@@ -92,6 +92,14 @@ impl Inner {
         self.heard.borrow().contains(node)
     }
 
+    /// Whether several nodes are there and none of them is heard: then it is this one that is cut off, and takes nothing over. Of one
+    /// other node nobody can tell.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let placement = self.placement.borrow();
+        let others = || placement.nodes.iter().filter(|node| node.name != self.own.node);
+        others().count() > 1 && !others().any(|node| self.hears(&node.name))
+    }
+
     /// Whether etcd knows of a process: one that has left is not there any more.
     pub(super) fn is_there(&self, process: &Process) -> bool {
         self.placement.borrow().nodes.iter().any(|node| node.process() == *process)
@@ -112,12 +120,12 @@ impl Inner {
 
     /// The other node that a slot is to go to, or that is to be its standby: the same one for all who look, as long as the same are
     /// there.
-    pub(super) fn successor(&self, slot: u8) -> Option<Process> {
+    pub(super) fn successor(&self, number: u64) -> Option<Process> {
         let placement = self.placement.borrow();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
             .filter(|node| !node.drained && self.hears(&node.name) && self.fits(&node.name))
-            .max_by_key(|node| Placement::weight(&node.name, slot.into()))
+            .max_by_key(|node| Placement::weight(&node.name, number))
             .map(|node| node.process())
     }
 

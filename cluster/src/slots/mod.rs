@@ -225,6 +225,12 @@ impl Slots {
         })
     }
 
+    /// The other node that begins what comes here, where this one has no slot to begin it in. `number` spreads what comes over the others.
+    pub fn instead(&self, number: u64) -> Option<String> {
+        let none = self.0.mine().is_empty();
+        none.then(|| self.0.successor(number)).flatten().map(|process| process.node)
+    }
+
     /// Which slots this node answers for.
     pub fn mine(&self) -> BTreeSet<u8> {
         self.0.mine().keys().copied().collect()
@@ -289,7 +295,7 @@ impl Slots {
         for slot in self.mine() {
             let mut moved = Err(String::new());
             for _ in 0..DRAIN_TRIES {
-                moved = match self.0.successor(slot) {
+                moved = match self.0.successor(slot.into()) {
                     Some(to) => {
                         let moved = self.move_slot(slot, &to.node).await;
                         if moved.is_err() {

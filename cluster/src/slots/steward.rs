@@ -84,7 +84,7 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
     if inner.leaving.load(Ordering::Relaxed) {
         return;
     }
-    let standby = inner.successor(slot.number);
+    let standby = inner.successor(slot.number.into());
     if standby.is_none() && slot.standby.is_none() {
         return;
     }
@@ -139,7 +139,7 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
     let _turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
-    if !is_gone(inner, &slot.owner) {
+    if !is_gone(inner, &slot.owner) || inner.is_cut_off() {
         return;
     }
     // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.

@@ -116,6 +116,20 @@ impl actors::Cluster for Nodes {
         self.pass(slot, IKE, &way, bytes)
     }
 
+    fn begins_nothing(&self) -> bool {
+        self.0.slots.get().is_some_and(|slots| slots.mine().is_empty())
+    }
+
+    fn pass_first(&self, datagram: &IkeDatagram) -> bool {
+        let Some((slots, mesh)) = self.0.slots.get().zip(self.0.mesh.get()) else { return false };
+        let IkeDatagram { local, remote, bytes } = datagram;
+        // What comes again goes to the same node.
+        let spi = bytes.first_chunk::<8>().map_or(0, |spi| u64::from_be_bytes(*spi));
+        let Some(node) = slots.instead(spi) else { return false };
+        let way = Way { local: Some((*local).into()), from: Some((*remote).into()), raw: false, class: 0 };
+        mesh.packet(&node, IKE, &way.before(bytes)).is_ok()
+    }
+
     fn established(&self, uid: u64) {
         let Some(mesh) = self.0.mesh.get() else { return };
         let others: Vec<String> = {
