@@ -41,6 +41,7 @@ mod moves;
 mod node;
 mod numbered;
 mod outcomes;
+mod path;
 mod peer;
 mod policy;
 mod rate;
@@ -66,7 +67,7 @@ pub use homes::{HomeRule, Homes};
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;
-pub use moves::{BLOCK, Cluster, Others, Taken};
+pub use moves::{Cluster, Others, Taken};
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
 pub use node::{Node, NodeError};

@@ -70,7 +70,7 @@ impl fmt::Debug for Others {
 
 /// Numbers of ESP that are reserved at a time. A second of the smallest packets at the rate of a network of 1 Gbit/s; and of the 2^32
 /// that there are without extended sequence numbers, a take-over skips a four-thousandth.
-pub const BLOCK: u64 = 1 << 20;
+const BLOCK: u64 = 1 << 20;
 
 /// How far a pair may count that has sent `sequence`, and where it says that this comes to its end: half-way.
 pub(crate) const fn reserve_after(sequence: u64) -> router::Reserve {

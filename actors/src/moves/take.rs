@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::dispatch;
 use crate::held::Pair;
 use crate::mailbox::{offer, put};
+use crate::path::local_address;
 use crate::vocabulary::ToPeer;
 
 /// A connection of another node, to go on with.
@@ -206,11 +207,5 @@ fn here(router: &router::RouterHandle, local: IpAddr, remote: SocketAddr) -> Opt
     if local.is_unspecified() || (router.listens_on(local) && UdpSocket::bind((local, 0)).is_ok()) {
         return None;
     }
-    let routed = || {
-        let any: IpAddr = if remote.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-        let socket = UdpSocket::bind((any, 0)).ok()?;
-        socket.connect(remote).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    };
-    routed().filter(|own| router.listens_on(*own)).or_else(|| router.listens_as(remote.ip()))
+    local_address(remote).filter(|own| router.listens_on(*own)).or_else(|| router.listens_as(remote.ip()))
 }

@@ -1,7 +1,7 @@
 //! How a negotiation of ours starts: where to, from where, and what is in the way. Where the peer has a name this waits for the
 //! resolver, on no thread of ours.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -13,6 +13,7 @@ use tenants::{Destination, HostName};
 use super::PeerActor;
 use crate::clock::a_tenth_at_most;
 use crate::outcomes::Stage;
+use crate::path::local_address;
 use crate::span::{SpanContext, SpanKind};
 use crate::trail::Story;
 use crate::vocabulary::Begin;
@@ -290,14 +291,6 @@ impl PeerActor {
         });
         self.start_to(ctx, conn, remotes, once);
     }
-}
-
-/// The address of ours that the system would send from to get there. Nothing is sent.
-fn local_address(remote: SocketAddr) -> Option<IpAddr> {
-    let any: IpAddr = if remote.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let socket = UdpSocket::bind((any, 0)).ok()?;
-    socket.connect(remote).ok()?;
-    socket.local_addr().ok().map(|a| a.ip())
 }
 
 #[cfg(test)]
