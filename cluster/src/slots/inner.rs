@@ -118,13 +118,22 @@ impl Inner {
         unfit.get(node).is_none_or(|until| *until <= Instant::now())
     }
 
-    /// The other node that a slot is to go to, or that is to be its standby: the same one for all who look, as long as the same are
+    /// The other node that is to be a slot's standby, or that begins what is new: the same one for all who look, as long as the same are
     /// there.
     pub(super) fn successor(&self, number: u64) -> Option<Process> {
+        self.best(number, |node| self.fits(node))
+    }
+
+    /// The other node that a slot is to go to now: better to one that has not answered of late than to nobody.
+    pub(super) fn heir(&self, number: u64) -> Option<Process> {
+        self.successor(number).or_else(|| self.best(number, |_| true))
+    }
+
+    fn best(&self, number: u64, fits: impl Fn(&str) -> bool) -> Option<Process> {
         let placement = self.placement.borrow();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
-            .filter(|node| !node.drained && self.hears(&node.name) && self.fits(&node.name))
+            .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.name))
             .max_by_key(|node| Placement::weight(&node.name, number))
             .map(|node| node.process())
     }

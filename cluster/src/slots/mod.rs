@@ -295,11 +295,11 @@ impl Slots {
         for slot in self.mine() {
             let mut moved = Err(String::new());
             for _ in 0..DRAIN_TRIES {
-                moved = match self.0.successor(slot.into()) {
+                moved = match self.0.heir(slot.into()) {
                     Some(to) => {
                         let moved = self.move_slot(slot, &to.node).await;
                         if moved.is_err() {
-                            // It may leave as well: another one then.
+                            // It may leave as well: another one then, if there is one.
                             self.0.is_unfit(&to.node);
                         }
                         moved

@@ -241,6 +241,10 @@ async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> 
 async fn let_go(inner: &Inner, record: &Slot) -> Kept {
     let mut now = record.clone();
     loop {
+        // One that is on its way to another node is that one's to write.
+        if inner.mine().get(&record.number).is_none_or(|own| own.replica.term() != Some(record.term)) {
+            break;
+        }
         match now.with_standby(None).change(&inner.etcd).await {
             Ok(Changed::Done(_)) => break,
             Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => return Kept::Lost,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -17,6 +18,8 @@ struct Net {
     nodes: Mutex<BTreeMap<String, Slots>>,
     heard: Mutex<BTreeMap<String, watch::Sender<Arc<BTreeSet<String>>>>>,
     cut: Mutex<BTreeSet<(String, String)>>,
+    /// Slots that are handed over in vain, before one is not.
+    in_vain: AtomicUsize,
 }
 
 impl Net {
@@ -62,6 +65,13 @@ impl Wire for Line {
             let Some(to) = to.filter(|_| !cut(&self.from, &node)) else {
                 return Err(format!("{node} is not there"));
             };
+            let in_vain = &self.net.in_vain;
+            let one_less = |left: usize| left.checked_sub(1);
+            if ask == Ask::Hand
+                && in_vain.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+            {
+                return Err("the slot has changed hands meanwhile".to_owned());
+            }
             let answer = tokio::time::timeout(patience, to.answer(&self.from, ask, &body)).await;
             if cut(&node, &self.from) {
                 Err("no answer".to_owned())
@@ -341,7 +351,7 @@ async fn who_leaves_gives_all_of_it_away_first() {
     a.members.leave().await;
     net.heard.lock().unwrap().remove("a");
     net.tell();
-    assert!(b.slots.drain().await.is_empty(), "those that came from the first one as well");
+    assert_eq!(b.slots.drain().await, [], "those that came from the first one as well");
     assert_eq!(c.memory.of(of_a).unwrap()[&1], 11);
     assert_eq!(c.memory.of(of_b).unwrap()[&2], 22);
     assert!(c.memory.came.lock().unwrap().iter().all(|(_, handover)| *handover == Handover::Exact));
@@ -351,6 +361,18 @@ async fn who_leaves_gives_all_of_it_away_first() {
             && stay.iter().all(|(_, why)| why.contains("no other node") || why.contains("leaves")),
         "{stay:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_other_node_is_asked_again() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.slot();
+    a.set(slot, 1, 11).await;
+    net.in_vain.store(DRAIN_TRIES - 1, Ordering::Relaxed);
+    assert_eq!(a.slots.drain().await, []);
+    assert_eq!(b.memory.of(slot).unwrap()[&1], 11);
 }
 
 #[tokio::test(flavor = "multi_thread")]
