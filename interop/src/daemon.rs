@@ -150,10 +150,10 @@ impl Daemon {
         run("ip", &[&command[..], arguments].concat())
     }
 
-    /// Runs the command line and reads its JSON.
+    /// Runs the command line and reads its JSON. What it says beside that, of nodes that are away for one, is no part of it.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let said = self.cli(&[arguments, &["-o", "json"]].concat());
-        serde_json::from_str(&said.text).unwrap_or(Value::Null)
+        serde_json::from_str(&said.out).unwrap_or(Value::Null)
     }
 
     /// Applies manifests.
@@ -215,9 +215,29 @@ impl Daemon {
 
     /// `kill -9`, then starts it again with the same state.
     pub fn restart(&mut self) {
+        self.kill();
+        self.again();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Starts it again with the same state, once it has ended.
+    pub fn again(&mut self) {
         self.process = launch(&self.namespace, &self.directory);
         self.answers();
+    }
+
+    /// Sends it a signal by name.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Waits for its end; true if it said that it went well.
+    pub fn wait(&mut self) -> bool {
+        self.process.wait()
     }
 
     /// Whether it still runs.
@@ -227,8 +247,8 @@ impl Daemon {
 
     /// Ends it in order; true if it said so.
     pub fn stop(&mut self) -> bool {
-        self.process.signal("TERM");
-        self.process.wait()
+        self.signal("TERM");
+        self.wait()
     }
 }
 

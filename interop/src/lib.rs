@@ -4,11 +4,13 @@
 //! is missing is named when a test is skipped; in CI nothing may be missing.
 //!
 //! Start with [`lab::Lab`]: two namespaces and a wire. [`charon`] is strongSwan, [`pluto`] is Libreswan for IKE alone,
-//! [`daemon`] is Culvert, all ended when dropped, whatever happened.
+//! [`daemon`] is Culvert, [`cluster`] are three of it with etcd, all ended when dropped, whatever happened.
 #![allow(clippy::panic, clippy::print_stderr)] // A test that cannot go on says why and ends.
 #![allow(clippy::indexing_slicing)] // JSON values, where a missing field is null, and our own arrays.
 
+pub mod capture;
 pub mod charon;
+pub mod cluster;
 pub mod command;
 pub mod daemon;
 pub mod echo;

@@ -21,11 +21,14 @@ pub(super) async fn keep_alive(
     node: Node,
     lease: watch::Sender<i64>,
     lost: watch::Sender<Option<String>>,
+    away: watch::Sender<bool>,
 ) {
     loop {
         tokio::time::sleep(BEAT).await;
         let current = *lease.borrow();
-        match etcd.keep_alive(current).await {
+        let kept = etcd.keep_alive(current).await;
+        away.send_if_modified(|away| std::mem::replace(away, kept.is_err()) != kept.is_err());
+        match kept {
             Ok(true) => {}
             Ok(false) => match renew(&etcd, &node).await {
                 Ok(Some(new)) => {

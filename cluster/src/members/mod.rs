@@ -157,6 +157,7 @@ pub struct Members {
     lease: watch::Receiver<i64>,
     placement: watch::Receiver<Arc<Placement>>,
     lost: watch::Receiver<Option<String>>,
+    away: watch::Receiver<bool>,
     held: Held,
     drained: Drained,
     tasks: tokio::task::JoinSet<()>,
@@ -178,14 +179,15 @@ impl Members {
         let (placement_in, placement) = watch::channel(Arc::new(looked.0.clone()));
         let (lease_in, lease) = watch::channel(lease);
         let (lost_in, lost) = watch::channel(None);
+        let (away_in, away) = watch::channel(false);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in));
+        tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in, away_in));
         let held = Held::default();
         tasks.spawn(held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone()));
         let drained = Drained::default();
         tasks.spawn(drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone()));
         tasks.spawn(keep::watch(etcd.clone(), looked, placement_in));
-        Ok(Self { etcd, own, lease, placement, lost, held, drained, tasks })
+        Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
     }
 
     /// This node.
@@ -215,6 +217,11 @@ impl Members {
     /// Why this node has no place any more, once that is so: it is to end.
     pub fn lost(&self) -> watch::Receiver<Option<String>> {
         self.lost.clone()
+    }
+
+    /// Whether etcd has not answered the last sign of life.
+    pub(crate) fn etcd_is_away(&self) -> watch::Receiver<bool> {
+        self.away.clone()
     }
 
     /// Leaves, so that the others know at once.

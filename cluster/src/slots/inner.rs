@@ -1,6 +1,7 @@
 //! What everything about slots shares, and what is known of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -98,6 +99,31 @@ impl Inner {
         let placement = self.placement.borrow();
         let others = || placement.nodes.iter().filter(|node| node.name != self.own.node);
         others().count() > 1 && !others().any(|node| self.hears(&node.name))
+    }
+
+    /// Says whether there is any use in what is sent to this node.
+    pub(super) fn look_around(&self) {
+        let cut_off = self.is_cut_off();
+        if !cut_off {
+            self.deprived.store(false, Ordering::Relaxed);
+        }
+        let deprived = self.deprived.load(Ordering::Relaxed);
+        let why = match (cut_off, deprived, *self.etcd_is_away.borrow()) {
+            (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
+            (true, false, true) => Some("neither another node nor etcd is heard"),
+            _ => None,
+        };
+        self.astray.send_if_modified(|now| {
+            let changed = now.as_deref() != why;
+            if changed {
+                match why {
+                    Some(why) => tracing::warn!("not ready: {why}"),
+                    None => tracing::info!("ready: other nodes are heard again"),
+                }
+                *now = why.map(str::to_owned);
+            }
+            changed
+        });
     }
 
     /// Whether etcd knows of a process: one that has left is not there any more.

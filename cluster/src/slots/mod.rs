@@ -144,6 +144,11 @@ pub(crate) struct Inner {
     primary: AtomicU8,
     /// This node wants no more slots.
     leaving: AtomicBool,
+    /// Why nothing is to be sent here, if that is so.
+    astray: watch::Sender<Option<String>>,
+    /// A slot went to another node since this one is cut off.
+    deprived: AtomicBool,
+    etcd_is_away: watch::Receiver<bool>,
     /// How many slots came from another node, by what way.
     sudden: std::sync::atomic::AtomicU64,
     exact: std::sync::atomic::AtomicU64,
@@ -179,6 +184,9 @@ impl Slots {
             wake: Notify::new(),
             primary: AtomicU8::new(primary),
             leaving: AtomicBool::new(false),
+            astray: watch::Sender::new(None),
+            deprived: AtomicBool::new(false),
+            etcd_is_away: members.etcd_is_away(),
             sudden: std::sync::atomic::AtomicU64::default(),
             exact: std::sync::atomic::AtomicU64::default(),
             etcd: etcd.clone(),
@@ -259,6 +267,13 @@ impl Slots {
     /// Whether this node wants no more slots, as it leaves or was drained.
     pub fn is_leaving(&self) -> bool {
         self.0.leaving.load(Ordering::Relaxed)
+    }
+
+    /// Why nothing is to be sent to this node, as long as that is so: it hears none of several others, and they have taken its tunnels or it
+    /// cannot know whether they have. What lands here is for tunnels of others, and cannot be passed on. Where nobody hears anybody
+    /// and etcd is there, all keep what they have.
+    pub fn astray(&self) -> watch::Receiver<Option<String>> {
+        self.0.astray.subscribe()
     }
 
     /// Answers another node.

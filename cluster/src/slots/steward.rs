@@ -23,6 +23,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone());
     loop {
         tend(&inner).await;
+        inner.look_around();
         let ended = tokio::select! {
             changed = table.changed() => changed.is_err(),
             changed = placement.changed() => changed.is_err(),
@@ -183,6 +184,9 @@ async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
     }
     let owner = now.map(|slot| slot.owner.node);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
+    if inner.is_cut_off() {
+        inner.deprived.store(true, Ordering::Relaxed);
+    }
     inner.host.lose(number, owner.as_deref()).await;
     if inner.primary.load(Ordering::Relaxed) == number {
         begin_anew(inner, table).await;

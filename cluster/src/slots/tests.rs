@@ -364,6 +364,49 @@ async fn who_leaves_gives_all_of_it_away_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_is_not_ready_once_others_have_what_it_had() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, _c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    a.ready().await;
+    b.ready().await;
+    let (mut of_a, of_b) = (a.slots.astray(), b.slots.astray());
+    for other in ["b", "c"] {
+        net.cut("a", other);
+        net.cut(other, "a");
+    }
+    let why = of_a.wait_for(Option::is_some).await.unwrap().clone();
+    assert!(why.unwrap().contains("have taken"));
+    assert_eq!(*of_b.borrow(), None);
+    net.mend();
+    of_a.wait_for(Option::is_none).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_hears_anybody_all_stay_ready_until_etcd_is_away_as_well() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    for node in [&a, &b, &c] {
+        node.ready().await;
+    }
+    net.heard.lock().unwrap().values().for_each(|hears| drop(hears.send_replace(Arc::default())));
+    // Their standbys are struck out, and nobody takes anything.
+    for node in [&a, &b, &c] {
+        node.wait(node.slot(), |slot| slot.standby.is_none()).await;
+        assert_eq!((node.slots.mine().len(), node.slots.astray().borrow().clone()), (1, None));
+    }
+    servers.kill(0);
+    for node in [&a, &b, &c] {
+        let mut astray = node.slots.astray();
+        let why = astray.wait_for(Option::is_some).await.unwrap().clone();
+        assert!(why.unwrap().contains("nor etcd"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_only_other_node_is_asked_again() {
     let Some(servers) = Servers::start(1) else { return };
     let net = Arc::new(Net::default());

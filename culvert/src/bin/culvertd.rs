@@ -189,7 +189,12 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         others.files("tls", move || tls.is_usable());
     }
     access.tell(&others);
-    telemetry.node_runs(&node, &catalog, config.router.shards).await;
+    let in_the_way = match &cluster {
+        // etcd is away for all nodes at a time: if that were in the way none would be left, and tunnels need no writes.
+        Some(cluster) => cluster.astray(),
+        None => catalog.store_fault(),
+    };
+    telemetry.node_runs(&node, &catalog, config.router.shards, in_the_way.clone()).await;
     let (probes, traced) = (telemetry.probes(), telemetry.traced());
     let mut health = node.health();
     let failure = health.clone();
@@ -222,7 +227,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         let drain = if drained { drain.max(nodes::PASSES_ON) } else { drain };
         phases.end(drain, reason()).await;
     });
-    let served = server::serve_grpc(doors, access, catalog, tunnels, traced, phase).await;
+    let served = server::serve_grpc(doors, access, catalog, tunnels, traced, in_the_way, phase).await;
     ended.abort();
     #[cfg(feature = "fault-injection")]
     let node = {

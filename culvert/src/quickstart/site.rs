@@ -88,8 +88,8 @@ impl Site {
         })?;
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
-        telemetry.node_runs(&node, &catalog, arguments.shards.into()).await;
-        let access = Access::open(catalog.clone());
+        telemetry.node_runs(&node, &catalog, arguments.shards.into(), catalog.store_fault()).await;
+        let (access, in_the_way) = (Access::open(catalog.clone()), catalog.store_fault());
         access.tell(&telemetry.others());
         let phases = Phases::new();
         let api_task = tokio::spawn(server::serve_grpc(
@@ -98,6 +98,7 @@ impl Site {
             catalog,
             Arc::new(tunnels),
             telemetry.traced(),
+            in_the_way,
             phases.watch(),
         ));
         let front = Front { address, ike_port, natt_port };

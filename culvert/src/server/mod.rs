@@ -53,13 +53,14 @@ pub enum ServeError {
 }
 
 /// Serves the API to who comes in by `doors` and is let in by `access`, until the daemon ends, or whoever knew is gone, then
-/// lets what is under way finish.
+/// lets what is under way finish. `in_the_way` is why the node is not to be sent work, if it is not.
 pub async fn serve_grpc(
     doors: Doors,
     access: Access,
     catalog: Arc<Catalog>,
     tunnels: impl Into<Wide>,
     traced: Traced,
+    in_the_way: watch::Receiver<Option<String>>,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), ServeError> {
     let tunnels: Wide = tunnels.into();
@@ -78,7 +79,7 @@ pub async fn serve_grpc(
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), tunnels.clone()));
     let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), tunnels.clone(), is_down.clone()));
-    let (state, store) = (runtime.health(), catalog.store_fault());
+    let state = runtime.health();
     let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
     let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(&catalog)));
     let audits = AuditServiceServer::new(Audits::new(Arc::clone(&catalog)));
@@ -98,7 +99,7 @@ pub async fn serve_grpc(
     health.set_serving::<PeerServiceServer<Peers>>().await;
     health.set_serving::<SaServiceServer<Sas>>().await;
     health.set_serving::<NodeServiceServer<Nodes>>().await;
-    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, store, phase.clone())));
+    let told = AbortOnDrop(tokio::spawn(tell_health(health.clone(), state, in_the_way, phase.clone())));
     health.set_serving::<BatchServiceServer<Batches>>().await;
     health.set_serving::<TokenServiceServer<Tokens>>().await;
     health.set_serving::<AuditServiceServer<Audits>>().await;
@@ -157,13 +158,13 @@ const LIVE: &str = "live";
 /// The service that says whether the uplinks of all tenants work.
 const UPLINKS: &str = "uplinks";
 
-/// The node as a whole, which is the service without a name, is serving while everything runs that must and the store takes
-/// writes, and the daemon is not to end; [`LIVE`] leaves the store and the end out. A tenant's uplink is its own affair, and keeps nobody else from being served:
+/// The node as a whole, which is the service without a name, is serving while everything runs that must, nothing else is in the
+/// way, and the daemon is not to end; [`LIVE`] leaves the last two out. A tenant's uplink is its own affair, and keeps nobody else from being served:
 /// [`UPLINKS`] says whether all of them work, and each is a condition of its tenant.
 async fn tell_health(
     reporter: HealthReporter,
     mut state: watch::Receiver<Health>,
-    mut store: watch::Receiver<Option<String>>,
+    mut in_the_way: watch::Receiver<Option<String>>,
     mut phase: watch::Receiver<Phase>,
 ) {
     loop {
@@ -172,7 +173,7 @@ async fn tell_health(
             (health.is_good(), health.uplinks.is_empty())
         };
         let serving = *phase.borrow_and_update() == Phase::Serving;
-        let ready = live && serving && store.borrow_and_update().is_none();
+        let ready = live && serving && in_the_way.borrow_and_update().is_none();
         for (service, good) in [(LIVE, live), (UPLINKS, uplinks), ("", ready)] {
             let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;
@@ -180,7 +181,7 @@ async fn tell_health(
         // What is gone says no more; the others do.
         tokio::select! {
             Ok(()) = state.changed() => {}
-            Ok(()) = store.changed() => {}
+            Ok(()) = in_the_way.changed() => {}
             Ok(()) = phase.changed() => {}
             else => return,
         }

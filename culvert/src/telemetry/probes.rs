@@ -21,15 +21,14 @@ struct Inner {
 #[derive(Debug)]
 struct Watched {
     health: watch::Receiver<Health>,
-    store: watch::Receiver<Option<String>>,
+    in_the_way: watch::Receiver<Option<String>>,
 }
 
 impl Probes {
-    /// The node runs, and from here on this says how it is: its health, and what the store said to the last write if it did not
-    /// take it.
-    pub fn started(&self, health: watch::Receiver<Health>, store: watch::Receiver<Option<String>>) {
+    /// The node runs, and from here on this says how it is: its health, and what else is in the way of work, if anything is.
+    pub fn started(&self, health: watch::Receiver<Health>, in_the_way: watch::Receiver<Option<String>>) {
         // The first stays: a process has one node.
-        let _ = self.0.node.set(Watched { health, store });
+        let _ = self.0.node.set(Watched { health, in_the_way });
     }
 
     /// The node goes down: it is not ready any more, whatever else is well.
@@ -59,7 +58,7 @@ impl Probes {
         }
     }
 
-    /// Whether work may be sent here: the node is up and lives, its store takes writes, and it is not going down.
+    /// Whether work may be sent here: the node is up and lives, nothing else is in the way, and it is not going down.
     ///
     /// # Errors
     /// What is in the way.
@@ -69,8 +68,7 @@ impl Probes {
             return Err("the node is going down".to_owned());
         }
         self.live()?;
-        let fault = self.0.node.get().and_then(|node| node.store.borrow().clone());
-        fault.map_or(Ok(()), |fault| Err(format!("the store does not take writes: {fault}")))
+        self.0.node.get().and_then(|node| node.in_the_way.borrow().clone()).map_or(Ok(()), Err)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actors::{Node, SpanSink};
 use tenants::Catalog;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::exports::Exports;
@@ -105,9 +106,15 @@ impl Telemetry {
         self.probes.clone()
     }
 
-    /// The node runs: there is something to tell.
-    pub async fn node_runs(&mut self, node: &Node, catalog: &Arc<Catalog>, shards: usize) {
-        self.probes.started(node.health(), catalog.store_fault());
+    /// The node runs: there is something to tell. `in_the_way` is why it is not to be sent work, if it is not.
+    pub async fn node_runs(
+        &mut self,
+        node: &Node,
+        catalog: &Arc<Catalog>,
+        shards: usize,
+        in_the_way: watch::Receiver<Option<String>>,
+    ) {
+        self.probes.started(node.health(), in_the_way);
         let told = (self.probes.clone(), self.bounds);
         let (others, exports) = (self.others.clone(), self.exports.clone());
         let source = Source::new(Arc::clone(catalog), node.control(), shards, told, others, exports);

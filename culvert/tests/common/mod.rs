@@ -51,7 +51,8 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (doors, traced, phases) = (Doors::tcp(listener), Traced::default(), Phases::new());
-        let server = tokio::spawn(serve_grpc(doors, access, catalog, tunnels, traced, phases.watch()));
+        let fault = catalog.store_fault();
+        let server = tokio::spawn(serve_grpc(doors, access, catalog, tunnels, traced, fault, phases.watch()));
         let channel = Channel::from_shared(address.clone()).unwrap().connect().await.unwrap();
         Self { address, channel, phases, server }
     }

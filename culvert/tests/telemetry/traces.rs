@@ -317,6 +317,7 @@ fn a_request_is_a_part_of_its_clients_trace_and_its_negotiation_of_it() {
             pair.left.catalog.clone(),
             Arc::new(tunnels),
             traced,
+            pair.left.catalog.store_fault(),
             phases.watch(),
         );
         let server = tokio::spawn(served);

@@ -247,7 +247,7 @@ impl Catalog {
         self.store.load()
     }
 
-    /// What the store said to the last write, if it did not take it. The next one that it takes makes it well again.
+    /// That the store did not take the last write, and why. The next one that it takes makes it well again.
     pub fn store_fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.subscribe()
     }

@@ -224,7 +224,9 @@ impl<'a> Writer<'a> {
         }
         let committed = self.catalog.store.commit(&batch);
         let fault = committed.as_ref().err().filter(|error| !matches!(error, StoreError::Outrun(_)));
-        self.catalog.fault.send_replace(fault.map(ToString::to_string));
+        self.catalog
+            .fault
+            .send_replace(fault.map(|fault| format!("the store does not take writes: {fault}")));
         if let Err(error) = committed {
             audit.not_removed(settled);
             return Err(error.into());

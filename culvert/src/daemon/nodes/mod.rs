@@ -67,6 +67,7 @@ pub struct Joined {
 pub struct Running {
     members: Members,
     nodes: Nodes,
+    astray: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
 }
 
@@ -173,6 +174,7 @@ impl Joined {
         let ours = Arc::new(nodes.clone());
         let (slots, mut stewards) =
             Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
+        let astray = slots.astray();
         let _ = inner.slots.set(slots);
         tasks.spawn(async move { while stewards.join_next().await.is_some() {} });
         tasks.spawn(async move {
@@ -192,7 +194,7 @@ impl Joined {
         if tokio::time::timeout(REACHED, all_heard).await.is_err() {
             tracing::warn!("not all other nodes are reached yet; what lands here and is for them is lost");
         }
-        Ok(Running { members, nodes, tasks })
+        Ok(Running { members, nodes, astray, tasks })
     }
 }
 
@@ -205,6 +207,11 @@ impl Running {
     /// Why this node has no place any more, once that is so.
     pub fn lost(&self) -> watch::Receiver<Option<String>> {
         self.members.lost()
+    }
+
+    /// Why nothing is to be sent here, as it could not be passed on to those it is for, if that is so.
+    pub fn astray(&self) -> watch::Receiver<Option<String>> {
+        self.astray.clone()
     }
 
     /// The others.
