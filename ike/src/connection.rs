@@ -134,6 +134,11 @@ impl Connection {
         either!(&self.0, conn => conn.is_up())
     }
 
+    /// Whether it has ended, so that it says nothing but what its peer asks for again.
+    pub fn is_over(&self) -> bool {
+        either!(&self.0, conn => conn.is_over())
+    }
+
     /// Whether nothing more will come.
     pub fn is_finished(&self) -> bool {
         either!(&self.0, conn => conn.is_finished())

@@ -16,6 +16,21 @@ pub struct Daemon {
     process: Running,
 }
 
+/// The command line for a daemon.
+#[derive(Clone, Debug)]
+pub struct Client {
+    namespace: String,
+    server: String,
+}
+
+impl Client {
+    /// Runs it.
+    pub fn cli(&self, arguments: &[&str]) -> Said {
+        let command = ["netns", "exec", &self.namespace, &binary("culvert"), "--server", &self.server];
+        run("ip", &[&command[..], arguments].concat())
+    }
+}
+
 /// A peer of its configuration.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -144,10 +159,13 @@ impl Daemon {
 
     /// Runs the command line against it.
     pub fn cli(&self, arguments: &[&str]) -> Said {
-        let culvert = binary("culvert");
-        let server = format!("unix:{}", self.directory.join("state/culvertd.sock").display());
-        let command = ["netns", "exec", &self.namespace, &culvert, "--server", &server];
-        run("ip", &[&command[..], arguments].concat())
+        self.client().cli(arguments)
+    }
+
+    /// The command line for it, for another thread.
+    pub fn client(&self) -> Client {
+        let socket = self.directory.join("state/culvertd.sock");
+        Client { namespace: self.namespace.clone(), server: format!("unix:{}", socket.display()) }
     }
 
     /// Runs the command line and reads its JSON. What it says beside that, of nodes that are away for one, is no part of it.

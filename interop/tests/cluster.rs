@@ -15,9 +15,9 @@ use interop::traffic::Flood;
 use interop::wait::until;
 use sites::{SITES, Sites, inside_of};
 
-/// Packets of a flow that may be lost when a node goes without a word, a thousand a second. It takes half a second; this is what a busy
-/// machine may make of it.
-const GAP: u32 = 5_000;
+/// Packets of a flow that may be lost when a node goes without a word. It takes half a second, which is some 120 of them; this is what a
+/// busy machine may make of it.
+const GAP: u32 = 800;
 
 /// Does something to the node that has the most connections while packets flow by it, and says how many of each flow were lost.
 fn meanwhile(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use esp::Spi;
 use ike::config::{Opening, PeerConfig};
-use ike::{ChildEnd, Connection, Resume};
+use ike::{ChildEnd, CloseReason, Connection, Resume};
 use snapshot::Handover;
 
 use super::IkeSaActor;
@@ -54,8 +54,13 @@ impl IkeSaActor {
             conn.config().map_or(Opening::Init, |config| config.opening()),
             conn.encapsulates(),
         );
+        let over = conn.is_over();
         self.conn = Some(conn);
-        if let (Some(choice), true) = (choice, self.lifetime.is_some()) {
+        if over {
+            // The other node has told nobody here that it is. Why it ended only that one knew; most of the time it was the peer, whose last
+            // request is answered again.
+            self.report(ConnEvent::Down(CloseReason::DeletedByPeer));
+        } else if let (Some(choice), true) = (choice, self.lifetime.is_some()) {
             self.report(ConnEvent::Established(Box::new(Established {
                 began,
                 spis: if initiator { (local, remote) } else { (remote, local) },

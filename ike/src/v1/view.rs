@@ -26,6 +26,11 @@ impl Connection {
         self.phase == Phase::Up
     }
 
+    /// Whether it has ended. What the peer asks for again is not answered then: there is nothing to acknowledge a delete with.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_finished()
+    }
+
     /// Whether nothing more will come.
     pub(crate) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished

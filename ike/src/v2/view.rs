@@ -27,6 +27,11 @@ impl Connection {
         matches!(self.phase, Phase::Up)
     }
 
+    /// Whether it has ended, so that it says nothing but what its peer asks for again.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(_) | Phase::Finished)
+    }
+
     /// Whether nothing more will come.
     pub(crate) const fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)

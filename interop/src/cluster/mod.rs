@@ -6,9 +6,11 @@
 //!  far  10.96.0.1 ──┘    10.98.9.1    └── n3 10.98.3.2 ┘
 //! ```
 //!
-//! `etcd.rs` has the members of etcd; which node packets go to, and who is cut off from whom, is here.
+//! `etcd.rs` has the members of etcd, `hold.rs` the messages that come to nobody; which node packets go to, and who is cut off from whom,
+//! is here.
 
 mod etcd;
+mod hold;
 
 use serde_json::Value;
 
@@ -17,6 +19,7 @@ use crate::daemon::{Daemon, Peer, tenant};
 use crate::lab::Lab;
 use crate::wait::until;
 use etcd::Members;
+pub use hold::Way;
 
 /// The address that all nodes have.
 pub const ADDRESS: &str = "10.99.0.1";
@@ -189,6 +192,15 @@ impl Cluster {
                 nodes && slots.len() >= NODES && slots.iter().all(|slot| slot["ready"] == true)
             })
         });
+    }
+
+    /// The node that has the connection of a peer.
+    pub fn owner(&self, peer: &str) -> usize {
+        let look = || self.node(0).status(peer)["node"].as_str().map(str::to_owned);
+        let number =
+            |name: &Option<String>| name.as_deref().and_then(|name| name.strip_prefix('n')?.parse().ok());
+        let name = until("a node has the peer", look, |name| number(name).is_some());
+        number(&name).map_or(0, |k: usize| k - 1)
     }
 
     /// How many connections each node has.

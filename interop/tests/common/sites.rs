@@ -93,12 +93,14 @@ impl Sites {
         spis(&others.collect::<Vec<_>>().join("\n"))
     }
 
+    /// Those of one connection.
+    pub fn spis_of(&self, n: usize) -> Vec<String> {
+        spis(&self.charon.swanctl(&["--list-sas", "--ike", &format!("t{n}")]).text)
+    }
+
     /// A Child SA is rekeyed by strongSwan.
     pub fn rekeyed(&self) {
-        let of_last = || {
-            let said = self.charon.swanctl(&["--list-sas", "--ike", &format!("t{SITES}")]);
-            spis(&said.text)
-        };
+        let of_last = || self.spis_of(SITES);
         let before = of_last();
         let said = self.charon.swanctl(&["--rekey", "--child", &format!("ct{SITES}")]);
         assert!(said.ok, "{}", said.text);
