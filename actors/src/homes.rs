@@ -4,10 +4,11 @@
 //! from each: the node that the peer is at home with, or the one that has a connection with it already. So who has a connection with
 //! a peer of another node's says so ([`Hold`]).
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 /// Knows where peers are at home.
 pub trait HomeRule: Send + Sync + 'static {
@@ -31,7 +32,65 @@ pub struct Homes(Option<Inner>);
 #[derive(Clone)]
 struct Inner {
     rule: Arc<dyn HomeRule>,
-    moved: watch::Receiver<()>,
+    news: HomeNews,
+}
+
+/// So many peers are looked at singly; where more have changed, all are.
+const SINGLY: usize = 4_096;
+
+/// Peers of which the rule may say something else now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Rehomed {
+    /// These, by uid.
+    These(BTreeSet<u64>),
+    /// Any.
+    #[default]
+    All,
+}
+
+/// Tells which peers are to be looked at again. What is told before anybody looks comes together. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct HomeNews(Arc<(Mutex<Option<Rehomed>>, Notify)>);
+
+impl HomeNews {
+    /// Nodes have come or gone: any peer may be at home elsewhere.
+    pub fn all(&self) {
+        self.add(|now| *now = Rehomed::All);
+    }
+
+    /// Other nodes have or have not a connection with these peers now.
+    pub fn these(&self, uids: impl IntoIterator<Item = u64>) {
+        let mut uids = uids.into_iter().peekable();
+        if uids.peek().is_none() {
+            return;
+        }
+        self.add(|now| {
+            if let Rehomed::These(all) = now {
+                all.extend(uids);
+                if all.len() > SINGLY {
+                    *now = Rehomed::All;
+                }
+            }
+        });
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Rehomed)) {
+        // A panic leaves what was told before.
+        let mut now = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        add(now.get_or_insert_with(|| Rehomed::These(BTreeSet::new())));
+        self.0.1.notify_one();
+    }
+
+    /// Waits for some. For one who asks.
+    pub(crate) async fn next(&self) -> Rehomed {
+        loop {
+            let some = self.0.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(some) = some {
+                return some;
+            }
+            self.0.1.notified().await;
+        }
+    }
 }
 
 /// That a connection with a guest is here, for as long as this lives.
@@ -47,9 +106,9 @@ impl Drop for Hold {
 }
 
 impl Homes {
-    /// `moved` tells that the rule may say something else now.
-    pub fn new(rule: impl HomeRule, moved: watch::Receiver<()>) -> Self {
-        Self(Some(Inner { rule: Arc::new(rule), moved }))
+    /// `news` tells of which peers the rule may say something else now.
+    pub fn new(rule: impl HomeRule, news: HomeNews) -> Self {
+        Self(Some(Inner { rule: Arc::new(rule), news }))
     }
 
     /// The other node that begins with the peer; `None` if that is this one.
@@ -75,9 +134,9 @@ impl Homes {
         }
     }
 
-    /// Tells when peers may have moved. `None` for a node that is alone.
-    pub(crate) fn moved(&self) -> Option<watch::Receiver<()>> {
-        self.0.as_ref().map(|inner| inner.moved.clone())
+    /// Tells which peers may have moved. `None` for a node that is alone.
+    pub(crate) fn news(&self) -> Option<HomeNews> {
+        self.0.as_ref().map(|inner| inner.news.clone())
     }
 }
 
@@ -90,10 +149,23 @@ impl fmt::Debug for Homes {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::sync::Mutex;
-
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_comes_together_and_too_much_is_all() {
+        let news = HomeNews::default();
+        news.these([3, 1]);
+        news.these([2]);
+        assert_eq!(news.next().await, Rehomed::These(BTreeSet::from([1, 2, 3])));
+        news.these([]);
+        news.these([4]);
+        news.all();
+        news.these([5]);
+        assert_eq!(news.next().await, Rehomed::All);
+        news.these(0..5_000);
+        assert_eq!(news.next().await, Rehomed::All);
+        assert!(tokio::time::timeout(std::time::Duration::ZERO, news.next()).await.is_err());
+    }
 
     #[derive(Clone, Default)]
     struct Even(Arc<Mutex<BTreeSet<u64>>>);
@@ -119,8 +191,8 @@ mod tests {
 
     #[test]
     fn guests_are_held_while_they_are_connected_and_no_longer_than_whoever_holds_them() {
-        let (rule, (_moved, moved)) = (Even::default(), watch::channel(()));
-        let homes = Homes::new(rule.clone(), moved);
+        let rule = Even::default();
+        let homes = Homes::new(rule.clone(), HomeNews::default());
         let (mut own, mut guest) = (None, None);
         for _ in 0..2 {
             homes.note(&mut own, 2, true);

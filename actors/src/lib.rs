@@ -63,7 +63,7 @@ pub use control::{Control, ControlError};
 pub use counters::IKE_OUTCOMES;
 pub use events::{EventHub, WatchError};
 pub use figures::{Figures, Queue};
-pub use homes::{HomeRule, Homes};
+pub use homes::{HomeNews, HomeRule, Homes, Rehomed};
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;

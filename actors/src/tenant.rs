@@ -17,7 +17,7 @@ use crate::peer::PeerActor;
 use crate::policy;
 use crate::span::SpanContext;
 use crate::table::{Registration, Turn};
-use crate::vocabulary::{Configure, Died, Rehome, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Died, RehomeAll, RemovePeer, SecretChanged, ToPeer};
 use crate::watch::DeathWatch;
 
 /// A peer whose actor panicked is started again at once, but not more often than this, so that one that panics as soon
@@ -233,12 +233,12 @@ impl Handler<Peers> for TenantActor {
     }
 }
 
-impl Handler<Rehome> for TenantActor {
+impl Handler<RehomeAll> for TenantActor {
     type Result = ();
 
-    fn handle(&mut self, rehome: Rehome, _: &mut Self::Context) {
+    fn handle(&mut self, _: RehomeAll, _: &mut Self::Context) {
         for slot in self.peers.values() {
-            deliver(&slot.addr, rehome, &self.env.counters);
+            deliver(&slot.addr, ToPeer::Rehome, &self.env.counters);
         }
     }
 }

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use tenants::{Change, ChangeKind, Object, Peer, Tenant};
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot};
 
 use crate::alarm::Alarm;
 use crate::env::NodeEnv;
+use crate::homes::{HomeNews, Rehomed};
 use crate::liveness::MustRun;
 use crate::mailbox::{MAILBOX, deliver};
 use crate::tenant::{PeerChange, RESTART_INTERVAL, RemoveTenant, SecretChange, TenantActor, TenantChange};
-use crate::vocabulary::{Died, Rehome};
+use crate::vocabulary::{Died, RehomeAll, ToPeer};
 
 /// How long tunnels may take to say goodbye when the node stops. A peer that answers needs one round trip; one that
 /// does not is not waited for longer.
@@ -48,6 +49,11 @@ struct Changed(Change);
 #[rtype(result = "()")]
 struct Resync;
 
+/// Peers may be at home elsewhere.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Rehome(Rehomed);
+
 /// Close everything and say when done.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -62,8 +68,8 @@ impl Actor for NodeActor {
         let changes = self.env.catalog.subscribe();
         ctx.notify(Resync);
         actix::spawn(follow(changes, ctx.address()));
-        if let Some(moved) = self.env.homes.moved() {
-            actix::spawn(follow_homes(moved, ctx.address()));
+        if let Some(news) = self.env.homes.news() {
+            actix::spawn(follow_homes(news, ctx.address()));
         }
     }
 }
@@ -83,8 +89,8 @@ async fn follow(mut changes: broadcast::Receiver<Change>, node: Addr<NodeActor>)
 }
 
 /// Hands on that peers may have moved.
-async fn follow_homes(mut moved: watch::Receiver<()>, node: Addr<NodeActor>) {
-    while moved.changed().await.is_ok() && node.send(Rehome).await.is_ok() {}
+async fn follow_homes(news: HomeNews, node: Addr<NodeActor>) {
+    while node.send(Rehome(news.next().await)).await.is_ok() {}
 }
 
 impl NodeActor {
@@ -179,9 +185,19 @@ impl Handler<Changed> for NodeActor {
 impl Handler<Rehome> for NodeActor {
     type Result = ();
 
-    fn handle(&mut self, rehome: Rehome, _: &mut Self::Context) {
-        for slot in self.tenants.values() {
-            deliver(&slot.addr, rehome, &self.env.counters);
+    fn handle(&mut self, Rehome(which): Rehome, _: &mut Self::Context) {
+        match which {
+            Rehomed::All => {
+                for slot in self.tenants.values() {
+                    deliver(&slot.addr, RehomeAll, &self.env.counters);
+                }
+            }
+            // A handful, however many there are.
+            Rehomed::These(uids) => {
+                for to in uids.iter().filter_map(|uid| self.env.registry.uids.get(uid)) {
+                    deliver(&to, ToPeer::Rehome, &self.env.counters);
+                }
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use tenants::impact::{ChildChanges, Effect, of_peer};
 use super::PeerActor;
 use crate::convert;
 use crate::mailbox::deliver;
-use crate::vocabulary::{Configure, Reconfigure, Rehome, RemovePeer, SecretChanged};
+use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
 
 impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
@@ -117,11 +117,9 @@ impl Handler<Configure> for PeerActor {
     }
 }
 
-impl Handler<Rehome> for PeerActor {
-    type Result = ();
-
+impl PeerActor {
     /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
-    fn handle(&mut self, _: Rehome, ctx: &mut Self::Context) {
+    pub(super) fn rehome(&mut self, ctx: &mut Context<Self>) {
         self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
         self.arm(ctx);
         self.show();

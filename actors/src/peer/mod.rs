@@ -267,6 +267,7 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Unreachable(what) => self.unreachable(&what),
             ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
             ToPeer::Wake => self.wake(ctx),
+            ToPeer::Rehome => self.rehome(ctx),
             ToPeer::Resolved(name, outcome) => self.name_resolved(ctx, &name, outcome),
             #[cfg(feature = "fault-injection")]
             ToPeer::Panic { connection } => self.panic(connection),

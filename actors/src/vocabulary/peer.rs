@@ -59,6 +59,8 @@ pub(crate) enum ToPeer {
     Wake,
     /// The peer's name was resolved, and the catalog has its addresses; or why not.
     Resolved(HostName, Result<(), String>),
+    /// The peer may be at home elsewhere, or is held by another node.
+    Rehome,
     /// Panic, in the peer's own actor or in that of its connection, to test what follows.
     #[cfg(feature = "fault-injection")]
     Panic {
@@ -72,10 +74,10 @@ pub(crate) enum ToPeer {
 #[rtype(result = "()")]
 pub(crate) struct Configure(pub(crate) Arc<Numbered>, pub(crate) Option<SpanContext>);
 
-/// Nodes of the cluster have come or gone: other peers may be at home here.
+/// Nodes of the cluster have come or gone: any peer of the tenant may be at home elsewhere.
 #[derive(Clone, Copy, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Rehome;
+pub(crate) struct RehomeAll;
 
 /// The value of a secret changed.
 #[derive(Message)]

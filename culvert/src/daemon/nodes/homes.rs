@@ -1,16 +1,33 @@
 //! Which node begins with a peer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actors::{HomeRule, Homes};
+use actors::{HomeNews, HomeRule, Homes};
 use cluster::{Held, Members, Placement};
 use tokio::sync::watch;
 
 use super::Nodes;
 
-/// Which peers the actors are to begin with. Whoever has the sender tells when that may be others.
-pub(super) fn homes(members: &Members, nodes: Nodes, moved: watch::Receiver<()>) -> Homes {
-    Homes::new(Rule { placement: members.placement(), held: members.held(), nodes }, moved)
+/// Which peers the actors are to begin with. Whoever has the news tells when that may be others.
+pub(super) fn homes(members: &Members, nodes: Nodes, news: HomeNews) -> Homes {
+    Homes::new(Rule { placement: members.placement(), held: members.held(), nodes }, news)
+}
+
+/// Tells of which peers the rule says something else with `now` than with `before`. Whom a node has a connection with changes with each
+/// negotiation, and is no reason to look at all peers.
+pub(super) fn tell(news: &HomeNews, before: &Placement, now: &Placement) {
+    if before.nodes != now.nodes {
+        return news.all();
+    }
+    let none = Arc::default();
+    let names: BTreeSet<&String> = before.held.keys().chain(now.held.keys()).collect();
+    for name in names {
+        let (old, new) = (before.held.get(name).unwrap_or(&none), now.held.get(name).unwrap_or(&none));
+        if !Arc::ptr_eq(old, new) {
+            news.these(old.symmetric_difference(new).copied());
+        }
+    }
 }
 
 struct Rule {

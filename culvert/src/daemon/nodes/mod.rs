@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actors::{Control, Homes, Others};
+use actors::{Control, HomeNews, Homes, Others};
 use anyhow::Context as _;
 use cluster::mesh::{self, Credentials, Mesh};
 use cluster::{Etcd, Identity, Members, Slots};
@@ -47,8 +47,8 @@ struct Inner {
     first_slot: u8,
     placement: watch::Receiver<Arc<cluster::Placement>>,
     runtime: tokio::runtime::Handle,
-    /// Tells that peers may be at home elsewhere.
-    moved: watch::Sender<()>,
+    /// Tells which peers may be at home elsewhere.
+    news: HomeNews,
     mesh: OnceLock<Mesh>,
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
@@ -101,7 +101,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         first_slot: own.slot,
         placement: members.placement(),
         runtime: tokio::runtime::Handle::current(),
-        moved: watch::Sender::new(()),
+        news: HomeNews::default(),
         mesh: OnceLock::new(),
         slots: OnceLock::new(),
         control: OnceLock::new(),
@@ -118,7 +118,7 @@ impl Joined {
 
     /// Which peers the actors are to begin with.
     pub fn homes(&self) -> Homes {
-        homes::homes(&self.members, self.nodes.clone(), self.nodes.0.moved.subscribe())
+        homes::homes(&self.members, self.nodes.clone(), self.nodes.0.news.clone())
     }
 
     /// The others, for the actors.
@@ -148,6 +148,7 @@ impl Joined {
         let mut tasks = JoinSet::new();
         let told = nodes.clone();
         tasks.spawn(async move {
+            let mut before = (Arc::default(), Arc::default());
             loop {
                 let all = standing.borrow_and_update().clone();
                 let there = placement.borrow_and_update().clone();
@@ -158,8 +159,15 @@ impl Joined {
                 };
                 let heard = all.iter().filter(|(name, standing)| !standing.silent && is_now(name, standing));
                 let heard = heard.map(|(name, _)| name.clone());
-                heard_in.send_replace(Arc::new(heard.collect::<BTreeSet<String>>()));
-                told.0.moved.send_replace(());
+                let heard = Arc::new(heard.collect::<BTreeSet<String>>());
+                heard_in.send_replace(Arc::clone(&heard));
+                let (heard_before, placed_before) =
+                    std::mem::replace(&mut before, (heard.clone(), there.clone()));
+                if heard == heard_before {
+                    homes::tell(&told.0.news, &placed_before, &there);
+                } else {
+                    told.0.news.all();
+                }
                 let ended = tokio::select! {
                     changed = standing.changed() => changed.is_err(),
                     changed = placement.changed() => changed.is_err(),
