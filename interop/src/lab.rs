@@ -8,12 +8,14 @@ use crate::command::{must, run};
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// What the tests need beside root.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 9] = [
     "/usr/lib/ipsec/charon",
     "/usr/sbin/swanctl",
     "/usr/sbin/nft",
     "/usr/bin/iperf3",
     "/usr/bin/tshark",
+    "/usr/bin/dumpcap",
+    "/usr/bin/etcd",
     "/usr/bin/ike-scan",
     "/dev/net/tun",
 ];

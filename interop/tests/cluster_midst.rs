@@ -51,14 +51,6 @@ fn mended(cluster: &mut Cluster, sites: &Sites, owner: usize) {
     sites.all_answer();
 }
 
-/// Both SPIs of the Child SA are new.
-fn until_rekeyed(sites: &Sites, before: &[String]) {
-    let fresh = |now: &Vec<String>| {
-        now.len() == before.len() && now.iter().filter(|spi| !before.contains(spi)).count() == 2
-    };
-    until("the Child SA is rekeyed", || sites.spis_of(1), fresh);
-}
-
 #[test]
 fn what_a_killed_node_was_at_is_ended_by_another() {
     let Some((mut cluster, sites)) = Sites::open() else { return };
@@ -77,7 +69,7 @@ fn what_a_killed_node_was_at_is_ended_by_another() {
     let (before, owner) = (sites.spis_of(1), cluster.owner(PEER));
     let rekey = || charon.swanctl(&["--rekey", "--child", "ct1"]);
     amidst(&mut cluster, Some(owner), Way::FromNodes, rekey);
-    until_rekeyed(&sites, &before);
+    sites.until_rekeyed(1, &before);
     mended(&mut cluster, &sites, owner);
 
     // Of ours: once the request is lost, and once its answer.
@@ -85,7 +77,7 @@ fn what_a_killed_node_was_at_is_ended_by_another() {
         let (before, owner) = (sites.spis_of(1), cluster.owner(PEER));
         let culvert = cluster.node((owner + 1) % NODES).client();
         amidst(&mut cluster, Some(owner), way, move || culvert.cli(&["rekey", "--child", "c", PEER]));
-        until_rekeyed(&sites, &before);
+        sites.until_rekeyed(1, &before);
         mended(&mut cluster, &sites, owner);
     }
 

@@ -10,7 +10,7 @@ pub(super) fn dashboard() -> Dashboard {
             .ask("up", query!("sum($0{state=~\"up|degraded\"})", PEERS)),
         Panel::new("Tunnels not up", Look::Stat, "none", "Configured peers without a tunnel, wanted or not. The table below says which and why.")
             .ask("not up", query!("sum($0{state!~\"up|degraded\"})", PEERS)),
-        Panel::new("Nodes ready", Look::Stat, "none", "Nodes that are up and take writes.")
+        Panel::new("Nodes ready", Look::Stat, "none", "Nodes that are up and may be sent work.")
             .ask("ready", query!("sum($0)", READY)),
         Panel::new("Tenants", Look::Stat, "none", "Tenants of all nodes.")
             .ask("tenants", query!("sum($0{resource=\"tenants\"})", USAGE)),

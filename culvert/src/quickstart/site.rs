@@ -88,8 +88,9 @@ impl Site {
         })?;
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
-        telemetry.node_runs(&node, &catalog, arguments.shards.into(), catalog.store_fault()).await;
-        let (access, in_the_way) = (Access::open(catalog.clone()), catalog.store_fault());
+        let in_the_way = catalog.store_fault();
+        telemetry.node_runs(&node, &catalog, arguments.shards.into(), in_the_way.clone()).await;
+        let access = Access::open(catalog.clone());
         access.tell(&telemetry.others());
         let phases = Phases::new();
         let api_task = tokio::spawn(server::serve_grpc(

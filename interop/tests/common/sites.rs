@@ -5,7 +5,7 @@ use interop::charon::{Charon, Connection};
 use interop::cluster::{ADDRESS, Cluster, INSIDE};
 use interop::daemon::{Daemon, Peer, tenant};
 use interop::lab::Lab;
-use interop::traffic::{ping, until_ping};
+use interop::traffic::until_ping;
 use interop::wait::until;
 
 /// Connections of strongSwan: packets of each go where the router sends those of its address.
@@ -76,11 +76,6 @@ impl Sites {
         until_ping(&self.far, FAR, INSIDE);
     }
 
-    /// Whether packets go by a tunnel of strongSwan.
-    pub fn answers(&self, n: usize) -> bool {
-        ping(&self.site, &inside_of(n), INSIDE, 3).received == 3
-    }
-
     /// The SPIs of all IKE SAs and Child SAs of strongSwan, but those of the connection that is rekeyed here.
     pub fn spis(&self) -> Vec<String> {
         let (sas, mut of_last) = (self.charon.sas(), false);
@@ -100,15 +95,18 @@ impl Sites {
 
     /// A Child SA is rekeyed by strongSwan.
     pub fn rekeyed(&self) {
-        let of_last = || self.spis_of(SITES);
-        let before = of_last();
+        let before = self.spis_of(SITES);
         let said = self.charon.swanctl(&["--rekey", "--child", &format!("ct{SITES}")]);
         assert!(said.ok, "{}", said.text);
-        // Those of its IKE SA stay, and two are new.
+        self.until_rekeyed(SITES, &before);
+    }
+
+    /// Waits until both SPIs of the Child SA of a connection are new, and those of its IKE SA as before.
+    pub fn until_rekeyed(&self, n: usize, before: &[String]) {
         let fresh = |now: &Vec<String>| {
             now.len() == before.len() && now.iter().filter(|spi| !before.contains(spi)).count() == 2
         };
-        until("a Child SA is rekeyed", of_last, fresh);
+        until("a Child SA is rekeyed", || self.spis_of(n), fresh);
     }
 }
 

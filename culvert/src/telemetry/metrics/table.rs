@@ -24,7 +24,7 @@ metrics! {
     BUILD = Gauge Node "culvert_build_info" ["version"] "The version of culvertd; always 1.";
     START_TIME = Gauge Node "culvert_start_time_seconds" [] "When the node was started, as a Unix time.";
     LIVE = Gauge Node "culvert_live" [] "1 while every thread runs that must; what does not is mended by a restart.";
-    READY = Gauge Node "culvert_ready" [] "1 while the node is up, lives, takes writes and is not going down.";
+    READY = Gauge Node "culvert_ready" [] "1 while the node is up and lives, nothing is in the way of work (`/readyz` says what), and it is not going down.";
     STORE_WRITABLE = Gauge Node "culvert_store_writable" [] "0 after a write that the store did not take, until it takes the next.";
     REVISION = Gauge Node "culvert_catalog_revision" [] "The number of the last change of the catalog.";
     RESIDENT = Gauge Node "culvert_resident_memory_bytes" [] "Memory that the process holds.";
