@@ -19,6 +19,15 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl Figures {
+            /// What is counted, by name: all but the packets that went well.
+            pub fn counts(&self) -> Vec<(&'static str, u64)> {
+                let all = [$((concat!("mesh_", stringify!($name)), self.$name),)*];
+                let plain = ["mesh_packets_sent", "mesh_packets_sent_octets", "mesh_packets_received", "mesh_packets_received_octets"];
+                all.into_iter().filter(|(name, _)| !plain.contains(name)).collect()
+            }
+        }
+
         impl Counters {
             pub(super) fn figures(&self, connected: u64) -> Figures {
                 Figures { connected, $($name: self.$name.load(Ordering::Relaxed),)* }

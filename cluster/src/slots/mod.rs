@@ -264,6 +264,16 @@ impl Slots {
         (self.0.sudden.load(Ordering::Relaxed), self.0.exact.load(Ordering::Relaxed))
     }
 
+    /// Whether a slot's standby could go on with it.
+    pub fn is_protected(&self, slot: u8) -> bool {
+        self.0.table.borrow().get(&slot).is_some_and(|slot| slot.ready)
+    }
+
+    /// Whether etcd is away, as far as this node can tell.
+    pub fn etcd_is_away(&self) -> bool {
+        *self.0.etcd_is_away.borrow()
+    }
+
     /// Whether this node wants no more slots, as it leaves or was drained.
     pub fn is_leaving(&self) -> bool {
         self.0.leaving.load(Ordering::Relaxed)

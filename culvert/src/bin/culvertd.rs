@@ -189,6 +189,11 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         others.files("tls", move || tls.is_usable());
     }
     access.tell(&others);
+    if let Some(cluster) = &cluster {
+        let (nodes, counted) = (cluster.nodes(), cluster.nodes());
+        others.cluster(move || nodes.figures());
+        others.counters(move || counted.counts());
+    }
     let in_the_way = match &cluster {
         // etcd is away for all nodes at a time: if that were in the way none would be left, and tunnels need no writes.
         Some(cluster) => cluster.astray(),

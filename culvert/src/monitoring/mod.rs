@@ -2,7 +2,7 @@
 //! [`table`](crate::telemetry::metrics::table), so nothing can ask for one that is not there.
 //!
 //! * `query.rs` is a question in PromQL with the metrics it is about.
-//! * `panels.rs` is what a dashboard is made of; `fleet.rs`, `tenant.rs`, `peer.rs` and `node.rs` are the dashboards, and
+//! * `panels.rs` is what a dashboard is made of; `fleet.rs`, `tenant.rs`, `peer.rs`, `node.rs` and `cluster.rs` are the dashboards, and
 //!   `grafana.rs` writes them.
 //! * `alerts` are the alerts, `rules.rs` writes them, and what `promtool` tries on them.
 //! * `documents.rs` writes what people read.
@@ -10,6 +10,7 @@
 //! `make dashboards` puts all of it into the tree; a test holds the tree against it.
 
 mod alerts;
+mod cluster;
 mod documents;
 mod fleet;
 mod grafana;
@@ -27,7 +28,7 @@ pub use rules::trials;
 
 /// All dashboards.
 pub fn dashboards() -> Vec<Dashboard> {
-    vec![fleet::dashboard(), tenant::dashboard(), peer::dashboard(), node::dashboard()]
+    vec![fleet::dashboard(), tenant::dashboard(), peer::dashboard(), node::dashboard(), cluster::dashboard()]
 }
 
 /// Every file that is made, by its path in the tree.

@@ -26,7 +26,7 @@ pub(super) fn dashboard() -> Dashboard {
 
 fn health() -> Vec<Panel> {
     vec![
-        Panel::new("Ready", Look::Stat, "bool_yes_no", "Up, alive, takes writes, and is not going down.")
+        Panel::new("Ready", Look::Stat, "bool_yes_no", "Up, alive, nothing is in the way of work, and it is not going down.")
             .ask("{{instance}}", query!("$0{instance=~\"$node\"}", READY)),
         Panel::new(
             "Alive",

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tonic::transport::Channel;
 
 use super::Nodes;
+use crate::telemetry::metrics::ClusterFigures;
 use crate::wide::Others;
 
 /// Whoever has the connections of a drained node says so within this, and goes on with their peers. Until then these stay at home here,
@@ -50,6 +51,42 @@ impl Nodes {
         let (sudden, exact) = slots.arrivals();
         let arrivals = vec![v1::SlotArrivals { node: self.0.name.clone(), sudden, exact }];
         v1::ListSlotsResponse { slots: shown.collect(), arrivals, nodes_away: Vec::new() }
+    }
+
+    /// How this node stands among the others.
+    pub fn figures(&self) -> ClusterFigures {
+        let Some((slots, mesh)) = self.0.slots.get().zip(self.0.mesh.get()) else {
+            return ClusterFigures::default();
+        };
+        let there = self.placement();
+        let others = || there.nodes.iter().filter(|node| node.name != there.own);
+        let counted = mesh.counters();
+        let mut figures = ClusterFigures {
+            etcd_is_away: slots.etcd_is_away(),
+            joined: others().count(),
+            heard: others().filter(|node| self.hears(&node.name)).count(),
+            arrivals: slots.arrivals(),
+            sent: (counted.packets_sent, counted.packets_sent_octets),
+            received: (counted.packets_received, counted.packets_received_octets),
+            ..ClusterFigures::default()
+        };
+        let connections = self.connections();
+        for slot in slots.mine() {
+            figures.waiting += slots.waiting(slot);
+            let sum =
+                if slots.is_protected(slot) { &mut figures.protected } else { &mut figures.unprotected };
+            *sum = (sum.0 + 1, sum.1 + connections(slot));
+        }
+        for slot in slots.table().borrow().keys() {
+            let (rows, octets) = slots.kept(*slot);
+            figures.kept = (figures.kept.0 + rows, figures.kept.1 + octets);
+        }
+        figures
+    }
+
+    /// What else is counted between the nodes.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.0.mesh.get().map(|mesh| mesh.counters().counts()).unwrap_or_default()
     }
 
     /// Moves a slot of this node.

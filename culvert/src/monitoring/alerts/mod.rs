@@ -1,5 +1,6 @@
 //! The alerts: when somebody is to look, and what he is to do then. Each brings what `promtool` tries on it.
 
+mod cluster;
 mod node;
 mod tunnels;
 
@@ -8,7 +9,8 @@ use std::sync::LazyLock;
 use super::query::Query;
 
 /// All of them.
-pub static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| [tunnels::ALERTS, node::ALERTS].concat());
+pub static ALERTS: LazyLock<Vec<Alert>> =
+    LazyLock::new(|| [tunnels::ALERTS, node::ALERTS, cluster::ALERTS].concat());
 
 const PEER: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme"), ("peer", "b1")];
 const TENANT: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme")];

@@ -2,9 +2,10 @@
 //!
 //! * `definition.rs` says what a metric is, `table.rs` which there are. Everything that names one, dashboards and documents
 //!   included, takes it from there.
-//! * `source.rs` reads the node; `node.rs`, `ike.rs`, `packets.rs`, `tenants.rs` and `peers.rs` say what was read.
+//! * `source.rs` reads the node; `node.rs`, `cluster.rs`, `ike.rs`, `packets.rs`, `tenants.rs` and `peers.rs` say what was read.
 //! * `text.rs` is the exit to Prometheus.
 
+mod cluster;
 pub mod definition;
 mod exit;
 mod ike;
@@ -16,6 +17,7 @@ pub mod table;
 mod tenants;
 mod text;
 
+pub use cluster::ClusterFigures;
 pub use exit::{Exit, Number};
 pub use source::{Bounds, Others, Reading, Source};
 pub(in crate::telemetry) use text::CONTENT_TYPE;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actors::{Control, Figures, PeerView};
 use tenants::{Catalog, PeerName, Snapshot, Tenant, TenantName};
 
+use super::cluster::{self, ClusterFigures};
 use super::exit::Exit;
 use super::{ike, node, packets, peers, tenants as of_tenants};
 use crate::config::MetricsConfig;
@@ -35,6 +36,9 @@ type Usable = Arc<dyn Fn() -> bool + Send + Sync>;
 /// Counts things by name.
 type Counts = Arc<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
+/// Says how the node stands among others.
+type Among = Arc<dyn Fn() -> ClusterFigures + Send + Sync>;
+
 /// What else is asked when somebody asks: certificates that the node shows, files, and counters of others. Whoever has them says so
 /// here once.
 #[derive(Clone, Default)]
@@ -45,6 +49,7 @@ struct Asked {
     certificates: BTreeMap<&'static str, Expires>,
     files: BTreeMap<&'static str, Usable>,
     counters: Vec<Counts>,
+    cluster: Option<Among>,
 }
 
 impl Others {
@@ -69,6 +74,16 @@ impl Others {
     /// Counters whose names nobody else has.
     pub fn counters(&self, counts: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
         self.asked().counters.push(Arc::new(counts));
+    }
+
+    /// How the node stands among others, if it is one of several.
+    pub fn cluster(&self, figures: impl Fn() -> ClusterFigures + Send + Sync + 'static) {
+        self.asked().cluster = Some(Arc::new(figures));
+    }
+
+    fn among(&self) -> ClusterFigures {
+        let asked = self.asked().cluster.clone();
+        asked.map(|figures| figures()).unwrap_or_default()
     }
 
     fn certificates(&self) -> Vec<(&'static str, SystemTime)> {
@@ -109,6 +124,7 @@ pub struct Reading {
     pub(super) files: Vec<(&'static str, bool)>,
     /// Counters of others.
     pub(super) counts: Vec<(&'static str, u64)>,
+    pub(super) cluster: ClusterFigures,
     pub(super) exports: ExportFigures,
     /// Secrets of each tenant: how many, and when the oldest was set.
     pub(super) secrets: HashMap<TenantName, (usize, SystemTime)>,
@@ -162,6 +178,7 @@ impl Source {
             certificates: self.others.certificates(),
             files: self.others.usable(),
             counts: self.others.counts(),
+            cluster: self.others.among(),
             exports: self.exports.read(),
             secrets,
             took: began.elapsed(),
@@ -181,6 +198,7 @@ impl Reading {
         node::write(self, exit, &tenants);
         ike::write(self, exit);
         packets::write(self, exit);
+        cluster::write(self, exit);
         if tenants.len() <= self.bounds.tenants {
             of_tenants::write(self, exit, &tenants);
         }

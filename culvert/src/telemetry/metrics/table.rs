@@ -52,6 +52,17 @@ metrics! {
     INNER_PACKETS = Counter Node "culvert_inner_packets_total" ["way"] "Inner packets by where they went or came from.";
     DROPPED = Counter Node "culvert_dropped_packets_total" ["reason"] "Packets and messages that were dropped, by reason, each counted once.";
 
+    CLUSTER_ETCD = Gauge Node "culvert_cluster_etcd_up" [] "0 while etcd is away; 1 for a node by itself.";
+    CLUSTER_NODES = Gauge Node "culvert_cluster_nodes" ["state"] "Other nodes of the cluster: joined are those that etcd says are there, heard those of them that answer this node.";
+    CLUSTER_SLOTS = Gauge Node "culvert_cluster_slots" ["state"] "Slots of the node: protected are those that another node could go on with at once.";
+    CLUSTER_CONNECTIONS = Gauge Node "culvert_cluster_connections" ["state"] "Connections of the node's slots: those that are not protected would be negotiated anew if the node were lost.";
+    CLUSTER_WAITING = Gauge Node "culvert_cluster_waiting_rows" [] "Changes of tunnels that a standby has not been told of yet.";
+    CLUSTER_KEPT_ROWS = Gauge Node "culvert_cluster_kept_rows" [] "What the node keeps of tunnels of others, to go on with them: connections and pairs of ESP SAs.";
+    CLUSTER_KEPT = Gauge Node "culvert_cluster_kept_bytes" [] "Memory for it.";
+    CLUSTER_ARRIVALS = Counter Node "culvert_cluster_slot_arrivals_total" ["how"] "Slots that the node has gone on with: sudden if their node was gone, moved if it gave them away.";
+    CLUSTER_PACKETS = Counter Node "culvert_cluster_packets_total" ["direction"] "Packets and IKE messages that landed on one node and are for tunnels of another, as they went between the two.";
+    CLUSTER_BYTES = Counter Node "culvert_cluster_bytes_total" ["direction"] "Octets of them.";
+
     TENANT_PEERS = Gauge Tenant "culvert_tenant_peers" ["tenant", "state"] "A tenant's peers by how they stand.";
     TENANT_PEER_LIMIT = Gauge Tenant "culvert_tenant_peers_limit" ["tenant"] "Peers that a tenant may have.";
     TENANT_SECRETS = Gauge Tenant "culvert_tenant_secrets" ["tenant"] "A tenant's secrets.";
