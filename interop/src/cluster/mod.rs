@@ -7,10 +7,11 @@
 //! ```
 //!
 //! `etcd.rs` has the members of etcd, `hold.rs` the messages that come to nobody; which node packets go to, and who is cut off from whom,
-//! is here.
+//! is here. `witness.rs` says how it stood when a trial failed.
 
 mod etcd;
 mod hold;
+mod witness;
 
 use serde_json::Value;
 

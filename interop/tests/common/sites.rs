@@ -110,6 +110,15 @@ impl Sites {
     }
 }
 
+impl Drop for Sites {
+    #[allow(clippy::print_stderr, reason = "a trial that fails says why where tests do")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("strongSwan:\n{}", self.charon.sas());
+        }
+    }
+}
+
 fn spis(sas: &str) -> Vec<String> {
     let hex = |word: &str| {
         let word = word.trim_end_matches(['*', ',']).trim_end_matches("_i").trim_end_matches("_r");
