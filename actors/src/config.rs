@@ -14,7 +14,7 @@ use crate::span::SpanSink;
 /// How a node is run.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// The cluster's slot this node serves, 1..=63; it goes into every SPI.
+    /// The cluster's slot this node serves, 1..=63; it goes into every SPI. 0 where there are other nodes and none was free.
     pub slot: u8,
     /// Threads for actors.
     pub arbiters: usize,

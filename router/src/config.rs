@@ -23,7 +23,7 @@ pub struct RouterConfig {
     /// Threads that carry traffic, 1..=64. One per core that shall carry traffic.
     pub shards: usize,
     /// The slot of the cluster that is open at start, 1..=63: this router's SPIs are of it, until others are opened
-    /// ([`crate::RouterHandle::open_slot`]).
+    /// ([`crate::RouterHandle::open_slot`]). 0 where there are other nodes and none was free: then none is open.
     pub slot: u8,
     /// Whether to open raw sockets for ESP without UDP ([`crate::Encapsulation::Raw`]). Without `CAP_NET_RAW` the router
     /// starts all the same and [`crate::RouterHandle::has_raw_esp`] says no.

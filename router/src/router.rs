@@ -255,8 +255,9 @@ fn validate(config: &RouterConfig) -> Result<(), RouterError> {
     if config.shards == 0 || config.shards > usize::from(Spi::MAX_SHARD) + 1 {
         return refuse("shards", format!("{} is not in 1..=64", config.shards));
     }
-    if config.slot == 0 || config.slot > Spi::MAX_SLOT {
-        return refuse("slot", format!("{} is not in 1..=63", config.slot));
+    let from = u8::from(config.elsewhere.is_none());
+    if config.slot < from || config.slot > Spi::MAX_SLOT {
+        return refuse("slot", format!("{} is not in {from}..=63", config.slot));
     }
     if config.ike_port == config.natt_port && config.ike_port != 0 {
         return refuse("natt_port", "must differ from ike_port".to_owned());

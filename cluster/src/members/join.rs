@@ -1,10 +1,10 @@
-//! How a node gets its name and its slot.
+//! How a node gets its name and its slot. Where none is free it begins without one, and gets one of those of another node (`slots::share`).
 
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Identity, JoinError, Node, SLOTS, TTL};
+use super::{Identity, JoinError, Node, SLOTS, TTL, keep};
 use crate::etcd::{Etcd, EtcdError, mirror, put, put_leased, unchanged_since};
 use crate::slots::{self, Process, Slot, Table};
 
@@ -24,11 +24,14 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
     for _ in 0..TRIES {
         let (slots, now) = mirror::load(etcd, slots::KEYS, Table::new()).await?;
         let own = Process { node: name.clone(), instance: instance.clone() };
-        let Some(slot) = free(&slots, &own, now) else { return Err(JoinError::Full) };
+        let slot = free(&slots, &own, now);
+        if slot.is_none() && keep::look(etcd, &name).await?.0.nodes.len() >= SLOTS.count() {
+            return Err(JoinError::Full);
+        }
         let since = SystemTime::now();
         let node = Node {
             name: name.clone(),
-            slot: slot.number,
+            slot: slot.as_ref().map_or(0, |slot| slot.number),
             addresses: addresses.clone(),
             version: version.clone(),
             since,
@@ -36,7 +39,7 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
             instance: instance.clone(),
             drained: false,
         };
-        if take(etcd, &node, Some(&slot), lease).await? {
+        if take(etcd, &node, slot.as_ref(), lease).await? {
             return Ok((node, lease));
         }
         if there(etcd, &name).await?.is_some_and(|other| other.instance != instance) {

@@ -44,7 +44,7 @@ pub const SLOTS: std::ops::RangeInclusive<u8> = 1..=63;
 pub struct Node {
     /// Its name.
     pub name: String,
-    /// The slot with which it has begun.
+    /// The slot with which it has begun; 0 if none was free.
     pub slot: u8,
     /// Where it receives IKE and ESP.
     pub addresses: Vec<IpAddr>,
@@ -83,6 +83,11 @@ impl Node {
     /// Tells its processes apart: one that was started again has another.
     pub fn instance(&self) -> &[u8] {
         &self.instance
+    }
+
+    /// What it is called where a name would be too long: by what is passed on to it.
+    pub fn number(&self) -> u32 {
+        self.instance.first_chunk().map_or(0, |octets| u32::from_be_bytes(*octets))
     }
 
     /// This process of it.
@@ -141,7 +146,7 @@ pub enum JoinError {
     #[error("node {0} is there already; each needs a name of its own")]
     Taken(String),
     /// As many as there are slots are there.
-    #[error("all {} slots are taken; a cluster has as many nodes at most", SLOTS.count())]
+    #[error("{} nodes are there; a cluster has no more", SLOTS.count())]
     Full,
     /// etcd.
     #[error(transparent)]

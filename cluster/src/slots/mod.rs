@@ -15,7 +15,7 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `share.rs` how many slots and connections each node has.
 
 mod inner;
 #[cfg(test)]
@@ -25,6 +25,7 @@ mod moving;
 mod record;
 mod replica;
 mod row;
+mod share;
 mod steward;
 #[cfg(test)]
 mod tests;
@@ -67,6 +68,10 @@ pub enum Ask {
     Hand = 3,
     /// A slot has another owner: its watch of etcd may tell a node of that much later, if the member that it watches is gone.
     News = 4,
+    /// Whoever asks has no slot, there is no free one, and it wants one of those of whom it asks.
+    Want = 5,
+    /// How many connections a node has.
+    Load = 6,
 }
 
 impl Ask {
@@ -77,6 +82,8 @@ impl Ask {
             2 => Self::Expect,
             3 => Self::Hand,
             4 => Self::News,
+            5 => Self::Want,
+            6 => Self::Load,
             _ => return None,
         })
     }
@@ -113,6 +120,9 @@ pub trait Host: Send + Sync + 'static {
 
     /// What is new belongs to this slot from now on.
     fn begin_in(&self, slot: u8);
+
+    /// How many connections there are in each slot of this node that has some.
+    fn connections(&self) -> BTreeMap<u8, usize>;
 }
 
 /// The slots of a node, and what it keeps of those of others. Clones are of the same.
@@ -198,6 +208,7 @@ impl Slots {
             mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
         });
         tasks.spawn(steward::run(Arc::clone(&inner)));
+        tasks.spawn(share::run(Arc::clone(&inner)));
         Ok((Self(inner), tasks))
     }
 
@@ -291,18 +302,21 @@ impl Slots {
     /// # Errors
     /// With why not, for that node.
     pub async fn answer(&self, from: &str, ask: Ask, body: &[u8]) -> Result<Vec<u8>, String> {
-        if ask == Ask::News {
-            self.0.heard_of(News::read(body)?);
-            return Ok(Vec::new());
+        match ask {
+            Ask::News => {
+                self.0.heard_of(News::read(body)?);
+                return Ok(Vec::new());
+            }
+            Ask::Want => return share::spare(&self.0, from),
+            Ask::Load => return Ok(share::load(&self.0)),
+            Ask::Put | Ask::Expect | Ask::Hand => {}
         }
         let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
-        match ask {
-            Ask::Put => {
-                self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now())?;
-                Ok(Vec::new())
-            }
-            Ask::Expect | Ask::Hand | Ask::News => moving::arrive(&self.0, from, ask, rows).await,
+        if ask == Ask::Put {
+            self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now())?;
+            return Ok(Vec::new());
         }
+        moving::arrive(&self.0, from, ask, rows).await
     }
 
     /// Moves a slot of this node to another one, as it is.
@@ -313,11 +327,16 @@ impl Slots {
         moving::give(&self.0, slot, to).await
     }
 
-    /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason.
+    /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
+    /// are nobody's from now on.
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.leaving.store(true, Ordering::Relaxed);
         let mut stay = Vec::new();
+        let connections = self.0.host.connections();
         for slot in self.mine() {
+            if !connections.contains_key(&slot) && share::give_up(&self.0, slot).await {
+                continue;
+            }
             let mut moved = Err(String::new());
             for _ in 0..DRAIN_TRIES {
                 moved = match self.0.heir(slot.into()) {

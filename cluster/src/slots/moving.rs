@@ -75,7 +75,8 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
     inner.going().remove(&number);
     let table = inner.table.borrow().clone();
     if inner.primary.load(Ordering::Relaxed) == number {
-        steward::begin_anew(inner, &table).await;
+        // Without one it is looked for again soon.
+        let _ = steward::begin_anew(inner, &table).await;
     }
     Ok(())
 }

@@ -169,18 +169,18 @@ impl Slot {
         }
         let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
         let there = unchanged_since(etcd.key(&name), written);
-        self.delete(etcd, vec![there]).await
+        self.delete(etcd, vec![there]).await.map(drop)
     }
 
-    /// Makes a slot of this node nobody's.
-    pub(super) async fn give_up(&self, etcd: &Etcd) -> Result<(), EtcdError> {
+    /// Makes a slot of this node nobody's: false if somebody has written it since.
+    pub(super) async fn give_up(&self, etcd: &Etcd) -> Result<bool, EtcdError> {
         self.delete(etcd, Vec::new()).await
     }
 
-    async fn delete(&self, etcd: &Etcd, mut compare: Vec<Compare>) -> Result<(), EtcdError> {
+    async fn delete(&self, etcd: &Etcd, mut compare: Vec<Compare>) -> Result<bool, EtcdError> {
         let key = etcd.key(&Self::key(self.number));
         compare.push(unchanged_since(key.clone(), self.revision));
-        etcd.transact(compare, vec![delete(key)], Vec::new()).await.map(drop)
+        Ok(etcd.transact(compare, vec![delete(key)], Vec::new()).await?.succeeded)
     }
 }
 

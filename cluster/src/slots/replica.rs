@@ -29,12 +29,14 @@ pub(super) struct Own {
     /// The revision of etcd with which it began to be ours. What is known from before is no news of it.
     pub(super) since: i64,
     pub(super) replica: Replica,
+    /// Since when nothing was in it, each time that was looked at.
+    pub(super) empty: Option<Instant>,
 }
 
 impl Own {
     /// One without a standby.
     pub(super) const fn alone(slot: &Slot) -> Self {
-        Self { since: slot.revision, replica: Replica::Alone }
+        Self { since: slot.revision, replica: Replica::Alone, empty: None }
     }
 }
 

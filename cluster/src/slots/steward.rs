@@ -189,7 +189,8 @@ async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
     }
     inner.host.lose(number, owner.as_deref()).await;
     if inner.primary.load(Ordering::Relaxed) == number {
-        begin_anew(inner, table).await;
+        // Without one it is looked for again soon.
+        let _ = begin_anew(inner, table).await;
     }
 }
 
@@ -208,10 +209,10 @@ async fn missing(inner: &Arc<Inner>, number: u8, table: &Table) {
     }
 }
 
-/// Takes a slot for what is new.
-pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) {
+/// Takes a slot for what is new: false if there is none, for now.
+pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
     if inner.leaving.load(Ordering::Relaxed) {
-        return;
+        return false;
     }
     let free = SLOTS.filter(|number| !table.contains_key(number));
     for number in free {
@@ -222,13 +223,14 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) {
                 inner.host.begin_in(number);
                 tracing::info!(slot = number, "began with another slot");
                 inner.seen(number, slot.revision).await;
-                return;
+                return true;
             }
             Ok(Changed::Other(_)) => {}
             Err(error) => {
                 tracing::warn!(%error, "there is no slot for what is new");
-                return;
+                return false;
             }
         }
     }
+    false
 }

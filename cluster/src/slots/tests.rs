@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::record::Changed;
 use super::*;
 use crate::members::Identity;
 use crate::servers::Servers;
@@ -143,7 +144,12 @@ impl Host for Memory {
     fn expect(&self, _: u8, _: &str) {}
 
     fn begin_in(&self, slot: u8) {
-        self.numbers.lock().unwrap().insert(slot, BTreeMap::new());
+        self.numbers.lock().unwrap().entry(slot).or_default();
+    }
+
+    fn connections(&self) -> BTreeMap<u8, usize> {
+        let numbers = self.numbers.lock().unwrap();
+        numbers.iter().map(|(slot, all)| (*slot, all.len())).filter(|(_, count)| *count > 0).collect()
     }
 }
 
@@ -431,4 +437,83 @@ async fn what_nobody_goes_on_with_is_nobodys() {
     let b = Member::join(&servers, &net, "b").await;
     assert_ne!(b.slot(), number);
     b.slots.table().wait_for(|table| !table.contains_key(&number)).await.unwrap();
+}
+
+/// A slot of somebody's that was begun in an earlier life, with so many connections.
+async fn earlier(member: &Member, number: u8, connections: u64) {
+    let inner = &member.slots.0;
+    let Changed::Done(slot) = Slot::begin(&inner.etcd, number, inner.own.clone()).await.unwrap() else {
+        panic!("slot {number} is somebody's");
+    };
+    let numbers = (0..connections).map(|id| (id, u64::from(number))).collect();
+    member.memory.numbers.lock().unwrap().insert(number, numbers);
+    inner.mine().insert(number, Own::alone(&slot));
+    inner.wake.notify_one();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_nothing_is_left_of_is_nobodys_and_so_is_an_empty_one_of_who_leaves() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let number = a.slot();
+    a.set(number, 1, 1).await;
+    a.slots.move_slot(number, "b").await.unwrap();
+    let mut table = a.slots.table();
+    table.wait_for(|table| table.values().filter(|slot| slot.ready).count() == 3).await.unwrap();
+    let begun = a.slots.primary();
+    // Its last connection ends.
+    b.memory.numbers.lock().unwrap().get_mut(&number).unwrap().clear();
+    table.wait_for(|table| !table.contains_key(&number)).await.unwrap();
+    assert_eq!((b.memory.of(number), b.slots.mine()), (None, BTreeSet::from([b.slot()])));
+    assert_eq!(
+        a.slots.mine(),
+        BTreeSet::from([begun]),
+        "that which it begins in is empty as well, and stays"
+    );
+
+    assert_eq!(a.slots.drain().await, []);
+    assert_eq!((a.slots.mine(), b.memory.of(begun)), (BTreeSet::new(), None), "nothing was to be moved");
+    table.wait_for(|table| !table.contains_key(&begun)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_begins_when_all_slots_are_somebodys_gets_one_of_them() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    a.set(a.slot(), 1, 1).await;
+    for number in crate::members::SLOTS.filter(|number| *number != a.slot()) {
+        earlier(&a, number, 1 + u64::from(number == 63)).await;
+    }
+    let b = Member::join(&servers, &net, "b").await;
+    assert_eq!(b.slot(), 0);
+    assert_ne!(b.members.own().number(), a.members.own().number());
+    let mut table = b.slots.table();
+    table.wait_for(|table| table.values().any(|slot| slot.owner.node == "b")).await.unwrap();
+    let got = *b.slots.mine().first().unwrap();
+    let rows = b.arrived(got).await;
+    assert_eq!(rows, BTreeMap::from([(0, u64::from(got))]));
+    while b.slots.primary() != got {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(a.slots.mine().len() + b.slots.mine().len(), 63);
+    assert!(a.slots.holds(a.slots.primary()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_gathered_at_one_node_is_spread() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    for (number, connections) in [(10, 40), (11, 40), (12, 20), (13, 20)] {
+        earlier(&a, number, connections).await;
+    }
+    let (b, c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    let loads = || [&a, &b, &c].map(|node| node.memory.connections().values().sum::<usize>());
+    let even = |loads: [usize; 3]| loads.iter().max().unwrap() - loads.iter().min().unwrap();
+    while loads().iter().sum::<usize>() != 120 || even(loads()) > 20 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!([&a, &b, &c].iter().all(|node| node.slots.arrivals().0 == 0), "none of it by a take-over");
 }

@@ -38,6 +38,10 @@ struct Rule {
 
 impl HomeRule for Rule {
     fn elsewhere(&self, uid: u64) -> Option<String> {
+        if self.nodes.0.is_without_slot() {
+            // For now it is nobody's.
+            return Some(String::new());
+        }
         let placement = self.placement.borrow();
         let heard = |name: &str| name == placement.own || self.nodes.hears(name);
         placement.begins(uid, heard).filter(|node| node.name != placement.own).map(|node| node.name.clone())

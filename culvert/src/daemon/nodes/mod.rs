@@ -111,7 +111,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
 }
 
 impl Joined {
-    /// The slot that the router and the actors begin with.
+    /// The slot that the router and the actors begin with; 0 if none was free.
     pub fn slot(&self) -> u8 {
         self.members.own().slot
     }
@@ -238,6 +238,13 @@ impl Running {
             // Its thread ends before the process does: OpenSSL puts things away at the end that it would still use.
             mesh.close().await;
         }
+    }
+}
+
+impl Inner {
+    /// Whether there is no slot to begin anything in: it was drained, or has begun when none was free and has got none yet.
+    fn is_without_slot(&self) -> bool {
+        self.slots.get().map_or(self.first_slot == 0, |slots| slots.mine().is_empty())
     }
 }
 

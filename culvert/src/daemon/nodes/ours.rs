@@ -1,5 +1,7 @@
 //! What a node does for its slots: their tunnels.
 
+use std::collections::BTreeMap;
+
 use snapshot::{Handover, Row};
 
 use actors::Cluster as _;
@@ -52,6 +54,12 @@ impl Host for Nodes {
         if let Some(control) = self.0.control.get() {
             control.open_slot(slot);
         }
+        // Where there was none, peers wait for it.
+        self.0.news.all();
+    }
+
+    fn connections(&self) -> BTreeMap<u8, usize> {
+        self.0.control.get().map(actors::Control::connections_by_slot).unwrap_or_default()
     }
 }
 
@@ -65,7 +73,7 @@ impl Wire for Nodes {
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let lane = match ask {
             Ask::Put => cluster::mesh::Lane::Checkpoint,
-            Ask::Expect | Ask::Hand | Ask::News => cluster::mesh::Lane::Control,
+            Ask::Expect | Ask::Hand | Ask::News | Ask::Want | Ask::Load => cluster::mesh::Lane::Control,
         };
         let asked =
             self.0.mesh.get().map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.into(), patience));

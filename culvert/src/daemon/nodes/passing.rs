@@ -85,7 +85,7 @@ impl router::Elsewhere for Nodes {
         let Some(mesh) = self.0.mesh.get() else { return false };
         let name = {
             let placement = self.0.placement.borrow();
-            placement.nodes.iter().find(|other| u32::from(other.slot) == node).map(|node| node.name.clone())
+            placement.nodes.iter().find(|other| other.number() == node).map(|node| node.name.clone())
         };
         let Some(name) = name.filter(|name| *name != self.0.name) else { return false };
         let octets = [&tenant.0.to_be_bytes(), packet].concat();
@@ -117,7 +117,7 @@ impl actors::Cluster for Nodes {
     }
 
     fn begins_nothing(&self) -> bool {
-        self.0.slots.get().is_some_and(|slots| slots.mine().is_empty())
+        self.0.is_without_slot()
     }
 
     fn pass_first(&self, datagram: &IkeDatagram) -> bool {
@@ -149,7 +149,7 @@ impl actors::Cluster for Nodes {
 
     fn number(&self, node: &str) -> Option<u32> {
         let placement = self.0.placement.borrow();
-        placement.nodes.iter().find(|other| other.name == node).map(|node| node.slot.into())
+        placement.nodes.iter().find(|other| other.name == node).map(cluster::Node::number)
     }
 }
 

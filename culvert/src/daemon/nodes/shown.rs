@@ -107,9 +107,10 @@ impl Nodes {
             tokio::time::sleep(SETTLE).await;
             drained.set();
         });
-        let moved = before.difference(&now).map(|slot| {
-            let to = slots.elsewhere(*slot).unwrap_or_default();
-            self.moved(*slot, to, connections(*slot))
+        // One that nothing was in has gone nowhere.
+        let moved = before.difference(&now).filter_map(|slot| {
+            let to = slots.elsewhere(*slot)?;
+            Some(self.moved(*slot, to, connections(*slot)))
         });
         let staying = staying.into_iter();
         v1::DrainNodeResponse {
