@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+.PHONY: help quickstart scale dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
         chart-tools chart-lint chart-test chart-golden docs docs-api \
         fuzz fuzz-engine fuzz-corpus mutations bench bench-accept
 
@@ -33,6 +33,9 @@ build: ## Both binaries as the quickstart has them: target/debug/culvertd and cu
 
 release: ## Both binaries for production: target/release/culvertd and culvert; builds OpenSSL once more
 	$(CARGO) build --release -p culvert --bins
+
+scale: ## Write what the simulation of large clusters gives into docs/src/scale.md
+	@$(CARGO) run --quiet --locked -p cluster --features scale --example scale docs/src/scale.md
 
 dashboards: ## Write dashboards, alerts and the documents about them into charts/ and docs/
 	@$(CARGO) run --quiet --locked -p culvert --example dashboards

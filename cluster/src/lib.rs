@@ -13,6 +13,8 @@
 mod etcd;
 mod members;
 pub mod mesh;
+#[cfg(feature = "scale")]
+pub mod scale;
 #[cfg(feature = "servers")]
 pub mod servers;
 mod slots;

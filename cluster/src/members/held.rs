@@ -12,6 +12,10 @@ use crate::etcd::{Etcd, EtcdError, delete, put_leased};
 
 /// Changes within this are told together.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// What a node writes of its guests at most. All of them are written anew each time, and every node reads it: without a bound 63 nodes to which
+/// all peers return at once would write 10 MiB a second, and read 63 times that. A node that is told late begins with a peer of another's, which
+/// has the older connection closed.
+pub(crate) const OCTETS_PER_SECOND: u32 = 50_000;
 /// Before what etcd did not take is told again.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Peers that are told of at most: a request to etcd has 1.5 MiB, and one of a million peers takes two octets.
@@ -67,12 +71,15 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
     let mut changes = held.0.subscribe();
     let mut told = BTreeSet::new();
     let mut of_lease = *lease.borrow_and_update();
+    let mut pause = TOGETHER;
     loop {
         let now = changes.borrow_and_update().clone();
         let current = *lease.borrow_and_update();
         if now != told || (current != of_lease && !now.is_empty()) {
             let key = etcd.key(&key_of(&name));
-            let change = if now.is_empty() { delete(key) } else { put_leased(key, write(&now), current) };
+            let octets = write(&now);
+            pause = pause_after(octets.len());
+            let change = if now.is_empty() { delete(key) } else { put_leased(key, octets, current) };
             match etcd.transact(Vec::new(), vec![change], Vec::new()).await {
                 Ok(_) => (told, of_lease) = (now, current),
                 Err(error) => {
@@ -89,14 +96,29 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
         if ended {
             return;
         }
-        tokio::time::sleep(TOGETHER).await;
+        tokio::time::sleep(pause).await;
     }
+}
+
+/// Until the list may be written again, which had as many octets.
+fn pause_after(octets: usize) -> Duration {
+    let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+    TOGETHER.max(Duration::from_secs(1) * octets / OCTETS_PER_SECOND)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_takes_no_more_than_its_share_of_etcd() {
+        assert_eq!(pause_after(0), TOGETHER);
+        assert_eq!(pause_after(5_000), TOGETHER);
+        assert_eq!(pause_after(20_000), Duration::from_millis(400));
+        assert_eq!(pause_after(1_500_000), Duration::from_secs(30));
+        assert!(pause_after(usize::MAX) > Duration::from_secs(3_600));
+    }
 
     #[test]
     fn uids_come_back_as_they_were_and_are_short() {

@@ -53,6 +53,8 @@ use row::{News, Rows};
 use vault::Vault;
 
 pub(crate) use record::number_of;
+#[cfg(feature = "scale")]
+pub(crate) use share::choose;
 
 /// Something that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

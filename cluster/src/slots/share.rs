@@ -186,13 +186,14 @@ async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
     }
 }
 
-/// The slot by which a gap becomes smallest: not by turning it round into one that is as large, or slots would go to and fro.
-fn choose(movable: &[(u8, usize)], gap: usize) -> Option<(u8, usize)> {
+/// The slot by which a gap becomes smallest: not by turning it round into one that is more than half as large, or slots would go to and fro.
+pub(crate) fn choose(movable: &[(u8, usize)], gap: usize) -> Option<(u8, usize)> {
     if gap < WORTH {
         return None;
     }
-    let left = |connections: usize| gap.abs_diff(2 * connections);
-    movable.iter().copied().filter(|(_, count)| left(*count) <= gap / 2).min_by_key(|(_, count)| left(*count))
+    let turned = |connections: usize| (2 * connections).saturating_sub(gap);
+    let fit = movable.iter().copied().filter(|(_, count)| *count > 0 && turned(*count) <= gap / 2);
+    fit.min_by_key(|(_, count)| gap.abs_diff(2 * count))
 }
 
 #[cfg(test)]
@@ -206,6 +207,11 @@ mod tests {
         assert_eq!(choose(&[(1, 1_000)], 1_000), None, "the other would have as many");
         assert_eq!(choose(&[(1, 760)], 1_000), None);
         assert_eq!(choose(&[(1, 750)], 1_000), Some((1, 750)));
+        assert_eq!(
+            choose(&[(1, 20), (2, 30)], 1_000),
+            Some((2, 30)),
+            "many small ones go one after the other"
+        );
         // Whatever two nodes have, they come to an end.
         for seed in 0..500_u64 {
             let mut nodes = [Vec::new(), Vec::new()];
@@ -226,7 +232,7 @@ mod tests {
                 more.retain(|own| *own != slot);
                 less.push(slot);
                 moves += 1;
-                assert!(moves <= 12, "seed {seed}");
+                assert!(moves <= 24, "seed {seed}");
             }
         }
     }
