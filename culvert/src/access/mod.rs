@@ -31,6 +31,7 @@ pub(crate) use caller::serving;
 pub use caller::{Caller, author, current};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
+pub(crate) use files::Watched;
 pub use layer::AccessLayer;
 pub use methods::{Rule, rules};
 pub use tls::{Tls, TlsError};

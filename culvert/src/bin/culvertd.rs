@@ -190,9 +190,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
     }
     access.tell(&others);
     if let Some(cluster) = &cluster {
-        let (nodes, counted) = (cluster.nodes(), cluster.nodes());
-        others.cluster(move || nodes.figures());
-        others.counters(move || counted.counts());
+        cluster.tell(&others);
     }
     let in_the_way = match &cluster {
         // etcd is away for all nodes at a time: if that were in the way none would be left, and tunnels need no writes.

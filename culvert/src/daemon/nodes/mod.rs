@@ -3,11 +3,12 @@
 //! [`join`] comes first, as the slot of the router and of the actors is given out by it; [`Joined::run`] when those are there. Between
 //! the two what the actors and the router have to say to others finds nobody.
 //!
-//! `shown.rs` is what the API shows and orders of slots, `homes.rs` which node begins with a peer, `passing.rs` what goes from node to node and how it looks, `ours.rs` what slots are for.
+//! `shown.rs` is what the API shows and orders of slots, `homes.rs` which node begins with a peer, `passing.rs` what goes from node to node and how it looks, `ours.rs` what slots are for, `renewal.rs` the certificate for the others.
 
 mod homes;
 mod ours;
 mod passing;
+mod renewal;
 mod shown;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::Config;
+use crate::telemetry::metrics;
+use renewal::Renewal;
 
 pub use shown::slot_of;
 
@@ -53,6 +56,7 @@ struct Inner {
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
     drained: cluster::Drained,
+    renewal: Option<Renewal>,
 }
 
 /// A node that has its place among the others.
@@ -80,7 +84,9 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         return Ok(None);
     }
     let settings = &config.cluster;
-    let credentials = settings.credentials(&config.vault.key_path(&config.state_dir.0))?;
+    let key_file = config.vault.key_path(&config.state_dir.0);
+    let credentials = settings.credentials(&key_file)?;
+    let renewal = Renewal::of(settings, key_file, &credentials);
     let bound = mesh::Bound::bind(settings.mesh_listen(&config.ike.listen))?;
     let mesh = match settings.advertise {
         Some(advertise) => advertise,
@@ -106,6 +112,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         slots: OnceLock::new(),
         control: OnceLock::new(),
         drained: members.drained(),
+        renewal,
     }));
     Ok(Some(Joined { members, bound, credentials, nodes }))
 }
@@ -193,6 +200,12 @@ impl Joined {
                 control.tell_progress().await;
             }
         });
+        let renewed = nodes.clone();
+        tasks.spawn(async move {
+            if let Some((renewal, mesh)) = renewed.0.renewal.as_ref().zip(renewed.0.mesh.get()) {
+                renewal.run(renewal::renew(mesh)).await;
+            }
+        });
         let there = members.placement();
         let all_heard = reached.wait_for(|standing| {
             let there = there.borrow();
@@ -225,6 +238,18 @@ impl Running {
     /// The others.
     pub fn nodes(&self) -> Nodes {
         self.nodes.clone()
+    }
+
+    /// Says what there is to tell of how this node stands among the others.
+    pub fn tell(&self, others: &metrics::Others) {
+        let (figures, counts) = (self.nodes(), self.nodes());
+        others.cluster(move || figures.figures());
+        others.counters(move || counts.counts());
+        if self.nodes.0.renewal.is_some() {
+            let (expires, usable) = (self.nodes(), self.nodes());
+            others.certificate("nodes", move || expires.0.renewal.as_ref().and_then(Renewal::expires));
+            others.files("nodes", move || usable.0.renewal.as_ref().is_none_or(Renewal::is_usable));
+        }
     }
 
     /// Leaves for good. What is left of its slots is nobody's.

@@ -221,9 +221,9 @@ pub(super) const ALERTS: &[Alert] = &[
         when: query!("$0 == 0", API_FILES),
         looks_at: query!("$0", API_FILES),
         minutes: 1,
-        summary: "{{ $labels.instance }} cannot use the new files of its API ({{ $labels.files }})",
+        summary: "{{ $labels.instance }} cannot use its new files ({{ $labels.files }})",
         cause: None,
-        runbook: "`tls` are certificate, key and CAs, `tokens` the files of `grpc.tokens`. What was read before is in use, a certificate until it ends, but the node would not start \
+        runbook: "`tls` are certificate, key and CAs of the API, `tokens` the files of `grpc.tokens`, `nodes` those of `cluster.mesh_cert` and its like. What was read before is in use, a certificate until it ends, but the node would not start \
                   again. It fires until the files can be used. The log names the file and what is wrong with it: most often a key that is not that of the certificate, because only one \
                   of the two was exchanged.",
         labels: &[("instance", "a"), ("files", "tls")],

@@ -37,7 +37,7 @@ metrics! {
     CHILD_SAS = Gauge Node "culvert_child_sas" [] "Pairs of ESP SAs.";
     HALF_OPEN = Gauge Node "culvert_half_open" [] "Negotiations of strangers that are not authenticated yet.";
     CERTIFICATE = Gauge Node "culvert_certificate_expiry_timestamp_seconds" ["certificate"] "When a certificate that the node shows ends to be valid, as a Unix time.";
-    API_FILES = Gauge Node "culvert_api_files_usable" ["files"] "0 while files of the API have changed and cannot be used; what was read before is in use.";
+    API_FILES = Gauge Node "culvert_api_files_usable" ["files"] "0 while files of the API, or of the way between nodes, have changed and cannot be used; what was read before is in use.";
     EVENTS = Counter Node "culvert_events_total" ["event"] "What else the node counts, by name.";
 
     NEGOTIATIONS = Counter Node "culvert_negotiations_total" ["stage", "outcome", "cause"] "Negotiations that have ended: what was negotiated, whether it went well, and if not why, in the words of explain.";
