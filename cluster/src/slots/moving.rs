@@ -27,6 +27,9 @@ use super::{Ask, Handover, Inner, steward};
 
 /// A message of rows, and etcd's answer in between.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A slot that was to come and of which nothing has come for so long does not: its owner is gone, or has kept it. Longer than it waits for one
+/// answer.
+const LATE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 /// Before etcd is asked again whose a slot is.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -35,6 +38,8 @@ pub(super) struct Arriving {
     from: String,
     term: u64,
     rows: Vec<Row>,
+    /// When something of it came last.
+    last: Instant,
 }
 
 /// Moves a slot of this node.
@@ -119,7 +124,8 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         return Err("this node leaves".to_owned());
     }
     if ask == Ask::Expect {
-        let arriving = Arriving { from: from.to_owned(), term: rows.term, rows: Vec::new() };
+        let arriving =
+            Arriving { from: from.to_owned(), term: rows.term, rows: Vec::new(), last: Instant::now() };
         inner.arriving().insert(number, arriving);
         inner.host.expect(number, from);
         return Ok(Vec::new());
@@ -130,13 +136,20 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         let Some(arriving) = all.get_mut(&number).filter(|a| a.from == from && a.term == rows.term) else {
             return Err(format!("slot {number} is not expected"));
         };
+        arriving.last = now;
         arriving.rows.extend(rows.rows.iter().map(|form| form.read(now)));
         if !rows.last {
             return Ok(Vec::new());
         }
         all.remove(&number)
     };
-    let now = become_owner(inner, number, &rows).await?;
+    let now = match become_owner(inner, number, &rows).await {
+        Ok(now) => now,
+        Err(reason) => {
+            expect_no_more(inner, number).await;
+            return Err(reason);
+        }
+    };
     inner.tell_all(&now);
     inner.vault().take(number);
     inner.mine().insert(number, Own::alone(&now));
@@ -145,6 +158,28 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
     inner.host.take(number, rows, Handover::Exact).await;
     inner.wake.notify_one();
     Ok(Vec::new())
+}
+
+/// Slots that were to come and do not are waited for no longer: what lands here for them would wait in vain, each packet anew.
+pub(super) async fn forget_late(inner: &Arc<Inner>) {
+    let late: Vec<u8> = {
+        let mut all = inner.arriving();
+        let late = all.iter().filter(|(_, slot)| slot.last.elapsed() >= LATE).map(|(number, _)| *number);
+        let late: Vec<u8> = late.collect();
+        late.iter().for_each(|number| drop(all.remove(number)));
+        late
+    };
+    for number in late {
+        tracing::warn!(slot = number, "a slot that was to come has not come");
+        expect_no_more(inner, number).await;
+    }
+}
+
+async fn expect_no_more(inner: &Arc<Inner>, number: u8) {
+    if !inner.mine().contains_key(&number) {
+        let owner = inner.slot(number).map(|slot| slot.owner.node);
+        inner.host.lose(number, owner.as_deref()).await;
+    }
 }
 
 /// Makes this node the owner of a slot, if it is as its owner says that it is. Asked until etcd answers; its former owner asks as well,

@@ -28,6 +28,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let (mut there, mut evened) = (BTreeMap::new(), Instant::now());
     loop {
         tokio::time::sleep(TICK.min(EVEN)).await;
+        moving::forget_late(&inner).await;
         if inner.leaving.load(Ordering::Relaxed) {
             continue;
         }
