@@ -71,8 +71,15 @@ fn slots_are_shown_moved_and_drained_by_any_node() {
     assert!(audit.contains("MoveSlot") && audit.contains(&format!("slots/{of_b}")), "{audit}");
     assert!(!c.done(&["get", "audit"]).contains("MoveSlot"), "it is noted where it was ordered");
 
+    assert!(a.apply(&peers()).status.success());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    device(&runtime, &c, 1);
+    // That which came from b has nothing in it, and is nobody's now.
     let drained = b.json(&["drain", "c"]);
-    assert_eq!(drained["moved"].as_array().unwrap().len(), 2, "{drained}");
+    let moved = drained["moved"].as_array().unwrap();
+    assert!(moved.len() == 1 && moved[0]["name"] == format!("slots/{of_c}"), "{drained}");
+    assert_eq!(moved[0]["connections"], "1", "{drained}");
+    assert!(owners(&a).iter().all(|(_, number)| number.to_string() != of_b));
     until("no node has slots or peers with it", || {
         let nodes = a.json(&["get", "nodes"]);
         let c = nodes.as_array().unwrap().iter().find(|node| node["name"] == "c").unwrap();

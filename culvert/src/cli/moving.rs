@@ -65,7 +65,7 @@ async fn announce(client: &Client, name: &str) {
     let Ok(answer) = client.nodes().list_slots(v1::ListSlotsRequest {}).await else { return };
     let slots = answer.into_inner().slots;
     let (mut count, mut connections) = (0, 0);
-    for slot in slots.iter().filter(|slot| slot.owner == name) {
+    for slot in slots.iter().filter(|slot| slot.owner == name && slot.connections > 0) {
         (count, connections) = (count + 1, connections + slot.connections);
     }
     note(&format!("moving {count} slots with {connections} connections from {name}"));
