@@ -15,13 +15,10 @@ pub trait HomeRule: Send + Sync + 'static {
     /// The other node that begins with the peer of this uid now; `None` if this one does.
     fn elsewhere(&self, uid: u64) -> Option<String>;
 
-    /// The other node that says that it has a connection with the peer, which is none of its own.
+    /// The other node that says that it has a connection with the peer.
     fn holder(&self, uid: u64) -> Option<String>;
 
-    /// Whether the peer is at home with another node, whoever has a connection with it.
-    fn is_guest(&self, uid: u64) -> bool;
-
-    /// There is a connection with a guest here, or is none any more.
+    /// There is a connection with the peer here, or is none any more.
     fn hold(&self, uid: u64, held: bool);
 }
 
@@ -93,7 +90,7 @@ impl HomeNews {
     }
 }
 
-/// That a connection with a guest is here, for as long as this lives.
+/// That a connection with the peer is here, for as long as this lives.
 pub(crate) struct Hold {
     rule: Arc<dyn HomeRule>,
     uid: u64,
@@ -116,7 +113,7 @@ impl Homes {
         self.0.as_ref()?.rule.elsewhere(uid)
     }
 
-    /// The other node that says that it has a connection with the peer, though it is not at home with it.
+    /// The other node that says that it has a connection with the peer.
     pub(crate) fn holder(&self, uid: u64) -> Option<String> {
         self.0.as_ref()?.rule.holder(uid)
     }
@@ -124,7 +121,7 @@ impl Homes {
     /// Brings `hold` in line with whether there is a connection with the peer.
     pub(crate) fn note(&self, hold: &mut Option<Hold>, uid: u64, connected: bool) {
         let Some(inner) = &self.0 else { return };
-        match (connected && inner.rule.is_guest(uid), hold.is_some()) {
+        match (connected, hold.is_some()) {
             (true, false) => {
                 inner.rule.hold(uid, true);
                 *hold = Some(Hold { rule: Arc::clone(&inner.rule), uid });
@@ -172,15 +169,11 @@ mod tests {
 
     impl HomeRule for Even {
         fn elsewhere(&self, uid: u64) -> Option<String> {
-            self.is_guest(uid).then(|| "b".to_owned())
+            (uid % 2 == 1).then(|| "b".to_owned())
         }
 
         fn holder(&self, _: u64) -> Option<String> {
             None
-        }
-
-        fn is_guest(&self, uid: u64) -> bool {
-            uid % 2 == 1
         }
 
         fn hold(&self, uid: u64, held: bool) {
@@ -189,8 +182,9 @@ mod tests {
         }
     }
 
+    /// Whether they are at home here or elsewhere: that may be another matter a moment later.
     #[test]
-    fn guests_are_held_while_they_are_connected_and_no_longer_than_whoever_holds_them() {
+    fn peers_are_held_while_they_are_connected_and_no_longer_than_whoever_holds_them() {
         let rule = Even::default();
         let homes = Homes::new(rule.clone(), HomeNews::default());
         let (mut own, mut guest) = (None, None);
@@ -198,11 +192,11 @@ mod tests {
             homes.note(&mut own, 2, true);
             homes.note(&mut guest, 3, true);
         }
-        assert_eq!(*rule.0.lock().unwrap(), BTreeSet::from([3]));
+        assert_eq!(*rule.0.lock().unwrap(), BTreeSet::from([2, 3]));
         homes.note(&mut guest, 3, false);
-        assert!(rule.0.lock().unwrap().is_empty());
+        assert_eq!(*rule.0.lock().unwrap(), BTreeSet::from([2]));
         homes.note(&mut guest, 3, true);
-        drop(guest);
+        drop((own, guest));
         assert!(rule.0.lock().unwrap().is_empty());
         assert_eq!((homes.elsewhere(2), homes.elsewhere(3)), (None, Some("b".to_owned())));
     }

@@ -76,13 +76,15 @@ impl Slots {
         (1..=Spi::MAX_SLOT).any(|slot| self.state(slot) == SlotState::Expected)
     }
 
-    /// Whether another node may still take us for the owner of some slot that went.
+    /// Whether another node may still take us for the one that has some tunnel that went.
     pub(crate) fn some_went_lately(&self, now: Instant) -> bool {
-        (1..=Spi::MAX_SLOT).any(|slot| self.was_ours_lately(slot, now))
+        let now = self.millis(now);
+        let until = |lately: &AtomicU64| lately.load(Ordering::SeqCst) + millis(TUNNELS_LATELY - LATELY);
+        self.lately.iter().any(|lately| lately.load(Ordering::SeqCst) > 0 && now < until(lately))
     }
 
     fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+        millis(at.saturating_duration_since(self.start))
     }
 
     /// Whether a node can have it.
@@ -91,8 +93,15 @@ impl Slots {
     }
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// All nodes know of a new owner by then; what is under way to the old one arrives.
 const LATELY: Duration = Duration::from_secs(1);
+/// Whose a slot is all nodes are told at once, which node has a tunnel only by and by. One that gave a tunnel away goes on for ten seconds sending
+/// what is for it to the node that it gave it to, be it there or further on.
+const TUNNELS_LATELY: Duration = Duration::from_secs(12);
 
 #[cfg(test)]
 mod tests {
@@ -112,9 +121,12 @@ mod tests {
     fn a_slot_was_ours_for_a_while() {
         let (slots, now) = (Slots::new(5), Instant::now());
         slots.close(6, now);
+        assert!(!slots.some_went_lately(now), "none ever was");
         assert!(!slots.was_ours_lately(5, now) && !slots.was_ours_lately(6, now), "it never was");
         slots.close(5, now);
         slots.close(5, now + LATELY);
         assert!(slots.was_ours_lately(5, now) && !slots.was_ours_lately(5, now + LATELY));
+        assert!(slots.some_went_lately(now + TUNNELS_LATELY - Duration::from_millis(1)));
+        assert!(!slots.some_went_lately(now + TUNNELS_LATELY));
     }
 }

@@ -85,6 +85,8 @@ pub(crate) struct PeerActor {
     lead_ends: Option<Instant>,
     /// When its connection went to another node.
     given: Option<Instant>,
+    /// Some other node has said since that it has it.
+    given_is_told: bool,
     /// Other nodes know that a connection is here.
     hold: Option<Hold>,
     /// When unknown ESP last made it start.
@@ -137,6 +139,7 @@ impl PeerActor {
             leads_to: None,
             lead_ends: None,
             given: None,
+            given_is_told: false,
             hold: None,
             woken: None,
             takeovers: 0,

@@ -43,7 +43,7 @@ impl PeerActor {
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }
-        (self.given, self.leads_to) = (Some(Instant::now()), to);
+        (self.given, self.given_is_told, self.leads_to) = (Some(Instant::now()), false, to);
         self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
@@ -72,10 +72,15 @@ impl PeerActor {
         let Some(cluster) = &self.env.others.0 else { return };
         let held;
         let node = if self.given.is_some() {
-            // Where one is that was given is known better than where it is at home, unless somebody says that it has it.
+            // Where one is that was given is known better than where it is at home, until somebody says that it has it. Should nobody say so any
+            // more, it has gone on to where it is at home.
             held = self.env.homes.holder(self.peer.uid);
-            let Some(node) = &held else { return };
-            node.as_str()
+            self.given_is_told |= held.is_some();
+            match &held {
+                Some(node) => node.as_str(),
+                None if self.given_is_told => node,
+                None => return,
+            }
         } else {
             node
         };

@@ -1,5 +1,4 @@
-//! Peers that have a connection with a node though they are at home with another: the others are told, so that nobody else begins with
-//! them. After a node has come back these are its peers, until their connections end; otherwise hardly any.
+//! Peers that a node has a connection with: the others are told, so that nobody else begins with them, and what is for them goes there.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::etcd::{Etcd, EtcdError, delete, put_leased};
 
 /// Changes within this are told together.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// What a node writes of its guests at most. All of them are written anew each time, and every node reads it: without a bound 63 nodes to which
+/// What a node writes of them at most. All of them are written anew each time, and every node reads it: without a bound 63 nodes to which
 /// all peers return at once would write 10 MiB a second, and read 63 times that. A node that is told late begins with a peer of another's, which
 /// has the older connection closed.
 pub(crate) const OCTETS_PER_SECOND: u32 = 50_000;
@@ -21,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Peers that are told of at most: a request to etcd has 1.5 MiB, and one of a million peers takes two octets.
 const MAX_HELD: usize = 500_000;
 
-/// The guests of this node.
+/// The peers that this node has a connection with.
 #[derive(Clone, Debug)]
 pub struct Held(Arc<watch::Sender<BTreeSet<u64>>>);
 
@@ -66,7 +65,7 @@ pub(super) fn key_of(name: &str) -> String {
     format!("nodes/{name}/held")
 }
 
-/// Tells the others, whenever guests come or go and when the lease is another one.
+/// Tells the others, whenever connections come or go and when the lease is another one.
 pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: watch::Receiver<i64>) {
     let mut changes = held.0.subscribe();
     let mut told = BTreeSet::new();

@@ -3,7 +3,7 @@
 //! | key, after the prefix | what |
 //! |---|---|
 //! | `nodes/NAME` | a node that is there: [`Node`] |
-//! | `nodes/NAME/held` | peers that it has a connection with though they are at home with another ([`Held`]) |
+//! | `nodes/NAME/held` | peers that it has a connection with ([`Held`]) |
 //!
 //! All are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
 //! finds its lease lost, having been paused or cut off, takes a new one; if its name is another's by now it has no
@@ -211,7 +211,7 @@ impl Members {
         self.placement.clone()
     }
 
-    /// Where guests are noted.
+    /// Where it is noted with which peers there is a connection.
     pub fn held(&self) -> Held {
         self.held.clone()
     }

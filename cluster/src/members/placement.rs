@@ -14,7 +14,7 @@ pub struct Placement {
     pub nodes: Vec<Node>,
     /// Name of this node.
     pub own: String,
-    /// Peers that have a connection with a node that they are not at home with, by the node's name.
+    /// Peers that have a connection with a node, by the node's name.
     pub held: BTreeMap<String, Arc<BTreeSet<u64>>>,
 }
 

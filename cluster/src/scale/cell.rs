@@ -55,7 +55,7 @@ pub struct Outcome {
     pub lost: u64,
     /// The node with most tunnels, as a multiple of the mean: over time.
     pub uneven: f64,
-    /// Transactions of etcd for slots, nodes and guests, over time and in the ten seconds with most.
+    /// Transactions of etcd for slots, nodes and who has which peer, over time and in the ten seconds with most.
     pub writes_per_second: f64,
     /// See there.
     pub writes_at_most: f64,
@@ -359,7 +359,7 @@ impl Cell {
                 }
             }
         }
-        // At its old node it is a guest no more, and at the next it is one: most often neither is the one that it is at home with.
+        // The one node says that it has it no more, and the other that it has.
         self.write(2);
         self.begin_one();
     }

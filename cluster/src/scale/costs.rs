@@ -20,8 +20,8 @@ pub(super) const TAKE_OVER: f64 = 0.7;
 /// Processor time of a handshake in a cluster, in seconds: over all nodes, and of a single node.
 pub(super) const HANDSHAKE_CPU: f64 = 455e-6;
 
-/// Octets of a peer in the list of those whom a node has a connection with though they are at home elsewhere.
-pub(super) const GUEST: f64 = 2.0;
+/// Octets of a peer in the list of those whom a node has a connection with.
+pub(super) const PEER: f64 = 2.0;
 /// Seconds between two writes of that list at least, and what a node writes of it in a second at most.
 pub(super) const TOGETHER: f64 = 0.1;
 pub(super) const OCTETS_PER_SECOND: f64 = crate::members::HELD_OCTETS_PER_SECOND as f64;

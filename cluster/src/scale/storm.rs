@@ -1,6 +1,6 @@
 //! All peers that negotiate anew within a minute: the network in front was away.
 
-use super::costs::{GUEST, HANDSHAKE, HANDSHAKE_CPU, OCTETS_PER_SECOND, TOGETHER};
+use super::costs::{PEER, HANDSHAKE, HANDSHAKE_CPU, OCTETS_PER_SECOND, TOGETHER};
 
 /// What it costs.
 pub(super) struct Storm {
@@ -20,12 +20,11 @@ pub(super) struct Storm {
 /// In a cell of so many nodes with so many tunnels each, within so many seconds.
 pub(super) fn storm(nodes: f64, tunnels: f64, seconds: f64) -> Storm {
     let handshakes = tunnels / seconds;
-    let guests = 1.0 - 1.0 / nodes;
     let (mut at, mut writes, mut octets) = (0.0, 0.0_f64, 0.0_f64);
     let (mut second, mut in_second) = (0.0, (0.0_f64, 0.0_f64));
     let told_after = loop {
         // What a node writes at this moment, and when it may again.
-        let size = handshakes * f64::min(at, seconds) * guests * GUEST;
+        let size = handshakes * f64::min(at, seconds) * PEER;
         if at - second >= 1.0 {
             (writes, octets) = (writes.max(in_second.0), octets.max(in_second.1));
             (second, in_second) = (at, (0.0, 0.0));

@@ -47,7 +47,7 @@ pub use snapshot::{Done, Handover, Kept, Row};
 use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
-use moving::Arriving;
+use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
 use vault::Vault;
@@ -321,12 +321,12 @@ impl Slots {
         moving::arrive(&self.0, from, ask, rows).await
     }
 
-    /// Moves a slot of this node to another one, as it is.
+    /// Moves a slot of this node to another one, as it is. There it stays until another one is ordered, or that node goes.
     ///
     /// # Errors
-    /// With why it stays.
+    /// With why it stays here.
     pub async fn move_slot(&self, slot: u8, to: &str) -> Result<(), String> {
-        moving::give(&self.0, slot, to).await
+        moving::give(&self.0, slot, to, Why::Ordered).await
     }
 
     /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
@@ -343,7 +343,7 @@ impl Slots {
             for _ in 0..DRAIN_TRIES {
                 moved = match self.0.heir(slot.into()) {
                     Some(to) => {
-                        let moved = self.move_slot(slot, &to.node).await;
+                        let moved = moving::give(&self.0, slot, &to.node, Why::Suits).await;
                         if moved.is_err() {
                             // It may leave as well: another one then, if there is one.
                             self.0.is_unfit(&to.node);

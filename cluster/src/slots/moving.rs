@@ -42,8 +42,17 @@ pub(super) struct Arriving {
     last: Instant,
 }
 
+/// Why a slot moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Somebody has ordered it.
+    Ordered,
+    /// It suits the nodes.
+    Suits,
+}
+
 /// Moves a slot of this node.
-pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(), String> {
+pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
     let _turn = inner.turn.lock().await;
     // From etcd itself: the next owner compares with this.
     let slot = Slot::load(&inner.etcd, number).await.map_err(|error| error.to_string())?;
@@ -55,7 +64,9 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str) -> Result<(),
     if !inner.hears(to) {
         return Err(format!("node {to} is not heard"));
     }
-    let body = |rows, last| Rows { slot: slot.number.into(), term: slot.term, rows, last }.encode_to_vec();
+    let ordered = why == Why::Ordered;
+    let body =
+        |rows, last| Rows { slot: slot.number.into(), term: slot.term, rows, last, ordered }.encode_to_vec();
     inner.wire.ask(to, Ask::Expect, body(Vec::new(), false), PATIENCE).await?;
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
@@ -152,7 +163,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
     };
     inner.tell_all(&now);
     inner.vault().take(number);
-    inner.mine().insert(number, Own::alone(&now));
+    inner.mine().insert(number, Own { ordered: rows.ordered, ..Own::alone(&now) });
     inner.exact.fetch_add(1, Ordering::Relaxed);
     let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
     inner.host.take(number, rows, Handover::Exact).await;

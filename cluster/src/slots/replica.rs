@@ -31,12 +31,14 @@ pub(super) struct Own {
     pub(super) replica: Replica,
     /// Since when nothing was in it, each time that was looked at.
     pub(super) empty: Option<Instant>,
+    /// Somebody has ordered that it is here: it is moved by another order alone, or when this node goes.
+    pub(super) ordered: bool,
 }
 
 impl Own {
     /// One without a standby.
     pub(super) const fn alone(slot: &Slot) -> Self {
-        Self { since: slot.revision, replica: Replica::Alone, empty: None }
+        Self { since: slot.revision, replica: Replica::Alone, empty: None, ordered: false }
     }
 }
 
@@ -233,7 +235,7 @@ async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> 
     let Some(standby) = &record.standby else { return Err("there is none".to_owned()) };
     for rows in messages(rows, Instant::now()) {
         let (slot, term) = (record.number.into(), record.term);
-        let body = Rows { slot, term, rows, last: false }.encode_to_vec();
+        let body = Rows { slot, term, rows, ..Rows::default() }.encode_to_vec();
         inner.wire.ask(&standby.node, Ask::Put, body, PATIENCE).await?;
     }
     Ok(())

@@ -68,6 +68,9 @@ pub(super) struct Rows {
     /// Of a slot that is handed over: these are the last ones, and whoever gets them is to be the owner.
     #[prost(bool, tag = "4")]
     pub(super) last: bool,
+    /// Somebody has ordered that it is handed over, and it stays.
+    #[prost(bool, tag = "5")]
+    pub(super) ordered: bool,
 }
 
 impl Rows {

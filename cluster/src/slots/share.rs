@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::moving::Why;
 use super::record::Process;
 use super::{Ask, Handover, Inner, moving, replica, steward};
 
@@ -62,7 +63,7 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
     };
     let (inner, to) = (Arc::clone(inner), to.to_owned());
     tokio::spawn(async move {
-        if let Err(reason) = moving::give(&inner, number, &to).await {
+        if let Err(reason) = moving::give(&inner, number, &to, Why::Suits).await {
             tracing::warn!(slot = number, to, reason, "a slot does not go to a node that has none");
         }
     });
@@ -152,11 +153,18 @@ fn note(inner: &Inner, there: &mut BTreeMap<Process, Instant>) {
     }
 }
 
+/// Slots of this node that something is in, and that may be moved: not that which it begins in, and none that somebody has put here.
+pub(super) fn movable(inner: &Inner) -> Vec<(u8, usize)> {
+    let (counts, primary) = (inner.host.connections(), inner.primary.load(Ordering::Relaxed));
+    let mine = inner.mine();
+    let stays = |number: u8| number == primary || mine.get(&number).is_none_or(|own| own.ordered);
+    counts.into_iter().filter(|(number, _)| !stays(*number)).collect()
+}
+
 /// Moves a slot to the node that has least to do, if that is worth it.
 async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
-    let (counts, primary) = (inner.host.connections(), inner.primary.load(Ordering::Relaxed));
-    let own: usize = counts.values().sum();
-    let movable: Vec<(u8, usize)> = counts.into_iter().filter(|(number, _)| *number != primary).collect();
+    let own: usize = inner.host.connections().values().sum();
+    let movable = movable(inner);
     if own < WORTH || movable.is_empty() || *inner.etcd_is_away.borrow() {
         return;
     }
@@ -182,7 +190,7 @@ async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
     let Some((least, to)) = least else { return };
     let Some((number, connections)) = choose(&movable, own.saturating_sub(least)) else { return };
     tracing::info!(slot = number, to, connections, own, least, "another node has much less to do");
-    if let Err(reason) = moving::give(inner, number, &to).await {
+    if let Err(reason) = moving::give(inner, number, &to, Why::Suits).await {
         tracing::warn!(slot = number, to, reason, "a slot stays where there is more to do");
     }
 }

@@ -450,8 +450,10 @@ async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
     let net = Arc::new(Net::default());
     let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
     let slot = a.ready().await;
-    let rows =
-        |last| Rows { slot: slot.number.into(), term: slot.term, rows: Vec::new(), last }.encode_to_vec();
+    let rows = |last| {
+        Rows { slot: slot.number.into(), term: slot.term, rows: Vec::new(), last, ordered: false }
+            .encode_to_vec()
+    };
     let no_more = async || {
         assert_eq!(*b.memory.expected.lock().unwrap(), BTreeSet::from([slot.number]));
         while !b.memory.expected.lock().unwrap().is_empty() {
@@ -524,7 +526,7 @@ async fn a_node_that_begins_when_all_slots_are_somebodys_gets_one_of_them() {
     let mut table = b.slots.table();
     let of_b =
         |table: &Arc<Table>| table.values().find(|slot| slot.owner.node == "b").map(|slot| slot.number);
-    let got = of_b(&*table.wait_for(|table| of_b(table).is_some()).await.unwrap()).unwrap();
+    let got = of_b(&table.wait_for(|table| of_b(table).is_some()).await.unwrap()).unwrap();
     assert_eq!(b.arrived(got).await[&0], u64::from(got));
     // Others follow, as that one is not all that there is to do.
     while !b.slots.holds(b.slots.primary()) || a.slots.mine().len() + b.slots.mine().len() != 63 {
@@ -548,4 +550,9 @@ async fn what_has_gathered_at_one_node_is_spread() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!([&a, &b, &c].iter().all(|node| node.slots.arrivals().0 == 0), "none of it by a take-over");
+
+    // What somebody has put somewhere stays there.
+    let number = *b.slots.mine().iter().find(|number| **number >= 10).unwrap();
+    b.slots.move_slot(number, "a").await.unwrap();
+    assert!(share::movable(&a.slots.0).iter().all(|(other, _)| *other != number));
 }

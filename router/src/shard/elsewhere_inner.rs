@@ -38,8 +38,7 @@ impl Core {
             Way::Hold(tunnel) => self.hold(&tunnel, tenant.id, &packet, &info),
             // The tunnel is about to come, or has just gone.
             Way::Elsewhere(_) | Way::Nowhere(Counter::NoOutboundSa) if self.slots.some_expected() => {
-                let held = self.waiting.push(self.now, Kind::Inner(tenant.clone()), &packet);
-                self.counters.count(if held { Counter::SlotHeld } else { Counter::SlotHoldFull });
+                self.wait_inner(tenant, &packet);
             }
             // The sender did not know yet. Should two nodes be in error about each other, hops come to an end.
             Way::Elsewhere(node) if self.slots.some_went_lately(self.now) => {
@@ -55,6 +54,12 @@ impl Core {
         }
     }
 
+    /// Keeps a packet of the tenant until the slot that changes hands has come or gone.
+    fn wait_inner(&mut self, tenant: &Arc<Tenant>, packet: &[u8]) {
+        let held = self.waiting.push(self.now, Kind::Inner(tenant.clone()), packet);
+        self.counters.count(if held { Counter::SlotHeld } else { Counter::SlotHoldFull });
+    }
+
     /// A packet, or all that it stands for, whose pair went after it was routed. In a cluster the pair may be at another node by
     /// now.
     #[cold]
@@ -67,6 +72,17 @@ impl Core {
             (Some((Way::Elsewhere(node), tenant)), None) => self.pass_inner(node, &tenant, packet),
             (Some((Way::Elsewhere(node), tenant)), Some(run)) => {
                 self.each_of(packet, run, |core, packet, _| core.pass_inner(node, &tenant, packet));
+            }
+            // It goes just now, and it is known where in a moment.
+            (Some((Way::Pair(_) | Way::Nowhere(Counter::NoOutboundSa), tenant)), None)
+                if self.slots.some_expected() =>
+            {
+                self.wait_inner(&tenant, packet);
+            }
+            (Some((Way::Pair(_) | Way::Nowhere(Counter::NoOutboundSa), tenant)), Some(run))
+                if self.slots.some_expected() =>
+            {
+                self.each_of(packet, run, |core, packet, _| core.wait_inner(&tenant, packet));
             }
             _ => self.counters.add(Counter::NoOutboundSa, packets(packet, run)),
         }

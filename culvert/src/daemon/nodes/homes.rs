@@ -54,14 +54,6 @@ impl HomeRule for Rule {
         others.filter(|(_, held)| held.contains(&uid)).map(|(name, _)| name.clone()).next()
     }
 
-    fn is_guest(&self, uid: u64) -> bool {
-        let placement = self.placement.borrow();
-        // One that was killed says until its lease ends that it has a connection with a peer. Whoever goes on with that says so as well, even
-        // if it is at home there: else others lead packets for it to nobody.
-        let others = || placement.held.iter().filter(|(node, _)| **node != placement.own);
-        !placement.is_home(uid) || others().any(|(_, held)| held.contains(&uid))
-    }
-
     fn hold(&self, uid: u64, held: bool) {
         self.held.hold(uid, held);
     }
