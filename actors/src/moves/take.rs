@@ -68,10 +68,11 @@ impl Control {
     }
 
     /// The peer of this uid has negotiated a connection with another node: one that is here is an older one.
-    pub fn superseded(&self, uid: u64) {
+    /// What is for the peer goes to the node of this number.
+    pub fn superseded(&self, uid: u64, node: Option<u32>) {
         if let Some(peer) = self.env().registry.uids.get(&uid) {
             // With so much to do that there is no room for it, it is superseded by something else.
-            offer(&peer, ToPeer::Superseded, &self.env().counters);
+            offer(&peer, ToPeer::Superseded(node), &self.env().counters);
         }
     }
 

@@ -105,7 +105,14 @@ impl PeerActor {
     }
 
     /// The peer has begun anew with another node. What it has left here it has forgotten, or is glad to be rid of.
-    pub(super) fn superseded(&mut self) {
+    pub(super) fn superseded(&mut self, ctx: &mut Context<Self>, node: Option<u32>) {
+        if self.supervisor.current().is_none() && node.is_some() {
+            // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that.
+            (self.given, self.given_is_told) = (Some(Instant::now()), false);
+            self.lead_to(node);
+            self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
+            self.arm(ctx);
+        }
         let current = self.supervisor.current();
         if let Some(conn) = current.and_then(|id| self.conns.get_mut(&id)) {
             conn.closing = true;

@@ -46,7 +46,7 @@ pub(crate) enum ToPeer {
     /// Another node has had a connection with the peer until now, and this one goes on.
     GoOn(Box<Moved>),
     /// The peer has negotiated a connection with another node: what is here is older.
-    Superseded,
+    Superseded(Option<u32>),
     /// Perhaps the peer is not where its connection says: ask it for a sign of life.
     Doubt,
     /// Somebody who may be the peer has begun a negotiation from there, or was refused.

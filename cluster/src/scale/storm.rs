@@ -1,6 +1,6 @@
 //! All peers that negotiate anew within a minute: the network in front was away.
 
-use super::costs::{PEER, HANDSHAKE, HANDSHAKE_CPU, OCTETS_PER_SECOND, TOGETHER};
+use super::costs::{HANDSHAKE, HANDSHAKE_CPU, OCTETS_PER_SECOND, PEER, TOGETHER};
 
 /// What it costs.
 pub(super) struct Storm {

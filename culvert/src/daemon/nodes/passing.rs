@@ -165,7 +165,7 @@ impl Handler for Nodes {
                     let uid = body.as_ref().try_into().map(u64::from_be_bytes);
                     let uid = uid.map_err(|_| "eight octets are expected".to_owned())?;
                     if let Some(control) = self.0.control.get() {
-                        control.superseded(uid);
+                        control.superseded(uid, actors::Cluster::number(self, from));
                     }
                     Ok(Bytes::new())
                 }
