@@ -154,3 +154,31 @@ fn a_rolling_restart_is_noticed_by_nobody() {
     let seen = capture.stop();
     assert_eq!((seen.doubled, seen.inits), (0, 0), "{seen:?}");
 }
+
+#[test]
+fn slots_that_are_moved_to_and_fro_are_noticed_by_nobody() {
+    let Some((cluster, sites)) = Sites::open() else { return };
+    let capture = interop::capture::Capture::start(&cluster.lab, &sites.site, "vsite", "site");
+    let before = sites.spis();
+    let flows = [1, 2, 3].map(|n| Flood::start(&sites.site, &inside_of(n), interop::cluster::INSIDE));
+    let far = Flood::start(&sites.far, sites::FAR, interop::cluster::INSIDE);
+    let full = |slot: &serde_json::Value| slot["connections"].as_str().is_some_and(|count| count != "0");
+    for round in 0..24 {
+        // Each time another of those that have tunnels, ordered at another node, to whichever comes next.
+        let slots: Vec<_> = cluster.slots(round % NODES).into_iter().filter(full).collect();
+        let Some(slot) = slots.get(round % slots.len().max(1)) else { panic!("no slot has a tunnel") };
+        let owner: usize =
+            slot["owner"].as_str().and_then(|name| name.strip_prefix('n')?.parse().ok()).unwrap();
+        let (number, to) = (slot["number"].to_string(), format!("n{}", owner % NODES + 1));
+        let said = cluster.node((round + 1) % NODES).cli(&["move", "slot", &number, "--to", &to]);
+        assert!(said.ok, "{}", said.text);
+        if round % 6 == 0 {
+            sites.rekeyed();
+        }
+    }
+    let lost: Vec<_> = flows.into_iter().chain([far]).map(Flood::stop).collect();
+    assert!(lost.iter().all(|echoes| echoes.sent > 100 && echoes.sent == echoes.received), "{lost:?}");
+    assert_eq!(sites.spis(), before, "the peers have other SAs");
+    let seen = capture.stop();
+    assert_eq!((seen.doubled, seen.inits), (0, 0), "{seen:?}");
+}

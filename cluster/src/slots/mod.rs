@@ -334,9 +334,8 @@ impl Slots {
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.leaving.store(true, Ordering::Relaxed);
         let mut stay = Vec::new();
-        let connections = self.0.host.connections();
         for slot in self.mine() {
-            if !connections.contains_key(&slot) && share::give_up(&self.0, slot).await {
+            if share::is_empty(&self.0, slot) && share::give_up(&self.0, slot).await {
                 continue;
             }
             let mut moved = Err(String::new());

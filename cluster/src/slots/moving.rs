@@ -163,7 +163,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
     };
     inner.tell_all(&now);
     inner.vault().take(number);
-    inner.mine().insert(number, Own { ordered: rows.ordered, ..Own::alone(&now) });
+    inner.mine().insert(number, Own { ordered: rows.ordered, ..Own::come(&now) });
     inner.exact.fetch_add(1, Ordering::Relaxed);
     let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
     inner.host.take(number, rows, Handover::Exact).await;

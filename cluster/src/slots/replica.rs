@@ -29,6 +29,8 @@ pub(super) struct Own {
     /// The revision of etcd with which it began to be ours. What is known from before is no news of it.
     pub(super) since: i64,
     pub(super) replica: Replica,
+    /// When it came from another node: what is in it may not have begun here yet.
+    pub(super) came: Option<Instant>,
     /// Since when nothing was in it, each time that was looked at.
     pub(super) empty: Option<Instant>,
     /// Somebody has ordered that it is here: it is moved by another order alone, or when this node goes.
@@ -38,7 +40,12 @@ pub(super) struct Own {
 impl Own {
     /// One without a standby.
     pub(super) const fn alone(slot: &Slot) -> Self {
-        Self { since: slot.revision, replica: Replica::Alone, empty: None, ordered: false }
+        Self { since: slot.revision, replica: Replica::Alone, came: None, empty: None, ordered: false }
+    }
+
+    /// One that comes from another node now.
+    pub(super) fn come(slot: &Slot) -> Self {
+        Self { came: Some(Instant::now()), ..Self::alone(slot) }
     }
 }
 

@@ -90,6 +90,12 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
     false
 }
 
+/// Whether nothing is in a slot of this node, and nothing is about to be.
+pub(super) fn is_empty(inner: &Inner, number: u8) -> bool {
+    let came = inner.mine().get(&number).and_then(|own| own.came);
+    !inner.host.connections().contains_key(&number) && came.is_none_or(|came| came.elapsed() >= QUIET)
+}
+
 /// Slots of this node that nothing has been in for a while, but the one that it begins in.
 fn empty(inner: &Inner) -> Vec<u8> {
     let primary = inner.primary.load(Ordering::Relaxed);

@@ -162,7 +162,7 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
             inner.tell_all(&now);
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
-            inner.mine().insert(number, Own::alone(&now));
+            inner.mine().insert(number, Own::come(&now));
             inner.sudden.fetch_add(1, Ordering::Relaxed);
             inner.host.take(number, rows, Handover::Sudden).await;
             inner.seen(number, now.revision).await;
