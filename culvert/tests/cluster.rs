@@ -46,6 +46,51 @@ fn nodes_share_what_is_configured_and_lose_nothing() {
     assert!(!b.done(&["get", "tenants"]).contains("third"));
 }
 
+/// A tenant with a secret and 1,000 peers: more than one transaction of etcd takes.
+fn many(tenant: &str) -> String {
+    let mut text = format!(
+        "kind: Tenant\nname: {tenant}\n---\nkind: Secret\nname: {tenant}/psk\nvalue: correct-horse\n"
+    );
+    for number in 0..1_000 {
+        text += &format!(
+            "---\nkind: Peer\nname: {tenant}/b{number}\nlocalIdentity: hub.example\nremoteIdentity: b{number}.example\n\
+             auth: {{psk: psk}}\nstartAction: NONE\n\
+             children: [{{name: lan, localSubnets: [10.0.0.0/8], remoteSubnets: [10.0.0.0/16]}}]\n"
+        );
+    }
+    text
+}
+
+#[test]
+fn a_node_that_is_killed_within_an_apply_leaves_all_of_it_or_nothing() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (mut a, b) = (Daemon::start(&servers, "a"), Daemon::start(&servers, "b"));
+    let peers = |node: &Daemon, tenant: &str| {
+        let output = node.culvert(&["get", "peers", "--tenant", tenant, "--output", "json"]);
+        // Of a tenant that is not there nothing is shown.
+        let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        shown.as_array().map_or(0, Vec::len)
+    };
+    for round in 0..4_u32 {
+        let tenant = format!("t{round}");
+        let file = servers.file(&format!("{tenant}.yaml"));
+        std::fs::write(&file, many(&tenant)).unwrap();
+        let mut applying = Command::new(env!("CARGO_BIN_EXE_culvert"));
+        applying.arg("--server").arg(format!("unix:{}", a.socket.display()));
+        applying.args(["apply", "-f", file.to_str().unwrap()]).env_remove("CULVERT_CONTEXT");
+        applying.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let mut applying = applying.spawn().unwrap();
+        // At another moment each time; whichever it is, the same holds.
+        std::thread::sleep(std::time::Duration::from_millis(60) * round);
+        a = a.kill_and_start();
+        let acknowledged = applying.wait().unwrap().success();
+        let count = peers(&b, &tenant);
+        assert!(count == 0 || count == 1_000, "{round}: {count}");
+        assert!(!acknowledged || count == 1_000, "{round}: it was acknowledged");
+        assert_eq!(peers(&a, &tenant), count, "{round}");
+    }
+}
+
 /// Peers that the nodes are to begin with, at an address where nobody answers.
 const PEERS: usize = 12;
 
