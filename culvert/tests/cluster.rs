@@ -52,10 +52,11 @@ fn many(tenant: &str) -> String {
         "kind: Tenant\nname: {tenant}\n---\nkind: Secret\nname: {tenant}/psk\nvalue: correct-horse\n"
     );
     for number in 0..1_000 {
+        let (high, low) = (16 + number / 250, number % 250);
         text += &format!(
-            "---\nkind: Peer\nname: {tenant}/b{number}\nlocalIdentity: hub.example\nremoteIdentity: b{number}.example\n\
+            "---\nkind: Peer\nname: {tenant}/b{number}\nlocalIdentity: hub.{tenant}.example\nremoteIdentity: b{number}.{tenant}.example\n\
              auth: {{psk: psk}}\nstartAction: NONE\n\
-             children: [{{name: lan, localSubnets: [10.0.0.0/8], remoteSubnets: [10.0.0.0/16]}}]\n"
+             children: [{{name: lan, localSubnets: [10.0.0.0/8], remoteSubnets: [172.{high}.{low}.0/24]}}]\n"
         );
     }
     text
@@ -71,7 +72,13 @@ fn a_node_that_is_killed_within_an_apply_leaves_all_of_it_or_nothing() {
         let shown: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         shown.as_array().map_or(0, Vec::len)
     };
-    for round in 0..4_u32 {
+    // How long it takes where nobody dies.
+    let begin = std::time::Instant::now();
+    let applied = a.apply(&many("whole"));
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let took = begin.elapsed();
+    assert_eq!(peers(&b, "whole"), 1_000);
+    for round in 1..=5_u32 {
         let tenant = format!("t{round}");
         let file = servers.file(&format!("{tenant}.yaml"));
         std::fs::write(&file, many(&tenant)).unwrap();
@@ -80,8 +87,8 @@ fn a_node_that_is_killed_within_an_apply_leaves_all_of_it_or_nothing() {
         applying.args(["apply", "-f", file.to_str().unwrap()]).env_remove("CULVERT_CONTEXT");
         applying.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut applying = applying.spawn().unwrap();
-        // At another moment each time; whichever it is, the same holds.
-        std::thread::sleep(std::time::Duration::from_millis(60) * round);
+        // At another moment of it each time; whichever it is, the same holds.
+        std::thread::sleep(took * round / 8);
         a = a.kill_and_start();
         let acknowledged = applying.wait().unwrap().success();
         let count = peers(&b, &tenant);

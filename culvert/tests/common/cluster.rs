@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
 pub(crate) use daemon::culvertd;
-use daemon::{Log, launch};
+use daemon::launch;
 use serde_json::Value;
 
 /// A daemon of the cluster.
 pub(crate) struct Daemon {
     child: Child,
-    _log: Log,
     pub(crate) config: PathBuf,
     pub(crate) ready: Value,
     pub(crate) socket: PathBuf,
@@ -37,8 +36,10 @@ impl Daemon {
 
     pub(crate) fn of(config: &Path) -> Self {
         let (child, log, ready) = launch(culvertd(), config);
+        // One whose log nobody reads stands still when the pipe is full.
+        std::thread::spawn(move || log.for_each(drop));
         let socket = PathBuf::from(ready["socket"].as_str().unwrap());
-        Self { child, _log: log, config: config.to_owned(), ready, socket }
+        Self { child, config: config.to_owned(), ready, socket }
     }
 
     /// `kill -9`, and up again.
