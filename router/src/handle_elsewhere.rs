@@ -28,7 +28,7 @@ impl RouterHandle {
 
     /// A packet of the tenant that another node passes on, since a tunnel that it is for is up here. It goes the way of one that
     /// came through a tunnel of the tenant, without a hop, and leaves by a tunnel of this node or not at all. While a slot changes
-    /// hands it waits like ESP ([`expect_slot`](Self::expect_slot)), and is passed on once more for a second after one went. Needs
+    /// hands it waits like ESP ([`expect_slot`](Self::expect_slot)), and is passed on once more for some seconds after one went, hop by hop. Needs
     /// [`crate::RouterConfig::elsewhere`]. Never blocks.
     pub fn inner_in(&self, tenant: TenantId, packet: Vec<u8>) {
         let Some(tenant) = self.shared().tenants.get(tenant) else {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::etcd::{Etcd, EtcdError, delete, put_leased};
 
 /// Changes within this are told together.
-const TOGETHER: Duration = Duration::from_millis(100);
+pub(crate) const TOGETHER: Duration = Duration::from_millis(100);
 /// What a node writes of them at most. All of them are written anew each time, and every node reads it: without a bound 63 nodes to which
 /// all peers return at once would write 10 MiB a second, and read 63 times that. A node that is told late begins with a peer of another's, which
 /// has the older connection closed.

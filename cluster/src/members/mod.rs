@@ -28,7 +28,7 @@ use tokio::sync::watch;
 pub use drained::Drained;
 pub use held::Held;
 #[cfg(feature = "scale")]
-pub(crate) use held::OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND;
+pub(crate) use held::{OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND, TOGETHER as HELD_TOGETHER};
 pub use placement::Placement;
 
 use crate::etcd::{Etcd, EtcdError};

@@ -54,7 +54,7 @@ use vault::Vault;
 
 pub(crate) use record::number_of;
 #[cfg(feature = "scale")]
-pub(crate) use share::choose;
+pub(crate) use share::{EVEN, QUIET, SETTLED, choose};
 
 /// Something that comes later.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -16,11 +16,14 @@ use super::{Ask, Handover, Inner, moving, replica, steward};
 /// Between looks.
 const TICK: Duration = Duration::from_secs(1);
 /// How long nothing has to be in a slot: what has just come has not begun yet, and what has just ended may be asked for once more.
-const QUIET: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(30) };
+pub(crate) const QUIET: Duration =
+    if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(30) };
 /// Between looks whether another node has much less to do.
-const EVEN: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(10) };
+pub(crate) const EVEN: Duration =
+    if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(10) };
 /// A node that is there for less is not given anything: it may be about to go again.
-const SETTLED: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
+pub(crate) const SETTLED: Duration =
+    if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
 /// Connections that one node has to have more than another before any of them is moved: a move costs little, and saves nothing below that.
 const WORTH: usize = if cfg!(test) { 8 } else { 64 };
 
@@ -160,17 +163,17 @@ fn note(inner: &Inner, there: &mut BTreeMap<Process, Instant>) {
 }
 
 /// Slots of this node that something is in, and that may be moved: not that which it begins in, and none that somebody has put here.
-pub(super) fn movable(inner: &Inner) -> Vec<(u8, usize)> {
-    let (counts, primary) = (inner.host.connections(), inner.primary.load(Ordering::Relaxed));
-    let mine = inner.mine();
+pub(super) fn movable(inner: &Inner, counts: BTreeMap<u8, usize>) -> Vec<(u8, usize)> {
+    let (primary, mine) = (inner.primary.load(Ordering::Relaxed), inner.mine());
     let stays = |number: u8| number == primary || mine.get(&number).is_none_or(|own| own.ordered);
     counts.into_iter().filter(|(number, _)| !stays(*number)).collect()
 }
 
 /// Moves a slot to the node that has least to do, if that is worth it.
 async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
-    let own: usize = inner.host.connections().values().sum();
-    let movable = movable(inner);
+    let counts = inner.host.connections();
+    let own: usize = counts.values().sum();
+    let movable = movable(inner, counts);
     if own < WORTH || movable.is_empty() || *inner.etcd_is_away.borrow() {
         return;
     }

@@ -62,8 +62,7 @@ pub(super) const ALERTS: &[Alert] = &[
         summary: "no other node could go on with connections of {{ $labels.instance }}",
         cause: None,
         runbook: "They would be negotiated anew if the node were lost. `culvert get slots` shows the slot without a standby: the log of its node says why none keeps up (\
-                  `the standby does not keep up`), most often a node without processor time to spare, or of another version. A standby that has been found is ready within a second for \
-                  10,000 tunnels.",
+                  `the standby does not keep up`), most often a node without processor time to spare, or of another version.",
         labels: &[("instance", "a"), ("state", "unprotected")],
         fires: Trial {
             series: &[
