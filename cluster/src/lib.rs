@@ -19,8 +19,13 @@ pub mod scale;
 pub mod servers;
 mod slots;
 mod store;
+mod task;
 
+#[cfg(feature = "simulated")]
+pub use etcd::memory::{Memory, Path};
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
 pub use members::{Drained, Held, Identity, JoinError, Members, Node, Placement, SLOTS};
 pub use slots::{Ask, Done, Handover, Host, Kept, Later, Process, Row, Slot, Slots, Table, Wire};
 pub use store::{EtcdStore, follow};
+#[cfg(feature = "simulated")]
+pub use task::Process as Simulated;

@@ -8,6 +8,7 @@
 //! Start with [`World`]; `cargo run -p sim -- --help` runs histories by the thousand hours.
 
 pub mod clock;
+pub mod cluster;
 pub mod faults;
 pub mod invariants;
 pub mod net;

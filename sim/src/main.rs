@@ -1,71 +1,33 @@
-//! Runs histories by the thousand tunnel-hours and stops at the first that breaks an invariant.
+//! Runs histories by the thousand hours and stops at the first that breaks an invariant.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+mod clusters;
+mod tunnels;
 
-use clap::Parser;
-use sim::{Report, Scenario, World};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
 
 /// Deterministic simulation of IKE and ESP: one seed, one history
 #[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// Tunnel-hours to simulate
-    #[arg(long, default_value_t = 1000)]
-    hours: u64,
-    /// First seed; each history has the next
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Run the history of the first seed alone
-    #[arg(long)]
-    one: bool,
-    /// Tell every event
-    #[arg(long, requires = "one")]
-    trace: bool,
+    #[command(flatten)]
+    tunnels: tunnels::Tunnels,
+    #[command(subcommand)]
+    of: Option<Of>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Of {
+    /// Histories of clusters: nodes that are killed, stopped, cut off, drained, and slots that move
+    Cluster(clusters::Clusters),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let began = Instant::now();
-    let mut total = Report::default();
-    let mut seed = arguments.seed;
-    while total.tunnel_time < Duration::from_secs(3600 * arguments.hours) {
-        let mut world = World::new(seed, scenario(seed));
-        world.witness.trace = arguments.trace;
-        let report = world.run();
-        total.add(&report);
-        if !report.violations.is_empty() {
-            eprintln!("seed {seed} breaks an invariant (run it again with --seed {seed} --one):");
-            for violation in &report.violations {
-                eprintln!("  {violation}");
-            }
-            return ExitCode::FAILURE;
-        }
-        seed += 1;
-        if arguments.one {
-            break;
-        }
+    match arguments.of {
+        Some(Of::Cluster(of)) => clusters::run(&of),
+        None => tunnels::run(&arguments.tunnels),
     }
-    println!(
-        "{} histories, {} tunnel-hours, {} events in {:?}: every invariant held",
-        seed - arguments.seed,
-        total.tunnel_time.as_secs() / 3600,
-        total.events,
-        began.elapsed(),
-    );
-    println!(
-        "{} probes sent, {} arrived, {} lost without excuse",
-        total.sent, total.received, total.unexcused
-    );
-    for (what, count) in &total.counts {
-        println!("{count:>10} {what}");
-    }
-    ExitCode::SUCCESS
-}
-
-/// Every fifth has rekeyings only, the others whatever may happen.
-fn scenario(seed: u64) -> Scenario {
-    let hour = Duration::from_secs(3600);
-    let scenario = if seed % 5 == 4 { Scenario::rekeys(hour) } else { Scenario::storm(4 * hour) };
-    scenario.varied(seed)
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tonic::Status;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use super::EtcdError;
+use super::calls::Way;
 use super::tls::{Connector, TlsFiles};
 
 /// A member that accepts no connection within this is not there.
@@ -20,7 +21,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub(crate) struct Member {
     url: String,
-    channel: Channel,
+    way: Way,
 }
 
 impl Member {
@@ -47,15 +48,19 @@ impl Member {
         } else {
             endpoint.connect_lazy()
         };
-        Ok(Self { url: url.to_owned(), channel })
+        Ok(Self::of(url, Way::Network(channel)))
+    }
+
+    pub(super) fn of(url: &str, way: Way) -> Self {
+        Self { url: url.to_owned(), way }
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn channel(&self) -> Channel {
-        self.channel.clone()
+    pub(super) fn way(&self) -> &Way {
+        &self.way
     }
 
     /// What went wrong: of an error of the transport the innermost cause, which is the one that says something.

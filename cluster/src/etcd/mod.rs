@@ -3,8 +3,11 @@
 //! Members are tried in turn, beginning with the one that answered last, until one answers or [`PATIENCE`] is over. So a call may be
 //! made twice; those that change something are transactions that compare first, of which the second finds the first.
 
+mod calls;
 mod lease;
 mod member;
+#[cfg(feature = "simulated")]
+pub(crate) mod memory;
 pub(crate) mod mirror;
 mod tls;
 mod watch;
@@ -13,12 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use culvert_proto::etcd::kv_client::KvClient;
 use culvert_proto::etcd::{
     self as api, Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
 use tokio::time::Instant;
-use tonic::{Code, Response, Status};
+use tonic::{Code, Status};
 
 pub(crate) use lease::put_leased;
 use member::Member;
@@ -33,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(500);
 /// Between rounds over all members.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Greatest answer: a page of rows, or a part of a large change.
-const MAX_ANSWER: usize = 16 << 20;
 
 /// Where etcd is.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +111,11 @@ impl Etcd {
         }
         let members = settings.endpoints.iter().map(|url| Member::new(url, &settings.tls));
         let members: Vec<Member> = members.collect::<Result<_, _>>()?;
-        Ok(Self { members: members.into(), current: Arc::default(), prefix: prefix.into() })
+        Ok(Self::of(members, prefix))
+    }
+
+    fn of(members: Vec<Member>, prefix: &str) -> Self {
+        Self { members: members.into(), current: Arc::default(), prefix: prefix.into() }
     }
 
     /// A key of this cluster.
@@ -133,9 +137,9 @@ impl Etcd {
     /// to go on with.
     pub(crate) async fn glance(&self, rest: &str) -> Result<RangeResponse, EtcdError> {
         let request = RangeRequest { key: self.key(rest), ..RangeRequest::default() };
-        let ask = |member| {
+        let ask = |member: Member| {
             let request = request.clone();
-            async move { kv(member).range(request).await }
+            async move { member.way().range(request).await }
         };
         match self.round(GLANCE, Instant::now() + PATIENCE, &ask).await? {
             Ok(answer) => Ok(answer),
@@ -146,7 +150,7 @@ impl Etcd {
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
         self.call(|member| {
             let request = request.clone();
-            async move { kv(member).range(request).await }
+            async move { member.way().range(request).await }
         })
         .await
     }
@@ -161,7 +165,7 @@ impl Etcd {
         let request = TxnRequest { compare, success, failure };
         self.call(|member| {
             let request = request.clone();
-            async move { kv(member).txn(request).await }
+            async move { member.way().transact(request).await }
         })
         .await
     }
@@ -169,14 +173,13 @@ impl Etcd {
     /// Makes etcd forget what was before `revision`.
     #[cfg(test)]
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
-        let request = api::CompactionRequest { revision, physical: true };
-        self.call(|member| async move { kv(member).compact(request).await }).await.map(drop)
+        self.call(|member| async move { member.way().compact(revision).await }).await
     }
 
     /// Asks members in turn until one answers.
     async fn call<T, F>(&self, ask: impl Fn(Member) -> F) -> Result<T, EtcdError>
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -196,14 +199,14 @@ impl Etcd {
         ask: &impl Fn(Member) -> F,
     ) -> Result<Result<T, String>, EtcdError>
     where
-        F: Future<Output = Result<Response<T>, Status>>,
+        F: Future<Output = Result<T, Status>>,
     {
         let mut reason = String::new();
         for (at, member) in self.in_turn() {
             match tokio::time::timeout(answer, ask(member.clone())).await {
                 Ok(Ok(answer)) => {
                     self.current.store(at, Ordering::Relaxed);
-                    return Ok(Ok(answer.into_inner()));
+                    return Ok(Ok(answer));
                 }
                 Ok(Err(status)) if is_passing(&status) => {
                     reason = format!("{}: {}", member.url(), member.words(&status));
@@ -245,12 +248,6 @@ impl Etcd {
 
 fn away(reason: String) -> EtcdError {
     EtcdError::Away { place: "etcd".to_owned(), reason }
-}
-
-fn kv(member: Member) -> KvClient<tonic::transport::Channel> {
-    KvClient::new(member.channel())
-        .max_decoding_message_size(MAX_ANSWER)
-        .max_encoding_message_size(MAX_ANSWER)
 }
 
 /// Whether another member, or the same one later, may do it.

@@ -1,21 +1,14 @@
 //! A stream of what changes in etcd.
 
-use culvert_proto::etcd::watch_client::WatchClient;
-use culvert_proto::etcd::watch_request::RequestUnion;
-use culvert_proto::etcd::{Event, WatchCreateRequest, WatchRequest, WatchResponse};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::MetadataValue;
-use tonic::{Request, Streaming};
+use culvert_proto::etcd::{Event, WatchCreateRequest, WatchResponse};
 
+use super::EtcdError;
+use super::calls::Answers;
 use super::member::Member;
-use super::{EtcdError, MAX_ANSWER};
 
 pub(crate) struct Watch {
-    answers: Streaming<WatchResponse>,
+    answers: Answers,
     url: String,
-    /// The stream of requests; etcd ends the watch when it ends.
-    _requests: mpsc::Sender<WatchRequest>,
 }
 
 /// Events of whole writes, in their order.
@@ -26,25 +19,17 @@ pub(crate) struct Events {
 }
 
 impl Watch {
-    /// Watches at this member, which has to have a leader: one that is cut off would be silent for ever.
+    /// Watches at this member.
     pub(crate) async fn begin(
         member: &Member,
         key: Vec<u8>,
         range_end: Vec<u8>,
         start_revision: i64,
     ) -> Result<Self, EtcdError> {
-        let (requests, receiver) = mpsc::channel(1);
         let create = WatchCreateRequest { key, range_end, start_revision, progress_notify: true };
-        let create = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-        // There is room for one, and this is the first.
-        let _ = requests.try_send(create);
-        let mut request = Request::new(ReceiverStream::new(receiver));
-        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-        let mut client = WatchClient::new(member.channel()).max_decoding_message_size(MAX_ANSWER);
-        let answers =
-            client.watch(request).await.map_err(|status| away(member.url(), &member.words(&status)))?;
-        let (answers, url) = (answers.into_inner(), member.url().to_owned());
-        let mut watch = Self { answers, url, _requests: requests };
+        let answers = member.way().watch(create).await;
+        let answers = answers.map_err(|status| away(member.url(), &member.words(&status)))?;
+        let mut watch = Self { answers, url: member.url().to_owned() };
         // The first answer says that it is watched.
         watch.answer().await?;
         Ok(watch)
@@ -60,7 +45,7 @@ impl Watch {
     }
 
     async fn answer(&mut self) -> Result<WatchResponse, EtcdError> {
-        match self.answers.message().await {
+        match self.answers.next().await {
             Ok(Some(answer)) if answer.compact_revision > 0 => {
                 Err(EtcdError::Compacted(answer.compact_revision))
             }

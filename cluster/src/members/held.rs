@@ -89,6 +89,7 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
             }
         }
         let ended = tokio::select! {
+            biased;
             changed = changes.changed() => changed.is_err(),
             changed = lease.changed() => changed.is_err(),
         };

@@ -33,6 +33,7 @@ pub use placement::Placement;
 
 use crate::etcd::{Etcd, EtcdError};
 use crate::slots::Process;
+use crate::task::of_node;
 
 /// How long a node may be silent before the others take it for gone. An etcd that elects a leader keeps leases alive meanwhile.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -188,12 +189,14 @@ impl Members {
         let (lost_in, lost) = watch::channel(None);
         let (away_in, away) = watch::channel(false);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in, away_in));
+        tasks.spawn(of_node(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in, away_in)));
         let held = Held::default();
-        tasks.spawn(held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone()));
+        let published = held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone());
+        tasks.spawn(of_node(published));
         let drained = Drained::default();
-        tasks.spawn(drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone()));
-        tasks.spawn(keep::watch(etcd.clone(), looked, placement_in));
+        let published = drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone());
+        tasks.spawn(of_node(published));
+        tasks.spawn(of_node(keep::watch(etcd.clone(), looked, placement_in)));
         Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
     }
 

@@ -1,12 +1,12 @@
 //! What everything about slots shares, and what is known of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use prost::Message as _;
 use snapshot::{Done, Kept, Row};
+use tokio::time::Instant;
 
 use super::moving::Arriving;
 use super::record::{Process, Slot, Table};
@@ -15,6 +15,7 @@ use super::row::News;
 use super::vault::Vault;
 use super::{Ask, Inner, SEEN, UNFIT};
 use crate::members::Placement;
+use crate::task::of_node;
 
 impl Inner {
     pub(super) fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
@@ -33,8 +34,22 @@ impl Inner {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A slot is this node's from now on: false if it is already, as it may come by two ways at once, and etcd says the same of both.
+    pub(super) fn claim(&self, slot: u8, own: Own) -> bool {
+        let mut mine = self.mine();
+        let new = !mine.contains_key(&slot);
+        if new {
+            mine.insert(slot, own);
+        }
+        new
+    }
+
     pub(super) fn going(&self) -> MutexGuard<'_, BTreeMap<u8, String>> {
         self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn losing(&self) -> MutexGuard<'_, BTreeSet<u8>> {
+        self.losing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn vault(&self) -> MutexGuard<'_, Vault> {
@@ -77,10 +92,10 @@ impl Inner {
         };
         for node in others {
             let (inner, body) = (Arc::clone(self), body.clone());
-            tokio::spawn(async move {
+            tokio::spawn(of_node(async move {
                 // Etcd's watch says it as well, if later.
                 let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
-            });
+            }));
         }
     }
 

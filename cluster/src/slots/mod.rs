@@ -3,6 +3,7 @@
 //! | key, after the prefix | what |
 //! |---|---|
 //! | `slots/N` | [`Slot`]: owner, standby, whether that one knows everything |
+//! | `left/N` | whose it was when others made it nobody's, as that one was gone: if it is there after all it may begin with it again |
 //!
 //! The owner tells its standby of everything that it would have to know ([`Slots::put`]), as rows of octets that are none of this
 //! module's business. As long as the standby is *ready*, what the owner has told it is [`Kept::Known`] before anybody else
@@ -35,11 +36,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message as _;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use record::{Process, Slot, Table};
 pub use snapshot::{Done, Handover, Kept, Row};
@@ -47,6 +49,7 @@ pub use snapshot::{Done, Handover, Kept, Row};
 use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
+use crate::task::of_node;
 use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
@@ -147,6 +150,8 @@ pub(crate) struct Inner {
     news: Mutex<Table>,
     /// Slots that are on their way, and to which node.
     going: Mutex<BTreeMap<u8, String>>,
+    /// Slots that are another's, and of which this node has not put everything away yet.
+    losing: Mutex<BTreeSet<u8>>,
     /// Changes of owners are made one after the other.
     turn: AsyncMutex<()>,
     /// Nodes that did not answer as a standby, and until when they are not asked to be one.
@@ -179,6 +184,10 @@ impl Slots {
         let loaded = mirror::load(&etcd, KEYS, Table::new()).await?;
         let primary = members.own().slot;
         let first = loaded.0.get(&primary).filter(|slot| slot.owner == members.own().process());
+        if first.is_none() && primary > 0 {
+            // Its lease was over before it had begun, and others have seen to it.
+            host.lose(primary, loaded.0.get(&primary).map(|slot| slot.owner.node.as_str())).await;
+        }
         let inner = Arc::new(Inner {
             own: members.own().process(),
             wire,
@@ -191,6 +200,7 @@ impl Slots {
             arriving: Mutex::default(),
             news: Mutex::default(),
             going: Mutex::default(),
+            losing: Mutex::default(),
             turn: AsyncMutex::default(),
             unfit: Mutex::default(),
             wake: Notify::new(),
@@ -205,12 +215,12 @@ impl Slots {
         });
         let mut tasks = JoinSet::new();
         let of_table = Arc::clone(&inner);
-        tasks.spawn(async move {
+        tasks.spawn(of_node(async move {
             let tell = |now: &Table, at| of_table.know(now.clone(), at);
             mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
-        });
-        tasks.spawn(steward::run(Arc::clone(&inner)));
-        tasks.spawn(share::run(Arc::clone(&inner)));
+        }));
+        tasks.spawn(of_node(steward::run(Arc::clone(&inner))));
+        tasks.spawn(of_node(share::run(Arc::clone(&inner))));
         Ok((Self(inner), tasks))
     }
 
@@ -315,7 +325,10 @@ impl Slots {
         }
         let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
         if ask == Ask::Put {
-            self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now())?;
+            if rows.instance != self.0.own.instance {
+                return Err("they are for an earlier process of this node".to_owned());
+            }
+            self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now().into_std())?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await
@@ -362,8 +375,12 @@ impl Slots {
         stay
     }
 
-    /// Nothing is done for the slots of this node any more: they are nobody's.
+    /// Nothing is done for the slots of this node any more: they are nobody's. What has come since it was drained goes to others first: it may
+    /// have been the only standby of a node that is gone.
     pub async fn leave(&self) {
+        if self.mine().into_iter().any(|slot| !share::is_empty(&self.0, slot)) {
+            self.drain().await;
+        }
         self.0.leaving.store(true, Ordering::Relaxed);
         for number in self.mine() {
             let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);

@@ -15,9 +15,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::Row;
 use super::record::{Changed, Slot};
@@ -65,8 +66,10 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         return Err(format!("node {to} is not heard"));
     }
     let ordered = why == Why::Ordered;
-    let body =
-        |rows, last| Rows { slot: slot.number.into(), term: slot.term, rows, last, ordered }.encode_to_vec();
+    let body = |rows, last| {
+        let (slot, term) = (slot.number.into(), slot.term);
+        Rows { slot, term, rows, last, ordered, ..Rows::default() }.encode_to_vec()
+    };
     inner.wire.ask(to, Ask::Expect, body(Vec::new(), false), PATIENCE).await?;
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
@@ -103,7 +106,7 @@ async fn hand(
     rows: &[Row],
     body: impl Fn(Vec<super::row::RowForm>, bool) -> Vec<u8>,
 ) -> Result<(), String> {
-    let messages = messages(rows, Instant::now());
+    let messages = messages(rows, Instant::now().into_std());
     let count = messages.len();
     for (at, rows) in messages.into_iter().enumerate() {
         inner.wire.ask(to, Ask::Hand, body(rows, at + 1 == count), PATIENCE).await?;
@@ -118,7 +121,10 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
         // Written anew, so that whatever is still on its way to etcd comes too late.
         match now.with_standby(None).change(&inner.etcd).await {
             Ok(Changed::Done(now)) => return Some(now),
-            Ok(Changed::Other(Some(other))) if other.owner == inner.own => now = other,
+            // A term later it may have lost its standby. Two later it has been with another node and has come back, as it was there.
+            Ok(Changed::Other(Some(other))) if other.owner == inner.own && other.term <= slot.term + 1 => {
+                now = other;
+            }
             Ok(Changed::Other(_)) => return None,
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
@@ -135,6 +141,10 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         return Err("this node leaves".to_owned());
     }
     if ask == Ask::Expect {
+        if inner.losing().contains(&number) || inner.mine().contains_key(&number) {
+            // It was taken from this node a moment ago.
+            return Err(format!("there is still something of slot {number} here"));
+        }
         let arriving =
             Arriving { from: from.to_owned(), term: rows.term, rows: Vec::new(), last: Instant::now() };
         inner.arriving().insert(number, arriving);
@@ -148,7 +158,7 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
             return Err(format!("slot {number} is not expected"));
         };
         arriving.last = now;
-        arriving.rows.extend(rows.rows.iter().map(|form| form.read(now)));
+        arriving.rows.extend(rows.rows.iter().map(|form| form.read(now.into_std())));
         if !rows.last {
             return Ok(Vec::new());
         }
@@ -162,8 +172,13 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
         }
     };
     inner.tell_all(&now);
+    // It may have come back before it was known here that it had gone.
+    inner.going().remove(&number);
+    if !inner.claim(number, Own { ordered: rows.ordered, ..Own::come(&now) }) {
+        // Its owner was not heard, and it was taken over at the same time.
+        return Ok(Vec::new());
+    }
     inner.vault().take(number);
-    inner.mine().insert(number, Own { ordered: rows.ordered, ..Own::come(&now) });
     inner.exact.fetch_add(1, Ordering::Relaxed);
     let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
     inner.host.take(number, rows, Handover::Exact).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use culvert_proto::etcd::{Compare, KeyValue, response_op::Response};
+use culvert_proto::etcd::{Compare, KeyValue, RequestOp, response_op::Response};
 use prost::Message;
 
 use crate::etcd::{Etcd, EtcdError, delete, put, read, unchanged_since};
@@ -51,6 +51,20 @@ struct Stored {
     ready: bool,
     #[prost(uint64, tag = "4")]
     term: u64,
+}
+
+/// From whom a slot was taken by making it nobody's, and as of which revision it was that one's. If it is there after all it may go on: nobody
+/// else has.
+#[derive(Clone, PartialEq, Message)]
+struct Left {
+    #[prost(message, optional, tag = "1")]
+    owner: Option<StoredProcess>,
+    #[prost(int64, tag = "2")]
+    revision: i64,
+}
+
+fn left_key(number: u8) -> String {
+    format!("left/{number}")
 }
 
 impl From<&Process> for StoredProcess {
@@ -124,6 +138,33 @@ impl Slot {
         found.kvs.first().map(|kv| Self::read(number, kv)).transpose()
     }
 
+    /// Begins anew with one that was this process's since revision `since` and is in etcd no more: only if those who made it nobody's had it
+    /// from this process, and have said so. Else another has gone on with it meanwhile, and has ended what was in it.
+    pub(super) async fn begin_again(
+        etcd: &Etcd,
+        number: u8,
+        owner: Process,
+        since: i64,
+    ) -> Result<Changed, EtcdError> {
+        let (key, left) = (etcd.key(&Self::key(number)), left_key(number));
+        let found = etcd.get(&Self::key(number)).await?;
+        if let Some(kv) = found.kvs.first() {
+            return Ok(Changed::Other(Some(Self::read(number, kv)?)));
+        }
+        let said = etcd.get(&left).await?;
+        let Some(kv) = said.kvs.first() else { return Ok(Changed::Other(None)) };
+        let Left { owner: former, revision } = Left::decode(kv.value.as_slice())
+            .map_err(|error| EtcdError::Corrupt { key: left.clone(), reason: error.to_string() })?;
+        if former.map(Process::from).as_ref() != Some(&owner) || revision < since {
+            return Ok(Changed::Other(None));
+        }
+        let slot = Self::new(number, owner, said.header.map_or(0, |header| header.revision));
+        let compare =
+            vec![unchanged_since(key.clone(), 0), unchanged_since(etcd.key(&left), kv.mod_revision)];
+        let change = vec![put(key.clone(), slot.write()), delete(etcd.key(&left))];
+        slot.transact(etcd, compare, change).await
+    }
+
     /// Takes one that is nobody's.
     pub(super) async fn begin(etcd: &Etcd, number: u8, owner: Process) -> Result<Changed, EtcdError> {
         let found = etcd.get(&Self::key(number)).await?;
@@ -139,9 +180,20 @@ impl Slot {
     /// Writes it, if nobody has written it since `self.revision`. A change that was made though nobody heard of it is found to be
     /// there.
     pub(crate) async fn change(&self, etcd: &Etcd) -> Result<Changed, EtcdError> {
-        let (key, value) = (etcd.key(&Self::key(self.number)), self.write());
+        let key = etcd.key(&Self::key(self.number));
         let compare = vec![unchanged_since(key.clone(), self.revision)];
-        let made = etcd.transact(compare, vec![put(key.clone(), value.clone())], vec![read(key)]).await?;
+        self.transact(etcd, compare, vec![put(key, self.write())]).await
+    }
+
+    /// A change by which it comes to be as it is here.
+    async fn transact(
+        &self,
+        etcd: &Etcd,
+        compare: Vec<Compare>,
+        change: Vec<RequestOp>,
+    ) -> Result<Changed, EtcdError> {
+        let (key, value) = (etcd.key(&Self::key(self.number)), self.write());
+        let made = etcd.transact(compare, change, vec![read(key)]).await?;
         let revision = made.header.as_ref().map_or(0, |header| header.revision);
         if made.succeeded {
             return Ok(Changed::Done(Self { revision, ..self.clone() }));
@@ -169,18 +221,26 @@ impl Slot {
         }
         let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
         let there = unchanged_since(etcd.key(&name), written);
-        self.delete(etcd, vec![there]).await.map(drop)
+        let left = Left { owner: Some(StoredProcess::from(&self.owner)), revision: self.revision };
+        let left = put(etcd.key(&left_key(self.number)), left.encode_to_vec());
+        self.delete(etcd, vec![there], vec![left]).await.map(drop)
     }
 
     /// Makes a slot of this node nobody's: false if somebody has written it since.
     pub(super) async fn give_up(&self, etcd: &Etcd) -> Result<bool, EtcdError> {
-        self.delete(etcd, Vec::new()).await
+        self.delete(etcd, Vec::new(), Vec::new()).await
     }
 
-    async fn delete(&self, etcd: &Etcd, mut compare: Vec<Compare>) -> Result<bool, EtcdError> {
+    async fn delete(
+        &self,
+        etcd: &Etcd,
+        mut compare: Vec<Compare>,
+        mut change: Vec<RequestOp>,
+    ) -> Result<bool, EtcdError> {
         let key = etcd.key(&Self::key(self.number));
         compare.push(unchanged_since(key.clone(), self.revision));
-        Ok(etcd.transact(compare, vec![delete(key)], Vec::new()).await?.succeeded)
+        change.push(delete(key));
+        Ok(etcd.transact(compare, change, Vec::new()).await?.succeeded)
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::Row;
 use super::record::{Changed, Slot};
 use super::row::{Rows, messages};
 use super::{Ask, Done, Inner, Kept};
+use crate::task::of_node;
 
 /// Calls that wait at most: all 10,000 tunnels of a node that say something at once, several times. Beyond it the standby is struck
 /// out.
@@ -133,12 +135,16 @@ pub(super) fn begin(inner: &Arc<Inner>, record: Slot) {
     let waiting = Arc::new(AtomicUsize::new(0));
     let term = record.term;
     let told = Told { term, queue, waiting: Arc::clone(&waiting), failed, gated: false };
-    match inner.mine().get_mut(&record.number) {
-        Some(own) => own.replica = Replica::Told(told),
+    let since = match inner.mine().get_mut(&record.number) {
+        Some(own) => {
+            own.replica = Replica::Told(told);
+            own.since
+        }
         None => return,
-    }
-    tokio::spawn(feed(Arc::clone(inner), record.clone(), items, failing, waiting));
-    tokio::spawn(fill(Arc::clone(inner), record));
+    };
+    let feed = Feed { record: record.clone(), since, failing, waiting };
+    tokio::spawn(of_node(feed.run(Arc::clone(inner), items)));
+    tokio::spawn(of_node(fill(Arc::clone(inner), record)));
 }
 
 /// Tells a standby of everything, and makes it ready.
@@ -186,70 +192,78 @@ fn fail(inner: &Inner, record: &Slot) {
 }
 
 /// Tells a standby for as long as it answers.
-async fn feed(
-    inner: Arc<Inner>,
+struct Feed {
     record: Slot,
-    mut items: mpsc::UnboundedReceiver<Item>,
-    mut failing: watch::Receiver<bool>,
+    /// With which revision the slot began to be ours: if it has been another's meanwhile, what waits here is of a life that is over.
+    since: i64,
+    failing: watch::Receiver<bool>,
     waiting: Arc<AtomicUsize>,
-) {
-    let (mut some, mut untold) = (Vec::new(), Vec::new());
-    loop {
-        let got = tokio::select! {
-            got = items.recv_many(&mut some, TOGETHER) => got,
-            // An error says that the slot is not ours any more.
-            failed = failing.wait_for(|failed| *failed) => {
-                if failed.is_err() {
-                    return;
+}
+
+impl Feed {
+    async fn run(self, inner: Arc<Inner>, mut items: mpsc::UnboundedReceiver<Item>) {
+        let Self { record, since, mut failing, waiting } = self;
+        let (mut some, mut untold) = (Vec::new(), Vec::new());
+        loop {
+            let got = tokio::select! {
+                // What a simulation does depends on its seed alone.
+                biased;
+                got = items.recv_many(&mut some, TOGETHER) => got,
+                // An error says that the slot is not ours any more.
+                failed = failing.wait_for(|failed| *failed) => {
+                    if failed.is_err() {
+                        return;
+                    }
+                    break;
                 }
+            };
+            if got == 0 {
+                // The slot is not ours any more, or has another standby.
+                return;
+            }
+            waiting.fetch_sub(got, Ordering::Relaxed);
+            let (mut rows, mut told) = (Vec::new(), Vec::new());
+            for item in some.drain(..) {
+                rows.extend(item.rows);
+                told.extend(item.done);
+            }
+            if let Err(reason) = tell(&inner, &record, &rows).await {
+                let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
+                tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
+                inner.is_unfit(standby);
+                untold = told;
                 break;
             }
-        };
-        if got == 0 {
-            // The slot is not ours any more, or has another standby.
-            return;
+            told.into_iter().for_each(|done| done(Kept::Known));
         }
-        waiting.fetch_sub(got, Ordering::Relaxed);
-        let (mut rows, mut told) = (Vec::new(), Vec::new());
-        for item in some.drain(..) {
-            rows.extend(item.rows);
-            told.extend(item.done);
+        if record.standby.as_ref().is_some_and(|standby| inner.is_there(standby)) {
+            // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
+            tokio::time::sleep(YIELD).await;
         }
-        if let Err(reason) = tell(&inner, &record, &rows).await {
-            let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
-            tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
-            inner.is_unfit(standby);
-            untold = told;
-            break;
+        let kept = let_go(&inner, &record, since).await;
+        // In the order in which they came.
+        items.close();
+        while let Ok(item) = items.try_recv() {
+            untold.extend(item.done);
         }
-        told.into_iter().for_each(|done| done(Kept::Known));
+        untold.into_iter().for_each(|done| done(kept));
+        inner.wake.notify_one();
     }
-    if record.standby.as_ref().is_some_and(|standby| inner.is_there(standby)) {
-        // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
-        tokio::time::sleep(YIELD).await;
-    }
-    let kept = let_go(&inner, &record).await;
-    // In the order in which they came.
-    items.close();
-    while let Ok(item) = items.try_recv() {
-        untold.extend(item.done);
-    }
-    untold.into_iter().for_each(|done| done(kept));
-    inner.wake.notify_one();
 }
 
 async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> {
     let Some(standby) = &record.standby else { return Err("there is none".to_owned()) };
-    for rows in messages(rows, Instant::now()) {
+    for rows in messages(rows, Instant::now().into_std()) {
         let (slot, term) = (record.number.into(), record.term);
-        let body = Rows { slot, term, rows, ..Rows::default() }.encode_to_vec();
+        let instance = standby.instance.clone();
+        let body = Rows { slot, term, rows, instance, ..Rows::default() }.encode_to_vec();
         inner.wire.ask(&standby.node, Ask::Put, body, PATIENCE).await?;
     }
     Ok(())
 }
 
 /// Strikes a standby out that does not answer: as long as etcd says that it may take over, nothing is done that it does not know.
-async fn let_go(inner: &Inner, record: &Slot) -> Kept {
+async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
     let mut now = record.clone();
     loop {
         // One that is on its way to another node is that one's to write.
@@ -262,7 +276,8 @@ async fn let_go(inner: &Inner, record: &Slot) -> Kept {
             // It has another one already, or none.
             Ok(Changed::Other(Some(slot))) if slot.term != record.term => break,
             Ok(Changed::Other(Some(slot))) => now = slot,
-            Ok(Changed::Other(None)) => break,
+            // Nobody knows who has had it meanwhile.
+            Ok(Changed::Other(None)) => return Kept::Lost,
             Err(error) => {
                 tracing::debug!(%error, slot = record.number, "neither the standby nor etcd answers: nothing is sent");
                 tokio::time::sleep(AGAIN).await;
@@ -270,12 +285,13 @@ async fn let_go(inner: &Inner, record: &Slot) -> Kept {
         }
     }
     let mut mine = inner.mine();
-    match mine.get_mut(&record.number) {
-        Some(own) if own.replica.term() == Some(record.term) => {
-            own.replica = Replica::Alone;
+    match mine.get_mut(&record.number).filter(|own| own.since == since) {
+        Some(own) => {
+            if own.replica.term() == Some(record.term) {
+                own.replica = Replica::Alone;
+            }
             Kept::Free
         }
-        Some(_) => Kept::Free,
         None => Kept::Lost,
     }
 }

@@ -71,6 +71,9 @@ pub(super) struct Rows {
     /// Somebody has ordered that it is handed over, and it stays.
     #[prost(bool, tag = "5")]
     pub(super) ordered: bool,
+    /// The process that is to keep them: one that was started since then knows nothing of what has become of the slot.
+    #[prost(bytes = "vec", tag = "6")]
+    pub(super) instance: Vec<u8>,
 }
 
 impl Rows {

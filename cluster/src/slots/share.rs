@@ -7,11 +7,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::moving::Why;
 use super::record::Process;
 use super::{Ask, Handover, Inner, moving, replica, steward};
+use crate::task::of_node;
 
 /// Between looks.
 const TICK: Duration = Duration::from_secs(1);
@@ -65,11 +68,11 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
         return Err("this node has no slot but the one that it begins in".to_owned());
     };
     let (inner, to) = (Arc::clone(inner), to.to_owned());
-    tokio::spawn(async move {
+    tokio::spawn(of_node(async move {
         if let Err(reason) = moving::give(&inner, number, &to, Why::Suits).await {
             tracing::warn!(slot = number, to, reason, "a slot does not go to a node that has none");
         }
-    });
+    }));
     Ok(Vec::new())
 }
 

@@ -25,6 +25,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
         tend(&inner).await;
         inner.look_around();
         let ended = tokio::select! {
+            biased;
             changed = table.changed() => changed.is_err(),
             changed = placement.changed() => changed.is_err(),
             changed = heard.changed() => changed.is_err(),
@@ -38,27 +39,34 @@ pub(super) async fn run(inner: Arc<Inner>) {
 }
 
 async fn tend(inner: &Arc<Inner>) {
+    // What is another's first, which takes no word of etcd, then what somebody waits for.
     let table = inner.table.borrow().clone();
     let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
-    for (number, since) in mine {
-        match table.get(&number) {
+    let of_others = |(number, since): &&(u8, i64)| {
+        // What was before it came here is no news.
+        table.get(number).is_some_and(|slot| slot.owner != inner.own && slot.revision >= *since)
+    };
+    for (number, _) in mine.iter().filter(of_others) {
+        lose(inner, *number).await;
+    }
+    let others = || table.values().filter(|slot| slot.owner != inner.own);
+    take_over(inner, others()).await;
+    for (number, _) in &mine {
+        match table.get(number) {
             Some(slot) if slot.owner == inner.own => own(inner, slot).await,
-            // That was before it came here.
-            Some(slot) if slot.revision < since => {}
-            Some(_) => lose(inner, number, &table).await,
-            None => missing(inner, number, &table).await,
+            Some(_) => {}
+            None => missing(inner, *number).await,
         }
     }
-    for slot in table.values().filter(|slot| slot.owner != inner.own) {
-        if slot.standby.as_ref() == Some(&inner.own) {
-            if slot.ready && is_gone(inner, &slot.owner) {
-                take_over(inner, slot).await;
-            }
-        } else if is_nobodys(inner, slot)
-            && let Err(error) = slot.free(&inner.etcd).await
-        {
+    for slot in others().filter(|slot| slot.standby.as_ref() != Some(&inner.own) && is_nobodys(inner, slot)) {
+        if let Err(error) = slot.free(&inner.etcd).await {
             tracing::debug!(%error, slot = slot.number, "a slot without an owner stays for now");
         }
+    }
+    if !inner.mine().contains_key(&inner.primary.load(Ordering::Relaxed)) {
+        let _turn = inner.turn.lock().await;
+        // Without one it is looked for again soon.
+        let _ = begin_anew(inner, &table).await;
     }
     inner.vault().forget(|number, term| {
         // What etcd says may come later than what the owner says.
@@ -134,9 +142,21 @@ fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
         && first.is_some_and(|node| node.name == inner.own.node)
 }
 
-/// Takes the slot of an owner that is gone.
-async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
+/// Takes the slots of owners that are gone.
+async fn take_over(inner: &Arc<Inner>, others: impl Iterator<Item = &Slot>) {
+    let is_orphan =
+        |slot: &&Slot| slot.standby.as_ref() == Some(&inner.own) && slot.ready && is_gone(inner, &slot.owner);
+    let orphans: Vec<&Slot> = others.filter(is_orphan).collect();
+    if orphans.is_empty() {
+        return;
+    }
     tokio::time::sleep(ONCE_MORE).await;
+    for slot in orphans {
+        take_over_one(inner, slot).await;
+    }
+}
+
+async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     let _turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
@@ -160,9 +180,12 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
     match changed {
         Changed::Done(now) => {
             inner.tell_all(&now);
+            if !inner.claim(number, Own::come(&now)) {
+                // It was handed over at the same time.
+                return;
+            }
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
-            inner.mine().insert(number, Own::come(&now));
             inner.sudden.fetch_add(1, Ordering::Relaxed);
             inner.host.take(number, rows, Handover::Sudden).await;
             inner.seen(number, now.revision).await;
@@ -173,13 +196,19 @@ async fn take_over(inner: &Arc<Inner>, seen: &Slot) {
 }
 
 /// A slot of this node is another's.
-async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
+async fn lose(inner: &Arc<Inner>, number: u8) {
     let _turn = inner.turn.lock().await;
     // It may have come back by a move, or have gone by one.
     let now = inner.slot(number);
     let since = inner.mine().get(&number).map(|own| own.since);
     let ours = now.as_ref().is_some_and(|slot| slot.owner == inner.own || Some(slot.revision) < since);
-    if ours || inner.mine().remove(&number).is_none() {
+    if ours {
+        return;
+    }
+    // Nobody hands it over as long as there is something of it here.
+    inner.losing().insert(number);
+    if inner.mine().remove(&number).is_none() {
+        inner.losing().remove(&number);
         return;
     }
     let owner = now.map(|slot| slot.owner.node);
@@ -188,23 +217,21 @@ async fn lose(inner: &Arc<Inner>, number: u8, table: &Table) {
         inner.deprived.store(true, Ordering::Relaxed);
     }
     inner.host.lose(number, owner.as_deref()).await;
-    if inner.primary.load(Ordering::Relaxed) == number {
-        // Without one it is looked for again soon.
-        let _ = begin_anew(inner, table).await;
-    }
+    inner.losing().remove(&number);
 }
 
-/// Nothing is known of a slot of this node, whose lease was over for a while.
-async fn missing(inner: &Arc<Inner>, number: u8, table: &Table) {
-    match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
+/// Nothing is known of a slot of this node: its lease was over for a while, and the others have made it nobody's, or another has had it.
+async fn missing(inner: &Arc<Inner>, number: u8) {
+    let Some(since) = inner.mine().get(&number).map(|own| own.since) else { return };
+    match Slot::begin_again(&inner.etcd, number, inner.own.clone(), since).await {
         Ok(Changed::Done(slot)) => {
             if let Some(own) = inner.mine().get_mut(&number) {
                 *own = Own::alone(&slot);
             }
             inner.seen(number, slot.revision).await;
         }
-        Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => lose(inner, number, table).await,
-        Ok(Changed::Other(_)) => {}
+        Ok(Changed::Other(Some(slot))) if slot.owner == inner.own => {}
+        Ok(Changed::Other(_)) => lose(inner, number).await,
         Err(error) => tracing::debug!(%error, slot = number, "a slot is not in etcd for now"),
     }
 }

@@ -95,7 +95,7 @@ struct Memory {
 
 fn row(id: u64, number: Option<u64>) -> Row {
     let octets = number.map(|number| Zeroizing::new(number.to_be_bytes().to_vec()));
-    Row { class: 1, id, octets, at: Instant::now() }
+    Row { class: 1, id, octets, at: Instant::now().into_std() }
 }
 
 impl Memory {
@@ -451,7 +451,7 @@ async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
     let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
     let slot = a.ready().await;
     let rows = |last| {
-        Rows { slot: slot.number.into(), term: slot.term, rows: Vec::new(), last, ordered: false }
+        Rows { slot: slot.number.into(), term: slot.term, rows: Vec::new(), last, ..Rows::default() }
             .encode_to_vec()
     };
     let no_more = async || {

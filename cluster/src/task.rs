@@ -1,0 +1,115 @@
+//! The tasks of a node. In a simulation several nodes share one process: then each task belongs to a [`Process`] of its own, which can be made to
+//! stand still between any two steps, or killed, with all that it has begun.
+
+#[cfg(feature = "simulated")]
+pub use simulated::Process;
+
+/// A task of the node that whoever calls this belongs to.
+#[cfg(not(feature = "simulated"))]
+pub(crate) fn of_node<F: Future<Output = ()>>(task: F) -> F {
+    task
+}
+
+#[cfg(feature = "simulated")]
+pub(crate) use simulated::of_node;
+
+#[cfg(feature = "simulated")]
+mod simulated {
+    use std::pin::{Pin, pin};
+    use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+    use std::task::{Context, Poll, Waker};
+
+    tokio::task_local! {
+        static OF: Process;
+    }
+
+    /// A process of a simulation. Clones are of the same.
+    #[derive(Clone, Debug, Default)]
+    pub struct Process(Arc<Mutex<State>>);
+
+    #[derive(Debug, Default)]
+    struct State {
+        now: Now,
+        /// Tasks that would go on.
+        waiting: Vec<Waker>,
+    }
+
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    enum Now {
+        #[default]
+        Runs,
+        Stands,
+        Killed,
+    }
+
+    impl Process {
+        /// Makes it stand still, or go on.
+        pub fn stop(&self, stopped: bool) {
+            let mut state = self.state();
+            if state.now != Now::Killed {
+                state.now = if stopped { Now::Stands } else { Now::Runs };
+            }
+            state.waiting.drain(..).for_each(Waker::wake);
+        }
+
+        /// Ends it: nothing of it goes on.
+        pub fn kill(&self) {
+            let mut state = self.state();
+            state.now = Now::Killed;
+            state.waiting.drain(..).for_each(Waker::wake);
+        }
+
+        /// Whether it runs.
+        pub fn runs(&self) -> bool {
+            self.state().now == Now::Runs
+        }
+
+        /// A task of this process, and of it whatever that begins.
+        pub fn task(
+            self,
+            task: impl Future<Output = ()> + Send + 'static,
+        ) -> impl Future<Output = ()> + Send + 'static {
+            let task = Box::pin(OF.scope(self.clone(), task));
+            Task { process: self, task: Some(task) }
+        }
+
+        fn state(&self) -> MutexGuard<'_, State> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+
+    struct Task<F> {
+        process: Process,
+        task: Option<Pin<Box<F>>>,
+    }
+
+    impl<F: Future<Output = ()>> Future for Task<F> {
+        type Output = ();
+
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            let now = {
+                let mut state = self.process.state();
+                if state.now == Now::Stands {
+                    state.waiting.retain(|waker| !waker.will_wake(context.waker()));
+                    state.waiting.push(context.waker().clone());
+                }
+                state.now
+            };
+            match (now, &mut self.task) {
+                (Now::Runs, Some(task)) => pin!(task).poll(context),
+                (Now::Stands, _) => Poll::Pending,
+                (Now::Killed, _) | (_, None) => {
+                    self.task = None;
+                    Poll::Ready(())
+                }
+            }
+        }
+    }
+
+    pub(crate) fn of_node(
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        // Without a simulation around it, a process is never stopped.
+        Process::task(OF.try_with(Clone::clone).unwrap_or_default(), task)
+    }
+}

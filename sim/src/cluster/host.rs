@@ -1,0 +1,220 @@
+//! What a node does for its slots: it has tunnels in each, tells the standby of them before anybody hears, and goes on with those of others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use cluster::{Handover, Host as SlotHost, Kept, Later, Row, Slots};
+use esp::Lease;
+use tokio::time::Instant;
+
+use super::scenario::Fault;
+use super::tunnel::Tunnel;
+use super::witness::Witness;
+
+/// Numbers of ESP that are reserved at a time: few, so that histories see the ends of blocks.
+const BLOCK: u64 = 8;
+/// Each tunnel counts for as many when it is looked who has most: a handful is to be enough for slots to be spread.
+const COUNTS_FOR: usize = 32;
+
+/// The tunnels of a node.
+pub struct Host {
+    name: String,
+    fault: Fault,
+    witness: Arc<Witness>,
+    slots: OnceLock<Slots>,
+    tunnels: Mutex<BTreeMap<u8, BTreeMap<u64, Tunnel>>>,
+}
+
+impl Host {
+    pub(super) fn new(name: &str, fault: Fault, witness: Arc<Witness>) -> Self {
+        let (slots, tunnels) = (OnceLock::new(), Mutex::default());
+        Self { name: name.to_owned(), fault, witness, slots, tunnels }
+    }
+
+    /// To be called once, before anything happens.
+    pub(super) fn begin(&self, slots: Slots) {
+        // There are none yet.
+        let _ = self.slots.set(slots);
+    }
+
+    fn tunnels(&self) -> MutexGuard<'_, BTreeMap<u8, BTreeMap<u64, Tunnel>>> {
+        self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, slot: u8, row: Row, done: impl FnOnce(Kept) + Send + 'static) {
+        if let Some(slots) = self.slots.get() {
+            slots.put(slot, vec![row], Box::new(done));
+        }
+    }
+
+    /// All tunnels here, with their slots.
+    pub(super) fn all(&self) -> Vec<(u8, u64)> {
+        let tunnels = self.tunnels();
+        tunnels.iter().flat_map(|(slot, all)| all.keys().map(|id| (*slot, *id))).collect()
+    }
+
+    /// Begins a tunnel.
+    pub(super) fn begin_tunnel(self: &Arc<Self>, slot: u8, id: u64) {
+        let row = match (self.tunnels().get_mut(&slot), Tunnel::new(id)) {
+            (Some(all), Ok(tunnel)) => {
+                let row = tunnel.row(id, Instant::now().into_std());
+                all.insert(id, tunnel);
+                row
+            }
+            (None, _) => return,
+            (_, Err(error)) => return self.witness.violation(&error),
+        };
+        let this = Arc::clone(self);
+        self.put(slot, row, move |kept| {
+            // One that nobody was told of may be lost.
+            if kept != Kept::Lost && this.tunnels().get(&slot).is_some_and(|all| all.contains_key(&id)) {
+                this.witness.began(id);
+            }
+        });
+    }
+
+    /// Ends a tunnel.
+    pub(super) fn end_tunnel(self: &Arc<Self>, slot: u8, id: u64) {
+        if self.tunnels().get_mut(&slot).and_then(|all| all.remove(&id)).is_none() {
+            return;
+        }
+        self.witness.ended(id);
+        self.put(slot, Tunnel::gone(id, Instant::now().into_std()), |_| ());
+    }
+
+    /// Says something new in a tunnel.
+    pub(super) fn say(self: &Arc<Self>, slot: u8, id: u64, what: u64) {
+        let (row, number) = {
+            let mut tunnels = self.tunnels();
+            let Some(tunnel) = tunnels.get_mut(&slot).and_then(|all| all.get_mut(&id)) else { return };
+            (tunnel.message, tunnel.what) = (tunnel.message + 1, what);
+            let words = format!(
+                "{} wants to say {} of tunnel {id} in slot {slot}: {what:016x}",
+                self.name, tunnel.message
+            );
+            self.witness.tell(&words);
+            (tunnel.row(id, Instant::now().into_std()), tunnel.message)
+        };
+        if self.fault == Fault::Output {
+            self.witness.said(&self.name, id, number, what);
+        }
+        let this = Arc::clone(self);
+        self.put(slot, row, move |kept| {
+            if kept != Kept::Lost {
+                this.witness.said(&this.name, id, number, what);
+            }
+        });
+    }
+
+    /// Sends packets through a tunnel, and has numbers reserved if there are none left.
+    pub(super) fn send(self: &Arc<Self>, slot: u8, id: u64, packets: u64) {
+        let row = {
+            let mut tunnels = self.tunnels();
+            let Some(tunnel) = tunnels.get_mut(&slot).and_then(|all| all.get_mut(&id)) else { return };
+            if self.fault == Fault::Block {
+                tunnel.outbound.reserve(Lease::UNBOUNDED);
+            }
+            for _ in 0..packets {
+                match tunnel.send() {
+                    Some(number) => self.witness.sent(&self.name, id, number),
+                    None => self.witness.count("packets that waited for numbers"),
+                }
+            }
+            if tunnel.reserving || tunnel.outbound.sequence() + BLOCK / 2 < tunnel.reserved {
+                return;
+            }
+            tunnel.reserving = true;
+            tunnel.reserved = tunnel.reserved.max(tunnel.outbound.sequence()) + BLOCK;
+            (tunnel.row(id, Instant::now().into_std()), tunnel.reserved)
+        };
+        let ((row, reserved), this) = (row, Arc::clone(self));
+        self.put(slot, row, move |kept| {
+            let mut tunnels = this.tunnels();
+            let tunnel = tunnels.get_mut(&slot).and_then(|all| all.get_mut(&id));
+            // It may have gone and come back meanwhile, and then has numbers of its own.
+            if let Some(tunnel) = tunnel.filter(|tunnel| tunnel.reserving) {
+                tunnel.reserving = false;
+                if kept != Kept::Lost && tunnel.reserved == reserved {
+                    tunnel.outbound.reserve(Lease::up_to(reserved));
+                }
+            }
+        });
+    }
+}
+
+impl SlotHost for Host {
+    fn resync(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            let (tunnels, now) = (self.tunnels(), Instant::now().into_std());
+            let rows: Vec<Row> =
+                tunnels.get(&slot).into_iter().flatten().map(|(id, tunnel)| tunnel.row(*id, now)).collect();
+            drop(tunnels);
+            if let Some(slots) = self.slots.get() {
+                slots.put(slot, rows, Box::new(|_| ()));
+            }
+        })
+    }
+
+    fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
+        Box::pin(async move {
+            let mut all = BTreeMap::new();
+            for row in &rows {
+                match Tunnel::of(row, handover) {
+                    Ok(tunnel) => {
+                        if tunnel.message > 0 {
+                            // Whoever asked and has heard no answer asks again.
+                            self.witness.said(&self.name, row.id, tunnel.message, tunnel.what);
+                        }
+                        all.insert(row.id, tunnel);
+                    }
+                    Err(error) => self.witness.violation(&format!("a tunnel does not go on: {error}")),
+                }
+            }
+            self.witness.tell(&format!(
+                "{} takes slot {slot} with {} tunnels ({handover:?})",
+                self.name,
+                all.len()
+            ));
+            self.witness.count(match handover {
+                Handover::Sudden => "slots taken over",
+                Handover::Exact => "slots handed over",
+            });
+            if self.tunnels().insert(slot, all).is_some() {
+                self.witness.violation(&format!("slot {slot} comes to {} that has it", self.name));
+            }
+        })
+    }
+
+    fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()> {
+        Box::pin(async move {
+            if let Some(all) = self.tunnels().remove(&slot) {
+                self.witness.tell(&format!(
+                    "{} loses slot {slot} with {} tunnels to {to:?}",
+                    self.name,
+                    all.len()
+                ));
+            }
+        })
+    }
+
+    fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>> {
+        Box::pin(async move {
+            let all = self.tunnels().remove(&slot).unwrap_or_default();
+            self.witness.tell(&format!("{} gives slot {slot} with {} tunnels to {to}", self.name, all.len()));
+            let now = Instant::now().into_std();
+            all.iter().map(|(id, tunnel)| tunnel.row(*id, now)).collect()
+        })
+    }
+
+    fn expect(&self, _: u8, _: &str) {}
+
+    fn begin_in(&self, slot: u8) {
+        self.tunnels().entry(slot).or_default();
+    }
+
+    fn connections(&self) -> BTreeMap<u8, usize> {
+        let tunnels = self.tunnels();
+        let counts = tunnels.iter().map(|(slot, all)| (*slot, all.len() * COUNTS_FOR));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+}

@@ -1,0 +1,88 @@
+//! What has to be so a while after a disturbance: each slot has one owner who holds it and a standby who could take over, and nothing is lost.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::world::World;
+
+/// How long that may take: a lease of 5 s and as long until a node is started again under its name, and what the last disturbances last.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Between looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Waits until everything is as it should be; false, with a violation, if that does not come about.
+pub(super) async fn everything_is_well(world: &Arc<World>) -> bool {
+    let mut why = String::new();
+    let mut waited = Duration::ZERO;
+    while waited < PATIENCE && !world.witness.is_broken() {
+        match look(world) {
+            Ok(()) => return true,
+            Err(reason) => why = reason,
+        }
+        tokio::time::sleep(LOOK).await;
+        waited += LOOK;
+    }
+    world.witness.violation(&format!("after {PATIENCE:?}: {why}"));
+    false
+}
+
+/// Whether it is so now.
+fn look(world: &World) -> Result<(), String> {
+    let nodes = world.nodes().clone();
+    if nodes.len() < world.scenario.nodes {
+        return Err("a node is not there".to_owned());
+    }
+    let mut owners = BTreeMap::new();
+    for (name, node) in &nodes {
+        let Some(slots) = &node.slots else { return Err(format!("{name} has not begun")) };
+        if !node.process.runs() {
+            return Err(format!("{name} does not run"));
+        }
+        if slots.mine().is_empty() {
+            return Err(format!("{name} has no slot"));
+        }
+        for number in slots.mine() {
+            if let Some(other) = owners.insert(number, name) {
+                return Err(format!("slot {number} is of {name} and of {other}"));
+            }
+            if !slots.is_protected(number) {
+                return Err(format!("slot {number} of {name} has no standby"));
+            }
+            if slots.waiting(number) > 0 {
+                return Err(format!("something waits in slot {number} of {name}"));
+            }
+        }
+        for (number, slot) in slots.table().borrow().iter() {
+            let known = nodes.get(&slot.owner.node).and_then(|node| node.slots.as_ref());
+            if !known.is_some_and(|slots| slots.holds(*number)) {
+                return Err(format!("{name} takes slot {number} for one of {}", slot.owner.node));
+            }
+        }
+        if let Some((number, id)) = node.host.all().into_iter().find(|(number, _)| !slots.holds(*number)) {
+            return Err(format!("{name} has tunnel {id} of slot {number}, which is not its own"));
+        }
+    }
+    let mut seen = HashSet::new();
+    for (name, node) in &nodes {
+        for (_, id) in node.host.all() {
+            if !seen.insert(id) {
+                return Err(format!("tunnel {id} is at two nodes, {name} is one of them"));
+            }
+        }
+    }
+    let lost = world.witness.tunnels().into_iter().find(|id| !seen.contains(id));
+    match lost {
+        Some(id) if world.scenario.one_at_a_time => Err(format!("tunnel {id} is lost")),
+        _ => Ok(()),
+    }
+}
+
+/// Where disturbances overlap an owner and its standby may go at once, and what they had goes with them.
+pub(super) fn forget_lost(world: &World) {
+    let nodes = world.nodes().clone();
+    let seen: HashSet<u64> = nodes.values().flat_map(|node| node.host.all()).map(|(_, id)| id).collect();
+    for id in world.witness.tunnels().into_iter().filter(|id| !seen.contains(id)) {
+        world.witness.forget(id);
+    }
+}

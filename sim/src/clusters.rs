@@ -1,0 +1,113 @@
+//! Histories of clusters, as many at a time as there are processors.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use sim::Report;
+use sim::cluster::{Fault, History, Scenario};
+
+#[derive(Debug, Args)]
+pub(crate) struct Clusters {
+    /// Cluster-hours to simulate
+    #[arg(long, default_value_t = 100)]
+    hours: u64,
+    /// First seed; each history has the next
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run the history of the first seed alone
+    #[arg(long)]
+    one: bool,
+    /// Tell every event, and what the nodes log
+    #[arg(long, requires = "one")]
+    trace: bool,
+    /// Do something wrong on purpose, to see that it is noticed
+    #[arg(long, value_enum, default_value_t)]
+    fault: Fault,
+}
+
+pub(crate) fn run(arguments: &Clusters) -> ExitCode {
+    if arguments.trace {
+        tracing_subscriber::fmt()
+            .with_writer(io::stderr)
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .init();
+    }
+    let began = Instant::now();
+    match all(arguments) {
+        Ok((histories, total)) => {
+            println!(
+                "{histories} histories, {} cluster-hours, {} events in {:.1?}: every invariant held",
+                total.tunnel_time.as_secs() / 3600,
+                total.events,
+                began.elapsed(),
+            );
+            for (what, count) in &total.counts {
+                println!("{count:>10} {what}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err((seed, violations)) => {
+            eprintln!(
+                "seed {seed} breaks an invariant (run it again with cluster --seed {seed} --one --trace):"
+            );
+            for violation in &violations {
+                eprintln!("  {violation}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many histories there were and what came of them, or the seed that broke something, and what.
+fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
+    let (next, total, broken) =
+        (AtomicU64::new(arguments.seed), Mutex::new(Report::default()), Mutex::new(None));
+    let wanted = Duration::from_secs(3600 * arguments.hours);
+    let bar = ProgressBar::new(arguments.hours);
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cluster-hours, {eta} left") {
+        bar.set_style(style);
+    }
+    let work = || {
+        while broken.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if arguments.one && seed > arguments.seed {
+                return;
+            }
+            let history =
+                History { seed, scenario: Scenario::of(seed, arguments.fault), trace: arguments.trace };
+            let (report, violations) = match history.run() {
+                Ok(report) => (report.clone(), report.violations),
+                Err(error) => (Report::default(), vec![error.to_string()]),
+            };
+            if !violations.is_empty() {
+                let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                // The same one, whichever comes to its end first.
+                if broken.as_ref().is_none_or(|(other, _)| seed < *other) {
+                    *broken = Some((seed, violations));
+                }
+                return;
+            }
+            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            total.add(&report);
+            bar.set_position(total.tunnel_time.as_secs() / 3600);
+            if total.tunnel_time >= wanted {
+                return;
+            }
+        }
+    };
+    let threads = if arguments.one { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    bar.finish_and_clear();
+    match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(broken) => Err(broken),
+        None => {
+            let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+            Ok((next.into_inner() - arguments.seed - 1, total))
+        }
+    }
+}
