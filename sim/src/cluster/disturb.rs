@@ -103,13 +103,16 @@ async fn happen(world: Arc<World>) {
     match what {
         What::Kill => {
             world.witness.count("killed");
-            let down = length.min(DOWN);
-            Arc::clone(&world).restart(node.clone(), down).await;
+            tokio::spawn(peace::goes_on(Arc::clone(&world), node.clone()));
+            Arc::clone(&world).restart(node.clone(), length.min(DOWN)).await;
         }
         What::Stop => {
             world.witness.count("stopped");
             let process = world.nodes().get(&node).map(|node| node.process.clone());
             if let Some(process) = process {
+                if length > peace::TAKEN_OVER {
+                    tokio::spawn(peace::goes_on(Arc::clone(&world), node.clone()));
+                }
                 process.stop(true);
                 world.net.listen();
                 wait(&world, length).await;

@@ -8,6 +8,8 @@ use super::world::World;
 
 /// How long that may take: a lease of 5 s and as long until a node is started again under its name, and what the last disturbances last.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Tunnels of a node that is gone are at others within this: 500 ms at most until it counts as silent, and the rest is messages.
+pub(super) const TAKEN_OVER: Duration = Duration::from_millis(900);
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -75,6 +77,26 @@ fn look(world: &World) -> Result<(), String> {
     match lost {
         Some(id) if world.scenario.one_at_a_time => Err(format!("tunnel {id} is lost")),
         _ => Ok(()),
+    }
+}
+
+/// The tunnels of a node that is gone from now on are at others within [`TAKEN_OVER`], if nothing else is wrong: those whose standby was ready.
+pub(super) async fn goes_on(world: Arc<World>, name: String) {
+    let Some(node) = world.nodes().get(&name).cloned() else { return };
+    let Some(slots) = node.slots.filter(|_| world.scenario.one_at_a_time) else { return };
+    let protected = |slot: &u8| slots.holds(*slot) && slots.is_protected(*slot);
+    let had: Vec<u64> =
+        node.host.all().into_iter().filter(|(slot, _)| protected(slot)).map(|(_, id)| id).collect();
+    tokio::time::sleep(TAKEN_OVER).await;
+    let there = world.witness.tunnels();
+    let others: HashSet<u64> = {
+        let nodes = world.nodes();
+        let others = nodes.iter().filter(|(other, _)| **other != name);
+        others.flat_map(|(_, node)| node.host.all()).map(|(_, id)| id).collect()
+    };
+    world.witness.count("looks whether tunnels go on");
+    if let Some(id) = had.iter().find(|id| there.contains(id) && !others.contains(id)) {
+        world.witness.violation(&format!("tunnel {id} of {name} is nowhere {TAKEN_OVER:?} later"));
     }
 }
 
