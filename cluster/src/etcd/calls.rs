@@ -52,7 +52,7 @@ impl Way {
         match self {
             Self::Network(channel) => Ok(kv(channel).txn(request).await?.into_inner()),
             #[cfg(feature = "simulated")]
-            Self::Memory(line) => line.ask(move |store| store.transact(request)).await,
+            Self::Memory(line) => line.ask(move |store| store.transact(request)).await?,
         }
     }
 

@@ -214,13 +214,20 @@ impl State {
         RangeResponse { header: self.header(), kvs, more: false, count }
     }
 
-    pub(super) fn transact(&mut self, request: TxnRequest) -> TxnResponse {
+    pub(super) fn transact(&mut self, request: TxnRequest) -> Result<TxnResponse, Status> {
+        let leases = request.success.iter().chain(&request.failure).filter_map(|op| match &op.request {
+            Some(Request::RequestPut(put)) if put.lease != 0 => Some(put.lease),
+            _ => None,
+        });
+        if leases.into_iter().any(|lease| !self.leases.contains_key(&lease)) {
+            return Err(Status::not_found("etcdserver: requested lease not found"));
+        }
         let succeeded = self.blind || request.compare.iter().all(|compare| self.holds(compare));
         let made = if succeeded { request.success } else { request.failure };
         let (at, mut events) = (self.revision + 1, Vec::new());
         let responses = made.into_iter().filter_map(|op| self.apply(op, at, &mut events)).collect();
         self.tell(at, events);
-        TxnResponse { header: self.header(), succeeded, responses }
+        Ok(TxnResponse { header: self.header(), succeeded, responses })
     }
 
     pub(super) fn grant(&mut self, seconds: i64) -> i64 {

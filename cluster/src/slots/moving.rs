@@ -70,7 +70,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         let (slot, term) = (slot.number.into(), slot.term);
         Rows { slot, term, rows, last, ordered, ..Rows::default() }.encode_to_vec()
     };
-    inner.wire.ask(to, Ask::Expect, body(Vec::new(), false), PATIENCE).await?;
+    ask(inner, to, Ask::Expect, body(Vec::new(), false)).await?;
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
@@ -100,6 +100,16 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     Ok(())
 }
 
+/// Asks the next owner for as long as it is heard: if it is gone its own slots wait to be taken over, one change of owners after the other.
+async fn ask(inner: &Inner, to: &str, ask: Ask, body: Vec<u8>) -> Result<(), String> {
+    let mut heard = inner.heard.clone();
+    tokio::select! {
+        biased;
+        answer = inner.wire.ask(to, ask, body, PATIENCE) => answer.map(drop),
+        _ = heard.wait_for(|heard| !heard.contains(to)) => Err(format!("node {to} is not heard any more")),
+    }
+}
+
 async fn hand(
     inner: &Inner,
     to: &str,
@@ -109,7 +119,7 @@ async fn hand(
     let messages = messages(rows, Instant::now().into_std());
     let count = messages.len();
     for (at, rows) in messages.into_iter().enumerate() {
-        inner.wire.ask(to, Ask::Hand, body(rows, at + 1 == count), PATIENCE).await?;
+        ask(inner, to, Ask::Hand, body(rows, at + 1 == count)).await?;
     }
     Ok(())
 }

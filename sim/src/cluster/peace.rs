@@ -10,6 +10,8 @@ use super::world::World;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Tunnels of a node that is gone are at others within this: 500 ms at most until it counts as silent, and the rest is messages.
 pub(super) const TAKEN_OVER: Duration = Duration::from_millis(900);
+/// Between looks whether they are.
+const CLOSELY: Duration = Duration::from_millis(20);
 /// Between looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -85,17 +87,24 @@ pub(super) async fn goes_on(world: Arc<World>, name: String) {
     let Some(node) = world.nodes().get(&name).cloned() else { return };
     let Some(slots) = node.slots.filter(|_| world.scenario.one_at_a_time) else { return };
     let protected = |slot: &u8| slots.holds(*slot) && slots.is_protected(*slot);
-    let had: Vec<u64> =
-        node.host.all().into_iter().filter(|(slot, _)| protected(slot)).map(|(_, id)| id).collect();
-    tokio::time::sleep(TAKEN_OVER).await;
-    let there = world.witness.tunnels();
-    let others: HashSet<u64> = {
+    let had = node.host.all().into_iter().filter(|(slot, _)| protected(slot)).map(|(_, id)| id);
+    let mut missing: HashSet<u64> = had.collect();
+    let mut waited = Duration::ZERO;
+    // One that has come may be on its way to yet another node already.
+    while waited < TAKEN_OVER && !missing.is_empty() {
+        tokio::time::sleep(CLOSELY).await;
+        waited += CLOSELY;
+        let there = world.witness.tunnels();
+        missing.retain(|id| there.contains(id));
         let nodes = world.nodes();
-        let others = nodes.iter().filter(|(other, _)| **other != name);
-        others.flat_map(|(_, node)| node.host.all()).map(|(_, id)| id).collect()
-    };
+        for (_, other) in nodes.iter().filter(|(other, _)| **other != name) {
+            for (_, id) in other.host.all() {
+                missing.remove(&id);
+            }
+        }
+    }
     world.witness.count("looks whether tunnels go on");
-    if let Some(id) = had.iter().find(|id| there.contains(id) && !others.contains(id)) {
+    if let Some(id) = missing.iter().min() {
         world.witness.violation(&format!("tunnel {id} of {name} is nowhere {TAKEN_OVER:?} later"));
     }
 }
