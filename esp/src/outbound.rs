@@ -77,6 +77,18 @@ impl OutboundSa {
         self.sequence = self.sequence.max(sequence);
     }
 
+    /// Skips `by` numbers, for a peer that takes only later ones from now on (RFC 6311 section 6.4). What the caller has to do for it to go on, if
+    /// no packet will say so any more: reserve further numbers, or rekey when there are none.
+    pub fn advance(&mut self, by: u64) -> Option<LimitEvent> {
+        let end = last_number(self.suite);
+        self.sequence = self.sequence.saturating_add(by).min(end);
+        match self.sequence {
+            sequence if sequence == end => Some(LimitEvent::Soft),
+            sequence if sequence >= self.last => Some(LimitEvent::NumbersLow),
+            _ => None,
+        }
+    }
+
     /// Up to which number it may send from now on. Nobody has told it of one when it is made, so it then goes as far as the numbers do.
     /// When they are used up it seals nothing until more are reserved.
     /// Nothing warns of that; see [`OutboundSa::warn_at`].

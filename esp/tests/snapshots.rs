@@ -201,6 +201,34 @@ fn whoever_runs_out_of_numbers_is_told_in_time_and_once() {
 }
 
 #[test]
+fn numbers_that_a_peer_does_not_want_are_skipped_and_none_is_sent_twice() {
+    for suite in suites() {
+        let (mut sa, _) = pair(suite);
+        let seal = |sa: &mut OutboundSa| sa.seal(&udp_v4(9), &mut [0; 200]).map(|sealed| sealed.sequence);
+        assert_eq!(seal(&mut sa), Ok(1));
+        assert_eq!(sa.advance(0), None);
+        assert_eq!(sa.advance(1000), None);
+        assert_eq!(seal(&mut sa), Ok(1002));
+        // Beyond what is reserved nothing is sealed that could say so.
+        sa.reserve(Lease::up_to(2000));
+        sa.warn_at(1500);
+        assert_eq!(sa.advance(997), None);
+        assert_eq!((seal(&mut sa), sa.sequence()), (Ok(2000), 2000));
+        assert_eq!(sa.advance(0), Some(LimitEvent::NumbersLow));
+        assert_eq!(sa.advance(1 << 20), Some(LimitEvent::NumbersLow));
+        assert_eq!(seal(&mut sa), Err(SealError::LeaseUsedUp));
+        sa.reserve(Lease::up_to(sa.sequence() + 10));
+        assert_eq!(seal(&mut sa), Ok(2001 + (1 << 20)));
+        // There is an end, and nothing comes round.
+        sa.reserve(Lease::UNBOUNDED);
+        assert_eq!(sa.advance(u64::MAX), Some(LimitEvent::Soft));
+        assert_eq!(seal(&mut sa), Err(SealError::SequenceExhausted));
+        assert_eq!(sa.advance(1), Some(LimitEvent::Soft));
+        assert_eq!(seal(&mut sa), Err(SealError::SequenceExhausted));
+    }
+}
+
+#[test]
 fn a_warning_waits_for_a_limit_to_be_told() {
     let suite = suites()[0];
     let limits = Limits { soft_packets: Some(2), ..Limits::default() };

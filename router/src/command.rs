@@ -38,6 +38,8 @@ pub(crate) enum Command {
     /// Drop what waits for the tunnel.
     DropHeld(TenantId, TunnelId),
     Reserve(Spi, Reserve),
+    /// Skip so many numbers of what is sent.
+    Advance(Spi, u64),
     Snapshot(Vec<Spi>, oneshot::Sender<Vec<PairSnapshot>>),
     /// Take these out and hand them over.
     Extract(Vec<Spi>, oneshot::Sender<Vec<Sa>>),

@@ -100,6 +100,16 @@ impl RouterHandle {
         }
     }
 
+    /// Skips `by` numbers of what the pair sends: a peer has asked for it that takes only later ones (RFC 6311). Where they go beyond those that
+    /// are reserved [`RouterEvent::NumbersLow`](crate::RouterEvent::NumbersLow) comes, and where none are left
+    /// [`RouterEvent::SoftLimit`](crate::RouterEvent::SoftLimit).
+    pub fn advance(&self, spi: Spi, by: u64) {
+        let registry = self.registry();
+        if registry.tunnel_of(spi).is_some() {
+            self.tell(spi, Command::Advance(spi, by));
+        }
+    }
+
     /// How far those pairs have come by which something came in since this was last called. A node of a cluster asks several
     /// times a second; without [`crate::RouterConfig::elsewhere`] there is nothing to tell.
     pub async fn changed_windows(&self) -> Vec<WindowSnapshot> {

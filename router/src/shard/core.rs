@@ -180,6 +180,13 @@ impl Core {
                         sa.reserve(&reserve);
                     }
                 }
+                Command::Advance(spi, by) => {
+                    if let Some(sa) = self.table.get_mut(spi)
+                        && let Some(limit) = sa.outbound.advance(by)
+                    {
+                        sa.raise(limit, &mut self.events);
+                    }
+                }
                 Command::Snapshot(spis, reply) => {
                     let snapshots = spis.iter().filter_map(|spi| self.table.get(*spi).map(Sa::snapshot));
                     let _ = reply.send(snapshots.collect());
