@@ -146,6 +146,8 @@ counters! {
     duplicates => "ike_duplicate_refused",
     /// Requests sent again.
     retransmissions => "ike_retransmissions",
+    /// Another member of a peer that is a cluster went on, and set the Message IDs anew (RFC 6311).
+    message_id_syncs => "ike_message_id_sync",
     /// Requests answered again from store.
     answered_again => "ike_answered_again",
     /// Child SAs that the router did not take.

@@ -253,6 +253,13 @@ impl End {
                     assert!(!self.down, "{outcome:?} after the end");
                 }
                 Event::RemoteMoved(_) | Event::SignOfLifeDue => {}
+                Event::MessageIdsSynced { .. } => assert!(!self.down, "synchronized after the end"),
+                Event::AdvanceOutbound { pairs, by } => {
+                    assert!(
+                        by > 0 && pairs.iter().all(|spi| self.installed.contains(spi)),
+                        "advanced but gone"
+                    );
+                }
                 Event::Coverage { policy, uncovered } => {
                     let policies = &self.host.peer.children;
                     assert!(policies.iter().any(|c| c.name == policy), "a configured policy");

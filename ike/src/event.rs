@@ -254,6 +254,21 @@ pub enum Event {
     /// The peer has sent no IKE message for the interval of liveness checks. If ESP of it arrived meanwhile that is as good
     /// (RFC 7296 section 2.4): the host says so at once with [`crate::Command::Heard`]. Otherwise the peer is asked.
     SignOfLifeDue,
+    /// Another member of the cluster that the peer is goes on with the IKE_SA, and has set the Message IDs anew (RFC 6311).
+    MessageIdsSynced {
+        /// Of our next new request.
+        ours: u32,
+        /// Of the peer's.
+        theirs: u32,
+    },
+    /// The sequence numbers that are sent on these pairs, by inbound SPI, are to go on so much later (IPSEC_REPLAY_COUNTER_SYNC, RFC 6311
+    /// section 6.4): what comes before would be old to the peer.
+    AdvanceOutbound {
+        /// The pairs.
+        pairs: Vec<u32>,
+        /// How many numbers are skipped.
+        by: u64,
+    },
     /// The peer's address changed (RFC 7296 section 2.23).
     RemoteMoved(SocketAddr),
     /// No SA is left: report it. Retransmissions may still be answered until [`Event::Finished`].

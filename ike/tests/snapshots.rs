@@ -294,15 +294,29 @@ fn no_key_is_printed() {
     assert_eq!(format!("{snapshot:?}"), r#"Snapshot("to right.example", Some(V2(..)))"#);
 }
 
+fn octets(hex: &str) -> Vec<u8> {
+    let hex = hex.split_ascii_whitespace().collect::<String>();
+    (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect()
+}
+
+/// A node that did not know of RFC 6311 has agreed on nothing of it.
+#[test]
+fn what_was_written_before_counters_were_synchronized_is_read_and_written_as_it_was() {
+    let (pair, _) = up();
+    let before = octets(include_str!("data/snapshot_v2_without_sync.hex"));
+    let kept: Snapshot = decode(&before).unwrap();
+    let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config).unwrap();
+    assert!(conn.is_up() && conn.child_sas().count() == 1);
+    assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == before);
+}
+
 /// What a node of this form has written. Whoever changes the form has to change its number as well, and then this.
 #[test]
 fn the_form_is_what_it_was() {
     for ((pair, now), hex) in
         [(up(), include_str!("data/snapshot_v2.hex")), (up_v1(), include_str!("data/snapshot_v1.hex"))]
     {
-        let hex = hex.split_ascii_whitespace().collect::<String>();
-        let octets: Vec<u8> =
-            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).unwrap()).collect();
+        let octets = octets(hex);
         let kept: Snapshot = decode(&octets).unwrap();
         let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config.clone()).unwrap();
         assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == octets, "nothing of it is lost");

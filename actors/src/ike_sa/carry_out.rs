@@ -85,6 +85,14 @@ impl IkeSaActor {
             }
             Event::RekeyEnded { spi_in, outcome } => ConnEvent::RekeyEnded(spi_in, outcome),
             Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
+            Event::AdvanceOutbound { pairs, by } => {
+                pairs.into_iter().for_each(|spi| self.env.router.advance(Spi(spi), by));
+                return None;
+            }
+            Event::MessageIdsSynced { ours, theirs } => {
+                self.env.counters.message_id_syncs.up();
+                ConnEvent::Synced { ours, theirs }
+            }
             Event::RemoteMoved(remote) => ConnEvent::Moved(remote),
             Event::Down(reason) => ConnEvent::Down(reason),
             Event::Finished => ConnEvent::Finished,

@@ -252,6 +252,15 @@ impl PeerActor {
         self.publish(v1::EventType::PeerMoved, remote.to_string());
     }
 
+    /// Another member of the peer's cluster goes on with the connection.
+    pub(super) fn synced(&mut self, id: ConnId, ours: u32, theirs: u32) {
+        tracing::info!(peer = %self.peer.name, ours, theirs, "another member of the peer's cluster goes on");
+        let text = format!(
+            "another member of the peer's cluster goes on: Message IDs {ours} of ours, {theirs} of its own"
+        );
+        self.history().step(id, text);
+    }
+
     pub(super) fn connection_down(&mut self, id: ConnId, reason: &CloseReason) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;

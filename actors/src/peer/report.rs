@@ -57,6 +57,7 @@ impl PeerActor {
             }
             ConnEvent::RekeyFailed(failure) => self.rekey_failed(id, &failure),
             ConnEvent::Unsent(why) => self.unsent(id, &why),
+            ConnEvent::Synced { ours, theirs } => self.synced(id, ours, theirs),
             ConnEvent::Moved(remote) => self.moved(id, remote),
             ConnEvent::Down(reason) => self.connection_down(id, &reason),
             ConnEvent::Send(datagrams) => {

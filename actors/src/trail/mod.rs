@@ -414,6 +414,17 @@ impl Trail {
                     story.root.event("child_sa.removed", said);
                 }
             }
+            Event::MessageIdsSynced { ours, theirs } => {
+                self.rename("synchronize Message IDs");
+                if let Some(story) = self.story() {
+                    let (ours, theirs) = (*ours, *theirs);
+                    let said = Attributes::of(move |all| {
+                        all.set("culvert.ike.next_id.ours", ours);
+                        all.set("culvert.ike.next_id.theirs", theirs);
+                    });
+                    story.root.event("ike_sa.synchronized", said);
+                }
+            }
             Event::RemoteMoved(remote) => {
                 if let Some(story) = self.story() {
                     let address = remote.ip();

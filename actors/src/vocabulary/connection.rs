@@ -89,6 +89,11 @@ pub(crate) enum ConnEvent {
     RekeyEnded(u32, Result<(), Failure>),
     /// The IKE_SA could not be rekeyed.
     RekeyFailed(Failure),
+    /// Another member of the peer's cluster goes on, with these Message IDs of our next request and of its own.
+    Synced {
+        ours: u32,
+        theirs: u32,
+    },
     Moved(SocketAddr),
     Down(CloseReason),
     /// The system does not send to the peer, and why.

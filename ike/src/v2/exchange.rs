@@ -159,6 +159,25 @@ impl Exchanges {
         std::mem::take(&mut self.pending).into_iter().map(|p| p.request).collect()
     }
 
+    /// The ID behind all that the peer has asked with.
+    pub(crate) fn unused_by_peer(&self) -> u32 {
+        let answered = self.answers.iter().map(|(id, _)| id.wrapping_add(1));
+        answered.fold(
+            self.expected,
+            |behind, next| {
+                if next.wrapping_sub(behind) < u32::MAX / 2 { next } else { behind }
+            },
+        )
+    }
+
+    /// Goes on with these IDs for the peer's requests and for ours (RFC 6311 section 5.1). What was asked under other IDs will
+    /// not be answered, and is given back to be asked anew, in its order; nor is what was answered answered again.
+    pub(crate) fn synchronize(&mut self, expected: u32, next_id: u32) -> Vec<Pending> {
+        self.answers = VecDeque::new();
+        (self.expected, self.next_id) = (expected, next_id);
+        std::mem::take(&mut self.pending)
+    }
+
     /// Judges an incoming request.
     pub(crate) fn incoming(&self, id: u32) -> Incoming {
         if self.stored_answer(id).is_some() {
@@ -246,6 +265,40 @@ mod tests {
         e.answered(6, answer(6));
         assert_eq!(e.incoming(1), Incoming::Unexpected, "who sends 6 has the answer to 3 and all before");
         assert_eq!([2, 3, 6].map(|id| e.incoming(id)), [Incoming::Retransmission; 3]);
+    }
+
+    #[test]
+    fn what_the_peer_has_used_ends_behind_its_last_request_whatever_is_missing() {
+        let mut e = Exchanges::after_init(false);
+        e.state_window(4);
+        assert_eq!(e.unused_by_peer(), 1);
+        e.answered(3, answer(3));
+        assert_eq!((e.unused_by_peer(), e.incoming(1)), (4, Incoming::New));
+        e.answered(1, answer(1));
+        assert_eq!(e.unused_by_peer(), 4);
+        let mut e = Exchanges { expected: u32::MAX, ..Exchanges::default() };
+        e.answered(u32::MAX, answer(0));
+        assert_eq!(e.unused_by_peer(), 0);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn synchronized_ids_are_gone_on_with_and_those_before_are_over() {
+        let mut e = Exchanges::after_init(false);
+        e.window_stated(2);
+        e.answered(1, answer(1));
+        let now = Instant::now();
+        for octet in [8, 9] {
+            let policy = Retransmit::DEFAULT;
+            e.sent(now, ExchangeType::INFORMATIONAL, Request::Liveness, answer(octet), policy);
+        }
+        let again: Vec<_> = e.synchronize(7, 5).into_iter().map(|p| (p.id, p.datagrams)).collect();
+        assert_eq!(again, [(0, answer(8)), (1, answer(9))]);
+        assert!(e.idle() && e.has_room() && e.next_id() == 5);
+        assert_eq!(
+            [1, 6, 7].map(|id| e.incoming(id)),
+            [Incoming::Unexpected, Incoming::Unexpected, Incoming::New]
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::exchange::Exchanges;
 use super::fragment::{self, Reassembly};
+use super::sync::CounterSync;
 use crate::crypto::CryptoError;
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::keys::{self, IkeKeys, Inputs};
@@ -58,6 +59,8 @@ pub(crate) struct IkeSa {
     pub(crate) states_window: bool,
     /// The peer has stated one, here or on the IKE_SA before.
     pub(crate) peer_states_window: bool,
+    /// With a peer that is a cluster (RFC 6311).
+    pub(crate) sync: CounterSync,
     /// Requests and responses, which may be under way at the same time. Boxed, for most peers never send fragments.
     reassembly: Option<Box<[Reassembly; 2]>>,
 }
@@ -91,6 +94,10 @@ impl IkeSa {
         // may be surprised by a notify in an exchange that needs none.
         let peer_states_window = matches!(origin, Origin::Rekey(old) if old.peer_states_window);
         let states_window = matches!(origin, Origin::Init) || peer_states_window;
+        let sync = match origin {
+            Origin::Init => CounterSync::default(),
+            Origin::Rekey(old) => old.sync.inherited(),
+        };
         let (mut keys, exchanges) = match origin {
             Origin::Init => (keys::initial(prf, suite, inputs, shared)?, Exchanges::after_init(initiator)),
             Origin::Rekey(old) => {
@@ -115,6 +122,7 @@ impl IkeSa {
             fragments,
             states_window,
             peer_states_window,
+            sync,
             reassembly: None,
         })
     }
@@ -157,6 +165,36 @@ impl IkeSa {
         let mut inner = Writer::new();
         let first = payload::write_chain(&mut inner, payloads);
         let inner = zeroize::Zeroizing::new(inner.finish());
+        self.seal_octets((exchange, response, id), first, &inner, host)
+    }
+
+    /// Seals a request of ours once more, as the one with another Message ID.
+    pub(crate) fn reseal(
+        &mut self,
+        datagrams: &[Vec<u8>],
+        id: u32,
+        host: &mut dyn Host,
+    ) -> Result<Vec<Vec<u8>>, CryptoError> {
+        let mut inner = zeroize::Zeroizing::new(Vec::new());
+        let mut kind = None;
+        for datagram in datagrams {
+            let message = Message::parse(datagram).map_err(|_| CryptoError::Malformed)?;
+            let (first, body) = message.chain.encrypted.ok_or(CryptoError::Malformed)?;
+            // Of several fragments the first says what is inside (RFC 7383 section 2.5).
+            kind.get_or_insert((message.header.exchange, first));
+            inner.extend_from_slice(&self.key_out.open(datagram, body.start)?);
+        }
+        let (exchange, first) = kind.ok_or(CryptoError::Malformed)?;
+        self.seal_octets((exchange, false, id), first, &inner, host)
+    }
+
+    fn seal_octets(
+        &mut self,
+        (exchange, response, id): (ExchangeType, bool, u32),
+        first: PayloadType,
+        inner: &[u8],
+        host: &mut dyn Host,
+    ) -> Result<Vec<Vec<u8>>, CryptoError> {
         let (spi_i, spi_r) = self.spis();
         let header = Header {
             spi_i,
@@ -171,7 +209,7 @@ impl IkeSa {
         let suite = self.key_out.suite();
         if !self.fragments || HEADER_LEN + 4 + suite.sealed_len(inner.len()) <= fragment::MAX_DATAGRAM {
             let head = head(header, first, suite.sealed_len(inner.len()), None)?;
-            return Ok(vec![self.key_out.seal(&head, &inner, host)?]);
+            return Ok(vec![self.key_out.seal(&head, inner, host)?]);
         }
         let chunks: Vec<&[u8]> = inner.chunks(fragment::chunk_len(suite)).collect();
         let total = u16::try_from(chunks.len()).map_err(|_| CryptoError::Malformed)?;
@@ -197,6 +235,15 @@ impl IkeSa {
         let (_, body) = message.chain.encrypted?;
         self.key_in.open(datagram, body.start).ok()?;
         Some(message.chain.fragment.map(|(number, _)| number))
+    }
+
+    /// The payloads of a message that came in one piece, if the peer made it. Nothing is noted of it.
+    pub(crate) fn peek(&self, datagram: &[u8]) -> Option<Vec<Payload>> {
+        let message = Message::parse(datagram).ok()?;
+        let (first, body) = message.chain.encrypted.filter(|_| message.chain.fragment.is_none())?;
+        let plain = self.key_in.open(datagram, body.start).ok()?;
+        let chain = payload::parse_chain(first, &plain, 0).ok()?;
+        chain.encrypted.is_none().then_some(chain.payloads)
     }
 
     /// Opens a message to this IKE_SA, or a fragment of one. The outer error is a forgery or damage, to be dropped;

@@ -27,6 +27,9 @@ impl Connection {
         header: Header,
         payloads: Payloads<'_>,
     ) {
+        if !self.replay_counters_requested(now, spi, payloads) {
+            return self.counters.dropped += 1;
+        }
         let mut delete_ike = false;
         let mut ours = Vec::new();
         for payload in payloads.0 {

@@ -12,7 +12,7 @@ use super::ike_sa::{IkeSa, Origin};
 use super::informational::GIVES_UP;
 use super::request::Request;
 use super::tasks::Task;
-use super::{Connection, Phase, mode, nat};
+use super::{Connection, Phase, mode, nat, sync};
 use crate::config::{ChildConfig, PeerConfig};
 use crate::crypto::dh::KeyPair;
 use crate::crypto::{CryptoError, auth};
@@ -289,6 +289,7 @@ impl Connection {
             out.push(Payload::TsI(child.local.clone()));
             out.push(Payload::TsR(child.remote.clone()));
         }
+        out.extend(sync::offer());
         let spi = sa.spi_local;
         self.current = spi;
         self.sas.push(Box::new(sa));
@@ -309,7 +310,10 @@ impl Connection {
             return self.failed(now, failure);
         }
         match self.verify_responder(&state, payloads) {
-            Ok(()) => self.established(now, false),
+            Ok(()) => {
+                self.note_sync(payloads);
+                self.established(now, false);
+            }
             Err((failure, tell)) => {
                 if let Some(spi) = release {
                     self.events.push_back(Event::ReleaseSpi(spi));

@@ -18,6 +18,7 @@
 //! | `tasks.rs` | what waits to be done, timers |
 //! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
 //! | `exchange.rs`, `window.rs` | Message IDs, retransmission; what may be under way together |
+//! | `sync.rs` | Message IDs and numbers of ESP that a peer sets anew which is a cluster |
 //! | `snapshot.rs` | all of it on its way to another node |
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
@@ -45,6 +46,7 @@ mod resources;
 mod responder;
 mod send;
 mod snapshot;
+mod sync;
 mod tasks;
 mod view;
 mod window;

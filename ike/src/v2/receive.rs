@@ -50,6 +50,11 @@ impl Connection {
             }
             return;
         }
+        if let Some(payloads) =
+            sa.peek_sync(&header, datagram.bytes).filter(|_| matches!(self.phase, Phase::Up))
+        {
+            return self.sync_requested(now, host, spi, Payloads(&payloads), datagram);
+        }
         match sa.exchanges.incoming(header.message_id) {
             Incoming::New => self.receive_request(now, host, spi, header, datagram),
             Incoming::Retransmission => {

@@ -234,6 +234,7 @@ impl Connection {
             Payload::Auth { method: AuthMethod::SHARED_KEY, data },
         ];
         out.extend(self.ask_for_reauthentication(&config));
+        out.extend(self.answer_sync(payloads));
         self.established(now, payloads.notify(NotifyType::INITIAL_CONTACT).is_some());
         if payloads.count(PayloadType::SA) > 0 {
             let request = ChildRequest {

@@ -24,5 +24,6 @@ mod fragments;
 mod lengths;
 mod loops;
 mod message_ids;
+mod message_sync;
 mod resources;
 mod transport;

@@ -44,10 +44,16 @@ impl Hostile {
     }
 
     pub fn up_with(left: &Spec, right: &Spec) -> Self {
+        let this = Self::up_many(left, right);
+        this.pair.assert_children(1);
+        this
+    }
+
+    /// Established, with as many Child SAs as there are policies.
+    pub fn up_many(left: &Spec, right: &Spec) -> Self {
         let mut this = Self::new(left, right);
         this.pair.initiate();
         this.settle();
-        this.pair.assert_children(1);
         this
     }
 

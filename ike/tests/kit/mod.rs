@@ -356,6 +356,10 @@ impl Side {
                 }
                 Event::SignOfLifeDue => self.asked += 1,
                 Event::IkeRekeyFailed { failure } => self.log.push(format!("ike not rekeyed: {failure}")),
+                Event::MessageIdsSynced { ours, theirs } => {
+                    self.log.push(format!("synced: {ours} of ours, {theirs} of the peer's"));
+                }
+                Event::AdvanceOutbound { pairs, by } => self.log.push(format!("advanced {pairs:x?} by {by}")),
                 Event::RemoteMoved(remote) => self.log.push(format!("moved to {remote}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),

@@ -396,6 +396,8 @@ impl Peer {
                 self.command(now, host, chance, id, heard, out, w);
             }
             Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } | Event::Coverage { .. } => {}
+            // No simulated node is a cluster of another make: none asks for it.
+            Event::MessageIdsSynced { .. } | Event::AdvanceOutbound { .. } => {}
             Event::RemoteMoved(_) | Event::Finished => {}
         }
     }

@@ -11,6 +11,7 @@ use crate::crypto::sk::{SkKey, SkSuite};
 use crate::snapshot::values::{choice, choice_form};
 use crate::snapshot::{Reading, RestoreError, Writing};
 use crate::v2::exchange::{Exchanges, ExchangesForm};
+use crate::v2::sync::{CounterSync, CounterSyncForm};
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct IkeSaForm {
@@ -42,6 +43,9 @@ pub(crate) struct IkeSaForm {
     states_window: bool,
     #[prost(bool, tag = "16")]
     peer_states_window: bool,
+    /// Nothing from a node that knows nothing of it, or where nothing is agreed.
+    #[prost(message, optional, tag = "17")]
+    sync: Option<CounterSyncForm>,
 }
 
 #[derive(Clone, PartialEq, Eq, Oneof)]
@@ -84,6 +88,7 @@ impl IkeSa {
             fragments,
             states_window,
             peer_states_window,
+            sync,
             // The peer sends all of a message again.
             reassembly: _,
         } = self;
@@ -109,6 +114,7 @@ impl IkeSa {
             fragments: *fragments,
             states_window: *states_window,
             peer_states_window: *peer_states_window,
+            sync: sync.form(w),
         }
     }
 
@@ -148,6 +154,7 @@ impl IkeSa {
             fragments: form.fragments,
             states_window: form.states_window,
             peer_states_window: form.peer_states_window,
+            sync: CounterSync::restore(form.sync.as_ref(), r)?,
             reassembly: None,
         })
     }
