@@ -95,7 +95,7 @@ pub enum Resume {
     Exactly,
     /// Beyond everything that its former owner may have sent: the IVs of its messages go on 2^32 later, and nobody sends as many
     /// between two snapshots. What it is that a peer has seen of the rest is another matter: no message may leave before a snapshot
-    /// that has it.
+    /// that has it. So no Message ID is behind, and none has to be synchronized with the peer (RFC 6311 section 5.1).
     Beyond,
 }
 

@@ -226,6 +226,38 @@ fn whoever_takes_over_begins_beyond_the_block_and_the_old_owner_stops_at_its_end
 }
 
 #[test]
+fn numbers_are_skipped_and_more_reserved_where_that_goes_beyond() {
+    let World { mut first, mut far, mut near, .. } = World::new(1);
+    let mut ping = |number| far.send(&udp("10.1.0.1", "10.2.0.1", number, 100));
+    // Of one that is not there.
+    first.handle.advance(Spi(7), 1);
+    first.handle.advance(near.spi, 1000);
+    ping(1);
+    near.receive_from_anywhere();
+    assert_eq!(first.stats_of(near.spi).sequence_out, 1001);
+    first.handle.reserve(near.spi, Reserve { lease: Lease::up_to(1010), warn_at: 1008 });
+    first.handle.advance(near.spi, 500);
+    let low = loop {
+        match first.next_event() {
+            RouterEvent::FirstInbound { .. } => {}
+            other => break other,
+        }
+    };
+    assert!(matches!(low, RouterEvent::NumbersLow { spi, sequence: 1501 } if spi == near.spi), "{low:?}");
+    ping(2);
+    first.wait_for("esp_lease_used_up", 1);
+    first.handle.reserve(near.spi, Reserve { lease: Lease::up_to(1600), warn_at: 1550 });
+    ping(3);
+    near.receive_from_anywhere();
+    assert_eq!(first.stats_of(near.spi).sequence_out, 1502);
+    // There are no more.
+    first.handle.reserve(near.spi, Reserve::default());
+    first.handle.advance(near.spi, u64::MAX);
+    let soft = first.next_event();
+    assert!(matches!(soft, RouterEvent::SoftLimit { spi } if spi == near.spi), "{soft:?}");
+}
+
+#[test]
 fn packets_of_a_slot_that_comes_wait_for_their_pairs_and_keep_their_order() {
     let World { first, second, mut far, mut near, .. } = World::new(2);
     let spis = vec![far.spi, near.spi];

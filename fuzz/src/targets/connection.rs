@@ -84,7 +84,7 @@ fn inject_payloads(world: &mut World, from: Side, input: &mut Input<'_>) {
 
 /// A message that would be served, or an answer that could be one: where single payloads rarely come together.
 fn inject_whole(world: &mut World, from: Side, input: &mut Input<'_>) {
-    let (at, header) = header(world, from, input);
+    let (at, mut header) = header(world, from, input);
     let kind = input.u8();
     let theirs = world.ends[from].spis();
     let old = if theirs.is_empty() { 7 } else { input.pick(&theirs) };
@@ -117,12 +117,29 @@ fn inject_whole(world: &mut World, from: Side, input: &mut Input<'_>) {
         }
         3 | 4 => vec![Payload::Sa(vec![ike_proposal(from, input)]), nonce, ke],
         5 => vec![Payload::Delete { protocol: ProtocolId::ESP, spis: vec![old] }],
+        6 if kind > 195 => {
+            header.exchange = ExchangeType::INFORMATIONAL;
+            (header.response, header.message_id) = (false, 0);
+            synchronization(&mut world.tap.sas[at].next_id, header.from_initiator, input)
+        }
         _ => Vec::new(),
     };
     let bytes = world.tap.sas[at].seal(header, &payloads);
     let [a, b] = &world.ends;
     world.tap.saw(&bytes, [&a.host.draws, &b.host.draws]);
     send(world, from, at, header, &bytes);
+}
+
+/// Another member of a cluster goes on (RFC 6311). What it asks next has the ID that it has said.
+fn synchronization(next: &mut [u32; 2], initiator: bool, input: &mut Input<'_>) -> Vec<Payload> {
+    let theirs = &mut next[usize::from(initiator)];
+    *theirs = theirs.wrapping_add(input.u8().into()).wrapping_sub(1);
+    let ids = [input.u8().into(), *theirs, input.u16().into()];
+    let data = ids.map(u32::to_be_bytes).concat();
+    let sync = Notify::with_data(NotifyType::IKEV2_MESSAGE_ID_SYNC, data);
+    let delta = Notify::with_data(NotifyType::IPSEC_REPLAY_COUNTER_SYNC, input.bytes(8).to_vec());
+    let both = input.bool().then_some(Payload::Notify(delta));
+    both.into_iter().chain([Payload::Notify(sync)]).collect()
 }
 
 /// A well-formed payload, as a rule one that means something to the receiver.
