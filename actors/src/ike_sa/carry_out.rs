@@ -86,6 +86,8 @@ impl IkeSaActor {
             Event::RekeyEnded { spi_in, outcome } => ConnEvent::RekeyEnded(spi_in, outcome),
             Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
             Event::AdvanceOutbound { pairs, by } => {
+                // A standby learns of it by the numbers that are reserved next. Should it take over in the milliseconds before, it sends by
+                // lower ones, which the peer drops until the pair is rekeyed.
                 pairs.into_iter().for_each(|spi| self.env.router.advance(Spi(spi), by));
                 return None;
             }
