@@ -215,7 +215,8 @@ impl Control {
 
     fn sas(views: Vec<(PeerName, Arc<PeerView>)>, stats: Vec<SaStats>) -> Vec<v1::Sa> {
         let stats = by_spi(stats);
-        let mut sas = Vec::new();
+        let count = views.iter().map(|(_, view)| usize::from(view.ike.is_some()) + view.children.len()).sum();
+        let mut sas = Vec::with_capacity(count);
         for (name, view) in views {
             let peer = name.to_string();
             let addresses = view.ike.as_ref().map(|i| (i.local.to_string(), i.remote.to_string()));

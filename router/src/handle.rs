@@ -337,22 +337,31 @@ impl RouterHandle {
         self.stats_of(spis).await
     }
 
-    /// Figures of these pairs. Asks for a few at a time and waits for the answer, so that packets never wait for more than
-    /// that.
+    /// Figures of these pairs. Asks each shard for a few at a time and waits for the answers, so that packets never wait for
+    /// more than that.
     pub async fn stats_of(&self, mut spis: Vec<Spi>) -> Vec<SaStats> {
         spis.sort_unstable_by_key(|spi| spi.shard());
         let mut all = Vec::with_capacity(spis.len());
-        for of_shard in spis.chunk_by(|a, b| a.shard() == b.shard()) {
-            for some in of_shard.chunks(STATS_AT_A_TIME) {
-                let Some(shard) = some.first().and_then(|spi| self.shard(*spi).ok()) else { continue };
-                let (reply, answer) = oneshot::channel();
-                if shard.send(Command::Stats(some.to_vec(), reply)).is_ok() {
-                    // A shard that stops in between has no SAs any more.
-                    all.extend(answer.await.unwrap_or_default());
-                }
+        let of_shards = spis.chunk_by(|a, b| a.shard() == b.shard());
+        let mut of_shards: Vec<_> = of_shards.map(|spis| spis.chunks(STATS_AT_A_TIME)).collect();
+        loop {
+            let next: Vec<&[Spi]> = of_shards.iter_mut().filter_map(Iterator::next).collect();
+            if next.is_empty() {
+                return all;
+            }
+            let answers: Vec<_> = next.into_iter().filter_map(|some| self.ask_stats(some)).collect();
+            for answer in answers {
+                // A shard that stops in between has no SAs any more.
+                all.extend(answer.await.unwrap_or_default());
             }
         }
-        all
+    }
+
+    /// Asks the shard of these pairs for their figures, if it is there.
+    fn ask_stats(&self, spis: &[Spi]) -> Option<oneshot::Receiver<Vec<SaStats>>> {
+        let shard = self.shard(*spis.first()?).ok()?;
+        let (reply, answer) = oneshot::channel();
+        shard.send(Command::Stats(spis.to_vec(), reply)).is_ok().then_some(answer)
     }
 
     /// Every counter, summed over the threads.

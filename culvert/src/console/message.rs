@@ -6,14 +6,18 @@
 use culvert_proto::message_descriptor;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::console::failure::Failure;
 
 /// A message that serialises as JSON or YAML, its fields in the order of the API.
+///
+/// It is kept as octets and taken apart when it is written: of a list of a hundred thousand, taken apart is one at a time.
 pub(crate) struct Document {
-    message: DynamicMessage,
+    descriptor: MessageDescriptor,
+    octets: Vec<u8>,
     options: SerializeOptions,
 }
 
@@ -21,17 +25,17 @@ impl Document {
     /// The message `message` of the type `name` of `culvert.v1`. In JSON 64-bit numbers are texts, as many readers
     /// would round them; in YAML, which people read, they are numbers.
     pub(crate) fn new<M: Message>(name: &str, message: &M, text_numbers: bool) -> Result<Self, Failure> {
-        let broken = |error: String| Failure::failed(format!("{name}: {error}"));
-        let descriptor = message_descriptor(name).ok_or_else(|| broken("unknown message".to_owned()))?;
-        let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());
-        let message = message.map_err(|error| broken(error.to_string()))?;
-        Ok(Self { message, options: SerializeOptions::new().stringify_64_bit_integers(text_numbers) })
+        let unknown = || Failure::failed(format!("{name}: unknown message"));
+        let descriptor = message_descriptor(name).ok_or_else(unknown)?;
+        let options = SerializeOptions::new().stringify_64_bit_integers(text_numbers);
+        Ok(Self { descriptor, octets: message.encode_to_vec(), options })
     }
 }
 
 impl Serialize for Document {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.message.serialize_with_options(serializer, &self.options)
+        let message = DynamicMessage::decode(self.descriptor.clone(), self.octets.as_slice());
+        message.map_err(S::Error::custom)?.serialize_with_options(serializer, &self.options)
     }
 }
 

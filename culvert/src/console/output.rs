@@ -1,6 +1,6 @@
 //! How results are printed: tables for people, JSON and YAML for programs.
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
 
 use clap::ValueEnum;
 use prost::Message;
@@ -32,7 +32,7 @@ pub(crate) struct Kinded {
 /// Prints objects, of any kinds, as JSON or YAML that `apply` takes.
 pub(crate) fn print_list(output: Output, documents: &[Kinded]) -> Result<(), Failure> {
     match output {
-        Output::Yaml => documents.iter().try_for_each(print_yaml),
+        Output::Yaml => write_out(|out| documents.iter().try_for_each(|document| write_yaml(out, document))),
         _ => print_json(&documents),
     }
 }
@@ -78,9 +78,16 @@ pub(crate) fn print_value(output: Output, value: &impl Serialize) -> Result<(), 
 
 /// Prints a text and a line break.
 pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
+    write_out(|out| Ok(writeln!(out, "{text}")?))
+}
+
+/// Standard output by so many octets: it has a buffer of a line by itself, and a list has a million lines.
+const BUFFER: usize = 64 << 10;
+
+/// Writes to standard output, all of it or until the first error.
+fn write_out(write: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut out = BufWriter::with_capacity(BUFFER, std::io::stdout().lock());
+    write(&mut out)?;
     Ok(out.flush()?)
 }
 
@@ -89,11 +96,22 @@ fn kinded<M: Message>(output: Output, kind: &'static str, message: &M) -> Result
 }
 
 fn print_yaml(value: &impl Serialize) -> Result<(), Failure> {
-    print_text(&format!("---\n{}", serde_yaml_ng::to_string(value).map_err(broken)?.trim_end()))
+    write_out(|out| write_yaml(out, value))
 }
 
+fn write_yaml(out: &mut dyn Write, value: &impl Serialize) -> Result<(), Failure> {
+    Ok(writeln!(out, "---\n{}", serde_yaml_ng::to_string(value).map_err(broken)?.trim_end())?)
+}
+
+/// As it is made, for a long list is larger as a text than all else that is held of it.
 fn print_json(value: &impl Serialize) -> Result<(), Failure> {
-    print_text(&serde_json::to_string_pretty(value).map_err(broken)?)
+    write_out(|mut out| {
+        serde_json::to_writer_pretty(&mut out, value).map_err(|error| match error.io_error_kind() {
+            Some(_) => Failure::from(std::io::Error::from(error)),
+            None => broken(error),
+        })?;
+        Ok(writeln!(out)?)
+    })
 }
 
 fn broken(error: impl std::fmt::Display) -> Failure {

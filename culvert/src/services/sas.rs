@@ -49,11 +49,12 @@ impl Sas {
     }
 
     /// In the order of peer, kind and SPI.
-    async fn sorted(&self, scope: &Scope) -> Result<Known<Vec<(String, v1::Sa)>>, Status> {
-        let known = self.tunnels.list_sas(scope).await.map_err(|error| status::of_runtime(&error, ""))?;
-        let mut sas: Vec<(String, v1::Sa)> = known.what.into_iter().map(|sa| (key(&sa), sa)).collect();
-        sas.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Known { what: sas, away: known.away })
+    async fn sorted(&self, scope: &Scope) -> Result<Known<Vec<v1::Sa>>, Status> {
+        let known = self.tunnels.list_sas(scope).await;
+        let mut known = known.map_err(|error| status::of_runtime(&error, ""))?;
+        // An SA is half a kilobyte, so the keys are put in order, and each SA is moved once.
+        known.what.sort_by_cached_key(key);
+        Ok(known)
     }
 }
 
@@ -68,10 +69,10 @@ impl SaService for Sas {
         let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|faults| status::of_violations(&faults))?;
         let Known { what: sas, away: nodes_away } = self.sorted(&scope).await?;
-        let start = page.after().map_or(0, |after| sas.partition_point(|(key, _)| key.as_str() <= after));
-        let page = page.cut(sas.into_iter().skip(start), |(key, _)| key.clone());
+        let start = page.after().map_or(0, |after| sas.partition_point(|sa| key(sa).as_str() <= after));
+        let page = page.cut(sas.into_iter().skip(start), key);
         Ok(Response::new(v1::ListSasResponse {
-            sas: page.items.into_iter().map(|(_, sa)| sa).collect(),
+            sas: page.items,
             next_page_token: page.next_page_token,
             nodes_away,
         }))
@@ -85,8 +86,7 @@ impl SaService for Sas {
     ) -> Result<Response<Self::StreamSasStream>, Status> {
         let scope = self.scope(&request.into_inner().parent)?;
         let Known { what: sas, away } = self.sorted(&scope).await?;
-        let stream: Self::StreamSasStream =
-            Box::pin(tokio_stream::iter(sas.into_iter().map(|(_, sa)| Ok(sa))));
+        let stream: Self::StreamSasStream = Box::pin(tokio_stream::iter(sas.into_iter().map(Ok)));
         Ok(named_away(stream, &away))
     }
 
