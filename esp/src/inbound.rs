@@ -148,6 +148,11 @@ impl InboundSa {
         Ok(Opened { inner: at..at + info.len, info, sequence, limit, first })
     }
 
+    /// Has this thread keep nothing of the keys, before the SA goes to another. Dropping it does so by itself.
+    pub fn leave_thread(&self) {
+        self.transform.leave_thread();
+    }
+
     /// The SPI this SA answers to.
     pub fn spi(&self) -> Spi {
         self.spi
@@ -161,6 +166,11 @@ impl InboundSa {
     /// What may come out of this SA.
     pub fn selectors(&self) -> &Arc<SelectorPair> {
         &self.selectors
+    }
+
+    /// Which numbers were received.
+    pub fn window(&self) -> &ReplayWindow {
+        &self.window
     }
 
     /// Highest sequence number accepted; 0 before the first packet.

@@ -265,6 +265,11 @@ impl OutboundSa {
         (text / align * align).saturating_sub(TRAILER_LEN)
     }
 
+    /// As [`crate::InboundSa::leave_thread`].
+    pub fn leave_thread(&self) {
+        self.transform.leave_thread();
+    }
+
     /// The SPI that the peer chose.
     pub fn spi(&self) -> Spi {
         self.spi

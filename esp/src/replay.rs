@@ -57,6 +57,11 @@ impl ReplayWindow {
         self.top
     }
 
+    /// The block that the highest number stands in, which the next packet most likely reads.
+    pub fn newest(&self) -> Option<&u64> {
+        self.blocks.get((self.top / BLOCK_BITS) as usize & (self.blocks.len() - 1))
+    }
+
     /// Packets the window spans.
     pub fn size(&self) -> u32 {
         self.size as u32

@@ -1,10 +1,11 @@
 //! The cryptographic half of an SA: encrypt and authenticate, or verify and decrypt, one packet in place.
 //!
-//! Contexts are keyed once per SA; per packet only the IV changes. `openssl` wipes its contexts when they are freed, the
-//! HMAC states wipe themselves.
+//! An AEAD keeps its key and borrows a context of its thread ([`contexts`]); CBC and HMAC, which are for peers that have nothing
+//! better, are keyed once per SA. `openssl` wipes its contexts when they are freed, the HMAC states wipe themselves.
 
 mod aead;
 mod cbc;
+mod contexts;
 mod iv;
 mod mac;
 
@@ -77,6 +78,15 @@ impl Transform {
         match self {
             Self::Aead(aead) => SaKeys::new(std::mem::take(&mut *aead.key_and_salt()), Vec::new()),
             Self::CbcHmac(both) => both.2.clone(),
+        }
+    }
+
+    /// Has this thread keep nothing of the keys, which another is going to use or drop.
+    pub(crate) fn leave_thread(&self) {
+        match self {
+            Self::Aead(aead) => aead.leave_thread(),
+            // Everything that it has goes with it.
+            Self::CbcHmac(_) => {}
         }
     }
 

@@ -192,7 +192,11 @@ impl Core {
                     let _ = reply.send(snapshots.collect());
                 }
                 Command::Extract(spis, reply) => {
-                    let pairs = spis.iter().filter_map(|spi| self.table.remove(*spi)).map(|sa| *sa);
+                    let pairs = spis.iter().filter_map(|spi| self.table.remove(*spi)).map(|sa| {
+                        sa.inbound.leave_thread();
+                        sa.outbound.leave_thread();
+                        *sa
+                    });
                     let _ = reply.send(pairs.collect());
                 }
                 Command::Windows(most, reply) => {
