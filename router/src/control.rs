@@ -175,17 +175,18 @@ impl Control {
 impl Inner {
     /// Takes one batch of a socket; true when there may be more.
     fn receive(&mut self, now: Instant, port: &Port, natt: bool, buffers: &mut ReceiveBuffers) -> bool {
-        let received = port.receive(buffers, |datagram, origin| {
+        let batch = match port.receive(buffers) {
+            Ok(batch) => batch,
+            Err(error) => return self.counters.still_readable(&error),
+        };
+        batch.each(|datagram, origin| {
             if natt {
                 self.natt(now, datagram, origin);
             } else {
                 self.ike(datagram, origin.local, origin.from);
             }
         });
-        match received {
-            Ok(_) => true,
-            Err(error) => self.counters.still_readable(&error),
-        }
+        true
     }
 
     /// Takes some ICMP errors of a socket; true when there may be more.

@@ -115,43 +115,11 @@ impl Port {
         self.socket.as_raw_fd()
     }
 
-    /// Receives up to one buffer's worth of datagrams per buffer and passes on each datagram.
-    ///
-    /// The number of datagrams; `WouldBlock` when there are none.
-    pub(crate) fn receive(
-        &self,
-        buffers: &mut ReceiveBuffers,
-        mut each: impl FnMut(&mut [u8], Origin),
-    ) -> io::Result<usize> {
+    /// Receives up to one buffer's worth of datagrams per buffer. `WouldBlock` when there are none.
+    pub(crate) fn receive<'a>(&self, buffers: &'a mut ReceiveBuffers) -> io::Result<Batch<'a>> {
         let mut filled = [None; BUFFERS];
         sys::receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
-        let mut datagrams = 0;
-        for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
-            let Some(about) = about else { continue };
-            let origin = self.origin(about);
-            let Some(filled) = buffer.get_mut(..about.len) else { continue };
-            if filled.is_empty() {
-                datagrams += 1;
-                each(&mut [], origin);
-                continue;
-            }
-            for datagram in filled.chunks_mut(about.stride.max(1)) {
-                datagrams += 1;
-                each(datagram, origin);
-            }
-        }
-        Ok(datagrams)
-    }
-
-    fn origin(&self, about: &Received) -> Origin {
-        let local = SocketAddr::new(about.to.unwrap_or(self.local.ip()), self.local.port());
-        Origin {
-            from: about.from,
-            local,
-            class: about.class,
-            encapsulation: Encapsulation::Udp,
-            relayed: false,
-        }
+        Ok(Batch { buffers: &mut buffers.0, filled, local: self.local })
     }
 
     /// Sends one datagram of the control plane.
@@ -223,6 +191,64 @@ pub(crate) struct Origin {
     /// Another node of the cluster received it and passed it on.
     pub(crate) relayed: bool,
 }
+
+/// What one call has received.
+pub(crate) struct Batch<'a> {
+    buffers: &'a mut [Box<[u8]>],
+    filled: [Option<Received>; BUFFERS],
+    /// Where it was received.
+    local: SocketAddr,
+}
+
+impl<'a> Batch<'a> {
+    /// Passes on the datagrams, up to [`TOGETHER`] at a time.
+    pub(crate) fn together(self, mut some: impl FnMut(&mut [(&mut [u8], Origin)])) {
+        let nowhere = Origin {
+            from: self.local,
+            local: self.local,
+            class: 0,
+            encapsulation: Encapsulation::Udp,
+            relayed: false,
+        };
+        let (mut group, mut count) =
+            (std::array::from_fn::<_, TOGETHER, _>(|_| (<&mut [u8]>::default(), nowhere)), 0);
+        self.each(|datagram, origin| {
+            if let Some(place) = group.get_mut(count) {
+                *place = (datagram, origin);
+                count += 1;
+            }
+            if count == TOGETHER {
+                some(&mut group);
+                count = 0;
+            }
+        });
+        if let Some(rest) = group.get_mut(..count).filter(|rest| !rest.is_empty()) {
+            some(rest);
+        }
+    }
+
+    /// Passes on each datagram.
+    pub(crate) fn each(self, mut each: impl FnMut(&'a mut [u8], Origin)) {
+        for (buffer, about) in self.buffers.iter_mut().zip(&self.filled) {
+            let Some(about) = about else { continue };
+            let local = SocketAddr::new(about.to.unwrap_or(self.local.ip()), self.local.port());
+            let (from, class) = (about.from, about.class);
+            let origin = Origin { from, local, class, encapsulation: Encapsulation::Udp, relayed: false };
+            let Some(filled) = buffer.get_mut(..about.len) else { continue };
+            if filled.is_empty() {
+                each(&mut [], origin);
+                continue;
+            }
+            for datagram in filled.chunks_mut(about.stride.max(1)) {
+                each(datagram, origin);
+            }
+        }
+    }
+}
+
+/// Datagrams that are taken together: enough that what they need is on its way at the same time, and not so many that the first
+/// is out of the cache when it is sealed again.
+pub(crate) const TOGETHER: usize = 16;
 
 /// Buffers for one receiving system call, each large enough for what the kernel joins (UDP GRO).
 pub(crate) struct ReceiveBuffers(pub(crate) Vec<Box<[u8]>>);

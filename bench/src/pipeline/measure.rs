@@ -73,8 +73,7 @@ pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -
 
     let (mut shard_times, mut bare_times) = (Vec::new(), Vec::new());
     for round in 0..rounds.max(1) {
-        let mut packets = world.packets(PACKETS, destination, size);
-        let mut copies = packets.clone();
+        let (mut packets, mut copies) = world.packets(PACKETS, destination, size);
         // By turns, so that neither has always the warmer cache.
         for first in [round % 2 == 0, round % 2 != 0] {
             if first {
@@ -98,9 +97,7 @@ pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -
 fn through_shard(world: &mut World, way: Way, packets: &mut [Vec<u8>]) -> Duration {
     let (begin, mut sent) = (Instant::now(), 0);
     for turn in packets.chunks_mut(MemoryShard::TURN) {
-        for packet in turn {
-            world.shard.receive(packet, World::remote());
-        }
+        world.shard.receive_batches(turn, World::remote());
         sent += world.shard.end_turn();
     }
     let took = begin.elapsed();

@@ -10,9 +10,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use router::bench::MemoryShard;
 use router::{ChildSa, Encapsulation, Reserve, TenantId, TunnelId, TunnelOptions};
 
-use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys};
+use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys_of};
 
-/// A shard and its peers. All SAs have the same keys, each in contexts of its own, so that one context can seal for all peers.
+/// A shard and its peers. The two SAs of a pair have the same key, no two pairs have.
 pub(crate) struct World {
     pub(crate) shard: MemoryShard,
     spis: Vec<Spi>,
@@ -21,6 +21,8 @@ pub(crate) struct World {
     /// Sequence numbers of the peers.
     sequences: Vec<u32>,
     peer: BareAead,
+    /// As [`measure`](super::measure) opens what all have sealed with one key.
+    one_key: BareAead,
     random: ChaCha20Rng,
     suite: Suite,
 }
@@ -41,7 +43,8 @@ impl World {
             spis: Vec::new(),
             tenants: 0,
             sequences: Vec::new(),
-            peer: BareAead::new(Cipher::AesGcm128, true),
+            peer: BareAead::new(CIPHER, true),
+            one_key: BareAead::new(CIPHER, true),
             random: ChaCha20Rng::seed_from_u64(7),
             suite: Suite::new(Encryption::AesGcm16_128, None, false)?,
         })
@@ -73,8 +76,8 @@ impl World {
                 own: false,
                 outbound_spi: 0x0100_0000 + number,
                 suite: self.suite,
-                inbound_keys: keys(&self.suite),
-                outbound_keys: keys(&self.suite),
+                inbound_keys: keys_of(&self.suite, number),
+                outbound_keys: keys_of(&self.suite, number),
                 iv_seed: [3; 32],
                 mode: Mode::Tunnel,
                 selectors: SelectorPair { local: vec![any], remote: vec![behind] },
@@ -105,18 +108,35 @@ impl World {
         progress.finish_and_clear();
     }
 
-    /// Sealed packets from any peers.
-    pub(crate) fn packets(&mut self, count: usize, destination: Destination, len: usize) -> Vec<Vec<u8>> {
+    /// Sealed packets from any peers; and the same sealed with one key, for the bare AEAD.
+    pub(crate) fn packets(
+        &mut self,
+        count: usize,
+        destination: Destination,
+        len: usize,
+    ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         (0..count)
             .map(|_| {
                 let from = self.random.next_u32() % self.pairs();
-                self.packet(from, destination, len)
+                let packet = self.unsealed(from, destination, len);
+                let (mut own, mut one) = (packet.clone(), packet);
+                self.peer.rekey(CIPHER, from);
+                self.peer.seal(&mut own);
+                self.one_key.seal(&mut one);
+                (own, one)
             })
-            .collect()
+            .unzip()
     }
 
     /// A sealed packet of this peer.
     pub(crate) fn packet(&mut self, from: u32, destination: Destination, len: usize) -> Vec<u8> {
+        let mut packet = self.unsealed(from, destination, len);
+        self.peer.rekey(CIPHER, from);
+        self.peer.seal(&mut packet);
+        packet
+    }
+
+    fn unsealed(&mut self, from: u32, destination: Destination, len: usize) -> Vec<u8> {
         let to = match destination {
             Destination::Nowhere => Ipv4Addr::new(9, 9, 9, 9),
             Destination::Tunnel => {
@@ -128,9 +148,7 @@ impl World {
         let sequence = &mut self.sequences[from as usize];
         *sequence += 1;
         let inner = inner_packet(address(from).to_bits(), to.to_bits(), len);
-        let mut packet = esp_packet(self.spis[from as usize].0, *sequence, &inner);
-        self.peer.seal(&mut packet);
-        packet
+        esp_packet(self.spis[from as usize].0, *sequence, &inner)
     }
 
     /// Where packets come from.
@@ -143,6 +161,7 @@ fn address(tunnel: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits((16 << 24) + tunnel)
 }
 
+const CIPHER: Cipher = Cipher::AesGcm128;
 /// As many indexes as an SPI has.
 pub(crate) const MAX_PAIRS: u32 = Spi::INDEX_LIMIT;
 /// A large tenant's: a million tunnels are those of a thousand such tenants.

@@ -4,7 +4,7 @@ use esp::Encryption;
 use openssl::cipher;
 use openssl::cipher_ctx::CipherCtx;
 
-use super::packets::key_and_salt;
+use super::packets::{key_and_salt, key_of};
 use super::{Kind, Subject, Work};
 
 /// An AEAD.
@@ -48,6 +48,12 @@ impl BareAead {
             context.decrypt_init(Some(algorithm), Some(&key), None).unwrap();
         }
         Self { context, salt }
+    }
+
+    /// Goes on with the key of a pair ([`super::packets::keys_of`]).
+    pub(crate) fn rekey(&mut self, cipher: Cipher, pair: u32) {
+        let key = key_of(&key_and_salt(cipher.encryption()).0, pair);
+        self.context.encrypt_init(None, Some(&key), None).unwrap();
     }
 
     /// Seals in place a packet of [`HEAD`], text and room for the ICV.

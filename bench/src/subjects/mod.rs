@@ -11,7 +11,7 @@ use std::hint::black_box;
 use anyhow::Context;
 
 pub(crate) use bare::{BareAead, Cipher, esp_packet};
-pub(crate) use packets::{inner_packet, keys};
+pub(crate) use packets::{inner_packet, keys_of};
 
 /// How the count of a subject is to be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

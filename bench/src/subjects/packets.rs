@@ -25,6 +25,19 @@ pub(crate) fn keys(suite: &Suite) -> SaKeys {
     SaKeys::new((0..encryption).map(|at| at as u8).collect(), vec![7; integrity])
 }
 
+/// Other keys for each pair, as negotiated ones are; the salt is that of [`keys`].
+pub(crate) fn keys_of(suite: &Suite, pair: u32) -> SaKeys {
+    let (key, salt) = key_and_salt(suite.encryption);
+    SaKeys::new([key_of(&key, pair), salt.to_vec()].concat(), Vec::new())
+}
+
+/// The key of a pair, made of that of all.
+pub(crate) fn key_of(key: &[u8], pair: u32) -> Vec<u8> {
+    let mut key = key.to_vec();
+    key[..4].copy_from_slice(&pair.to_be_bytes());
+    key
+}
+
 /// The key and the salt in [`keys`] of an AEAD.
 pub(crate) fn key_and_salt(encryption: Encryption) -> (Vec<u8>, [u8; 4]) {
     let len = encryption.cipher_key_len();

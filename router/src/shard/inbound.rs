@@ -1,7 +1,10 @@
 //! From the network inwards: datagram, SA, inner packet, route.
 
+use std::ops::Range;
+
 use esp::ecn::{self, Ecn};
 use esp::icmp::IcmpError;
+use esp::ip::PacketInfo;
 use esp::{Spi, ip};
 
 use super::core::Core;
@@ -10,64 +13,93 @@ use super::sa::Mark;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
+use crate::model::TenantId;
 use crate::options::{DSCP, Encapsulation};
 use crate::port::Origin;
+
+/// A packet that was opened where it stands, and is for another pair.
+pub(super) struct Onward {
+    pub(super) pair: Spi,
+    tenant: TenantId,
+    /// Where it stands in what came in.
+    inner: Range<usize>,
+    info: PacketInfo,
+}
 
 impl Core {
     /// What came in by any socket, or was handed over.
     pub(super) fn received(&mut self, packet: &mut [u8], origin: Origin) {
+        if let Some(onward) = self.take_in(packet, origin) {
+            self.send_onward(packet, &onward);
+        }
+    }
+
+    /// As [`Core::received`], but for what is to be sealed again, which is left to [`Core::send_onward`].
+    pub(super) fn take_in(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
         match origin.encapsulation {
             Encapsulation::Udp => self.datagram(packet, origin),
             Encapsulation::Raw => self.raw_esp(packet, origin),
         }
     }
 
-    /// ESP without UDP. Whatever its SPI is, it is ESP: there is no marker.
-    fn raw_esp(&mut self, packet: &mut [u8], origin: Origin) {
-        match packet.first_chunk::<4>() {
-            Some(spi) => self.esp(Spi(u32::from_be_bytes(*spi)), packet, origin),
-            None => self.counters.count(Counter::Runt),
+    /// Sends what was taken in of this packet.
+    pub(super) fn send_onward(&mut self, packet: &[u8], onward: &Onward) {
+        if let Some(inner) = packet.get(onward.inner.clone()) {
+            self.send_inner(onward.pair, onward.tenant, inner, &onward.info, None);
         }
     }
 
+    /// ESP without UDP. Whatever its SPI is, it is ESP: there is no marker.
+    fn raw_esp(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
+        match packet.first_chunk::<4>() {
+            Some(spi) => return self.esp(Spi(u32::from_be_bytes(*spi)), packet, origin),
+            None => self.counters.count(Counter::Runt),
+        }
+        None
+    }
+
     /// A datagram of the NAT traversal port.
-    pub(super) fn datagram(&mut self, packet: &mut [u8], origin: Origin) {
+    fn datagram(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
         match Datagram::classify(packet) {
-            Datagram::Esp(spi) => self.esp(spi, packet, origin),
+            Datagram::Esp(spi) => return self.esp(spi, packet, origin),
             // The packet filter sends this to the control socket, but the kernel may have joined it with ESP of the
             // same length before the filter ran.
             Datagram::Ike => self.hand_over_datagram(self.control(), packet, origin),
             Datagram::Keepalive => self.counters.count(Counter::NatKeepalive),
             Datagram::Runt => self.counters.count(Counter::Runt),
         }
+        None
     }
 
-    fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) {
+    fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) -> Option<Onward> {
         let owner = usize::from(spi.shard());
         if owner != self.id && owner < self.control() {
-            if self.is_elsewhere(spi) && self.pass_on(spi, packet, origin) {
-                return;
+            if !self.is_elsewhere(spi) || !self.pass_on(spi, packet, origin) {
+                self.hand_over_datagram(owner, packet, origin);
             }
-            return self.hand_over_datagram(owner, packet, origin);
+            return None;
         }
         let known = match self.table.get(spi) {
             Some(sa) => sa.mark == Mark::Quiet || self.look_at(spi, packet, origin),
             None => self.look_again(spi, packet, origin),
         };
         if !known {
-            return;
+            return None;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.open(spi, packet, origin, &mut scratch);
+        let onward = self.open(spi, packet, origin, &mut scratch);
         self.scratch = scratch;
+        onward
     }
 
-    /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`.
-    fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) {
+    /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`. What is to be sealed again is left to
+    /// the caller, unless it stands there.
+    fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) -> Option<Onward> {
         self.counters.count(Counter::EspReceived);
         let Some(sa) = self.table.get_mut(spi) else {
             self.counters.count(Counter::UnknownSpi);
-            return self.events.unknown_spi(self.now, spi, origin.from);
+            self.events.unknown_spi(self.now, spi, origin.from);
+            return None;
         };
         let opened = match &sa.hosts {
             None => sa.inbound.open(packet),
@@ -77,7 +109,8 @@ impl Core {
             Ok(opened) => opened,
             Err(error) => {
                 sa.count_drop(error.name());
-                return self.counters.count_open(error);
+                self.counters.count_open(error);
+                return None;
             }
         };
         sa.last_in = Some(self.now);
@@ -91,15 +124,18 @@ impl Core {
         // After all that the SA learns from a packet: a tunnel with too much in it is not dead.
         if sa.tenant.limiters.inbound.take(self.now, 1, opened.inner.len() as u64) == 0 {
             sa.count_drop(Counter::TenantLimitIn.name());
-            return self.counters.count(Counter::TenantLimitIn);
+            self.counters.count(Counter::TenantLimitIn);
+            return None;
         }
 
-        let buffer = if sa.hosts.is_some() { scratch } else { packet };
-        let Some(inner) = buffer.get_mut(opened.inner) else { return };
+        let stays = sa.hosts.is_none();
+        let buffer = if stays { packet } else { scratch };
+        let inner = buffer.get_mut(opened.inner.clone())?;
         // In transport mode the class outside is the packet's own, and this changes nothing.
         if !ecn::decapsulate(inner, Ecn::from_bits(origin.class)) {
             sa.count_drop(Counter::EcnNotCapable.name());
-            return self.counters.count(Counter::EcnNotCapable);
+            self.counters.count(Counter::EcnNotCapable);
+            return None;
         }
         if sa.options.dscp_inward {
             ip::set_traffic_class(inner, ip::traffic_class(inner) & !DSCP | origin.class & DSCP);
@@ -114,11 +150,15 @@ impl Core {
         }
         let Some(way) = sa.onwards(&opened.info) else {
             sa.count_drop(Counter::PolicyInboundMismatch.name());
-            return self.counters.count(Counter::PolicyInboundMismatch);
+            self.counters.count(Counter::PolicyInboundMismatch);
+            return None;
         };
         let mut exceeded = false;
         let reason = match way {
-            None => return self.deliver(spi, inner),
+            None => {
+                self.deliver(spi, inner);
+                return None;
+            }
             Some(Way::Nowhere(reason)) => reason,
             Some(_) if !ip::decrement_ttl(inner) => {
                 exceeded = true;
@@ -126,16 +166,21 @@ impl Core {
             }
             Some(Way::Elsewhere(node)) => {
                 let tenant = sa.tenant.clone();
-                return self.pass_inner(node, &tenant, inner);
+                self.pass_inner(node, &tenant, inner);
+                return None;
             }
             Some(way) => {
                 let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
-                return match way {
-                    Way::Pair(target) => self.send_inner(target, tenant, inner, &opened.info, None),
+                match way {
+                    Way::Pair(pair) if stays => {
+                        return Some(Onward { pair, tenant, inner: opened.inner, info: opened.info });
+                    }
+                    Way::Pair(pair) => self.send_inner(pair, tenant, inner, &opened.info, None),
                     Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
                     Way::Elsewhere(_) | Way::Bypass | Way::Nowhere(_) => {}
-                };
+                }
+                return None;
             }
         };
         sa.count_drop(reason.name());
@@ -143,6 +188,7 @@ impl Core {
         if exceeded {
             self.answer(spi, IcmpError::TimeExceeded, inner, &opened.info);
         }
+        None
     }
 
     fn hand_over_datagram(&mut self, to: usize, packet: &[u8], origin: Origin) {

@@ -27,7 +27,7 @@ use crate::model::{ChildSa, RouterEvent, TenantId, TunnelId};
 use crate::options::Encapsulation;
 use crate::path_mtu::PathMtu;
 use crate::policy::Tunnels;
-use crate::port::{Listener, Origin, Path};
+use crate::port::{Listener, Origin, Path, TOGETHER};
 use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
 use crate::slots::Slots;
@@ -117,9 +117,24 @@ impl MemoryShard {
 
     /// A datagram of the NAT traversal port, all the way: also out again, if it is for another tunnel.
     pub fn receive(&mut self, datagram: &mut [u8], from: SocketAddr) {
-        let origin =
-            Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp, relayed: false };
-        self.core.received(datagram, origin);
+        self.core.received(datagram, self.origin(from));
+    }
+
+    fn origin(&self, from: SocketAddr) -> Origin {
+        Origin { from, local: self.local, class: 0, encapsulation: Encapsulation::Udp, relayed: false }
+    }
+
+    /// Datagrams as they come from a socket, so many at a time as one call brings.
+    pub fn receive_batches(&mut self, datagrams: &mut [Vec<u8>], from: SocketAddr) {
+        let origin = self.origin(from);
+        for some in datagrams.chunks_mut(TOGETHER) {
+            let mut group = std::array::from_fn::<_, TOGETHER, _>(|_| (<&mut [u8]>::default(), origin));
+            let count = some.len();
+            for (place, datagram) in group.iter_mut().zip(some) {
+                place.0 = datagram;
+            }
+            self.core.received_together(group.get_mut(..count).unwrap_or_default());
+        }
     }
 
     /// Ends a turn, without sending what was sealed: so many packets of it. After [`MemoryShard::TURN`] packets at the latest, or

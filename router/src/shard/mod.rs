@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates, locks or makes a system call per packet, and nothing waits for another thread.
 
+mod ahead;
 mod batch;
 mod core;
 mod deliver;

@@ -3,6 +3,7 @@
 use esp::Spi;
 
 use crate::shard::Sa;
+use crate::sys::prefetch::fetch;
 
 /// Pages appear as indexes come into use, so a shard with few SAs is small.
 pub(crate) struct SaTable {
@@ -27,6 +28,15 @@ impl SaTable {
         }
         let (slot, page, entry) = position(spi);
         self.slots.get_mut(slot)?.get_mut(page)?.as_mut()?.entries.get_mut(entry)?.as_deref_mut()
+    }
+
+    /// Fetches where the table says whether there is one.
+    pub(crate) fn fetch_place(&self, spi: Spi) {
+        let (slot, page, entry) = position(spi);
+        let page = self.slots.get(slot).and_then(|pages| pages.get(page)?.as_ref());
+        if let Some(place) = page.and_then(|page| page.entries.get(entry)) {
+            fetch(place);
+        }
     }
 
     pub(crate) fn contains(&self, spi: Spi) -> bool {

@@ -162,7 +162,7 @@ impl Shard {
         let (core, buffers) = (&mut self.core, &mut self.buffers);
         let received = if let Some(port) = self.ports.get(number) {
             core.counters.count(Counter::ReceiveCalls);
-            port.udp.receive(buffers, |packet, origin| core.received(packet, origin)).map(drop)
+            port.udp.receive(buffers).map(|batch| batch.together(|some| core.received_together(some)))
         } else {
             let port = self.ports.get(number - self.ports.len());
             let Some(raw) = port.and_then(|port| port.raw.as_ref()) else {

@@ -6,6 +6,7 @@ pub(crate) mod error_queue;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod path_mtu;
+pub(crate) mod prefetch;
 pub(crate) mod raw_esp;
 pub(crate) mod receive;
 pub(crate) mod socket_options;

@@ -1,0 +1,171 @@
+//! Packets that came together go through the shard together: what they need is fetched for all of them before the first needs it.
+//!
+//! With a million pairs each packet meets one whose state is in no cache. One after the other, packets would wait for some ten
+//! lines of memory each, most of them behind a pointer in another; asked for together, those of a whole group come in little more
+//! time than those of one.
+
+use esp::Spi;
+
+use super::core::Core;
+use super::inbound::Onward;
+use super::sa::Sa;
+use crate::datagram::Datagram;
+use crate::port::{Origin, TOGETHER};
+use crate::sys::prefetch::fetch;
+
+impl Core {
+    /// As [`Core::received`] for each of up to [`TOGETHER`] packets: all are opened, then those are sealed that go on.
+    pub(super) fn received_together(&mut self, packets: &mut [(&mut [u8], Origin)]) {
+        self.look_ahead(packets.iter().map(|(packet, _)| match Datagram::classify(packet) {
+            Datagram::Esp(spi) => Some(spi),
+            _ => None,
+        }));
+        let mut onwards = [const { None::<Onward> }; TOGETHER];
+        for ((packet, origin), onward) in packets.iter_mut().zip(&mut onwards) {
+            *onward = self.take_in(packet, *origin);
+        }
+        self.look_ahead(onwards.iter().map(|onward| Some(onward.as_ref()?.pair)));
+        for ((packet, _), onward) in packets.iter().zip(&onwards) {
+            if let Some(onward) = onward {
+                self.send_onward(packet, onward);
+            }
+        }
+    }
+
+    /// Fetches these pairs, where they are. Nothing comes of it but time.
+    fn look_ahead(&self, pairs: impl Iterator<Item = Option<Spi>>) {
+        let (mut spis, mut count, mut last) = ([Spi(0); TOGETHER], 0, None);
+        for spi in pairs.flatten() {
+            // What is fetched for the packet before needs not be fetched again.
+            if last.replace(spi) != Some(spi)
+                && let Some(place) = spis.get_mut(count)
+            {
+                *place = spi;
+                count += 1;
+            }
+        }
+        // A pair by itself comes as soon when its packet asks for it.
+        let Some(spis) = spis.get(..count).filter(|_| count > 1) else { return };
+        // Each step reads what the one before has fetched.
+        spis.iter().for_each(|spi| self.table.fetch_place(*spi));
+        let sas = || spis.iter().filter_map(|spi| self.table.get(*spi));
+        sas().for_each(fetch);
+        sas().for_each(Sa::fetch_parts);
+        sas().for_each(Sa::fetch_selectors);
+    }
+}
+
+impl Sa {
+    fn fetch_parts(&self) {
+        fetch(&*self.tunnel);
+        fetch(&*self.tenant);
+        fetch(&**self.inbound.selectors());
+        if let Some(block) = self.inbound.window().newest() {
+            fetch(block);
+        }
+    }
+
+    /// Of either side the first, which most pairs have no more of.
+    fn fetch_selectors(&self) {
+        let selectors = self.inbound.selectors();
+        selectors.local.first().into_iter().chain(selectors.remote.first()).for_each(fetch);
+    }
+}
+
+#[cfg(all(test, feature = "bench"))]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use esp::{Encryption, Limits, Mode, OutboundSa, SaKeys, Selector, SelectorPair, Suite};
+
+    use crate::counters::Counter;
+    use crate::model::{ChildSa, Reserve, TenantId, TunnelId};
+    use crate::options::{Encapsulation, TunnelOptions};
+    use crate::shard::memory::MemoryShard;
+
+    /// More than come together.
+    const PAIRS: u8 = 40;
+
+    /// A shard, and packets of its peers: of each several to the tunnel of the next, and some that are to be dropped.
+    fn shard_and_packets() -> (MemoryShard, Vec<Vec<u8>>) {
+        let mut shard = MemoryShard::new().unwrap();
+        shard.add_tenant(TenantId(1)).unwrap();
+        let suite = Suite::new(Encryption::AesGcm16_128, None, false).unwrap();
+        let mut packets = Vec::new();
+        for pair in 0..PAIRS {
+            let keys = |way: u8| SaKeys::new([pair, way].repeat(10), Vec::new());
+            let spi = shard.allocate_spi().unwrap();
+            let selector = |address, prefix| Selector::subnet(IpAddr::V4(address), prefix);
+            let child = ChildSa {
+                tenant: TenantId(1),
+                tunnel: TunnelId(pair.into()),
+                inbound_spi: spi,
+                own: false,
+                outbound_spi: 1000 + u32::from(pair),
+                suite,
+                inbound_keys: keys(0),
+                outbound_keys: keys(1),
+                iv_seed: [3; 32],
+                mode: Mode::Tunnel,
+                selectors: SelectorPair {
+                    local: vec![selector(Ipv4Addr::UNSPECIFIED, 0)],
+                    remote: vec![selector(Ipv4Addr::new(10, 0, 0, pair), 32)],
+                },
+                replay_window: 64,
+                limits: Limits::default(),
+                local: shard.local(),
+                remote: remote(),
+                encapsulation: Encapsulation::Udp,
+                options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
+                reserve: Reserve::default(),
+            };
+            shard.install(&child).unwrap();
+            let mut peer = OutboundSa::new(spi, suite, &keys(0), &[0; 32], &Limits::default()).unwrap();
+            for _ in 0..3 {
+                let mut packet = vec![0; 200];
+                let len = peer.seal(&inner(pair, (pair + 1) % PAIRS), &mut packet).unwrap().len;
+                packet.truncate(len);
+                packets.push(packet);
+            }
+        }
+        // The peers by turns, then what is forged, sent again, of nobody, or too short.
+        packets.sort_by_key(|packet| packet[4..8].to_vec());
+        let (mut forged, again) = (packets[0].clone(), packets[1].clone());
+        *forged.last_mut().unwrap() ^= 1;
+        packets.splice(20..20, [forged, again, vec![9; 80], vec![0xff], vec![]]);
+        (shard, packets)
+    }
+
+    fn inner(from: u8, to: u8) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, from, 10, 0, 0, to];
+        packet.extend([0, 7, 0, 9, 0, 8, 0, 0]);
+        packet
+    }
+
+    fn remote() -> SocketAddr {
+        SocketAddr::from(([198, 51, 100, 1], 4500))
+    }
+
+    #[test]
+    fn together_they_become_what_they_do_one_by_one() {
+        let ((mut one, packets), (mut together, mut same)) = (shard_and_packets(), shard_and_packets());
+        assert_eq!(packets, same);
+        let mut sent = (0, 0);
+        for mut packet in packets {
+            one.receive(&mut packet, remote());
+            sent.0 += one.end_turn();
+        }
+        for some in same.chunks_mut(MemoryShard::TURN) {
+            together.receive_batches(some, remote());
+            sent.1 += together.end_turn();
+        }
+        let all = usize::from(PAIRS) * 3;
+        assert_eq!(sent, (all, all));
+        use Counter::{EspReceived, NatKeepalive, Runt, Switched, UnknownSpi};
+        for counter in [EspReceived, UnknownSpi, NatKeepalive, Runt, Switched] {
+            assert!(one.counted(counter) > 0, "{counter:?}");
+            assert_eq!(one.counted(counter), together.counted(counter), "{counter:?}");
+        }
+    }
+}
