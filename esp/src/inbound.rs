@@ -17,7 +17,7 @@ use crate::suite::Suite;
 use crate::transform::{Direction, PacketCrypto, Transform, TransformError};
 use crate::transport::Hosts;
 use crate::wire::{
-    NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset, read_u32,
+    NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, PADDING, TRAILER_LEN, payload_offset, read_u32,
 };
 
 pub use snapshot::{InboundProgress, InboundSnapshot};
@@ -227,8 +227,7 @@ fn strip_trailer(packet: &[u8], at: &PacketCrypto) -> Result<(usize, u8), OpenEr
         text.split_last_chunk::<TRAILER_LEN>().ok_or(OpenError::BadPadding)?;
     let inner_len = text.len().checked_sub(usize::from(pad_len)).ok_or(OpenError::BadPadding)?;
     let padding = text.get(inner_len..).ok_or(OpenError::BadPadding)?;
-    let expected = 1..=pad_len;
-    if !padding.iter().copied().eq(expected) {
+    if PADDING.get(..padding.len()).is_none_or(|expected| padding != expected) {
         return Err(OpenError::BadPadding);
     }
     Ok((at.payload + inner_len, next_header))

@@ -13,7 +13,8 @@ use crate::suite::Suite;
 use crate::transform::{Direction, IvSource, PacketCrypto, Transform};
 use crate::transport::Upper;
 use crate::wire::{
-    ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, TRAILER_LEN, payload_offset,
+    ESP_HEADER_LEN, Layout, NEXT_HEADER_IPV4, NEXT_HEADER_IPV6, NEXT_HEADER_NONE, PADDING, TRAILER_LEN,
+    payload_offset,
 };
 
 pub use snapshot::{OutboundProgress, OutboundSnapshot, Resume};
@@ -325,8 +326,11 @@ fn write_header(packet: &mut [u8], spi: Spi, sequence: u64) {
 
 /// Padding 1, 2, 3..., its length and the next header (RFC 4303 section 2.4).
 fn write_trailer(trailer: &mut [u8], padding: usize, next_header: u8) {
-    let octets = (1..=padding as u8).chain([padding as u8, next_header]);
-    for (to, from) in trailer.iter_mut().zip(octets) {
-        *to = from;
+    if let Some((place, end)) = trailer.split_last_chunk_mut::<TRAILER_LEN>()
+        && let Some(octets) = PADDING.get(..padding)
+        && place.len() == padding
+    {
+        place.copy_from_slice(octets);
+        *end = [padding as u8, next_header];
     }
 }

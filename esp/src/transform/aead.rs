@@ -33,7 +33,7 @@ impl Aead {
     }
 
     pub(super) fn seal(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
-        self.with(packet, at, |context, aad, text, icv| {
+        self.with(Direction::Seal, packet, at, |context, aad, text, icv| {
             context.cipher_update(aad, None).map_err(library)?;
             let len = text.len();
             context.cipher_update_inplace(text, len).map_err(library)?;
@@ -43,7 +43,7 @@ impl Aead {
     }
 
     pub(super) fn open(&mut self, packet: &mut [u8], at: PacketCrypto) -> Result<(), TransformError> {
-        self.with(packet, at, |context, aad, text, icv| {
+        self.with(Direction::Open, packet, at, |context, aad, text, icv| {
             context.set_tag(icv).map_err(library)?;
             context.cipher_update(aad, None).map_err(library)?;
             let len = text.len();
@@ -53,8 +53,10 @@ impl Aead {
     }
 
     /// Does something with a context that is ready for the packet, its AAD, its text and its ICV.
+    #[inline(always)]
     fn with(
         &self,
+        direction: Direction,
         packet: &mut [u8],
         at: PacketCrypto,
         then: impl FnOnce(&mut CipherCtx, &[u8], &mut [u8], &mut [u8]) -> Result<(), TransformError>,
@@ -66,7 +68,7 @@ impl Aead {
         let ciphertext_and_icv = packet.get_mut(at.payload..).ok_or(TransformError::Library)?;
         let (text, icv) =
             ciphertext_and_icv.split_at_mut_checked(at.icv - at.payload).ok_or(TransformError::Library)?;
-        self.keyed.with(number, &nonce, |context| then(context, aad, text, icv))
+        self.keyed.with(direction, number, &nonce, |context| then(context, aad, text, icv))
     }
 
     /// Salt, then the IV of the packet (RFC 4106 section 4, RFC 7634 section 2).
