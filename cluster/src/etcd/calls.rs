@@ -31,7 +31,7 @@ pub(super) enum Way {
 /// What a watch is told.
 pub(super) enum Answers {
     Network {
-        answers: Streaming<WatchResponse>,
+        answers: Box<Streaming<WatchResponse>>,
         /// The stream of requests; etcd ends the watch when it ends.
         _requests: mpsc::Sender<WatchRequest>,
     },
@@ -114,7 +114,7 @@ impl Way {
                 let mut request = Request::new(ReceiverStream::new(receiver));
                 request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
                 let mut client = WatchClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER);
-                let answers = client.watch(request).await?.into_inner();
+                let answers = Box::new(client.watch(request).await?.into_inner());
                 Ok(Answers::Network { answers, _requests: requests })
             }
             #[cfg(feature = "simulated")]
