@@ -18,9 +18,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
 
+use super::Etcd;
 use super::calls::Way;
 use super::member::Member;
-use super::{Etcd, EtcdError};
 
 /// Writes that a watch may begin with: whoever has missed more is told that they are forgotten, as after a compaction.
 const KEPT: usize = 64;
@@ -89,12 +89,9 @@ impl Memory {
     }
 
     /// A client on this way.
-    ///
-    /// # Errors
-    /// None: as a client of real members.
-    pub fn client(&self, path: Arc<dyn Path>) -> Result<Etcd, EtcdError> {
+    pub fn client(&self, path: Arc<dyn Path>) -> Etcd {
         let way = Way::Memory(Line { store: self.clone(), path });
-        Ok(Etcd::of(vec![Member::of("memory://etcd", way)], "/simulated"))
+        Etcd::of(vec![Member::of("memory://etcd", way)], "/simulated")
     }
 
     /// Most of its members go, or come back. A leader that is elected leaves each lease its whole time.

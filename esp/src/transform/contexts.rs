@@ -175,8 +175,7 @@ struct Context {
 }
 
 impl Context {
-    /// By words: octet by octet it would be a hundred instructions for every packet. How long it takes says whether two keys have
-    /// their first words in common, and no two do.
+    /// By words, all of them whichever differ: octet by octet it would be a hundred instructions for every packet.
     fn has(&self, key: &[u8; MAX_KEY]) -> bool {
         let (own, others) = (self.key.as_chunks().0.iter(), key.as_chunks().0);
         let word = |octets: &[u8; 8]| u64::from_ne_bytes(*octets);

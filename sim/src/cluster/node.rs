@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cluster::{Etcd, Identity, Members, Simulated, Slots};
+use cluster::{Identity, Members, Simulated, Slots};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::host::Host;
@@ -59,7 +59,7 @@ async fn live(world: Arc<World>, name: String, node: Node) {
 
 async fn begin(world: &Arc<World>, name: &str, node: &Node) -> Result<(), String> {
     let path = ToEtcd { net: Arc::clone(&world.net), name: name.to_owned() };
-    let etcd: Etcd = world.etcd.client(Arc::new(path)).map_err(|error| error.to_string())?;
+    let etcd = world.etcd.client(Arc::new(path));
     let identity =
         Identity { name: name.to_owned(), addresses: Vec::new(), mesh: None, version: "1".to_owned() };
     let members = Members::join(etcd, identity).await.map_err(|error| error.to_string())?;
