@@ -1,7 +1,7 @@
 //! What a node does for its slots: it has tunnels in each, tells the standby of them before anybody hears, and goes on with those of others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cluster::{Handover, Host as SlotHost, Kept, Later, Row, Slots};
 use esp::Lease;
@@ -21,20 +21,28 @@ pub struct Host {
     name: String,
     fault: Fault,
     witness: Arc<Witness>,
-    slots: OnceLock<Slots>,
+    slots: Mutex<Option<Slots>>,
     tunnels: Mutex<BTreeMap<u8, BTreeMap<u64, Tunnel>>>,
 }
 
 impl Host {
     pub(super) fn new(name: &str, fault: Fault, witness: Arc<Witness>) -> Self {
-        let (slots, tunnels) = (OnceLock::new(), Mutex::default());
+        let (slots, tunnels) = (Mutex::default(), Mutex::default());
         Self { name: name.to_owned(), fault, witness, slots, tunnels }
     }
 
     /// To be called once, before anything happens.
     pub(super) fn begin(&self, slots: Slots) {
-        // There are none yet.
-        let _ = self.slots.set(slots);
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = Some(slots);
+    }
+
+    /// Its process is gone. The slots have the host and the host has the slots, and one of them has to let go.
+    pub(super) fn end(&self) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn slots(&self) -> Option<Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn tunnels(&self) -> MutexGuard<'_, BTreeMap<u8, BTreeMap<u64, Tunnel>>> {
@@ -42,7 +50,7 @@ impl Host {
     }
 
     fn put(&self, slot: u8, row: Row, done: impl FnOnce(Kept) + Send + 'static) {
-        if let Some(slots) = self.slots.get() {
+        if let Some(slots) = self.slots() {
             slots.put(slot, vec![row], Box::new(done));
         }
     }
@@ -149,7 +157,7 @@ impl SlotHost for Host {
             let rows: Vec<Row> =
                 tunnels.get(&slot).into_iter().flatten().map(|(id, tunnel)| tunnel.row(*id, now)).collect();
             drop(tunnels);
-            if let Some(slots) = self.slots.get() {
+            if let Some(slots) = self.slots() {
                 slots.put(slot, rows, Box::new(|_| ()));
             }
         })

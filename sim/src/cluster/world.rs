@@ -81,6 +81,8 @@ impl History {
         if !witness.is_broken() {
             peace::everything_is_well(&world).await;
         }
+        let names: Vec<String> = world.nodes().keys().cloned().collect();
+        names.iter().for_each(|name| world.kill(name));
         let (events, counts, violations) = witness.conclude();
         let tunnel_time = began.elapsed();
         Report { tunnel_time, events, counts, violations, ..Report::default() }
@@ -128,6 +130,7 @@ impl World {
         let node = self.nodes().remove(name);
         if let Some(node) = node {
             node.process.kill();
+            node.host.end();
         }
         self.net.leave(name);
     }
