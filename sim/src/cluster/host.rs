@@ -74,8 +74,8 @@ impl Host {
         };
         let this = Arc::clone(self);
         self.put(slot, row, move |kept| {
-            // One that nobody was told of may be lost.
-            if kept != Kept::Lost && this.tunnels().get(&slot).is_some_and(|all| all.contains_key(&id)) {
+            // One that no standby was told of may be lost.
+            if kept == Kept::Known && this.tunnels().get(&slot).is_some_and(|all| all.contains_key(&id)) {
                 this.witness.began(id);
             }
         });

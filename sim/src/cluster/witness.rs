@@ -25,7 +25,9 @@ struct Seen {
     /// Numbers of ESP, by tunnel: each has one key.
     sent: HashSet<(u64, u64)>,
     /// Tunnels that began and have not been ended.
-    tunnels: HashMap<u64, bool>,
+    tunnels: HashSet<u64>,
+    /// Tunnels that were ended: by another node it may be, before the one that began them hears that they have begun.
+    over: HashSet<u64>,
     events: u64,
 }
 
@@ -65,14 +67,20 @@ impl Witness {
 
     /// A tunnel began: others know of it.
     pub(super) fn began(&self, tunnel: u64) {
-        self.seen().tunnels.insert(tunnel, true);
+        let mut seen = self.seen();
+        if seen.over.contains(&tunnel) {
+            return;
+        }
+        seen.tunnels.insert(tunnel);
+        drop(seen);
         self.tell(&format!("tunnel {tunnel} begins"));
         self.count("tunnels begun");
     }
 
     /// A tunnel is being ended.
     pub(super) fn ended(&self, tunnel: u64) {
-        if self.seen().tunnels.remove(&tunnel).is_some() {
+        self.seen().over.insert(tunnel);
+        if self.seen().tunnels.remove(&tunnel) {
             self.count("tunnels ended");
         }
     }
@@ -85,7 +93,7 @@ impl Witness {
 
     /// The tunnels that somebody must have.
     pub(super) fn tunnels(&self) -> HashSet<u64> {
-        self.seen().tunnels.keys().copied().collect()
+        self.seen().tunnels.clone()
     }
 
     /// A message of a tunnel leaves: no two are different under one number.
