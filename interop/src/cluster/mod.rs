@@ -179,7 +179,8 @@ impl Cluster {
         rows.as_array().into_iter().flatten().filter(|row| row["number"].is_u64()).cloned().collect()
     }
 
-    /// Waits until all nodes are there, hear each other, and every slot could be taken over.
+    /// Waits until all nodes are there, hear each other, and every slot could be taken over: a standby that does not answer is left its turn
+    /// before it is struck out, and meanwhile something waits for it.
     pub fn settled(&self) {
         let look = || {
             let of = |k: usize| (self.node(k).json(&["get", "nodes"]), self.slots(k));
@@ -190,7 +191,9 @@ impl Cluster {
                 let up = |node: &Value| node["away"] != true;
                 let nodes =
                     nodes.as_array().is_some_and(|nodes| nodes.len() == NODES && nodes.iter().all(up));
-                nodes && slots.len() >= NODES && slots.iter().all(|slot| slot["ready"] == true)
+                let waits = |slot: &Value| slot["waitingRows"].as_str().is_some_and(|rows| rows != "0");
+                let well = |slot: &Value| slot["ready"] == true && !waits(slot);
+                nodes && slots.len() >= NODES && slots.iter().all(well)
             })
         });
     }
