@@ -37,8 +37,8 @@ release: ## Both binaries for production: target/release/culvertd and culvert; b
 scale: ## Write what the simulation of large clusters gives into docs/src/scale.md
 	@$(CARGO) run --quiet --locked -p cluster --features scale --example scale docs/src/scale.md
 
-histories: ## A thousand hours of clusters whose nodes are killed, stopped, cut off and drained; options in ARGS, e.g. ARGS="--hours 100"
-	$(CARGO) run --release --locked -p sim -- cluster $(or $(ARGS),--hours 1000)
+histories: ## A hundred hours of clusters whose nodes are killed, stopped, cut off and drained; options in ARGS, e.g. ARGS="--hours 400"
+	$(CARGO) run --release --locked -p sim -- cluster $(ARGS)
 
 dashboards: ## Write dashboards, alerts and the documents about them into charts/ and docs/
 	@$(CARGO) run --quiet --locked -p culvert --example dashboards

@@ -82,7 +82,7 @@ impl OutboundSa {
     /// no packet will say so any more: reserve further numbers, or rekey when there are none.
     pub fn advance(&mut self, by: u64) -> Option<LimitEvent> {
         let end = last_number(self.suite);
-        self.sequence = self.sequence.saturating_add(by).min(end);
+        self.resume_at(self.sequence.saturating_add(by).min(end));
         match self.sequence {
             sequence if sequence == end => Some(LimitEvent::Soft),
             sequence if sequence >= self.last => Some(LimitEvent::NumbersLow),

@@ -3,9 +3,10 @@
 use std::io;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Seeds;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::Report;
@@ -16,22 +17,15 @@ pub(crate) struct Clusters {
     /// Cluster-hours to simulate
     #[arg(long, default_value_t = 100)]
     hours: u64,
-    /// First seed; each history has the next
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Run the history of the first seed alone
-    #[arg(long)]
-    one: bool,
-    /// Tell every event, and what the nodes log
-    #[arg(long, requires = "one")]
-    trace: bool,
+    #[command(flatten)]
+    seeds: Seeds,
     /// Do something wrong on purpose, to see that it is noticed
     #[arg(long, value_enum, default_value_t)]
     fault: Fault,
 }
 
 pub(crate) fn run(arguments: &Clusters) -> ExitCode {
-    if arguments.trace {
+    if arguments.seeds.trace {
         tracing_subscriber::fmt()
             .with_writer(io::stderr)
             .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
@@ -66,33 +60,33 @@ pub(crate) fn run(arguments: &Clusters) -> ExitCode {
 /// How many histories there were and what came of them, or the seed that broke something, and what.
 fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
     let (next, total, broken) =
-        (AtomicU64::new(arguments.seed), Mutex::new(Report::default()), Mutex::new(None));
+        (AtomicU64::new(arguments.seeds.seed), Mutex::new(Report::default()), Mutex::new(None));
     let wanted = Duration::from_secs(3600 * arguments.hours);
     let bar = ProgressBar::new(arguments.hours);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cluster-hours, {eta} left") {
         bar.set_style(style);
     }
     let work = || {
-        while broken.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+        while lock(&broken).is_none() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if arguments.one && seed > arguments.seed {
+            if arguments.seeds.one && seed > arguments.seeds.seed {
                 return;
             }
             let history =
-                History { seed, scenario: Scenario::of(seed, arguments.fault), trace: arguments.trace };
+                History { seed, scenario: Scenario::of(seed, arguments.fault), trace: arguments.seeds.trace };
             let (report, violations) = match history.run() {
                 Ok(report) => (report.clone(), report.violations),
                 Err(error) => (Report::default(), vec![error.to_string()]),
             };
             if !violations.is_empty() {
-                let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut broken = lock(&broken);
                 // The same one, whichever comes to its end first.
                 if broken.as_ref().is_none_or(|(other, _)| seed < *other) {
                     *broken = Some((seed, violations));
                 }
                 return;
             }
-            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut total = lock(&total);
             total.add(&report);
             bar.set_position(total.tunnel_time.as_secs() / 3600);
             if total.tunnel_time >= wanted {
@@ -100,14 +94,20 @@ fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
             }
         }
     };
-    let threads = if arguments.one { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
+    let threads =
+        if arguments.seeds.one { 1 } else { std::thread::available_parallelism().map_or(1, usize::from) };
     std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
     bar.finish_and_clear();
     match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(broken) => Err(broken),
         None => {
             let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-            Ok((next.into_inner() - arguments.seed - 1, total))
+            Ok((next.into_inner() - arguments.seeds.seed - 1, total))
         }
     }
+}
+
+/// A thread that panics leaves a whole history or none.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }

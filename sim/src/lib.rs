@@ -5,7 +5,7 @@
 //! It is not a model of the protocol: the nodes run the lines that production runs. What stands here in place of the
 //! actors and the router is `node/`; what must hold after every event is `invariants.rs`.
 //!
-//! Start with [`World`]; `cargo run -p sim -- --help` runs histories by the thousand hours.
+//! Start with [`World`], and for clusters with [`cluster::History`]; `cargo run -p sim -- --help` runs histories by the thousand hours.
 
 pub mod clock;
 pub mod cluster;

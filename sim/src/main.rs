@@ -1,4 +1,4 @@
-//! Runs histories by the thousand hours and stops at the first that breaks an invariant.
+//! Runs histories by the hour and stops at the first that breaks an invariant.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod clusters;
@@ -6,7 +6,7 @@ mod tunnels;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// Deterministic simulation of IKE and ESP: one seed, one history
 #[derive(Debug, Parser)]
@@ -16,6 +16,20 @@ struct Arguments {
     tunnels: tunnels::Tunnels,
     #[command(subcommand)]
     of: Option<Of>,
+}
+
+/// Which histories
+#[derive(Debug, Args)]
+struct Seeds {
+    /// First seed; each history has the next
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run the history of the first seed alone
+    #[arg(long)]
+    one: bool,
+    /// Tell every event, and what nodes log where they do
+    #[arg(long, requires = "one")]
+    trace: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::Seeds;
 use clap::Args;
 use sim::{Report, Scenario, World};
 
@@ -11,24 +12,17 @@ pub(crate) struct Tunnels {
     /// Tunnel-hours to simulate
     #[arg(long, default_value_t = 1000)]
     hours: u64,
-    /// First seed; each history has the next
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Run the history of the first seed alone
-    #[arg(long)]
-    one: bool,
-    /// Tell every event
-    #[arg(long, requires = "one")]
-    trace: bool,
+    #[command(flatten)]
+    seeds: Seeds,
 }
 
 pub(crate) fn run(arguments: &Tunnels) -> ExitCode {
     let began = Instant::now();
     let mut total = Report::default();
-    let mut seed = arguments.seed;
+    let mut seed = arguments.seeds.seed;
     while total.tunnel_time < Duration::from_secs(3600 * arguments.hours) {
         let mut world = World::new(seed, scenario(seed));
-        world.witness.trace = arguments.trace;
+        world.witness.trace = arguments.seeds.trace;
         let report = world.run();
         total.add(&report);
         if !report.violations.is_empty() {
@@ -39,13 +33,13 @@ pub(crate) fn run(arguments: &Tunnels) -> ExitCode {
             return ExitCode::FAILURE;
         }
         seed += 1;
-        if arguments.one {
+        if arguments.seeds.one {
             break;
         }
     }
     println!(
         "{} histories, {} tunnel-hours, {} events in {:?}: every invariant held",
-        seed - arguments.seed,
+        seed - arguments.seeds.seed,
         total.tunnel_time.as_secs() / 3600,
         total.events,
         began.elapsed(),

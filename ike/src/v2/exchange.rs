@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods)]
+    #[allow(clippy::disallowed_methods, reason = "any moment will do, and a test may ask for one")]
     fn synchronized_ids_are_gone_on_with_and_those_before_are_over() {
         let mut e = Exchanges::after_init(false);
         e.window_stated(2);
