@@ -232,6 +232,7 @@ fn numbers_are_skipped_and_more_reserved_where_that_goes_beyond() {
     // Of one that is not there.
     first.handle.advance(Spi(7), 1);
     first.handle.advance(near.spi, 1000);
+    first.has_been_told();
     ping(1);
     near.receive_from_anywhere();
     assert_eq!(first.stats_of(near.spi).sequence_out, 1001);
@@ -247,6 +248,7 @@ fn numbers_are_skipped_and_more_reserved_where_that_goes_beyond() {
     ping(2);
     first.wait_for("esp_lease_used_up", 1);
     first.handle.reserve(near.spi, Reserve { lease: Lease::up_to(1600), warn_at: 1550 });
+    first.has_been_told();
     ping(3);
     near.receive_from_anywhere();
     assert_eq!(first.stats_of(near.spi).sequence_out, 1502);

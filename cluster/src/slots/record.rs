@@ -140,29 +140,42 @@ impl Slot {
 
     /// Begins anew with one that was this process's since revision `since` and is in etcd no more: only if those who made it nobody's had it
     /// from this process, and have said so. Else another has gone on with it meanwhile, and has ended what was in it.
+    ///
+    /// `None` as long as the process itself is not there: the others would make it nobody's at once, and both would write for ever.
     pub(super) async fn begin_again(
         etcd: &Etcd,
         number: u8,
         owner: Process,
         since: i64,
-    ) -> Result<Changed, EtcdError> {
+    ) -> Result<Option<Changed>, EtcdError> {
         let (key, left) = (etcd.key(&Self::key(number)), left_key(number));
         let found = etcd.get(&Self::key(number)).await?;
         if let Some(kv) = found.kvs.first() {
-            return Ok(Changed::Other(Some(Self::read(number, kv)?)));
+            return Ok(Some(Changed::Other(Some(Self::read(number, kv)?))));
         }
         let said = etcd.get(&left).await?;
-        let Some(kv) = said.kvs.first() else { return Ok(Changed::Other(None)) };
+        let Some(kv) = said.kvs.first() else { return Ok(Some(Changed::Other(None))) };
         let Left { owner: former, revision } = Left::decode(kv.value.as_slice())
             .map_err(|error| EtcdError::Corrupt { key: left.clone(), reason: error.to_string() })?;
         if former.map(Process::from).as_ref() != Some(&owner) || revision < since {
-            return Ok(Changed::Other(None));
+            return Ok(Some(Changed::Other(None)));
         }
+        let Some(there) = Self::is_there(etcd, &owner).await?.ok() else { return Ok(None) };
         let slot = Self::new(number, owner, said.header.map_or(0, |header| header.revision));
-        let compare =
-            vec![unchanged_since(key.clone(), 0), unchanged_since(etcd.key(&left), kv.mod_revision)];
+        let unchanged =
+            vec![unchanged_since(key.clone(), 0), unchanged_since(etcd.key(&left), kv.mod_revision), there];
         let change = vec![put(key.clone(), slot.write()), delete(etcd.key(&left))];
-        slot.transact(etcd, compare, change).await
+        slot.transact(etcd, unchanged, change).await.map(Some)
+    }
+
+    /// Whether a process is there, and in either case what a transaction compares so that it is made only while that stays so.
+    async fn is_there(etcd: &Etcd, process: &Process) -> Result<Result<Compare, Compare>, EtcdError> {
+        let name = format!("nodes/{}", process.node);
+        let found = etcd.get(&name).await?;
+        let now = found.kvs.first().map(|kv| Node::read(&process.node, &kv.value)).transpose()?;
+        let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
+        let stays = unchanged_since(etcd.key(&name), written);
+        Ok(if now.is_some_and(|node| node.process() == *process) { Ok(stays) } else { Err(stays) })
     }
 
     /// Takes one that is nobody's.
@@ -213,17 +226,10 @@ impl Slot {
 
     /// Makes it nobody's, if nobody has written it since, and its owner is not there: nodes are told of in another order than slots.
     pub(super) async fn free(&self, etcd: &Etcd) -> Result<(), EtcdError> {
-        let name = format!("nodes/{}", self.owner.node);
-        let found = etcd.get(&name).await?;
-        let now = found.kvs.first().map(|kv| Node::read(&self.owner.node, &kv.value)).transpose()?;
-        if now.is_some_and(|node| node.process() == self.owner) {
-            return Ok(());
-        }
-        let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
-        let there = unchanged_since(etcd.key(&name), written);
+        let Err(away) = Self::is_there(etcd, &self.owner).await? else { return Ok(()) };
         let left = Left { owner: Some(StoredProcess::from(&self.owner)), revision: self.revision };
         let left = put(etcd.key(&left_key(self.number)), left.encode_to_vec());
-        self.delete(etcd, vec![there], vec![left]).await.map(drop)
+        self.delete(etcd, vec![away], vec![left]).await.map(drop)
     }
 
     /// Makes a slot of this node nobody's: false if somebody has written it since.

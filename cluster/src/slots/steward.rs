@@ -224,14 +224,16 @@ async fn lose(inner: &Arc<Inner>, number: u8) {
 async fn missing(inner: &Arc<Inner>, number: u8) {
     let Some(since) = inner.mine().get(&number).map(|own| own.since) else { return };
     match Slot::begin_again(&inner.etcd, number, inner.own.clone(), since).await {
-        Ok(Changed::Done(slot)) => {
+        Ok(Some(Changed::Done(slot))) => {
             if let Some(own) = inner.mine().get_mut(&number) {
                 *own = Own::alone(&slot);
             }
             inner.seen(number, slot.revision).await;
         }
-        Ok(Changed::Other(Some(slot))) if slot.owner == inner.own => {}
-        Ok(Changed::Other(_)) => lose(inner, number).await,
+        // Once this node is there again.
+        Ok(None) => {}
+        Ok(Some(Changed::Other(Some(slot)))) if slot.owner == inner.own => {}
+        Ok(Some(Changed::Other(_))) => lose(inner, number).await,
         Err(error) => tracing::debug!(%error, slot = number, "a slot is not in etcd for now"),
     }
 }
@@ -241,7 +243,13 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
     if inner.leaving.load(Ordering::Relaxed) {
         return false;
     }
-    let free = SLOTS.filter(|number| !table.contains_key(number));
+    // What has not been put away yet is no new one, whatever etcd says of it.
+    let here = |number: &u8| {
+        inner.mine().contains_key(number)
+            || inner.losing().contains(number)
+            || inner.going().contains_key(number)
+    };
+    let free = SLOTS.filter(|number| !table.contains_key(number) && !here(number));
     for number in free {
         match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
             Ok(Changed::Done(slot)) => {

@@ -117,6 +117,11 @@ impl Gateway {
         self.stats().into_iter().find(|stats| stats.spi == spi).expect("the pair is there")
     }
 
+    /// Returns once the shards have done all that they were told: what comes by a socket may be seen before what was told before it.
+    pub fn has_been_told(&self) {
+        self.stats();
+    }
+
     pub fn counter(&self, name: &str) -> u64 {
         let counters = self.handle.counters();
         counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1

@@ -9,10 +9,16 @@ use cluster::{Ask, Later, Path, Simulated, Slots, Wire};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::witness::Witness;
 use crate::random::Random;
 
 /// The longest that a message takes on a network that is well.
 const SHORT: Duration = Duration::from_millis(3);
+
+/// What a node asks of etcd in a second at most, many times what is seen in histories: whoever asks more never ends asking.
+const ASKS: u32 = 2_000;
+/// For as long they are counted.
+const COUNTED: Duration = Duration::from_secs(1);
 
 /// Names of nodes.
 pub(super) type Names = BTreeSet<String>;
@@ -20,6 +26,7 @@ pub(super) type Names = BTreeSet<String>;
 /// The network. Nodes are known by their names.
 pub(super) struct Net {
     state: Mutex<State>,
+    witness: Arc<Witness>,
 }
 
 pub(super) struct State {
@@ -37,6 +44,8 @@ pub(super) struct State {
     /// Whether the first of two will be heard by the second, and by which change that is so.
     pub(super) will_hear: BTreeMap<(String, String), (bool, u64)>,
     pub(super) changes: u64,
+    /// What each node has asked of etcd since when.
+    asked: BTreeMap<String, (Instant, u32)>,
 }
 
 /// A process of a node.
@@ -57,7 +66,7 @@ struct Message {
 }
 
 impl Net {
-    pub(super) fn new(chance: Random) -> Arc<Self> {
+    pub(super) fn new(chance: Random, witness: Arc<Witness>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 chance,
@@ -69,7 +78,9 @@ impl Net {
                 lanes: BTreeMap::new(),
                 will_hear: BTreeMap::new(),
                 changes: 0,
+                asked: BTreeMap::new(),
             }),
+            witness,
         })
     }
 
@@ -128,6 +139,17 @@ impl Net {
 impl State {
     pub(super) fn gets_through(&self, from: &str, to: &str) -> bool {
         !self.cut.contains(&(from.to_owned(), to.to_owned()))
+    }
+
+    /// How often a node has asked etcd lately, with this time.
+    fn asks(&mut self, name: &str) -> u32 {
+        let now = Instant::now();
+        let (since, asked) = self.asked.entry(name.to_owned()).or_insert((now, 0));
+        if now.duration_since(*since) >= COUNTED {
+            (*since, *asked) = (now, 0);
+        }
+        *asked += 1;
+        *asked
     }
 
     /// How long a message takes.
@@ -212,6 +234,10 @@ impl Path for ToEtcd {
         if state.cut_from_etcd.contains(&self.name) {
             return None;
         }
-        Some(if state.calm { Duration::ZERO } else { state.time() })
+        let asks = state.asks(&self.name);
+        if asks == ASKS {
+            self.net.witness.violation(&format!("{} asks etcd without end", self.name));
+        }
+        Some(if state.calm && asks < ASKS { Duration::ZERO } else { state.time() })
     }
 }

@@ -56,7 +56,7 @@ impl History {
     async fn go_on(self) -> Report {
         let mut chance = Random::new(self.seed);
         let witness = Arc::new(Witness::new(self.trace));
-        let net = Net::new(chance.fork());
+        let net = Net::new(chance.fork(), Arc::clone(&witness));
         let etcd = Memory::begin();
         if self.scenario.fault == super::Fault::Compare {
             etcd.set_blind();
