@@ -104,6 +104,11 @@ pub trait Wire: Send + Sync + 'static {
         body: Vec<u8>,
         patience: Duration,
     ) -> Later<'_, Result<Vec<u8>, String>>;
+
+    /// Begins a task that asks much and does little else, where that costs least.
+    fn spawn(&self, task: Later<'static, ()>) {
+        tokio::spawn(task);
+    }
 }
 
 /// Who does what a slot is for.
@@ -161,6 +166,8 @@ pub(crate) struct Inner {
     primary: AtomicU8,
     /// This node wants no more slots.
     leaving: AtomicBool,
+    /// It has given its slots up and is about to end: it is no standby, and takes nothing over.
+    ending: AtomicBool,
     /// Why nothing is to be sent here, if that is so.
     astray: watch::Sender<Option<String>>,
     /// A slot went to another node since this one is cut off.
@@ -206,6 +213,7 @@ impl Slots {
             wake: Notify::new(),
             primary: AtomicU8::new(primary),
             leaving: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             astray: watch::Sender::new(None),
             deprived: AtomicBool::new(false),
             etcd_is_away: members.etcd_is_away(),
@@ -325,6 +333,9 @@ impl Slots {
         }
         let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
         if ask == Ask::Put {
+            if self.0.ending.load(Ordering::Relaxed) {
+                return Err(moving::LEAVES.to_owned());
+            }
             if rows.instance != self.0.own.instance {
                 return Err("they are for an earlier process of this node".to_owned());
             }
@@ -382,6 +393,9 @@ impl Slots {
             self.drain().await;
         }
         self.0.leaving.store(true, Ordering::Relaxed);
+        self.0.ending.store(true, Ordering::Relaxed);
+        // What is being taken over at this moment has come, or does not.
+        drop(self.0.turn.lock().await);
         for number in self.mine() {
             let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);
             self.0.mine().remove(&number);

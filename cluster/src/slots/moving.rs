@@ -34,6 +34,9 @@ const LATE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Durat
 /// Before etcd is asked again whose a slot is.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// Why nothing comes here any more.
+pub(super) const LEAVES: &str = "this node leaves";
+
 /// Rows of a slot that comes here.
 pub(super) struct Arriving {
     from: String,
@@ -148,7 +151,7 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
 pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows) -> Result<Vec<u8>, String> {
     let number = rows.slot()?;
     if inner.leaving.load(Ordering::Relaxed) {
-        return Err("this node leaves".to_owned());
+        return Err(LEAVES.to_owned());
     }
     if ask == Ask::Expect {
         if inner.losing().contains(&number) || inner.mine().contains_key(&number) {

@@ -58,7 +58,7 @@ async fn tend(inner: &Arc<Inner>) {
             None => missing(inner, *number).await,
         }
     }
-    for slot in others().filter(|slot| slot.standby.as_ref() != Some(&inner.own) && is_nobodys(inner, slot)) {
+    for slot in others().filter(|slot| is_nobodys(inner, slot)) {
         if let Err(error) = slot.free(&inner.etcd).await {
             tracing::debug!(%error, slot = slot.number, "a slot without an owner stays for now");
         }
@@ -136,8 +136,9 @@ fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
     let there = |process: &Process| placement.nodes.iter().any(|node| node.process() == *process);
     let first = placement.nodes.iter().max_by_key(|node| Placement::weight(&node.name, slot.number.into()));
     let heir = slot.standby.as_ref().filter(|_| slot.ready).is_some_and(there);
+    // Another process of its node may be heard.
     !there(&slot.owner)
-        && !inner.hears(&slot.owner.node)
+        && is_gone(inner, &slot.owner)
         && !heir
         && first.is_some_and(|node| node.name == inner.own.node)
 }
@@ -160,7 +161,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     let _turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
-    if !is_gone(inner, &slot.owner) || inner.is_cut_off() {
+    if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.ending.load(Ordering::Relaxed) {
         return;
     }
     // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.
@@ -174,6 +175,10 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             Ok(changed) => break changed,
             // Whether it was made is unknown, and until it is known nobody acts.
             Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
+        }
+        if inner.ending.load(Ordering::Relaxed) {
+            // Whoever comes next learns that this node is gone.
+            return;
         }
         tokio::time::sleep(AGAIN).await;
     };

@@ -104,6 +104,7 @@ async fn happen(world: Arc<World>) {
         What::Kill => {
             world.witness.count("killed");
             tokio::spawn(peace::goes_on(Arc::clone(&world), node.clone()));
+            peace::forget_unprotected(&world, &node);
             Arc::clone(&world).restart(node.clone(), length.min(DOWN)).await;
         }
         What::Stop => {

@@ -85,10 +85,11 @@ impl Witness {
         }
     }
 
-    /// Tunnels that nobody has any more are no longer looked for.
-    pub(super) fn forget(&self, tunnel: u64) {
-        self.seen().tunnels.remove(&tunnel);
-        self.count("tunnels lost as several things befell them");
+    /// Tunnels that nobody has any more are no longer looked for, and counted by the reason.
+    pub(super) fn forget(&self, tunnel: u64, why: &'static str) {
+        if self.seen().tunnels.remove(&tunnel) {
+            self.count(why);
+        }
     }
 
     /// The tunnels that somebody must have.
