@@ -185,6 +185,7 @@ pub struct Settings {
 pub struct Mesh {
     inner: Arc<Inner>,
     end: Arc<watch::Sender<()>>,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Mesh {
@@ -209,9 +210,16 @@ impl Mesh {
         };
         let (end, ended) = watch::channel(());
         let running = run(inner.clone(), ended);
+        let handle = runtime.handle().clone();
         let thread = std::thread::Builder::new().name("nodes".to_owned());
         thread.spawn(move || runtime.block_on(running)).map_err(MeshError::Thread)?;
-        Ok(Self { inner, end: Arc::new(end) })
+        Ok(Self { inner, end: Arc::new(end), runtime: handle })
+    }
+
+    /// Begins a task on the thread of the connections: what it asks and is answered wakes no other thread. It ends with the last handle of
+    /// this, and never keeps that thread for long, as heartbeats wait for it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(task);
     }
 
     /// Ends the connections, and waits until the others have been told, which does not take long.

@@ -21,6 +21,9 @@ const MAX_WAITING: usize = 65_536;
 const TOGETHER: usize = 1_024;
 /// A standby on the same network answers within a millisecond; one that does not within this is no help.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
+/// From one message to a standby to the next: what comes meanwhile is told together, for a message costs each of the two nodes as much as
+/// some tenths of a handshake. What comes after a while in which there was nothing does not wait.
+const PACE: Duration = Duration::from_millis(4);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 /// Before etcd is asked again.
@@ -143,7 +146,7 @@ pub(super) fn begin(inner: &Arc<Inner>, record: Slot) {
         None => return,
     };
     let feed = Feed { record: record.clone(), since, failing, waiting };
-    tokio::spawn(of_node(feed.run(Arc::clone(inner), items)));
+    inner.wire.spawn(Box::pin(of_node(feed.run(Arc::clone(inner), items))));
     tokio::spawn(of_node(fill(Arc::clone(inner), record)));
 }
 
@@ -204,11 +207,16 @@ impl Feed {
     async fn run(self, inner: Arc<Inner>, mut items: mpsc::UnboundedReceiver<Item>) {
         let Self { record, since, mut failing, waiting } = self;
         let (mut some, mut untold) = (Vec::new(), Vec::new());
+        let mut next = Instant::now();
         loop {
+            let gathered = async {
+                tokio::time::sleep_until(next).await;
+                items.recv_many(&mut some, TOGETHER).await
+            };
             let got = tokio::select! {
                 // What a simulation does depends on its seed alone.
                 biased;
-                got = items.recv_many(&mut some, TOGETHER) => got,
+                got = gathered => got,
                 // An error says that the slot is not ours any more.
                 failed = failing.wait_for(|failed| *failed) => {
                     if failed.is_err() {
@@ -221,6 +229,7 @@ impl Feed {
                 // The slot is not ours any more, or has another standby.
                 return;
             }
+            next = Instant::now() + PACE;
             waiting.fetch_sub(got, Ordering::Relaxed);
             let (mut rows, mut told) = (Vec::new(), Vec::new());
             for item in some.drain(..) {

@@ -19,7 +19,7 @@ use actors::{Control, HomeNews, Homes, Others};
 use anyhow::Context as _;
 use cluster::mesh::{self, Credentials, Mesh};
 use cluster::{Etcd, Identity, Members, Slots};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::config::Config;
@@ -55,6 +55,8 @@ struct Inner {
     mesh: OnceLock<Mesh>,
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
+    /// Peers whose connections are new here, for the others: as many as are negotiated while some are told of.
+    established: mpsc::UnboundedSender<u64>,
     drained: cluster::Drained,
     renewal: Option<Renewal>,
 }
@@ -65,6 +67,7 @@ pub struct Joined {
     bound: mesh::Bound,
     credentials: Credentials,
     nodes: Nodes,
+    new: mpsc::UnboundedReceiver<u64>,
 }
 
 /// A node that does its part.
@@ -102,6 +105,7 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
     let members = Members::join(etcd, identity).await.context("cluster")?;
     let own = members.own();
     tracing::info!(node = own.name, slot = own.slot, %mesh, "joined the cluster");
+    let (established, new) = mpsc::unbounded_channel();
     let nodes = Nodes(Arc::new(Inner {
         name: own.name.clone(),
         first_slot: own.slot,
@@ -111,10 +115,11 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         mesh: OnceLock::new(),
         slots: OnceLock::new(),
         control: OnceLock::new(),
+        established,
         drained: members.drained(),
         renewal,
     }));
-    Ok(Some(Joined { members, bound, credentials, nodes }))
+    Ok(Some(Joined { members, bound, credentials, nodes, new }))
 }
 
 impl Joined {
@@ -143,7 +148,7 @@ impl Joined {
     /// # Errors
     /// If etcd is away, or the others cannot be reached by what is configured.
     pub async fn run(self, control: Control) -> anyhow::Result<Running> {
-        let Self { members, bound, credentials, nodes } = self;
+        let Self { members, bound, credentials, nodes, new } = self;
         let inner = &nodes.0;
         let _ = inner.control.set(control.clone());
         let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
@@ -185,7 +190,9 @@ impl Joined {
             }
         });
         let mut reached = mesh.standing();
+        let telling = mesh.clone();
         let _ = inner.mesh.set(mesh);
+        telling.spawn(passing::tell_established(nodes.clone(), new));
         let ours = Arc::new(nodes.clone());
         let (slots, mut stewards) =
             Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;

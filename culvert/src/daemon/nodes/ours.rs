@@ -82,4 +82,11 @@ impl Wire for Nodes {
             asked.await.map(|answer| answer.to_vec()).map_err(|error| error.to_string())
         })
     }
+
+    fn spawn(&self, task: Later<'static, ()>) {
+        match self.0.mesh.get() {
+            Some(mesh) => mesh.spawn(task),
+            None => drop(self.0.runtime.spawn(task)),
+        }
+    }
 }

@@ -9,6 +9,7 @@ use cluster::mesh::{Answer, Handler, Lane};
 use prost::Message;
 use router::{Encapsulation, IkeDatagram, Passed, TenantId};
 use snapshot::{Address, Done, Kept, Row};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::Nodes;
 
@@ -24,6 +25,12 @@ const ESTABLISHED: u16 = 16;
 
 /// How long anybody is waited for to hear of a new connection.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// New connections are gathered for so long before others are told of them: an older one there has its answer from elsewhere by then, and each
+/// message costs two nodes as much as a tenth of a handshake.
+const GATHER: Duration = Duration::from_millis(10);
+/// And as many of them: a message of 32 kB.
+const TOGETHER: usize = 4_096;
 
 /// The number of what slots ask.
 pub(super) const fn of_slots(ask: Ask) -> u16 {
@@ -67,6 +74,33 @@ impl Nodes {
         let Some((slots, mesh)) = self.0.slots.get().zip(self.0.mesh.get()) else { return false };
         let Some(node) = slots.elsewhere(slot) else { return false };
         mesh.packet(&node, kind, &way.before(packet)).is_ok()
+    }
+}
+
+/// Tells all others of connections that are new here, those of a moment together.
+pub(super) async fn tell_established(nodes: Nodes, mut new: UnboundedReceiver<u64>) {
+    let mut uids = Vec::new();
+    while new.recv_many(&mut uids, TOGETHER).await > 0 {
+        let Some(mesh) = nodes.0.mesh.get() else { return };
+        let body: Bytes = uids.drain(..).flat_map(u64::to_be_bytes).collect();
+        let others: Vec<String> = {
+            let placement = nodes.0.placement.borrow();
+            placement
+                .nodes
+                .iter()
+                .map(|node| node.name.clone())
+                .filter(|name| *name != nodes.0.name)
+                .collect()
+        };
+        for node in others {
+            let asked = mesh.ask(&node, Lane::Control, ESTABLISHED, body.clone(), PATIENCE);
+            mesh.spawn(async move {
+                if let Err(error) = asked.await {
+                    tracing::debug!(node, %error, "a node was not told of connections");
+                }
+            });
+        }
+        tokio::time::sleep(GATHER).await;
     }
 }
 
@@ -131,20 +165,8 @@ impl actors::Cluster for Nodes {
     }
 
     fn established(&self, uid: u64) {
-        let Some(mesh) = self.0.mesh.get() else { return };
-        let others: Vec<String> = {
-            let placement = self.0.placement.borrow();
-            placement.nodes.iter().map(|node| node.name.clone()).filter(|name| *name != self.0.name).collect()
-        };
-        for node in others {
-            let body = Bytes::copy_from_slice(&uid.to_be_bytes());
-            let asked = mesh.ask(&node, Lane::Control, ESTABLISHED, body, PATIENCE);
-            self.0.runtime.spawn(async move {
-                if let Err(error) = asked.await {
-                    tracing::debug!(node, %error, "a node was not told of a connection");
-                }
-            });
-        }
+        // Without a receiver this node ends.
+        let _ = self.0.established.send(uid);
     }
 
     fn number(&self, node: &str) -> Option<u32> {
@@ -162,10 +184,15 @@ impl Handler for Nodes {
             }
             match kind {
                 ESTABLISHED => {
-                    let uid = body.as_ref().try_into().map(u64::from_be_bytes);
-                    let uid = uid.map_err(|_| "eight octets are expected".to_owned())?;
-                    if let Some(control) = self.0.control.get() {
-                        control.superseded(uid, actors::Cluster::number(self, from));
+                    let (uids, rest) = body.as_chunks::<8>();
+                    if !rest.is_empty() {
+                        return Err("eight octets of each are expected".to_owned());
+                    }
+                    let node = actors::Cluster::number(self, from);
+                    for uid in uids.iter().copied().map(u64::from_be_bytes) {
+                        if let Some(control) = self.0.control.get() {
+                            control.superseded(uid, node);
+                        }
                     }
                     Ok(Bytes::new())
                 }
