@@ -109,13 +109,20 @@ pub(super) async fn goes_on(world: Arc<World>, name: String) {
     }
 }
 
-/// A node is about to be killed: what it was given a moment ago, and has no standby for yet, goes with it. That no slot stays so for long has
-/// been seen before.
+/// A node is about to be killed: what it was given a moment ago, and has no standby for yet, goes with it, and so may what is on its way. That no
+/// slot stays so for long has been seen before.
 pub(super) fn forget_unprotected(world: &World, name: &str) {
-    let Some(node) = world.nodes().get(name).cloned() else { return };
-    let Some(slots) = node.slots else { return };
+    const WHY: &str = "tunnels lost with a node that they had only just come to";
+    let nodes = world.nodes().clone();
+    let Some((node, slots)) = nodes.get(name).and_then(|node| Some((node, node.slots.as_ref()?))) else {
+        return;
+    };
     for (_, id) in node.host.all().into_iter().filter(|(slot, _)| !slots.is_protected(*slot)) {
-        world.witness.forget(id, "tunnels lost with a node that they had only just come to");
+        world.witness.forget(id, WHY);
+    }
+    let there: HashSet<u64> = nodes.values().flat_map(|node| node.host.all()).map(|(_, id)| id).collect();
+    for id in world.witness.tunnels().into_iter().filter(|id| !there.contains(id)) {
+        world.witness.forget(id, WHY);
     }
 }
 
