@@ -34,7 +34,8 @@ impl Inner {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A slot is this node's from now on: false if it is already, as it may come by two ways at once, and etcd says the same of both.
+    /// A slot is this node's from now on: false if it is already, as it may come by two ways at once, and etcd says the same of both. Nothing
+    /// else makes one this node's once it has begun.
     pub(super) fn claim(&self, slot: u8, own: Own) -> bool {
         let mut mine = self.mine();
         let new = !mine.contains_key(&slot);

@@ -85,8 +85,9 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     {
         inner.going().remove(&number);
         tracing::warn!(slot = number, to, reason, "the slot stays here");
-        inner.mine().insert(number, Own::alone(&now));
-        inner.host.take(number, rows, Handover::Exact).await;
+        if inner.claim(number, Own::alone(&now)) {
+            inner.host.take(number, rows, Handover::Exact).await;
+        }
         inner.wake.notify_one();
         return Err(reason);
     }

@@ -91,8 +91,9 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
         tracing::debug!(%error, slot = number, "a slot that nothing is left of stays for now");
     }
     // Whether it is nobody's the watch tells, and it is taken anew or left alone then.
-    inner.mine().insert(number, own);
-    inner.host.take(number, Vec::new(), Handover::Exact).await;
+    if inner.claim(number, own) {
+        inner.host.take(number, Vec::new(), Handover::Exact).await;
+    }
     false
 }
 

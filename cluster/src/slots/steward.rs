@@ -258,9 +258,10 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
     for number in free {
         match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
             Ok(Changed::Done(slot)) => {
-                inner.mine().insert(number, Own::alone(&slot));
                 inner.primary.store(number, Ordering::Relaxed);
-                inner.host.begin_in(number);
+                if inner.claim(number, Own::alone(&slot)) {
+                    inner.host.begin_in(number);
+                }
                 tracing::info!(slot = number, "began with another slot");
                 inner.seen(number, slot.revision).await;
                 return true;
