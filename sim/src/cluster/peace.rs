@@ -113,6 +113,9 @@ pub(super) async fn goes_on(world: Arc<World>, name: String) {
 /// slot stays so for long has been seen before.
 pub(super) fn forget_unprotected(world: &World, name: &str) {
     const WHY: &str = "tunnels lost with a node that they had only just come to";
+    if !world.scenario.one_at_a_time {
+        return;
+    }
     let nodes = world.nodes().clone();
     let Some((node, slots)) = nodes.get(name).and_then(|node| Some((node, node.slots.as_ref()?))) else {
         return;
