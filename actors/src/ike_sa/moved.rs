@@ -25,7 +25,7 @@ impl IkeSaActor {
         config: Arc<PeerConfig>,
         owner: &Recipient<Deliver>,
     ) -> Result<(), String> {
-        let Moved { slot: _, row, at, handover, pairs, here } = moved;
+        let Moved { slot: _, row, at, handover, pairs, here, begun: _until_it_has_begun } = moved;
         let words = |error: &dyn std::error::Error| error.to_string();
         let snapshot = row.connection().map_err(|error| words(&error))?;
         let resume = match handover {

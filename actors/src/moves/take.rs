@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use esp::{Resume, Spi};
 use snapshot::{Form, Handover, Row, decode};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::reserve_after;
 use super::rows::{ConnectionRow, PairFacts, PairRow, class};
@@ -27,6 +28,8 @@ pub(crate) struct Moved {
     pub(crate) pairs: Vec<MovedPair>,
     /// Our address, if that of the other node is none of this one's.
     pub(crate) here: Option<IpAddr>,
+    /// Dropped once it can be asked what there is of it.
+    pub(crate) begun: UnboundedSender<()>,
 }
 
 /// A pair that is in the router.
@@ -98,6 +101,7 @@ impl Control {
         let mut connections: HashMap<u64, Moved> = HashMap::new();
         let mut progress: HashMap<u32, (u64, Option<router::WindowSnapshot>)> = HashMap::new();
         let mut pairs = Vec::new();
+        let (begun, mut all_begun) = unbounded_channel();
         for row in rows {
             let (class, id, at) = (row.class, row.id, row.at);
             let Some(octets) = row.octets else { continue };
@@ -105,7 +109,15 @@ impl Control {
             match class {
                 class::CONNECTION => match read::<ConnectionRow>(&octets, &mut taken) {
                     Some(row) => {
-                        let moved = Moved { slot, row, at, handover, pairs: Vec::new(), here: None };
+                        let moved = Moved {
+                            slot,
+                            row,
+                            at,
+                            handover,
+                            pairs: Vec::new(),
+                            here: None,
+                            begun: begun.clone(),
+                        };
                         connections.insert(id, moved);
                     }
                     None => continue,
@@ -152,6 +164,11 @@ impl Control {
                 tokio::task::yield_now().await;
             }
         }
+        drop(begun);
+        // The slot's standby is told of those who can be asked: one that is not there yet would be missing there.
+        if tokio::time::timeout(BEGUN, all_begun.recv()).await.is_err() {
+            tracing::warn!(slot, "not all connections of another node go on within {BEGUN:?}");
+        }
         taken
     }
 
@@ -190,6 +207,8 @@ impl Control {
     }
 }
 
+/// All connections of a slot go on within this, ten thousand as well; it only bounds a wait that others wait for.
+const BEGUN: Duration = Duration::from_secs(2);
 /// Peers that are told at a time: others have something to do as well.
 const AT_A_TIME: usize = 256;
 
