@@ -28,8 +28,8 @@ fn history(seed: u64, fault: Fault, length: Duration) -> Report {
 /// | 272 | a node whose lease had ended and another that did not hear it wrote a slot to and fro without end |
 /// | 283 | a slot whose owner was gone stayed its own where the node that was to make it nobody's was its standby, and not ready |
 /// | 394 | a node that had given its slots up and had not ended yet took one over again |
-/// | 4502 | a slot that was being made nobody's while etcd was away was taken over and came back, and came twice |
 /// | 926 | a slot whose owner and standby went at once stayed that owner's for ever, as another process of its node was heard |
+/// | 4502 | a slot that was being made nobody's while etcd was away was taken over and came back, and came twice |
 #[test]
 fn whatever_happens_to_nodes_every_invariant_holds() {
     for seed in [1, 5, 11, 25, 34, 94, 272, 283, 394, 926, 4502].into_iter().chain(200..206) {

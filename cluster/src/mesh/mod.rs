@@ -216,8 +216,8 @@ impl Mesh {
         Ok(Self { inner, end: Arc::new(end), runtime: handle })
     }
 
-    /// Begins a task on the thread of the connections: what it asks and is answered wakes no other thread. It ends with the last handle of
-    /// this, and never keeps that thread for long, as heartbeats wait for it.
+    /// Begins a task on the thread of the connections: what it asks and is answered wakes no other thread. It ends when they are
+    /// [closed](Self::close), and must never keep that thread for long, as heartbeats wait for it.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.runtime.spawn(task);
     }

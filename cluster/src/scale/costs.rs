@@ -20,7 +20,7 @@ pub(super) const IKE_LIFE: f64 = 4.0 * 3_600.0;
 pub(super) const FILLED: f64 = 10_000.0;
 /// Seconds from the loss of a node until its standby goes on, and until another one is found for what it was the standby of.
 pub(super) const TAKE_OVER: f64 = 0.7;
-/// Processor time of a handshake in a cluster, in seconds, over all nodes.
+/// Processor time of a handshake in a cluster, in seconds, over all nodes: as it was before what standbys are told was gathered.
 pub(super) const HANDSHAKE_CPU: f64 = 455e-6;
 
 /// Octets of a peer in the list of those whom a node has a connection with.

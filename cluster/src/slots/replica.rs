@@ -21,8 +21,8 @@ const MAX_WAITING: usize = 65_536;
 const TOGETHER: usize = 1_024;
 /// A standby on the same network answers within a millisecond; one that does not within this is no help.
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
-/// From one message to a standby to the next: what comes meanwhile is told together, for a message costs each of the two nodes as much as
-/// some tenths of a handshake. What comes after a while in which there was nothing does not wait.
+/// From one message to a standby to the next: what comes meanwhile is told together, for each message costs both nodes system calls
+/// and changes of thread ("What it costs" in `docs/src/cluster.md`). What comes after a while in which there was nothing does not wait.
 const PACE: Duration = Duration::from_millis(4);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };

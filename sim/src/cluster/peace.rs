@@ -123,17 +123,18 @@ pub(super) fn forget_unprotected(world: &World, name: &str) {
     for (_, id) in node.host.all().into_iter().filter(|(slot, _)| !slots.is_protected(*slot)) {
         world.witness.forget(id, WHY);
     }
-    let there: HashSet<u64> = nodes.values().flat_map(|node| node.host.all()).map(|(_, id)| id).collect();
-    for id in world.witness.tunnels().into_iter().filter(|id| !there.contains(id)) {
-        world.witness.forget(id, WHY);
-    }
+    forget_missing(world, WHY);
 }
 
 /// Where disturbances overlap an owner and its standby may go at once, and what they had goes with them.
 pub(super) fn forget_lost(world: &World) {
+    forget_missing(world, "tunnels lost as several things befell them");
+}
+
+fn forget_missing(world: &World, why: &'static str) {
     let nodes = world.nodes().clone();
     let seen: HashSet<u64> = nodes.values().flat_map(|node| node.host.all()).map(|(_, id)| id).collect();
     for id in world.witness.tunnels().into_iter().filter(|id| !seen.contains(id)) {
-        world.witness.forget(id, "tunnels lost as several things befell them");
+        world.witness.forget(id, why);
     }
 }

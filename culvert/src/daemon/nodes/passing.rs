@@ -27,7 +27,7 @@ const ESTABLISHED: u16 = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// New connections are gathered for so long before others are told of them: an older one there has its answer from elsewhere by then, and each
-/// message costs two nodes as much as a tenth of a handshake.
+/// message costs two nodes system calls and changes of thread.
 const GATHER: Duration = Duration::from_millis(10);
 /// And as many of them: a message of 32 kB.
 const TOGETHER: usize = 4_096;
