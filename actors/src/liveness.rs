@@ -173,6 +173,8 @@ impl Drop for Watchman {
 
 #[cfg(test)]
 mod tests {
+    use latest::Latest as _;
+
     use super::*;
 
     #[test]
@@ -180,16 +182,16 @@ mod tests {
         let liveness = Liveness::default();
         let health = liveness.health();
         let (first, second) = (liveness.must_run("a"), liveness.must_run("b"));
-        assert!(health.borrow().is_good());
+        assert!(health.latest().is_good());
         drop(first);
         drop(second);
-        assert_eq!(health.borrow().failed.as_deref(), Some("a ended"));
+        assert_eq!(health.latest().failed.as_deref(), Some("a ended"));
 
         let liveness = Liveness::default();
         let part = liveness.must_run("a");
         liveness.stop();
         drop(part);
-        assert!(liveness.health().borrow().is_good());
+        assert!(liveness.health().latest().is_good());
     }
 
     #[test]
@@ -201,7 +203,7 @@ mod tests {
             panic!("on purpose");
         });
         assert!(panicked.join().is_err());
-        assert_eq!(liveness.health().borrow().failed.as_deref(), Some("a panicked"));
+        assert_eq!(liveness.health().latest().failed.as_deref(), Some("a panicked"));
     }
 
     #[test]
@@ -217,14 +219,14 @@ mod tests {
         for beat in 1..=MISSED {
             look(&liveness, std::slice::from_ref(&thread), beat);
         }
-        assert!(liveness.health().borrow().is_good());
+        assert!(liveness.health().latest().is_good());
         look(&liveness, std::slice::from_ref(&thread), MISSED + 1);
-        assert_eq!(liveness.health().borrow().stalled, ["x"]);
+        assert_eq!(liveness.health().latest().stalled, ["x"]);
         drop(free);
         while thread.answered.load(Ordering::Relaxed) <= MISSED {
             std::thread::yield_now();
         }
         look(&liveness, std::slice::from_ref(&thread), MISSED + 2);
-        assert!(liveness.health().borrow().is_good());
+        assert!(liveness.health().latest().is_good());
     }
 }

@@ -63,6 +63,8 @@ impl Default for Phases {
 
 #[cfg(test)]
 mod tests {
+    use latest::{Follow as _, Latest as _};
+
     use super::*;
 
     #[tokio::test]
@@ -71,15 +73,15 @@ mod tests {
         let mut watch = phases.watch();
         let (drain, begun) = (Duration::from_millis(2), std::time::Instant::now());
         let seen = async {
-            watch.wait_for(|phase| *phase == Phase::Draining).await.unwrap();
-            watch.wait_for(|phase| *phase == Phase::Ending).await.unwrap();
+            watch.until(|phase| *phase == Phase::Draining).await.unwrap();
+            watch.until(|phase| *phase == Phase::Ending).await.unwrap();
         };
         tokio::join!(phases.end(drain, std::future::pending()), seen);
         assert!(begun.elapsed() >= drain);
         let phases = Phases::new();
         // Would it wait, the test would not end.
         phases.end(Duration::MAX, async { "SIGTERM" }).await;
-        assert_eq!(*phases.watch().borrow(), Phase::Ending);
+        assert_eq!(phases.watch().latest(), Phase::Ending);
     }
 
     #[tokio::test]
@@ -87,6 +89,6 @@ mod tests {
         let phases = Phases::new();
         phases.end(Duration::ZERO, std::future::pending()).await;
         phases.go_on(Phase::Draining);
-        assert_eq!(*phases.watch().borrow(), Phase::Ending);
+        assert_eq!(phases.watch().latest(), Phase::Ending);
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::servers::Servers;
+use latest::Follow as _;
 
 use ike::config::{ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
@@ -154,7 +155,7 @@ fn device(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8) {
             let _commands = commands;
             initiator.run(receiver).await
         });
-        report.wait_for(|report| report.up).await.unwrap();
+        report.until(|report| report.up).await.unwrap();
     });
 }
 

@@ -10,6 +10,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use latest::{Follow as _, Latest as _};
 use tokio::sync::watch;
 
 #[cfg(feature = "fault-injection")]
@@ -77,13 +78,13 @@ impl RouterHandle {
     /// The threads of the router that have ended though nobody stopped it. It does not work any more when there is one:
     /// the SAs of a shard are gone with it.
     pub fn dead_threads(&self) -> Vec<ThreadDeath> {
-        self.shared().deaths.borrow().clone()
+        self.shared().deaths.latest()
     }
 
     /// Waits for the first thread that ends though nobody stopped the router; for ever when all is well.
     pub async fn failed(&self) -> ThreadDeath {
         let mut deaths = self.shared().deaths.clone();
-        let first = match deaths.wait_for(|deaths| !deaths.is_empty()).await {
+        let first = match deaths.until(|deaths| !deaths.is_empty()).await {
             Ok(deaths) => deaths.first().cloned(),
             // The router was stopped, so no thread can fail any more.
             Err(_) => None,

@@ -8,6 +8,7 @@ use actors::{Node, NodeConfig};
 use culvert_proto::v1;
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
+use latest::{Follow as _, Latest as _};
 use loadtest::{Command, Flow, Initiator, InitiatorConfig, Report};
 use tenants::Catalog;
 use tokio::sync::{mpsc, watch};
@@ -24,10 +25,10 @@ pub(crate) struct Branch {
 
 impl Branch {
     pub(crate) async fn until(&mut self, what: &str, condition: impl FnMut(&Report) -> bool) {
-        let waited = tokio::time::timeout(LIMIT, self.report.wait_for(condition)).await;
+        let waited = tokio::time::timeout(LIMIT, self.report.until(condition)).await;
         let reached = matches!(waited, Ok(Ok(_)));
         drop(waited);
-        assert!(reached, "{what}: {:?}", *self.report.borrow());
+        assert!(reached, "{what}: {:?}", self.report.latest());
     }
 
     /// It is gone, without a word to the node.
@@ -36,7 +37,7 @@ impl Branch {
     }
 
     pub(crate) fn received(&self) -> u64 {
-        self.report.borrow().received.values().map(|r| r.0).sum()
+        self.report.latest().received.values().map(|r| r.0).sum()
     }
 
     /// More probes arrive.

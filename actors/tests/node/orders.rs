@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actors::{ControlError, Node, Part};
 use culvert_proto::v1;
+use latest::{Follow as _, Latest as _};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tenants::{Catalog, PeerName};
@@ -172,8 +173,8 @@ impl Sequence {
     async fn comes_up(&mut self, node: &Node, n: u8) {
         for _ in 0..20 {
             let mut branch = branch(node, n);
-            let ended = branch.report.wait_for(|r| r.up || !r.last_error.is_empty()).await.is_err();
-            if !ended && branch.report.borrow().up {
+            let ended = branch.report.until(|r| r.up || !r.last_error.is_empty()).await.is_err();
+            if !ended && branch.report.latest().up {
                 self.branches.insert(n, branch);
                 return;
             }
@@ -197,7 +198,7 @@ async fn on_one_node(seeds: Vec<u64>) {
         sequence.verify(&node).await;
         branches = sequence.branches;
     }
-    assert!(node.health().borrow().is_good());
+    assert!(node.health().latest().is_good());
     node.shutdown().await;
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actors::Part;
+use latest::{Follow as _, Latest as _};
 use router::RouterThread;
 
 use crate::common::{LIMIT, branch, catalog, node, panics, until};
@@ -16,15 +17,15 @@ async fn is_contained(part: Part) {
     // What makes it do something: another branch, until it is up. The first message may be lost with the part.
     let mut second = branch(&node, 1);
     let up = async {
-        while second.report.wait_for(|r| r.up || !r.last_error.is_empty()).await.is_err()
-            || !second.report.borrow().up
+        while second.report.until(|r| r.up || !r.last_error.is_empty()).await.is_err()
+            || !second.report.latest().up
         {
             second = branch(&node, 1);
         }
     };
     tokio::time::timeout(LIMIT, up).await.unwrap();
     until("counted", || panics(&node) == 1).await;
-    assert!(node.health().borrow().is_good());
+    assert!(node.health().latest().is_good());
     // The first one's tunnel is not the worse for it, or comes back.
     let name: tenants::PeerName = "tenants/acme/peers/b0".parse().unwrap();
     if matches!(part, Part::Tenant(_)) {
@@ -39,9 +40,9 @@ async fn is_contained(part: Part) {
 async fn is_told(part: Part, name: &str) {
     let node = node(catalog());
     let mut health = node.health();
-    assert!(health.borrow().is_good());
+    assert!(health.latest().is_good());
     assert!(node.inject_panic(&part));
-    let failed = tokio::time::timeout(Duration::from_secs(30), health.wait_for(|h| h.failed.is_some()));
+    let failed = tokio::time::timeout(Duration::from_secs(30), health.until(|h| h.failed.is_some()));
     let text = failed.await.unwrap().unwrap().failed.clone().unwrap();
     assert!(text.contains(name), "{text}");
     node.shutdown().await;
@@ -76,7 +77,7 @@ async fn a_connection_that_nobody_takes_is_closed() {
     until("counted", || not_adopted() == Some(1)).await;
     // Once the actor is there again the branch is served.
     let mut second = branch(&node, 0);
-    while second.report.wait_for(|r| r.up).await.is_err() {
+    while second.report.until(|r| r.up).await.is_err() {
         second = branch(&node, 0);
     }
     assert_eq!(panics(&node), 1);

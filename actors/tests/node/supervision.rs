@@ -1,6 +1,7 @@
 //! A panic in one peer's code: the others carry on, this one comes back, and it is counted.
 
 use crate::common::{Branch, LIMIT, branch, catalog, node, panics, until};
+use latest::{Follow as _, Latest as _};
 use loadtest::Command;
 
 async fn a_panic_is_contained(connection: bool) {
@@ -23,8 +24,8 @@ async fn a_panic_is_contained(connection: bool) {
     branches[1] = branch(&node, 1);
     let back = async {
         // Refused while the peer's actor is being started again: then its report ends without having been up.
-        while branches[1].report.wait_for(|r| r.up || !r.last_error.is_empty()).await.is_err()
-            || !branches[1].report.borrow().up
+        while branches[1].report.until(|r| r.up || !r.last_error.is_empty()).await.is_err()
+            || !branches[1].report.latest().up
         {
             branches[1] = branch(&node, 1);
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use latest::Follow as _;
 use tokio::sync::watch;
 
 use super::{Node, join};
@@ -30,12 +31,12 @@ impl Drained {
 
 /// Tells the others, once it is so, and whenever the lease is another one: who takes a new one writes the node as it has joined.
 pub(super) async fn publish(etcd: Etcd, node: Node, drained: Drained, mut lease: watch::Receiver<i64>) {
-    if drained.0.subscribe().wait_for(|drained| *drained).await.is_err() {
+    if drained.0.subscribe().until(|drained| *drained).await.is_err() {
         return;
     }
     let node = Node { drained: true, ..node };
     loop {
-        let current = *lease.borrow_and_update();
+        let current = lease.take_latest();
         match join::enter_again(&etcd, &node, current).await {
             // If the name is another's there is nothing to tell of this node.
             Ok(_) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use latest::Follow as _;
 use prost::Message;
 use tokio::sync::watch;
 
@@ -69,11 +70,11 @@ pub(super) fn key_of(name: &str) -> String {
 pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: watch::Receiver<i64>) {
     let mut changes = held.0.subscribe();
     let mut told = BTreeSet::new();
-    let mut of_lease = *lease.borrow_and_update();
+    let mut of_lease = lease.take_latest();
     let mut pause = TOGETHER;
     loop {
-        let now = changes.borrow_and_update().clone();
-        let current = *lease.borrow_and_update();
+        let now = changes.take_latest();
+        let current = lease.take_latest();
         if now != told || (current != of_lease && !now.is_empty()) {
             let key = etcd.key(&key_of(&name));
             let octets = write(&now);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::etcd::KeyValue;
+use latest::Latest as _;
 use tokio::sync::watch;
 
 use super::{Node, Placement, TTL, held, join};
@@ -25,7 +26,7 @@ pub(super) async fn keep_alive(
 ) {
     loop {
         tokio::time::sleep(BEAT).await;
-        let current = *lease.borrow();
+        let current = lease.latest();
         let kept = etcd.keep_alive(current).await;
         away.send_if_modified(|away| std::mem::replace(away, kept.is_err()) != kept.is_err());
         match kept {

@@ -22,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use latest::Latest as _;
 use prost::Message;
 use tokio::sync::watch;
 
@@ -237,7 +238,7 @@ impl Members {
     /// Leaves, so that the others know at once.
     pub async fn leave(mut self) {
         self.tasks.abort_all();
-        let lease = *self.lease.borrow();
+        let lease = self.lease.latest();
         if let Err(error) = self.etcd.revoke(lease).await {
             tracing::debug!(%error, "the others learn by the end of the lease that this node is gone");
         }

@@ -5,6 +5,7 @@
 use super::*;
 use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
+use latest::{Follow as _, Latest as _};
 
 fn identity(name: &str) -> Identity {
     let (addresses, mesh) = (vec![[127, 0, 0, 1].into()], Some(([127, 0, 0, 1], 4510).into()));
@@ -19,7 +20,7 @@ async fn join(servers: &Servers, name: &str) -> Members {
 async fn wait_for(members: &Members, names: &[&str]) -> Arc<Placement> {
     let mut placement = members.placement();
     let there = |placement: &Arc<Placement>| placement.nodes.iter().map(|node| &node.name).eq(names);
-    placement.wait_for(there).await.unwrap().clone()
+    placement.until(there).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,12 +56,12 @@ async fn who_was_killed_comes_back_to_its_slot_once_its_lease_is_over() {
 async fn a_lease_that_is_lost_is_taken_again_with_the_same_slot() {
     let Some(servers) = Servers::start(1) else { return };
     let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
-    let (mut lease, old) = (a.lease.clone(), *a.lease.borrow());
+    let (mut lease, old) = (a.lease.clone(), a.lease.latest());
     a.etcd.revoke(old).await.unwrap();
-    lease.wait_for(|now| *now != old).await.unwrap();
+    lease.until(|now| *now != old).await.unwrap();
     wait_for(&b, &["a", "b"]).await;
     assert_eq!(wait_for(&b, &["a", "b"]).await.nodes[0].slot, 1);
-    assert!(a.lost().borrow().is_none());
+    assert!(a.lost().latest().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,9 +73,9 @@ async fn whose_name_is_anothers_has_to_end() {
     let other = Node { instance: vec![1], ..a.own().clone() };
     let taken = vec![put_leased(a.etcd.key("nodes/a"), other.write(), lease)];
     a.etcd.transact(Vec::new(), taken, Vec::new()).await.unwrap();
-    a.etcd.revoke(*a.lease.borrow()).await.unwrap();
+    a.etcd.revoke(a.lease.latest()).await.unwrap();
     let mut lost = a.lost();
-    let reason = lost.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+    let reason = lost.until(Option::is_some).await.unwrap().unwrap();
     assert!(reason.contains("name a"), "{reason}");
 }
 
@@ -100,17 +101,17 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     let holding = a.held();
     let mut placement = a.placement();
     let again = tokio::spawn(async move {
-        placement.wait_for(|placement| placement.nodes.len() == 2).await.unwrap();
+        placement.until(|placement| placement.nodes.len() == 2).await.unwrap();
         holding.hold(uid, true);
     });
     let b = join(&servers, "b").await;
     again.await.unwrap();
     let mut of_b = b.placement();
-    assert_eq!(of_b.borrow().begins(uid, |_| true).unwrap().name, "a", "known when it has joined");
+    assert_eq!(of_b.latest().begins(uid, |_| true).unwrap().name, "a", "known when it has joined");
     // A lease that is lost takes it away, and it is told again.
-    a.etcd.revoke(*a.lease.borrow()).await.unwrap();
-    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
-    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "a").await.unwrap();
+    a.etcd.revoke(a.lease.latest()).await.unwrap();
+    of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
+    of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "a").await.unwrap();
     a.held().hold(uid, false);
-    of_b.wait_for(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
+    of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use latest::Latest as _;
 use quinn::Incoming;
 use tokio::sync::Semaphore;
 
@@ -23,7 +24,7 @@ pub(super) async fn accept(inner: Arc<Inner>) {
     while let Some(incoming) = inner.endpoint.accept().await {
         let from = incoming.remote_address().ip().to_canonical();
         let is_node = |node: &Node| node.mesh.is_some_and(|mesh| mesh.ip().to_canonical() == from);
-        let known = inner.placement.borrow().nodes.iter().any(is_node);
+        let known = inner.placement.latest().nodes.iter().any(is_node);
         let room = if known { &of_nodes } else { &of_others };
         let Ok(permit) = room.clone().try_acquire_owned() else {
             Counters::add(&inner.counters.refused_for_room, 1);

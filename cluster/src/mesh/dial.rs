@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use latest::Follow as _;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -28,7 +29,7 @@ pub(super) async fn dial(inner: Arc<Inner>) {
     let mut placement = inner.placement.clone();
     let mut dialing = Dialing::default();
     loop {
-        let now = placement.borrow_and_update().clone();
+        let now = placement.take_latest();
         let ours = now.nodes.iter().filter(|node| node.name.as_str() > inner.name.as_str());
         let wanted: BTreeMap<_, _> =
             ours.filter_map(|node| Some((node.name.clone(), (node.mesh?, node.instance.clone())))).collect();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use latest::Latest as _;
 use tokio::time::Instant;
 
 use super::hearing::{BEAT, Standing, Standings};
@@ -33,7 +34,7 @@ pub(super) async fn beat(inner: Arc<Inner>) {
 
 /// Tells what has changed, and says when a node that is heard now will be silent.
 fn tell(inner: &Inner, now: Instant) -> Option<Instant> {
-    let before = inner.standings.borrow().clone();
+    let before = inner.standings.latest();
     let (mut after, mut next) = (Standings::new(), None::<Instant>);
     for peer in inner.peers().values() {
         let silent_at = inner.hearing.silent_at(&peer.heard);

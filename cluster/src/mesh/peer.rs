@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use latest::Latest as _;
 use quinn::{ClientConfig, Endpoint};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -159,7 +160,7 @@ impl Inner {
 
     /// Forgets nodes that are silent, without a connection, and not among those that are there.
     pub(super) fn forget(&self) {
-        let placement = self.placement.borrow().clone();
+        let placement = self.placement.latest();
         let there = |name: &str| placement.nodes.iter().any(|node| node.name == name);
         let gone =
             |peer: &Peer| peer.silent.load(Ordering::Relaxed) && peer.link().is_none() && !there(&peer.name);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use latest::{Follow as _, Latest as _};
 use prost::Message as _;
 use snapshot::{Done, Kept, Row};
 use tokio::time::Instant;
@@ -72,7 +73,7 @@ impl Inner {
     /// What another node says of a slot.
     pub(super) fn heard_of(&self, slot: Slot) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = self.table.borrow().get(&slot.number).map_or(0, |slot| slot.revision);
+        let known = self.table.latest().get(&slot.number).map_or(0, |slot| slot.revision);
         if slot.revision > known {
             news.insert(slot.number, slot.clone());
             self.table.send_modify(|table| drop(Arc::make_mut(table).insert(slot.number, slot)));
@@ -83,7 +84,7 @@ impl Inner {
     pub(super) fn tell_all(self: &Arc<Self>, slot: &Slot) {
         let body = News::of(slot).encode_to_vec();
         let others: Vec<String> = {
-            let placement = self.placement.borrow();
+            let placement = self.placement.latest();
             placement
                 .nodes
                 .iter()
@@ -102,17 +103,17 @@ impl Inner {
 
     /// What etcd knows of a slot, as far as this node has heard.
     pub(super) fn slot(&self, number: u8) -> Option<Slot> {
-        self.table.borrow().get(&number).cloned()
+        self.table.latest().get(&number).cloned()
     }
 
     pub(super) fn hears(&self, node: &str) -> bool {
-        self.heard.borrow().contains(node)
+        self.heard.latest().contains(node)
     }
 
     /// Whether several nodes are there and none of them is heard: then it is this one that is cut off, and takes nothing over. Of one
     /// other node nobody can tell.
     pub(super) fn is_cut_off(&self) -> bool {
-        let placement = self.placement.borrow();
+        let placement = self.placement.latest();
         let others = || placement.nodes.iter().filter(|node| node.name != self.own.node);
         others().count() > 1 && !others().any(|node| self.hears(&node.name))
     }
@@ -124,7 +125,7 @@ impl Inner {
             self.deprived.store(false, Ordering::Relaxed);
         }
         let deprived = self.deprived.load(Ordering::Relaxed);
-        let why = match (cut_off, deprived, *self.etcd_is_away.borrow()) {
+        let why = match (cut_off, deprived, self.etcd_is_away.latest()) {
             (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
             (true, false, true) => Some("neither another node nor etcd is heard"),
             _ => None,
@@ -144,7 +145,7 @@ impl Inner {
 
     /// Whether etcd knows of a process: one that has left is not there any more.
     pub(super) fn is_there(&self, process: &Process) -> bool {
-        self.placement.borrow().nodes.iter().any(|node| node.process() == *process)
+        self.placement.latest().nodes.iter().any(|node| node.process() == *process)
     }
 
     /// A node has not answered as a standby.
@@ -172,7 +173,7 @@ impl Inner {
     }
 
     fn best(&self, number: u64, fits: impl Fn(&str) -> bool) -> Option<Process> {
-        let placement = self.placement.borrow();
+        let placement = self.placement.latest();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
             .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.name))
@@ -184,6 +185,6 @@ impl Inner {
     pub(super) async fn seen(&self, slot: u8, revision: i64) {
         let mut table = self.table.subscribe();
         let there = |table: &Arc<Table>| table.get(&slot).is_none_or(|slot| slot.revision >= revision);
-        let _ = tokio::time::timeout(SEEN, table.wait_for(there)).await;
+        let _ = tokio::time::timeout(SEEN, table.until(there)).await;
     }
 }

@@ -38,6 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use latest::Latest as _;
 use prost::Message as _;
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::JoinSet;
@@ -256,7 +257,7 @@ impl Slots {
     pub fn elsewhere(&self, slot: u8) -> Option<String> {
         let going = self.0.going().get(&slot).cloned();
         going.or_else(|| {
-            let table = self.0.table.borrow();
+            let table = self.0.table.latest();
             table
                 .get(&slot)
                 .filter(|slot| slot.owner.node != self.0.own.node)
@@ -297,12 +298,12 @@ impl Slots {
 
     /// Whether a slot's standby could go on with it.
     pub fn is_protected(&self, slot: u8) -> bool {
-        self.0.table.borrow().get(&slot).is_some_and(|slot| slot.ready)
+        self.0.table.latest().get(&slot).is_some_and(|slot| slot.ready)
     }
 
     /// Whether etcd is away, as far as this node can tell.
     pub fn etcd_is_away(&self) -> bool {
-        *self.0.etcd_is_away.borrow()
+        self.0.etcd_is_away.latest()
     }
 
     /// Whether this node wants no more slots, as it leaves or was drained.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use latest::{Follow as _, Latest as _};
 use prost::Message as _;
 use tokio::time::Instant;
 
@@ -94,9 +95,9 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
     let (mut known, owner) = (inner.table.subscribe(), inner.own.clone());
     let of_other = move |table: &Arc<super::Table>| table.get(&number).is_none_or(|slot| slot.owner != owner);
-    let _ = tokio::time::timeout(super::SEEN, known.wait_for(of_other)).await;
+    let _ = tokio::time::timeout(super::SEEN, known.until(of_other)).await;
     inner.going().remove(&number);
-    let table = inner.table.borrow().clone();
+    let table = inner.table.latest();
     if inner.primary.load(Ordering::Relaxed) == number {
         // Without one it is looked for again soon.
         let _ = steward::begin_anew(inner, &table).await;
@@ -110,7 +111,7 @@ async fn ask(inner: &Inner, to: &str, ask: Ask, body: Vec<u8>) -> Result<(), Str
     tokio::select! {
         biased;
         answer = inner.wire.ask(to, ask, body, PATIENCE) => answer.map(drop),
-        _ = heard.wait_for(|heard| !heard.contains(to)) => Err(format!("node {to} is not heard any more")),
+        _ = heard.until(|heard| !heard.contains(to)) => Err(format!("node {to} is not heard any more")),
     }
 }
 

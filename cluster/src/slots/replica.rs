@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use latest::Follow as _;
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -218,7 +219,7 @@ impl Feed {
                 biased;
                 got = gathered => got,
                 // An error says that the slot is not ours any more.
-                failed = failing.wait_for(|failed| *failed) => {
+                failed = failing.until(|failed| *failed) => {
                     if failed.is_err() {
                         return;
                     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use latest::Latest as _;
 use tokio::time::Instant;
 
 use super::moving::Why;
@@ -129,7 +130,7 @@ async fn begin_somewhere(inner: &Arc<Inner>) {
     }
     {
         let _turn = inner.turn.lock().await;
-        let table = inner.table.borrow().clone();
+        let table = inner.table.latest();
         if begins() || steward::begin_anew(inner, &table).await {
             return;
         }
@@ -151,7 +152,7 @@ async fn begin_somewhere(inner: &Arc<Inner>) {
 /// The node that is heard and has most slots.
 fn richest(inner: &Inner) -> Option<String> {
     let mut counts = BTreeMap::<String, usize>::new();
-    for slot in inner.table.borrow().values().filter(|slot| inner.hears(&slot.owner.node)) {
+    for slot in inner.table.latest().values().filter(|slot| inner.hears(&slot.owner.node)) {
         *counts.entry(slot.owner.node.clone()).or_default() += 1;
     }
     counts.into_iter().filter(|(_, count)| *count > 1).max_by_key(|(_, count)| *count).map(|(node, _)| node)
@@ -159,7 +160,7 @@ fn richest(inner: &Inner) -> Option<String> {
 
 /// Since when the processes of the other nodes are there.
 fn note(inner: &Inner, there: &mut BTreeMap<Process, Instant>) {
-    let now: Vec<Process> = inner.placement.borrow().nodes.iter().map(|node| node.process()).collect();
+    let now: Vec<Process> = inner.placement.latest().nodes.iter().map(|node| node.process()).collect();
     there.retain(|process, _| now.contains(process));
     for process in now {
         there.entry(process).or_insert_with(Instant::now);
@@ -178,12 +179,12 @@ async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
     let counts = inner.host.connections();
     let own: usize = counts.values().sum();
     let movable = movable(inner, counts);
-    if own < WORTH || movable.is_empty() || *inner.etcd_is_away.borrow() {
+    if own < WORTH || movable.is_empty() || inner.etcd_is_away.latest() {
         return;
     }
     let settled = |process: &Process| there.get(process).is_some_and(|since| since.elapsed() >= SETTLED);
     let others: Vec<String> = {
-        let placement = inner.placement.borrow();
+        let placement = inner.placement.latest();
         let others = placement.nodes.iter().filter(|node| node.name != inner.own.node && !node.drained);
         let fit = others
             .filter(|node| inner.hears(&node.name) && inner.fits(&node.name) && settled(&node.process()));

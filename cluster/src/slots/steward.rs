@@ -9,6 +9,7 @@ use super::record::{Changed, Process, Slot, Table};
 use super::replica::{self, Own};
 use super::{Handover, Inner};
 use crate::members::{Placement, SLOTS};
+use latest::Latest as _;
 
 /// Everything is looked at this often without a reason as well.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 async fn tend(inner: &Arc<Inner>) {
     // What is another's first, which takes no word of etcd, then what somebody waits for.
-    let table = inner.table.borrow().clone();
+    let table = inner.table.latest();
     let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
     let of_others = |(number, since): &&(u8, i64)| {
         // What was before it came here is no news.
@@ -121,7 +122,7 @@ pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Proc
 
 /// Whether a process is not there any more, as far as can be told from here.
 fn is_gone(inner: &Inner, process: &Process) -> bool {
-    let placement = inner.placement.borrow();
+    let placement = inner.placement.latest();
     let now = placement.nodes.iter().find(|node| node.name == process.node);
     match now {
         Some(node) if node.process() != *process => true,
@@ -132,7 +133,7 @@ fn is_gone(inner: &Inner, process: &Process) -> bool {
 
 /// Whether the owner of a slot is gone, and nobody is there who could go on with it. One of those who are there makes it nobody's.
 fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
-    let placement = inner.placement.borrow();
+    let placement = inner.placement.latest();
     let there = |process: &Process| placement.nodes.iter().any(|node| node.process() == *process);
     let first = placement.nodes.iter().max_by_key(|node| Placement::weight(&node.name, slot.number.into()));
     let heir = slot.standby.as_ref().filter(|_| slot.ready).is_some_and(there);

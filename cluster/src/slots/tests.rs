@@ -5,6 +5,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
 
+use latest::{Follow as _, Latest as _};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
@@ -202,7 +203,7 @@ impl Member {
     /// Waits until a slot is as it is to be.
     async fn wait(&self, number: u8, fits: impl Fn(&Slot) -> bool) -> Slot {
         let mut table = self.slots.table();
-        let found = table.wait_for(|table| table.get(&number).is_some_and(&fits)).await.unwrap();
+        let found = table.until(|table| table.get(&number).is_some_and(&fits)).await.unwrap();
         found[&number].clone()
     }
 
@@ -255,7 +256,7 @@ async fn a_standby_knows_all_that_anybody_was_told_and_takes_over() {
     a.lost(slot.number).await;
     assert_eq!(a.set(slot.number, 2, 100).await, Kept::Lost);
     let mut table = a.slots.table();
-    table.wait_for(|table| table.values().any(|slot| slot.owner.node == "a")).await.unwrap();
+    table.until(|table| table.values().any(|slot| slot.owner.node == "a")).await.unwrap();
     // When it is heard again, it is a standby like any other.
     net.mend();
     b.wait(slot.number, |slot| slot.ready && slot.standby.as_ref().is_some_and(|s| s.node == "a")).await;
@@ -387,11 +388,11 @@ async fn who_is_cut_off_is_not_ready_once_others_have_what_it_had() {
         net.cut("a", other);
         net.cut(other, "a");
     }
-    let why = of_a.wait_for(Option::is_some).await.unwrap().clone();
+    let why = of_a.until(Option::is_some).await.unwrap();
     assert!(why.unwrap().contains("have taken"));
-    assert_eq!(*of_b.borrow(), None);
+    assert_eq!(of_b.latest(), None);
     net.mend();
-    of_a.wait_for(Option::is_none).await.unwrap();
+    of_a.until(Option::is_none).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,12 +408,12 @@ async fn where_nobody_hears_anybody_all_stay_ready_until_etcd_is_away_as_well() 
     // Their standbys are struck out, and nobody takes anything.
     for node in [&a, &b, &c] {
         node.wait(node.slot(), |slot| slot.standby.is_none()).await;
-        assert_eq!((node.slots.mine().len(), node.slots.astray().borrow().clone()), (1, None));
+        assert_eq!((node.slots.mine().len(), node.slots.astray().latest()), (1, None));
     }
     servers.kill(0);
     for node in [&a, &b, &c] {
         let mut astray = node.slots.astray();
-        let why = astray.wait_for(Option::is_some).await.unwrap().clone();
+        let why = astray.until(Option::is_some).await.unwrap();
         assert!(why.unwrap().contains("nor etcd"));
     }
 }
@@ -441,7 +442,7 @@ async fn what_nobody_goes_on_with_is_nobodys() {
     net.heard.lock().unwrap().clear();
     let b = Member::join(&servers, &net, "b").await;
     assert_ne!(b.slot(), number);
-    b.slots.table().wait_for(|table| !table.contains_key(&number)).await.unwrap();
+    b.slots.table().until(|table| !table.contains_key(&number)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -501,11 +502,11 @@ async fn a_slot_that_nothing_is_left_of_is_nobodys_and_so_is_an_empty_one_of_who
     a.set(number, 1, 1).await;
     a.slots.move_slot(number, "b").await.unwrap();
     let mut table = a.slots.table();
-    table.wait_for(|table| table.values().filter(|slot| slot.ready).count() == 3).await.unwrap();
+    table.until(|table| table.values().filter(|slot| slot.ready).count() == 3).await.unwrap();
     let begun = a.slots.primary();
     // Its last connection ends.
     b.memory.numbers.lock().unwrap().get_mut(&number).unwrap().clear();
-    table.wait_for(|table| !table.contains_key(&number)).await.unwrap();
+    table.until(|table| !table.contains_key(&number)).await.unwrap();
     assert_eq!((b.memory.of(number), b.slots.mine()), (None, BTreeSet::from([b.slot()])));
     assert_eq!(
         a.slots.mine(),
@@ -515,7 +516,7 @@ async fn a_slot_that_nothing_is_left_of_is_nobodys_and_so_is_an_empty_one_of_who
 
     assert_eq!(a.slots.drain().await, []);
     assert_eq!((a.slots.mine(), b.memory.of(begun)), (BTreeSet::new(), None), "nothing was to be moved");
-    table.wait_for(|table| !table.contains_key(&begun)).await.unwrap();
+    table.until(|table| !table.contains_key(&begun)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -533,7 +534,7 @@ async fn a_node_that_begins_when_all_slots_are_somebodys_gets_one_of_them() {
     let mut table = b.slots.table();
     let of_b =
         |table: &Arc<Table>| table.values().find(|slot| slot.owner.node == "b").map(|slot| slot.number);
-    let got = of_b(&table.wait_for(|table| of_b(table).is_some()).await.unwrap()).unwrap();
+    let got = of_b(&table.until(|table| of_b(table).is_some()).await.unwrap()).unwrap();
     assert_eq!(b.arrived(got).await[&0], u64::from(got));
     // Others follow, as that one is not all that there is to do.
     until(|| b.slots.holds(b.slots.primary()) && a.slots.mine().len() + b.slots.mine().len() == 63).await;

@@ -18,6 +18,7 @@ use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
 use culvert::wide::Wide;
 use culvert::{logging, server};
+use latest::{Follow as _, Latest as _};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -211,7 +212,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
                 // An error is the node gone, which only follows from a signal.
-                _ = health.wait_for(|health| health.failed.is_some()) => "failure",
+                _ = health.until(|health| health.failed.is_some()) => "failure",
                 () = no_place(lost.as_mut()) => "no place in the cluster",
             }
         };
@@ -245,7 +246,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         tracing::warn!(%error, "the next start will not know which tunnels to call back");
     }
     telemetry.stop().await;
-    let lost = cluster.as_ref().and_then(|cluster| cluster.lost().borrow().clone());
+    let lost = cluster.as_ref().and_then(|cluster| cluster.lost().latest());
     if let Some(cluster) = cluster {
         cluster.leave().await;
     }
@@ -254,7 +255,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         // Started again, it gets a place like any other.
         anyhow::bail!("cluster: {why}");
     }
-    if let Some(what) = &failure.borrow().failed {
+    if let Some(what) = &failure.latest().failed {
         // Whatever started the daemon starts it again, and the tunnels come back.
         anyhow::bail!("{what}; see the log");
     }
@@ -264,7 +265,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
 /// Waits until this node has no place in its cluster any more; for ever if it is in none.
 async fn no_place(lost: Option<&mut watch::Receiver<Option<String>>>) {
     if let Some(lost) = lost
-        && lost.wait_for(Option::is_some).await.is_ok()
+        && lost.until(Option::is_some).await.is_ok()
     {
         return;
     }

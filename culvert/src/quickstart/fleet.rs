@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
+use latest::{Follow as _, Latest as _};
 use loadtest::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
 use tenants::Cidr;
 use tokio::sync::{mpsc, watch};
@@ -68,7 +69,7 @@ impl Fleet {
     pub(crate) async fn wait_up(&mut self, limit: Duration) -> bool {
         let all = async {
             for member in &mut self.members {
-                if member.report.wait_for(|r| r.up).await.is_err() {
+                if member.report.until(|r| r.up).await.is_err() {
                     return false;
                 }
             }
@@ -79,7 +80,7 @@ impl Fleet {
 
     /// Why tunnels are down.
     pub(crate) fn errors(&self) -> Vec<String> {
-        self.members.iter().map(|m| m.report.borrow().last_error.clone()).filter(|e| !e.is_empty()).collect()
+        self.members.iter().map(|m| m.report.latest().last_error.clone()).filter(|e| !e.is_empty()).collect()
     }
 
     pub(crate) async fn send(&self, on: bool) {
@@ -118,7 +119,7 @@ impl Fleet {
         self.tell_all(&Command::Tally).await;
         for member in &mut self.members {
             // One that says nothing has ended, and is known to have lost what it has not told of.
-            let _ = tokio::time::timeout(limit, member.report.wait_for(|r| r.arrived.is_some())).await;
+            let _ = tokio::time::timeout(limit, member.report.until(|r| r.arrived.is_some())).await;
         }
     }
 
@@ -130,7 +131,7 @@ impl Fleet {
     }
 
     pub(crate) fn reports(&self) -> Vec<Report> {
-        self.members.iter().map(|m| m.report.borrow().clone()).collect()
+        self.members.iter().map(|m| m.report.latest()).collect()
     }
 
     /// Deletes the SAs.

@@ -15,6 +15,7 @@ use culvert_proto::v1::sa_service_server::SaServiceServer;
 use culvert_proto::v1::secret_service_server::SecretServiceServer;
 use culvert_proto::v1::tenant_service_server::TenantServiceServer;
 use culvert_proto::v1::token_service_server::TokenServiceServer;
+use latest::Follow as _;
 use tenants::Catalog;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -106,7 +107,7 @@ pub async fn serve_grpc(
 
     let drained = |mut is_down: watch::Receiver<bool>| async move {
         // An error is the sender gone, which is the end too.
-        let _ = is_down.wait_for(|down| *down).await;
+        let _ = is_down.until(|down| *down).await;
     };
     let serve = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
@@ -129,7 +130,7 @@ pub async fn serve_grpc(
     tokio::select! {
         result = &mut serve => return Ok(result?),
         // An error is the sender gone, which is the end too.
-        _ = phase.wait_for(|phase| *phase == Phase::Ending) => {}
+        _ = phase.until(|phase| *phase == Phase::Ending) => {}
     }
     // Load balancers see it before the connections close.
     drop(told);
@@ -169,11 +170,11 @@ async fn tell_health(
 ) {
     loop {
         let (live, uplinks) = {
-            let health = state.borrow_and_update();
+            let health = state.take_latest();
             (health.is_good(), health.uplinks.is_empty())
         };
-        let serving = *phase.borrow_and_update() == Phase::Serving;
-        let ready = live && serving && in_the_way.borrow_and_update().is_none();
+        let serving = phase.take_latest() == Phase::Serving;
+        let ready = live && serving && in_the_way.take_latest().is_none();
         for (service, good) in [(LIVE, live), (UPLINKS, uplinks), ("", ready)] {
             let status = if good { ServingStatus::Serving } else { ServingStatus::NotServing };
             reporter.set_service_status(service, status).await;

@@ -10,6 +10,7 @@ use culvert_proto::v1::node_service_server::NodeServiceServer;
 use culvert_proto::v1::peer_service_server::PeerServiceServer;
 use culvert_proto::v1::sa_service_server::SaServiceServer;
 use http::{Request, Response};
+use latest::Follow as _;
 use tenants::Catalog;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -45,7 +46,7 @@ where
     let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), alone, api));
     let ended = async move {
         // An error is the sender gone, which is the end too.
-        let _ = down.wait_for(|down| *down).await;
+        let _ = down.until(|down| *down).await;
     };
     Server::builder()
         .layer(OfNodes(catalog))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 use culvert_proto::v1::sa_service_server::SaService;
+use latest::Follow as _;
 use tenants::{Catalog, Error, PageRequest};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -107,7 +108,7 @@ impl SaService for Sas {
             loop {
                 let next = tokio::select! {
                     next = events.next() => next,
-                    _ = down.wait_for(|down| *down) => Some(Err(RuntimeError::Unavailable("the node goes down"))),
+                    _ = down.until(|down| *down) => Some(Err(RuntimeError::Unavailable("the node goes down"))),
                     () = sender.closed() => None,
                 };
                 let item = match next {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use actors::Health;
+use latest::Latest as _;
 use tokio::sync::watch;
 
 /// Cheap to clone.
@@ -50,7 +51,7 @@ impl Probes {
     /// What failed, or stands still.
     pub fn live(&self) -> Result<(), String> {
         let Some(node) = self.0.node.get() else { return Ok(()) };
-        let health = node.health.borrow();
+        let health = node.health.latest();
         match (&health.failed, health.stalled.as_slice()) {
             (Some(failed), _) => Err(failed.clone()),
             (None, []) => Ok(()),
@@ -68,7 +69,7 @@ impl Probes {
             return Err("the node is going down".to_owned());
         }
         self.live()?;
-        self.0.node.get().and_then(|node| node.in_the_way.borrow().clone()).map_or(Ok(()), Err)
+        self.0.node.get().and_then(|node| node.in_the_way.latest()).map_or(Ok(()), Err)
     }
 }
 

@@ -7,6 +7,7 @@ use cluster::Placement;
 use culvert_proto::v1::node_service_client::NodeServiceClient;
 use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
+use latest::Latest as _;
 use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
@@ -83,7 +84,7 @@ impl Wide {
     /// The other nodes and who is where; none for a node that is alone.
     pub(super) fn others(&self) -> Option<(&Arc<dyn Others>, Arc<Placement>)> {
         let others = self.0.others.as_ref()?;
-        let placement = Arc::clone(&others.placement().borrow());
+        let placement = others.placement().latest();
         Some((others, placement))
     }
 

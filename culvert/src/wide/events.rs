@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use culvert_proto::v1;
+use latest::Follow as _;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_stream::{Stream, StreamExt as _};
@@ -107,7 +108,7 @@ impl All {
         let mut placement = self.others.placement();
         let (mut tasks, mut followed) = (JoinSet::new(), BTreeMap::<String, AbortHandle>::new());
         loop {
-            let now = Arc::clone(&placement.borrow_and_update());
+            let now = placement.take_latest();
             followed.retain(|name, task| {
                 let there = now.nodes.iter().any(|node| node.name == *name);
                 if !there {

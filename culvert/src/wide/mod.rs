@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 
 use cluster::Placement;
 use cluster::mesh::Incoming;
+use latest::Latest as _;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -84,7 +85,7 @@ impl Wide {
     /// Whether a node of the cluster is heard: this one always is.
     pub(crate) fn hears(&self, node: &str) -> bool {
         self.0.others.as_ref().is_none_or(|others| {
-            let own = others.placement().borrow().own == node;
+            let own = others.placement().latest().own == node;
             own || others.hears(node)
         })
     }

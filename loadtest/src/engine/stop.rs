@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use latest::{Follow as _, Latest as _};
 use tokio::sync::watch;
 
 /// Exit code of who was interrupted, as shells have it.
@@ -29,7 +30,7 @@ impl Stop {
     }
 
     pub(crate) fn is_wanted(&self) -> bool {
-        *self.0.borrow()
+        self.0.latest()
     }
 
     /// Waits so long, or until an end is wanted.
@@ -39,7 +40,7 @@ impl Stop {
 
     pub(crate) async fn pause_until(&mut self, at: Instant) {
         let wanted = async {
-            if self.0.wait_for(|wanted| *wanted).await.is_err() {
+            if self.0.until(|wanted| *wanted).await.is_err() {
                 // Nobody listens, so nobody will want it.
                 std::future::pending::<()>().await;
             }

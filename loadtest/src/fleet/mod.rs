@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use latest::Latest as _;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -225,7 +226,7 @@ impl Fleet {
 
     /// What each has seen, by place.
     pub(crate) fn reports(&self) -> impl Iterator<Item = (Place, Report)> + '_ {
-        let reports = self.members.iter().map(|member| member.as_ref().map(|(_, r)| r.borrow().clone()));
+        let reports = self.members.iter().map(|member| member.as_ref().map(|(_, r)| r.latest()));
         self.plan.places().zip(reports).filter_map(|(place, report)| Some((place, report?)))
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::mesh::{BEAT, SILENT};
+use latest::Latest as _;
 
 use super::net::{Net, State};
 
@@ -34,7 +35,7 @@ impl Net {
 
 impl State {
     fn heard_by(&self, at: &str) -> Arc<BTreeSet<String>> {
-        self.nodes.get(at).map(|there| there.hears.borrow().clone()).unwrap_or_default()
+        self.nodes.get(at).map(|there| there.hears.latest()).unwrap_or_default()
     }
 
     /// Both ways are needed: whoever hears nobody says so.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Identity, Members, Simulated, Slots};
+use latest::Follow as _;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::host::Host;
@@ -82,7 +83,7 @@ async fn begin(world: &Arc<World>, name: &str, node: &Node) -> Result<(), String
         traffic::run(Arc::clone(world), name.to_owned(), Arc::clone(&node.host), slots.clone(), ends);
     tokio::spawn(node.process.clone().task(traffic));
     let mut lost = members.lost();
-    let lost = async move { lost.wait_for(Option::is_some).await.is_ok() };
+    let lost = async move { lost.until(Option::is_some).await.is_ok() };
     tokio::select! {
         biased;
         _ = lost => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::world::World;
+use latest::Latest as _;
 
 /// How long that may take: a lease of 5 s and as long until a node is started again under its name, and what the last disturbances last.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -57,7 +58,7 @@ fn look(world: &World) -> Result<(), String> {
                 return Err(format!("something waits in slot {number} of {name}"));
             }
         }
-        for (number, slot) in slots.table().borrow().iter() {
+        for (number, slot) in slots.table().latest().iter() {
             let known = nodes.get(&slot.owner.node).and_then(|node| node.slots.as_ref());
             if !known.is_some_and(|slots| slots.holds(*number)) {
                 return Err(format!("{name} takes slot {number} for one of {}", slot.owner.node));

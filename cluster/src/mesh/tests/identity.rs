@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use latest::Latest as _;
 
 use super::pki::{Authority, NOW};
 use super::*;
@@ -25,7 +26,7 @@ async fn refused(a: Credentials, b: Credentials) -> [String; 2] {
     };
     tokio::time::timeout(PATIENCE, both).await.expect("both refuse");
     for (member, other) in [(&a, "b"), (&b, "a")] {
-        assert!(member.mesh.standing().borrow().is_empty() && member.mesh.silence(other).is_none());
+        assert!(member.mesh.standing().latest().is_empty() && member.mesh.silence(other).is_none());
         assert_eq!(member.mesh.counters().connected, 0);
     }
     [&a, &b].map(|member| member.mesh.inner.told.lock().unwrap().last().unwrap().to_owned())

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use latest::Follow as _;
 use tokio::sync::watch;
 
 use super::*;
@@ -107,6 +108,6 @@ async fn who_is_started_again_is_another_process_whoever_connects() {
         let second = |all: &std::sync::Arc<crate::mesh::Standings>| {
             all[restarted].instance == b"second" && !all[restarted].silent
         };
-        tokio::time::timeout(PATIENCE, standing.wait_for(second)).await.unwrap().unwrap();
+        tokio::time::timeout(PATIENCE, standing.until(second)).await.unwrap().unwrap();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use latest::Follow as _;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
@@ -105,7 +106,7 @@ pub(super) async fn cluster<const N: usize>(names: [&'static str; N]) -> [Member
 async fn wait_for(mesh: &Mesh, node: &str, what: &str, is_so: impl Fn(&Standing) -> bool) -> Standing {
     let mut standing = mesh.standing();
     let there = |all: &Arc<Standings>| all.get(node).is_some_and(&is_so);
-    let waited = tokio::time::timeout(PATIENCE, standing.wait_for(there)).await;
+    let waited = tokio::time::timeout(PATIENCE, standing.until(there)).await;
     waited.unwrap_or_else(|_| panic!("{node} is never {what}: {:?}", mesh.counters())).unwrap()[node].clone()
 }
 

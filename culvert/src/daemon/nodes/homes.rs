@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actors::{HomeNews, HomeRule, Homes};
 use cluster::{Held, Members, Placement};
+use latest::Latest as _;
 use tokio::sync::watch;
 
 use super::Nodes;
@@ -42,13 +43,13 @@ impl HomeRule for Rule {
             // For now it is nobody's.
             return Some(String::new());
         }
-        let placement = self.placement.borrow();
+        let placement = self.placement.latest();
         let heard = |name: &str| name == placement.own || self.nodes.hears(name);
         placement.begins(uid, heard).filter(|node| node.name != placement.own).map(|node| node.name.clone())
     }
 
     fn holder(&self, uid: u64) -> Option<String> {
-        let placement = self.placement.borrow();
+        let placement = self.placement.latest();
         let others =
             placement.held.iter().filter(|(name, _)| **name != placement.own && self.nodes.hears(name));
         others.filter(|(_, held)| held.contains(&uid)).map(|(name, _)| name.clone()).next()

@@ -19,6 +19,7 @@ use actors::{Control, HomeNews, Homes, Others};
 use anyhow::Context as _;
 use cluster::mesh::{self, Credentials, Mesh};
 use cluster::{Etcd, Identity, Members, Slots};
+use latest::{Follow as _, Latest as _};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -162,8 +163,8 @@ impl Joined {
         tasks.spawn(async move {
             let mut before = (Arc::default(), Arc::default());
             loop {
-                let all = standing.borrow_and_update().clone();
-                let there = placement.borrow_and_update().clone();
+                let all = standing.take_latest();
+                let there = placement.take_latest();
                 // A node that was started again is there before it is reached; what was heard is of the process before it, and no help.
                 let is_now = |name: &str, standing: &mesh::Standing| {
                     let node = there.nodes.iter().find(|node| node.name == name);
@@ -214,8 +215,8 @@ impl Joined {
             }
         });
         let there = members.placement();
-        let all_heard = reached.wait_for(|standing| {
-            let there = there.borrow();
+        let all_heard = reached.until(|standing| {
+            let there = there.latest();
             let heard = |name: &String| standing.get(name).is_some_and(|standing| !standing.silent);
             there.nodes.iter().all(|node| node.name == there.own || heard(&node.name))
         });

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::Ask;
 use cluster::mesh::{Answer, Handler, Lane};
+use latest::Latest as _;
 use prost::Message;
 use router::{Encapsulation, IkeDatagram, Passed, TenantId};
 use snapshot::{Address, Done, Kept, Row};
@@ -84,7 +85,7 @@ pub(super) async fn tell_established(nodes: Nodes, mut new: UnboundedReceiver<u6
         let Some(mesh) = nodes.0.mesh.get() else { return };
         let body: Bytes = uids.drain(..).flat_map(u64::to_be_bytes).collect();
         let others: Vec<String> = {
-            let placement = nodes.0.placement.borrow();
+            let placement = nodes.0.placement.latest();
             placement
                 .nodes
                 .iter()
@@ -118,7 +119,7 @@ impl router::Elsewhere for Nodes {
     fn inner(&self, node: u32, tenant: TenantId, packet: &[u8]) -> bool {
         let Some(mesh) = self.0.mesh.get() else { return false };
         let name = {
-            let placement = self.0.placement.borrow();
+            let placement = self.0.placement.latest();
             placement.nodes.iter().find(|other| other.number() == node).map(|node| node.name.clone())
         };
         let Some(name) = name.filter(|name| *name != self.0.name) else { return false };
@@ -170,7 +171,7 @@ impl actors::Cluster for Nodes {
     }
 
     fn number(&self, node: &str) -> Option<u32> {
-        let placement = self.0.placement.borrow();
+        let placement = self.0.placement.latest();
         placement.nodes.iter().find(|other| other.name == node).map(cluster::Node::number)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cluster::Placement;
 use cluster::mesh::Incoming;
 use culvert_proto::v1;
+use latest::Latest as _;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
@@ -25,14 +26,14 @@ pub fn slot_of(number: u32) -> v1::Slot {
 impl Nodes {
     /// Who is there.
     pub fn placement(&self) -> Arc<Placement> {
-        Arc::clone(&self.0.placement.borrow())
+        self.0.placement.latest()
     }
 
     /// All slots, with what this node knows of its own and of those that it would go on with.
     pub(crate) fn shown_slots(&self) -> v1::ListSlotsResponse {
         let Some(slots) = self.0.slots.get() else { return v1::ListSlotsResponse::default() };
         let connections = self.connections();
-        let table = slots.table().borrow().clone();
+        let table = slots.table().latest();
         let shown = table.values().map(|slot| {
             let (ours, number) = (slots.holds(slot.number), slot.number);
             let standby = slot.standby.as_ref().map(|standby| standby.node.clone()).unwrap_or_default();
@@ -77,7 +78,7 @@ impl Nodes {
                 if slots.is_protected(slot) { &mut figures.protected } else { &mut figures.unprotected };
             *sum = (sum.0 + 1, sum.1 + connections(slot));
         }
-        for slot in slots.table().borrow().keys() {
+        for slot in slots.table().latest().keys() {
             let (rows, octets) = slots.kept(*slot);
             figures.kept = (figures.kept.0 + rows, figures.kept.1 + octets);
         }

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use latest::Latest as _;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
@@ -88,7 +89,7 @@ async fn forward(way: Arc<Way>) {
     loop {
         let Ok((len, client)) = way.front.recv_from(&mut buffer).await else { continue };
         let packet = buffer.get(..len).unwrap_or_default();
-        let up: Vec<bool> = way.nodes.iter().map(|node| node.state.borrow().takes_packets()).collect();
+        let up: Vec<bool> = way.nodes.iter().map(|node| node.state.latest().takes_packets()).collect();
         let Some(node) = choose(client.ip(), &up).and_then(|at| way.nodes.get(at)) else { continue };
         if !clients.contains_key(&client) && clients.len() < MAX_CLIENTS {
             let Ok(back) = socket(way.front.local_addr().map_or(client.ip(), |own| own.ip())).await else {

@@ -8,6 +8,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use latest::{Follow as _, Latest as _};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
@@ -107,7 +108,7 @@ impl Node {
     }
 
     pub(super) fn state(&self) -> State {
-        *self.state.borrow()
+        self.state.latest()
     }
 
     /// Starts its process. It is up when its state says so.
@@ -139,9 +140,9 @@ impl Node {
     /// Waits until it is up.
     pub(super) async fn wait_up(&self) -> Result<(), Failure> {
         let mut state = self.states();
-        let settled = state.wait_for(|state| *state != State::Starting);
+        let settled = state.until(|state| *state != State::Starting);
         let up = tokio::time::timeout(PATIENCE, settled).await;
-        if matches!(up, Ok(Ok(state)) if *state == State::Up) {
+        if matches!(up, Ok(Ok(State::Up))) {
             return Ok(());
         }
         let last = self.last_lines.lock().unwrap_or_else(PoisonError::into_inner);

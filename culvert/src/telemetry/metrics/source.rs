@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actors::{Control, Figures, PeerView};
+use latest::Latest as _;
 use tenants::{Catalog, PeerName, Snapshot, Tenant, TenantName};
 
 use super::cluster::{self, ClusterFigures};
@@ -174,7 +175,7 @@ impl Source {
             snapshot,
             shards: self.shards,
             probes: self.probes.clone(),
-            store_writable: self.catalog.store_fault().borrow().is_none(),
+            store_writable: self.catalog.store_fault().latest().is_none(),
             certificates: self.others.certificates(),
             files: self.others.usable(),
             counts: self.others.counts(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actors::Histogram;
+use latest::Follow as _;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::metrics::v1 as otlp;
@@ -37,7 +38,7 @@ pub(super) async fn run(
     loop {
         let last = tokio::select! {
             _ = due.tick() => false,
-            _ = stop.wait_for(|stop| *stop) => true,
+            _ = stop.until(|stop| *stop) => true,
         };
         let reading = source.read().await;
         let written = tokio::task::spawn_blocking(move || {

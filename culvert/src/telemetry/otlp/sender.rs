@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use latest::{Follow as _, Latest as _};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::watch;
 use tonic::{Request, Status};
@@ -49,7 +50,7 @@ pub(super) async fn run<S: Service>(
     loop {
         let first = tokio::select! {
             first = waiting.from.recv() => first,
-            _ = stop.wait_for(|stop| *stop) => waiting.from.try_recv().ok(),
+            _ = stop.until(|stop| *stop) => waiting.from.try_recv().ok(),
         };
         let Some(mut batch) = first else { return };
         waiting.taken(&batch);
@@ -61,12 +62,12 @@ pub(super) async fn run<S: Service>(
                 waiting.taken(&more);
                 batch.extend(more);
             }
-            if batch.len() >= S::BATCH || look == LOOKS || *stop.borrow() {
+            if batch.len() >= S::BATCH || look == LOOKS || stop.latest() {
                 break;
             }
             tokio::select! {
                 () = tokio::time::sleep(LINGER / LOOKS) => {}
-                _ = stop.wait_for(|stop| *stop) => {}
+                _ = stop.until(|stop| *stop) => {}
             }
         }
         send(&collector, &mut service, batch, &exports, &mut stop).await;
@@ -96,13 +97,13 @@ async fn send<S: Service>(
                 exports.lost(S::SIGNAL, Lost::Rejected, rejected);
                 return;
             }
-            Err(status) if may_pass(status.code()) && attempt < TRIES && !*stop.borrow() => {
+            Err(status) if may_pass(status.code()) && attempt < TRIES && !stop.latest() => {
                 if exports.failed(S::SIGNAL, 0) {
                     tracing::warn!(signal, reason = %words(&status), "otlp: the collector does not take them; again later");
                 }
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    _ = stop.wait_for(|stop| *stop) => {}
+                    _ = stop.until(|stop| *stop) => {}
                 }
                 wait *= 2;
             }
