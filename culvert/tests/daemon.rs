@@ -118,6 +118,22 @@ fn culvertd(directory: &Path, arguments: &[&str]) -> Said {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stops_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = configure(directory.path(), 0, "trace");
+    let daemon = Daemon::run(daemon::culvertd(), &config);
+    // Each of them says some dozens of kilobytes.
+    for _ in 0..150 {
+        daemon.culvert(&["get", "tenants"]);
+    }
+    let (status, rest) = daemon.signal("TERM");
+    assert!(status.success());
+    let missing = rest.iter().find(|line| line.contains("lines of the log are missing"));
+    let missing: Value = serde_json::from_str(missing.expect("all was written")).unwrap();
+    assert!(missing["lines"].as_u64() > Some(100), "{missing}");
+}
+
+#[test]
 fn a_hangup_reads_the_configuration_again_and_never_kills() {
     let directory = tempfile::tempdir().unwrap();
     let mut daemon = Daemon::start(directory.path());

@@ -12,7 +12,7 @@ use culvert::access::{Access, Doors};
 use culvert::config::Config;
 use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, catalog, check, nodes, recall};
-use culvert::logging::Lines;
+use culvert::logging::{Lines, Lost};
 use culvert::phase::Phases;
 use culvert::telemetry::Telemetry;
 use culvert::tunnels::Tunnels;
@@ -101,7 +101,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 tracing::warn!("{warning}");
             }
             let reload = Reload::new(arguments.config.clone(), config.clone(), log.level);
-            runtime()?.block_on(serve(config, reload, &log.lines))
+            runtime()?.block_on(serve(config, reload, &log.lines, log.lost))
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
         Some(Task::Backup { file, server }) => {
@@ -124,7 +124,7 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// as on a full disk. The number is that of all architectures but MIPS.
 const SIGXFSZ: i32 = 25;
 
-async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Result<()> {
+async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lost) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -184,6 +184,7 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines) -> anyhow::Res
         "culvertd is ready"
     );
     let others = telemetry.others();
+    others.counters(move || lost_lines.counts());
     if let Some(tls) = doors.tls() {
         let certificate = Arc::clone(&tls);
         others.certificate("grpc", move || certificate.expires());

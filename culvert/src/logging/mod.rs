@@ -2,6 +2,7 @@
 
 mod json;
 mod lines;
+mod out;
 
 use std::io::IsTerminal as _;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 pub use lines::{LineSink, Lines};
+pub use out::Lost;
 
 use crate::config::{LogConfig, LogFormat, check_level};
 
@@ -23,6 +25,8 @@ pub struct Log {
     pub level: Level,
     /// Hands on what it says of tunnels.
     pub lines: Lines,
+    /// How many lines nobody read.
+    pub lost: Lost,
 }
 
 /// Changes the level of a log that runs.
@@ -51,7 +55,9 @@ pub fn start(config: &LogConfig) -> Log {
     let directives = std::env::var(LEVEL_VARIABLE).ok().filter(|level| !level.is_empty());
     let fixed = directives.is_some();
     let (filter, handle) = reload::Layer::new(filter(directives.as_deref().unwrap_or(&config.level)));
-    let records = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lost = Lost::default();
+    let out = out::Out::new(std::io::stderr(), config.format, lost.clone());
+    let records = fmt::layer().with_writer(out).with_ansi(std::io::stderr().is_terminal());
     let records = match config.format {
         LogFormat::Text => records.boxed(),
         LogFormat::Json => records.fmt_fields(JsonFields::new()).event_format(json::Json).boxed(),
@@ -62,5 +68,5 @@ pub fn start(config: &LogConfig) -> Log {
     if let Some(Err(reason)) = directives.as_deref().map(check_level) {
         tracing::warn!("{LEVEL_VARIABLE}: {reason}; info is taken");
     }
-    Log { level: Level { handle, fixed }, lines }
+    Log { level: Level { handle, fixed }, lines, lost }
 }
