@@ -507,10 +507,11 @@ fn config(side: Side, version: Version) -> Arc<PeerConfig> {
         local_id: names[side].parse().expect("an identity"),
         remote_id: names[1 - side].parse().expect("an identity"),
         psk: Psk::new(b"secret".to_vec().into()),
-        ike_proposals: vec![match version {
+        ike_proposals: [match version {
             Version::V2 => "aes128gcm16-prfsha256-x25519".parse().expect("a proposal"),
             Version::V1(_) => "aes128-sha256-x25519".parse().expect("a proposal"),
-        }],
+        }]
+        .into(),
         children: vec![child("first", 1, &["aes128gcm16"]), child("second", 2, &["aes128gcm16-x25519"])],
         dpd_interval: Duration::from_secs(30),
         force_encapsulation: false,

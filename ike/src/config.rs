@@ -23,7 +23,7 @@ pub struct PeerConfig {
     /// The pre-shared key.
     pub psk: Psk,
     /// IKE proposals in order of preference.
-    pub ike_proposals: Vec<IkeProposal>,
+    pub ike_proposals: Arc<[IkeProposal]>,
     /// Child SAs to have with this peer; the first is created in IKE_AUTH.
     pub children: Vec<Arc<ChildConfig>>,
     /// After this much silence the peer is asked whether it is alive; zero never asks.
@@ -176,7 +176,7 @@ pub struct ChildConfig {
     /// The peer's side.
     pub remote: Vec<TrafficSelector>,
     /// ESP proposals in order of preference.
-    pub proposals: Vec<EspProposal>,
+    pub proposals: Arc<[EspProposal]>,
     /// Whole packets, or what the two ends say to each other.
     pub mode: Mode,
     /// How long an SA of it lasts, for peers that are told.

@@ -1,5 +1,6 @@
 //! Identities (RFC 7296 section 3.5) as users write them and as the wire has them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -13,7 +14,7 @@ pub const MAX_IDENTITY: usize = 512;
 /// Who a peer says it is.
 ///
 /// Names of hosts are the same whatever their case (RFC 4343), and so is the domain of a mail address, but not what stands
-/// before its `@` (RFC 5321 section 2.4). Comparison and hash agree on that; the octets stay as they were written, for
+/// before its `@` (RFC 5321 section 2.4). Comparison, order and hash agree on that; the octets stay as they were written, for
 /// AUTH covers them.
 #[derive(Clone)]
 pub struct Identity {
@@ -76,6 +77,21 @@ impl PartialEq for Identity {
 }
 
 impl Eq for Identity {}
+
+impl Ord for Identity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (ours, theirs) = (self.parts(), other.parts());
+        let folded = |octets: &[u8]| octets.to_ascii_lowercase();
+        let kinds = self.kind.cmp(&other.kind).then_with(|| ours.0.cmp(theirs.0));
+        kinds.then_with(|| folded(ours.1).cmp(&folded(theirs.1)))
+    }
+}
+
+impl PartialOrd for Identity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -167,6 +183,7 @@ mod tests {
             let (a, b): (Identity, Identity) = (a.parse().unwrap(), b.parse().unwrap());
             assert_eq!(a == b, same, "{a} {b}");
             assert!(!same || hash(&a) == hash(&b), "{a} {b}");
+            assert_eq!(a.cmp(&b).is_eq(), same, "{a} {b}");
         }
         // No octet is taken for a letter of another case, and none of the name is lost on the way.
         let id = |kind, data: &[u8]| Identity { kind, data: data.to_vec() };

@@ -65,7 +65,7 @@ async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_
     let node = node(Arc::clone(&catalog));
     let mut refused = branch_with(&node, 0, |config| {
         let peer = Arc::get_mut(&mut config.peer).unwrap();
-        peer.ike_proposals = vec!["aes128-sha1-modp2048".parse().unwrap()];
+        peer.ike_proposals = ["aes128-sha1-modp2048".parse().unwrap()].into();
     });
     while refused.report.changed().await.is_ok() {}
     let control = node.control();
@@ -96,7 +96,7 @@ async fn a_peer_from_anywhere_that_has_proved_who_it_is_is_down_for_what_it_was_
     let node = node(Arc::clone(&catalog));
     let mut refused = branch_with(&node, 5, |config| {
         let peer = Arc::get_mut(&mut config.peer).unwrap();
-        peer.ike_proposals = vec!["aes128gcm16-prfsha256-x25519".parse().unwrap()];
+        peer.ike_proposals = ["aes128gcm16-prfsha256-x25519".parse().unwrap()].into();
     });
     while refused.report.changed().await.is_ok() {}
     let control = node.control();

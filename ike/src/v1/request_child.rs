@@ -27,7 +27,7 @@ use crate::wire::ts;
 /// of phase 1, suits the peer most likely.
 fn ways(config: &ChildConfig, likely: Option<u16>) -> Vec<Option<u16>> {
     let mut ways: Vec<Option<u16>> = Vec::new();
-    for proposal in &config.proposals {
+    for proposal in config.proposals.iter() {
         let groups = proposal.transforms().iter().filter(|t| t.kind == TransformType::KE);
         let mut of_this: Vec<Option<u16>> = groups.map(|t| Some(t.id).filter(|id| *id != 0)).collect();
         if of_this.is_empty() {

@@ -206,7 +206,7 @@ mod tests {
                 local_id: hub,
                 remote_id: name,
                 psk: Psk::new(b"secret".to_vec().into()),
-                ike_proposals: IkeProposal::defaults_in_v1(),
+                ike_proposals: IkeProposal::defaults_in_v1().into(),
                 children: Vec::new(),
                 dpd_interval: Duration::ZERO,
                 force_encapsulation: false,

@@ -6,76 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ike::IkeProposal;
 use ike::proposal::{Candidates, Likely};
 
+use crate::catalog::group::Group;
 use crate::cidr::Cidr;
 use crate::host_name::{HostName, Names};
-use crate::name::PeerName;
-use crate::peer::{Peer, PeerSpec};
+use crate::peer::Peer;
 use crate::remote::RemoteAddress;
-
-/// Peers that may come from the same addresses. Those with the same proposals count as one.
-#[derive(Clone, Default)]
-struct Group {
-    /// By text, for the order; with the number of peers.
-    sets: BTreeMap<Vec<String>, (Vec<IkeProposal>, usize)>,
-    peers: BTreeMap<PeerName, Arc<Peer>>,
-    /// How many of them want ESP in UDP whether or not there is a NAT.
-    forced: usize,
-    /// Made of the sets, whenever one comes or goes.
-    candidates: Arc<Candidates>,
-}
-
-impl Group {
-    fn add(&mut self, peer: &Arc<Peer>, likely: Likely) {
-        // An address may be there twice, with different ports.
-        if self.peers.insert(peer.name.clone(), Arc::clone(peer)).is_some() {
-            return;
-        }
-        let spec = &peer.spec;
-        self.forced += usize::from(spec.force_encapsulation);
-        let entry = self.sets.entry(key(spec)).or_insert_with(|| (spec.ike.proposals.clone(), 0));
-        entry.1 += 1;
-        if entry.1 == 1 {
-            self.build(likely);
-        }
-    }
-
-    fn remove(&mut self, peer: &Arc<Peer>, likely: Likely) {
-        if self.peers.remove(&peer.name).is_none() {
-            return;
-        }
-        let spec = &peer.spec;
-        self.forced = self.forced.saturating_sub(usize::from(spec.force_encapsulation));
-        let key = key(spec);
-        if let Some((_, count)) = self.sets.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.sets.remove(&key);
-                self.build(likely);
-            }
-        }
-    }
-
-    /// Removes a peer of one place; whether nobody is left.
-    fn empties(&mut self, peer: &Arc<Peer>) -> bool {
-        self.remove(peer, Likely::Near);
-        self.peers.is_empty()
-    }
-
-    fn build(&mut self, likely: Likely) {
-        let mut candidates = Candidates::default();
-        for (proposals, _) in self.sets.values() {
-            candidates.add(likely, proposals);
-        }
-        self.candidates = Arc::new(candidates);
-    }
-}
-
-fn key(spec: &PeerSpec) -> Vec<String> {
-    spec.ike.proposals.iter().map(ToString::to_string).collect()
-}
 
 /// Those who may have sent a first message.
 #[derive(Clone, Debug)]
@@ -123,28 +60,25 @@ impl Origins {
     pub(crate) fn remove(&mut self, peer: &Arc<Peer>) {
         let spec = &peer.spec;
         if spec.remote_addresses.is_empty() {
-            self.anywhere.remove(peer, Likely::Possible);
+            self.anywhere.empties(peer, Likely::Possible);
         }
         for remote in &spec.remote_addresses {
             match remote {
                 RemoteAddress::Host(address, _) => {
-                    if self.hosts.get_mut(address).is_some_and(|group| group.empties(peer)) {
+                    if self.hosts.get_mut(address).is_some_and(|group| group.empties(peer, Likely::Near)) {
                         self.hosts.remove(address);
                     }
                 }
                 RemoteAddress::Name(name, _) => {
-                    if self.named.get_mut(name).is_some_and(|group| group.empties(peer)) {
+                    if self.named.get_mut(name).is_some_and(|group| group.empties(peer, Likely::Near)) {
                         self.named.remove(name);
                     }
                 }
                 RemoteAddress::Subnet(subnet) => {
                     let length = (subnet.is_ipv4(), subnet.prefix());
                     let Some(nets) = self.nets.get_mut(&length) else { continue };
-                    if let Some(group) = nets.get_mut(subnet) {
-                        group.remove(peer, Likely::Possible);
-                        if group.peers.is_empty() {
-                            nets.remove(subnet);
-                        }
+                    if nets.get_mut(subnet).is_some_and(|group| group.empties(peer, Likely::Possible)) {
+                        nets.remove(subnet);
                     }
                     if nets.is_empty() {
                         self.nets.remove(&length);
@@ -159,14 +93,14 @@ impl Origins {
         let v4 = address.is_ipv4();
         let nets = self.nets.range((v4, 0)..=(v4, u8::MAX)).rev();
         let nets = nets.filter_map(move |((_, prefix), nets)| nets.get(&Cidr::truncated(address, *prefix)?));
-        let anywhere = (!self.anywhere.peers.is_empty()).then_some(&self.anywhere);
+        let anywhere = (!self.anywhere.is_empty()).then_some(&self.anywhere);
         (self.exact(address, names).collect(), nets.chain(anywhere))
     }
 
     /// The peers that may come from `address`, those first that are configured the closest to it. One may be there twice.
     pub(crate) fn from(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
         let (near, wide) = self.groups(address, names);
-        near.into_iter().chain(wide).flat_map(|group| group.peers.values())
+        near.into_iter().chain(wide).flat_map(Group::peers)
     }
 
     /// How many peers have the very address, name or subnet; without one, how many may come from anywhere.
@@ -179,7 +113,7 @@ impl Origins {
                 self.nets.get(&(subnet.is_ipv4(), subnet.prefix())).and_then(|nets| nets.get(subnet))
             }
         };
-        group.map_or(0, |group| group.peers.len())
+        group.map_or(0, Group::len)
     }
 
     /// Those who may come from `address`.
@@ -190,13 +124,15 @@ impl Origins {
         let (near, wide) = self.groups(address, names);
         let wide: Vec<&Group> = wide.collect();
         let deciding = if near.is_empty() { &wide } else { &near };
-        let force = !deciding.is_empty() && deciding.iter().all(|group| group.forced == group.peers.len());
+        let force = !deciding.is_empty() && deciding.iter().all(|group| group.is_forced());
         let candidates = match (near.as_slice(), wide.as_slice()) {
             ([], []) => Arc::default(),
-            ([only], []) | ([], [only]) => Arc::clone(&only.candidates),
+            ([only], []) => only.candidates(Likely::Near),
+            ([], [only]) => only.candidates(Likely::Possible),
             _ => {
                 let mut all = Candidates::default();
-                near.into_iter().chain(wide).for_each(|group| all.add_all(&group.candidates));
+                near.into_iter().for_each(|group| all.add_all(&group.candidates(Likely::Near)));
+                wide.into_iter().for_each(|group| all.add_all(&group.candidates(Likely::Possible)));
                 Arc::new(all)
             }
         };
@@ -209,12 +145,12 @@ impl Origins {
         let hosts = hosts.map(|(address, group)| (*address, group));
         let named = names.within(subnet).into_iter();
         let named = named.filter_map(|(address, name)| Some((address, self.named.get(&name)?)));
-        hosts.chain(named).flat_map(|(address, group)| group.peers.values().map(move |peer| (address, peer)))
+        hosts.chain(named).flat_map(|(address, group)| group.peers().map(move |peer| (address, peer)))
     }
 
     /// The peers that are configured with the very address or a name of it. One may be there twice.
     pub(crate) fn at(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
-        self.exact(address, names).flat_map(|group| group.peers.values())
+        self.exact(address, names).flat_map(Group::peers)
     }
 
     /// Whether a peer is configured with the name.

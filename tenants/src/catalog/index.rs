@@ -1,15 +1,21 @@
 //! What is derived from the objects, so that a check or a lookup does not walk over all of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ike::Identity;
 
+use crate::catalog::mostly::Mostly;
 use crate::catalog::openings::Openings;
 use crate::cidr::Cidr;
 use crate::host_name::Names;
 use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::{Auth, Peer};
+
+/// Peers, by name.
+type Peers = Mostly<PeerName, Arc<Peer>>;
+/// Names of peers.
+pub(crate) type PeerNames = Mostly<PeerName, ()>;
 
 /// Derived from the peers and secrets.
 #[derive(Clone, Default)]
@@ -17,11 +23,11 @@ pub(crate) struct Index {
     peers: HashMap<TenantName, usize>,
     secrets: HashMap<TenantName, usize>,
     /// By remote, then by local identity.
-    pub(crate) identities: HashMap<Identity, HashMap<Identity, Vec<Arc<Peer>>>>,
+    pub(crate) identities: HashMap<Identity, Mostly<Identity, Peers>>,
     /// Who has a remote subnet, by tenant.
-    subnets: HashMap<Cidr, BTreeMap<TenantName, BTreeSet<PeerName>>>,
+    subnets: HashMap<Cidr, Mostly<TenantName, PeerNames>>,
     /// Who authenticates with a secret.
-    users: HashMap<SecretName, BTreeSet<PeerName>>,
+    users: HashMap<SecretName, PeerNames>,
     /// Who may come from where.
     pub(crate) origins: Openings,
     /// What names resolve to. One for all copies: it is no part of what is written.
@@ -33,13 +39,13 @@ impl Index {
         let tenant = peer.name.tenant();
         *self.peers.entry(tenant.clone()).or_default() += 1;
         let by_local = self.identities.entry(peer.spec.remote_identity.clone()).or_default();
-        by_local.entry(peer.spec.local_identity.clone()).or_default().push(Arc::clone(peer));
+        by_local.change(&peer.spec.local_identity, |peers| peers.insert(peer.name.clone(), Arc::clone(peer)));
         for subnet in subnets(peer) {
-            let owners = self.subnets.entry(subnet).or_default().entry(tenant.clone()).or_default();
-            owners.insert(peer.name.clone());
+            let tenants = self.subnets.entry(subnet).or_default();
+            tenants.change(tenant, |owners| owners.insert(peer.name.clone(), ()));
         }
         let Auth::Psk(secret) = &peer.spec.auth;
-        self.users.entry(secret.clone()).or_default().insert(peer.name.clone());
+        self.users.entry(secret.clone()).or_default().insert(peer.name.clone(), ());
         self.origins.add(peer);
     }
 
@@ -47,30 +53,25 @@ impl Index {
         let tenant = peer.name.tenant();
         count_down(&mut self.peers, tenant);
         if let Some(by_local) = self.identities.get_mut(&peer.spec.remote_identity) {
-            if let Some(peers) = by_local.get_mut(&peer.spec.local_identity) {
-                peers.retain(|other| other.name != peer.name);
-                if peers.is_empty() {
-                    by_local.remove(&peer.spec.local_identity);
-                }
-            }
+            forget(by_local, &peer.spec.local_identity, &peer.name);
             if by_local.is_empty() {
                 self.identities.remove(&peer.spec.remote_identity);
             }
         }
         for subnet in subnets(peer) {
             let Some(tenants) = self.subnets.get_mut(&subnet) else { continue };
-            if let Some(owners) = tenants.get_mut(tenant) {
-                owners.remove(&peer.name);
-                if owners.is_empty() {
-                    tenants.remove(tenant);
-                }
-            }
+            forget(tenants, tenant, &peer.name);
             if tenants.is_empty() {
                 self.subnets.remove(&subnet);
             }
         }
         let Auth::Psk(secret) = &peer.spec.auth;
-        forget(&mut self.users, secret, &peer.name);
+        if let Some(users) = self.users.get_mut(secret) {
+            users.remove(&peer.name);
+            if users.is_empty() {
+                self.users.remove(secret);
+            }
+        }
         self.origins.remove(peer);
     }
 
@@ -93,27 +94,32 @@ impl Index {
     }
 
     /// The peers that authenticate with a secret.
-    pub(crate) fn users(&self, secret: &SecretName) -> Option<&BTreeSet<PeerName>> {
+    pub(crate) fn users(&self, secret: &SecretName) -> Option<&PeerNames> {
         self.users.get(secret)
     }
 
     /// The peers of a tenant that have exactly this remote subnet.
     pub(crate) fn owners(&self, tenant: &TenantName, subnet: Cidr) -> impl Iterator<Item = &PeerName> {
-        self.subnets.get(&subnet).and_then(|tenants| tenants.get(tenant)).into_iter().flatten()
+        let owners = self.subnets.get(&subnet).and_then(|tenants| tenants.get(tenant));
+        owners.into_iter().flat_map(Mostly::keys)
     }
 
     /// The tenants of which a peer other than `except` has exactly this remote subnet.
     pub(crate) fn tenants_with(&self, subnet: Cidr, except: &PeerName) -> impl Iterator<Item = &TenantName> {
-        let tenants = self.subnets.get(&subnet).into_iter().flatten();
+        let tenants = self.subnets.get(&subnet).into_iter().flat_map(Mostly::iter);
         tenants
-            .filter(move |(_, owners)| owners.iter().any(|owner| owner != except))
+            .filter(move |(_, owners)| owners.keys().any(|owner| owner != except))
             .map(|(tenant, _)| tenant)
     }
 
     /// The peers with this pair of identities.
-    pub(crate) fn same_identities(&self, local: &Identity, remote: &Identity) -> &[Arc<Peer>] {
+    pub(crate) fn same_identities<'a>(
+        &'a self,
+        local: &Identity,
+        remote: &Identity,
+    ) -> impl Iterator<Item = &'a Arc<Peer>> + use<'a> {
         let peers = self.identities.get(remote).and_then(|by_local| by_local.get(local));
-        peers.map(Vec::as_slice).unwrap_or_default()
+        peers.into_iter().flat_map(Mostly::values)
     }
 }
 
@@ -130,11 +136,12 @@ fn count_down(counts: &mut HashMap<TenantName, usize>, tenant: &TenantName) {
     }
 }
 
-fn forget<K: std::hash::Hash + Eq>(sets: &mut HashMap<K, BTreeSet<PeerName>>, key: &K, peer: &PeerName) {
-    if let Some(set) = sets.get_mut(key) {
-        set.remove(peer);
-        if set.is_empty() {
-            sets.remove(key);
+/// Takes a peer out of those of a key, and the key if it was the last.
+fn forget<K: Ord, V>(groups: &mut Mostly<K, Mostly<PeerName, V>>, key: &K, peer: &PeerName) {
+    if let Some(group) = groups.get_mut(key) {
+        group.remove(peer);
+        if group.is_empty() {
+            groups.remove(key);
         }
     }
 }

@@ -9,6 +9,7 @@ use ike::verbs::MAX_CANDIDATES;
 
 use crate::catalog::Catalog;
 use crate::catalog::callers::Callers;
+use crate::catalog::mostly::Mostly;
 use crate::host_name::{HostName, Resolution};
 use crate::name::{PeerName, SecretName, TenantName};
 use crate::peer::{Peer, PeerSpec};
@@ -49,8 +50,8 @@ impl Catalog {
         let Some(by_local) = state.index.identities.get(remote) else {
             return Err(LookupError::UnknownIdentity(remote.to_string()));
         };
-        let named = local.map(|local| by_local.get(local).into_iter().flatten());
-        let any = local.is_none().then(|| by_local.values().flatten());
+        let named = local.map(|local| by_local.get(local).into_iter().flat_map(Mostly::values));
+        let any = local.is_none().then(|| by_local.values().flat_map(Mostly::values));
         let all = named.into_iter().flatten().chain(any.into_iter().flatten());
         let names = &state.index.names;
         let fits = |peer: &&Arc<Peer>| {
@@ -99,8 +100,8 @@ impl Catalog {
     /// The peers that have this remote identity, no more than `limit`.
     pub fn peers_called(&self, remote: &Identity, limit: usize) -> Vec<Arc<Peer>> {
         let state = self.read();
-        let by_local = state.index.identities.get(remote).into_iter().flat_map(|by_local| by_local.values());
-        by_local.flatten().take(limit).cloned().collect()
+        let by_local = state.index.identities.get(remote).into_iter().flat_map(Mostly::values);
+        by_local.flat_map(Mostly::values).take(limit).cloned().collect()
     }
 
     /// The peers that are configured with this very address, or with a name that last resolved to it, no more than `limit`.
@@ -143,7 +144,7 @@ impl Catalog {
     /// The peers that authenticate with a secret.
     pub fn users_of(&self, secret: &SecretName) -> Vec<Arc<Peer>> {
         let state = self.read();
-        let names = state.index.users(secret).into_iter().flatten();
+        let names = state.index.users(secret).into_iter().flat_map(Mostly::keys);
         names.filter_map(|name| state.peers.get(name)).cloned().collect()
     }
 }

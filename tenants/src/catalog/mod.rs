@@ -10,8 +10,10 @@
 mod batch;
 mod callers;
 mod follow;
+mod group;
 mod index;
 mod lookup;
+mod mostly;
 mod object;
 mod openings;
 mod peers;

@@ -132,8 +132,8 @@ pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
 
 /// A responder knows a peer by its identities and its address: no two may have these in common, whoever's they are.
 fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
-    let same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
-    let twin = same.iter().find(|other| {
+    let mut same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
+    let twin = same.find(|other| {
         other.name != *name && remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
     });
     let Some(twin) = twin else {

@@ -117,7 +117,7 @@ impl Writer<'_> {
         };
         check_etag(&request.etag, &secret.meta, &name)?;
         if let Some(users) = self.state().index.users(&name) {
-            let mut shown: Vec<_> = users.iter().take(SHOWN_USERS).map(ToString::to_string).collect();
+            let mut shown: Vec<_> = users.keys().take(SHOWN_USERS).map(ToString::to_string).collect();
             if users.len() > SHOWN_USERS {
                 shown.push(format!("{} more", users.len() - SHOWN_USERS));
             }

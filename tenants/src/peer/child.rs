@@ -1,5 +1,7 @@
 //! What is configured of a Child SA.
 
+use std::sync::Arc;
+
 use culvert_proto::v1;
 use ike::EspProposal;
 use ike::config::Mode;
@@ -11,6 +13,7 @@ use crate::peer::algorithms::Allowed;
 use crate::peer::esp_options::EspOptions;
 use crate::peer::ike_spec::parse_proposals;
 use crate::peer::lifetime::ChildLifetime;
+use crate::peer::pool;
 use crate::violation::Violations;
 
 /// What is configured of a Child SA.
@@ -25,7 +28,7 @@ pub struct ChildSpec {
     /// Subnets behind the peer; at least one.
     pub remote_subnets: Vec<Cidr>,
     /// In the order of preference; at least one.
-    pub esp_proposals: Vec<EspProposal>,
+    pub esp_proposals: Arc<[EspProposal]>,
     /// How long an SA is used.
     pub lifetime: ChildLifetime,
     /// Size of the replay window in packets.
@@ -52,7 +55,8 @@ impl ChildSpec {
         };
         check_families(&local_subnets, &remote_subnets, faults);
         let (defaults, fault) = (|| allowed.default_esp(), |p: &_| allowed.fault_of_esp(p));
-        let esp_proposals = parse_proposals("esp_proposals", &child.esp_proposals, defaults, fault, faults);
+        let esp_proposals =
+            parse_proposals("esp_proposals", &child.esp_proposals, &pool::ESP, defaults, fault, faults);
         allowed.check_child(&esp_proposals, faults);
         let mut inner = Violations::new();
         let lifetime = ChildLifetime::parse(child.lifetime.as_ref(), &mut inner);

@@ -1,7 +1,9 @@
 //! What is configured of the IKE SA.
 
 use std::fmt::Display;
+use std::hash::Hash;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::v1;
@@ -11,6 +13,7 @@ use ike::config::{Opening, Uniqueness};
 use crate::limits;
 use crate::peer::algorithms::Allowed;
 use crate::peer::lifetime::{self, Span};
+use crate::peer::pool::{self, Pool};
 use crate::peer::version::IkeVersion;
 use crate::violation::Violations;
 
@@ -18,7 +21,7 @@ use crate::violation::Violations;
 #[derive(Clone, Debug, PartialEq)]
 pub struct IkeSpec {
     /// In the order of preference; at least one.
-    pub proposals: Vec<IkeProposal>,
+    pub proposals: Arc<[IkeProposal]>,
     /// Time since it was established.
     pub lifetime: Span<Duration>,
     /// After this long without a sign of life the peer is asked for one.
@@ -51,7 +54,7 @@ impl IkeSpec {
         let version = IkeVersion::parse(&given, faults);
         let allowed = Allowed { version, legacy };
         let (defaults, fault) = (|| allowed.default_ike(), |p: &_| allowed.fault_of_ike(p));
-        let proposals = parse_proposals("proposals", &given.proposals, defaults, fault, faults);
+        let proposals = parse_proposals("proposals", &given.proposals, &pool::IKE, defaults, fault, faults);
         allowed.check_offer(&proposals, faults);
         let mut inner = Violations::new();
         let times = given.lifetime.unwrap_or_default();
@@ -119,17 +122,18 @@ impl IkeSpec {
 pub(crate) fn parse_proposals<P>(
     field: &str,
     texts: &[String],
+    pool: &Pool<P>,
     defaults: impl FnOnce() -> Vec<P>,
     fault: impl Fn(&P) -> Option<String>,
     faults: &mut Violations,
-) -> Vec<P>
+) -> Arc<[P]>
 where
-    P: FromStr<Err: Display>,
+    P: FromStr<Err: Display> + Eq + Hash,
 {
     if texts.len() > limits::MAX_PROPOSALS {
         faults.add(field, format!("{} of them; at most {}", texts.len(), limits::MAX_PROPOSALS));
     } else if texts.is_empty() {
-        return defaults();
+        return pool.share(defaults());
     }
     let parse = |(i, text): (usize, &String)| {
         let parsed = text.parse().map_err(|error: P::Err| error.to_string());
@@ -139,7 +143,7 @@ where
         });
         faults.note(format!("{field}[{i}]"), checked)
     };
-    texts.iter().take(limits::MAX_PROPOSALS).enumerate().filter_map(parse).collect()
+    pool.share(texts.iter().take(limits::MAX_PROPOSALS).enumerate().filter_map(parse).collect())
 }
 
 fn parse_dpd(interval: Option<prost_types::Duration>, faults: &mut Violations) -> Duration {

@@ -5,6 +5,7 @@ mod child;
 mod esp_options;
 mod ike_spec;
 mod lifetime;
+mod pool;
 mod version;
 mod warnings;
 

@@ -42,8 +42,8 @@ fn the_version_has_its_defaults() {
 
     let spec = parsed(|peer| ikev1(peer).proposals.clear());
     assert_eq!(spec.ike.version, IkeVersion::V1(IkeV1 { mode: Phase1::Main, life_kilobytes: None }));
-    assert_eq!(spec.ike.proposals, ike::IkeProposal::defaults_in_v1());
-    assert_eq!(spec.children[0].esp_proposals, ike::EspProposal::defaults_in_v1());
+    assert_eq!(spec.ike.proposals, ike::IkeProposal::defaults_in_v1().into());
+    assert_eq!(spec.children[0].esp_proposals, ike::EspProposal::defaults_in_v1().into());
     let written = spec.to_proto().ike.unwrap();
     assert_eq!((written.version(), written.v1.unwrap().mode()), (v1::IkeVersion::Ikev1, v1::IkeV1Mode::Main));
 
