@@ -13,6 +13,18 @@ pub(crate) fn of_node<F: Future<Output = ()>>(task: F) -> F {
 #[cfg(feature = "simulated")]
 pub(crate) use simulated::of_node;
 
+/// Carries something out to its end, though whoever waits for it may go away: that one may be a caller over the network. `None` where the node
+/// ends before.
+pub(crate) async fn carried_out<T: Send + 'static>(
+    what: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(of_node(async move {
+        let _ = tell.send(what.await);
+    }));
+    told.await.ok()
+}
+
 #[cfg(feature = "simulated")]
 mod simulated {
     use std::pin::{Pin, pin};

@@ -207,6 +207,9 @@ fn whoever_takes_over_begins_beyond_the_block_and_the_old_owner_stops_at_its_end
     first.wait_for("esp_lease_used_up", 2);
     let drops = first.stats_of(near.spi).drops;
     assert_eq!(drops, [("esp_lease_used_up", 2)]);
+    // Whoever was told may not have been able to reserve any.
+    let again = first.next_event();
+    assert!(matches!(again, RouterEvent::NumbersLow { spi, sequence: 10 } if spi == near.spi), "{again:?}");
 
     // The owner is cut off and knows nothing of it.
     second.handle.open_slot(MOVING).unwrap();
@@ -247,6 +250,8 @@ fn numbers_are_skipped_and_more_reserved_where_that_goes_beyond() {
     assert!(matches!(low, RouterEvent::NumbersLow { spi, sequence: 1501 } if spi == near.spi), "{low:?}");
     ping(2);
     first.wait_for("esp_lease_used_up", 1);
+    let again = first.next_event();
+    assert!(matches!(again, RouterEvent::NumbersLow { spi, sequence: 1501 } if spi == near.spi), "{again:?}");
     first.handle.reserve(near.spi, Reserve { lease: Lease::up_to(1600), warn_at: 1550 });
     first.has_been_told();
     ping(3);

@@ -51,7 +51,17 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
 
 /// Takes the name once more, after the lease is lost: false if it is another's. Slots are no part of a lease.
 pub(super) async fn enter_again(etcd: &Etcd, node: &Node, lease: i64) -> Result<bool, EtcdError> {
-    take(etcd, node, None, lease).await
+    for _ in 0..TRIES {
+        if take(etcd, node, None, lease).await? {
+            return Ok(true);
+        }
+        // What was written though nobody heard of it is no other's.
+        if there(etcd, &node.name).await?.is_some_and(|there| there.instance != node.instance) {
+            return Ok(false);
+        }
+    }
+    let place = format!("nodes/{}", node.name);
+    Err(EtcdError::Away { place, reason: "it changes each time that it is written".to_owned() })
 }
 
 /// One who was killed leaves its name to its lease.
@@ -131,5 +141,44 @@ mod tests {
         assert_eq!(found(&table(&[(1, "a", true), (2, "b", false)]), "b"), Some((2, 7)));
         let all: Vec<_> = SLOTS.map(|number| (number, "x", true)).collect();
         assert_eq!(found(&table(&all), "y"), None);
+    }
+
+    #[cfg(feature = "simulated")]
+    #[tokio::test(start_paused = true)]
+    async fn what_was_written_though_nobody_heard_of_it_is_no_others() {
+        use std::collections::VecDeque;
+        use std::sync::{Arc, Mutex};
+
+        use crate::etcd::memory::{Memory, Path};
+
+        /// Requests and answers of which some are lost.
+        #[derive(Debug, Default)]
+        struct Way(Mutex<VecDeque<bool>>);
+
+        impl Path for Way {
+            fn time(&self) -> Option<Duration> {
+                let arrives = self.0.lock().unwrap().pop_front().unwrap_or(true);
+                arrives.then_some(Duration::from_millis(1))
+            }
+        }
+
+        let (memory, way) = (Memory::begin(), Arc::new(Way::default()));
+        let etcd = memory.client(way.clone());
+        let node = |instance: u8| Node {
+            name: "a".to_owned(),
+            slot: 0,
+            addresses: Vec::new(),
+            version: "1".to_owned(),
+            since: SystemTime::UNIX_EPOCH,
+            mesh: None,
+            instance: vec![instance],
+            drained: false,
+        };
+        let lease = etcd.grant(TTL).await.unwrap();
+        // Who is there is asked and answered; the name is written, and the answer is lost.
+        way.0.lock().unwrap().extend([true, true, true, false]);
+        assert!(enter_again(&etcd, &node(1), lease).await.unwrap());
+        assert!(way.0.lock().unwrap().is_empty());
+        assert!(!enter_again(&etcd, &node(2), lease).await.unwrap(), "that is another's");
     }
 }

@@ -50,7 +50,7 @@ pub use snapshot::{Done, Handover, Kept, Row};
 use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
-use crate::task::of_node;
+use crate::task::{carried_out, of_node};
 use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
@@ -158,6 +158,8 @@ pub(crate) struct Inner {
     going: Mutex<BTreeMap<u8, String>>,
     /// Slots that are another's, and of which this node has not put everything away yet.
     losing: Mutex<BTreeSet<u8>>,
+    /// One that this node would have begun with, had etcd said whether that was done.
+    begun: Mutex<Option<Slot>>,
     /// Changes of owners are made one after the other.
     turn: AsyncMutex<()>,
     /// Nodes that did not answer as a standby, and until when they are not asked to be one.
@@ -209,6 +211,7 @@ impl Slots {
             news: Mutex::default(),
             going: Mutex::default(),
             losing: Mutex::default(),
+            begun: Mutex::default(),
             turn: AsyncMutex::default(),
             unfit: Mutex::default(),
             wake: Notify::new(),
@@ -265,10 +268,14 @@ impl Slots {
         })
     }
 
+    /// Whether there is a slot to begin in: that of what is new is this node's. Others may be without it, as those of a node that was drained are.
+    pub fn begins(&self) -> bool {
+        self.holds(self.primary())
+    }
+
     /// The other node that begins what comes here, where this one has no slot to begin it in. `number` spreads what comes over the others.
     pub fn instead(&self, number: u64) -> Option<String> {
-        let none = self.0.mine().is_empty();
-        none.then(|| self.0.successor(number)).flatten().map(|process| process.node)
+        (!self.begins()).then(|| self.0.successor(number)).flatten().map(|process| process.node)
     }
 
     /// Which slots this node answers for.
@@ -346,18 +353,26 @@ impl Slots {
         moving::arrive(&self.0, from, ask, rows).await
     }
 
-    /// Moves a slot of this node to another one, as it is. There it stays until another one is ordered, or that node goes.
+    /// Moves a slot of this node to another one, as it is. There it stays until another one is ordered, or that node goes. It is carried out
+    /// whether or not somebody waits for it.
     ///
     /// # Errors
     /// With why it stays here.
     pub async fn move_slot(&self, slot: u8, to: &str) -> Result<(), String> {
-        moving::give(&self.0, slot, to, Why::Ordered).await
+        let (inner, to) = (Arc::clone(&self.0), to.to_owned());
+        let moved = carried_out(async move { moving::give(&inner, slot, &to, Why::Ordered).await }).await;
+        moved.unwrap_or_else(|| Err(moving::LEAVES.to_owned()))
     }
 
     /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
-    /// are nobody's from now on.
+    /// are nobody's from now on. It is carried out whether or not somebody waits for it.
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.leaving.store(true, Ordering::Relaxed);
+        let slots = self.clone();
+        carried_out(async move { slots.give_all().await }).await.unwrap_or_default()
+    }
+
+    async fn give_all(&self) -> Vec<(u8, String)> {
         let mut stay = Vec::new();
         for slot in self.mine() {
             if share::is_empty(&self.0, slot) && share::give_up(&self.0, slot).await {

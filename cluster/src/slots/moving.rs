@@ -69,6 +69,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     if !inner.hears(to) {
         return Err(format!("node {to} is not heard"));
     }
+    let slot = rewritten(inner, slot).await?;
     let ordered = why == Why::Ordered;
     let body = |rows, last| {
         let (slot, term) = (slot.number.into(), slot.term);
@@ -103,6 +104,18 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         let _ = steward::begin_anew(inner, &table).await;
     }
     Ok(())
+}
+
+/// A slot of this node, written as it is: where etcd takes no writes nothing is frozen for as long as that is so.
+async fn rewritten(inner: &Inner, mut slot: Slot) -> Result<Slot, String> {
+    loop {
+        match slot.change(&inner.etcd).await.map_err(|error| error.to_string())? {
+            Changed::Done(slot) => return Ok(slot),
+            // Its standby is ready, or gone, since a moment ago.
+            Changed::Other(Some(now)) if now.owner == inner.own => slot = now,
+            Changed::Other(_) => return Err(format!("slot {} is not this node's any more", slot.number)),
+        }
+    }
 }
 
 /// Asks the next owner for as long as it is heard: if it is gone its own slots wait to be taken over, one change of owners after the other.
@@ -143,6 +156,10 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
             Ok(Changed::Other(_)) => return None,
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
+                if inner.ending.load(Ordering::Relaxed) {
+                    // Whoever comes next learns that this node is gone.
+                    return None;
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

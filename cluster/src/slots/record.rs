@@ -178,16 +178,11 @@ impl Slot {
         Ok(if now.is_some_and(|node| node.process() == *process) { Ok(stays) } else { Err(stays) })
     }
 
-    /// Takes one that is nobody's.
-    pub(super) async fn begin(etcd: &Etcd, number: u8, owner: Process) -> Result<Changed, EtcdError> {
+    /// One that is nobody's, as it is to be: [`Slot::change`] takes it. `None` if it is somebody's.
+    pub(super) async fn nobodys(etcd: &Etcd, number: u8, owner: Process) -> Result<Option<Self>, EtcdError> {
         let found = etcd.get(&Self::key(number)).await?;
-        match found.kvs.first() {
-            Some(kv) => Ok(Changed::Other(Some(Self::read(number, kv)?))),
-            None => {
-                let now = found.header.map_or(0, |header| header.revision);
-                Self::new(number, owner, now).change(etcd).await
-            }
-        }
+        let now = found.header.map_or(0, |header| header.revision);
+        Ok(found.kvs.is_empty().then(|| Self::new(number, owner, now)))
     }
 
     /// Writes it, if nobody has written it since `self.revision`. A change that was made though nobody heard of it is found to be

@@ -84,11 +84,11 @@ impl Replica {
         matches!(self, Self::Alone)
     }
 
-    /// In which term somebody is told.
-    pub(super) const fn term(&self) -> Option<u64> {
+    /// In which term somebody is told, if whoever tells it has not ended.
+    pub(super) fn term(&self) -> Option<u64> {
         match self {
-            Self::Alone => None,
-            Self::Told(told) => Some(told.term),
+            Self::Told(told) if !told.queue.is_closed() => Some(told.term),
+            Self::Alone | Self::Told(_) => None,
         }
     }
 
@@ -175,15 +175,23 @@ async fn fill(inner: Arc<Inner>, record: Slot) {
     if known.await != Ok(Kept::Known) {
         return;
     }
-    match record.made_ready().change(&inner.etcd).await {
-        Ok(Changed::Done(slot)) => {
-            let standby = slot.standby.map(|standby| standby.node).unwrap_or_default();
-            tracing::info!(slot = slot.number, standby, "the slot has a standby");
-        }
-        Ok(Changed::Other(_)) => inner.wake.notify_one(),
-        Err(error) => {
-            tracing::debug!(%error, slot = record.number, "etcd is not told of a standby");
-            fail(&inner, &record);
+    let mut now = record.clone();
+    loop {
+        match now.made_ready().change(&inner.etcd).await {
+            Ok(Changed::Done(slot)) => {
+                let standby = slot.standby.map(|standby| standby.node).unwrap_or_default();
+                tracing::info!(slot = slot.number, standby, "the slot has a standby");
+                return;
+            }
+            // Written anew as it was.
+            Ok(Changed::Other(Some(slot))) if slot.owner == inner.own && slot.term == record.term => {
+                now = slot
+            }
+            Ok(Changed::Other(_)) => return inner.wake.notify_one(),
+            Err(error) => {
+                tracing::debug!(%error, slot = record.number, "etcd is not told of a standby");
+                return fail(&inner, &record);
+            }
         }
     }
 }

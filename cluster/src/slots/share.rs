@@ -80,8 +80,17 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
 /// Makes a slot that nothing is in nobody's: false if that is not known to be so.
 pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
     let _turn = inner.turn.lock().await;
-    let Some(slot) = inner.slot(number).filter(|slot| slot.owner == inner.own) else { return false };
+    // Something may have begun in it while this waited for its turn.
+    let Some(slot) = inner.slot(number).filter(|slot| slot.owner == inner.own && is_empty(inner, number))
+    else {
+        return false;
+    };
     let Some(own) = inner.mine().remove(&number) else { return false };
+    if inner.host.connections().contains_key(&number) {
+        // Or in this very moment. From here on nothing begins in it.
+        inner.claim(number, own);
+        return false;
+    }
     inner.host.lose(number, None).await;
     let given_up = slot.give_up(&inner.etcd).await;
     if matches!(given_up, Ok(true)) {

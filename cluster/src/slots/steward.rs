@@ -1,8 +1,8 @@
 //! Looks after the slots: gives those of this node a standby, takes over those of nodes that are gone, and notices when one is
 //! another's.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::record::{Changed, Process, Slot, Table};
@@ -256,23 +256,46 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
             || inner.going().contains_key(number)
     };
     let free = SLOTS.filter(|number| !table.contains_key(number) && !here(number));
+    let untold = inner.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(slot) = untold
+        && let Some(begun) = begin(inner, slot).await
+    {
+        return begun;
+    }
     for number in free {
-        match Slot::begin(&inner.etcd, number, inner.own.clone()).await {
-            Ok(Changed::Done(slot)) => {
-                inner.primary.store(number, Ordering::Relaxed);
-                if inner.claim(number, Own::alone(&slot)) {
-                    inner.host.begin_in(number);
-                }
-                tracing::info!(slot = number, "began with another slot");
-                inner.seen(number, slot.revision).await;
-                return true;
-            }
-            Ok(Changed::Other(_)) => {}
+        let begun = match Slot::nobodys(&inner.etcd, number, inner.own.clone()).await {
+            Ok(Some(slot)) => begin(inner, slot).await,
+            Ok(None) => None,
             Err(error) => {
                 tracing::warn!(%error, "there is no slot for what is new");
-                return false;
+                Some(false)
             }
+        };
+        if let Some(begun) = begun {
+            return begun;
         }
     }
     false
+}
+
+/// Begins with a slot that is nobody's: whether that was done, or `None` if it is somebody's.
+async fn begin(inner: &Arc<Inner>, slot: Slot) -> Option<bool> {
+    match slot.change(&inner.etcd).await {
+        Ok(Changed::Done(slot)) => {
+            inner.primary.store(slot.number, Ordering::Relaxed);
+            if inner.claim(slot.number, Own::alone(&slot)) {
+                inner.host.begin_in(slot.number);
+            }
+            tracing::info!(slot = slot.number, "began with another slot");
+            inner.seen(slot.number, slot.revision).await;
+            Some(true)
+        }
+        Ok(Changed::Other(_)) => None,
+        Err(error) => {
+            tracing::warn!(%error, "there is no slot for what is new");
+            // It may have been made: then it is this node's, and none of the others that are free is taken besides.
+            *inner.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(slot);
+            Some(false)
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 
 use latest::{Follow as _, Latest as _};
 use tokio::sync::oneshot;
@@ -350,6 +351,60 @@ async fn a_slot_moves_as_it_is_and_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_move_comes_to_its_end_though_nobody_waits_for_it() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let number = a.slot();
+    a.set(number, 1, 11).await;
+    {
+        let mut moving = std::pin::pin!(a.slots.move_slot(number, "b"));
+        assert!(
+            std::future::poll_fn(|context| Poll::Ready(moving.as_mut().poll(context))).await.is_pending()
+        );
+    }
+    assert_eq!(b.arrived(number).await, BTreeMap::from([(1, 11)]));
+    {
+        let mut draining = std::pin::pin!(b.slots.drain());
+        assert!(
+            std::future::poll_fn(|context| Poll::Ready(draining.as_mut().poll(context))).await.is_pending()
+        );
+    }
+    assert_eq!(a.arrived(number).await, BTreeMap::from([(1, 11)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_only_slots_of_others_begins_in_none_of_them() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    a.set(a.slot(), 1, 1).await;
+    a.ready().await;
+    assert!(a.slots.drain().await.is_empty());
+    // As one does that comes by a takeover: it was its standby, and nobody else knows what is in it.
+    earlier(&a, 9, 3).await;
+    assert!(a.slots.holds(9) && !a.slots.begins());
+    assert_eq!(a.slots.instead(7).as_deref(), Some("b"));
+    assert!(b.slots.begins() && b.slots.instead(7).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_in_which_something_has_begun_is_not_given_up() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    assert!(share::is_empty(&a.slots.0, a.slot()));
+    // Meanwhile a slot changes hands.
+    let turn = a.slots.0.turn.lock().await;
+    let mut giving = std::pin::pin!(share::give_up(&a.slots.0, a.slot()));
+    assert!(std::future::poll_fn(|context| Poll::Ready(giving.as_mut().poll(context))).await.is_pending());
+    a.set(a.slot(), 1, 1).await;
+    drop(turn);
+    assert!(!giving.await);
+    assert_eq!(a.memory.of(a.slot()), Some(BTreeMap::from([(1, 1)])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_gives_all_of_it_away_first() {
     let Some(servers) = Servers::start(1) else { return };
     let net = Arc::new(Net::default());
@@ -484,7 +539,8 @@ async fn until(holds: impl Fn() -> bool) {
 /// A slot of somebody's that was begun in an earlier life, with so many connections.
 async fn earlier(member: &Member, number: u8, connections: u64) {
     let inner = &member.slots.0;
-    let Changed::Done(slot) = Slot::begin(&inner.etcd, number, inner.own.clone()).await.unwrap() else {
+    let slot = Slot::nobodys(&inner.etcd, number, inner.own.clone()).await.unwrap().unwrap();
+    let Changed::Done(slot) = slot.change(&inner.etcd).await.unwrap() else {
         panic!("slot {number} is somebody's");
     };
     let numbers = (0..connections).map(|id| (id, u64::from(number))).collect();

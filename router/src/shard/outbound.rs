@@ -189,7 +189,7 @@ impl Core {
                 }
             }
             Err(error) => {
-                sa.count_drop(error.name());
+                sa.not_sealed(error, self.now, &mut self.events);
                 self.counters.count_seal(error);
             }
         }
@@ -215,7 +215,7 @@ impl Core {
                     }
                 }
                 Err(error) => {
-                    sa.count_drop(error.name());
+                    sa.not_sealed(error, self.now, &mut self.events);
                     return self.counters.count_seal(error);
                 }
             }

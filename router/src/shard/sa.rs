@@ -21,6 +21,9 @@ use crate::sys;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
 
+/// How often a pair without a number to send with asks for more: whoever could not reserve any has been busy for a second or more.
+const ASKS_PER_SECOND: u32 = 1;
+
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
 pub(crate) struct Sa {
     pub(crate) tenant: Arc<Tenant>,
@@ -49,6 +52,8 @@ pub(crate) struct Sa {
     pub(super) last_flow: LastFlow,
     /// How often moves of the peer are reported.
     moves: Allowance,
+    /// How often it is asked for numbers while there are none.
+    asks: Allowance,
     /// The last address reported as new.
     reported: Option<SocketAddr>,
     soft_raised: bool,
@@ -159,6 +164,7 @@ impl Sa {
             drops: Vec::new(),
             last_flow: LastFlow::default(),
             moves: events::moves(),
+            asks: Allowance::new(ASKS_PER_SECOND),
             reported: None,
             soft_raised: false,
             hard_raised: false,
@@ -259,6 +265,15 @@ impl Sa {
         match self.drops.iter_mut().find(|(known, _)| *known == name) {
             Some((_, count)) => *count += 1,
             None => self.drops.push((name, 1)),
+        }
+    }
+
+    /// Counts a packet that was not sealed. Where its number is not reserved, more are asked for again: whoever was asked before may not have
+    /// been able to.
+    pub(crate) fn not_sealed(&mut self, error: SealError, now: Instant, events: &mut EventSink) {
+        self.count_drop(error.name());
+        if error == SealError::LeaseUsedUp && self.asks.take(now) {
+            self.raise(LimitEvent::NumbersLow, events);
         }
     }
 

@@ -277,7 +277,7 @@ impl Running {
 impl Inner {
     /// Whether there is no slot to begin anything in: it was drained, or has begun when none was free and has got none yet.
     fn is_without_slot(&self) -> bool {
-        self.slots.get().map_or(self.first_slot == 0, |slots| slots.mine().is_empty())
+        self.slots.get().map_or(self.first_slot == 0, |slots| !slots.begins())
     }
 }
 

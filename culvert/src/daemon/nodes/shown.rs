@@ -7,7 +7,7 @@ use cluster::Placement;
 use cluster::mesh::Incoming;
 use culvert_proto::v1;
 use latest::Latest as _;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tonic::transport::Channel;
 
 use super::Nodes;
@@ -102,12 +102,17 @@ impl Nodes {
     pub(crate) async fn drain_for_good(&self) -> v1::DrainNodeResponse {
         let Some(slots) = self.0.slots.get() else { return v1::DrainNodeResponse::default() };
         let (before, connections) = (slots.mine(), self.connections());
-        let staying = slots.drain().await;
-        let (drained, now) = (self.0.drained.clone(), slots.mine());
+        let (draining, drained) = (slots.clone(), self.0.drained.clone());
+        // Whoever waits for it may go away.
+        let (tell, told) = oneshot::channel();
         self.0.runtime.spawn(async move {
+            let staying = draining.drain().await;
+            let now = draining.mine();
+            let _ = tell.send((staying, now));
             tokio::time::sleep(SETTLE).await;
             drained.set();
         });
+        let Ok((staying, now)) = told.await else { return v1::DrainNodeResponse::default() };
         // One that nothing was in has gone nowhere.
         let moved = before.difference(&now).filter_map(|slot| {
             let to = slots.elsewhere(*slot)?;
