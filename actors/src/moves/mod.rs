@@ -29,6 +29,9 @@ pub trait Cluster: Send + Sync + 'static {
     /// The slot of what begins now.
     fn slot(&self) -> u8;
 
+    /// Whether a slot is this node's.
+    fn holds(&self, slot: u8) -> bool;
+
     /// Whether somebody is told of what happens in a slot.
     fn is_told(&self, slot: u8) -> bool;
 

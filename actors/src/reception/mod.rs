@@ -338,8 +338,11 @@ impl Reception {
             self.acquaintances.note(remote.ip(), config);
         }
         let name = config.and_then(|c| c.name.parse::<tenants::PeerName>().ok());
-        let Some(entry) = name.and_then(|name| self.env.registry.peers.get(&name)) else {
-            // Deleted in this very moment.
+        let others = &self.env.peer.conn.others.0;
+        let is_here = others.as_ref().is_none_or(|cluster| cluster.holds(slot_of(spi)));
+        let entry = name.filter(|_| is_here).and_then(|name| self.env.registry.peers.get(&name));
+        let Some(entry) = entry else {
+            // Deleted in this very moment; or the slot has gone to another node since the first message, and nothing that is in it is said here.
             let now = Instant::now();
             self.with(spi, |conn, host| conn.handle_command(now, host, ike::Command::Close));
             return self.drain(spi);

@@ -16,9 +16,10 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
 
 mod inner;
+mod leaving;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::panic)]
 mod model;
@@ -51,6 +52,7 @@ use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
 use crate::task::{carried_out, of_node};
+use leaving::Course;
 use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
@@ -164,13 +166,13 @@ pub(crate) struct Inner {
     turn: AsyncMutex<()>,
     /// Nodes that did not answer as a standby, and until when they are not asked to be one.
     unfit: Mutex<BTreeMap<String, Instant>>,
+    /// That of the node, on which what takes a while is done.
+    runtime: tokio::runtime::Handle,
     /// Something is to be looked at.
     wake: Notify,
     primary: AtomicU8,
-    /// This node wants no more slots.
-    leaving: AtomicBool,
-    /// It has given its slots up and is about to end: it is no standby, and takes nothing over.
-    ending: AtomicBool,
+    /// How much longer this node has slots.
+    course: Course,
     /// Why nothing is to be sent here, if that is so.
     astray: watch::Sender<Option<String>>,
     /// A slot went to another node since this one is cut off.
@@ -214,10 +216,10 @@ impl Slots {
             begun: Mutex::default(),
             turn: AsyncMutex::default(),
             unfit: Mutex::default(),
+            runtime: tokio::runtime::Handle::current(),
             wake: Notify::new(),
             primary: AtomicU8::new(primary),
-            leaving: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
+            course: Course::default(),
             astray: watch::Sender::new(None),
             deprived: AtomicBool::new(false),
             etcd_is_away: members.etcd_is_away(),
@@ -315,7 +317,7 @@ impl Slots {
 
     /// Whether this node wants no more slots, as it leaves or was drained.
     pub fn is_leaving(&self) -> bool {
-        self.0.leaving.load(Ordering::Relaxed)
+        self.0.course.leaves()
     }
 
     /// Why nothing is to be sent to this node, as long as that is so: it hears none of several others, and they have taken its tunnels or it
@@ -341,7 +343,7 @@ impl Slots {
         }
         let rows = Rows::decode(body).map_err(|error| format!("no rows: {error}"))?;
         if ask == Ask::Put {
-            if self.0.ending.load(Ordering::Relaxed) {
+            if self.0.course.ends() {
                 return Err(moving::LEAVES.to_owned());
             }
             if rows.instance != self.0.own.instance {
@@ -363,65 +365,6 @@ impl Slots {
         let moved = carried_out(async move { moving::give(&inner, slot, &to, Why::Ordered).await }).await;
         moved.unwrap_or_else(|| Err(moving::LEAVES.to_owned()))
     }
-
-    /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
-    /// are nobody's from now on. It is carried out whether or not somebody waits for it.
-    pub async fn drain(&self) -> Vec<(u8, String)> {
-        self.0.leaving.store(true, Ordering::Relaxed);
-        let slots = self.clone();
-        carried_out(async move { slots.give_all().await }).await.unwrap_or_default()
-    }
-
-    async fn give_all(&self) -> Vec<(u8, String)> {
-        let mut stay = Vec::new();
-        for slot in self.mine() {
-            if share::is_empty(&self.0, slot) && share::give_up(&self.0, slot).await {
-                continue;
-            }
-            let mut moved = Err(String::new());
-            for _ in 0..DRAIN_TRIES {
-                moved = match self.0.heir(slot.into()) {
-                    Some(to) => {
-                        let moved = moving::give(&self.0, slot, &to.node, Why::Suits).await;
-                        if moved.is_err() {
-                            // It may leave as well: another one then, if there is one.
-                            self.0.is_unfit(&to.node);
-                        }
-                        moved
-                    }
-                    None => Err("there is no other node".to_owned()),
-                };
-                if moved.is_ok() {
-                    break;
-                }
-            }
-            if let Err(reason) = moved {
-                stay.push((slot, reason));
-            }
-        }
-        stay
-    }
-
-    /// Nothing is done for the slots of this node any more: they are nobody's. What has come since it was drained goes to others first: it may
-    /// have been the only standby of a node that is gone.
-    pub async fn leave(&self) {
-        if self.mine().into_iter().any(|slot| !share::is_empty(&self.0, slot)) {
-            self.drain().await;
-        }
-        self.0.leaving.store(true, Ordering::Relaxed);
-        self.0.ending.store(true, Ordering::Relaxed);
-        // What is being taken over at this moment has come, or does not.
-        drop(self.0.turn.lock().await);
-        for number in self.mine() {
-            let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);
-            self.0.mine().remove(&number);
-            if let Some(slot) = slot
-                && let Err(error) = slot.give_up(&self.0.etcd).await
-            {
-                tracing::debug!(%error, slot = number, "the others learn later that a slot is nobody's");
-            }
-        }
-    }
 }
 
 impl Mirrored for Table {
@@ -442,5 +385,3 @@ const SEEN: Duration = Duration::from_secs(1);
 /// One that is heard and does not answer is cut off in one direction, or has more to do than it can. A network that was mended is
 /// noticed soon enough by this.
 const UNFIT: Duration = Duration::from_secs(3);
-/// How often a slot is offered by a node that leaves: what etcd knows of it may change meanwhile, for its standby becomes ready.
-const DRAIN_TRIES: usize = 3;

@@ -156,7 +156,7 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
             Ok(Changed::Other(_)) => return None,
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
-                if inner.ending.load(Ordering::Relaxed) {
+                if inner.course.ends() {
                     // Whoever comes next learns that this node is gone.
                     return None;
                 }
@@ -169,7 +169,7 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
 /// A slot comes here.
 pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows) -> Result<Vec<u8>, String> {
     let number = rows.slot()?;
-    if inner.leaving.load(Ordering::Relaxed) {
+    if inner.course.leaves() {
         return Err(LEAVES.to_owned());
     }
     if ask == Ask::Expect {

@@ -37,7 +37,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     loop {
         tokio::time::sleep(TICK.min(EVEN)).await;
         moving::forget_late(&inner).await;
-        if inner.leaving.load(Ordering::Relaxed) {
+        if inner.course.leaves() {
             continue;
         }
         begin_somewhere(&inner).await;
@@ -69,7 +69,9 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
         return Err("this node has no slot but the one that it begins in".to_owned());
     };
     let (inner, to) = (Arc::clone(inner), to.to_owned());
-    tokio::spawn(of_node(async move {
+    let runtime = inner.runtime.clone();
+    // Not on the thread that asks, by which the others hear this node.
+    runtime.spawn(of_node(async move {
         if let Err(reason) = moving::give(&inner, number, &to, Why::Suits).await {
             tracing::warn!(slot = number, to, reason, "a slot does not go to a node that has none");
         }

@@ -91,7 +91,7 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
         }
         return;
     }
-    if inner.leaving.load(Ordering::Relaxed) {
+    if inner.course.leaves() {
         return;
     }
     let standby = inner.successor(slot.number.into());
@@ -162,7 +162,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     let _turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
-    if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.ending.load(Ordering::Relaxed) {
+    if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.course.ends() {
         return;
     }
     // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.
@@ -177,7 +177,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             // Whether it was made is unknown, and until it is known nobody acts.
             Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
         }
-        if inner.ending.load(Ordering::Relaxed) {
+        if inner.course.ends() {
             // Whoever comes next learns that this node is gone.
             return;
         }
@@ -246,7 +246,7 @@ async fn missing(inner: &Arc<Inner>, number: u8) {
 
 /// Takes a slot for what is new: false if there is none, for now.
 pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
-    if inner.leaving.load(Ordering::Relaxed) {
+    if inner.course.leaves() {
         return false;
     }
     // What has not been put away yet is no new one, whatever etcd says of it.

@@ -10,6 +10,7 @@ use latest::{Follow as _, Latest as _};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::leaving::DRAIN_TRIES;
 use super::record::Changed;
 use super::*;
 use crate::members::Identity;

@@ -124,6 +124,9 @@ fn say(text: &str) -> anyhow::Result<()> {
 /// as on a full disk. The number is that of all architectures but MIPS.
 const SIGXFSZ: i32 = 25;
 
+/// How long slots may take to change hands at the end: a hundred times what those of 10,000 tunnels take. While etcd is away none does.
+const MOVES_AT_MOST: Duration = Duration::from_secs(15);
+
 async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lost) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
@@ -222,14 +225,24 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lo
         probes.leave();
         let others = others.filter(|_| signal.starts_with("SIG"));
         let drained = others.is_some();
+        let mut cut = false;
         if let Some(others) = others {
             // Before the time in which whoever is in front learns that this node goes: what still lands here is passed on.
-            others.drain().await;
+            tokio::select! {
+                () = others.drain() => {}
+                why = reason() => {
+                    tracing::info!(why, "what has not changed hands goes with this node");
+                    cut = true;
+                }
+                () = tokio::time::sleep(MOVES_AT_MOST) => {
+                    tracing::warn!("not all slots have changed hands; what is left goes with this node");
+                }
+            }
         }
         // What has failed has nobody to wait for.
-        let drain = if signal.starts_with("SIG") { drain } else { Duration::ZERO };
+        let drain = if signal.starts_with("SIG") && !cut { drain } else { Duration::ZERO };
         // Whoever is in front may send here a moment longer.
-        let drain = if drained { drain.max(nodes::PASSES_ON) } else { drain };
+        let drain = if drained && !cut { drain.max(nodes::PASSES_ON) } else { drain };
         phases.end(drain, reason()).await;
     });
     let served = server::serve_grpc(doors, access, catalog, tunnels, traced, in_the_way, phase).await;
@@ -241,6 +254,10 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lo
         let _ = faults.await;
         Arc::into_inner(node).context("the node is in use")?
     };
+    if let Some(cluster) = &cluster {
+        // While the tunnels are there: what has come since the drain goes to others.
+        cluster.stop_taking().await;
+    }
     // Also when the API failed: the peers are told.
     let up = node.shutdown().await;
     if let Err(error) = recall::save(&config.state_dir.0, &up) {

@@ -76,6 +76,7 @@ pub struct Running {
     members: Members,
     nodes: Nodes,
     astray: watch::Receiver<Option<String>>,
+    lost: watch::Receiver<Option<String>>,
     tasks: JoinSet<()>,
 }
 
@@ -199,7 +200,17 @@ impl Joined {
             Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
         let astray = slots.astray();
         let _ = inner.slots.set(slots);
-        tasks.spawn(async move { while stewards.join_next().await.is_some() {} });
+        let (lost_in, lost) = watch::channel(None);
+        let mut without_place = members.lost();
+        tasks.spawn(async move {
+            let why = tokio::select! {
+                // An error is the end of this node.
+                gone = without_place.until(Option::is_some) => gone.unwrap_or_default(),
+                _ = stewards.join_next() => Some("nobody looks after the slots of this node any more".to_owned()),
+            };
+            lost_in.send_replace(why);
+            while stewards.join_next().await.is_some() {}
+        });
         tasks.spawn(async move {
             let mut tick = tokio::time::interval(PROGRESS);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -223,7 +234,7 @@ impl Joined {
         if tokio::time::timeout(REACHED, all_heard).await.is_err() {
             tracing::warn!("not all other nodes are reached yet; what lands here and is for them is lost");
         }
-        Ok(Running { members, nodes, astray, tasks })
+        Ok(Running { members, nodes, astray, lost, tasks })
     }
 }
 
@@ -235,7 +246,7 @@ impl Running {
 
     /// Why this node has no place any more, once that is so.
     pub fn lost(&self) -> watch::Receiver<Option<String>> {
-        self.members.lost()
+        self.lost.clone()
     }
 
     /// Why nothing is to be sent here, as it could not be passed on to those it is for, if that is so.
@@ -257,6 +268,13 @@ impl Running {
             let (expires, usable) = (self.nodes(), self.nodes());
             others.certificate("nodes", move || expires.0.renewal.as_ref().and_then(Renewal::expires));
             others.files("nodes", move || usable.0.renewal.as_ref().is_none_or(Renewal::is_usable));
+        }
+    }
+
+    /// Takes nothing over any more, and gives away what has come since it was drained, if it was.
+    pub async fn stop_taking(&self) {
+        if let Some(slots) = self.nodes.0.slots.get().filter(|slots| slots.is_leaving()) {
+            slots.stop_taking().await;
         }
     }
 

@@ -19,11 +19,17 @@ impl Host for Nodes {
     }
 
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
-        Box::pin(async move {
-            let Some(control) = self.0.control.get() else { return };
+        let Some(control) = self.0.control.get().cloned() else { return Box::pin(std::future::ready(())) };
+        // Not by the thread that asks for it: that may be the one by which the others hear this node, and thousands of tunnels take a while.
+        let taking = self.0.runtime.spawn(async move {
             let taken = control.take_slot(slot, rows, handover).await;
             let (connections, pairs, lost) = (taken.connections, taken.pairs, taken.lost);
             tracing::info!(slot, ?handover, connections, pairs, lost, "tunnels of another node go on here");
+        });
+        Box::pin(async move {
+            if let Err(error) = taking.await {
+                tracing::error!(%error, slot, "the tunnels of a slot are lost");
+            }
         })
     }
 

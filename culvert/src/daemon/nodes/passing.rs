@@ -133,6 +133,10 @@ impl actors::Cluster for Nodes {
         self.0.slots.get().map_or(self.0.first_slot, cluster::Slots::primary)
     }
 
+    fn holds(&self, slot: u8) -> bool {
+        self.0.slots.get().map_or(slot == self.0.first_slot, |slots| slots.holds(slot))
+    }
+
     fn is_told(&self, slot: u8) -> bool {
         // One that is not ours is told of nothing, and its connections say nothing.
         self.0.slots.get().is_some_and(|slots| slots.is_told(slot) || !slots.holds(slot))

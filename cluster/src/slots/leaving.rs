@@ -1,0 +1,112 @@
+//! How a node gives away what it has: on an order, and at its end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use super::moving::Why;
+use super::{Inner, Slots, moving, share};
+use crate::task::carried_out;
+
+/// How often a slot is offered by a node that leaves: what etcd knows of it may change meanwhile, for its standby becomes ready.
+pub(super) const DRAIN_TRIES: usize = 3;
+/// How long a node that ends waits for what is under way: longer than etcd is waited for once.
+const LAST_TURN: Duration = Duration::from_secs(12);
+
+const LEAVES: u8 = 1;
+const ENDS: u8 = 2;
+
+/// How much longer a node has slots. It only goes on, never back.
+#[derive(Debug, Default)]
+pub(super) struct Course(AtomicU8);
+
+impl Course {
+    /// It wants no more slots: it was drained, or ends.
+    pub(super) fn leaves(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= LEAVES
+    }
+
+    /// It is about to end: it is no standby, and takes nothing over.
+    pub(super) fn ends(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= ENDS
+    }
+
+    fn go_on(&self, to: u8) {
+        self.0.fetch_max(to, Ordering::Relaxed);
+    }
+}
+
+impl Slots {
+    /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
+    /// are nobody's from now on. It is carried out whether or not somebody waits for it.
+    pub async fn drain(&self) -> Vec<(u8, String)> {
+        self.0.course.go_on(LEAVES);
+        let inner = Arc::clone(&self.0);
+        carried_out(async move { give_all(&inner).await }).await.unwrap_or_default()
+    }
+
+    /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have
+    /// been the only standby of a node that is gone. To be called while the tunnels are still there.
+    pub async fn stop_taking(&self) {
+        self.give_what_came().await;
+        self.0.course.go_on(ENDS);
+        // What is being taken over at this moment has come then, or does not.
+        if tokio::time::timeout(LAST_TURN, self.0.turn.lock()).await.is_err() {
+            tracing::warn!("a slot is still changing hands while this node ends");
+        }
+        self.give_what_came().await;
+    }
+
+    async fn give_what_came(&self) {
+        // While etcd is away nothing changes hands.
+        let came = || self.mine().into_iter().any(|slot| !share::is_empty(&self.0, slot));
+        if !self.etcd_is_away() && came() && tokio::time::timeout(LAST_TURN, self.drain()).await.is_err() {
+            tracing::warn!("not all slots have changed hands while this node ends");
+        }
+    }
+
+    /// Nothing is done for the slots of this node any more: they are nobody's.
+    pub async fn leave(&self) {
+        self.stop_taking().await;
+        for number in self.mine() {
+            let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);
+            self.0.mine().remove(&number);
+            if let Some(slot) = slot
+                && let Err(error) = slot.give_up(&self.0.etcd).await
+            {
+                tracing::debug!(%error, slot = number, "the others learn later that a slot is nobody's");
+            }
+        }
+    }
+}
+
+async fn give_all(inner: &Arc<Inner>) -> Vec<(u8, String)> {
+    let mut stay = Vec::new();
+    let mine: Vec<u8> = inner.mine().keys().copied().collect();
+    for slot in mine {
+        if share::is_empty(inner, slot) && share::give_up(inner, slot).await {
+            continue;
+        }
+        let mut moved = Err(String::new());
+        for _ in 0..DRAIN_TRIES {
+            moved = match inner.heir(slot.into()) {
+                Some(to) => {
+                    let moved = moving::give(inner, slot, &to.node, Why::Suits).await;
+                    if moved.is_err() {
+                        // It may leave as well: another one then, if there is one.
+                        inner.is_unfit(&to.node);
+                    }
+                    moved
+                }
+                None => Err("there is no other node".to_owned()),
+            };
+            if moved.is_ok() {
+                break;
+            }
+        }
+        if let Err(reason) = moved {
+            stay.push((slot, reason));
+        }
+    }
+    stay
+}
