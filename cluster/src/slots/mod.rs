@@ -305,9 +305,9 @@ impl Slots {
         (self.0.sudden.load(Ordering::Relaxed), self.0.exact.load(Ordering::Relaxed))
     }
 
-    /// Whether a slot's standby could go on with it.
+    /// Whether the standby of a slot of this node could go on with it. That of the owner before it could not.
     pub fn is_protected(&self, slot: u8) -> bool {
-        self.0.table.latest().get(&slot).is_some_and(|slot| slot.ready)
+        self.0.table.latest().get(&slot).is_some_and(|slot| slot.ready && slot.owner == self.0.own)
     }
 
     /// Whether etcd is away, as far as this node can tell.
