@@ -150,6 +150,8 @@ counters! {
     message_id_syncs => "ike_message_id_sync",
     /// Requests answered again from store.
     answered_again => "ike_answered_again",
+    /// Slots of another node of which not all connections had begun here when their next standby was told.
+    begun_late => "slot_begun_late",
     /// Child SAs that the router did not take.
     install_failed => "child_sa_install_failed",
     /// Negotiations that no trace tells of, because so many are being told already.

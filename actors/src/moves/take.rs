@@ -167,6 +167,7 @@ impl Control {
         drop(begun);
         // The slot's standby is told of those who can be asked: one that is not there yet would be missing there.
         if tokio::time::timeout(BEGUN, all_begun.recv()).await.is_err() {
+            env.counters.begun_late.up();
             tracing::warn!(slot, "not all connections of another node go on within {BEGUN:?}");
         }
         taken

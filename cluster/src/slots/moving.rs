@@ -58,18 +58,16 @@ pub(super) enum Why {
 
 /// Moves a slot of this node.
 pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
+    takes_writes(inner, number).await?;
     let _turn = inner.turn.lock().await;
     // From etcd itself: the next owner compares with this.
-    let slot = Slot::load(&inner.etcd, number).await.map_err(|error| error.to_string())?;
-    let ours = slot.filter(|slot| slot.owner == inner.own && inner.mine().contains_key(&number));
-    let Some(slot) = ours else { return Err(format!("slot {number} is not this node's")) };
+    let slot = ours(inner, number).await?;
     if to == inner.own.node {
         return Err(format!("slot {number} is at {to} already"));
     }
     if !inner.hears(to) {
         return Err(format!("node {to} is not heard"));
     }
-    let slot = rewritten(inner, slot).await?;
     let ordered = why == Why::Ordered;
     let body = |rows, last| {
         let (slot, term) = (slot.number.into(), slot.term);
@@ -106,14 +104,23 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     Ok(())
 }
 
-/// A slot of this node, written as it is: where etcd takes no writes nothing is frozen for as long as that is so.
-async fn rewritten(inner: &Inner, mut slot: Slot) -> Result<Slot, String> {
+/// What etcd knows of a slot of this node.
+async fn ours(inner: &Inner, number: u8) -> Result<Slot, String> {
+    let slot = Slot::load(&inner.etcd, number).await.map_err(|error| error.to_string())?;
+    let ours = slot.filter(|slot| slot.owner == inner.own && inner.mine().contains_key(&number));
+    ours.ok_or_else(|| format!("slot {number} is not this node's"))
+}
+
+/// A slot of this node is written as it is: where etcd takes no writes nothing is frozen for as long as that is so. Nobody's turn is taken
+/// meanwhile, for a slot that is to be taken over would wait for it.
+async fn takes_writes(inner: &Inner, number: u8) -> Result<(), String> {
+    let mut slot = ours(inner, number).await?;
     loop {
         match slot.change(&inner.etcd).await.map_err(|error| error.to_string())? {
-            Changed::Done(slot) => return Ok(slot),
+            Changed::Done(_) => return Ok(()),
             // Its standby is ready, or gone, since a moment ago.
             Changed::Other(Some(now)) if now.owner == inner.own => slot = now,
-            Changed::Other(_) => return Err(format!("slot {} is not this node's any more", slot.number)),
+            Changed::Other(_) => return Err(format!("slot {number} is not this node's any more")),
         }
     }
 }
