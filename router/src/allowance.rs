@@ -27,6 +27,31 @@ impl Allowance {
     }
 }
 
+/// When something that stands in the way was told last. It is told again as long as it does: whoever was told may not have been able to help, or
+/// was on its way to another node.
+#[derive(Debug, Default)]
+pub(crate) struct Reminder(Option<Instant>);
+
+impl Reminder {
+    /// Between two times that it is told: whoever could not help it has been busy for as long.
+    const AGAIN: Duration = Duration::from_secs(1);
+
+    /// Whether to tell it now: at once if it was not told in another way before.
+    pub(crate) fn is_due(&mut self, now: Instant, told_before: bool) -> bool {
+        match self.0 {
+            None => {
+                self.0 = Some(now);
+                !told_before
+            }
+            Some(last) if now.saturating_duration_since(last) < Self::AGAIN => false,
+            Some(_) => {
+                self.0 = Some(now);
+                true
+            }
+        }
+    }
+}
+
 /// An allowance that threads share, without a lock.
 #[derive(Debug)]
 pub(crate) struct SharedAllowance {
@@ -58,6 +83,18 @@ impl SharedAllowance {
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_told_again_each_second() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        for told_before in [false, true] {
+            let mut reminder = Reminder::default();
+            let due =
+                [0, 500, 1_000, 1_500, 2_000, 9_000].map(|millis| reminder.is_due(at(millis), told_before));
+            assert_eq!(due, [!told_before, false, true, false, true, true]);
+        }
+    }
 
     #[test]
     fn every_second_anew() {

@@ -56,8 +56,8 @@ impl Default for Limiter {
 
 impl Limiter {
     fn set(&self, limits: TrafficLimits) {
-        self.packets.per_second.store(limits.packets.map_or(0, |n| n.get().into()), Ordering::Relaxed);
-        self.octets.per_second.store(limits.octets.map_or(0, NonZeroU64::get), Ordering::Relaxed);
+        self.packets.set(limits.packets.map_or(0, |n| n.get().into()));
+        self.octets.set(limits.octets.map_or(0, NonZeroU64::get));
     }
 
     /// Whether anything is limited.
@@ -87,6 +87,13 @@ struct Bucket {
 }
 
 impl Bucket {
+    /// Another rate begins with a full bucket: what was lent by a slow one would hold up a fast one for as long as it took that.
+    fn set(&self, per_second: u64) {
+        if self.per_second.swap(per_second, Ordering::Relaxed) != per_second {
+            self.full_at.store(0, Ordering::Relaxed);
+        }
+    }
+
     fn is_set(&self) -> bool {
         self.per_second.load(Ordering::Relaxed) != 0
     }
@@ -155,6 +162,17 @@ mod tests {
         assert_eq!(limiter.take(at(0), 45, 1_400), 1);
         assert_eq!(limiter.take(at(1_199), 1, 1_400), 0);
         assert_eq!(limiter.take(at(1_201), 1, 1_400), 1);
+    }
+
+    #[test]
+    fn a_raised_limit_does_not_pay_for_what_was_lent_before() {
+        let limiter = limiter(0, 1_000);
+        assert_eq!(limiter.take(limiter.began, 1, 65_000), 1);
+        let limits = |octets| TrafficLimits { octets: NonZeroU64::new(octets), ..TrafficLimits::default() };
+        limiter.set(limits(1_000));
+        assert_eq!(limiter.take(limiter.began, 1, 1_400), 0, "that is no other limit");
+        limiter.set(limits(1_000_000));
+        assert_eq!(limiter.take(limiter.began, 10, 1_400), 10);
     }
 
     #[test]

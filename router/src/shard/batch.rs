@@ -198,7 +198,8 @@ impl Batch {
         counters: &Counters,
     ) -> bool {
         let Some(port) = exit.udp.filter(|port| packets > 1 && port.max_segments() > 1) else { return false };
-        if self.segment > OFFLOAD_SEGMENT_MAX {
+        let largest = if self.wrapping.path.remote.is_ipv4() { OFFLOAD_MAX_V4 } else { OFFLOAD_MAX_V6 };
+        if self.segment > largest {
             return false;
         }
         counters.count(Counter::SendCalls);
@@ -274,5 +275,6 @@ const BATCHES: usize = 32;
 const BATCH_PACKETS: usize = 64;
 /// The longest UDP datagram over IPv4 has 65,507 octets, and the kernel sets the same bound for a whole batch.
 pub(super) const BATCH_OCTETS: usize = 65_000;
-/// Offloaded segments are not fragmented, so larger ones go one by one: 1500 less the headers of IPv6 and UDP.
-const OFFLOAD_SEGMENT_MAX: usize = 1452;
+/// Offloaded segments are not fragmented, so larger ones go one by one: 1500 less the headers of IPv4 and UDP, and of IPv6 and UDP.
+const OFFLOAD_MAX_V4: usize = 1472;
+const OFFLOAD_MAX_V6: usize = 1452;

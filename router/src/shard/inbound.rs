@@ -108,7 +108,7 @@ impl Core {
         let opened = match opened {
             Ok(opened) => opened,
             Err(error) => {
-                sa.count_drop(error.name());
+                sa.not_opened(error, self.now, &mut self.events);
                 self.counters.count_open(error);
                 return None;
             }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use esp::transport::{Hosts, Upper};
-use esp::{InboundSa, LimitEvent, OutboundSa, RestoreError, Resume, SaError, SealError, Spi};
+use esp::{InboundSa, LimitEvent, OpenError, OutboundSa, RestoreError, Resume, SaError, SealError, Spi};
 
-use crate::allowance::Allowance;
+use crate::allowance::{Allowance, Reminder};
 use crate::events::{self, EventSink};
 use crate::model::{ChildSa, Ends, Reserve, RouterEvent, SaStats};
 use crate::options::{Encapsulation, TunnelOptions};
@@ -20,9 +20,6 @@ use crate::shard::last_flow::LastFlow;
 use crate::sys;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
-
-/// How often a pair without a number to send with asks for more: whoever could not reserve any has been busy for a second or more.
-const ASKS_PER_SECOND: u32 = 1;
 
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
 pub(crate) struct Sa {
@@ -52,8 +49,8 @@ pub(crate) struct Sa {
     pub(super) last_flow: LastFlow,
     /// How often moves of the peer are reported.
     moves: Allowance,
-    /// How often it is asked for numbers while there are none.
-    asks: Allowance,
+    /// What stands in the way of packets.
+    stuck: Reminder,
     /// The last address reported as new.
     reported: Option<SocketAddr>,
     soft_raised: bool,
@@ -164,7 +161,7 @@ impl Sa {
             drops: Vec::new(),
             last_flow: LastFlow::default(),
             moves: events::moves(),
-            asks: Allowance::new(ASKS_PER_SECOND),
+            stuck: Reminder::default(),
             reported: None,
             soft_raised: false,
             hard_raised: false,
@@ -268,12 +265,26 @@ impl Sa {
         }
     }
 
-    /// Counts a packet that was not sealed. Where its number is not reserved, more are asked for again: whoever was asked before may not have
-    /// been able to.
+    /// Counts a packet that was not sealed. What stands in its way is told again: whoever was told before may not have been able to do anything,
+    /// or was on its way to another node.
     pub(crate) fn not_sealed(&mut self, error: SealError, now: Instant, events: &mut EventSink) {
         self.count_drop(error.name());
-        if error == SealError::LeaseUsedUp && self.asks.take(now) {
-            self.raise(LimitEvent::NumbersLow, events);
+        match error {
+            SealError::LeaseUsedUp if self.stuck.is_due(now, false) => {
+                self.raise(LimitEvent::NumbersLow, events)
+            }
+            SealError::HardLimit | SealError::SequenceExhausted if self.stuck.is_due(now, true) => {
+                events.send(RouterEvent::HardLimit { spi: self.spi() });
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts a packet that was not opened, as [`Sa::not_sealed`].
+    pub(crate) fn not_opened(&mut self, error: OpenError, now: Instant, events: &mut EventSink) {
+        self.count_drop(error.name());
+        if error == OpenError::HardLimit && self.stuck.is_due(now, true) {
+            events.send(RouterEvent::HardLimit { spi: self.spi() });
         }
     }
 
