@@ -45,6 +45,31 @@ fn a_responder_finds_the_peer_by_identities_and_address() {
 }
 
 #[test]
+fn no_tenant_keeps_another_out_by_the_number_of_its_peers() {
+    let catalog = catalog(&["acme", "many"]);
+    let from_anywhere = |tenant: &str, n: usize, local: String| v1::Peer {
+        local_identity: local,
+        remote_identity: "branch.example".to_owned(),
+        remote_addresses: Vec::new(),
+        ..peer(tenant, &format!("b{n}"), &format!("10.{n}.0.0/24"))
+    };
+    try_create(&catalog, from_anywhere("acme", 1, "gw.acme".to_owned())).unwrap();
+    for n in 1..=2 * MAX_CANDIDATES {
+        try_create(&catalog, from_anywhere("many", n, format!("0.0.0.{n}"))).unwrap();
+    }
+    // The initiator does not say whom it wants.
+    let address = "192.0.2.9".parse().unwrap();
+    let find = || catalog.find_peers(Opening::Init, None, &name("branch.example"), address).unwrap();
+    assert_eq!(find().len(), MAX_CANDIDATES);
+    assert!(find().iter().any(|peer| peer.name.tenant().id() == "acme"));
+    // Whoever says where it comes from goes first.
+    let mut last = from_anywhere("many", 99, "gw.many".to_owned());
+    last.remote_addresses = vec!["192.0.2.9".to_owned()];
+    try_create(&catalog, last).unwrap();
+    assert_eq!(find()[0].name.id(), "b99");
+}
+
+#[test]
 fn ike_proposals_of_those_who_may_come_from_an_address() {
     let catalog = catalog(&["acme"]);
     let with = |id: &str, subnet: &str, proposal: &str, addresses: &[&str]| v1::Peer {

@@ -207,7 +207,7 @@ impl Handler<Resync> for NodeActor {
 
     fn handle(&mut self, _: Resync, ctx: &mut Self::Context) {
         let snapshot = self.env.catalog.snapshot();
-        self.revision = snapshot.revision;
+        let before = std::mem::replace(&mut self.revision, snapshot.revision);
         let mut peers: HashMap<u32, Vec<Arc<Peer>>> = HashMap::new();
         for peer in snapshot.peers {
             peers.entry(peer.tenant).or_default().push(peer);
@@ -226,6 +226,26 @@ impl Handler<Resync> for NodeActor {
             deliver(&addr, TenantChange(tenant.clone()), &self.env.counters);
             let peers = peers.remove(&tenant.number).unwrap_or_default();
             deliver(&addr, crate::tenant::Peers(peers), &self.env.counters);
+        }
+        if before > 0 {
+            self.tell_secrets(before);
+        }
+    }
+}
+
+impl NodeActor {
+    /// Peers whose secrets have changed since a revision: they have not, so nothing else tells of it.
+    fn tell_secrets(&self, since: u64) {
+        let mut users: HashMap<u32, Vec<Arc<Peer>>> = HashMap::new();
+        for secret in self.env.catalog.secrets().iter().filter(|secret| secret.meta.revision > since) {
+            for user in self.env.catalog.users_of(&secret.name) {
+                users.entry(user.tenant).or_default().push(user);
+            }
+        }
+        for (tenant, users) in users {
+            if let Some(slot) = self.tenants.get(&tenant) {
+                deliver(&slot.addr, SecretChange(users), &self.env.counters);
+            }
         }
     }
 }

@@ -31,17 +31,21 @@ pub(super) struct Waiter {
 }
 
 impl PeerActor {
-    fn wait(&mut self, wait: Wait, reply: Reply) {
-        self.wait_for(wait, Vec::new(), reply);
+    fn wait(&mut self, wait: Wait, reply: Reply) -> bool {
+        self.wait_for(wait, Vec::new(), reply)
     }
 
-    fn wait_for(&mut self, wait: Wait, pairs: Vec<u32>, reply: Reply) {
-        if self.waiters.len() >= MAX_WAITERS {
+    /// Whether there is room for one more who waits: if not it is refused, and nothing is to be done of what was asked.
+    fn wait_for(&mut self, wait: Wait, pairs: Vec<u32>, reply: Reply) -> bool {
+        self.waiters.retain(|waiter| !waiter.reply.is_closed());
+        let room = self.waiters.len() < MAX_WAITERS;
+        if room {
+            self.waiters.push(Waiter { wait, reply, pairs });
+        } else {
             // The client may have gone away; then there is nobody to tell.
             let _ = reply.send(Err("too many commands wait for this peer".to_owned()));
-            return;
         }
-        self.waiters.push(Waiter { wait, reply, pairs });
+        room
     }
 
     /// Answers everybody who waits for this.
@@ -83,8 +87,10 @@ impl PeerActor {
 
     /// Starts a negotiation unless the tunnel is up. Answered when every child has its Child SA, or one is refused.
     pub(super) fn initiate(&mut self, reply: Reply, parent: Option<SpanContext>, ctx: &mut Context<Self>) {
+        if !self.wait(Wait::Up, reply) {
+            return;
+        }
         self.parent = parent;
-        self.wait(Wait::Up, reply);
         self.view_mut().state_reason.clear();
         match self.supervisor.current() {
             Some(id) => {
@@ -107,11 +113,15 @@ impl PeerActor {
 
     /// Takes the tunnel down.
     pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        if !self.wait(Wait::Down, reply) {
+            return;
+        }
         tracing::info!(peer = %self.peer.name, by, "taken down by command");
         self.supervisor.terminate();
+        self.recall = false;
+        self.resolve(Wait::Up, Err(format!("taken down by {by}")));
         self.view_mut().state_reason = format!("taken down by {by}");
         self.drop_held();
-        self.wait(Wait::Down, reply);
         if self.conns.values().any(|c| !c.down) {
             self.close_all();
         } else {
@@ -129,8 +139,9 @@ impl PeerActor {
         };
         let name = match &target {
             RekeyTarget::Ike => {
-                self.wait(Wait::IkeRekey, reply);
-                self.command(id, Command::RekeyIke);
+                if self.wait(Wait::IkeRekey, reply) {
+                    self.command(id, Command::RekeyIke);
+                }
                 return;
             }
             RekeyTarget::Children => None,
@@ -141,7 +152,9 @@ impl PeerActor {
             let _ = reply.send(Err("there is no such Child SA".to_owned()));
             return;
         }
-        self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply);
+        if !self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply) {
+            return;
+        }
         for (spi, conn, _) in pairs {
             self.command(conn, Command::RekeyChild(spi));
         }

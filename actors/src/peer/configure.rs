@@ -89,6 +89,7 @@ impl Handler<Configure> for PeerActor {
             Effect::Children => parts,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
+        let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;
         (self.peer, self.author) = (peer, author);
         self.config =
             convert::peer_config(&self.env.catalog, self.env.raw_esp, self.env.router.shards(), &self.peer)
@@ -98,7 +99,8 @@ impl Handler<Configure> for PeerActor {
         let plan = super::plan(&self.env, &self.peer, self.given);
         if restart {
             self.gaps = Few::new();
-            self.recall = self.supervisor.current().is_some();
+            // It may be on its way down by an earlier change.
+            self.recall |= self.supervisor.current().is_some();
             self.close_all();
             if let Some(resolving) = self.names.resolving.take() {
                 // No connection tells of its end.
@@ -112,6 +114,9 @@ impl Handler<Configure> for PeerActor {
             self.change_children(&impact.children);
         }
         self.supervisor.set_plan(Instant::now(), plan);
+        if begins_otherwise {
+            self.supervisor.lift(Instant::now());
+        }
         self.arm(ctx);
         self.show();
     }

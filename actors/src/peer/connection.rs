@@ -165,6 +165,7 @@ impl PeerActor {
         self.note_takeover(id, remote, initiator);
         self.address_worked(remote);
         let (now, contact) = (Instant::now(), new.initial_contact);
+        self.recall = false;
         for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
             self.dispose(disposal);
         }

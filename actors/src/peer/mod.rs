@@ -219,13 +219,16 @@ impl PeerActor {
 
     /// Calls back a peer that was up and has an address, whoever began with it: it may not know that it has to.
     fn call_back(&mut self, ctx: &mut Context<Self>) {
+        if self.supervisor.state() != State::Waiting {
+            // The connection in use has not ended yet; or another came up meanwhile, or it was taken down by command, and that ends the matter.
+            return;
+        }
         let has_address = self.peer.spec.initiate_to(self.env.remote_ports.0).is_some();
         if std::mem::take(&mut self.recall)
             && has_address
             // What was up here may have gone on elsewhere.
             && self.env.homes.elsewhere(self.peer.uid).is_none()
             && self.config.is_some()
-            && self.supervisor.state() == State::Waiting
             && self.supervisor.try_now()
         {
             self.start_connection(ctx);

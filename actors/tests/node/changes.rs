@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig, PeerView};
 use culvert_proto::v1;
+use latest::Follow as _;
 use loadtest::Command;
 use tenants::{Catalog, PeerName};
 
@@ -135,4 +136,45 @@ async fn a_tunnel_that_was_taken_down_says_by_whom() {
     assert!(states.contains(&(v1::EventType::IkeSaEstablished, v1::PeerState::Established)), "{states:?}");
     assert!(states.contains(&(v1::EventType::IkeSaDeleted, v1::PeerState::Terminated)), "{states:?}");
     node.shutdown().await;
+}
+
+/// More changes at once than wait for whoever carries them out: what was missed is looked up, secrets included.
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_change_with_thousands_of_others_are_told() {
+    let catalog = catalog();
+    let node = node(Arc::clone(&catalog));
+    let mut first = branch(&node, 0);
+    first.until("up", |r| r.up).await;
+    let secret = |name: &str, value: &[u8]| v1::Object {
+        kind: Some(v1::object::Kind::Secret(v1::Secret {
+            name: format!("tenants/acme/secrets/{name}"),
+            value: value.to_vec(),
+            ..Default::default()
+        })),
+    };
+    let quotas = v1::Quotas { max_secrets: 10_000, ..Default::default() };
+    let hub = v1::Uplink { kind: Some(v1::uplink::Kind::Hub(v1::uplink::Hub {})) };
+    let name = "tenants/acme".into();
+    let tenant = v1::Tenant { name, uplink: Some(hub), quotas: Some(quotas), ..Default::default() };
+    // That of the peers in the middle of them.
+    let mut objects = vec![v1::Object { kind: Some(v1::object::Kind::Tenant(tenant)) }];
+    objects.extend((0..900).map(|n| secret(&format!("before-{n}"), b"something else")));
+    objects.push(secret("psk", b"another secret"));
+    objects.extend((0..1_500).map(|n| secret(&format!("after-{n}"), b"something else")));
+    catalog.apply(v1::ApplyRequest { objects, ..Default::default() }).unwrap();
+    // Until it is told the node refuses the new one.
+    let told = async {
+        loop {
+            let mut second = branch_with(&node, 1, |config| {
+                let peer = Arc::get_mut(&mut config.peer).unwrap();
+                peer.psk = ike::config::Psk::new(b"another secret".to_vec().into());
+            });
+            let report = second.report.until(|r| r.up || !r.last_error.is_empty()).await;
+            if report.is_ok_and(|r| r.up) {
+                return;
+            }
+            second.vanish();
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, told).await.is_ok(), "the new secret is not known");
 }

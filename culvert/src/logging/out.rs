@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
@@ -101,8 +102,13 @@ impl<W: Write + AsFd> To<W> {
 
 /// Whether something can be written without waiting, now or within this time.
 fn takes(to: BorrowedFd<'_>, patience: Timespec) -> bool {
-    // What cannot be asked is written to as ever.
-    poll(&mut [PollFd::new(&to, PollFlags::OUT)], Some(&patience)).unwrap_or(1) > 0
+    match poll(&mut [PollFd::new(&to, PollFlags::OUT)], Some(&patience)) {
+        Ok(ready) => ready > 0,
+        // A signal came, and nothing is known.
+        Err(Errno::INTR) => false,
+        // What cannot be asked is written to as ever.
+        Err(_) => true,
+    }
 }
 
 /// Says that lines are missing here.

@@ -228,18 +228,30 @@ impl Supervisor {
         self.failures = 0;
     }
 
-    /// The plan is another now. Where a connection is up, it decides about the next one.
+    /// The plan is another now. Where a connection is up, it decides about the next one. What was taken down by command stays down:
+    /// see [`Supervisor::lift`].
     pub fn set_plan(&mut self, now: Instant, plan: Plan) {
         if plan == self.plan {
             return;
         }
-        self.begins = plan.start;
+        let others_begin = (plan.start, plan.lost) != (self.plan.start, self.plan.lost);
+        if others_begin {
+            self.begins = plan.start;
+        }
         let since = self.up.last().map(|up| up.since);
         self.reauth = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
         self.plan = plan;
         match (self.state, plan.start) {
-            (State::Waiting | State::Terminated, Start::Us) => self.state = State::BackingOff(now),
+            (State::Waiting, Start::Us) if others_begin => self.state = State::BackingOff(now),
             (State::BackingOff(_), Start::Peer | Start::OnDemand) => self.state = State::Waiting,
+            _ => {}
+        }
+    }
+
+    /// Who begins was configured anew: what was taken down by command comes up again, if it is up to us or to a packet.
+    pub fn lift(&mut self, now: Instant) {
+        match (self.state, self.plan.start) {
+            (State::Terminated, Start::Us) => self.state = State::BackingOff(now),
             (State::Terminated, Start::OnDemand) => self.state = State::Waiting,
             _ => {}
         }

@@ -341,18 +341,35 @@ fn a_changed_plan_holds_at_once_where_nothing_is_up_and_afterwards_where_somethi
             s.ended(now, 1, Ended::ByPeer, 0);
             idle(&mut s, after, now + SECOND);
 
-            // Taken down by command it stays down, unless the new plan says that we begin or that packets do.
+            // Taken down by command it stays down, until somebody orders that we begin or that packets do.
             let mut s = Supervisor::new(now, plan(before));
             s.terminate();
             s.set_plan(now, plan(after));
-            if before == after || after == Start::Peer {
+            assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
+            assert_eq!(s.wanted(now), Demand::Refused);
+            s.lift(now);
+            if after == Start::Peer {
                 assert_eq!((s.state(), s.poll_timeout()), (State::Terminated, None));
-                assert_eq!(s.wanted(now), Demand::Refused);
             } else {
                 idle(&mut s, after, now);
             }
         }
     }
+}
+
+#[test]
+fn another_time_for_authenticating_anew_begins_nothing() {
+    let now = Instant::now();
+    let plan = |reauth| Plan { start: Start::Us, lost: Start::Peer, reauth: Some(SECOND * reauth) };
+    // Lost, and left to the peer.
+    let mut s = Supervisor::new(now, plan(100));
+    s.established(now, 1, now, true, 7, false);
+    s.ended(now, 1, Ended::Failed, 0);
+    let after = (s.state(), s.poll_timeout());
+    assert_eq!(after, (State::Waiting, None));
+    s.set_plan(now, plan(99));
+    assert_eq!((s.state(), s.poll_timeout()), after);
+    assert_eq!(s.wanted(now), Demand::Refused);
 }
 
 #[test]

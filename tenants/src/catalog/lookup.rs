@@ -1,5 +1,6 @@
 //! Which peer it is that talks to us: what a responder asks.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -57,7 +58,11 @@ impl Catalog {
         let fits = |peer: &&Arc<Peer>| {
             peer.spec.ike.opening() == opening && admits(&peer.spec.remote_addresses, address, names)
         };
-        let found: Vec<_> = all.filter(fits).take(MAX_CANDIDATES).cloned().collect();
+        let mut fit: Vec<&Arc<Peer>> = all.filter(fits).collect();
+        if fit.len() > MAX_CANDIDATES {
+            put_fairly(&mut fit);
+        }
+        let found: Vec<_> = fit.into_iter().take(MAX_CANDIDATES).cloned().collect();
         if found.is_empty() {
             let local = local.map(|local| format!("the local identity {local} and ")).unwrap_or_default();
             let wanted = format!("{local}the address {address} with {opening}");
@@ -147,4 +152,15 @@ impl Catalog {
         let names = state.index.users(secret).into_iter().flat_map(Mostly::keys);
         names.filter_map(|name| state.peers.get(name)).cloned().collect()
     }
+}
+
+/// Of more peers than can be tried those first that say where they come from, then one of each tenant before the second of any: however many a
+/// tenant has, it keeps none of another's out.
+fn put_fairly(peers: &mut [&Arc<Peer>]) {
+    let mut ranks: HashMap<TenantName, usize> = HashMap::new();
+    peers.sort_by_cached_key(|peer| {
+        let rank = ranks.entry(peer.name.tenant().clone()).or_default();
+        *rank += 1;
+        (peer.spec.remote_addresses.is_empty(), *rank)
+    });
 }
