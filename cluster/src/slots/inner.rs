@@ -1,8 +1,8 @@
 //! What everything about slots shares, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use latest::{Follow as _, Latest as _};
 use prost::Message as _;
@@ -17,6 +17,9 @@ use super::vault::Vault;
 use super::{Ask, Inner, SEEN, UNFIT};
 use crate::members::Placement;
 use crate::task::of_node;
+
+/// Within this of each other, nodes that do not hear each other notice it: several heartbeats.
+const NOTICED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
 impl Inner {
     pub(super) fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
@@ -121,10 +124,14 @@ impl Inner {
     /// Says whether there is any use in what is sent to this node.
     pub(super) fn look_around(&self) {
         let cut_off = self.is_cut_off();
-        if !cut_off {
-            self.deprived.store(false, Ordering::Relaxed);
-        }
-        let deprived = self.deprived.load(Ordering::Relaxed);
+        let deprived = {
+            let mut deprived = self.deprived.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those who do not hear this node may have noticed it before this one notices that it does not hear them.
+            if !cut_off && deprived.is_some_and(|at| at.elapsed() >= NOTICED) {
+                *deprived = None;
+            }
+            deprived.is_some()
+        };
         let why = match (cut_off, deprived, self.etcd_is_away.latest()) {
             (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
             (true, false, true) => Some("neither another node nor etcd is heard"),

@@ -35,7 +35,7 @@ mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -175,8 +175,8 @@ pub(crate) struct Inner {
     course: Course,
     /// Why nothing is to be sent here, if that is so.
     astray: watch::Sender<Option<String>>,
-    /// A slot went to another node since this one is cut off.
-    deprived: AtomicBool,
+    /// When a slot went to another node without this one's doing, if this one is cut off since, or may be noticing it now.
+    deprived: Mutex<Option<Instant>>,
     etcd_is_away: watch::Receiver<bool>,
     /// How many slots came from another node, by what way.
     sudden: std::sync::atomic::AtomicU64,
@@ -221,7 +221,7 @@ impl Slots {
             primary: AtomicU8::new(primary),
             course: Course::default(),
             astray: watch::Sender::new(None),
-            deprived: AtomicBool::new(false),
+            deprived: Mutex::default(),
             etcd_is_away: members.etcd_is_away(),
             sudden: std::sync::atomic::AtomicU64::default(),
             exact: std::sync::atomic::AtomicU64::default(),

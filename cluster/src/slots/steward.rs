@@ -10,6 +10,7 @@ use super::replica::{self, Own};
 use super::{Handover, Inner};
 use crate::members::{Placement, SLOTS};
 use latest::Latest as _;
+use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
 const TICK: Duration = Duration::from_secs(1);
@@ -219,9 +220,7 @@ async fn lose(inner: &Arc<Inner>, number: u8) {
     }
     let owner = now.map(|slot| slot.owner.node);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
-    if inner.is_cut_off() {
-        inner.deprived.store(true, Ordering::Relaxed);
-    }
+    *inner.deprived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     inner.host.lose(number, owner.as_deref()).await;
     inner.losing().remove(&number);
 }

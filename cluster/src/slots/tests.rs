@@ -452,6 +452,25 @@ async fn who_is_cut_off_is_not_ready_once_others_have_what_it_had() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_notices_later_than_others_that_it_is_cut_off_is_not_ready_either() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, _c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    let slot = a.ready().await.number;
+    b.ready().await;
+    for other in ["b", "c"] {
+        net.cut("a", other);
+    }
+    a.lost(slot).await;
+    for other in ["b", "c"] {
+        net.cut(other, "a");
+    }
+    let why = a.slots.astray().until(Option::is_some).await.unwrap();
+    assert!(why.unwrap().contains("have taken"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_hears_anybody_all_stay_ready_until_etcd_is_away_as_well() {
     let Some(mut servers) = Servers::start(1) else { return };
     let net = Arc::new(Net::default());
