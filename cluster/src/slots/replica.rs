@@ -1,6 +1,5 @@
 //! The owner's side: what waits for a slot's standby, and what is told of it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,7 +25,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 /// From one message to a standby to the next: what comes meanwhile is told together, for each message costs both nodes system calls
 /// and changes of thread ("What it costs" in `docs/src/cluster.md`). What comes after a while in which there was nothing does not wait.
 const PACE: Duration = Duration::from_millis(4);
-/// How long a standby that does not answer is left its turn at most: as long as it takes to notice that nobody is heard, and some.
+/// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 /// Before etcd is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -255,9 +254,9 @@ impl Feed {
             }
             told.into_iter().for_each(|done| done(Kept::Known));
         }
-        if let Some(standby) = record.standby.as_ref().filter(|standby| inner.is_there(standby)) {
-            let gone = |heard: &Arc<BTreeSet<String>>| !may_take_over(&standby.node, heard);
-            let _ = tokio::time::timeout(YIELD, inner.heard.clone().until(gone)).await;
+        if record.standby.as_ref().is_some_and(|standby| inner.is_there(standby)) {
+            // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
+            tokio::time::sleep(YIELD).await;
         }
         let kept = let_go(&inner, &record, since).await;
         // In the order in which they came.
@@ -268,12 +267,6 @@ impl Feed {
         untold.into_iter().for_each(|done| done(kept));
         inner.wake.notify_one();
     }
-}
-
-/// Whether a standby that does not answer may be about to take over, and is to have its turn: if it is this node that others do not hear. Where
-/// another node is heard and the standby is not, it is the standby that is gone.
-fn may_take_over(standby: &str, heard: &BTreeSet<String>) -> bool {
-    heard.contains(standby) || heard.is_empty()
 }
 
 async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> {
@@ -318,18 +311,5 @@ async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
             Kept::Free
         }
         None => Kept::Lost,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_is_gone_has_no_turn() {
-        let of = |heard: &[&str]| may_take_over("b", &heard.iter().map(|node| (*node).to_owned()).collect());
-        assert!(!of(&["c"]), "b is gone");
-        assert!(of(&[]), "nobody is heard: it may be that nobody hears this node either");
-        assert!(of(&["b", "c"]) && of(&["b"]), "b is heard, and may not hear this node");
     }
 }
