@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! owner                                   the next one
+//!   |  writes it as it is: etcd takes writes
 //!   |  Expect: what comes for it waits       |
 //!   | -------------------------------------> |
 //!   |  freezes; from here on nobody acts     |

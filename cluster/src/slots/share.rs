@@ -89,7 +89,7 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
     };
     let Some(own) = inner.mine().remove(&number) else { return false };
     if inner.host.connections().contains_key(&number) {
-        // Or in this very moment. From here on nothing begins in it.
+        // Or in this very moment: it stays.
         inner.claim(number, own);
         return false;
     }

@@ -1,0 +1,60 @@
+//! What a node has that was drained, or ends.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_only_slots_of_others_begins_in_none_of_them() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    a.set(a.slot(), 1, 1).await;
+    a.ready().await;
+    assert!(a.slots.drain().await.is_empty());
+    // As one does that comes by a takeover: it was its standby, and nobody else knows what is in it.
+    earlier(&a, 9, 3).await;
+    assert!(a.slots.holds(9) && !a.slots.begins());
+    assert_eq!(a.slots.instead(7).as_deref(), Some("b"));
+    assert!(b.slots.begins() && b.slots.instead(7).is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_in_which_something_has_begun_is_not_given_up() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    assert!(share::is_empty(&a.slots.0, a.slot()));
+    // Meanwhile a slot changes hands.
+    let turn = a.slots.0.turn.lock().await;
+    let mut giving = std::pin::pin!(share::give_up(&a.slots.0, a.slot()));
+    assert!(begins(giving.as_mut()).await);
+    a.set(a.slot(), 1, 1).await;
+    drop(turn);
+    assert!(!giving.await);
+    assert_eq!(a.memory.of(a.slot()), Some(BTreeMap::from([(1, 1)])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_gives_all_of_it_away_first() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    let (of_a, of_b) = (a.slot(), b.slot());
+    a.set(of_a, 1, 11).await;
+    b.set(of_b, 2, 22).await;
+    assert!(a.slots.drain().await.is_empty());
+    a.slots.leave().await;
+    a.members.leave().await;
+    net.heard.lock().unwrap().remove("a");
+    net.tell();
+    assert_eq!(b.slots.drain().await, [], "those that came from the first one as well");
+    assert_eq!(c.memory.of(of_a).unwrap()[&1], 11);
+    assert_eq!(c.memory.of(of_b).unwrap()[&2], 22);
+    assert!(c.memory.came.lock().unwrap().iter().all(|(_, handover)| *handover == Handover::Exact));
+    let stay = c.slots.drain().await;
+    assert!(
+        !stay.is_empty()
+            && stay.iter().all(|(_, why)| why.contains("no other node") || why.contains("leaves")),
+        "{stay:?}"
+    );
+}

@@ -1,0 +1,168 @@
+//! Slots whose owner is not heard, or does not hear.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_knows_all_that_anybody_was_told_and_takes_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    assert_eq!(a.set(a.slot(), 1, 10).await, Kept::Free, "nobody is there to be told");
+    let b = Member::join(&servers, &net, "b").await;
+    let slot = a.ready().await;
+    assert_eq!(slot.standby.as_ref().unwrap().node, "b");
+    for number in 0..100 {
+        assert_eq!(a.set(slot.number, 2, number).await, Kept::Known);
+    }
+    assert_eq!(b.slots.kept(slot.number).0, 2);
+
+    // Nobody hears it any more, though it is there and hears everybody, and etcd as well.
+    net.cut("a", "b");
+    assert_eq!(b.arrived(slot.number).await, BTreeMap::from([(1, 10), (2, 99)]));
+    assert_eq!(b.slots.arrivals(), (1, 0));
+    assert_eq!(*b.memory.came.lock().unwrap(), [(slot.number, Handover::Sudden)]);
+    // It notices, does nothing more for the slot, and begins with another.
+    a.lost(slot.number).await;
+    assert_eq!(a.set(slot.number, 2, 100).await, Kept::Lost);
+    let mut table = a.slots.table();
+    table.until(|table| table.values().any(|slot| slot.owner.node == "a")).await.unwrap();
+    // When it is heard again, it is a standby like any other.
+    net.mend();
+    b.wait(slot.number, |slot| slot.ready && slot.standby.as_ref().is_some_and(|s| s.node == "a")).await;
+    assert_eq!(a.slots.kept(slot.number).0, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_was_paused_tells_nobody_of_anything() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    assert_eq!(a.set(slot.number, 1, 1).await, Kept::Known);
+    // All that it does is stopped: it does not see etcd change.
+    drop(a._tasks);
+    net.cut("a", "b");
+    b.arrived(slot.number).await;
+    net.mend();
+    let paused = Member { _tasks: JoinSet::new(), ..a };
+    assert_eq!(paused.set(slot.number, 1, 2).await, Kept::Lost);
+    assert_eq!(b.memory.of(slot.number).unwrap(), BTreeMap::from([(1, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_does_not_answer_is_struck_out_first() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    net.cut("a", "b");
+    net.cut("b", "a");
+    // Either it gets rid of its standby, or that takes over: what it says, nobody else says.
+    match a.set(slot.number, 1, 1).await {
+        Kept::Free => {
+            a.wait(slot.number, |now| now.owner.node == "a" && !now.ready).await;
+            assert!(b.memory.of(slot.number).is_none());
+        }
+        kept => {
+            assert_eq!(kept, Kept::Lost);
+            assert!(b.arrived(slot.number).await.is_empty());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_anybodys_word_nothing_is_said() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, _b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    servers.kill(0);
+    net.cut("a", "b");
+    net.cut("b", "a");
+    let waiting = a.set(slot.number, 5, 5);
+    tokio::pin!(waiting);
+    tokio::select! {
+        kept = &mut waiting => panic!("{kept:?} without anybody's word"),
+        // No more than what a standby is waited for, twice.
+        () = tokio::time::sleep(2 * replica::PATIENCE) => {}
+    }
+    servers.revive(0);
+    waiting.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_cut_off_is_not_ready_once_others_have_what_it_had() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, _c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    a.ready().await;
+    b.ready().await;
+    let (mut of_a, of_b) = (a.slots.astray(), b.slots.astray());
+    for other in ["b", "c"] {
+        net.cut("a", other);
+        net.cut(other, "a");
+    }
+    let why = of_a.until(Option::is_some).await.unwrap();
+    assert!(why.unwrap().contains("have taken"));
+    assert_eq!(of_b.latest(), None);
+    net.mend();
+    of_a.until(Option::is_none).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_notices_later_than_others_that_it_is_cut_off_is_not_ready_either() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, _c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    let slot = a.ready().await.number;
+    b.ready().await;
+    for other in ["b", "c"] {
+        net.cut("a", other);
+    }
+    a.lost(slot).await;
+    for other in ["b", "c"] {
+        net.cut(other, "a");
+    }
+    let why = a.slots.astray().until(Option::is_some).await.unwrap();
+    assert!(why.unwrap().contains("have taken"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_hears_anybody_all_stay_ready_until_etcd_is_away_as_well() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let (b, c) = (Member::join(&servers, &net, "b").await, Member::join(&servers, &net, "c").await);
+    for node in [&a, &b, &c] {
+        node.ready().await;
+    }
+    net.heard.lock().unwrap().values().for_each(|hears| drop(hears.send_replace(Arc::default())));
+    // Their standbys are struck out, and nobody takes anything.
+    for node in [&a, &b, &c] {
+        node.wait(node.slot(), |slot| slot.standby.is_none()).await;
+        assert_eq!((node.slots.mine().len(), node.slots.astray().latest()), (1, None));
+    }
+    servers.kill(0);
+    for node in [&a, &b, &c] {
+        let mut astray = node.slots.astray();
+        let why = astray.until(Option::is_some).await.unwrap();
+        assert!(why.unwrap().contains("nor etcd"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_goes_on_with_is_nobodys() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let number = a.slot();
+    // Gone before anybody knew anything of it.
+    drop(a);
+    net.nodes.lock().unwrap().clear();
+    net.heard.lock().unwrap().clear();
+    let b = Member::join(&servers, &net, "b").await;
+    assert_ne!(b.slot(), number);
+    b.slots.table().until(|table| !table.contains_key(&number)).await.unwrap();
+}
