@@ -35,20 +35,23 @@ enum Group {
     X25519,
     /// Curve and octets of a coordinate.
     Ecp(Nid, i32),
-    /// Prime, its octets, and those of an exponent: at least twice the group's strength by the higher of the two estimates of RFC
-    /// 3526 section 8, which for group 14 are 320 bits, and no less than 256 bits. More would cost time and add nothing.
+    /// Prime, its octets, and those of an exponent: the size by the higher of the two estimates of RFC 3526 section 8, 320 bits for
+    /// group 14, and no less than 256 bits. More costs time, in proportion, and adds nothing.
     Modp(BigNum, i32, usize),
 }
+
+/// Octets of an exponent, at least: no group has less.
+const LEAST_EXPONENT: usize = 32;
 
 fn group(id: u16) -> Result<Group, CryptoError> {
     Ok(match id {
         2 => Group::Modp(BigNum::get_rfc2409_prime_1024()?, 128, 32),
         5 => Group::Modp(BigNum::get_rfc3526_prime_1536()?, 192, 32),
-        14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256, 48),
-        15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384, 56),
-        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, 512, 64),
-        17 => Group::Modp(BigNum::get_rfc3526_prime_6144()?, 768, 72),
-        18 => Group::Modp(BigNum::get_rfc3526_prime_8192()?, 1024, 80),
+        14 => Group::Modp(BigNum::get_rfc3526_prime_2048()?, 256, 40),
+        15 => Group::Modp(BigNum::get_rfc3526_prime_3072()?, 384, 53),
+        16 => Group::Modp(BigNum::get_rfc3526_prime_4096()?, 512, 60),
+        17 => Group::Modp(BigNum::get_rfc3526_prime_6144()?, 768, 68),
+        18 => Group::Modp(BigNum::get_rfc3526_prime_8192()?, 1024, 78),
         19 => Group::Ecp(Nid::X9_62_PRIME256V1, 32),
         20 => Group::Ecp(Nid::SECP384R1, 48),
         21 => Group::Ecp(Nid::SECP521R1, 66),
@@ -178,7 +181,13 @@ impl KeyPair {
         let private = match group(id)? {
             Group::X25519 => Private::Key(PKey::private_key_from_raw_bytes(private, Id::X25519)?),
             Group::Ecp(_, len) if i32::try_from(private.len()) == Ok(len) => octets(),
-            Group::Modp(_, _, exponent) if private.len() == exponent => octets(),
+            // A node of another version may have chosen more.
+            Group::Modp(_, len, _)
+                if private.len() >= LEAST_EXPONENT
+                    && i32::try_from(private.len()).is_ok_and(|private| private <= len) =>
+            {
+                octets()
+            }
             Group::Ecp(..) | Group::Modp(..) => return Err(CryptoError::Malformed),
         };
         Ok(Self { group: id, private, public })
