@@ -79,6 +79,12 @@ impl InboundSa {
         self.meter.expire();
     }
 
+    /// The next packet beyond the soft limit tells of it once more ([`LimitEvent::Soft`]), for whoever was told may not have been
+    /// able to do anything: the SA was on its way to another node.
+    pub fn tell_soft_again(&mut self) {
+        self.meter.tell_soft_again();
+    }
+
     /// Opens `packet`, which starts with the SPI and ends with the ICV, in place.
     ///
     /// The order is that of the RFC: replay check, integrity, replay window moved, then what is inside. So whatever is

@@ -78,6 +78,11 @@ impl Meter {
         self.soft_packets = 0;
     }
 
+    /// The next packet counted beyond the soft limit reaches it once more.
+    pub(crate) fn tell_soft_again(&mut self) {
+        self.soft_raised = false;
+    }
+
     /// Counts a packet with `len` octets of payload.
     pub(crate) fn count(&mut self, len: usize) -> Option<LimitEvent> {
         self.bytes = self.bytes.saturating_add(len as u64);
@@ -107,6 +112,16 @@ mod tests {
         assert_eq!(events, [None, None, Some(LimitEvent::Soft), None, Some(LimitEvent::Hard)]);
         assert!(meter.is_spent());
         assert_eq!((meter.bytes, meter.packets), (500, 5));
+    }
+
+    #[test]
+    fn soft_is_raised_once_more_for_who_may_not_have_heard() {
+        let mut meter = Meter::new(&Limits { soft_packets: Some(2), ..Limits::default() });
+        let mut told = |meter: &mut Meter| (0..3).filter(|_| meter.count(1).is_some()).count();
+        assert_eq!(told(&mut meter), 1);
+        meter.tell_soft_again();
+        assert_eq!(told(&mut meter), 1);
+        assert_eq!(told(&mut meter), 0);
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl OutboundSa {
         self.meter.expire();
     }
 
+    /// The next packet beyond the soft limit tells of it once more ([`LimitEvent::Soft`]), for whoever was told may not have been
+    /// able to do anything: the SA was on its way to another node.
+    pub fn tell_soft_again(&mut self) {
+        self.meter.tell_soft_again();
+    }
+
     /// Seals `inner`, an IPv4 or IPv6 packet, into the front of `out`.
     ///
     /// [`OutboundSa::sealed_len`] says how much room it takes. Nothing is counted when it fails.

@@ -371,3 +371,27 @@ fn what_a_pair_has_learned_moves_along() {
         assert_eq!(new, old);
     }
 }
+
+/// Whoever was told of a limit in the last moment may have been on its way itself.
+#[test]
+fn a_soft_limit_is_told_once_more_after_a_move() {
+    let World { mut first, mut second, .. } = World::new(1);
+    let spi = first.handle.allocate_spi(MOVING, [127, 0, 0, 24].into()).unwrap();
+    let limits = Limits { soft_packets: Some(2), ..Limits::default() };
+    let mut site = first.install_under(spi, socket(24), TENANT, 9, ("10.1.0.0/16", "10.9.0.0/16"), |child| {
+        child.limits = limits;
+    });
+    let soft = |gateway: &mut Gateway| {
+        while !matches!(gateway.next_event(), RouterEvent::SoftLimit { spi: told } if told == spi) {}
+    };
+    for _ in 0..3 {
+        site.send(&udp("10.9.0.1", "10.1.0.1", 1, 10));
+    }
+    soft(&mut first);
+    let pairs = first.runtime.block_on(first.handle.extract_pairs(vec![spi]));
+    second.handle.open_slot(MOVING).unwrap();
+    restore(&second.handle, &pairs, Resume::Exactly, Reserve::default());
+    let packet = site.seal(&udp("10.9.0.1", "10.1.0.1", 1, 10));
+    site.socket.send_to(&packet, second.natt()).unwrap();
+    soft(&mut second);
+}

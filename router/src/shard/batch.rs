@@ -208,6 +208,7 @@ impl Batch {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_queue_full(&error) => {
                 counters.add(Counter::SendBufferFull, packets as u64);
             }
+            Err(error) if leads_nowhere(&error) => counters.add(Counter::SendFailed, packets as u64),
             Err(error) => {
                 if error.raw_os_error() == Some(libc::EIO) {
                     // The interface cannot compute the checksums that segmentation needs.
@@ -254,6 +255,9 @@ impl Batch {
                     }
                     1
                 }
+                Err(error) if leads_nowhere(&error) => {
+                    return counters.add(Counter::SendFailed, rest.len().div_ceil(segment) as u64);
+                }
                 Err(_) => {
                     counters.count(Counter::SendFailed);
                     1
@@ -262,6 +266,13 @@ impl Batch {
             rest = rest.get(done * segment..).unwrap_or_default();
         }
     }
+}
+
+/// Whether the address itself cannot be sent to, so that nothing of a batch can. To find that out takes some calls under a lock of
+/// the process (`sys::error_queue`), which the packets of a peer without a route must not cost everybody else one by one.
+fn leads_nowhere(error: &io::Error) -> bool {
+    let all = [libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EHOSTDOWN, libc::ENONET, libc::EACCES];
+    error.raw_os_error().is_some_and(|error| all.contains(&error))
 }
 
 /// Whether the device's queue dropped a packet. The kernel tells that only at sockets whose ICMP errors are queued.
@@ -278,3 +289,45 @@ pub(super) const BATCH_OCTETS: usize = 65_000;
 /// Offloaded segments are not fragmented, so larger ones go one by one: 1500 less the headers of IPv4 and UDP, and of IPv6 and UDP.
 const OFFLOAD_MAX_V4: usize = 1472;
 const OFFLOAD_MAX_V6: usize = 1452;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::port::Listener;
+
+    fn queue() -> (SendQueue, Arc<Counters>) {
+        let listener = Listener::open(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0, 0, 1).unwrap();
+        let mut udp = listener.natt_shards.into_iter().zip(listener.natt_fragmenting);
+        let (udp, fragmenting) = udp.next().unwrap();
+        let counters = Arc::new(Counters::new());
+        (SendQueue::new(Arc::new([ShardPort::new(udp, fragmenting, None)]), counters.clone()), counters)
+    }
+
+    /// To an address that is refused whatever the routes: without a leave of its own a socket does not send to all of a network.
+    #[test]
+    fn what_leads_nowhere_is_given_up_as_a_whole() {
+        for (packets, len) in [(40, 1400), (40, 1480), (1, 100)] {
+            let (mut queue, counters) = queue();
+            let path = Path {
+                listener: 0,
+                source: None,
+                remote: SocketAddr::from((Ipv4Addr::BROADCAST, 4500)),
+                encapsulation: Encapsulation::Udp,
+            };
+            for _ in 0..packets {
+                let wrapping = Wrapping { path, class: 0, dont_fragment: true };
+                let (batch, room) = queue.reserve(Spi(256), wrapping, len).unwrap();
+                room.fill(7);
+                queue.commit(batch, len);
+            }
+            queue.flush();
+            let mut counted = crate::counters::total([&*counters]);
+            counted.retain(|(_, count)| *count > 0);
+            counted.sort_unstable();
+            assert_eq!(counted, [("drop_send_failed", packets), ("send_calls", 1)], "{packets} of {len}");
+        }
+    }
+}

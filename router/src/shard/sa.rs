@@ -133,8 +133,11 @@ impl Sa {
     ) -> Result<Self, RestoreError> {
         let Enlisted { tenant, tunnel, selectors } = enlisted;
         let hosts = from.ends.hosts(&selectors);
-        let inbound = InboundSa::restore(from.inbound, |_| selectors)?;
-        let outbound = OutboundSa::restore(from.outbound, resume, reserve.lease)?;
+        let mut inbound = InboundSa::restore(from.inbound, |_| selectors)?;
+        let mut outbound = OutboundSa::restore(from.outbound, resume, reserve.lease)?;
+        // What the node before was told in the last moment may have met nobody there any more.
+        inbound.tell_soft_again();
+        outbound.tell_soft_again();
         let (local, own, options) = (from.ends.local, from.own, from.options);
         let parts = SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, hosts, options };
         Ok(Self::of(parts, reserve))
