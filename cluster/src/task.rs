@@ -25,6 +25,26 @@ pub(crate) async fn carried_out<T: Send + 'static>(
     told.await.ok()
 }
 
+/// A task that is not to end as long as it is wanted: `ended` is called when it does, or panics, and not when it is dropped.
+pub(crate) async fn unending(task: impl Future<Output = ()>, ended: impl FnOnce()) {
+    let mut told = Told { ended: Some(ended), is_over: false };
+    task.await;
+    told.is_over = true;
+}
+
+struct Told<F: FnOnce()> {
+    ended: Option<F>,
+    is_over: bool,
+}
+
+impl<F: FnOnce()> Drop for Told<F> {
+    fn drop(&mut self) {
+        if let Some(ended) = self.ended.take().filter(|_| self.is_over || std::thread::panicking()) {
+            ended();
+        }
+    }
+}
+
 #[cfg(feature = "simulated")]
 mod simulated {
     use std::pin::{Pin, pin};
@@ -123,5 +143,36 @@ mod simulated {
     ) -> impl Future<Output = ()> + Send + 'static {
         // Without a simulation around it, a process is never stopped.
         Process::task(OF.try_with(Clone::clone).unwrap_or_default(), task)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::future::{pending, ready};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_what_must_go_on_is_told_however_it_comes() {
+        let told = Arc::new(AtomicU32::default());
+        let tell = || {
+            let told = Arc::clone(&told);
+            move || {
+                told.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(unending(ready(()), tell()));
+        tasks.spawn(unending(async { panic!("a fault that is put in") }, tell()));
+        let aborted = tasks.spawn(unending(pending(), tell()));
+        tokio::task::yield_now().await;
+        aborted.abort();
+        while tasks.join_next().await.is_some() {}
+        assert_eq!(told.load(Ordering::Relaxed), 2);
     }
 }

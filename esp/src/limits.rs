@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn soft_is_raised_once_more_for_who_may_not_have_heard() {
         let mut meter = Meter::new(&Limits { soft_packets: Some(2), ..Limits::default() });
-        let mut told = |meter: &mut Meter| (0..3).filter(|_| meter.count(1).is_some()).count();
+        let told = |meter: &mut Meter| (0..3).filter(|_| meter.count(1).is_some()).count();
         assert_eq!(told(&mut meter), 1);
         meter.tell_soft_again();
         assert_eq!(told(&mut meter), 1);

@@ -19,6 +19,7 @@ mod placement;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +35,7 @@ pub use placement::Placement;
 
 use crate::etcd::{Etcd, EtcdError};
 use crate::slots::Process;
-use crate::task::of_node;
+use crate::task::{of_node, unending};
 
 /// How long a node may be silent before the others take it for gone. An etcd that elects a leader keeps leases alive meanwhile.
 pub(crate) const TTL: Duration = Duration::from_secs(5);
@@ -190,14 +191,26 @@ impl Members {
         let (lost_in, lost) = watch::channel(None);
         let (away_in, away) = watch::channel(false);
         let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(of_node(keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in, away_in)));
-        let held = Held::default();
+        let mut spawn = |what: &'static str, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            let lost = lost_in.clone();
+            // Whoever ends by itself for a reason has said that before.
+            let ended = move || {
+                lost.send_if_modified(|lost| {
+                    let is_news = lost.is_none();
+                    lost.get_or_insert_with(|| format!("{what} any more: see the log"));
+                    is_news
+                });
+            };
+            tasks.spawn(of_node(unending(task, ended)));
+        };
+        let (held, drained) = (Held::default(), Drained::default());
+        let kept = keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in.clone(), away_in);
+        spawn("nobody keeps this node's place", Box::pin(kept));
         let published = held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone());
-        tasks.spawn(of_node(published));
-        let drained = Drained::default();
+        spawn("nobody says with whom this node is connected", Box::pin(published));
         let published = drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone());
-        tasks.spawn(of_node(published));
-        tasks.spawn(of_node(keep::watch(etcd.clone(), looked, placement_in)));
+        spawn("nobody says whether this node was drained", Box::pin(published));
+        spawn("nobody sees which nodes there are", Box::pin(keep::watch(etcd.clone(), looked, placement_in)));
         Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
     }
 

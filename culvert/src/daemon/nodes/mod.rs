@@ -204,8 +204,11 @@ impl Joined {
         let mut without_place = members.lost();
         tasks.spawn(async move {
             let why = tokio::select! {
-                // An error is the end of this node.
-                gone = without_place.until(Option::is_some) => gone.unwrap_or_default(),
+                gone = without_place.until(Option::is_some) => match gone {
+                    Ok(why) => why,
+                    // Whoever could say so is gone, as it is when this node leaves.
+                    Err(_) => Some("nobody keeps the place of this node any more".to_owned()),
+                },
                 _ = stewards.join_next() => Some("nobody looks after the slots of this node any more".to_owned()),
             };
             lost_in.send_replace(why);
