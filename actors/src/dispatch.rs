@@ -1,8 +1,9 @@
-//! From the router's events to the actors they are for. One task; it looks at headers and hands on.
+//! From the router to the actors: IKE messages on the thread that received them, for each change of a thread costs as much as what is
+//! done here; events by one task. Either looks at headers and hands on.
 
 use std::net::SocketAddr;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime};
 
 use actix::prelude::{Recipient, SendError};
@@ -11,7 +12,7 @@ use ike::Failure;
 use ike::reception::{Class, Receivers, classify, wrong_version_reply};
 use ike::wire::WireError;
 use ike::wire::numbers::ExchangeType;
-use router::{IkeDatagram, RouterEvent, TenantId, UplinkState, UplinkStatus};
+use router::{Entrance, IkeDatagram, RouterEvent, TenantId, UplinkState, UplinkStatus};
 use tokio::sync::mpsc;
 
 use crate::convert;
@@ -29,82 +30,137 @@ use crate::vocabulary::{ChildNotice, ToPeer};
 /// the router drops IKE messages, which are sent again.
 pub(crate) const EVENTS: usize = 8_192;
 
-/// Runs until the router is gone. A panic costs the event that it was about.
-pub(crate) async fn run(env: Arc<NodeEnv>, mut doors: Doors, mut events: mpsc::Receiver<RouterEvent>) {
-    let mut noted = Rate::new(Instant::now(), refusals::RATE);
+/// What IKE messages meet: on the router's thread that received them, as long as the actors run, and as events before.
+pub(crate) struct Dispatch {
+    env: Arc<NodeEnv>,
+    doors: Mutex<Doors>,
+    noted: Mutex<Rate>,
+}
+
+/// The way from the router's thread to actors. It is shut until there are any, and once they end.
+#[derive(Default)]
+pub(crate) struct Gate(RwLock<Option<Arc<Dispatch>>>);
+
+impl Gate {
+    fn open(&self, dispatch: Arc<Dispatch>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(dispatch);
+    }
+
+    /// From now on all messages are events, which nobody may hear any more.
+    pub(crate) fn shut(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Entrance for Gate {
+    fn take(&self, datagram: IkeDatagram) -> Option<IkeDatagram> {
+        // Written to twice in a node's life, so a reader does not wait.
+        let gate = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(dispatch) = &*gate else { return Some(datagram) };
+        dispatch.contain(|| dispatch.ike(datagram));
+        None
+    }
+}
+
+/// Runs until the router is gone.
+pub(crate) async fn run(
+    env: Arc<NodeEnv>,
+    doors: Doors,
+    gate: Arc<Gate>,
+    mut events: mpsc::Receiver<RouterEvent>,
+) {
+    let noted = Mutex::new(Rate::new(Instant::now(), refusals::RATE));
+    let dispatch = Arc::new(Dispatch { env, doors: Mutex::new(doors), noted });
+    gate.open(dispatch.clone());
     while let Some(event) = events.recv().await {
-        let carried_out = AssertUnwindSafe(|| carry_out(&env, &mut doors, &mut noted, event));
-        if panic::catch_unwind(carried_out).is_err() {
-            env.counters.panics.up();
+        dispatch.contain(|| dispatch.carry_out(event));
+    }
+}
+
+impl Dispatch {
+    /// A panic costs the event or message that it was about.
+    fn contain(&self, work: impl FnOnce()) {
+        let work = || {
+            #[cfg(feature = "fault-injection")]
+            self.env.faults.strike(crate::fault::Fault::Dispatcher);
+            work();
+        };
+        if panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+            self.env.counters.panics.up();
             tracing::error!("an event of the router made the dispatcher panic; it goes on");
         }
     }
-}
 
-fn carry_out(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, event: RouterEvent) {
-    #[cfg(feature = "fault-injection")]
-    env.faults.strike(crate::fault::Fault::Dispatcher);
-    match event {
-        RouterEvent::Ike(datagram) => ike(env, doors, noted, datagram),
-        RouterEvent::NumbersLow { spi, sequence } => reserve_more(env, spi, sequence),
-        RouterEvent::SoftLimit { spi } => child(env, spi, ChildNotice::Soft),
-        RouterEvent::HardLimit { spi } => child(env, spi, ChildNotice::Hard),
-        RouterEvent::FirstInbound { spi } => child(env, spi, ChildNotice::FirstInbound),
-        RouterEvent::RemoteMoved { spi, remote } => child(env, spi, ChildNotice::Moved(remote)),
-        RouterEvent::UnknownSpi { spi, remote } => {
-            tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
-            recover(env, remote);
-        }
-        RouterEvent::Wanted { tenant, tunnel } => {
-            match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
-                Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
-                None => env.router.drop_held(tenant, tunnel),
+    fn carry_out(&self, event: RouterEvent) {
+        let env = &self.env;
+        match event {
+            RouterEvent::Ike(datagram) => self.ike(datagram),
+            RouterEvent::NumbersLow { spi, sequence } => reserve_more(env, spi, sequence),
+            RouterEvent::SoftLimit { spi } => child(env, spi, ChildNotice::Soft),
+            RouterEvent::HardLimit { spi } => child(env, spi, ChildNotice::Hard),
+            RouterEvent::FirstInbound { spi } => child(env, spi, ChildNotice::FirstInbound),
+            RouterEvent::RemoteMoved { spi, remote } => child(env, spi, ChildNotice::Moved(remote)),
+            RouterEvent::UnknownSpi { spi, remote } => {
+                tracing::debug!(%spi, %remote, "ESP for an SPI that is not there");
+                recover(env, remote);
             }
+            RouterEvent::Wanted { tenant, tunnel } => {
+                match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
+                    Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
+                    None => env.router.drop_held(tenant, tunnel),
+                }
+            }
+            RouterEvent::Removed { stats, .. } => {
+                env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
+            }
+            RouterEvent::Unreachable(what) => {
+                let peers = env.catalog.peers_at(what.remote.ip(), MAX_OWNERS);
+                env.registry.tell_peers(&peers, &env.counters, || ToPeer::Unreachable(what));
+            }
+            RouterEvent::Uplink { tenant, status } => uplink(env, tenant, &status),
+            other => tracing::debug!(?other, "event of the router that nobody waits for"),
         }
-        RouterEvent::Removed { stats, .. } => {
-            env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
-        }
-        RouterEvent::Unreachable(what) => {
-            let peers = env.catalog.peers_at(what.remote.ip(), MAX_OWNERS);
-            env.registry.tell_peers(&peers, &env.counters, || ToPeer::Unreachable(what));
-        }
-        RouterEvent::Uplink { tenant, status } => uplink(env, tenant, &status),
-        other => tracing::debug!(?other, "event of the router that nobody waits for"),
     }
-}
 
-fn ike(env: &Arc<NodeEnv>, doors: &mut Doors, noted: &mut Rate, datagram: IkeDatagram) {
-    match classify(&datagram.bytes) {
-        Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
-            Some(to) => hand_over(env, &to, datagram),
-            None => pass_on(env, receivers, &datagram),
-        },
-        Ok(Class::First(opening)) => match &env.others.0 {
-            Some(cluster) if cluster.begins_nothing() => match cluster.pass_first(&datagram) {
-                true => env.counters.ike_passed_on.up(),
-                false => env.counters.ike_unknown_spi.up(),
+    fn ike(&self, datagram: IkeDatagram) {
+        let env = &self.env;
+        match classify(&datagram.bytes) {
+            Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
+                Some(to) => hand_over(env, &to, datagram),
+                None => pass_on(env, receivers, &datagram),
             },
-            _ => doors.first_message(env, opening, datagram),
-        },
-        Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
-        Err(error @ WireError::MajorVersion(_)) => {
-            env.counters.ike_wrong_version.up();
-            // Neither told nor answered more often than that: anybody can send it, from any address.
-            if !noted.take(Instant::now()) {
-                return;
+            Ok(Class::First(opening)) => match &env.others.0 {
+                Some(cluster) if cluster.begins_nothing() => match cluster.pass_first(&datagram) {
+                    true => env.counters.ike_passed_on.up(),
+                    false => env.counters.ike_unknown_spi.up(),
+                },
+                _ => lock(&self.doors).first_message(env, opening, datagram),
+            },
+            Err(WireError::TooLong(_)) => env.counters.init_too_long.up(),
+            Err(error @ WireError::MajorVersion(_)) => {
+                env.counters.ike_wrong_version.up();
+                // Neither told nor answered more often than that: anybody can send it, from any address.
+                if !lock(&self.noted).take(Instant::now()) {
+                    return;
+                }
+                let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
+                refusals::refused(env, datagram.remote, &failure);
+                if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
+                    let _ = env.router.send_ike(IkeDatagram {
+                        local: datagram.local,
+                        remote: datagram.remote,
+                        bytes,
+                    });
+                }
             }
-            let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
-            refusals::refused(env, datagram.remote, &failure);
-            if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
-                let _ = env.router.send_ike(IkeDatagram {
-                    local: datagram.local,
-                    remote: datagram.remote,
-                    bytes,
-                });
-            }
+            Err(_) => env.counters.ike_malformed.up(),
         }
-        Err(_) => env.counters.ike_malformed.up(),
     }
+}
+
+/// Nothing is behind these locks that a panic could leave in disorder.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn hand_over(env: &NodeEnv, to: &Recipient<Deliver>, datagram: IkeDatagram) {

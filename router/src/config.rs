@@ -9,6 +9,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::elsewhere::Elsewhere;
+use crate::entrance::Entrance;
 
 /// How to start a router. [`RouterConfig::default`] listens on every IPv4 address with the ports of RFC 7296 and
 /// RFC 3948.
@@ -34,6 +35,8 @@ pub struct RouterConfig {
     pub tun_offload: bool,
     /// The way to the other nodes of the cluster, if there are any.
     pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// Who is given IKE messages at once. Without it, all are events.
+    pub entrance: Option<Arc<dyn Entrance>>,
     /// How long a packet waits for a slot that changes hands ([`crate::RouterHandle::expect_slot`]).
     pub slot_wait: Duration,
 }
@@ -52,6 +55,7 @@ impl Default for RouterConfig {
             raw_esp: false,
             tun_offload: true,
             elsewhere: None,
+            entrance: None,
             slot_wait: SLOT_WAIT,
         }
     }

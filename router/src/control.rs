@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use crate::counters::{Counter, Counters};
 use crate::datagram::{Datagram, KEEPALIVE, NON_ESP_MARKER};
 use crate::elsewhere::Elsewhere;
+use crate::entrance::Entrance;
 use crate::events::EventSink;
 use crate::handoff::{Mailboxes, RING_PACKETS, Task};
 use crate::model::IkeDatagram;
@@ -70,6 +71,7 @@ pub(crate) struct Inner {
     pub(crate) peers: Arc<[Arc<Waker>]>,
     pub(crate) slots: Arc<Slots>,
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    pub(crate) entrance: Option<Arc<dyn Entrance>>,
 }
 
 impl Control {
@@ -213,7 +215,15 @@ impl Inner {
         if message.is_empty() {
             return self.counters.count(Counter::Runt);
         }
-        self.events.send_ike(IkeDatagram { local, remote, bytes: message.to_vec() });
+        let datagram = IkeDatagram { local, remote, bytes: message.to_vec() };
+        let left = match &self.entrance {
+            Some(entrance) => entrance.take(datagram),
+            None => Some(datagram),
+        };
+        match left {
+            None => self.counters.count(Counter::IkeReceived),
+            Some(datagram) => self.events.send_ike(datagram),
+        }
     }
 
     /// ESP comes here when no shard has its number, be it of another node or of none, or when the kernel joined it with an IKE message.

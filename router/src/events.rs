@@ -4,7 +4,7 @@
 //!
 //! | event | allowed |
 //! |---|---|
-//! | an IKE message | as many as the control plane takes; first messages leave room for those of SAs that exist |
+//! | an IKE message that is not taken at once ([`crate::Entrance`]) | as many as the control plane takes; first messages leave room for those of SAs that exist |
 //! | ESP for an SPI that is not there | [`UNKNOWN_SPI_EVENTS`] a second, whichever thread met it |
 //! | an ICMP error | one a second of each remote, and [`UNREACHABLE_EVENTS`] of all |
 //! | the first packet, a soft limit, a hard limit of a pair | once each |

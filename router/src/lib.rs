@@ -19,6 +19,7 @@ mod datagram;
 mod directory;
 mod edition;
 mod elsewhere;
+mod entrance;
 mod error;
 mod events;
 mod forwarding;
@@ -61,6 +62,7 @@ pub mod bench {
 pub use config::{InterfaceAddress, ParseAddressError, RouterConfig, Uplink};
 pub use counters::Counter;
 pub use elsewhere::{Elsewhere, Passed};
+pub use entrance::Entrance;
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
 pub use limiter::TrafficLimits;

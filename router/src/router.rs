@@ -109,6 +109,7 @@ impl Router {
                     peers: peers.clone(),
                     slots: slots.clone(),
                     elsewhere: config.elsewhere.clone(),
+                    entrance: config.entrance.clone(),
                 };
                 let control = Control {
                     poll,

@@ -59,6 +59,7 @@ pub struct Node {
     system: System,
     thread: JoinHandle<()>,
     router: Router,
+    gate: Arc<dispatch::Gate>,
     liveness: Liveness,
     watchman: Watchman,
 }
@@ -81,7 +82,9 @@ impl Node {
         let (events, receiver) = mpsc::channel(dispatch::EVENTS);
         let waiting = events.downgrade();
         let listen = router.listen.clone();
-        let router = Router::start(router, events)?;
+        let gate = Arc::new(dispatch::Gate::default());
+        let open = gate.clone();
+        let router = Router::start(RouterConfig { entrance: Some(gate.clone()), ..router }, events)?;
         let handle = router.handle();
         let raw_esp = listen.iter().all(|address| handle.has_raw_esp(*address));
         let (reply, started) = std::sync::mpsc::channel();
@@ -107,7 +110,7 @@ impl Node {
                 let (ready, must_run) = (env.clone(), alive.must_run("the dispatcher"));
                 actix::spawn(async move {
                     peers_stand(&ready).await;
-                    dispatch::run(ready, doors, receiver).await;
+                    dispatch::run(ready, doors, open, receiver).await;
                     drop(must_run);
                 });
                 let must_run = alive.must_run("the node's actor");
@@ -132,7 +135,7 @@ impl Node {
         all.push(("the actors' thread".to_owned(), system.arbiter().clone()));
         let watchman =
             Watchman::start(liveness.clone(), all).map_err(|e| NodeError::Thread(e.to_string()))?;
-        Ok(Self { control: Control::new(env), addr, system, thread, router, liveness, watchman })
+        Ok(Self { control: Control::new(env), addr, system, thread, router, gate, liveness, watchman })
     }
 
     /// What the API uses.
@@ -162,6 +165,7 @@ impl Node {
             // Bounded by the goodbye; an error means that the actor is gone, and there is nothing to wait for.
             let _ = done.await;
         }
+        self.gate.shut();
         self.system.stop();
         let joined = tokio::task::spawn_blocking(move || {
             let joined = self.thread.join();
