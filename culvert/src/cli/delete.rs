@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::reference::{Kind, Reference};
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
-use crate::manifest::read_all;
+use crate::manifest::read_names;
 
 /// `culvert delete`
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
         }
     }
     if !arguments.files.is_empty() {
-        names.extend(read_all(&arguments.files)?.into_iter().map(|manifest| manifest.name));
+        names.extend(read_names(&arguments.files)?);
     }
     Ok(names)
 }

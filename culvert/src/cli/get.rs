@@ -10,7 +10,7 @@ use crate::cli::get_access::{
     AUDIT_ENTRIES, all_tokens, audit_table, get_token, newest_entries, token_table,
 };
 use crate::cli::get_cluster::{all_slots, nodes_table, slots_table, table_of_nodes, warn_by, warn_of};
-use crate::cli::reference::{Kind, Reference};
+use crate::cli::reference::{ALL, Kind, Reference};
 use crate::console::Global;
 use crate::console::connect::Client;
 use crate::console::failure::Failure;
@@ -84,7 +84,9 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
 async fn fetch(client: &Client, reference: Reference, limit: usize) -> Result<Found, Failure> {
     let Reference { kind, name, parent } = reference;
     Ok(match (kind, name) {
-        (Kind::Tenant, None) => Found::Tenants(all_tenants(client).await?),
+        (Kind::Tenant, None) if parent == ALL => Found::Tenants(all_tenants(client).await?),
+        // `--tenant` names the one.
+        (Kind::Tenant, None) => Found::Tenants(vec![get_tenant(client, &parent).await?]),
         (Kind::Tenant, Some(name)) => Found::Tenants(vec![get_tenant(client, &name).await?]),
         (Kind::Secret, None) => Found::Secrets(all_secrets(client, &parent).await?),
         (Kind::Secret, Some(name)) => Found::Secrets(vec![get_secret(client, &name).await?]),

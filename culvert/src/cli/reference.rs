@@ -3,6 +3,9 @@
 use crate::console::failure::Failure;
 use crate::console::name::{full_name, full_tenant};
 
+/// The parent of what all tenants have.
+pub(crate) const ALL: &str = "tenants/-";
+
 /// A kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -128,7 +131,7 @@ impl Kind {
 }
 
 fn parent(tenant: Option<&str>) -> String {
-    tenant.map_or("tenants/-".to_owned(), full_tenant)
+    tenant.map_or(ALL.to_owned(), full_tenant)
 }
 
 /// The resource name of a peer given as `tenants/acme/peers/b1`, `acme/b1` or `peer/acme/b1`.
@@ -139,7 +142,7 @@ pub(crate) fn peer(text: &str) -> Result<String, Failure> {
 /// Whose events are meant: nothing, a tenant or a peer.
 pub(crate) fn scope(text: Option<&str>) -> Result<String, Failure> {
     match text {
-        None => Ok("tenants/-".to_owned()),
+        None => Ok(ALL.to_owned()),
         Some(text) if text.starts_with("tenants/") => Ok(text.to_owned()),
         Some(text) => match text.split_once('/') {
             None => Ok(full_tenant(text)),
@@ -196,7 +199,7 @@ mod tests {
     #[test]
     fn the_forms_mean_what_they_say() {
         let name = Some("tenants/acme/peers/b1".to_owned());
-        let all = "tenants/-".to_owned();
+        let all = ALL.to_owned();
         assert_eq!(parse(&["peers"], None), Some((Kind::Peer, None, all.clone())));
         assert_eq!(parse(&["peers"], Some("acme")), Some((Kind::Peer, None, "tenants/acme".into())));
         assert_eq!(parse(&["peers", "tenants/acme"], None), Some((Kind::Peer, None, "tenants/acme".into())));

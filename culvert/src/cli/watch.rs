@@ -1,7 +1,7 @@
 //! `culvert watch`: what happens to tunnels, line by line. Survives a restart of the node and a broken connection.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use culvert_proto::v1;
@@ -16,6 +16,8 @@ use crate::console::table::clock;
 
 /// Between attempts to reach the node again.
 const RETRY: Duration = Duration::from_secs(1);
+/// A stream that has lasted for as long was one to a node that is well.
+const HELD: Duration = Duration::from_secs(10);
 /// Attempts in a row before it is given up: half a minute, longer than a restart takes.
 const MAX_RETRIES: u32 = 30;
 
@@ -45,7 +47,8 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             Err(status) => status,
             Ok(stream) => {
                 let mut stream = stream.into_inner();
-                loop {
+                let begun = Instant::now();
+                let ended = loop {
                     match stream.message().await {
                         Ok(Some(event)) => {
                             retries = 0;
@@ -66,7 +69,12 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                         Ok(None) => break tonic::Status::unavailable("the node ended the stream"),
                         Err(status) => break status,
                     }
+                };
+                if begun.elapsed() >= HELD {
+                    // The node was there; where nothing happens for long, what is between cuts streams off.
+                    retries = 0;
                 }
+                ended
             }
         };
         if status.code() == Code::OutOfRange && (after_sequence > 0 || !last.is_empty()) {

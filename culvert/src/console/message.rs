@@ -3,6 +3,8 @@
 //! Reading is strict and friendly: every fault is found with its path, names are taken in both spellings, and a
 //! duration may be written `30s`, `1h 30m` or `7 days`.
 
+use std::collections::BTreeMap;
+
 use culvert_proto::message_descriptor;
 use prost::Message;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, SerializeOptions};
@@ -67,10 +69,17 @@ fn message(descriptor: &MessageDescriptor, value: &mut Value, path: &str, faults
     };
     // An empty field (`displayName:`) is as if it were not there.
     fields.retain(|_, value| !value.is_null());
+    let mut seen = BTreeMap::new();
     for (key, value) in fields {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match descriptor.get_field_by_json_name(key).or_else(|| descriptor.get_field_by_name(key)) {
-            Some(found) => field(&found, value, &path, faults),
+            Some(found) => {
+                field(&found, value, &path, faults);
+                // One of them would be taken, and the other one dropped without a word.
+                if let Some(other) = seen.insert(found.number(), key) {
+                    faults.push(format!("{path}: there is {other} too; one of them is enough"));
+                }
+            }
             None => {
                 let known: Vec<_> = descriptor.fields().map(|field| field.json_name().to_owned()).collect();
                 faults.push(format!("{path}: unknown field; expected one of {}", known.join(", ")));
@@ -143,7 +152,7 @@ fn duration(value: &Value) -> Result<Value, String> {
         .or_else(|error| {
             text.strip_suffix('s')
                 .and_then(|text| text.parse().ok())
-                .map(std::time::Duration::from_secs_f64)
+                .and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok())
                 .ok_or(error)
         })
         .map_err(|error| format!("{text:?} is not a duration: {error}; expected such as 30s or 1h"))?;
@@ -224,5 +233,11 @@ mod tests {
         assert_eq!(found[4], "startAction: \"BEGIN\" is not one of NONE, START, ON_DEMAND");
         assert_eq!(faults(json!("x")), ["document: expected fields, found the text \"x\""]);
         assert!(faults(json!({ "children": [{ "replayWindow": -1 }] }))[0].contains("whole number"));
+        let twice = json!({ "displayName": "one", "display_name": "two" });
+        assert_eq!(faults(twice), ["display_name: there is displayName too; one of them is enough"]);
+        for text in ["-5s", "-0.5s", "nans", "infs", "1e30s", "", "s", "5 parsecs", "99999999999999999999s"] {
+            let found = faults(json!({ "ike": { "dpdInterval": text } }));
+            assert!(found[0].starts_with("ike.dpdInterval: "), "{text}: {found:?}");
+        }
     }
 }

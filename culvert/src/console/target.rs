@@ -1,6 +1,7 @@
 //! Which node a command talks to, and with what: the options first, then the context, then the node of this host.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use zeroize::Zeroizing;
 
@@ -141,15 +142,21 @@ fn context_token(context: &Context) -> Result<Option<Zeroizing<String>>, Failure
     }
 }
 
-/// The token in a file; `-` is standard input.
+/// The token in a file; `-` is standard input, which is read once, whoever connects again.
 pub(crate) fn read_token(file: &Path) -> Result<Zeroizing<String>, Failure> {
-    let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(file)
-    };
-    let text =
-        Zeroizing::new(text.map_err(|error| Failure::invalid(format!("{}: {error}", file.display())))?);
+    static STANDARD_INPUT: OnceLock<Zeroizing<String>> = OnceLock::new();
+    let unread = |error: std::io::Error| Failure::invalid(format!("{}: {error}", file.display()));
+    if file != Path::new("-") {
+        return token_in(file, &Zeroizing::new(std::fs::read_to_string(file).map_err(unread)?));
+    }
+    if let Some(text) = STANDARD_INPUT.get() {
+        return token_in(file, text);
+    }
+    let text = Zeroizing::new(std::io::read_to_string(std::io::stdin()).map_err(unread)?);
+    token_in(file, STANDARD_INPUT.get_or_init(|| text))
+}
+
+fn token_in(file: &Path, text: &str) -> Result<Zeroizing<String>, Failure> {
     let token = text.trim();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         return Err(Failure::invalid(format!("{}: there is no token in it", file.display())));

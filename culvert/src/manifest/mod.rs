@@ -7,4 +7,4 @@ mod diff;
 mod read;
 
 pub(crate) use diff::changes;
-pub(crate) use read::{Manifest, read_all};
+pub(crate) use read::{Manifest, read_all, read_names};

@@ -29,13 +29,33 @@ pub(crate) struct Manifest {
     pub(crate) object: v1::Object,
 }
 
+/// What is read of secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Values {
+    /// Their values, wherever those are.
+    Read,
+    /// Nothing: whoever wants the names alone needs neither the files nor the environment.
+    Unread,
+}
+
 /// Reads files, directories and `-` (standard input), in their order.
 pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
+    read_with(paths, Values::Read)
+}
+
+/// The names of the objects alone; the rest is checked all the same, but for the values of secrets.
+pub(crate) fn read_names(paths: &[PathBuf]) -> Result<Vec<String>, Failure> {
+    let manifests = read_with(paths, Values::Unread)?;
+    Ok(manifests.into_iter().map(|manifest| manifest.name).collect())
+}
+
+fn read_with(paths: &[PathBuf], values: Values) -> Result<Vec<Manifest>, Failure> {
     let (mut manifests, mut faults) = (Vec::new(), Vec::new());
     for path in expand(paths)? {
         let text = read(&path)?;
         let base = path.parent().unwrap_or(Path::new("."));
-        parse(&text, &path.display().to_string(), base, &mut manifests, &mut faults);
+        let from = Source { file: &path.display().to_string(), base, values };
+        parse(&text, &from, &mut manifests, &mut faults);
     }
     let mut seen = std::collections::HashSet::new();
     faults.extend(
@@ -55,13 +75,21 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
     Ok(manifests)
 }
 
+/// Where a text comes from.
+struct Source<'a> {
+    file: &'a str,
+    /// What names of files in it are relative to.
+    base: &'a Path,
+    values: Values,
+}
+
 /// Parses the documents of a text. Faults are told as `file, document 2 (Peer tenants/acme/peers/b1): path: fault`.
-fn parse(text: &str, file: &str, base: &Path, manifests: &mut Vec<Manifest>, faults: &mut Vec<String>) {
+fn parse(text: &str, from: &Source<'_>, manifests: &mut Vec<Manifest>, faults: &mut Vec<String>) {
     for (i, document) in serde_yaml_ng::Deserializer::from_str(text).enumerate() {
         // By way of YAML's own value, which refuses a key that is there twice.
         let value = serde_yaml_ng::Value::deserialize(document);
         let value = value.and_then(serde_yaml_ng::from_value::<Value>);
-        let place = format!("{file}, document {}", i + 1);
+        let place = format!("{}, document {}", from.file, i + 1);
         let objects = match value {
             Ok(Value::Null) => continue,
             // A list, as `get -o json` prints it.
@@ -81,7 +109,7 @@ fn parse(text: &str, file: &str, base: &Path, manifests: &mut Vec<Manifest>, fau
                 faults.push(format!("{place}: expected fields such as `kind: Tenant`"));
                 continue;
             };
-            match object_of(fields, base, &mut place) {
+            match object_of(fields, from, &mut place) {
                 Ok((name, object)) => manifests.push(Manifest { name, place, object }),
                 Err(found) => faults.extend(found.into_iter().map(|fault| format!("{place}: {fault}"))),
             }
@@ -92,7 +120,7 @@ fn parse(text: &str, file: &str, base: &Path, manifests: &mut Vec<Manifest>, fau
 /// One object and its name. `place` is made more precise as soon as it is known what it is.
 fn object_of(
     mut fields: Map<String, Value>,
-    base: &Path,
+    from: &Source<'_>,
     place: &mut String,
 ) -> Result<(String, v1::Object), Vec<String>> {
     let kind = match fields.remove("kind") {
@@ -122,7 +150,7 @@ fn object_of(
         "Secret" => {
             let name = full("secrets", &given, "");
             check(name.parse::<tenants::SecretName>().map(drop))?;
-            let value = take_value(&mut fields, base).map_err(|fault| vec![fault])?;
+            let value = take_value(&mut fields, from).map_err(|fault| vec![fault])?;
             let secret: v1::Secret = from_json("Secret", Value::Object(fields))?;
             (name.clone(), Kind::Secret(v1::Secret { name, value, ..secret }))
         }
@@ -159,7 +187,7 @@ fn example(kind: &str) -> &'static str {
 }
 
 /// The value of a secret, wherever it is. Without one an existing value is kept.
-fn take_value(fields: &mut Map<String, Value>, base: &Path) -> Result<Vec<u8>, String> {
+fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<u8>, String> {
     let mut take = |camel: &str, snake: &str| fields.remove(camel).or_else(|| fields.remove(snake));
     let sources = [
         ("value", take("value", "value")),
@@ -176,13 +204,16 @@ fn take_value(fields: &mut Map<String, Value>, base: &Path) -> Result<Vec<u8>, S
     let Value::String(text) = value else {
         return Err(format!("{field}: expected a text; put it in quotes"));
     };
+    if from.values == Values::Unread {
+        return Ok(Vec::new());
+    }
     match field {
         "valueFromEnv" => match std::env::var(&text) {
             Ok(value) if !value.is_empty() => Ok(value.into_bytes()),
             _ => Err(format!("valueFromEnv: the environment variable {text} is not set")),
         },
         "valueFromFile" => {
-            let path = base.join(&text);
+            let path = from.base.join(&text);
             let mut value = std::fs::read(&path)
                 .map_err(|error| format!("valueFromFile: {}: {error}", path.display()))?;
             if value.last() == Some(&b'\n') {
@@ -197,6 +228,8 @@ fn take_value(fields: &mut Map<String, Value>, base: &Path) -> Result<Vec<u8>, S
                 Ok(value)
             }
         }
+        // Without one the value that is there is kept, and that is not what an empty one says.
+        _ if text.is_empty() => Err("value: is empty; leave it out to keep the one that is there".to_owned()),
         _ => Ok(text.into_bytes()),
     }
 }
@@ -246,7 +279,8 @@ mod tests {
 
     fn parsed(text: &str) -> Result<Vec<Manifest>, Vec<String>> {
         let (mut manifests, mut faults) = (Vec::new(), Vec::new());
-        parse(text, "t.yaml", Path::new("."), &mut manifests, &mut faults);
+        let from = Source { file: "t.yaml", base: Path::new("."), values: Values::Read };
+        parse(text, &from, &mut manifests, &mut faults);
         if faults.is_empty() { Ok(manifests) } else { Err(faults) }
     }
 
@@ -315,5 +349,19 @@ name: tenants/acme
         assert!(found(text).contains("there is value too"));
         let text = "kind: Secret\nname: tenants/a/secrets/b\nvalueFromEnv: CULVERT_TEST_NOT_SET\n";
         assert!(found(text).contains("CULVERT_TEST_NOT_SET is not set"));
+        let text = "kind: Secret\nname: tenants/a/secrets/b\nvalue: ''\n";
+        assert!(found(text).contains("value: is empty"));
+    }
+
+    #[test]
+    fn names_are_read_where_the_values_are_out_of_reach() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.yaml");
+        let secret =
+            |id: &str, value: &str| format!("kind: Secret\nname: tenants/a/secrets/{id}\n{value}\n---\n");
+        let text = secret("b", "valueFromEnv: CULVERT_TEST_NOT_SET") + &secret("c", "valueFromFile: gone");
+        std::fs::write(&file, text).unwrap();
+        assert!(read_all(std::slice::from_ref(&file)).is_err());
+        assert_eq!(read_names(&[file]).unwrap(), ["tenants/a/secrets/b", "tenants/a/secrets/c"]);
     }
 }
