@@ -499,6 +499,8 @@ fn a_node_has_what_its_manifest_says_from_the_first_start_on() {
     let shown = daemon.culvert(&["get", "peers", "-o", "yaml"]);
     assert!(shown.contains("Springfield") && !shown.contains("Shelbyville"), "{shown}");
     assert!(daemon.culvert(&["get", "tenants"]).contains("globex"));
+    let of_one = daemon.culvert(&["get", "tenants", "--tenant", "globex"]);
+    assert!(of_one.contains("globex") && !of_one.contains("acme"), "{of_one}");
     daemon.signal("TERM");
 
     std::fs::write(path("bootstrap.yaml"), "kind: Peer\nname: acme/b2\nremoteIdentity: ''\n").unwrap();
