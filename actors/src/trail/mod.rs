@@ -3,10 +3,11 @@
 //! events.
 //!
 //! One trace for each negotiation: the first until it has come to a Child SA, then one for each exchange. `message.rs` reads
-//! headers, `happened.rs` the core's events, `story.rs` holds spans until a negotiation is over, `words.rs` says how they are called.
+//! headers, `open.rs` is an exchange, `happened.rs` the core's events, `story.rs` holds spans until a negotiation is over, `words.rs` says how they are called.
 
 mod happened;
 mod message;
+mod open;
 mod story;
 mod words;
 
@@ -22,6 +23,7 @@ use tenants::PeerName;
 use crate::env::ConnEnv;
 use crate::span::{Attributes, Span, SpanContext, SpanKind, Value};
 use message::{Key, Message};
+use open::{Open, which_of_old};
 use words::{is_informational, name_of, octets, offered, offers, set_ends, set_opening, set_peer, title};
 
 pub(crate) use story::Story;
@@ -53,21 +55,6 @@ impl Received {
             Self::Dropped
         }
     }
-}
-
-/// An exchange that has not ended.
-#[derive(Debug)]
-struct Open {
-    key: Key,
-    exchange: ExchangeType,
-    ours: bool,
-    began: Instant,
-    /// In which turn it was sent last: what is sent in one turn are fragments, in a later one the same again.
-    turn: u32,
-    /// Its span, a part of the first negotiation.
-    span: Option<Box<Span>>,
-    /// A negotiation of its own.
-    story: Option<Box<Story>>,
 }
 
 /// See the module.
@@ -180,6 +167,12 @@ impl Trail {
     /// The connection is called.
     pub(crate) fn begin_turn(&mut self) {
         self.turn = self.turn.wrapping_add(1);
+        for mut open in self.open.extract_if(.., |open| open.is_stale()).collect::<Vec<_>>() {
+            if let Some(story) = &mut open.story {
+                story.root.event("abandoned", Attributes::default());
+            }
+            self.tell(open);
+        }
     }
 
     /// A datagram arrived.
@@ -193,7 +186,11 @@ impl Trail {
                 }
             }
             (Received::Taken, Some(at)) if message.answers => self.end(env, at),
-            (Received::Taken, Some(_)) => {}
+            (Received::Taken, Some(at)) => {
+                if let Some(open) = self.open.get_mut(at) {
+                    open.heard = self.turn;
+                }
+            }
             // An answer that ended nothing is one in parts, or late.
             (Received::Taken, None) if message.answers => {}
             (Received::Taken, None) => self.begin(env, &message, false),
@@ -282,7 +279,7 @@ impl Trail {
             }
         }
         let (key, exchange, turn) = (message.key, message.exchange, self.turn);
-        let open = Open { key, exchange, ours, began: Instant::now(), turn, span, story };
+        let open = Open { key, exchange, ours, began: Instant::now(), turn, heard: turn, span, story };
         if message.exchange == ExchangeType::INFORMATIONAL_V1 {
             // Nobody answers it.
             self.ended.push(open);
@@ -301,8 +298,7 @@ impl Trail {
 
     /// An exchange of IKEv1 has come to what it is for; its last message may still be under way.
     fn end_old(&mut self, env: &ConnEnv, exchanges: &[ExchangeType]) {
-        let old = |open: &Open| exchanges.contains(&open.exchange);
-        if let Some(at) = self.open.iter().position(old) {
+        if let Some(at) = which_of_old(&self.open, exchanges, self.turn) {
             let remembered = self.remembered.get_or_insert_default();
             remembered.rotate_right(1);
             if let (Some(slot), Some(open)) = (remembered.first_mut(), self.open.get(at)) {
@@ -327,14 +323,18 @@ impl Trail {
         self.ended.last_mut().or(now).and_then(|open| open.story.as_deref_mut())
     }
 
+    fn tell(&mut self, ended: Open) {
+        match (&mut self.first, ended.span, ended.story) {
+            (Some(first), Some(span), _) => first.add(*span),
+            (_, _, Some(story)) => story.finish(),
+            _ => {}
+        }
+    }
+
     /// All of a turn is done: what has ended in it is told.
     pub(crate) fn end_turn(&mut self) {
         for open in std::mem::take(&mut self.ended) {
-            match (&mut self.first, open.span, open.story) {
-                (Some(first), Some(span), _) => first.add(*span),
-                (_, _, Some(story)) => story.finish(),
-                _ => {}
-            }
+            self.tell(open);
         }
         let idle = self.open.is_empty();
         let came_to_something = |first: &mut Box<Story>| {
