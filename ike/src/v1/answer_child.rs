@@ -11,7 +11,6 @@ use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
 use super::handshake::NONCE_LEN;
 use super::ike_sa::Proof;
 use super::offer::{self, QuickOffer};
-use super::request_child::message_id;
 use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime};
 use crate::config::{ChildConfig, Mode};
@@ -382,7 +381,7 @@ impl Connection {
     ) -> Option<(Vec<u8>, bool)> {
         let notify = Notify { protocol: ProtocolId::ESP, spi: about, kind, data: Vec::new() };
         let sa = self.sa_mut(spi)?;
-        let id = message_id(host, |id| sa.is_seen(id));
+        let id = sa.draw_id(host);
         let mut iv = sa.first_iv(id);
         let payloads = vec![Payload::Notify(notify)];
         let message = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads).ok()?;

@@ -12,15 +12,17 @@ use super::wire::{self, Exchange, HEADER_LEN, Header, Payload, parse_chain, rule
 use crate::crypto::CryptoError;
 use crate::crypto::auth::equal;
 use crate::crypto::prf::Secret;
+use crate::host::{Host, random_array};
 use crate::proposal::IkeChoice;
 use crate::wire::writer::Writer;
 use crate::wire::{WireError, numbers::ProtocolId};
 
 pub(crate) use snapshot::IkeSaForm;
 
-/// Message IDs, and nonces, of the peer that are remembered, so that none is taken twice. A tunnel that renews a pair every
-/// minute comes by half of them in a day and a half; then a new IKE_SA is made, whose numbers begin anew.
-pub(crate) const MAX_SEEN: usize = 4_096;
+/// Message IDs of both sides, and nonces of the peer, that are remembered, so that none is taken twice, and nothing that we have said
+/// ourselves for the peer's: the keys are the same in both directions. A tunnel that renews a pair every minute comes by half of them in a
+/// day and a half; then a new IKE_SA is made, whose numbers begin anew.
+pub(crate) const MAX_SEEN: usize = 8_192;
 
 /// One IKE_SA.
 #[derive(Debug)]
@@ -105,7 +107,7 @@ impl IkeSa {
             keys: skeyid,
             last_block: iv,
             peer: handshake.peer,
-            life: of.chosen.life,
+            life: of.chosen.life.bounding(),
             last,
             replaced: None,
             began: handshake.began,
@@ -215,7 +217,18 @@ impl IkeSa {
         Ok(Opened { payloads: chain.payloads, iv })
     }
 
-    /// Whether the peer has used this Message ID before.
+    /// A Message ID that is not zero and that nobody has used on this IKE_SA. It is noted: a message that bears it is ours, whoever sends it.
+    pub(crate) fn draw_id(&mut self, host: &mut dyn Host) -> u32 {
+        loop {
+            let id = u32::from_be_bytes(random_array(host));
+            if id != 0 && !self.is_seen(id) {
+                self.see(id);
+                return id;
+            }
+        }
+    }
+
+    /// Whether this Message ID was used before, by the peer or by us.
     pub(crate) fn is_seen(&self, id: u32) -> bool {
         self.seen.ids.binary_search(&id).is_ok()
     }

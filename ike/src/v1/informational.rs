@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use super::child::{ChildState, Use};
 use super::exchange::Step;
 use super::ike_sa::Proof;
-use super::request_child::message_id;
 use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
 use super::{Connection, Phase};
@@ -180,7 +179,7 @@ impl Connection {
     /// A message of its own on an IKE_SA. Nobody acknowledges it.
     pub(crate) fn inform(&mut self, host: &mut dyn Host, spi: u64, payloads: Vec<Payload>) {
         let Some(sa) = self.sa_mut(spi) else { return };
-        let id = message_id(host, |id| sa.is_seen(id));
+        let id = sa.draw_id(host);
         let mut iv = sa.first_iv(id);
         let sealed = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads);
         let fragments = sa.peer.fragments;

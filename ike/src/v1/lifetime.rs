@@ -12,9 +12,10 @@ use crate::wire::writer::Writer;
 
 /// What a lifetime on the wire bounds. Zero bounds nothing.
 pub(crate) fn limit_of(life: OfferedLife) -> Limit {
+    let life = life.bounding();
     Limit {
-        time: life.seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
-        octets: life.kilobytes.filter(|kilobytes| *kilobytes > 0).map(|k| k.saturating_mul(1_024)),
+        time: life.seconds.map(Duration::from_secs),
+        octets: life.kilobytes.map(|k| k.saturating_mul(1_024)),
     }
 }
 

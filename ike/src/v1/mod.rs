@@ -364,6 +364,8 @@ impl Connection {
         // There is nothing to ask by any more.
         if self.current_sa().is_none() {
             self.probe = None;
+            // It was put off while there was one to go on by.
+            self.hurry(&Task::RekeyIke, now);
         }
     }
 

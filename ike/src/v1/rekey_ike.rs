@@ -45,8 +45,9 @@ impl Connection {
     pub(crate) fn renewal_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
         self.reopen_failures += 1;
         let silent = matches!(failure, Failure::Timeout { .. } | Failure::ProofUnanswered { .. });
-        // Without an IKE_SA, silence is all there is to know of the peer.
-        if self.sas.is_empty() && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
+        // Without an IKE_SA, silence is all there is to know of the peer. One that was replaced, and that is kept for those who hold pairs by it,
+        // is no sign of life.
+        if self.current_sa().is_none() && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
             return self.failed(failure);
         }
         let tries = super::exchange::Tries { put_off: self.reopen_failures, way: 0 };

@@ -115,7 +115,7 @@ impl Connection {
         let policy = self.policy_of_repeats();
         let Some(spi) = self.current_sa().map(|sa| sa.spi_local) else { return Err(CryptoError::Library) };
         let Some(sa) = self.sa_mut(spi) else { return Err(CryptoError::Library) };
-        let id = message_id(host, |id| sa.is_seen(id));
+        let id = sa.draw_id(host);
         let mut iv = sa.first_iv(id);
         let message = sa.seal(Exchange::QUICK, id, &mut iv, Proof::First, payloads)?;
         let fragments = sa.peer.fragments;
@@ -294,6 +294,18 @@ impl Connection {
         self.queue_later(retry_task(&config, replaces), now, host, tries);
     }
 
+    /// The peer says nothing to a quick mode of ours, and answers others: that policy is tried again later.
+    pub(crate) fn quick_unanswered(&mut self, now: Instant, host: &mut dyn Host, at: usize, tries: u32) {
+        let quick = self.quick.remove(at);
+        let Step::Requested(offer) = quick.step else { return };
+        self.events.push_back(Event::ReleaseSpi(offer.spi_in));
+        let ChildOffer { config, replaces, tries: before, .. } = *offer;
+        let (exchange, remote) = (ExchangeType(Exchange::QUICK.0), self.addresses().1);
+        self.child_not_made(&config.name, replaces, Failure::Timeout { exchange, remote, tries });
+        let before = Tries { way: 0, ..before };
+        self.queue_later(retry_task(&config, replaces), now, host, before);
+    }
+
     /// Gives back what a quick mode holds that comes to nothing.
     pub(crate) fn release_quick(&mut self, quick: Quick) {
         if let Step::Requested(offer) = quick.step {
@@ -324,16 +336,6 @@ impl Connection {
         let same = |c: &Child| c.is_installed() && c.config.asks_for_the_same(config);
         self.children.iter().any(same)
             || self.quick.iter().any(|q| q.asks_for().is_some_and(|c| c.name == config.name))
-    }
-}
-
-/// A Message ID that is not zero and was not used on this IKE_SA.
-pub(crate) fn message_id(host: &mut dyn Host, used: impl Fn(u32) -> bool) -> u32 {
-    loop {
-        let id = u32::from_be_bytes(random_array(host));
-        if id != 0 && !used(id) {
-            return id;
-        }
     }
 }
 

@@ -79,6 +79,12 @@ impl Connection {
         self.tasks.push_back(Queued { task, due, tries });
     }
 
+    /// A task that waits is due at once.
+    pub(crate) fn hurry(&mut self, task: &Task, now: Instant) {
+        let waits = self.tasks.iter_mut().filter(|q| q.task == *task);
+        waits.for_each(|q| q.due = q.due.min(now));
+    }
+
     /// Whether a task waits.
     pub(crate) fn waits(&self, task: &Task) -> bool {
         self.tasks.iter().any(|q| q.task == *task)
@@ -120,7 +126,9 @@ impl Connection {
         let asked = |name: &str| self.quick.iter().any(|q| q.asks_for().is_some_and(|c| &*c.name == name));
         match (self.current_sa(), task) {
             // What needs an IKE_SA waits for the one that is being made.
-            (None, _) => self.handshake.is_none(),
+            (None, Task::RekeyIke) => self.handshake.is_none(),
+            // If one could not be made, others wait until it is tried again, however long they have been due.
+            (None, _) => self.handshake.is_none() && !self.waits(&Task::RekeyIke),
             (Some(_), Task::RekeyIke) => self.handshake.is_none(),
             (Some(_), Task::Liveness) => true,
             (Some(_), Task::CreateChild(name)) => room && !asked(name),
@@ -327,6 +335,10 @@ impl Connection {
                         self.quick_unfinished(now, host, quick);
                         continue;
                     };
+                    if self.has_spoken_since(spi, at) {
+                        self.quick_unanswered(now, host, at, tries);
+                        continue;
+                    }
                     if self.may_be_forgotten(now, spi) {
                         self.drop_sa(now, spi);
                         continue;
@@ -341,6 +353,13 @@ impl Connection {
         if self.quick.is_empty() && self.quick.capacity() > 0 {
             self.quick = Vec::new();
         }
+    }
+
+    /// Whether the peer has said something on the IKE_SA of a quick mode since that began: then it is there, has that IKE_SA, and does not
+    /// want this one. Some say nothing to a policy that they do not know, and what they say may be lost.
+    fn has_spoken_since(&self, spi: u64, at: usize) -> bool {
+        let since = self.quick.get(at).map(|quick| quick.since);
+        since.zip(self.sa(spi)).is_some_and(|(since, sa)| sa.heard > since)
     }
 
     /// Whether the peer may have ended an IKE_SA without our knowing: nobody acknowledges a Delete. One that was just made is

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use ike::Command;
 use ike::config::Phase1;
+use ike::{Command, Transmit};
 
-use crate::kit::{A, B, Pair};
+use crate::kit::{A, B, Pair, Spec, ts};
 use crate::message::{self, ID, KE, NONCE, NOTIFY, SA};
 use crate::peer::{self, How, INFORM, QUICK};
 use crate::{specs, up};
@@ -123,6 +123,35 @@ fn a_message_id_is_remembered_when_its_quick_mode_is_forgotten() {
     let taken = peer::seal(pair, How { id: id ^ 2, ..QUICK }, &fresh).0;
     peer::inject(pair, A, &taken);
     assert_eq!(pair.b.installed.len(), 2, "with both of them new it is one");
+}
+
+/// The keys of phase 2 are the same in both directions, so what somebody sends back looks like the peer's.
+#[test]
+fn what_we_have_said_ourselves_is_not_the_peers() {
+    let same = [Spec::left(), Spec::right()].map(|spec| {
+        let all = vec![ts("10.0.0.0", "10.255.255.255")];
+        Spec { local: all.clone(), remote: all, dpd: Duration::from_secs(100), ..spec.v1(Phase1::Main) }
+    });
+    let mut pair = up(&same[0], &same[1]);
+    let back = |pair: &mut Pair, message: &Transmit| {
+        let (local, remote) = (message.remote, message.local);
+        pair.put(B, &Transmit { local, remote, ..message.clone() });
+    };
+    // A sign of life that nobody gives.
+    pair.command(A, Command::Probe);
+    let asked = pair.take(A);
+    let before = peer::snapshot(&mut pair, A);
+    back(&mut pair, &asked);
+    assert_eq!(peer::snapshot(&mut pair, A), before, "it answers itself");
+    // A pair that nobody asks for.
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    let first = pair.a.outbox.front().unwrap().clone();
+    pair.settle();
+    pair.run(90);
+    let before = peer::snapshot(&mut pair, A);
+    back(&mut pair, &first);
+    assert_eq!(peer::snapshot(&mut pair, A), before, "it makes a pair with itself");
 }
 
 /// All that was ever sent comes again, in order and backwards, at once and after hours.

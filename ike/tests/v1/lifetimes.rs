@@ -25,6 +25,19 @@ fn phase_1_that_has_carried_what_was_agreed_on_is_renewed() {
     }
 }
 
+/// Some say of what has no bound that its bound is zero.
+#[test]
+fn phase_1_with_a_lifetime_of_zero_octets_is_not_renewed_for_them() {
+    for mode in MODES {
+        let version = Version::V1(V1 { mode, life: Life { kilobytes: Some(0), ..Life::default() } });
+        let [left, right] = specs(mode).map(|spec| Spec { version, dpd: Duration::from_secs(10), ..spec });
+        let mut pair = up(&left, &right);
+        let first = pair.a.conn.as_ref().unwrap().spis();
+        pair.run(600);
+        assert_eq!(pair.a.conn.as_ref().unwrap().spis(), first, "{:?}", pair.a.log);
+    }
+}
+
 #[test]
 fn the_old_pair_goes_ten_seconds_after_the_new_one_is_used() {
     for who in [A, B] {

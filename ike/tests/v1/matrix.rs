@@ -5,7 +5,7 @@ use std::time::Duration;
 use ike::config::Phase1;
 use ike::{Command, Connection};
 
-use crate::kit::{A, B, Pair, Who};
+use crate::kit::{A, B, Pair, Spec, Who, ts};
 use crate::{MODES, specs, up};
 
 fn pair() -> Pair {
@@ -290,6 +290,50 @@ fn q15_a_peer_that_never_answers_quick_mode_is_given_up() {
     assert!(pair.a.log.last().unwrap().contains("QUICK"), "{:?}", pair.a.log);
 }
 
+/// Delivers everything until both are silent, but what is to be lost.
+fn settle_but(pair: &mut Pair, mut is_lost: impl FnMut(Who, &[u8]) -> bool) {
+    while let Some(from) = [A, B].into_iter().find(|who| !pair.side(*who).outbox.is_empty()) {
+        let message = pair.take(from);
+        if !is_lost(from, &message.bytes) {
+            pair.put(from, &message);
+        }
+    }
+}
+
+/// A peer that answers for one policy and says nothing to another is there: the pair of the one stays, and the other is asked for now and
+/// then.
+#[test]
+fn q15_a_policy_that_the_peer_is_silent_about_costs_no_other() {
+    const QUICK: u8 = 32;
+    let [left, right] = specs(Phase1::Main).map(|spec| Spec { dpd: Duration::from_secs(10), ..spec });
+    let alone = left.clone();
+    let more = vec![(ts("10.7.0.0", "10.7.0.255"), ts("10.8.0.0", "10.8.0.255"))];
+    let left = Spec { more, ..left };
+    for is_old in [false, true] {
+        let mut pair = if is_old { up(&alone, &right) } else { Pair::new(&left, &right) };
+        if is_old {
+            // The policy comes when the IKE_SA is old, and the peer is heard now and then.
+            pair.run(100);
+            pair.a.conn.as_mut().unwrap().set_config(left.config());
+            pair.command(A, Command::CreateChild("net1".into()));
+        } else {
+            pair.initiate();
+        }
+        let mut of_first = None;
+        for _ in 0..200 {
+            settle_but(&mut pair, |from, message| {
+                let id = message[20..24].to_vec();
+                from == A && message[18] == QUICK && (is_old || *of_first.get_or_insert(id.clone()) != id)
+            });
+            pair.pass(Duration::from_secs(1));
+        }
+        let log = &pair.a.log;
+        assert!(pair.a.conn.as_ref().unwrap().is_up() && pair.a.installed.len() == 1, "{is_old}: {log:?}");
+        assert!(log.iter().filter(|told| told.contains("child failed")).count() >= 2, "{is_old}: {log:?}");
+        assert_eq!(log.iter().filter(|told| *told == "established").count(), 1, "{is_old}: {log:?}");
+    }
+}
+
 /// A pair whose third message never came is not kept where its IKE_SA ended, and the policy gets another.
 #[test]
 fn q16_a_pair_that_nobody_proved_goes() {
@@ -329,6 +373,30 @@ fn q18_a_renewal_that_nobody_answers_leaves_the_pairs_for_a_while() {
     assert!(pair.a.conn.as_ref().unwrap().is_up());
     assert!(pair.a.log.iter().any(|l| l.contains("not rekeyed")), "{:?}", pair.a.log);
     assert_settled(pair);
+}
+
+/// An IKE_SA that was replaced and is kept for a while is no sign of life: who has none to go on by and hears nothing has to begin anew.
+#[test]
+fn q18_a_replaced_one_does_not_speak_for_a_peer_that_is_gone() {
+    let pair = &mut pair();
+    pair.command(B, Command::RekeyIke);
+    pair.settle();
+    let newest = pair.b.conn.as_ref().unwrap().spis().0.to_be_bytes();
+    expire(pair, B);
+    for message in std::mem::take(&mut pair.b.outbox) {
+        if message.bytes[..8] == newest {
+            pair.put(B, &message);
+        }
+    }
+    assert_eq!(pair.a.conn.as_ref().unwrap().ike_sas(), 1, "the one that was replaced: {:?}", pair.a.log);
+    rekey(pair, A);
+    let mut firsts = 0;
+    for _ in 0..80 {
+        firsts += pair.a.outbox.drain(..).filter(|message| message.bytes[8..16] == [0; 8]).count();
+        pair.pass(Duration::from_secs(1));
+    }
+    assert!(pair.a.conn.as_ref().unwrap().is_finished(), "{:?}", pair.a.log);
+    assert!((2..10).contains(&firsts), "{firsts} first messages");
 }
 
 /// The peer starts from nothing while we renew phase 1: its new connection is the one.

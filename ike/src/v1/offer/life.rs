@@ -20,6 +20,14 @@ pub(crate) struct OfferedLife {
     pub(crate) kilobytes: Option<u64>,
 }
 
+impl OfferedLife {
+    /// Without what is zero, which bounds nothing.
+    pub(crate) fn bounding(self) -> Self {
+        let (seconds, kilobytes) = (self.seconds.filter(|n| *n > 0), self.kilobytes.filter(|n| *n > 0));
+        Self { seconds, kilobytes }
+    }
+}
+
 /// A lifetime as attributes of phase 1.
 pub(crate) fn phase1_life(life: Life) -> Vec<Attribute> {
     attributes(life, PHASE_1)
