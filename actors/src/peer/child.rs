@@ -11,7 +11,7 @@ use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Senders};
 use ike::{ChildEnd, Command, Failure};
 
-use tenants::{ChildSpec, Cidr, StartAction};
+use tenants::{ChildSpec, Cidr, IkeVersion, StartAction};
 
 use super::PeerActor;
 use super::command::Wait;
@@ -197,7 +197,8 @@ impl PeerActor {
         if !self.has_child(name) {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
             self.view_mut().last_cause = cause;
-            self.supervisor.child_refused(Instant::now(), name);
+            let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
+            self.supervisor.child_refused(Instant::now(), name, by_auth);
         }
     }
 

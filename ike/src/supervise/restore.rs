@@ -10,6 +10,8 @@ use crate::resources::resource_of;
 /// Wait before a Child SA that should be there is asked for again: long enough that a peer which refuses it is not
 /// kept busy, short against anybody's patience.
 pub const RESTORE: Duration = Duration::from_secs(2);
+/// Among the refusals: the Child SA was there, and nobody has refused it since.
+const WAS_THERE: u32 = 0;
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 pub(super) const MAX_RESTORES: usize = 64;
 
@@ -23,6 +25,10 @@ impl Supervisor {
         let decided = reason == ChildEnd::IkeClosed && self.current().is_none_or(|current| current == id);
         if !decided && !still {
             self.child_missing(now, name);
+            let room = self.refusals.len() < MAX_RESTORES && resource_of(name).1 == 0;
+            if room && !self.refusals.contains_key(name) {
+                self.refusals.insert(name.clone(), WAS_THERE);
+            }
         }
     }
 
@@ -33,12 +39,28 @@ impl Supervisor {
 
     /// A Child SA could not be made. Each time in a row it is asked for later, so that a peer whose configuration does not fit
     /// is not kept busy, nor whoever reads the log.
-    pub fn child_refused(&mut self, now: Instant, name: &Arc<str>) {
-        let before = self.refusals.get(name).copied().unwrap_or_default();
+    ///
+    /// One that was there before, and now is refused, may be one that only the first exchange of a connection makes (`by_auth`, IKEv2): that
+    /// has no key exchange of its own to differ in, and some peers have no other (RFC 7815). Then we authenticate anew, while what else
+    /// there is goes on: RFC 7296 section 2.8 has the IKE_SA closed.
+    pub fn child_refused(&mut self, now: Instant, name: &Arc<str>, by_auth: bool) {
+        let known = self.refusals.get(name).copied();
+        if known == Some(WAS_THERE) && by_auth {
+            self.authenticate_anew(now);
+        }
+        let before = known.unwrap_or_default();
         let wait = RESTORE.saturating_mul(1 << before.min(10)).min(BACKOFF_LAST);
-        let room = before > 0 || self.refusals.len() < MAX_RESTORES;
-        if self.restore(now + wait, name) && room {
+        let room = known.is_some() || self.refusals.len() < MAX_RESTORES;
+        let planned = self.restore(now + wait, name);
+        if room && (planned || known == Some(WAS_THERE)) {
             self.refusals.insert(name.clone(), before.saturating_add(1));
+        }
+    }
+
+    /// Plans another connection in place of the one in use, where it is ours to begin.
+    fn authenticate_anew(&mut self, now: Instant) {
+        if self.state == State::Established && self.plan.start != Start::Peer && !self.reauthenticating {
+            self.reauth = Some(self.reauth.map_or(now, |planned| planned.min(now)));
         }
     }
 
@@ -60,5 +82,60 @@ impl Supervisor {
             self.restores.push((due, name.clone()));
         }
         planned
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // A test needs one instant to start from.
+mod tests {
+    use super::*;
+    use crate::supervise::{Action, Ended, Plan};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// PFS on one side only, or a peer that has no exchange but the first two: the Child SA of IKE_AUTH cannot be made in another way.
+    #[test]
+    fn what_only_the_first_exchange_makes_is_made_by_another_connection() {
+        let net: Arc<str> = "net".into();
+        for (plan, was_there, by_auth, anew) in [
+            (Plan::starting(true), true, true, true),
+            (Plan { start: Start::OnDemand, ..Plan::starting(false) }, true, true, true),
+            // It was never there: another connection would be refused the same.
+            (Plan::starting(true), false, true, false),
+            // In IKEv1 all are made in the same way.
+            (Plan::starting(true), true, false, false),
+            (Plan::starting(false), true, true, false),
+        ] {
+            let mut now = Instant::now();
+            let mut s = Supervisor::new(now, plan);
+            s.try_now();
+            s.established(now, 1, now, true, 7, false);
+            if was_there {
+                s.child_up(now, 1, "net");
+                now += SECOND * 3_600;
+                s.child_ended(now, 1, &net, ChildEnd::Expired, false);
+            }
+            s.child_refused(now, &net, by_auth);
+            let connects = |s: &mut Supervisor, now| {
+                std::iter::from_fn(|| s.handle_timeout(now)).filter(|done| *done == Action::Connect).count()
+            };
+            assert_eq!(connects(&mut s, now), usize::from(anew), "{plan:?} {was_there} {by_auth}");
+            assert_eq!(s.current(), Some(1), "it stays until there is another");
+            // Refused once more, it is not asked for in that way again; if nothing came of it, after a while.
+            s.child_refused(now, &net, by_auth);
+            assert_eq!(connects(&mut s, now), 0);
+            if anew {
+                s.ended(now, 2, Ended::Failed, 0);
+                assert_eq!(connects(&mut s, now + BACKOFF_LAST), 1);
+                let disposals = s.established(now + BACKOFF_LAST, 3, now, true, 9, false);
+                assert_eq!((disposals, s.current()), (Vec::new(), Some(3)));
+                s.child_refused(now + BACKOFF_LAST, &net, by_auth);
+                assert_eq!(
+                    connects(&mut s, now + BACKOFF_LAST + SECOND),
+                    0,
+                    "the new one is refused it as well"
+                );
+            }
+        }
     }
 }

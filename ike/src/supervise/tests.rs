@@ -145,7 +145,7 @@ fn a_child_that_is_refused_is_asked_for_ever_later() {
     s.established(now, 4, now, true, 7, false);
     let mut at = now;
     let mut refused = |s: &mut Supervisor, wait: u64| {
-        s.child_refused(at, &net);
+        s.child_refused(at, &net, true);
         at += Duration::from_secs(wait);
         assert_eq!(s.poll_timeout(), Some(at));
         assert_eq!(s.handle_timeout(at), Some(Action::Restore(4, net.clone())));
@@ -160,7 +160,7 @@ fn a_child_that_is_refused_is_asked_for_ever_later() {
     refused(&mut s, 4);
     // Another connection, another peer perhaps: it may be willing.
     s.established(now, 5, now, true, 8, true);
-    s.child_refused(now, &net);
+    s.child_refused(now, &net, true);
     assert_eq!(s.poll_timeout(), Some(now + RESTORE));
 }
 
@@ -398,7 +398,7 @@ fn refusals_are_remembered_for_so_many_policies_only() {
     s.established(now, 1, now, true, 7, false);
     for n in 0..3 * MAX_RESTORES {
         let name: Arc<str> = format!("net{n}").into();
-        s.child_refused(now, &name);
+        s.child_refused(now, &name, true);
         now = due(&s);
         assert_eq!(s.handle_timeout(now), Some(Action::Restore(1, name)));
         assert!(s.refusals.len() <= MAX_RESTORES);

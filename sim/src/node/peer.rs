@@ -378,7 +378,8 @@ impl Peer {
             }
             Event::ChildFailed { name, .. } => {
                 if !self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
-                    self.supervisor.child_refused(now, &name);
+                    let by_auth = self.config.version == Version::V2;
+                    self.supervisor.child_refused(now, &name, by_auth);
                 }
             }
             Event::Down(reason) => {
