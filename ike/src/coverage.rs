@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::ChildConfig;
+use crate::failure::Failure;
 use crate::wire::ts::{MAX_SELECTORS, TrafficSelector, describe, narrow};
 
 /// Pieces that an answer here has at most. With more of them two that are next to each other are not taken apart, and the
@@ -12,8 +13,6 @@ use crate::wire::ts::{MAX_SELECTORS, TrafficSelector, describe, narrow};
 const MAX_PIECES: usize = 32;
 /// Parts of all policies of a peer together, besides the policies themselves.
 pub const MAX_PARTS_OF_PEER: usize = 32;
-/// Parts of one policy. Peers that take one pair of subnets at a time have a few.
-const MAX_PARTS: usize = 8;
 /// What stands between the name of a policy and the number of its part. No name of a policy has it.
 const PART: char = '/';
 
@@ -46,7 +45,12 @@ impl std::fmt::Display for Traffic {
 
 /// How many parts a policy may have at a peer with so many policies: 1 to the result.
 pub fn parts_per_policy(policies: usize) -> usize {
-    (MAX_PARTS_OF_PEER / policies.max(1)).min(MAX_PARTS)
+    MAX_PARTS_OF_PEER / policies.max(1)
+}
+
+/// Why a peer with so many policies gets no Child SA for this.
+pub(crate) fn too_many_parts(wanted: &Traffic, policies: usize) -> Failure {
+    Failure::TooManyParts { wanted: wanted.to_string(), limit: parts_per_policy(policies) + 1 }
 }
 
 /// The policy that a Child SA of this name is for, and which part of it; 0 is the policy itself.
@@ -251,6 +255,6 @@ mod tests {
         for policies in 1..=64 {
             assert!(parts_per_policy(policies) * policies <= MAX_PARTS_OF_PEER);
         }
-        assert_eq!((parts_per_policy(0), parts_per_policy(1), parts_per_policy(32)), (8, 8, 1));
+        assert_eq!((parts_per_policy(0), parts_per_policy(1), parts_per_policy(32)), (32, 32, 1));
     }
 }

@@ -309,6 +309,13 @@ pub fn explain(failure: &Failure) -> Cause {
             "resources",
             &["there: the peer makes Child SAs and never deletes them; restart the tunnel"],
         ),
+        Failure::TooManyParts { .. } => cause(
+            "resources",
+            &[
+                "here: configure a child for each of the subnets that the peer asks for by itself",
+                "there: ask for several subnets by one Child SA",
+            ],
+        ),
         Failure::Expired => {
             cause("peer", &["the peer did not let the IKE SA be rekeyed in time; see the attempts before"])
         }

@@ -375,6 +375,16 @@ pub enum Failure {
     /// The connection has as many Child SAs as it may have.
     #[error("the connection has {0} Child SAs, which is the limit")]
     TooManyChildren(usize),
+    /// The peer asks for one more part of a policy whose others it has Child SAs for already.
+    #[error(
+        "the peer asks for {wanted}, and has {limit} Child SAs for other parts of the same policy, which is the limit"
+    )]
+    TooManyParts {
+        /// What it asks for, as far as it is configured.
+        wanted: String,
+        /// How many there are at most.
+        limit: usize,
+    },
     /// The peer has authenticated us and left out the Child SA.
     #[error("{policy}: the peer answered IKE_AUTH with neither a Child SA nor an error")]
     NoChild {

@@ -120,13 +120,49 @@ fn pairs_that_carry_something_else_stand_side_by_side() {
 
 #[test]
 fn parts_are_not_without_number() {
-    let nets: Vec<u8> = (10..40).collect();
+    let nets: Vec<u8> = (10..60).collect();
     let mut pair = Pair::up(&together(&nets), &one_by_one(&nets));
     pair.run(600);
-    // The policy itself and eight parts.
-    assert_eq!(pair.a.installed.len(), 9, "{:?}", policies(&pair.a));
-    pair.assert_children(9);
+    // The policy itself and thirty-two parts.
+    assert_eq!(pair.a.installed.len(), 33, "{:?}", policies(&pair.a));
+    pair.assert_children(33);
     let (policy, gap) = pair.a.gaps.last().unwrap();
     assert_eq!((policy.as_str(), gap.len()), ("net", 1));
-    assert_eq!(gap[0].matches("/16").count(), 30 - 9 + 1, "{gap:?}");
+    assert_eq!(gap[0].matches("/16").count(), 50 - 33 + 1, "{gap:?}");
+}
+
+/// A peer that makes a pair for each of its subnets when a packet wants one, and deletes it when it is idle.
+#[test]
+fn pairs_that_come_and_go_take_nothing_from_those_that_stay() {
+    let right = Spec { remote: vec![net(1), net(3), net(4)], ..Spec::right() };
+    let left = Spec { more: vec![(net(3), net(2)), (net(4), net(2))], ..Spec::left() };
+    let mut pair = Pair::up(&left, &right);
+    pair.assert_children(3);
+    for round in 0..100 {
+        let name = if round % 2 == 0 { "net1" } else { "net2" };
+        let spi = *pair.a.installed.iter().find(|(_, sa)| &*sa.policy == name).unwrap().0;
+        pair.command(A, Command::DeleteChild(spi));
+        pair.settle();
+        pair.command(A, Command::CreateChild(name.into()));
+        pair.settle();
+        pair.assert_children(3);
+        assert!(pair.b.installed.values().all(|sa| sa.active), "{round}: {:?}", pair.b.installed);
+        assert_eq!(policies(&pair.b), ["net", "net/1", "net/2"], "{round}");
+    }
+}
+
+/// One that asks for more of them than there may be is told so, and those that are there stay.
+#[test]
+fn one_pair_too_many_is_refused() {
+    let nets: Vec<u8> = (10..50).collect();
+    // Refused ones are asked for again.
+    for rounds in 0..2 {
+        let mut pair = Pair::up(&one_by_one(&nets), &together(&nets));
+        pair.run(100 * rounds);
+        let log = &pair.b.log;
+        assert!(log.iter().any(|told| told.contains("has 33 Child SAs for other parts")), "{log:?}");
+        assert!(pair.a.log.iter().any(|told| told.contains("NO_ADDITIONAL_SAS")), "{:?}", pair.a.log);
+        pair.assert_children(33);
+        assert!(pair.b.installed.values().all(|sa| sa.active));
+    }
 }

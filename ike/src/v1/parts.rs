@@ -49,17 +49,18 @@ impl Connection {
         self.policies().into_iter().find(|c| &*c.name == name)
     }
 
-    /// What a pair for this traffic is called: that of the policy which has exactly it, or a part of the policy of its own, or,
-    /// if there are as many as there may be, the policy itself.
-    pub(crate) fn place(&self, policy: &Arc<ChildConfig>, traffic: &Traffic) -> Arc<ChildConfig> {
+    /// What a pair for this traffic is called: that of the policy which has exactly it, or a part of the policy of its own. `None` where
+    /// there are as many as there may be: one more would take the name of a pair that carries something else, and with it what is
+    /// sent by that.
+    pub(crate) fn place(&self, policy: &Arc<ChildConfig>, traffic: &Traffic) -> Option<Arc<ChildConfig>> {
         if Traffic::of(policy) == *traffic {
-            return policy.clone();
+            return Some(policy.clone());
         }
         let same = |c: &&super::child::Child| {
             policy_of(&c.config.name).0 == policy_of(&policy.name).0 && Traffic::of(&c.config) == *traffic
         };
         if let Some(child) = self.children.iter().find(same) {
-            return child.config.clone();
+            return Some(child.config.clone());
         }
         let count = self.config.as_ref().map_or(1, |config| config.children.len());
         let whole = self.config.as_ref().and_then(|config| {
@@ -75,8 +76,11 @@ impl Connection {
             .collect();
         let free = (1..=parts_per_policy(count)).find(|number| !taken.contains(number));
         match (free, whole) {
-            (Some(number), Some(whole)) => Arc::new(part(&whole, number, traffic.clone())),
-            _ => policy.clone(),
+            (Some(number), Some(whole)) => Some(Arc::new(part(&whole, number, traffic.clone()))),
+            _ => {
+                let is_taken = self.children.iter().any(|child| child.config.name == policy.name);
+                (!is_taken).then(|| policy.clone())
+            }
         }
     }
 

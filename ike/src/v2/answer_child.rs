@@ -12,7 +12,7 @@ use super::request::{Collision, Request};
 use super::resources::Asked;
 use super::{Connection, REPLACED_CHILD, mode, resources};
 use crate::config::{ChildConfig, Mode};
-use crate::coverage::Traffic;
+use crate::coverage::{Traffic, too_many_parts};
 use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
@@ -256,7 +256,11 @@ impl Connection {
                 };
                 let config = match asked {
                     Asked::Usual if replaces.is_some() => config.clone(),
-                    Asked::Usual => self.place(config, &traffic),
+                    Asked::Usual => self.place(config, &traffic).ok_or_else(|| Refused {
+                        kind: NotifyType::NO_ADDITIONAL_SAS,
+                        policy: config.name.clone(),
+                        failure: too_many_parts(&traffic, self.policies().len()),
+                    })?,
                     Asked::For(resource) => resource,
                     Asked::Enough => {
                         let failure = Failure::TooManyChildren(usize::from(config.resources));
