@@ -94,6 +94,25 @@ fn an_ike_sa_whose_rekeying_is_refused_stays() {
     assert!(last.contains("lifetime") && last.contains("with NO_PROPOSAL_CHOSEN"), "{last}");
 }
 
+/// What was planned again after a refusal is done once the peer does it.
+#[test]
+fn an_ike_sa_that_the_peer_has_rekeyed_is_not_rekeyed_once_more() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    let changed = Spec { ike: vec!["aes256gcm16-prfsha384-ecp384"], ..Spec::right() }.config();
+    pair.b.conn.as_mut().unwrap().set_config(changed);
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    pair.run(20);
+    assert!(pair.a.log.iter().any(|line| line.contains("not rekeyed")), "{:?}", pair.a.log);
+    pair.b.conn.as_mut().unwrap().set_config(Spec::right().config());
+    pair.a.log.clear();
+    pair.command(B, Command::RekeyIke);
+    pair.settle();
+    pair.run(HOUR);
+    assert_eq!(pair.a.log, ["ike rekeyed"]);
+    pair.assert_ike(1);
+}
+
 #[test]
 fn a_rekeying_ends_for_whoever_asked_for_it() {
     type Befalls = fn(&mut Pair, u32);

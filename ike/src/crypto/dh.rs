@@ -277,3 +277,6 @@ fn point_to_bytes(curve: &EcGroup, point: &EcPoint, ctx: &mut BigNumContext) -> 
     bytes.drain(..1);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod vectors;

@@ -154,6 +154,10 @@ impl Connection {
         let remote_spi = self.current_sa().map_or(0, |sa| sa.spi_remote);
         self.events.push_back(Event::IkeRekeyed { local_spi: new, remote_spi, initiated });
         self.mended(now);
+        if self.mend.is_none() {
+            // Whatever another was planned for is done.
+            self.forget(&Task::RekeyIke);
+        }
     }
 
     /// The answer to our request to rekey the IKE_SA.

@@ -73,6 +73,11 @@ impl Connection {
         waits || room
     }
 
+    /// A task need not be carried out any more.
+    pub(crate) fn forget(&mut self, task: &Task) {
+        self.tasks.retain(|q| q.task != *task);
+    }
+
     /// Whether a task waits.
     pub(super) fn is_planned(&self, task: &Task) -> bool {
         self.tasks.iter().any(|q| q.task == *task)

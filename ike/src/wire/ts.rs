@@ -67,27 +67,28 @@ impl TrafficSelector {
         self.start_port == 0 && self.end_port == u16::MAX
     }
 
-    fn parse(r: &mut Reader<'_>) -> Result<Self, WireError> {
+    /// `None` for one of a kind that we do not know: whoever answers ignores it (RFC 7296 section 2.9). Labels are such (RFC 9478).
+    fn parse(r: &mut Reader<'_>) -> Result<Option<Self>, WireError> {
         let kind = TsType(r.u8()?);
         let protocol = r.u8()?;
         let length = usize::from(r.u16()?);
         let mut body = r.sub(length.checked_sub(4).ok_or(WireError::Truncated)?)?;
+        if !matches!(kind, TsType::TS_IPV4_ADDR_RANGE | TsType::TS_IPV6_ADDR_RANGE) {
+            return Ok(None);
+        }
         let (start_port, end_port) = (body.u16()?, body.u16()?);
         let (start, end): (IpAddr, IpAddr) = match kind {
             TsType::TS_IPV4_ADDR_RANGE => {
                 (Ipv4Addr::from(body.array::<4>()?).into(), Ipv4Addr::from(body.array::<4>()?).into())
             }
-            TsType::TS_IPV6_ADDR_RANGE => {
-                (Ipv6Addr::from(body.array::<16>()?).into(), Ipv6Addr::from(body.array::<16>()?).into())
-            }
-            _ => return Err(WireError::BadField("traffic selector type")),
+            _ => (Ipv6Addr::from(body.array::<16>()?).into(), Ipv6Addr::from(body.array::<16>()?).into()),
         };
         body.finish()?;
         let this = Self { protocol, start_port, end_port, start, end };
         if start > end || (start_port > end_port && !this.opaque()) {
             return Err(WireError::BadField("traffic selector range"));
         }
-        Ok(this)
+        Ok(Some(this))
     }
 
     fn write(&self, w: &mut Writer) {
@@ -109,7 +110,7 @@ impl TrafficSelector {
     }
 }
 
-/// Reads the body of a TSi or TSr payload.
+/// Reads the body of a TSi or TSr payload: the selectors of those kinds that we know, which may be none.
 pub fn parse(mut r: Reader<'_>) -> Result<Vec<TrafficSelector>, WireError> {
     let count = usize::from(r.u8()?);
     r.take(3)?;
@@ -119,9 +120,9 @@ pub fn parse(mut r: Reader<'_>) -> Result<Vec<TrafficSelector>, WireError> {
     if count == 0 {
         return Err(WireError::BadField("number of traffic selectors"));
     }
-    let selectors = (0..count).map(|_| TrafficSelector::parse(&mut r)).collect::<Result<_, _>>()?;
+    let selectors = (0..count).map(|_| TrafficSelector::parse(&mut r)).collect::<Result<Vec<_>, _>>()?;
     r.finish()?;
-    Ok(selectors)
+    Ok(selectors.into_iter().flatten().collect())
 }
 
 /// Writes the body of a TSi or TSr payload.
@@ -199,6 +200,26 @@ mod tests {
 
     fn ts(a: &str, b: &str) -> TrafficSelector {
         TrafficSelector::range(a.parse().unwrap(), b.parse().unwrap())
+    }
+
+    #[test]
+    fn a_kind_that_nobody_knows_is_passed_over() {
+        let known = ts("10.0.0.0", "10.0.0.255");
+        let mut written = Writer::new();
+        write(&mut written, std::slice::from_ref(&known));
+        let written = written.finish();
+        // A security label before it (RFC 9478), and alone.
+        let label = [10, 0, 0, 8, b'a', b':', b'b', 0];
+        let both = [&[2, 0, 0, 0], &label[..], &written[4..]].concat();
+        assert_eq!(parse(Reader::new(&both)).unwrap(), [known]);
+        let alone = [&[1, 0, 0, 0], &label[..]].concat();
+        assert_eq!(parse(Reader::new(&alone)).unwrap(), []);
+        // Its length is that of any.
+        for length in [0, 3, 9] {
+            let mut wrong = alone.clone();
+            wrong[7] = length;
+            assert!(parse(Reader::new(&wrong)).is_err(), "{length}");
+        }
     }
 
     #[test]

@@ -38,8 +38,11 @@ fn malformed_traffic_selectors_are_refused() {
         ("more counted than there are", list(2, &good)),
         ("fewer counted than there are", list(1, &[good.clone(), good.clone()].concat())),
         ("255 counted", list(255, &good)),
-        ("an unknown type", list(1, &v4(9, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
-        ("type 0", list(1, &v4(0, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
+        (
+            "an unknown type, longer than there is",
+            list(1, &v4(9, 17, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9])),
+        ),
+        ("an unknown type of length 0", list(1, &v4(9, 0, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
         ("IPv6 of IPv4's length", list(1, &v4(8, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
         ("length 0", list(1, &v4(7, 0, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
         ("length 3", list(1, &v4(7, 3, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]))),
@@ -53,6 +56,16 @@ fn malformed_traffic_selectors_are_refused() {
         let before = h.snapshot(B);
         h.assert_refused(A, CHILD, with_ts_i(&body), NotifyType::INVALID_SYNTAX);
         assert_eq!(h.snapshot(B), before, "{what}");
+    }
+    // What nobody knows is passed over (RFC 7296 section 2.9), and here nothing else is left.
+    for kind in [0, 9, 10, 255] {
+        let unknown = v4(kind, 16, [0, 0xffff], [10, 1, 0, 0], [10, 1, 0, 9]);
+        h.assert_refused(A, CHILD, with_ts_i(&list(1, &unknown)), NotifyType::TS_UNACCEPTABLE);
+        let before = h.snapshot(B);
+        let (both, body) = with_ts_i(&list(2, &[unknown, good.clone()].concat()));
+        let answer = h.ask_octets(A, CHILD, both, &body).unwrap();
+        assert!(errors(&answer).is_empty(), "{answer:?}");
+        assert_ne!(h.snapshot(B), before);
     }
     h.assert_alive();
     // The octets that were varied are the right ones.
