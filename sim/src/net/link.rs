@@ -51,15 +51,17 @@ impl Conditions {
     }
 }
 
-/// Whether a packet is a message of IKEv1 in clear. Nothing in IKEv1 proves the vendor IDs and NAT-D payloads of phase 1 (RFC
-/// 2409 section 5, RFC 3947), so that a flipped bit there has two sides that honestly see different things. UDP's checksum is
-/// what there is against that; the packet is lost by it.
-fn is_clear_ikev1(packet: &[u8]) -> bool {
+/// Whether a packet is a message of IKEv1 in clear, or one of aggressive mode, whose last one may be encrypted and is proved no better. Nothing
+/// in IKEv1 proves the vendor IDs and NAT-D payloads of phase 1 (RFC 2409 section 5, RFC 3947), so that a flipped bit there has two sides
+/// that honestly see different things. UDP's checksum is what there is against that; the packet is lost by it.
+fn is_unproved(packet: &[u8]) -> bool {
+    const AGGRESSIVE: u8 = 4;
     let message = packet.strip_prefix(&[0; 4]).unwrap_or(packet);
     let length = message.get(24..28).and_then(|length| length.try_into().ok()).map(u32::from_be_bytes);
     let whole =
         length.is_some_and(|length| usize::try_from(length).is_ok_and(|length| length == message.len()));
-    whole && message.get(17) == Some(&0x10) && message.get(19).is_some_and(|flags| flags & 1 == 0)
+    let clear = message.get(19).is_some_and(|flags| flags & 1 == 0);
+    whole && message.get(17) == Some(&0x10) && (clear || message.get(18) == Some(&AGGRESSIVE))
 }
 
 /// Carries packets between addresses.
@@ -134,7 +136,7 @@ impl Network {
             return Vec::new();
         }
         if self.random.chance(corruption, 1000) && !packet.bytes.is_empty() {
-            if is_clear_ikev1(&packet.bytes) {
+            if is_unproved(&packet.bytes) {
                 return Vec::new();
             }
             let bits = u64::try_from(packet.bytes.len()).unwrap_or(u64::MAX) * 8;
