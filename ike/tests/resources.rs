@@ -291,3 +291,43 @@ fn whatever_crosses_both_sides_agree_in_the_end() {
     }
     assert!(total > 1000, "{total}");
 }
+
+/// The answer for the fallback is on its way for so long that the other side asks for a resource beside it. If that were taken as the
+/// fallback, each side would call another pair so, and one of them would be left without in the end.
+#[test]
+fn what_comes_before_the_fallback_waits_for_it() {
+    let [left, right] = Spec::with_policies(2).map(|spec| Spec { resources: 2, ..spec });
+    let mut pair = Pair::up(&left, &right);
+    pair.run(60);
+    for name in ["net1", "net1#1"] {
+        let spi = of(&mut pair, A, name);
+        pair.command(A, Command::DeleteChild(spi));
+        pair.settle();
+    }
+    pair.run(60);
+    pair.command(A, Command::CreateChild("net1".into()));
+    pair.deliver(A);
+    let answer = pair.take(B);
+    // B asks, and A does not know yet that there is something to stand beside.
+    for _ in 0..15 {
+        pair.pass(std::time::Duration::from_secs(1));
+        pair.a.outbox.clear();
+        while !pair.b.outbox.is_empty() {
+            let asked = pair.take(B);
+            if asked.bytes[18] == 36 && asked.bytes[19] & 0x20 == 0 {
+                pair.put(B, &asked);
+                pair.deliver(A);
+            }
+        }
+    }
+    pair.put(B, &answer);
+    pair.run(600);
+    let all = names(&mut pair, A);
+    assert_eq!(all[..4], ["net", "net#1", "net1", "net1#1"], "{:?}", pair.a.log);
+    assert_eq!(names(&mut pair, B), all);
+    // The numbers of the others are each side's own.
+    for name in ["net", "net1"] {
+        let (ours, theirs) = (of(&mut pair, A, name), of(&mut pair, B, name));
+        assert_eq!(pair.a.installed[&ours].spi_out, theirs, "{name} is the same pair at both sides");
+    }
+}

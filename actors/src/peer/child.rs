@@ -194,10 +194,12 @@ impl PeerActor {
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
         self.resolve(Wait::Up, Err(self.view.last_error.clone()));
         self.drop_outdated(name);
-        if !self.has_child(name) {
+        let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
+        if self.has_child(name) {
+            self.supervisor.rekey_refused(name, by_auth);
+        } else {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
             self.view_mut().last_cause = cause;
-            let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
             self.supervisor.child_refused(Instant::now(), name, by_auth);
         }
     }

@@ -12,6 +12,8 @@ use crate::resources::resource_of;
 pub const RESTORE: Duration = Duration::from_secs(2);
 /// Among the refusals: the Child SA was there, and nobody has refused it since.
 const WAS_THERE: u32 = 0;
+/// Among the refusals: the Child SA is there, and the peer refuses to have it rekeyed.
+const NOT_REKEYED: u32 = u32::MAX;
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 pub(super) const MAX_RESTORES: usize = 64;
 
@@ -25,10 +27,31 @@ impl Supervisor {
         let decided = reason == ChildEnd::IkeClosed && self.current().is_none_or(|current| current == id);
         if !decided && !still {
             self.child_missing(now, name);
-            let room = self.refusals.len() < MAX_RESTORES && resource_of(name).1 == 0;
-            if room && !self.refusals.contains_key(name) {
-                self.refusals.insert(name.clone(), WAS_THERE);
+            let known = self.refusals.get(name).copied();
+            match known {
+                Some(NOT_REKEYED) if reason == ChildEnd::Expired => {
+                    // To ask for it in the way that was refused is of no use.
+                    self.authenticate_anew(now);
+                    self.note_refusal(name, WAS_THERE + 1);
+                }
+                Some(NOT_REKEYED) | None => self.note_refusal(name, WAS_THERE),
+                Some(_) => {}
             }
+        }
+    }
+
+    /// The peer refuses to have a Child SA rekeyed, which is there for now. If it is so until its end, it is made as it was made first
+    /// (`by_auth`: see [`Self::child_refused`]).
+    pub fn rekey_refused(&mut self, name: &Arc<str>, by_auth: bool) {
+        if by_auth && !self.refusals.contains_key(name) {
+            self.note_refusal(name, NOT_REKEYED);
+        }
+    }
+
+    fn note_refusal(&mut self, name: &Arc<str>, times: u32) {
+        let room = self.refusals.contains_key(name) || self.refusals.len() < MAX_RESTORES;
+        if room && resource_of(name).1 == 0 {
+            self.refusals.insert(name.clone(), times);
         }
     }
 
@@ -44,7 +67,11 @@ impl Supervisor {
     /// has no key exchange of its own to differ in, and some peers have no other (RFC 7815). Then we authenticate anew, while what else
     /// there is goes on: RFC 7296 section 2.8 has the IKE_SA closed.
     pub fn child_refused(&mut self, now: Instant, name: &Arc<str>, by_auth: bool) {
-        let known = self.refusals.get(name).copied();
+        let known = self
+            .refusals
+            .get(name)
+            .copied()
+            .map(|times| if times == NOT_REKEYED { WAS_THERE } else { times });
         if known == Some(WAS_THERE) && by_auth {
             self.authenticate_anew(now);
         }
@@ -136,6 +163,29 @@ mod tests {
                     "the new one is refused it as well"
                 );
             }
+        }
+    }
+
+    /// It was known before its end that it would not be rekeyed.
+    #[test]
+    fn what_could_not_be_rekeyed_is_made_anew_at_its_end() {
+        let net: Arc<str> = "net".into();
+        let cases =
+            [(true, ChildEnd::Expired, 1), (true, ChildEnd::DeletedByPeer, 0), (false, ChildEnd::Expired, 0)];
+        for (by_auth, end, expected) in cases {
+            let now = Instant::now();
+            let mut s = Supervisor::new(now, Plan::starting(true));
+            s.try_now();
+            s.established(now, 1, now, true, 7, false);
+            s.child_up(now, 1, "net");
+            s.rekey_refused(&net, by_auth);
+            assert_eq!(s.handle_timeout(now), None, "it is there");
+            s.child_ended(now, 1, &net, end, false);
+            let begun = std::iter::from_fn(|| s.handle_timeout(now)).filter(|done| *done == Action::Connect);
+            assert_eq!(begun.count(), expected, "{by_auth} {end}");
+            // A rekeying that works makes that good.
+            s.child_up(now, 1, "net");
+            assert!(!s.refusals.contains_key("net"));
         }
     }
 }

@@ -262,6 +262,10 @@ impl Connection {
                         failure: too_many_parts(&traffic, self.policies().len()),
                     })?,
                     Asked::For(resource) => resource,
+                    Asked::Later => {
+                        let (kind, policy) = (NotifyType::TEMPORARY_FAILURE, config.name.clone());
+                        return Err(Refused { kind, policy, failure: Failure::StillBusy });
+                    }
                     Asked::Enough => {
                         let failure = Failure::TooManyChildren(usize::from(config.resources));
                         let policy = config.name.clone();
@@ -318,8 +322,8 @@ impl Connection {
 
     /// Reports a refusal; returns what the peer is told.
     fn note_refusal(&mut self, refused: Refused) -> Notify {
-        // That there are enough pairs is no failure of anything (RFC 9611 section 4).
-        if refused.kind != NotifyType::TS_MAX_QUEUE {
+        // That there are enough pairs is no failure of anything (RFC 9611 section 4), nor is that one came too early.
+        if !matches!(refused.kind, NotifyType::TS_MAX_QUEUE | NotifyType::TEMPORARY_FAILURE) {
             self.tell_refused(&refused.policy, refused.failure);
         }
         Notify::new(refused.kind)

@@ -51,6 +51,9 @@ pub(super) enum Asked {
     For(Arc<ChildConfig>),
     /// There are enough.
     Enough,
+    /// Not now: the fallback is on its way, or goes. If it were taken as any other, the two sides would call different pairs the fallback, and
+    /// one of them could be left with none.
+    Later,
 }
 
 impl Connection {
@@ -177,6 +180,7 @@ impl Connection {
         match self.fallback(&config.name).filter(same) {
             // A part has no pairs beside its own.
             None if self.family(&config.name).any(|child| same(&child)) => Asked::Enough,
+            None if self.is_on_its_way(&config.name) => Asked::Later,
             None => Asked::Usual,
             Some(_) if self.missing_resources(&config.name) == 0 => Asked::Enough,
             Some(fallback) => {
@@ -184,6 +188,16 @@ impl Connection {
                 Asked::For(resource(&fallback.config, number, fallback.traffic()))
             }
         }
+    }
+
+    /// Whether a policy's pair is being asked for, or deleted.
+    fn is_on_its_way(&self, policy: &Arc<str>) -> bool {
+        self.resources_asked().any(|config| config.name == *policy)
+            || self.is_planned(&Task::CreateChild(policy.clone()))
+            || self
+                .children
+                .iter()
+                .any(|child| child.config.name == *policy && child.state != ChildState::Installed)
     }
 
     /// A pair for a resource is about to be in place.

@@ -377,9 +377,10 @@ impl Peer {
                 }
             }
             Event::ChildFailed { name, .. } => {
-                if !self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
-                    let by_auth = self.config.version == Version::V2;
-                    self.supervisor.child_refused(now, &name, by_auth);
+                let by_auth = self.config.version == Version::V2;
+                match self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
+                    true => self.supervisor.rekey_refused(&name, by_auth),
+                    false => self.supervisor.child_refused(now, &name, by_auth),
                 }
             }
             Event::Down(reason) => {
