@@ -10,10 +10,10 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{Api, Churn, LoadError, Memory, Probes, Session, Target};
+use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target};
 
 /// How long the node may take to forget SAs that were deleted.
-const LINGER: Duration = Duration::from_secs(30);
+pub(crate) const LINGER: Duration = Duration::from_secs(30);
 /// What is shown.
 const RATES: [Rate; 2] =
     [("tunnels/s opened", |meter| meter.child_sas.get()), ("packets/s", |meter| meter.received.get())];
@@ -76,51 +76,44 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.tell_all(&Command::Send(true)).await;
     let places = session.plan.places().skip(usize::try_from(*stable).unwrap_or(usize::MAX));
     let mut churn = Churn::new(places, arguments.churn_rate, arguments.down, seed);
-    churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await?;
+    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let mut series = live.stop().await;
     session.fleet.settle().await;
     let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
-    let left_over = left_over(&api, up).await?;
-    let after = api.status().await?;
+    let left_over = api.left_over(&session.plan, up, LINGER).await;
+    let after = api.status().await;
     series.push(memory.stop().await);
 
     let meter = session.fleet.meter.clone();
-    session.close().await?;
     let mut summary = Summary::new("churn", seed);
-    let growth = (after.resident_bytes as f64 - before.resident_bytes as f64) / f64::from(1 << 20);
-    let mib = |octets: u64| Some(octets as f64 / f64::from(1 << 20));
+    let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
+    let resident = mib(before.resident_bytes);
+    let resident_after = summary.got("status of the node", after).map(|status| mib(status.resident_bytes));
+    let left_over = summary.got("SAs of nobody", left_over);
+    summary.got("tunnels opened again", went);
     summary.count("tunnels", "tunnels", (*count).into());
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.count("closed", "closed", churn.closed);
     summary.count("opened", "opened again", churn.opened);
     summary.count("failed", "failed", meter.failed.get());
-    summary.measure("residentBefore", "memory before", mib(before.resident_bytes), "MiB");
-    summary.measure("residentAfter", "memory after", mib(after.resident_bytes), "MiB");
-    summary.count("leftOver", "SAs of nobody", left_over);
+    summary.measure("residentBefore", "memory before", Some(resident), "MiB");
+    summary.measure("residentAfter", "memory after", resident_after, "MiB");
+    if let Some(left_over) = left_over {
+        summary.count("leftOver", "SAs of nobody", left_over);
+        summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
+    }
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     summary.causes(&meter.causes);
     probes.tell(&mut summary, &meter, elapsed);
     summary.check(Check::at_most("failed", 0.0, Some(meter.failed.get() as f64), ""));
-    summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.max_growth {
-        summary.check(Check::at_most("--max-growth", limit, Some(growth), "MiB"));
+        let growth = resident_after.map(|after| after - resident);
+        summary.check(Check::at_most("--max-growth", limit, growth, "MiB"));
     }
+    session.close(&mut summary).await;
     summary.tell(reporting)
-}
-
-/// SAs that the node has beside those of the tunnels that are up, once it had time to forget those that went.
-pub(crate) async fn left_over(api: &Api, up: u64) -> Result<u64, LoadError> {
-    let begin = Instant::now();
-    loop {
-        let status = api.status().await?;
-        let more = status.ike_sas.abs_diff(up) + status.child_sas.abs_diff(up);
-        if more == 0 || begin.elapsed() > LINGER {
-            return Ok(more);
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

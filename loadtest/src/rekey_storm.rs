@@ -88,7 +88,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
 
     let reports: Vec<_> = session.fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
     let meter = session.fleet.meter.clone();
-    session.close().await?;
     let mut summary = Summary::new("rekey-storm", seed);
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     let (child, ike) = (meter.child_rekeys.get(), meter.ike_rekeys.get());
@@ -109,6 +108,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some(limit) = arguments.min_rate {
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
     }
+    session.close(&mut summary).await;
     summary.tell(reporting)
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::Command;
-use crate::churn::{left_over, positive};
+use crate::churn::{LINGER, positive};
 use crate::engine::live::{Live, Rate, progress};
 use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
@@ -81,19 +81,18 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         seed,
     );
     let mut churn = Churn::new(session.plan.places().skip(stay), arguments.churn_rate, DOWN, seed);
-    churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await?;
+    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await;
     let rekeys = rekeys.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let mut series = live.stop().await;
     let memory = memory.stop().await;
     session.fleet.settle().await;
-    let after = Accounts::take(&api).await?;
+    let after = Accounts::take(&api).await;
     let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
-    let left_over = left_over(&api, up).await?;
+    let left_over = api.left_over(&session.plan, up, LINGER).await;
 
     let meter = session.fleet.meter.clone();
-    session.close().await?;
     let mut summary = Summary::new("soak", seed);
     summary.count("tunnels", "tunnels", (*count).into());
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
@@ -108,14 +107,20 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     probes.tell(&mut summary, &meter, elapsed);
-    after.tell(&before, &mut summary);
-    after.check(&before, &meter, &mut summary);
+    if let Some(after) = summary.got("counters of the node", after) {
+        after.tell(&before, &mut summary);
+        after.check(&before, &meter, &mut summary);
+    }
+    summary.got("tunnels opened again", went);
     summary.check(Check::at_most("failed to open", 0.0, Some(meter.failed.get() as f64), ""));
     summary.check(Check::at_most("failed rekeyings", 0.0, Some(rekeys.failed() as f64), ""));
-    summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
+    if let Some(left_over) = summary.got("SAs of nobody", left_over) {
+        summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
+    }
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.max_slope {
         summary.check(Check::at_most("--max-slope", limit, slope, "KiB/min"));
     }
+    session.close(&mut summary).await;
     summary.tell(reporting)
 }

@@ -61,22 +61,22 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let series = live.stop().await;
     session.fleet.settle().await;
 
-    let after = accounts(&session).await?;
+    let after = accounts(&session).await;
     let meter = session.fleet.meter.clone();
-    session.close().await?;
     let mut summary = Summary::new("traffic", seed);
     summary.count("tunnels", "tunnels", (*count).into());
     summary.count("flows", "flows", flows.into());
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.series(series);
     probes.tell(&mut summary, &meter, elapsed);
-    if let Some((before, after)) = before.zip(after) {
+    if let Some((before, after)) = before.zip(summary.got("counters of the node", after).flatten()) {
         after.tell(&before, &mut summary);
     }
     if let Some(limit) = arguments.min_rate {
         let rate = meter.received.get() as f64 / elapsed.as_secs_f64().max(1e-9);
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
     }
+    session.close(&mut summary).await;
     summary.tell(reporting)
 }
 

@@ -94,6 +94,22 @@ impl Summary {
         self.causes.extend(causes.list());
     }
 
+    /// What was asked for; if there is no answer the check of this name fails, and why is told with the causes.
+    pub(crate) fn got<T>(&mut self, check: &'static str, answer: Result<T, LoadError>) -> Option<T> {
+        match answer {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                let cause = error.to_string();
+                match self.causes.iter_mut().find(|(known, _)| *known == cause) {
+                    Some((_, count)) => *count += 1,
+                    None => self.causes.push((cause, 1)),
+                }
+                self.check(Check::at_most(check, 0.0, None, ""));
+                None
+            }
+        }
+    }
+
     /// Everything that had to be reached was.
     pub(crate) fn passed(&self) -> bool {
         self.checks.iter().all(Check::passed)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use culvert_proto::v1;
 use culvert_proto::v1::batch_service_client::BatchServiceClient;
@@ -17,10 +17,10 @@ use tokio_stream::StreamExt;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
 
+use super::LoadError;
 use super::place::Place;
 use super::plan::{HUB, PSK, Plan};
 use super::target::Version;
-use super::{LoadError, PATIENCE};
 
 /// Peers of one request: few enough that the bar moves, enough to hide the store's commit.
 const BATCH: usize = 2_000;
@@ -99,34 +99,22 @@ impl Api {
         rekey(&self.channel, place, target).await
     }
 
-    /// All SAs of the node, one by one: how many.
-    pub(crate) async fn list(&self) -> Result<u64, LoadError> {
-        let request = v1::StreamSasRequest { parent: "tenants/-".to_owned() };
-        let answer = SaServiceClient::new(self.channel.clone()).stream_sas(request).await;
-        let mut stream = answer.map_err(refused("listing"))?.into_inner();
-        let mut count = 0;
-        while let Some(sa) = stream.next().await {
-            sa.map_err(refused("listing"))?;
-            count += 1;
-        }
+    /// All SAs of the node, one by one: how many are of the plan.
+    pub(crate) async fn list(&self, plan: &Plan) -> Result<u64, LoadError> {
+        let (own, mut count) = (tenants(plan), 0);
+        self.each_sa(|sa| count += u64::from(own.contains(tenant_of(sa)))).await?;
         Ok(count)
     }
 
-    /// Waits until the node has no SA left.
-    pub(crate) async fn wait_down(&self) -> Result<(), LoadError> {
-        let begin = Instant::now();
-        loop {
-            let status = self.status().await?;
-            let left = status.ike_sas + status.child_sas;
-            if left == 0 {
-                return Ok(());
-            }
-            if begin.elapsed() > PATIENCE {
-                let why = format!("SAs are left after {PATIENCE:?}");
-                return Err(LoadError::Stuck { what: "torn down", done: 0, all: left, why });
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    /// Looks at all SAs of the node, one by one.
+    pub(super) async fn each_sa(&self, mut look: impl FnMut(&v1::Sa)) -> Result<(), LoadError> {
+        let request = v1::StreamSasRequest { parent: "tenants/-".to_owned() };
+        let answer = SaServiceClient::new(self.channel.clone()).stream_sas(request).await;
+        let mut stream = answer.map_err(refused("listing"))?.into_inner();
+        while let Some(sa) = stream.next().await {
+            look(&sa.map_err(refused("listing"))?);
         }
+        Ok(())
     }
 
     /// Deletes what [`Self::provision`] made.
@@ -185,7 +173,12 @@ fn name(place: Place) -> String {
     format!("tenants/{}/peers/{}", place.tenant_id(), place.peer_id())
 }
 
-fn tenants(plan: &Plan) -> BTreeSet<String> {
+/// Whose an SA is.
+pub(super) fn tenant_of(sa: &v1::Sa) -> &str {
+    sa.peer.split('/').nth(1).unwrap_or_default()
+}
+
+pub(super) fn tenants(plan: &Plan) -> BTreeSet<String> {
     plan.places().map(Place::tenant_id).collect()
 }
 

@@ -1,11 +1,15 @@
 //! The tunnels of a load: who they are, how a node is told of them, and the initiators that run them.
 //!
 //! `target.rs` is what is asked for, `plan.rs` what it comes to, `place.rs` and `template.rs` the names and addresses,
-//! `api.rs` what a node is asked over gRPC, `probes.rs` the traffic, `session.rs` the way of a load from begin to end.
+//! `api.rs` what a node is asked over gRPC, `left.rs` whether it has more than it should, `probes.rs` the traffic, `session.rs` the way of a load from begin to end.
 
 mod accounts;
 mod api;
 mod churn;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod fake;
+mod left;
 mod memory;
 mod place;
 mod plan;

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Api, Fleet, Foreign, LoadError, Plan, Target, Traffic};
+use super::{Api, Fleet, Foreign, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::engine::live::{Live, Series, progress};
 use crate::engine::meter::Meter;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
+
+/// SAs of the load that the node has when all initiators have ended.
+const NOT_TORN_DOWN: &str = "not torn down";
 
 /// A load under way.
 pub(crate) struct Session {
@@ -63,15 +68,22 @@ impl Session {
         started.map(|()| series)
     }
 
-    /// Closes all tunnels, waits until the node has none, and deletes what was provisioned; how many initiators did not end
-    /// in time.
-    pub(crate) async fn close(self) -> Result<u64, LoadError> {
+    /// Closes all tunnels, waits until the node has none of them, and deletes what was provisioned; how many initiators did
+    /// not end in time. What goes wrong is one more check that fails: there is a report already, and it is not to be lost.
+    pub(crate) async fn close(self, summary: &mut Summary) -> u64 {
+        self.close_within(PATIENCE, summary).await
+    }
+
+    async fn close_within(self, patience: Duration, summary: &mut Summary) -> u64 {
         let left = self.fleet.close().await;
         if let Some(api) = &self.api {
-            api.wait_down().await?;
-            api.clean_up(&self.plan).await?;
+            let sas = api.left_over(&self.plan, 0, patience).await;
+            if let Some(sas) = summary.got(NOT_TORN_DOWN, sas) {
+                summary.check(Check::at_most(NOT_TORN_DOWN, 0.0, Some(sas as f64), ""));
+            }
+            summary.got("tenants of the load deleted", api.clean_up(&self.plan).await);
         }
-        Ok(left)
+        left
     }
 }
 
@@ -80,4 +92,47 @@ async fn provisioned(plan: &Plan, target: &Target, life: Option<Duration>) -> Re
     let api = Api::connect(&target.server).await?;
     api.provision(plan, life, &progress(plan.count, "provisioning")).await?;
     Ok(api)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
+
+    use super::super::fake::Fake;
+    use super::*;
+
+    /// Whether a load passes that ends at a node with these SAs, and these of others.
+    async fn passes(sas: [u64; 2], listed: &[&'static str], node: &'static str) -> bool {
+        let fake = Fake { sas: Mutex::new(sas), listed: listed.to_vec(), node, ..Fake::default() };
+        let (fake, server) = fake.serve().await;
+        let session = Fake::session(&server, 501).await;
+        let mut summary = Summary::new("soak", 0);
+        assert_eq!(session.close_within(Duration::from_millis(100), &mut summary).await, 0);
+        assert_eq!(*fake.deleted.lock().unwrap(), ["tenants/load-0", "tenants/load-1"], "whatever is left");
+        summary.passed()
+    }
+
+    #[tokio::test]
+    async fn what_is_left_fails_the_load_unless_it_is_somebody_else_s() {
+        let (own, other) = ("tenants/load-1/peers/p500", "tenants/acme/peers/paris");
+        assert!(passes([0, 0], &[], "").await);
+        assert!(!passes([1, 1], &[own], "").await, "one that is listed");
+        assert!(!passes([0, 1], &[], "").await, "one that is nowhere else");
+        assert!(passes([1, 1], &[other], "").await, "a tunnel of another tenant");
+        assert!(!passes([2, 2], &[other, own], "").await, "one of ours beside it");
+        assert!(!passes([1, 1], &[other], "b").await, "it may be on another node");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_gone_fails_the_load_and_the_report_says_why() {
+        let (fake, server) = Fake::default().serve().await;
+        let session = Fake::session(&server, 2).await;
+        fake.gone.store(true, Ordering::Relaxed);
+        let mut summary = Summary::new("soak", 0);
+        session.close(&mut summary).await;
+        let told = format!("{summary:?}");
+        assert!(!summary.passed() && told.contains("asking the node: The service is"), "{told}");
+    }
 }

@@ -70,22 +70,20 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let begin = Instant::now();
     let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
     let elapsed = begin.elapsed();
-    let after = look(&watched)?;
+    let after = look(&watched);
     tokio::time::sleep(arguments.hold).await;
-    let there = match &session.api {
-        Some(api) => Some(api.status().await?.child_sas),
-        None => None,
-    };
-    let (meter, per_socket) = (session.fleet.meter.clone(), session.fleet.per_socket());
-    let left = session.close().await?;
-    let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
     let mut summary = Summary::new("handshakes", seed);
     summary.series(series);
-    figures(&mut summary, arguments, &meter, elapsed, cost);
-    if let Some(there) = there {
-        summary.count("responderChildSas", "Child SAs, says the node", there);
+    let after = summary.got("the responder's process", after).flatten();
+    let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
+    figures(&mut summary, arguments, &session.fleet.meter, elapsed, cost);
+    if let Some(api) = &session.api
+        && let Some(status) = summary.got("status of the node", api.status().await)
+    {
+        summary.count("responderChildSas", "Child SAs, says the node", status.child_sas);
     }
-    summary.count("perSocket", "initiators on a socket", per_socket.into());
+    summary.count("perSocket", "initiators on a socket", session.fleet.per_socket().into());
+    let left = session.close(&mut summary).await;
     summary.count("notClosed", "not closed in time", left);
     summary.tell(&arguments.reporting)
 }

@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::engine::live::{Live, progress};
 use crate::engine::meter::Meter;
-use crate::fleet::{Api, Fleet, LoadError, Plan, Target, Traffic};
+use crate::fleet::{Api, Fleet, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::{Command, Output};
 use report::Report;
 
@@ -68,7 +68,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     fleet.all_up()?;
     report.memory_up = api.status().await?.resident_bytes;
     let begin = Instant::now();
-    report.listed_sas = api.list().await?;
+    report.listed_sas = api.list(&plan).await?;
     report.listed = begin.elapsed();
 
     fleet.tell_all(&Command::Send(true)).await;
@@ -80,18 +80,40 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     fleet.tell_all(&Command::Send(false)).await;
     fleet.settle().await;
     report.count(&fleet.meter);
-    report.memory_rekeyed = api.status().await?.resident_bytes;
-
-    let begin = Instant::now();
-    fleet.close().await;
-    api.wait_down().await?;
-    report.torn_down = begin.elapsed();
-    report.memory_down = api.status().await?.resident_bytes;
-    api.clean_up(&plan).await?;
-    report.memory_after = api.status().await?.resident_bytes;
-    report.memory_rest = at_rest(arguments.settle, &api, report.memory_before).await?;
+    let torn_down = tear_down(&mut report, &api, &plan, fleet, arguments.settle).await;
+    report.failure = torn_down.err().map(|error| error.to_string());
     report.print(arguments.json || arguments.output == Output::Json);
     Ok(report.is_clean())
+}
+
+/// Takes everything down, and looks at the node's memory meanwhile. What was provisioned is deleted even if SAs are left.
+async fn tear_down(
+    report: &mut Report,
+    api: &Api,
+    plan: &Plan,
+    fleet: Fleet,
+    settle: Duration,
+) -> Result<(), LoadError> {
+    let rekeyed = api.status().await;
+    let begin = Instant::now();
+    fleet.close().await;
+    let left = api.left_over(plan, 0, PATIENCE).await;
+    report.torn_down = begin.elapsed();
+    let down = api.status().await;
+    let deleted = api.clean_up(plan).await;
+    report.memory_rekeyed = rekeyed?.resident_bytes;
+    match left? {
+        0 => {}
+        all => {
+            let why = format!("SAs are left after {PATIENCE:?}");
+            return Err(LoadError::Stuck { what: "torn down", done: 0, all, why });
+        }
+    }
+    report.memory_down = down?.resident_bytes;
+    deleted?;
+    report.memory_after = api.status().await?.resident_bytes;
+    report.memory_rest = at_rest(settle, api, report.memory_before).await?;
+    Ok(())
 }
 
 /// The node's memory when it has returned to what it was `before`, or when the wait is over: freed pages go back to the

@@ -32,6 +32,8 @@ pub(super) struct Report {
     pub(super) unsent: u64,
     pub(super) strangers: u64,
     pub(super) unopened: u64,
+    /// Why it was not torn down to the end.
+    pub(super) failure: Option<String>,
 }
 
 impl Report {
@@ -45,7 +47,7 @@ impl Report {
         self.received = meter.received.get();
     }
 
-    /// Everything was rekeyed and nothing lost.
+    /// Everything was rekeyed, nothing lost, and all is gone.
     pub(super) fn is_clean(&self) -> bool {
         let all = u64::from(self.tunnels);
         self.received == self.sent
@@ -53,6 +55,7 @@ impl Report {
             && self.child_rekeys >= all
             && self.ike_rekeys >= all
             && self.listed_sas == 2 * all
+            && self.failure.is_none()
     }
 
     /// Octets of memory that the node holds for a tunnel that is up.
@@ -99,6 +102,9 @@ impl Report {
             mib(self.memory_rest)
         );
         println!("               {} octets for each tunnel", self.per_tunnel());
+        if let Some(failure) = &self.failure {
+            println!("FAILED         {failure}");
+        }
     }
 
     fn json(&self) -> serde_json::Value {
@@ -117,6 +123,7 @@ impl Report {
             "strangers": self.strangers,
             "unopened": self.unopened,
             "tornDownSeconds": self.torn_down.as_secs_f64(),
+            "failure": self.failure,
             "residentBytes": {
                 "provisioned": self.memory_before,
                 "up": self.memory_up,
