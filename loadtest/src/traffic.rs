@@ -62,6 +62,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.settle().await;
 
     let after = accounts(&session).await;
+    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("traffic", seed);
     summary.count("tunnels", "tunnels", (*count).into());
@@ -72,6 +73,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some((before, after)) = before.zip(summary.got("counters of the node", after).flatten()) {
         after.tell(&before, &mut summary);
     }
+    summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.min_rate {
         let rate = meter.received.get() as f64 / elapsed.as_secs_f64().max(1e-9);
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));

@@ -128,6 +128,8 @@ impl Probes {
         let reordered = Some(meter.reordered.get() as f64);
         let checks = [
             Some(Check::at_most("--max-loss", self.max_loss, percent, "%")),
+            // They are neither sent nor lost: a tunnel that went down shows in them alone.
+            Some(Check::at_most("due without an SA", 0.0, Some(meter.unsent.get() as f64), "")),
             Some(Check::at_most("strangers", 0.0, Some(meter.strangers.get() as f64), "")),
             self.max_p99.map(|limit| Check::at_most("--max-p99", limit.as_secs_f64() * 1e3, p99, "ms")),
             self.max_reordered.map(|most| Check::at_most("--max-reordered", most as f64, reordered, "")),
@@ -138,7 +140,37 @@ impl Probes {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        probes: Probes,
+    }
+
+    /// Whether a load with these arguments passes that has counted this.
+    fn passes(words: &str, count: impl FnOnce(&Meter)) -> bool {
+        let Words { probes } = Words::parse_from(["load"].into_iter().chain(words.split_whitespace()));
+        let (meter, mut summary) = (Meter::default(), Summary::new("traffic", 0));
+        count(&meter);
+        probes.tell(&mut summary, &meter, Duration::from_secs(1));
+        summary.passed()
+    }
+
+    #[test]
+    fn a_packet_that_was_due_without_an_sa_fails_the_load() {
+        let sent = |meter: &Meter| {
+            meter.sent.add(5);
+            meter.received.add(5);
+        };
+        assert!(passes("", sent));
+        assert!(!passes("", |meter| {
+            sent(meter);
+            meter.unsent.add(1);
+        }));
+    }
 
     #[test]
     fn flows_are_spread_evenly() {
