@@ -76,7 +76,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.tell_all(&Command::Send(true)).await;
     let places = session.plan.places().skip(usize::try_from(*stable).unwrap_or(usize::MAX));
     let mut churn = Churn::new(places, arguments.churn_rate, arguments.down, seed);
-    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await;
+    let mut stop = Stop::on_interrupt();
+    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut stop).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let mut series = live.stop().await;
@@ -114,6 +115,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         let growth = resident_after.map(|after| after - resident);
         summary.check(Check::at_most("--max-growth", limit, growth, "MiB"));
     }
-    session.close(&mut summary).await;
+    session.close(&mut summary, &mut stop).await;
     summary.tell(reporting)
 }

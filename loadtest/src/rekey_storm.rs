@@ -76,7 +76,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
         Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
     });
-    Stop::on_interrupt().pause(arguments.duration).await;
+    let mut stop = Stop::on_interrupt();
+    stop.pause(arguments.duration).await;
     let ordered = match orders {
         Some(orders) => Some(orders.stop().await),
         None => None,
@@ -108,7 +109,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some(limit) = arguments.min_rate {
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
     }
-    session.close(&mut summary).await;
+    session.close(&mut summary, &mut stop).await;
     summary.tell(reporting)
 }
 

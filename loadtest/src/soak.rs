@@ -81,7 +81,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         seed,
     );
     let mut churn = Churn::new(session.plan.places().skip(stay), arguments.churn_rate, DOWN, seed);
-    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut Stop::on_interrupt()).await;
+    let mut stop = Stop::on_interrupt();
+    let went = churn.go_on(&mut session.fleet, arguments.duration, &mut stop).await;
     let rekeys = rekeys.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
@@ -121,6 +122,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some(limit) = arguments.max_slope {
         summary.check(Check::at_most("--max-slope", limit, slope, "KiB/min"));
     }
-    session.close(&mut summary).await;
+    session.close(&mut summary, &mut stop).await;
     summary.tell(reporting)
 }

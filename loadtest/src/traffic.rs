@@ -55,7 +55,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let live = Live::of(progress(seconds, "sending"), &session.fleet.meter, None, RATES.to_vec());
     let begin = Instant::now();
     session.fleet.tell_all(&Command::Send(true)).await;
-    Stop::on_interrupt().pause(arguments.duration).await;
+    let mut stop = Stop::on_interrupt();
+    stop.pause(arguments.duration).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
     let series = live.stop().await;
@@ -78,7 +79,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         let rate = meter.received.get() as f64 / elapsed.as_secs_f64().max(1e-9);
         summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
     }
-    session.close(&mut summary).await;
+    session.close(&mut summary, &mut stop).await;
     summary.tell(reporting)
 }
 

@@ -1,5 +1,5 @@
-//! The end of a load before its time: Ctrl-C ends what goes on, and the report is about what there was. A second one ends the
-//! program.
+//! The end of a load before its time: Ctrl-C ends what goes on, and the report is about what there was. One more ends the closing of
+//! its tunnels, which the report tells, and a third one the program.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,47 @@ use tokio::sync::watch;
 
 /// Exit code of who was interrupted, as shells have it.
 const INTERRUPTED: i32 = 130;
+/// So often an end may be wanted of what goes on: of the load, and of its closing.
+const ENDS: u32 = 2;
 
-/// Whether somebody wants an end.
+/// How often somebody has wanted an end.
 #[derive(Clone, Debug)]
-pub(crate) struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(watch::Receiver<u32>);
 
 impl Stop {
     /// Listens to Ctrl-C from now on.
     pub(crate) fn on_interrupt() -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stopped) = watch::channel(0);
         tokio::spawn(async move {
-            // Without a handler Ctrl-C ends the program, as before.
-            if tokio::signal::ctrl_c().await.is_ok() {
-                stop.send_replace(true);
-                if tokio::signal::ctrl_c().await.is_ok() {
+            for wanted in 1.. {
+                // Without a handler Ctrl-C ends the program, as before.
+                if tokio::signal::ctrl_c().await.is_err() {
+                    return;
+                }
+                if wanted > ENDS {
                     std::process::exit(INTERRUPTED);
                 }
+                stop.send_replace(wanted);
             }
         });
         Self(stopped)
     }
 
+    /// One that nobody will want.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        Self(watch::channel(0).1)
+    }
+
+    /// One that is wanted so often as is sent.
+    #[cfg(test)]
+    pub(crate) fn by_hand() -> (watch::Sender<u32>, Self) {
+        let (stop, stopped) = watch::channel(0);
+        (stop, Self(stopped))
+    }
+
     pub(crate) fn is_wanted(&self) -> bool {
-        self.0.latest()
+        self.0.latest() > 0
     }
 
     /// Waits so long, or until an end is wanted.
@@ -39,14 +57,24 @@ impl Stop {
     }
 
     pub(crate) async fn pause_until(&mut self, at: Instant) {
-        let wanted = async {
-            if self.0.until(|wanted| *wanted).await.is_err() {
-                // Nobody listens, so nobody will want it.
-                std::future::pending::<()>().await;
-            }
-        };
         // Either is an end of the wait.
-        let _ = tokio::time::timeout_at(at.into(), wanted).await;
+        let _ = tokio::time::timeout_at(at.into(), self.wanted_beyond(0)).await;
+    }
+
+    /// Does what comes after the load to its end, unless an end of that is wanted: that of the load does not count.
+    pub(crate) async fn unless_wanted<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let of_the_load = self.0.latest().min(1);
+        tokio::select! {
+            done = work => Some(done),
+            () = self.wanted_beyond(of_the_load) => None,
+        }
+    }
+
+    async fn wanted_beyond(&mut self, heeded: u32) {
+        if self.0.until(|wanted| *wanted > heeded).await.is_err() {
+            // Nobody listens, so nobody will want it.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -56,12 +84,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_ends_in_time_or_when_it_is_wanted() {
-        let (stop, stopped) = watch::channel(false);
-        let mut pause = Stop(stopped);
+        let (stop, mut pause) = Stop::by_hand();
         let begin = tokio::time::Instant::now();
         pause.pause(Duration::from_secs(5)).await;
         assert!(begin.elapsed() >= Duration::from_secs(4) && !pause.is_wanted());
-        stop.send_replace(true);
+        stop.send_replace(1);
         let begin = tokio::time::Instant::now();
         pause.pause(Duration::from_secs(3600)).await;
         assert!(begin.elapsed() < Duration::from_secs(1) && pause.is_wanted());
@@ -69,10 +96,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_anybody_who_listens_it_is_a_pause() {
-        let (stop, stopped) = watch::channel(false);
-        drop(stop);
         let begin = tokio::time::Instant::now();
-        Stop(stopped).pause(Duration::from_secs(5)).await;
+        Stop::never().pause(Duration::from_secs(5)).await;
         assert!(begin.elapsed() >= Duration::from_secs(4));
+        assert_eq!(Stop::never().unless_wanted(async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_load_is_none_of_what_comes_after_it_but_another_one_is() {
+        let (stop, mut stopped) = Stop::by_hand();
+        stop.send_replace(1);
+        assert_eq!(stopped.unless_wanted(tokio::task::yield_now()).await, Some(()));
+        stop.send_replace(2);
+        assert_eq!(stopped.unless_wanted(std::future::pending::<()>()).await, None);
+
+        let (stop, mut stopped) = Stop::by_hand();
+        let first = tokio::spawn(async move { stopped.unless_wanted(std::future::pending::<()>()).await });
+        tokio::task::yield_now().await;
+        stop.send_replace(1);
+        assert_eq!(first.await.expect("it ends"), None, "the first, if it comes now");
     }
 }

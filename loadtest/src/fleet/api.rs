@@ -26,6 +26,18 @@ use super::target::Version;
 const BATCH: usize = 2_000;
 /// Octets of an answer to it.
 const MAX_ANSWER: usize = 64 << 20;
+/// How long the node may take to say how it is, or the system to connect.
+const ANSWER: Duration = Duration::from_secs(20);
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long a rekeying may take: the peer has 43 s to answer.
+const REKEY: Duration = Duration::from_secs(60);
+/// How long the list of all SAs may take, a million of them included.
+const LIST: Duration = Duration::from_secs(120);
+/// How long a batch of changes may take, or the deletion of everything: it is work for each peer.
+const CHANGE: Duration = Duration::from_secs(600);
+/// A node that does not even answer pings of HTTP/2 is gone, however long the call may take.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(20);
 
 /// A connection to the node's API.
 #[derive(Clone)]
@@ -37,6 +49,11 @@ impl Api {
     pub(crate) async fn connect(server: &str) -> Result<Self, LoadError> {
         let unreachable = |error: String| LoadError::Unreachable(server.to_owned(), error);
         let endpoint = Endpoint::from_shared(server.to_owned()).map_err(|e| unreachable(e.to_string()))?;
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .http2_keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(true);
         let channel = endpoint.connect().await.map_err(|e| unreachable(e.to_string()))?;
         Ok(Self { channel })
     }
@@ -72,11 +89,8 @@ impl Api {
     async fn apply(&self, objects: Vec<Kind>) -> Result<(), LoadError> {
         let objects = objects.into_iter().map(|kind| v1::Object { kind: Some(kind) }).collect();
         let request = v1::ApplyRequest { objects, ..v1::ApplyRequest::default() };
-        let applied = BatchServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(MAX_ANSWER)
-            .apply(request)
-            .await;
-        applied.map(drop).map_err(refused("provisioning"))
+        let mut client = BatchServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER);
+        within(CHANGE, client.apply(request)).await.map(drop).map_err(refused("provisioning"))
     }
 
     /// Rekeys the IKE_SA and the Child SA of every tunnel, from the node's side.
@@ -109,25 +123,30 @@ impl Api {
     /// Looks at all SAs of the node, one by one.
     pub(super) async fn each_sa(&self, mut look: impl FnMut(&v1::Sa)) -> Result<(), LoadError> {
         let request = v1::StreamSasRequest { parent: "tenants/-".to_owned() };
-        let answer = SaServiceClient::new(self.channel.clone()).stream_sas(request).await;
-        let mut stream = answer.map_err(refused("listing"))?.into_inner();
-        while let Some(sa) = stream.next().await {
-            look(&sa.map_err(refused("listing"))?);
-        }
-        Ok(())
+        let mut client = SaServiceClient::new(self.channel.clone());
+        let list = async {
+            let mut stream = client.stream_sas(request).await?.into_inner();
+            while let Some(sa) = stream.next().await {
+                look(&sa?);
+            }
+            Ok(())
+        };
+        within(LIST, list).await.map_err(refused("listing"))
     }
 
     /// Deletes what [`Self::provision`] made.
     pub(crate) async fn clean_up(&self, plan: &Plan) -> Result<(), LoadError> {
         let names = tenants(plan).into_iter().map(|tenant| format!("tenants/{tenant}")).collect();
         let request = v1::DeleteRequest { names, force: true, allow_missing: true, validate_only: false };
-        let deleted = BatchServiceClient::new(self.channel.clone()).delete(request).await;
+        let mut client = BatchServiceClient::new(self.channel.clone());
+        let deleted = within(CHANGE, client.delete(request)).await;
         deleted.map(drop).map_err(refused("deleting what was provisioned"))
     }
 
     pub(crate) async fn status(&self) -> Result<v1::NodeStatus, LoadError> {
         let request = v1::GetNodeStatusRequest {};
-        let answer = NodeServiceClient::new(self.channel.clone()).get_node_status(request).await;
+        let mut client = NodeServiceClient::new(self.channel.clone());
+        let answer = within(ANSWER, client.get_node_status(request)).await;
         Ok(answer.map_err(refused("asking the node"))?.into_inner())
     }
 
@@ -165,6 +184,12 @@ impl Api {
     }
 }
 
+/// A call that ends: a node that is frozen keeps its connections, and says nothing.
+async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    let late = || Status::deadline_exceeded(format!("no answer in {} s", limit.as_secs()));
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| Err(late()))
+}
+
 fn refused(what: &'static str) -> impl Fn(Status) -> LoadError {
     move |status| LoadError::Api(what, format!("{}: {}", status.code(), status.message()))
 }
@@ -185,7 +210,8 @@ pub(super) fn tenants(plan: &Plan) -> BTreeSet<String> {
 async fn rekey(channel: &Channel, place: Place, target: v1::RekeyTarget) -> Result<(), Status> {
     let name = name(place);
     let request = v1::RekeyPeerRequest { name, target: target.into(), ..v1::RekeyPeerRequest::default() };
-    PeerServiceClient::new(channel.clone()).rekey_peer(request).await.map(drop)
+    let mut client = PeerServiceClient::new(channel.clone());
+    within(REKEY, client.rekey_peer(request)).await.map(drop)
 }
 
 fn peer(plan: &Plan, place: Place, life: Option<Duration>) -> v1::Peer {

@@ -24,6 +24,8 @@ pub(super) struct Fake {
     pub(super) node: &'static str,
     /// It takes no call any more.
     pub(super) gone: AtomicBool,
+    /// It answers none.
+    pub(super) frozen: AtomicBool,
     /// Names that were to be deleted.
     pub(super) deleted: Mutex<Vec<String>>,
 }
@@ -56,6 +58,9 @@ impl Fake {
     }
 
     async fn answers(&self) -> Result<(), Status> {
+        if self.frozen.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
         match self.gone.load(Ordering::Relaxed) {
             true => Err(Status::unavailable("gone")),
             false => Ok(()),

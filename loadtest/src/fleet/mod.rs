@@ -70,6 +70,9 @@ pub enum LoadError {
     /// A socket or a file.
     #[error("{0}: {1}")]
     Io(String, std::io::Error),
+    /// Somebody did not want to wait for the end.
+    #[error("interrupted while tunnels were closed; what was provisioned is left")]
+    Interrupted,
     /// Tunnels did not get where they should.
     #[error("{what}: {done} of {all}; {why}")]
     Stuck {

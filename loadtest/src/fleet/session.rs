@@ -5,11 +5,14 @@ use std::time::Duration;
 use super::{Api, Fleet, Foreign, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::engine::live::{Live, Series, progress};
 use crate::engine::meter::Meter;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 
 /// SAs of the load that the node has when all initiators have ended.
 const NOT_TORN_DOWN: &str = "not torn down";
+/// What was provisioned is gone.
+const DELETED: &str = "tenants of the load deleted";
 
 /// A load under way.
 pub(crate) struct Session {
@@ -70,8 +73,13 @@ impl Session {
 
     /// Closes all tunnels, waits until the node has none of them, and deletes what was provisioned; how many initiators did
     /// not end in time. What goes wrong is one more check that fails: there is a report already, and it is not to be lost.
-    pub(crate) async fn close(self, summary: &mut Summary) -> u64 {
-        self.close_within(PATIENCE, summary).await
+    /// If an end of this is wanted too, nothing is told of the initiators.
+    pub(crate) async fn close(self, summary: &mut Summary, stop: &mut Stop) -> Option<u64> {
+        let left = stop.unless_wanted(self.close_within(PATIENCE, summary)).await;
+        if left.is_none() {
+            summary.got(DELETED, Err::<(), _>(LoadError::Interrupted));
+        }
+        left
     }
 
     async fn close_within(self, patience: Duration, summary: &mut Summary) -> u64 {
@@ -81,7 +89,7 @@ impl Session {
             if let Some(sas) = summary.got(NOT_TORN_DOWN, sas) {
                 summary.check(Check::at_most(NOT_TORN_DOWN, 0.0, Some(sas as f64), ""));
             }
-            summary.got("tenants of the load deleted", api.clean_up(&self.plan).await);
+            summary.got(DELETED, api.clean_up(&self.plan).await);
         }
         left
     }
@@ -131,8 +139,39 @@ mod tests {
         let session = Fake::session(&server, 2).await;
         fake.gone.store(true, Ordering::Relaxed);
         let mut summary = Summary::new("soak", 0);
-        session.close(&mut summary).await;
+        session.close(&mut summary, &mut Stop::never()).await;
         let told = format!("{summary:?}");
         assert!(!summary.passed() && told.contains("asking the node: The service is"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_frozen_fails_the_load_and_is_not_waited_for() {
+        let (fake, server) = Fake::default().serve().await;
+        let session = Fake::session(&server, 2).await;
+        fake.frozen.store(true, Ordering::Relaxed);
+        tokio::time::pause();
+        let mut summary = Summary::new("soak", 0);
+        let mut stop = Stop::never();
+        let close = session.close(&mut summary, &mut stop);
+        let closed = tokio::time::timeout(Duration::from_secs(3600), close).await;
+        assert_eq!(closed, Ok(Some(0)));
+        assert!(!summary.passed() && format!("{summary:?}").contains("asking the node: "), "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn who_interrupts_the_closing_has_a_report_that_says_so() {
+        let (fake, server) = Fake::default().serve().await;
+        let session = Fake::session(&server, 2).await;
+        fake.frozen.store(true, Ordering::Relaxed);
+        let (wanted, mut stop) = Stop::by_hand();
+        let mut summary = Summary::new("soak", 0);
+        wanted.send_replace(1);
+        stop.pause(Duration::from_secs(3600)).await;
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            wanted.send_replace(2);
+        });
+        assert_eq!(session.close(&mut summary, &mut stop).await, None);
+        assert!(!summary.passed() && format!("{summary:?}").contains("interrupted"), "{summary:?}");
     }
 }

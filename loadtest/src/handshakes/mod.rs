@@ -7,6 +7,7 @@ use clap::Args;
 use crate::engine::meter::Meter;
 use crate::engine::output::Reporting;
 use crate::engine::process::{Process, Usage};
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::{Foreign, LoadError, Session, Target, Traffic};
@@ -71,7 +72,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
     let elapsed = begin.elapsed();
     let after = look(&watched);
-    tokio::time::sleep(arguments.hold).await;
+    let mut stop = Stop::on_interrupt();
+    stop.pause(arguments.hold).await;
     let mut summary = Summary::new("handshakes", seed);
     summary.series(series);
     let after = summary.got("the responder's process", after).flatten();
@@ -83,8 +85,9 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         summary.count("responderChildSas", "Child SAs, says the node", status.child_sas);
     }
     summary.count("perSocket", "initiators on a socket", session.fleet.per_socket().into());
-    let left = session.close(&mut summary).await;
-    summary.count("notClosed", "not closed in time", left);
+    if let Some(left) = session.close(&mut summary, &mut stop).await {
+        summary.count("notClosed", "not closed in time", left);
+    }
     summary.tell(&arguments.reporting)
 }
 
