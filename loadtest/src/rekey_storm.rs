@@ -10,7 +10,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{LoadError, Probes, Rekeys, Session, Target, Which};
+use crate::fleet::{Fleet, LoadError, Probes, Rekeys, Session, Target, Which};
 use crate::{Command, Report};
 
 /// Flows that sample what rekeyings cost, where no number is asked for.
@@ -82,35 +82,54 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         Some(orders) => Some(orders.stop().await),
         None => None,
     };
-    let elapsed = begin.elapsed();
+    let served = Served::of(&session.fleet, begin.elapsed());
     let series = live.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
     session.fleet.settle().await;
 
-    let reports: Vec<_> = session.fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
+    let down = session.fleet.reports().filter(|(_, report)| !report.up).count();
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("rekey-storm", seed);
-    summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
-    let (child, ike) = (meter.child_rekeys.get(), meter.ike_rekeys.get());
-    let rate = (child + ike) as f64 / elapsed.as_secs_f64().max(1e-9);
+    summary.measure("seconds", "for", Some(served.elapsed.as_secs_f64()), "s");
     summary.count("tunnels", "tunnels", (*count).into());
-    summary.count("childRekeys", "Child SAs rekeyed", child);
-    summary.count("ikeRekeys", "IKE_SAs rekeyed", ike);
-    summary.measure("rekeysPerSecond", "rekeyings a second", Some(rate), "/s");
+    summary.count("childRekeys", "Child SAs rekeyed", served.child);
+    summary.count("ikeRekeys", "IKE_SAs rekeyed", served.ike);
+    summary.measure("rekeysPerSecond", "rekeyings a second", Some(served.rate()), "/s");
     if let Some(ordered) = &ordered {
         ordered.tell(&mut summary);
         summary.check(Check::at_most("failed rekeyings", 0.0, Some(ordered.failed() as f64), ""));
     }
-    fairness(&mut summary, &reports, arguments.min_fairness);
+    fairness(&mut summary, &served.reports, arguments.min_fairness);
     summary.series(series);
-    probes.tell(&mut summary, &meter, elapsed);
-    let down = reports.iter().filter(|(_, report)| !report.up).count();
+    probes.tell(&mut summary, &meter, served.elapsed);
     summary.check(Check::at_most("tunnels down", 0.0, Some(down as f64), ""));
     if let Some(limit) = arguments.min_rate {
-        summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
+        summary.check(Check::at_least("--min-rate", limit, Some(served.rate()), "/s"));
     }
     session.close(&mut summary, &mut stop).await;
     summary.tell(reporting)
+}
+
+/// What was rekeyed when the measured time ended: a node goes on by itself, while what is on the way arrives.
+struct Served {
+    elapsed: Duration,
+    child: u64,
+    ike: u64,
+    /// By tenant.
+    reports: Vec<(u32, Report)>,
+}
+
+impl Served {
+    fn of(fleet: &Fleet, elapsed: Duration) -> Self {
+        let (child, ike) = (fleet.meter.child_rekeys.get(), fleet.meter.ike_rekeys.get());
+        let reports = fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
+        Self { elapsed, child, ike, reports }
+    }
+
+    /// A second, of both.
+    fn rate(&self) -> f64 {
+        (self.child + self.ike) as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
 }
 
 /// How evenly the tenants were served, by the rekeyings of a tunnel.

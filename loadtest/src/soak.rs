@@ -85,7 +85,9 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let went = churn.go_on(&mut session.fleet, arguments.duration, &mut stop).await;
     let rekeys = rekeys.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
+    // What was rekeyed in this time: the node may go on.
     let elapsed = begin.elapsed();
+    let rekeyed = session.fleet.meter.child_rekeys.get() + session.fleet.meter.ike_rekeys.get();
     let mut series = live.stop().await;
     let memory = memory.stop().await;
     session.fleet.settle().await;
@@ -99,7 +101,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.count("churned", "closed and opened again", churn.opened);
     summary.count("failed", "failed to open", meter.failed.get());
-    summary.count("rekeys", "rekeyings", meter.child_rekeys.get() + meter.ike_rekeys.get());
+    summary.count("rekeys", "rekeyings", rekeyed);
     summary.causes(&meter.causes);
     rekeys.tell(&mut summary);
     let slope = growth(&memory);
