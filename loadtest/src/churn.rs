@@ -24,7 +24,7 @@ pub struct Arguments {
     /// Tunnels
     #[arg(long = "tunnels", alias = "count", default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     count: u32,
-    /// Of them so many stay, and carry the flows
+    /// Of them so many stay, and carry the flows; 0: all come and go, and there are no flows
     #[arg(long, default_value_t = 20, value_name = "N")]
     stable: u32,
     /// Tunnels that go in a second, and come back
@@ -66,6 +66,11 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     Churn::check(*stable, *count)?;
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
+    if *stable == 0 && traffic.flows() > 0 {
+        let text =
+            format!("--stable 0: no tunnel stays that could carry {} flows (--flows)", traffic.flows());
+        return Err(LoadError::Argument(text));
+    }
     let (mut session, api) = Session::up(target, *count, traffic, seed, arguments.concurrency).await?;
     let before = api.status().await?;
 
@@ -108,7 +113,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     summary.causes(&meter.causes);
-    probes.tell(&mut summary, &meter, elapsed);
+    probes.tell(&mut summary, &meter, session.fleet.flow_count(), elapsed);
     summary.check(Check::at_most("failed", 0.0, Some(meter.failed.get() as f64), ""));
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.max_growth {

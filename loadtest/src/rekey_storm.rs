@@ -101,7 +101,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     }
     fairness(&mut summary, &served.reports, arguments.min_fairness);
     summary.series(series);
-    probes.tell(&mut summary, &meter, served.elapsed);
+    probes.tell(&mut summary, &meter, session.fleet.flow_count(), served.elapsed);
     summary.check(Check::at_most("tunnels down", 0.0, Some(down as f64), ""));
     if let Some(limit) = arguments.min_rate {
         summary.check(Check::at_least("--min-rate", limit, Some(served.rate()), "/s"));

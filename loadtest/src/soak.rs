@@ -109,7 +109,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     series.push(memory);
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
-    probes.tell(&mut summary, &meter, elapsed);
+    probes.tell(&mut summary, &meter, session.fleet.flow_count(), elapsed);
     if let Some(after) = summary.got("counters of the node", after) {
         after.tell(&before, &mut summary);
         after.check(&before, &meter, &mut summary);

@@ -45,7 +45,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, foreign, count, probes, reporting, .. } = arguments;
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, u32::MAX);
-    let flows = traffic.flows();
     let mut session = Session::open(target, Some(foreign), *count, traffic, None, seed).await?;
     session.negotiate(0, arguments.concurrency).await?;
     session.fleet.all_up()?;
@@ -67,10 +66,10 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("traffic", seed);
     summary.count("tunnels", "tunnels", (*count).into());
-    summary.count("flows", "flows", flows.into());
+    summary.count("flows", "flows", session.fleet.flow_count().into());
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
     summary.series(series);
-    probes.tell(&mut summary, &meter, elapsed);
+    probes.tell(&mut summary, &meter, session.fleet.flow_count(), elapsed);
     if let Some((before, after)) = before.zip(summary.got("counters of the node", after).flatten()) {
         after.tell(&before, &mut summary);
     }

@@ -125,6 +125,10 @@ impl Fleet {
         Ok(this)
     }
 
+    pub(crate) const fn flow_count(&self) -> u32 {
+        self.traffic.flows()
+    }
+
     pub(crate) const fn per_socket(&self) -> u32 {
         self.per_socket
     }

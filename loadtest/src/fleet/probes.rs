@@ -101,8 +101,8 @@ impl Probes {
         Traffic { flows: self.flows.unwrap_or_else(|| among.min(most)), among, rate: self.flow_rate, sizes }
     }
 
-    /// What became of all that was sent in `elapsed`.
-    pub(crate) fn tell(&self, summary: &mut Summary, meter: &Meter, elapsed: Duration) {
+    /// What became of all that so many flows have sent in `elapsed`.
+    pub(crate) fn tell(&self, summary: &mut Summary, meter: &Meter, flows: u32, elapsed: Duration) {
         let (sent, received) = (meter.sent.get(), meter.received.get());
         let lost = sent.saturating_sub(received);
         let seconds = elapsed.as_secs_f64().max(1e-9);
@@ -127,7 +127,8 @@ impl Probes {
         summary.latency("oneWay", "one way", latency);
         let reordered = Some(meter.reordered.get() as f64);
         let checks = [
-            Some(Check::at_most("--max-loss", self.max_loss, percent, "%")),
+            // Where flows are to send, and nothing was sent, it is no success; without any there is nothing to lose.
+            (flows > 0).then(|| Check::at_most("--max-loss", self.max_loss, percent, "%")),
             // They are neither sent nor lost: a tunnel that went down shows in them alone.
             Some(Check::at_most("due without an SA", 0.0, Some(meter.unsent.get() as f64), "")),
             Some(Check::at_most("strangers", 0.0, Some(meter.strangers.get() as f64), "")),
@@ -150,12 +151,12 @@ mod tests {
         probes: Probes,
     }
 
-    /// Whether a load with these arguments passes that has counted this.
-    fn passes(words: &str, count: impl FnOnce(&Meter)) -> bool {
+    /// Whether a load among so many tunnels passes that has counted this.
+    fn passes(words: &str, among: u32, count: impl FnOnce(&Meter)) -> bool {
         let Words { probes } = Words::parse_from(["load"].into_iter().chain(words.split_whitespace()));
         let (meter, mut summary) = (Meter::default(), Summary::new("traffic", 0));
         count(&meter);
-        probes.tell(&mut summary, &meter, Duration::from_secs(1));
+        probes.tell(&mut summary, &meter, probes.traffic(among, 100).flows(), Duration::from_secs(1));
         summary.passed()
     }
 
@@ -165,11 +166,18 @@ mod tests {
             meter.sent.add(5);
             meter.received.add(5);
         };
-        assert!(passes("", sent));
-        assert!(!passes("", |meter| {
+        assert!(passes("", 2, sent));
+        assert!(!passes("", 2, |meter| {
             sent(meter);
             meter.unsent.add(1);
         }));
+    }
+
+    #[test]
+    fn nothing_sent_is_no_loss_only_where_nothing_was_to_be_sent() {
+        assert!(passes("--flows 0", 2, |_| {}));
+        assert!(passes("", 0, |_| {}), "no tunnel that could");
+        assert!(!passes("", 2, |_| {}) && !passes("--flows 1", 2, |_| {}));
     }
 
     #[test]
