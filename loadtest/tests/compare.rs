@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stderr)] // How a test says that it was skipped.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -55,4 +56,33 @@ fn the_cable_and_the_forwarders_are_measured_and_gone() {
     // Ratios that lack somebody are no success for who requires them.
     let output = compare(&["--only", "raw", "--what", "ping", "--rounds", "1", "--require"]);
     assert_eq!(output.status.code(), Some(1));
+
+    // Who does not start is told, and what the others have come to is not lost.
+    let folder = std::env::temp_dir().join(format!("culvert-broken-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["culvertd", "culvert"] {
+        let file = folder.join(name);
+        std::fs::write(&file, "#!/bin/sh\nexit 1\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let daemon = folder.join("culvertd").display().to_string();
+    let output = compare(&[
+        "--only",
+        "raw,culvert",
+        "--what",
+        "ping",
+        "--rounds",
+        "1",
+        "--json",
+        "--culvertd",
+        &daemon,
+    ]);
+    std::fs::remove_dir_all(&folder).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let said: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert!(said["results"]["raw"]["pingMillis"][0].as_f64().unwrap() > 0.0, "{said}");
+    assert!(said["results"]["culvert"]["pingMillis"].as_array().unwrap().is_empty(), "{said}");
+    assert!(said["warnings"][0].as_str().unwrap().starts_with("round 1: culvert: culvertd"), "{said}");
+    assert!(!namespaces().contains("cvcmp-"), "{}", namespaces());
 }

@@ -3,7 +3,7 @@
 use super::contestants::Name;
 use super::responders::Kind;
 use super::stats::{Goal, Row, Spread};
-use super::turn::Results;
+use super::turn::{Results, Turn};
 
 /// All rows.
 pub(crate) fn rows(results: &Results) -> Vec<Row> {
@@ -12,7 +12,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
         rows.push(Row { name, title: title.to_owned(), goal, reached });
     };
     let tcp = |streams, theirs| {
-        let of = |who| results.measured(who).map(|measured| measured.mbps(streams)).unwrap_or_default();
+        let of = |who| results.of(who, |turn| turn.mbps(streams));
         Spread::of_ratios(&of(Name::Culvert), &of(theirs))
     };
     let share = Goal::AtLeast(0.45);
@@ -24,21 +24,18 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
     row("tcp4_vs_strongswan", "TCP x4 / strongSwan", Goal::AtLeast(20.0), tcp(4, Name::Strongswan));
     row("tcp1_share_of_ceiling", "TCP x1 / forwarder", share, tcp(1, Name::Forwarder));
     row("tcp4_share_of_ceiling", "TCP x4 / forwarder", share, tcp(4, Name::Forwarder));
-    let of = |who, pick: fn(&super::turn::Measured) -> &Vec<f64>| {
-        results.measured(who).map(|measured| pick(measured).clone()).unwrap_or_default()
+    let of = |pick: fn(&Turn) -> Option<f64>, theirs| {
+        Spread::of_ratios(&results.of(Name::Culvert, pick), &results.of(theirs, pick))
     };
-    let udp = |theirs| Spread::of_ratios(&of(Name::Culvert, |m| &m.udp), &of(theirs, |m| &m.udp));
+    let udp = |theirs| of(|turn| turn.udp, theirs);
     row("udp_vs_wireguard_go", "UDP without loss / wireguard-go", Goal::None, udp(Name::WireguardGo));
     row("udp_vs_boringtun", "UDP without loss / boringtun", Goal::AtLeast(4.0), udp(Name::Boringtun));
     row("udp_vs_strongswan", "UDP without loss / strongSwan", Goal::AtLeast(6.0), udp(Name::Strongswan));
-    let ping = |theirs| Spread::of_ratios(&of(Name::Culvert, |m| &m.ping), &of(theirs, |m| &m.ping));
+    let ping = |theirs| of(|turn| turn.ping, theirs);
     row("ping_vs_boringtun", "ping / boringtun", Goal::AtMost(1.0), ping(Name::Boringtun));
     row("ping_vs_wireguard_go", "ping / wireguard-go", Goal::None, ping(Name::WireguardGo));
-    let cost = |who, kind, pick: fn(&super::responders::Cost) -> f64| {
-        results.costs(who, kind).iter().map(pick).collect::<Vec<_>>()
-    };
     let (own, other) = (Name::Culvert, Name::Strongswan);
-    let micros = |who, kind| cost(who, kind, |cost| cost.micros);
+    let micros = |who, kind| results.costs(who, kind, |cost| cost.micros);
     let handshake = Spread::of_ratios(&micros(own, Kind::Ikev2), &results.x25519);
     row("handshake_vs_two_x25519", "CPU of a handshake / two X25519", Goal::AtMost(2.0), handshake);
     let handshake = Spread::of_ratios(&micros(own, Kind::Ikev2), &micros(other, Kind::Ikev2));
@@ -50,7 +47,7 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
         Goal::AtMost(1.0 / 3.0),
         old,
     );
-    let octets = |who| cost(who, Kind::Ikev2, |cost| cost.octets);
+    let octets = |who| results.costs(who, Kind::Ikev2, |cost| cost.octets);
     let memory = Spread::of(&octets(own));
     row("memory_per_tunnel_octets", "octets of memory per tunnel", Goal::AtMost(12_288.0), memory);
     let memory = Spread::of_ratios(&octets(own), &octets(other));

@@ -145,8 +145,19 @@ impl Lab {
 
     /// Runs a program on a side to its end; what it has written.
     pub(crate) fn run(&self, side: usize, program: &str, words: &[&str]) -> Result<String, LabError> {
+        self.run_to(side, program, words, &[0])
+    }
+
+    /// The same of a program whose end with any of these codes is good.
+    pub(crate) fn run_to(
+        &self,
+        side: usize,
+        program: &str,
+        words: &[&str],
+        codes: &[i32],
+    ) -> Result<String, LabError> {
         self.check()?;
-        finish(program, on(side, program, words))
+        finish(program, on(side, program, words), codes)
     }
 
     /// Waits until something is there.
@@ -192,7 +203,7 @@ impl Drop for Lab {
 
 fn take_down() {
     for side in SIDES {
-        let _ = finish("ip", command("ip", &["netns", "del", side]));
+        let _ = run("ip", &["netns", "del", side]);
     }
 }
 
@@ -211,16 +222,16 @@ fn on(side: usize, program: &str, words: &[&str]) -> Command {
 
 /// Runs a program to its end; what it has written.
 pub(crate) fn run(program: &str, words: &[&str]) -> Result<String, LabError> {
-    finish(program, command(program, words))
+    finish(program, command(program, words), &[0])
 }
 
-fn finish(program: &str, mut command: Command) -> Result<String, LabError> {
+fn finish(program: &str, mut command: Command, codes: &[i32]) -> Result<String, LabError> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| {
         let hint = if error.kind() == io::ErrorKind::NotFound { "; is its package installed?" } else { "" };
         LabError::Program(program.to_owned(), format!("{error}{hint}"))
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
+    if output.status.code().is_some_and(|code| codes.contains(&code)) {
         return Ok(text);
     }
     let errors = String::from_utf8_lossy(&output.stderr);

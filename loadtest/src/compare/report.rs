@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 use super::Arguments;
 use super::contestants::Name;
 use super::goals;
-use super::responders::Kind;
+use super::iperf::Tcp;
+use super::responders::{Cost, Kind};
 use super::stats::{Goal, Row, median};
-use super::turn::{Measured, Results};
+use super::turn::{Results, Turn};
 use crate::Output;
 
 /// Tells everything; true if no goal is missed, or left without a figure.
@@ -34,34 +35,33 @@ fn text(results: &Results, rows: &[Row]) -> String {
     if !results.by.is_empty() {
         let mut table = new(&["", "TCP x1", "again", "TCP x4", "again", "UDP", "ping ms", "CPU s/GB"]);
         for name in Name::ALL {
-            let Some(measured) = results.measured(name) else { continue };
-            let Measured { tcp1, tcp4, cpu, udp, ping } = measured;
-            let again =
-                |of: &[super::iperf::Tcp]| median(&of.iter().map(|tcp| tcp.again as f64).collect::<Vec<_>>());
+            if !results.by.contains_key(&name) {
+                continue;
+            }
+            let of = |pick: fn(&Turn) -> Option<f64>| median(&results.of(name, pick));
             table.add_row([
                 name.text().to_owned(),
-                cell(median(&measured.mbps(1)), 0),
-                cell(again(tcp1), 0),
-                cell(median(&measured.mbps(4)), 0),
-                cell(again(tcp4), 0),
-                cell(median(udp), 0),
-                cell(median(ping), 2),
-                cell(median(cpu).filter(|cpu| *cpu > 0.0), 2),
+                cell(of(|turn| turn.mbps(1)), 0),
+                cell(of(|turn| turn.tcp1.map(|tcp| tcp.again as f64)), 0),
+                cell(of(|turn| turn.mbps(4)), 0),
+                cell(of(|turn| turn.tcp4.map(|tcp| tcp.again as f64)), 0),
+                cell(of(|turn| turn.udp), 0),
+                cell(of(|turn| turn.ping), 2),
+                cell(of(|turn| turn.cpu).filter(|cpu| *cpu > 0.0), 2),
             ]);
         }
         parts.push(format!("Mbit/s, segments sent again, medians of all rounds\n{table}"));
     }
     if !results.costs.is_empty() {
-        let mut table = new(&["responder", "us a handshake", "octets a tunnel", "tunnels/s"]);
-        for ((name, kind), costs) in &results.costs {
-            let of = |pick: fn(&super::responders::Cost) -> f64| {
-                median(&costs.iter().map(pick).collect::<Vec<_>>())
-            };
+        let mut table = new(&["responder", "us a handshake", "octets a tunnel", "tunnels/s", "failed"]);
+        for (name, kind) in results.costs.keys() {
+            let of = |pick: fn(&Cost) -> f64| median(&results.costs(*name, *kind, pick));
             table.add_row([
                 format!("{}, {}", name.text(), kind.text()),
                 cell(of(|cost| cost.micros), 0),
                 cell(of(|cost| cost.octets), 0),
                 cell(of(|cost| cost.rate), 0),
+                cell(of(|cost| cost.failed as f64), 0),
             ]);
         }
         let exchange = cell(median(&results.x25519), 1);
@@ -95,7 +95,7 @@ fn text(results: &Results, rows: &[Row]) -> String {
     for (name, hint) in &results.missing {
         parts.push(format!("{} was left out: {hint}", name.text()));
     }
-    parts.push(warnings().join("\n"));
+    parts.push(warnings(results).join("\n"));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -112,23 +112,27 @@ fn new(header: &[&str]) -> Table {
 /// One object.
 fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
     let by_name = |name: &Name| name.text().to_owned();
-    let measured = |measured: &Measured| {
-        let tcp = |of: &[super::iperf::Tcp]| -> Value {
-            of.iter().map(|tcp| json!({"mbps": tcp.mbps, "retransmissions": tcp.again})).collect()
+    let measured = |turns: &[Turn]| {
+        let tcp = |pick: fn(&Turn) -> Option<Tcp>| {
+            by_round(turns, |turn| {
+                pick(turn).map(|tcp| json!({"mbps": tcp.mbps, "retransmissions": tcp.again}))
+            })
         };
+        let number = |pick: fn(&Turn) -> Option<f64>| by_round(turns, |turn| pick(turn).map(Value::from));
         json!({
-            "tcp1": tcp(&measured.tcp1), "tcp4": tcp(&measured.tcp4), "udpMbps": measured.udp,
-            "pingMillis": measured.ping, "cpuSecondsPerGigabyte": measured.cpu,
+            "tcp1": tcp(|turn| turn.tcp1), "tcp4": tcp(|turn| turn.tcp4), "udpMbps": number(|turn| turn.udp),
+            "pingMillis": number(|turn| turn.ping), "cpuSecondsPerGigabyte": number(|turn| turn.cpu),
         })
     };
     let mut all: Map<String, Value> =
-        results.by.iter().map(|(name, of)| (by_name(name), measured(of))).collect();
+        results.by.iter().map(|(name, turns)| (by_name(name), measured(turns))).collect();
     for ((name, kind), costs) in &results.costs {
         let of = all.entry(by_name(name)).or_insert_with(|| json!({}));
-        let costs: Value = costs
-            .iter()
-            .map(|cost| json!({"cpuMicros": cost.micros, "octetsPerTunnel": cost.octets, "perSecond": cost.rate}))
-            .collect();
+        let costs = by_round(costs, |cost| {
+            cost.map(|Cost { micros, octets, rate, failed }| {
+                json!({"cpuMicros": micros, "octetsPerTunnel": octets, "perSecond": rate, "failed": failed})
+            })
+        });
         if let Some(of) = of.as_object_mut() {
             of.insert(if *kind == Kind::Ikev1 { "ikev1" } else { "ikev2" }.to_owned(), costs);
         }
@@ -150,15 +154,22 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         "twoX25519Micros": results.x25519,
         "results": all,
         "ratios": ratios,
-        "warnings": warnings(),
+        "warnings": warnings(results),
     })
 }
 
+/// A value for each round, null where it is lacking; none at all of what was in no round.
+fn by_round<T>(rounds: &[T], value: impl Fn(&T) -> Option<Value>) -> Value {
+    let values: Vec<Option<Value>> = rounds.iter().map(value).collect();
+    if values.iter().all(Option::is_none) { json!([]) } else { json!(values) }
+}
+
 /// What makes figures worth less.
-fn warnings() -> Vec<String> {
+fn warnings(results: &Results) -> Vec<String> {
     let debug =
         "this loadtest was built without optimisation: figures are worth little; try: cargo build --release";
-    if cfg!(debug_assertions) { vec![debug.to_owned()] } else { Vec::new() }
+    let debug = cfg!(debug_assertions).then(|| debug.to_owned());
+    results.failed.iter().cloned().chain(debug).collect()
 }
 
 fn machine_line() -> String {
@@ -180,9 +191,8 @@ fn kernel() -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::iperf::Tcp;
-    use super::super::responders::Cost;
     use super::*;
 
     fn results() -> Results {
@@ -191,13 +201,12 @@ mod tests {
             [(Name::Culvert, 7_000.0), (Name::WireguardGo, 3_000.0), (Name::Forwarder, 14_000.0)]
         {
             let tcp = |mbps| Tcp { mbps, again: 3, octets: 1e9 };
-            let measured =
-                Measured { tcp1: vec![tcp(mbps), tcp(mbps * 1.1)], ping: vec![0.3], ..Measured::default() };
-            results.by.insert(name, measured);
+            let turn = |mbps| Turn { tcp1: Some(tcp(mbps)), ping: Some(0.3), ..Turn::default() };
+            results.by.insert(name, vec![turn(mbps), turn(mbps * 1.1)]);
         }
         results.x25519 = vec![50.0];
-        let cost = Cost { micros: 150.0, octets: 10_000.0, rate: 4_000.0 };
-        results.costs.insert((Name::Culvert, Kind::Ikev2), vec![cost]);
+        let cost = Cost { micros: 150.0, octets: 10_000.0, rate: 4_000.0, failed: 0 };
+        results.costs.insert((Name::Culvert, Kind::Ikev2), vec![Some(cost)]);
         results.missing.insert(Name::Boringtun, "try: cargo install boringtun-cli".to_owned());
         results
     }
@@ -229,5 +238,21 @@ mod tests {
         assert!(ratios["tcp1_vs_boringtun"].is_null() && ratios["udp_vs_strongswan"].is_null());
         let names: std::collections::HashSet<_> = rows.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), rows.len());
+    }
+    #[test]
+    fn a_round_that_failed_is_told_and_ratios_are_of_the_others() {
+        let mut results = results();
+        let fast = results.by[&Name::Culvert][0];
+        results.by.insert(Name::Culvert, vec![Turn::default(), fast]);
+        results.costs.insert((Name::Culvert, Kind::Ikev1), vec![None]);
+        results.failed.push("round 1: culvert: culvertd is not there".to_owned());
+        let rows = goals::rows(&results);
+        let row = rows.iter().find(|row| row.name == "tcp1_vs_wireguard_go").unwrap();
+        assert!((row.reached.unwrap().max - 7_000.0 / 3_300.0).abs() < 1e-9, "{row:?}");
+        let text = text(&results, &rows);
+        assert!(text.contains("round 1: culvert: culvertd is not there"), "{text}");
+        let turns = &results.by[&Name::Culvert];
+        assert_eq!(by_round(turns, |turn| turn.ping.map(Value::from)), json!([null, 0.3]));
+        assert_eq!(by_round(turns, |turn| turn.udp.map(Value::from)), json!([]));
     }
 }

@@ -57,21 +57,37 @@ pub(crate) struct Cost {
     pub(crate) octets: f64,
     /// Child SAs a second, the initiator being on the same processors.
     pub(crate) rate: f64,
+    /// Tunnels that did not come up.
+    pub(crate) failed: u64,
+}
+
+/// What has come of opening tunnels.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Opened {
+    /// Of those that came up.
+    pub(crate) cost: Cost,
+    /// What was not as it should be.
+    pub(crate) amiss: Vec<String>,
 }
 
 /// Opens so many tunnels at Culvert.
-pub(crate) fn culvert(lab: &Lab, culvert: &Culvert, kind: Kind, tunnels: u32) -> Result<Cost, LabError> {
+pub(crate) fn culvert(lab: &Lab, culvert: &Culvert, kind: Kind, tunnels: u32) -> Result<Opened, LabError> {
     let folder = lab.folder("responder-culvert")?;
-    let (running, api) = culvert.daemon(lab, SIDE, LOOPBACK, &folder)?;
-    let cost = open(lab, kind, tunnels, running.pid(), &["--server", &api])?;
-    drop(running);
-    // The next one begins from nothing.
+    let opened = culvert
+        .daemon(lab, SIDE, LOOPBACK, &folder)
+        .and_then(|(running, api)| open(lab, kind, tunnels, running.pid(), &["--server", &api]));
+    // The next one begins from nothing, whatever became of this one.
     std::fs::remove_dir_all(&folder).about(folder.display().to_string())?;
-    Ok(cost)
+    opened
 }
 
 /// Opens so many tunnels at strongSwan.
-pub(crate) fn strongswan(lab: &Lab, charon: &StrongSwan, kind: Kind, tunnels: u32) -> Result<Cost, LabError> {
+pub(crate) fn strongswan(
+    lab: &Lab,
+    charon: &StrongSwan,
+    kind: Kind,
+    tunnels: u32,
+) -> Result<Opened, LabError> {
     let folder = lab.folder("responder-strongswan")?;
     let version = if kind == Kind::Ikev1 { 1 } else { 2 };
     let connections = strongswan_responder(LOOPBACK, version, kind.proposal(), PSK);
@@ -82,17 +98,18 @@ pub(crate) fn strongswan(lab: &Lab, charon: &StrongSwan, kind: Kind, tunnels: u3
     open(lab, kind, tunnels, running.pid(), &words)
 }
 
-fn open(lab: &Lab, kind: Kind, tunnels: u32, pid: u32, words: &[&str]) -> Result<Cost, LabError> {
+fn open(lab: &Lab, kind: Kind, tunnels: u32, pid: u32, words: &[&str]) -> Result<Opened, LabError> {
     let own = std::env::current_exe().about("this program")?.display().to_string();
     let (pid, tunnels) = (pid.to_string(), tunnels.to_string());
     let all = ["handshakes", "--output", "json", "--responder-pid", &pid, "--count", &tunnels];
     let all = [&all[..], &["--version", kind.text(), "--ike", kind.proposal(), "--concurrency", "32"], words]
         .concat();
-    let text = lab.run(SIDE, &own, &all)?;
+    // It has reported even if something failed.
+    let text = lab.run_to(SIDE, &own, &all, &[0, 1])?;
     parse(&text).map_err(|error| LabError::Program("loadtest handshakes".to_owned(), error))
 }
 
-fn parse(text: &str) -> Result<Cost, String> {
+fn parse(text: &str) -> Result<Opened, String> {
     let line = text.lines().last().unwrap_or_default();
     let json: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
     let figures = json.get("figures");
@@ -100,13 +117,23 @@ fn parse(text: &str) -> Result<Cost, String> {
         figures
             .and_then(|figures| figures.get(name))
             .and_then(Value::as_f64)
-            .ok_or(format!("no {name} in {line}"))
+            .ok_or(format!("it tells no {name}"))
     };
-    Ok(Cost {
+    let list = |name: &str| json.get(name).and_then(Value::as_array).into_iter().flatten();
+    let failures =
+        list("failures").map(|failure| format!("{} times: {}", failure["count"], failure["cause"]));
+    let missed = list("checks").filter(|check| check["passed"] != true);
+    let missed =
+        missed.map(|check| format!("{} {}: {}", check["threshold"], check["limit"], check["measured"]));
+    let amiss: Vec<_> = missed.chain(failures).map(|text| text.replace('"', "")).collect();
+    let number = |name: &str| number(name).map_err(|error| format!("{error}; {}", amiss.join("; ")));
+    let cost = Cost {
         micros: number("responderCpuMicros")?,
         octets: number("responderKibibytes")? * 1024.0,
         rate: number("childSasPerSecond")?,
-    })
+        failed: figures.and_then(|figures| figures.get("failed")).and_then(Value::as_u64).unwrap_or(0),
+    };
+    Ok(Opened { cost, amiss })
 }
 
 /// Microseconds that the two operations of an X25519 exchange take: making a key, and agreeing on a secret.
@@ -136,11 +163,28 @@ mod tests {
 
     #[test]
     fn the_last_line_is_read() {
-        let text =
-            r#"{"figures":{"responderCpuMicros":150.5,"responderKibibytes":10,"childSasPerSecond":4000}}"#;
-        assert_eq!(parse(text).unwrap(), Cost { micros: 150.5, octets: 10_240.0, rate: 4_000.0 });
+        let text = r#"{"figures":{"responderCpuMicros":150.5,"responderKibibytes":10,"childSasPerSecond":4000,"failed":0},
+                       "checks":[{"threshold":"--max-failed","limit":"<= 0","measured":0.0,"passed":true}],"failures":[]}"#;
+        let cost = Cost { micros: 150.5, octets: 10_240.0, rate: 4_000.0, failed: 0 };
+        let text = text.replace('\n', " ");
+        assert_eq!(parse(&text).unwrap(), Opened { cost, amiss: Vec::new() });
         assert!(parse("{}").unwrap_err().contains("responderCpuMicros"));
         assert!(parse("nothing").is_err());
+    }
+
+    #[test]
+    fn a_handshake_that_failed_is_told_beside_what_the_others_cost() {
+        let checks =
+            r#""checks":[{"threshold":"--max-failed","limit":"<= 0","measured":1.0,"passed":false}]"#;
+        let failures = r#""failures":[{"cause":"NO_PROPOSAL_CHOSEN","count":1}]"#;
+        let figures =
+            r#""figures":{"responderCpuMicros":1,"responderKibibytes":1,"childSasPerSecond":1,"failed":1}"#;
+        let opened = parse(&format!("{{{figures},{checks},{failures}}}")).unwrap();
+        assert_eq!(opened.cost.failed, 1);
+        assert_eq!(opened.amiss, ["--max-failed <= 0: 1.0", "1 times: NO_PROPOSAL_CHOSEN"]);
+        let none = r#""figures":{"responderCpuMicros":null,"failed":5}"#;
+        let error = parse(&format!("{{{none},{checks},{failures}}}")).unwrap_err();
+        assert!(error.contains("responderCpuMicros") && error.contains("NO_PROPOSAL_CHOSEN"), "{error}");
     }
 
     #[test]

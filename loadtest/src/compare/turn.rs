@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use super::contestants::{self, Contestant, Culvert, Name, Pair, StrongSwan};
 use super::iperf::{self, Tcp};
 use super::lab::{About as _, Lab, LabError};
-use super::responders::{self, Cost, Kind};
+use super::responders::{self, Cost, Kind, Opened};
 use super::stats::median;
 use super::{Arguments, What, blast, report};
 use crate::Output;
@@ -19,46 +19,72 @@ const PINGS: &str = "40";
 /// Tunnels of IKEv1 are fewer: each takes a large key exchange, on both sides of the same processors.
 const OLD_TUNNELS: u32 = 300;
 
-/// What was measured of somebody, by round.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Measured {
-    pub(crate) tcp1: Vec<Tcp>,
-    pub(crate) tcp4: Vec<Tcp>,
+/// What was measured of somebody in one round. What was not asked for, or has failed, is not there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) tcp1: Option<Tcp>,
+    pub(crate) tcp4: Option<Tcp>,
     /// Processor seconds of both ends for a gigabyte of one stream.
-    pub(crate) cpu: Vec<f64>,
+    pub(crate) cpu: Option<f64>,
     /// Mbit/s of payload.
-    pub(crate) udp: Vec<f64>,
+    pub(crate) udp: Option<f64>,
     /// Milliseconds there and back.
-    pub(crate) ping: Vec<f64>,
+    pub(crate) ping: Option<f64>,
 }
 
-impl Measured {
-    pub(crate) fn mbps(&self, streams: u32) -> Vec<f64> {
-        let tcp = if streams == 1 { &self.tcp1 } else { &self.tcp4 };
-        tcp.iter().map(|tcp| tcp.mbps).collect()
+impl Turn {
+    pub(crate) fn mbps(&self, streams: u32) -> Option<f64> {
+        let tcp = if streams == 1 { self.tcp1 } else { self.tcp4 };
+        tcp.map(|tcp| tcp.mbps)
     }
 }
 
 /// All that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
-    pub(crate) by: BTreeMap<Name, Measured>,
+    /// By round.
+    pub(crate) by: BTreeMap<Name, Vec<Turn>>,
     pub(crate) versions: BTreeMap<Name, String>,
     /// Who is not here, and what would help.
     pub(crate) missing: BTreeMap<Name, String>,
-    pub(crate) costs: BTreeMap<(Name, Kind), Vec<Cost>>,
+    /// What has failed, round by round.
+    pub(crate) failed: Vec<String>,
+    /// By round.
+    pub(crate) costs: BTreeMap<(Name, Kind), Vec<Option<Cost>>>,
     /// Microseconds of the two operations of a key exchange.
     pub(crate) x25519: Vec<f64>,
     pub(crate) iperf: Option<String>,
 }
 
 impl Results {
-    pub(crate) fn measured(&self, who: Name) -> Option<&Measured> {
-        self.by.get(&who)
+    /// A figure of somebody by round, NaN where there is none: rounds stay side by side.
+    pub(crate) fn of(&self, who: Name, pick: impl Fn(&Turn) -> Option<f64>) -> Vec<f64> {
+        let turns = self.by.get(&who).map_or(&[][..], Vec::as_slice);
+        turns.iter().map(|turn| pick(turn).unwrap_or(f64::NAN)).collect()
     }
 
-    pub(crate) fn costs(&self, who: Name, kind: Kind) -> &[Cost] {
-        self.costs.get(&(who, kind)).map_or(&[], Vec::as_slice)
+    /// The same of what a tunnel has cost.
+    pub(crate) fn costs(&self, who: Name, kind: Kind, pick: impl Fn(&Cost) -> f64) -> Vec<f64> {
+        let costs = self.costs.get(&(who, kind)).map_or(&[][..], Vec::as_slice);
+        costs.iter().map(|cost| cost.as_ref().map_or(f64::NAN, &pick)).collect()
+    }
+
+    /// What came of something; a failure is told with the figures, as the others are not to be lost for it.
+    fn or_tell<T>(
+        &mut self,
+        lab: &Lab,
+        what: impl FnOnce() -> String,
+        outcome: Result<T, LabError>,
+    ) -> Result<Option<T>, LabError> {
+        match outcome {
+            Ok(outcome) => Ok(Some(outcome)),
+            Err(error) => {
+                // Programs that are measured end by Ctrl-C as well.
+                lab.check()?;
+                self.failed.push(format!("{}: {error}", what()));
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -90,12 +116,14 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
         for (name, contestant) in here.iter().filter(|_| paths) {
             let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));
             tell("starting");
-            let pair = contestant.start(&lab)?;
-            let measured = results.by.entry(*name).or_default();
-            measure(&lab, arguments, &pair, measured, &tell)?;
+            let mut turn = Turn::default();
+            let done =
+                contestant.start(&lab).and_then(|pair| measure(&lab, arguments, &pair, &mut turn, &tell));
+            results.or_tell(&lab, || format!("round {round}: {}", name.text()), done)?;
+            results.by.entry(*name).or_default().push(turn);
             bar.inc(1);
         }
-        responders.measure(&lab, arguments.tunnels, &mut results, &mut |what| {
+        responders.measure(&lab, round, arguments.tunnels, &mut results, &mut |what| {
             bar.set_message(format!("round {round}: {what}"));
             bar.inc(1);
         })?;
@@ -103,20 +131,21 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     bar.finish_and_clear();
     drop(lab);
     let output = if arguments.json { Output::Json } else { arguments.output };
-    Ok(report::tell(&results, arguments, output) || !arguments.require)
+    let met = report::tell(&results, arguments, output);
+    Ok(results.failed.is_empty() && (met || !arguments.require))
 }
 
 fn measure(
     lab: &Lab,
     arguments: &Arguments,
     pair: &Pair,
-    measured: &mut Measured,
+    turn: &mut Turn,
     tell: &dyn Fn(&str),
 ) -> Result<(), LabError> {
     let does = |what| arguments.what.contains(&what);
     if does(What::Ping) {
         tell("ping");
-        measured.ping.extend(ping(lab, pair)?);
+        turn.ping = ping(lab, pair)?;
     }
     if does(What::Tcp) {
         tell("TCP x1");
@@ -124,14 +153,14 @@ fn measure(
         let tcp = iperf::tcp(lab, pair.inner, 1, arguments.secs)?;
         let used: f64 =
             usage(pair)?.iter().zip(&before).map(|(now, then)| now.since(then).as_secs_f64()).sum();
-        measured.cpu.push(used / (tcp.octets / 1e9).max(1e-9));
-        measured.tcp1.push(tcp);
+        turn.cpu = Some(used / (tcp.octets / 1e9).max(1e-9));
+        turn.tcp1 = Some(tcp);
         tell("TCP x4");
-        measured.tcp4.push(iperf::tcp(lab, pair.inner, 4, arguments.secs)?);
+        turn.tcp4 = Some(iperf::tcp(lab, pair.inner, 4, arguments.secs)?);
     }
     if does(What::Udp) {
         tell("UDP");
-        measured.udp.push(blast::lossless(lab, pair.inner, arguments.size)?);
+        turn.udp = Some(blast::lossless(lab, pair.inner, arguments.size)?);
     }
     Ok(())
 }
@@ -182,6 +211,7 @@ impl Responders {
     fn measure(
         &self,
         lab: &Lab,
+        round: u32,
         tunnels: u32,
         results: &mut Results,
         tell: &mut dyn FnMut(String),
@@ -192,14 +222,21 @@ impl Responders {
         results.x25519.push(responders::two_x25519()?);
         for kind in Kind::ALL {
             let tunnels = if kind == Kind::Ikev1 { tunnels.min(OLD_TUNNELS) } else { tunnels };
-            let mut keep = |who, cost| results.costs.entry((who, kind)).or_default().push(cost);
+            let mut keep = |who: Name, open: &dyn Fn() -> Result<Opened, LabError>| {
+                let what = || format!("round {round}: {}, handshakes of {}", who.text(), kind.text());
+                tell(format!("{}, handshakes of {}", who.text(), kind.text()));
+                let opened = results.or_tell(lab, what, open())?;
+                let amiss = opened.iter().flat_map(|opened| &opened.amiss);
+                results.failed.extend(amiss.map(|amiss| format!("{}: {amiss}", what())));
+                let cost = opened.map(|opened| opened.cost);
+                results.costs.entry((who, kind)).or_default().push(cost);
+                Ok(())
+            };
             if let Some(culvert) = &self.culvert {
-                tell(format!("culvert, handshakes of {}", kind.text()));
-                keep(Name::Culvert, responders::culvert(lab, culvert, kind, tunnels)?);
+                keep(Name::Culvert, &|| responders::culvert(lab, culvert, kind, tunnels))?;
             }
             if let Some(strongswan) = &self.strongswan {
-                tell(format!("strongswan, handshakes of {}", kind.text()));
-                keep(Name::Strongswan, responders::strongswan(lab, strongswan, kind, tunnels)?);
+                keep(Name::Strongswan, &|| responders::strongswan(lab, strongswan, kind, tunnels))?;
             }
         }
         Ok(())
