@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use clap::Args;
 use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
@@ -16,9 +16,8 @@ use super::sys;
 
 /// The device, on either side.
 pub(crate) const DEVICE: &str = "cvcmpfwd";
-/// Its addresses.
-pub(crate) const INNER: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 51, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 51, 0, 2))];
+/// The network inside that it is in.
+pub(crate) const NETWORK: u8 = 51;
 const PORT: u16 = 4501;
 /// Octets of a datagram: with its headers it fits a path of 1500.
 const SEGMENT: usize = 1_400;

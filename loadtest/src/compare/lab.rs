@@ -61,18 +61,32 @@ pub(crate) struct Ends {
 
 impl Ends {
     pub(crate) fn new(v6: bool) -> Self {
-        let v4 = |b, d| IpAddr::V4(Ipv4Addr::new(10, b, 0, d));
-        let six = |b, d| IpAddr::V6(Ipv6Addr::new(0xfd99, b, 0, 0, 0, 0, 0, d));
-        if v6 {
-            Self { outer: [six(99, 1), six(99, 2)], inner: [six(1, 1), six(2, 1)] }
-        } else {
-            Self { outer: [v4(99, 1), v4(99, 2)], inner: [v4(1, 1), v4(2, 1)] }
-        }
+        let of = |network, host| address(v6, network, host);
+        Self { outer: [of(99, 1), of(99, 2)], inner: [of(1, 1), of(2, 1)] }
+    }
+
+    /// Two addresses of a network of its own, for a contestant whose devices are in one: of the family that all others have.
+    pub(crate) fn network(&self, number: u8) -> [IpAddr; 2] {
+        let v6 = self.outer.iter().all(IpAddr::is_ipv6);
+        [address(v6, number, 1), address(v6, number, 2)]
+    }
+
+    /// An address with the length of its network's prefix.
+    pub(crate) fn within(address: IpAddr) -> String {
+        format!("{address}/{}", if address.is_ipv4() { 24 } else { 64 })
     }
 
     /// One address as a prefix.
     pub(crate) fn host(address: IpAddr) -> String {
         format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
+    }
+}
+
+fn address(v6: bool, network: u8, host: u8) -> IpAddr {
+    if v6 {
+        Ipv6Addr::new(0xfd99, network.into(), 0, 0, 0, 0, 0, host.into()).into()
+    } else {
+        Ipv4Addr::new(10, network, 0, host).into()
     }
 }
 
@@ -103,16 +117,21 @@ impl Lab {
         let cable =
             ["link", "add", "cable", "netns", left, "type", "veth", "peer", "name", "cable", "netns", right];
         run("ip", &cable)?;
-        for (side, (outer, inner)) in SIDES.iter().zip(lab.ends.outer.iter().zip(&lab.ends.inner)) {
-            let nodad: &[&str] = if v6 { &["nodad"] } else { &[] };
-            let outer = format!("{outer}/{}", if v6 { 64 } else { 24 });
-            let inner = Ends::host(*inner);
-            run("ip", &["-n", side, "link", "set", "lo", "up"])?;
-            run("ip", &[&["-n", side, "addr", "add", &outer, "dev", "cable"], nodad].concat())?;
-            run("ip", &["-n", side, "link", "set", "cable", "up"])?;
-            run("ip", &[&["-n", side, "addr", "add", &inner, "dev", "lo"], nodad].concat())?;
+        for (side, (outer, inner)) in lab.ends.outer.into_iter().zip(lab.ends.inner).enumerate() {
+            lab.run(side, "ip", &["link", "set", "lo", "up"])?;
+            lab.add_address(side, &Ends::within(outer), "cable")?;
+            lab.run(side, "ip", &["link", "set", "cable", "up"])?;
+            lab.add_address(side, &Ends::host(inner), "lo")?;
         }
         Ok(lab)
+    }
+
+    /// Gives a device an address, which it has at once.
+    pub(crate) fn add_address(&self, side: usize, address: &str, device: &str) -> Result<(), LabError> {
+        // Nobody else can have it, so it need not be looked for (RFC 4862 section 5.4).
+        let at_once: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
+        let words = [&["addr", "add", address, "dev", device], at_once].concat();
+        self.run(side, "ip", &words).map(drop)
     }
 
     /// An error once somebody has interrupted.
@@ -267,5 +286,25 @@ impl Drop for Running {
         // It has gone already if these fail.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_has_addresses_of_one_family() {
+        for v6 in [false, true] {
+            let ends = Ends::new(v6);
+            let own = ends.network(50);
+            for address in [ends.outer, ends.inner, own].concat() {
+                assert_eq!(address.is_ipv6(), v6, "{address}");
+            }
+            let [near, far] = own.map(Ends::within);
+            let expected =
+                if v6 { ["fd99:32::1/64", "fd99:32::2/64"] } else { ["10.50.0.1/24", "10.50.0.2/24"] };
+            assert_eq!([near, far], expected);
+        }
     }
 }

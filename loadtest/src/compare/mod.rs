@@ -43,9 +43,9 @@ pub struct Arguments {
     /// What is measured
     #[arg(long, value_delimiter = ',', value_enum, default_values_t = What::ALL, value_name = "WHAT")]
     what: Vec<What>,
-    /// Octets of a datagram's payload where UDP is measured
-    #[arg(long, default_value_t = 1372, value_parser = clap::value_parser!(u16).range(16..=8900), value_name = "OCTETS")]
-    size: u16,
+    /// Octets of a datagram's payload where UDP is measured [default: what the MTU has room for]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(16..=8900), value_name = "OCTETS")]
+    size: Option<u16>,
     /// MTU of every tunnel
     #[arg(long, default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=1440), value_name = "OCTETS")]
     mtu: u16,
@@ -85,6 +85,14 @@ pub struct Arguments {
     /// The same as --output json
     #[arg(long)]
     json: bool,
+}
+
+impl Arguments {
+    /// Octets of a datagram's payload.
+    fn size(&self) -> u16 {
+        // The headers of UDP and of IPv6 or IPv4: what is larger would go in two pieces.
+        self.size.unwrap_or(self.mtu - if self.ipv6 { 48 } else { 28 })
+    }
 }
 
 /// What is measured.
@@ -151,4 +159,23 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LabError> {
         work.await.map_err(|error| LabError::Program("the comparison".to_owned(), error.to_string()))?;
     watch.abort();
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn datagrams_fill_the_mtu_in_either_family() {
+        #[derive(Parser)]
+        struct Words {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let size = |words: &[&str]| Words::parse_from([&["compare"], words].concat()).arguments.size();
+        assert_eq!([size(&[]), size(&["--ipv6"]), size(&["--mtu", "1300"])], [1372, 1352, 1272]);
+        assert_eq!(size(&["--size", "64", "--ipv6"]), 64);
+    }
 }

@@ -144,7 +144,7 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
     json!({
         "machine": {"processors": processors(), "model": model(), "kernel": kernel()},
         "settings": {
-            "rounds": arguments.rounds, "seconds": arguments.secs.as_secs(), "size": arguments.size,
+            "rounds": arguments.rounds, "seconds": arguments.secs.as_secs(), "size": arguments.size(),
             "mtu": arguments.mtu, "ipv6": arguments.ipv6, "cipher": arguments.cipher.name(),
             "tunnels": arguments.tunnels,
         },

@@ -160,7 +160,7 @@ fn measure(
     }
     if does(What::Udp) {
         tell("UDP");
-        turn.udp = Some(blast::lossless(lab, pair.inner, arguments.size)?);
+        turn.udp = Some(blast::lossless(lab, pair.inner, arguments.size())?);
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! The cable alone, and TUN devices with UDP between them and no work at all.
 
 use super::{Contestant, Pair};
-use crate::compare::forward::{DEVICE, INNER};
-use crate::compare::lab::{About as _, Lab, LabError, Running};
+use crate::compare::forward::{DEVICE, NETWORK};
+use crate::compare::lab::{About as _, Ends, Lab, LabError, Running};
 
 /// The cable.
 pub(super) struct Raw;
@@ -32,6 +32,7 @@ impl Contestant for Forwarder {
         let [left, right] = lab.ends.outer.map(|address| address.to_string());
         let folder = lab.folder(if self.offload { "forwarder" } else { "forwarder-plain" })?;
         let mtu = lab.mtu.to_string();
+        let inner = lab.ends.network(NETWORK);
         let start = |side: usize, near: &str, far: &str| -> Result<Running, LabError> {
             let mut words = vec!["forward", "--local", near, "--peer", far];
             if !self.offload {
@@ -41,11 +42,11 @@ impl Contestant for Forwarder {
             lab.wait("the forwarder's device", &running.log, || {
                 lab.run(side, "ip", &["link", "show", DEVICE]).is_ok()
             })?;
-            let address = INNER.get(side).map(|address| format!("{address}/24")).unwrap_or_default();
-            lab.run(side, "ip", &["addr", "add", &address, "dev", DEVICE])?;
+            let address = inner.get(side).map(|address| Ends::within(*address)).unwrap_or_default();
+            lab.add_address(side, &address, DEVICE)?;
             lab.run(side, "ip", &["link", "set", DEVICE, "mtu", &mtu, "up"])?;
             Ok(running)
         };
-        Ok(Pair { programs: vec![start(0, &left, &right)?, start(1, &right, &left)?], inner: INNER })
+        Ok(Pair { programs: vec![start(0, &left, &right)?, start(1, &right, &left)?], inner })
     }
 }

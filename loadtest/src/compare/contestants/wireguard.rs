@@ -1,13 +1,13 @@
 //! WireGuard in userspace, whoever's: they are told the same way.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::{Contestant, Pair, in_path, version_of};
-use crate::compare::lab::{About as _, Lab, LabError, run};
+use crate::compare::lab::{About as _, Ends, Lab, LabError, run};
 
-/// Its addresses inside.
-const INNER: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(10, 50, 0, 1)), IpAddr::V4(Ipv4Addr::new(10, 50, 0, 2))];
+/// The network inside that it is in.
+const NETWORK: u8 = 50;
 /// Its devices, one on each side. The control socket has the device's name, and both sides see the same files.
 const DEVICES: [&str; 2] = ["cvcmpwgl", "cvcmpwgr"];
 const PORT: u16 = 51820;
@@ -43,6 +43,7 @@ impl Contestant for WireGuard {
             let derive = format!("wg pubkey < {}", file.display());
             public.push(run("sh", &["-c", &derive])?.trim().to_owned());
         }
+        let addresses = lab.ends.network(NETWORK);
         let mut programs = Vec::new();
         for (side, device) in DEVICES.into_iter().enumerate() {
             let other = 1 - side;
@@ -50,19 +51,20 @@ impl Contestant for WireGuard {
             let running = lab.start(side, &folder, &program, &words)?;
             lab.wait(&name, &running.log, || lab.run(side, "wg", &["show", device]).is_ok())?;
             let key = folder.join(format!("{device}.key")).display().to_string();
-            let (Some(peer), Some(outer), Some(inner)) =
-                (public.get(other), lab.ends.outer.get(other), INNER.get(side))
+            let (Some(peer), Some(outer), Some(near), Some(far)) =
+                (public.get(other), lab.ends.outer.get(other), addresses.get(side), addresses.get(other))
             else {
                 continue;
             };
             let (port, endpoint) = (PORT.to_string(), SocketAddr::new(*outer, PORT).to_string());
+            let allowed = Ends::host(*far);
             let set = ["set", device, "listen-port", &port, "private-key", &key, "peer", peer];
-            let set = [&set[..], &["endpoint", &endpoint, "allowed-ips", "10.50.0.0/24"]].concat();
+            let set = [&set[..], &["endpoint", &endpoint, "allowed-ips", &allowed]].concat();
             lab.run(side, "wg", &set)?;
-            lab.run(side, "ip", &["addr", "add", &format!("{inner}/24"), "dev", device])?;
+            lab.add_address(side, &Ends::within(*near), device)?;
             lab.run(side, "ip", &["link", "set", device, "mtu", &mtu, "up"])?;
             programs.push(running);
         }
-        Ok(Pair { programs, inner: INNER })
+        Ok(Pair { programs, inner: addresses })
     }
 }
