@@ -100,6 +100,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         summary.check(Check::at_most("failed rekeyings", 0.0, Some(ordered.failed() as f64), ""));
     }
     fairness(&mut summary, &served.reports, arguments.min_fairness);
+    summary.causes(&meter.causes);
     summary.series(series);
     probes.tell(&mut summary, &meter, session.fleet.flow_count(), served.elapsed);
     summary.check(Check::at_most("tunnels down", 0.0, Some(down as f64), ""));

@@ -68,6 +68,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.count("tunnels", "tunnels", (*count).into());
     summary.count("flows", "flows", session.fleet.flow_count().into());
     summary.measure("seconds", "for", Some(elapsed.as_secs_f64()), "s");
+    summary.causes(&meter.causes);
     summary.series(series);
     probes.tell(&mut summary, &meter, session.fleet.flow_count(), elapsed);
     if let Some((before, after)) = before.zip(summary.got("counters of the node", after).flatten()) {
