@@ -33,7 +33,7 @@ pub struct Probe {
     pub flow: Flow,
     /// Its number, from 0.
     pub number: u64,
-    /// When it was sent, as [`clock`] tells it.
+    /// When it was sent, as [`clock`] tells it, or was to be sent where its sender was late.
     pub sent: u64,
 }
 

@@ -101,10 +101,10 @@ pub(crate) struct Meter {
     pub(crate) strangers: Count,
     pub(crate) others: Count,
     pub(crate) unopened: Count,
-    /// From the first message to both sides' authentication, and to the Child SA.
+    /// From the first message, or from when it was due, to both sides' authentication, and to the Child SA.
     pub(crate) ike_latency: Latencies,
     pub(crate) child_latency: Latencies,
-    /// From the sending of a probe to its arrival.
+    /// From the sending of a probe, or from when it was due, to its arrival.
     pub(crate) one_way: Latencies,
     /// Why initiators did not come up.
     pub(crate) causes: Causes,

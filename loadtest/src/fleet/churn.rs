@@ -76,7 +76,7 @@ impl Churn {
                 break;
             }
             self.gone.pop_front();
-            fleet.start(place, None).await?;
+            fleet.start(place, None, None).await?;
             self.up.push_back(place);
             self.opened += 1;
         }

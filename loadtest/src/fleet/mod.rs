@@ -139,16 +139,16 @@ impl Fleet {
         let room = Arc::new(Semaphore::new(usize::try_from(at_a_time).unwrap_or(1)));
         let begin = Instant::now();
         for (place, number) in self.plan.places().zip(0u32..) {
-            let permit = match rate {
+            let (permit, due) = match rate {
                 // The semaphore is never closed.
-                0 => room.clone().acquire_owned().await.ok(),
+                0 => (room.clone().acquire_owned().await.ok(), None),
                 rate => {
                     let due = begin + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
                     tokio::time::sleep_until(due.into()).await;
-                    None
+                    (None, Some(due))
                 }
             };
-            self.start(place, permit).await?;
+            self.start(place, permit, due).await?;
         }
         self.settled().await;
         Ok(())
@@ -171,11 +171,12 @@ impl Fleet {
         Err(LoadError::Stuck { what: "up", done, all, why })
     }
 
-    /// Starts one; who is at its place already must have been told to close.
+    /// Starts one, whose latency counts from when it was due; who is at its place already must have been told to close.
     pub(crate) async fn start(
         &mut self,
         place: Place,
         permit: Option<tokio::sync::OwnedSemaphorePermit>,
+        due: Option<Instant>,
     ) -> Result<(), LoadError> {
         let (report, watched) = watch::channel(Report::default());
         let flows = self.flows(place)?;
@@ -185,6 +186,7 @@ impl Fleet {
             sizes: self.traffic.sizes.clone(),
             phase: self.rng.random(),
             patience: Some(self.plan.timeout),
+            due,
             permit,
             report,
         };

@@ -14,6 +14,7 @@ use super::{Api, Place};
 use crate::engine::causes::Causes;
 use crate::engine::meter::{Count, Latencies};
 use crate::engine::summary::Summary;
+use crate::initiator::timed_from;
 
 /// Orders under way at a time: more would measure the API.
 const UNDER_WAY: u32 = 256;
@@ -98,7 +99,7 @@ async fn go_on(
         let target = if child { v1::RekeyTarget::Child } else { v1::RekeyTarget::Ike };
         let (api, place, outcome) = (api.clone(), *place, outcome.clone());
         tokio::spawn(async move {
-            let begin = Instant::now();
+            let begin = timed_from(due, Instant::now());
             match api.rekey(place, target).await {
                 Ok(()) => {
                     outcome.latency.note(begin.elapsed());

@@ -10,7 +10,7 @@ use ike::reception::{Class, Receivers};
 use ike::{Candidates, Connection, Datagram, Event, Failure, Host, InitReply, Path, Transmit};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::pace::Pace;
+use super::pace::{Pace, timed_from};
 use super::sas::Sas;
 use super::{Command, InitiatorConfig, Report};
 use crate::engine::meter::Meter;
@@ -30,6 +30,8 @@ pub(crate) struct Start {
     pub(crate) sizes: Arc<[usize]>,
     /// Where in an interval, and among the sizes, it begins: from 0 to 1.
     pub(crate) phase: f64,
+    /// When it was to start, if there was a time for it.
+    pub(crate) due: Option<Instant>,
     /// It has failed if it is not up after this.
     pub(crate) patience: Option<Duration>,
     /// Given back once it is known whether it comes up.
@@ -40,6 +42,9 @@ pub(crate) struct Start {
 
 /// Datagrams to send.
 pub(super) type Outbox = Vec<(SocketAddr, Vec<u8>)>;
+
+/// When it has failed, and how long it had.
+type Deadline = (Instant, Duration);
 
 pub(super) struct Member {
     config: InitiatorConfig,
@@ -58,9 +63,10 @@ pub(super) struct Member {
     turn: usize,
     ledgers: HashMap<Flow, Ledger>,
     meter: Arc<Meter>,
+    /// From when on its latency counts.
     begun: Instant,
     /// Until it is known whether it comes up.
-    unsettled: Option<(Option<OwnedSemaphorePermit>, Option<Instant>)>,
+    unsettled: Option<(Option<OwnedSemaphorePermit>, Option<Deadline>)>,
     /// Closed while nobody had answered: there is nothing to delete.
     abandoned: bool,
     report: Report,
@@ -77,7 +83,7 @@ impl Member {
         local: SocketAddr,
         spis: &mut Spis,
     ) -> Result<Self, Failure> {
-        let Start { config, flows, sizes, phase, patience, permit, report: reports } = start;
+        let Start { config, flows, sizes, phase, due, patience, permit, report: reports } = start;
         let path = Path {
             local,
             remote: SocketAddr::new(config.server, config.ike_port),
@@ -85,10 +91,12 @@ impl Member {
             remote_natt: config.natt_port,
         };
         let mut host = ClientHost::of(id, config.peer.clone());
-        let begun = Instant::now();
+        let now = Instant::now();
+        // What is due from now on is told by it.
+        clock(now);
         meter.started.add(1);
         host.swap(spis);
-        let conn = Connection::initiate(begun, &mut host, config.peer.clone(), path);
+        let conn = Connection::initiate(now, &mut host, config.peer.clone(), path);
         host.swap(spis);
         let conn = conn.inspect_err(|failure| {
             meter.has_failed(&failure.to_string());
@@ -108,8 +116,8 @@ impl Member {
             turn: 0,
             ledgers: HashMap::new(),
             meter,
-            begun,
-            unsettled: Some((permit, patience.map(|patience| begun + patience))),
+            begun: due.map_or(now, |due| timed_from(due, now)),
+            unsettled: Some((permit, patience.map(|patience| (now + patience, patience)))),
             abandoned: false,
             report: Report::default(),
             reports,
@@ -123,7 +131,7 @@ impl Member {
 
     /// When it wants to be woken next.
     pub(super) fn wake(&self) -> Option<Instant> {
-        let deadline = self.unsettled.as_ref().and_then(|(_, deadline)| *deadline);
+        let deadline = self.unsettled.as_ref().and_then(|(_, deadline)| *deadline).map(|(at, _)| at);
         let joining = self.joining.as_ref().and_then(Connection::poll_timeout);
         let own = [self.conn.poll_timeout(), joining, self.pace.wake(), self.sas.next_expiry()];
         own.into_iter().chain([self.tell_at, deadline]).flatten().min()
@@ -153,7 +161,7 @@ impl Member {
             }
         }
         let (due, late) = self.pace.take(now);
-        (0..due).for_each(|_| self.send_probe(out));
+        (1..=due).rev().for_each(|back| self.send_probe(self.pace.due_at(back), out));
         self.meter.late.add(late);
         for spi in self.sas.expire(now) {
             self.host.spis().release_esp(spi);
@@ -161,10 +169,10 @@ impl Member {
         if self.tell_at.is_some_and(|at| at <= now) {
             self.publish();
         }
-        if self.unsettled.as_ref().is_some_and(|(_, deadline)| deadline.is_some_and(|at| at <= now)) {
-            let late = now.saturating_duration_since(self.begun).as_secs();
+        let deadline = self.unsettled.as_ref().and_then(|(_, deadline)| *deadline);
+        if let Some((_, patience)) = deadline.filter(|(at, _)| *at <= now) {
             let seen = if self.report.established > 0 { "no Child SA" } else { "no IKE_SA" };
-            self.settle(Err(&format!("{seen} after {late} s")));
+            self.settle(Err(&format!("{seen} after {} s", patience.as_secs())));
             self.command(&Command::Close);
         }
     }
@@ -265,13 +273,14 @@ impl Member {
         self.meter.octets.add(len as u64);
     }
 
-    fn send_probe(&mut self, out: &mut Outbox) {
+    fn send_probe(&mut self, due: Option<Instant>, out: &mut Outbox) {
         let at = self.turn % self.flows.len().max(1);
         let size = self.sizes.get(self.turn / self.flows.len().max(1) % self.sizes.len().max(1));
         let (Some((flow, destination)), Some(size)) = (self.flows.get(at), size) else { return };
         let number = self.next_numbers.entry(*flow).or_default();
         let now = Instant::now();
-        let probe = Probe { flow: *flow, number: *number, sent: clock(now) };
+        let sent = clock(due.map_or(now, |due| timed_from(due, now)));
+        let probe = Probe { flow: *flow, number: *number, sent };
         let packet = probe.packet(self.config.inner, *destination, *size);
         self.tell_at = self.tell_at.or(Some(now + TELL));
         self.turn += 1;

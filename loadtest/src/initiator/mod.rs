@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::probe::Flow;
 pub(crate) use group::{Group, Order, Server};
 pub(crate) use member::Start;
+pub(crate) use pace::timed_from;
 
 /// What an initiator is.
 #[derive(Clone, Debug)]
@@ -125,6 +126,7 @@ impl Initiator {
             sizes: Arc::new([config.packet_len]),
             // Many initiators must not send in step.
             phase: rand::random::<f64>(),
+            due: None,
             patience: None,
             permit: None,
             report,

@@ -1,4 +1,4 @@
-//! When the next probes are due, and how large they are.
+//! When the next probes are due, and from when on what becomes of something is timed.
 
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,15 @@ const TURN: Duration = Duration::from_millis(1);
 const BURST: u64 = 64;
 /// What is later than this is not made up for: who cannot keep up with a rate would only fall further behind.
 const LATEST: Duration = Duration::from_millis(100);
+
+/// So much later than its time is not late: timers are that exact, and what is due in one turn goes together.
+const EXACT: Duration = Duration::from_millis(3);
+
+/// When the clock of what was `due` starts, if it begins now: then, where this program has let it wait, as whoever wanted it has
+/// waited too.
+pub(crate) fn timed_from(due: Instant, now: Instant) -> Instant {
+    if now.saturating_duration_since(due) > EXACT { due } else { now }
+}
 
 /// A sender's clock.
 #[derive(Clone, Debug)]
@@ -52,6 +61,12 @@ impl Pace {
         (more, late)
     }
 
+    /// When the one was due that is `back` before the next.
+    pub(super) fn due_at(&self, back: u64) -> Option<Instant> {
+        let number = self.due.checked_sub(back)?;
+        Some(self.begun? + Duration::from_secs_f64(number as f64 / f64::from(self.rate.max(1))))
+    }
+
     fn interval(&self) -> Duration {
         Duration::from_secs(1) / self.rate.max(1)
     }
@@ -79,6 +94,26 @@ mod tests {
             assert!(sent.abs_diff(expected) <= 1 + u64::from(rate) / 500, "{rate}: {sent}");
             assert!(turns <= 3_100, "{rate}: {turns} turns");
         }
+    }
+
+    #[test]
+    fn each_probe_has_its_own_time() {
+        let mut pace = Pace::new(1_000, 0.0);
+        let begin = Instant::now();
+        pace.switch(true, begin);
+        let turn = begin + Duration::from_millis(40);
+        assert_eq!(pace.take(turn), (41, 0));
+        let millis = |back| pace.due_at(back).map(|at| at.saturating_duration_since(begin).as_millis());
+        assert_eq!([millis(41), millis(40), millis(1)], [Some(0), Some(1), Some(40)]);
+        assert_eq!(millis(42), None);
+    }
+
+    #[test]
+    fn what_has_waited_for_this_program_is_timed_from_when_it_was_due() {
+        let due = Instant::now();
+        let [exact, late] = [1, 50].map(|millis| due + Duration::from_millis(millis));
+        assert_eq!((timed_from(due, exact), timed_from(due, late)), (exact, due));
+        assert_eq!(timed_from(late, due), due, "before its time");
     }
 
     #[test]
