@@ -68,7 +68,7 @@ fn send(file: &str, address: &str, seconds: &str, seed: &str) -> Outcome {
         return Err(format!("{file} has no datagrams").into());
     }
     let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-    let end = Instant::now() + Duration::from_secs_f64(seconds.parse()?);
+    let end = Instant::now() + Duration::try_from_secs_f64(seconds.parse()?)?;
     let mut recipe = Recipe::new(seed.parse()?);
     let mut sent: u64 = 0;
     while Instant::now() < end {

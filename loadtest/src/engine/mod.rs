@@ -4,6 +4,7 @@
 //! JSON (`output.rs`) or a page with plots (`html.rs`, `plot.rs`).
 
 pub(crate) mod causes;
+pub(crate) mod due;
 pub(crate) mod files;
 mod html;
 pub(crate) mod live;

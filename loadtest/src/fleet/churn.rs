@@ -9,6 +9,7 @@ use rand::seq::SliceRandom;
 
 use super::{Fleet, LoadError, Place};
 use crate::Command;
+use crate::engine::due::due;
 use crate::engine::stop::Stop;
 
 /// Who comes and goes, in which order.
@@ -51,7 +52,7 @@ impl Churn {
         let mut number = 0u32;
         while begin.elapsed() < duration && !stop.is_wanted() {
             number += 1;
-            let due = begin + Duration::from_secs_f64(f64::from(number) / self.rate);
+            let due = due(begin, f64::from(number), self.rate);
             stop.pause_until(due.min(begin + duration)).await;
             if let Some(place) = self.up.pop_front() {
                 fleet.tell(place, Command::Close).await;

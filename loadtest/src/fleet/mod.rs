@@ -30,6 +30,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::engine::due::due;
 use crate::engine::files::{self, TooMany};
 use crate::engine::meter::Meter;
 use crate::initiator::{Group, Order, Start};
@@ -143,7 +144,7 @@ impl Fleet {
                 // The semaphore is never closed.
                 0 => (room.clone().acquire_owned().await.ok(), None),
                 rate => {
-                    let due = begin + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
+                    let due = due(begin, f64::from(number), f64::from(rate));
                     tokio::time::sleep_until(due.into()).await;
                     (None, Some(due))
                 }

@@ -1,7 +1,7 @@
 //! Rekeyings that the node is asked for, so many a second, one tunnel after the other.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use culvert_proto::v1;
 use rand::rngs::StdRng;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{Api, Place};
 use crate::engine::causes::Causes;
+use crate::engine::due::due;
 use crate::engine::meter::{Count, Latencies};
 use crate::engine::summary::Summary;
 use crate::initiator::timed_from;
@@ -87,7 +88,7 @@ async fn go_on(
 ) {
     let begin = Instant::now();
     for (place, number) in places.iter().cycle().zip(0u32..) {
-        let due = begin + Duration::from_secs_f64(f64::from(number) / rate);
+        let due = due(begin, f64::from(number), rate);
         tokio::time::sleep_until(due.into()).await;
         // The semaphore is never closed.
         let Ok(permit) = room.clone().acquire_owned().await else { return };

@@ -1,5 +1,6 @@
 //! When the next probes are due, and from when on what becomes of something is timed.
 
+use crate::engine::due::due;
 use std::time::{Duration, Instant};
 
 /// Probes due within it go together: a timer for each would cost more than the probe.
@@ -50,13 +51,13 @@ impl Pace {
         let Some(begun) = self.begun.filter(|begun| *begun <= now && self.rate > 0) else { return (0, 0) };
         let elapsed = now.saturating_duration_since(begun);
         // One at the very beginning, then one for each interval.
-        let due = (elapsed.as_secs_f64() * f64::from(self.rate)) as u64 + 1;
-        let waiting = due.saturating_sub(self.due);
+        let all = (elapsed.as_secs_f64() * f64::from(self.rate)) as u64 + 1;
+        let waiting = all.saturating_sub(self.due);
         let room = (LATEST.as_secs_f64() * f64::from(self.rate)) as u64 + BURST;
         let late = waiting.saturating_sub(room);
         let more = (waiting - late).min(BURST);
         self.due += late + more;
-        let next = begun + Duration::from_secs_f64(self.due as f64 / f64::from(self.rate));
+        let next = due(begun, self.due as f64, f64::from(self.rate));
         self.next = next.max(now + if more < BURST { TURN } else { Duration::from_nanos(1) });
         (more, late)
     }
@@ -64,7 +65,7 @@ impl Pace {
     /// When the one was due that is `back` before the next.
     pub(super) fn due_at(&self, back: u64) -> Option<Instant> {
         let number = self.due.checked_sub(back)?;
-        Some(self.begun? + Duration::from_secs_f64(number as f64 / f64::from(self.rate.max(1))))
+        Some(due(self.begun?, number as f64, f64::from(self.rate.max(1))))
     }
 
     fn interval(&self) -> Duration {
