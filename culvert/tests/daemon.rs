@@ -519,7 +519,10 @@ fn a_thread_that_dies_ends_the_daemon() {
         let daemon = Daemon::run(command, &configure(directory.path(), 0, "info"));
         let (status, said) = daemon.signal("USR1");
         assert_eq!(status.code(), Some(1), "{part}: {said:?}");
-        let last = said.last().unwrap();
+        let (last, log) = said.split_last().unwrap();
         assert!(last.starts_with("culvertd: ") && last.contains(name), "{last}");
+        let log: Vec<serde_json::Value> =
+            log.iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+        assert!(log.iter().any(|line| line["message"] == "panic" && line["place"].is_string()), "{log:?}");
     }
 }

@@ -3,6 +3,7 @@
 mod json;
 mod lines;
 mod out;
+mod panics;
 
 use std::io::IsTerminal as _;
 
@@ -65,6 +66,7 @@ pub fn start(config: &LogConfig) -> Log {
     // An error is a subscriber that is set already: that of a test, or of an embedding program.
     let lines = Lines::default();
     let _ = tracing_subscriber::registry().with(filter).with(records).with(lines.clone()).try_init();
+    panics::log();
     if let Some(Err(reason)) = directives.as_deref().map(check_level) {
         tracing::warn!("{LEVEL_VARIABLE}: {reason}; info is taken");
     }
