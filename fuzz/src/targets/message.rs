@@ -56,9 +56,11 @@ pub fn round_trip(payloads: &[Payload]) {
     }
 }
 
-/// Attributes that are not understood are only noted, not kept; nothing of ours is written with them.
+/// What is not understood is only noted or passed over, not kept: attributes, and traffic selectors, of which none may be left. Nothing of
+/// ours is written so.
 fn normal(payloads: &[Payload]) -> Vec<Payload> {
     let mut payloads = payloads.to_vec();
+    payloads.retain(|payload| !matches!(payload, Payload::TsI(ts) | Payload::TsR(ts) if ts.is_empty()));
     for payload in &mut payloads {
         if let Payload::Sa(proposals) = payload {
             proposals.iter_mut().flat_map(|p| &mut p.transforms).for_each(|t| t.unknown_attribute = false);
