@@ -26,7 +26,7 @@ use crate::reception::Doors;
 use crate::refusals::{self, MAX_OWNERS};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
-/// Events between the router and this task. At 1,000 tunnels that all answer at once there is room to spare; beyond it
+/// Events between the router and this task, IKE messages among them until the peers have their actors. At 1,000 tunnels that all answer at once there is room to spare; beyond it
 /// the router drops IKE messages, which are sent again.
 pub(crate) const EVENTS: usize = 8_192;
 

@@ -147,7 +147,6 @@ mod simulated {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use std::future::{pending, ready};
     use std::sync::Arc;

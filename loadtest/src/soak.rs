@@ -117,9 +117,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.got("tunnels opened again", went);
     summary.check(Check::at_most("failed to open", 0.0, Some(meter.failed.get() as f64), ""));
     summary.check(Check::at_most("failed rekeyings", 0.0, Some(rekeys.failed() as f64), ""));
-    if let Some(left_over) = summary.got("SAs of nobody", left_over) {
-        summary.check(Check::at_most("SAs of nobody", 0.0, Some(left_over as f64), ""));
-    }
+    summary.none("SAs of nobody", left_over);
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.max_slope {
         summary.check(Check::at_most("--max-slope", limit, slope, "KiB/min"));

@@ -45,7 +45,6 @@ pub(super) fn which_of_old(open: &[Open], exchanges: &[ExchangeType], turn: u32)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::message::Message;
     use super::*;

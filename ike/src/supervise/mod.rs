@@ -146,7 +146,8 @@ pub struct Supervisor {
     /// Oldest first. The last is in use.
     up: Vec<Up>,
     restores: Vec<(Instant, Arc<str>)>,
-    /// How often in a row the Child SA of a policy could not be made; zero while it is gone, and nobody has refused it.
+    /// How often in a row the Child SA of a policy could not be made; two values stand for
+    /// what is no refusal yet or not of its making (`restore.rs`).
     refusals: Few<Arc<str>, u32>,
 }
 

@@ -14,7 +14,7 @@ use super::offer::{self, QuickOffer};
 use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime};
 use crate::config::{ChildConfig, Mode};
-use crate::coverage::{Traffic, too_many_parts};
+use crate::coverage::Traffic;
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::prf::Secret;
 use crate::event::{Datagram, Event};
@@ -292,13 +292,10 @@ impl Connection {
         for policy in fitting {
             match self.match_offer(policy, payloads) {
                 Ok((offer, choice)) => {
-                    let config = self.place(policy, &traffic).ok_or_else(|| Refused {
+                    let config = self.place(policy, &traffic).map_err(|failure| Refused {
                         kind: NotifyType::NO_PROPOSAL_CHOSEN,
                         policy: policy.name.clone(),
-                        failure: too_many_parts(
-                            &traffic,
-                            self.config.as_ref().map_or(1, |config| config.children.len()),
-                        ),
+                        failure,
                     })?;
                     return Ok(Matched { config, traffic, offer, choice });
                 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::Connection;
 use crate::config::{ChildConfig, Mode};
-use crate::coverage::{Traffic, part, parts_per_policy, policy_of, uncovered};
+use crate::coverage::{Traffic, part, parts_per_policy, policy_of, too_many_parts, uncovered};
 use crate::event::Event;
+use crate::failure::Failure;
 
 /// How long what a policy lacks may be on its way before it is told: the pairs of a policy are made one after the other.
 const MAY_COME: Duration = Duration::from_secs(5);
@@ -49,18 +50,22 @@ impl Connection {
         self.policies().into_iter().find(|c| &*c.name == name)
     }
 
-    /// What a pair for this traffic is called: that of the policy which has exactly it, or a part of the policy of its own. `None` where
+    /// What a pair for this traffic is called: that of the policy which has exactly it, or a part of the policy of its own. An error where
     /// there are as many as there may be: one more would take the name of a pair that carries something else, and with it what is
     /// sent by that.
-    pub(crate) fn place(&self, policy: &Arc<ChildConfig>, traffic: &Traffic) -> Option<Arc<ChildConfig>> {
+    pub(crate) fn place(
+        &self,
+        policy: &Arc<ChildConfig>,
+        traffic: &Traffic,
+    ) -> Result<Arc<ChildConfig>, Failure> {
         if Traffic::of(policy) == *traffic {
-            return Some(policy.clone());
+            return Ok(policy.clone());
         }
         let same = |c: &&super::child::Child| {
             policy_of(&c.config.name).0 == policy_of(&policy.name).0 && Traffic::of(&c.config) == *traffic
         };
         if let Some(child) = self.children.iter().find(same) {
-            return Some(child.config.clone());
+            return Ok(child.config.clone());
         }
         let count = self.config.as_ref().map_or(1, |config| config.children.len());
         let whole = self.config.as_ref().and_then(|config| {
@@ -76,10 +81,10 @@ impl Connection {
             .collect();
         let free = (1..=parts_per_policy(count)).find(|number| !taken.contains(number));
         match (free, whole) {
-            (Some(number), Some(whole)) => Some(Arc::new(part(&whole, number, traffic.clone()))),
+            (Some(number), Some(whole)) => Ok(Arc::new(part(&whole, number, traffic.clone()))),
             _ => {
                 let is_taken = self.children.iter().any(|child| child.config.name == policy.name);
-                (!is_taken).then(|| policy.clone())
+                if is_taken { Err(too_many_parts(traffic, count)) } else { Ok(policy.clone()) }
             }
         }
     }

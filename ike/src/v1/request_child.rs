@@ -276,7 +276,6 @@ impl Connection {
             tries.way += 1;
             return self.queue_again(retry_task(&config, replaces), now, tries);
         }
-        tries.way = 0;
         let failure = match kind {
             NotifyType::NO_PROPOSAL_CHOSEN if config.mode == Mode::Transport => {
                 Failure::TransportRefused { offered: negotiate::describe_configured(&config.proposals) }
@@ -290,8 +289,19 @@ impl Connection {
             },
             kind => Failure::NotifyV1 { exchange: ExchangeType(Exchange::QUICK.0), notify: kind.to_string() },
         };
+        self.ask_later(now, host, (&config, replaces, tries), failure);
+    }
+
+    /// A policy comes to nothing for now: it is asked for again later, beginning with the first way.
+    fn ask_later(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        (config, replaces, tries): (&ChildConfig, Option<u32>, Tries),
+        failure: Failure,
+    ) {
         self.child_not_made(&config.name, replaces, failure);
-        self.queue_later(retry_task(&config, replaces), now, host, tries);
+        self.queue_later(retry_task(config, replaces), now, host, Tries { way: 0, ..tries });
     }
 
     /// The peer says nothing to a quick mode of ours, and answers others: that policy is tried again later.
@@ -300,10 +310,9 @@ impl Connection {
         let Step::Requested(offer) = quick.step else { return };
         self.events.push_back(Event::ReleaseSpi(offer.spi_in));
         let ChildOffer { config, replaces, tries: before, .. } = *offer;
-        let (exchange, remote) = (ExchangeType(Exchange::QUICK.0), self.addresses().1);
-        self.child_not_made(&config.name, replaces, Failure::Timeout { exchange, remote, tries });
-        let before = Tries { way: 0, ..before };
-        self.queue_later(retry_task(&config, replaces), now, host, before);
+        let (exchange, remote) = (ExchangeType::QUICK_MODE, self.addresses().1);
+        let failure = Failure::Timeout { exchange, remote, tries };
+        self.ask_later(now, host, (&config, replaces, before), failure);
     }
 
     /// Gives back what a quick mode holds that comes to nothing.

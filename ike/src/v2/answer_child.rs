@@ -12,7 +12,7 @@ use super::request::{Collision, Request};
 use super::resources::Asked;
 use super::{Connection, REPLACED_CHILD, mode, resources};
 use crate::config::{ChildConfig, Mode};
-use crate::coverage::{Traffic, too_many_parts};
+use crate::coverage::Traffic;
 use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
@@ -256,10 +256,10 @@ impl Connection {
                 };
                 let config = match asked {
                     Asked::Usual if replaces.is_some() => config.clone(),
-                    Asked::Usual => self.place(config, &traffic).ok_or_else(|| Refused {
+                    Asked::Usual => self.place(config, &traffic).map_err(|failure| Refused {
                         kind: NotifyType::NO_ADDITIONAL_SAS,
                         policy: config.name.clone(),
-                        failure: too_many_parts(&traffic, self.policies().len()),
+                        failure,
                     })?,
                     Asked::For(resource) => resource,
                     Asked::Later => {

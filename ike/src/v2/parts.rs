@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use super::Connection;
 use super::child::{Child, ChildState};
-use super::request::Request;
-use super::tasks::Task;
 use crate::config::ChildConfig;
-use crate::coverage::{Traffic, part, parts_per_policy, policy_of, uncovered};
+use crate::coverage::{Traffic, part, parts_per_policy, policy_of, too_many_parts, uncovered};
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::resources::resource_of;
 
 /// Pieces that a peer may refuse before no more are asked for: as many as it may take.
@@ -66,39 +65,39 @@ impl Connection {
 
     /// A number of a part that had its pairs, and has none any more, nor waits for one.
     fn abandoned_part(&self, policy: &str) -> Option<usize> {
-        let pending = || self.current_sa().into_iter().flat_map(|sa| sa.exchanges.pending());
-        let is_free = |name: &str| {
-            let has_pair = self.children.iter().any(|child| *child.config.name == *name);
-            let is_asked = pending()
-                .any(|request| matches!(request, Request::Child(offer) if *offer.config.name == *name));
-            !has_pair && !is_asked && !self.is_planned(&Task::CreateChild(name.into()))
+        let is_free = |name: &Arc<str>| {
+            !self.is_awaited(name) && !self.children.iter().any(|child| child.config.name == *name)
         };
         let free = self.parts.iter().filter(|part| is_free(&part.name)).map(|part| policy_of(&part.name));
         free.filter(|(of, _)| *of == policy).map(|(_, number)| number).next()
     }
 
     /// The policy or part that a new pair of the peer's belongs to: it takes the place of one whose traffic it carries as
-    /// well, and stands beside those that carry something else. A policy sends by one pair, a part by another. `None` where there are as many
-    /// as there may be: one more would take the name of a pair that carries something else, and with it what is sent by that.
-    pub(crate) fn place(&self, config: &Arc<ChildConfig>, traffic: &Traffic) -> Option<Arc<ChildConfig>> {
+    /// well, and stands beside those that carry something else. A policy sends by one pair, a part by another. An error where there are as
+    /// many as there may be: one more would take the name of a pair that carries something else, and with it what is sent by that.
+    pub(crate) fn place(
+        &self,
+        config: &Arc<ChildConfig>,
+        traffic: &Traffic,
+    ) -> Result<Arc<ChildConfig>, Failure> {
         let mut family = self.family(&config.name).peekable();
         if family.peek().is_none() {
-            return Some(config.clone());
+            return Ok(config.clone());
         }
         if let Some(same) = family.find(|child| traffic.contains(&child.traffic())) {
-            return Some(same.config.clone());
+            return Ok(same.config.clone());
         }
         // It may have been there before: peers that make a pair when a packet wants one delete it when it is idle.
         let of_it = |part: &&Arc<ChildConfig>| policy_of(&part.name).0 == &*config.name;
         if let Some(known) = self.parts.iter().filter(of_it).find(|part| Traffic::of(part) == *traffic) {
-            return Some(known.clone());
+            return Ok(known.clone());
         }
         let number = self.free_part(&config.name).or_else(|| self.abandoned_part(&config.name));
         if let Some(number) = number {
-            return Some(Arc::new(part(config, number, traffic.clone())));
+            return Ok(Arc::new(part(config, number, traffic.clone())));
         }
         let is_taken = self.family(&config.name).any(|child| child.config.name == config.name);
-        (!is_taken).then(|| config.clone())
+        if is_taken { Err(too_many_parts(traffic, self.policies().len())) } else { Ok(config.clone()) }
     }
 
     /// A pair is about to be in place: a part is remembered as it was agreed on, as long as the connection lasts, so that it

@@ -122,7 +122,7 @@ impl Connection {
     }
 
     /// What is being asked for.
-    fn resources_asked(&self) -> impl Iterator<Item = &Arc<ChildConfig>> {
+    fn children_asked(&self) -> impl Iterator<Item = &Arc<ChildConfig>> {
         let requests = self.sas.iter().flat_map(|sa| sa.exchanges.pending());
         requests.filter_map(|request| match request {
             Request::Child(offer) => Some(&offer.config),
@@ -134,7 +134,7 @@ impl Connection {
     fn free_resource(&self, policy: &str) -> usize {
         let there = self.children.iter().map(|child| &child.config);
         let taken: Vec<usize> = there
-            .chain(self.resources_asked())
+            .chain(self.children_asked())
             .map(|config| resource_of(&config.name))
             .filter(|(of, _)| *of == policy)
             .map(|(_, number)| number)
@@ -144,11 +144,8 @@ impl Connection {
 
     /// The policy of a resource's pair is remembered, so that the pair can be rekeyed.
     fn remember_resource(&mut self, config: &Arc<ChildConfig>) {
-        let asked: Vec<Arc<str>> = self.resources_asked().map(|config| config.name.clone()).collect();
         let used = |name: &Arc<str>| {
-            asked.contains(name)
-                || self.children.iter().any(|child| child.config.name == *name)
-                || self.is_planned(&Task::CreateChild(name.clone()))
+            self.is_awaited(name) || self.children.iter().any(|child| child.config.name == *name)
         };
         let others = self.resources.policies.iter().filter(|known| known.name != config.name);
         let mut policies: Vec<_> = others.filter(|known| used(&known.name)).cloned().collect();
@@ -159,7 +156,7 @@ impl Connection {
     /// Asks for a pair for one more resource, if it is wanted.
     pub(super) fn ask_resource(&mut self, now: Instant, host: &mut dyn Host, policy: &str) {
         let full = self.resources.full.iter().any(|full| **full == *policy);
-        let under_way = self.resources_asked().any(|config| resource_of(&config.name).0 == policy);
+        let under_way = self.children_asked().any(|config| resource_of(&config.name).0 == policy);
         let Some((config, traffic)) = self.fallback(policy).map(|c| (c.config.clone(), c.traffic())) else {
             return;
         };
@@ -190,10 +187,15 @@ impl Connection {
         }
     }
 
+    /// Whether a policy's pair is being asked for, or is to be.
+    pub(super) fn is_awaited(&self, policy: &Arc<str>) -> bool {
+        self.children_asked().any(|config| config.name == *policy)
+            || self.is_planned(&Task::CreateChild(policy.clone()))
+    }
+
     /// Whether a policy's pair is being asked for, or deleted.
     fn is_on_its_way(&self, policy: &Arc<str>) -> bool {
-        self.resources_asked().any(|config| config.name == *policy)
-            || self.is_planned(&Task::CreateChild(policy.clone()))
+        self.is_awaited(policy)
             || self
                 .children
                 .iter()

@@ -191,7 +191,6 @@ fn kernel() -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -239,6 +238,7 @@ mod tests {
         let names: std::collections::HashSet<_> = rows.iter().map(|row| row.name).collect();
         assert_eq!(names.len(), rows.len());
     }
+
     #[test]
     fn a_round_that_failed_is_told_and_ratios_are_of_the_others() {
         let mut results = results();

@@ -110,6 +110,13 @@ impl Summary {
         }
     }
 
+    /// Of what was asked for there may be none: as [`Self::got`], and a check of the same name.
+    pub(crate) fn none(&mut self, check: &'static str, answer: Result<u64, LoadError>) -> Option<u64> {
+        let there = self.got(check, answer)?;
+        self.check(Check::at_most(check, 0.0, Some(there as f64), ""));
+        Some(there)
+    }
+
     /// Everything that had to be reached was.
     pub(crate) fn passed(&self) -> bool {
         self.checks.iter().all(Check::passed)

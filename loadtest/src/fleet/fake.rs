@@ -8,6 +8,7 @@ use culvert_proto::v1;
 use culvert_proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 use culvert_proto::v1::node_service_server::{NodeService, NodeServiceServer};
 use culvert_proto::v1::sa_service_server::{SaService, SaServiceServer};
+use tokio::sync::Notify;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -26,6 +27,8 @@ pub(super) struct Fake {
     pub(super) gone: AtomicBool,
     /// It answers none.
     pub(super) frozen: AtomicBool,
+    /// A call has come.
+    pub(super) asked: Notify,
     /// Names that were to be deleted.
     pub(super) deleted: Mutex<Vec<String>>,
 }
@@ -58,6 +61,7 @@ impl Fake {
     }
 
     async fn answers(&self) -> Result<(), Status> {
+        self.asked.notify_one();
         if self.frozen.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }

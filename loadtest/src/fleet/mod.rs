@@ -7,7 +7,6 @@ mod accounts;
 mod api;
 mod churn;
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod fake;
 mod left;
 mod memory;

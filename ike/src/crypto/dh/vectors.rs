@@ -1,6 +1,5 @@
 //! Secrets of the MODP groups, computed by others (strongSwan). The file is third-party data that lies beside the project; where it
 //! is absent the test says so and passes.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(clippy::print_stderr)] // How a test says that it was skipped.
 
 use serde_json::Value;
