@@ -12,8 +12,9 @@ use tokio::sync::Notify;
 
 /// Knows where peers are at home.
 pub trait HomeRule: Send + Sync + 'static {
-    /// The other node that begins with the peer of this uid now; `None` if this one does.
-    fn elsewhere(&self, uid: u64) -> Option<String>;
+    /// The other node that begins with the peer of this uid now; `None` if this one does. `held` says whether there is a connection with
+    /// it here, which the others may not have been told yet.
+    fn elsewhere(&self, uid: u64, held: bool) -> Option<String>;
 
     /// The other node that says that it has a connection with the peer.
     fn holder(&self, uid: u64) -> Option<String>;
@@ -109,8 +110,8 @@ impl Homes {
     }
 
     /// The other node that begins with the peer; `None` if that is this one.
-    pub(crate) fn elsewhere(&self, uid: u64) -> Option<String> {
-        self.0.as_ref()?.rule.elsewhere(uid)
+    pub(crate) fn elsewhere(&self, uid: u64, held: bool) -> Option<String> {
+        self.0.as_ref()?.rule.elsewhere(uid, held)
     }
 
     /// The other node that says that it has a connection with the peer.
@@ -118,17 +119,14 @@ impl Homes {
         self.0.as_ref()?.rule.holder(uid)
     }
 
-    /// Brings `hold` in line with whether there is a connection with the peer.
-    pub(crate) fn note(&self, hold: &mut Option<Hold>, uid: u64, connected: bool) {
-        let Some(inner) = &self.0 else { return };
-        match (connected, hold.is_some()) {
-            (true, false) => {
-                inner.rule.hold(uid, true);
-                *hold = Some(Hold { rule: Arc::clone(&inner.rule), uid });
-            }
-            (false, true) => *hold = None,
-            _ => {}
-        }
+    /// Brings `hold` in line with whether there is a connection with the peer. Whether it was not: then another node may begin with it now.
+    pub(crate) fn note(&self, hold: &mut Option<Hold>, uid: u64, connected: bool) -> bool {
+        let Some(inner) = self.0.as_ref().filter(|_| connected != hold.is_some()) else { return false };
+        *hold = connected.then(|| {
+            inner.rule.hold(uid, true);
+            Hold { rule: Arc::clone(&inner.rule), uid }
+        });
+        true
     }
 
     /// Tells which peers may have moved. `None` for a node that is alone.
@@ -168,8 +166,8 @@ mod tests {
     struct Even(Arc<Mutex<BTreeSet<u64>>>);
 
     impl HomeRule for Even {
-        fn elsewhere(&self, uid: u64) -> Option<String> {
-            (uid % 2 == 1).then(|| "b".to_owned())
+        fn elsewhere(&self, uid: u64, held: bool) -> Option<String> {
+            (uid % 2 == 1 && !held).then(|| "b".to_owned())
         }
 
         fn holder(&self, _: u64) -> Option<String> {
@@ -188,16 +186,16 @@ mod tests {
         let rule = Even::default();
         let homes = Homes::new(rule.clone(), HomeNews::default());
         let (mut own, mut guest) = (None, None);
-        for _ in 0..2 {
-            homes.note(&mut own, 2, true);
-            homes.note(&mut guest, 3, true);
+        for is_news in [true, false] {
+            assert_eq!(homes.note(&mut own, 2, true), is_news);
+            assert_eq!(homes.note(&mut guest, 3, true), is_news);
         }
         assert_eq!(*rule.0.lock().unwrap(), BTreeSet::from([2, 3]));
-        homes.note(&mut guest, 3, false);
+        assert!(homes.note(&mut guest, 3, false));
         assert_eq!(*rule.0.lock().unwrap(), BTreeSet::from([2]));
-        homes.note(&mut guest, 3, true);
+        assert!(homes.note(&mut guest, 3, true));
         drop((own, guest));
         assert!(rule.0.lock().unwrap().is_empty());
-        assert_eq!((homes.elsewhere(2), homes.elsewhere(3)), (None, Some("b".to_owned())));
+        assert_eq!((homes.elsewhere(2, false), homes.elsewhere(3, false)), (None, Some("b".to_owned())));
     }
 }

@@ -107,8 +107,7 @@ impl PeerActor {
             None if self.supervisor.try_now() => self.start_connection(ctx),
             None => {}
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// Takes the tunnel down.
@@ -127,8 +126,7 @@ impl PeerActor {
         } else {
             self.resolve(Wait::Down, Ok(()));
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// Rekeys the IKE_SA, or the Child SA of a name, or all of them.

@@ -96,7 +96,7 @@ impl Handler<Configure> for PeerActor {
                 .map(Arc::new);
         self.register();
         tracing::info!(peer = %self.peer.name, %impact, "configuration changed");
-        let plan = super::plan(&self.env, &self.peer, self.given);
+        let plan = self.plan();
         if restart {
             self.gaps = Few::new();
             // It may be on its way down by an earlier change.
@@ -117,17 +117,15 @@ impl Handler<Configure> for PeerActor {
         if begins_otherwise {
             self.supervisor.lift(Instant::now());
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 }
 
 impl PeerActor {
     /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
     pub(super) fn rehome(&mut self, ctx: &mut Context<Self>) {
-        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
-        self.arm(ctx);
-        self.show();
+        self.replan();
+        self.settle(ctx);
     }
 }
 

@@ -47,8 +47,7 @@ impl PeerActor {
             Demand::Child(_) | Demand::Pending => {}
             Demand::Refused => self.env.router.drop_held(TenantId(self.peer.tenant), tunnel),
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// The peer uses SAs that are not here.
@@ -61,8 +60,7 @@ impl PeerActor {
             if self.supervisor.try_now() {
                 self.start_connection_once(ctx);
             }
-            self.arm(ctx);
-            self.show();
+            self.settle(ctx);
         }
     }
 }

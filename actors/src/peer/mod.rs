@@ -113,7 +113,7 @@ impl PeerActor {
     ) -> Self {
         let config =
             convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
-        let plan = plan(&env, &peer, None);
+        let plan = plan(&peer, env.homes.elsewhere(peer.uid, false).is_some());
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
             supervisor: Supervisor::new(Instant::now(), plan),
@@ -150,6 +150,36 @@ impl PeerActor {
         }
     }
 
+    /// Whatever has changed: the others are told of it, the alarm is set by it, and the board shows it.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let up = self.supervisor.state() == State::Established;
+        if self.env.homes.note(&mut self.hold, self.peer.uid, up) {
+            self.replan();
+        }
+        self.arm(ctx);
+        self.show();
+    }
+
+    /// Who begins may be another node now.
+    fn replan(&mut self) {
+        self.supervisor.set_plan(Instant::now(), self.plan());
+    }
+
+    /// What is planned for the peer, its time between authentications up to a tenth shorter by chance, so that peers
+    /// configured together do not do it together.
+    ///
+    /// A peer that is at home with another node of the cluster is begun with there, and answered here if it comes.
+    ///
+    /// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
+    fn plan(&self) -> Plan {
+        plan(&self.peer, self.elsewhere().is_some() || self.given.is_some())
+    }
+
+    /// The other node that begins with the peer; `None` if that is this one.
+    fn elsewhere(&self) -> Option<String> {
+        self.env.homes.elsewhere(self.peer.uid, self.hold.is_some())
+    }
+
     fn arm(&mut self, ctx: &mut Context<Self>) {
         if !self.leaving && !self.watch.supervisor().connected() {
             // Nobody supervises the peer any more, and the word of it was lost with a full mailbox.
@@ -171,8 +201,7 @@ impl PeerActor {
         }
         self.names_due(ctx);
         self.given_due();
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// The number of another connection.
@@ -227,7 +256,7 @@ impl PeerActor {
         if std::mem::take(&mut self.recall)
             && has_address
             // What was up here may have gone on elsewhere.
-            && self.env.homes.elsewhere(self.peer.uid).is_none()
+            && self.elsewhere().is_none()
             && self.config.is_some()
             && self.supervisor.try_now()
         {
@@ -247,8 +276,7 @@ impl Actor for PeerActor {
         self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.refresh_names(ctx);
         self.call_back(ctx);
-        self.show();
-        self.arm(ctx);
+        self.settle(ctx);
     }
 
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
@@ -281,15 +309,9 @@ impl Handler<ToPeer> for PeerActor {
     }
 }
 
-/// What is planned for a peer, its time between authentications up to a tenth shorter by chance, so that peers
-/// configured together do not do it together.
-///
-/// A peer that is at home with another node of the cluster is begun with there, and answered here if it comes.
-///
-/// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
-fn plan(env: &PeerEnv, peer: &Peer, given: Option<Instant>) -> Plan {
+fn plan(peer: &Peer, is_anothers: bool) -> Plan {
     let mut plan = convert::plan(&peer.spec);
-    if env.homes.elsewhere(peer.uid).is_some() || given.is_some() {
+    if is_anothers {
         for begins in [&mut plan.start, &mut plan.lost] {
             if *begins == Start::Us {
                 *begins = Start::Peer;

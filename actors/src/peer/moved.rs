@@ -33,8 +33,7 @@ impl PeerActor {
             self.supervisor.try_now();
         }
         self.spawn_connection(ctx, id, None, Begin::GoOn(moved, config));
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// A connection goes on at another node. Nobody is told, and nobody here begins with the peer.
@@ -44,7 +43,7 @@ impl PeerActor {
             conn.down = true;
         }
         (self.given, self.given_is_told, self.leads_to) = (Some(Instant::now()), false, to);
-        self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
+        self.replan();
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
         self.leave(ctx);
@@ -63,7 +62,7 @@ impl PeerActor {
         }
         if self.given.is_some_and(|at| at + GIVEN <= now) {
             self.given = None;
-            self.supervisor.set_plan(now, super::plan(&self.env, &self.peer, None));
+            self.replan();
         }
     }
 
@@ -110,7 +109,7 @@ impl PeerActor {
             // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that.
             (self.given, self.given_is_told) = (Some(Instant::now()), false);
             self.lead_to(node);
-            self.supervisor.set_plan(Instant::now(), super::plan(&self.env, &self.peer, self.given));
+            self.replan();
             self.arm(ctx);
         }
         let current = self.supervisor.current();

@@ -30,8 +30,7 @@ impl Handler<Report> for PeerActor {
             }
             Report::Died(Died(key)) => self.sa_died(key, ctx),
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 }
 

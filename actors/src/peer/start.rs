@@ -240,8 +240,7 @@ impl PeerActor {
         {
             self.go_on(ctx, resolving, outcome);
         }
-        self.arm(ctx);
-        self.show();
+        self.settle(ctx);
     }
 
     /// What is due of the peer's names.

@@ -36,8 +36,7 @@ impl PeerActor {
         self.shown_state = Some(state);
         self.judge(state);
         let degraded = !self.gaps.is_empty();
-        self.env.homes.note(&mut self.hold, uid, state == State::Established);
-        let elsewhere = self.env.homes.elsewhere(uid).unwrap_or_default();
+        let elsewhere = self.elsewhere().unwrap_or_default();
         self.lead_elsewhere(&elsewhere);
         let view = self.view_mut();
         if changed {

@@ -22,8 +22,11 @@ impl Placement {
     /// The node that begins with the peer of this uid. When a node comes or goes, only peers move that are at home with it before or
     /// after. One that was drained counts as gone, unless all of them were.
     pub fn home(&self, uid: u64) -> Option<&Node> {
-        let weight = |node: &&Node| (!node.drained, Self::weight(&node.name, uid), node.name.clone());
-        self.nodes.iter().max_by_key(weight)
+        let weighed = self.nodes.iter().map(|node| {
+            let weight = (!node.drained, Self::weight(&node.name, uid), &*node.name);
+            (weight, node)
+        });
+        weighed.max_by_key(|(weight, _)| *weight).map(|(_, node)| node)
     }
 
     /// Whether that is this node.
@@ -34,8 +37,24 @@ impl Placement {
     /// The node that begins with the peer now: one that has a connection with it, and of those one that is `heard`; else the one that it is
     /// at home with.
     pub fn begins(&self, uid: u64, heard: impl Fn(&str) -> bool) -> Option<&Node> {
-        let has = |node: &&Node| self.held.get(&node.name).is_some_and(|held| held.contains(&uid));
-        let all = || self.nodes.iter().filter(has);
+        self.first_of(uid, |name| self.holds(name, uid), heard)
+    }
+
+    /// As [`Self::begins`], if it is another node; `None` if it is this one. `held` says whether there is a connection with the peer here,
+    /// whatever has been told of that.
+    pub fn elsewhere(&self, uid: u64, held: bool, heard: impl Fn(&str) -> bool) -> Option<&Node> {
+        let is_own = |name: &str| name == self.own;
+        let has = |name: &str| if is_own(name) { held } else { self.holds(name, uid) };
+        let begins = self.first_of(uid, has, |name| is_own(name) || heard(name));
+        begins.filter(|node| !is_own(&node.name))
+    }
+
+    fn holds(&self, name: &str, uid: u64) -> bool {
+        self.held.get(name).is_some_and(|held| held.contains(&uid))
+    }
+
+    fn first_of(&self, uid: u64, has: impl Fn(&str) -> bool, heard: impl Fn(&str) -> bool) -> Option<&Node> {
+        let all = || self.nodes.iter().filter(|node| has(&node.name));
         all().find(|node| heard(&node.name)).or_else(|| all().next()).or_else(|| self.home(uid))
     }
 
@@ -97,6 +116,13 @@ mod tests {
         three.held.insert("b".to_owned(), Arc::new(BTreeSet::from([uid])));
         assert_eq!(three.begins(uid, |_| true).unwrap().name, "b");
         assert_eq!(three.begins(uid, |name| name != "b").unwrap().name, "c", "b is silent");
+        let elsewhere = |held| three.elsewhere(uid, held, |_| true).map(|node| node.name.as_str());
+        assert_eq!((elsewhere(true), elsewhere(false)), (None, Some("b")), "the first of those that have it");
+        let mut own = three.clone();
+        own.held = BTreeMap::from([("a".to_owned(), Arc::new(BTreeSet::from([uid])))]);
+        own.nodes[0].drained = true;
+        let elsewhere = own.elsewhere(uid, false, |_| true).map(|node| node.name.as_str());
+        assert!(elsewhere.is_some(), "what was told of this node it knows better");
         three.held.remove("b");
         three.nodes.pop();
         assert_eq!(

@@ -16,14 +16,14 @@ pub(super) fn homes(members: &Members, nodes: Nodes, news: HomeNews) -> Homes {
 }
 
 /// Tells of which peers the rule says something else with `now` than with `before`. Whom a node has a connection with changes with each
-/// negotiation, and is no reason to look at all peers.
+/// negotiation, and is no reason to look at all peers; whom this one has a connection with its actors know.
 pub(super) fn tell(news: &HomeNews, before: &Placement, now: &Placement) {
     if before.nodes != now.nodes {
         return news.all();
     }
     let none = Arc::default();
     let names: BTreeSet<&String> = before.held.keys().chain(now.held.keys()).collect();
-    for name in names {
+    for name in names.into_iter().filter(|name| **name != now.own) {
         let (old, new) = (before.held.get(name).unwrap_or(&none), now.held.get(name).unwrap_or(&none));
         if !Arc::ptr_eq(old, new) {
             news.these(old.symmetric_difference(new).copied());
@@ -38,14 +38,13 @@ struct Rule {
 }
 
 impl HomeRule for Rule {
-    fn elsewhere(&self, uid: u64) -> Option<String> {
+    fn elsewhere(&self, uid: u64, held: bool) -> Option<String> {
         if self.nodes.0.is_without_slot() {
             // For now it is nobody's.
             return Some(String::new());
         }
         let placement = self.placement.latest();
-        let heard = |name: &str| name == placement.own || self.nodes.hears(name);
-        placement.begins(uid, heard).filter(|node| node.name != placement.own).map(|node| node.name.clone())
+        placement.elsewhere(uid, held, |name| self.nodes.hears(name)).map(|node| node.name.clone())
     }
 
     fn holder(&self, uid: u64) -> Option<String> {
