@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use prost::Message;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::SnapshotError;
 
@@ -21,6 +21,16 @@ impl Secret {
     /// A copy of these.
     pub fn new(octets: &[u8]) -> Self {
         Self { octets: octets.to_vec() }
+    }
+
+    /// These, which need not be copied.
+    pub fn take(mut octets: Zeroizing<Vec<u8>>) -> Self {
+        Self { octets: std::mem::take(&mut *octets) }
+    }
+
+    /// The octets themselves.
+    pub fn give(mut self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(std::mem::take(&mut self.octets))
     }
 
     /// The octets.

@@ -59,7 +59,7 @@ impl ConnectionRow {
     ) -> Self {
         Self {
             uid,
-            connection: Some(Secret::new(&encode(connection))),
+            connection: Some(Secret::take(encode(connection))),
             lifetime: lifetime.map(|life| encode(&life.snapshot(now)).to_vec()).unwrap_or_default(),
             reserved,
         }
@@ -138,7 +138,7 @@ impl PairRow {
         let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts.clone();
         Self {
             connection,
-            pair: Some(Secret::new(&encode(pair))),
+            pair: Some(Secret::take(encode(pair))),
             name,
             suite,
             legacy,

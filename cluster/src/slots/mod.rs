@@ -349,7 +349,7 @@ impl Slots {
             if rows.instance != self.0.own.instance {
                 return Err("they are for an earlier process of this node".to_owned());
             }
-            self.0.vault().put(rows.slot()?, rows.term, &rows.rows, Instant::now().into_std())?;
+            self.0.vault().put(rows.slot()?, rows.term, rows.rows, Instant::now().into_std())?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await

@@ -142,7 +142,7 @@ async fn hand(
     rows: &[Row],
     body: impl Fn(Vec<super::row::RowForm>, bool) -> Vec<u8>,
 ) -> Result<(), String> {
-    let messages = messages(rows, Instant::now().into_std());
+    let messages = messages(rows.iter().cloned(), Instant::now().into_std());
     let count = messages.len();
     for (at, rows) in messages.into_iter().enumerate() {
         ask(inner, to, Ask::Hand, body(rows, at + 1 == count)).await?;
@@ -175,7 +175,12 @@ async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
 }
 
 /// A slot comes here.
-pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows) -> Result<Vec<u8>, String> {
+pub(super) async fn arrive(
+    inner: &Arc<Inner>,
+    from: &str,
+    ask: Ask,
+    mut rows: Rows,
+) -> Result<Vec<u8>, String> {
     let number = rows.slot()?;
     if inner.course.leaves() {
         return Err(LEAVES.to_owned());
@@ -198,7 +203,9 @@ pub(super) async fn arrive(inner: &Arc<Inner>, from: &str, ask: Ask, rows: Rows)
             return Err(format!("slot {number} is not expected"));
         };
         arriving.last = now;
-        arriving.rows.extend(rows.rows.iter().map(|form| form.read(now.into_std())));
+        arriving
+            .rows
+            .extend(std::mem::take(&mut rows.rows).into_iter().map(|form| form.read(now.into_std())));
         if !rows.last {
             return Ok(Vec::new());
         }

@@ -245,7 +245,7 @@ impl Feed {
                 rows.extend(item.rows);
                 told.extend(item.done);
             }
-            if let Err(reason) = tell(&inner, &record, &rows).await {
+            if let Err(reason) = tell(&inner, &record, rows).await {
                 let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
                 tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
                 inner.is_unfit(standby);
@@ -269,7 +269,7 @@ impl Feed {
     }
 }
 
-async fn tell(inner: &Inner, record: &Slot, rows: &[Row]) -> Result<(), String> {
+async fn tell(inner: &Inner, record: &Slot, rows: Vec<Row>) -> Result<(), String> {
     let Some(standby) = &record.standby else { return Err("there is none".to_owned()) };
     for rows in messages(rows, Instant::now().into_std()) {
         let (slot, term) = (record.number.into(), record.term);

@@ -6,7 +6,6 @@ use std::time::Instant;
 use culvert_proto::etcd::KeyValue;
 use prost::Message;
 use snapshot::{Row, Secret};
-use zeroize::Zeroizing;
 
 use super::record::Slot;
 
@@ -32,21 +31,21 @@ impl fmt::Debug for RowForm {
 }
 
 impl RowForm {
-    pub(super) fn new(row: &Row, now: Instant) -> Self {
+    pub(super) fn new(row: Row, now: Instant) -> Self {
         Self {
             class: row.class.into(),
             id: row.id,
-            octets: row.octets.as_ref().map(|octets| Secret::new(octets)),
+            octets: row.octets.map(Secret::take),
             age: u64::try_from(now.saturating_duration_since(row.at).as_nanos()).unwrap_or(u64::MAX),
         }
     }
 
-    pub(super) fn read(&self, now: Instant) -> Row {
+    pub(super) fn read(self, now: Instant) -> Row {
         let age = std::time::Duration::from_nanos(self.age);
         Row {
             class: u8::try_from(self.class).unwrap_or(u8::MAX),
             id: self.id,
-            octets: self.octets.as_ref().map(|octets| Zeroizing::new(octets.octets().to_vec())),
+            octets: self.octets.map(Secret::give),
             at: now.checked_sub(age).unwrap_or(now),
         }
     }
@@ -111,7 +110,7 @@ impl News {
 const MESSAGE: usize = 512 * 1024;
 
 /// Cuts rows into messages of [`MESSAGE`] octets, or of one row that is larger. There is one at least.
-pub(super) fn messages(rows: &[Row], now: Instant) -> Vec<Vec<RowForm>> {
+pub(super) fn messages(rows: impl IntoIterator<Item = Row>, now: Instant) -> Vec<Vec<RowForm>> {
     let (mut all, mut current, mut len) = (Vec::new(), Vec::new(), 0);
     for row in rows {
         let form = RowForm::new(row, now);
@@ -131,6 +130,8 @@ pub(super) fn messages(rows: &[Row], now: Instant) -> Vec<Vec<RowForm>> {
 mod tests {
     use std::time::Duration;
 
+    use zeroize::Zeroizing;
+
     use super::*;
 
     #[test]
@@ -138,10 +139,10 @@ mod tests {
         let (then, now) = (Instant::now(), Instant::now() + Duration::from_secs(5));
         let row = |id, len| Row { class: 2, id, octets: Some(Zeroizing::new(vec![7; len])), at: then };
         let rows = [row(1, 10), row(2, 600_000), row(3, 10), Row { octets: None, ..row(4, 0) }];
-        let messages = messages(&rows, now);
+        let messages = messages(rows.clone(), now);
         assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 2]);
         let far = Instant::now() + Duration::from_secs(100);
-        let back: Vec<Row> = messages.iter().flatten().map(|form| form.read(far)).collect();
+        let back: Vec<Row> = messages.into_iter().flatten().map(|form| form.read(far)).collect();
         assert_eq!(back.len(), 4);
         for (row, back) in rows.iter().zip(&back) {
             assert_eq!((row.class, row.id, &row.octets), (back.class, back.id, &back.octets));

@@ -28,7 +28,13 @@ struct Kept {
 
 impl Vault {
     /// What an owner tells, under the term in which we are its standby.
-    pub(super) fn put(&mut self, slot: u8, term: u64, rows: &[RowForm], now: Instant) -> Result<(), String> {
+    pub(super) fn put(
+        &mut self,
+        slot: u8,
+        term: u64,
+        rows: Vec<RowForm>,
+        now: Instant,
+    ) -> Result<(), String> {
         let over = self.over.get(&slot).copied().unwrap_or(0);
         let fresh = || Kept { term, closed: false, rows: BTreeMap::new(), octets: 0 };
         if term <= over {
@@ -111,49 +117,49 @@ mod tests {
     fn form(id: u64, len: Option<usize>) -> RowForm {
         let now = Instant::now();
         let octets = len.map(|len| Zeroizing::new(vec![1; len]));
-        RowForm::new(&Row { class: 1, id, octets, at: now }, now)
+        RowForm::new(Row { class: 1, id, octets, at: now }, now)
     }
 
     #[test]
     fn the_newest_counts_and_another_term_begins_with_nothing() {
         let (mut vault, now) = (Vault::default(), Instant::now());
-        vault.put(3, 5, &[form(1, Some(10)), form(2, Some(20)), form(1, Some(11))], now).unwrap();
+        vault.put(3, 5, vec![form(1, Some(10)), form(2, Some(20)), form(1, Some(11))], now).unwrap();
         assert_eq!(vault.size(3), (2, 31));
-        vault.put(3, 5, &[form(2, None)], now).unwrap();
+        vault.put(3, 5, vec![form(2, None)], now).unwrap();
         assert_eq!(vault.size(3), (1, 11));
-        assert!(vault.put(3, 4, &[form(9, Some(1))], now).is_err());
-        vault.put(3, 6, &[form(7, Some(5))], now).unwrap();
+        assert!(vault.put(3, 4, vec![form(9, Some(1))], now).is_err());
+        vault.put(3, 6, vec![form(7, Some(5))], now).unwrap();
         assert_eq!(vault.size(3), (1, 5));
         assert_eq!(vault.take(3).iter().map(|row| row.id).collect::<Vec<_>>(), [7]);
         // Its former owner does not know yet.
-        assert!(vault.put(3, 6, &[form(7, Some(5))], now).is_err());
-        vault.put(3, 7, &[form(7, Some(5))], now).unwrap();
+        assert!(vault.put(3, 6, vec![form(7, Some(5))], now).is_err());
+        vault.put(3, 7, vec![form(7, Some(5))], now).unwrap();
     }
 
     #[test]
     fn what_is_being_taken_over_gets_nothing_more() {
         let (mut vault, now) = (Vault::default(), Instant::now());
-        vault.put(3, 5, &[form(1, Some(10))], now).unwrap();
+        vault.put(3, 5, vec![form(1, Some(10))], now).unwrap();
         assert!(!vault.close(3, 4) && !vault.close(4, 5));
         assert!(vault.close(3, 5));
         // Nor by a newer term, which would be of an owner that knows nothing of it yet.
         for term in [5, 6] {
-            assert!(vault.put(3, term, &[form(1, Some(1))], now).is_err());
+            assert!(vault.put(3, term, vec![form(1, Some(1))], now).is_err());
         }
         vault.forget(|_, _| false);
         assert_eq!(vault.size(3), (1, 10));
         vault.reopen(3);
-        vault.put(3, 5, &[form(2, Some(1))], now).unwrap();
+        vault.put(3, 5, vec![form(2, Some(1))], now).unwrap();
         vault.forget(|_, _| false);
         assert_eq!(vault.size(3), (0, 0));
-        assert!(vault.put(3, 5, &[form(2, Some(1))], now).is_err());
+        assert!(vault.put(3, 5, vec![form(2, Some(1))], now).is_err());
     }
 
     #[test]
     fn too_much_is_refused() {
         let (mut vault, now) = (Vault::default(), Instant::now());
         let large = form(1, Some(MAX_OCTETS + 1));
-        assert!(vault.put(3, 5, &[large], now).unwrap_err().contains("octets"));
+        assert!(vault.put(3, 5, vec![large], now).unwrap_err().contains("octets"));
         assert_eq!(vault.size(3), (0, 0));
     }
 }
