@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use mio::Waker;
 
+use crate::bell::Bell;
 use crate::model::TenantId;
 use crate::options::Encapsulation;
 use crate::port::Origin;
@@ -77,21 +77,19 @@ pub(crate) enum PassedIn {
 #[derive(Clone)]
 pub(crate) struct PassedSender {
     sender: SyncSender<PassedIn>,
-    /// The shard was woken and has not looked since.
-    woken: Arc<AtomicBool>,
-    waker: Arc<Waker>,
+    bell: Bell,
 }
 
 /// The end of the shard.
 pub(crate) struct PassedReceiver {
     receiver: Receiver<PassedIn>,
-    woken: Arc<AtomicBool>,
+    bell: Bell,
 }
 
 impl PassedReceiver {
-    /// From now on whoever sends wakes the shard again: to be called before it looks.
+    /// To be called before [`Self::next`], until there is none.
     pub(crate) fn looks(&self) {
-        self.woken.store(false, Ordering::SeqCst);
+        self.bell.heard();
     }
 
     /// The next packet, if there is one.
@@ -103,19 +101,14 @@ impl PassedReceiver {
 impl PassedSender {
     pub(crate) fn new(waker: Arc<Waker>) -> (Self, PassedReceiver) {
         let (sender, receiver) = sync_channel(QUEUE_PACKETS);
-        let woken = Arc::<AtomicBool>::default();
-        (Self { sender, woken: woken.clone(), waker }, PassedReceiver { receiver, woken })
+        let bell = Bell::new(waker);
+        (Self { sender, bell: bell.clone() }, PassedReceiver { receiver, bell })
     }
 
     /// False when there is no room.
     pub(crate) fn try_send(&self, packet: PassedIn) -> bool {
         let sent = self.sender.try_send(packet).is_ok();
-        // One system call for all packets that come before the shard looks.
-        if !self.woken.swap(true, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
-            tracing::debug!(%error, "cannot wake a shard");
-        }
+        self.bell.ring();
         sent
     }
 }

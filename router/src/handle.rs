@@ -133,7 +133,7 @@ impl RouterHandle {
             if registry.expects(spi.slot()) {
                 pair.mark = Mark::Early;
             }
-            self.shard(spi)?.send(Command::Install(Box::new(pair)))
+            self.shard(spi)?.install(Box::new(pair))
         });
         if sent.is_err() {
             registry.delist(spi);

@@ -11,6 +11,7 @@
 //! control plane behind the handle, `forwarding.rs` the route of an inner packet, `sys/` everything unsafe.
 
 mod allowance;
+mod bell;
 mod command;
 mod config;
 mod control;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use esp::transport::MAX_PACKET;
@@ -17,7 +17,7 @@ use super::sa::{Mark, Sa};
 use super::table::SaTable;
 use super::waiting::Waiting;
 use crate::allowance::Allowance;
-use crate::command::Command;
+use crate::command::{Command, Commands};
 use crate::counters::{Counter, Counters};
 use crate::directory::Directory;
 use crate::elsewhere::{Elsewhere, PassedReceiver};
@@ -57,7 +57,7 @@ pub(crate) struct Core {
     pub(super) events: EventSink,
     /// The time of this turn. Reading the clock per packet would cost a tenth of a small packet.
     pub(super) now: Instant,
-    commands: Receiver<Command>,
+    commands: Commands,
     mailboxes: Mailboxes,
     /// One per thread of the router, the control thread last.
     peers: Arc<[Arc<Waker>]>,
@@ -83,7 +83,7 @@ pub(crate) struct CoreParts {
     pub(crate) ports: Arc<[ShardPort]>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) events: EventSink,
-    pub(crate) commands: Receiver<Command>,
+    pub(crate) commands: Commands,
     pub(crate) mailboxes: Mailboxes,
     pub(crate) peers: Arc<[Arc<Waker>]>,
     pub(crate) nudges: Nudges,
@@ -134,7 +134,8 @@ impl Core {
     /// Also called when a packet meets no SA: the install that it needs was sent before the packet could be, but the
     /// packet may have overtaken it.
     pub(super) fn run_commands(&mut self) {
-        while let Ok(command) = self.commands.try_recv() {
+        self.commands.look();
+        while let Some(command) = self.commands.next() {
             match command {
                 Command::Install(sa) => self.install(sa),
                 Command::Remove(spi) => self.remove(spi),
