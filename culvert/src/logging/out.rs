@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
@@ -44,6 +45,8 @@ pub(super) struct Out<W> {
 
 struct To<W> {
     writer: W,
+    /// Nobody has to read it for more to be written: it is a file, and need not be asked each time.
+    is_file: bool,
     /// The last line found no reader.
     stuck: bool,
     /// Lines lost since that was said.
@@ -56,7 +59,8 @@ impl<W: Write + AsFd> Out<W> {
     pub(super) fn new(writer: W, format: LogFormat, lost: Lost) -> Self {
         // An error is something else than a pipe, or one that may not be larger.
         let _ = rustix::pipe::fcntl_setpipe_size(&writer, PIPE);
-        Self { to: Mutex::new(To { writer, stuck: false, untold: 0, broken: false }), format, lost }
+        let is_file = fstat(&writer).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        Self { to: Mutex::new(To { writer, is_file, stuck: false, untold: 0, broken: false }), format, lost }
     }
 
     fn line(&self, line: &[u8]) {
@@ -94,7 +98,7 @@ impl<W: Write + AsFd> To<W> {
 
     fn put_part(&mut self, part: &[u8]) -> bool {
         let patience = if self.stuck { AT_ONCE } else { PATIENCE };
-        self.stuck = !takes(self.writer.as_fd(), patience);
+        self.stuck = !self.is_file && !takes(self.writer.as_fd(), patience);
         // A reader that is gone is an error, and there is nobody to tell it to.
         !self.stuck && self.writer.write_all(part).is_ok()
     }
@@ -152,7 +156,7 @@ impl<'a, W: Write + AsFd + 'a> MakeWriter<'a> for Out<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Read as _, pipe};
+    use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, pipe};
 
     use super::*;
 
@@ -181,6 +185,20 @@ mod tests {
         out.line(b"and again\n");
         assert_eq!(lines.next().unwrap().unwrap(), "and again");
         assert_eq!(lost.counts(), [("log_lines_lost", 4)]);
+    }
+
+    #[test]
+    fn a_file_takes_any_line_at_once() {
+        let mut file = tempfile::tempfile().unwrap();
+        let lost = Lost::default();
+        let out = Out::new(file.try_clone().unwrap(), LogFormat::Text, lost.clone());
+        let long = "x".repeat(3 * AT_ONCE_OCTETS);
+        out.line(format!("{long}\n").as_bytes());
+        out.line(b"next\n");
+        let mut all = String::new();
+        file.seek(SeekFrom::Start(0)).unwrap();
+        file.read_to_string(&mut all).unwrap();
+        assert_eq!((all, lost.counts()[0].1), (format!("{long}\nnext\n"), 0));
     }
 
     #[test]
