@@ -15,7 +15,7 @@ use common::peer;
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
 use tenants::store::{Batch, Store, StoreError};
-use tenants::{BatchError, Catalog, ChangeKind, Error, News, Options};
+use tenants::{BatchError, Catalog, ChangeKind, Error, News, Object, Options};
 
 /// A store as a cluster has it: the last revision decides, and every change is told to all.
 #[derive(Clone, Default)]
@@ -248,6 +248,65 @@ fn what_was_missed_comes_with_all_rows() {
     let change = changes.try_recv().unwrap();
     assert_eq!((change.kind, change.object.name()), (ChangeKind::Deleted, "tenants/acme".to_owned()));
     assert!(changes.try_recv().is_err(), "what is the same is not told again");
+    cluster.end();
+    follower.join().unwrap();
+}
+
+/// A name alone does not tell which object it is: what was given away under it is not given to the next one of that name.
+#[test]
+fn what_was_made_anew_while_nobody_looked_is_another() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cluster, key) = (Cluster::default(), key(directory.path(), "key", 7));
+    let a = open(&cluster, directory.path(), "a", &key).unwrap();
+    let follower = cluster.follow(&a, 1);
+    let make = |role| {
+        let acme = v1::Object { kind: Some(Kind::Tenant(tenant("acme", ""))) };
+        let paris = v1::Object { kind: Some(Kind::Peer(peer("acme", "paris", "10.1.0.0/24"))) };
+        apply(&a, vec![acme, secret("acme", "one"), paris]).unwrap();
+        let token = v1::Token { role: v1::Role::into(role), ..Default::default() };
+        let request =
+            v1::CreateTokenRequest { token_id: "ops".into(), token: Some(token), ..Default::default() };
+        a.create_token(&request).unwrap().1
+    };
+    let old = make(v1::Role::Viewer);
+    let b = open(&cluster, directory.path(), "b", &key).unwrap();
+    let now = std::time::SystemTime::now();
+    assert!(b.verify_token(old.as_bytes(), now).is_ok());
+    let (number, uid) = (b.tenants()[0].number, b.peers()[0].uid);
+    let gone = v1::DeleteTenantRequest { name: "tenants/acme".into(), force: true, ..Default::default() };
+    a.delete_tenant(&gone).unwrap();
+    a.delete_token(&v1::DeleteTokenRequest { name: "tokens/ops".into(), ..Default::default() }).unwrap();
+    let new = make(v1::Role::Admin);
+
+    let mut changes = b.subscribe();
+    b.follow(News::All(cluster.load().unwrap())).unwrap();
+    assert!(b.verify_token(old.as_bytes(), now).is_err(), "it was revoked");
+    assert!(b.verify_token(new.as_bytes(), now).is_ok());
+    assert_eq!((b.tenants(), b.peers()), (a.tenants(), a.peers()));
+    let mut told = Vec::new();
+    while let Ok(change) = changes.try_recv() {
+        told.push((change.kind, change.object));
+    }
+    let kinds: Vec<_> = told.iter().map(|(kind, object)| (*kind, object.name())).collect();
+    let (acme, psk, paris, ops) =
+        ("tenants/acme", "tenants/acme/secrets/psk", "tenants/acme/peers/paris", "tokens/ops");
+    use ChangeKind::{Created, Deleted, Updated};
+    let told_of = [
+        (Deleted, ops),
+        (Deleted, paris),
+        (Deleted, acme),
+        (Created, acme),
+        (Updated, psk),
+        (Created, paris),
+        (Created, ops),
+    ];
+    assert_eq!(kinds, told_of.map(|(kind, name)| (kind, name.to_owned())));
+    let gone = |object: &Object| match object {
+        Object::Tenant(tenant) => tenant.number == number,
+        Object::Peer(peer) => peer.uid == uid,
+        _ => true,
+    };
+    assert!(told[..3].iter().all(|(_, object)| gone(object)), "whoever has something of it can tell");
     cluster.end();
     follower.join().unwrap();
 }

@@ -86,7 +86,7 @@ fn of_change(
         };
         match Row::decode(&key, &value)? {
             Row::Counters(found) => counters = found,
-            Row::Object(object) => changes.push((kind_of(state, &object), object)),
+            Row::Object(object) => put(&mut changes, state.get(&key), object),
             Row::Used(token, time) => note_use(state, &token, time),
             Row::KeyCheck(_) | Row::Audit(..) => {}
         }
@@ -114,16 +114,26 @@ fn of_all(state: &State, rows: Vec<(String, Vec<u8>)>) -> Result<(Counters, Chan
     }
     for (name, object) in there {
         let known = state.get(&name);
-        if known.is_none_or(|known| known.meta().revision != object.meta().revision) {
-            changes.push((kind_of(state, &object), object));
+        if known.as_ref().is_none_or(|known| known.meta().revision != object.meta().revision) {
+            put(&mut changes, known, object);
         }
     }
     in_order(&mut changes);
     Ok((counters, changes))
 }
 
-fn kind_of(state: &State, object: &Object) -> ChangeKind {
-    if state.get(&object.name()).is_some() { ChangeKind::Updated } else { ChangeKind::Created }
+/// An object is there now, where `known` has its name.
+fn put(changes: &mut Changes, known: Option<Object>, object: Object) {
+    let kind = match known {
+        Some(known) if known.is_same(&object) => ChangeKind::Updated,
+        // It went and another came while nobody looked.
+        Some(known) => {
+            changes.push((ChangeKind::Deleted, known));
+            ChangeKind::Created
+        }
+        None => ChangeKind::Created,
+    };
+    changes.push((kind, object));
 }
 
 fn note_use(state: &State, token: &crate::name::TokenName, time: u64) {

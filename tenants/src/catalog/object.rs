@@ -59,6 +59,19 @@ impl Object {
         }
     }
 
+    /// Whether `other` of the same name is this one, changed perhaps: one that was deleted and made anew is another, and what belongs to the
+    /// first, as tunnels and values that were given away do, is none of its.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tenant(one), Self::Tenant(other)) => one.number == other.number,
+            (Self::Peer(one), Self::Peer(other)) => one.uid == other.uid,
+            // Peers refer to it by name.
+            (Self::Secret(_), Self::Secret(_)) => true,
+            (Self::Token(one), Self::Token(other)) => one.hash == other.hash,
+            _ => false,
+        }
+    }
+
     /// The tenant it is, or is of; `None` for what is the node's.
     pub fn tenant(&self) -> Option<&TenantName> {
         match self {

@@ -46,8 +46,13 @@ impl State {
                 old.map(Object::Secret)
             }
             Object::Token(token) => {
-                self.by_hash.insert(token.hash, token.name.clone());
-                self.tokens.insert(token.name.clone(), token).map(Object::Token)
+                let (hash, name) = (token.hash, token.name.clone());
+                let old = self.tokens.insert(name.clone(), token);
+                if let Some(old) = &old {
+                    self.by_hash.remove(&old.hash);
+                }
+                self.by_hash.insert(hash, name);
+                old.map(Object::Token)
             }
         }
     }
@@ -71,8 +76,11 @@ impl State {
                 old.map(Object::Secret)
             }
             Object::Token(token) => {
-                self.by_hash.remove(&token.hash);
-                self.tokens.remove(&token.name).map(Object::Token)
+                let old = self.tokens.remove(&token.name);
+                if let Some(old) = &old {
+                    self.by_hash.remove(&old.hash);
+                }
+                old.map(Object::Token)
             }
         }
     }
@@ -97,7 +105,7 @@ impl State {
 
     /// The token of this hash.
     pub(crate) fn token(&self, hash: TokenHash) -> Option<Arc<Token>> {
-        self.tokens.get(self.by_hash.get(&hash)?).cloned()
+        self.tokens.get(self.by_hash.get(&hash)?).filter(|token| token.hash == hash).cloned()
     }
 
     /// The tokens of a tenant, in the order of names.
