@@ -21,8 +21,9 @@ pub(crate) const LINGER_IKE: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(20);
 /// Child SAs of one connection, those being replaced included. The largest meshes in the field have under 200.
 pub const MAX_CHILDREN: usize = 256;
-/// Peers with one identity whose keys are tried: one for each tenant that an initiator may mean.
-pub const MAX_CANDIDATES: usize = 16;
+/// Peers whose keys are tried, where an initiator may mean any of them: of one identity, or in Main Mode of one address. Each takes some
+/// microseconds, and only for one who has answered from where it says it is.
+pub const MAX_CANDIDATES: usize = 64;
 
 /// Addresses and ports between us and the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+/// Peers of one tenant in Main Mode of IKEv1 that may come from one place, and so only their keys tell apart: a quarter of those that are
+/// tried, so that one tenant does not take a place for itself that others share.
+pub(crate) const MAX_IN_ONE_PLACE: usize = ike::verbs::MAX_CANDIDATES / 4;
+
 /// Tenants of one catalog. Each has a forwarding table and a number in the metrics; more than this belongs to
 /// another cluster.
 pub const MAX_TENANTS: usize = 10_000;

@@ -63,10 +63,10 @@ fn no_tenant_keeps_another_out_by_the_number_of_its_peers() {
     assert_eq!(find().len(), MAX_CANDIDATES);
     assert!(find().iter().any(|peer| peer.name.tenant().id() == "acme"));
     // Whoever says where it comes from goes first.
-    let mut last = from_anywhere("many", 99, "gw.many".to_owned());
+    let mut last = from_anywhere("many", 199, "gw.many".to_owned());
     last.remote_addresses = vec!["192.0.2.9".to_owned()];
     try_create(&catalog, last).unwrap();
-    assert_eq!(find()[0].name.id(), "b99");
+    assert_eq!(find()[0].name.id(), "b199");
 }
 
 #[test]
@@ -161,17 +161,49 @@ fn where_only_the_address_tells_who_it_may_be_the_closest_come_first() {
     assert_eq!(from("2001:db8::1"), ["a-anywhere"]);
     assert!(catalog.peers_from("192.0.2.1".parse().unwrap(), Opening::Init).is_empty());
 
-    // No more than are tried may be configured at one place, nor are found at several.
-    for n in 2..=MAX_CANDIDATES {
+    // A tenant may have some of those that are tried, at one place or at those around it.
+    for n in 2..=16 {
         let (id, subnet) = (format!("z{n}"), format!("10.{}.0.0/24", 100 + n));
         try_create(&catalog, old_peer("acme", &id, &subnet, Main, &[])).unwrap();
     }
-    assert_eq!(from("192.0.2.1").len(), MAX_CANDIDATES);
+    assert_eq!(from("192.0.2.1").len(), 20);
     assert_eq!(from("192.0.2.1")[..2], ["d-host", "e-host"]);
     let error = try_create(&catalog, old_peer("acme", "one-more", "10.9.0.0/24", Main, &[])).unwrap_err();
     violation(&error, "peer.remote_addresses");
+    let host = old_peer("acme", "one-more", "10.9.0.0/24", Main, &["203.0.113.7"]);
+    violation(&try_create(&catalog, host).unwrap_err(), "peer.remote_addresses[0]");
     try_create(&catalog, old_peer("acme", "one-more", "10.9.0.0/24", v1::IkeV1Mode::Aggressive, &[]))
         .unwrap();
+}
+
+/// Neither by what may be configured, nor by what is tried.
+#[test]
+fn no_tenant_takes_an_address_for_itself() {
+    use v1::IkeV1Mode::Main;
+    let tenants: Vec<String> = (0..8).map(|n| format!("t{n}")).collect();
+    let names: Vec<&str> = tenants.iter().map(String::as_str).chain(["branch"]).collect();
+    let catalog = catalog(&names);
+    let make = |tenant: &str, n: usize, from: &[&str]| {
+        try_create(&catalog, old_peer(tenant, &format!("p{n}"), &format!("10.{n}.0.0/24"), Main, from))
+    };
+    make("branch", 0, &[]).unwrap();
+    for tenant in &tenants {
+        for n in 0..16 {
+            // First so that nobody counts the others, then where all of them are.
+            let wide = if n < 8 { format!("203.0.113.0/{}", 24 + n % 4) } else { "203.0.113.7".to_owned() };
+            let made = make(tenant, n, &[&wide]);
+            if let Err(error) = made {
+                violation(&error, "peer.remote_addresses[0]");
+            }
+        }
+        let error = make(tenant, 99, &["203.0.113.7"]).unwrap_err();
+        violation(&error, "peer.remote_addresses[0]");
+    }
+    let found = catalog.peers_from("203.0.113.7".parse().unwrap(), Opening::Main);
+    assert_eq!(found.len(), MAX_CANDIDATES);
+    for name in names {
+        assert!(found.iter().any(|peer| peer.name.tenant().id() == name), "{name}");
+    }
 }
 
 #[test]

@@ -103,17 +103,21 @@ impl Origins {
         near.into_iter().chain(wide).flat_map(Group::peers)
     }
 
-    /// How many peers have the very address, name or subnet; without one, how many may come from anywhere.
-    pub(crate) fn crowd(&self, remote: Option<&RemoteAddress>) -> usize {
-        let group = match remote {
-            None => Some(&self.anywhere),
+    /// The peers that may come from all of a place, where there is one: those that have the very address, name or subnet, and those that
+    /// have more than it. One may be there twice.
+    pub(crate) fn around(&self, place: Option<&RemoteAddress>) -> impl Iterator<Item = &Arc<Peer>> {
+        let exact = match place {
             Some(RemoteAddress::Host(address, _)) => self.hosts.get(address),
             Some(RemoteAddress::Name(name, _)) => self.named.get(name),
-            Some(RemoteAddress::Subnet(subnet)) => {
-                self.nets.get(&(subnet.is_ipv4(), subnet.prefix())).and_then(|nets| nets.get(subnet))
-            }
+            Some(RemoteAddress::Subnet(_)) | None => None,
         };
-        group.map_or(0, Group::len)
+        let subnet = place.and_then(RemoteAddress::subnet);
+        let nets = subnet.into_iter().flat_map(|subnet| {
+            let lengths = self.nets.range((subnet.is_ipv4(), 0)..=(subnet.is_ipv4(), subnet.prefix()));
+            lengths
+                .filter_map(move |((_, prefix), nets)| nets.get(&Cidr::truncated(subnet.first(), *prefix)?))
+        });
+        exact.into_iter().chain(nets).chain([&self.anywhere]).flat_map(Group::peers)
     }
 
     /// Those who may come from `address`.

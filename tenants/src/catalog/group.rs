@@ -56,14 +56,6 @@ impl Group {
         matches!(self, Self::Nobody)
     }
 
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Nobody => 0,
-            Self::One(_) => 1,
-            Self::Crowd(crowd) => crowd.peers.len(),
-        }
-    }
-
     /// All of them, in the order of names.
     pub(super) fn peers(&self) -> impl Iterator<Item = &Arc<Peer>> {
         let (one, crowd) = match self {

@@ -1,6 +1,6 @@
 //! Which peer it is that talks to us: what a responder asks.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +60,8 @@ impl Catalog {
         };
         let mut fit: Vec<&Arc<Peer>> = all.filter(fits).collect();
         if fit.len() > MAX_CANDIDATES {
+            // Whoever says where it comes from goes first.
+            fit.sort_by_key(|peer| peer.spec.remote_addresses.is_empty());
             put_fairly(&mut fit);
         }
         let found: Vec<_> = fit.into_iter().take(MAX_CANDIDATES).cloned().collect();
@@ -86,20 +88,17 @@ impl Catalog {
     }
 
     /// The peers that may open like this from `address`, no more than can be tried: those with the very address first, then
-    /// those of subnets, the longest first, then those that may come from anywhere. For where nothing but the address tells
-    /// who it may be.
+    /// those of subnets, the longest first, then those that may come from anywhere; if there are more, some of each tenant. For where
+    /// nothing but the address tells who it may be.
     pub fn peers_from(&self, address: IpAddr, opening: Opening) -> Vec<Arc<Peer>> {
         let state = self.read();
-        let mut found: Vec<Arc<Peer>> = Vec::new();
-        for peer in state.index.origins.of(opening).from(address.to_canonical(), &state.index.names) {
-            if found.len() == MAX_CANDIDATES {
-                break;
-            }
-            if !found.iter().any(|other| Arc::ptr_eq(other, peer)) {
-                found.push(Arc::clone(peer));
-            }
+        let all = state.index.origins.of(opening).from(address.to_canonical(), &state.index.names);
+        let mut seen = HashSet::new();
+        let mut found: Vec<_> = all.filter(|peer| seen.insert(peer.uid)).take(MAX_LOOKED_AT).collect();
+        if found.len() > MAX_CANDIDATES {
+            put_fairly(&mut found);
         }
-        found
+        found.into_iter().take(MAX_CANDIDATES).cloned().collect()
     }
 
     /// The peers that have this remote identity, no more than `limit`.
@@ -154,13 +153,16 @@ impl Catalog {
     }
 }
 
-/// Of more peers than can be tried those first that say where they come from, then one of each tenant before the second of any: however many a
-/// tenant has, it keeps none of another's out.
+/// Peers that are looked at for those who may come from an address: more than may be configured where that matters.
+const MAX_LOOKED_AT: usize = 1_024;
+
+/// Of more peers than can be tried one of each tenant before the second of any, in the order that they have: however many a tenant has, it keeps
+/// none of another's out.
 fn put_fairly(peers: &mut [&Arc<Peer>]) {
     let mut ranks: HashMap<TenantName, usize> = HashMap::new();
     peers.sort_by_cached_key(|peer| {
         let rank = ranks.entry(peer.name.tenant().clone()).or_default();
         *rank += 1;
-        (peer.spec.remote_addresses.is_empty(), *rank)
+        *rank
     });
 }

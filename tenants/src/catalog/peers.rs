@@ -1,5 +1,6 @@
 //! Writing peers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use culvert_proto::v1;
@@ -14,6 +15,7 @@ use crate::catalog::write::{
     Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
 };
 use crate::error::Error;
+use crate::limits::MAX_IN_ONE_PLACE;
 use crate::mask;
 use crate::name::{PeerName, TenantName};
 use crate::peer::{Auth, Peer, PeerSpec, claims};
@@ -123,7 +125,7 @@ pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
         faults.add("peer.auth.psk", format!("{secret} does not exist; create it first"));
     }
     check_identities(state, name, spec, &mut faults);
-    check_crowd(state, spec, &mut faults);
+    check_crowd(state, name, spec, &mut faults);
     check_subnets(state, name, spec, &mut faults);
     check_transport(state, name, spec, &mut faults);
     routes::check_peer(state, name, spec, &mut faults);
@@ -156,30 +158,33 @@ fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mu
 }
 
 /// In Main Mode of IKEv1 the address tells whose keys are tried, and no more than so many are: whoever is beyond them would
-/// never be found.
-fn check_crowd(state: &State, spec: &PeerSpec, faults: &mut Violations) {
+/// never be found. How many of them are other tenants' is not this tenant's business.
+fn check_crowd(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
     if spec.ike.opening() != Opening::Main {
         return;
     }
     let origins = state.index.origins.of(Opening::Main);
-    let too_many = |remote| (origins.crowd(remote) > MAX_CANDIDATES).then_some(MAX_CANDIDATES);
-    if spec.remote_addresses.is_empty()
-        && let Some(most) = too_many(None)
-    {
-        let fault = format!(
-            "is empty, as that of {most} other peers with {} is, which their keys alone tell apart; expected addresses",
+    let is_full = |place| {
+        let mut seen = HashSet::new();
+        let all = origins.around(place).filter(|peer| seen.insert(peer.uid));
+        // More than are allowed at one place need not be counted.
+        let all: Vec<&Arc<Peer>> = all.take(MAX_CANDIDATES + 1).collect();
+        let own = all.iter().filter(|peer| peer.name.tenant() == name.tenant()).count();
+        all.len() > MAX_CANDIDATES || own > MAX_IN_ONE_PLACE
+    };
+    let fault = |place: &str| {
+        format!(
+            "{place} too many peers with {} may come from already, which their keys alone tell apart ({MAX_IN_ONE_PLACE} of a \
+             tenant may); expected addresses of its own",
             Opening::Main
-        );
-        faults.add("peer.remote_addresses", fault);
+        )
+    };
+    if spec.remote_addresses.is_empty() && is_full(None) {
+        faults.add("peer.remote_addresses", fault("is empty, and anywhere is where"));
     }
     for (i, remote) in spec.remote_addresses.iter().enumerate() {
-        if let Some(most) = too_many(Some(remote)) {
-            let fault = format!(
-                "{remote} is where {most} other peers with {} may come from, which their keys alone tell apart; expected \
-                 addresses of its own",
-                Opening::Main
-            );
-            faults.add(format!("peer.remote_addresses[{i}]"), fault);
+        if is_full(Some(remote)) {
+            faults.add(format!("peer.remote_addresses[{i}]"), fault(&format!("{remote} is where")));
         }
     }
 }

@@ -169,7 +169,7 @@ fn what_is_weak_about_ikev1_is_told() {
         });
         let [warning] = found.as_slice() else { panic!("{found:?}") };
         assert!(warning.starts_with(&format!("IKEv1 in Main Mode from {from}: ")), "{warning}");
-        assert!(warning.contains("16 are tried"), "{warning}");
+        assert!(warning.contains("64 are tried"), "{warning}");
     }
     let found = warnings(&aggressive);
     let [warning] = found.as_slice() else { panic!("{found:?}") };
