@@ -45,6 +45,8 @@ pub const MAX_RESOURCE_SAS: u8 = ike::resources::MAX_RESOURCES;
 /// Subnets on one side of a Child SA: the count of selectors in a payload is one octet (RFC 7296 3.13), and 64 of
 /// IPv6 (40 octets each) still fit, both sides together, into a handful of IKE fragments.
 pub const MAX_SUBNETS: usize = 64;
+/// Subnets on both sides of all children of a peer: each is held against those of all other peers of its tenant that have one of them too.
+pub const MAX_PEER_SUBNETS: usize = 1_024;
 /// Addresses a peer may come from: its uplinks and their backups. A longer list is a prefix.
 pub const MAX_REMOTE_ADDRESSES: usize = 16;
 /// Addresses of a name that are kept: as many as a peer may be configured with.

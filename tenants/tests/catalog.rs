@@ -130,6 +130,44 @@ fn one_remote_subnet_behind_two_peers_of_a_tenant_is_refused() {
     catalog.update_peer(&update).unwrap();
 }
 
+/// Each field is named with the first peer, in the order of names, that has the subnet for one of the same addresses.
+#[test]
+fn each_of_many_subnets_is_held_against_all_peers() {
+    let catalog = catalog(&["acme"]);
+    let subnets = |kind: u8, n: u8, count: u8| -> Vec<String> {
+        (0..count).map(|k| format!("10.{}.{k}.0/24", kind + n)).collect()
+    };
+    let with = |id: &str, kinds: &[(u8, u8)]| {
+        let child = |(n, (local, remote)): (usize, &(u8, u8))| v1::Child {
+            name: format!("c{n}"),
+            local_subnets: subnets(100, *local, 16),
+            remote_subnets: subnets(200, *remote, 16),
+            ..Default::default()
+        };
+        let children = kinds.iter().enumerate().map(child).collect();
+        v1::Peer { children, ..peer("acme", id, "10.0.0.0/24") }
+    };
+    try_create(&catalog, with("b2", &[(0, 0), (1, 1)])).unwrap();
+    try_create(&catalog, with("b1", &[(1, 0), (0, 1)])).unwrap();
+    let error = try_create(&catalog, with("b3", &[(2, 0), (0, 1)])).unwrap_err();
+    let Error::Invalid(faults) = &error else { panic!("{error:?}") };
+    let faults: Vec<_> = faults.iter().collect();
+    assert_eq!(faults.len(), 16, "the first child is for addresses of its own");
+    assert_eq!(faults[3].field, "peer.children[1].remote_subnets[3]");
+    assert_eq!(faults[3].description, "10.201.3.0/24 is behind tenants/acme/peers/b1 too");
+    try_create(&catalog, with("b3", &[(2, 0), (3, 1)])).unwrap();
+
+    let many: Vec<_> = (0..32).map(|n| (n, n)).collect();
+    try_create(&catalog, with("most", &many.iter().map(|(l, r)| (l + 10, r + 10)).collect::<Vec<_>>()))
+        .unwrap();
+    let mut more = with("more", &many);
+    more.children[31].local_subnets.push("172.16.0.0/24".to_owned());
+    assert_eq!(
+        violation(&try_create(&catalog, more).unwrap_err(), "peer.children"),
+        "1025 subnets of all of them, local and remote; at most 1024"
+    );
+}
+
 #[test]
 fn secrets_are_bounded_sealed_and_kept_while_in_use() {
     let catalog = catalog(&["acme"]);

@@ -1,6 +1,6 @@
 //! Writing peers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use culvert_proto::v1;
@@ -14,11 +14,13 @@ use crate::catalog::state::State;
 use crate::catalog::write::{
     Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
 };
+use crate::cidr::Cidr;
 use crate::error::Error;
-use crate::limits::MAX_IN_ONE_PLACE;
+use crate::limits::{MAX_IN_ONE_PLACE, MAX_PEER_SUBNETS};
 use crate::mask;
 use crate::name::{PeerName, TenantName};
-use crate::peer::{Auth, Peer, PeerSpec, claims};
+use crate::peer::claims::Claims;
+use crate::peer::{Auth, Peer, PeerSpec};
 use crate::remote;
 use crate::violation::Violations;
 
@@ -189,20 +191,32 @@ fn check_crowd(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Vio
     }
 }
 
-/// One remote subnet behind two peers: which of them a packet is for could not be told.
+/// One remote subnet behind two peers: which of them a packet is for could not be told. Whoever writes has the lock for as long as this takes,
+/// so there are not more subnets than can be held against those of a hundred thousand peers.
 fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
-    for (i, child) in spec.children.iter().enumerate() {
-        for (k, subnet) in child.remote_subnets.iter().enumerate() {
-            let others = state.index.owners(name.tenant(), *subnet).filter(|other| *other != name);
-            let mut others = others.filter_map(|other| state.peers.get(other));
-            let twin = others.find(|other| {
-                other.spec.children.iter().any(|theirs| claims(theirs, subnet, &child.local_subnets))
-            });
-            if let Some(twin) = twin {
-                let field = format!("peer.children[{i}].remote_subnets[{k}]");
-                faults.add(field, format!("{subnet} is behind {} too", twin.name));
-            }
+    let count: usize =
+        spec.children.iter().map(|child| child.local_subnets.len() + child.remote_subnets.len()).sum();
+    if count > MAX_PEER_SUBNETS {
+        let fault = format!("{count} subnets of all of them, local and remote; at most {MAX_PEER_SUBNETS}");
+        return faults.add("peer.children", fault);
+    }
+    let remote = || spec.children.iter().flat_map(|child| &child.remote_subnets);
+    let own: HashSet<Cidr> = remote().copied().collect();
+    let owners = own.iter().flat_map(|subnet| state.index.owners(name.tenant(), *subnet));
+    let owners: HashSet<&PeerName> = owners.filter(|owner| *owner != name).collect();
+    let claims = Claims::of(&spec.children);
+    let mut twins: BTreeMap<(usize, usize), &PeerName> = BTreeMap::new();
+    for owner in owners.iter().filter_map(|owner| state.peers.get(*owner)) {
+        for place in claims.also_of(&owner.spec.children) {
+            let twin = twins.entry(place).or_insert(&owner.name);
+            *twin = (*twin).min(&owner.name);
         }
+    }
+    for ((i, k), twin) in twins {
+        let subnet = spec.children.get(i).and_then(|child| child.remote_subnets.get(k));
+        let Some(subnet) = subnet else { continue };
+        let field = format!("peer.children[{i}].remote_subnets[{k}]");
+        faults.add(field, format!("{subnet} is behind {twin} too"));
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cidr::Cidr;
 use crate::limits;
 use crate::name::check_id;
 use crate::peer::algorithms::Allowed;
+use crate::peer::claims::Claims;
 use crate::peer::esp_options::EspOptions;
 use crate::peer::ike_spec::parse_proposals;
 use crate::peer::lifetime::ChildLifetime;
@@ -113,30 +114,27 @@ pub(crate) fn parse_all(children: &[v1::Child], allowed: Allowed, faults: &mut V
         faults.add("children", format!("{} of them; at most {}", children.len(), limits::MAX_CHILDREN));
         return Vec::new();
     }
+    let mut all: Vec<Violations> = Vec::with_capacity(children.len());
     let mut parsed: Vec<ChildSpec> = Vec::with_capacity(children.len());
-    for (i, child) in children.iter().enumerate() {
+    for child in children {
         let mut inner = Violations::new();
         let child = ChildSpec::parse(child, allowed, &mut inner);
         if parsed.iter().any(|other| other.name == child.name) {
             inner.add("name", format!("{:?} is the name of another child too", child.name));
         }
-        for (k, subnet) in child.remote_subnets.iter().enumerate() {
-            if let Some(other) = parsed.iter().find(|other| claims(other, subnet, &child.local_subnets)) {
-                let fault = format!("{subnet} is behind the child {:?} too", other.name);
-                inner.add(format!("remote_subnets[{k}]"), fault);
-            }
-        }
-        faults.add_all(&format!("children[{i}]"), inner);
+        all.push(inner);
         parsed.push(child);
     }
+    let claims = Claims::of(&parsed);
+    for (i, (child, mut inner)) in parsed.iter().zip(all).enumerate() {
+        for (k, other) in claims.also_before(i) {
+            let subnet = child.remote_subnets.get(k).map(ToString::to_string).unwrap_or_default();
+            let fault = format!("{subnet} is behind the child {:?} too", other.name);
+            inner.add(format!("remote_subnets[{k}]"), fault);
+        }
+        faults.add_all(&format!("children[{i}]"), inner);
+    }
     parsed
-}
-
-/// True if `child` carries packets to the remote subnet `remote` from some address of `local` too. Which of two
-/// such tunnels a packet takes could not be told.
-pub(crate) fn claims(child: &ChildSpec, remote: &Cidr, local: &[Cidr]) -> bool {
-    child.remote_subnets.contains(remote)
-        && child.local_subnets.iter().any(|ours| local.iter().any(|theirs| ours.overlaps(theirs)))
 }
 
 fn parse_subnets(field: &str, texts: &[String], faults: &mut Violations) -> Vec<Cidr> {

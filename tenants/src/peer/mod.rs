@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod child;
+pub(crate) mod claims;
 mod esp_options;
 mod ike_spec;
 mod lifetime;
@@ -16,7 +17,6 @@ use ike::Identity;
 use ike::config::Mode;
 
 use algorithms::Allowed;
-pub(crate) use child::claims;
 pub use child::{ChildSpec, mode_to_proto};
 pub use esp_options::{DontFragment, EspOptions, Mss, Padding};
 pub use ike_spec::{DpdAction, IkeSpec};
