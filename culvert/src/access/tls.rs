@@ -150,8 +150,11 @@ fn read(config: &TlsConfig) -> Result<Current, TlsError> {
 /// What a client's certificate says, which was checked in the handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClientCertificate {
-    /// URIs first, as they are the most telling, then host names, then the common name.
+    /// URIs first, as they are the most telling, then host names; the common name where there are none of these, for CAs that look at them may
+    /// let anybody choose it (RFC 6125 section 6.4.4).
     pub(crate) names: Vec<String>,
+    /// How many of `names` are URIs.
+    uris: usize,
     /// Which of `names` are host names.
     hosts: Range<usize>,
     pub(crate) expires: SystemTime,
@@ -164,20 +167,25 @@ impl ClientCertificate {
         let uris = others().filter_map(|name| name.uri());
         let hosts = others().filter_map(|name| name.dnsname());
         let mut names: Vec<String> = uris.map(str::to_owned).collect();
-        let first = names.len();
+        let uris = names.len();
         names.extend(hosts.map(str::to_owned));
-        let hosts = first..names.len();
-        let common = cert.subject_name().entries_by_nid(Nid::COMMONNAME);
-        names.extend(common.filter_map(|entry| entry.data().to_string().ok()));
-        Some(Self { names, hosts, expires: time(cert.not_after())? })
+        let hosts = uris..names.len();
+        if names.is_empty() {
+            let common = cert.subject_name().entries_by_nid(Nid::COMMONNAME);
+            names.extend(common.filter_map(|entry| entry.data().to_string().ok()));
+        }
+        Some(Self { names, uris, hosts, expires: time(cert.not_after())? })
     }
 
     /// The name by which it fits a pattern, in which `*` at the end stands for any rest. Host names are the same in capitals and small
-    /// letters (RFC 5280 section 7.2).
+    /// letters (RFC 5280 section 7.2). What looks like a URI stands for URIs alone, whatever text others are.
     pub(crate) fn matching(&self, pattern: &str) -> Option<&str> {
         let same = |host: bool, a: &str, b: &str| if host { a.eq_ignore_ascii_case(b) } else { a == b };
         let fits = |(at, name): &(usize, &String)| {
             let host = self.hosts.contains(at);
+            if pattern.contains("://") && *at >= self.uris {
+                return false;
+            }
             match pattern.strip_suffix('*') {
                 Some(prefix) => name.get(..prefix.len()).is_some_and(|start| same(host, start, prefix)),
                 None => same(host, name, pattern),
@@ -213,12 +221,15 @@ fn time(time: &Asn1TimeRef) -> Option<SystemTime> {
 
 #[cfg(test)]
 mod tests {
+    use openssl::x509::X509NameBuilder;
+    use openssl::x509::extension::SubjectAlternativeName;
+
     use super::*;
 
     #[test]
     fn host_names_are_the_same_in_capitals_and_nothing_else_is() {
         let names = ["spiffe://example.org/a", "Ops.Example.net", "Viewer"].map(str::to_owned).to_vec();
-        let certificate = ClientCertificate { names, hosts: 1..2, expires: UNIX_EPOCH };
+        let certificate = ClientCertificate { names, uris: 1, hosts: 1..2, expires: UNIX_EPOCH };
         assert_eq!(certificate.matching("ops.example.NET"), Some("Ops.Example.net"));
         assert_eq!(certificate.matching("OPS.*"), Some("Ops.Example.net"));
         assert_eq!(certificate.matching("spiffe://example.org/*"), Some("spiffe://example.org/a"));
@@ -226,5 +237,28 @@ mod tests {
         for other in ["viewer", "spiffe://example.org/A", "SPIFFE://*", "example.net"] {
             assert_eq!(certificate.matching(other), None, "{other}");
         }
+    }
+
+    /// Whoever asks a CA for a certificate may often choose its common name.
+    #[test]
+    fn a_common_name_stands_for_nothing_that_others_vouch_for() {
+        let issue = |common: &str, uri: Option<&str>| {
+            let mut name = X509NameBuilder::new().unwrap();
+            name.append_entry_by_nid(Nid::COMMONNAME, common).unwrap();
+            let mut builder = X509::builder().unwrap();
+            builder.set_subject_name(&name.build()).unwrap();
+            builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+            if let Some(uri) = uri {
+                let others = SubjectAlternativeName::new().uri(uri).build(&builder.x509v3_context(None, None));
+                builder.append_extension(others.unwrap()).unwrap();
+            }
+            ClientCertificate::read(&builder.build()).unwrap()
+        };
+        let (ops, ci) = ("spiffe://example.org/ops", "spiffe://example.org/ci");
+        assert_eq!(issue("ops", None).matching("ops"), Some("ops"));
+        assert_eq!(issue(ops, None).matching("spiffe://example.org/*"), None);
+        let both = issue(ops, Some(ci));
+        assert_eq!((both.matching(ops), both.matching(ci)), (None, Some(ci)));
+        assert_eq!(issue("ops", Some(ci)).matching("ops"), None);
     }
 }

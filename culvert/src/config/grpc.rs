@@ -76,7 +76,7 @@ pub struct UserRule {
 #[serde(deny_unknown_fields)]
 pub struct ClientRule {
     /// A name of the certificate: a URI (`spiffe://example.org/ns/ops/sa/culvert`) or host name of its subjectAltName, or its common
-    /// name. `*` at the end stands for any rest.
+    /// name where it has neither. `*` at the end stands for any rest.
     pub name: String,
     /// What its holder may do.
     #[serde(deserialize_with = "role")]
