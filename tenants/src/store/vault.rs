@@ -34,10 +34,11 @@ impl Vault {
         Ok(Self { key })
     }
 
-    /// With the key in the file at `path`, which must be readable by its owner alone.
-    /// `None` if there is no such file.
+    /// With the key in the file at `path`, which must be readable by its owner alone, or by the group that a volume of Kubernetes is given
+    /// to. `None` if there is no such file.
     pub fn open(path: &Path) -> Result<Option<Self>, StoreError> {
-        Self::read(path, 0o077, "lets others read the key; chmod 600 it")
+        let denied = if is_of_volume(path) { 0o007 } else { 0o077 };
+        Self::read(path, denied, "lets others read the key; chmod 600 it")
     }
 
     /// With the key in a file that somebody else keeps, such as one of a mounted Kubernetes Secret: its owner is not the
@@ -132,6 +133,15 @@ impl Vault {
     }
 }
 
+/// Whether a file lies in a volume that was given to the group of its pod (`fsGroup`), which makes all in it readable for that group, and new
+/// files its own.
+fn is_of_volume(path: &Path) -> bool {
+    const SET_GID: u32 = 0o2000;
+    let directory = path.parent().and_then(|directory| directory.metadata().ok());
+    let both = directory.zip(path.metadata().ok());
+    both.is_some_and(|(directory, file)| directory.mode() & SET_GID != 0 && directory.gid() == file.gid())
+}
+
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Vault")
@@ -170,6 +180,13 @@ mod tests {
 
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Vault::open(&path).unwrap_err().to_string().contains("chmod 600"));
+        // A volume that was given to the group of its pod.
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o2770)).unwrap();
+        for (mode, good) in [(0o660, true), (0o664, false), (0o662, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Vault::open(&path).is_ok(), good, "{mode:o}");
+        }
+        std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         // Of somebody else the group may read it, and never write.
         assert!(
