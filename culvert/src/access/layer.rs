@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
 use culvert_proto::v1;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use tenants::audit::Deed;
 use tenants::{Author, Error, Role};
 use tonic::body::Body;
@@ -23,6 +22,7 @@ use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
+use crate::access::request::{Taken, frame, framed};
 use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
@@ -31,10 +31,6 @@ use crate::telemetry::rpc::{Known, code_name};
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Characters of a name that is not the caller's, in the answer: more than any name has.
 const MAX_NAME: usize = 300;
-/// The largest request that is looked into: as the largest that is decoded.
-const MAX_REQUEST: usize = (64 << 20) + FRAME;
-/// A message in HTTP/2: whether it is compressed, and four octets of length.
-const FRAME: usize = 5;
 
 /// Puts the rules of [`Access`] in front of services.
 #[derive(Clone)]
@@ -89,7 +85,8 @@ where
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
-            let Admitted { request, caller, author, rule, names } = admitted;
+            // The room that it takes is taken until it is answered.
+            let Admitted { request, caller, author, rule, names, taken: _taken } = admitted;
             // A change of the catalog is noted with it, whoever waits.
             let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
             let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
@@ -117,6 +114,7 @@ struct Admitted {
     rule: Option<&'static Rule>,
     /// What it is about, as far as the audit log is to say so.
     names: Vec<String>,
+    taken: Option<Taken>,
 }
 
 impl Access {
@@ -146,70 +144,72 @@ impl Access {
             known.note();
         }
         let author = Arc::new(caller.author(&method, traceparent));
-        let (request, names) = match rule {
-            None => (request, Vec::new()),
+        let (request, names, taken) = match rule {
+            None => (request, Vec::new(), None),
             Some(rule) => {
-                let checked = self.check(request, rule, &caller, &author).await?;
+                let (request, names, taken) = self.check(request, rule, &caller, &author).await?;
                 // A write of the catalog asks for itself.
                 if !rule.catalog {
                     catch_up(&self.catalog).await;
                 }
-                checked
+                (request, names, Some(taken))
             }
         };
         self.counters.admitted();
         holder.admitted();
-        Ok(Admitted { request, caller, author, rule, names })
+        Ok(Admitted { request, caller, author, rule, names, taken })
     }
 
-    /// Holds a request against the rule of its method: the request as it is to be served, and what it is about as far as the
-    /// audit log is to say so.
+    /// Holds a request against the rule of its method: the request as it is to be served, what it is about as far as the
+    /// audit log is to say so, and the room that it takes. What is not for the caller is not looked into, and nothing is decoded before it is
+    /// known how much that is.
     async fn check(
         self: &Arc<Self>,
         request: Request<Body>,
         rule: &Rule,
         caller: &Caller,
         author: &Author,
-    ) -> Result<(Request<Body>, Vec<String>), Status> {
-        let allowed =
-            not_allowed(caller, rule).map_or(Ok(()), |reason| Err(Status::permission_denied(reason)));
-        let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
+    ) -> Result<(Request<Body>, Vec<String>, Taken), Status> {
         // What is refused to a tenant's caller is noted as that tenant's: whose it would be is not to see who has asked.
         let own = || caller.tenant.iter().map(ToString::to_string).collect();
-        // A request of the whole node for many objects is not looked into: it names too many to be read twice.
-        if confined.is_none() && (!rule.is_audited() || author.method.contains("BatchService")) {
-            return match allowed {
-                Ok(()) => Ok((request, Vec::new())),
-                Err(status) => Err(self.deny(author, status, Vec::new()).await),
-            };
-        }
-        let (parts, body) = request.into_parts();
-        let mut body = collect(body).await?;
-        let named = frame(&body).and_then(|message| Named::read(&rule.request, message));
-        if let Err(status) = allowed {
-            let names = if caller.tenant.is_some() {
+        if let Some(reason) = not_allowed(caller, rule) {
+            let names = if caller.tenant.is_some() || !rule.is_audited() {
                 own()
             } else {
+                let message = self.requests.glance(request.into_body(), rule).await;
+                let named = message.and_then(|message| Named::read(&rule.request, &message));
                 named.map(Named::into_names).unwrap_or_default()
             };
-            return Err(self.deny(author, status, names).await);
+            return Err(self.deny(author, Status::permission_denied(reason), names).await);
         }
-        let Some(mut named) = named else {
-            return Err(Status::invalid_argument("the request is no message of its method"));
-        };
-        if let Some(tenant) = confined {
-            match named.confine(tenant, rule.lists) {
-                Ok(None) => {}
-                Ok(Some(message)) => body = framed(&message),
-                Err(Foreign(name)) => {
-                    let name = name.chars().take(MAX_NAME).collect();
-                    return Err(self.deny(author, status::of_error(&Error::NotFound(name)), own()).await);
+        let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
+        // A request of the whole node for many objects is not looked into: it names too many to be read twice.
+        let is_read = confined.is_some() || (rule.is_audited() && !author.method.contains("BatchService"));
+        let (parts, body) = request.into_parts();
+        let read = self.requests.read(body, &author.method).await?;
+        let (mut body, taken) = self.requests.weigh(read, rule, &author.method, is_read).await?;
+        let mut names = Vec::new();
+        if is_read {
+            let Some(mut named) = frame(&body).and_then(|message| Named::read(&rule.request, message)) else {
+                return Err(Status::invalid_argument("the request is no message of its method"));
+            };
+            if let Some(tenant) = confined {
+                match named.confine(tenant, rule.lists) {
+                    Ok(None) => {}
+                    Ok(Some(message)) => body = framed(&message),
+                    Err(Foreign(name)) => {
+                        let name = name.chars().take(MAX_NAME).collect();
+                        let status = status::of_error(&Error::NotFound(name));
+                        return Err(self.deny(author, status, own()).await);
+                    }
                 }
             }
+            if rule.is_audited() {
+                names = named.into_names();
+            }
         }
-        let names = if rule.is_audited() { named.into_names() } else { Vec::new() };
         let body = Body::new(Full::new(body).map_err(|never| match never {}));
-        Ok((Request::from_parts(parts, body), names))
+        Ok((Request::from_parts(parts, body), names, taken))
     }
 
     /// Refuses who is not known. Of many in a second only some are told why, and noted.
@@ -329,30 +329,4 @@ fn not_allowed(caller: &Caller, rule: &Rule) -> Option<String> {
         }
         _ => None,
     }
-}
-
-async fn collect(body: Body) -> Result<Bytes, Status> {
-    match Limited::new(body, MAX_REQUEST).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(_) => Err(Status::resource_exhausted(format!(
-            "the request is larger than {MAX_REQUEST} octets, or was cut"
-        ))),
-    }
-}
-
-/// The one message of a request, which is not compressed as we have not said that we could read that.
-fn frame(body: &[u8]) -> Option<&[u8]> {
-    let (head, message) = body.split_first_chunk::<FRAME>()?;
-    let [compressed, length @ ..] = head;
-    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
-    (*compressed == 0 && length == message.len()).then_some(message)
-}
-
-fn framed(message: &[u8]) -> Bytes {
-    let mut body = BytesMut::with_capacity(FRAME + message.len());
-    body.put_u8(0);
-    // It is not longer than the one that was read, but for the name of a tenant.
-    body.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
-    body.put_slice(message);
-    body.freeze()
 }

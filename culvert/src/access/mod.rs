@@ -2,7 +2,8 @@
 //!
 //! A connection comes in by a door (`doors.rs`: TCP with or without TLS, or the Unix socket) and says there who holds it. Every
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
-//! (`methods.rs`, from what the protos say), and whether what it names is the caller's tenant's (`names.rs`). An order is noted
+//! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`),
+//! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
 //! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
 
 mod authenticate;
@@ -17,8 +18,10 @@ mod limits;
 mod methods;
 mod names;
 mod order;
+mod request;
 mod room;
 mod tls;
+mod weight;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +37,7 @@ pub use doors::{DoorError, Doors, Incoming};
 pub(crate) use files::Watched;
 pub use layer::AccessLayer;
 pub use methods::{Rule, rules};
+pub(crate) use request::{MAX_BATCH_REQUEST, MAX_REQUEST};
 pub use tls::{Tls, TlsError};
 
 use crate::config::{ClientRule, GrpcConfig, UserRule};
@@ -52,6 +56,7 @@ pub struct Access {
     limits: Limits,
     counters: Arc<Counters>,
     room: Room,
+    requests: request::Room,
     /// Entries that the audit log was spared since the last one.
     suppressed: AtomicU64,
 }
@@ -87,6 +92,7 @@ impl Access {
             limits: Limits::new(config.rate_limit),
             counters: Arc::new(Counters::default()),
             room: Room::default(),
+            requests: request::Room::default(),
             suppressed: AtomicU64::new(0),
         }
     }

@@ -249,7 +249,8 @@ mod tests {
             builder.set_subject_name(&name.build()).unwrap();
             builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
             if let Some(uri) = uri {
-                let others = SubjectAlternativeName::new().uri(uri).build(&builder.x509v3_context(None, None));
+                let others =
+                    SubjectAlternativeName::new().uri(uri).build(&builder.x509v3_context(None, None));
                 builder.append_extension(others.unwrap()).unwrap();
             }
             ClientCertificate::read(&builder.build()).unwrap()

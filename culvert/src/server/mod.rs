@@ -25,16 +25,12 @@ use tonic_health::server::HealthReporter;
 
 pub use nodes::serve_nodes;
 
-use crate::access::{Access, AccessLayer, Doors};
+use crate::access::{Access, AccessLayer, Doors, MAX_BATCH_REQUEST, MAX_REQUEST};
 use crate::phase::Phase;
 use crate::services::{Audits, Batches, Nodes, Peers, Sas, Secrets, Tenants, Tokens};
 use crate::telemetry::rpc::Traced;
 use crate::wide::Wide;
 
-/// Greatest request. Larger than anything valid, so that what is too large is refused by the field it is in.
-const MAX_REQUEST: usize = 16 << 20;
-/// Greatest request of many objects: a hundred thousand peers of some hundred octets.
-const MAX_BATCH_REQUEST: usize = 64 << 20;
 /// Requests of one connection served at a time; the others wait. A client that floods delays itself.
 const MAX_CONCURRENT: usize = 64;
 /// A connection that has been silent this long is asked for a sign of life, so that dead watchers go away.
