@@ -53,7 +53,10 @@ impl TenantService for Tenants {
         let name: TenantName = request.name.parse().map_err(|error| status::invalid("name", error))?;
         match self.catalog.get_tenant(&name) {
             Some(tenant) => {
-                let (rules, count) = effective_rules(&tenant, &self.catalog.list_peers(&name));
+                // A tenant may have a hundred thousand peers, and others want this thread.
+                let (of, peers) = (Arc::clone(&tenant), self.catalog.list_peers(&name));
+                let rules = tokio::task::spawn_blocking(move || effective_rules(&of, &peers)).await;
+                let (rules, count) = rules.map_err(|error| Status::internal(error.to_string()))?;
                 Ok(Response::new(v1::Tenant {
                     effective_rules: rules,
                     effective_rule_count: u32::try_from(count).unwrap_or(u32::MAX),

@@ -1,6 +1,7 @@
 //! What packets meet: the rules that are configured or stand by default, and the one that is implied.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use culvert_proto::v1;
@@ -13,13 +14,15 @@ use crate::peer::{ChildSpec, Peer};
 use crate::tenant::{Tenant, Uplink};
 
 /// The rules of a tenant with these peers, in the order in which packets meet them, and how many there are: only the first
-/// [`MAX_EFFECTIVE_RULES`] are given, the last one always.
+/// [`MAX_EFFECTIVE_RULES`] are given, the last one always. All peers are looked at, so it may take a while.
 pub fn effective_rules(tenant: &Tenant, peers: &[Arc<Peer>]) -> (Vec<v1::EffectiveRule>, usize) {
     let policy = &tenant.spec.policy;
-    let mut rules =
-        if policy.rules.is_empty() { by_default(peers) } else { configured(policy, tenant, peers) };
-    let count = rules.len() + 1;
-    rules.truncate(MAX_EFFECTIVE_RULES - 1);
+    let (mut rules, count) = if policy.rules.is_empty() {
+        by_default(peers)
+    } else {
+        (configured(policy, tenant, peers), policy.rules.len())
+    };
+    rules.truncate(SHOWN);
     rules.push(v1::EffectiveRule {
         name: "implied".to_owned(),
         action: v1::PolicyAction::Discard.into(),
@@ -27,26 +30,37 @@ pub fn effective_rules(tenant: &Tenant, peers: &[Arc<Peer>]) -> (Vec<v1::Effecti
         note: "what no rule matches goes nowhere".to_owned(),
         ..Default::default()
     });
-    (rules, count)
+    (rules, count + 1)
 }
 
+/// Those that are given, but for the last.
+const SHOWN: usize = MAX_EFFECTIVE_RULES - 1;
+
 /// One rule per child of every peer: the longest prefixes first, as a packet goes to the most specific subnet, then in the
-/// order of names. A child with subnets of several lengths has a rule for each.
-fn by_default(peers: &[Arc<Peer>]) -> Vec<v1::EffectiveRule> {
-    let mut keyed = Vec::new();
+/// order of names. A child with subnets of several lengths has a rule for each. The first [`SHOWN`] of them, and how many there are.
+fn by_default(peers: &[Arc<Peer>]) -> (Vec<v1::EffectiveRule>, usize) {
+    let mut keys = Vec::new();
     for peer in peers {
         for child in &peer.spec.children {
-            let mut lengths: BTreeMap<u8, Vec<Cidr>> = BTreeMap::new();
-            for subnet in &child.remote_subnets {
-                lengths.entry(subnet.prefix()).or_default().push(*subnet);
-            }
-            for (length, subnets) in lengths {
-                keyed.push((std::cmp::Reverse(length), &peer.name, child, subnets));
-            }
+            let lengths: BTreeSet<u8> = child.remote_subnets.iter().map(|subnet| subnet.prefix()).collect();
+            keys.extend(lengths.into_iter().map(|length| (Reverse(length), &peer.name, child)));
         }
     }
-    keyed.sort_by(|a, b| (a.0, a.1, &a.2.name).cmp(&(b.0, b.1, &b.2.name)));
-    keyed.into_iter().map(|(_, name, child, subnets)| default_rule(name, child, &subnets)).collect()
+    let count = keys.len();
+    let order = |a: &(_, &PeerName, &ChildSpec), b: &(_, &PeerName, &ChildSpec)| {
+        (&a.0, a.1, &a.2.name).cmp(&(&b.0, b.1, &b.2.name))
+    };
+    if count > SHOWN {
+        // Of those beyond nothing is written.
+        keys.select_nth_unstable_by(SHOWN, order);
+        keys.truncate(SHOWN);
+    }
+    keys.sort_by(order);
+    let rule = |(Reverse(length), name, child): (Reverse<u8>, &PeerName, &ChildSpec)| {
+        let subnets = child.remote_subnets.iter().filter(|subnet| subnet.prefix() == length).copied();
+        default_rule(name, child, &subnets.collect::<Vec<_>>())
+    };
+    (keys.into_iter().map(rule).collect(), count)
 }
 
 fn default_rule(peer: &PeerName, child: &ChildSpec, remote: &[Cidr]) -> v1::EffectiveRule {
