@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use culvert_proto::etcd::{KeyValue, RangeRequest};
 
 use super::{EtcdStore, Known};
-use crate::etcd::{EtcdError, delete_range, end_of};
+use crate::etcd::{EtcdError, delete_range, end_of, unchanged_since};
 
 /// Rows of a page.
 const PAGE: i64 = 2_000;
-/// How often reading begins again because etcd has forgotten the moment. It forgets after minutes.
+/// How often something begins again because the moment is over: etcd forgets after minutes, and a head is replaced with each change.
 const TRIES: usize = 3;
 
 pub(super) struct Loaded {
@@ -70,7 +70,17 @@ impl EtcdStore {
     /// Removes parts of changes that were never made: of nodes that died over them. Those of one that is being written right now go
     /// too, and it is written again.
     pub(super) async fn clear_remains(&self) -> Result<(), EtcdError> {
-        let known = self.head().await?;
+        for _ in 0..TRIES {
+            if self.clear_but(&self.head().await?).await? {
+                return Ok(());
+            }
+        }
+        // Whoever writes that much is there; what remains waits for the next start.
+        Ok(())
+    }
+
+    /// Removes all parts but those of this head, if it is the head still: another one may name others by now. False if it is not.
+    pub(super) async fn clear_but(&self, known: &Known) -> Result<bool, EtcdError> {
         let kept = self.etcd.key(&known.head.folder());
         let mut begin = self.etcd.key("parts/");
         let end = end_of(begin.clone());
@@ -80,6 +90,7 @@ impl EtcdStore {
             begin = end_of(kept);
         }
         remove.push(delete_range(begin, end));
-        self.etcd.transact(Vec::new(), remove, Vec::new()).await.map(drop)
+        let still = vec![unchanged_since(self.etcd.key("head"), known.written)];
+        Ok(self.etcd.transact(still, remove, Vec::new()).await?.succeeded)
     }
 }

@@ -160,6 +160,22 @@ async fn one_who_begins_while_parts_are_cleared_is_told_to_write_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn parts_that_a_head_has_named_meanwhile_are_not_cleared() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (store, _) = open(&servers, "a");
+    let known = store.head().await.unwrap();
+    let mut batch = Batch::default();
+    (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
+    let next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    // One who starts has read the head when the change is made, and whoever made it dies.
+    let made = store.begin_in_parts(&batch, &known, next).await.ok().unwrap();
+    assert!(!store.clear_but(&known).await.unwrap());
+    assert_eq!(store.rows_in_parts(&made.head, 0).await.unwrap().len(), 150);
+    store.clear_remains().await.unwrap();
+    assert_eq!(store.rows_in_parts(&made.head, 0).await.unwrap().len(), 150);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_etcd_has_forgotten_comes_with_all_rows() {
     let Some(servers) = Servers::start(1) else { return };
     let a = node(&servers, "a");
