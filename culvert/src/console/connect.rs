@@ -148,7 +148,7 @@ impl Client {
     }
 
     pub(crate) fn nodes(&self) -> NodeServiceClient<Authorized> {
-        NodeServiceClient::new(self.authorized())
+        NodeServiceClient::new(self.authorized()).max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(crate) fn tokens(&self) -> TokenServiceClient<Authorized> {

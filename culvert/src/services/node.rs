@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use culvert_proto::v1::node_service_server::NodeService;
+use prost::Message as _;
 use tenants::{Catalog, Error};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -139,12 +140,7 @@ impl NodeService for Nodes {
     ) -> Result<Response<Self::BackupStoreStream>, Status> {
         let rows = blocking(&self.catalog, "BackupStore", Catalog::backup).await?;
         let rows = rows.map_err(|error| status::of_error(&Error::Store(error)))?;
-        let mut rows = rows.into_iter().map(|(key, value)| v1::StoredRow { key, value }).peekable();
-        let parts = std::iter::from_fn(move || {
-            rows.peek()?;
-            Some(Ok(v1::BackupStoreResponse { rows: rows.by_ref().take(ROWS_PER_PART).collect() }))
-        });
-        Ok(Response::new(Box::pin(tokio_stream::iter(parts))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(parts(rows).map(Ok)))))
     }
 }
 
@@ -172,6 +168,47 @@ fn known_node(placement: &cluster::Placement, field: &str, name: &str) -> Result
     Err(status::invalid(field, format!("there is no node {name:?}; expected one of {known}")))
 }
 
-/// Rows of a message of a backup: the largest peer is some tens of KiB, and a message stays below the 4 MiB that clients
-/// take by default.
-const ROWS_PER_PART: usize = 64;
+/// Octets of rows in a message of a backup; one row that is larger is a message of its own. With the largest row there is it stays
+/// below the 4 MiB that clients take by default.
+const PART: usize = 1 << 20;
+
+/// Messages of a backup.
+fn parts(rows: Vec<(String, Vec<u8>)>) -> impl Iterator<Item = v1::BackupStoreResponse> {
+    let mut rows = rows.into_iter().map(|(key, value)| v1::StoredRow { key, value }).peekable();
+    std::iter::from_fn(move || {
+        let first = rows.next()?;
+        let mut octets = first.encoded_len();
+        let mut part = vec![first];
+        while let Some(row) = rows.next_if(|row| octets + row.encoded_len() <= PART) {
+            octets += row.encoded_len();
+            part.push(row);
+        }
+        Some(v1::BackupStoreResponse { rows: part })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_a_backup_stays_below_what_clients_take_by_default() {
+        let sizes = [100, PART / 2, PART, 2 * PART, 3, 4];
+        let rows: Vec<_> = (0..300)
+            .zip(sizes.into_iter().cycle())
+            .map(|(number, size)| (format!("tenants/{number:04}"), vec![7; size]))
+            .collect();
+        let mut all = Vec::new();
+        for part in parts(rows.clone()) {
+            assert!(
+                part.encoded_len() < 4 << 20,
+                "{} octets in {} rows",
+                part.encoded_len(),
+                part.rows.len()
+            );
+            all.extend(part.rows.into_iter().map(|row| (row.key, row.value)));
+        }
+        assert!(all == rows);
+        assert_eq!(parts(Vec::new()).count(), 0);
+    }
+}
