@@ -37,6 +37,10 @@ pub const MAX_TOKEN_LIFE: Duration = Duration::from_secs(3653 * 24 * 3600);
 /// Objects of which an audit entry shows what was there before and after. What goes beyond is named as a number: an entry of a
 /// hundred thousand peers would be larger than all others together.
 pub const MAX_AUDITED: usize = 1_000;
+/// Octets of an audit entry; what was there before and after is left out of it as far as it does not fit. In a cluster an entry is a
+/// value of etcd, which takes requests of 1.5 MiB, and the rows of its change are in the same one; [`MAX_AUDITED`] names are a
+/// third of this.
+pub const MAX_AUDIT_ENTRY: usize = 512 << 10;
 
 /// Child SAs of a peer. Each is an exchange of its own; gateways with more policies than this use wider selectors.
 pub const MAX_CHILDREN: usize = 32;

@@ -4,15 +4,18 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use culvert_proto::v1::audited_value::Kind;
+use prost::Message as _;
 
 use crate::author::Author;
 use crate::catalog::{ChangeKind, Object};
-use crate::limits::MAX_AUDITED;
+use crate::limits::{MAX_AUDIT_ENTRY, MAX_AUDITED};
 
 /// Characters of a reason: as many as the API tells.
 const MAX_MESSAGE: usize = 300;
 /// Characters of what a caller has written himself, such as a name: more than any that there is, so that nobody fills the log.
 const MAX_TEXT: usize = 200;
+/// Octets that a value takes beside its own: its tag and its length, and what the length of the object around it grows by.
+const FIELD: usize = 8;
 /// Names of a refused request that are noted, for the same reason.
 const MAX_REFUSED: usize = 16;
 
@@ -59,12 +62,27 @@ pub(crate) fn of_change<'a>(
     done: impl ExactSizeIterator<Item = (ChangeKind, &'a Object, Option<&'a Object>)>,
 ) -> v1::AuditEntry {
     let more = done.len().saturating_sub(MAX_AUDITED);
-    v1::AuditEntry {
+    let done: Vec<_> = done.take(MAX_AUDITED).collect();
+    let mut entry = v1::AuditEntry {
         result: "OK".to_owned(),
-        objects: done.take(MAX_AUDITED).map(|(kind, object, before)| audited(kind, object, before)).collect(),
+        objects: done.iter().map(|(kind, object, before)| named(*kind, object, *before)).collect(),
         more_objects: u32::try_from(more).unwrap_or(u32::MAX),
+        values_left_out: true,
         ..of(author, sequence)
+    };
+    // The names are there in any case, the values as far as there is room.
+    let mut room = MAX_AUDIT_ENTRY.saturating_sub(entry.encoded_len());
+    let mut left_out = false;
+    for (shown, (kind, object, before)) in entry.objects.iter_mut().zip(done) {
+        let (before, after) = values(kind, object, before);
+        let octets = [&before, &after].into_iter().flatten().map(|value| value.encoded_len() + FIELD).sum();
+        match room.checked_sub(octets) {
+            Some(rest) => (room, shown.before, shown.after) = (rest, before, after),
+            None => left_out = true,
+        }
     }
+    entry.values_left_out = left_out;
+    entry
 }
 
 fn of(author: &Author, sequence: u64) -> v1::AuditEntry {
@@ -80,8 +98,8 @@ fn of(author: &Author, sequence: u64) -> v1::AuditEntry {
     }
 }
 
-fn audited(kind: ChangeKind, object: &Object, before: Option<&Object>) -> v1::AuditedObject {
-    let deleted = kind == ChangeKind::Deleted;
+/// An object of an entry, without what was configured of it.
+fn named(kind: ChangeKind, object: &Object, before: Option<&Object>) -> v1::AuditedObject {
     let value_changed = match (object, before) {
         (Object::Secret(new), Some(Object::Secret(old))) => new.sealed != old.sealed,
         _ => false,
@@ -94,10 +112,21 @@ fn audited(kind: ChangeKind, object: &Object, before: Option<&Object>) -> v1::Au
             ChangeKind::Deleted => "DELETED",
         }
         .to_owned(),
-        before: before.or(Some(object).filter(|_| deleted)).map(value),
-        after: Some(object).filter(|_| !deleted).map(value),
+        before: None,
+        after: None,
         value_changed,
     }
+}
+
+/// What was configured of an object before, and is now.
+fn values(
+    kind: ChangeKind,
+    object: &Object,
+    before: Option<&Object>,
+) -> (Option<v1::AuditedValue>, Option<v1::AuditedValue>) {
+    let deleted = kind == ChangeKind::Deleted;
+    let before = before.or(Some(object).filter(|_| deleted)).map(value);
+    (before, Some(object).filter(|_| !deleted).map(value))
 }
 
 /// What is configured of an object. Nothing secret is: neither has a secret its value in it, nor a token.

@@ -201,3 +201,44 @@ fn who_is_of_a_tenant_writes_what_is_its_own_alone() {
     });
     assert!(catalog.get_tenant(&"tenants/b".parse().unwrap()).is_some());
 }
+
+#[test]
+fn an_entry_of_large_objects_keeps_their_names_and_as_many_values_as_it_has_room_for() {
+    use prost::Message as _;
+
+    use crate::limits::MAX_AUDIT_ENTRY;
+    let catalog = Catalog::in_memory().unwrap();
+    catalog.create_tenant(&create("acme")).unwrap();
+    catalog.create_secret(secret("acme", "value")).unwrap();
+    let peer = |number: u32| {
+        let subnet = |at: u32| format!("{}/32", std::net::Ipv4Addr::from(0x0b00_0000 + number * 64 + at));
+        let child = v1::Child {
+            name: "lan".into(),
+            local_subnets: vec!["10.0.0.0/16".into()],
+            remote_subnets: (0..60).map(subnet).collect(),
+            ..Default::default()
+        };
+        let peer = v1::Peer {
+            name: format!("tenants/acme/peers/p{number}"),
+            local_identity: "gw.example".into(),
+            remote_identity: format!("p{number}.example"),
+            auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk("tenants/acme/secrets/psk".into())) }),
+            children: vec![child],
+            ..Default::default()
+        };
+        v1::Object { kind: Some(v1::object::Kind::Peer(peer)) }
+    };
+    let request = v1::ApplyRequest { objects: (0..1_000).map(peer).collect(), validate_only: false };
+    catalog.apply(request).unwrap();
+    let page = catalog.audit().page("", 1, "").unwrap();
+    let entry = &page.items[0];
+    assert!(entry.encoded_len() <= MAX_AUDIT_ENTRY, "{} octets", entry.encoded_len());
+    assert!(entry.values_left_out && entry.objects.len() == 1_000);
+    assert!(entry.objects.iter().all(|object| object.change == "CREATED"));
+    let with_values = entry.objects.iter().filter(|object| object.after.is_some()).count();
+    assert!((100..1_000).contains(&with_values), "{with_values} values");
+    let rows = catalog.backup().unwrap();
+    let stored = rows.iter().filter(|(key, _)| key.starts_with("catalog/audit/"));
+    assert!(stored.map(|(_, value)| value.len()).all(|octets| octets <= MAX_AUDIT_ENTRY));
+    assert!(catalog.audit().page("", 3, "").unwrap().items[1..].iter().all(|entry| !entry.values_left_out));
+}

@@ -166,7 +166,12 @@ fn brief(entry: &v1::AuditEntry) -> v1::AuditEntry {
         suppressed: entry.suppressed,
         trace_id: entry.trace_id.clone(),
         span_id: entry.span_id.clone(),
+        values_left_out: entry.values_left_out || entry.objects.iter().any(has_values),
     }
+}
+
+fn has_values(object: &v1::AuditedObject) -> bool {
+    object.before.is_some() || object.after.is_some()
 }
 
 /// The tenant that all objects are of, if they are of one.
