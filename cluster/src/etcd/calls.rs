@@ -17,7 +17,7 @@ use tonic::{Request, Status, Streaming};
 #[cfg(feature = "simulated")]
 use super::memory;
 
-/// Greatest answer: a page of rows, or a part of a large change.
+/// Greatest answer, several times what is asked for at once: pages are of fewer octets, and a watch comes in fragments.
 const MAX_ANSWER: usize = 16 << 20;
 
 /// The way to a member.
@@ -44,7 +44,7 @@ impl Way {
         match self {
             Self::Network(channel) => Ok(kv(channel).range(request).await?.into_inner()),
             #[cfg(feature = "simulated")]
-            Self::Memory(line) => line.ask(move |store| store.range(&request)).await,
+            Self::Memory(line) => line.ask(move |store| store.answer(&request)).await?,
         }
     }
 
@@ -129,7 +129,7 @@ impl Answers {
         match self {
             Self::Network { answers, .. } => answers.message().await,
             #[cfg(feature = "simulated")]
-            Self::Memory(answers) => Ok(answers.recv().await),
+            Self::Memory(answers) => answers.recv().await.transpose(),
         }
     }
 }

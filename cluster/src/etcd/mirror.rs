@@ -44,7 +44,8 @@ pub(crate) async fn mirror<S: Mirrored>(
     let mut at = Some(loaded);
     loop {
         let error = until_it_ends(etcd, prefix, &empty, &mut at, &mut tell).await;
-        if matches!(error, EtcdError::Compacted(_) | EtcdError::Corrupt { .. }) {
+        // What is refused once is refused again; all keys are another question.
+        if !matches!(error, EtcdError::Away { .. }) {
             at = None;
         }
         tracing::debug!(%error, prefix, "changes are not seen");

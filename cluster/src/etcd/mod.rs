@@ -66,6 +66,14 @@ pub enum EtcdError {
         /// Why.
         reason: String,
     },
+    /// What it has to say at once is larger than what is taken.
+    #[error("etcd at {place}: {reason}")]
+    TooLarge {
+        /// The member.
+        place: String,
+        /// How large, and what is taken.
+        reason: String,
+    },
     /// It was asked for a time that it has forgotten.
     #[error("etcd has forgotten what was before revision {0}")]
     Compacted(i64),
@@ -237,8 +245,9 @@ impl Etcd {
                     self.current.store(at, Ordering::Relaxed);
                     return Ok(watch);
                 }
-                Ok(Err(error @ EtcdError::Compacted(_))) => return Err(error),
-                Ok(Err(error)) => reason = error.to_string(),
+                Ok(Err(EtcdError::Away { reason: why, .. })) => reason = why,
+                // The others would say the same.
+                Ok(Err(error)) => return Err(error),
                 Err(_) => reason = format!("{} does not answer", member.url()),
             }
         }
@@ -259,11 +268,13 @@ fn is_passing(status: &Status) -> bool {
 }
 
 fn refused(member: &Member, status: &Status) -> EtcdError {
-    // The only error that is a matter of course has no code of its own.
-    if status.code() == Code::OutOfRange && status.message().contains("compacted") {
-        return EtcdError::Compacted(0);
+    let (place, reason) = (member.url().to_owned(), status.message().to_owned());
+    // Errors that are a matter of course have no code of their own: this one is etcd's, and else it is said of the size of an answer.
+    match status.code() {
+        Code::OutOfRange if reason.contains("compacted") => EtcdError::Compacted(0),
+        Code::OutOfRange => EtcdError::TooLarge { place, reason },
+        _ => EtcdError::Refused { place, reason },
     }
-    EtcdError::Refused { place: member.url().to_owned(), reason: status.message().to_owned() }
 }
 
 /// The end of the range of all keys that begin with `prefix`.

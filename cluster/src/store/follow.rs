@@ -7,6 +7,7 @@ use std::time::Duration;
 use culvert_proto::etcd::{Event, event::EventType};
 use tenants::store::StoreError;
 use tenants::{Catalog, News};
+use tokio::time::Instant;
 
 use super::EtcdStore;
 use super::head::Head;
@@ -15,6 +16,10 @@ use crate::etcd::EtcdError;
 
 /// Before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The same, of what is refused again and again: to ask for all rows is work for etcd, and whoever follows again is this late at most.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
+/// Whoever has followed for so long has got over what was refused before.
+const OVER: Duration = Duration::from_secs(60);
 
 /// Follows etcd for as long as it is polled: every change that another node makes gets into `catalog`, in order and once. What was
 /// missed, because etcd was away or has forgotten it, comes with all rows.
@@ -25,18 +30,50 @@ pub async fn follow(store: EtcdStore, catalog: Arc<Catalog>) {
     // Up to here of etcd's revisions everything is in the catalog. Nothing is known yet of what was written since it was loaded.
     let mut seen = None;
     let mut told = false;
+    let mut refusals = Refusals::default();
     loop {
-        match follow_until_it_ends(&store, &catalog, &mut seen, &mut told).await {
-            // All rows are wanted.
-            EtcdError::Compacted(_) => seen = None,
-            error => {
-                store.away.store(true, Ordering::Relaxed);
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, "what other nodes write does not come in");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+        let begun = Instant::now();
+        let error = follow_until_it_ends(&store, &catalog, &mut seen, &mut told).await;
+        if begun.elapsed() > OVER {
+            refusals = Refusals::default();
         }
+        if let EtcdError::Compacted(_) = error {
+            // All rows are wanted.
+            seen = None;
+            continue;
+        }
+        store.away.store(true, Ordering::Relaxed);
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(%error, "what other nodes write does not come in");
+        }
+        let pause = refusals.meet(&error, &mut seen);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// What was refused of late. The same question would get the same answer for ever: all rows are another one.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// How far it was at the last one.
+    at: Option<i64>,
+    /// The next pause, after the first.
+    pause: Option<Duration>,
+}
+
+impl Refusals {
+    /// How long to wait after an error. What is seen is forgotten where it is of no use to go on from there.
+    fn meet(&mut self, error: &EtcdError, seen: &mut Option<i64>) -> Duration {
+        if matches!(error, EtcdError::Away { .. }) {
+            return PAUSE;
+        }
+        let again = seen.is_some() && self.at == *seen;
+        self.at = *seen;
+        if again || matches!(error, EtcdError::TooLarge { .. }) {
+            *seen = None;
+        }
+        let pause = self.pause.unwrap_or(PAUSE);
+        self.pause = Some((pause * 2).min(MAX_PAUSE));
+        pause
     }
 }
 
@@ -136,4 +173,28 @@ fn corrupt(error: &StoreError) -> EtcdError {
 
 fn written(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_twice_at_the_same_place_leads_to_all_rows() {
+        let (mut refusals, mut seen) = (Refusals::default(), Some(7));
+        let place = || "etcd".to_owned();
+        let refused = EtcdError::Refused { place: place(), reason: "no".to_owned() };
+        let away = EtcdError::Away { place: place(), reason: "no".to_owned() };
+        let large = EtcdError::TooLarge { place: place(), reason: "no".to_owned() };
+        for _ in 0..3 {
+            assert_eq!(refusals.meet(&away, &mut seen), PAUSE);
+        }
+        assert_eq!((refusals.meet(&refused, &mut seen), seen), (PAUSE, Some(7)));
+        seen = Some(8);
+        assert_eq!((refusals.meet(&refused, &mut seen), seen), (PAUSE * 2, Some(8)));
+        assert_eq!((refusals.meet(&refused, &mut seen), seen), (PAUSE * 4, None));
+        seen = Some(9);
+        assert_eq!((refusals.meet(&large, &mut seen), seen), (PAUSE * 8, None));
+        (0..9).for_each(|_| assert!(refusals.meet(&refused, &mut seen) <= MAX_PAUSE));
+    }
 }

@@ -17,6 +17,8 @@ mod large;
 mod load;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_large;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,8 @@
 //! An etcd in memory, for simulations: what the real one promises of transactions, leases and watches, by the clock of tokio. What is between
 //! it and a node is the simulation's: requests that take their time, arrive though nobody waits for them any more, or whose answers are lost.
 
+mod watched;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,7 @@ use culvert_proto::etcd::{
     Compare, DeleteRangeResponse, Event, KeyValue, PutResponse, RangeRequest, RangeResponse, RequestOp,
     ResponseHeader, ResponseOp, TxnRequest, TxnResponse, WatchCreateRequest, WatchResponse,
 };
+use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
@@ -21,6 +24,8 @@ use tonic::Status;
 use super::Etcd;
 use super::calls::Way;
 use super::member::Member;
+use watched::Watched;
+pub(super) use watched::{Answers, Told};
 
 /// Writes that a watch may begin with: whoever has missed more is told that they are forgotten, as after a compaction.
 const KEPT: usize = 64;
@@ -62,16 +67,9 @@ pub(super) struct State {
     away: bool,
     /// To see that it is noticed: transactions do not compare.
     blind: bool,
+    /// Octets of an answer that those who ask take, if they do not take any.
+    most: Option<usize>,
 }
-
-#[derive(Debug)]
-struct Watched {
-    range: Range,
-    tell: mpsc::UnboundedSender<WatchResponse>,
-}
-
-/// What a watch is told.
-pub(super) type Answers = mpsc::UnboundedReceiver<WatchResponse>;
 
 /// The way of one node to the store.
 #[derive(Clone, Debug)]
@@ -107,6 +105,12 @@ impl Memory {
     /// From now on transactions succeed whatever they compare with: to see that this is noticed.
     pub fn set_blind(&self) {
         self.state().blind = true;
+    }
+
+    /// From now on those who ask take no answer of more octets.
+    #[cfg(test)]
+    pub(crate) fn set_most(&self, octets: usize) {
+        self.state().most = Some(octets);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,7 +185,7 @@ impl Line {
 }
 
 /// Brings what a watch is told to the node, in its order.
-async fn forward(mut from: Answers, to: mpsc::UnboundedSender<WatchResponse>, path: Arc<dyn Path>) {
+async fn forward(mut from: Answers, to: mpsc::UnboundedSender<Told>, path: Arc<dyn Path>) {
     while let Some(answer) = from.recv().await {
         let mut deaf = Duration::ZERO;
         let time = loop {
@@ -204,11 +208,22 @@ impl State {
         Some(ResponseHeader { revision: self.revision, ..ResponseHeader::default() })
     }
 
+    /// As [`Self::range`], if whoever asks takes it.
+    pub(super) fn answer(&self, request: &RangeRequest) -> Result<RangeResponse, Status> {
+        let answer = self.range(request);
+        if self.most.is_some_and(|most| answer.encoded_len() > most) { Err(too_large()) } else { Ok(answer) }
+    }
+
     /// As it is now: nobody in a simulation asks for what was.
-    pub(super) fn range(&self, request: &RangeRequest) -> RangeResponse {
-        let kvs: Vec<KeyValue> = self.keys.range(bounds(request)).map(|(_, kv)| kv.clone()).collect();
-        let count = i64::try_from(kvs.len()).unwrap_or(i64::MAX);
-        RangeResponse { header: self.header(), kvs, more: false, count }
+    fn range(&self, request: &RangeRequest) -> RangeResponse {
+        let of_it = || self.keys.range(bounds(request)).map(|(_, kv)| kv);
+        let count = of_it().count();
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(count);
+        let bare = |kv: &KeyValue| KeyValue { value: Vec::new(), ..kv.clone() };
+        let shown = |kv: &KeyValue| if request.keys_only { bare(kv) } else { kv.clone() };
+        let kvs = of_it().take(limit).map(shown).collect();
+        let more = limit < count;
+        RangeResponse { header: self.header(), kvs, more, count: i64::try_from(count).unwrap_or(i64::MAX) }
     }
 
     pub(super) fn transact(&mut self, request: TxnRequest) -> Result<TxnResponse, Status> {
@@ -252,16 +267,19 @@ impl State {
         let (tell, answers) = mpsc::unbounded_channel();
         if create.start_revision <= self.forgotten {
             let compact_revision = self.forgotten + 1;
-            let _ = tell.send(WatchResponse { compact_revision, ..WatchResponse::default() });
+            let _ = tell.send(Ok(WatchResponse { compact_revision, ..WatchResponse::default() }));
             return answers;
         }
-        let range = (create.key, create.range_end);
         let begun = WatchResponse { header: self.header(), created: true, ..WatchResponse::default() };
-        let _ = tell.send(begun);
-        for written in self.log.iter().filter(|written| written.revision() >= create.start_revision) {
-            tell_of(&range, written, &tell);
-        }
-        self.watches.push(Watched { range, tell });
+        let _ = tell.send(Ok(begun));
+        let from = create.start_revision;
+        let watched = Watched { range: (create.key, create.range_end), fragment: create.fragment, tell };
+        // As etcd does: what was missed is told at once.
+        let missed = self.log.iter().filter(|written| written.revision() >= from);
+        let events: Vec<Event> = missed.flat_map(|written| written.events.iter().cloned()).collect();
+        watched
+            .tell_of(&WatchResponse { header: self.header(), events, ..WatchResponse::default() }, self.most);
+        self.watches.push(watched);
         answers
     }
 
@@ -329,7 +347,7 @@ impl State {
         self.revision = at;
         let written = WatchResponse { header: self.header(), events, ..WatchResponse::default() };
         self.watches.retain(|watch| !watch.tell.is_closed());
-        self.watches.iter().for_each(|watch| tell_of(&watch.range, &written, &watch.tell));
+        self.watches.iter().for_each(|watch| watch.tell_of(&written, self.most));
         self.log.push_back(written);
         if self.log.len() > KEPT {
             self.forgotten = self.log.pop_front().map_or(0, |written| written.revision());
@@ -337,18 +355,9 @@ impl State {
     }
 }
 
-/// The first key, and the end, which is empty for that key alone.
-type Range = (Vec<u8>, Vec<u8>);
-
-fn tell_of(range: &Range, written: &WatchResponse, tell: &mpsc::UnboundedSender<WatchResponse>) {
-    let (first, end) = range;
-    let is_of = |key: &Vec<u8>| if end.is_empty() { key == first } else { key >= first && key < end };
-    let of_it = |event: &&Event| event.kv.as_ref().is_some_and(|kv| is_of(&kv.key));
-    let events: Vec<Event> = written.events.iter().filter(of_it).cloned().collect();
-    if !events.is_empty() {
-        // Whoever watched may be gone.
-        let _ = tell.send(WatchResponse { events, ..written.clone() });
-    }
+/// What one says whose limit an answer is beyond.
+fn too_large() -> Status {
+    Status::out_of_range("Error, decoded message length too large")
 }
 
 fn bounds(request: &RangeRequest) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
