@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use culvert_proto::etcd::{KeyValue, RangeRequest, event::EventType};
+use culvert_proto::etcd::{KeyValue, event::EventType};
 
 use super::{Etcd, EtcdError, end_of};
 
@@ -22,14 +22,13 @@ pub(crate) async fn load<S: Mirrored>(
     mut state: S,
 ) -> Result<(S, i64), EtcdError> {
     let key = etcd.key(prefix);
-    let found =
-        etcd.range(RangeRequest { range_end: end_of(key.clone()), key, ..RangeRequest::default() }).await?;
-    for kv in &found.kvs {
+    let (found, revision) = etcd.all(key.clone(), end_of(key), 0).await?;
+    for kv in &found {
         if let Some(key) = etcd.strip(&kv.key) {
             state.take_in(key, Some(kv))?;
         }
     }
-    Ok((state, found.header.map_or(0, |header| header.revision)))
+    Ok((state, revision))
 }
 
 /// Tells of every change since what was [loaded](load), and of which revision of etcd it is, for ever. `empty` is what there is without

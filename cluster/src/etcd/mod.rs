@@ -9,6 +9,7 @@ mod member;
 #[cfg(feature = "simulated")]
 pub(crate) mod memory;
 pub(crate) mod mirror;
+mod pages;
 mod tls;
 mod watch;
 

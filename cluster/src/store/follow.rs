@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use culvert_proto::etcd::{Event, event::EventType};
-use tenants::store::StoreError;
+use tenants::store::{StoreError, is_audit};
 use tenants::{Catalog, News};
 use tokio::time::Instant;
 
 use super::EtcdStore;
 use super::head::Head;
 use super::large::Rows;
+use super::tidy::tidy;
 use crate::etcd::EtcdError;
 
 /// Before a watch that ended is begun again.
@@ -22,8 +23,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 const OVER: Duration = Duration::from_secs(60);
 
 /// Follows etcd for as long as it is polled: every change that another node makes gets into `catalog`, in order and once. What was
-/// missed, because etcd was away or has forgotten it, comes with all rows.
+/// missed, because etcd was away or has forgotten it, comes with all rows. Beside that it tidies up now and then (`tidy.rs`).
 pub async fn follow(store: EtcdStore, catalog: Arc<Catalog>) {
+    tokio::join!(follow_changes(&store, &catalog), tidy(&store, &catalog));
+}
+
+async fn follow_changes(store: &EtcdStore, catalog: &Arc<Catalog>) {
     if let Err(error) = store.clear_remains().await {
         tracing::debug!(%error, "remains of changes that were never made stay where they are");
     }
@@ -33,7 +38,7 @@ pub async fn follow(store: EtcdStore, catalog: Arc<Catalog>) {
     let mut refusals = Refusals::default();
     loop {
         let begun = Instant::now();
-        let error = follow_until_it_ends(&store, &catalog, &mut seen, &mut told).await;
+        let error = follow_until_it_ends(store, catalog, &mut seen, &mut told).await;
         if begun.elapsed() > OVER {
             refusals = Refusals::default();
         }
@@ -124,11 +129,13 @@ async fn take_over(store: &EtcdStore, catalog: &Arc<Catalog>, write: &[Event]) -
     // Without a head it is a part, a row that is put in its place, or none of the catalog.
     let Some(kv) = head else { return Ok(()) };
     let head = Head::read(&kv.value)?;
-    let rows = if head.parts > 0 {
+    let mut rows = if head.parts > 0 {
         store.rows_in_parts(&head, kv.mod_revision).await?
     } else {
         rows_of(store, write)
     };
+    // These are of whoever made the change.
+    rows.retain(|(key, _)| !is_audit(key));
     if rows.is_empty() {
         // All that has changed is that a large change lies in its place.
         return Ok(());

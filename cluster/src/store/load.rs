@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use culvert_proto::etcd::{KeyValue, RangeRequest};
+use tenants::store::{audit_folder, is_audit};
 
 use super::{EtcdStore, Known};
-use crate::etcd::{EtcdError, delete_range, end_of, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, delete_range, end_of, unchanged_since};
 
-/// Rows of a page.
-const PAGE: i64 = 2_000;
 /// How often something begins again because the moment is over: etcd forgets after minutes, and a head is replaced with each change.
 const TRIES: usize = 3;
 
@@ -17,54 +15,73 @@ pub(super) struct Loaded {
     pub(super) known: Known,
 }
 
+/// Which rows are read.
+enum Which<'a> {
+    /// All but entries of the audit log: those are of one node each, and nobody else has use for them.
+    Catalog,
+    /// The entries of this node.
+    AuditOf(&'a str),
+}
+
+impl Which<'_> {
+    fn has(&self, key: &str) -> bool {
+        match self {
+            Self::Catalog => !is_audit(key),
+            Self::AuditOf(node) => key.starts_with(&audit_folder(Some(node))),
+        }
+    }
+
+    /// Where they lie, without the prefix of the cluster: from the first key up to the second.
+    fn ranges(&self, etcd: &Etcd) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let rows = etcd.key("rows/");
+        let folder = |node| etcd.key(&format!("rows/{}", audit_folder(node)));
+        match self {
+            Self::Catalog => vec![(rows.clone(), folder(None)), (end_of(folder(None)), end_of(rows))],
+            Self::AuditOf(node) => vec![(folder(Some(node)), end_of(folder(Some(node))))],
+        }
+    }
+}
+
 impl EtcdStore {
-    /// All rows, of the moment that the head was read.
+    /// All rows of the catalog, of the moment that the head was read.
     pub(super) async fn load_all(&self) -> Result<Loaded, EtcdError> {
+        self.load_which(&Which::Catalog).await
+    }
+
+    /// The audit entries of a node that are not known to be in its log.
+    pub(super) async fn load_audit_of(&self, node: &str) -> Result<Loaded, EtcdError> {
+        self.load_which(&Which::AuditOf(node)).await
+    }
+
+    async fn load_which(&self, which: &Which<'_>) -> Result<Loaded, EtcdError> {
         for _ in 1..TRIES {
-            match self.load_once().await {
+            match self.load_once(which).await {
                 Err(EtcdError::Compacted(_)) => {}
                 done => return done,
             }
         }
-        self.load_once().await
+        self.load_once(which).await
     }
 
-    async fn load_once(&self) -> Result<Loaded, EtcdError> {
+    async fn load_once(&self, which: &Which<'_>) -> Result<Loaded, EtcdError> {
         let known = self.head().await?;
         let mut rows = BTreeMap::new();
-        for kv in self.page_through("rows/", known.at).await? {
-            if let Some(key) = self.etcd.strip(&kv.key).and_then(|key| key.strip_prefix("rows/")) {
-                rows.insert(key.to_owned(), kv.value);
+        for (begin, end) in which.ranges(&self.etcd) {
+            for kv in self.etcd.all(begin, end, known.at).await?.0 {
+                if let Some(key) = self.etcd.strip(&kv.key).and_then(|key| key.strip_prefix("rows/")) {
+                    rows.insert(key.to_owned(), kv.value);
+                }
             }
         }
-        for (key, value) in self.rows_in_parts(&known.head, known.at).await? {
+        // Those of a change whose maker died over it are among them.
+        let in_parts = self.rows_in_parts(&known.head, known.at).await?;
+        for (key, value) in in_parts.into_iter().filter(|(key, _)| which.has(key)) {
             match value {
                 Some(value) => rows.insert(key, value),
                 None => rows.remove(&key),
             };
         }
         Ok(Loaded { rows, known })
-    }
-
-    async fn page_through(&self, folder: &str, revision: i64) -> Result<Vec<KeyValue>, EtcdError> {
-        let mut key = self.etcd.key(folder);
-        let (range_end, mut found) = (end_of(key.clone()), Vec::new());
-        loop {
-            let request = RangeRequest {
-                key,
-                range_end: range_end.clone(),
-                limit: PAGE,
-                revision,
-                ..RangeRequest::default()
-            };
-            let page = self.etcd.range(request).await?;
-            found.extend(page.kvs);
-            match found.last().filter(|_| page.more) {
-                // The key that follows.
-                Some(last) => key = [last.key.as_slice(), &[0]].concat(),
-                None => return Ok(found),
-            }
-        }
     }
 
     /// Removes parts of changes that were never made: of nodes that died over them. Those of one that is being written right now go

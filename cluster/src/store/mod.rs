@@ -19,6 +19,7 @@ mod load;
 mod tests;
 #[cfg(test)]
 mod tests_large;
+mod tidy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -156,6 +157,11 @@ impl EtcdStore {
 impl Store for EtcdStore {
     fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         let loaded = self.block_on(self.load_all())?;
+        Ok(loaded.rows.into_iter().collect())
+    }
+
+    fn load_audit(&self, node: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let loaded = self.block_on(self.load_audit_of(node))?;
         Ok(loaded.rows.into_iter().collect())
     }
 

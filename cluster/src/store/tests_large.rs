@@ -1,16 +1,18 @@
-//! What is larger than an answer of etcd.
+//! What is larger than an answer of etcd, and what lies there for nobody.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
+use tenants::store::{Batch, Store as _, audit_folder};
 use tenants::{Catalog, Options};
 
 use super::*;
+use crate::etcd::end_of;
 use crate::etcd::memory::{self, Memory};
 use crate::servers::Servers;
 
@@ -78,10 +80,12 @@ async fn what_is_larger_than_an_answer_comes_in_several() {
         () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} secrets", b.secrets().len()),
     }
     assert_eq!(b.snapshot().revision, a.snapshot().revision);
+    // Whoever starts reads page by page.
+    assert_eq!(open(client(), directory.path(), "c").1.secrets().len(), 60);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_missed_at_a_real_etcd_may_be_more_than_an_answer() {
+async fn a_real_etcd_may_have_missed_and_read_anew_more_than_an_answer() {
     const LARGE: usize = 20;
     let Some(servers) = Servers::start(1) else { return };
     let directory = tempfile::tempdir().unwrap();
@@ -106,4 +110,59 @@ async fn what_was_missed_at_a_real_etcd_may_be_more_than_an_answer() {
         () = reached => {}
         () = tokio::time::sleep(Duration::from_secs(10)) => panic!("nothing has come"),
     }
+    let (all, _) = store.etcd.all(folder.clone(), end_of(folder), 0).await.unwrap();
+    assert_eq!(all.len(), LARGE);
+    // They are another node's, and nobody who starts reads them.
+    assert_eq!(open(servers.client(), directory.path(), "c").1.tenants().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_entries_of_one_who_died_over_a_large_change_are_found() {
+    let (memory, directory) = (Memory::begin(), tempfile::tempdir().unwrap());
+    let (store, _) = open(memory.client(Arc::new(AtOnce)), directory.path(), "a");
+    let known = store.head().await.unwrap();
+    let (own, others) = (format!("{}1", audit_folder(Some("a"))), format!("{}1", audit_folder(Some("b"))));
+    let mut batch = Batch::default();
+    [&own, &others].into_iter().for_each(|key| batch.put(key.clone(), vec![0; 8]));
+    (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
+    let next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    store.begin_in_parts(&batch, &known, next).await.ok().unwrap();
+    let found = tokio::task::block_in_place(|| store.load_audit("a")).unwrap();
+    assert_eq!(found, [(own, vec![0; 8])]);
+    let all = store.load_all().await.unwrap();
+    assert!(!all.rows.contains_key(&others) && all.rows.len() >= 150);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn audit_entries_of_a_node_that_is_gone_get_to_the_log_of_another_once() {
+    let (memory, directory) = (Memory::begin(), tempfile::tempdir().unwrap());
+    let client = || memory.client(Arc::new(AtOnce));
+    let (_, a) = open(client(), directory.path(), "a");
+    for number in 0..20 {
+        apply(&a, vec![tenant(&format!("t{number}"))]);
+    }
+    drop(a);
+    let (store, b) = open(client(), directory.path(), "b");
+    let rows = |node: &'static str| tokio::task::block_in_place(|| store.load_audit(node)).unwrap().len();
+    let listed = || b.audit().page("", 1_000, "").unwrap().items;
+    let now = SystemTime::now();
+    super::tidy::round(&store, &b, now).await.unwrap();
+    assert_eq!((rows("a"), listed().len()), (20, 0), "it may come back");
+    // While it is there they are its own.
+    let later = now + Duration::from_secs(48 * 3600);
+    let there = store.etcd.key("nodes/a");
+    store.etcd.transact(Vec::new(), vec![put(there.clone(), vec![1])], Vec::new()).await.unwrap();
+    super::tidy::round(&store, &b, later).await.unwrap();
+    assert_eq!(rows("a"), 20);
+    store.etcd.transact(Vec::new(), vec![delete(there)], Vec::new()).await.unwrap();
+    for _ in 0..2 {
+        super::tidy::round(&store, &b, later).await.unwrap();
+        let found = listed();
+        assert_eq!((rows("a"), found.len()), (0, 20));
+        assert!(found.iter().all(|entry| entry.node == "a" && entry.objects.len() == 1));
+    }
+    assert_eq!(rows("b"), 0, "what is in the log is not kept in etcd");
+    // And the changes go on from there.
+    apply(&b, vec![tenant("last")]);
+    assert_eq!((b.tenants().len(), rows("b")), (21, 1));
 }

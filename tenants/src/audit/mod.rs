@@ -21,6 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use culvert_proto::v1;
+use prost::Message as _;
 
 pub use entry::Deed;
 pub(crate) use entry::of_change;
@@ -35,6 +36,8 @@ pub const FOLDER: &str = "audit";
 /// Entries in the store before their lines are made to stay on disk and their rows removed: so many changes share one wait for
 /// the disk, and so many lines at most are written again after a crash.
 const UNSETTLED: usize = 32;
+/// The same in octets: in a cluster they lie in etcd, beside those of the other nodes.
+const UNSETTLED_OCTETS: usize = 4 << 20;
 /// Entries kept for when the disk takes lines again. Beyond, those of changes come back from the store at the next start, and
 /// others are lost and counted.
 const UNWRITTEN: usize = 1_024;
@@ -78,6 +81,8 @@ struct State {
     unwritten: VecDeque<v1::AuditEntry>,
     /// In the file, and in the store too.
     unsettled: Vec<u64>,
+    /// Octets of these.
+    unsettled_octets: usize,
     /// On disk in the file for sure: their rows may go.
     settled: Vec<u64>,
     sink: Option<Arc<dyn AuditSink>>,
@@ -121,7 +126,7 @@ impl AuditLog {
 
     fn with(kept: Kept, next: u64, sink: Option<Arc<dyn AuditSink>>) -> Self {
         let (unwritten, unsettled, settled) = (VecDeque::new(), Vec::new(), Vec::new());
-        let state = Mutex::new(State { kept, unwritten, unsettled, settled, sink });
+        let state = Mutex::new(State { kept, unwritten, unsettled, unsettled_octets: 0, settled, sink });
         Self { next: AtomicU64::new(next), lost: AtomicU64::new(0), state }
     }
 
@@ -165,7 +170,7 @@ impl AuditLog {
         // What finds no room is in the store, and in the file after the next start.
         state.push(entry);
         state.write();
-        if state.unsettled.len() >= UNSETTLED {
+        if state.unsettled.len() >= UNSETTLED || state.unsettled_octets >= UNSETTLED_OCTETS {
             state.settle();
         }
     }
@@ -207,10 +212,11 @@ impl State {
                     Ok(rotated) => {
                         if rotated {
                             // The file before was made to stay on disk when it was closed.
-                            self.settled.append(&mut self.unsettled);
+                            self.all_settled();
                         }
                         if entry.objects.iter().any(|object| !object.change.is_empty()) {
                             self.unsettled.push(entry.sequence);
+                            self.unsettled_octets += entry.encoded_len();
                         }
                         if let Some(sink) = &self.sink {
                             sink.written(&entry);
@@ -240,7 +246,12 @@ impl State {
 
     fn settle(&mut self) {
         if self.sync() {
-            self.settled.append(&mut self.unsettled);
+            self.all_settled();
         }
+    }
+
+    fn all_settled(&mut self) {
+        self.settled.append(&mut self.unsettled);
+        self.unsettled_octets = 0;
     }
 }

@@ -12,6 +12,7 @@ mod callers;
 mod follow;
 mod group;
 mod index;
+mod inherit;
 mod lookup;
 mod mostly;
 mod object;
@@ -210,7 +211,8 @@ impl Catalog {
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}
                 Row::KeyCheck(_) => return Err(StoreError::WrongKey(key)),
                 Row::Used(token, time) => uses.push((token, time)),
-                Row::Audit(of, entry) if of == node => deeds.push(*entry),
+                Row::Audit(None, entry) if node.is_none() => deeds.push(*entry),
+                // Of a store that is shared they are asked for by themselves.
                 Row::Audit(..) => {}
                 Row::Object(object) => {
                     state.put(object);
@@ -229,6 +231,9 @@ impl Catalog {
                 token.used.restore(time);
             }
         }
+        if let Some(node) = &node {
+            deeds = inherit::entries(store.load_audit(node)?)?.into_iter().map(|(_, entry)| entry).collect();
+        }
         let audit = audit(deeds)?;
         let (changes, _) = broadcast::channel(CHANGE_BACKLOG);
         let writer = Mutex::new(state.clone());
@@ -243,7 +248,8 @@ impl Catalog {
         &self.audit
     }
 
-    /// Every row as it is on disk now, for [`crate::store::write_backup`]. Values of secrets are sealed with the key of
+    /// Every row as it is on disk now, for [`crate::store::write_backup`]; of a store that nodes share without audit entries, which
+    /// are each node's own. Values of secrets are sealed with the key of
     /// this directory, which is not among them.
     pub fn backup(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         self.store.load()

@@ -22,8 +22,8 @@ pub use backup::write_backup;
 pub use batch::Batch;
 pub use check::{Report, check, read};
 pub use memory::MemoryStore;
-pub use record::is_audit;
 pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, audit_key, encode, used_key};
+pub use record::{audit_folder, audit_node, is_audit};
 pub use redb::RedbStore;
 pub use vault::Vault;
 
@@ -34,8 +34,15 @@ pub const KEY_FILE: &str = "secrets.key";
 
 /// Keeps rows.
 pub trait Store: Send + Sync + 'static {
-    /// All rows.
+    /// All rows. A store that is shared may leave out audit entries, which are of use to one node each.
     fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError>;
+
+    /// The rows of audit entries of a node. Asked of shared stores alone.
+    fn load_audit(&self, node: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut rows = self.load()?;
+        rows.retain(|(key, _)| audit_node(key) == Some(node));
+        Ok(rows)
+    }
 
     /// Writes a batch. When it returns `Ok` the batch survives a crash of the machine. A store that is shared refuses one that
     /// does not follow on its last change ([`StoreError::Outrun`]).
@@ -55,6 +62,10 @@ pub trait Store: Send + Sync + 'static {
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
         (**self).load()
+    }
+
+    fn load_audit(&self, node: &str) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        (**self).load_audit(node)
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {

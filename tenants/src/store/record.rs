@@ -33,12 +33,14 @@ pub(crate) fn used_key(name: &TokenName) -> String {
 /// What keys of audit entries begin with that may not be in the audit log yet.
 const AUDIT: &str = "catalog/audit/";
 
+/// What keys of rows begin with that are audit entries on their way to a log: to that of this node, or to any.
+pub fn audit_folder(node: Option<&str>) -> String {
+    node.map_or_else(|| AUDIT.to_owned(), |node| format!("{AUDIT}{node}/"))
+}
+
 /// Key of the row of an audit entry: of this node, where several share the store.
 pub(crate) fn audit_key(node: Option<&str>, sequence: u64) -> String {
-    match node {
-        None => format!("{AUDIT}{sequence:020}"),
-        Some(node) => format!("{AUDIT}{node}/{sequence:020}"),
-    }
+    format!("{}{sequence:020}", audit_folder(node))
 }
 
 /// Whether the row of this key is an audit entry on its way to the log of its node.
@@ -46,9 +48,9 @@ pub fn is_audit(key: &str) -> bool {
     key.starts_with(AUDIT)
 }
 
-/// Whose entry a row is, by its key.
-fn audit_node(key: &str) -> Option<String> {
-    key.strip_prefix(AUDIT)?.rsplit_once('/').map(|(node, _)| node.to_owned())
+/// Whose audit entry a row is, by its key, where several nodes share the store.
+pub fn audit_node(key: &str) -> Option<&str> {
+    key.strip_prefix(AUDIT)?.rsplit_once('/').map(|(node, _)| node)
 }
 
 /// Numbers that must never go back.
@@ -119,7 +121,7 @@ impl Row {
         }
         if key.starts_with(AUDIT) {
             let entry = v1::AuditEntry::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
-            return Ok(Row::Audit(audit_node(key), Box::new(entry)));
+            return Ok(Row::Audit(audit_node(key).map(str::to_owned), Box::new(entry)));
         }
         let row = Envelope::decode(value).map_err(|error| StoreError::corrupt(key, error))?;
         if key.parse::<TokenName>().is_ok() {

@@ -167,6 +167,7 @@ fn brief(entry: &v1::AuditEntry) -> v1::AuditEntry {
         trace_id: entry.trace_id.clone(),
         span_id: entry.span_id.clone(),
         values_left_out: entry.values_left_out || entry.objects.iter().any(has_values),
+        node: entry.node.clone(),
     }
 }
 
