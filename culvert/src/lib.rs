@@ -1,7 +1,7 @@
 //! What the two binaries are made of: `culvertd`, the daemon, and `culvert`, the command line.
 //!
 //! * [`config`] and [`logging`]: how the daemon is told what to do, and how it tells what it does; [`phase`]: how far along
-//!   it is.
+//!   it is; `room`: how many connections a listener has at once, and who gives way.
 //! * [`telemetry`]: what the daemon tells of itself to programs that watch it.
 //! * [`monitoring`]: dashboards, alerts and documents about that, of which `make dashboards` makes files.
 //! * [`daemon`]: what the daemon does besides serving.
@@ -23,6 +23,7 @@ mod manifest;
 pub mod monitoring;
 pub mod phase;
 mod quickstart;
+mod room;
 pub mod runtime;
 pub mod server;
 pub mod services;

@@ -15,8 +15,8 @@ use tokio::time::Sleep;
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
-use crate::access::room::{Place, Standing};
 use crate::access::tls::ClientCertificate;
+use crate::room::{Place, Standing};
 
 /// Logins that fail on one connection before it is closed: whoever has no credential has to come again, which is limited too.
 const MAX_FAILURES: u32 = 50;
@@ -211,7 +211,7 @@ impl AsyncWrite for Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::room::Room;
+    use crate::room::Room;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     #[tokio::test]

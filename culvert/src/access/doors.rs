@@ -17,10 +17,10 @@ use tokio_openssl::SslStream;
 use tokio_stream::Stream;
 
 use crate::access::connection::Connection;
-use crate::access::room::Room;
 use crate::access::tls;
 use crate::access::{Access, Tls, TlsError};
 use crate::config::GrpcConfig;
+use crate::room::Room;
 
 /// Connections that wait to be served. They are taken within a turn of the server, so a few are plenty.
 const WAITING: usize = 64;

@@ -27,8 +27,9 @@ use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
 
-/// The service of probes, which have no credential.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+/// What probes ask, which have no credential.
+const HEALTH: [&str; 3] =
+    ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/List", "/grpc.health.v1.Health/Watch"];
 /// Characters of a name that is not the caller's, in the answer: more than any name has.
 const MAX_NAME: usize = 300;
 
@@ -78,7 +79,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, next);
         let access = Arc::clone(&self.access);
         Box::pin(async move {
-            if request.uri().path().starts_with(HEALTH) {
+            if HEALTH.contains(&request.uri().path()) {
                 return inner.call(request).await;
             }
             let admitted = match access.admit(request).await {

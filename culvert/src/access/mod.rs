@@ -19,7 +19,6 @@ mod methods;
 mod names;
 mod order;
 mod request;
-mod room;
 mod tls;
 mod weight;
 
@@ -41,10 +40,10 @@ pub(crate) use request::{MAX_BATCH_REQUEST, MAX_REQUEST};
 pub use tls::{Tls, TlsError};
 
 use crate::config::{ClientRule, GrpcConfig, UserRule};
+use crate::room::{Entered, Place, Room};
 use crate::telemetry::metrics::Others;
 use files::TokenFiles;
 use limits::Limits;
-use room::{Entered, Place, Room};
 
 /// What decides who may do what.
 pub struct Access {

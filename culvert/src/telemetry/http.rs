@@ -1,10 +1,12 @@
 //! The HTTP listener of `metrics.listen`: probes, and what Prometheus reads. It answers GET and HEAD of a handful of paths and
-//! takes no body; whoever is slow, or opens many connections, holds up himself.
+//! takes no body. Nobody shows who he is here, so a new connection always gets in: for it the one goes that has said nothing for
+//! longest, its source's own where that has its share. Whoever is slow, or opens many, holds up himself.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -15,15 +17,22 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
 
 use super::metrics::{self, Source, Text};
 use super::probes::Probes;
+use crate::room::{Place, Room};
 
-/// Connections at a time; further ones wait to be accepted. A pair of Prometheus servers, the probes of a kubelet and some
+/// Connections at a time. A pair of Prometheus servers, the probes of a kubelet and some
 /// people are a dozen.
 const MAX_CONNECTIONS: usize = 64;
-/// How long a client may take for the head of a request, idle connections included: longer than the usual interval of scrapes,
+/// Those of one source: both Prometheus servers and the kubelet may come by one address, and four sources that are not meant well
+/// have all of them only for as long as nobody else comes.
+const MAX_OF_SOURCE: usize = 16;
+/// How long a connection may be there before the head of its first request: probes and scrapes send theirs at once.
+const FIRST_HEAD: Duration = Duration::from_secs(5);
+/// How long a client may take for the head of a further request, idle connections included: longer than the usual interval of scrapes,
 /// so that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
 /// How long a whole connection may last: a client that never reads its answer ends with it.
@@ -91,36 +100,51 @@ impl Served {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, served: Served) {
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let room = Room::of(MAX_CONNECTIONS, MAX_OF_SOURCE).turning_over();
     loop {
-        // Never closed, so there is no error.
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                let served = served.clone();
-                tokio::spawn(async move {
-                    // A client that goes away, or is too slow, is its own affair.
-                    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection(stream, &served)).await;
-                    drop(place);
-                });
+            Ok((stream, from)) => {
+                // Somebody always gives way, as nobody has a place for good.
+                let Some(entered) = room.enter(Some(from.ip().to_canonical())) else { continue };
+                if entered.displaced {
+                    tracing::debug!(%from, "metrics.listen: an older connection gave way to this one");
+                }
+                // A client that goes away, or is too slow, is its own affair.
+                tokio::spawn(timeout(CONNECTION_TIMEOUT, connection(stream, served.clone(), entered.place)));
             }
             Err(error) => {
                 tracing::warn!(%error, "metrics.listen: no connection could be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(stream: TcpStream, served: &Served) -> Result<(), hyper::Error> {
-    let answer =
-        |request: Request<Incoming>| async move { Ok::<_, Infallible>(answer(&request, served).await) };
-    http1::Builder::new()
+async fn connection(stream: TcpStream, served: Served, mut place: Place) {
+    let standing = place.standing();
+    let spoken = AtomicBool::new(false);
+    let answer = |request: Request<Incoming>| {
+        spoken.store(true, Ordering::Relaxed);
+        standing.served();
+        let served = &served;
+        async move { Ok::<_, Infallible>(answer(&request, served).await) }
+    };
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service_fn(answer))
-        .await
+        .serve_connection(TokioIo::new(stream), service_fn(answer));
+    let silent = async {
+        sleep(FIRST_HEAD).await;
+        if spoken.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        _ = serving => {}
+        () = place.left() => {}
+        () = silent => {}
+    }
 }
 
 async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Full<Bytes>> {

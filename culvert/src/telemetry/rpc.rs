@@ -141,8 +141,10 @@ struct Open {
 }
 
 impl Open {
+    /// Of those who are not known, anybody can make as many as he likes, with names of his own; they are counted, and audited.
     fn close(&mut self, code: Code) {
-        if let Some(span) = self.span.take() {
+        let known = self.known.0.load(Ordering::Relaxed);
+        if let Some(span) = self.span.take().filter(|_| known) {
             finish(span, code, &*self.spans);
         }
     }
@@ -151,16 +153,13 @@ impl Open {
 impl Drop for Open {
     /// Nobody waits for the answer any more. What it has set off may go on, as a part of this span.
     fn drop(&mut self) {
-        // Of those who are not known, anybody can make as many as he likes.
-        if self.known.0.load(Ordering::Relaxed) {
-            self.close(Code::Cancelled);
-        }
+        self.close(Code::Cancelled);
     }
 }
 
 fn finish(mut span: Span, code: Code, spans: &dyn SpanSink) {
-    if matches!(code, Code::Unauthenticated | Code::ResourceExhausted) {
-        // Anybody can make as many of these as he likes, whatever he says of sampling. They are counted, and audited.
+    if code == Code::ResourceExhausted {
+        // Of these there are as many as a caller likes, whatever he says of sampling.
         return;
     }
     span.set(RPC_RESPONSE_STATUS_CODE, code_name(code));
@@ -249,6 +248,22 @@ mod tests {
         let Span { error, attributes, .. } = spans.remove(0);
         let said = format!("{:?}", attributes.settle());
         assert!(said.contains("CANCELLED") && error.is_none(), "{said}");
+    }
+
+    /// Whatever it is that they ask for, and whatever they say of sampling.
+    #[tokio::test]
+    async fn strangers_make_no_spans() {
+        let kept = Arc::new(Kept::default());
+        for code in [Code::Ok, Code::Unimplemented, Code::Internal, Code::Unauthenticated] {
+            let refusing = tower::service_fn(move |_: Request<()>| async move {
+                Ok::<_, Infallible>(tonic::Status::new(code, "").into_http::<()>())
+            });
+            let mut request = Request::new(());
+            let sampled = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+            request.headers_mut().insert(TRACEPARENT, sampled);
+            Traced::new(Some(kept.clone())).layer(refusing).call(request).await.unwrap();
+        }
+        assert!(kept.0.lock().unwrap().is_empty());
     }
 
     #[test]

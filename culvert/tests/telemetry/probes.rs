@@ -1,11 +1,61 @@
 //! The probes, over HTTP.
 
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+
 use actors::Health;
 use culvert::telemetry::http::Served;
 use culvert::telemetry::{Probes, http};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::http::{get, said};
+
+/// More connections than a listener has room for, in all and of one source.
+const FLOOD: usize = 200;
+
+fn served() -> (tokio::runtime::Runtime, SocketAddr) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(http::bind("127.0.0.1:0".parse().unwrap())).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(http::serve(listener, Served::new(Probes::default())));
+    (runtime, address)
+}
+
+#[test]
+fn strangers_that_hold_connections_keep_no_probe_out() {
+    let (_runtime, address) = served();
+    // None of them says anything; some have said half of it.
+    let flood: Vec<TcpStream> = (0..FLOOD)
+        .map(|n| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let half = if n % 2 == 0 { &b"GET /livez HT"[..] } else { b"" };
+            stream.write_all(half).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..20 {
+        assert_eq!(get(address, "/livez"), (200, "ok\n".to_owned()));
+    }
+    drop(flood);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_says_nothing_is_closed_soon_and_whoever_has_asked_is_not() {
+    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(http::serve(listener, Served::new(Probes::default())));
+    let mut asked = tokio::net::TcpStream::connect(address).await.unwrap();
+    asked.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut first = [0; 15];
+    asked.read_exact(&mut first).await.unwrap();
+    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
+    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed by the listener");
+    asked.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answers = String::from_utf8_lossy(&first).into_owned();
+    asked.read_to_string(&mut answers).await.unwrap();
+    assert_eq!(answers.matches("200 OK").count(), 2, "{answers}");
+}
 
 #[test]
 fn probes_say_what_is_in_the_way() {

@@ -2,7 +2,7 @@
 //!
 //! Whoever connects is a stranger until a credential of its was taken. A new connection always finds a place while there is a
 //! stranger's to take, so strangers cannot keep out whoever has a credential, nor each other; a connection whose credential was
-//! taken gives way to nobody.
+//! taken gives way to nobody. Where nobody has a credential, whoever was served gives way after those who have said nothing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub(crate) struct Room {
     most_of_source: usize,
     /// Of `most`, those for this host.
     kept: usize,
+    /// A source that has its share takes its next place from its own, and is not refused.
+    within_source: bool,
 }
 
 #[derive(Debug, Default)]
@@ -98,21 +100,30 @@ impl Default for Room {
 impl Room {
     /// For so many in all, and of one source.
     pub(crate) fn of(most: usize, most_of_source: usize) -> Self {
-        Self { taken: Arc::default(), most, most_of_source, kept: 0 }
+        Self { taken: Arc::default(), most, most_of_source, kept: 0, within_source: false }
+    }
+
+    /// The same, but the newest of a source that has its share takes the place of another of its own.
+    pub(crate) fn turning_over(self) -> Self {
+        Self { within_source: true, ..self }
     }
 
     /// A place for a connection from this source; `None` for one of this host, which has no address.
     pub(crate) fn enter(&self, source: Option<IpAddr>) -> Option<Entered> {
         let mut taken = self.taken();
-        if source.is_some_and(|source| taken.by_source.get(&source) >= Some(&self.most_of_source)) {
+        let has_share = source.is_some_and(|of| taken.by_source.get(&of) >= Some(&self.most_of_source));
+        if has_share && !self.within_source {
             return None;
         }
         // What is kept for this host counts as taken for others, as far as it is not.
         let kept = if source.is_some() { self.kept.saturating_sub(taken.of_host) } else { 0 };
-        let displaced = taken.places.len() + kept >= self.most;
-        if displaced {
+        let displaced = has_share || taken.places.len() + kept >= self.most;
+        if has_share {
+            taken.displace(|entry| entry.source == source)?;
+        } else if displaced {
             let of_others = source.is_some() && taken.of_host <= self.kept;
-            taken.displace(of_others)?;
+            // Others have no use of places that are kept for this host.
+            taken.displace(|entry| !of_others || entry.source.is_some())?;
         }
         let number = taken.turn();
         let (leave, left) = oneshot::channel();
@@ -137,12 +148,11 @@ impl Taken {
         self.turn
     }
 
-    /// Has the stranger leave that was not used for longest; `None` if there is none. Where others have no use of places that are
-    /// kept for this host, it is one of theirs.
-    fn displace(&mut self, of_others: bool) -> Option<()> {
+    /// Of these has the stranger leave that was not used for longest; `None` if there is none.
+    fn displace(&mut self, of_these: impl Fn(&Entry) -> bool) -> Option<()> {
         let strangers = self.places.iter().filter_map(|(number, entry)| {
             let stranger = entry.stranger.as_ref()?;
-            (!of_others || entry.source.is_some()).then_some((stranger.used, *number))
+            of_these(entry).then_some((stranger.used, *number))
         });
         let (_, number) = strangers.min()?;
         if let Some(stranger) = self.remove(number).and_then(|entry| entry.stranger) {
@@ -285,6 +295,19 @@ mod tests {
         let other = room.enter(None).unwrap();
         assert!(other.displaced && has_left(&mut local.place));
         assert!(known.iter_mut().all(|place| !has_left(place)));
+    }
+
+    #[test]
+    fn where_a_source_turns_over_its_newest_takes_the_place_of_its_own() {
+        let room = Room::of(4, 2).turning_over();
+        let mut other = room.enter(source(1)).unwrap().place;
+        let [mut a, mut b] = [(); 2].map(|()| room.enter(source(2)).unwrap().place);
+        a.standing().served();
+        let late = room.enter(source(2)).unwrap();
+        assert!(late.displaced && has_left(&mut b) && !has_left(&mut a) && !has_left(&mut other));
+        drop((a, b, late, other));
+        let taken = room.taken();
+        assert_eq!((taken.places.len(), taken.by_source.len()), (0, 0));
     }
 
     #[test]
