@@ -12,8 +12,12 @@ use crate::runtime::RuntimeError;
 
 /// Violations told in one status: details travel in a header, which clients bound to 16 KiB.
 const MAX_VIOLATIONS: usize = 16;
-/// Characters of a description, for the same reason.
+/// Octets of a description, for the same reason.
 const MAX_DESCRIPTION: usize = 300;
+/// Octets of a name or a field: more than any has that there is.
+const MAX_NAME: usize = 200;
+/// Octets of a message, which may have what a caller has sent in it, as an etag: it is in the details as well.
+const MAX_MESSAGE: usize = 1_024;
 /// `ErrorInfo.domain` of all errors.
 const DOMAIN: &str = "culvert";
 
@@ -27,14 +31,14 @@ pub fn of_error(error: &Error) -> Status {
         Error::StaleEtag { name, .. } => with(Code::Aborted, message, "STALE_ETAG", name),
         Error::FailedPrecondition { name, reason } => {
             let mut details = info("FAILED_PRECONDITION", name);
-            details.add_precondition_failure_violation("STATE", name, reason);
-            Status::with_error_details(Code::FailedPrecondition, message, details)
+            details.add_precondition_failure_violation("STATE", short(name), cut(reason, MAX_MESSAGE));
+            told(Code::FailedPrecondition, &message, details)
         }
         Error::Denied { name, .. } => with(Code::PermissionDenied, message, "PERMISSION_DENIED", name),
         Error::Exhausted { name, what, limit } => {
             let mut details = info("QUOTA_EXCEEDED", name);
-            details.add_quota_failure_violation(name, format!("at most {limit} {what}"));
-            Status::with_error_details(Code::ResourceExhausted, message, details)
+            details.add_quota_failure_violation(short(name), format!("at most {limit} {what}"));
+            told(Code::ResourceExhausted, &message, details)
         }
         Error::Store(StoreError::Disk { .. }) => with(Code::ResourceExhausted, message, DISK_REFUSED, ""),
         Error::Store(StoreError::Away { .. } | StoreError::Outrun(_)) => {
@@ -65,7 +69,7 @@ pub fn of_batch(error: &BatchError) -> Status {
             if let Some(request) = all.get_details_bad_request() {
                 details.set_bad_request(request.field_violations);
             }
-            Status::with_error_details(first.code(), all.message(), details)
+            told(first.code(), all.message(), details)
         }
         _ => all,
     }
@@ -73,10 +77,10 @@ pub fn of_batch(error: &BatchError) -> Status {
 
 /// INVALID_ARGUMENT with one violation per field.
 pub fn of_violations(faults: &Violations) -> Status {
-    let shown = faults.iter().take(MAX_VIOLATIONS).map(|fault| {
-        let description: String = fault.description.chars().take(MAX_DESCRIPTION).collect();
-        FieldViolation::new(fault.field.clone(), description)
-    });
+    let shown = faults
+        .iter()
+        .take(MAX_VIOLATIONS)
+        .map(|fault| FieldViolation::new(short(&fault.field), cut(&fault.description, MAX_DESCRIPTION)));
     let shown: Vec<FieldViolation> = shown.collect();
     let mut message = match shown.first() {
         Some(first) => format!("{}: {}", first.field, first.description),
@@ -86,7 +90,7 @@ pub fn of_violations(faults: &Violations) -> Status {
         0 | 1 => {}
         count => message.push_str(&format!(" (and {} more)", count - 1)),
     }
-    Status::with_error_details(Code::InvalidArgument, message, ErrorDetails::with_bad_request(shown))
+    told(Code::InvalidArgument, &message, ErrorDetails::with_bad_request(shown))
 }
 
 /// INVALID_ARGUMENT of one field.
@@ -110,11 +114,26 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
 }
 
 fn with(code: Code, message: String, reason: &str, name: &str) -> Status {
-    Status::with_error_details(code, message, info(reason, name))
+    told(code, &message, info(reason, name))
+}
+
+/// All statuses with details are made here, so that none is too large for a header.
+fn told(code: Code, message: &str, details: ErrorDetails) -> Status {
+    Status::with_error_details(code, cut(message, MAX_MESSAGE), details)
+}
+
+fn short(text: &str) -> String {
+    cut(text, MAX_NAME)
+}
+
+/// As much of a text as has so many octets, in whole characters.
+fn cut(text: &str, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
 }
 
 fn info(reason: &str, name: &str) -> ErrorDetails {
-    let metadata = HashMap::from([("name".to_owned(), name.to_owned())]);
+    let metadata = HashMap::from([("name".to_owned(), short(name))]);
     ErrorDetails::with_error_info(reason, DOMAIN, metadata)
 }
 
@@ -132,5 +151,25 @@ mod tests {
         assert!(status.message().ends_with("(and 1999 more)"));
         assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), MAX_VIOLATIONS);
         assert!(status.details().len() * 4 / 3 + status.message().len() < 12 * 1024);
+    }
+
+    #[test]
+    fn what_a_caller_has_sent_does_not_fill_the_header() {
+        let large = "\u{1F510}".repeat(100_000);
+        let mut faults = Violations::new();
+        (0..100).for_each(|_| faults.add(large.clone(), large.clone()));
+        let stale = Error::StaleEtag { name: large.clone(), given: large.clone(), current: large.clone() };
+        let missing = Error::FailedPrecondition { name: large.clone(), reason: large.clone() };
+        let all = [
+            of_violations(&faults),
+            of_error(&stale),
+            of_error(&missing),
+            of_error(&Error::NotFound(large.clone())),
+            of_batch(&BatchError::Objects(vec![(0, stale), (1, missing)])),
+        ];
+        for status in all {
+            let header = status.details().len() * 4 / 3 + status.message().len() * 3;
+            assert!(header < 16 * 1024, "{:?} {header}", status.code());
+        }
     }
 }
