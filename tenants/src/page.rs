@@ -50,13 +50,27 @@ impl PageRequest {
 
     /// Cuts a page out of the objects that follow [`Self::after`].
     pub fn cut<T>(&self, rest: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
-        let mut items: Vec<T> = rest.take(self.size + 1).collect();
-        let mut next_page_token = String::new();
-        if items.len() > self.size {
-            items.truncate(self.size);
-            next_page_token = items.last().map(|last| encode(&self.parent, &name(last))).unwrap_or_default();
+        self.cut_by(rest, name, |_| 0, 0)
+    }
+
+    /// As [`Self::cut`], of objects that are not all alike: a page ends before it has more than `most` octets, but for one object that has.
+    pub fn cut_by<T>(
+        &self,
+        rest: impl Iterator<Item = T>,
+        name: impl Fn(&T) -> String,
+        octets: impl Fn(&T) -> usize,
+        most: usize,
+    ) -> Page<T> {
+        let (mut items, mut total) = (Vec::new(), 0usize);
+        for item in rest {
+            total = total.saturating_add(octets(&item));
+            if items.len() == self.size || (total > most && !items.is_empty()) {
+                let last = items.last().map(|last| encode(&self.parent, &name(last)));
+                return Page { items, next_page_token: last.unwrap_or_default() };
+            }
+            items.push(item);
         }
-        Page { items, next_page_token }
+        Page { items, next_page_token: String::new() }
     }
 }
 
@@ -85,6 +99,26 @@ mod tests {
                 let rest = names.iter().filter(|name| request.after().is_none_or(|after| name.as_str() > after));
                 let page = request.cut(rest.cloned(), String::clone);
                 prop_assert!(page.items.len() <= size as usize);
+                seen.extend(page.items);
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, names);
+        }
+
+        #[test]
+        fn pages_of_a_size_in_octets_cover_the_list_once(sizes in prop::collection::vec(0usize..40, 0..30)) {
+            let names: Vec<_> = sizes.iter().enumerate().map(|(i, size)| (format!("n{i:03}"), *size)).collect();
+            let (mut seen, mut token) = (Vec::new(), String::new());
+            loop {
+                let request = PageRequest::parse("tenants/-", 7, &token).unwrap();
+                let rest =
+                    names.iter().filter(|(name, _)| request.after().is_none_or(|after| name.as_str() > after));
+                let page = request.cut_by(rest.cloned(), |(name, _)| name.clone(), |(_, size)| *size, 50);
+                let octets: usize = page.items.iter().map(|(_, size)| size).sum();
+                prop_assert!(page.items.len() <= 7 && octets <= 50);
                 seen.extend(page.items);
                 token = page.next_page_token;
                 if token.is_empty() {

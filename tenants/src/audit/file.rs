@@ -110,7 +110,7 @@ impl LogFiles {
     /// The same, as it is in the files.
     fn last_sequence(&self) -> Result<u64, StoreError> {
         for path in self.newest_first()? {
-            let last = entries(&path)?.iter().map(|entry| entry.sequence).max();
+            let last = entries(&path, None)?.iter().map(|entry| entry.sequence).max();
             if let Some(last) = last {
                 return Ok(last);
             }
@@ -125,7 +125,9 @@ impl LogFiles {
             return Ok(found);
         }
         for path in self.newest_first()?.iter().take(2) {
-            found.extend(entries(path)?.iter().map(|entry| entry.sequence).filter(|n| wanted.contains(n)));
+            found.extend(
+                entries(path, None)?.iter().map(|entry| entry.sequence).filter(|n| wanted.contains(n)),
+            );
         }
         Ok(found)
     }
@@ -162,8 +164,8 @@ fn whole_lines(file: &mut File, size: u64) -> std::io::Result<u64> {
     Ok(0)
 }
 
-/// The entries of a file, in its order. A line that is none is left out, and told.
-pub(crate) fn entries(path: &Path) -> Result<Vec<v1::AuditEntry>, StoreError> {
+/// The entries of a file, in its order; with a `mark` those alone that have this text somewhere. A line that is none is left out, and told.
+pub(crate) fn entries(path: &Path, mark: Option<&str>) -> Result<Vec<v1::AuditEntry>, StoreError> {
     let file = match File::open(path) {
         Ok(file) => file,
         // Removed since it was listed.
@@ -173,6 +175,10 @@ pub(crate) fn entries(path: &Path) -> Result<Vec<v1::AuditEntry>, StoreError> {
     let mut entries = Vec::new();
     for line in BufReader::new(file).lines() {
         let line = line.map_err(|error| StoreError::file(path, error))?;
+        // To look for it takes a hundredth of what it takes to read an entry.
+        if mark.is_some_and(|mark| !line.contains(mark)) {
+            continue;
+        }
         match of_line(&line) {
             Some(entry) => entries.push(entry),
             None => tracing::warn!(path = %path.display(), "a line of the audit log is no entry"),

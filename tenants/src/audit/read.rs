@@ -1,6 +1,7 @@
 //! Listing what was done, the newest first.
 
 use culvert_proto::v1;
+use prost::Message;
 
 use crate::audit::file::entries;
 use crate::audit::{AuditLog, Kept};
@@ -8,6 +9,9 @@ use crate::error::Error;
 use crate::name::TenantName;
 use crate::page::{Page, PageRequest};
 use crate::violation::Violations;
+
+/// Octets of a page: with the largest entry there is it stays below the 4 MiB that clients take by default.
+const PAGE: usize = 2 << 20;
 
 impl AuditLog {
     /// A page of the entries about what is of a tenant, or of all entries.
@@ -35,10 +39,11 @@ impl AuditLog {
             }
             Kept::Files(files) => files.newest_first()?,
         };
-        // File by file, so that a page of the newest ones reads no more than one.
+        // File by file, so that a page of the newest ones reads no more than one. What is not of the tenant is passed over unread.
+        let mark = tenant.as_ref().map(ToString::to_string);
         let mut failed = None;
         let newest_first = files.iter().flat_map(|path| {
-            let mut of_file = entries(path).unwrap_or_else(|error| {
+            let mut of_file = entries(path, mark.as_deref()).unwrap_or_else(|error| {
                 failed.get_or_insert(error);
                 Vec::new()
             });
@@ -63,7 +68,7 @@ fn cut(
         None => Some(entry),
         Some(tenant) => about(entry, tenant),
     });
-    request.cut(wanted, |entry| entry.sequence.to_string())
+    request.cut_by(wanted, |entry| entry.sequence.to_string(), Message::encoded_len, PAGE)
 }
 
 /// What of an entry is about a tenant: the objects of others in it are not its business.
