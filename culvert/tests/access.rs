@@ -516,3 +516,68 @@ async fn who_asks_too_much_is_told_to_wait() {
     assert!(refused > 0);
     node.stop().await;
 }
+
+/// The most that this process ever held, in MiB.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+/// Two octets each on the wire, they would be gigabytes.
+#[tokio::test]
+async fn a_flood_of_empty_elements_is_refused_before_any_is_made() {
+    use tonic_types::StatusExt as _;
+    let world = World::new().await;
+    let path = "/culvert.v1.BatchService/Apply";
+    let flood = [0x0a, 0].repeat((32 << 20) - 8);
+    for (who, expected) in [
+        ("viewer of a", Code::PermissionDenied),
+        ("viewer of node", Code::PermissionDenied),
+        ("admin of a", Code::InvalidArgument),
+        ("admin of node", Code::InvalidArgument),
+    ] {
+        let shown = format!("Bearer {}", world.tokens[who]);
+        let refused = world.call(path, &flood, Some(&shown)).await.unwrap_err();
+        assert_eq!(refused.code(), expected, "{who}: {refused:?}");
+        if expected == Code::InvalidArgument {
+            let told = refused.get_details_bad_request().unwrap().field_violations;
+            assert_eq!(told[0].field, "objects");
+        }
+    }
+    // Nor is there so much room where one object is meant, or by whoever only reads.
+    let shown = format!("Bearer {}", world.tokens["admin of a"]);
+    for path in ["/culvert.v1.PeerService/UpdatePeer", "/culvert.v1.PeerService/BatchGetPeerStatuses"] {
+        let refused = world.call(path, &flood, Some(&shown)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{path}: {refused:?}");
+        let refused = world.call(path, &flood[..512 << 10], Some(&shown)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{path}: {refused:?}");
+    }
+    assert!(peak() < 1_000, "{} MiB", peak());
+    // Whoever sends what is no flood is served as ever.
+    let delete = v1::DeleteRequest {
+        names: vec!["tenants/a/peers/p".into()],
+        validate_only: true,
+        ..Default::default()
+    };
+    world.call("/culvert.v1.BatchService/Delete", &delete.encode_to_vec(), Some(&shown)).await.unwrap();
+    world.node.stop().await;
+}
+
+/// What a caller of the whole node was refused is noted with what it was about, but for what is long.
+#[tokio::test]
+async fn what_was_refused_is_noted_with_its_name_and_not_read_if_it_is_long() {
+    let world = World::new().await;
+    let shown = format!("Bearer {}", world.tokens["viewer of node"]);
+    let path = "/culvert.v1.PeerService/InitiatePeer";
+    let named = v1::InitiatePeerRequest { name: "tenants/a/peers/p".into() }.encode_to_vec();
+    let long = v1::InitiatePeerRequest { name: "x".repeat(1 << 20) }.encode_to_vec();
+    for (request, objects) in [(named, vec!["tenants/a/peers/p".to_owned()]), (long, Vec::new())] {
+        let refused = world.call(path, &request, Some(&shown)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        let entry = world.catalog.audit().page("", 1, "").unwrap().items.remove(0);
+        let noted: Vec<_> = entry.objects.into_iter().map(|object| object.name).collect();
+        assert_eq!((entry.result.as_str(), noted), ("PERMISSION_DENIED", objects));
+    }
+    world.node.stop().await;
+}

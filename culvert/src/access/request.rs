@@ -12,6 +12,7 @@ use tonic::body::Body;
 
 use crate::access::methods::Rule;
 use crate::access::weight::{Heavy, weigh};
+use crate::status;
 
 /// Octets of a request. Larger than anything valid, so that what is too large is refused by the field it is in.
 pub(crate) const MAX_REQUEST: usize = 16 << 20;
@@ -125,10 +126,13 @@ impl Room {
         let message = frame(&body).ok_or_else(no_message)?;
         let memory = weigh(&rule.request, message, read, most).map_err(|heavy| match heavy {
             Heavy::Broken => no_message(),
-            Heavy::At(field) => Status::resource_exhausted(format!(
-                "the request would take more than {} MiB of memory: {field} has too many elements",
-                most >> 20
-            )),
+            Heavy::At(field) => {
+                let most = most >> 20;
+                status::invalid(
+                    &field,
+                    format!("has too many elements: the request would take more than {most} MiB"),
+                )
+            }
         })?;
         let memory = self.take(memory).await?;
         Ok((body, Taken { _octets: taken, _memory: memory }))
