@@ -22,7 +22,7 @@ use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
-use crate::access::request::{Taken, frame, framed};
+use crate::access::request::{Held, frame, framed, glance, no_message, receive};
 use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
@@ -86,8 +86,8 @@ where
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
-            // The room that it takes is taken until it is answered.
-            let Admitted { request, caller, author, rule, names, taken: _taken } = admitted;
+            // What it holds it holds until it is answered.
+            let Admitted { request, caller, author, rule, names, held: _held } = admitted;
             // A change of the catalog is noted with it, whoever waits.
             let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
             let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
@@ -115,7 +115,7 @@ struct Admitted {
     rule: Option<&'static Rule>,
     /// What it is about, as far as the audit log is to say so.
     names: Vec<String>,
-    taken: Option<Taken>,
+    held: Option<Held>,
 }
 
 impl Access {
@@ -145,24 +145,24 @@ impl Access {
             known.note();
         }
         let author = Arc::new(caller.author(&method, traceparent));
-        let (request, names, taken) = match rule {
+        let (request, names, held) = match rule {
             None => (request, Vec::new(), None),
             Some(rule) => {
-                let (request, names, taken) = self.check(request, rule, &caller, &author).await?;
+                let (request, names, held) = self.check(request, rule, &caller, &author).await?;
                 // A write of the catalog asks for itself.
                 if !rule.catalog {
                     catch_up(&self.catalog).await;
                 }
-                (request, names, Some(taken))
+                (request, names, Some(held))
             }
         };
         self.counters.admitted();
         holder.admitted();
-        Ok(Admitted { request, caller, author, rule, names, taken })
+        Ok(Admitted { request, caller, author, rule, names, held })
     }
 
     /// Holds a request against the rule of its method: the request as it is to be served, what it is about as far as the
-    /// audit log is to say so, and the room that it takes. What is not for the caller is not looked into, and nothing is decoded before it is
+    /// audit log is to say so, and what it holds of the node. What is not for the caller is not looked into, and nothing is decoded before it is
     /// known how much that is.
     async fn check(
         self: &Arc<Self>,
@@ -170,14 +170,17 @@ impl Access {
         rule: &Rule,
         caller: &Caller,
         author: &Author,
-    ) -> Result<(Request<Body>, Vec<String>, Taken), Status> {
+    ) -> Result<(Request<Body>, Vec<String>, Held), Status> {
         // What is refused to a tenant's caller is noted as that tenant's: whose it would be is not to see who has asked.
         let own = || caller.tenant.iter().map(ToString::to_string).collect();
+        // A tenant's callers have one share, however many they are.
+        let share =
+            self.budget.share(caller.tenant.as_ref().map_or_else(|| caller.principal(), ToString::to_string));
         if let Some(reason) = not_allowed(caller, rule) {
             let names = if caller.tenant.is_some() || !rule.is_audited() {
                 own()
             } else {
-                let message = self.requests.glance(request.into_body(), rule).await;
+                let message = glance(request.into_body(), rule, share).await;
                 let named = message.and_then(|message| Named::read(&rule.request, &message));
                 named.map(Named::into_names).unwrap_or_default()
             };
@@ -187,12 +190,11 @@ impl Access {
         // A request of the whole node for many objects is not looked into: it names too many to be read twice.
         let is_read = confined.is_some() || (rule.is_audited() && !author.method.contains("BatchService"));
         let (parts, body) = request.into_parts();
-        let read = self.requests.read(body, &author.method).await?;
-        let (mut body, taken) = self.requests.weigh(read, rule, &author.method, is_read).await?;
+        let (mut body, held) = receive(body, rule, &author.method, is_read, &self.budget, share).await?;
         let mut names = Vec::new();
         if is_read {
             let Some(mut named) = frame(&body).and_then(|message| Named::read(&rule.request, message)) else {
-                return Err(Status::invalid_argument("the request is no message of its method"));
+                return Err(no_message());
             };
             if let Some(tenant) = confined {
                 match named.confine(tenant, rule.lists) {
@@ -210,7 +212,7 @@ impl Access {
             }
         }
         let body = Body::new(Full::new(body).map_err(|never| match never {}));
-        Ok((Request::from_parts(parts, body), names, taken))
+        Ok((Request::from_parts(parts, body), names, held))
     }
 
     /// Refuses who is not known. Of many in a second only some are told why, and noted.

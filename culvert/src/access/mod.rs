@@ -2,11 +2,12 @@
 //!
 //! A connection comes in by a door (`doors.rs`: TCP with or without TLS, or the Unix socket) and says there who holds it. Every
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
-//! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`),
+//! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
 //! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
 
 mod authenticate;
+mod budget;
 mod caller;
 mod connection;
 mod counters;
@@ -42,6 +43,7 @@ pub use tls::{Tls, TlsError};
 use crate::config::{ClientRule, GrpcConfig, UserRule};
 use crate::room::{Entered, Place, Room};
 use crate::telemetry::metrics::Others;
+use budget::Budget;
 use files::TokenFiles;
 use limits::Limits;
 
@@ -55,7 +57,8 @@ pub struct Access {
     limits: Limits,
     counters: Arc<Counters>,
     room: Room,
-    requests: request::Room,
+    /// What requests hold.
+    budget: Arc<Budget>,
     /// Entries that the audit log was spared since the last one.
     suppressed: AtomicU64,
 }
@@ -91,7 +94,7 @@ impl Access {
             limits: Limits::new(config.rate_limit),
             counters: Arc::new(Counters::default()),
             room: Room::default(),
-            requests: request::Room::default(),
+            budget: Arc::default(),
             suppressed: AtomicU64::new(0),
         }
     }

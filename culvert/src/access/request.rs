@@ -6,144 +6,112 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::access::budget::{Budget, Share};
 use crate::access::methods::Rule;
 use crate::access::weight::{Heavy, weigh};
 use crate::status;
 
-/// Octets of a request. Larger than anything valid, so that what is too large is refused by the field it is in.
+/// Octets of a request that only asks: a thousand names are a tenth of it.
+const MAX_QUESTION: usize = 1 << 20;
+/// Of one that changes something. Larger than anything valid, so that what is too large is refused by the field it is in.
 pub(crate) const MAX_REQUEST: usize = 16 << 20;
 /// Of one of many objects: a hundred thousand peers of some hundred octets.
 pub(crate) const MAX_BATCH_REQUEST: usize = 64 << 20;
+/// Of one that is refused anyway, which is read to note what it is about: a name and some more.
+const MAX_REFUSED: usize = 16 << 10;
 /// What a request takes once it is decoded: the octets that it may have, twice, and many times what a tenant takes with its whole policy.
 const MAX_MEMORY: usize = 4 * MAX_REQUEST;
-/// One of many objects: as many as may be in one, of the usual size.
+/// One of many objects: as many as may be in one, of the usual size. Such are served one at a time.
 pub(crate) const MAX_BATCH_MEMORY: usize = 1 << 30;
-/// Of all requests that come or are served: two of the largest.
-const ROOM: usize = 2 * (MAX_BATCH_REQUEST + MAX_BATCH_MEMORY);
-/// What room is counted in; what is smaller takes none.
-const UNIT: usize = 64 << 10;
-/// How long a request waits for room: others are served in less.
-const WAIT: Duration = Duration::from_secs(10);
-/// How long it may take to come, as it holds room meanwhile.
-const ARRIVES: Duration = Duration::from_secs(60);
+/// How long a request may stand still before it is whole: many times what a bad path takes to repeat what was lost.
+const STALL: Duration = Duration::from_secs(10);
+/// How long it may take in all: the largest of them at 2 Mbit/s.
+const WHOLE: Duration = Duration::from_secs(300);
 /// A message in HTTP/2: whether it is compressed, and four octets of length.
 const FRAME: usize = 5;
 
-/// Room for requests.
-pub(crate) struct Room(Arc<Semaphore>);
-
-/// What a request takes of it, for as long as this lives.
-pub(crate) struct Taken {
-    _octets: Option<OwnedSemaphorePermit>,
-    _memory: Option<OwnedSemaphorePermit>,
+/// What a request holds of the node, for as long as this lives.
+pub(crate) struct Held {
+    _share: Share,
+    _turn: Option<OwnedSemaphorePermit>,
 }
 
-/// A request, with its frame.
-pub(crate) struct Read {
-    pub(crate) body: Bytes,
-    taken: Option<OwnedSemaphorePermit>,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ROOM / UNIT)))
-    }
-}
-
-impl Room {
-    /// Reads a request of this method.
-    pub(crate) async fn read(&self, body: Body, method: &str) -> Result<Read, Status> {
-        self.read_most(body, if is_batch(method) { MAX_BATCH_REQUEST } else { MAX_REQUEST }).await
-    }
-
-    /// The message of a request that is refused anyway, for what it names; `None` if it is large.
-    pub(crate) async fn glance(&self, body: Body, rule: &Rule) -> Option<Bytes> {
-        let Read { body, .. } = self.read_most(body, UNIT).await.ok()?;
-        let message = frame(&body)?;
-        weigh(&rule.request, message, true, MAX_MEMORY).ok()?;
-        Some(body.slice_ref(message))
-    }
-
-    async fn read_most(&self, mut body: Body, most: usize) -> Result<Read, Status> {
-        let arrives = async {
-            let mut read = BytesMut::new();
-            let mut taken = None;
-            let mut length = None;
-            while let Some(frame) = body.frame().await {
-                let frame = frame.map_err(|_| Status::cancelled("the request was cut"))?;
-                let Ok(data) = frame.into_data() else { continue };
-                read.extend_from_slice(&data);
-                if length.is_none()
-                    && let Some([_, octets @ ..]) = read.first_chunk::<FRAME>()
-                {
-                    let octets = u32::from_be_bytes(*octets) as usize;
-                    if octets > most {
-                        let reason =
-                            format!("the request has {octets} octets; this method takes {most} at most");
-                        return Err(Status::resource_exhausted(reason));
-                    }
-                    taken = self.take(octets).await?;
-                    length = Some(octets);
-                }
-                if length.is_some_and(|length| read.len() > FRAME + length) {
-                    return Err(Status::invalid_argument(
-                        "more than one message was sent to a method that takes one",
-                    ));
-                }
-            }
-            Ok(Read { body: read.freeze(), taken })
-        };
-        let late = |_| Status::deadline_exceeded(format!("the request did not come within {ARRIVES:?}"));
-        tokio::time::timeout(ARRIVES, arrives).await.map_err(late)?
-    }
-
-    async fn take(&self, octets: usize) -> Result<Option<OwnedSemaphorePermit>, Status> {
-        let units = u32::try_from(octets / UNIT).unwrap_or(u32::MAX);
-        if units == 0 {
-            return Ok(None);
+/// Reads a request of this method, with its frame, and weighs it. `read`: it is decoded here as well.
+pub(crate) async fn receive(
+    body: Body,
+    rule: &Rule,
+    method: &str,
+    read: bool,
+    budget: &Arc<Budget>,
+    mut share: Share,
+) -> Result<(Bytes, Held), Status> {
+    let (octets, memory) = match (method.contains("BatchService"), rule.is_audited()) {
+        (true, _) => (MAX_BATCH_REQUEST, MAX_BATCH_MEMORY),
+        (false, true) => (MAX_REQUEST, MAX_MEMORY),
+        (false, false) => (MAX_QUESTION, MAX_MEMORY),
+    };
+    let body = whole(body, octets, &mut share).await?;
+    let message = frame(&body).ok_or_else(no_message)?;
+    let weight = weigh(&rule.request, message, read, memory).map_err(|heavy| match heavy {
+        Heavy::Broken => no_message(),
+        Heavy::At(field) => {
+            let most = memory >> 20;
+            status::invalid(
+                &field,
+                format!("has too many elements: the request would take more than {most} MiB"),
+            )
         }
-        let full =
-            || Status::resource_exhausted("other large requests are being served; try again in a moment");
-        let taken = tokio::time::timeout(WAIT, Arc::clone(&self.0).acquire_many_owned(units)).await;
-        // It is never closed.
-        taken.map_err(|_| full())?.map(Some).map_err(|_| full())
-    }
+    })?;
+    let busy = || Status::resource_exhausted("other large requests are being served; try again in a moment");
+    let turn = budget.turn(weight).await.ok_or_else(busy)?;
+    Ok((body, Held { _share: share, _turn: turn }))
+}
 
-    /// Weighs a request, and takes room for what it is decoded to. `read`: here as well.
-    pub(crate) async fn weigh(
-        &self,
-        request: Read,
-        rule: &Rule,
-        method: &str,
-        read: bool,
-    ) -> Result<(Bytes, Taken), Status> {
-        let Read { body, taken } = request;
-        let most = if is_batch(method) { MAX_BATCH_MEMORY } else { MAX_MEMORY };
-        let message = frame(&body).ok_or_else(no_message)?;
-        let memory = weigh(&rule.request, message, read, most).map_err(|heavy| match heavy {
-            Heavy::Broken => no_message(),
-            Heavy::At(field) => {
-                let most = most >> 20;
-                status::invalid(
-                    &field,
-                    format!("has too many elements: the request would take more than {most} MiB"),
-                )
-            }
-        })?;
-        let memory = self.take(memory).await?;
-        Ok((body, Taken { _octets: taken, _memory: memory }))
+/// The message of a request that is refused anyway, for what it names; `None` if it is large.
+pub(crate) async fn glance(body: Body, rule: &Rule, mut share: Share) -> Option<Bytes> {
+    let body = whole(body, MAX_REFUSED, &mut share).await.ok()?;
+    let message = frame(&body)?;
+    weigh(&rule.request, message, true, MAX_MEMORY).ok()?;
+    Some(body.slice_ref(message))
+}
+
+async fn whole(body: Body, most: usize, share: &mut Share) -> Result<Bytes, Status> {
+    let late = |_| Status::deadline_exceeded("the request took too long to come");
+    timeout(WHOLE, arrival(body, most, share)).await.map_err(late)?
+}
+
+async fn arrival(mut body: Body, most: usize, share: &mut Share) -> Result<Bytes, Status> {
+    let mut received = BytesMut::new();
+    loop {
+        let stalled = |_| Status::deadline_exceeded("the request stopped coming");
+        let data = match timeout(STALL, body.frame()).await.map_err(stalled)? {
+            None => return Ok(received.freeze()),
+            Some(Err(_)) => return Err(Status::cancelled("the request was cut")),
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+        };
+        if !share.grow(data.len()) {
+            let reason = "too many large requests at a time; try again a moment later";
+            return Err(Status::resource_exhausted(reason));
+        }
+        received.extend_from_slice(&data);
+        // What says that it is larger is not waited for.
+        let announced = received.first_chunk::<FRAME>().map(|[_, length @ ..]| u32::from_be_bytes(*length));
+        let announced = announced.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        let octets = announced.max(received.len().saturating_sub(FRAME));
+        if octets > most {
+            let reason = format!("the request has {octets} octets; this method takes {most} at most");
+            return Err(Status::resource_exhausted(reason));
+        }
     }
 }
 
-fn is_batch(method: &str) -> bool {
-    method.contains("BatchService")
-}
-
-fn no_message() -> Status {
+/// The answer to what is no message of its method.
+pub(crate) fn no_message() -> Status {
     Status::invalid_argument("the request is no message of its method")
 }
 

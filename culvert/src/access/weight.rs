@@ -12,6 +12,8 @@ const MAX_DEPTH: usize = 32;
 const HANDLE: usize = 24;
 /// Of a number.
 const NUMBER: usize = 8;
+/// Of a field that there is not, and that is kept where a message is read by its descriptor.
+const UNKNOWN: usize = 96;
 /// Of a message that is read by its descriptor: its fields are in a tree, of which the first place takes as much as eleven.
 const READ: usize = 800;
 
@@ -60,6 +62,9 @@ impl Scale {
             let field = u32::try_from(key >> 3).ok().filter(|field| *field > 0).ok_or(Heavy::Broken)?;
             let field = descriptor.get_field(field);
             let is_list = field.as_ref().is_some_and(|field| field.is_list() || field.is_map());
+            if self.read && field.is_none() {
+                self.add(UNKNOWN, || "a field that there is not".to_owned())?;
+            }
             match key & 7 {
                 0 => {
                     number(&mut octets)?;
@@ -76,8 +81,12 @@ impl Scale {
                 2 => {
                     let length = usize::try_from(number(&mut octets)?).map_err(|_| Heavy::Broken)?;
                     let inner = cut(&mut octets, length)?;
-                    if let Some(field) = &field {
-                        self.field(field, is_list, inner, depth)?;
+                    match &field {
+                        Some(field) => self.field(field, is_list, inner, depth)?,
+                        None if self.read => {
+                            self.add(inner.len(), || "a field that there is not".to_owned())?
+                        }
+                        None => {}
                     }
                 }
                 // Groups are in none of our messages, and what is after one is not to go unseen.
@@ -214,6 +223,9 @@ mod tests {
         }
         // Of a field that there is not.
         assert!(of("ApplyRequest", &[0xfa, 0x3f, 1, 7], false, 1 << 20).is_ok());
+        let unknown = [0x78, 0].repeat(1 << 20);
+        assert!(of("ApplyRequest", &unknown, false, 64 << 20).is_ok(), "it is passed over");
+        assert!(matches!(of("ApplyRequest", &unknown, true, 64 << 20), Err(Heavy::At(_))), "it is kept");
     }
 
     #[test]

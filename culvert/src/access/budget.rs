@@ -1,0 +1,147 @@
+//! How much of requests the node holds at a time, over all who ask: what has come of them so far, and what is made of it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+/// Octets of a request that count for nothing, as HTTP/2 holds as many for every one; and what it may be worth in memory without
+/// waiting for others. What people and programs ask all the time is less.
+const SMALL: usize = 64 << 10;
+/// Octets of all requests that are still coming or are being served: four batches of the largest kind.
+const MAX_RECEIVED: usize = 256 << 20;
+/// Those of one caller, or one tenant: a batch of the largest kind, and what else it asks meanwhile.
+const MAX_RECEIVED_OF_ONE: usize = 80 << 20;
+/// What is worth more in memory is served one at a time.
+const LARGE: usize = 16 << 20;
+/// What all others are worth together that are being served: four that are just not large.
+const MAX_SERVED: usize = 4 * LARGE;
+/// In this many octets it is counted, as a semaphore counts to 2^32 and no further.
+const UNIT: usize = 1 << 10;
+/// How long a request waits for those before it: a batch of a hundred thousand peers takes some seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    received: Mutex<Received>,
+    large: Arc<Semaphore>,
+    served: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Received {
+    all: usize,
+    by_caller: HashMap<String, usize>,
+}
+
+/// What has come of a request, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    caller: String,
+    octets: usize,
+    /// Of them, those that count.
+    counted: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let served = Arc::new(Semaphore::new(MAX_SERVED / UNIT));
+        Self { received: Mutex::default(), large: Arc::new(Semaphore::new(1)), served }
+    }
+}
+
+impl Budget {
+    /// For a request of this caller.
+    pub(crate) fn share(self: &Arc<Self>, caller: String) -> Share {
+        Share { budget: Arc::clone(self), caller, octets: 0, counted: 0 }
+    }
+
+    /// Waits until what is worth so much in memory may be made. `None` if it takes too long.
+    pub(crate) async fn turn(&self, weight: usize) -> Option<Option<OwnedSemaphorePermit>> {
+        if weight <= SMALL {
+            return Some(None);
+        }
+        let (of, units) =
+            if weight > LARGE { (&self.large, 1) } else { (&self.served, weight.div_ceil(UNIT)) };
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let turn = timeout(PATIENCE, Arc::clone(of).acquire_many_owned(units)).await;
+        // Never closed, so there is no other error than the time.
+        turn.ok()?.ok().map(Some)
+    }
+
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// So many more have come. False if there is no room for them.
+    pub(crate) fn grow(&mut self, octets: usize) -> bool {
+        self.octets += octets;
+        let more = self.octets.saturating_sub(SMALL + self.counted);
+        if more == 0 {
+            return true;
+        }
+        let mut received = self.budget.received();
+        let own = received.by_caller.get(&self.caller).copied().unwrap_or_default() + more;
+        if received.all + more > MAX_RECEIVED || own > MAX_RECEIVED_OF_ONE {
+            return false;
+        }
+        received.all += more;
+        received.by_caller.insert(self.caller.clone(), own);
+        self.counted += more;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.counted == 0 {
+            return;
+        }
+        let mut received = self.budget.received();
+        received.all -= self.counted;
+        if let Some(own) = received.by_caller.get_mut(&self.caller) {
+            *own -= self.counted;
+            if *own == 0 {
+                received.by_caller.remove(&self.caller);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_holds_more_than_a_share_and_all_together_no_more_than_there_is() {
+        let budget = Arc::new(Budget::default());
+        let mut one = budget.share("a".to_owned());
+        assert!(one.grow(64 << 20));
+        let mut other = budget.share("a".to_owned());
+        assert!(other.grow(SMALL) && !other.grow(64 << 20), "its share is used up");
+        let mut rest: Vec<_> = ["b", "c", "d", "e"].map(|who| budget.share(who.to_owned())).into();
+        let room = rest.iter_mut().filter_map(|share| share.grow(64 << 20).then_some(())).count();
+        assert_eq!(room, 3);
+        assert!(budget.share("f".to_owned()).grow(SMALL), "what is small is always taken");
+        drop((one, other, rest));
+        let received = budget.received();
+        assert_eq!((received.all, received.by_caller.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_ones_are_served_one_at_a_time_and_small_ones_at_once() {
+        let budget = Arc::new(Budget::default());
+        let large = budget.turn(1 << 30).await.unwrap();
+        assert!(budget.turn(LARGE + 1).await.is_none(), "it waits, and not for ever");
+        let some: Vec<_> = [budget.turn(LARGE).await, budget.turn(LARGE).await].into();
+        assert!(some.iter().all(Option::is_some) && budget.turn(SMALL).await.is_some());
+        drop(large);
+        assert!(budget.turn(LARGE + 1).await.is_some());
+    }
+}
