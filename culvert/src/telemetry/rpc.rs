@@ -17,6 +17,8 @@ use tower::{Layer, Service};
 
 /// Octets of a method: the longest of ours has half as many. Anybody may ask for one that there is not.
 const MAX_METHOD: usize = 128;
+/// Stands for methods that there are not (OpenTelemetry, "rpc.method").
+const OTHER: &str = "_OTHER";
 
 /// The header of the context.
 pub const TRACEPARENT: &str = "traceparent";
@@ -162,6 +164,11 @@ fn finish(mut span: Span, code: Code, spans: &dyn SpanSink) {
         // Of these there are as many as a caller likes, whatever he says of sampling.
         return;
     }
+    if code == Code::Unimplemented {
+        // Names of methods that there are not are as many as a caller likes.
+        span.name = OTHER.into();
+        span.set(RPC_METHOD, OTHER);
+    }
     span.set(RPC_RESPONSE_STATUS_CODE, code_name(code));
     // What the client has done wrong is no failure of ours (OpenTelemetry, "gRPC: span status").
     let failed = !matches!(
@@ -264,6 +271,19 @@ mod tests {
             Traced::new(Some(kept.clone())).layer(refusing).call(request).await.unwrap();
         }
         assert!(kept.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_method_that_there_is_not_has_the_name_of_all_such() {
+        let kept = Arc::new(Kept::default());
+        let none = tower::service_fn(|request: Request<()>| async move {
+            request.extensions().get::<Known>().unwrap().note();
+            Ok::<_, Infallible>(tonic::Status::unimplemented("").into_http::<()>())
+        });
+        let request = Request::builder().uri("/culvert.v1.PeerService/Whatever").body(()).unwrap();
+        Traced::new(Some(kept.clone())).layer(none).call(request).await.unwrap();
+        let spans = std::mem::take(&mut *kept.0.lock().unwrap());
+        assert_eq!(spans[0].name, OTHER);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What packets meet: the rules that are configured or stand by default, and the one that is implied.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use culvert_proto::v1;
@@ -80,9 +80,17 @@ fn default_rule(peer: &PeerName, child: &ChildSpec, remote: &[Cidr]) -> v1::Effe
 }
 
 fn configured(policy: &Policy, tenant: &Tenant, peers: &[Arc<Peer>]) -> Vec<v1::EffectiveRule> {
+    let target = |rule: &super::Rule| match &rule.action {
+        RuleAction::Protect(target) => target.as_ref().map(|target| target.peer.clone()),
+        _ => None,
+    };
+    // All peers are looked through once, however many rules there are.
+    let targets: HashSet<PeerName> = policy.rules.iter().filter_map(target).collect();
+    let targets: HashMap<&PeerName, &Arc<Peer>> =
+        peers.iter().filter(|peer| targets.contains(&peer.name)).map(|peer| (&peer.name, peer)).collect();
     let rule = |rule: &super::Rule| {
         let note = match &rule.action {
-            RuleAction::Protect(Some(target)) => missing(target, peers),
+            RuleAction::Protect(Some(target)) => missing(target, &targets),
             RuleAction::Bypass if !rule.is_by_destination() => match &tenant.spec.uplink {
                 Uplink::Tun(tun) if tun.clear_device.is_none() => {
                     "uplink.tun.clear_device is not set: such packets are dropped".to_owned()
@@ -110,8 +118,8 @@ fn configured(policy: &Policy, tenant: &Tenant, peers: &[Arc<Peer>]) -> Vec<v1::
 }
 
 /// What of the target is not there.
-fn missing(target: &PeerRef, peers: &[Arc<Peer>]) -> String {
-    let Some(peer) = peers.iter().find(|peer| peer.name == target.peer) else {
+fn missing(target: &PeerRef, peers: &HashMap<&PeerName, &Arc<Peer>>) -> String {
+    let Some(peer) = peers.get(&target.peer) else {
         return "the peer does not exist: nothing carries such packets".to_owned();
     };
     match &target.child {
