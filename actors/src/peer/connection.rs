@@ -353,7 +353,9 @@ impl PeerActor {
     /// The connection's actor is gone.
     pub(super) fn connection_gone(&mut self, ctx: &mut Context<Self>, id: ConnId) {
         if !self.leaving {
-            self.call_back(ctx);
+            // It was up here until a moment ago, so nobody else calls back, wherever it is at home.
+            let goes_on_elsewhere = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
+            self.call_back(ctx, goes_on_elsewhere);
         }
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;

@@ -247,7 +247,7 @@ impl PeerActor {
     }
 
     /// Calls back a peer that was up and has an address, whoever began with it: it may not know that it has to.
-    fn call_back(&mut self, ctx: &mut Context<Self>) {
+    fn call_back(&mut self, ctx: &mut Context<Self>, goes_on_elsewhere: bool) {
         if self.supervisor.state() != State::Waiting {
             // The connection in use has not ended yet; or another came up meanwhile, or it was taken down by command, and that ends the matter.
             return;
@@ -255,8 +255,7 @@ impl PeerActor {
         let has_address = self.peer.spec.initiate_to(self.env.remote_ports.0).is_some();
         if std::mem::take(&mut self.recall)
             && has_address
-            // What was up here may have gone on elsewhere.
-            && self.elsewhere().is_none()
+            && !goes_on_elsewhere
             && self.config.is_some()
             && self.supervisor.try_now()
         {
@@ -275,7 +274,9 @@ impl Actor for PeerActor {
         let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
         self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.refresh_names(ctx);
-        self.call_back(ctx);
+        // What was up when the node ended may have gone on where it is at home, or where it was taken over.
+        let goes_on_elsewhere = self.elsewhere().is_some();
+        self.call_back(ctx, goes_on_elsewhere);
         self.settle(ctx);
     }
 

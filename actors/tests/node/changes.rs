@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{Node, NodeConfig, PeerView};
+use actors::{HomeNews, HomeRule, Homes, Node, NodeConfig, PeerView};
 use culvert_proto::v1;
 use latest::Follow as _;
 use loadtest::Command;
@@ -115,6 +115,55 @@ async fn what_was_up_is_called_back_after_a_restart() {
     let called = tokio::task::spawn_blocking(move || socket.recv(&mut [0; 2048]).is_ok()).await.unwrap();
     assert!(called, "called back though the branch is the one to begin");
     second.shutdown().await;
+}
+
+/// All peers are at home with another node, which has a connection with none of them.
+struct Guests;
+
+impl HomeRule for Guests {
+    fn elsewhere(&self, _: u64, held: bool) -> Option<String> {
+        (!held).then(|| "b".to_owned())
+    }
+
+    fn holder(&self, _: u64) -> Option<String> {
+        None
+    }
+
+    fn hold(&self, _: u64, _: bool) {}
+}
+
+/// Nobody but this node knows that it was up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_change_takes_down_is_called_back_from_where_it_was() {
+    let catalog = catalog();
+    update(&catalog, 0, |peer| peer.remote_addresses = vec!["127.0.0.1".into()]);
+    // Where the branch is.
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    let router = router::RouterConfig {
+        listen: vec![Ipv4Addr::LOCALHOST.into()],
+        ike_port: 0,
+        natt_port: 0,
+        shards: 1,
+        ..Default::default()
+    };
+    let homes = Homes::new(Guests, HomeNews::default());
+    let remote_ike_port = socket.local_addr().unwrap().port();
+    let config = NodeConfig { homes, remote_ike_port, ..NodeConfig::default() };
+    let node = Node::start(config, router, Arc::clone(&catalog)).unwrap();
+    let is_at_home = |at: &str| node.control().peer(&name(0)).is_some_and(|view| view.home_node == at);
+    until("at home elsewhere", || is_at_home("b")).await;
+    let mut up = branch(&node, 0);
+    up.until("up", |r| r.up).await;
+    until("at home where it is up", || is_at_home("")).await;
+    update(&catalog, 0, |peer| {
+        peer.remote_addresses = vec!["127.0.0.1".into()];
+        peer.ike =
+            Some(v1::IkeConfig { proposals: vec!["aes256-sha256-x25519".into()], ..Default::default() });
+    });
+    let called = tokio::task::spawn_blocking(move || socket.recv(&mut [0; 2048]).is_ok()).await.unwrap();
+    assert!(called, "the node that it is at home with does not know that it was up");
+    node.shutdown().await;
 }
 
 /// Who took a tunnel down is shown, and events carry the state that they have led to.
