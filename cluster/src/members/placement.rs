@@ -41,10 +41,11 @@ impl Placement {
     }
 
     /// As [`Self::begins`], if it is another node; `None` if it is this one. `held` says whether there is a connection with the peer here,
-    /// whatever has been told of that.
+    /// which the others may not have been told yet. One that has ended counts until they have: as long as they take it for
+    /// this node's, as while etcd is away, nobody else begins with the peer.
     pub fn elsewhere(&self, uid: u64, held: bool, heard: impl Fn(&str) -> bool) -> Option<&Node> {
         let is_own = |name: &str| name == self.own;
-        let has = |name: &str| if is_own(name) { held } else { self.holds(name, uid) };
+        let has = |name: &str| (held && is_own(name)) || self.holds(name, uid);
         let begins = self.first_of(uid, has, |name| is_own(name) || heard(name));
         begins.filter(|node| !is_own(&node.name))
     }
@@ -119,10 +120,11 @@ mod tests {
         let elsewhere = |held| three.elsewhere(uid, held, |_| true).map(|node| node.name.as_str());
         assert_eq!((elsewhere(true), elsewhere(false)), (None, Some("b")), "the first of those that have it");
         let mut own = three.clone();
-        own.held = BTreeMap::from([("a".to_owned(), Arc::new(BTreeSet::from([uid])))]);
         own.nodes[0].drained = true;
-        let elsewhere = own.elsewhere(uid, false, |_| true).map(|node| node.name.as_str());
-        assert!(elsewhere.is_some(), "what was told of this node it knows better");
+        own.held = BTreeMap::from([("a".to_owned(), Arc::new(BTreeSet::from([uid])))]);
+        assert!(own.elsewhere(uid, false, |_| true).is_none(), "nobody else knows that it has ended");
+        own.held.clear();
+        assert!(own.elsewhere(uid, false, |_| true).is_some());
         three.held.remove("b");
         three.nodes.pop();
         assert_eq!(

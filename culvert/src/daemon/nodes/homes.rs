@@ -16,16 +16,21 @@ pub(super) fn homes(members: &Members, nodes: Nodes, news: HomeNews) -> Homes {
 }
 
 /// Tells of which peers the rule says something else with `now` than with `before`. Whom a node has a connection with changes with each
-/// negotiation, and is no reason to look at all peers; whom this one has a connection with its actors know.
+/// negotiation, and is no reason to look at all peers; whom this one has come to have one with its actors know.
 pub(super) fn tell(news: &HomeNews, before: &Placement, now: &Placement) {
     if before.nodes != now.nodes {
         return news.all();
     }
     let none = Arc::default();
     let names: BTreeSet<&String> = before.held.keys().chain(now.held.keys()).collect();
-    for name in names.into_iter().filter(|name| **name != now.own) {
+    for name in names {
         let (old, new) = (before.held.get(name).unwrap_or(&none), now.held.get(name).unwrap_or(&none));
-        if !Arc::ptr_eq(old, new) {
+        if Arc::ptr_eq(old, new) {
+            continue;
+        }
+        if *name == now.own {
+            news.these(old.difference(new).copied());
+        } else {
             news.these(old.symmetric_difference(new).copied());
         }
     }
