@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ike::config::{Phase1, Uniqueness};
 use ike::reception::Budget;
+use ike::verbs::MAX_CANDIDATES;
 use ike::{Command, Connection};
 
 use crate::kit::{A, B, Pair, Spec, Who};
@@ -245,8 +246,8 @@ fn of_two_with_one_key_the_identity_decides() {
 
 /// No more keys are tried than the bound.
 #[test]
-fn the_seventeenth_candidate_is_not_tried() {
-    for (before, comes_up) in [(15, true), (16, false)] {
+fn who_is_beyond_the_bound_of_candidates_is_not_tried() {
+    for (before, comes_up) in [(MAX_CANDIDATES - 1, true), (MAX_CANDIDATES, false)] {
         let [left, right] = specs(Phase1::Main);
         let mut pair = Pair::new(&left, &right);
         let fits = pair.b.host.peer.clone();
