@@ -11,7 +11,7 @@ use latest::Follow as _;
 use loadtest::Command;
 use tenants::{Catalog, PeerName};
 
-use crate::common::{LIMIT, also_has, branch, branch_with, catalog, create_peer, node, until};
+use crate::common::{LIMIT, also_has, branch, branch_with, catalog, create_peer, node, node_with, until};
 
 fn name(n: u8) -> PeerName {
     format!("tenants/acme/peers/b{n}").parse().unwrap()
@@ -103,15 +103,8 @@ async fn what_was_up_is_called_back_after_a_restart() {
     socket.set_read_timeout(Some(LIMIT)).unwrap();
     let remote = socket.local_addr().unwrap();
     update(&catalog, 0, |peer| peer.remote_addresses = vec!["127.0.0.1".into()]);
-    let router = router::RouterConfig {
-        listen: vec![Ipv4Addr::LOCALHOST.into()],
-        ike_port: 0,
-        natt_port: 0,
-        shards: 1,
-        ..Default::default()
-    };
     let config = NodeConfig { recall, remote_ike_port: remote.port(), ..NodeConfig::default() };
-    let second = Node::start(config, router, catalog).unwrap();
+    let second = node_with(config, catalog);
     let called = tokio::task::spawn_blocking(move || socket.recv(&mut [0; 2048]).is_ok()).await.unwrap();
     assert!(called, "called back though the branch is the one to begin");
     second.shutdown().await;
@@ -140,17 +133,10 @@ async fn what_a_change_takes_down_is_called_back_from_where_it_was() {
     // Where the branch is.
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(LIMIT)).unwrap();
-    let router = router::RouterConfig {
-        listen: vec![Ipv4Addr::LOCALHOST.into()],
-        ike_port: 0,
-        natt_port: 0,
-        shards: 1,
-        ..Default::default()
-    };
     let homes = Homes::new(Guests, HomeNews::default());
     let remote_ike_port = socket.local_addr().unwrap().port();
     let config = NodeConfig { homes, remote_ike_port, ..NodeConfig::default() };
-    let node = Node::start(config, router, Arc::clone(&catalog)).unwrap();
+    let node = node_with(config, Arc::clone(&catalog));
     let is_at_home = |at: &str| node.control().peer(&name(0)).is_some_and(|view| view.home_node == at);
     until("at home elsewhere", || is_at_home("b")).await;
     let mut up = branch(&node, 0);

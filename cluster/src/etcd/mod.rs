@@ -11,7 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod mirror;
 mod pages;
 mod tls;
-mod watch;
+pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -86,7 +86,7 @@ fn last_write(events: &[Event]) -> usize {
 }
 
 /// Which revision of etcd an event is of.
-fn written(event: &Event) -> i64 {
+pub(crate) fn written(event: &Event) -> i64 {
     event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::EtcdStore;
 use super::head::Head;
 use super::large::Rows;
-use super::tidy::tidy;
+use super::tidy::{blocking, tidy};
 use crate::etcd::EtcdError;
+use crate::etcd::watch::written;
 
 /// Before a watch that ended is begun again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -169,17 +170,11 @@ async fn renew(store: &EtcdStore, catalog: &Arc<Catalog>) -> Result<i64, EtcdErr
 
 /// The catalog may have to wait for who writes.
 async fn give(catalog: &Arc<Catalog>, news: News) -> Result<(), StoreError> {
-    let catalog = Arc::clone(catalog);
-    let given = tokio::task::spawn_blocking(move || catalog.follow(news)).await;
-    given.unwrap_or_else(|error| Err(StoreError::Backend(error.to_string())))
+    blocking(catalog, move |catalog| catalog.follow(news)).await
 }
 
 fn corrupt(error: &StoreError) -> EtcdError {
     EtcdError::Corrupt { key: "rows".to_owned(), reason: error.to_string() }
-}
-
-fn written(event: &Event) -> i64 {
-    event.kv.as_ref().map_or(0, |kv| kv.mod_revision)
 }
 
 #[cfg(test)]

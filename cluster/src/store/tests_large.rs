@@ -53,6 +53,26 @@ fn apply(catalog: &Catalog, objects: Vec<v1::Object>) {
     tokio::task::block_in_place(|| catalog.apply(request)).unwrap();
 }
 
+/// Follows from there until something holds of the catalog, which tells of each change. An error is none of those that are got over.
+async fn follow_until(
+    store: &EtcdStore,
+    catalog: &Arc<Catalog>,
+    seen: &mut Option<i64>,
+    holds: impl Fn() -> bool,
+) {
+    let (mut changes, mut told) = (catalog.subscribe(), false);
+    let reached = async {
+        while !holds() {
+            // Some may have been missed, which is as good as one.
+            let _ = changes.recv().await;
+        }
+    };
+    tokio::select! {
+        error = super::follow::follow_until_it_ends(store, catalog, seen, &mut told) => panic!("{error}"),
+        () = reached => {}
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_larger_than_an_answer_comes_in_several() {
     let (memory, directory) = (Memory::begin(), tempfile::tempdir().unwrap());
@@ -67,18 +87,7 @@ async fn what_is_larger_than_an_answer_comes_in_several() {
     }
     // And one write that is larger by itself.
     apply(&a, (0..30).map(|number| secret(&format!("t{number}"))).collect());
-    let mut told = false;
-    let follow = super::follow::follow_until_it_ends(&store, &b, &mut seen, &mut told);
-    let reached = async {
-        while b.secrets().len() < 60 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! {
-        error = follow => panic!("{error}"),
-        () = reached => {}
-        () = tokio::time::sleep(Duration::from_secs(10)) => panic!("{} secrets", b.secrets().len()),
-    }
+    follow_until(&store, &b, &mut seen, || b.secrets().len() >= 60).await;
     assert_eq!(b.snapshot().revision, a.snapshot().revision);
     // Whoever starts reads page by page.
     assert_eq!(open(client(), directory.path(), "c").1.secrets().len(), 60);
@@ -98,18 +107,7 @@ async fn a_real_etcd_may_have_missed_and_read_anew_more_than_an_answer() {
         store.etcd.transact(Vec::new(), vec![put(key, vec![7; MAX_OCTETS])], Vec::new()).await.unwrap();
     }
     apply(&a, vec![tenant("acme")]);
-    let mut told = false;
-    let follow = super::follow::follow_until_it_ends(&other, &b, &mut seen, &mut told);
-    let reached = async {
-        while b.tenants().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::select! {
-        error = follow => panic!("{error}"),
-        () = reached => {}
-        () = tokio::time::sleep(Duration::from_secs(10)) => panic!("nothing has come"),
-    }
+    follow_until(&other, &b, &mut seen, || !b.tenants().is_empty()).await;
     let (all, _) = store.etcd.all(folder.clone(), end_of(folder), 0).await.unwrap();
     assert_eq!(all.len(), LARGE);
     // They are another node's, and nobody who starts reads them.

@@ -70,8 +70,8 @@ impl EtcdStore {
     }
 }
 
-/// The catalog waits for the disk and for etcd.
-async fn blocking(
+/// Does something with the catalog, which may wait: for who writes, the disk, and etcd.
+pub(super) async fn blocking(
     catalog: &Arc<Catalog>,
     act: impl FnOnce(&Catalog) -> Result<(), StoreError> + Send + 'static,
 ) -> Result<(), StoreError> {

@@ -22,7 +22,7 @@ use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
-use crate::access::request::{Held, frame, framed, glance, no_message, receive};
+use crate::access::request::{Held, frame, framed, glance, is_batch, no_message, receive};
 use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
@@ -188,7 +188,7 @@ impl Access {
         }
         let confined = caller.tenant.as_ref().filter(|_| rule.scope == v1::Scope::Tenant);
         // A request of the whole node for many objects is not looked into: it names too many to be read twice.
-        let is_read = confined.is_some() || (rule.is_audited() && !author.method.contains("BatchService"));
+        let is_read = confined.is_some() || (rule.is_audited() && !is_batch(&author.method));
         let (parts, body) = request.into_parts();
         let (mut body, held) = receive(body, rule, &author.method, is_read, &self.budget, share).await?;
         let mut names = Vec::new();

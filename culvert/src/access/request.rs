@@ -50,7 +50,7 @@ pub(crate) async fn receive(
     budget: &Arc<Budget>,
     mut share: Share,
 ) -> Result<(Bytes, Held), Status> {
-    let (octets, memory) = match (method.contains("BatchService"), rule.is_audited()) {
+    let (octets, memory) = match (is_batch(method), rule.is_audited()) {
         (true, _) => (MAX_BATCH_REQUEST, MAX_BATCH_MEMORY),
         (false, true) => (MAX_REQUEST, MAX_MEMORY),
         (false, false) => (MAX_QUESTION, MAX_MEMORY),
@@ -70,6 +70,11 @@ pub(crate) async fn receive(
     let busy = || Status::resource_exhausted("other large requests are being served; try again in a moment");
     let turn = budget.turn(weight).await.ok_or_else(busy)?;
     Ok((body, Held { _share: share, _turn: turn }))
+}
+
+/// Whether a method is about many objects at once.
+pub(crate) fn is_batch(method: &str) -> bool {
+    method.contains("BatchService")
 }
 
 /// The message of a request that is refused anyway, for what it names; `None` if it is large.
