@@ -97,6 +97,7 @@ pub(crate) fn router_sa(
     tunnel: TunnelId,
     spec: &ChildSpec,
     iv_seed: [u8; 32],
+    follows: bool,
 ) -> Option<ChildSa> {
     let (mode, selectors) = (negotiated::mode(&sa), negotiated::selectors(&sa));
     let lifetime = spec.lifetime.within(sa.limit.time, sa.limit.octets);
@@ -111,6 +112,7 @@ pub(crate) fn router_sa(
         tunnel,
         inbound_spi: Spi(sa.spi_in),
         own: resource_of(&sa.name).1 > 0,
+        follows,
         outbound_spi: sa.spi_out,
         suite: negotiated::suite(&sa.choice)?,
         inbound_keys: negotiated::keys(sa.keys_in),

@@ -44,6 +44,9 @@ pub struct ChildSa {
     pub inbound_spi: Spi,
     /// One of several of its tunnel (RFC 9611): the shard that its SPI names sends on it, the others on that of the tunnel.
     pub own: bool,
+    /// Where shards have pairs of their own: a flow that comes by this pair goes by its shard from then on. For one of the two ends, as where both
+    /// did so each would move the flow after the other for ever. The other has the kernel choose by a hash.
+    pub follows: bool,
     /// What the peer chose.
     pub outbound_spi: u32,
     /// The algorithms, for both directions.

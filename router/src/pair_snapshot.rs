@@ -40,6 +40,8 @@ pub struct PairSnapshot {
     raw: bool,
     #[prost(bool, tag = "11")]
     active: bool,
+    #[prost(bool, tag = "12")]
+    follows: bool,
 }
 
 impl Form for PairSnapshot {
@@ -84,6 +86,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) tenant: TenantId,
     pub(crate) tunnel: TunnelId,
     pub(crate) own: bool,
+    pub(crate) follows: bool,
     pub(crate) transport: bool,
     pub(crate) inbound: InboundSnapshot,
     pub(crate) outbound: OutboundSnapshot,
@@ -108,6 +111,7 @@ impl PairSnapshot {
             remote: Some(parts.remote.into()),
             raw: parts.encapsulation == Encapsulation::Raw,
             active: parts.active,
+            follows: parts.follows,
         }
     }
 
@@ -189,6 +193,7 @@ impl PairSnapshot {
         Ok(Restored {
             spi: inbound.spi(),
             own: self.own,
+            follows: self.follows,
             inbound,
             outbound: required(self.outbound.as_ref(), "the outbound SA")?,
             selectors: inbound.selectors()?,
@@ -207,6 +212,7 @@ impl PairSnapshot {
 pub(crate) struct Restored<'a> {
     pub(crate) spi: Spi,
     pub(crate) own: bool,
+    pub(crate) follows: bool,
     pub(crate) inbound: &'a InboundSnapshot,
     pub(crate) outbound: &'a OutboundSnapshot,
     pub(crate) selectors: SelectorPair,
@@ -342,6 +348,7 @@ mod tests {
             tenant: TenantId(7),
             tunnel: TunnelId(300),
             own: true,
+            follows: true,
             transport: true,
             inbound: InboundSnapshot::default(),
             outbound: OutboundSnapshot::default(),
@@ -357,7 +364,7 @@ mod tests {
     }
 
     const FORM: &str =
-        "080710ac02180120012a0032003a0508f80a200142060a04c00002014a090a04c000020210942350015801";
+        "080710ac02180120012a0032003a0508f80a200142060a04c00002014a090a04c0000202109423500158016001";
 
     proptest::proptest! {
         #[test]

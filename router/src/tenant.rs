@@ -53,9 +53,9 @@ impl Attached {
         Self { queues, aside, offload, clear }
     }
 
-    /// Where a shard writes what came through a tunnel, which may have pairs on other shards as well.
-    fn entry(&self, shard: usize, spread: bool) -> Option<&File> {
-        self.aside.as_ref().filter(|_| spread).or_else(|| self.queue(shard))
+    /// Where a shard writes what came through a tunnel.
+    fn entry(&self, shard: usize, aside: bool) -> Option<&File> {
+        self.aside.as_ref().filter(|_| aside).or_else(|| self.queue(shard))
     }
 
     /// What the device can do besides packets one by one.
@@ -126,22 +126,21 @@ impl Tenant {
         self.attached.load().as_ref().map(|device| device.offload)
     }
 
-    /// Writes one packet to the device. `None` when there is none. `spread`: it came through a tunnel that several shards
-    /// carry, so that its flow is not to be drawn to this shard.
-    pub(crate) fn write(&self, shard: usize, spread: bool, packet: &[u8]) -> Option<io::Result<usize>> {
-        self.write_joined(shard, spread, &Joined::single(packet))
+    /// Writes one packet to the device. `None` when there is none. `aside`: its flow is not to be drawn to this shard.
+    pub(crate) fn write(&self, shard: usize, aside: bool, packet: &[u8]) -> Option<io::Result<usize>> {
+        self.write_joined(shard, aside, &Joined::single(packet))
     }
 
     /// Writes a packet or a run of the kind that the device takes. `None` when there is none.
     pub(crate) fn write_joined(
         &self,
         shard: usize,
-        spread: bool,
+        aside: bool,
         joined: &Joined<'_>,
     ) -> Option<io::Result<usize>> {
         let attached = self.attached.load();
         let device = attached.as_ref()?;
-        let mut queue = device.entry(shard, spread)?;
+        let mut queue = device.entry(shard, aside)?;
         Some(match device.offload {
             Offload::None => queue.write(joined.packet),
             Offload::Tcp | Offload::TcpAndUdp => {

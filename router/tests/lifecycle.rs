@@ -232,6 +232,7 @@ fn misuse_is_refused_and_changes_nothing() {
         tunnel: router::TunnelId(7),
         inbound_spi: spi,
         own: false,
+        follows: false,
         outbound_spi: 0x1234,
         suite: remote.inbound.suite(),
         inbound_keys: esp::SaKeys::new(vec![1; key_len], Vec::new()),

@@ -165,39 +165,71 @@ fn waiting(remotes: &[Remote; 2]) -> usize {
     }
 }
 
-/// What comes back by another pair than the one that a flow goes by does not move the flow: each side has a choice of its own,
-/// and would follow the other's for ever.
+/// Two pairs of one tunnel, each on a shard of its own.
+fn two_pairs(gateway: &Gateway, tenant: TenantId, follows: bool) -> [Remote; 2] {
+    let networks = ("0.0.0.0/0", "10.1.0.0/16");
+    let shared =
+        gateway.install_with(common::socket(11), tenant, 1, networks, |child| child.follows = follows);
+    gateway.handle.activate(shared.spi);
+    let spi =
+        gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
+    let own = gateway.install_under(spi, common::socket(12), tenant, 1, networks, |child| {
+        (child.own, child.follows) = (true, follows);
+    });
+    gateway.handle.activate(own.spi);
+    [shared, own]
+}
+
+/// By which pair each of the packets of a flow goes, each of which is answered by the other one.
+fn answered_by_the_other(namespace: &Namespace, remotes: &mut [Remote; 2]) -> Vec<usize> {
+    // A packet of a flow, its answer, and so on.
+    let send =
+        "exec 3<> /dev/udp/10.1.0.9/9; for i in 1 2 3 4; do echo -n $i >&3; head -c 1 <&3 >/dev/null; done";
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| assert!(namespace.run(send)));
+        let mut by = Vec::new();
+        for number in b"1234" {
+            let at = waiting(remotes);
+            let packet = remotes[at].receive();
+            assert_eq!(packet[28], *number);
+            by.push(at);
+            let mut answer = udp("10.1.0.9", "10.50.0.1", 0, 4);
+            answer[20..22].copy_from_slice(&packet[22..24]);
+            answer[22..24].copy_from_slice(&packet[20..22]);
+            remotes[1 - at].send(&answer);
+        }
+        sender.join().unwrap();
+        by
+    })
+}
+
+/// What comes back by another pair than the one that a flow goes by does not move the flow at the end that leads: the other follows it, and
+/// if both did, that would never end.
 #[test]
 fn a_flow_stays_on_its_pair_whichever_its_answers_come_by() {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(2);
     let tenant = TenantId(1);
     gateway.tun(tenant, namespace.uplink(true));
-    let shared = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.1.0.0/16");
-    let spi =
-        gateway.handle.allocate_own_spi(common::SLOT, [127, 0, 0, 11].into(), &[shared.spi], None).unwrap();
-    let mut remotes = [shared, gateway.connect_own(spi, tenant, 1, 12, "10.1.0.0/16")];
-    // A packet of a flow, its answer, and so on.
-    let send =
-        "exec 3<> /dev/udp/10.1.0.9/9; for i in 1 2 3 4; do echo -n $i >&3; head -c 1 <&3 >/dev/null; done";
+    let mut remotes = two_pairs(&gateway, tenant, false);
     for _ in 0..8 {
-        std::thread::scope(|scope| {
-            let sender = scope.spawn(|| assert!(namespace.run(send)));
-            let mut by = Vec::new();
-            for number in b"1234" {
-                let at = waiting(&remotes);
-                let packet = remotes[at].receive();
-                assert_eq!(packet[28], *number);
-                by.push(at);
-                let mut answer = udp("10.1.0.9", "10.50.0.1", 0, 4);
-                answer[20..22].copy_from_slice(&packet[22..24]);
-                answer[22..24].copy_from_slice(&packet[20..22]);
-                remotes[1 - at].send(&answer);
-            }
-            sender.join().unwrap();
-            assert!(by.iter().all(|at| *at == by[0]), "{by:?}");
-        });
+        let by = answered_by_the_other(&namespace, &mut remotes);
+        assert!(by.iter().all(|at| *at == by[0]), "{by:?}");
     }
+}
+
+#[test]
+fn who_follows_sends_by_the_pair_that_the_flow_comes_by() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let mut remotes = two_pairs(&gateway, tenant, true);
+    for _ in 0..8 {
+        let by = answered_by_the_other(&namespace, &mut remotes);
+        assert!(by.windows(2).all(|two| two[0] != two[1]), "{by:?}");
+    }
+    assert_eq!(gateway.counter("handed_over"), 0);
 }
 
 #[test]

@@ -146,7 +146,10 @@ impl IkeSaActor {
         let suite = sa.choice.to_string();
         let (local, remote) = (text(&sa.local_ts), text(&sa.remote_ts));
         let limit = sa.limit;
-        let sa = convert::router_sa(sa, tenant, tunnel, spec, seed).ok_or("ESP has no such algorithm")?;
+        // Of the two ends of an IKE_SA one has begun it, and each knows which.
+        let follows = self.conn.as_ref().is_some_and(|conn| !conn.is_initiator());
+        let sa =
+            convert::router_sa(sa, tenant, tunnel, spec, seed, follows).ok_or("ESP has no such algorithm")?;
         // The SPI belongs to the pair from here on, also if it is refused.
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
         let time = spec.lifetime.within(limit.time, limit.octets).time;

@@ -74,6 +74,7 @@ impl World {
                 tunnel: TunnelId(number.into()),
                 inbound_spi: spi,
                 own: false,
+                follows: false,
                 outbound_spi: 0x0100_0000 + number,
                 suite: self.suite,
                 inbound_keys: keys_of(&self.suite, number),

@@ -102,6 +102,7 @@ mod tests {
                 tunnel: TunnelId(pair.into()),
                 inbound_spi: spi,
                 own: false,
+                follows: false,
                 outbound_spi: 1000 + u32::from(pair),
                 suite,
                 inbound_keys: keys(0),

@@ -27,13 +27,13 @@ struct Flow {
     tenant: Option<Arc<Tenant>>,
     /// Of the pair that brought them.
     spi: Spi,
-    /// It is one of several of its tunnel.
-    spread: bool,
+    /// It is not to draw its flow to this shard.
+    aside: bool,
 }
 
 impl Joins {
     pub(super) fn new() -> Self {
-        let flow = || Flow { joiner: Joiner::new(), tenant: None, spi: Spi(0), spread: false };
+        let flow = || Flow { joiner: Joiner::new(), tenant: None, spi: Spi(0), aside: false };
         Self { flows: (0..FLOWS).map(|_| flow()).collect(), next_victim: 0 }
     }
 
@@ -61,13 +61,13 @@ impl Core {
     /// Writes a packet that came out of the pair `spi` to the tenant's device, now or with others at the end of the turn.
     pub(super) fn deliver(&mut self, spi: Spi, inner: &[u8]) {
         let Some(sa) = self.table.get_mut(spi) else { return };
-        let (tenant, spread) = (&sa.tenant, sa.tunnel.is_spread());
+        let (tenant, aside) = (&sa.tenant, sa.leaves_flows());
         let udp = match tenant.offload() {
             Some(Offload::Tcp) => false,
             Some(Offload::TcpAndUdp) => true,
             Some(Offload::None) | None => {
                 let tenant = tenant.clone();
-                return self.write(spi, &tenant, spread, inner);
+                return self.write(spi, &tenant, aside, inner);
             }
         };
         let known = self.joins.find(tenant, inner);
@@ -82,7 +82,7 @@ impl Core {
         self.write_flow(at);
         let Some(flow) = self.joins.flows.get_mut(at) else { return };
         if flow.joiner.begin(inner, udp) {
-            (flow.tenant, flow.spi, flow.spread) = (Some(tenant), spi, spread);
+            (flow.tenant, flow.spi, flow.aside) = (Some(tenant), spi, aside);
             return;
         }
         // Of what flow it is may not be seen, as for a fragment: nothing of its tenant may come after it that came before.
@@ -91,7 +91,7 @@ impl Core {
                 self.write_flow(at);
             }
         }
-        self.write(spi, &tenant, spread, inner);
+        self.write(spi, &tenant, aside, inner);
     }
 
     /// Writes all that is there.
@@ -105,15 +105,15 @@ impl Core {
         let id = self.id;
         let Some(flow) = self.joins.flows.get_mut(at) else { return };
         let Some(tenant) = flow.tenant.take() else { return };
-        let (spi, spread) = (flow.spi, flow.spread);
+        let (spi, aside) = (flow.spi, flow.aside);
         if let Some(joined) = flow.joiner.finish() {
-            let (packets, written) = (joined.packets, tenant.write_joined(id, spread, &joined));
+            let (packets, written) = (joined.packets, tenant.write_joined(id, aside, &joined));
             self.written(spi, &tenant, packets, written);
         }
     }
 
-    fn write(&mut self, spi: Spi, tenant: &Arc<Tenant>, spread: bool, packet: &[u8]) {
-        let written = tenant.write(self.id, spread, packet);
+    fn write(&mut self, spi: Spi, tenant: &Arc<Tenant>, aside: bool, packet: &[u8]) {
+        let written = tenant.write(self.id, aside, packet);
         self.written(spi, tenant, 1, written);
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Sa {
     local: IpAddr,
     /// It is the one of its shard, beside that of the tunnel.
     own: bool,
+    /// Flows that come by it go by its shard.
+    follows: bool,
     /// What to do before a packet is opened.
     pub(crate) mark: Mark,
     mtu: PathMtu,
@@ -78,6 +80,7 @@ struct SaParts {
     mtu: PathMtu,
     local: IpAddr,
     own: bool,
+    follows: bool,
     hosts: Option<Hosts>,
     options: TunnelOptions,
 }
@@ -116,6 +119,7 @@ impl Sa {
             mtu,
             local: ends.local,
             own: child.own,
+            follows: child.follows,
             hosts,
             options,
         };
@@ -138,13 +142,15 @@ impl Sa {
         // What the node before was told in the last moment may have met nobody there any more.
         inbound.tell_soft_again();
         outbound.tell_soft_again();
-        let (local, own, options) = (from.ends.local, from.own, from.options);
-        let parts = SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, hosts, options };
+        let (local, own, follows, options) = (from.ends.local, from.own, from.follows, from.options);
+        let parts =
+            SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options };
         Ok(Self::of(parts, reserve))
     }
 
     fn of(parts: SaParts, reserve: &Reserve) -> Self {
-        let SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, hosts, options } = parts;
+        let SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options } =
+            parts;
         let mut sa = Self {
             tenant,
             tunnel,
@@ -156,6 +162,7 @@ impl Sa {
             icmp: Allowance::new(ICMP_PER_SECOND),
             local,
             own,
+            follows,
             mark: Mark::Quiet,
             mtu,
             max_inner: 0,
@@ -174,6 +181,11 @@ impl Sa {
         sa
     }
 
+    /// Whether what comes by it leaves the flow where it is, which goes by the shard that the kernel has chosen for it.
+    pub(crate) fn leaves_flows(&self) -> bool {
+        !self.follows && self.tunnel.is_spread()
+    }
+
     /// How far it may count.
     pub(crate) fn reserve(&mut self, reserve: &Reserve) {
         self.outbound.reserve(reserve.lease);
@@ -186,6 +198,7 @@ impl Sa {
             tenant: self.tenant.id,
             tunnel: self.tunnel.id,
             own: self.own,
+            follows: self.follows,
             transport: self.hosts.is_some(),
             inbound: self.inbound.snapshot(),
             outbound: self.outbound.snapshot(),

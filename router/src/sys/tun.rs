@@ -33,8 +33,10 @@ pub(crate) enum Offload {
 /// `IFF_NO_PI`: packets come without the header of TUN. `IFF_MULTI_QUEUE`: the kernel sends a flow to the queue that last wrote
 /// to it, so that a flow stays on the shard of its SA.
 ///
-/// Where a flow may come in by any shard that would not end: what is under way in one direction moves the other, which moves
-/// the first again. What is written [`Opened::aside`] moves nothing, and the kernel chooses the queue by a hash of the flow.
+/// Where a flow may come in by any shard that would not end, if both ends of a tunnel did so: what is under way in one direction moves the other,
+/// which moves the first again. What is written [`Opened::aside`] moves nothing, and the kernel chooses the queue by a hash of the flow. So one
+/// end writes aside, and the other follows it: then a flow has one pair, and one shard at either end, and whoever opens a question seals the
+/// answer without another thread being woken.
 pub(crate) fn open(name: &str, queues: usize, offload: bool) -> io::Result<Opened> {
     let offloaded = if offload { open_offloaded(name, queues)? } else { None };
     let (files, offload) = match offloaded {
