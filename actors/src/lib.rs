@@ -67,7 +67,7 @@ pub use homes::{HomeNews, HomeRule, Homes, Rehomed};
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;
-pub use moves::{Cluster, Others, Taken};
+pub use moves::{Cluster, Others, Rival, Taken, Whereabouts};
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
 pub use node::{Node, NodeError};

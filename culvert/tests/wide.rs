@@ -220,3 +220,35 @@ fn tunnels_of_all_nodes_are_shown_and_ordered_by_any() {
         String::from_utf8_lossy(&output.stderr).contains("b is away")
     });
 }
+
+/// IKE_SAs by the nodes that have them.
+fn ike_sas(node: &Daemon) -> Vec<String> {
+    let sas = node.json(&["get", "sas"]);
+    let sas = sas.as_array().unwrap().iter().filter(|sa| sa["ike"].is_object());
+    sas.map(|sa| sa["node"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn of_two_connections_of_a_peer_with_two_nodes_one_stays() {
+    let Some(servers) = Servers::start(1) else { return };
+    let [a, b] = nodes(&servers, ["a", "b"]);
+    let applied = a.apply(&peers());
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // One after the other: the newer one.
+    device(&runtime, &a, 1);
+    device(&runtime, &b, 1);
+    // At once: whichever, but not neither.
+    std::thread::scope(|scope| {
+        scope.spawn(|| device(&runtime, &a, 2));
+        scope.spawn(|| device(&runtime, &b, 2));
+    });
+    until("each peer has one", || ike_sas(&a).len() == 2);
+    assert_eq!(shown(&a).iter().filter(|(_, state)| state == "ESTABLISHED").count(), 2);
+    // What is ordered is done by whoever has it.
+    for peer in ["acme/b1", "acme/b2"] {
+        a.done(&["rekey", peer]);
+    }
+    assert_eq!(ike_sas(&b).len(), 2);
+}

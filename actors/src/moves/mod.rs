@@ -15,6 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actix::Message;
+use ike::supervise::Claim;
 use router::IkeDatagram;
 use snapshot::{Done, Row};
 use tokio::sync::mpsc;
@@ -47,11 +48,31 @@ pub trait Cluster: Send + Sync + 'static {
     /// Passes the first message of a negotiation on, where this node begins nothing. False if there is nobody.
     fn pass_first(&self, datagram: &IkeDatagram) -> bool;
 
-    /// The peer of this uid has negotiated a connection here: one that another node has is an older one.
-    fn established(&self, uid: u64);
+    /// Tells the others of a connection that is new here, or that stays though one of them has another.
+    fn established(&self, rival: Rival);
 
     /// The number of a node, for what is passed on to it by the router.
     fn number(&self, node: &str) -> Option<u32>;
+}
+
+/// A peer's connection with one node, as it is now and as the others are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// Of the peer.
+    pub uid: u64,
+    /// Which connection it is.
+    pub claim: Claim,
+    /// It has been decided that it stays, and that the one of this SPI ([`Claim::spi`]) goes.
+    pub instead_of: Option<u64>,
+}
+
+/// Where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// The number of its node, as far as that is known here.
+    pub node: Option<u32>,
+    /// Of that node and this one it is this one that decides which of two connections stays. If both did, each by what it has heard, both might go.
+    pub we_decide: bool,
 }
 
 /// The other nodes, or that there are none.

@@ -8,8 +8,8 @@ use esp::{Resume, Spi};
 use snapshot::{Form, Handover, Row, decode};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::reserve_after;
 use super::rows::{ConnectionRow, PairFacts, PairRow, class};
+use super::{Rival, Whereabouts, reserve_after};
 use crate::control::Control;
 use crate::dispatch;
 use crate::held::Pair;
@@ -70,12 +70,11 @@ impl Control {
         self.env().router.inner_in(router::TenantId(tenant), packet);
     }
 
-    /// The peer of this uid has negotiated a connection with another node: one that is here is an older one.
-    /// What is for the peer goes to the node of this number.
-    pub fn superseded(&self, uid: u64, node: Option<u32>) {
-        if let Some(peer) = self.env().registry.uids.get(&uid) {
-            // With so much to do that there is no room for it, it is superseded by something else.
-            offer(&peer, ToPeer::Superseded(node), &self.env().counters);
+    /// A peer has a connection with another node. One that is here is closed, unless it is the one that stays.
+    pub fn rival(&self, rival: Rival, at: Whereabouts) {
+        if let Some(peer) = self.env().registry.uids.get(&rival.uid) {
+            // With so much to do that there is no room for it, something else has come of it by then.
+            offer(&peer, ToPeer::Rival(rival, at), &self.env().counters);
         }
     }
 

@@ -9,7 +9,7 @@ use culvert_proto::v1;
 use esp::Lifetime;
 use ike::explain::explain;
 use ike::proposal::IkeChoice;
-use ike::supervise::{ConnId, Disposal, Ended, Few};
+use ike::supervise::{Claim, ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
@@ -19,6 +19,7 @@ use crate::adopted::Adopted;
 use crate::clock::wall;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
+use crate::moves::Rival;
 use crate::outcomes::Stage;
 use crate::status::IkeView;
 use crate::vocabulary::{Begin, Do, Established, Vanish};
@@ -34,6 +35,8 @@ pub(crate) struct ConnEntry {
     /// We began.
     pub(super) initiated: bool,
     pub(super) ike: Option<Arc<IkeView>>,
+    /// It is up.
+    pub(super) up: Option<UpSince>,
     /// Why its messages do not get to the peer, as far as anybody says.
     pub(super) obstacle: Option<String>,
     /// It has reported its end and only lingers.
@@ -44,7 +47,25 @@ pub(crate) struct ConnEntry {
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
-        Self { addr, remote, initiated, ike: None, obstacle: None, down: false, closing: false }
+        Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
+    }
+}
+
+/// Which connection it is, and since when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpSince {
+    initiator: bool,
+    /// As it came up: what comes of rekeying is the same connection.
+    spi: u64,
+    began: Instant,
+    since: Instant,
+}
+
+impl ConnEntry {
+    /// What is said of it now beside one that another node has.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let UpSince { initiator, spi, began, since } = self.up?;
+        Some(Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() })
     }
 }
 
@@ -138,9 +159,6 @@ impl PeerActor {
             self.env.outcomes.handshake(initiator, took);
             self.env.outcomes.succeeded(if initiator { Stage::Initiate } else { Stage::Respond });
             self.history().step(id, format!("IKE SA established, {}", new.choice));
-            if let Some(cluster) = &self.env.others.0 {
-                cluster.established(self.peer.uid);
-            }
         }
         let mut ike = IkeView {
             initiator_spi: spis.0,
@@ -159,6 +177,12 @@ impl PeerActor {
         set_times(&mut ike, new.lifetime.as_ref());
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.ike = Some(Arc::new(ike));
+            // One that comes from another node is as old as it was there, and its news was told then.
+            let since = if new.moved { new.began } else { Instant::now() };
+            conn.up = Some(UpSince { initiator, spi: spis.0, began: new.began, since });
+            if let (false, Some(cluster), Some(claim)) = (new.moved, &self.env.others.0, conn.claim()) {
+                cluster.established(Rival { uid: self.peer.uid, claim, instead_of: None });
+            }
         }
         let moved = if new.moved { " from another node" } else { "" };
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}{moved}", hex(spis.0), hex(spis.1)));

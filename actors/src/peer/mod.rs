@@ -296,7 +296,7 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
             ToPeer::GoOn(moved) => self.take_over(moved, ctx),
-            ToPeer::Superseded(node) => self.superseded(ctx, node),
+            ToPeer::Rival(rival, at) => self.rival(ctx, &rival, at),
             ToPeer::Doubt => self.doubt(),
             ToPeer::Stranger(remote, failure) => self.stranger(remote, failure.as_deref()),
             ToPeer::Unreachable(what) => self.unreachable(&what),

@@ -7,8 +7,9 @@ use ike::Command;
 use ike::supervise::{ConnId, Ended, State};
 
 use super::PeerActor;
+use super::connection::ConnEntry;
 use crate::mailbox::deliver;
-use crate::moves::Moved;
+use crate::moves::{Moved, Rival, Whereabouts};
 use crate::vocabulary::{Begin, Do};
 
 /// How long a peer whose connection went to another node is left to that one, until it says that it has it. Nodes say so within a tenth
@@ -103,19 +104,36 @@ impl PeerActor {
         }
     }
 
-    /// The peer has begun anew with another node. What it has left here it has forgotten, or is glad to be rid of.
-    pub(super) fn superseded(&mut self, ctx: &mut Context<Self>, node: Option<u32>) {
-        if self.supervisor.current().is_none() && node.is_some() {
-            // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that.
+    /// The peer has a connection with another node. Of that one and one that is here one goes: what the peer has left there it has forgotten, or is
+    /// glad to be rid of.
+    pub(super) fn rival(&mut self, ctx: &mut Context<Self>, rival: &Rival, at: Whereabouts) {
+        let current = self.supervisor.current();
+        let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::claim);
+        if let Some((claim, cluster)) = ours.zip(self.env.others.0.as_ref()) {
+            let instead_of = Some(rival.claim.spi);
+            match rival.instead_of {
+                Some(spi) if spi == claim.spi => {}
+                // About one that has ended.
+                Some(_) => return,
+                None if at.we_decide && claim.outlasts(&rival.claim) => {
+                    return cluster.established(Rival { claim, instead_of, ..*rival });
+                }
+                None if at.we_decide => {}
+                // It may not have had one when it was told of this one.
+                None => return cluster.established(Rival { claim, ..*rival }),
+            }
+        }
+        if at.node.is_some() {
+            // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that,
+            // and nobody here begins with it anew.
             (self.given, self.given_is_told) = (Some(Instant::now()), false);
-            self.lead_to(node);
+            self.lead_to(at.node);
             self.replan();
             self.arm(ctx);
         }
-        let current = self.supervisor.current();
         if let Some(conn) = current.and_then(|id| self.conns.get_mut(&id)) {
             conn.closing = true;
-            tracing::info!(peer = %self.peer.name, "the peer has a newer connection with another node");
+            tracing::info!(peer = %self.peer.name, "the peer has another connection with another node, which stays");
             deliver(&conn.addr, Do(Command::Close), &self.env.counters);
         }
     }

@@ -10,7 +10,7 @@ use tenants::HostName;
 use tokio::sync::oneshot;
 
 use crate::adopted::Adopted;
-use crate::moves::Moved;
+use crate::moves::{Moved, Rival, Whereabouts};
 use crate::numbered::Numbered;
 use crate::span::SpanContext;
 
@@ -45,8 +45,8 @@ pub(crate) enum ToPeer {
     Adopt(Box<Adopted>),
     /// Another node has had a connection with the peer until now, and this one goes on.
     GoOn(Box<Moved>),
-    /// The peer has negotiated a connection with another node: what is here is older.
-    Superseded(Option<u32>),
+    /// The peer has a connection with another node.
+    Rival(Rival, Whereabouts),
     /// Perhaps the peer is not where its connection says: ask it for a sign of life.
     Doubt,
     /// Somebody who may be the peer has begun a negotiation from there, or was refused.

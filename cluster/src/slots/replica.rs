@@ -24,7 +24,7 @@ const TOGETHER: usize = 1_024;
 pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 /// From one message to a standby to the next: what comes meanwhile is told together, for each message costs both nodes system calls
 /// and changes of thread ("What it costs" in `docs/src/cluster.md`). What comes after a while in which there was nothing does not wait.
-const PACE: Duration = Duration::from_millis(4);
+const PACE: Duration = Duration::from_millis(10);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 /// Before etcd is asked again.

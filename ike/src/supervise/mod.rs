@@ -4,6 +4,7 @@
 mod few;
 mod plan;
 mod restore;
+mod rival;
 mod senders;
 mod snapshot;
 
@@ -18,6 +19,7 @@ pub use few::Few;
 pub use plan::{Plan, Start};
 use restore::MAX_RESTORES;
 pub use restore::RESTORE;
+pub use rival::Claim;
 pub use senders::{Senders, SendersSnapshot};
 pub use snapshot::SupervisorSnapshot;
 

@@ -13,9 +13,9 @@ mod shown;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actors::{Control, HomeNews, Homes, Others};
+use actors::{Control, HomeNews, Homes, Others, Rival};
 use anyhow::Context as _;
 use cluster::mesh::{self, Credentials, Mesh};
 use cluster::{Etcd, Identity, Members, Slots};
@@ -57,7 +57,7 @@ struct Inner {
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
     /// Peers whose connections are new here, for the others: as many as are negotiated while some are told of.
-    established: mpsc::UnboundedSender<u64>,
+    established: mpsc::UnboundedSender<(Rival, Instant)>,
     drained: cluster::Drained,
     renewal: Option<Renewal>,
 }
@@ -68,7 +68,7 @@ pub struct Joined {
     bound: mesh::Bound,
     credentials: Credentials,
     nodes: Nodes,
-    new: mpsc::UnboundedReceiver<u64>,
+    new: mpsc::UnboundedReceiver<(Rival, Instant)>,
 }
 
 /// A node that does its part.

@@ -1,11 +1,13 @@
 //! What goes from node to node: packets that landed on the wrong one, and what the actors have to tell.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use actors::{Rival, Whereabouts};
 use bytes::Bytes;
 use cluster::Ask;
 use cluster::mesh::{Answer, Handler, Lane};
+use ike::supervise::Claim;
 use latest::Latest as _;
 use prost::Message;
 use router::{Encapsulation, IkeDatagram, Passed, TenantId};
@@ -21,16 +23,16 @@ const IKE: u8 = 2;
 /// A packet of a tenant, for a tunnel of the receiver's.
 const INNER: u8 = 3;
 
-/// What is asked that is none of the slots' business.
-const ESTABLISHED: u16 = 16;
+/// What is asked that is none of the slots' business: [`Established`].
+const ESTABLISHED: u16 = 17;
 
 /// How long anybody is waited for to hear of a new connection.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// New connections are gathered for so long before others are told of them: an older one there has its answer from elsewhere by then, and each
 /// message costs two nodes system calls and changes of thread.
-const GATHER: Duration = Duration::from_millis(10);
-/// And as many of them: a message of 32 kB.
+const GATHER: Duration = Duration::from_millis(50);
+/// And as many of them: a message of some 120 kB.
 const TOGETHER: usize = 4_096;
 
 /// The number of what slots ask.
@@ -70,6 +72,49 @@ impl Way {
     }
 }
 
+/// Connections that a node has, by which another one may have to close its own.
+#[derive(Clone, PartialEq, Message)]
+struct Established {
+    #[prost(message, repeated, tag = "1")]
+    connections: Vec<One>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+struct One {
+    /// Of the peer.
+    #[prost(fixed64, tag = "1")]
+    uid: u64,
+    #[prost(fixed64, tag = "2")]
+    spi: u64,
+    #[prost(bool, tag = "3")]
+    initiator: bool,
+    /// Milliseconds ago.
+    #[prost(uint64, tag = "4")]
+    began: u64,
+    /// Milliseconds.
+    #[prost(uint64, tag = "5")]
+    up: u64,
+    /// SPI of the one that goes, where that has been decided.
+    #[prost(fixed64, optional, tag = "6")]
+    instead_of: Option<u64>,
+}
+
+impl One {
+    fn new(rival: Rival, at: Instant) -> Self {
+        // It may have waited for others.
+        let Rival { uid, claim, instead_of } = rival;
+        let Claim { initiator, spi, began, up } = claim.after(at.elapsed());
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self { uid, spi, initiator, began: millis(began), up: millis(up), instead_of }
+    }
+
+    const fn read(&self) -> Rival {
+        let (began, up) = (Duration::from_millis(self.began), Duration::from_millis(self.up));
+        let claim = Claim { initiator: self.initiator, spi: self.spi, began, up };
+        Rival { uid: self.uid, claim, instead_of: self.instead_of }
+    }
+}
+
 impl Nodes {
     fn pass(&self, slot: u8, kind: u8, way: &Way, packet: &[u8]) -> bool {
         let Some((slots, mesh)) = self.0.slots.get().zip(self.0.mesh.get()) else { return false };
@@ -79,11 +124,12 @@ impl Nodes {
 }
 
 /// Tells all others of connections that are new here, those of a moment together.
-pub(super) async fn tell_established(nodes: Nodes, mut new: UnboundedReceiver<u64>) {
-    let mut uids = Vec::new();
-    while new.recv_many(&mut uids, TOGETHER).await > 0 {
+pub(super) async fn tell_established(nodes: Nodes, mut new: UnboundedReceiver<(Rival, Instant)>) {
+    let mut some = Vec::new();
+    while new.recv_many(&mut some, TOGETHER).await > 0 {
         let Some(mesh) = nodes.0.mesh.get() else { return };
-        let body: Bytes = uids.drain(..).flat_map(u64::to_be_bytes).collect();
+        let connections = some.drain(..).map(|(rival, at)| One::new(rival, at)).collect();
+        let body: Bytes = Established { connections }.encode_to_vec().into();
         let others: Vec<String> = {
             let placement = nodes.0.placement.latest();
             placement
@@ -169,9 +215,9 @@ impl actors::Cluster for Nodes {
         mesh.packet(&node, IKE, &way.before(bytes)).is_ok()
     }
 
-    fn established(&self, uid: u64) {
+    fn established(&self, rival: Rival) {
         // Without a receiver this node ends.
-        let _ = self.0.established.send(uid);
+        let _ = self.0.established.send((rival, Instant::now()));
     }
 
     fn number(&self, node: &str) -> Option<u32> {
@@ -189,15 +235,12 @@ impl Handler for Nodes {
             }
             match kind {
                 ESTABLISHED => {
-                    let (uids, rest) = body.as_chunks::<8>();
-                    if !rest.is_empty() {
-                        return Err("eight octets of each are expected".to_owned());
-                    }
-                    let node = actors::Cluster::number(self, from);
-                    for uid in uids.iter().copied().map(u64::from_be_bytes) {
-                        if let Some(control) = self.0.control.get() {
-                            control.superseded(uid, node);
-                        }
+                    let told = Established::decode(body).map_err(|error| error.to_string())?;
+                    // One of two, whichever: by their names both know which.
+                    let we_decide = self.0.name.as_str() < from;
+                    let at = Whereabouts { node: actors::Cluster::number(self, from), we_decide };
+                    if let Some(control) = self.0.control.get() {
+                        told.connections.iter().for_each(|one| control.rival(one.read(), at));
                     }
                     Ok(Bytes::new())
                 }
