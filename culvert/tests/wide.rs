@@ -110,6 +110,10 @@ fn peers() -> String {
 
 /// The device of a peer, which has a tunnel to a node for as long as its runtime is there.
 fn device(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8) {
+    device_at(runtime, node, number, Ipv4Addr::LOCALHOST);
+}
+
+fn device_at(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8, source: Ipv4Addr) {
     let net = |first: [u8; 4], last: [u8; 4]| {
         TrafficSelector::range(Ipv4Addr::from(first).into(), Ipv4Addr::from(last).into())
     };
@@ -141,7 +145,7 @@ fn device(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8) {
         server: IpAddr::V4(Ipv4Addr::LOCALHOST),
         ike_port: port("ike_port"),
         natt_port: port("natt_port"),
-        source: None,
+        source: Some(source.into()),
         inner: Ipv4Addr::new(10, number, 0, 1),
         flow: Flow { tenant: 1, from: number.into(), to: number.into() },
         destination: Ipv4Addr::new(10, 99, 0, 1),
@@ -226,6 +230,33 @@ fn ike_sas(node: &Daemon) -> Vec<String> {
     let sas = node.json(&["get", "sas"]);
     let sas = sas.as_array().unwrap().iter().filter(|sa| sa["ike"].is_object());
     sas.map(|sa| sa["node"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn of_two_gateways_of_a_peer_at_two_nodes_the_first_is_kept() {
+    let Some(servers) = Servers::start(1) else { return };
+    let [a, b] = nodes(&servers, ["a", "b"]);
+    let kept = peers().replace("startAction: NONE", "startAction: NONE\nike: {uniqueness: KEEP}");
+    let applied = a.apply(&kept);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    // Whichever of the two nodes decides, by its name.
+    for (number, first, second) in [(1, &a, &b), (2, &b, &a)] {
+        device_at(&runtime, first, number, Ipv4Addr::new(127, 0, 0, 21));
+        let begun = std::time::Instant::now();
+        until("what begins next has not begun at the same time", || {
+            begun.elapsed() > Duration::from_millis(200)
+        });
+        device_at(&runtime, second, number, Ipv4Addr::new(127, 0, 0, 22));
+        until("the second has been closed", || ike_sas(&a).len() == usize::from(number));
+    }
+    until("the first of each is what there is", || {
+        let mut left = ike_sas(&b);
+        left.sort_unstable();
+        let from = |peer: &str| a.json(&["explain", peer])["status"]["remoteAddress"].to_string();
+        left == ["a", "b"] && ["acme/b1", "acme/b2"].iter().all(|peer| from(peer).contains("127.0.0.21"))
+    });
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod rows;
 mod take;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Message;
@@ -62,6 +63,8 @@ pub struct Rival {
     pub uid: u64,
     /// Which connection it is.
     pub claim: Claim,
+    /// Where the peer is.
+    pub remote: SocketAddr,
     /// It has been decided that it stays, and that the one of this SPI ([`Claim::spi`]) goes.
     pub instead_of: Option<u64>,
 }

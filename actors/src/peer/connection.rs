@@ -62,8 +62,12 @@ pub(super) struct UpSince {
 }
 
 impl ConnEntry {
-    /// What is said of it now beside one that another node has.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    /// What is said of it now beside one that another node has, and where its peer is.
+    pub(super) fn standing(&self) -> Option<(Claim, SocketAddr)> {
+        Some((self.claim()?, self.ike.as_ref()?.remote))
+    }
+
+    fn claim(&self) -> Option<Claim> {
         let UpSince { initiator, spi, began, since } = self.up?;
         Some(Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() })
     }
@@ -181,7 +185,7 @@ impl PeerActor {
             let since = if new.moved { new.began } else { Instant::now() };
             conn.up = Some(UpSince { initiator, spi: spis.0, began: new.began, since });
             if let (false, Some(cluster), Some(claim)) = (new.moved, &self.env.others.0, conn.claim()) {
-                cluster.established(Rival { uid: self.peer.uid, claim, instead_of: None });
+                cluster.established(Rival { uid: self.peer.uid, claim, remote, instead_of: None });
             }
         }
         let moved = if new.moved { " from another node" } else { "" };

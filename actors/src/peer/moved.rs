@@ -1,10 +1,11 @@
 //! A peer's connections that come from another node of the cluster, and go to one.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use ike::Command;
-use ike::supervise::{ConnId, Ended, State};
+use ike::supervise::{Claim, ConnId, Ended, State};
 
 use super::PeerActor;
 use super::connection::ConnEntry;
@@ -108,19 +109,25 @@ impl PeerActor {
     /// glad to be rid of.
     pub(super) fn rival(&mut self, ctx: &mut Context<Self>, rival: &Rival, at: Whereabouts) {
         let current = self.supervisor.current();
-        let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::claim);
-        if let Some((claim, cluster)) = ours.zip(self.env.others.0.as_ref()) {
-            let instead_of = Some(rival.claim.spi);
+        let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::standing);
+        if let Some(((claim, remote), cluster)) = ours.zip(self.env.others.0.as_ref()) {
+            let keep = self.is_kept((&claim, remote), rival);
+            let stays = claim.outlasts(&rival.claim, keep);
+            if stays && keep && rival.instead_of.is_none() {
+                // Perhaps the peer has moved.
+                self.doubt();
+            }
             match rival.instead_of {
                 Some(spi) if spi == claim.spi => {}
                 // About one that has ended.
                 Some(_) => return,
-                None if at.we_decide && claim.outlasts(&rival.claim) => {
-                    return cluster.established(Rival { claim, instead_of, ..*rival });
+                None if at.we_decide && stays => {
+                    let instead_of = Some(rival.claim.spi);
+                    return cluster.established(Rival { claim, remote, instead_of, ..*rival });
                 }
                 None if at.we_decide => {}
                 // It may not have had one when it was told of this one.
-                None => return cluster.established(Rival { claim, ..*rival }),
+                None => return cluster.established(Rival { claim, remote, ..*rival }),
             }
         }
         if at.node.is_some() {
@@ -136,5 +143,13 @@ impl PeerActor {
             tracing::info!(peer = %self.peer.name, "the peer has another connection with another node, which stays");
             deliver(&conn.addr, Do(Command::Close), &self.env.counters);
         }
+    }
+
+    /// Whether the older one of two stays, as the newer one is another gateway's.
+    fn is_kept(&self, (claim, remote): (&Claim, SocketAddr), rival: &Rival) -> bool {
+        let ours_is_older = claim.began >= rival.claim.began;
+        let (up, from) = if ours_is_older { (remote, rival.remote) } else { (rival.remote, remote) };
+        let newer_is_theirs = if ours_is_older { !rival.claim.initiator } else { !claim.initiator };
+        newer_is_theirs && self.config.as_ref().is_some_and(|config| !config.uniqueness.admits(up, from))
     }
 }

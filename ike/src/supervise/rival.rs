@@ -22,11 +22,12 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether this connection stays where another node has `other`: the newer one does, for the peer may have forgotten the one before.
+    /// Whether this connection stays where another node has `other`: the newer one does, for the peer may have forgotten the one before, or the
+    /// older one, where of two gateways of a peer the first is to `keep` the tunnel.
     ///
     /// Of two that crossed, one begun by each side before the other was up, the one with the lower SPI does, as it would with one node
     /// ([`Supervisor::established`](super::Supervisor::established)): the peer sees both, and goes by the same rule if it is one of Culvert.
-    pub fn outlasts(&self, other: &Self) -> bool {
+    pub fn outlasts(&self, other: &Self, keep: bool) -> bool {
         if self.spi == other.spi {
             // It has changed its node since somebody said so.
             return true;
@@ -36,7 +37,7 @@ impl Claim {
         if crossed || older.began.abs_diff(newer.began) <= AT_ONCE {
             self.spi < other.spi
         } else {
-            self.began < other.began
+            (self.began < other.began) != keep
         }
     }
 
@@ -66,23 +67,29 @@ mod tests {
     #[test]
     fn the_newer_one_stays() {
         let (old, new) = (claim(true, 1, 9_000, 8_900), claim(false, 2, 200, 50));
-        assert!(new.outlasts(&old) && !old.outlasts(&new));
+        assert!(new.outlasts(&old, false) && !old.outlasts(&new, false));
         let (old, new) = (claim(false, 1, 9_000, 8_900), claim(false, 2, 200, 50));
-        assert!(new.outlasts(&old) && !old.outlasts(&new));
+        assert!(new.outlasts(&old, false) && !old.outlasts(&new, false));
+    }
+
+    #[test]
+    fn the_older_one_stays_where_it_is_kept() {
+        let (old, new) = (claim(false, 1, 9_000, 8_900), claim(false, 2, 200, 50));
+        assert!(old.outlasts(&new, true) && !new.outlasts(&old, true));
     }
 
     #[test]
     fn of_two_that_crossed_the_lower_spi_stays_whichever_came_up_first() {
         for (one, other) in [(60, 20), (20, 60)] {
             let (low, high) = (claim(true, 3, 700, one), claim(false, 5, 400, other));
-            assert!(low.outlasts(&high) && !high.outlasts(&low));
+            assert!(low.outlasts(&high, false) && !high.outlasts(&low, false));
         }
     }
 
     #[test]
     fn one_that_has_changed_its_node_is_no_rival_of_itself() {
         let one = claim(true, 3, 700, 600);
-        assert!(one.outlasts(&one.after(Duration::from_secs(1))));
+        assert!(one.outlasts(&one.after(Duration::from_secs(1)), false));
     }
 
     proptest! {
@@ -93,6 +100,7 @@ mod tests {
             other in any_claim(),
             late in 0..40_u64,
             late_back in 0..40_u64,
+            keep in any::<bool>(),
         ) {
             prop_assume!(one.spi != other.spi);
             let near = |a: Duration, b: Duration| a.abs_diff(b) <= Duration::from_millis(40);
@@ -101,7 +109,7 @@ mod tests {
             prop_assume!(!near(one.began, other.up) && !near(other.began, one.up));
             let later = |claim: Claim, late| claim.after(Duration::from_millis(late));
             // Each has aged while the word of the other was on its way.
-            prop_assert_ne!(later(one, late).outlasts(&other), later(other, late_back).outlasts(&one));
+            prop_assert_ne!(later(one, late).outlasts(&other, keep), later(other, late_back).outlasts(&one, keep));
         }
     }
 }

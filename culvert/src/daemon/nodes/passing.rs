@@ -79,7 +79,7 @@ struct Established {
     connections: Vec<One>,
 }
 
-#[derive(Clone, PartialEq, Eq, Message)]
+#[derive(Clone, PartialEq, Message)]
 struct One {
     /// Of the peer.
     #[prost(fixed64, tag = "1")]
@@ -97,21 +97,33 @@ struct One {
     /// SPI of the one that goes, where that has been decided.
     #[prost(fixed64, optional, tag = "6")]
     instead_of: Option<u64>,
+    #[prost(message, optional, tag = "7")]
+    remote: Option<Address>,
 }
 
 impl One {
     fn new(rival: Rival, at: Instant) -> Self {
         // It may have waited for others.
-        let Rival { uid, claim, instead_of } = rival;
+        let Rival { uid, claim, remote, instead_of } = rival;
         let Claim { initiator, spi, began, up } = claim.after(at.elapsed());
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self { uid, spi, initiator, began: millis(began), up: millis(up), instead_of }
+        Self {
+            uid,
+            spi,
+            initiator,
+            began: millis(began),
+            up: millis(up),
+            instead_of,
+            remote: Some(remote.into()),
+        }
     }
 
-    const fn read(&self) -> Rival {
+    fn read(&self) -> Result<Rival, String> {
+        let remote = self.remote.as_ref().ok_or("a connection without the address of its peer")?;
+        let remote = remote.read("the peer's address").map_err(|error| error.to_string())?;
         let (began, up) = (Duration::from_millis(self.began), Duration::from_millis(self.up));
         let claim = Claim { initiator: self.initiator, spi: self.spi, began, up };
-        Rival { uid: self.uid, claim, instead_of: self.instead_of }
+        Ok(Rival { uid: self.uid, claim, remote, instead_of: self.instead_of })
     }
 }
 
@@ -240,7 +252,9 @@ impl Handler for Nodes {
                     let we_decide = self.0.name.as_str() < from;
                     let at = Whereabouts { node: actors::Cluster::number(self, from), we_decide };
                     if let Some(control) = self.0.control.get() {
-                        told.connections.iter().for_each(|one| control.rival(one.read(), at));
+                        for one in &told.connections {
+                            control.rival(one.read()?, at);
+                        }
                     }
                     Ok(Bytes::new())
                 }
