@@ -283,3 +283,28 @@ fn of_two_connections_of_a_peer_with_two_nodes_one_stays() {
     }
     assert_eq!(ike_sas(&b).len(), 2);
 }
+
+/// Its node is lost, and the peer has begun anew before another one goes on with what it had: that one is the older, wherever it comes up.
+#[test]
+fn a_connection_that_is_taken_over_late_replaces_no_newer_one() {
+    let Some(servers) = Servers::start(1) else { return };
+    let [a, b, c] = nodes(&servers, ["a", "b", "c"]);
+    let applied = a.apply(&peers());
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    device(&runtime, &a, 1);
+    device(&runtime, &a, 2);
+    drop(a);
+    // One of the two has what the first had.
+    device(&runtime, &b, 1);
+    device(&runtime, &c, 2);
+    until("somebody answers for its slots", || owners(&b).iter().all(|(owner, _)| owner != "a"));
+    until("each peer has one, where it has begun anew", || {
+        let mut left = ike_sas(&b);
+        left.sort_unstable();
+        left == ["b", "c"]
+    });
+    for (peer, node) in [("acme/b1", "b"), ("acme/b2", "c")] {
+        assert_eq!(b.json(&["rekey", peer])["node"], node);
+    }
+}

@@ -9,17 +9,17 @@ use culvert_proto::v1;
 use esp::Lifetime;
 use ike::explain::explain;
 use ike::proposal::IkeChoice;
-use ike::supervise::{Claim, ConnId, Disposal, Ended, Few};
+use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
 use super::PeerActor;
 use super::command::Wait;
 use super::reach::unreachable;
+use super::rival::UpSince;
 use crate::adopted::Adopted;
 use crate::clock::wall;
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
-use crate::moves::Rival;
 use crate::outcomes::Stage;
 use crate::status::IkeView;
 use crate::vocabulary::{Begin, Do, Established, Vanish};
@@ -48,28 +48,6 @@ pub(crate) struct ConnEntry {
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
         Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
-    }
-}
-
-/// Which connection it is, and since when.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct UpSince {
-    initiator: bool,
-    /// As it came up: what comes of rekeying is the same connection.
-    spi: u64,
-    began: Instant,
-    since: Instant,
-}
-
-impl ConnEntry {
-    /// What is said of it now beside one that another node has, and where its peer is.
-    pub(super) fn standing(&self) -> Option<(Claim, SocketAddr)> {
-        Some((self.claim()?, self.ike.as_ref()?.remote))
-    }
-
-    fn claim(&self) -> Option<Claim> {
-        let UpSince { initiator, spi, began, since } = self.up?;
-        Some(Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() })
     }
 }
 
@@ -157,7 +135,7 @@ impl PeerActor {
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
             proposal = %new.choice, "{}", if new.moved { "IKE_SA of another node goes on" } else { "IKE_SA established" }
         );
-        self.given = None;
+        let contested = std::mem::take(&mut self.contested) | self.given.take().is_some();
         if !new.moved {
             let took = new.began.elapsed();
             self.env.outcomes.handshake(initiator, took);
@@ -181,12 +159,18 @@ impl PeerActor {
         set_times(&mut ike, new.lifetime.as_ref());
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.ike = Some(Arc::new(ike));
-            // One that comes from another node is as old as it was there, and its news was told then.
+            // One that comes from another node is as old as it was there.
             let since = if new.moved { new.began } else { Instant::now() };
             conn.up = Some(UpSince { initiator, spi: spis.0, began: new.began, since });
-            if let (false, Some(cluster), Some(claim)) = (new.moved, &self.env.others.0, conn.claim()) {
-                cluster.established(Rival { uid: self.peer.uid, claim, remote, instead_of: None });
-            }
+        }
+        if new.moved && self.has_newer(id) {
+            // Its node was lost, and the peer has begun anew before anybody went on with it.
+            self.history().step(id, "comes from another node, and is older than the one in use");
+            return self.dispose(Disposal::Close(id));
+        }
+        // The news of one that has moved was told when it was new, perhaps to who has a newer one by now.
+        if contested || !new.moved {
+            self.tell_others(id);
         }
         let moved = if new.moved { " from another node" } else { "" };
         self.publish(v1::EventType::IkeSaEstablished, format!("{} {}{moved}", hex(spis.0), hex(spis.1)));
@@ -202,21 +186,6 @@ impl PeerActor {
         self.view_mut().state_reason.clear();
         self.reached(true, "Answered", "");
         self.history().recovered(id);
-    }
-
-    /// A connection that the peer has begun from another host takes over from the one in use: a gateway that has moved, or a
-    /// second one of the same identity. If it is the latter it happens again and again.
-    fn note_takeover(&mut self, id: ConnId, remote: SocketAddr, initiator: bool) {
-        let current = self.supervisor.current().filter(|current| *current != id && !initiator);
-        let before = current.and_then(|current| {
-            let ike = self.conns.get(&current)?.ike.as_ref()?;
-            (ike.remote.ip() != remote.ip()).then_some((current, ike.remote))
-        });
-        if let Some((old, from)) = before {
-            self.takeovers += 1;
-            let times = self.takeovers;
-            self.history().failed(old, &Failure::TakenOver { ends: Box::new((from, remote)), times });
-        }
     }
 
     /// A connection's IKE_SA was replaced by another.

@@ -13,6 +13,7 @@ mod demand;
 mod moved;
 mod reach;
 mod report;
+mod rival;
 mod start;
 mod view;
 
@@ -87,6 +88,8 @@ pub(crate) struct PeerActor {
     given: Option<Instant>,
     /// Some other node has said since that it has it.
     given_is_told: bool,
+    /// One comes from another node after it was told that yet another has one.
+    contested: bool,
     /// Other nodes know that a connection is here.
     hold: Option<Hold>,
     /// When unknown ESP last made it start.
@@ -140,6 +143,7 @@ impl PeerActor {
             lead_ends: None,
             given: None,
             given_is_told: false,
+            contested: false,
             hold: None,
             woken: None,
             takeovers: 0,

@@ -1,17 +1,13 @@
 //! A peer's connections that come from another node of the cluster, and go to one.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use ike::Command;
-use ike::supervise::{Claim, ConnId, Ended, State};
+use ike::supervise::{ConnId, Ended, State};
 
 use super::PeerActor;
-use super::connection::ConnEntry;
-use crate::mailbox::deliver;
-use crate::moves::{Moved, Rival, Whereabouts};
-use crate::vocabulary::{Begin, Do};
+use crate::moves::Moved;
+use crate::vocabulary::Begin;
 
 /// How long a peer whose connection went to another node is left to that one, until it says that it has it. Nodes say so within a tenth
 /// of a second, unless etcd elects a leader.
@@ -26,7 +22,7 @@ impl PeerActor {
         let Some(config) = self.config.clone().filter(|_| !self.leaving) else {
             return tracing::warn!(peer = %self.peer.name, "a tunnel of another node has no use here");
         };
-        self.given = None;
+        self.contested = self.given.take().is_some();
         let id = self.next_conn();
         self.history().begin(id, false, None);
         self.history().step(id, "comes from another node");
@@ -95,7 +91,7 @@ impl PeerActor {
         self.lead_to(number);
     }
 
-    fn lead_to(&mut self, number: Option<u32>) {
+    pub(super) fn lead_to(&mut self, number: Option<u32>) {
         if std::mem::replace(&mut self.leads_to, number) == number {
             return;
         }
@@ -103,53 +99,5 @@ impl PeerActor {
         for tunnel in self.peer.tunnels() {
             self.env.router.set_elsewhere(tenant, tunnel, number);
         }
-    }
-
-    /// The peer has a connection with another node. Of that one and one that is here one goes: what the peer has left there it has forgotten, or is
-    /// glad to be rid of.
-    pub(super) fn rival(&mut self, ctx: &mut Context<Self>, rival: &Rival, at: Whereabouts) {
-        let current = self.supervisor.current();
-        let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::standing);
-        if let Some(((claim, remote), cluster)) = ours.zip(self.env.others.0.as_ref()) {
-            let keep = self.is_kept((&claim, remote), rival);
-            let stays = claim.outlasts(&rival.claim, keep);
-            if stays && keep && rival.instead_of.is_none() {
-                // Perhaps the peer has moved.
-                self.doubt();
-            }
-            match rival.instead_of {
-                Some(spi) if spi == claim.spi => {}
-                // About one that has ended.
-                Some(_) => return,
-                None if at.we_decide && stays => {
-                    let instead_of = Some(rival.claim.spi);
-                    return cluster.established(Rival { claim, remote, instead_of, ..*rival });
-                }
-                None if at.we_decide => {}
-                // It may not have had one when it was told of this one.
-                None => return cluster.established(Rival { claim, remote, ..*rival }),
-            }
-        }
-        if at.node.is_some() {
-            // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that,
-            // and nobody here begins with it anew.
-            (self.given, self.given_is_told) = (Some(Instant::now()), false);
-            self.lead_to(at.node);
-            self.replan();
-            self.arm(ctx);
-        }
-        if let Some(conn) = current.and_then(|id| self.conns.get_mut(&id)) {
-            conn.closing = true;
-            tracing::info!(peer = %self.peer.name, "the peer has another connection with another node, which stays");
-            deliver(&conn.addr, Do(Command::Close), &self.env.counters);
-        }
-    }
-
-    /// Whether the older one of two stays, as the newer one is another gateway's.
-    fn is_kept(&self, (claim, remote): (&Claim, SocketAddr), rival: &Rival) -> bool {
-        let ours_is_older = claim.began >= rival.claim.began;
-        let (up, from) = if ours_is_older { (remote, rival.remote) } else { (rival.remote, remote) };
-        let newer_is_theirs = if ours_is_older { !rival.claim.initiator } else { !claim.initiator };
-        newer_is_theirs && self.config.as_ref().is_some_and(|config| !config.uniqueness.admits(up, from))
     }
 }
