@@ -294,6 +294,8 @@ fn a_connection_that_is_taken_over_late_replaces_no_newer_one() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     device(&runtime, &a, 1);
     device(&runtime, &a, 2);
+    let begun = std::time::Instant::now();
+    until("what begins next has not begun at the same time", || begun.elapsed() > Duration::from_millis(200));
     drop(a);
     // One of the two has what the first had.
     device(&runtime, &b, 1);

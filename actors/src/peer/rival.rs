@@ -46,9 +46,9 @@ impl PeerActor {
 
     /// Whether the connection in use is a newer one than this.
     pub(super) fn has_newer(&self, id: ConnId) -> bool {
-        let claim = |id| self.conns.get(&id).and_then(ConnEntry::claim);
-        let current = self.supervisor.current().and_then(claim);
-        current.zip(claim(id)).is_some_and(|(current, this)| current.outlasts(&this, false))
+        let began = |id| self.conns.get(&id).and_then(|conn| conn.up).map(|up| up.began);
+        let current = self.supervisor.current().and_then(began);
+        current.zip(began(id)).is_some_and(|(current, this)| current > this)
     }
 
     /// A connection that the peer has begun from another host takes over from the one in use: a gateway that has moved, or a
