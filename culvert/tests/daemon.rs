@@ -8,6 +8,7 @@ mod daemon;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -47,8 +48,7 @@ impl Daemon {
     }
 
     fn kill(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        kill(self.child.id(), name);
     }
 
     /// Records up to that which says that the configuration was read again.
@@ -71,6 +71,10 @@ impl Daemon {
         let rest: Vec<String> = self.log.by_ref().map(Result::unwrap).collect();
         (self.child.wait().unwrap(), rest)
     }
+}
+
+fn kill(pid: u32, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
 impl Drop for Daemon {
@@ -121,16 +125,34 @@ fn culvertd(directory: &Path, arguments: &[&str]) -> Said {
 fn a_log_that_nobody_reads_stops_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let config = configure(directory.path(), 0, "trace");
-    let daemon = Daemon::run(daemon::culvertd(), &config);
+    let mut daemon = Daemon::run(daemon::culvertd(), &config);
     // Each of them says some dozens of kilobytes.
     for _ in 0..150 {
         daemon.culvert(&["get", "tenants"]);
     }
-    let (status, rest) = daemon.signal("TERM");
-    assert!(status.success());
-    let missing = rest.iter().find(|line| line.contains("lines of the log are missing"));
-    let missing: Value = serde_json::from_str(missing.expect("all was written")).unwrap();
+    // What is missing is told with the first line for which there is room again, and that is when somebody reads.
+    let (told, server, pid) = (AtomicBool::new(false), daemon.server.clone(), daemon.child.id());
+    let missing = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in (0..50).take_while(|_| !told.load(Ordering::Relaxed)) {
+                let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+                assert!(
+                    command.args(["--server", &server, "get", "tenants"]).output().unwrap().status.success()
+                );
+            }
+            kill(pid, "TERM");
+        });
+        let found = daemon
+            .log
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|line| line.contains("lines of the log are missing"));
+        told.store(true, Ordering::Relaxed);
+        found
+    });
+    let missing: Value = serde_json::from_str(&missing.expect("all was written")).unwrap();
     assert!(missing["lines"].as_u64() > Some(100), "{missing}");
+    assert!(daemon.child.wait().unwrap().success());
 }
 
 #[test]
