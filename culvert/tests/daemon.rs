@@ -38,13 +38,7 @@ impl Daemon {
     }
 
     fn said(&self, arguments: &[&str]) -> Said {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
-        let output = command.args(["--server", &self.server]).args(arguments).output().unwrap();
-        Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        said(&self.server, arguments)
     }
 
     fn kill(&self, name: &str) {
@@ -70,6 +64,17 @@ impl Daemon {
         self.kill(name);
         let rest: Vec<String> = self.log.by_ref().map(Result::unwrap).collect();
         (self.child.wait().unwrap(), rest)
+    }
+}
+
+/// What the command line says of the node at `server`.
+fn said(server: &str, arguments: &[&str]) -> Said {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
+    let output = command.args(["--server", server]).args(arguments).output().unwrap();
+    Said {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
 
@@ -135,10 +140,7 @@ fn a_log_that_nobody_reads_stops_nobody() {
     let missing = std::thread::scope(|scope| {
         scope.spawn(|| {
             for _ in (0..50).take_while(|_| !told.load(Ordering::Relaxed)) {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
-                assert!(
-                    command.args(["--server", &server, "get", "tenants"]).output().unwrap().status.success()
-                );
+                assert_eq!(said(&server, &["get", "tenants"]).code, 0);
             }
             kill(pid, "TERM");
         });

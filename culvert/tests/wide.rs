@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
 use latest::Follow as _;
@@ -108,6 +108,19 @@ fn peers() -> String {
     format!("kind: Tenant\nname: acme\n---\nkind: Secret\nname: acme/psk\nvalue: correct-horse\n{peers}")
 }
 
+/// Gives a node these peers, of which another one knows then.
+fn configure(a: &Daemon, b: &Daemon, peers: &str) {
+    let applied = a.apply(peers);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+}
+
+/// Lets some time go by, so that nobody takes what begins next for something that began at once with what was before.
+fn later() {
+    let before = Instant::now();
+    until("it is later", || before.elapsed() > Duration::from_millis(200));
+}
+
 /// The device of a peer, which has a tunnel to a node for as long as its runtime is there.
 fn device(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8) {
     device_at(runtime, node, number, Ipv4Addr::LOCALHOST);
@@ -175,9 +188,7 @@ fn shown(node: &Daemon) -> Vec<(String, String)> {
 fn tunnels_of_all_nodes_are_shown_and_ordered_by_any() {
     let Some(servers) = Servers::start(1) else { return };
     let [a, b] = nodes(&servers, ["a", "b"]);
-    let applied = a.apply(&peers());
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+    configure(&a, &b, &peers());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     device(&runtime, &a, 1);
     device(&runtime, &b, 2);
@@ -225,11 +236,13 @@ fn tunnels_of_all_nodes_are_shown_and_ordered_by_any() {
     });
 }
 
-/// IKE_SAs by the nodes that have them.
+/// The nodes of all IKE_SAs, in the order of their names.
 fn ike_sas(node: &Daemon) -> Vec<String> {
     let sas = node.json(&["get", "sas"]);
     let sas = sas.as_array().unwrap().iter().filter(|sa| sa["ike"].is_object());
-    sas.map(|sa| sa["node"].as_str().unwrap().to_owned()).collect()
+    let mut nodes: Vec<String> = sas.map(|sa| sa["node"].as_str().unwrap().to_owned()).collect();
+    nodes.sort_unstable();
+    nodes
 }
 
 #[test]
@@ -237,25 +250,19 @@ fn of_two_gateways_of_a_peer_at_two_nodes_the_first_is_kept() {
     let Some(servers) = Servers::start(1) else { return };
     let [a, b] = nodes(&servers, ["a", "b"]);
     let kept = peers().replace("startAction: NONE", "startAction: NONE\nike: {uniqueness: KEEP}");
-    let applied = a.apply(&kept);
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+    configure(&a, &b, &kept);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // Whichever of the two nodes decides, by its name.
     for (number, first, second) in [(1, &a, &b), (2, &b, &a)] {
         device_at(&runtime, first, number, Ipv4Addr::new(127, 0, 0, 21));
-        let begun = std::time::Instant::now();
-        until("what begins next has not begun at the same time", || {
-            begun.elapsed() > Duration::from_millis(200)
-        });
+        later();
         device_at(&runtime, second, number, Ipv4Addr::new(127, 0, 0, 22));
         until("the second has been closed", || ike_sas(&a).len() == usize::from(number));
     }
     until("the first of each is what there is", || {
-        let mut left = ike_sas(&b);
-        left.sort_unstable();
         let from = |peer: &str| a.json(&["explain", peer])["status"]["remoteAddress"].to_string();
-        left == ["a", "b"] && ["acme/b1", "acme/b2"].iter().all(|peer| from(peer).contains("127.0.0.21"))
+        ike_sas(&b) == ["a", "b"]
+            && ["acme/b1", "acme/b2"].iter().all(|peer| from(peer).contains("127.0.0.21"))
     });
 }
 
@@ -263,9 +270,7 @@ fn of_two_gateways_of_a_peer_at_two_nodes_the_first_is_kept() {
 fn of_two_connections_of_a_peer_with_two_nodes_one_stays() {
     let Some(servers) = Servers::start(1) else { return };
     let [a, b] = nodes(&servers, ["a", "b"]);
-    let applied = a.apply(&peers());
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
-    assert!(b.done(&["get", "peers"]).contains("acme/peers/b2"));
+    configure(&a, &b, &peers());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // One after the other: the newer one.
     device(&runtime, &a, 1);
@@ -289,23 +294,17 @@ fn of_two_connections_of_a_peer_with_two_nodes_one_stays() {
 fn a_connection_that_is_taken_over_late_replaces_no_newer_one() {
     let Some(servers) = Servers::start(1) else { return };
     let [a, b, c] = nodes(&servers, ["a", "b", "c"]);
-    let applied = a.apply(&peers());
-    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    configure(&a, &b, &peers());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     device(&runtime, &a, 1);
     device(&runtime, &a, 2);
-    let begun = std::time::Instant::now();
-    until("what begins next has not begun at the same time", || begun.elapsed() > Duration::from_millis(200));
+    later();
     drop(a);
     // One of the two has what the first had.
     device(&runtime, &b, 1);
     device(&runtime, &c, 2);
     until("somebody answers for its slots", || owners(&b).iter().all(|(owner, _)| owner != "a"));
-    until("each peer has one, where it has begun anew", || {
-        let mut left = ike_sas(&b);
-        left.sort_unstable();
-        left == ["b", "c"]
-    });
+    until("each peer has one, where it has begun anew", || ike_sas(&b) == ["b", "c"]);
     for (peer, node) in [("acme/b1", "b"), ("acme/b2", "c")] {
         assert_eq!(b.json(&["rekey", peer])["node"], node);
     }

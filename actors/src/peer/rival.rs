@@ -26,12 +26,9 @@ pub(super) struct UpSince {
 impl ConnEntry {
     /// What is said of it now beside one that another node has, and where its peer is.
     pub(super) fn standing(&self) -> Option<(Claim, SocketAddr)> {
-        Some((self.claim()?, self.ike.as_ref()?.remote))
-    }
-
-    fn claim(&self) -> Option<Claim> {
         let UpSince { initiator, spi, began, since } = self.up?;
-        Some(Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() })
+        let claim = Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() };
+        Some((claim, self.ike.as_ref()?.remote))
     }
 }
 

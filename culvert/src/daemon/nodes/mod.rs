@@ -56,7 +56,7 @@ struct Inner {
     mesh: OnceLock<Mesh>,
     slots: OnceLock<Slots>,
     control: OnceLock<Control>,
-    /// Peers whose connections are new here, for the others: as many as are negotiated while some are told of.
+    /// Connections that are new here and when that was said, for the others: as many as are negotiated while some are told of.
     established: mpsc::UnboundedSender<(Rival, Instant)>,
     drained: cluster::Drained,
     renewal: Option<Renewal>,

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// New connections are gathered for so long before others are told of them: an older one there has its answer from elsewhere by then, and each
 /// message costs two nodes system calls and changes of thread.
 const GATHER: Duration = Duration::from_millis(50);
-/// And as many of them: a message of some 120 kB.
+/// And as many of them: a message of some 200 kB.
 const TOGETHER: usize = 4_096;
 
 /// The number of what slots ask.
