@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::sys::prefetch::fetch;
+
 /// Counts the changes of what decides where a tenant's packets go: its routes, its policy, and which tunnels have a pair.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Edition(Arc<AtomicU64>);
@@ -15,6 +17,11 @@ impl Edition {
     /// The edition there is. What is read after this is at least as new.
     pub(crate) fn current(&self) -> u64 {
         self.0.load(Ordering::Acquire)
+    }
+
+    /// Fetches what [`Edition::current`] reads.
+    pub(crate) fn fetch(&self) {
+        fetch(&*self.0);
     }
 
     /// Something has changed. Called after the change: who reads between the two keeps the new under the old number, which

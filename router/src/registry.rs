@@ -207,7 +207,7 @@ impl Registry {
         if state.declared.as_ref().is_some_and(|route| *route.selectors == selectors) {
             return Ok(());
         }
-        let route = Route { tunnel: state.shared.clone(), selectors: Arc::new(selectors), declared: true };
+        let route = Route::new(state.shared.clone(), Arc::new(selectors), true);
         let route = Arc::new(route);
         tenant.shared.forwarding.add(&route);
         if let Some(wish) = &mut tenant.wish {
@@ -265,7 +265,7 @@ impl Registry {
             }
             None => {
                 let selectors: Arc<SelectorPair> = Arc::new(child.selectors.clone());
-                let route = Route { tunnel: tunnel.shared.clone(), selectors, declared: false };
+                let route = Route::new(tunnel.shared.clone(), selectors, false);
                 let route = Arc::new(route);
                 let learned = tunnel.declared.is_none();
                 tunnel.routes.push(RouteState { route: route.clone(), pairs: 1, learned });

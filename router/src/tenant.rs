@@ -13,6 +13,7 @@ use crate::limiter::Limiters;
 use crate::model::TenantId;
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
+use crate::sys::prefetch::fetch;
 use crate::sys::tun::{Offload, Opened};
 use crate::sys::virtio;
 use crate::uplink::{Key, UplinkState, UplinkStatus};
@@ -78,6 +79,12 @@ impl Tenant {
         let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
         let limiters = Limiters::default();
         Self { id, device, forwarding, policy, limiters, attached, uplink, addresses }
+    }
+
+    /// Fetches what every packet reads of it besides itself.
+    pub(crate) fn fetch_parts(&self) {
+        self.forwarding.edition().fetch();
+        fetch(&**self.policy.load());
     }
 
     /// Takes another policy, and gives the old one back.

@@ -5,30 +5,53 @@
 //! time than those of one.
 
 use esp::Spi;
+use esp::ip::PacketInfo;
 
 use super::core::Core;
-use super::inbound::Onward;
-use super::sa::Sa;
+use super::inbound::{Arrived, Onward};
+use super::sa::{Mark, Sa};
 use crate::datagram::Datagram;
+use crate::forwarding::Step;
 use crate::port::{Origin, TOGETHER};
 use crate::sys::prefetch::fetch;
 
 impl Core {
-    /// As [`Core::received`] for each of up to [`TOGETHER`] packets: all are opened, then those are sealed that go on.
+    /// As [`Core::received`] for each of up to [`TOGETHER`] packets: all are opened, then asked where they go, then those are sealed
+    /// that go on.
     pub(super) fn received_together(&mut self, packets: &mut [(&mut [u8], Origin)]) {
         self.look_ahead(packets.iter().map(|(packet, _)| match Datagram::classify(packet) {
             Datagram::Esp(spi) => Some(spi),
             _ => None,
         }));
+        // Where one may have the shard carry out its commands, they go one by one: a pair that goes meanwhile takes no packet along
+        // that it has opened.
+        if !packets.iter().all(|(packet, _)| self.meets_its_pair(packet)) {
+            return packets.iter_mut().for_each(|(packet, origin)| self.received(packet, *origin));
+        }
+        let mut arrived = [const { None::<Arrived> }; TOGETHER];
+        for ((packet, origin), arrived) in packets.iter_mut().zip(&mut arrived) {
+            *arrived = self.take_in(packet, *origin);
+        }
+        self.look_ahead_of_routes(&arrived);
         let mut onwards = [const { None::<Onward> }; TOGETHER];
-        for ((packet, origin), onward) in packets.iter_mut().zip(&mut onwards) {
-            *onward = self.take_in(packet, *origin);
+        for (((packet, _), arrived), onward) in packets.iter_mut().zip(arrived).zip(&mut onwards) {
+            *onward = arrived.and_then(|arrived| self.find_way(packet, arrived));
         }
         self.look_ahead(onwards.iter().map(|onward| Some(onward.as_ref()?.pair)));
         for ((packet, _), onward) in packets.iter().zip(&onwards) {
             if let Some(onward) = onward {
                 self.send_onward(packet, onward);
             }
+        }
+    }
+
+    /// Whether it is nothing for a pair of this shard, or the pair is there.
+    fn meets_its_pair(&self, packet: &[u8]) -> bool {
+        match Datagram::classify(packet) {
+            Datagram::Esp(spi) if usize::from(spi.shard()) == self.id => {
+                self.table.get(spi).is_some_and(|sa| sa.mark != Mark::Early)
+            }
+            _ => true,
         }
     }
 
@@ -53,6 +76,27 @@ impl Core {
         sas().for_each(Sa::fetch_parts);
         sas().for_each(Sa::fetch_selectors);
     }
+
+    /// Fetches what look-ups for these packets read.
+    fn look_ahead_of_routes(&self, arrived: &[Option<Arrived>; TOGETHER]) {
+        let (mut unknown, mut count) = ([None::<(&Sa, &PacketInfo)>; TOGETHER], 0);
+        for arrived in arrived.iter().flatten() {
+            if let Some(sa) = self.table.get(arrived.pair)
+                && !sa.knows_way(&arrived.info)
+                && let Some(place) = unknown.get_mut(count)
+            {
+                *place = Some((sa, &arrived.info));
+                count += 1;
+            }
+        }
+        // As above.
+        let Some(unknown) = unknown.get(..count).filter(|_| count > 1) else { return };
+        for step in Step::ALL {
+            for (sa, packet) in unknown.iter().flatten() {
+                sa.tenant.forwarding.fetch(step, packet);
+            }
+        }
+    }
 }
 
 impl Sa {
@@ -65,8 +109,9 @@ impl Sa {
         }
     }
 
-    /// Of either side the first, which most pairs have no more of.
+    /// Of either side the first, which most pairs have no more of; and what is read of the tenant.
     fn fetch_selectors(&self) {
+        self.tenant.fetch_parts();
         let selectors = self.inbound.selectors();
         selectors.local.first().into_iter().chain(selectors.remote.first()).for_each(fetch);
     }
@@ -168,5 +213,21 @@ mod tests {
             assert!(one.counted(counter) > 0, "{counter:?}");
             assert_eq!(one.counted(counter), together.counted(counter), "{counter:?}");
         }
+    }
+
+    /// The packet behind it is of nobody, so the shard carries out its commands: the pair goes after what it has opened.
+    #[test]
+    fn a_pair_that_goes_takes_no_packet_along() {
+        let (mut shard, mut packets) = shard_and_packets();
+        let first = packets.remove(0);
+        let spi = esp::Spi(u32::from_be_bytes(*first.first_chunk().unwrap()));
+        let nobody = esp::Spi::compose(spi.slot(), spi.shard(), spi.index() + 10_000).unwrap();
+        let mut group = vec![first, [&nobody.0.to_be_bytes(), [9; 80].as_slice()].concat()];
+        shard.remove_later(spi);
+        shard.receive_batches(&mut group, remote());
+        assert_eq!(shard.end_turn(), 1);
+        let again = packets.iter().find(|packet| packet.starts_with(&spi.0.to_be_bytes())).unwrap();
+        shard.receive(&mut again.clone(), remote());
+        assert_eq!(shard.end_turn(), 0, "it is gone");
     }
 }

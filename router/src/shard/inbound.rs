@@ -17,6 +17,16 @@ use crate::model::TenantId;
 use crate::options::{DSCP, Encapsulation};
 use crate::port::Origin;
 
+/// A packet that was opened where it stands, and has not been asked yet where it goes.
+pub(super) struct Arrived {
+    /// Where it came from.
+    pub(super) pair: Spi,
+    tenant: TenantId,
+    /// Where it stands in what came in.
+    inner: Range<usize>,
+    pub(super) info: PacketInfo,
+}
+
 /// A packet that was opened where it stands, and is for another pair.
 pub(super) struct Onward {
     pub(super) pair: Spi,
@@ -29,13 +39,13 @@ pub(super) struct Onward {
 impl Core {
     /// What came in by any socket, or was handed over.
     pub(super) fn received(&mut self, packet: &mut [u8], origin: Origin) {
-        if let Some(onward) = self.take_in(packet, origin) {
-            self.send_onward(packet, &onward);
+        if let Some(arrived) = self.take_in(packet, origin) {
+            self.pass(packet, arrived);
         }
     }
 
-    /// As [`Core::received`], but for what is to be sealed again, which is left to [`Core::send_onward`].
-    pub(super) fn take_in(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
+    /// As [`Core::received`] up to where an opened packet goes, which is left to [`Core::find_way`].
+    pub(super) fn take_in(&mut self, packet: &mut [u8], origin: Origin) -> Option<Arrived> {
         match origin.encapsulation {
             Encapsulation::Udp => self.datagram(packet, origin),
             Encapsulation::Raw => self.raw_esp(packet, origin),
@@ -50,7 +60,7 @@ impl Core {
     }
 
     /// ESP without UDP. Whatever its SPI is, it is ESP: there is no marker.
-    fn raw_esp(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
+    fn raw_esp(&mut self, packet: &mut [u8], origin: Origin) -> Option<Arrived> {
         match packet.first_chunk::<4>() {
             Some(spi) => return self.esp(Spi(u32::from_be_bytes(*spi)), packet, origin),
             None => self.counters.count(Counter::Runt),
@@ -59,7 +69,7 @@ impl Core {
     }
 
     /// A datagram of the NAT traversal port.
-    fn datagram(&mut self, packet: &mut [u8], origin: Origin) -> Option<Onward> {
+    fn datagram(&mut self, packet: &mut [u8], origin: Origin) -> Option<Arrived> {
         match Datagram::classify(packet) {
             Datagram::Esp(spi) => return self.esp(spi, packet, origin),
             // The packet filter sends this to the control socket, but the kernel may have joined it with ESP of the
@@ -71,7 +81,7 @@ impl Core {
         None
     }
 
-    fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) -> Option<Onward> {
+    fn esp(&mut self, spi: Spi, packet: &mut [u8], origin: Origin) -> Option<Arrived> {
         let owner = usize::from(spi.shard());
         if owner != self.id && owner < self.control() {
             if !self.is_elsewhere(spi) || !self.pass_on(spi, packet, origin) {
@@ -87,14 +97,14 @@ impl Core {
             return None;
         }
         let mut scratch = std::mem::take(&mut self.scratch);
-        let onward = self.open(spi, packet, origin, &mut scratch);
+        let arrived = self.open(spi, packet, origin, &mut scratch);
         self.scratch = scratch;
-        onward
+        arrived
     }
 
-    /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`. What is to be sealed again is left to
-    /// the caller, unless it stands there.
-    fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) -> Option<Onward> {
+    /// Opens a packet of this shard: where it stands, or in transport mode into `scratch`, from where it goes on at once, for the next
+    /// packet needs the place.
+    fn open(&mut self, spi: Spi, packet: &mut [u8], origin: Origin, scratch: &mut [u8]) -> Option<Arrived> {
         self.counters.count(Counter::EspReceived);
         let Some(sa) = self.table.get_mut(spi) else {
             self.counters.count(Counter::UnknownSpi);
@@ -129,7 +139,7 @@ impl Core {
         }
 
         let stays = sa.hosts.is_none();
-        let buffer = if stays { packet } else { scratch };
+        let buffer = if stays { packet } else { &mut *scratch };
         let inner = buffer.get_mut(opened.inner.clone())?;
         // In transport mode the class outside is the packet's own, and this changes nothing.
         if !ecn::decapsulate(inner, Ecn::from_bits(origin.class)) {
@@ -148,7 +158,31 @@ impl Core {
         if sa.options.mss.apply(inner, max_inner) {
             self.counters.count(Counter::MssClamped);
         }
-        let Some(way) = sa.onwards(&opened.info) else {
+        let arrived = Arrived { pair: spi, tenant: sa.tenant.id, inner: opened.inner, info: opened.info };
+        if stays {
+            return Some(arrived);
+        }
+        self.pass(scratch, arrived);
+        None
+    }
+
+    /// Has an opened packet go where it goes, all the way.
+    fn pass(&mut self, packet: &mut [u8], arrived: Arrived) {
+        if let Some(onward) = self.find_way(packet, arrived) {
+            self.send_onward(packet, &onward);
+        }
+    }
+
+    /// Has an opened packet go where it goes. What is to be sealed again is left to the caller, who has [`Core::send_onward`].
+    pub(super) fn find_way(&mut self, packet: &mut [u8], arrived: Arrived) -> Option<Onward> {
+        let Arrived { pair: spi, tenant, inner: range, info } = arrived;
+        let inner = packet.get_mut(range.clone())?;
+        // Commands are carried out before packets are opened, not between that and this.
+        let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.tenant.id == tenant) else {
+            self.counters.count(Counter::UnknownSpi);
+            return None;
+        };
+        let Some(way) = sa.onwards(&info) else {
             sa.count_drop(Counter::PolicyInboundMismatch.name());
             self.counters.count(Counter::PolicyInboundMismatch);
             return None;
@@ -170,14 +204,13 @@ impl Core {
                 return None;
             }
             Some(way) => {
-                let tenant = sa.tenant.id;
                 self.counters.count(Counter::Switched);
                 match way {
-                    Way::Pair(pair) if stays => {
-                        return Some(Onward { pair, tenant, inner: opened.inner, info: opened.info });
+                    Way::Pair(pair) => return Some(Onward { pair, tenant, inner: range, info }),
+                    Way::Hold(tunnel) => {
+                        let pair = self.try_hold(&tunnel, tenant, inner)?;
+                        return Some(Onward { pair, tenant, inner: range, info });
                     }
-                    Way::Pair(pair) => self.send_inner(pair, tenant, inner, &opened.info, None),
-                    Way::Hold(tunnel) => self.hold(&tunnel, tenant, inner, &opened.info),
                     Way::Elsewhere(_) | Way::Bypass | Way::Nowhere(_) => {}
                 }
                 return None;
@@ -186,7 +219,7 @@ impl Core {
         sa.count_drop(reason.name());
         self.counters.count(reason);
         if exceeded {
-            self.answer(spi, IcmpError::TimeExceeded, inner, &opened.info);
+            self.answer(spi, IcmpError::TimeExceeded, inner, &info);
         }
         None
     }

@@ -50,6 +50,11 @@ impl LastFlow {
 }
 
 impl Sa {
+    /// Whether [`Sa::onwards`] spares the look-up.
+    pub(super) fn knows_way(&self, packet: &PacketInfo) -> bool {
+        self.last_flow.find(self.tenant.forwarding.edition().current(), packet).is_some()
+    }
+
     /// The way of a packet that came in on this pair, as [`Way::onwards`] has it; `None` if the policy has it that the packet may
     /// not have come through this tunnel.
     pub(super) fn onwards(&mut self, packet: &PacketInfo) -> Option<Option<Way>> {

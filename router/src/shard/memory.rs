@@ -44,7 +44,9 @@ pub struct MemoryShard {
     local: SocketAddr,
     /// The shard wakes nobody, but its waker wants to be registered somewhere.
     _poll: Poll,
-    _commands: CommandSender,
+    /// A shard whose commands have no sender ends.
+    #[cfg_attr(not(test), allow(dead_code, reason = "kept, and used by tests"))]
+    commands: CommandSender,
 }
 
 impl MemoryShard {
@@ -78,7 +80,7 @@ impl MemoryShard {
         });
         let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges);
         let local = natt_control.local();
-        Ok(Self { core, registry, events, counters, local, _poll: poll, _commands: sender })
+        Ok(Self { core, registry, events, counters, local, _poll: poll, commands: sender })
     }
 
     /// Our address of the NAT traversal port.
@@ -106,6 +108,13 @@ impl MemoryShard {
         let sa = Sa::new(child, enlisted, path, mtu)?;
         self.core.install(Box::new(sa));
         Ok(())
+    }
+
+    /// Removes a pair when the shard carries out its commands, as the control plane has it done.
+    #[cfg(test)]
+    #[allow(clippy::unwrap_used, reason = "of tests alone")]
+    pub(crate) fn remove_later(&self, spi: Spi) {
+        self.commands.send(crate::command::Command::Remove(spi)).unwrap();
     }
 
     /// Removes a pair and gives its SPI back.
@@ -175,7 +184,7 @@ impl RouteTable {
         let tunnel = Tunnel::new(TunnelId(spi.0.into()), self.0.edition());
         tunnel.activate(spi);
         let selectors = Arc::new(selectors);
-        self.0.add(&Arc::new(Route { tunnel, selectors, declared: false }));
+        self.0.add(&Arc::new(Route::new(tunnel, selectors, false)));
     }
 
     /// The pair that a packet goes by.

@@ -90,9 +90,16 @@ impl Way {
 impl Core {
     /// Keeps a packet until its tunnel is up, and asks for that.
     pub(super) fn hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8], info: &PacketInfo) {
+        if let Some(spi) = self.try_hold(tunnel, tenant, packet) {
+            self.send_inner(spi, tenant, packet, info, None);
+        }
+    }
+
+    /// As [`Core::hold`], or the pair to send it on, where the tunnel came up in this moment.
+    pub(super) fn try_hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8]) -> Option<Spi> {
         if let Some(spi) = tunnel.note_held() {
-            // It came up in this moment. The note stays: at worst the shards are told of nothing.
-            return self.send_inner(spi, tenant, packet, info, None);
+            // The note stays: at worst the shards are told of nothing.
+            return Some(spi);
         }
         let outcome = self.holds.hold(self.now, (tenant, tunnel.id), packet);
         self.counters.count(if outcome.held { Counter::Held } else { Counter::HoldFull });
@@ -102,6 +109,7 @@ impl Core {
         if outcome.ask {
             self.events.send(RouterEvent::Wanted { tenant, tunnel: tunnel.id });
         }
+        None
     }
 
     /// Sends a packet in the clear.

@@ -1,0 +1,142 @@
+//! The route of an inner packet: longest prefix of the destination first, then source, protocol and ports.
+//!
+//! A table belongs to one tenant. Shards read it without locks while the control plane changes it: the table is a set of
+//! small immutable buckets, and a change replaces those it touches. So adding the ten-thousandth tunnel costs as much as
+//! adding the hundredth. A rekey with the same selectors changes nothing here, because an entry names the tunnel and the
+//! tunnel names the pair.
+
+mod family;
+mod route;
+
+use std::sync::Arc;
+
+use esp::Spi;
+use esp::ip::PacketInfo;
+
+pub(crate) use route::Route;
+
+use crate::edition::Edition;
+use crate::policy::Tunnels;
+use crate::prefix::{key_of, mask, prefixes};
+use crate::sys::prefetch::fetch;
+use crate::tunnel::Tunnel;
+use family::{Family, Key};
+
+/// Where a packet goes.
+pub(crate) enum Target {
+    /// On this pair.
+    Pair(Spi),
+    /// Through this tunnel, which has no pair now.
+    Down(Arc<Tunnel>),
+}
+
+/// What a look-up reads, each behind a pointer in the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Buckets,
+    Place,
+    Bucket,
+    Route,
+    Tunnel,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 5] = [Self::Buckets, Self::Place, Self::Bucket, Self::Route, Self::Tunnel];
+}
+
+/// Routes to the tunnels of one tenant.
+#[derive(Default)]
+pub(crate) struct Forwarding {
+    v4: Family,
+    v6: Family,
+    edition: Edition,
+}
+
+impl Forwarding {
+    /// Which one of them these are.
+    pub(crate) fn edition(&self) -> &Edition {
+        &self.edition
+    }
+
+    /// Adds a route. It takes precedence over equal ones that were there before.
+    pub(crate) fn add(&self, route: &Arc<Route>) {
+        for selector in &route.selectors.remote {
+            for (key, length) in prefixes(selector) {
+                self.family(selector.start.is_ipv4()).add(Key { length, key }, route);
+            }
+        }
+        self.edition.next();
+    }
+
+    /// Removes a route that was added.
+    pub(crate) fn remove(&self, route: &Arc<Route>) {
+        for selector in &route.selectors.remote {
+            for (key, length) in prefixes(selector) {
+                self.family(selector.start.is_ipv4()).remove(Key { length, key }, route);
+            }
+        }
+        self.edition.next();
+    }
+
+    /// Where this shard sends the packet, by one of these tunnels. `None` when none of them takes it.
+    pub(crate) fn lookup(&self, shard: usize, packet: &PacketInfo, tunnels: &Tunnels) -> Option<Target> {
+        let buckets = self.family(packet.destination.is_ipv4()).buckets();
+        let address = key_of(packet.destination);
+        buckets.lengths().iter().find_map(|&length| {
+            let key = Key { length, key: address & mask(length) };
+            let bucket = buckets.of(key)?.load();
+            bucket.as_ref()?.get(key)?.iter().find_map(|route| {
+                let current = route.tunnel.pair_for(shard);
+                if current.is_none() && !route.declared
+                    || !tunnels.contains(route.tunnel.id)
+                    || !route.takes(packet)
+                {
+                    return None;
+                }
+                Some(current.map_or_else(|| Target::Down(route.tunnel.clone()), Target::Pair))
+            })
+        })
+    }
+
+    /// Fetches what [`Forwarding::lookup`] for such a packet is going to read at this step, if all before has been fetched. Nothing comes
+    /// of it but time.
+    pub(crate) fn fetch(&self, step: Step, packet: &PacketInfo) {
+        let buckets = self.family(packet.destination.is_ipv4()).buckets();
+        if step == Step::Buckets {
+            return fetch(&**buckets);
+        }
+        let address = key_of(packet.destination);
+        for &length in buckets.lengths().iter().take(LENGTHS_AHEAD) {
+            let key = Key { length, key: address & mask(length) };
+            let Some(cell) = buckets.of(key) else { continue };
+            if step == Step::Place {
+                fetch(cell);
+                continue;
+            }
+            let bucket = cell.load();
+            let Some(bucket) = bucket.as_deref() else { continue };
+            if step == Step::Bucket {
+                fetch(bucket);
+                continue;
+            }
+            let Some(route) = bucket.get(key).and_then(|routes| routes.first()) else { continue };
+            match step {
+                Step::Route => fetch(&**route),
+                _ => fetch(&*route.tunnel),
+            }
+            // The others are looked at if this one does not take it.
+            break;
+        }
+    }
+
+    fn family(&self, v4: bool) -> &Family {
+        if v4 { &self.v4 } else { &self.v6 }
+    }
+}
+
+/// Prefix lengths that are looked ahead for. Most tenants have no more, and to look ahead costs time where all is in a cache.
+const LENGTHS_AHEAD: usize = 2;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;
