@@ -294,16 +294,15 @@ impl Reception {
         self.acquaintances.refine(from, opening, self.env.catalog.callers(from, opening))
     }
 
-    /// A further message of a half-open connection.
+    /// A further message of a half-open connection, or its first once more.
     fn go_on(&mut self, spi: u64, datagram: &IkeDatagram) {
         let natt = datagram.local.port() == self.env.router.natt_port();
         let view = Datagram { local: datagram.local, remote: datagram.remote, natt, bytes: &datagram.bytes };
         let now = Instant::now();
         let from = datagram.remote.ip();
-        // It has got our answer, so its address is its own.
-        self.half_open.prove(spi);
+        let proved = self.half_open.is_proved(spi);
         if let Some(guard) = &mut self.guard
-            && !guard.budget.admits(now, from, true)
+            && !guard.budget.admits(now, from, proved)
         {
             return self.env.counters.init_over_budget.up();
         }
@@ -316,7 +315,7 @@ impl Reception {
         }
         let cost = self.half_open.get_mut(spi).map_or(0, |slot| slot.conn.conn.take_cost());
         if let Some(guard) = self.guard.as_mut().filter(|_| cost > 0) {
-            guard.budget.charge(now, from, true, cost);
+            guard.budget.charge(now, from, proved, cost);
         }
         match outcome {
             None => self.env.counters.ike_unknown_spi.up(),
@@ -499,7 +498,10 @@ impl Handler<Deliver> for Reception {
     fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
         if let Ok(Class::Existing(receivers)) = classify(&datagram.bytes) {
             match receivers.find(|spi| self.half_open.get_mut(spi).map(|_| spi)) {
-                Some(spi) => self.go_on(spi, &datagram),
+                Some(spi) => {
+                    self.half_open.answered(spi);
+                    self.go_on(spi, &datagram);
+                }
                 None => self.env.counters.ike_unknown_spi.up(),
             }
         }

@@ -24,7 +24,7 @@ pub(super) struct Slot<C> {
     pub(super) conn: C,
     pub(super) key: Key,
     pub(super) first: FirstMessage,
-    /// It has returned a cookie: its address is its own.
+    /// It has returned a cookie, or what our answer has: its address is its own.
     proved: bool,
     octets: usize,
     due: Option<Instant>,
@@ -120,8 +120,14 @@ impl<C> HalfOpens<C> {
         self.slots.insert(spi, slot);
     }
 
-    /// One has proved that its address is its own.
-    pub(super) fn prove(&mut self, spi: u64) {
+    /// Whether the address of one is known to be its own.
+    pub(super) fn is_proved(&self, spi: u64) -> bool {
+        self.slots.get(&spi).is_some_and(|slot| slot.proved)
+    }
+
+    /// A message came that has our SPI, so our answer has reached who sends it: its address is its own. A copy of the first message
+    /// says nothing of the kind, whoever sends it.
+    pub(super) fn answered(&mut self, spi: u64) {
         if let Some(slot) = self.slots.get_mut(&spi).filter(|slot| !slot.proved) {
             slot.proved = true;
             self.unproved.remove(&slot.number);
@@ -254,7 +260,7 @@ mod tests {
         assert_eq!(put(&mut table, 1 << 24, true), Ok(Some(n - 1)), "the newest without proof");
         assert_eq!(table.find(&key(n - 1)), None);
         // One without a way to prove anything takes the oldest, unless that has proved itself meanwhile.
-        table.prove(0);
+        table.answered(0);
         let gone =
             table.make_room(prefix(1 << 25), Claim::Displaces, 3_000).unwrap_or_else(|_| panic!("full"));
         assert_eq!(gone.map(|slot| slot.conn), Some(1));

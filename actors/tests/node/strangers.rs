@@ -7,7 +7,10 @@ use actors::Node;
 use latest::Latest as _;
 use loadtest::flood::{Forge, Kind};
 
-use crate::common::{branch, branch_with, catalog, node, until};
+use culvert_proto::v1;
+use ike::config::Opening;
+
+use crate::common::{branch, branch_with, catalog, create_peer, node, until};
 
 fn counter(node: &Node, name: &str) -> u64 {
     node.control().node_status().counters.get(name).copied().unwrap_or_default()
@@ -95,5 +98,37 @@ async fn a_copy_of_a_first_message_that_comes_late_is_ignored() {
     until("both are copies", || counter(&node, "ike_init_duplicate") == 2).await;
     assert_eq!(node.control().node_status().half_open, 0);
     assert!(branch.report.latest().up);
+    node.shutdown().await;
+}
+
+/// In IKEv1 nobody proves an address before it is answered. Whoever sends each of its messages twice from addresses that are not its
+/// own has proved nothing by that, and does not keep a table full that others have to get into.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_message_that_comes_twice_proves_nothing() {
+    let catalog = catalog();
+    let mut old = create_peer(9);
+    if let Some(peer) = &mut old.peer {
+        peer.ike = Some(v1::IkeConfig { version: v1::IkeVersion::Ikev1.into(), ..Default::default() });
+    }
+    catalog.create_peer(&old).unwrap();
+    let node = node(catalog);
+    let mut forge = Forge::new(Opening::Main, Kind::Good).unwrap();
+    let mut full = 0;
+    // As many prefixes as it takes, for one has a share alone.
+    let strangers: Vec<_> = (1..=64).map(|net| Stranger::new(&node, &format!("127.0.{net}.1"))).collect();
+    until("the table is full", || {
+        for stranger in &strangers {
+            let message = forge.message();
+            stranger.send(&message);
+            stranger.send(&message);
+        }
+        let half_open = node.control().node_status().half_open;
+        // It does not grow any more: one goes for each that comes.
+        let grows = half_open > full;
+        full = full.max(half_open);
+        !grows && counter(&node, "ike_half_open_evicted") + counter(&node, "ike_half_open_limit") > 1_000
+    })
+    .await;
+    assert_eq!(counter(&node, "ike_half_open_limit"), 0, "nobody was sent away");
     node.shutdown().await;
 }
