@@ -396,7 +396,7 @@ fn the_group_that_was_used_before_is_guessed() {
         esp: vec!["aes128gcm16-x25519-ecp256-ecp384"],
         ..s
     };
-    let right = Spec { esp: vec!["aes128gcm16-ecp384-ecp256"], ..spec(Spec::right()) };
+    let right = Spec { esp: vec!["aes128gcm16-ecp384"], ..spec(Spec::right()) };
     let mut pair = Pair::up(&spec(Spec::left()), &right);
     let rekey = |pair: &mut Pair| {
         let (spi, before) = (pair.spi(A), pair.a.host.draws.len());

@@ -26,3 +26,19 @@ fn a_pair_whose_answer_is_under_way_is_rekeyed_later() {
     pair.assert_ike(1);
     pair.assert_alive();
 }
+
+/// The request before it was lost, so the peer takes none with a later Message ID (RFC 7296 section 2.3).
+#[test]
+fn a_close_reaches_a_peer_that_has_missed_a_request() {
+    for command in [|_| Command::Probe, Command::RekeyChild, Command::DeleteChild] {
+        let mut pair = Pair::up(&Spec::left(), &Spec::right());
+        let spi = pair.spi(A);
+        pair.command(A, command(spi));
+        pair.take(A);
+        pair.command(A, Command::Close);
+        pair.run(1);
+        let b = pair.b.conn.as_ref().unwrap();
+        assert!(!b.is_up(), "{:?}", pair.b.log);
+        assert!(pair.b.installed.is_empty());
+    }
+}

@@ -1,5 +1,6 @@
 //! Proposals as data: a table of algorithms, their text form, and one negotiation for all of them.
 
+pub(crate) mod again;
 pub mod candidates;
 pub(crate) mod iana;
 pub mod ikev1;

@@ -178,12 +178,23 @@ pub(crate) fn choose_one(configured: &[Transform], offered: &[Transform], order:
 
 /// The answer to an IKE offer: the number and SPI of the accepted proposal and what was chosen from it.
 pub fn choose_ike(configured: &[IkeProposal], offered: &[Proposal]) -> Option<(Proposal, IkeChoice)> {
-    choose(
-        configured.iter().map(IkeProposal::transforms),
-        offered,
-        ProtocolId::IKE,
-        IkeChoice::from_transforms,
-    )
+    choose_ike_of(configured.iter().map(IkeProposal::transforms), offered)
+}
+
+/// [`choose_ike`] with these transforms for each proposal of ours.
+pub(super) fn choose_ike_of<'a>(
+    configured: impl Iterator<Item = &'a [Transform]>,
+    offered: &[Proposal],
+) -> Option<(Proposal, IkeChoice)> {
+    choose(configured, offered, ProtocolId::IKE, IkeChoice::from_transforms)
+}
+
+/// [`choose_esp`] with these transforms for each proposal of ours, groups included.
+pub(super) fn choose_esp_of<'a>(
+    configured: impl Iterator<Item = &'a [Transform]>,
+    offered: &[Proposal],
+) -> Option<(Proposal, EspChoice)> {
+    choose(configured, offered, ProtocolId::ESP, EspChoice::from_transforms)
 }
 
 /// The answer to an ESP offer. Without `with_group` the key exchange transforms of both sides are left out, as in
@@ -194,8 +205,7 @@ pub fn choose_esp(
     with_group: bool,
 ) -> Option<(Proposal, EspChoice)> {
     if with_group {
-        let mine = configured.iter().map(EspProposal::transforms);
-        return choose(mine, offered, ProtocolId::ESP, EspChoice::from_transforms);
+        return choose_esp_of(configured.iter().map(EspProposal::transforms), offered);
     }
     let strip = |t: &[Transform]| -> Vec<Transform> {
         let exchange = |t: &&Transform| t.kind == TransformType::KE || ADDITIONAL_KE.contains(&t.kind.0);

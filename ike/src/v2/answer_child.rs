@@ -17,7 +17,7 @@ use crate::crypto::prf::Prf;
 use crate::event::{ChildEnd, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
-use crate::proposal::{EspChoice, EspProposal, negotiate};
+use crate::proposal::{EspChoice, EspProposal, again, negotiate};
 use crate::verbs::MAX_CHILDREN;
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
@@ -247,7 +247,13 @@ impl Connection {
         let (config, local_ts, remote_ts) = fitting.swap_remove(at);
         let offered = payloads.sa().unwrap_or_default();
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.esp_spi().is_some()).cloned().collect();
-        match negotiate::choose_esp(&config.proposals, &usable, with_group) {
+        let group = payloads.ke().map(|(group, _)| group);
+        let chosen = if with_group {
+            again::choose_esp(&config.proposals, &usable, group)
+        } else {
+            negotiate::choose_esp(&config.proposals, &usable, false)
+        };
+        match chosen {
             Some((proposal, choice)) => {
                 let traffic = Traffic { local: local_ts, remote: remote_ts };
                 let asked = match replaces {

@@ -139,6 +139,20 @@ impl Exchanges {
         self.pending.iter_mut().map(|p| &mut p.request)
     }
 
+    /// The datagrams of what is under way, but for a rekeying of the IKE_SA.
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Vec<u8>> {
+        let pending = self.pending.iter().filter(|p| !matches!(p.request, Request::RekeyIke(_)));
+        pending.flat_map(|p| &p.datagrams)
+    }
+
+    /// Notes datagrams that are sent each time in front of the request that was sent last.
+    pub(crate) fn precede(&mut self, mut before: Vec<Vec<u8>>) {
+        if let Some(last) = self.pending.last_mut() {
+            before.append(&mut last.datagrams);
+            last.datagrams = before;
+        }
+    }
+
     /// Takes the request that `id` answers.
     pub(crate) fn take_answered(&mut self, id: u32) -> Option<Request> {
         let at = self.pending.iter().position(|p| p.id == id)?;

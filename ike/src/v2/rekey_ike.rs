@@ -12,12 +12,12 @@ use crate::crypto::dh::KeyPair;
 use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
-use crate::proposal::{IkeProposal, negotiate};
+use crate::proposal::{again, negotiate};
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
-use crate::wire::sa::Proposal;
+use crate::wire::sa::{Proposal, Transform};
 
 /// Answers of INVALID_KE_PAYLOAD in a row before the groups are given up as irreconcilable.
 const MAX_GROUP_CHANGES: u32 = 4;
@@ -30,6 +30,7 @@ impl Connection {
             return self.queue_later(Task::RekeyIke, now, host, tries, PutOff::Refused);
         }
         let spi = self.current;
+        let offered = self.rekeying_offer();
         let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
         let dh = match KeyPair::generate(group, host) {
             Ok(dh) => dh,
@@ -38,7 +39,7 @@ impl Connection {
         let new = host.allocate_ike_spi();
         self.events.push_back(Event::IkeSpiAdded(new));
         let nonce = random_array::<NONCE_LEN>(host).to_vec();
-        let transforms = self.proposals().iter().map(IkeProposal::transforms);
+        let transforms = offered.iter().map(Vec::as_slice);
         let out = [
             Payload::Sa(negotiate::offer(ProtocolId::IKE, &new.to_be_bytes(), transforms, true)),
             Payload::Nonce(nonce.clone()),
@@ -47,6 +48,14 @@ impl Connection {
         let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// What a rekeying of the IKE_SA in use offers.
+    fn rekeying_offer(&self) -> Vec<Vec<Transform>> {
+        match self.choice() {
+            Some(current) => again::offer_ike(self.proposals(), current.prf),
+            None => self.proposals().iter().map(|p| p.transforms().to_vec()).collect(),
+        }
     }
 
     /// Whether one more IKE_SA may be made by us. Those that are only remembered for retransmissions make room for it, the
@@ -100,10 +109,14 @@ impl Connection {
         }
         let offered = payloads.sa().unwrap_or_default();
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.ike_spi().is_some()).cloned().collect();
-        let Some((chosen, choice)) = negotiate::choose_ike(self.proposals(), &usable) else {
+        let (group, public) = payloads.ke().unwrap_or_default();
+        let chosen = match self.choice() {
+            Some(current) => again::choose_ike(self.proposals(), &usable, &current, group),
+            None => negotiate::choose_ike(self.proposals(), &usable),
+        };
+        let Some((chosen, choice)) = chosen else {
             return Err(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN));
         };
-        let (group, public) = payloads.ke().unwrap_or_default();
         if group != choice.group {
             let data = choice.group.to_be_bytes().to_vec();
             return Err(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data));
@@ -217,6 +230,9 @@ impl Connection {
         let (group, public) = payloads.ke().unwrap_or_default();
         let (choice, theirs) = negotiate::accept_ike(self.proposals(), answer)
             .filter(|c| c.group == group && group == offer.dh.group())
+            .filter(|c| {
+                self.rekeying_offer().iter().any(|one| c.transforms().iter().all(|t| one.contains(t)))
+            })
             .zip(answer.first().and_then(Proposal::ike_spi))
             .ok_or_else(|| Failure::BadChoice {
                 chosen: negotiate::describe(answer),
@@ -309,10 +325,17 @@ impl Connection {
     pub(crate) fn close(&mut self, now: Instant, host: &mut dyn Host, reason: CloseReason) {
         let was_up = self.is_up();
         let spi = self.current;
+        // `down` abandons what is under way, so our window is free. The peer's is not where a request was lost: it takes none before it has
+        // that (RFC 7296 section 2.3). So that goes with the delete, though nobody waits for its answer. A rekeying of the IKE_SA does
+        // not: the peer would delete the old one and keep the new.
+        let before = self.current_sa().map(|sa| sa.exchanges.under_way().cloned().collect::<Vec<_>>());
         self.down(now, reason);
-        // `down` has abandoned what was pending, so the window is free.
         if was_up {
+            self.ask(before.iter().flatten().cloned().collect::<Vec<_>>());
             self.delete_ike_sa(now, host, spi);
+            if let Some((sa, before)) = self.sa_mut(spi).zip(before) {
+                sa.exchanges.precede(before);
+            }
         }
     }
 }
