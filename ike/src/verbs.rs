@@ -54,10 +54,15 @@ impl Path {
         // What came without UDP has no port that an answer could go to.
         let moved = nat.peer_may_move() && floated && remote.port() != 0 && self.ends(true).1 != remote;
         if moved {
-            self.remote.set_ip(remote.ip());
-            self.remote_natt = remote.port();
+            self.move_to(remote);
         }
         moved
+    }
+
+    /// The peer is there, as far as the port of NAT traversal goes.
+    pub(crate) fn move_to(&mut self, remote: SocketAddr) {
+        self.remote.set_ip(remote.ip());
+        self.remote_natt = remote.port();
     }
 }
 

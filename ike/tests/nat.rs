@@ -101,6 +101,83 @@ fn a_peer_behind_a_nat_is_followed_to_another_address_and_port() {
     assert_eq!(pair.take(B).remote, after);
 }
 
+/// Delivers until both are silent, each behind a NAT: what goes to where A was before is lost.
+fn settle_between(pair: &mut Pair, outside_a: SocketAddr, outside_b: SocketAddr) {
+    loop {
+        if let Some(mut message) = pair.a.outbox.pop_front() {
+            let inside: SocketAddr = "10.9.9.9:500".parse().unwrap();
+            (message.local, message.remote) = (outside_a, inside);
+            message.remote.set_port(if message.natt { 4500 } else { 500 });
+            pair.put(A, &message);
+        } else if let Some(mut message) = pair.b.outbox.pop_front() {
+            if message.remote == outside_a {
+                (message.local, message.remote) = (outside_b, pair.a.addr);
+                message.remote.set_port(if message.natt { 4500 } else { 500 });
+                pair.put(B, &message);
+            }
+        } else {
+            return;
+        }
+    }
+}
+
+/// As most nodes in a cloud are behind a NAT, and most of their branches. The branch gets another address from its provider.
+#[test]
+fn behind_a_nat_of_its_own_a_peer_is_followed_where_it_answers() {
+    let [before, after, ours]: [SocketAddr; 3] =
+        ["203.0.113.9:1024", "198.51.100.7:2048", "192.0.2.1:4500"].map(|at| at.parse().unwrap());
+    let up = || {
+        let spec = |spec: Spec| Spec { dpd: Duration::from_secs(30), ..spec };
+        let mut pair = Pair::new(&spec(Spec::left()), &spec(Spec::right()));
+        pair.initiate();
+        settle_between(&mut pair, before, ours);
+        let nat = pair.b.conn.as_ref().unwrap().nat();
+        assert!(nat.local && nat.remote);
+        assert_eq!(remote_of(&pair.b), before);
+        pair
+    };
+
+    // By its IKE, and by its ESP.
+    for by_esp in [false, true] {
+        let mut pair = up();
+        if by_esp {
+            pair.command(B, Command::RemoteMoved(after));
+        } else {
+            pair.command(A, Command::Probe);
+        }
+        settle_between(&mut pair, after, ours);
+        for _ in 0..3 {
+            pair.pass(Duration::from_secs(1));
+            settle_between(&mut pair, after, ours);
+        }
+        assert_eq!(remote_of(&pair.b), after, "by ESP: {by_esp}");
+        assert_eq!(pair.b.log.last().unwrap(), "moved to 198.51.100.7:2048");
+        pair.command(B, Command::Probe);
+        assert_eq!(pair.b.outbox.len(), 1, "it is known where it is");
+    }
+
+    // Whoever passes a packet on from elsewhere leads nobody there: the peer answers where it was.
+    let mut pair = up();
+    pair.command(B, Command::RemoteMoved(after));
+    settle_between(&mut pair, before, ours);
+    assert_eq!(remote_of(&pair.b), before);
+    pair.command(B, Command::Probe);
+    assert_eq!(pair.b.outbox.len(), 1);
+
+    // It is at neither, though something comes from it again and again: that shows, and does not last.
+    let mut pair = up();
+    for _ in 0..90 {
+        pair.pass(Duration::from_secs(1));
+        pair.command(B, Command::RemoteMoved(after));
+        pair.command(B, Command::Heard(Some(pair.now)));
+        pair.b.outbox.clear();
+        if !pair.b.conn.as_ref().unwrap().is_up() {
+            break;
+        }
+    }
+    assert!(!pair.b.conn.as_ref().unwrap().is_up(), "{:?}", pair.b.log);
+}
+
 #[test]
 fn a_peer_that_is_not_behind_a_nat_does_not_move() {
     let mut pair = Pair::up(&Spec::left(), &Spec::right());

@@ -185,6 +185,11 @@ impl Connection {
         if let Some(notify) = payloads.notify(NotifyType::INVALID_KE_PAYLOAD) {
             let wanted = notify.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
             let groups = negotiate::groups(self.proposals());
+            if init.restarts > 0 && wanted == init.dh.group() {
+                // What is asked for was sent: this answers the request before, which was sent twice or came twice (RFC 7296 section 2.1).
+                self.phase = Phase::InitSent(Box::new(init));
+                return self.counters.dropped += 1;
+            }
             if !groups.contains(&wanted) || wanted == init.dh.group() {
                 let offered = groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 self.phase = Phase::InitSent(Box::new(init));
@@ -313,6 +318,7 @@ impl Connection {
             Ok(()) => {
                 self.note_sync(payloads);
                 self.established(now, false);
+                self.note_auth_lifetime(payloads);
             }
             Err((failure, tell)) => {
                 if let Some(spi) = release {

@@ -11,6 +11,7 @@
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
+//! | `nat.rs`, `moved.rs` | who is behind a NAT; a peer that sends from elsewhere |
 //! | `parts.rs` | policies whose selectors the peer narrows |
 //! | `resources.rs` | further pairs of a policy, one for each processor |
 //! | `mend.rs` | what IKE_SA_INIT decided wrongly, as nobody knew yet who asked |
@@ -36,6 +37,7 @@ mod invariants;
 mod key_log;
 mod mend;
 mod mode;
+mod moved;
 mod nat;
 mod parts;
 mod receive;
@@ -151,6 +153,8 @@ pub(crate) struct Connection {
     once: bool,
     /// Until when the IKE_SA has to be rekeyed by the peer's own proposals.
     mend: Option<Instant>,
+    /// Where the peer may be now. Whoever answers from there is followed.
+    elsewhere: Option<Box<SocketAddr>>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
     detour: Option<Box<send::Way>>,
     transmits: VecDeque<Transmit>,
@@ -186,6 +190,7 @@ impl Connection {
             keepalive: None,
             once: false,
             mend: None,
+            elsewhere: None,
             detour: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -222,7 +227,7 @@ impl Connection {
             Command::Heard(at) => self.heard(now, at),
             Command::Probe => drop(self.queue(Task::Liveness, now)),
             Command::Once => self.send_init_once(),
-            Command::RemoteMoved(remote) => self.moved(remote),
+            Command::RemoteMoved(remote) => self.moved(now, remote),
         }
         self.settle(now, host);
     }
@@ -269,6 +274,7 @@ impl Connection {
         self.tasks.clear();
         self.asked = Rekeyings::default();
         self.keepalive = None;
+        self.elsewhere = None;
         self.phase = Phase::Lingering(now + LINGER_IKE);
         self.events.push_back(Event::Down(reason));
     }
@@ -305,13 +311,6 @@ impl Connection {
         self.release_requests(requests);
         self.sas.retain(|sa| sa.spi_local != spi);
         self.events.push_back(Event::IkeSpiRemoved(spi));
-    }
-
-    /// The peer sends from elsewhere now.
-    fn moved(&mut self, remote: SocketAddr) {
-        if self.path.follow(self.nat, self.floated, remote) {
-            self.events.push_back(Event::RemoteMoved(remote));
-        }
     }
 
     /// What IKE proposals a peer at this stage may use.

@@ -116,7 +116,7 @@ impl Connection {
             _ => {}
         }
         if datagram.natt {
-            self.moved(datagram.remote);
+            self.moved(now, datagram.remote);
         }
         match header.exchange {
             ExchangeType::CREATE_CHILD_SA if rekeys_ike(payloads) => {
@@ -196,7 +196,7 @@ impl Connection {
             Request::RekeyIke(offer) => self.ike_rekey_answered(now, host, spi, *offer, payloads),
             Request::DeleteChild(spi_in) => self.delete_answered(spi_in),
             Request::DeleteIke => self.ike_delete_answered(now, spi),
-            Request::Liveness => {}
+            Request::Liveness => self.answered_from(datagram),
         }
     }
 }

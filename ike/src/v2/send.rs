@@ -20,9 +20,17 @@ impl Connection {
         (local, remote, self.floated)
     }
 
-    /// Queues the datagrams of a request for sending to where the peer is now.
+    /// Queues the datagrams of a request for sending to where the peer is now, and to where it may be instead.
     pub(crate) fn ask(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
-        self.transmit(self.way(), datagrams);
+        let (local, remote, natt) = self.way();
+        match self.elsewhere.as_deref().copied() {
+            None => self.transmit((local, remote, natt), datagrams),
+            Some(elsewhere) => {
+                let datagrams: Vec<_> = datagrams.into_iter().collect();
+                self.transmit((local, remote, natt), datagrams.clone());
+                self.transmit((local, elsewhere, natt), datagrams);
+            }
+        }
     }
 
     /// Queues the datagrams of an answer for sending to where the request came from, wherever the peer is (RFC 7296

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::{Message, Oneof};
-use snapshot::{Due, SnapshotError, required};
+use snapshot::{Address, Due, SnapshotError, required};
 
 use super::ike_sa::{IkeSa, IkeSaForm};
 use super::initiator::{AuthSent, AuthSentForm, InitSent, InitSentForm};
@@ -77,6 +77,9 @@ pub(crate) struct ConnectionForm {
     counters: Option<CountersForm>,
     #[prost(message, optional, tag = "28")]
     resources: Option<ResourcesForm>,
+    /// Where the peer may be instead.
+    #[prost(message, optional, tag = "29")]
+    elsewhere: Option<Address>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -128,6 +131,7 @@ impl Connection {
             keepalive,
             once,
             mend,
+            elsewhere,
             // While a message is being handled.
             detour: _,
             transmits,
@@ -174,6 +178,7 @@ impl Connection {
             mend: at(*mend, &w),
             counters: Some(CountersForm::new(*counters)),
             resources: Some(resources.form(&mut w)),
+            elsewhere: elsewhere.as_deref().map(|at| (*at).into()),
             policies: Vec::new(),
         };
         Ok(ConnectionForm { policies: w.policies(), ..form })
@@ -208,6 +213,7 @@ impl Connection {
         let parts =
             |numbers: &[u32]| numbers.iter().map(|number| r.policy(*number)).collect::<Result<_, _>>();
         let (path, nat) = required(form.path.as_ref(), "the path")?.read()?;
+        let elsewhere = form.elsewhere.as_ref().map(|at| at.read("where the peer may be"));
         Ok(Self {
             path,
             floated: form.floated,
@@ -232,6 +238,7 @@ impl Connection {
             keepalive: r.maybe_at(form.keepalive),
             once: form.once,
             mend: r.maybe_at(form.mend),
+            elsewhere: elsewhere.transpose()?.map(Box::new),
             detour: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),

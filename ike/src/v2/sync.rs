@@ -192,7 +192,7 @@ impl Connection {
         let advanced = if sa.sync.replay_counters { asked.delta } else { 0 };
         self.silence.broken(now);
         if datagram.natt {
-            self.moved(datagram.remote);
+            self.moved(now, datagram.remote);
         }
         self.advance_outbound(spi, advanced);
         if let Err(error) = self.synchronize(now, host, spi, asked) {
