@@ -252,7 +252,7 @@ impl End {
                 Event::RekeyEnded { outcome, .. } => {
                     assert!(!self.down, "{outcome:?} after the end");
                 }
-                Event::RemoteMoved(_) | Event::SignOfLifeDue => {}
+                Event::RemoteMoved(_) | Event::SignOfLifeDue | Event::LimitedByPeer(_) => {}
                 Event::MessageIdsSynced { .. } => assert!(!self.down, "synchronized after the end"),
                 Event::AdvanceOutbound { pairs, by } => {
                     assert!(

@@ -238,6 +238,8 @@ pub enum Event {
         /// What became of it.
         outcome: Result<(), Failure>,
     },
+    /// The peer ends the connection unless it is authenticated anew within this time (AUTH_LIFETIME, RFC 4478).
+    LimitedByPeer(Duration),
     /// The IKE_SA could not be rekeyed. It stays until its hard lifetime ends, and is tried again, later each time.
     IkeRekeyFailed {
         /// Why.

@@ -297,6 +297,9 @@ pub fn explain(failure: &Failure) -> Cause {
         Failure::NoSpi => {
             cause("resources", &["here: the table of SPIs is full; spread the peers over more nodes"])
         }
+        Failure::NotInstalled(_) => {
+            cause("local", &["here: this node's own routes and devices are in the way; it is tried again"])
+        }
         Failure::NotRekeyed(why) => Cause { summary: failure.to_string(), ..explain(why) },
         Failure::NoChild { policy } => told("peer", advice::no_child(policy)),
         Failure::EndedChildless { why: Some(why), .. } => {

@@ -360,6 +360,9 @@ pub enum Failure {
     /// The table of SPIs is full.
     #[error("no SPI is free")]
     NoSpi,
+    /// A Child SA was agreed on, and what is to carry it did not take it, with its reason.
+    #[error("the Child SA is not carried here: {0}")]
+    NotInstalled(String),
     /// The peer asked to wait too many times in a row.
     #[error("the peer kept answering TEMPORARY_FAILURE")]
     StillBusy,

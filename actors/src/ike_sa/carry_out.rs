@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use esp::{Lifetime, Spi};
 use ike::config::Opening;
-use ike::{Command, Connection, Event};
+use ike::{Command, Connection, Event, Failure};
 
 use super::IkeSaActor;
 use crate::clock::jittered;
@@ -33,11 +33,11 @@ impl IkeSaActor {
             Event::InstallChild(sa) => {
                 let spi_in = sa.spi_in;
                 match self.install(*sa) {
-                    Some(installed) => ConnEvent::Installed(Box::new(installed)),
+                    Ok(installed) => ConnEvent::Installed(Box::new(installed)),
                     // The peer believes in it, so it is deleted in order.
-                    None => {
+                    Err(failed) => {
                         ctx.notify(Do(Command::ExpireChild(spi_in)));
-                        return None;
+                        failed
                     }
                 }
             }
@@ -84,7 +84,10 @@ impl IkeSaActor {
                 ConnEvent::Coverage { policy, uncovered }
             }
             Event::RekeyEnded { spi_in, outcome } => ConnEvent::RekeyEnded(spi_in, outcome),
-            Event::IkeRekeyFailed { failure } => ConnEvent::RekeyFailed(failure),
+            Event::IkeRekeyFailed { failure } => {
+                ConnEvent::RekeyFailed(failure, self.lifetime.as_ref().and_then(Lifetime::hard))
+            }
+            Event::LimitedByPeer(within) => ConnEvent::LimitedByPeer(within),
             Event::AdvanceOutbound { pairs, by } => {
                 // A standby learns of it by the numbers that are reserved next. Should it take over in the milliseconds before, it sends by
                 // lower ones, which the peer drops until the pair is rekeyed.
@@ -114,15 +117,14 @@ impl IkeSaActor {
     }
 
     /// Puts a pair into the router. It must be there before the next datagram leaves.
-    fn install(&mut self, sa: ike::ChildSa) -> Option<Installed> {
+    fn install(&mut self, sa: ike::ChildSa) -> Result<Installed, ConnEvent> {
         let spi = Spi(sa.spi_in);
         let name = sa.name.clone();
-        let outcome = self.offer_to_router(sa);
-        if let Err(error) = &outcome {
+        self.offer_to_router(sa).map_err(|error| {
             self.env.counters.install_failed.up();
             tracing::error!(peer = %self.peer_spec.name, %spi, child = %name, error, "the router did not take a Child SA");
-        }
-        outcome.ok()
+            ConnEvent::ChildFailed { name, failure: Failure::NotInstalled(error) }
+        })
     }
 
     fn offer_to_router(&mut self, mut sa: ike::ChildSa) -> Result<Installed, String> {

@@ -26,6 +26,7 @@ use crate::vocabulary::{Do, Due, Given, Installed, Retire};
 /// A pair in place, or lingering.
 pub(super) struct ChildEntry {
     pub(super) conn: ConnId,
+    since: Instant,
     /// `None` once it has been told to retire; then it ends by itself.
     addr: Option<Addr<ChildSaActor>>,
     /// Its child is configured otherwise now: it goes once another pair is there.
@@ -112,8 +113,16 @@ impl PeerActor {
         let addr = ChildSaActor::new(env, pair, lifetime, me).start();
         self.senders.installed(conn, spi_in, name.clone());
         self.supervisor.child_up(Instant::now(), conn, &name);
-        self.children
-            .insert(spi_in, ChildEntry { conn, addr: Some(addr), outdated: false, view: Arc::new(view) });
+        self.children.insert(
+            spi_in,
+            ChildEntry {
+                conn,
+                since: Instant::now(),
+                addr: Some(addr),
+                outdated: false,
+                view: Arc::new(view),
+            },
+        );
         if moved {
             // Nothing has been negotiated.
         } else if rekeyed {
@@ -151,7 +160,8 @@ impl PeerActor {
         let name = child.view.name.clone();
         tracing::info!(peer = %self.peer.name, child = %name, spi = %format!("{spi:08x}"), %reason, "Child SA removed");
         let still = self.has_child(&name);
-        self.supervisor.child_ended(Instant::now(), child.conn, &name.as_str().into(), reason, still);
+        let end = (reason, child.since.elapsed());
+        self.supervisor.child_ended(Instant::now(), child.conn, &name.as_str().into(), end, still);
         match reason {
             // Another pair carries on.
             ChildEnd::Rekeyed | ChildEnd::Redundant => {}

@@ -12,6 +12,8 @@ use ike::proposal::IkeChoice;
 use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 
+use tenants::IkeVersion;
+
 use super::PeerActor;
 use super::command::Wait;
 use super::reach::unreachable;
@@ -181,6 +183,12 @@ impl PeerActor {
         for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
             self.dispose(disposal);
         }
+        if !initiator {
+            // What the peer does not ask for by itself, we do, where it is ours to begin.
+            for name in self.missing() {
+                self.supervisor.child_missing(now, &name);
+            }
+        }
         self.view_mut().last_error.clear();
         self.view_mut().last_cause = "";
         self.view_mut().state_reason.clear();
@@ -198,6 +206,7 @@ impl PeerActor {
         lifetime: Option<&Lifetime>,
     ) {
         self.view_mut().ike_rekeys += 1;
+        self.supervisor.ike_rekeyed(Instant::now(), id);
         self.env.outcomes.succeeded(Stage::Rekey);
         let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
@@ -225,7 +234,11 @@ impl PeerActor {
     }
 
     /// The IKE_SA could not be rekeyed; it stays for the time being.
-    pub(super) fn rekey_failed(&mut self, id: ConnId, failure: &Failure) {
+    pub(super) fn rekey_failed(&mut self, id: ConnId, failure: &Failure, ends: Option<Instant>) {
+        // In IKEv1 a new one is another negotiation anyway.
+        if let (IkeVersion::V2, Some(ends)) = (&self.peer.spec.ike.version, ends) {
+            self.supervisor.ike_rekey_refused(Instant::now(), id, ends);
+        }
         self.env.counters.failures.up();
         self.env.outcomes.failed(Stage::Rekey, failure);
         self.view_mut().failures += 1;
@@ -319,7 +332,7 @@ impl PeerActor {
             }
         }
         if matches!(reason, CloseReason::Failed(failure) if *failure != Failure::Replaced) {
-            self.attempt_failed(text, id);
+            self.attempt_failed(text, id, reason.into());
         } else {
             self.supervisor.ended(Instant::now(), id, reason.into(), rand::random());
             // Nothing comes of what is asked of a connection that is gone.
@@ -335,8 +348,8 @@ impl PeerActor {
     }
 
     /// An attempt or a connection failed.
-    pub(super) fn attempt_failed(&mut self, why: String, id: ConnId) {
-        self.supervisor.ended(Instant::now(), id, Ended::Failed, rand::random());
+    pub(super) fn attempt_failed(&mut self, why: String, id: ConnId, how: Ended) {
+        self.supervisor.ended(Instant::now(), id, how, rand::random());
         if self.supervisor.current().is_none() {
             self.drop_held();
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use ike::Command;
-use ike::supervise::ConnId;
+use ike::supervise::{ConnId, Ended};
 
 use super::PeerActor;
 use crate::span::SpanContext;
@@ -54,7 +54,12 @@ impl PeerActor {
             ConnEvent::RekeyEnded(spi, outcome) => {
                 self.rekey_ended(spi, outcome.map_err(|failure| failure.to_string()));
             }
-            ConnEvent::RekeyFailed(failure) => self.rekey_failed(id, &failure),
+            ConnEvent::RekeyFailed(failure, ends) => self.rekey_failed(id, &failure, ends),
+            ConnEvent::LimitedByPeer(within) => {
+                self.history()
+                    .step(id, format!("the peer wants to be authenticated to anew within {within:?}"));
+                self.supervisor.limited_by_peer(Instant::now(), id, within);
+            }
             ConnEvent::Unsent(why) => self.unsent(id, &why),
             ConnEvent::Synced { ours, theirs } => self.synced(id, ours, theirs),
             ConnEvent::Moved(remote) => self.moved(id, remote),
@@ -77,7 +82,7 @@ impl PeerActor {
         if self.conns.contains_key(&key) {
             tracing::error!(peer = %self.peer.name, connection = key, "the actor of a connection panicked");
             self.remove_children_of(key);
-            self.attempt_failed("the actor of the connection panicked".to_owned(), key);
+            self.attempt_failed("the actor of the connection panicked".to_owned(), key, Ended::Failed);
             self.connection_gone(ctx, key);
         } else if let Some(child) = u32::try_from(key).ok().and_then(|spi| self.children.remove(&spi)) {
             tracing::error!(peer = %self.peer.name, child = %child.view.name, "the actor of a Child SA panicked");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use culvert_proto::v1;
-use ike::supervise::{ConnId, State};
+use ike::supervise::{ConnId, Ended, State};
 use ike::{Command, Failure, Path};
 use tenants::{Destination, HostName};
 
@@ -181,7 +181,7 @@ impl PeerActor {
                     }
                 }
                 self.view_mut().failures += 1;
-                self.attempt_failed(text, conn);
+                self.attempt_failed(text, conn, Ended::Failed);
             }
         }
     }

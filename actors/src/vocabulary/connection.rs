@@ -88,7 +88,10 @@ pub(crate) enum ConnEvent {
     /// A rekeying that was asked for, of the pair with this inbound SPI, has come to an end.
     RekeyEnded(u32, Result<(), Failure>),
     /// The IKE_SA could not be rekeyed.
-    RekeyFailed(Failure),
+    /// With the end of the IKE_SA, if it has one.
+    RekeyFailed(Failure, Option<Instant>),
+    /// The peer ends the connection unless it is authenticated anew within this time.
+    LimitedByPeer(Duration),
     /// Another member of the peer's cluster goes on, with these Message IDs of our next request and of its own.
     Synced {
         ours: u32,

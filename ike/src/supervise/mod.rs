@@ -1,6 +1,7 @@
 //! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
 //! connections with one peer stays, and when a lost Child SA is asked for again.
 
+mod anew;
 mod few;
 mod plan;
 mod restore;
@@ -75,6 +76,8 @@ pub enum Ended {
     ByUs,
     /// The peer deleted it.
     ByPeer,
+    /// Its lifetime was over, and the peer would not have it rekeyed: it has not lost the peer.
+    Spent,
     /// It never came up, or came to grief.
     Failed,
 }
@@ -85,6 +88,7 @@ impl From<&CloseReason> for Ended {
             // One that was replaced makes room for its successor.
             CloseReason::Local | CloseReason::Failed(Failure::Replaced) => Self::ByUs,
             CloseReason::DeletedByPeer => Self::ByPeer,
+            CloseReason::Failed(Failure::Expired | Failure::NotRekeyed(_)) => Self::Spent,
             CloseReason::Failed(_) => Self::Failed,
         }
     }
@@ -341,7 +345,7 @@ impl Supervisor {
         }
         if !self.up.is_empty() {
             // The one in use stays, and what was to replace it is tried again.
-            if failed && !was_up && std::mem::take(&mut self.reauthenticating) {
+            if !was_up && std::mem::take(&mut self.reauthenticating) {
                 self.reauth = Some(now + BACKOFF_LAST);
             }
             return;
@@ -358,14 +362,14 @@ impl Supervisor {
         // waits longer each time: to come up is no success yet. What we end ourselves is not held against the peer.
         self.failures = match how {
             _ if proven => 1,
-            Ended::ByUs => self.failures.max(1),
+            Ended::ByUs | Ended::Spent => self.failures.max(1),
             Ended::ByPeer | Ended::Failed => self.failures.saturating_add(1),
         };
         let wait = BACKOFF_FIRST.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF_LAST);
         let at = now + wait + wait * u32::from(retry_jitter) / 512;
         self.state = if self.begins == Start::Us { State::BackingOff(at) } else { State::Waiting };
         // Packets are welcome at once after a connection that has served, and after the first that came up and did not last.
-        let welcome = proven || how == Ended::ByUs || (was_up && self.failures <= 1);
+        let welcome = proven || matches!(how, Ended::ByUs | Ended::Spent) || (was_up && self.failures <= 1);
         self.not_before = (!welcome).then_some(at);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{BACKOFF_LAST, ConnId, Start, State, Supervisor};
+use super::{BACKOFF_LAST, ConnId, PROVEN, Start, State, Supervisor};
 use crate::event::ChildEnd;
 use crate::resources::resource_of;
 
@@ -20,22 +20,33 @@ pub(super) const MAX_RESTORES: usize = 64;
 impl Supervisor {
     /// A Child SA of the connection `id` ended; `still` says whether the connection in use has another pair of its policy.
     /// Where it is ours to start, it is asked for again once the last one is gone, whatever took it: the pair that came in
-    /// place of a rekeyed one may have been deleted before it.
-    pub fn child_ended(&mut self, now: Instant, id: ConnId, name: &Arc<str>, reason: ChildEnd, still: bool) {
+    /// place of a rekeyed one may have been deleted before it. One that the peer takes and deletes again before it has `lasted` for long
+    /// is as good as refused.
+    pub fn child_ended(
+        &mut self,
+        now: Instant,
+        id: ConnId,
+        name: &Arc<str>,
+        (reason, lasted): (ChildEnd, Duration),
+        still: bool,
+    ) {
         // The end of the connection in use decides for its own pairs. One that was replaced may have had the last pair of
         // a policy.
         let decided = reason == ChildEnd::IkeClosed && self.current().is_none_or(|current| current == id);
         if !decided && !still {
+            if reason == ChildEnd::DeletedByPeer && lasted < PROVEN {
+                return self.child_refused(now, name, false);
+            }
             self.child_missing(now, name);
             let known = self.refusals.get(name).copied();
             match known {
                 Some(NOT_REKEYED) if reason == ChildEnd::Expired => {
                     // To ask for it in the way that was refused is of no use.
-                    self.authenticate_anew(now);
+                    self.authenticate_anew_at(now);
                     self.note_refusal(name, WAS_THERE + 1);
                 }
-                Some(NOT_REKEYED) | None => self.note_refusal(name, WAS_THERE),
-                Some(_) => {}
+                Some(_) if lasted < PROVEN && known != Some(NOT_REKEYED) => {}
+                Some(_) | None => self.note_refusal(name, WAS_THERE),
             }
         }
     }
@@ -43,7 +54,7 @@ impl Supervisor {
     /// The peer refuses to have a Child SA rekeyed, which is there for now. If it is so until its end, it is made as it was made first
     /// (`by_auth`: see [`Self::child_refused`]).
     pub fn rekey_refused(&mut self, name: &Arc<str>, by_auth: bool) {
-        if by_auth && !self.refusals.contains_key(name) {
+        if by_auth {
             self.note_refusal(name, NOT_REKEYED);
         }
     }
@@ -73,7 +84,7 @@ impl Supervisor {
             .copied()
             .map(|times| if times == NOT_REKEYED { WAS_THERE } else { times });
         if known == Some(WAS_THERE) && by_auth {
-            self.authenticate_anew(now);
+            self.authenticate_anew_at(now);
         }
         let before = known.unwrap_or_default();
         let wait = RESTORE.saturating_mul(1 << before.min(10)).min(BACKOFF_LAST);
@@ -84,16 +95,12 @@ impl Supervisor {
         }
     }
 
-    /// Plans another connection in place of the one in use, where it is ours to begin.
-    fn authenticate_anew(&mut self, now: Instant) {
-        if self.state == State::Established && self.plan.start != Start::Peer && !self.reauthenticating {
-            self.reauth = Some(self.reauth.map_or(now, |planned| planned.min(now)));
-        }
-    }
-
     /// A Child SA of the connection `id` is in place.
     pub fn child_up(&mut self, now: Instant, id: ConnId, name: &str) {
-        self.refusals.remove(name);
+        // How often it was refused is forgotten once it has lasted.
+        if self.refusals.get(name).is_some_and(|times| matches!(*times, WAS_THERE | NOT_REKEYED)) {
+            self.refusals.remove(name);
+        }
         if let Some(up) = self.up.iter_mut().find(|up| up.id == id) {
             up.carried.get_or_insert(now);
         }
@@ -140,7 +147,7 @@ mod tests {
             if was_there {
                 s.child_up(now, 1, "net");
                 now += SECOND * 3_600;
-                s.child_ended(now, 1, &net, ChildEnd::Expired, false);
+                s.child_ended(now, 1, &net, (ChildEnd::Expired, SECOND * 3_600), false);
             }
             s.child_refused(now, &net, by_auth);
             let connects = |s: &mut Supervisor, now| {
@@ -180,12 +187,37 @@ mod tests {
             s.child_up(now, 1, "net");
             s.rekey_refused(&net, by_auth);
             assert_eq!(s.handle_timeout(now), None, "it is there");
-            s.child_ended(now, 1, &net, end, false);
+            s.child_ended(now, 1, &net, (end, SECOND * 3_600), false);
             let begun = std::iter::from_fn(|| s.handle_timeout(now)).filter(|done| *done == Action::Connect);
             assert_eq!(begun.count(), expected, "{by_auth} {end}");
             // A rekeying that works makes that good.
             s.child_up(now, 1, "net");
-            assert!(!s.refusals.contains_key("net"));
+            assert_ne!(s.refusals.get("net"), Some(&NOT_REKEYED));
         }
+    }
+
+    /// As a peer does that takes it for a duplicate of another tunnel's.
+    #[test]
+    fn what_the_peer_deletes_again_and_again_is_asked_for_more_and_more_seldom() {
+        let (mut now, net): (_, Arc<str>) = (Instant::now(), "net".into());
+        let mut s = Supervisor::new(now, Plan::starting(true));
+        s.try_now();
+        s.established(now, 1, now, true, 7, false);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            s.child_up(now, 1, "net");
+            now += SECOND;
+            s.child_ended(now, 1, &net, (ChildEnd::DeletedByPeer, SECOND), false);
+            let due = s.poll_timeout().unwrap();
+            waits.push((due - now).as_secs());
+            now = due;
+            assert_eq!(s.handle_timeout(now), Some(Action::Restore(1, net.clone())));
+        }
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+        // Once it has lasted, that is forgotten.
+        s.child_up(now, 1, "net");
+        now += PROVEN;
+        s.child_ended(now, 1, &net, (ChildEnd::DeletedByPeer, PROVEN), false);
+        assert_eq!(s.poll_timeout(), Some(now + RESTORE));
     }
 }

@@ -155,9 +155,9 @@ fn a_child_that_is_refused_is_asked_for_ever_later() {
     }
     s.child_up(now, 4, &other);
     refused(&mut s, 60);
+    // To come up is no success yet.
     s.child_up(now, 4, &net);
-    refused(&mut s, 2);
-    refused(&mut s, 4);
+    refused(&mut s, 60);
     // Another connection, another peer perhaps: it may be willing.
     s.established(now, 5, now, true, 8, true);
     s.child_refused(now, &net, true);
@@ -172,12 +172,12 @@ fn a_lost_child_is_asked_for_again_by_the_side_that_starts() {
         s.try_now();
         s.established(now, 4, now, true, 7, false);
         for reason in [ChildEnd::Rekeyed, ChildEnd::DeletedByPeer, ChildEnd::Deleted] {
-            s.child_ended(now, 4, &net, reason, true);
+            s.child_ended(now, 4, &net, (reason, PROVEN), true);
             assert_eq!(s.poll_timeout(), None, "another pair carries on");
         }
         // The successor of a rekeyed pair was deleted before it: the rekeyed one is the last to go.
         for reason in [ChildEnd::Rekeyed, ChildEnd::Redundant, ChildEnd::DeletedByPeer, ChildEnd::Expired] {
-            s.child_ended(now, 4, &net, reason, false);
+            s.child_ended(now, 4, &net, (reason, PROVEN), false);
             s.child_missing(now, &net);
             assert_eq!(s.poll_timeout(), start.then_some(now + RESTORE), "{reason}");
             let action = s.handle_timeout(now + RESTORE);
@@ -304,14 +304,14 @@ fn a_pair_of_a_connection_that_goes_is_no_consolation() {
     s.established(now + SECOND, 1, now, false, 9, false);
     s.established(now + SECOND, 2, now, true, 5, false);
     assert_eq!(s.current(), Some(2));
-    s.child_ended(now, 2, &net, ChildEnd::DeletedByPeer, false);
+    s.child_ended(now, 2, &net, (ChildEnd::DeletedByPeer, PROVEN), false);
     assert_eq!(s.handle_timeout(now + RESTORE), Some(Action::Restore(2, net.clone())));
     // The last pair of a policy was on the one that goes.
-    s.child_ended(now, 1, &net, ChildEnd::IkeClosed, false);
+    s.child_ended(now, 1, &net, (ChildEnd::IkeClosed, PROVEN), false);
     assert_eq!(s.handle_timeout(now + RESTORE), Some(Action::Restore(2, net.clone())));
     // With one on the other it is not missed, and the end of the connection in use decides for its own.
-    s.child_ended(now, 1, &net, ChildEnd::IkeClosed, true);
-    s.child_ended(now, 2, &net, ChildEnd::IkeClosed, false);
+    s.child_ended(now, 1, &net, (ChildEnd::IkeClosed, PROVEN), true);
+    s.child_ended(now, 2, &net, (ChildEnd::IkeClosed, PROVEN), false);
     assert_eq!(s.handle_timeout(now + RESTORE), None);
 }
 

@@ -19,10 +19,11 @@ use super::request::Tries;
 use super::tasks::Task;
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
-use crate::event::CloseReason;
+use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::proposal::negotiate;
+use crate::wire::message::Payloads;
 use crate::wire::numbers::NotifyType;
 use crate::wire::payload::{Notify, Payload};
 use crate::wire::sa::Proposal;
@@ -48,6 +49,15 @@ impl Connection {
         let seconds = REAUTHENTICATE.to_be_bytes().to_vec();
         let notify = || Payload::Notify(Notify::with_data(NotifyType::AUTH_LIFETIME, seconds));
         self.lacks_encapsulation(config).then(notify)
+    }
+
+    /// For how long the peer lets the connection be, if it says so: to where we have authenticated ourselves first, and later if it is
+    /// changed (RFC 4478 section 3).
+    pub(super) fn note_auth_lifetime(&mut self, payloads: Payloads<'_>) {
+        let said = payloads.notify(NotifyType::AUTH_LIFETIME).and_then(|n| n.data.as_slice().try_into().ok());
+        if let Some(seconds) = said.map(u32::from_be_bytes).filter(|_| self.initiator) {
+            self.events.push_back(Event::LimitedByPeer(Duration::from_secs(seconds.into())));
+        }
     }
 
     /// Rekeys the IKE_SA with a group that the peer's own proposals and its offer have in common.

@@ -360,6 +360,7 @@ impl Side {
                     self.log.push(format!("synced: {ours} of ours, {theirs} of the peer's"));
                 }
                 Event::AdvanceOutbound { pairs, by } => self.log.push(format!("advanced {pairs:x?} by {by}")),
+                Event::LimitedByPeer(within) => self.log.push(format!("limited to {within:?}")),
                 Event::RemoteMoved(remote) => self.log.push(format!("moved to {remote}")),
                 Event::Down(reason) => self.log.push(format!("down: {reason}")),
                 Event::Established { .. } => self.log.push("established".into()),

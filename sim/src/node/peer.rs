@@ -326,7 +326,7 @@ impl Peer {
                 let lifetime = lifetime(now, (soft.min(hard - hard / 10), hard), chance);
                 self.senders.installed(id, sa.spi_in, sa.name.clone());
                 self.supervisor.child_up(now, id, &sa.name);
-                if self.sas.install(*sa, id, lifetime).is_none() {
+                if self.sas.install(now, *sa, id, lifetime).is_none() {
                     w.violation(format!("tunnel {}: a suite that ESP does not have", self.tunnel));
                 }
             }
@@ -338,6 +338,7 @@ impl Peer {
             Event::RemoveChild { spi_in, linger, reason } => {
                 let name = self.sas.pairs.get(&spi_in).map(|p| p.name.clone());
                 let theirs = self.sas.pairs.get(&spi_in).map(|p| p.spi_out);
+                let lasted = self.sas.pairs.get(&spi_in).map_or(Duration::ZERO, |p| now - p.since);
                 if self.config.version != Version::V2 {
                     theirs.into_iter().for_each(|theirs| w.unacknowledged(theirs));
                     self.forgotten.extend(theirs.filter(|_| reason == ChildEnd::IkeClosed));
@@ -349,7 +350,7 @@ impl Peer {
                 w.retired(self.tunnel, spi_in, reason);
                 if let Some(name) = name {
                     let still = self.supervisor.current().is_some_and(|current| self.has(current, &name));
-                    self.supervisor.child_ended(now, id, &name, reason, still);
+                    self.supervisor.child_ended(now, id, &name, (reason, lasted), still);
                 }
                 for spi in self.sas.expire(now) {
                     host.release(spi);
@@ -375,7 +376,15 @@ impl Peer {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.lifetime = Some(lifetime(now, self.lifetimes.ike, chance));
                 }
+                self.supervisor.ike_rekeyed(now, id);
             }
+            Event::IkeRekeyFailed { .. } => {
+                let ends = self.conns.get(&id).and_then(|conn| conn.lifetime.as_ref()?.hard());
+                if let (Version::V2, Some(ends)) = (self.config.version, ends) {
+                    self.supervisor.ike_rekey_refused(now, id, ends);
+                }
+            }
+            Event::LimitedByPeer(within) => self.supervisor.limited_by_peer(now, id, within),
             Event::ChildFailed { name, .. } => {
                 let by_auth = self.config.version == Version::V2;
                 match self.supervisor.current().is_some_and(|current| self.has(current, &name)) {
@@ -397,7 +406,7 @@ impl Peer {
                 let heard = Command::Heard(heard.max());
                 self.command(now, host, chance, id, heard, out, w);
             }
-            Event::RekeyEnded { .. } | Event::IkeRekeyFailed { .. } | Event::Coverage { .. } => {}
+            Event::RekeyEnded { .. } | Event::Coverage { .. } => {}
             // No simulated node is a cluster of another make: none asks for it.
             Event::MessageIdsSynced { .. } | Event::AdvanceOutbound { .. } => {}
             Event::RemoteMoved(_) | Event::Finished => {}

@@ -26,6 +26,7 @@ pub struct Pair {
     pub name: Arc<str>,
     /// SPI of the peer.
     pub spi_out: u32,
+    pub(super) since: Instant,
     /// When it rekeys and ends.
     pub lifetime: Lifetime,
     /// Set when it only receives what is under way, until then.
@@ -47,7 +48,7 @@ pub struct Sas {
 
 impl Sas {
     /// Installs a pair; `None` for what ESP does not have.
-    pub fn install(&mut self, sa: ike::ChildSa, conn: u64, lifetime: Lifetime) -> Option<()> {
+    pub fn install(&mut self, since: Instant, sa: ike::ChildSa, conn: u64, lifetime: Lifetime) -> Option<()> {
         let suite = negotiated::suite(&sa.choice)?;
         let selectors = Arc::new(negotiated::selectors(&sa));
         let hosts = match negotiated::mode(&sa) {
@@ -67,6 +68,7 @@ impl Sas {
             hosts,
             name: sa.name,
             spi_out: sa.spi_out,
+            since,
             lifetime,
             until: None,
             conn,
