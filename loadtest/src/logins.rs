@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use crate::Output;
+use crate::engine::stop::Stop;
 use crate::flood::short;
 
 /// Connections side by side.
@@ -68,6 +69,7 @@ fn here(text: &str) -> Result<String, String> {
 /// # Errors
 /// If the node cannot be reached.
 pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error> {
+    let mut stop = Stop::on_interrupt();
     let endpoint = Endpoint::from_shared(arguments.server.clone())?;
     // Once, so that a node that is not there is told as such.
     endpoint.connect().await?;
@@ -78,7 +80,10 @@ pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error>
         let (endpoint, outcome, duration) = (endpoint.clone(), Arc::clone(&outcome), arguments.duration);
         connections.spawn(try_logins(endpoint, outcome, arguments.rate, duration));
     }
-    while connections.join_next().await.is_some() {}
+    // What is under way at an interrupt is given up: a node that does not answer would keep us.
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = stop.until_wanted(all).await;
+    drop(connections);
     let seconds = begin.elapsed().as_secs_f64();
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let Outcome { sent, told, limited, closed, admitted } = &*outcome;

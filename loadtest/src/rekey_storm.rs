@@ -62,11 +62,15 @@ pub struct Arguments {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, probes, reporting, .. } = arguments;
+    let mut stop = Stop::on_interrupt();
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, FLOWS);
     let life = arguments.rekey_rate.is_none().then_some(arguments.life);
-    let mut session = Session::open(target, None, *count, traffic, life, seed).await?;
-    session.negotiate(0, arguments.concurrency).await?;
+    let mut session = Session::open(target, None, *count, traffic, life, seed, &stop).await?;
+    session.negotiate(0, arguments.concurrency, &mut stop).await?;
+    if stop.is_wanted() {
+        return session.interrupted("rekey-storm", seed, &mut stop, reporting).await;
+    }
     session.fleet.all_up()?;
 
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
@@ -76,7 +80,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
         Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
     });
-    let mut stop = Stop::on_interrupt();
     stop.pause(arguments.duration).await;
     let ordered = match orders {
         Some(orders) => Some(orders.stop().await),

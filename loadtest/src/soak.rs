@@ -62,9 +62,14 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, stable, probes, reporting, .. } = arguments;
     Churn::check(*stable, *count)?;
+    let mut stop = Stop::on_interrupt();
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
-    let (mut session, api) = Session::up(target, *count, traffic, seed, arguments.concurrency).await?;
+    let (mut session, api) =
+        Session::up(target, *count, traffic, seed, arguments.concurrency, &mut stop).await?;
+    if stop.is_wanted() {
+        return session.interrupted("soak", seed, &mut stop, reporting).await;
+    }
 
     let before = Accounts::take(&api).await?;
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
@@ -81,7 +86,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         seed,
     );
     let mut churn = Churn::new(session.plan.places().skip(stay), arguments.churn_rate, DOWN, seed);
-    let mut stop = Stop::on_interrupt();
     let went = churn.go_on(&mut session.fleet, arguments.duration, &mut stop).await;
     let rekeys = rekeys.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;

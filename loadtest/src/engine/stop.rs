@@ -70,6 +70,15 @@ impl Stop {
         }
     }
 
+    /// Does what is part of the load to its end, or until an end is wanted, also if it was before.
+    pub(crate) async fn until_wanted<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.wanted_beyond(0) => None,
+            done = work => Some(done),
+        }
+    }
+
     async fn wanted_beyond(&mut self, heeded: u32) {
         if self.0.until(|wanted| *wanted > heeded).await.is_err() {
             // Nobody listens, so nobody will want it.
@@ -100,6 +109,15 @@ mod tests {
         Stop::never().pause(Duration::from_secs(5)).await;
         assert!(begin.elapsed() >= Duration::from_secs(4));
         assert_eq!(Stop::never().unless_wanted(async { 7 }).await, Some(7));
+    }
+
+    #[tokio::test]
+    async fn a_part_of_the_load_ends_with_it_and_does_not_begin_after_it() {
+        let (stop, mut stopped) = Stop::by_hand();
+        assert_eq!(stopped.until_wanted(async { 7 }).await, Some(7));
+        stop.send_replace(1);
+        assert_eq!(stopped.until_wanted(std::future::pending::<()>()).await, None);
+        assert_eq!(stopped.until_wanted(async { 7 }).await, None);
     }
 
     #[tokio::test]

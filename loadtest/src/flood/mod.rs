@@ -19,6 +19,7 @@ pub use forge::{Forge, Kind};
 
 use crate::engine::live::progress;
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::LoadError;
@@ -144,18 +145,19 @@ impl Report {
     }
 }
 
-/// Runs the flood, in the thread that calls; true if all thresholds are met.
+/// Runs the flood, in the thread that calls, until its end or an interrupt; true if all thresholds are met.
 ///
 /// # Errors
 /// When there is no socket, or no key pair.
 pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let stop = Stop::on_interrupt();
     let seed = arguments.reporting.begin()?;
     let begin = Instant::now();
-    let report = send(arguments, seed).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
+    let report = send(arguments, seed, &stop).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
     report.summary(seed, begin.elapsed(), arguments.min_rate).tell(&arguments.reporting)
 }
 
-fn send(arguments: &Arguments, seed: u64) -> io::Result<Report> {
+fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<Report> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
@@ -194,7 +196,7 @@ fn send(arguments: &Arguments, seed: u64) -> io::Result<Report> {
             bar.set_position(elapsed.as_secs());
             bar.set_message(format!("{:.0} messages/s", report.sent as f64 / elapsed.as_secs_f64()));
         }
-        if elapsed == arguments.duration {
+        if elapsed == arguments.duration || stop.is_wanted() {
             bar.finish();
             return Ok(report);
         }

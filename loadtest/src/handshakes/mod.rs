@@ -62,19 +62,23 @@ struct Cost {
 /// # Errors
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let mut stop = Stop::on_interrupt();
     let seed = arguments.reporting.begin()?;
     let watched = arguments.responder_pid.iter().map(|pid| find(*pid)).collect::<Result<Vec<_>, _>>()?;
     let Arguments { target, foreign, count, .. } = arguments;
-    let mut session = Session::open(target, Some(foreign), *count, Traffic::none(), None, seed).await?;
+    let mut session =
+        Session::open(target, Some(foreign), *count, Traffic::none(), None, seed, &stop).await?;
 
     let before = look(&watched)?;
     let begin = Instant::now();
-    let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
+    let series = session.negotiate(arguments.rate, arguments.concurrency, &mut stop).await?;
     let elapsed = begin.elapsed();
     let after = look(&watched);
-    let mut stop = Stop::on_interrupt();
-    stop.pause(arguments.hold).await;
     let mut summary = Summary::new("handshakes", seed);
+    if session.fleet.meter.settled() < u64::from(*count) {
+        summary.interrupted();
+    }
+    stop.pause(arguments.hold).await;
     summary.series(series);
     let after = summary.got("the responder's process", after).flatten();
     let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));

@@ -32,6 +32,8 @@ pub(super) struct Report {
     pub(super) unsent: u64,
     pub(super) strangers: u64,
     pub(super) unopened: u64,
+    /// Somebody has ended it before its time.
+    pub(super) interrupted: bool,
     /// Why it was not torn down to the end.
     pub(super) failure: Option<String>,
 }
@@ -55,6 +57,7 @@ impl Report {
             && self.child_rekeys >= all
             && self.ike_rekeys >= all
             && self.listed_sas == 2 * all
+            && !self.interrupted
             && self.failure.is_none()
     }
 
@@ -102,6 +105,9 @@ impl Report {
             mib(self.memory_rest)
         );
         println!("               {} octets for each tunnel", self.per_tunnel());
+        if self.interrupted {
+            println!("INTERRUPTED    the figures are of what there was");
+        }
         if let Some(failure) = &self.failure {
             println!("FAILED         {failure}");
         }
@@ -123,6 +129,7 @@ impl Report {
             "strangers": self.strangers,
             "unopened": self.unopened,
             "tornDownSeconds": self.torn_down.as_secs_f64(),
+            "interrupted": self.interrupted,
             "failure": self.failure,
             "residentBytes": {
                 "provisioned": self.memory_before,
