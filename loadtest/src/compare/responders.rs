@@ -9,7 +9,7 @@ use openssl::derive::Deriver;
 use openssl::pkey::{Id, PKey};
 use serde_json::Value;
 
-use super::contestants::{Culvert, StrongSwan, strongswan_responder};
+use super::contestants::{Culvert, StrongSwan, Telling, strongswan_responder};
 use super::lab::{About as _, Lab, LabError};
 use crate::engine::process::Process;
 
@@ -91,7 +91,7 @@ pub(crate) fn strongswan(
     let folder = lab.folder("responder-strongswan")?;
     let version = if kind == Kind::Ikev1 { 1 } else { 2 };
     let connections = strongswan_responder(LOOPBACK, version, kind.proposal(), PSK);
-    let running = charon.daemon(lab, SIDE, &folder, &connections)?;
+    let running = charon.daemon(lab, SIDE, &folder, &connections, Telling::Start)?;
     let file = folder.join("psk");
     std::fs::write(&file, PSK).about(file.display().to_string())?;
     let words = ["--no-provision", "--psk-file", &file.display().to_string()];

@@ -12,7 +12,7 @@ use super::Arguments;
 use super::lab::{Lab, LabError, Running};
 
 pub(crate) use culvert::Culvert;
-pub(crate) use strongswan::{StrongSwan, responder as strongswan_responder};
+pub(crate) use strongswan::{StrongSwan, Telling, responder as strongswan_responder};
 
 /// A contestant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]

@@ -12,6 +12,25 @@ use crate::compare::{Arguments, Cipher};
 const PLACES: [&str; 3] =
     ["/usr/lib/ipsec/charon", "/usr/libexec/ipsec/charon", "/usr/lib/strongswan/charon"];
 
+/// What it writes into its log, the standard error. Without a word of configuration it writes some twenty lines of each handshake, there and
+/// to the system's log, where Culvert, at `warn`, writes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// What it does with its one tunnel, so that a failure has its reason.
+    Everything,
+    /// Its start, and nothing of a handshake: of those that fail the initiator knows why.
+    Start,
+}
+
+impl Telling {
+    const fn levels(self) -> &'static str {
+        match self {
+            Self::Everything => "default = 1",
+            Self::Start => "default = -1\n      dmn = 1\n      lib = 1",
+        }
+    }
+}
+
 pub(crate) struct StrongSwan {
     charon: PathBuf,
     cipher: Cipher,
@@ -29,13 +48,14 @@ impl StrongSwan {
         }
     }
 
-    /// Starts a charon and gives it its connections.
+    /// Starts a charon that tells so much, and gives it its connections.
     pub(crate) fn daemon(
         &self,
         lab: &Lab,
         side: usize,
         folder: &Path,
         connections: &str,
+        telling: Telling,
     ) -> Result<Running, LabError> {
         let folder = folder.join(format!("charon{side}"));
         let (conf, private) = (folder.join("swanctl"), folder.join("run"));
@@ -46,7 +66,7 @@ impl StrongSwan {
             let file = folder.join(name);
             std::fs::write(&file, text).about(file.display().to_string())
         };
-        write("strongswan.conf", &settings(&private))?;
+        write("strongswan.conf", &settings(&private, telling))?;
         write("swanctl/swanctl.conf", connections)?;
         // Its pid file has one place whatever is configured: each has a /run of its own.
         let script = format!(
@@ -79,7 +99,8 @@ impl Contestant for StrongSwan {
 
     fn start(&self, lab: &Lab) -> Result<Pair, LabError> {
         let folder = lab.folder("strongswan")?;
-        let start = |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher));
+        let start =
+            |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher), Telling::Everything);
         let programs = vec![start(0)?, start(1)?];
         run(
             "swanctl",
@@ -91,13 +112,16 @@ impl Contestant for StrongSwan {
     }
 }
 
-fn settings(private: &Path) -> String {
+fn settings(private: &Path, telling: Telling) -> String {
     format!(
         "charon {{\n  load_modular = yes\n  cookie_threshold = 0\n  block_threshold = 0\n  init_limit_half_open = 0\n\
          \n  ikesa_table_size = 4096\n  ikesa_table_segments = 16\n  plugins {{\n    include /etc/strongswan.d/charon/*.conf\n\
          \n    kernel-libipsec {{\n      load = yes\n    }}\n    bypass-lan {{\n      load = no\n    }}\n\
-         \n    vici {{\n      socket = unix://{}/charon.vici\n    }}\n  }}\n}}\n",
-        private.display()
+         \n    vici {{\n      socket = unix://{}/charon.vici\n    }}\n  }}\n\
+         \n  syslog {{\n    daemon {{\n      default = -1\n    }}\n    auth {{\n      default = -1\n    }}\n  }}\n\
+         \n  filelog {{\n    stderr {{\n      {}\n    }}\n  }}\n}}\n",
+        private.display(),
+        telling.levels(),
     )
 }
 
@@ -146,8 +170,15 @@ mod tests {
         let (left, right) = (pair(&ends, 0, Cipher::Aes128gcm16), pair(&ends, 1, Cipher::Aes128gcm16));
         assert!(left.contains("local_ts = 10.1.0.1/32") && right.contains("remote_ts = 10.1.0.1/32"));
         let responder = responder(IpAddr::from([10, 0, 0, 1]), 1, "aes128-sha256-modp2048", "k");
-        for text in [left, right, responder, settings(Path::new("/x"))] {
+        let both = [Telling::Everything, Telling::Start].map(|telling| settings(Path::new("/x"), telling));
+        let [everything, start] = both.clone();
+        for text in [left, right, responder, everything, start] {
             assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
         }
+        assert!(
+            both.iter().all(|text| text.contains("syslog {\n    daemon {\n      default = -1")),
+            "{both:?}"
+        );
+        assert!(both[0].contains("default = 1\n") && !both[1].contains("default = 1\n"), "{both:?}");
     }
 }
