@@ -30,7 +30,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::engine::due::due;
-use crate::engine::files::{self, TooMany};
+use crate::engine::files::{self, Bound, TooMany};
 use crate::engine::meter::Meter;
 use crate::engine::stop::Stop;
 use crate::initiator::{Group, Order, Start};
@@ -106,8 +106,8 @@ impl Fleet {
     /// None is started yet; but it is known that there are sockets for all.
     pub(crate) fn new(plan: Plan, target: &Target, traffic: Traffic, seed: u64) -> Result<Self, LoadError> {
         let may_share = plan.version == Version::Ikev2;
-        let allowed = files::sockets_allowed();
-        let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, allowed)?;
+        let bound = Bound::find(plan.has_one_source());
+        let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, bound)?;
         let count = usize::try_from(plan.count).unwrap_or(usize::MAX);
         let sockets = count.div_ceil(usize::try_from(per_socket).unwrap_or(usize::MAX));
         let this = Self {
