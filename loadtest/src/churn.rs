@@ -10,7 +10,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target};
+use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target, check_watched};
 
 /// How long the node may take to forget SAs that were deleted.
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
@@ -94,7 +94,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
     let left_over = api.left_over(&session.plan, up, LINGER).await;
     let after = api.status().await;
-    series.push(memory.stop().await);
+    let memory = memory.stop().await;
 
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("churn", seed);
@@ -113,6 +113,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some(left_over) = left_over {
         summary.count("leftOver", "SAs of nobody", left_over);
     }
+    check_watched(&memory, &mut summary);
+    series.push(memory);
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     summary.causes(&meter.causes);

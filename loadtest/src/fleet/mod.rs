@@ -39,7 +39,7 @@ use crate::{Command, Report};
 pub(crate) use accounts::Accounts;
 pub(crate) use api::Api;
 pub(crate) use churn::Churn;
-pub(crate) use memory::{Memory, growth};
+pub(crate) use memory::{Memory, check_watched, growth};
 pub(crate) use place::Place;
 pub(crate) use plan::Plan;
 pub(crate) use probes::{Probes, RATES, Traffic};
