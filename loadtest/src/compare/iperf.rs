@@ -35,9 +35,10 @@ pub(crate) fn tcp(
 ) -> Result<Tcp, LabError> {
     let (near, far) = (near.to_string(), far.to_string());
     let folder = lab.folder("iperf3")?;
-    let server = lab.start(1, &folder, "iperf3", &["-s", "-1", "--forceflush", "-B", &far])?;
-    lab.wait("the server of iperf3", &server.log, || {
-        std::fs::read_to_string(&server.log).is_ok_and(|log| log.contains("listening"))
+    let mut server = lab.start(1, &folder, "iperf3", &["-s", "-1", "--forceflush", "-B", &far])?;
+    let log = server.log.clone();
+    lab.wait("the server of iperf3", std::slice::from_mut(&mut server), || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("listening"))
     })?;
     let (time, streams) = (time.as_secs().max(1).to_string(), streams.to_string());
     let text = lab.run(0, "iperf3", &["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams])?;

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -31,6 +31,9 @@ pub enum LabError {
     /// Something has not come up.
     #[error("{0} is not there after {PATIENCE:?}; the end of its log (--keep keeps all): {1}")]
     Late(String, String),
+    /// It has ended instead of coming up.
+    #[error("{0} has ended ({1}) before it was there; the end of its log (--keep keeps all): {2}")]
+    Ended(String, ExitStatus, String),
     /// Interrupted.
     #[error("interrupted; nothing is left behind")]
     Interrupted,
@@ -179,30 +182,21 @@ impl Lab {
         finish(program, on(side, program, words), codes)
     }
 
-    /// Waits until something is there.
+    /// Waits until something is there that these programs make.
     pub(crate) fn wait(
         &self,
         what: &str,
-        log: &Path,
-        mut there: impl FnMut() -> bool,
+        programs: &mut [Running],
+        there: impl FnMut() -> bool,
     ) -> Result<(), LabError> {
-        let begin = Instant::now();
-        while !there() {
-            self.check()?;
-            if begin.elapsed() > PATIENCE {
-                let text = fs::read_to_string(log).unwrap_or_default();
-                return Err(LabError::Late(what.to_owned(), end_of(&text)));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        wait(what, programs, there, || self.check())
     }
 
     /// Waits until a ping comes through.
-    pub(crate) fn wait_for_ping(&self, what: &str, log: &Path) -> Result<(), LabError> {
+    pub(crate) fn wait_for_ping(&self, what: &str, programs: &mut [Running]) -> Result<(), LabError> {
         let [near, far] = self.ends.inner.map(|address| address.to_string());
         let words = ["-n", "-c", "1", "-W", "1", "-I", &near, &far];
-        self.wait(&format!("the tunnel of {what}"), log, || self.run(0, "ping", &words).is_ok())
+        self.wait(&format!("the tunnel of {what}"), programs, || self.run(0, "ping", &words).is_ok())
     }
 }
 
@@ -218,6 +212,30 @@ impl Drop for Lab {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
+}
+
+fn wait(
+    what: &str,
+    programs: &mut [Running],
+    mut there: impl FnMut() -> bool,
+    check: impl Fn() -> Result<(), LabError>,
+) -> Result<(), LabError> {
+    let begin = Instant::now();
+    while !there() {
+        check()?;
+        for program in &mut *programs {
+            // Whoever has ended will not come up.
+            if let Ok(Some(status)) = program.child.try_wait() {
+                return Err(LabError::Ended(what.to_owned(), status, program.end_of_log()));
+            }
+        }
+        if begin.elapsed() > PATIENCE {
+            let log = programs.first().map(Running::end_of_log).unwrap_or_default();
+            return Err(LabError::Late(what.to_owned(), log));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 fn take_down() {
@@ -276,6 +294,10 @@ impl Running {
         self.child.id()
     }
 
+    fn end_of_log(&self) -> String {
+        end_of(&fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
     pub(crate) fn wait(mut self) -> Result<(), LabError> {
         self.child.wait().map(drop).about("waiting")
     }
@@ -292,6 +314,19 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_ended_is_not_waited_for() {
+        let log = std::env::temp_dir().join(format!("culvert-ended-{}.log", std::process::id()));
+        fs::write(&log, "one\nno such option\n").unwrap();
+        let child = command("sh", &["-c", "exit 3"]).spawn().unwrap();
+        let mut programs = [Running { child, log: log.clone() }];
+        let begin = Instant::now();
+        let error = wait("the daemon", &mut programs, || false, || Ok(())).unwrap_err().to_string();
+        fs::remove_file(&log).unwrap();
+        assert!(error.contains("status: 3") && error.contains("no such option"), "{error}");
+        assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    }
 
     #[test]
     fn everybody_has_addresses_of_one_family() {

@@ -118,6 +118,10 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     if does(What::Tcp) {
         results.iperf = Some(iperf::version()?);
     }
+    let by_ping = [Name::Culvert, Name::Strongswan];
+    if does(What::Ping) || paths && here.iter().any(|(name, _)| by_ping.contains(name)) {
+        contestants::is_installed("ping", "iputils-ping")?;
+    }
     let lab = Lab::new(arguments.ipv6, arguments.mtu, arguments.keep, stop.clone())?;
     for (name, contestant) in &here {
         results.versions.insert(*name, contestant.version());

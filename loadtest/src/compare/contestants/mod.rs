@@ -107,8 +107,28 @@ fn in_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// # Errors
+/// If a program is not there that everybody is measured with.
+pub(crate) fn is_installed(program: &str, package: &str) -> Result<(), LabError> {
+    let hint =
+        || LabError::Program(program.to_owned(), format!("not installed; try: apt-get install {package}"));
+    in_path(program).map(drop).ok_or_else(hint)
+}
+
 /// The first line of what a program says of its version.
 fn version_of(program: &Path, words: &[&str]) -> String {
     let said = super::lab::run(&program.display().to_string(), words);
     said.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_a_program_is_told_its_package() {
+        is_installed("sh", "dash").unwrap();
+        let error = is_installed("culvert-no-such-program", "iputils-ping").unwrap_err().to_string();
+        assert!(error.contains("apt-get install iputils-ping"), "{error}");
+    }
 }

@@ -76,9 +76,10 @@ impl StrongSwan {
             folder = folder.display(),
             charon = self.charon.display(),
         );
-        let running = lab.start(side, &folder, "sh", &["-c", &script])?;
+        let mut running = lab.start(side, &folder, "sh", &["-c", &script])?;
         let uri = uri(&folder);
-        lab.wait("charon", &running.log, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
+        let own = std::slice::from_mut(&mut running);
+        lab.wait("charon", own, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
         run(
             "swanctl",
             &["--load-all", "--uri", &uri, "--file", &conf.join("swanctl.conf").display().to_string()],
@@ -101,13 +102,12 @@ impl Contestant for StrongSwan {
         let folder = lab.folder("strongswan")?;
         let start =
             |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher), Telling::Everything);
-        let programs = vec![start(0)?, start(1)?];
+        let mut programs = vec![start(0)?, start(1)?];
         run(
             "swanctl",
             &["--initiate", "--child", "c", "--timeout", "15", "--uri", &uri(&folder.join("charon0"))],
         )?;
-        let log = programs.first().map(|running| running.log.clone()).unwrap_or_default();
-        lab.wait_for_ping("strongSwan", &log)?;
+        lab.wait_for_ping("strongSwan", &mut programs)?;
         Ok(Pair { programs, inner: lab.ends.inner })
     }
 }

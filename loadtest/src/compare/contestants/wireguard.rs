@@ -48,8 +48,9 @@ impl Contestant for WireGuard {
         for (side, device) in DEVICES.into_iter().enumerate() {
             let other = 1 - side;
             let words = [self.words, &[device]].concat();
-            let running = lab.start(side, &folder, &program, &words)?;
-            lab.wait(&name, &running.log, || lab.run(side, "wg", &["show", device]).is_ok())?;
+            let mut running = lab.start(side, &folder, &program, &words)?;
+            let own = std::slice::from_mut(&mut running);
+            lab.wait(&name, own, || lab.run(side, "wg", &["show", device]).is_ok())?;
             let key = folder.join(format!("{device}.key")).display().to_string();
             let (Some(peer), Some(outer), Some(near), Some(far)) =
                 (public.get(other), lab.ends.outer.get(other), addresses.get(side), addresses.get(other))
