@@ -9,10 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::output::{self, Unfinished};
+
 /// The two sides. Nobody else's namespaces are called so.
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
 /// How long something may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a program may take that measures nothing, or by a few packets only.
+const LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -167,19 +171,20 @@ impl Lab {
 
     /// Runs a program on a side to its end; what it has written.
     pub(crate) fn run(&self, side: usize, program: &str, words: &[&str]) -> Result<String, LabError> {
-        self.run_to(side, program, words, &[0])
+        self.run_to(side, program, words, &[0], LIMIT)
     }
 
-    /// The same of a program whose end with any of these codes is good.
+    /// The same of a program that may take so long, and whose end with any of these codes is good.
     pub(crate) fn run_to(
         &self,
         side: usize,
         program: &str,
         words: &[&str],
         codes: &[i32],
+        limit: Duration,
     ) -> Result<String, LabError> {
         self.check()?;
-        finish(program, on(side, program, words), codes)
+        finish(program, on(side, program, words), codes, limit, || self.check())
     }
 
     /// Waits until something is there that these programs make.
@@ -259,13 +264,27 @@ fn on(side: usize, program: &str, words: &[&str]) -> Command {
 
 /// Runs a program to its end; what it has written.
 pub(crate) fn run(program: &str, words: &[&str]) -> Result<String, LabError> {
-    finish(program, command(program, words), &[0])
+    finish(program, command(program, words), &[0], LIMIT, || Ok(()))
 }
 
-fn finish(program: &str, mut command: Command, codes: &[i32]) -> Result<String, LabError> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
-        let hint = if error.kind() == io::ErrorKind::NotFound { "; is its package installed?" } else { "" };
-        LabError::Program(program.to_owned(), format!("{error}{hint}"))
+fn finish(
+    program: &str,
+    command: Command,
+    codes: &[i32],
+    limit: Duration,
+    check: impl Fn() -> Result<(), LabError>,
+) -> Result<String, LabError> {
+    let output = output::of(command, limit, check).map_err(|error| match error {
+        Unfinished::Stopped(error) => error,
+        Unfinished::Late => {
+            let said = format!("not done after {limit:?}, so it was ended");
+            LabError::Program(program.to_owned(), said)
+        }
+        Unfinished::Io(error) => {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let hint = if missing { "; is its package installed?" } else { "" };
+            LabError::Program(program.to_owned(), format!("{error}{hint}"))
+        }
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.code().is_some_and(|code| codes.contains(&code)) {
@@ -296,10 +315,6 @@ impl Running {
 
     fn end_of_log(&self) -> String {
         end_of(&fs::read_to_string(&self.log).unwrap_or_default())
-    }
-
-    pub(crate) fn wait(mut self) -> Result<(), LabError> {
-        self.child.wait().map(drop).about("waiting")
     }
 }
 
