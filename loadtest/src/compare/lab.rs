@@ -9,10 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::contestants;
 use super::output::{self, Unfinished};
 
 /// The two sides. Nobody else's namespaces are called so.
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
+/// Who has it has the namespaces; it goes with its process, and the file stays.
+const LOCK: &str = "/run/cvcmp.lock";
+/// Words of `setpriv`: what it starts is killed when we die, in whatever way.
+const BOUND: &[&str] = &["--pdeathsig", "KILL"];
 /// How long something may take to come up.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a program may take that measures nothing, or by a few packets only.
@@ -26,6 +34,11 @@ pub enum LabError {
     /// Not without root.
     #[error("compare makes network namespaces and TUN devices, which takes root; try: sudo loadtest compare")]
     NotRoot,
+    /// Not two at a time.
+    #[error(
+        "another comparison goes on on this machine, and both would have the same network namespaces; wait for its end ({LOCK})"
+    )]
+    Taken,
     /// A program is missing or has failed.
     #[error("{0}: {1}")]
     Program(String, String),
@@ -105,6 +118,10 @@ pub(crate) struct Lab {
     dir: PathBuf,
     keep: bool,
     stop: Arc<AtomicBool>,
+    /// Whether programs can be told to die with us, however we do.
+    bound: bool,
+    /// Held until all is gone.
+    _lock: File,
 }
 
 impl Lab {
@@ -113,10 +130,12 @@ impl Lab {
         if !rustix::process::geteuid().is_root() {
             return Err(LabError::NotRoot);
         }
+        let lock = lock(Path::new(LOCK))?;
         let dir = std::env::temp_dir().join(format!("culvert-compare-{}", std::process::id()));
         fs::create_dir_all(&dir).about(dir.display().to_string())?;
         take_down();
-        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop };
+        let bound = run("setpriv", &[BOUND, &["true"]].concat()).is_ok();
+        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop, bound, _lock: lock };
         for side in SIDES {
             run("ip", &["netns", "add", side])?;
         }
@@ -139,6 +158,17 @@ impl Lab {
         let at_once: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
         let words = [&["addr", "add", address, "dev", device], at_once].concat();
         self.run(side, "ip", &words).map(drop)
+    }
+
+    /// A program on a side. Each of these programs becomes the next, so that what is started is what runs in the end.
+    fn on(&self, side: usize, program: &str, words: &[&str]) -> Command {
+        let side = SIDES.get(side).copied().unwrap_or_default();
+        let within = ["ip", "netns", "exec", side, program];
+        let all = [if self.bound { BOUND } else { &[] }, &within, words].concat();
+        match (self.bound, all.split_first()) {
+            (false, Some((first, rest))) => command(first, rest),
+            _ => command("setpriv", &all),
+        }
     }
 
     /// An error once somebody has interrupted.
@@ -164,7 +194,7 @@ impl Lab {
         let log = folder.join(format!("{}.log", SIDES.get(side).copied().unwrap_or_default()));
         let file = File::create(&log).about(log.display().to_string())?;
         let errors = file.try_clone().about(log.display().to_string())?;
-        let mut command = on(side, program, words);
+        let mut command = self.on(side, program, words);
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
         Ok(Running { child: command.spawn().about(program)?, log })
     }
@@ -184,7 +214,7 @@ impl Lab {
         limit: Duration,
     ) -> Result<String, LabError> {
         self.check()?;
-        finish(program, on(side, program, words), codes, limit, || self.check())
+        finish(program, self.on(side, program, words), codes, limit, || self.check())
     }
 
     /// Waits until something is there that these programs make.
@@ -243,21 +273,34 @@ fn wait(
     Ok(())
 }
 
+/// Nobody else's comparison goes on meanwhile: it would have the same namespaces.
+fn lock(path: &Path) -> Result<File, LabError> {
+    let file = File::options().create(true).append(true).open(path).about(path.display().to_string())?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(LabError::Taken),
+        Err(error) => Err(error.into()).about(path.display().to_string()),
+    }
+}
+
+/// Removes the namespaces with whatever runs in them: without their names they would go on, and programs in them too.
 fn take_down() {
     for side in SIDES {
+        let pids = run("ip", &["netns", "pids", side]).unwrap_or_default();
+        for pid in pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            // It has gone already if this fails.
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = run("ip", &["netns", "del", side]);
+    }
+    for socket in contestants::sockets() {
+        // Who was killed has left it, and mostly nobody was.
+        let _ = fs::remove_file(socket);
     }
 }
 
 fn command(program: &str, words: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(words);
-    command
-}
-
-fn on(side: usize, program: &str, words: &[&str]) -> Command {
-    let side = SIDES.get(side).copied().unwrap_or_default();
-    let mut command = command("ip", &["netns", "exec", side, program]);
     command.args(words);
     command
 }
@@ -341,6 +384,17 @@ mod tests {
         fs::remove_file(&log).unwrap();
         assert!(error.contains("status: 3") && error.contains("no such option"), "{error}");
         assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
+    }
+
+    #[test]
+    fn two_comparisons_at_once_are_refused() {
+        let path = std::env::temp_dir().join(format!("culvert-lock-{}", std::process::id()));
+        let first = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err().to_string();
+        assert!(error.contains("another comparison"), "{error}");
+        drop(first);
+        lock(&path).unwrap();
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -27,6 +27,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::Output;
+use crate::engine::stop::Signals;
 use contestants::Name;
 use lab::LabError;
 
@@ -150,10 +151,10 @@ impl Cipher {
 pub async fn run(arguments: &Arguments) -> Result<bool, LabError> {
     let stop = Arc::new(AtomicBool::new(false));
     let interrupted = stop.clone();
+    let mut signals = Signals::listen();
     let watch = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.store(true, Ordering::Relaxed);
-        }
+        signals.next().await;
+        interrupted.store(true, Ordering::Relaxed);
     });
     let arguments = arguments.clone();
     let work = tokio::task::spawn_blocking(move || turn::all(&arguments, &stop));

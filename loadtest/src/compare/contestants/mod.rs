@@ -115,6 +115,11 @@ pub(crate) fn is_installed(program: &str, package: &str) -> Result<(), LabError>
     in_path(program).map(drop).ok_or_else(hint)
 }
 
+/// Files that somebody leaves who is killed, and that are in the way of the next.
+pub(crate) fn sockets() -> impl Iterator<Item = PathBuf> {
+    wireguard::sockets()
+}
+
 /// The first line of what a program says of its version.
 fn version_of(program: &Path, words: &[&str]) -> String {
     let said = super::lab::run(&program.display().to_string(), words);

@@ -12,6 +12,11 @@ const NETWORK: u8 = 50;
 const DEVICES: [&str; 2] = ["cvcmpwgl", "cvcmpwgr"];
 const PORT: u16 = 51820;
 
+/// Where its programs are spoken to.
+pub(super) fn sockets() -> impl Iterator<Item = PathBuf> {
+    DEVICES.iter().map(|device| PathBuf::from(format!("/var/run/wireguard/{device}.sock")))
+}
+
 pub(super) struct WireGuard {
     program: PathBuf,
     words: &'static [&'static str],
