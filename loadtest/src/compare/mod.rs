@@ -96,6 +96,11 @@ impl Arguments {
         // The headers of UDP and of IPv6 or IPv4: what is larger would go in two pieces.
         self.size.unwrap_or(self.mtu - if self.ipv6 { 48 } else { 28 })
     }
+
+    /// Whether anything is measured that goes through a tunnel.
+    fn needs_tunnels(&self) -> bool {
+        [What::Tcp, What::Udp, What::Ping].iter().any(|what| self.what.contains(what))
+    }
 }
 
 /// What is measured.

@@ -114,7 +114,7 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
         }
     }
     let does = |what| arguments.what.contains(&what);
-    let paths = paths(arguments);
+    let paths = arguments.needs_tunnels();
     if does(What::Tcp) {
         results.iperf = Some(iperf::version()?);
     }
@@ -152,7 +152,7 @@ fn one_round(
     results: &mut Results,
     bar: &ProgressBar,
 ) -> Result<(), LabError> {
-    if paths(arguments) {
+    if arguments.needs_tunnels() {
         for (name, contestant) in here {
             let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));
             tell("starting");
@@ -169,11 +169,6 @@ fn one_round(
         bar.set_message(format!("round {round}: {what}"));
         bar.inc(1);
     })
-}
-
-/// Whether anything is measured that goes through a tunnel.
-fn paths(arguments: &Arguments) -> bool {
-    [What::Tcp, What::Udp, What::Ping].iter().any(|what| arguments.what.contains(what))
 }
 
 fn measure(

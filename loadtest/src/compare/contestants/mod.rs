@@ -98,6 +98,12 @@ pub(crate) fn find(arguments: &Arguments, name: Name) -> Result<Box<dyn Contesta
             let words = &["-f", "--disable-drop-privileges", "-t", "1"];
             Box::new(wireguard::WireGuard::new(file(&arguments.boringtun, "boringtun-cli", hint)?, words)?)
         }
+        Name::Strongswan if arguments.mtu > strongswan::LARGEST_MTU && arguments.needs_tunnels() => {
+            return Err(format!(
+                "its TUN device carries packets of {} octets at most; try: --mtu {0}",
+                strongswan::LARGEST_MTU
+            ));
+        }
         Name::Strongswan => Box::new(StrongSwan::find(arguments)?),
     })
 }
@@ -128,7 +134,28 @@ fn version_of(program: &Path, words: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn who_cannot_have_the_mtu_is_left_out_with_a_word() {
+        let found = |words: &str| {
+            let words = words.split_whitespace();
+            find(&Words::parse_from(["compare"].into_iter().chain(words)).arguments, Name::Strongswan)
+        };
+        assert!(found("--mtu 1440").is_err_and(|hint| hint.contains("--mtu 1400")));
+        for words in ["--mtu 1400", "--mtu 1440 --what handshakes"] {
+            // It may not be installed.
+            assert!(found(words).err().is_none_or(|hint| !hint.contains("--mtu")), "{words}");
+        }
+    }
 
     #[test]
     fn who_lacks_a_program_is_told_its_package() {

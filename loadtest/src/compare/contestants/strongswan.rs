@@ -8,6 +8,10 @@ use super::{Contestant, Pair, in_path, version_of};
 use crate::compare::lab::{About as _, Ends, Lab, LabError, Running, run};
 use crate::compare::{Arguments, Cipher};
 
+/// Its TUN device, on either side.
+const DEVICE: &str = "ipsec0";
+/// The MTU that it has. What is larger charon reads in part only, and nothing of it arrives.
+pub(super) const LARGEST_MTU: u16 = 1400;
 /// Where distributions have it.
 const PLACES: [&str; 3] =
     ["/usr/lib/ipsec/charon", "/usr/libexec/ipsec/charon", "/usr/lib/strongswan/charon"];
@@ -108,6 +112,10 @@ impl Contestant for StrongSwan {
             &["--initiate", "--child", "c", "--timeout", "15", "--uri", &uri(&folder.join("charon0"))],
         )?;
         lab.wait_for_ping("strongSwan", &mut programs)?;
+        // Its own is the largest, which no option of it changes.
+        for side in 0..programs.len() {
+            lab.run(side, "ip", &["link", "set", DEVICE, "mtu", &lab.mtu.to_string()])?;
+        }
         Ok(Pair { programs, inner: lab.ends.inner })
     }
 }
