@@ -18,6 +18,7 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 pub use forge::{Forge, Kind};
 
+use crate::engine::causes::Causes;
 use crate::engine::live::progress;
 use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
@@ -150,6 +151,11 @@ impl Report {
         if arguments.must_be_answered() {
             let answers = self.cookies + self.refused + self.accepted;
             summary.check(Check::at_least("answers", 1.0, Some(answers as f64), ""));
+            if answers == 0 {
+                let causes = Causes::default();
+                causes.note("no answer of any kind: is it a node, and has it a peer? Without any it says nothing to anybody");
+                summary.causes(&causes);
+            }
         }
         if let Some(limit) = arguments.min_rate {
             summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
@@ -256,6 +262,8 @@ mod tests {
             report.summary(0, Duration::from_secs(1), &arguments(words)).passed()
         };
         let silent = Report { sent: 1_000, ..Report::default() };
+        let told = format!("{:?}", silent.summary(0, Duration::from_secs(1), &arguments("")));
+        assert!(told.contains("has it a peer"), "{told}");
         assert!(!passes("", silent) && !passes("--kind good", silent));
         assert!(passes("--kind zeros", silent) && passes("--begin main", silent));
         for answered in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
