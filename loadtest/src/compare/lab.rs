@@ -4,16 +4,18 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::contestants;
 use super::output::{self, Unfinished};
+pub(crate) use super::running::Running;
+use super::running::{self, PATIENCE};
 
 /// The two sides. Nobody else's namespaces are called so.
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
@@ -21,12 +23,8 @@ pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
 const LOCK: &str = "/run/cvcmp.lock";
 /// Words of `setpriv`: what it starts is killed when we die, in whatever way.
 const BOUND: &[&str] = &["--pdeathsig", "KILL"];
-/// How long something may take to come up.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a program may take that measures nothing, or by a few packets only.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often it is looked for.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What cannot be set up or measured.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +194,7 @@ impl Lab {
         let errors = file.try_clone().about(log.display().to_string())?;
         let mut command = self.on(side, program, words);
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        Ok(Running { child: command.spawn().about(program)?, log })
+        Ok(Running::of(command.spawn().about(program)?, log))
     }
 
     /// Runs a program on a side to its end; what it has written.
@@ -224,7 +222,7 @@ impl Lab {
         programs: &mut [Running],
         there: impl FnMut() -> bool,
     ) -> Result<(), LabError> {
-        wait(what, programs, there, || self.check())
+        running::wait(what, programs, there, || self.check())
     }
 
     /// Waits until a ping comes through.
@@ -247,30 +245,6 @@ impl Drop for Lab {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
-}
-
-fn wait(
-    what: &str,
-    programs: &mut [Running],
-    mut there: impl FnMut() -> bool,
-    check: impl Fn() -> Result<(), LabError>,
-) -> Result<(), LabError> {
-    let begin = Instant::now();
-    while !there() {
-        check()?;
-        for program in &mut *programs {
-            // Whoever has ended will not come up.
-            if let Ok(Some(status)) = program.child.try_wait() {
-                return Err(LabError::Ended(what.to_owned(), status, program.end_of_log()));
-            }
-        }
-        if begin.elapsed() > PATIENCE {
-            let log = programs.first().map(Running::end_of_log).unwrap_or_default();
-            return Err(LabError::Late(what.to_owned(), log));
-        }
-        std::thread::sleep(LOOK);
-    }
-    Ok(())
 }
 
 /// Nobody else's comparison goes on meanwhile: it would have the same namespaces.
@@ -339,52 +313,14 @@ fn finish(
 }
 
 /// The last lines of a text in one.
-fn end_of(text: &str) -> String {
+pub(super) fn end_of(text: &str) -> String {
     let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     last.get(last.len().saturating_sub(3)..).unwrap_or_default().join("; ")
-}
-
-/// A program that runs, and ends with this value.
-#[derive(Debug)]
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) log: PathBuf,
-}
-
-impl Running {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    fn end_of_log(&self) -> String {
-        end_of(&fs::read_to_string(&self.log).unwrap_or_default())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has gone already if these fail.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_has_ended_is_not_waited_for() {
-        let log = std::env::temp_dir().join(format!("culvert-ended-{}.log", std::process::id()));
-        fs::write(&log, "one\nno such option\n").unwrap();
-        let child = command("sh", &["-c", "exit 3"]).spawn().unwrap();
-        let mut programs = [Running { child, log: log.clone() }];
-        let begin = Instant::now();
-        let error = wait("the daemon", &mut programs, || false, || Ok(())).unwrap_err().to_string();
-        fs::remove_file(&log).unwrap();
-        assert!(error.contains("status: 3") && error.contains("no such option"), "{error}");
-        assert!(begin.elapsed() < PATIENCE, "{:?}", begin.elapsed());
-    }
 
     #[test]
     fn two_comparisons_at_once_are_refused() {

@@ -3,7 +3,7 @@
 //! Two network namespaces with a cable between them (`lab.rs`); in both of them the same program, as a `contestants/` starts it;
 //! through its tunnel TCP (`iperf.rs`), UDP as fast as nothing is lost (`blast.rs`) and a ping. `responders.rs` is what a handshake
 //! and a tunnel cost. `stats.rs` makes ratios of all that, `report.rs` tables and JSON. `forward.rs` is what bounds everyone: the
-//! same path without a tunnel's work. `output.rs` runs a program
+//! same path without a tunnel's work. `running.rs` is a program that runs, `output.rs` runs one
 //! within a time. `sys.rs` is what needs the kernel's own interface.
 
 mod blast;
@@ -15,6 +15,7 @@ mod lab;
 mod output;
 mod report;
 mod responders;
+mod running;
 mod stats;
 mod sys;
 mod turn;
