@@ -10,7 +10,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
-use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target};
+use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target, check_watched};
 
 /// How long the node may take to forget SAs that were deleted.
 pub(crate) const LINGER: Duration = Duration::from_secs(30);
@@ -64,6 +64,7 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, stable, probes, reporting, .. } = arguments;
     Churn::check(*stable, *count)?;
+    let mut stop = Stop::on_interrupt();
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*stable, u32::MAX);
     if *stable == 0 && traffic.flows() > 0 {
@@ -71,7 +72,11 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
             format!("--stable 0: no tunnel stays that could carry {} flows (--flows)", traffic.flows());
         return Err(LoadError::Argument(text));
     }
-    let (mut session, api) = Session::up(target, *count, traffic, seed, arguments.concurrency).await?;
+    let (mut session, api) =
+        Session::up(target, *count, traffic, seed, arguments.concurrency, &mut stop).await?;
+    if stop.is_wanted() {
+        return session.interrupted("churn", seed, &mut stop, reporting).await;
+    }
     let before = api.status().await?;
 
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
@@ -81,7 +86,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.tell_all(&Command::Send(true)).await;
     let places = session.plan.places().skip(usize::try_from(*stable).unwrap_or(usize::MAX));
     let mut churn = Churn::new(places, arguments.churn_rate, arguments.down, seed);
-    let mut stop = Stop::on_interrupt();
     let went = churn.go_on(&mut session.fleet, arguments.duration, &mut stop).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();
@@ -90,7 +94,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
     let left_over = api.left_over(&session.plan, up, LINGER).await;
     let after = api.status().await;
-    series.push(memory.stop().await);
+    let memory = memory.stop().await;
 
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("churn", seed);
@@ -109,6 +113,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     if let Some(left_over) = left_over {
         summary.count("leftOver", "SAs of nobody", left_over);
     }
+    check_watched(&memory, &mut summary);
+    series.push(memory);
     summary.series(series);
     summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
     summary.causes(&meter.causes);

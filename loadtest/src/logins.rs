@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use crate::Output;
+use crate::engine::stop::Stop;
 use crate::flood::short;
 
 /// Connections side by side.
@@ -63,11 +64,12 @@ fn here(text: &str) -> Result<String, String> {
     Err("expected a loopback address, http://127.0.0.1:50051, or unix:PATH".to_owned())
 }
 
-/// Sends them and prints what became of them. True if none was let in.
+/// Sends them and prints what became of them. True if none was let in, and some were answered.
 ///
 /// # Errors
 /// If the node cannot be reached.
 pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error> {
+    let mut stop = Stop::on_interrupt();
     let endpoint = Endpoint::from_shared(arguments.server.clone())?;
     // Once, so that a node that is not there is told as such.
     endpoint.connect().await?;
@@ -78,7 +80,10 @@ pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error>
         let (endpoint, outcome, duration) = (endpoint.clone(), Arc::clone(&outcome), arguments.duration);
         connections.spawn(try_logins(endpoint, outcome, arguments.rate, duration));
     }
-    while connections.join_next().await.is_some() {}
+    // What is under way at an interrupt is given up: a node that does not answer would keep us.
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = stop.until_wanted(all).await;
+    drop(connections);
     let seconds = begin.elapsed().as_secs_f64();
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
     let Outcome { sent, told, limited, closed, admitted } = &*outcome;
@@ -96,7 +101,24 @@ pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error>
             json!({ "sent": sent, "per_second": rate, "told": told, "limited": limited, "closed": closed, "admitted": admitted })
         ),
     }
-    Ok(admitted == 0)
+    let answered = outcome.answered();
+    if answered == 0 {
+        #[allow(clippy::print_stderr, reason = "there is no log")]
+        {
+            eprintln!(
+                "loadtest: no login was answered, so this shows nothing; is the API of a node at {} (--server)?",
+                arguments.server
+            );
+        }
+    }
+    Ok(admitted == 0 && answered > 0)
+}
+
+impl Outcome {
+    /// Logins that the node has said something to.
+    fn answered(&self) -> u64 {
+        [&self.told, &self.limited, &self.admitted].iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
 }
 
 /// The share of one connection.
@@ -143,4 +165,32 @@ async fn login(channel: Channel, outcome: Arc<Outcome>) -> bool {
         }
     };
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[tokio::test]
+    async fn logins_that_all_end_on_a_closed_connection_are_no_success() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        // Somebody who takes connections, and closes them at the first octet.
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let _ = connection.readable().await;
+            }
+        });
+        let words = ["logins", "--server", &server, "--for", "50ms", "--rate", "1000"];
+        assert!(!run(&Words::parse_from(words).arguments).await.unwrap());
+    }
 }

@@ -15,6 +15,8 @@ use crate::{Command, Report};
 
 /// Flows that sample what rekeyings cost, where no number is asked for.
 const FLOWS: u32 = 100;
+/// Of the rekeyings that are ordered in a second, those that must be done: a load that was none shows nothing.
+const REACHED: f64 = 0.9;
 /// What is shown.
 const RATES: [Rate; 2] = [
     ("rekeyings/s", |meter| meter.child_rekeys.get() + meter.ike_rekeys.get()),
@@ -62,11 +64,15 @@ pub struct Arguments {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, count, probes, reporting, .. } = arguments;
+    let mut stop = Stop::on_interrupt();
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, FLOWS);
     let life = arguments.rekey_rate.is_none().then_some(arguments.life);
-    let mut session = Session::open(target, None, *count, traffic, life, seed).await?;
-    session.negotiate(0, arguments.concurrency).await?;
+    let mut session = Session::open(target, None, *count, traffic, life, seed, &stop).await?;
+    session.negotiate(0, arguments.concurrency, &mut stop).await?;
+    if stop.is_wanted() {
+        return session.interrupted("rekey-storm", seed, &mut stop, reporting).await;
+    }
     session.fleet.all_up()?;
 
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
@@ -76,13 +82,13 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
         Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
     });
-    let mut stop = Stop::on_interrupt();
     stop.pause(arguments.duration).await;
+    // Before those under way are waited for, which is no part of the measured time.
+    let served = Served::of(&session.fleet, begin.elapsed());
     let ordered = match orders {
         Some(orders) => Some(orders.stop().await),
         None => None,
     };
-    let served = Served::of(&session.fleet, begin.elapsed());
     let series = live.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
     session.fleet.settle().await;
@@ -99,6 +105,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         ordered.tell(&mut summary);
         summary.check(Check::at_most("failed rekeyings", 0.0, Some(ordered.failed() as f64), ""));
     }
+    summary.check(served.floor(arguments.life, arguments.rekey_rate));
     fairness(&mut summary, &served.reports, arguments.min_fairness);
     summary.causes(&meter.causes);
     summary.series(series);
@@ -130,6 +137,25 @@ impl Served {
     /// A second, of both.
     fn rate(&self) -> f64 {
         (self.child + self.ike) as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+impl Served {
+    /// What there must have been: each tunnel is rekeyed when its life is over, but for the last, which may be under way; or as many
+    /// as were ordered, nearly.
+    fn floor(&self, life: Duration, ordered: Option<u32>) -> Check {
+        if let Some(rate) = ordered {
+            return Check::at_least(
+                "rekeyings of those ordered",
+                REACHED * f64::from(rate),
+                Some(self.rate()),
+                "/s",
+            );
+        }
+        let lives = (self.elapsed.as_secs_f64() / life.as_secs_f64().max(1e-9)).floor();
+        let least = self.reports.iter().map(|(_, report)| report.child_rekeys).min();
+        let least = least.map(|least| least as f64);
+        Check::at_least("rekeyings of each tunnel", (lives - 1.0).max(0.0), least, "")
     }
 }
 
@@ -173,6 +199,21 @@ mod tests {
         assert_eq!(jain(&[4.0, 0.0, 0.0, 0.0]), Some(0.25));
         assert_eq!(jain(&[0.0, 0.0]), None);
         assert_eq!(jain(&[]), None);
+    }
+
+    #[test]
+    fn rekeyings_that_were_due_and_did_not_come_fail_the_load() {
+        let passes = |seconds, each: [u64; 2], ordered| {
+            let reports = each.map(|n| (0, Report { child_rekeys: n, ..Report::default() })).to_vec();
+            let elapsed = Duration::from_secs(seconds);
+            let served = Served { elapsed, child: each.iter().sum(), ike: 0, reports };
+            served.floor(Duration::from_secs(10), ordered).passed()
+        };
+        assert!(passes(35, [3, 2], None), "one of them is about to be");
+        assert!(!passes(35, [5, 1], None), "one was left out");
+        assert!(!passes(35, [0, 0], None));
+        assert!(passes(15, [0, 0], None), "none was due twice");
+        assert!(passes(10, [48, 42], Some(10)) && !passes(10, [48, 41], Some(10)));
     }
 
     #[test]

@@ -43,10 +43,14 @@ pub struct Arguments {
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let Arguments { target, foreign, count, probes, reporting, .. } = arguments;
+    let mut stop = Stop::on_interrupt();
     let seed = reporting.begin()?;
     let traffic = probes.traffic(*count, u32::MAX);
-    let mut session = Session::open(target, Some(foreign), *count, traffic, None, seed).await?;
-    session.negotiate(0, arguments.concurrency).await?;
+    let mut session = Session::open(target, Some(foreign), *count, traffic, None, seed, &stop).await?;
+    session.negotiate(0, arguments.concurrency, &mut stop).await?;
+    if stop.is_wanted() {
+        return session.interrupted("traffic", seed, &mut stop, reporting).await;
+    }
     session.fleet.all_up()?;
 
     let before = accounts(&session).await?;
@@ -54,7 +58,6 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let live = Live::of(progress(seconds, "sending"), &session.fleet.meter, None, RATES.to_vec());
     let begin = Instant::now();
     session.fleet.tell_all(&Command::Send(true)).await;
-    let mut stop = Stop::on_interrupt();
     stop.pause(arguments.duration).await;
     session.fleet.tell_all(&Command::Send(false)).await;
     let elapsed = begin.elapsed();

@@ -4,12 +4,50 @@
 #![allow(clippy::print_stderr)] // How a test says that it was skipped.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+fn command(words: &[&str]) -> Command {
+    // Somebody else's comparison on this machine is waited for.
+    let _ = Command::new("flock").args(["/run/cvcmp.lock", "true"]).status();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg("compare").args(words);
+    command
+}
+
 fn compare(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_loadtest")).arg("compare").args(words).output().unwrap()
+    command(words).output().unwrap()
+}
+
+/// Processes in both namespaces.
+fn inside() -> Vec<String> {
+    let pids = |side| Command::new("ip").args(["netns", "pids", side]).output().unwrap().stdout;
+    let all = String::from_utf8([pids("cvcmp-l"), pids("cvcmp-r")].concat()).unwrap();
+    all.lines().map(str::to_owned).collect()
+}
+
+fn is_called(pid: &str, name: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
+}
+
+/// A comparison in which so many processes of a name run.
+fn under_way(words: &[&str], name: &str, count: usize) -> Child {
+    let mut child = command(words).stdout(Stdio::piped()).spawn().unwrap();
+    while inside().iter().filter(|pid| is_called(pid, name)).count() < count {
+        assert_eq!(child.try_wait().unwrap(), None, "it goes on");
+    }
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn last_line(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().last().unwrap()).unwrap()
 }
 
 fn namespaces() -> String {
@@ -84,5 +122,32 @@ fn the_cable_and_the_forwarders_are_measured_and_gone() {
     assert!(said["results"]["raw"]["pingMillis"][0].as_f64().unwrap() > 0.0, "{said}");
     assert!(said["results"]["culvert"]["pingMillis"].as_array().unwrap().is_empty(), "{said}");
     assert!(said["warnings"][0].as_str().unwrap().starts_with("round 1: culvert: culvertd"), "{said}");
+    assert!(!namespaces().contains("cvcmp-"), "{}", namespaces());
+
+    // Whoever ends it by a signal has what was measured until then, and nothing is left.
+    for number in [Signal::INT, Signal::TERM] {
+        let child = under_way(&["--only", "raw", "--what", "ping", "--rounds", "99", "--json"], "ping", 1);
+        signal(&child, number);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = last_line(&output);
+        assert!(said["warnings"][0].as_str().unwrap().starts_with("interrupted in round"), "{said}");
+        assert!(!namespaces().contains("cvcmp-"), "{}", namespaces());
+    }
+
+    // What a killed one has left ends with it, and is in nobody's way. Two forwarders, and both ends of iperf3.
+    let words = ["--only", "forwarder", "--what", "tcp", "--rounds", "1", "--secs", "60s"];
+    let mut child = under_way(&words, "iperf3", 2);
+    let refused =
+        Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["compare", "--only", "raw"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another comparison"), "{refused:?}");
+    let left = inside();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let output = compare(&["--only", "raw", "--what", "ping", "--rounds", "1", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    // One that has ended has no program, even while nobody has asked for its exit code.
+    let alive = |pid: &&String| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+    assert_eq!(left.iter().find(alive), None, "{left:?}");
     assert!(!namespaces().contains("cvcmp-"), "{}", namespaces());
 }

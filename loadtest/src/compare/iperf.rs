@@ -7,6 +7,10 @@ use serde_json::Value;
 
 use super::lab::{Lab, LabError, run};
 
+/// What a measurement may take beside its time: to connect, and to say what it has come to. Over a path that has died TCP alone would
+/// go on trying for a quarter of an hour.
+const SLACK: Duration = Duration::from_secs(20);
+
 /// What one measurement has come to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tcp {
@@ -35,14 +39,18 @@ pub(crate) fn tcp(
 ) -> Result<Tcp, LabError> {
     let (near, far) = (near.to_string(), far.to_string());
     let folder = lab.folder("iperf3")?;
-    let server = lab.start(1, &folder, "iperf3", &["-s", "-1", "--forceflush", "-B", &far])?;
-    lab.wait("the server of iperf3", &server.log, || {
-        std::fs::read_to_string(&server.log).is_ok_and(|log| log.contains("listening"))
+    let mut server = lab.start(1, &folder, "iperf3", &["-s", "-1", "--forceflush", "-B", &far])?;
+    let log = server.log.clone();
+    lab.wait("the server of iperf3", std::slice::from_mut(&mut server), || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("listening"))
     })?;
+    let limit = time + SLACK;
     let (time, streams) = (time.as_secs().max(1).to_string(), streams.to_string());
-    let text = lab.run(0, "iperf3", &["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams])?;
+    let words = ["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams];
+    let text = lab.run_to(0, "iperf3", &words, &[0], limit)?;
     let outcome = parse(&text).map_err(|error| LabError::Program("iperf3".to_owned(), error))?;
-    server.wait()?;
+    // It ends with this value, whether it has noticed the end of the measurement or not.
+    drop(server);
     Ok(outcome)
 }
 

@@ -4,17 +4,27 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::contestants;
+use super::output::{self, Unfinished};
+pub(crate) use super::running::Running;
+use super::running::{self, PATIENCE};
 
 /// The two sides. Nobody else's namespaces are called so.
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
-/// How long something may take to come up.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// How often it is looked for.
-const LOOK: Duration = Duration::from_millis(50);
+/// Who has it has the namespaces; it goes with its process, and the file stays.
+const LOCK: &str = "/run/cvcmp.lock";
+/// Words of `setpriv`: what it starts is killed when we die, in whatever way.
+const BOUND: &[&str] = &["--pdeathsig", "KILL"];
+/// How long a program may take that measures nothing, or by a few packets only.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What cannot be set up or measured.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +32,11 @@ pub enum LabError {
     /// Not without root.
     #[error("compare makes network namespaces and TUN devices, which takes root; try: sudo loadtest compare")]
     NotRoot,
+    /// Not two at a time.
+    #[error(
+        "another comparison goes on on this machine, and both would have the same network namespaces; wait for its end ({LOCK})"
+    )]
+    Taken,
     /// A program is missing or has failed.
     #[error("{0}: {1}")]
     Program(String, String),
@@ -31,6 +46,9 @@ pub enum LabError {
     /// Something has not come up.
     #[error("{0} is not there after {PATIENCE:?}; the end of its log (--keep keeps all): {1}")]
     Late(String, String),
+    /// It has ended instead of coming up.
+    #[error("{0} has ended ({1}) before it was there; the end of its log (--keep keeps all): {2}")]
+    Ended(String, ExitStatus, String),
     /// Interrupted.
     #[error("interrupted; nothing is left behind")]
     Interrupted,
@@ -98,6 +116,10 @@ pub(crate) struct Lab {
     dir: PathBuf,
     keep: bool,
     stop: Arc<AtomicBool>,
+    /// Whether programs can be told to die with us, however we do.
+    bound: bool,
+    /// Held until all is gone.
+    _lock: File,
 }
 
 impl Lab {
@@ -106,10 +128,12 @@ impl Lab {
         if !rustix::process::geteuid().is_root() {
             return Err(LabError::NotRoot);
         }
+        let lock = lock(Path::new(LOCK))?;
         let dir = std::env::temp_dir().join(format!("culvert-compare-{}", std::process::id()));
         fs::create_dir_all(&dir).about(dir.display().to_string())?;
         take_down();
-        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop };
+        let bound = run("setpriv", &[BOUND, &["true"]].concat()).is_ok();
+        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop, bound, _lock: lock };
         for side in SIDES {
             run("ip", &["netns", "add", side])?;
         }
@@ -132,6 +156,17 @@ impl Lab {
         let at_once: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
         let words = [&["addr", "add", address, "dev", device], at_once].concat();
         self.run(side, "ip", &words).map(drop)
+    }
+
+    /// A program on a side. Each of these programs becomes the next, so that what is started is what runs in the end.
+    fn on(&self, side: usize, program: &str, words: &[&str]) -> Command {
+        let side = SIDES.get(side).copied().unwrap_or_default();
+        let within = ["ip", "netns", "exec", side, program];
+        let all = [if self.bound { BOUND } else { &[] }, &within, words].concat();
+        match (self.bound, all.split_first()) {
+            (false, Some((first, rest))) => command(first, rest),
+            _ => command("setpriv", &all),
+        }
     }
 
     /// An error once somebody has interrupted.
@@ -157,52 +192,44 @@ impl Lab {
         let log = folder.join(format!("{}.log", SIDES.get(side).copied().unwrap_or_default()));
         let file = File::create(&log).about(log.display().to_string())?;
         let errors = file.try_clone().about(log.display().to_string())?;
-        let mut command = on(side, program, words);
+        let mut command = self.on(side, program, words);
         command.stdin(Stdio::null()).stdout(file).stderr(errors);
-        Ok(Running { child: command.spawn().about(program)?, log })
+        Ok(Running::of(command.spawn().about(program)?, log))
     }
 
     /// Runs a program on a side to its end; what it has written.
     pub(crate) fn run(&self, side: usize, program: &str, words: &[&str]) -> Result<String, LabError> {
-        self.run_to(side, program, words, &[0])
+        self.run_to(side, program, words, &[0], LIMIT)
     }
 
-    /// The same of a program whose end with any of these codes is good.
+    /// The same of a program that may take so long, and whose end with any of these codes is good.
     pub(crate) fn run_to(
         &self,
         side: usize,
         program: &str,
         words: &[&str],
         codes: &[i32],
+        limit: Duration,
     ) -> Result<String, LabError> {
         self.check()?;
-        finish(program, on(side, program, words), codes)
+        finish(program, self.on(side, program, words), codes, limit, || self.check())
     }
 
-    /// Waits until something is there.
+    /// Waits until something is there that these programs make.
     pub(crate) fn wait(
         &self,
         what: &str,
-        log: &Path,
-        mut there: impl FnMut() -> bool,
+        programs: &mut [Running],
+        there: impl FnMut() -> bool,
     ) -> Result<(), LabError> {
-        let begin = Instant::now();
-        while !there() {
-            self.check()?;
-            if begin.elapsed() > PATIENCE {
-                let text = fs::read_to_string(log).unwrap_or_default();
-                return Err(LabError::Late(what.to_owned(), end_of(&text)));
-            }
-            std::thread::sleep(LOOK);
-        }
-        Ok(())
+        running::wait(what, programs, there, || self.check())
     }
 
     /// Waits until a ping comes through.
-    pub(crate) fn wait_for_ping(&self, what: &str, log: &Path) -> Result<(), LabError> {
+    pub(crate) fn wait_for_ping(&self, what: &str, programs: &mut [Running]) -> Result<(), LabError> {
         let [near, far] = self.ends.inner.map(|address| address.to_string());
         let words = ["-n", "-c", "1", "-W", "1", "-I", &near, &far];
-        self.wait(&format!("the tunnel of {what}"), log, || self.run(0, "ping", &words).is_ok())
+        self.wait(&format!("the tunnel of {what}"), programs, || self.run(0, "ping", &words).is_ok())
     }
 }
 
@@ -220,9 +247,29 @@ impl Drop for Lab {
     }
 }
 
+/// Nobody else's comparison goes on meanwhile: it would have the same namespaces.
+fn lock(path: &Path) -> Result<File, LabError> {
+    let file = File::options().create(true).append(true).open(path).about(path.display().to_string())?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(LabError::Taken),
+        Err(error) => Err(error.into()).about(path.display().to_string()),
+    }
+}
+
+/// Removes the namespaces with whatever runs in them: without their names they would go on, and programs in them too.
 fn take_down() {
     for side in SIDES {
+        let pids = run("ip", &["netns", "pids", side]).unwrap_or_default();
+        for pid in pids.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+            // It has gone already if this fails.
+            let _ = kill_process(pid, Signal::KILL);
+        }
         let _ = run("ip", &["netns", "del", side]);
+    }
+    for socket in contestants::sockets() {
+        // Who was killed has left it, and mostly nobody was.
+        let _ = fs::remove_file(socket);
     }
 }
 
@@ -232,22 +279,29 @@ fn command(program: &str, words: &[&str]) -> Command {
     command
 }
 
-fn on(side: usize, program: &str, words: &[&str]) -> Command {
-    let side = SIDES.get(side).copied().unwrap_or_default();
-    let mut command = command("ip", &["netns", "exec", side, program]);
-    command.args(words);
-    command
-}
-
 /// Runs a program to its end; what it has written.
 pub(crate) fn run(program: &str, words: &[&str]) -> Result<String, LabError> {
-    finish(program, command(program, words), &[0])
+    finish(program, command(program, words), &[0], LIMIT, || Ok(()))
 }
 
-fn finish(program: &str, mut command: Command, codes: &[i32]) -> Result<String, LabError> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| {
-        let hint = if error.kind() == io::ErrorKind::NotFound { "; is its package installed?" } else { "" };
-        LabError::Program(program.to_owned(), format!("{error}{hint}"))
+fn finish(
+    program: &str,
+    command: Command,
+    codes: &[i32],
+    limit: Duration,
+    check: impl Fn() -> Result<(), LabError>,
+) -> Result<String, LabError> {
+    let output = output::of(command, limit, check).map_err(|error| match error {
+        Unfinished::Stopped(error) => error,
+        Unfinished::Late => {
+            let said = format!("not done after {limit:?}, so it was ended");
+            LabError::Program(program.to_owned(), said)
+        }
+        Unfinished::Io(error) => {
+            let missing = error.kind() == io::ErrorKind::NotFound;
+            let hint = if missing { "; is its package installed?" } else { "" };
+            LabError::Program(program.to_owned(), format!("{error}{hint}"))
+        }
     })?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.code().is_some_and(|code| codes.contains(&code)) {
@@ -259,39 +313,25 @@ fn finish(program: &str, mut command: Command, codes: &[i32]) -> Result<String, 
 }
 
 /// The last lines of a text in one.
-fn end_of(text: &str) -> String {
+pub(super) fn end_of(text: &str) -> String {
     let last: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     last.get(last.len().saturating_sub(3)..).unwrap_or_default().join("; ")
-}
-
-/// A program that runs, and ends with this value.
-#[derive(Debug)]
-pub(crate) struct Running {
-    child: Child,
-    pub(crate) log: PathBuf,
-}
-
-impl Running {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    pub(crate) fn wait(mut self) -> Result<(), LabError> {
-        self.child.wait().map(drop).about("waiting")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It has gone already if these fail.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_comparisons_at_once_are_refused() {
+        let path = std::env::temp_dir().join(format!("culvert-lock-{}", std::process::id()));
+        let first = lock(&path).unwrap();
+        let error = lock(&path).unwrap_err().to_string();
+        assert!(error.contains("another comparison"), "{error}");
+        drop(first);
+        lock(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+    }
 
     #[test]
     fn everybody_has_addresses_of_one_family() {

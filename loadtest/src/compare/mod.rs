@@ -3,7 +3,8 @@
 //! Two network namespaces with a cable between them (`lab.rs`); in both of them the same program, as a `contestants/` starts it;
 //! through its tunnel TCP (`iperf.rs`), UDP as fast as nothing is lost (`blast.rs`) and a ping. `responders.rs` is what a handshake
 //! and a tunnel cost. `stats.rs` makes ratios of all that, `report.rs` tables and JSON. `forward.rs` is what bounds everyone: the
-//! same path without a tunnel's work. `sys.rs` is what needs the kernel's own interface.
+//! same path without a tunnel's work. `running.rs` is a program that runs, `output.rs` runs one
+//! within a time. `sys.rs` is what needs the kernel's own interface.
 
 mod blast;
 mod contestants;
@@ -11,8 +12,10 @@ pub mod forward;
 mod goals;
 mod iperf;
 mod lab;
+mod output;
 mod report;
 mod responders;
+mod running;
 mod stats;
 mod sys;
 mod turn;
@@ -25,6 +28,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::Output;
+use crate::engine::stop::Signals;
 use contestants::Name;
 use lab::LabError;
 
@@ -93,6 +97,11 @@ impl Arguments {
         // The headers of UDP and of IPv6 or IPv4: what is larger would go in two pieces.
         self.size.unwrap_or(self.mtu - if self.ipv6 { 48 } else { 28 })
     }
+
+    /// Whether anything is measured that goes through a tunnel.
+    fn needs_tunnels(&self) -> bool {
+        [What::Tcp, What::Udp, What::Ping].iter().any(|what| self.what.contains(what))
+    }
 }
 
 /// What is measured.
@@ -148,10 +157,10 @@ impl Cipher {
 pub async fn run(arguments: &Arguments) -> Result<bool, LabError> {
     let stop = Arc::new(AtomicBool::new(false));
     let interrupted = stop.clone();
+    let mut signals = Signals::listen();
     let watch = tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            interrupted.store(true, Ordering::Relaxed);
-        }
+        signals.next().await;
+        interrupted.store(true, Ordering::Relaxed);
     });
     let arguments = arguments.clone();
     let work = tokio::task::spawn_blocking(move || turn::all(&arguments, &stop));

@@ -4,12 +4,13 @@
 //! Responder and initiator are on loopback inside one namespace: in IKEv1 a peer is known by its address, and there everyone has one.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use openssl::derive::Deriver;
 use openssl::pkey::{Id, PKey};
 use serde_json::Value;
 
-use super::contestants::{Culvert, StrongSwan, strongswan_responder};
+use super::contestants::{Culvert, StrongSwan, Telling, strongswan_responder};
 use super::lab::{About as _, Lab, LabError};
 use crate::engine::process::Process;
 
@@ -18,6 +19,9 @@ const SIDE: usize = 1;
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The pre-shared key of whoever is not provisioned.
 const PSK: &str = "compared-on-one-machine";
+/// What opening and closing tunnels may take at the most: all of its waits have limits of their own, which are below.
+const OPENING: Duration = Duration::from_secs(900);
+const OPENING_EACH: Duration = Duration::from_millis(100);
 /// Key agreements that are timed at a time.
 const AGREEMENTS: u32 = 2_000;
 
@@ -91,7 +95,7 @@ pub(crate) fn strongswan(
     let folder = lab.folder("responder-strongswan")?;
     let version = if kind == Kind::Ikev1 { 1 } else { 2 };
     let connections = strongswan_responder(LOOPBACK, version, kind.proposal(), PSK);
-    let running = charon.daemon(lab, SIDE, &folder, &connections)?;
+    let running = charon.daemon(lab, SIDE, &folder, &connections, Telling::Start)?;
     let file = folder.join("psk");
     std::fs::write(&file, PSK).about(file.display().to_string())?;
     let words = ["--no-provision", "--psk-file", &file.display().to_string()];
@@ -100,12 +104,13 @@ pub(crate) fn strongswan(
 
 fn open(lab: &Lab, kind: Kind, tunnels: u32, pid: u32, words: &[&str]) -> Result<Opened, LabError> {
     let own = std::env::current_exe().about("this program")?.display().to_string();
+    let limit = OPENING + OPENING_EACH * tunnels;
     let (pid, tunnels) = (pid.to_string(), tunnels.to_string());
     let all = ["handshakes", "--output", "json", "--responder-pid", &pid, "--count", &tunnels];
     let all = [&all[..], &["--version", kind.text(), "--ike", kind.proposal(), "--concurrency", "32"], words]
         .concat();
     // It has reported even if something failed.
-    let text = lab.run_to(SIDE, &own, &all, &[0, 1])?;
+    let text = lab.run_to(SIDE, &own, &all, &[0, 1], limit)?;
     parse(&text).map_err(|error| LabError::Program("loadtest handshakes".to_owned(), error))
 }
 

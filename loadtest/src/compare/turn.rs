@@ -10,6 +10,8 @@ use super::lab::{About as _, Lab, LabError};
 use super::responders::{self, Cost, Kind, Opened};
 use super::stats::median;
 use super::{Arguments, What, blast, report};
+use indicatif::ProgressBar;
+
 use crate::Output;
 use crate::engine::live::progress;
 use crate::engine::process::{Process, Usage};
@@ -69,6 +71,18 @@ impl Results {
         costs.iter().map(|cost| cost.as_ref().map_or(f64::NAN, &pick)).collect()
     }
 
+    /// Whether a round is the last, as somebody has interrupted it: what there is of it, and of those before, is told all the same.
+    fn ends(&mut self, round: u32, outcome: Result<(), LabError>) -> Result<bool, LabError> {
+        match outcome {
+            Ok(()) => Ok(false),
+            Err(LabError::Interrupted) => {
+                self.failed.push(format!("interrupted in round {round}"));
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// What came of something; a failure is told with the figures, as the others are not to be lost for it.
     fn or_tell<T>(
         &mut self,
@@ -100,9 +114,13 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
         }
     }
     let does = |what| arguments.what.contains(&what);
-    let paths = does(What::Tcp) || does(What::Udp) || does(What::Ping);
+    let paths = arguments.needs_tunnels();
     if does(What::Tcp) {
         results.iperf = Some(iperf::version()?);
+    }
+    let by_ping = [Name::Culvert, Name::Strongswan];
+    if does(What::Ping) || paths && here.iter().any(|(name, _)| by_ping.contains(name)) {
+        contestants::is_installed("ping", "iputils-ping")?;
     }
     let lab = Lab::new(arguments.ipv6, arguments.mtu, arguments.keep, stop.clone())?;
     for (name, contestant) in &here {
@@ -113,26 +131,44 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     let steps = u64::from(arguments.rounds) * (here.len() as u64 * u64::from(paths) + responders.steps());
     let bar = progress(u32::try_from(steps).unwrap_or(u32::MAX), "comparing");
     for round in 1..=arguments.rounds {
-        for (name, contestant) in here.iter().filter(|_| paths) {
-            let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));
-            tell("starting");
-            let mut turn = Turn::default();
-            let done =
-                contestant.start(&lab).and_then(|pair| measure(&lab, arguments, &pair, &mut turn, &tell));
-            results.or_tell(&lab, || format!("round {round}: {}", name.text()), done)?;
-            results.by.entry(*name).or_default().push(turn);
-            bar.inc(1);
+        let done = one_round(round, arguments, &lab, &here, &responders, &mut results, &bar);
+        if results.ends(round, done)? {
+            break;
         }
-        responders.measure(&lab, round, arguments.tunnels, &mut results, &mut |what| {
-            bar.set_message(format!("round {round}: {what}"));
-            bar.inc(1);
-        })?;
     }
     bar.finish_and_clear();
     drop(lab);
     let output = if arguments.json { Output::Json } else { arguments.output };
     let met = report::tell(&results, arguments, output);
     Ok(results.failed.is_empty() && (met || !arguments.require))
+}
+
+fn one_round(
+    round: u32,
+    arguments: &Arguments,
+    lab: &Lab,
+    here: &[(Name, Box<dyn Contestant>)],
+    responders: &Responders,
+    results: &mut Results,
+    bar: &ProgressBar,
+) -> Result<(), LabError> {
+    if arguments.needs_tunnels() {
+        for (name, contestant) in here {
+            let tell = |what: &str| bar.set_message(format!("round {round}: {}, {what}", name.text()));
+            tell("starting");
+            let mut turn = Turn::default();
+            let done =
+                contestant.start(lab).and_then(|pair| measure(lab, arguments, &pair, &mut turn, &tell));
+            // What there was of a turn that was interrupted is told too.
+            results.by.entry(*name).or_default().push(turn);
+            results.or_tell(lab, || format!("round {round}: {}", name.text()), done)?;
+            bar.inc(1);
+        }
+    }
+    responders.measure(lab, round, arguments.tunnels, results, &mut |what| {
+        bar.set_message(format!("round {round}: {what}"));
+        bar.inc(1);
+    })
 }
 
 fn measure(
@@ -246,6 +282,15 @@ impl Responders {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupt_ends_the_rounds_and_loses_none_of_them() {
+        let mut results = Results::default();
+        assert!(!results.ends(1, Ok(())).unwrap());
+        assert!(results.ends(2, Err(LabError::Interrupted)).unwrap());
+        assert_eq!(results.failed, ["interrupted in round 2"]);
+        assert!(results.ends(3, Err(LabError::NotRoot)).is_err());
+    }
 
     #[test]
     fn times_of_pings_are_read() {

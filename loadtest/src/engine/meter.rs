@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::sync::Notify;
@@ -108,6 +108,8 @@ pub(crate) struct Meter {
     pub(crate) one_way: Latencies,
     /// Why initiators did not come up.
     pub(crate) causes: Causes,
+    /// When the last of those that are up came up.
+    last_up: Mutex<Option<Instant>>,
     changed: Notify,
 }
 
@@ -115,6 +117,7 @@ impl Meter {
     /// An initiator has come up.
     pub(crate) fn is_up(&self, after: Duration) {
         self.child_latency.note(after);
+        *self.last_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.child_sas.add(1);
         self.changed.notify_waiters();
     }
@@ -129,6 +132,14 @@ impl Meter {
     pub(crate) fn has_ended(&self) {
         self.ended.add(1);
         self.changed.notify_waiters();
+    }
+
+    /// Initiators that came up in a second, from `begin` until the last of them did: what was waited for those that did not says
+    /// nothing of the others.
+    pub(crate) fn up_per_second(&self, begin: Instant) -> f64 {
+        let last = *self.last_up.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begin));
+        self.child_sas.get() as f64 / took.as_secs_f64().max(1e-9)
     }
 
     /// Of whom it is known whether they came up.
@@ -154,6 +165,22 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A test needs an instant to start from.
+    fn what_is_waited_for_others_is_no_part_of_the_rate() {
+        let meter = Meter::default();
+        let ended = Instant::now();
+        let begin = ended.checked_sub(Duration::from_secs(10)).expect("the clock runs for longer");
+        assert_eq!(meter.up_per_second(begin), 0.0);
+        for _ in 0..100 {
+            meter.is_up(Duration::from_millis(1));
+        }
+        // The last came up two seconds after the begin, and the one that failed did so at the end.
+        *meter.last_up.lock().expect("nobody else") = Some(begin + Duration::from_secs(2));
+        meter.has_failed("no IKE_SA after 8 s");
+        assert!((meter.up_per_second(begin) - 50.0).abs() < 1e-9);
+    }
 
     #[tokio::test]
     async fn who_waits_is_told() {

@@ -110,6 +110,12 @@ impl Summary {
         }
     }
 
+    /// Somebody has ended the load before all of its tunnels were open: whatever else it tells, it has not shown what it is for.
+    pub(crate) fn interrupted(&mut self) {
+        self.figure("interrupted", "interrupted", true, "while tunnels were opened");
+        self.check(Check::at_most("interrupted before its begin", 0.0, Some(1.0), ""));
+    }
+
     /// Of what was asked for there may be none: as [`Self::got`], and a check of the same name.
     pub(crate) fn none(&mut self, check: &'static str, answer: Result<u64, LoadError>) -> Option<u64> {
         let there = self.got(check, answer)?;

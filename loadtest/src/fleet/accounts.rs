@@ -20,8 +20,11 @@ const NO_DROPS: [&str; 3] = ["esp_received", "esp_sent", "esp_unknown_no_peer"];
 
 impl Accounts {
     pub(crate) async fn take(api: &Api) -> Result<Self, LoadError> {
-        let snmp = std::fs::read_to_string("/proc/net/snmp").unwrap_or_default();
-        Ok(Self { node: api.status().await?.counters, no_room: no_room(&snmp).unwrap_or(0) })
+        let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+        // Either family has its own count, and the file of IPv6 is not there where the host has none.
+        let no_room =
+            no_room(&read("/proc/net/snmp")).unwrap_or(0) + no_room_v6(&read("/proc/net/snmp6")).unwrap_or(0);
+        Ok(Self { node: api.status().await?.counters, no_room })
     }
 
     /// What has been counted since.
@@ -90,6 +93,12 @@ fn no_room(snmp: &str) -> Option<u64> {
     pairs.find(|(name, _)| *name == "RcvbufErrors")?.1.parse().ok()
 }
 
+/// The same of UDP over IPv6, as `/proc/net/snmp6` has it: a name and a number in each line.
+fn no_room_v6(snmp: &str) -> Option<u64> {
+    let mut words = snmp.lines().map(str::split_whitespace);
+    words.find_map(|mut line| (line.next()? == "Udp6RcvbufErrors").then(|| line.next()?.parse().ok())?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +134,8 @@ mod tests {
             "Ip: a b\nIp: 1 2\nUdp: InDatagrams NoPorts RcvbufErrors\nUdp: 7 8 9\nUdpLite: x\nUdpLite: 1\n";
         assert_eq!(no_room(text), Some(9));
         assert_eq!(no_room(""), None);
+        let text = "Ip6InReceives   \t12\nUdp6InErrors   \t5\nUdp6RcvbufErrors   \t4\nUdp6SndbufErrors 7\n";
+        assert_eq!(no_room_v6(text), Some(4));
+        assert_eq!(no_room_v6("Udp6RcvbufErrors\n"), None);
     }
 }

@@ -21,6 +21,7 @@ use super::LoadError;
 use super::place::Place;
 use super::plan::{HUB, PSK, Plan};
 use super::target::Version;
+use crate::engine::stop::Stop;
 
 /// Peers of one request: few enough that the bar moves, enough to hide the store's commit.
 const BATCH: usize = 2_000;
@@ -59,12 +60,14 @@ impl Api {
     }
 
     /// Makes the node have the tenants and their peers, which wait for the initiators. What an earlier run has left is
-    /// taken over.
+    /// taken over. If an end is wanted, no request goes out any more; one that is under way is waited for, or the node could make
+    /// what we delete.
     pub(crate) async fn provision(
         &self,
         plan: &Plan,
         life: Option<Duration>,
         bar: &ProgressBar,
+        stop: &Stop,
     ) -> Result<(), LoadError> {
         let tenants = tenants(plan).into_iter().flat_map(|tenant_id| {
             let uplink = v1::Uplink { kind: Some(v1::uplink::Kind::Hub(v1::uplink::Hub {})) };
@@ -79,6 +82,9 @@ impl Api {
         });
         self.apply(tenants.collect()).await?;
         for places in plan.places().collect::<Vec<_>>().chunks(BATCH) {
+            if stop.is_wanted() {
+                break;
+            }
             self.apply(places.iter().map(|place| Kind::Peer(peer(plan, *place, life))).collect()).await?;
             bar.inc(places.len() as u64);
         }

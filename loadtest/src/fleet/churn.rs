@@ -41,7 +41,8 @@ impl Churn {
         Self { rate, down, up: up.into(), gone: VecDeque::new(), closed: 0, opened: 0 }
     }
 
-    /// Goes on for so long, or until an end is wanted, then opens whatever is down, and waits until it is known of each whether it came up.
+    /// Goes on for so long, or until an end is wanted, then opens whatever is down, and waits until it is known of each
+    /// whether it came up: unless an end of that is wanted as well.
     pub(crate) async fn go_on(
         &mut self,
         fleet: &mut Fleet,
@@ -61,12 +62,15 @@ impl Churn {
             }
             self.come_back(fleet).await?;
         }
-        while !self.gone.is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            self.come_back(fleet).await?;
-        }
-        fleet.settled().await;
-        Ok(())
+        let all_back = async {
+            while !self.gone.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.come_back(fleet).await?;
+            }
+            fleet.settled().await;
+            Ok(())
+        };
+        stop.unless_wanted(all_back).await.unwrap_or(Err(LoadError::Interrupted))
     }
 
     /// Opens those again whose time is over.

@@ -1,6 +1,6 @@
 //! A node of nothing but its API, for tests: it says what it is told to.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use clap::Parser;
@@ -29,6 +29,8 @@ pub(super) struct Fake {
     pub(super) frozen: AtomicBool,
     /// A call has come.
     pub(super) asked: Notify,
+    /// Requests to apply something.
+    pub(super) applied: AtomicU32,
     /// Names that were to be deleted.
     pub(super) deleted: Mutex<Vec<String>>,
 }
@@ -49,12 +51,18 @@ impl Fake {
 
     /// A load of so many tunnels on it, none of which was started.
     pub(super) async fn session(server: &str, tunnels: u32) -> Session {
+        Self::session_to(server, tunnels, 500).await
+    }
+
+    /// The same, of tunnels to this port.
+    pub(super) async fn session_to(server: &str, tunnels: u32, ike_port: u16) -> Session {
         #[derive(Parser)]
         struct Words {
             #[command(flatten)]
             target: Target,
         }
-        let Words { target } = Words::parse_from(["load", "--server", server]);
+        let port = ike_port.to_string();
+        let Words { target } = Words::parse_from(["load", "--server", server, "--ike-port", &port]);
         let plan = Plan::new(&target, None, tunnels).unwrap();
         let fleet = Fleet::new(plan.clone(), &target, Traffic::none(), 0).unwrap();
         Session { plan, api: Some(Api::connect(server).await.unwrap()), fleet }
@@ -163,6 +171,7 @@ impl SaService for Fake {
 impl BatchService for Fake {
     async fn apply(&self, _: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         self.answers().await?;
+        self.applied.fetch_add(1, Ordering::Relaxed);
         Ok(Response::new(v1::ApplyResponse::default()))
     }
 

@@ -8,6 +8,8 @@ use tokio::task::JoinHandle;
 use super::Api;
 use crate::engine::live::Series;
 use crate::engine::slope::slope;
+use crate::engine::summary::Summary;
+use crate::engine::threshold::Check;
 
 /// How often it is asked for.
 const EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +49,11 @@ impl Memory {
     }
 }
 
+/// A watch that has seen nothing is no sign that nothing grows.
+pub(crate) fn check_watched(series: &Series, summary: &mut Summary) {
+    summary.check(Check::at_least("samples of memory", 1.0, Some(series.points.len() as f64), ""));
+}
+
 /// KiB that are more after a minute, once it has warmed up.
 pub(crate) fn growth(series: &Series) -> Option<f64> {
     let end = series.points.last()?.0;
@@ -57,6 +64,19 @@ pub(crate) fn growth(series: &Series) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_watch_that_has_seen_nothing_fails_the_load() {
+        let passes = |series: &Series| {
+            let mut summary = Summary::new("soak", 0);
+            check_watched(series, &mut summary);
+            summary.passed()
+        };
+        let mut series = Series::named("x");
+        assert!(!passes(&series));
+        series.push(1.0, 40.0);
+        assert!(passes(&series));
+    }
 
     #[test]
     fn what_grows_only_at_first_does_not_grow() {

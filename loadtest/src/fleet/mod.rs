@@ -30,15 +30,16 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::engine::due::due;
-use crate::engine::files::{self, TooMany};
+use crate::engine::files::{self, Bound, TooMany};
 use crate::engine::meter::Meter;
+use crate::engine::stop::Stop;
 use crate::initiator::{Group, Order, Start};
 use crate::probe::Flow;
 use crate::{Command, Report};
 pub(crate) use accounts::Accounts;
 pub(crate) use api::Api;
 pub(crate) use churn::Churn;
-pub(crate) use memory::{Memory, growth};
+pub(crate) use memory::{Memory, check_watched, growth};
 pub(crate) use place::Place;
 pub(crate) use plan::Plan;
 pub(crate) use probes::{Probes, RATES, Traffic};
@@ -105,8 +106,8 @@ impl Fleet {
     /// None is started yet; but it is known that there are sockets for all.
     pub(crate) fn new(plan: Plan, target: &Target, traffic: Traffic, seed: u64) -> Result<Self, LoadError> {
         let may_share = plan.version == Version::Ikev2;
-        let allowed = files::sockets_allowed();
-        let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, allowed)?;
+        let bound = Bound::find(plan.has_one_source());
+        let per_socket = files::members_per_socket(plan.count, may_share, target.per_socket, bound)?;
         let count = usize::try_from(plan.count).unwrap_or(usize::MAX);
         let sockets = count.div_ceil(usize::try_from(per_socket).unwrap_or(usize::MAX));
         let this = Self {
@@ -134,23 +135,30 @@ impl Fleet {
     }
 
     /// Starts all, so many a second, or for a rate of 0 as fast as so many under way at a time allow; then waits until it is
-    /// known of each whether it came up.
-    pub(crate) async fn start_all(&mut self, rate: u32, at_a_time: u32) -> Result<(), LoadError> {
+    /// known of each whether it came up. If an end is wanted none is started any more, nor waited for.
+    pub(crate) async fn start_all(
+        &mut self,
+        rate: u32,
+        at_a_time: u32,
+        stop: &mut Stop,
+    ) -> Result<(), LoadError> {
         let room = Arc::new(Semaphore::new(usize::try_from(at_a_time).unwrap_or(1)));
         let begin = Instant::now();
         for (place, number) in self.plan.places().zip(0u32..) {
-            let (permit, due) = match rate {
+            // Only the wait is cut short: whoever is counted as started has been.
+            let turn = match rate {
                 // The semaphore is never closed.
-                0 => (room.clone().acquire_owned().await.ok(), None),
+                0 => stop.until_wanted(room.clone().acquire_owned()).await.map(|permit| (permit.ok(), None)),
                 rate => {
                     let due = due(begin, f64::from(number), f64::from(rate));
-                    tokio::time::sleep_until(due.into()).await;
-                    (None, Some(due))
+                    stop.until_wanted(tokio::time::sleep_until(due.into())).await.map(|()| (None, Some(due)))
                 }
             };
+            let Some((permit, due)) = turn else { return Ok(()) };
             self.start(place, permit, due).await?;
         }
-        self.settled().await;
+        // None is an end before its time, which the caller sees as well.
+        let _ = stop.until_wanted(self.settled()).await;
         Ok(())
     }
 

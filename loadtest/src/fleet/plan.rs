@@ -104,6 +104,11 @@ impl Plan {
         asked.or_else(|| place.source(self.server.address))
     }
 
+    /// Whether all initiators send from one address, whichever the system chooses.
+    pub(crate) fn has_one_source(&self) -> bool {
+        self.source(self.place(0)) == self.source(self.place(1))
+    }
+
     /// Address of a tunnel inside.
     pub(crate) fn inner(&self, place: Place) -> Result<Ipv4Addr, LoadError> {
         match &self.foreign {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Api, Fleet, Foreign, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::engine::live::{Live, Series, progress};
 use crate::engine::meter::Meter;
+use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 
@@ -30,17 +31,18 @@ impl Session {
         traffic: Traffic,
         life: Option<Duration>,
         seed: u64,
+        stop: &Stop,
     ) -> Result<Self, LoadError> {
         let plan = Plan::new(target, foreign, count)?;
         let fleet = Fleet::new(plan.clone(), target, traffic, seed)?;
         let api = match plan.is_provisioned() {
-            true => Some(provisioned(&plan, target, life).await?),
+            true => Some(provisioned(&plan, target, life, stop).await?),
             false => None,
         };
         Ok(Self { plan, api, fleet })
     }
 
-    /// Provisions a node of ours and opens all tunnels; its API with it.
+    /// Provisions a node of ours and opens all tunnels, unless an end is wanted; its API with it.
     ///
     /// # Errors
     /// Also if one does not come up.
@@ -50,24 +52,55 @@ impl Session {
         traffic: Traffic,
         seed: u64,
         at_a_time: u32,
+        stop: &mut Stop,
     ) -> Result<(Self, Api), LoadError> {
         let plan = Plan::new(target, None, count)?;
         let fleet = Fleet::new(plan.clone(), target, traffic, seed)?;
-        let api = provisioned(&plan, target, None).await?;
+        let api = provisioned(&plan, target, None, stop).await?;
         let mut session = Self { plan, api: Some(api.clone()), fleet };
-        session.negotiate(0, at_a_time).await?;
-        session.fleet.all_up()?;
+        session.negotiate(0, at_a_time, stop).await?;
+        if !stop.is_wanted() {
+            session.fleet.all_up()?;
+        }
         Ok((session, api))
     }
 
     /// Opens all tunnels, as [`Fleet::start_all`]; the Child SAs a second over time.
-    pub(crate) async fn negotiate(&mut self, rate: u32, at_a_time: u32) -> Result<Vec<Series>, LoadError> {
+    pub(crate) async fn negotiate(
+        &mut self,
+        rate: u32,
+        at_a_time: u32,
+        stop: &mut Stop,
+    ) -> Result<Vec<Series>, LoadError> {
         let bar = progress(self.plan.count, "negotiating");
         let rates = vec![("Child SAs/s", (|meter| meter.child_sas.get()) as fn(&Meter) -> u64)];
         let live = Live::of(bar, &self.fleet.meter, Some(Meter::settled), rates);
-        let started = self.fleet.start_all(rate, at_a_time).await;
+        let started = self.fleet.start_all(rate, at_a_time, stop).await;
         let series = live.stop().await;
         started.map(|()| series)
+    }
+
+    /// The report and the end of a load that somebody has ended before all of its tunnels were open; that is no success.
+    pub(crate) async fn interrupted(
+        self,
+        load: &'static str,
+        seed: u64,
+        stop: &mut Stop,
+        reporting: &Reporting,
+    ) -> Result<bool, LoadError> {
+        self.ended_early(Summary::new(load, seed), stop).await.tell(reporting)
+    }
+
+    async fn ended_early(self, mut summary: Summary, stop: &mut Stop) -> Summary {
+        let meter = self.fleet.meter.clone();
+        summary.count("tunnels", "tunnels begun", meter.started.get());
+        summary.count("childSas", "Child SAs", meter.child_sas.get());
+        summary.count("failed", "failed", meter.failed.get());
+        summary.latency("childSa", "to the Child SA", meter.child_latency.copy());
+        summary.causes(&meter.causes);
+        summary.interrupted();
+        self.close(&mut summary, stop).await;
+        summary
     }
 
     /// Closes all tunnels, waits until the node has none of them, and deletes what was provisioned; how many initiators did
@@ -92,10 +125,15 @@ impl Session {
     }
 }
 
-/// A node that has all peers of the plan.
-async fn provisioned(plan: &Plan, target: &Target, life: Option<Duration>) -> Result<Api, LoadError> {
+/// A node that has all peers of the plan, unless an end is wanted.
+async fn provisioned(
+    plan: &Plan,
+    target: &Target,
+    life: Option<Duration>,
+    stop: &Stop,
+) -> Result<Api, LoadError> {
     let api = Api::connect(&target.server).await?;
-    api.provision(plan, life, &progress(plan.count, "provisioning")).await?;
+    api.provision(plan, life, &progress(plan.count, "provisioning"), stop).await?;
     Ok(api)
 }
 
@@ -152,6 +190,41 @@ mod tests {
         let closed = tokio::time::timeout(Duration::from_secs(3600), close).await;
         assert_eq!(closed, Ok(Some(0)));
         assert!(!summary.passed() && format!("{summary:?}").contains("asking the node: "), "{summary:?}");
+    }
+
+    #[tokio::test]
+    async fn who_interrupts_the_opening_has_a_report_that_says_so_and_nothing_is_left() {
+        for rate in [0, 1] {
+            let (fake, server) = Fake::default().serve().await;
+            // Nobody answers there, so the first tunnel is neither up nor down, and the second waits for it or for its time.
+            let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+            let mut session = Fake::session_to(&server, 501, silent.local_addr().unwrap().port()).await;
+            let (wanted, mut stop) = Stop::by_hand();
+            let meter = session.fleet.meter.clone();
+            let interrupt = async {
+                while meter.started.get() == 0 {
+                    tokio::task::yield_now().await;
+                }
+                wanted.send_replace(1);
+            };
+            let (negotiated, ()) = tokio::join!(session.negotiate(rate, 1, &mut stop), interrupt);
+            negotiated.unwrap();
+            assert!(stop.is_wanted() && meter.started.get() < 501);
+            let summary = session.ended_early(Summary::new("soak", 0), &mut stop).await;
+            assert!(!summary.passed() && format!("{summary:?}").contains("interrupted"), "{summary:?}");
+            assert_eq!(*fake.deleted.lock().unwrap(), ["tenants/load-0", "tenants/load-1"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_interrupts_the_provisioning_waits_for_the_batch_under_way_alone() {
+        let (fake, server) = Fake::default().serve().await;
+        let session = Fake::session(&server, 5_000).await;
+        let (wanted, stop) = Stop::by_hand();
+        wanted.send_replace(1);
+        let api = session.api.as_ref().unwrap();
+        api.provision(&session.plan, None, &indicatif::ProgressBar::hidden(), &stop).await.unwrap();
+        assert_eq!(fake.applied.load(Ordering::Relaxed), 1, "the tenants, and no peers");
     }
 
     #[tokio::test]

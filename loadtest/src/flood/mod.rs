@@ -3,6 +3,7 @@
 
 mod forge;
 mod forge_v1;
+mod listener;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -17,8 +18,10 @@ use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 pub use forge::{Forge, Kind};
 
+use crate::engine::causes::Causes;
 use crate::engine::live::progress;
 use crate::engine::output::Reporting;
+use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
 use crate::fleet::LoadError;
@@ -59,6 +62,14 @@ pub struct Arguments {
     min_rate: Option<f64>,
     #[command(flatten)]
     reporting: Reporting,
+}
+
+impl Arguments {
+    /// Whether any node answers some of these messages, if only by a cookie. Of others some need no answer (RFC 7296 section 2.21.1),
+    /// and who speaks no IKEv1 answers none of it.
+    fn must_be_answered(&self) -> bool {
+        self.begin == Begin::Ikev2 && matches!(self.kind, Kind::Good | Kind::Mixed)
+    }
 }
 
 /// What first messages open.
@@ -127,7 +138,7 @@ impl Report {
         }
     }
 
-    fn summary(&self, seed: u64, elapsed: Duration, min_rate: Option<f64>) -> Summary {
+    fn summary(&self, seed: u64, elapsed: Duration, arguments: &Arguments) -> Summary {
         let rate = self.sent as f64 / elapsed.as_secs_f64().max(0.001);
         let mut summary = Summary::new("flood", seed);
         summary.count("sent", "first messages sent", self.sent);
@@ -137,25 +148,43 @@ impl Report {
         summary.count("cookies", "answered by a cookie", self.cookies);
         summary.count("refused", "refused", self.refused);
         summary.count("accepted", "accepted", self.accepted);
-        if let Some(limit) = min_rate {
+        if arguments.must_be_answered() {
+            let answers = self.cookies + self.refused + self.accepted;
+            summary.check(Check::at_least("answers", 1.0, Some(answers as f64), ""));
+            if answers == 0 {
+                let causes = Causes::default();
+                causes.note("no answer of any kind: is it a node, and has it a peer? Without any it says nothing to anybody");
+                summary.causes(&causes);
+            }
+        }
+        if let Some(limit) = arguments.min_rate {
             summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
         }
         summary
     }
 }
 
-/// Runs the flood, in the thread that calls; true if all thresholds are met.
+/// Runs the flood, in the thread that calls, until its end or an interrupt; true if all thresholds are met.
 ///
 /// # Errors
 /// When there is no socket, or no key pair.
 pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let stop = Stop::on_interrupt();
     let seed = arguments.reporting.begin()?;
+    let to = SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port);
+    if !listener::is_there(to).map_err(|error| LoadError::Io(format!("trying {to}"), error))? {
+        let text = format!(
+            "nobody receives at UDP {to} (--address, --ike-port), and to flood nobody shows nothing; does the node run, and \
+             listen there (ike.listen)?"
+        );
+        return Err(LoadError::Argument(text));
+    }
     let begin = Instant::now();
-    let report = send(arguments, seed).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
-    report.summary(seed, begin.elapsed(), arguments.min_rate).tell(&arguments.reporting)
+    let report = send(arguments, seed, &stop).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
+    report.summary(seed, begin.elapsed(), arguments).tell(&arguments.reporting)
 }
 
-fn send(arguments: &Arguments, seed: u64) -> io::Result<Report> {
+fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<Report> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
     socket.set_nonblocking(true)?;
@@ -194,10 +223,52 @@ fn send(arguments: &Arguments, seed: u64) -> io::Result<Report> {
             bar.set_position(elapsed.as_secs());
             bar.set_message(format!("{:.0} messages/s", report.sent as f64 / elapsed.as_secs_f64()));
         }
-        if elapsed == arguments.duration {
+        if elapsed == arguments.duration || stop.is_wanted() {
             bar.finish();
             return Ok(report);
         }
         std::thread::sleep(TURN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(words: &str) -> Arguments {
+        Words::parse_from(["flood"].into_iter().chain(words.split_whitespace())).arguments
+    }
+
+    #[test]
+    fn who_floods_nobody_is_told() {
+        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _within = runtime.enter();
+        let error = run(&arguments(&format!("--ike-port {port} --for 1s"))).unwrap_err().to_string();
+        assert!(error.contains("nobody receives") && error.contains("--ike-port"), "{error}");
+    }
+
+    #[test]
+    fn a_flood_that_nobody_has_answered_is_no_success_where_some_must_be() {
+        let passes = |words: &str, report: Report| {
+            report.summary(0, Duration::from_secs(1), &arguments(words)).passed()
+        };
+        let silent = Report { sent: 1_000, ..Report::default() };
+        let told = format!("{:?}", silent.summary(0, Duration::from_secs(1), &arguments("")));
+        assert!(told.contains("has it a peer"), "{told}");
+        assert!(!passes("", silent) && !passes("--kind good", silent));
+        assert!(passes("--kind zeros", silent) && passes("--begin main", silent));
+        for answered in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
+            let (cookies, refused, accepted) = answered;
+            assert!(passes("", Report { cookies, refused, accepted, ..silent }), "{answered:?}");
+        }
     }
 }

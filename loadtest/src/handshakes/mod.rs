@@ -62,23 +62,28 @@ struct Cost {
 /// # Errors
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let mut stop = Stop::on_interrupt();
     let seed = arguments.reporting.begin()?;
     let watched = arguments.responder_pid.iter().map(|pid| find(*pid)).collect::<Result<Vec<_>, _>>()?;
     let Arguments { target, foreign, count, .. } = arguments;
-    let mut session = Session::open(target, Some(foreign), *count, Traffic::none(), None, seed).await?;
+    let mut session =
+        Session::open(target, Some(foreign), *count, Traffic::none(), None, seed, &stop).await?;
 
     let before = look(&watched)?;
     let begin = Instant::now();
-    let series = session.negotiate(arguments.rate, arguments.concurrency).await?;
+    let series = session.negotiate(arguments.rate, arguments.concurrency, &mut stop).await?;
     let elapsed = begin.elapsed();
+    let rate = session.fleet.meter.up_per_second(begin);
     let after = look(&watched);
-    let mut stop = Stop::on_interrupt();
-    stop.pause(arguments.hold).await;
     let mut summary = Summary::new("handshakes", seed);
+    if session.fleet.meter.settled() < u64::from(*count) {
+        summary.interrupted();
+    }
+    stop.pause(arguments.hold).await;
     summary.series(series);
     let after = summary.got("the responder's process", after).flatten();
     let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
-    figures(&mut summary, arguments, &session.fleet.meter, elapsed, cost);
+    figures(&mut summary, arguments, &session.fleet.meter, (elapsed, rate), cost);
     if let Some(api) = &session.api
         && let Some(status) = summary.got("status of the node", api.status().await)
     {
@@ -95,11 +100,10 @@ fn figures(
     summary: &mut Summary,
     arguments: &Arguments,
     meter: &Meter,
-    elapsed: Duration,
+    (elapsed, rate): (Duration, f64),
     cost: Option<Cost>,
 ) {
     let (up, failed) = (meter.child_sas.get(), meter.failed.get());
-    let rate = up as f64 / elapsed.as_secs_f64().max(1e-9);
     let each = |value: f64| (up > 0).then(|| value / up as f64);
     let cpu = cost.as_ref().and_then(|cost| each(cost.cpu.as_secs_f64() * 1e6));
     let resident = cost.as_ref().and_then(|cost| each(cost.resident as f64 / 1024.0));

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::engine::live::{Live, progress};
 use crate::engine::meter::Meter;
+use crate::engine::stop::Stop;
 use crate::fleet::{Api, Fleet, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::{Command, Output};
 use report::Report;
@@ -50,40 +51,58 @@ pub struct Arguments {
 /// # Errors
 /// [`LoadError`]; what was provisioned is then left for who looks.
 pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
+    let mut stop = Stop::on_interrupt();
     let plan = Plan::new(&arguments.target, None, arguments.count)?;
     let traffic = Traffic::light(arguments.count, arguments.rate);
     let mut fleet = Fleet::new(plan.clone(), &arguments.target, traffic, SEED)?;
     let api = Api::connect(&arguments.target.server).await?;
     let mut report = Report { tunnels: arguments.count, ..Report::default() };
     let bar = progress(arguments.count, "provisioning");
-    report.provisioned = timed(api.provision(&plan, None, &bar)).await?;
+    report.provisioned = timed(api.provision(&plan, None, &bar, &stop)).await?;
     let provisioned = api.status().await?;
     report.memory_before = provisioned.resident_bytes;
 
     let live = Live::start(progress(arguments.count, "negotiating"), &fleet.meter, Meter::settled);
     let begin = Instant::now();
-    fleet.start_all(0, arguments.concurrency).await?;
+    fleet.start_all(0, arguments.concurrency, &mut stop).await?;
     report.established = begin.elapsed();
     live.stop().await;
+    let work = with_all_up(arguments, &plan, &api, &fleet, &mut report);
+    match stop.until_wanted(work).await {
+        Some(done) => done?,
+        None => report.interrupted = true,
+    }
+    report.count(&fleet.meter);
+    let torn_down = tear_down(&mut report, &api, &plan, fleet, arguments.settle);
+    let torn_down = stop.unless_wanted(torn_down).await.unwrap_or(Err(LoadError::Interrupted));
+    report.failure = torn_down.err().map(|error| error.to_string());
+    report.print(arguments.json || arguments.output == Output::Json);
+    Ok(report.is_clean())
+}
+
+/// What is done with the tunnels while they are up.
+async fn with_all_up(
+    arguments: &Arguments,
+    plan: &Plan,
+    api: &Api,
+    fleet: &Fleet,
+    report: &mut Report,
+) -> Result<(), LoadError> {
     fleet.all_up()?;
     report.memory_up = api.status().await?.resident_bytes;
     let begin = Instant::now();
-    report.listed_sas = api.list(&plan).await?;
+    report.listed_sas = api.list(plan).await?;
     report.listed = begin.elapsed();
 
     fleet.tell_all(&Command::Send(true)).await;
     let bar = progress(arguments.count, "rekeying");
     let begin = Instant::now();
-    api.rekey_all(&plan, arguments.concurrency, &bar).await?;
+    api.rekey_all(plan, arguments.concurrency, &bar).await?;
     report.rekeyed = begin.elapsed();
     tokio::time::sleep(arguments.duration).await;
     fleet.tell_all(&Command::Send(false)).await;
     fleet.settle().await;
-    report.count(&fleet.meter);
-    let torn_down = tear_down(&mut report, &api, &plan, fleet, arguments.settle).await;
-    report.failure = torn_down.err().map(|error| error.to_string());
-    report.print(arguments.json || arguments.output == Output::Json);
-    Ok(report.is_clean())
+    Ok(())
 }
 
 /// Takes everything down, and looks at the node's memory meanwhile. What was provisioned is deleted even if SAs are left.

@@ -11,6 +11,8 @@ use crate::engine::meter::Meter;
 pub(super) struct Report {
     pub(super) tunnels: u32,
     pub(super) provisioned: Duration,
+    /// That came up, and in which time.
+    pub(super) up: u64,
     pub(super) established: Duration,
     pub(super) listed: Duration,
     pub(super) listed_sas: u64,
@@ -32,12 +34,15 @@ pub(super) struct Report {
     pub(super) unsent: u64,
     pub(super) strangers: u64,
     pub(super) unopened: u64,
+    /// Somebody has ended it before its time.
+    pub(super) interrupted: bool,
     /// Why it was not torn down to the end.
     pub(super) failure: Option<String>,
 }
 
 impl Report {
     pub(super) fn count(&mut self, meter: &Meter) {
+        self.up = meter.child_sas.get();
         self.child_rekeys = meter.child_rekeys.get();
         self.ike_rekeys = meter.ike_rekeys.get();
         self.sent = meter.sent.get();
@@ -55,6 +60,7 @@ impl Report {
             && self.child_rekeys >= all
             && self.ike_rekeys >= all
             && self.listed_sas == 2 * all
+            && !self.interrupted
             && self.failure.is_none()
     }
 
@@ -68,11 +74,11 @@ impl Report {
         if as_json {
             return println!("{}", self.json());
         }
-        let rate = f64::from(self.tunnels) / self.established.as_secs_f64().max(0.001);
+        let rate = self.up as f64 / self.established.as_secs_f64().max(0.001);
         let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
         println!("tunnels        {}", self.tunnels);
         println!("provisioned in {:.2?}", self.provisioned);
-        println!("up in          {:.2?} ({rate:.0} a second)", self.established);
+        println!("up in          {:.2?} ({}, {rate:.0} a second)", self.established, self.up);
         println!("listed in      {:.2?} ({} SAs)", self.listed, self.listed_sas);
         println!(
             "rekeyed in     {:.2?} ({} Child, {} IKE)",
@@ -102,6 +108,9 @@ impl Report {
             mib(self.memory_rest)
         );
         println!("               {} octets for each tunnel", self.per_tunnel());
+        if self.interrupted {
+            println!("INTERRUPTED    the figures are of what there was");
+        }
         if let Some(failure) = &self.failure {
             println!("FAILED         {failure}");
         }
@@ -111,6 +120,7 @@ impl Report {
         json!({
             "tunnels": self.tunnels,
             "provisionedSeconds": self.provisioned.as_secs_f64(),
+            "up": self.up,
             "establishedSeconds": self.established.as_secs_f64(),
             "listedSeconds": self.listed.as_secs_f64(),
             "listedSas": self.listed_sas,
@@ -123,6 +133,7 @@ impl Report {
             "strangers": self.strangers,
             "unopened": self.unopened,
             "tornDownSeconds": self.torn_down.as_secs_f64(),
+            "interrupted": self.interrupted,
             "failure": self.failure,
             "residentBytes": {
                 "provisioned": self.memory_before,

@@ -42,10 +42,11 @@ impl Culvert {
         let file = folder.join("culvertd.toml");
         std::fs::write(&file, config(&folder, &socket, outer)).about(file.display().to_string())?;
         let words = ["--config", &file.display().to_string()];
-        let running = lab.start(side, &folder, &self.daemon.display().to_string(), &words)?;
+        let mut running = lab.start(side, &folder, &self.daemon.display().to_string(), &words)?;
         let api = format!("unix:{}", socket.display());
         let client = self.client.display().to_string();
-        lab.wait("culvertd", &running.log, || run(&client, &["--server", &api, "get", "node"]).is_ok())?;
+        let own = std::slice::from_mut(&mut running);
+        lab.wait("culvertd", own, || run(&client, &["--server", &api, "get", "node"]).is_ok())?;
         Ok((running, api))
     }
 
@@ -72,8 +73,7 @@ impl Contestant for Culvert {
             self.apply(&api, &file)?;
             programs.insert(0, running);
         }
-        let log = programs.first().map(|running| running.log.clone()).unwrap_or_default();
-        lab.wait_for_ping("culvert", &log)?;
+        lab.wait_for_ping("culvert", &mut programs)?;
         Ok(Pair { programs, inner: lab.ends.inner })
     }
 }

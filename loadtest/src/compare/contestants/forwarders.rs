@@ -38,8 +38,9 @@ impl Contestant for Forwarder {
             if !self.offload {
                 words.push("--plain");
             }
-            let running = lab.start(side, &folder, &own, &words)?;
-            lab.wait("the forwarder's device", &running.log, || {
+            let mut running = lab.start(side, &folder, &own, &words)?;
+            let own = std::slice::from_mut(&mut running);
+            lab.wait("the forwarder's device", own, || {
                 lab.run(side, "ip", &["link", "show", DEVICE]).is_ok()
             })?;
             let address = inner.get(side).map(|address| Ends::within(*address)).unwrap_or_default();

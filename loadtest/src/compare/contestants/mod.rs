@@ -12,7 +12,7 @@ use super::Arguments;
 use super::lab::{Lab, LabError, Running};
 
 pub(crate) use culvert::Culvert;
-pub(crate) use strongswan::{StrongSwan, responder as strongswan_responder};
+pub(crate) use strongswan::{StrongSwan, Telling, responder as strongswan_responder};
 
 /// A contestant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, clap::ValueEnum)]
@@ -98,6 +98,12 @@ pub(crate) fn find(arguments: &Arguments, name: Name) -> Result<Box<dyn Contesta
             let words = &["-f", "--disable-drop-privileges", "-t", "1"];
             Box::new(wireguard::WireGuard::new(file(&arguments.boringtun, "boringtun-cli", hint)?, words)?)
         }
+        Name::Strongswan if arguments.mtu > strongswan::LARGEST_MTU && arguments.needs_tunnels() => {
+            return Err(format!(
+                "its TUN device carries packets of {} octets at most; try: --mtu {0}",
+                strongswan::LARGEST_MTU
+            ));
+        }
         Name::Strongswan => Box::new(StrongSwan::find(arguments)?),
     })
 }
@@ -107,8 +113,54 @@ fn in_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
 }
 
+/// # Errors
+/// If a program is not there that everybody is measured with.
+pub(crate) fn is_installed(program: &str, package: &str) -> Result<(), LabError> {
+    let hint =
+        || LabError::Program(program.to_owned(), format!("not installed; try: apt-get install {package}"));
+    in_path(program).map(drop).ok_or_else(hint)
+}
+
+/// Files that somebody leaves who is killed, and that are in the way of the next.
+pub(crate) fn sockets() -> impl Iterator<Item = PathBuf> {
+    wireguard::sockets()
+}
+
 /// The first line of what a program says of its version.
 fn version_of(program: &Path, words: &[&str]) -> String {
     let said = super::lab::run(&program.display().to_string(), words);
     said.ok().and_then(|text| text.lines().next().map(str::to_owned)).unwrap_or_else(|| "unknown".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn who_cannot_have_the_mtu_is_left_out_with_a_word() {
+        let found = |words: &str| {
+            let words = words.split_whitespace();
+            find(&Words::parse_from(["compare"].into_iter().chain(words)).arguments, Name::Strongswan)
+        };
+        assert!(found("--mtu 1440").is_err_and(|hint| hint.contains("--mtu 1400")));
+        for words in ["--mtu 1400", "--mtu 1440 --what handshakes"] {
+            // It may not be installed.
+            assert!(found(words).err().is_none_or(|hint| !hint.contains("--mtu")), "{words}");
+        }
+    }
+
+    #[test]
+    fn who_lacks_a_program_is_told_its_package() {
+        is_installed("sh", "dash").unwrap();
+        let error = is_installed("culvert-no-such-program", "iputils-ping").unwrap_err().to_string();
+        assert!(error.contains("apt-get install iputils-ping"), "{error}");
+    }
 }

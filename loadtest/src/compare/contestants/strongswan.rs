@@ -8,9 +8,32 @@ use super::{Contestant, Pair, in_path, version_of};
 use crate::compare::lab::{About as _, Ends, Lab, LabError, Running, run};
 use crate::compare::{Arguments, Cipher};
 
+/// Its TUN device, on either side.
+const DEVICE: &str = "ipsec0";
+/// The MTU that it has. What is larger charon reads in part only, and nothing of it arrives.
+pub(super) const LARGEST_MTU: u16 = 1400;
 /// Where distributions have it.
 const PLACES: [&str; 3] =
     ["/usr/lib/ipsec/charon", "/usr/libexec/ipsec/charon", "/usr/lib/strongswan/charon"];
+
+/// What it writes into its log, the standard error. Without a word of configuration it writes some twenty lines of each handshake, there and
+/// to the system's log, where Culvert, at `warn`, writes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// What it does with its one tunnel, so that a failure has its reason.
+    Everything,
+    /// Its start, and nothing of a handshake: of those that fail the initiator knows why.
+    Start,
+}
+
+impl Telling {
+    const fn levels(self) -> &'static str {
+        match self {
+            Self::Everything => "default = 1",
+            Self::Start => "default = -1\n      dmn = 1\n      lib = 1",
+        }
+    }
+}
 
 pub(crate) struct StrongSwan {
     charon: PathBuf,
@@ -29,13 +52,14 @@ impl StrongSwan {
         }
     }
 
-    /// Starts a charon and gives it its connections.
+    /// Starts a charon that tells so much, and gives it its connections.
     pub(crate) fn daemon(
         &self,
         lab: &Lab,
         side: usize,
         folder: &Path,
         connections: &str,
+        telling: Telling,
     ) -> Result<Running, LabError> {
         let folder = folder.join(format!("charon{side}"));
         let (conf, private) = (folder.join("swanctl"), folder.join("run"));
@@ -46,7 +70,7 @@ impl StrongSwan {
             let file = folder.join(name);
             std::fs::write(&file, text).about(file.display().to_string())
         };
-        write("strongswan.conf", &settings(&private))?;
+        write("strongswan.conf", &settings(&private, telling))?;
         write("swanctl/swanctl.conf", connections)?;
         // Its pid file has one place whatever is configured: each has a /run of its own.
         let script = format!(
@@ -56,9 +80,10 @@ impl StrongSwan {
             folder = folder.display(),
             charon = self.charon.display(),
         );
-        let running = lab.start(side, &folder, "sh", &["-c", &script])?;
+        let mut running = lab.start(side, &folder, "sh", &["-c", &script])?;
         let uri = uri(&folder);
-        lab.wait("charon", &running.log, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
+        let own = std::slice::from_mut(&mut running);
+        lab.wait("charon", own, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
         run(
             "swanctl",
             &["--load-all", "--uri", &uri, "--file", &conf.join("swanctl.conf").display().to_string()],
@@ -79,25 +104,32 @@ impl Contestant for StrongSwan {
 
     fn start(&self, lab: &Lab) -> Result<Pair, LabError> {
         let folder = lab.folder("strongswan")?;
-        let start = |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher));
-        let programs = vec![start(0)?, start(1)?];
+        let start =
+            |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher), Telling::Everything);
+        let mut programs = vec![start(0)?, start(1)?];
         run(
             "swanctl",
             &["--initiate", "--child", "c", "--timeout", "15", "--uri", &uri(&folder.join("charon0"))],
         )?;
-        let log = programs.first().map(|running| running.log.clone()).unwrap_or_default();
-        lab.wait_for_ping("strongSwan", &log)?;
+        lab.wait_for_ping("strongSwan", &mut programs)?;
+        // Its own is the largest, which no option of it changes.
+        for side in 0..programs.len() {
+            lab.run(side, "ip", &["link", "set", DEVICE, "mtu", &lab.mtu.to_string()])?;
+        }
         Ok(Pair { programs, inner: lab.ends.inner })
     }
 }
 
-fn settings(private: &Path) -> String {
+fn settings(private: &Path, telling: Telling) -> String {
     format!(
         "charon {{\n  load_modular = yes\n  cookie_threshold = 0\n  block_threshold = 0\n  init_limit_half_open = 0\n\
          \n  ikesa_table_size = 4096\n  ikesa_table_segments = 16\n  plugins {{\n    include /etc/strongswan.d/charon/*.conf\n\
          \n    kernel-libipsec {{\n      load = yes\n    }}\n    bypass-lan {{\n      load = no\n    }}\n\
-         \n    vici {{\n      socket = unix://{}/charon.vici\n    }}\n  }}\n}}\n",
-        private.display()
+         \n    vici {{\n      socket = unix://{}/charon.vici\n    }}\n  }}\n\
+         \n  syslog {{\n    daemon {{\n      default = -1\n    }}\n    auth {{\n      default = -1\n    }}\n  }}\n\
+         \n  filelog {{\n    stderr {{\n      {}\n    }}\n  }}\n}}\n",
+        private.display(),
+        telling.levels(),
     )
 }
 
@@ -146,8 +178,15 @@ mod tests {
         let (left, right) = (pair(&ends, 0, Cipher::Aes128gcm16), pair(&ends, 1, Cipher::Aes128gcm16));
         assert!(left.contains("local_ts = 10.1.0.1/32") && right.contains("remote_ts = 10.1.0.1/32"));
         let responder = responder(IpAddr::from([10, 0, 0, 1]), 1, "aes128-sha256-modp2048", "k");
-        for text in [left, right, responder, settings(Path::new("/x"))] {
+        let both = [Telling::Everything, Telling::Start].map(|telling| settings(Path::new("/x"), telling));
+        let [everything, start] = both.clone();
+        for text in [left, right, responder, everything, start] {
             assert_eq!(text.matches('{').count(), text.matches('}').count(), "{text}");
         }
+        assert!(
+            both.iter().all(|text| text.contains("syslog {\n    daemon {\n      default = -1")),
+            "{both:?}"
+        );
+        assert!(both[0].contains("default = 1\n") && !both[1].contains("default = 1\n"), "{both:?}");
     }
 }

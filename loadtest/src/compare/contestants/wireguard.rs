@@ -12,6 +12,11 @@ const NETWORK: u8 = 50;
 const DEVICES: [&str; 2] = ["cvcmpwgl", "cvcmpwgr"];
 const PORT: u16 = 51820;
 
+/// Where its programs are spoken to.
+pub(super) fn sockets() -> impl Iterator<Item = PathBuf> {
+    DEVICES.iter().map(|device| PathBuf::from(format!("/var/run/wireguard/{device}.sock")))
+}
+
 pub(super) struct WireGuard {
     program: PathBuf,
     words: &'static [&'static str],
@@ -48,8 +53,9 @@ impl Contestant for WireGuard {
         for (side, device) in DEVICES.into_iter().enumerate() {
             let other = 1 - side;
             let words = [self.words, &[device]].concat();
-            let running = lab.start(side, &folder, &program, &words)?;
-            lab.wait(&name, &running.log, || lab.run(side, "wg", &["show", device]).is_ok())?;
+            let mut running = lab.start(side, &folder, &program, &words)?;
+            let own = std::slice::from_mut(&mut running);
+            lab.wait(&name, own, || lab.run(side, "wg", &["show", device]).is_ok())?;
             let key = folder.join(format!("{device}.key")).display().to_string();
             let (Some(peer), Some(outer), Some(near), Some(far)) =
                 (public.get(other), lab.ends.outer.get(other), addresses.get(side), addresses.get(other))
