@@ -49,6 +49,8 @@ pub(crate) struct IkeSa {
     pub(crate) heard: Instant,
     /// Octets of messages either way.
     pub(crate) octets: u64,
+    /// The number of our next R-U-THERE, once there was one.
+    question: Option<u32>,
     seen: Seen,
 }
 
@@ -114,6 +116,7 @@ impl IkeSa {
             since: now,
             heard: now,
             octets: 0,
+            question: None,
             seen: Seen::default(),
         }
     }
@@ -215,6 +218,16 @@ impl IkeSa {
         chain.payloads.remove(0);
         self.octets = self.octets.saturating_add(datagram.len() as u64);
         Ok(Opened { payloads: chain.payloads, iv })
+    }
+
+    /// The number of an R-U-THERE. The first is random and below half, so that it never overflows; each further one, also of another
+    /// question, is one higher, or the peer takes it for a replay (RFC 3706 section 6.2). Another node goes on with it: no message
+    /// leaves before a standby has what it was numbered from. One from before that was kept has the number in its question alone.
+    pub(crate) fn next_question(&mut self, of_question: Option<u32>, host: &mut dyn Host) -> u32 {
+        let known = self.question.or(of_question);
+        let number = known.unwrap_or_else(|| u32::from_be_bytes(random_array(host)) >> 1);
+        self.question = Some(number.wrapping_add(1));
+        number
     }
 
     /// A Message ID that is not zero and that nobody has used on this IKE_SA. It is noted: a message that bears it is ours, whoever sends it.

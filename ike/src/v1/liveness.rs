@@ -11,12 +11,12 @@ use super::wire::{Notify, NotifyType, Payload};
 use crate::config::Retransmit;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::host::{Host, random_array};
+use crate::host::Host;
 use crate::wire::numbers::{ExchangeType, ProtocolId};
 
 pub(crate) use snapshot::ProbeForm;
 
-/// A question that waits for its answer. Each time it is asked its number is one higher.
+/// A question that waits for its answer. Each time it is asked its number is one higher, as it is from question to question.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     first: u32,
@@ -67,9 +67,7 @@ impl Connection {
         }
         let policy = self.policy_of_repeats();
         let policy = self.interval().map_or(policy, |interval| policy.of_liveness(interval));
-        // Random, so that an answer to one of an earlier IKE_SA is not taken for it; below half, so that it never overflows.
-        let first = u32::from_be_bytes(random_array(host)) >> 1;
-        self.probe = Some(Probe { first, next: first, sent: 0, due: now, policy });
+        self.probe = Some(Probe { first: 0, next: 0, sent: 0, due: now, policy });
         self.probe_again(now, host);
     }
 
@@ -81,8 +79,12 @@ impl Connection {
             let (exchange, remote) = (ExchangeType::INFORMATIONAL_V1, self.addresses().1);
             return self.failed(Failure::Timeout { exchange, remote, tries });
         }
-        let number = probe.next;
-        probe.next += 1;
+        let Some(sa) = self.sas.iter_mut().rev().find(|sa| sa.replaced.is_none()) else { return };
+        let number = sa.next_question((probe.sent > 0).then_some(probe.next), host);
+        if probe.sent == 0 {
+            probe.first = number;
+        }
+        probe.next = number.wrapping_add(1);
         probe.due = now + probe.policy.wait(probe.sent);
         self.counters.retransmissions += u64::from(probe.sent > 0);
         probe.sent += 1;

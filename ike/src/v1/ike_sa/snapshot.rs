@@ -45,6 +45,8 @@ pub(crate) struct IkeSaForm {
     seen_ids: Vec<u32>,
     #[prost(fixed64, repeated, tag = "16")]
     seen_nonces: Vec<u64>,
+    #[prost(uint32, optional, tag = "17")]
+    question: Option<u32>,
 }
 
 impl IkeSa {
@@ -65,6 +67,7 @@ impl IkeSa {
             since,
             heard,
             octets,
+            question,
             seen: Seen { ids, nonces },
         } = self;
         IkeSaForm {
@@ -84,6 +87,7 @@ impl IkeSa {
             octets: *octets,
             seen_ids: ids.clone(),
             seen_nonces: nonces.clone(),
+            question: *question,
         }
     }
 
@@ -112,6 +116,7 @@ impl IkeSa {
             since: r.at(form.since, "when phase 1 was done")?,
             heard: r.at(form.heard, "when an IKE_SA was heard last")?,
             octets: form.octets,
+            question: form.question,
             seen: Seen { ids, nonces },
         })
     }
