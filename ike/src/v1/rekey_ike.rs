@@ -84,7 +84,12 @@ impl Connection {
         }
         let Self { sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
         debug_assert!(children.is_empty(), "a connection with pairs joins another");
+        let before = self.esp_end();
         (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
+        // What comes next from there is from where the peer is already, and would tell nothing.
+        if let Some(now_at) = self.esp_end().filter(|end| before.is_some_and(|before| before != *end)) {
+            self.events.push_back(Event::RemoteMoved(now_at));
+        }
         self.counters.join(counters);
         self.transmits.extend(transmits);
         self.reopen_failures = 0;

@@ -98,6 +98,11 @@ impl Connection {
         self.counters
     }
 
+    /// Where ESP in UDP goes, if there is any: to the port of NAT traversal also where IKE has stayed on its own.
+    pub(crate) fn esp_end(&self) -> Option<SocketAddr> {
+        self.encapsulates().then(|| self.path.ends(true).1)
+    }
+
     /// The peer sends from elsewhere now.
     pub(crate) fn moved(&mut self, remote: SocketAddr) {
         if self.path.follow(self.nat, self.floated, remote) {
