@@ -19,6 +19,10 @@ use crate::wire::numbers::ProtocolId;
 /// protection, and one that somebody has kept must not take a tunnel down.
 const FRESH: Duration = Duration::from_secs(30);
 
+/// How old a pair is at least that the peer says it has not: by then it has missed the third message of quick mode, or asked for it
+/// again.
+const NEW_PAIR: Duration = Duration::from_secs(10);
+
 impl Connection {
     pub(crate) fn informational(
         &mut self,
@@ -82,18 +86,34 @@ impl Connection {
             }
             NotifyType::INITIAL_CONTACT => self.contacted(now, spi),
             kind if kind.is_error() => {
-                let about: Option<u32> = notify.spi.as_slice().try_into().ok().map(u32::from_be_bytes);
+                let spi_of = |octets: &[u8]| octets.try_into().ok().map(u32::from_be_bytes);
+                let about: Option<u32> = spi_of(&notify.spi);
+                // Some put it where IKEv2 has it.
+                let lost = about.or_else(|| spi_of(&notify.data)).filter(|_| kind == NotifyType::INVALID_SPI);
+                if let Some(spi_in) = lost.and_then(|spi| self.child_by_peer(spi)).map(|child| child.spi_in) {
+                    return self.unknown_to_peer(now, spi_in);
+                }
                 let ours = |spi: u32| {
                     self.quick.iter().position(|q| q.asks_for().is_some() && q.spi_in() == Some(spi))
                 };
                 let mut waiting = self.quick.iter().enumerate().filter(|(_, q)| q.asks_for().is_some());
                 let only = waiting.next().map(|(at, _)| at).filter(|_| waiting.next().is_none());
                 // Not everybody says which one it is about.
+                let only = only.filter(|_| kind.refuses_quick_mode());
                 if let Some(at) = about.and_then(ours).or(only) {
                     self.quick_refused(now, host, at, kind);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The peer says that it has no such pair: another takes its place. It may be wrong of one that has just been made, for a packet
+    /// may overtake the third message of quick mode; and who says it of each is not to have one made as fast as messages travel.
+    fn unknown_to_peer(&mut self, now: Instant, spi_in: u32) {
+        let known = self.child(spi_in).filter(|child| child.is_installed() && child.span.1 + NEW_PAIR <= now);
+        if known.is_some() {
+            self.queue(Task::RekeyChild(spi_in), now);
         }
     }
 
