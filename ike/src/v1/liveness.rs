@@ -5,13 +5,15 @@ mod snapshot;
 
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::handshake::{Handshake, Packets};
 use super::tasks::Task;
 use super::wire::{Notify, NotifyType, Payload};
+use super::{Connection, Phase};
 use crate::config::Retransmit;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::silence::HOST_ANSWERS;
 use crate::wire::numbers::{ExchangeType, ProtocolId};
 
 pub(crate) use snapshot::ProbeForm;
@@ -52,8 +54,25 @@ impl Connection {
         }
     }
 
+    /// Without an IKE_SA, packets are all that a peer may be known by that does not answer phase 1 of ours: some begin alone, and end
+    /// phase 1 before its time. The host is asked for them before the pairs go; true if it has not been before.
+    pub(crate) fn asks_for_packets(&mut self, now: Instant) -> bool {
+        let alone = self.phase == Phase::Up && self.current_sa().is_none() && !self.children.is_empty();
+        let unasked = |handshake: &&mut Box<Handshake>| alone && handshake.packets == Packets::Unasked;
+        let Some(handshake) = self.handshake.as_mut().filter(unasked) else { return false };
+        handshake.packets = Packets::Asked;
+        handshake.repeat.due = Some(now + HOST_ANSWERS);
+        self.events.push_back(Event::SignOfLifeDue);
+        true
+    }
+
     /// The host says when ESP arrived last.
     pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
+        if let (Some(at), Some(handshake)) = (at, &mut self.handshake)
+            && at > handshake.began
+        {
+            handshake.packets = Packets::Heard;
+        }
         let Some(interval) = self.interval().filter(|_| self.is_up()) else { return };
         if self.silence.goes_on(now, at, interval) && self.liveness_due().is_some() {
             self.check_liveness(now);

@@ -37,17 +37,25 @@ impl Connection {
             return;
         }
         if let Err(failure) = self.start_phase1(now, host) {
-            self.renewal_failed(now, host, failure);
+            self.renewal_failed(now, host, failure, false);
         }
     }
 
-    /// Phase 1 was not renewed. What there is stays for the time being.
-    pub(crate) fn renewal_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
+    /// Phase 1 was not renewed. What there is stays for the time being. `heard` if packets have come by the pairs since it began.
+    pub(crate) fn renewal_failed(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        failure: Failure,
+        heard: bool,
+    ) {
         self.reopen_failures += 1;
         let silent = matches!(failure, Failure::Timeout { .. } | Failure::ProofUnanswered { .. });
-        // Without an IKE_SA, silence is all there is to know of the peer. One that was replaced, and that is kept for those who hold pairs by it,
-        // is no sign of life.
-        if self.current_sa().is_none() && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
+        // A peer that begins alone says nothing to phase 1 of ours, and sends by the pairs: they serve until their lifetime ends.
+        let serves = silent && heard && !self.children.is_empty();
+        // Without an IKE_SA and packets, silence is all there is to know of the peer. One that was replaced, and that is kept for those
+        // who hold pairs by it, is no sign of life.
+        if self.current_sa().is_none() && !serves && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
             return self.failed(failure);
         }
         let tries = super::exchange::Tries { put_off: self.reopen_failures, way: 0 };

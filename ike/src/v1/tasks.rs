@@ -275,6 +275,7 @@ impl Connection {
                 self.counters.retransmissions += 1;
                 self.ask(&message, fragments);
             }
+            Some(Err(_)) if self.asks_for_packets(now) => {}
             Some(Err(tries)) => {
                 let remote = self.addresses().1;
                 let failure = self.unanswered(remote, tries);
