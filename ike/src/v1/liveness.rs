@@ -29,7 +29,7 @@ pub(crate) struct Probe {
 }
 
 impl Connection {
-    fn interval(&self) -> Option<Duration> {
+    pub(crate) fn interval(&self) -> Option<Duration> {
         self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())
     }
 
@@ -95,6 +95,14 @@ impl Connection {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.due <= now) else { return };
         if probe.sent > probe.policy.tries {
             let tries = probe.sent;
+            let current = self.current_sa().map(|sa| sa.spi_local);
+            if let Some(spi) = current.filter(|spi| self.may_be_forgotten(now, *spi)) {
+                self.probe = None;
+                self.drop_sa(now, spi);
+                // A new phase 1 decides.
+                self.queue(Task::Liveness, now);
+                return;
+            }
             let (exchange, remote) = (ExchangeType::INFORMATIONAL_V1, self.addresses().1);
             return self.failed(Failure::Timeout { exchange, remote, tries });
         }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
@@ -66,6 +66,11 @@ impl Connection {
     /// The algorithms of the IKE_SA in use.
     pub(crate) fn choice(&self) -> Option<crate::proposal::IkeChoice> {
         self.current_sa().map(|sa| sa.choice)
+    }
+
+    /// How long both sides keep the IKE_SA in use: who keeps it for longer holds one that the other has thrown away.
+    pub(crate) fn agreed_lifetime(&self) -> Option<Duration> {
+        self.current_sa().and_then(|sa| sa.life.seconds).map(Duration::from_secs)
     }
 
     /// Our address and the peer's, as they stand now.

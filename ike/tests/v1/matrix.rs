@@ -272,6 +272,27 @@ fn q14_a_delete_of_phase_1_that_is_lost_costs_no_pair() {
     }
 }
 
+/// So does one that asks whether the peer is alive: a new phase 1 decides.
+#[test]
+fn q14_a_delete_of_phase_1_that_is_lost_does_not_make_a_peer_dead() {
+    for who in [A, B] {
+        let [left, right] = specs(Phase1::Main);
+        let dpd = Duration::from_secs(10);
+        let mut pair = match who {
+            A => up(&left, &Spec { dpd, ..right }),
+            B => up(&Spec { dpd, ..left }, &right),
+        };
+        pair.run(100);
+        let pairs = pair.a.installed.clone();
+        // Who has ended it asks nothing, and so does not begin by itself.
+        expire(&mut pair, who);
+        pair.side(who).outbox.clear();
+        pair.run(100);
+        assert_eq!(pair.a.installed, pairs, "{who:?}: {:?}\n{:?}", pair.a.log, pair.b.log);
+        assert_settled(&mut pair);
+    }
+}
+
 /// But a peer that does not answer quick mode on a new one is gone, or does not want to.
 #[test]
 fn q15_a_peer_that_never_answers_quick_mode_is_given_up() {
