@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::child::{Agreed, Use};
 use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
 use super::handshake::NONCE_LEN;
-use super::ike_sa::Proof;
+use super::ike_sa::{Of, Proof};
 use super::offer::{self, QuickOffer};
 use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime};
@@ -102,7 +102,7 @@ impl Connection {
         datagram: Datagram<'_>,
     ) {
         let full = self.quick.len() >= MAX_QUICK;
-        let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.is_seen(header.message_id)) else {
+        let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.seen.has(header.message_id)) else {
             return self.counters.dropped += 1;
         };
         let iv = sa.first_iv(header.message_id);
@@ -112,7 +112,7 @@ impl Connection {
         };
         let payloads = Payloads(&opened.payloads);
         let nonce = payloads.nonce().unwrap_or_default();
-        if !sa.see(header.message_id) || !sa.see_nonce(nonce) {
+        if !sa.seen.note(header.message_id, Of::Rest) || !sa.seen.note_nonce(nonce) {
             return self.counters.dropped += 1;
         }
         self.authentic(now, spi, datagram);
@@ -385,7 +385,7 @@ impl Connection {
     ) -> Option<(Vec<u8>, bool)> {
         let notify = Notify { protocol: ProtocolId::ESP, spi: about, kind, data: Vec::new() };
         let sa = self.sa_mut(spi)?;
-        let id = sa.draw_id(host);
+        let id = sa.draw_id(Of::Rest, host);
         let mut iv = sa.first_iv(id);
         let payloads = vec![Payload::Notify(notify)];
         let message = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads).ok()?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{ChildState, Use};
 use super::exchange::Step;
-use super::ike_sa::Proof;
+use super::ike_sa::{Of, Proof};
 use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
 use super::{Connection, Phase};
@@ -36,7 +36,7 @@ impl Connection {
         let connected = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
         let Some(sa) = self.sa_mut(spi) else { return self.counters.dropped += 1 };
         // CONNECTED bears the Message ID of its quick mode (RFC 2408 section 3.1).
-        if connected.is_none() && sa.is_seen(id) {
+        if connected.is_none() && sa.seen.has(id) {
             return self.counters.dropped += 1;
         }
         let iv = sa.first_iv(id);
@@ -44,11 +44,15 @@ impl Connection {
             Ok(opened) => opened,
             _ => return self.counters.dropped += 1,
         };
-        if connected.is_none() && !sa.see(id) {
+        let of = of(&opened.payloads);
+        if connected.is_none() && !sa.seen.note(id, of) {
             return self.counters.dropped += 1;
         }
-        self.authentic(now, spi, datagram);
         let payloads = Payloads(&opened.payloads);
+        // One that may have come before is answered, and shows neither that the peer is there nor where.
+        if of == Of::Rest || payloads.notifies().all(|notify| self.is_said_now(spi, notify)) {
+            self.authentic(now, spi, datagram);
+        }
         for notify in payloads.notifies() {
             // A refusal among them may have ended one.
             let quick = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
@@ -199,7 +203,7 @@ impl Connection {
     /// A message of its own on an IKE_SA. Nobody acknowledges it.
     pub(crate) fn inform(&mut self, host: &mut dyn Host, spi: u64, payloads: Vec<Payload>) {
         let Some(sa) = self.sa_mut(spi) else { return };
-        let id = sa.draw_id(host);
+        let id = sa.draw_id(of(&payloads), host);
         let mut iv = sa.first_iv(id);
         let sealed = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads);
         let fragments = sa.peer.fragments;
@@ -274,6 +278,15 @@ impl Connection {
         }
         self.events.push_back(Event::ChildFailed { name: policy.clone(), failure });
     }
+}
+
+/// What an Informational is of.
+fn of(payloads: &[Payload]) -> Of {
+    let is_sign = |payload: &Payload| match payload {
+        Payload::Notify(notify) => matches!(notify.kind, NotifyType::R_U_THERE | NotifyType::R_U_THERE_ACK),
+        _ => false,
+    };
+    if !payloads.is_empty() && payloads.iter().all(is_sign) { Of::Liveness } else { Of::Rest }
 }
 
 /// The DELETE payload of a pair: our SPI, by which the peer sends.

@@ -138,12 +138,26 @@ impl Connection {
         }
     }
 
+    /// Whether a question or an answer of the peer's is none of before.
+    pub(crate) fn is_said_now(&mut self, spi: u64, notify: &Notify) -> bool {
+        let number = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes);
+        let answers = number.is_ok_and(|number| self.awaits(number));
+        let Some(sa) = self.sa_mut(spi) else { return false };
+        match (notify.kind, number) {
+            (NotifyType::R_U_THERE, Ok(number)) => sa.is_asked_now(number),
+            _ => answers || !sa.seen.forgot(),
+        }
+    }
+
+    /// Whether this is the number of a question that waits for its answer.
+    fn awaits(&self, number: u32) -> bool {
+        self.probe.is_some_and(|probe| (probe.first..probe.next).contains(&number))
+    }
+
     /// The peer answers: if that is what it was asked, it is there.
     pub(crate) fn acknowledged(&mut self, notify: &Notify) {
         let number = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes);
-        if let (Ok(number), Some(probe)) = (number, &self.probe)
-            && (probe.first..probe.next).contains(&number)
-        {
+        if number.is_ok_and(|number| self.awaits(number)) {
             self.probe = None;
         }
     }

@@ -31,6 +31,13 @@ impl Connection {
         }
     }
 
+    /// One that can take in nothing more ends, rather than be deaf: the peer learns of it, and whoever next needs one makes it.
+    pub(crate) fn retire_full(&mut self, now: Instant, host: &mut dyn Host) {
+        while let Some(spi) = self.sas.iter().find(|sa| sa.seen.is_full()).map(|sa| sa.spi_local) {
+            self.retire(now, host, spi);
+        }
+    }
+
     /// Starts phase 1 anew.
     pub(crate) fn renew(&mut self, now: Instant, host: &mut dyn Host) {
         if self.handshake.is_some() {
