@@ -69,6 +69,9 @@ impl Connection {
                 self.quick_answered(now, host, at, header, datagram);
             }
             Some(Quick { step: Step::Answered(_), .. }) => self.quick_done(now, at, header, datagram),
+            Some(Quick { step: Step::Done(_, Some(_)), .. }) => {
+                self.quick_connected(now, at, header, datagram);
+            }
             _ => self.counters.dropped += 1,
         }
     }
@@ -170,6 +173,27 @@ impl Connection {
             self.child_mut(spi_in).into_iter().for_each(|child| child.usable = usable);
         } else {
             self.activate(now, spi_in);
+        }
+    }
+
+    /// A fourth message. Who has set the commit bit says CONNECTED in an Informational (RFC 2408 section 3.1); some, as Windows and
+    /// racoon, say it here, with the hash of one and the IV that follows our last message.
+    fn quick_connected(&mut self, now: Instant, at: usize, header: &Header, datagram: Datagram<'_>) {
+        let Some(Quick { ike, iv, step: Step::Done(_, Some(spi_in)), .. }) = self.quick.get(at) else {
+            return;
+        };
+        let (spi, iv, spi_in) = (*ike, iv.clone(), *spi_in);
+        let waits = matches!(self.child(spi_in).map(|child| child.usable), Some(Use::Connected(_)));
+        let opened = self
+            .sa_mut(spi)
+            .filter(|_| waits)
+            .and_then(|sa| sa.open(header, datagram.bytes, &iv, (Proof::First, 4)).ok());
+        match opened {
+            Some(opened) if opened.payloads.iter().any(is_connected) => {
+                self.authentic(now, spi, datagram);
+                self.activate(now, spi_in);
+            }
+            _ => self.counters.dropped += 1,
         }
     }
 
@@ -391,4 +415,8 @@ impl Connection {
         let message = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads).ok()?;
         Some((message, sa.peer.fragments))
     }
+}
+
+fn is_connected(payload: &Payload) -> bool {
+    matches!(payload, Payload::Notify(notify) if notify.kind == NotifyType::CONNECTED)
 }
