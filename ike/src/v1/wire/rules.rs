@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn no_other_exchange_has_rules() {
         for (exchange, message) in
-            [(2, 0), (2, 7), (4, 4), (32, 0), (32, 4), (1, 1), (3, 1), (6, 1), (33, 1), (34, 1)]
+            [(2, 0), (2, 7), (4, 4), (32, 0), (32, 5), (1, 1), (3, 1), (6, 1), (33, 1), (34, 1)]
         {
             let none = Err(WireError::BadField("exchange type"));
             assert_eq!(checked(Exchange(exchange), message, &[P::HASH, P::SA, P::NONCE]), none);
