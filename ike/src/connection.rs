@@ -5,7 +5,7 @@ mod snapshot;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{self, Opening, PeerConfig};
 use crate::event::{Datagram, Event, Nat, Transmit};
@@ -178,6 +178,14 @@ impl Connection {
     /// The algorithms of the IKE_SA in use.
     pub fn choice(&self) -> Option<IkeChoice> {
         either!(&self.0, conn => conn.choice())
+    }
+
+    /// How long the IKE_SA in use lasts by what both sides have said, if they say that: in IKEv2 each has a lifetime of its own.
+    pub fn agreed_lifetime(&self) -> Option<Duration> {
+        match &self.0 {
+            Version::V2(_) => None,
+            Version::V1(conn) => conn.agreed_lifetime(),
+        }
     }
 
     /// Our address and the peer's, as they stand now.

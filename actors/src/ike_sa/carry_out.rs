@@ -167,9 +167,10 @@ impl IkeSaActor {
         (self.our_address(local), remote)
     }
 
-    /// The lifetime of a new IKE_SA.
+    /// The lifetime of a new IKE_SA: no longer than the peer keeps it, where that is agreed on.
     fn fresh_lifetime(&self) -> Lifetime {
-        let span = self.peer_spec.spec.ike.lifetime;
+        let agreed = self.conn.as_ref().and_then(Connection::agreed_lifetime);
+        let span = self.peer_spec.spec.ike.lifetime.within(agreed);
         jittered(span.rekey, span.life)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::child::{Agreed, Use};
 use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
 use super::handshake::NONCE_LEN;
-use super::ike_sa::Proof;
+use super::ike_sa::{Of, Proof};
 use super::offer::{self, QuickOffer};
 use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime};
@@ -69,6 +69,9 @@ impl Connection {
                 self.quick_answered(now, host, at, header, datagram);
             }
             Some(Quick { step: Step::Answered(_), .. }) => self.quick_done(now, at, header, datagram),
+            Some(Quick { step: Step::Done(_, Some(_)), .. }) => {
+                self.quick_connected(now, at, header, datagram);
+            }
             _ => self.counters.dropped += 1,
         }
     }
@@ -102,7 +105,7 @@ impl Connection {
         datagram: Datagram<'_>,
     ) {
         let full = self.quick.len() >= MAX_QUICK;
-        let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.is_seen(header.message_id)) else {
+        let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.seen.has(header.message_id)) else {
             return self.counters.dropped += 1;
         };
         let iv = sa.first_iv(header.message_id);
@@ -112,7 +115,7 @@ impl Connection {
         };
         let payloads = Payloads(&opened.payloads);
         let nonce = payloads.nonce().unwrap_or_default();
-        if !sa.see(header.message_id) || !sa.see_nonce(nonce) {
+        if !sa.seen.note(header.message_id, Of::Rest) || !sa.seen.note_nonce(nonce) {
             return self.counters.dropped += 1;
         }
         self.authentic(now, spi, datagram);
@@ -170,6 +173,27 @@ impl Connection {
             self.child_mut(spi_in).into_iter().for_each(|child| child.usable = usable);
         } else {
             self.activate(now, spi_in);
+        }
+    }
+
+    /// A fourth message. Who has set the commit bit says CONNECTED in an Informational (RFC 2408 section 3.1); some, as Windows and
+    /// racoon, say it here, with the hash of one and the IV that follows our last message.
+    fn quick_connected(&mut self, now: Instant, at: usize, header: &Header, datagram: Datagram<'_>) {
+        let Some(Quick { ike, iv, step: Step::Done(_, Some(spi_in)), .. }) = self.quick.get(at) else {
+            return;
+        };
+        let (spi, iv, spi_in) = (*ike, iv.clone(), *spi_in);
+        let waits = matches!(self.child(spi_in).map(|child| child.usable), Some(Use::Connected(_)));
+        let opened = self
+            .sa_mut(spi)
+            .filter(|_| waits)
+            .and_then(|sa| sa.open(header, datagram.bytes, &iv, (Proof::First, 4)).ok());
+        match opened {
+            Some(opened) if opened.payloads.iter().any(is_connected) => {
+                self.authentic(now, spi, datagram);
+                self.activate(now, spi_in);
+            }
+            _ => self.counters.dropped += 1,
         }
     }
 
@@ -385,10 +409,14 @@ impl Connection {
     ) -> Option<(Vec<u8>, bool)> {
         let notify = Notify { protocol: ProtocolId::ESP, spi: about, kind, data: Vec::new() };
         let sa = self.sa_mut(spi)?;
-        let id = sa.draw_id(host);
+        let id = sa.draw_id(Of::Rest, host);
         let mut iv = sa.first_iv(id);
         let payloads = vec![Payload::Notify(notify)];
         let message = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads).ok()?;
         Some((message, sa.peer.fragments))
     }
+}
+
+fn is_connected(payload: &Payload) -> bool {
+    matches!(payload, Payload::Notify(notify) if notify.kind == NotifyType::CONNECTED)
 }

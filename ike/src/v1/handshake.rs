@@ -61,6 +61,18 @@ pub(crate) struct Handshake {
     pub(crate) objected: bool,
     /// Something has come that bears our SPI, from where that was sent.
     pub(crate) address_proved: bool,
+    /// Ours: what the host says of ESP since it began.
+    pub(crate) packets: Packets,
+}
+
+/// Whether ESP has come from the peer since phase 1 began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Packets {
+    Unasked,
+    /// The host was asked.
+    Asked,
+    /// It has.
+    Heard,
 }
 
 /// What phase 1 waits for. Each is consumed by the message that it waits for.

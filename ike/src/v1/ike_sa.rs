@@ -1,7 +1,9 @@
 //! One IKE_SA (ISAKMP SA): SPIs, keys, what was seen on it, and the protection of the messages of phase 2.
 
+mod seen;
 mod snapshot;
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::exchange::Repeat;
@@ -17,12 +19,9 @@ use crate::proposal::IkeChoice;
 use crate::wire::writer::Writer;
 use crate::wire::{WireError, numbers::ProtocolId};
 
+pub(crate) use seen::Of;
+use seen::Seen;
 pub(crate) use snapshot::IkeSaForm;
-
-/// Message IDs of both sides, and nonces of the peer, that are remembered, so that none is taken twice, and nothing that we have said
-/// ourselves for the peer's: the keys are the same in both directions. A tunnel that renews a pair every minute comes by half of them in a
-/// day and a half; then a new IKE_SA is made, whose numbers begin anew.
-pub(crate) const MAX_SEEN: usize = 8_192;
 
 /// One IKE_SA.
 #[derive(Debug)]
@@ -49,14 +48,9 @@ pub(crate) struct IkeSa {
     pub(crate) heard: Instant,
     /// Octets of messages either way.
     pub(crate) octets: u64,
-    seen: Seen,
-}
-
-/// Message IDs and nonces of the peer that were taken.
-#[derive(Clone, Debug, Default)]
-struct Seen {
-    ids: Vec<u32>,
-    nonces: Vec<u64>,
+    /// The numbers of our R-U-THERE, up to that of the next, once there was one.
+    questions: Option<Range<u32>>,
+    pub(crate) seen: Seen,
 }
 
 /// How a message of phase 2 proves itself (RFC 2409 section 5.5).
@@ -114,6 +108,7 @@ impl IkeSa {
             since: now,
             heard: now,
             octets: 0,
+            questions: None,
             seen: Seen::default(),
         }
     }
@@ -217,51 +212,41 @@ impl IkeSa {
         Ok(Opened { payloads: chain.payloads, iv })
     }
 
+    /// The number of an R-U-THERE. The first is random and below half, so that it never overflows; each further one, also of another
+    /// question, is one higher, or the peer takes it for a replay (RFC 3706 section 6.2). Another node goes on with it: no message
+    /// leaves before a standby has what it was numbered from. One from before that was kept has the number in its question alone.
+    pub(crate) fn next_question(&mut self, of_question: Option<u32>, host: &mut dyn Host) -> u32 {
+        let known = self.questions.clone().or_else(|| of_question.map(|next| next..next));
+        let Range { start, end } = known.unwrap_or_else(|| {
+            let first = u32::from_be_bytes(random_array(host)) >> 1;
+            first..first
+        });
+        self.questions = Some(start..end.wrapping_add(1));
+        end
+    }
+
+    /// Whether a question of the peer is one of now. The Message IDs of such are forgotten one day, so what comes may have come
+    /// before, or be ours and sent back: then it proves nothing. Its number shows it (RFC 3706 section 6.2).
+    pub(crate) fn is_asked_now(&mut self, number: u32) -> bool {
+        let ours = self.questions.as_ref().is_some_and(|questions| questions.contains(&number));
+        self.seen.asks_now(number, ours)
+    }
+
     /// A Message ID that is not zero and that nobody has used on this IKE_SA. It is noted: a message that bears it is ours, whoever sends it.
-    pub(crate) fn draw_id(&mut self, host: &mut dyn Host) -> u32 {
+    pub(crate) fn draw_id(&mut self, of: Of, host: &mut dyn Host) -> u32 {
         loop {
             let id = u32::from_be_bytes(random_array(host));
-            if id != 0 && !self.is_seen(id) {
-                self.see(id);
+            if id != 0 && !self.seen.has(id) {
+                self.seen.note(id, of);
                 return id;
             }
-        }
-    }
-
-    /// Whether this Message ID was used before, by the peer or by us.
-    pub(crate) fn is_seen(&self, id: u32) -> bool {
-        self.seen.ids.binary_search(&id).is_ok()
-    }
-
-    /// Notes a Message ID of the peer. False if it was there, or there are too many: nothing more is taken on this IKE_SA then.
-    pub(crate) fn see(&mut self, id: u32) -> bool {
-        match self.seen.ids.binary_search(&id) {
-            Err(at) if self.seen.ids.len() < MAX_SEEN => {
-                self.seen.ids.insert(at, id);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Notes a nonce of the peer, as [`Self::see`].
-    pub(crate) fn see_nonce(&mut self, nonce: &[u8]) -> bool {
-        use sha2::Digest as _;
-        let digest = sha2::Sha256::digest(nonce);
-        let known = digest.first_chunk().copied().map_or(0, u64::from_be_bytes);
-        match self.seen.nonces.binary_search(&known) {
-            Err(at) if self.seen.nonces.len() < MAX_SEEN => {
-                self.seen.nonces.insert(at, known);
-                true
-            }
-            _ => false,
         }
     }
 
     /// It has seen so much that another one should take its place.
     pub(crate) fn is_worn(&self) -> bool {
         let kilobytes = self.life.kilobytes.is_some_and(|most| self.octets / 1_024 >= most);
-        self.seen.ids.len() >= MAX_SEEN / 2 || kilobytes
+        self.seen.is_half_full() || kilobytes
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::child::{ChildState, Use};
 use super::exchange::Step;
-use super::ike_sa::Proof;
+use super::ike_sa::{Of, Proof};
 use super::tasks::Task;
 use super::wire::{self, Exchange, Header, Notify, NotifyType, Payload, Payloads};
 use super::{Connection, Phase};
@@ -18,6 +18,10 @@ use crate::wire::numbers::ProtocolId;
 /// How old an IKE_SA may be whose INITIAL-CONTACT counts that comes by itself: it is for the first message under its
 /// protection, and one that somebody has kept must not take a tunnel down.
 const FRESH: Duration = Duration::from_secs(30);
+
+/// How old a pair is at least that the peer says it has not: by then it has missed the third message of quick mode, or asked for it
+/// again.
+const NEW_PAIR: Duration = Duration::from_secs(10);
 
 impl Connection {
     pub(crate) fn informational(
@@ -32,7 +36,7 @@ impl Connection {
         let connected = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
         let Some(sa) = self.sa_mut(spi) else { return self.counters.dropped += 1 };
         // CONNECTED bears the Message ID of its quick mode (RFC 2408 section 3.1).
-        if connected.is_none() && sa.is_seen(id) {
+        if connected.is_none() && sa.seen.has(id) {
             return self.counters.dropped += 1;
         }
         let iv = sa.first_iv(id);
@@ -40,11 +44,15 @@ impl Connection {
             Ok(opened) => opened,
             _ => return self.counters.dropped += 1,
         };
-        if connected.is_none() && !sa.see(id) {
+        let of = of(&opened.payloads);
+        if connected.is_none() && !sa.seen.note(id, of) {
             return self.counters.dropped += 1;
         }
-        self.authentic(now, spi, datagram);
         let payloads = Payloads(&opened.payloads);
+        // One that may have come before is answered, and shows neither that the peer is there nor where.
+        if of == Of::Rest || payloads.notifies().all(|notify| self.is_said_now(spi, notify)) {
+            self.authentic(now, spi, datagram);
+        }
         for notify in payloads.notifies() {
             // A refusal among them may have ended one.
             let quick = self.quick.iter().position(|quick| quick.ike == spi && quick.id == id);
@@ -82,18 +90,34 @@ impl Connection {
             }
             NotifyType::INITIAL_CONTACT => self.contacted(now, spi),
             kind if kind.is_error() => {
-                let about: Option<u32> = notify.spi.as_slice().try_into().ok().map(u32::from_be_bytes);
+                let spi_of = |octets: &[u8]| octets.try_into().ok().map(u32::from_be_bytes);
+                let about: Option<u32> = spi_of(&notify.spi);
+                // Some put it where IKEv2 has it.
+                let lost = about.or_else(|| spi_of(&notify.data)).filter(|_| kind == NotifyType::INVALID_SPI);
+                if let Some(spi_in) = lost.and_then(|spi| self.child_by_peer(spi)).map(|child| child.spi_in) {
+                    return self.unknown_to_peer(now, spi_in);
+                }
                 let ours = |spi: u32| {
                     self.quick.iter().position(|q| q.asks_for().is_some() && q.spi_in() == Some(spi))
                 };
                 let mut waiting = self.quick.iter().enumerate().filter(|(_, q)| q.asks_for().is_some());
                 let only = waiting.next().map(|(at, _)| at).filter(|_| waiting.next().is_none());
                 // Not everybody says which one it is about.
+                let only = only.filter(|_| kind.refuses_quick_mode());
                 if let Some(at) = about.and_then(ours).or(only) {
                     self.quick_refused(now, host, at, kind);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// The peer says that it has no such pair: another takes its place. It may be wrong of one that has just been made, for a packet
+    /// may overtake the third message of quick mode; and who says it of each is not to have one made as fast as messages travel.
+    fn unknown_to_peer(&mut self, now: Instant, spi_in: u32) {
+        let known = self.child(spi_in).filter(|child| child.is_installed() && child.span.1 + NEW_PAIR <= now);
+        if known.is_some() {
+            self.queue(Task::RekeyChild(spi_in), now);
         }
     }
 
@@ -179,7 +203,7 @@ impl Connection {
     /// A message of its own on an IKE_SA. Nobody acknowledges it.
     pub(crate) fn inform(&mut self, host: &mut dyn Host, spi: u64, payloads: Vec<Payload>) {
         let Some(sa) = self.sa_mut(spi) else { return };
-        let id = sa.draw_id(host);
+        let id = sa.draw_id(of(&payloads), host);
         let mut iv = sa.first_iv(id);
         let sealed = sa.seal(Exchange::INFORMATIONAL, id, &mut iv, Proof::First, payloads);
         let fragments = sa.peer.fragments;
@@ -254,6 +278,15 @@ impl Connection {
         }
         self.events.push_back(Event::ChildFailed { name: policy.clone(), failure });
     }
+}
+
+/// What an Informational is of.
+fn of(payloads: &[Payload]) -> Of {
+    let is_sign = |payload: &Payload| match payload {
+        Payload::Notify(notify) => matches!(notify.kind, NotifyType::R_U_THERE | NotifyType::R_U_THERE_ACK),
+        _ => false,
+    };
+    if !payloads.is_empty() && payloads.iter().all(is_sign) { Of::Liveness } else { Of::Rest }
 }
 
 /// The DELETE payload of a pair: our SPI, by which the peer sends.

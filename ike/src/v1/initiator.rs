@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::accept;
 use super::exchange::{Digest, Repeat};
 use super::handshake::{
-    AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Step, Unproved, announcement,
-    header, is,
+    AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Packets, Step, Unproved,
+    announcement, header, is,
 };
 use super::ike_sa::IkeSa;
 use super::keys::Suite;
@@ -98,6 +98,7 @@ impl Connection {
             octets: (0, 0),
             objected: false,
             address_proved: false,
+            packets: Packets::Unasked,
         }));
         self.ask(&message, false);
         Ok(())
@@ -386,11 +387,12 @@ impl Connection {
 
     /// Phase 1 of ours failed. If it was to renew another, what there is stays.
     pub(crate) fn phase1_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
+        let heard = self.handshake.as_ref().is_some_and(|handshake| handshake.packets == Packets::Heard);
         self.drop_handshake();
         if self.phase == Phase::Handshake {
             return self.failed(failure);
         }
-        self.renewal_failed(now, host, failure);
+        self.renewal_failed(now, host, failure, heard);
     }
 
     /// A notify in clear, or in keys that the peer does not know to be wrong, about phase 1 of ours. It proves nothing, but

@@ -5,18 +5,20 @@ mod snapshot;
 
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::handshake::{Handshake, Packets};
 use super::tasks::Task;
 use super::wire::{Notify, NotifyType, Payload};
+use super::{Connection, Phase};
 use crate::config::Retransmit;
 use crate::event::Event;
 use crate::failure::Failure;
-use crate::host::{Host, random_array};
+use crate::host::Host;
+use crate::silence::HOST_ANSWERS;
 use crate::wire::numbers::{ExchangeType, ProtocolId};
 
 pub(crate) use snapshot::ProbeForm;
 
-/// A question that waits for its answer. Each time it is asked its number is one higher.
+/// A question that waits for its answer. Each time it is asked its number is one higher, as it is from question to question.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Probe {
     first: u32,
@@ -27,7 +29,7 @@ pub(crate) struct Probe {
 }
 
 impl Connection {
-    fn interval(&self) -> Option<Duration> {
+    pub(crate) fn interval(&self) -> Option<Duration> {
         self.config.as_ref().map(|c| c.dpd_interval).filter(|d| !d.is_zero())
     }
 
@@ -52,8 +54,25 @@ impl Connection {
         }
     }
 
+    /// Without an IKE_SA, packets are all that a peer may be known by that does not answer phase 1 of ours: some begin alone, and end
+    /// phase 1 before its time. The host is asked for them before the pairs go; true if it has not been before.
+    pub(crate) fn asks_for_packets(&mut self, now: Instant) -> bool {
+        let alone = self.phase == Phase::Up && self.current_sa().is_none() && !self.children.is_empty();
+        let unasked = |handshake: &&mut Box<Handshake>| alone && handshake.packets == Packets::Unasked;
+        let Some(handshake) = self.handshake.as_mut().filter(unasked) else { return false };
+        handshake.packets = Packets::Asked;
+        handshake.repeat.due = Some(now + HOST_ANSWERS);
+        self.events.push_back(Event::SignOfLifeDue);
+        true
+    }
+
     /// The host says when ESP arrived last.
     pub(crate) fn heard(&mut self, now: Instant, at: Option<Instant>) {
+        if let (Some(at), Some(handshake)) = (at, &mut self.handshake)
+            && at > handshake.began
+        {
+            handshake.packets = Packets::Heard;
+        }
         let Some(interval) = self.interval().filter(|_| self.is_up()) else { return };
         if self.silence.goes_on(now, at, interval) && self.liveness_due().is_some() {
             self.check_liveness(now);
@@ -67,9 +86,7 @@ impl Connection {
         }
         let policy = self.policy_of_repeats();
         let policy = self.interval().map_or(policy, |interval| policy.of_liveness(interval));
-        // Random, so that an answer to one of an earlier IKE_SA is not taken for it; below half, so that it never overflows.
-        let first = u32::from_be_bytes(random_array(host)) >> 1;
-        self.probe = Some(Probe { first, next: first, sent: 0, due: now, policy });
+        self.probe = Some(Probe { first: 0, next: 0, sent: 0, due: now, policy });
         self.probe_again(now, host);
     }
 
@@ -78,11 +95,23 @@ impl Connection {
         let Some(probe) = self.probe.as_mut().filter(|probe| probe.due <= now) else { return };
         if probe.sent > probe.policy.tries {
             let tries = probe.sent;
+            let current = self.current_sa().map(|sa| sa.spi_local);
+            if let Some(spi) = current.filter(|spi| self.may_be_forgotten(now, *spi)) {
+                self.probe = None;
+                self.drop_sa(now, spi);
+                // A new phase 1 decides.
+                self.queue(Task::Liveness, now);
+                return;
+            }
             let (exchange, remote) = (ExchangeType::INFORMATIONAL_V1, self.addresses().1);
             return self.failed(Failure::Timeout { exchange, remote, tries });
         }
-        let number = probe.next;
-        probe.next += 1;
+        let Some(sa) = self.sas.iter_mut().rev().find(|sa| sa.replaced.is_none()) else { return };
+        let number = sa.next_question((probe.sent > 0).then_some(probe.next), host);
+        if probe.sent == 0 {
+            probe.first = number;
+        }
+        probe.next = number.wrapping_add(1);
         probe.due = now + probe.policy.wait(probe.sent);
         self.counters.retransmissions += u64::from(probe.sent > 0);
         probe.sent += 1;
@@ -109,12 +138,26 @@ impl Connection {
         }
     }
 
+    /// Whether a question or an answer of the peer's is none of before.
+    pub(crate) fn is_said_now(&mut self, spi: u64, notify: &Notify) -> bool {
+        let number = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes);
+        let answers = number.is_ok_and(|number| self.awaits(number));
+        let Some(sa) = self.sa_mut(spi) else { return false };
+        match (notify.kind, number) {
+            (NotifyType::R_U_THERE, Ok(number)) => sa.is_asked_now(number),
+            _ => answers || !sa.seen.forgot(),
+        }
+    }
+
+    /// Whether this is the number of a question that waits for its answer.
+    fn awaits(&self, number: u32) -> bool {
+        self.probe.is_some_and(|probe| (probe.first..probe.next).contains(&number))
+    }
+
     /// The peer answers: if that is what it was asked, it is there.
     pub(crate) fn acknowledged(&mut self, notify: &Notify) {
         let number = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes);
-        if let (Ok(number), Some(probe)) = (number, &self.probe)
-            && (probe.first..probe.next).contains(&number)
-        {
+        if number.is_ok_and(|number| self.awaits(number)) {
             self.probe = None;
         }
     }

@@ -271,6 +271,7 @@ impl Connection {
 
     /// Starts what can be started, and tells what has changed by all that was done.
     fn settle(&mut self, now: Instant, host: &mut dyn Host) {
+        self.retire_full(now, host);
         self.run_tasks(now, host);
         self.tell_gaps(now);
         self.assert_invariants();

@@ -31,23 +31,38 @@ impl Connection {
         }
     }
 
+    /// One that can take in nothing more ends, rather than be deaf: the peer learns of it, and whoever next needs one makes it.
+    pub(crate) fn retire_full(&mut self, now: Instant, host: &mut dyn Host) {
+        while let Some(spi) = self.sas.iter().find(|sa| sa.seen.is_full()).map(|sa| sa.spi_local) {
+            self.retire(now, host, spi);
+        }
+    }
+
     /// Starts phase 1 anew.
     pub(crate) fn renew(&mut self, now: Instant, host: &mut dyn Host) {
         if self.handshake.is_some() {
             return;
         }
         if let Err(failure) = self.start_phase1(now, host) {
-            self.renewal_failed(now, host, failure);
+            self.renewal_failed(now, host, failure, false);
         }
     }
 
-    /// Phase 1 was not renewed. What there is stays for the time being.
-    pub(crate) fn renewal_failed(&mut self, now: Instant, host: &mut dyn Host, failure: Failure) {
+    /// Phase 1 was not renewed. What there is stays for the time being. `heard` if packets have come by the pairs since it began.
+    pub(crate) fn renewal_failed(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        failure: Failure,
+        heard: bool,
+    ) {
         self.reopen_failures += 1;
         let silent = matches!(failure, Failure::Timeout { .. } | Failure::ProofUnanswered { .. });
-        // Without an IKE_SA, silence is all there is to know of the peer. One that was replaced, and that is kept for those who hold pairs by it,
-        // is no sign of life.
-        if self.current_sa().is_none() && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
+        // A peer that begins alone says nothing to phase 1 of ours, and sends by the pairs: they serve until their lifetime ends.
+        let serves = silent && heard && !self.children.is_empty();
+        // Without an IKE_SA and packets, silence is all there is to know of the peer. One that was replaced, and that is kept for those
+        // who hold pairs by it, is no sign of life.
+        if self.current_sa().is_none() && !serves && (silent || self.reopen_failures >= MAX_REOPEN_FAILURES) {
             return self.failed(failure);
         }
         let tries = super::exchange::Tries { put_off: self.reopen_failures, way: 0 };
@@ -84,7 +99,12 @@ impl Connection {
         }
         let Self { sas, mut quick, children, transmits, path, floated, nat, natt, counters, .. } = *other;
         debug_assert!(children.is_empty(), "a connection with pairs joins another");
+        let before = self.esp_end();
         (self.path, self.floated, self.nat, self.natt) = (path, floated, nat, natt);
+        // What comes next from there is from where the peer is already, and would tell nothing.
+        if let Some(now_at) = self.esp_end().filter(|end| before.is_some_and(|before| before != *end)) {
+            self.events.push_back(Event::RemoteMoved(now_at));
+        }
         self.counters.join(counters);
         self.transmits.extend(transmits);
         self.reopen_failures = 0;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::child::{Agreed, Child};
 use super::exchange::{ChildOffer, Digest, Quick, REMEMBERED, Repeat, Step, Tries};
 use super::handshake::NONCE_LEN;
-use super::ike_sa::Proof;
+use super::ike_sa::{Of, Proof};
 use super::tasks::Task;
 use super::wire::{Exchange, Header, Id, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime, offer};
@@ -115,7 +115,7 @@ impl Connection {
         let policy = self.policy_of_repeats();
         let Some(spi) = self.current_sa().map(|sa| sa.spi_local) else { return Err(CryptoError::Library) };
         let Some(sa) = self.sa_mut(spi) else { return Err(CryptoError::Library) };
-        let id = sa.draw_id(host);
+        let id = sa.draw_id(Of::Rest, host);
         let mut iv = sa.first_iv(id);
         let message = sa.seal(Exchange::QUICK, id, &mut iv, Proof::First, payloads)?;
         let fragments = sa.peer.fragments;

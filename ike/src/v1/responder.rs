@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::Connection;
 use super::exchange::{Digest, Repeat};
 use super::first;
-use super::handshake::{Announced, Handshake, Keyed, Step, header};
+use super::handshake::{Announced, Handshake, Keyed, Packets, Step, header};
 use super::wire::{self, Exchange, HEADER_LEN, Header, Notify, NotifyType, Payload, Payloads};
 use crate::config::{Opening, PeerConfig, Phase1};
 use crate::crypto::CryptoError;
@@ -98,6 +98,7 @@ impl Connection {
             octets,
             objected: false,
             address_proved: false,
+            packets: Packets::Unasked,
         }));
     }
 

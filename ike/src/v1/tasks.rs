@@ -200,9 +200,16 @@ impl Connection {
         self.config.as_ref().map_or(Retransmit::DEFAULT, |c| c.retransmit)
     }
 
-    /// The same for phase 1.
+    /// The same for phase 1. One by which the peer is to show that it is alive is repeated as that question is.
     pub(crate) fn phase1_policy(&self) -> Retransmit {
-        if self.once && self.phase == Phase::Handshake { Retransmit::ONCE } else { self.policy_of_repeats() }
+        let policy = self.policy_of_repeats();
+        match self.phase {
+            Phase::Handshake if self.once => Retransmit::ONCE,
+            Phase::Up if self.current_sa().is_none() && self.waits(&Task::Liveness) => {
+                self.interval().map_or(policy, |interval| policy.of_liveness(interval))
+            }
+            _ => policy,
+        }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
@@ -275,6 +282,7 @@ impl Connection {
                 self.counters.retransmissions += 1;
                 self.ask(&message, fragments);
             }
+            Some(Err(_)) if self.asks_for_packets(now) => {}
             Some(Err(tries)) => {
                 let remote = self.addresses().1;
                 let failure = self.unanswered(remote, tries);
@@ -364,7 +372,7 @@ impl Connection {
 
     /// Whether the peer may have ended an IKE_SA without our knowing: nobody acknowledges a Delete. One that was just made is
     /// there, and who does not answer on it will not on another.
-    fn may_be_forgotten(&self, now: Instant, spi: u64) -> bool {
+    pub(crate) fn may_be_forgotten(&self, now: Instant, spi: u64) -> bool {
         let old = self.sa(spi).is_some_and(|sa| sa.since + FRESH_IKE < now);
         old && !self.children.is_empty()
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
@@ -68,6 +68,11 @@ impl Connection {
         self.current_sa().map(|sa| sa.choice)
     }
 
+    /// How long both sides keep the IKE_SA in use: who keeps it for longer holds one that the other has thrown away.
+    pub(crate) fn agreed_lifetime(&self) -> Option<Duration> {
+        self.current_sa().and_then(|sa| sa.life.seconds).map(Duration::from_secs)
+    }
+
     /// Our address and the peer's, as they stand now.
     pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
         self.path.ends(self.floated)
@@ -96,6 +101,11 @@ impl Connection {
     /// Counters since the connection began.
     pub(crate) const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Where ESP in UDP goes, if there is any: to the port of NAT traversal also where IKE has stayed on its own.
+    pub(crate) fn esp_end(&self) -> Option<SocketAddr> {
+        self.encapsulates().then(|| self.path.ends(true).1)
     }
 
     /// The peer sends from elsewhere now.

@@ -407,6 +407,41 @@ fn with_the_commit_bit_a_pair_is_sent_by_when_connected_comes() {
     }
 }
 
+/// Windows and racoon say CONNECTED by a fourth message of quick mode.
+#[test]
+fn with_the_commit_bit_connected_may_be_the_fourth_message() {
+    let pair = &mut pair();
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    let (mut id, mut chain) = (0, None);
+    for (number, from) in [(1, A), (2, B), (3, A)] {
+        let mut m = pair.take(from);
+        if number == 2 {
+            m.bytes[19] |= 2;
+        }
+        id = message::message_id(&m.bytes);
+        chain = Some(peer::open(pair, &m.bytes, chain.as_deref()).1);
+        pair.put(from, &m);
+    }
+    let (before, how) = (pair.spi(A), How { id, iv: chain.as_deref(), ..QUICK });
+    let connected = [peer::notify(16_384, 3, &[], &[])];
+    for (how, parts, what) in [
+        (How { wrong: true, ..how }, &connected[..], "a wrong hash"),
+        (How { iv: None, ..how }, &connected, "the IV of the first"),
+        (how, &[], "nothing in it"),
+        (how, &[peer::notify(24_576, 3, &[], &[])], "another notify"),
+    ] {
+        let forged = peer::seal(pair, how, parts).0;
+        peer::assert_dropped(pair, B, &forged, what);
+    }
+    let connected = peer::seal(pair, how, &connected).0;
+    peer::inject(pair, B, &connected);
+    assert_ne!(pair.spi(A), before);
+    peer::assert_dropped(pair, B, &connected, "once more");
+    pair.run(30);
+    pair.assert_children(1);
+}
+
 #[test]
 fn a_connected_that_never_comes_is_not_waited_for_long() {
     for bearer in [1, 2] {

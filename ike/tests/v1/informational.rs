@@ -37,8 +37,8 @@ fn a_silent_peer_is_asked_and_given_up() {
         pair.run(100);
         assert_eq!(is_up(pair), [true; 2], "who answers stays");
         pair.assert_children(1);
-        // Nothing arrives any more.
-        for _ in 0..60 {
+        // Nothing arrives any more, nor is a new phase 1 answered.
+        for _ in 0..90 {
             pair.pass(Duration::from_secs(1));
             pair.a.outbox.clear();
             pair.b.outbox.clear();
@@ -356,6 +356,48 @@ fn an_error_about_another_spi_refuses_nothing_where_several_are_asked_for() {
     assert_eq!(pair.a.ended.len(), 2);
     assert!(pair.a.ended.iter().all(|(_, outcome)| outcome.is_ok()), "{:?}", pair.a.ended);
     pair.assert_children(2);
+}
+
+/// INVALID-SPI (RFC 2408 section 3.14.1) is about a pair that the peer does not have, not about what it is asked for meanwhile.
+#[test]
+fn an_invalid_spi_replaces_the_pair_that_it_names_and_refuses_nothing() {
+    const INVALID_SPI: u16 = 11;
+    let [left, right] = Spec::with_policies(2).map(|spec| spec.v1(Phase1::Main));
+    for in_data in [false, true] {
+        let pair = &mut up(&left, &right);
+        pair.run(20);
+        let pairs: Vec<_> = pair.a.installed.iter().map(|(spi, sa)| (*spi, sa.spi_out)).collect();
+        let [(renewed, _), (lost, theirs)] = pairs[..] else { panic!("{pairs:?}") };
+        pair.command(A, Command::RekeyChild(renewed));
+        let about = theirs.to_be_bytes();
+        let (spi, data) = if in_data { (&[][..], &about[..]) } else { (&about[..], &[][..]) };
+        let told = peer::seal(pair, INFORM, &[peer::notify(INVALID_SPI, ESP, spi, data)]).0;
+        peer::inject(pair, B, &told);
+        assert!(pair.a.ended.is_empty(), "{:?}", pair.a.ended);
+        pair.settle();
+        pair.run(20);
+        assert_eq!(pair.a.ended, [(renewed, Ok(()))]);
+        assert!(!pair.a.installed.contains_key(&lost), "{:?}", pair.a.log);
+        pair.assert_children(2);
+    }
+}
+
+/// One that comes with the first packets has overtaken the third message of quick mode, and who says it of every pair is not to have
+/// one after the other made.
+#[test]
+fn an_invalid_spi_about_a_pair_that_is_new_or_not_there_changes_nothing() {
+    let pair = &mut pair();
+    pair.command(A, Command::RekeyChild(pair.a.installed.keys().copied().next().unwrap()));
+    pair.settle();
+    let before = pair.a.installed.clone();
+    let spis: Vec<u32> = before.values().map(|sa| sa.spi_out).chain([7]).collect();
+    for (id, spi) in (300..).zip(spis) {
+        let told = peer::notify(11, ESP, &spi.to_be_bytes(), &[]);
+        let told = peer::seal(pair, How { id, ..INFORM }, &[told]).0;
+        peer::inject(pair, B, &told);
+    }
+    assert!(pair.a.outbox.is_empty(), "nothing is asked for");
+    assert_eq!(pair.a.installed, before);
 }
 
 /// A refusal and CONNECTED in one message: the place of what is refused is not taken by another.

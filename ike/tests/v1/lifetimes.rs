@@ -38,6 +38,25 @@ fn phase_1_with_a_lifetime_of_zero_octets_is_not_renewed_for_them() {
     }
 }
 
+/// RFC 2407 section 4.5.4: what the initiator offers is agreed on, and who keeps phase 1 for longer holds one that the other has not.
+#[test]
+fn both_sides_know_how_long_phase_1_lasts() {
+    for mode in MODES {
+        for seconds in [[3_600, 14_400], [14_400, 3_600], [0, 14_400]] {
+            let [left, right] = specs(mode);
+            let of = |spec: Spec, seconds| {
+                let life = Life { time: Duration::from_secs(seconds), ..Life::default() };
+                Spec { version: Version::V1(V1 { mode, life }), ..spec }
+            };
+            let pair = up(&of(left, seconds[0]), &of(right, seconds[1]));
+            let agreed = Some(Duration::from_secs(seconds[0])).filter(|agreed| !agreed.is_zero());
+            for side in [&pair.a, &pair.b] {
+                assert_eq!(side.conn.as_ref().unwrap().agreed_lifetime(), agreed, "{mode:?} {seconds:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn the_old_pair_goes_ten_seconds_after_the_new_one_is_used() {
     for who in [A, B] {

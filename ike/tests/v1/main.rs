@@ -24,6 +24,8 @@ mod hostile_quick;
 mod informational;
 mod interleavings;
 mod lifetimes;
+#[cfg(feature = "test-hooks")]
+mod liveness;
 mod matrix;
 #[allow(dead_code)] // Named for the whole of them.
 mod message;

@@ -272,6 +272,27 @@ fn q14_a_delete_of_phase_1_that_is_lost_costs_no_pair() {
     }
 }
 
+/// So does one that asks whether the peer is alive: a new phase 1 decides.
+#[test]
+fn q14_a_delete_of_phase_1_that_is_lost_does_not_make_a_peer_dead() {
+    for who in [A, B] {
+        let [left, right] = specs(Phase1::Main);
+        let dpd = Duration::from_secs(10);
+        let mut pair = match who {
+            A => up(&left, &Spec { dpd, ..right }),
+            B => up(&Spec { dpd, ..left }, &right),
+        };
+        pair.run(100);
+        let pairs = pair.a.installed.clone();
+        // Who has ended it asks nothing, and so does not begin by itself.
+        expire(&mut pair, who);
+        pair.side(who).outbox.clear();
+        pair.run(100);
+        assert_eq!(pair.a.installed, pairs, "{who:?}: {:?}\n{:?}", pair.a.log, pair.b.log);
+        assert_settled(&mut pair);
+    }
+}
+
 /// But a peer that does not answer quick mode on a new one is gone, or does not want to.
 #[test]
 fn q15_a_peer_that_never_answers_quick_mode_is_given_up() {
@@ -373,6 +394,41 @@ fn q18_a_renewal_that_nobody_answers_leaves_the_pairs_for_a_while() {
     assert!(pair.a.conn.as_ref().unwrap().is_up());
     assert!(pair.a.log.iter().any(|l| l.contains("not rekeyed")), "{:?}", pair.a.log);
     assert_settled(pair);
+}
+
+/// A peer that begins alone, and has ended phase 1 early, answers no first message. As long as packets come from it, it is there.
+#[test]
+fn q18_who_is_not_answered_without_an_ike_sa_keeps_pairs_that_carry_packets() {
+    for dpd in [0, 10] {
+        let [left, right] = specs(Phase1::Main).map(|spec| Spec { dpd: Duration::from_secs(dpd), ..spec });
+        let mut pair = up(&left, &right);
+        expire(&mut pair, A);
+        pair.settle();
+        rekey(&mut pair, A);
+        let mut firsts = 0;
+        for second in 0..900 {
+            firsts += pair.a.outbox.drain(..).count();
+            pair.b.outbox.clear();
+            let asked = pair.a.asked;
+            pair.pass(Duration::from_secs(1));
+            if pair.a.asked > asked || second % 5 == 0 {
+                let now = pair.now;
+                pair.command(A, Command::Heard(Some(now)));
+            }
+        }
+        assert_eq!(pair.a.installed.len(), 1, "{:?}", pair.a.log);
+        assert!((10..60).contains(&firsts), "{firsts} first messages");
+        // Its hard lifetime ends, or no packet comes any more.
+        if dpd == 0 {
+            let spi = pair.spi(A);
+            pair.command(A, Command::ExpireChild(spi));
+        }
+        for _ in 0..700 {
+            pair.a.outbox.clear();
+            pair.pass(Duration::from_secs(1));
+        }
+        assert!(pair.a.conn.as_ref().unwrap().is_finished(), "{:?}", pair.a.log);
+    }
 }
 
 /// An IKE_SA that was replaced and is kept for a while is no sign of life: who has none to go on by and hears nothing has to begin anew.

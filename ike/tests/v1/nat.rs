@@ -262,6 +262,22 @@ fn phase_1_is_renewed_over_4500_by_who_is_behind_the_nat_and_by_the_other() {
     }
 }
 
+/// The NAT has forgotten its port, and the first that comes from the new one is phase 1: the pairs follow there as well.
+#[test]
+fn pairs_follow_a_peer_whose_new_phase_1_comes_from_elsewhere() {
+    for mode in MODES {
+        let mut pair = behind(mode, None);
+        let after = (addr("198.51.100.7:1024"), addr("198.51.100.7:3072"));
+        pair.command(A, Command::RekeyIke);
+        settle_behind(&mut pair, after);
+        run_behind(&mut pair, 15, after);
+        assert_eq!(pair.b.conn.as_ref().unwrap().addresses().1, after.1);
+        let told = pair.b.log.iter().filter(|line| line.starts_with("moved")).collect::<Vec<_>>();
+        assert_eq!(told, ["moved to 198.51.100.7:3072"], "{mode:?}: {:?}", pair.b.log);
+        pair.assert_children(1);
+    }
+}
+
 /// Two peers behind one NAT: each is known by its port, and neither is taken for the other.
 #[test]
 fn two_behind_one_nat_are_told_apart() {

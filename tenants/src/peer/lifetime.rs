@@ -16,6 +16,18 @@ pub struct Span<T> {
     pub life: T,
 }
 
+impl Span<Duration> {
+    /// The same for an SA that the peer keeps no longer than that: it is rekeyed when nine tenths are over, where it would be later
+    /// otherwise.
+    #[must_use]
+    pub fn within(self, limit: Option<Duration>) -> Self {
+        match limit.filter(|limit| *limit < self.life) {
+            None => self,
+            Some(life) => Self { rekey: self.rekey.min(life - life / 10), life },
+        }
+    }
+}
+
 /// How long a Child SA is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChildLifetime {
@@ -40,14 +52,10 @@ impl ChildLifetime {
         }
     }
 
-    /// The same for an SA that the peer keeps no longer than that: it is rekeyed when nine tenths are over, where it would be
-    /// later otherwise.
+    /// The same for a pair that the peer keeps no longer than that.
     #[must_use]
     pub fn within(self, time: Option<Duration>, bytes: Option<u64>) -> Self {
-        let time = match time.filter(|limit| *limit < self.time.life) {
-            None => self.time,
-            Some(life) => Span { rekey: self.time.rekey.min(life - life / 10), life },
-        };
+        let time = self.time.within(time);
         let bytes = match (bytes, self.bytes) {
             (Some(limit), Some(span)) if limit < span.life => {
                 Some(Span { rekey: span.rekey.min(limit - limit / 10), life: limit })
@@ -143,5 +151,20 @@ impl Count {
                 .add(self.rekey, format!("{} is not before the {} of {}", span.rekey, self.life, span.life));
         }
         Some(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sa_lasts_no_longer_than_the_peer_keeps_it_and_is_rekeyed_before() {
+        let span = |rekey, life| Span { rekey: Duration::from_secs(rekey), life: Duration::from_secs(life) };
+        let within = |limit: Option<u64>| span(12_000, 14_400).within(limit.map(Duration::from_secs));
+        assert_eq!(within(None), span(12_000, 14_400));
+        assert_eq!(within(Some(86_400)), span(12_000, 14_400));
+        assert_eq!(within(Some(14_000)), span(12_000, 14_000));
+        assert_eq!(within(Some(3_600)), span(3_240, 3_600));
     }
 }

@@ -4,7 +4,7 @@ use prost::{Message, Oneof};
 use snapshot::{Due, Secret, SnapshotError, required};
 use zeroize::Zeroizing;
 
-use super::{AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, Step, Unproved};
+use super::{AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, Packets, Step, Unproved};
 use crate::config::Phase1;
 use crate::snapshot::keys::KeyPairForm;
 use crate::snapshot::values::{choice, choice_form};
@@ -42,6 +42,10 @@ pub(crate) struct HandshakeForm {
     objected: bool,
     #[prost(bool, tag = "15")]
     address_proved: bool,
+    #[prost(bool, tag = "16")]
+    packets_asked: bool,
+    #[prost(bool, tag = "17")]
+    packets_heard: bool,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -279,6 +283,7 @@ impl Handshake {
             octets: (octets_in, octets_out),
             objected,
             address_proved,
+            packets,
         } = self;
         let step = match step {
             Step::MainOffered(sa) => StepForm::MainOffered(sa.body.clone()),
@@ -311,6 +316,8 @@ impl Handshake {
             octets_out: number(*octets_out),
             objected: *objected,
             address_proved: *address_proved,
+            packets_asked: *packets == Packets::Asked,
+            packets_heard: *packets == Packets::Heard,
         })
     }
 
@@ -344,6 +351,11 @@ impl Handshake {
             octets: (octets(form.octets_in), octets(form.octets_out)),
             objected: form.objected,
             address_proved: form.address_proved,
+            packets: match (form.packets_asked, form.packets_heard) {
+                (_, true) => Packets::Heard,
+                (true, false) => Packets::Asked,
+                (false, false) => Packets::Unasked,
+            },
         })
     }
 }

@@ -3,7 +3,7 @@
 use prost::Message;
 use snapshot::{Due, required};
 
-use super::{IkeSa, MAX_SEEN, Seen};
+use super::{IkeSa, Seen};
 use crate::snapshot::values::{choice, choice_form};
 use crate::snapshot::{Reading, RestoreError, Writing};
 use crate::v1::exchange::{Repeat, RepeatForm};
@@ -45,6 +45,17 @@ pub(crate) struct IkeSaForm {
     seen_ids: Vec<u32>,
     #[prost(fixed64, repeated, tag = "16")]
     seen_nonces: Vec<u64>,
+    #[prost(uint32, optional, tag = "17")]
+    next_question: Option<u32>,
+    #[prost(uint32, optional, tag = "18")]
+    first_question: Option<u32>,
+    /// The oldest first.
+    #[prost(fixed32, repeated, tag = "19")]
+    seen_signs: Vec<u32>,
+    #[prost(bool, tag = "20")]
+    forgot_signs: bool,
+    #[prost(uint32, optional, tag = "21")]
+    asked: Option<u32>,
 }
 
 impl IkeSa {
@@ -65,7 +76,8 @@ impl IkeSa {
             since,
             heard,
             octets,
-            seen: Seen { ids, nonces },
+            questions,
+            seen: Seen { ids, nonces, signs, forgot, asked },
         } = self;
         IkeSaForm {
             initiator: *initiator,
@@ -84,18 +96,24 @@ impl IkeSa {
             octets: *octets,
             seen_ids: ids.clone(),
             seen_nonces: nonces.clone(),
+            next_question: questions.as_ref().map(|questions| questions.end),
+            first_question: questions.as_ref().map(|questions| questions.start),
+            seen_signs: signs.iter().copied().collect(),
+            forgot_signs: *forgot,
+            asked: *asked,
         }
     }
 
     pub(crate) fn restore(form: &IkeSaForm, r: &Reading) -> Result<Self, RestoreError> {
         let choice = choice(&form.choice)?;
         let suite = Suite::new(&choice)?;
-        // They are looked up by their order.
-        let (mut ids, mut nonces) = (form.seen_ids.clone(), form.seen_nonces.clone());
-        ids.sort_unstable();
-        nonces.sort_unstable();
-        ids.truncate(MAX_SEEN);
-        nonces.truncate(MAX_SEEN);
+        let seen = Seen {
+            ids: form.seen_ids.clone(),
+            nonces: form.seen_nonces.clone(),
+            signs: form.seen_signs.clone().into(),
+            forgot: form.forgot_signs,
+            asked: form.asked,
+        };
         Ok(Self {
             initiator: form.initiator,
             spi_local: form.spi_local,
@@ -112,7 +130,8 @@ impl IkeSa {
             since: r.at(form.since, "when phase 1 was done")?,
             heard: r.at(form.heard, "when an IKE_SA was heard last")?,
             octets: form.octets,
-            seen: Seen { ids, nonces },
+            questions: form.next_question.map(|next| form.first_question.unwrap_or(next)..next),
+            seen: seen.bounded(),
         })
     }
 }

@@ -63,6 +63,25 @@ impl NotifyType {
     pub(crate) const fn is_error(self) -> bool {
         self.0 < 16384
     }
+
+    /// Whether an error may be the answer to a quick mode though it does not say which. Others are about another message or SA, or
+    /// about certificates, which only phase 1 has.
+    pub(crate) const fn refuses_quick_mode(self) -> bool {
+        let elsewhere = matches!(
+            self,
+            Self::INVALID_COOKIE
+                | Self::INVALID_SPI
+                | Self::INVALID_CERT_ENCODING
+                | Self::INVALID_CERTIFICATE
+                | Self::CERT_TYPE_UNSUPPORTED
+                | Self::INVALID_CERT_AUTHORITY
+                | Self::INVALID_SIGNATURE
+                | Self::ADDRESS_NOTIFICATION
+                | Self::NOTIFY_SA_LIFETIME
+                | Self::CERTIFICATE_UNAVAILABLE
+        );
+        self.is_error() && !elsewhere
+    }
 }
 
 /// Identification types that IKEv2 has no more, for it has traffic selectors instead (RFC 2407 section 4.6.2.1).

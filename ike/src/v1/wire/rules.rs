@@ -74,7 +74,7 @@ pub(crate) fn check(exchange: Exchange, message: u8, payloads: &[Payload]) -> Re
         (Exchange::AGGRESSIVE, 2) => (AGGRESSIVE_2, Some(P::SA)),
         (Exchange::AGGRESSIVE, 3) => (AGGRESSIVE_3, None),
         (Exchange::QUICK, 1 | 2) => (QUICK_SA, Some(P::HASH)),
-        (Exchange::QUICK, 3) => (QUICK_3, Some(P::HASH)),
+        (Exchange::QUICK, 3 | 4) => (QUICK_3, Some(P::HASH)),
         (Exchange::INFORMATIONAL, _) => (INFORMATIONAL, None),
         _ => return Err(WireError::BadField("exchange type")),
     };
@@ -135,7 +135,7 @@ mod tests {
     }
 
     /// Every message with just what it must have.
-    const LEAST: [(Exchange, u8, &[P]); 13] = [
+    const LEAST: [(Exchange, u8, &[P]); 14] = [
         (Exchange::MAIN, 1, &[P::SA]),
         (Exchange::MAIN, 2, &[P::SA]),
         (Exchange::MAIN, 3, &[P::KE, P::NONCE]),
@@ -148,6 +148,7 @@ mod tests {
         (Exchange::QUICK, 1, &[P::HASH, P::SA, P::NONCE]),
         (Exchange::QUICK, 2, &[P::HASH, P::SA, P::NONCE]),
         (Exchange::QUICK, 3, &[P::HASH]),
+        (Exchange::QUICK, 4, &[P::HASH]),
         (Exchange::INFORMATIONAL, 1, &[]),
     ];
 
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn no_other_exchange_has_rules() {
         for (exchange, message) in
-            [(2, 0), (2, 7), (4, 4), (32, 0), (32, 4), (1, 1), (3, 1), (6, 1), (33, 1), (34, 1)]
+            [(2, 0), (2, 7), (4, 4), (32, 0), (32, 5), (1, 1), (3, 1), (6, 1), (33, 1), (34, 1)]
         {
             let none = Err(WireError::BadField("exchange type"));
             assert_eq!(checked(Exchange(exchange), message, &[P::HASH, P::SA, P::NONCE]), none);
