@@ -150,6 +150,11 @@ fn parse_v4(packet: &[u8]) -> Option<PacketInfo> {
     let protocol = header[9];
     let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET;
     let upper = packet.get(header_len..len)?;
+    // No datagram reaches beyond what its length can say. Cut further, such a fragment would have later parts begin at 0 again, with headers
+    // that nobody on the way has seen.
+    if usize::from(fragment_offset) * 8 + upper.len() > usize::from(u16::MAX) - header_len {
+        return None;
+    }
     let (source_port, destination_port) =
         if fragment_offset == 0 { ports(protocol, upper) } else { (None, None) };
     Some(PacketInfo {
@@ -263,6 +268,17 @@ mod tests {
         let mut packet = vec![0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
         packet.extend([0x1f, 0x90, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
         packet
+    }
+
+    #[test]
+    fn a_fragment_ends_within_the_longest_datagram() {
+        // 12 octets behind a header of 20: the last unit at which they end within 65,535.
+        let last = (65_535 - 20 - 12) / 8;
+        for (unit, is_one) in [(1, true), (last, true), (last + 1, false), (0x1fff, false)] {
+            let mut packet = udp_v4();
+            packet[6..8].copy_from_slice(&(unit as u16).to_be_bytes());
+            assert_eq!(parse(&packet).is_some(), is_one, "{unit}");
+        }
     }
 
     fn udp_v6(extensions: &[u8], first: u8) -> Vec<u8> {

@@ -31,6 +31,8 @@ pub struct OutboundSa {
     sequence: u64,
     /// The last number that may be sent: that of the lease, or the last there is.
     last: u64,
+    /// It was told how far it may count, be it as far as the numbers go.
+    leased: bool,
     /// The last number that is sent without further thought: `last`, or the one before a warning is due.
     gate: u64,
     meter: Meter,
@@ -67,6 +69,7 @@ impl OutboundSa {
             ivs: IvSource::new(suite.encryption, iv_seed)?,
             sequence: 0,
             last: last_number(suite),
+            leased: false,
             gate: last_number(suite),
             meter: Meter::new(limits),
         })
@@ -95,6 +98,7 @@ impl OutboundSa {
     /// Nothing warns of that; see [`OutboundSa::warn_at`].
     pub fn reserve(&mut self, lease: Lease) {
         self.last = lease.last().min(last_number(self.suite));
+        self.leased = lease.end().is_some();
         self.gate = self.last;
     }
 
@@ -104,9 +108,10 @@ impl OutboundSa {
         self.gate = self.last.min(number.saturating_sub(1));
     }
 
-    /// Up to which number it may send. All numbers there are is no bound.
+    /// Up to which number it may send, if it was told. A lease that goes as far as the numbers do is one all the same: whoever takes
+    /// over goes on beyond it, and nowhere before.
     pub fn lease(&self) -> Lease {
-        if self.last == last_number(self.suite) { Lease::UNBOUNDED } else { Lease::up_to(self.last) }
+        if self.leased { Lease::up_to(self.last) } else { Lease::UNBOUNDED }
     }
 
     /// The hard lifetime in seconds is over (RFC 4301 section 4.4.2.1): nothing is sealed any more. The clock is the

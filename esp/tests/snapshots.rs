@@ -273,6 +273,20 @@ fn a_snapshot_keeps_up_by_what_has_come_since() {
     }
 }
 
+/// The last block of numbers ends with them. Whoever takes over goes on beyond it as beyond any other, though nothing is left then.
+#[test]
+fn the_last_block_is_a_block() {
+    for suite in suites().into_iter().filter(|suite| !suite.esn) {
+        let (mut owner, _) = pair(suite);
+        owner.resume_at(u64::from(u32::MAX) - 5);
+        owner.reserve(Lease::up_to(u64::from(u32::MAX) + 100));
+        let snapshot = decode::<OutboundSnapshot>(&encode(&owner.snapshot())).unwrap();
+        assert!(owner.seal(&udp_v4(9), &mut [0; 200]).is_ok());
+        let mut standby = OutboundSa::restore(&snapshot, Resume::Beyond(0), Lease::UNBOUNDED).unwrap();
+        assert_eq!(standby.seal(&udp_v4(9), &mut [0; 200]), Err(SealError::SequenceExhausted), "{suite}");
+    }
+}
+
 #[test]
 fn a_lease_never_reaches_beyond_the_numbers() {
     for suite in suites() {

@@ -239,20 +239,26 @@ impl RouterHandle {
         }
     }
 
-    /// Sends to `remote` from now on.
+    /// Sends to `remote` from now on, unless a tenant's device would take what is sent there ([`Self::swallower`]): then it stays with
+    /// where it was.
     pub fn set_remote(&self, spi: Spi, remote: SocketAddr) {
-        let registry = self.registry();
-        if registry.tunnel_of(spi).is_some() {
-            self.tell(spi, Command::SetRemote(spi, remote, None));
-        }
+        self.send_elsewhere(spi, remote, None);
     }
 
     /// Sends to `remote` by this encapsulation from now on: a NAT appeared or went. Raw ESP needs
     /// [`has_raw_esp`](Self::has_raw_esp) at our address of the pair; without it what is sent is dropped and counted.
     pub fn set_path(&self, spi: Spi, remote: SocketAddr, encapsulation: Encapsulation) {
+        self.send_elsewhere(spi, remote, Some(encapsulation));
+    }
+
+    fn send_elsewhere(&self, spi: Spi, remote: SocketAddr, encapsulation: Option<Encapsulation>) {
+        // What a device takes comes back as a packet of its tenant's, is sealed and sent there once more, without end.
+        if let Some(device) = self.swallower(remote.ip()) {
+            return tracing::warn!(%spi, %remote, device, "the peer is not followed there, where a device takes what is sent");
+        }
         let registry = self.registry();
         if registry.tunnel_of(spi).is_some() {
-            self.tell(spi, Command::SetRemote(spi, remote, Some(encapsulation)));
+            self.tell(spi, Command::SetRemote(spi, remote, encapsulation));
         }
     }
 

@@ -376,6 +376,16 @@ fn a_peer_inside_a_tunnel_is_named() {
     pair.remote = "10.1.2.3:4500".parse().unwrap();
     let refused = gateway.handle.install(pair);
     assert!(matches!(refused, Err(RouterError::Swallowed { device, .. }) if device == "tun-a"));
+    // Nor is one followed there that is up.
+    let mut pair = gateway.spare_pair(A);
+    let (spi, before) = (pair.inbound_spi, "192.0.2.2:4500".parse().unwrap());
+    pair.remote = before;
+    gateway.handle.install(pair).unwrap();
+    gateway.handle.set_remote(spi, "10.1.2.3:4501".parse().unwrap());
+    gateway.handle.set_path(spi, "10.1.2.3:4501".parse().unwrap(), router::Encapsulation::Udp);
+    assert_eq!(gateway.stats_of(spi).remote, before);
+    gateway.handle.set_remote(spi, "192.0.2.3:4501".parse().unwrap());
+    assert_eq!(gateway.stats_of(spi).remote, "192.0.2.3:4501".parse().unwrap());
     let message = |remote: &str| router::IkeDatagram {
         local: gateway.ike(),
         remote: remote.parse().unwrap(),

@@ -129,6 +129,7 @@ impl OutboundSa {
             ivs,
             sequence: used,
             last: 0,
+            leased: false,
             gate: 0,
             meter: Meter::restore(required(snapshot.meter.as_ref(), "the counters")?),
         };

@@ -171,7 +171,9 @@ impl DeviceThread {
             }
         };
         slot.wait = RETRY_FIRST;
-        if let Some(changes) = lock(&self.parts.registry).changes(key, true) {
+        // In a statement of its own: in the condition the lock would be held for as long as the kernel takes, and everybody's pairs wait for it.
+        let changes = lock(&self.parts.registry).changes(key, true);
+        if let Some(changes) = changes {
             device.apply(changes, &self.parts.book);
         }
         slot.tenant.attach(device.attached.clone());
