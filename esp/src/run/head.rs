@@ -74,6 +74,26 @@ impl Head {
         Some(Self { kind, upper, headers, id, seq, push })
     }
 
+    /// Whether it can be seen of what flow the packet is, or at least that it is of none that a run could be of: it is no fragment, and its
+    /// upper layer begins where that of a run does.
+    pub(super) fn shows_flow(packet: &[u8]) -> bool {
+        let upper = match packet.first() {
+            Some(0x45) => {
+                let fragment = packet.get(6..8).and_then(|octets| octets.first_chunk::<2>());
+                let whole = |octets: &[u8; 2]| u16::from_be_bytes(*octets) & (FRAGMENT_OFFSET | MORE) == 0;
+                if !fragment.is_some_and(whole) {
+                    return false;
+                }
+                IPV4_HEADER_LEN
+            }
+            Some(first) if first >> 4 == 6 && matches!(packet.get(6), Some(&(TCP | UDP | ICMPV6))) => {
+                IPV6_HEADER_LEN
+            }
+            _ => return false,
+        };
+        packet.len() >= upper + PORTS
+    }
+
     /// Whether the packet's checksum is right: a run says that all are. It goes over the whole packet, so it is asked last.
     pub(super) fn is_right(&self, packet: &[u8]) -> bool {
         let rest = packet.get(self.upper..).unwrap_or_default();
@@ -130,5 +150,10 @@ fn holds(upper: &[u8], at: usize, value: [u8; 2]) -> bool {
     upper.get(at..at + 2) == Some(&value)
 }
 
+/// Octets that the ports of TCP and UDP take.
+const PORTS: usize = 4;
+const ICMPV6: u8 = 58;
+/// More fragments.
+const MORE: u16 = 0x2000;
 /// More fragments, and the bit that must be zero.
 const OTHER_FLAGS: u16 = 0xa000;

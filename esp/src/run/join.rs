@@ -151,6 +151,15 @@ impl Joiner {
     }
 }
 
+/// Whether a packet may be one of a run, by its headers; `None` where it does not show of what flow it is, so that nothing may come
+/// after it that came before. `udp` as for [`Joiner::begin`].
+pub fn may_be_of_a_run(packet: &[u8], udp: bool) -> Option<bool> {
+    match Head::of(packet) {
+        Some(head) => Some(udp || head.kind != RunKind::Udp),
+        None => Head::shows_flow(packet).then_some(false),
+    }
+}
+
 /// The longest packet of IPv4. Hosts take longer ones of IPv6 only when asked to.
 const MAX_RUN: usize = 65_535;
 /// What kernels before 6.9 take in one run of UDP (`UDP_MAX_SEGMENTS`), and more than fits of TCP on most paths.

@@ -11,7 +11,7 @@ mod join;
 mod tests;
 
 pub use cut::Segments;
-pub use join::{Joined, Joiner};
+pub use join::{Joined, Joiner, may_be_of_a_run};
 
 use crate::checksum;
 use crate::ip::{TCP, UDP, upper_layer};

@@ -228,3 +228,44 @@ proptest! {
         }
     }
 }
+
+/// What has no place in a run, and is of none: it holds up no run of another flow.
+#[test]
+fn a_packet_by_itself_shows_that_it_is() {
+    let form = |v6, tcp, octets| Form {
+        v6,
+        tcp,
+        id: 1,
+        seq: 1,
+        flags: ACK,
+        options: 0,
+        port: 1,
+        payload: vec![7; octets],
+    };
+    for v6 in [false, true] {
+        for tcp in [false, true] {
+            let packet = form(v6, tcp, 100).packet();
+            assert_eq!(may_be_of_a_run(&packet, true), Some(true));
+            assert_eq!(may_be_of_a_run(&packet, false), Some(tcp), "UDP where the kernel knows none");
+        }
+        let ack = form(v6, true, 0).packet();
+        assert_eq!(may_be_of_a_run(&ack, true), Some(false));
+        let fin = Form { flags: ACK | 1, ..form(v6, true, 9) }.packet();
+        assert_eq!(may_be_of_a_run(&fin, true), Some(false));
+        let ports = if v6 { 40 } else { 20 };
+        assert_eq!(may_be_of_a_run(&ack[..ports + 3], true), None, "cut");
+    }
+    let changed = |v6, at: usize, to: u8| {
+        let mut packet = form(v6, true, 9).packet();
+        packet[at] = to;
+        may_be_of_a_run(&packet, true)
+    };
+    assert_eq!(changed(false, 6, 0x20), None, "a first fragment");
+    assert_eq!(changed(false, 7, 1), None, "a later one");
+    assert_eq!(changed(false, 0, 0x46), None, "an option of IP");
+    assert_eq!(changed(false, 9, 1), Some(false), "ICMP");
+    assert_eq!(changed(true, 6, 0), None, "a hop-by-hop header");
+    assert_eq!(changed(true, 6, 44), None, "a fragment");
+    assert_eq!(changed(true, 6, 58), Some(false), "ICMPv6");
+    assert_eq!(may_be_of_a_run(&[], true), None);
+}

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use esp::Spi;
-use esp::run::Joiner;
+use esp::run::{self, Joiner};
 
 use super::core::Core;
 use crate::counters::Counter;
@@ -78,19 +78,26 @@ impl Core {
             return;
         }
         let tenant = tenant.clone();
-        let at = known.unwrap_or_else(|| self.joins.place());
-        self.write_flow(at);
-        let Some(flow) = self.joins.flows.get_mut(at) else { return };
-        if flow.joiner.begin(inner, udp) {
-            (flow.tenant, flow.spi, flow.aside) = (Some(tenant), spi, aside);
-            return;
-        }
-        // Of what flow it is may not be seen, as for a fragment: nothing of its tenant may come after it that came before.
-        for at in 0..FLOWS {
-            if self.joins.flows.get(at).is_some_and(|flow| flow.is_of(&tenant)) {
-                self.write_flow(at);
+        let Some(may_be) = run::may_be_of_a_run(inner, udp) else {
+            // Of what flow it is may not be seen, as for a fragment: nothing of its tenant may come after it that came before.
+            for at in 0..FLOWS {
+                if self.joins.flows.get(at).is_some_and(|flow| flow.is_of(&tenant)) {
+                    self.write_flow(at);
+                }
+            }
+            return self.write(spi, &tenant, aside, inner);
+        };
+        let at = known.or_else(|| may_be.then(|| self.joins.place()));
+        if let Some(at) = at {
+            self.write_flow(at);
+            if let Some(flow) = self.joins.flows.get_mut(at).filter(|_| may_be)
+                && flow.joiner.begin(inner, udp)
+            {
+                (flow.tenant, flow.spi, flow.aside) = (Some(tenant), spi, aside);
+                return;
             }
         }
+        // By itself, as an acknowledgement without data. What is there of other flows stays: it is not overtaken by one of its own.
         self.write(spi, &tenant, aside, inner);
     }
 
