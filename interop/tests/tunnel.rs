@@ -126,6 +126,34 @@ fn a_wrong_guess_of_the_group_is_put_right() {
     }
 }
 
+/// Both have everything, in opposite orders. strongSwan offers all of it with each rekeying, and makes the keys of the new IKE_SA with the PRF
+/// of the old one: were another chosen, nothing on the new one would open.
+#[test]
+fn a_rekeying_changes_no_algorithms() {
+    let theirs = ("aes256-aes128-sha512-sha256-modp2048-x25519", "aes128gcm16-modp2048-x25519");
+    let ours = ("aes128-aes256-sha256-sha512-x25519-modp2048", "aes128gcm16-x25519-modp2048");
+    let owned = |(ike, esp): (&str, &str)| (ike.to_owned(), esp.to_owned());
+    for start in [false, true] {
+        let Some(pair) = Pair::open() else { return };
+        pair.charon.load(&[Connection { proposals: owned(theirs), ..Connection::usual() }]);
+        pair.culvertd.peer(&Peer { proposals: owned(ours), start, ..Peer::usual() });
+        if start {
+            pair.flows();
+        } else {
+            pair.initiate();
+        }
+        let chosen = || pair.culvertd.status("acme/left")["ikeProposal"].clone();
+        let first = chosen();
+        assert!(first.is_string(), "{:#}", pair.culvertd.status("acme/left"));
+        for _ in 0..2 {
+            rekey_from_either_side(&pair, theirs.0, theirs.1);
+            assert_eq!(chosen(), first);
+        }
+        assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3);
+        pair.settled();
+    }
+}
+
 /// Two negotiations cross; one tunnel is what is left.
 #[test]
 fn both_start_at_once() {

@@ -39,7 +39,7 @@ impl Supervisor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::supervise::{Action, Ended, Plan};
