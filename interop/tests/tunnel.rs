@@ -104,21 +104,27 @@ fn every_suite_started_by_culvert() {
     every_suite(true);
 }
 
+/// A tunnel of what strongSwan and Culvert propose, begun by Culvert or not.
+fn up_with(theirs: (&str, &str), ours: (&str, &str), culvert_starts: bool) -> Option<Pair> {
+    let owned = |(ike, esp): (&str, &str)| (ike.to_owned(), esp.to_owned());
+    let pair = Pair::open()?;
+    pair.charon.load(&[Connection { proposals: owned(theirs), ..Connection::usual() }]);
+    pair.culvertd.peer(&Peer { proposals: owned(ours), start: culvert_starts, ..Peer::usual() });
+    if culvert_starts {
+        pair.flows();
+    } else {
+        pair.initiate();
+    }
+    Some(pair)
+}
+
 /// The initiator guesses a group that the responder does not take: INVALID_KE_PAYLOAD, and once more.
 #[test]
 fn a_wrong_guess_of_the_group_is_put_right() {
     let several = ("aes128-sha256-modp2048-x25519", "aes128gcm16-modp2048-x25519");
     let one = ("aes128-sha256-x25519", "aes128gcm16-x25519");
-    let owned = |(ike, esp): (&str, &str)| (ike.to_owned(), esp.to_owned());
     for (theirs, ours, start) in [(several, one, false), (one, several, true)] {
-        let Some(pair) = Pair::open() else { return };
-        pair.charon.load(&[Connection { proposals: owned(theirs), ..Connection::usual() }]);
-        pair.culvertd.peer(&Peer { proposals: owned(ours), start, ..Peer::usual() });
-        if start {
-            pair.flows();
-        } else {
-            pair.initiate();
-        }
+        let Some(pair) = up_with(theirs, ours, start) else { return };
         assert!(pair.charon.log().contains("INVAL_KE"), "{}", pair.charon.log());
         rekey_from_either_side(&pair, ours.0, ours.1);
         assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3);
@@ -132,16 +138,8 @@ fn a_wrong_guess_of_the_group_is_put_right() {
 fn a_rekeying_changes_no_algorithms() {
     let theirs = ("aes256-aes128-sha512-sha256-modp2048-x25519", "aes128gcm16-modp2048-x25519");
     let ours = ("aes128-aes256-sha256-sha512-x25519-modp2048", "aes128gcm16-x25519-modp2048");
-    let owned = |(ike, esp): (&str, &str)| (ike.to_owned(), esp.to_owned());
     for start in [false, true] {
-        let Some(pair) = Pair::open() else { return };
-        pair.charon.load(&[Connection { proposals: owned(theirs), ..Connection::usual() }]);
-        pair.culvertd.peer(&Peer { proposals: owned(ours), start, ..Peer::usual() });
-        if start {
-            pair.flows();
-        } else {
-            pair.initiate();
-        }
+        let Some(pair) = up_with(theirs, ours, start) else { return };
         let chosen = || pair.culvertd.status("acme/left")["ikeProposal"].clone();
         let first = chosen();
         assert!(first.is_string(), "{:#}", pair.culvertd.status("acme/left"));

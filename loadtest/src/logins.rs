@@ -169,16 +169,10 @@ async fn login(channel: Channel, outcome: Arc<Outcome>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
     use tokio::net::TcpListener;
 
     use super::*;
-
-    #[derive(Parser)]
-    struct Words {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
+    use crate::engine::words;
 
     #[tokio::test]
     async fn logins_that_all_end_on_a_closed_connection_are_no_success() {
@@ -190,7 +184,7 @@ mod tests {
                 let _ = connection.readable().await;
             }
         });
-        let words = ["logins", "--server", &server, "--for", "50ms", "--rate", "1000"];
-        assert!(!run(&Words::parse_from(words).arguments).await.unwrap());
+        let words = format!("--server {server} --for 50ms --rate 1000");
+        assert!(!run(&words::arguments(&words)).await.unwrap());
     }
 }

@@ -11,7 +11,6 @@ use ike::explain::explain;
 use ike::proposal::IkeChoice;
 use ike::supervise::{ConnId, Disposal, Ended, Few};
 use ike::{ChildEnd, CloseReason, Command, Failure};
-
 use tenants::IkeVersion;
 
 use super::PeerActor;

@@ -66,7 +66,6 @@ fn only(transforms: &[Transform], rule: &dyn Fn(&Transform) -> bool) -> Option<V
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::super::negotiate::offer;
     use super::*;

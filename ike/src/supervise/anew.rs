@@ -39,7 +39,7 @@ impl Supervisor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#[allow(clippy::disallowed_methods)] // A test needs one instant to start from.
 mod tests {
     use super::*;
     use crate::supervise::{Action, Ended, Plan};

@@ -17,7 +17,7 @@ use crate::wire::header::Header;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
-use crate::wire::sa::{Proposal, Transform};
+use crate::wire::sa::Proposal;
 
 /// Answers of INVALID_KE_PAYLOAD in a row before the groups are given up as irreconcilable.
 const MAX_GROUP_CHANGES: u32 = 4;
@@ -30,8 +30,9 @@ impl Connection {
             return self.queue_later(Task::RekeyIke, now, host, tries, PutOff::Refused);
         }
         let spi = self.current;
-        let offered = self.rekeying_offer();
-        let group = tries.group.or_else(|| self.choice().map(|c| c.group)).unwrap_or_default();
+        let Some(current) = self.choice() else { return };
+        let offered = again::offer_ike(self.proposals(), current.prf);
+        let group = tries.group.unwrap_or(current.group);
         let dh = match KeyPair::generate(group, host) {
             Ok(dh) => dh,
             Err(error) => return self.ike_rekey_failed(now, host, tries, error.into()),
@@ -48,14 +49,6 @@ impl Connection {
         let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
-    }
-
-    /// What a rekeying of the IKE_SA in use offers.
-    fn rekeying_offer(&self) -> Vec<Vec<Transform>> {
-        match self.choice() {
-            Some(current) => again::offer_ike(self.proposals(), current.prf),
-            None => self.proposals().iter().map(|p| p.transforms().to_vec()).collect(),
-        }
     }
 
     /// Whether one more IKE_SA may be made by us. Those that are only remembered for retransmissions make room for it, the
@@ -110,10 +103,7 @@ impl Connection {
         let offered = payloads.sa().unwrap_or_default();
         let usable: Vec<Proposal> = offered.iter().filter(|p| p.ike_spi().is_some()).cloned().collect();
         let (group, public) = payloads.ke().unwrap_or_default();
-        let chosen = match self.choice() {
-            Some(current) => again::choose_ike(self.proposals(), &usable, &current, group),
-            None => negotiate::choose_ike(self.proposals(), &usable),
-        };
+        let chosen = again::choose_ike(self.proposals(), &usable, &old.choice, group);
         let Some((chosen, choice)) = chosen else {
             return Err(Notify::new(NotifyType::NO_PROPOSAL_CHOSEN));
         };
@@ -228,11 +218,10 @@ impl Connection {
         let answer = payloads.sa().unwrap_or_default();
         let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or(Failure::Replaced)?;
         let (group, public) = payloads.ke().unwrap_or_default();
+        let offered = again::offer_ike(self.proposals(), old.choice.prf);
         let (choice, theirs) = negotiate::accept_ike(self.proposals(), answer)
             .filter(|c| c.group == group && group == offer.dh.group())
-            .filter(|c| {
-                self.rekeying_offer().iter().any(|one| c.transforms().iter().all(|t| one.contains(t)))
-            })
+            .filter(|c| offered.iter().any(|one| c.transforms().iter().all(|t| one.contains(t))))
             .zip(answer.first().and_then(Proposal::ike_spi))
             .ok_or_else(|| Failure::BadChoice {
                 chosen: negotiate::describe(answer),

@@ -172,19 +172,13 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LabError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
+    use crate::engine::words;
 
     #[test]
     fn datagrams_fill_the_mtu_in_either_family() {
-        #[derive(Parser)]
-        struct Words {
-            #[command(flatten)]
-            arguments: Arguments,
-        }
-        let size = |words: &[&str]| Words::parse_from([&["compare"], words].concat()).arguments.size();
-        assert_eq!([size(&[]), size(&["--ipv6"]), size(&["--mtu", "1300"])], [1372, 1352, 1272]);
-        assert_eq!(size(&["--size", "64", "--ipv6"]), 64);
+        let size = |words: &str| words::arguments::<Arguments>(words).size();
+        assert_eq!([size(""), size("--ipv6"), size("--mtu 1300")], [1372, 1352, 1272]);
+        assert_eq!(size("--size 64 --ipv6"), 64);
     }
 }

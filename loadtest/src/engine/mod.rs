@@ -16,3 +16,5 @@ pub(crate) mod slope;
 pub(crate) mod stop;
 pub(crate) mod summary;
 pub(crate) mod threshold;
+#[cfg(test)]
+pub(crate) mod words;

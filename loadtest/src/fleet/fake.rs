@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use clap::Parser;
 use culvert_proto::v1;
 use culvert_proto::v1::batch_service_server::{BatchService, BatchServiceServer};
 use culvert_proto::v1::node_service_server::{NodeService, NodeServiceServer};
@@ -13,6 +12,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Fleet, Plan, Session, Target, Traffic};
+use crate::engine::words;
 
 /// What it has.
 #[derive(Default)]
@@ -56,13 +56,7 @@ impl Fake {
 
     /// The same, of tunnels to this port.
     pub(super) async fn session_to(server: &str, tunnels: u32, ike_port: u16) -> Session {
-        #[derive(Parser)]
-        struct Words {
-            #[command(flatten)]
-            target: Target,
-        }
-        let port = ike_port.to_string();
-        let Words { target } = Words::parse_from(["load", "--server", server, "--ike-port", &port]);
+        let target: Target = words::arguments(&format!("--server {server} --ike-port {ike_port}"));
         let plan = Plan::new(&target, None, tunnels).unwrap();
         let fleet = Fleet::new(plan.clone(), &target, Traffic::none(), 0).unwrap();
         Session { plan, api: Some(Api::connect(server).await.unwrap()), fleet }

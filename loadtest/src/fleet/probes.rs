@@ -141,19 +141,12 @@ impl Probes {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Words {
-        #[command(flatten)]
-        probes: Probes,
-    }
+    use crate::engine::words;
 
     /// Whether a load among so many tunnels passes that has counted this.
     fn passes(words: &str, among: u32, count: impl FnOnce(&Meter)) -> bool {
-        let Words { probes } = Words::parse_from(["load"].into_iter().chain(words.split_whitespace()));
+        let probes: Probes = words::arguments(words);
         let (meter, mut summary) = (Meter::default(), Summary::new("traffic", 0));
         count(&meter);
         probes.tell(&mut summary, &meter, probes.traffic(among, 100).flows(), Duration::from_secs(1));

@@ -231,19 +231,8 @@ fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<Report> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Words {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
-
-    fn arguments(words: &str) -> Arguments {
-        Words::parse_from(["flood"].into_iter().chain(words.split_whitespace())).arguments
-    }
+    use crate::engine::words::arguments;
 
     #[test]
     fn who_floods_nobody_is_told() {

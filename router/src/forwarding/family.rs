@@ -185,7 +185,6 @@ fn empty_buckets(count: usize) -> Arc<[ArcSwapOption<Bucket>]> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::edition::Edition;

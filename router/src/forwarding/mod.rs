@@ -138,5 +138,4 @@ impl Forwarding {
 const LENGTHS_AHEAD: usize = 2;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;

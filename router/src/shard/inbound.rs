@@ -177,7 +177,8 @@ impl Core {
     pub(super) fn find_way(&mut self, packet: &mut [u8], arrived: Arrived) -> Option<Onward> {
         let Arrived { pair: spi, tenant, inner: range, info } = arrived;
         let inner = packet.get_mut(range.clone())?;
-        // Commands are carried out before packets are opened, not between that and this.
+        // Commands are carried out before a group is opened, not between that and this; but for what a packet of the group in transport mode, which
+        // goes on at once, had the shard do.
         let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.tenant.id == tenant) else {
             self.counters.count(Counter::UnknownSpi);
             return None;

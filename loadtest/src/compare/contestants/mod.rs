@@ -134,22 +134,12 @@ fn version_of(program: &Path, words: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Words {
-        #[command(flatten)]
-        arguments: Arguments,
-    }
+    use crate::engine::words;
 
     #[test]
     fn who_cannot_have_the_mtu_is_left_out_with_a_word() {
-        let found = |words: &str| {
-            let words = words.split_whitespace();
-            find(&Words::parse_from(["compare"].into_iter().chain(words)).arguments, Name::Strongswan)
-        };
+        let found = |words: &str| find(&words::arguments(words), Name::Strongswan);
         assert!(found("--mtu 1440").is_err_and(|hint| hint.contains("--mtu 1400")));
         for words in ["--mtu 1400", "--mtu 1440 --what handshakes"] {
             // It may not be installed.
