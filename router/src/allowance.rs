@@ -66,16 +66,17 @@ impl SharedAllowance {
         Self { per_second, began: Instant::now(), state: AtomicU64::new(0) }
     }
 
-    /// Whether one more is allowed. Two threads that ask at the same moment may find that one of them has to go without.
+    /// Whether one more is allowed. What another thread took meanwhile has this one look again, which it may have to as often as there are
+    /// threads that are allowed one.
     pub(crate) fn take(&self, now: Instant) -> bool {
         let second = now.saturating_duration_since(self.began).as_secs() & u64::from(u32::MAX);
-        let state = self.state.load(Ordering::Relaxed);
-        let used = if state >> 32 == second { state & u64::from(u32::MAX) } else { 0 };
-        used < u64::from(self.per_second)
-            && self
-                .state
-                .compare_exchange(state, second << 32 | (used + 1), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        let taken = self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |state| {
+            let (of, used) = (state >> 32, state & u64::from(u32::MAX));
+            // The clock of a thread is read once a turn: it may stand a moment before what another has seen, whose second counts.
+            let used = if of >= second { used } else { 0 };
+            (used < u64::from(self.per_second)).then_some(of.max(second) << 32 | (used + 1))
+        });
+        taken.is_ok()
     }
 }
 
@@ -103,5 +104,32 @@ mod tests {
             let now = start + Duration::from_secs(second);
             assert_eq!((0..10).filter(|_| allowance.take(now)).count(), 3);
         }
+    }
+    #[test]
+    fn threads_take_all_that_there_is_and_no_more() {
+        let start = Instant::now();
+        let shared = SharedAllowance::new(1_000);
+        let threads = 4;
+        let count = || {
+            let of = |thread: u64| {
+                // Some are a second behind the others.
+                let now = start + Duration::from_secs(5 + thread % 2);
+                (0..2_000).filter(|_| shared.take(now)).count()
+            };
+            std::thread::scope(|scope| {
+                let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || of(thread))).collect();
+                all.into_iter().map(|one| one.join().unwrap()).sum::<usize>()
+            })
+        };
+        assert!((1_000..=2_000).contains(&count()));
+        assert_eq!(count(), 0);
+        // With less asked than is allowed, nobody goes without.
+        let next = start + Duration::from_secs(9);
+        let all_of = |_| (0..250).filter(|_| shared.take(next)).count();
+        let took: usize = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || all_of(thread))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(took, 1_000);
     }
 }

@@ -123,21 +123,9 @@ impl Inner {
 
     /// Says whether there is any use in what is sent to this node.
     pub(super) fn look_around(&self) {
-        let cut_off = self.is_cut_off();
-        let deprived = {
-            let mut deprived = self.deprived.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those who do not hear this node may have noticed it before this one notices that it does not hear them.
-            if !cut_off && deprived.is_some_and(|at| at.elapsed() >= NOTICED) {
-                *deprived = None;
-            }
-            deprived.is_some()
-        };
-        let why = match (cut_off, deprived, self.etcd_is_away.latest()) {
-            (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
-            (true, false, true) => Some("neither another node nor etcd is heard"),
-            _ => None,
-        };
+        // Several look around: what is found last is said last.
         self.astray.send_if_modified(|now| {
+            let why = self.what_is_in_the_way();
             let changed = now.as_deref() != why;
             if changed {
                 match why {
@@ -148,6 +136,20 @@ impl Inner {
             }
             changed
         });
+    }
+
+    fn what_is_in_the_way(&self) -> Option<&'static str> {
+        let cut_off = self.is_cut_off();
+        let mut deprived = self.deprived.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those who do not hear this node may have noticed it before this one notices that it does not hear them.
+        if !cut_off && deprived.is_some_and(|at| at.elapsed() >= NOTICED) {
+            *deprived = None;
+        }
+        match (cut_off, deprived.is_some(), self.etcd_is_away.latest()) {
+            (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
+            (true, false, true) => Some("neither another node nor etcd is heard"),
+            _ => None,
+        }
     }
 
     /// Whether etcd knows of a process: one that has left is not there any more.

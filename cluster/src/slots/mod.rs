@@ -233,6 +233,8 @@ impl Slots {
             let tell = |now: &Table, at| of_table.know(now.clone(), at);
             mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
         }));
+        tasks.spawn(of_node(steward::let_go(Arc::clone(&inner))));
+        tasks.spawn(of_node(steward::look_around(Arc::clone(&inner))));
         tasks.spawn(of_node(steward::run(Arc::clone(&inner))));
         tasks.spawn(of_node(share::run(Arc::clone(&inner))));
         Ok((Self(inner), tasks))

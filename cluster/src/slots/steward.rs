@@ -1,5 +1,8 @@
 //! Looks after the slots: gives those of this node a standby, takes over those of nodes that are gone, and notices when one is
 //! another's.
+//!
+//! What takes no word of etcd waits for none: it has tasks of its own ([`let_go`], [`look_around`]), for a call may take etcd's whole
+//! patience, and there is one for each slot.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -25,7 +28,6 @@ pub(super) async fn run(inner: Arc<Inner>) {
         (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone());
     loop {
         tend(&inner).await;
-        inner.look_around();
         let ended = tokio::select! {
             biased;
             changed = table.changed() => changed.is_err(),
@@ -40,24 +42,59 @@ pub(super) async fn run(inner: Arc<Inner>) {
     }
 }
 
-async fn tend(inner: &Arc<Inner>) {
-    // What is another's first, which takes no word of etcd, then what somebody waits for.
-    let table = inner.table.latest();
-    let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
-    let of_others = |(number, since): &&(u8, i64)| {
-        // What was before it came here is no news.
-        table.get(number).is_some_and(|slot| slot.owner != inner.own && slot.revision >= *since)
-    };
-    for (number, _) in mine.iter().filter(of_others) {
-        lose(inner, *number).await;
+/// Puts away what is another's, for as long as it is polled.
+pub(super) async fn let_go(inner: Arc<Inner>) {
+    let mut table = inner.table.subscribe();
+    loop {
+        let now = table.latest();
+        let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
+        let of_others = |(number, since): &&(u8, i64)| {
+            // What was before it came here is no news.
+            now.get(number).is_some_and(|slot| slot.owner != inner.own && slot.revision >= *since)
+        };
+        for (number, _) in mine.iter().filter(of_others) {
+            lose(&inner, *number).await;
+        }
+        let ended = tokio::select! {
+            biased;
+            changed = table.changed() => changed.is_err(),
+            () = tokio::time::sleep(TICK) => false,
+        };
+        if ended {
+            return;
+        }
     }
+}
+
+/// Says whether there is any use in what is sent to this node, for as long as it is polled.
+pub(super) async fn look_around(inner: Arc<Inner>) {
+    let (mut placement, mut heard, mut etcd) =
+        (inner.placement.clone(), inner.heard.clone(), inner.etcd_is_away.clone());
+    loop {
+        inner.look_around();
+        let ended = tokio::select! {
+            biased;
+            changed = placement.changed() => changed.is_err(),
+            changed = heard.changed() => changed.is_err(),
+            changed = etcd.changed() => changed.is_err(),
+            () = tokio::time::sleep(TICK) => false,
+        };
+        if ended {
+            return;
+        }
+    }
+}
+
+async fn tend(inner: &Arc<Inner>) {
+    let table = inner.table.latest();
     let others = || table.values().filter(|slot| slot.owner != inner.own);
     take_over(inner, others()).await;
-    for (number, _) in &mine {
-        match table.get(number) {
+    let mine: Vec<u8> = inner.mine().keys().copied().collect();
+    for number in mine {
+        match table.get(&number) {
             Some(slot) if slot.owner == inner.own => own(inner, slot).await,
             Some(_) => {}
-            None => missing(inner, *number).await,
+            None => missing(inner, number).await,
         }
     }
     for slot in others().filter(|slot| is_nobodys(inner, slot)) {
@@ -160,7 +197,7 @@ async fn take_over(inner: &Arc<Inner>, others: impl Iterator<Item = &Slot>) {
 }
 
 async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
-    let _turn = inner.turn.lock().await;
+    let mut turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
     if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.course.ends() {
@@ -182,7 +219,10 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             // Whoever comes next learns that this node is gone.
             return;
         }
+        // As long as etcd is away others have their turn: a slot of this node may be another's meanwhile.
+        drop(turn);
         tokio::time::sleep(AGAIN).await;
+        turn = inner.turn.lock().await;
     };
     match changed {
         Changed::Done(now) => {
@@ -199,12 +239,17 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
         }
         Changed::Other(_) => inner.vault().reopen(number),
     }
+    drop(turn);
     inner.wake.notify_one();
 }
 
 /// A slot of this node is another's.
 async fn lose(inner: &Arc<Inner>, number: u8) {
     let _turn = inner.turn.lock().await;
+    lose_in_turn(inner, number).await;
+}
+
+async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
     // It may have come back by a move, or have gone by one.
     let now = inner.slot(number);
     let since = inner.mine().get(&number).map(|own| own.since);
@@ -221,12 +266,16 @@ async fn lose(inner: &Arc<Inner>, number: u8) {
     let owner = now.map(|slot| slot.owner.node);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
     *inner.deprived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    inner.look_around();
     inner.host.lose(number, owner.as_deref()).await;
     inner.losing().remove(&number);
+    // It may have been that of what is new.
+    inner.wake.notify_one();
 }
 
 /// Nothing is known of a slot of this node: its lease was over for a while, and the others have made it nobody's, or another has had it.
 async fn missing(inner: &Arc<Inner>, number: u8) {
+    let _turn = inner.turn.lock().await;
     let Some(since) = inner.mine().get(&number).map(|own| own.since) else { return };
     match Slot::begin_again(&inner.etcd, number, inner.own.clone(), since).await {
         Ok(Some(Changed::Done(slot))) => {
@@ -238,7 +287,7 @@ async fn missing(inner: &Arc<Inner>, number: u8) {
         // Once this node is there again.
         Ok(None) => {}
         Ok(Some(Changed::Other(Some(slot)))) if slot.owner == inner.own => {}
-        Ok(Some(Changed::Other(_))) => lose(inner, number).await,
+        Ok(Some(Changed::Other(_))) => lose_in_turn(inner, number).await,
         Err(error) => tracing::debug!(%error, slot = number, "a slot is not in etcd for now"),
     }
 }

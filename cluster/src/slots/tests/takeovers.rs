@@ -153,6 +153,30 @@ async fn where_nobody_hears_anybody_all_stay_ready_until_etcd_is_away_as_well() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_takes_no_word_of_etcd_waits_for_none() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    let b = Member::join(&servers, &net, "b").await;
+    let (own, orphan) = (a.ready().await, b.ready().await);
+    assert_eq!(orphan.standby.as_ref(), Some(&own.owner));
+    let c = Member::join(&servers, &net, "c").await;
+    let third = c.ready().await.owner;
+    servers.kill(0);
+    // It wants what was b's, and asks etcd until it is told.
+    net.cut("b", "a");
+    let inner = &a.slots.0;
+    until(|| inner.vault().put(orphan.number, orphan.term, Vec::new(), Instant::now().into_std()).is_err()).await;
+    // Another has what was its own meanwhile.
+    inner.heard_of(Slot { revision: own.revision + 1_000, ..own.of(third) });
+    a.lost(own.number).await;
+    // And then nobody is heard.
+    net.cut("c", "a");
+    let why = a.slots.astray().until(Option::is_some).await.unwrap();
+    assert!(why.unwrap().contains("have taken"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_goes_on_with_is_nobodys() {
     let Some(servers) = Servers::start(1) else { return };
     let net = Arc::new(Net::default());
