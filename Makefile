@@ -88,7 +88,7 @@ lint: ## Clippy, warnings are errors
 deny: ## Licences, bans and sources of the dependencies (deny.toml)
 	@if [[ ! -x "$(DENY)" ]]; then \
 	  echo "building cargo-deny $(DENY_VERSION) into $(TOOLS), once"; \
-	  $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --quiet --root "$(TOOLS)" \
+	  $(CARGO) install cargo-deny --version $(DENY_VERSION) --locked --quiet --debug --root "$(TOOLS)" \
 	    --target-dir "$(TOOLS)/build" && rm -rf "$(TOOLS)/build" || \
 	  { [[ "$${CI:-}" != true ]] || exit 1; echo "skipped: cargo-deny is not installed and could not be built"; exit 0; }; \
 	fi; \

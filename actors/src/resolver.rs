@@ -1,7 +1,8 @@
 //! Resolves the host names of peers, on threads of its own: the system's resolver blocks, perhaps for half a minute.
 //!
 //! A name that is being resolved is not resolved a second time meanwhile; whoever asks for it then is told of the same outcome.
-//! What comes of it is put into the catalog first, where the responder looks, and then told.
+//! What comes of it is put into the catalog first, where the responder looks, and then told. Tenants have their turns, and no
+//! tenant has more than its share of the threads: one whose servers do not answer waits for them alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -11,13 +12,17 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::prelude::Recipient;
-use tenants::{Catalog, HostName};
+use tenants::{Catalog, HostName, TenantName};
 
 use crate::vocabulary::ToPeer;
 
-/// Names that are resolved at a time. A resolver that answers within 10 ms does 800 in a second; one that does not answer
+/// Names that are resolved at a time. A resolver that answers within 10 ms does 3,200 in a second; one that does not answer
 /// holds up these and no thread that does anything else.
-const MAX_THREADS: usize = 8;
+const MAX_THREADS: usize = 32;
+/// Of one tenant's: it takes eight tenants without a server that answers to hold up the others.
+const THREADS_PER_TENANT: usize = 4;
+/// Octets of a thread's stack: what the system's resolver has on it are a few buffers of a message.
+const STACK: usize = 256 << 10;
 
 type Function = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
@@ -70,11 +75,56 @@ pub(crate) struct Resolver {
 
 #[derive(Default)]
 struct Queue {
-    /// Names that no thread has taken up yet.
-    waiting: VecDeque<HostName>,
+    /// Who has names to be resolved; whose turn it is comes first.
+    tenants: VecDeque<Share>,
     /// Who asks, by name, of those that wait and those that are being resolved.
     askers: HashMap<HostName, Vec<Recipient<ToPeer>>>,
     threads: usize,
+}
+
+/// What a tenant has asked for. Never without a name.
+struct Share {
+    tenant: TenantName,
+    /// Names that no thread has taken up yet.
+    waiting: VecDeque<HostName>,
+    /// Names that are being resolved.
+    busy: usize,
+}
+
+impl Queue {
+    fn push(&mut self, tenant: &TenantName, name: HostName) {
+        match self.tenants.iter_mut().find(|share| share.tenant == *tenant) {
+            Some(share) => share.waiting.push_back(name),
+            None => {
+                self.tenants.push_back(Share { tenant: tenant.clone(), waiting: [name].into(), busy: 0 });
+            }
+        }
+    }
+
+    /// Where the next tenant stands for which a thread may do something.
+    fn turn(&self) -> Option<usize> {
+        let may = |share: &Share| share.busy < THREADS_PER_TENANT && !share.waiting.is_empty();
+        self.tenants.iter().position(may)
+    }
+
+    /// The next name, and whose it is.
+    fn next(&mut self) -> Option<(TenantName, HostName)> {
+        let mut share = self.tenants.remove(self.turn()?)?;
+        let name = share.waiting.pop_front()?;
+        share.busy += 1;
+        let tenant = share.tenant.clone();
+        self.tenants.push_back(share);
+        Some((tenant, name))
+    }
+
+    fn done(&mut self, tenant: &TenantName) {
+        let Some(at) = self.tenants.iter().position(|share| share.tenant == *tenant) else { return };
+        let Some(share) = self.tenants.get_mut(at) else { return };
+        share.busy -= 1;
+        if share.busy == 0 && share.waiting.is_empty() {
+            self.tenants.remove(at);
+        }
+    }
 }
 
 impl Resolver {
@@ -82,20 +132,20 @@ impl Resolver {
         Self { lookup, catalog, queue: Mutex::default() }
     }
 
-    /// Has a name resolved. Returns at once; `asker` is told by [`ToPeer::Resolved`].
-    pub(crate) fn ask(self: &Arc<Self>, name: &HostName, asker: Recipient<ToPeer>) {
+    /// Has a tenant's name resolved. Returns at once; `asker` is told by [`ToPeer::Resolved`].
+    pub(crate) fn ask(self: &Arc<Self>, tenant: &TenantName, name: &HostName, asker: Recipient<ToPeer>) {
         let mut queue = self.lock();
-        if let Some(askers) = queue.askers.get_mut(name) {
-            if !askers.contains(&asker) {
-                askers.push(asker);
+        match queue.askers.get_mut(name) {
+            Some(askers) if askers.contains(&asker) => {}
+            Some(askers) => askers.push(asker),
+            None => {
+                queue.askers.insert(name.clone(), vec![asker]);
+                queue.push(tenant, name.clone());
             }
-            return;
         }
-        queue.askers.insert(name.clone(), vec![asker]);
-        queue.waiting.push_back(name.clone());
-        if queue.threads < MAX_THREADS {
+        if queue.threads < MAX_THREADS && queue.turn().is_some() {
             let resolver = Arc::clone(self);
-            let thread = std::thread::Builder::new().name("resolver".to_owned());
+            let thread = std::thread::Builder::new().name("resolver".to_owned()).stack_size(STACK);
             // It ends with the queue, and nobody waits for it: not even the end of the process.
             match thread.spawn(move || resolver.work()) {
                 Ok(_) => queue.threads += 1,
@@ -105,14 +155,18 @@ impl Resolver {
     }
 
     fn work(&self) {
-        while let Some(name) = self.next() {
+        while let Some((tenant, name)) = self.next() {
             let outcome = self.lookup.of(&name);
             let told = outcome.as_ref().map(|_| ()).map_err(Clone::clone);
             if self.catalog.resolved(&name, outcome) {
                 let addresses = self.catalog.resolution(&name).unwrap_or_default().addresses;
                 tracing::info!(%name, ?addresses, "a peer's name has other addresses");
             }
-            let askers = self.lock().askers.remove(&name).unwrap_or_default();
+            let askers = {
+                let mut queue = self.lock();
+                queue.done(&tenant);
+                queue.askers.remove(&name).unwrap_or_default()
+            };
             for asker in askers {
                 // One with a full mailbox looks into the catalog when it has waited long enough.
                 let _ = asker.try_send(ToPeer::Resolved(name.clone(), told.clone()));
@@ -121,9 +175,9 @@ impl Resolver {
     }
 
     /// The next name; without one the thread ends.
-    fn next(&self) -> Option<HostName> {
+    fn next(&self) -> Option<(TenantName, HostName)> {
         let mut queue = self.lock();
-        let next = queue.waiting.pop_front();
+        let next = queue.next();
         if next.is_none() {
             queue.threads -= 1;
         }
@@ -153,6 +207,40 @@ mod tests {
         assert!(of(&["0.0.0.0", "::"]).unwrap_err().contains("0.0.0.0 is the address of no host"));
         assert_eq!(of(&[]).unwrap_err(), "the name has no address");
         assert!(Lookup::new(|_| panic!("broken")).of(&name("a.example")).unwrap_err().contains("panicked"));
+    }
+
+    #[test]
+    fn tenants_have_their_turns_and_none_has_more_than_its_share() {
+        let tenant = |id: &str| -> TenantName { format!("tenants/{id}").parse().unwrap() };
+        let (dead, well) = (tenant("dead"), tenant("well"));
+        let mut queue = Queue::default();
+        for n in 0..20 {
+            queue.push(&dead, name(&format!("n{n}.dead.example")));
+        }
+        queue.push(&well, name("a.example"));
+        queue.push(&well, name("b.example"));
+        let taken: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
+        let names: Vec<_> = taken.iter().map(|(_, name)| name.as_str()).collect();
+        let expected = [
+            "n0.dead.example",
+            "a.example",
+            "n1.dead.example",
+            "b.example",
+            "n2.dead.example",
+            "n3.dead.example",
+        ];
+        assert_eq!(names, expected);
+        // The first that is done with goes on with the next, whoever is done with another one.
+        queue.done(&well);
+        assert_eq!(queue.next(), None);
+        queue.done(&dead);
+        assert_eq!(queue.next().unwrap().1, name("n4.dead.example"));
+        queue.done(&well);
+        assert_eq!(queue.tenants.len(), 1);
+        while queue.tenants.front().is_some() {
+            queue.done(&dead);
+            let _ = queue.next();
+        }
     }
 
     #[test]

@@ -188,6 +188,14 @@ impl Connection {
         }
     }
 
+    /// When the peer ends the connection unless it is authenticated anew, if it has said so (AUTH_LIFETIME, RFC 4478).
+    pub fn limited_by_peer(&self) -> Option<Instant> {
+        match &self.0 {
+            Version::V2(conn) => conn.limited_by_peer(),
+            Version::V1(_) => None,
+        }
+    }
+
     /// Our address and the peer's, as they stand now.
     pub fn addresses(&self) -> (SocketAddr, SocketAddr) {
         either!(&self.0, conn => conn.addresses())

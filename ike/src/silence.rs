@@ -8,7 +8,7 @@ pub(crate) use snapshot::SilenceForm;
 
 /// How long the host has to say whether ESP arrived, before the peer is asked: a host that asks other threads has its
 /// answer within a few milliseconds.
-pub(crate) const HOST_ANSWERS: Duration = Duration::from_millis(250);
+const HOST_ANSWERS: Duration = Duration::from_millis(250);
 
 /// When the peer was heard last, and whether the host was asked since.
 #[derive(Clone, Copy, Debug)]

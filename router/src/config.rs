@@ -41,8 +41,9 @@ pub struct RouterConfig {
     pub slot_wait: Duration,
 }
 
-/// Several times what a slot needs to move, and no more than a jitter that any transport bears.
-const SLOT_WAIT: Duration = Duration::from_millis(50);
+/// A slot moves within milliseconds; where all processors are busy it may take 60, and a bound of 50 lost packets then. This is what TCP
+/// waits for at least before it sends again.
+const SLOT_WAIT: Duration = Duration::from_millis(200);
 
 impl Default for RouterConfig {
     fn default() -> Self {

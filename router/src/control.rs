@@ -181,6 +181,7 @@ impl Inner {
             Ok(batch) => batch,
             Err(error) => return self.counters.still_readable(&error),
         };
+        self.counters.add(Counter::ReceiveBufferFull, batch.overflowed.into());
         batch.each(|datagram, origin| {
             if natt {
                 self.natt(now, datagram, origin);

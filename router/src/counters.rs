@@ -141,6 +141,9 @@ counters! {
     HandoffFull = "drop_handoff_full",
     /// Dropped: the socket's send buffer or the network device's queue was full.
     SendBufferFull = "drop_send_buffer_full",
+    /// Dropped: the receive buffer of a socket was full, of ESP or IKE. The kernel says so with the next packet that it has room for;
+    /// packets that it had joined (UDP GRO) count once. Those with a wrong checksum are among them.
+    ReceiveBufferFull = "drop_receive_buffer_full",
     /// Dropped: the system refused to send.
     SendFailed = "drop_send_failed",
     /// Dropped: the TUN device's queue was full.

@@ -161,7 +161,9 @@ impl RouterHandle {
     /// Makes the pair the one that its tunnel sends on, instead of the one before; of a pair that is a shard's own, the one that
     /// this shard sends on. Packets that wait for it are sent.
     pub fn activate(&self, spi: Spi) {
-        if let Some((tenant, tunnel)) = self.registry().activate(spi) {
+        // The registry is not held while the shards are told.
+        let waits = self.registry().activate(spi);
+        if let Some((tenant, tunnel)) = waits {
             self.tell_all(|| Command::Release(tenant, tunnel, spi));
         }
     }

@@ -16,11 +16,13 @@ impl RouterHandle {
     /// for it, goes there by [`crate::Elsewhere::inner`]; the policy, hop limits and the tenant's quotas are looked at here. A
     /// pair that is here wins.
     pub fn set_elsewhere(&self, tenant: TenantId, tunnel: TunnelId, node: Option<u32>) {
-        let registry = self.registry();
-        let Some((tenant, shared)) = registry.tunnel(tenant, tunnel) else { return };
-        shared.set_elsewhere(node);
+        let waits = {
+            let registry = self.registry();
+            let Some((tenant, shared)) = registry.tunnel(tenant, tunnel) else { return };
+            shared.set_elsewhere(node).then(|| tenant.clone())
+        };
         if let Some(node) = node
-            && shared.forget_held()
+            && let Some(tenant) = waits
         {
             self.tell_all(|| Command::PassHeld(tenant.clone(), tunnel, node));
         }
@@ -36,7 +38,7 @@ impl RouterHandle {
         };
         let Some(info) = ip::parse(&packet) else { return self.count(Counter::BadInner) };
         let shard = match tenant.forwarding.lookup(0, &info, &Tunnels::Any) {
-            Some(Target::Pair(spi)) => usize::from(spi.shard()),
+            Some(Target::Pair(spi, _)) => usize::from(spi.shard()),
             Some(Target::Down(_)) | None => shard_of(info.destination, self.shards()),
         };
         let sent =

@@ -21,7 +21,7 @@ impl RouterHandle {
 
     /// The slot is about to change hands: to us, or, where it is open, from us. Until [`open_slot`](Self::open_slot) or
     /// [`close_slot`](Self::close_slot) pairs of it may be installed and those that are here go on, but no SPI of it is given
-    /// out. ESP that meets no pair waits: 50 ms and as many packets as a shard has room for. Then it is opened in the order it
+    /// out. ESP that meets no pair waits: 200 ms and as many packets as a shard has room for. Then it is opened in the order it
     /// came, or given to [`crate::Elsewhere`], which it is as well when its time is over.
     pub fn expect_slot(&self, slot: u8) -> Result<(), RouterError> {
         known(slot)?;

@@ -35,6 +35,7 @@ mod limiter;
 mod liveness;
 mod model;
 mod options;
+mod overflow;
 mod pair_snapshot;
 mod path_mtu;
 pub mod policy;

@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::error::RouterError;
 use crate::options::Encapsulation;
+use crate::overflow::Overflow;
 use crate::sys;
 use crate::sys::receive::{BUFFERS, Received};
 use crate::sys::socket_options::Fragmentation;
@@ -22,6 +23,7 @@ pub(crate) struct Port {
     local: SocketAddr,
     /// Segmentation offload works as far as is known.
     offload: AtomicBool,
+    overflow: Overflow,
 }
 
 /// The sockets of one listen address.
@@ -101,8 +103,9 @@ impl Port {
         // At every member of the group: the kernel chooses one by a hash of the addresses, whichever sent the datagram.
         sys::socket_options::queue_errors(&socket, address.is_ipv6());
         sys::socket_options::enlarge_buffers(&socket, BUFFER_BYTES);
+        sys::socket_options::report_overflow(&socket);
         let local = socket.local_addr()?;
-        Ok(Self { socket, state, local, offload: AtomicBool::new(true) })
+        Ok(Self { socket, state, local, offload: AtomicBool::new(true), overflow: Overflow::default() })
     }
 
     /// The address and port it is bound to.
@@ -119,7 +122,8 @@ impl Port {
     pub(crate) fn receive<'a>(&self, buffers: &'a mut ReceiveBuffers) -> io::Result<Batch<'a>> {
         let mut filled = [None; BUFFERS];
         sys::receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
-        Ok(Batch { buffers: &mut buffers.0, filled, local: self.local })
+        let overflowed = self.overflow.since(&filled);
+        Ok(Batch { buffers: &mut buffers.0, filled, local: self.local, overflowed })
     }
 
     /// Sends one datagram of the control plane.
@@ -198,6 +202,8 @@ pub(crate) struct Batch<'a> {
     filled: [Option<Received>; BUFFERS],
     /// Where it was received.
     local: SocketAddr,
+    /// Packets that the kernel dropped before the last of these, and after what was received before.
+    pub(crate) overflowed: u32,
 }
 
 impl<'a> Batch<'a> {
@@ -260,7 +266,7 @@ impl ReceiveBuffers {
 }
 
 /// The longest UDP datagram, and the most that GRO joins.
-const JOINED_MAX: usize = 65_535;
+pub(crate) const JOINED_MAX: usize = 65_535;
 /// 16 MiB hold 15 ms at 8 Gbit/s, while the thread is busy elsewhere or does not run: with 4 MiB four flows of TCP on two cores
 /// lost a few hundred packets in five seconds. They are the kernel's, and only used while packets wait.
 pub(crate) const BUFFER_BYTES: usize = 16 << 20;
@@ -269,6 +275,35 @@ pub(crate) const BUFFER_BYTES: usize = 16 << 20;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_drops_is_known_to_the_packet() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let port = Port::open(address, Sharing::None, Fragmentation::Allowed).unwrap();
+        socket2::SockRef::from(&port.socket).set_recv_buffer_size(64 << 10).unwrap();
+        let sender = UdpSocket::bind(address).unwrap();
+        let mut buffers = ReceiveBuffers::new();
+        let mut counts = (0, 0);
+        let mut receive = |counts: &mut (u32, u32)| {
+            while let Ok(batch) = port.receive(&mut buffers) {
+                counts.1 += batch.overflowed;
+                batch.each(|_, _| counts.0 += 1);
+            }
+        };
+        let sent = 2_000;
+        for round in 1..3 {
+            for _ in 0..sent {
+                sender.send_to(&[1; 100], port.local()).unwrap();
+            }
+            receive(&mut counts);
+            // What finds room again tells of those that did not.
+            sender.send_to(&[2], port.local()).unwrap();
+            receive(&mut counts);
+            let (received, dropped) = counts;
+            assert!(dropped > 0, "{received} of {sent} fit");
+            assert_eq!(received + dropped, round * (sent + 1));
+        }
+    }
 
     #[test]
     fn paths_prefer_the_exact_listener() {

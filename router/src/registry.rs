@@ -99,12 +99,12 @@ impl Registry {
 
     /// From now on SPIs of this slot are ours.
     pub(crate) fn open_slot(&self, slot: u8) {
-        self.spis.slots.set(slot, SlotState::Open);
+        self.spis.slots.open(slot);
     }
 
     /// Pairs of this slot may come, and nothing is given out of it.
     pub(crate) fn expect_slot(&self, slot: u8) {
-        self.spis.slots.set(slot, SlotState::Expected);
+        self.spis.slots.expect(slot);
     }
 
     /// Whether pairs of this slot come before it is open.

@@ -7,10 +7,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use socket2::Socket;
 
 use crate::options::Encapsulation;
+use crate::overflow::Overflow;
 use crate::port::{BUFFER_BYTES, Origin, Port, ReceiveBuffers};
 use crate::sys::raw_esp::{self, Keep};
 use crate::sys::receive::{self, BUFFERS};
-use crate::sys::socket_options::{Fragmentation, enlarge_buffers};
+use crate::sys::socket_options::{Fragmentation, enlarge_buffers, report_overflow};
 
 /// What a shard receives on and sends by.
 pub(crate) struct ShardPort {
@@ -61,6 +62,7 @@ pub(crate) struct RawPort {
     socket: Socket,
     fragmenting: Socket,
     address: IpAddr,
+    overflow: Overflow,
 }
 
 impl RawPort {
@@ -70,7 +72,8 @@ impl RawPort {
         let socket = raw_esp::open(address, keep, Fragmentation::Refused)?;
         let fragmenting = raw_esp::open(address, Keep::Nothing, Fragmentation::Allowed)?;
         enlarge_buffers(&socket, BUFFER_BYTES);
-        Ok(Self { socket, fragmenting, address })
+        report_overflow(&socket);
+        Ok(Self { socket, fragmenting, address, overflow: Overflow::default() })
     }
 
     /// What it is bound to.
@@ -83,12 +86,13 @@ impl RawPort {
         self.socket.as_raw_fd()
     }
 
-    /// Receives a packet into each buffer and passes on its ESP. `WouldBlock` when there is none.
+    /// Receives a packet into each buffer and passes on its ESP. `WouldBlock` when there is none. How many the kernel dropped before, as
+    /// the buffer was full; those that are for other shards may be among them.
     pub(crate) fn receive(
         &self,
         buffers: &mut ReceiveBuffers,
         mut each: impl FnMut(&mut [u8], Origin),
-    ) -> io::Result<()> {
+    ) -> io::Result<u32> {
         let mut filled = [None; BUFFERS];
         receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
         for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
@@ -106,7 +110,7 @@ impl RawPort {
             let esp = if self.address.is_ipv4() { strip_header(packet, &mut origin) } else { packet };
             each(esp, origin);
         }
-        Ok(())
+        Ok(self.overflow.since(&filled))
     }
 }
 

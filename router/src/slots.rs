@@ -21,7 +21,7 @@ pub(crate) enum SlotState {
 #[derive(Debug)]
 pub(crate) struct Slots {
     states: [AtomicU8; COUNT],
-    /// Until when, in milliseconds after `start`, a slot that went is one that was ours lately.
+    /// Until when, in milliseconds after `start`, a slot that goes or went is one that was ours lately.
     lately: [AtomicU64; COUNT],
     start: Instant,
 }
@@ -55,14 +55,34 @@ impl Slots {
         }
     }
 
-    /// The slot goes.
+    /// The slot is ours. One that was about to go stays.
+    pub(crate) fn open(&self, slot: u8) {
+        if self.lately.get(usize::from(slot)).is_some_and(|until| until.load(Ordering::SeqCst) == GOES) {
+            self.goes_until(slot, 0);
+        }
+        self.set(slot, SlotState::Open);
+    }
+
+    /// The slot is about to come, or to go.
+    pub(crate) fn expect(&self, slot: u8) {
+        if self.state(slot) == SlotState::Open {
+            self.goes_until(slot, GOES);
+        }
+        self.set(slot, SlotState::Expected);
+    }
+
+    /// The slot has gone.
     pub(crate) fn close(&self, slot: u8, now: Instant) {
-        if self.state(slot) != SlotState::Closed
-            && let Some(lately) = self.lately.get(usize::from(slot))
-        {
-            lately.store(self.millis(now + LATELY), Ordering::SeqCst);
+        if self.state(slot) != SlotState::Closed {
+            self.goes_until(slot, self.millis(now + LATELY));
         }
         self.set(slot, SlotState::Closed);
+    }
+
+    fn goes_until(&self, slot: u8, until: u64) {
+        if let Some(lately) = self.lately.get(usize::from(slot)) {
+            lately.store(until, Ordering::SeqCst);
+        }
     }
 
     /// Whether another node may still take us for the owner of a slot that went.
@@ -79,7 +99,8 @@ impl Slots {
     /// Whether another node may still take us for the one that has some tunnel that went.
     pub(crate) fn some_went_lately(&self, now: Instant) -> bool {
         let now = self.millis(now);
-        let until = |lately: &AtomicU64| lately.load(Ordering::SeqCst) + millis(TUNNELS_LATELY - LATELY);
+        let longer = millis(TUNNELS_LATELY - LATELY);
+        let until = |lately: &AtomicU64| lately.load(Ordering::SeqCst).saturating_add(longer);
         self.lately.iter().any(|lately| lately.load(Ordering::SeqCst) > 0 && now < until(lately))
     }
 
@@ -97,6 +118,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Of a slot that is about to go, until it is known when it went.
+const GOES: u64 = u64::MAX;
 /// All nodes know of a new owner by then; what is under way to the old one arrives.
 const LATELY: Duration = Duration::from_secs(1);
 /// Whose a slot is all nodes are told at once, which node has a tunnel only by and by. One that gave a tunnel away goes on for ten seconds sending
@@ -127,6 +150,16 @@ mod tests {
         slots.close(5, now + LATELY);
         assert!(slots.was_ours_lately(5, now) && !slots.was_ours_lately(5, now + LATELY));
         assert!(slots.some_went_lately(now + TUNNELS_LATELY - Duration::from_millis(1)));
+        // One that is about to go is as good as gone to whoever waits no more, and one that comes is not.
+        let later = now + TUNNELS_LATELY;
+        slots.open(7);
+        for slot in [7, 8] {
+            slots.expect(slot);
+        }
+        assert!(slots.was_ours_lately(7, later) && !slots.was_ours_lately(8, later));
+        assert!(slots.some_went_lately(later));
+        slots.open(7);
+        assert!(!slots.was_ours_lately(7, now) && !slots.some_went_lately(later), "it stayed");
         assert!(!slots.some_went_lately(now + TUNNELS_LATELY));
     }
 }

@@ -29,6 +29,15 @@ pub(crate) struct Tunnel {
     edition: Edition,
 }
 
+/// Where a tunnel is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Up {
+    /// Here, and everybody sends on this pair.
+    Here(Spi),
+    /// At this other node.
+    Elsewhere(u32),
+}
+
 /// As many as an SPI can name.
 const SHARDS: usize = Spi::MAX_SHARD as usize + 1;
 
@@ -85,11 +94,11 @@ impl Tunnel {
         self.held.swap(false, Ordering::SeqCst)
     }
 
-    /// Notes that a packet waits. The pair to send on after all, when one came up meanwhile: either this sees the pair, or
-    /// [`Tunnel::activate`] sees the note.
-    pub(crate) fn note_held(&self) -> Option<Spi> {
+    /// Notes that a packet waits. The way to send it after all, when one came up meanwhile: either this sees it, or
+    /// [`Tunnel::activate`] or [`Tunnel::set_elsewhere`] sees the note.
+    pub(crate) fn note_held(&self) -> Option<Up> {
         self.held.store(true, Ordering::SeqCst);
-        read(&self.current, Ordering::SeqCst)
+        read(&self.current, Ordering::SeqCst).map(Up::Here).or_else(|| self.elsewhere().map(Up::Elsewhere))
     }
 
     /// Whether packets waited until now.
@@ -108,11 +117,13 @@ impl Tunnel {
 
     /// The other node where it is up.
     pub(crate) fn elsewhere(&self) -> Option<u32> {
-        u32::try_from(self.elsewhere.load(Ordering::Relaxed).checked_sub(1)?).ok()
+        u32::try_from(self.elsewhere.load(Ordering::SeqCst).checked_sub(1)?).ok()
     }
 
-    pub(crate) fn set_elsewhere(&self, node: Option<u32>) {
-        self.elsewhere.store(node.map_or(0, |node| u64::from(node) + 1), Ordering::Relaxed);
+    /// Says where it is up. True when packets wait for that: the shards must be told.
+    pub(crate) fn set_elsewhere(&self, node: Option<u32>) -> bool {
+        self.elsewhere.store(node.map_or(0, |node| u64::from(node) + 1), Ordering::SeqCst);
+        node.is_some() && self.forget_held()
     }
 
     /// Stops sending on this pair, if the tunnel still does. Where it was the one of everybody, a shard's own takes its place
@@ -187,6 +198,15 @@ mod tests {
         let tunnel = Tunnel::new(TunnelId(1), &Edition::default());
         assert_eq!(tunnel.note_held(), None);
         assert!(tunnel.activate_own(spi(1, 1)));
-        assert_eq!((tunnel.note_held(), tunnel.pair_for(0)), (Some(spi(1, 1)), Some(spi(1, 1))));
+        assert_eq!((tunnel.note_held(), tunnel.pair_for(0)), (Some(Up::Here(spi(1, 1))), Some(spi(1, 1))));
+    }
+
+    #[test]
+    fn one_that_is_up_elsewhere_wakes_who_waits_as_well() {
+        let tunnel = Tunnel::new(TunnelId(1), &Edition::default());
+        assert_eq!(tunnel.note_held(), None);
+        assert!(!tunnel.set_elsewhere(None));
+        assert!(tunnel.set_elsewhere(Some(0)));
+        assert_eq!(tunnel.note_held(), Some(Up::Elsewhere(0)));
     }
 }

@@ -4,6 +4,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::cluster::Cluster;
 use common::{Gateway, Remote, SLOT, hopped, socket, udp};
@@ -147,4 +148,20 @@ fn packets_of_a_slot_that_goes_follow_it() {
     old.handle.close_slot(33).unwrap();
     assert_eq!(near.receive()[28..32], 1u32.to_be_bytes());
     old.wait_for("passed_on", 1);
+}
+
+/// A third node has sent it to the one that gives its slot away, which takes longer than a packet waits.
+#[test]
+fn what_has_waited_long_enough_goes_where_the_slot_goes() {
+    let (before, after) = (Arc::new(Cluster::default()), Arc::new(Cluster::default()));
+    let third = before.gateway(50, 1);
+    let (old, new) = (after.waiting_gateway(33, 2, Duration::from_millis(10)), after.gateway(SLOT, 2));
+    before.give(33, &old);
+    after.give(33, &new);
+    new.handle.open_slot(33).unwrap();
+    let (mut far, mut near) = sites(&new, 33, &third);
+    old.handle.expect_slot(33).unwrap();
+    far.send(&udp("10.1.0.1", "10.2.0.1", 1, 10));
+    assert_eq!(near.receive()[28..32], 1u32.to_be_bytes());
+    assert_eq!(["slot_held", "passed_on"].map(|name| old.counter(name)), [1, 1]);
 }

@@ -1,7 +1,7 @@
 //! A connection that another node has had until now.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use esp::Spi;
@@ -54,7 +54,7 @@ impl IkeSaActor {
             conn.config().map_or(Opening::Init, |config| config.opening()),
             conn.encapsulates(),
         );
-        let over = conn.is_over();
+        let (over, limited) = (conn.is_over(), conn.limited_by_peer());
         self.conn = Some(conn);
         if over {
             // The other node has told nobody here that it is. Why it ended only that one knew; most of the time it was the peer, whose last
@@ -73,6 +73,9 @@ impl IkeSaActor {
                 lifetime: self.lifetime.clone(),
                 moved: true,
             })));
+            if let Some(limit) = limited {
+                self.report(ConnEvent::LimitedByPeer(limit.saturating_duration_since(Instant::now())));
+            }
         }
         for pair in pairs {
             let (spi_in, name) = (pair.pair.spi().0, pair.facts.name.clone());

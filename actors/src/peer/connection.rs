@@ -205,7 +205,7 @@ impl PeerActor {
         lifetime: Option<&Lifetime>,
     ) {
         self.view_mut().ike_rekeys += 1;
-        self.supervisor.ike_rekeyed(Instant::now(), id);
+        self.supervisor.ike_rekeyed(id);
         self.env.outcomes.succeeded(Stage::Rekey);
         let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));

@@ -209,7 +209,7 @@ impl PeerActor {
     /// Has the peer's names resolved.
     pub(super) fn refresh_names(&mut self, ctx: &mut Context<Self>) {
         for name in self.peer.spec.host_names() {
-            self.env.resolver.ask(name, ctx.address().recipient());
+            self.env.resolver.ask(self.peer.name.tenant(), name, ctx.address().recipient());
         }
         let (now, named) = (Instant::now(), self.peer.spec.host_names().next().is_some());
         self.names.asked = named.then_some(now);

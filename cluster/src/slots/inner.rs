@@ -1,12 +1,13 @@
 //! What everything about slots shares, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use latest::{Follow as _, Latest as _};
 use prost::Message as _;
 use snapshot::{Done, Kept, Row};
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::moving::Arriving;
@@ -21,6 +22,9 @@ use crate::task::of_node;
 /// Within this of each other, nodes that do not hear each other notice it: several heartbeats.
 const NOTICED: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 1 });
 
+/// Before etcd is asked again.
+pub(super) const AGAIN: Duration = Duration::from_millis(200);
+
 impl Inner {
     pub(super) fn put(&self, slot: u8, rows: Vec<Row>, done: Done) {
         let (kept, done) = match self.mine().get(&slot) {
@@ -33,7 +37,7 @@ impl Inner {
         done(kept);
     }
 
-    pub(super) fn mine(&self) -> MutexGuard<'_, BTreeMap<u8, Own>> {
+    pub(super) fn mine(&self) -> sync::MutexGuard<'_, BTreeMap<u8, Own>> {
         // A panic leaves it as it was before or after one change.
         self.mine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -49,19 +53,19 @@ impl Inner {
         new
     }
 
-    pub(super) fn going(&self) -> MutexGuard<'_, BTreeMap<u8, String>> {
+    pub(super) fn going(&self) -> sync::MutexGuard<'_, BTreeMap<u8, String>> {
         self.going.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn losing(&self) -> MutexGuard<'_, BTreeSet<u8>> {
+    pub(super) fn losing(&self) -> sync::MutexGuard<'_, BTreeSet<u8>> {
         self.losing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn vault(&self) -> MutexGuard<'_, Vault> {
+    pub(super) fn vault(&self) -> sync::MutexGuard<'_, Vault> {
         self.vault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn arriving(&self) -> MutexGuard<'_, BTreeMap<u8, Arriving>> {
+    pub(super) fn arriving(&self) -> sync::MutexGuard<'_, BTreeMap<u8, Arriving>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -102,6 +106,14 @@ impl Inner {
                 let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
             }));
         }
+    }
+
+    /// Waits before etcd is asked again, and lets others have their turn meanwhile: a slot of this node may be another's by now, which takes no
+    /// word of etcd.
+    pub(super) async fn again<'a>(&'a self, turn: MutexGuard<'a, ()>) -> MutexGuard<'a, ()> {
+        drop(turn);
+        tokio::time::sleep(AGAIN).await;
+        self.turn.lock().await
     }
 
     /// What etcd knows of a slot, as far as this node has heard.

@@ -20,9 +20,11 @@ use std::time::Duration;
 
 use latest::{Follow as _, Latest as _};
 use prost::Message as _;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::Row;
+use super::inner::AGAIN;
 use super::record::{Changed, Slot};
 use super::replica::Own;
 use super::row::{Rows, messages};
@@ -33,8 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A slot that was to come and of which nothing has come for so long does not: its owner is gone, or has kept it. Longer than it waits for one
 /// answer.
 const LATE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
-/// Before etcd is asked again whose a slot is.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// Why nothing comes here any more.
 pub(super) const LEAVES: &str = "this node leaves";
@@ -60,7 +60,7 @@ pub(super) enum Why {
 /// Moves a slot of this node.
 pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
     takes_writes(inner, number).await?;
-    let _turn = inner.turn.lock().await;
+    let mut turn = inner.turn.lock().await;
     // From etcd itself: the next owner compares with this.
     let slot = ours(inner, number).await?;
     if to == inner.own.node {
@@ -81,14 +81,17 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     inner.going().insert(number, to.to_owned());
     let rows = inner.host.give(number, to).await;
     let handed = hand(inner, to, &rows, body).await;
-    if let Err(reason) = handed
-        && let Some(now) = still_ours(inner, &slot).await
-    {
+    let mut stays = None;
+    if handed.is_err() {
+        (stays, turn) = still_ours(inner, &slot, turn).await;
+    }
+    if let (Err(reason), Some(now)) = (handed, stays) {
         inner.going().remove(&number);
         tracing::warn!(slot = number, to, reason, "the slot stays here");
         if inner.claim(number, Own::alone(&now)) {
             inner.host.take(number, rows, Handover::Exact).await;
         }
+        drop(turn);
         inner.wake.notify_one();
         return Err(reason);
     }
@@ -102,6 +105,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         // Without one it is looked for again soon.
         let _ = steward::begin_anew(inner, &table).await;
     }
+    drop(turn);
     Ok(())
 }
 
@@ -150,25 +154,29 @@ async fn hand(
     Ok(())
 }
 
-/// The slot, if etcd says that it is still this node's. Asked until it answers: as long as nobody knows, nobody acts.
-async fn still_ours(inner: &Inner, slot: &Slot) -> Option<Slot> {
+/// The slot, if etcd says that it is still this node's. Asked until it answers: as long as nobody knows, nobody acts for it.
+async fn still_ours<'a>(
+    inner: &'a Inner,
+    slot: &Slot,
+    mut turn: MutexGuard<'a, ()>,
+) -> (Option<Slot>, MutexGuard<'a, ()>) {
     let mut now = slot.clone();
     loop {
         // Written anew, so that whatever is still on its way to etcd comes too late.
         match now.with_standby(None).change(&inner.etcd).await {
-            Ok(Changed::Done(now)) => return Some(now),
+            Ok(Changed::Done(now)) => return (Some(now), turn),
             // A term later it may have lost its standby. Two later it has been with another node and has come back, as it was there.
             Ok(Changed::Other(Some(other))) if other.owner == inner.own && other.term <= slot.term + 1 => {
                 now = other;
             }
-            Ok(Changed::Other(_)) => return None,
+            Ok(Changed::Other(_)) => return (None, turn),
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
                 if inner.course.ends() {
                     // Whoever comes next learns that this node is gone.
-                    return None;
+                    return (None, turn);
                 }
-                tokio::time::sleep(AGAIN).await;
+                turn = inner.again(turn).await;
             }
         }
     }

@@ -19,9 +19,6 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_secs(1);
 /// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
 const ONCE_MORE: Duration = Duration::from_millis(50);
-/// Before etcd is asked again.
-const AGAIN: Duration = Duration::from_millis(200);
-
 /// For as long as it is polled.
 pub(super) async fn run(inner: Arc<Inner>) {
     let (mut table, mut placement, mut heard) =
@@ -215,14 +212,11 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             // Whether it was made is unknown, and until it is known nobody acts.
             Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
         }
+        turn = inner.again(turn).await;
         if inner.course.ends() {
             // Whoever comes next learns that this node is gone.
             return;
         }
-        // As long as etcd is away others have their turn: a slot of this node may be another's meanwhile.
-        drop(turn);
-        tokio::time::sleep(AGAIN).await;
-        turn = inner.turn.lock().await;
     };
     match changed {
         Changed::Done(now) => {

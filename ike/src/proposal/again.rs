@@ -52,11 +52,28 @@ pub(crate) fn choose_esp(
     })
 }
 
-/// What is offered to rekey an IKE_SA with this PRF: nothing that would change it, if that leaves anything.
-pub(crate) fn offer_ike(configured: &[IkeProposal], prf: Transform) -> Vec<Vec<Transform>> {
-    let same = |t: &Transform| t.kind != TransformType::PRF || *t == prf;
-    let kept: Vec<_> = configured.iter().filter_map(|p| only(p.transforms(), &same)).collect();
-    if kept.is_empty() { configured.iter().map(|p| p.transforms().to_vec()).collect() } else { kept }
+/// What is offered to rekey an IKE_SA of these algorithms, and the group of the public value: nothing that would change the PRF, if that
+/// leaves anything; all where that was `refused`, or the peer wants a `group` that is not among it.
+pub(crate) fn offer_ike(
+    configured: &[IkeProposal],
+    current: &IkeChoice,
+    group: Option<u16>,
+    refused: bool,
+) -> (Vec<Vec<Transform>>, u16) {
+    let same = |t: &Transform| t.kind != TransformType::PRF || *t == current.prf;
+    let mut offered: Vec<_> = configured.iter().filter_map(|p| only(p.transforms(), &same)).collect();
+    if offered.is_empty() || refused || group.is_some_and(|group| !groups(&offered).contains(&group)) {
+        offered = configured.iter().map(|p| p.transforms().to_vec()).collect();
+    }
+    let all = groups(&offered);
+    let is_offered = |group: &u16| all.contains(group);
+    let wanted = [group, Some(current.group)].into_iter().flatten().find(is_offered);
+    let group = wanted.or(all.first().copied()).unwrap_or(current.group);
+    (offered, group)
+}
+
+fn groups(offered: &[Vec<Transform>]) -> Vec<u16> {
+    offered.iter().flatten().filter(|t| t.kind == TransformType::KE).map(|t| t.id).collect()
 }
 
 /// The transforms that a rule leaves; nothing where it leaves none of some type.
@@ -123,13 +140,21 @@ mod tests {
     #[test]
     fn offers_keep_the_prf_if_there_is_one_that_does() {
         let mine = ike(&["aes128gcm16-prfsha256-prfsha512-x25519", "aes256gcm16-prfsha384-ecp384"]);
-        let words = |prf: &str| {
-            let prf = ike(&[&format!("aes128gcm16-{prf}-x25519")])[0].transforms()[1];
-            offer_ike(&mine, prf).iter().map(|t| super::super::text::words(t)).collect::<Vec<_>>()
+        let offer = |prf: &str, group, refused| {
+            let current = ike(&[&format!("aes128gcm16-{prf}-x25519")]);
+            let current = IkeChoice::from_transforms(current[0].transforms()).unwrap();
+            let (offered, group) = offer_ike(&mine, &current, group, refused);
+            (offered.iter().map(|t| super::super::text::words(t)).collect::<Vec<_>>(), group)
         };
-        assert_eq!(words("prfsha512"), ["aes128gcm16-prfsha512-x25519"]);
-        assert_eq!(words("prfsha384"), ["aes256gcm16-prfsha384-ecp384"]);
-        assert_eq!(words("prfsha1").len(), 2, "all, where it is not configured any more");
+        let kept = |words: &str, group| (vec![words.to_owned()], group);
+        assert_eq!(offer("prfsha512", None, false), kept("aes128gcm16-prfsha512-x25519", 31));
+        assert_eq!(offer("prfsha384", None, false), kept("aes256gcm16-prfsha384-ecp384", 20));
+        let all = offer("prfsha1", None, false);
+        assert_eq!((all.0.len(), all.1), (2, 31), "all, where it is not configured any more");
+        // A group of the other one is what the peer wants, as where it may use that one alone.
+        assert_eq!(offer("prfsha512", Some(20), false), (all.0.clone(), 20));
+        assert_eq!(offer("prfsha512", Some(14), false), (all.0.clone(), 31), "never one that is not offered");
+        assert_eq!(offer("prfsha512", None, true), all);
     }
 
     #[test]

@@ -7,18 +7,41 @@ use super::{BACKOFF_LAST, ConnId, Start, State, Supervisor};
 /// How long before the end of an IKE_SA that is not rekeyed another takes its place: long enough for a negotiation whose messages are lost.
 const BEFORE_END: Duration = Duration::from_secs(60);
 
+/// When another connection takes the place of the one in use, by what makes it so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Anew {
+    /// As it is planned.
+    pub(super) planned: Option<Instant>,
+    /// Before the peer's limit, or as something failed that only another connection brings. A rekeying changes nothing about it.
+    pub(super) wanted: Option<Instant>,
+    /// Before the end of an IKE_SA that is not rekeyed.
+    pub(super) spent: Option<Instant>,
+}
+
+impl Anew {
+    /// As it is planned, and not otherwise.
+    pub(super) fn planned(at: Option<Instant>) -> Self {
+        Self { planned: at, ..Self::default() }
+    }
+
+    /// The first of them.
+    pub(super) fn due(&self) -> Option<Instant> {
+        [self.planned, self.wanted, self.spent].into_iter().flatten().min()
+    }
+}
+
 impl Supervisor {
     /// The peer refuses to have the IKE_SA of a connection rekeyed, which `ends`: nothing is to stand still over that.
     pub fn ike_rekey_refused(&mut self, now: Instant, id: ConnId, ends: Instant) {
-        if self.current() == Some(id) {
-            self.authenticate_anew_at(ends.checked_sub(BEFORE_END).unwrap_or(now).max(now));
+        if self.current() == Some(id) && self.may_authenticate_anew() {
+            self.anew.spent = Some(ends.checked_sub(BEFORE_END).unwrap_or(now).max(now));
         }
     }
 
     /// It was rekeyed after all.
-    pub fn ike_rekeyed(&mut self, now: Instant, id: ConnId) {
-        if let Some(up) = self.up.iter().find(|up| up.id == id).filter(|_| self.current() == Some(id)) {
-            self.reauth = self.plan.reauth.map(|after| (up.since + after).max(now));
+    pub fn ike_rekeyed(&mut self, id: ConnId) {
+        if self.current() == Some(id) {
+            self.anew.spent = None;
         }
     }
 
@@ -32,9 +55,13 @@ impl Supervisor {
 
     /// Plans another connection in place of the one in use, where it is ours to begin.
     pub(super) fn authenticate_anew_at(&mut self, at: Instant) {
-        if self.state == State::Established && self.plan.start != Start::Peer && !self.reauthenticating {
-            self.reauth = Some(self.reauth.map_or(at, |planned| planned.min(at)));
+        if self.may_authenticate_anew() {
+            self.anew.wanted = Some(self.anew.wanted.map_or(at, |wanted| wanted.min(at)));
         }
+    }
+
+    fn may_authenticate_anew(&self) -> bool {
+        self.state == State::Established && self.plan.start != Start::Peer && !self.reauthenticating
     }
 }
 
@@ -64,7 +91,7 @@ mod tests {
         s.ike_rekey_refused(now, 1, now + HOUR);
         s.ike_rekey_refused(now, 1, now + HOUR);
         assert_eq!(s.poll_timeout(), Some(now + HOUR - BEFORE_END));
-        s.ike_rekeyed(now, 1);
+        s.ike_rekeyed(1);
         assert_eq!(s.poll_timeout(), None, "it was, after all");
         s.ike_rekey_refused(now, 1, now + SECOND);
         assert_eq!(s.handle_timeout(now), Some(Action::Connect), "what is left of it");
@@ -92,6 +119,12 @@ mod tests {
         assert_eq!(s.poll_timeout(), Some(now + HOUR), "our own comes first");
         s.limited_by_peer(now, 1, SECOND * 1000);
         assert_eq!(s.poll_timeout(), Some(now + SECOND * 900));
+        // A rekeying is no authentication, and another plan none of the peer's.
+        s.ike_rekey_refused(now, 1, now + SECOND * 800);
+        assert_eq!(s.poll_timeout(), Some(now + SECOND * 740));
+        s.ike_rekeyed(1);
+        s.set_plan(now, Plan { reauth: Some(HOUR * 3), ..Plan::starting(true) });
+        assert_eq!(s.poll_timeout(), Some(now + SECOND * 900));
         s.limited_by_peer(now, 1, SECOND);
         assert_eq!(s.poll_timeout(), Some(now + SECOND * 30));
     }
@@ -105,7 +138,7 @@ mod tests {
             assert_eq!(s.handle_timeout(now), Some(Action::Connect));
             s.ended(now, 2, how, 0);
             assert_eq!(s.poll_timeout(), Some(now + BACKOFF_LAST));
-            s.reauth = Some(now);
+            s.anew.wanted = Some(now);
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::event::CloseReason;
 use crate::failure::Failure;
 use crate::verbs::LINGER_CHILD;
 
+use anew::Anew;
 pub use few::Few;
 pub use plan::{Plan, Start};
 use restore::MAX_RESTORES;
@@ -145,7 +146,7 @@ pub struct Supervisor {
     /// Until then packets start no negotiation: the last one was no success.
     not_before: Option<Instant>,
     /// When we authenticate anew.
-    reauth: Option<Instant>,
+    anew: Anew,
     /// A negotiation that is to replace the connection in use is under way.
     reauthenticating: bool,
     attempts: u64,
@@ -167,7 +168,7 @@ impl Supervisor {
             state,
             failures: 0,
             not_before: None,
-            reauth: None,
+            anew: Anew::default(),
             reauthenticating: false,
             attempts: 0,
             up: Vec::new(),
@@ -190,7 +191,7 @@ impl Supervisor {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
         let superseded = self.up.iter().filter_map(|up| up.superseded);
-        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).chain(self.reauth).min()
+        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).chain(self.anew.due()).min()
     }
 
     /// What is due. Call it until it returns `None`.
@@ -202,8 +203,8 @@ impl Supervisor {
             old.superseded = None;
             return Some(Action::Close(old.id));
         }
-        if self.reauth.is_some_and(|at| at <= now) {
-            self.reauth = None;
+        if self.anew.due().is_some_and(|at| at <= now) {
+            self.anew = Anew::default();
             if self.state == State::Established {
                 self.reauthenticating = true;
                 self.attempts += 1;
@@ -246,7 +247,7 @@ impl Supervisor {
             self.begins = plan.start;
         }
         let since = self.up.last().map(|up| up.since);
-        self.reauth = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
+        self.anew.planned = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
         self.plan = plan;
         match (self.state, plan.start) {
             (State::Waiting, Start::Us) if others_begin => self.state = State::BackingOff(now),
@@ -293,7 +294,7 @@ impl Supervisor {
         self.refusals = Few::new();
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
-        self.reauth = self.plan.reauth.map(|after| now + after);
+        self.anew = Anew::planned(self.plan.reauth.map(|after| now + after));
         let new = Up { id, initiator, spi, since: now, superseded: None, used: false, carried: None };
         let (older, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
@@ -346,11 +347,11 @@ impl Supervisor {
         if !self.up.is_empty() {
             // The one in use stays, and what was to replace it is tried again.
             if !was_up && std::mem::take(&mut self.reauthenticating) {
-                self.reauth = Some(now + BACKOFF_LAST);
+                self.anew.wanted = Some(now + BACKOFF_LAST);
             }
             return;
         }
-        self.reauth = None;
+        self.anew = Anew::default();
         self.reauthenticating = false;
         if matches!(self.state, State::Terminated) {
             return;

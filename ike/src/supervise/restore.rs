@@ -14,6 +14,8 @@ pub const RESTORE: Duration = Duration::from_secs(2);
 const WAS_THERE: u32 = 0;
 /// Among the refusals: the Child SA is there, and the peer refuses to have it rekeyed.
 const NOT_REKEYED: u32 = u32::MAX;
+/// With the number of refusals: the Child SA was there, and the peer has deleted it at once.
+const DELETED: u32 = 1 << 16;
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 pub(super) const MAX_RESTORES: usize = 64;
 
@@ -35,7 +37,11 @@ impl Supervisor {
         let decided = reason == ChildEnd::IkeClosed && self.current().is_none_or(|current| current == id);
         if !decided && !still {
             if reason == ChildEnd::DeletedByPeer && lasted < PROVEN {
-                return self.child_refused(now, name, false);
+                self.child_refused(now, name, false);
+                if let Some(times) = self.refusals.get(name).copied().filter(|times| *times != NOT_REKEYED) {
+                    self.note_refusal(name, times | DELETED);
+                }
+                return;
             }
             self.child_missing(now, name);
             let known = self.refusals.get(name).copied();
@@ -82,12 +88,17 @@ impl Supervisor {
             .refusals
             .get(name)
             .copied()
-            .map(|times| if times == NOT_REKEYED { WAS_THERE } else { times });
-        if known == Some(WAS_THERE) && by_auth {
-            self.authenticate_anew_at(now);
-        }
+            .map(|times| if times == NOT_REKEYED { WAS_THERE } else { times & !DELETED });
+        let deleted =
+            self.refusals.get(name).is_some_and(|times| *times != NOT_REKEYED && times & DELETED != 0);
         let before = known.unwrap_or_default();
         let wait = RESTORE.saturating_mul(1 << before.min(10)).min(BACKOFF_LAST);
+        match (by_auth, known) {
+            (true, Some(WAS_THERE)) => self.authenticate_anew_at(now),
+            // What comes of it may be deleted again.
+            (true, Some(_)) if deleted => self.authenticate_anew_at(now + wait),
+            _ => {}
+        }
         let room = known.is_some() || self.refusals.len() < MAX_RESTORES;
         let planned = self.restore(now + wait, name);
         if room && (planned || known == Some(WAS_THERE)) {
@@ -194,6 +205,26 @@ mod tests {
             s.child_up(now, 1, "net");
             assert_ne!(s.refusals.get("net"), Some(&NOT_REKEYED));
         }
+    }
+
+    /// A peer that makes Child SAs by IKE_AUTH alone, and that somebody has delete one.
+    #[test]
+    fn what_the_peer_deletes_at_once_and_makes_by_the_first_exchange_alone_is_made_by_another_connection() {
+        let (mut now, net): (_, Arc<str>) = (Instant::now(), "net".into());
+        let mut s = Supervisor::new(now, Plan::starting(true));
+        s.try_now();
+        s.established(now, 1, now, true, 7, false);
+        s.child_up(now, 1, "net");
+        now += SECOND * 30;
+        s.child_ended(now, 1, &net, (ChildEnd::DeletedByPeer, SECOND * 30), false);
+        now = s.poll_timeout().unwrap();
+        assert_eq!(s.handle_timeout(now), Some(Action::Restore(1, net.clone())));
+        s.child_refused(now, &net, true);
+        now = s.poll_timeout().unwrap();
+        let done: Vec<_> = std::iter::from_fn(|| s.handle_timeout(now)).collect();
+        assert!(done.contains(&Action::Connect), "{done:?}");
+        s.child_refused(now, &net, true);
+        assert_eq!(s.handle_timeout(now), None, "once");
     }
 
     /// As a peer does that takes it for a duplicate of another tunnel's.

@@ -5,6 +5,7 @@ use std::time::Instant;
 use prost::{Message, Oneof};
 use snapshot::{Due, Form, SnapshotError, required};
 
+use super::anew::Anew;
 use super::{Few, Plan, Start, State, Supervisor, Up};
 use crate::snapshot::values::{duration, name, nanoseconds};
 
@@ -33,6 +34,10 @@ pub struct SupervisorSnapshot {
     restores: Vec<RestoreForm>,
     #[prost(message, repeated, tag = "15")]
     refusals: Vec<RefusalForm>,
+    #[prost(message, optional, tag = "16")]
+    wanted: Option<Due>,
+    #[prost(message, optional, tag = "17")]
+    spent: Option<Due>,
 }
 
 impl Form for SupervisorSnapshot {
@@ -125,7 +130,7 @@ impl Supervisor {
             state,
             failures,
             not_before,
-            reauth,
+            anew: Anew { planned, wanted, spent },
             reauthenticating,
             attempts,
             up,
@@ -154,7 +159,9 @@ impl Supervisor {
             }),
             failures: *failures,
             not_before: not_before.map(due),
-            reauth: reauth.map(due),
+            reauth: planned.map(due),
+            wanted: wanted.map(due),
+            spent: spent.map(due),
             reauthenticating: *reauthenticating,
             attempts: *attempts,
             up: up.iter().map(up_form).collect(),
@@ -210,7 +217,11 @@ impl Supervisor {
             },
             failures: snapshot.failures,
             not_before: at(snapshot.not_before),
-            reauth: at(snapshot.reauth),
+            anew: Anew {
+                planned: at(snapshot.reauth),
+                wanted: at(snapshot.wanted),
+                spent: at(snapshot.spent),
+            },
             reauthenticating: snapshot.reauthenticating,
             attempts: snapshot.attempts,
             up: snapshot.up.iter().map(up).collect::<Result<_, _>>()?,

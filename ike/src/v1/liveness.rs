@@ -13,7 +13,6 @@ use crate::config::Retransmit;
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::silence::HOST_ANSWERS;
 use crate::wire::numbers::{ExchangeType, ProtocolId};
 
 pub(crate) use snapshot::ProbeForm;
@@ -27,6 +26,9 @@ pub(crate) struct Probe {
     pub(crate) due: Instant,
     policy: Retransmit,
 }
+
+/// For as long the host is waited for where all pairs go if it has heard nothing: several times what a busy one takes.
+const LAST_WORD: Duration = Duration::from_secs(3);
 
 impl Connection {
     pub(crate) fn interval(&self) -> Option<Duration> {
@@ -61,7 +63,7 @@ impl Connection {
         let unasked = |handshake: &&mut Box<Handshake>| alone && handshake.packets == Packets::Unasked;
         let Some(handshake) = self.handshake.as_mut().filter(unasked) else { return false };
         handshake.packets = Packets::Asked;
-        handshake.repeat.due = Some(now + HOST_ANSWERS);
+        handshake.repeat.due = Some(now + LAST_WORD);
         self.events.push_back(Event::SignOfLifeDue);
         true
     }

@@ -30,7 +30,7 @@ impl Connection {
         if !self.replay_counters_requested(now, spi, payloads) {
             return self.counters.dropped += 1;
         }
-        self.note_auth_lifetime(payloads);
+        self.note_auth_lifetime(now, payloads);
         let mut delete_ike = false;
         let mut ours = Vec::new();
         for payload in payloads.0 {

@@ -318,7 +318,7 @@ impl Connection {
             Ok(()) => {
                 self.note_sync(payloads);
                 self.established(now, false);
-                self.note_auth_lifetime(payloads);
+                self.note_auth_lifetime(now, payloads);
             }
             Err((failure, tell)) => {
                 if let Some(spi) = release {

@@ -53,11 +53,18 @@ impl Connection {
 
     /// For how long the peer lets the connection be, if it says so: to where we have authenticated ourselves first, and later if it is
     /// changed (RFC 4478 section 3).
-    pub(super) fn note_auth_lifetime(&mut self, payloads: Payloads<'_>) {
+    pub(super) fn note_auth_lifetime(&mut self, now: Instant, payloads: Payloads<'_>) {
         let said = payloads.notify(NotifyType::AUTH_LIFETIME).and_then(|n| n.data.as_slice().try_into().ok());
         if let Some(seconds) = said.map(u32::from_be_bytes).filter(|_| self.initiator) {
-            self.events.push_back(Event::LimitedByPeer(Duration::from_secs(seconds.into())));
+            let within = Duration::from_secs(seconds.into());
+            self.limited = now.checked_add(within);
+            self.events.push_back(Event::LimitedByPeer(within));
         }
+    }
+
+    /// When the peer ends the connection unless it is authenticated anew.
+    pub(crate) const fn limited_by_peer(&self) -> Option<Instant> {
+        self.limited
     }
 
     /// Rekeys the IKE_SA with a group that the peer's own proposals and its offer have in common.

@@ -153,6 +153,8 @@ pub(crate) struct Connection {
     once: bool,
     /// Until when the IKE_SA has to be rekeyed by the peer's own proposals.
     mend: Option<Instant>,
+    /// When the peer ends the connection unless it is authenticated anew.
+    limited: Option<Instant>,
     /// Where the peer may be now. Whoever answers from there is followed.
     elsewhere: Option<Box<SocketAddr>>,
     /// The way the request came that is being handled, if it is not the one that ours take. Boxed, for it is rare.
@@ -190,6 +192,7 @@ impl Connection {
             keepalive: None,
             once: false,
             mend: None,
+            limited: None,
             elsewhere: None,
             detour: None,
             transmits: VecDeque::new(),

@@ -12,12 +12,13 @@ use crate::crypto::dh::KeyPair;
 use crate::event::{CloseReason, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
+use crate::proposal::negotiate::IkeChoice;
 use crate::proposal::{again, negotiate};
 use crate::wire::header::Header;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{ExchangeType, NotifyType, ProtocolId};
 use crate::wire::payload::{Notify, Payload};
-use crate::wire::sa::Proposal;
+use crate::wire::sa::{Proposal, Transform};
 
 /// Answers of INVALID_KE_PAYLOAD in a row before the groups are given up as irreconcilable.
 const MAX_GROUP_CHANGES: u32 = 4;
@@ -31,8 +32,7 @@ impl Connection {
         }
         let spi = self.current;
         let Some(current) = self.choice() else { return };
-        let offered = again::offer_ike(self.proposals(), current.prf);
-        let group = tries.group.unwrap_or(current.group);
+        let (offered, group) = self.offer_to_rekey(&current, tries);
         let dh = match KeyPair::generate(group, host) {
             Ok(dh) => dh,
             Err(error) => return self.ike_rekey_failed(now, host, tries, error.into()),
@@ -49,6 +49,13 @@ impl Connection {
         let offer = IkeOffer { spi: new, nonce, dh, tries, collision: None };
         let request = Request::RekeyIke(Box::new(offer));
         self.send_request(now, host, spi, ExchangeType::CREATE_CHILD_SA, &out, request);
+    }
+
+    /// What is offered in place of these algorithms, and the group of our public value.
+    fn offer_to_rekey(&self, current: &IkeChoice, tries: Tries) -> (Vec<Vec<Transform>>, u16) {
+        // The peer has refused it before, and not for now alone.
+        let refused = tries.put_off > tries.busy;
+        again::offer_ike(self.proposals(), current, tries.group, refused)
     }
 
     /// Whether one more IKE_SA may be made by us. Those that are only remembered for retransmissions make room for it, the
@@ -218,7 +225,7 @@ impl Connection {
         let answer = payloads.sa().unwrap_or_default();
         let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or(Failure::Replaced)?;
         let (group, public) = payloads.ke().unwrap_or_default();
-        let offered = again::offer_ike(self.proposals(), old.choice.prf);
+        let (offered, _) = self.offer_to_rekey(&old.choice, offer.tries);
         let (choice, theirs) = negotiate::accept_ike(self.proposals(), answer)
             .filter(|c| c.group == group && group == offer.dh.group())
             .filter(|c| offered.iter().any(|one| c.transforms().iter().all(|t| one.contains(t))))

@@ -80,6 +80,8 @@ pub(crate) struct ConnectionForm {
     /// Where the peer may be instead.
     #[prost(message, optional, tag = "29")]
     elsewhere: Option<Address>,
+    #[prost(message, optional, tag = "30")]
+    limited: Option<Due>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -131,6 +133,7 @@ impl Connection {
             keepalive,
             once,
             mend,
+            limited,
             elsewhere,
             // While a message is being handled.
             detour: _,
@@ -176,6 +179,7 @@ impl Connection {
             keepalive: at(*keepalive, &w),
             once: *once,
             mend: at(*mend, &w),
+            limited: at(*limited, &w),
             counters: Some(CountersForm::new(*counters)),
             resources: Some(resources.form(&mut w)),
             elsewhere: elsewhere.as_deref().map(|at| (*at).into()),
@@ -238,6 +242,7 @@ impl Connection {
             keepalive: r.maybe_at(form.keepalive),
             once: form.once,
             mend: r.maybe_at(form.mend),
+            limited: r.maybe_at(form.limited),
             elsewhere: elsewhere.transpose()?.map(Box::new),
             detour: None,
             transmits: VecDeque::new(),

@@ -16,6 +16,7 @@ use esp::ip::PacketInfo;
 pub(crate) use route::Route;
 
 use crate::edition::Edition;
+use crate::model::TunnelId;
 use crate::policy::Tunnels;
 use crate::prefix::{key_of, mask, prefixes};
 use crate::sys::prefetch::fetch;
@@ -24,8 +25,8 @@ use family::{Family, Key};
 
 /// Where a packet goes.
 pub(crate) enum Target {
-    /// On this pair.
-    Pair(Spi),
+    /// On this pair, which is this tunnel's.
+    Pair(Spi, TunnelId),
     /// Through this tunnel, which has no pair now.
     Down(Arc<Tunnel>),
 }
@@ -93,7 +94,10 @@ impl Forwarding {
                 {
                     return None;
                 }
-                Some(current.map_or_else(|| Target::Down(route.tunnel.clone()), Target::Pair))
+                Some(match current {
+                    Some(spi) => Target::Pair(spi, route.tunnel.id),
+                    None => Target::Down(route.tunnel.clone()),
+                })
             })
         })
     }

@@ -29,7 +29,7 @@ fn route(spi: u32, local: Selector, remote: Selector) -> Route {
 
 fn pair(table: &Forwarding, packet: &PacketInfo) -> Option<Spi> {
     match table.lookup(0, packet, &Tunnels::Any)? {
-        Target::Pair(spi) => Some(spi),
+        Target::Pair(spi, _) => Some(spi),
         Target::Down(tunnel) => panic!("{:?} is down", tunnel.id),
     }
 }
@@ -94,7 +94,7 @@ fn what_is_declared_goes_its_way_or_none() {
     );
     let others = Tunnels::Range(0..=63);
     assert!(
-        matches!(table.lookup(0, &packet, &others), Some(Target::Pair(Spi(1)))),
+        matches!(table.lookup(0, &packet, &others), Some(Target::Pair(Spi(1), _))),
         "by leave of the policy only"
     );
     assert!(table.lookup(0, &packet, &Tunnels::Range(2..=63)).is_none());

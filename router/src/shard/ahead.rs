@@ -45,10 +45,11 @@ impl Core {
         }
     }
 
-    /// Whether it is nothing for a pair of this shard, or the pair is there.
+    /// Whether it is nothing that this shard looks for, or the pair is there.
     fn meets_its_pair(&self, packet: &[u8]) -> bool {
+        let is_ours = |shard: usize| shard == self.id || shard >= self.control();
         match Datagram::classify(packet) {
-            Datagram::Esp(spi) if usize::from(spi.shard()) == self.id => {
+            Datagram::Esp(spi) if is_ours(spi.shard().into()) => {
                 self.table.get(spi).is_some_and(|sa| sa.mark != Mark::Early)
             }
             _ => true,
@@ -132,48 +133,68 @@ mod tests {
     /// More than come together.
     const PAIRS: u8 = 40;
 
-    /// A shard, and packets of its peers: of each several to the tunnel of the next, and some that are to be dropped.
-    fn shard_and_packets() -> (MemoryShard, Vec<Vec<u8>>) {
+    fn suite() -> Suite {
+        Suite::new(Encryption::AesGcm16_128, None, false).unwrap()
+    }
+
+    /// What is behind a peer.
+    fn selectors(pair: u8) -> SelectorPair {
+        let selector = |address, prefix| Selector::subnet(IpAddr::V4(address), prefix);
+        SelectorPair {
+            local: vec![selector(Ipv4Addr::UNSPECIFIED, 0)],
+            remote: vec![selector(Ipv4Addr::new(10, 0, 0, pair), 32)],
+        }
+    }
+
+    /// Installs a pair, the only one of its tunnel: what its peer seals with.
+    fn connect(shard: &mut MemoryShard, pair: u8) -> OutboundSa {
+        let keys = |way: u8| SaKeys::new([pair, way].repeat(10), Vec::new());
+        let spi = shard.allocate_spi().unwrap();
+        let child = ChildSa {
+            tenant: TenantId(1),
+            tunnel: TunnelId(pair.into()),
+            inbound_spi: spi,
+            own: false,
+            follows: false,
+            outbound_spi: 1000 + u32::from(pair),
+            suite: suite(),
+            inbound_keys: keys(0),
+            outbound_keys: keys(1),
+            iv_seed: [3; 32],
+            mode: Mode::Tunnel,
+            selectors: selectors(pair),
+            replay_window: 64,
+            limits: Limits::default(),
+            local: shard.local(),
+            remote: remote(),
+            encapsulation: Encapsulation::Udp,
+            options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
+            reserve: Reserve::default(),
+        };
+        shard.install(&child).unwrap();
+        OutboundSa::new(spi, suite(), &keys(0), &[0; 32], &Limits::default()).unwrap()
+    }
+
+    fn sealed(peer: &mut OutboundSa, from: u8, to: u8) -> Vec<u8> {
+        let mut packet = vec![0; 200];
+        let len = peer.seal(&inner(from, to), &mut packet).unwrap().len;
+        packet.truncate(len);
+        packet
+    }
+
+    fn shard() -> MemoryShard {
         let mut shard = MemoryShard::new().unwrap();
         shard.add_tenant(TenantId(1)).unwrap();
-        let suite = Suite::new(Encryption::AesGcm16_128, None, false).unwrap();
+        shard
+    }
+
+    /// A shard, and packets of its peers: of each several to the tunnel of the next, and some that are to be dropped.
+    fn shard_and_packets() -> (MemoryShard, Vec<Vec<u8>>) {
+        let mut shard = shard();
         let mut packets = Vec::new();
         for pair in 0..PAIRS {
-            let keys = |way: u8| SaKeys::new([pair, way].repeat(10), Vec::new());
-            let spi = shard.allocate_spi().unwrap();
-            let selector = |address, prefix| Selector::subnet(IpAddr::V4(address), prefix);
-            let child = ChildSa {
-                tenant: TenantId(1),
-                tunnel: TunnelId(pair.into()),
-                inbound_spi: spi,
-                own: false,
-                follows: false,
-                outbound_spi: 1000 + u32::from(pair),
-                suite,
-                inbound_keys: keys(0),
-                outbound_keys: keys(1),
-                iv_seed: [3; 32],
-                mode: Mode::Tunnel,
-                selectors: SelectorPair {
-                    local: vec![selector(Ipv4Addr::UNSPECIFIED, 0)],
-                    remote: vec![selector(Ipv4Addr::new(10, 0, 0, pair), 32)],
-                },
-                replay_window: 64,
-                limits: Limits::default(),
-                local: shard.local(),
-                remote: remote(),
-                encapsulation: Encapsulation::Udp,
-                options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
-                reserve: Reserve::default(),
-            };
-            shard.install(&child).unwrap();
-            let mut peer = OutboundSa::new(spi, suite, &keys(0), &[0; 32], &Limits::default()).unwrap();
-            for _ in 0..3 {
-                let mut packet = vec![0; 200];
-                let len = peer.seal(&inner(pair, (pair + 1) % PAIRS), &mut packet).unwrap().len;
-                packet.truncate(len);
-                packets.push(packet);
-            }
+            let mut peer = connect(&mut shard, pair);
+            packets.extend((0..3).map(|_| sealed(&mut peer, pair, (pair + 1) % PAIRS)));
         }
         // The peers by turns, then what is forged, sent again, of nobody, or too short.
         packets.sort_by_key(|packet| packet[4..8].to_vec());
@@ -229,5 +250,20 @@ mod tests {
         let again = packets.iter().find(|packet| packet.starts_with(&spi.0.to_be_bytes())).unwrap();
         shard.receive(&mut again.clone(), remote());
         assert_eq!(shard.end_turn(), 0, "it is gone");
+    }
+
+    /// The tunnel is up, and the shard has not been told yet that it may send what waits for that.
+    #[test]
+    fn what_waits_for_a_tunnel_goes_before_what_comes_later() {
+        let mut shard = shard();
+        let mut peer = connect(&mut shard, 0);
+        shard.declare_on_demand(TenantId(1), TunnelId(1), selectors(1)).unwrap();
+        for _ in 0..2 {
+            shard.receive(&mut sealed(&mut peer, 0, 1), remote());
+        }
+        assert_eq!((shard.end_turn(), shard.counted(Counter::Held)), (0, 2));
+        connect(&mut shard, 1);
+        shard.receive(&mut sealed(&mut peer, 0, 1), remote());
+        assert_eq!(shard.end_turn(), 3);
     }
 }

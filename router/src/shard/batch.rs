@@ -4,14 +4,16 @@
 //! in. Without a commit nothing has happened. Packets of one SA leave in the order they were sealed, also when they differ
 //! in DF or TOS and so cannot share a batch.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use esp::Spi;
 
 use crate::counters::{Counter, Counters};
 use crate::options::Encapsulation;
-use crate::port::Path;
+use crate::port::{Path, Port};
 use crate::shard_port::{Exit, ShardPort};
 use crate::sys::transmit::{self, Envelope};
 
@@ -42,8 +44,31 @@ pub(crate) struct SendQueue {
     used: usize,
     /// The one that goes first when all are in use.
     next_victim: usize,
+    told: Told,
+}
+
+/// What the kernel has said about packets that were sent.
+#[derive(Default)]
+struct Told {
     /// The pairs that had a packet refused since the last look, the first packet of each.
     refused: Vec<Refused>,
+    /// Remotes whose route does without segmentation offload, the last of them: the interface there cannot compute the checksums, or a
+    /// transformation of the kernel's own is on the way.
+    plain: VecDeque<IpAddr>,
+    /// So many refused it one after the other.
+    in_a_row: usize,
+}
+
+impl Told {
+    /// A remote's route refuses offloaded segments.
+    fn refuses_offload(&mut self, remote: IpAddr, port: &Port) {
+        self.plain.truncate(PLAIN - 1);
+        self.plain.push_front(remote);
+        self.in_a_row += 1;
+        if self.in_a_row > PLAIN {
+            port.give_up_offload();
+        }
+    }
 }
 
 struct Batch {
@@ -63,7 +88,7 @@ struct Batch {
 impl SendQueue {
     pub(crate) fn new(ports: Arc<[ShardPort]>, counters: Arc<Counters>) -> Self {
         let batches = (0..BATCHES).map(|_| Batch::new()).collect();
-        Self { ports, counters, batches, used: 0, next_victim: 0, refused: Vec::with_capacity(BATCHES) }
+        Self { ports, counters, batches, used: 0, next_victim: 0, told: Told::default() }
     }
 
     /// Room for a packet of `len` octets of the pair `spi`, and the batch to commit it to. `None` when it is too large
@@ -88,7 +113,7 @@ impl SendQueue {
         let max_packets = if max_packets == 1 { BATCH_PACKETS } else { max_packets };
         let batch = self.batches.get_mut(at)?;
         if !batch.takes(spi, &wrapping, len, max_packets) {
-            batch.send(&self.ports, &self.counters, &mut self.refused);
+            batch.send(&self.ports, &self.counters, &mut self.told);
             *batch = Batch { spi, wrapping, ..batch.emptied() };
         }
         let from = batch.len;
@@ -110,7 +135,7 @@ impl SendQueue {
     /// Sends everything.
     pub(crate) fn flush(&mut self) {
         for batch in self.batches.iter_mut().take(self.used) {
-            batch.send(&self.ports, &self.counters, &mut self.refused);
+            batch.send(&self.ports, &self.counters, &mut self.told);
         }
         self.used = 0;
     }
@@ -130,7 +155,7 @@ impl SendQueue {
 
     /// One of the packets that were refused for their size.
     pub(crate) fn take_refused(&mut self) -> Option<Refused> {
-        self.refused.pop()
+        self.told.refused.pop()
     }
 }
 
@@ -175,7 +200,7 @@ impl Batch {
     }
 
     /// Sends what is in, if anything, and empties it.
-    fn send(&mut self, ports: &[ShardPort], counters: &Counters, refused: &mut Vec<Refused>) {
+    fn send(&mut self, ports: &[ShardPort], counters: &Counters, told: &mut Told) {
         let (packets, len) = (std::mem::take(&mut self.packets), std::mem::take(&mut self.len));
         self.closed = false;
         let Wrapping { path, class, dont_fragment } = self.wrapping;
@@ -183,8 +208,8 @@ impl Batch {
         let exit = ports.get(path.listener).and_then(|port| port.exit(path.encapsulation, dont_fragment));
         let Some(exit) = exit else { return counters.add(Counter::SendFailed, packets as u64) };
         let envelope = path.envelope(class);
-        if !self.send_offloaded(exit, &envelope, packets, contents, counters) {
-            self.send_each(exit, &envelope, contents, counters, refused);
+        if !self.send_offloaded(exit, &envelope, packets, contents, counters, told) {
+            self.send_each(exit, &envelope, contents, counters, &mut told.refused);
         }
     }
 
@@ -196,23 +221,27 @@ impl Batch {
         packets: usize,
         contents: &[u8],
         counters: &Counters,
+        told: &mut Told,
     ) -> bool {
         let Some(port) = exit.udp.filter(|port| packets > 1 && port.max_segments() > 1) else { return false };
         let largest = if self.wrapping.path.remote.is_ipv4() { OFFLOAD_MAX_V4 } else { OFFLOAD_MAX_V6 };
-        if self.segment > largest {
+        let remote = self.wrapping.path.remote.ip();
+        if self.segment > largest || told.plain.contains(&remote) {
             return false;
         }
         counters.count(Counter::SendCalls);
         match transmit::segments(exit.fd, envelope, self.segment as u16, contents) {
-            Ok(()) => counters.add(Counter::EspSent, packets as u64),
+            Ok(()) => {
+                told.in_a_row = 0;
+                counters.add(Counter::EspSent, packets as u64);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_queue_full(&error) => {
                 counters.add(Counter::SendBufferFull, packets as u64);
             }
             Err(error) if leads_nowhere(&error) => counters.add(Counter::SendFailed, packets as u64),
             Err(error) => {
                 if error.raw_os_error() == Some(libc::EIO) {
-                    // The interface cannot compute the checksums that segmentation needs.
-                    port.give_up_offload();
+                    told.refuses_offload(remote, port);
                 }
                 // A segment may also be larger than the path takes: then it shows which ones are.
                 return false;
@@ -282,6 +311,9 @@ fn is_queue_full(error: &io::Error) -> bool {
 
 /// Pairs sent to between two flushes without sending early. 2 MiB per shard.
 const BATCHES: usize = 32;
+/// Remotes of which it is known that their route refuses offload: a look at a cache line or five for each batch. Where more of them do one after
+/// the other, and nobody takes any meanwhile, it is not the route but the machine.
+const PLAIN: usize = 16;
 /// The most packets that one system call takes: `UDP_MAX_SEGMENTS` of kernels before 6.9.
 const BATCH_PACKETS: usize = 64;
 /// The longest UDP datagram over IPv4 has 65,507 octets, and the kernel sets the same bound for a whole batch.
@@ -304,6 +336,26 @@ mod tests {
         let (udp, fragmenting) = udp.next().unwrap();
         let counters = Arc::new(Counters::new());
         (SendQueue::new(Arc::new([ShardPort::new(udp, fragmenting, None)]), counters.clone()), counters)
+    }
+
+    #[test]
+    fn a_remote_that_refuses_offload_takes_it_from_nobody_else_and_many_do() {
+        let (queue, _) = queue();
+        let (mut told, port) = (Told::default(), &queue.ports[0].udp);
+        let offered = port.max_segments();
+        let remote = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 + n as u32));
+        for n in 0..PLAIN {
+            told.refuses_offload(remote(n), port);
+        }
+        assert_eq!((told.plain.len(), port.max_segments()), (PLAIN, offered));
+        // One that takes it shows that it is not the machine.
+        told.in_a_row = 0;
+        told.refuses_offload(remote(PLAIN), port);
+        assert_eq!((told.plain.len(), port.max_segments()), (PLAIN, offered));
+        assert!(!told.plain.contains(&remote(0)) && told.plain.contains(&remote(PLAIN)));
+        told.in_a_row = PLAIN;
+        told.refuses_offload(remote(PLAIN + 1), port);
+        assert_eq!(port.max_segments(), 1);
     }
 
     /// To an address that is refused whatever the routes: without a leave of its own a socket does not send to all of a network.

@@ -13,6 +13,7 @@ use mio::Waker;
 use super::batch::SendQueue;
 use super::deliver::Joins;
 use super::hold::Holds;
+use super::run::packets;
 use super::sa::{Mark, Sa};
 use super::table::SaTable;
 use super::waiting::Waiting;
@@ -23,7 +24,7 @@ use crate::directory::Directory;
 use crate::elsewhere::{Elsewhere, PassedReceiver};
 use crate::events::EventSink;
 use crate::handoff::{Inbox, Mailboxes, Outbox, RING_PACKETS, Task};
-use crate::model::{RouterEvent, TenantId};
+use crate::model::{RouterEvent, TenantId, TunnelId};
 use crate::options::Encapsulation;
 use crate::pair_snapshot::WindowSnapshot;
 use crate::shard_port::ShardPort;
@@ -93,8 +94,9 @@ pub(crate) struct CoreParts {
 pub(super) enum ThreadCommand {
     Attach(Arc<Tenant>, Arc<Attached>),
     Detach(TenantId, Sender<()>),
-    /// A packet that waited: sent at the end of the turn, for commands may run in the middle of another packet.
-    Send(Spi, TenantId, Vec<u8>),
+    /// What waits for a tunnel that is up goes at the end of the turn, if nothing has taken it along before: commands may run in the middle
+    /// of another packet.
+    Release(Spi, TenantId, TunnelId),
     SendDummies(Spi, u16, u16),
     Stop,
 }
@@ -163,14 +165,10 @@ impl Core {
                 #[cfg(feature = "fault-injection")]
                 Command::Panic => crate::liveness::injected(),
                 Command::Release(tenant, tunnel, spi) => {
-                    for packet in self.holds.take((tenant, tunnel)) {
-                        self.for_thread.push(ThreadCommand::Send(spi, tenant, packet));
-                    }
+                    self.for_thread.push(ThreadCommand::Release(spi, tenant, tunnel));
                 }
                 Command::PassHeld(tenant, tunnel, node) => {
-                    for packet in self.holds.take((tenant.id, tunnel)) {
-                        self.pass_inner(node, &tenant, &packet);
-                    }
+                    self.pass_held(node, &tenant, tunnel);
                 }
                 Command::DropHeld(tenant, tunnel) => {
                     let dropped = self.holds.take((tenant, tunnel)).len();
@@ -281,10 +279,14 @@ impl Core {
         let Some(outbox) = self.mailboxes.outboxes.get_mut(to) else {
             return self.counters.count(Counter::Runt);
         };
+        let packets = match task {
+            Task::Seal { run, .. } => packets(packet, run),
+            Task::Datagram(_) => 1,
+        };
         if outbox.push(task, packet) {
             self.counters.count(Counter::HandedOver);
         } else {
-            self.counters.count(Counter::HandoffFull);
+            self.counters.add(Counter::HandoffFull, packets);
         }
         // Also when it is full: then above all.
         if let Some(wake) = self.wake.get_mut(to) {
@@ -373,6 +375,16 @@ impl Core {
                 sa.note_refusal(refused.len, self.now);
             }
         }
+        self.wake_others();
+        self.events.flush()
+    }
+
+    /// Whether something is left of what this turn was to do: a command that was carried out late in it.
+    pub(super) fn has_left_something(&self) -> bool {
+        !self.for_thread.is_empty() || !self.opened.is_empty()
+    }
+
+    fn wake_others(&mut self) {
         for (wake, peer) in self.wake.iter_mut().zip(self.peers.iter()) {
             if std::mem::take(wake)
                 && let Err(error) = peer.wake()
@@ -380,6 +392,5 @@ impl Core {
                 tracing::debug!(%error, "cannot wake another thread");
             }
         }
-        self.events.flush()
     }
 }

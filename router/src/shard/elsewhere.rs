@@ -120,7 +120,7 @@ impl Core {
         for Packet { kind, octets, .. } in self.waiting.expire(self.now) {
             match kind {
                 Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),
-                Kind::Inner(_) => self.counters.count(Counter::SlotHoldExpired),
+                Kind::Inner(tenant) => self.inner_waited(&tenant, octets),
             }
         }
     }

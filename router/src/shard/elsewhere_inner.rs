@@ -28,27 +28,42 @@ impl Core {
     }
 
     /// A packet that another node passed on, for a tunnel of this one.
-    pub(super) fn inner_in(&mut self, tenant: &Arc<Tenant>, mut packet: Vec<u8>) {
+    pub(super) fn inner_in(&mut self, tenant: &Arc<Tenant>, packet: Vec<u8>) {
+        self.inner_of_another(tenant, packet, true);
+    }
+
+    /// As [`Core::inner_in`], for one that has waited for a slot as long as may be.
+    pub(super) fn inner_waited(&mut self, tenant: &Arc<Tenant>, packet: Vec<u8>) {
+        self.inner_of_another(tenant, packet, false);
+    }
+
+    fn inner_of_another(&mut self, tenant: &Arc<Tenant>, mut packet: Vec<u8>, may_wait: bool) {
         let Some(info) = ip::parse(&packet) else { return self.counters.count(Counter::BadInner) };
         match Way::find(self.id, tenant, &tenant.policy.load(), &info) {
-            Way::Pair(spi) => {
+            Way::Pair(spi, tunnel) => {
                 self.counters.count(Counter::Switched);
+                self.release_first(spi, (tenant.id, tunnel));
                 self.send_inner(spi, tenant.id, &packet, &info, None);
             }
-            Way::Hold(tunnel) => self.hold(&tunnel, tenant.id, &packet, &info),
+            Way::Hold(tunnel) => self.hold(&tunnel, tenant, &packet, &info),
             // The tunnel is about to come, or has just gone.
-            Way::Elsewhere(_) | Way::Nowhere(Counter::NoOutboundSa) if self.slots.some_expected() => {
+            Way::Elsewhere(..) | Way::Nowhere(Counter::NoOutboundSa)
+                if may_wait && self.slots.some_expected() =>
+            {
                 self.wait_inner(tenant, &packet);
             }
             // The sender did not know yet. Should two nodes be in error about each other, hops come to an end.
-            Way::Elsewhere(node) if self.slots.some_went_lately(self.now) => {
+            Way::Elsewhere(node, tunnel) if self.slots.some_went_lately(self.now) => {
                 if ip::decrement_ttl(&mut packet) {
-                    self.pass_inner(node, tenant, &packet);
+                    self.pass_after_held(node, tenant, tunnel, &packet);
                 } else {
                     self.counters.count(Counter::TtlExpired);
                 }
             }
-            Way::Elsewhere(_) => self.counters.count(Counter::PassedTwice),
+            Way::Elsewhere(..) | Way::Nowhere(Counter::NoOutboundSa) if !may_wait => {
+                self.counters.count(Counter::SlotHoldExpired);
+            }
+            Way::Elsewhere(..) => self.counters.count(Counter::PassedTwice),
             Way::Nowhere(reason) => self.counters.count(reason),
             Way::Bypass => self.counters.count(Counter::NoRoute),
         }
@@ -69,17 +84,20 @@ impl Core {
             .zip(ip::parse(packet))
             .map(|(tenant, info)| (Way::find(self.id, &tenant, &tenant.policy.load(), &info), tenant));
         match (way, run) {
-            (Some((Way::Elsewhere(node), tenant)), None) => self.pass_inner(node, &tenant, packet),
-            (Some((Way::Elsewhere(node), tenant)), Some(run)) => {
+            (Some((Way::Elsewhere(node, tunnel), tenant)), None) => {
+                self.pass_after_held(node, &tenant, tunnel, packet);
+            }
+            (Some((Way::Elsewhere(node, tunnel), tenant)), Some(run)) => {
+                self.pass_held(node, &tenant, tunnel);
                 self.each_of(packet, run, |core, packet, _| core.pass_inner(node, &tenant, packet));
             }
             // It goes just now, and it is known where in a moment.
-            (Some((Way::Pair(_) | Way::Nowhere(Counter::NoOutboundSa), tenant)), None)
+            (Some((Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), tenant)), None)
                 if self.slots.some_expected() =>
             {
                 self.wait_inner(&tenant, packet);
             }
-            (Some((Way::Pair(_) | Way::Nowhere(Counter::NoOutboundSa), tenant)), Some(run))
+            (Some((Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), tenant)), Some(run))
                 if self.slots.some_expected() =>
             {
                 self.each_of(packet, run, |core, packet, _| core.wait_inner(&tenant, packet));

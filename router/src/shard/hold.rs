@@ -1,9 +1,10 @@
 //! Packets that wait for their tunnel to come up on demand.
 //!
 //! Room is shared out, so that tunnels that never come up delay nobody else's first packet: a tunnel, a tenant and the shard
-//! each have a bound. When one is reached, whoever holds less takes the place of the newest packet of whoever holds most;
-//! among equals the packet that comes is dropped, for those before it are closer to what starts a conversation. What waits
-//! too long is dropped as well: its sender has sent it again by then. A question for an SA needs no room for a packet.
+//! each have a bound, in places of two kilobytes, of which a larger packet takes several. When one is reached, whoever holds less
+//! takes the place of the newest packet of whoever holds most; among equals the packet that comes is dropped, for those before it
+//! are closer to what starts a conversation. What waits too long is dropped as well: its sender has sent it again by then. A
+//! question for an SA needs no room for a packet.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use crate::model::{TenantId, TunnelId};
 #[derive(Default)]
 pub(super) struct Holds {
     tenants: HashMap<TenantId, Share>,
-    packets: usize,
+    places: usize,
     /// Nothing has waited too long before then: not every turn looks at everything.
     next_expiry: Option<Instant>,
 }
@@ -23,11 +24,12 @@ pub(super) struct Holds {
 #[derive(Default)]
 struct Share {
     tunnels: HashMap<TunnelId, Held>,
-    packets: usize,
+    places: usize,
 }
 
 struct Held {
     packets: VecDeque<Vec<u8>>,
+    places: usize,
     /// When the first packet came.
     since: Instant,
     /// When the control plane was last asked.
@@ -39,8 +41,8 @@ struct Held {
 pub(super) struct Outcome {
     /// Whether it waits; otherwise there was no room.
     pub(super) held: bool,
-    /// Whether another was dropped for it.
-    pub(super) displaced: bool,
+    /// How many others were dropped for it.
+    pub(super) displaced: usize,
     /// Whether to ask the control plane for an SA.
     pub(super) ask: bool,
 }
@@ -51,10 +53,11 @@ impl Holds {
         let (tenant, tunnel) = key;
         let share = self.tenants.entry(tenant).or_default();
         if share.tunnels.len() >= TUNNELS_PER_TENANT && !share.tunnels.contains_key(&tunnel) {
-            return Outcome { held: false, displaced: false, ask: false };
+            return Outcome { held: false, displaced: 0, ask: false };
         }
         let held = share.tunnels.entry(tunnel).or_insert_with(|| Held {
             packets: VecDeque::new(),
+            places: 0,
             since: now,
             asked: None,
         });
@@ -63,60 +66,74 @@ impl Holds {
             held.asked = Some(now);
         }
         self.next_expiry.get_or_insert(now + HOLD_TIME);
-        let (room, displaced) = self.make_room(key);
+        let places = places(packet);
+        let (room, displaced) = self.make_room(key, places);
         if room
             && let Some(share) = self.tenants.get_mut(&tenant)
             && let Some(held) = share.tunnels.get_mut(&tunnel)
         {
             held.packets.push_back(packet.to_vec());
-            share.packets += 1;
-            self.packets += 1;
+            held.places += places;
+            share.places += places;
+            self.places += places;
         }
         Outcome { held: room, displaced, ask }
     }
 
-    /// Whether there is room for one more packet of a tunnel, and whether another had to go for it.
-    fn make_room(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> (bool, bool) {
-        let Some(share) = self.tenants.get(&tenant) else { return (false, false) };
-        let own = share.tunnels.get(&tunnel).map_or(0, |held| held.packets.len());
-        if own >= PACKETS_PER_TUNNEL {
-            return (false, false);
+    /// Whether there is room for one more packet of a tunnel, and how many others had to go for it: none where they would not make room
+    /// enough, or would then have less than what comes.
+    fn make_room(&mut self, (tenant, tunnel): (TenantId, TunnelId), places: usize) -> (bool, usize) {
+        let Some(share) = self.tenants.get(&tenant) else { return (false, 0) };
+        let own = share.tunnels.get(&tunnel).map_or(0, |held| held.places) + places;
+        let (of_tenant, of_all) = (share.places + places, self.places + places);
+        if own > PLACES_PER_TUNNEL {
+            return (false, 0);
         }
-        if share.packets >= PACKETS_PER_TENANT {
+        let (victim, wanted) = if of_tenant > PLACES_PER_TENANT {
             // Within the tenant: a tunnel with fewer gets the place.
-            let displaced = share.largest().filter(|(_, most)| own + 1 < *most).map(|(largest, _)| largest);
-            let displaced = displaced.is_some_and(|largest| self.displace(tenant, largest));
-            return (displaced, displaced);
+            let wanted = of_tenant - PLACES_PER_TENANT;
+            (share.largest().filter(|(_, most)| own + wanted <= *most).map(|_| tenant), wanted)
+        } else if of_all > PLACES {
+            let wanted = of_all - PLACES;
+            let most = self.tenants.iter().max_by_key(|(_, share)| share.places);
+            (most.filter(|(_, most)| of_tenant + wanted <= most.places).map(|(id, _)| *id), wanted)
+        } else {
+            return (true, 0);
+        };
+        let Some(victim) = victim else { return (false, 0) };
+        let (before, mut displaced) = (self.places, 0);
+        while before - self.places < wanted {
+            let largest = self.tenants.get(&victim).and_then(Share::largest);
+            if !largest.is_some_and(|(largest, _)| self.displace(victim, largest)) {
+                return (false, displaced);
+            }
+            displaced += 1;
         }
-        if self.packets < PACKETS {
-            return (true, false);
-        }
-        let most = self.tenants.iter().max_by_key(|(_, share)| share.packets);
-        let from = most.filter(|(_, most)| share.packets + 1 < most.packets);
-        let victim = from.and_then(|(id, share)| share.largest().map(|(largest, _)| (*id, largest)));
-        let displaced = victim.is_some_and(|(id, largest)| self.displace(id, largest));
-        (displaced, displaced)
+        (true, displaced)
     }
 
     /// Drops the newest packet of a tunnel.
     fn displace(&mut self, tenant: TenantId, tunnel: TunnelId) -> bool {
         let Some(share) = self.tenants.get_mut(&tenant) else { return false };
-        let dropped = share.tunnels.get_mut(&tunnel).and_then(|held| held.packets.pop_back()).is_some();
-        share.packets -= usize::from(dropped);
-        self.packets -= usize::from(dropped);
-        dropped
+        let Some(held) = share.tunnels.get_mut(&tunnel) else { return false };
+        let Some(dropped) = held.packets.pop_back() else { return false };
+        let places = places(&dropped);
+        held.places -= places;
+        share.places -= places;
+        self.places -= places;
+        true
     }
 
     /// Takes what waits for a tunnel, in the order it came.
     pub(super) fn take(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> VecDeque<Vec<u8>> {
         let Some(share) = self.tenants.get_mut(&tenant) else { return VecDeque::new() };
-        let packets = share.tunnels.remove(&tunnel).map(|held| held.packets).unwrap_or_default();
-        share.packets -= packets.len();
-        self.packets -= packets.len();
+        let Some(held) = share.tunnels.remove(&tunnel) else { return VecDeque::new() };
+        share.places -= held.places;
+        self.places -= held.places;
         if share.tunnels.is_empty() {
             self.tenants.remove(&tenant);
         }
-        packets
+        held.packets
     }
 
     /// Drops what has waited too long: how many packets.
@@ -124,13 +141,14 @@ impl Holds {
         if self.next_expiry.is_none_or(|next| now < next) {
             return 0;
         }
-        let before = self.packets;
+        let mut expired = 0;
         self.tenants.retain(|_, share| {
             share.tunnels.retain(|_, held| {
                 let keep = now.saturating_duration_since(held.since) < HOLD_TIME;
                 if !keep {
-                    share.packets -= held.packets.len();
-                    self.packets -= held.packets.len();
+                    expired += held.packets.len();
+                    share.places -= held.places;
+                    self.places -= held.places;
                 }
                 keep
             });
@@ -138,7 +156,7 @@ impl Holds {
         });
         let held = self.tenants.values().flat_map(|share| share.tunnels.values());
         self.next_expiry = held.map(|held| held.since + HOLD_TIME).min();
-        before - self.packets
+        expired
     }
 
     /// When to call [`Holds::expire`] again; `None` when nothing waits.
@@ -146,25 +164,38 @@ impl Holds {
         self.next_expiry.filter(|_| !self.is_empty())
     }
 
+    /// Whether a tunnel is remembered, with packets or without.
     pub(super) fn is_empty(&self) -> bool {
         self.tenants.is_empty()
+    }
+
+    /// Whether there are packets.
+    pub(super) fn something_waits(&self) -> bool {
+        self.places > 0
     }
 }
 
 impl Share {
-    /// The tunnel with the most packets, and how many.
+    /// The tunnel with the most packets, and how many places they take.
     fn largest(&self) -> Option<(TunnelId, usize)> {
-        let largest = self.tunnels.iter().max_by_key(|(_, held)| held.packets.len());
-        largest.map(|(tunnel, held)| (*tunnel, held.packets.len()))
+        let largest = self.tunnels.iter().max_by_key(|(_, held)| held.places);
+        largest.map(|(tunnel, held)| (*tunnel, held.places))
     }
 }
 
-/// Packets held for one tunnel: what a host sends before it waits for an answer, several times over.
-const PACKETS_PER_TUNNEL: usize = 32;
+/// What a packet takes: a usual one a single place.
+fn places(packet: &[u8]) -> usize {
+    packet.len().div_ceil(PLACE).max(1)
+}
+
+/// Octets of a place.
+const PLACE: usize = 2048;
+/// Packets held for one tunnel: what a host sends before it waits for an answer, several times over, and the longest packet there is.
+const PLACES_PER_TUNNEL: usize = 32;
 /// Packets held by a shard for one tenant: some for each of a hundred tunnels that come up together.
-const PACKETS_PER_TENANT: usize = 256;
-/// Packets held by a shard for all tunnels: at most 2 MiB of usual packets, whatever a scan of all networks asks for.
-const PACKETS: usize = 1024;
+const PLACES_PER_TENANT: usize = 256;
+/// Packets held by a shard for all tunnels: at most 2 MiB, whatever a scan of all networks asks for.
+const PLACES: usize = 1024;
 /// Tunnels of a tenant that a shard remembers to have asked for. Beyond these a packet that finds no SA is dropped, and
 /// asks again with its next copy. A hundred octets each, less than its configuration takes.
 const TUNNELS_PER_TENANT: usize = 1024;
@@ -181,8 +212,8 @@ mod tests {
 
     const KEY: (TenantId, TunnelId) = (TenantId(1), TunnelId(64));
 
-    const HELD: Outcome = Outcome { held: true, displaced: false, ask: false };
-    const REFUSED: Outcome = Outcome { held: false, displaced: false, ask: false };
+    const HELD: Outcome = Outcome { held: true, displaced: 0, ask: false };
+    const REFUSED: Outcome = Outcome { held: false, displaced: 0, ask: false };
 
     fn key(tenant: usize, tunnel: usize) -> (TenantId, TunnelId) {
         (TenantId(tenant as u32), TunnelId((tenant << 16 | tunnel) as u64))
@@ -190,7 +221,7 @@ mod tests {
 
     /// As many packets for one tunnel as it may have and one more; how many wait.
     fn flood(holds: &mut Holds, now: Instant, key: (TenantId, TunnelId)) -> usize {
-        (0..=PACKETS_PER_TUNNEL).filter(|_| holds.hold(now, key, &[0; 100]).held).count()
+        (0..=PLACES_PER_TUNNEL).filter(|_| holds.hold(now, key, &[0; 100]).held).count()
     }
 
     #[test]
@@ -200,7 +231,7 @@ mod tests {
         assert_eq!(holds.hold(now, KEY, &[1]), HELD);
         assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[2]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.take(KEY), [[0], [1], [2]]);
-        assert!(holds.is_empty() && holds.packets == 0);
+        assert!(holds.is_empty() && holds.places == 0);
     }
 
     #[test]
@@ -210,43 +241,43 @@ mod tests {
             flood(&mut holds, now, key(1, tunnel));
         }
         assert_eq!(
-            (holds.packets, holds.tenants[&TenantId(1)].packets),
-            (PACKETS_PER_TENANT, PACKETS_PER_TENANT)
+            (holds.places, holds.tenants[&TenantId(1)].places),
+            (PLACES_PER_TENANT, PLACES_PER_TENANT)
         );
         // Another tunnel's first packet finds a place and an ear, and another tenant's does not even need to look for one.
         let first = holds.hold(now, key(1, 100), &[1]);
-        assert_eq!(first, Outcome { held: true, displaced: true, ask: true });
+        assert_eq!(first, Outcome { held: true, displaced: 1, ask: true });
         assert_eq!(holds.hold(now, key(2, 0), &[2]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.take(key(1, 100)), [[1]]);
-        assert_eq!(flood(&mut holds, now, key(2, 1)), PACKETS_PER_TUNNEL);
+        assert_eq!(flood(&mut holds, now, key(2, 1)), PLACES_PER_TUNNEL);
     }
 
     #[test]
     fn the_shard_is_shared_alike_by_all_who_want() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        let tenants = 4 * PACKETS / PACKETS_PER_TENANT;
+        let tenants = 4 * PLACES / PLACES_PER_TENANT;
         for tenant in 0..tenants {
             for tunnel in 0..100 {
                 flood(&mut holds, now, key(tenant, tunnel));
             }
         }
-        assert_eq!(holds.packets, PACKETS);
-        let shares: Vec<_> = holds.tenants.values().map(|share| share.packets).collect();
-        assert!(shares.iter().all(|share| share.abs_diff(PACKETS / tenants) <= 1), "{shares:?}");
+        assert_eq!(holds.places, PLACES);
+        let shares: Vec<_> = holds.tenants.values().map(|share| share.places).collect();
+        assert!(shares.iter().all(|share| share.abs_diff(PLACES / tenants) <= 1), "{shares:?}");
         // A late one is heard, and its first packet waits.
         let outcome = holds.hold(now, key(9999, 1), &[0]);
-        assert_eq!(outcome, Outcome { held: true, displaced: true, ask: true });
-        assert_eq!(holds.packets, PACKETS);
+        assert_eq!(outcome, Outcome { held: true, displaced: 1, ask: true });
+        assert_eq!(holds.places, PLACES);
     }
 
     #[test]
     fn a_scan_of_all_tunnels_has_an_end() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         let asked = (0..2 * TUNNELS_PER_TENANT).filter(|t| holds.hold(now, key(1, *t), &[0]).ask).count();
-        assert_eq!((asked, holds.packets), (TUNNELS_PER_TENANT, PACKETS_PER_TENANT));
+        assert_eq!((asked, holds.places), (TUNNELS_PER_TENANT, PLACES_PER_TENANT));
         assert_eq!(holds.hold(now, key(1, 2 * TUNNELS_PER_TENANT), &[0]), REFUSED);
-        assert_eq!(holds.expire(now + HOLD_TIME), PACKETS_PER_TENANT);
-        assert!(holds.is_empty() && holds.packets == 0);
+        assert_eq!(holds.expire(now + HOLD_TIME), PLACES_PER_TENANT);
+        assert!(holds.is_empty() && holds.places == 0);
     }
 
     #[test]
@@ -259,6 +290,26 @@ mod tests {
         assert_eq!(holds.expire(later), 0);
         assert_eq!(holds.expire(now + HOLD_TIME), 1);
         assert_eq!(holds.expire(later + HOLD_TIME), 1);
-        assert_eq!((holds.next_expiry(), holds.packets), (None, 0));
+        assert_eq!((holds.next_expiry(), holds.places), (None, 0));
+    }
+
+    #[test]
+    fn large_packets_take_the_room_of_several() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        // The longest there is has room, and nothing beside it.
+        assert!(holds.hold(now, KEY, &[0; 65_535]).held);
+        assert_eq!(holds.hold(now, KEY, &[0]), REFUSED);
+        assert_eq!(holds.take(KEY).len(), 1);
+        let jumbo = [0; 9_000];
+        for tunnel in 0..200 {
+            (0..9).for_each(|_| drop(holds.hold(now, key(1, tunnel), &jumbo)));
+        }
+        assert!((PLACES_PER_TENANT - 4..=PLACES_PER_TENANT).contains(&holds.places), "{}", holds.places);
+        // Among equals none goes for another, and a smaller one has one go.
+        assert_eq!(holds.hold(now, key(1, 500), &jumbo), Outcome { ask: true, ..REFUSED });
+        let displaced = [501, 502].map(|tunnel| holds.hold(now, key(1, tunnel), &[0; 3_000]).displaced);
+        assert_eq!(displaced, [1, 0]);
+        assert_eq!(holds.expire(now + HOLD_TIME), PLACES_PER_TENANT / 5 + 1);
+        assert!(holds.is_empty() && holds.places == 0);
     }
 }

@@ -93,12 +93,12 @@ fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) 
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.
         None => Some((info.destination, Back::Device)),
-        Some(Way::Pair(target)) => {
+        Some(Way::Pair(target, _)) => {
             // Whoever may answer is in the selectors; whether we are shows in the same look-up.
-            let ours = own.filter(|own| matches!(by(*own), Some(Way::Pair(same)) if same == target));
+            let ours = own.filter(|own| matches!(by(*own), Some(Way::Pair(same, _)) if same == target));
             Some((ours.unwrap_or(info.destination), Back::Pair(target)))
         }
-        Some(Way::Elsewhere(node)) => Some((info.destination, Back::Elsewhere(node))),
+        Some(Way::Elsewhere(node, _)) => Some((info.destination, Back::Elsewhere(node))),
         Some(_) => None,
     }
 }

@@ -13,7 +13,7 @@ use super::sa::Mark;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
-use crate::model::TenantId;
+use crate::model::{TenantId, TunnelId};
 use crate::options::{DSCP, Encapsulation};
 use crate::port::Origin;
 
@@ -30,6 +30,8 @@ pub(super) struct Arrived {
 /// A packet that was opened where it stands, and is for another pair.
 pub(super) struct Onward {
     pub(super) pair: Spi,
+    /// Whose the pair is.
+    tunnel: TunnelId,
     tenant: TenantId,
     /// Where it stands in what came in.
     inner: Range<usize>,
@@ -55,6 +57,7 @@ impl Core {
     /// Sends what was taken in of this packet.
     pub(super) fn send_onward(&mut self, packet: &[u8], onward: &Onward) {
         if let Some(inner) = packet.get(onward.inner.clone()) {
+            self.release_first(onward.pair, (onward.tenant, onward.tunnel));
             self.send_inner(onward.pair, onward.tenant, inner, &onward.info, None);
         }
     }
@@ -199,20 +202,23 @@ impl Core {
                 exceeded = true;
                 Counter::TtlExpired
             }
-            Some(Way::Elsewhere(node)) => {
+            Some(Way::Elsewhere(node, tunnel)) => {
                 let tenant = sa.tenant.clone();
-                self.pass_inner(node, &tenant, inner);
+                self.pass_after_held(node, &tenant, tunnel, inner);
                 return None;
             }
             Some(way) => {
                 self.counters.count(Counter::Switched);
                 match way {
-                    Way::Pair(pair) => return Some(Onward { pair, tenant, inner: range, info }),
-                    Way::Hold(tunnel) => {
-                        let pair = self.try_hold(&tunnel, tenant, inner)?;
-                        return Some(Onward { pair, tenant, inner: range, info });
+                    Way::Pair(pair, tunnel) => {
+                        return Some(Onward { pair, tunnel, tenant, inner: range, info });
                     }
-                    Way::Elsewhere(_) | Way::Bypass | Way::Nowhere(_) => {}
+                    Way::Hold(tunnel) => {
+                        let shared = sa.tenant.clone();
+                        let pair = self.try_hold(&tunnel, &shared, inner)?;
+                        return Some(Onward { pair, tunnel: tunnel.id, tenant, inner: range, info });
+                    }
+                    Way::Elsewhere(..) | Way::Bypass | Way::Nowhere(_) => {}
                 }
                 return None;
             }

@@ -5,6 +5,7 @@ use esp::ip::PacketInfo;
 
 use super::route::Way;
 use super::sa::Sa;
+use crate::model::TunnelId;
 
 /// The last packet that the policy and the routes had an answer for.
 #[derive(Default)]
@@ -21,7 +22,7 @@ struct Flow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Onwards {
     Device,
-    Pair(Spi),
+    Pair(Spi, TunnelId),
 }
 
 impl LastFlow {
@@ -33,7 +34,7 @@ impl LastFlow {
         }
         Some(match known.way {
             Onwards::Device => None,
-            Onwards::Pair(spi) => Some(Way::Pair(spi)),
+            Onwards::Pair(spi, tunnel) => Some(Way::Pair(spi, tunnel)),
         })
     }
 
@@ -41,7 +42,7 @@ impl LastFlow {
     pub(super) fn keep(&mut self, edition: u64, packet: &PacketInfo, way: Option<&Way>) {
         let way = match way {
             None => Onwards::Device,
-            Some(Way::Pair(spi)) => Onwards::Pair(*spi),
+            Some(Way::Pair(spi, tunnel)) => Onwards::Pair(*spi, *tunnel),
             // Whatever is dropped or waits is not worth a place.
             Some(_) => return,
         };
@@ -93,8 +94,8 @@ mod tests {
     fn the_next_packet_of_a_flow_is_known_until_routes_change() {
         let mut last = LastFlow::default();
         assert!(last.find(0, &packet(1, 100)).is_none());
-        last.keep(7, &packet(1, 100), Some(&Way::Pair(Spi(9))));
-        assert!(matches!(last.find(7, &packet(1, 60)), Some(Some(Way::Pair(Spi(9))))));
+        last.keep(7, &packet(1, 100), Some(&Way::Pair(Spi(9), TunnelId(3))));
+        assert!(matches!(last.find(7, &packet(1, 60)), Some(Some(Way::Pair(Spi(9), TunnelId(3))))));
         assert!(last.find(7, &packet(2, 100)).is_none(), "another flow");
         assert!(last.find(8, &packet(1, 100)).is_none(), "other routes");
         last.keep(8, &packet(1, 100), None);

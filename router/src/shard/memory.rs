@@ -110,6 +110,17 @@ impl MemoryShard {
         Ok(())
     }
 
+    /// Tells of a tunnel that comes up when a packet wants it.
+    #[cfg(test)]
+    pub(crate) fn declare_on_demand(
+        &mut self,
+        tenant: TenantId,
+        tunnel: TunnelId,
+        selectors: SelectorPair,
+    ) -> Result<(), RouterError> {
+        self.registry.declare(crate::model::TunnelConfig { tenant, tunnel, selectors, on_demand: true })
+    }
+
     /// Removes a pair when the shard carries out its commands, as the control plane has it done.
     #[cfg(test)]
     #[allow(clippy::unwrap_used, reason = "of tests alone")]
@@ -190,7 +201,7 @@ impl RouteTable {
     /// The pair that a packet goes by.
     pub fn lookup(&self, packet: &PacketInfo) -> Option<Spi> {
         match self.0.lookup(0, packet, &Tunnels::Any)? {
-            Target::Pair(spi) => Some(spi),
+            Target::Pair(spi, _) => Some(spi),
             Target::Down(_) => None,
         }
     }

@@ -25,7 +25,8 @@ impl Core {
             return true;
         };
         let way = Way::find(self.id, tenant, &tenant.policy.load(), &info);
-        if let Way::Pair(spi) = way {
+        if let Way::Pair(spi, tunnel) = way {
+            self.release_first(spi, (tenant.id, tunnel));
             let owner = usize::from(spi.shard());
             if owner != self.id && !self.has_room(owner) {
                 return false;
@@ -34,15 +35,16 @@ impl Core {
         let packets = packets(packet, run);
         self.counters.add(Counter::TunRead, packets);
         match (way, run) {
-            (Way::Pair(spi), run) => self.send_inner(spi, tenant.id, packet, &info, run),
+            (Way::Pair(spi, _), run) => self.send_inner(spi, tenant.id, packet, &info, run),
             (Way::Nowhere(reason), _) => self.counters.add(reason, packets),
-            (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant.id, packet, &info),
-            (Way::Elsewhere(node), None) => self.pass_inner(node, tenant, packet),
+            (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant, packet, &info),
+            (Way::Elsewhere(node, tunnel), None) => self.pass_after_held(node, tenant, tunnel, packet),
             (Way::Bypass, None) => self.bypass(tenant, packet),
             (Way::Hold(tunnel), Some(run)) => self.each_of(packet, run, |core, packet, info| {
-                core.hold(&tunnel, tenant.id, packet, info);
+                core.hold(&tunnel, tenant, packet, info);
             }),
-            (Way::Elsewhere(node), Some(run)) => {
+            (Way::Elsewhere(node, tunnel), Some(run)) => {
+                self.pass_held(node, tenant, tunnel);
                 self.each_of(packet, run, |core, packet, _| core.pass_inner(node, tenant, packet));
             }
             (Way::Bypass, Some(run)) => {

@@ -8,19 +8,19 @@ use esp::ip::PacketInfo;
 use super::core::Core;
 use crate::counters::Counter;
 use crate::forwarding::Target;
-use crate::model::{RouterEvent, TenantId};
+use crate::model::{RouterEvent, TenantId, TunnelId};
 use crate::policy::{Policy, PolicyAction, Tunnels, Verdict};
 use crate::tenant::Tenant;
-use crate::tunnel::Tunnel;
+use crate::tunnel::{Tunnel, Up};
 
 /// The way of a packet.
 pub(super) enum Way {
-    /// On this pair.
-    Pair(Spi),
+    /// On this pair, which is this tunnel's.
+    Pair(Spi, TunnelId),
     /// Through this tunnel once it is up.
     Hold(Arc<Tunnel>),
-    /// Through a tunnel that is up at this node.
-    Elsewhere(u32),
+    /// Through this tunnel, which is up at this node.
+    Elsewhere(u32, TunnelId),
     /// In the clear.
     Bypass,
     /// Nowhere, for this reason.
@@ -53,9 +53,9 @@ impl Way {
         none: Counter,
     ) -> Self {
         match tenant.forwarding.lookup(shard, packet, tunnels) {
-            Some(Target::Pair(spi)) => Self::Pair(spi),
+            Some(Target::Pair(spi, tunnel)) => Self::Pair(spi, tunnel),
             Some(Target::Down(tunnel)) => match tunnel.elsewhere() {
-                Some(node) => Self::Elsewhere(node),
+                Some(node) => Self::Elsewhere(node, tunnel.id),
                 None if tunnel.is_on_demand() => Self::Hold(tunnel),
                 None => Self::Nowhere(Counter::NoOutboundSa),
             },
@@ -72,9 +72,9 @@ impl Way {
         packet: &PacketInfo,
     ) -> Option<Self> {
         match Self::find(shard, tenant, policy, packet) {
-            way @ (Self::Pair(_)
+            way @ (Self::Pair(..)
             | Self::Hold(_)
-            | Self::Elsewhere(_)
+            | Self::Elsewhere(..)
             | Self::Nowhere(Counter::NoOutboundSa)) => Some(way),
             Self::Bypass if !tenant.has_device() => Some(Self::Nowhere(Counter::BypassNoDevice)),
             way if !tenant.has_device() => Some(way),
@@ -89,27 +89,56 @@ impl Way {
 
 impl Core {
     /// Keeps a packet until its tunnel is up, and asks for that.
-    pub(super) fn hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8], info: &PacketInfo) {
+    pub(super) fn hold(&mut self, tunnel: &Tunnel, tenant: &Tenant, packet: &[u8], info: &PacketInfo) {
         if let Some(spi) = self.try_hold(tunnel, tenant, packet) {
-            self.send_inner(spi, tenant, packet, info, None);
+            self.release_first(spi, (tenant.id, tunnel.id));
+            self.send_inner(spi, tenant.id, packet, info, None);
         }
     }
 
-    /// As [`Core::hold`], or the pair to send it on, where the tunnel came up in this moment.
-    pub(super) fn try_hold(&mut self, tunnel: &Tunnel, tenant: TenantId, packet: &[u8]) -> Option<Spi> {
-        if let Some(spi) = tunnel.note_held() {
-            // The note stays: at worst the shards are told of nothing.
-            return Some(spi);
+    /// As [`Core::hold`], or the pair to send it on, where the tunnel came up in this moment: after what waits for that.
+    pub(super) fn try_hold(&mut self, tunnel: &Tunnel, tenant: &Tenant, packet: &[u8]) -> Option<Spi> {
+        // The note stays: at worst the shards are told of nothing.
+        match tunnel.note_held() {
+            Some(Up::Here(spi)) => return Some(spi),
+            Some(Up::Elsewhere(node)) => {
+                self.pass_after_held(node, tenant, tunnel.id, packet);
+                return None;
+            }
+            None => {}
         }
-        let outcome = self.holds.hold(self.now, (tenant, tunnel.id), packet);
+        let outcome = self.holds.hold(self.now, (tenant.id, tunnel.id), packet);
         self.counters.count(if outcome.held { Counter::Held } else { Counter::HoldFull });
-        if outcome.displaced {
-            self.counters.count(Counter::HoldDisplaced);
-        }
+        self.counters.add(Counter::HoldDisplaced, outcome.displaced as u64);
         if outcome.ask {
-            self.events.send(RouterEvent::Wanted { tenant, tunnel: tunnel.id });
+            self.events.send(RouterEvent::Wanted { tenant: tenant.id, tunnel: tunnel.id });
         }
         None
+    }
+
+    /// Sends what waits here for a tunnel that has this pair now, before anything that comes after it. The shard may carry out its commands
+    /// meanwhile.
+    pub(super) fn release_first(&mut self, spi: Spi, of: (TenantId, TunnelId)) {
+        if self.holds.something_waits() {
+            for packet in self.holds.take(of) {
+                self.send_held(spi, of.0, &packet);
+            }
+        }
+    }
+
+    /// Passes a packet on to the node where its tunnel is up, after what waits here for that.
+    pub(super) fn pass_after_held(&mut self, node: u32, tenant: &Tenant, tunnel: TunnelId, packet: &[u8]) {
+        self.pass_held(node, tenant, tunnel);
+        self.pass_inner(node, tenant, packet);
+    }
+
+    /// Passes what waits here for a tunnel on to the node where it is up.
+    pub(super) fn pass_held(&mut self, node: u32, tenant: &Tenant, tunnel: TunnelId) {
+        if self.holds.something_waits() {
+            for packet in self.holds.take((tenant.id, tunnel)) {
+                self.pass_inner(node, tenant, &packet);
+            }
+        }
     }
 
     /// Sends a packet in the clear.

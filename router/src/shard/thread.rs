@@ -12,8 +12,9 @@ use mio::{Events, Interest, Poll, Token};
 use super::core::{Core, ThreadCommand};
 use super::run::packets;
 use crate::counters::Counter;
-use crate::port::ReceiveBuffers;
+use crate::port::{JOINED_MAX, ReceiveBuffers};
 use crate::shard_port::{RawPort, ShardPort};
+use crate::sys::receive::BUFFERS;
 use crate::sys::tun::Offload;
 use crate::sys::virtio::{HEADER_LEN, Header, Taken};
 use crate::tenant::{Attached, Tenant};
@@ -110,11 +111,21 @@ impl Shard {
     fn turn(&mut self) -> Left {
         let mut left = Left::default();
         self.core.now = Instant::now();
-        for number in 0..self.readable.len() {
-            left.packets |= self.receive(number);
-        }
+        left.packets |= self.receive_all();
+        let mut busy = 0;
         for number in 0..self.devices.len() {
-            left.packets |= self.read_device(number);
+            if self.read_device(number) {
+                left.packets = true;
+                busy += 1;
+            }
+            // Many of them at full speed leave the sockets and the other shards their share, as another turn would.
+            if busy == DEVICES_TOGETHER {
+                busy = 0;
+                left.packets |= self.core.run_inboxes();
+                self.core.finish_turn();
+                self.readable.fill(true);
+                left.packets |= self.receive_all();
+            }
         }
         left.packets |= self.core.run_inboxes();
         left.packets |= self.core.run_passed();
@@ -130,14 +141,22 @@ impl Shard {
                     self.detach(|queue| queue.tenant.id == tenant);
                     drop(done);
                 }
-                ThreadCommand::Send(spi, tenant, packet) => self.core.send_held(spi, tenant, &packet),
+                ThreadCommand::Release(spi, tenant, tunnel) => {
+                    self.core.release_first(spi, (tenant, tunnel));
+                }
                 ThreadCommand::SendDummies(spi, count, len) => self.core.send_dummies(spi, count, len),
                 ThreadCommand::Stop => left.stopped = true,
             }
         }
         left.expiry = self.core.expire_held();
         left.events = !self.core.finish_turn();
+        left.packets |= self.core.has_left_something();
         left
+    }
+
+    /// Takes one batch of each socket; true when there may be more.
+    fn receive_all(&mut self) -> bool {
+        (0..self.readable.len()).fold(false, |more, number| self.receive(number) | more)
     }
 
     fn mark_readable(&mut self, token: Token) {
@@ -162,7 +181,11 @@ impl Shard {
         let (core, buffers) = (&mut self.core, &mut self.buffers);
         let received = if let Some(port) = self.ports.get(number) {
             core.counters.count(Counter::ReceiveCalls);
-            port.udp.receive(buffers).map(|batch| batch.together(|some| core.received_together(some)))
+            port.udp.receive(buffers).map(|batch| {
+                let overflowed = batch.overflowed;
+                batch.together(|some| core.received_together(some));
+                overflowed
+            })
         } else {
             let port = self.ports.get(number - self.ports.len());
             let Some(raw) = port.and_then(|port| port.raw.as_ref()) else {
@@ -172,8 +195,9 @@ impl Shard {
             core.counters.count(Counter::ReceiveCalls);
             raw.receive(buffers, |packet, origin| core.received(packet, origin))
         };
-        if let Err(error) = received {
-            *readable = core.counters.still_readable(&error);
+        match received {
+            Ok(overflowed) => core.counters.add(Counter::ReceiveBufferFull, overflowed.into()),
+            Err(error) => *readable = core.counters.still_readable(&error),
         }
         *readable
     }
@@ -285,6 +309,8 @@ const EVENTS_PER_POLL: usize = 256;
 const PACKET_MAX: usize = 65_536 + HEADER_LEN;
 /// Two runs of full length, or 64 packets of 1,500 octets: what is sealed of them still is in the cache when it is sent.
 const DEVICE_OCTETS_PER_TURN: usize = 128 << 10;
+/// Devices that are read before the sockets have their turn again: they may bring as much as a batch of a socket.
+const DEVICES_TOGETHER: usize = BUFFERS * JOINED_MAX / DEVICE_OCTETS_PER_TURN;
 /// What reading a packet costs besides its octets, in octets.
 const DEVICE_PACKET_COST: usize = 548;
 /// How soon to offer events again that the control plane did not take.

@@ -3,7 +3,7 @@
 
 use libc::{c_int, cmsghdr};
 
-/// Room for the control messages of one datagram. Four times what the three that are used take.
+/// Room for the control messages of one datagram. Twice what the four that are used take.
 #[derive(Clone, Copy)]
 #[repr(C, align(16))]
 pub(crate) struct ControlBuffer([u8; CONTROL_OCTETS]);

@@ -23,6 +23,8 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     /// Octets of each datagram in it but the last, when the kernel joined several (UDP GRO); else `len`.
     pub(crate) stride: usize,
+    /// How many the kernel had dropped at this socket when it took this one in, if any: its count goes round.
+    pub(crate) dropped: Option<u32>,
 }
 
 /// Buffers that one call takes: a megabyte, which stays in the second-level cache of current processors.
@@ -72,7 +74,7 @@ pub(crate) fn receive(
         let from = unsafe { SockAddr::new(name, header.msg_hdr.msg_namelen) }.as_socket();
         let len = header.msg_len as usize;
         let Some(from) = from else { continue };
-        let mut about = Received { from, to: None, class: 0, len, stride: len };
+        let mut about = Received { from, to: None, class: 0, len, stride: len, dropped: None };
         control.each(header.msg_hdr.msg_controllen, |level, kind, data| about.note(level, kind, data));
         *filled = Some(about);
     }
@@ -96,6 +98,9 @@ impl Received {
                 if let Some(stride) = int(data).and_then(|stride| usize::try_from(stride).ok()) {
                     self.stride = stride;
                 }
+            }
+            (libc::SOL_SOCKET, libc::SO_RXQ_OVFL) => {
+                self.dropped = data.first_chunk::<4>().map(|octets| u32::from_ne_bytes(*octets));
             }
             _ => {}
         }

@@ -49,6 +49,11 @@ pub(crate) fn report_destination(socket: &impl AsFd, v6: bool) {
     }
 }
 
+/// Asks to be told what was dropped because the receive buffer was full.
+pub(crate) fn report_overflow(socket: &impl AsFd) {
+    set(socket, libc::SOL_SOCKET, libc::SO_RXQ_OVFL, 1);
+}
+
 /// Asks for send and receive buffers of `bytes` octets: beyond the system's limit where we may, else up to it.
 pub(crate) fn enlarge_buffers(socket: &impl AsFd, bytes: usize) {
     let wanted = bytes as c_int;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use router::{Elsewhere, Passed, RouterConfig, RouterHandle, TenantId};
 
@@ -18,6 +19,11 @@ pub struct Cluster {
 impl Cluster {
     /// A router of this cluster that has `slot`.
     pub fn gateway(self: &Arc<Self>, slot: u8, shards: usize) -> Gateway {
+        self.waiting_gateway(slot, shards, PATIENCE)
+    }
+
+    /// One where packets of a slot that changes hands wait for as long.
+    pub fn waiting_gateway(self: &Arc<Self>, slot: u8, shards: usize, slot_wait: Duration) -> Gateway {
         let config = RouterConfig {
             listen: vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
             ike_port: 0,
@@ -25,7 +31,7 @@ impl Cluster {
             shards,
             slot,
             elsewhere: Some(self.clone()),
-            slot_wait: PATIENCE,
+            slot_wait,
             ..RouterConfig::default()
         };
         Gateway::start_config(config, 1000)

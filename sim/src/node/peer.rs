@@ -376,7 +376,7 @@ impl Peer {
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.lifetime = Some(lifetime(now, self.lifetimes.ike, chance));
                 }
-                self.supervisor.ike_rekeyed(now, id);
+                self.supervisor.ike_rekeyed(id);
             }
             Event::IkeRekeyFailed { .. } => {
                 let ends = self.conns.get(&id).and_then(|conn| conn.lifetime.as_ref()?.hard());
