@@ -170,6 +170,8 @@ pub(crate) struct Inner {
     runtime: tokio::runtime::Handle,
     /// Something is to be looked at.
     wake: Notify,
+    /// A slot of this node may be another's.
+    taken: Notify,
     primary: AtomicU8,
     /// How much longer this node has slots.
     course: Course,
@@ -218,6 +220,7 @@ impl Slots {
             unfit: Mutex::default(),
             runtime: tokio::runtime::Handle::current(),
             wake: Notify::new(),
+            taken: Notify::new(),
             primary: AtomicU8::new(primary),
             course: Course::default(),
             astray: watch::Sender::new(None),
@@ -233,8 +236,6 @@ impl Slots {
             let tell = |now: &Table, at| of_table.know(now.clone(), at);
             mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
         }));
-        tasks.spawn(of_node(steward::let_go(Arc::clone(&inner))));
-        tasks.spawn(of_node(steward::look_around(Arc::clone(&inner))));
         tasks.spawn(of_node(steward::run(Arc::clone(&inner))));
         tasks.spawn(of_node(share::run(Arc::clone(&inner))));
         Ok((Self(inner), tasks))

@@ -1,8 +1,8 @@
 //! Looks after the slots: gives those of this node a standby, takes over those of nodes that are gone, and notices when one is
 //! another's.
 //!
-//! What takes no word of etcd waits for none: it has tasks of its own ([`let_go`], [`look_around`]), for a call may take etcd's whole
-//! patience, and there is one for each slot.
+//! What takes no word of etcd waits for none ([`let_go`], [`look_around`]): a call may take etcd's whole patience, and there is one for each
+//! slot.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -21,56 +21,31 @@ const TICK: Duration = Duration::from_secs(1);
 const ONCE_MORE: Duration = Duration::from_millis(50);
 /// For as long as it is polled.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let (mut table, mut placement, mut heard) =
-        (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone());
-    loop {
-        tend(&inner).await;
-        let ended = tokio::select! {
-            biased;
-            changed = table.changed() => changed.is_err(),
-            changed = placement.changed() => changed.is_err(),
-            changed = heard.changed() => changed.is_err(),
-            () = inner.wake.notified() => false,
-            () = tokio::time::sleep(TICK) => false,
-        };
-        if ended {
-            return;
-        }
+    // One task, which ends as a whole. Where several wait for the same news, who is told first is left to chance, and what a simulation does
+    // depends on its seed alone: so one of them hears it and tells the others.
+    tokio::select! {
+        biased;
+        () = look_around(&inner) => {}
+        () = let_go(&inner) => {}
+        () = look_after(&inner) => {}
     }
 }
 
-/// Puts away what is another's, for as long as it is polled.
-pub(super) async fn let_go(inner: Arc<Inner>) {
-    let mut table = inner.table.subscribe();
-    loop {
-        let now = table.latest();
-        let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
-        let of_others = |(number, since): &&(u8, i64)| {
-            // What was before it came here is no news.
-            now.get(number).is_some_and(|slot| slot.owner != inner.own && slot.revision >= *since)
-        };
-        for (number, _) in mine.iter().filter(of_others) {
-            lose(&inner, *number).await;
-        }
-        let ended = tokio::select! {
-            biased;
-            changed = table.changed() => changed.is_err(),
-            () = tokio::time::sleep(TICK) => false,
-        };
-        if ended {
-            return;
-        }
-    }
-}
-
-/// Says whether there is any use in what is sent to this node, for as long as it is polled.
-pub(super) async fn look_around(inner: Arc<Inner>) {
-    let (mut placement, mut heard, mut etcd) =
-        (inner.placement.clone(), inner.heard.clone(), inner.etcd_is_away.clone());
+/// Says whether there is any use in what is sent to this node, and tells the others of what has changed.
+async fn look_around(inner: &Inner) {
+    let (mut table, mut placement, mut heard, mut etcd) = (
+        inner.table.subscribe(),
+        inner.placement.clone(),
+        inner.heard.clone(),
+        inner.etcd_is_away.clone(),
+    );
     loop {
         inner.look_around();
+        inner.taken.notify_one();
+        inner.wake.notify_one();
         let ended = tokio::select! {
             biased;
+            changed = table.changed() => changed.is_err(),
             changed = placement.changed() => changed.is_err(),
             changed = heard.changed() => changed.is_err(),
             changed = etcd.changed() => changed.is_err(),
@@ -79,6 +54,30 @@ pub(super) async fn look_around(inner: Arc<Inner>) {
         if ended {
             return;
         }
+    }
+}
+
+/// Puts away what is another's.
+async fn let_go(inner: &Arc<Inner>) {
+    loop {
+        inner.taken.notified().await;
+        let table = inner.table.latest();
+        let mine: Vec<(u8, i64)> = inner.mine().iter().map(|(number, own)| (*number, own.since)).collect();
+        let of_others = |(number, since): &&(u8, i64)| {
+            // What was before it came here is no news.
+            table.get(number).is_some_and(|slot| slot.owner != inner.own && slot.revision >= *since)
+        };
+        for (number, _) in mine.iter().filter(of_others) {
+            lose(inner, *number).await;
+        }
+    }
+}
+
+/// Does all the rest, which takes etcd's word.
+async fn look_after(inner: &Arc<Inner>) {
+    loop {
+        inner.wake.notified().await;
+        tend(inner).await;
     }
 }
 
