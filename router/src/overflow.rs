@@ -12,8 +12,7 @@ impl Overflow {
     /// How many packets were dropped between those that were told of before and these. What the kernel had joined counts once.
     /// For the thread that receives.
     pub(crate) fn since(&self, received: &[Option<Received>]) -> u32 {
-        let totals = received.iter().flatten().filter_map(|about| about.dropped);
-        let Some(total) = totals.last() else { return 0 };
+        let Some(total) = received.iter().flatten().rev().find_map(|about| about.dropped) else { return 0 };
         // The kernel counts round and round.
         total.wrapping_sub(self.0.swap(total, Ordering::Relaxed))
     }

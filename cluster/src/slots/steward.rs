@@ -33,12 +33,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// Says whether there is any use in what is sent to this node, and tells the others of what has changed.
 async fn look_around(inner: &Inner) {
-    let (mut table, mut placement, mut heard, mut etcd) = (
-        inner.table.subscribe(),
-        inner.placement.clone(),
-        inner.heard.clone(),
-        inner.etcd_is_away.clone(),
-    );
+    let (mut table, mut placement, mut heard, mut etcd) =
+        (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone(), inner.etcd_is_away.clone());
     loop {
         inner.look_around();
         inner.taken.notify_one();

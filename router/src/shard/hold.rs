@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(holds.take(KEY).len(), 1);
         let jumbo = [0; 9_000];
         for tunnel in 0..200 {
-            (0..9).for_each(|_| drop(holds.hold(now, key(1, tunnel), &jumbo)));
+            (0..9).for_each(|_| _ = holds.hold(now, key(1, tunnel), &jumbo));
         }
         assert!((PLACES_PER_TENANT - 4..=PLACES_PER_TENANT).contains(&holds.places), "{}", holds.places);
         // Among equals none goes for another, and a smaller one has one go.
