@@ -77,22 +77,38 @@ pub(crate) struct Resolver {
 struct Queue {
     /// Who has names to be resolved; whose turn it is comes first.
     tenants: VecDeque<Share>,
-    /// Who asks, by name, of those that wait and those that are being resolved.
-    askers: HashMap<HostName, Vec<Recipient<ToPeer>>>,
+    /// What is asked for and not told yet.
+    asked: HashMap<HostName, Asked>,
     threads: usize,
+}
+
+/// A name that waits or is being resolved.
+#[derive(Default)]
+struct Asked {
+    askers: Vec<Recipient<ToPeer>>,
+    /// Among whose names it waits: of several that ask for it, whoever has its turn first has it resolved for all.
+    tenants: Vec<TenantName>,
+    /// A thread has taken it up.
+    taken: bool,
 }
 
 /// What a tenant has asked for. Never without a name.
 struct Share {
     tenant: TenantName,
-    /// Names that no thread has taken up yet.
+    /// Names that no thread has taken up yet for this tenant, and some that one has for another.
     waiting: VecDeque<HostName>,
     /// Names that are being resolved.
     busy: usize,
 }
 
 impl Queue {
-    fn push(&mut self, tenant: &TenantName, name: HostName) {
+    fn push(&mut self, tenant: &TenantName, name: &HostName) {
+        let asked = self.asked.entry(name.clone()).or_default();
+        if asked.taken || asked.tenants.contains(tenant) {
+            return;
+        }
+        asked.tenants.push(tenant.clone());
+        let name = name.clone();
         match self.tenants.iter_mut().find(|share| share.tenant == *tenant) {
             Some(share) => share.waiting.push_back(name),
             None => {
@@ -109,21 +125,34 @@ impl Queue {
 
     /// The next name, and whose it is.
     fn next(&mut self) -> Option<(TenantName, HostName)> {
-        let mut share = self.tenants.remove(self.turn()?)?;
-        let name = share.waiting.pop_front()?;
-        share.busy += 1;
-        let tenant = share.tenant.clone();
-        self.tenants.push_back(share);
-        Some((tenant, name))
+        loop {
+            let mut share = self.tenants.remove(self.turn()?)?;
+            let name = share.waiting.pop_front()?;
+            if let Some(asked) = self.asked.get_mut(&name).filter(|asked| !asked.taken) {
+                asked.taken = true;
+                share.busy += 1;
+                let tenant = share.tenant.clone();
+                self.tenants.push_back(share);
+                return Some((tenant, name));
+            }
+            // Another tenant's turn came first. This one has not had its own.
+            if share.busy > 0 || !share.waiting.is_empty() {
+                self.tenants.push_front(share);
+            }
+        }
     }
 
-    fn done(&mut self, tenant: &TenantName) {
-        let Some(at) = self.tenants.iter().position(|share| share.tenant == *tenant) else { return };
-        let Some(share) = self.tenants.get_mut(at) else { return };
-        share.busy -= 1;
-        if share.busy == 0 && share.waiting.is_empty() {
-            self.tenants.remove(at);
+    /// A name has been resolved in the turn of this tenant: who is to be told.
+    fn done(&mut self, tenant: &TenantName, name: &HostName) -> Vec<Recipient<ToPeer>> {
+        if let Some(at) = self.tenants.iter().position(|share| share.tenant == *tenant)
+            && let Some(share) = self.tenants.get_mut(at)
+        {
+            share.busy -= 1;
+            if share.busy == 0 && share.waiting.is_empty() {
+                self.tenants.remove(at);
+            }
         }
+        self.asked.remove(name).unwrap_or_default().askers
     }
 }
 
@@ -135,13 +164,11 @@ impl Resolver {
     /// Has a tenant's name resolved. Returns at once; `asker` is told by [`ToPeer::Resolved`].
     pub(crate) fn ask(self: &Arc<Self>, tenant: &TenantName, name: &HostName, asker: Recipient<ToPeer>) {
         let mut queue = self.lock();
-        match queue.askers.get_mut(name) {
-            Some(askers) if askers.contains(&asker) => {}
-            Some(askers) => askers.push(asker),
-            None => {
-                queue.askers.insert(name.clone(), vec![asker]);
-                queue.push(tenant, name.clone());
-            }
+        queue.push(tenant, name);
+        if let Some(asked) = queue.asked.get_mut(name)
+            && !asked.askers.contains(&asker)
+        {
+            asked.askers.push(asker);
         }
         if queue.threads < MAX_THREADS && queue.turn().is_some() {
             let resolver = Arc::clone(self);
@@ -162,16 +189,15 @@ impl Resolver {
                 let addresses = self.catalog.resolution(&name).unwrap_or_default().addresses;
                 tracing::info!(%name, ?addresses, "a peer's name has other addresses");
             }
-            let askers = {
-                let mut queue = self.lock();
-                queue.done(&tenant);
-                queue.askers.remove(&name).unwrap_or_default()
-            };
-            for asker in askers {
+            for asker in self.done(&tenant, &name) {
                 // One with a full mailbox looks into the catalog when it has waited long enough.
                 let _ = asker.try_send(ToPeer::Resolved(name.clone(), told.clone()));
             }
         }
+    }
+
+    fn done(&self, tenant: &TenantName, name: &HostName) -> Vec<Recipient<ToPeer>> {
+        self.lock().done(tenant, name)
     }
 
     /// The next name; without one the thread ends.
@@ -215,10 +241,10 @@ mod tests {
         let (dead, well) = (tenant("dead"), tenant("well"));
         let mut queue = Queue::default();
         for n in 0..20 {
-            queue.push(&dead, name(&format!("n{n}.dead.example")));
+            queue.push(&dead, &name(&format!("n{n}.dead.example")));
         }
-        queue.push(&well, name("a.example"));
-        queue.push(&well, name("b.example"));
+        queue.push(&well, &name("a.example"));
+        queue.push(&well, &name("b.example"));
         let taken: Vec<_> = std::iter::from_fn(|| queue.next()).collect();
         let names: Vec<_> = taken.iter().map(|(_, name)| name.as_str()).collect();
         let expected = [
@@ -231,16 +257,27 @@ mod tests {
         ];
         assert_eq!(names, expected);
         // The first that is done with goes on with the next, whoever is done with another one.
-        queue.done(&well);
+        queue.done(&well, &name("a.example"));
         assert_eq!(queue.next(), None);
-        queue.done(&dead);
+        queue.done(&dead, &name("n0.dead.example"));
         assert_eq!(queue.next().unwrap().1, name("n4.dead.example"));
-        queue.done(&well);
+        // What waits among the names of one is resolved in the turn of another that asks for it as well, and once.
+        queue.push(&well, &name("n9.dead.example"));
+        queue.push(&well, &name("n1.dead.example"));
+        assert_eq!(queue.next(), Some((well.clone(), name("n9.dead.example"))));
+        assert_eq!(queue.next(), None);
+        queue.done(&well, &name("n9.dead.example"));
+        queue.done(&well, &name("b.example"));
         assert_eq!(queue.tenants.len(), 1);
-        while queue.tenants.front().is_some() {
-            queue.done(&dead);
-            let _ = queue.next();
+        let mut left = vec![1, 2, 3, 4];
+        while let Some(n) = left.pop() {
+            queue.done(&dead, &name(&format!("n{n}.dead.example")));
+            let next =
+                queue.next().map(|(_, name)| name.as_str()[1..].split('.').next().unwrap().parse().unwrap());
+            assert_ne!(next, Some(9), "it has been resolved");
+            left.extend(next);
         }
+        assert!(queue.tenants.is_empty() && queue.asked.is_empty());
     }
 
     #[test]

@@ -47,9 +47,10 @@ struct PeerSlot {
 
 impl Drop for PeerSlot {
     fn drop(&mut self) {
-        // Deleted, replaced, or the tenant's actor ends, perhaps by a panic: in any case nobody supervises it any more. One
-        // with a full mailbox notices that by itself.
-        let _ = self.addr.try_send(RemovePeer);
+        // Deleted, replaced, or the tenant's actor ends, perhaps by a panic: in any case nobody supervises it any more, and one that did not
+        // hear of it would go on for ever.
+        #[allow(clippy::disallowed_methods, reason = "once in the life of an actor, which is the bound")]
+        self.addr.do_send(RemovePeer);
     }
 }
 
@@ -200,14 +201,16 @@ impl Handler<PeerChange> for TenantActor {
             (_, Some(slot)) => {
                 let peer = slot.peer.with(peer);
                 let old = std::mem::replace(&mut slot.peer, peer.clone());
-                deliver(&slot.addr, Configure(peer.clone(), author), &self.env.counters);
+                let addr = slot.addr.clone();
+                // The router knows a tunnel before anybody says where it is.
                 self.declare(Some(&old), Some(&peer));
+                deliver(&addr, Configure(peer, author), &self.env.counters);
             }
             (_, None) => {
                 let recall = self.env.was_up_at_stop(&peer.name);
                 let peer = Numbered::new(peer);
-                self.start_peer(ctx, peer.clone(), recall, author);
                 self.declare(None, Some(&peer));
+                self.start_peer(ctx, peer, recall, author);
             }
         }
     }
@@ -268,8 +271,8 @@ impl Handler<TenantChange> for TenantActor {
             self.attach();
             for peer in self.peers.values().map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
                 let was_up = self.env.board.get(&peer.name).is_some_and(|view| view.ike.is_some());
-                self.start_peer(ctx, peer.clone(), was_up, None);
                 self.declare(None, Some(&peer));
+                self.start_peer(ctx, peer, was_up, None);
             }
             return;
         }

@@ -34,8 +34,9 @@ impl<M: From<Died> + Message<Result = ()> + Send + 'static> DeathWatch<M> {
 impl<M: From<Died> + Message<Result = ()> + Send + 'static> Drop for DeathWatch<M> {
     fn drop(&mut self) {
         if self.armed {
-            // A full or closed mailbox means that the supervisor is going down as well.
-            let _ = self.supervisor.try_send(Died(self.key).into());
+            // A closed mailbox means that the supervisor is going down as well. A full one does not, and whoever is not told starts nobody again.
+            #[allow(clippy::disallowed_methods, reason = "once in the life of an actor, which is the bound")]
+            self.supervisor.do_send(Died(self.key).into());
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use esp::{Lifetime, LifetimeEvent};
-use ike::{Command, Connection, Datagram, Event};
+use ike::{CloseReason, Command, Connection, Datagram, Event, Failure};
 use router::{IkeDatagram, Unsent};
 
 use crate::adopted::{Adopted, Given};
@@ -301,10 +301,17 @@ impl Handler<Begin> for IkeSaActor {
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
                 self.begin_telling(ctx);
-                if let Err(reason) = self.go_on(*moved, config, &owner) {
-                    tracing::warn!(peer = %self.peer_spec.name, reason, "a tunnel of another node cannot go on here");
-                    self.report(ConnEvent::Finished);
-                    return ctx.stop();
+                match self.go_on(*moved, config, &owner) {
+                    // The peer believes in them, so they are deleted in order.
+                    Ok(lost) => lost.into_iter().for_each(|spi| ctx.notify(Do(Command::ExpireChild(spi)))),
+                    Err(reason) => {
+                        tracing::warn!(peer = %self.peer_spec.name, reason, "a tunnel of another node cannot go on here");
+                        // Whoever waits for it begins anew.
+                        let failure = Failure::NotInstalled(reason);
+                        self.report(ConnEvent::Down(CloseReason::Failed(failure)));
+                        self.report(ConnEvent::Finished);
+                        return ctx.stop();
+                    }
                 }
             }
         }
@@ -352,6 +359,7 @@ impl Handler<Vanish> for IkeSaActor {
     type Result = ();
 
     fn handle(&mut self, _: Vanish, ctx: &mut Self::Context) {
+        self.untell();
         ctx.stop();
     }
 }

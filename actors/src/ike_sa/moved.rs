@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use esp::Spi;
 use ike::config::{Opening, PeerConfig};
-use ike::{ChildEnd, CloseReason, Connection, Resume};
+use ike::{ChildEnd, CloseReason, Connection, Failure, Resume};
 use snapshot::Handover;
 
 use super::IkeSaActor;
@@ -18,13 +18,13 @@ use crate::vocabulary::{ConnEvent, Established, Installed};
 const LINGER: Duration = Duration::from_secs(5);
 
 impl IkeSaActor {
-    /// Goes on with it. Its pairs are in the router.
+    /// Goes on with it. Its pairs are in the router: those that are not, though the peer has them, are to be expired, inbound SPI by inbound SPI.
     pub(super) fn go_on(
         &mut self,
         moved: Moved,
         config: Arc<PeerConfig>,
         owner: &Recipient<Deliver>,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<u32>, String> {
         let Moved { slot: _, row, at, handover, pairs, here, begun: _until_it_has_begun } = moved;
         let words = |error: &dyn std::error::Error| error.to_string();
         let snapshot = row.connection().map_err(|error| words(&error))?;
@@ -48,7 +48,8 @@ impl IkeSaActor {
         let (local, remote) = conn.spis();
         let initiator = conn.initiator_spi() == local;
         let choice = conn.choice();
-        let sending: Vec<(u32, bool)> = conn.child_sas().map(|(_, spi, _, sending)| (spi, sending)).collect();
+        let children: Vec<(Arc<str>, u32, bool)> =
+            conn.child_sas().map(|(name, spi, _, sending)| (name.clone(), spi, sending)).collect();
         let (began, opening, encapsulated) = (
             conn.began(),
             conn.config().map_or(Opening::Init, |config| config.opening()),
@@ -77,6 +78,9 @@ impl IkeSaActor {
                 self.report(ConnEvent::LimitedByPeer(limit.saturating_duration_since(Instant::now())));
             }
         }
+        let here: Vec<(u32, String)> =
+            pairs.iter().map(|pair| (pair.pair.spi().0, pair.facts.name.clone())).collect();
+        let remote = self.conn.as_ref().map(|conn| conn.addresses().1);
         for pair in pairs {
             let (spi_in, name) = (pair.pair.spi().0, pair.facts.name.clone());
             if let Some(told) = &mut self.told {
@@ -85,9 +89,13 @@ impl IkeSaActor {
             let (pair, spi_out, facts) = (pair.pair, pair.spi_out, pair.facts);
             let installed = Installed { pair, spi_out, replaces: None, facts, moved: true };
             self.report(ConnEvent::Installed(Box::new(installed)));
-            match sending.iter().find(|(spi, _)| *spi == spi_in) {
-                Some((_, true)) => self.report(ConnEvent::Activated { spi_in }),
-                Some((_, false)) => {}
+            if let (Handover::Sudden, Some(remote)) = (handover, remote) {
+                // Its row is of when it was installed, and the peer may have moved since.
+                self.env.router.set_remote(Spi(spi_in), remote);
+            }
+            match children.iter().find(|(_, spi, _)| *spi == spi_in) {
+                Some((_, _, true)) => self.report(ConnEvent::Activated { spi_in }),
+                Some((_, _, false)) => {}
                 None => {
                     tracing::debug!(child = name, spi_in, "a pair that was on its way out");
                     self.forget_pair(spi_in, LINGER);
@@ -96,6 +104,12 @@ impl IkeSaActor {
                 }
             }
         }
-        Ok(())
+        let lost: Vec<_> =
+            children.iter().filter(|(_, spi, _)| !here.iter().any(|pair| pair.0 == *spi)).collect();
+        for (name, _, _) in lost.iter().filter(|(of, _, _)| !here.iter().any(|pair| *pair.1 == **of)) {
+            let failure = Failure::NotInstalled("it did not come from the other node".to_owned());
+            self.report(ConnEvent::ChildFailed { name: name.clone(), failure });
+        }
+        Ok(lost.iter().map(|(_, spi, _)| *spi).collect())
     }
 }

@@ -91,6 +91,14 @@ impl IkeSaActor {
         None
     }
 
+    /// The connection ends without a word to its peer. The standby is not to go on with it.
+    pub(super) fn untell(&mut self) {
+        let rows = self.rows(Instant::now(), true);
+        if let Some(cluster) = self.env.others.0.as_ref().filter(|_| !rows.is_empty()) {
+            cluster.put(self.slot, rows, Box::new(|_| ()));
+        }
+    }
+
     /// What is to be told now.
     fn rows(&mut self, now: Instant, finished: bool) -> Vec<Row> {
         let connection = if finished { None } else { self.connection_row(now) };

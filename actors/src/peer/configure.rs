@@ -114,6 +114,8 @@ impl Handler<Configure> for PeerActor {
             self.change_children(&impact.children);
         }
         self.supervisor.set_plan(Instant::now(), plan);
+        // There may be children that were not there when it was said where the tunnel is.
+        self.lead();
         if begins_otherwise {
             self.supervisor.lift(Instant::now());
         }
@@ -132,13 +134,18 @@ impl PeerActor {
 impl Handler<SecretChanged> for PeerActor {
     type Result = ();
 
-    /// Running SAs stay: a key authenticates only the start of a connection.
-    fn handle(&mut self, _: SecretChanged, _: &mut Self::Context) {
+    /// Running SAs stay: a key authenticates only the start of a connection, or a phase 1 that takes the place of another (IKEv1).
+    fn handle(&mut self, _: SecretChanged, ctx: &mut Self::Context) {
         self.config =
             convert::peer_config(&self.env.catalog, self.env.raw_esp, self.env.router.shards(), &self.peer)
                 .map(Arc::new);
         self.register();
-        self.show();
+        if let Some(config) = &self.config {
+            for conn in self.conns.values() {
+                deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
+            }
+        }
+        self.settle(ctx);
     }
 }
 

@@ -9,7 +9,7 @@ use culvert_proto::v1;
 use esp::Lifetime;
 use ike::explain::explain;
 use ike::proposal::IkeChoice;
-use ike::supervise::{ConnId, Disposal, Ended, Few};
+use ike::supervise::{ConnId, Disposal, Ended, Few, State};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 use tenants::IkeVersion;
 
@@ -339,6 +339,10 @@ impl PeerActor {
                 self.resolve(wait, Err(text.clone()));
             }
             self.resolve(Wait::Down, Ok(()));
+            if self.supervisor.state() == State::Waiting {
+                // Nobody here begins again.
+                self.resolve(Wait::Up, Err(text));
+            }
         }
         if self.supervisor.current().is_none() {
             self.gaps = Few::new();

@@ -160,8 +160,9 @@ impl PeerActor {
         if self.env.homes.note(&mut self.hold, self.peer.uid, up) {
             self.replan();
         }
-        self.arm(ctx);
+        // What is shown may lead packets elsewhere for a while, which the alarm has to know.
         self.show();
+        self.arm(ctx);
     }
 
     /// Who begins may be another node now.
@@ -278,6 +279,8 @@ impl Actor for PeerActor {
         let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
         self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.refresh_names(ctx);
+        // An actor before this one may have led them elsewhere.
+        self.lead();
         // What was up when the node ended may have gone on where it is at home, or where it was taken over.
         let goes_on_elsewhere = self.elsewhere().is_some();
         self.call_back(ctx, goes_on_elsewhere);

@@ -6,6 +6,7 @@ use actix::prelude::*;
 use ike::supervise::{ConnId, Ended, State};
 
 use super::PeerActor;
+use super::command::Wait;
 use crate::moves::Moved;
 use crate::vocabulary::Begin;
 
@@ -44,6 +45,11 @@ impl PeerActor {
         self.replan();
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
+        // Whoever waits asked for something of this connection, and asks again where it is.
+        let moved = || Err("the tunnel has moved to another node meanwhile; ask again".to_owned());
+        for wait in [Wait::Up, Wait::Down, Wait::IkeRekey, Wait::ChildRekey] {
+            self.resolve(wait, moved());
+        }
         self.leave(ctx);
     }
 
@@ -92,12 +98,16 @@ impl PeerActor {
     }
 
     pub(super) fn lead_to(&mut self, number: Option<u32>) {
-        if std::mem::replace(&mut self.leads_to, number) == number {
-            return;
+        if std::mem::replace(&mut self.leads_to, number) != number {
+            self.lead();
         }
+    }
+
+    /// Says so of each tunnel that the peer has now.
+    pub(super) fn lead(&self) {
         let tenant = router::TenantId(self.peer.tenant);
         for tunnel in self.peer.tunnels() {
-            self.env.router.set_elsewhere(tenant, tunnel, number);
+            self.env.router.set_elsewhere(tenant, tunnel, self.leads_to);
         }
     }
 }

@@ -36,6 +36,11 @@ impl Handler<Report> for PeerActor {
 
 impl PeerActor {
     fn connection_event(&mut self, id: ConnId, event: ConnEvent, ctx: &mut Context<Self>) {
+        use ConnEvent::{Finished, Given, NotJoined, Send};
+        if self.conns.get(&id).is_none() && !matches!(event, Send(_) | NotJoined(_) | Given(_) | Finished) {
+            // It was forgotten before this was read. A pair that it tells of goes with what is told.
+            return;
+        }
         match event {
             ConnEvent::Established(new) => self.established(id, *new),
             ConnEvent::Rekeyed { spis, initiated, choice, lifetime } => {

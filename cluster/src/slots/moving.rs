@@ -172,11 +172,11 @@ async fn still_ours<'a>(
             Ok(Changed::Other(_)) => return (None, turn),
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
+                turn = inner.again(turn).await;
                 if inner.course.ends() {
                     // Whoever comes next learns that this node is gone.
                     return (None, turn);
                 }
-                turn = inner.again(turn).await;
             }
         }
     }

@@ -13,6 +13,7 @@ use super::replica::{self, Own};
 use super::{Handover, Inner};
 use crate::members::{Placement, SLOTS};
 use latest::Latest as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
@@ -44,12 +45,19 @@ async fn look_around(inner: &Inner) {
             changed = table.changed() => changed.is_err(),
             changed = placement.changed() => changed.is_err(),
             changed = heard.changed() => changed.is_err(),
-            changed = etcd.changed() => changed.is_err(),
+            // The node may have lost its place: then nobody tells of etcd any more, and what is another's is put away all the same.
+            () = news(&mut etcd) => false,
             () = tokio::time::sleep(TICK) => false,
         };
         if ended {
             return;
         }
+    }
+}
+
+pub(super) async fn news(of: &mut watch::Receiver<bool>) {
+    if of.changed().await.is_err() {
+        std::future::pending().await
     }
 }
 

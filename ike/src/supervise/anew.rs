@@ -93,6 +93,10 @@ mod tests {
         assert_eq!(s.poll_timeout(), Some(now + HOUR - BEFORE_END));
         s.ike_rekeyed(1);
         assert_eq!(s.poll_timeout(), None, "it was, after all");
+        s.ike_rekey_refused(now, 1, now + HOUR);
+        s.set_plan(now, Plan::starting(false));
+        assert_eq!(s.poll_timeout(), None, "the peer begins from now on");
+        s.set_plan(now, Plan::starting(true));
         s.ike_rekey_refused(now, 1, now + SECOND);
         assert_eq!(s.handle_timeout(now), Some(Action::Connect), "what is left of it");
         assert_eq!(s.current(), Some(1));

@@ -49,6 +49,11 @@ impl<K, V> Few<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    /// Keeps those of which this holds.
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &V) -> bool) {
+        self.0.retain(|(key, value)| keep(key, value));
+    }
+
     /// All entries, to change their values.
     pub fn iter_mut(&mut self) -> impl DoubleEndedIterator<Item = (&K, &mut V)> {
         self.0.iter_mut().map(|(key, value)| (&*key, value))

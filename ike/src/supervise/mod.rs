@@ -248,6 +248,10 @@ impl Supervisor {
         }
         let since = self.up.last().map(|up| up.since);
         self.anew.planned = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
+        if plan.start == Start::Peer {
+            // That is left to the peer from now on.
+            self.anew = Anew::planned(self.anew.planned);
+        }
         self.plan = plan;
         match (self.state, plan.start) {
             (State::Waiting, Start::Us) if others_begin => self.state = State::BackingOff(now),
@@ -291,7 +295,7 @@ impl Supervisor {
         initial_contact: bool,
     ) -> Vec<Disposal> {
         self.state = State::Established;
-        self.refusals = Few::new();
+        self.forget_refusals();
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
         self.anew = Anew::planned(self.plan.reauth.map(|after| now + after));

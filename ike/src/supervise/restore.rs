@@ -16,6 +16,10 @@ const WAS_THERE: u32 = 0;
 const NOT_REKEYED: u32 = u32::MAX;
 /// With the number of refusals: the Child SA was there, and the peer has deleted it at once.
 const DELETED: u32 = 1 << 16;
+const fn was_deleted(times: u32) -> bool {
+    times != NOT_REKEYED && times & DELETED != 0
+}
+
 /// Lost Child SAs that wait to be asked for again: one for each policy a peer may have.
 pub(super) const MAX_RESTORES: usize = 64;
 
@@ -38,7 +42,7 @@ impl Supervisor {
         if !decided && !still {
             if reason == ChildEnd::DeletedByPeer && lasted < PROVEN {
                 self.child_refused(now, name, false);
-                if let Some(times) = self.refusals.get(name).copied().filter(|times| *times != NOT_REKEYED) {
+                if let Some(times) = self.refusals.get(name).copied() {
                     self.note_refusal(name, times | DELETED);
                 }
                 return;
@@ -63,6 +67,11 @@ impl Supervisor {
         if by_auth {
             self.note_refusal(name, NOT_REKEYED);
         }
+    }
+
+    /// A new connection begins with what may be made by it. Of what the peer deletes at once it is no success to have made it once more.
+    pub(super) fn forget_refusals(&mut self) {
+        self.refusals.retain(|_, times| was_deleted(*times));
     }
 
     fn note_refusal(&mut self, name: &Arc<str>, times: u32) {
@@ -225,6 +234,23 @@ mod tests {
         assert!(done.contains(&Action::Connect), "{done:?}");
         s.child_refused(now, &net, true);
         assert_eq!(s.handle_timeout(now), None, "once");
+        // That the new one has it for a moment is no success.
+        let mut waits = Vec::new();
+        for id in 2..8 {
+            s.established(now, id, now, true, 7, false);
+            s.child_up(now, id, "net");
+            now += SECOND * 30;
+            s.child_ended(now, id, &net, (ChildEnd::DeletedByPeer, SECOND * 30), false);
+            s.child_refused(now, &net, true);
+            let mut connects = false;
+            while !connects {
+                now = s.poll_timeout().unwrap();
+                connects = std::iter::from_fn(|| s.handle_timeout(now)).any(|done| done == Action::Connect);
+            }
+            waits.push(now);
+        }
+        let gaps: Vec<_> = waits.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+        assert_eq!(gaps.last(), Some(&90), "{gaps:?}");
     }
 
     /// As a peer does that takes it for a duplicate of another tunnel's.

@@ -120,24 +120,29 @@ impl Core {
     /// meanwhile.
     pub(super) fn release_first(&mut self, spi: Spi, of: (TenantId, TunnelId)) {
         if self.holds.something_waits() {
-            for packet in self.holds.take(of) {
-                self.send_held(spi, of.0, &packet);
-            }
+            self.release(spi, of);
+        }
+    }
+
+    /// As [`Core::release_first`], and forgets that the tunnel was wanted.
+    pub(super) fn release(&mut self, spi: Spi, of: (TenantId, TunnelId)) {
+        for packet in self.holds.take(of) {
+            self.send_held(spi, of.0, &packet);
         }
     }
 
     /// Passes a packet on to the node where its tunnel is up, after what waits here for that.
     pub(super) fn pass_after_held(&mut self, node: u32, tenant: &Tenant, tunnel: TunnelId, packet: &[u8]) {
-        self.pass_held(node, tenant, tunnel);
+        if self.holds.something_waits() {
+            self.pass_held(node, tenant, tunnel);
+        }
         self.pass_inner(node, tenant, packet);
     }
 
     /// Passes what waits here for a tunnel on to the node where it is up.
     pub(super) fn pass_held(&mut self, node: u32, tenant: &Tenant, tunnel: TunnelId) {
-        if self.holds.something_waits() {
-            for packet in self.holds.take((tenant.id, tunnel)) {
-                self.pass_inner(node, tenant, &packet);
-            }
+        for packet in self.holds.take((tenant.id, tunnel)) {
+            self.pass_inner(node, tenant, &packet);
         }
     }
 

@@ -358,9 +358,13 @@ impl Sa {
         encapsulation: Option<Encapsulation>,
         now: Instant,
     ) {
-        self.path.remote = remote;
-        self.path.encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
         self.reported = None;
+        let encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
+        if (self.path.remote, self.path.encapsulation) == (remote, encapsulation) {
+            // What is known of the path stays known.
+            return;
+        }
+        (self.path.remote, self.path.encapsulation) = (remote, encapsulation);
         let found = sys::path_mtu::towards(specific(self.local), remote.ip());
         self.mtu = PathMtu::new(remote.is_ipv6(), self.options.outer_mtu, found, now);
         self.measure();

@@ -142,7 +142,7 @@ impl Shard {
                     drop(done);
                 }
                 ThreadCommand::Release(spi, tenant, tunnel) => {
-                    self.core.release_first(spi, (tenant, tunnel));
+                    self.core.release(spi, (tenant, tunnel));
                 }
                 ThreadCommand::SendDummies(spi, count, len) => self.core.send_dummies(spi, count, len),
                 ThreadCommand::Stop => left.stopped = true,

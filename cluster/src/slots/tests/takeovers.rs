@@ -191,3 +191,12 @@ async fn what_nobody_goes_on_with_is_nobodys() {
     assert_ne!(b.slot(), number);
     b.slots.table().until(|table| !table.contains_key(&number)).await.unwrap();
 }
+
+#[tokio::test]
+async fn that_nobody_tells_of_etcd_any_more_is_no_news() {
+    let (tell, mut told) = watch::channel(false);
+    tell.send_replace(true);
+    steward::news(&mut told).await;
+    drop(tell);
+    assert!(begins(std::pin::pin!(steward::news(&mut told))).await);
+}
