@@ -111,7 +111,8 @@ impl Supervisor {
         let room = known.is_some() || self.refusals.len() < MAX_RESTORES;
         let planned = self.restore(now + wait, name);
         if room && (planned || known == Some(WAS_THERE)) {
-            self.refusals.insert(name.clone(), before.saturating_add(1));
+            let times = before.saturating_add(1).min(DELETED - 1);
+            self.refusals.insert(name.clone(), if deleted { times | DELETED } else { times });
         }
     }
 
