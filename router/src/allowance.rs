@@ -105,6 +105,7 @@ mod tests {
             assert_eq!((0..10).filter(|_| allowance.take(now)).count(), 3);
         }
     }
+
     #[test]
     fn threads_take_all_that_there_is_and_no_more() {
         let start = Instant::now();

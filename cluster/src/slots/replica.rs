@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Row;
+use super::inner::AGAIN;
 use super::record::{Changed, Slot};
 use super::row::{Rows, messages};
 use super::{Ask, Done, Inner, Kept};
@@ -27,8 +28,6 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 const PACE: Duration = Duration::from_millis(10);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
-/// Before etcd is asked again.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// A slot of ours.
 pub(super) struct Own {

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_secs(1);
 /// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
 const ONCE_MORE: Duration = Duration::from_millis(50);
+
 /// For as long as it is polled.
 pub(super) async fn run(inner: Arc<Inner>) {
     // One task, which ends as a whole. Where several wait for the same news, who is told first is left to chance, and what a simulation does

@@ -279,14 +279,11 @@ impl Core {
         let Some(outbox) = self.mailboxes.outboxes.get_mut(to) else {
             return self.counters.count(Counter::Runt);
         };
-        let packets = match task {
-            Task::Seal { run, .. } => packets(packet, run),
-            Task::Datagram(_) => 1,
-        };
+        let run = if let Task::Seal { run, .. } = task { run } else { None };
         if outbox.push(task, packet) {
             self.counters.count(Counter::HandedOver);
         } else {
-            self.counters.add(Counter::HandoffFull, packets);
+            self.counters.add(Counter::HandoffFull, packets(packet, run));
         }
         // Also when it is full: then above all.
         if let Some(wake) = self.wake.get_mut(to) {
