@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::elsewhere::Elsewhere;
 use crate::entrance::Entrance;
+use crate::huge_pages::HugePages;
 
 /// How to start a router. [`RouterConfig::default`] listens on every IPv4 address with the ports of RFC 7296 and
 /// RFC 3948.
@@ -39,6 +40,8 @@ pub struct RouterConfig {
     pub entrance: Option<Arc<dyn Entrance>>,
     /// How long a packet waits for a slot that changes hands ([`crate::RouterHandle::expect_slot`]).
     pub slot_wait: Duration,
+    /// Has the process get huge pages while there are many pairs. Without it that is the system's to say.
+    pub huge_pages: Option<HugePages>,
 }
 
 /// A slot moves within milliseconds; where all processors are busy it may take 60, and a bound of 50 lost packets then. This is what TCP
@@ -58,6 +61,7 @@ impl Default for RouterConfig {
             elsewhere: None,
             entrance: None,
             slot_wait: SLOT_WAIT,
+            huge_pages: None,
         }
     }
 }

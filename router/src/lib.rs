@@ -30,6 +30,7 @@ mod handle_moves;
 mod handle_slots;
 mod handle_spis;
 mod handoff;
+mod huge_pages;
 mod interval;
 mod limiter;
 mod liveness;
@@ -67,6 +68,7 @@ pub use elsewhere::{Elsewhere, Passed};
 pub use entrance::Entrance;
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
+pub use huge_pages::HugePages;
 pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]
 pub use liveness::RouterThread;

@@ -9,6 +9,7 @@ use crate::config::Uplink;
 use crate::directory::Directory;
 use crate::error::RouterError;
 use crate::forwarding::Route;
+use crate::huge_pages::HugePages;
 use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
@@ -29,6 +30,7 @@ pub(crate) struct Registry {
     /// Devices wanted so far.
     devices: u64,
     nudges: Nudges,
+    huge_pages: Option<HugePages>,
 }
 
 struct TenantState {
@@ -85,7 +87,12 @@ pub(crate) struct Enlisted {
 }
 
 impl Registry {
-    pub(crate) fn new(spis: Spis, directory: Arc<Directory>, nudges: Nudges) -> Self {
+    pub(crate) fn new(
+        spis: Spis,
+        directory: Arc<Directory>,
+        nudges: Nudges,
+        huge_pages: Option<HugePages>,
+    ) -> Self {
         Self {
             spis,
             directory,
@@ -94,6 +101,7 @@ impl Registry {
             by_tunnel: HashMap::new(),
             devices: 0,
             nudges,
+            huge_pages,
         }
     }
 
@@ -286,6 +294,7 @@ impl Registry {
         let (tenant, tunnel, own) = (child.tenant, tunnel.shared.clone(), child.own);
         let pair = PairState { tenant, tunnel, route, own };
         self.pairs.insert(spi, pair);
+        self.counted();
         self.by_tunnel.entry(child.tunnel).or_default().push(spi);
         Ok(enlisted)
     }
@@ -302,6 +311,7 @@ impl Registry {
     /// Strikes a pair out whose SPI stays reserved; false when it is not there.
     pub(crate) fn strike_out(&mut self, spi: Spi) -> bool {
         let Some(pair) = self.pairs.remove(&spi) else { return false };
+        self.counted();
         if let Some(pairs) = self.by_tunnel.get_mut(&pair.tunnel.id) {
             pairs.retain(|other| *other != spi);
             if pairs.is_empty() {
@@ -324,6 +334,13 @@ impl Registry {
             tenant.tunnels.remove(&pair.tunnel.id);
         }
         true
+    }
+
+    /// There is a pair more, or less.
+    fn counted(&mut self) {
+        if let Some(pages) = &mut self.huge_pages {
+            pages.follow(self.pairs.len());
+        }
     }
 
     /// Every pair.

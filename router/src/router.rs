@@ -125,7 +125,7 @@ impl Router {
         }
 
         let spis = Spis::new(slots, shards, first_index());
-        let registry = Registry::new(spis, tenants.clone(), nudges.clone());
+        let registry = Registry::new(spis, tenants.clone(), nudges.clone(), config.huge_pages.clone());
         let registry = Arc::new(Mutex::new(registry));
         let device_counters = counters.get(shards + 1).cloned().ok_or(RouterError::Stopped)?;
         let book = Arc::new(Book::default());

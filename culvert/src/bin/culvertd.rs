@@ -19,6 +19,7 @@ use culvert::tunnels::Tunnels;
 use culvert::wide::Wide;
 use culvert::{logging, server};
 use latest::{Follow as _, Latest as _};
+use router::HugePages;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -90,6 +91,8 @@ fn whole(error: &anyhow::Error) -> String {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before memory is asked for.
+    let huge_pages = HugePages::withheld();
     let file = arguments.config.as_deref();
     let config = Config::load(file)?;
     let runtime = || tokio::runtime::Runtime::new().context("starting the async runtime");
@@ -101,7 +104,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 tracing::warn!("{warning}");
             }
             let reload = Reload::new(arguments.config.clone(), config.clone(), log.level);
-            runtime()?.block_on(serve(config, reload, &log.lines, log.lost))
+            runtime()?.block_on(serve(config, reload, &log.lines, log.lost, huge_pages))
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
         Some(Task::Backup { file, server }) => {
@@ -127,7 +130,13 @@ const SIGXFSZ: i32 = 25;
 /// How long slots may take to change hands at the end: a hundred times what those of 10,000 tunnels take. While etcd is away none does.
 const MOVES_AT_MOST: Duration = Duration::from_secs(15);
 
-async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lost) -> anyhow::Result<()> {
+async fn serve(
+    config: Config,
+    mut reload: Reload,
+    lines: &Lines,
+    lost_lines: Lost,
+    huge_pages: std::io::Result<HugePages>,
+) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -160,7 +169,11 @@ async fn serve(config: Config, mut reload: Reload, lines: &Lines, lost_lines: Lo
     let spans = telemetry.spans();
     let node_config = NodeConfig { recall, spans, slot, homes, others, ..node_config(&config)? };
     let elsewhere = joined.as_ref().map(nodes::Joined::elsewhere);
-    let router = router::RouterConfig { slot, elsewhere, ..router_config(&config) };
+    if let Err(error) = &huge_pages {
+        tracing::debug!(%error, "whether there are huge pages is the system's to say");
+    }
+    let huge_pages = huge_pages.ok();
+    let router = router::RouterConfig { slot, elsewhere, huge_pages, ..router_config(&config) };
     let node = Node::start(node_config, router, Arc::clone(&catalog))?;
     let cluster = match joined {
         Some(joined) => Some(joined.run(node.control()).await?),

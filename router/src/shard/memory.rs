@@ -23,6 +23,7 @@ use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
 use crate::forwarding::{Forwarding, Route, Target};
 use crate::handoff;
+use crate::huge_pages::HugePages;
 use crate::model::{ChildSa, RouterEvent, TenantId, TunnelId};
 use crate::options::Encapsulation;
 use crate::path_mtu::PathMtu;
@@ -78,7 +79,8 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges);
+        let registry =
+            Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges, HugePages::withheld().ok());
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, commands: sender })
     }

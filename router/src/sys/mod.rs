@@ -3,6 +3,7 @@
 pub(crate) mod clear;
 mod control_message;
 pub(crate) mod error_queue;
+pub(crate) mod huge_pages;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod path_mtu;
