@@ -25,6 +25,7 @@ use crate::held::Held;
 use crate::host::{CoreHost, slot_of};
 use crate::mailbox::{MAILBOX, deliver};
 use crate::numbered::Numbered;
+use crate::span::SpanContext;
 use crate::trail::{Received, Trail};
 use crate::vocabulary::{Begin, ConnEvent, Do, Reconfigure, Report, Vanish};
 use crate::watch::DeathWatch;
@@ -42,6 +43,8 @@ pub(crate) struct IkeSaActor {
     alarm: Alarm,
     /// Why the system did not send the last message.
     unsent: Option<Unsent>,
+    /// What has happened in this turn, and the peer's actor is not told yet.
+    news: Vec<(ConnEvent, Option<SpanContext>)>,
     /// Of the peer's actor, to which it reports too.
     watch: DeathWatch<Report>,
     counted: ike::Counters,
@@ -71,6 +74,7 @@ impl IkeSaActor {
             lifetime: None,
             alarm: Alarm::default(),
             unsent: None,
+            news: Vec::new(),
             watch: DeathWatch::new(id, peer),
             counted: ike::Counters::default(),
             trail: Trail::default(),
@@ -118,12 +122,22 @@ impl IkeSaActor {
         }
     }
 
-    fn report(&self, event: ConnEvent) {
-        deliver(
-            self.watch.supervisor(),
-            Report::Connection(self.id, event, self.trail.context()),
-            &self.env.counters,
-        );
+    /// Reports this, and what was noted before.
+    fn report(&mut self, event: ConnEvent) {
+        self.note(event);
+        self.report_news();
+    }
+
+    /// Has this reported with the rest of the turn.
+    fn note(&mut self, event: ConnEvent) {
+        self.news.push((event, self.trail.context()));
+    }
+
+    fn report_news(&mut self) {
+        let news = std::mem::take(&mut self.news);
+        if !news.is_empty() {
+            deliver(self.watch.supervisor(), Report::Connection(self.id, news), &self.env.counters);
+        }
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
@@ -138,12 +152,12 @@ impl IkeSaActor {
             }
             if let Some(event) = self.carry_out(event, ctx) {
                 sender_changes |= event.changes_sender();
-                self.report(event);
+                self.note(event);
             }
         }
         // Only after the events: an SA has to be in place before the peer learns of it.
         if self.conn.is_none() {
-            return;
+            return self.report_news();
         }
         let mut datagrams = Vec::new();
         while let Some(transmit) = self.conn.as_mut().and_then(Connection::poll_transmit) {
@@ -162,11 +176,13 @@ impl IkeSaActor {
         }
         self.count();
         if finished {
-            self.report(ConnEvent::Finished);
-            self.trail.end_turn();
+            self.note(ConnEvent::Finished);
+        }
+        self.report_news();
+        self.trail.end_turn();
+        if finished {
             return ctx.stop();
         }
-        self.trail.end_turn();
         self.arm(ctx);
     }
 
@@ -175,7 +191,7 @@ impl IkeSaActor {
         if sender_changes && !datagrams.is_empty() {
             // And no packet is to go by an SA that the peer, once it has these, takes for deleted: the peer's actor, which
             // decides between connections, moves to the other pair first.
-            return self.report(ConnEvent::Send(datagrams));
+            return self.note(ConnEvent::Send(datagrams));
         }
         for datagram in datagrams {
             match self.env.router.send_ike(datagram) {

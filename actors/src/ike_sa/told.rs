@@ -77,7 +77,7 @@ impl IkeSaActor {
                 // What is lost with a full mailbox is sent again, as what is lost on the way.
                 return offer(
                     &supervisor,
-                    Report::Connection(id, ConnEvent::Send(datagrams), span),
+                    Report::Connection(id, vec![(ConnEvent::Send(datagrams), span)]),
                     &env.counters,
                 );
             }
@@ -87,6 +87,8 @@ impl IkeSaActor {
                 }
             }
         });
+        // It may be known at once, and what is sent then comes after what has happened.
+        self.report_news();
         cluster.put(self.slot, rows, done);
         None
     }

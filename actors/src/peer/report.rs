@@ -16,17 +16,22 @@ impl Handler<Report> for PeerActor {
     fn handle(&mut self, report: Report, ctx: &mut Self::Context) {
         match report {
             Report::Child(spi, due) => return self.child_due(spi, due),
-            // Nothing changes by it that is shown.
-            Report::Connection(_, ConnEvent::Send(datagrams), _) => {
-                for datagram in datagrams {
-                    let _ = self.env.router.send_ike(datagram);
+            Report::Connection(id, events) => {
+                let mut changed = false;
+                for (event, span) in events {
+                    if changed && matches!(event, ConnEvent::Down(_)) {
+                        // A tunnel that was up for a moment counts as one.
+                        self.settle(ctx);
+                    }
+                    // Nothing changes by a message that is shown.
+                    changed |= !matches!(event, ConnEvent::Send(_));
+                    // Every line about it names the trace that tells the rest.
+                    let _entered = SpanContext::enter(span);
+                    self.connection_event(id, event, ctx);
                 }
-                return;
-            }
-            Report::Connection(id, event, span) => {
-                // Every line about it names the trace that tells the rest.
-                let _entered = SpanContext::enter(span);
-                self.connection_event(id, event, ctx);
+                if !changed {
+                    return;
+                }
             }
             Report::Died(Died(key)) => self.sa_died(key, ctx),
         }

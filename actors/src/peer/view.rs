@@ -83,7 +83,7 @@ impl PeerActor {
         let up = state == State::Established;
         let Auth::Psk(secret) = &self.peer.spec.auth;
         let missing = if up { self.missing() } else { Vec::new() };
-        let (secret_there, secret) = (self.config.is_some(), secret.to_string());
+        let lacks = self.config.is_none().then(|| format!("{secret} cannot be read"));
         let gaps: Vec<&str> = self.gaps.values().map(String::as_str).collect();
         let (holds, reason, text) = match (up, gaps.is_empty(), missing.is_empty()) {
             (false, ..) => (None, "Down", String::new()),
@@ -95,10 +95,9 @@ impl PeerActor {
         };
         let conditions = Arc::make_mut(&mut self.view_mut().conditions);
         conditions.covered.set(holds, reason, &text);
-        if secret_there {
-            conditions.secret.set(Some(true), "Present", "");
-        } else {
-            conditions.secret.set(Some(false), "Missing", &format!("{secret} cannot be read"));
+        match lacks {
+            None => conditions.secret.set(Some(true), "Present", ""),
+            Some(lacks) => conditions.secret.set(Some(false), "Missing", &lacks),
         }
         if conditions.reachable.since.is_none() {
             conditions.reachable.set(None, "NotTried", "");

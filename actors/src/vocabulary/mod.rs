@@ -22,8 +22,9 @@ pub(crate) use peer::{Configure, Outcome, RehomeAll, RemovePeer, Reply, SecretCh
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum Report {
-    /// Of the connection with this number, in a span.
-    Connection(u64, ConnEvent, Option<SpanContext>),
+    /// Of the connection with this number, in the order in which it happened, each in a span. What one message of the peer leads to comes as
+    /// one: to take a report on and to show what came of it costs as much as all that is in it.
+    Connection(u64, Vec<(ConnEvent, Option<SpanContext>)>),
     /// Something is due for the pair with this inbound SPI.
     Child(u32, Due),
     /// One of them ended by a panic.
