@@ -1,9 +1,9 @@
 //! Records as JSON, one a line: what happened and its values side by side, with the trace that tells the rest.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use actors::SpanContext;
-use serde_json::Value;
+use serde::{Serialize, Serializer};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -14,52 +14,61 @@ use tracing_subscriber::registry::LookupSpan;
 /// What OpenTelemetry calls them.
 const TRACE: &str = "trace_id";
 const SPAN: &str = "span_id";
+/// Octets of most lines.
+const LINE: usize = 512;
 
 /// See the module.
 pub(super) struct Json;
 
-/// Writes fields after each other.
+/// Writes fields after each other, each as it comes: a line of a handshake has a dozen.
 struct Fields<'a> {
-    line: &'a mut String,
+    line: &'a mut Vec<u8>,
 }
 
 impl Fields<'_> {
-    fn put(&mut self, name: &str, value: &Value) {
-        if !self.line.ends_with('{') {
-            self.line.push(',');
+    fn put(&mut self, name: &str, value: &impl Serialize) {
+        if !self.line.ends_with(b"{") {
+            self.line.push(b',');
         }
-        // Writing to a String cannot fail, and a Value and a str are always JSON.
-        let _ = write!(self.line, "{}:{value}", Value::from(name));
+        // Writing to a vector cannot fail, and all that is put here is JSON.
+        let _ = serde_json::to_writer(&mut *self.line, name);
+        self.line.push(b':');
+        let _ = serde_json::to_writer(&mut *self.line, value);
     }
+}
 
-    fn record(&mut self, field: &Field, value: &Value) {
-        self.put(field.name(), value);
+/// What `Debug` or `Display` says, as a string.
+struct Said<'a>(&'a dyn fmt::Debug);
+
+impl Serialize for Said<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
     }
 }
 
 impl Visit for Fields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.record(field, &value.into());
+        self.put(field.name(), &value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.record(field, &value.into());
+        self.put(field.name(), &value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.record(field, &value.into());
+        self.put(field.name(), &value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.record(field, &value.into());
+        self.put(field.name(), &value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.record(field, &value.into());
+        self.put(field.name(), &value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record(field, &format!("{value:?}").into());
+        self.put(field.name(), &Said(value));
     }
 }
 
@@ -76,17 +85,20 @@ where
     ) -> fmt::Result {
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let (mut line, metadata) = (String::from("{"), event.metadata());
+        let (mut line, metadata) = (Vec::with_capacity(LINE), event.metadata());
+        line.push(b'{');
         let mut fields = Fields { line: &mut line };
-        fields.put("timestamp", &time.into());
-        fields.put("level", &metadata.level().as_str().into());
+        fields.put("timestamp", &time);
+        fields.put("level", &metadata.level().as_str());
         event.record(&mut fields);
         if let Some(context) = SpanContext::current() {
-            fields.put(TRACE, &context.trace_id().into());
-            fields.put(SPAN, &context.span_id().into());
+            fields.put(TRACE, &context.trace_id());
+            fields.put(SPAN, &context.span_id());
         }
-        fields.put("target", &metadata.target().into());
-        writeln!(writer, "{line}}}")
+        fields.put("target", &metadata.target());
+        line.extend_from_slice(b"}\n");
+        // serde_json writes UTF-8 alone.
+        writer.write_str(std::str::from_utf8(&line).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -95,6 +107,7 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use serde_json::Value;
     use tracing_subscriber::fmt::format::JsonFields;
     use tracing_subscriber::layer::SubscriberExt as _;
 
