@@ -319,7 +319,7 @@ impl Handler<Begin> for IkeSaActor {
                 self.begin_telling(ctx);
                 match self.go_on(*moved, config, &owner) {
                     // The peer believes in them, so they are deleted in order.
-                    Ok(lost) => lost.into_iter().for_each(|spi| ctx.notify(Do(Command::ExpireChild(spi)))),
+                    Ok(commands) => commands.into_iter().for_each(|command| ctx.notify(Do(command))),
                     Err(reason) => {
                         tracing::warn!(peer = %self.peer_spec.name, reason, "a tunnel of another node cannot go on here");
                         // Whoever waits for it begins anew.

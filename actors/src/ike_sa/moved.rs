@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use esp::Spi;
 use ike::config::{Opening, PeerConfig};
-use ike::{ChildEnd, CloseReason, Connection, Failure, Resume};
+use ike::{ChildEnd, CloseReason, Command, Connection, Failure, Resume};
 use snapshot::Handover;
 
 use super::IkeSaActor;
@@ -18,13 +18,14 @@ use crate::vocabulary::{ConnEvent, Established, Installed};
 const LINGER: Duration = Duration::from_secs(5);
 
 impl IkeSaActor {
-    /// Goes on with it. Its pairs are in the router: those that are not, though the peer has them, are to be expired, inbound SPI by inbound SPI.
+    /// Goes on with it. Its pairs are in the router. What is to be done about those that are not, though the peer has them: they are
+    /// deleted, and asked for anew.
     pub(super) fn go_on(
         &mut self,
         moved: Moved,
         config: Arc<PeerConfig>,
         owner: &Recipient<Deliver>,
-    ) -> Result<Vec<u32>, String> {
+    ) -> Result<Vec<Command>, String> {
         let Moved { slot: _, row, at, handover, pairs, here, begun: _until_it_has_begun } = moved;
         let words = |error: &dyn std::error::Error| error.to_string();
         let snapshot = row.connection().map_err(|error| words(&error))?;
@@ -106,10 +107,13 @@ impl IkeSaActor {
         }
         let lost: Vec<_> =
             children.iter().filter(|(_, spi, _)| !here.iter().any(|pair| pair.0 == *spi)).collect();
+        let mut commands: Vec<Command> = lost.iter().map(|(_, spi, _)| Command::ExpireChild(*spi)).collect();
         for (name, _, _) in lost.iter().filter(|(of, _, _)| !here.iter().any(|pair| *pair.1 == **of)) {
             let failure = Failure::NotInstalled("it did not come from the other node".to_owned());
             self.report(ConnEvent::ChildFailed { name: name.clone(), failure });
+            // Whoever is to begin it: the peer has done so, and it is here that it was lost.
+            commands.push(Command::CreateChild(name.clone()));
         }
-        Ok(lost.iter().map(|(_, spi, _)| *spi).collect())
+        Ok(commands)
     }
 }

@@ -1,0 +1,251 @@
+//! Tunnels of a node that is gone go on at another, by what its standby was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use actors::{Cluster, Node, NodeConfig, Others, PeerView, Rival, Taken};
+use culvert_proto::v1;
+use latest::Latest as _;
+use loadtest::Command;
+use router::{IkeDatagram, RouterConfig};
+use snapshot::{Done, Handover, Kept, Row};
+use tenants::{Catalog, PeerName};
+
+use crate::common::{Branch, branch_with, catalog, until};
+
+/// The slot that all is in.
+const SLOT: u8 = 1;
+/// That which the other node begins with.
+const OTHER: u8 = 2;
+/// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test has an address of its own.
+const PORTS: (u16, u16) = (5_500, 5_501);
+/// The class of the rows of connections, and of pairs.
+const CONNECTION: u8 = 1;
+const PAIR: u8 = 2;
+
+/// What the standby of the slot knows.
+#[derive(Clone, Default)]
+struct Standby(Arc<Mutex<BTreeMap<(u8, u64), Row>>>);
+
+impl Standby {
+    fn rows(&self) -> Vec<Row> {
+        self.0.lock().unwrap().values().cloned().collect()
+    }
+}
+
+impl Cluster for Standby {
+    fn slot(&self) -> u8 {
+        SLOT
+    }
+
+    fn holds(&self, slot: u8) -> bool {
+        slot == SLOT
+    }
+
+    fn is_told(&self, slot: u8) -> bool {
+        slot == SLOT
+    }
+
+    fn put(&self, _: u8, rows: Vec<Row>, done: Done) {
+        let mut all = self.0.lock().unwrap();
+        for row in rows {
+            match &row.octets {
+                Some(_) => all.insert((row.class, row.id), row),
+                None => all.remove(&(row.class, row.id)),
+            };
+        }
+        drop(all);
+        done(Kept::Known);
+    }
+
+    fn pass_on(&self, _: u8, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn begins_nothing(&self) -> bool {
+        false
+    }
+
+    fn pass_first(&self, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn established(&self, _: Rival) {}
+
+    fn number(&self, _: &str) -> Option<u32> {
+        None
+    }
+}
+
+/// A node, and the branches that have come to it.
+struct Old {
+    address: Ipv4Addr,
+    catalog: Arc<Catalog>,
+    node: Node,
+    standby: Standby,
+    branches: Vec<Branch>,
+}
+
+fn start(address: Ipv4Addr, slot: u8, standby: &Standby, catalog: &Arc<Catalog>) -> Node {
+    let config = NodeConfig { slot, others: Others::new(Arc::new(standby.clone())), ..NodeConfig::default() };
+    let router = RouterConfig {
+        listen: vec![address.into()],
+        ike_port: PORTS.0,
+        natt_port: PORTS.1,
+        shards: 2,
+        slot,
+        ..RouterConfig::default()
+    };
+    Node::start(config, router, Arc::clone(catalog)).unwrap()
+}
+
+fn name(n: usize) -> PeerName {
+    format!("tenants/acme/peers/b{n}").parse().unwrap()
+}
+
+fn view(node: &Node, n: usize) -> Option<Arc<PeerView>> {
+    node.control().peer(&name(n))
+}
+
+/// Those of the IKE_SAs and of the pairs, as they are shown.
+fn spis(node: &Node) -> BTreeSet<u64> {
+    let of = |view: Arc<PeerView>| {
+        let ike = view.ike.iter().flat_map(|ike| [ike.initiator_spi, ike.responder_spi]);
+        let pairs = view.children.iter().flat_map(|child| [child.spi_in.into(), child.spi_out.into()]);
+        ike.chain(pairs).collect::<Vec<u64>>()
+    };
+    (0..3).filter_map(|n| view(node, n)).flat_map(of).collect()
+}
+
+impl Old {
+    /// Three branches are up, and send to each other.
+    async fn new(host: u8) -> Self {
+        let (address, catalog, standby) = (Ipv4Addr::new(127, 77, 0, host), catalog(), Standby::default());
+        let node = start(address, SLOT, &standby, &catalog);
+        let branch = |n| branch_with(&node, n, |config| config.server = address.into());
+        let mut branches: Vec<Branch> = (0..3).map(branch).collect();
+        for branch in &mut branches {
+            branch.until("up", |report| report.up).await;
+            branch.commands.send(Command::Send(true)).await.unwrap();
+        }
+        for branch in &mut branches {
+            branch.flows().await;
+        }
+        node.control().tell_progress().await;
+        Self { address, catalog, node, standby, branches }
+    }
+
+    /// It goes without a word to anybody, and another takes its place: what has come of that.
+    async fn dies(self, change: impl FnOnce(&Catalog, &mut Vec<Row>)) -> (Node, Vec<Branch>, Taken) {
+        let mut rows = self.standby.rows();
+        // Its connections end as they would with it: nobody hears of that.
+        self.node.control().lose_slot(SLOT, None).await;
+        self.node.shutdown().await;
+        change(&self.catalog, &mut rows);
+        let node = start(self.address, OTHER, &self.standby, &self.catalog);
+        let peers = self.catalog.peers();
+        until("their actors are there", || {
+            peers.iter().all(|peer| node.control().peer(&peer.name).is_some())
+        })
+        .await;
+        let taken = node.control().take_slot(SLOT, rows, Handover::Sudden).await;
+        (node, self.branches, taken)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_goes_on_at_another_node_as_it_is() {
+    let old = Old::new(1).await;
+    let before = spis(&old.node);
+    let (node, mut branches, taken) = old.dies(|_, _| ()).await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    for branch in &mut branches {
+        branch.flows().await;
+    }
+    for n in 0..3 {
+        until("shown", || view(&node, n).is_some_and(|view| view.state == v1::PeerState::Established)).await;
+    }
+    assert_eq!(spis(&node), before);
+    // Whoever has the Message IDs wrong gets no answer.
+    for branch in &mut branches {
+        branch.commands.send(Command::RekeyIke).await.unwrap();
+        branch.commands.send(Command::RekeyChild).await.unwrap();
+        branch.until("rekeyed", |report| report.ike_rekeys > 0 && report.child_rekeys > 0).await;
+        branch.flows().await;
+        let report = branch.report.latest();
+        assert_eq!((report.established, report.unopened), (1, 0));
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_given_is_as_it_was() {
+    let Old { address, catalog, node, standby, mut branches } = Old::new(2).await;
+    let before = spis(&node);
+    let rows = node.control().give_slot(SLOT, None).await;
+    until("nothing is left", || spis(&node).is_empty() && node.control().connections_by_slot().is_empty())
+        .await;
+    node.shutdown().await;
+    let node = start(address, OTHER, &standby, &catalog);
+    until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
+    let taken = node.control().take_slot(SLOT, rows, Handover::Exact).await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    for branch in &mut branches {
+        branch.flows().await;
+        let report = branch.report.latest();
+        assert_eq!((report.established, report.unopened), (1, 0));
+    }
+    assert_eq!(spis(&node), before);
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pair_that_does_not_come_is_made_anew_and_its_connection_stays() {
+    let old = Old::new(3).await;
+    let lost = view(&old.node, 1).unwrap().children[0].spi_in;
+    let (node, mut branches, taken) =
+        old.dies(|_, rows| rows.retain(|row| row.class != PAIR || row.id != u64::from(lost))).await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 2, lost: 0 });
+    for branch in &mut branches {
+        branch.flows().await;
+        assert_eq!(branch.report.latest().established, 1);
+    }
+    let children = || view(&node, 1).map(|view| view.children.clone()).unwrap_or_default();
+    until("another pair", || children().iter().any(|child| child.spi_in != lost)).await;
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_of_no_use_is_counted_and_the_rest_goes_on() {
+    let old = Old::new(4).await;
+    let (node, mut branches, taken) = old
+        .dies(|catalog, rows| {
+            // One is not configured any more, and what was told of another was altered on its way.
+            let gone =
+                v1::DeletePeerRequest { name: name(2).to_string(), ..v1::DeletePeerRequest::default() };
+            let uid = catalog.get_peer(&name(1)).unwrap().uid;
+            catalog.delete_peer(&gone).unwrap();
+            let of_it = |row: &&mut Row| {
+                let uid = prost_varint(uid);
+                row.class == CONNECTION
+                    && row.octets.as_ref().is_some_and(|octets| octets[28..].starts_with(&uid))
+            };
+            let row = rows.iter_mut().find(of_it).unwrap();
+            *row.octets.as_mut().unwrap().last_mut().unwrap() ^= 1;
+        })
+        .await;
+    assert_eq!((taken.connections, taken.lost), (1, 2));
+    branches.truncate(2);
+    assert!(node.control().all_sas().await.iter().all(|sa| sa.peer == name(0).to_string()));
+    until("shown", || view(&node, 0).is_some_and(|view| view.state == v1::PeerState::Established)).await;
+    assert_ne!(view(&node, 1).unwrap().state, v1::PeerState::Established);
+    node.shutdown().await;
+}
+
+/// How the number of a peer begins the message of a connection's row: a field of its own.
+fn prost_varint(uid: u64) -> Vec<u8> {
+    let small = u8::try_from(uid).unwrap();
+    assert!(small < 0x80);
+    vec![0x08, small]
+}
