@@ -5,6 +5,7 @@ use esp::ip::PacketInfo;
 
 use super::route::Way;
 use super::sa::Sa;
+use crate::counters::Counter;
 use crate::model::TunnelId;
 
 /// The last packet that the policy and the routes had an answer for.
@@ -23,6 +24,7 @@ struct Flow {
 enum Onwards {
     Device,
     Pair(Spi, TunnelId),
+    Nowhere(Counter),
 }
 
 impl LastFlow {
@@ -35,6 +37,7 @@ impl LastFlow {
         Some(match known.way {
             Onwards::Device => None,
             Onwards::Pair(spi, tunnel) => Some(Way::Pair(spi, tunnel)),
+            Onwards::Nowhere(why) => Some(Way::Nowhere(why)),
         })
     }
 
@@ -43,10 +46,21 @@ impl LastFlow {
         let way = match way {
             None => Onwards::Device,
             Some(Way::Pair(spi, tunnel)) => Onwards::Pair(*spi, *tunnel),
-            // Whatever is dropped or waits is not worth a place.
+            // What is dropped takes no place from what is not. Whether a tunnel without a pair is up elsewhere, or comes up by a packet, is not for the
+            // routes to say.
+            Some(Way::Nowhere(why)) if *why != Counter::NoOutboundSa && !self.has_way(edition) => {
+                Onwards::Nowhere(*why)
+            }
             Some(_) => return,
         };
         self.0 = Some(Flow { edition, packet: *packet, way });
+    }
+
+    /// Whether a flow is known that gets somewhere.
+    fn has_way(&self, edition: u64) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|flow| flow.edition == edition && !matches!(flow.way, Onwards::Nowhere(_)))
     }
 }
 
@@ -100,5 +114,24 @@ mod tests {
         assert!(last.find(8, &packet(1, 100)).is_none(), "other routes");
         last.keep(8, &packet(1, 100), None);
         assert!(last.find(8, &packet(1, 100)).unwrap().is_none(), "for the device");
+    }
+
+    #[test]
+    fn what_is_dropped_takes_no_place_from_what_is_not() {
+        let mut last = LastFlow::default();
+        let nowhere = |last: &LastFlow, edition, port| {
+            matches!(last.find(edition, &packet(port, 100)), Some(Some(Way::Nowhere(Counter::NoRoute))))
+        };
+        last.keep(7, &packet(1, 100), Some(&Way::Nowhere(Counter::NoOutboundSa)));
+        assert!(last.find(7, &packet(1, 100)).is_none(), "its tunnel may be up by now");
+        for port in [1, 2] {
+            last.keep(7, &packet(port, 100), Some(&Way::Nowhere(Counter::NoRoute)));
+            assert!(nowhere(&last, 7, port) && !nowhere(&last, 8, port));
+        }
+        last.keep(7, &packet(3, 100), None);
+        last.keep(7, &packet(1, 100), Some(&Way::Nowhere(Counter::NoRoute)));
+        assert!(last.find(7, &packet(3, 100)).is_some() && !nowhere(&last, 7, 1));
+        last.keep(8, &packet(1, 100), Some(&Way::Nowhere(Counter::NoRoute)));
+        assert!(nowhere(&last, 8, 1), "by other routes nothing is known any more");
     }
 }
