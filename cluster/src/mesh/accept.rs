@@ -1,5 +1,6 @@
 //! Lets other nodes connect.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use latest::Latest as _;
@@ -22,9 +23,8 @@ const MAX_OF_OTHERS: usize = 16;
 pub(super) async fn accept(inner: Arc<Inner>) {
     let [of_nodes, of_others] = [MAX_OF_NODES, MAX_OF_OTHERS].map(|room| Arc::new(Semaphore::new(room)));
     while let Some(incoming) = inner.endpoint.accept().await {
-        let from = incoming.remote_address().ip().to_canonical();
-        let is_node = |node: &Node| node.mesh.is_some_and(|mesh| mesh.ip().to_canonical() == from);
-        let known = inner.placement.latest().nodes.iter().any(is_node);
+        let from = incoming.remote_address().ip();
+        let known = inner.placement.latest().nodes.iter().any(|node| is_at(node, from));
         let room = if known { &of_nodes } else { &of_others };
         let Ok(permit) = room.clone().try_acquire_owned() else {
             Counters::add(&inner.counters.refused_for_room, 1);
@@ -43,10 +43,10 @@ pub(super) async fn accept(inner: Arc<Inner>) {
 }
 
 async fn welcome(inner: &Arc<Inner>, incoming: Incoming) {
-    let place = incoming.remote_address().to_string();
+    let place = incoming.remote_address();
     let connection = match async { incoming.accept()?.await }.await {
         Ok(connection) => connection,
-        Err(error) => return tell(inner, &place, &error),
+        Err(error) => return tell(inner, place, &error, false),
     };
     match hello::welcome(inner, &connection).await {
         Ok(other) => match inner.admit(&other.node) {
@@ -58,18 +58,30 @@ async fn welcome(inner: &Arc<Inner>, incoming: Incoming) {
         },
         // Either it has gone, or it is to go.
         Err(reason) => match connection.close_reason() {
-            Some(error) => tell(inner, &place, &error),
+            // Its certificate is of the authority of the nodes.
+            Some(error) => tell(inner, place, &error, true),
             None => {
                 connection.close(code::REFUSED, reason.as_bytes());
-                inner.refuse(&place, &reason);
+                refuse(inner, place, &reason);
             }
         },
     }
 }
 
-fn tell(inner: &Inner, place: &str, error: &quinn::ConnectionError) {
-    match of_identity(error) {
-        Some(reason) => inner.refuse(place, &reason),
-        None => tracing::debug!(place, %error, "a connection has not come to be"),
+fn tell(inner: &Inner, place: SocketAddr, error: &quinn::ConnectionError, proved: bool) {
+    match of_identity(error, proved) {
+        Some(reason) => refuse(inner, place, &reason),
+        None => tracing::debug!(%place, %error, "a connection has not come to be"),
     }
+}
+
+/// Refuses one who says that it is a node, and may be that whose address it comes from.
+fn refuse(inner: &Inner, place: SocketAddr, reason: &str) {
+    let placement = inner.placement.latest();
+    let node = placement.nodes.iter().find(|node| is_at(node, place.ip()));
+    inner.refuse(node.map(|node| node.name.as_str()), &place.to_string(), reason);
+}
+
+fn is_at(node: &Node, place: IpAddr) -> bool {
+    node.mesh.is_some_and(|mesh| mesh.ip().to_canonical() == place.to_canonical())
 }

@@ -79,7 +79,9 @@ async fn keep_connected(inner: Arc<Inner>, node: String, address: SocketAddr) {
                 pause = FIRST_PAUSE;
                 continue;
             }
-            Ok(Err(Failure::Identity(reason))) => inner.refuse(&node, &reason),
+            Ok(Err(Failure::Identity(reason))) => {
+                inner.refuse(Some(&node), &address.to_string(), &reason);
+            }
             Ok(Err(Failure::Other(reason))) => tracing::debug!(node, %address, reason, "cannot connect"),
             Err(_) => tracing::debug!(node, %address, "does not answer"),
         }
@@ -124,20 +126,20 @@ enum Failure {
 }
 
 async fn connect(inner: &Arc<Inner>, node: &str, address: SocketAddr) -> Result<(), Failure> {
-    let failed = |error: &quinn::ConnectionError| match of_identity(error) {
+    let failed = |error: &quinn::ConnectionError, proved| match of_identity(error, proved) {
         Some(reason) => Failure::Identity(reason),
         None => Failure::Other(error.to_string()),
     };
     let client = inner.client.load().as_ref().clone();
     let connecting = inner.endpoint.connect_with(client, address, &certified_name(node));
     let connection = connecting.map_err(|error| Failure::Other(error.to_string()))?;
-    let connection = connection.await.map_err(|error| failed(&error))?;
+    let connection = connection.await.map_err(|error| failed(&error, false))?;
     let other = match hello::greet(inner, &connection, node).await {
         Ok(other) => other,
         Err(reason) => {
-            // TLS 1.3 is over for us before the other side has seen our certificate.
+            // TLS 1.3 is over for us before the other side has seen our certificate; we have seen its.
             if let Some(error) = connection.close_reason() {
-                return Err(failed(&error));
+                return Err(failed(&error, true));
             }
             connection.close(code::REFUSED, reason.as_bytes());
             return Err(Failure::Identity(reason));

@@ -172,12 +172,14 @@ impl Inner {
         }
     }
 
-    /// Says why somebody has not become a node to speak with, not too often.
-    pub(super) fn refuse(&self, place: &str, reason: &str) {
+    /// Says why somebody has not become a node to speak with, not too often. `node` is its name, as far as that is known.
+    pub(super) fn refuse(&self, node: Option<&str>, place: &str, reason: &str) {
         Counters::add(&self.counters.refused_identities, 1);
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_news(reason, Instant::now()) {
-            tracing::warn!(node = place, reason, "no connection between nodes");
+        if let Some(untold) = told.is_news(node, Instant::now()) {
+            #[cfg(test)]
+            told.last.replace(reason.to_owned());
+            tracing::warn!(node, place, reason, untold, "no connection between nodes");
         }
     }
 }

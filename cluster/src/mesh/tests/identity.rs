@@ -29,7 +29,7 @@ async fn refused(a: Credentials, b: Credentials) -> [String; 2] {
         assert!(member.mesh.standing().latest().is_empty() && member.mesh.silence(other).is_none());
         assert_eq!(member.mesh.counters().connected, 0);
     }
-    [&a, &b].map(|member| member.mesh.inner.told.lock().unwrap().last().unwrap().to_owned())
+    [&a, &b].map(|member| member.mesh.inner.told.lock().unwrap().last.clone().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +156,7 @@ async fn strangers_are_told_why() {
     let (endpoint, _) = endpoint::endpoint(socket(), &derived("c")).unwrap();
     let (client, _) = endpoint::configurations_with(&derived("c"), b"culvert-nodes/2").unwrap();
     let error = endpoint.connect_with(client, address, "b.nodes.culvert").unwrap().await.unwrap_err();
-    let reason = of_identity(&error).unwrap();
+    let reason = of_identity(&error, false).unwrap();
     assert!(reason.contains("another version of the protocol"), "{reason}");
     assert_eq!(a.mesh.counters().connected, 1, "nobody is harmed");
 }
