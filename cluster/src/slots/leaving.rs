@@ -104,7 +104,10 @@ async fn give_all(inner: &Arc<Inner>) -> Vec<(u8, String)> {
                 break;
             }
         }
-        if let Err(reason) = moved {
+        // It may have gone another way meanwhile.
+        if let Err(reason) = moved
+            && inner.mine().contains_key(&slot)
+        {
             stay.push((slot, reason));
         }
     }

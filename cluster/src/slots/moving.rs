@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::Row;
 use super::inner::AGAIN;
-use super::record::{Changed, Slot};
+use super::record::{Changed, Process, Slot};
 use super::replica::Own;
 use super::row::{Rows, messages};
 use super::{Ask, Handover, Inner, steward};
@@ -80,22 +80,36 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     inner.mine().remove(&number);
     inner.going().insert(number, to.to_owned());
     let rows = inner.host.give(number, to).await;
-    let handed = hand(inner, to, &rows, body).await;
-    let mut stays = None;
-    if handed.is_err() {
-        (stays, turn) = still_ours(inner, &slot, turn).await;
-    }
-    if let (Err(reason), Some(now)) = (handed, stays) {
-        inner.going().remove(&number);
-        tracing::warn!(slot = number, to, reason, "the slot stays here");
-        if inner.claim(number, Own::alone(&now)) {
-            inner.host.take(number, rows, Handover::Exact).await;
+    let mut gone = Ok(());
+    if let Err(reason) = hand(inner, to, &rows, body).await {
+        let now;
+        (now, turn) = whose(inner, &slot, turn).await;
+        match now {
+            Whose::Ours(now) => {
+                inner.going().remove(&number);
+                tracing::warn!(slot = number, to, reason, "the slot stays here");
+                if inner.claim(number, Own::alone(&now)) {
+                    inner.host.take(number, rows, Handover::Exact).await;
+                }
+                drop(turn);
+                inner.wake.notify_one();
+                return Err(reason);
+            }
+            // Its answer was lost.
+            Whose::Of(owner) if owner.as_ref().is_some_and(|owner| owner.node == to) => {}
+            Whose::Of(owner) => {
+                let owner = owner.map_or_else(|| "nobody's".to_owned(), |owner| format!("at {}", owner.node));
+                gone = Err(format!("{reason}; slot {number} is {owner} now"));
+            }
+            Whose::Unknown => gone = Err(format!("{reason}; etcd does not say whose slot {number} is")),
         }
-        drop(turn);
-        inner.wake.notify_one();
-        return Err(reason);
     }
-    tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
+    match &gone {
+        Ok(()) => {
+            tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
+        }
+        Err(reason) => tracing::warn!(slot = number, to, reason, "a slot has gone, and not where it was to go"),
+    }
     let (mut known, owner) = (inner.table.subscribe(), inner.own.clone());
     let of_other = move |table: &Arc<super::Table>| table.get(&number).is_none_or(|slot| slot.owner != owner);
     let _ = tokio::time::timeout(super::SEEN, known.until(of_other)).await;
@@ -106,7 +120,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         let _ = steward::begin_anew(inner, &table).await;
     }
     drop(turn);
-    Ok(())
+    gone
 }
 
 /// What etcd knows of a slot of this node.
@@ -154,28 +168,34 @@ async fn hand(
     Ok(())
 }
 
-/// The slot, if etcd says that it is still this node's. Asked until it answers: as long as nobody knows, nobody acts for it.
-async fn still_ours<'a>(
-    inner: &'a Inner,
-    slot: &Slot,
-    mut turn: MutexGuard<'a, ()>,
-) -> (Option<Slot>, MutexGuard<'a, ()>) {
+/// Whose a slot is that was to be handed over.
+enum Whose {
+    /// Still this node's.
+    Ours(Slot),
+    /// Another's, or nobody's.
+    Of(Option<Process>),
+    /// Nobody has said before this node ends.
+    Unknown,
+}
+
+/// Asks etcd until it answers: as long as nobody knows whose the slot is, nobody acts for it.
+async fn whose<'a>(inner: &'a Inner, slot: &Slot, mut turn: MutexGuard<'a, ()>) -> (Whose, MutexGuard<'a, ()>) {
     let mut now = slot.clone();
     loop {
         // Written anew, so that whatever is still on its way to etcd comes too late.
         match now.with_standby(None).change(&inner.etcd).await {
-            Ok(Changed::Done(now)) => return (Some(now), turn),
+            Ok(Changed::Done(now)) => return (Whose::Ours(now), turn),
             // A term later it may have lost its standby. Two later it has been with another node and has come back, as it was there.
             Ok(Changed::Other(Some(other))) if other.owner == inner.own && other.term <= slot.term + 1 => {
                 now = other;
             }
-            Ok(Changed::Other(_)) => return (None, turn),
+            Ok(Changed::Other(other)) => return (Whose::Of(other.map(|slot| slot.owner)), turn),
             Err(error) => {
                 tracing::warn!(%error, slot = slot.number, "nobody says whose the slot is");
                 turn = inner.again(turn).await;
                 if inner.course.ends() {
                     // Whoever comes next learns that this node is gone.
-                    return (None, turn);
+                    return (Whose::Unknown, turn);
                 }
             }
         }

@@ -29,6 +29,8 @@ struct Net {
     cut: Mutex<BTreeSet<(String, String)>>,
     /// Slots that are handed over in vain, before one is not.
     in_vain: AtomicUsize,
+    /// Who gets, as by a take-over, what is handed over to another.
+    thief: Mutex<Option<Slots>>,
 }
 
 impl Net {
@@ -74,6 +76,13 @@ impl Wire for Line {
             let Some(to) = to.filter(|_| !cut(&self.from, &node)) else {
                 return Err(format!("{node} is not there"));
             };
+            let thief = if ask == Ask::Hand { self.net.thief.lock().unwrap().take() } else { None };
+            if let Some(thief) = thief {
+                let (etcd, number) = (&thief.0.etcd, Rows::decode(&*body).unwrap().slot().unwrap());
+                let slot = Slot::load(etcd, number).await.unwrap().unwrap();
+                assert!(matches!(slot.of(thief.0.own.clone()).change(etcd).await, Ok(Changed::Done(_))));
+                return Err(format!("slot {number} has changed hands meanwhile"));
+            }
             let in_vain = &self.net.in_vain;
             let one_less = |left: usize| left.checked_sub(1);
             if ask == Ask::Hand
@@ -227,6 +236,12 @@ impl Member {
             }
             changed.await;
         }
+    }
+
+    /// Waits until there is a slot for what is new.
+    async fn wait_to_begin(&self) -> u8 {
+        until(|| self.slots.begins()).await;
+        self.slots.primary()
     }
 
     async fn lost(&self, slot: u8) {

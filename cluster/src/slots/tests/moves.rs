@@ -50,6 +50,26 @@ async fn a_move_comes_to_its_end_though_nobody_waits_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_another_was_faster_than_is_told_with_whose_the_slot_is() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, _b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let c = Member::join(&servers, &net, "c").await;
+    let number = a.slot();
+    a.set(number, 1, 11).await;
+    *net.thief.lock().unwrap() = Some(c.slots.clone());
+    let refused = a.slots.move_slot(number, "b").await.unwrap_err();
+    assert!(refused.contains(&format!("slot {number} is at c now")), "{refused}");
+    assert!(!a.slots.holds(number) && a.memory.of(number).is_none());
+    assert!(a.slots.0.going().is_empty());
+    // Of what has gone another way nothing stays that could be told of.
+    let begun = a.wait_to_begin().await;
+    a.set(begun, 1, 11).await;
+    *net.thief.lock().unwrap() = Some(c.slots.clone());
+    assert_eq!(a.slots.drain().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_only_other_node_is_asked_again() {
     let Some(servers) = Servers::start(1) else { return };
     let net = Arc::new(Net::default());
