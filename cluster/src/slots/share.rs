@@ -62,10 +62,7 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
     if inner.turn.try_lock().is_err() {
         return Err("a slot of this node changes hands just now".to_owned());
     }
-    let (counts, primary) = (inner.host.connections(), inner.primary.load(Ordering::Relaxed));
-    let others = || inner.mine().keys().copied().filter(|number| *number != primary).collect::<Vec<_>>();
-    let Some(number) = others().into_iter().min_by_key(|number| counts.get(number).copied().unwrap_or(0))
-    else {
+    let Some(number) = spared(inner) else {
         return Err("this node has no slot but the one that it begins in".to_owned());
     };
     let (inner, to) = (Arc::clone(inner), to.to_owned());
@@ -77,6 +74,15 @@ pub(super) fn spare(inner: &Arc<Inner>, to: &str) -> Result<Vec<u8>, String> {
         }
     }));
     Ok(Vec::new())
+}
+
+/// The slot that is missed least: not that which this node begins in, and one that somebody has put here only if there is no other.
+pub(super) fn spared(inner: &Inner) -> Option<u8> {
+    let (counts, primary) = (inner.host.connections(), inner.primary.load(Ordering::Relaxed));
+    let mine = inner.mine();
+    let others = mine.iter().filter(|(number, _)| **number != primary);
+    let first = others.min_by_key(|(number, own)| (own.ordered, counts.get(number).copied().unwrap_or(0)));
+    first.map(|(number, _)| *number)
 }
 
 /// Makes a slot that nothing is in nobody's: false if that is not known to be so.

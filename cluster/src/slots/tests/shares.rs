@@ -69,3 +69,19 @@ async fn what_has_gathered_at_one_node_is_spread() {
     b.slots.move_slot(number, "a").await.unwrap();
     assert!(share::movable(&a.slots.0, a.memory.connections()).iter().all(|(other, _)| *other != number));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_has_put_somewhere_is_the_last_to_be_spared() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let a = Member::join(&servers, &net, "a").await;
+    for (number, connections) in [(10, 1), (11, 5)] {
+        earlier(&a, number, connections).await;
+    }
+    let inner = &a.slots.0;
+    let order = |number: u8| inner.mine().get_mut(&number).unwrap().ordered = true;
+    order(10);
+    assert_eq!(share::spared(inner), Some(11), "though there is more in it");
+    order(11);
+    assert_eq!(share::spared(inner), Some(10), "a node without a slot needs one");
+}
