@@ -252,6 +252,11 @@ impl Members {
     pub async fn leave(mut self) {
         self.tasks.abort_all();
         let lease = self.lease.latest();
+        if self.away.latest() {
+            // It would be waited for in vain.
+            tracing::debug!("the others learn by the end of the lease that this node is gone");
+            return;
+        }
         if let Err(error) = self.etcd.revoke(lease).await {
             tracing::debug!(%error, "the others learn by the end of the lease that this node is gone");
         }

@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use super::moving::Why;
+use super::record::Slot;
 use super::{Inner, Slots, moving, share};
 use crate::task::carried_out;
 
 /// How often a slot is offered by a node that leaves: what etcd knows of it may change meanwhile, for its standby becomes ready.
 pub(super) const DRAIN_TRIES: usize = 3;
-/// How long a node that ends waits for what is under way: longer than etcd is waited for once.
-const LAST_TURN: Duration = Duration::from_secs(12);
+/// How long a node that ends waits for what is under way, and once more to tell that its slots are nobody's: longer than etcd is waited for
+/// once, and both together less than what a node that ends is given (`shutdown.graceSeconds` of the chart).
+pub(super) const LAST_TURN: Duration = Duration::from_secs(12);
 
 const LEAVES: u8 = 1;
 const ENDS: u8 = 2;
@@ -48,34 +50,52 @@ impl Slots {
     /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have
     /// been the only standby of a node that is gone. To be called while the tunnels are still there.
     pub async fn stop_taking(&self) {
+        if self.0.course.ends() {
+            return;
+        }
+        if tokio::time::timeout(LAST_TURN, self.take_last_turn()).await.is_err() {
+            tracing::warn!("not all slots have changed hands while this node ends");
+        }
+        self.0.course.go_on(ENDS);
+    }
+
+    async fn take_last_turn(&self) {
         self.give_what_came().await;
         self.0.course.go_on(ENDS);
-        // What is being taken over at this moment has come then, or does not.
-        if tokio::time::timeout(LAST_TURN, self.0.turn.lock()).await.is_err() {
-            tracing::warn!("a slot is still changing hands while this node ends");
+        if self.etcd_is_away() {
+            return;
         }
+        // What is being taken over at this moment has come then, or does not.
+        drop(self.0.turn.lock().await);
         self.give_what_came().await;
     }
 
     async fn give_what_came(&self) {
         // While etcd is away nothing changes hands.
         let came = || self.mine().into_iter().any(|slot| !share::is_empty(&self.0, slot));
-        if !self.etcd_is_away() && came() && tokio::time::timeout(LAST_TURN, self.drain()).await.is_err() {
-            tracing::warn!("not all slots have changed hands while this node ends");
+        if !self.etcd_is_away() && came() {
+            self.drain().await;
         }
     }
 
-    /// Nothing is done for the slots of this node any more: they are nobody's.
+    /// Nothing is done for the slots of this node any more: they are nobody's. Who is not told of that in time learns it later.
     pub async fn leave(&self) {
         self.stop_taking().await;
-        for number in self.mine() {
-            let slot = self.0.slot(number).filter(|slot| slot.owner == self.0.own);
-            self.0.mine().remove(&number);
-            if let Some(slot) = slot
-                && let Err(error) = slot.give_up(&self.0.etcd).await
-            {
-                tracing::debug!(%error, slot = number, "the others learn later that a slot is nobody's");
+        let left: Vec<Slot> = {
+            let mut mine = self.0.mine();
+            let slots = std::mem::take(&mut *mine).into_keys().filter_map(|number| self.0.slot(number));
+            slots.filter(|slot| slot.owner == self.0.own).collect()
+        };
+        let told = async {
+            for slot in left {
+                if let Err(error) = slot.give_up(&self.0.etcd).await {
+                    tracing::debug!(%error, slot = slot.number, "the others learn later that a slot is nobody's");
+                }
             }
+        };
+        // One time for all of them: each call may take as long as etcd is waited for.
+        if !self.etcd_is_away() && tokio::time::timeout(LAST_TURN, told).await.is_err() {
+            tracing::debug!("the others learn later that the slots of this node are nobody's");
         }
     }
 }

@@ -58,3 +58,25 @@ async fn who_leaves_gives_all_of_it_away_first() {
         "{stay:?}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_ends_while_etcd_is_away_ends_in_time_however_many_slots_it_has() {
+    // Whether that is known here already or not.
+    for known in [true, false] {
+        let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+        let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+        for number in 10..30 {
+            earlier(&a, number, 3).await;
+            a.wait(number, |_| true).await;
+        }
+        etcd.set_away(true);
+        if known {
+            a.members.etcd_is_away().until(|away| *away).await.unwrap();
+        }
+        let begun = Instant::now();
+        a.slots.leave().await;
+        a.members.leave().await;
+        assert!(begun.elapsed() <= 2 * leaving::LAST_TURN, "{:?}", begun.elapsed());
+        assert_eq!(a.slots.mine(), BTreeSet::new());
+    }
+}

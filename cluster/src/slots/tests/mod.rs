@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use super::leaving::DRAIN_TRIES;
 use super::record::Changed;
 use super::*;
+use crate::etcd::memory;
 use crate::members::Identity;
 use crate::servers::Servers;
 
@@ -184,9 +185,13 @@ struct Member {
 
 impl Member {
     async fn join(servers: &Servers, net: &Arc<Net>, name: &str) -> Self {
+        Self::join_at(servers.client(), net, name).await
+    }
+
+    async fn join_at(etcd: Etcd, net: &Arc<Net>, name: &str) -> Self {
         let identity =
             Identity { name: name.to_owned(), addresses: Vec::new(), version: "1".to_owned(), mesh: None };
-        let members = Members::join(servers.client(), identity).await.unwrap();
+        let members = Members::join(etcd, identity).await.unwrap();
         let (hears, heard) = watch::channel(Arc::default());
         let memory = Arc::new(Memory::default());
         memory.begin_in(members.own().slot);
@@ -252,6 +257,16 @@ impl Member {
             }
             changed.await;
         }
+    }
+}
+
+/// Requests and answers take no time.
+#[derive(Debug)]
+struct AtOnce;
+
+impl memory::Path for AtOnce {
+    fn time(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
     }
 }
 
