@@ -169,6 +169,11 @@ impl Inner {
         self.placement.latest().nodes.iter().any(|node| node.process() == *process)
     }
 
+    /// Whether a process was drained: it takes no slot, and is to be no standby where there is another node.
+    pub(super) fn is_drained(&self, process: &Process) -> bool {
+        self.placement.latest().nodes.iter().any(|node| node.drained && node.process() == *process)
+    }
+
     /// A node has not answered as a standby.
     pub(super) fn is_unfit(&self, node: &str) {
         let mut unfit = self.unfit.lock().unwrap_or_else(PoisonError::into_inner);

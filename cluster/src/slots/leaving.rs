@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use latest::Latest as _;
+
 use super::moving::Why;
 use super::record::Slot;
 use super::{Inner, Slots, moving, share};
@@ -97,6 +99,18 @@ impl Slots {
         if !self.etcd_is_away() && tokio::time::timeout(LAST_TURN, told).await.is_err() {
             tracing::debug!("the others learn later that the slots of this node are nobody's");
         }
+    }
+}
+
+/// Gives away what a node that was drained has nevertheless, if there is somebody to take it.
+pub(super) async fn give_what_stayed(inner: &Arc<Inner>) {
+    let first = inner.mine().keys().next().copied();
+    let Some(first) = first.filter(|_| !inner.course.ends() && !inner.etcd_is_away.latest()) else { return };
+    if inner.heir(first.into()).is_none() {
+        return;
+    }
+    for (slot, reason) in give_all(inner).await {
+        tracing::debug!(slot, reason, "a slot stays at a node that was drained, for now");
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::moving::Why;
 use super::record::Process;
-use super::{Ask, Handover, Inner, moving, replica, steward};
+use super::{Ask, Handover, Inner, leaving, moving, replica, steward};
 use crate::task::of_node;
 
 /// Between looks.
@@ -25,6 +25,9 @@ pub(crate) const QUIET: Duration =
 /// Between looks whether another node has much less to do.
 pub(crate) const EVEN: Duration =
     if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(10) };
+/// Between tries of a node that was drained to give away what it has nevertheless: nobody was there, or it came by a take-over since. Each
+/// writes to etcd for each slot.
+const GIVE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
 /// A node that is there for less is not given anything: it may be about to go again.
 pub(crate) const SETTLED: Duration =
     if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
@@ -33,11 +36,15 @@ const WORTH: usize = if cfg!(test) { 8 } else { 64 };
 
 /// For as long as it is polled.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let (mut there, mut evened) = (BTreeMap::new(), Instant::now());
+    let (mut there, mut evened, mut given) = (BTreeMap::new(), Instant::now(), Instant::now());
     loop {
         tokio::time::sleep(TICK.min(EVEN)).await;
         moving::forget_late(&inner).await;
         if inner.course.leaves() {
+            if given.elapsed() >= GIVE {
+                leaving::give_what_stayed(&inner).await;
+                given = Instant::now();
+            }
             continue;
         }
         begin_somewhere(&inner).await;

@@ -124,13 +124,18 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
         None => return,
     };
     if told.is_some_and(|term| term >= slot.term) {
-        let lost = slot.standby.as_ref().is_some_and(|standby| is_gone(inner, standby));
+        let lost = slot.standby.as_ref().is_some_and(|standby| {
+            is_gone(inner, standby)
+                // It keeps what it has until there is a better one: what it took over it would have to give away at once.
+                || (inner.is_drained(standby) && inner.successor(slot.number.into()).is_some())
+        });
         if lost && let Some(own) = inner.mine().get(&slot.number) {
             own.replica.fail();
         }
         return;
     }
-    if inner.course.leaves() {
+    // One that was drained has it until somebody takes it.
+    if inner.course.ends() {
         return;
     }
     let standby = inner.successor(slot.number.into());

@@ -80,3 +80,47 @@ async fn who_ends_while_etcd_is_away_ends_in_time_however_many_slots_it_has() {
         assert_eq!(a.slots.mine(), BTreeSet::new());
     }
 }
+
+/// As by an order.
+async fn drained(member: &Member) -> Vec<(u8, String)> {
+    member.members.drained().set();
+    member.slots.drain().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stayed_at_a_node_that_was_drained_goes_once_somebody_is_there() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let number = a.slot();
+    a.set(number, 1, 11).await;
+    // It hears nobody.
+    net.cut("b", "a");
+    let stay = drained(&a).await;
+    assert!(stay.iter().any(|(slot, why)| *slot == number && why.contains("no other node")), "{stay:?}");
+    net.mend();
+    assert_eq!(b.arrived(number).await, BTreeMap::from([(1, 11)]));
+    until(|| a.slots.mine().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_was_drained_makes_room_for_another_and_does_not_keep_what_it_takes_over() {
+    let Some(servers) = Servers::start(1) else { return };
+    let net = Arc::new(Net::default());
+    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let slot = a.ready().await;
+    assert_eq!(a.set(slot.number, 1, 11).await, Kept::Known);
+    drained(&b).await;
+    until(|| a.slots.0.is_drained(slot.standby.as_ref().unwrap())).await;
+    assert!(a.slots.is_protected(slot.number), "there is no better one");
+    let c = Member::join(&servers, &net, "c").await;
+    let is_of = |node: &'static str| {
+        move |slot: &Slot| slot.ready && slot.standby.as_ref().is_some_and(|standby| standby.node == node)
+    };
+    a.wait(slot.number, is_of("c")).await;
+
+    // One that takes over what it was the only standby of.
+    drained(&c).await;
+    earlier(&c, 30, 1).await;
+    assert!(a.arrived(30).await.contains_key(&0));
+}
