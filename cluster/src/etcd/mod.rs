@@ -10,6 +10,7 @@ mod member;
 pub(crate) mod memory;
 pub(crate) mod mirror;
 mod pages;
+mod reach;
 mod tls;
 pub(crate) mod watch;
 
@@ -20,11 +21,13 @@ use std::time::Duration;
 use culvert_proto::etcd::{
     self as api, Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
+use tokio::sync::watch as channel;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
 pub(crate) use lease::put_leased;
 use member::Member;
+use reach::Reach;
 pub use tls::TlsFiles;
 pub(crate) use watch::Watch;
 
@@ -78,6 +81,14 @@ pub enum EtcdError {
     /// It was asked for a time that it has forgotten.
     #[error("etcd has forgotten what was before revision {0}")]
     Compacted(i64),
+    /// It has lost what it knew, or is an older copy: what is known of it holds no more.
+    #[error("etcd is at revision {now} and was at {known}: its data were deleted, or an older copy was restored")]
+    WentBack {
+        /// Revision that it had.
+        known: i64,
+        /// Revision that it has.
+        now: i64,
+    },
     /// A setting is wrong.
     #[error("{field}: {reason}")]
     Setting {
@@ -103,6 +114,7 @@ pub struct Etcd {
     /// The one that answered last.
     current: Arc<AtomicUsize>,
     prefix: Arc<str>,
+    reach: Arc<Reach>,
 }
 
 impl Etcd {
@@ -124,7 +136,7 @@ impl Etcd {
     }
 
     fn of(members: Vec<Member>, prefix: &str) -> Self {
-        Self { members: members.into(), current: Arc::default(), prefix: prefix.into() }
+        Self { members: members.into(), current: Arc::default(), prefix: prefix.into(), reach: Arc::default() }
     }
 
     /// A key of this cluster.
@@ -150,18 +162,27 @@ impl Etcd {
             let request = request.clone();
             async move { member.way().range(request).await }
         };
+        let known = self.reach.known();
         match self.round(GLANCE, Instant::now() + PATIENCE, &ask).await? {
-            Ok(answer) => Ok(answer),
+            Ok(answer) => self.reach.meet(known, answer.header.as_ref()).map(|()| answer),
             Err(reason) => Err(away(reason)),
         }
     }
 
+    /// That etcd has lost what it knew, once that is so: every call fails from then on. One at a time may wait for it.
+    pub(crate) fn went_back(&self) -> channel::Receiver<Option<String>> {
+        self.reach.went_back()
+    }
+
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
-        self.call(|member| {
-            let request = request.clone();
-            async move { member.way().range(request).await }
-        })
-        .await
+        let known = self.reach.known();
+        let answer = self
+            .call(|member| {
+                let request = request.clone();
+                async move { member.way().range(request).await }
+            })
+            .await?;
+        self.reach.meet(known, answer.header.as_ref()).map(|()| answer)
     }
 
     /// A transaction: `success` if all of `compare` holds, else `failure`.
@@ -172,11 +193,14 @@ impl Etcd {
         failure: Vec<RequestOp>,
     ) -> Result<TxnResponse, EtcdError> {
         let request = TxnRequest { compare, success, failure };
-        self.call(|member| {
-            let request = request.clone();
-            async move { member.way().transact(request).await }
-        })
-        .await
+        let known = self.reach.known();
+        let answer = self
+            .call(|member| {
+                let request = request.clone();
+                async move { member.way().transact(request).await }
+            })
+            .await?;
+        self.reach.meet(known, answer.header.as_ref()).map(|()| answer)
     }
 
     /// Makes etcd forget what was before `revision`.
@@ -238,12 +262,18 @@ impl Etcd {
 
     /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.
     pub(crate) async fn watch(&self, rest: &str, revision: i64) -> Result<Watch, EtcdError> {
+        // Whoever goes on from there has heard of all before it.
+        self.reach.raise(revision - 1);
         let mut reason = String::new();
         for (at, member) in self.in_turn() {
             let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision);
             match tokio::time::timeout(ANSWER, begin).await {
-                Ok(Ok(watch)) => {
+                Ok(Ok((watch, now))) => {
                     self.current.store(at, Ordering::Relaxed);
+                    if now < revision - 1 {
+                        // This member alone may be behind the others. What most of them say is not.
+                        self.get("head").await?;
+                    }
                     return Ok(watch);
                 }
                 Ok(Err(EtcdError::Away { reason: why, .. })) => reason = why,

@@ -25,21 +25,21 @@ pub(crate) struct Events {
 }
 
 impl Watch {
-    /// Watches at this member.
+    /// Watches at this member, and says how far that is.
     pub(crate) async fn begin(
         member: &Member,
         key: Vec<u8>,
         range_end: Vec<u8>,
         start_revision: i64,
-    ) -> Result<Self, EtcdError> {
+    ) -> Result<(Self, i64), EtcdError> {
         // Without fragments whoever has missed much is told it in one answer, of any size.
         let create =
             WatchCreateRequest { key, range_end, start_revision, progress_notify: true, fragment: true };
         let answers = member.way().watch(create).await.map_err(|status| failed(member, &status))?;
         let mut watch = Self { answers, member: member.clone(), begun: Vec::new() };
         // The first answer says that it is watched.
-        watch.answer().await?;
-        Ok(watch)
+        let begun = watch.answer().await?;
+        Ok((watch, begun.header.map_or(0, |header| header.revision)))
     }
 
     /// The next events; none when all that is said is how far etcd is.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::etcd::KeyValue;
-use latest::Latest as _;
+use latest::{Follow as _, Latest as _};
 use tokio::sync::watch;
 
 use super::{Node, Placement, TTL, held, join};
@@ -54,6 +54,15 @@ pub(super) async fn keep_alive(
             // Nobody can take what is ours while etcd is away.
             Err(error) => tracing::debug!(%error, "the lease is not kept alive"),
         }
+    }
+}
+
+/// Says that this node has no place any more where etcd has lost what it knew. What is known here of who is there and whose slots are holds
+/// no more, and others begin with what it says now: with the slots that this node has, too.
+pub(super) async fn end_with_etcd(etcd: Etcd, lost: watch::Sender<Option<String>>) {
+    if let Ok(Some(reason)) = etcd.went_back().until(Option::is_some).await {
+        tracing::error!(reason, "nothing that this node knows of the others holds any more");
+        lost.send_replace(Some(reason));
     }
 }
 

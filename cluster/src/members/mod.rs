@@ -7,7 +7,7 @@
 //!
 //! All are held by a lease of etcd, [`TTL`] long, that the node keeps alive: a node that is gone is gone from there. A node that
 //! finds its lease lost, having been paused or cut off, takes a new one; if its name is another's by now it has no
-//! business any more and ends ([`Members::lost`]). While etcd is away nothing changes. A node that joins takes a slot as well, which is
+//! business any more and ends ([`Members::lost`]), as it does where etcd has lost what it knew. While etcd is away nothing changes. A node that joins takes a slot as well, which is
 //! no part of its lease: see `slots`.
 
 mod drained;
@@ -206,6 +206,8 @@ impl Members {
         let (held, drained) = (Held::default(), Drained::default());
         let kept = keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in.clone(), away_in);
         spawn("nobody keeps this node's place", Box::pin(kept));
+        let ends = keep::end_with_etcd(etcd.clone(), lost_in.clone());
+        spawn("nobody notices that etcd has lost what it knew", Box::pin(ends));
         let published = held::publish(etcd.clone(), own.name.clone(), held.clone(), lease.clone());
         spawn("nobody says with whom this node is connected", Box::pin(published));
         let published = drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone());

@@ -1,8 +1,9 @@
-//! Nodes that come and go, on a real etcd.
+//! Nodes that come and go, mostly on a real etcd.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::etcd::memory::{self, Memory};
 use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
 use latest::{Follow as _, Latest as _};
@@ -114,4 +115,47 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "a").await.unwrap();
     a.held().hold(uid, false);
     of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
+}
+
+/// Requests and answers take no time.
+#[derive(Debug)]
+struct AtOnce;
+
+impl memory::Path for AtOnce {
+    fn time(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_etcd_has_lost_what_it_knew_a_node_ends_and_begins_anew() {
+    let memory = Memory::begin();
+    let join = || Members::join(memory.client(Arc::new(AtOnce)), identity("a"));
+    let a = join().await.unwrap();
+    for number in 0..20 {
+        a.held().hold(number, true);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    // Nothing of it is there, and what others have written since is less than there was before.
+    memory.set_back(5);
+    let mut lost = a.lost();
+    let reason = tokio::time::timeout(2 * TTL, lost.until(Option::is_some)).await.unwrap().unwrap().unwrap();
+    assert!(reason.contains("etcd is at revision 5 and was at "), "{reason}");
+    let gone = matches!(a.etcd.watch("nodes/", 99).await, Err(EtcdError::WentBack { known: 98, now: 5 }));
+    assert!(gone && a.etcd.get("nodes/a").await.is_err(), "and nothing is done with what it says now");
+    drop(a);
+    assert_eq!(join().await.unwrap().own().slot, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_a_real_etcd_has_lost_its_data_a_node_ends() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
+    servers.kill(0);
+    std::fs::remove_dir_all(servers.file("m0")).unwrap();
+    servers.revive(0);
+    for node in [&a, &b] {
+        let reason = node.lost().until(Option::is_some).await.unwrap().unwrap();
+        assert!(reason.contains("its data were deleted"), "{reason}");
+    }
 }

@@ -107,6 +107,14 @@ impl Memory {
         self.state().blind = true;
     }
 
+    /// All that it knew is lost, and it goes on with this revision, as one whose data were deleted or replaced by an older copy.
+    #[cfg(test)]
+    pub(crate) fn set_back(&self, revision: i64) {
+        let mut state = self.state();
+        let last_lease = state.last_lease;
+        *state = State { revision, last_lease, ..State::default() };
+    }
+
     /// From now on those who ask take no answer of more octets.
     #[cfg(test)]
     pub(crate) fn set_most(&self, octets: usize) {
@@ -273,7 +281,7 @@ impl State {
         let begun = WatchResponse { header: self.header(), created: true, ..WatchResponse::default() };
         let _ = tell.send(Ok(begun));
         let from = create.start_revision;
-        let watched = Watched { range: (create.key, create.range_end), fragment: create.fragment, tell };
+        let watched = Watched { range: (create.key, create.range_end), from, fragment: create.fragment, tell };
         // As etcd does: what was missed is told at once.
         let missed = self.log.iter().filter(|written| written.revision() >= from);
         let events: Vec<Event> = missed.flat_map(|written| written.events.iter().cloned()).collect();

@@ -18,6 +18,8 @@ pub(in crate::etcd) type Answers = mpsc::UnboundedReceiver<Told>;
 pub(super) struct Watched {
     /// The first key, and the end, which is empty for that key alone.
     pub(super) range: (Vec<u8>, Vec<u8>),
+    /// The first revision that it is told of, which may be one that is not there yet.
+    pub(super) from: i64,
     /// It takes what is too large for an answer in several.
     pub(super) fragment: bool,
     pub(super) tell: mpsc::UnboundedSender<Told>,
@@ -28,7 +30,9 @@ impl Watched {
     pub(super) fn tell_of(&self, written: &WatchResponse, most: Option<usize>) {
         let (first, end) = &self.range;
         let is_of = |key: &Vec<u8>| if end.is_empty() { key == first } else { key >= first && key < end };
-        let of_it = |event: &&Event| event.kv.as_ref().is_some_and(|kv| is_of(&kv.key));
+        let of_it = |event: &&Event| {
+            event.kv.as_ref().is_some_and(|kv| is_of(&kv.key) && kv.mod_revision >= self.from)
+        };
         let events: Vec<Event> = written.events.iter().filter(of_it).cloned().collect();
         if events.is_empty() {
             return;

@@ -1,0 +1,74 @@
+//! How far etcd has come. It never goes back, unless its data were deleted or an older copy was restored: then nothing that is known of it
+//! holds, and a watch that begins where the one before has ended is silent, for it waits for revisions that come much later, if ever.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use culvert_proto::etcd::ResponseHeader;
+use tokio::sync::watch;
+
+use super::EtcdError;
+
+/// The greatest revision that anything has been heard of.
+#[derive(Debug)]
+pub(super) struct Reach {
+    known: AtomicI64,
+    went_back: watch::Sender<Option<String>>,
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self { known: AtomicI64::new(0), went_back: watch::Sender::new(None) }
+    }
+}
+
+impl Reach {
+    /// To be asked for before a question.
+    pub(super) fn known(&self) -> i64 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Etcd has been there.
+    pub(super) fn raise(&self, revision: i64) {
+        self.known.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// An answer to what was asked when so much was `known`: as all that is asked goes by most of the members, it cannot be of a time before.
+    pub(super) fn meet(&self, known: i64, header: Option<&ResponseHeader>) -> Result<(), EtcdError> {
+        let Some(now) = header.map(|header| header.revision) else { return Ok(()) };
+        self.raise(now);
+        if now >= known {
+            return Ok(());
+        }
+        let error = EtcdError::WentBack { known, now };
+        self.went_back.send_if_modified(|why| {
+            let is_news = why.is_none();
+            why.get_or_insert_with(|| error.to_string());
+            is_news
+        });
+        Err(error)
+    }
+
+    /// That it has gone back, once it has. One at a time may wait for it.
+    pub(super) fn went_back(&self) -> watch::Receiver<Option<String>> {
+        self.went_back.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_may_overtake_each_other_and_none_is_of_a_time_before_its_question() {
+        let reach = Reach::default();
+        let header = |revision| Some(ResponseHeader { revision, ..ResponseHeader::default() });
+        let met = |known, now| reach.meet(known, header(now).as_ref()).is_ok();
+        let (first, second) = (reach.known(), reach.known());
+        assert!(met(second, 9) && met(first, 7));
+        assert_eq!(reach.known(), 9);
+        assert!(reach.went_back().borrow().is_none());
+        assert!(!met(reach.known(), 8));
+        assert!(reach.went_back().borrow().as_ref().is_some_and(|why| why.contains("was at 9")));
+        assert!(!met(reach.known(), 8), "and for as long as this process runs");
+    }
+}
