@@ -108,7 +108,9 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         Ok(()) => {
             tracing::info!(slot = number, to, rows = rows.len(), took = ?frozen.elapsed(), "moved a slot");
         }
-        Err(reason) => tracing::warn!(slot = number, to, reason, "a slot has gone, and not where it was to go"),
+        Err(reason) => {
+            tracing::warn!(slot = number, to, reason, "a slot has gone, and not where it was to go")
+        }
     }
     let (mut known, owner) = (inner.table.subscribe(), inner.own.clone());
     let of_other = move |table: &Arc<super::Table>| table.get(&number).is_none_or(|slot| slot.owner != owner);
@@ -179,7 +181,11 @@ enum Whose {
 }
 
 /// Asks etcd until it answers: as long as nobody knows whose the slot is, nobody acts for it.
-async fn whose<'a>(inner: &'a Inner, slot: &Slot, mut turn: MutexGuard<'a, ()>) -> (Whose, MutexGuard<'a, ()>) {
+async fn whose<'a>(
+    inner: &'a Inner,
+    slot: &Slot,
+    mut turn: MutexGuard<'a, ()>,
+) -> (Whose, MutexGuard<'a, ()>) {
     let mut now = slot.clone();
     loop {
         // Written anew, so that whatever is still on its way to etcd comes too late.

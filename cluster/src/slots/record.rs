@@ -219,12 +219,13 @@ impl Slot {
         })
     }
 
-    /// Makes it nobody's, if nobody has written it since, and its owner is not there: nodes are told of in another order than slots.
-    pub(super) async fn free(&self, etcd: &Etcd) -> Result<(), EtcdError> {
-        let Err(away) = Self::is_there(etcd, &self.owner).await? else { return Ok(()) };
+    /// Makes it nobody's, if nobody has written it since, and its owner is not there: nodes are told of in another order than slots. False if
+    /// it stays.
+    pub(super) async fn free(&self, etcd: &Etcd) -> Result<bool, EtcdError> {
+        let Err(away) = Self::is_there(etcd, &self.owner).await? else { return Ok(false) };
         let left = Left { owner: Some(StoredProcess::from(&self.owner)), revision: self.revision };
         let left = put(etcd.key(&left_key(self.number)), left.encode_to_vec());
-        self.delete(etcd, vec![away], vec![left]).await.map(drop)
+        self.delete(etcd, vec![away], vec![left]).await
     }
 
     /// Makes a slot of this node nobody's: false if somebody has written it since.

@@ -13,6 +13,7 @@ use super::Row;
 use super::inner::AGAIN;
 use super::record::{Changed, Slot};
 use super::row::{Rows, messages};
+use super::vault::TOO_LARGE;
 use super::{Ask, Done, Inner, Kept};
 use crate::task::of_node;
 
@@ -29,6 +30,11 @@ const PACE: Duration = Duration::from_millis(10);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 
+/// From one try to find a standby for a slot that is larger than one keeps to the next, and twice as long each time: all of it is told each time.
+const FIRST_REST: Duration = Duration::from_secs(10);
+/// At most. Whoever was not refused for so long begins with the first again.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
 /// A slot of ours.
 pub(super) struct Own {
     /// The revision of etcd with which it began to be ours. What is known from before is no news of it.
@@ -40,12 +46,41 @@ pub(super) struct Own {
     pub(super) empty: Option<Instant>,
     /// Somebody has ordered that it is here: it is moved by another order alone, or when this node goes.
     pub(super) ordered: bool,
+    /// It was larger than a standby keeps.
+    pub(super) rest: Option<Rest>,
+}
+
+/// How long a slot goes without a standby.
+pub(super) struct Rest {
+    pause: Duration,
+    until: Instant,
 }
 
 impl Own {
     /// One without a standby.
     pub(super) const fn alone(slot: &Slot) -> Self {
-        Self { since: slot.revision, replica: Replica::Alone, came: None, empty: None, ordered: false }
+        Self {
+            since: slot.revision,
+            replica: Replica::Alone,
+            came: None,
+            empty: None,
+            ordered: false,
+            rest: None,
+        }
+    }
+
+    /// Whether no standby is looked for, as the slot was too large for one a while ago.
+    pub(super) fn rests(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| Instant::now() < rest.until)
+    }
+
+    /// It is larger than a standby keeps: how long it goes without one, and whether that is to be told.
+    fn is_too_large(&mut self) -> (Duration, bool) {
+        let now = Instant::now();
+        let before = self.rest.as_ref().filter(|rest| now < rest.until + LONGEST_REST).map(|rest| rest.pause);
+        let pause = before.map_or(FIRST_REST, |pause| (pause * 2).min(LONGEST_REST));
+        self.rest = Some(Rest { pause, until: now + pause });
+        (pause, before.is_none())
     }
 
     /// One that comes from another node now.
@@ -245,9 +280,7 @@ impl Feed {
                 told.extend(item.done);
             }
             if let Err(reason) = tell(&inner, &record, rows).await {
-                let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
-                tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
-                inner.is_unfit(standby);
+                refused(&inner, &record, &reason);
                 untold = told;
                 break;
             }
@@ -265,6 +298,20 @@ impl Feed {
         }
         untold.into_iter().for_each(|done| done(kept));
         inner.wake.notify_one();
+    }
+}
+
+/// A standby has not taken what it was told.
+fn refused(inner: &Inner, record: &Slot, reason: &str) {
+    let standby = record.standby.as_ref().map_or("", |standby| standby.node.as_str());
+    if !reason.ends_with(TOO_LARGE) {
+        tracing::warn!(slot = record.number, standby, reason, "the standby does not keep up");
+        return inner.is_unfit(standby);
+    }
+    // Any other would refuse it as well.
+    let rest = inner.mine().get_mut(&record.number).map(Own::is_too_large);
+    if let Some((pause, true)) = rest {
+        tracing::warn!(slot = record.number, standby, reason, again = ?pause, "a slot goes without a standby");
     }
 }
 

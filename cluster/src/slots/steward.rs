@@ -138,7 +138,8 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
     if inner.course.ends() {
         return;
     }
-    let standby = inner.successor(slot.number.into());
+    let rests = inner.mine().get(&slot.number).is_some_and(Own::rests);
+    let standby = inner.successor(slot.number.into()).filter(|_| !rests);
     if standby.is_none() && slot.standby.is_none() {
         return;
     }
@@ -211,7 +212,13 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     }
     // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.
     if !inner.vault().close(number, slot.term) {
-        tracing::warn!(slot = number, "its state is not here, and it is not taken over");
+        // It was too large a moment ago, and its owner did not get to strike this node out.
+        match slot.free(&inner.etcd).await {
+            Ok(true) => tracing::warn!(slot = number, "its state is not here: it is nobody's"),
+            // Its owner's lease is not over yet, or it has another owner.
+            Ok(false) => {}
+            Err(error) => tracing::debug!(%error, slot = number, "a slot without its state stays for now"),
+        }
         return;
     }
     let next = slot.of(inner.own.clone());

@@ -10,6 +10,9 @@ use super::row::RowForm;
 /// Octets of one slot: some 30,000 connections with their pairs. Beyond it the slot goes without a standby, visibly.
 const MAX_OCTETS: usize = if cfg!(test) { 1 << 20 } else { 256 << 20 };
 
+/// What a refusal for that reason ends with: by it the owner knows that it is the slot, and not the standby, that does not fit.
+pub(super) const TOO_LARGE: &str = "octets of state";
+
 /// Slots of others, by number.
 #[derive(Default)]
 pub(super) struct Vault {
@@ -61,7 +64,7 @@ impl Vault {
         if kept.octets > MAX_OCTETS {
             self.kept.remove(&slot);
             self.over.insert(slot, term);
-            return Err(format!("slot {slot} has more than {MAX_OCTETS} octets of state"));
+            return Err(format!("slot {slot} has more than {MAX_OCTETS} {TOO_LARGE}"));
         }
         Ok(())
     }
@@ -159,7 +162,7 @@ mod tests {
     fn too_much_is_refused() {
         let (mut vault, now) = (Vault::default(), Instant::now());
         let large = form(1, Some(MAX_OCTETS + 1));
-        assert!(vault.put(3, 5, vec![large], now).unwrap_err().contains("octets"));
+        assert!(vault.put(3, 5, vec![large], now).unwrap_err().ends_with(TOO_LARGE));
         assert_eq!(vault.size(3), (0, 0));
     }
 }

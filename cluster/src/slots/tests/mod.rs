@@ -108,6 +108,8 @@ struct Memory {
     numbers: Mutex<BTreeMap<u8, BTreeMap<u64, u64>>>,
     came: Mutex<Vec<(u8, Handover)>>,
     expected: Mutex<BTreeSet<u8>>,
+    /// Octets that each slot has beside its numbers.
+    bulk: AtomicUsize,
     changed: Notify,
 }
 
@@ -130,7 +132,11 @@ impl Memory {
 impl Host for Memory {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
-            let rows = self.rows(slot);
+            let mut rows = self.rows(slot);
+            let bulk = Some(Zeroizing::new(vec![7; self.bulk.load(Ordering::Relaxed)]));
+            rows.extend(
+                bulk.filter(|bulk| !bulk.is_empty()).map(|bulk| Row { octets: Some(bulk), ..row(99, None) }),
+            );
             self.slots.get().unwrap().put(slot, rows, Box::new(|_| ()));
         })
     }

@@ -192,6 +192,45 @@ async fn what_nobody_goes_on_with_is_nobodys() {
     b.slots.table().until(|table| !table.contains_key(&number)).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_no_standby_keeps_is_offered_less_and_less_often() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    a.memory.bulk.store(2 << 20, Ordering::Relaxed);
+    let _b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let mut tries = 0;
+    let offered = async {
+        loop {
+            a.wait(a.slot(), |slot| slot.standby.is_some()).await;
+            tries += 1;
+            a.wait(a.slot(), |slot| slot.standby.is_none()).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(300), offered).await.is_err());
+    // After some 10, 20, 40, 80 and 160 seconds.
+    assert!((4..=6).contains(&tries), "{tries}");
+    // Once it has become smaller it has one.
+    a.memory.bulk.store(0, Ordering::Relaxed);
+    a.ready().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_whose_standby_keeps_nothing_of_it_is_nobodys_once_its_owner_is_gone() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = a.ready().await.number;
+    b.slots.0.vault().forget(|_, _| false);
+    net.nodes.lock().unwrap().remove("a");
+    net.heard.lock().unwrap().remove("a");
+    net.tell();
+    drop(a);
+    let mut table = b.slots.table();
+    let free = table.until(|table| !table.contains_key(&number));
+    tokio::time::timeout(Duration::from_secs(60), free).await.unwrap().unwrap();
+    assert_eq!(b.slots.arrivals(), (0, 0));
+}
+
 #[tokio::test]
 async fn that_nobody_tells_of_etcd_any_more_is_no_news() {
     let (tell, mut told) = watch::channel(false);
