@@ -77,5 +77,8 @@ fn check(connection: &Connection, other: &Hello, inner: &Inner) -> Result<(), St
     if other.node == inner.name {
         return Err(format!("it says that it is node {:?}, as this is", other.node));
     }
+    if inner.is_outdone(other) {
+        return Err(format!("another process of node {:?} is there, and has the name", other.node));
+    }
     Ok(())
 }

@@ -11,7 +11,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::counters::Counters;
-use super::hearing::{Heard, Hearing, Standings};
+use super::hearing::{Heard, Hearing, SILENT, Standings};
+use super::hello::Hello;
 use super::link::Link;
 use super::refusal::{Told, code};
 use super::stream::Streams;
@@ -136,6 +137,20 @@ impl Inner {
         more.insert(peer.name.clone(), peer.clone());
         self.peers.store(Arc::new(more));
         Some(peer)
+    }
+
+    /// Whether another process of the node is connected with and heard, and is the one that has the name: one that stood still for long, and goes on,
+    /// does not know yet that it has lost it.
+    pub(super) fn is_outdone(&self, other: &Hello) -> bool {
+        let Some(peer) = self.peer(&other.node) else { return false };
+        let Some(link) = peer.link() else { return false };
+        let placement = self.placement.latest();
+        let has_name = |instance: &[u8]| {
+            placement.nodes.iter().any(|node| node.name == other.node && node.instance == instance)
+        };
+        link.instance != other.instance
+            && has_name(&link.instance)
+            && self.hearing.silence(&peer.heard, Instant::now()) < SILENT
     }
 
     /// A connection takes the place of the one before. What waits for an answer there fails.

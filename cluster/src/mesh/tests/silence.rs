@@ -111,3 +111,39 @@ async fn who_is_started_again_is_another_process_whoever_connects() {
         tokio::time::timeout(PATIENCE, standing.until(second)).await.unwrap().unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_has_lost_its_name_does_not_take_the_place_of_the_one_that_has_it() {
+    let (place_a, place_b, old) = (place("a"), place("b"), place("a"));
+    let nodes = [("a", place_a.bound.address()), ("b", place_b.bound.address())].into();
+    let credentials = |name| Credentials::derive(name, &SECRET).unwrap();
+    // Its name is that of the process that it has heard of by etcd.
+    let mut known = placement("b", &nodes);
+    known.nodes[0].instance = b"a".to_vec();
+    let (_told, known) = watch::channel(std::sync::Arc::new(known));
+    let b = start_with(place_b, credentials("b"), known, std::sync::Arc::new(Nothing));
+    let a = start(place_a, credentials("a"), &nodes);
+    heard(&a.mesh, "b").await;
+    assert_eq!(heard(&b, "a").await.instance, b"a");
+    let settings = crate::mesh::Settings {
+        name: "a".to_owned(),
+        instance: b"before".to_vec(),
+        credentials: credentials("a"),
+    };
+    let (_, of_it) = watch::channel(std::sync::Arc::new(placement("a", &nodes)));
+    let old = crate::mesh::Mesh::start(old.bound, settings, of_it, std::sync::Arc::new(Nothing)).unwrap();
+    let refused = async {
+        while old.counters().refused_identities < 3 {
+            assert_eq!(old.counters().connections, 0, "it is spoken with");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("it is refused");
+    let reason = old.inner.told.lock().unwrap().last.clone().unwrap();
+    assert!(reason.contains("another process of node \"a\" is there"), "{reason}");
+    assert_eq!(heard(&b, "a").await.instance, b"a");
+    assert_eq!((b.counters().connections, a.mesh.counters().connected), (1, 1));
+    // As soon as that one is gone, whoever says that it is the node is as good as any.
+    drop(a);
+    heard(&old, "b").await;
+}
