@@ -4,6 +4,10 @@ use prost::Message;
 
 use crate::etcd::EtcdError;
 
+/// Changes before the last one that are known by their names: others may write as often before one whose answer was lost asks again, which it does
+/// within seconds.
+const EARLIER: usize = 16;
+
 /// The last change of the catalog.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct Head {
@@ -16,12 +20,27 @@ pub(crate) struct Head {
     /// Its rows lie in so many parts and are not all in their places.
     #[prost(uint32, tag = "3")]
     pub(crate) parts: u32,
+    /// The names of those before it, the newest first.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub(crate) earlier: Vec<Vec<u8>>,
 }
 
 impl Head {
     /// A name for a change: random.
     pub(crate) fn commit() -> Vec<u8> {
         rand::random::<[u8; 16]>().to_vec()
+    }
+
+    /// The head of a change that follows on this one.
+    pub(crate) fn next(&self, revision: u64, commit: Vec<u8>) -> Self {
+        let before = (!self.commit.is_empty()).then(|| self.commit.clone());
+        let earlier = before.into_iter().chain(self.earlier.iter().cloned()).take(EARLIER).collect();
+        Self { revision, commit, parts: 0, earlier }
+    }
+
+    /// Whether a change was made.
+    pub(crate) fn has(&self, commit: &[u8]) -> bool {
+        self.commit == commit || self.earlier.iter().any(|earlier| earlier == commit)
     }
 
     pub(crate) fn read(value: &[u8]) -> Result<Self, EtcdError> {

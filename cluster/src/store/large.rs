@@ -86,15 +86,16 @@ impl EtcdStore {
         compare.extend((0..next.parts).map(|number| exists(self.etcd.key(&next.part(number)))));
         let answer = self.etcd.transact(compare, vec![put(head, next.write())], Vec::new()).await?;
         let now = self.head().await?;
-        // A second try finds what the first has made; and whoever came after it has seen to the parts.
-        if answer.succeeded && now.head.commit != next.commit {
+        // A second try finds what the first has made.
+        if now.head.commit == next.commit {
+            return Ok(now);
+        }
+        // And whoever came after it has seen to the parts.
+        if answer.succeeded || now.head.has(&next.commit) {
             return Ok(Known::default());
         }
-        if now.head.commit != next.commit {
-            self.remove(next).await?;
-            return Err(EtcdStoreError::Outrun(now.head.revision));
-        }
-        Ok(now)
+        self.remove(next).await?;
+        Err(EtcdStoreError::Outrun(now.head.revision))
     }
 
     /// Puts the rows of the head's parts in their places and removes the parts.

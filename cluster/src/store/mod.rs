@@ -19,6 +19,8 @@ mod load;
 mod tests;
 #[cfg(test)]
 mod tests_large;
+#[cfg(test)]
+mod tests_lost;
 mod tidy;
 
 use std::sync::Arc;
@@ -95,7 +97,7 @@ impl EtcdStore {
         let mut known = self.head().await?;
         let commit = Head::commit();
         for _ in 0..TRIES {
-            if known.head.commit == commit {
+            if known.head.has(&commit) {
                 // The answer to an earlier try was lost.
                 return Ok(());
             }
@@ -107,7 +109,7 @@ impl EtcdStore {
             if known.head.revision != after {
                 return Err(EtcdStoreError::Outrun(known.head.revision));
             }
-            let next = Head { revision, commit: commit.clone(), parts: 0 };
+            let next = known.head.next(revision, commit.clone());
             if large {
                 return self.change_in_parts(batch, &known, next).await;
             }

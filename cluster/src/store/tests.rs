@@ -132,7 +132,7 @@ async fn whoever_comes_next_finishes_for_one_who_died() {
     let known = node.store.head().await.unwrap();
     let mut batch = Batch::default();
     (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
-    let next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    let next = known.head.next(known.head.revision + 1, Head::commit());
     let died = node.store.begin_in_parts(&batch, &known, next).await.ok().unwrap();
     assert_eq!(died.head.parts, 1);
     let loaded = node.store.load_all().await.unwrap();
@@ -152,7 +152,7 @@ async fn one_who_begins_while_parts_are_cleared_is_told_to_write_again() {
     let known = store.head().await.unwrap();
     let mut batch = Batch::default();
     (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
-    let mut next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    let mut next = known.head.next(known.head.revision + 1, Head::commit());
     store.write_parts(&batch, &mut next).await.ok().unwrap();
     store.clear_remains().await.unwrap();
     assert!(matches!(store.name_parts(&known, &next).await, Err(EtcdStoreError::Outrun(_))));
@@ -166,7 +166,7 @@ async fn parts_that_a_head_has_named_meanwhile_are_not_cleared() {
     let known = store.head().await.unwrap();
     let mut batch = Batch::default();
     (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
-    let next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    let next = known.head.next(known.head.revision + 1, Head::commit());
     // One who starts has read the head when the change is made, and whoever made it dies.
     let made = store.begin_in_parts(&batch, &known, next).await.ok().unwrap();
     assert!(!store.clear_but(&known).await.unwrap());

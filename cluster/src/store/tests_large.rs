@@ -123,7 +123,7 @@ async fn audit_entries_of_one_who_died_over_a_large_change_are_found() {
     let mut batch = Batch::default();
     [&own, &others].into_iter().for_each(|key| batch.put(key.clone(), vec![0; 8]));
     (0..150).for_each(|number| batch.put(format!("catalog/used/tokens/t{number}"), vec![0; 8]));
-    let next = Head { revision: known.head.revision + 1, commit: Head::commit(), parts: 0 };
+    let next = known.head.next(known.head.revision + 1, Head::commit());
     store.begin_in_parts(&batch, &known, next).await.ok().unwrap();
     let found = tokio::task::block_in_place(|| store.load_audit("a")).unwrap();
     assert_eq!(found, [(own, vec![0; 8])]);
