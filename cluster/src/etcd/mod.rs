@@ -82,7 +82,9 @@ pub enum EtcdError {
     #[error("etcd has forgotten what was before revision {0}")]
     Compacted(i64),
     /// It has lost what it knew, or is an older copy: what is known of it holds no more.
-    #[error("etcd is at revision {now} and was at {known}: its data were deleted, or an older copy was restored")]
+    #[error(
+        "etcd is at revision {now} and was at {known}: its data were deleted, or an older copy was restored"
+    )]
     WentBack {
         /// Revision that it had.
         known: i64,
@@ -136,7 +138,12 @@ impl Etcd {
     }
 
     fn of(members: Vec<Member>, prefix: &str) -> Self {
-        Self { members: members.into(), current: Arc::default(), prefix: prefix.into(), reach: Arc::default() }
+        Self {
+            members: members.into(),
+            current: Arc::default(),
+            prefix: prefix.into(),
+            reach: Arc::default(),
+        }
     }
 
     /// A key of this cluster.
@@ -258,6 +265,12 @@ impl Etcd {
     fn in_turn(&self) -> impl Iterator<Item = (usize, &Member)> {
         let all = self.members.iter().enumerate();
         all.cycle().skip(self.current.load(Ordering::Relaxed)).take(self.members.len())
+    }
+
+    /// Asks another member first from now on: the one that answered last is of no help.
+    pub(crate) fn turn_to_another(&self) {
+        let next = |at: usize| (at + 1).checked_rem(self.members.len());
+        let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use culvert_proto::etcd::{Event, event::EventType};
+use latest::Follow as _;
 use tenants::store::{StoreError, is_audit};
 use tenants::{Catalog, News};
 use tokio::time::Instant;
 
 use super::EtcdStore;
-use super::head::Head;
+use super::head::{Head, Known};
 use super::large::Rows;
 use super::tidy::{blocking, tidy};
 use crate::etcd::EtcdError;
@@ -22,6 +23,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Whoever has followed for so long has got over what was refused before.
 const OVER: Duration = Duration::from_secs(60);
+
+/// What is known to be there and does not come within this is asked for at another member. Whoever reads waits for it 5 s, and so gets it.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// Follows etcd for as long as it is polled: every change that another node makes gets into `catalog`, in order and once. What was
 /// missed, because etcd was away or has forgotten it, comes with all rows. Beside that it tidies up now and then (`tidy.rs`).
@@ -37,9 +41,11 @@ async fn follow_changes(store: &EtcdStore, catalog: &Arc<Catalog>) {
     let mut seen = None;
     let mut told = false;
     let mut refusals = Refusals::default();
+    // Of the catalog, what has come last.
+    let mut come = 0;
     loop {
         let begun = Instant::now();
-        let error = follow_until_it_ends(store, catalog, &mut seen, &mut told).await;
+        let error = follow_until_it_ends(store, catalog, &mut seen, &mut come, &mut told).await;
         if begun.elapsed() > OVER {
             refusals = Refusals::default();
         }
@@ -87,12 +93,16 @@ pub(super) async fn follow_until_it_ends(
     store: &EtcdStore,
     catalog: &Arc<Catalog>,
     seen: &mut Option<i64>,
+    come: &mut u64,
     told: &mut bool,
 ) -> EtcdError {
     let from = match *seen {
         Some(seen) => seen,
         None => match renew(store, catalog).await {
-            Ok(at) => *seen.insert(at),
+            Ok(known) => {
+                *come = known.head.revision;
+                *seen.insert(known.at)
+            }
             Err(error) => return error,
         },
     };
@@ -105,13 +115,22 @@ pub(super) async fn follow_until_it_ends(
         tracing::info!("what other nodes write comes in again");
     }
     loop {
-        let events = match watch.next().await {
-            Ok(events) => events,
-            Err(error) => return error,
+        let events = tokio::select! {
+            biased;
+            events = watch.next() => match events {
+                Ok(events) => events,
+                Err(error) => return error,
+            },
+            revision = overdue(store, *come) => {
+                store.etcd.turn_to_another();
+                let reason = format!("the watch has not told of revision {revision} of the catalog in {OVERDUE:?}");
+                return EtcdError::Away { place: "etcd".to_owned(), reason };
+            }
         };
         for write in events.events.chunk_by(|one, next| written(one) == written(next)) {
-            if let Err(error) = take_over(store, catalog, write).await {
-                return error;
+            match take_over(store, catalog, write).await {
+                Ok(revision) => *come = revision.unwrap_or(*come),
+                Err(error) => return error,
             }
             if let Some(first) = write.first() {
                 *seen = Some(written(first));
@@ -121,14 +140,29 @@ pub(super) async fn follow_until_it_ends(
     }
 }
 
-/// Takes over what one write to etcd has changed of the catalog.
-async fn take_over(store: &EtcdStore, catalog: &Arc<Catalog>, write: &[Event]) -> Result<(), EtcdError> {
+/// Waits until something is known to be there that has not come, and does not come in time: its revision.
+async fn overdue(store: &EtcdStore, come: u64) -> u64 {
+    match store.asked.subscribe().until(|asked| *asked > come).await {
+        Ok(revision) => {
+            tokio::time::sleep(OVERDUE).await;
+            revision
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// Takes over what one write to etcd has changed of the catalog: of which revision that is, if it is of the catalog.
+async fn take_over(
+    store: &EtcdStore,
+    catalog: &Arc<Catalog>,
+    write: &[Event],
+) -> Result<Option<u64>, EtcdError> {
     let head = write
         .iter()
         .filter_map(|event| event.kv.as_ref())
         .find(|kv| store.etcd.strip(&kv.key) == Some("head"));
     // Without a head it is a part, a row that is put in its place, or none of the catalog.
-    let Some(kv) = head else { return Ok(()) };
+    let Some(kv) = head else { return Ok(None) };
     let head = Head::read(&kv.value)?;
     let mut rows = if head.parts > 0 {
         store.rows_in_parts(&head, kv.mod_revision).await?
@@ -139,11 +173,11 @@ async fn take_over(store: &EtcdStore, catalog: &Arc<Catalog>, write: &[Event]) -
     rows.retain(|(key, _)| !is_audit(key));
     if rows.is_empty() {
         // All that has changed is that a large change lies in its place.
-        return Ok(());
+        return Ok(Some(head.revision));
     }
     let news = News::Change { revision: head.revision, rows };
     match give(catalog, news).await {
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(Some(head.revision)),
         // There is one between that did not come.
         Err(StoreError::Outrun(_)) => Err(EtcdError::Compacted(kv.mod_revision)),
         Err(error) => Err(corrupt(&error)),
@@ -160,12 +194,12 @@ fn rows_of(store: &EtcdStore, write: &[Event]) -> Rows {
     write.iter().filter_map(row).collect()
 }
 
-/// Brings the catalog to where etcd is; the revision of etcd that this was.
-async fn renew(store: &EtcdStore, catalog: &Arc<Catalog>) -> Result<i64, EtcdError> {
+/// Brings the catalog to where etcd is, and says where that was.
+async fn renew(store: &EtcdStore, catalog: &Arc<Catalog>) -> Result<Known, EtcdError> {
     let loaded = store.load_all().await?;
     let rows = loaded.rows.into_iter().collect();
     give(catalog, News::All(rows)).await.map_err(|error| corrupt(&error))?;
-    Ok(loaded.known.at)
+    Ok(loaded.known)
 }
 
 /// The catalog may have to wait for who writes.

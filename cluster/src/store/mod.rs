@@ -30,6 +30,7 @@ use culvert_proto::etcd::response_op::Response;
 use culvert_proto::etcd::{RangeResponse, RequestOp};
 use tenants::store::{Batch, Store, StoreError};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 pub use follow::follow;
 use head::{Head, Known};
@@ -47,8 +48,10 @@ const TRIES: usize = 16;
 #[derive(Clone, Debug)]
 pub struct EtcdStore {
     etcd: Etcd,
-    /// Nobody has answered of late: said by the follower, who notices first.
+    /// Nobody has answered of late: said by the follower, who notices first, and by whoever asks.
     away: Arc<AtomicBool>,
+    /// The greatest revision of the catalog that is known to be there: what is read here is to be no older.
+    asked: Arc<watch::Sender<u64>>,
     /// Calls of the catalog are made here.
     runtime: Handle,
 }
@@ -56,7 +59,7 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// On this etcd; calls are made in the runtime that this is called in, which has to have more than one thread.
     pub fn new(etcd: Etcd) -> Self {
-        Self { etcd, away: Arc::default(), runtime: Handle::current() }
+        Self { etcd, away: Arc::default(), asked: Arc::default(), runtime: Handle::current() }
     }
 
     /// The head as of the last write that anybody was told of.
@@ -184,10 +187,10 @@ impl Store for EtcdStore {
             let found = if away { self.etcd.glance("head").await } else { self.etcd.get("head").await };
             self.known(&found?)
         });
-        if matches!(found, Err(EtcdError::Away { .. })) {
-            self.away.store(true, Ordering::Relaxed);
-        }
-        Ok(found?.head.revision)
+        self.away.store(matches!(found, Err(EtcdError::Away { .. })), Ordering::Relaxed);
+        let revision = found?.head.revision;
+        self.asked.send_if_modified(|asked| std::mem::replace(asked, revision.max(*asked)) < revision);
+        Ok(revision)
     }
 }
 

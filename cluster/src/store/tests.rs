@@ -185,7 +185,7 @@ async fn what_etcd_has_forgotten_comes_with_all_rows() {
         apply(&a.catalog, vec![tenant(name)]).unwrap();
     }
     a.store.etcd.compact(a.store.head().await.unwrap().at).await.unwrap();
-    let end = super::follow::follow_until_it_ends(&store, &b, &mut seen, &mut false).await;
+    let end = super::follow::follow_until_it_ends(&store, &b, &mut seen, &mut 0, &mut false).await;
     assert!(matches!(end, EtcdError::Compacted(_)), "{end}");
     let following = tokio::spawn(follow(store.clone(), Arc::clone(&b)));
     let b = Node { store, catalog: b, following };

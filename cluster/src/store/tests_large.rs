@@ -60,7 +60,8 @@ async fn follow_until(
     seen: &mut Option<i64>,
     holds: impl Fn() -> bool,
 ) {
-    let (mut changes, mut told) = (catalog.subscribe(), false);
+    // Nothing is overdue before the first that comes.
+    let (mut changes, mut come, mut told) = (catalog.subscribe(), u64::MAX, false);
     let reached = async {
         while !holds() {
             // Some may have been missed, which is as good as one.
@@ -68,7 +69,7 @@ async fn follow_until(
         }
     };
     tokio::select! {
-        error = super::follow::follow_until_it_ends(store, catalog, seen, &mut told) => panic!("{error}"),
+        error = super::follow::follow_until_it_ends(store, catalog, seen, &mut come, &mut told) => panic!("{error}"),
         () = reached => {}
     }
 }
@@ -91,6 +92,27 @@ async fn what_is_larger_than_an_answer_comes_in_several() {
     assert_eq!(b.snapshot().revision, a.snapshot().revision);
     // Whoever starts reads page by page.
     assert_eq!(open(client(), directory.path(), "c").1.secrets().len(), 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_says_nothing_of_what_is_known_to_be_there_is_begun_again() {
+    let (memory, directory) = (Memory::begin(), tempfile::tempdir().unwrap());
+    let client = || memory.client(Arc::new(AtOnce));
+    let (_, a) = open(client(), directory.path(), "a");
+    let (store, b) = open(client(), directory.path(), "b");
+    let following = tokio::spawn(follow(store.clone(), Arc::clone(&b)));
+    apply(&a, vec![tenant("acme")]);
+    let catch_up = || tokio::task::block_in_place(|| b.catch_up());
+    catch_up().unwrap();
+    memory.mute();
+    apply(&a, vec![tenant("zeta")]);
+    catch_up().unwrap();
+    assert_eq!(b.tenants().len(), 2);
+    // Whoever has answered is not away, whatever was thought of it.
+    store.away.store(true, Ordering::Relaxed);
+    catch_up().unwrap();
+    assert!(!store.away.load(Ordering::Relaxed));
+    following.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,9 @@ pub(super) struct State {
     leases: BTreeMap<i64, (i64, Instant)>,
     last_lease: i64,
     watches: Vec<Watched>,
+    /// Those that are told nothing more, and do not end.
+    #[cfg(test)]
+    mute: Vec<Watched>,
     /// Most of its members are gone: nothing is answered, and nothing ends.
     away: bool,
     /// To see that it is noticed: transactions do not compare.
@@ -105,6 +108,14 @@ impl Memory {
     /// From now on transactions succeed whatever they compare with: to see that this is noticed.
     pub fn set_blind(&self) {
         self.state().blind = true;
+    }
+
+    /// Watches that are there are told nothing more, and do not end.
+    #[cfg(test)]
+    pub(crate) fn mute(&self) {
+        let mut state = self.state();
+        let watches = std::mem::take(&mut state.watches);
+        state.mute.extend(watches);
     }
 
     /// All that it knew is lost, and it goes on with this revision, as one whose data were deleted or replaced by an older copy.
@@ -281,7 +292,8 @@ impl State {
         let begun = WatchResponse { header: self.header(), created: true, ..WatchResponse::default() };
         let _ = tell.send(Ok(begun));
         let from = create.start_revision;
-        let watched = Watched { range: (create.key, create.range_end), from, fragment: create.fragment, tell };
+        let watched =
+            Watched { range: (create.key, create.range_end), from, fragment: create.fragment, tell };
         // As etcd does: what was missed is told at once.
         let missed = self.log.iter().filter(|written| written.revision() >= from);
         let events: Vec<Event> = missed.flat_map(|written| written.events.iter().cloned()).collect();
