@@ -56,6 +56,8 @@ impl Reach {
 
 #[cfg(test)]
 mod tests {
+    use latest::Latest as _;
+
     use super::*;
 
     #[test]
@@ -66,9 +68,9 @@ mod tests {
         let (first, second) = (reach.known(), reach.known());
         assert!(met(second, 9) && met(first, 7));
         assert_eq!(reach.known(), 9);
-        assert!(reach.went_back().borrow().is_none());
+        assert!(reach.went_back().latest().is_none());
         assert!(!met(reach.known(), 8));
-        assert!(reach.went_back().borrow().as_ref().is_some_and(|why| why.contains("was at 9")));
+        assert!(reach.went_back().latest().is_some_and(|why| why.contains("was at 9")));
         assert!(!met(reach.known(), 8), "and for as long as this process runs");
     }
 }
