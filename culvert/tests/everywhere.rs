@@ -16,6 +16,7 @@ use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeErro
 use culvert::server::serve_nodes;
 use culvert::wide::{Others, Wide};
 use culvert_proto::v1;
+use latest::Latest as _;
 use tenants::{Catalog, Peer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, watch};
@@ -105,11 +106,20 @@ impl Runtime for Tunnels {
 struct Three {
     placement: watch::Sender<Arc<Placement>>,
     doors: BTreeMap<&'static str, std::net::SocketAddr>,
+    /// Those that are not in the placement, and are heard or have a slot.
+    besides: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Others for Three {
     fn placement(&self) -> watch::Receiver<Arc<Placement>> {
         self.placement.subscribe()
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let placement = self.placement.latest();
+        let there = placement.nodes.iter().map(|node| node.name.clone());
+        let besides = self.besides.lock().unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        there.filter(|name| *name != placement.own).chain(besides).collect()
     }
 
     fn hears(&self, node: &str) -> bool {
@@ -136,6 +146,8 @@ struct World {
     node: Node,
     own: Arc<Tunnels>,
     other: Arc<Tunnels>,
+    placement: watch::Sender<Arc<Placement>>,
+    besides: Arc<Mutex<BTreeSet<&'static str>>>,
     _down: watch::Sender<bool>,
 }
 
@@ -171,11 +183,20 @@ async fn world(begins: &str) -> World {
     let (down, is_down) = watch::channel(false);
     let door = TcpListenerStream::new(listener);
     tokio::spawn(serve_nodes(door, Arc::clone(&catalog), Arc::clone(&other) as _, Arc::default(), is_down));
-    let three = Three { placement: watch::Sender::new(Arc::new(placement)), doors };
+    let (placement, besides) = (watch::Sender::new(Arc::new(placement)), Arc::default());
+    let three = Three { placement: placement.clone(), doors, besides: Arc::clone(&besides) };
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, catalog, access).await;
-    World { node, own, other, _down: down }
+    World { node, own, other, placement, besides, _down: down }
+}
+
+impl World {
+    /// A node's lease runs out.
+    fn lapse(&self, name: &str) {
+        self.placement
+            .send_modify(|placement| Arc::make_mut(placement).nodes.retain(|node| node.name != name));
+    }
 }
 
 fn name(peer: &str) -> String {
@@ -279,5 +300,20 @@ async fn events_of_all_nodes_are_one_stream() {
     world.own.events.send(event(3, "here")).unwrap();
     let seen = events.message().await.unwrap().unwrap();
     assert_eq!((seen.sequence, seen.node.as_str()), (3, "own"));
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_lease_has_run_out_is_asked_as_long_as_it_is_heard_and_named_as_long_as_it_has_slots() {
+    let world = world("other").await;
+    world.lapse("other");
+    world.lapse("gone");
+    world.besides.lock().unwrap().extend(["other", "gone"]);
+    let parent = "tenants/-".to_owned();
+    let sas = world.node.sas().list_sas(v1::ListSasRequest { parent, ..Default::default() }).await.unwrap();
+    let sas = sas.into_inner();
+    let shown: Vec<_> = sas.sas.into_iter().map(|sa| (sa.peer, sa.node)).collect();
+    assert_eq!(shown, [(name("here"), "own".to_owned()), (name("there"), "other".to_owned())]);
+    assert_eq!(sas.nodes_away, ["gone"]);
     world.node.stop().await;
 }

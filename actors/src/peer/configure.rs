@@ -126,6 +126,7 @@ impl Handler<Configure> for PeerActor {
 impl PeerActor {
     /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
     pub(super) fn rehome(&mut self, ctx: &mut Context<Self>) {
+        self.tell_holder();
         self.replan();
         self.settle(ctx);
     }

@@ -41,6 +41,16 @@ impl PeerActor {
         }
     }
 
+    /// Tells them again, if one of them says that it has a connection as well: it may not have been told of the one here, or not have told of its own,
+    /// as where it was cut off.
+    pub(super) fn tell_holder(&self) {
+        let current = self.supervisor.current();
+        let stays = |id: &ConnId| self.conns.get(id).is_some_and(|conn| !conn.closing);
+        if let Some(id) = current.filter(stays).filter(|_| self.env.homes.holder(self.peer.uid).is_some()) {
+            self.tell_others(id);
+        }
+    }
+
     /// Whether the connection in use is a newer one than this.
     pub(super) fn has_newer(&self, id: ConnId) -> bool {
         let began = |id| self.conns.get(&id).and_then(|conn| conn.up).map(|up| up.began);

@@ -17,6 +17,7 @@ mod narrowed;
 mod orders;
 mod parts;
 mod resources;
+mod rivals;
 mod shown;
 mod strangers;
 mod supervision;

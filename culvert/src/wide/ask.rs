@@ -113,14 +113,14 @@ impl Wide {
         T: Send + 'static,
         A: Future<Output = Result<T, Status>> + Send + 'static,
     {
-        let Some((others, placement)) = self.others() else { return (Vec::new(), Vec::new()) };
+        let Some((others, _)) = self.others() else { return (Vec::new(), Vec::new()) };
         let (mut asked, mut away) = (JoinSet::new(), Vec::new());
-        for node in placement.nodes.iter().filter(|node| node.name != placement.own) {
-            if !others.hears(&node.name) {
-                away.push(node.name.clone());
+        for name in others.names() {
+            if !others.hears(&name) {
+                away.push(name);
                 continue;
             }
-            let (name, answer) = (node.name.clone(), ask(self.node(others, &node.name)));
+            let answer = ask(self.node(others, &name));
             let others = Arc::clone(others);
             asked.spawn(async move {
                 let answer = tokio::select! {

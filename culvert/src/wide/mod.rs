@@ -13,7 +13,7 @@ mod orders;
 mod reads;
 mod slots;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use cluster::Placement;
@@ -31,6 +31,10 @@ use crate::runtime::Runtime;
 pub trait Others: Send + Sync + 'static {
     /// Who is there, now and later; this node is among them.
     fn placement(&self) -> watch::Receiver<Arc<Placement>>;
+
+    /// The other nodes by their names: those that are there as far as etcd knows, and those that have tunnels though they are not, as where a
+    /// lease has run out. Those are heard, or own a slot.
+    fn names(&self) -> BTreeSet<String>;
 
     /// Whether something was heard of a node late enough to ask it.
     fn hears(&self, node: &str) -> bool;

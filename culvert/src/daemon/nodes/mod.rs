@@ -311,6 +311,23 @@ impl Nodes {
         }
     }
 
+    /// The other nodes that may have tunnels, by their names. One whose lease has run out, as it does not reach etcd, has them still: it is heard,
+    /// or owns a slot until that is another's.
+    fn others(&self) -> BTreeSet<String> {
+        let mut names: BTreeSet<String> =
+            self.0.placement.latest().nodes.iter().map(|node| node.name.clone()).collect();
+        if let Some(mesh) = self.0.mesh.get() {
+            let standings = mesh.standing().latest();
+            let heard = standings.iter().filter(|(_, standing)| !standing.silent);
+            names.extend(heard.map(|(name, _)| name.clone()));
+        }
+        if let Some(slots) = self.0.slots.get() {
+            names.extend(slots.table().latest().values().map(|slot| slot.owner.node.clone()));
+        }
+        names.remove(&self.0.name);
+        names
+    }
+
     /// Whether a node was heard of late.
     fn hears(&self, node: &str) -> bool {
         let silence = self.0.mesh.get().and_then(|mesh| mesh.silence(node));

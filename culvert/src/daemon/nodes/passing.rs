@@ -142,16 +142,7 @@ pub(super) async fn tell_established(nodes: Nodes, mut new: UnboundedReceiver<(R
         let Some(mesh) = nodes.0.mesh.get() else { return };
         let connections = some.drain(..).map(|(rival, at)| One::new(rival, at)).collect();
         let body: Bytes = Established { connections }.encode_to_vec().into();
-        let others: Vec<String> = {
-            let placement = nodes.0.placement.latest();
-            placement
-                .nodes
-                .iter()
-                .map(|node| node.name.clone())
-                .filter(|name| *name != nodes.0.name)
-                .collect()
-        };
-        for node in others {
+        for node in nodes.others() {
             let asked = mesh.ask(&node, Lane::Control, ESTABLISHED, body.clone(), PATIENCE);
             mesh.spawn(async move {
                 if let Err(error) = asked.await {

@@ -1,5 +1,6 @@
 //! The slots as the API shows them, and what it orders of those of this node; the other nodes as those that are asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +142,10 @@ impl Nodes {
 impl Others for Nodes {
     fn placement(&self) -> watch::Receiver<Arc<Placement>> {
         self.0.placement.clone()
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        self.others()
     }
 
     fn hears(&self, node: &str) -> bool {

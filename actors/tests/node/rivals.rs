@@ -1,0 +1,85 @@
+//! Peers that have a connection with another node as well.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use actors::{Cluster, HomeNews, HomeRule, Homes, NodeConfig, Others, Rival};
+use router::IkeDatagram;
+use snapshot::{Done, Kept, Row};
+
+use crate::common::{branch, catalog, node_with, until};
+
+/// The others: what they were told.
+#[derive(Default)]
+struct Nodes(Mutex<Vec<Rival>>);
+
+impl Cluster for Nodes {
+    fn slot(&self) -> u8 {
+        1
+    }
+
+    fn holds(&self, slot: u8) -> bool {
+        slot == 1
+    }
+
+    fn is_told(&self, _: u8) -> bool {
+        false
+    }
+
+    fn put(&self, _: u8, _: Vec<Row>, done: Done) {
+        done(Kept::Free);
+    }
+
+    fn pass_on(&self, _: u8, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn begins_nothing(&self) -> bool {
+        false
+    }
+
+    fn pass_first(&self, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn established(&self, rival: Rival) {
+        self.0.lock().unwrap().push(rival);
+    }
+
+    fn number(&self, _: &str) -> Option<u32> {
+        Some(7)
+    }
+}
+
+/// Whether another node says that it has a connection with the peer, whichever.
+struct Rule(Arc<AtomicBool>);
+
+impl HomeRule for Rule {
+    fn elsewhere(&self, _: u64, _: bool) -> Option<String> {
+        None
+    }
+
+    fn holder(&self, _: u64) -> Option<String> {
+        self.0.load(Ordering::Relaxed).then(|| "b".to_owned())
+    }
+
+    fn hold(&self, _: u64, _: bool) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_that_it_has_a_connection_as_well_is_told_of_the_one_here() {
+    let (nodes, also, news) = (Arc::new(Nodes::default()), Arc::default(), HomeNews::default());
+    let homes = Homes::new(Rule(Arc::clone(&also)), news.clone());
+    let config = NodeConfig { homes, others: Others::new(nodes.clone()), ..NodeConfig::default() };
+    let node = node_with(config, catalog());
+    let mut up = branch(&node, 0);
+    up.until("up", |r| r.up).await;
+    let told = || nodes.0.lock().unwrap().clone();
+    until("told when it is new", || told().len() == 1).await;
+    // It was cut off, and was not told.
+    also.store(true, Ordering::Relaxed);
+    news.these([told()[0].uid]);
+    until("told again", || told().len() == 2).await;
+    assert_eq!(told()[0].claim.spi, told()[1].claim.spi);
+    node.shutdown().await;
+}
