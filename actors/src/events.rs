@@ -70,6 +70,12 @@ impl EventHub {
         let _ = self.live.send(event);
     }
 
+    /// The number of the last event, or the one before the first: whoever watches after it misses nothing that comes from now on.
+    pub fn last(&self) -> u64 {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.next.saturating_sub(1)
+    }
+
     /// The kept events after number `after` and a receiver of all later ones. With `after` zero only later ones.
     ///
     /// # Errors
@@ -101,6 +107,10 @@ mod tests {
     #[test]
     fn a_watcher_resumes_without_loss_or_is_told() {
         let hub = EventHub::starting_at(1);
+        let quiet = EventHub::starting_at(1 << 20);
+        assert!(quiet.watch(quiet.last()).unwrap().0.is_empty());
+        quiet.publish(v1::Event::default());
+        assert_eq!(quiet.watch(quiet.last() - 1).unwrap().0.len(), 1);
         for _ in 0..10 {
             hub.publish(v1::Event::default());
         }

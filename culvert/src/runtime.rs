@@ -24,6 +24,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// [`RuntimeError::Lagged`] when the reader is too slow.
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError>;
 
+    /// The number of the last event; zero where none are numbered.
+    fn last_event(&self) -> u64 {
+        0
+    }
+
     /// The node. `version`, `tenants` and `peers` are filled in by the service.
     async fn node_status(&self) -> v1::NodeStatus;
 

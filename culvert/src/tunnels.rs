@@ -105,6 +105,10 @@ impl Runtime for Tunnels {
         Ok(Box::pin(tokio_stream::iter(kept.into_iter().map(Ok)).chain(live)))
     }
 
+    fn last_event(&self) -> u64 {
+        self.control.events().last()
+    }
+
     async fn node_status(&self) -> v1::NodeStatus {
         v1::NodeStatus {
             listen_addresses: self.listen.clone(),

@@ -29,13 +29,34 @@ use tonic::transport::{Channel, Endpoint};
 struct Tunnels {
     up: BTreeSet<&'static str>,
     orders: Mutex<Vec<String>>,
-    events: broadcast::Sender<v1::Event>,
+    /// All there were, and where those come that happen now.
+    events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
 }
+
+/// The number of the last event before the first.
+const BEFORE: u64 = 5;
 
 impl Tunnels {
     fn of(up: &[&'static str]) -> Arc<Self> {
-        let events = broadcast::channel(16).0;
+        let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
         Arc::new(Self { up: up.iter().copied().collect(), orders: Mutex::default(), events })
+    }
+
+    fn happens(&self, event: v1::Event) {
+        let (kept, live) = &mut *self.events.lock().unwrap();
+        kept.push(event.clone());
+        live.send(event).unwrap();
+    }
+
+    /// Streams end, and this happens before another begins.
+    fn happens_unseen(&self, event: v1::Event) {
+        let (kept, live) = &mut *self.events.lock().unwrap();
+        kept.push(event);
+        *live = broadcast::channel(16).0;
+    }
+
+    fn watchers(&self) -> usize {
+        self.events.lock().unwrap().1.receiver_count()
     }
 
     fn status(&self, peer: &Peer) -> v1::PeerStatus {
@@ -65,9 +86,16 @@ impl Runtime for Tunnels {
         Ok(self.up.iter().map(sa).filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
-    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
-        let events = BroadcastStream::new(self.events.subscribe());
-        Ok(Box::pin(events.filter_map(Result::ok).map(Ok)))
+    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
+        let (kept, live) = &*self.events.lock().unwrap();
+        let missed: Vec<v1::Event> =
+            kept.iter().filter(|event| after > 0 && event.sequence > after).cloned().collect();
+        let live = BroadcastStream::new(live.subscribe()).filter_map(Result::ok);
+        Ok(Box::pin(tokio_stream::iter(missed).chain(live).map(Ok)))
+    }
+
+    fn last_event(&self) -> u64 {
+        self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
     }
 
     async fn node_status(&self) -> v1::NodeStatus {
@@ -294,10 +322,10 @@ async fn events_of_all_nodes_are_one_stream() {
     let away = events.message().await.unwrap().unwrap();
     assert_eq!((away.r#type(), away.node.as_str()), (v1::EventType::NodeChanged, "gone"));
     let event = |sequence, peer: &str| v1::Event { sequence, peer: name(peer), ..v1::Event::default() };
-    world.other.events.send(event(7, "there")).unwrap();
+    world.other.happens(event(7, "there"));
     let seen = events.message().await.unwrap().unwrap();
     assert_eq!((seen.sequence, seen.node.as_str()), (7, "other"));
-    world.own.events.send(event(3, "here")).unwrap();
+    world.own.happens(event(3, "here"));
     let seen = events.message().await.unwrap().unwrap();
     assert_eq!((seen.sequence, seen.node.as_str()), (3, "own"));
     world.node.stop().await;
@@ -315,5 +343,31 @@ async fn a_node_whose_lease_has_run_out_is_asked_as_long_as_it_is_heard_and_name
     let shown: Vec<_> = sas.sas.into_iter().map(|sa| (sa.peer, sa.node)).collect();
     assert_eq!(shown, [(name("here"), "own".to_owned()), (name("there"), "other".to_owned())]);
     assert_eq!(sas.nodes_away, ["gone"]);
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn no_event_is_left_out_while_a_stream_is_begun_again_though_none_was_seen_before() {
+    let world = world("other").await;
+    let request = v1::WatchEventsRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+    let mut events = world.node.sas().watch_events(request).await.unwrap().into_inner();
+    let event = |sequence| v1::Event { sequence, peer: name("there"), ..v1::Event::default() };
+    let mut next = async || loop {
+        let event = events.message().await.unwrap().unwrap();
+        if event.r#type() != v1::EventType::NodeChanged {
+            return event.sequence;
+        }
+    };
+    world.other.happens_unseen(event(7));
+    assert_eq!(next().await, 7);
+    // Its lease runs out for a while, and it is not heard.
+    let there = world.placement.latest();
+    world.lapse("other");
+    while world.other.watchers() > 0 {
+        tokio::task::yield_now().await;
+    }
+    world.other.happens_unseen(event(8));
+    world.placement.send_replace(there);
+    assert_eq!(next().await, 8);
     world.node.stop().await;
 }

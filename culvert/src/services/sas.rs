@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use crate::runtime::{RuntimeError, Scope};
 use crate::services::{named_away, status};
-use crate::wide::{After, Known, Wide};
+use crate::wide::{After, Known, LAST_EVENT, Wide};
 
 /// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
 const EVENT_BUFFER: usize = 64;
@@ -99,6 +99,8 @@ impl SaService for Sas {
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let request = request.into_inner();
         let scope = self.scope(&request.parent)?;
+        // Before it begins: what happens between is told twice to whoever begins again from there, and not left out.
+        let last = self.tunnels.local().last_event();
         let after = After { number: request.after_sequence, of_nodes: request.after_sequences };
         let events = self.tunnels.watch(&scope, after).await;
         let mut events = events.map_err(|error| status::of_runtime(&error, ""))?;
@@ -128,7 +130,9 @@ impl SaService for Sas {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(receiver)))
+        let mut response = Response::new(ReceiverStream::new(receiver));
+        response.metadata_mut().insert(LAST_EVENT, last.into());
+        Ok(response)
     }
 }
 

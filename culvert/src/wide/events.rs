@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +22,9 @@ const BUFFER: usize = 64;
 /// Before a node that is away is asked again, and between looks whether one that says nothing is still heard.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// In the headers of a stream of events: the number of the node's last event when it began. Who has seen none yet begins again after that one.
+pub(crate) const LAST_EVENT: &str = "culvert-last-event";
+
 /// The last events that a client has seen.
 #[derive(Clone, Debug, Default)]
 pub struct After {
@@ -30,6 +33,10 @@ pub struct After {
     /// Of each node by its name.
     pub of_nodes: HashMap<String, u64>,
 }
+
+/// The last events of each node that was followed, by its name. A node that is not there for a while is followed from there when it comes back; one
+/// that was started again says that it has no such event.
+type Seen = Arc<Mutex<HashMap<String, u64>>>;
 
 type Sender = mpsc::Sender<Result<v1::Event, RuntimeError>>;
 
@@ -71,7 +78,7 @@ impl Wide {
             }
         });
         let all = All { wide: self.clone(), others: Arc::clone(others), parent, sender };
-        tasks.spawn(all.follow(begun, after.of_nodes));
+        tasks.spawn(all.follow(begun, Arc::new(Mutex::new(after.of_nodes))));
         Ok(Box::pin(Merged { receiver, _tasks: tasks }))
     }
 }
@@ -89,10 +96,18 @@ impl Stream for Merged {
     }
 }
 
-async fn begin(node: Node, parent: String, after: Option<u64>) -> Result<Streaming<v1::Event>, Status> {
+/// Events of a node, and the number of its last one before them; zero where it does not say.
+struct Begun {
+    stream: Streaming<v1::Event>,
+    last: u64,
+}
+
+async fn begin(node: Node, parent: String, after: Option<u64>) -> Result<Begun, Status> {
     let after_sequence = after.unwrap_or_default();
     let request = v1::WatchEventsRequest { parent, after_sequence, ..v1::WatchEventsRequest::default() };
-    node.sas().watch_events(request).await.map(tonic::Response::into_inner)
+    let response = node.sas().watch_events(request).await?;
+    let last = response.metadata().get(LAST_EVENT).and_then(|last| last.to_str().ok()?.parse().ok());
+    Ok(Begun { last: last.unwrap_or_default(), stream: response.into_inner() })
 }
 
 /// All other nodes, those that come later as well.
@@ -104,30 +119,32 @@ struct All {
 }
 
 impl All {
-    async fn follow(self, mut begun: BTreeMap<String, Streaming<v1::Event>>, mut seen: HashMap<String, u64>) {
+    async fn follow(self, mut begun: BTreeMap<String, Begun>, seen: Seen) {
         let mut placement = self.others.placement();
         let (mut tasks, mut followed) = (JoinSet::new(), BTreeMap::<String, AbortHandle>::new());
         loop {
-            let now = placement.take_latest();
+            placement.take_latest();
+            let now = self.others.names();
             followed.retain(|name, task| {
-                let there = now.nodes.iter().any(|node| node.name == *name);
+                let there = now.contains(name);
                 if !there {
                     task.abort();
                 }
                 there
             });
-            for name in now.nodes.iter().map(|node| &node.name).filter(|name| **name != now.own) {
-                if followed.contains_key(name) {
+            for name in now {
+                if followed.contains_key(&name) {
                     continue;
                 }
                 let one = One {
-                    node: self.wide.node(&self.others, name),
+                    node: self.wide.node(&self.others, &name),
                     others: Arc::clone(&self.others),
                     parent: self.parent.clone(),
-                    last: seen.remove(name).unwrap_or_default(),
+                    seen: Arc::clone(&seen),
                     sender: self.sender.clone(),
                 };
-                followed.insert(name.clone(), tasks.spawn(one.follow(begun.remove(name))));
+                let begun = begun.remove(&name);
+                followed.insert(name, tasks.spawn(one.follow(begun)));
             }
             if placement.changed().await.is_err() {
                 return;
@@ -141,33 +158,36 @@ struct One {
     node: Node,
     others: Arc<dyn Others>,
     parent: String,
-    /// The number of its last event; zero if there was none.
-    last: u64,
+    /// Of all of them.
+    seen: Seen,
     sender: Sender,
 }
 
 impl One {
     /// Until nobody wants to know any more.
-    async fn follow(mut self, begun: Option<Streaming<v1::Event>>) -> Option<()> {
+    async fn follow(self, begun: Option<Begun>) -> Option<()> {
         let mut away = begun.is_none();
         if away {
             self.tell("is away: what happens at it is not told").await?;
         }
-        let mut stream = begun;
+        let mut begun = begun;
         loop {
-            if let Some(stream) = stream.take() {
+            if let Some(Begun { stream, last }) = begun.take() {
+                if self.last() == 0 {
+                    self.saw(last);
+                }
                 if std::mem::take(&mut away) {
                     self.tell("is there again").await?;
                 }
                 self.pass_on(stream).await?;
             }
-            match in_time(begin(self.node.clone(), self.parent.clone(), Some(self.last))).await {
-                Ok(begun) => {
-                    stream = Some(begun);
+            match in_time(begin(self.node.clone(), self.parent.clone(), Some(self.last()))).await {
+                Ok(again) => {
+                    begun = Some(again);
                     continue;
                 }
                 Err(status) if status.code() == Code::OutOfRange => {
-                    self.last = 0;
+                    self.saw(0);
                     self.tell("was started again, or has had more events than it keeps: some are missing")
                         .await?;
                     continue;
@@ -182,7 +202,7 @@ impl One {
     }
 
     /// Until the stream ends, or nothing is heard of the node.
-    async fn pass_on(&mut self, mut stream: Streaming<v1::Event>) -> Option<()> {
+    async fn pass_on(&self, mut stream: Streaming<v1::Event>) -> Option<()> {
         loop {
             let event = match tokio::time::timeout(PAUSE, stream.message()).await {
                 Ok(Ok(Some(event))) => event,
@@ -191,8 +211,22 @@ impl One {
                 Err(_) if self.others.hears(&self.node.name) => continue,
                 Err(_) => return Some(()),
             };
-            self.last = event.sequence;
+            self.saw(event.sequence);
             self.send(v1::Event { node: self.node.name.clone(), ..event }).await?;
+        }
+    }
+
+    /// The number of its last event; zero if none is known.
+    fn last(&self) -> u64 {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.get(&self.node.name).copied().unwrap_or_default()
+    }
+
+    fn saw(&self, number: u64) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get_mut(&self.node.name) {
+            Some(last) => *last = number,
+            None => drop(seen.insert(self.node.name.clone(), number)),
         }
     }
 

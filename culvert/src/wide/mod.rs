@@ -24,6 +24,7 @@ use tonic::transport::Channel;
 
 pub(crate) use ask::BY;
 pub use events::After;
+pub(crate) use events::LAST_EVENT;
 
 use crate::runtime::Runtime;
 
