@@ -21,7 +21,6 @@ use std::time::Duration;
 use culvert_proto::etcd::{
     self as api, Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
-use tokio::sync::watch as channel;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -174,11 +173,6 @@ impl Etcd {
             Ok(answer) => self.reach.meet(known, answer.header.as_ref()).map(|()| answer),
             Err(reason) => Err(away(reason)),
         }
-    }
-
-    /// That etcd has lost what it knew, once that is so: every call fails from then on. One at a time may wait for it.
-    pub(crate) fn went_back(&self) -> channel::Receiver<Option<String>> {
-        self.reach.went_back()
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {

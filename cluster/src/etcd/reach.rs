@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use culvert_proto::etcd::ResponseHeader;
 use tokio::sync::watch;
 
-use super::EtcdError;
+use super::{Etcd, EtcdError};
 
 /// The greatest revision that anything has been heard of.
 #[derive(Debug)]
@@ -47,10 +47,12 @@ impl Reach {
         });
         Err(error)
     }
+}
 
-    /// That it has gone back, once it has. One at a time may wait for it.
-    pub(super) fn went_back(&self) -> watch::Receiver<Option<String>> {
-        self.went_back.subscribe()
+impl Etcd {
+    /// That etcd has lost what it knew, once that is so: every call fails from then on. One at a time may wait for it.
+    pub(crate) fn went_back(&self) -> watch::Receiver<Option<String>> {
+        self.reach.went_back.subscribe()
     }
 }
 
@@ -68,9 +70,9 @@ mod tests {
         let (first, second) = (reach.known(), reach.known());
         assert!(met(second, 9) && met(first, 7));
         assert_eq!(reach.known(), 9);
-        assert!(reach.went_back().latest().is_none());
+        assert!(reach.went_back.latest().is_none());
         assert!(!met(reach.known(), 8));
-        assert!(reach.went_back().latest().is_some_and(|why| why.contains("was at 9")));
+        assert!(reach.went_back.latest().is_some_and(|why| why.contains("was at 9")));
         assert!(!met(reach.known(), 8), "and for as long as this process runs");
     }
 }
