@@ -108,7 +108,7 @@ fn tokens_and_their_last_use_outlive_the_process_and_their_value_is_nowhere() {
     let (gone, _) = catalog.create_token(&other).unwrap();
     catalog.verify_token(value.as_bytes(), SystemTime::now()).unwrap();
     let last_use = catalog.get_token(&token.name).unwrap().last_use().unwrap();
-    catalog.keep_token_uses().unwrap();
+    catalog.tend().unwrap();
     let delete = v1::DeleteTokenRequest { name: gone.name.to_string(), ..Default::default() };
     catalog.delete_token(&delete).unwrap();
     drop(catalog);

@@ -326,9 +326,11 @@ async fn accepted<T>(result: std::io::Result<T>) -> Option<T> {
     }
 }
 
-/// Reads files again that have changed, for as long as the doors are open, and keeps when tokens were shown.
+/// Reads files again that have changed, for as long as the doors are open, and tends the catalog's store.
 async fn refresh(tls: Option<Arc<Tls>>, access: Arc<Access>) {
     let mut due = tokio::time::interval(REFRESH);
+    // What the store said last: a disk may be full for days.
+    let mut told = None;
     loop {
         due.tick().await;
         let (tls, access) = (tls.clone(), Arc::clone(&access));
@@ -338,12 +340,14 @@ async fn refresh(tls: Option<Arc<Tls>>, access: Arc<Access>) {
             if tls.is_some_and(|tls| !tls.refresh()) {
                 access.counters.reload_failed();
             }
-            if let Err(error) = access.catalog.keep_token_uses() {
-                tracing::warn!(%error, "when tokens were shown last cannot be kept");
-            }
+            access.catalog.tend().err().map(|error| error.to_string())
         });
         // A panic is told by the runtime; the next turn tries again.
-        let _ = read.await;
+        let Ok(fault) = read.await else { continue };
+        if let Some(error) = fault.as_ref().filter(|_| fault != told) {
+            tracing::warn!(error, "the store does not take what is to be kept, such as when tokens were shown last");
+        }
+        told = fault;
     }
 }
 

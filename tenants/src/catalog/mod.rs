@@ -24,6 +24,7 @@ mod secrets;
 mod shared;
 mod state;
 mod tenants;
+mod tend;
 mod tokens;
 mod write;
 
@@ -255,7 +256,7 @@ impl Catalog {
         self.store.load()
     }
 
-    /// That the store did not take the last write, and why. The next one that it takes makes it well again.
+    /// That the store did not take the last write, and why. The next one that it takes makes it well again, or [`Self::tend`].
     pub fn store_fault(&self) -> watch::Receiver<Option<String>> {
         self.fault.subscribe()
     }

@@ -123,7 +123,7 @@ impl Catalog {
 
     /// Writes down when tokens were shown last, if that has changed. Called now and then: a write for each use would cost more
     /// than what it is about.
-    pub fn keep_token_uses(&self) -> Result<(), StoreError> {
+    pub(crate) fn keep_token_uses(&self) -> Result<(), StoreError> {
         // One who writes might delete a token meanwhile, whose use would stay.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens: Vec<Arc<Token>> = self.read().tokens.values().cloned().collect();
