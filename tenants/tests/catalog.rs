@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{catalog, create_peer, create_secret, create_tenant, mask, name, peer, try_create, violation};
 use culvert_proto::v1;
 use tenants::{Catalog, ChangeKind, Error, PeerName, SecretName, TenantName};
@@ -399,4 +401,57 @@ fn what_the_node_sends_to_a_peer_is_not_led_into_a_tunnel() {
     let refused = update(all, false).unwrap_err();
     let tenants::Error::Invalid(faults) = &refused else { panic!("{refused:?}") };
     assert!(faults.iter().any(|fault| fault.field == "tenant.policy.rules[0].remote_subnets[0]"));
+}
+
+#[test]
+fn a_tenants_own_rules_lead_nothing_away_from_the_peers_of_others() {
+    let catalog = catalog(&["acme", "globex"]);
+    let at = |tenant: &str, id: &str, subnet: &str, address: &str| v1::Peer {
+        remote_addresses: vec![address.to_owned()],
+        ..peer(tenant, id, subnet)
+    };
+    try_create(&catalog, at("globex", "g1", "10.2.0.0/16", "198.51.100.7")).unwrap();
+    try_create(&catalog, at("globex", "g2", "10.3.0.0/16", "192.0.2.7")).unwrap();
+    try_create(&catalog, at("acme", "b1", "10.4.0.0/16", "203.0.113.7")).unwrap();
+    let rule = |action: v1::PolicyAction, subnet: &str| v1::PolicyRule {
+        name: format!("{action:?}-{}", subnet.replace(['.', '/'], "-")).to_lowercase(),
+        action: action.into(),
+        remote_subnets: vec![subnet.to_owned()],
+        ..Default::default()
+    };
+    let update = |rules: &[v1::PolicyRule]| {
+        let tun = v1::uplink::Tun { device: "acme".to_owned(), ..Default::default() };
+        let tenant = v1::Tenant {
+            name: "tenants/acme".to_owned(),
+            uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Tun(tun)) }),
+            policy: Some(v1::Policy { rules: rules.to_vec() }),
+            ..Default::default()
+        };
+        catalog.update_tenant(&v1::UpdateTenantRequest { tenant: Some(tenant), ..Default::default() })
+    };
+    let of_acme = Arc::new(tenants::Author {
+        tenant: Some(name("tenants/acme")),
+        role: tenants::Role::Admin,
+        ..(*tenants::Author::node()).clone()
+    });
+    let (protect, discard) = (v1::PolicyAction::Protect, v1::PolicyAction::Discard);
+    // Who has the whole node knows how its routes are.
+    update(&[rule(protect, "192.0.2.0/24")]).unwrap();
+    of_acme.acting(|| {
+        // What has been led there by others stays.
+        update(&[rule(protect, "192.0.2.0/24"), rule(protect, "203.0.113.0/24")]).unwrap();
+        for action in [protect, discard] {
+            let rules = [rule(protect, "192.0.2.0/24"), rule(action, "198.51.0.0/16")];
+            let field = "tenant.policy.rules[1].remote_subnets[0]";
+            let fault = violation(&update(&rules).unwrap_err(), field);
+            assert!(fault.contains("a peer of another tenant"), "{fault}");
+            assert!(!fault.contains("globex") && !fault.contains("198.51.100.7"), "{fault}");
+        }
+        let bypass = v1::PolicyAction::Bypass;
+        update(&[rule(bypass, "198.51.100.7/32"), rule(protect, "198.51.0.0/16")]).unwrap();
+        // Without the rule before it the second leads to what it did not.
+        let fault = update(&[rule(protect, "198.51.0.0/16")]).unwrap_err();
+        violation(&fault, "tenant.policy.rules[0].remote_subnets[0]");
+    });
+    update(&[rule(protect, "198.51.0.0/16")]).unwrap();
 }

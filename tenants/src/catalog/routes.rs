@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 
+use crate::author::Author;
 use crate::catalog::state::State;
 use crate::cidr::Cidr;
 use crate::host_name::Names;
@@ -35,6 +36,7 @@ pub(super) fn check_peer(state: &State, name: &PeerName, spec: &PeerSpec, faults
 /// A tenant's rules, and the subnets of the peers that it has, once it has a device in the node's namespace.
 pub(super) fn check_tenant(
     state: &State,
+    author: &Author,
     before: Option<&TenantSpec>,
     tenant: &Tenant,
     faults: &mut Violations,
@@ -43,17 +45,20 @@ pub(super) fn check_tenant(
     if !has_routes(spec) {
         return;
     }
+    let old = before.filter(|old| has_routes(old));
     // Where peers are is not held against rules: these are made for large networks, of which the system's own routes to the
-    // peers may be the closer part. The router knows what the system does.
+    // peers may be the closer part. The router knows what the system does, and so does who has the whole node. Who has one tenant
+    // does not, and would keep the others' peers from their tunnels.
+    let confined = author.tenant.is_some();
     let rules = spec.policy.rules.iter().enumerate().filter(|(_, rule)| rule.action != RuleAction::Bypass);
     for (i, rule) in rules {
         for (k, subnet) in rule.remote_subnets.iter().enumerate() {
-            if let Some(fault) = too_broad(*subnet) {
+            let taken = || confined.then(|| of_another(state, old, spec, name, *subnet)).flatten();
+            if let Some(fault) = too_broad(*subnet).or_else(taken) {
                 faults.add(format!("tenant.policy.rules[{i}].remote_subnets[{k}]"), fault);
             }
         }
     }
-    let old = before.filter(|old| has_routes(old));
     if old.is_some_and(|old| old.policy == spec.policy) {
         // The peers were checked when they were written.
         return;
@@ -108,9 +113,41 @@ fn fault_of(
     let (address, peer) = inside.find(|(address, _)| !is_bypassed(&tenant.policy, Cidr::host(*address)))?;
     Some(match (peer.name.tenant() == name).then_some(peer) {
         Some(peer) => format!("{subnet} contains {address}, where {} is: {ADVICE}", peer.name),
-        // Where another tenant's peers are is not this tenant's business.
-        None => format!("{subnet} contains the address of a peer of another tenant: {ADVICE}"),
+        None => of_others(subnet),
     })
+}
+
+/// What is wrong with a subnet of a rule in which another tenant's peer is that what there was before, `old`, leads nowhere.
+fn of_another(
+    state: &State,
+    old: Option<&TenantSpec>,
+    tenant: &TenantSpec,
+    name: &TenantName,
+    subnet: Cidr,
+) -> Option<String> {
+    if subnet.prefix() == 0 {
+        return None;
+    }
+    let mut inside = state.index.origins.within(subnet, &state.index.names);
+    let taken = inside.any(|(address, peer)| {
+        peer.name.tenant() != name
+            && is_led(&tenant.policy, address)
+            && !old.is_some_and(|old| is_led(&old.policy, address))
+    });
+    taken.then(|| of_others(subnet))
+}
+
+/// Where another tenant's peers are is not this tenant's business.
+fn of_others(subnet: Cidr) -> String {
+    format!("{subnet} contains the address of a peer of another tenant: {ADVICE}")
+}
+
+/// Whether rules lead what is sent to this address into the device.
+fn is_led(policy: &Policy, address: IpAddr) -> bool {
+    let host = Cidr::host(address);
+    let mut led = policy.rules.iter().filter(|rule| rule.action != RuleAction::Bypass);
+    led.any(|rule| rule.remote_subnets.iter().any(|subnet| subnet.prefix() > 0 && subnet.overlaps(&host)))
+        && !is_bypassed(policy, host)
 }
 
 /// What is wrong with a subnet that holds most of everything. The default route is never made.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use culvert_proto::v1;
 use ike::config::Mode;
 
+use crate::author::Author;
 use crate::catalog::Catalog;
 use crate::catalog::object::Object;
 use crate::catalog::routes;
@@ -128,8 +129,13 @@ impl Writer<'_> {
     }
 }
 
-/// What can only be said in view of the other objects.
-pub(crate) fn check(state: &State, before: Option<&Tenant>, tenant: &Tenant) -> Result<(), Error> {
+/// What can only be said in view of the other objects, and of who writes.
+pub(crate) fn check(
+    state: &State,
+    author: &Author,
+    before: Option<&Tenant>,
+    tenant: &Tenant,
+) -> Result<(), Error> {
     let Tenant { name, spec, .. } = tenant;
     check_quota(state.tenants.len(), MAX_TENANTS as u64, "tenants", "this node")?;
     let mut faults = Violations::new();
@@ -160,7 +166,7 @@ pub(crate) fn check(state: &State, before: Option<&Tenant>, tenant: &Tenant) -> 
             faults.add("tenant.uplink.tun.device", fault);
         }
     }
-    routes::check_tenant(state, before.map(|before| &before.spec), tenant, &mut faults);
+    routes::check_tenant(state, author, before.map(|before| &before.spec), tenant, &mut faults);
     Ok(faults.into_result()?)
 }
 

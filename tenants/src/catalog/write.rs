@@ -178,7 +178,7 @@ impl<'a> Writer<'a> {
                         Some(Object::Tenant(before)) => Some(before.as_ref()),
                         _ => None,
                     };
-                    tenants::check(self.state(), before, tenant)
+                    tenants::check(self.state(), &self.author, before, tenant)
                 }
                 Object::Peer(peer) => peers::check(self.state(), peer),
                 Object::Secret(secret) => secrets::check(self.state(), secret),
