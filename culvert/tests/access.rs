@@ -392,7 +392,7 @@ async fn a_flood_of_wrong_tokens_is_cut_short_and_stops_nobody_else() {
     let path = "/culvert.v1.PeerService/InitiatePeer";
     let channel = Channel::from_shared(world.node.address.clone()).unwrap().connect().await.unwrap();
     call(channel, path, &[], Some(&good)).await.unwrap_err();
-    let entries = world.catalog.audit().page("", 1000, "").unwrap().items;
+    let entries = world.catalog.page_audit("", 1000, "").unwrap().items;
     let failed = entries.iter().filter(|entry| entry.principal == "unknown").count();
     // What is told on a connection that is being closed may not get through.
     assert!((told..=told + closed).contains(&failed), "{failed} noted, {told} told, {closed} closed");
@@ -465,7 +465,7 @@ async fn an_order_is_noted_though_its_caller_goes_away() {
     let call = world.call("/culvert.v1.PeerService/SendDummies", &order, Some(&shown));
     tokio::time::timeout(Duration::from_millis(100), call).await.unwrap_err();
     let noted = loop {
-        let first = world.catalog.audit().page("", 1, "").unwrap().items.remove(0);
+        let first = world.catalog.page_audit("", 1, "").unwrap().items.remove(0);
         if first.method.ends_with("SendDummies") {
             break first;
         }
@@ -575,7 +575,7 @@ async fn what_was_refused_is_noted_with_its_name_and_not_read_if_it_is_long() {
     for (request, objects) in [(named, vec!["tenants/a/peers/p".to_owned()]), (long, Vec::new())] {
         let refused = world.call(path, &request, Some(&shown)).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
-        let entry = world.catalog.audit().page("", 1, "").unwrap().items.remove(0);
+        let entry = world.catalog.page_audit("", 1, "").unwrap().items.remove(0);
         let noted: Vec<_> = entry.objects.into_iter().map(|object| object.name).collect();
         assert_eq!((entry.result.as_str(), noted), ("PERMISSION_DENIED", objects));
     }

@@ -85,7 +85,7 @@ fn acknowledged_writes_survive_kill_9() {
         let mut audited = std::collections::HashMap::new();
         let mut token = String::new();
         loop {
-            let page = catalog.audit().page("", 1000, &token).unwrap();
+            let page = catalog.page_audit("", 1000, &token).unwrap();
             for object in page.items.iter().flat_map(|entry| &entry.objects) {
                 *audited.entry(object.name.clone()).or_insert(0) += 1;
             }

@@ -164,7 +164,7 @@ async fn audit_entries_of_a_node_that_is_gone_get_to_the_log_of_another_once() {
     drop(a);
     let (store, b) = open(client(), directory.path(), "b");
     let rows = |node: &'static str| tokio::task::block_in_place(|| store.load_audit(node)).unwrap().len();
-    let listed = || b.audit().page("", 1_000, "").unwrap().items;
+    let listed = || b.page_audit("", 1_000, "").unwrap().items;
     let now = SystemTime::now();
     super::tidy::round(&store, &b, now).await.unwrap();
     assert_eq!((rows("a"), listed().len()), (20, 0), "it may come back");

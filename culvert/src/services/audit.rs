@@ -37,7 +37,7 @@ impl AuditService for Audits {
         let turn = Arc::clone(&self.reads).acquire_owned().await;
         let page = blocking(&self.catalog, "ListAuditEntries", move |catalog| {
             let _turn = turn;
-            catalog.audit().page(&parent, page_size, &page_token)
+            catalog.page_audit(&parent, page_size, &page_token)
         });
         let page = page.await?.map_err(|error| status::of_error(&error))?;
         let (entries, next_page_token) = (page.items, page.next_page_token);

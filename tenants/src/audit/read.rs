@@ -1,5 +1,7 @@
 //! Listing what was done, the newest first.
 
+use std::time::SystemTime;
+
 use culvert_proto::v1;
 use prost::Message;
 
@@ -14,12 +16,13 @@ use crate::violation::Violations;
 const PAGE: usize = 2 << 20;
 
 impl AuditLog {
-    /// A page of the entries about what is of a tenant, or of all entries.
-    pub fn page(
+    /// A page of the entries about what is of a tenant, or of all entries; none from before `since`.
+    pub(crate) fn page(
         &self,
         parent: &str,
         page_size: i32,
         page_token: &str,
+        since: Option<SystemTime>,
     ) -> Result<Page<v1::AuditEntry>, Error> {
         let request = PageRequest::parse(parent, page_size, page_token)?;
         let tenant: Option<TenantName> = match parent {
@@ -35,7 +38,7 @@ impl AuditLog {
         let files = match &self.lock().kept {
             Kept::Memory(entries) => {
                 let entries: Vec<_> = entries.iter().rev().cloned().collect();
-                return Ok(cut(&request, before, tenant.as_ref(), entries.into_iter()));
+                return Ok(cut(&request, before, since, tenant.as_ref(), entries.into_iter()));
             }
             Kept::Files(files) => files.newest_first()?,
         };
@@ -50,7 +53,7 @@ impl AuditLog {
             of_file.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
             of_file
         });
-        let page = cut(&request, before, tenant.as_ref(), newest_first);
+        let page = cut(&request, before, since, tenant.as_ref(), newest_first);
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(page),
@@ -61,14 +64,22 @@ impl AuditLog {
 fn cut(
     request: &PageRequest,
     before: u64,
+    since: Option<SystemTime>,
     tenant: Option<&TenantName>,
     newest_first: impl Iterator<Item = v1::AuditEntry>,
 ) -> Page<v1::AuditEntry> {
-    let wanted = newest_first.filter(|entry| entry.sequence < before).filter_map(|entry| match tenant {
+    let is_wanted =
+        |entry: &v1::AuditEntry| entry.sequence < before && since.is_none_or(|since| is_of(entry, since));
+    let wanted = newest_first.filter(is_wanted).filter_map(|entry| match tenant {
         None => Some(entry),
         Some(tenant) => about(entry, tenant),
     });
     request.cut_by(wanted, |entry| entry.sequence.to_string(), Message::encoded_len, PAGE)
+}
+
+/// Whether an entry is of this time or later.
+fn is_of(entry: &v1::AuditEntry, since: SystemTime) -> bool {
+    entry.time.is_some_and(|time| SystemTime::try_from(time).is_ok_and(|time| time >= since))
 }
 
 /// What of an entry is about a tenant: the objects of others in it are not its business.

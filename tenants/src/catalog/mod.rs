@@ -44,6 +44,7 @@ pub use tokens::TokenRefused;
 pub use write::Changed;
 
 use crate::audit::{self, AuditLimits, AuditLog, AuditSink};
+use crate::author::Author;
 use crate::error::Error;
 use crate::limits::CHANGE_BACKLOG;
 use crate::name::{PeerName, SecretName, TenantName};
@@ -247,6 +248,22 @@ impl Catalog {
     /// Who did what.
     pub fn audit(&self) -> &AuditLog {
         &self.audit
+    }
+
+    /// A page of the audit log as it is for whoever acts ([`Author::current`]): of the entries about what is of the tenant `parent`, or of all. To a
+    /// tenant's caller what was done to another tenant that had the name before is not its own.
+    pub fn page_audit(
+        &self,
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+    ) -> Result<Page<v1::AuditEntry>, Error> {
+        let created = |tenant: &TenantName| {
+            let tenant = self.get_tenant(tenant).ok_or_else(|| Error::NotFound(tenant.to_string()))?;
+            Ok::<_, Error>(tenant.meta.created)
+        };
+        let since = Author::current().tenant.as_ref().map(created).transpose()?;
+        self.audit.page(parent, page_size, page_token, since)
     }
 
     /// Every row as it is on disk now, for [`crate::store::write_backup`]; of a store that nodes share without audit entries, which
