@@ -66,7 +66,11 @@ impl LogFiles {
         self.sync()?;
         let current = self.folder.join(CURRENT);
         let old = self.folder.join(format!("audit-{:020}.jsonl", self.last));
-        fs::rename(&current, &old).map_err(|error| StoreError::file(&current, error))?;
+        match fs::rename(&current, &old) {
+            // The last rotation came this far, and then there was no room for a new file, or no descriptor.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            renamed => renamed.map_err(|error| StoreError::file(&current, error))?,
+        }
         let (file, size) = begin(&current)?;
         (self.file, self.size) = (file, size);
         if let Ok(folder) = File::open(&self.folder) {

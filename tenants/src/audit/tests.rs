@@ -243,6 +243,33 @@ fn an_entry_of_large_objects_keeps_their_names_and_as_many_values_as_it_has_room
     assert!(catalog.page_audit("", 3, "").unwrap().items[1..].iter().all(|entry| !entry.values_left_out));
 }
 
+fn refusal() -> Deed {
+    let author = (*author("user 7")).clone();
+    Deed { author, result: "NOT_FOUND", message: "no".into(), names: Vec::new(), suppressed: 0 }
+}
+
+#[test]
+fn a_rotation_that_stopped_half_way_is_finished_by_the_next_entry() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { audit: AuditLimits { max_bytes: 2_000, keep: 10 }, ..Options::default() };
+    let catalog = Catalog::open_with(directory.path(), &options).unwrap();
+    catalog.create_tenant(&create("a")).unwrap();
+    // The file has its new name, and there was no descriptor left for the one after it.
+    let folder = directory.path().join(FOLDER);
+    std::fs::rename(folder.join("audit.jsonl"), folder.join(format!("audit-{:020}.jsonl", 1))).unwrap();
+    for _ in 0..20 {
+        catalog.audit().note(refusal(), false);
+    }
+    assert!(folder.join("audit.jsonl").exists());
+    let sequences = |catalog: &Catalog| -> Vec<u64> {
+        catalog.page_audit("", 0, "").unwrap().items.iter().map(|entry| entry.sequence).collect()
+    };
+    let expected: Vec<u64> = (1..=21).rev().collect();
+    assert_eq!(sequences(&catalog), expected);
+    drop(catalog);
+    assert_eq!(sequences(&Catalog::open_with(directory.path(), &options).unwrap()), expected);
+}
+
 #[test]
 fn a_tenant_sees_nothing_of_another_that_had_its_name() {
     let catalog = Catalog::in_memory().unwrap();
