@@ -122,16 +122,18 @@ impl LogFiles {
         Ok(0)
     }
 
-    /// Which of these entries are there. They are among the last ones.
+    /// Which of these entries are there. They are among the last ones about changes, but after those there may be many that are not, so
+    /// it is searched until all are found, or what is older than all of them.
     pub(crate) fn sequences_among(&self, wanted: &HashSet<u64>) -> Result<HashSet<u64>, StoreError> {
         let mut found = HashSet::new();
-        if wanted.is_empty() {
-            return Ok(found);
-        }
-        for path in self.newest_first()?.iter().take(2) {
-            found.extend(
-                entries(path, None)?.iter().map(|entry| entry.sequence).filter(|n| wanted.contains(n)),
-            );
+        let Some(lowest) = wanted.iter().min() else { return Ok(found) };
+        for path in self.newest_first()? {
+            let there: Vec<u64> = entries(&path, None)?.iter().map(|entry| entry.sequence).collect();
+            found.extend(there.iter().filter(|number| wanted.contains(number)));
+            let is_older = there.iter().max().is_some_and(|newest| newest < lowest);
+            if is_older || found.len() == wanted.len() {
+                break;
+            }
         }
         Ok(found)
     }

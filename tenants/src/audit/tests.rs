@@ -271,6 +271,24 @@ fn a_rotation_that_stopped_half_way_is_finished_by_the_next_entry() {
 }
 
 #[test]
+fn a_change_that_is_some_files_back_is_not_written_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options { audit: AuditLimits { max_bytes: 2_000, keep: 20 }, ..Options::default() };
+    let catalog = Catalog::open_with(directory.path(), &options).unwrap();
+    catalog.create_tenant(&create("a")).unwrap();
+    for _ in 0..60 {
+        catalog.audit().note(refusal(), false);
+    }
+    drop(catalog);
+    let files = std::fs::read_dir(directory.path().join(FOLDER)).unwrap().count();
+    assert!((4..20).contains(&files), "{files} files");
+    let catalog = Catalog::open_with(directory.path(), &options).unwrap();
+    let page = catalog.page_audit("", 1000, "").unwrap();
+    assert_eq!(page.items.len(), 61);
+    assert_eq!(names(&catalog, ""), ["tenants/a"]);
+}
+
+#[test]
 fn a_tenant_sees_nothing_of_another_that_had_its_name() {
     let catalog = Catalog::in_memory().unwrap();
     let of_a = Arc::new(Author { tenant: Some("tenants/a".parse().unwrap()), ..(*author("user 7")).clone() });
