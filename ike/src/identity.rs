@@ -52,6 +52,11 @@ impl Identity {
         }
     }
 
+    /// Whether the octets are the same too, which AUTH covers and the peer is shown.
+    pub fn is_written_as(&self, other: &Self) -> bool {
+        (self.kind, &self.data) == (other.kind, &other.data)
+    }
+
     /// What is compared octet by octet, and what whatever its case.
     fn parts(&self) -> (&[u8], &[u8]) {
         let data = self.data.as_slice();

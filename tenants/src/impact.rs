@@ -93,8 +93,8 @@ pub fn of_peer(old: &PeerSpec, new: &PeerSpec) -> Impact {
         legacy: _,
     } = old;
     let mut found = Found::default();
-    found.note(IkeRestart, "local_identity", *local_identity != new.local_identity);
-    found.note(IkeRestart, "remote_identity", *remote_identity != new.remote_identity);
+    found.note(IkeRestart, "local_identity", !local_identity.is_written_as(&new.local_identity));
+    found.note(IkeRestart, "remote_identity", !remote_identity.is_written_as(&new.remote_identity));
     found.note(IkeRestart, "remote_addresses", *remote_addresses != new.remote_addresses);
     found.note(IkeRestart, "auth", *auth != new.auth);
     found.note(TakenOver, "start_action", *start_action != new.start_action);

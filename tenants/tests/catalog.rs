@@ -455,3 +455,32 @@ fn a_tenants_own_rules_lead_nothing_away_from_the_peers_of_others() {
     });
     update(&[rule(protect, "198.51.0.0/16")]).unwrap();
 }
+
+#[test]
+fn an_identity_in_other_letters_is_another_text() {
+    let catalog = catalog(&["acme"]);
+    let written = |local: &str, remote: &str| v1::Peer {
+        local_identity: local.to_owned(),
+        remote_identity: remote.to_owned(),
+        ..peer("acme", "b1", "10.4.0.0/16")
+    };
+    try_create(&catalog, written("Gw.Example", "B1.example")).unwrap();
+    let key = name("tenants/acme/peers/b1");
+    let update = |local: &str, remote: &str| {
+        let request = v1::UpdatePeerRequest { peer: Some(written(local, remote)), ..Default::default() };
+        catalog.update_peer(&request).unwrap()
+    };
+    for (local, remote, field) in [
+        ("gw.example", "B1.example", "local_identity"),
+        ("gw.example", "b1.example", "remote_identity"),
+    ] {
+        let before = catalog.get_peer(&key).unwrap();
+        let changed = update(local, remote);
+        assert_ne!(changed.meta.etag(), before.meta.etag());
+        let now = catalog.get_peer(&key).unwrap().spec.to_proto();
+        assert_eq!((now.local_identity.as_str(), now.remote_identity.as_str()), (local, remote));
+        let impact = changed.impact();
+        assert_eq!((impact.effect, impact.fields), (tenants::impact::Effect::IkeRestart, vec![field.to_owned()]));
+    }
+    assert!(update("gw.example", "b1.example").is_unchanged());
+}

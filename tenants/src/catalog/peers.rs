@@ -81,7 +81,7 @@ impl Writer<'_> {
         let merged = mask::apply("Peer", &old.spec.to_proto(), patch, request.update_mask.as_ref())?;
         let spec = parse(name.tenant(), &merged, &mut faults);
         let spec = faults.finish(spec)?;
-        if spec == old.spec {
+        if spec.is_written_as(&old.spec) {
             return Ok(Changed::unchanged(old));
         }
         check_etag(&patch.etag, &old.meta, &name)?;

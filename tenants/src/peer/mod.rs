@@ -99,6 +99,14 @@ pub enum Destination {
 }
 
 impl PeerSpec {
+    /// Whether both say the same in the same letters. As values they are the same where the letters of an identity differ, by which a peer
+    /// is found; it is shown, and signs, what is written.
+    pub fn is_written_as(&self, other: &Self) -> bool {
+        self == other
+            && self.local_identity.is_written_as(&other.local_identity)
+            && self.remote_identity.is_written_as(&other.remote_identity)
+    }
+
     /// The values of a message for a peer of `tenant`, or all that is wrong with it. Output-only fields are ignored.
     pub fn parse(tenant: &TenantName, peer: &v1::Peer) -> Result<Self, Violations> {
         let mut faults = Violations::new();
