@@ -50,21 +50,24 @@ impl Catalog {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         staged.counters = counters;
         state.counters = counters;
-        for (kind, object) in changes {
+        for (kind, object) in &changes {
             for state in [&mut *staged, &mut *state] {
                 match kind {
-                    ChangeKind::Deleted => state.remove(&object),
+                    ChangeKind::Deleted => state.remove(object),
                     ChangeKind::Created | ChangeKind::Updated => state.put(object.clone()),
                 };
             }
-            tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, by = author.principal, "catalog");
             // Told under the lock, as one's own.
-            let author = Arc::clone(&author);
-            let _ = self.changes.send(Change { revision: counters.revision, kind, object, author });
+            let (object, author) = (object.clone(), Arc::clone(&author));
+            let _ = self.changes.send(Change { revision: counters.revision, kind: *kind, object, author });
         }
         drop(state);
         drop(staged);
         self.reached.note(counters.revision);
+        // All that a node finds after it was cut off may be a hundred thousand lines: nobody waits for whoever reads the log.
+        for (kind, object) in changes {
+            tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, by = author.principal, "catalog");
+        }
         Ok(())
     }
 }
@@ -153,4 +156,65 @@ fn in_order(changes: &mut Changes) {
         };
         if *kind == ChangeKind::Deleted { (0, 3 - rank) } else { (1, rank) }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    /// Looks at each line whether the catalog can be read and written meanwhile.
+    struct Watching {
+        catalog: Arc<Catalog>,
+        lines: Arc<AtomicUsize>,
+        locked: Arc<AtomicUsize>,
+    }
+
+    impl Subscriber for Watching {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, _: &Event<'_>) {
+            self.lines.fetch_add(1, Ordering::Relaxed);
+            let is_free = self.catalog.state.try_write().is_ok() && self.catalog.writer.try_lock().is_ok();
+            self.locked.fetch_add(usize::from(!is_free), Ordering::Relaxed);
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    #[test]
+    fn whoever_reads_does_not_wait_for_the_log() {
+        let (there, here) = (Catalog::in_memory().unwrap(), Arc::new(Catalog::in_memory().unwrap()));
+        let create = |tenant_id: &str| culvert_proto::v1::CreateTenantRequest {
+            tenant_id: tenant_id.to_owned(),
+            ..Default::default()
+        };
+        there.create_tenant(&create("a")).unwrap();
+        there.create_tenant(&create("b")).unwrap();
+        let (lines, locked) = (Arc::default(), Arc::default());
+        let watching =
+            Watching { catalog: Arc::clone(&here), lines: Arc::clone(&lines), locked: Arc::clone(&locked) };
+        let rows = there.backup().unwrap();
+        tracing::subscriber::with_default(watching, || here.follow(News::All(rows)).unwrap());
+        assert_eq!(here.tenants().len(), 2);
+        assert_eq!((lines.load(Ordering::Relaxed), locked.load(Ordering::Relaxed)), (2, 0));
+    }
 }
