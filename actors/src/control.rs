@@ -1,6 +1,6 @@
 //! What the API may ask of a running node. Reads come from the board and the router, commands go to the peers' actors.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -80,15 +80,17 @@ impl Control {
         self.env.board.get(name)
     }
 
-    /// The peers whose tunnels are up.
-    pub(crate) fn peers_up(&self) -> Vec<PeerName> {
-        self.env
-            .board
-            .all()
-            .into_iter()
-            .filter(|(_, view)| view.ike.is_some())
-            .map(|(name, _)| name)
-            .collect()
+    /// The peers whose tunnels are up, and those that were to be called back, are there, and have not been up since: they may not have
+    /// answered yet.
+    pub(crate) fn peers_to_recall(&self, before: &HashSet<PeerName>) -> Vec<PeerName> {
+        let waits = |name: &PeerName, view: &PeerView| {
+            before.contains(name) && view.ups == 0 && view.state != v1::PeerState::Terminated
+        };
+        // A name that begins in between is there twice, which does no harm.
+        let unbegun = self.env.not_begun_since_stop();
+        let begun = self.env.board.all().into_iter();
+        let begun = begun.filter(|(name, view)| view.ike.is_some() || waits(name, view)).map(|(name, _)| name);
+        unbegun.into_iter().filter(|name| self.env.catalog.get_peer(name).is_some()).chain(begun).collect()
     }
 
     /// The peers' status messages with the figures of their SAs, in the order asked for.

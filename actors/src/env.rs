@@ -152,6 +152,11 @@ impl NodeEnv {
         self.recall.lock().unwrap_or_else(PoisonError::into_inner).remove(name)
     }
 
+    /// Those that were up when the node was stopped and have not begun yet.
+    pub(crate) fn not_begun_since_stop(&self) -> Vec<PeerName> {
+        self.recall.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// All threads of peers.
     pub(crate) fn arbiters(&self) -> &[ArbiterHandle] {
         &self.arbiters

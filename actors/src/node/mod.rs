@@ -4,6 +4,7 @@
 
 mod actor;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -62,6 +63,8 @@ pub struct Node {
     gate: Arc<dispatch::Gate>,
     liveness: Liveness,
     watchman: Watchman,
+    /// As of [`NodeConfig::recall`].
+    recall: HashSet<PeerName>,
 }
 
 /// What the actors' thread gives back once it runs.
@@ -81,7 +84,7 @@ impl Node {
     pub fn start(config: NodeConfig, router: RouterConfig, catalog: Arc<Catalog>) -> Result<Self, NodeError> {
         let (events, receiver) = mpsc::channel(dispatch::EVENTS);
         let waiting = events.downgrade();
-        let listen = router.listen.clone();
+        let (listen, recall) = (router.listen.clone(), config.recall.clone());
         let gate = Arc::new(dispatch::Gate::default());
         let open = gate.clone();
         let router = Router::start(RouterConfig { entrance: Some(gate.clone()), ..router }, events)?;
@@ -135,7 +138,8 @@ impl Node {
         all.push(("the actors' thread".to_owned(), system.arbiter().clone()));
         let watchman =
             Watchman::start(liveness.clone(), all).map_err(|e| NodeError::Thread(e.to_string()))?;
-        Ok(Self { control: Control::new(env), addr, system, thread, router, gate, liveness, watchman })
+        let control = Control::new(env);
+        Ok(Self { control, addr, system, thread, router, gate, liveness, watchman, recall })
     }
 
     /// What the API uses.
@@ -155,11 +159,11 @@ impl Node {
         (handle.ike_port(), handle.natt_port())
     }
 
-    /// Deletes all SAs, telling the peers, then stops everything. Returns the peers that were up, for
-    /// [`NodeConfig::recall`] of the next start.
+    /// Deletes all SAs, telling the peers, then stops everything. Returns the peers that were up, and those of [`NodeConfig::recall`] that were not
+    /// yet, for that of the next start.
     pub async fn shutdown(self) -> Vec<PeerName> {
         self.liveness.stop();
-        let up = self.control.peers_up();
+        let up = self.control.peers_to_recall(&self.recall);
         let (reply, done) = oneshot::channel();
         if self.addr.send(Stop(reply)).await.is_ok() {
             // Bounded by the goodbye; an error means that the actor is gone, and there is nothing to wait for.

@@ -107,7 +107,8 @@ async fn what_was_up_is_called_back_after_a_restart() {
     let second = node_with(config, catalog);
     let called = tokio::task::spawn_blocking(move || socket.recv(&mut [0; 2048]).is_ok()).await.unwrap();
     assert!(called, "called back though the branch is the one to begin");
-    second.shutdown().await;
+    // It has not answered yet, so the start after this one calls it back too.
+    assert_eq!(second.shutdown().await, [name(0)]);
 }
 
 /// All peers are at home with another node, which has a connection with none of them.

@@ -160,7 +160,7 @@ async fn serve(
     let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, audit_sink)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
-    let recall = recall::take(&config.state_dir.0);
+    let recall = recall::read(&config.state_dir.0);
     let joined = nodes::join(&config).await?;
     // In a cluster slots are given out.
     let slot = joined.as_ref().map_or(config.router.slot, nodes::Joined::slot);
@@ -188,6 +188,8 @@ async fn serve(
     let (node, tenants) = (Arc::new(node), Arc::clone(&catalog));
     #[cfg(feature = "fault-injection")]
     let faults = inject_faults(Arc::clone(&node), tenants)?;
+    // Not before: a start that fails may well be followed by one that does not.
+    recall::forget(&config.state_dir.0);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         grpc = doors.address().map(tracing::field::display),
