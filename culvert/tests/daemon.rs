@@ -233,7 +233,7 @@ fn a_store_is_checked_copied_and_restored() {
     assert!(said.code == 1 && said.err.contains("name another with --server"), "{}", said.err);
     let said = culvertd(directory.path(), &["backup", copied]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
-    std::fs::remove_file(&copy).unwrap();
+    // A later one takes its place.
     let said = culvertd(directory.path(), &["backup", copied, "--server", &daemon.server]);
     assert_eq!((said.code, said.err.as_str()), (0, ""));
     assert!(said.out.contains("1 tenants, 1 peers, 1 secrets"), "{}", said.out);
@@ -251,6 +251,9 @@ fn a_store_is_checked_copied_and_restored() {
     assert!(said.code == 0 && said.out.contains("0 tenants"), "{}", said.err);
     let said = culvertd(directory.path(), &["backup", store.to_str().unwrap()]);
     assert!(said.code == 1 && said.err.contains("is the store itself"), "{}", said.err);
+    let key = state.join("secrets.key");
+    let said = culvertd(directory.path(), &["backup", key.to_str().unwrap()]);
+    assert!(said.code == 1 && said.err.contains("is no copy of a store"), "{}", said.err);
 
     std::fs::copy(&copy, &store).unwrap();
     let daemon = Daemon::start(directory.path());

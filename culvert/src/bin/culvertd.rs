@@ -57,7 +57,7 @@ enum Task {
     /// To restore it: stop the daemon, put the file in the place of catalog.redb in the state directory, with the
     /// secrets.key that was there when the copy was made, and start the daemon.
     Backup {
-        /// The file; replaced if it exists
+        /// The file; an earlier copy there is replaced once the new one is whole
         file: PathBuf,
         /// Where the daemon serves its API, if not where the configuration says
         #[arg(long, value_name = "URL")]

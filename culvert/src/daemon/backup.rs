@@ -1,5 +1,7 @@
 //! `culvertd backup`: a copy of the store, taken while the daemon runs or when it does not.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use crate::daemon::check::contents;
 /// How long a daemon may take to hand over its store.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// What a store begins with, as the library of it says.
+const MAGIC: &[u8] = b"redb";
+
 type Rows = Vec<(String, Vec<u8>)>;
 
 /// Writes a copy of the store to `file` and checks it. A daemon that has the store open is asked for it, at `server` or
@@ -26,8 +31,8 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
     if same(&path, file) {
         bail!("{} is the store itself; name another file", file.display());
     }
-    if file.exists() {
-        bail!("{} is there already; name another file, or remove it", file.display());
+    if !may_be_replaced(file) {
+        bail!("{} is there and is no copy of a store; name another file", file.display());
     }
     let rows = match own_rows(config, &path)? {
         Some(rows) => rows,
@@ -45,11 +50,7 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
             })?
         }
     };
-    store::write_backup(file, rows)?;
-    let report = store::check(file, None)?;
-    if let Some(fault) = report.faults.first() {
-        bail!("{}: the copy is not whole: {fault}", file.display());
-    }
+    let report = store::write_backup(file, rows)?;
     let key = config.vault.key_path(directory);
     Ok(format!(
         "ok: {}: {}\nthe secrets in it are sealed with {}, which is not in it: keep a copy of that apart",
@@ -96,8 +97,56 @@ fn address(config: &Config) -> anyhow::Result<Server> {
     }
 }
 
+/// Whether a copy may take this place: nothing is there, or nothing is in it, or it is a copy itself. A name that was mistyped may well be
+/// that of a key.
+fn may_be_replaced(file: &Path) -> bool {
+    let mut first = Vec::new();
+    match std::fs::symlink_metadata(file) {
+        Err(error) => error.kind() == ErrorKind::NotFound,
+        Ok(there) if !there.is_file() => false,
+        Ok(_) => {
+            let read = File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
+            read.is_ok() && (first.is_empty() || first == MAGIC)
+        }
+    }
+}
+
 /// Whether both are one file, or would be.
 fn same(a: &Path, b: &Path) -> bool {
     let whole = |path: &Path| std::fs::canonicalize(path).ok();
     a == b || whole(a).is_some_and(|a| Some(a) == whole(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StateDir;
+
+    fn tenants(catalog: &tenants::Catalog, id: &str) {
+        let tenant_id = id.to_owned();
+        catalog.create_tenant(&v1::CreateTenantRequest { tenant_id, ..Default::default() }).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_copy_takes_the_place_of_an_earlier_one_and_of_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("state");
+        let config = Config { state_dir: StateDir(state.clone()), ..Config::default() };
+        let file = directory.path().join("nightly.redb");
+        for night in ["a", "b"] {
+            tenants(&tenants::Catalog::open(&state).unwrap(), night);
+            run(&config, &file, None).await.unwrap();
+        }
+        assert_eq!(store::check(&file, None).unwrap().tenants, 2);
+        let error = run(&config, &state.join(STORE_FILE), None).await.unwrap_err().to_string();
+        assert!(error.contains("is the store itself"), "{error}");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for other in [state.join("secrets.key"), state.clone(), link] {
+            let before = std::fs::read(&other).ok();
+            let error = run(&config, &other, None).await.unwrap_err().to_string();
+            assert!(error.contains("is no copy of a store"), "{error}");
+            assert_eq!(std::fs::read(&other).ok(), before);
+        }
+    }
 }
