@@ -100,7 +100,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None if arguments.check => say(&check::settings(&config, Config::file(file).as_deref())?),
         None => {
             let log = logging::start(&config.log);
-            for warning in check::exposed(&config) {
+            for warning in check::warnings(&config) {
                 tracing::warn!("{warning}");
             }
             let reload = Reload::new(arguments.config.clone(), config.clone(), log.level);

@@ -1,5 +1,6 @@
 //! `culvertd --check` and `culvertd check-store`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::bail;
@@ -9,6 +10,9 @@ use crate::access::Access;
 use crate::config::{self, Config};
 use crate::daemon::bootstrap;
 use crate::telemetry::otlp::check_files;
+
+/// The bits of a directory's mode by which its group or all others enter it.
+const ENTERED: u32 = 0o011;
 
 /// What a configuration comes to, for people, once the files that it names were looked into.
 ///
@@ -24,7 +28,7 @@ pub fn settings(config: &Config, file: Option<&Path>) -> anyhow::Result<String> 
     let width = settings.iter().map(|(field, _)| field.len()).max().unwrap_or_default();
     let lines: Vec<_> =
         settings.iter().map(|(field, value)| format!("\n  {field:width$}  {value}")).collect();
-    let warnings: Vec<_> = exposed(config).iter().map(|warning| format!("\nwarning: {warning}")).collect();
+    let warnings: Vec<_> = warnings(config).iter().map(|warning| format!("\nwarning: {warning}")).collect();
     Ok(format!("ok: {file}{}{}", lines.concat(), warnings.concat()))
 }
 
@@ -51,8 +55,31 @@ fn files(config: &Config) -> Vec<String> {
     faults
 }
 
+/// What works and is not as somebody will have meant it, each with its field.
+pub fn warnings(config: &Config) -> Vec<String> {
+    exposed(config).into_iter().chain(out_of_reach(config)).collect()
+}
+
+/// That users of the host may come by a socket that they cannot get to, if nobody but its owner can enter a directory on the way.
+fn out_of_reach(config: &Config) -> Option<String> {
+    let state_dir = &config.state_dir.0;
+    let socket = config.grpc.socket(state_dir).filter(|_| !config.grpc.users.is_empty())?;
+    let is_shut = |directory: &&Path| match std::fs::metadata(directory) {
+        Ok(there) => there.permissions().mode() & ENTERED == 0,
+        // It is made for its owner alone.
+        Err(_) => directory == state_dir,
+    };
+    let shut = socket.ancestors().skip(1).find(is_shut)?;
+    Some(format!(
+        "grpc.users: nobody but root and its owner can enter {}, on the way to the socket {}; name another by grpc.socket, \
+         in a directory that these users can enter",
+        shut.display(),
+        socket.display()
+    ))
+}
+
 /// What to say of files with secrets that others can read or change, each with its field.
-pub fn exposed(config: &Config) -> Vec<String> {
+fn exposed(config: &Config) -> Vec<String> {
     let key = config.grpc.tls.iter().map(|tls| ("grpc.tls.key", &tls.key));
     let tokens = config.grpc.tokens.iter().map(|rule| ("grpc.tokens", &rule.file));
     let headers = config.otlp.headers_file.iter().map(|file| ("otlp.headers_file", file));
@@ -106,4 +133,40 @@ pub fn store(config: &Config, file: Option<&Path>) -> anyhow::Result<String> {
 pub(crate) fn contents(report: &Report) -> String {
     let Report { tenants, peers, secrets, tokens, revision, .. } = report;
     format!("{tenants} tenants, {peers} peers, {secrets} secrets, {tokens} tokens, revision {revision}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use tenants::Role;
+
+    use super::*;
+    use crate::config::{StateDir, UserRule};
+
+    #[test]
+    fn users_that_cannot_get_to_the_socket_are_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = directory.path().join("run");
+        std::fs::create_dir(&open).unwrap();
+        for path in [directory.path(), &open] {
+            std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        }
+        let state = directory.path().join("state");
+        let mut config = Config { state_dir: StateDir(state.clone()), ..Config::default() };
+        assert_eq!(warnings(&config), Vec::<String>::new());
+        config.grpc.users = vec![UserRule { uid: 1_000, role: Role::Viewer, tenant: None }];
+        // Before the first start, and after it.
+        assert!(warnings(&config).concat().contains(state.to_str().unwrap()), "{:?}", warnings(&config));
+        tenants::Catalog::open(&state).unwrap();
+        let said = warnings(&config).concat();
+        assert!(said.starts_with("grpc.users: ") && said.contains("grpc.socket"), "{said}");
+        config.grpc.socket = Some(open.join("culvertd.sock"));
+        assert_eq!(warnings(&config), Vec::<String>::new());
+        std::fs::set_permissions(&open, Permissions::from_mode(0o710)).unwrap();
+        assert_eq!(warnings(&config), Vec::<String>::new());
+        // There is none.
+        config.grpc.socket = Some(std::path::PathBuf::new());
+        assert_eq!(warnings(&config), Vec::<String>::new());
+    }
 }
