@@ -16,12 +16,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::metrics::{self, Source, Text};
 use super::probes::Probes;
+use super::prompt::Prompt;
 use crate::room::{Place, Room};
 
 /// Connections at a time. A pair of Prometheus servers, the probes of a kubelet and some
@@ -35,7 +37,7 @@ const FIRST_HEAD: Duration = Duration::from_secs(5);
 /// How long a client may take for the head of a further request, idle connections included: longer than the usual interval of scrapes,
 /// so that Prometheus keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
-/// How long a whole connection may last: a client that never reads its answer ends with it.
+/// How long a whole connection may last. A client that does not read its answer ends before ([`Prompt`]).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Octets of a head: requests here are one line and some headers.
 const MAX_HEAD: usize = 16 << 10;
@@ -120,7 +122,10 @@ pub async fn serve(listener: TcpListener, served: Served) {
     }
 }
 
-async fn connection(stream: TcpStream, served: Served, mut place: Place) {
+async fn connection<S>(stream: S, served: Served, mut place: Place)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let standing = place.standing();
     let spoken = AtomicBool::new(false);
     let answer = |request: Request<Incoming>| {
@@ -133,7 +138,7 @@ async fn connection(stream: TcpStream, served: Served, mut place: Place) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service_fn(answer));
+        .serve_connection(TokioIo::new(Prompt::new(stream)), service_fn(answer));
     let silent = async {
         sleep(FIRST_HEAD).await;
         if spoken.load(Ordering::Relaxed) {
@@ -176,4 +181,42 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::super::prompt::ANSWER_TIMEOUT;
+    use super::*;
+
+    fn served(stream: tokio::io::DuplexStream) -> tokio::task::JoinHandle<()> {
+        let place = Room::of(1, 1).enter(None).unwrap().place;
+        tokio::spawn(connection(stream, Served::new(Probes::default()), place))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_not_taken_is_given_up() {
+        // Less than any answer has.
+        let (near, mut far) = duplex(64);
+        let serving = served(near);
+        far.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        timeout(2 * ANSWER_TIMEOUT, serving).await.unwrap().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_takes_each_answer_is_served_for_long() {
+        let (near, mut far) = duplex(64);
+        let serving = served(near);
+        for _ in 0..5 {
+            far.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+            let mut answer = Vec::new();
+            // The body is one line, and those of the head end otherwise.
+            while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
+                answer.push(far.read_u8().await.unwrap());
+            }
+            sleep(ANSWER_TIMEOUT * 2 / 3).await;
+        }
+        assert!(!serving.is_finished());
+    }
 }

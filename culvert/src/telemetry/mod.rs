@@ -2,7 +2,7 @@
 //!
 //! * `probes.rs`: whether it has started, lives, and is ready for work.
 //! * `metrics/`: numbers, read when somebody asks.
-//! * `http.rs` serves both to who asks; `otlp/` sends numbers and spans to a collector.
+//! * `http.rs` serves both to who asks, and takes it in time (`prompt.rs`); `otlp/` sends numbers and spans to a collector.
 //! * `rpc.rs`: spans of requests, and the context that comes with them.
 //! * `service.rs`: all of it together.
 //! * `exports.rs`: what was exported, and what was not.
@@ -13,6 +13,7 @@ mod memory;
 pub mod metrics;
 pub mod otlp;
 mod probes;
+mod prompt;
 pub mod rpc;
 mod service;
 
