@@ -19,6 +19,15 @@ pub(crate) struct Stranger {
     pub(crate) reason: String,
     /// A credential was shown. Who shows none has only forgotten it.
     pub(crate) shown: bool,
+    /// It was a token, and there is none of that value.
+    pub(crate) unknown: bool,
+}
+
+impl Stranger {
+    /// Whose token is not there any more.
+    pub(crate) fn revoked() -> Self {
+        Self { reason: TokenRefused::Unknown.to_string(), shown: true, unknown: true }
+    }
 }
 
 impl Access {
@@ -31,7 +40,7 @@ impl Access {
     ) -> Result<Caller, Stranger> {
         let caller =
             |credential, role, tenant| Caller { credential, role, tenant, from: holder.origin.to_string() };
-        let stranger = |reason: String, shown| Err(Stranger { reason, shown });
+        let stranger = |reason: String, shown| Err(Stranger { reason, shown, unknown: false });
         if let Some(token) = bearer(headers)? {
             let hash = TokenHash::of(token);
             if let Some(known) = self.tokens.holder(hash) {
@@ -47,7 +56,7 @@ impl Access {
                     let clock = humantime::format_rfc3339_seconds(now);
                     stranger(format!("{error}; by the clock of the node it is {clock}"), true)
                 }
-                Err(error @ TokenRefused::Unknown) => stranger(error.to_string(), true),
+                Err(TokenRefused::Unknown) => Err(Stranger::revoked()),
             };
         }
         if let Some(certificate) = &holder.certificate {
@@ -87,7 +96,7 @@ impl Access {
 fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Stranger> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = given.next() else { return Ok(None) };
-    let malformed = |reason: &str| Stranger { reason: reason.to_owned(), shown: true };
+    let malformed = |reason: &str| Stranger { reason: reason.to_owned(), shown: true, unknown: false };
     if given.next().is_some() {
         return Err(malformed("there is more than one header authorization"));
     }

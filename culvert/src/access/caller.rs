@@ -57,6 +57,11 @@ impl Credential {
         !matches!(self, Self::Anonymous)
     }
 
+    /// Whether the catalog says that it is good, to which other nodes may write.
+    pub(crate) const fn is_of_catalog(&self) -> bool {
+        matches!(self, Self::Token(_))
+    }
+
     /// When it ends.
     pub(crate) fn expires(&self) -> Option<SystemTime> {
         match self {

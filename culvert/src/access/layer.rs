@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
 use culvert_proto::v1;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use tenants::audit::Deed;
 use tenants::{Author, Error, Role};
@@ -129,9 +129,11 @@ impl Access {
         };
         let traceparent = request.headers().get("traceparent");
         let traceparent = traceparent.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let caller = match self.authenticate(&holder, request.headers(), SystemTime::now()) {
+        let caller = match self.identify(&holder, request.headers()).await {
             Ok(caller) => Arc::new(caller),
-            Err(stranger) => return Err(self.turn_away(&holder, stranger, method, traceparent).await),
+            Err((stranger, told)) => {
+                return Err(self.turn_away(&holder, stranger, told, method, traceparent).await);
+            }
         };
         if caller.credential.is_shown() {
             holder.known();
@@ -147,12 +149,18 @@ impl Access {
         let author = Arc::new(caller.author(&method, traceparent));
         let (request, names, held) = match rule {
             None => (request, Vec::new(), None),
+        // A write of the catalog asks for itself how far the others are, but not who writes.
+        let asks = || caller.credential.is_of_catalog() || rule.is_some_and(|rule| !rule.catalog);
+        if self.catalog.is_shared() && asks() {
+            catch_up(&self.catalog).await;
+            if !caller.credential.is_good(&self.catalog, &self.tokens, SystemTime::now()) {
+                // Whoever was told at another node that it is revoked may rely on it here.
+                let (stranger, told) = (Stranger::revoked(), self.tells(&holder));
+                return Err(self.turn_away(&holder, stranger, told, method, traceparent).await);
+            }
+        }
             Some(rule) => {
                 let (request, names, held) = self.check(request, rule, &caller, &author).await?;
-                // A write of the catalog asks for itself.
-                if !rule.catalog {
-                    catch_up(&self.catalog).await;
-                }
                 (request, names, Some(held))
             }
         };
@@ -215,7 +223,32 @@ impl Access {
         Ok((Request::from_parts(parts, body), names, held))
     }
 
-    /// Refuses who is not known. Of many in a second only some are told why, and noted.
+    /// Who calls; or why nobody, and whether that is told. A token that is not known may have been made at another node a moment ago, so it is looked
+    /// for again once all is here that was made: no more often than logins may fail.
+    async fn identify(
+        &self,
+        holder: &Holder,
+        headers: &HeaderMap,
+    ) -> Result<Caller, (Stranger, bool)> {
+        let now = SystemTime::now();
+        let stranger = match self.authenticate(holder, headers, now) {
+            Ok(caller) => return Ok(caller),
+            Err(stranger) => stranger,
+        };
+        let told = self.tells(holder);
+        if !(told && stranger.unknown && self.catalog.is_shared()) {
+            return Err((stranger, told));
+        }
+        catch_up(&self.catalog).await;
+        self.authenticate(holder, headers, now).map_err(|stranger| (stranger, told))
+    }
+
+    /// Whether a login by this connection that has failed is told why, and noted.
+    fn tells(&self, holder: &Holder) -> bool {
+        self.limits.failed_login(holder.origin.ip(), Instant::now())
+    }
+
+    /// Refuses who is not known. Of many in a second only some are told why, and noted: those that are `told`.
     async fn turn_away(
         self: &Arc<Self>,
         holder: &Holder,
@@ -227,13 +260,14 @@ impl Access {
         if stranger.shown && holder.failed_login() {
             self.counters.closed();
         }
-        if !self.limits.failed_login(holder.origin.ip(), Instant::now()) {
+        if !told {
             self.counters.login_limited();
             self.suppress();
             return Status::resource_exhausted("too many failed logins; try again a moment later");
         }
         let author = Author {
             principal: "unknown".to_owned(),
+        told: bool,
             from: holder.origin.to_string(),
             method,
             role: Role::Viewer,
