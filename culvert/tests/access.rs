@@ -581,3 +581,31 @@ async fn what_was_refused_is_noted_with_its_name_and_not_read_if_it_is_long() {
     }
     world.node.stop().await;
 }
+
+#[tokio::test]
+async fn a_tenant_has_so_many_streams_and_no_more() {
+    let world = World::new().await;
+    let open = async |who: &str, of: &str| {
+        let mut sas = v1::sa_service_client::SaServiceClient::new(world.node.channel());
+        let mut request = Request::new(v1::WatchEventsRequest { parent: of.into(), ..Default::default() });
+        request.metadata_mut().insert("authorization", format!("Bearer {}", world.tokens[who]).parse().unwrap());
+        sas.watch_events(request).await.map(tonic::Response::into_inner)
+    };
+    let mut streams = Vec::new();
+    // All callers of a tenant together.
+    for who in ["viewer of a", "admin of a"].repeat(16) {
+        streams.push(open(who, "tenants/a").await.unwrap());
+    }
+    let refused = open("operator of a", "tenants/a").await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("32 streams"), "{}", refused.message());
+    let _other = open("viewer of b", "tenants/b").await.unwrap();
+    let _whole = open("viewer of node", "tenants/-").await.unwrap();
+    // One that ends makes room, once the node has learned of it.
+    drop(streams.pop());
+    while let Err(status) = open("viewer of a", "tenants/a").await {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+    }
+    drop(streams);
+    world.node.stop().await;
+}

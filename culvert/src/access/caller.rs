@@ -89,6 +89,11 @@ impl Caller {
         self.credential.to_string()
     }
 
+    /// Whose share of the node it uses: a tenant's callers have one, however many they are.
+    pub(crate) fn share(&self) -> String {
+        self.tenant.as_ref().map_or_else(|| self.principal(), ToString::to_string)
+    }
+
     /// When its credential ends.
     pub fn expires(&self) -> Option<SystemTime> {
         self.credential.expires()

@@ -23,6 +23,7 @@ use crate::access::methods::{Rule, rules};
 use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
 use crate::access::request::{Held, frame, framed, glance, is_batch, no_message, receive};
+use crate::access::streams::{MAX_STREAMS_OF_ONE, Streaming};
 use crate::access::{Access, Caller, catch_up};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
@@ -86,8 +87,8 @@ where
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
-            // What it holds it holds until it is answered.
-            let Admitted { request, caller, author, rule, names, held: _held } = admitted;
+            // What it holds it holds until it is answered; what streams, until that ends.
+            let Admitted { request, caller, author, rule, names, held: _held, streaming } = admitted;
             // A change of the catalog is noted with it, whoever waits.
             let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
             let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
@@ -97,9 +98,9 @@ where
                 // An answer that is an error says so in its header; one that is none, in the trailer.
                 let refused = Status::from_header_map(response.headers());
                 access.note_outcome(rule, &author, names, refused).await;
-                if rule.streams {
-                    return Ok(response.map(|body| Body::new(Guarded::new(body, caller, access))));
-                }
+            }
+            if let Some(streaming) = streaming {
+                return Ok(response.map(|body| Body::new(Guarded::new(body, caller, access, streaming))));
             }
             Ok(response)
         })
@@ -116,6 +117,8 @@ struct Admitted {
     /// What it is about, as far as the audit log is to say so.
     names: Vec<String>,
     held: Option<Held>,
+    /// Of an answer that streams.
+    streaming: Option<Streaming>,
 }
 
 impl Access {
@@ -146,9 +149,6 @@ impl Access {
         if let Some(known) = request.extensions().get::<Known>() {
             known.note();
         }
-        let author = Arc::new(caller.author(&method, traceparent));
-        let (request, names, held) = match rule {
-            None => (request, Vec::new(), None),
         // A write of the catalog asks for itself how far the others are, but not who writes.
         let asks = || caller.credential.is_of_catalog() || rule.is_some_and(|rule| !rule.catalog);
         if self.catalog.is_shared() && asks() {
@@ -159,14 +159,30 @@ impl Access {
                 return Err(self.turn_away(&holder, stranger, told, method, traceparent).await);
             }
         }
+        let author = Arc::new(caller.author(&method, traceparent));
+        let (request, names, held) = match rule {
+            None => (request, Vec::new(), None),
             Some(rule) => {
                 let (request, names, held) = self.check(request, rule, &caller, &author).await?;
                 (request, names, Some(held))
             }
         };
+        let streaming = match rule.filter(|rule| rule.streams) {
+            Some(_) => Some(self.stream(&caller)?),
+            None => None,
+        };
         self.counters.admitted();
         holder.admitted();
-        Ok(Admitted { request, caller, author, rule, names, held })
+        Ok(Admitted { request, caller, author, rule, names, held, streaming })
+    }
+
+    /// A place for an answer that streams. A tenant's callers have one share of them, however many they are.
+    fn stream(&self, caller: &Caller) -> Result<Streaming, Status> {
+        self.streams.begin(caller.share()).ok_or_else(|| {
+            self.counters.limited();
+            let reason = format!("{MAX_STREAMS_OF_ONE} streams are open already; close one, or wait until one ends");
+            Status::resource_exhausted(reason)
+        })
     }
 
     /// Holds a request against the rule of its method: the request as it is to be served, what it is about as far as the
@@ -181,9 +197,7 @@ impl Access {
     ) -> Result<(Request<Body>, Vec<String>, Held), Status> {
         // What is refused to a tenant's caller is noted as that tenant's: whose it would be is not to see who has asked.
         let own = || caller.tenant.iter().map(ToString::to_string).collect();
-        // A tenant's callers have one share, however many they are.
-        let share =
-            self.budget.share(caller.tenant.as_ref().map_or_else(|| caller.principal(), ToString::to_string));
+        let share = self.budget.share(caller.share());
         if let Some(reason) = not_allowed(caller, rule) {
             let names = if caller.tenant.is_some() || !rule.is_audited() {
                 own()
@@ -253,6 +267,7 @@ impl Access {
         self: &Arc<Self>,
         holder: &Holder,
         stranger: Stranger,
+        told: bool,
         method: String,
         traceparent: Option<String>,
     ) -> Status {
@@ -267,7 +282,6 @@ impl Access {
         }
         let author = Author {
             principal: "unknown".to_owned(),
-        told: bool,
             from: holder.origin.to_string(),
             method,
             role: Role::Viewer,

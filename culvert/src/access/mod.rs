@@ -4,7 +4,8 @@
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
 //! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
-//! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`).
+//! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
+//! (`streams.rs`).
 
 mod authenticate;
 mod budget;
@@ -20,6 +21,7 @@ mod methods;
 mod names;
 mod order;
 mod request;
+mod streams;
 mod tls;
 mod weight;
 
@@ -46,6 +48,7 @@ use crate::telemetry::metrics::Others;
 use budget::Budget;
 use files::TokenFiles;
 use limits::Limits;
+use streams::Streams;
 
 /// What decides who may do what.
 pub struct Access {
@@ -59,6 +62,8 @@ pub struct Access {
     room: Room,
     /// What requests hold.
     budget: Arc<Budget>,
+    /// Answers that stream.
+    streams: Arc<Streams>,
     /// Entries that the audit log was spared since the last one.
     suppressed: AtomicU64,
 }
@@ -95,6 +100,7 @@ impl Access {
             counters: Arc::new(Counters::default()),
             room: Room::default(),
             budget: Arc::default(),
+            streams: Arc::default(),
             suppressed: AtomicU64::new(0),
         }
     }

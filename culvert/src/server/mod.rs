@@ -33,6 +33,9 @@ use crate::wide::Wide;
 
 /// Requests of one connection served at a time; the others wait. A client that floods delays itself.
 const MAX_CONCURRENT: usize = 64;
+/// Streams of HTTP/2 that a client may have open on a connection: what is served, and as many that wait or are being read. Clients keep to
+/// it by themselves and wait; whoever does not is told.
+const MAX_STREAMS: u32 = 128;
 /// A connection that has been silent this long is asked for a sign of life, so that dead watchers go away.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What is under way when the node goes down gets this long to finish.
@@ -107,6 +110,8 @@ pub async fn serve_grpc(
     };
     let serve = Server::builder()
         .concurrency_limit_per_connection(MAX_CONCURRENT)
+        // What waits for its turn holds what has come of it.
+        .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .layer(traced)
         .layer(AccessLayer::new(Arc::clone(&access)))
