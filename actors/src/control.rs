@@ -89,7 +89,8 @@ impl Control {
         // A name that begins in between is there twice, which does no harm.
         let unbegun = self.env.not_begun_since_stop();
         let begun = self.env.board.all().into_iter();
-        let begun = begun.filter(|(name, view)| view.ike.is_some() || waits(name, view)).map(|(name, _)| name);
+        let begun =
+            begun.filter(|(name, view)| view.ike.is_some() || waits(name, view)).map(|(name, _)| name);
         unbegun.into_iter().filter(|name| self.env.catalog.get_peer(name).is_some()).chain(begun).collect()
     }
 

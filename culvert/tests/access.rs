@@ -588,7 +588,9 @@ async fn a_tenant_has_so_many_streams_and_no_more() {
     let open = async |who: &str, of: &str| {
         let mut sas = v1::sa_service_client::SaServiceClient::new(world.node.channel());
         let mut request = Request::new(v1::WatchEventsRequest { parent: of.into(), ..Default::default() });
-        request.metadata_mut().insert("authorization", format!("Bearer {}", world.tokens[who]).parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", format!("Bearer {}", world.tokens[who]).parse().unwrap());
         sas.watch_events(request).await.map(tonic::Response::into_inner)
     };
     let mut streams = Vec::new();

@@ -565,8 +565,11 @@ fn a_start_that_fails_keeps_the_list_of_tunnels_to_call_back() {
     let config = configure(directory.path(), 0, "info");
     let text = std::fs::read_to_string(&config).unwrap();
     // An address for documentation, which no interface has (RFC 5737).
-    std::fs::write(&config, text.replace("[ike]\nlisten = [\"127.0.0.1\"]", "[ike]\nlisten = [\"192.0.2.1\"]"))
-        .unwrap();
+    std::fs::write(
+        &config,
+        text.replace("[ike]\nlisten = [\"127.0.0.1\"]", "[ike]\nlisten = [\"192.0.2.1\"]"),
+    )
+    .unwrap();
     let said = culvertd(directory.path(), &[]);
     assert!(said.code == 1 && said.err.contains("192.0.2.1"), "{}", said.err);
     assert_eq!(std::fs::read_to_string(&list).unwrap(), "tenants/acme/peers/b1\n");

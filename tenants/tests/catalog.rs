@@ -470,17 +470,19 @@ fn an_identity_in_other_letters_is_another_text() {
         let request = v1::UpdatePeerRequest { peer: Some(written(local, remote)), ..Default::default() };
         catalog.update_peer(&request).unwrap()
     };
-    for (local, remote, field) in [
-        ("gw.example", "B1.example", "local_identity"),
-        ("gw.example", "b1.example", "remote_identity"),
-    ] {
+    for (local, remote, field) in
+        [("gw.example", "B1.example", "local_identity"), ("gw.example", "b1.example", "remote_identity")]
+    {
         let before = catalog.get_peer(&key).unwrap();
         let changed = update(local, remote);
         assert_ne!(changed.meta.etag(), before.meta.etag());
         let now = catalog.get_peer(&key).unwrap().spec.to_proto();
         assert_eq!((now.local_identity.as_str(), now.remote_identity.as_str()), (local, remote));
         let impact = changed.impact();
-        assert_eq!((impact.effect, impact.fields), (tenants::impact::Effect::IkeRestart, vec![field.to_owned()]));
+        assert_eq!(
+            (impact.effect, impact.fields),
+            (tenants::impact::Effect::IkeRestart, vec![field.to_owned()])
+        );
     }
     assert!(update("gw.example", "b1.example").is_unchanged());
 }

@@ -345,7 +345,10 @@ async fn refresh(tls: Option<Arc<Tls>>, access: Arc<Access>) {
         // A panic is told by the runtime; the next turn tries again.
         let Ok(fault) = read.await else { continue };
         if let Some(error) = fault.as_ref().filter(|_| fault != told) {
-            tracing::warn!(error, "the store does not take what is to be kept, such as when tokens were shown last");
+            tracing::warn!(
+                error,
+                "the store does not take what is to be kept, such as when tokens were shown last"
+            );
         }
         told = fault;
     }

@@ -180,7 +180,8 @@ impl Access {
     fn stream(&self, caller: &Caller) -> Result<Streaming, Status> {
         self.streams.begin(caller.share()).ok_or_else(|| {
             self.counters.limited();
-            let reason = format!("{MAX_STREAMS_OF_ONE} streams are open already; close one, or wait until one ends");
+            let reason =
+                format!("{MAX_STREAMS_OF_ONE} streams are open already; close one, or wait until one ends");
             Status::resource_exhausted(reason)
         })
     }
@@ -239,11 +240,7 @@ impl Access {
 
     /// Who calls; or why nobody, and whether that is told. A token that is not known may have been made at another node a moment ago, so it is looked
     /// for again once all is here that was made: no more often than logins may fail.
-    async fn identify(
-        &self,
-        holder: &Holder,
-        headers: &HeaderMap,
-    ) -> Result<Caller, (Stranger, bool)> {
+    async fn identify(&self, holder: &Holder, headers: &HeaderMap) -> Result<Caller, (Stranger, bool)> {
         let now = SystemTime::now();
         let stranger = match self.authenticate(holder, headers, now) {
             Ok(caller) => return Ok(caller),

@@ -105,7 +105,8 @@ fn may_be_replaced(file: &Path) -> bool {
         Err(error) => error.kind() == ErrorKind::NotFound,
         Ok(there) if !there.is_file() => false,
         Ok(_) => {
-            let read = File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
+            let read =
+                File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
             read.is_ok() && (first.is_empty() || first == MAGIC)
         }
     }

@@ -243,7 +243,9 @@ mod tests {
         let store = std::sync::Arc::new(Asked::default());
         let vault = tenants::store::Vault::ephemeral().unwrap();
         let catalog = Catalog::with(Box::new(std::sync::Arc::clone(&store)), vault).unwrap();
-        let tenant = |at: usize, name: &str| format!("---\n{}", TENANT.replace("acme", &format!("t{at}")).replace("NAME", name));
+        let tenant = |at: usize, name: &str| {
+            format!("---\n{}", TENANT.replace("acme", &format!("t{at}")).replace("NAME", name))
+        };
         let manifest = |name: &str| (0..500).map(|at| tenant(at, name)).collect::<String>();
         apply(&catalog, &manifest("one")).unwrap();
         let asked = || store.times.swap(0, std::sync::atomic::Ordering::Relaxed);
@@ -251,7 +253,9 @@ mod tests {
         apply(&catalog, &manifest("one")).unwrap();
         assert_eq!(asked(), 1);
         let there: Vec<Placed> = read_objects(&(tenant(500, &"x".repeat(10_000)) + &manifest("other")));
-        catalog.create_tenant(&v1::CreateTenantRequest { tenant_id: "t500".into(), ..Default::default() }).unwrap();
+        catalog
+            .create_tenant(&v1::CreateTenantRequest { tenant_id: "t500".into(), ..Default::default() })
+            .unwrap();
         asked();
         assert_eq!(compare(&catalog, there).unwrap(), 501);
         assert_eq!(asked(), 2);
