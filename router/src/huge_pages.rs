@@ -48,7 +48,7 @@ impl HugePages {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use esp::{SelectorPair, Spi};
 
@@ -60,8 +60,12 @@ mod tests {
     use crate::spis::Spis;
     use crate::sys::huge_pages::allowed;
 
+    /// It is one process, and may be one for both tests.
+    static TURN: Mutex<()> = Mutex::new(());
+
     #[test]
     fn many_pairs_have_huge_pages_and_few_have_none() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pages = HugePages::withheld().unwrap();
         assert!(!allowed().unwrap());
         for (pairs, has) in [
@@ -80,6 +84,7 @@ mod tests {
 
     #[test]
     fn they_come_with_the_pairs_and_go_with_them() {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let pages = HugePages::withheld().unwrap();
         let spis = Spis::new(Arc::new(Slots::new(1)), 1, 0);
         let mut registry = Registry::new(spis, Arc::default(), crate::uplink::Nudges::new().0, Some(pages));

@@ -162,7 +162,7 @@ impl PeerActor {
             conn.ike = Some(Arc::new(ike));
             // One that comes from another node is as old as it was there.
             let since = if new.moved { new.began } else { Instant::now() };
-            conn.up = Some(UpSince { initiator, spi: spis.0, began: new.began, since });
+            conn.up = Some(UpSince { initiator, spi: spis.0, began: new.began, since, moved: new.moved });
         }
         if new.moved && self.has_newer(id) {
             // Its node was lost, and the peer has begun anew before anybody went on with it.

@@ -21,12 +21,14 @@ pub(super) struct UpSince {
     pub(super) spi: u64,
     pub(super) began: Instant,
     pub(super) since: Instant,
+    /// Another node had it before.
+    pub(super) moved: bool,
 }
 
 impl ConnEntry {
     /// What is said of it now beside one that another node has, and where its peer is.
     pub(super) fn standing(&self) -> Option<(Claim, SocketAddr)> {
-        let UpSince { initiator, spi, began, since } = self.up?;
+        let UpSince { initiator, spi, began, since, moved: _ } = self.up?;
         let claim = Claim { initiator, spi, began: began.elapsed(), up: since.elapsed() };
         Some((claim, self.ike.as_ref()?.remote))
     }
@@ -42,10 +44,12 @@ impl PeerActor {
     }
 
     /// Tells them again, if one of them says that it has a connection as well: it may not have been told of the one here, or not have told of its own,
-    /// as where it was cut off.
+    /// as where it was cut off. Not of one that another node had before: what that one says may be about this very connection, until it hears that its
+    /// slot is here.
     pub(super) fn tell_holder(&self) {
         let current = self.supervisor.current();
-        let stays = |id: &ConnId| self.conns.get(id).is_some_and(|conn| !conn.closing);
+        let is_new = |conn: &ConnEntry| !conn.closing && conn.up.is_some_and(|up| !up.moved);
+        let stays = |id: &ConnId| self.conns.get(id).is_some_and(is_new);
         if let Some(id) = current.filter(stays).filter(|_| self.env.homes.holder(self.peer.uid).is_some()) {
             self.tell_others(id);
         }
@@ -78,6 +82,10 @@ impl PeerActor {
     pub(super) fn rival(&mut self, ctx: &mut Context<Self>, rival: &Rival, at: Whereabouts) {
         let current = self.supervisor.current();
         let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::standing);
+        if ours.is_some_and(|(claim, _)| claim.spi == rival.claim.spi) {
+            // It is the same one, which is moving or was taken over. Whose it is etcd says, by its slot.
+            return;
+        }
         if let Some(((claim, remote), cluster)) = ours.zip(self.env.others.0.as_ref()) {
             let keep = self.is_kept((&claim, remote), rival);
             let stays = claim.outlasts(&rival.claim, keep);

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use actors::{Cluster, HomeNews, HomeRule, Homes, NodeConfig, Others, Rival};
+use actors::{Cluster, HomeNews, HomeRule, Homes, NodeConfig, Others, Rival, Whereabouts};
+use latest::Latest as _;
+use loadtest::Command;
 use router::IkeDatagram;
 use snapshot::{Done, Kept, Row};
 
@@ -81,5 +83,37 @@ async fn who_says_that_it_has_a_connection_as_well_is_told_of_the_one_here() {
     news.these([told()[0].uid]);
     until("told again", || told().len() == 2).await;
     assert_eq!(told()[0].claim.spi, told()[1].claim.spi);
+    node.shutdown().await;
+}
+
+/// The former owner of its slot is heard again, and does not know yet that it is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_no_rival_of_itself() {
+    let nodes = Arc::new(Nodes::default());
+    let config = NodeConfig { others: Others::new(nodes.clone()), ..NodeConfig::default() };
+    let node = node_with(config, catalog());
+    let mut branches = [branch(&node, 0), branch(&node, 2)];
+    for branch in &mut branches {
+        branch.until("up", |report| report.up).await;
+        branch.commands.send(Command::Send(true)).await.unwrap();
+    }
+    until("told when they are new", || nodes.0.lock().unwrap().len() == 2).await;
+    for we_decide in [true, false] {
+        for rival in nodes.0.lock().unwrap().drain(..).collect::<Vec<_>>() {
+            for instead_of in [None, Some(rival.claim.spi)] {
+                node.control().rival(Rival { instead_of, ..rival }, Whereabouts { node: Some(7), we_decide });
+            }
+            nodes.0.lock().unwrap().push(rival);
+        }
+    }
+    // Whatever they were told comes before this.
+    for n in [0, 2] {
+        let name = format!("tenants/acme/peers/b{n}").parse().unwrap();
+        node.control().rekey(&name, actors::RekeyTarget::Ike).await.unwrap();
+    }
+    // 2 sends to 0.
+    branches[0].flows().await;
+    assert_eq!(nodes.0.lock().unwrap().len(), 2, "nobody is told anything of it");
+    assert!(branches.iter().all(|branch| branch.report.latest().up));
     node.shutdown().await;
 }

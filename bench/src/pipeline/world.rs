@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use router::bench::MemoryShard;
-use router::{ChildSa, Encapsulation, Reserve, TenantId, TunnelId, TunnelOptions};
+use router::{ChildSa, Encapsulation, HugePages, Reserve, TenantId, TunnelId, TunnelOptions};
 
 use crate::subjects::{BareAead, Cipher, esp_packet, inner_packet, keys_of};
 
@@ -39,7 +39,7 @@ pub(crate) enum Destination {
 impl World {
     pub(crate) fn new() -> anyhow::Result<Self> {
         Ok(Self {
-            shard: MemoryShard::new()?,
+            shard: MemoryShard::new(HugePages::withheld().ok())?,
             spis: Vec::new(),
             tenants: 0,
             sequences: Vec::new(),

@@ -168,6 +168,7 @@ impl Etcd {
             let request = request.clone();
             async move { member.way().range(request).await }
         };
+        self.reach.check()?;
         let known = self.reach.known();
         match self.round(GLANCE, Instant::now() + PATIENCE, &ask).await? {
             Ok(answer) => self.reach.meet(known, answer.header.as_ref()).map(|()| answer),
@@ -176,6 +177,7 @@ impl Etcd {
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
+        self.reach.check()?;
         let known = self.reach.known();
         let answer = self
             .call(|member| {
@@ -194,6 +196,7 @@ impl Etcd {
         failure: Vec<RequestOp>,
     ) -> Result<TxnResponse, EtcdError> {
         let request = TxnRequest { compare, success, failure };
+        self.reach.check()?;
         let known = self.reach.known();
         let answer = self
             .call(|member| {
@@ -269,6 +272,7 @@ impl Etcd {
 
     /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.
     pub(crate) async fn watch(&self, rest: &str, revision: i64) -> Result<Watch, EtcdError> {
+        self.reach.check()?;
         // Whoever goes on from there has heard of all before it.
         self.reach.raise(revision - 1);
         let mut reason = String::new();

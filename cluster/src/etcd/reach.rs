@@ -12,12 +12,20 @@ use super::{Etcd, EtcdError};
 #[derive(Debug)]
 pub(super) struct Reach {
     known: AtomicI64,
+    /// Where it was found to have gone back from, and to; zero before.
+    from: AtomicI64,
+    to: AtomicI64,
     went_back: watch::Sender<Option<String>>,
 }
 
 impl Default for Reach {
     fn default() -> Self {
-        Self { known: AtomicI64::new(0), went_back: watch::Sender::new(None) }
+        Self {
+            known: AtomicI64::new(0),
+            from: AtomicI64::new(0),
+            to: AtomicI64::new(0),
+            went_back: watch::Sender::new(None),
+        }
     }
 }
 
@@ -32,13 +40,24 @@ impl Reach {
         self.known.fetch_max(revision, Ordering::Relaxed);
     }
 
+    /// Whether it is still what it was. Once it is not, nothing is asked any more: what it comes to later is another's.
+    pub(super) fn check(&self) -> Result<(), EtcdError> {
+        match self.from.load(Ordering::Acquire) {
+            0 => Ok(()),
+            known => Err(EtcdError::WentBack { known, now: self.to.load(Ordering::Acquire) }),
+        }
+    }
+
     /// An answer to what was asked when so much was `known`: as all that is asked goes by most of the members, it cannot be of a time before.
     pub(super) fn meet(&self, known: i64, header: Option<&ResponseHeader>) -> Result<(), EtcdError> {
+        self.check()?;
         let Some(now) = header.map(|header| header.revision) else { return Ok(()) };
         self.raise(now);
         if now >= known {
             return Ok(());
         }
+        self.to.store(now, Ordering::Release);
+        self.from.store(known, Ordering::Release);
         let error = EtcdError::WentBack { known, now };
         self.went_back.send_if_modified(|why| {
             let is_news = why.is_none();
@@ -73,6 +92,6 @@ mod tests {
         assert!(reach.went_back.latest().is_none());
         assert!(!met(reach.known(), 8));
         assert!(reach.went_back.latest().is_some_and(|why| why.contains("was at 9")));
-        assert!(!met(reach.known(), 8), "and for as long as this process runs");
+        assert!(!met(reach.known(), 10) && reach.check().is_err(), "and for as long as this process runs");
     }
 }

@@ -46,7 +46,7 @@ impl Slots {
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.course.go_on(LEAVES);
         let inner = Arc::clone(&self.0);
-        carried_out(async move { give_all(&inner).await }).await.unwrap_or_default()
+        carried_out(async move { give_all(&inner, DRAIN_TRIES).await }).await.unwrap_or_default()
     }
 
     /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have
@@ -102,19 +102,22 @@ impl Slots {
     }
 }
 
-/// Gives away what a node that was drained has nevertheless, if there is somebody to take it.
-pub(super) async fn give_what_stayed(inner: &Arc<Inner>) {
+/// Gives away what a node that was drained has nevertheless, if there is somebody to take it. False if something was offered and stays: its tunnels
+/// may have stood still meanwhile.
+pub(super) async fn give_what_stayed(inner: &Arc<Inner>) -> bool {
     let first = inner.mine().keys().next().copied();
-    let Some(first) = first.filter(|_| !inner.course.ends() && !inner.etcd_is_away.latest()) else { return };
-    if inner.heir(first.into()).is_none() {
-        return;
+    let first = first.filter(|_| !inner.course.ends() && !inner.etcd_is_away.latest());
+    if first.is_none_or(|first| inner.heir(first.into()).is_none()) {
+        return true;
     }
-    for (slot, reason) in give_all(inner).await {
+    let stay = give_all(inner, 1).await;
+    for (slot, reason) in &stay {
         tracing::debug!(slot, reason, "a slot stays at a node that was drained, for now");
     }
+    stay.is_empty()
 }
 
-async fn give_all(inner: &Arc<Inner>) -> Vec<(u8, String)> {
+async fn give_all(inner: &Arc<Inner>, tries: usize) -> Vec<(u8, String)> {
     let mut stay = Vec::new();
     let mine: Vec<u8> = inner.mine().keys().copied().collect();
     for slot in mine {
@@ -122,7 +125,7 @@ async fn give_all(inner: &Arc<Inner>) -> Vec<(u8, String)> {
             continue;
         }
         let mut moved = Err(String::new());
-        for _ in 0..DRAIN_TRIES {
+        for _ in 0..tries {
             moved = match inner.heir(slot.into()) {
                 Some(to) => {
                     let moved = moving::give(inner, slot, &to.node, Why::Suits).await;

@@ -28,6 +28,8 @@ pub(crate) const EVEN: Duration =
 /// Between tries of a node that was drained to give away what it has nevertheless: nobody was there, or it came by a take-over since. Each
 /// writes to etcd for each slot.
 const GIVE: Duration = if cfg!(test) { Duration::from_millis(300) } else { Duration::from_secs(5) };
+/// At most, while what is offered stays.
+const LONGEST_GIVE: Duration = Duration::from_secs(300);
 /// A node that is there for less is not given anything: it may be about to go again.
 pub(crate) const SETTLED: Duration =
     if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
@@ -36,13 +38,15 @@ const WORTH: usize = if cfg!(test) { 8 } else { 64 };
 
 /// For as long as it is polled.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let (mut there, mut evened, mut given) = (BTreeMap::new(), Instant::now(), Instant::now());
+    let (mut there, mut evened) = (BTreeMap::new(), Instant::now());
+    let (mut given, mut pause) = (Instant::now(), GIVE);
     loop {
         tokio::time::sleep(TICK.min(EVEN)).await;
         moving::forget_late(&inner).await;
         if inner.course.leaves() {
-            if given.elapsed() >= GIVE {
-                leaving::give_what_stayed(&inner).await;
+            if given.elapsed() >= pause {
+                let all = leaving::give_what_stayed(&inner).await;
+                pause = if all { GIVE } else { (pause * 2).min(LONGEST_GIVE) };
                 given = Instant::now();
             }
             continue;

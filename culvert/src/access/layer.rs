@@ -250,6 +250,8 @@ impl Access {
         if !(told && stranger.unknown && self.catalog.is_shared()) {
             return Err((stranger, told));
         }
+        // Or those who guess would have all threads wait for etcd, and nobody else get one.
+        let Ok(_turn) = self.looks.try_acquire() else { return Err((stranger, told)) };
         catch_up(&self.catalog).await;
         self.authenticate(holder, headers, now).map_err(|stranger| (stranger, told))
     }

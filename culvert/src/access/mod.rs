@@ -31,6 +31,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tenants::audit::Deed;
 use tenants::{Author, Catalog, Role};
+use tokio::sync::Semaphore;
 
 pub(crate) use caller::serving;
 pub use caller::{Caller, author, current};
@@ -50,6 +51,10 @@ use files::TokenFiles;
 use limits::Limits;
 use streams::Streams;
 
+/// So many that have shown a token that is not known here are looked for at other nodes at a time. A look takes a thread, milliseconds mostly and
+/// seconds where etcd is slow; new tokens are few.
+const MAX_LOOKS: usize = 4;
+
 /// What decides who may do what.
 pub struct Access {
     catalog: Arc<Catalog>,
@@ -64,6 +69,8 @@ pub struct Access {
     budget: Arc<Budget>,
     /// Answers that stream.
     streams: Arc<Streams>,
+    /// Of those who have shown a token that is not known here.
+    looks: Semaphore,
     /// Entries that the audit log was spared since the last one.
     suppressed: AtomicU64,
 }
@@ -101,6 +108,7 @@ impl Access {
             room: Room::default(),
             budget: Arc::default(),
             streams: Arc::default(),
+            looks: Semaphore::new(MAX_LOOKS),
             suppressed: AtomicU64::new(0),
         }
     }

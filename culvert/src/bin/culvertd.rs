@@ -156,12 +156,13 @@ async fn serve(
     if let Some(logs) = &logs {
         lines.give_to(Arc::clone(logs) as _);
     }
-    let (settings, audit_sink) = (config.clone(), logs.map(|logs| logs as _));
-    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, audit_sink)).await??;
+    let etcd = catalog::etcd(&config)?;
+    let (settings, of_nodes, audit_sink) = (config.clone(), etcd.clone(), logs.map(|logs| logs as _));
+    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, etcd, audit_sink)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::read(&config.state_dir.0);
-    let joined = nodes::join(&config).await?;
+    let joined = nodes::join(&config, of_nodes).await?;
     // In a cluster slots are given out.
     let slot = joined.as_ref().map_or(config.router.slot, nodes::Joined::slot);
     let homes = joined.as_ref().map(nodes::Joined::homes).unwrap_or_default();

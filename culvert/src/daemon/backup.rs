@@ -32,7 +32,10 @@ pub async fn run(config: &Config, file: &Path, server: Option<&str>) -> anyhow::
         bail!("{} is the store itself; name another file", file.display());
     }
     if !may_be_replaced(file) {
-        bail!("{} is there and is no copy of a store; name another file", file.display());
+        bail!(
+            "{} is there and is no copy of a store, or one that a daemon has open; name another file",
+            file.display()
+        );
     }
     let rows = match own_rows(config, &path)? {
         Some(rows) => rows,
@@ -105,9 +108,11 @@ fn may_be_replaced(file: &Path) -> bool {
         Err(error) => error.kind() == ErrorKind::NotFound,
         Ok(there) if !there.is_file() => false,
         Ok(_) => {
-            let read =
-                File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut first));
-            read.is_ok() && (first.is_empty() || first == MAGIC)
+            let Ok(file) = File::open(file) else { return false };
+            // A daemon that runs holds the lock of its store.
+            let is_free = file.try_lock().is_ok();
+            let read = file.take(MAGIC.len() as u64).read_to_end(&mut first);
+            is_free && read.is_ok() && (first.is_empty() || first == MAGIC)
         }
     }
 }

@@ -12,15 +12,19 @@ use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError};
 use crate::config::Config;
 use crate::daemon::bootstrap;
 
-/// Opens the catalog, with what it shall have from the first start on; `audit_sink` learns of what is written to its audit log. What other nodes write to it is followed for as long as the
+/// Opens the catalog, that of `etcd` if there is one, with what it shall have from the first start on; `audit_sink` learns of what is written to its audit log. What other nodes write to it is followed for as long as the
 /// process runs. To be called within a runtime, where one may wait.
 ///
 /// # Errors
 /// What cannot be used, by the setting that names it.
-pub fn open(config: &Config, audit_sink: Option<Arc<dyn AuditSink>>) -> anyhow::Result<Arc<Catalog>> {
+pub fn open(
+    config: &Config,
+    etcd: Option<Etcd>,
+    audit_sink: Option<Arc<dyn AuditSink>>,
+) -> anyhow::Result<Arc<Catalog>> {
     let state_dir = &config.state_dir.0;
     let options = tenants::Options { audit_sink, ..options(config) };
-    let shared = shared(config)?;
+    let shared = etcd.map(EtcdStore::new);
     let opened = match &shared {
         None => Catalog::open_with(state_dir, &options),
         Some(store) => {
@@ -49,12 +53,14 @@ fn options(config: &Config) -> tenants::Options {
     tenants::Options { audit, key_file, ..tenants::Options::default() }
 }
 
-fn shared(config: &Config) -> anyhow::Result<Option<EtcdStore>> {
-    if !config.cluster.is_shared() {
-        return Ok(None);
-    }
-    let etcd = Etcd::new(&config.cluster.etcd()).context("cluster")?;
-    Ok(Some(EtcdStore::new(etcd)))
+/// The etcd of the cluster that the daemon is configured to be in. There is to be one for all: what one part of a node has heard of it, such as how far
+/// it is, holds for the others.
+///
+/// # Errors
+/// A setting that is wrong.
+pub fn etcd(config: &Config) -> anyhow::Result<Option<Etcd>> {
+    let settings = config.cluster.is_shared().then(|| config.cluster.etcd());
+    settings.map(|settings| Etcd::new(&settings).context("cluster")).transpose()
 }
 
 /// Copies the catalog of the state directory into etcd, which has to be empty: what a node does once that was alone. What was done,
@@ -65,7 +71,7 @@ fn shared(config: &Config) -> anyhow::Result<Option<EtcdStore>> {
 pub fn import(config: &Config) -> anyhow::Result<String> {
     let state_dir = &config.state_dir.0;
     let path = state_dir.join(STORE_FILE);
-    let Some(store) = shared(config)? else {
+    let Some(store) = etcd(config)?.map(EtcdStore::new) else {
         bail!("cluster.etcd: is empty; name the members of etcd that the catalog shall go to");
     };
     if !path.exists() {

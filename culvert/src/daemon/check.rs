@@ -1,6 +1,6 @@
 //! `culvertd --check` and `culvertd check-store`.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::bail;
@@ -63,11 +63,12 @@ pub fn warnings(config: &Config) -> Vec<String> {
 /// That users of the host may come by a socket that they cannot get to, if nobody but its owner can enter a directory on the way.
 fn out_of_reach(config: &Config) -> Option<String> {
     let state_dir = &config.state_dir.0;
-    let socket = config.grpc.socket(state_dir).filter(|_| !config.grpc.users.is_empty())?;
+    let socket = config.grpc.socket(state_dir)?;
+    let some_but = |owner: u32| config.grpc.users.iter().any(|rule| ![0, owner].contains(&rule.uid));
     let is_shut = |directory: &&Path| match std::fs::metadata(directory) {
-        Ok(there) => there.permissions().mode() & ENTERED == 0,
+        Ok(there) => there.permissions().mode() & ENTERED == 0 && some_but(there.uid()),
         // It is made for its owner alone.
-        Err(_) => directory == state_dir,
+        Err(_) => directory == state_dir && some_but(rustix::process::geteuid().as_raw()),
     };
     let shut = socket.ancestors().skip(1).find(is_shut)?;
     Some(format!(

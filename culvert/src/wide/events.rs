@@ -21,6 +21,8 @@ use crate::runtime::{EventStream, RuntimeError, Scope};
 const BUFFER: usize = 64;
 /// Before a node that is away is asked again, and between looks whether one that says nothing is still heard.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between looks who is to be followed.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// In the headers of a stream of events: the number of the node's last event when it began. Who has seen none yet begins again after that one.
 pub(crate) const LAST_EVENT: &str = "culvert-last-event";
@@ -146,7 +148,8 @@ impl All {
                 let begun = begun.remove(&name);
                 followed.insert(name, tasks.spawn(one.follow(begun)));
             }
-            if placement.changed().await.is_err() {
+            // Who is heard, or owns a slot, changes without it.
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK, placement.changed()).await {
                 return;
             }
         }
@@ -211,8 +214,10 @@ impl One {
                 Err(_) if self.others.hears(&self.node.name) => continue,
                 Err(_) => return Some(()),
             };
-            self.saw(event.sequence);
+            let number = event.sequence;
             self.send(v1::Event { node: self.node.name.clone(), ..event }).await?;
+            // Not before: whoever waits for room may be ended, and begun again where this ends.
+            self.saw(number);
         }
     }
 

@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn shard() -> MemoryShard {
-        let mut shard = MemoryShard::new().unwrap();
+        let mut shard = MemoryShard::new(None).unwrap();
         shard.add_tenant(TenantId(1)).unwrap();
         shard
     }

@@ -51,8 +51,8 @@ pub struct MemoryShard {
 }
 
 impl MemoryShard {
-    /// A shard without tenants.
-    pub fn new() -> Result<Self, RouterError> {
+    /// A shard without tenants, in a process that has huge pages where these say so.
+    pub fn new(huge_pages: Option<HugePages>) -> Result<Self, RouterError> {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let Listener { natt_control, natt_shards, natt_fragmenting, .. } = Listener::open(address, 0, 0, 1)?;
         let ports = natt_shards.into_iter().zip(natt_fragmenting);
@@ -79,8 +79,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry =
-            Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges, HugePages::withheld().ok());
+        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges, huge_pages);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, commands: sender })
     }

@@ -175,6 +175,11 @@ impl AuditLog {
         }
     }
 
+    /// Whether there are lines about changes that may not stay on disk.
+    pub(crate) fn has_unsettled(&self) -> bool {
+        !self.lock().unsettled.is_empty()
+    }
+
     /// Makes all lines stay on disk.
     pub fn sync(&self) {
         let mut state = self.lock();

@@ -22,7 +22,13 @@ impl Catalog {
     /// now and then: otherwise it is done with the changes to come, and there may be none.
     pub fn settle_audit(&self) -> Result<(), StoreError> {
         self.audit.sync();
-        let settled = self.audit.take_settled();
+        let mut settled = self.audit.take_settled();
+        if !self.is_shared() {
+            // By the newest a copy of the store says where numbers go on if the log is lost.
+            let newest = settled.iter().enumerate().max_by_key(|(_, sequence)| **sequence).map(|(at, _)| at);
+            let newest = newest.map(|at| settled.swap_remove(at));
+            self.audit.not_removed(newest.into_iter().collect());
+        }
         if settled.is_empty() {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use crate::store::{Batch, KEY_CHECK, StoreError};
 
 impl Catalog {
-    /// Keeps when tokens were shown, removes audit entries from the store that are in the log for sure, and asks a store that has refused
+    /// Keeps when tokens were shown, removes audit entries from the store that are in the log for sure (but for the last), and asks a store that has refused
     /// a write whether it takes one now. Called every few seconds: nobody else may write for a year, be it only since a node
     /// that says it is not well is sent nothing any more.
     ///
@@ -17,13 +17,22 @@ impl Catalog {
     pub fn tend(&self) -> Result<(), StoreError> {
         let kept = self.keep_token_uses();
         // Where nodes share a store it is done with what else is tidied there.
-        let settled = if self.is_shared() { Ok(()) } else { self.settle_audit() };
+        let settles = !self.is_shared() && self.audit.has_unsettled();
+        let settled = if settles { self.settle_audit() } else { Ok(()) };
         let tried = self.try_store();
         kept.and(settled).and(tried)
     }
 
-    /// Writes a row anew that is there, if the store has refused the last write, and forgets that when it is taken.
+    /// Writes a row anew that is there, if the store has refused the last write, and forgets that when it is taken. One that nodes share is only
+    /// asked: it answers whom it would take a write of, and who waits for that must keep no writer waiting.
     fn try_store(&self) -> Result<(), StoreError> {
+        if self.is_shared() {
+            if self.fault.latest().is_some() {
+                self.store.last_revision()?;
+                self.fault.send_replace(None);
+            }
+            return Ok(());
+        }
         // Or the next one might be refused meanwhile, and that be forgotten.
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if self.fault.latest().is_none() {
@@ -96,9 +105,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let catalog = Catalog::open(directory.path()).unwrap();
         catalog.create_tenant(&create("a")).unwrap();
+        catalog.create_tenant(&create("b")).unwrap();
         let rows = || catalog.backup().unwrap().iter().filter(|(key, _)| crate::store::is_audit(key)).count();
-        assert_eq!(rows(), 1);
-        catalog.tend().unwrap();
-        assert_eq!(rows(), 0);
+        assert_eq!(rows(), 2);
+        for _ in 0..2 {
+            catalog.tend().unwrap();
+            assert_eq!(rows(), 1, "of the last change, which says where numbers go on");
+        }
     }
 }

@@ -132,17 +132,21 @@ async fn a_process_that_has_lost_its_name_does_not_take_the_place_of_the_one_tha
     };
     let (_, of_it) = watch::channel(std::sync::Arc::new(placement("a", &nodes)));
     let old = crate::mesh::Mesh::start(old.bound, settings, of_it, std::sync::Arc::new(Nothing)).unwrap();
+    // Where all stands still for as long as makes a node silent it may get in, and is pushed aside again.
     let refused = async {
         while old.counters().refused_identities < 3 {
-            assert_eq!(old.counters().connections, 0, "it is spoken with");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, refused).await.expect("it is refused");
     let reason = old.inner.told.lock().unwrap().last.clone().unwrap();
     assert!(reason.contains("another process of node \"a\" is there"), "{reason}");
-    assert_eq!(heard(&b, "a").await.instance, b"a");
-    assert_eq!((b.counters().connections, a.mesh.counters().connected), (1, 1));
+    let heard_again = async {
+        while heard(&b, "a").await.instance != b"a" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard_again).await.expect("the one that has the name is there");
     // As soon as that one is gone, whoever says that it is the node is as good as any.
     drop(a);
     heard(&old, "b").await;

@@ -80,14 +80,12 @@ pub struct Running {
     tasks: JoinSet<()>,
 }
 
-/// Joins the cluster, if the daemon is configured to be in one.
+/// Joins the cluster of this etcd, if there is one.
 ///
 /// # Errors
 /// If there is a node of this name, no slot is left, etcd is away, or the others cannot be reached by what is configured.
-pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
-    if !config.cluster.is_shared() {
-        return Ok(None);
-    }
+pub async fn join(config: &Config, etcd: Option<Etcd>) -> anyhow::Result<Option<Joined>> {
+    let Some(etcd) = etcd else { return Ok(None) };
     let settings = &config.cluster;
     let key_file = config.vault.key_path(&config.state_dir.0);
     let credentials = settings.credentials(&key_file)?;
@@ -97,7 +95,6 @@ pub async fn join(config: &Config) -> anyhow::Result<Option<Joined>> {
         Some(advertise) => advertise,
         None => bound.advertised(&settings.etcd).await?,
     };
-    let etcd = Etcd::new(&settings.etcd()).context("cluster")?;
     let identity = Identity {
         name: settings.name(),
         addresses: config.ike.listen.clone(),
