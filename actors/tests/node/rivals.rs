@@ -99,11 +99,11 @@ async fn a_connection_is_no_rival_of_itself() {
     }
     until("told when they are new", || nodes.0.lock().unwrap().len() == 2).await;
     for we_decide in [true, false] {
-        for rival in nodes.0.lock().unwrap().drain(..).collect::<Vec<_>>() {
+        let told = nodes.0.lock().unwrap().clone();
+        for rival in told {
             for instead_of in [None, Some(rival.claim.spi)] {
                 node.control().rival(Rival { instead_of, ..rival }, Whereabouts { node: Some(7), we_decide });
             }
-            nodes.0.lock().unwrap().push(rival);
         }
     }
     // Whatever they were told comes before this.
