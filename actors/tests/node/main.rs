@@ -15,6 +15,7 @@ mod moved;
 mod names;
 mod narrowed;
 mod orders;
+mod others;
 mod parts;
 mod resources;
 mod rivals;

@@ -1,21 +1,20 @@
 //! Tunnels of a node that is gone go on at another, by what its standby was told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use actors::{Cluster, Node, NodeConfig, Others, PeerView, Rival, Taken};
+use actors::{Node, NodeConfig, Others, PeerView, Taken};
 use culvert_proto::v1;
 use latest::Latest as _;
 use loadtest::Command;
-use router::{IkeDatagram, RouterConfig};
-use snapshot::{Done, Handover, Kept, Row};
+use router::RouterConfig;
+use snapshot::{Handover, Row};
 use tenants::{Catalog, PeerName};
 
 use crate::common::{Branch, branch_with, catalog, until};
+use crate::others::{Nodes, SLOT};
 
-/// The slot that all is in.
-const SLOT: u8 = 1;
 /// That which the other node begins with.
 const OTHER: u8 = 2;
 /// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test has an address of its own.
@@ -24,71 +23,17 @@ const PORTS: (u16, u16) = (5_500, 5_501);
 const CONNECTION: u8 = 1;
 const PAIR: u8 = 2;
 
-/// What the standby of the slot knows.
-#[derive(Clone, Default)]
-struct Standby(Arc<Mutex<BTreeMap<(u8, u64), Row>>>);
-
-impl Standby {
-    fn rows(&self) -> Vec<Row> {
-        self.0.lock().unwrap().values().cloned().collect()
-    }
-}
-
-impl Cluster for Standby {
-    fn slot(&self) -> u8 {
-        SLOT
-    }
-
-    fn holds(&self, slot: u8) -> bool {
-        slot == SLOT
-    }
-
-    fn is_told(&self, slot: u8) -> bool {
-        slot == SLOT
-    }
-
-    fn put(&self, _: u8, rows: Vec<Row>, done: Done) {
-        let mut all = self.0.lock().unwrap();
-        for row in rows {
-            match &row.octets {
-                Some(_) => all.insert((row.class, row.id), row),
-                None => all.remove(&(row.class, row.id)),
-            };
-        }
-        drop(all);
-        done(Kept::Known);
-    }
-
-    fn pass_on(&self, _: u8, _: &IkeDatagram) -> bool {
-        false
-    }
-
-    fn begins_nothing(&self) -> bool {
-        false
-    }
-
-    fn pass_first(&self, _: &IkeDatagram) -> bool {
-        false
-    }
-
-    fn established(&self, _: Rival) {}
-
-    fn number(&self, _: &str) -> Option<u32> {
-        None
-    }
-}
-
 /// A node, and the branches that have come to it.
 struct Old {
     address: Ipv4Addr,
     catalog: Arc<Catalog>,
     node: Node,
-    standby: Standby,
+    others: Nodes,
     branches: Vec<Branch>,
 }
 
-fn start(address: Ipv4Addr, slot: u8, standby: &Standby, catalog: &Arc<Catalog>) -> Node {
-    let config = NodeConfig { slot, others: Others::new(Arc::new(standby.clone())), ..NodeConfig::default() };
+fn start(address: Ipv4Addr, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
+    let config = NodeConfig { slot, others: Others::new(Arc::new(others.clone())), ..NodeConfig::default() };
     let router = RouterConfig {
         listen: vec![address.into()],
         ike_port: PORTS.0,
@@ -121,8 +66,8 @@ fn spis(node: &Node) -> BTreeSet<u64> {
 impl Old {
     /// Three branches are up, and send to each other.
     async fn new(host: u8) -> Self {
-        let (address, catalog, standby) = (Ipv4Addr::new(127, 77, 0, host), catalog(), Standby::default());
-        let node = start(address, SLOT, &standby, &catalog);
+        let (address, catalog, others) = (Ipv4Addr::new(127, 77, 0, host), catalog(), Nodes::with_standby());
+        let node = start(address, SLOT, &others, &catalog);
         let branch = |n| branch_with(&node, n, |config| config.server = address.into());
         let mut branches: Vec<Branch> = (0..3).map(branch).collect();
         for branch in &mut branches {
@@ -133,17 +78,17 @@ impl Old {
             branch.flows().await;
         }
         node.control().tell_progress().await;
-        Self { address, catalog, node, standby, branches }
+        Self { address, catalog, node, others, branches }
     }
 
     /// It goes without a word to anybody, and another takes its place: what has come of that.
     async fn dies(self, change: impl FnOnce(&Catalog, &mut Vec<Row>)) -> (Node, Vec<Branch>, Taken) {
-        let mut rows = self.standby.rows();
+        let mut rows = self.others.rows();
         // Its connections end as they would with it: nobody hears of that.
         self.node.control().lose_slot(SLOT, None).await;
         self.node.shutdown().await;
         change(&self.catalog, &mut rows);
-        let node = start(self.address, OTHER, &self.standby, &self.catalog);
+        let node = start(self.address, OTHER, &self.others, &self.catalog);
         let peers = self.catalog.peers();
         until("their actors are there", || {
             peers.iter().all(|peer| node.control().peer(&peer.name).is_some())
@@ -181,13 +126,13 @@ async fn a_tunnel_goes_on_at_another_node_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_given_is_as_it_was() {
-    let Old { address, catalog, node, standby, mut branches } = Old::new(2).await;
+    let Old { address, catalog, node, others, mut branches } = Old::new(2).await;
     let before = spis(&node);
     let rows = node.control().give_slot(SLOT, None).await;
     until("nothing is left", || spis(&node).is_empty() && node.control().connections_by_slot().is_empty())
         .await;
     node.shutdown().await;
-    let node = start(address, OTHER, &standby, &catalog);
+    let node = start(address, OTHER, &others, &catalog);
     until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
     let taken = node.control().take_slot(SLOT, rows, Handover::Exact).await;
     assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });

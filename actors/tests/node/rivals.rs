@@ -1,57 +1,14 @@
 //! Peers that have a connection with another node as well.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
-use actors::{Cluster, HomeNews, HomeRule, Homes, NodeConfig, Others, Rival, Whereabouts};
+use actors::{HomeNews, HomeRule, Homes, NodeConfig, Others, Rival, Whereabouts};
 use latest::Latest as _;
 use loadtest::Command;
-use router::IkeDatagram;
-use snapshot::{Done, Kept, Row};
 
 use crate::common::{branch, catalog, node_with, until};
-
-/// The others: what they were told.
-#[derive(Default)]
-struct Nodes(Mutex<Vec<Rival>>);
-
-impl Cluster for Nodes {
-    fn slot(&self) -> u8 {
-        1
-    }
-
-    fn holds(&self, slot: u8) -> bool {
-        slot == 1
-    }
-
-    fn is_told(&self, _: u8) -> bool {
-        false
-    }
-
-    fn put(&self, _: u8, _: Vec<Row>, done: Done) {
-        done(Kept::Free);
-    }
-
-    fn pass_on(&self, _: u8, _: &IkeDatagram) -> bool {
-        false
-    }
-
-    fn begins_nothing(&self) -> bool {
-        false
-    }
-
-    fn pass_first(&self, _: &IkeDatagram) -> bool {
-        false
-    }
-
-    fn established(&self, rival: Rival) {
-        self.0.lock().unwrap().push(rival);
-    }
-
-    fn number(&self, _: &str) -> Option<u32> {
-        Some(7)
-    }
-}
+use crate::others::{NODE, Nodes};
 
 /// Whether another node says that it has a connection with the peer, whichever.
 struct Rule(Arc<AtomicBool>);
@@ -70,13 +27,13 @@ impl HomeRule for Rule {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_says_that_it_has_a_connection_as_well_is_told_of_the_one_here() {
-    let (nodes, also, news) = (Arc::new(Nodes::default()), Arc::default(), HomeNews::default());
+    let (nodes, also, news) = (Nodes::default(), Arc::default(), HomeNews::default());
     let homes = Homes::new(Rule(Arc::clone(&also)), news.clone());
-    let config = NodeConfig { homes, others: Others::new(nodes.clone()), ..NodeConfig::default() };
+    let config = NodeConfig { homes, others: Others::new(Arc::new(nodes.clone())), ..NodeConfig::default() };
     let node = node_with(config, catalog());
     let mut up = branch(&node, 0);
     up.until("up", |r| r.up).await;
-    let told = || nodes.0.lock().unwrap().clone();
+    let told = || nodes.told();
     until("told when it is new", || told().len() == 1).await;
     // It was cut off, and was not told.
     also.store(true, Ordering::Relaxed);
@@ -89,20 +46,20 @@ async fn who_says_that_it_has_a_connection_as_well_is_told_of_the_one_here() {
 /// The former owner of its slot is heard again, and does not know yet that it is one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_no_rival_of_itself() {
-    let nodes = Arc::new(Nodes::default());
-    let config = NodeConfig { others: Others::new(nodes.clone()), ..NodeConfig::default() };
+    let nodes = Nodes::default();
+    let config = NodeConfig { others: Others::new(Arc::new(nodes.clone())), ..NodeConfig::default() };
     let node = node_with(config, catalog());
     let mut branches = [branch(&node, 0), branch(&node, 2)];
     for branch in &mut branches {
         branch.until("up", |report| report.up).await;
         branch.commands.send(Command::Send(true)).await.unwrap();
     }
-    until("told when they are new", || nodes.0.lock().unwrap().len() == 2).await;
+    until("told when they are new", || nodes.told().len() == 2).await;
     for we_decide in [true, false] {
-        let told = nodes.0.lock().unwrap().clone();
-        for rival in told {
+        for rival in nodes.told() {
             for instead_of in [None, Some(rival.claim.spi)] {
-                node.control().rival(Rival { instead_of, ..rival }, Whereabouts { node: Some(7), we_decide });
+                node.control()
+                    .rival(Rival { instead_of, ..rival }, Whereabouts { node: Some(NODE), we_decide });
             }
         }
     }
@@ -113,7 +70,7 @@ async fn a_connection_is_no_rival_of_itself() {
     }
     // 2 sends to 0.
     branches[0].flows().await;
-    assert_eq!(nodes.0.lock().unwrap().len(), 2, "nobody is told anything of it");
+    assert_eq!(nodes.told().len(), 2, "nobody is told anything of it");
     assert!(branches.iter().all(|branch| branch.report.latest().up));
     node.shutdown().await;
 }

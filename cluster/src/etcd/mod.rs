@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use culvert_proto::etcd::{
-    self as api, Compare, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
+    self as api, Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -168,24 +168,16 @@ impl Etcd {
             let request = request.clone();
             async move { member.way().range(request).await }
         };
-        self.reach.check()?;
-        let known = self.reach.known();
-        match self.round(GLANCE, Instant::now() + PATIENCE, &ask).await? {
-            Ok(answer) => self.reach.meet(known, answer.header.as_ref()).map(|()| answer),
-            Err(reason) => Err(away(reason)),
-        }
+        let glanced = async { self.round(GLANCE, Instant::now() + PATIENCE, &ask).await?.map_err(away) };
+        self.judged(glanced, |answer| answer.header.as_ref()).await
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
-        self.reach.check()?;
-        let known = self.reach.known();
-        let answer = self
-            .call(|member| {
-                let request = request.clone();
-                async move { member.way().range(request).await }
-            })
-            .await?;
-        self.reach.meet(known, answer.header.as_ref()).map(|()| answer)
+        let asked = self.call(|member| {
+            let request = request.clone();
+            async move { member.way().range(request).await }
+        });
+        self.judged(asked, |answer| answer.header.as_ref()).await
     }
 
     /// A transaction: `success` if all of `compare` holds, else `failure`.
@@ -196,15 +188,23 @@ impl Etcd {
         failure: Vec<RequestOp>,
     ) -> Result<TxnResponse, EtcdError> {
         let request = TxnRequest { compare, success, failure };
+        let asked = self.call(|member| {
+            let request = request.clone();
+            async move { member.way().transact(request).await }
+        });
+        self.judged(asked, |answer| answer.header.as_ref()).await
+    }
+
+    /// Asks, unless etcd has gone back, which the answer may be the first to show.
+    async fn judged<T>(
+        &self,
+        asked: impl Future<Output = Result<T, EtcdError>>,
+        header: impl FnOnce(&T) -> Option<&ResponseHeader>,
+    ) -> Result<T, EtcdError> {
         self.reach.check()?;
         let known = self.reach.known();
-        let answer = self
-            .call(|member| {
-                let request = request.clone();
-                async move { member.way().transact(request).await }
-            })
-            .await?;
-        self.reach.meet(known, answer.header.as_ref()).map(|()| answer)
+        let answer = asked.await?;
+        self.reach.meet(known, header(&answer)).map(|()| answer)
     }
 
     /// Makes etcd forget what was before `revision`.

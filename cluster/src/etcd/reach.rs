@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use culvert_proto::etcd::ResponseHeader;
+use latest::Latest as _;
 use tokio::sync::watch;
 
 use super::{Etcd, EtcdError};
@@ -12,20 +13,25 @@ use super::{Etcd, EtcdError};
 #[derive(Debug)]
 pub(super) struct Reach {
     known: AtomicI64,
-    /// Where it was found to have gone back from, and to; zero before.
-    from: AtomicI64,
-    to: AtomicI64,
-    went_back: watch::Sender<Option<String>>,
+    went_back: watch::Sender<Option<WentBack>>,
+}
+
+/// From where it has gone back, and to where.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WentBack {
+    known: i64,
+    now: i64,
+}
+
+impl From<WentBack> for EtcdError {
+    fn from(WentBack { known, now }: WentBack) -> Self {
+        Self::WentBack { known, now }
+    }
 }
 
 impl Default for Reach {
     fn default() -> Self {
-        Self {
-            known: AtomicI64::new(0),
-            from: AtomicI64::new(0),
-            to: AtomicI64::new(0),
-            went_back: watch::Sender::new(None),
-        }
+        Self { known: AtomicI64::new(0), went_back: watch::Sender::new(None) }
     }
 }
 
@@ -42,43 +48,34 @@ impl Reach {
 
     /// Whether it is still what it was. Once it is not, nothing is asked any more: what it comes to later is another's.
     pub(super) fn check(&self) -> Result<(), EtcdError> {
-        match self.from.load(Ordering::Acquire) {
-            0 => Ok(()),
-            known => Err(EtcdError::WentBack { known, now: self.to.load(Ordering::Acquire) }),
-        }
+        self.went_back.latest().map_or(Ok(()), |back| Err(back.into()))
     }
 
     /// An answer to what was asked when so much was `known`: as all that is asked goes by most of the members, it cannot be of a time before.
     pub(super) fn meet(&self, known: i64, header: Option<&ResponseHeader>) -> Result<(), EtcdError> {
-        self.check()?;
-        let Some(now) = header.map(|header| header.revision) else { return Ok(()) };
-        self.raise(now);
-        if now >= known {
-            return Ok(());
+        if let Some(now) = header.map(|header| header.revision) {
+            self.raise(now);
+            if now < known {
+                self.went_back.send_if_modified(|back| {
+                    let is_news = back.is_none();
+                    back.get_or_insert(WentBack { known, now });
+                    is_news
+                });
+            }
         }
-        self.to.store(now, Ordering::Release);
-        self.from.store(known, Ordering::Release);
-        let error = EtcdError::WentBack { known, now };
-        self.went_back.send_if_modified(|why| {
-            let is_news = why.is_none();
-            why.get_or_insert_with(|| error.to_string());
-            is_news
-        });
-        Err(error)
+        self.check()
     }
 }
 
 impl Etcd {
     /// That etcd has lost what it knew, once that is so: every call fails from then on. One at a time may wait for it.
-    pub(crate) fn went_back(&self) -> watch::Receiver<Option<String>> {
+    pub(crate) fn went_back(&self) -> watch::Receiver<Option<WentBack>> {
         self.reach.went_back.subscribe()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use latest::Latest as _;
-
     use super::*;
 
     #[test]
@@ -89,9 +86,9 @@ mod tests {
         let (first, second) = (reach.known(), reach.known());
         assert!(met(second, 9) && met(first, 7));
         assert_eq!(reach.known(), 9);
-        assert!(reach.went_back.latest().is_none());
+        assert!(reach.check().is_ok());
         assert!(!met(reach.known(), 8));
-        assert!(reach.went_back.latest().is_some_and(|why| why.contains("was at 9")));
+        assert!(reach.check().is_err_and(|why| why.to_string().contains("was at 9")));
         assert!(!met(reach.known(), 10) && reach.check().is_err(), "and for as long as this process runs");
     }
 }

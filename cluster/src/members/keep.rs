@@ -60,7 +60,8 @@ pub(super) async fn keep_alive(
 /// Says that this node has no place any more where etcd has lost what it knew. What is known here of who is there and whose slots are holds
 /// no more, and others begin with what it says now: with the slots that this node has, too.
 pub(super) async fn end_with_etcd(etcd: Etcd, lost: watch::Sender<Option<String>>) {
-    if let Ok(Some(reason)) = etcd.went_back().until(Option::is_some).await {
+    if let Ok(Some(back)) = etcd.went_back().until(Option::is_some).await {
+        let reason = EtcdError::from(back).to_string();
         tracing::error!(reason, "nothing that this node knows of the others holds any more");
         lost.send_replace(Some(reason));
     }

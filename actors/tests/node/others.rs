@@ -1,0 +1,85 @@
+//! The other nodes of a cluster, in memory: what they were told.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use actors::{Cluster, Rival};
+use router::IkeDatagram;
+use snapshot::{Done, Kept, Row};
+
+/// The slot that all is in.
+pub(crate) const SLOT: u8 = 1;
+/// The number of another node.
+pub(crate) const NODE: u32 = 7;
+
+type Rows = BTreeMap<(u8, u64), Row>;
+
+/// They pass nothing on. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Nodes {
+    /// What the standby of the slot knows, if there is one.
+    rows: Option<Arc<Mutex<Rows>>>,
+    /// Of connections.
+    told: Arc<Mutex<Vec<Rival>>>,
+}
+
+impl Nodes {
+    /// One of them is the standby of the slot.
+    pub(crate) fn with_standby() -> Self {
+        Self { rows: Some(Arc::default()), ..Self::default() }
+    }
+
+    pub(crate) fn rows(&self) -> Vec<Row> {
+        self.rows.iter().flat_map(|rows| rows.lock().unwrap().values().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    pub(crate) fn told(&self) -> Vec<Rival> {
+        self.told.lock().unwrap().clone()
+    }
+}
+
+impl Cluster for Nodes {
+    fn slot(&self) -> u8 {
+        SLOT
+    }
+
+    fn holds(&self, slot: u8) -> bool {
+        slot == SLOT
+    }
+
+    fn is_told(&self, slot: u8) -> bool {
+        slot == SLOT && self.rows.is_some()
+    }
+
+    fn put(&self, _: u8, rows: Vec<Row>, done: Done) {
+        let Some(all) = &self.rows else { return done(Kept::Free) };
+        for row in rows {
+            let mut all = all.lock().unwrap();
+            match &row.octets {
+                Some(_) => all.insert((row.class, row.id), row),
+                None => all.remove(&(row.class, row.id)),
+            };
+        }
+        done(Kept::Known);
+    }
+
+    fn pass_on(&self, _: u8, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn begins_nothing(&self) -> bool {
+        false
+    }
+
+    fn pass_first(&self, _: &IkeDatagram) -> bool {
+        false
+    }
+
+    fn established(&self, rival: Rival) {
+        self.told.lock().unwrap().push(rival);
+    }
+
+    fn number(&self, _: &str) -> Option<u32> {
+        Some(NODE)
+    }
+}
