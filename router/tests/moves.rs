@@ -182,6 +182,7 @@ fn both_ends_of_a_conversation_move_and_nothing_is_lost_or_sent_twice() {
 
 /// What was dropped for whatever reason.
 fn dropped(gateway: &Gateway) -> Vec<(&'static str, u64)> {
+    gateway.has_been_told();
     let counters = gateway.handle.counters().into_iter();
     counters.filter(|(name, count)| *count > 0 && name.starts_with("drop_")).collect()
 }

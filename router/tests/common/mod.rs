@@ -117,12 +117,22 @@ impl Gateway {
         self.stats().into_iter().find(|stats| stats.spi == spi).expect("the pair is there")
     }
 
-    /// Returns once the shards have done all that they were told: what comes by a socket may be seen before what was told before it.
+    /// Returns once the shards have done all that they were told, and are through with the packets that they had in hand: what comes by a
+    /// socket may be seen before what was told before it, and what leaves by one before it is counted.
     pub fn has_been_told(&self) {
-        self.stats();
+        let shards = u8::try_from(self.handle.shards()).unwrap();
+        // Every shard is asked, be there a pair on it or not.
+        let nobody = (0..shards).map(|shard| Spi::compose(Spi::MAX_SLOT, shard, 0).unwrap()).collect();
+        assert!(self.runtime.block_on(self.handle.stats_of(nobody)).is_empty());
     }
 
+    /// What was counted of all that has been seen of the shards.
     pub fn counter(&self, name: &str) -> u64 {
+        self.has_been_told();
+        self.counted_by_now(name)
+    }
+
+    fn counted_by_now(&self, name: &str) -> u64 {
         let counters = self.handle.counters();
         counters.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no counter {name}")).1
     }
@@ -130,8 +140,8 @@ impl Gateway {
     /// Waits until a counter has reached a value.
     pub fn wait_for(&self, name: &str, value: u64) {
         let deadline = Instant::now() + PATIENCE;
-        while self.counter(name) < value {
-            assert!(Instant::now() < deadline, "{name} is {} and not {value}", self.counter(name));
+        while self.counted_by_now(name) < value {
+            assert!(Instant::now() < deadline, "{name} is {} and not {value}", self.counted_by_now(name));
             std::thread::yield_now();
         }
     }
