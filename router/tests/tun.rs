@@ -3,6 +3,8 @@
 #![allow(clippy::print_stderr)] // How a test says that it was skipped.
 
 mod common;
+#[path = "common/netns.rs"]
+mod netns;
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,21 +23,18 @@ struct Namespace(Child);
 
 impl Namespace {
     fn new() -> Option<Self> {
+        if netns::lacks() {
+            return None;
+        }
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; exec cat"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
             .spawn()
-            .ok()?;
+            .unwrap();
         let mut line = String::new();
-        let _ = BufReader::new(child.stdout.take()?).read_line(&mut line);
-        if line != "ready\n" || fs::File::open("/dev/net/tun").is_err() {
-            let _ = child.kill();
-            let _ = child.wait();
-            eprintln!("skipped: needs root and /dev/net/tun");
-            return None;
-        }
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
         Some(Self(child))
     }
 

@@ -3,20 +3,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::env;
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Runs the test of this name again in a new network namespace and fails as it fails. True in there; false outside, where
-/// nothing is left to do. Without the privilege it says that it is skipped.
+/// nothing is left to do. Where something is [lacking](lacks) it says that it is skipped.
 pub fn inside(test: &str) -> bool {
     if env::var_os(MARK).is_some() {
         run("ip link set lo up");
         return true;
     }
-    let allowed = Command::new("unshare").args(["--net", "true"]).stderr(Stdio::null()).status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: needs root");
+    if lacks() {
         return false;
     }
     let status = Command::new("unshare")
@@ -27,6 +26,32 @@ pub fn inside(test: &str) -> bool {
         .status();
     assert!(status.unwrap().success(), "{test} failed in its namespace");
     false
+}
+
+/// Whether something is missing that these tests need, which is said. In CI nothing may be.
+pub fn lacks() -> bool {
+    let works = |program: &str, argument: &str| {
+        let quiet = Command::new(program)
+            .args(argument.split(' '))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        quiet.is_ok_and(|status| status.success())
+    };
+    let needs = [
+        ("root", works("unshare", "--net true")),
+        ("/dev/net/tun", File::open("/dev/net/tun").is_ok()),
+        ("ip (Debian: iproute2)", works("ip", "-V")),
+        ("nft (Debian: nftables)", works("nft", "-v")),
+        ("ping (Debian: iputils-ping)", works("ping", "-V")),
+    ];
+    let missing: Vec<&str> = needs.into_iter().filter(|(_, there)| !there).map(|(what, _)| what).collect();
+    if missing.is_empty() {
+        return false;
+    }
+    assert!(env::var_os("CI").is_none(), "CI must not skip this: it needs {}", missing.join(", "));
+    eprintln!("skipped: needs {}", missing.join(", "));
+    true
 }
 
 /// Runs a command where the test is.
