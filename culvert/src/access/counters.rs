@@ -36,6 +36,8 @@ counters! {
     limited => "api_limited",
     /// Requests with a wrong credential, refused unseen as their source had shown too many.
     login_limited => "api_login_limited",
+    /// Requests with a token that is not known here, refused without a look for it at other nodes, as there were too many of them.
+    look_limited => "api_look_limited",
     /// Connections that were closed because of that.
     closed => "api_connections_closed",
     /// Connections that came to nothing in TLS.

@@ -251,7 +251,10 @@ impl Access {
             return Err((stranger, told));
         }
         // Or those who guess would have all threads wait for etcd, and nobody else get one.
-        let Ok(_turn) = self.looks.try_acquire() else { return Err((stranger, told)) };
+        let Ok(_turn) = self.looks.try_acquire() else {
+            self.counters.look_limited();
+            return Err((stranger, told));
+        };
         catch_up(&self.catalog).await;
         self.authenticate(holder, headers, now).map_err(|stranger| (stranger, told))
     }
