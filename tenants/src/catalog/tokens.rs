@@ -7,10 +7,11 @@ use culvert_proto::v1;
 use zeroize::Zeroizing;
 
 use crate::author::{Author, Role};
+use crate::catalog::Catalog;
 use crate::catalog::object::Object;
+use crate::catalog::read::last_name;
 use crate::catalog::state::{self, State};
 use crate::catalog::write::{Writer, check_etag, check_missing};
-use crate::catalog::{Catalog, last_name};
 use crate::error::Error;
 use crate::limits::MAX_TOKENS;
 use crate::name::{TenantName, TokenName};

@@ -1,0 +1,88 @@
+//! Tokens that end, and those that are none.
+
+use std::time::{Duration, SystemTime};
+
+use culvert_proto::v1;
+use prost::Message as _;
+use tenants::Role;
+use tonic::transport::Channel;
+use tonic::{Code, Request};
+
+use crate::world::{World, call, token};
+
+#[tokio::test]
+async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
+    let world = World::new().await;
+    let value = token(&world.catalog, "", "short", Role::Viewer, Duration::from_secs(3600));
+    let shown = format!("Bearer {value}");
+    let who = "/culvert.v1.TokenService/WhoAmI";
+    let me = v1::WhoAmIResponse::decode(world.call(who, &[], Some(&shown)).await.unwrap()).unwrap();
+    assert_eq!((me.principal.as_str(), me.role()), ("token tokens/short", v1::Role::Viewer));
+    assert!(me.expire_time.is_some() && me.tenant.is_empty());
+
+    let mut sas = v1::sa_service_client::SaServiceClient::new(world.node.channel());
+    let mut request =
+        Request::new(v1::WatchEventsRequest { parent: "tenants/-".into(), ..Default::default() });
+    request.metadata_mut().insert("authorization", shown.parse().unwrap());
+    let mut stream = sas.watch_events(request).await.unwrap().into_inner();
+    let delete = v1::DeleteTokenRequest { name: "tokens/short".into(), ..Default::default() };
+    world.catalog.delete_token(&delete).unwrap();
+    let refused = world.call(who, &[], Some(&shown)).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::Unauthenticated, "the token is unknown or was revoked")
+    );
+    // A stream that was opened before ends too, though nothing happens on it.
+    let ended = stream.message().await.unwrap_err();
+    assert_eq!(
+        (ended.code(), ended.message()),
+        (Code::Unauthenticated, "token tokens/short is no longer good")
+    );
+
+    let brief = token(&world.catalog, "", "brief", Role::Viewer, Duration::from_millis(5));
+    while world.catalog.verify_token(brief.as_bytes(), SystemTime::now()).is_ok() {}
+    let refused = world.call(who, &[], Some(&format!("Bearer {brief}"))).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let why = refused.message();
+    assert!(why.starts_with("the token has expired; by the clock of the node it is 2"), "{why}");
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_flood_of_wrong_tokens_is_cut_short_and_stops_nobody_else() {
+    let world = World::new().await;
+    let good = format!("Bearer {}", world.tokens["viewer of node"]);
+    let (mut told, mut spared, mut closed) = (0, 0, 0);
+    let mut channel = world.node.channel();
+    for n in 0..2_000 {
+        let shown = format!("Bearer wrong-{n}");
+        let code = call(channel.clone(), "/culvert.v1.TokenService/WhoAmI", &[], Some(&shown))
+            .await
+            .unwrap_err()
+            .code();
+        match code {
+            Code::Unauthenticated => told += 1,
+            Code::ResourceExhausted => spared += 1,
+            _ => {
+                closed += 1;
+                channel = Channel::from_shared(world.node.address.clone()).unwrap().connect().await.unwrap();
+            }
+        }
+    }
+    assert!(spared > told, "{told} told, {spared} not, {closed} closed");
+    assert!(closed > 10, "{closed} closed");
+    let channel = Channel::from_shared(world.node.address.clone()).unwrap().connect().await.unwrap();
+    let me = call(channel, "/culvert.v1.TokenService/WhoAmI", &[], Some(&good)).await.unwrap();
+    assert_eq!(v1::WhoAmIResponse::decode(me).unwrap().principal, "token tokens/viewer");
+    // The next entry says how many there would have been.
+    let path = "/culvert.v1.PeerService/InitiatePeer";
+    let channel = Channel::from_shared(world.node.address.clone()).unwrap().connect().await.unwrap();
+    call(channel, path, &[], Some(&good)).await.unwrap_err();
+    let entries = world.catalog.page_audit("", 1000, "").unwrap().items;
+    let failed = entries.iter().filter(|entry| entry.principal == "unknown").count();
+    // What is told on a connection that is being closed may not get through.
+    assert!((told..=told + closed).contains(&failed), "{failed} noted, {told} told, {closed} closed");
+    assert!(failed < 1_000, "{failed} noted");
+    assert!(entries.iter().map(|entry| entry.suppressed).sum::<u64>() > 0, "{entries:?}");
+    world.node.stop().await;
+}

@@ -1,0 +1,188 @@
+//! A node of two tenants with callers of every kind, and how it is called.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use actors::Health;
+use bytes::{Buf, BufMut, Bytes};
+use culvert::access::Access;
+use culvert::config::{Anonymous, GrpcConfig};
+use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
+use culvert_proto::v1;
+use tenants::{Catalog, Peer, Role};
+use tokio::sync::watch;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::common::{Node, create_peer, create_secret, create_tenant, peer};
+
+/// Messages as they are on the wire.
+#[derive(Clone, Copy, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        dst.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, src: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        let length = src.remaining();
+        Ok(Some(src.copy_to_bytes(length)))
+    }
+}
+
+/// As many dummies are never done.
+pub(crate) const ENDLESS: u16 = 64;
+
+/// A node without tunnels, on which nothing ever happens to them.
+struct Quiet;
+
+#[tonic::async_trait]
+impl Runtime for Quiet {
+    fn health(&self) -> watch::Receiver<Health> {
+        NoRuntime.health()
+    }
+
+    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+        Ok(Box::pin(tokio_stream::pending()))
+    }
+
+    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        NoRuntime.list_sas(scope).await
+    }
+
+    async fn node_status(&self) -> v1::NodeStatus {
+        NoRuntime.node_status().await
+    }
+
+    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        NoRuntime.peer_statuses(peers).await
+    }
+
+    async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
+        if count == ENDLESS {
+            std::future::pending::<()>().await;
+        }
+        NoRuntime.send_dummies(peer, count, length).await
+    }
+
+    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
+        NoRuntime.explain(peer).await
+    }
+
+    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.initiate(peer).await
+    }
+
+    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.terminate(peer, by).await
+    }
+
+    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
+        NoRuntime.rekey(peer, target).await
+    }
+}
+
+/// A node with the tenants `a` and `b`, each with a peer, a secret and a token, where nobody is anonymous.
+pub(crate) struct World {
+    pub(crate) node: Node,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tokens: HashMap<String, String>,
+}
+
+fn strict() -> GrpcConfig {
+    GrpcConfig { anonymous: Some(Anonymous(None)), ..GrpcConfig::default() }
+}
+
+pub(crate) fn token(catalog: &Catalog, parent: &str, id: &str, role: Role, life: Duration) -> String {
+    let request = v1::CreateTokenRequest {
+        parent: parent.into(),
+        token_id: id.into(),
+        token: Some(v1::Token {
+            role: role.to_proto().into(),
+            expire_time: Some((SystemTime::now() + life).into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    catalog.create_token(&request).unwrap().1.to_string()
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let catalog = Arc::new(Catalog::in_memory().unwrap());
+        let mut tokens = HashMap::new();
+        let hour = Duration::from_secs(3600);
+        for tenant in ["a", "b"] {
+            catalog.create_tenant(&create_tenant(tenant)).unwrap();
+            catalog.create_secret(create_secret(tenant, "psk", b"correct horse")).unwrap();
+            let mut request = create_peer(peer(tenant, "p", "10.1.0.0/24"));
+            request.peer.as_mut().unwrap().remote_identity = format!("p.{tenant}.example.net");
+            catalog.create_peer(&request).unwrap();
+        }
+        for role in [Role::Viewer, Role::Operator, Role::Admin] {
+            for (parent, of) in [("", "node"), ("tenants/a", "a"), ("tenants/b", "b")] {
+                let value = token(&catalog, parent, &role.to_string(), role, hour);
+                tokens.insert(format!("{role} of {of}"), value);
+            }
+        }
+        let access = Access::new(Arc::clone(&catalog), &strict()).unwrap();
+        let node = Node::with(Arc::new(Quiet), Arc::clone(&catalog), access).await;
+        Self { node, catalog, tokens }
+    }
+
+    pub(crate) async fn call(
+        &self,
+        path: &str,
+        message: &[u8],
+        authorization: Option<&str>,
+    ) -> Result<Bytes, Status> {
+        call(self.node.channel(), path, message, authorization).await
+    }
+}
+
+/// The first message of the answer.
+pub(crate) async fn call(
+    channel: Channel,
+    path: &str,
+    message: &[u8],
+    authorization: Option<&str>,
+) -> Result<Bytes, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut request = Request::new(Bytes::copy_from_slice(message));
+    if let Some(value) = authorization {
+        request.metadata_mut().insert("authorization", MetadataValue::try_from(value).unwrap());
+    }
+    let mut answer = grpc.server_streaming(request, path.parse().unwrap(), Raw).await?.into_inner();
+    let first = tokio::time::timeout(Duration::from_millis(200), answer.message()).await;
+    // A stream on which nothing happens was opened all the same.
+    first.unwrap_or(Ok(None)).map(Option::unwrap_or_default)
+}
