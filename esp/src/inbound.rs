@@ -11,6 +11,7 @@ use crate::ip::{self, PacketInfo};
 use crate::keys::SaKeys;
 use crate::limits::{LimitEvent, Limits, Meter};
 use crate::replay::{ReplayError, ReplayWindow};
+use crate::returning::returning;
 use crate::selector::SelectorPair;
 use crate::spi::Spi;
 use crate::suite::Suite;
@@ -37,8 +38,10 @@ pub struct InboundSa {
 pub struct Opened {
     /// Where the inner packet lies in its buffer, without padding of any kind.
     pub inner: Range<usize>,
-    /// The inner packet's headers.
+    /// The inner packet's headers, or what it stands for if the selectors take only that.
     pub info: PacketInfo,
+    /// It is an ICMP error, and `info` what it [stands for](crate::returning).
+    pub stands_for: bool,
     /// The whole sequence number.
     pub sequence: u64,
     /// A limit that this packet reached.
@@ -145,13 +148,15 @@ impl InboundSa {
 
     /// Holds the packet that begins at `at` of its buffer against the selectors, and counts it.
     fn admit(&mut self, inner: &[u8], at: usize, sequence: u64) -> Result<Opened, OpenError> {
-        let info = ip::parse(inner).ok_or(OpenError::BadInner)?;
-        if !self.selectors.matches_inbound(&info) {
-            return Err(OpenError::SelectorMismatch);
+        let mut info = ip::parse(inner).ok_or(OpenError::BadInner)?;
+        let stands_for = !self.selectors.matches_inbound(&info);
+        if stands_for {
+            let taken = returning(inner, &info).filter(|info| self.selectors.matches_inbound(info));
+            info = taken.ok_or(OpenError::SelectorMismatch)?;
         }
         let first = self.meter.packets == 0;
         let limit = self.meter.count(info.len);
-        Ok(Opened { inner: at..at + info.len, info, sequence, limit, first })
+        Ok(Opened { inner: at..at + info.len, info, stands_for, sequence, limit, first })
     }
 
     /// Has this thread keep nothing of the keys, before the SA goes to another. Dropping it does so by itself.

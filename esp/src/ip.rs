@@ -147,7 +147,6 @@ fn parse_v4(packet: &[u8]) -> Option<PacketInfo> {
     if header_len < IPV4_HEADER_LEN || len < header_len || len > packet.len() {
         return None;
     }
-    let protocol = header[9];
     let fragment_offset = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET;
     let upper = packet.get(header_len..len)?;
     // No datagram reaches beyond what its length can say. Cut further, such a fragment would have later parts begin at 0 again, with headers
@@ -155,22 +154,47 @@ fn parse_v4(packet: &[u8]) -> Option<PacketInfo> {
     if usize::from(fragment_offset) * 8 + upper.len() > usize::from(u16::MAX) - header_len {
         return None;
     }
-    let (source_port, destination_port) =
-        if fragment_offset == 0 { ports(protocol, upper) } else { (None, None) };
-    Some(PacketInfo {
+    Some(info_v4(header, upper, len))
+}
+
+fn parse_v6(packet: &[u8]) -> Option<PacketInfo> {
+    let header = packet.first_chunk::<IPV6_HEADER_LEN>()?;
+    let len = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    info_v6(header, packet.get(IPV6_HEADER_LEN..len)?, len)
+}
+
+/// As [`parse`], of the front of a packet: `len` is that of what there is.
+pub(crate) fn parse_front(packet: &[u8]) -> Option<PacketInfo> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header = packet.first_chunk::<IPV4_HEADER_LEN>()?;
+            let header_len = usize::from(header[0] & 0x0f) * 4;
+            let upper = packet.get(header_len..).filter(|_| header_len >= IPV4_HEADER_LEN)?;
+            Some(info_v4(header, upper, packet.len()))
+        }
+        6 => {
+            let (header, body) = packet.split_first_chunk::<IPV6_HEADER_LEN>()?;
+            info_v6(header, body, packet.len())
+        }
+        _ => None,
+    }
+}
+
+fn info_v4(header: &[u8; IPV4_HEADER_LEN], upper: &[u8], len: usize) -> PacketInfo {
+    let protocol = header[9];
+    let is_first = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT_OFFSET == 0;
+    let (source_port, destination_port) = if is_first { ports(protocol, upper) } else { (None, None) };
+    PacketInfo {
         source: IpAddr::V4(Ipv4Addr::new(header[12], header[13], header[14], header[15])),
         destination: IpAddr::V4(Ipv4Addr::new(header[16], header[17], header[18], header[19])),
         protocol,
         source_port,
         destination_port,
         len,
-    })
+    }
 }
 
-fn parse_v6(packet: &[u8]) -> Option<PacketInfo> {
-    let header = packet.first_chunk::<IPV6_HEADER_LEN>()?;
-    let len = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let body = packet.get(IPV6_HEADER_LEN..len)?;
+fn info_v6(header: &[u8; IPV6_HEADER_LEN], body: &[u8], len: usize) -> Option<PacketInfo> {
     let (protocol, upper) = skip_extensions(header[6], body)?;
     let (source_port, destination_port) = match upper {
         Some(upper) => ports(protocol, upper),
@@ -188,12 +212,12 @@ fn parse_v6(packet: &[u8]) -> Option<PacketInfo> {
     })
 }
 
-/// Walks the IPv6 extension headers: the upper-layer protocol and its octets, which a later fragment does not have.
+/// Walks the IPv6 extension headers: the upper-layer protocol and its octets, which a later fragment does not have. AH is one of these
+/// protocols (RFC 4301 section 4.4.1.1), and nothing behind it is ours to change.
 fn skip_extensions(mut next: u8, mut body: &[u8]) -> Option<(u8, Option<&[u8]>)> {
     for _ in 0..MAX_EXTENSION_HEADERS {
-        let unit = match next {
-            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8,
-            AUTHENTICATION => 4,
+        match next {
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {}
             FRAGMENT => {
                 let (fragment, rest) = body.split_first_chunk::<8>()?;
                 if u16::from_be_bytes([fragment[2], fragment[3]]) & 0xfff8 != 0 {
@@ -203,11 +227,10 @@ fn skip_extensions(mut next: u8, mut body: &[u8]) -> Option<(u8, Option<&[u8]>)>
                 continue;
             }
             _ => return Some((next, Some(body))),
-        };
+        }
         let (&[following, length], _) = body.split_first_chunk::<2>()?;
-        // The length octet counts units of 8 without the first (RFC 8200), for AH units of 4 without the first two.
-        let octets = if unit == 8 { (usize::from(length) + 1) * 8 } else { (usize::from(length) + 2) * 4 };
-        (next, body) = (following, body.get(octets..)?);
+        // The length octet counts units of 8 without the first (RFC 8200).
+        (next, body) = (following, body.get((usize::from(length) + 1) * 8..)?);
     }
     None
 }
@@ -230,7 +253,7 @@ fn ports(protocol: u8, upper: &[u8]) -> (Option<u16>, Option<u16>) {
     }
 }
 
-/// Whether this is one of the IPv6 extension headers that [`parse`] walks.
+/// Whether this is an IPv6 extension header (RFC 8200 section 4.1): one that [`parse`] walks, or AH.
 pub(crate) fn is_extension(next: u8) -> bool {
     matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
@@ -327,6 +350,19 @@ mod tests {
         assert_eq!((info.protocol, info.destination_port), (17, Some(53)));
         let later = parse(&udp_v6(&[17, 0, 0, 8, 0, 0, 0, 9], 44)).unwrap();
         assert_eq!((later.protocol, later.destination_port), (17, None));
+    }
+
+    /// What it covers is nobody's to change, and what is behind it no selector sees (RFC 4301 section 4.4.1.1).
+    #[test]
+    fn ah_is_an_upper_layer_of_both_versions() {
+        let ah = [17, 4, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12];
+        let mut v4 = udp_v4();
+        v4[9] = 51;
+        let behind = [&[51, 0, 1, 4, 0, 0, 0, 0][..], &ah].concat();
+        for packet in [v4, udp_v6(&ah, 51), udp_v6(&behind, 60)] {
+            let info = parse(&packet).unwrap();
+            assert_eq!((info.protocol, info.source_port, info.destination_port), (51, None, None));
+        }
     }
 
     #[test]

@@ -107,17 +107,30 @@ impl Policy {
         })
     }
 
+    /// Whether a rule has it that a packet that leaves goes nowhere.
+    pub(crate) fn discards(&self, packet: &PacketInfo) -> bool {
+        self.outbound(packet) == Verdict::Rule(&PolicyAction::Discard)
+    }
+
+    /// The same of one that came through a tunnel.
+    pub(crate) fn discards_inbound(&self, packet: &PacketInfo) -> bool {
+        self.inbound(packet) == Verdict::Rule(&PolicyAction::Discard)
+    }
+
     /// Whether a packet may have come through this tunnel (RFC 4301 section 5.2).
     pub(crate) fn admits(&self, packet: &PacketInfo, tunnel: TunnelId) -> bool {
-        let sides = Sides {
-            local: (packet.destination, packet.destination_port),
-            remote: (packet.source, packet.source_port),
-            protocol: packet.protocol,
-        };
-        match self.evaluate(&sides) {
+        match self.inbound(packet) {
             Verdict::Rule(PolicyAction::Protect(tunnels)) => tunnels.contains(tunnel),
             _ => false,
         }
+    }
+
+    fn inbound(&self, packet: &PacketInfo) -> Verdict<'_> {
+        self.evaluate(&Sides {
+            local: (packet.destination, packet.destination_port),
+            remote: (packet.source, packet.source_port),
+            protocol: packet.protocol,
+        })
     }
 
     /// The addresses, of IPv4 and of IPv6, whose packets leave in the clear whatever else they are: those of the bypass rules

@@ -171,7 +171,7 @@ impl Core {
                     self.pass_held(node, &tenant, tunnel);
                 }
                 Command::DropHeld(tenant, tunnel) => {
-                    let dropped = self.holds.take((tenant, tunnel)).len();
+                    let dropped = self.holds.refuse((tenant, tunnel));
                     self.counters.add(Counter::HoldFailed, dropped as u64);
                 }
                 Command::Reserve(spi, reserve) => {
@@ -250,13 +250,17 @@ impl Core {
 
     /// What waited for a slot can be opened, when no other packet is.
     fn open_slot(&mut self, slot: u8) {
+        self.opened.push(slot);
+    }
+
+    /// The pairs of a slot that is open now are not early any more.
+    pub(super) fn clear_early(&mut self, slot: u8) {
         let mark = self.mark();
         for spi in self.early.extract_if(.., |spi| spi.slot() == slot) {
             if let Some(sa) = self.table.get_mut(spi) {
                 sa.mark = mark;
             }
         }
-        self.opened.push(slot);
     }
 
     /// Everything of a slot goes.

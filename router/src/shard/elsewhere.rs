@@ -51,7 +51,13 @@ impl Core {
                         self.wait(spi, packet, origin);
                         false
                     }
-                    SlotState::Closed => !self.pass_on(spi, packet, origin),
+                    SlotState::Closed => {
+                        if self.waiting.has_esp(spi.slot()) {
+                            // It has just gone, and what waits for that goes before this.
+                            self.close_waiting(spi.slot());
+                        }
+                        !self.pass_on(spi, packet, origin)
+                    }
                 };
             }
         }
@@ -85,17 +91,29 @@ impl Core {
     }
 
     fn wait(&mut self, spi: Spi, packet: &[u8], origin: Origin) {
-        if self.waiting.push(self.now, Kind::Esp(spi.slot(), origin), packet) {
-            self.counters.count(Counter::SlotHeld);
-        } else {
+        if !self.keep_waiting(Kind::Esp(spi.slot(), origin), packet) {
             self.counters.count(Counter::EspReceived);
+        }
+    }
+
+    /// Has a packet wait, in the place of others if need be. False where there is no room.
+    pub(super) fn keep_waiting(&mut self, kind: Kind, packet: &[u8]) -> bool {
+        let (held, gone) = self.waiting.push(self.now, kind, packet);
+        self.counters.count(if held { Counter::SlotHeld } else { Counter::SlotHoldFull });
+        for packet in gone {
+            if matches!(packet.kind, Kind::Esp(..)) {
+                self.counters.count(Counter::EspReceived);
+            }
             self.counters.count(Counter::SlotHoldFull);
         }
+        held
     }
 
     /// Opens what waited for slots that are open now. Not while another packet is being opened.
     pub(super) fn open_waiting(&mut self) {
         for slot in std::mem::take(&mut self.opened) {
+            // Not sooner: what comes for these pairs goes behind what waits for them.
+            self.clear_early(slot);
             for Packet { kind, mut octets, .. } in self.waiting.take(slot) {
                 match kind {
                     Kind::Esp(_, origin) => self.received(&mut octets, origin),

@@ -11,6 +11,7 @@ use super::run::packets;
 use super::waiting::Kind;
 use crate::counters::Counter;
 use crate::model::TenantId;
+use crate::slots::SlotState;
 use crate::tenant::Tenant;
 
 impl Core {
@@ -38,8 +39,16 @@ impl Core {
     }
 
     fn inner_of_another(&mut self, tenant: &Arc<Tenant>, mut packet: Vec<u8>, may_wait: bool) {
-        let Some(info) = ip::parse(&packet) else { return self.counters.count(Counter::BadInner) };
-        match Way::find(self.id, tenant, &tenant.policy.load(), &info) {
+        let Some(mut info) = ip::parse(&packet) else { return self.counters.count(Counter::BadInner) };
+        match Way::find_of(self.id, tenant, &tenant.policy.load(), &packet, &mut info) {
+            // Its pair is there, and what came before it waits until all of the slot is.
+            Way::Pair(spi, _)
+                if may_wait
+                    && self.slots.state(spi.slot()) == SlotState::Expected
+                    && self.waiting.has_inner(tenant) =>
+            {
+                self.wait_inner(tenant, &packet);
+            }
             Way::Pair(spi, tunnel) => {
                 self.counters.count(Counter::Switched);
                 self.release_first(spi, (tenant.id, tunnel));
@@ -71,8 +80,7 @@ impl Core {
 
     /// Keeps a packet of the tenant until the slot that changes hands has come or gone.
     fn wait_inner(&mut self, tenant: &Arc<Tenant>, packet: &[u8]) {
-        let held = self.waiting.push(self.now, Kind::Inner(tenant.clone()), packet);
-        self.counters.count(if held { Counter::SlotHeld } else { Counter::SlotHoldFull });
+        self.keep_waiting(Kind::Inner(tenant.clone()), packet);
     }
 
     /// A packet, or all that it stands for, whose pair went after it was routed. In a cluster the pair may be at another node by
@@ -80,9 +88,9 @@ impl Core {
     #[cold]
     pub(super) fn lost_its_pair(&mut self, tenant: TenantId, packet: &[u8], run: Option<Run>) {
         let tenant = self.elsewhere.as_ref().and_then(|_| self.tenants.get(tenant));
-        let way = tenant
-            .zip(ip::parse(packet))
-            .map(|(tenant, info)| (Way::find(self.id, &tenant, &tenant.policy.load(), &info), tenant));
+        let way = tenant.zip(ip::parse(packet)).map(|(tenant, mut info)| {
+            (Way::find_of(self.id, &tenant, &tenant.policy.load(), packet, &mut info), tenant)
+        });
         match (way, run) {
             (Some((Way::Elsewhere(node, tunnel), tenant)), None) => {
                 self.pass_after_held(node, &tenant, tunnel, packet);

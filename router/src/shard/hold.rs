@@ -136,6 +136,17 @@ impl Holds {
         held.packets
     }
 
+    /// Drops what waits for a tunnel that will not come up now: how many packets. That it was asked for stays known, or the answer to each
+    /// packet would have the next one ask again.
+    pub(super) fn refuse(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> usize {
+        let Some(share) = self.tenants.get_mut(&tenant) else { return 0 };
+        let Some(held) = share.tunnels.get_mut(&tunnel) else { return 0 };
+        let places = std::mem::take(&mut held.places);
+        share.places -= places;
+        self.places -= places;
+        std::mem::take(&mut held.packets).len()
+    }
+
     /// Drops what has waited too long: how many packets.
     pub(super) fn expire(&mut self, now: Instant) -> usize {
         if self.next_expiry.is_none_or(|next| now < next) {
@@ -232,6 +243,22 @@ mod tests {
         assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[2]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.take(KEY), [[0], [1], [2]]);
         assert!(holds.is_empty() && holds.places == 0);
+    }
+
+    #[test]
+    fn who_was_refused_asks_no_more_often() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        assert_eq!(holds.refuse(KEY), 0);
+        assert!(holds.hold(now, KEY, &[0]).ask);
+        let soon = now + ASK_INTERVAL / 2;
+        for number in 0..3 {
+            assert_eq!((holds.refuse(KEY), holds.places), (1, 0));
+            assert_eq!(holds.hold(soon, KEY, &[number]), HELD);
+        }
+        assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[3]), Outcome { ask: true, ..HELD });
+        assert_eq!(holds.refuse(KEY), 2);
+        assert_eq!(holds.expire(now + HOLD_TIME), 0);
+        assert!(holds.is_empty() && holds.places == 0, "forgotten once nothing came for a while");
     }
 
     #[test]

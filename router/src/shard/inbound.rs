@@ -144,6 +144,16 @@ impl Core {
         let stays = sa.hosts.is_none();
         let buffer = if stays { packet } else { &mut *scratch };
         let inner = buffer.get_mut(opened.inner.clone())?;
+        // What it stands for is judged below. Rules about errors themselves are for it all the same.
+        if opened.stands_for
+            && let Some(own) = ip::parse(inner)
+            && let policy = sa.tenant.policy.load()
+            && (policy.discards_inbound(&own) || policy.discards(&own))
+        {
+            sa.count_drop(Counter::PolicyDiscard.name());
+            self.counters.count(Counter::PolicyDiscard);
+            return None;
+        }
         // In transport mode the class outside is the packet's own, and this changes nothing.
         if !ecn::decapsulate(inner, Ecn::from_bits(origin.class)) {
             sa.count_drop(Counter::EcnNotCapable.name());
@@ -178,7 +188,7 @@ impl Core {
 
     /// Has an opened packet go where it goes. What is to be sealed again is left to the caller, who has [`Core::send_onward`].
     pub(super) fn find_way(&mut self, packet: &mut [u8], arrived: Arrived) -> Option<Onward> {
-        let Arrived { pair: spi, tenant, inner: range, info } = arrived;
+        let Arrived { pair: spi, tenant, inner: range, mut info } = arrived;
         let inner = packet.get_mut(range.clone())?;
         // Commands are carried out before a group is opened, not between that and this; but for what a packet of the group in transport mode, which
         // goes on at once, had the shard do.
@@ -186,7 +196,16 @@ impl Core {
             self.counters.count(Counter::UnknownSpi);
             return None;
         };
-        let Some(way) = sa.onwards(&info) else {
+        let mut way = sa.onwards(&info);
+        if let Some(Some(nowhere)) = &way
+            && nowhere.is_for_nothing()
+            && let Some(stands_for) = esp::returning(inner, &info)
+            && !sa.tenant.policy.load().discards(&info)
+            && let other @ Some(Some(Way::Pair(..) | Way::Elsewhere(..))) = sa.onwards(&stands_for)
+        {
+            (way, info) = (other, stands_for);
+        }
+        let Some(way) = way else {
             sa.count_drop(Counter::PolicyInboundMismatch.name());
             self.counters.count(Counter::PolicyInboundMismatch);
             return None;

@@ -19,16 +19,21 @@ impl Core {
     /// A packet from the tenant's TUN device, or all that it stands for. False when it is for a thread that has no room now: then
     /// nothing has happened, and this thread is woken when there is.
     pub(super) fn take_from_device(&mut self, tenant: &Tenant, packet: &[u8], run: Option<Run>) -> bool {
-        let Some(info) = ip::parse(packet) else {
+        let Some(mut info) = ip::parse(packet) else {
             self.counters.count(Counter::TunRead);
             self.counters.count(Counter::BadInner);
             return true;
         };
-        let way = Way::find(self.id, tenant, &tenant.policy.load(), &info);
+        let way = Way::find_of(self.id, tenant, &tenant.policy.load(), packet, &mut info);
         if let Way::Pair(spi, tunnel) = way {
-            self.release_first(spi, (tenant.id, tunnel));
             let owner = usize::from(spi.shard());
-            if owner != self.id && !self.has_room(owner) {
+            let full = |core: &mut Self| owner != core.id && !core.has_room(owner);
+            // What waits for the tunnel comes before this packet, and needs room as well.
+            if full(self) {
+                return false;
+            }
+            self.release_first(spi, (tenant.id, tunnel));
+            if full(self) {
                 return false;
             }
         }
@@ -100,7 +105,10 @@ impl Core {
             },
         };
         // The route stands for the tunnel; after a rekey its pair may carry less than the one before.
-        if !sa.inbound.selectors().matches_outbound(info) {
+        let selectors = sa.inbound.selectors();
+        if !selectors.matches_outbound(info)
+            && !esp::returning(packet, info).is_some_and(|info| selectors.matches_outbound(&info))
+        {
             sa.count_drop(Counter::OutboundSelector.name());
             return self.counters.count(Counter::OutboundSelector);
         }

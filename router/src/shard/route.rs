@@ -45,6 +45,34 @@ impl Way {
         }
     }
 
+    /// As [`Way::find`], of this packet. An ICMP error that nothing takes as it is, as from a router between the hosts, goes with the traffic that
+    /// answers the packet it is about, and stands for that from here on; but no tunnel comes up for it (RFC 4301 section 6.2).
+    pub(super) fn find_of(
+        shard: usize,
+        tenant: &Tenant,
+        policy: &Policy,
+        packet: &[u8],
+        info: &mut PacketInfo,
+    ) -> Self {
+        let way = Self::find(shard, tenant, policy, info);
+        if way.is_for_nothing()
+            && let Some(stands_for) = esp::returning(packet, info)
+            && !policy.discards(info)
+            && let other @ (Self::Pair(..) | Self::Elsewhere(..)) =
+                Self::find(shard, tenant, policy, &stands_for)
+        {
+            *info = stands_for;
+            return other;
+        }
+        way
+    }
+
+    /// Whether no tunnel and no rule takes the packet, be it up or not.
+    pub(super) fn is_for_nothing(&self) -> bool {
+        let nothing = [Counter::NoRoute, Counter::PolicyNoTunnel, Counter::PolicyDiscard];
+        matches!(self, Self::Nowhere(reason) if nothing.contains(reason))
+    }
+
     fn by_tunnel(
         shard: usize,
         tenant: &Tenant,
