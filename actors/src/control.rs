@@ -267,6 +267,22 @@ impl Control {
         self.command(name, |reply| ToPeer::Terminate(by.to_owned(), reply)).await
     }
 
+    /// Does not begin with a peer that no node has a connection with, or whose tunnel another node takes down, at the wish of `by`.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn keep_down(&self, name: &PeerName, by: &str) -> Result<(), ControlError> {
+        self.command(name, |reply| ToPeer::KeepDown(by.to_owned(), reply)).await
+    }
+
+    /// The other node has not taken the tunnel down.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn let_be(&self, name: &PeerName) -> Result<(), ControlError> {
+        self.command(name, ToPeer::LetBe).await
+    }
+
     /// Rekeys; returns when the new SA is in place.
     ///
     /// # Errors

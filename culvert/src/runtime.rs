@@ -72,6 +72,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes the tunnel down at the wish of `by`; answers when it is.
     async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError>;
 
+    /// Does not begin with a peer that no node has a connection with, or whose tunnel another node takes down. For a node that is alone that
+    /// is the same.
+    async fn keep_down(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.terminate(peer, by).await
+    }
+
+    /// The other node has not taken the tunnel down.
+    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        Ok(self.peer_statuses(&[peer]).await.pop().flatten().unwrap_or_default())
+    }
+
     /// Rekeys; answers when the new SA is in use.
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError>;
 }

@@ -147,6 +147,16 @@ impl Runtime for Tunnels {
         self.status(&peer.name).await
     }
 
+    async fn keep_down(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.keep_down(&peer.name, by).await?;
+        self.status(&peer.name).await
+    }
+
+    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.let_be(&peer.name).await?;
+        self.status(&peer.name).await
+    }
+
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
         let target = match target {
             RekeyTarget::Ike => actors::RekeyTarget::Ike,

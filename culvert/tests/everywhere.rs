@@ -29,6 +29,8 @@ use tonic::transport::{Channel, Endpoint};
 struct Tunnels {
     up: BTreeSet<&'static str>,
     orders: Mutex<Vec<String>>,
+    /// The next one, with this reason.
+    refuses: Mutex<Option<String>>,
     /// All there were, and where those come that happen now.
     events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
 }
@@ -39,7 +41,12 @@ const BEFORE: u64 = 5;
 impl Tunnels {
     fn of(up: &[&'static str]) -> Arc<Self> {
         let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
-        Arc::new(Self { up: up.iter().copied().collect(), orders: Mutex::default(), events })
+        Arc::new(Self {
+            up: up.iter().copied().collect(),
+            orders: Mutex::default(),
+            refuses: Mutex::default(),
+            events,
+        })
     }
 
     fn happens(&self, event: v1::Event) {
@@ -66,8 +73,16 @@ impl Tunnels {
     }
 
     fn order(&self, what: &str, peer: &Peer) -> Result<v1::PeerStatus, RuntimeError> {
-        self.orders.lock().unwrap().push(what.to_owned());
+        match self.refuses.lock().unwrap().take() {
+            Some(reason) => return Err(RuntimeError::Refused(reason)),
+            None => self.orders.lock().unwrap().push(what.to_owned()),
+        }
         Ok(self.status(peer))
+    }
+
+    /// The next order is refused.
+    fn refuse(&self, reason: &str) {
+        *self.refuses.lock().unwrap() = Some(reason.to_owned());
     }
 
     fn orders(&self) -> Vec<String> {
@@ -125,6 +140,14 @@ impl Runtime for Tunnels {
         self.order(by, &peer)
     }
 
+    async fn keep_down(&self, peer: Arc<Peer>, _: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order("keep down", &peer)
+    }
+
+    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order("let be", &peer)
+    }
+
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
         self.order(&format!("{target:?}"), &peer)
     }
@@ -176,6 +199,7 @@ struct World {
     other: Arc<Tunnels>,
     placement: watch::Sender<Arc<Placement>>,
     besides: Arc<Mutex<BTreeSet<&'static str>>>,
+    uids: BTreeSet<u64>,
     _down: watch::Sender<bool>,
 }
 
@@ -203,7 +227,7 @@ async fn world(begins: &str) -> World {
     let placement = Placement {
         nodes: ["gone", "other", "own"].map(node).into(),
         own: "own".to_owned(),
-        held: [(begins.to_owned(), Arc::new(uids))].into(),
+        held: [(begins.to_owned(), Arc::new(uids.clone()))].into(),
     };
     let (own, other) = (Tunnels::of(&["here"]), Tunnels::of(&["there"]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -216,10 +240,21 @@ async fn world(begins: &str) -> World {
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, catalog, access).await;
-    World { node, own, other, placement, besides, _down: down }
+    World { node, own, other, placement, besides, uids, _down: down }
 }
 
 impl World {
+    /// All peers are at home with a node, for every other one is drained.
+    fn lives(&self, name: &str) {
+        self.placement.send_modify(|placement| {
+            for node in &mut Arc::make_mut(placement).nodes {
+                node.drained = node.name != name;
+            }
+        });
+        let placement = self.placement.latest();
+        assert!(self.uids.iter().all(|uid| placement.home(*uid).unwrap().name == name));
+    }
+
     /// A node's lease runs out.
     fn lapse(&self, name: &str) {
         self.placement
@@ -298,8 +333,42 @@ async fn orders_go_to_who_has_the_connection_or_begins() {
     assert_eq!((world.other.orders().len(), world.own.orders().len()), (1, 0));
 
     // It knows who gave the order.
+    world.lapse("gone");
     peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await.unwrap();
     assert_eq!(world.other.orders().last().unwrap(), "a command of anonymous at another node");
+    world.node.stop().await;
+}
+
+/// Which is told before the other takes it down; and if that one does not, it is told of that.
+#[tokio::test]
+async fn who_would_begin_with_a_peer_that_is_taken_down_keeps_it_down() {
+    let world = world("other").await;
+    let mut peers = world.node.peers();
+    let terminate = |peer: &str| v1::TerminatePeerRequest { name: name(peer) };
+    world.lives("own");
+    peers.terminate_peer(terminate("there")).await.unwrap();
+    let (own, other) = (world.own.orders(), world.other.orders());
+    assert_eq!((own.as_slice(), other.len()), (&["keep down".to_owned()][..], 1));
+    // Nobody has it: who begins keeps it down.
+    world.lives("other");
+    peers.terminate_peer(terminate("nowhere")).await.unwrap();
+    assert_eq!((world.own.orders().len(), world.other.orders()), (0, vec!["keep down".to_owned()]));
+    // The other has it no more.
+    world.lives("own");
+    world.other.refuse("the tunnel has moved");
+    let refused = peers.terminate_peer(terminate("there")).await.unwrap_err();
+    assert!(refused.message().contains("the tunnel has moved"), "{refused}");
+    assert_eq!(world.own.orders(), ["keep down", "let be"]);
+    // Who begins is away, and may do so when it is back.
+    world.lives("gone");
+    let half = peers.terminate_peer(terminate("here")).await.unwrap_err();
+    assert_eq!((half.code(), world.own.orders().len()), (Code::Unavailable, 1));
+    let told = half.message();
+    assert!(
+        told.contains("was taken down, but node gone, which begins with the peer")
+            && told.contains("ask again"),
+        "{told}"
+    );
     world.node.stop().await;
 }
 

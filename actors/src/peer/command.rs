@@ -31,7 +31,7 @@ pub(super) struct Waiter {
 }
 
 impl PeerActor {
-    fn wait(&mut self, wait: Wait, reply: Reply) -> bool {
+    pub(super) fn wait(&mut self, wait: Wait, reply: Reply) -> bool {
         self.wait_for(wait, Vec::new(), reply)
     }
 
@@ -87,6 +87,7 @@ impl PeerActor {
 
     /// Starts a negotiation unless the tunnel is up. Answered when every child has its Child SA, or one is refused.
     pub(super) fn initiate(&mut self, reply: Reply, parent: Option<SpanContext>, ctx: &mut Context<Self>) {
+        let Some(reply) = self.unless_moved(reply) else { return };
         if !self.wait(Wait::Up, reply) {
             return;
         }
@@ -110,27 +111,9 @@ impl PeerActor {
         self.settle(ctx);
     }
 
-    /// Takes the tunnel down.
-    pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
-        if !self.wait(Wait::Down, reply) {
-            return;
-        }
-        tracing::info!(peer = %self.peer.name, by, "taken down by command");
-        self.supervisor.terminate();
-        self.recall = false;
-        self.resolve(Wait::Up, Err(format!("taken down by {by}")));
-        self.view_mut().state_reason = format!("taken down by {by}");
-        self.drop_held();
-        if self.conns.values().any(|c| !c.down) {
-            self.close_all();
-        } else {
-            self.resolve(Wait::Down, Ok(()));
-        }
-        self.settle(ctx);
-    }
-
     /// Rekeys the IKE_SA, or the Child SA of a name, or all of them.
     pub(super) fn rekey(&mut self, target: RekeyTarget, reply: Reply) {
+        let Some(reply) = self.unless_moved(reply) else { return };
         let Some(id) = self.supervisor.current() else {
             let _ = reply.send(Err("the tunnel is not up".to_owned()));
             return;

@@ -128,6 +128,7 @@ impl PeerActor {
     pub(super) fn rehome(&mut self, ctx: &mut Context<Self>) {
         self.tell_holder();
         self.replan();
+        self.look_at_taken_down();
         self.settle(ctx);
     }
 }

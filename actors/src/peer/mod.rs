@@ -15,6 +15,7 @@ mod reach;
 mod report;
 mod rival;
 mod start;
+mod taken_down;
 mod view;
 
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
 use start::PeerNames;
+use taken_down::TakenDown;
 
 /// Connections of one peer at a time: one in use, one replacing it, one crossing, and room for those that linger. For a
 /// further one the oldest that only lingers vanishes, or else the oldest that is not in use.
@@ -88,6 +90,8 @@ pub(crate) struct PeerActor {
     given: Option<Instant>,
     /// Some other node has said since that it has it.
     given_is_told: bool,
+    /// When it was taken down by command, until it is up again anywhere.
+    taken_down: Option<TakenDown>,
     /// One comes from another node after it was told that yet another has one.
     contested: bool,
     /// Other nodes know that a connection is here.
@@ -143,6 +147,7 @@ impl PeerActor {
             lead_ends: None,
             given: None,
             given_is_told: false,
+            taken_down: None,
             contested: false,
             hold: None,
             woken: None,
@@ -300,6 +305,8 @@ impl Handler<ToPeer> for PeerActor {
         match message {
             ToPeer::Initiate(reply, parent) => self.initiate(reply, parent, ctx),
             ToPeer::Terminate(by, reply) => self.terminate(by, reply, ctx),
+            ToPeer::KeepDown(by, reply) => self.keep_down(by, reply, ctx),
+            ToPeer::LetBe(reply) => self.let_be(reply, ctx),
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),
             ToPeer::GoOn(moved) => self.take_over(moved, ctx),

@@ -14,6 +14,9 @@ use crate::vocabulary::Begin;
 /// of a second, unless etcd elects a leader.
 const GIVEN: Duration = Duration::from_secs(10);
 
+/// What whoever asks for something of a connection that is elsewhere by then is told.
+pub(super) const MOVED: &str = "the tunnel has moved to another node meanwhile; ask again";
+
 /// How long what is for a peer still goes to the node that had its tunnel, when nobody says that it has one.
 const LEAD: Duration = Duration::from_secs(1);
 
@@ -46,7 +49,7 @@ impl PeerActor {
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
         // Whoever waits asked for something of this connection, and asks again where it is.
-        let moved = || Err("the tunnel has moved to another node meanwhile; ask again".to_owned());
+        let moved = || Err(MOVED.to_owned());
         for wait in [Wait::Up, Wait::Down, Wait::IkeRekey, Wait::ChildRekey] {
             self.resolve(wait, moved());
         }

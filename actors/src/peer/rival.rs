@@ -80,6 +80,7 @@ impl PeerActor {
     /// The peer has a connection with another node. Of that one and one that is here one goes: what the peer has left there it has forgotten, or is
     /// glad to be rid of.
     pub(super) fn rival(&mut self, ctx: &mut Context<Self>, rival: &Rival, at: Whereabouts) {
+        self.came_elsewhere(rival, ctx);
         let current = self.supervisor.current();
         let ours = current.and_then(|id| self.conns.get(&id)).and_then(ConnEntry::standing);
         if ours.is_some_and(|(claim, _)| claim.spi == rival.claim.spi) {

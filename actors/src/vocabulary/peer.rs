@@ -39,6 +39,10 @@ pub(crate) enum ToPeer {
     Initiate(Reply, Option<SpanContext>),
     /// Take the tunnel down, at the wish of somebody.
     Terminate(String, Reply),
+    /// Nobody has the tunnel, or another node takes it down: do not begin with the peer, at the wish of somebody.
+    KeepDown(String, Reply),
+    /// The other node has not taken it down.
+    LetBe(Reply),
     /// Rekey the IKE_SA, or the Child SA of a name, or all of them.
     Rekey(RekeyTarget, Reply),
     /// A connection that the peer started and the reception has authenticated.

@@ -50,7 +50,8 @@ impl Placement {
         begins.filter(|node| !is_own(&node.name))
     }
 
-    fn holds(&self, name: &str, uid: u64) -> bool {
+    /// Whether a node says that it has a connection with the peer.
+    pub fn holds(&self, name: &str, uid: u64) -> bool {
         self.held.get(name).is_some_and(|held| held.contains(&uid))
     }
 

@@ -4,6 +4,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use cluster::mesh::PeerNode;
 use culvert_proto::v1::node_service_server::NodeServiceServer;
@@ -25,6 +26,9 @@ use crate::access::{Caller, Counters, catch_up, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
 use crate::wide::{BY, Wide};
+
+/// How long an order of another node waits for what was written before it: half as long as that node waits for the answer.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Serves the tunnels of this node to other nodes, until `down` becomes true.
 ///
@@ -97,7 +101,8 @@ where
         Box::pin(async move {
             let path = request.uri().path();
             if rules().get(path).is_some_and(crate::access::Rule::is_audited) {
-                catch_up(&catalog).await;
+                // What has come until now has to do then: the order is not to be late because etcd is slow.
+                let _ = tokio::time::timeout(CATCH_UP, catch_up(&catalog)).await;
             }
             let metadata = MetadataMap::from_headers(request.headers().clone());
             let by = metadata.get_bin(BY).map(BinaryMetadataValue::to_bytes).and_then(Result::ok);

@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::access;
 use crate::runtime::RekeyTarget;
 use crate::services::{named_away, status, write};
-use crate::wide::{Known, Wide};
+use crate::wide::{Known, Told, Wide};
 
 /// PeerService over a catalog and the tunnels.
 pub struct Peers {
@@ -131,11 +131,12 @@ impl PeerService for Peers {
         &self,
         request: Request<v1::TerminatePeerRequest>,
     ) -> Result<Response<v1::TerminatePeerResponse>, Status> {
+        let told = Told::of(request.metadata());
         let name = request.into_inner().name;
         let by = access::current()
             .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
         let by = format!("a command of {by}");
-        let result = self.tunnels.terminate(self.find(&name)?, &by).await;
+        let result = self.tunnels.terminate(self.find(&name)?, &by, told).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
     }

@@ -25,6 +25,7 @@ use tonic::transport::Channel;
 pub(crate) use ask::BY;
 pub use events::After;
 pub(crate) use events::LAST_EVENT;
+pub(crate) use orders::Told;
 
 use crate::runtime::Runtime;
 

@@ -269,6 +269,13 @@ impl Supervisor {
         }
     }
 
+    /// It is no longer to be kept down: the peer came to somebody else, or is not taken down after all.
+    pub fn let_be(&mut self, now: Instant) {
+        if self.state == State::Terminated {
+            self.state = if self.plan.start == Start::Us { State::BackingOff(now) } else { State::Waiting };
+        }
+    }
+
     /// A packet waits for an SA.
     pub fn wanted(&mut self, now: Instant) -> Demand {
         match self.state {

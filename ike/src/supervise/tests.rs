@@ -200,6 +200,19 @@ fn a_terminated_peer_stays_down_until_told() {
     assert!(s.try_now());
 }
 
+#[test]
+fn a_peer_that_came_elsewhere_is_no_longer_kept_down() {
+    let (t0, [us, other, demand]) = (Instant::now(), [Start::Us, Start::Peer, Start::OnDemand]);
+    for (start, state) in [(us, State::BackingOff(t0)), (other, State::Waiting), (demand, State::Waiting)] {
+        let mut s = Supervisor::new(t0, Plan { start, ..Plan::starting(true) });
+        s.let_be(t0 + BACKOFF_FIRST);
+        assert_ne!(s.poll_timeout(), Some(t0 + BACKOFF_FIRST), "it was not taken down");
+        s.terminate();
+        s.let_be(t0);
+        assert_eq!(s.state(), state);
+    }
+}
+
 fn on_demand() -> Plan {
     Plan { start: Start::OnDemand, lost: Start::OnDemand, reauth: None }
 }

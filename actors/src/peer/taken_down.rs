@@ -1,0 +1,104 @@
+//! A tunnel that is taken down by command, here or at another node of the cluster, and until when it stays down.
+
+use std::time::Instant;
+
+use actix::prelude::*;
+use ike::supervise::State;
+
+use super::PeerActor;
+use super::command::Wait;
+use super::moved::MOVED;
+use crate::moves::Rival;
+use crate::vocabulary::Reply;
+
+/// When that was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenDown {
+    at: Instant,
+    /// Another node had the tunnel then, and has it still.
+    beside: bool,
+}
+
+impl PeerActor {
+    /// Takes the tunnel down.
+    pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        let Some(reply) = self.unless_moved(reply) else { return };
+        if self.supervisor.current().is_none() && self.env.homes.holder(self.peer.uid).is_some() {
+            // It was here when this was asked for.
+            let _ = reply.send(Err(MOVED.to_owned()));
+            return;
+        }
+        self.take_down(by, reply, ctx);
+    }
+
+    /// Does not begin with the peer, whose tunnel nobody has or another node takes down.
+    pub(super) fn keep_down(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        if let Some(reply) = self.unless_moved(reply) {
+            self.take_down(by, reply, ctx);
+        }
+    }
+
+    fn take_down(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        if !self.wait(Wait::Down, reply) {
+            return;
+        }
+        tracing::info!(peer = %self.peer.name, by, "taken down by command");
+        self.supervisor.terminate();
+        let beside = self.env.homes.holder(self.peer.uid).is_some();
+        self.taken_down = Some(TakenDown { at: Instant::now(), beside });
+        self.recall = false;
+        self.resolve(Wait::Up, Err(format!("taken down by {by}")));
+        self.view_mut().state_reason = format!("taken down by {by}");
+        self.drop_held();
+        if self.conns.values().any(|c| !c.down) {
+            self.close_all();
+        } else {
+            self.resolve(Wait::Down, Ok(()));
+        }
+        self.settle(ctx);
+    }
+
+    /// What another node was to take down is up all the same.
+    pub(super) fn let_be(&mut self, reply: Reply, ctx: &mut Context<Self>) {
+        self.down_no_more();
+        // Who does not wait for that has told us, and that is enough.
+        let _ = reply.send(Ok(()));
+        self.settle(ctx);
+    }
+
+    /// Other nodes have a connection with the peer now, or have none any more. It stays down until the peer comes, to whichever node.
+    pub(super) fn look_at_taken_down(&mut self) {
+        let held = self.env.homes.holder(self.peer.uid).is_some();
+        match &mut self.taken_down {
+            Some(TakenDown { beside: false, .. }) if held => self.down_no_more(),
+            Some(taken) => taken.beside &= held,
+            None => {}
+        }
+    }
+
+    /// The peer has come to another node. If that was after the tunnel was taken down, that is over.
+    pub(super) fn came_elsewhere(&mut self, rival: &Rival, ctx: &mut Context<Self>) {
+        if self.taken_down.is_some_and(|taken| rival.claim.began < taken.at.elapsed()) {
+            self.down_no_more();
+            self.settle(ctx);
+        }
+    }
+
+    fn down_no_more(&mut self) {
+        if self.taken_down.take().is_some() && self.supervisor.state() == State::Terminated {
+            self.view_mut().state_reason.clear();
+            self.supervisor.let_be(Instant::now());
+            self.replan();
+        }
+    }
+
+    /// The one who asks, unless the tunnel was here and nobody has said yet where it is.
+    pub(super) fn unless_moved(&self, reply: Reply) -> Option<Reply> {
+        let told = self.given_is_told || self.env.homes.holder(self.peer.uid).is_some();
+        if self.supervisor.current().is_some() || self.given.is_none() || told {
+            return Some(reply);
+        }
+        let _ = reply.send(Err(MOVED.to_owned()));
+        None
+    }
+}

@@ -1,0 +1,139 @@
+//! Tunnels that are taken down by command while another node has them, or gets them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actors::{HomeNews, HomeRule, Homes, Node, NodeConfig, Others, Rival, Whereabouts};
+use culvert_proto::v1::PeerState::{self, Terminated, Waiting};
+use ike::supervise::Claim;
+use tenants::PeerName;
+
+use crate::common::{branch, catalog, node_with, until};
+use crate::others::{NODE, Nodes};
+
+/// Whether another node says that it has the tunnel, and how often that was asked.
+#[derive(Clone, Default)]
+struct Rule(Arc<(AtomicBool, AtomicUsize)>);
+
+impl HomeRule for Rule {
+    fn elsewhere(&self, _: u64, _: bool) -> Option<String> {
+        None
+    }
+
+    fn holder(&self, _: u64) -> Option<String> {
+        let (held, asked) = &*self.0;
+        let holder = held.load(Ordering::Relaxed).then(|| "b".to_owned());
+        asked.fetch_add(1, Ordering::Relaxed);
+        holder
+    }
+
+    fn hold(&self, _: u64, _: bool) {}
+}
+
+/// A node that the peer is at home with, and whether another one says that it has the tunnel.
+struct World {
+    node: Node,
+    rule: Rule,
+    news: HomeNews,
+    name: PeerName,
+    uid: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let (rule, news, catalog) = (Rule::default(), HomeNews::default(), catalog());
+        let homes = Homes::new(rule.clone(), news.clone());
+        let others = Others::new(Arc::new(Nodes::default()));
+        let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
+        let uid = catalog.get_peer(&name).unwrap().uid;
+        let node = node_with(NodeConfig { homes, others, ..NodeConfig::default() }, catalog);
+        Self { node, rule, news, name, uid }
+    }
+
+    /// The other node says that it has the tunnel, or has it no more, and this one has looked at that.
+    async fn held(&self, held: bool) {
+        let (now, asked) = &*self.rule.0;
+        now.store(held, Ordering::Relaxed);
+        let before = asked.load(Ordering::Relaxed);
+        self.news.these([self.uid]);
+        until("looked at", || asked.load(Ordering::Relaxed) > before).await;
+    }
+
+    /// Whatever it was told comes before this.
+    async fn heard(&self) {
+        let refused = self.node.control().rekey(&self.name, actors::RekeyTarget::Ike).await.unwrap_err();
+        assert!(refused.to_string().contains("the tunnel is not up"), "{refused}");
+    }
+
+    fn state(&self) -> (PeerState, String) {
+        let view = self.node.control().peer(&self.name).unwrap();
+        (view.state, view.state_reason.clone())
+    }
+
+    async fn keep_down(&self) {
+        self.node.control().keep_down(&self.name, "somebody").await.unwrap();
+        assert_eq!(self.state(), (Terminated, "taken down by somebody".to_owned()));
+    }
+
+    /// The other node tells of a connection that is this old.
+    fn tells(&self, began: Duration) {
+        let claim = Claim { initiator: false, spi: 7, began, up: began };
+        let rival =
+            Rival { uid: self.uid, claim, remote: "192.0.2.1:500".parse().unwrap(), instead_of: None };
+        self.node.control().rival(rival, Whereabouts { node: Some(NODE), we_decide: false });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_stays_down_until_the_peer_comes_to_whichever_node() {
+    let world = World::new();
+    until("there", || world.node.control().peer(&world.name).is_some()).await;
+    world.held(true).await;
+    world.keep_down().await;
+    world.held(true).await;
+    world.held(false).await;
+    assert_eq!(world.state().0, Terminated, "the other one has taken it down as well");
+    // The peer comes to it again.
+    world.held(true).await;
+    until("no longer kept down", || world.state() == (Waiting, String::new())).await;
+    world.node.shutdown().await;
+}
+
+/// It comes again so soon that nobody hears of the time in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_began_later_shows_that_the_peer_has_come() {
+    let world = World::new();
+    until("there", || world.node.control().peer(&world.name).is_some()).await;
+    world.held(true).await;
+    world.keep_down().await;
+    world.tells(Duration::from_secs(60));
+    world.heard().await;
+    assert_eq!(world.state().0, Terminated, "that is the one that is taken down");
+    world.tells(Duration::ZERO);
+    until("no longer kept down", || world.state() == (Waiting, String::new())).await;
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_does_not_take_down_is_not_kept_down() {
+    let world = World::new();
+    until("there", || world.node.control().peer(&world.name).is_some()).await;
+    world.held(true).await;
+    // Who believes that it is here is mistaken.
+    let refused = world.node.control().terminate(&world.name, "somebody").await.unwrap_err();
+    assert!(refused.to_string().contains("moved to another node meanwhile; ask again"), "{refused}");
+    assert_eq!(world.state().0, Waiting);
+    world.keep_down().await;
+    world.node.control().let_be(&world.name).await.unwrap();
+    assert_eq!(world.state(), (Waiting, String::new()));
+    // One that is up here is none of it.
+    world.held(false).await;
+    let mut up = branch(&world.node, 0);
+    up.until("up", |report| report.up).await;
+    world.node.control().let_be(&world.name).await.unwrap();
+    assert_eq!(world.state().0, PeerState::Established);
+    world.node.control().terminate(&world.name, "somebody").await.unwrap();
+    assert_eq!(world.state().0, Terminated);
+    world.node.shutdown().await;
+}
