@@ -113,6 +113,9 @@ pub enum RuntimeError {
     /// A queue is full; try again later. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{0} is overloaded")]
     Overloaded(&'static str),
+    /// There is no room for what would be answered: what to ask instead. gRPC `RESOURCE_EXHAUSTED`.
+    #[error("{0}")]
+    Exhausted(&'static str),
     /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
     #[error("events up to {0} are no longer kept; list again and watch from now on")]
     Lagged(u64),

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod common;
+#[path = "everywhere/lists.rs"]
+mod lists;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -28,6 +30,8 @@ use tonic::transport::{Channel, Endpoint};
 /// The tunnels of one made-up node.
 struct Tunnels {
     up: BTreeSet<&'static str>,
+    /// Beside those of the tunnels that are up.
+    sas: Mutex<Vec<v1::Sa>>,
     orders: Mutex<Vec<String>>,
     /// All there were, and where those come that happen now.
     events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
@@ -39,7 +43,12 @@ const BEFORE: u64 = 5;
 impl Tunnels {
     fn of(up: &[&'static str]) -> Arc<Self> {
         let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
-        Arc::new(Self { up: up.iter().copied().collect(), orders: Mutex::default(), events })
+        Arc::new(Self {
+            up: up.iter().copied().collect(),
+            sas: Mutex::default(),
+            orders: Mutex::default(),
+            events,
+        })
     }
 
     fn happens(&self, event: v1::Event) {
@@ -83,7 +92,8 @@ impl Runtime for Tunnels {
 
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         let sa = |up: &&str| v1::Sa { peer: format!("tenants/acme/peers/{up}"), ..v1::Sa::default() };
-        Ok(self.up.iter().map(sa).filter(|sa| scope.covers(&sa.peer)).collect())
+        let all = self.up.iter().map(sa).chain(self.sas.lock().unwrap().clone());
+        Ok(all.filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {

@@ -24,7 +24,7 @@ use crate::runtime::RuntimeError;
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Between looks whether a node that is asked is still heard: how often it says so.
 const LOOK: Duration = cluster::mesh::BEAT;
-/// Greatest answer: a page of peers with many children.
+/// Greatest answer: a page of peers with many children, or of SAs with many selectors.
 const MAX_ANSWER: usize = 64 << 20;
 /// Who gave an order, as the log of the other node has it.
 pub(crate) const BY: &str = "culvert-by-bin";
@@ -58,6 +58,7 @@ impl Node {
 
     pub(super) fn sas(&self) -> SaServiceClient<Asked> {
         SaServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+            .max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn nodes(&self) -> NodeServiceClient<Asked> {
@@ -157,6 +158,13 @@ async fn silence(others: Arc<dyn Others>, name: &str) {
 
 /// Within [`PATIENCE`].
 pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    within(PATIENCE, answer).await
+}
+
+pub(super) async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
     let late = |_| Err(Status::deadline_exceeded("it has not answered in time"));
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(late)
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(late)
 }

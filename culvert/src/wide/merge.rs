@@ -1,5 +1,7 @@
 //! One answer made of those of several nodes.
 
+use std::vec;
+
 use culvert_proto::v1;
 
 /// How a node's view of a peer compares with that of another: the one that has the connection knows best, then the one that begins
@@ -52,6 +54,59 @@ pub(super) fn add_slots(known: &mut v1::ListSlotsResponse, node: &str, other: v1
     }
     known.arrivals.extend(other.arrivals);
     known.arrivals.sort_by(|one, other| one.node.cmp(&other.node));
+}
+
+/// What SAs are in the order of: peer, kind and SPI.
+pub(super) fn key(sa: &v1::Sa) -> String {
+    match &sa.kind {
+        Some(v1::sa::Kind::Ike(ike)) => {
+            format!("{}|i|{:016x}|{:016x}", sa.peer, ike.initiator_spi, ike.responder_spi)
+        }
+        Some(v1::sa::Kind::Child(child)) => format!("{}|k|{}|{:08x}", sa.peer, child.name, child.inbound_spi),
+        None => sa.peer.clone(),
+    }
+}
+
+/// The SAs of several nodes, each of which has put its own in order.
+#[derive(Default)]
+pub(super) struct InOrder(Vec<OfNode>);
+
+/// Those of one node.
+struct OfNode {
+    node: String,
+    /// With its key.
+    next: Option<(String, v1::Sa)>,
+    rest: vec::IntoIter<v1::Sa>,
+}
+
+impl InOrder {
+    pub(super) fn add(&mut self, node: String, sas: Vec<v1::Sa>) {
+        let mut of_node = OfNode { node, next: None, rest: sas.into_iter() };
+        of_node.take();
+        self.0.push(of_node);
+    }
+}
+
+impl OfNode {
+    fn take(&mut self) -> Option<v1::Sa> {
+        let next = self.rest.next().map(|sa| (key(&sa), sa));
+        let (_, sa) = std::mem::replace(&mut self.next, next)?;
+        Some(v1::Sa { node: self.node.clone(), ..sa })
+    }
+}
+
+impl Iterator for InOrder {
+    type Item = v1::Sa;
+
+    fn next(&mut self) -> Option<v1::Sa> {
+        let nexts = self.0.iter_mut().filter(|of_node| of_node.next.is_some());
+        // Of several that are alike the one of the first node.
+        let least = nexts.reduce(|least, other| {
+            let is_less = other.next.as_ref().map(|(key, _)| key) < least.next.as_ref().map(|(key, _)| key);
+            if is_less { other } else { least }
+        });
+        least?.take()
+    }
 }
 
 #[cfg(test)]

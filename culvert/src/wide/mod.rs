@@ -3,11 +3,12 @@
 //! [`Wide`] is what the services ask. A node that is alone answers by itself. One of several asks the others as well, by the gRPC API
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
-//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
-//! `slots.rs` and `events.rs` what is asked.
+//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `lists.rs`,
+//! `orders.rs`, `slots.rs` and `events.rs` what is asked.
 
 mod ask;
 mod events;
+mod lists;
 mod merge;
 mod orders;
 mod reads;
@@ -27,6 +28,7 @@ pub use events::After;
 pub(crate) use events::LAST_EVENT;
 
 use crate::runtime::Runtime;
+use lists::Lists;
 
 /// The other nodes, as far as their tunnels are concerned.
 pub trait Others: Send + Sync + 'static {
@@ -55,6 +57,7 @@ struct Inner {
     local: Arc<dyn Runtime>,
     others: Option<Arc<dyn Others>>,
     channels: Mutex<BTreeMap<String, Channel>>,
+    lists: Lists,
 }
 
 /// What is known, and who could not be asked for more.
@@ -69,7 +72,7 @@ pub struct Known<T> {
 impl Wide {
     /// The tunnels of this node, and of these others.
     pub fn among(local: Arc<dyn Runtime>, others: Option<Arc<dyn Others>>) -> Self {
-        Self(Arc::new(Inner { local, others, channels: Mutex::default() }))
+        Self(Arc::new(Inner { local, others, channels: Mutex::default(), lists: Lists::default() }))
     }
 
     /// The tunnels of this node alone.

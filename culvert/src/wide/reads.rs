@@ -6,11 +6,10 @@ use std::sync::Arc;
 use cluster::Placement;
 use culvert_proto::v1;
 use tenants::Peer;
-use tonic::Status;
 
 use super::ask::in_time;
 use super::{Known, Wide, merge};
-use crate::runtime::{RuntimeError, Scope};
+use crate::runtime::RuntimeError;
 
 impl Wide {
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
@@ -63,32 +62,6 @@ impl Wide {
             }
         })
         .await
-    }
-
-    /// The SAs of a scope, in any order.
-    pub(crate) async fn list_sas(&self, scope: &Scope) -> Result<Known<Vec<v1::Sa>>, RuntimeError> {
-        let mut what = self.0.local.list_sas(scope).await?;
-        let Some((_, placement)) = self.others() else { return Ok(Known { what, away: Vec::new() }) };
-        what.iter_mut().for_each(|sa| sa.node.clone_from(&placement.own));
-        let request = v1::StreamSasRequest { parent: scope.parent() };
-        let (answers, away) = self
-            .each(|node| {
-                let request = request.clone();
-                async move {
-                    let mut sas = node.sas();
-                    let mut stream = in_time(sas.stream_sas(request)).await?.into_inner();
-                    let mut all = Vec::new();
-                    while let Some(sa) = in_time(stream.message()).await? {
-                        all.push(sa);
-                    }
-                    Ok::<_, Status>(all)
-                }
-            })
-            .await;
-        for (node, sas) in answers {
-            what.extend(sas.into_iter().map(|sa| v1::Sa { node: node.clone(), ..sa }));
-        }
-        Ok(Known { what, away })
     }
 
     /// Why the tunnel is not up: what all nodes know of it.
