@@ -32,6 +32,10 @@ struct Tunnels {
     up: BTreeSet<&'static str>,
     /// Beside those of the tunnels that are up.
     sas: Mutex<Vec<v1::Sa>>,
+    /// Who answers for which slot, as far as it knows.
+    owners: Mutex<BTreeMap<u8, String>>,
+    /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
+    comes_in: Mutex<Option<usize>>,
     orders: Mutex<Vec<String>>,
     /// All there were, and where those come that happen now.
     events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
@@ -46,6 +50,8 @@ impl Tunnels {
         Arc::new(Self {
             up: up.iter().copied().collect(),
             sas: Mutex::default(),
+            owners: Mutex::default(),
+            comes_in: Mutex::default(),
             orders: Mutex::default(),
             events,
         })
@@ -66,6 +72,14 @@ impl Tunnels {
 
     fn watchers(&self) -> usize {
         self.events.lock().unwrap().1.receiver_count()
+    }
+
+    /// Whether it has not come yet.
+    fn waits(&self) -> bool {
+        let mut comes_in = self.comes_in.lock().unwrap();
+        let waits = comes_in.is_some_and(|times| times > 0);
+        *comes_in = comes_in.map(|times| times.saturating_sub(1));
+        waits
     }
 
     fn status(&self, peer: &Peer) -> v1::PeerStatus {
@@ -92,6 +106,9 @@ impl Runtime for Tunnels {
 
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         let sa = |up: &&str| v1::Sa { peer: format!("tenants/acme/peers/{up}"), ..v1::Sa::default() };
+        if self.waits() {
+            return Ok(Vec::new());
+        }
         let all = self.up.iter().map(sa).chain(self.sas.lock().unwrap().clone());
         Ok(all.filter(|sa| scope.covers(&sa.peer)).collect())
     }
@@ -108,11 +125,23 @@ impl Runtime for Tunnels {
         self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
     }
 
+    fn owners(&self) -> BTreeMap<u8, String> {
+        self.owners.lock().unwrap().clone()
+    }
+
+    fn settled(&self) -> Option<BTreeSet<u8>> {
+        let comes_in = *self.comes_in.lock().unwrap();
+        comes_in.map(|times| if times == 0 { [1].into() } else { BTreeSet::new() })
+    }
+
     async fn node_status(&self) -> v1::NodeStatus {
         v1::NodeStatus::default()
     }
 
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        if self.waits() {
+            return peers.iter().map(|_| Some(v1::PeerStatus::default())).collect();
+        }
         peers.iter().map(|peer| Some(self.status(peer))).collect()
     }
 

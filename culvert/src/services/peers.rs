@@ -89,11 +89,14 @@ impl PeerService for Peers {
             })
             .collect::<Result<_, _>>()?;
         let peers: Vec<Arc<Peer>> = found.iter().flatten().cloned().collect();
+        let held = self.tunnels.held();
         let Known { what, away: nodes_away } = self.tunnels.peer_statuses(&peers).await;
         let mut known = what.into_iter();
         let statuses = found.into_iter().map(|peer| peer.and_then(|_| known.next().flatten()));
         let statuses = statuses.map(Option::unwrap_or_default).collect();
-        Ok(Response::new(v1::BatchGetPeerStatusesResponse { statuses, nodes_away }))
+        let mut answer = Response::new(v1::BatchGetPeerStatusesResponse { statuses, nodes_away });
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn update_peer(

@@ -75,13 +75,13 @@ impl SaService for Sas {
         let scope = self.scope(&request.parent)?;
         let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|faults| status::of_violations(&faults))?;
-        let listed = self.tunnels.page_of_sas(&scope, &page, request).await;
+        let held = self.tunnels.held();
+        let listed = self.tunnels.page_of_sas(&scope, &page, &request).await;
         let Known { what: page, away: nodes_away } = listed.map_err(|error| self.no_list(&error))?;
-        Ok(Response::new(v1::ListSasResponse {
-            sas: page.items,
-            next_page_token: page.next_page_token,
-            nodes_away,
-        }))
+        let next_page_token = page.next_page_token;
+        let mut answer = Response::new(v1::ListSasResponse { sas: page.items, next_page_token, nodes_away });
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     type StreamSasStream = Pin<Box<dyn Stream<Item = Result<v1::Sa, Status>> + Send>>;
@@ -91,10 +91,13 @@ impl SaService for Sas {
         request: Request<v1::StreamSasRequest>,
     ) -> Result<Response<Self::StreamSasStream>, Status> {
         let scope = self.scope(&request.into_inner().parent)?;
+        let held = self.tunnels.held();
         let listed = self.tunnels.all_sas(&scope).await;
         let Known { what: sas, away } = listed.map_err(|error| self.no_list(&error))?;
         let stream: Self::StreamSasStream = Box::pin(tokio_stream::iter(sas.map(Ok)));
-        Ok(named_away(stream, &away))
+        let mut answer = named_away(stream, &away);
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     type WatchEventsStream = ReceiverStream<Result<v1::Event, Status>>;

@@ -3,6 +3,7 @@
 //! A page is made of a page of each node. A list that streams is gathered before the first of it is sent: a client may read slowly, and
 //! nothing that goes between nodes is to wait for it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +14,10 @@ use tenants::{Page, PageRequest};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt as _};
-use tonic::{Response, Status};
+use tonic::Status;
 
 use super::ask::{PATIENCE, in_time, within};
+use super::held::{MOVED, Told, read};
 use super::merge::{InOrder, key};
 use super::{Known, Wide};
 use crate::access::{self, Entry, Ledger};
@@ -53,7 +55,7 @@ impl Default for Lists {
 /// All SAs of a scope in their order, and what they hold of the node until they are dropped.
 pub(crate) struct Sas {
     sas: InOrder,
-    _held: Arc<Held>,
+    _memory: Arc<Memory>,
 }
 
 impl Iterator for Sas {
@@ -67,35 +69,54 @@ impl Iterator for Sas {
 impl Wide {
     /// All SAs of a scope.
     pub(crate) async fn all_sas(&self, scope: &Scope) -> Result<Known<Sas>, RuntimeError> {
-        let held = Arc::new(Held::of(&self.0.lists.held));
+        let mut told = self.gather(scope).await?;
+        if !self.unsaid(&told.held).is_empty() {
+            drop(told);
+            tokio::time::sleep(MOVED).await;
+            told = self.gather(scope).await?;
+        }
+        Ok(self.at_last(told))
+    }
+
+    async fn gather(&self, scope: &Scope) -> Result<Told<Sas>, RuntimeError> {
+        let memory = Arc::new(Memory::of(&self.0.lists.held));
+        let before = self.held();
         let own = {
             let _turn = self.turn().await?;
             let own = self.own_sas(scope).await?;
             // However many there are, each of them has tunnels that hold much more.
-            if !held.begin(own.iter().map(octets).sum()) {
+            if !memory.begin(own.iter().map(octets).sum()) {
                 return Err(FULL);
             }
             own
         };
+        let own_slots = self.still(before);
         let request = v1::StreamSasRequest { parent: scope.parent() };
         let (answers, away) = self
             .each(|node| {
-                let (request, held) = (request.clone(), Arc::clone(&held));
+                let (request, memory) = (request.clone(), Arc::clone(&memory));
                 async move {
                     let mut sas = node.sas();
-                    let answer =
-                        async { whole(in_time(sas.stream_sas(request)).await?.into_inner(), &held).await };
+                    let answer = async {
+                        let answer = in_time(sas.stream_sas(request)).await?;
+                        let of_slots = read(answer.metadata());
+                        Ok((of_slots, whole(answer.into_inner(), &memory).await?))
+                    };
                     within(WHOLE, answer).await
                 }
             })
             .await;
-        if held.is_full() {
+        if memory.is_full() {
             return Err(FULL);
         }
-        let mut sas = InOrder::default();
+        let (mut sas, mut held) = (InOrder::new(self.0.local.owners()), BTreeMap::new());
+        held.insert(self.own_name(), own_slots);
         sas.add(self.own_name(), own);
-        answers.into_iter().for_each(|(node, of_node)| sas.add(node, of_node));
-        Ok(Known { what: Sas { sas, _held: held }, away })
+        for (node, (slots, of_node)) in answers {
+            held.insert(node.clone(), slots);
+            sas.add(node, of_node);
+        }
+        Ok(Told { known: Known { what: Sas { sas, _memory: memory }, away }, held })
     }
 
     /// A page of the SAs of a scope, which is what the request asks for: no node sends more.
@@ -103,26 +124,46 @@ impl Wide {
         &self,
         scope: &Scope,
         page: &PageRequest,
-        request: v1::ListSasRequest,
+        request: &v1::ListSasRequest,
     ) -> Result<Known<Page<v1::Sa>>, RuntimeError> {
+        let mut told = self.page(scope, page, request).await?;
+        if !self.unsaid(&told.held).is_empty() {
+            tokio::time::sleep(MOVED).await;
+            told = self.page(scope, page, request).await?;
+        }
+        Ok(self.at_last(told))
+    }
+
+    async fn page(
+        &self,
+        scope: &Scope,
+        page: &PageRequest,
+        request: &v1::ListSasRequest,
+    ) -> Result<Told<Page<v1::Sa>>, RuntimeError> {
+        let before = self.held();
         let own = {
             let _turn = self.turn().await?;
             let own = self.own_sas(scope).await?;
             let start = page.after().map_or(0, |after| own.partition_point(|sa| key(sa).as_str() <= after));
             page.cut(own.into_iter().skip(start), key)
         };
+        let own_slots = self.still(before);
         let (answers, away) = self
             .each(|node| {
                 let request = request.clone();
                 async move {
                     let mut sas = node.sas();
-                    in_time(sas.list_sas(request)).await.map(Response::into_inner)
+                    let answer = in_time(sas.list_sas(request)).await?;
+                    Ok((read(answer.metadata()), answer.into_inner()))
                 }
             })
             .await;
-        let (mut sas, mut more) = (InOrder::default(), own.next_page_token);
+        let (mut sas, mut held) = (InOrder::new(self.0.local.owners()), BTreeMap::new());
+        held.insert(self.own_name(), own_slots);
         sas.add(self.own_name(), own.items);
-        for (node, answer) in answers {
+        let mut more = own.next_page_token;
+        for (node, (slots, answer)) in answers {
+            held.insert(node.clone(), slots);
             sas.add(node, answer.sas);
             if more.is_empty() {
                 more = answer.next_page_token;
@@ -133,7 +174,7 @@ impl Wide {
             // Whoever has more has filled the page, so the last of it is the last of that one.
             page.next_page_token = more;
         }
-        Ok(Known { what: page, away })
+        Ok(Told { known: Known { what: page, away }, held })
     }
 
     async fn own_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
@@ -155,12 +196,12 @@ impl Wide {
 }
 
 /// What a list holds that is gathered from several nodes at once.
-struct Held {
+struct Memory {
     entry: Mutex<Entry>,
     full: AtomicBool,
 }
 
-impl Held {
+impl Memory {
     fn of(ledger: &Arc<Ledger>) -> Self {
         let caller = access::current().map(|caller| caller.share()).unwrap_or_default();
         Self { entry: Mutex::new(Arc::clone(ledger).entry(caller)), full: AtomicBool::default() }
@@ -187,11 +228,11 @@ impl Held {
 /// All that a node sends, as long as there is room for it.
 async fn whole(
     mut stream: impl Stream<Item = Result<v1::Sa, Status>> + Unpin,
-    held: &Held,
+    memory: &Memory,
 ) -> Result<Vec<v1::Sa>, Status> {
     let mut all = Vec::new();
     while let Some(sa) = in_time(async { stream.next().await.transpose() }).await? {
-        if !held.grow(octets(&sa)) {
+        if !memory.grow(octets(&sa)) {
             return Err(Status::resource_exhausted("there is no room for more"));
         }
         all.push(sa);
@@ -208,15 +249,15 @@ fn octets(sa: &v1::Sa) -> usize {
 mod tests {
     use super::*;
 
-    fn held(most: usize) -> Held {
-        Held::of(&Ledger::new(most, most))
+    fn memory(most: usize) -> Memory {
+        Memory::of(&Ledger::new(most, most))
     }
 
     #[tokio::test]
     async fn what_a_node_sends_is_taken_as_long_as_there_is_room() {
         let sa = v1::Sa { peer: "x".repeat(1000), ..v1::Sa::default() };
         let stream = || tokio_stream::iter(std::iter::repeat_n(Ok(sa.clone()), 100));
-        let enough = held(101 * octets(&sa));
+        let enough = memory(101 * octets(&sa));
         assert_eq!(whole(stream(), &enough).await.unwrap().len(), 100);
         assert!(!enough.is_full());
         assert!(whole(stream(), &enough).await.is_err() && enough.is_full());
@@ -226,9 +267,9 @@ mod tests {
     /// Something comes before each message is late, for ever.
     #[tokio::test(start_paused = true)]
     async fn a_node_that_goes_on_sending_is_not_waited_for_for_ever() {
-        let held = held(usize::MAX);
+        let memory = memory(usize::MAX);
         let slow = tokio_stream::iter(std::iter::repeat(Ok(v1::Sa::default()))).throttle(PATIENCE / 2);
-        let answer = within(WHOLE, whole(Box::pin(slow), &held)).await;
+        let answer = within(WHOLE, whole(Box::pin(slow), &memory)).await;
         assert_eq!(answer.unwrap_err().code(), tonic::Code::DeadlineExceeded);
     }
 }

@@ -1,5 +1,6 @@
 //! One answer made of those of several nodes.
 
+use std::collections::BTreeMap;
 use std::vec;
 
 use culvert_proto::v1;
@@ -67,9 +68,26 @@ pub(super) fn key(sa: &v1::Sa) -> String {
     }
 }
 
-/// The SAs of several nodes, each of which has put its own in order.
-#[derive(Default)]
-pub(super) struct InOrder(Vec<OfNode>);
+/// Our SPI of an SA has the slot on top that the SA is in.
+fn slot(sa: &v1::Sa) -> Option<u8> {
+    match sa.kind.as_ref()? {
+        v1::sa::Kind::Ike(ike) => {
+            let spi = if ike.initiator { ike.initiator_spi } else { ike.responder_spi };
+            u8::try_from(spi >> IKE_SLOT_SHIFT).ok()
+        }
+        v1::sa::Kind::Child(child) => Some(esp::Spi(child.inbound_spi).slot()),
+    }
+}
+
+/// The slot is in the six bits on top.
+const IKE_SLOT_SHIFT: u32 = u64::BITS - 6;
+
+/// The SAs of several nodes, each of which has put its own in order. One that was told of twice, as it moved meanwhile, is the one of its
+/// slot's owner.
+pub(super) struct InOrder {
+    owners: BTreeMap<u8, String>,
+    nodes: Vec<OfNode>,
+}
 
 /// Those of one node.
 struct OfNode {
@@ -80,14 +98,22 @@ struct OfNode {
 }
 
 impl InOrder {
+    pub(super) const fn new(owners: BTreeMap<u8, String>) -> Self {
+        Self { owners, nodes: Vec::new() }
+    }
+
     pub(super) fn add(&mut self, node: String, sas: Vec<v1::Sa>) {
         let mut of_node = OfNode { node, next: None, rest: sas.into_iter() };
         of_node.take();
-        self.0.push(of_node);
+        self.nodes.push(of_node);
     }
 }
 
 impl OfNode {
+    fn key(&self) -> Option<&str> {
+        self.next.as_ref().map(|(key, _)| key.as_str())
+    }
+
     fn take(&mut self) -> Option<v1::Sa> {
         let next = self.rest.next().map(|sa| (key(&sa), sa));
         let (_, sa) = std::mem::replace(&mut self.next, next)?;
@@ -99,13 +125,15 @@ impl Iterator for InOrder {
     type Item = v1::Sa;
 
     fn next(&mut self) -> Option<v1::Sa> {
-        let nexts = self.0.iter_mut().filter(|of_node| of_node.next.is_some());
-        // Of several that are alike the one of the first node.
-        let least = nexts.reduce(|least, other| {
-            let is_less = other.next.as_ref().map(|(key, _)| key) < least.next.as_ref().map(|(key, _)| key);
-            if is_less { other } else { least }
-        });
-        least?.take()
+        let least = self.nodes.iter().filter_map(OfNode::key).min()?.to_owned();
+        let mut found: Option<v1::Sa> = None;
+        for of_node in self.nodes.iter_mut().filter(|of_node| of_node.key() == Some(&least)) {
+            let Some(sa) = of_node.take() else { continue };
+            if found.is_none() || slot(&sa).and_then(|slot| self.owners.get(&slot)) == Some(&sa.node) {
+                found = Some(sa);
+            }
+        }
+        found
     }
 }
 
@@ -137,6 +165,27 @@ mod tests {
         let both = [status("a", Established, 5), status("b", Established, 6)];
         assert_eq!(best("a", &both), "b", "the newer one stays");
         assert_eq!(best("", &[]), "");
+    }
+
+    #[test]
+    fn what_two_nodes_have_is_told_once_and_of_its_owner() {
+        let ike = |initiator, initiator_spi, responder_spi| {
+            let ike = v1::IkeSa { initiator, initiator_spi, responder_spi, ..v1::IkeSa::default() };
+            v1::Sa { peer: "p".to_owned(), kind: Some(v1::sa::Kind::Ike(ike)), ..v1::Sa::default() }
+        };
+        let child = |inbound_spi| {
+            let child = v1::ChildSa { inbound_spi, ..v1::ChildSa::default() };
+            v1::Sa { peer: "p".to_owned(), kind: Some(v1::sa::Kind::Child(child)), ..v1::Sa::default() }
+        };
+        let of = |slot: u64| slot << 58 | 7;
+        let all = vec![ike(true, of(1), of(2)), ike(false, of(1) + 1, of(2)), child(2 << 26), child(3 << 26)];
+        let mut sas = InOrder::new([(1, "a".to_owned()), (2, "b".to_owned())].into());
+        ["a", "b", "c"].into_iter().for_each(|node| sas.add(node.to_owned(), all.clone()));
+        assert_eq!(
+            sas.map(|sa| sa.node).collect::<Vec<_>>(),
+            ["a", "b", "b", "a"],
+            "the last slot is nobody's"
+        );
     }
 
     #[test]

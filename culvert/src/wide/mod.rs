@@ -3,11 +3,12 @@
 //! [`Wide`] is what the services ask. A node that is alone answers by itself. One of several asks the others as well, by the gRPC API
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
-//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `lists.rs`,
+//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `held.rs` what those are about, `reads.rs`, `lists.rs`,
 //! `orders.rs`, `slots.rs` and `events.rs` what is asked.
 
 mod ask;
 mod events;
+mod held;
 mod lists;
 mod merge;
 mod orders;

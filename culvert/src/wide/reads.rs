@@ -1,6 +1,6 @@
 //! How the tunnels of all nodes stand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cluster::Placement;
@@ -8,15 +8,44 @@ use culvert_proto::v1;
 use tenants::Peer;
 
 use super::ask::in_time;
+use super::held::{MOVED, Told, read};
 use super::{Known, Wide, merge};
 use crate::runtime::RuntimeError;
 
 impl Wide {
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
     pub(crate) async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Known<Vec<Option<v1::PeerStatus>>> {
+        let Some((_, placement)) = self.others() else {
+            return Known { what: self.own_statuses(peers).await, away: Vec::new() };
+        };
+        let mut told = self.ask_statuses(&placement, peers).await;
+        if !self.unsaid(&told.held).is_empty() {
+            tokio::time::sleep(MOVED).await;
+            told = self.ask_statuses(&placement, peers).await;
+        }
+        let mut known = self.at_last(told);
+        for (status, peer) in known.what.iter_mut().zip(peers) {
+            let Some(status) = status else { continue };
+            // As the node that is asked has it, whoever says the rest.
+            status.home_node = self.home_elsewhere(&placement, peer);
+        }
+        known
+    }
+
+    async fn own_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         let mut what = self.0.local.peer_statuses(peers).await;
         what.resize(peers.len(), None);
-        let Some((_, placement)) = self.others() else { return Known { what, away: Vec::new() } };
+        what
+    }
+
+    async fn ask_statuses(
+        &self,
+        placement: &Placement,
+        peers: &[Arc<Peer>],
+    ) -> Told<Vec<Option<v1::PeerStatus>>> {
+        let before = self.held();
+        let mut what = self.own_statuses(peers).await;
+        let own = (placement.own.clone(), self.still(before));
         what.iter_mut().flatten().for_each(|status| status.node.clone_from(&placement.own));
         // Whoever has the connection knows best, so there is nothing to ask of what is up here.
         let wanted: Vec<usize> = what
@@ -27,41 +56,30 @@ impl Wide {
             .collect();
         let names: Vec<String> =
             wanted.iter().filter_map(|at| peers.get(*at)).map(|peer| peer.name.to_string()).collect();
-        let away = if names.is_empty() {
-            Vec::new()
-        } else {
-            let (answers, away) = self.ask_statuses(names).await;
-            for (node, answer) in answers {
-                for (at, status) in wanted.iter().zip(answer.statuses) {
-                    let (Some(known), Some(peer)) = (what.get_mut(*at), peers.get(*at)) else { continue };
-                    let status = v1::PeerStatus { node: node.clone(), ..status };
-                    merge::better(known, status, &self.home_of(&placement, peer));
-                }
-            }
-            away
-        };
-        for (status, peer) in what.iter_mut().zip(peers) {
-            let Some(status) = status else { continue };
-            // As the node that is asked has it, whoever says the rest.
-            let home = self.home_of(&placement, peer);
-            status.home_node = if home == placement.own { String::new() } else { home };
+        if names.is_empty() {
+            return Told { known: Known { what, away: Vec::new() }, held: BTreeMap::new() };
         }
-        Known { what, away }
-    }
-
-    async fn ask_statuses(
-        &self,
-        names: Vec<String>,
-    ) -> (Vec<(String, v1::BatchGetPeerStatusesResponse)>, Vec<String>) {
         let request = v1::BatchGetPeerStatusesRequest { names };
-        self.each(|node| {
-            let request = request.clone();
-            async move {
-                let mut peers = node.peers();
-                in_time(peers.batch_get_peer_statuses(request)).await.map(tonic::Response::into_inner)
+        let (answers, away) = self
+            .each(|node| {
+                let request = request.clone();
+                async move {
+                    let mut peers = node.peers();
+                    let answer = in_time(peers.batch_get_peer_statuses(request)).await?;
+                    Ok((read(answer.metadata()), answer.into_inner()))
+                }
+            })
+            .await;
+        let mut held = BTreeMap::from([own]);
+        for (node, (slots, answer)) in answers {
+            held.insert(node.clone(), slots);
+            for (at, status) in wanted.iter().zip(answer.statuses) {
+                let (Some(known), Some(peer)) = (what.get_mut(*at), peers.get(*at)) else { continue };
+                let status = v1::PeerStatus { node: node.clone(), ..status };
+                merge::better(known, status, &self.home_of(placement, peer));
             }
-        })
-        .await
+        }
+        Told { known: Known { what, away }, held }
     }
 
     /// Why the tunnel is not up: what all nodes know of it.
@@ -87,7 +105,7 @@ impl Wide {
             merge::add_attempts(&mut known, answer);
         }
         if let Some(status) = &mut known.status {
-            status.home_node = if home == placement.own { String::new() } else { home };
+            status.home_node = self.home_elsewhere(&placement, &peer);
         }
         Ok(v1::ExplainPeerResponse { nodes_away: away, ..known })
     }
@@ -107,6 +125,12 @@ impl Wide {
     pub(super) fn home_of(&self, placement: &Placement, peer: &Peer) -> String {
         let begins = placement.begins(peer.uid, |node| self.hears(node));
         begins.map(|node| node.name.clone()).unwrap_or_default()
+    }
+
+    /// As [`Self::home_of`], if it is another node than this one.
+    pub(super) fn home_elsewhere(&self, placement: &Placement, peer: &Peer) -> String {
+        let home = self.home_of(placement, peer);
+        if home == placement.own { String::new() } else { home }
     }
 }
 

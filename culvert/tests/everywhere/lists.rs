@@ -122,3 +122,48 @@ async fn pages_cover_the_lists_of_all_nodes_once_and_in_order() {
     }
     world.node.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_in_a_slot_that_is_on_its_way_is_asked_for_again() {
+    let world = world("other").await;
+    world.own.owners.lock().unwrap().insert(1, "other".to_owned());
+    let comes_in = |times| *world.other.comes_in.lock().unwrap() = Some(times);
+    let (up, waits) = (v1::PeerState::Established, v1::PeerState::Waiting);
+
+    comes_in(1);
+    let sas = world.node.sas().list_sas(page(0, "")).await.unwrap().into_inner();
+    assert_eq!((sas.sas.len(), sas.nodes_away), (2, vec!["gone".to_owned()]));
+    comes_in(1);
+    let stream = v1::StreamSasRequest { parent: ALL.to_owned() };
+    let stream = world.node.sas().stream_sas(stream).await.unwrap();
+    assert_eq!(stream.metadata().get("culvert-nodes-away").unwrap(), "gone");
+    assert_eq!(stream.into_inner().collect::<Vec<_>>().await.len(), 2);
+    let there = async || {
+        let request = v1::ListPeersRequest { parent: "tenants/acme".to_owned(), ..Default::default() };
+        let answer = world.node.peers().list_peers(request).await.unwrap().into_inner();
+        let there = answer.peers.iter().find(|peer| peer.name == name("there")).unwrap();
+        (there.status.as_ref().unwrap().state(), answer.nodes_away)
+    };
+    comes_in(1);
+    assert_eq!(there().await, (up, vec!["gone".to_owned()]));
+
+    // It takes long: who would have it is named.
+    comes_in(9);
+    let sas = world.node.sas().list_sas(page(0, "")).await.unwrap().into_inner();
+    assert_eq!((sas.sas.len(), sas.nodes_away), (1, vec!["gone".to_owned(), "other".to_owned()]));
+    assert_eq!(there().await, (waits, vec!["gone".to_owned(), "other".to_owned()]));
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_moved_meanwhile_is_listed_once() {
+    let world = world("other").await;
+    world.own.owners.lock().unwrap().insert(1, "other".to_owned());
+    let moved = vec![child("there", 1 << 26 | 7)];
+    *world.own.sas.lock().unwrap() = moved.clone();
+    *world.other.sas.lock().unwrap() = moved;
+    let sas = world.node.sas().list_sas(page(0, "")).await.unwrap().into_inner().sas;
+    let moved: Vec<&str> = sas.iter().filter(|sa| sa.kind.is_some()).map(|sa| sa.node.as_str()).collect();
+    assert_eq!((moved, sas.len()), (vec!["other"], 3));
+    world.node.stop().await;
+}
