@@ -35,12 +35,49 @@ pub(super) fn better(known: &mut Option<v1::PeerStatus>, other: v1::PeerStatus, 
     }
 }
 
-/// Takes what another node knows of a peer's negotiations.
-pub(super) fn add_attempts(known: &mut v1::ExplainPeerResponse, other: v1::ExplainPeerResponse) {
-    known.attempts.extend(other.attempts);
-    known.omitted_attempts = known.omitted_attempts.saturating_add(other.omitted_attempts);
+/// What all nodes know of a peer's negotiations. `has_addresses`: it comes from some alone.
+///
+/// A node that has no connection with the peer takes the tunnel for down, and tells of strangers who may be the peer that is missed.
+/// Where another one has the connection nobody is missed.
+pub(super) fn explained(
+    answers: Vec<v1::ExplainPeerResponse>,
+    home: &str,
+    has_addresses: bool,
+) -> v1::ExplainPeerResponse {
+    let mut known = v1::ExplainPeerResponse::default();
+    for answer in answers {
+        if let Some(status) = answer.status {
+            better(&mut known.status, status, home);
+        }
+        known.attempts.extend(answer.attempts);
+        known.omitted_attempts = known.omitted_attempts.saturating_add(answer.omitted_attempts);
+    }
     known.attempts.sort_by_key(|attempt| attempt.start_time.map(|start| (start.seconds, start.nanos)));
+    if known.status.as_ref().is_some_and(is_up) {
+        known.attempts.retain(|attempt| {
+            // From where nobody is known to come.
+            let nowhere = || attempt.cause.as_ref().is_some_and(|cause| cause.kind == "address");
+            !attempt.unidentified || (has_addresses && !nowhere())
+        });
+        if !has_addresses {
+            known.omitted_attempts = 0;
+        }
+    }
+    let strangers = known.attempts.iter().filter(|attempt| attempt.unidentified).count();
+    let mut too_many = strangers.saturating_sub(MAX_STRANGERS);
+    known.omitted_attempts =
+        known.omitted_attempts.saturating_add(u32::try_from(too_many).unwrap_or(u32::MAX));
+    // The newest are at the end.
+    known.attempts.retain(|attempt| {
+        let is_left_out = attempt.unidentified && too_many > 0;
+        too_many -= usize::from(is_left_out);
+        !is_left_out
+    });
+    known
 }
+
+/// Negotiations of strangers that are shown: as many as a single node shows, so that they do not bury what the peer itself has done.
+const MAX_STRANGERS: usize = 4;
 
 /// Takes what another node knows of slots: of its own how much there is, of those that it would go on with how much it keeps.
 pub(super) fn add_slots(known: &mut v1::ListSlotsResponse, node: &str, other: v1::ListSlotsResponse) {
@@ -186,6 +223,40 @@ mod tests {
             ["a", "b", "b", "a"],
             "the last slot is nobody's"
         );
+    }
+
+    /// What a node says that has refused so many strangers, and one whose address it does not know.
+    fn told(node: &str, state: v1::PeerState, strangers: i64) -> v1::ExplainPeerResponse {
+        let attempt = |second, kind: &str| v1::Attempt {
+            start_time: Some(prost_types::Timestamp { seconds: second, nanos: 0 }),
+            unidentified: kind != "own",
+            cause: Some(v1::AttemptCause { kind: kind.to_owned(), ..v1::AttemptCause::default() }),
+            node: node.to_owned(),
+            ..v1::Attempt::default()
+        };
+        let mut attempts = vec![attempt(1, "own")];
+        attempts.extend((0..strangers).map(|n| attempt(10 + n, "proposal")));
+        attempts.push(attempt(90, "address"));
+        let status = Some(status(node, state, 1));
+        v1::ExplainPeerResponse { status, attempts, omitted_attempts: 7, ..Default::default() }
+    }
+
+    #[test]
+    fn strangers_are_told_of_where_no_node_has_the_peer_and_no_more_than_of_a_single_node() {
+        let shown = |state, has_addresses| {
+            let answers = ["a", "b"]
+                .map(|node| told(node, if node == "b" { state } else { v1::PeerState::Waiting }, 3));
+            let known = explained(answers.into(), "a", has_addresses);
+            let kinds = |kind: &str| {
+                let of = |attempt: &&v1::Attempt| attempt.cause.as_ref().unwrap().kind == kind;
+                known.attempts.iter().filter(of).count()
+            };
+            (kinds("own"), kinds("proposal"), kinds("address"), known.omitted_attempts)
+        };
+        assert_eq!(shown(v1::PeerState::Waiting, true), (2, 2, 2, 18), "the newest");
+        assert_eq!(shown(v1::PeerState::Waiting, false), (2, 2, 2, 18));
+        assert_eq!(shown(v1::PeerState::Established, false), (2, 0, 0, 0));
+        assert_eq!(shown(v1::PeerState::Established, true), (2, 4, 0, 16), "from its very address");
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl Wide {
     pub(crate) async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
         let Some((_, placement)) = self.others() else { return self.0.local.explain(peer).await };
         let home = self.home_of(&placement, &peer);
-        let mut known = of_node(self.0.local.explain(Arc::clone(&peer)).await?, &placement.own);
+        let own = of_node(self.0.local.explain(Arc::clone(&peer)).await?, &placement.own);
         let request = v1::ExplainPeerRequest { name: peer.name.to_string() };
         let (answers, away) = self
             .each(|node| {
@@ -97,13 +97,9 @@ impl Wide {
                 }
             })
             .await;
-        for (node, answer) in answers {
-            let mut answer = of_node(answer, &node);
-            if let Some(status) = answer.status.take() {
-                merge::better(&mut known.status, status, &home);
-            }
-            merge::add_attempts(&mut known, answer);
-        }
+        let answers = answers.into_iter().map(|(node, answer)| of_node(answer, &node));
+        let answers = std::iter::once(own).chain(answers).collect();
+        let mut known = merge::explained(answers, &home, !peer.spec.remote_addresses.is_empty());
         if let Some(status) = &mut known.status {
             status.home_node = self.home_elsewhere(&placement, &peer);
         }
