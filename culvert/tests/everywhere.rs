@@ -5,9 +5,11 @@
 mod common;
 #[path = "everywhere/lists.rs"]
 mod lists;
+#[path = "everywhere/named.rs"]
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use cluster::Placement;
@@ -32,6 +34,8 @@ struct Tunnels {
     up: BTreeSet<&'static str>,
     /// Beside those of the tunnels that are up.
     sas: Mutex<Vec<v1::Sa>>,
+    /// As the node tells it.
+    placement: OnceLock<Arc<Placement>>,
     /// Who answers for which slot, as far as it knows.
     owners: Mutex<BTreeMap<u8, String>>,
     /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
@@ -50,6 +54,7 @@ impl Tunnels {
         Arc::new(Self {
             up: up.iter().copied().collect(),
             sas: Mutex::default(),
+            placement: OnceLock::new(),
             owners: Mutex::default(),
             comes_in: Mutex::default(),
             orders: Mutex::default(),
@@ -123,6 +128,20 @@ impl Runtime for Tunnels {
 
     fn last_event(&self) -> u64 {
         self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
+    }
+
+    fn cluster(&self) -> Option<Arc<Placement>> {
+        self.placement.get().cloned()
+    }
+
+    fn slots(&self) -> v1::ListSlotsResponse {
+        let slot = |(number, owner)| v1::Slot { number: u32::from(number), owner, ..v1::Slot::default() };
+        let slots = self.owners().into_iter().map(slot).collect();
+        v1::ListSlotsResponse { slots, ..v1::ListSlotsResponse::default() }
+    }
+
+    async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, RuntimeError> {
+        Err(RuntimeError::Refused(format!("{slot} is not for {to}")))
     }
 
     fn owners(&self) -> BTreeMap<u8, String> {

@@ -36,7 +36,7 @@ impl Wide {
 
     /// Tells another node of which slots it was told all.
     pub(crate) fn tell_held(&self, before: Held, metadata: &mut MetadataMap) {
-        if self.0.others.is_some() {
+        if !self.is_single() {
             return;
         }
         let Some(held) = self.still(before) else { return };

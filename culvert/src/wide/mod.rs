@@ -91,6 +91,16 @@ impl Wide {
         self.0.others.as_ref()?.incoming()
     }
 
+    /// Whether nobody else is asked: there is nobody else, or it is another node that asks.
+    pub(crate) fn is_single(&self) -> bool {
+        self.0.others.is_none()
+    }
+
+    /// The other nodes by their names, as [`Others::names`].
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.0.others.as_ref().map(|others| others.names()).unwrap_or_default()
+    }
+
     /// Whether a node of the cluster is heard: this one always is.
     pub(crate) fn hears(&self, node: &str) -> bool {
         self.0.others.as_ref().is_none_or(|others| {
