@@ -345,7 +345,9 @@ async fn orders_go_to_who_has_the_connection_or_begins() {
     let rekey = |peer: &str| v1::RekeyPeerRequest { name: name(peer), ..Default::default() };
     let status = peers.rekey_peer(rekey("there")).await.unwrap().into_inner().status.unwrap();
     assert_eq!((status.node.as_str(), world.other.orders()), ("other", vec!["Children".to_owned()]));
+    assert_eq!(status.home_node, "other", "as the node has it that is asked");
     let status = peers.rekey_peer(rekey("here")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.home_node, "other");
     assert_eq!((status.node.as_str(), world.own.orders()), ("own", vec!["Children".to_owned()]));
     assert!(world.other.orders().is_empty());
 

@@ -125,8 +125,10 @@ impl PeerService for Peers {
         request: Request<v1::InitiatePeerRequest>,
     ) -> Result<Response<v1::InitiatePeerResponse>, Status> {
         let name = request.into_inner().name;
-        let result = self.tunnels.initiate(self.find(&name)?).await;
+        let peer = self.find(&name)?;
+        let result = self.tunnels.initiate(Arc::clone(&peer)).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::InitiatePeerResponse { status: Some(status) }))
     }
 
@@ -138,8 +140,10 @@ impl PeerService for Peers {
         let by = access::current()
             .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
         let by = format!("a command of {by}");
-        let result = self.tunnels.terminate(self.find(&name)?, &by).await;
+        let peer = self.find(&name)?;
+        let result = self.tunnels.terminate(Arc::clone(&peer), &by).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
     }
 
@@ -150,8 +154,9 @@ impl PeerService for Peers {
         let request = request.into_inner();
         let peer = self.find(&request.name)?;
         let target = rekey_target(&request, &peer)?;
-        let result = self.tunnels.rekey(peer, target, request.clone()).await;
+        let result = self.tunnels.rekey(Arc::clone(&peer), target, request.clone()).await;
         let status = result.map_err(|error| status::of_runtime(&error, &request.name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
     }
 

@@ -123,6 +123,14 @@ impl Wide {
         begins.map(|node| node.name.clone()).unwrap_or_default()
     }
 
+    /// The state of a tunnel that an order has left, as the node has it that was asked to give it.
+    pub(crate) fn seen_from_here(&self, peer: &Peer, mut status: v1::PeerStatus) -> v1::PeerStatus {
+        if let Some((_, placement)) = self.others() {
+            status.home_node = self.home_elsewhere(&placement, peer);
+        }
+        status
+    }
+
     /// As [`Self::home_of`], if it is another node than this one.
     pub(super) fn home_elsewhere(&self, placement: &Placement, peer: &Peer) -> String {
         let home = self.home_of(placement, peer);
