@@ -1,5 +1,6 @@
 //! What the API asks of the running tunnels. The actors answer it; [`NoRuntime`] stands for a node without any.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -40,6 +41,16 @@ pub trait Runtime: Send + Sync + 'static {
     /// The slots as this node knows them. What only another node knows of one is zero.
     fn slots(&self) -> v1::ListSlotsResponse {
         v1::ListSlotsResponse::default()
+    }
+
+    /// The node that answers for each slot, as far as this one knows.
+    fn owners(&self) -> BTreeMap<u8, String> {
+        BTreeMap::new()
+    }
+
+    /// The slots of which this node has all that there is: none that is on its way here or elsewhere. `None` for a node that is alone.
+    fn settled(&self) -> Option<BTreeSet<u8>> {
+        None
     }
 
     /// Moves a slot of this node to another one.
@@ -124,6 +135,9 @@ pub enum RuntimeError {
     /// A queue is full; try again later. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{0} is overloaded")]
     Overloaded(&'static str),
+    /// There is no room for what would be answered: what to ask instead. gRPC `RESOURCE_EXHAUSTED`.
+    #[error("{0}")]
+    Exhausted(&'static str),
     /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
     #[error("events up to {0} are no longer kept; list again and watch from now on")]
     Lagged(u64),

@@ -1,10 +1,12 @@
 //! The running node as the API's [`Runtime`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actors::{Control, ControlError, Health, Node, SpanContext, WatchError};
 use cluster::Placement;
 use culvert_proto::v1;
+use latest::Latest as _;
 use tenants::{Peer, PeerName, Tenant};
 use tokio::sync::watch;
 use tokio_stream::StreamExt as _;
@@ -85,6 +87,15 @@ impl Runtime for Tunnels {
                 v1::ListSlotsResponse { slots, ..v1::ListSlotsResponse::default() }
             }
         }
+    }
+
+    fn owners(&self) -> BTreeMap<u8, String> {
+        let Some(slots) = self.nodes.as_ref().and_then(Nodes::slots) else { return BTreeMap::new() };
+        slots.table().latest().iter().map(|(number, slot)| (*number, slot.owner.node.clone())).collect()
+    }
+
+    fn settled(&self) -> Option<BTreeSet<u8>> {
+        Some(self.nodes.as_ref()?.slots()?.settled())
     }
 
     async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, RuntimeError> {

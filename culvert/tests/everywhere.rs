@@ -3,9 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod common;
+#[path = "everywhere/lists.rs"]
+mod lists;
+#[path = "everywhere/named.rs"]
+mod named;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
 use cluster::Placement;
@@ -28,6 +32,14 @@ use tonic::transport::{Channel, Endpoint};
 /// The tunnels of one made-up node.
 struct Tunnels {
     up: BTreeSet<&'static str>,
+    /// Beside those of the tunnels that are up.
+    sas: Mutex<Vec<v1::Sa>>,
+    /// As the node tells it.
+    placement: OnceLock<Arc<Placement>>,
+    /// Who answers for which slot, as far as it knows.
+    owners: Mutex<BTreeMap<u8, String>>,
+    /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
+    comes_in: Mutex<Option<usize>>,
     orders: Mutex<Vec<String>>,
     /// The next one, with this reason.
     refuses: Mutex<Option<String>>,
@@ -43,6 +55,10 @@ impl Tunnels {
         let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
         Arc::new(Self {
             up: up.iter().copied().collect(),
+            sas: Mutex::default(),
+            placement: OnceLock::new(),
+            owners: Mutex::default(),
+            comes_in: Mutex::default(),
             orders: Mutex::default(),
             refuses: Mutex::default(),
             events,
@@ -64,6 +80,14 @@ impl Tunnels {
 
     fn watchers(&self) -> usize {
         self.events.lock().unwrap().1.receiver_count()
+    }
+
+    /// Whether it has not come yet.
+    fn waits(&self) -> bool {
+        let mut comes_in = self.comes_in.lock().unwrap();
+        let waits = comes_in.is_some_and(|times| times > 0);
+        *comes_in = comes_in.map(|times| times.saturating_sub(1));
+        waits
     }
 
     fn status(&self, peer: &Peer) -> v1::PeerStatus {
@@ -98,7 +122,11 @@ impl Runtime for Tunnels {
 
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         let sa = |up: &&str| v1::Sa { peer: format!("tenants/acme/peers/{up}"), ..v1::Sa::default() };
-        Ok(self.up.iter().map(sa).filter(|sa| scope.covers(&sa.peer)).collect())
+        if self.waits() {
+            return Ok(Vec::new());
+        }
+        let all = self.up.iter().map(sa).chain(self.sas.lock().unwrap().clone());
+        Ok(all.filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
@@ -113,11 +141,37 @@ impl Runtime for Tunnels {
         self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
     }
 
+    fn cluster(&self) -> Option<Arc<Placement>> {
+        self.placement.get().cloned()
+    }
+
+    fn slots(&self) -> v1::ListSlotsResponse {
+        let slot = |(number, owner)| v1::Slot { number: u32::from(number), owner, ..v1::Slot::default() };
+        let slots = self.owners().into_iter().map(slot).collect();
+        v1::ListSlotsResponse { slots, ..v1::ListSlotsResponse::default() }
+    }
+
+    async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, RuntimeError> {
+        Err(RuntimeError::Refused(format!("{slot} is not for {to}")))
+    }
+
+    fn owners(&self) -> BTreeMap<u8, String> {
+        self.owners.lock().unwrap().clone()
+    }
+
+    fn settled(&self) -> Option<BTreeSet<u8>> {
+        let comes_in = *self.comes_in.lock().unwrap();
+        comes_in.map(|times| if times == 0 { [1].into() } else { BTreeSet::new() })
+    }
+
     async fn node_status(&self) -> v1::NodeStatus {
         v1::NodeStatus::default()
     }
 
     async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
+        if self.waits() {
+            return peers.iter().map(|_| Some(v1::PeerStatus::default())).collect();
+        }
         peers.iter().map(|peer| Some(self.status(peer))).collect()
     }
 
@@ -322,7 +376,9 @@ async fn orders_go_to_who_has_the_connection_or_begins() {
     let rekey = |peer: &str| v1::RekeyPeerRequest { name: name(peer), ..Default::default() };
     let status = peers.rekey_peer(rekey("there")).await.unwrap().into_inner().status.unwrap();
     assert_eq!((status.node.as_str(), world.other.orders()), ("other", vec!["Children".to_owned()]));
+    assert_eq!(status.home_node, "other", "as the node has it that is asked");
     let status = peers.rekey_peer(rekey("here")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.home_node, "other");
     assert_eq!((status.node.as_str(), world.own.orders()), ("own", vec!["Children".to_owned()]));
     assert!(world.other.orders().is_empty());
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use latest::{Follow as _, Latest as _};
 use prost::Message as _;
-use snapshot::{Done, Kept, Row};
+use snapshot::{Done, Handover, Kept, Row};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
@@ -51,6 +51,14 @@ impl Inner {
             mine.insert(slot, own);
         }
         new
+    }
+
+    /// Goes on with what is in a slot that has just been claimed.
+    pub(super) async fn go_on(&self, slot: u8, rows: Vec<Row>, handover: Handover) {
+        self.host.take(slot, rows, handover).await;
+        if let Some(own) = self.mine().get_mut(&slot) {
+            own.comes = false;
+        }
     }
 
     pub(super) fn going(&self) -> sync::MutexGuard<'_, BTreeMap<u8, String>> {

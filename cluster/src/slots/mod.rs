@@ -288,6 +288,11 @@ impl Slots {
         self.0.mine().keys().copied().collect()
     }
 
+    /// Those of them in which everything goes on that there is: one that has just come is not among them yet.
+    pub fn settled(&self) -> BTreeSet<u8> {
+        self.0.mine().iter().filter(|(_, own)| !own.comes).map(|(number, _)| *number).collect()
+    }
+
     /// The slot of what is new.
     pub fn primary(&self) -> u8 {
         self.0.primary.load(Ordering::Relaxed)

@@ -88,8 +88,8 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
             Whose::Ours(now) => {
                 inner.going().remove(&number);
                 tracing::warn!(slot = number, to, reason, "the slot stays here");
-                if inner.claim(number, Own::alone(&now)) {
-                    inner.host.take(number, rows, Handover::Exact).await;
+                if inner.claim(number, Own { comes: true, ..Own::alone(&now) }) {
+                    inner.go_on(number, rows, Handover::Exact).await;
                 }
                 drop(turn);
                 inner.wake.notify_one();
@@ -262,7 +262,7 @@ pub(super) async fn arrive(
     inner.vault().take(number);
     inner.exact.fetch_add(1, Ordering::Relaxed);
     let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
-    inner.host.take(number, rows, Handover::Exact).await;
+    inner.go_on(number, rows, Handover::Exact).await;
     inner.wake.notify_one();
     Ok(Vec::new())
 }

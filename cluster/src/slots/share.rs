@@ -121,7 +121,7 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
     }
     // Whether it is nobody's the watch tells, and it is taken anew or left alone then.
     if inner.claim(number, own) {
-        inner.host.take(number, Vec::new(), Handover::Exact).await;
+        inner.go_on(number, Vec::new(), Handover::Exact).await;
     }
     false
 }

@@ -244,7 +244,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.sudden.fetch_add(1, Ordering::Relaxed);
-            inner.host.take(number, rows, Handover::Sudden).await;
+            inner.go_on(number, rows, Handover::Sudden).await;
             inner.seen(number, now.revision).await;
         }
         Changed::Other(_) => inner.vault().reopen(number),

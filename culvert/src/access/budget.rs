@@ -1,11 +1,12 @@
 //! How much of requests the node holds at a time, over all who ask: what has come of them so far, and what is made of it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::access::ledger::{Entry, Ledger};
 
 /// Octets of a request that count for nothing, as HTTP/2 holds as many for every one; and what it may be worth in memory without
 /// waiting for others. What people and programs ask all the time is less.
@@ -26,38 +27,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Budget {
-    received: Mutex<Received>,
+    received: Arc<Ledger>,
     large: Arc<Semaphore>,
     served: Arc<Semaphore>,
-}
-
-#[derive(Debug, Default)]
-struct Received {
-    all: usize,
-    by_caller: HashMap<String, usize>,
 }
 
 /// What has come of a request, given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    budget: Arc<Budget>,
-    caller: String,
     octets: usize,
     /// Of them, those that count.
-    counted: usize,
+    counted: Entry,
 }
 
 impl Default for Budget {
     fn default() -> Self {
         let served = Arc::new(Semaphore::new(MAX_SERVED / UNIT));
-        Self { received: Mutex::default(), large: Arc::new(Semaphore::new(1)), served }
+        let received = Ledger::new(MAX_RECEIVED, MAX_RECEIVED_OF_ONE);
+        Self { received, large: Arc::new(Semaphore::new(1)), served }
     }
 }
 
 impl Budget {
     /// For a request of this caller.
-    pub(crate) fn share(self: &Arc<Self>, caller: String) -> Share {
-        Share { budget: Arc::clone(self), caller, octets: 0, counted: 0 }
+    pub(crate) fn share(&self, caller: String) -> Share {
+        Share { octets: 0, counted: Arc::clone(&self.received).entry(caller) }
     }
 
     /// Waits until what is worth so much in memory may be made. `None` if it takes too long.
@@ -72,45 +66,14 @@ impl Budget {
         // Never closed, so there is no other error than the time.
         turn.ok()?.ok().map(Some)
     }
-
-    fn received(&self) -> MutexGuard<'_, Received> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Share {
     /// So many more have come. False if there is no room for them.
     pub(crate) fn grow(&mut self, octets: usize) -> bool {
         self.octets += octets;
-        let more = self.octets.saturating_sub(SMALL + self.counted);
-        if more == 0 {
-            return true;
-        }
-        let mut received = self.budget.received();
-        let own = received.by_caller.get(&self.caller).copied().unwrap_or_default() + more;
-        if received.all + more > MAX_RECEIVED || own > MAX_RECEIVED_OF_ONE {
-            return false;
-        }
-        received.all += more;
-        received.by_caller.insert(self.caller.clone(), own);
-        self.counted += more;
-        true
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        if self.counted == 0 {
-            return;
-        }
-        let mut received = self.budget.received();
-        received.all -= self.counted;
-        if let Some(own) = received.by_caller.get_mut(&self.caller) {
-            *own -= self.counted;
-            if *own == 0 {
-                received.by_caller.remove(&self.caller);
-            }
-        }
+        let more = self.octets.saturating_sub(SMALL + self.counted.count());
+        self.counted.grow(more)
     }
 }
 
@@ -129,9 +92,6 @@ mod tests {
         let room = rest.iter_mut().filter_map(|share| share.grow(64 << 20).then_some(())).count();
         assert_eq!(room, 3);
         assert!(budget.share("f".to_owned()).grow(SMALL), "what is small is always taken");
-        drop((one, other, rest));
-        let received = budget.received();
-        assert_eq!((received.all, received.by_caller.len()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

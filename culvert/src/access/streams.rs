@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Streams of one caller, or one tenant, at a time: some for each person and program that watches. A list of the SAs of
-/// a node with 10,000 peers is some 15 MB for as long as it streams.
+/// Streams of one caller, or one tenant, at a time: some for each person and program that watches. How much lists of SAs hold that are
+/// streamed is bounded for all nodes together (`wide/lists.rs`).
 pub(crate) const MAX_STREAMS_OF_ONE: usize = 32;
 
 /// The streams that there are.

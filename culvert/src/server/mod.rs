@@ -78,7 +78,8 @@ pub async fn serve_grpc(
     let tenants = TenantServiceServer::new(Tenants::new(Arc::clone(&catalog), Arc::clone(&runtime)));
     let secrets = SecretServiceServer::new(Secrets::new(Arc::clone(&catalog)));
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), tunnels.clone()));
-    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), tunnels.clone(), is_down.clone()));
+    let sas = Sas::new(Arc::clone(&catalog), tunnels.clone(), access.counters(), is_down.clone());
+    let sas = SaServiceServer::new(sas);
     let state = runtime.health();
     let batches = BatchServiceServer::new(Batches::new(Arc::clone(&catalog)));
     let tokens = TokenServiceServer::new(Tokens::new(Arc::clone(&catalog)));

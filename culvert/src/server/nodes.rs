@@ -46,7 +46,8 @@ where
 {
     let alone = Wide::alone(local);
     let peers = PeerServiceServer::new(Peers::new(Arc::clone(&catalog), alone.clone()));
-    let sas = SaServiceServer::new(Sas::new(Arc::clone(&catalog), alone.clone(), down.clone()));
+    let sas = Sas::new(Arc::clone(&catalog), alone.clone(), Arc::clone(&api), down.clone());
+    let sas = SaServiceServer::new(sas);
     let nodes = NodeServiceServer::new(Nodes::new(Arc::clone(&catalog), alone, api));
     let ended = async move {
         // An error is the sender gone, which is the end too.

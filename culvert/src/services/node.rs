@@ -74,6 +74,9 @@ impl NodeService for Nodes {
         };
         let at_home = self.tunnels.home_peers(&peers);
         let slots = self.tunnels.local().slots().slots;
+        let slots_of = |name: &str| {
+            slots.iter().filter(|slot| slot.owner == name).map(|slot| slot.number).collect::<Vec<_>>()
+        };
         let node = |node: &cluster::Node| v1::ClusterNode {
             name: node.name.clone(),
             slot: node.slot.into(),
@@ -83,10 +86,24 @@ impl NodeService for Nodes {
             answers: node.name == placement.own,
             home_peers: at_home.get(&node.name).copied().unwrap_or_default(),
             drained: node.drained,
-            slots: slots.iter().filter(|slot| slot.owner == node.name).map(|slot| slot.number).collect(),
+            slots: slots_of(&node.name),
             away: !self.tunnels.hears(&node.name),
         };
-        Ok(Response::new(v1::ListNodesResponse { nodes: placement.nodes.iter().map(node).collect() }))
+        let mut nodes: Vec<v1::ClusterNode> = placement.nodes.iter().map(node).collect();
+        // Those that etcd does not know of any more, and that have tunnels: all else names them as well.
+        let mut besides = self.tunnels.names();
+        besides.insert(placement.own.clone());
+        besides.retain(|name| placement.nodes.iter().all(|node| node.name != *name));
+        nodes.extend(besides.into_iter().map(|name| v1::ClusterNode {
+            slots: slots_of(&name),
+            home_peers: at_home.get(&name).copied().unwrap_or_default(),
+            answers: name == placement.own,
+            away: !self.tunnels.hears(&name),
+            name,
+            ..v1::ClusterNode::default()
+        }));
+        nodes.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(Response::new(v1::ListNodesResponse { nodes }))
     }
 
     async fn list_slots(
@@ -103,7 +120,7 @@ impl NodeService for Nodes {
         let v1::MoveSlotRequest { name, to } = request.into_inner();
         let number = slot_number(&name)?;
         let placement = self.placement()?;
-        known_node(&placement, "to", &to)?;
+        self.known_node(&placement, "to", &to)?;
         let slots = self.tunnels.local().slots().slots;
         let Some(slot) = slots.into_iter().find(|slot| slot.number == u32::from(number)) else {
             return Err(status::of_runtime(&RuntimeError::Refused("it is no node's".to_owned()), &name));
@@ -121,7 +138,7 @@ impl NodeService for Nodes {
     ) -> Result<Response<v1::DrainNodeResponse>, Status> {
         let name = request.into_inner().name;
         let placement = self.placement()?;
-        known_node(&placement, "name", &name)?;
+        self.known_node(&placement, "name", &name)?;
         let takes =
             |node: &&cluster::Node| node.name != name && !node.drained && self.tunnels.hears(&node.name);
         if placement.nodes.iter().find(takes).is_none() {
@@ -148,6 +165,22 @@ impl Nodes {
     fn placement(&self) -> Result<Arc<cluster::Placement>, Status> {
         self.tunnels.local().cluster().ok_or_else(|| status::of_runtime(&ALONE, ""))
     }
+
+    /// One that [`NodeService::list_nodes`] shows.
+    fn known_node(&self, placement: &cluster::Placement, field: &str, name: &str) -> Result<(), Status> {
+        if self.tunnels.is_single() {
+            // Another node asks, which has looked, and may know of some that this one does not.
+            return Ok(());
+        }
+        let mut known = self.tunnels.names();
+        known.insert(placement.own.clone());
+        known.extend(placement.nodes.iter().map(|node| node.name.clone()));
+        if known.contains(name) {
+            return Ok(());
+        }
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        Err(status::invalid(field, format!("there is no node {name:?}; expected one of {known}")))
+    }
 }
 
 /// The number in `slots/{number}`.
@@ -157,15 +190,6 @@ fn slot_number(name: &str) -> Result<u8, Status> {
         let (first, last) = (cluster::SLOTS.start(), cluster::SLOTS.end());
         status::invalid("name", format!("{name:?} is no slot; expected slots/{first} to slots/{last}"))
     })
-}
-
-fn known_node(placement: &cluster::Placement, field: &str, name: &str) -> Result<(), Status> {
-    if placement.nodes.iter().any(|node| node.name == name) {
-        return Ok(());
-    }
-    let known: Vec<&str> = placement.nodes.iter().map(|node| node.name.as_str()).collect();
-    let known = known.join(", ");
-    Err(status::invalid(field, format!("there is no node {name:?}; expected one of {known}")))
 }
 
 /// Octets of rows in a message of a backup; one row that is larger is a message of its own. With the largest row there is it stays

@@ -89,11 +89,14 @@ impl PeerService for Peers {
             })
             .collect::<Result<_, _>>()?;
         let peers: Vec<Arc<Peer>> = found.iter().flatten().cloned().collect();
+        let held = self.tunnels.held();
         let Known { what, away: nodes_away } = self.tunnels.peer_statuses(&peers).await;
         let mut known = what.into_iter();
         let statuses = found.into_iter().map(|peer| peer.and_then(|_| known.next().flatten()));
         let statuses = statuses.map(Option::unwrap_or_default).collect();
-        Ok(Response::new(v1::BatchGetPeerStatusesResponse { statuses, nodes_away }))
+        let mut answer = Response::new(v1::BatchGetPeerStatusesResponse { statuses, nodes_away });
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     async fn update_peer(
@@ -122,8 +125,10 @@ impl PeerService for Peers {
         request: Request<v1::InitiatePeerRequest>,
     ) -> Result<Response<v1::InitiatePeerResponse>, Status> {
         let name = request.into_inner().name;
-        let result = self.tunnels.initiate(self.find(&name)?).await;
+        let peer = self.find(&name)?;
+        let result = self.tunnels.initiate(Arc::clone(&peer)).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::InitiatePeerResponse { status: Some(status) }))
     }
 
@@ -136,8 +141,10 @@ impl PeerService for Peers {
         let by = access::current()
             .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
         let by = format!("a command of {by}");
-        let result = self.tunnels.terminate(self.find(&name)?, &by, told).await;
+        let peer = self.find(&name)?;
+        let result = self.tunnels.terminate(Arc::clone(&peer), &by, told).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
     }
 
@@ -148,8 +155,9 @@ impl PeerService for Peers {
         let request = request.into_inner();
         let peer = self.find(&request.name)?;
         let target = rekey_target(&request, &peer)?;
-        let result = self.tunnels.rekey(peer, target, request.clone()).await;
+        let result = self.tunnels.rekey(Arc::clone(&peer), target, request.clone()).await;
         let status = result.map_err(|error| status::of_runtime(&error, &request.name))?;
+        let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::RekeyPeerResponse { status: Some(status) }))
     }
 

@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 
+use crate::access::Counters;
 use crate::runtime::{RuntimeError, Scope};
 use crate::services::{named_away, status};
 use crate::wide::{After, Known, LAST_EVENT, Wide};
@@ -23,14 +24,20 @@ const EVENT_BUFFER: usize = 64;
 pub struct Sas {
     catalog: Arc<Catalog>,
     tunnels: Wide,
+    api: Arc<Counters>,
     /// Becomes true when the node goes down: streams end then.
     down: watch::Receiver<bool>,
 }
 
 impl Sas {
     /// Serves these tunnels until `down` becomes true.
-    pub fn new(catalog: Arc<Catalog>, tunnels: Wide, down: watch::Receiver<bool>) -> Self {
-        Self { catalog, tunnels, down }
+    pub fn new(
+        catalog: Arc<Catalog>,
+        tunnels: Wide,
+        api: Arc<Counters>,
+        down: watch::Receiver<bool>,
+    ) -> Self {
+        Self { catalog, tunnels, api, down }
     }
 
     /// Whose SAs are meant.
@@ -49,13 +56,12 @@ impl Sas {
         Ok(Scope::Tenant(name))
     }
 
-    /// In the order of peer, kind and SPI.
-    async fn sorted(&self, scope: &Scope) -> Result<Known<Vec<v1::Sa>>, Status> {
-        let known = self.tunnels.list_sas(scope).await;
-        let mut known = known.map_err(|error| status::of_runtime(&error, ""))?;
-        // An SA is half a kilobyte, so the keys are put in order, and each SA is moved once.
-        known.what.sort_by_cached_key(key);
-        Ok(known)
+    /// The status of a list that is not made.
+    fn no_list(&self, error: &RuntimeError) -> Status {
+        if matches!(error, RuntimeError::Exhausted(_)) {
+            self.api.lists_limited();
+        }
+        status::of_runtime(error, "")
     }
 }
 
@@ -69,14 +75,13 @@ impl SaService for Sas {
         let scope = self.scope(&request.parent)?;
         let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|faults| status::of_violations(&faults))?;
-        let Known { what: sas, away: nodes_away } = self.sorted(&scope).await?;
-        let start = page.after().map_or(0, |after| sas.partition_point(|sa| key(sa).as_str() <= after));
-        let page = page.cut(sas.into_iter().skip(start), key);
-        Ok(Response::new(v1::ListSasResponse {
-            sas: page.items,
-            next_page_token: page.next_page_token,
-            nodes_away,
-        }))
+        let held = self.tunnels.held();
+        let listed = self.tunnels.page_of_sas(&scope, &page, &request).await;
+        let Known { what: page, away: nodes_away } = listed.map_err(|error| self.no_list(&error))?;
+        let next_page_token = page.next_page_token;
+        let mut answer = Response::new(v1::ListSasResponse { sas: page.items, next_page_token, nodes_away });
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     type StreamSasStream = Pin<Box<dyn Stream<Item = Result<v1::Sa, Status>> + Send>>;
@@ -86,9 +91,13 @@ impl SaService for Sas {
         request: Request<v1::StreamSasRequest>,
     ) -> Result<Response<Self::StreamSasStream>, Status> {
         let scope = self.scope(&request.into_inner().parent)?;
-        let Known { what: sas, away } = self.sorted(&scope).await?;
-        let stream: Self::StreamSasStream = Box::pin(tokio_stream::iter(sas.into_iter().map(Ok)));
-        Ok(named_away(stream, &away))
+        let held = self.tunnels.held();
+        let listed = self.tunnels.all_sas(&scope).await;
+        let Known { what: sas, away } = listed.map_err(|error| self.no_list(&error))?;
+        let stream: Self::StreamSasStream = Box::pin(tokio_stream::iter(sas.map(Ok)));
+        let mut answer = named_away(stream, &away);
+        self.tunnels.tell_held(held, answer.metadata_mut());
+        Ok(answer)
     }
 
     type WatchEventsStream = ReceiverStream<Result<v1::Event, Status>>;
@@ -133,15 +142,5 @@ impl SaService for Sas {
         let mut response = Response::new(ReceiverStream::new(receiver));
         response.metadata_mut().insert(LAST_EVENT, last.into());
         Ok(response)
-    }
-}
-
-fn key(sa: &v1::Sa) -> String {
-    match &sa.kind {
-        Some(v1::sa::Kind::Ike(ike)) => {
-            format!("{}|i|{:016x}|{:016x}", sa.peer, ike.initiator_spi, ike.responder_spi)
-        }
-        Some(v1::sa::Kind::Child(child)) => format!("{}|k|{}|{:08x}", sa.peer, child.name, child.inbound_spi),
-        None => sa.peer.clone(),
     }
 }

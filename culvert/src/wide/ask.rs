@@ -14,7 +14,6 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
-use tonic_types::StatusExt as _;
 
 use super::{Others, Wide};
 use crate::access;
@@ -24,7 +23,7 @@ use crate::runtime::RuntimeError;
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 /// Between looks whether a node that is asked is still heard: how often it says so.
 const LOOK: Duration = cluster::mesh::BEAT;
-/// Greatest answer: a page of peers with many children.
+/// Greatest answer: a page of peers with many children, or of SAs with many selectors.
 const MAX_ANSWER: usize = 64 << 20;
 /// Who gave an order, as the log of the other node has it.
 pub(crate) const BY: &str = "culvert-by-bin";
@@ -58,6 +57,7 @@ impl Node {
 
     pub(super) fn sas(&self) -> SaServiceClient<Asked> {
         SaServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+            .max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn nodes(&self) -> NodeServiceClient<Asked> {
@@ -68,7 +68,7 @@ impl Node {
     pub(super) fn refused(&self, status: Status) -> RuntimeError {
         let code = match status.code() {
             // It has said why itself.
-            _ if status.get_details_error_info().is_some() => {
+            _ if !status.details().is_empty() => {
                 return RuntimeError::Elsewhere(Box::new(status));
             }
             // What tonic makes of a connection that broke.
@@ -157,6 +157,37 @@ async fn silence(others: Arc<dyn Others>, name: &str) {
 
 /// Within [`PATIENCE`].
 pub(super) async fn in_time<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+    within(PATIENCE, answer).await
+}
+
+pub(super) async fn within<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
     let late = |_| Err(Status::deadline_exceeded("it has not answered in time"));
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(late)
+    tokio::time::timeout(patience, answer).await.unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Endpoint;
+    use tonic_types::StatusExt as _;
+
+    use super::*;
+    use crate::status::invalid;
+
+    #[tokio::test]
+    async fn what_another_node_says_is_passed_on_with_all_its_details() {
+        let channel = Endpoint::from_static("http://node").connect_lazy();
+        let node = Node { name: "b".to_owned(), channel, by: By(String::new()) };
+        let passed = |status| match node.refused(status) {
+            RuntimeError::Elsewhere(status) => *status,
+            other => panic!("{other}"),
+        };
+        let fields = passed(invalid("to", "there is no such node"));
+        let fields = fields.get_details_bad_request().unwrap().field_violations;
+        assert_eq!((fields.len(), fields[0].field.as_str()), (1, "to"));
+        let broken = passed(Status::unknown("transport error"));
+        assert_eq!((broken.code(), broken.message()), (Code::Unavailable, "node b: transport error"));
+    }
 }

@@ -3,11 +3,13 @@
 //! [`Wide`] is what the services ask. A node that is alone answers by itself. One of several asks the others as well, by the gRPC API
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
-//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
-//! `slots.rs` and `events.rs` what is asked.
+//! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `held.rs` what those are about, `reads.rs`, `lists.rs`,
+//! `orders.rs`, `slots.rs` and `events.rs` what is asked.
 
 mod ask;
 mod events;
+mod held;
+mod lists;
 mod merge;
 mod orders;
 mod reads;
@@ -28,6 +30,7 @@ pub(crate) use events::LAST_EVENT;
 pub(crate) use orders::Told;
 
 use crate::runtime::Runtime;
+use lists::Lists;
 
 /// The other nodes, as far as their tunnels are concerned.
 pub trait Others: Send + Sync + 'static {
@@ -56,6 +59,7 @@ struct Inner {
     local: Arc<dyn Runtime>,
     others: Option<Arc<dyn Others>>,
     channels: Mutex<BTreeMap<String, Channel>>,
+    lists: Lists,
 }
 
 /// What is known, and who could not be asked for more.
@@ -70,7 +74,7 @@ pub struct Known<T> {
 impl Wide {
     /// The tunnels of this node, and of these others.
     pub fn among(local: Arc<dyn Runtime>, others: Option<Arc<dyn Others>>) -> Self {
-        Self(Arc::new(Inner { local, others, channels: Mutex::default() }))
+        Self(Arc::new(Inner { local, others, channels: Mutex::default(), lists: Lists::default() }))
     }
 
     /// The tunnels of this node alone.
@@ -86,6 +90,16 @@ impl Wide {
     /// Where the others ask this node.
     pub(crate) fn incoming(&self) -> Option<Incoming> {
         self.0.others.as_ref()?.incoming()
+    }
+
+    /// Whether nobody else is asked: there is nobody else, or it is another node that asks.
+    pub(crate) fn is_single(&self) -> bool {
+        self.0.others.is_none()
+    }
+
+    /// The other nodes by their names, as [`Others::names`].
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.0.others.as_ref().map(|others| others.names()).unwrap_or_default()
     }
 
     /// Whether a node of the cluster is heard: this one always is.

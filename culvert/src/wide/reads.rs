@@ -1,23 +1,51 @@
 //! How the tunnels of all nodes stand.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use cluster::Placement;
 use culvert_proto::v1;
 use tenants::Peer;
-use tonic::Status;
 
 use super::ask::in_time;
+use super::held::{MOVED, Told, read};
 use super::{Known, Wide, merge};
-use crate::runtime::{RuntimeError, Scope};
+use crate::runtime::RuntimeError;
 
 impl Wide {
     /// The state of these peers' tunnels, in their order. `None` where nothing is known yet.
     pub(crate) async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Known<Vec<Option<v1::PeerStatus>>> {
+        let Some((_, placement)) = self.others() else {
+            return Known { what: self.own_statuses(peers).await, away: Vec::new() };
+        };
+        let mut told = self.ask_statuses(&placement, peers).await;
+        if !self.unsaid(&told.held).is_empty() {
+            tokio::time::sleep(MOVED).await;
+            told = self.ask_statuses(&placement, peers).await;
+        }
+        let mut known = self.at_last(told);
+        for (status, peer) in known.what.iter_mut().zip(peers) {
+            let Some(status) = status else { continue };
+            // As the node that is asked has it, whoever says the rest.
+            status.home_node = self.home_elsewhere(&placement, peer);
+        }
+        known
+    }
+
+    async fn own_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         let mut what = self.0.local.peer_statuses(peers).await;
         what.resize(peers.len(), None);
-        let Some((_, placement)) = self.others() else { return Known { what, away: Vec::new() } };
+        what
+    }
+
+    async fn ask_statuses(
+        &self,
+        placement: &Placement,
+        peers: &[Arc<Peer>],
+    ) -> Told<Vec<Option<v1::PeerStatus>>> {
+        let before = self.held();
+        let mut what = self.own_statuses(peers).await;
+        let own = (placement.own.clone(), self.still(before));
         what.iter_mut().flatten().for_each(|status| status.node.clone_from(&placement.own));
         // Whoever has the connection knows best, so there is nothing to ask of what is up here.
         let wanted: Vec<usize> = what
@@ -28,74 +56,37 @@ impl Wide {
             .collect();
         let names: Vec<String> =
             wanted.iter().filter_map(|at| peers.get(*at)).map(|peer| peer.name.to_string()).collect();
-        let away = if names.is_empty() {
-            Vec::new()
-        } else {
-            let (answers, away) = self.ask_statuses(names).await;
-            for (node, answer) in answers {
-                for (at, status) in wanted.iter().zip(answer.statuses) {
-                    let (Some(known), Some(peer)) = (what.get_mut(*at), peers.get(*at)) else { continue };
-                    let status = v1::PeerStatus { node: node.clone(), ..status };
-                    merge::better(known, status, &self.home_of(&placement, peer));
-                }
-            }
-            away
-        };
-        for (status, peer) in what.iter_mut().zip(peers) {
-            let Some(status) = status else { continue };
-            // As the node that is asked has it, whoever says the rest.
-            let home = self.home_of(&placement, peer);
-            status.home_node = if home == placement.own { String::new() } else { home };
+        if names.is_empty() {
+            return Told { known: Known { what, away: Vec::new() }, held: BTreeMap::new() };
         }
-        Known { what, away }
-    }
-
-    async fn ask_statuses(
-        &self,
-        names: Vec<String>,
-    ) -> (Vec<(String, v1::BatchGetPeerStatusesResponse)>, Vec<String>) {
         let request = v1::BatchGetPeerStatusesRequest { names };
-        self.each(|node| {
-            let request = request.clone();
-            async move {
-                let mut peers = node.peers();
-                in_time(peers.batch_get_peer_statuses(request)).await.map(tonic::Response::into_inner)
-            }
-        })
-        .await
-    }
-
-    /// The SAs of a scope, in any order.
-    pub(crate) async fn list_sas(&self, scope: &Scope) -> Result<Known<Vec<v1::Sa>>, RuntimeError> {
-        let mut what = self.0.local.list_sas(scope).await?;
-        let Some((_, placement)) = self.others() else { return Ok(Known { what, away: Vec::new() }) };
-        what.iter_mut().for_each(|sa| sa.node.clone_from(&placement.own));
-        let request = v1::StreamSasRequest { parent: scope.parent() };
         let (answers, away) = self
             .each(|node| {
                 let request = request.clone();
                 async move {
-                    let mut sas = node.sas();
-                    let mut stream = in_time(sas.stream_sas(request)).await?.into_inner();
-                    let mut all = Vec::new();
-                    while let Some(sa) = in_time(stream.message()).await? {
-                        all.push(sa);
-                    }
-                    Ok::<_, Status>(all)
+                    let mut peers = node.peers();
+                    let answer = in_time(peers.batch_get_peer_statuses(request)).await?;
+                    Ok((read(answer.metadata()), answer.into_inner()))
                 }
             })
             .await;
-        for (node, sas) in answers {
-            what.extend(sas.into_iter().map(|sa| v1::Sa { node: node.clone(), ..sa }));
+        let mut held = BTreeMap::from([own]);
+        for (node, (slots, answer)) in answers {
+            held.insert(node.clone(), slots);
+            for (at, status) in wanted.iter().zip(answer.statuses) {
+                let (Some(known), Some(peer)) = (what.get_mut(*at), peers.get(*at)) else { continue };
+                let status = v1::PeerStatus { node: node.clone(), ..status };
+                merge::better(known, status, &self.home_of(placement, peer));
+            }
         }
-        Ok(Known { what, away })
+        Told { known: Known { what, away }, held }
     }
 
     /// Why the tunnel is not up: what all nodes know of it.
     pub(crate) async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
         let Some((_, placement)) = self.others() else { return self.0.local.explain(peer).await };
         let home = self.home_of(&placement, &peer);
-        let mut known = of_node(self.0.local.explain(Arc::clone(&peer)).await?, &placement.own);
+        let own = of_node(self.0.local.explain(Arc::clone(&peer)).await?, &placement.own);
         let request = v1::ExplainPeerRequest { name: peer.name.to_string() };
         let (answers, away) = self
             .each(|node| {
@@ -106,15 +97,11 @@ impl Wide {
                 }
             })
             .await;
-        for (node, answer) in answers {
-            let mut answer = of_node(answer, &node);
-            if let Some(status) = answer.status.take() {
-                merge::better(&mut known.status, status, &home);
-            }
-            merge::add_attempts(&mut known, answer);
-        }
+        let answers = answers.into_iter().map(|(node, answer)| of_node(answer, &node));
+        let answers = std::iter::once(own).chain(answers).collect();
+        let mut known = merge::explained(answers, &home, !peer.spec.remote_addresses.is_empty());
         if let Some(status) = &mut known.status {
-            status.home_node = if home == placement.own { String::new() } else { home };
+            status.home_node = self.home_elsewhere(&placement, &peer);
         }
         Ok(v1::ExplainPeerResponse { nodes_away: away, ..known })
     }
@@ -134,6 +121,20 @@ impl Wide {
     pub(super) fn home_of(&self, placement: &Placement, peer: &Peer) -> String {
         let begins = placement.begins(peer.uid, |node| self.hears(node));
         begins.map(|node| node.name.clone()).unwrap_or_default()
+    }
+
+    /// The state of a tunnel that an order has left, as the node has it that was asked to give it.
+    pub(crate) fn seen_from_here(&self, peer: &Peer, mut status: v1::PeerStatus) -> v1::PeerStatus {
+        if let Some((_, placement)) = self.others() {
+            status.home_node = self.home_elsewhere(&placement, peer);
+        }
+        status
+    }
+
+    /// As [`Self::home_of`], if it is another node than this one.
+    pub(super) fn home_elsewhere(&self, placement: &Placement, peer: &Peer) -> String {
+        let home = self.home_of(placement, peer);
+        if home == placement.own { String::new() } else { home }
     }
 }
 

@@ -16,6 +16,7 @@ async fn a_slot_moves_as_it_is_and_back() {
         a.slots.move_slot(number, "b").await.unwrap();
         assert_eq!((a.memory.of(number), b.memory.of(number)), (None, Some(all.clone())));
         assert_eq!(a.set(number, 0, 9).await, Kept::Lost);
+        assert!(!a.slots.settled().contains(&number) && b.slots.settled().contains(&number));
         b.slots.move_slot(number, "a").await.unwrap();
         assert_eq!((a.memory.of(number), b.memory.of(number)), (Some(all.clone()), None));
     }

@@ -1,0 +1,275 @@
+//! Lists of the SAs of all nodes, and how much of them this one holds at a time over all who ask.
+//!
+//! A page is made of a page of each node. A list that streams is gathered before the first of it is sent: a client may read slowly, and
+//! nothing that goes between nodes is to wait for it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use culvert_proto::v1;
+use prost::Message as _;
+use tenants::{Page, PageRequest};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::Status;
+
+use super::ask::{PATIENCE, in_time, within};
+use super::held::{MOVED, Told, read};
+use super::merge::{InOrder, key};
+use super::{Known, Wide};
+use crate::access::{self, Entry, Ledger};
+use crate::runtime::{RuntimeError, Scope};
+
+/// Lists of this node's own SAs that are made at a time, whether all of one is sent or a page: that of a node with 10,000 peers is some 15 MB. The others
+/// wait.
+const TURNS: usize = 4;
+/// Octets of the lists that stream, over all who read them: one of all SAs of ten nodes with 10,000 peers each is some 150 MB.
+const MAX_HELD: usize = 256 << 20;
+/// Those of one caller, or one tenant: such a list, and nobody keeps all others from theirs by not reading.
+const MAX_HELD_OF_ONE: usize = 192 << 20;
+/// How long the whole list of a node is waited for that goes on sending: some 5 MB for 10,000 peers, which is a moment.
+const WHOLE: Duration = Duration::from_secs(10);
+
+const FULL: RuntimeError = RuntimeError::Exhausted(
+    "lists of SAs that are still being read hold all the memory there is for them; \
+     list those of a tenant or a peer, or by pages, or try again later",
+);
+const BUSY: RuntimeError =
+    RuntimeError::Exhausted("more lists of SAs are being made than this node makes at once; try again later");
+
+/// What all lists of this node share.
+pub(super) struct Lists {
+    turns: Semaphore,
+    held: Arc<Ledger>,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { turns: Semaphore::new(TURNS), held: Ledger::new(MAX_HELD, MAX_HELD_OF_ONE) }
+    }
+}
+
+/// All SAs of a scope in their order, and what they hold of the node until they are dropped.
+pub(crate) struct Sas {
+    sas: InOrder,
+    _memory: Arc<Memory>,
+}
+
+impl Iterator for Sas {
+    type Item = v1::Sa;
+
+    fn next(&mut self) -> Option<v1::Sa> {
+        self.sas.next()
+    }
+}
+
+impl Wide {
+    /// All SAs of a scope.
+    pub(crate) async fn all_sas(&self, scope: &Scope) -> Result<Known<Sas>, RuntimeError> {
+        let mut told = self.gather(scope).await?;
+        if !self.unsaid(&told.held).is_empty() {
+            drop(told);
+            tokio::time::sleep(MOVED).await;
+            told = self.gather(scope).await?;
+        }
+        Ok(self.at_last(told))
+    }
+
+    async fn gather(&self, scope: &Scope) -> Result<Told<Sas>, RuntimeError> {
+        let memory = Arc::new(Memory::of(&self.0.lists.held));
+        let before = self.held();
+        let own = {
+            let _turn = self.turn().await?;
+            let own = self.own_sas(scope).await?;
+            // However many there are, each of them has tunnels that hold much more.
+            if !memory.begin(own.iter().map(octets).sum()) {
+                return Err(FULL);
+            }
+            own
+        };
+        let own_slots = self.still(before);
+        let request = v1::StreamSasRequest { parent: scope.parent() };
+        let (answers, away) = self
+            .each(|node| {
+                let (request, memory) = (request.clone(), Arc::clone(&memory));
+                async move {
+                    let mut sas = node.sas();
+                    let answer = async {
+                        let answer = in_time(sas.stream_sas(request)).await?;
+                        let of_slots = read(answer.metadata());
+                        Ok((of_slots, whole(answer.into_inner(), &memory).await?))
+                    };
+                    within(WHOLE, answer).await
+                }
+            })
+            .await;
+        if memory.is_full() {
+            return Err(FULL);
+        }
+        let (mut sas, mut held) = (InOrder::new(self.0.local.owners()), BTreeMap::new());
+        held.insert(self.own_name(), own_slots);
+        sas.add(self.own_name(), own);
+        for (node, (slots, of_node)) in answers {
+            held.insert(node.clone(), slots);
+            sas.add(node, of_node);
+        }
+        Ok(Told { known: Known { what: Sas { sas, _memory: memory }, away }, held })
+    }
+
+    /// A page of the SAs of a scope, which is what the request asks for: no node sends more.
+    pub(crate) async fn page_of_sas(
+        &self,
+        scope: &Scope,
+        page: &PageRequest,
+        request: &v1::ListSasRequest,
+    ) -> Result<Known<Page<v1::Sa>>, RuntimeError> {
+        let mut told = self.page(scope, page, request).await?;
+        if !self.unsaid(&told.held).is_empty() {
+            tokio::time::sleep(MOVED).await;
+            told = self.page(scope, page, request).await?;
+        }
+        Ok(self.at_last(told))
+    }
+
+    async fn page(
+        &self,
+        scope: &Scope,
+        page: &PageRequest,
+        request: &v1::ListSasRequest,
+    ) -> Result<Told<Page<v1::Sa>>, RuntimeError> {
+        let before = self.held();
+        let own = {
+            let _turn = self.turn().await?;
+            let own = self.own_sas(scope).await?;
+            let start = page.after().map_or(0, |after| own.partition_point(|sa| key(sa).as_str() <= after));
+            page.cut(own.into_iter().skip(start), key)
+        };
+        let own_slots = self.still(before);
+        let (answers, away) = self
+            .each(|node| {
+                let request = request.clone();
+                async move {
+                    let mut sas = node.sas();
+                    let answer = in_time(sas.list_sas(request)).await?;
+                    Ok((read(answer.metadata()), answer.into_inner()))
+                }
+            })
+            .await;
+        let (mut sas, mut held) = (InOrder::new(self.0.local.owners()), BTreeMap::new());
+        held.insert(self.own_name(), own_slots);
+        sas.add(self.own_name(), own.items);
+        let mut more = own.next_page_token;
+        for (node, (slots, answer)) in answers {
+            held.insert(node.clone(), slots);
+            sas.add(node, answer.sas);
+            if more.is_empty() {
+                more = answer.next_page_token;
+            }
+        }
+        let mut page = page.cut(sas, key);
+        if page.next_page_token.is_empty() {
+            // Whoever has more has filled the page, so the last of it is the last of that one.
+            page.next_page_token = more;
+        }
+        Ok(Told { known: Known { what: page, away }, held })
+    }
+
+    async fn own_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
+        let mut sas = self.0.local.list_sas(scope).await?;
+        // An SA is half a kilobyte, so the keys are put in order, and each SA is moved once.
+        sas.sort_by_cached_key(key);
+        Ok(sas)
+    }
+
+    /// As other nodes call this one; empty for one that is alone.
+    fn own_name(&self) -> String {
+        self.others().map(|(_, placement)| placement.own.clone()).unwrap_or_default()
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, RuntimeError> {
+        // Never closed, so there is no other error than the time.
+        timeout(PATIENCE, self.0.lists.turns.acquire()).await.ok().and_then(Result::ok).ok_or(BUSY)
+    }
+}
+
+/// What a list holds that is gathered from several nodes at once.
+struct Memory {
+    entry: Mutex<Entry>,
+    full: AtomicBool,
+}
+
+impl Memory {
+    fn of(ledger: &Arc<Ledger>) -> Self {
+        let caller = access::current().map(|caller| caller.share()).unwrap_or_default();
+        Self { entry: Mutex::new(Arc::clone(ledger).entry(caller)), full: AtomicBool::default() }
+    }
+
+    fn begin(&self, octets: usize) -> bool {
+        self.entry.lock().unwrap_or_else(PoisonError::into_inner).begin(octets)
+    }
+
+    /// False for good once there was no room: what is left out is not made up for by what is smaller.
+    fn grow(&self, octets: usize) -> bool {
+        let grown = !self.is_full() && self.entry.lock().unwrap_or_else(PoisonError::into_inner).grow(octets);
+        if !grown {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        grown
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+}
+
+/// All that a node sends, as long as there is room for it.
+async fn whole(
+    mut stream: impl Stream<Item = Result<v1::Sa, Status>> + Unpin,
+    memory: &Memory,
+) -> Result<Vec<v1::Sa>, Status> {
+    let mut all = Vec::new();
+    while let Some(sa) = in_time(async { stream.next().await.transpose() }).await? {
+        if !memory.grow(octets(&sa)) {
+            return Err(Status::resource_exhausted("there is no room for more"));
+        }
+        all.push(sa);
+    }
+    Ok(all)
+}
+
+/// What an SA takes in memory. Its texts are mostly short, and each takes about as much again as there is in it.
+fn octets(sa: &v1::Sa) -> usize {
+    size_of::<v1::Sa>() + 2 * sa.encoded_len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn memory(most: usize) -> Memory {
+        Memory::of(&Ledger::new(most, most))
+    }
+
+    #[tokio::test]
+    async fn what_a_node_sends_is_taken_as_long_as_there_is_room() {
+        let sa = v1::Sa { peer: "x".repeat(1000), ..v1::Sa::default() };
+        let stream = || tokio_stream::iter(std::iter::repeat_n(Ok(sa.clone()), 100));
+        let enough = memory(101 * octets(&sa));
+        assert_eq!(whole(stream(), &enough).await.unwrap().len(), 100);
+        assert!(!enough.is_full());
+        assert!(whole(stream(), &enough).await.is_err() && enough.is_full());
+        assert!(!enough.grow(1), "the list is not whole any more, whatever there is room for");
+    }
+
+    /// Something comes before each message is late, for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_goes_on_sending_is_not_waited_for_for_ever() {
+        let memory = memory(usize::MAX);
+        let slow = tokio_stream::iter(std::iter::repeat(Ok(v1::Sa::default()))).throttle(PATIENCE / 2);
+        let answer = within(WHOLE, whole(Box::pin(slow), &memory)).await;
+        assert_eq!(answer.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+    }
+}
