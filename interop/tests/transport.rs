@@ -208,7 +208,7 @@ fn strongswan_asks_a_tunnel_child_for_transport() {
     assert!(asked && !told, "{log}");
     // It takes the tunnel, but its ESP in user space has no way for one between the ends of IKE, and it deletes it again.
     let log = pair.culvertd.log();
-    let installed = log.lines().find(|line| line.contains("Child SA installed")).unwrap_or_default();
+    let installed = log.lines().find(|line| line.contains("IKE_SA established")).unwrap_or_default();
     assert!(
         installed.contains("10.99.0.2/32 === 10.99.0.1/32") && !installed.contains(" transport "),
         "{log}"

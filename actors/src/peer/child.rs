@@ -94,7 +94,7 @@ impl PeerActor {
             view.remote.join(",")
         );
         let rekeyed = replaces.is_some();
-        tracing::info!(peer = %self.peer.name, child = %text, rekeyed, moved, "Child SA installed");
+        self.log_child(conn, &text, rekeyed, moved);
         let what = match (moved, rekeyed) {
             (true, _) => "came from another node,",
             (false, true) => "rekeyed,",

@@ -132,10 +132,7 @@ impl PeerActor {
     /// A connection's peer is authenticated.
     pub(super) fn established(&mut self, id: ConnId, new: Established) {
         let (spis, (local, remote), initiator) = (new.spis, new.addresses, new.initiator);
-        tracing::info!(
-            peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
-            proposal = %new.choice, "{}", if new.moved { "IKE_SA of another node goes on" } else { "IKE_SA established" }
-        );
+        self.log_soon(id, &new);
         let contested = std::mem::take(&mut self.contested) | self.given.take().is_some();
         if !new.moved {
             let took = new.began.elapsed();
@@ -408,6 +405,6 @@ fn set_times(ike: &mut IkeView, lifetime: Option<&Lifetime>) {
     ike.expires = lifetime.and_then(Lifetime::hard).map(wall);
 }
 
-fn hex(spi: u64) -> String {
+pub(super) fn hex(spi: u64) -> String {
     format!("{spi:016x}")
 }

@@ -11,6 +11,7 @@ mod configure;
 mod connection;
 mod demand;
 mod moved;
+mod news;
 mod reach;
 mod report;
 mod rival;
@@ -46,6 +47,7 @@ use crate::watch::DeathWatch;
 use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
+use news::News;
 use start::PeerNames;
 use taken_down::TakenDown;
 
@@ -90,6 +92,8 @@ pub(crate) struct PeerActor {
     given: Option<Instant>,
     /// Some other node has said since that it has it.
     given_is_told: bool,
+    /// A connection that came up in this turn.
+    news: Option<News>,
     /// When it was taken down by command, until it is up again anywhere.
     taken_down: Option<TakenDown>,
     /// One comes from another node after it was told that yet another has one.
@@ -147,6 +151,7 @@ impl PeerActor {
             lead_ends: None,
             given: None,
             given_is_told: false,
+            news: None,
             taken_down: None,
             contested: false,
             hold: None,

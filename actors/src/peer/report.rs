@@ -20,6 +20,7 @@ impl Handler<Report> for PeerActor {
                 let mut changed = false;
                 for (event, span) in events {
                     if changed && matches!(event, ConnEvent::Down(_)) {
+                        self.log_news(None);
                         // A tunnel that was up for a moment counts as one.
                         self.settle(ctx);
                     }
@@ -29,6 +30,7 @@ impl Handler<Report> for PeerActor {
                     let _entered = SpanContext::enter(span);
                     self.connection_event(id, event, ctx);
                 }
+                self.log_news(None);
                 if !changed {
                     return;
                 }
