@@ -5,6 +5,7 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -16,14 +17,15 @@ use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeErro
 use culvert::server::serve_nodes;
 use culvert::wide::{Others, Wide};
 use culvert_proto::v1;
+use culvert_proto::v1::sa_service_client::SaServiceClient;
 use latest::Latest as _;
 use tenants::{Catalog, Peer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
-use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Streaming};
 
 /// The tunnels of one made-up node.
 struct Tunnels {
@@ -31,6 +33,8 @@ struct Tunnels {
     orders: Mutex<Vec<String>>,
     /// All there were, and where those come that happen now.
     events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
+    /// How many of those that there had been were read.
+    read: Arc<AtomicUsize>,
 }
 
 /// The number of the last event before the first.
@@ -39,7 +43,12 @@ const BEFORE: u64 = 5;
 impl Tunnels {
     fn of(up: &[&'static str]) -> Arc<Self> {
         let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
-        Arc::new(Self { up: up.iter().copied().collect(), orders: Mutex::default(), events })
+        Arc::new(Self {
+            up: up.iter().copied().collect(),
+            orders: Mutex::default(),
+            events,
+            read: Arc::default(),
+        })
     }
 
     fn happens(&self, event: v1::Event) {
@@ -91,6 +100,8 @@ impl Runtime for Tunnels {
         let missed: Vec<v1::Event> =
             kept.iter().filter(|event| after > 0 && event.sequence > after).cloned().collect();
         let live = BroadcastStream::new(live.subscribe()).filter_map(Result::ok);
+        let read = Arc::clone(&self.read);
+        let missed = missed.into_iter().inspect(move |_| drop(read.fetch_add(1, Ordering::Relaxed)));
         Ok(Box::pin(tokio_stream::iter(missed).chain(live).map(Ok)))
     }
 
@@ -154,14 +165,14 @@ impl Others for Three {
         self.doors.contains_key(node)
     }
 
-    fn channel(&self, node: &str) -> Channel {
+    fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel {
         // Nobody listens on the first port.
         let nowhere = ([127, 0, 0, 1], 1).into();
         let door = self.doors.get(node).copied().unwrap_or(nowhere);
         let connect = move |_| async move {
             Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(TcpStream::connect(door).await?))
         };
-        Endpoint::from_static("http://node").connect_with_connector_lazy(tower::service_fn(connect))
+        endpoint.connect_with_connector_lazy(tower::service_fn(connect))
     }
 
     fn incoming(&self) -> Option<Incoming> {
@@ -369,5 +380,59 @@ async fn no_event_is_left_out_while_a_stream_is_begun_again_though_none_was_seen
     world.other.happens_unseen(event(8));
     world.placement.send_replace(there);
     assert_eq!(next().await, 8);
+    world.node.stop().await;
+}
+
+/// More of them than there is room for between a watcher and the node where they happen.
+#[tokio::test]
+async fn watchers_that_do_not_read_hold_up_nobody_else() {
+    const LAST: u64 = BEFORE + 1_000;
+    let world = world("other").await;
+    let event = |sequence| v1::Event {
+        sequence,
+        peer: name("there"),
+        message: "x".repeat(16 << 10),
+        ..v1::Event::default()
+    };
+    (BEFORE + 1..=LAST).for_each(|sequence| world.other.happens_unseen(event(sequence)));
+    let watch = async |channel: Channel, after: u64| {
+        let after_sequences = [("other".to_owned(), after)].into();
+        let parent = "tenants/acme".to_owned();
+        let request = v1::WatchEventsRequest { parent, after_sequences, ..Default::default() };
+        SaServiceClient::new(channel).watch_events(request).await.unwrap().into_inner()
+    };
+    let mut stalled = Vec::new();
+    for _ in 0..4 {
+        // A connection each, which takes no more than it must.
+        let endpoint = Endpoint::from_shared(world.node.address.clone()).unwrap();
+        let endpoint = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+        stalled.push(watch(endpoint.connect().await.unwrap(), BEFORE).await);
+    }
+    let parent = "tenants/-".to_owned();
+    let mut read = 0;
+    loop {
+        let request = v1::ListSasRequest { parent: parent.clone(), ..Default::default() };
+        let sas = world.node.sas().list_sas(request).await.unwrap().into_inner();
+        assert_eq!(sas.nodes_away, ["gone"], "the other one answers");
+        let before = std::mem::replace(&mut read, world.other.read.load(Ordering::Relaxed));
+        if before == read && stalled.len() * 64 < read {
+            break;
+        }
+    }
+    assert!(u64::try_from(read).unwrap() < 4 * (LAST - BEFORE), "nobody reads");
+    let rekey = v1::RekeyPeerRequest { name: name("there"), ..Default::default() };
+    world.node.peers().rekey_peer(rekey).await.unwrap();
+    let next = async |events: &mut Streaming<v1::Event>| loop {
+        let event = events.message().await.unwrap().unwrap();
+        if event.r#type() != v1::EventType::NodeChanged {
+            return event.sequence;
+        }
+    };
+    let mut other = watch(world.node.channel(), LAST - 1).await;
+    assert_eq!(next(&mut other).await, LAST);
+    // Whoever goes on reading has missed nothing.
+    for sequence in BEFORE + 1..=LAST {
+        assert_eq!(next(&mut stalled[0]).await, sequence);
+    }
     world.node.stop().await;
 }

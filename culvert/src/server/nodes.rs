@@ -24,7 +24,7 @@ use tower::{Layer, Service};
 use crate::access::{Caller, Counters, catch_up, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
-use crate::wide::{BY, Wide};
+use crate::wide::{BY, MAX_STREAMS, Wide};
 
 /// Serves the tunnels of this node to other nodes, until `down` becomes true.
 ///
@@ -49,6 +49,7 @@ where
         let _ = down.until(|down| *down).await;
     };
     Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
         .layer(OfNodes(catalog))
         .add_service(peers)
         .add_service(sas)

@@ -107,7 +107,7 @@ struct Begun {
 async fn begin(node: Node, parent: String, after: Option<u64>) -> Result<Begun, Status> {
     let after_sequence = after.unwrap_or_default();
     let request = v1::WatchEventsRequest { parent, after_sequence, ..v1::WatchEventsRequest::default() };
-    let response = node.sas().watch_events(request).await?;
+    let response = node.watching().watch_events(request).await?;
     let last = response.metadata().get(LAST_EVENT).and_then(|last| last.to_str().ok()?.parse().ok());
     Ok(Begun { last: last.unwrap_or_default(), stream: response.into_inner() })
 }

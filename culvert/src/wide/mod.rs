@@ -20,9 +20,10 @@ use cluster::Placement;
 use cluster::mesh::Incoming;
 use latest::Latest as _;
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
-pub(crate) use ask::BY;
+use ask::Ways;
+pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
 pub(crate) use events::LAST_EVENT;
 
@@ -40,8 +41,8 @@ pub trait Others: Send + Sync + 'static {
     /// Whether something was heard of a node late enough to ask it.
     fn hears(&self, node: &str) -> bool;
 
-    /// The way to the API of a node.
-    fn channel(&self, node: &str) -> Channel;
+    /// A way to the API of a node, a connection of its own. The endpoint says how; where to, the name does.
+    fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel;
 
     /// Where the others ask this node, for the first who wants to know.
     fn incoming(&self) -> Option<Incoming>;
@@ -54,7 +55,7 @@ pub struct Wide(Arc<Inner>);
 struct Inner {
     local: Arc<dyn Runtime>,
     others: Option<Arc<dyn Others>>,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    ways: Mutex<BTreeMap<String, Ways>>,
 }
 
 /// What is known, and who could not be asked for more.
@@ -69,7 +70,7 @@ pub struct Known<T> {
 impl Wide {
     /// The tunnels of this node, and of these others.
     pub fn among(local: Arc<dyn Runtime>, others: Option<Arc<dyn Others>>) -> Self {
-        Self(Arc::new(Inner { local, others, channels: Mutex::default() }))
+        Self(Arc::new(Inner { local, others, ways: Mutex::default() }))
     }
 
     /// The tunnels of this node alone.
