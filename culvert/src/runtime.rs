@@ -147,6 +147,16 @@ impl Scope {
         }
     }
 
+    /// True if whoever watches it is told of this. What befalls a node concerns everybody.
+    pub fn covers_event(&self, event: &v1::Event) -> bool {
+        match self {
+            Self::All => true,
+            _ if event.r#type() == v1::EventType::NodeChanged => true,
+            Self::Tenant(name) if event.peer.is_empty() => name.to_string() == event.tenant,
+            Self::Tenant(_) | Self::Peer(_) => self.covers(&event.peer),
+        }
+    }
+
     /// True if the peer of this resource name belongs to it.
     pub fn covers(&self, peer: &str) -> bool {
         match self {
@@ -219,5 +229,27 @@ mod tests {
         let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
         assert!(peer.covers("tenants/acme/peers/b1") && !peer.covers("tenants/acme/peers/b11"));
         assert!(Scope::All.covers("tenants/acme/peers/b1"));
+    }
+
+    #[test]
+    fn what_befalls_a_tenant_is_told_to_whoever_watches_it_and_to_no_other() {
+        let scope = |tenant: &str| Scope::Tenant(tenant.parse().unwrap());
+        let of = |kind: v1::EventType, tenant: &str| v1::Event {
+            r#type: kind.into(),
+            tenant: tenant.to_owned(),
+            ..v1::Event::default()
+        };
+        let uplink = of(v1::EventType::UplinkChanged, "tenants/acme");
+        assert!(scope("tenants/acme").covers_event(&uplink) && Scope::All.covers_event(&uplink));
+        for other in ["tenants/acme-2", "tenants/globex"] {
+            assert!(!scope(other).covers_event(&uplink), "{other}");
+        }
+        let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
+        assert!(!peer.covers_event(&uplink), "it is not about the peer's tunnel");
+        // What names nobody is for whoever may see all.
+        let nameless = of(v1::EventType::UplinkChanged, "");
+        assert!(!scope("tenants/acme").covers_event(&nameless) && !peer.covers_event(&nameless));
+        let node = of(v1::EventType::NodeChanged, "");
+        assert!(scope("tenants/acme").covers_event(&node) && peer.covers_event(&node));
     }
 }

@@ -339,6 +339,17 @@ async fn events_of_all_nodes_are_one_stream() {
     world.own.happens(event(3, "here"));
     let seen = events.message().await.unwrap().unwrap();
     assert_eq!((seen.sequence, seen.node.as_str()), (3, "own"));
+    // The tenant's uplink is of none of its peers.
+    let uplink = |sequence, tenant: &str| v1::Event {
+        sequence,
+        r#type: v1::EventType::UplinkChanged.into(),
+        tenant: format!("tenants/{tenant}"),
+        ..v1::Event::default()
+    };
+    world.other.happens(uplink(8, "globex"));
+    world.other.happens(uplink(9, "acme"));
+    let seen = events.message().await.unwrap().unwrap();
+    assert_eq!((seen.sequence, seen.tenant.as_str()), (9, "tenants/acme"));
     world.node.stop().await;
 }
 

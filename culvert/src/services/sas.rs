@@ -114,12 +114,7 @@ impl SaService for Sas {
                     () = sender.closed() => None,
                 };
                 let item = match next {
-                    // What befalls a node concerns everybody.
-                    Some(Ok(event))
-                        if event.r#type() != v1::EventType::NodeChanged && !scope.covers(&event.peer) =>
-                    {
-                        continue;
-                    }
+                    Some(Ok(event)) if !scope.covers_event(&event) => continue,
                     Some(Ok(event)) => Ok(event),
                     Some(Err(error)) => Err(status::of_runtime(&error, "")),
                     None => return,
