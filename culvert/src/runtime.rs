@@ -21,7 +21,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError>;
 
     /// The events of all tunnels from `after + 1` on, or from now on if `after` is zero. The stream ends with
-    /// [`RuntimeError::Lagged`] when the reader is too slow.
+    /// [`RuntimeError::Behind`] when the reader is too slow.
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError>;
 
     /// The number of the last event; zero where none are numbered.
@@ -113,7 +113,10 @@ pub enum RuntimeError {
     /// A queue is full; try again later. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{0} is overloaded")]
     Overloaded(&'static str),
-    /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
+    /// Events were not read in time: how many. They may still be kept. gRPC `OUT_OF_RANGE`.
+    #[error("{0} events were not read in time; watch again after the last one seen")]
+    Behind(u64),
+    /// Events asked for are no longer kept: the number of the last of those. gRPC `OUT_OF_RANGE`.
     #[error("events up to {0} are no longer kept; list again and watch from now on")]
     Lagged(u64),
     /// Events are asked for after one that there was not. gRPC `OUT_OF_RANGE`.

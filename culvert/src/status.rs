@@ -105,7 +105,7 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         RuntimeError::Refused(_) => with(Code::FailedPrecondition, message, "REFUSED", name),
         RuntimeError::Failed(_) => with(Code::FailedPrecondition, message, "NEGOTIATION_FAILED", name),
         RuntimeError::Overloaded(_) => with(Code::ResourceExhausted, message, "OVERLOADED", name),
-        RuntimeError::Lagged(_) => with(Code::OutOfRange, message, "LAGGED", name),
+        RuntimeError::Lagged(_) | RuntimeError::Behind(_) => with(Code::OutOfRange, message, "LAGGED", name),
         RuntimeError::NeverWas { .. } => with(Code::OutOfRange, message, "NEVER_WAS", name),
         RuntimeError::Unavailable(_) => with(Code::Unavailable, message, "UNAVAILABLE", name),
         // It has its reason and its details already.
