@@ -154,7 +154,7 @@ impl Scope {
     pub fn covers_event(&self, event: &v1::Event) -> bool {
         match self {
             Self::All => true,
-            _ if event.r#type() == v1::EventType::NodeChanged => true,
+            _ if matches!(event.r#type(), v1::EventType::NodeChanged | v1::EventType::NodePosition) => true,
             Self::Tenant(name) if event.peer.is_empty() => name.to_string() == event.tenant,
             Self::Tenant(_) | Self::Peer(_) => self.covers(&event.peer),
         }

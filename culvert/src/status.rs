@@ -20,6 +20,8 @@ const MAX_NAME: usize = 200;
 const MAX_MESSAGE: usize = 1_024;
 /// `ErrorInfo.domain` of all errors.
 const DOMAIN: &str = "culvert";
+/// In `ErrorInfo.metadata`: the node of a cluster that it is about.
+pub(crate) const NODE: &str = "node";
 
 /// The status of an error of the catalog.
 pub fn of_error(error: &Error) -> Status {
@@ -111,6 +113,16 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         // It has its reason and its details already.
         RuntimeError::Elsewhere(status) => Status::clone(status),
     }
+}
+
+/// What a node of a cluster answers, with its name in words and as `node` in the metadata of its reason.
+pub fn at_node(status: &Status, node: &str) -> Status {
+    let mut details = status.get_error_details();
+    if let Some(mut info) = details.error_info().cloned() {
+        info.metadata.insert(NODE.to_owned(), short(node));
+        details.set_error_info(info.reason, info.domain, info.metadata);
+    }
+    told(status.code(), &format!("node {node}: {}", status.message()), details)
 }
 
 fn with(code: Code, message: String, reason: &str, name: &str) -> Status {

@@ -4,10 +4,11 @@
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
 //! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `reads.rs`, `orders.rs`,
-//! `slots.rs` and `events.rs` what is asked.
+//! `slots.rs`, `events.rs` and `follow.rs` what is asked.
 
 mod ask;
 mod events;
+mod follow;
 mod merge;
 mod orders;
 mod reads;
@@ -25,7 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 use ask::Ways;
 pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
-pub(crate) use events::LAST_EVENT;
+pub(crate) use events::{LAST_EVENT, Watched};
 
 use crate::runtime::Runtime;
 
