@@ -176,9 +176,7 @@ impl Others for Three {
         let nowhere = ([127, 0, 0, 1], 1).into();
         let door = self.doors.get(node).copied().unwrap_or(nowhere);
         let connect = move |_| async move {
-            let stream = TcpStream::connect(door).await?;
-            // As with streams between nodes, no message waits for the one before it to be acknowledged.
-            stream.set_nodelay(true)?;
+            let stream = at_once(TcpStream::connect(door).await?)?;
             Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
         };
         endpoint.connect_with_connector_lazy(tower::service_fn(connect))
@@ -187,6 +185,12 @@ impl Others for Three {
     fn incoming(&self) -> Option<Incoming> {
         None
     }
+}
+
+/// As with streams between nodes, no message waits for the one before it to be acknowledged.
+fn at_once(stream: TcpStream) -> std::io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// `own` is asked, `other` is asked by it, and `gone` is away; `begins` is with which of them every peer is at home.
@@ -238,7 +242,7 @@ async fn world(begins: &str) -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let doors = [("other", listener.local_addr().unwrap())].into();
     let (down, is_down) = watch::channel(false);
-    let door = TcpListenerStream::new(listener);
+    let door = TcpListenerStream::new(listener).map(|stream| stream.and_then(at_once));
     tokio::spawn(serve_nodes(
         door,
         Arc::clone(&catalog_of_other),

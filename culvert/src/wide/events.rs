@@ -103,7 +103,7 @@ impl Wide {
                 let begin = begin(node.clone(), parent.to_owned(), after.of_nodes.get(&node.name).copied());
                 async move {
                     match in_time(begin).await {
-                        Ok(begun) => Ok(Ok(First::Begun(begun))),
+                        Ok(begun) => Ok(Ok(First::Begun(Box::new(begun)))),
                         Err(status) if status.code() == Code::OutOfRange => Ok(Err(status)),
                         Err(status) if status.code() == Code::NotFound => {
                             Ok(Ok(First::Behind(last_event(status.metadata()))))

@@ -34,7 +34,7 @@ type Seen = Arc<Mutex<HashMap<String, u64>>>;
 /// How a node is found when it is to be followed.
 pub(super) enum First {
     /// Its events come.
-    Begun(Begun),
+    Begun(Box<Begun>),
     /// It does not know yet of what was made at another node. The number is of its last event: it had none of that before.
     Behind(u64),
     /// It does not answer.
@@ -186,7 +186,7 @@ impl One {
                 if self.resumed && self.last() == 0 {
                     told = Told::Nothing;
                 }
-                begun = Some(now);
+                begun = Some(*now);
             }
             First::Behind(last) => self.learn(last).await?,
             First::Away => {
