@@ -235,8 +235,8 @@ fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
         tracing::warn!(tenant = %name, %refused, "a network is not led to the uplink");
     }
     let message = format!("{name}: uplink: {state}");
-    let kind = v1::EventType::UplinkChanged.into();
-    env.hub.publish(v1::Event { r#type: kind, message, ..v1::Event::default() });
+    let (kind, tenant) = (v1::EventType::UplinkChanged.into(), name.to_string());
+    env.hub.publish(v1::Event { r#type: kind, tenant, message, ..v1::Event::default() });
 }
 
 fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {

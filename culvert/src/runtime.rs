@@ -22,7 +22,7 @@ pub trait Runtime: Send + Sync + 'static {
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError>;
 
     /// The events of all tunnels from `after + 1` on, or from now on if `after` is zero. The stream ends with
-    /// [`RuntimeError::Lagged`] when the reader is too slow.
+    /// [`RuntimeError::Behind`] when the reader is too slow.
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError>;
 
     /// The number of the last event; zero where none are numbered.
@@ -138,7 +138,10 @@ pub enum RuntimeError {
     /// There is no room for what would be answered: what to ask instead. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{0}")]
     Exhausted(&'static str),
-    /// Events were lost, or those asked for are no longer kept. gRPC `OUT_OF_RANGE`.
+    /// Events were not read in time: how many. They may still be kept. gRPC `OUT_OF_RANGE`.
+    #[error("{0} events were not read in time; watch again after the last one seen")]
+    Behind(u64),
+    /// Events asked for are no longer kept: the number of the last of those. gRPC `OUT_OF_RANGE`.
     #[error("events up to {0} are no longer kept; list again and watch from now on")]
     Lagged(u64),
     /// Events are asked for after one that there was not. gRPC `OUT_OF_RANGE`.
@@ -169,6 +172,16 @@ impl Scope {
             Self::All => "tenants/-".to_owned(),
             Self::Tenant(name) => name.to_string(),
             Self::Peer(name) => name.to_string(),
+        }
+    }
+
+    /// True if whoever watches it is told of this. What befalls a node concerns everybody.
+    pub fn covers_event(&self, event: &v1::Event) -> bool {
+        match self {
+            Self::All => true,
+            _ if matches!(event.r#type(), v1::EventType::NodeChanged | v1::EventType::NodePosition) => true,
+            Self::Tenant(name) if event.peer.is_empty() => name.to_string() == event.tenant,
+            Self::Tenant(_) | Self::Peer(_) => self.covers(&event.peer),
         }
     }
 
@@ -244,5 +257,27 @@ mod tests {
         let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
         assert!(peer.covers("tenants/acme/peers/b1") && !peer.covers("tenants/acme/peers/b11"));
         assert!(Scope::All.covers("tenants/acme/peers/b1"));
+    }
+
+    #[test]
+    fn what_befalls_a_tenant_is_told_to_whoever_watches_it_and_to_no_other() {
+        let scope = |tenant: &str| Scope::Tenant(tenant.parse().unwrap());
+        let of = |kind: v1::EventType, tenant: &str| v1::Event {
+            r#type: kind.into(),
+            tenant: tenant.to_owned(),
+            ..v1::Event::default()
+        };
+        let uplink = of(v1::EventType::UplinkChanged, "tenants/acme");
+        assert!(scope("tenants/acme").covers_event(&uplink) && Scope::All.covers_event(&uplink));
+        for other in ["tenants/acme-2", "tenants/globex"] {
+            assert!(!scope(other).covers_event(&uplink), "{other}");
+        }
+        let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
+        assert!(!peer.covers_event(&uplink), "it is not about the peer's tunnel");
+        // What names nobody is for whoever may see all.
+        let nameless = of(v1::EventType::UplinkChanged, "");
+        assert!(!scope("tenants/acme").covers_event(&nameless) && !peer.covers_event(&nameless));
+        let node = of(v1::EventType::NodeChanged, "");
+        assert!(scope("tenants/acme").covers_event(&node) && peer.covers_event(&node));
     }
 }

@@ -20,6 +20,8 @@ const MAX_NAME: usize = 200;
 const MAX_MESSAGE: usize = 1_024;
 /// `ErrorInfo.domain` of all errors.
 const DOMAIN: &str = "culvert";
+/// In `ErrorInfo.metadata`: the node of a cluster that it is about.
+pub(crate) const NODE: &str = "node";
 
 /// The status of an error of the catalog.
 pub fn of_error(error: &Error) -> Status {
@@ -106,12 +108,22 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         RuntimeError::Failed(_) => with(Code::FailedPrecondition, message, "NEGOTIATION_FAILED", name),
         RuntimeError::Overloaded(_) => with(Code::ResourceExhausted, message, "OVERLOADED", name),
         RuntimeError::Exhausted(_) => with(Code::ResourceExhausted, message, "TOO_MUCH", name),
-        RuntimeError::Lagged(_) => with(Code::OutOfRange, message, "LAGGED", name),
+        RuntimeError::Lagged(_) | RuntimeError::Behind(_) => with(Code::OutOfRange, message, "LAGGED", name),
         RuntimeError::NeverWas { .. } => with(Code::OutOfRange, message, "NEVER_WAS", name),
         RuntimeError::Unavailable(_) => with(Code::Unavailable, message, "UNAVAILABLE", name),
         // It has its reason and its details already.
         RuntimeError::Elsewhere(status) => Status::clone(status),
     }
+}
+
+/// What a node of a cluster answers, with its name in words and as `node` in the metadata of its reason.
+pub fn at_node(status: &Status, node: &str) -> Status {
+    let mut details = status.get_error_details();
+    if let Some(mut info) = details.error_info().cloned() {
+        info.metadata.insert(NODE.to_owned(), short(node));
+        details.set_error_info(info.reason, info.domain, info.metadata);
+    }
+    told(status.code(), &format!("node {node}: {}", status.message()), details)
 }
 
 fn with(code: Code, message: String, reason: &str, name: &str) -> Status {

@@ -8,10 +8,10 @@ use cluster::Placement;
 use culvert_proto::v1;
 use latest::Latest as _;
 use tenants::{Peer, PeerName, Tenant};
-use tokio::sync::watch;
-use tokio_stream::StreamExt as _;
+use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use tokio_stream::{Stream, StreamExt as _};
 
 use crate::daemon::nodes::{Nodes, slot_of};
 use crate::runtime::{ALONE, EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
@@ -47,6 +47,12 @@ impl Tunnels {
         let mut statuses = self.control.peer_statuses(std::slice::from_ref(name)).await;
         statuses.pop().flatten().ok_or(RuntimeError::Refused("the peer is not running".to_owned()))
     }
+}
+
+/// Events as they happen, until some were not read in time.
+fn in_time(live: broadcast::Receiver<v1::Event>) -> impl Stream<Item = Result<v1::Event, RuntimeError>> {
+    BroadcastStream::new(live)
+        .map(|event| event.map_err(|BroadcastStreamRecvError::Lagged(count)| RuntimeError::Behind(count)))
 }
 
 impl From<ControlError> for RuntimeError {
@@ -111,9 +117,7 @@ impl Runtime for Tunnels {
             WatchError::Gone(number) => RuntimeError::Lagged(number),
             WatchError::NeverWas { last } => RuntimeError::NeverWas { after, last },
         })?;
-        let live = BroadcastStream::new(live)
-            .map(|event| event.map_err(|BroadcastStreamRecvError::Lagged(n)| RuntimeError::Lagged(n)));
-        Ok(Box::pin(tokio_stream::iter(kept.into_iter().map(Ok)).chain(live)))
+        Ok(Box::pin(tokio_stream::iter(kept.into_iter().map(Ok)).chain(in_time(live))))
     }
 
     fn last_event(&self) -> u64 {
@@ -176,5 +180,20 @@ impl Runtime for Tunnels {
         };
         self.control.rekey(&peer.name, target).await?;
         self.status(&peer.name).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_does_not_read_in_time_is_told_how_many_and_not_up_to_which() {
+        let (sender, live) = broadcast::channel(2);
+        for sequence in 1_001..=1_005 {
+            sender.send(v1::Event { sequence, ..v1::Event::default() }).unwrap();
+        }
+        let error = Box::pin(in_time(live)).next().await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "3 events were not read in time; watch again after the last one seen");
     }
 }

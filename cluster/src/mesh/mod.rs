@@ -282,8 +282,9 @@ impl Mesh {
         self.inner.link(node)?.open_stream().await
     }
 
-    /// A channel of gRPC to a node, which serves what comes by [`Mesh::incoming`]. It connects when it is used, and again when it has to.
-    pub fn channel(&self, node: &str) -> tonic::transport::Channel {
+    /// A channel of gRPC to a node, which serves what comes by [`Mesh::incoming`]. It connects when it is used, and again when it has to,
+    /// as the endpoint says; where that leads to says nothing, for the name is in the certificate.
+    pub fn channel(&self, node: &str, endpoint: &tonic::transport::Endpoint) -> tonic::transport::Channel {
         let (inner, node) = (Arc::downgrade(&self.inner), node.to_owned());
         let connector = tower::service_fn(move |_: http::Uri| {
             let link = inner
@@ -292,8 +293,7 @@ impl Mesh {
                 .and_then(|inner| inner.link(&node));
             async move { Ok::<_, MeshError>(hyper_util::rt::TokioIo::new(link?.open_stream().await?)) }
         });
-        // The name is in the certificate, so what stands here says nothing.
-        tonic::transport::Endpoint::from_static("http://node").connect_with_connector_lazy(connector)
+        endpoint.connect_with_connector_lazy(connector)
     }
 
     /// The streams that other nodes open, for the first who asks; others get none. As long as nobody has them they are refused.

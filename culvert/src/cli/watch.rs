@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use culvert_proto::v1;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use crate::cli::reference;
 use crate::console::Global;
@@ -13,6 +14,7 @@ use crate::console::connect::Client;
 use crate::console::failure::{Failure, exit};
 use crate::console::output::{Output, print_line, print_text};
 use crate::console::table::clock;
+use crate::status::NODE;
 
 /// Between attempts to reach the node again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,15 +36,58 @@ pub(crate) struct Arguments {
     count: Option<u64>,
 }
 
+/// The last events of each node, or where they began.
+#[derive(Debug, Default)]
+struct Last {
+    /// Of the node that is asked, as long as it has not said its name.
+    number: u64,
+    /// Of each node of a cluster by its name.
+    of_nodes: HashMap<String, u64>,
+}
+
+impl Last {
+    fn saw(&mut self, event: &v1::Event) {
+        if event.sequence == 0 {
+            return;
+        }
+        if event.node.is_empty() {
+            self.number = event.sequence;
+        } else {
+            // The node that is asked says its name before any other event, and another one may be asked next.
+            self.number = 0;
+            self.of_nodes.insert(event.node.clone(), event.sequence);
+        }
+    }
+
+    /// Leaves out what a node does not have, and that of no other one; false if there is nothing to leave out.
+    fn forget(&mut self, status: &Status) -> bool {
+        let node = status.get_details_error_info().and_then(|mut info| info.metadata.remove(NODE));
+        match node {
+            Some(node) if self.of_nodes.remove(&node).is_some() => true,
+            // It is the one that is asked, or one of which nothing more is known.
+            Some(_) => std::mem::take(&mut self.number) > 0,
+            None => {
+                let had = !self.of_nodes.is_empty();
+                self.of_nodes.clear();
+                std::mem::take(&mut self.number) > 0 || had
+            }
+        }
+    }
+}
+
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let parent = reference::scope(arguments.scope.as_deref())?;
     let mut client = Client::connect(global).await?;
-    let (mut after_sequence, mut seen, mut retries) = (arguments.after, 0, 0);
-    // Of each node of a cluster by its name.
-    let mut last: HashMap<String, u64> = HashMap::new();
+    let (mut last, mut seen, mut retries) = (Last { number: arguments.after, ..Last::default() }, 0, 0);
     while arguments.count.is_none_or(|count| seen < count) {
-        let request =
-            v1::WatchEventsRequest { parent: parent.clone(), after_sequence, after_sequences: last.clone() };
+        let request = v1::WatchEventsRequest {
+            parent: parent.clone(),
+            after_sequence: last.number,
+            after_sequences: last.of_nodes.clone(),
+            positions: true,
+        };
+        // Whether there is more to begin again after than there was when it began.
+        let mut went_on = false;
         let mut status = match client.sas().watch_events(request).await {
             Err(status) => status,
             Ok(stream) => {
@@ -51,22 +96,21 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 let ended = loop {
                     match stream.message().await {
                         Ok(Some(event)) => {
+                            last.saw(&event);
+                            if event.r#type() == v1::EventType::NodePosition {
+                                continue;
+                            }
                             retries = 0;
                             // Of a node that is away or there again it has none, and is no event of a tunnel.
                             if event.sequence > 0 {
-                                seen += 1;
-                                if event.node.is_empty() {
-                                    after_sequence = event.sequence;
-                                } else {
-                                    last.insert(event.node.clone(), event.sequence);
-                                }
+                                (seen, went_on) = (seen + 1, true);
                             }
                             show(global.output, &event)?;
                             if arguments.count.is_some_and(|count| seen >= count) {
                                 return Ok(());
                             }
                         }
-                        Ok(None) => break tonic::Status::unavailable("the node ended the stream"),
+                        Ok(None) => break Status::unavailable("the node ended the stream"),
                         Err(status) => break status,
                     }
                 };
@@ -77,11 +121,15 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                 ended
             }
         };
-        if status.code() == Code::OutOfRange && (after_sequence > 0 || !last.is_empty()) {
-            note(&format!("{}; going on from now", status.message()));
-            after_sequence = 0;
-            last.clear();
-            continue;
+        if status.code() == Code::OutOfRange {
+            // Whoever was too slow goes on where it is, as long as that is kept.
+            if went_on {
+                continue;
+            }
+            if last.forget(&status) {
+                note(&format!("{}; going on from now", status.message()));
+                continue;
+            }
         }
         // A broken connection comes as Unknown or Cancelled too.
         while matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
@@ -98,7 +146,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
                     client = connected;
                     break;
                 }
-                Err(failure) => status = tonic::Status::unavailable(failure.message),
+                Err(failure) => status = Status::unavailable(failure.message),
             }
         }
         if !matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled) {
@@ -124,4 +172,43 @@ fn show(output: Output, event: &v1::Event) -> Result<(), Failure> {
 #[allow(clippy::print_stderr, reason = "what is no event goes beside the events")]
 fn note(text: &str) {
     eprintln!("note: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::RuntimeError;
+    use crate::status;
+
+    fn event(node: &str, sequence: u64) -> v1::Event {
+        v1::Event { node: node.to_owned(), sequence, ..v1::Event::default() }
+    }
+
+    #[test]
+    fn what_one_node_has_lost_is_forgotten_of_it_alone() {
+        let mut last = Last { number: 3, ..Last::default() };
+        for (node, number) in [("a", 3), ("b", 7), ("c", 9), ("b", 0)] {
+            last.saw(&event(node, number));
+        }
+        assert_eq!((last.number, last.of_nodes.len(), last.of_nodes["b"]), (0, 3, 7));
+        let lost = status::of_runtime(&RuntimeError::Lagged(8), "");
+        let lost = status::at_node(&lost, "b");
+        assert_eq!(
+            lost.message(),
+            "node b: events up to 8 are no longer kept; list again and watch from now on"
+        );
+        assert!(last.forget(&lost) && !last.forget(&lost), "there is nothing more to forget of it");
+        assert_eq!(last.of_nodes, [("a".to_owned(), 3), ("c".to_owned(), 9)].into());
+        // A number that was given, which is of whoever is asked.
+        let mut last = Last { number: 3, ..Last::default() };
+        assert!(last.forget(&lost) && last.number == 0);
+    }
+
+    #[test]
+    fn a_node_that_is_alone_is_gone_on_from_now() {
+        let mut last = Last::default();
+        last.saw(&event("", 5));
+        let lost = status::of_runtime(&RuntimeError::Lagged(8), "");
+        assert!(last.forget(&lost) && last.number == 0 && !last.forget(&lost));
+    }
 }

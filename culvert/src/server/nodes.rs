@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 use crate::access::{Caller, Counters, catch_up, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
-use crate::wide::{BY, Wide};
+use crate::wide::{BY, MAX_STREAMS, Wide};
 
 /// How long an order of another node waits for what was written before it: half as long as that node waits for the answer.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -54,6 +54,7 @@ where
         let _ = down.until(|down| *down).await;
     };
     Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
         .layer(OfNodes(catalog))
         .add_service(peers)
         .add_service(sas)

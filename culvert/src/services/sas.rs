@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 use crate::access::Counters;
 use crate::runtime::{RuntimeError, Scope};
 use crate::services::{named_away, status};
-use crate::wide::{After, Known, LAST_EVENT, Wide};
+use crate::wide::{After, Known, LAST_EVENT, Watched, Wide};
 
 /// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
 const EVENT_BUFFER: usize = 64;
@@ -107,12 +107,15 @@ impl SaService for Sas {
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
         let request = request.into_inner();
-        let scope = self.scope(&request.parent)?;
-        // Before it begins: what happens between is told twice to whoever begins again from there, and not left out.
+        // Before it is looked for: what comes of it once it is known comes after.
         let last = self.tunnels.local().last_event();
+        let scope = self.scope(&request.parent).map_err(|mut status| {
+            status.metadata_mut().insert(LAST_EVENT, last.into());
+            status
+        })?;
         let after = After { number: request.after_sequence, of_nodes: request.after_sequences };
-        let events = self.tunnels.watch(&scope, after).await;
-        let mut events = events.map_err(|error| status::of_runtime(&error, ""))?;
+        let watched = self.tunnels.watch(&scope, after, request.positions).await;
+        let Watched { position, mut events } = watched.map_err(|error| status::of_runtime(&error, ""))?;
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         let mut down = self.down.clone();
         tokio::spawn(async move {
@@ -123,12 +126,7 @@ impl SaService for Sas {
                     () = sender.closed() => None,
                 };
                 let item = match next {
-                    // What befalls a node concerns everybody.
-                    Some(Ok(event))
-                        if event.r#type() != v1::EventType::NodeChanged && !scope.covers(&event.peer) =>
-                    {
-                        continue;
-                    }
+                    Some(Ok(event)) if !scope.covers_event(&event) => continue,
                     Some(Ok(event)) => Ok(event),
                     Some(Err(error)) => Err(status::of_runtime(&error, "")),
                     None => return,
@@ -140,7 +138,7 @@ impl SaService for Sas {
             }
         });
         let mut response = Response::new(ReceiverStream::new(receiver));
-        response.metadata_mut().insert(LAST_EVENT, last.into());
+        response.metadata_mut().insert(LAST_EVENT, position.into());
         Ok(response)
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{Others, Wide};
@@ -28,12 +28,41 @@ const MAX_ANSWER: usize = 64 << 20;
 /// Who gave an order, as the log of the other node has it.
 pub(crate) const BY: &str = "culvert-by-bin";
 
+/// Streams of HTTP/2 that a node may have open at another one: one for each watcher that it has, of whom each tenant may have 32, and far
+/// more than it can do otherwise.
+pub(crate) const MAX_STREAMS: u32 = 16_384;
+/// Octets of events from another node for one watcher that does not read them: some hundred events. The rest stays there, where all watchers
+/// share it.
+const WATCH_WINDOW: u32 = 64 << 10;
+/// Octets of events for all watchers. None that reads waits for one that does not, however many those are.
+const ALL_WATCH_WINDOWS: u32 = MAX_STREAMS * WATCH_WINDOW;
+
 /// Another node.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) name: String,
-    channel: Channel,
+    ways: Ways,
     by: By,
+}
+
+/// The connections with a node. What is not read of one answer takes room from all others of the same connection.
+#[derive(Clone)]
+pub(super) struct Ways {
+    /// For what is answered at once, and read.
+    asking: Channel,
+    /// For what goes on for as long as somebody watches, and is read when they do.
+    watching: Channel,
+}
+
+impl Ways {
+    fn to(others: &Arc<dyn Others>, name: &str) -> Self {
+        let asking = Endpoint::from_static("http://node");
+        let watching = asking
+            .clone()
+            .initial_stream_window_size(WATCH_WINDOW)
+            .initial_connection_window_size(ALL_WATCH_WINDOWS);
+        Self { asking: others.channel(name, &asking), watching: others.channel(name, &watching) }
+    }
 }
 
 /// Says in whose name a node is asked.
@@ -51,17 +80,22 @@ impl Interceptor for By {
 
 impl Node {
     pub(super) fn peers(&self) -> PeerServiceClient<Asked> {
-        PeerServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+        PeerServiceClient::with_interceptor(self.ways.asking.clone(), self.by.clone())
             .max_decoding_message_size(MAX_ANSWER)
     }
 
     pub(super) fn sas(&self) -> SaServiceClient<Asked> {
-        SaServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+        SaServiceClient::with_interceptor(self.ways.asking.clone(), self.by.clone())
             .max_decoding_message_size(MAX_ANSWER)
     }
 
+    /// For its events.
+    pub(super) fn watching(&self) -> SaServiceClient<Asked> {
+        SaServiceClient::with_interceptor(self.ways.watching.clone(), self.by.clone())
+    }
+
     pub(super) fn nodes(&self) -> NodeServiceClient<Asked> {
-        NodeServiceClient::with_interceptor(self.channel.clone(), self.by.clone())
+        NodeServiceClient::with_interceptor(self.ways.asking.clone(), self.by.clone())
     }
 
     /// What it answers to an order instead of carrying it out.
@@ -90,10 +124,10 @@ impl Wide {
 
     /// Another node, to be asked in the name of whoever asks this one.
     pub(super) fn node(&self, others: &Arc<dyn Others>, name: &str) -> Node {
-        let mut channels = self.0.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        let channel = channels.entry(name.to_owned()).or_insert_with(|| others.channel(name)).clone();
+        let mut ways = self.0.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let ways = ways.entry(name.to_owned()).or_insert_with(|| Ways::to(others, name)).clone();
         let by = access::current().map_or_else(|| "somebody".to_owned(), |caller| caller.principal());
-        Node { name: name.to_owned(), channel, by: By(by) }
+        Node { name: name.to_owned(), ways, by: By(by) }
     }
 
     /// A node that is asked for something that it alone can do.
@@ -179,7 +213,11 @@ mod tests {
     #[tokio::test]
     async fn what_another_node_says_is_passed_on_with_all_its_details() {
         let channel = Endpoint::from_static("http://node").connect_lazy();
-        let node = Node { name: "b".to_owned(), channel, by: By(String::new()) };
+        let node = Node {
+            name: "b".to_owned(),
+            ways: Ways { asking: channel.clone(), watching: channel },
+            by: By(String::new()),
+        };
         let passed = |status| match node.refused(status) {
             RuntimeError::Elsewhere(status) => *status,
             other => panic!("{other}"),

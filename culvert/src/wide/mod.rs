@@ -4,10 +4,11 @@
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
 //! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `held.rs` what those are about, `reads.rs`, `lists.rs`,
-//! `orders.rs`, `slots.rs` and `events.rs` what is asked.
+//! `orders.rs`, `slots.rs`, `events.rs` and `follow.rs` what is asked.
 
 mod ask;
 mod events;
+mod follow;
 mod held;
 mod lists;
 mod merge;
@@ -22,11 +23,12 @@ use cluster::Placement;
 use cluster::mesh::Incoming;
 use latest::Latest as _;
 use tokio::sync::watch;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
-pub(crate) use ask::BY;
+use ask::Ways;
+pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
-pub(crate) use events::LAST_EVENT;
+pub(crate) use events::{LAST_EVENT, Watched};
 pub(crate) use orders::Told;
 
 use crate::runtime::Runtime;
@@ -44,8 +46,8 @@ pub trait Others: Send + Sync + 'static {
     /// Whether something was heard of a node late enough to ask it.
     fn hears(&self, node: &str) -> bool;
 
-    /// The way to the API of a node.
-    fn channel(&self, node: &str) -> Channel;
+    /// A way to the API of a node, a connection of its own. The endpoint says how; where to, the name does.
+    fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel;
 
     /// Where the others ask this node, for the first who wants to know.
     fn incoming(&self) -> Option<Incoming>;
@@ -58,7 +60,7 @@ pub struct Wide(Arc<Inner>);
 struct Inner {
     local: Arc<dyn Runtime>,
     others: Option<Arc<dyn Others>>,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    ways: Mutex<BTreeMap<String, Ways>>,
     lists: Lists,
 }
 
@@ -74,7 +76,7 @@ pub struct Known<T> {
 impl Wide {
     /// The tunnels of this node, and of these others.
     pub fn among(local: Arc<dyn Runtime>, others: Option<Arc<dyn Others>>) -> Self {
-        Self(Arc::new(Inner { local, others, channels: Mutex::default(), lists: Lists::default() }))
+        Self(Arc::new(Inner { local, others, ways: Mutex::default(), lists: Lists::default() }))
     }
 
     /// The tunnels of this node alone.

@@ -38,14 +38,15 @@ async fn grpc_goes_by_a_stream_and_knows_who_calls() {
     });
     let server = tonic::transport::Server::builder().layer(layer).add_service(health);
     tokio::spawn(server.serve_with_incoming(b.mesh.incoming().unwrap()));
-    let mut client = tonic_health::pb::health_client::HealthClient::new(a.mesh.channel("b"));
+    let endpoint = tonic::transport::Endpoint::from_static("http://node");
+    let mut client = tonic_health::pb::health_client::HealthClient::new(a.mesh.channel("b", &endpoint));
     for _ in 0..3 {
         let request = tonic_health::pb::HealthCheckRequest { service: "culvert".to_owned() };
         let status = client.check(request).await.unwrap().into_inner().status;
         assert_eq!(status, tonic_health::pb::health_check_response::ServingStatus::Serving as i32);
     }
     assert_eq!(*seen.lock().unwrap(), vec![PeerNode("a".into()); 3]);
-    let away = tonic_health::pb::health_client::HealthClient::new(a.mesh.channel("x"));
+    let away = tonic_health::pb::health_client::HealthClient::new(a.mesh.channel("x", &endpoint));
     let error = { away }.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), tonic::Code::Unavailable, "{error}");
 }

@@ -9,7 +9,7 @@ use cluster::mesh::Incoming;
 use culvert_proto::v1;
 use latest::Latest as _;
 use tokio::sync::{oneshot, watch};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::Nodes;
 use crate::telemetry::metrics::ClusterFigures;
@@ -152,11 +152,11 @@ impl Others for Nodes {
         Self::hears(self, node)
     }
 
-    fn channel(&self, node: &str) -> Channel {
+    fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel {
         match self.0.mesh.get() {
-            Some(mesh) => mesh.channel(node),
+            Some(mesh) => mesh.channel(node, endpoint),
             // Nobody is heard yet, so nobody asks for one.
-            None => Channel::from_static("http://node").connect_lazy(),
+            None => endpoint.connect_lazy(),
         }
     }
 
