@@ -20,7 +20,7 @@ use crate::env::NodeEnv;
 use crate::events::EventHub;
 use crate::span::SpanContext;
 use crate::status::{ChildView, IkeView, PeerView, Traffic};
-use crate::vocabulary::{RekeyTarget, Reply, ToPeer};
+use crate::vocabulary::{Refusal, RekeyTarget, Reply, ToPeer};
 
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
@@ -47,6 +47,9 @@ pub enum ControlError {
     /// It was tried; the reason in words.
     #[error("{0}")]
     Failed(String),
+    /// The tunnel is at another node by now.
+    #[error("the tunnel has moved to another node meanwhile; ask again")]
+    Moved,
     /// No outcome in time.
     #[error("no outcome after {} s; the attempt goes on", COMMAND_TIMEOUT.as_secs())]
     TimedOut,
@@ -259,7 +262,7 @@ impl Control {
         self.command(name, |reply| ToPeer::Initiate(reply, parent)).await
     }
 
-    /// Takes the tunnel down at the wish of `by`; returns when it is.
+    /// Takes the tunnel down if it is here, and does not begin with the peer, at the wish of `by`; returns when it is down.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -267,15 +270,15 @@ impl Control {
         self.command(name, |reply| ToPeer::Terminate(by.to_owned(), reply)).await
     }
 
-    /// Does not begin with a peer that no node has a connection with, or whose tunnel another node takes down, at the wish of `by`.
+    /// As [`Self::terminate`], of a tunnel that is said to be here.
     ///
     /// # Errors
-    /// [`ControlError`].
-    pub async fn keep_down(&self, name: &PeerName, by: &str) -> Result<(), ControlError> {
-        self.command(name, |reply| ToPeer::KeepDown(by.to_owned(), reply)).await
+    /// [`ControlError::Moved`] if it is not; any other.
+    pub async fn terminate_held(&self, name: &PeerName, by: &str) -> Result<(), ControlError> {
+        self.command(name, |reply| ToPeer::TerminateHeld(by.to_owned(), reply)).await
     }
 
-    /// The other node has not taken the tunnel down.
+    /// Does not keep the tunnel down any longer.
     ///
     /// # Errors
     /// [`ControlError`].
@@ -305,7 +308,10 @@ impl Control {
                 match entry.to.try_send(message(reply)) {
                     Ok(()) => {
                         if let Ok(outcome) = outcome.await {
-                            return outcome.map_err(ControlError::Failed);
+                            return outcome.map_err(|refusal| match refusal {
+                                Refusal::Failed(reason) => ControlError::Failed(reason),
+                                Refusal::Moved => ControlError::Moved,
+                            });
                         }
                     }
                     Err(SendError::Full(_)) => {

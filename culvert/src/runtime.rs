@@ -80,18 +80,17 @@ pub trait Runtime: Send + Sync + 'static {
     /// Negotiates the tunnel; answers when it is up.
     async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError>;
 
-    /// Takes the tunnel down at the wish of `by`; answers when it is.
+    /// Takes the tunnel down at the wish of `by`, and does not begin with the peer; answers when it is down.
     async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError>;
 
-    /// Does not begin with a peer that no node has a connection with, or whose tunnel another node takes down. For a node that is alone that
-    /// is the same.
-    async fn keep_down(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+    /// As [`Self::terminate`], of a tunnel that this node of a cluster is said to have.
+    async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
         self.terminate(peer, by).await
     }
 
-    /// The other node has not taken the tunnel down.
-    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        Ok(self.peer_statuses(&[peer]).await.pop().flatten().unwrap_or_default())
+    /// Does not keep the tunnel down any longer, as it was ordered up at another node, or is up there.
+    async fn let_be(&self, _peer: Arc<Peer>) -> Result<(), RuntimeError> {
+        Ok(())
     }
 
     /// Rekeys; answers when the new SA is in use.
@@ -132,6 +131,9 @@ pub enum RuntimeError {
     /// It was tried and failed: the reason in words. gRPC `FAILED_PRECONDITION`.
     #[error("{0}")]
     Failed(String),
+    /// The tunnel is at another node by now. gRPC `UNAVAILABLE`.
+    #[error("the tunnel has moved to another node meanwhile; ask again")]
+    Moved,
     /// A queue is full; try again later. gRPC `RESOURCE_EXHAUSTED`.
     #[error("{0} is overloaded")]
     Overloaded(&'static str),

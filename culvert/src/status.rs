@@ -20,6 +20,8 @@ const MAX_NAME: usize = 200;
 const MAX_MESSAGE: usize = 1_024;
 /// `ErrorInfo.domain` of all errors.
 const DOMAIN: &str = "culvert";
+/// `ErrorInfo.reason`: the tunnel is at another node by now.
+pub(crate) const MOVED: &str = "MOVED";
 /// In `ErrorInfo.metadata`: the node of a cluster that it is about.
 pub(crate) const NODE: &str = "node";
 
@@ -110,6 +112,7 @@ pub fn of_runtime(error: &RuntimeError, name: &str) -> Status {
         RuntimeError::Exhausted(_) => with(Code::ResourceExhausted, message, "TOO_MUCH", name),
         RuntimeError::Lagged(_) | RuntimeError::Behind(_) => with(Code::OutOfRange, message, "LAGGED", name),
         RuntimeError::NeverWas { .. } => with(Code::OutOfRange, message, "NEVER_WAS", name),
+        RuntimeError::Moved => with(Code::Unavailable, message, MOVED, name),
         RuntimeError::Unavailable(_) => with(Code::Unavailable, message, "UNAVAILABLE", name),
         // It has its reason and its details already.
         RuntimeError::Elsewhere(status) => Status::clone(status),

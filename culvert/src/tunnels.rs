@@ -60,6 +60,7 @@ impl From<ControlError> for RuntimeError {
         match error {
             ControlError::Gone => Self::Refused(error.to_string()),
             ControlError::Overloaded => Self::Overloaded("the peer"),
+            ControlError::Moved => Self::Moved,
             ControlError::Failed(_) | ControlError::TimedOut => Self::Failed(error.to_string()),
         }
     }
@@ -162,14 +163,13 @@ impl Runtime for Tunnels {
         self.status(&peer.name).await
     }
 
-    async fn keep_down(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.keep_down(&peer.name, by).await?;
+    async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.control.terminate_held(&peer.name, by).await?;
         self.status(&peer.name).await
     }
 
-    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.control.let_be(&peer.name).await?;
-        self.status(&peer.name).await
+    async fn let_be(&self, peer: Arc<Peer>) -> Result<(), RuntimeError> {
+        Ok(self.control.let_be(&peer.name).await?)
     }
 
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {

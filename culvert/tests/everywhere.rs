@@ -45,7 +45,7 @@ struct Tunnels {
     comes_in: Mutex<Option<usize>>,
     orders: Mutex<Vec<String>>,
     /// The next one, with this reason.
-    refuses: Mutex<Option<String>>,
+    refuses: Mutex<Option<RuntimeError>>,
     /// All there were, and where those come that happen now.
     events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
     /// How many of those that there had been were read.
@@ -104,15 +104,15 @@ impl Tunnels {
 
     fn order(&self, what: &str, peer: &Peer) -> Result<v1::PeerStatus, RuntimeError> {
         match self.refuses.lock().unwrap().take() {
-            Some(reason) => return Err(RuntimeError::Refused(reason)),
+            Some(error) => return Err(error),
             None => self.orders.lock().unwrap().push(what.to_owned()),
         }
         Ok(self.status(peer))
     }
 
     /// The next order is refused.
-    fn refuse(&self, reason: &str) {
-        *self.refuses.lock().unwrap() = Some(reason.to_owned());
+    fn refuse(&self, error: RuntimeError) {
+        *self.refuses.lock().unwrap() = Some(error);
     }
 
     fn orders(&self) -> Vec<String> {
@@ -207,12 +207,12 @@ impl Runtime for Tunnels {
         self.order(by, &peer)
     }
 
-    async fn keep_down(&self, peer: Arc<Peer>, _: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order("keep down", &peer)
+    async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        self.order(&format!("held: {by}"), &peer)
     }
 
-    async fn let_be(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order("let be", &peer)
+    async fn let_be(&self, peer: Arc<Peer>) -> Result<(), RuntimeError> {
+        self.order("let be", &peer).map(drop)
     }
 
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
@@ -421,12 +421,15 @@ async fn orders_go_to_who_has_the_connection_or_begins() {
     let refused = peers.initiate_peer(v1::InitiatePeerRequest { name: name("nowhere") }).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition);
     assert!(refused.message().contains("nowhere: the peer does not answer"), "{refused}");
-    assert_eq!((world.other.orders().len(), world.own.orders().len()), (1, 0));
+    assert_eq!(
+        (world.other.orders(), world.own.orders()),
+        (vec!["initiate".to_owned()], vec!["let be".to_owned()])
+    );
 
     // It knows who gave the order.
     world.lapse("gone");
     peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await.unwrap();
-    assert_eq!(world.other.orders().last().unwrap(), "a command of anonymous at another node");
+    assert_eq!(world.other.orders().last().unwrap(), "held: a command of anonymous at another node");
     world.node.stop().await;
 }
 
@@ -436,24 +439,40 @@ async fn who_would_begin_with_a_peer_that_is_taken_down_keeps_it_down() {
     let world = world("other").await;
     let mut peers = world.node.peers();
     let terminate = |peer: &str| v1::TerminatePeerRequest { name: name(peer) };
+    // As what they were told: without who gave the order.
+    let told = |tunnels: &Tunnels| -> Vec<String> {
+        tunnels.orders().iter().map(|order| order.split(" of ").next().unwrap().to_owned()).collect()
+    };
     world.lives("own");
     peers.terminate_peer(terminate("there")).await.unwrap();
-    let (own, other) = (world.own.orders(), world.other.orders());
-    assert_eq!((own.as_slice(), other.len()), (&["keep down".to_owned()][..], 1));
+    assert_eq!(
+        (told(&world.own), told(&world.other)),
+        (vec!["a command".into()], vec!["held: a command".into()])
+    );
     // Nobody has it: who begins keeps it down.
     world.lives("other");
     peers.terminate_peer(terminate("nowhere")).await.unwrap();
-    assert_eq!((world.own.orders().len(), world.other.orders()), (0, vec!["keep down".to_owned()]));
-    // The other has it no more.
+    assert_eq!((told(&world.own), told(&world.other)), (vec![], vec!["a command".into()]));
+    // The other does not take it down.
     world.lives("own");
-    world.other.refuse("the tunnel has moved");
+    world.other.refuse(RuntimeError::Refused("not today".to_owned()));
     let refused = peers.terminate_peer(terminate("there")).await.unwrap_err();
-    assert!(refused.message().contains("the tunnel has moved"), "{refused}");
-    assert_eq!(world.own.orders(), ["keep down", "let be"]);
+    assert!(refused.message().contains("not today"), "{refused}");
+    assert_eq!(told(&world.own), ["a command", "let be"]);
+    // It has moved on, and is asked for again.
+    world.other.refuse(RuntimeError::Moved);
+    peers.terminate_peer(terminate("there")).await.unwrap();
+    assert_eq!(told(&world.own), ["a command", "let be", "a command"]);
+    assert_eq!(told(&world.other), ["held: a command"]);
+    // What nodes mean by a request is not for others to say.
+    let mut request = tonic::Request::new(v1::ExplainPeerRequest { name: name("here") });
+    request.metadata_mut().insert("culvert-meant", "let-be".parse().unwrap());
+    peers.explain_peer(request).await.unwrap();
+    assert_eq!((told(&world.own), told(&world.other)), (vec![], vec![]));
     // Who begins is away, and may do so when it is back.
     world.lives("gone");
     let half = peers.terminate_peer(terminate("here")).await.unwrap_err();
-    assert_eq!((half.code(), world.own.orders().len()), (Code::Unavailable, 1));
+    assert_eq!((half.code(), told(&world.own)), (Code::Unavailable, vec!["held: a command".into()]));
     let told = half.message();
     assert!(
         told.contains("was taken down, but node gone, which begins with the peer")

@@ -112,7 +112,12 @@ impl Policy {
         self.outbound(packet) == Verdict::Rule(&PolicyAction::Discard)
     }
 
-    /// The same of one that came through a tunnel.
+    /// Whether some rule is about a packet that came through a tunnel.
+    pub(crate) fn is_about_inbound(&self, packet: &PacketInfo) -> bool {
+        self.inbound(packet) != Verdict::Unmatched
+    }
+
+    /// Whether a rule has it that a packet that came through a tunnel goes nowhere.
     pub(crate) fn discards_inbound(&self, packet: &PacketInfo) -> bool {
         self.inbound(packet) == Verdict::Rule(&PolicyAction::Discard)
     }

@@ -64,8 +64,17 @@ fn an_error_about_what_the_tunnel_does_not_carry_is_refused() {
 
 #[test]
 fn a_rule_that_discards_errors_is_kept() {
+    for wide in [false, true] {
+        a_rule_is_kept(wide);
+    }
+}
+
+/// Where the selectors of the first tunnel have the router or not.
+fn a_rule_is_kept(wide: bool) {
     let gateway = Gateway::start(1);
-    let (tenant, mut first, mut second) = sites(&gateway);
+    let tenant = gateway.hub(1);
+    let mut first = gateway.connect(tenant, 1, 11, SECOND, if wide { "0.0.0.0/0" } else { FIRST });
+    let mut second = gateway.connect(tenant, 2, 12, FIRST, SECOND);
     let rule = |action, protocol| PolicyRule {
         action,
         local: Vec::new(),

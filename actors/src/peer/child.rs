@@ -202,7 +202,7 @@ impl PeerActor {
         let what = if ours { name } else { "a Child SA that the peer asked for was refused" };
         self.view_mut().last_error = format!("{what}: {failure}");
         self.publish(v1::EventType::NegotiationFailed, self.view.last_error.clone());
-        self.resolve(Wait::Up, Err(self.view.last_error.clone()));
+        self.resolve(Wait::Up, Err(self.view.last_error.clone().into()));
         self.drop_outdated(name);
         let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
         if self.has_child(name) {

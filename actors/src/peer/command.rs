@@ -43,7 +43,7 @@ impl PeerActor {
             self.waiters.push(Waiter { wait, reply, pairs });
         } else {
             // The client may have gone away; then there is nobody to tell.
-            let _ = reply.send(Err("too many commands wait for this peer".to_owned()));
+            let _ = reply.send(Err("too many commands wait for this peer".into()));
         }
         room
     }
@@ -115,7 +115,7 @@ impl PeerActor {
     pub(super) fn rekey(&mut self, target: RekeyTarget, reply: Reply) {
         let Some(reply) = self.unless_moved(reply) else { return };
         let Some(id) = self.supervisor.current() else {
-            let _ = reply.send(Err("the tunnel is not up".to_owned()));
+            let _ = reply.send(Err("the tunnel is not up".into()));
             return;
         };
         let name = match &target {
@@ -130,7 +130,7 @@ impl PeerActor {
         };
         let pairs = self.pairs(name);
         if pairs.is_empty() {
-            let _ = reply.send(Err("there is no such Child SA".to_owned()));
+            let _ = reply.send(Err("there is no such Child SA".into()));
             return;
         }
         if !self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply) {

@@ -243,7 +243,7 @@ impl PeerActor {
         let why = format!("rekeying of the IKE SA: {failure}");
         self.view_mut().last_error.clone_from(&why);
         self.publish(v1::EventType::NegotiationFailed, why.as_str());
-        self.resolve(Wait::IkeRekey, Err(why));
+        self.resolve(Wait::IkeRekey, Err(why.into()));
     }
 
     /// The peer's address changed: all its SAs follow.
@@ -333,12 +333,12 @@ impl PeerActor {
             self.supervisor.ended(Instant::now(), id, reason.into(), rand::random());
             // Nothing comes of what is asked of a connection that is gone.
             for wait in [Wait::IkeRekey, Wait::ChildRekey] {
-                self.resolve(wait, Err(text.clone()));
+                self.resolve(wait, Err(text.clone().into()));
             }
             self.resolve(Wait::Down, Ok(()));
             if self.supervisor.state() == State::Waiting {
                 // Nobody here begins again.
-                self.resolve(Wait::Up, Err(text));
+                self.resolve(Wait::Up, Err(text.into()));
             }
         }
         if self.supervisor.current().is_none() {
@@ -354,7 +354,7 @@ impl PeerActor {
             self.drop_held();
         }
         for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey] {
-            self.resolve(wait, Err(why.clone()));
+            self.resolve(wait, Err(why.clone().into()));
         }
         self.resolve(Wait::Down, Ok(()));
         self.view_mut().last_error = why;

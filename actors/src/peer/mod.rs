@@ -90,6 +90,8 @@ pub(crate) struct PeerActor {
     lead_ends: Option<Instant>,
     /// When its connection went to another node.
     given: Option<Instant>,
+    /// It was here, and is not only said to be there.
+    given_by_us: bool,
     /// Some other node has said since that it has it.
     given_is_told: bool,
     /// A connection that came up in this turn.
@@ -150,6 +152,7 @@ impl PeerActor {
             leads_to: None,
             lead_ends: None,
             given: None,
+            given_by_us: false,
             given_is_told: false,
             news: None,
             taken_down: None,
@@ -310,7 +313,7 @@ impl Handler<ToPeer> for PeerActor {
         match message {
             ToPeer::Initiate(reply, parent) => self.initiate(reply, parent, ctx),
             ToPeer::Terminate(by, reply) => self.terminate(by, reply, ctx),
-            ToPeer::KeepDown(by, reply) => self.keep_down(by, reply, ctx),
+            ToPeer::TerminateHeld(by, reply) => self.terminate_held(by, reply, ctx),
             ToPeer::LetBe(reply) => self.let_be(reply, ctx),
             ToPeer::Rekey(target, reply) => self.rekey(target, reply),
             ToPeer::Adopt(adopted) => self.adopt(adopted, ctx),

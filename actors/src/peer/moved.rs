@@ -8,14 +8,11 @@ use ike::supervise::{ConnId, Ended, State};
 use super::PeerActor;
 use super::command::Wait;
 use crate::moves::Moved;
-use crate::vocabulary::Begin;
+use crate::vocabulary::{Begin, Refusal};
 
 /// How long a peer whose connection went to another node is left to that one, until it says that it has it. Nodes say so within a tenth
 /// of a second, unless etcd elects a leader.
 const GIVEN: Duration = Duration::from_secs(10);
-
-/// What whoever asks for something of a connection that is elsewhere by then is told.
-pub(super) const MOVED: &str = "the tunnel has moved to another node meanwhile; ask again";
 
 /// How long what is for a peer still goes to the node that had its tunnel, when nobody says that it has one.
 const LEAD: Duration = Duration::from_secs(1);
@@ -45,13 +42,13 @@ impl PeerActor {
             conn.down = true;
         }
         (self.given, self.given_is_told, self.leads_to) = (Some(Instant::now()), false, to);
+        self.given_by_us = true;
         self.replan();
         self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
         self.history().step(id, "goes on at another node");
         // Whoever waits asked for something of this connection, and asks again where it is.
-        let moved = || Err(MOVED.to_owned());
         for wait in [Wait::Up, Wait::Down, Wait::IkeRekey, Wait::ChildRekey] {
-            self.resolve(wait, moved());
+            self.resolve(wait, Err(Refusal::Moved));
         }
         self.leave(ctx);
     }

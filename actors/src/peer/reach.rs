@@ -24,7 +24,7 @@ impl PeerActor {
         let text = why.to_string();
         let remote = self.conns.get(&id).and_then(|conn| conn.remote);
         self.obstacle(Some(id), why.name(), &text, remote);
-        self.resolve(Wait::Up, Err(text));
+        self.resolve(Wait::Up, Err(text.into()));
     }
 
     /// ICMP says that something sent to the peer did not get there. Anyone can say that, so it explains and ends nothing.

@@ -64,7 +64,7 @@ impl PeerActor {
             }
             ConnEvent::Coverage { policy, uncovered } => self.coverage_changed(id, &policy, &uncovered),
             ConnEvent::RekeyEnded(spi, outcome) => {
-                self.rekey_ended(spi, outcome.map_err(|failure| failure.to_string()));
+                self.rekey_ended(spi, outcome.map_err(|failure| failure.to_string().into()));
             }
             ConnEvent::RekeyFailed(failure, ends) => self.rekey_failed(id, &failure, ends),
             ConnEvent::LimitedByPeer(within) => {

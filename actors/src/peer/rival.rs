@@ -110,7 +110,7 @@ impl PeerActor {
         if at.node.is_some() {
             // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that,
             // and nobody here begins with it anew.
-            (self.given, self.given_is_told) = (Some(Instant::now()), false);
+            (self.given, self.given_is_told, self.given_by_us) = (Some(Instant::now()), false, false);
             self.lead_to(at.node);
             self.replan();
             self.arm(ctx);

@@ -7,9 +7,8 @@ use ike::supervise::State;
 
 use super::PeerActor;
 use super::command::Wait;
-use super::moved::MOVED;
 use crate::moves::Rival;
-use crate::vocabulary::Reply;
+use crate::vocabulary::{Refusal, Reply};
 
 /// When that was.
 #[derive(Clone, Copy, Debug)]
@@ -20,22 +19,20 @@ pub(super) struct TakenDown {
 }
 
 impl PeerActor {
-    /// Takes the tunnel down.
+    /// Takes the tunnel down if it is here, and does not begin with the peer.
     pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
-        let Some(reply) = self.unless_moved(reply) else { return };
-        if self.supervisor.current().is_none() && self.env.homes.holder(self.peer.uid).is_some() {
-            // It was here when this was asked for.
-            let _ = reply.send(Err(MOVED.to_owned()));
-            return;
-        }
-        self.take_down(by, reply, ctx);
-    }
-
-    /// Does not begin with the peer, whose tunnel nobody has or another node takes down.
-    pub(super) fn keep_down(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
         if let Some(reply) = self.unless_moved(reply) {
             self.take_down(by, reply, ctx);
         }
+    }
+
+    /// Takes down the tunnel, which was here when this was asked for.
+    pub(super) fn terminate_held(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        if self.supervisor.current().is_none() && self.env.homes.holder(self.peer.uid).is_some() {
+            let _ = reply.send(Err(Refusal::Moved));
+            return;
+        }
+        self.terminate(by, reply, ctx);
     }
 
     fn take_down(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
@@ -47,7 +44,7 @@ impl PeerActor {
         let beside = self.env.homes.holder(self.peer.uid).is_some();
         self.taken_down = Some(TakenDown { at: Instant::now(), beside });
         self.recall = false;
-        self.resolve(Wait::Up, Err(format!("taken down by {by}")));
+        self.resolve(Wait::Up, Err(format!("taken down by {by}").into()));
         self.view_mut().state_reason = format!("taken down by {by}");
         self.drop_held();
         if self.conns.values().any(|c| !c.down) {
@@ -58,7 +55,7 @@ impl PeerActor {
         self.settle(ctx);
     }
 
-    /// What another node was to take down is up all the same.
+    /// It was ordered up elsewhere, or what another node was to take down is up all the same.
     pub(super) fn let_be(&mut self, reply: Reply, ctx: &mut Context<Self>) {
         self.down_no_more();
         // Who does not wait for that has told us, and that is enough.
@@ -95,10 +92,10 @@ impl PeerActor {
     /// The one who asks, unless the tunnel was here and nobody has said yet where it is.
     pub(super) fn unless_moved(&self, reply: Reply) -> Option<Reply> {
         let told = self.given_is_told || self.env.homes.holder(self.peer.uid).is_some();
-        if self.supervisor.current().is_some() || self.given.is_none() || told {
+        if self.supervisor.current().is_some() || self.given.is_none() || !self.given_by_us || told {
             return Some(reply);
         }
-        let _ = reply.send(Err(MOVED.to_owned()));
+        let _ = reply.send(Err(Refusal::Moved));
         None
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use child::{ChildNotice, Due, Given, Retire};
 pub(crate) use connection::Panic;
 pub(crate) use connection::{Begin, ConnEvent, Do, Established, Installed, Reconfigure, Vanish};
 pub use peer::RekeyTarget;
-pub(crate) use peer::{Configure, Outcome, RehomeAll, RemovePeer, Reply, SecretChanged, ToPeer};
+pub(crate) use peer::{Configure, Outcome, Refusal, RehomeAll, RemovePeer, Reply, SecretChanged, ToPeer};
 
 /// What the actors of a peer's SAs report to the one that supervises them.
 #[derive(Message)]

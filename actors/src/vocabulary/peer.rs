@@ -15,7 +15,22 @@ use crate::numbered::Numbered;
 use crate::span::SpanContext;
 
 /// The outcome of a command: done, or why not.
-pub(crate) type Outcome = Result<(), String>;
+pub(crate) type Outcome = Result<(), Refusal>;
+
+/// Why a command has come to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The reason in words.
+    Failed(String),
+    /// The tunnel is at another node by now.
+    Moved,
+}
+
+impl<S: Into<String>> From<S> for Refusal {
+    fn from(reason: S) -> Self {
+        Self::Failed(reason.into())
+    }
+}
 
 /// Who waits for it.
 pub(crate) type Reply = oneshot::Sender<Outcome>;
@@ -37,11 +52,11 @@ pub enum RekeyTarget {
 pub(crate) enum ToPeer {
     /// Start a negotiation unless the tunnel is up, as a part of a span.
     Initiate(Reply, Option<SpanContext>),
-    /// Take the tunnel down, at the wish of somebody.
+    /// Take the tunnel down if it is here, and do not begin with the peer, at the wish of somebody.
     Terminate(String, Reply),
-    /// Nobody has the tunnel, or another node takes it down: do not begin with the peer, at the wish of somebody.
-    KeepDown(String, Reply),
-    /// The other node has not taken it down.
+    /// The same, of a tunnel that is said to be here.
+    TerminateHeld(String, Reply),
+    /// Do not keep the tunnel down any longer.
     LetBe(Reply),
     /// Rekey the IKE_SA, or the Child SA of a name, or all of them.
     Rekey(RekeyTarget, Reply),

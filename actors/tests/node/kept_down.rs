@@ -72,7 +72,7 @@ impl World {
     }
 
     async fn keep_down(&self) {
-        self.node.control().keep_down(&self.name, "somebody").await.unwrap();
+        self.node.control().terminate(&self.name, "somebody").await.unwrap();
         assert_eq!(self.state(), (Terminated, "taken down by somebody".to_owned()));
     }
 
@@ -121,7 +121,7 @@ async fn what_another_node_does_not_take_down_is_not_kept_down() {
     until("there", || world.node.control().peer(&world.name).is_some()).await;
     world.held(true).await;
     // Who believes that it is here is mistaken.
-    let refused = world.node.control().terminate(&world.name, "somebody").await.unwrap_err();
+    let refused = world.node.control().terminate_held(&world.name, "somebody").await.unwrap_err();
     assert!(refused.to_string().contains("moved to another node meanwhile; ask again"), "{refused}");
     assert_eq!(world.state().0, Waiting);
     world.keep_down().await;

@@ -25,7 +25,7 @@ use tower::{Layer, Service};
 use crate::access::{Caller, Counters, catch_up, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
-use crate::wide::{BY, MAX_STREAMS, Wide};
+use crate::wide::{BY, MAX_STREAMS, Meant, Wide};
 
 /// How long an order of another node waits for what was written before it: half as long as that node waits for the answer.
 const CATCH_UP: Duration = Duration::from_secs(1);
@@ -95,20 +95,22 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // The one that is ready serves; the copy has to become so for the next.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
         let catalog = Arc::clone(&self.catalog);
         Box::pin(async move {
-            let path = request.uri().path();
-            if rules().get(path).is_some_and(crate::access::Rule::is_audited) {
+            let path = request.uri().path().to_owned();
+            if rules().get(path.as_str()).is_some_and(crate::access::Rule::is_audited) {
                 // What has come until now has to do then: the order is not to be late because etcd is slow.
                 let _ = tokio::time::timeout(CATCH_UP, catch_up(&catalog)).await;
             }
+            let meant = Meant::of(request.headers());
             let metadata = MetadataMap::from_headers(request.headers().clone());
             let by = metadata.get_bin(BY).map(BinaryMetadataValue::to_bytes).and_then(Result::ok);
             let by = by.and_then(|by| String::from_utf8(by.to_vec()).ok());
+            request.extensions_mut().insert(meant);
             let node = request.extensions().get::<PeerNode>();
             let node = node.map_or_else(|| "another node".to_owned(), |node| format!("node {}", node.0));
             let caller = Caller::behind(by.unwrap_or_else(|| "somebody".to_owned()), node);

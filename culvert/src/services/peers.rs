@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use crate::access;
 use crate::runtime::RekeyTarget;
 use crate::services::{named_away, status, write};
-use crate::wide::{Known, Told, Wide};
+use crate::wide::{Known, Meant, Wide};
 
 /// PeerService over a catalog and the tunnels.
 pub struct Peers {
@@ -136,13 +136,13 @@ impl PeerService for Peers {
         &self,
         request: Request<v1::TerminatePeerRequest>,
     ) -> Result<Response<v1::TerminatePeerResponse>, Status> {
-        let told = Told::of(request.metadata());
+        let meant = meant(&request);
         let name = request.into_inner().name;
         let by = access::current()
             .map_or_else(|| "somebody".to_owned(), |c| format!("{} at {}", c.principal(), c.from));
         let by = format!("a command of {by}");
         let peer = self.find(&name)?;
-        let result = self.tunnels.terminate(Arc::clone(&peer), &by, told).await;
+        let result = self.tunnels.terminate(Arc::clone(&peer), &by, meant).await;
         let status = result.map_err(|error| status::of_runtime(&error, &name))?;
         let status = self.tunnels.seen_from_here(&peer, status);
         Ok(Response::new(v1::TerminatePeerResponse { status: Some(status) }))
@@ -188,11 +188,21 @@ impl PeerService for Peers {
         &self,
         request: Request<v1::ExplainPeerRequest>,
     ) -> Result<Response<v1::ExplainPeerResponse>, Status> {
+        let is_let_be = meant(&request) == Meant::LetBe;
         let request = request.into_inner();
         let peer = self.find(&request.name)?;
+        if is_let_be {
+            let told = self.tunnels.local().let_be(Arc::clone(&peer)).await;
+            told.map_err(|error| status::of_runtime(&error, &request.name))?;
+        }
         let result = self.tunnels.explain(peer).await;
         result.map(Response::new).map_err(|error| status::of_runtime(&error, &request.name))
     }
+}
+
+/// What another node means by a request; what it says, where nobody else asks.
+fn meant<T>(request: &Request<T>) -> Meant {
+    request.extensions().get().copied().unwrap_or_default()
 }
 
 /// Peers whose states are asked for at a time: a page of them.

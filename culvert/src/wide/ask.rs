@@ -101,6 +101,8 @@ impl Node {
     /// What it answers to an order instead of carrying it out.
     pub(super) fn refused(&self, status: Status) -> RuntimeError {
         let code = match status.code() {
+            // It was found here: the other one does not know of it yet, as while etcd is slow.
+            Code::NotFound => Code::Unavailable,
             // It has said why itself.
             _ if !status.details().is_empty() => {
                 return RuntimeError::Elsewhere(Box::new(status));
@@ -208,7 +210,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
-    use crate::status::invalid;
+    use crate::status::{self, invalid};
 
     #[tokio::test]
     async fn what_another_node_says_is_passed_on_with_all_its_details() {
@@ -225,6 +227,11 @@ mod tests {
         let fields = passed(invalid("to", "there is no such node"));
         let fields = fields.get_details_bad_request().unwrap().field_violations;
         assert_eq!((fields.len(), fields[0].field.as_str()), (1, "to"));
+        let unknown = passed(status::of_error(&tenants::Error::NotFound("tenants/a/peers/b".to_owned())));
+        assert_eq!(
+            (unknown.code(), unknown.message()),
+            (Code::Unavailable, "node b: tenants/a/peers/b not found")
+        );
         let broken = passed(Status::unknown("transport error"));
         assert_eq!((broken.code(), broken.message()), (Code::Unavailable, "node b: transport error"));
     }

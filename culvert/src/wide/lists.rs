@@ -185,7 +185,7 @@ impl Wide {
     }
 
     /// As other nodes call this one; empty for one that is alone.
-    fn own_name(&self) -> String {
+    pub(super) fn own_name(&self) -> String {
         self.others().map(|(_, placement)| placement.own.clone()).unwrap_or_default()
     }
 

@@ -4,7 +4,7 @@
 //! that each serves them alone (`server/nodes.rs`): what comes in by that door is about the node itself, and is asked of nobody else.
 //!
 //! `ask.rs` is how others are asked, `merge.rs` what is made of several answers, `held.rs` what those are about, `reads.rs`, `lists.rs`,
-//! `orders.rs`, `slots.rs`, `events.rs` and `follow.rs` what is asked.
+//! `orders.rs` (where in `place.rs`), `terminate.rs`, `slots.rs`, `events.rs` and `follow.rs` what is asked.
 
 mod ask;
 mod events;
@@ -13,8 +13,10 @@ mod held;
 mod lists;
 mod merge;
 mod orders;
+mod place;
 mod reads;
 mod slots;
+mod terminate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -29,7 +31,7 @@ use ask::Ways;
 pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
 pub(crate) use events::{LAST_EVENT, Watched};
-pub(crate) use orders::Told;
+pub(crate) use terminate::Meant;
 
 use crate::runtime::Runtime;
 use lists::Lists;

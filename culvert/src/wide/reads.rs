@@ -32,6 +32,14 @@ impl Wide {
         known
     }
 
+    /// As [`Self::peer_statuses`], but whatever is on its way meanwhile is not waited for; `away` are those that have not answered.
+    pub(super) async fn statuses_once(&self, peers: &[Arc<Peer>]) -> Known<Vec<Option<v1::PeerStatus>>> {
+        match self.others() {
+            Some((_, placement)) => self.ask_statuses(&placement, peers).await.known,
+            None => Known { what: self.own_statuses(peers).await, away: Vec::new() },
+        }
+    }
+
     async fn own_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
         let mut what = self.0.local.peer_statuses(peers).await;
         what.resize(peers.len(), None);

@@ -197,11 +197,16 @@ impl Core {
             return None;
         };
         let mut way = sa.onwards(&info);
-        if let Some(Some(nowhere)) = &way
-            && nowhere.is_for_nothing()
+        // No rule and no tunnel is for an error itself: it is for what it stands for, if no rule is against it.
+        let is_open = match &way {
+            None => !sa.tenant.policy.load().is_about_inbound(&info),
+            Some(way) => {
+                way.as_ref().is_some_and(Way::is_for_nothing) && !sa.tenant.policy.load().discards(&info)
+            }
+        };
+        if is_open
             && let Some(stands_for) = esp::returning(inner, &info)
-            && !sa.tenant.policy.load().discards(&info)
-            && let other @ Some(Some(Way::Pair(..) | Way::Elsewhere(..))) = sa.onwards(&stands_for)
+            && let other @ Some(None | Some(Way::Pair(..) | Way::Elsewhere(..))) = sa.onwards(&stands_for)
         {
             (way, info) = (other, stands_for);
         }

@@ -8,6 +8,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use esp::Spi;
+
 use crate::port::Origin;
 use crate::tenant::Tenant;
 
@@ -17,6 +19,8 @@ pub(super) struct Waiting {
     wait: Duration,
     lines: [Line; LINES],
     places: usize,
+    /// Packets of ESP by slot: whether there are any is asked for each packet that meets no pair while something waits.
+    esp: [u16; SLOTS],
     /// Which line a source has is nobody's to choose.
     hash: RandomState,
 }
@@ -25,6 +29,8 @@ pub(super) struct Waiting {
 struct Line {
     packets: VecDeque<Packet>,
     places: usize,
+    /// Of the packets, those that are no ESP.
+    inner: usize,
 }
 
 /// One that waits.
@@ -45,7 +51,13 @@ pub(super) enum Kind {
 impl Waiting {
     /// For so long at most ([`crate::RouterConfig::slot_wait`]).
     pub(super) fn new(wait: Duration) -> Self {
-        Self { wait, lines: [const { Line::EMPTY }; LINES], places: 0, hash: RandomState::new() }
+        Self {
+            wait,
+            lines: [const { Line::EMPTY }; LINES],
+            places: 0,
+            esp: [0; SLOTS],
+            hash: RandomState::new(),
+        }
     }
 
     /// Takes a packet in: whether it waits, and those that had to go for it.
@@ -59,10 +71,16 @@ impl Waiting {
             let longest =
                 self.lines.iter_mut().max_by_key(|line| line.places).filter(|line| line.places > own);
             let Some(packet) = longest.and_then(Line::pop_last) else { return (false, gone) };
-            self.places -= places_of(&packet);
+            self.uncount(&packet);
             gone.push(packet);
         }
         let Some(line) = self.lines.get_mut(number) else { return (false, gone) };
+        match &kind {
+            Kind::Esp(slot, _) => {
+                self.esp.get_mut(usize::from(*slot)).into_iter().for_each(|count| *count += 1)
+            }
+            Kind::Inner(_) => line.inner += 1,
+        }
         line.packets.push_back(Packet { until: now + self.wait, kind, octets: packet.to_vec() });
         line.places += places;
         self.places += places;
@@ -70,11 +88,14 @@ impl Waiting {
     }
 
     fn line_of(&self, kind: &Kind) -> usize {
-        let hash = match kind {
-            Kind::Esp(_, origin) => self.hash.hash_one(origin.from.ip()),
-            Kind::Inner(tenant) => self.hash.hash_one(tenant.id.0),
-        };
-        hash as usize % LINES
+        match kind {
+            Kind::Esp(_, origin) => self.hash.hash_one(origin.from.ip()) as usize % LINES,
+            Kind::Inner(tenant) => self.line_of_tenant(tenant),
+        }
+    }
+
+    fn line_of_tenant(&self, tenant: &Tenant) -> usize {
+        self.hash.hash_one(tenant.id.0) as usize % LINES
     }
 
     /// ESP of a slot, and all inner packets: any of them may be for it.
@@ -86,13 +107,21 @@ impl Waiting {
                     Kind::Esp(of, _) => of == slot,
                     Kind::Inner(_) => true,
                 });
-            let places: usize = taken.iter().map(places_of).sum();
-            line.places -= places;
-            self.places -= places;
+            taken.iter().for_each(|packet| line.uncount(packet));
             line.packets = left;
             all.extend(taken);
         }
+        all.iter().for_each(|packet| self.uncount(packet));
         all
+    }
+
+    fn uncount(&mut self, packet: &Packet) {
+        self.places -= places_of(packet);
+        if let Kind::Esp(slot, _) = packet.kind
+            && let Some(count) = self.esp.get_mut(usize::from(slot))
+        {
+            *count -= 1;
+        }
     }
 
     /// Those that have waited too long.
@@ -102,29 +131,24 @@ impl Waiting {
             while line.packets.front().is_some_and(|packet| packet.until <= now)
                 && let Some(packet) = line.packets.pop_front()
             {
-                let places = places_of(&packet);
-                line.places -= places;
-                self.places -= places;
+                line.uncount(&packet);
                 all.push_back(packet);
             }
         }
+        all.iter().for_each(|packet| self.uncount(packet));
         all
     }
 
     /// Whether ESP of the slot waits.
     pub(super) fn has_esp(&self, slot: u8) -> bool {
-        let mut all = self.lines.iter().flat_map(|line| &line.packets);
-        self.places > 0 && all.any(|packet| matches!(packet.kind, Kind::Esp(of, _) if of == slot))
+        self.esp.get(usize::from(slot)).is_some_and(|count| *count > 0)
     }
 
     /// Whether inner packets of the tenant wait.
-    pub(super) fn has_inner(&self, tenant: &Arc<Tenant>) -> bool {
-        self.places > 0
-            && self.lines.get(self.line_of(&Kind::Inner(tenant.clone()))).is_some_and(|line| {
-                line.packets
-                    .iter()
-                    .any(|packet| matches!(&packet.kind, Kind::Inner(of) if of.id == tenant.id))
-            })
+    pub(super) fn has_inner(&self, tenant: &Tenant) -> bool {
+        let is_one = |packet: &Packet| matches!(&packet.kind, Kind::Inner(of) if of.id == tenant.id);
+        let line = self.lines.get(self.line_of_tenant(tenant)).filter(|line| line.inner > 0);
+        line.is_some_and(|line| line.packets.iter().any(is_one))
     }
 
     /// When to call [`Waiting::expire`] again; `None` when nothing waits.
@@ -137,12 +161,19 @@ impl Waiting {
 }
 
 impl Line {
-    const EMPTY: Self = Self { packets: VecDeque::new(), places: 0 };
+    const EMPTY: Self = Self { packets: VecDeque::new(), places: 0, inner: 0 };
 
     fn pop_last(&mut self) -> Option<Packet> {
         let packet = self.packets.pop_back()?;
-        self.places -= places_of(&packet);
+        self.uncount(&packet);
         Some(packet)
+    }
+
+    fn uncount(&mut self, packet: &Packet) {
+        self.places -= places_of(packet);
+        if matches!(packet.kind, Kind::Inner(_)) {
+            self.inner -= 1;
+        }
     }
 }
 
@@ -159,6 +190,8 @@ fn places(octets: usize) -> usize {
 const PLACES: usize = 4096;
 /// A full packet.
 const PLACE: usize = 1500;
+/// As many as an SPI can name, and slot 0.
+const SLOTS: usize = Spi::MAX_SLOT as usize + 1;
 /// Who floods from one address, or a network of few, shares a line with one in 64 of the others, and they alone are left without room. Whoever makes
 /// up addresses without an end fills all lines alike.
 const LINES: usize = 64;
@@ -201,7 +234,7 @@ mod tests {
         assert_eq!(octets(waiting.take(2)), [[1], [3], [5]]);
         assert_eq!(octets(waiting.take(3)), Vec::<Vec<u8>>::new());
         assert_eq!(octets(waiting.take(1)), [[0], [2], [4]]);
-        assert_eq!((waiting.next_expiry(), waiting.places), (None, 0));
+        assert_eq!((waiting.next_expiry(), waiting.places, waiting.esp), (None, 0, [0; SLOTS]));
     }
 
     #[test]

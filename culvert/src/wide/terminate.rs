@@ -1,0 +1,193 @@
+//! How a tunnel is taken down that any of several nodes may have, and begin again.
+
+use std::sync::Arc;
+
+use cluster::Placement;
+use culvert_proto::v1;
+use http::HeaderMap;
+use tenants::Peer;
+use tonic::metadata::MetadataValue;
+use tonic::{Request, Status};
+
+use super::ask::{Node, in_time};
+use super::orders::{has_moved, there};
+use super::place::{At, Place};
+use super::{Others, Wide};
+use crate::access::{self, serving};
+use crate::runtime::RuntimeError;
+
+/// What another node means by a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Meant {
+    /// What it says.
+    #[default]
+    Said,
+    /// To take down a tunnel that this node is said to have, and no other.
+    Held,
+    /// The tunnel is not to be kept down any longer. It comes with a question, which is all that a node sees in it that does not know the word.
+    LetBe,
+}
+
+/// The header that says so. It is read of nodes alone.
+const MEANT: &str = "culvert-meant";
+const HELD: &str = "held";
+const LET_BE: &str = "let-be";
+
+impl Meant {
+    /// What was said with a request.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        match headers.get(MEANT).map(http::HeaderValue::as_bytes) {
+            Some(word) if word == HELD.as_bytes() => Self::Held,
+            Some(word) if word == LET_BE.as_bytes() => Self::LetBe,
+            _ => Self::Said,
+        }
+    }
+
+    fn with<T>(self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        let word = match self {
+            Self::Said => return request,
+            Self::Held => HELD,
+            Self::LetBe => LET_BE,
+        };
+        request.metadata_mut().insert(MEANT, MetadataValue::from_static(word));
+        request
+    }
+}
+
+impl Wide {
+    /// Takes the tunnel down at the wish of `by`; answers when it is. What another node has `meant` is about this one alone.
+    pub(crate) async fn terminate(
+        &self,
+        peer: Arc<Peer>,
+        by: &str,
+        meant: Meant,
+    ) -> Result<v1::PeerStatus, RuntimeError> {
+        if self.others().is_none() {
+            return self.terminate_local(&peer, by, meant).await;
+        }
+        let (wide, by) = (self.clone(), by.to_owned());
+        let order = async move {
+            let result = wide.terminate_anywhere(&peer, &by).await;
+            if has_moved(&result) { wide.terminate_anywhere(&peer, &by).await } else { result }
+        };
+        // Its steps belong together, and whoever has asked may go away between them.
+        let order = match access::current() {
+            Some(caller) => tokio::spawn(serving(caller, access::author(), order)),
+            None => tokio::spawn(order),
+        };
+        order.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "an order has come to an end");
+            Err(RuntimeError::Unavailable("the order has come to an end; the log says why"))
+        })
+    }
+
+    async fn terminate_anywhere(&self, peer: &Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
+        let Some((others, placement)) = self.others() else {
+            return self.terminate_local(peer, by, Meant::Said).await;
+        };
+        let Place { at, has } = self.place(peer).await?;
+        // The node that the peer is at home with begins with it when the connection that another has ends. It is told first, so that
+        // the tunnel stays down.
+        let own = placement.own.as_str();
+        let home = placement.home(peer.uid).map(|node| node.name.as_str());
+        let home = home.filter(|home| *home != at.name().unwrap_or(own));
+        let kept = match home {
+            Some(home) => self.keep_down(others, &placement, home, peer, by).await,
+            None => Ok(()),
+        };
+        let meant = if has { Meant::Held } else { Meant::Said };
+        let done = match &at {
+            At::Here => self.terminate_local(peer, by, meant).await.map(|status| self.here(status)),
+            At::There(node) => terminate_there(node, peer, meant).await,
+        };
+        match (done, kept, home) {
+            (Err(error), _, Some(home)) => {
+                // It is up all the same, and who would begin with it must not be kept from that, be it that its answer was late.
+                self.let_be(others, &placement, home, peer).await;
+                Err(error)
+            }
+            (Ok(_), Err(error), Some(home)) => {
+                let reason = format!(
+                    "the tunnel was taken down, but node {home}, which begins with the peer, was not told to leave it so ({error}); ask again"
+                );
+                Err(RuntimeError::Elsewhere(Box::new(Status::unavailable(reason))))
+            }
+            (done, ..) => done,
+        }
+    }
+
+    async fn terminate_local(
+        &self,
+        peer: &Arc<Peer>,
+        by: &str,
+        meant: Meant,
+    ) -> Result<v1::PeerStatus, RuntimeError> {
+        let peer = Arc::clone(peer);
+        match meant {
+            Meant::Held => self.0.local.terminate_held(peer, by).await,
+            Meant::Said | Meant::LetBe => self.0.local.terminate(peer, by).await,
+        }
+    }
+
+    /// Has a node not begin with the peer, within the time in which it has to answer.
+    async fn keep_down(
+        &self,
+        others: &Arc<dyn Others>,
+        placement: &Placement,
+        name: &str,
+        peer: &Arc<Peer>,
+        by: &str,
+    ) -> Result<(), RuntimeError> {
+        if name == placement.own {
+            return self.0.local.terminate(Arc::clone(peer), by).await.map(drop);
+        }
+        let node = self.heard_node(others, name)?;
+        let told = async { Ok(terminate_there(&node, peer, Meant::Said).await.map(drop)) };
+        in_time(told).await.unwrap_or_else(|late: Status| Err(node.refused(late)))
+    }
+
+    /// Has a node not keep the tunnel down any longer.
+    async fn let_be(&self, others: &Arc<dyn Others>, placement: &Placement, name: &str, peer: &Arc<Peer>) {
+        let told = if name == placement.own {
+            self.0.local.let_be(Arc::clone(peer)).await.map_err(|error| error.to_string())
+        } else {
+            match self.heard_node(others, name) {
+                Ok(node) => let_be_there(node, peer).await.map_err(|status| status.message().to_owned()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        if let Err(error) = told {
+            tracing::warn!(peer = %peer.name, node = name, error, "the node may not begin with a peer that was to be taken down");
+        }
+    }
+
+    /// Has all nodes that are heard not keep the tunnel down any longer, but for the one that is told otherwise: this one if that has no name.
+    pub(super) async fn let_others_be(&self, peer: &Arc<Peer>, but: Option<&str>) {
+        if self.others().is_none() {
+            return;
+        }
+        if but.is_some()
+            && let Err(error) = self.0.local.let_be(Arc::clone(peer)).await
+        {
+            tracing::debug!(peer = %peer.name, %error, "no tunnel to let be");
+        }
+        let but = but.map(str::to_owned);
+        self.each(|node| {
+            let (peer, is_told) = (Arc::clone(peer), but.as_deref() == Some(node.name.as_str()));
+            async move { if is_told { Ok(()) } else { let_be_there(node, &peer).await } }
+        })
+        .await;
+    }
+}
+
+async fn terminate_there(node: &Node, peer: &Peer, meant: Meant) -> Result<v1::PeerStatus, RuntimeError> {
+    let request = meant.with(v1::TerminatePeerRequest { name: peer.name.to_string() });
+    let answer = node.peers().terminate_peer(request).await;
+    there(node, answer.map(|answer| answer.into_inner().status))
+}
+
+async fn let_be_there(node: Node, peer: &Peer) -> Result<(), Status> {
+    let request = Meant::LetBe.with(v1::ExplainPeerRequest { name: peer.name.to_string() });
+    in_time(node.peers().explain_peer(request)).await.map(drop)
+}
