@@ -58,8 +58,8 @@ impl PeerActor {
     /// It was ordered up elsewhere, or what another node was to take down is up all the same.
     pub(super) fn let_be(&mut self, reply: Reply, ctx: &mut Context<Self>) {
         self.down_no_more();
-        // Who does not wait for that has told us, and that is enough.
-        let _ = reply.send(Ok(()));
+        // Once the board shows it.
+        self.answers.push((reply, Ok(())));
         self.settle(ctx);
     }
 
