@@ -48,22 +48,12 @@ impl Entry {
 
     /// So much more. False, and nothing more, if there is no room for it.
     pub(crate) fn grow(&mut self, more: usize) -> bool {
-        self.add(more, false)
-    }
-
-    /// As [`Self::grow`], but there is room for whatever it is where nobody holds anything.
-    pub(crate) fn begin(&mut self, first: usize) -> bool {
-        self.add(first, true)
-    }
-
-    fn add(&mut self, more: usize, may_be_alone: bool) -> bool {
         if more == 0 {
             return true;
         }
         let mut held = self.ledger.held();
         let own = held.by_caller.get(&self.caller).copied().unwrap_or_default().saturating_add(more);
-        let too_much = held.all.saturating_add(more) > self.ledger.most || own > self.ledger.most_of_one;
-        if too_much && !(may_be_alone && held.all == 0) {
+        if held.all.saturating_add(more) > self.ledger.most || own > self.ledger.most_of_one {
             return false;
         }
         held.all += more;
@@ -105,11 +95,7 @@ mod tests {
         let mut rest = entry("b");
         assert!(rest.grow(40) && !rest.grow(1) && rest.count() == 40, "and so is all there is");
         drop((one, other));
-        assert!(!rest.begin(200), "somebody holds something");
         drop(rest);
-        let mut alone = entry("a");
-        assert!(!alone.grow(200) && alone.begin(200) && !alone.grow(1));
-        drop(alone);
         let held = ledger.held();
         assert_eq!((held.all, held.by_caller.len()), (0, 0));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Streams of one caller, or one tenant, at a time: some for each person and program that watches. How much lists of SAs hold that are
-/// streamed is bounded for all nodes together (`wide/lists.rs`).
+/// streamed is bounded for all nodes together (`wide/memory.rs`).
 pub(crate) const MAX_STREAMS_OF_ONE: usize = 32;
 
 /// The streams that there are.

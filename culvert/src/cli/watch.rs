@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
 /// The last events of each node, or where they began.
 #[derive(Debug, Default)]
 struct Last {
-    /// Of the node that is asked, as long as it has not said its name.
+    /// Of the node that is asked, as long as it is not known which of them that is.
     number: u64,
     /// Of each node of a cluster by its name.
     of_nodes: HashMap<String, u64>,
@@ -52,11 +52,14 @@ impl Last {
         }
         if event.node.is_empty() {
             self.number = event.sequence;
-        } else {
-            // The node that is asked says its name before any other event, and another one may be asked next.
-            self.number = 0;
-            self.of_nodes.insert(event.node.clone(), event.sequence);
+            return;
         }
+        // The first position is that of the node that is asked, and another one may be asked next. A server that tells none does not say
+        // which node it is: there the number goes on to hold, until events of that node are known by its name.
+        if event.r#type() == v1::EventType::NodePosition {
+            self.number = 0;
+        }
+        self.of_nodes.insert(event.node.clone(), event.sequence);
     }
 
     /// Leaves out what a node does not have, and that of no other one; false if there is nothing to leave out.
@@ -184,10 +187,24 @@ mod tests {
         v1::Event { node: node.to_owned(), sequence, ..v1::Event::default() }
     }
 
+    fn position(node: &str, sequence: u64) -> v1::Event {
+        v1::Event { r#type: v1::EventType::NodePosition.into(), ..event(node, sequence) }
+    }
+
+    #[test]
+    fn the_number_that_was_given_holds_until_it_is_known_of_which_node_it_is() {
+        let mut last = Last { number: 3, ..Last::default() };
+        last.saw(&event("other", 7));
+        assert_eq!((last.number, last.of_nodes["other"]), (3, 7), "it is of another node");
+        last.saw(&position("asked", 3));
+        assert_eq!((last.number, last.of_nodes["asked"]), (0, 3));
+    }
+
     #[test]
     fn what_one_node_has_lost_is_forgotten_of_it_alone() {
         let mut last = Last { number: 3, ..Last::default() };
-        for (node, number) in [("a", 3), ("b", 7), ("c", 9), ("b", 0)] {
+        last.saw(&position("a", 3));
+        for (node, number) in [("b", 7), ("c", 9), ("b", 0)] {
             last.saw(&event(node, number));
         }
         assert_eq!((last.number, last.of_nodes.len(), last.of_nodes["b"]), (0, 3, 7));

@@ -41,8 +41,8 @@ pub(crate) struct Watched {
 }
 
 impl Wide {
-    /// The events of a scope from now on, or from the last ones seen on. Those of one node are in their order. With `positions` each node's
-    /// begin with an event that says after which one they do.
+    /// The events of a scope from now on, or from the last ones seen on. Those of one node are in their order. With `positions` an event
+    /// says after which one they begin: first of all for this node, and for each other one of which none is known.
     pub(crate) async fn watch(
         &self,
         scope: &Scope,
@@ -65,14 +65,15 @@ impl Wide {
         // Before the client hears that it watches, so that nothing is missed that happens from then on.
         let first = self.begin_elsewhere(&parent, &after).await?;
         let resumed = !after.of_nodes.is_empty();
+        // Before any other can say something: from the first position a client knows which node it has asked. There is room, and a reader.
+        teller.position(&own, position).await;
+        if resumed && of_own == 0 {
+            teller.new_to_watcher(&own).await;
+        }
         let mut tasks = JoinSet::new();
         let to = teller.clone();
         let name = own.clone();
         tasks.spawn(async move {
-            if resumed && of_own == 0 {
-                to.new_to_watcher(&name).await?;
-            }
-            to.position(&name, position).await?;
             while let Some(event) = local.next().await {
                 let event = event.map(|event| v1::Event { node: name.clone(), ..event });
                 to.send(event.map_err(|error| at_own(&name, &error))).await?;

@@ -57,7 +57,7 @@ enum Told {
 #[derive(Clone)]
 pub(super) struct Teller {
     pub(super) sender: mpsc::Sender<Result<v1::Event, RuntimeError>>,
-    /// Whether it wants to know where the events of a node begin.
+    /// Whether it wants to know where the events of a node begin of which it has seen none.
     pub(super) positions: bool,
 }
 
@@ -198,12 +198,13 @@ impl One {
         }
         loop {
             if let Some(Begun { stream, last }) = begun.take() {
+                // First, so that whoever is told that it is watched from here on, and is cut off then, knows from where.
+                self.learn(last).await?;
                 match std::mem::replace(&mut told, Told::There) {
                     Told::There => {}
                     Told::Away => self.tell(AGAIN).await?,
                     Told::Nothing => self.tell(NEW).await?,
                 }
-                self.learn(last).await?;
                 self.pass_on(stream).await?;
             }
             match in_time(begin(self.node.clone(), self.parent.clone(), Some(self.last()))).await {

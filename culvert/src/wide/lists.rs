@@ -1,11 +1,10 @@
-//! Lists of the SAs of all nodes, and how much of them this one holds at a time over all who ask.
+//! Lists of the SAs of all nodes. How much of them this one holds at a time, over all who ask, is in `memory.rs`.
 //!
 //! A page is made of a page of each node. A list that streams is gathered before the first of it is sent: a client may read slowly, and
 //! nothing that goes between nodes is to wait for it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::v1;
@@ -18,18 +17,14 @@ use tonic::Status;
 
 use super::ask::{PATIENCE, in_time, within};
 use super::held::{MOVED, Told, read};
+use super::memory::{Memory, Room};
 use super::merge::{InOrder, key};
 use super::{Known, Wide};
-use crate::access::{self, Entry, Ledger};
 use crate::runtime::{RuntimeError, Scope};
 
 /// Lists of this node's own SAs that are made at a time, whether all of one is sent or a page: that of a node with 10,000 peers is some 15 MB. The others
 /// wait.
 const TURNS: usize = 4;
-/// Octets of the lists that stream, over all who read them: one of all SAs of ten nodes with 10,000 peers each is some 150 MB.
-const MAX_HELD: usize = 256 << 20;
-/// Those of one caller, or one tenant: such a list, and nobody keeps all others from theirs by not reading.
-const MAX_HELD_OF_ONE: usize = 192 << 20;
 /// How long the whole list of a node is waited for that goes on sending: some 5 MB for 10,000 peers, which is a moment.
 const WHOLE: Duration = Duration::from_secs(10);
 
@@ -43,12 +38,12 @@ const BUSY: RuntimeError =
 /// What all lists of this node share.
 pub(super) struct Lists {
     turns: Semaphore,
-    held: Arc<Ledger>,
+    room: Arc<Room>,
 }
 
 impl Default for Lists {
     fn default() -> Self {
-        Self { turns: Semaphore::new(TURNS), held: Ledger::new(MAX_HELD, MAX_HELD_OF_ONE) }
+        Self { turns: Semaphore::new(TURNS), room: Arc::default() }
     }
 }
 
@@ -79,12 +74,11 @@ impl Wide {
     }
 
     async fn gather(&self, scope: &Scope) -> Result<Told<Sas>, RuntimeError> {
-        let memory = Arc::new(Memory::of(&self.0.lists.held));
+        let memory = Arc::new(Memory::of(&self.0.lists.room, scope));
         let before = self.held();
         let own = {
             let _turn = self.turn().await?;
             let own = self.own_sas(scope).await?;
-            // However many there are, each of them has tunnels that hold much more.
             if !memory.begin(own.iter().map(octets).sum()) {
                 return Err(FULL);
             }
@@ -195,36 +189,6 @@ impl Wide {
     }
 }
 
-/// What a list holds that is gathered from several nodes at once.
-struct Memory {
-    entry: Mutex<Entry>,
-    full: AtomicBool,
-}
-
-impl Memory {
-    fn of(ledger: &Arc<Ledger>) -> Self {
-        let caller = access::current().map(|caller| caller.share()).unwrap_or_default();
-        Self { entry: Mutex::new(Arc::clone(ledger).entry(caller)), full: AtomicBool::default() }
-    }
-
-    fn begin(&self, octets: usize) -> bool {
-        self.entry.lock().unwrap_or_else(PoisonError::into_inner).begin(octets)
-    }
-
-    /// False for good once there was no room: what is left out is not made up for by what is smaller.
-    fn grow(&self, octets: usize) -> bool {
-        let grown = !self.is_full() && self.entry.lock().unwrap_or_else(PoisonError::into_inner).grow(octets);
-        if !grown {
-            self.full.store(true, Ordering::Relaxed);
-        }
-        grown
-    }
-
-    fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
-}
-
 /// All that a node sends, as long as there is room for it.
 async fn whole(
     mut stream: impl Stream<Item = Result<v1::Sa, Status>> + Unpin,
@@ -249,15 +213,12 @@ fn octets(sa: &v1::Sa) -> usize {
 mod tests {
     use super::*;
 
-    fn memory(most: usize) -> Memory {
-        Memory::of(&Ledger::new(most, most))
-    }
-
     #[tokio::test]
     async fn what_a_node_sends_is_taken_as_long_as_there_is_room() {
         let sa = v1::Sa { peer: "x".repeat(1000), ..v1::Sa::default() };
         let stream = || tokio_stream::iter(std::iter::repeat_n(Ok(sa.clone()), 100));
-        let enough = memory(101 * octets(&sa));
+        let most = 101 * octets(&sa);
+        let enough = Memory::of(&Arc::new(Room::of(most, most, most)), &Scope::All);
         assert_eq!(whole(stream(), &enough).await.unwrap().len(), 100);
         assert!(!enough.is_full());
         assert!(whole(stream(), &enough).await.is_err() && enough.is_full());
@@ -267,7 +228,7 @@ mod tests {
     /// Something comes before each message is late, for ever.
     #[tokio::test(start_paused = true)]
     async fn a_node_that_goes_on_sending_is_not_waited_for_for_ever() {
-        let memory = memory(usize::MAX);
+        let memory = Memory::of(&Arc::default(), &Scope::All);
         let slow = tokio_stream::iter(std::iter::repeat(Ok(v1::Sa::default()))).throttle(PATIENCE / 2);
         let answer = within(WHOLE, whole(Box::pin(slow), &memory)).await;
         assert_eq!(answer.unwrap_err().code(), tonic::Code::DeadlineExceeded);

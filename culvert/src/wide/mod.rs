@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod held;
 mod lists;
+mod memory;
 mod merge;
 mod orders;
 mod place;

@@ -168,6 +168,39 @@ async fn whoever_begins_again_misses_nothing_of_a_node_of_which_none_was_seen() 
 }
 
 #[tokio::test]
+async fn the_node_that_is_asked_says_its_position_before_all_else_and_others_theirs_if_it_is_not_known() {
+    let world = world("other").await;
+    let watch = async |known: &str| {
+        let request = v1::WatchEventsRequest {
+            parent: "tenants/acme".to_owned(),
+            after_sequences: [(known.to_owned(), BEFORE)].into(),
+            positions: true,
+            ..Default::default()
+        };
+        world.node.sas().watch_events(request).await.unwrap().into_inner()
+    };
+    let next = async |events: &mut Streaming<v1::Event>| loop {
+        let event = events.message().await.unwrap().unwrap();
+        if event.node != "gone" {
+            return (event.node.clone(), event.r#type());
+        }
+    };
+    let position = |node: &str| (node.to_owned(), v1::EventType::NodePosition);
+    let new = |node: &str| (node.to_owned(), v1::EventType::NodeChanged);
+    let mut events = watch("own").await;
+    for told in [position("own"), position("other"), new("other")] {
+        assert_eq!(next(&mut events).await, told);
+    }
+    let mut events = watch("other").await;
+    for told in [position("own"), new("own")] {
+        assert_eq!(next(&mut events).await, told);
+    }
+    world.other.happens(v1::Event { sequence: 6, peer: name("there"), ..v1::Event::default() });
+    assert_eq!(next(&mut events).await, ("other".to_owned(), v1::EventType::Unspecified));
+    world.node.stop().await;
+}
+
+#[tokio::test]
 async fn nodes_that_have_gone_or_are_new_to_a_watcher_are_named() {
     let world = world("other").await;
     let request = v1::WatchEventsRequest {

@@ -3,7 +3,7 @@
 use culvert_proto::v1::sa_service_server::{SaService, SaServiceServer};
 use tokio_stream::Stream;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::*;
 
@@ -18,18 +18,27 @@ fn page(size: i32, token: &str) -> v1::ListSasRequest {
     v1::ListSasRequest { parent: ALL.to_owned(), page_size: size, page_token: token.to_owned() }
 }
 
+/// With what a text takes beside itself, two megabytes in memory.
+fn large(peer: &str, spi: u32) -> v1::Sa {
+    v1::Sa { local_address: "x".repeat(1 << 20), ..child(peer, spi) }
+}
+
+async fn stream(world: &World, parent: &str) -> Result<Streaming<v1::Sa>, Status> {
+    let request = v1::StreamSasRequest { parent: parent.to_owned() };
+    world.node.sas().stream_sas(request).await.map(tonic::Response::into_inner)
+}
+
+async fn whole(stream: Streaming<v1::Sa>) -> usize {
+    stream.map(Result::unwrap).collect::<Vec<_>>().await.len()
+}
+
 #[tokio::test]
 async fn lists_that_nobody_reads_hold_no_more_than_there_is_for_them() {
     let world = world("other").await;
-    // With what a text takes beside itself, half of what there is for all.
-    let large = |spi| v1::Sa { local_address: "x".repeat(1 << 20), ..child("here", spi) };
-    *world.own.sas.lock().unwrap() = (0..64).map(large).collect();
-    let stream = async || {
-        let request = v1::StreamSasRequest { parent: ALL.to_owned() };
-        world.node.sas().stream_sas(request).await
-    };
-    let unread = stream().await.unwrap();
-    let refused = stream().await.unwrap_err();
+    // Half of what there is for all.
+    *world.own.sas.lock().unwrap() = (0..64).map(|spi| large("here", spi)).collect();
+    let unread = stream(&world, "tenants/acme").await.unwrap();
+    let refused = stream(&world, "tenants/acme").await.unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(refused.message().contains("by pages"), "{refused}");
     let status = world.node.nodes().get_node_status(v1::GetNodeStatusRequest {}).await.unwrap();
@@ -38,9 +47,25 @@ async fn lists_that_nobody_reads_hold_no_more_than_there_is_for_them() {
     let first = world.node.sas().list_sas(page(1, "")).await.unwrap().into_inner();
     assert!(first.sas.len() == 1 && !first.next_page_token.is_empty());
     drop(unread);
-    while stream().await.is_err() {
+    while stream(&world, "tenants/acme").await.is_err() {
         tokio::task::yield_now().await;
     }
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_of_all_larger_than_any_share_is_made_while_another_is_not_read() {
+    let world = world("other").await;
+    let own = (0..8).map(|spi| large("here", spi)).chain((0..100).map(|spi| large("there", spi)));
+    *world.own.sas.lock().unwrap() = own.collect();
+    *world.other.sas.lock().unwrap() = (100..104).map(|spi| large("there", spi)).collect();
+    let unread = stream(&world, &name("here")).await.unwrap();
+    let all = stream(&world, ALL).await.unwrap();
+    assert_eq!(stream(&world, ALL).await.unwrap_err().code(), Code::ResourceExhausted, "one at a time");
+    let beside = stream(&world, &name("here")).await.unwrap();
+    assert_eq!(whole(beside).await, 9);
+    assert_eq!(whole(all).await, 9 + 100 + 4 + 1);
+    drop(unread);
     world.node.stop().await;
 }
 
