@@ -65,12 +65,14 @@ fn an_error_about_what_the_tunnel_does_not_carry_is_refused() {
 #[test]
 fn a_rule_that_discards_errors_is_kept() {
     for wide in [false, true] {
-        a_rule_is_kept(wide);
+        for to in [None, Some(SECOND)] {
+            a_rule_is_kept(wide, to);
+        }
     }
 }
 
-/// Where the selectors of the first tunnel have the router or not.
-fn a_rule_is_kept(wide: bool) {
+/// Where the selectors of the first tunnel have the router or not, and the rule an address or none.
+fn a_rule_is_kept(wide: bool, to: Option<&str>) {
     let gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
     let mut first = gateway.connect(tenant, 1, 11, SECOND, if wide { "0.0.0.0/0" } else { FIRST });
@@ -88,7 +90,10 @@ fn a_rule_is_kept(wide: bool) {
     gateway.handle.set_policy(tenant, Policy::new(vec![protect.clone()]).unwrap()).unwrap();
     first.send(&error(&about));
     assert_eq!(second.receive(), hopped(&error(&about)), "no rule is about it");
-    let discard = rule(PolicyAction::Discard, Some(1));
+    let mut discard = rule(PolicyAction::Discard, Some(1));
+    if to.is_some() {
+        discard.remote = vec!["10.2.0.0".parse().unwrap()..="10.2.255.255".parse().unwrap()];
+    }
     gateway.handle.set_policy(tenant, Policy::new(vec![discard, protect]).unwrap()).unwrap();
     let ping = udp("10.1.0.1", "10.2.0.1", 1, 10);
     first.send(&error(&about));

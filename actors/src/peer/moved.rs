@@ -67,6 +67,7 @@ impl PeerActor {
         if self.given.is_some_and(|at| at + GIVEN <= now) {
             self.given = None;
             self.replan();
+            self.look_at_taken_down();
         }
     }
 

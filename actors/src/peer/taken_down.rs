@@ -19,15 +19,9 @@ pub(super) struct TakenDown {
 }
 
 impl PeerActor {
-    /// Takes the tunnel down if it is here, and does not begin with the peer.
-    pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
-        if let Some(reply) = self.unless_moved(reply) {
-            self.take_down(by, reply, ctx);
-        }
-    }
-
     /// Takes down the tunnel, which was here when this was asked for.
     pub(super) fn terminate_held(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+        let Some(reply) = self.unless_moved(reply) else { return };
         if self.supervisor.current().is_none() && self.env.homes.holder(self.peer.uid).is_some() {
             let _ = reply.send(Err(Refusal::Moved));
             return;
@@ -35,13 +29,14 @@ impl PeerActor {
         self.terminate(by, reply, ctx);
     }
 
-    fn take_down(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
+    /// Takes the tunnel down if it is here, and does not begin with the peer.
+    pub(super) fn terminate(&mut self, by: String, reply: Reply, ctx: &mut Context<Self>) {
         if !self.wait(Wait::Down, reply) {
             return;
         }
         tracing::info!(peer = %self.peer.name, by, "taken down by command");
         self.supervisor.terminate();
-        let beside = self.env.homes.holder(self.peer.uid).is_some();
+        let beside = self.is_beside();
         self.taken_down = Some(TakenDown { at: Instant::now(), beside });
         self.recall = false;
         self.resolve(Wait::Up, Err(format!("taken down by {by}").into()));
@@ -65,12 +60,18 @@ impl PeerActor {
 
     /// Other nodes have a connection with the peer now, or have none any more. It stays down until the peer comes, to whichever node.
     pub(super) fn look_at_taken_down(&mut self) {
-        let held = self.env.homes.holder(self.peer.uid).is_some();
+        let beside = self.is_beside();
         match &mut self.taken_down {
-            Some(TakenDown { beside: false, .. }) if held => self.down_no_more(),
-            Some(taken) => taken.beside &= held,
+            Some(TakenDown { beside: false, .. }) if beside => self.down_no_more(),
+            Some(taken) => taken.beside = beside,
             None => {}
         }
+    }
+
+    /// Whether another node has the tunnel, be it that it has not said so yet.
+    fn is_beside(&self) -> bool {
+        let given = self.given.is_some() && self.given_by_us && self.supervisor.current().is_none();
+        given || self.env.homes.holder(self.peer.uid).is_some()
     }
 
     /// The peer has come to another node. If that was after the tunnel was taken down, that is over.

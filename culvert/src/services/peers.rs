@@ -194,6 +194,7 @@ impl PeerService for Peers {
         if is_let_be {
             let told = self.tunnels.local().let_be(Arc::clone(&peer)).await;
             told.map_err(|error| status::of_runtime(&error, &request.name))?;
+            return Ok(Response::new(v1::ExplainPeerResponse::default()));
         }
         let result = self.tunnels.explain(peer).await;
         result.map(Response::new).map_err(|error| status::of_runtime(&error, &request.name))

@@ -23,8 +23,8 @@ impl Wide {
     async fn initiate_once(&self, peer: &Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
         let Place { at, .. } = self.place(peer).await?;
         // Whoever keeps it down does so no longer: any of them may be the one to begin next.
-        let ((), begun) = tokio::join!(self.let_others_be(peer, at.name()), self.initiate_at(peer, &at));
-        begun
+        self.let_others_be(peer, at.name());
+        self.initiate_at(peer, &at).await
     }
 
     async fn initiate_at(&self, peer: &Arc<Peer>, at: &At) -> Result<v1::PeerStatus, RuntimeError> {

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tonic::Status;
 
 use super::ask::Node;
+use super::held::Told;
 use super::{Known, Wide, merge};
 use crate::runtime::RuntimeError;
 
@@ -17,6 +18,8 @@ pub(super) struct Place {
     pub(super) at: At,
     /// It has the tunnel. Else nobody has, and it begins with the peer.
     pub(super) has: bool,
+    /// Something is on its way between nodes, and the tunnel may be in it.
+    pub(super) unsure: bool,
 }
 
 pub(super) enum At {
@@ -42,12 +45,15 @@ const LOOK: Duration = Duration::from_millis(100);
 
 impl Wide {
     pub(super) async fn place(&self, peer: &Arc<Peer>) -> Result<Place, RuntimeError> {
-        let Some((others, _)) = self.others() else { return Ok(Place { at: At::Here, has: true }) };
+        let Some((others, _)) = self.others() else {
+            return Ok(Place { at: At::Here, has: true, unsure: false });
+        };
         let until = Instant::now() + SETTLES;
-        let (node, has) = loop {
-            let Known { mut what, away } = self.statuses_once(std::slice::from_ref(peer)).await;
+        let (node, has, unsure) = loop {
+            let Told { known: Known { mut what, away }, held } =
+                self.statuses_once(std::slice::from_ref(peer)).await;
             if let Some(status) = what.pop().flatten().filter(merge::is_up) {
-                break (status.node, true);
+                break (status.node, true, false);
             }
             let placement = others.placement().latest();
             let node = self.home_of(&placement, peer);
@@ -58,13 +64,14 @@ impl Wide {
                 );
                 return Err(RuntimeError::Elsewhere(Box::new(Status::unavailable(reason))));
             }
-            if !is_said_to_have || Instant::now() >= until {
-                break (node, false);
+            let unsure = !self.unsaid(&held).is_empty();
+            if !(is_said_to_have || unsure) || Instant::now() >= until {
+                break (node, false, unsure);
             }
             sleep(LOOK).await;
         };
         let is_own = node.is_empty() || node == self.own_name();
         let at = if is_own { At::Here } else { At::There(self.heard_node(others, &node)?) };
-        Ok(Place { at, has })
+        Ok(Place { at, has, unsure })
     }
 }

@@ -33,10 +33,13 @@ impl Wide {
     }
 
     /// As [`Self::peer_statuses`], but whatever is on its way meanwhile is not waited for; `away` are those that have not answered.
-    pub(super) async fn statuses_once(&self, peers: &[Arc<Peer>]) -> Known<Vec<Option<v1::PeerStatus>>> {
+    pub(super) async fn statuses_once(&self, peers: &[Arc<Peer>]) -> Told<Vec<Option<v1::PeerStatus>>> {
         match self.others() {
-            Some((_, placement)) => self.ask_statuses(&placement, peers).await.known,
-            None => Known { what: self.own_statuses(peers).await, away: Vec::new() },
+            Some((_, placement)) => self.ask_statuses(&placement, peers).await,
+            None => {
+                let known = Known { what: self.own_statuses(peers).await, away: Vec::new() };
+                Told { known, held: BTreeMap::new() }
+            }
         }
     }
 

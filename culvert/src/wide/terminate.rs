@@ -1,7 +1,10 @@
 //! How a tunnel is taken down that any of several nodes may have, and begin again.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use actors::{SpanContext, Within};
 use cluster::Placement;
 use culvert_proto::v1;
 use http::HeaderMap;
@@ -12,7 +15,7 @@ use tonic::{Request, Status};
 use super::ask::{Node, in_time};
 use super::orders::{has_moved, there};
 use super::place::{At, Place};
-use super::{Others, Wide};
+use super::{Others, Wide, merge};
 use crate::access::{self, serving};
 use crate::runtime::RuntimeError;
 
@@ -28,6 +31,8 @@ pub(crate) enum Meant {
     LetBe,
 }
 
+/// How long an order takes at most: two nodes may take a minute each for what they do.
+const PATIENCE: Duration = Duration::from_secs(150);
 /// The header that says so. It is read of nodes alone.
 const MEANT: &str = "culvert-meant";
 const HELD: &str = "held";
@@ -68,25 +73,34 @@ impl Wide {
         }
         let (wide, by) = (self.clone(), by.to_owned());
         let order = async move {
-            let result = wide.terminate_anywhere(&peer, &by).await;
-            if has_moved(&result) { wide.terminate_anywhere(&peer, &by).await } else { result }
+            let mut result = wide.terminate_anywhere(&peer, &by).await;
+            if has_moved(&result) {
+                result = wide.terminate_anywhere(&peer, &by).await;
+            }
+            if result.is_err() {
+                wide.let_be_what_is_up(&peer).await;
+            }
+            result
         };
         // Its steps belong together, and whoever has asked may go away between them.
-        let order = match access::current() {
-            Some(caller) => tokio::spawn(serving(caller, access::author(), order)),
-            None => tokio::spawn(order),
-        };
-        order.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "an order has come to an end");
-            Err(RuntimeError::Unavailable("the order has come to an end; the log says why"))
-        })
+        match spawn(tokio::time::timeout(PATIENCE, order)).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(RuntimeError::Failed(format!("no outcome after {} s", PATIENCE.as_secs()))),
+            Err(error) => {
+                tracing::error!(%error, "an order has come to an end");
+                Err(RuntimeError::Unavailable("the order has come to an end; the log says why"))
+            }
+        }
     }
 
     async fn terminate_anywhere(&self, peer: &Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
         let Some((others, placement)) = self.others() else {
             return self.terminate_local(peer, by, Meant::Said).await;
         };
-        let Place { at, has } = self.place(peer).await?;
+        let Place { at, has, unsure } = self.place(peer).await?;
+        if unsure {
+            return Err(RuntimeError::Moved);
+        }
         // The node that the peer is at home with begins with it when the connection that another has ends. It is told first, so that
         // the tunnel stays down.
         let own = placement.own.as_str();
@@ -102,11 +116,6 @@ impl Wide {
             At::There(node) => terminate_there(node, peer, meant).await,
         };
         match (done, kept, home) {
-            (Err(error), _, Some(home)) => {
-                // It is up all the same, and who would begin with it must not be kept from that, be it that its answer was late.
-                self.let_be(others, &placement, home, peer).await;
-                Err(error)
-            }
             (Ok(_), Err(error), Some(home)) => {
                 let reason = format!(
                     "the tunnel was taken down, but node {home}, which begins with the peer, was not told to leave it so ({error}); ask again"
@@ -114,6 +123,19 @@ impl Wide {
                 Err(RuntimeError::Elsewhere(Box::new(Status::unavailable(reason))))
             }
             (done, ..) => done,
+        }
+    }
+
+    /// What was to be taken down and is up all the same, its node must not keep down once it is lost. Whatever the error says: that is what shows it.
+    async fn let_be_what_is_up(&self, peer: &Arc<Peer>) {
+        let Some((others, placement)) = self.others() else { return };
+        let told = self.statuses_once(std::slice::from_ref(peer)).await;
+        let up = told.known.what.into_iter().flatten().find(merge::is_up);
+        let home = placement.home(peer.uid).map(|node| node.name.as_str());
+        if let (Some(up), Some(home)) = (up, home)
+            && up.node != home
+        {
+            self.let_be(others, &placement, home, peer).await;
         }
     }
 
@@ -140,7 +162,9 @@ impl Wide {
         by: &str,
     ) -> Result<(), RuntimeError> {
         if name == placement.own {
-            return self.0.local.terminate(Arc::clone(peer), by).await.map(drop);
+            let told = async { Ok(self.0.local.terminate(Arc::clone(peer), by).await.map(drop)) };
+            let late = |status| RuntimeError::Elsewhere(Box::new(status));
+            return in_time(told).await.unwrap_or_else(|status| Err(late(status)));
         }
         let node = self.heard_node(others, name)?;
         let told = async { Ok(terminate_there(&node, peer, Meant::Said).await.map(drop)) };
@@ -162,22 +186,39 @@ impl Wide {
         }
     }
 
-    /// Has all nodes that are heard not keep the tunnel down any longer, but for the one that is told otherwise: this one if that has no name.
-    pub(super) async fn let_others_be(&self, peer: &Arc<Peer>, but: Option<&str>) {
+    /// Has all nodes that are heard not keep the tunnel down any longer, but for the one that is told otherwise: this one if that has no name. Nobody waits
+    /// for that.
+    pub(super) fn let_others_be(&self, peer: &Arc<Peer>, but: Option<&str>) {
         if self.others().is_none() {
             return;
         }
-        if but.is_some()
-            && let Err(error) = self.0.local.let_be(Arc::clone(peer)).await
-        {
-            tracing::debug!(peer = %peer.name, %error, "no tunnel to let be");
-        }
-        let but = but.map(str::to_owned);
-        self.each(|node| {
-            let (peer, is_told) = (Arc::clone(peer), but.as_deref() == Some(node.name.as_str()));
-            async move { if is_told { Ok(()) } else { let_be_there(node, &peer).await } }
-        })
-        .await;
+        let (wide, peer, but) = (self.clone(), Arc::clone(peer), but.map(str::to_owned));
+        drop(spawn(async move {
+            let told = async {
+                if but.is_some()
+                    && let Err(error) = wide.0.local.let_be(Arc::clone(&peer)).await
+                {
+                    tracing::debug!(peer = %peer.name, %error, "no tunnel to let be");
+                }
+            };
+            let others = wide.each(|node| {
+                let (peer, is_told) = (Arc::clone(&peer), but.as_deref() == Some(node.name.as_str()));
+                async move { if is_told { Ok(()) } else { let_be_there(node, &peer).await } }
+            });
+            tokio::join!(told, others)
+        }));
+    }
+}
+
+/// Begins a task for whoever asks now, with the trace of that.
+fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+    let task: Pin<Box<dyn Future<Output = T> + Send>> = match SpanContext::current() {
+        Some(context) => Box::pin(Within::new(context, task)),
+        None => Box::pin(task),
+    };
+    match access::current() {
+        Some(caller) => tokio::spawn(serving(caller, access::author(), task)),
+        None => tokio::spawn(task),
     }
 }
 

@@ -199,7 +199,10 @@ impl Core {
         let mut way = sa.onwards(&info);
         // No rule and no tunnel is for an error itself: it is for what it stands for, if no rule is against it.
         let is_open = match &way {
-            None => !sa.tenant.policy.load().is_about_inbound(&info),
+            None => {
+                let policy = sa.tenant.policy.load();
+                !policy.is_about_inbound(&info) && !policy.discards(&info)
+            }
             Some(way) => {
                 way.as_ref().is_some_and(Way::is_for_nothing) && !sa.tenant.policy.load().discards(&info)
             }

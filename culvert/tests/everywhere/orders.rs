@@ -1,0 +1,119 @@
+//! Orders to tunnels of whichever node.
+
+use super::*;
+
+#[tokio::test]
+async fn orders_go_to_who_has_the_connection_or_begins() {
+    let world = world("other").await;
+    let mut peers = world.node.peers();
+    let rekey = |peer: &str| v1::RekeyPeerRequest { name: name(peer), ..Default::default() };
+    let status = peers.rekey_peer(rekey("there")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!((status.node.as_str(), world.other.orders()), ("other", vec!["Children".to_owned()]));
+    assert_eq!(status.home_node, "other", "as the node has it that is asked");
+    let status = peers.rekey_peer(rekey("here")).await.unwrap().into_inner().status.unwrap();
+    assert_eq!(status.home_node, "other");
+    assert_eq!((status.node.as_str(), world.own.orders()), ("own", vec!["Children".to_owned()]));
+    assert!(world.other.orders().is_empty());
+
+    // What another node answers comes as it is, with its reason.
+    let refused = peers.initiate_peer(v1::InitiatePeerRequest { name: name("nowhere") }).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("nowhere: the peer does not answer"), "{refused}");
+    assert_eq!(world.other.orders(), ["initiate"]);
+    // Whoever would keep it down is told not to.
+    world.own.until_told("let be").await;
+    peers.initiate_peer(v1::InitiatePeerRequest { name: name("here") }).await.unwrap_err();
+    world.other.until_told("let be").await;
+    assert_eq!(world.own.orders(), ["initiate"]);
+
+    // It knows who gave the order.
+    world.lapse("gone");
+    peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await.unwrap();
+    assert_eq!(world.other.orders().last().unwrap(), "held: a command of anonymous at another node");
+    world.node.stop().await;
+}
+
+/// Which is told before the other takes it down; and if that one does not, it is told of that.
+#[tokio::test]
+async fn who_would_begin_with_a_peer_that_is_taken_down_keeps_it_down() {
+    let world = world("other").await;
+    let mut peers = world.node.peers();
+    let terminate = |peer: &str| v1::TerminatePeerRequest { name: name(peer) };
+    // As what they were told: without who gave the order.
+    let told = |tunnels: &Tunnels| -> Vec<String> {
+        tunnels.orders().iter().map(|order| order.split(" of ").next().unwrap().to_owned()).collect()
+    };
+    world.lives("own");
+    peers.terminate_peer(terminate("there")).await.unwrap();
+    assert_eq!(
+        (told(&world.own), told(&world.other)),
+        (vec!["a command".into()], vec!["held: a command".into()])
+    );
+    // Nobody has it: who begins keeps it down.
+    world.lives("other");
+    peers.terminate_peer(terminate("nowhere")).await.unwrap();
+    assert_eq!((told(&world.own), told(&world.other)), (vec![], vec!["a command".into()]));
+    // The other does not take it down.
+    world.lives("own");
+    world.other.refuse(RuntimeError::Refused("not today".to_owned()));
+    let refused = peers.terminate_peer(terminate("there")).await.unwrap_err();
+    assert!(refused.message().contains("not today"), "{refused}");
+    assert_eq!(told(&world.own), ["a command", "let be"]);
+    // It has moved on, and is asked for again.
+    world.other.refuse(RuntimeError::Moved);
+    peers.terminate_peer(terminate("there")).await.unwrap();
+    assert_eq!(told(&world.own), ["a command", "let be", "a command"]);
+    assert_eq!(told(&world.other), ["held: a command"]);
+    // What nodes mean by a request is not for others to say.
+    let mut request = tonic::Request::new(v1::ExplainPeerRequest { name: name("here") });
+    request.metadata_mut().insert("culvert-meant", "let-be".parse().unwrap());
+    peers.explain_peer(request).await.unwrap();
+    assert_eq!((told(&world.own), told(&world.other)), (vec![], vec![]));
+    // Who begins is away, and may do so when it is back.
+    world.lives("gone");
+    let half = peers.terminate_peer(terminate("here")).await.unwrap_err();
+    assert_eq!((half.code(), told(&world.own)), (Code::Unavailable, vec!["held: a command".into()]));
+    let told = half.message();
+    assert!(
+        told.contains("was taken down, but node gone, which begins with the peer")
+            && told.contains("ask again"),
+        "{told}"
+    );
+    world.node.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_to_a_tunnel_of_a_node_that_is_away_names_it() {
+    let world = world("gone").await;
+    let request = v1::InitiatePeerRequest { name: name("nowhere") };
+    let refused = world.node.peers().initiate_peer(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("node gone"), "{refused}");
+    assert!(world.own.orders().is_empty() && world.other.orders().is_empty());
+    world.node.stop().await;
+}
+
+/// Nobody has it, and some slot is with nobody: it may be in that.
+#[tokio::test]
+async fn a_tunnel_that_is_on_its_way_is_waited_for() {
+    let world = world("own").await;
+    world.placement.send_modify(|placement| Arc::make_mut(placement).held.clear());
+    world.lives("own");
+    world.own.owners.lock().unwrap().insert(1, "other".to_owned());
+    let mut peers = world.node.peers();
+    let mut terminate = async |times| {
+        *world.other.comes_in.lock().unwrap() = Some(times);
+        peers.terminate_peer(v1::TerminatePeerRequest { name: name("nowhere") }).await
+    };
+    terminate(3).await.unwrap();
+    assert_eq!(
+        (world.own.orders().len(), *world.other.comes_in.lock().unwrap()),
+        (1, Some(0)),
+        "it has come"
+    );
+    let refused = terminate(1_000).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("has moved to another node meanwhile; ask again"), "{refused}");
+    assert!(world.own.orders().is_empty());
+    world.node.stop().await;
+}
