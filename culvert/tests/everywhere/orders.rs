@@ -62,7 +62,7 @@ async fn who_would_begin_with_a_peer_that_is_taken_down_keeps_it_down() {
     // It has moved on, and is asked for again.
     world.other.refuse(RuntimeError::Moved);
     peers.terminate_peer(terminate("there")).await.unwrap();
-    assert_eq!(told(&world.own), ["a command", "let be", "a command"]);
+    assert_eq!(told(&world.own), ["a command", "a command"]);
     assert_eq!(told(&world.other), ["held: a command"]);
     // What nodes mean by a request is not for others to say.
     let mut request = tonic::Request::new(v1::ExplainPeerRequest { name: name("here") });
