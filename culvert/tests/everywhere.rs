@@ -28,7 +28,7 @@ use culvert_proto::v1;
 use latest::Latest as _;
 use tenants::{Catalog, Peer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
 use tonic::Code;
@@ -46,6 +46,8 @@ struct Tunnels {
     /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
     comes_in: Mutex<Option<usize>>,
     orders: Mutex<Vec<String>>,
+    /// The next one to take a tunnel down is not done before that.
+    gate: Mutex<Option<Arc<Notify>>>,
     /// The next one, with this reason.
     refuses: Mutex<Option<RuntimeError>>,
     /// All there were, and where those come that happen now.
@@ -67,6 +69,7 @@ impl Tunnels {
             owners: Mutex::default(),
             comes_in: Mutex::default(),
             orders: Mutex::default(),
+            gate: Mutex::default(),
             refuses: Mutex::default(),
             events,
             read: Arc::default(),
@@ -219,7 +222,12 @@ impl Runtime for Tunnels {
     }
 
     async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order(by, &peer)
+        let gate = self.gate.lock().unwrap().take();
+        let status = self.order(by, &peer);
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
+        status
     }
 
     async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {

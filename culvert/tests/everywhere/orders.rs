@@ -117,3 +117,40 @@ async fn a_tunnel_that_is_on_its_way_is_waited_for() {
     assert!(world.own.orders().is_empty());
     world.node.stop().await;
 }
+
+/// Between the node that is to leave it down and the one that has it.
+#[tokio::test]
+async fn an_order_of_several_steps_is_carried_out_though_its_caller_goes_away() {
+    let world = world("other").await;
+    world.lives("own");
+    let gate = Arc::new(Notify::new());
+    *world.own.gate.lock().unwrap() = Some(Arc::clone(&gate));
+    let mut peers = world.node.peers();
+    let order = async move { peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await };
+    let order = tokio::spawn(order);
+    let begun = async {
+        while world.own.orders().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), begun).await.unwrap();
+    order.abort();
+    assert!(order.await.unwrap_err().is_cancelled());
+    // It is noted as one that nobody waited for: the node knows that its caller has gone.
+    let noted = async {
+        while !world
+            .catalog
+            .page_audit("", 1, "")
+            .unwrap()
+            .items
+            .iter()
+            .any(|entry| entry.result == "CANCELLED")
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), noted).await.unwrap();
+    gate.notify_one();
+    world.other.until_told("held: a command of anonymous at another node").await;
+    world.node.stop().await;
+}
