@@ -25,7 +25,7 @@ use crate::vocabulary::{Refusal, RekeyTarget, Reply, ToPeer};
 /// How long a command is waited for: as long as a request is sent again, and some.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Negotiations of strangers that are shown of those that may be a peer's: what somebody reads.
-const MAX_STRANGERS_SHOWN: usize = 4;
+pub const MAX_STRANGERS_SHOWN: usize = 4;
 /// How soon a peer that is being started again is looked for again.
 const SUCCESSOR: Duration = Duration::from_millis(20);
 

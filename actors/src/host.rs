@@ -31,7 +31,7 @@ const SLOT_SHIFT: u32 = 58;
 const ARBITER_SHIFT: u32 = 52;
 
 /// The slot of an IKE SPI.
-pub(crate) const fn slot_of(spi: u64) -> u8 {
+pub const fn slot_of(spi: u64) -> u8 {
     (spi >> SLOT_SHIFT) as u8
 }
 

@@ -59,11 +59,12 @@ mod watch;
 
 pub use condition::Condition;
 pub use config::NodeConfig;
-pub use control::{Control, ControlError};
+pub use control::{Control, ControlError, MAX_STRANGERS_SHOWN};
 pub use counters::IKE_OUTCOMES;
 pub use events::{EventHub, WatchError};
 pub use figures::{Figures, Queue};
 pub use homes::{HomeNews, HomeRule, Homes, Rehomed};
+pub use host::slot_of;
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;

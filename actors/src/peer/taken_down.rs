@@ -70,8 +70,12 @@ impl PeerActor {
 
     /// Whether another node has the tunnel, be it that it has not said so yet.
     fn is_beside(&self) -> bool {
-        let given = self.given.is_some() && self.given_by_us && self.supervisor.current().is_none();
-        given || self.env.homes.holder(self.peer.uid).is_some()
+        self.was_given_away() || self.env.homes.holder(self.peer.uid).is_some()
+    }
+
+    /// Whether the tunnel was here a moment ago, and went to another node.
+    fn was_given_away(&self) -> bool {
+        self.given.is_some() && self.given_by_us && self.supervisor.current().is_none()
     }
 
     /// The peer has come to another node. If that was after the tunnel was taken down, that is over.
@@ -93,7 +97,7 @@ impl PeerActor {
     /// The one who asks, unless the tunnel was here and nobody has said yet where it is.
     pub(super) fn unless_moved(&self, reply: Reply) -> Option<Reply> {
         let told = self.given_is_told || self.env.homes.holder(self.peer.uid).is_some();
-        if self.supervisor.current().is_some() || self.given.is_none() || !self.given_by_us || told {
+        if !self.was_given_away() || told {
             return Some(reply);
         }
         let _ = reply.send(Err(Refusal::Moved));

@@ -124,6 +124,11 @@ impl Wide {
         Some((others, placement))
     }
 
+    /// As other nodes call this one; empty for one that is alone.
+    pub(super) fn own_name(&self) -> String {
+        self.others().map(|(_, placement)| placement.own.clone()).unwrap_or_default()
+    }
+
     /// Another node, to be asked in the name of whoever asks this one.
     pub(super) fn node(&self, others: &Arc<dyn Others>, name: &str) -> Node {
         let mut ways = self.0.ways.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ use super::{Known, Wide};
 /// In the headers of an answer to another node: the slots of which there is all in it, parted by commas.
 const HELD: &str = "culvert-slots-held";
 /// Before nodes are asked again: a slot with thousands of connections is on its way for some tenths of a second.
-pub(super) const MOVED: Duration = Duration::from_millis(300);
+const MOVED: Duration = Duration::from_millis(300);
 
 /// The slots of which a node has said all; `None` for one that does not say which.
 pub(crate) type Held = Option<BTreeSet<u8>>;
@@ -49,6 +49,15 @@ impl Wide {
     /// The owners of slots of which nobody has said all, though their owners have answered.
     pub(super) fn unsaid(&self, told: &BTreeMap<String, Held>) -> Vec<String> {
         unsaid(&self.0.local.owners(), told)
+    }
+
+    /// Whether nodes are to be asked again, now that what was on its way when they were has mostly arrived.
+    pub(super) async fn is_to_be_asked_again<T>(&self, told: &Told<T>) -> bool {
+        let something_moved = !self.unsaid(&told.held).is_empty();
+        if something_moved {
+            tokio::time::sleep(MOVED).await;
+        }
+        something_moved
     }
 
     /// What is known at last: whoever has not said all is named.

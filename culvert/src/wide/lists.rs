@@ -16,7 +16,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 
 use super::ask::{PATIENCE, in_time, within};
-use super::held::{MOVED, Told, read};
+use super::held::{Told, read};
 use super::memory::{Memory, Room};
 use super::merge::{InOrder, key};
 use super::{Known, Wide};
@@ -65,9 +65,9 @@ impl Wide {
     /// All SAs of a scope.
     pub(crate) async fn all_sas(&self, scope: &Scope) -> Result<Known<Sas>, RuntimeError> {
         let mut told = self.gather(scope).await?;
-        if !self.unsaid(&told.held).is_empty() {
+        if self.is_to_be_asked_again(&told).await {
+            // Or there is no room for it once more.
             drop(told);
-            tokio::time::sleep(MOVED).await;
             told = self.gather(scope).await?;
         }
         Ok(self.at_last(told))
@@ -121,8 +121,7 @@ impl Wide {
         request: &v1::ListSasRequest,
     ) -> Result<Known<Page<v1::Sa>>, RuntimeError> {
         let mut told = self.page(scope, page, request).await?;
-        if !self.unsaid(&told.held).is_empty() {
-            tokio::time::sleep(MOVED).await;
+        if self.is_to_be_asked_again(&told).await {
             told = self.page(scope, page, request).await?;
         }
         Ok(self.at_last(told))
@@ -176,11 +175,6 @@ impl Wide {
         // An SA is half a kilobyte, so the keys are put in order, and each SA is moved once.
         sas.sort_by_cached_key(key);
         Ok(sas)
-    }
-
-    /// As other nodes call this one; empty for one that is alone.
-    pub(super) fn own_name(&self) -> String {
-        self.others().map(|(_, placement)| placement.own.clone()).unwrap_or_default()
     }
 
     async fn turn(&self) -> Result<SemaphorePermit<'_>, RuntimeError> {

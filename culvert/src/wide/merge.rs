@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::vec;
 
+use actors::MAX_STRANGERS_SHOWN;
 use culvert_proto::v1;
 
 /// How a node's view of a peer compares with that of another: the one that has the connection knows best, then the one that begins
@@ -64,7 +65,7 @@ pub(super) fn explained(
         }
     }
     let strangers = known.attempts.iter().filter(|attempt| attempt.unidentified).count();
-    let mut too_many = strangers.saturating_sub(MAX_STRANGERS);
+    let mut too_many = strangers.saturating_sub(MAX_STRANGERS_SHOWN);
     known.omitted_attempts =
         known.omitted_attempts.saturating_add(u32::try_from(too_many).unwrap_or(u32::MAX));
     // The newest are at the end.
@@ -75,9 +76,6 @@ pub(super) fn explained(
     });
     known
 }
-
-/// Negotiations of strangers that are shown: as many as a single node shows, so that they do not bury what the peer itself has done.
-const MAX_STRANGERS: usize = 4;
 
 /// Takes what another node knows of slots: of its own how much there is, of those that it would go on with how much it keeps.
 pub(super) fn add_slots(known: &mut v1::ListSlotsResponse, node: &str, other: v1::ListSlotsResponse) {
@@ -110,14 +108,11 @@ fn slot(sa: &v1::Sa) -> Option<u8> {
     match sa.kind.as_ref()? {
         v1::sa::Kind::Ike(ike) => {
             let spi = if ike.initiator { ike.initiator_spi } else { ike.responder_spi };
-            u8::try_from(spi >> IKE_SLOT_SHIFT).ok()
+            Some(actors::slot_of(spi))
         }
         v1::sa::Kind::Child(child) => Some(esp::Spi(child.inbound_spi).slot()),
     }
 }
-
-/// The slot is in the six bits on top.
-const IKE_SLOT_SHIFT: u32 = u64::BITS - 6;
 
 /// The SAs of several nodes, each of which has put its own in order. One that was told of twice, as it moved meanwhile, is the one of its
 /// slot's owner.

@@ -8,7 +8,7 @@ use culvert_proto::v1;
 use tenants::Peer;
 
 use super::ask::in_time;
-use super::held::{MOVED, Told, read};
+use super::held::{Told, read};
 use super::{Known, Wide, merge};
 use crate::runtime::RuntimeError;
 
@@ -19,8 +19,7 @@ impl Wide {
             return Known { what: self.own_statuses(peers).await, away: Vec::new() };
         };
         let mut told = self.ask_statuses(&placement, peers).await;
-        if !self.unsaid(&told.held).is_empty() {
-            tokio::time::sleep(MOVED).await;
+        if self.is_to_be_asked_again(&told).await {
             told = self.ask_statuses(&placement, peers).await;
         }
         let mut known = self.at_last(told);
