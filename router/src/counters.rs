@@ -228,7 +228,12 @@ impl Counters {
     }
 
     pub(crate) fn count_seal(&self, error: SealError) {
-        bump(self.seal.get(error.index()), 1);
+        self.add_seal(error, 1);
+    }
+
+    /// Counts several.
+    pub(crate) fn add_seal(&self, error: SealError, by: u64) {
+        bump(self.seal.get(error.index()), by);
     }
 
     fn values(&self) -> impl Iterator<Item = u64> {

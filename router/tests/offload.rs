@@ -7,10 +7,12 @@ mod common;
 #[path = "common/netns.rs"]
 mod netns;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use common::{Gateway, Remote, checksum, fix_checksum, hopped};
+use esp::Limits;
 use netns::{inside, run};
+use quinn_udp::{Transmit, UdpSocketState};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use router::{RouterConfig, TenantId, Uplink};
@@ -148,8 +150,7 @@ fn ends(gateway: &Gateway, v6: bool) -> (Remote, Remote) {
     (connect(1), connect(2))
 }
 
-fn everything_comes_out(offload: bool) {
-    run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+fn gateway(offload: bool) -> Gateway {
     let config = RouterConfig {
         listen: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)],
         ike_port: 0,
@@ -161,7 +162,12 @@ fn everything_comes_out(offload: bool) {
     };
     let listen = (11..16).map(|host| format!("ip addr add 127.0.0.{host}/8 dev lo 2>/dev/null || true"));
     run(&listen.collect::<Vec<_>>().join("; "));
-    let gateway = Gateway::start_config(config, 1000);
+    Gateway::start_config(config, 1000)
+}
+
+fn everything_comes_out(offload: bool) {
+    run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+    let gateway = gateway(offload);
     for number in [1, 2] {
         gateway.tun(TenantId(number), device(number));
     }
@@ -212,4 +218,40 @@ fn everything_comes_out_as_it_went_in_without_offload() {
     if inside("everything_comes_out_as_it_went_in_without_offload") {
         everything_comes_out(false);
     }
+}
+
+#[test]
+fn what_is_dropped_of_a_run_counts_packet_by_packet() {
+    if inside("what_is_dropped_of_a_run_counts_packet_by_packet") {
+        for offload in [false, true] {
+            what_is_dropped(offload);
+        }
+    }
+}
+
+/// The device's host sends more than the newest pair of the tunnel may carry, many packets by one call.
+fn what_is_dropped(offload: bool) {
+    const PACKETS: u64 = 10;
+    let gateway = gateway(offload);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, device(1));
+    let old = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "10.2.0.0/16");
+    let socket = old.socket.try_clone().unwrap();
+    let new = gateway.install_on(socket, tenant, 1, "0.0.0.0/0", "10.2.3.0/24", Limits::default());
+    gateway.handle.activate(new.spi);
+    let socket = UdpSocket::bind("10.1.0.1:0").unwrap();
+    let state = UdpSocketState::new((&socket).into()).unwrap();
+    let many = Transmit {
+        destination: "10.2.0.9:9".parse().unwrap(),
+        ecn: None,
+        contents: &[7; PACKETS as usize * 100],
+        segment_size: Some(100),
+        src_ip: None,
+    };
+    state.try_send((&socket).into(), &many).unwrap();
+    gateway.wait_for("drop_outbound_selector", PACKETS);
+    // The device's own system says a thing or two besides.
+    assert!(gateway.counter("tun_read") >= PACKETS, "offload {offload}");
+    assert_eq!(gateway.counter("tun_read_calls") < PACKETS, offload, "it was a run");
+    assert_eq!(gateway.stats_of(new.spi).drops, [("drop_outbound_selector", PACKETS)]);
 }

@@ -20,8 +20,9 @@ impl Core {
     /// nothing has happened, and this thread is woken when there is.
     pub(super) fn take_from_device(&mut self, tenant: &Tenant, packet: &[u8], run: Option<Run>) -> bool {
         let Some(mut info) = ip::parse(packet) else {
-            self.counters.count(Counter::TunRead);
-            self.counters.count(Counter::BadInner);
+            let packets = packets(packet, run);
+            self.counters.add(Counter::TunRead, packets);
+            self.counters.add(Counter::BadInner, packets);
             return true;
         };
         let way = Way::find_of(self.id, tenant, &tenant.policy.load(), packet, &mut info);
@@ -101,7 +102,7 @@ impl Core {
                     parsed = info;
                     &parsed
                 }
-                None => return self.counters.count(Counter::BadInner),
+                None => return self.counters.add(Counter::BadInner, packets(packet, run)),
             },
         };
         // The route stands for the tunnel; after a rekey its pair may carry less than the one before.
@@ -109,8 +110,9 @@ impl Core {
         if !selectors.matches_outbound(info)
             && !esp::returning(packet, info).is_some_and(|info| selectors.matches_outbound(&info))
         {
-            sa.count_drop(Counter::OutboundSelector.name());
-            return self.counters.count(Counter::OutboundSelector);
+            let packets = packets(packet, run);
+            sa.count_drops(Counter::OutboundSelector.name(), packets);
+            return self.counters.add(Counter::OutboundSelector, packets);
         }
         let mut admitted = u64::MAX;
         if sa.tenant.limiters.outbound.is_set() {
@@ -119,9 +121,7 @@ impl Core {
             let octets = run.map_or(info.len, |run| run.largest());
             admitted = sa.tenant.limiters.outbound.take(self.now, packets, octets as u64);
             let refused = packets - admitted;
-            for _ in 0..refused {
-                sa.count_drop(Counter::TenantLimitOut.name());
-            }
+            sa.count_drops(Counter::TenantLimitOut.name(), refused);
             self.counters.add(Counter::TenantLimitOut, refused);
         }
         match run {

@@ -1,8 +1,8 @@
 //! Runs on their way out: many packets of one flow, looked up once.
 
-use esp::Spi;
 use esp::ip::{self, PacketInfo};
 use esp::run::{Run, Segments};
+use esp::{SealError, Spi};
 
 use super::core::Core;
 use super::outbound::Inner;
@@ -17,7 +17,7 @@ impl Core {
     /// Seals the packets of a run on a pair of this shard, whose selectors take them, but no more than `admitted` of them: each is
     /// written straight to where it is sealed.
     pub(super) fn seal_run(&mut self, spi: Spi, packet: &[u8], run: Run, admitted: u64) {
-        let mut left = admitted;
+        let mut left = admitted.min(packets(packet, Some(run)));
         let Some(sa) = self.table.get_mut(spi) else { return };
         let fits = run.largest() <= sa.max_inner(self.now);
         if sa.hosts.is_some() || !fits {
@@ -30,7 +30,7 @@ impl Core {
         }
         let (class, dont_fragment) = (sa.options.outer_class(packet), sa.outer_df(packet));
         let Some(mut segments) = Segments::new(packet, run) else {
-            return self.counters.count(Counter::BadInner);
+            return self.counters.add(Counter::BadInner, packets(packet, Some(run)));
         };
         while left > 0
             && let Some(len) = segments.next_len()
@@ -40,8 +40,11 @@ impl Core {
             let mut written = false;
             self.seal(spi, &inner, |room| written = segments.write_next(room).is_some());
             if !written {
-                // There was no room to write to, which is counted. Nor will there be for the rest.
-                return;
+                // There was no room to write to, which is counted of this one. Nor will there be for the rest.
+                if let Some(sa) = self.table.get_mut(spi) {
+                    sa.count_drops(SealError::NoSpace.name(), left);
+                }
+                return self.counters.add_seal(SealError::NoSpace, left);
             }
         }
     }
@@ -54,7 +57,7 @@ impl Core {
         mut each: impl FnMut(&mut Self, &[u8], &PacketInfo),
     ) {
         let Some(mut segments) = Segments::new(packet, run) else {
-            return self.counters.count(Counter::BadInner);
+            return self.counters.add(Counter::BadInner, packets(packet, Some(run)));
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(len) = segments.write_next(&mut scratch) {

@@ -273,11 +273,17 @@ impl Sa {
         self.inbound.spi()
     }
 
-    /// Counts a drop. A pair meets few kinds, so the list is short.
+    /// Counts the drop of a packet.
     pub(crate) fn count_drop(&mut self, name: &'static str) {
+        self.count_drops(name, 1);
+    }
+
+    /// Counts drops of so many packets. A pair meets few kinds, so the list is short.
+    pub(crate) fn count_drops(&mut self, name: &'static str, packets: u64) {
         match self.drops.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, count)) => *count += 1,
-            None => self.drops.push((name, 1)),
+            Some((_, count)) => *count += packets,
+            None if packets == 0 => {}
+            None => self.drops.push((name, packets)),
         }
     }
 

@@ -133,6 +133,12 @@ impl Device {
                 "this kernel has no segmentation offload for TUN devices: packets go one by one, and bulk data at a third of the rate or less"
             );
         }
+        if opened.offload == Offload::Tcp {
+            tracing::info!(
+                device = config.name,
+                "this kernel has segmentation offload for TCP alone on TUN devices (UDP since Linux 6.2): packets of UDP go one by one"
+            );
+        }
         if count > 1 && opened.aside.is_none() {
             tracing::warn!(
                 device = config.name,
