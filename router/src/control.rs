@@ -182,6 +182,7 @@ impl Inner {
             Err(error) => return self.counters.still_readable(&error),
         };
         self.counters.add(Counter::ReceiveBufferFull, batch.overflowed.into());
+        let more = batch.more;
         batch.each(|datagram, origin| {
             if natt {
                 self.natt(now, datagram, origin);
@@ -189,7 +190,7 @@ impl Inner {
                 self.ike(datagram, origin.local, origin.from);
             }
         });
-        true
+        more
     }
 
     /// Takes some ICMP errors of a socket; true when there may be more.

@@ -52,6 +52,7 @@ mod spis;
 mod sys;
 mod tenant;
 mod tunnel;
+mod turns;
 mod unreachable;
 mod uplink;
 
@@ -77,6 +78,7 @@ pub use model::{ChildSa, IkeDatagram, Reserve, RouterEvent, SaStats, TenantId, T
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
 pub use pair_snapshot::{PairSnapshot, WindowSnapshot};
 pub use router::Router;
+pub use turns::take_turns;
 pub use unreachable::{IcmpReason, Unreachable, Unsent};
 pub use uplink::{
     MAX_REFUSED_SHOWN, RefusedRoute, RouteRefusal, UplinkError, UplinkFault, UplinkState, UplinkStatus,

@@ -121,9 +121,9 @@ impl Port {
     /// Receives up to one buffer's worth of datagrams per buffer. `WouldBlock` when there are none.
     pub(crate) fn receive<'a>(&self, buffers: &'a mut ReceiveBuffers) -> io::Result<Batch<'a>> {
         let mut filled = [None; BUFFERS];
-        sys::receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
+        let more = sys::receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
         let overflowed = self.overflow.since(&filled);
-        Ok(Batch { buffers: &mut buffers.0, filled, local: self.local, overflowed })
+        Ok(Batch { buffers: &mut buffers.0, filled, local: self.local, overflowed, more })
     }
 
     /// Sends one datagram of the control plane.
@@ -141,7 +141,10 @@ impl Port {
 
     /// Does without segmentation offload from now on: the interface cannot do it.
     pub(crate) fn give_up_offload(&self) {
-        self.offload.store(false, Ordering::Relaxed);
+        if self.offload.swap(false, Ordering::Relaxed) {
+            let local = self.local;
+            tracing::warn!(%local, "the ways out of this socket refuse segmentation offload: a call of the system sends one packet from now on");
+        }
     }
 }
 
@@ -204,6 +207,8 @@ pub(crate) struct Batch<'a> {
     local: SocketAddr,
     /// Packets that the kernel dropped before the last of these, and after what was received before.
     pub(crate) overflowed: u32,
+    /// There may be more at once. If not, the poll tells when there is.
+    pub(crate) more: bool,
 }
 
 impl<'a> Batch<'a> {

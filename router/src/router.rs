@@ -31,6 +31,7 @@ use crate::slots::Slots;
 use crate::spi_pool::first_index;
 use crate::spis::Spis;
 use crate::sys;
+use crate::turns::take_turns;
 use crate::uplink::{Book, DeviceParts, DeviceThread, Nudges};
 
 /// A running router: its threads and sockets. Stops when shut down or dropped.
@@ -120,7 +121,13 @@ impl Router {
                     #[cfg(feature = "fault-injection")]
                     fault: control_fault.clone(),
                 };
-                ready.push(("router-control".to_owned(), Box::new(move || control.run())));
+                ready.push((
+                    "router-control".to_owned(),
+                    Box::new(move || {
+                        take_turns();
+                        control.run()
+                    }),
+                ));
             }
         }
 

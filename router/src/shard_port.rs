@@ -87,14 +87,14 @@ impl RawPort {
     }
 
     /// Receives a packet into each buffer and passes on its ESP. `WouldBlock` when there is none. How many the kernel dropped before, as
-    /// the buffer was full; those that are for other shards may be among them.
+    /// the buffer was full (those that are for other shards may be among them), and whether there may be more at once.
     pub(crate) fn receive(
         &self,
         buffers: &mut ReceiveBuffers,
         mut each: impl FnMut(&mut [u8], Origin),
-    ) -> io::Result<u32> {
+    ) -> io::Result<(u32, bool)> {
         let mut filled = [None; BUFFERS];
-        receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
+        let more = receive::receive(self.fd(), &mut buffers.0, &mut filled)?;
         for (buffer, about) in buffers.0.iter_mut().zip(&filled) {
             let Some(about) = about else { continue };
             let packet = buffer.get_mut(..about.len).unwrap_or_default();
@@ -110,7 +110,7 @@ impl RawPort {
             let esp = if self.address.is_ipv4() { strip_header(packet, &mut origin) } else { packet };
             each(esp, origin);
         }
-        Ok(self.overflow.since(&filled))
+        Ok((self.overflow.since(&filled), more))
     }
 }
 

@@ -95,6 +95,8 @@ impl Node {
         let (alive, of_router) = (liveness.clone(), handle.clone());
         let thread = std::thread::Builder::new().name("actors".to_owned()).spawn(move || {
             let _must_run = alive.must_run("the actors' thread");
+            // And so have all threads of actors, which this one starts.
+            router::take_turns();
             let system = System::new();
             let (env, addr, receptions) = system.block_on(async {
                 let arbiters = (0..config.arbiters.max(1)).map(|_| Arbiter::new().handle()).collect();

@@ -182,9 +182,9 @@ impl Shard {
         let received = if let Some(port) = self.ports.get(number) {
             core.counters.count(Counter::ReceiveCalls);
             port.udp.receive(buffers).map(|batch| {
-                let overflowed = batch.overflowed;
+                let told = (batch.overflowed, batch.more);
                 batch.together(|some| core.received_together(some));
-                overflowed
+                told
             })
         } else {
             let port = self.ports.get(number - self.ports.len());
@@ -196,7 +196,10 @@ impl Shard {
             raw.receive(buffers, |packet, origin| core.received(packet, origin))
         };
         match received {
-            Ok(overflowed) => core.counters.add(Counter::ReceiveBufferFull, overflowed.into()),
+            Ok((overflowed, more)) => {
+                core.counters.add(Counter::ReceiveBufferFull, overflowed.into());
+                *readable = more;
+            }
             Err(error) => *readable = core.counters.still_readable(&error),
         }
         *readable
@@ -226,6 +229,7 @@ impl Shard {
                     let Some((packet, run)) =
                         self.packet.get_mut(..len).and_then(|read| finish(read, offload))
                     else {
+                        self.core.counters.count(Counter::TunRead);
                         self.core.counters.count(Counter::BadInner);
                         continue;
                     };

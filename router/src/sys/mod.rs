@@ -10,6 +10,7 @@ pub(crate) mod path_mtu;
 pub(crate) mod prefetch;
 pub(crate) mod raw_esp;
 pub(crate) mod receive;
+pub(crate) mod scheduling;
 pub(crate) mod socket_options;
 pub(crate) mod steering;
 pub(crate) mod transmit;

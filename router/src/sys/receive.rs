@@ -30,13 +30,14 @@ pub(crate) struct Received {
 /// Buffers that one call takes: a megabyte, which stays in the second-level cache of current processors.
 pub(crate) const BUFFERS: usize = 16;
 
-/// Receives into `buffers`: an entry for each that was filled. `WouldBlock` when nothing is there, `Interrupted` when one
+/// Receives into `buffers`: an entry for each that was filled. True if there may be more: else the kernel had no more, or an ICMP error, and
+/// either what comes next or the error is an event of its own to a poll. `WouldBlock` when nothing is there, `Interrupted` when one
 /// ICMP error after the other was told instead: whatever is there still waits.
 pub(crate) fn receive(
     fd: RawFd,
     buffers: &mut [Box<[u8]>],
     filled: &mut [Option<Received>; BUFFERS],
-) -> io::Result<()> {
+) -> io::Result<bool> {
     *filled = [None; BUFFERS];
     let mut names: [SockAddrStorage; BUFFERS] = std::array::from_fn(|_| SockAddrStorage::zeroed());
     let mut controls = [ControlBuffer::new(); BUFFERS];
@@ -78,7 +79,7 @@ pub(crate) fn receive(
         control.each(header.msg_hdr.msg_controllen, |level, kind, data| about.note(level, kind, data));
         *filled = Some(about);
     }
-    Ok(())
+    Ok(received == count as usize)
 }
 
 impl Received {
