@@ -12,6 +12,7 @@ use tenants::Peer;
 use crate::datagram::Deliver;
 use crate::env::ConnEnv;
 use crate::held::Held;
+use crate::randomness::random;
 
 /// Implements [`Host`] for the time of one call.
 pub(crate) struct CoreHost<'a> {
@@ -33,14 +34,6 @@ const ARBITER_SHIFT: u32 = 52;
 /// The slot of an IKE SPI.
 pub const fn slot_of(spi: u64) -> u8 {
     (spi >> SLOT_SHIFT) as u8
-}
-
-/// Fills `out` with randomness of the system.
-pub(crate) fn random(out: &mut [u8]) {
-    // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
-    // with anything else would be worse than ending this actor.
-    #[allow(clippy::expect_used)] // See above.
-    openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
 }
 
 impl CoreHost<'_> {

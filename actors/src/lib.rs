@@ -44,6 +44,7 @@ mod outcomes;
 mod path;
 mod peer;
 mod policy;
+mod randomness;
 mod rate;
 mod reception;
 mod refusals;

@@ -11,8 +11,8 @@ use ike::{Command, Connection, Event, Failure};
 use super::IkeSaActor;
 use crate::clock::jittered;
 use crate::convert;
-use crate::host;
 use crate::moves::PairFacts;
+use crate::randomness::random;
 use crate::vocabulary::{ConnEvent, Do, Established, Installed};
 
 impl IkeSaActor {
@@ -138,7 +138,7 @@ impl IkeSaActor {
             log.esp(sa.spi_out, suite, &sa.keys_out);
         }
         let mut seed = [0; 32];
-        host::random(&mut seed);
+        random(&mut seed);
         let tenant = router::TenantId(self.peer_spec.tenant);
         let (name, spi_in, spi_out, mode, replaces) =
             (sa.name.clone(), sa.spi_in, sa.spi_out, sa.mode, sa.replaces);
