@@ -18,7 +18,7 @@ DENY_VERSION := 0.20.2
 DENY := $(or $(shell command -v cargo-deny 2>/dev/null),$(TOOLS)/bin/cargo-deny)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 
-.PHONY: help quickstart scale dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
+.PHONY: help quickstart scale histories dashboards build release image test packages fmt-check paths fmt lint deny advisories doc-test unit-test doc clean \
         chart-tools chart-lint chart-test chart-golden docs docs-api \
         fuzz fuzz-engine fuzz-corpus mutations bench bench-accept
 

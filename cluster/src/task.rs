@@ -64,6 +64,8 @@ mod simulated {
         now: Now,
         /// Tasks that would go on.
         waiting: Vec<Waker>,
+        /// One of its tasks has panicked.
+        panicked: bool,
     }
 
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,11 @@ mod simulated {
             self.state().now == Now::Runs
         }
 
+        /// Whether one of its tasks has panicked, which no history may have: where it matters the process would end, and here nobody would see it.
+        pub fn has_panicked(&self) -> bool {
+            self.state().panicked
+        }
+
         /// A task of this process, and of it whatever that begins.
         pub fn task(
             self,
@@ -115,23 +122,38 @@ mod simulated {
         task: Option<Pin<Box<F>>>,
     }
 
+    /// Notes that the task panics in which this is dropped.
+    struct Noted<'a>(&'a Process);
+
+    impl Drop for Noted<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.state().panicked = true;
+            }
+        }
+    }
+
     impl<F: Future<Output = ()>> Future for Task<F> {
         type Output = ();
 
         fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            let this = &mut *self;
             let now = {
-                let mut state = self.process.state();
+                let mut state = this.process.state();
                 if state.now == Now::Stands {
                     state.waiting.retain(|waker| !waker.will_wake(context.waker()));
                     state.waiting.push(context.waker().clone());
                 }
                 state.now
             };
-            match (now, &mut self.task) {
-                (Now::Runs, Some(task)) => pin!(task).poll(context),
+            match (now, &mut this.task) {
+                (Now::Runs, Some(task)) => {
+                    let _noted = Noted(&this.process);
+                    pin!(task).poll(context)
+                }
                 (Now::Stands, _) => Poll::Pending,
                 (Now::Killed, _) | (_, None) => {
-                    self.task = None;
+                    this.task = None;
                     Poll::Ready(())
                 }
             }
@@ -173,5 +195,16 @@ mod tests {
         aborted.abort();
         while tasks.join_next().await.is_some() {}
         assert_eq!(told.load(Ordering::Relaxed), 2);
+    }
+
+    #[cfg(feature = "simulated")]
+    #[tokio::test]
+    async fn a_process_knows_that_a_task_of_it_has_panicked() {
+        let [one, other] = [Process::default(), Process::default()];
+        let inner = async { panic!("a fault that is put in") };
+        let begins = async { drop(tokio::spawn(of_node(inner)).await) };
+        let _ = tokio::spawn(one.clone().task(begins)).await;
+        let _ = tokio::spawn(other.clone().task(ready(()))).await;
+        assert!(one.has_panicked() && !other.has_panicked());
     }
 }

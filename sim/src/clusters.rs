@@ -1,13 +1,14 @@
 //! Histories of clusters, as many at a time as there are processors.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Seeds;
-use clap::Args;
+use super::{Seeds, hours};
+use clap::{Args, ValueEnum as _};
 use indicatif::{ProgressBar, ProgressStyle};
 use sim::Report;
 use sim::cluster::{Fault, History, Scenario};
@@ -15,7 +16,7 @@ use sim::cluster::{Fault, History, Scenario};
 #[derive(Debug, Args)]
 pub(crate) struct Clusters {
     /// Cluster-hours to simulate
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = hours())]
     hours: u64,
     #[command(flatten)]
     seeds: Seeds,
@@ -47,7 +48,8 @@ pub(crate) fn run(arguments: &Clusters) -> ExitCode {
         }
         Err((seed, violations)) => {
             eprintln!(
-                "seed {seed} breaks an invariant (run it again with cluster --seed {seed} --one --trace):"
+                "seed {seed} breaks an invariant (run it again with cluster --seed {seed}{} --one --trace):",
+                of(arguments.fault)
             );
             for violation in &violations {
                 eprintln!("  {violation}");
@@ -57,10 +59,16 @@ pub(crate) fn run(arguments: &Clusters) -> ExitCode {
     }
 }
 
+/// The fault as an argument.
+fn of(fault: Fault) -> String {
+    let value = fault.to_possible_value().filter(|_| fault != Fault::None);
+    value.map(|value| format!(" --fault {}", value.get_name())).unwrap_or_default()
+}
+
 /// How many histories there were and what came of them, or the seed that broke something, and what.
 fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
     let (next, total, broken) =
-        (AtomicU64::new(arguments.seeds.seed), Mutex::new(Report::default()), Mutex::new(None));
+        (AtomicU64::new(arguments.seeds.seed), Mutex::new((0, Report::default())), Mutex::new(None));
     let wanted = Duration::from_secs(3600 * arguments.hours);
     let bar = ProgressBar::new(arguments.hours);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cluster-hours, {eta} left") {
@@ -74,9 +82,11 @@ fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
             }
             let history =
                 History { seed, scenario: Scenario::of(seed, arguments.fault), trace: arguments.seeds.trace };
-            let (report, violations) = match history.run() {
-                Ok(report) => (report.clone(), report.violations),
-                Err(error) => (Report::default(), vec![error.to_string()]),
+            // One that panics would take its seed with it.
+            let (report, violations) = match catch_unwind(AssertUnwindSafe(|| history.run())) {
+                Ok(Ok(report)) => (report.clone(), report.violations),
+                Ok(Err(error)) => (Report::default(), vec![error.to_string()]),
+                Err(_) => (Report::default(), vec!["it panicked, see above".to_owned()]),
             };
             if !violations.is_empty() {
                 let mut broken = lock(&broken);
@@ -87,6 +97,8 @@ fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
                 return;
             }
             let mut total = lock(&total);
+            let (histories, total) = &mut *total;
+            *histories += 1;
             total.add(&report);
             bar.set_position(total.tunnel_time.as_secs() / 3600);
             if total.tunnel_time >= wanted {
@@ -100,10 +112,7 @@ fn all(arguments: &Clusters) -> Result<(u64, Report), (u64, Vec<String>)> {
     bar.finish_and_clear();
     match broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(broken) => Err(broken),
-        None => {
-            let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-            Ok((next.into_inner() - arguments.seeds.seed - 1, total))
-        }
+        None => Ok(total.into_inner().unwrap_or_else(PoisonError::into_inner)),
     }
 }
 

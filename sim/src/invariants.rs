@@ -31,7 +31,6 @@ pub struct Witness {
     /// SAs made, by what for.
     pub counts: BTreeMap<&'static str, u64>,
     keys: HashSet<(u32, u64)>,
-    seen_keys: HashSet<u64>,
     live: HashSet<u32>,
     dead: HashSet<u32>,
     /// Pairs, by inbound SPI, whose end the peer may never hear of.
@@ -84,7 +83,6 @@ impl Witness {
             if !self.keys.insert((direction, key)) {
                 self.violation(format!("tunnel {tunnel}: a key is used by two SAs in one direction"));
             }
-            self.seen_keys.insert(key);
         }
         if sa.keys_in.encryption == sa.keys_out.encryption {
             self.violation(format!("tunnel {tunnel}: both directions share a key"));

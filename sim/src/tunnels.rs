@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::Seeds;
+use super::{Seeds, hours};
 use clap::Args;
 use sim::{Report, Scenario, World};
 
 #[derive(Debug, Args)]
 pub(crate) struct Tunnels {
     /// Tunnel-hours to simulate
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = hours())]
     hours: u64,
     #[command(flatten)]
     seeds: Seeds,

@@ -103,17 +103,18 @@ async fn happen(world: Arc<World>) {
     match what {
         What::Kill => {
             world.witness.count("killed");
-            tokio::spawn(peace::goes_on(Arc::clone(&world), node.clone()));
+            // What it has is asked before it is gone: a task that is begun here runs only after that.
+            let going_on = peace::going_on(&world, &node);
             peace::forget_unprotected(&world, &node);
+            watch(&world, going_on, "nodes killed in peace");
             Arc::clone(&world).restart(node.clone(), length.min(DOWN)).await;
         }
         What::Stop => {
             world.witness.count("stopped");
             let process = world.nodes().get(&node).map(|node| node.process.clone());
             if let Some(process) = process {
-                if length > peace::TAKEN_OVER {
-                    tokio::spawn(peace::goes_on(Arc::clone(&world), node.clone()));
-                }
+                let going_on = peace::going_on(&world, &node).filter(|_| length > peace::TAKEN_OVER);
+                watch(&world, going_on, "nodes stopped in peace");
                 process.stop(true);
                 world.net.listen();
                 wait(&world, length).await;
@@ -184,6 +185,14 @@ async fn happen(world: Arc<World>) {
         }
     }
     world.heat();
+}
+
+/// Watches whether the tunnels go on of a node that is gone from now on.
+fn watch(world: &Arc<World>, going_on: Option<peace::GoOn>, counted: &'static str) {
+    if let Some(going_on) = going_on {
+        world.witness.count(counted);
+        tokio::spawn(going_on.watch(Arc::clone(world)));
+    }
 }
 
 /// For as long as it lasts much goes on at its beginning and at its end.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cluster::{Identity, Members, Simulated, Slots};
 use latest::Follow as _;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use super::host::Host;
 use super::net::{Line, There, ToEtcd};
@@ -78,9 +78,7 @@ async fn begin(world: &Arc<World>, name: &str, node: &Node) -> Result<(), String
         known.slots = Some(slots.clone());
     }
     world.witness.tell(&format!("{name} is there, with slot {}", members.own().slot));
-    let (_busy, ends) = oneshot::channel::<()>();
-    let traffic =
-        traffic::run(Arc::clone(world), name.to_owned(), Arc::clone(&node.host), slots.clone(), ends);
+    let traffic = traffic::run(Arc::clone(world), name.to_owned(), Arc::clone(&node.host), slots.clone());
     tokio::spawn(node.process.clone().task(traffic));
     let mut lost = members.lost();
     let lost = async move { lost.until(Option::is_some).await.is_ok() };

@@ -83,30 +83,45 @@ fn look(world: &World) -> Result<(), String> {
     }
 }
 
-/// The tunnels of a node that is gone from now on are at others within [`TAKEN_OVER`], if nothing else is wrong: those whose standby was ready.
-pub(super) async fn goes_on(world: Arc<World>, name: String) {
-    let Some(node) = world.nodes().get(&name).cloned() else { return };
-    let Some(slots) = node.slots.filter(|_| world.scenario.one_at_a_time) else { return };
+/// Tunnels that are to go on at others.
+pub(super) struct GoOn {
+    /// Of this node, which is to be gone.
+    name: String,
+    missing: HashSet<u64>,
+}
+
+/// The tunnels of a node that is about to be gone: those that go on at others, as their standby is ready. `None` where that cannot be said, as
+/// something else may be wrong as well, or where it has not begun.
+pub(super) fn going_on(world: &World, name: &str) -> Option<GoOn> {
+    let node = world.nodes().get(name).cloned()?;
+    let slots = node.slots.filter(|_| world.scenario.one_at_a_time)?;
     let protected = |slot: &u8| slots.holds(*slot) && slots.is_protected(*slot);
     let had = node.host.all().into_iter().filter(|(slot, _)| protected(slot)).map(|(_, id)| id);
-    let mut missing: HashSet<u64> = had.collect();
-    let mut waited = Duration::ZERO;
-    // One that has come may be on its way to yet another node already.
-    while waited < TAKEN_OVER && !missing.is_empty() {
-        tokio::time::sleep(CLOSELY).await;
-        waited += CLOSELY;
-        let there = world.witness.tunnels();
-        missing.retain(|id| there.contains(id));
-        let nodes = world.nodes();
-        for (_, other) in nodes.iter().filter(|(other, _)| **other != name) {
-            for (_, id) in other.host.all() {
-                missing.remove(&id);
+    Some(GoOn { name: name.to_owned(), missing: had.collect() })
+}
+
+impl GoOn {
+    /// They are at others within [`TAKEN_OVER`] from now on, when their node has gone.
+    pub(super) async fn watch(self, world: Arc<World>) {
+        let Self { name, mut missing } = self;
+        let mut waited = Duration::ZERO;
+        // One that has come may be on its way to yet another node already.
+        while waited < TAKEN_OVER && !missing.is_empty() {
+            tokio::time::sleep(CLOSELY).await;
+            waited += CLOSELY;
+            let there = world.witness.tunnels();
+            missing.retain(|id| there.contains(id));
+            let nodes = world.nodes();
+            for (_, other) in nodes.iter().filter(|(other, _)| **other != name) {
+                for (_, id) in other.host.all() {
+                    missing.remove(&id);
+                }
             }
         }
-    }
-    world.witness.count("looks whether tunnels go on");
-    if let Some(id) = missing.iter().min() {
-        world.witness.violation(&format!("tunnel {id} of {name} is nowhere {TAKEN_OVER:?} later"));
+        world.witness.count("looks whether tunnels go on");
+        if let Some(id) = missing.iter().min() {
+            world.witness.violation(&format!("tunnel {id} of {name} is nowhere {TAKEN_OVER:?} later"));
+        }
     }
 }
 

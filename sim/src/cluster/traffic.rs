@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::Slots;
-use tokio::sync::oneshot;
 
 use super::host::Host;
 use super::world::World;
@@ -17,21 +16,11 @@ const IDLE: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// For as long as the process is there.
-pub(super) async fn run(
-    world: Arc<World>,
-    name: String,
-    host: Arc<Host>,
-    slots: Slots,
-    mut ends: oneshot::Receiver<()>,
-) {
+pub(super) async fn run(world: Arc<World>, name: String, host: Arc<Host>, slots: Slots) {
     let mut idle = Duration::ZERO;
     loop {
         let pause = if world.is_hot() { world.chance(|chance| chance.time_up_to(BUSY)) } else { LOOK };
-        tokio::select! {
-            biased;
-            _ = &mut ends => return,
-            () = tokio::time::sleep(pause) => {}
-        }
+        tokio::time::sleep(pause).await;
         idle = idle.saturating_sub(pause);
         if !world.is_hot() {
             if !idle.is_zero() {

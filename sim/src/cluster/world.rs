@@ -129,6 +129,9 @@ impl World {
     pub(super) fn kill(self: &Arc<Self>, name: &str) {
         let node = self.nodes().remove(name);
         if let Some(node) = node {
+            if node.process.has_panicked() {
+                self.witness.violation(&format!("a task of {name} has panicked"));
+            }
             node.process.kill();
             node.host.end();
         }

@@ -7,7 +7,7 @@ pub mod sas;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ike::config::Opening;
 use ike::proposal::Likely;
@@ -328,10 +328,5 @@ impl Node {
     /// Half-open negotiations, and IKE SPIs that lead somewhere.
     pub fn sizes(&self) -> (usize, usize) {
         (self.half_open.len(), self.owners.len())
-    }
-
-    /// How long it takes until nothing is left of a negotiation that fails.
-    pub const fn forgets_within() -> Duration {
-        Duration::from_secs(120)
     }
 }
