@@ -13,7 +13,7 @@ use std::process::Command;
 
 use certificates::{Alternative, Identity};
 use cluster::servers::{Files, Servers};
-use kit::{Daemon, culvertd, secret_file, until, write_config};
+use kit::{Daemon, WAITS, culvertd, said, secret_file, spawn, until, write_config};
 use serde_json::Value;
 
 #[test]
@@ -196,9 +196,53 @@ fn etcd_is_spoken_to_by_tls_with_certificates_of_both_sides() {
     assert!(a.done(&["get", "tenants"]).contains("acme"));
     drop(a);
     with(&file("other.crt", pem(&other)));
-    let output = culvertd().arg("--config").arg(&config).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && error.contains("the server's certificate: "), "{error}");
+    // Which may be mended at etcd, so it is waited for, with the reason.
+    let (mut child, mut log) = spawn(culvertd(), &config);
+    let waits = said(&mut log, WAITS);
+    assert!(waits["reason"].as_str().unwrap().contains("the server's certificate: "), "{waits}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_node_that_starts_before_etcd_waits_for_it() {
+    let Some(mut servers) = Servers::start(1) else { return };
+    // One that is killed before it has elected itself for the first time never does.
+    let a = Daemon::start(&servers, "a");
+    a.create_tenant("acme");
+    let config = a.config.clone();
+    drop(a);
+    servers.kill(0);
+    let a = Daemon::before_etcd(&config, || servers.revive(0));
+    assert!(a.done(&["get", "tenants"]).contains("acme"));
+
+    // Told to end while it waits it does.
+    servers.kill(0);
+    let (mut child, mut log) = spawn(culvertd(), &write_config(&servers, "b", "key"));
+    said(&mut log, WAITS);
+    let told = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(told.success() && child.wait().unwrap().success());
+}
+
+/// As a StatefulSet whose pods are made at once does.
+#[test]
+fn nodes_that_start_together_make_what_is_bootstrapped_once() {
+    let Some(servers) = Servers::start(1) else { return };
+    let manifest = servers.file("bootstrap.yaml");
+    std::fs::write(&manifest, many("acme")).unwrap();
+    let nodes: Vec<_> = ["a", "b", "c"]
+        .map(|name| {
+            let config = write_config(&servers, name, "key");
+            let text = std::fs::read_to_string(&config).unwrap();
+            std::fs::write(&config, format!("{text}[bootstrap]\nfile = {manifest:?}\n")).unwrap();
+            std::thread::spawn(move || Daemon::of(&config))
+        })
+        .into_iter()
+        .map(|node| node.join().unwrap())
+        .collect();
+    for node in &nodes {
+        assert_eq!(node.json(&["get", "peers", "--tenant", "acme"]).as_array().unwrap().len(), 1_000);
+    }
 }
 
 #[test]

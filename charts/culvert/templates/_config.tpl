@@ -54,12 +54,18 @@
 {{- end }}
 {{- if .Values.cluster.etcd }}
 {{- $cluster := dict "etcd" .Values.cluster.etcd "prefix" .Values.cluster.prefix }}
+{{- $_ := set $cluster "listen" (include "culvert.listen" (dict "root" . "port" 4510)) }}
 {{- if .Values.cluster.tls.existingSecret }}
 {{- $_ := set $cluster "ca" "/etc/culvert/etcd/ca.crt" }}
 {{- if .Values.cluster.tls.clientCert }}
 {{- $_ := set $cluster "cert" "/etc/culvert/etcd/tls.crt" }}
 {{- $_ := set $cluster "key" "/etc/culvert/etcd/tls.key" }}
 {{- end }}
+{{- end }}
+{{- if .Values.cluster.nodes.existingSecret }}
+{{- $_ := set $cluster "mesh_ca" "/etc/culvert/nodes/ca.crt" }}
+{{- $_ := set $cluster "mesh_cert" "/etc/culvert/nodes/tls.crt" }}
+{{- $_ := set $cluster "mesh_key" "/etc/culvert/nodes/tls.key" }}
 {{- end }}
 {{- $_ := set $config "cluster" $cluster }}
 {{- end }}

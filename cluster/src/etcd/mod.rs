@@ -11,6 +11,7 @@ pub(crate) mod memory;
 pub(crate) mod mirror;
 mod pages;
 mod reach;
+mod start;
 mod tls;
 pub(crate) mod watch;
 

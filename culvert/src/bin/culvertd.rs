@@ -130,6 +130,10 @@ const SIGXFSZ: i32 = 25;
 /// How long slots may take to change hands at the end: a hundred times what those of 10,000 tunnels take. While etcd is away none does.
 const MOVES_AT_MOST: Duration = Duration::from_secs(15);
 
+/// How long an etcd that is away is waited for at the start: somewhat less than the chart's startup probe gives (two minutes), so that the
+/// rest of the start has its time as well. What ends before is started again later and later.
+const ETCD_AT_MOST: Duration = Duration::from_secs(100);
+
 async fn serve(
     config: Config,
     mut reload: Reload,
@@ -157,6 +161,14 @@ async fn serve(
         lines.give_to(Arc::clone(logs) as _);
     }
     let etcd = catalog::etcd(&config)?;
+    if let Some(etcd) = &etcd {
+        tokio::select! {
+            answers = etcd.answers(ETCD_AT_MOST) => answers.context("cluster.etcd")?,
+            // There is nothing yet to go down in order.
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
     let (settings, of_nodes, audit_sink) = (config.clone(), etcd.clone(), logs.map(|logs| logs as _));
     let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, etcd, audit_sink)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;

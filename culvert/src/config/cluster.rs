@@ -159,6 +159,15 @@ impl ClusterConfig {
         if let Some(odd) = self.etcd.iter().find(|url| !has_host(url)) {
             return fault("cluster.etcd", format!("{odd}: expected such as http://10.0.0.1:2379"));
         }
+        let in_the_clear = self.etcd.iter().find(|url| url.starts_with("http://"));
+        let files = [("cluster.ca", &self.ca), ("cluster.cert", &self.cert), ("cluster.key", &self.key)];
+        let given = files.into_iter().find(|(_, file)| file.is_some());
+        if let Some((url, (field, _))) = in_the_clear.zip(given) {
+            let reason = format!(
+                "goes with members that begin with https, and {url} does not: it is spoken to in the clear"
+            );
+            return fault(field, reason);
+        }
         let name = self.name();
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
         if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(fits) {

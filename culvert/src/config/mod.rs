@@ -389,6 +389,15 @@ mod tests {
             cluster("mesh_cert = \"/c.pem\"\n")
                 .starts_with("cluster.mesh_ca: cluster.mesh_ca, cluster.mesh_cert")
         );
+        for file in ["ca", "cert", "key"] {
+            let text = cluster(&format!("{file} = \"x\"\n"));
+            assert!(
+                text.starts_with(&format!("cluster.{file}: goes with members that begin with https")),
+                "{text}"
+            );
+        }
+        let half = "[cluster]\netcd = [\"https://e:2379\"]\nnode = \"a\"\nkey = \"x\"\n";
+        assert!(fault(half).starts_with("cluster.cert: cluster.cert and cluster.key go together"));
         assert!(
             cluster("advertise = \"0.0.0.0:4510\"\n")
                 .starts_with("cluster.advertise: 0.0.0.0:4510: expected")

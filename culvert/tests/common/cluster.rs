@@ -11,8 +11,12 @@ use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
 pub(crate) use daemon::culvertd;
-use daemon::launch;
+use daemon::{Log, launch};
+pub(crate) use daemon::{said, spawn};
 use serde_json::Value;
+
+/// What a daemon says of an etcd that is away when it starts.
+pub(crate) const WAITS: &str = "etcd does not answer; waits for it";
 
 /// A daemon of the cluster.
 pub(crate) struct Daemon {
@@ -36,6 +40,19 @@ impl Daemon {
 
     pub(crate) fn of(config: &Path) -> Self {
         let (child, log, ready) = launch(culvertd(), config);
+        Self::with(child, log, ready, config)
+    }
+
+    /// As [`Self::of`], where etcd is not there yet: `revive` brings it once the daemon waits.
+    pub(crate) fn before_etcd(config: &Path, revive: impl FnOnce()) -> Self {
+        let (child, mut log) = spawn(culvertd(), config);
+        said(&mut log, WAITS);
+        revive();
+        let ready = said(&mut log, "culvertd is ready");
+        Self::with(child, log, ready, config)
+    }
+
+    fn with(child: Child, log: Log, ready: Value, config: &Path) -> Self {
         // One whose log nobody reads stands still when the pipe is full.
         std::thread::spawn(move || log.for_each(drop));
         let socket = PathBuf::from(ready["socket"].as_str().unwrap());

@@ -63,6 +63,32 @@ fn queries_name_what_there_is() {
     assert!(idle.is_empty(), "no panel and no alert looks at {idle:?}");
 }
 
+/// Reasons of drops, as the label has them.
+fn drops() -> BTreeSet<&'static str> {
+    let own = router::Counter::ALL.iter().filter_map(|counter| counter.name().strip_prefix("drop_"));
+    let opened = esp::OpenError::ALL.iter().map(|error| error.name());
+    let sealed = esp::SealError::ALL.iter().map(|error| error.name());
+    own.chain(opened).chain(sealed).collect()
+}
+
+/// Whoever looks for a word of the runbook in the panel of drops finds it.
+#[test]
+fn the_runbook_of_drops_names_reasons_that_there_are() {
+    let known = drops();
+    let alert = ALERTS.iter().find(|alert| alert.name == "CulvertDrops").unwrap();
+    let named: Vec<_> =
+        alert.runbook.split('`').skip(1).step_by(2).chain([alert.cause.unwrap().trial]).collect();
+    assert!(named.len() > 5, "{named:?}");
+    for reason in named {
+        // `policy_...` is all that begin so.
+        let is_there = match reason.strip_suffix("...") {
+            Some(beginning) => known.iter().any(|name| name.starts_with(beginning)),
+            None => known.contains(reason),
+        };
+        assert!(is_there, "{reason} is none of {known:?}");
+    }
+}
+
 #[test]
 fn alerts_fire_at_what_they_are_for_and_rest_otherwise() {
     if !is_there("promtool") {

@@ -215,7 +215,7 @@ pub(super) const ALERTS: &[Alert] = &[
             trial: "no_route",
         }),
         runbook: "The panel of drops by reason says what is dropped. `no_route` and `policy_...` are packets that nobody configured a way for; \
-                  `esp_replayed` and `esp_outside_window` a path that reorders more than the replay window; `handoff_full`, `send_buffer_full` and `tun_full` a \
+                  `esp_replay_duplicate` and `esp_replay_too_old` a path that reorders more than the replay window; `handoff_full`, `send_buffer_full` and `tun_full` a \
                   node that is short of processors; `unknown_spi` peers that have not noticed a restart, or somebody who tries.",
         labels: NODE,
         fires: Trial {
