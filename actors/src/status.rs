@@ -37,7 +37,7 @@ pub struct PeerView {
     pub last_cause: &'static str,
     /// Negotiations that failed, rekeyings among them.
     pub failures: u64,
-    /// Times the tunnel came up, and times it was lost though nobody here wanted that.
+    /// Times the tunnel came up, and times it was lost though nobody here wanted that. One that goes to another node is not lost.
     pub ups: u64,
     /// See `ups`.
     pub losses: u64,

@@ -31,8 +31,7 @@ impl PeerActor {
         let ike = self.supervisor.current().and_then(|id| self.conns.get(&id)).and_then(|c| c.ike.clone());
         let ike_sas = self.conns.values().filter(|c| c.ike.is_some() && !c.down).count();
         let children = self.children.values().map(|c| c.view.clone()).collect();
-        let (was, leaving) = (self.shown_state, self.leaving);
-        let changed = was != Some(state);
+        let changed = self.shown_state != Some(state);
         self.shown_state = Some(state);
         self.judge(state);
         let degraded = !self.gaps.is_empty();
@@ -42,8 +41,6 @@ impl PeerActor {
         if changed {
             view.since = Some(SystemTime::now());
             view.ups += u64::from(state == State::Established);
-            view.losses +=
-                u64::from(was == Some(State::Established) && state != State::Terminated && !leaving);
         }
         view.state = match state {
             State::Waiting => v1::PeerState::Waiting,
