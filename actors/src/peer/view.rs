@@ -35,8 +35,11 @@ impl PeerActor {
         self.shown_state = Some(state);
         self.judge(state);
         let degraded = !self.gaps.is_empty();
-        let elsewhere = self.elsewhere().unwrap_or_default();
-        self.lead_elsewhere(&elsewhere);
+        let begins = self.elsewhere();
+        let another_has_it = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
+        let elsewhere = begins.is_some() || another_has_it;
+        let home_node = begins.unwrap_or_default();
+        self.lead_elsewhere(&home_node);
         let view = self.view_mut();
         if changed {
             view.since = Some(SystemTime::now());
@@ -50,13 +53,13 @@ impl PeerActor {
             State::BackingOff(_) => v1::PeerState::BackingOff,
             State::Terminated => v1::PeerState::Terminated,
         };
-        if view.state == v1::PeerState::Established {
+        if view.state == v1::PeerState::Established || (another_has_it && !view.is_up()) {
             // What is refused from now on is another matter.
             view.last_cause = "";
         }
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
-        view.home_node = elsewhere;
+        (view.home_node, view.elsewhere) = (home_node, elsewhere);
         if let Some((_, board)) = &self.places {
             board.show(self.view.clone());
         }
