@@ -3,15 +3,15 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "daemon.rs"]
-mod daemon;
+pub(crate) mod daemon;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
+use daemon::{Log, launch};
 pub(crate) use daemon::culvertd;
-use daemon::launch;
 use serde_json::Value;
 
 /// A daemon of the cluster.
@@ -35,7 +35,11 @@ impl Daemon {
     }
 
     pub(crate) fn of(config: &Path) -> Self {
-        let (child, log, ready) = launch(culvertd(), config);
+        Self::ready(launch(culvertd(), config), config)
+    }
+
+    /// One that has said that it is.
+    pub(crate) fn ready((child, log, ready): (Child, Log, Value), config: &Path) -> Self {
         // One whose log nobody reads stands still when the pipe is full.
         std::thread::spawn(move || log.for_each(drop));
         let socket = PathBuf::from(ready["socket"].as_str().unwrap());
