@@ -10,8 +10,8 @@ use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
-use daemon::{Log, launch};
 pub(crate) use daemon::culvertd;
+use daemon::{Log, launch};
 use serde_json::Value;
 
 /// A daemon of the cluster.
