@@ -172,14 +172,6 @@ impl Etcd {
         self.judged(glanced, |answer| answer.header.as_ref()).await
     }
 
-    /// Whether a member answers that knows what the others know. Asks each once.
-    ///
-    /// # Errors
-    /// [`EtcdError::Away`] if none does.
-    pub async fn answers(&self) -> Result<(), EtcdError> {
-        self.glance("head").await.map(drop)
-    }
-
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
         let asked = self.call(|member| {
             let request = request.clone();

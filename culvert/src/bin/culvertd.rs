@@ -157,13 +157,6 @@ async fn serve(
         lines.give_to(Arc::clone(logs) as _);
     }
     let etcd = catalog::etcd(&config)?;
-    if let Some(etcd) = &etcd {
-        tokio::select! {
-            () = catalog::wait_for(etcd) => {}
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-        }
-    }
     let (settings, of_nodes, audit_sink) = (config.clone(), etcd.clone(), logs.map(|logs| logs as _));
     let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, etcd, audit_sink)).await??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;

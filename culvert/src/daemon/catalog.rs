@@ -3,14 +3,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use cluster::{Etcd, EtcdError, EtcdStore};
+use cluster::{Etcd, EtcdStore};
 use tenants::Catalog;
 use tenants::audit::AuditSink;
 use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError, Vault};
-use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::daemon::bootstrap;
@@ -81,27 +79,6 @@ fn options(config: &Config) -> tenants::Options {
 pub fn etcd(config: &Config) -> anyhow::Result<Option<Etcd>> {
     let settings = config.cluster.is_shared().then(|| config.cluster.etcd());
     settings.map(|settings| Etcd::new(&settings).context("cluster")).transpose()
-}
-
-/// How long a start waits for etcd: a little less than the startup probe of the chart allows, so that it ends with the reason and is not killed
-/// without one.
-const AT_START: Duration = Duration::from_secs(100);
-/// Between one look for it and the next.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// Waits until etcd answers, for [`AT_START`] at most. A node that ends because it is away is started later each time, up to five minutes after
-/// etcd is back. What else is wrong with it whoever uses it is told.
-pub async fn wait_for(etcd: &Etcd) {
-    let (until, mut told) = (Instant::now() + AT_START, false);
-    while let Err(error @ EtcdError::Away { .. }) = etcd.answers().await {
-        if Instant::now() >= until {
-            break;
-        }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(%error, at_most = ?AT_START, "etcd does not answer; the start waits for it");
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 /// Copies the catalog of the state directory into etcd, in which there may be no more than what nodes write there that start without one:

@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 #[path = "daemon.rs"]
-pub(crate) mod daemon;
+mod daemon;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
 pub(crate) use daemon::culvertd;
-use daemon::{Log, launch};
+use daemon::launch;
 use serde_json::Value;
 
 /// A daemon of the cluster.
@@ -35,11 +35,7 @@ impl Daemon {
     }
 
     pub(crate) fn of(config: &Path) -> Self {
-        Self::ready(launch(culvertd(), config), config)
-    }
-
-    /// One that has said that it is.
-    pub(crate) fn ready((child, log, ready): (Child, Log, Value), config: &Path) -> Self {
+        let (child, log, ready) = launch(culvertd(), config);
         // One whose log nobody reads stands still when the pipe is full.
         std::thread::spawn(move || log.for_each(drop));
         let socket = PathBuf::from(ready["socket"].as_str().unwrap());

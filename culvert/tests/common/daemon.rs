@@ -13,29 +13,18 @@ pub(crate) type Log = Lines<BufReader<ChildStderr>>;
 
 /// Starts `command`, a daemon whose log is in JSON: the process, what it says from then on, and the record that says that it is
 /// ready.
-pub(crate) fn launch(command: Command, config: &Path) -> (Child, Log, Value) {
-    let (child, mut log) = spawn(command, config);
-    let ready = told(&mut log, |record| record["message"] == "culvertd is ready");
-    (child, log, ready)
-}
-
-/// Starts it: the process, and what it says.
-pub(crate) fn spawn(mut command: Command, config: &Path) -> (Child, Log) {
+pub(crate) fn launch(mut command: Command, config: &Path) -> (Child, Log, Value) {
     command.arg("--config").arg(config).env_remove("CULVERT_LOG").stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
-    (child, log)
-}
-
-/// Reads on until it says this.
-pub(crate) fn told(log: &mut Log, is_it: impl Fn(&Value) -> bool) -> Value {
-    loop {
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    let ready = loop {
         let line = log.next().expect("the daemon ended").unwrap();
         let record: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
-        if is_it(&record) {
-            return record;
+        if record["message"] == "culvertd is ready" {
+            break record;
         }
-    }
+    };
+    (child, log, ready)
 }
 
 /// The daemon of this build.
