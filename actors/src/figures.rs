@@ -52,6 +52,9 @@ pub struct Figures {
     pub uplinks: Vec<(TenantName, Option<bool>)>,
 }
 
+/// Of a peer that another node has, or begins with.
+const ELSEWHERE: &str = "elsewhere";
+
 /// A peer's tunnel is up or not, and why not.
 impl PeerView {
     /// Whether it carries traffic, if not all of what is configured.
@@ -59,12 +62,23 @@ impl PeerView {
         matches!(self.state, v1::PeerState::Established | v1::PeerState::Degraded)
     }
 
+    /// It is not up here, and another node of the cluster has it or begins with it.
+    pub const fn is_anothers(&self) -> bool {
+        self.elsewhere && !self.is_up()
+    }
+
     /// Why it does not carry all that it is for, in a word of a few dozen; empty while it does.
+    ///
+    /// Of another node's peer `elsewhere`, for that node says it. What a peer was refused for here that nobody has this node alone knows.
     pub fn why_down(&self) -> &'static str {
         match self.state {
             v1::PeerState::Established => "",
+            v1::PeerState::Terminated if self.elsewhere => ELSEWHERE,
             v1::PeerState::Terminated => "terminated",
-            _ if !self.is_up() && self.conditions.secret.holds == Some(false) => "secret_missing",
+            _ if self.is_anothers() && self.last_cause.is_empty() => ELSEWHERE,
+            _ if !self.is_up() && !self.elsewhere && self.conditions.secret.holds == Some(false) => {
+                "secret_missing"
+            }
             // As `explain` has it.
             _ if !self.last_cause.is_empty() => self.last_cause,
             v1::PeerState::Degraded => "degraded",

@@ -31,13 +31,15 @@ pub struct PeerView {
     pub state_reason: String,
     /// The other node of the cluster that it is at home with; empty if that is this one.
     pub home_node: String,
+    /// Another node of the cluster has its tunnel, or begins with it.
+    pub elsewhere: bool,
     /// What must hold for its tunnel.
     pub conditions: Arc<Conditions>,
-    /// The cause of the last failure in a word, while nothing has gone well since; empty otherwise.
+    /// The cause of the last failure in a word, while nothing has gone well since, here or at another node; empty otherwise.
     pub last_cause: &'static str,
     /// Negotiations that failed, rekeyings among them.
     pub failures: u64,
-    /// Times the tunnel came up, and times it was lost though nobody here wanted that.
+    /// Times the tunnel came up, and times it was lost though nobody here wanted that. One that goes to another node is not lost.
     pub ups: u64,
     /// See `ups`.
     pub losses: u64,

@@ -275,8 +275,15 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         (output.status.success(), text(&output.stdout), text(&output.stderr))
     };
+    // Another one has begun with nothing, as all do that are configured for etcd before anybody has brought anything along.
+    let b = Daemon::start(&servers, "b");
+    let output = culvertd().arg("--config").arg(&shared).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "it would start without its tenants");
+    assert!(error.contains("culvertd import-state") && error.contains("catalog.redb"), "{error}");
     let (done, said, error) = import(&shared);
     assert!(done && said.contains("1 tenants and 0 peers"), "{said}{error}");
+    until("the other one has it", || b.done(&["get", "tenants"]).contains("acme"));
     let (done, _, error) = import(&shared);
     assert!(!done && error.contains("already"), "{error}");
     let (done, _, error) = import(&alone);
@@ -296,7 +303,7 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     assert!(run(&["check-store", copy]).0);
     let (done, _, error) = run(&["check-store"]);
     assert!(!done && error.contains("in etcd"), "{error}");
-    let b = Daemon::start(&servers, "b");
+    let b = b.kill_and_start();
     assert!(b.done(&["get", "tenants"]).contains("acme"));
 }
 

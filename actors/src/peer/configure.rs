@@ -104,7 +104,7 @@ impl Handler<Configure> for PeerActor {
             self.close_all();
             if let Some(resolving) = self.names.resolving.take() {
                 // No connection tells of its end.
-                self.supervisor.ended(Instant::now(), resolving.conn, Ended::ByUs, rand::random());
+                self.ended(resolving.conn, Ended::ByUs);
             }
             self.refresh_names(ctx);
         } else if let Some(config) = &self.config {

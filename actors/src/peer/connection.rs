@@ -330,7 +330,7 @@ impl PeerActor {
         if matches!(reason, CloseReason::Failed(failure) if *failure != Failure::Replaced) {
             self.attempt_failed(text, id, reason.into());
         } else {
-            self.supervisor.ended(Instant::now(), id, reason.into(), rand::random());
+            self.ended(id, reason.into());
             // Nothing comes of what is asked of a connection that is gone.
             for wait in [Wait::IkeRekey, Wait::ChildRekey] {
                 self.resolve(wait, Err(text.clone().into()));
@@ -349,7 +349,7 @@ impl PeerActor {
 
     /// An attempt or a connection failed.
     pub(super) fn attempt_failed(&mut self, why: String, id: ConnId, how: Ended) {
-        self.supervisor.ended(Instant::now(), id, how, rand::random());
+        self.ended(id, how);
         if self.supervisor.current().is_none() {
             self.drop_held();
         }
@@ -380,7 +380,7 @@ impl PeerActor {
             conn.down = true;
             deliver(&conn.addr, Vanish, &self.env.counters);
         }
-        self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
+        self.ended(id, Ended::ByUs);
     }
 
     /// The pairs of a connection go.

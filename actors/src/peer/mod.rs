@@ -47,6 +47,7 @@ use crate::watch::DeathWatch;
 use child::ChildEntry;
 use command::Waiter;
 use connection::ConnEntry;
+use moved::Given;
 use news::News;
 use start::PeerNames;
 use taken_down::TakenDown;
@@ -88,12 +89,8 @@ pub(crate) struct PeerActor {
     leads_to: Option<u32>,
     /// When they go there no longer.
     lead_ends: Option<Instant>,
-    /// When its connection went to another node.
-    given: Option<Instant>,
-    /// It was here, and is not only said to be there.
-    given_by_us: bool,
-    /// Some other node has said since that it has it.
-    given_is_told: bool,
+    /// Its connection went to another node a moment ago.
+    given: Option<Given>,
     /// A connection that came up in this turn.
     news: Option<News>,
     /// When it was taken down by command, until it is up again anywhere.
@@ -152,8 +149,6 @@ impl PeerActor {
             leads_to: None,
             lead_ends: None,
             given: None,
-            given_by_us: false,
-            given_is_told: false,
             news: None,
             taken_down: None,
             contested: false,

@@ -17,6 +17,26 @@ const GIVEN: Duration = Duration::from_secs(10);
 /// How long what is for a peer still goes to the node that had its tunnel, when nobody says that it has one.
 const LEAD: Duration = Duration::from_secs(1);
 
+/// A connection of the peer that is another node's since a moment ago.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Given {
+    at: Instant,
+    /// It was here, and is not only said to be there.
+    pub(super) by_us: bool,
+    /// Some other node has said since that it has it.
+    pub(super) is_told: bool,
+}
+
+impl Given {
+    pub(super) fn now(by_us: bool) -> Self {
+        Self { at: Instant::now(), by_us, is_told: false }
+    }
+
+    fn until(&self) -> Instant {
+        self.at + GIVEN
+    }
+}
+
 impl PeerActor {
     /// Goes on with a connection of another node. Its pairs are in the router, and leave it again if it does not go on.
     pub(super) fn take_over(&mut self, moved: Box<Moved>, ctx: &mut Context<Self>) {
@@ -41,10 +61,9 @@ impl PeerActor {
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;
         }
-        (self.given, self.given_is_told, self.leads_to) = (Some(Instant::now()), false, to);
-        self.given_by_us = true;
+        (self.given, self.leads_to) = (Some(Given::now(true)), to);
         self.replan();
-        self.supervisor.ended(Instant::now(), id, Ended::ByUs, rand::random());
+        self.ended(id, Ended::ByUs);
         self.history().step(id, "goes on at another node");
         // Whoever waits asked for something of this connection, and asks again where it is.
         for wait in [Wait::Up, Wait::Down, Wait::IkeRekey, Wait::ChildRekey] {
@@ -55,7 +74,7 @@ impl PeerActor {
 
     /// When what was given, or led elsewhere, is looked at again.
     pub(super) fn given_until(&self) -> Option<Instant> {
-        self.given.map(|at| at + GIVEN).into_iter().chain(self.lead_ends).min()
+        self.given.as_ref().map(Given::until).into_iter().chain(self.lead_ends).min()
     }
 
     pub(super) fn given_due(&mut self) {
@@ -64,7 +83,7 @@ impl PeerActor {
             self.lead_ends = None;
             self.lead_to(None);
         }
-        if self.given.is_some_and(|at| at + GIVEN <= now) {
+        if self.given.is_some_and(|given| given.until() <= now) {
             self.given = None;
             self.replan();
             self.look_at_taken_down();
@@ -75,14 +94,14 @@ impl PeerActor {
     pub(super) fn lead_elsewhere(&mut self, node: &str) {
         let Some(cluster) = &self.env.others.0 else { return };
         let held;
-        let node = if self.given.is_some() {
+        let node = if let Some(given) = &mut self.given {
             // Where one is that was given is known better than where it is at home, until somebody says that it has it. Should nobody say so any
             // more, it has gone on to where it is at home.
             held = self.env.homes.holder(self.peer.uid);
-            self.given_is_told |= held.is_some();
+            given.is_told |= held.is_some();
             match &held {
                 Some(node) => node.as_str(),
-                None if self.given_is_told => node,
+                None if given.is_told => node,
                 None => return,
             }
         } else {

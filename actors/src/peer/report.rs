@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use ike::Command;
-use ike::supervise::{ConnId, Ended};
+use ike::supervise::{ConnId, Ended, State};
 
 use super::PeerActor;
 use crate::span::SpanContext;
@@ -84,6 +84,16 @@ impl PeerActor {
             ConnEvent::Given(to) => self.connection_given(ctx, id, to),
             ConnEvent::NotJoined(adopted) => self.take_on(adopted, ctx),
             ConnEvent::Finished => self.connection_gone(ctx, id),
+        }
+    }
+
+    /// A connection is none any more. If it was the one in use, and we have not ended it, the tunnel is lost.
+    pub(super) fn ended(&mut self, id: ConnId, how: Ended) {
+        let was_up = self.supervisor.state() == State::Established;
+        self.supervisor.ended(Instant::now(), id, how, rand::random());
+        let is_up = self.supervisor.state() == State::Established;
+        if was_up && !is_up && how != Ended::ByUs && !self.leaving {
+            self.view_mut().losses += 1;
         }
     }
 

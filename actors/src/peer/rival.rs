@@ -9,6 +9,7 @@ use ike::{Command, Failure};
 
 use super::PeerActor;
 use super::connection::ConnEntry;
+use super::moved::Given;
 use crate::mailbox::deliver;
 use crate::moves::{Rival, Whereabouts};
 use crate::vocabulary::Do;
@@ -110,7 +111,7 @@ impl PeerActor {
         if at.node.is_some() {
             // As if it had been given to that node, which says to all by and by that it has it: what is for the peer does not wait for that,
             // and nobody here begins with it anew.
-            (self.given, self.given_is_told, self.given_by_us) = (Some(Instant::now()), false, false);
+            self.given = Some(Given::now(false));
             self.lead_to(at.node);
             self.replan();
             self.arm(ctx);

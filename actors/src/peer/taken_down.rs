@@ -75,7 +75,7 @@ impl PeerActor {
 
     /// Whether the tunnel was here a moment ago, and went to another node.
     fn was_given_away(&self) -> bool {
-        self.given.is_some() && self.given_by_us && self.supervisor.current().is_none()
+        self.given.is_some_and(|given| given.by_us) && self.supervisor.current().is_none()
     }
 
     /// The peer has come to another node. If that was after the tunnel was taken down, that is over.
@@ -96,7 +96,8 @@ impl PeerActor {
 
     /// The one who asks, unless the tunnel was here and nobody has said yet where it is.
     pub(super) fn unless_moved(&self, reply: Reply) -> Option<Reply> {
-        let told = self.given_is_told || self.env.homes.holder(self.peer.uid).is_some();
+        let told =
+            self.given.is_some_and(|given| given.is_told) || self.env.homes.holder(self.peer.uid).is_some();
         if !self.was_given_away() || told {
             return Some(reply);
         }

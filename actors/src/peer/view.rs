@@ -31,19 +31,19 @@ impl PeerActor {
         let ike = self.supervisor.current().and_then(|id| self.conns.get(&id)).and_then(|c| c.ike.clone());
         let ike_sas = self.conns.values().filter(|c| c.ike.is_some() && !c.down).count();
         let children = self.children.values().map(|c| c.view.clone()).collect();
-        let (was, leaving) = (self.shown_state, self.leaving);
-        let changed = was != Some(state);
+        let changed = self.shown_state != Some(state);
         self.shown_state = Some(state);
         self.judge(state);
         let degraded = !self.gaps.is_empty();
-        let elsewhere = self.elsewhere().unwrap_or_default();
-        self.lead_elsewhere(&elsewhere);
+        let begins = self.elsewhere();
+        let another_has_it = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
+        let elsewhere = begins.is_some() || another_has_it;
+        let home_node = begins.unwrap_or_default();
+        self.lead_elsewhere(&home_node);
         let view = self.view_mut();
         if changed {
             view.since = Some(SystemTime::now());
             view.ups += u64::from(state == State::Established);
-            view.losses +=
-                u64::from(was == Some(State::Established) && state != State::Terminated && !leaving);
         }
         view.state = match state {
             State::Waiting => v1::PeerState::Waiting,
@@ -53,13 +53,13 @@ impl PeerActor {
             State::BackingOff(_) => v1::PeerState::BackingOff,
             State::Terminated => v1::PeerState::Terminated,
         };
-        if view.state == v1::PeerState::Established {
+        if view.state == v1::PeerState::Established || (another_has_it && !view.is_up()) {
             // What is refused from now on is another matter.
             view.last_cause = "";
         }
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
-        view.home_node = elsewhere;
+        (view.home_node, view.elsewhere) = (home_node, elsewhere);
         if let Some((_, board)) = &self.places {
             board.show(self.view.clone());
         }

@@ -58,6 +58,8 @@ impl World {
         let before = asked.load(Ordering::Relaxed);
         self.news.these([self.uid]);
         until("looked at", || asked.load(Ordering::Relaxed) > before).await;
+        let shown = || self.node.control().peer(&self.name).is_some_and(|view| view.elsewhere == held);
+        until("shown", shown).await;
     }
 
     /// Whatever it was told comes before this.

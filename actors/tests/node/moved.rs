@@ -131,6 +131,8 @@ async fn a_slot_that_is_given_is_as_it_was() {
     let rows = node.control().give_slot(SLOT, None).await;
     until("nothing is left", || spis(&node).is_empty() && node.control().connections_by_slot().is_empty())
         .await;
+    let losses = |node: &Node| (0..3).map(|n| view(node, n).unwrap().losses).collect::<Vec<_>>();
+    assert_eq!(losses(&node), [0; 3], "they were given");
     node.shutdown().await;
     let node = start(address, OTHER, &others, &catalog);
     until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
@@ -141,7 +143,7 @@ async fn a_slot_that_is_given_is_as_it_was() {
         let report = branch.report.latest();
         assert_eq!((report.established, report.unopened), (1, 0));
     }
-    assert_eq!(spis(&node), before);
+    assert_eq!((spis(&node), losses(&node)), (before, vec![0; 3]));
     node.shutdown().await;
 }
 

@@ -74,16 +74,16 @@ impl EtcdStore {
         Ok(Known { head: Head::read(&kv.value)?, written: kv.mod_revision, at })
     }
 
-    /// Puts the rows of a catalog of this revision where none is.
+    /// Puts the rows of a catalog of this revision where one is at `after`, in which there is nothing.
     ///
     /// # Errors
-    /// If there is one, or etcd is away.
-    pub fn import(&self, rows: Vec<(String, Vec<u8>)>, revision: u64) -> Result<(), StoreError> {
+    /// If it is at another one meanwhile, or etcd is away.
+    pub fn import(&self, rows: Vec<(String, Vec<u8>)>, after: u64, revision: u64) -> Result<(), StoreError> {
         let mut batch = Batch::default();
         for (key, value) in rows {
             batch.put(key, value);
         }
-        self.changed(self.block_on(self.change(&batch, 0, revision)))
+        self.changed(self.block_on(self.change(&batch, after, revision)))
     }
 
     fn changed(&self, outcome: Result<(), EtcdStoreError>) -> Result<(), StoreError> {

@@ -1,13 +1,14 @@
 //! The catalog of the daemon: of its own state directory, or the one that the nodes of a cluster share; and the way from the first
 //! to the second.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use cluster::{Etcd, EtcdStore};
 use tenants::Catalog;
 use tenants::audit::AuditSink;
-use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError};
+use tenants::store::{self, KEY_FILE, STORE_FILE, Store as _, StoreError, Vault};
 
 use crate::config::Config;
 use crate::daemon::bootstrap;
@@ -40,12 +41,29 @@ pub fn open(
         _ => anyhow::Error::from(error).context("cluster.etcd"),
     })?);
     if let Some(store) = shared {
+        refuse_to_forget(&catalog, state_dir)?;
         tokio::spawn(cluster::follow(store, Arc::clone(&catalog)));
     }
     if let Some(file) = &config.bootstrap.file {
         bootstrap::run(&catalog, file)?;
     }
     Ok(catalog)
+}
+
+/// A node that was alone, and whose catalog nobody has brought along, would start without its tenants, and nobody would be told.
+fn refuse_to_forget(catalog: &Catalog, state_dir: &Path) -> anyhow::Result<()> {
+    let path = state_dir.join(STORE_FILE);
+    let Some(own) = store::revision_with_tenants(&path).context("state_dir")? else { return Ok(()) };
+    let shared = catalog.snapshot().revision;
+    // One that was brought along is at a later revision, be it that all of it was deleted since.
+    if shared > own || (shared == own && !catalog.tenants().is_empty()) {
+        return Ok(());
+    }
+    bail!(
+        "cluster.etcd: the catalog there is at revision {shared} and does not have the tenants of {path}, which is at {own}: bring them along with \
+         `culvertd import-state`, while nothing else is in etcd; or move {path} away, if they are not wanted",
+        path = path.display()
+    );
 }
 
 fn options(config: &Config) -> tenants::Options {
@@ -63,8 +81,8 @@ pub fn etcd(config: &Config) -> anyhow::Result<Option<Etcd>> {
     settings.map(|settings| Etcd::new(&settings).context("cluster")).transpose()
 }
 
-/// Copies the catalog of the state directory into etcd, which has to be empty: what a node does once that was alone. What was done,
-/// for people. To be called within a runtime, where one may wait.
+/// Copies the catalog of the state directory into etcd, in which there may be no more than what nodes write there that start without one:
+/// what a node does once that was alone. What was done, for people. To be called within a runtime, where one may wait.
 ///
 /// # Errors
 /// If there is one in etcd already, or the key of the secrets is not the cluster's.
@@ -77,12 +95,6 @@ pub fn import(config: &Config) -> anyhow::Result<String> {
     if !path.exists() {
         bail!("{}: there is none, and so nothing to import", path.display());
     }
-    if store.last_revision().context("cluster.etcd")? > 0 {
-        bail!(
-            "cluster.etcd: there is a catalog below {} already; import into an empty one, or name another cluster.prefix",
-            config.cluster.prefix
-        );
-    }
     let options = options(config);
     // Opened as for use, so that the rows of its audit log get to where they stay: the files.
     let catalog = Catalog::open_with(state_dir, &options).with_context(|| {
@@ -92,10 +104,20 @@ pub fn import(config: &Config) -> anyhow::Result<String> {
             own.display()
         )
     })?;
-    let (peers, revision) = (catalog.peers().len(), catalog.snapshot().revision);
+    let peers = catalog.peers().len();
     let mut rows = catalog.backup()?;
     rows.retain(|(key, _)| !store::is_audit(key));
-    store.import(rows, revision).context("cluster.etcd")?;
+    // Before what is there is read: of what is written meanwhile the import is told.
+    let after = store.last_revision().context("cluster.etcd")?;
+    let there = store.load().context("cluster.etcd")?;
+    let vault = Vault::open_provided(&config.vault.key_path(state_dir))?;
+    let Some(revision) = store::succeed(&mut rows, &there, &vault).context("cluster.etcd")? else {
+        bail!(
+            "cluster.etcd: there is a catalog below {} already; import into an empty one, or name another cluster.prefix",
+            config.cluster.prefix
+        );
+    };
+    store.import(rows, after, revision).context("cluster.etcd")?;
     let (tenants, prefix) = (catalog.tenants().len(), &config.cluster.prefix);
     Ok(format!(
         "ok: {tenants} tenants and {peers} peers, revision {revision}, are in etcd now, below {prefix}"

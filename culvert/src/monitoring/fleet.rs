@@ -9,17 +9,17 @@ pub(super) fn dashboard() -> Dashboard {
         Panel::new("Tunnels up", Look::Stat, "none", "Configured peers whose tunnel carries traffic, those included that lack a part of it.")
             .ask("up", query!("sum($0{state=~\"up|degraded\"})", PEERS)),
         Panel::new("Tunnels not up", Look::Stat, "none", "Configured peers without a tunnel, wanted or not. The table below says which and why.")
-            .ask("not up", query!("sum($0{state!~\"up|degraded\"})", PEERS)),
+            .ask("not up", query!("sum($0{state!~\"up|degraded|elsewhere\"})", PEERS)),
         Panel::new("Nodes ready", Look::Stat, "none", "Nodes that are up and may be sent work.")
             .ask("ready", query!("sum($0)", READY)),
-        Panel::new("Tenants", Look::Stat, "none", "Tenants of all nodes.")
-            .ask("tenants", query!("sum($0{resource=\"tenants\"})", USAGE)),
-        Panel::new("Peers by state", Look::Stack, "none", "How configured peers stand. backing_off means that attempts fail; waiting is as it should be with peers that call us and with tunnels on demand.")
-            .ask("{{state}}", query!("sum by (state) ($0)", PEERS)),
+        Panel::new("Tenants", Look::Stat, "none", "Tenants of all nodes, each once; where there are more than have series of their own, those of the node that has most.")
+            .ask("tenants", query!("count(count by (tenant) ($0)) or max($1{resource=\"tenants\"})", TENANT_PEERS, USAGE)),
+        Panel::new("Peers by state", Look::Stack, "none", "How configured peers stand. backing_off means that attempts fail; waiting is as it should be with peers that call us and with tunnels on demand. In a cluster each peer is counted by the node that has it or begins with it.")
+            .ask("{{state}}", query!("sum by (state) ($0{state!=\"elsewhere\"})", PEERS)),
         Panel::new("Why tunnels are not up", Look::Stack, "none", "Causes in the words of culvert explain, which says of each peer what to change; none while all are up.")
-            .ask("{{reason}}", query!("sum by (reason) ($0) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
+            .ask("{{reason}}", query!("sum by (reason) ($0{reason!=\"elsewhere\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
         Panel::new("Tunnels that are down", Look::Table, "none", "Each with its reason, or none. culvert explain NAME says what to change on which side.")
-            .ask("", query!("max by (tenant, peer, reason) ($0) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
+            .ask("", query!("max by (tenant, peer, reason) ($0{reason!=\"elsewhere\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
     ];
     let negotiations = vec![
         Panel::new("Negotiations", Look::Lines, "ops", "What was negotiated, per second, by how it ended.")

@@ -18,14 +18,14 @@ pub(super) fn dashboard() -> Dashboard {
     let tunnel = vec![
         Panel::new("Tunnel", Look::Stat, "bool_on_off", "Whether it carries traffic now.")
             .ask("up", query!("max($0{tenant=\"$tenant\",peer=\"$peer\"})", PEER_UP)),
-        Panel::new("For", Look::Stat, "s", "How long it has been as it is.")
-            .ask("for", query!("time() - max($0{tenant=\"$tenant\",peer=\"$peer\"})", PEER_SINCE)),
+        Panel::new("For", Look::Stat, "s", "How long it has been as it is, at the node that has it.")
+            .ask("for", query!("time() - (max($0{tenant=\"$tenant\",peer=\"$peer\"} and on (instance) $1{tenant=\"$tenant\",peer=\"$peer\"} == 1) or max($0{tenant=\"$tenant\",peer=\"$peer\"}))", PEER_SINCE, PEER_UP)),
         Panel::new("Child SAs in place", Look::Stat, "percentunit", "Pairs of ESP SAs of those that are configured. More than 100 % while one replaces another.")
             .ask("in place", query!("max($0{tenant=\"$tenant\",peer=\"$peer\"}) / max($1{tenant=\"$tenant\",peer=\"$peer\"})", PEER_CHILD_SAS, PEER_CHILDREN)),
         Panel::new("Up and down", Look::States, "bool_on_off", "When it carried traffic.")
             .ask("tunnel", query!("max($0{tenant=\"$tenant\",peer=\"$peer\"})", PEER_UP)),
         Panel::new("Why it is not up", Look::States, "none", "The cause in the words of culvert explain, which says what to change. None while the tunnel carries all that it is for.")
-            .ask("{{reason}}", query!("max by (reason) ($0{tenant=\"$tenant\",peer=\"$peer\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
+            .ask("{{reason}}", query!("max by (reason) ($0{tenant=\"$tenant\",peer=\"$peer\",reason!=\"elsewhere\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
     ];
     let traffic = vec![
         Panel::new("Octets", Look::Lines, "Bps", "Inner octets from and to the peer.").ask(

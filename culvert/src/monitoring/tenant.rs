@@ -18,7 +18,7 @@ pub(super) fn dashboard() -> Dashboard {
             "none",
             "Peers of the tenant without a tunnel, wanted or not.",
         )
-        .ask("not up", query!("sum($0{tenant=\"$tenant\",state!~\"up|degraded\"})", TENANT_PEERS)),
+        .ask("not up", query!("sum($0{tenant=\"$tenant\",state!~\"up|degraded|elsewhere\"})", TENANT_PEERS)),
         Panel::new(
             "Uplink",
             Look::Stat,
@@ -27,14 +27,14 @@ pub(super) fn dashboard() -> Dashboard {
         )
         .ask("uplink", query!("min($0{tenant=\"$tenant\"})", TENANT_UPLINK)),
         Panel::new("Peers by state", Look::Stack, "none", "How the tenant's peers stand.")
-            .ask("{{state}}", query!("sum by (state) ($0{tenant=\"$tenant\"})", TENANT_PEERS)),
+            .ask("{{state}}", query!("sum by (state) ($0{tenant=\"$tenant\",state!=\"elsewhere\"})", TENANT_PEERS)),
         Panel::new(
             "Tunnels that are down",
             Look::Table,
             "none",
             "Each with its reason, or none. culvert explain NAME says what to change on which side.",
         )
-        .ask("", query!("max by (peer, reason) ($0{tenant=\"$tenant\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
+        .ask("", query!("max by (peer, reason) ($0{tenant=\"$tenant\",reason!=\"elsewhere\"}) or on() label_replace(vector(0), \"reason\", \"none\", \"\", \"\")", PEER_REASON)),
         Panel::new(
             "Lost and failed",
             Look::Lines,
@@ -81,7 +81,7 @@ pub(super) fn dashboard() -> Dashboard {
         .ask(
             "peers",
             query!(
-                "sum($0{tenant=\"$tenant\"}) / max($1{tenant=\"$tenant\"})",
+                "max(sum by (instance) ($0{tenant=\"$tenant\"})) / max($1{tenant=\"$tenant\"})",
                 TENANT_PEERS,
                 TENANT_PEER_LIMIT
             ),

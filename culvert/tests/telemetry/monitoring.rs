@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use culvert::monitoring::{ALERTS, Query, dashboards, files, trials};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::collector::Collector;
 use crate::http::get;
@@ -44,7 +44,8 @@ fn queries_name_what_there_is() {
             assert!(text.contains(&format!("${at}")), "{text} has no use for metric {at}");
         }
         used.extend(query.metrics().iter().map(|metric| metric.name));
-        let mut known: BTreeSet<&str> = ["instance", "le"].into();
+        // Those of targets, of Prometheus itself and of its operator, and those of histograms.
+        let mut known: BTreeSet<&str> = ["instance", "job", "namespace", "le"].into();
         known.extend(query.metrics().iter().flat_map(|metric| metric.labels.iter().copied()));
         let lists = text.split("by (").skip(1).chain(text.split("on (").skip(1));
         let named = lists.filter_map(|list| list.split(')').next()).flat_map(|list| list.split(", "));
@@ -106,6 +107,68 @@ fn alerts_fire_at_what_they_are_for_and_rest_otherwise() {
     std::fs::write(&path, text).unwrap();
     let output = Command::new("promtool").args(["test", "rules"]).arg(&path).output().unwrap();
     assert!(!output.status.success());
+}
+
+/// Three nodes, each of which has one of three tunnels and shows the others as elsewhere: every panel counts each tunnel and the tenant once.
+#[test]
+fn panels_count_what_all_nodes_know_once() {
+    if !is_there("promtool") {
+        return;
+    }
+    let mut series = Vec::new();
+    let mut add =
+        |name: String, value: &str| series.push(json!({"series": name, "values": format!("{value}x10")}));
+    for node in ["a", "b", "c"] {
+        for (state, count) in [("up", "1"), ("waiting", "0"), ("elsewhere", "2")] {
+            add(format!("culvert_peers{{instance=\"{node}\",state=\"{state}\"}}"), count);
+            add(
+                format!("culvert_tenant_peers{{instance=\"{node}\",tenant=\"acme\",state=\"{state}\"}}"),
+                count,
+            );
+        }
+        add(format!("culvert_usage{{instance=\"{node}\",resource=\"tenants\"}}"), "1");
+        add(format!("culvert_tenant_peers_limit{{instance=\"{node}\",tenant=\"acme\"}}"), "10");
+        for peer in ["a", "b", "c"] {
+            let of = format!("{{instance=\"{node}\",tenant=\"acme\",peer=\"{peer}\"}}");
+            let has_it = node == peer;
+            add(format!("culvert_peer_up{of}"), if has_it { "1" } else { "0" });
+            // It came up after one minute. The others have had nothing to do with it since four.
+            add(format!("culvert_peer_state_timestamp_seconds{of}"), if has_it { "60" } else { "240" });
+            if !has_it {
+                let of = of.replace('}', ",reason=\"elsewhere\"}");
+                add(format!("culvert_peer_down_reason{of}"), "1");
+            }
+        }
+    }
+    let none: &[_] = &[("{reason=\"none\"}", 0.0)];
+    let expected: &[(&str, &[(&str, f64)])] = &[
+        ("Culvert / Fleet: Tunnels up", &[("{}", 3.0)]),
+        ("Culvert / Fleet: Tunnels not up", &[("{}", 0.0)]),
+        ("Culvert / Fleet: Tenants", &[("{}", 1.0)]),
+        ("Culvert / Fleet: Peers by state", &[("{state=\"up\"}", 3.0), ("{state=\"waiting\"}", 0.0)]),
+        ("Culvert / Fleet: Why tunnels are not up", none),
+        ("Culvert / Fleet: Tunnels that are down", none),
+        ("Culvert / Tenant: Tunnels up", &[("{}", 3.0)]),
+        ("Culvert / Tenant: Tunnels not up", &[("{}", 0.0)]),
+        ("Culvert / Tenant: Peers by state", &[("{state=\"up\"}", 3.0), ("{state=\"waiting\"}", 0.0)]),
+        ("Culvert / Tenant: Tunnels that are down", none),
+        ("Culvert / Tenant: Use of quotas", &[("{}", 0.3)]),
+        ("Culvert / Peer: For", &[("{}", 240.0)]),
+        ("Culvert / Peer: Why it is not up", none),
+    ];
+    let panels = of_panels();
+    let asked = expected.iter().map(|(panel, samples)| {
+        let (_, query) = panels.iter().find(|(name, _)| name == panel).unwrap();
+        let samples: Vec<Value> =
+            samples.iter().map(|(labels, value)| json!({"labels": labels, "value": value})).collect();
+        json!({"expr": query.asked("acme", "b"), "eval_time": "5m", "exp_samples": samples})
+    });
+    let asked: Vec<Value> = asked.collect();
+    let tests = json!({"tests": [{"interval": "1m", "input_series": series, "promql_expr_test": asked}]});
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("panels.yaml");
+    std::fs::write(&path, tests.to_string()).unwrap();
+    promtool(&["test", "rules", path.to_str().unwrap()], None);
 }
 
 /// The first number under this name, wherever it is.

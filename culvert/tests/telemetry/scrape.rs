@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use actors::NodeConfig;
+use actors::{HomeNews, HomeRule, Homes, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::Exports;
 use culvert::telemetry::metrics::table;
@@ -74,6 +74,43 @@ fn every_configured_peer_has_its_series_and_none_after() {
         running.catalog.delete_peer(&request).unwrap();
         let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
         assert!(!text.contains("tenant=\"tenant-0001\",peer=\"branch-00002\""));
+        running.node.shutdown().await;
+    });
+}
+
+/// Another node begins with all peers.
+struct AtB;
+
+impl HomeRule for AtB {
+    fn elsewhere(&self, _: u64, held: bool) -> Option<String> {
+        (!held).then(|| "b".to_owned())
+    }
+
+    fn holder(&self, _: u64) -> Option<String> {
+        None
+    }
+
+    fn hold(&self, _: u64, _: bool) {}
+}
+
+#[test]
+fn peers_of_another_node_are_elsewhere() {
+    runtime().block_on(async {
+        let config = NodeConfig { homes: Homes::new(AtB, HomeNews::default()), ..NodeConfig::default() };
+        let running = Running::start(config, &MetricsConfig::default(), Exports::default()).await;
+        running.fill(1, 2);
+        running.stand(2).await;
+        let metrics = running.metrics;
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        let peer = "tenant=\"tenant-0000\",peer=\"branch-00001\"";
+        let why = format!("culvert_peer_down_reason{{{peer},reason=\"elsewhere\"}}");
+        assert_eq!(value(&text, &why), Some(1.0), "{text}");
+        assert_eq!(value(&text, &format!("culvert_peer_up{{{peer}}}")), Some(0.0));
+        for (state, count) in [("elsewhere", 2.0), ("waiting", 0.0)] {
+            assert_eq!(value(&text, &format!("culvert_peers{{state=\"{state}\"}}")), Some(count));
+            let of_tenant = format!("culvert_tenant_peers{{tenant=\"tenant-0000\",state=\"{state}\"}}");
+            assert_eq!(value(&text, &of_tenant), Some(count));
+        }
         running.node.shutdown().await;
     });
 }

@@ -14,6 +14,7 @@ mod faults;
 mod memory;
 mod record;
 mod redb;
+mod succeed;
 mod vault;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub use memory::MemoryStore;
 pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, audit_key, encode, used_key};
 pub use record::{audit_folder, audit_node, is_audit};
 pub use redb::RedbStore;
+pub use succeed::{revision_with_tenants, succeed};
 pub use vault::Vault;
 
 /// Name of the store in the state directory.

@@ -108,6 +108,29 @@ impl RedbStore {
         Ok(state.database.insert(database))
     }
 
+    /// One row.
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.look(|rows| Ok(rows.get(key)?.map(|value| value.value().to_vec())))
+    }
+
+    /// Whether there is a row whose key begins with this.
+    pub(crate) fn has_some(&self, prefix: &str) -> Result<bool, StoreError> {
+        self.look(|rows| {
+            let first = rows.range(prefix..)?.next().transpose()?;
+            Ok(first.is_some_and(|(key, _)| key.value().starts_with(prefix)))
+        })
+    }
+
+    /// Looks at rows as they are on disk, which is to be asked of a store that was only just opened.
+    fn look<T>(
+        &self,
+        what: impl FnOnce(redb::ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut state = self.lock();
+        let database = self.settle(&mut state)?;
+        self.told(contained(|| what(database.begin_read()?.open_table(ROWS)?)))
+    }
+
     /// Gives the database up after a failure.
     fn give_up(state: &mut State) {
         let database = state.database.take();

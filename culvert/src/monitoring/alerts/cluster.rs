@@ -50,10 +50,36 @@ pub(super) const ALERTS: &[Alert] = &[
         needs: None,
     },
     Alert {
+        name: "CulvertNodeLost",
+        severity: Severity::Critical,
+        when: query!("increase($0{how=\"sudden\"}[15m]) > 0", CLUSTER_ARRIVALS),
+        looks_at: query!("$0{how=\"sudden\"}", CLUSTER_ARRIVALS),
+        minutes: 0,
+        summary: "{{ $labels.instance }} has gone on with tunnels of a node that was lost",
+        cause: None,
+        runbook: "A node was killed, has crashed, stood still or was cut off, and its tunnels went on at this one. `culvert get nodes` says who is there. The log of the one \
+                  that was lost, as it was before (`kubectl logs --previous`), says why it ended; one that comes back and is lost again does so each time. Until it is back the others have \
+                  its share, and with no other left nobody is there to go on with theirs.",
+        labels: &[("instance", "a"), ("how", "sudden")],
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\",how=\"sudden\"}", CLUSTER_ARRIVALS), "0x10 2x10")],
+            minute: 15,
+        },
+        // One that is drained gives its slots away.
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",how=\"sudden\"}", CLUSTER_ARRIVALS), "2x20"),
+                (query!("$0{instance=\"a\",how=\"moved\"}", CLUSTER_ARRIVALS), "0x10 2x10"),
+            ],
+            minute: 15,
+        },
+        needs: None,
+    },
+    Alert {
         name: "CulvertUnprotected",
         severity: Severity::Warning,
         when: query!(
-            "$0{state=\"unprotected\"} > 0 and on (instance) $1{state=\"heard\"} > 0",
+            "$0{state=\"unprotected\"} > 0 and on (instance) max_over_time($1{state=\"joined\"}[6h]) > 0",
             CLUSTER_CONNECTIONS,
             CLUSTER_NODES
         ),
@@ -61,19 +87,24 @@ pub(super) const ALERTS: &[Alert] = &[
         minutes: 5,
         summary: "no other node could go on with connections of {{ $labels.instance }}",
         cause: None,
-        runbook: "They would be negotiated anew if the node were lost. `culvert get slots` shows the slot without a standby: the log of its node says why none keeps up (\
+        runbook: "They would be negotiated anew if the node were lost. Where it is the last of several that were there within six hours, the others are what is missing: `culvert get \
+                  nodes`. Where there are others, `culvert get slots` shows the slot without a standby: the log of its node says why none keeps up (\
                   `the standby does not keep up`), most often a node without processor time to spare, or of another version.",
         labels: &[("instance", "a"), ("state", "unprotected")],
         fires: Trial {
             series: &[
-                (query!("$0{instance=\"a\",state=\"unprotected\"}", CLUSTER_CONNECTIONS), "7x10"),
-                (query!("$0{instance=\"a\",state=\"heard\"}", CLUSTER_NODES), "2x10"),
+                (query!("$0{instance=\"a\",state=\"unprotected\"}", CLUSTER_CONNECTIONS), "0x3 7x10"),
+                // The leases of the others have ended.
+                (query!("$0{instance=\"a\",state=\"joined\"}", CLUSTER_NODES), "2x3 0x10"),
+                (query!("$0{instance=\"a\",state=\"heard\"}", CLUSTER_NODES), "2x3 0x10"),
             ],
-            minute: 6,
+            minute: 10,
         },
         rests: Trial {
             series: &[
                 (query!("$0{instance=\"a\",state=\"unprotected\"}", CLUSTER_CONNECTIONS), "7x10"),
+                // A node by itself.
+                (query!("$0{instance=\"a\",state=\"joined\"}", CLUSTER_NODES), "0x10"),
                 (query!("$0{instance=\"a\",state=\"heard\"}", CLUSTER_NODES), "0x10"),
             ],
             minute: 6,

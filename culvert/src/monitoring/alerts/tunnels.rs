@@ -1,6 +1,6 @@
 //! Alerts about tunnels: those that are down or lack a part, and why.
 
-use super::{Alert, Cause, NODE, PEER, Severity, TENANT, Trial};
+use super::{Alert, Cause, NODE, PEER, Severity, Trial};
 use crate::monitoring::query::query;
 use crate::telemetry::metrics::table::*;
 
@@ -18,7 +18,7 @@ pub(super) const ALERTS: &[Alert] = &[
         name: "CulvertPeerDown",
         severity: Severity::Warning,
         when: query!(
-            "$0 == 0 unless on (instance, tenant, peer) $1{reason=~\"waiting|terminated\"}",
+            "$0 == 0 unless on (instance, tenant, peer) $1{reason=~\"waiting|terminated|elsewhere\"}",
             PEER_UP,
             PEER_REASON
         ),
@@ -28,7 +28,7 @@ pub(super) const ALERTS: &[Alert] = &[
         cause: OF_PEER,
         runbook: "A tunnel that is wanted does not come up, or was lost and does not come back. `culvert explain tenants/TENANT/peers/PEER` says why, with \
                   the values that differ and what to change on which side; `culvert_peer_down_reason` has the same cause in a word. A tunnel that waits for its \
-                  peer or for a packet, or that was taken down by command, does not count.",
+                  peer or for a packet, that was taken down by command, or that another node has or begins with, does not count.",
         labels: PEER,
         fires: Trial {
             series: &[
@@ -48,6 +48,16 @@ pub(super) const ALERTS: &[Alert] = &[
                     query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b2\",reason=\"waiting\"}", PEER_REASON),
                     "1x10",
                 ),
+                // Lost here, and up at another node since.
+                (query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b3\"}", PEER_UP), "0x10"),
+                (
+                    query!(
+                        "$0{instance=\"a\",tenant=\"acme\",peer=\"b3\",reason=\"elsewhere\"}",
+                        PEER_REASON
+                    ),
+                    "1x10",
+                ),
+                (query!("$0{instance=\"b\",tenant=\"acme\",peer=\"b3\"}", PEER_UP), "1x10"),
             ],
             minute: 6,
         },
@@ -139,37 +149,137 @@ pub(super) const ALERTS: &[Alert] = &[
         name: "CulvertTenantTunnelsFailing",
         severity: Severity::Critical,
         when: query!(
-            "sum by (instance, tenant) ($0{state=\"backing_off\"}) > 0.5 * sum by (instance, tenant) ($0{state!=\"terminated\"})",
+            "sum by (job, namespace, tenant) ($0{state=\"backing_off\"}) > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"})",
             TENANT_PEERS
         ),
         looks_at: query!("$0{state=\"backing_off\"}", TENANT_PEERS),
         minutes: 5,
         summary: "more than half of the tunnels of {{ $labels.tenant }} fail",
         cause: Some(Cause {
-            asked: query!("topk(1, count by (reason) ($0{instance=%q,tenant=%q}))", PEER_REASON),
-            by: &["instance", "tenant"],
+            asked: query!(
+                "topk(1, count by (reason) ($0{job=%q,namespace=%q,tenant=%q,reason!~\"waiting|terminated|elsewhere\"}))",
+                PEER_REASON
+            ),
+            by: &["job", "namespace", "tenant"],
             word: "reason",
             trial: "psk",
         }),
         runbook: "Most of a tenant's tunnels fail at once, so it is hardly each of them: look for what they have in common. A secret that was changed here and \
-                  not there, a proposal taken away, a path or an address of this node. `culvert get peers tenants/TENANT` shows them with their last errors, and \
+                  not there, a proposal taken away, a path or an address of the nodes. `culvert get peers tenants/TENANT` shows them with their last errors, and \
                   `culvert get audit` what was changed last.",
-        labels: TENANT,
+        labels: &[("job", "culvert"), ("tenant", "acme")],
+        // Three nodes, each of which begins with a third of the peers.
         fires: Trial {
             series: &[
-                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"backing_off\"}", TENANT_PEERS), "8x10"),
-                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS), "2x10"),
                 (
-                    query!("$0{instance=\"a\",tenant=\"acme\",peer=\"b1\",reason=\"psk\"}", PEER_REASON),
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"backing_off\"}",
+                        TENANT_PEERS
+                    ),
+                    "3x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "7x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"backing_off\"}",
+                        TENANT_PEERS
+                    ),
+                    "3x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "7x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"backing_off\"}",
+                        TENANT_PEERS
+                    ),
+                    "2x10",
+                ),
+                (
+                    query!("$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS),
+                    "2x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "6x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",peer=\"b1\",reason=\"psk\"}",
+                        PEER_REASON
+                    ),
+                    "1x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",peer=\"b1\",reason=\"elsewhere\"}",
+                        PEER_REASON
+                    ),
+                    "1x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",peer=\"b1\",reason=\"elsewhere\"}",
+                        PEER_REASON
+                    ),
                     "1x10",
                 ),
             ],
             minute: 6,
         },
+        // All that one node begins with, and few of all.
         rests: Trial {
             series: &[
-                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"backing_off\"}", TENANT_PEERS), "2x10"),
-                (query!("$0{instance=\"a\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS), "8x10"),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"backing_off\"}",
+                        TENANT_PEERS
+                    ),
+                    "2x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "8x10",
+                ),
+                (
+                    query!("$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS),
+                    "4x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "6x10",
+                ),
+                (
+                    query!("$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS),
+                    "4x10",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"elsewhere\"}",
+                        TENANT_PEERS
+                    ),
+                    "6x10",
+                ),
             ],
             minute: 6,
         },

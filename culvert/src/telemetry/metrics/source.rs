@@ -241,9 +241,13 @@ impl Reading {
 }
 
 impl OfPeer<'_> {
-    /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting` or `terminated`.
+    /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting`, `terminated`, or `elsewhere` where another node of the cluster
+    /// has it or begins with it, so that over all nodes each is counted once besides.
     pub(super) fn state(&self) -> usize {
         use culvert_proto::v1::PeerState;
+        if self.view.is_some_and(PeerView::is_anothers) {
+            return 6;
+        }
         let state = self.view.map(|view| view.state);
         match state {
             Some(PeerState::Established) => 0,
@@ -257,7 +261,8 @@ impl OfPeer<'_> {
 }
 
 /// The words of [`OfPeer::state`], in the order of its numbers.
-pub(super) const STATES: [&str; 6] = ["up", "degraded", "connecting", "backing_off", "waiting", "terminated"];
+pub(super) const STATES: [&str; 7] =
+    ["up", "degraded", "connecting", "backing_off", "waiting", "terminated", "elsewhere"];
 
 /// Peers by state.
 pub(super) fn count_states<'a, 'b: 'a>(peers: impl Iterator<Item = &'a OfPeer<'b>>) -> [u64; STATES.len()] {

@@ -32,7 +32,7 @@ metrics! {
     LIMIT = Gauge Node "culvert_limit" ["resource"] "How much of it there is.";
     QUEUE_DEPTH = Gauge Node "culvert_queue_depth" ["queue"] "What waits in a queue of the node.";
     QUEUE_LIMIT = Gauge Node "culvert_queue_limit" ["queue"] "What may wait in it.";
-    PEERS = Gauge Node "culvert_peers" ["state"] "Configured peers by how they stand.";
+    PEERS = Gauge Node "culvert_peers" ["state"] "Configured peers by how they stand; elsewhere are those that another node of the cluster has or begins with.";
     IKE_SAS = Gauge Node "culvert_ike_sas" [] "IKE SAs, those included that another is taking over from.";
     CHILD_SAS = Gauge Node "culvert_child_sas" [] "Pairs of ESP SAs.";
     HALF_OPEN = Gauge Node "culvert_half_open" [] "Negotiations of strangers that are not authenticated yet.";
@@ -63,7 +63,7 @@ metrics! {
     CLUSTER_PACKETS = Counter Node "culvert_cluster_packets_total" ["direction"] "Packets and IKE messages that landed on one node and are for tunnels of another, as they went between the two.";
     CLUSTER_BYTES = Counter Node "culvert_cluster_bytes_total" ["direction"] "Octets of them.";
 
-    TENANT_PEERS = Gauge Tenant "culvert_tenant_peers" ["tenant", "state"] "A tenant's peers by how they stand.";
+    TENANT_PEERS = Gauge Tenant "culvert_tenant_peers" ["tenant", "state"] "A tenant's peers by how they stand; elsewhere are those that another node of the cluster has or begins with.";
     TENANT_PEER_LIMIT = Gauge Tenant "culvert_tenant_peers_limit" ["tenant"] "Peers that a tenant may have.";
     TENANT_SECRETS = Gauge Tenant "culvert_tenant_secrets" ["tenant"] "A tenant's secrets.";
     TENANT_SECRET_LIMIT = Gauge Tenant "culvert_tenant_secrets_limit" ["tenant"] "Secrets that a tenant may have.";
@@ -78,7 +78,7 @@ metrics! {
     TENANT_LOSSES = Counter Tenant "culvert_tenant_losses_total" ["tenant"] "Times that a tunnel of a tenant was lost though nobody here wanted it. Those of peers that are deleted leave the sum.";
 
     PEER_UP = Gauge Peer "culvert_peer_up" ["tenant", "peer"] "1 while a configured peer's tunnel is up, 0 while it is not, as long as it is configured.";
-    PEER_REASON = Gauge Peer "culvert_peer_down_reason" ["tenant", "peer", "reason"] "1 for the reason why a tunnel does not carry all that it is for; none while it does.";
+    PEER_REASON = Gauge Peer "culvert_peer_down_reason" ["tenant", "peer", "reason"] "1 for the reason why a tunnel does not carry all that it is for; none while it does. elsewhere: another node of the cluster has it or begins with it.";
     PEER_SINCE = Gauge Peer "culvert_peer_state_timestamp_seconds" ["tenant", "peer"] "Since when a tunnel is as it is, as a Unix time.";
     PEER_UPS = Counter Peer "culvert_peer_ups_total" ["tenant", "peer"] "Times that a tunnel came up.";
     PEER_LOSSES = Counter Peer "culvert_peer_losses_total" ["tenant", "peer"] "Times that a tunnel was lost though nobody here wanted it.";
