@@ -10,6 +10,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::time;
 use crate::fleet::{Churn, LoadError, Memory, Probes, Session, Target, check_watched};
 
 /// How long the node may take to forget SAs that were deleted.
@@ -31,10 +32,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 50.0, value_name = "N", value_parser = positive)]
     churn_rate: f64,
     /// How long one that went stays away
-    #[arg(long, default_value = "500ms", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "500ms", value_parser = time, value_name = "TIME")]
     down: Duration,
     /// How long
-    #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", default_value = "30s", value_parser = time, value_name = "TIME")]
     duration: Duration,
     /// Negotiations under way at a time, when the tunnels are opened
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
@@ -91,7 +92,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let elapsed = begin.elapsed();
     let mut series = live.stop().await;
     session.fleet.settle().await;
-    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
+    let up = session.fleet.up();
     let left_over = api.left_over(&session.plan, up, LINGER).await;
     let after = api.status().await;
     let memory = memory.stop().await;
@@ -120,6 +121,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.causes(&meter.causes);
     probes.tell(&mut summary, &meter, session.fleet.flow_count(), elapsed);
     summary.check(Check::at_most("failed", 0.0, Some(meter.failed.get() as f64), ""));
+    summary.check(churn.floor());
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = arguments.max_growth {
         let growth = resident_after.map(|after| after - resident);

@@ -1,6 +1,7 @@
 //! Logins that fail, as fast as somebody may try them: to see that tunnels and other callers do not notice. It goes to a
 //! loopback address or a Unix socket only, so many a second, for so long, and no more.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
 
 use crate::Output;
+use crate::engine::output::print;
 use crate::engine::stop::Stop;
-use crate::flood::short;
+use crate::engine::times::short;
+use crate::fleet::LoadError;
 
 /// Connections side by side.
 const CONNECTIONS: u32 = 8;
@@ -22,6 +25,8 @@ const CONNECTIONS: u32 = 8;
 const TURN: Duration = Duration::from_millis(10);
 /// Logins of a connection that are under way at once; a node that answers slowly is not sent more.
 const UNDER_WAY: usize = 64;
+/// How long the system may take to connect, and the node to answer a login: one that is frozen keeps its connections, and says nothing.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// `loadtest logins`
 #[derive(Clone, Debug, Args)]
@@ -50,57 +55,32 @@ struct Outcome {
     limited: AtomicU64,
     /// On a connection that the node has closed.
     closed: AtomicU64,
+    /// Not answered in time.
+    unanswered: AtomicU64,
     /// Let in, which must not be.
     admitted: AtomicU64,
 }
 
 fn here(text: &str) -> Result<String, String> {
     let host = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
-    let loopback =
-        host.and_then(|host| host.parse::<std::net::IpAddr>().ok()).is_some_and(|ip| ip.is_loopback());
-    if loopback || text.starts_with("unix:") {
+    let address = host.and_then(|host| match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+    });
+    if address.is_some_and(|address| address.is_loopback()) || text.starts_with("unix:") {
         return Ok(text.to_owned());
     }
-    Err("expected a loopback address, http://127.0.0.1:50051, or unix:PATH".to_owned())
+    Err("expected a loopback address, http://127.0.0.1:50051 or http://[::1]:50051, or unix:PATH".to_owned())
 }
 
 /// Sends them and prints what became of them. True if none was let in, and some were answered.
 ///
 /// # Errors
 /// If the node cannot be reached.
-pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error> {
+pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let mut stop = Stop::on_interrupt();
-    let endpoint = Endpoint::from_shared(arguments.server.clone())?;
-    // Once, so that a node that is not there is told as such.
-    endpoint.connect().await?;
-    let outcome = Arc::new(Outcome::default());
-    let begin = Instant::now();
-    let mut connections = tokio::task::JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (endpoint, outcome, duration) = (endpoint.clone(), Arc::clone(&outcome), arguments.duration);
-        connections.spawn(try_logins(endpoint, outcome, arguments.rate, duration));
-    }
-    // What is under way at an interrupt is given up: a node that does not answer would keep us.
-    let all = async { while connections.join_next().await.is_some() {} };
-    let _ = stop.until_wanted(all).await;
-    drop(connections);
-    let seconds = begin.elapsed().as_secs_f64();
-    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let Outcome { sent, told, limited, closed, admitted } = &*outcome;
-    let (sent, told, limited, closed, admitted) =
-        (get(sent), get(told), get(limited), get(closed), get(admitted));
-    let rate = sent as f64 / seconds;
-    #[allow(clippy::print_stdout, reason = "the figures are what it is for")]
-    match arguments.output {
-        Output::Text => println!(
-            "{sent} logins in {seconds:.1} s, {rate:.0} a second: {told} refused and told why, {limited} refused as too \
-             many, {closed} on connections that were closed, {admitted} let in"
-        ),
-        Output::Json => println!(
-            "{}",
-            json!({ "sent": sent, "per_second": rate, "told": told, "limited": limited, "closed": closed, "admitted": admitted })
-        ),
-    }
+    let Some((outcome, took)) = try_all(arguments, LIMIT, &mut stop).await? else { return Ok(false) };
+    outcome.tell(arguments, took.as_secs_f64())?;
     let answered = outcome.answered();
     if answered == 0 {
         #[allow(clippy::print_stderr, reason = "there is no log")]
@@ -111,10 +91,57 @@ pub async fn run(arguments: &Arguments) -> Result<bool, tonic::transport::Error>
             );
         }
     }
-    Ok(admitted == 0 && answered > 0)
+    Ok(outcome.admitted.load(Ordering::Relaxed) == 0 && answered > 0)
+}
+
+/// All of them, and how long it took; nothing if an end was wanted before the first. Each has so long to be answered.
+async fn try_all(
+    arguments: &Arguments,
+    limit: Duration,
+    stop: &mut Stop,
+) -> Result<Option<(Arc<Outcome>, Duration)>, LoadError> {
+    let unreachable = |error: String| LoadError::Unreachable(arguments.server.clone(), error);
+    let endpoint = Endpoint::from_shared(arguments.server.clone()).map_err(|e| unreachable(e.to_string()))?;
+    let endpoint = endpoint.connect_timeout(limit);
+    // Once, so that a node that is not there is told as such.
+    let Some(connected) = stop.until_wanted(tokio::time::timeout(limit, endpoint.connect())).await else {
+        return Ok(None);
+    };
+    let connected = connected.map_err(|_| unreachable(format!("no connection in {limit:?}")))?;
+    connected.map_err(|error| unreachable(error.to_string()))?;
+    let (outcome, begin) = (Arc::new(Outcome::default()), Instant::now());
+    let mut connections = tokio::task::JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (endpoint, outcome, duration) = (endpoint.clone(), Arc::clone(&outcome), arguments.duration);
+        connections.spawn(try_logins(endpoint, outcome, arguments.rate, duration, limit));
+    }
+    // What is under way at an interrupt is given up.
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = stop.until_wanted(all).await;
+    Ok(Some((outcome, begin.elapsed())))
 }
 
 impl Outcome {
+    fn tell(&self, arguments: &Arguments, seconds: f64) -> Result<(), LoadError> {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Self { sent, told, limited, closed, unanswered, admitted } = self;
+        let (sent, told, limited) = (get(sent), get(told), get(limited));
+        let (closed, unanswered, admitted) = (get(closed), get(unanswered), get(admitted));
+        let rate = sent as f64 / seconds;
+        let text = match arguments.output {
+            Output::Text => format!(
+                "{sent} logins in {seconds:.1} s, {rate:.0} a second: {told} refused and told why, {limited} refused as too \
+                 many, {closed} on connections that were closed, {unanswered} not answered, {admitted} let in"
+            ),
+            Output::Json => json!({
+                "sent": sent, "per_second": rate, "told": told, "limited": limited, "closed": closed,
+                "unanswered": unanswered, "admitted": admitted,
+            })
+            .to_string(),
+        };
+        print(&mut std::io::stdout(), &text)
+    }
+
     /// Logins that the node has said something to.
     fn answered(&self) -> u64 {
         [&self.told, &self.limited, &self.admitted].iter().map(|count| count.load(Ordering::Relaxed)).sum()
@@ -122,7 +149,13 @@ impl Outcome {
 }
 
 /// The share of one connection.
-async fn try_logins(endpoint: Endpoint, outcome: Arc<Outcome>, rate: u32, duration: Duration) {
+async fn try_logins(
+    endpoint: Endpoint,
+    outcome: Arc<Outcome>,
+    rate: u32,
+    duration: Duration,
+    limit: Duration,
+) {
     let (begin, mut done) = (Instant::now(), 0_u64);
     let mut turn = tokio::time::interval(TURN);
     let mut channel = endpoint.connect_lazy();
@@ -131,23 +164,23 @@ async fn try_logins(endpoint: Endpoint, outcome: Arc<Outcome>, rate: u32, durati
         let due = (begin.elapsed().as_secs_f64() * f64::from(rate) / f64::from(CONNECTIONS)) as u64;
         let mut under_way = tokio::task::JoinSet::new();
         while done < due && under_way.len() < UNDER_WAY {
-            under_way.spawn(login(channel.clone(), Arc::clone(&outcome)));
+            under_way.spawn(login(channel.clone(), Arc::clone(&outcome), limit));
             done += 1;
         }
         // What was not sent in its time is not made up for.
         done = done.max(due.saturating_sub(u64::from(rate / CONNECTIONS)));
-        let mut closed = false;
+        let mut gone = false;
         while let Some(result) = under_way.join_next().await {
-            closed |= result.unwrap_or(true);
+            gone |= result.unwrap_or(true);
         }
-        if closed {
+        if gone {
             channel = endpoint.connect_lazy();
         }
     }
 }
 
-/// One login. True if the connection is gone.
-async fn login(channel: Channel, outcome: Arc<Outcome>) -> bool {
+/// One login. True if the connection is gone, or of no use any more.
+async fn login(channel: Channel, outcome: Arc<Outcome>, limit: Duration) -> bool {
     let count = |of: &AtomicU64| of.fetch_add(1, Ordering::Relaxed);
     let mut request = Request::new(v1::WhoAmIRequest {});
     let value = format!("Bearer cvt_{:032x}", rand::random::<u128>());
@@ -155,7 +188,12 @@ async fn login(channel: Channel, outcome: Arc<Outcome>) -> bool {
         request.metadata_mut().insert("authorization", value);
     }
     count(&outcome.sent);
-    match TokenServiceClient::new(channel).who_am_i(request).await.map_err(|status| status.code()) {
+    let mut client = TokenServiceClient::new(channel);
+    let Ok(answer) = tokio::time::timeout(limit, client.who_am_i(request)).await else {
+        count(&outcome.unanswered);
+        return true;
+    };
+    match answer.map_err(|status| status.code()) {
         Ok(_) => count(&outcome.admitted),
         Err(Code::Unauthenticated) => count(&outcome.told),
         Err(Code::ResourceExhausted) => count(&outcome.limited),
@@ -186,5 +224,35 @@ mod tests {
         });
         let words = format!("--server {server} --for 50ms --rate 1000");
         assert!(!run(&words::arguments(&words)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_never_answers_is_not_waited_for_beyond_the_limit() {
+        // The kernel takes connections for it.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = format!("http://{}", listener.local_addr().unwrap());
+        let arguments = words::arguments(&format!("--server {server} --for 50ms --rate 1000"));
+        let outcome = try_all(&arguments, Duration::from_millis(20), &mut Stop::never()).await;
+        let (outcome, _) = outcome.unwrap().unwrap();
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        assert!(get(&outcome.sent) > 0 && outcome.answered() == 0);
+        assert_eq!(get(&outcome.sent), get(&outcome.unanswered) + get(&outcome.closed));
+        assert!(get(&outcome.unanswered) > 0);
+    }
+
+    #[test]
+    fn loopback_is_known_in_either_family() {
+        for good in ["http://127.0.0.1:50051", "http://[::1]:50051", "unix:/run/culvert/culvertd.sock"] {
+            assert_eq!(here(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "http://[2001:db8::1]:1",
+            "http://192.0.2.1:1",
+            "http://::1:50051",
+            "http://[127.0.0.1]:1",
+            "::1",
+        ] {
+            assert!(here(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -9,14 +9,13 @@ use crate::engine::live::{Live, Rate, progress};
 use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
-use crate::engine::threshold::Check;
+use crate::engine::threshold::{Check, REACHED};
+use crate::engine::times::time;
 use crate::fleet::{Fleet, LoadError, Probes, Rekeys, Session, Target, Which};
 use crate::{Command, Report};
 
 /// Flows that sample what rekeyings cost, where no number is asked for.
 const FLOWS: u32 = 100;
-/// Of the rekeyings that are ordered in a second, those that must be done: a load that was none shows nothing.
-const REACHED: f64 = 0.9;
 /// What is shown.
 const RATES: [Rate; 2] = [
     ("rekeyings/s", |meter| meter.child_rekeys.get() + meter.ike_rekeys.get()),
@@ -30,7 +29,7 @@ pub struct Arguments {
     #[arg(long = "tunnels", alias = "count", default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     count: u32,
     /// Lifetime of the Child SAs, after which the node rekeys them by itself
-    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "10s", value_parser = time, value_name = "TIME")]
     life: Duration,
     /// Order so many rekeyings a second instead, over the API
     #[arg(long, value_name = "N", conflicts_with = "life", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -39,7 +38,7 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Which::Child, requires = "rekey_rate")]
     which: Which,
     /// How long
-    #[arg(long = "for", default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", default_value = "30s", value_parser = time, value_name = "TIME")]
     duration: Duration,
     /// Negotiations under way at a time, when the tunnels are opened
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]

@@ -12,6 +12,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::time;
 use crate::fleet::{
     Accounts, Churn, LoadError, Memory, Probes, Rekeys, Session, Target, Which, check_watched, growth,
 };
@@ -47,7 +48,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 5.0, value_name = "N", value_parser = positive)]
     rekey_rate: f64,
     /// How long
-    #[arg(long = "for", default_value = "1h", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", default_value = "1h", value_parser = time, value_name = "TIME")]
     duration: Duration,
     /// Negotiations under way at a time, when the tunnels are opened
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
@@ -104,7 +105,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let memory = memory.stop().await;
     session.fleet.settle().await;
     let after = Accounts::take(&api).await;
-    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
+    let up = session.fleet.up();
     let left_over = api.left_over(&session.plan, up, LINGER).await;
 
     let meter = session.fleet.meter.clone();
@@ -129,7 +130,10 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     }
     summary.got("tunnels opened again", went);
     summary.check(Check::at_most("failed to open", 0.0, Some(meter.failed.get() as f64), ""));
+    summary.check(churn.floor());
     summary.check(Check::at_most("failed rekeyings", 0.0, Some(rekeys.failed() as f64), ""));
+    let ordered = arguments.rekey_rate * churn.took.as_secs_f64();
+    summary.check(Check::nearly("rekeyings of those asked", ordered, rekeys.ordered()));
     summary.none("SAs of nobody", left_over);
     summary.check(Check::at_most("tunnels down", 0.0, Some((u64::from(*count) - up) as f64), ""));
     if let Some(limit) = slope_limit(arguments.max_slope, elapsed) {

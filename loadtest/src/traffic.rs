@@ -10,6 +10,7 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::time;
 use crate::fleet::{Accounts, Foreign, LoadError, Probes, RATES, Session, Target};
 
 /// `loadtest traffic`
@@ -19,7 +20,7 @@ pub struct Arguments {
     #[arg(long = "tunnels", alias = "count", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1_000_000))]
     count: u32,
     /// How long probes are sent
-    #[arg(long = "for", default_value = "10s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", default_value = "10s", value_parser = time, value_name = "TIME")]
     duration: Duration,
     /// Negotiations under way at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
@@ -65,7 +66,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.settle().await;
 
     let after = accounts(&session).await;
-    let up = session.fleet.reports().filter(|(_, report)| report.up).count() as u64;
+    let up = session.fleet.up();
     let meter = session.fleet.meter.clone();
     let mut summary = Summary::new("traffic", seed);
     summary.count("tunnels", "tunnels", (*count).into());

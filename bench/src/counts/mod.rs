@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
     let failed = report::failed(&rows);
     report::show(&rows, &made_with, &expected, options.output);
     if options.accept {
-        expected.take_over(&rows, made_with, &all);
+        expected.take_over(&rows, made_with, &all)?;
         expected.write()?;
         return Ok(true);
     }

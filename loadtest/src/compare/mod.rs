@@ -29,6 +29,7 @@ use clap::Args;
 
 use crate::Output;
 use crate::engine::stop::Signals;
+use crate::engine::times::time;
 use contestants::Name;
 use lab::LabError;
 
@@ -39,7 +40,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
     rounds: u32,
     /// How long each TCP measurement goes on
-    #[arg(long, default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = time, value_name = "TIME")]
     secs: Duration,
     /// Who takes part [default: everyone that is installed]
     #[arg(long, value_delimiter = ',', value_enum, value_name = "WHO")]

@@ -8,23 +8,23 @@ use super::Arguments;
 use super::contestants::Name;
 use super::goals;
 use super::iperf::Tcp;
+use super::lab::LabError;
 use super::responders::{Cost, Kind};
 use super::stats::{Goal, Row, median};
 use super::turn::{Results, Turn};
 use crate::Output;
+use crate::engine::output::print;
 
 /// Tells everything; true if no goal is missed, or left without a figure.
-pub(crate) fn tell(results: &Results, arguments: &Arguments, output: Output) -> bool {
+pub(crate) fn tell(results: &Results, arguments: &Arguments, output: Output) -> Result<bool, LabError> {
     let rows = goals::rows(results);
     let text = match output {
         Output::Text => text(results, &rows),
         Output::Json => object(results, arguments, &rows).to_string(),
     };
-    #[allow(clippy::print_stdout, reason = "this is what was asked for")]
-    {
-        println!("{text}");
-    }
-    rows.iter().all(|row| row.goal == Goal::None || row.is_met() == Some(true))
+    print(&mut std::io::stdout(), &text)
+        .map_err(|error| LabError::Program("this program".to_owned(), error.to_string()))?;
+    Ok(rows.iter().all(|row| row.goal == Goal::None || row.is_met() == Some(true)))
 }
 
 fn text(results: &Results, rows: &[Row]) -> String {
@@ -70,20 +70,27 @@ fn text(results: &Results, rows: &[Row]) -> String {
         ));
     }
     let mut table = new(&["Culvert", "goal", "reached", "from", "to", ""]);
-    for row in rows.iter().filter(|row| row.reached.is_some()) {
+    // What has a goal is told also without a figure: it is missed for who requires them.
+    for row in rows.iter().filter(|row| row.reached.is_ok() || row.goal != Goal::None) {
         let digits = if row.goal.number().is_some_and(|goal| goal > 100.0) { 0 } else { 2 };
         let goal = match row.goal {
             Goal::AtLeast(goal) => format!(">= {goal:.digits$}"),
             Goal::AtMost(goal) => format!("<= {goal:.digits$}"),
             Goal::None => String::new(),
         };
-        let met = row.is_met().map_or("", |met| if met { "ok" } else { "missed" });
+        let met = match (row.reached, row.is_met()) {
+            (Err(lack), _) => lack.text(),
+            (Ok(_), Some(true)) => "ok",
+            (Ok(_), Some(false)) => "missed",
+            (Ok(_), None) => "",
+        };
+        let reached = row.reached.ok();
         table.add_row([
             row.title.clone(),
             goal,
-            cell(row.reached.map(|spread| spread.median), digits),
-            cell(row.reached.map(|spread| spread.min), digits),
-            cell(row.reached.map(|spread| spread.max), digits),
+            cell(reached.map(|spread| spread.median), digits),
+            cell(reached.map(|spread| spread.min), digits),
+            cell(reached.map(|spread| spread.max), digits),
             met.to_owned(),
         ]);
     }
@@ -95,7 +102,7 @@ fn text(results: &Results, rows: &[Row]) -> String {
     for (name, hint) in &results.missing {
         parts.push(format!("{} was left out: {hint}", name.text()));
     }
-    parts.push(warnings(results).join("\n"));
+    parts.push(warnings(results, rows).join("\n"));
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
@@ -141,6 +148,8 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         of.iter().map(|(name, text)| (by_name(name), text.clone().into())).collect()
     };
     let ratios: Map<String, Value> = rows.iter().map(|row| (row.name.to_owned(), row.json())).collect();
+    let lacking: Map<String, Value> =
+        rows.iter().filter_map(|row| Some((row.name.to_owned(), row.reached.err()?.text().into()))).collect();
     json!({
         "machine": {"processors": processors(), "model": model(), "kernel": kernel()},
         "settings": {
@@ -154,7 +163,8 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         "twoX25519Micros": results.x25519,
         "results": all,
         "ratios": ratios,
-        "warnings": warnings(results),
+        "lacking": lacking,
+        "warnings": warnings(results, rows),
     })
 }
 
@@ -165,11 +175,17 @@ fn by_round<T>(rounds: &[T], value: impl Fn(&T) -> Option<Value>) -> Value {
 }
 
 /// What makes figures worth less.
-fn warnings(results: &Results) -> Vec<String> {
+fn warnings(results: &Results, rows: &[Row]) -> Vec<String> {
     let debug =
         "this loadtest was built without optimisation: figures are worth little; try: cargo build --release";
     let debug = cfg!(debug_assertions).then(|| debug.to_owned());
-    results.failed.iter().cloned().chain(debug).collect()
+    let zeros = rows.iter().filter(|row| row.zeros > 0).map(|row| {
+        format!(
+            "{}: nothing has come of the other in {} of the rounds, which are no part of it",
+            row.title, row.zeros
+        )
+    });
+    results.failed.iter().cloned().chain(zeros).chain(debug).collect()
 }
 
 fn machine_line() -> String {
@@ -254,5 +270,29 @@ mod tests {
         let turns = &results.by[&Name::Culvert];
         assert_eq!(by_round(turns, |turn| turn.ping.map(Value::from)), json!([null, 0.3]));
         assert_eq!(by_round(turns, |turn| turn.udp.map(Value::from)), json!([]));
+    }
+
+    #[test]
+    fn a_goal_without_a_figure_is_told_with_the_reason() {
+        let mut results = results();
+        results.by.insert(Name::Strongswan, vec![Turn { udp: Some(0.0), ..Turn::default() }]);
+        for turn in results.by.get_mut(&Name::Culvert).into_iter().flatten() {
+            turn.udp = Some(3_000.0);
+        }
+        let rows = goals::rows(&results);
+        let text = text(&results, &rows);
+        let line = |of: &str| text.lines().find(|line| line.contains(of)).unwrap_or_default().to_owned();
+        assert!(line("UDP without loss / strongSwan ").contains("theirs is 0"), "{text}");
+        assert!(line("UDP without loss / boringtun").contains("left out"), "{text}");
+        assert!(line("TCP x4 / wireguard-go").contains("not measured"), "{text}");
+        assert!(
+            !text.contains("ping / strongSwan") && line("UDP without loss / wireguard-go").is_empty(),
+            "{text}"
+        );
+        assert!(line("UDP without loss / strongSwan:").contains("in 1 of the rounds"), "{text}");
+        assert!(rows.iter().any(|row| row.goal != Goal::None && row.is_met().is_none()));
+        let object = object(&results, &crate::engine::words::arguments(""), &rows);
+        assert_eq!(object["lacking"]["udp_vs_strongswan"], "theirs is 0");
+        assert!(object["ratios"]["udp_vs_strongswan"].is_null());
     }
 }

@@ -22,17 +22,39 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of values of several rounds; `None` without any.
-    pub(crate) fn of(values: &[f64]) -> Option<Self> {
-        let median = median(values)?;
+    /// Of values of several rounds.
+    pub(crate) fn of(values: &[f64]) -> Result<Self, Lack> {
+        let median = median(values).ok_or(Lack::Unmeasured)?;
         let finite = || values.iter().copied().filter(|value| value.is_finite());
-        Some(Self { median, min: finite().fold(f64::INFINITY, f64::min), max: finite().fold(0.0, f64::max) })
+        Ok(Self { median, min: finite().fold(f64::INFINITY, f64::min), max: finite().fold(0.0, f64::max) })
     }
 
     /// Of the ratios of two in each round, for what a machine is up to changes from one round to the next.
-    pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
+    pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Result<Self, Lack> {
         let ratios = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
-        Self::of(&ratios.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>())
+        let spread = Self::of(&ratios.map(|(ours, theirs)| ours / theirs).collect::<Vec<_>>());
+        spread.map_err(|lack| if theirs.contains(&0.0) { Lack::Zero } else { lack })
+    }
+}
+
+/// Why there is no figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Somebody that it takes is not here.
+    LeftOut,
+    /// It was not asked for, or has failed.
+    Unmeasured,
+    /// Nothing has come of the other, so nothing is so many times it.
+    Zero,
+}
+
+impl Lack {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::LeftOut => "left out",
+            Self::Unmeasured => "not measured",
+            Self::Zero => "theirs is 0",
+        }
     }
 }
 
@@ -70,19 +92,20 @@ pub(crate) struct Row {
     /// For people.
     pub(crate) title: String,
     pub(crate) goal: Goal,
-    /// `None` if somebody that it takes is not there, or was not measured.
-    pub(crate) reached: Option<Spread>,
+    pub(crate) reached: Result<Spread, Lack>,
+    /// Rounds that are no part of it, as nothing has come of the other in them.
+    pub(crate) zeros: usize,
 }
 
 impl Row {
     pub(crate) fn is_met(&self) -> Option<bool> {
-        self.goal.is_met(self.reached?.median)
+        self.goal.is_met(self.reached.ok()?.median)
     }
 
     pub(crate) fn json(&self) -> Value {
         match self.reached {
-            None => Value::Null,
-            Some(Spread { median, min, max }) => {
+            Err(_) => Value::Null,
+            Ok(Spread { median, min, max }) => {
                 json!({"median": median, "min": min, "max": max, "goal": self.goal.number(), "met": self.is_met()})
             }
         }
@@ -105,18 +128,21 @@ mod tests {
     fn ratios_are_of_the_same_round_and_without_anybody_there_are_none() {
         let spread = Spread::of_ratios(&[10.0, 30.0, 20.0], &[5.0, 10.0, 20.0]).unwrap();
         assert_eq!(spread, Spread { median: 2.0, min: 1.0, max: 3.0 });
-        assert_eq!(Spread::of_ratios(&[10.0], &[]), None);
-        assert_eq!(Spread::of_ratios(&[10.0], &[0.0]), None);
+        assert_eq!(Spread::of_ratios(&[10.0], &[]), Err(Lack::Unmeasured));
+        assert_eq!(Spread::of_ratios(&[10.0], &[f64::NAN]), Err(Lack::Unmeasured));
+        assert_eq!(Spread::of_ratios(&[10.0], &[0.0]), Err(Lack::Zero));
     }
 
     #[test]
     fn goals_are_bounds_from_below_or_above() {
-        let row =
-            |goal, value: f64| Row { name: "x", title: String::new(), goal, reached: Spread::of(&[value]) };
+        let row = |goal, value: f64| {
+            let reached = Spread::of(&[value]);
+            Row { name: "x", title: String::new(), goal, reached, zeros: 0 }
+        };
         assert_eq!(row(Goal::AtLeast(2.0), 2.0).is_met(), Some(true));
         assert_eq!(row(Goal::AtMost(2.0), 2.1).is_met(), Some(false));
         assert_eq!(row(Goal::None, 9.0).is_met(), None);
-        let missing = Row { reached: None, ..row(Goal::AtLeast(1.0), 1.0) };
+        let missing = Row { reached: Err(Lack::LeftOut), ..row(Goal::AtLeast(1.0), 1.0) };
         assert!(missing.is_met().is_none() && missing.json().is_null());
         assert_eq!(row(Goal::AtMost(2.0), 2.1).json()["met"], false);
     }

@@ -17,7 +17,7 @@ use crate::engine::live::progress;
 use crate::engine::process::{Process, Usage};
 
 /// Pings of one measurement.
-const PINGS: &str = "40";
+const PINGS: u32 = 40;
 /// Tunnels of IKEv1 are fewer: each takes a large key exchange, on both sides of the same processors.
 const OLD_TUNNELS: u32 = 300;
 
@@ -30,8 +30,10 @@ pub(crate) struct Turn {
     pub(crate) cpu: Option<f64>,
     /// Mbit/s of payload.
     pub(crate) udp: Option<f64>,
-    /// Milliseconds there and back.
+    /// Milliseconds there and back, of the pings that were answered.
     pub(crate) ping: Option<f64>,
+    /// Pings that were not.
+    pub(crate) lost: u32,
 }
 
 impl Turn {
@@ -115,6 +117,10 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     }
     let does = |what| arguments.what.contains(&what);
     let paths = arguments.needs_tunnels();
+    let responders =
+        if does(What::Handshakes) { Responders::find(arguments, wanted) } else { Responders::default() };
+    let steps = here.len() as u64 * u64::from(paths) + responders.steps();
+    are_there(arguments, &results.missing, steps)?;
     if does(What::Tcp) {
         results.iperf = Some(iperf::version()?);
     }
@@ -126,9 +132,7 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     for (name, contestant) in &here {
         results.versions.insert(*name, contestant.version());
     }
-    let responders =
-        if does(What::Handshakes) { Responders::find(arguments, wanted) } else { Responders::default() };
-    let steps = u64::from(arguments.rounds) * (here.len() as u64 * u64::from(paths) + responders.steps());
+    let steps = u64::from(arguments.rounds) * steps;
     let bar = progress(u32::try_from(steps).unwrap_or(u32::MAX), "comparing");
     for round in 1..=arguments.rounds {
         let done = one_round(round, arguments, &lab, &here, &responders, &mut results, &bar);
@@ -139,8 +143,24 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
     bar.finish_and_clear();
     drop(lab);
     let output = if arguments.json { Output::Json } else { arguments.output };
-    let met = report::tell(&results, arguments, output);
+    let met = report::tell(&results, arguments, output)?;
     Ok(results.failed.is_empty() && (met || !arguments.require))
+}
+
+/// # Errors
+/// If somebody is missing who was asked for by name, or nobody is there who would be measured.
+fn are_there(arguments: &Arguments, missing: &BTreeMap<Name, String>, steps: u64) -> Result<(), LabError> {
+    let left_out = |(name, hint): (&Name, &String)| format!("{}: {hint}", name.text());
+    let mut asked = missing.iter().filter(|(name, _)| arguments.only.contains(name));
+    if let Some(missing) = asked.next() {
+        return Err(LabError::Argument(format!("--only: {}", left_out(missing))));
+    }
+    if steps == 0 {
+        let why: Vec<_> = missing.iter().map(left_out).collect();
+        let why = if why.is_empty() { "see --only and --what".to_owned() } else { why.join("; ") };
+        return Err(LabError::Argument(format!("there is nobody of whom this is measured: {why}")));
+    }
+    Ok(())
 }
 
 fn one_round(
@@ -159,6 +179,9 @@ fn one_round(
             let mut turn = Turn::default();
             let done =
                 contestant.start(lab).and_then(|pair| measure(lab, arguments, &pair, &mut turn, &tell));
+            results
+                .failed
+                .extend(lost(turn.lost).map(|lost| format!("round {round}: {}: {lost}", name.text())));
             // What there was of a turn that was interrupted is told too.
             results.by.entry(*name).or_default().push(turn);
             results.or_tell(lab, || format!("round {round}: {}", name.text()), done)?;
@@ -181,7 +204,7 @@ fn measure(
     let does = |what| arguments.what.contains(&what);
     if does(What::Ping) {
         tell("ping");
-        turn.ping = ping(lab, pair)?;
+        (turn.ping, turn.lost) = ping(lab, pair)?;
     }
     if does(What::Tcp) {
         tell("TCP x1");
@@ -210,11 +233,22 @@ fn usage(pair: &Pair) -> Result<Vec<Usage>, LabError> {
         .about("processor time")
 }
 
-/// The median of some pings.
-fn ping(lab: &Lab, pair: &Pair) -> Result<Option<f64>, LabError> {
+/// The median of some pings, and how many were lost.
+fn ping(lab: &Lab, pair: &Pair) -> Result<(Option<f64>, u32), LabError> {
     let [near, far] = pair.inner.map(|address| address.to_string());
-    let text = lab.run(0, "ping", &["-n", "-c", PINGS, "-i", "0.05", "-I", &near, &far])?;
-    Ok(median(&times(&text)))
+    let text = lab.run(0, "ping", &["-n", "-c", &PINGS.to_string(), "-i", "0.05", "-I", &near, &far])?;
+    Ok(answered(&text))
+}
+
+/// `ping` is content with one answer.
+fn answered(text: &str) -> (Option<f64>, u32) {
+    let times = times(text);
+    (median(&times), PINGS.saturating_sub(u32::try_from(times.len()).unwrap_or(u32::MAX)))
+}
+
+/// What is told of pings that were lost.
+fn lost(lost: u32) -> Option<String> {
+    (lost > 0).then(|| format!("{lost} of {PINGS} pings were not answered"))
 }
 
 /// Milliseconds of each answer.
@@ -255,7 +289,9 @@ impl Responders {
         if self.steps() == 0 {
             return Ok(());
         }
-        results.x25519.push(responders::two_x25519()?);
+        let reference = responders::two_x25519();
+        let reference = results.or_tell(lab, || format!("round {round}: two X25519"), reference)?;
+        results.x25519.push(reference.unwrap_or(f64::NAN));
         for kind in Kind::ALL {
             let tunnels = if kind == Kind::Ikev1 { tunnels.min(OLD_TUNNELS) } else { tunnels };
             let mut keep = |who: Name, open: &dyn Fn() -> Result<Opened, LabError>| {
@@ -282,6 +318,7 @@ impl Responders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::words;
 
     #[test]
     fn an_interrupt_ends_the_rounds_and_loses_none_of_them() {
@@ -297,5 +334,33 @@ mod tests {
         let text = "64 bytes from 10.2.0.1: icmp_seq=1 ttl=64 time=0.412 ms\nrubbish time=x\n\
                     64 bytes from 10.2.0.1: icmp_seq=2 ttl=64 time=1.5 ms\n";
         assert_eq!(times(text), [0.412, 1.5]);
+    }
+
+    #[test]
+    fn pings_that_are_lost_are_told() {
+        let text = |answers: u32| {
+            let line = |n| format!("64 bytes from 10.2.0.1: icmp_seq={n} ttl=64 time=1.5 ms\n");
+            (1..=answers).map(line).collect::<String>()
+        };
+        assert_eq!(answered(&text(2)), (Some(1.5), 38));
+        assert_eq!(lost(38).as_deref(), Some("38 of 40 pings were not answered"));
+        assert_eq!((answered(&text(40)), lost(0)), ((Some(1.5), 0), None));
+        assert_eq!(answered(""), (None, 40));
+    }
+
+    #[test]
+    fn who_has_nobody_to_compare_is_told_before_anything_is_set_up() {
+        let refused = |words: &str| {
+            let arguments: Arguments = words::arguments(words);
+            match all(&arguments, &Arc::default()) {
+                Err(LabError::Argument(why)) => why,
+                other => panic!("{words}: {other:?}"),
+            }
+        };
+        let why = refused("--only raw,boringtun --boringtun /nowhere");
+        assert!(why.contains("--only: boringtun: ") && why.contains("cargo install"), "{why}");
+        assert!(refused("--only raw --what handshakes").contains("--what"));
+        let nowhere = "--what handshakes --culvertd /nowhere --charon /nowhere";
+        assert!(refused(nowhere).contains("nobody"), "{}", refused(nowhere));
     }
 }

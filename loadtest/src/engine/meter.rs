@@ -81,6 +81,8 @@ pub(crate) struct Meter {
     pub(crate) child_sas: Count,
     /// Initiators that will have none.
     pub(crate) failed: Count,
+    /// Signs of life that initiators have asked their peers for and have had.
+    pub(crate) answered: Count,
     /// Initiators that have ended.
     pub(crate) ended: Count,
     /// Rekeyings seen, whoever began them.
@@ -126,6 +128,11 @@ impl Meter {
     pub(crate) fn has_failed(&self, cause: &str) {
         self.causes.note(if cause.is_empty() { "ended before it was up" } else { cause });
         self.failed.add(1);
+        self.changed.notify_waiters();
+    }
+
+    pub(crate) fn has_answered(&self) {
+        self.answered.add(1);
         self.changed.notify_waiters();
     }
 

@@ -16,5 +16,6 @@ pub(crate) mod slope;
 pub(crate) mod stop;
 pub(crate) mod summary;
 pub(crate) mod threshold;
+pub(crate) mod times;
 #[cfg(test)]
 pub(crate) mod words;

@@ -1,5 +1,6 @@
 //! Where figures go.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -13,6 +14,15 @@ pub enum Output {
     Text,
     /// For programs: one line, the last of the output
     Json,
+}
+
+/// Prints figures as the last line, or lines, of the output.
+pub(crate) fn print(to: &mut impl Write, told: &str) -> Result<(), LoadError> {
+    match writeln!(to, "{told}").and_then(|()| to.flush()) {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(|error| LoadError::Io("printing the figures".to_owned(), error)),
+    }
 }
 
 /// How a load reports.

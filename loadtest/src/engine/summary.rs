@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::causes::Causes;
 use super::html;
 use super::live::Series;
-use super::output::{Output, Reporting};
+use super::output::{Output, Reporting, print};
 use super::threshold::Check;
 use crate::fleet::LoadError;
 
@@ -130,22 +130,34 @@ impl Summary {
 
     /// Prints it, and writes the page that was asked for; true if all thresholds are met.
     pub(crate) fn tell(&self, reporting: &Reporting) -> Result<bool, LoadError> {
+        self.tell_to(reporting, &mut std::io::stdout())
+    }
+
+    /// A page that cannot be written must not take the figures with it, nor they the page.
+    fn tell_to(&self, reporting: &Reporting, to: &mut impl Write) -> Result<bool, LoadError> {
+        let told = match reporting.output {
+            Output::Text => self.text(),
+            Output::Json => self.json().to_string(),
+        };
+        let printed = print(to, &told);
+        self.page(reporting)?;
+        printed?;
+        Ok(self.passed())
+    }
+
+    fn page(&self, reporting: &Reporting) -> Result<(), LoadError> {
         if let Some(path) = &reporting.html {
             let io = |error| LoadError::Io(format!("{} (--html)", path.display()), error);
             let page = html::page(self).map_err(|error| io(std::io::Error::other(error)))?;
             std::fs::write(path, page).map_err(io)?;
         }
-        let told = match reporting.output {
-            Output::Text => self.text(),
-            Output::Json => self.json().to_string(),
-        };
-        match writeln!(std::io::stdout(), "{told}") {
-            // Whoever reads has read enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(LoadError::Io("printing the figures".to_owned(), error)),
-            Ok(()) => {}
-        }
-        Ok(self.passed())
+        Ok(())
+    }
+
+    /// A figure as people read it.
+    #[cfg(test)]
+    pub(crate) fn told(&self, key: &str) -> String {
+        self.figures.iter().find(|figure| figure.key == key).map_or_else(String::new, |f| f.text.clone())
     }
 
     pub(super) fn tables(&self) -> Vec<Rows> {
@@ -248,6 +260,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::engine::meter::Latencies;
+    use crate::engine::words;
 
     pub(in crate::engine) fn example() -> Summary {
         let mut summary = Summary::new("handshakes", 7);
@@ -278,6 +291,16 @@ pub(super) mod tests {
         assert!(line("to the Child SA").contains("5.0 ms"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!example().passed());
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_written_takes_no_figures_with_it() {
+        let reporting: Reporting = words::arguments("--output json --html /dev/full");
+        let mut told = Vec::new();
+        let error = example().tell_to(&reporting, &mut told).unwrap_err().to_string();
+        assert!(error.contains("--html"), "{error}");
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["figures"]["childSas"], 990);
     }
 
     #[test]

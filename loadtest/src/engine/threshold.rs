@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// Of what is asked for in a second, the share that must be done: a load that was none shows nothing.
+pub(crate) const REACHED: f64 = 0.9;
+
 /// Something that was measured against a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Check {
@@ -39,6 +42,12 @@ impl Check {
         Self { name, limit: Limit::AtMost(limit), value, unit }
     }
 
+    /// Of `asked` nearly all must be done, but for one that may be about to be; and one at least, if any was asked for.
+    pub(crate) fn nearly(name: &'static str, asked: f64, done: u64) -> Self {
+        let least = (REACHED * asked - 1.0).floor().max(asked.floor().clamp(0.0, 1.0));
+        Self::at_least(name, least, Some(done as f64), "")
+    }
+
     pub(crate) fn passed(&self) -> bool {
         match (self.limit, self.value) {
             (_, None) => false,
@@ -60,6 +69,15 @@ impl fmt::Display for Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nearly_all_is_nine_tenths_but_for_one_and_never_none() {
+        let least = |asked, done| {
+            Check::nearly("some", asked, done).passed() && !Check::nearly("some", asked, done - 1).passed()
+        };
+        assert!(least(1_000.0, 899) && least(8.0, 6) && least(2.0, 1) && least(1.0, 1));
+        assert!(Check::nearly("some", 0.9, 0).passed());
+    }
 
     #[test]
     fn a_limit_itself_is_good_and_nothing_measured_is_not() {

@@ -11,6 +11,7 @@ use super::{Fleet, LoadError, Place};
 use crate::Command;
 use crate::engine::due::due;
 use crate::engine::stop::Stop;
+use crate::engine::threshold::Check;
 
 /// Who comes and goes, in which order.
 pub(crate) struct Churn {
@@ -18,6 +19,8 @@ pub(crate) struct Churn {
     down: Duration,
     up: VecDeque<Place>,
     gone: VecDeque<(Instant, Place)>,
+    /// How long it has gone on, without what it takes until all are back.
+    pub(crate) took: Duration,
     /// Tunnels that were closed, and those that were opened again.
     pub(crate) closed: u64,
     pub(crate) opened: u64,
@@ -38,7 +41,7 @@ impl Churn {
     pub(crate) fn new(places: impl Iterator<Item = Place>, rate: f64, down: Duration, seed: u64) -> Self {
         let mut up: Vec<_> = places.collect();
         up.shuffle(&mut StdRng::seed_from_u64(seed));
-        Self { rate, down, up: up.into(), gone: VecDeque::new(), closed: 0, opened: 0 }
+        Self { rate, down, up: up.into(), gone: VecDeque::new(), took: Duration::ZERO, closed: 0, opened: 0 }
     }
 
     /// Goes on for so long, or until an end is wanted, then opens whatever is down, and waits until it is known of each
@@ -62,6 +65,7 @@ impl Churn {
             }
             self.come_back(fleet).await?;
         }
+        self.took = begin.elapsed();
         let all_back = async {
             while !self.gone.is_empty() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -71,6 +75,11 @@ impl Churn {
             Ok(())
         };
         stop.unless_wanted(all_back).await.unwrap_or(Err(LoadError::Interrupted))
+    }
+
+    /// As many must have gone as were to: with few tunnels that stay away for long there is none to close most of the time.
+    pub(crate) fn floor(&self) -> Check {
+        Check::nearly("closed of those asked", self.rate * self.took.as_secs_f64(), self.closed)
     }
 
     /// Opens those again whose time is over.
@@ -86,5 +95,21 @@ impl Churn {
             self.opened += 1;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_churn_in_which_hardly_anybody_went_is_no_success() {
+        let passes = |rate, seconds, closed| {
+            let churn = Churn::new(std::iter::empty(), rate, Duration::ZERO, 0);
+            Churn { took: Duration::from_secs(seconds), closed, ..churn }.floor().passed()
+        };
+        assert!(passes(100.0, 10, 1_000) && passes(100.0, 10, 899));
+        assert!(!passes(100.0, 10, 898) && !passes(100.0, 10, 0));
+        assert!(passes(0.05, 10, 0), "the first was about to go");
     }
 }

@@ -33,7 +33,7 @@ use crate::engine::due::due;
 use crate::engine::files::{self, Bound, TooMany};
 use crate::engine::meter::Meter;
 use crate::engine::stop::Stop;
-use crate::initiator::{Group, Order, Start};
+use crate::initiator::{Group, Order, Ordered, Start};
 use crate::probe::Flow;
 use crate::{Command, Report};
 pub(crate) use accounts::Accounts;
@@ -52,6 +52,9 @@ pub(crate) use target::{Foreign, Target};
 const ORDERS: usize = 64;
 /// How long anything may take that all tunnels have to do.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Signs of life are waited for until none has come for so long: that is more than two requests take that are sent again.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Why a load could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +99,7 @@ pub(crate) struct Fleet {
     rng: StdRng,
     pub(crate) meter: Arc<Meter>,
     groups: Vec<Option<mpsc::Sender<Order>>>,
-    tasks: JoinSet<std::io::Result<()>>,
+    tasks: JoinSet<()>,
     /// By place: the number of who is there, and what it has seen.
     members: Vec<Option<(u32, watch::Receiver<Report>)>>,
     next: u32,
@@ -189,6 +192,7 @@ impl Fleet {
         let (report, watched) = watch::channel(Report::default());
         let flows = self.flows(place)?;
         let start = Start {
+            ordered: Ordered::of(self.meter.clone()),
             config: self.plan.config(place, self.traffic.rate.saturating_mul(flows.len() as u32))?,
             flows,
             sizes: self.traffic.sizes.clone(),
@@ -198,10 +202,10 @@ impl Fleet {
             permit,
             report,
         };
+        let group = self.group(place)?;
         let id = self.next;
         self.next += 1;
-        let group = self.group(place)?;
-        // A group whose socket has failed has counted its members as failed.
+        // An order that a group does not take, as its socket has failed, counts as an initiator that has.
         let _ = group.send(Order::Start(id, Box::new(start))).await;
         if let Some(member) = usize::try_from(place.index).ok().and_then(|at| self.members.get_mut(at)) {
             *member = Some((id, watched));
@@ -227,7 +231,12 @@ impl Fleet {
             LoadError::Io(format!("socket {number} of the initiators, from {from}"), error)
         })?;
         let (orders, receiver) = mpsc::channel(ORDERS);
-        self.tasks.spawn(group.run(ReceiverStream::new(receiver), false));
+        let meter = self.meter.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = group.run(ReceiverStream::new(receiver), false).await {
+                meter.causes.note(&format!("a socket of initiators: {error}"));
+            }
+        });
         if let Some(slot) = self.groups.get_mut(at) {
             *slot = Some(orders.clone());
         }
@@ -247,8 +256,41 @@ impl Fleet {
 
     /// What each has seen, by place.
     pub(crate) fn reports(&self) -> impl Iterator<Item = (Place, Report)> + '_ {
-        let reports = self.members.iter().map(|member| member.as_ref().map(|(_, r)| r.latest()));
+        let reports = self.members.iter().map(|member| {
+            let (_, reports) = member.as_ref()?;
+            let mut report = reports.latest();
+            // Who has ended may have had no turn any more to say so.
+            report.up &= reports.has_changed().is_ok();
+            Some(report)
+        });
         self.plan.places().zip(reports).filter_map(|(place, report)| Some((place, report?)))
+    }
+
+    /// Tunnels that stand now, whatever has come up before.
+    pub(crate) fn up(&self) -> u64 {
+        self.reports().filter(|(_, report)| report.up).count() as u64
+    }
+
+    /// Tunnels that stand at the responder as well, which may have forgotten one without a word: where it takes an initiator for the one
+    /// before, which has started afresh (RFC 7296 section 2.4). In IKEv1 a peer need not give signs of life, and is not asked.
+    pub(crate) async fn standing(&self, stop: &mut Stop) -> u64 {
+        let up = self.up();
+        if self.plan.version == Version::Ikev1 {
+            return up;
+        }
+        let before = self.meter.answered.get();
+        let answered = |meter: &Meter| meter.answered.get().saturating_sub(before);
+        self.tell_all(&Command::Ask).await;
+        let all = async {
+            loop {
+                let seen = answered(&self.meter);
+                let more = self.meter.until(|meter| answered(meter) >= up || answered(meter) > seen);
+                if tokio::time::timeout(QUIET, more).await.is_err() || answered(&self.meter) >= up {
+                    return answered(&self.meter);
+                }
+            }
+        };
+        stop.until_wanted(all).await.unwrap_or(up)
     }
 
     /// Who was at a place has ended, or nobody was.
@@ -287,5 +329,80 @@ impl Fleet {
         self.groups.clear();
         self.tasks.shutdown().await;
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::words;
+
+    fn fleet(tunnels: u32) -> Fleet {
+        // All on one socket.
+        let target: Target = words::arguments("--per-socket 64");
+        let plan = Plan::new(&target, None, tunnels).unwrap();
+        Fleet::new(plan, &target, Traffic::none(), 0).unwrap()
+    }
+
+    /// What has failed for it, and what has ended, once it is known of all.
+    async fn settled(fleet: &Fleet) -> [u64; 4] {
+        fleet.settled().await;
+        let meter = &fleet.meter;
+        assert_eq!(meter.causes.list(), [("its socket has failed".to_owned(), meter.failed.get())]);
+        [meter.started.get(), meter.failed.get(), meter.ended.get(), fleet.up()]
+    }
+
+    #[tokio::test]
+    async fn who_is_ordered_of_a_group_that_has_ended_has_failed_and_is_not_waited_for() {
+        let mut fleet = fleet(3);
+        let (orders, receiver) = mpsc::channel(1);
+        drop(receiver);
+        fleet.groups[0] = Some(orders);
+        fleet.start_all(0, 1, &mut Stop::never()).await.unwrap();
+        assert_eq!(settled(&fleet).await, [3, 3, 3, 0]);
+        assert!(fleet.all_up().is_err());
+    }
+
+    #[tokio::test]
+    async fn an_order_that_a_group_has_left_when_it_ended_is_not_waited_for() {
+        let mut fleet = fleet(2);
+        let (orders, receiver) = mpsc::channel(2);
+        fleet.groups[0] = Some(orders);
+        for index in 0..2 {
+            fleet.start(fleet.plan.place(index), None, None).await.unwrap();
+        }
+        assert_eq!(fleet.meter.settled(), 0);
+        drop(receiver);
+        assert_eq!(settled(&fleet).await, [2, 2, 2, 0]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tunnels_stand_whose_peers_give_a_sign_of_life_and_it_is_not_waited_for_others() {
+        let mut fleet = fleet(3);
+        let members = || watch::channel(Report { up: true, ..Report::default() });
+        let (_reports, watched): (Vec<_>, Vec<_>) = std::iter::repeat_with(members).take(3).unzip();
+        fleet.members = watched.into_iter().map(|watched| Some((0, watched))).collect();
+        assert_eq!(fleet.standing(&mut Stop::never()).await, 0);
+        let meter = fleet.meter.clone();
+        tokio::spawn(async move {
+            for _ in 0..2 {
+                tokio::time::sleep(QUIET / 2).await;
+                meter.has_answered();
+            }
+        });
+        assert_eq!(fleet.standing(&mut Stop::never()).await, 2);
+        let (wanted, mut stop) = Stop::by_hand();
+        wanted.send_replace(1);
+        assert_eq!(fleet.standing(&mut stop).await, 3, "nobody was asked");
+    }
+
+    #[tokio::test]
+    async fn who_was_up_when_its_group_ended_is_down() {
+        let mut fleet = fleet(1);
+        let (report, watched) = watch::channel(Report { up: true, ..Report::default() });
+        fleet.members[0] = Some((0, watched));
+        assert_eq!(fleet.up(), 1);
+        drop(report);
+        assert_eq!(fleet.up(), 0);
     }
 }

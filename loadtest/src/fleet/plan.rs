@@ -52,9 +52,28 @@ impl Plan {
             Some(path) => {
                 let key =
                     std::fs::read(path).map_err(|e| bad(&format!("{} (--psk-file)", path.display()), &e))?;
-                key.trim_ascii_end().to_vec()
+                let key = without_line_end(&key);
+                if key.is_empty() {
+                    return Err(bad(&format!("{} (--psk-file)", path.display()), &"there is no key in it"));
+                }
+                key.to_vec()
             }
         };
+        // Either would show in nothing but tunnels that do not come up.
+        if target.ike_port == target.natt_port {
+            return Err(bad(
+                "--natt-port",
+                &"the same as --ike-port: IKE without UDP encapsulation has a port of its own",
+            ));
+        }
+        if let Some(source) = foreign.as_ref().and_then(|foreign| foreign.source)
+            && source.is_ipv4() != target.address.is_ipv4()
+        {
+            return Err(bad(
+                "--source",
+                &format!("{source} is of another family than {} (--address)", target.address),
+            ));
+        }
         let remote = foreign.as_ref().map_or(HUB, |foreign| &foreign.remote_identity);
         let ike = match &target.ike {
             Some(ike) => ike.clone(),
@@ -194,10 +213,59 @@ impl Plan {
     }
 }
 
+/// Whoever writes a file with an editor has an end of the line in it; any other octet may be meant.
+fn without_line_end(key: &[u8]) -> &[u8] {
+    let without = key.strip_suffix(b"\n").unwrap_or(key);
+    if without.len() < key.len() { without.strip_suffix(b"\r").unwrap_or(without) } else { key }
+}
+
 fn subnet(parsed: Result<Ipv4Net, String>, argument: &str) -> Result<Ipv4Net, LoadError> {
     parsed.map_err(|error| LoadError::Argument(format!("{argument}: {error}")))
 }
 
 fn selector(net: Ipv4Net) -> TrafficSelector {
     TrafficSelector::range(net.network().into(), net.broadcast().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::words;
+
+    #[test]
+    fn one_line_end_is_no_part_of_a_key_and_all_else_is() {
+        for (file, key) in [
+            ("key", "key"),
+            ("key\n", "key"),
+            ("key\r\n", "key"),
+            ("key \n", "key "),
+            ("key\n\n", "key\n"),
+            ("key\r", "key\r"),
+            ("\n", ""),
+        ] {
+            assert_eq!(without_line_end(file.as_bytes()), key.as_bytes(), "{file:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_tunnel_could_come_up_with_is_told_at_once() {
+        let refused = |target: &str, foreign: &str| {
+            let target: Target = words::arguments(target);
+            let foreign: Foreign = words::arguments(foreign);
+            Plan::new(&target, Some(&foreign), 2).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(refused("", ""), "");
+        assert!(refused("--ike-port 4500", "").contains("--natt-port"));
+        let file = std::env::temp_dir().join(format!("culvert-psk-{}", std::process::id()));
+        let foreign = format!("--no-provision --psk-file {}", file.display());
+        std::fs::write(&file, "\n").unwrap();
+        assert!(refused("", &foreign).contains("no key"));
+        std::fs::write(&file, "key\n").unwrap();
+        assert_eq!(refused("", &foreign), "");
+        let from = |source: &str| format!("{foreign} --source {source}");
+        assert_eq!(refused("--address ::1", &from("::1")), "");
+        assert!(refused("--address ::1", &from("127.0.0.1")).contains("--source"));
+        assert!(refused("", &from("::1")).contains("--source"));
+        std::fs::remove_file(&file).unwrap();
+    }
 }

@@ -10,6 +10,7 @@ use crate::engine::live::Rate;
 use crate::engine::meter::Meter;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::time;
 use crate::probe::SMALLEST;
 
 /// Sizes of a simple Internet mix, 7 to 4 to 1, as they come one after the other.
@@ -36,8 +37,11 @@ pub(crate) struct Probes {
     /// Fail if more percent of the packets are lost
     #[arg(long, default_value_t = 0.0, value_name = "PERCENT", help_heading = "Thresholds")]
     max_loss: f64,
+    /// Fail if this program does not get to more percent of the packets in their time: a load that was none shows nothing
+    #[arg(long, default_value_t = 10.0, value_name = "PERCENT", help_heading = "Thresholds")]
+    max_late: f64,
     /// Fail if the 99th percentile of one-way latency is longer
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", help_heading = "Thresholds")]
+    #[arg(long, value_parser = time, value_name = "TIME", help_heading = "Thresholds")]
     max_p99: Option<Duration>,
     /// Fail if more packets arrive behind a later one of their flow
     #[arg(long, value_name = "N", help_heading = "Thresholds")]
@@ -107,6 +111,9 @@ impl Probes {
         let lost = sent.saturating_sub(received);
         let seconds = elapsed.as_secs_f64().max(1e-9);
         let percent = (sent > 0).then(|| 100.0 * lost as f64 / sent as f64);
+        let late = meter.late.get();
+        let due = sent + meter.unsent.get() + late;
+        let late_percent = (due > 0).then(|| 100.0 * late as f64 / due as f64);
         summary.count("sent", "packets sent", sent);
         summary.count("received", "received", received);
         summary.count("lost", "lost", lost);
@@ -114,7 +121,7 @@ impl Probes {
         summary.count("reordered", "reordered", meter.reordered.get());
         summary.count("duplicates", "duplicates", meter.duplicates.get());
         summary.count("unsent", "due without an SA", meter.unsent.get());
-        summary.count("late", "not sent, too slow here", meter.late.get());
+        summary.count("late", "not sent, too slow here", late);
         summary.count("strangers", "of strangers", meter.strangers.get());
         summary.count("others", "no probes (ICMP)", meter.others.get());
         summary.count("unopened", "not opened", meter.unopened.get());
@@ -129,6 +136,7 @@ impl Probes {
         let checks = [
             // Where flows are to send, and nothing was sent, it is no success; without any there is nothing to lose.
             (flows > 0).then(|| Check::at_most("--max-loss", self.max_loss, percent, "%")),
+            (flows > 0).then(|| Check::at_most("--max-late", self.max_late, late_percent, "%")),
             // They are neither sent nor lost: a tunnel that went down shows in them alone.
             Some(Check::at_most("due without an SA", 0.0, Some(meter.unsent.get() as f64), "")),
             Some(Check::at_most("strangers", 0.0, Some(meter.strangers.get() as f64), "")),
@@ -164,6 +172,19 @@ mod tests {
             sent(meter);
             meter.unsent.add(1);
         }));
+    }
+
+    #[test]
+    fn flows_that_were_hardly_sent_fail_the_load() {
+        let late = |late| {
+            move |meter: &Meter| {
+                meter.sent.add(90);
+                meter.received.add(90);
+                meter.late.add(late);
+            }
+        };
+        assert!(passes("", 2, late(10)) && !passes("", 2, late(11)));
+        assert!(passes("--max-late 60", 2, late(110)) && !passes("--max-late 0", 2, late(1)));
     }
 
     #[test]

@@ -121,8 +121,13 @@ impl Outcome {
         self.failed.get()
     }
 
+    /// Those that have an answer.
+    pub(crate) fn ordered(&self) -> u64 {
+        self.done.get() + self.failed.get()
+    }
+
     pub(crate) fn tell(&self, summary: &mut Summary) {
-        summary.count("rekeysOrdered", "rekeyings ordered", self.done.get() + self.failed.get());
+        summary.count("rekeysOrdered", "rekeyings ordered", self.ordered());
         summary.count("rekeysFailed", "of them failed", self.failed.get());
         summary.latency("rekey", "ordered to rekeyed", self.latency.copy());
         summary.causes(&self.causes);

@@ -9,6 +9,7 @@ use ike::{EspProposal, IkeProposal};
 
 use super::place::TUNNELS_PER_TENANT;
 use super::template::Template;
+use crate::engine::times::time;
 
 /// Which responder, and what is spoken with it.
 #[derive(Clone, Debug, Args)]
@@ -20,10 +21,10 @@ pub(crate) struct Target {
     #[arg(long, alias = "responder", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "ADDRESS")]
     pub(crate) address: IpAddr,
     /// Its UDP port of IKE
-    #[arg(long, default_value_t = 500, value_name = "PORT")]
+    #[arg(long, default_value_t = 500, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) ike_port: u16,
     /// Its UDP port of IKE and ESP behind NAT
-    #[arg(long, default_value_t = 4500, value_name = "PORT")]
+    #[arg(long, default_value_t = 4500, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) natt_port: u16,
     /// What the tunnels speak; IKEv1 in Main Mode, where each peer is known by its address and so has a socket of its own
     #[arg(long, value_enum, default_value_t = Version::Ikev2)]
@@ -41,7 +42,7 @@ pub(crate) struct Target {
     #[arg(long, default_value_t = TUNNELS_PER_TENANT, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) per_tenant: u32,
     /// A tunnel has failed that is not up after this
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "30s", value_parser = time, value_name = "TIME")]
     pub(crate) timeout: Duration,
 }
 

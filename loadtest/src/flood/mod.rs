@@ -4,6 +4,7 @@
 mod forge;
 mod forge_v1;
 mod listener;
+mod rate;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -14,6 +15,7 @@ use ike::config::Opening;
 use ike::wire::Message;
 use ike::wire::message::Payloads;
 use ike::wire::numbers::NotifyType;
+use indicatif::ProgressBar;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 pub use forge::{Forge, Kind};
@@ -24,13 +26,14 @@ use crate::engine::output::Reporting;
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::short;
 use crate::fleet::LoadError;
 
 /// The Informational exchange of IKEv1.
 const INFORMATIONAL_V1: u8 = 5;
 /// How often a turn's share is sent.
 const TURN: Duration = Duration::from_millis(2);
-/// Answers that are looked at in one turn, so that sending does not wait for them.
+/// Answers that are looked at after each share, so that sending does not wait for them.
 const ANSWERS: usize = 1_000;
 
 /// `loadtest flood`
@@ -40,7 +43,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = Ipv4Addr::LOCALHOST, value_name = "ADDRESS", value_parser = loopback)]
     address: Ipv4Addr,
     /// Its UDP port of IKE
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..))]
     ike_port: u16,
     /// What is sent
     #[arg(long, value_enum, default_value_t = Kind::Mixed)]
@@ -98,19 +101,15 @@ fn loopback(text: &str) -> Result<Ipv4Addr, String> {
     if address.is_loopback() { Ok(address) } else { Err(format!("{text} is not in 127.0.0.0/8")) }
 }
 
-/// A time that a load may last.
-pub(crate) fn short(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    let longest = Duration::from_secs(600);
-    if time <= longest { Ok(time) } else { Err("longer than 10 minutes".to_owned()) }
-}
-
 /// What has come of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Report {
     sent: u64,
-    /// Messages that the system did not take.
+    /// Messages that the system did not take, and why.
     unsent: u64,
+    causes: Causes,
+    /// Messages that were due, and that this program did not get to.
+    late: u64,
     /// Answers that ask for a cookie, refuse, and go on.
     cookies: u64,
     refused: u64,
@@ -145,16 +144,19 @@ impl Report {
         summary.measure("seconds", "in", Some(elapsed.as_secs_f64()), "s");
         summary.measure("perSecond", "sent a second", Some(rate), "/s");
         summary.count("unsent", "not taken by the system", self.unsent);
+        summary.count("late", "not sent, too slow here", self.late);
         summary.count("cookies", "answered by a cookie", self.cookies);
         summary.count("refused", "refused", self.refused);
         summary.count("accepted", "accepted", self.accepted);
         // No failure: a node whose peers are all known by their addresses is right to say nothing to anybody else.
-        if arguments.are_answered() && self.cookies + self.refused + self.accepted == 0 {
+        if arguments.are_answered() && self.sent > 0 && self.cookies + self.refused + self.accepted == 0 {
             let causes = Causes::default();
             causes
                 .note("no answer of any kind: is it a node, and has it a peer that may come from anywhere?");
             summary.causes(&causes);
         }
+        summary.causes(&self.causes);
+        summary.check(Check::at_least("messages sent", 1.0, Some(self.sent as f64), ""));
         if let Some(limit) = arguments.min_rate {
             summary.check(Check::at_least("--min-rate", limit, Some(rate), "/s"));
         }
@@ -183,47 +185,87 @@ pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
 }
 
 fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<Report> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-    socket.set_nonblocking(true)?;
-    let to = SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port);
-    let mut forge =
-        Forge::seeded(arguments.begin.opening(), arguments.kind, seed).map_err(io::Error::other)?;
-    let (mut report, mut number) = (Report::default(), 0u32);
-    let mut buffer = vec![0; 65_536];
-    let bar = progress(u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX), "flooding");
-    let begin = Instant::now();
-    loop {
-        let elapsed = begin.elapsed().min(arguments.duration);
-        let due = (elapsed.as_secs_f64() * f64::from(arguments.rate)) as u64;
-        while report.sent + report.unsent < due {
-            let [_, _, high, low] = (number % arguments.addresses).to_be_bytes();
-            number = number.wrapping_add(1);
-            let contents = forge.message();
-            let from = Ipv4Addr::new(127, 1, high, low);
-            let transmit = Transmit {
-                destination: to,
-                ecn: None,
-                contents: &contents,
-                segment_size: None,
-                src_ip: Some(IpAddr::V4(from)),
-            };
-            match state.try_send(UdpSockRef::from(&socket), &transmit) {
-                Ok(()) => report.sent += 1,
-                Err(_) => report.unsent += 1,
+    let mut sender = Sender::new(arguments, seed)?;
+    let late = rate::keep(&mut sender, arguments.rate, arguments.duration, stop);
+    sender.bar.finish();
+    Ok(Report { late, ..sender.report })
+}
+
+/// Who sends: one socket, from an address after the other.
+struct Sender {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    to: SocketAddr,
+    addresses: u32,
+    forge: Forge,
+    number: u32,
+    buffer: Vec<u8>,
+    report: Report,
+    begin: Instant,
+    bar: ProgressBar,
+}
+
+impl Sender {
+    fn new(arguments: &Arguments, seed: u64) -> io::Result<Self> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        socket.set_nonblocking(true)?;
+        let forge =
+            Forge::seeded(arguments.begin.opening(), arguments.kind, seed).map_err(io::Error::other)?;
+        let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
+        Ok(Self {
+            socket,
+            state,
+            to: SocketAddr::new(IpAddr::V4(arguments.address), arguments.ike_port),
+            addresses: arguments.addresses,
+            forge,
+            number: 0,
+            buffer: vec![0; 65_536],
+            report: Report::default(),
+            begin: Instant::now(),
+            bar: progress(seconds, "flooding"),
+        })
+    }
+}
+
+impl rate::Sender for Sender {
+    fn elapsed(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn send(&mut self) {
+        let [_, _, high, low] = (self.number % self.addresses).to_be_bytes();
+        self.number = self.number.wrapping_add(1);
+        let contents = self.forge.message();
+        let transmit = Transmit {
+            destination: self.to,
+            ecn: None,
+            contents: &contents,
+            segment_size: None,
+            src_ip: Some(IpAddr::V4(Ipv4Addr::new(127, 1, high, low))),
+        };
+        match self.state.try_send(UdpSockRef::from(&self.socket), &transmit) {
+            Ok(()) => self.report.sent += 1,
+            Err(error) => {
+                self.report.unsent += 1;
+                self.report.causes.note(&format!("sending: {error}"));
             }
         }
+    }
+
+    fn answers(&mut self) {
         for _ in 0..ANSWERS {
-            let Ok((length, _)) = socket.recv_from(&mut buffer) else { break };
-            report.count(buffer.get(..length).unwrap_or_default());
+            let Ok((length, _)) = self.socket.recv_from(&mut self.buffer) else { break };
+            self.report.count(self.buffer.get(..length).unwrap_or_default());
         }
-        if bar.position() != elapsed.as_secs() {
-            bar.set_position(elapsed.as_secs());
-            bar.set_message(format!("{:.0} messages/s", report.sent as f64 / elapsed.as_secs_f64()));
-        }
-        if elapsed == arguments.duration || stop.is_wanted() {
-            bar.finish();
-            return Ok(report);
+    }
+
+    fn pause(&mut self) {
+        let elapsed = self.elapsed();
+        if self.bar.position() != elapsed.as_secs() {
+            self.bar.set_position(elapsed.as_secs());
+            self.bar
+                .set_message(format!("{:.0} messages/s", self.report.sent as f64 / elapsed.as_secs_f64()));
         }
         std::thread::sleep(TURN);
     }
@@ -250,12 +292,24 @@ mod tests {
             assert!(summary.passed());
             format!("{summary:?}").contains("has it a peer")
         };
-        let silent = Report { sent: 1_000, ..Report::default() };
-        assert!(wonders("", silent) && wonders("--kind good", silent));
-        assert!(!wonders("--kind zeros", silent) && !wonders("--begin main", silent));
+        let silent = || Report { sent: 1_000, ..Report::default() };
+        assert!(wonders("", silent()) && wonders("--kind good", silent()));
+        assert!(!wonders("--kind zeros", silent()) && !wonders("--begin main", silent()));
         for answered in [(1, 0, 0), (0, 1, 0), (0, 0, 1)] {
             let (cookies, refused, accepted) = answered;
-            assert!(!wonders("", Report { cookies, refused, accepted, ..silent }), "{answered:?}");
+            assert!(!wonders("", Report { cookies, refused, accepted, ..silent() }), "{answered:?}");
         }
+    }
+
+    #[test]
+    fn a_flood_of_which_the_system_takes_nothing_is_no_success_and_says_why() {
+        let arguments: Arguments = arguments("--rate 1000");
+        let mut sender = Sender::new(&arguments, 0).unwrap();
+        // An address of IPv6 is none that this socket sends to.
+        sender.to = "[::1]:9".parse().unwrap();
+        rate::Sender::send(&mut sender);
+        let summary = sender.report.summary(0, Duration::from_secs(1), &arguments);
+        let told = format!("{summary:?}");
+        assert!(!summary.passed() && told.contains("sending: ") && !told.contains("has it a peer"), "{told}");
     }
 }

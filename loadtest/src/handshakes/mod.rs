@@ -10,6 +10,7 @@ use crate::engine::process::{Process, Usage};
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
 use crate::engine::threshold::Check;
+use crate::engine::times::time;
 use crate::fleet::{Foreign, LoadError, Session, Target, Traffic};
 
 /// `loadtest handshakes`
@@ -25,7 +26,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536), value_name = "N")]
     concurrency: u32,
     /// How long the tunnels stay before they are closed
-    #[arg(long, default_value = "0s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "0s", value_parser = time, value_name = "TIME")]
     hold: Duration,
     /// The responder's process, on this host: its processor time and memory are told [repeatable]
     #[arg(long, value_name = "PID")]
@@ -34,13 +35,13 @@ pub struct Arguments {
     #[arg(long, value_name = "N", help_heading = "Thresholds")]
     min_rate: Option<f64>,
     /// Fail if the 99th percentile to the Child SA is longer
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", help_heading = "Thresholds")]
+    #[arg(long, value_parser = time, value_name = "TIME", help_heading = "Thresholds")]
     max_p99: Option<Duration>,
     /// Fail if more tunnels than this do not come up
     #[arg(long, default_value_t = 0, value_name = "N", help_heading = "Thresholds")]
     max_failed: u32,
     /// Fail if a handshake takes the responder longer on its processors, on average (with --responder-pid)
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME", requires = "responder_pid", help_heading = "Thresholds")]
+    #[arg(long, value_parser = time, value_name = "TIME", requires = "responder_pid", help_heading = "Thresholds")]
     max_cpu: Option<Duration>,
     #[command(flatten)]
     target: Target,
@@ -80,10 +81,11 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         summary.interrupted();
     }
     stop.pause(arguments.hold).await;
+    let standing = session.fleet.standing(&mut stop).await;
     summary.series(series);
     let after = summary.got("the responder's process", after).flatten();
     let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
-    figures(&mut summary, arguments, &session.fleet.meter, (elapsed, rate), cost);
+    figures(&mut summary, arguments, &session.fleet.meter, (elapsed, rate), standing, cost);
     if let Some(api) = &session.api
         && let Some(status) = summary.got("status of the node", api.status().await)
     {
@@ -101,15 +103,18 @@ fn figures(
     arguments: &Arguments,
     meter: &Meter,
     (elapsed, rate): (Duration, f64),
+    standing: u64,
     cost: Option<Cost>,
 ) {
     let (up, failed) = (meter.child_sas.get(), meter.failed.get());
-    let each = |value: f64| (up > 0).then(|| value / up as f64);
-    let cpu = cost.as_ref().and_then(|cost| each(cost.cpu.as_secs_f64() * 1e6));
-    let resident = cost.as_ref().and_then(|cost| each(cost.resident as f64 / 1024.0));
+    // Each that came up has cost its time, and each that stands has its memory.
+    let each = |value: f64, count: u64| (count > 0).then(|| value / count as f64);
+    let cpu = cost.as_ref().and_then(|cost| each(cost.cpu.as_secs_f64() * 1e6, up));
+    let resident = cost.as_ref().and_then(|cost| each(cost.resident as f64 / 1024.0, standing));
     summary.count("tunnels", "tunnels begun", meter.started.get());
     summary.count("ikeSas", "IKE_SAs", meter.ike_sas.get());
     summary.count("childSas", "Child SAs", up);
+    summary.count("standing", "of them up at the end", standing);
     summary.count("failed", "failed", failed);
     summary.measure("seconds", "in", Some(elapsed.as_secs_f64()), "s");
     summary.measure("childSasPerSecond", "Child SAs a second", Some(rate), "/s");
@@ -125,6 +130,7 @@ fn figures(
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let checks = [
         Some(Check::at_most("--max-failed", arguments.max_failed.into(), Some(failed as f64), "")),
+        Some(Check::at_most("tunnels down", 0.0, Some(up.saturating_sub(standing) as f64), "")),
         arguments.min_rate.map(|limit| Check::at_least("--min-rate", limit, Some(rate), "/s")),
         arguments.max_p99.map(|limit| Check::at_most("--max-p99", millis(limit), p99, "ms")),
         arguments.max_cpu.map(|limit| Check::at_most("--max-cpu", millis(limit) * 1e3, cpu, "us")),
@@ -154,4 +160,27 @@ fn look(watched: &[Process]) -> Result<Option<Vec<(Usage, u64)>>, LoadError> {
     let looks =
         looks.map_err(|error| LoadError::Io("looking at the responder's process".to_owned(), error))?;
     Ok((!looks.is_empty()).then_some(looks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::words;
+
+    #[test]
+    fn tunnels_that_are_gone_again_fail_the_load_and_have_no_memory() {
+        let told = |standing| {
+            let meter = Meter::default();
+            (0..10).for_each(|_| meter.is_up(Duration::from_millis(1)));
+            let cost = Cost { cpu: Duration::from_millis(1), resident: 10 << 10 };
+            let mut summary = Summary::new("handshakes", 0);
+            let took = (Duration::from_secs(1), 10.0);
+            figures(&mut summary, &words::arguments(""), &meter, took, standing, Some(cost));
+            let memory = summary.told("responderKibibytes");
+            (summary.passed(), summary.told("responderCpuMicros"), memory)
+        };
+        assert_eq!(told(10), (true, "100 us".to_owned(), "1 KiB".to_owned()));
+        assert_eq!(told(1), (false, "100 us".to_owned(), "10 KiB".to_owned()), "each took the place of one");
+        assert_eq!(told(0), (false, "100 us".to_owned(), "-".to_owned()));
+    }
 }

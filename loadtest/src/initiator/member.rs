@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ike::config::Opening;
 use ike::reception::{Class, Receivers};
+use ike::wire::numbers::PayloadType;
 use ike::{Candidates, Connection, Datagram, Event, Failure, Host, InitReply, Path, Transmit};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
@@ -21,8 +22,37 @@ use crate::probe::{Flow, Probe, clock};
 /// What happens is told to who watches the report after so long at most.
 const TELL: Duration = Duration::from_millis(50);
 
+/// An initiator that was ordered. One whose order is lost, as its group has ended, is counted as one that has failed: whoever waits
+/// for all of them must not wait for it.
+pub(crate) struct Ordered(Option<Arc<Meter>>);
+
+/// Why it failed: a group ends before its time by nothing else.
+const LOST: &str = "its socket has failed";
+
+impl Ordered {
+    pub(crate) const fn of(meter: Arc<Meter>) -> Self {
+        Self(Some(meter))
+    }
+
+    /// It starts, and counts for itself.
+    fn starts(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Ordered {
+    fn drop(&mut self) {
+        if let Some(meter) = self.0.take() {
+            meter.started.add(1);
+            meter.has_failed(LOST);
+            meter.has_ended();
+        }
+    }
+}
+
 /// How an initiator is started within a load.
 pub(crate) struct Start {
+    pub(crate) ordered: Ordered,
     pub(crate) config: InitiatorConfig,
     /// What it sends in turn, and where to.
     pub(crate) flows: Arc<[(Flow, Ipv4Addr)]>,
@@ -67,6 +97,8 @@ pub(super) struct Member {
     begun: Instant,
     /// Until it is known whether it comes up.
     unsettled: Option<(Option<OwnedSemaphorePermit>, Option<Deadline>)>,
+    /// The peer was asked for a sign of life, and has given none yet.
+    asked: bool,
     /// Closed while nobody had answered: there is nothing to delete.
     abandoned: bool,
     report: Report,
@@ -83,7 +115,8 @@ impl Member {
         local: SocketAddr,
         spis: &mut Spis,
     ) -> Result<Self, Failure> {
-        let Start { config, flows, sizes, phase, due, patience, permit, report: reports } = start;
+        let Start { ordered, config, flows, sizes, phase, due, patience, permit, report: reports } = start;
+        ordered.starts();
         let path = Path {
             local,
             remote: SocketAddr::new(config.server, config.ike_port),
@@ -118,6 +151,7 @@ impl Member {
             meter,
             begun: due.map_or(now, |due| timed_from(due, now)),
             unsettled: Some((permit, patience.map(|patience| (now + patience, patience)))),
+            asked: false,
             abandoned: false,
             report: Report::default(),
             reports,
@@ -186,6 +220,10 @@ impl Member {
                 self.report.arrived = Some(self.ledgers.clone());
                 return self.publish();
             }
+            (Command::Ask, _) => {
+                self.asked = true;
+                ike::Command::Probe
+            }
             (Command::RekeyIke, _) => ike::Command::RekeyIke,
             (Command::RekeyChild, Some(spi)) => ike::Command::RekeyChild(spi),
             (Command::RekeyChild, None) => return,
@@ -206,7 +244,20 @@ impl Member {
                 self.joining.iter_mut().for_each(|conn| conn.handle_datagram(now, &mut self.host, datagram));
                 self.join(now);
             }
-            _ => self.conn.handle_datagram(now, &mut self.host, datagram),
+            _ => {
+                let before = self.conn.counters().taken;
+                self.conn.handle_datagram(now, &mut self.host, datagram);
+                if self.conn.counters().taken > before && is_protected(bytes) && self.is_up() {
+                    self.is_alive();
+                }
+            }
+        }
+    }
+
+    /// The peer has the IKE_SA.
+    fn is_alive(&mut self) {
+        if std::mem::take(&mut self.asked) {
+            self.meter.has_answered();
         }
     }
 
@@ -304,6 +355,10 @@ impl Member {
             self.carry_out(event);
         }
         if self.is_up() {
+            // Whoever hears that all are up looks at the reports next.
+            if !self.report.up {
+                self.publish();
+            }
             self.settle(Ok(()));
         } else if self.conn.is_finished() {
             let cause = self.report.last_error.clone();
@@ -376,9 +431,28 @@ impl Member {
     }
 }
 
+/// Whether a message of IKEv2 is one that was authenticated if it was taken. Who has forgotten an IKE_SA answers without protection,
+/// that it does not know the SPI (RFC 7296 section 2.21.4).
+fn is_protected(message: &[u8]) -> bool {
+    // The header's next payload.
+    message.get(16).is_some_and(|first| [PayloadType::SK, PayloadType::SKF].contains(&PayloadType(*first)))
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         self.settle(Err("stopped before it was up"));
         self.meter.has_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_says_that_it_does_not_know_the_spi_gives_no_sign_of_life() {
+        let message = |first: PayloadType| [&[7; 16][..], &[first.0, 0x20, 37, 0x20], &[0; 8]].concat();
+        assert!(is_protected(&message(PayloadType::SK)) && is_protected(&message(PayloadType::SKF)));
+        assert!(!is_protected(&message(PayloadType::NOTIFY)) && !is_protected(&[]));
     }
 }

@@ -23,7 +23,7 @@ use crate::engine::meter::Meter;
 use crate::ledger::Ledger;
 use crate::probe::Flow;
 pub(crate) use group::{Group, Order, Server};
-pub(crate) use member::Start;
+pub(crate) use member::{Ordered, Start};
 pub(crate) use pace::timed_from;
 
 /// What an initiator is.
@@ -73,6 +73,8 @@ pub enum Command {
     RekeyChild,
     /// Say which probes have arrived.
     Tally,
+    /// Ask the peer for a sign of life: it may have forgotten the IKE_SA without a word.
+    Ask,
     /// Delete everything and end.
     Close,
 }
@@ -119,9 +121,11 @@ impl Initiator {
     pub fn start(config: InitiatorConfig) -> Result<(Self, watch::Receiver<Report>), InitiatorError> {
         let server =
             Server { address: config.server, ike_port: config.ike_port, natt_port: config.natt_port };
-        let mut group = Group::open(server, config.source, Arc::new(Meter::default()))?;
+        let meter = Arc::new(Meter::default());
+        let mut group = Group::open(server, config.source, meter.clone())?;
         let (report, watched) = watch::channel(Report::default());
         let start = Start {
+            ordered: Ordered::of(meter),
             flows: Arc::new([(config.flow, config.destination)]),
             sizes: Arc::new([config.packet_len]),
             // Many initiators must not send in step.

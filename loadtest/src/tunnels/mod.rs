@@ -11,6 +11,7 @@ use clap::Args;
 use crate::engine::live::{Live, progress};
 use crate::engine::meter::Meter;
 use crate::engine::stop::Stop;
+use crate::engine::times::time;
 use crate::fleet::{Api, Fleet, LoadError, PATIENCE, Plan, Target, Traffic};
 use crate::{Command, Output};
 use report::Report;
@@ -33,10 +34,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     concurrency: u32,
     /// How long traffic goes on after the last rekeying
-    #[arg(long = "for", default_value = "5s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long = "for", default_value = "5s", value_parser = time, value_name = "TIME")]
     duration: Duration,
     /// How long to wait at the end for the node to give memory back, which it does within some twenty seconds
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration, value_name = "TIME")]
+    #[arg(long, default_value = "30s", value_parser = time, value_name = "TIME")]
     settle: Duration,
     /// How the figures are printed
     #[arg(long, short, value_enum, default_value_t = Output::Text)]
@@ -76,7 +77,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let torn_down = tear_down(&mut report, &api, &plan, fleet, arguments.settle);
     let torn_down = stop.unless_wanted(torn_down).await.unwrap_or(Err(LoadError::Interrupted));
     report.failure = torn_down.err().map(|error| error.to_string());
-    report.print(arguments.json || arguments.output == Output::Json);
+    report.print(arguments.json || arguments.output == Output::Json)?;
     Ok(report.is_clean())
 }
 

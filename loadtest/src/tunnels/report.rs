@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::engine::meter::Meter;
+use crate::engine::output::print;
+use crate::fleet::LoadError;
 
 /// What was measured.
 #[derive(Debug, Default)]
@@ -69,51 +71,53 @@ impl Report {
         self.memory_up.saturating_sub(self.memory_before) / u64::from(self.tunnels.max(1))
     }
 
-    #[allow(clippy::print_stdout)]
-    pub(super) fn print(&self, as_json: bool) {
-        if as_json {
-            return println!("{}", self.json());
-        }
+    pub(super) fn print(&self, as_json: bool) -> Result<(), LoadError> {
+        let told = if as_json { self.json().to_string() } else { self.text() };
+        print(&mut std::io::stdout(), &told)
+    }
+
+    fn text(&self) -> String {
         let rate = self.up as f64 / self.established.as_secs_f64().max(0.001);
         let mib = |octets: u64| octets as f64 / f64::from(1 << 20);
-        println!("tunnels        {}", self.tunnels);
-        println!("provisioned in {:.2?}", self.provisioned);
-        println!("up in          {:.2?} ({}, {rate:.0} a second)", self.established, self.up);
-        println!("listed in      {:.2?} ({} SAs)", self.listed, self.listed_sas);
-        println!(
-            "rekeyed in     {:.2?} ({} Child, {} IKE)",
-            self.rekeyed, self.child_rekeys, self.ike_rekeys
-        );
-        println!(
-            "packets        {} sent, {} received, {} lost",
-            self.sent,
-            self.received,
-            self.sent - self.received.min(self.sent)
-        );
-        println!(
-            "               {} for others, {} not opened, {} without an SA",
-            self.strangers, self.unopened, self.unsent
-        );
-        println!("torn down in   {:.2?}", self.torn_down);
-        println!(
-            "memory         {:.1} MiB provisioned, {:.1} up, {:.1} rekeyed",
-            mib(self.memory_before),
-            mib(self.memory_up),
-            mib(self.memory_rekeyed)
-        );
-        println!(
-            "               {:.1} MiB down, {:.1} deleted, {:.1} at rest",
-            mib(self.memory_down),
-            mib(self.memory_after),
-            mib(self.memory_rest)
-        );
-        println!("               {} octets for each tunnel", self.per_tunnel());
+        let mut lines = vec![
+            format!("tunnels        {}", self.tunnels),
+            format!("provisioned in {:.2?}", self.provisioned),
+            format!("up in          {:.2?} ({}, {rate:.0} a second)", self.established, self.up),
+            format!("listed in      {:.2?} ({} SAs)", self.listed, self.listed_sas),
+            format!(
+                "rekeyed in     {:.2?} ({} Child, {} IKE)",
+                self.rekeyed, self.child_rekeys, self.ike_rekeys
+            ),
+            format!(
+                "packets        {} sent, {} received, {} lost",
+                self.sent,
+                self.received,
+                self.sent - self.received.min(self.sent)
+            ),
+            format!(
+                "               {} for others, {} not opened, {} without an SA",
+                self.strangers, self.unopened, self.unsent
+            ),
+            format!("torn down in   {:.2?}", self.torn_down),
+            format!(
+                "memory         {:.1} MiB provisioned, {:.1} up, {:.1} rekeyed",
+                mib(self.memory_before),
+                mib(self.memory_up),
+                mib(self.memory_rekeyed)
+            ),
+            format!(
+                "               {:.1} MiB down, {:.1} deleted, {:.1} at rest",
+                mib(self.memory_down),
+                mib(self.memory_after),
+                mib(self.memory_rest)
+            ),
+            format!("               {} octets for each tunnel", self.per_tunnel()),
+        ];
         if self.interrupted {
-            println!("INTERRUPTED    the figures are of what there was");
+            lines.push("INTERRUPTED    the figures are of what there was".to_owned());
         }
-        if let Some(failure) = &self.failure {
-            println!("FAILED         {failure}");
-        }
+        lines.extend(self.failure.as_ref().map(|failure| format!("FAILED         {failure}")));
+        lines.join("\n")
     }
 
     fn json(&self) -> serde_json::Value {
