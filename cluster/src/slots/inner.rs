@@ -10,6 +10,7 @@ use snapshot::{Done, Handover, Kept, Row};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
+use super::coming::Coming;
 use super::moving::Arriving;
 use super::record::{Process, Slot, Table};
 use super::replica::{self, Own};
@@ -54,11 +55,9 @@ impl Inner {
     }
 
     /// Goes on with what is in a slot that has just been claimed.
-    pub(super) async fn go_on(&self, slot: u8, rows: Vec<Row>, handover: Handover) {
-        self.host.take(slot, rows, handover).await;
-        if let Some(own) = self.mine().get_mut(&slot) {
-            own.comes = false;
-        }
+    pub(super) async fn go_on(&self, coming: Coming, rows: Vec<Row>, handover: Handover) {
+        self.host.take(coming.slot(), rows, handover).await;
+        drop(coming);
     }
 
     pub(super) fn going(&self) -> sync::MutexGuard<'_, BTreeMap<u8, String>> {

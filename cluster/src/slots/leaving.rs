@@ -72,6 +72,7 @@ impl Slots {
         self.give_what_came().await;
     }
 
+        self.0.coming.until_none().await;
     async fn give_what_came(&self) {
         // While etcd is away nothing changes hands.
         let came = || self.mine().into_iter().any(|slot| !share::is_empty(&self.0, slot));

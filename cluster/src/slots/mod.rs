@@ -16,8 +16,9 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
 
+mod coming;
 mod inner;
 mod leaving;
 #[cfg(test)]
@@ -52,6 +53,7 @@ use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
 use crate::task::{carried_out, of_node};
+use coming::Comings;
 use leaving::Course;
 use moving::{Arriving, Why};
 use replica::Own;
@@ -154,6 +156,7 @@ pub(crate) struct Inner {
     vault: Mutex<Vault>,
     mine: Mutex<BTreeMap<u8, Own>>,
     arriving: Mutex<BTreeMap<u8, Arriving>>,
+    coming: Arc<Comings>,
     /// What other nodes have said of slots, and etcd's watch has not yet.
     news: Mutex<Table>,
     /// Slots that are on their way, and to which node.
@@ -212,6 +215,7 @@ impl Slots {
             vault: Mutex::default(),
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
+            coming: Arc::default(),
             news: Mutex::default(),
             going: Mutex::default(),
             losing: Mutex::default(),
@@ -290,7 +294,7 @@ impl Slots {
 
     /// Those of them in which everything goes on that there is: one that has just come is not among them yet.
     pub fn settled(&self) -> BTreeSet<u8> {
-        self.0.mine().iter().filter(|(_, own)| !own.comes).map(|(number, _)| *number).collect()
+        self.0.mine().keys().copied().filter(|number| !self.0.coming.has(*number)).collect()
     }
 
     /// The slot of what is new.

@@ -120,8 +120,9 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
     // It may be on its way to another node.
     let _turn = inner.turn.lock().await;
     let told = match inner.mine().get(&slot.number) {
-        Some(own) => own.replica.term(),
-        None => return,
+        // Who would be told of it now would be ready without what begins later.
+        Some(own) if !inner.coming.has(slot.number) => own.replica.term(),
+        _ => return,
     };
     if told.is_some_and(|term| term >= slot.term) {
         let lost = slot.standby.as_ref().is_some_and(|standby| {
@@ -244,7 +245,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.sudden.fetch_add(1, Ordering::Relaxed);
-            inner.go_on(number, rows, Handover::Sudden).await;
+            inner.go_on(coming, rows, Handover::Sudden).await;
             inner.seen(number, now.revision).await;
         }
         Changed::Other(_) => inner.vault().reopen(number),
@@ -276,6 +277,7 @@ async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
     let owner = now.map(|slot| slot.owner.node);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
     *inner.deprived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            let coming = inner.coming.begin(number);
     inner.look_around();
     inner.host.lose(number, owner.as_deref()).await;
     inner.losing().remove(&number);
@@ -286,7 +288,8 @@ async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
 /// Nothing is known of a slot of this node: its lease was over for a while, and the others have made it nobody's, or another has had it.
 async fn missing(inner: &Arc<Inner>, number: u8) {
     let _turn = inner.turn.lock().await;
-    let Some(since) = inner.mine().get(&number).map(|own| own.since) else { return };
+    let since = inner.mine().get(&number).map(|own| own.since);
+    let Some(since) = since.filter(|_| !inner.coming.has(number)) else { return };
     match Slot::begin_again(&inner.etcd, number, inner.own.clone(), since).await {
         Ok(Some(Changed::Done(slot))) => {
             if let Some(own) = inner.mine().get_mut(&number) {
@@ -317,6 +320,9 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
     let untold = inner.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(slot) = untold
         && let Some(begun) = begin(inner, slot).await
+    if !inner.coming.until_come(number).await {
+        tracing::warn!(slot = number, "a slot goes that has not come as a whole");
+    }
     {
         return begun;
     }

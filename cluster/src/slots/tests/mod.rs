@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod comes;
 mod ends;
 mod moves;
 mod shares;
@@ -117,6 +118,10 @@ fn row(id: u64, number: Option<u64>) -> Row {
     let octets = number.map(|number| Zeroizing::new(number.to_be_bytes().to_vec()));
     Row { class: 1, id, octets, at: Instant::now().into_std() }
 }
+    /// Nothing goes on here that comes as long as somebody has this.
+    gate: AsyncMutex<()>,
+    /// What it was asked for, and has done.
+    done: Mutex<Vec<(&'static str, u8)>>,
 
 impl Memory {
     fn rows(&self, slot: u8) -> Vec<Row> {
@@ -133,6 +138,14 @@ impl Host for Memory {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
             let mut rows = self.rows(slot);
+    fn has(&self, what: &'static str, slot: u8) -> bool {
+        self.done.lock().unwrap().contains(&(what, slot))
+    }
+
+    fn does(&self, what: &'static str, slot: u8) {
+        self.done.lock().unwrap().push((what, slot));
+    }
+
             let bulk = Some(Zeroizing::new(vec![7; self.bulk.load(Ordering::Relaxed)]));
             rows.extend(
                 bulk.filter(|bulk| !bulk.is_empty()).map(|bulk| Row { octets: Some(bulk), ..row(99, None) }),
@@ -141,6 +154,7 @@ impl Host for Memory {
         })
     }
 
+            self.does("resync", slot);
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
         Box::pin(async move {
             let number = |row: &Row| u64::from_be_bytes(row.octets.as_ref().unwrap()[..].try_into().unwrap());
@@ -152,6 +166,8 @@ impl Host for Memory {
         })
     }
 
+            drop(self.gate.lock().await);
+            self.does("take", slot);
     fn lose<'a>(&'a self, slot: u8, _: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             self.numbers.lock().unwrap().remove(&slot);
@@ -168,6 +184,7 @@ impl Host for Memory {
         })
     }
 
+            self.does("lose", slot);
     fn expect(&self, slot: u8, _: &str) {
         self.expected.lock().unwrap().insert(slot);
     }
@@ -176,6 +193,7 @@ impl Host for Memory {
         self.numbers.lock().unwrap().entry(slot).or_default();
     }
 
+            self.does("give", slot);
     fn connections(&self) -> BTreeMap<u8, usize> {
         let numbers = self.numbers.lock().unwrap();
         numbers.iter().map(|(slot, all)| (*slot, all.len())).filter(|(_, count)| *count > 0).collect()
