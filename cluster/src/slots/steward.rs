@@ -126,9 +126,11 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
     };
     if told.is_some_and(|term| term >= slot.term) {
         let lost = slot.standby.as_ref().is_some_and(|standby| {
-            is_gone(inner, standby)
-                // It keeps what it has until there is a better one: what it took over it would have to give away at once.
-                || (inner.is_drained(standby) && inner.successor(slot.number.into()).is_some())
+            // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
+            // drained would have to give it away at once.
+            let worse = !inner.is_there(standby) || inner.is_drained(standby);
+            // It keeps what it has until there is a better one.
+            is_gone(inner, standby) || (worse && inner.successor(slot.number.into()).is_some())
         });
         if lost && let Some(own) = inner.mine().get(&slot.number) {
             own.replica.fail();
@@ -275,9 +277,9 @@ async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
         return;
     }
     let owner = now.map(|slot| slot.owner.node);
+            let coming = inner.coming.begin(number);
     tracing::warn!(slot = number, owner, "a slot is another node's now");
     *inner.deprived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            let coming = inner.coming.begin(number);
     inner.look_around();
     inner.host.lose(number, owner.as_deref()).await;
     inner.losing().remove(&number);
@@ -318,11 +320,11 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
     };
     let free = SLOTS.filter(|number| !table.contains_key(number) && !here(number));
     let untold = inner.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(slot) = untold
-        && let Some(begun) = begin(inner, slot).await
     if !inner.coming.until_come(number).await {
         tracing::warn!(slot = number, "a slot goes that has not come as a whole");
     }
+    if let Some(slot) = untold
+        && let Some(begun) = begin(inner, slot).await
     {
         return begun;
     }

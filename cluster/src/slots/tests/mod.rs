@@ -9,7 +9,7 @@ mod shares;
 mod takeovers;
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Poll;
 
 use latest::{Follow as _, Latest as _};
@@ -39,6 +39,15 @@ impl Net {
     /// From now on nothing gets from one to the other.
     fn cut(&self, from: &str, to: &str) {
         self.cut.lock().unwrap().insert((from.to_owned(), to.to_owned()));
+        self.tell();
+    }
+
+    /// A node is gone: nobody hears it, and it hears nobody.
+    fn kill(&self, member: Member) {
+        let name = member.slots.0.own.node.clone();
+        self.nodes.lock().unwrap().remove(&name);
+        self.heard.lock().unwrap().remove(&name);
+        drop(member);
         self.tell();
     }
 
@@ -109,6 +118,10 @@ struct Memory {
     numbers: Mutex<BTreeMap<u8, BTreeMap<u64, u64>>>,
     came: Mutex<Vec<(u8, Handover)>>,
     expected: Mutex<BTreeSet<u8>>,
+    /// Nothing goes on here that comes as long as somebody has this.
+    gate: AsyncMutex<()>,
+    /// What it was asked for, and has done.
+    done: Mutex<Vec<(&'static str, u8)>>,
     /// Octets that each slot has beside its numbers.
     bulk: AtomicUsize,
     changed: Notify,
@@ -118,15 +131,19 @@ fn row(id: u64, number: Option<u64>) -> Row {
     let octets = number.map(|number| Zeroizing::new(number.to_be_bytes().to_vec()));
     Row { class: 1, id, octets, at: Instant::now().into_std() }
 }
-    /// Nothing goes on here that comes as long as somebody has this.
-    gate: AsyncMutex<()>,
-    /// What it was asked for, and has done.
-    done: Mutex<Vec<(&'static str, u8)>>,
 
 impl Memory {
     fn rows(&self, slot: u8) -> Vec<Row> {
         let numbers = self.numbers.lock().unwrap();
         numbers.get(&slot).into_iter().flatten().map(|(id, number)| row(*id, Some(*number))).collect()
+    }
+
+    fn has(&self, what: &'static str, slot: u8) -> bool {
+        self.done.lock().unwrap().contains(&(what, slot))
+    }
+
+    fn does(&self, what: &'static str, slot: u8) {
+        self.done.lock().unwrap().push((what, slot));
     }
 
     fn of(&self, slot: u8) -> Option<BTreeMap<u64, u64>> {
@@ -137,15 +154,8 @@ impl Memory {
 impl Host for Memory {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
+            self.does("resync", slot);
             let mut rows = self.rows(slot);
-    fn has(&self, what: &'static str, slot: u8) -> bool {
-        self.done.lock().unwrap().contains(&(what, slot))
-    }
-
-    fn does(&self, what: &'static str, slot: u8) {
-        self.done.lock().unwrap().push((what, slot));
-    }
-
             let bulk = Some(Zeroizing::new(vec![7; self.bulk.load(Ordering::Relaxed)]));
             rows.extend(
                 bulk.filter(|bulk| !bulk.is_empty()).map(|bulk| Row { octets: Some(bulk), ..row(99, None) }),
@@ -154,9 +164,10 @@ impl Host for Memory {
         })
     }
 
-            self.does("resync", slot);
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
         Box::pin(async move {
+            drop(self.gate.lock().await);
+            self.does("take", slot);
             let number = |row: &Row| u64::from_be_bytes(row.octets.as_ref().unwrap()[..].try_into().unwrap());
             let rows = rows.iter().map(|row| (row.id, number(row))).collect();
             assert!(self.numbers.lock().unwrap().insert(slot, rows).is_none(), "slot {slot} came twice");
@@ -166,8 +177,6 @@ impl Host for Memory {
         })
     }
 
-            drop(self.gate.lock().await);
-            self.does("take", slot);
     fn lose<'a>(&'a self, slot: u8, _: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             self.numbers.lock().unwrap().remove(&slot);
@@ -175,6 +184,7 @@ impl Host for Memory {
             self.changed.notify_waiters();
         })
     }
+            self.does("lose", slot);
 
     fn give<'a>(&'a self, slot: u8, _: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
@@ -183,8 +193,8 @@ impl Host for Memory {
             rows
         })
     }
+            self.does("give", slot);
 
-            self.does("lose", slot);
     fn expect(&self, slot: u8, _: &str) {
         self.expected.lock().unwrap().insert(slot);
     }
@@ -193,7 +203,6 @@ impl Host for Memory {
         self.numbers.lock().unwrap().entry(slot).or_default();
     }
 
-            self.does("give", slot);
     fn connections(&self) -> BTreeMap<u8, usize> {
         let numbers = self.numbers.lock().unwrap();
         numbers.iter().map(|(slot, all)| (*slot, all.len())).filter(|(_, count)| *count > 0).collect()
@@ -297,6 +306,18 @@ impl memory::Path for AtOnce {
 /// Begins something and lets it be: whether it has not ended at once.
 async fn begins<T>(mut what: Pin<&mut impl Future<Output = T>>) -> bool {
     std::future::poll_fn(|context| Poll::Ready(what.as_mut().poll(context))).await.is_pending()
+}
+
+/// A way to etcd that may be cut.
+#[derive(Debug, Default)]
+struct Way {
+    cut: AtomicBool,
+}
+
+impl memory::Path for Way {
+    fn time(&self) -> Option<Duration> {
+        (!self.cut.load(Ordering::Relaxed)).then_some(Duration::ZERO)
+    }
 }
 
 /// Waits for what several nodes have to do, none of which tells of all of it.

@@ -239,3 +239,21 @@ async fn that_nobody_tells_of_etcd_any_more_is_no_news() {
     drop(tell);
     assert!(begins(std::pin::pin!(steward::news(&mut told))).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_etcd_does_not_know_of_any_more_makes_room_for_another() {
+    let (etcd, net, way) = (memory::Memory::begin(), Arc::new(Net::default()), Arc::new(Way::default()));
+    let a = Member::join_at(etcd.client(way.clone()), &net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = b.ready().await.number;
+    assert_eq!(b.set(number, 1, 11).await, Kept::Known);
+    let c = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "c").await;
+    way.cut.store(true, Ordering::Relaxed);
+    let of_c = |slot: &Slot| slot.ready && slot.standby.as_ref().is_some_and(|standby| standby.node == "c");
+    tokio::time::timeout(Duration::from_secs(15), b.wait(number, of_c)).await.unwrap();
+    assert!(b.slots.0.hears("a"));
+    net.kill(b);
+    let arrived = tokio::time::timeout(Duration::from_secs(1), c.arrived(number)).await.unwrap();
+    assert_eq!(arrived, BTreeMap::from([(1, 11)]));
+    drop(a);
+}
