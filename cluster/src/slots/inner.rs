@@ -133,11 +133,15 @@ impl Inner {
     }
 
     /// Whether several nodes are there and none of them is heard: then it is this one that is cut off, and takes nothing over. Of one
-    /// other node nobody can tell.
+    /// other node nobody can tell, nor of several that fell silent one after the other.
     pub(super) fn is_cut_off(&self) -> bool {
         let placement = self.placement.latest();
-        let others = || placement.nodes.iter().filter(|node| node.name != self.own.node);
-        others().count() > 1 && !others().any(|node| self.hears(&node.name))
+        let others = placement.nodes.iter().map(|node| node.name.as_str());
+        let others: Vec<&str> = others.filter(|name| *name != self.own.node).collect();
+        let now = Instant::now();
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        silences.note(&self.heard.latest(), now);
+        silences.is_cut_off(&others, now)
     }
 
     /// Says whether there is any use in what is sent to this node.

@@ -16,7 +16,7 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
 
 mod coming;
 mod inner;
@@ -29,6 +29,7 @@ mod record;
 mod replica;
 mod row;
 mod share;
+mod silence;
 mod steward;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use leaving::Course;
 use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
+use silence::Silences;
 use vault::Vault;
 
 pub(crate) use record::number_of;
@@ -153,6 +155,7 @@ pub(crate) struct Inner {
     placement: watch::Receiver<Arc<Placement>>,
     /// Nodes that were heard of late.
     heard: watch::Receiver<Arc<BTreeSet<String>>>,
+    silences: Mutex<Silences>,
     vault: Mutex<Vault>,
     mine: Mutex<BTreeMap<u8, Own>>,
     arriving: Mutex<BTreeMap<u8, Arriving>>,
@@ -212,6 +215,7 @@ impl Slots {
             table: watch::Sender::new(Arc::new(loaded.0.clone())),
             placement: members.placement(),
             heard,
+            silences: Mutex::default(),
             vault: Mutex::default(),
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
