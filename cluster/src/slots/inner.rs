@@ -76,6 +76,18 @@ impl Inner {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a slot is here, or on its way to here or from here, as far as this node knows by itself.
+    pub(super) fn knows(&self, slot: u8) -> bool {
+        let begun = |begun: &Option<Slot>| begun.as_ref().is_some_and(|begun| begun.number == slot);
+        self.mine().contains_key(&slot)
+            || self.going().contains_key(&slot)
+            || self.losing().contains(&slot)
+            || self.arriving().contains_key(&slot)
+            || self.coming.has(slot)
+            || self.vault().is_closed(slot)
+            || begun(&self.begun.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What etcd's watch says, as of this revision.
     pub(super) fn know(&self, mut now: Table, at: i64) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,6 +81,11 @@ impl Vault {
     /// We do not take it over after all.
     pub(super) fn reopen(&mut self, slot: u8) {
         if let Some(kept) = self.kept.get_mut(&slot) {
+    /// Whether we are about to take it over.
+    pub(super) fn is_closed(&self, slot: u8) -> bool {
+        self.kept.get(&slot).is_some_and(|kept| kept.closed)
+    }
+
             kept.closed = false;
         }
     }

@@ -74,3 +74,17 @@ async fn a_slot_that_is_lost_while_it_comes_is_put_away_as_a_whole() {
     until(|| b.memory.has("lose", number)).await;
     assert!(b.memory.has("take", number) && b.memory.of(number).is_none());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_is_a_nodes_by_etcd_alone_is_nobodys() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = member(&etcd, &net, "a").await;
+    let inner = &a.slots.0;
+    let slot = Slot::nobodys(&inner.etcd, 30, inner.own.clone()).await.unwrap().unwrap();
+    assert!(matches!(slot.change(&inner.etcd).await, Ok(Changed::Done(_))));
+    let mut table = a.slots.table();
+    table.until(|table| table.contains_key(&30)).await.unwrap();
+    let free = table.until(|table| !table.contains_key(&30));
+    tokio::time::timeout(Duration::from_secs(30), free).await.unwrap().unwrap();
+    assert!(a.slots.holds(a.slot()));
+}
