@@ -187,6 +187,11 @@ impl Inner {
         }
     }
 
+    /// How many other nodes etcd knows of.
+    pub(super) fn others(&self) -> usize {
+        self.placement.latest().nodes.iter().filter(|node| node.name != self.own.node).count()
+    }
+
     /// Whether etcd knows of a process: one that has left is not there any more.
     pub(super) fn is_there(&self, process: &Process) -> bool {
         self.placement.latest().nodes.iter().any(|node| node.process() == *process)
