@@ -126,6 +126,12 @@ pub trait Host: Send + Sync + 'static {
     /// A slot is this node's, with these rows: go on with it.
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()>;
 
+    /// Whether this node could go on with what such rows are of: another one may write them in another form.
+    ///
+    /// # Errors
+    /// With why not, for that node.
+    fn reads(&self, rows: &[Row]) -> Result<(), String>;
+
     /// A slot is another node's, if that is known: nothing more is done for it, and nobody is told.
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()>;
 
@@ -365,7 +371,12 @@ impl Slots {
             if rows.instance != self.0.own.instance {
                 return Err("they are for an earlier process of this node".to_owned());
             }
-            self.0.vault().put(rows.slot()?, rows.term, rows.rows, Instant::now().into_std())?;
+            let (slot, term, now) = (rows.slot()?, rows.term, Instant::now().into_std());
+            let rows: Vec<Row> = rows.rows.into_iter().map(|form| form.read(now)).collect();
+            // Whoever cannot read them could not go on with them.
+            let samples = self.0.vault().samples(slot, term, &rows);
+            self.0.host.reads(&samples)?;
+            self.0.vault().put(slot, term, rows)?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await

@@ -263,7 +263,13 @@ pub(super) async fn arrive(
 /// All of a slot is here.
 async fn come(inner: &Arc<Inner>, number: u8, rows: Rows, arrived: Vec<Row>) -> Result<Vec<u8>, String> {
     let coming = inner.coming.begin(number);
-    let now = match become_owner(inner, number, &rows).await {
+    let samples = inner.vault().samples(number, rows.term, &arrived);
+    // Its owner goes on with what cannot be read here.
+    let now = match inner.host.reads(&samples) {
+        Ok(()) => become_owner(inner, number, &rows).await,
+        Err(reason) => Err(reason),
+    };
+    let now = match now {
         Ok(now) => now,
         Err(reason) => {
             expect_no_more(inner, number).await;

@@ -215,6 +215,10 @@ impl SlotHost for Host {
         })
     }
 
+    fn reads(&self, _: &[Row]) -> Result<(), String> {
+        Ok(())
+    }
+
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             let mut count = 0;

@@ -88,3 +88,21 @@ async fn a_slot_that_is_a_nodes_by_etcd_alone_is_nobodys() {
     tokio::time::timeout(Duration::from_secs(30), free).await.unwrap().unwrap();
     assert!(a.slots.holds(a.slot()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_rows_of_another_is_neither_its_standby_nor_gets_what_it_has() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = member(&etcd, &net, "a").await;
+    let number = a.slot();
+    a.set(number, 1, 11).await;
+    let b = member(&etcd, &net, "b").await;
+    b.memory.of_another.store(true, Ordering::Relaxed);
+    let ready = tokio::time::timeout(Duration::from_secs(30), a.ready()).await;
+    assert!(ready.is_err() && b.slots.kept(number) == (0, 0));
+    let refused = a.slots.move_slot(number, "b").await.unwrap_err();
+    assert!(refused.contains("another form"), "{refused}");
+    assert_eq!((a.memory.of(number), b.memory.of(number)), (Some(BTreeMap::from([(1, 11)])), None));
+    assert!(a.slots.holds(number) && b.memory.expected.lock().unwrap().is_empty());
+    b.memory.of_another.store(false, Ordering::Relaxed);
+    a.ready().await;
+}

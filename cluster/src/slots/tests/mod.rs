@@ -122,6 +122,8 @@ struct Memory {
     gate: AsyncMutex<()>,
     /// What it was asked for, and has done.
     done: Mutex<Vec<(&'static str, u8)>>,
+    /// It is of a version that reads no rows of the others.
+    of_another: AtomicBool,
     /// Octets that each slot has beside its numbers.
     bulk: AtomicUsize,
     changed: Notify,
@@ -177,23 +179,28 @@ impl Host for Memory {
         })
     }
 
+    fn reads(&self, rows: &[Row]) -> Result<(), String> {
+        let of_another = self.of_another.load(Ordering::Relaxed) && !rows.is_empty();
+        if of_another { Err("rows of another form".to_owned()) } else { Ok(()) }
+    }
+
     fn lose<'a>(&'a self, slot: u8, _: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
+            self.does("lose", slot);
             self.numbers.lock().unwrap().remove(&slot);
             self.expected.lock().unwrap().remove(&slot);
             self.changed.notify_waiters();
         })
     }
-            self.does("lose", slot);
 
     fn give<'a>(&'a self, slot: u8, _: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
+            self.does("give", slot);
             let rows = self.rows(slot);
             self.numbers.lock().unwrap().remove(&slot);
             rows
         })
     }
-            self.does("give", slot);
 
     fn expect(&self, slot: u8, _: &str) {
         self.expected.lock().unwrap().insert(slot);
@@ -303,11 +310,6 @@ impl memory::Path for AtOnce {
     }
 }
 
-/// Begins something and lets it be: whether it has not ended at once.
-async fn begins<T>(mut what: Pin<&mut impl Future<Output = T>>) -> bool {
-    std::future::poll_fn(|context| Poll::Ready(what.as_mut().poll(context))).await.is_pending()
-}
-
 /// A way to etcd that may be cut.
 #[derive(Debug, Default)]
 struct Way {
@@ -318,6 +320,11 @@ impl memory::Path for Way {
     fn time(&self) -> Option<Duration> {
         (!self.cut.load(Ordering::Relaxed)).then_some(Duration::ZERO)
     }
+}
+
+/// Begins something and lets it be: whether it has not ended at once.
+async fn begins<T>(mut what: Pin<&mut impl Future<Output = T>>) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(what.as_mut().poll(context))).await.is_pending()
 }
 
 /// Waits for what several nodes have to do, none of which tells of all of it.

@@ -167,8 +167,7 @@ async fn what_takes_no_word_of_etcd_waits_for_none() {
     // It wants what was b's, and asks etcd until it is told.
     net.cut("b", "a");
     let inner = &a.slots.0;
-    until(|| inner.vault().put(orphan.number, orphan.term, Vec::new(), Instant::now().into_std()).is_err())
-        .await;
+    until(|| inner.vault().put(orphan.number, orphan.term, Vec::new()).is_err()).await;
     // Another has what was its own meanwhile.
     inner.heard_of(Slot { revision: own.revision + 1_000, ..own.of(third) });
     a.lost(own.number).await;
