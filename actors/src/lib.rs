@@ -69,7 +69,7 @@ pub use host::slot_of;
 pub use key_log::KeyLog;
 pub use latency::Histogram;
 pub use liveness::Health;
-pub use moves::{Cluster, Others, Rival, Taken, Whereabouts};
+pub use moves::{Cluster, Others, Rival, Taken, Whereabouts, reads};
 #[cfg(feature = "fault-injection")]
 pub use node::Part;
 pub use node::{Node, NodeError};

@@ -316,10 +316,18 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
+                if !self.holds_slot() {
+                    tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone on before it has begun here");
+                    self.report(ConnEvent::Given(None));
+                    return ctx.stop();
+                }
                 self.begin_telling(ctx);
                 match self.go_on(*moved, config, &owner) {
                     // The peer believes in them, so they are deleted in order.
-                    Ok(commands) => commands.into_iter().for_each(|command| ctx.notify(Do(command))),
+                    Ok(commands) => {
+                        commands.into_iter().for_each(|command| ctx.notify(Do(command)));
+                        self.catch_up(ctx);
+                    }
                     Err(reason) => {
                         tracing::warn!(peer = %self.peer_spec.name, reason, "a tunnel of another node cannot go on here");
                         // Whoever waits for it begins anew.

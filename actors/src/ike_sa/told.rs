@@ -192,6 +192,20 @@ impl IkeSaActor {
         }));
     }
 
+    /// Tells everything, if somebody is told already: whoever was asked what there is in the slot was asked before this connection was there, and
+    /// with its messages it tells nothing of pairs that have come with it.
+    pub(super) fn catch_up(&mut self, ctx: &mut Context<Self>) {
+        if self.env.others.0.as_ref().is_some_and(|cluster| cluster.is_told(self.slot)) {
+            let (done, _nobody_waits) = tokio::sync::mpsc::unbounded_channel();
+            self.resync(ctx, done);
+        }
+    }
+
+    /// Whether the slot is this node's: also where it is alone.
+    pub(super) fn holds_slot(&self) -> bool {
+        self.env.others.0.as_ref().is_none_or(|cluster| cluster.holds(self.slot))
+    }
+
     /// What is for its tunnels goes there from now on.
     fn lead(&self, to: Option<u32>) {
         let tenant = TenantId(self.peer_spec.tenant);

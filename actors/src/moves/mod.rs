@@ -22,6 +22,7 @@ use snapshot::{Done, Row};
 use tokio::sync::mpsc;
 
 pub(crate) use give::reserve_more;
+pub use rows::reads;
 pub(crate) use rows::{ConnectionRow, PairFacts, PairRow, class, gone, numbers, row};
 pub(crate) use take::Moved;
 pub use take::Taken;

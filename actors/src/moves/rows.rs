@@ -168,6 +168,32 @@ impl PairRow {
     }
 }
 
+/// Whether this node reads what such rows are of: one of another version may write them in another form.
+///
+/// # Errors
+/// With what it cannot read.
+pub fn reads(rows: &[Row]) -> Result<(), String> {
+    let with_octets = rows.iter().filter_map(|row| Some((row, row.octets.as_ref()?)));
+    with_octets.into_iter().try_for_each(|(row, octets)| read(row, octets).map_err(|error| error.to_string()))
+}
+
+fn read(row: &Row, octets: &[u8]) -> Result<(), SnapshotError> {
+    match row.class {
+        class::CONNECTION => {
+            let connection = decode::<ConnectionRow>(octets)?;
+            connection.connection()?;
+            connection.lifetime(row.at).map(drop)
+        }
+        class::PAIR => {
+            let pair = decode::<PairRow>(octets)?;
+            pair.pair()?;
+            pair.facts(row.at).map(drop)
+        }
+        class::NUMBERS | class::WINDOW => Ok(()),
+        class => Err(SnapshotError::value("a row", format!("there is no class {class} here"))),
+    }
+}
+
 /// A row of a form.
 pub(crate) fn row<F: Form>(class: u8, id: u64, form: &F, now: Instant) -> Row {
     Row { class, id, octets: Some(encode(form)), at: now }
@@ -183,4 +209,32 @@ pub(crate) fn numbers(spi: u32, reserve: &router::Reserve, now: Instant) -> Row 
     let last = reserve.lease.end().unwrap_or(u64::MAX);
     let octets = Some(zeroize::Zeroizing::new(last.to_be_bytes().to_vec()));
     Row { class: class::NUMBERS, id: spi.into(), octets, at: now }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// Where the form is in the octets of a snapshot.
+    const FORM: usize = 7;
+
+    #[test]
+    fn what_another_version_writes_is_not_read() {
+        let (now, snapshot) = (Instant::now(), ike::Snapshot::default());
+        let connection = |of: &ConnectionRow| row(class::CONNECTION, 7, of, now);
+        let of = ConnectionRow::new(1, &snapshot, None, Vec::new(), now);
+        assert_eq!(reads(&[connection(&of), gone(class::PAIR, 1, now)]), Ok(()));
+
+        let mut newer = connection(&of);
+        newer.octets.as_mut().unwrap()[FORM] += 1;
+        assert!(reads(&[newer]).unwrap_err().contains("the row of a connection has form 2"));
+        // What is inside has a form of its own.
+        let mut inside = encode(&snapshot);
+        inside[FORM] += 1;
+        let of = ConnectionRow { connection: Some(Secret::take(inside)), ..of };
+        let refused = reads(&[connection(&of)]).unwrap_err();
+        assert!(refused.contains("has form") && !refused.contains("row"), "{refused}");
+        assert!(reads(&[Row { class: 9, ..connection(&of) }]).unwrap_err().contains("class 9"));
+    }
 }

@@ -102,9 +102,12 @@ impl Old {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_goes_on_at_another_node_as_it_is() {
     let old = Old::new(1).await;
-    let before = spis(&old.node);
-    let (node, mut branches, taken) = old.dies(|_, _| ()).await;
+    let (before, others) = (spis(&old.node), old.others.clone());
+    let (node, mut branches, taken) = old.dies(|_, _| others.forget()).await;
     assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    // Somebody was told of the slot before they were there.
+    let told = |class| others.rows().iter().filter(|row| row.class == class).count();
+    until("the standby knows them with their pairs", || (told(CONNECTION), told(PAIR)) == (3, 3)).await;
     for branch in &mut branches {
         branch.flows().await;
     }

@@ -29,6 +29,11 @@ impl Nodes {
         Self { rows: Some(Arc::default()), ..Self::default() }
     }
 
+    /// Another is the standby from now on, and knows nothing yet.
+    pub(crate) fn forget(&self) {
+        self.rows.iter().for_each(|rows| rows.lock().unwrap().clear());
+    }
+
     pub(crate) fn rows(&self) -> Vec<Row> {
         self.rows.iter().flat_map(|rows| rows.lock().unwrap().values().cloned().collect::<Vec<_>>()).collect()
     }

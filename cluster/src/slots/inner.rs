@@ -10,6 +10,7 @@ use snapshot::{Done, Handover, Kept, Row};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
+use super::coming::Coming;
 use super::moving::Arriving;
 use super::record::{Process, Slot, Table};
 use super::replica::{self, Own};
@@ -54,11 +55,9 @@ impl Inner {
     }
 
     /// Goes on with what is in a slot that has just been claimed.
-    pub(super) async fn go_on(&self, slot: u8, rows: Vec<Row>, handover: Handover) {
-        self.host.take(slot, rows, handover).await;
-        if let Some(own) = self.mine().get_mut(&slot) {
-            own.comes = false;
-        }
+    pub(super) async fn go_on(&self, coming: Coming, rows: Vec<Row>, handover: Handover) {
+        self.host.take(coming.slot(), rows, handover).await;
+        drop(coming);
     }
 
     pub(super) fn going(&self) -> sync::MutexGuard<'_, BTreeMap<u8, String>> {
@@ -75,6 +74,18 @@ impl Inner {
 
     pub(super) fn arriving(&self) -> sync::MutexGuard<'_, BTreeMap<u8, Arriving>> {
         self.arriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a slot is here, or on its way to here or from here, as far as this node knows by itself.
+    pub(super) fn knows(&self, slot: u8) -> bool {
+        let begun = |begun: &Option<Slot>| begun.as_ref().is_some_and(|begun| begun.number == slot);
+        self.mine().contains_key(&slot)
+            || self.going().contains_key(&slot)
+            || self.losing().contains(&slot)
+            || self.arriving().contains_key(&slot)
+            || self.coming.has(slot)
+            || self.vault().is_closed(slot)
+            || begun(&self.begun.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What etcd's watch says, as of this revision.
@@ -134,11 +145,15 @@ impl Inner {
     }
 
     /// Whether several nodes are there and none of them is heard: then it is this one that is cut off, and takes nothing over. Of one
-    /// other node nobody can tell.
+    /// other node nobody can tell, nor of several that fell silent one after the other.
     pub(super) fn is_cut_off(&self) -> bool {
         let placement = self.placement.latest();
-        let others = || placement.nodes.iter().filter(|node| node.name != self.own.node);
-        others().count() > 1 && !others().any(|node| self.hears(&node.name))
+        let others = placement.nodes.iter().map(|node| node.name.as_str());
+        let others: Vec<&str> = others.filter(|name| *name != self.own.node).collect();
+        let now = Instant::now();
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        silences.note(&self.heard.latest(), now);
+        silences.is_cut_off(&others, now)
     }
 
     /// Says whether there is any use in what is sent to this node.
@@ -170,6 +185,11 @@ impl Inner {
             (true, false, true) => Some("neither another node nor etcd is heard"),
             _ => None,
         }
+    }
+
+    /// How many other nodes etcd knows of.
+    pub(super) fn others(&self) -> usize {
+        self.placement.latest().nodes.iter().filter(|node| node.name != self.own.node).count()
     }
 
     /// Whether etcd knows of a process: one that has left is not there any more.

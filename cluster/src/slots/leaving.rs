@@ -11,7 +11,8 @@ use super::record::Slot;
 use super::{Inner, Slots, moving, share};
 use crate::task::carried_out;
 
-/// How often a slot is offered by a node that leaves: what etcd knows of it may change meanwhile, for its standby becomes ready.
+/// How often a slot is offered by a node that leaves, at least: what etcd knows of it may change meanwhile, for its standby becomes ready. And as often
+/// as there are others, all but one of which may leave as well.
 pub(super) const DRAIN_TRIES: usize = 3;
 /// How long a node that ends waits for what is under way, and once more to tell that its slots are nobody's: longer than etcd is waited for
 /// once, and both together less than what a node that ends is given (`shutdown.graceSeconds` of the chart).
@@ -46,7 +47,9 @@ impl Slots {
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.course.go_on(LEAVES);
         let inner = Arc::clone(&self.0);
-        carried_out(async move { give_all(&inner, DRAIN_TRIES).await }).await.unwrap_or_default()
+        carried_out(async move { give_all(&inner, DRAIN_TRIES.max(inner.others())).await })
+            .await
+            .unwrap_or_default()
     }
 
     /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have
@@ -69,6 +72,7 @@ impl Slots {
         }
         // What is being taken over at this moment has come then, or does not.
         drop(self.0.turn.lock().await);
+        self.0.coming.until_none().await;
         self.give_what_came().await;
     }
 

@@ -16,8 +16,9 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
 
+mod coming;
 mod inner;
 mod leaving;
 #[cfg(test)]
@@ -28,6 +29,7 @@ mod record;
 mod replica;
 mod row;
 mod share;
+mod silence;
 mod steward;
 #[cfg(test)]
 mod tests;
@@ -52,10 +54,12 @@ use crate::etcd::mirror::{self, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 use crate::members::{Members, Placement};
 use crate::task::{carried_out, of_node};
+use coming::Comings;
 use leaving::Course;
 use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
+use silence::Silences;
 use vault::Vault;
 
 pub(crate) use record::number_of;
@@ -122,6 +126,12 @@ pub trait Host: Send + Sync + 'static {
     /// A slot is this node's, with these rows: go on with it.
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()>;
 
+    /// Whether this node could go on with what such rows are of: another one may write them in another form.
+    ///
+    /// # Errors
+    /// With why not, for that node.
+    fn reads(&self, rows: &[Row]) -> Result<(), String>;
+
     /// A slot is another node's, if that is known: nothing more is done for it, and nobody is told.
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()>;
 
@@ -151,9 +161,11 @@ pub(crate) struct Inner {
     placement: watch::Receiver<Arc<Placement>>,
     /// Nodes that were heard of late.
     heard: watch::Receiver<Arc<BTreeSet<String>>>,
+    silences: Mutex<Silences>,
     vault: Mutex<Vault>,
     mine: Mutex<BTreeMap<u8, Own>>,
     arriving: Mutex<BTreeMap<u8, Arriving>>,
+    coming: Arc<Comings>,
     /// What other nodes have said of slots, and etcd's watch has not yet.
     news: Mutex<Table>,
     /// Slots that are on their way, and to which node.
@@ -209,9 +221,11 @@ impl Slots {
             table: watch::Sender::new(Arc::new(loaded.0.clone())),
             placement: members.placement(),
             heard,
+            silences: Mutex::default(),
             vault: Mutex::default(),
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
+            coming: Arc::default(),
             news: Mutex::default(),
             going: Mutex::default(),
             losing: Mutex::default(),
@@ -290,7 +304,7 @@ impl Slots {
 
     /// Those of them in which everything goes on that there is: one that has just come is not among them yet.
     pub fn settled(&self) -> BTreeSet<u8> {
-        self.0.mine().iter().filter(|(_, own)| !own.comes).map(|(number, _)| *number).collect()
+        self.0.mine().keys().copied().filter(|number| !self.0.coming.has(*number)).collect()
     }
 
     /// The slot of what is new.
@@ -357,7 +371,12 @@ impl Slots {
             if rows.instance != self.0.own.instance {
                 return Err("they are for an earlier process of this node".to_owned());
             }
-            self.0.vault().put(rows.slot()?, rows.term, rows.rows, Instant::now().into_std())?;
+            let (slot, term, now) = (rows.slot()?, rows.term, Instant::now().into_std());
+            let rows: Vec<Row> = rows.rows.into_iter().map(|form| form.read(now)).collect();
+            // Whoever cannot read them could not go on with them.
+            let samples = self.0.vault().samples(slot, term, &rows);
+            self.0.host.reads(&samples)?;
+            self.0.vault().put(slot, term, rows)?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await

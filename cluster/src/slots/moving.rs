@@ -29,6 +29,7 @@ use super::record::{Changed, Process, Slot};
 use super::replica::Own;
 use super::row::{Rows, messages};
 use super::{Ask, Handover, Inner, steward};
+use crate::task::carried_out;
 
 /// A message of rows, and etcd's answer in between.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +61,12 @@ pub(super) enum Why {
 /// Moves a slot of this node.
 pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
     takes_writes(inner, number).await?;
+    // Not with the turn: two nodes that give to each other would wait for each other.
+    inner.coming.until_come(number).await;
     let mut turn = inner.turn.lock().await;
+    if inner.coming.has(number) {
+        return Err(format!("slot {number} has just come, and not all that is in it goes on here yet"));
+    }
     // From etcd itself: the next owner compares with this.
     let slot = ours(inner, number).await?;
     if to == inner.own.node {
@@ -88,8 +94,9 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
             Whose::Ours(now) => {
                 inner.going().remove(&number);
                 tracing::warn!(slot = number, to, reason, "the slot stays here");
-                if inner.claim(number, Own { comes: true, ..Own::alone(&now) }) {
-                    inner.go_on(number, rows, Handover::Exact).await;
+                let coming = inner.coming.begin(number);
+                if inner.claim(number, Own::alone(&now)) {
+                    inner.go_on(coming, rows, Handover::Exact).await;
                 }
                 drop(turn);
                 inner.wake.notify_one();
@@ -245,7 +252,24 @@ pub(super) async fn arrive(
         }
         all.remove(&number)
     };
-    let now = match become_owner(inner, number, &rows).await {
+    let arrived = all.map(|arriving| arriving.rows).unwrap_or_default();
+    let inner = Arc::clone(inner);
+    // To its end, though the connection by which it was asked for may break: once etcd says that the slot is this node's, nobody else begins with
+    // it.
+    let come = carried_out(async move { come(&inner, number, rows, arrived).await }).await;
+    come.unwrap_or_else(|| Err(LEAVES.to_owned()))
+}
+
+/// All of a slot is here.
+async fn come(inner: &Arc<Inner>, number: u8, rows: Rows, arrived: Vec<Row>) -> Result<Vec<u8>, String> {
+    let coming = inner.coming.begin(number);
+    let samples = inner.vault().samples(number, rows.term, &arrived);
+    // Its owner goes on with what cannot be read here.
+    let now = match inner.host.reads(&samples) {
+        Ok(()) => become_owner(inner, number, &rows).await,
+        Err(reason) => Err(reason),
+    };
+    let now = match now {
         Ok(now) => now,
         Err(reason) => {
             expect_no_more(inner, number).await;
@@ -261,8 +285,7 @@ pub(super) async fn arrive(
     }
     inner.vault().take(number);
     inner.exact.fetch_add(1, Ordering::Relaxed);
-    let rows = all.map(|arriving| arriving.rows).unwrap_or_default();
-    inner.go_on(number, rows, Handover::Exact).await;
+    inner.go_on(coming, arrived, Handover::Exact).await;
     inner.wake.notify_one();
     Ok(Vec::new())
 }
@@ -307,6 +330,10 @@ async fn become_owner(inner: &Inner, number: u8, rows: &Rows) -> Result<Slot, St
             Err(error) => {
                 tracing::warn!(%error, slot = number, "nobody says whose the slot is");
                 tokio::time::sleep(AGAIN).await;
+                if inner.course.ends() {
+                    // Whoever comes next learns that this node is gone.
+                    return Err(LEAVES.to_owned());
+                }
             }
         }
     }

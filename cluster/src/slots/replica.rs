@@ -42,8 +42,6 @@ pub(super) struct Own {
     pub(super) replica: Replica,
     /// When it came from another node: what is in it may not have begun here yet.
     pub(super) came: Option<Instant>,
-    /// What came with it does not go on here yet.
-    pub(super) comes: bool,
     /// Since when nothing was in it, each time that was looked at.
     pub(super) empty: Option<Instant>,
     /// Somebody has ordered that it is here: it is moved by another order alone, or when this node goes.
@@ -65,7 +63,6 @@ impl Own {
             since: slot.revision,
             replica: Replica::Alone,
             came: None,
-            comes: false,
             empty: None,
             ordered: false,
             rest: None,
@@ -88,7 +85,7 @@ impl Own {
 
     /// One that comes from another node now.
     pub(super) fn come(slot: &Slot) -> Self {
-        Self { came: Some(Instant::now()), comes: true, ..Self::alone(slot) }
+        Self { came: Some(Instant::now()), ..Self::alone(slot) }
     }
 }
 

@@ -120,8 +120,9 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
         tracing::debug!(%error, slot = number, "a slot that nothing is left of stays for now");
     }
     // Whether it is nobody's the watch tells, and it is taken anew or left alone then.
+    let coming = inner.coming.begin(number);
     if inner.claim(number, own) {
-        inner.go_on(number, Vec::new(), Handover::Exact).await;
+        inner.go_on(coming, Vec::new(), Handover::Exact).await;
     }
     false
 }
@@ -129,7 +130,9 @@ pub(super) async fn give_up(inner: &Arc<Inner>, number: u8) -> bool {
 /// Whether nothing is in a slot of this node, and nothing is about to be.
 pub(super) fn is_empty(inner: &Inner, number: u8) -> bool {
     let came = inner.mine().get(&number).and_then(|own| own.came);
-    !inner.host.connections().contains_key(&number) && came.is_none_or(|came| came.elapsed() >= QUIET)
+    !inner.coming.has(number)
+        && !inner.host.connections().contains_key(&number)
+        && came.is_none_or(|came| came.elapsed() >= QUIET)
 }
 
 /// Slots of this node that nothing has been in for a while, but the one that it begins in.
@@ -162,7 +165,7 @@ async fn begin_somewhere(inner: &Arc<Inner>) {
         if begins() || steward::begin_anew(inner, &table).await {
             return;
         }
-        let first = inner.mine().keys().next().copied();
+        let first = inner.mine().keys().copied().find(|number| !inner.coming.has(*number));
         if let Some(number) = first {
             tracing::info!(slot = number, "begins in a slot that has come here, as no other is free");
             inner.primary.store(number, Ordering::Relaxed);

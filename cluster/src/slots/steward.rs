@@ -4,6 +4,7 @@
 //! What takes no word of etcd waits for none ([`let_go`], [`look_around`]): a call may take etcd's whole patience, and there is one for each
 //! slot.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,8 @@ use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
 const TICK: Duration = Duration::from_secs(1);
+/// A slot that etcd says is this node's, and that nothing is known of here for so long, does not come any more: twice what everything is looked at.
+const UNCLAIMED: Duration = TICK.saturating_mul(2);
 /// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
 const ONCE_MORE: Duration = Duration::from_millis(50);
 
@@ -80,9 +83,11 @@ async fn let_go(inner: &Arc<Inner>) {
 
 /// Does all the rest, which takes etcd's word.
 async fn look_after(inner: &Arc<Inner>) {
+    let mut unclaimed = Unclaimed::new();
     loop {
         inner.wake.notified().await;
         tend(inner).await;
+        give_up_unclaimed(inner, &mut unclaimed).await;
     }
 }
 
@@ -115,19 +120,55 @@ async fn tend(inner: &Arc<Inner>) {
     });
 }
 
+/// Slots that are this node's by etcd alone, as of which revision, and since when.
+type Unclaimed = BTreeMap<(u8, i64), Instant>;
+
+/// Makes slots nobody's that are this node's by etcd, and that it does nothing for: nobody else can, as it is there.
+async fn give_up_unclaimed(inner: &Arc<Inner>, unclaimed: &mut Unclaimed) {
+    let found = {
+        // Whatever changes hands just now does it in turn, or comes.
+        let Ok(_turn) = inner.turn.try_lock() else { return };
+        let table = inner.table.latest();
+        let ours = table.values().filter(|slot| slot.owner == inner.own);
+        ours.filter(|slot| !inner.course.ends() && !inner.knows(slot.number)).cloned().collect::<Vec<_>>()
+    };
+    unclaimed.retain(|of, _| found.iter().any(|slot| (slot.number, slot.revision) == *of));
+    for slot in found {
+        let since = unclaimed.entry((slot.number, slot.revision)).or_insert_with(Instant::now);
+        if since.elapsed() < UNCLAIMED {
+            continue;
+        }
+        let _turn = inner.turn.lock().await;
+        if inner.knows(slot.number) {
+            continue;
+        }
+        match slot.give_up(&inner.etcd).await {
+            Ok(true) => tracing::warn!(slot = slot.number, "a slot of this node is not here: it is nobody's"),
+            // The watch tells of it.
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, slot = slot.number, "a slot that is not here stays for now")
+            }
+        }
+    }
+}
+
 /// A slot of this node: it is to have a standby that is there.
 async fn own(inner: &Arc<Inner>, slot: &Slot) {
     // It may be on its way to another node.
     let _turn = inner.turn.lock().await;
     let told = match inner.mine().get(&slot.number) {
-        Some(own) => own.replica.term(),
-        None => return,
+        // Who would be told of it now would be ready without what begins later.
+        Some(own) if !inner.coming.has(slot.number) => own.replica.term(),
+        _ => return,
     };
     if told.is_some_and(|term| term >= slot.term) {
         let lost = slot.standby.as_ref().is_some_and(|standby| {
-            is_gone(inner, standby)
-                // It keeps what it has until there is a better one: what it took over it would have to give away at once.
-                || (inner.is_drained(standby) && inner.successor(slot.number.into()).is_some())
+            // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
+            // drained would have to give it away at once.
+            let worse = !inner.is_there(standby) || inner.is_drained(standby);
+            // It keeps what it has until there is a better one.
+            is_gone(inner, standby) || (worse && inner.successor(slot.number.into()).is_some())
         });
         if lost && let Some(own) = inner.mine().get(&slot.number) {
             own.replica.fail();
@@ -236,6 +277,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     };
     match changed {
         Changed::Done(now) => {
+            let coming = inner.coming.begin(number);
             inner.tell_all(&now);
             if !inner.claim(number, Own::come(&now)) {
                 // It was handed over at the same time.
@@ -244,7 +286,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             let rows = inner.vault().take(number);
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.sudden.fetch_add(1, Ordering::Relaxed);
-            inner.go_on(number, rows, Handover::Sudden).await;
+            inner.go_on(coming, rows, Handover::Sudden).await;
             inner.seen(number, now.revision).await;
         }
         Changed::Other(_) => inner.vault().reopen(number),
@@ -277,6 +319,9 @@ async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
     tracing::warn!(slot = number, owner, "a slot is another node's now");
     *inner.deprived.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     inner.look_around();
+    if !inner.coming.until_come(number).await {
+        tracing::warn!(slot = number, "a slot goes that has not come as a whole");
+    }
     inner.host.lose(number, owner.as_deref()).await;
     inner.losing().remove(&number);
     // It may have been that of what is new.
@@ -286,7 +331,8 @@ async fn lose_in_turn(inner: &Arc<Inner>, number: u8) {
 /// Nothing is known of a slot of this node: its lease was over for a while, and the others have made it nobody's, or another has had it.
 async fn missing(inner: &Arc<Inner>, number: u8) {
     let _turn = inner.turn.lock().await;
-    let Some(since) = inner.mine().get(&number).map(|own| own.since) else { return };
+    let since = inner.mine().get(&number).map(|own| own.since);
+    let Some(since) = since.filter(|_| !inner.coming.has(number)) else { return };
     match Slot::begin_again(&inner.etcd, number, inner.own.clone(), since).await {
         Ok(Some(Changed::Done(slot))) => {
             if let Some(own) = inner.mine().get_mut(&number) {

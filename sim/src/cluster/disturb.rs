@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use latest::Latest as _;
+
 use super::peace;
 use super::world::World;
 use crate::faults::interval;
@@ -11,6 +13,8 @@ use crate::faults::interval;
 const LONGEST: Duration = Duration::from_secs(14);
 /// Before a node that was killed is started again.
 const DOWN: Duration = Duration::from_secs(8);
+/// A lease has ended after so long, and its node is a standby no more.
+const ENDED: Duration = Duration::from_secs(8);
 /// A network that is slow: some answers come after they were waited for.
 const SLOW: Duration = Duration::from_millis(400);
 
@@ -27,6 +31,8 @@ enum What {
     CutOne,
     /// etcd is away from a node.
     NoEtcd,
+    /// It is away from a standby, for longer than etcd knows of that one, and then its owner is killed.
+    Deaf,
     /// Both.
     Alone,
     /// Most of etcd's members are gone.
@@ -59,7 +65,7 @@ pub(super) async fn next(world: &Arc<World>) {
 }
 
 fn draw(world: &World) -> What {
-    world.chance(|chance| match chance.below(20) {
+    world.chance(|chance| match chance.below(21) {
         0..=3 => What::Kill,
         4..=7 => What::Stop,
         8 => What::CutOff(true, false),
@@ -71,6 +77,7 @@ fn draw(world: &World) -> What {
         14 => What::EtcdAway,
         15 => What::Slow,
         16 => What::Leave,
+        17 => What::Deaf,
         _ => What::Move,
     })
 }
@@ -101,13 +108,16 @@ async fn happen(world: Arc<World>) {
         ways.flatten().collect::<Vec<_>>()
     };
     match what {
-        What::Kill => {
-            world.witness.count("killed");
-            // What it has is asked before it is gone: a task that is begun here runs only after that.
-            let going_on = peace::going_on(&world, &node);
-            peace::forget_unprotected(&world, &node);
-            watch(&world, going_on, "nodes killed in peace");
-            Arc::clone(&world).restart(node.clone(), length.min(DOWN)).await;
+        What::Kill => kill(&world, &node, length).await,
+        What::Deaf => {
+            world.witness.count("owners lost whose standby was cut off from etcd");
+            let slots = world.nodes().get(&node).and_then(|node| node.slots.clone());
+            let slot = slots.and_then(|slots| slots.table().latest().get(&slots.primary()).cloned());
+            let Some(standby) = slot.and_then(|slot| slot.standby) else { return };
+            world.net.state().cut_from_etcd.insert(standby.node.clone());
+            wait(&world, ENDED).await;
+            kill(&world, &node, length).await;
+            world.net.state().cut_from_etcd.remove(&standby.node);
         }
         What::Stop => {
             world.witness.count("stopped");
@@ -185,6 +195,16 @@ async fn happen(world: Arc<World>) {
         }
     }
     world.heat();
+}
+
+/// Kills a node, and starts it again after a while.
+async fn kill(world: &Arc<World>, node: &str, length: Duration) {
+    world.witness.count("killed");
+    // What it has is asked before it is gone: a task that is begun here runs only after that.
+    let going_on = peace::going_on(world, node);
+    peace::forget_unprotected(world, node);
+    watch(world, going_on, "nodes killed in peace");
+    Arc::clone(world).restart(node.to_owned(), length.min(DOWN)).await;
 }
 
 /// Watches whether the tunnels go on of a node that is gone from now on.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use cluster::{Handover, Host as SlotHost, Kept, Later, Row, Slots};
 use esp::Lease;
@@ -10,25 +11,41 @@ use tokio::time::Instant;
 use super::scenario::Fault;
 use super::tunnel::Tunnel;
 use super::witness::Witness;
+use crate::random::Random;
 
 /// Numbers of ESP that are reserved at a time: few, so that histories see the ends of blocks.
 const BLOCK: u64 = 8;
 /// Each tunnel counts for as many when it is looked who has most: a handful is to be enough for slots to be spread.
 const COUNTS_FOR: usize = 32;
 
+/// Between one tunnel and the next of a slot that comes or goes, at most: others have something to do meanwhile.
+const ONE: Duration = Duration::from_millis(3);
+
 /// The tunnels of a node.
 pub struct Host {
     name: String,
     fault: Fault,
     witness: Arc<Witness>,
+    chance: Mutex<Random>,
     slots: Mutex<Option<Slots>>,
     tunnels: Mutex<BTreeMap<u8, BTreeMap<u64, Tunnel>>>,
 }
 
 impl Host {
-    pub(super) fn new(name: &str, fault: Fault, witness: Arc<Witness>) -> Self {
-        let (slots, tunnels) = (Mutex::default(), Mutex::default());
-        Self { name: name.to_owned(), fault, witness, slots, tunnels }
+    pub(super) fn new(name: &str, fault: Fault, witness: Arc<Witness>, chance: Random) -> Self {
+        let (chance, slots, tunnels) = (Mutex::new(chance), Mutex::default(), Mutex::default());
+        Self { name: name.to_owned(), fault, witness, chance, slots, tunnels }
+    }
+
+    /// Before the next tunnel of a slot has its turn.
+    async fn one_after_the_other(&self) {
+        let time = self.chance.lock().unwrap_or_else(PoisonError::into_inner).time_up_to(ONE);
+        tokio::time::sleep(time).await;
+    }
+
+    /// Takes a tunnel of a slot away, as long as there is one.
+    fn next_of(&self, slot: u8) -> Option<(u64, Tunnel)> {
+        self.tunnels().get_mut(&slot)?.pop_first()
     }
 
     /// To be called once, before anything happens.
@@ -153,64 +170,79 @@ impl Host {
 impl SlotHost for Host {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
-            let (tunnels, now) = (self.tunnels(), Instant::now().into_std());
-            let rows: Vec<Row> =
-                tunnels.get(&slot).into_iter().flatten().map(|(id, tunnel)| tunnel.row(*id, now)).collect();
-            drop(tunnels);
-            if let Some(slots) = self.slots() {
-                slots.put(slot, rows, Box::new(|_| ()));
+            // Those that are there by now are asked, and none that comes later.
+            let asked: Vec<u64> =
+                self.tunnels().get(&slot).into_iter().flat_map(BTreeMap::keys).copied().collect();
+            for id in asked {
+                self.one_after_the_other().await;
+                let now = Instant::now().into_std();
+                let row = self.tunnels().get(&slot).and_then(|all| all.get(&id)).map(|of| of.row(id, now));
+                if let Some(row) = row {
+                    self.put(slot, row, |_| ());
+                }
             }
         })
     }
 
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
         Box::pin(async move {
-            let mut all = BTreeMap::new();
+            self.witness.tell(&format!(
+                "{} takes slot {slot} with {} tunnels ({handover:?})",
+                self.name,
+                rows.len()
+            ));
+            self.witness.count(match handover {
+                Handover::Sudden => "slots taken over",
+                Handover::Exact => "slots handed over",
+            });
+            if self.tunnels().insert(slot, BTreeMap::new()).is_some() {
+                self.witness.violation(&format!("slot {slot} comes to {} that has it", self.name));
+            }
             for row in &rows {
+                self.one_after_the_other().await;
                 match Tunnel::of(row, handover) {
                     Ok(tunnel) => {
                         if tunnel.message > 0 {
                             // Whoever asked and has heard no answer asks again.
                             self.witness.said(&self.name, row.id, tunnel.message, tunnel.what);
                         }
-                        all.insert(row.id, tunnel);
+                        // Whether or not the slot is still there, as a connection does that begins late.
+                        self.tunnels().entry(slot).or_default().insert(row.id, tunnel);
                     }
                     Err(error) => self.witness.violation(&format!("a tunnel does not go on: {error}")),
                 }
             }
-            self.witness.tell(&format!(
-                "{} takes slot {slot} with {} tunnels ({handover:?})",
-                self.name,
-                all.len()
-            ));
-            self.witness.count(match handover {
-                Handover::Sudden => "slots taken over",
-                Handover::Exact => "slots handed over",
-            });
-            if self.tunnels().insert(slot, all).is_some() {
-                self.witness.violation(&format!("slot {slot} comes to {} that has it", self.name));
-            }
         })
+    }
+
+    fn reads(&self, _: &[Row]) -> Result<(), String> {
+        Ok(())
     }
 
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
-            if let Some(all) = self.tunnels().remove(&slot) {
-                self.witness.tell(&format!(
-                    "{} loses slot {slot} with {} tunnels to {to:?}",
-                    self.name,
-                    all.len()
-                ));
+            let mut count = 0;
+            while self.next_of(slot).is_some() {
+                count += 1;
+                self.one_after_the_other().await;
+            }
+            if self.tunnels().remove(&slot).is_some() {
+                self.witness.tell(&format!("{} loses slot {slot} with {count} tunnels to {to:?}", self.name));
             }
         })
     }
 
     fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
-            let all = self.tunnels().remove(&slot).unwrap_or_default();
-            self.witness.tell(&format!("{} gives slot {slot} with {} tunnels to {to}", self.name, all.len()));
-            let now = Instant::now().into_std();
-            all.iter().map(|(id, tunnel)| tunnel.row(*id, now)).collect()
+            let mut rows = Vec::new();
+            while let Some((id, tunnel)) = self.next_of(slot) {
+                rows.push(tunnel.row(id, Instant::now().into_std()));
+                self.one_after_the_other().await;
+            }
+            self.tunnels().remove(&slot);
+            let count = rows.len();
+            self.witness.tell(&format!("{} gives slot {slot} with {count} tunnels to {to}", self.name));
+            rows
         })
     }
 

@@ -11,6 +11,7 @@ use super::host::Host;
 use super::net::{Line, There, ToEtcd};
 use super::traffic;
 use super::world::World;
+use crate::random::Random;
 
 /// Before a process that has failed to begin is started again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -31,7 +32,8 @@ impl Node {
     /// Starts a process.
     pub(super) fn start(world: &Arc<World>, name: &str) -> Self {
         let (process, leave) = (Simulated::default(), Arc::new(Notify::new()));
-        let host = Arc::new(Host::new(name, world.scenario.fault, Arc::clone(&world.witness)));
+        let chance = world.chance(Random::fork);
+        let host = Arc::new(Host::new(name, world.scenario.fault, Arc::clone(&world.witness), chance));
         let this = Self { process: process.clone(), host, slots: None, leave };
         let life = live(Arc::clone(world), name.to_owned(), this.clone());
         tokio::spawn(process.task(life));

@@ -124,3 +124,24 @@ async fn a_standby_that_was_drained_makes_room_for_another_and_does_not_keep_wha
     earlier(&c, 30, 1).await;
     assert!(a.arrived(30).await.contains_key(&0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_asks_as_many_as_there_are() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let join = async |name| Member::join_at(etcd.client(Arc::new(AtOnce)), &net, name).await;
+    let a = join("a").await;
+    let mut others = Vec::new();
+    for name in ["b", "c", "d", "e", "f"] {
+        others.push(join(name).await);
+    }
+    let number = a.slot();
+    a.set(number, 1, 11).await;
+    // All leave but the one that is asked last.
+    others.sort_by_key(|other| Placement::weight(&other.slots.0.own.node, number.into()));
+    for other in &others[1..] {
+        assert_eq!(other.slots.drain().await, []);
+    }
+    assert!(others.len() - 1 > DRAIN_TRIES);
+    assert_eq!(a.slots.drain().await, []);
+    assert_eq!(others[0].memory.of(number).unwrap()[&1], 11);
+}

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod comes;
 mod ends;
 mod moves;
 mod shares;
 mod takeovers;
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Poll;
 
 use latest::{Follow as _, Latest as _};
@@ -38,6 +39,15 @@ impl Net {
     /// From now on nothing gets from one to the other.
     fn cut(&self, from: &str, to: &str) {
         self.cut.lock().unwrap().insert((from.to_owned(), to.to_owned()));
+        self.tell();
+    }
+
+    /// A node is gone: nobody hears it, and it hears nobody.
+    fn kill(&self, member: Member) {
+        let name = member.slots.0.own.node.clone();
+        self.nodes.lock().unwrap().remove(&name);
+        self.heard.lock().unwrap().remove(&name);
+        drop(member);
         self.tell();
     }
 
@@ -108,6 +118,12 @@ struct Memory {
     numbers: Mutex<BTreeMap<u8, BTreeMap<u64, u64>>>,
     came: Mutex<Vec<(u8, Handover)>>,
     expected: Mutex<BTreeSet<u8>>,
+    /// Nothing goes on here that comes as long as somebody has this.
+    gate: AsyncMutex<()>,
+    /// What it was asked for, and has done.
+    done: Mutex<Vec<(&'static str, u8)>>,
+    /// It is of a version that reads no rows of the others.
+    of_another: AtomicBool,
     /// Octets that each slot has beside its numbers.
     bulk: AtomicUsize,
     changed: Notify,
@@ -124,6 +140,14 @@ impl Memory {
         numbers.get(&slot).into_iter().flatten().map(|(id, number)| row(*id, Some(*number))).collect()
     }
 
+    fn has(&self, what: &'static str, slot: u8) -> bool {
+        self.done.lock().unwrap().contains(&(what, slot))
+    }
+
+    fn does(&self, what: &'static str, slot: u8) {
+        self.done.lock().unwrap().push((what, slot));
+    }
+
     fn of(&self, slot: u8) -> Option<BTreeMap<u64, u64>> {
         self.numbers.lock().unwrap().get(&slot).cloned()
     }
@@ -132,6 +156,7 @@ impl Memory {
 impl Host for Memory {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
+            self.does("resync", slot);
             let mut rows = self.rows(slot);
             let bulk = Some(Zeroizing::new(vec![7; self.bulk.load(Ordering::Relaxed)]));
             rows.extend(
@@ -143,6 +168,8 @@ impl Host for Memory {
 
     fn take(&self, slot: u8, rows: Vec<Row>, handover: Handover) -> Later<'_, ()> {
         Box::pin(async move {
+            drop(self.gate.lock().await);
+            self.does("take", slot);
             let number = |row: &Row| u64::from_be_bytes(row.octets.as_ref().unwrap()[..].try_into().unwrap());
             let rows = rows.iter().map(|row| (row.id, number(row))).collect();
             assert!(self.numbers.lock().unwrap().insert(slot, rows).is_none(), "slot {slot} came twice");
@@ -152,8 +179,14 @@ impl Host for Memory {
         })
     }
 
+    fn reads(&self, rows: &[Row]) -> Result<(), String> {
+        let of_another = self.of_another.load(Ordering::Relaxed) && !rows.is_empty();
+        if of_another { Err("rows of another form".to_owned()) } else { Ok(()) }
+    }
+
     fn lose<'a>(&'a self, slot: u8, _: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
+            self.does("lose", slot);
             self.numbers.lock().unwrap().remove(&slot);
             self.expected.lock().unwrap().remove(&slot);
             self.changed.notify_waiters();
@@ -162,6 +195,7 @@ impl Host for Memory {
 
     fn give<'a>(&'a self, slot: u8, _: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
+            self.does("give", slot);
             let rows = self.rows(slot);
             self.numbers.lock().unwrap().remove(&slot);
             rows
@@ -273,6 +307,18 @@ struct AtOnce;
 impl memory::Path for AtOnce {
     fn time(&self) -> Option<Duration> {
         Some(Duration::ZERO)
+    }
+}
+
+/// A way to etcd that may be cut.
+#[derive(Debug, Default)]
+struct Way {
+    cut: AtomicBool,
+}
+
+impl memory::Path for Way {
+    fn time(&self) -> Option<Duration> {
+        (!self.cut.load(Ordering::Relaxed)).then_some(Duration::ZERO)
     }
 }
 

@@ -162,17 +162,19 @@ async fn what_takes_no_word_of_etcd_waits_for_none() {
     assert_eq!(orphan.standby.as_ref(), Some(&own.owner));
     let c = Member::join(&servers, &net, "c").await;
     let third = c.ready().await.owner;
+    let _d = Member::join(&servers, &net, "d").await;
     servers.kill(0);
     // It wants what was b's, and asks etcd until it is told.
     net.cut("b", "a");
     let inner = &a.slots.0;
-    until(|| inner.vault().put(orphan.number, orphan.term, Vec::new(), Instant::now().into_std()).is_err())
-        .await;
+    until(|| inner.vault().put(orphan.number, orphan.term, Vec::new()).is_err()).await;
     // Another has what was its own meanwhile.
     inner.heard_of(Slot { revision: own.revision + 1_000, ..own.of(third) });
     a.lost(own.number).await;
     // And then nobody is heard.
-    net.cut("c", "a");
+    for other in ["c", "d"] {
+        net.cut(other, "a");
+    }
     let why = a.slots.astray().until(Option::is_some).await.unwrap();
     assert!(why.unwrap().contains("have taken"));
 }
@@ -238,4 +240,41 @@ async fn that_nobody_tells_of_etcd_any_more_is_no_news() {
     steward::news(&mut told).await;
     drop(tell);
     assert!(begins(std::pin::pin!(steward::news(&mut told))).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_etcd_does_not_know_of_any_more_makes_room_for_another() {
+    let (etcd, net, way) = (memory::Memory::begin(), Arc::new(Net::default()), Arc::new(Way::default()));
+    let a = Member::join_at(etcd.client(way.clone()), &net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = b.ready().await.number;
+    assert_eq!(b.set(number, 1, 11).await, Kept::Known);
+    let c = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "c").await;
+    way.cut.store(true, Ordering::Relaxed);
+    let of_c = |slot: &Slot| slot.ready && slot.standby.as_ref().is_some_and(|standby| standby.node == "c");
+    tokio::time::timeout(Duration::from_secs(15), b.wait(number, of_c)).await.unwrap();
+    assert!(b.slots.0.hears("a"));
+    net.kill(b);
+    let arrived = tokio::time::timeout(Duration::from_secs(1), c.arrived(number)).await.unwrap();
+    assert_eq!(arrived, BTreeMap::from([(1, 11)]));
+    drop(a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_node_that_goes_is_not_taken_for_a_cut_while_etcd_still_knows_of_the_first() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let join = async |name| Member::join_at(etcd.client(Arc::new(AtOnce)), &net, name).await;
+    let (a, b, c) = (join("a").await, join("b").await, join("c").await);
+    let number = b.slot();
+    let of_c = |slot: &Slot| slot.ready && slot.standby.as_ref().is_some_and(|standby| standby.node == "c");
+    // It has heard both by then.
+    c.ready().await;
+    net.kill(a);
+    b.wait(number, of_c).await;
+    assert_eq!(b.set(number, 1, 11).await, Kept::Known);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(c.members.placement().latest().nodes.len(), 3);
+    net.kill(b);
+    let arrived = tokio::time::timeout(Duration::from_millis(500), c.arrived(number)).await.unwrap();
+    assert_eq!(arrived, BTreeMap::from([(1, 11)]));
 }

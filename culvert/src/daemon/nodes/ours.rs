@@ -33,6 +33,10 @@ impl Host for Nodes {
         })
     }
 
+    fn reads(&self, rows: &[Row]) -> Result<(), String> {
+        actors::reads(rows)
+    }
+
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()> {
         Box::pin(async move {
             if let Some(control) = self.0.control.get() {
