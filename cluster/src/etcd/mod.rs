@@ -114,6 +114,8 @@ pub struct Etcd {
     members: Arc<[Member]>,
     /// The one that answered last.
     current: Arc<AtomicUsize>,
+    /// How often another one was turned to. Watches of before end, whichever of them it was that told nothing.
+    turns: Arc<tokio::sync::watch::Sender<u64>>,
     prefix: Arc<str>,
     reach: Arc<Reach>,
 }
@@ -140,6 +142,7 @@ impl Etcd {
         Self {
             members: members.into(),
             current: Arc::default(),
+            turns: Arc::default(),
             prefix: prefix.into(),
             reach: Arc::default(),
         }
@@ -264,10 +267,12 @@ impl Etcd {
         all.cycle().skip(self.current.load(Ordering::Relaxed)).take(self.members.len())
     }
 
-    /// Asks another member first from now on: the one that answered last is of no help.
+    /// Asks another member first from now on, and ends all watches: the one that answered last is of no help, and what one watch is not told
+    /// the others may not be told either.
     pub(crate) fn turn_to_another(&self) {
         let next = |at: usize| (at + 1).checked_rem(self.members.len());
         let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.turns.send_modify(|turns| *turns += 1);
     }
 
     /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.
@@ -277,7 +282,8 @@ impl Etcd {
         self.reach.raise(revision - 1);
         let mut reason = String::new();
         for (at, member) in self.in_turn() {
-            let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision);
+            let turns = self.turns.subscribe();
+            let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision, turns);
             match tokio::time::timeout(ANSWER, begin).await {
                 Ok(Ok((watch, now))) => {
                     self.current.store(at, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use latest::{Follow as _, Latest as _};
 use tokio::sync::watch;
 
 use super::{Node, Placement, TTL, held, join};
-use crate::etcd::mirror::{self, Mirrored};
+use crate::etcd::mirror::{self, Known, Mirrored};
 use crate::etcd::{Etcd, EtcdError};
 
 /// Between signs of life: several fit into a lease.
@@ -102,9 +102,14 @@ impl Mirrored for Placement {
 }
 
 /// Tells of nodes that come and go.
-pub(super) async fn watch(etcd: Etcd, looked: (Placement, i64), placement: watch::Sender<Arc<Placement>>) {
+pub(super) async fn watch(
+    etcd: Etcd,
+    looked: (Placement, i64),
+    known: Known,
+    placement: watch::Sender<Arc<Placement>>,
+) {
     let empty = nobody(&looked.0.own);
-    mirror::mirror(&etcd, KEYS, empty, looked, |now, _| tell(&placement, now.clone())).await;
+    mirror::mirror(&etcd, KEYS, empty, looked, known, |now, _| tell(&placement, now.clone())).await;
 }
 
 fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {

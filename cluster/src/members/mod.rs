@@ -33,6 +33,7 @@ pub use held::Held;
 pub(crate) use held::{OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND, TOGETHER as HELD_TOGETHER};
 pub use placement::Placement;
 
+use crate::etcd::mirror::Known;
 use crate::etcd::{Etcd, EtcdError};
 use crate::slots::Process;
 use crate::task::{of_node, unending};
@@ -212,7 +213,9 @@ impl Members {
         spawn("nobody says with whom this node is connected", Box::pin(published));
         let published = drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone());
         spawn("nobody says whether this node was drained", Box::pin(published));
-        spawn("nobody sees which nodes there are", Box::pin(keep::watch(etcd.clone(), looked, placement_in)));
+        let known = Known::default();
+        let watched = keep::watch(etcd.clone(), looked, known.clone(), placement_in);
+        spawn("nobody sees which nodes there are", Box::pin(watched));
         Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
     }
 

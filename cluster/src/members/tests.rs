@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::etcd::memory::{self, Memory};
+use crate::etcd::memory::{AtOnce, Memory};
 use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
 use latest::{Follow as _, Latest as _};
@@ -115,16 +115,6 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "a").await.unwrap();
     a.held().hold(uid, false);
     of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
-}
-
-/// Requests and answers take no time.
-#[derive(Debug)]
-struct AtOnce;
-
-impl memory::Path for AtOnce {
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::ZERO)
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,7 +35,7 @@ mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -156,6 +156,10 @@ pub(crate) struct Inner {
     arriving: Mutex<BTreeMap<u8, Arriving>>,
     /// What other nodes have said of slots, and etcd's watch has not yet.
     news: Mutex<Table>,
+    /// Up to this revision of etcd its watch has told of all.
+    told: AtomicI64,
+    /// The last write to a slot that is known to be there.
+    known: mirror::Known,
     /// Slots that are on their way, and to which node.
     going: Mutex<BTreeMap<u8, String>>,
     /// Slots that are another's, and of which this node has not put everything away yet.
@@ -213,6 +217,8 @@ impl Slots {
             mine: Mutex::new(first.map(|slot| (primary, Own::alone(slot))).into_iter().collect()),
             arriving: Mutex::default(),
             news: Mutex::default(),
+            told: AtomicI64::new(loaded.1),
+            known: mirror::Known::default(),
             going: Mutex::default(),
             losing: Mutex::default(),
             begun: Mutex::default(),
@@ -234,7 +240,7 @@ impl Slots {
         let of_table = Arc::clone(&inner);
         tasks.spawn(of_node(async move {
             let tell = |now: &Table, at| of_table.know(now.clone(), at);
-            mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
+            mirror::mirror(&etcd, KEYS, Table::new(), loaded, of_table.known.clone(), tell).await;
         }));
         tasks.spawn(of_node(steward::run(Arc::clone(&inner))));
         tasks.spawn(of_node(share::run(Arc::clone(&inner))));

@@ -213,9 +213,11 @@ async fn fill(inner: Arc<Inner>, record: Slot) {
     }
     let mut now = record.clone();
     loop {
-        match now.made_ready().change(&inner.etcd).await {
+        match inner.change(&now.made_ready()).await {
             Ok(Changed::Done(slot)) => {
-                let standby = slot.standby.map(|standby| standby.node).unwrap_or_default();
+                let standby = slot.standby.as_ref().map_or("", |standby| standby.node.as_str());
+                // It is to take over by this, and its watch of etcd may tell it nothing.
+                inner.tell(standby, &slot);
                 tracing::info!(slot = slot.number, standby, "the slot has a standby");
                 return;
             }
@@ -337,7 +339,7 @@ async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
         if inner.mine().get(&record.number).is_none_or(|own| own.replica.term() != Some(record.term)) {
             break;
         }
-        match now.with_standby(None).change(&inner.etcd).await {
+        match inner.change(&now.with_standby(None)).await {
             Ok(Changed::Done(_)) => break,
             Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => return Kept::Lost,
             // It has another one already, or none.

@@ -1,6 +1,8 @@
 //! An etcd in memory, for simulations: what the real one promises of transactions, leases and watches, by the clock of tokio. What is between
 //! it and a node is the simulation's: requests that take their time, arrive though nobody waits for them any more, or whose answers are lost.
 
+#[cfg(test)]
+mod tried;
 mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +26,8 @@ use tonic::Status;
 use super::Etcd;
 use super::calls::Way;
 use super::member::Member;
+#[cfg(test)]
+pub(crate) use tried::AtOnce;
 use watched::Watched;
 pub(super) use watched::{Answers, Told};
 
@@ -108,28 +112,6 @@ impl Memory {
     /// From now on transactions succeed whatever they compare with: to see that this is noticed.
     pub fn set_blind(&self) {
         self.state().blind = true;
-    }
-
-    /// Watches that are there are told nothing more, and do not end.
-    #[cfg(test)]
-    pub(crate) fn mute(&self) {
-        let mut state = self.state();
-        let watches = std::mem::take(&mut state.watches);
-        state.mute.extend(watches);
-    }
-
-    /// All that it knew is lost, and it goes on with this revision, as one whose data were deleted or replaced by an older copy.
-    #[cfg(test)]
-    pub(crate) fn set_back(&self, revision: i64) {
-        let mut state = self.state();
-        let last_lease = state.last_lease;
-        *state = State { revision, last_lease, ..State::default() };
-    }
-
-    /// From now on those who ask take no answer of more octets.
-    #[cfg(test)]
-    pub(crate) fn set_most(&self, octets: usize) {
-        self.state().most = Some(octets);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

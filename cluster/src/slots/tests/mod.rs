@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::leaving::DRAIN_TRIES;
 use super::record::Changed;
 use super::*;
-use crate::etcd::memory;
+use crate::etcd::memory::{self, AtOnce};
 use crate::members::Identity;
 use crate::servers::Servers;
 
@@ -263,16 +263,6 @@ impl Member {
             }
             changed.await;
         }
-    }
-}
-
-/// Requests and answers take no time.
-#[derive(Debug)]
-struct AtOnce;
-
-impl memory::Path for AtOnce {
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::ZERO)
     }
 }
 
