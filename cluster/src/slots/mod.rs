@@ -58,6 +58,8 @@ use replica::Own;
 use row::{News, Rows};
 use vault::Vault;
 
+#[cfg(test)]
+pub(crate) use record::Changed;
 pub(crate) use record::number_of;
 #[cfg(feature = "scale")]
 pub(crate) use share::{EVEN, QUIET, SETTLED, choose};

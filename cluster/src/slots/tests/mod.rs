@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::leaving::DRAIN_TRIES;
-use super::record::Changed;
 use super::*;
 use crate::etcd::memory::{self, AtOnce};
 use crate::members::Identity;
