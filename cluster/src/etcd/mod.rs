@@ -140,6 +140,11 @@ impl Etcd {
         }
     }
 
+    /// The greatest revision that anything has been heard of.
+    pub(crate) fn revision(&self) -> i64 {
+        self.reach.known()
+    }
+
     /// A key of this cluster.
     pub(crate) fn key(&self, rest: &str) -> Vec<u8> {
         format!("{}/{rest}", self.prefix).into_bytes()
@@ -213,7 +218,6 @@ impl Etcd {
     }
 
     /// Makes etcd forget what was before `revision`.
-    #[cfg(test)]
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
         self.call(|member| async move { member.way().compact(revision).await }).await
     }
@@ -295,6 +299,16 @@ pub(crate) fn unchanged_since(key: Vec<u8>, revision: i64) -> Compare {
         target: api::compare::CompareTarget::Mod.into(),
         key,
         target_union: Some(api::compare::TargetUnion::ModRevision(revision)),
+    }
+}
+
+/// `key` was made by the write that made `revision` of etcd, however often it was written since; 0 if it is not there.
+pub(crate) fn there_since(key: Vec<u8>, revision: i64) -> Compare {
+    Compare {
+        result: api::compare::CompareResult::Equal.into(),
+        target: api::compare::CompareTarget::Create.into(),
+        key,
+        target_union: Some(api::compare::TargetUnion::CreateRevision(revision)),
     }
 }
 

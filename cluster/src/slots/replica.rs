@@ -334,6 +334,7 @@ async fn tell(inner: &Inner, record: &Slot, rows: Vec<Row>) -> Result<(), String
 /// Strikes a standby out that does not answer: as long as etcd says that it may take over, nothing is done that it does not know.
 async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
     let mut now = record.clone();
+    let mut told = false;
     loop {
         // One that is on its way to another node is that one's to write.
         if inner.mine().get(&record.number).is_none_or(|own| own.replica.term() != Some(record.term)) {
@@ -348,7 +349,9 @@ async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
             // Nobody knows who has had it meanwhile.
             Ok(Changed::Other(None)) => return Kept::Lost,
             Err(error) => {
-                tracing::debug!(%error, slot = record.number, "neither the standby nor etcd answers: nothing is sent");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, slot = record.number, "neither the standby nor etcd does its part: nothing is sent");
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

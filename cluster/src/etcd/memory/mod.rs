@@ -341,6 +341,17 @@ impl State {
         }
     }
 
+    /// Forgets what was written up to a revision.
+    pub(super) fn compact(&mut self, revision: i64) {
+        while self.log.front().is_some_and(|written| written.revision() <= revision) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        self.forgotten = self.log.pop_front().map_or(self.forgotten, |written| written.revision());
+    }
+
     /// A write that has changed something is one revision.
     fn tell(&mut self, at: i64, events: Vec<Event>) {
         if events.is_empty() {
@@ -352,7 +363,7 @@ impl State {
         self.watches.iter().for_each(|watch| watch.tell_of(&written, self.most));
         self.log.push_back(written);
         if self.log.len() > KEPT {
-            self.forgotten = self.log.pop_front().map_or(0, |written| written.revision());
+            self.forget_first();
         }
     }
 }
