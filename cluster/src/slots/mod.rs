@@ -16,8 +16,9 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
 
+mod abandon;
 mod inner;
 mod leaving;
 #[cfg(test)]
