@@ -60,6 +60,11 @@ impl Control {
         Self { env }
     }
 
+    /// Waits until the catalog's peers have their actors, which go on with the tunnels of other nodes. Not for ever.
+    pub async fn peers_stand(&self) {
+        crate::node::peers_stand(&self.env).await;
+    }
+
     pub(crate) fn env(&self) -> &NodeEnv {
         &self.env
     }

@@ -26,6 +26,8 @@ pub struct Servers {
     ports: Vec<(u16, u16)>,
     running: Vec<Option<Child>>,
     tls: Option<Files>,
+    /// Octets that each may have.
+    quota: Option<usize>,
 }
 
 /// Files for members that speak TLS and ask their clients for certificates of the same authority.
@@ -44,6 +46,15 @@ impl Servers {
 
     /// As [`Self::start`], with TLS.
     pub fn start_with(count: usize, tls: Option<&Files>) -> Option<Self> {
+        Self::start_as(count, tls, None)
+    }
+
+    /// One that takes no writes once it has so many octets.
+    pub fn start_small(octets: usize) -> Option<Self> {
+        Self::start_as(1, None, Some(octets))
+    }
+
+    fn start_as(count: usize, tls: Option<&Files>, quota: Option<usize>) -> Option<Self> {
         if Command::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
             eprintln!("skipped: etcd is not installed (Debian: apt-get install etcd-server)");
             return None;
@@ -58,7 +69,7 @@ impl Servers {
             drop(listeners);
             let ports = ports.chunks(2).map(|two| (two[0], two[1])).collect();
             let directory = tempfile::tempdir().unwrap();
-            let mut servers = Self { directory, ports, running: Vec::new(), tls: tls.cloned() };
+            let mut servers = Self { directory, ports, running: Vec::new(), tls: tls.cloned(), quota };
             servers.running.resize_with(count, || None);
             (0..count).for_each(|member| servers.revive(member));
             if (0..count).all(|member| servers.listens(member)) {
@@ -99,6 +110,9 @@ impl Servers {
         if let Some(Files { ca, certificate, key }) = &self.tls {
             command.arg("--cert-file").arg(certificate).arg("--key-file").arg(key);
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(ca);
+        }
+        if let Some(octets) = self.quota {
+            command.arg("--quota-backend-bytes").arg(octets.to_string());
         }
         let child = command
             .args(["--name", &format!("m{member}"), "--log-outputs", "stderr", "--logger", "zap"])

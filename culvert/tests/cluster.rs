@@ -351,3 +351,20 @@ fn the_quickstart_loses_nothing_but_what_a_killed_node_had() {
     assert_eq!(count("packets_lost"), known, "{last}");
     assert!(count("packets_received") > 0 && count("takeover_ms") > 0, "{last}");
 }
+
+#[test]
+fn a_node_in_which_a_part_fails_leaves_its_slots_to_their_standbys() {
+    let Some(servers) = Servers::start(1) else { return };
+    let mut command = culvertd();
+    command.env("CULVERT_FAULT_PART", "shard");
+    let mut a = Daemon::by(command, &write_config(&servers, "a", "key"));
+    let b = Daemon::start(&servers, "b");
+    let shows = |row: &[&str]| {
+        let slots = b.done(&["get", "slots"]);
+        slots.lines().any(|line| line.split_whitespace().take(row.len()).eq(row.iter().copied()))
+    };
+    until("a's slot has a standby", || shows(&["1", "a", "b", "yes"]));
+    assert_eq!(a.fail().code(), Some(1));
+    // One that its owner has ended in order is nobody's.
+    until("b goes on with it", || shows(&["1", "b"]));
+}

@@ -40,7 +40,7 @@ const STAND: Duration = Duration::from_secs(10);
 
 /// Waits until the catalog's peers have their actors. A peer that returns before its own stands would be refused as a
 /// stranger, and there are implementations that do not try again after that.
-async fn peers_stand(env: &NodeEnv) {
+pub(crate) async fn peers_stand(env: &NodeEnv) {
     let all = async {
         for peer in env.catalog.peers() {
             while !env.board.contains(&peer.name) {
@@ -48,6 +48,7 @@ async fn peers_stand(env: &NodeEnv) {
             }
         }
     };
+    // Also of those who ask outside of the actors' system: it is the clock of tokio.
     if actix::clock::timeout(STAND, all).await.is_err() {
         tracing::warn!("some peers have no actor yet");
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use culvert_proto::etcd::request_op::Request;
 use culvert_proto::etcd::{PutRequest, RequestOp};
 
+use super::member::Member;
 use super::{Etcd, EtcdError, away};
 
 impl Etcd {
-    /// A new lease.
+    /// A new lease. Asked of one member after the other: each that is asked would make one.
     pub(crate) async fn grant(&self, ttl: Duration) -> Result<i64, EtcdError> {
         let seconds = ttl.as_secs() as i64;
         self.call(|member| async move { member.way().grant(seconds).await }).await
@@ -16,7 +17,8 @@ impl Etcd {
 
     /// Keeps a lease for as long as it was granted for; false when it is gone.
     pub(crate) async fn keep_alive(&self, id: i64) -> Result<bool, EtcdError> {
-        match self.call(|member| async move { member.way().keep_alive(id).await }).await? {
+        let ask = |member: Member| async move { member.way().keep_alive(id).await };
+        match self.call_several(ask, |_| true).await? {
             Some(seconds) => Ok(seconds > 0),
             None => Err(away("the stream of leases has ended".to_owned())),
         }

@@ -1,13 +1,47 @@
 //! A part of etcd's keys as they are now, kept up to date: loses nothing when a watch ends, or what it has missed is compacted.
+//!
+//! A watch may tell nothing and not end, for what a member says of its connections is not what its disk says. That shows where a write is [known](Known)
+//! that it does not tell of.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::etcd::{KeyValue, event::EventType};
+use latest::Follow as _;
+use tokio::sync::watch;
 
 use super::{Etcd, EtcdError, end_of};
 
 /// Before a watch that has ended is begun again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// A write that is known and not told of within this is asked for at another member: a watch tells of it within milliseconds.
+const OVERDUE: Duration = Duration::from_secs(2);
+
+/// The last write below a prefix that is known to be there, by whatever way. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Arc<watch::Sender<i64>>);
+
+impl Known {
+    /// There is one with this revision of etcd.
+    pub(crate) fn raise(&self, revision: i64) {
+        self.0.send_if_modified(|known| {
+            let is_news = *known < revision;
+            *known = revision.max(*known);
+            is_news
+        });
+    }
+
+    /// Waits until one is known that a watch does not tell of in time, which has told of all up to `told`: its revision.
+    async fn overdue(&self, told: i64) -> i64 {
+        match self.0.subscribe().until(|known| *known > told).await {
+            Ok(revision) => {
+                tokio::time::sleep(OVERDUE).await;
+                revision
+            }
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
 
 /// What is made of keys.
 pub(crate) trait Mirrored: Clone + Send {
@@ -31,18 +65,19 @@ pub(crate) async fn load<S: Mirrored>(
     Ok((state, revision))
 }
 
-/// Tells of every change since what was [loaded](load), and of which revision of etcd it is, for ever. `empty` is what there is without
-/// a key.
+/// Tells of every change since what was [loaded](load), and of which revision of etcd it is, for ever: of those that are `known` by other ways
+/// soon after that. `empty` is what there is without a key.
 pub(crate) async fn mirror<S: Mirrored>(
     etcd: &Etcd,
     prefix: &str,
     empty: S,
     loaded: (S, i64),
+    known: Known,
     mut tell: impl FnMut(&S, i64),
 ) {
     let mut at = Some(loaded);
     loop {
-        let error = until_it_ends(etcd, prefix, &empty, &mut at, &mut tell).await;
+        let error = until_it_ends(etcd, prefix, &empty, &mut at, &known, &mut tell).await;
         // What is refused once is refused again; all keys are another question.
         if !matches!(error, EtcdError::Away { .. }) {
             at = None;
@@ -57,6 +92,7 @@ async fn until_it_ends<S: Mirrored>(
     prefix: &str,
     empty: &S,
     at: &mut Option<(S, i64)>,
+    known: &Known,
     tell: &mut impl FnMut(&S, i64),
 ) -> EtcdError {
     let (state, from) = match at {
@@ -74,9 +110,18 @@ async fn until_it_ends<S: Mirrored>(
         Err(error) => return error,
     };
     loop {
-        let news = match events.next().await {
-            Ok(news) => news,
-            Err(error) => return error,
+        let news = tokio::select! {
+            biased;
+            news = events.next() => match news {
+                Ok(news) => news,
+                Err(error) => return error,
+            },
+            revision = known.overdue(*from) => {
+                etcd.turn_to_another();
+                let reason = format!("the watch of {prefix} has not told of revision {revision} in {OVERDUE:?}");
+                tracing::warn!(reason, "another member of etcd is asked");
+                return EtcdError::Away { place: "etcd".to_owned(), reason };
+            }
         };
         for event in &news.events {
             let Some(kv) = &event.kv else { continue };
@@ -89,5 +134,61 @@ async fn until_it_ends<S: Mirrored>(
         }
         *from = (*from).max(news.revision);
         tell(state, *from);
+    }
+}
+
+#[cfg(all(test, feature = "simulated"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::etcd::memory::{AtOnce, Memory};
+    use crate::etcd::put;
+
+    /// Which keys there are.
+    type Keys = BTreeSet<String>;
+
+    impl Mirrored for Keys {
+        fn take_in(&mut self, key: &str, now: Option<&KeyValue>) -> Result<(), EtcdError> {
+            let _ = if now.is_some() { self.insert(key.to_owned()) } else { self.remove(key) };
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_tells_nothing_of_what_is_known_is_begun_again_and_all_others_with_it() {
+        let memory = Memory::begin();
+        let etcd = memory.client(Arc::new(AtOnce));
+        let known = [Known::default(), Known::default()];
+        let (seen, mut sees) = watch::channel((0, 0));
+        for (prefix, known) in ["a/", "b/"].into_iter().zip(known.clone()) {
+            let (etcd, seen) = (etcd.clone(), seen.clone());
+            tokio::spawn(async move {
+                let loaded = load(&etcd, prefix, Keys::new()).await.unwrap();
+                let tell = |now: &Keys, _| {
+                    seen.send_modify(|(a, b)| *(if prefix == "a/" { a } else { b }) = now.len());
+                };
+                mirror(&etcd, prefix, Keys::new(), loaded, known, tell).await;
+            });
+        }
+        let write = async |key: &str| {
+            let made = etcd.transact(Vec::new(), vec![put(etcd.key(key), vec![1])], Vec::new()).await;
+            made.unwrap().header.unwrap().revision
+        };
+        // What both have begun with.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        write("a/1").await;
+        write("b/1").await;
+        sees.until(|seen| *seen == (1, 1)).await.unwrap();
+        memory.mute();
+        write("b/2").await;
+        let revision = write("a/2").await;
+        let waiting = tokio::time::timeout(Duration::from_secs(60), sees.until(|seen| seen.0 == 2)).await;
+        assert!(waiting.is_err(), "nobody knows of it");
+        let [of_a, _] = &known;
+        of_a.raise(revision);
+        let told = tokio::time::timeout(2 * OVERDUE, sees.until(|seen| *seen == (2, 2))).await;
+        told.unwrap().unwrap();
     }
 }

@@ -1,8 +1,9 @@
 //! A client of etcd: as many of its calls as Culvert has use for.
 //!
-//! Members are tried in turn, beginning with the one that answered last, until one answers or [`PATIENCE`] is over. So a call may be
+//! Members are tried in turn, beginning with the one that answered last, until one answers (`asking.rs`). So a call may be
 //! made twice; those that change something are transactions that compare first, of which the second finds the first.
 
+mod asking;
 mod calls;
 mod lease;
 mod member;
@@ -17,7 +18,6 @@ pub(crate) mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use culvert_proto::etcd::{
     self as api, Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
@@ -25,20 +25,12 @@ use culvert_proto::etcd::{
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
+use asking::{ANSWER, GLANCE, PATIENCE};
 pub(crate) use lease::put_leased;
 use member::Member;
 use reach::Reach;
 pub use tls::TlsFiles;
 pub(crate) use watch::Watch;
-
-/// An answer of one member. A member without a leader waits itself for a while.
-const ANSWER: Duration = Duration::from_secs(2);
-/// All tries of a call. An election takes some 1.6 s, and on a busy machine several times that.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// An answer of one member, where it is known that none has answered of late.
-const GLANCE: Duration = Duration::from_millis(500);
-/// Between rounds over all members.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Where etcd is.
 #[derive(Clone, Debug, Default)]
@@ -115,6 +107,8 @@ pub struct Etcd {
     members: Arc<[Member]>,
     /// The one that answered last.
     current: Arc<AtomicUsize>,
+    /// How often another one was turned to. Watches of before end, whichever of them it was that told nothing.
+    turns: Arc<tokio::sync::watch::Sender<u64>>,
     prefix: Arc<str>,
     reach: Arc<Reach>,
 }
@@ -141,9 +135,15 @@ impl Etcd {
         Self {
             members: members.into(),
             current: Arc::default(),
+            turns: Arc::default(),
             prefix: prefix.into(),
             reach: Arc::default(),
         }
+    }
+
+    /// The greatest revision that anything has been heard of.
+    pub(crate) fn revision(&self) -> i64 {
+        self.reach.known()
     }
 
     /// A key of this cluster.
@@ -174,14 +174,16 @@ impl Etcd {
     }
 
     pub(crate) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, EtcdError> {
-        let asked = self.call(|member| {
+        let ask = |member: Member| {
             let request = request.clone();
             async move { member.way().range(request).await }
-        });
+        };
+        let asked = self.call_several(ask, |_| true);
         self.judged(asked, |answer| answer.header.as_ref()).await
     }
 
-    /// A transaction: `success` if all of `compare` holds, else `failure`.
+    /// A transaction: `success` if all of `compare` holds, else `failure`. One that compares nothing is asked of one member after the other: made
+    /// once more later, it would undo what came between.
     pub(crate) async fn transact(
         &self,
         compare: Vec<Compare>,
@@ -189,10 +191,18 @@ impl Etcd {
         failure: Vec<RequestOp>,
     ) -> Result<TxnResponse, EtcdError> {
         let request = TxnRequest { compare, success, failure };
-        let asked = self.call(|member| {
+        let compares = !request.compare.is_empty();
+        let ask = |member: Member| {
             let request = request.clone();
             async move { member.way().transact(request).await }
-        });
+        };
+        let asked = async {
+            match compares {
+                // Of one that is made twice, the second is refused by the first.
+                true => self.call_several(ask, |answer| answer.succeeded).await,
+                false => self.call(ask).await,
+            }
+        };
         self.judged(asked, |answer| answer.header.as_ref()).await
     }
 
@@ -209,66 +219,16 @@ impl Etcd {
     }
 
     /// Makes etcd forget what was before `revision`.
-    #[cfg(test)]
     pub(crate) async fn compact(&self, revision: i64) -> Result<(), EtcdError> {
         self.call(|member| async move { member.way().compact(revision).await }).await
     }
 
-    /// Asks members in turn until one answers.
-    async fn call<T, F>(&self, ask: impl Fn(Member) -> F) -> Result<T, EtcdError>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            match self.round(ANSWER, until, &ask).await? {
-                Ok(answer) => return Ok(answer),
-                Err(reason) if Instant::now() >= until => return Err(away(reason)),
-                Err(_) => tokio::time::sleep(PAUSE).await,
-            }
-        }
-    }
-
-    /// Asks each member once, until one answers; else what the last one said.
-    async fn round<T, F>(
-        &self,
-        answer: Duration,
-        until: Instant,
-        ask: &impl Fn(Member) -> F,
-    ) -> Result<Result<T, String>, EtcdError>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let mut reason = String::new();
-        for (at, member) in self.in_turn() {
-            match tokio::time::timeout(answer, ask(member.clone())).await {
-                Ok(Ok(answer)) => {
-                    self.current.store(at, Ordering::Relaxed);
-                    return Ok(Ok(answer));
-                }
-                Ok(Err(status)) if is_passing(&status) => {
-                    reason = format!("{}: {}", member.url(), member.words(&status));
-                }
-                Ok(Err(status)) => return Err(refused(member, &status)),
-                Err(_) => reason = format!("{} does not answer", member.url()),
-            }
-            if Instant::now() >= until {
-                break;
-            }
-        }
-        Ok(Err(reason))
-    }
-
-    /// All members, beginning with the one that answered last.
-    fn in_turn(&self) -> impl Iterator<Item = (usize, &Member)> {
-        let all = self.members.iter().enumerate();
-        all.cycle().skip(self.current.load(Ordering::Relaxed)).take(self.members.len())
-    }
-
-    /// Asks another member first from now on: the one that answered last is of no help.
+    /// Asks another member first from now on, and ends all watches: the one that answered last is of no help, and what one watch is not told
+    /// the others may not be told either.
     pub(crate) fn turn_to_another(&self) {
         let next = |at: usize| (at + 1).checked_rem(self.members.len());
         let _ = self.current.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        self.turns.send_modify(|turns| *turns += 1);
     }
 
     /// Watches all keys that begin with `rest`, from the write on that made `revision` of etcd.
@@ -278,7 +238,8 @@ impl Etcd {
         self.reach.raise(revision - 1);
         let mut reason = String::new();
         for (at, member) in self.in_turn() {
-            let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision);
+            let turns = self.turns.subscribe();
+            let begin = Watch::begin(member, self.key(rest), end_of(self.key(rest)), revision, turns);
             match tokio::time::timeout(ANSWER, begin).await {
                 Ok(Ok((watch, now))) => {
                     self.current.store(at, Ordering::Relaxed);
@@ -339,6 +300,16 @@ pub(crate) fn unchanged_since(key: Vec<u8>, revision: i64) -> Compare {
         target: api::compare::CompareTarget::Mod.into(),
         key,
         target_union: Some(api::compare::TargetUnion::ModRevision(revision)),
+    }
+}
+
+/// `key` was made by the write that made `revision` of etcd, however often it was written since; 0 if it is not there.
+pub(crate) fn there_since(key: Vec<u8>, revision: i64) -> Compare {
+    Compare {
+        result: api::compare::CompareResult::Equal.into(),
+        target: api::compare::CompareTarget::Create.into(),
+        key,
+        target_union: Some(api::compare::TargetUnion::CreateRevision(revision)),
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use culvert_proto::etcd::RangeRequest;
 use tokio::time::Instant;
 
-use super::{ANSWER, Etcd, EtcdError, PATIENCE, PAUSE, away};
+use super::asking::PAUSE;
+use super::{ANSWER, Etcd, EtcdError, PATIENCE, away};
 
 impl Etcd {
     /// Waits until most of its members are there to answer, and says once that they are not. What it is asked before ends the start.

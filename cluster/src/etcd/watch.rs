@@ -2,6 +2,7 @@
 
 use culvert_proto::etcd::{Event, WatchCreateRequest, WatchResponse};
 use prost::Message as _;
+use tokio::sync::watch;
 
 use super::calls::Answers;
 use super::member::Member;
@@ -15,6 +16,8 @@ pub(crate) struct Watch {
     member: Member,
     /// The beginning of a write that goes on in the next fragment.
     begun: Vec<Event>,
+    /// Another member is turned to.
+    turns: watch::Receiver<u64>,
 }
 
 /// Events of whole writes, in their order.
@@ -31,12 +34,13 @@ impl Watch {
         key: Vec<u8>,
         range_end: Vec<u8>,
         start_revision: i64,
+        turns: watch::Receiver<u64>,
     ) -> Result<(Self, i64), EtcdError> {
         // Without fragments whoever has missed much is told it in one answer, of any size.
         let create =
             WatchCreateRequest { key, range_end, start_revision, progress_notify: true, fragment: true };
         let answers = member.way().watch(create).await.map_err(|status| failed(member, &status))?;
-        let mut watch = Self { answers, member: member.clone(), begun: Vec::new() };
+        let mut watch = Self { answers, member: member.clone(), begun: Vec::new(), turns };
         // The first answer says that it is watched.
         let begun = watch.answer().await?;
         Ok((watch, begun.header.map_or(0, |header| header.revision)))
@@ -67,7 +71,13 @@ impl Watch {
     }
 
     async fn answer(&mut self) -> Result<WatchResponse, EtcdError> {
-        match self.answers.next().await {
+        let answer = tokio::select! {
+            biased;
+            answer = self.answers.next() => answer,
+            // Without a client there is nobody who turns.
+            Ok(()) = self.turns.changed() => return Err(away(&self.member, "another member is turned to")),
+        };
+        match answer {
             Ok(Some(answer)) if answer.compact_revision > 0 => {
                 Err(EtcdError::Compacted(answer.compact_revision))
             }

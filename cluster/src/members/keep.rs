@@ -6,31 +6,38 @@ use std::time::Duration;
 use culvert_proto::etcd::KeyValue;
 use latest::{Follow as _, Latest as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Node, Placement, TTL, held, join};
-use crate::etcd::mirror::{self, Mirrored};
-use crate::etcd::{Etcd, EtcdError};
+use crate::etcd::mirror::{self, Known, Mirrored};
+use crate::etcd::{Etcd, EtcdError, put_leased, unchanged_since};
 
 /// Between signs of life: several fit into a lease.
 const BEAT: Duration = Duration::from_secs(1);
+/// Between looks whether etcd takes writes: each is a write of some 200 octets, which all nodes read.
+const TRY: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(10) };
 /// What the keys of nodes begin with.
 const KEYS: &str = "nodes/";
 
-/// Keeps the lease alive, and takes a new one if it is lost.
+/// Keeps the lease alive, and takes a new one if it is lost. Says whether etcd is away: also one that takes no writes, which keeps leases all the same.
 pub(super) async fn keep_alive(
     etcd: Etcd,
     node: Node,
     lease: watch::Sender<i64>,
+    known: Known,
     lost: watch::Sender<Option<String>>,
     away: watch::Sender<bool>,
 ) {
+    let mut tried = Instant::now();
     loop {
         tokio::time::sleep(BEAT).await;
         let current = lease.latest();
-        let kept = etcd.keep_alive(current).await;
-        away.send_if_modified(|away| std::mem::replace(away, kept.is_err()) != kept.is_err());
-        match kept {
-            Ok(true) => {}
+        let done = match etcd.keep_alive(current).await {
+            Ok(true) if away.latest() || tried.elapsed() >= TRY => {
+                tried = Instant::now();
+                write_anew(&etcd, &node.name, &known).await
+            }
+            Ok(true) => Ok(()),
             Ok(false) => match renew(&etcd, &node).await {
                 Ok(Some(new)) => {
                     tracing::warn!(
@@ -39,6 +46,7 @@ pub(super) async fn keep_alive(
                         "the lease was lost and is there again"
                     );
                     lease.send_replace(new);
+                    Ok(())
                 }
                 Ok(None) => {
                     let reason = format!(
@@ -49,12 +57,34 @@ pub(super) async fn keep_alive(
                     lost.send_replace(Some(reason));
                     return;
                 }
-                Err(error) => tracing::debug!(%error, "the lease is not there again yet"),
+                Err(error) => Err(error),
             },
             // Nobody can take what is ours while etcd is away.
-            Err(error) => tracing::debug!(%error, "the lease is not kept alive"),
+            Err(error) => Err(error),
+        };
+        let changed = away.send_if_modified(|away| std::mem::replace(away, done.is_err()) != done.is_err());
+        match done {
+            Err(error) if changed => {
+                tracing::warn!(%error, "etcd is away, or takes no writes: slots stay where they are");
+            }
+            Err(error) => tracing::debug!(%error, "etcd is still away, or takes no writes"),
+            Ok(()) if changed => tracing::info!("etcd takes writes again"),
+            Ok(()) => {}
         }
     }
+}
+
+/// Writes this node as it is in etcd: by that it is seen whether etcd takes writes, and whether the watch tells of them.
+async fn write_anew(etcd: &Etcd, name: &str, known: &Known) -> Result<(), EtcdError> {
+    let found = etcd.get(&format!("{KEYS}{name}")).await?;
+    // The next sign of life finds the lease lost.
+    let Some(kv) = found.kvs.into_iter().next() else { return Ok(()) };
+    let compare = vec![unchanged_since(kv.key.clone(), kv.mod_revision)];
+    let made = etcd.transact(compare, vec![put_leased(kv.key, kv.value, kv.lease)], Vec::new()).await?;
+    if let Some(header) = made.header.filter(|_| made.succeeded) {
+        known.raise(header.revision);
+    }
+    Ok(())
 }
 
 /// Says that this node has no place any more where etcd has lost what it knew. What is known here of who is there and whose slots are holds
@@ -102,9 +132,14 @@ impl Mirrored for Placement {
 }
 
 /// Tells of nodes that come and go.
-pub(super) async fn watch(etcd: Etcd, looked: (Placement, i64), placement: watch::Sender<Arc<Placement>>) {
+pub(super) async fn watch(
+    etcd: Etcd,
+    looked: (Placement, i64),
+    known: Known,
+    placement: watch::Sender<Arc<Placement>>,
+) {
     let empty = nobody(&looked.0.own);
-    mirror::mirror(&etcd, KEYS, empty, looked, |now, _| tell(&placement, now.clone())).await;
+    mirror::mirror(&etcd, KEYS, empty, looked, known, |now, _| tell(&placement, now.clone())).await;
 }
 
 fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {

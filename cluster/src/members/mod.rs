@@ -10,6 +10,7 @@
 //! business any more and ends ([`Members::lost`]), as it does where etcd has lost what it knew. While etcd is away nothing changes. A node that joins takes a slot as well, which is
 //! no part of its lease: see `slots`.
 
+mod compact;
 mod drained;
 mod held;
 mod join;
@@ -33,6 +34,7 @@ pub use held::Held;
 pub(crate) use held::{OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND, TOGETHER as HELD_TOGETHER};
 pub use placement::Placement;
 
+use crate::etcd::mirror::Known;
 use crate::etcd::{Etcd, EtcdError};
 use crate::slots::Process;
 use crate::task::{of_node, unending};
@@ -204,7 +206,9 @@ impl Members {
             tasks.spawn(of_node(unending(task, ended)));
         };
         let (held, drained) = (Held::default(), Drained::default());
-        let kept = keep::keep_alive(etcd.clone(), own.clone(), lease_in, lost_in.clone(), away_in);
+        let known = Known::default();
+        let (node, no_place) = (own.clone(), lost_in.clone());
+        let kept = keep::keep_alive(etcd.clone(), node, lease_in, known.clone(), no_place, away_in);
         spawn("nobody keeps this node's place", Box::pin(kept));
         let ends = keep::end_with_etcd(etcd.clone(), lost_in.clone());
         spawn("nobody notices that etcd has lost what it knew", Box::pin(ends));
@@ -212,7 +216,10 @@ impl Members {
         spawn("nobody says with whom this node is connected", Box::pin(published));
         let published = drained::publish(etcd.clone(), own.clone(), drained.clone(), lease.clone());
         spawn("nobody says whether this node was drained", Box::pin(published));
-        spawn("nobody sees which nodes there are", Box::pin(keep::watch(etcd.clone(), looked, placement_in)));
+        let compacts = compact::run(etcd.clone(), placement.clone(), compact::ROUND);
+        spawn("nobody makes etcd forget what is old", Box::pin(compacts));
+        let watched = keep::watch(etcd.clone(), looked, known, placement_in);
+        spawn("nobody sees which nodes there are", Box::pin(watched));
         Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
     }
 
@@ -245,7 +252,7 @@ impl Members {
         self.lost.clone()
     }
 
-    /// Whether etcd has not answered the last sign of life.
+    /// Whether etcd has not answered the last sign of life, or takes no writes.
     pub(crate) fn etcd_is_away(&self) -> watch::Receiver<bool> {
         self.away.clone()
     }

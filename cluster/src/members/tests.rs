@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
-use crate::etcd::memory::{self, Memory};
+use crate::etcd::memory::{AtOnce, Memory};
 use crate::etcd::{put, put_leased};
 use crate::servers::Servers;
 use latest::{Follow as _, Latest as _};
@@ -117,16 +117,6 @@ async fn a_connection_stays_its_nodes_when_the_home_comes_back() {
     of_b.until(|placement| placement.begins(uid, |_| true).unwrap().name == "b").await.unwrap();
 }
 
-/// Requests and answers take no time.
-#[derive(Debug)]
-struct AtOnce;
-
-impl memory::Path for AtOnce {
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::ZERO)
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn where_etcd_has_lost_what_it_knew_a_node_ends_and_begins_anew() {
     let memory = Memory::begin();
@@ -158,4 +148,62 @@ async fn where_a_real_etcd_has_lost_its_data_a_node_ends() {
         let reason = node.lost().until(Option::is_some).await.unwrap().unwrap();
         assert!(reason.contains("its data were deleted"), "{reason}");
     }
+}
+
+/// Writes so many octets under the same key.
+async fn write(etcd: &Etcd, octets: usize) -> Result<(), EtcdError> {
+    let change = vec![put(etcd.key("load"), vec![7; octets])];
+    etcd.transact(Vec::new(), change, Vec::new()).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_is_full_is_told_as_away() {
+    let Some(servers) = Servers::start_small(16 << 20) else { return };
+    let a = join(&servers, "a").await;
+    let mut refused = Ok(());
+    for _ in 0..64 {
+        refused = write(&a.etcd, 1 << 20).await;
+        if refused.is_err() {
+            break;
+        }
+    }
+    assert!(matches!(refused, Err(EtcdError::Refused { .. })), "{refused:?}");
+    assert!(a.etcd.keep_alive(a.lease.latest()).await.unwrap(), "it keeps leases all the same");
+    a.etcd_is_away().until(|away| *away).await.unwrap();
+    assert!(a.lost().latest().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_is_told_to_forget_what_is_old_by_the_first_of_the_nodes() {
+    let Some(servers) = Servers::start(1) else { return };
+    let (a, b) = (join(&servers, "a").await, join(&servers, "b").await);
+    wait_for(&a, &["a", "b"]).await;
+    wait_for(&b, &["a", "b"]).await;
+    let (round, first) = (Duration::from_millis(20), a.etcd.revision());
+    let then = culvert_proto::etcd::RangeRequest {
+        key: a.etcd.key("nodes/a"),
+        revision: first,
+        ..Default::default()
+    };
+    let forgotten = async |by: &Members| {
+        let compacts = compact::run(by.etcd.clone(), by.placement(), round);
+        let forgotten = async {
+            loop {
+                write(&by.etcd, 10).await.unwrap();
+                if let Err(error) = a.etcd.range(then.clone()).await {
+                    return error;
+                }
+            }
+        };
+        tokio::select! {
+            () = compacts => panic!("it does not end"),
+            error = forgotten => Some(error),
+            () = tokio::time::sleep(50 * round) => None,
+        }
+    };
+    assert!(forgotten(&b).await.is_none(), "that is a's to say");
+    assert!(matches!(forgotten(&a).await, Some(EtcdError::Compacted(_))));
+    // Nobody is missed, and nothing of what is there.
+    drop(b);
+    wait_for(&a, &["a"]).await;
 }

@@ -1,10 +1,11 @@
 //! What everything about slots shares, and what is known of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
-use latest::{Follow as _, Latest as _};
+use latest::Latest as _;
 use prost::Message as _;
 use snapshot::{Done, Handover, Kept, Row};
 use tokio::sync::MutexGuard;
@@ -12,11 +13,12 @@ use tokio::time::Instant;
 
 use super::coming::Coming;
 use super::moving::Arriving;
-use super::record::{Process, Slot, Table};
+use super::record::{Changed, Process, Slot, Table};
 use super::replica::{self, Own};
 use super::row::News;
 use super::vault::Vault;
-use super::{Ask, Inner, SEEN, UNFIT};
+use super::{Ask, Inner, UNFIT};
+use crate::etcd::EtcdError;
 use crate::members::Placement;
 use crate::task::of_node;
 
@@ -91,16 +93,28 @@ impl Inner {
     /// What etcd's watch says, as of this revision.
     pub(super) fn know(&self, mut now: Table, at: i64) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        self.told.store(at, Ordering::Relaxed);
         news.retain(|_, slot| slot.revision > at);
         now.extend(news.iter().map(|(number, slot)| (*number, slot.clone())));
         self.table.send_replace(Arc::new(now));
     }
 
-    /// What another node says of a slot.
+    /// Writes a slot as it is to be. What etcd answers is known here at once, for its watch may tell of it much later.
+    pub(super) async fn change(&self, slot: &Slot) -> Result<Changed, EtcdError> {
+        let changed = slot.change(&self.etcd).await;
+        if let Ok(Changed::Done(now) | Changed::Other(Some(now))) = &changed {
+            self.heard_of(now.clone());
+        }
+        changed
+    }
+
+    /// What another node says of a slot, or etcd itself to whom has asked.
     pub(super) fn heard_of(&self, slot: Slot) {
+        self.known.raise(slot.revision);
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
         let known = self.table.latest().get(&slot.number).map_or(0, |slot| slot.revision);
-        if slot.revision > known {
+        // One that is nobody's any more is not there, and what was before that is no news either.
+        if slot.revision > known.max(self.told.load(Ordering::Relaxed)) {
             news.insert(slot.number, slot.clone());
             self.table.send_modify(|table| drop(Arc::make_mut(table).insert(slot.number, slot)));
         }
@@ -108,23 +122,19 @@ impl Inner {
 
     /// Tells all others of a slot that is this node's now.
     pub(super) fn tell_all(self: &Arc<Self>, slot: &Slot) {
-        let body = News::of(slot).encode_to_vec();
-        let others: Vec<String> = {
-            let placement = self.placement.latest();
-            placement
-                .nodes
-                .iter()
-                .map(|node| node.name.clone())
-                .filter(|name| *name != self.own.node)
-                .collect()
-        };
-        for node in others {
-            let (inner, body) = (Arc::clone(self), body.clone());
-            tokio::spawn(of_node(async move {
-                // Etcd's watch says it as well, if later.
-                let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
-            }));
+        let placement = self.placement.latest();
+        for node in placement.nodes.iter().filter(|node| node.name != self.own.node) {
+            self.tell(&node.name, slot);
         }
+    }
+
+    /// Tells another node what etcd knows of a slot.
+    pub(super) fn tell(self: &Arc<Self>, node: &str, slot: &Slot) {
+        let (inner, node, body) = (Arc::clone(self), node.to_owned(), News::of(slot).encode_to_vec());
+        tokio::spawn(of_node(async move {
+            // Etcd's watch says it as well, if later.
+            let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;
+        }));
     }
 
     /// Waits before etcd is asked again, and lets others have their turn meanwhile: a slot of this node may be another's by now, which takes no
@@ -233,12 +243,5 @@ impl Inner {
             .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.name))
             .max_by_key(|node| Placement::weight(&node.name, number))
             .map(|node| node.process())
-    }
-
-    /// Waits until what etcd knows has come here, so that nothing is decided by what was before. Not for long: the watch may be away.
-    pub(super) async fn seen(&self, slot: u8, revision: i64) {
-        let mut table = self.table.subscribe();
-        let there = |table: &Arc<Table>| table.get(&slot).is_none_or(|slot| slot.revision >= revision);
-        let _ = tokio::time::timeout(SEEN, table.until(there)).await;
     }
 }

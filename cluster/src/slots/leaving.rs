@@ -36,6 +36,11 @@ impl Course {
         self.0.load(Ordering::Relaxed) >= ENDS
     }
 
+    /// It ends at once.
+    pub(super) fn end(&self) {
+        self.go_on(ENDS);
+    }
+
     fn go_on(&self, to: u8) {
         self.0.fetch_max(to, Ordering::Relaxed);
     }

@@ -16,8 +16,9 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
 
+mod abandon;
 mod coming;
 mod inner;
 mod leaving;
@@ -37,7 +38,7 @@ mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,6 +63,8 @@ use row::{News, Rows};
 use silence::Silences;
 use vault::Vault;
 
+#[cfg(test)]
+pub(crate) use record::Changed;
 pub(crate) use record::number_of;
 #[cfg(feature = "scale")]
 pub(crate) use share::{EVEN, QUIET, SETTLED, choose};
@@ -168,6 +171,10 @@ pub(crate) struct Inner {
     coming: Arc<Comings>,
     /// What other nodes have said of slots, and etcd's watch has not yet.
     news: Mutex<Table>,
+    /// Up to this revision of etcd its watch has told of all.
+    told: AtomicI64,
+    /// The last write to a slot that is known to be there.
+    known: mirror::Known,
     /// Slots that are on their way, and to which node.
     going: Mutex<BTreeMap<u8, String>>,
     /// Slots that are another's, and of which this node has not put everything away yet.
@@ -227,6 +234,8 @@ impl Slots {
             arriving: Mutex::default(),
             coming: Arc::default(),
             news: Mutex::default(),
+            told: AtomicI64::new(loaded.1),
+            known: mirror::Known::default(),
             going: Mutex::default(),
             losing: Mutex::default(),
             begun: Mutex::default(),
@@ -248,7 +257,7 @@ impl Slots {
         let of_table = Arc::clone(&inner);
         tasks.spawn(of_node(async move {
             let tell = |now: &Table, at| of_table.know(now.clone(), at);
-            mirror::mirror(&etcd, KEYS, Table::new(), loaded, tell).await;
+            mirror::mirror(&etcd, KEYS, Table::new(), loaded, of_table.known.clone(), tell).await;
         }));
         tasks.spawn(of_node(steward::run(Arc::clone(&inner))));
         tasks.spawn(of_node(share::run(Arc::clone(&inner))));

@@ -144,7 +144,7 @@ async fn ours(inner: &Inner, number: u8) -> Result<Slot, String> {
 async fn takes_writes(inner: &Inner, number: u8) -> Result<(), String> {
     let mut slot = ours(inner, number).await?;
     loop {
-        match slot.change(&inner.etcd).await.map_err(|error| error.to_string())? {
+        match inner.change(&slot).await.map_err(|error| error.to_string())? {
             Changed::Done(_) => return Ok(()),
             // Its standby is ready, or gone, since a moment ago.
             Changed::Other(Some(now)) if now.owner == inner.own => slot = now,
@@ -196,7 +196,7 @@ async fn whose<'a>(
     let mut now = slot.clone();
     loop {
         // Written anew, so that whatever is still on its way to etcd comes too late.
-        match now.with_standby(None).change(&inner.etcd).await {
+        match inner.change(&now.with_standby(None)).await {
             Ok(Changed::Done(now)) => return (Whose::Ours(now), turn),
             // A term later it may have lost its standby. Two later it has been with another node and has come back, as it was there.
             Ok(Changed::Other(Some(other))) if other.owner == inner.own && other.term <= slot.term + 1 => {
@@ -318,7 +318,7 @@ async fn become_owner(inner: &Inner, number: u8, rows: &Rows) -> Result<Slot, St
     loop {
         let made = match Slot::load(&inner.etcd, number).await {
             // It comes to a new term by whatever its owner does with it, but for a standby that is ready.
-            Ok(Some(slot)) if slot.term == rows.term => slot.of(inner.own.clone()).change(&inner.etcd).await,
+            Ok(Some(slot)) if slot.term == rows.term => inner.change(&slot.of(inner.own.clone())).await,
             // That is what a change that was made though nobody heard of it looks like.
             Ok(Some(slot)) if slot.owner == inner.own && slot.term == rows.term + 1 => return Ok(slot),
             Ok(_) => return Err(format!("slot {number} has changed hands meanwhile")),

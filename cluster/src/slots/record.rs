@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use culvert_proto::etcd::{Compare, KeyValue, RequestOp, response_op::Response};
 use prost::Message;
 
-use crate::etcd::{Etcd, EtcdError, delete, put, read, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, delete, put, read, there_since, unchanged_since};
 use crate::members::Node;
 
 /// A process of a node: one that was started again is another.
@@ -173,8 +173,9 @@ impl Slot {
         let name = format!("nodes/{}", process.node);
         let found = etcd.get(&name).await?;
         let now = found.kvs.first().map(|kv| Node::read(&process.node, &kv.value)).transpose()?;
-        let written = found.kvs.first().map_or(0, |kv| kv.mod_revision);
-        let stays = unchanged_since(etcd.key(&name), written);
+        // Each node writes its own anew now and then.
+        let made = found.kvs.first().map_or(0, |kv| kv.create_revision);
+        let stays = there_since(etcd.key(&name), made);
         Ok(if now.is_some_and(|node| node.process() == *process) { Ok(stays) } else { Err(stays) })
     }
 

@@ -210,9 +210,11 @@ async fn fill(inner: Arc<Inner>, record: Slot) {
     }
     let mut now = record.clone();
     loop {
-        match now.made_ready().change(&inner.etcd).await {
+        match inner.change(&now.made_ready()).await {
             Ok(Changed::Done(slot)) => {
-                let standby = slot.standby.map(|standby| standby.node).unwrap_or_default();
+                let standby = slot.standby.as_ref().map_or("", |standby| standby.node.as_str());
+                // It is to take over by this, and its watch of etcd may tell it nothing.
+                inner.tell(standby, &slot);
                 tracing::info!(slot = slot.number, standby, "the slot has a standby");
                 return;
             }
@@ -329,12 +331,13 @@ async fn tell(inner: &Inner, record: &Slot, rows: Vec<Row>) -> Result<(), String
 /// Strikes a standby out that does not answer: as long as etcd says that it may take over, nothing is done that it does not know.
 async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
     let mut now = record.clone();
+    let mut told = false;
     loop {
         // One that is on its way to another node is that one's to write.
         if inner.mine().get(&record.number).is_none_or(|own| own.replica.term() != Some(record.term)) {
             break;
         }
-        match now.with_standby(None).change(&inner.etcd).await {
+        match inner.change(&now.with_standby(None)).await {
             Ok(Changed::Done(_)) => break,
             Ok(Changed::Other(Some(slot))) if slot.owner != inner.own => return Kept::Lost,
             // It has another one already, or none.
@@ -343,7 +346,9 @@ async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
             // Nobody knows who has had it meanwhile.
             Ok(Changed::Other(None)) => return Kept::Lost,
             Err(error) => {
-                tracing::debug!(%error, slot = record.number, "neither the standby nor etcd answers: nothing is sent");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, slot = record.number, "neither the standby nor etcd does its part: nothing is sent");
+                }
                 tokio::time::sleep(AGAIN).await;
             }
         }

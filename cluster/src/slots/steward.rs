@@ -139,7 +139,7 @@ async fn give_up_unclaimed(inner: &Arc<Inner>, unclaimed: &mut Unclaimed) {
             continue;
         }
         let _turn = inner.turn.lock().await;
-        if inner.knows(slot.number) {
+        if inner.knows(slot.number) || inner.course.ends() {
             continue;
         }
         match slot.give_up(&inner.etcd).await {
@@ -189,12 +189,11 @@ async fn own(inner: &Arc<Inner>, slot: &Slot) {
 
 /// Gives a slot of this node another standby; true if that is so now.
 pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Process>) -> Option<Slot> {
-    match slot.with_standby(standby).change(&inner.etcd).await {
+    match inner.change(&slot.with_standby(standby)).await {
         Ok(Changed::Done(slot)) => {
             if slot.standby.is_some() {
                 replica::begin(inner, slot.clone());
             }
-            inner.seen(slot.number, slot.revision).await;
             Some(slot)
         }
         // The watch tells of it.
@@ -264,7 +263,7 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     }
     let next = slot.of(inner.own.clone());
     let changed = loop {
-        match next.change(&inner.etcd).await {
+        match inner.change(&next).await {
             Ok(changed) => break changed,
             // Whether it was made is unknown, and until it is known nobody acts.
             Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
@@ -287,7 +286,6 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
             tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
             inner.sudden.fetch_add(1, Ordering::Relaxed);
             inner.go_on(coming, rows, Handover::Sudden).await;
-            inner.seen(number, now.revision).await;
         }
         Changed::Other(_) => inner.vault().reopen(number),
     }
@@ -338,7 +336,7 @@ async fn missing(inner: &Arc<Inner>, number: u8) {
             if let Some(own) = inner.mine().get_mut(&number) {
                 *own = Own::alone(&slot);
             }
-            inner.seen(number, slot.revision).await;
+            inner.heard_of(slot);
         }
         // Once this node is there again.
         Ok(None) => {}
@@ -384,14 +382,13 @@ pub(super) async fn begin_anew(inner: &Arc<Inner>, table: &Table) -> bool {
 
 /// Begins with a slot that is nobody's: whether that was done, or `None` if it is somebody's.
 async fn begin(inner: &Arc<Inner>, slot: Slot) -> Option<bool> {
-    match slot.change(&inner.etcd).await {
+    match inner.change(&slot).await {
         Ok(Changed::Done(slot)) => {
             inner.primary.store(slot.number, Ordering::Relaxed);
             if inner.claim(slot.number, Own::alone(&slot)) {
                 inner.host.begin_in(slot.number);
             }
             tracing::info!(slot = slot.number, "began with another slot");
-            inner.seen(slot.number, slot.revision).await;
             Some(true)
         }
         Ok(Changed::Other(_)) => None,

@@ -238,6 +238,8 @@ async fn serve(
     let phase = phases.watch();
     let mut lost = cluster.as_ref().map(nodes::Running::lost);
     let others = cluster.as_ref().map(nodes::Running::nodes);
+    // Set by whoever ends the daemon: not by a signal, where something has failed.
+    let (ends, how) = watch::channel(None);
     let ended = tokio::spawn(async move {
         let mut reason = async || {
             tokio::select! {
@@ -249,6 +251,7 @@ async fn serve(
             }
         };
         let signal = reason().await;
+        ends.send_replace(Some(signal));
         tracing::info!(signal, "going down");
         probes.leave();
         let others = others.filter(|_| signal.starts_with("SIG"));
@@ -260,6 +263,7 @@ async fn serve(
                 () = others.drain() => {}
                 why = reason() => {
                     tracing::info!(why, "what has not changed hands goes with this node");
+                    ends.send_replace(Some(why));
                     cut = true;
                 }
                 () = tokio::time::sleep(MOVES_AT_MOST) => {
@@ -275,6 +279,20 @@ async fn serve(
     });
     let served = server::serve_grpc(doors, access, catalog, tunnels, traced, in_the_way, phase).await;
     ended.abort();
+    let how = how.latest();
+    if let Some(cluster) = &cluster {
+        match how {
+            Some(signal) if signal.starts_with("SIG") => {}
+            // Tunnels that have a standby are no worse for it than if the process had been killed.
+            Some(_) => cluster.abandon().await,
+            // The API alone has failed, and slots change hands without it.
+            None => {
+                if tokio::time::timeout(MOVES_AT_MOST, cluster.nodes().drain()).await.is_err() {
+                    tracing::warn!("not all slots have changed hands; what is left goes with this node");
+                }
+            }
+        }
+    }
     #[cfg(feature = "fault-injection")]
     let node = {
         faults.abort();
@@ -286,7 +304,7 @@ async fn serve(
         // While the tunnels are there: what has come since the drain goes to others.
         cluster.stop_taking().await;
     }
-    // Also when the API failed: the peers are told.
+    // Also when the API failed: the peers are told, but those whose tunnels others go on with.
     let up = node.shutdown().await;
     if let Err(error) = recall::save(&config.state_dir.0, &up) {
         tracing::warn!(%error, "the next start will not know which tunnels to call back");

@@ -39,7 +39,11 @@ impl Daemon {
     }
 
     pub(crate) fn of(config: &Path) -> Self {
-        let (child, log, ready) = launch(culvertd(), config);
+        Self::by(culvertd(), config)
+    }
+
+    pub(crate) fn by(command: Command, config: &Path) -> Self {
+        let (child, log, ready) = launch(command, config);
         Self::with(child, log, ready, config)
     }
 
@@ -57,6 +61,13 @@ impl Daemon {
         std::thread::spawn(move || log.for_each(drop));
         let socket = PathBuf::from(ready["socket"].as_str().unwrap());
         Self { child, config: config.to_owned(), ready, socket }
+    }
+
+    /// Makes the part fail that its environment names, and waits until it has ended.
+    pub(crate) fn fail(&mut self) -> std::process::ExitStatus {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-USR1", &pid]).status().unwrap().success());
+        self.child.wait().unwrap()
     }
 
     /// `kill -9`, and up again.

@@ -1,6 +1,8 @@
 //! An etcd in memory, for simulations: what the real one promises of transactions, leases and watches, by the clock of tokio. What is between
 //! it and a node is the simulation's: requests that take their time, arrive though nobody waits for them any more, or whose answers are lost.
 
+#[cfg(test)]
+mod tried;
 mod watched;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -24,6 +26,8 @@ use tonic::Status;
 use super::Etcd;
 use super::calls::Way;
 use super::member::Member;
+#[cfg(test)]
+pub(crate) use tried::AtOnce;
 use watched::Watched;
 pub(super) use watched::{Answers, Told};
 
@@ -108,28 +112,6 @@ impl Memory {
     /// From now on transactions succeed whatever they compare with: to see that this is noticed.
     pub fn set_blind(&self) {
         self.state().blind = true;
-    }
-
-    /// Watches that are there are told nothing more, and do not end.
-    #[cfg(test)]
-    pub(crate) fn mute(&self) {
-        let mut state = self.state();
-        let watches = std::mem::take(&mut state.watches);
-        state.mute.extend(watches);
-    }
-
-    /// All that it knew is lost, and it goes on with this revision, as one whose data were deleted or replaced by an older copy.
-    #[cfg(test)]
-    pub(crate) fn set_back(&self, revision: i64) {
-        let mut state = self.state();
-        let last_lease = state.last_lease;
-        *state = State { revision, last_lease, ..State::default() };
-    }
-
-    /// From now on those who ask take no answer of more octets.
-    #[cfg(test)]
-    pub(crate) fn set_most(&self, octets: usize) {
-        self.state().most = Some(octets);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -359,6 +341,17 @@ impl State {
         }
     }
 
+    /// Forgets what was written up to a revision.
+    pub(super) fn compact(&mut self, revision: i64) {
+        while self.log.front().is_some_and(|written| written.revision() <= revision) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        self.forgotten = self.log.pop_front().map_or(self.forgotten, |written| written.revision());
+    }
+
     /// A write that has changed something is one revision.
     fn tell(&mut self, at: i64, events: Vec<Event>) {
         if events.is_empty() {
@@ -370,7 +363,7 @@ impl State {
         self.watches.iter().for_each(|watch| watch.tell_of(&written, self.most));
         self.log.push_back(written);
         if self.log.len() > KEPT {
-            self.forgotten = self.log.pop_front().map_or(0, |written| written.revision());
+            self.forget_first();
         }
     }
 }

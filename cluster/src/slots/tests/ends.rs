@@ -2,6 +2,36 @@
 
 use super::*;
 
+#[tokio::test(start_paused = true)]
+async fn who_ends_by_a_fault_leaves_its_slots_to_those_who_can_go_on_with_them() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = a.ready().await.number;
+    assert_eq!(a.set(number, 1, 11).await, Kept::Known);
+    // Nobody keeps this one yet.
+    earlier(&a, 9, 3).await;
+    assert_eq!(a.slots.abandon().await, BTreeSet::from([number]));
+    assert_eq!((a.memory.of(number), a.slots.mine()), (None, BTreeSet::from([9])));
+    assert_eq!(a.set(number, 1, 12).await, Kept::Lost, "nobody is told of what ends with it");
+    a.slots.leave().await;
+    a.members.leave().await;
+    net.heard.lock().unwrap().remove("a");
+    net.tell();
+    assert_eq!(b.arrived(number).await, BTreeMap::from([(1, 11)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_to_others_where_etcd_has_lost_whose_it_is() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let _b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    a.ready().await;
+    etcd.set_back(1);
+    a.members.lost().until(Option::is_some).await.unwrap();
+    assert_eq!(a.slots.abandon().await, BTreeSet::new());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_only_slots_of_others_begins_in_none_of_them() {
     let Some(servers) = Servers::start(1) else { return };

@@ -17,9 +17,8 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use super::leaving::DRAIN_TRIES;
-use super::record::Changed;
 use super::*;
-use crate::etcd::memory;
+use crate::etcd::memory::{self, AtOnce};
 use crate::members::Identity;
 use crate::servers::Servers;
 
@@ -297,16 +296,6 @@ impl Member {
             }
             changed.await;
         }
-    }
-}
-
-/// Requests and answers take no time.
-#[derive(Debug)]
-struct AtOnce;
-
-impl memory::Path for AtOnce {
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::ZERO)
     }
 }
 

@@ -233,6 +233,32 @@ async fn a_slot_whose_standby_keeps_nothing_of_it_is_nobodys_once_its_owner_is_g
     assert_eq!(b.slots.arrivals(), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_standby_whose_watch_of_etcd_tells_nothing_takes_over() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    assert_eq!(a.set(a.slot(), 1, 10).await, Kept::Free);
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    // Before anybody is anybody's standby, and it stays so for as long as a watch that is overdue is waited for.
+    etcd.mute();
+    let arrives = async {
+        let number = a.ready().await.number;
+        b.wait(number, |slot| slot.ready).await;
+        net.cut("a", "b");
+        net.cut("b", "a");
+        b.arrived(number).await
+    };
+    let arrived = tokio::time::timeout(Duration::from_secs(1), arrives).await;
+    assert_eq!(arrived.expect("without its watch"), BTreeMap::from([(1, 10)]));
+    // And the watches are begun again.
+    let c = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "c").await;
+    let there = |placement: &Arc<Placement>| placement.nodes.len() == 3;
+    let mut placement = b.members.placement();
+    let seen = tokio::time::timeout(Duration::from_secs(10), placement.until(there)).await;
+    seen.expect("b sees c").unwrap();
+    drop(c);
+}
+
 #[tokio::test]
 async fn that_nobody_tells_of_etcd_any_more_is_no_news() {
     let (tell, mut told) = watch::channel(false);

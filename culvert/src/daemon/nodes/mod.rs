@@ -150,6 +150,8 @@ impl Joined {
         let Self { members, bound, credentials, nodes, new } = self;
         let inner = &nodes.0;
         let _ = inner.control.set(control.clone());
+        // Before any other node hears this one: a slot that comes to a node whose peers are not there yet loses its tunnels.
+        control.peers_stand().await;
         let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
         let settings = mesh::Settings { name, instance, credentials };
         let handler = Arc::new(nodes.clone());
@@ -268,6 +270,18 @@ impl Running {
             let (expires, usable) = (self.nodes(), self.nodes());
             others.certificate("nodes", move || expires.0.renewal.as_ref().and_then(Renewal::expires));
             others.files("nodes", move || usable.0.renewal.as_ref().is_none_or(Renewal::is_usable));
+        }
+    }
+
+    /// Leaves the tunnels that other nodes can go on with to them, without a word to anybody, and is heard no more: something has failed here, and
+    /// those are as they were.
+    pub async fn abandon(&self) {
+        if let Some(slots) = self.nodes.0.slots.get() {
+            let left = slots.abandon().await;
+            tracing::warn!(slots = ?left, "slots are left to their standbys");
+        }
+        if let Some(mesh) = self.nodes.0.mesh.get() {
+            mesh.close().await;
         }
     }
 

@@ -15,7 +15,7 @@ pub(super) const ALERTS: &[Alert] = &[
         summary: "etcd does not answer {{ $labels.instance }}",
         cause: None,
         runbook: "Tunnels run on and are rekeyed; changes are refused, and a node that is lost now is not replaced by another. `etcdctl endpoint status` says how many of its members \
-                  are there: more than half are needed. The node's log names what it was told.",
+                  are there: more than half are needed. `etcdctl alarm list` says whether it is full and takes no writes. The node's log names what it was told.",
         labels: NODE,
         fires: Trial { series: &[(query!("$0{instance=\"a\"}", CLUSTER_ETCD), "0x5")], minute: 3 },
         rests: Trial { series: &[(query!("$0{instance=\"a\"}", CLUSTER_ETCD), "1x5")], minute: 3 },
