@@ -158,6 +158,8 @@ pub struct Slots(Arc<Inner>);
 pub(crate) struct Inner {
     etcd: Etcd,
     own: Process,
+    /// When this process began to hear others.
+    began: Instant,
     wire: Arc<dyn Wire>,
     host: Arc<dyn Host>,
     table: watch::Sender<Arc<Table>>,
@@ -223,6 +225,7 @@ impl Slots {
         }
         let inner = Arc::new(Inner {
             own: members.own().process(),
+            began: Instant::now(),
             wire,
             host,
             table: watch::Sender::new(Arc::new(loaded.0.clone())),

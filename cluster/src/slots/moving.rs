@@ -3,7 +3,8 @@
 //! ```text
 //! owner                                   the next one
 //!   |  writes it as it is: etcd takes writes
-//!   |  Expect: what comes for it waits       |
+//!   |  Expect: does etcd answer there?       |
+//!   |          what comes for it waits       |
 //!   | -------------------------------------> |
 //!   |  freezes; from here on nobody acts     |
 //!   |  Hand: all rows, as they are           |
@@ -227,6 +228,9 @@ pub(super) async fn arrive(
         return Err(LEAVES.to_owned());
     }
     if ask == Ask::Expect {
+        // A node that etcd does not answer cannot become its owner, and all that is in it would stand still until its owner has lost patience. With
+        // it that owner's turn would: should it be lost meanwhile, its other slots are lost whose standby this node is.
+        Slot::glance(&inner.etcd, number).await.map_err(|error| error.to_string())?;
         if inner.losing().contains(&number) || inner.mine().contains_key(&number) {
             // It was taken from this node a moment ago.
             return Err(format!("there is still something of slot {number} here"));

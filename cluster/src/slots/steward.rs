@@ -21,6 +21,9 @@ use tokio::time::Instant;
 const TICK: Duration = Duration::from_secs(1);
 /// A slot that etcd says is this node's, and that nothing is known of here for so long, does not come any more: twice what everything is looked at.
 const UNCLAIMED: Duration = TICK.saturating_mul(2);
+/// A node says so long after its begin of no owner that etcd does not know of that it has gone: that one may be cut off from etcd alone, and back by
+/// then. Nothing waits for the number of a slot.
+const MET: Duration = if cfg!(test) { TICK } else { Duration::from_secs(60) };
 /// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
 const ONCE_MORE: Duration = Duration::from_millis(50);
 
@@ -222,9 +225,15 @@ fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
     let there = |process: &Process| placement.nodes.iter().any(|node| node.process() == *process);
     let first = placement.nodes.iter().max_by_key(|node| Placement::weight(&node.name, slot.number.into()));
     let heir = slot.standby.as_ref().filter(|_| slot.ready).is_some_and(there);
+    // One that is cut off from etcd alone is in no list of nodes, so a node that begins hears nothing of it, though others may.
+    let may_be_met = || {
+        let is_another = |process: &Process| placement.nodes.iter().any(|node| node.name == process.node);
+        is_another(&slot.owner) || inner.began.elapsed() >= MET
+    };
     // Another process of its node may be heard.
     !there(&slot.owner)
         && is_gone(inner, &slot.owner)
+        && may_be_met()
         && !heir
         && first.is_some_and(|node| node.name == inner.own.node)
 }

@@ -110,3 +110,20 @@ async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
     assert!(b.slots.answer("a", Ask::Hand, &rows(true)).await.is_err());
     assert!(b.memory.expected.lock().unwrap().is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_frozen_for_a_node_that_etcd_does_not_answer() {
+    let (etcd, net, way) = (memory::Memory::begin(), Arc::new(Net::default()), Arc::new(Way::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let b = Member::join_at(etcd.client(way.clone()), &net, "b").await;
+    let number = a.ready().await.number;
+    assert_eq!(a.set(number, 1, 11).await, Kept::Known);
+    way.cut.store(true, Ordering::Relaxed);
+    let moved = tokio::time::timeout(Duration::from_secs(1), a.slots.move_slot(number, "b")).await;
+    assert!(moved.unwrap().unwrap_err().to_string().contains("etcd"));
+    assert!(a.slots.holds(number) && !a.memory.has("give", number));
+    assert_eq!(a.memory.of(number), Some(BTreeMap::from([(1, 11)])));
+    way.cut.store(false, Ordering::Relaxed);
+    a.slots.move_slot(number, "b").await.unwrap();
+    assert_eq!(b.arrived(number).await, BTreeMap::from([(1, 11)]));
+}
