@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 /// Knows where peers are at home.
 pub trait HomeRule: Send + Sync + 'static {
-    /// The other node that begins with the peer of this uid now; `None` if this one does. `held` says whether there is a connection with
+    /// The other node that begins with the peer of this uid now, without a name if that is nobody for now; `None` if this one does. `held` says whether there is a connection with
     /// it here, which the others may not have been told yet; one that has ended counts until they have.
     fn elsewhere(&self, uid: u64, held: bool) -> Option<String>;
 

@@ -102,12 +102,12 @@ async fn try_all(
 ) -> Result<Option<(Arc<Outcome>, Duration)>, LoadError> {
     let unreachable = |error: String| LoadError::Unreachable(arguments.server.clone(), error);
     let endpoint = Endpoint::from_shared(arguments.server.clone()).map_err(|e| unreachable(e.to_string()))?;
-    let endpoint = endpoint.connect_timeout(limit);
+    let endpoint = endpoint.connect_timeout(LIMIT);
     // Once, so that a node that is not there is told as such.
-    let Some(connected) = stop.until_wanted(tokio::time::timeout(limit, endpoint.connect())).await else {
+    let Some(connected) = stop.until_wanted(tokio::time::timeout(LIMIT, endpoint.connect())).await else {
         return Ok(None);
     };
-    let connected = connected.map_err(|_| unreachable(format!("no connection in {limit:?}")))?;
+    let connected = connected.map_err(|_| unreachable(format!("no connection in {LIMIT:?}")))?;
     connected.map_err(|error| unreachable(error.to_string()))?;
     let (outcome, begin) = (Arc::new(Outcome::default()), Instant::now());
     let mut connections = tokio::task::JoinSet::new();
@@ -231,7 +231,7 @@ mod tests {
         // The kernel takes connections for it.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = format!("http://{}", listener.local_addr().unwrap());
-        let arguments = words::arguments(&format!("--server {server} --for 50ms --rate 1000"));
+        let arguments = words::arguments(&format!("--server {server} --for 500ms --rate 1000"));
         let outcome = try_all(&arguments, Duration::from_millis(20), &mut Stop::never()).await;
         let (outcome, _) = outcome.unwrap().unwrap();
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -252,6 +252,15 @@ fn what_is_dropped(offload: bool) {
     gateway.wait_for("drop_outbound_selector", PACKETS);
     // The device's own system says a thing or two besides.
     assert!(gateway.counter("tun_read") >= PACKETS, "offload {offload}");
-    assert_eq!(gateway.counter("tun_read_calls") < PACKETS, offload, "it was a run");
+    if !offload || has_runs_of_udp() {
+        assert_eq!(gateway.counter("tun_read_calls") < PACKETS, offload, "it was a run");
+    }
     assert_eq!(gateway.stats_of(new.spi).drops, [("drop_outbound_selector", PACKETS)]);
+}
+
+/// Devices have them since Linux 6.2; an older one cuts before the device.
+fn has_runs_of_udp() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(2))
 }

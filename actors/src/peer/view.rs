@@ -37,7 +37,8 @@ impl PeerActor {
         let degraded = !self.gaps.is_empty();
         let begins = self.elsewhere();
         let another_has_it = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
-        let elsewhere = begins.is_some() || another_has_it;
+        let another_begins = begins.as_deref().is_some_and(|node| !node.is_empty());
+        let elsewhere = another_begins || another_has_it;
         let home_node = begins.unwrap_or_default();
         self.lead_elsewhere(&home_node);
         let view = self.view_mut();

@@ -91,7 +91,7 @@ impl Etcd {
         // From when on each may be asked, in their turn. At most PATIENCE / ANSWER questions are under way to each.
         let mut free = vec![begun; all.len()];
         let (mut asked, mut next): (Vec<Asked<F>>, _) = (Vec::new(), begun);
-        let (mut reason, mut kept): (String, Option<T>) = (String::new(), None);
+        let (mut reason, mut kept): (String, Option<Result<T, EtcdError>>) = (String::new(), None);
         loop {
             let now = Instant::now();
             let first = free.iter_mut().enumerate().min_by_key(|(_, free)| **free);
@@ -111,7 +111,7 @@ impl Etcd {
                 answer = first_of(&mut asked) => answer,
                 () = tokio::time::sleep_until(wake) => {
                     match kept {
-                        Some(answer) => return Ok(answer),
+                        Some(answer) => return answer,
                         None if wake < until => continue,
                         None => {}
                     }
@@ -127,11 +127,11 @@ impl Etcd {
                     return Ok(answer);
                 }
                 Ok(answer) => {
-                    if kept.is_none() {
+                    if !matches!(kept, Some(Ok(_))) {
                         self.current.store(*at, Ordering::Relaxed);
                         next = Instant::now() + SOON;
+                        kept = Some(Ok(answer));
                     }
-                    kept.get_or_insert(answer);
                 }
                 Err(status) if is_passing(&status) => {
                     reason = format!("{}: {}", member.url(), member.words(&status));
@@ -143,13 +143,17 @@ impl Etcd {
                         *free = Instant::now() + PAUSE;
                     }
                 }
-                Err(status) if kept.is_none() => return Err(refused(member, &status)),
+                // What another was asked before may be done all the same: until that says so, or nobody does, it is not known to be refused.
+                Err(status) if kept.is_none() => {
+                    next = until;
+                    kept = Some(Err(refused(member, &status)));
+                }
                 Err(_) => {}
             }
             if asked.is_empty()
                 && let Some(answer) = kept
             {
-                return Ok(answer);
+                return answer;
             }
         }
     }
@@ -244,6 +248,27 @@ mod tests {
         let key = etcd.key("x");
         let compare = vec![unchanged_since(key.clone(), 0)];
         assert!(etcd.transact(compare, vec![put(key, vec![1])], Vec::new()).await.unwrap().succeeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_member_does_late_is_not_told_as_refused_by_another() {
+        let (etcd, asked) = (of([None, None]), std::sync::atomic::AtomicUsize::new(0));
+        let ask = |_: Member| {
+            let turn = asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                if turn > 0 {
+                    return Err(Status::resource_exhausted("too many requests"));
+                }
+                tokio::time::sleep(Duration::from_millis(1_500)).await;
+                Ok(7)
+            }
+        };
+        assert!(matches!(etcd.call_several(&ask, |_| true).await, Ok(7)));
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        // With nobody else to wait for it is said at once.
+        let begun = Instant::now();
+        assert!(matches!(etcd.call_several(&ask, |_| true).await, Err(EtcdError::Refused { .. })));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

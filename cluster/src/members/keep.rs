@@ -1,5 +1,6 @@
 //! How a node stays, and sees who else is there.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,16 +29,29 @@ pub(super) async fn keep_alive(
     lost: watch::Sender<Option<String>>,
     away: watch::Sender<bool>,
 ) {
-    let mut tried = Instant::now();
+    let (mut tried, mut writes) = (Instant::now(), Ok(()));
+    // A write beside the signs of life, and not between them: it may take longer than a lease, which is kept alive all the same.
+    let mut trying: Option<Pin<Box<dyn Future<Output = Result<(), EtcdError>> + Send + '_>>> = None;
     loop {
-        tokio::time::sleep(BEAT).await;
+        let mut beat = pin!(tokio::time::sleep(BEAT));
+        loop {
+            tokio::select! {
+                biased;
+                done = of(&mut trying) => {
+                    (trying, tried) = (None, Instant::now());
+                    writes = done.map_err(|error| error.to_string());
+                }
+                () = &mut beat => break,
+            }
+        }
         let current = lease.latest();
         let done = match etcd.keep_alive(current).await {
-            Ok(true) if away.latest() || tried.elapsed() >= TRY => {
-                tried = Instant::now();
-                write_anew(&etcd, &node.name, &known).await
+            Ok(true) => {
+                if trying.is_none() && (away.latest() || tried.elapsed() >= TRY) {
+                    trying = Some(Box::pin(write_anew(&etcd, &node.name, &known)));
+                }
+                writes.clone()
             }
-            Ok(true) => Ok(()),
             Ok(false) => match renew(&etcd, &node).await {
                 Ok(Some(new)) => {
                     tracing::warn!(
@@ -57,20 +71,28 @@ pub(super) async fn keep_alive(
                     lost.send_replace(Some(reason));
                     return;
                 }
-                Err(error) => Err(error),
+                Err(error) => Err(error.to_string()),
             },
             // Nobody can take what is ours while etcd is away.
-            Err(error) => Err(error),
+            Err(error) => Err(error.to_string()),
         };
         let changed = away.send_if_modified(|away| std::mem::replace(away, done.is_err()) != done.is_err());
         match done {
             Err(error) if changed => {
-                tracing::warn!(%error, "etcd is away, or takes no writes: slots stay where they are");
+                tracing::warn!(error, "etcd is away, or takes no writes: slots stay where they are");
             }
-            Err(error) => tracing::debug!(%error, "etcd is still away, or takes no writes"),
+            Err(error) => tracing::debug!(error, "etcd is still away, or takes no writes"),
             Ok(()) if changed => tracing::info!("etcd takes writes again"),
             Ok(()) => {}
         }
+    }
+}
+
+/// What comes of it, if there is something; else nothing ever.
+async fn of<T>(under_way: &mut Option<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
+    match under_way {
+        Some(under_way) => under_way.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -34,6 +34,8 @@ use crate::task::carried_out;
 
 /// A message of rows, and etcd's answer in between.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Within this etcd answers the node that a slot is to go to: less than its owner waits, and more than a slow one takes.
+const ANSWERED: Duration = Duration::from_secs(2);
 /// A slot that was to come and of which nothing has come for so long does not: its owner is gone, or has kept it. Longer than it waits for one
 /// answer.
 const LATE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
@@ -230,7 +232,10 @@ pub(super) async fn arrive(
     if ask == Ask::Expect {
         // A node that etcd does not answer cannot become its owner, and all that is in it would stand still until its owner has lost patience. With
         // it that owner's turn would: should it be lost meanwhile, its other slots are lost whose standby this node is.
-        Slot::glance(&inner.etcd, number).await.map_err(|error| error.to_string())?;
+        let seen = tokio::time::timeout(ANSWERED, Slot::load(&inner.etcd, number)).await;
+        let seen =
+            seen.map_err(|_| format!("etcd does not answer node {} within {ANSWERED:?}", inner.own.node))?;
+        seen.map_err(|error| error.to_string())?;
         if inner.losing().contains(&number) || inner.mine().contains_key(&number) {
             // It was taken from this node a moment ago.
             return Err(format!("there is still something of slot {number} here"));

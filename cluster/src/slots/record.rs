@@ -138,12 +138,6 @@ impl Slot {
         found.kvs.first().map(|kv| Self::read(number, kv)).transpose()
     }
 
-    /// As [`Self::load`], in one round over all members of etcd.
-    pub(super) async fn glance(etcd: &Etcd, number: u8) -> Result<Option<Self>, EtcdError> {
-        let found = etcd.glance(&Self::key(number)).await?;
-        found.kvs.first().map(|kv| Self::read(number, kv)).transpose()
-    }
-
     /// Begins anew with one that was this process's since revision `since` and is in etcd no more: only if those who made it nobody's had it
     /// from this process, and have said so. Else another has gone on with it meanwhile, and has ended what was in it.
     ///

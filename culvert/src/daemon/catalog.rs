@@ -40,29 +40,44 @@ pub fn open(
         _ if shared.is_none() => anyhow::Error::from(error).context("state_dir"),
         _ => anyhow::Error::from(error).context("cluster.etcd"),
     })?);
+    let is_shared = shared.is_some();
     if let Some(store) = shared {
-        refuse_to_forget(&catalog, state_dir)?;
         tokio::spawn(cluster::follow(store, Arc::clone(&catalog)));
     }
     if let Some(file) = &config.bootstrap.file {
         bootstrap::run(&catalog, file)?;
     }
+    if is_shared {
+        refuse_to_forget(&catalog, state_dir)?;
+    }
     Ok(catalog)
 }
 
-/// A node that was alone, and whose catalog nobody has brought along, would start without its tenants, and nobody would be told.
+/// A node that was alone, and whose catalog nobody has brought along, would start without its tenants, and nobody would be told. One that finds
+/// tenants in etcd is told by its log alone: it may have run with them for long.
 fn refuse_to_forget(catalog: &Catalog, state_dir: &Path) -> anyhow::Result<()> {
     let path = state_dir.join(STORE_FILE);
-    let Some(own) = store::revision_with_tenants(&path).context("state_dir")? else { return Ok(()) };
+    let own = match store::revision_with_tenants(&path) {
+        Ok(Some(own)) => own,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "what is in the state directory cannot be read, and is not used in a cluster");
+            return Ok(());
+        }
+    };
     let shared = catalog.snapshot().revision;
     // One that was brought along is at a later revision, be it that all of it was deleted since.
-    if shared > own || (shared == own && !catalog.tenants().is_empty()) {
+    if shared > own {
+        return Ok(());
+    }
+    let path = path.display();
+    if !catalog.tenants().is_empty() {
+        tracing::warn!(%path, "the tenants in there are not used, and were not brought along: the cluster has others");
         return Ok(());
     }
     bail!(
         "cluster.etcd: the catalog there is at revision {shared} and does not have the tenants of {path}, which is at {own}: bring them along with \
-         `culvertd import-state`, while nothing else is in etcd; or move {path} away, if they are not wanted",
-        path = path.display()
+         `culvertd import-state`, while nothing else is in etcd; or move {path} away, if they are not wanted"
     );
 }
 

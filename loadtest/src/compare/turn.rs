@@ -246,9 +246,9 @@ fn answered(text: &str) -> (Option<f64>, u32) {
     (median(&times), PINGS.saturating_sub(u32::try_from(times.len()).unwrap_or(u32::MAX)))
 }
 
-/// What is told of pings that were lost.
+/// What is told of pings that were lost, if they are more than one: the last of them is not waited for long.
 fn lost(lost: u32) -> Option<String> {
-    (lost > 0).then(|| format!("{lost} of {PINGS} pings were not answered"))
+    (lost > 1).then(|| format!("{lost} of {PINGS} pings were not answered"))
 }
 
 /// Milliseconds of each answer.

@@ -44,12 +44,14 @@ struct Rule {
 
 impl HomeRule for Rule {
     fn elsewhere(&self, uid: u64, held: bool) -> Option<String> {
-        if self.nodes.0.is_without_slot() {
-            // For now it is nobody's.
-            return Some(String::new());
-        }
         let placement = self.placement.latest();
-        placement.elsewhere(uid, held, |name| self.nodes.hears(name)).map(|node| node.name.clone())
+        let other =
+            placement.elsewhere(uid, held, |name| self.nodes.hears(name)).map(|node| node.name.clone());
+        if self.nodes.0.is_without_slot() {
+            // Not here, at any rate.
+            return Some(other.unwrap_or_default());
+        }
+        other
     }
 
     fn holder(&self, uid: u64) -> Option<String> {

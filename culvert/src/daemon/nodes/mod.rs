@@ -150,8 +150,6 @@ impl Joined {
         let Self { members, bound, credentials, nodes, new } = self;
         let inner = &nodes.0;
         let _ = inner.control.set(control.clone());
-        // Before any other node hears this one: a slot that comes to a node whose peers are not there yet loses its tunnels.
-        control.peers_stand().await;
         let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
         let settings = mesh::Settings { name, instance, credentials };
         let handler = Arc::new(nodes.clone());
@@ -194,6 +192,9 @@ impl Joined {
         let telling = mesh.clone();
         let _ = inner.mesh.set(mesh);
         telling.spawn(passing::tell_established(nodes.clone(), new));
+        // Until then whoever would give a slot to this node is told that it has only just begun: one that comes to a node whose peers are not there
+        // yet loses its tunnels. It is heard meanwhile, or it would pass for one of several that nobody hears.
+        control.peers_stand().await;
         let ours = Arc::new(nodes.clone());
         let (slots, mut stewards) =
             Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
