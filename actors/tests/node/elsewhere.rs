@@ -119,6 +119,8 @@ async fn a_connection_that_makes_room_for_one_of_another_node_is_not_lost() {
     let mut up = branch(&world.node, 0);
     up.until("up", |report| report.up).await;
     until("told of", || !world.nodes.told().is_empty()).await;
+    // Before it is shown as up it is shown as waiting, which it would be taken for below.
+    until("shown as up", || world.view().unwrap().ups == 1).await;
     let ours = world.nodes.told()[0].claim.spi;
     let claim = Claim { initiator: false, spi: 7, began: Duration::ZERO, up: Duration::ZERO };
     let remote = "192.0.2.1:500".parse().unwrap();
