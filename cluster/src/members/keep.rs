@@ -20,6 +20,9 @@ const TRY: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::
 /// What the keys of nodes begin with.
 const KEYS: &str = "nodes/";
 
+/// A write that is under way.
+type Trying<'a> = Option<Pin<Box<dyn Future<Output = Result<(), EtcdError>> + Send + 'a>>>;
+
 /// Keeps the lease alive, and takes a new one if it is lost. Says whether etcd is away: also one that takes no writes, which keeps leases all the same.
 pub(super) async fn keep_alive(
     etcd: Etcd,
@@ -31,7 +34,7 @@ pub(super) async fn keep_alive(
 ) {
     let (mut tried, mut writes) = (Instant::now(), Ok(()));
     // A write beside the signs of life, and not between them: it may take longer than a lease, which is kept alive all the same.
-    let mut trying: Option<Pin<Box<dyn Future<Output = Result<(), EtcdError>> + Send + '_>>> = None;
+    let mut trying: Trying<'_> = None;
     loop {
         let mut beat = pin!(tokio::time::sleep(BEAT));
         loop {
@@ -89,7 +92,7 @@ pub(super) async fn keep_alive(
 }
 
 /// What comes of it, if there is something; else nothing ever.
-async fn of<T>(under_way: &mut Option<Pin<Box<dyn Future<Output = T> + Send + '_>>>) -> T {
+async fn of(under_way: &mut Trying<'_>) -> Result<(), EtcdError> {
     match under_way {
         Some(under_way) => under_way.await,
         None => std::future::pending().await,
