@@ -45,6 +45,7 @@ fn both_sides_rekey_at_once_under_traffic() {
     let Some(pair) = Pair::up() else { return };
     let rounds = std::env::var("CULVERT_COLLISIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(10);
     let flood = Flood::start(&pair.left, LEFT, RIGHT);
+    let mut mistaken = 0;
     for round in 0..rounds {
         let (theirs, ours) = (STRONGSWAN[round % 2], CULVERT[round % 2]);
         let begin = std::time::Instant::now();
@@ -54,7 +55,11 @@ fn both_sides_rekey_at_once_under_traffic() {
             scope.spawn(|| pair.culvertd.cli(ours));
         });
         eprintln!("round {round}: {:?}", begin.elapsed());
-        if round % 5 == 4 {
+        // An answer that comes while it is at work on a request of the same number strongSwan takes for that request, and drops. It asks again after
+        // four seconds, which an IKE_SA that is exchanged by the next round would not live to see.
+        let now = pair.charon.log().matches("ignoring request with ID").count();
+        if round % 5 == 4 || now > mistaken {
+            mistaken = now;
             pair.settled();
         }
     }
