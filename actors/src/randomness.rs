@@ -5,7 +5,7 @@ use std::cell::RefCell;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
-/// Octets of a stock: what five tunnels take, and one fifth of a page, so that little lies in memory before it is used.
+/// Octets of a stock: what several tunnels take, and one fifth of a page, so that little lies in memory before it is used.
 const STOCK: usize = 800;
 
 thread_local! {
@@ -18,9 +18,11 @@ pub(crate) fn random(out: &mut [u8]) {
 }
 
 fn draw(out: &mut [u8]) {
-    // Fails only when the operating system has no randomness to give. Nothing secret can be made then, and going on
-    // with anything else would be worse than ending this actor.
-    #[allow(clippy::expect_used)] // See above.
+    #[allow(
+        clippy::expect_used,
+        reason = "it fails only where the system has no randomness to give: nothing secret can be made then, and to go on with anything else would be \
+                  worse than to end this actor"
+    )]
     openssl::rand::rand_bytes(out).expect("the operating system provides randomness");
 }
 

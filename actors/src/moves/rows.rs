@@ -212,7 +212,6 @@ pub(crate) fn numbers(spi: u32, reserve: &router::Reserve, now: Instant) -> Row 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 

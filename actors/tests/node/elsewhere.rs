@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use actors::{HomeNews, HomeRule, Homes, Node, NodeConfig, Others, PeerView, Rival, Whereabouts};
+use actors::{HomeRule, PeerView, Rival, Whereabouts};
 use culvert_proto::v1;
 use ike::supervise::Claim;
-use tenants::PeerName;
 
-use crate::common::{branch, branch_with, catalog, node_with, until};
-use crate::others::{NODE, Nodes};
+use crate::common::{branch, branch_with, until};
+use crate::others::{Among, NODE};
 
 /// The node that the peer is at home with, and the one that says that it has it, where those are others.
 #[derive(Clone, Copy, Default)]
@@ -34,27 +33,9 @@ impl HomeRule for Rule {
     fn hold(&self, _: u64, _: bool) {}
 }
 
-struct World {
-    node: Node,
-    nodes: Nodes,
-    rule: Rule,
-    news: HomeNews,
-    name: PeerName,
-    uid: u64,
-}
+type World = Among<Rule>;
 
 impl World {
-    fn new() -> Self {
-        let (rule, news, nodes, catalog) =
-            (Rule::default(), HomeNews::default(), Nodes::default(), catalog());
-        let homes = Homes::new(rule.clone(), news.clone());
-        let others = Others::new(Arc::new(nodes.clone()));
-        let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
-        let uid = catalog.get_peer(&name).unwrap().uid;
-        let node = node_with(NodeConfig { homes, others, ..NodeConfig::default() }, catalog);
-        Self { node, nodes, rule, news, name, uid }
-    }
-
     fn view(&self) -> Option<Arc<PeerView>> {
         self.node.control().peer(&self.name)
     }

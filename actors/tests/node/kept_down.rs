@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use actors::{HomeNews, HomeRule, Homes, Node, NodeConfig, Others, Rival, Whereabouts};
+use actors::{HomeRule, Rival, Whereabouts};
 use culvert_proto::v1::PeerState::{self, Terminated, Waiting};
 use ike::supervise::Claim;
-use tenants::PeerName;
 
-use crate::common::{branch, catalog, node_with, until};
-use crate::others::{NODE, Nodes};
+use crate::common::{branch, until};
+use crate::others::{Among, NODE};
 
 /// Whether another node says that it has the tunnel, and how often that was asked.
 #[derive(Clone, Default)]
@@ -32,25 +31,9 @@ impl HomeRule for Rule {
 }
 
 /// A node that the peer is at home with, and whether another one says that it has the tunnel.
-struct World {
-    node: Node,
-    rule: Rule,
-    news: HomeNews,
-    name: PeerName,
-    uid: u64,
-}
+type World = Among<Rule>;
 
 impl World {
-    fn new() -> Self {
-        let (rule, news, catalog) = (Rule::default(), HomeNews::default(), catalog());
-        let homes = Homes::new(rule.clone(), news.clone());
-        let others = Others::new(Arc::new(Nodes::default()));
-        let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
-        let uid = catalog.get_peer(&name).unwrap().uid;
-        let node = node_with(NodeConfig { homes, others, ..NodeConfig::default() }, catalog);
-        Self { node, rule, news, name, uid }
-    }
-
     /// The other node says that it has the tunnel, or has it no more, and this one has looked at that.
     async fn held(&self, held: bool) {
         let (now, asked) = &*self.rule.0;

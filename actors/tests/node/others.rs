@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use actors::{Cluster, Rival};
+use actors::{Cluster, HomeNews, HomeRule, Homes, Node, NodeConfig, Others, Rival};
 use router::IkeDatagram;
 use snapshot::{Done, Kept, Row};
+use tenants::PeerName;
+
+use crate::common::{catalog, node_with};
 
 /// The slot that all is in.
 pub(crate) const SLOT: u8 = 1;
@@ -40,6 +43,28 @@ impl Nodes {
 
     pub(crate) fn told(&self) -> Vec<Rival> {
         self.told.lock().unwrap().clone()
+    }
+}
+
+/// A node of a cluster whose peers are at home by a rule, and one of them.
+pub(crate) struct Among<R> {
+    pub(crate) node: Node,
+    pub(crate) nodes: Nodes,
+    pub(crate) rule: R,
+    pub(crate) news: HomeNews,
+    pub(crate) name: PeerName,
+    pub(crate) uid: u64,
+}
+
+impl<R: HomeRule + Clone + Default> Among<R> {
+    pub(crate) fn new() -> Self {
+        let (rule, news, nodes, catalog) = (R::default(), HomeNews::default(), Nodes::default(), catalog());
+        let homes = Homes::new(rule.clone(), news.clone());
+        let others = Others::new(Arc::new(nodes.clone()));
+        let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
+        let uid = catalog.get_peer(&name).unwrap().uid;
+        let node = node_with(NodeConfig { homes, others, ..NodeConfig::default() }, catalog);
+        Self { node, nodes, rule, news, name, uid }
     }
 }
 

@@ -185,7 +185,7 @@ async fn first_of<F: Future>(asked: &mut Vec<Asked<F>>) -> (usize, F::Output) {
 }
 
 #[cfg(all(test, feature = "simulated"))]
-#[allow(clippy::unwrap_used, clippy::panic)]
+#[allow(clippy::unwrap_used, reason = "a test, which clippy does not see behind `all`")]
 mod tests {
     use std::sync::Arc;
 

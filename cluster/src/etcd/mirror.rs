@@ -138,7 +138,7 @@ async fn until_it_ends<S: Mirrored>(
 }
 
 #[cfg(all(test, feature = "simulated"))]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test, which clippy does not see behind `all`")]
 mod tests {
     use std::collections::BTreeSet;
 

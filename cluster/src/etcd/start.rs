@@ -47,7 +47,7 @@ impl Etcd {
 }
 
 #[cfg(all(test, feature = "simulated"))]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, reason = "a test, which clippy does not see behind `all`")]
 mod tests {
     use std::sync::Arc;
 

@@ -226,14 +226,12 @@ fn is_nobodys(inner: &Inner, slot: &Slot) -> bool {
     let first = placement.nodes.iter().max_by_key(|node| Placement::weight(&node.name, slot.number.into()));
     let heir = slot.standby.as_ref().filter(|_| slot.ready).is_some_and(there);
     // One that is cut off from etcd alone is in no list of nodes, so a node that begins hears nothing of it, though others may.
-    let may_be_met = || {
-        let is_another = |process: &Process| placement.nodes.iter().any(|node| node.name == process.node);
-        is_another(&slot.owner) || inner.began.elapsed() >= MET
-    };
+    let is_listed = placement.nodes.iter().any(|node| node.name == slot.owner.node);
+    let would_be_met = is_listed || inner.began.elapsed() >= MET;
     // Another process of its node may be heard.
     !there(&slot.owner)
         && is_gone(inner, &slot.owner)
-        && may_be_met()
+        && would_be_met
         && !heir
         && first.is_some_and(|node| node.name == inner.own.node)
 }

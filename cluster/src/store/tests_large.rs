@@ -13,18 +13,8 @@ use tenants::{Catalog, Options};
 
 use super::*;
 use crate::etcd::end_of;
-use crate::etcd::memory::{self, Memory};
+use crate::etcd::memory::{AtOnce, Memory};
 use crate::servers::Servers;
-
-/// Requests and answers take no time.
-#[derive(Debug)]
-struct AtOnce;
-
-impl memory::Path for AtOnce {
-    fn time(&self) -> Option<Duration> {
-        Some(Duration::ZERO)
-    }
-}
 
 fn open(etcd: Etcd, directory: &Path, name: &str) -> (EtcdStore, Arc<Catalog>) {
     use std::os::unix::fs::OpenOptionsExt as _;
