@@ -82,7 +82,9 @@ pub fn explain(failure: &Failure) -> Cause {
         }
         Failure::QuickRefused { offered } => told("proposal", v1::quick_refused(offered)),
         Failure::ProxyRefused { local, remote } => told("selectors", v1::proxy_refused(local, remote)),
-        Failure::NotifyV1 { notify, .. } => told(v1::notify_kind(notify), v1::notify(notify)),
+        Failure::NotifyV1 { exchange, notify } => {
+            told(v1::notify_kind(*exchange, notify), v1::notify(*exchange, notify))
+        }
         Failure::Undecryptable { .. } | Failure::ProofUnanswered { .. } | Failure::ProofUnreadable { .. } => {
             told("psk", v1::psk())
         }

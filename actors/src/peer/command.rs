@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::Command;
+use ike::supervise::{ConnId, State};
 
 use super::PeerActor;
 use crate::mailbox::deliver;
@@ -26,8 +27,8 @@ pub(super) enum Wait {
 pub(super) struct Waiter {
     wait: Wait,
     reply: Reply,
-    /// Pairs whose rekeying has not ended.
-    pairs: Vec<u32>,
+    /// What of the peer is rekeyed for it and has not ended: pairs, or the IKE_SA of a connection.
+    rekeyed: Vec<(ConnId, Option<u32>)>,
 }
 
 impl PeerActor {
@@ -36,11 +37,11 @@ impl PeerActor {
     }
 
     /// Whether there is room for one more who waits: if not it is refused, and nothing is to be done of what was asked.
-    fn wait_for(&mut self, wait: Wait, pairs: Vec<u32>, reply: Reply) -> bool {
+    fn wait_for(&mut self, wait: Wait, rekeyed: Vec<(ConnId, Option<u32>)>, reply: Reply) -> bool {
         self.waiters.retain(|waiter| !waiter.reply.is_closed());
         let room = self.waiters.len() < MAX_WAITERS;
         if room {
-            self.waiters.push(Waiter { wait, reply, pairs });
+            self.waiters.push(Waiter { wait, reply, rekeyed });
         } else {
             // The client may have gone away; then there is nobody to tell.
             let _ = reply.send(Err("too many commands wait for this peer".into()));
@@ -59,13 +60,40 @@ impl PeerActor {
     /// The rekeying of a pair has ended: who waits for several is answered after the last of them, or the first that failed.
     pub(super) fn rekey_ended(&mut self, spi: u32, outcome: Outcome) {
         for mut waiter in std::mem::take(&mut self.waiters) {
-            let asked = waiter.wait == Wait::ChildRekey && waiter.pairs.contains(&spi);
-            waiter.pairs.retain(|pair| *pair != spi);
-            if asked && (waiter.pairs.is_empty() || outcome.is_err()) {
+            let all = waiter.rekeyed.len();
+            waiter.rekeyed.retain(|(_, pair)| *pair != Some(spi));
+            let asked = waiter.rekeyed.len() < all;
+            if asked && (waiter.rekeyed.is_empty() || outcome.is_err()) {
                 self.answers.push((waiter.reply, outcome.clone()));
             } else {
                 self.waiters.push(waiter);
             }
+        }
+    }
+
+    /// A connection has ended. What was to be rekeyed is gone with it, and made anew by the connection that is in use now, if there is one:
+    /// who waits for new keys waits for those. Without one nothing comes of what was asked.
+    pub(super) fn rekeyings_end(&mut self, id: ConnId, why: Outcome) {
+        if self.supervisor.state() != State::Established {
+            for wait in [Wait::IkeRekey, Wait::ChildRekey] {
+                self.resolve(wait, why.clone());
+            }
+            return;
+        }
+        for mut waiter in std::mem::take(&mut self.waiters) {
+            let all = waiter.rekeyed.len();
+            waiter.rekeyed.retain(|(conn, _)| *conn != id);
+            let was_asked = waiter.rekeyed.len() < all;
+            match waiter.wait {
+                Wait::IkeRekey if was_asked => self.answers.push((waiter.reply, Ok(()))),
+                Wait::ChildRekey if was_asked && waiter.rekeyed.is_empty() => {
+                    self.waiters.push(Waiter { wait: Wait::Up, ..waiter });
+                }
+                _ => self.waiters.push(waiter),
+            }
+        }
+        if self.missing().is_empty() {
+            self.resolve(Wait::Up, Ok(()));
         }
     }
 
@@ -120,7 +148,7 @@ impl PeerActor {
         };
         let name = match &target {
             RekeyTarget::Ike => {
-                if self.wait(Wait::IkeRekey, reply) {
+                if self.wait_for(Wait::IkeRekey, vec![(id, None)], reply) {
                     self.command(id, Command::RekeyIke);
                 }
                 return;
@@ -133,7 +161,8 @@ impl PeerActor {
             let _ = reply.send(Err("there is no such Child SA".into()));
             return;
         }
-        if !self.wait_for(Wait::ChildRekey, pairs.iter().map(|(spi, ..)| *spi).collect(), reply) {
+        let rekeyed = pairs.iter().map(|(spi, conn, _)| (*conn, Some(*spi))).collect();
+        if !self.wait_for(Wait::ChildRekey, rekeyed, reply) {
             return;
         }
         for (spi, conn, _) in pairs {

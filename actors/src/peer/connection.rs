@@ -331,10 +331,7 @@ impl PeerActor {
             self.attempt_failed(text, id, reason.into());
         } else {
             self.ended(id, reason.into());
-            // Nothing comes of what is asked of a connection that is gone.
-            for wait in [Wait::IkeRekey, Wait::ChildRekey] {
-                self.resolve(wait, Err(text.clone().into()));
-            }
+            self.rekeyings_end(id, Err(text.clone().into()));
             self.resolve(Wait::Down, Ok(()));
             if self.supervisor.state() == State::Waiting {
                 // Nobody here begins again.
@@ -353,9 +350,8 @@ impl PeerActor {
         if self.supervisor.current().is_none() {
             self.drop_held();
         }
-        for wait in [Wait::Up, Wait::IkeRekey, Wait::ChildRekey] {
-            self.resolve(wait, Err(why.clone().into()));
-        }
+        self.resolve(Wait::Up, Err(why.clone().into()));
+        self.rekeyings_end(id, Err(why.clone().into()));
         self.resolve(Wait::Down, Ok(()));
         self.view_mut().last_error = why;
     }

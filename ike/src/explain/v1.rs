@@ -44,10 +44,11 @@ pub(super) fn proxy_refused(local: &str, remote: &str) -> Vec<String> {
     ]
 }
 
-pub(super) fn notify_kind(notify: &str) -> &'static str {
+pub(super) fn notify_kind(exchange: ExchangeType, notify: &str) -> &'static str {
     match notify {
         "INVALID_ID_INFORMATION" => "identity",
-        "INVALID_HASH_INFORMATION" | "PAYLOAD_MALFORMED" => "psk",
+        // By phase 2 both sides have shown that they have the key.
+        "INVALID_HASH_INFORMATION" | "PAYLOAD_MALFORMED" if exchange != ExchangeType::QUICK_MODE => "psk",
         "AUTHENTICATION_FAILED" => "authentication",
         "INVALID_MAJOR_VERSION" => "version",
         "INVALID_EXCHANGE_TYPE" | "UNSUPPORTED_EXCHANGE_TYPE" => "mode",
@@ -55,8 +56,8 @@ pub(super) fn notify_kind(notify: &str) -> &'static str {
     }
 }
 
-pub(super) fn notify(notify: &str) -> Vec<String> {
-    match notify_kind(notify) {
+pub(super) fn notify(exchange: ExchangeType, notify: &str) -> Vec<String> {
+    match notify_kind(exchange, notify) {
         "identity" => lines([
             "there: is our localIdentity, of the same type, what is configured for the remote side?",
             "here: localIdentity: an address, a host name, a mail address and a key ID are different types",

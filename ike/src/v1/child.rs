@@ -81,6 +81,24 @@ impl Child {
     pub(crate) fn is_installed(&self) -> bool {
         self.state == ChildState::Installed
     }
+
+    /// When something is due of it. One that was replaced only waits for its end.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match (self.state, self.usable) {
+            (ChildState::Replaced(until), _) => Some(until),
+            (ChildState::Installed, Use::At(at) | Use::Connected(at)) => {
+                Some(self.unproved.map_or(at, |unproved| unproved.min(at)))
+            }
+            (ChildState::Installed, Use::Free) => self.unproved,
+        }
+    }
+
+    /// The IKE_SA has ended by which its peer would have said that it has it.
+    pub(crate) fn has_to_show_itself(&mut self, until: Instant) {
+        if self.is_installed() && !self.active {
+            self.unproved = Some(until);
+        }
+    }
 }
 
 impl Connection {

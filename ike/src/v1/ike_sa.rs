@@ -4,7 +4,7 @@ mod seen;
 mod snapshot;
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::exchange::Repeat;
 use super::handshake::{Announced, Handshake, Keyed, header};
@@ -22,6 +22,10 @@ use crate::wire::{WireError, numbers::ProtocolId};
 pub(crate) use seen::Of;
 use seen::Seen;
 pub(crate) use snapshot::IkeSaForm;
+
+/// How long after our last message of phase 1 we ask for nothing: a peer that works with many threads may take up what comes next before
+/// it, and have no keys for it. More than its threads overtake each other by, and less than anybody waits for.
+const SETTLES: Duration = Duration::from_millis(100);
 
 /// One IKE_SA.
 #[derive(Debug)]
@@ -121,6 +125,12 @@ impl IkeSa {
     /// Whether a header names this IKE_SA.
     pub(crate) fn owns(&self, header: &Header) -> bool {
         (header.spi_i, header.spi_r) == self.spis()
+    }
+
+    /// From when on the peer can be asked for something: at once where it has had the last word of phase 1, or has said something since.
+    pub(crate) fn takes_requests(&self) -> Instant {
+        let may_miss_ours = self.last.is_some() && !self.initiator && self.heard <= self.since;
+        if may_miss_ours { self.since + SETTLES } else { self.since }
     }
 
     /// Whether both were under way at the same time, each by another side.

@@ -93,7 +93,6 @@ use exchange::{Quick, Step};
 use fragment::Reassembly;
 use handshake::Handshake;
 use ike_sa::IkeSa;
-use request_child::retry_task;
 use tasks::{Queued, Task};
 
 pub(crate) use snapshot::ConnectionForm;
@@ -342,20 +341,10 @@ impl Connection {
         self.quick = left;
         let proof = now + self.policy_of_repeats().budget();
         for quick in gone {
-            match &quick.step {
-                Step::Requested(offer) => {
-                    let (task, tries) = (retry_task(&offer.config, offer.replaces), offer.tries);
-                    if !self.waits(&task) {
-                        self.queue_again(task, now, tries);
-                    }
-                }
-                Step::Answered(answered) => {
-                    let child = self.child_mut(answered.spi_in).filter(|child| !child.active);
-                    child.into_iter().for_each(|child| child.unproved = Some(proof));
-                }
-                Step::Done(..) => {}
+            if let Step::Answered(answered) = &quick.step {
+                self.child_mut(answered.spi_in).into_iter().for_each(|child| child.has_to_show_itself(proof));
             }
-            self.release_quick(quick);
+            self.ask_again(now, quick);
         }
         let before = self.sas.len();
         self.sas.retain(|sa| sa.spi_local != spi);

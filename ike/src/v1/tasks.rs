@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::child::{ChildState, Use};
+use super::child::{Child, ChildState, Use};
 use super::exchange::{self, Quick, Tries};
 use super::handshake::Step;
 use super::{Connection, MAX_QUICK, Phase};
@@ -28,6 +28,8 @@ const BACKOFF_FIRST: Duration = Duration::from_secs(2);
 const BACKOFF_LAST: Duration = Duration::from_secs(300);
 /// How old an IKE_SA is at most on which a peer that does not answer has to be gone: longer than all that is sent again takes.
 const FRESH_IKE: Duration = Duration::from_secs(60);
+/// Transmissions of a quick mode by an IKE_SA that was replaced, before it is asked for by the one in its place.
+const UNHEARD: u32 = 2;
 /// Quick modes of ours that are under way together. Peers that serve them one after the other are not asked for much more.
 const MAX_REQUESTED: usize = 8;
 
@@ -138,10 +140,18 @@ impl Connection {
         }
     }
 
+    /// When a task is to begin, if it can be started.
+    fn begins(&self, queued: &Queued) -> Instant {
+        match (&queued.task, self.current_sa()) {
+            (Task::CreateChild(_) | Task::RekeyChild(_), Some(sa)) => queued.due.max(sa.takes_requests()),
+            _ => queued.due,
+        }
+    }
+
     /// Starts what is due and can be started.
     pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
         while self.phase == Phase::Up {
-            let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
+            let next = self.tasks.iter().position(|q| self.begins(q) <= now && self.startable(&q.task));
             let Some(at) = next else { break };
             if self.current_sa().is_none() {
                 // It stays where it is until there is one.
@@ -219,23 +229,16 @@ impl Connection {
         let handshake = self.handshake.iter().flat_map(|h| [h.repeat.due, h.deadline]).flatten();
         let sas = self.sas.iter().filter_map(|sa| sa.replaced);
         let quick = self.quick.iter().filter_map(Quick::due);
-        let children = self.children.iter().flat_map(|child| {
-            let state = if let ChildState::Replaced(until) = child.state { Some(until) } else { None };
-            let usable = match child.usable {
-                Use::At(at) | Use::Connected(at) => Some(at),
-                Use::Free => None,
-            };
-            [state, usable, child.unproved]
-        });
+        let children = self.children.iter().filter_map(Child::due);
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.phase == Phase::Up && self.startable(&q.task));
-        let tasks = startable.map(|q| q.due);
+        let tasks = startable.map(|q| self.begins(q));
         let probe = self.probe.map(|probe| probe.due);
         let others = [self.liveness_due(), self.keepalive, self.gaps_due(), probe];
         handshake
             .chain(sas)
             .chain(quick)
-            .chain(children.flatten())
+            .chain(children)
             .chain(tasks)
             .chain(others.into_iter().flatten())
             .min()
@@ -331,6 +334,10 @@ impl Connection {
             match quick.repeat.retransmit(now) {
                 Some(Ok(message)) => {
                     let spi = quick.ike;
+                    if self.has_a_newer_way(at) {
+                        self.ask_anew(now, at);
+                        continue;
+                    }
                     let fragments = self.sa(spi).is_some_and(|sa| sa.peer.fragments);
                     self.counters.retransmissions += 1;
                     self.ask(&message, fragments);
@@ -375,6 +382,15 @@ impl Connection {
     pub(crate) fn may_be_forgotten(&self, now: Instant, spi: u64) -> bool {
         let old = self.sa(spi).is_some_and(|sa| sa.since + FRESH_IKE < now);
         old && !self.children.is_empty()
+    }
+
+    /// Whether a quick mode of ours is on an IKE_SA whose place another has taken, and nobody has answered it there twice: once may be a
+    /// message lost, and of two that crossed the peer may be by the older one.
+    fn has_a_newer_way(&self, at: usize) -> bool {
+        let twice = |quick: &&Quick| quick.asks_for().is_some() && quick.repeat.sent > UNHEARD;
+        let asked = self.quick.get(at).filter(twice).map(|quick| quick.ike);
+        let replaced = asked.and_then(|spi| self.sa(spi)).is_some_and(|sa| sa.replaced.is_some());
+        replaced && self.current_sa().is_some()
     }
 
     fn run_children(&mut self, now: Instant, host: &mut dyn Host) {

@@ -498,7 +498,16 @@ impl Pair {
     /// Lets time pass, firing timers; nothing is delivered.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
+        let (mut looks, mut last) = (0, self.now);
         loop {
+            looks = if self.now > last { 0 } else { looks + 1 };
+            last = self.now;
+            assert!(
+                looks < 1_000,
+                "what is due at {last:?} is due again at once: {:?} {:?}",
+                self.a.log,
+                self.b.log
+            );
             let sides = [&self.a, &self.b];
             let conns = sides.iter().flat_map(|s| s.conn.iter().chain(s.half_open.iter().map(|h| &h.conn)));
             let due = conns.filter_map(Twin::poll_timeout).min();

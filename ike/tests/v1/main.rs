@@ -38,6 +38,7 @@ mod phase1_paths;
 mod quick;
 mod quick_ids;
 mod quick_offers;
+mod renewed;
 mod traffic;
 
 use ike::config::Phase1;

@@ -1,0 +1,75 @@
+//! Quick modes that are under way while phase 1 is done anew, with a peer that takes nothing in by an IKE_SA that is to be replaced.
+
+use std::time::Duration;
+
+use ike::config::Phase1;
+use ike::{Command, Transmit};
+
+use crate::kit::{A, B, Pair, Who};
+use crate::message::QUICK;
+use crate::{MODES, specs, up};
+
+const TICK: Duration = Duration::from_millis(50);
+
+/// Whether a message is a quick mode by the IKE_SA of these SPIs.
+fn is_quick_by(message: &Transmit, spis: (u64, u64)) -> bool {
+    let cookies = [spis.0.to_be_bytes(), spis.1.to_be_bytes()].concat();
+    let turned = [spis.1.to_be_bytes(), spis.0.to_be_bytes()].concat();
+    let ours = message.bytes.get(..16).is_some_and(|octets| *octets == cookies || *octets == turned);
+    ours && message.bytes.get(18) == Some(&QUICK)
+}
+
+/// Lets time pass while quick modes by one IKE_SA get nowhere.
+fn run_without(pair: &mut Pair, spis: (u64, u64), time: Duration) {
+    for _ in 0..time.as_millis() / TICK.as_millis() {
+        for who in [A, B] {
+            let sent: Vec<_> = pair.side(who).outbox.drain(..).collect();
+            sent.iter().filter(|message| !is_quick_by(message, spis)).for_each(|m| pair.put(who, m));
+        }
+        pair.pass(TICK);
+    }
+}
+
+fn installed(pair: &mut Pair, who: Who) -> Vec<u32> {
+    pair.side(who).installed.keys().copied().collect()
+}
+
+/// The peer has no ear for what is asked by the old one, and is there by the new one.
+#[test]
+fn what_is_asked_by_an_ike_sa_that_is_replaced_is_asked_by_the_new_one() {
+    for mode in MODES {
+        for renewed_by in [A, B] {
+            let [left, right] = specs(mode);
+            let mut pair = up(&left, &right);
+            let (old, spi) = (pair.a.conn.as_ref().unwrap().spis(), pair.spi(A));
+            pair.command(A, Command::RekeyChild(spi));
+            pair.command(renewed_by, Command::RekeyIke);
+            run_without(&mut pair, old, Duration::from_secs(4));
+            assert_ne!(pair.a.conn.as_ref().unwrap().spis(), old, "{mode:?}");
+            assert_eq!(pair.a.ended, [(spi, Ok(()))], "{mode:?} {renewed_by:?}: {:?}", pair.a.log);
+            run_without(&mut pair, old, Duration::from_secs(120));
+            pair.assert_children(1);
+            assert!(!installed(&mut pair, A).contains(&spi));
+            pair.assert_alive_in_time();
+        }
+    }
+}
+
+/// Main mode ends with a word of the responder's, which the first quick mode must not overtake.
+#[test]
+fn a_responder_asks_for_nothing_until_its_last_message_can_have_arrived() {
+    for (mode, waits) in [(Phase1::Main, true), (Phase1::Aggressive, false)] {
+        let [left, right] = specs(mode);
+        let mut pair = up(&left, &right);
+        let (old, spi) = (pair.a.conn.as_ref().unwrap().spis(), pair.spi(B));
+        pair.command(A, Command::RekeyIke);
+        pair.settle();
+        assert_ne!(pair.b.conn.as_ref().unwrap().spis(), old);
+        pair.command(B, Command::RekeyChild(spi));
+        let asks = |pair: &Pair| pair.b.outbox.iter().any(|message| message.bytes[18] == QUICK);
+        assert_eq!(asks(&pair), !waits, "{mode:?}");
+        pair.pass(Duration::from_millis(100));
+        pair.settle();
+        assert_eq!(pair.b.ended, [(spi, Ok(()))], "{mode:?}");
+    }
+}
