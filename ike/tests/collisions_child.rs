@@ -454,6 +454,38 @@ fn c18_the_soft_lifetime_of_a_replaced_one_is_ignored() {
     pair.assert_children(1);
 }
 
+/// The answer to a rekeying is lost: what is sent again for it comes by the same IKE_SA, which is not rekeyed before.
+#[test]
+fn x3_an_ike_rekey_waits_for_a_delete_that_is_owed() {
+    let mut pair = up();
+    rekey(&mut pair, A);
+    pair.deliver(A);
+    let lost = pair.take(B);
+    pair.command(B, Command::RekeyIke);
+    assert!(pair.b.outbox.is_empty(), "B waits");
+    pair.pass(std::time::Duration::from_secs(2));
+    pair.settle();
+    assert!(lost.bytes.len() > 28);
+    let rekeyed = |side: &kit::Side| side.log.iter().any(|l| l.starts_with("ike rekeyed"));
+    assert!(rekeyed(&pair.b), "{:?}", pair.b.log);
+    pair.assert_children(1);
+    pair.assert_alive();
+}
+
+#[test]
+fn x4_an_ike_rekey_does_not_wait_long_for_a_delete_that_is_owed() {
+    for (seconds, done) in [(5, false), (7, true)] {
+        let mut pair = up();
+        let old = pair.spi(A);
+        rekey(&mut pair, A);
+        owes_the_delete(&mut pair, A, old);
+        pair.settle();
+        pair.command(B, Command::RekeyIke);
+        pair.run(seconds);
+        assert_eq!(pair.b.log.iter().any(|l| l.starts_with("ike rekeyed")), done, "{:?}", pair.b.log);
+    }
+}
+
 #[test]
 fn x1_child_and_ike_rekey_cross() {
     let mut pair = up();

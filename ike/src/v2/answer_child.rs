@@ -10,7 +10,7 @@ use super::ike_sa::{SaState, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
 use super::resources::Asked;
-use super::{Connection, REPLACED_CHILD, mode, resources};
+use super::{Connection, mode, resources};
 use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::prf::Prf;
@@ -152,11 +152,11 @@ impl Connection {
             // A peer that has made one already and rekeys the same pair once more owes the delete of the first.
             if let Some(before) = offer.collision.replace(collision) {
                 self.replace(Some(before.passive));
-                self.expect_delete(before.passive, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+                self.expect_delete(before.passive, ChildEnd::Rekeyed, now);
             }
         } else if let Some(child) = self.child_mut(old) {
             child.state = ChildState::Replaced;
-            self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+            self.expect_delete(old, ChildEnd::Rekeyed, now);
         }
     }
 

@@ -9,7 +9,7 @@ use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
 use super::request::{ChildOffer, PutOff, Request, Tries};
 use super::tasks::Task;
-use super::{Connection, REDUNDANT_CHILD, REPLACED_CHILD, mode, resources};
+use super::{Connection, mode, resources};
 use crate::config::ChildConfig;
 use crate::crypto::dh::KeyPair;
 use crate::event::{ChildEnd, Event};
@@ -128,7 +128,7 @@ impl Connection {
                 let crossed = offer.collision.is_some();
                 if let (true, Some(old)) = (crossed, offer.replaces) {
                     self.replace(Some(old));
-                    self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+                    self.expect_delete(old, ChildEnd::Rekeyed, now);
                 }
                 let again = !crate::mode::is_final(&failure)
                     && !crossed
@@ -196,7 +196,7 @@ impl Connection {
             // Ours holds the lowest nonce: we delete what we made, the peer deletes the old one (section 2.8.1).
             self.replace(offer.replaces);
             if let Some(old) = offer.replaces {
-                self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+                self.expect_delete(old, ChildEnd::Rekeyed, now);
             }
             if let Some(child) = self.child_mut(new) {
                 child.state = ChildState::Replaced;
@@ -207,7 +207,7 @@ impl Connection {
             if let Some(passive) = offer.collision.as_ref().map(|c| c.passive) {
                 // The peer's is redundant and the peer deletes it.
                 self.replace(Some(passive));
-                self.expect_delete(passive, ChildEnd::Redundant, now + REDUNDANT_CHILD);
+                self.expect_delete(passive, ChildEnd::Redundant, now);
             }
         }
         if let Some(old) = offer.replaces.filter(|&old| self.child(old).is_some()) {
@@ -234,7 +234,7 @@ impl Connection {
         let moot = offer.collision.is_some() || offer.old_gone;
         if let (true, Some(old)) = (offer.collision.is_some(), offer.replaces) {
             self.replace(Some(old));
-            self.expect_delete(old, ChildEnd::Rekeyed, now + REPLACED_CHILD);
+            self.expect_delete(old, ChildEnd::Rekeyed, now);
         }
         let busy = error.kind == NotifyType::TEMPORARY_FAILURE;
         match error.kind {

@@ -10,7 +10,7 @@ use super::child::{Child, ChildState};
 use super::exchange::Pending;
 use super::ike_sa::SaState;
 use super::request::{PutOff, Request, Tries};
-use super::{Connection, Phase};
+use super::{Connection, Phase, REDUNDANT_CHILD, REPLACED_CHILD};
 use crate::config::ChildConfig;
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
@@ -31,6 +31,18 @@ const BUSY_LAST: Duration = Duration::from_secs(60);
 const REFUSED_LAST: Duration = Duration::from_secs(300);
 /// Answers of TEMPORARY_FAILURE in a row before the IKE_SA is given up: some ten minutes of them (RFC 7296 section 2.25).
 const MAX_BUSY: u32 = 14;
+
+/// How long a rekeying of the IKE_SA waits for a delete that the peer owes: longer than strongSwan takes to send a request again (4 s). It
+/// takes our answer for the request of the same number that it is at work on, and drops it, where both sides ask in one moment.
+const OWED_MOMENT: Duration = Duration::from_secs(6);
+
+/// How long the peer has for a delete that it owes.
+const fn owed_for(reason: ChildEnd) -> Duration {
+    match reason {
+        ChildEnd::Redundant => REDUNDANT_CHILD,
+        _ => REPLACED_CHILD,
+    }
+}
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,11 +105,25 @@ impl Connection {
     }
 
     /// The peer owes the delete of a pair. One whose answer from us was lost may never learn that the pair is there.
-    pub(crate) fn expect_delete(&mut self, spi_in: u32, reason: ChildEnd, due: Instant) {
+    pub(crate) fn expect_delete(&mut self, spi_in: u32, reason: ChildEnd, now: Instant) {
         if self.tasks.len() < MAX_TASKS {
-            let task = Task::DeleteOwed(spi_in, reason);
+            let (task, due) = (Task::DeleteOwed(spi_in, reason), now + owed_for(reason));
             self.tasks.push_back(Queued { task, due, tries: Tries::default() });
         }
+    }
+
+    /// When a task is to begin, if it can be started. A rekeying of the IKE_SA waits while a pair that the peer has just made has not led to
+    /// the delete of the one before: our answer may be lost, and what the peer sends again for it comes by the IKE_SA that there is.
+    fn begins(&self, queued: &Queued) -> Instant {
+        if queued.task != Task::RekeyIke {
+            return queued.due;
+        }
+        let owed = self.tasks.iter().filter_map(|q| match q.task {
+            // Not since it was due, but since it is owed.
+            Task::DeleteOwed(_, reason) => (q.due + OWED_MOMENT).checked_sub(owed_for(reason)),
+            _ => None,
+        });
+        owed.max().map_or(queued.due, |owed| owed.min(queued.due + OWED_MOMENT).max(queued.due))
     }
 
     /// The pair is gone, and with it what was planned for it.
@@ -145,7 +171,7 @@ impl Connection {
     /// Starts what is due as long as the window has room.
     pub(crate) fn run_tasks(&mut self, now: Instant, host: &mut dyn Host) {
         while self.may_start() {
-            let next = self.tasks.iter().position(|q| q.due <= now && self.startable(&q.task));
+            let next = self.tasks.iter().position(|q| self.begins(q) <= now && self.startable(&q.task));
             let Some(Queued { task, tries, .. }) = next.and_then(|at| self.tasks.remove(at)) else { return };
             if self.tasks.is_empty() {
                 // Holds no memory while nothing waits.
@@ -241,7 +267,7 @@ impl Connection {
         });
         // What has to wait for an answer is looked at when that has come.
         let startable = self.tasks.iter().filter(|q| self.startable(&q.task));
-        let tasks = startable.map(|q| q.due).min();
+        let tasks = startable.map(|q| self.begins(q)).min();
         let others =
             [phase, tasks, self.liveness_due(), self.keepalive, self.mend_due(), self.resources_due()];
         sas.chain(others).flatten().min()
