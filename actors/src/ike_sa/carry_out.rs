@@ -56,7 +56,7 @@ impl IkeSaActor {
                     opening: conn
                         .and_then(Connection::config)
                         .map_or(Opening::Init, |config| config.opening()),
-                    choice,
+                    choice: Some(choice),
                     initiator,
                     initial_contact,
                     addresses: self.addresses(),

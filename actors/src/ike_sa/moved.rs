@@ -47,7 +47,8 @@ impl IkeSaActor {
         self.lifetime = row.lifetime(at).map_err(|error| words(&error))?;
         (self.here, self.counted) = (here, conn.counters());
         let (local, remote) = conn.spis();
-        let initiator = conn.initiator_spi() == local;
+        let initiator =
+            if conn.choice().is_some() { conn.initiator_spi() == local } else { conn.is_initiator() };
         let choice = conn.choice();
         let children: Vec<(Arc<str>, u32, bool)> =
             conn.child_sas().map(|(name, spi, _, sending)| (name.clone(), spi, sending)).collect();
@@ -56,13 +57,13 @@ impl IkeSaActor {
             conn.config().map_or(Opening::Init, |config| config.opening()),
             conn.encapsulates(),
         );
-        let (over, limited) = (conn.is_over(), conn.limited_by_peer());
+        let (over, up, limited) = (conn.is_over(), conn.is_up(), conn.limited_by_peer());
         self.conn = Some(conn);
         if over {
             // The other node has told nobody here that it is. Why it ended only that one knew; most of the time it was the peer, whose last
             // request is answered again.
             self.report(ConnEvent::Down(CloseReason::DeletedByPeer));
-        } else if let (Some(choice), true) = (choice, self.lifetime.is_some()) {
+        } else if up {
             self.report(ConnEvent::Established(Box::new(Established {
                 began,
                 spis: if initiator { (local, remote) } else { (remote, local) },

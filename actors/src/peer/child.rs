@@ -140,6 +140,9 @@ impl PeerActor {
         if self.missing().is_empty() {
             self.resolve(Wait::Up, Ok(()));
         }
+        if self.supervisor.current() == Some(conn) {
+            self.made_anew(&name, Ok(()));
+        }
     }
 
     /// Tells the router when another pair is to be sent by.
@@ -209,6 +212,7 @@ impl PeerActor {
             self.supervisor.rekey_refused(name, by_auth);
         } else {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
+            self.made_anew(name, Err(self.view.last_error.clone().into()));
             self.view_mut().last_cause = cause;
             self.supervisor.child_refused(Instant::now(), name, by_auth);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::Command;
+use ike::resources::resource_of;
 use ike::supervise::{ConnId, State};
 
 use super::PeerActor;
@@ -27,8 +28,19 @@ pub(super) enum Wait {
 pub(super) struct Waiter {
     wait: Wait,
     reply: Reply,
-    /// What of the peer is rekeyed for it and has not ended: pairs, or the IKE_SA of a connection.
-    rekeyed: Vec<(ConnId, Option<u32>)>,
+    /// New keys that it waits for.
+    keys: Vec<Keys>,
+}
+
+/// New keys that somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Keys {
+    /// Of a connection.
+    Ike(ConnId),
+    /// In place of a pair, of this name.
+    Pair(ConnId, u32, String),
+    /// By the connection in use: that of the pair has ended.
+    Anew(String),
 }
 
 impl PeerActor {
@@ -37,11 +49,11 @@ impl PeerActor {
     }
 
     /// Whether there is room for one more who waits: if not it is refused, and nothing is to be done of what was asked.
-    fn wait_for(&mut self, wait: Wait, rekeyed: Vec<(ConnId, Option<u32>)>, reply: Reply) -> bool {
+    fn wait_for(&mut self, wait: Wait, keys: Vec<Keys>, reply: Reply) -> bool {
         self.waiters.retain(|waiter| !waiter.reply.is_closed());
         let room = self.waiters.len() < MAX_WAITERS;
         if room {
-            self.waiters.push(Waiter { wait, reply, rekeyed });
+            self.waiters.push(Waiter { wait, reply, keys });
         } else {
             // The client may have gone away; then there is nobody to tell.
             let _ = reply.send(Err("too many commands wait for this peer".into()));
@@ -57,13 +69,28 @@ impl PeerActor {
         self.answers.extend(due.into_iter().map(|waiter: Waiter| (waiter.reply, outcome.clone())));
     }
 
-    /// The rekeying of a pair has ended: who waits for several is answered after the last of them, or the first that failed.
+    /// The rekeying of a pair has ended.
     pub(super) fn rekey_ended(&mut self, spi: u32, outcome: Outcome) {
+        self.keys_made(|keys| matches!(keys, Keys::Pair(_, of, _) if *of == spi), &outcome);
+    }
+
+    /// The rekeying of a connection's IKE_SA has ended.
+    pub(super) fn ike_rekey_ended(&mut self, id: ConnId, outcome: Outcome) {
+        self.keys_made(|keys| *keys == Keys::Ike(id), &outcome);
+    }
+
+    /// A pair was made, or could not be, where another connection had one.
+    pub(super) fn made_anew(&mut self, name: &str, outcome: Outcome) {
+        self.keys_made(|keys| matches!(keys, Keys::Anew(of) if of == name), &outcome);
+    }
+
+    /// Who waits for several is answered after the last of them, or the first that failed.
+    fn keys_made(&mut self, these: impl Fn(&Keys) -> bool, outcome: &Outcome) {
         for mut waiter in std::mem::take(&mut self.waiters) {
-            let all = waiter.rekeyed.len();
-            waiter.rekeyed.retain(|(_, pair)| *pair != Some(spi));
-            let asked = waiter.rekeyed.len() < all;
-            if asked && (waiter.rekeyed.is_empty() || outcome.is_err()) {
+            let all = waiter.keys.len();
+            waiter.keys.retain(|keys| !these(keys));
+            let asked = waiter.keys.len() < all;
+            if asked && (waiter.keys.is_empty() || outcome.is_err()) {
                 self.answers.push((waiter.reply, outcome.clone()));
             } else {
                 self.waiters.push(waiter);
@@ -80,21 +107,19 @@ impl PeerActor {
             }
             return;
         }
-        for mut waiter in std::mem::take(&mut self.waiters) {
-            let all = waiter.rekeyed.len();
-            waiter.rekeyed.retain(|(conn, _)| *conn != id);
-            let was_asked = waiter.rekeyed.len() < all;
-            match waiter.wait {
-                Wait::IkeRekey if was_asked => self.answers.push((waiter.reply, Ok(()))),
-                Wait::ChildRekey if was_asked && waiter.rekeyed.is_empty() => {
-                    self.waiters.push(Waiter { wait: Wait::Up, ..waiter });
-                }
-                _ => self.waiters.push(waiter),
+        self.ike_rekey_ended(id, Ok(()));
+        let of_this = |keys: &Keys| matches!(keys, Keys::Pair(conn, ..) if *conn == id);
+        let mut there = Vec::new();
+        for keys in self.waiters.iter_mut().flat_map(|waiter| &mut waiter.keys).filter(|keys| of_this(keys)) {
+            if let Keys::Pair(_, _, name) = keys {
+                // Pairs for resources come with use; the one that all else rests on does not wait for it.
+                let name = resource_of(name).0.to_owned();
+                there.push(name.clone());
+                *keys = Keys::Anew(name);
             }
         }
-        if self.missing().is_empty() {
-            self.resolve(Wait::Up, Ok(()));
-        }
+        there.retain(|name| self.has_child(name));
+        there.iter().for_each(|name| self.made_anew(name, Ok(())));
     }
 
     pub(super) fn close_all(&mut self) {
@@ -148,7 +173,7 @@ impl PeerActor {
         };
         let name = match &target {
             RekeyTarget::Ike => {
-                if self.wait_for(Wait::IkeRekey, vec![(id, None)], reply) {
+                if self.wait_for(Wait::IkeRekey, vec![Keys::Ike(id)], reply) {
                     self.command(id, Command::RekeyIke);
                 }
                 return;
@@ -161,8 +186,8 @@ impl PeerActor {
             let _ = reply.send(Err("there is no such Child SA".into()));
             return;
         }
-        let rekeyed = pairs.iter().map(|(spi, conn, _)| (*conn, Some(*spi))).collect();
-        if !self.wait_for(Wait::ChildRekey, rekeyed, reply) {
+        let keys = pairs.iter().map(|(spi, conn, name)| Keys::Pair(*conn, *spi, name.clone())).collect();
+        if !self.wait_for(Wait::ChildRekey, keys, reply) {
             return;
         }
         for (spi, conn, _) in pairs {

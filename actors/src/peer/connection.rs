@@ -138,15 +138,15 @@ impl PeerActor {
             let took = new.began.elapsed();
             self.env.outcomes.handshake(initiator, took);
             self.env.outcomes.succeeded(if initiator { Stage::Initiate } else { Stage::Respond });
-            self.history().step(id, format!("IKE SA established, {}", new.choice));
+            self.history().step(id, format!("IKE SA established, {}", told(new.choice.as_ref())));
         }
         let mut ike = IkeView {
             initiator_spi: spis.0,
             responder_spi: spis.1,
             initiator,
             opening: new.opening,
-            proposal: new.choice.to_string(),
-            legacy: new.choice.legacy(),
+            proposal: told(new.choice.as_ref()),
+            legacy: new.choice.as_ref().map(IkeChoice::legacy).unwrap_or_default(),
             local,
             remote,
             encapsulated: new.encapsulated,
@@ -204,7 +204,7 @@ impl PeerActor {
         self.view_mut().ike_rekeys += 1;
         self.supervisor.ike_rekeyed(id);
         self.env.outcomes.succeeded(Stage::Rekey);
-        let proposal = choice.map(|choice| choice.to_string()).unwrap_or_default();
+        let proposal = told(choice.as_ref());
         self.history().step(id, format!("IKE SA rekeyed, {proposal}"));
         if let Some(ike) = self.conns.get_mut(&id).and_then(|c| c.ike.as_mut()).map(Arc::make_mut) {
             (ike.initiator_spi, ike.responder_spi) = spis;
@@ -215,7 +215,7 @@ impl PeerActor {
         }
         tracing::info!(peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), initiated, "IKE_SA rekeyed");
         self.publish(v1::EventType::IkeSaRekeyed, format!("{} {}", hex(spis.0), hex(spis.1)));
-        self.resolve(Wait::IkeRekey, Ok(()));
+        self.ike_rekey_ended(id, Ok(()));
     }
 
     pub(super) fn dispose(&mut self, disposal: Disposal) {
@@ -243,7 +243,7 @@ impl PeerActor {
         let why = format!("rekeying of the IKE SA: {failure}");
         self.view_mut().last_error.clone_from(&why);
         self.publish(v1::EventType::NegotiationFailed, why.as_str());
-        self.resolve(Wait::IkeRekey, Err(why.into()));
+        self.ike_rekey_ended(id, Err(why.into()));
     }
 
     /// The peer's address changed: all its SAs follow.
@@ -350,7 +350,10 @@ impl PeerActor {
         if self.supervisor.current().is_none() {
             self.drop_held();
         }
-        self.resolve(Wait::Up, Err(why.clone().into()));
+        if self.supervisor.state() != State::Established {
+            // Another one that is up may yet come to what it was asked for.
+            self.resolve(Wait::Up, Err(why.clone().into()));
+        }
         self.rekeyings_end(id, Err(why.clone().into()));
         self.resolve(Wait::Down, Ok(()));
         self.view_mut().last_error = why;
@@ -372,11 +375,14 @@ impl PeerActor {
     /// A connection ends at once, and everything on it. Nobody is told.
     pub(super) fn forget_connection(&mut self, id: ConnId) {
         self.remove_children_of(id);
-        if let Some(mut conn) = self.conns.remove(&id) {
-            conn.down = true;
-            deliver(&conn.addr, Vanish, &self.env.counters);
+        let Some(mut conn) = self.conns.remove(&id) else { return };
+        let was_down = std::mem::replace(&mut conn.down, true);
+        deliver(&conn.addr, Vanish, &self.env.counters);
+        if !was_down {
+            // Of one that only lingers the end was told.
+            self.ended(id, Ended::ByUs);
+            self.rekeyings_end(id, Err("the connection was given up".into()));
         }
-        self.ended(id, Ended::ByUs);
     }
 
     /// The pairs of a connection go.
@@ -394,6 +400,11 @@ impl PeerActor {
             ctx.stop();
         }
     }
+}
+
+/// Algorithms as text; none where the peer has ended the IKE_SA of IKEv1 and its pairs go on.
+pub(super) fn told(choice: Option<&IkeChoice>) -> String {
+    choice.map(ToString::to_string).unwrap_or_default()
 }
 
 fn set_times(ike: &mut IkeView, lifetime: Option<&Lifetime>) {

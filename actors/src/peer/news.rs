@@ -6,7 +6,7 @@ use ike::proposal::IkeChoice;
 use ike::supervise::ConnId;
 
 use super::PeerActor;
-use super::connection::hex;
+use super::connection::{hex, told};
 use crate::span::SpanContext;
 use crate::vocabulary::Established;
 
@@ -16,7 +16,7 @@ pub(super) struct News {
     spis: (u64, u64),
     addresses: (SocketAddr, SocketAddr),
     initiator: bool,
-    choice: IkeChoice,
+    choice: Option<IkeChoice>,
     moved: bool,
     span: Option<SpanContext>,
 }
@@ -45,7 +45,7 @@ impl PeerActor {
         let (spis, (local, remote), initiator) = (news.spis, news.addresses, news.initiator);
         tracing::info!(
             peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), %local, %remote, initiator,
-            proposal = %news.choice, child,
+            proposal = told(news.choice.as_ref()), child,
             "{}", if news.moved { "IKE_SA of another node goes on" } else { "IKE_SA established" }
         );
     }

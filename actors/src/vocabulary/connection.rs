@@ -125,7 +125,8 @@ pub(crate) struct Established {
     pub(crate) spis: (u64, u64),
     /// How it was negotiated.
     pub(crate) opening: Opening,
-    pub(crate) choice: IkeChoice,
+    /// None where the peer has ended the IKE_SA of IKEv1, and its pairs go on.
+    pub(crate) choice: Option<IkeChoice>,
     pub(crate) initiator: bool,
     pub(crate) initial_contact: bool,
     /// Ours and the peer's.

@@ -210,7 +210,10 @@ impl Connection {
         let name = &removed.config.name;
         let mut left = self.children.iter_mut().rev().filter(|c| c.config.name == *name);
         let successor = left.find(|c| c.is_installed()).map(|c| {
-            c.usable = Use::Free;
+            if removed.active {
+                // There is nothing to go on by until it may be used.
+                c.usable = Use::Free;
+            }
             c.spi_in
         });
         // One that was replaced serves as long as it is there.

@@ -398,6 +398,10 @@ impl Connection {
             };
             old.replaced = Some(old.replaced.map_or(until, |before| before.min(until)));
         }
+        if new.replaced.is_none() {
+            // Whoever wanted a new one has it, and may have waited for it without one to ask by.
+            self.forget(&Task::RekeyIke);
+        }
         self.sas.push(new);
     }
 

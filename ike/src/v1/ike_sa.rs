@@ -127,7 +127,8 @@ impl IkeSa {
         (header.spi_i, header.spi_r) == self.spis()
     }
 
-    /// From when on the peer can be asked for something: at once where it has had the last word of phase 1, or has said something since.
+    /// From when on the peer can be asked for something: at once where it has had the last word of phase 1, or has said something since. Who
+    /// has begun in aggressive mode does not wait: its first quick mode is what the peer waits for, and what comes too soon is repeated.
     pub(crate) fn takes_requests(&self) -> Instant {
         let may_miss_ours = self.last.is_some() && !self.initiator && self.heard <= self.since;
         if may_miss_ours { self.since + SETTLES } else { self.since }

@@ -318,7 +318,9 @@ impl Connection {
     /// A quick mode comes to nothing with its IKE_SA: what we have asked for by it is asked for by another.
     pub(crate) fn ask_again(&mut self, now: Instant, quick: Quick) {
         if let Step::Requested(offer) = &quick.step {
-            let (task, tries) = (retry_task(&offer.config, offer.replaces), offer.tries);
+            // What was to be replaced may be gone by now.
+            let replaces = offer.replaces.filter(|old| self.child(*old).is_some_and(Child::is_installed));
+            let (task, tries) = (retry_task(&offer.config, replaces), offer.tries);
             if !self.waits(&task) {
                 self.queue_again(task, now, tries);
             }

@@ -56,14 +56,25 @@ pub(crate) struct Queued {
 }
 
 impl Connection {
-    /// Queues a task unless it waits already; false if there is no room.
+    /// Queues a task unless it waits already, or is under way; false if there is no room.
     pub(crate) fn queue(&mut self, task: Task, now: Instant) -> bool {
-        let waits = self.waits(&task);
+        let waits = self.waits(&task) || self.is_under_way(&task);
         let room = self.tasks.len() < MAX_TASKS;
         if !waits && room {
             self.tasks.push_back(Queued { task, due: now, tries: Tries::default() });
         }
         waits || room
+    }
+
+    /// Whether a pair is being renewed by us. Another that is made is for whoever starts it to notice.
+    fn is_under_way(&self, task: &Task) -> bool {
+        let renews = |spi: u32| {
+            self.quick.iter().any(|quick| match &quick.step {
+                exchange::Step::Requested(offer) => offer.replaces == Some(spi),
+                _ => false,
+            })
+        };
+        matches!(task, Task::RekeyChild(spi) if renews(*spi))
     }
 
     /// Queues a task to be tried again at once, in another way.
@@ -90,6 +101,11 @@ impl Connection {
     /// Whether a task waits.
     pub(crate) fn waits(&self, task: &Task) -> bool {
         self.tasks.iter().any(|q| q.task == *task)
+    }
+
+    /// A task need not be carried out any more.
+    pub(crate) fn forget(&mut self, task: &Task) {
+        self.tasks.retain(|q| q.task != *task);
     }
 
     /// The pair is gone, or need not be renewed.

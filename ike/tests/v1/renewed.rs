@@ -73,3 +73,79 @@ fn a_responder_asks_for_nothing_until_its_last_message_can_have_arrived() {
         assert_eq!(pair.b.ended, [(spi, Ok(()))], "{mode:?}");
     }
 }
+
+fn ends_phase_1(pair: &mut Pair, who: Who) {
+    let now = pair.now;
+    let side = pair.side(who);
+    side.conn.as_mut().unwrap().expire(now, &mut side.host);
+    side.drain();
+    pair.settle();
+}
+
+#[test]
+fn phase_1_that_is_ordered_while_there_is_none_is_done_once() {
+    for mode in MODES {
+        let [left, right] = specs(mode);
+        let mut pair = up(&left, &right);
+        ends_phase_1(&mut pair, A);
+        pair.command(A, Command::RekeyIke);
+        pair.settle();
+        pair.run(5);
+        let renewed = pair.a.log.iter().filter(|l| l.starts_with("ike rekeyed")).count();
+        assert_eq!(renewed, 1, "{mode:?}: {:?}", pair.a.log);
+        pair.assert_alive_in_time();
+    }
+}
+
+#[test]
+fn a_pair_that_is_ordered_twice_is_renewed_once() {
+    let [left, right] = specs(Phase1::Main);
+    let mut pair = up(&left, &right);
+    let spi = pair.spi(A);
+    pair.command(A, Command::RekeyChild(spi));
+    pair.command(A, Command::RekeyChild(spi));
+    pair.settle();
+    pair.run(2);
+    assert_eq!(pair.a.log.iter().filter(|l| *l == "rekeyed").count(), 1, "{:?}", pair.a.log);
+    assert_eq!(pair.a.ended, [(spi, Ok(()))]);
+}
+
+/// What was to be replaced is gone when what asks for it has to be said by another IKE_SA.
+#[test]
+fn what_is_asked_anew_in_place_of_a_pair_that_is_gone_is_made() {
+    let [left, right] = specs(Phase1::Main);
+    let mut pair = up(&left, &right);
+    let (old, spi, of_b) = (pair.a.conn.as_ref().unwrap().spis(), pair.spi(A), pair.spi(B));
+    pair.command(A, Command::RekeyChild(spi));
+    pair.command(A, Command::RekeyIke);
+    run_without(&mut pair, old, Duration::from_secs(1));
+    pair.command(B, Command::ExpireChild(of_b));
+    run_without(&mut pair, old, Duration::from_secs(10));
+    assert_eq!(
+        pair.a.log.iter().filter(|l| *l == "child up" || *l == "rekeyed").count(),
+        2,
+        "{:?}",
+        pair.a.log
+    );
+    pair.assert_children(1);
+}
+
+/// The time of an older one ends while the newest waits until the peer has it.
+#[test]
+fn a_pair_whose_turn_comes_by_time_keeps_its_time_when_another_goes() {
+    let [left, right] = specs(Phase1::Main);
+    let mut pair = up(&left, &right);
+    let oldest = pair.spi(A);
+    let of_b = pair.spi(B);
+    pair.command(B, Command::RekeyChild(of_b));
+    pair.settle();
+    pair.run(4);
+    let before = pair.spi(A);
+    assert_ne!(before, oldest);
+    pair.command(A, Command::RekeyChild(before));
+    pair.settle();
+    pair.command(A, Command::ExpireChild(oldest));
+    pair.settle();
+    pair.run(4);
+    assert_ne!(pair.spi(A), before, "{:?}", pair.a.installed);
+}
