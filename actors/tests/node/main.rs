@@ -19,6 +19,7 @@ mod narrowed;
 mod orders;
 mod others;
 mod parts;
+mod replaced;
 mod resources;
 mod rivals;
 mod shown;
