@@ -22,6 +22,10 @@ const MAX_MESSAGE: usize = 1_024;
 const DOMAIN: &str = "culvert";
 /// `ErrorInfo.reason`: the tunnel is at another node by now.
 pub(crate) const MOVED: &str = "MOVED";
+/// `ErrorInfo.reason`: there are more violations than are told.
+const INVALID: &str = "INVALID";
+/// In `ErrorInfo.metadata`: how many violations are not told.
+pub(crate) const UNTOLD: &str = "untold";
 /// In `ErrorInfo.metadata`: the node of a cluster that it is about.
 pub(crate) const NODE: &str = "node";
 
@@ -94,7 +98,12 @@ pub fn of_violations(faults: &Violations) -> Status {
         0 | 1 => {}
         count => message.push_str(&format!(" (and {} more)", count - 1)),
     }
-    told(Code::InvalidArgument, &message, ErrorDetails::with_bad_request(shown))
+    let untold = faults.iter().count().saturating_sub(shown.len());
+    let mut details = ErrorDetails::with_bad_request(shown);
+    if untold > 0 {
+        details.set_error_info(INVALID, DOMAIN, HashMap::from([(UNTOLD.to_owned(), untold.to_string())]));
+    }
+    told(Code::InvalidArgument, &message, details)
 }
 
 /// INVALID_ARGUMENT of one field.
@@ -167,6 +176,8 @@ mod tests {
         assert!(status.message().ends_with("(and 1999 more)"));
         assert_eq!(status.get_details_bad_request().unwrap().field_violations.len(), MAX_VIOLATIONS);
         assert!(status.details().len() * 4 / 3 + status.message().len() < 12 * 1024);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.metadata[UNTOLD], (2000 - MAX_VIOLATIONS).to_string());
     }
 
     #[test]

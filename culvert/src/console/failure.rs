@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::console::stream::broken;
+use crate::status;
 
 /// The innermost error: the one that says "connection refused".
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
@@ -173,6 +174,7 @@ impl Failure {
             failure.details = violations
                 .iter()
                 .map(|violation| format!("{}: {}", in_manifest(&violation.field), violation.description))
+                .chain(untold(status))
                 .collect();
         }
         failure.hints.extend(hint.map(str::to_owned));
@@ -196,6 +198,7 @@ impl Failure {
                     }
                     None => format!("{}: {}", violation.field, violation.description),
                 })
+                .chain(untold(status))
                 .collect();
         }
         failure
@@ -240,6 +243,12 @@ fn in_batch<'a>(field: &'a str, places: &'a [String]) -> Option<(&'a str, &'a st
     Some((place, rest.strip_prefix('.').unwrap_or(rest)))
 }
 
+/// That there are more faults than were told, if there are.
+fn untold(status: &Status) -> Option<String> {
+    let count = status.get_details_error_info()?.metadata.remove(status::UNTOLD)?;
+    Some(format!("and {count} more of which nothing is told: mend these first"))
+}
+
 /// The reason in `google.rpc.ErrorInfo`.
 fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
@@ -267,6 +276,17 @@ fn in_manifest(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn faults_that_are_not_told_are_counted() {
+        let mut faults = tenants::Violations::new();
+        (0..200).for_each(|n| faults.add(format!("objects[{n}].peer.auth"), "is missing"));
+        let refused = status::of_violations(&faults);
+        for failure in [Failure::of_status(&refused, "x"), Failure::of_batch(&refused, "x", &[])] {
+            assert_eq!(failure.details.len(), 17, "{:?}", failure.details);
+            assert!(failure.details[16].starts_with("and 184 more"), "{:?}", failure.details);
+        }
+    }
 
     #[test]
     fn fields_are_shown_as_in_a_manifest() {
