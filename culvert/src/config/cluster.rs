@@ -147,7 +147,22 @@ impl ClusterConfig {
     pub(super) fn check(&self, key_file: bool) -> Result<(), ConfigError> {
         let fault = |field, reason: String| Err(ConfigError::Field { field, reason });
         if !self.is_shared() {
-            return Ok(());
+            // One that is meant to be of a cluster would begin alone, ready and with nothing.
+            let given = [
+                ("cluster.node", self.node.is_some()),
+                ("cluster.ca", self.ca.is_some()),
+                ("cluster.cert", self.cert.is_some()),
+                ("cluster.key", self.key.is_some()),
+                ("cluster.listen", self.listen.is_some()),
+                ("cluster.advertise", self.advertise.is_some()),
+                ("cluster.mesh_ca", self.mesh_ca.is_some()),
+                ("cluster.mesh_cert", self.mesh_cert.is_some()),
+                ("cluster.mesh_key", self.mesh_key.is_some()),
+            ];
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((field, _)) => fault(field, "goes with cluster.etcd, which names nobody".to_owned()),
+                None => Ok(()),
+            };
         }
         if self.etcd.len() > MAX_MEMBERS {
             return fault("cluster.etcd", format!("{} members; at most {MAX_MEMBERS}", self.etcd.len()));
@@ -217,6 +232,18 @@ mod tests {
         (config.mesh_ca, config.mesh_cert, config.mesh_key) =
             (Some(place("ca")), Some(place("cert")), Some(key.clone()));
         assert!(fault(&config).starts_with("cluster.mesh_ca: "), "{}", fault(&config));
+    }
+
+    #[test]
+    fn what_is_for_a_cluster_is_refused_without_one() {
+        let alone = |config: ClusterConfig| config.check(true).map_err(|error| error.to_string());
+        assert!(alone(ClusterConfig::default()).is_ok());
+        let node = ClusterConfig { node: Some("a".to_owned()), ..ClusterConfig::default() };
+        let listen = ClusterConfig { listen: "10.0.0.1:4510".parse().ok(), ..ClusterConfig::default() };
+        for (config, field) in [(node, "cluster.node: "), (listen, "cluster.listen: ")] {
+            let refused = alone(config).unwrap_err();
+            assert!(refused.starts_with(field) && refused.contains("cluster.etcd"), "{refused}");
+        }
     }
 
     #[test]
