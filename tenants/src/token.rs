@@ -67,9 +67,20 @@ pub(crate) struct Use {
     kept: AtomicU64,
 }
 
+impl Token {
+    /// When it was shown last, as it was kept. What is from before the token was made is of another that had its name: a node may write
+    /// that down in the moment in which another deletes the token.
+    pub(crate) fn restore_use(&self, seconds: u64) {
+        let second_after = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.saturating_add(1)));
+        if second_after.is_none_or(|after| after > self.meta.created) {
+            self.used.restore(seconds);
+        }
+    }
+}
+
 impl Use {
     /// As it was kept.
-    pub(crate) fn restore(&self, seconds: u64) {
+    fn restore(&self, seconds: u64) {
         self.shown.fetch_max(seconds, Ordering::Relaxed);
         self.kept.store(seconds, Ordering::Relaxed);
     }

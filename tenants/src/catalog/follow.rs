@@ -141,7 +141,7 @@ fn put(changes: &mut Changes, known: Option<Object>, object: Object) {
 
 fn note_use(state: &State, token: &crate::name::TokenName, time: u64) {
     if let Some(token) = state.tokens.get(token) {
-        token.used.restore(time);
+        token.restore_use(time);
     }
 }
 

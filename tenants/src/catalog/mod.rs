@@ -216,7 +216,7 @@ impl Catalog {
         // The rows come in an order of their own.
         for (name, time) in uses {
             if let Some(token) = state.tokens.get(&name) {
-                token.used.restore(time);
+                token.restore_use(time);
             }
         }
         if let Some(node) = &node {
