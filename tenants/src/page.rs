@@ -6,6 +6,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::limits::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
 use crate::violation::Violations;
 
+/// Octets of the objects of one page: with the largest object there is it stays below the 4 MiB that clients take by default, but for what is
+/// larger than that alone.
+const PAGE: usize = 2 << 20;
+
 /// Objects of one page.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
@@ -48,13 +52,23 @@ impl PageRequest {
         self.after.as_deref()
     }
 
-    /// Cuts a page out of the objects that follow [`Self::after`].
+    /// Cuts a page out of objects that are all small, which follow [`Self::after`].
     pub fn cut<T>(&self, rest: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
-        self.cut_by(rest, name, |_| 0, 0)
+        self.cut_at(rest, name, |_| 0, usize::MAX)
     }
 
-    /// As [`Self::cut`], of objects that are not all alike: a page ends before it has more than `most` octets, but for one object that has.
+    /// As [`Self::cut`], of objects that may be large, and take so many octets in an answer: a page ends before it has 2 MiB of them, but for
+    /// one object that has.
     pub fn cut_by<T>(
+        &self,
+        rest: impl Iterator<Item = T>,
+        name: impl Fn(&T) -> String,
+        octets: impl Fn(&T) -> usize,
+    ) -> Page<T> {
+        self.cut_at(rest, name, octets, PAGE)
+    }
+
+    fn cut_at<T>(
         &self,
         rest: impl Iterator<Item = T>,
         name: impl Fn(&T) -> String,
@@ -116,7 +130,7 @@ mod tests {
                 let request = PageRequest::parse("tenants/-", 7, &token).unwrap();
                 let rest =
                     names.iter().filter(|(name, _)| request.after().is_none_or(|after| name.as_str() > after));
-                let page = request.cut_by(rest.cloned(), |(name, _)| name.clone(), |(_, size)| *size, 50);
+                let page = request.cut_at(rest.cloned(), |(name, _)| name.clone(), |(_, size)| *size, 50);
                 let octets: usize = page.items.iter().map(|(_, size)| size).sum();
                 prop_assert!(page.items.len() <= 7 && octets <= 50);
                 seen.extend(page.items);

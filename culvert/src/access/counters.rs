@@ -48,6 +48,8 @@ counters! {
     connection_displaced => "api_connection_displaced",
     /// Lists of SAs that were refused, as those that are still read hold all the memory that there is for them.
     lists_limited => "api_lists_limited",
+    /// Answers that were refused, as those that their callers have not read hold all the memory that there is for them.
+    answers_limited => "api_answers_limited",
     /// Streams that ended with the credential of their caller.
     revoked => "api_streams_revoked",
     /// Times that a file of the API's could not be read again; the one before stays.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -16,14 +17,18 @@ use crate::config::TokenRule;
 /// Characters of a value at least: what has fewer can be tried out.
 const MIN_VALUE: usize = 32;
 
-/// By what it is seen that a file has changed; a link that leads to another file, as Kubernetes makes them, changes it too.
+/// By what it is seen that a file has changed; a link that leads to another file, as Kubernetes makes them, changes it too, and so does who
+/// may read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp(Option<(SystemTime, u64)>);
+struct Stamp(Option<(SystemTime, u64, u64, (i64, i64))>);
 
 impl Stamp {
     fn of(path: &Path) -> Self {
-        let metadata = std::fs::metadata(path).ok();
-        Self(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len()))))
+        let stamp = |metadata: std::fs::Metadata| {
+            let changed = (metadata.ctime(), metadata.ctime_nsec());
+            Some((metadata.modified().ok()?, metadata.len(), metadata.ino(), changed))
+        };
+        Self(std::fs::metadata(path).ok().and_then(stamp))
     }
 }
 
@@ -42,14 +47,34 @@ impl Watched {
         Self { paths, seen }
     }
 
-    /// Whether one of them is not as it was when this was asked last.
-    pub(crate) fn has_changed(&self) -> bool {
+    /// Whether they are to be read again, if the last time went well or not: as one of them is not as it was when this was asked last, or as
+    /// they could not be used and may be by now, for what was in the way may be gone without a trace on them.
+    pub(crate) fn look(&self, went_well: bool) -> Look {
+        match (self.has_changed(), went_well) {
+            (true, _) => Look::Changed,
+            (false, true) => Look::Same,
+            (false, false) => Look::Again,
+        }
+    }
+
+    fn has_changed(&self) -> bool {
         let now: Vec<Stamp> = self.paths.iter().map(|path| Stamp::of(path)).collect();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = *seen != now;
         *seen = now;
         changed
     }
+}
+
+/// What to do about files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Look {
+    /// Nothing.
+    Same,
+    /// Read them; what is wrong with them is news.
+    Changed,
+    /// Read them; what is wrong with them has been told.
+    Again,
 }
 
 /// Whom a file's token is for.
@@ -97,12 +122,14 @@ impl TokenFiles {
     }
 
     /// Reads what has changed. The token of a file that is gone, or has nothing in it, is revoked: whoever removes it means that. Of a
-    /// file that cannot be used otherwise the value of before stays. False if there is one of either; the other files are taken all
-    /// the same.
+    /// file that cannot be used otherwise the value of before stays. False if there is one of either, and that is news; the other files are
+    /// taken all the same.
     pub(crate) fn refresh(&self) -> bool {
-        if !self.watched.as_ref().is_some_and(Watched::has_changed) {
+        let look = self.watched.as_ref().map_or(Look::Same, |watched| watched.look(self.are_usable()));
+        if look == Look::Same {
             return true;
         }
+        let news = look == Look::Changed;
         let mut old: HashMap<String, TokenHash> = HashMap::new();
         for (hash, holder) in &*self.known.read().unwrap_or_else(PoisonError::into_inner) {
             old.insert(holder.name.clone(), *hash);
@@ -118,11 +145,15 @@ impl TokenFiles {
                 Ok(_) => {}
                 Err(DoorError::NoToken { .. }) => {
                     usable = false;
-                    tracing::error!(%name, %file, "the token is revoked: its file is gone, or empty");
+                    if news {
+                        tracing::error!(%name, %file, "the token is revoked: its file is gone, or empty");
+                    }
                 }
                 Err(error) => {
                     usable = false;
-                    tracing::error!(%error, "the token's value of before stays");
+                    if news {
+                        tracing::error!(%error, "the token's value of before stays");
+                    }
                     if let Some(hash) = old.get(name) {
                         // Another file may have taken the value over.
                         known.entry(*hash).or_insert_with(|| Holder::of(rule));
@@ -132,8 +163,10 @@ impl TokenFiles {
         }
         self.broken.store(!usable, Ordering::Relaxed);
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
-        tracing::info!("the files of tokens were read again");
-        usable
+        if news || usable {
+            tracing::info!("the files of tokens were read again");
+        }
+        usable || !news
     }
 }
 
@@ -208,6 +241,20 @@ mod tests {
         std::fs::write(&file, &second).unwrap();
         assert!(files.refresh() && files.are_usable());
         assert!(files.knows("ops", hash(&second)) && !files.knows("ops", hash(&first)));
+    }
+
+    /// What was in the way of reading it leaves no trace on the file when it goes.
+    #[test]
+    fn files_that_could_not_be_used_are_read_again_until_they_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ops");
+        std::fs::write(&file, "x").unwrap();
+        let watched = Watched::new([file.clone()]);
+        assert_eq!((watched.look(true), watched.look(false)), (Look::Same, Look::Again));
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        assert_eq!(watched.look(true), Look::Changed, "others may read it now");
+        std::fs::write(&file, "y").unwrap();
+        assert_eq!((watched.look(false), watched.look(false)), (Look::Changed, Look::Again));
     }
 
     #[test]

@@ -102,7 +102,17 @@ where
             if let Some(streaming) = streaming {
                 return Ok(response.map(|body| Body::new(Guarded::new(body, caller, access, streaming))));
             }
-            Ok(response)
+            let (head, body) = response.into_parts();
+            let done = rule.is_some_and(Rule::is_audited);
+            Ok(match access.answers.waiting(caller.share(), body, done).await {
+                Ok(Some(body)) => Response::from_parts(head, body),
+                Ok(None) => {
+                    access.counters.answers_limited();
+                    let reason = "too many answers are not read yet; read them, then try again";
+                    Status::resource_exhausted(reason).into_http()
+                }
+                Err(status) => status.into_http(),
+            })
         })
     }
 }
@@ -167,10 +177,8 @@ impl Access {
                 (request, names, Some(held))
             }
         };
-        let streaming = match rule.filter(|rule| rule.streams) {
-            Some(_) => Some(self.stream(&caller)?),
-            None => None,
-        };
+        // Reflection streams both ways; what there is not is over at once.
+        let streaming = if rule.is_none_or(|rule| rule.streams) { Some(self.stream(&caller)?) } else { None };
         self.counters.admitted();
         holder.admitted();
         Ok(Admitted { request, caller, author, rule, names, held, streaming })
@@ -341,9 +349,10 @@ impl Access {
         }
     }
 
-    /// Of many refusals of one caller in a second only some are noted.
+    /// Of many refusals of one caller in a second, or of all of a tenant, only some are noted: the log is everybody's.
     async fn note_refusal(self: &Arc<Self>, author: &Author, status: &Status, names: Vec<String>) {
-        if self.limits.refusal(author.principal.clone(), Instant::now()) {
+        let whose = author.tenant.as_ref().map_or_else(|| author.principal.clone(), ToString::to_string);
+        if self.limits.refusal(whose, Instant::now()) {
             self.note(author, status, names).await;
         } else {
             self.suppress();

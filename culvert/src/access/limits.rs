@@ -12,7 +12,8 @@ const MAX_ACCOUNTS: usize = 10_000;
 const FAILED_LOGINS: u32 = 10;
 /// Logins that may fail in one second from everywhere: as many lines of the audit log, and as much work of the disk.
 const ALL_FAILED_LOGINS: u32 = 100;
-/// Refusals of one caller that are noted in one second: they show what somebody tries, and need not show every time.
+/// Refusals of one caller, or of all callers of a tenant, that are noted in one second: they show what somebody tries, and need not show
+/// every time.
 const REFUSALS: u32 = 10;
 /// Connections with TLS that may begin in one second from one source: a handshake costs about a millisecond of a core.
 const HANDSHAKES: u32 = 50;
@@ -107,9 +108,9 @@ impl Limits {
         self.failures.take(source, now) && self.all_failures.take((), now)
     }
 
-    /// Whether a request of this caller that was refused is noted.
-    pub(crate) fn refusal(&self, principal: String, now: Instant) -> bool {
-        self.refusals.take(principal, now)
+    /// Whether a request of this caller, or tenant, that was refused is noted.
+    pub(crate) fn refusal(&self, whose: String, now: Instant) -> bool {
+        self.refusals.take(whose, now)
     }
 
     /// Whether a source may begin another handshake.

@@ -4,9 +4,10 @@
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
 //! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`, `ledger.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
-//! even if nobody waits for its answer (`order.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
+//! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
 //! (`streams.rs`).
 
+mod answers;
 mod authenticate;
 mod budget;
 mod caller;
@@ -38,7 +39,7 @@ pub(crate) use caller::serving;
 pub use caller::{Caller, author, current};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
-pub(crate) use files::Watched;
+pub(crate) use files::{Look, Watched};
 pub use layer::AccessLayer;
 pub(crate) use ledger::{Entry, Ledger};
 pub use methods::{Rule, rules};
@@ -48,6 +49,7 @@ pub use tls::{Tls, TlsError};
 use crate::config::{ClientRule, GrpcConfig, UserRule};
 use crate::room::{Entered, Place, Room};
 use crate::telemetry::metrics::Others;
+use answers::Answers;
 use budget::Budget;
 use files::TokenFiles;
 use limits::Limits;
@@ -69,6 +71,8 @@ pub struct Access {
     room: Room,
     /// What requests hold.
     budget: Arc<Budget>,
+    /// Answers that are not taken yet.
+    answers: Answers,
     /// Answers that stream.
     streams: Arc<Streams>,
     /// Of those who have shown a token that is not known here.
@@ -109,6 +113,7 @@ impl Access {
             counters: Arc::new(Counters::default()),
             room: Room::default(),
             budget: Arc::default(),
+            answers: Answers::default(),
             streams: Arc::default(),
             looks: Semaphore::new(MAX_LOOKS),
             suppressed: AtomicU64::new(0),

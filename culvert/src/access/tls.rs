@@ -14,7 +14,7 @@ use openssl::ssl::{
 };
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 
-use crate::access::files::Watched;
+use crate::access::files::{Look, Watched};
 use crate::config::TlsConfig;
 
 /// HTTP/2, which gRPC is spoken over, as ALPN has it (RFC 7301).
@@ -74,9 +74,10 @@ impl Tls {
         self.usable.load(Ordering::Relaxed)
     }
 
-    /// Reads the files again if they have changed. What cannot be used changes nothing. False in that case.
+    /// Reads the files again if they have changed, or could not be used. What cannot be used changes nothing. False in that case, if it is news.
     pub fn refresh(&self) -> bool {
-        if !self.watched.has_changed() {
+        let look = self.watched.look(self.is_usable());
+        if look == Look::Same {
             return true;
         }
         let new = read(&self.config);
@@ -87,6 +88,7 @@ impl Tls {
                 tracing::info!(cert = %self.config.cert.display(), "the certificate of the API was read again");
                 true
             }
+            Err(_) if look == Look::Again => true,
             Err(error) => {
                 tracing::error!(%error, "the certificate of the API cannot be read again; the one before stays");
                 false

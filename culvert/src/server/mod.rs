@@ -36,6 +36,8 @@ const MAX_CONCURRENT: usize = 64;
 /// Streams of HTTP/2 that a client may have open on a connection: what is served, and as many that wait or are being read. Clients keep to
 /// it by themselves and wait; whoever does not is told.
 const MAX_STREAMS: u32 = 128;
+/// Octets of a question to health and reflection: the name of a service, a method or a file, many times.
+const MAX_NAMED: usize = 4 << 10;
 /// A connection that has been silent this long is asked for a sign of life, so that dead watchers go away.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What is under way when the node goes down gets this long to finish.
@@ -124,9 +126,10 @@ pub async fn serve_grpc(
         .add_service(tokens)
         .add_service(audits)
         .add_service(batches.max_decoding_message_size(MAX_BATCH_REQUEST))
-        .add_service(reflection)
-        .add_service(old_reflection)
-        .add_service(health_service)
+        // What no rule is about is bounded here, before anything of it is kept: probes have no credential.
+        .add_service(reflection.max_decoding_message_size(MAX_NAMED))
+        .add_service(old_reflection.max_decoding_message_size(MAX_NAMED))
+        .add_service(health_service.max_decoding_message_size(MAX_NAMED))
         .serve_with_incoming_shutdown(doors.open(&access), drained(is_down.clone()));
     tokio::pin!(serve);
     tokio::select! {

@@ -10,7 +10,7 @@ use prost::Message as _;
 use tenants::Catalog;
 use tonic::{Code, Request};
 
-use crate::common::Node;
+use crate::common::{Node, create_peer, peer};
 use crate::world::{World, call};
 
 #[tokio::test]
@@ -108,5 +108,83 @@ async fn a_tenant_has_so_many_streams_and_no_more() {
         assert_eq!(status.code(), Code::ResourceExhausted);
     }
     drop(streams);
+    world.node.stop().await;
+}
+
+/// Probes have no credential, so nothing of what they send is kept that is no name.
+#[tokio::test]
+async fn a_probe_names_a_service_and_no_more() {
+    let world = World::new().await;
+    let shown = format!("Bearer {}", world.tokens["viewer of a"]);
+    for (path, credential) in [
+        ("/grpc.health.v1.Health/Check", None),
+        ("/grpc.health.v1.Health/Watch", None),
+        ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some(&*shown)),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Some(&*shown)),
+    ] {
+        match world.call(path, &[0; 5 << 10], credential).await {
+            Err(refused) => assert_eq!(refused.code(), Code::OutOfRange, "{path}: {refused:?}"),
+            // Reflection ends without a word.
+            Ok(answer) => assert!(path.contains("reflection") && answer.is_empty(), "{path}"),
+        }
+    }
+    world.node.stop().await;
+}
+
+/// Peers of some 15 KiB each.
+fn large(n: u8) -> v1::CreatePeerRequest {
+    let mut request = create_peer(peer("a", &format!("large{n}"), "10.2.0.0/24"));
+    let peer = request.peer.as_mut().unwrap();
+    peer.remote_identity = format!("large{n}.example.net");
+    let child = peer.children[0].clone();
+    peer.children = (0..15)
+        .map(|c| v1::Child {
+            name: format!("c{c}"),
+            local_subnets: (0..64).map(|s| format!("172.16.{s}.{}/32", c * 8)).collect(),
+            remote_subnets: vec![format!("10.{n}.{c}.0/24")],
+            ..child.clone()
+        })
+        .collect();
+    request
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_are_not_made_without_end() {
+    let world = World::new().await;
+    for n in 10..210 {
+        world.catalog.create_peer(&large(n)).unwrap();
+    }
+    let list = async |who: &str| {
+        let mut peers = v1::peer_service_client::PeerServiceClient::new(world.node.channel());
+        let message =
+            v1::ListPeersRequest { parent: "tenants/a".into(), page_size: 1000, ..Default::default() };
+        let mut request = Request::new(message);
+        let shown = format!("Bearer {}", world.tokens[who]);
+        request.metadata_mut().insert("authorization", shown.parse().unwrap());
+        peers.list_peers(request).await.map(tonic::Response::into_inner)
+    };
+    // A page is no larger than clients take.
+    let page = list("viewer of a").await.unwrap();
+    assert!(!page.next_page_token.is_empty() && page.encoded_len() < 3 << 20, "{}", page.encoded_len());
+    assert!(page.encoded_len() > 1 << 20, "{}", page.encoded_len());
+    let message = v1::ListPeersRequest { parent: "tenants/a".into(), page_size: 1000, ..Default::default() };
+    let (mut unread, deaf) = (Vec::new(), world.deaf().await);
+    let path = "/culvert.v1.PeerService/ListPeers";
+    let refused = loop {
+        assert!(unread.len() < 60, "all that nobody has read is kept");
+        match world.begin(&deaf, path, &message.encode_to_vec(), "admin of a").await {
+            Ok(answer) => unread.push(answer),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert!(refused.message().contains("not read yet"), "{}", refused.message());
+    // All callers of a tenant together, and nobody else.
+    list("viewer of a").await.unwrap_err();
+    list("viewer of node").await.unwrap();
+    drop(unread);
+    while let Err(status) = list("viewer of a").await {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+    }
     world.node.stop().await;
 }

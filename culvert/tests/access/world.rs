@@ -166,6 +166,39 @@ impl World {
     ) -> Result<Bytes, Status> {
         call(self.node.channel(), path, message, authorization).await
     }
+
+    /// A connection of somebody who reads next to nothing.
+    pub(crate) async fn deaf(&self) -> Channel {
+        let endpoint = Channel::from_shared(self.node.address.clone()).unwrap();
+        endpoint.initial_stream_window_size(1 << 10).connect().await.unwrap()
+    }
+
+    /// An answer that has begun, of which nothing is read.
+    pub(crate) async fn begin(
+        &self,
+        channel: &Channel,
+        path: &str,
+        message: &[u8],
+        who: &str,
+    ) -> Result<tonic::Streaming<Bytes>, Status> {
+        let shown = format!("Bearer {}", self.tokens[who]);
+        begin(channel.clone(), path, message, Some(&shown)).await
+    }
+}
+
+async fn begin(
+    channel: Channel,
+    path: &str,
+    message: &[u8],
+    authorization: Option<&str>,
+) -> Result<tonic::Streaming<Bytes>, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut request = Request::new(Bytes::copy_from_slice(message));
+    if let Some(value) = authorization {
+        request.metadata_mut().insert("authorization", MetadataValue::try_from(value).unwrap());
+    }
+    Ok(grpc.server_streaming(request, path.parse().unwrap(), Raw).await?.into_inner())
 }
 
 /// The first message of the answer.
@@ -175,13 +208,7 @@ pub(crate) async fn call(
     message: &[u8],
     authorization: Option<&str>,
 ) -> Result<Bytes, Status> {
-    let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    let mut request = Request::new(Bytes::copy_from_slice(message));
-    if let Some(value) = authorization {
-        request.metadata_mut().insert("authorization", MetadataValue::try_from(value).unwrap());
-    }
-    let mut answer = grpc.server_streaming(request, path.parse().unwrap(), Raw).await?.into_inner();
+    let mut answer = begin(channel, path, message, authorization).await?;
     let first = tokio::time::timeout(Duration::from_millis(200), answer.message()).await;
     // A stream on which nothing happens was opened all the same.
     first.unwrap_or(Ok(None)).map(Option::unwrap_or_default)

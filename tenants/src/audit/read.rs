@@ -12,9 +12,6 @@ use crate::name::TenantName;
 use crate::page::{Page, PageRequest};
 use crate::violation::Violations;
 
-/// Octets of a page: with the largest entry there is it stays below the 4 MiB that clients take by default.
-const PAGE: usize = 2 << 20;
-
 impl AuditLog {
     /// A page of the entries about what is of a tenant, or of all entries; none from before `since`.
     pub(crate) fn page(
@@ -74,7 +71,7 @@ fn cut(
         None => Some(entry),
         Some(tenant) => about(entry, tenant),
     });
-    request.cut_by(wanted, |entry| entry.sequence.to_string(), Message::encoded_len, PAGE)
+    request.cut_by(wanted, |entry| entry.sequence.to_string(), Message::encoded_len)
 }
 
 /// Whether an entry is of this time or later.

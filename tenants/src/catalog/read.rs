@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use zeroize::Zeroizing;
 
 use crate::catalog::{Catalog, state};
@@ -81,8 +82,9 @@ impl Catalog {
         let request = PageRequest::parse("tenants", page_size, page_token)?;
         let after = last_name::<TenantName>(&request)?;
         let state = self.read();
-        Ok(request
-            .cut(state::after(&state.tenants, after.as_ref()).cloned(), |tenant| tenant.name.to_string()))
+        let rest = state::after(&state.tenants, after.as_ref()).cloned();
+        let octets = |tenant: &Arc<Tenant>| tenant.to_proto().encoded_len();
+        Ok(request.cut_by(rest, |tenant| tenant.name.to_string(), octets))
     }
 
     /// A page of the peers of `parent`: `tenants/{tenant}`, or `tenants/-` for all.
@@ -99,7 +101,8 @@ impl Catalog {
         let state = self.read();
         let rest = state::after(&state.peers, after.as_ref());
         let rest = rest.take_while(|peer| tenant.as_ref().is_none_or(|tenant| peer.name.tenant() == tenant));
-        Ok(request.cut(rest.cloned(), |peer| peer.name.to_string()))
+        let octets = |peer: &Arc<Peer>| peer.to_proto().encoded_len();
+        Ok(request.cut_by(rest.cloned(), |peer| peer.name.to_string(), octets))
     }
 
     /// A page of the secrets of `parent`: `tenants/{tenant}`, or `tenants/-` for all.
@@ -117,7 +120,8 @@ impl Catalog {
         let rest = state::after(&state.secrets, after.as_ref());
         let rest =
             rest.take_while(|secret| tenant.as_ref().is_none_or(|tenant| secret.name.tenant() == tenant));
-        Ok(request.cut(rest.cloned(), |secret| secret.name.to_string()))
+        let octets = |secret: &Arc<Secret>| secret.to_proto().encoded_len();
+        Ok(request.cut_by(rest.cloned(), |secret| secret.name.to_string(), octets))
     }
 
     /// The tenant that is meant by the parent of a list; `None` for all.

@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
+use prost::Message as _;
 use zeroize::Zeroizing;
 
 use crate::author::{Author, Role};
@@ -102,7 +103,8 @@ impl Catalog {
         let rest = state::after(&state.tokens, after.as_ref());
         let rest = rest.filter(|token| token.name.tenant().is_none() == node);
         let rest = rest.take_while(|token| tenant.is_none() || token.name.tenant() == tenant.as_ref());
-        Ok(request.cut(rest.cloned(), |token| token.name.to_string()))
+        let octets = |token: &Arc<Token>| token.to_proto().encoded_len();
+        Ok(request.cut_by(rest.cloned(), |token| token.name.to_string(), octets))
     }
 
     /// The token of this value, if it is good at `now`. It counts as used.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use cluster::mesh::{Credentials, Mesh};
 
-use crate::access::Watched;
+use crate::access::{Look, Watched};
 use crate::config::ClusterConfig;
 
 /// Between looks: what makes new certificates does it days before the old ones end.
@@ -57,7 +57,8 @@ impl Renewal {
     }
 
     fn look(&self, renew: impl Fn(&Credentials) -> Result<(), String>) {
-        if !self.watched.has_changed() {
+        let look = self.watched.look(self.usable.load(Ordering::Relaxed));
+        if look == Look::Same {
             return;
         }
         let read = self.config.credentials(&self.key_file).map_err(|error| error.to_string());
@@ -68,6 +69,7 @@ impl Renewal {
                 *self.expires.lock().unwrap_or_else(PoisonError::into_inner) = expires;
                 tracing::info!("the certificate for the other nodes was read again");
             }
+            Err(_) if look == Look::Again => {}
             Err(reason) => {
                 tracing::error!(
                     reason,
