@@ -140,6 +140,10 @@ impl Connection {
                 self.queue(Task::CreateChild(name), now);
             }
         }
+        if ours {
+            // It knows of nothing that it was asked for, and nobody else asks for what was under way.
+            self.ask_for_what_is_lacking(now);
+        }
     }
 
     fn deleted(&mut self, now: Instant, delete: &wire::Delete) {

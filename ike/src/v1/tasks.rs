@@ -400,13 +400,13 @@ impl Connection {
         old && !self.children.is_empty()
     }
 
-    /// Whether a quick mode of ours is on an IKE_SA whose place another has taken, and nobody has answered it there twice: once may be a
-    /// message lost, and of two that crossed the peer may be by the older one.
+    /// Whether a quick mode of ours is on an IKE_SA whose place another has taken, and nobody has answered it there twice, which may be once
+    /// that a message was lost. A peer of our own answers for as long as it has the IKE_SA; of two that crossed it may have the older one alone.
     fn has_a_newer_way(&self, at: usize) -> bool {
         let twice = |quick: &&Quick| quick.asks_for().is_some() && quick.repeat.sent > UNHEARD;
         let asked = self.quick.get(at).filter(twice).map(|quick| quick.ike);
-        let replaced = asked.and_then(|spi| self.sa(spi)).is_some_and(|sa| sa.replaced.is_some());
-        replaced && self.current_sa().is_some()
+        let sa = asked.and_then(|spi| self.sa(spi));
+        sa.is_some_and(|sa| sa.replaced.is_some() && !sa.peer.culvert) && self.current_sa().is_some()
     }
 
     fn run_children(&mut self, now: Instant, host: &mut dyn Host) {

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use culvert_proto::{message_descriptor, v1};
 use prost::Message as _;
@@ -20,10 +21,13 @@ const CURRENT: &str = "audit.jsonl";
 pub(crate) struct LogFiles {
     folder: PathBuf,
     limits: AuditLimits,
-    file: File,
+    file: Arc<File>,
     size: u64,
     /// Of the last entry in the file.
     last: u64,
+    /// Lines that were added since the start, and those of them that are on disk for sure.
+    lines: u64,
+    on_disk: u64,
 }
 
 impl LogFiles {
@@ -32,7 +36,8 @@ impl LogFiles {
         created.map_err(|error| StoreError::file(folder, error))?;
         let path = folder.join(CURRENT);
         let (file, size) = begin(&path)?;
-        let mut files = Self { folder: folder.to_owned(), limits, file, size, last: 0 };
+        let (folder, file) = (folder.to_owned(), Arc::new(file));
+        let mut files = Self { folder, limits, file, size, last: 0, lines: 0, on_disk: 0 };
         files.last = files.last_sequence()?;
         Ok(files)
     }
@@ -47,19 +52,37 @@ impl LogFiles {
         if rotate {
             self.rotate()?;
         }
-        if let Err(error) = self.file.write_all(line.as_bytes()) {
+        if let Err(error) = (&*self.file).write_all(line.as_bytes()) {
             // What there is of the line goes, or the next one would be added to it.
             let _ = self.file.set_len(self.size);
             return Err(fail(error));
         }
         self.size += line.len() as u64;
         self.last = entry.sequence;
+        self.lines += 1;
         Ok(rotate)
     }
 
     /// Returns when all lines are on disk.
     pub(crate) fn sync(&mut self) -> Result<(), StoreError> {
-        self.file.sync_data().map_err(|error| StoreError::file(self.folder.join(CURRENT), error))
+        self.file.sync_data().map_err(|error| StoreError::file(self.folder.join(CURRENT), error))?;
+        self.on_disk = self.lines;
+        Ok(())
+    }
+
+    /// Lines so far.
+    pub(crate) const fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// The file that is to be synced so that the first `lines` of all lines are on disk, and how many will be then; `None` if they are.
+    pub(crate) fn unsynced(&self, lines: u64) -> Option<(Arc<File>, u64)> {
+        (self.on_disk < lines).then(|| (Arc::clone(&self.file), self.lines))
+    }
+
+    /// So many lines are on disk: their file was synced.
+    pub(crate) fn synced(&mut self, lines: u64) {
+        self.on_disk = self.on_disk.max(lines);
     }
 
     fn rotate(&mut self) -> Result<(), StoreError> {
@@ -72,7 +95,7 @@ impl LogFiles {
             renamed => renamed.map_err(|error| StoreError::file(&current, error))?,
         }
         let (file, size) = begin(&current)?;
-        (self.file, self.size) = (file, size);
+        (self.file, self.size) = (Arc::new(file), size);
         if let Ok(folder) = File::open(&self.folder) {
             // The names; the lines are safe without.
             let _ = folder.sync_all();

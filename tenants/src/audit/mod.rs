@@ -16,6 +16,7 @@ mod tests;
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,6 +73,8 @@ pub struct AuditLog {
     next: AtomicU64,
     lost: AtomicU64,
     state: Mutex<State>,
+    /// Held by who waits for the disk. Before the state, where both are.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -127,7 +130,7 @@ impl AuditLog {
     fn with(kept: Kept, next: u64, sink: Option<Arc<dyn AuditSink>>) -> Self {
         let (unwritten, unsettled, settled) = (VecDeque::new(), Vec::new(), Vec::new());
         let state = Mutex::new(State { kept, unwritten, unsettled, unsettled_octets: 0, settled, sink });
-        Self { next: AtomicU64::new(next), lost: AtomicU64::new(0), state }
+        Self { next: AtomicU64::new(next), lost: AtomicU64::new(0), state, syncing: Mutex::default() }
     }
 
     /// Entries that were lost because the disk did not take them.
@@ -145,7 +148,20 @@ impl AuditLog {
         }
         state.write();
         if done {
-            state.sync();
+            let lines = state.lines();
+            drop(state);
+            self.keep(lines);
+        }
+    }
+
+    /// Returns when so many lines are on disk, or cannot be. The disk is waited for once for all who wait meanwhile, and nobody who adds a
+    /// line waits with them.
+    fn keep(&self, lines: u64) {
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((file, all)) = self.lock().unsynced(lines) else { return };
+        match file.sync_data() {
+            Ok(()) => self.lock().synced(all),
+            Err(error) => tracing::error!(%error, "the audit log cannot be written"),
         }
     }
 
@@ -234,6 +250,26 @@ impl State {
                     }
                 },
             }
+        }
+    }
+
+    const fn lines(&self) -> u64 {
+        match &self.kept {
+            Kept::Memory(_) => 0,
+            Kept::Files(files) => files.lines(),
+        }
+    }
+
+    fn unsynced(&self, lines: u64) -> Option<(Arc<File>, u64)> {
+        match &self.kept {
+            Kept::Memory(_) => None,
+            Kept::Files(files) => files.unsynced(lines),
+        }
+    }
+
+    fn synced(&mut self, lines: u64) {
+        if let Kept::Files(files) = &mut self.kept {
+            files.synced(lines);
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 
+use crate::audit::file::LogFiles;
 use crate::audit::{AuditLimits, Deed, FOLDER};
 use crate::author::{Author, Role};
 use crate::catalog::{Catalog, Options};
@@ -304,4 +305,45 @@ fn a_tenant_sees_nothing_of_another_that_had_its_name() {
     assert_eq!(items.iter().map(|entry| entry.sequence).collect::<Vec<_>>(), [4]);
     // Who has the whole node sees both.
     assert_eq!(catalog.page_audit("tenants/a", 0, "").unwrap().items.len(), 4);
+}
+
+/// Who waits for the disk waits for the lines that were there when it began, and others' too.
+#[test]
+fn the_disk_is_waited_for_once_for_all_lines_that_are_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let limits = AuditLimits { max_bytes: 400, ..AuditLimits::default() };
+    let mut files = LogFiles::open(directory.path(), limits).unwrap();
+    let entry = |sequence| v1::AuditEntry { sequence, message: "x".repeat(50), ..Default::default() };
+    for sequence in 1..=2 {
+        files.append(&entry(sequence)).unwrap();
+    }
+    let (file, all) = files.unsynced(1).unwrap();
+    assert_eq!(all, 2, "the second comes with the first");
+    files.append(&entry(3)).unwrap();
+    file.sync_data().unwrap();
+    files.synced(all);
+    assert!(files.unsynced(1).is_none() && files.unsynced(2).is_none());
+    assert_eq!(files.unsynced(3).unwrap().1, 3);
+    // A file that is full is synced when the next one is begun.
+    while !files.append(&entry(4)).unwrap() {}
+    let lines = files.lines();
+    assert!(files.unsynced(lines - 1).is_none() && files.unsynced(lines).is_some());
+}
+
+#[test]
+fn orders_that_are_noted_at_once_are_all_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(directory.path()).unwrap();
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let audit = catalog.audit();
+            scope.spawn(move || {
+                let author = Author { method: format!("order {n}"), ..(*Author::node()).clone() };
+                let (result, message) = ("OK", String::new());
+                audit.note(Deed { author, result, message, names: vec![], suppressed: 0 }, true);
+            });
+        }
+    });
+    let written = std::fs::read_to_string(directory.path().join(FOLDER).join("audit.jsonl")).unwrap();
+    assert_eq!(written.lines().filter(|line| line.contains("order ")).count(), 16, "{written}");
 }
