@@ -95,6 +95,16 @@ impl Connection {
         self.tasks.iter().any(|q| q.task == *task)
     }
 
+    /// What waits.
+    pub(super) fn planned(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().map(|q| &q.task)
+    }
+
+    /// The peer owes the delete of a pair no more.
+    pub(super) fn forget_owed(&mut self, spi_in: u32) {
+        self.tasks.retain(|q| !matches!(q.task, Task::DeleteOwed(spi, _) if spi == spi_in));
+    }
+
     pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
         self.queue_again(task, now, Tries::default());
     }
