@@ -42,3 +42,35 @@ fn a_close_reaches_a_peer_that_has_missed_a_request() {
         assert!(pair.b.installed.is_empty());
     }
 }
+
+/// What was refused is put off for minutes. Whoever orders it waits for it.
+#[test]
+fn what_is_ordered_is_not_put_off() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    let spi = pair.spi(A);
+    pair.b.host.free_spis = false;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.run(900);
+    assert!(matches!(&pair.a.ended[..], [(at, Err(_))] if *at == spi), "{:?}", pair.a.ended);
+    pair.b.host.free_spis = true;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.settle();
+    assert_eq!(pair.a.ended.last(), Some(&(spi, Ok(()))));
+    pair.assert_children(1);
+
+    // B is busy for a moment.
+    let theirs = pair.spi(B);
+    pair.command(B, Command::RekeyChild(theirs));
+    let busy = pair.take(B);
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    pair.put(B, &busy);
+    pair.settle();
+    let rekeyed = |pair: &Pair| pair.a.log.iter().any(|line| line == "ike rekeyed by us");
+    assert!(!rekeyed(&pair));
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    assert!(rekeyed(&pair), "{:?}", pair.a.log);
+    pair.assert_ike(1);
+    pair.assert_alive();
+}

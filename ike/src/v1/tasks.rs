@@ -66,6 +66,12 @@ impl Connection {
         waits || room
     }
 
+    /// Queues what the host orders. If it waits already, be it put off for minutes, it is due at once: somebody waits for it.
+    pub(crate) fn order(&mut self, task: Task, now: Instant) -> bool {
+        self.hurry(&task, now);
+        self.queue(task, now)
+    }
+
     /// Whether a pair is being renewed by us. Another that is made is for whoever starts it to notice.
     fn is_under_way(&self, task: &Task) -> bool {
         let renews = |spi: u32| {

@@ -21,7 +21,7 @@ impl Connection {
         match self.child(spi_in).map(|child| (child.state, child.config.name.clone())) {
             Some((ChildState::Installed, policy)) => {
                 self.asked.add(spi_in, policy);
-                if !self.queue(Task::RekeyChild(spi_in), now) {
+                if !self.order(Task::RekeyChild(spi_in), now) {
                     self.asked.refused(&mut self.events, spi_in, Failure::TooManyChildren(MAX_CHILDREN));
                 }
             }

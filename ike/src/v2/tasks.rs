@@ -85,6 +85,13 @@ impl Connection {
         waits || room
     }
 
+    /// Queues what the host orders. If it waits already, be it put off for minutes, it is due at once: somebody waits for it.
+    pub(crate) fn order(&mut self, task: Task, now: Instant) -> bool {
+        let waits = self.tasks.iter_mut().filter(|q| q.task == task);
+        waits.for_each(|q| q.due = q.due.min(now));
+        self.queue(task, now)
+    }
+
     /// A task need not be carried out any more.
     pub(crate) fn forget(&mut self, task: &Task) {
         self.tasks.retain(|q| q.task != *task);
