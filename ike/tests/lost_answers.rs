@@ -74,3 +74,36 @@ fn what_is_ordered_is_not_put_off() {
     pair.assert_ike(1);
     pair.assert_alive();
 }
+
+/// The pair that was to be rekeyed is lost, and before another is made in its place nobody wants one any more.
+#[test]
+fn who_waits_for_a_policy_that_is_gone_is_told() {
+    let [left, right] = Spec::with_policies(2);
+    let mut pair = Pair::up(&left, &right);
+    let (ours, theirs) = pair
+        .a
+        .installed
+        .iter()
+        .find(|(_, sa)| *sa.policy == *"net1")
+        .map(|(spi, sa)| (*spi, sa.spi_out))
+        .unwrap();
+    pair.b.conn.as_mut().unwrap().forget_child(theirs);
+    pair.b.drain();
+    pair.command(A, Command::RekeyChild(ours));
+    pair.deliver(A);
+    let unknown = pair.take(B);
+    // B is busy, so that the new one has to wait.
+    pair.command(B, Command::RekeyIke);
+    let rekeying = pair.take(B);
+    pair.put(B, &unknown);
+    pair.deliver(A);
+    pair.deliver(B);
+    assert_eq!(pair.a.ended, [], "another is to be made");
+    let config = Spec::left().config();
+    pair.a.host.peer = config.clone();
+    pair.a.conn.as_mut().unwrap().set_config(config);
+    pair.put(B, &rekeying);
+    pair.run(60);
+    assert!(matches!(&pair.a.ended[..], [(at, Err(_))] if *at == ours), "{:?}", pair.a.ended);
+    pair.assert_children(1);
+}

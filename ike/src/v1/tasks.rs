@@ -178,7 +178,9 @@ impl Connection {
             if self.current_sa().is_none() {
                 // It stays where it is until there is one.
                 if self.is_moot(at) {
-                    self.tasks.remove(at);
+                    if let Some(Queued { task: Task::CreateChild(name), .. }) = self.tasks.remove(at) {
+                        self.not_asked_for(&name);
+                    }
                     continue;
                 }
                 self.renew(now, host);
@@ -206,13 +208,23 @@ impl Connection {
         }
     }
 
+    /// Nothing is asked for of a policy that is gone or has what it wants, and nobody waits for that. Where it is under way, what comes
+    /// of it tells.
+    fn not_asked_for(&mut self, name: &Arc<str>) {
+        match self.policy(name) {
+            None => self.asked_not_made(name, Failure::ChildGone(ChildEnd::LostByPeer)),
+            Some(config) if self.has(&config) => self.asked_installed(name, None),
+            Some(_) => {}
+        }
+    }
+
     fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
                 // Another exchange may have made it meanwhile.
-                let config = self.policy(&name).filter(|config| !self.has_or_awaits(config));
-                if let Some(config) = config {
-                    self.request_child(now, host, config, None, tries);
+                match self.policy(&name).filter(|config| !self.has_or_awaits(config)) {
+                    Some(config) => self.request_child(now, host, config, None, tries),
+                    None => self.not_asked_for(&name),
                 }
             }
             Task::RekeyChild(spi_in) => {

@@ -38,6 +38,11 @@ impl Connection {
         self.asked.installed(&mut self.events, policy, replaces);
     }
 
+    /// One that was to be made in place of a pair that the peer has lost is not.
+    pub(crate) fn asked_not_made(&mut self, policy: &Arc<str>, failure: Failure) {
+        self.asked.not_made(&mut self.events, policy, None, failure);
+    }
+
     /// A pair is gone.
     pub(crate) fn asked_removed(&mut self, spi_in: u32, reason: ChildEnd, successor: bool) {
         self.asked.removed(&mut self.events, spi_in, reason, successor);

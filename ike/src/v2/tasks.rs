@@ -201,15 +201,17 @@ impl Connection {
     fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
-                let config = self.policy(&name).cloned();
                 // Another exchange may have made it meanwhile. One that was made as the policy was before does not count.
                 let exists = |config: &Arc<ChildConfig>| {
                     let made =
                         |c: &Child| c.config.asks_for_the_same(config) && c.state == ChildState::Installed;
                     self.children.iter().any(made)
                 };
-                if let Some(config) = config.filter(|config| !exists(config)) {
-                    self.request_child(now, host, config, None, tries);
+                match self.policy(&name).cloned() {
+                    // Somebody may wait for it in place of a pair that the peer has lost.
+                    None => self.asked_not_made(&name, Failure::ChildGone(ChildEnd::LostByPeer)),
+                    Some(config) if exists(&config) => self.asked_installed(&name, None),
+                    Some(config) => self.request_child(now, host, config, None, tries),
                 }
             }
             Task::AskResource(policy) => self.ask_resource(now, host, &policy),
