@@ -214,7 +214,7 @@ impl Connection {
                     Some(config) => self.request_child(now, host, config, None, tries),
                 }
             }
-            Task::AskResource(policy) => self.ask_resource(now, host, &policy),
+            Task::AskResource(policy) => self.ask_resource(now, host, &policy, tries),
             Task::RekeyChild(spi_in) if self.is_superfluous(spi_in) => {
                 self.request_delete(now, host, spi_in, ChildEnd::Redundant);
             }
