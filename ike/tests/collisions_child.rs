@@ -104,6 +104,40 @@ fn c3_the_survivor_is_deleted_before_the_late_answer() {
     });
 }
 
+/// Of two pairs the one that stays is deleted before the late answer arrives that makes the other: that one is all there is.
+#[test]
+fn c3_only_the_survivor_is_deleted_before_the_late_answer() {
+    let lost = std::cell::Cell::new(0);
+    with_nonces(16, |pair| {
+        let old = pair.spi(B);
+        rekey(pair, A);
+        rekey(pair, B);
+        let (a, b) = (pair.take(A), pair.take(B));
+        pair.put(A, &a);
+        pair.put(B, &b);
+        let late = pair.take(B);
+        pair.deliver(A);
+        while !pair.b.outbox.is_empty() {
+            pair.deliver(B);
+            pair.deliver(A);
+        }
+        if pair.b.installed.contains_key(&old) {
+            return;
+        }
+        lost.set(lost.get() + 1);
+        delete(pair, B);
+        pair.deliver(B);
+        pair.deliver(A);
+        pair.put(B, &late);
+        pair.settle();
+        pair.assert_children(1);
+        pair.run(200);
+        pair.assert_children(1);
+        pair.assert_alive();
+    });
+    assert!((1..16).contains(&lost.get()), "A has to lose sometimes: {}", lost.get());
+}
+
 #[test]
 fn c4_a_request_late_while_the_old_one_is_being_deleted() {
     let mut pair = up();
@@ -404,6 +438,33 @@ fn a_pair_whose_delete_is_owed_after_a_collision_goes_in_the_end() {
         pair.assert_alive();
     });
     assert!((1..16).contains(&lost.get()), "A has to lose sometimes: {}", lost.get());
+}
+
+/// Ours was refused, and by then the peer has taken away what it had made itself: the old pair is still to be rekeyed.
+#[test]
+fn a_refusal_counts_where_what_crossed_is_gone() {
+    let spec = |s: Spec, esp| Spec { esp: vec![esp], ike: vec!["aes128gcm16-prfsha256-ecp384"], ..s };
+    let mut pair = Pair::up(
+        &spec(Spec::left(), "aes128gcm16-x25519-ecp256"),
+        &spec(Spec::right(), "aes128gcm16-ecp256"),
+    );
+    let old = pair.spi(B);
+    rekey(&mut pair, A);
+    rekey(&mut pair, B);
+    let (a, b) = (pair.take(A), pair.take(B));
+    pair.put(A, &a);
+    pair.put(B, &b);
+    let refusal = pair.take(B); // INVALID_KE_PAYLOAD
+    owes_the_delete(&mut pair, B, old);
+    pair.deliver(A);
+    delete(&mut pair, B);
+    pair.deliver(B);
+    pair.deliver(A);
+    pair.put(B, &refusal);
+    pair.settle();
+    pair.run(30);
+    pair.assert_children(1);
+    pair.assert_alive();
 }
 
 #[test]

@@ -413,3 +413,21 @@ fn the_group_that_was_used_before_is_guessed() {
     // From then on that one is guessed.
     assert_eq!(rekey(&mut pair), 2);
 }
+
+#[test]
+fn without_a_free_spi_the_first_policy_is_made_later() {
+    for count in [1, 3] {
+        let [left, right] = Spec::with_policies(count);
+        let mut pair = Pair::new(&left, &right);
+        pair.initiate();
+        pair.a.host.free_spis = false;
+        pair.settle();
+        assert!(pair.a.conn.as_ref().unwrap().is_up());
+        pair.assert_children(0);
+        let told = pair.a.log.iter().filter(|line| line.contains("no SPI is free")).count();
+        assert_eq!(told, usize::from(count), "{:?}", pair.a.log);
+        pair.a.host.free_spis = true;
+        pair.run(10);
+        pair.assert_children(usize::from(count));
+    }
+}

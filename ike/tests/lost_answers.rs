@@ -42,3 +42,68 @@ fn a_close_reaches_a_peer_that_has_missed_a_request() {
         assert!(pair.b.installed.is_empty());
     }
 }
+
+/// What was refused is put off for minutes. Whoever orders it waits for it.
+#[test]
+fn what_is_ordered_is_not_put_off() {
+    let mut pair = Pair::up(&Spec::left(), &Spec::right());
+    let spi = pair.spi(A);
+    pair.b.host.free_spis = false;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.run(900);
+    assert!(matches!(&pair.a.ended[..], [(at, Err(_))] if *at == spi), "{:?}", pair.a.ended);
+    pair.b.host.free_spis = true;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.settle();
+    assert_eq!(pair.a.ended.last(), Some(&(spi, Ok(()))));
+    pair.assert_children(1);
+
+    // B is busy for a moment.
+    let theirs = pair.spi(B);
+    pair.command(B, Command::RekeyChild(theirs));
+    let busy = pair.take(B);
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    pair.put(B, &busy);
+    pair.settle();
+    let rekeyed = |pair: &Pair| pair.a.log.iter().any(|line| line == "ike rekeyed by us");
+    assert!(!rekeyed(&pair));
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    assert!(rekeyed(&pair), "{:?}", pair.a.log);
+    pair.assert_ike(1);
+    pair.assert_alive();
+}
+
+/// The pair that was to be rekeyed is lost, and before another is made in its place nobody wants one any more.
+#[test]
+fn who_waits_for_a_policy_that_is_gone_is_told() {
+    let [left, right] = Spec::with_policies(2);
+    let mut pair = Pair::up(&left, &right);
+    let (ours, theirs) = pair
+        .a
+        .installed
+        .iter()
+        .find(|(_, sa)| *sa.policy == *"net1")
+        .map(|(spi, sa)| (*spi, sa.spi_out))
+        .unwrap();
+    pair.b.conn.as_mut().unwrap().forget_child(theirs);
+    pair.b.drain();
+    pair.command(A, Command::RekeyChild(ours));
+    pair.deliver(A);
+    let unknown = pair.take(B);
+    // B is busy, so that the new one has to wait.
+    pair.command(B, Command::RekeyIke);
+    let rekeying = pair.take(B);
+    pair.put(B, &unknown);
+    pair.deliver(A);
+    pair.deliver(B);
+    assert_eq!(pair.a.ended, [], "another is to be made");
+    let config = Spec::left().config();
+    pair.a.host.peer = config.clone();
+    pair.a.conn.as_mut().unwrap().set_config(config);
+    pair.put(B, &rekeying);
+    pair.run(60);
+    assert!(matches!(&pair.a.ended[..], [(at, Err(_))] if *at == ours), "{:?}", pair.a.ended);
+    pair.assert_children(1);
+}

@@ -164,6 +164,16 @@ fn behind_a_nat_of_its_own_a_peer_is_followed_where_it_answers() {
     pair.command(B, Command::Probe);
     assert_eq!(pair.b.outbox.len(), 1);
 
+    // The question may end without an answer, with an IKE_SA that the peer rekeys.
+    let mut pair = up();
+    pair.command(B, Command::RemoteMoved(after));
+    pair.b.outbox.clear();
+    pair.command(A, Command::RekeyIke);
+    settle_between(&mut pair, after, ours);
+    assert_eq!(remote_of(&pair.b), after, "{:?}", pair.b.log);
+    pair.command(B, Command::Probe);
+    assert_eq!(pair.b.outbox.len(), 1, "it is known where it is");
+
     // It is at neither, though something comes from it again and again: that shows, and does not last.
     let mut pair = up();
     for _ in 0..90 {

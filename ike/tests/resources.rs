@@ -215,7 +215,13 @@ fn a_busy_peer_is_asked_later_and_keeps_the_pair() {
     }
     pair.b.conn.as_mut().unwrap().alone().refuse_everything();
     pair.settle();
-    pair.run(3600);
+    let mut asked = 0;
+    for _ in 0..3600 {
+        pair.pass(std::time::Duration::from_secs(1));
+        asked += pair.a.outbox.len();
+        pair.settle();
+    }
+    assert!((5..30).contains(&asked), "later each time: {asked} in an hour");
     pair.assert_children(1);
     assert!(failures(&pair).is_empty(), "{:?}", failures(&pair));
 }
@@ -330,4 +336,30 @@ fn what_comes_before_the_fallback_waits_for_it() {
         let (ours, theirs) = (of(&mut pair, A, name), of(&mut pair, B, name));
         assert_eq!(pair.a.installed[&ours].spi_out, theirs, "{name} is the same pair at both sides");
     }
+}
+
+/// Another pair is being rekeyed when one more is wanted, and that is refused: it does not take the wish along.
+#[test]
+fn one_more_is_asked_for_once_the_window_allows() {
+    let [left, right] = Spec::with_policies(2);
+    let (left, right) = (Spec { resources: 2, ..left }, Spec { resources: 3, ..right });
+    let mut pair = Pair::up(&left, &right);
+    // B asks for a third, and is refused.
+    pair.run(60);
+    pair.assert_children(4);
+    let spi = of(&mut pair, A, "net#1");
+    pair.command(A, Command::RekeyChild(spi));
+    let config = Spec { resources: 3, ..left }.config();
+    pair.a.host.peer = config.clone();
+    pair.a.conn.as_mut().unwrap().set_config(config);
+    pair.pass(std::time::Duration::from_secs(1));
+    pair.b.host.free_spis = false;
+    pair.deliver(A);
+    pair.b.host.free_spis = true;
+    pair.settle();
+    assert_eq!(names(&mut pair, A), ["net", "net#1", "net#2", "net1", "net1#1", "net1#2"]);
+    assert!(pair.a.ended[0].1.is_err(), "{:?}", pair.a.ended);
+    pair.run(60);
+    pair.assert_children(6);
+    assert!(!pair.a.installed.contains_key(&spi), "and it is rekeyed");
 }

@@ -243,3 +243,35 @@ fn a_refusal_is_told_as_one_of_transport_mode() {
     let mut pair = Pair::up(&left, &Spec { esp: vec!["aes256gcm16"], ..right });
     said(&mut pair, A, "refused a Child SA in transport mode");
 }
+
+/// The peer takes the new pair away, which it cannot use, and goes on with the one before.
+#[test]
+fn a_rekeying_that_the_peer_has_no_use_for_leaves_the_pair_before() {
+    for seen in [false, true] {
+        let mut pair = transport();
+        let (old, theirs) = (pair.spi(A), pair.spi(B));
+        let other = specs(Mode::Transport, Mode::Tunnel).1.config();
+        pair.b.conn.as_mut().unwrap().set_config(other);
+        pair.command(A, Command::RekeyChild(old));
+        pair.deliver(A);
+        if seen {
+            let new = *pair.b.installed.keys().find(|spi| **spi != theirs).unwrap();
+            pair.command(B, Command::InboundSeen(new));
+        }
+        pair.settle();
+        assert_both(&pair, Mode::Transport);
+        assert_eq!((pair.spi(A), pair.spi(B)), (old, theirs), "each sends by it");
+        // Nothing of it is left: no delete that would be owed, and both may rekey.
+        pair.run(200);
+        assert_eq!((pair.spi(A), pair.spi(B)), (old, theirs));
+        let same = specs(Mode::Transport, Mode::Transport).1.config();
+        pair.b.conn.as_mut().unwrap().set_config(same);
+        for who in [A, B] {
+            let spi = pair.spi(who);
+            pair.command(who, Command::RekeyChild(spi));
+            pair.settle();
+            assert_both(&pair, Mode::Transport);
+            assert_ne!(pair.spi(who), spi, "{who:?}");
+        }
+    }
+}

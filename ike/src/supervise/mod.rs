@@ -119,6 +119,16 @@ struct Up {
     used: bool,
     /// When its first Child SA came up.
     carried: Option<Instant>,
+    /// When another is to take its place before it ends, should it be in use then: by the peer's limit, or as it is not rekeyed.
+    limited: Option<Instant>,
+    spent: Option<Instant>,
+}
+
+impl Up {
+    const fn new(id: ConnId, initiator: bool, spi: u64, since: Instant) -> Self {
+        let (superseded, carried, limited, spent) = (None, None, None, None);
+        Self { id, initiator, spi, since, superseded, used: false, carried, limited, spent }
+    }
 }
 
 /// What becomes of a packet that waits for an SA.
@@ -191,7 +201,7 @@ impl Supervisor {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let retry = if let State::BackingOff(at) = self.state { Some(at) } else { None };
         let superseded = self.up.iter().filter_map(|up| up.superseded);
-        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).chain(self.anew.due()).min()
+        self.restores.iter().map(|r| r.0).chain(retry).chain(superseded).chain(self.anew_due()).min()
     }
 
     /// What is due. Call it until it returns `None`.
@@ -203,7 +213,7 @@ impl Supervisor {
             old.superseded = None;
             return Some(Action::Close(old.id));
         }
-        if self.anew.due().is_some_and(|at| at <= now) {
+        if self.anew_due().is_some_and(|at| at <= now) {
             self.anew = Anew::default();
             if self.state == State::Established {
                 self.reauthenticating = true;
@@ -306,7 +316,7 @@ impl Supervisor {
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
         self.anew = Anew::planned(self.plan.reauth.map(|after| now + after));
-        let new = Up { id, initiator, spi, since: now, superseded: None, used: false, carried: None };
+        let new = Up::new(id, initiator, spi, now);
         let (older, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
         // One at a time is enough.
@@ -350,6 +360,7 @@ impl Supervisor {
         let failed = how == Ended::Failed;
         let ended = self.up.iter().find(|up| up.id == id).copied();
         let was_up = ended.is_some();
+        let was_in_use = was_up && self.current() == Some(id);
         let proven = ended.and_then(|up| up.carried).is_some_and(|since| since + PROVEN <= now);
         self.up.retain(|up| up.id != id);
         if let Some(left) = self.up.last_mut() {
@@ -357,8 +368,12 @@ impl Supervisor {
         }
         if !self.up.is_empty() {
             // The one in use stays, and what was to replace it is tried again.
-            if !was_up && std::mem::take(&mut self.reauthenticating) {
+            let failed_to_replace = !was_up && std::mem::take(&mut self.reauthenticating);
+            if failed_to_replace {
                 self.anew.wanted = Some(now + BACKOFF_LAST);
+            }
+            if failed_to_replace || was_in_use {
+                self.not_at_once_again(now);
             }
             return;
         }

@@ -36,6 +36,7 @@ pub struct SupervisorSnapshot {
     refusals: Vec<RefusalForm>,
     #[prost(message, optional, tag = "16")]
     wanted: Option<Due>,
+    /// That of the connection in use, as nodes know it that were there before.
     #[prost(message, optional, tag = "17")]
     spent: Option<Due>,
 }
@@ -86,6 +87,10 @@ struct UpForm {
     used: bool,
     #[prost(message, optional, tag = "7")]
     carried: Option<Due>,
+    #[prost(message, optional, tag = "8")]
+    limited: Option<Due>,
+    #[prost(message, optional, tag = "9")]
+    spent: Option<Due>,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -130,7 +135,7 @@ impl Supervisor {
             state,
             failures,
             not_before,
-            anew: Anew { planned, wanted, spent },
+            anew: Anew { planned, wanted },
             reauthenticating,
             attempts,
             up,
@@ -139,9 +144,10 @@ impl Supervisor {
         } = self;
         let due = |at: Instant| Due::new(at, now);
         let up_form = |up: &Up| {
-            let Up { id, initiator, spi, since, superseded, used, carried } = *up;
-            let (since, superseded) = (Some(due(since)), superseded.map(due));
-            UpForm { id, initiator, spi, since, superseded, used, carried: carried.map(due) }
+            let Up { id, initiator, spi, since, superseded, used, carried, limited, spent } = *up;
+            let (since, superseded, carried) = (Some(due(since)), superseded.map(due), carried.map(due));
+            let (limited, spent) = (limited.map(due), spent.map(due));
+            UpForm { id, initiator, spi, since, superseded, used, carried, limited, spent }
         };
         SupervisorSnapshot {
             plan: Some(PlanForm {
@@ -161,7 +167,7 @@ impl Supervisor {
             not_before: not_before.map(due),
             reauth: planned.map(due),
             wanted: wanted.map(due),
-            spent: spent.map(due),
+            spent: up.last().and_then(|up| up.spent).map(due),
             reauthenticating: *reauthenticating,
             attempts: *attempts,
             up: up.iter().map(up_form).collect(),
@@ -192,8 +198,14 @@ impl Supervisor {
                 superseded: at(form.superseded),
                 used: form.used,
                 carried: at(form.carried),
+                limited: at(form.limited),
+                spent: at(form.spent),
             })
         };
+        let mut up = snapshot.up.iter().map(up).collect::<Result<Vec<_>, SnapshotError>>()?;
+        if let (Some(spent), Some(last)) = (at(snapshot.spent), up.last_mut()) {
+            last.spent.get_or_insert(spent);
+        }
         let restore = |form: &RestoreForm| {
             Ok((required(at(form.at), "when a Child SA is asked for")?, name(&form.policy)))
         };
@@ -217,14 +229,10 @@ impl Supervisor {
             },
             failures: snapshot.failures,
             not_before: at(snapshot.not_before),
-            anew: Anew {
-                planned: at(snapshot.reauth),
-                wanted: at(snapshot.wanted),
-                spent: at(snapshot.spent),
-            },
+            anew: Anew { planned: at(snapshot.reauth), wanted: at(snapshot.wanted) },
             reauthenticating: snapshot.reauthenticating,
             attempts: snapshot.attempts,
-            up: snapshot.up.iter().map(up).collect::<Result<_, _>>()?,
+            up,
             restores: snapshot.restores.iter().map(restore).collect::<Result<_, _>>()?,
             refusals,
         })

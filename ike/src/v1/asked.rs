@@ -17,7 +17,7 @@ impl Connection {
         match self.child(spi_in).map(|child| (child.state, child.config.name.clone())) {
             Some((ChildState::Installed, policy)) => {
                 self.asked.add(spi_in, policy);
-                if !self.queue(Task::RekeyChild(spi_in), now) {
+                if !self.order(Task::RekeyChild(spi_in), now) {
                     self.asked.refused(&mut self.events, spi_in, Failure::TooManyChildren(MAX_CHILDREN));
                 }
             }
@@ -29,6 +29,11 @@ impl Connection {
     /// A pair of a policy is in place, perhaps instead of another.
     pub(crate) fn asked_installed(&mut self, policy: &str, replaces: Option<u32>) {
         self.asked.installed(&mut self.events, policy, replaces);
+    }
+
+    /// One that was to be made in place of a pair that the peer has lost is not.
+    pub(crate) fn asked_not_made(&mut self, policy: &Arc<str>, failure: Failure) {
+        self.asked.not_made(&mut self.events, policy, None, failure);
     }
 
     /// A pair is gone.

@@ -10,6 +10,7 @@ use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::keys::ChildKeys;
 use crate::event::{ChildEnd, ChildSa, Event, Limit};
+use crate::failure::Failure;
 use crate::fruit::Fruit;
 use crate::host::Host;
 use crate::proposal::EspChoice;
@@ -189,8 +190,10 @@ impl Connection {
             self.inform(host, spi, vec![delete_esp(spi_in)]);
         }
         self.remove_child(spi_in, ChildEnd::LostByPeer);
-        if !self.children.iter().any(|child| child.config.name == name) {
-            self.queue(Task::CreateChild(name), now);
+        if self.children.iter().any(|child| child.config.name == name) {
+            self.asked_installed(&name, None);
+        } else if !self.queue(Task::CreateChild(name.clone()), now) {
+            self.asked_not_made(&name, Failure::ChildGone(ChildEnd::LostByPeer));
         }
     }
 

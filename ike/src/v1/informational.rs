@@ -136,8 +136,8 @@ impl Connection {
         let ours = self.sa(spi).is_some_and(|sa| sa.initiator);
         for (spi_in, name) in gone {
             self.remove_child(spi_in, ChildEnd::LostByPeer);
-            if ours {
-                self.queue(Task::CreateChild(name), now);
+            if ours && !self.queue(Task::CreateChild(name.clone()), now) {
+                self.asked_not_made(&name, Failure::ChildGone(ChildEnd::LostByPeer));
             }
         }
         if ours {

@@ -20,7 +20,7 @@ const PEER_ASKS: Duration = Duration::from_secs(2);
 impl Connection {
     /// The soft lifetime of the IKE_SA is over, or a command wants a new one.
     pub(crate) fn renewal_due(&mut self, now: Instant) {
-        self.queue(Task::RekeyIke, now);
+        self.order(Task::RekeyIke, now);
     }
 
     /// It has carried or seen so much that another one should take its place.

@@ -360,11 +360,15 @@ impl Connection {
         }
     }
 
-    /// Whether a policy has a pair in place, or one is being asked for.
-    pub(crate) fn has_or_awaits(&self, config: &ChildConfig) -> bool {
+    /// Whether a policy has a pair in place.
+    pub(crate) fn has(&self, config: &ChildConfig) -> bool {
         let same = |c: &Child| c.is_installed() && c.config.asks_for_the_same(config);
         self.children.iter().any(same)
-            || self.quick.iter().any(|q| q.asks_for().is_some_and(|c| c.name == config.name))
+    }
+
+    /// Whether a policy has a pair in place, or one is being asked for.
+    pub(crate) fn has_or_awaits(&self, config: &ChildConfig) -> bool {
+        self.has(config) || self.quick.iter().any(|q| q.asks_for().is_some_and(|c| c.name == config.name))
     }
 }
 

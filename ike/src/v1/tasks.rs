@@ -66,6 +66,12 @@ impl Connection {
         waits || room
     }
 
+    /// Queues what the host orders. If it waits already, be it put off for minutes, it is due at once: somebody waits for it.
+    pub(crate) fn order(&mut self, task: Task, now: Instant) -> bool {
+        self.hurry(&task, now);
+        self.queue(task, now)
+    }
+
     /// Whether a pair is being renewed by us. Another that is made is for whoever starts it to notice.
     fn is_under_way(&self, task: &Task) -> bool {
         let renews = |spi: u32| {
@@ -172,7 +178,9 @@ impl Connection {
             if self.current_sa().is_none() {
                 // It stays where it is until there is one.
                 if self.is_moot(at) {
-                    self.tasks.remove(at);
+                    if let Some(Queued { task: Task::CreateChild(name), .. }) = self.tasks.remove(at) {
+                        self.not_asked_for(&name);
+                    }
                     continue;
                 }
                 self.renew(now, host);
@@ -200,13 +208,23 @@ impl Connection {
         }
     }
 
+    /// Nothing is asked for of a policy that is gone or has what it wants, and nobody waits for that. Where it is under way, what comes
+    /// of it tells.
+    fn not_asked_for(&mut self, name: &Arc<str>) {
+        match self.policy(name) {
+            None => self.asked_not_made(name, Failure::ChildGone(ChildEnd::LostByPeer)),
+            Some(config) if self.has(&config) => self.asked_installed(name, None),
+            Some(_) => {}
+        }
+    }
+
     fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
                 // Another exchange may have made it meanwhile.
-                let config = self.policy(&name).filter(|config| !self.has_or_awaits(config));
-                if let Some(config) = config {
-                    self.request_child(now, host, config, None, tries);
+                match self.policy(&name).filter(|config| !self.has_or_awaits(config)) {
+                    Some(config) => self.request_child(now, host, config, None, tries),
+                    None => self.not_asked_for(&name),
                 }
             }
             Task::RekeyChild(spi_in) => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Connection;
+use super::tasks::Task;
 use crate::config::ChildConfig;
 use crate::coverage::Traffic;
 use crate::crypto::CryptoError;
@@ -182,7 +183,7 @@ impl Connection {
         }
     }
 
-    /// Removes a pair. If it was the sending one, another pair of its policy takes over first.
+    /// Removes a pair. If it was the sending one, another pair of its policy takes over first; be it the one that it had replaced.
     pub(crate) fn remove_child(&mut self, spi_in: u32, reason: ChildEnd) {
         let Some(at) = self.children.iter().position(|c| c.spi_in == spi_in) else { return };
         let removed = self.children.remove(at);
@@ -192,9 +193,11 @@ impl Connection {
         let successor =
             self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);
         let successor = successor.map(|c| c.spi_in);
-        if let (true, Some(spi)) = (removed.active, successor) {
+        let heir = successor.or_else(|| self.reinstate(&removed.config.name));
+        if let (true, Some(spi)) = (removed.active, heir) {
             self.activate(spi);
         }
+        // A pair that was there before is no successor.
         self.asked_removed(spi_in, reason, successor.is_some());
         let linger = match reason {
             // Packets the peer sent before it switched over may still be under way.
@@ -202,6 +205,22 @@ impl Connection {
             _ => Duration::ZERO,
         };
         self.events.push_back(Event::RemoveChild { spi_in, linger, reason });
+    }
+
+    /// The pair that took the place of another is gone, and there is none besides: the one before is the policy's again, unless we
+    /// delete it. A peer that cannot use the new one takes that away and keeps the old one, to rekey it once more; if it deletes both,
+    /// that comes all the same.
+    fn reinstate(&mut self, policy: &str) -> Option<u32> {
+        let deleted = |spi: u32| {
+            self.planned().any(|task| matches!(*task, Task::DeleteChild(planned, _) if planned == spi))
+        };
+        let replaced =
+            |c: &&Child| *c.config.name == *policy && c.state == ChildState::Replaced && !deleted(c.spi_in);
+        let spi_in = self.children.iter().rev().find(replaced).map(|c| c.spi_in)?;
+        self.child_mut(spi_in)?.state = ChildState::Installed;
+        // The peer owes no delete of it any more.
+        self.forget_owed(spi_in);
+        Some(spi_in)
     }
 
     pub(crate) fn remove_all_children(&mut self, reason: ChildEnd) {

@@ -341,6 +341,8 @@ impl Connection {
                 return;
             }
         }
+        // Where no SPI was free, nothing was asked for yet.
+        let asked = state.child.as_ref().map(|(config, _)| config.name.clone());
         if let Some((config, spi)) = state.child
             && let Err(failure) = self.child_from_auth(&config, spi, &state.nonces, payloads)
         {
@@ -356,9 +358,9 @@ impl Connection {
         {
             self.ask_for_rest(&first, &[], now);
         }
-        let rest: Vec<_> = self.config.iter().flat_map(|c| c.children.iter().skip(1).cloned()).collect();
-        for child in rest {
-            self.queue_create(&child.name, now);
+        let names = self.policies().iter().map(|child| child.name.clone());
+        for name in names.filter(|name| asked.as_ref() != Some(name)).collect::<Vec<_>>() {
+            self.queue_create(&name, now);
         }
     }
 

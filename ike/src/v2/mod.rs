@@ -223,7 +223,7 @@ impl Connection {
             Command::RekeyChild(spi) => self.ask_rekey(spi, now),
             Command::DeleteChild(spi) => drop(self.queue(Task::DeleteChild(spi, ChildEnd::Deleted), now)),
             Command::ExpireChild(spi) => drop(self.queue(Task::DeleteChild(spi, ChildEnd::Expired), now)),
-            Command::RekeyIke => drop(self.queue(Task::RekeyIke, now)),
+            Command::RekeyIke => drop(self.order(Task::RekeyIke, now)),
             Command::Close => self.close(now, host, CloseReason::Local),
             Command::Abandon => self.down(now, CloseReason::Failed(Failure::Replaced)),
             Command::InboundSeen(spi) => self.inbound_seen(spi),

@@ -163,6 +163,10 @@ impl Connection {
         self.counters.ike_rekeys += 1;
         let remote_spi = self.current_sa().map_or(0, |sa| sa.spi_remote);
         self.events.push_back(Event::IkeRekeyed { local_spi: new, remote_spi, initiated });
+        if self.elsewhere.is_some() {
+            // What was to tell where the peer is may end with the old one, without an answer.
+            self.queue(Task::Liveness, now);
+        }
         self.mended(now);
         if self.mend.is_none() {
             // Whatever another was planned for is done.

@@ -125,7 +125,7 @@ impl Connection {
             }
             Err(failure) => {
                 // Where the peer has made one in its place, the old pair is the peer's to delete.
-                let crossed = offer.collision.is_some();
+                let crossed = self.is_outdone(&offer);
                 if let (true, Some(old)) = (crossed, offer.replaces) {
                     self.replace(Some(old));
                     self.expect_delete(old, ChildEnd::Rekeyed, now);
@@ -188,7 +188,9 @@ impl Connection {
     fn settle_child(&mut self, now: Instant, offer: &ChildOffer, nr: &[u8]) {
         let new = offer.spi_in;
         let spi_out = self.child(new).map_or(0, |c| c.spi_out);
-        let lost = offer.collision.as_ref().is_some_and(|c| c.ours_is_redundant(&offer.nonce, nr));
+        // Where the peer has taken its own away meanwhile, ours is the one that is left.
+        let lost = self.is_outdone(offer)
+            && offer.collision.as_ref().is_some_and(|c| c.ours_is_redundant(&offer.nonce, nr));
         if offer.deleted_unknown.contains(&spi_out) {
             // The peer deleted it before its answer arrived.
             self.remove_child(new, ChildEnd::DeletedByPeer);
@@ -216,6 +218,17 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has rekeyed the same pair meanwhile, and what it made, or what that was rekeyed to, is still in place.
+    fn is_outdone(&self, offer: &ChildOffer) -> bool {
+        let other = |c: &super::Child| {
+            c.config.name == offer.config.name
+                && c.state == ChildState::Installed
+                && c.spi_in != offer.spi_in
+                && offer.replaces != Some(c.spi_in)
+        };
+        offer.collision.is_some() && self.children.iter().any(other)
+    }
+
     pub(super) fn replace(&mut self, spi_in: Option<u32>) {
         let child = spi_in.and_then(|spi| self.child_mut(spi));
         if let Some(child) = child.filter(|c| c.state == ChildState::Installed) {
@@ -231,8 +244,9 @@ impl Connection {
         error: &Notify,
     ) {
         // The peer replaced or deleted the pair meanwhile: nothing is left to do (RFC 7296 section 2.25.1).
-        let moot = offer.collision.is_some() || offer.old_gone;
-        if let (true, Some(old)) = (offer.collision.is_some(), offer.replaces) {
+        let outdone = self.is_outdone(offer);
+        let moot = outdone || offer.old_gone;
+        if let (true, Some(old)) = (outdone, offer.replaces) {
             self.replace(Some(old));
             self.expect_delete(old, ChildEnd::Rekeyed, now);
         }

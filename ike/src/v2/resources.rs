@@ -154,18 +154,17 @@ impl Connection {
     }
 
     /// Asks for a pair for one more resource, if it is wanted.
-    pub(super) fn ask_resource(&mut self, now: Instant, host: &mut dyn Host, policy: &str) {
+    pub(super) fn ask_resource(&mut self, now: Instant, host: &mut dyn Host, policy: &str, tries: Tries) {
         let full = self.resources.full.iter().any(|full| **full == *policy);
-        let under_way = self.children_asked().any(|config| resource_of(&config.name).0 == policy);
         let Some((config, traffic)) = self.fallback(policy).map(|c| (c.config.clone(), c.traffic())) else {
             return;
         };
-        if full || under_way || self.missing_resources(policy) == 0 {
+        if full || self.missing_resources(policy) == 0 {
             return;
         }
         let config = resource(&config, self.free_resource(policy), traffic);
         self.remember_resource(&config);
-        self.request_child(now, host, config, None, Tries::default());
+        self.request_child(now, host, config, None, tries);
     }
 
     /// How a request is to be taken that fits this policy with these selectors.

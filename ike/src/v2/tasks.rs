@@ -85,6 +85,13 @@ impl Connection {
         waits || room
     }
 
+    /// Queues what the host orders. If it waits already, be it put off for minutes, it is due at once: somebody waits for it.
+    pub(crate) fn order(&mut self, task: Task, now: Instant) -> bool {
+        let waits = self.tasks.iter_mut().filter(|q| q.task == task);
+        waits.for_each(|q| q.due = q.due.min(now));
+        self.queue(task, now)
+    }
+
     /// A task need not be carried out any more.
     pub(crate) fn forget(&mut self, task: &Task) {
         self.tasks.retain(|q| q.task != *task);
@@ -93,6 +100,16 @@ impl Connection {
     /// Whether a task waits.
     pub(super) fn is_planned(&self, task: &Task) -> bool {
         self.tasks.iter().any(|q| q.task == *task)
+    }
+
+    /// What waits.
+    pub(super) fn planned(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().map(|q| &q.task)
+    }
+
+    /// The peer owes the delete of a pair no more.
+    pub(super) fn forget_owed(&mut self, spi_in: u32) {
+        self.tasks.retain(|q| !matches!(q.task, Task::DeleteOwed(spi, _) if spi == spi_in));
     }
 
     pub(crate) fn queue_first(&mut self, task: Task, now: Instant) {
@@ -184,18 +201,20 @@ impl Connection {
     fn start(&mut self, now: Instant, host: &mut dyn Host, task: Task, tries: Tries) {
         match task {
             Task::CreateChild(name) => {
-                let config = self.policy(&name).cloned();
                 // Another exchange may have made it meanwhile. One that was made as the policy was before does not count.
                 let exists = |config: &Arc<ChildConfig>| {
                     let made =
                         |c: &Child| c.config.asks_for_the_same(config) && c.state == ChildState::Installed;
                     self.children.iter().any(made)
                 };
-                if let Some(config) = config.filter(|config| !exists(config)) {
-                    self.request_child(now, host, config, None, tries);
+                match self.policy(&name).cloned() {
+                    // Somebody may wait for it in place of a pair that the peer has lost.
+                    None => self.asked_not_made(&name, Failure::ChildGone(ChildEnd::LostByPeer)),
+                    Some(config) if exists(&config) => self.asked_installed(&name, None),
+                    Some(config) => self.request_child(now, host, config, None, tries),
                 }
             }
-            Task::AskResource(policy) => self.ask_resource(now, host, &policy),
+            Task::AskResource(policy) => self.ask_resource(now, host, &policy, tries),
             Task::RekeyChild(spi_in) if self.is_superfluous(spi_in) => {
                 self.request_delete(now, host, spi_in, ChildEnd::Redundant);
             }

@@ -9,6 +9,7 @@ use super::Connection;
 use super::ike_sa::SaState;
 use super::request::Request;
 use super::tasks::Task;
+use crate::resources::resource_of;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::NotifyType;
 use crate::wire::payload::{Notify, Payload};
@@ -63,6 +64,8 @@ impl Connection {
             | Task::DeleteOwed(..)
             | Task::DeleteStray(_) => sa.exchanges.pending().all(|request| match request {
                 Request::Liveness => true,
+                // How many there are shows when it is answered.
+                Request::Child(offer) if asks_beside(task, &offer.config.name) => false,
                 Request::Child(_) | Request::DeleteChild(_) => {
                     self.subject_of(task).apart(&self.subject_of_request(request))
                 }
@@ -99,6 +102,11 @@ impl Connection {
     fn subject(&self, spi: u32) -> Subject {
         Subject { policy: self.child(spi).map(|child| child.config.name.clone()), spi: Some(spi) }
     }
+}
+
+/// Whether a task asks for one more pair beside those that a request is about.
+fn asks_beside(task: &Task, requested: &str) -> bool {
+    matches!(task, Task::AskResource(policy) if resource_of(requested).0 == &**policy)
 }
 
 /// What a request is about: a policy and a pair of it, as far as they are known.

@@ -131,3 +131,19 @@ fn a_peer_that_refuses_is_asked_less_and_less_and_then_served() {
         pair.a.ended
     );
 }
+
+#[test]
+fn what_is_ordered_is_not_put_off() {
+    let [left, right] = specs(Phase1::Main);
+    let mut pair = up(&left, &right);
+    pair.run(5);
+    let spi = pair.spi(A);
+    pair.b.host.free_spis = false;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.run(900);
+    assert!(matches!(&pair.a.ended[..], [(at, Err(_))] if *at == spi), "{:?}", pair.a.ended);
+    pair.b.host.free_spis = true;
+    pair.command(A, Command::RekeyChild(spi));
+    pair.settle();
+    assert_eq!(pair.a.ended.last(), Some(&(spi, Ok(()))), "{:?}", pair.a.log);
+}
