@@ -89,6 +89,15 @@ where
             };
             // What it holds it holds until it is answered; what streams, until that ends.
             let Admitted { request, caller, author, rule, names, held: _held, streaming } = admitted;
+            let unread = || {
+                access.counters.answers_limited();
+                let reason = "too many answers are not read yet; read them, then try again";
+                Status::resource_exhausted(reason).into_http()
+            };
+            let done = rule.is_some_and(Rule::is_audited);
+            if done && !access.answers.has_room(&caller.share()) {
+                return Ok(unread());
+            }
             // A change of the catalog is noted with it, whoever waits.
             let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
             let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
@@ -103,14 +112,9 @@ where
                 return Ok(response.map(|body| Body::new(Guarded::new(body, caller, access, streaming))));
             }
             let (head, body) = response.into_parts();
-            let done = rule.is_some_and(Rule::is_audited);
             Ok(match access.answers.waiting(caller.share(), body, done).await {
                 Ok(Some(body)) => Response::from_parts(head, body),
-                Ok(None) => {
-                    access.counters.answers_limited();
-                    let reason = "too many answers are not read yet; read them, then try again";
-                    Status::resource_exhausted(reason).into_http()
-                }
+                Ok(None) => unread(),
                 Err(status) => status.into_http(),
             })
         })

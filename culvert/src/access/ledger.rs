@@ -36,6 +36,12 @@ impl Ledger {
         Entry { ledger: self, caller, count: 0 }
     }
 
+    /// Whether there is room for something of this caller.
+    pub(crate) fn has_room(&self, caller: &str) -> bool {
+        let held = self.held();
+        held.all < self.most && held.by_caller.get(caller).is_none_or(|own| *own < self.most_of_one)
+    }
+
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -44,6 +50,15 @@ impl Ledger {
 impl Entry {
     pub(crate) const fn count(&self) -> usize {
         self.count
+    }
+
+    /// So much more, whether there is room for it or not.
+    pub(crate) fn exceed(&mut self, more: usize) {
+        let mut held = self.ledger.held();
+        held.all = held.all.saturating_add(more);
+        let own = held.by_caller.entry(self.caller.clone()).or_default();
+        *own = own.saturating_add(more);
+        self.count = self.count.saturating_add(more);
     }
 
     /// So much more. False, and nothing more, if there is no room for it.

@@ -101,7 +101,11 @@ impl Catalog {
         let state = self.read();
         let rest = state::after(&state.peers, after.as_ref());
         let rest = rest.take_while(|peer| tenant.as_ref().is_none_or(|tenant| peer.name.tenant() == tenant));
-        let octets = |peer: &Arc<Peer>| peer.to_proto().encoded_len();
+        // Its status names the same subnets once more for each pair that a child has.
+        let pairs = |peer: &Peer| peer.spec.children.iter().map(|child| child.resource_sas.max(1)).max();
+        let octets = |peer: &Arc<Peer>| {
+            peer.to_proto().encoded_len().saturating_mul(1 + usize::from(pairs(peer).unwrap_or(1)))
+        };
         Ok(request.cut_by(rest.cloned(), |peer| peer.name.to_string(), octets))
     }
 
