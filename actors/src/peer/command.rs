@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use ike::Command;
-use ike::resources::resource_of;
+use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, State};
 
 use super::PeerActor;
@@ -118,8 +118,19 @@ impl PeerActor {
                 *keys = Keys::Anew(name);
             }
         }
-        there.retain(|name| self.has_child(name));
-        there.iter().for_each(|name| self.made_anew(name, Ok(())));
+        for name in there {
+            if self.has_child(&name) {
+                self.made_anew(&name, Ok(()));
+            } else if let Some(why) = self.gaps.get(&*name).cloned() {
+                // It was refused before the old one ended.
+                self.made_anew(&name, Err(why.into()));
+            } else if !self.peer.spec.children.iter().any(|child| child.name == configured(&name)) {
+                self.made_anew(&name, Err("there is no such Child SA any more".into()));
+            } else if let Some(id) = self.supervisor.current() {
+                // Whoever has made the newer one may not ask for it by itself.
+                self.command(id, Command::CreateChild(name.as_str().into()));
+            }
+        }
     }
 
     pub(super) fn close_all(&mut self) {

@@ -193,7 +193,9 @@ impl Connection {
         let successor =
             self.children.iter().rev().find(|c| c.config.name == *name && c.state == ChildState::Installed);
         let successor = successor.map(|c| c.spi_in);
-        let heir = successor.or_else(|| self.reinstate(&removed.config.name));
+        // A peer that has lost the pair may have lost the one before as well.
+        let lost = reason == ChildEnd::LostByPeer;
+        let heir = successor.or_else(|| if lost { None } else { self.reinstate(&removed.config.name) });
         if let (true, Some(spi)) = (removed.active, heir) {
             self.activate(spi);
         }
