@@ -7,7 +7,7 @@ use tenants::{BatchError, Error, Violations};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::console::failure::DISK_REFUSED;
+use crate::console::failure::{DISK_REFUSED, UNTOLD};
 use crate::runtime::RuntimeError;
 
 /// Violations told in one status: details travel in a header, which clients bound to 16 KiB.
@@ -24,8 +24,6 @@ const DOMAIN: &str = "culvert";
 pub(crate) const MOVED: &str = "MOVED";
 /// `ErrorInfo.reason`: there are more violations than are told.
 const INVALID: &str = "INVALID";
-/// In `ErrorInfo.metadata`: how many violations are not told.
-pub(crate) const UNTOLD: &str = "untold";
 /// In `ErrorInfo.metadata`: the node of a cluster that it is about.
 pub(crate) const NODE: &str = "node";
 
@@ -178,6 +176,20 @@ mod tests {
         assert!(status.details().len() * 4 / 3 + status.message().len() < 12 * 1024);
         let info = status.get_details_error_info().unwrap();
         assert_eq!(info.metadata[UNTOLD], (2000 - MAX_VIOLATIONS).to_string());
+    }
+
+    #[test]
+    fn faults_that_are_not_told_are_counted() {
+        let mut faults = Violations::new();
+        (0..200).for_each(|n| faults.add(format!("objects[{n}].peer.auth"), "is missing"));
+        let refused = of_violations(&faults);
+        for failure in [
+            crate::console::failure::Failure::of_status(&refused, "x"),
+            crate::console::failure::Failure::of_batch(&refused, "x", &[]),
+        ] {
+            assert_eq!(failure.details.len(), 17, "{:?}", failure.details);
+            assert!(failure.details[16].starts_with("and 184 more"), "{:?}", failure.details);
+        }
     }
 
     #[test]

@@ -263,10 +263,11 @@ fn a_node_with_another_key_does_not_start_and_says_why() {
 fn a_node_that_was_alone_brings_its_catalog_along_once() {
     let Some(servers) = Servers::start(1) else { return };
     let shared = write_config(&servers, "a", "key");
-    // As it was before: the same state directory and key, without etcd.
+    // As it was before: the same state directory and key, without a cluster.
     let alone = servers.file("alone.toml");
     let text = std::fs::read_to_string(&shared).unwrap();
-    std::fs::write(&alone, text.replace("etcd = [", "# etcd = [")).unwrap();
+    let (before, cluster) = text.split_once("[cluster]").unwrap();
+    std::fs::write(&alone, format!("{before}{}", &cluster[cluster.find("[ike]").unwrap()..])).unwrap();
     let before = Daemon::of(&alone);
     before.create_tenant("acme");
     drop(before);

@@ -7,7 +7,6 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use crate::console::stream::broken;
-use crate::status;
 
 /// The innermost error: the one that says "connection refused".
 pub(crate) fn root_cause(error: &dyn std::error::Error) -> String {
@@ -72,6 +71,8 @@ pub(crate) fn tls_hint(reason: &str) -> Option<&'static str> {
 
 /// `ErrorInfo.reason` where the disk of the node did not take a write.
 pub(crate) const DISK_REFUSED: &str = "DISK_REFUSED";
+/// In `ErrorInfo.metadata`: how many violations are not told.
+pub(crate) const UNTOLD: &str = "untold";
 
 /// Exit codes. 2 is clap's, for a command line that cannot be parsed.
 pub(crate) mod exit {
@@ -245,7 +246,7 @@ fn in_batch<'a>(field: &'a str, places: &'a [String]) -> Option<(&'a str, &'a st
 
 /// That there are more faults than were told, if there are.
 fn untold(status: &Status) -> Option<String> {
-    let count = status.get_details_error_info()?.metadata.remove(status::UNTOLD)?;
+    let count = status.get_details_error_info()?.metadata.remove(UNTOLD)?;
     Some(format!("and {count} more of which nothing is told: mend these first"))
 }
 
@@ -276,17 +277,6 @@ fn in_manifest(field: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn faults_that_are_not_told_are_counted() {
-        let mut faults = tenants::Violations::new();
-        (0..200).for_each(|n| faults.add(format!("objects[{n}].peer.auth"), "is missing"));
-        let refused = status::of_violations(&faults);
-        for failure in [Failure::of_status(&refused, "x"), Failure::of_batch(&refused, "x", &[])] {
-            assert_eq!(failure.details.len(), 17, "{:?}", failure.details);
-            assert!(failure.details[16].starts_with("and 184 more"), "{:?}", failure.details);
-        }
-    }
 
     #[test]
     fn fields_are_shown_as_in_a_manifest() {
