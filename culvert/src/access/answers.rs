@@ -131,6 +131,8 @@ impl Unread {
 impl Drop for Unread {
     fn drop(&mut self) {
         self.patience.abort();
+        // Who looked after it may be a while in going.
+        drop(locked(&self.rest).take());
     }
 }
 
