@@ -47,9 +47,9 @@ impl IkeSaActor {
         self.lifetime = row.lifetime(at).map_err(|error| words(&error))?;
         (self.here, self.counted) = (here, conn.counters());
         let (local, remote) = conn.spis();
-        let initiator =
-            if conn.choice().is_some() { conn.initiator_spi() == local } else { conn.is_initiator() };
         let choice = conn.choice();
+        // Without an IKE_SA it has no SPIs that would tell.
+        let initiator = if choice.is_some() { conn.initiator_spi() == local } else { conn.is_initiator() };
         let children: Vec<(Arc<str>, u32, bool)> =
             conn.child_sas().map(|(name, spi, _, sending)| (name.clone(), spi, sending)).collect();
         let (began, opening, encapsulated) = (

@@ -64,7 +64,7 @@ impl Answers {
     }
 }
 
-/// One that is handed over as it is.
+/// One that is handed over as it is. It knows when nothing of it is left: an answer that is an error ends with its header.
 struct Small {
     octets: Option<Bytes>,
     trailers: Option<HeaderMap>,
