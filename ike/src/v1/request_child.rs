@@ -328,13 +328,6 @@ impl Connection {
         self.release_quick(quick);
     }
 
-    /// The peer has made a new IKE_SA and says nothing by the one that a quick mode of ours is on: it may have forgotten that one, or take
-    /// nothing in by it any more. strongSwan does not by one that it is about to replace.
-    pub(crate) fn ask_anew(&mut self, now: Instant, at: usize) {
-        let quick = self.quick.remove(at);
-        self.ask_again(now, quick);
-    }
-
     /// Gives back what a quick mode holds that comes to nothing.
     pub(crate) fn release_quick(&mut self, quick: Quick) {
         if let Step::Requested(offer) = quick.step {

@@ -369,7 +369,9 @@ impl Connection {
                 Some(Ok(message)) => {
                     let spi = quick.ike;
                     if self.has_a_newer_way(at) {
-                        self.ask_anew(now, at);
+                        // The peer may take nothing in by the old one any more. strongSwan does not by one that it is about to replace.
+                        let quick = self.quick.remove(at);
+                        self.ask_again(now, quick);
                         continue;
                     }
                     let fragments = self.sa(spi).is_some_and(|sa| sa.peer.fragments);
