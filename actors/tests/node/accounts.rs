@@ -21,7 +21,7 @@ async fn first_message(node: &Node) -> Vec<u8> {
         listener.recv(&mut buffer).map(|len| buffer[..len].to_vec())
     });
     let message = received.await.unwrap().unwrap();
-    branch.vanish();
+    branch.vanish().await;
     message
 }
 

@@ -209,7 +209,7 @@ async fn secrets_that_change_with_thousands_of_others_are_told() {
             if report.is_ok_and(|r| r.up) {
                 return;
             }
-            second.vanish();
+            second.vanish().await;
         }
     };
     assert!(tokio::time::timeout(LIMIT, told).await.is_ok(), "the new secret is not known");

@@ -9,10 +9,10 @@ use culvert_proto::v1;
 use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use latest::{Follow as _, Latest as _};
-use loadtest::{Command, Flow, Initiator, InitiatorConfig, Report};
+use loadtest::{Command, Flow, Initiator, InitiatorConfig, InitiatorError, Report};
 use tenants::Catalog;
 use tokio::sync::{mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 /// Only a bound: everything here takes milliseconds.
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -20,7 +20,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Branch {
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) report: watch::Receiver<Report>,
-    task: AbortHandle,
+    task: JoinHandle<Result<(), InitiatorError>>,
 }
 
 impl Branch {
@@ -32,8 +32,12 @@ impl Branch {
     }
 
     /// It is gone, without a word to the node.
-    pub(crate) fn vanish(self) {
+    ///
+    /// When this returns its task has ended. One that runs at this moment ends a little later than it is told to: it would answer
+    /// meanwhile, and close its tunnels once nobody can order anything of it any more.
+    pub(crate) async fn vanish(self) {
         self.task.abort();
+        let _ = self.task.await;
     }
 
     pub(crate) fn received(&self) -> u64 {
@@ -161,7 +165,7 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
     change(&mut config);
     let (initiator, report) = Initiator::start(config).unwrap();
     let (commands, receiver) = mpsc::channel(8);
-    let task = tokio::spawn(initiator.run(receiver)).abort_handle();
+    let task = tokio::spawn(initiator.run(receiver));
     Branch { commands, report, task }
 }
 

@@ -38,7 +38,7 @@ async fn each_part_of_a_policy_carries_its_own_packets() {
         sender.until("up", |r| r.up).await;
         sender.commands.send(Command::Send(true)).await.unwrap();
         gateway.flows().await;
-        sender.vanish();
+        sender.vanish().await;
     }
     node.shutdown().await;
 }

@@ -116,7 +116,7 @@ impl Sequence {
             }
             9 if let Some(branch) = self.branches.remove(&n) => {
                 // Its delete will not be answered.
-                branch.vanish();
+                branch.vanish().await;
                 "branch gone"
             }
             10 => {
@@ -140,7 +140,9 @@ impl Sequence {
         let secret = v1::Secret { name: "tenants/acme/secrets/psk".into(), value, ..Default::default() };
         let request = v1::UpdateSecretRequest { secret: Some(secret), ..Default::default() };
         self.catalog.update_secret(request).unwrap();
-        std::mem::take(&mut self.branches).into_values().for_each(Branch::vanish);
+        for branch in std::mem::take(&mut self.branches).into_values() {
+            branch.vanish().await;
+        }
 
         let control = node.control();
         for n in 0..PEERS {

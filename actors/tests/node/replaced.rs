@@ -14,7 +14,7 @@ async fn who_waits_for_new_keys_has_those_of_the_newer_connection() {
     for target in [RekeyTarget::Ike, RekeyTarget::Children, RekeyTarget::Child("lan".into())] {
         let mut first = branch(&node, 0);
         first.until("up", |r| r.up).await;
-        first.vanish();
+        first.vanish().await;
         let before = sent_again();
         let (control, name, ordered) = (node.control(), &name, target.clone());
         let asked = async { control.rekey(name, ordered).await };
@@ -26,7 +26,7 @@ async fn who_waits_for_new_keys_has_those_of_the_newer_connection() {
         };
         let (outcome, second) = tokio::join!(asked, back);
         assert!(outcome.is_ok(), "{target:?}: {outcome:?}");
-        second.vanish();
+        second.vanish().await;
     }
     node.shutdown().await;
 }

@@ -78,7 +78,7 @@ async fn branch_on(node: &Node, shard: u32, n: u8, to: u8) -> Branch {
             branch.commands.send(Command::Send(true)).await.unwrap();
             return branch;
         }
-        branch.vanish();
+        branch.vanish().await;
     }
     panic!("no address is for shard {shard}");
 }
