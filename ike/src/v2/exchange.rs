@@ -139,10 +139,21 @@ impl Exchanges {
         self.pending.iter_mut().map(|p| &mut p.request)
     }
 
-    /// The datagrams of what is under way, but for a rekeying of the IKE_SA.
+    /// The datagrams of what is under way.
     pub(crate) fn under_way(&self) -> impl Iterator<Item = &Vec<u8>> {
-        let pending = self.pending.iter().filter(|p| !matches!(p.request, Request::RekeyIke(_)));
-        pending.flat_map(|p| &p.datagrams)
+        self.pending.iter().flat_map(|p| &p.datagrams)
+    }
+
+    /// Takes out the request that makes an IKE_SA, if one is under way.
+    pub(crate) fn take_of_ike_sa(&mut self) -> Option<Pending> {
+        let makes = |p: &Pending| matches!(p.request, Request::RekeyIke(_) | Request::Auth);
+        let at = self.pending.iter().position(makes)?;
+        Some(self.pending.remove(at))
+    }
+
+    /// Waits on for the answer to what was taken out.
+    pub(crate) fn put_back(&mut self, pending: Pending) {
+        self.pending.push(pending);
     }
 
     /// Notes datagrams that are sent each time in front of the request that was sent last.

@@ -9,6 +9,7 @@
 //! | `answer_child.rs`, `request_child.rs` | CREATE_CHILD_SA for Child SAs: answered, requested |
 //! | `rekey_ike.rs` | CREATE_CHILD_SA for the IKE_SA, both sides, and its collisions |
 //! | `accept.rs` | whether an answer is one to what was asked |
+//! | `closing.rs` | the end that is ours |
 //! | `asked.rs` | rekeyings that the host waits for |
 //! | `mode.rs` | transport mode |
 //! | `nat.rs`, `moved.rs` | who is behind a NAT; a peer that sends from elsewhere |
@@ -27,6 +28,7 @@ mod accept;
 mod answer_child;
 mod asked;
 mod child;
+mod closing;
 mod exchange;
 mod fragment;
 mod fruit;

@@ -190,6 +190,9 @@ impl Connection {
         };
         let payloads = Payloads(&payloads);
         self.note_window(spi, payloads);
+        if matches!(self.phase, Phase::Lingering(_)) {
+            return self.answered_after_close(now, host, spi, request, payloads);
+        }
         match request {
             Request::Auth => self.auth_answered(now, host, payloads),
             Request::Child(offer) => self.child_answered(now, host, spi, *offer, payloads),

@@ -9,7 +9,7 @@ use super::request::{Collision, IkeOffer, PutOff, Request, Tries};
 use super::tasks::Task;
 use super::{Connection, MAX_IKE_SAS, REPLACED_IKE};
 use crate::crypto::dh::KeyPair;
-use crate::event::{CloseReason, Event};
+use crate::event::Event;
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::negotiate::IkeChoice;
@@ -221,11 +221,16 @@ impl Connection {
     }
 
     /// Whether there is an IKE_SA with this SPI of ours that nobody has deleted or replaced.
-    fn is_active(&mut self, spi: u64) -> bool {
+    pub(crate) fn is_active(&mut self, spi: u64) -> bool {
         self.sa_mut(spi).is_some_and(|sa| sa.state == SaState::Active)
     }
 
-    fn rekeyed_sa(&self, spi: u64, offer: &IkeOffer, payloads: Payloads<'_>) -> Result<IkeSa, Failure> {
+    pub(crate) fn rekeyed_sa(
+        &self,
+        spi: u64,
+        offer: &IkeOffer,
+        payloads: Payloads<'_>,
+    ) -> Result<IkeSa, Failure> {
         let answer = payloads.sa().unwrap_or_default();
         let old = self.sas.iter().find(|sa| sa.spi_local == spi).ok_or(Failure::Replaced)?;
         let (group, public) = payloads.ke().unwrap_or_default();
@@ -318,24 +323,6 @@ impl Connection {
             }
         } else {
             self.release_requests(requests);
-        }
-    }
-
-    /// Ends the connection, and tells the peer if it is up.
-    pub(crate) fn close(&mut self, now: Instant, host: &mut dyn Host, reason: CloseReason) {
-        let was_up = self.is_up();
-        let spi = self.current;
-        // `down` abandons what is under way, so our window is free. The peer's is not where a request was lost: it takes none before it has
-        // that (RFC 7296 section 2.3). So that goes with the delete, though nobody waits for its answer. A rekeying of the IKE_SA does
-        // not: the peer would delete the old one and keep the new.
-        let before = self.current_sa().map(|sa| sa.exchanges.under_way().cloned().collect::<Vec<_>>());
-        self.down(now, reason);
-        if was_up {
-            self.ask(before.iter().flatten().cloned().collect::<Vec<_>>());
-            self.delete_ike_sa(now, host, spi);
-            if let Some((sa, before)) = self.sa_mut(spi).zip(before) {
-                sa.exchanges.precede(before);
-            }
         }
     }
 }

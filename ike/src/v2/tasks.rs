@@ -358,7 +358,7 @@ impl Connection {
         let remote = self.addresses().1;
         self.release_requests([lost.request]);
         if matches!(self.phase, Phase::Lingering(_)) {
-            self.finish();
+            self.finish_if_idle();
         } else if spi == self.current {
             self.failed(now, Failure::Timeout { exchange, remote, tries });
         } else {
@@ -368,15 +368,12 @@ impl Connection {
 
     /// Our delete of an IKE_SA was answered.
     pub(crate) fn ike_delete_answered(&mut self, now: Instant, spi: u64) {
-        if matches!(self.phase, Phase::Lingering(_)) && spi == self.current {
-            return self.finish();
-        }
         if let Some(sa) = self.sa_mut(spi) {
             sa.state = SaState::Dead(now + LINGER_IKE);
         }
     }
 
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for spi in self.sas.iter().map(|sa| sa.spi_local).collect::<Vec<_>>() {
             self.drop_sa(spi);
         }
