@@ -50,15 +50,17 @@ impl EventSink {
         Self { sender, backlog: VecDeque::new(), unknown_spi, unreachable: Told::default(), counters }
     }
 
-    /// Passes an event on, now or later.
-    pub(crate) fn send(&mut self, event: RouterEvent) {
+    /// Passes an event on, now or later. False when it is lost.
+    pub(crate) fn send(&mut self, event: RouterEvent) -> bool {
         // Behind the backlog, to keep the order.
         self.backlog.push_back(event);
         self.flush();
-        if self.backlog.len() > BACKLOG_EVENTS {
+        let kept = self.backlog.len() <= BACKLOG_EVENTS;
+        if !kept {
             self.backlog.pop_back();
             self.counters.count(Counter::EventLost);
         }
+        kept
     }
 
     /// Passes an IKE message on, now or never.
@@ -245,6 +247,21 @@ mod tests {
         }
         assert_eq!(taken, [0, 0, 0, 0, 0, 7, 7, 7]);
         assert!(crate::counters::total([&*counters]).contains(&("drop_ike_first_overload", 15)));
+    }
+
+    #[test]
+    fn whoever_reports_is_told_what_is_lost() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let counters = Arc::new(Counters::new());
+        let mut sink = EventSink::new(sender, unknown_spi_events(), counters.clone());
+        let soft = |number| RouterEvent::SoftLimit { spi: Spi(number) };
+        for number in 0..=BACKLOG_EVENTS as u32 {
+            assert!(sink.send(soft(number)), "{number}");
+        }
+        assert!(!sink.send(soft(7)));
+        assert!(crate::counters::total([&*counters]).contains(&("event_lost", 1)));
+        assert_eq!(receiver.try_recv().map(spi_of), Ok(0));
+        assert!(sink.send(soft(8)), "there is room again");
     }
 
     #[test]

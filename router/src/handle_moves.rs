@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::command::{Command, CommandSender};
 use crate::error::RouterError;
 use crate::handle::RouterHandle;
-use crate::model::Reserve;
+use crate::model::{Reserve, SaStats};
 use crate::pair_snapshot::{PairSnapshot, WindowSnapshot};
 use crate::registry::Listing;
 use crate::shard::Sa;
@@ -28,10 +28,10 @@ impl RouterHandle {
         all
     }
 
-    /// Takes these pairs out and says how they stood in the end: nothing is sealed or opened by them after that. They are gone as
+    /// Takes these pairs out, with what they have come to here, and says how they stood in the end: nothing is sealed or opened by them after that. They are gone as
     /// after [`remove`](Self::remove), but no [`crate::RouterEvent::Removed`] follows. Whoever gives up waiting for the answer
     /// loses them.
-    pub async fn extract_pairs(&self, spis: Vec<Spi>) -> Vec<PairSnapshot> {
+    pub async fn extract_pairs(&self, spis: Vec<Spi>) -> Vec<(PairSnapshot, SaStats)> {
         let mut all = Vec::with_capacity(spis.len());
         for (shard, some) in self.by_shard(spis) {
             let (reply, answer) = oneshot::channel();
@@ -50,7 +50,7 @@ impl RouterHandle {
             all.extend(answer.await.unwrap_or_default().into_iter().map(|sa| {
                 let mut snapshot = sa.snapshot();
                 snapshot.set_active(active.contains(&snapshot.spi()));
-                snapshot
+                (snapshot, sa.stats())
             }));
         }
         all

@@ -74,7 +74,9 @@ pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]
 pub use liveness::RouterThread;
 pub use liveness::ThreadDeath;
-pub use model::{ChildSa, IkeDatagram, Reserve, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId};
+pub use model::{
+    Carried, ChildSa, IkeDatagram, Reserve, RouterEvent, SaStats, TenantId, TunnelConfig, TunnelId,
+};
 pub use options::{Encapsulation, OuterDf, OuterDscp, OuterEcn, TunnelOptions};
 pub use pair_snapshot::{PairSnapshot, WindowSnapshot};
 pub use router::Router;

@@ -225,6 +225,19 @@ pub enum RouterEvent {
     },
 }
 
+/// Packets and octets that have gone by a pair of SAs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Packets opened.
+    pub packets_in: u64,
+    /// Octets of the inner packets opened.
+    pub bytes_in: u64,
+    /// Packets sealed.
+    pub packets_out: u64,
+    /// Octets of the inner packets sealed.
+    pub bytes_out: u64,
+}
+
 /// Figures of one pair of SAs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaStats {
@@ -252,6 +265,8 @@ pub struct SaStats {
     pub packets_out: u64,
     /// Octets of the inner packets sealed.
     pub bytes_out: u64,
+    /// How much of these four other nodes have carried, as far as is known here: they have counted it as theirs.
+    pub elsewhere: Carried,
     /// Highest sequence number opened.
     pub sequence_in: u64,
     /// Sequence number of the last packet sealed.

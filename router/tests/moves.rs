@@ -14,7 +14,8 @@ use common::cluster::Cluster;
 use common::{Gateway, PATIENCE, Remote, socket, udp};
 use esp::{Lease, Limits, Resume, Spi};
 use router::{
-    Encapsulation, PairSnapshot, Passed, Reserve, RouterError, RouterEvent, RouterHandle, TenantId, TunnelId,
+    Carried, Encapsulation, PairSnapshot, Passed, Reserve, RouterError, RouterEvent, RouterHandle, SaStats,
+    TenantId, TunnelId,
 };
 use tokio::runtime::Builder;
 
@@ -70,11 +71,15 @@ fn restore(to: &RouterHandle, pairs: &[PairSnapshot], resume: Resume, reserve: R
     }
 }
 
+fn snapshots(pairs: Vec<(PairSnapshot, SaStats)>) -> Vec<PairSnapshot> {
+    pairs.into_iter().map(|(pair, _)| pair).collect()
+}
+
 /// The slot goes over as it does when a node is drained.
 async fn hand_over(cluster: &Cluster, from: &RouterHandle, to: &RouterHandle, spis: &[Spi]) {
     to.expect_slot(MOVING).unwrap();
     from.expect_slot(MOVING).unwrap();
-    let pairs = from.extract_pairs(spis.to_vec()).await;
+    let pairs = snapshots(from.extract_pairs(spis.to_vec()).await);
     assert_eq!(pairs.len(), spis.len());
     restore(to, &pairs, Resume::Exactly, Reserve::default());
     to.open_slot(MOVING).unwrap();
@@ -271,7 +276,7 @@ fn packets_of_a_slot_that_comes_wait_for_their_pairs_and_keep_their_order() {
     let spis = vec![far.spi, near.spi];
     let early: Vec<Vec<u8>> =
         (0..20).map(|number| far.seal(&udp("10.1.0.1", "10.2.0.1", number, 10))).collect();
-    let pairs = first.runtime.block_on(first.handle.extract_pairs(spis));
+    let pairs = snapshots(first.runtime.block_on(first.handle.extract_pairs(spis)));
     assert_eq!(pairs.len(), 2);
 
     second.handle.expect_slot(MOVING).unwrap();
@@ -311,11 +316,14 @@ fn a_standby_keeps_up_with_windows() {
     }
     first.wait_for("esp_sent", 5);
     let windows = changed();
-    assert_eq!(windows.iter().map(|window| window.spi).collect::<Vec<_>>(), [far.spi.0], "once");
+    let told: Vec<u32> = windows.iter().map(|window| window.spi).collect();
+    assert_eq!(told, [far.spi.0, near.spi.0], "each once, by what came in and by what went out");
     assert!(changed().is_empty());
     pairs[0].set_window(&windows[0]).unwrap();
     let mut other = first.runtime.block_on(first.handle.snapshot_pairs(vec![near.spi]));
     assert!(other[0].set_window(&windows[0]).is_err());
+    other[0].set_window(&windows[1]).unwrap();
+    pairs.append(&mut other);
 
     second.handle.open_slot(MOVING).unwrap();
     restore(&second.handle, &pairs, Resume::Beyond(0), Reserve::default());
@@ -324,6 +332,8 @@ fn a_standby_keeps_up_with_windows() {
     }
     second.wait_for("esp_replay_duplicate", 5);
     assert_eq!(second.stats_of(far.spi).packets_in, 5);
+    // Its limits in octets and packets go on, though nothing ever came in by it.
+    assert_eq!(second.stats_of(near.spi).packets_out, 5);
 }
 
 #[test]
@@ -361,7 +371,7 @@ fn what_a_pair_has_learned_moves_along() {
     first.wait_for("drop_no_route", 1);
     let spis = vec![far.spi, site.spi];
     let before: Vec<_> = spis.iter().map(|spi| first.stats_of(*spi)).collect();
-    let pairs = first.runtime.block_on(first.handle.extract_pairs(spis.clone()));
+    let pairs = snapshots(first.runtime.block_on(first.handle.extract_pairs(spis.clone())));
     assert!(first.stats().iter().all(|stats| !spis.contains(&stats.spi)));
     second.handle.open_slot(MOVING).unwrap();
     restore(&second.handle, &pairs, Resume::Exactly, Reserve::default());
@@ -369,6 +379,8 @@ fn what_a_pair_has_learned_moves_along() {
         let mut new = second.stats_of(old.spi);
         // What happened on a node stays there.
         (new.drops, new.last_used_in) = (old.drops.clone(), old.last_used_in);
+        let Carried { packets_in, bytes_in, .. } = std::mem::take(&mut new.elsewhere);
+        assert_eq!((packets_in, bytes_in), (old.packets_in, old.bytes_in), "and is counted there");
         assert_eq!(new, old);
     }
 }
@@ -389,7 +401,7 @@ fn a_soft_limit_is_told_once_more_after_a_move() {
         site.send(&udp("10.9.0.1", "10.1.0.1", 1, 10));
     }
     soft(&mut first);
-    let pairs = first.runtime.block_on(first.handle.extract_pairs(vec![spi]));
+    let pairs = snapshots(first.runtime.block_on(first.handle.extract_pairs(vec![spi])));
     second.handle.open_slot(MOVING).unwrap();
     restore(&second.handle, &pairs, Resume::Exactly, Reserve::default());
     let packet = site.seal(&udp("10.9.0.1", "10.1.0.1", 1, 10));

@@ -338,6 +338,7 @@ fn padding_hides_sizes_and_dummies_are_dropped() {
     second.send(&udp("10.2.0.1", "10.1.0.1", 5, 50));
     first.receive();
     assert_eq!((gateway.counter("esp_dummy"), gateway.counter("dummy_sent")), (1, 2));
+    assert_eq!(gateway.stats_of(second.spi).drops, [], "nothing was lost by it");
 }
 
 proptest! {

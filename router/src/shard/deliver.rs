@@ -132,7 +132,9 @@ impl Core {
         packets: usize,
         written: Option<io::Result<usize>>,
     ) {
-        self.counters.count(Counter::TunWriteCalls);
+        if written.is_some() {
+            self.counters.count(Counter::TunWriteCalls);
+        }
         let outcome = match written {
             Some(Ok(_)) => return self.counters.add(Counter::TunWritten, packets as u64),
             Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Counter::TunFull,

@@ -21,10 +21,7 @@ impl Core {
         let Some(sa) = self.table.get_mut(spi) else { return self.look_again(spi, packet, origin) };
         match sa.mark {
             Mark::Quiet => {}
-            Mark::Clean => {
-                sa.mark = Mark::Quiet;
-                self.moved.push_back(spi);
-            }
+            Mark::Clean => sa.note_moved(&mut self.moved),
             Mark::Early => {
                 self.wait(spi, packet, origin);
                 return false;

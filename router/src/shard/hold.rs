@@ -72,6 +72,10 @@ impl Holds {
             && let Some(share) = self.tenants.get_mut(&tenant)
             && let Some(held) = share.tunnels.get_mut(&tunnel)
         {
+            if held.packets.is_empty() {
+                // Those before were refused, or were dropped for others.
+                held.since = now;
+            }
             held.packets.push_back(packet.to_vec());
             held.places += places;
             share.places += places;
@@ -246,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_waits_as_long_as_the_next_whatever_became_of_those_before() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        assert_eq!(holds.hold(now, KEY, &[0]), Outcome { ask: true, ..HELD });
+        assert_eq!(holds.refuse(KEY), 1);
+        let later = now + HOLD_TIME * 7 / 10;
+        assert!(holds.hold(later, KEY, &[1]).held);
+        assert_eq!(holds.expire(now + HOLD_TIME), 0);
+        assert_eq!(holds.expire(later + HOLD_TIME), 1);
+        assert!(holds.is_empty() && holds.places == 0);
+    }
+
+    #[test]
     fn who_was_refused_asks_no_more_often() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         assert_eq!(holds.refuse(KEY), 0);
@@ -257,7 +273,7 @@ mod tests {
         }
         assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[3]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.refuse(KEY), 2);
-        assert_eq!(holds.expire(now + HOLD_TIME), 0);
+        assert_eq!(holds.expire(now + ASK_INTERVAL + HOLD_TIME), 0);
         assert!(holds.is_empty() && holds.places == 0, "forgotten once nothing came for a while");
     }
 

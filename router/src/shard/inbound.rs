@@ -5,7 +5,7 @@ use std::ops::Range;
 use esp::ecn::{self, Ecn};
 use esp::icmp::IcmpError;
 use esp::ip::PacketInfo;
-use esp::{Spi, ip};
+use esp::{OpenError, Spi, ip};
 
 use super::core::Core;
 use super::route::Way;
@@ -114,6 +114,7 @@ impl Core {
             self.events.unknown_spi(self.now, spi, origin.from);
             return None;
         };
+        let top = sa.inbound.top();
         let opened = match &sa.hosts {
             None => sa.inbound.open(packet),
             Some(hosts) => sa.inbound.open_transport(packet, hosts, origin.class, scratch),
@@ -123,6 +124,10 @@ impl Core {
             Err(error) => {
                 sa.not_opened(error, self.now, &mut self.events);
                 self.counters.count_open(error);
+                let newest = sa.inbound.top();
+                if error == OpenError::Dummy && newest != top {
+                    sa.note_origin(self.now, &origin, newest, &mut self.events);
+                }
                 return None;
             }
         };

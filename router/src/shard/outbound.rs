@@ -194,6 +194,7 @@ impl Core {
             Ok(sealed) => {
                 self.queue.commit(batch, sealed.len);
                 sa.last_out = Some(self.now);
+                sa.note_moved(&mut self.moved);
                 if let Some(limit) = sealed.limit {
                     sa.raise(limit, &mut self.events);
                 }
@@ -220,6 +221,7 @@ impl Core {
                 Ok(sealed) => {
                     self.queue.commit(batch, sealed.len);
                     self.counters.count(Counter::DummySent);
+                    sa.note_moved(&mut self.moved);
                     if let Some(limit) = sealed.limit {
                         sa.raise(limit, &mut self.events);
                     }

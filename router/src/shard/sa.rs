@@ -1,5 +1,6 @@
 //! A pair of SAs as a shard owns it.
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use esp::{InboundSa, LimitEvent, OpenError, OutboundSa, RestoreError, Resume, Sa
 
 use crate::allowance::{Allowance, Reminder};
 use crate::events::{self, EventSink};
-use crate::model::{ChildSa, Ends, Reserve, RouterEvent, SaStats};
+use crate::model::{Carried, ChildSa, Ends, Reserve, RouterEvent, SaStats};
 use crate::options::{Encapsulation, TunnelOptions};
 use crate::pair_snapshot::{PairSnapshot, Parts, Restored, WindowSnapshot};
 use crate::path_mtu::PathMtu;
@@ -46,6 +47,8 @@ pub(crate) struct Sa {
     max_inner: usize,
     pub(crate) last_in: Option<Instant>,
     pub(crate) last_out: Option<Instant>,
+    /// By other nodes, before this one had it.
+    elsewhere: Carried,
     drops: Vec<(&'static str, u64)>,
     /// Where what came in goes.
     pub(super) last_flow: LastFlow,
@@ -59,10 +62,10 @@ pub(crate) struct Sa {
     hard_raised: bool,
 }
 
-/// What to do before a packet of a pair is opened: one look in the usual case.
+/// What to do before a packet of a pair is opened, or once one is sealed: one look in the usual case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// Nothing: the pair is on the list of those whose window has moved, or there is no such list.
+    /// Nothing: the pair is on the list of those that have moved on, or there is no such list.
     Quiet,
     /// To put it on that list.
     Clean,
@@ -145,7 +148,9 @@ impl Sa {
         let (local, own, follows, options) = (from.ends.local, from.own, from.follows, from.options);
         let parts =
             SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options };
-        Ok(Self::of(parts, reserve))
+        let mut sa = Self::of(parts, reserve);
+        sa.elsewhere = sa.carried();
+        Ok(sa)
     }
 
     fn of(parts: SaParts, reserve: &Reserve) -> Self {
@@ -168,6 +173,7 @@ impl Sa {
             max_inner: 0,
             last_in: None,
             last_out: None,
+            elsewhere: Carried::default(),
             drops: Vec::new(),
             last_flow: LastFlow::default(),
             moves: events::moves(),
@@ -208,6 +214,14 @@ impl Sa {
             encapsulation: self.path.encapsulation,
             active: self.tunnel.sends_on(self.spi()),
         })
+    }
+
+    /// Puts it on the list of those whose standby is to be told how far they have come, by what came in or, where nothing does, went out.
+    pub(crate) fn note_moved(&mut self, moved: &mut VecDeque<Spi>) {
+        if self.mark == Mark::Clean {
+            self.mark = Mark::Quiet;
+            moved.push_back(self.spi());
+        }
     }
 
     /// How far it has come.
@@ -304,6 +318,11 @@ impl Sa {
 
     /// Counts a packet that was not opened, as [`Sa::not_sealed`].
     pub(crate) fn not_opened(&mut self, error: OpenError, now: Instant, events: &mut EventSink) {
+        if error == OpenError::Dummy {
+            // It is no loss to anybody, and a sign of life (RFC 4303 section 2.6).
+            self.last_in = Some(now);
+            return;
+        }
         self.count_drop(error.name());
         if error == OpenError::HardLimit && self.stuck.is_due(now, true) {
             events.send(RouterEvent::HardLimit { spi: self.spi() });
@@ -315,8 +334,12 @@ impl Sa {
         let spi = self.spi();
         match limit {
             LimitEvent::Soft if !self.soft_raised => {
-                self.soft_raised = true;
-                events.send(RouterEvent::SoftLimit { spi });
+                self.soft_raised = events.send(RouterEvent::SoftLimit { spi });
+                if !self.soft_raised {
+                    // Nobody has heard it, and an SA without a lifetime in seconds is renewed by nothing else.
+                    self.inbound.tell_soft_again();
+                    self.outbound.tell_soft_again();
+                }
             }
             LimitEvent::Hard if !self.hard_raised => {
                 self.hard_raised = true;
@@ -376,7 +399,17 @@ impl Sa {
         self.measure();
     }
 
+    fn carried(&self) -> Carried {
+        Carried {
+            packets_in: self.inbound.packets(),
+            bytes_in: self.inbound.bytes(),
+            packets_out: self.outbound.packets(),
+            bytes_out: self.outbound.bytes(),
+        }
+    }
+
     pub(crate) fn stats(&self) -> SaStats {
+        let Carried { packets_in, bytes_in, packets_out, bytes_out } = self.carried();
         SaStats {
             spi: self.spi(),
             outbound_spi: self.outbound.spi(),
@@ -386,10 +419,11 @@ impl Sa {
             remote: self.path.remote,
             encapsulation: self.path.encapsulation,
             inner_mtu: self.max_inner,
-            packets_in: self.inbound.packets(),
-            bytes_in: self.inbound.bytes(),
-            packets_out: self.outbound.packets(),
-            bytes_out: self.outbound.bytes(),
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+            elsewhere: self.elsewhere,
             sequence_in: self.inbound.top(),
             sequence_out: self.outbound.sequence(),
             drops: self.drops.clone(),
