@@ -111,7 +111,7 @@ impl Dispatch {
                 }
             }
             RouterEvent::Removed { stats, .. } => {
-                env.board.add_past(convert::peer_of_tunnel(stats.tunnel), &stats);
+                env.board.add_past(&stats);
             }
             RouterEvent::Unreachable(what) => {
                 let peers = env.catalog.peers_at(what.remote.ip(), MAX_OWNERS);

@@ -24,6 +24,7 @@ use crate::registry::Registry;
 use crate::resolver::Resolver;
 use crate::span::SpanSink;
 use crate::status::Board;
+use crate::sums::Sums;
 use crate::table::Table;
 
 /// For the actor of a Child SA.
@@ -39,6 +40,7 @@ pub(crate) struct ConnEnv {
     pub(crate) child: Arc<ChildEnv>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) board: Board,
+    pub(crate) sums: Sums,
     /// Of a node that is alone; in every SPI.
     slot: u8,
     /// The other nodes, if there are any.
@@ -112,6 +114,7 @@ impl NodeEnv {
             child: Arc::new(child),
             catalog,
             board: Board::default(),
+            sums: Sums::default(),
             slot: config.slot,
             others: config.others.clone(),
             key_log: config.key_log.clone(),

@@ -14,7 +14,8 @@ use crate::dispatch;
 use crate::env::NodeEnv;
 use crate::outcomes::Negotiations;
 use crate::reception;
-use crate::status::{PeerView, Traffic};
+use crate::status::{OfTenants, PeerView, Traffic};
+use crate::sums::Troubles;
 
 /// What waits, and how much may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,14 @@ pub struct Figures {
     pub queues: Vec<Queue>,
     /// Running peers, in the order of names.
     pub peers: Vec<(PeerName, Arc<PeerView>)>,
-    /// What the tunnels of each peer have carried, by the peer's number.
+    /// What the tunnels of each peer have carried at this node, by the peer's number.
     pub traffic: BTreeMap<u64, Traffic>,
+    /// The same of each tenant, by its number, those of peers that are gone included.
+    pub carried: BTreeMap<u32, Traffic>,
     /// What was dropped in tunnels, by the tenant's number and the name of the drop.
     pub drops: BTreeMap<(u32, &'static str), u64>,
+    /// What went wrong with the peers of each tenant, those that are gone included.
+    pub troubles: BTreeMap<TenantName, Troubles>,
     /// Uplinks, by tenant: whether each works; `None` while that is not known.
     pub uplinks: Vec<(TenantName, Option<bool>)>,
 }
@@ -92,16 +97,22 @@ impl Control {
     /// The node in numbers. Those of tunnels are read from the router, a few at a time.
     pub async fn figures(&self) -> Figures {
         let env: &NodeEnv = self.env();
-        let mut traffic: BTreeMap<u64, Traffic> = env.board.all_past().into_iter().collect();
-        let mut drops = env.board.past_drops();
+        let tenants = env.catalog.tenants();
+        let numbers = tenants.iter().map(|tenant| tenant.number).collect();
+        let mut traffic: BTreeMap<u64, Traffic> = env.board.all_past_here().into_iter().collect();
+        let OfTenants { mut carried, mut drops } = env.board.past_of(&numbers);
         for stats in env.router.stats().await {
-            traffic.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add(&stats);
+            traffic.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add_here(&stats);
+            carried.entry(stats.tenant.0).or_default().add_here(&stats);
             for (name, count) in &stats.drops {
                 *drops.entry((stats.tenant.0, *name)).or_default() += count;
             }
         }
+        env.sums.settle(&mut traffic, &mut carried, &mut drops);
         let mut peers = env.board.all();
         peers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let names = tenants.iter().map(|tenant| tenant.name.clone()).collect();
+        let troubles = env.sums.troubles(&names, &peers, |name| env.catalog.get_peer(name).is_some());
         let uplinks = env.uplinks.all().into_iter();
         let mut uplinks: Vec<_> =
             uplinks.map(|(number, uplink)| (uplink.name, self.uplink_works(TenantId(number)))).collect();
@@ -115,7 +126,9 @@ impl Control {
             queues: queues(env),
             peers,
             traffic,
+            carried,
             drops,
+            troubles,
             uplinks,
         }
     }

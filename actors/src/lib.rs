@@ -52,6 +52,7 @@ mod registry;
 mod resolver;
 mod span;
 mod status;
+mod sums;
 mod table;
 mod tenant;
 mod trail;
@@ -79,4 +80,5 @@ pub use span::{
     Attribute, Attributes, NoTraceparent, Span, SpanContext, SpanEvent, SpanKind, SpanSink, Value, Within,
 };
 pub use status::{ChildView, PeerView, Traffic};
+pub use sums::Troubles;
 pub use vocabulary::RekeyTarget;

@@ -1,8 +1,8 @@
 //! The board: what every peer looks like now, written by its actor, read by the API without asking any actor.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
@@ -11,7 +11,9 @@ use router::SaStats;
 use tenants::PeerName;
 
 use crate::condition::Conditions;
+use crate::convert;
 use crate::history::History;
+use crate::sums::Drops;
 use crate::table::{Registration, Table, Turn};
 
 /// A peer as it stands.
@@ -131,11 +133,30 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// All that a pair has carried, at whichever nodes.
     pub(crate) fn add(&mut self, stats: &SaStats) {
         self.packets_in += stats.packets_in;
         self.packets_out += stats.packets_out;
         self.bytes_in += stats.bytes_in;
         self.bytes_out += stats.bytes_out;
+    }
+
+    /// What a pair has carried at this node.
+    pub(crate) fn add_here(&mut self, stats: &SaStats) {
+        self.packets_in += stats.packets_in.saturating_sub(stats.elsewhere.packets_in);
+        self.packets_out += stats.packets_out.saturating_sub(stats.elsewhere.packets_out);
+        self.bytes_in += stats.bytes_in.saturating_sub(stats.elsewhere.bytes_in);
+        self.bytes_out += stats.bytes_out.saturating_sub(stats.elsewhere.bytes_out);
+    }
+
+    /// The larger of each.
+    pub(crate) fn or_more(self, other: Self) -> Self {
+        Self {
+            packets_in: self.packets_in.max(other.packets_in),
+            packets_out: self.packets_out.max(other.packets_out),
+            bytes_in: self.bytes_in.max(other.bytes_in),
+            bytes_out: self.bytes_out.max(other.bytes_out),
+        }
     }
 
     pub(crate) const fn plus(self, other: Self) -> Self {
@@ -153,15 +174,32 @@ impl Traffic {
 pub(crate) struct Board {
     views: Table<PeerName, Arc<PeerView>>,
     /// Traffic of Child SAs that are gone, by peer.
-    past: Table<u64, Traffic>,
-    /// What was dropped on them, by tenant and name.
-    drops: Mutex<BTreeMap<(u32, &'static str), u64>>,
+    past: Table<u64, Past>,
+    /// And by tenant.
+    of_tenants: Mutex<OfTenants>,
+}
+
+/// What Child SAs of a peer have carried that are gone.
+#[derive(Clone, Copy, Debug, Default)]
+struct Past {
+    /// At whichever nodes.
+    all: Traffic,
+    /// At this node, those included that are at another now.
+    here: Traffic,
+}
+
+/// What Child SAs of tenants have come to at this node that are gone, or at another now.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfTenants {
+    /// By the tenant's number.
+    pub(crate) carried: BTreeMap<u32, Traffic>,
+    pub(crate) drops: Drops,
 }
 
 /// A peer's place on the board.
 pub(crate) struct BoardPlace {
     view: Registration<PeerName, Arc<PeerView>>,
-    _past: Registration<u64, Traffic>,
+    _past: Registration<u64, Past>,
 }
 
 impl BoardPlace {
@@ -181,29 +219,41 @@ impl Board {
     }
 
     /// A pair of this peer is gone; its figures stay in the peer's sum for as long as the peer is there.
-    pub(crate) fn add_past(&self, uid: u64, stats: &SaStats) {
-        self.past.update(&uid, |past| past.add(stats));
-        if !stats.drops.is_empty() {
-            let mut drops = self.drops.lock().unwrap_or_else(PoisonError::into_inner);
-            for (name, count) in &stats.drops {
-                *drops.entry((stats.tenant.0, *name)).or_default() += count;
-            }
+    pub(crate) fn add_past(&self, stats: &SaStats) {
+        self.past.update(&convert::peer_of_tunnel(stats.tunnel), |past| past.all.add(stats));
+        self.add_past_here(stats);
+    }
+
+    /// A pair of this peer goes to another node, where its figures go on. What it has come to here stays in the node's own sums.
+    pub(crate) fn add_past_here(&self, stats: &SaStats) {
+        self.past.update(&convert::peer_of_tunnel(stats.tunnel), |past| past.here.add_here(stats));
+        let (mut sums, number) = (self.of_tenants(), stats.tenant.0);
+        sums.carried.entry(number).or_default().add_here(stats);
+        for (name, count) in &stats.drops {
+            *sums.drops.entry((number, *name)).or_default() += count;
         }
     }
 
-    /// Of all peers.
-    pub(crate) fn all_past(&self) -> Vec<(u64, Traffic)> {
-        self.past.all()
+    /// What the pairs of all peers have carried at this node that are gone.
+    pub(crate) fn all_past_here(&self) -> Vec<(u64, Traffic)> {
+        self.past.all().into_iter().map(|(uid, past)| (uid, past.here)).collect()
     }
 
-    /// What was dropped on pairs that are gone, by tenant and name.
-    pub(crate) fn past_drops(&self) -> BTreeMap<(u32, &'static str), u64> {
-        self.drops.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What the pairs of these tenants have come to at this node that are gone. Of others nothing is kept.
+    pub(crate) fn past_of(&self, tenants: &BTreeSet<u32>) -> OfTenants {
+        let mut sums = self.of_tenants();
+        sums.carried.retain(|number, _| tenants.contains(number));
+        sums.drops.retain(|(number, _), _| tenants.contains(number));
+        sums.clone()
+    }
+
+    fn of_tenants(&self) -> MutexGuard<'_, OfTenants> {
+        self.of_tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Traffic of the peer's pairs that are gone.
     pub(crate) fn past(&self, uid: u64) -> Traffic {
-        self.past.get(&uid).unwrap_or_default()
+        self.past.get(&uid).unwrap_or_default().all
     }
 
     pub(crate) fn get(&self, name: &PeerName) -> Option<Arc<PeerView>> {

@@ -172,6 +172,10 @@ impl IkeSaActor {
         }
         // Nor is anybody to learn of what a node that has to go on with this does not know.
         if let Some(datagrams) = self.tell(ctx, datagrams, sender_changes, finished) {
+            if !sender_changes {
+                // Whoever hears by the peer that it is up may order something here at once, and that is to come after the news.
+                self.report_news();
+            }
             self.send(datagrams, sender_changes);
         }
         self.count();

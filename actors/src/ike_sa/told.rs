@@ -231,6 +231,8 @@ impl IkeSaActor {
         let (router, spis) = (self.env.router.clone(), self.spis());
         let asked = async move { router.extract_pairs(spis).await }.into_actor(self);
         ctx.spawn(asked.map(move |pairs, this, ctx| {
+            pairs.iter().for_each(|(_, stats)| this.env.board.add_past_here(stats));
+            let pairs: Vec<_> = pairs.into_iter().map(|(pair, _)| pair).collect();
             let mut rows = Vec::new();
             if let Some(connection) = connection {
                 rows.push(row(class::CONNECTION, key, &connection, now));

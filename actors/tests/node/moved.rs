@@ -63,6 +63,11 @@ fn spis(node: &Node) -> BTreeSet<u64> {
     (0..3).filter_map(|n| view(node, n)).flat_map(of).collect()
 }
 
+/// Packets that came in at a node, by its tenant's sum.
+async fn carried_by(node: &Node) -> u64 {
+    node.control().figures().await.carried.values().map(|carried| carried.packets_in).sum()
+}
+
 impl Old {
     /// Three branches are up, and send to each other.
     async fn new(host: u8) -> Self {
@@ -130,12 +135,18 @@ async fn a_tunnel_goes_on_at_another_node_as_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_given_is_as_it_was() {
     let Old { address, catalog, node, others, mut branches } = Old::new(2).await;
-    let before = spis(&node);
+    let (before, carried) = (spis(&node), carried_by(&node).await);
+    assert!(carried > 0);
     let rows = node.control().give_slot(SLOT, None).await;
     until("nothing is left", || spis(&node).is_empty() && node.control().connections_by_slot().is_empty())
         .await;
     let losses = |node: &Node| (0..3).map(|n| view(node, n).unwrap().losses).collect::<Vec<_>>();
     assert_eq!(losses(&node), [0; 3], "they were given");
+    let here = carried_by(&node).await;
+    assert!(
+        here >= carried,
+        "what has gone by here stays in the sum of the tenant: {here}, before {carried}"
+    );
     node.shutdown().await;
     let node = start(address, OTHER, &others, &catalog);
     until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
@@ -147,6 +158,9 @@ async fn a_slot_that_is_given_is_as_it_was() {
         assert_eq!((report.established, report.unopened), (1, 0));
     }
     assert_eq!((spis(&node), losses(&node)), (before, vec![0; 3]));
+    let there = carried_by(&node).await;
+    let sent: u64 = branches.iter().map(|branch| branch.report.latest().sent).sum();
+    assert!(there > 0 && here + there <= sent, "each packet is counted once: {here} and {there} of {sent}");
     node.shutdown().await;
 }
 

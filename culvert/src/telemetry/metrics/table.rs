@@ -74,8 +74,8 @@ metrics! {
     TENANT_PACKETS = Counter Tenant "culvert_tenant_packets_total" ["tenant", "direction"] "Inner packets of a tenant's tunnels.";
     TENANT_BYTES = Counter Tenant "culvert_tenant_bytes_total" ["tenant", "direction"] "Octets of the inner packets of a tenant's tunnels.";
     TENANT_DROPPED = Counter Tenant "culvert_tenant_dropped_packets_total" ["tenant", "reason"] "Packets that were dropped in a tenant's tunnels, by reason.";
-    TENANT_FAILURES = Counter Tenant "culvert_tenant_negotiation_failures_total" ["tenant"] "Negotiations with a tenant's peers that failed, rekeyings included. Those of peers that are deleted leave the sum.";
-    TENANT_LOSSES = Counter Tenant "culvert_tenant_losses_total" ["tenant"] "Times that a tunnel of a tenant was lost though nobody here wanted it. Those of peers that are deleted leave the sum.";
+    TENANT_FAILURES = Counter Tenant "culvert_tenant_negotiation_failures_total" ["tenant"] "Negotiations with a tenant's peers that failed, rekeyings included.";
+    TENANT_LOSSES = Counter Tenant "culvert_tenant_losses_total" ["tenant"] "Times that a tunnel of a tenant was lost though nobody here wanted it.";
 
     PEER_UP = Gauge Peer "culvert_peer_up" ["tenant", "peer"] "1 while a configured peer's tunnel is up, 0 while it is not, as long as it is configured.";
     PEER_REASON = Gauge Peer "culvert_peer_down_reason" ["tenant", "peer", "reason"] "1 for the reason why a tunnel does not carry all that it is for; none while it does. elsewhere: another node of the cluster has it or begins with it.";

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use actors::{PeerView, Traffic};
+use actors::{PeerView, Traffic, Troubles};
 
 use super::definition::Definition;
 use super::exit::{Exit, Number};
@@ -33,12 +33,16 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
     each(exit, &table::TENANT_UPLINK, tenants, &uplink);
     each(exit, &table::TENANT_IKE_SAS, tenants, &|of| Some(of.sum(|view| view.ike_sas as u64)));
     each(exit, &table::TENANT_CHILD_SAS, tenants, &|of| Some(of.sum(|view| view.children.len() as u64)));
-    let carried: Vec<Traffic> = tenants.iter().map(|tenant| tenant.carried(reading)).collect();
-    for (tenant, carried) in tenants.iter().zip(&carried) {
+    let carried = |of: &OfTenant<'_>| -> Traffic {
+        reading.figures.carried.get(&of.tenant.number).copied().unwrap_or_default()
+    };
+    for tenant in tenants {
+        let carried = carried(tenant);
         exit.number(&table::TENANT_PACKETS, &[tenant.id(), "in"], carried.packets_in.into());
         exit.number(&table::TENANT_PACKETS, &[tenant.id(), "out"], carried.packets_out.into());
     }
-    for (tenant, carried) in tenants.iter().zip(&carried) {
+    for tenant in tenants {
+        let carried = carried(tenant);
         exit.number(&table::TENANT_BYTES, &[tenant.id(), "in"], carried.bytes_in.into());
         exit.number(&table::TENANT_BYTES, &[tenant.id(), "out"], carried.bytes_out.into());
     }
@@ -48,8 +52,11 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
             exit.number(&table::TENANT_DROPPED, &[tenant.id(), reason(name)], (*count).into());
         }
     }
-    each(exit, &table::TENANT_FAILURES, tenants, &|of| Some(of.sum(|view| view.failures)));
-    each(exit, &table::TENANT_LOSSES, tenants, &|of| Some(of.sum(|view| view.losses)));
+    let troubles = |of: &OfTenant<'_>| -> Troubles {
+        reading.figures.troubles.get(&of.tenant.name).copied().unwrap_or_default()
+    };
+    each(exit, &table::TENANT_FAILURES, tenants, &|of| Some(troubles(of).failures.into()));
+    each(exit, &table::TENANT_LOSSES, tenants, &|of| Some(troubles(of).losses.into()));
 }
 
 fn each(
@@ -72,16 +79,5 @@ impl OfTenant<'_> {
 
     fn sum(&self, of: fn(&PeerView) -> u64) -> Number {
         self.peers.iter().filter_map(|peer| peer.view).map(of).sum::<u64>().into()
-    }
-
-    fn carried(&self, reading: &Reading) -> Traffic {
-        let mut sum = Traffic::default();
-        for carried in self.peers.iter().filter_map(|peer| reading.figures.traffic.get(&peer.peer.uid)) {
-            sum.packets_in += carried.packets_in;
-            sum.packets_out += carried.packets_out;
-            sum.bytes_in += carried.bytes_in;
-            sum.bytes_out += carried.bytes_out;
-        }
-        sum
     }
 }
