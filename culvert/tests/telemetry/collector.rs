@@ -10,13 +10,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
     MetricsService, MetricsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
@@ -24,7 +24,7 @@ use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -38,6 +38,8 @@ pub(crate) enum Mood {
     Busy,
     /// Refuses for good.
     Refuses,
+    /// Takes what it is sent, and throws a part of it away.
+    Discards,
 }
 
 /// What has arrived. Cheap to clone.
@@ -54,7 +56,8 @@ pub(crate) struct Inbox {
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     pub(crate) inbox: Inbox,
-    server: JoinHandle<()>,
+    /// Of its own, for what it serves goes on by connections that nobody else ends.
+    runtime: Option<Runtime>,
 }
 
 impl Collector {
@@ -71,17 +74,24 @@ impl Collector {
 
     /// At an address where there was one before.
     pub(crate) async fn again(address: SocketAddr, inbox: Inbox) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = loop {
+            // The one before may not have let go of it yet, and its number is of those that others are given.
+            match runtime.spawn(TcpListener::bind(address)).await.unwrap() {
+                Ok(listener) => break listener,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
         let address = listener.local_addr().unwrap();
         let serve = tonic::transport::Server::builder()
             .add_service(TraceServiceServer::new(inbox.clone()))
             .add_service(MetricsServiceServer::new(inbox.clone()))
             .add_service(LogsServiceServer::new(inbox.clone()))
             .serve_with_incoming(TcpIncoming::from(listener));
-        let server = tokio::spawn(async move {
-            let _ = serve.await;
-        });
-        Self { address, inbox, server }
+        runtime.spawn(serve);
+        Self { address, inbox, runtime: Some(runtime) }
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -89,10 +99,16 @@ impl Collector {
     }
 
     /// Ends at once, with its connections.
-    pub(crate) async fn kill(self) -> (SocketAddr, Inbox) {
-        self.server.abort();
-        let _ = self.server.await;
-        (self.address, self.inbox)
+    pub(crate) fn kill(self) -> (SocketAddr, Inbox) {
+        (self.address, self.inbox.clone())
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -129,10 +145,14 @@ impl Inbox {
         }
     }
 
+    fn discards<T>(&self, partial: T) -> Option<T> {
+        (*self.mood.lock().unwrap() == Mood::Discards).then_some(partial)
+    }
+
     async fn answer(&self) -> Result<(), Status> {
         let mood = *self.mood.lock().unwrap();
         match mood {
-            Mood::Takes => Ok(()),
+            Mood::Takes | Mood::Discards => Ok(()),
             Mood::Stalls => std::future::pending().await,
             Mood::Busy => Err(Status::unavailable("no room")),
             Mood::Refuses => Err(Status::invalid_argument("nonsense")),
@@ -151,7 +171,8 @@ impl TraceService for Inbox {
         *self.headers.lock().unwrap() = header;
         let scopes = request.into_inner().resource_spans.into_iter().flat_map(|all| all.scope_spans);
         self.spans.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let partial = ExportTracePartialSuccess { rejected_spans: 1, ..Default::default() };
+        Ok(Response::new(ExportTraceServiceResponse { partial_success: self.discards(partial) }))
     }
 }
 
@@ -164,7 +185,8 @@ impl MetricsService for Inbox {
         self.answer().await?;
         let scopes = request.into_inner().resource_metrics.into_iter().flat_map(|all| all.scope_metrics);
         self.metrics.lock().unwrap().extend(scopes.flat_map(|scope| scope.metrics));
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
+        let partial = ExportMetricsPartialSuccess { rejected_data_points: 1, ..Default::default() };
+        Ok(Response::new(ExportMetricsServiceResponse { partial_success: self.discards(partial) }))
     }
 }
 

@@ -80,7 +80,7 @@ fn a_collector_comes_and_goes() {
         let (running, exports) = (node().await, Exports::default());
         let exporter = exporter(&collector, 1.0, &exports);
         let queue = exporter.spans().unwrap();
-        let (address, inbox) = collector.kill().await;
+        let (address, inbox) = collector.kill();
         let exporting = exporter.start(running.source.clone());
         queue.take(vec![span()]);
         until(|| exports.read().up.contains(&("traces", false))).await;
@@ -88,7 +88,7 @@ fn a_collector_comes_and_goes() {
         until(|| exported(&exports, "traces") == 1).await;
         assert_eq!(dropped(&exports, "traces", "failed"), 0, "it was sent again");
         assert!(exports.read().up.contains(&("traces", true)));
-        let (address, inbox) = collector.kill().await;
+        let (address, inbox) = collector.kill();
         queue.take(vec![span(), span()]);
         let _collector = Collector::again(address, inbox.clone()).await;
         until(|| exported(&exports, "traces") == 3).await;
@@ -188,6 +188,24 @@ fn what_is_refused_is_counted_and_not_sent_again() {
         collector.inbox.be(Mood::Takes);
         until(|| exported(&exports, "metrics") > 0).await;
         assert_eq!(exported(&exports, "traces"), 0);
+        exporting.stop().await;
+        running.node.shutdown().await;
+    });
+}
+
+#[test]
+fn what_is_taken_and_thrown_away_is_not_counted_as_exported() {
+    runtime().block_on(async {
+        let (collector, running, exports) = (Collector::start().await, node().await, Exports::default());
+        collector.inbox.be(Mood::Discards);
+        let exporter = exporter(&collector, 1.0, &exports);
+        exporter.spans().unwrap().take(vec![span(), span()]);
+        let exporting = exporter.start(running.source.clone());
+        until(|| {
+            dropped(&exports, "traces", "rejected") == 1 && dropped(&exports, "metrics", "rejected") > 0
+        })
+        .await;
+        assert_eq!((exported(&exports, "traces"), exported(&exports, "metrics")), (1, 0));
         exporting.stop().await;
         running.node.shutdown().await;
     });

@@ -70,6 +70,8 @@ struct Section {
     name: String,
     place: Place,
     values: Values,
+    /// The sections that it refers to.
+    also: Vec<(String, Place)>,
 }
 
 pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
@@ -85,9 +87,7 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
         let mut values = defaults.clone().unwrap_or_default();
         values.extend(with_others(section, &sections, 0, notes));
         // What others are made of is no connection.
-        let used = sections
-            .iter()
-            .any(|other| other.values.get("also").is_some_and(|(name, _)| *name == section.name));
+        let used = sections.iter().any(|other| other.also.iter().any(|(name, _)| *name == section.name));
         if used || values.get("auto").is_some_and(|(auto, _)| auto == "ignore") {
             continue;
         }
@@ -126,7 +126,12 @@ fn read_file(
                 _ if setup => {}
                 (Some((key, value)), Some(section)) => {
                     let value = value.trim().trim_matches('"').to_owned();
-                    section.values.insert(key.trim().to_ascii_lowercase(), (value, place));
+                    let key = key.trim().to_ascii_lowercase();
+                    if key == "also" {
+                        section.also.push((value, place));
+                    } else if let Some((_, before)) = section.values.insert(key.clone(), (value, place)) {
+                        notes.add(&before, format!("{key} is there once more below, which is taken"));
+                    }
                 }
                 _ => notes.add(&place, "neither a section nor a value"),
             }
@@ -135,7 +140,12 @@ fn read_file(
         setup = false;
         match trimmed.split_once(char::is_whitespace) {
             Some(("conn", name)) => {
-                sections.push(Section { name: name.trim().to_owned(), place, values: BTreeMap::new() });
+                sections.push(Section {
+                    name: name.trim().to_owned(),
+                    place,
+                    values: BTreeMap::new(),
+                    also: Vec::new(),
+                });
             }
             Some(("config", _)) => setup = true,
             Some(("version", _)) => {}
@@ -154,14 +164,13 @@ fn with_others(section: &Section, all: &[Section], depth: usize, notes: &mut Not
     /// References that lead on to further ones: nobody nests them deeper, and a circle has no end.
     const MAX_DEPTH: usize = 8;
     let mut values = Values::new();
-    if let Some((name, place)) = section.values.get("also") {
+    for (name, place) in &section.also {
         match all.iter().find(|other| other.name == *name) {
-            Some(other) if depth < MAX_DEPTH => values = with_others(other, all, depth + 1, notes),
+            Some(other) if depth < MAX_DEPTH => values.extend(with_others(other, all, depth + 1, notes)),
             _ => notes.add(place, format!("also={name} leads nowhere")),
         }
     }
     values.extend(section.values.iter().map(|(key, value)| (key.clone(), value.clone())));
-    values.remove("also");
     values
 }
 

@@ -44,6 +44,7 @@ struct Ipsec {
     profile: String,
     /// In order: name, ours and theirs.
     ids: Vec<ProxyId>,
+    disabled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -208,6 +209,10 @@ fn gateway(gateway: &mut Gateway, words: &[&str], place: &Place, notes: &mut Not
         ["protocol", version, "dpd", "interval", seconds] => {
             gateway.dpd.extend(seconds.parse().ok().map(|seconds| ((*version).to_owned(), seconds)));
         }
+        ["disabled", "yes"] => {
+            notes.add(place, "it is disabled: neither it nor a tunnel by it is taken over");
+            gateway.foreign = true;
+        }
         // A matter of the device alone.
         ["local-address", "interface", ..]
         | ["protocol", _, "dpd", ..]
@@ -258,6 +263,10 @@ fn ipsec(tunnel: &mut Ipsec, words: &[&str], place: &Place, notes: &mut Notes) {
         ["manual-key" | "global-protect-satellite", ..] => {
             notes.add(place, "Culvert negotiates its keys: not taken over")
         }
+        ["disabled", "yes"] => {
+            notes.add(place, "it is disabled: it is not taken over");
+            tunnel.disabled = true;
+        }
         // A matter of the device alone.
         [
             "tunnel-interface"
@@ -285,7 +294,7 @@ impl Config {
                 notes.add(place, "the tunnel has no gateway that is here: it is not taken over");
                 continue;
             };
-            if gateway.foreign {
+            if gateway.foreign || ipsec.disabled {
                 continue;
             }
             if tunnels.iter().all(|(other, _)| *other != ipsec.gateway) {

@@ -144,7 +144,8 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
         notes.add(&section.place, "no child: such a connection is not taken over");
         return None;
     }
-    let life = rekey.zip(over).map(|(rekey, over)| rekey + over);
+    // Longer than any clock runs is without an end.
+    let life = rekey.zip(over).and_then(|(rekey, over): (u64, u64)| rekey.checked_add(over));
     let starts = match starts {
         Some(Starts::Culvert) if local.iter().all(|address| address.contains('/')) => Starts::Device,
         Some(starts) => starts,

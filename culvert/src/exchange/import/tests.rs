@@ -8,7 +8,7 @@ use crate::exchange::model::{Found, Key, Notes, Place, Starts, Tunnel, Version};
 use crate::exchange::suite::Suite;
 
 /// What is found, the manifests, and the notes.
-fn read(format: Format, files: &[&str], own: Option<&str>) -> (Found, String, Vec<String>) {
+pub(super) fn read(format: Format, files: &[&str], own: Option<&str>) -> (Found, String, Vec<String>) {
     let name = |at: usize| ["a.conf", "b.conf"][at].to_owned();
     let files: Vec<(String, String)> =
         files.iter().enumerate().map(|(at, text)| (name(at), (*text).to_owned())).collect();
@@ -30,7 +30,7 @@ fn children(tunnel: &Tunnel) -> Vec<String> {
         .collect()
 }
 
-fn ike(tunnel: &Tunnel) -> Vec<String> {
+pub(super) fn ike(tunnel: &Tunnel) -> Vec<String> {
     tunnel.ike.iter().map(Suite::ike_text).collect()
 }
 

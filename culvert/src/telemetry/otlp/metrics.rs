@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::collector::{Collector, words};
 use super::values::{nanos, text};
-use crate::telemetry::exports::{Exports, Signal};
+use crate::telemetry::exports::{Exports, Lost, Signal};
 use crate::telemetry::metrics::definition::{Definition, Kind};
 use crate::telemetry::metrics::{Exit, Number, Source};
 
@@ -59,10 +59,14 @@ pub(super) async fn run(
             };
             let message = ExportMetricsServiceRequest { resource_metrics: vec![all] };
             match collector.answer(client.export(collector.request(message))).await {
-                Ok(_) => {
-                    if exports.taken(Signal::Metrics, 1) {
+                Ok(answer) => {
+                    // Requests are counted, and one of which a part was thrown away is not taken.
+                    let partial = answer.into_inner().partial_success;
+                    let rejected = partial.is_some_and(|partial| partial.rejected_data_points > 0);
+                    if exports.taken(Signal::Metrics, u64::from(!rejected)) {
                         tracing::info!("otlp: the collector takes metrics again");
                     }
+                    exports.lost(Signal::Metrics, Lost::Rejected, u64::from(rejected));
                 }
                 // The next ones say the same of a later moment.
                 Err(status) => {
