@@ -10,6 +10,7 @@
     reason = "a kit of tests: whatever goes wrong in it is a fault of the test"
 )]
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -61,12 +62,7 @@ impl Servers {
         }
         // Other tests may take a port before etcd does.
         for _ in 0..PORT_TRIES {
-            // Held until all are known, so that none is given out twice.
-            let free = || TcpListener::bind("127.0.0.1:0").unwrap();
-            let listeners: Vec<_> = (0..2 * count).map(|_| free()).collect();
-            let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-            let ports: Vec<_> = listeners.iter().map(port).collect();
-            drop(listeners);
+            let ports = free(2 * count);
             let ports = ports.chunks(2).map(|two| (two[0], two[1])).collect();
             let directory = tempfile::tempdir().unwrap();
             let mut servers = Self { directory, ports, running: Vec::new(), tls: tls.cloned(), quota };
@@ -151,6 +147,18 @@ impl Servers {
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
+}
+
+/// Ports of those that the system gives to nobody by itself: a member that was away finds its own as it has left it.
+fn free(count: usize) -> Vec<u16> {
+    const PORTS: std::ops::Range<u64> = 10_000..30_000;
+    // Held until all are known, so that none is given out twice.
+    let mut listeners = Vec::new();
+    while listeners.len() < count {
+        let number = RandomState::new().hash_one(()) % (PORTS.end - PORTS.start) + PORTS.start;
+        listeners.extend(TcpListener::bind(("127.0.0.1", number as u16)));
+    }
+    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
 }
 
 impl Drop for Servers {

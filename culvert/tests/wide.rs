@@ -276,6 +276,7 @@ fn of_two_connections_of_a_peer_with_two_nodes_one_stays() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     // One after the other: the newer one.
     device(&runtime, &a, 1);
+    later();
     device(&runtime, &b, 1);
     // At once: whichever, but not neither.
     std::thread::scope(|scope| {

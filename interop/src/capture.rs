@@ -26,7 +26,7 @@ pub struct Seen {
     pub esp: usize,
     /// Of them those with a number that was there before with the same SPI and destination.
     pub doubled: usize,
-    /// Messages of IKE that begin a new IKE SA.
+    /// IKE SAs that are begun, by the SPI of their initiator: what is sent twice or answered is one.
     pub inits: usize,
 }
 
@@ -48,7 +48,7 @@ impl Capture {
         self.process.signal("INT");
         self.process.wait();
         let path = self.file.display().to_string();
-        let fields = ["ip.dst", "esp.spi", "esp.sequence", "isakmp.exchangetype"];
+        let fields = ["ip.dst", "esp.spi", "esp.sequence", "isakmp.exchangetype", "isakmp.ispi"];
         let fields = fields.iter().flat_map(|field| ["-e", field]);
         let arguments: Vec<&str> = ["-n", "-r", &path, "-T", "fields"].into_iter().chain(fields).collect();
         count(&must("tshark", &arguments))
@@ -56,7 +56,7 @@ impl Capture {
 }
 
 fn count(text: &str) -> Seen {
-    let (mut seen, mut numbers) = (Seen::default(), HashSet::new());
+    let (mut seen, mut numbers, mut begun) = (Seen::default(), HashSet::new(), HashSet::new());
     for line in text.lines() {
         let mut fields = line.split('\t');
         let (to, spi) = (fields.next().unwrap_or_default(), fields.next().unwrap_or_default());
@@ -65,8 +65,12 @@ fn count(text: &str) -> Seen {
             seen.esp += 1;
             seen.doubled += usize::from(!numbers.insert((to, spi, number)));
         }
-        seen.inits += usize::from(exchange == IKE_SA_INIT);
+        let by = fields.next().unwrap_or_default();
+        if exchange == IKE_SA_INIT {
+            begun.insert(by);
+        }
     }
+    seen.inits = begun.len();
     seen
 }
 
@@ -76,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_was_seen_is_counted() {
-        let text = "10.0.0.1\t0xc1\t1\t\n10.0.0.2\t0xc1\t1\t\n10.0.0.1\t0xc1\t1\t\n10.0.0.1\t\t\t34\n10.0.0.1\t\t\t35\n\t\t\t\n";
+        let text = "10.0.0.1\t0xc1\t1\t\n10.0.0.2\t0xc1\t1\t\n10.0.0.1\t0xc1\t1\t\n10.0.0.1\t\t\t34\ta\n10.0.0.2\t\t\t34\ta\n10.0.0.1\t\t\t35\ta\n\t\t\t\n";
         assert_eq!(count(text), Seen { esp: 3, doubled: 1, inits: 1 });
     }
 }

@@ -62,7 +62,7 @@ fn what_a_killed_node_was_at_is_ended_by_another() {
     let (owner, said) = amidst(&mut cluster, None, Way::FromNodes, || charon.initiate("ct1"));
     assert!(said.ok, "{}", said.text);
     mended(&mut cluster, &sites, owner);
-    assert_eq!(capture.stop().inits, 2, "a request and its answer");
+    assert_eq!(capture.stop().inits, 1);
 
     // CREATE_CHILD_SA of the peer.
     let capture = Capture::start(&cluster.lab, &sites.site, "vsite", "rest");

@@ -127,8 +127,10 @@ fn either_side_renews_under_traffic() {
         let said = pair.culvertd.cli(&["rekey", "acme/left"]);
         assert!(said.ok, "{}", said.text);
         if round % 3 == 2 {
+            let before = rekeys(&pair, "ikeRekeys");
             let said = pair.charon.swanctl(&["--rekey", "--ike", "t"]);
             assert!(said.ok, "{}", said.text);
+            until("phase 1 anew by strongSwan", || rekeys(&pair, "ikeRekeys"), |now| *now > before);
             let said = pair.culvertd.cli(&["rekey", "--ike", "acme/left"]);
             assert!(said.ok, "{}", said.text);
         }

@@ -11,7 +11,7 @@ mod common;
 
 use common::{LEFT, Pair, RIGHT};
 use interop::charon::Connection;
-use interop::command::must;
+use interop::command::{must, run};
 use interop::daemon::{Peer, tenant};
 use interop::traffic::{Flood, ping, until_ping};
 use interop::wait::until;
@@ -50,6 +50,12 @@ fn takes_effect(pair: &Pair, from: &str, to: &str, answered: bool) {
     until(what, || ping(&pair.right, from, to, 1).received, |n| *n == u32::from(answered));
 }
 
+/// Waits until the kernel leads what is for `to` to the tenant's device.
+fn is_led(pair: &Pair, to: &str) {
+    let route = || run("ip", &["-n", &pair.right, "route", "get", to]).text;
+    until("it is led to the tunnel", route, |route| route.contains("acme0"));
+}
+
 #[test]
 fn one_ping_brings_the_tunnel_up_and_is_answered() {
     let Some(pair) = open() else { return };
@@ -73,6 +79,7 @@ fn packets_for_a_peer_that_does_not_answer_wait_within_bounds() {
     let Some(mut pair) = open() else { return };
     pair.charon.kill();
     pair.culvertd.peer(&Peer { on_demand: true, ..Peer::usual() });
+    is_led(&pair, LEFT);
     assert_eq!(ping(&pair.right, RIGHT, LEFT, 40).received, 0);
     until("the bound is met", || pair.culvertd.counter("drop_hold_full"), |n| *n >= 8);
     assert_eq!(pair.culvertd.counter("held"), 32);
@@ -84,9 +91,12 @@ fn bypass_goes_in_the_clear_and_discard_nowhere() {
     let Some(pair) = open() else { return };
     pair.culvertd.peer(&wide(true));
     // By default the whole of the peer's subnets is protected: nothing of it leaves in the clear.
+    is_led(&pair, OTHER);
     assert_eq!(ping(&pair.right, WIRE, OTHER, 1).received, 0);
     let protect = ("rest", "PROTECT", "10.0.0.0/8");
-    pair.culvertd.apply(&[with_rules(&[("open", "BYPASS", "10.3.0.0/24"), protect])]);
+    let opened = || pair.culvertd.apply(&[with_rules(&[("open", "BYPASS", "10.3.0.0/24"), protect])]);
+    opened();
+    takes_effect(&pair, WIRE, OTHER, true);
     assert_eq!(ping(&pair.right, WIRE, OTHER, 3).received, 3, "{}", pair.culvertd.log());
     assert_eq!(ping(&pair.right, RIGHT, LEFT, 3).received, 3, "{}", pair.culvertd.log());
     pair.culvertd.apply(&[with_rules(&[("closed", "DISCARD", "10.3.0.0/24"), protect])]);
@@ -95,9 +105,12 @@ fn bypass_goes_in_the_clear_and_discard_nowhere() {
     assert_eq!(ping(&pair.right, WIRE, OTHER, 3).received, 0);
     assert!(pair.culvertd.counter("drop_policy_discard") >= before + 3);
     // The implied rule: no rule at all is for that.
+    opened();
+    takes_effect(&pair, WIRE, OTHER, true);
     pair.culvertd.apply(&[with_rules(&[("one", "PROTECT", "10.1.0.1/32")])]);
     takes_effect(&pair, WIRE, OTHER, false);
     assert_eq!(ping(&pair.right, WIRE, OTHER, 3).received, 0);
+    until_ping(&pair.right, RIGHT, LEFT);
     assert_eq!(ping(&pair.right, RIGHT, LEFT, 3).received, 3);
     let said = pair.culvertd.cli(&["describe", "tenants/acme"]);
     assert!(said.text.contains("implied") && said.text.contains("DISCARD"), "{}", said.text);

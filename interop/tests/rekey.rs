@@ -24,9 +24,13 @@ fn either_side_rekeys_under_traffic() {
     let Some(pair) = Pair::up() else { return };
     let flood = Flood::start(&pair.left, LEFT, RIGHT);
     for _ in 0..2 {
-        for (theirs, ours) in STRONGSWAN.iter().zip(CULVERT) {
+        for ((theirs, ours), field) in STRONGSWAN.iter().zip(CULVERT).zip(["childRekeys", "ikeRekeys"]) {
+            let rekeys = || pair.culvertd.status("acme/left")[field].to_string();
+            let before = rekeys();
             let said = pair.charon.swanctl(theirs);
             assert!(said.ok, "{}", said.text);
+            // It is not waited for; and what is being rekeyed at this moment is not rekeyed twice.
+            until("rekeyed by strongSwan", rekeys, |now| *now != before);
             let said = pair.culvertd.cli(ours);
             assert!(said.ok, "{}", said.text);
         }

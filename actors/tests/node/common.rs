@@ -192,13 +192,18 @@ pub(crate) fn panics(node: &Node) -> u64 {
 }
 
 /// Waits until something holds.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl FnMut() -> bool) {
+    until_within(LIMIT, what, condition).await;
+}
+
+/// The same, of something that is much.
+pub(crate) async fn until_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let holds = async {
         while !condition() {
             tokio::task::yield_now().await;
         }
     };
-    assert!(tokio::time::timeout(LIMIT, holds).await.is_ok(), "{what}");
+    assert!(tokio::time::timeout(limit, holds).await.is_ok(), "{what}");
 }
 
 /// Waits until something holds that has to be asked for.

@@ -65,15 +65,20 @@ async fn children(control: &Control, peer: &str) -> Vec<v1::ChildSa> {
 /// Branch `n` of a node, which sends to branch `to` of the other; it is on this shard.
 async fn branch_on(node: &Node, shard: u32, n: u8, to: u8) -> Branch {
     for host in 2..60 {
+        let source = Ipv4Addr::new(127, 0, n + 1, host).into();
         let mut branch = branch_with(node, n, |config| {
-            config.source = Some(Ipv4Addr::new(127, 0, n + 1, host).into());
+            config.source = Some(source);
             config.destination = Ipv4Addr::new(10, to, 0, 1);
             config.flow.to = to.into();
         });
         branch.until("up", |r| r.up).await;
         let control = node.control();
-        until_shown("the branch is up", async || !children(&control, &format!("b{n}")).await.is_empty())
-            .await;
+        // This one, and not the one before.
+        let from = || control.peer(&name(&format!("b{n}")))?.ike.as_ref().map(|ike| ike.remote.ip());
+        until_shown("the branch is up", async || {
+            from() == Some(source) && children(&control, &format!("b{n}")).await.len() == 1
+        })
+        .await;
         if children(&control, &format!("b{n}")).await.iter().all(|child| child.shard == shard) {
             branch.commands.send(Command::Send(true)).await.unwrap();
             return branch;

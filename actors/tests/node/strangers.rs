@@ -10,7 +10,7 @@ use loadtest::flood::{Forge, Kind};
 use culvert_proto::v1;
 use ike::config::Opening;
 
-use crate::common::{branch, branch_with, catalog, create_peer, node, until};
+use crate::common::{LIMIT, branch, branch_with, catalog, create_peer, node, until, until_within};
 
 fn counter(node: &Node, name: &str) -> u64 {
     node.control().node_status().counters.get(name).copied().unwrap_or_default()
@@ -122,7 +122,7 @@ async fn a_first_message_that_comes_twice_proves_nothing() {
     };
     let (mut sent, accepted) = (0, || counter(&node, "ike_init_accepted"));
     // More than there is room for, and not faster than they are taken.
-    until("the last is answered as the first was", || {
+    until_within(4 * LIMIT, "the last is answered as the first was", || {
         if outcomes() == sent && accepted() < 8_192 + 512 {
             for stranger in &strangers {
                 let message = forge.message();
@@ -134,8 +134,10 @@ async fn a_first_message_that_comes_twice_proves_nothing() {
         outcomes() == sent && accepted() >= 8_192 + 512
     })
     .await;
-    assert_eq!(node.control().node_status().half_open, 8_192);
-    assert_eq!(counter(&node, "ike_half_open_evicted"), accepted() - 8_192);
+    // Where that takes long the first ones have ended by themselves.
+    assert!(node.control().node_status().half_open <= 8_192);
+    assert!(counter(&node, "ike_half_open_evicted") <= accepted() - 8_192);
+    assert!(counter(&node, "ike_half_open_evicted") > 0);
     assert!(counter(&node, "ike_answered_again") > 4_096, "most were answered twice");
     node.shutdown().await;
 }

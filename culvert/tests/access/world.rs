@@ -11,7 +11,7 @@ use culvert::config::{Anonymous, GrpcConfig};
 use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert_proto::v1;
 use tenants::{Catalog, Peer, Role};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
@@ -60,6 +60,8 @@ impl Decoder for Raw {
 
 /// As many dummies are never done.
 pub(crate) const ENDLESS: u16 = 64;
+/// When they have begun.
+pub(crate) static BEGUN: Notify = Notify::const_new();
 
 /// A node without tunnels, on which nothing ever happens to them.
 struct Quiet;
@@ -88,6 +90,7 @@ impl Runtime for Quiet {
 
     async fn send_dummies(&self, peer: Arc<Peer>, count: u16, length: u16) -> Result<u32, RuntimeError> {
         if count == ENDLESS {
+            BEGUN.notify_one();
             std::future::pending::<()>().await;
         }
         NoRuntime.send_dummies(peer, count, length).await

@@ -105,7 +105,7 @@ async fn a_tunnel_that_is_on_its_way_is_waited_for() {
         *world.other.comes_in.lock().unwrap() = Some(times);
         peers.terminate_peer(v1::TerminatePeerRequest { name: name("nowhere") }).await
     };
-    terminate(3).await.unwrap();
+    terminate(1).await.unwrap();
     assert_eq!(
         (world.own.orders().len(), *world.other.comes_in.lock().unwrap()),
         (1, Some(0)),

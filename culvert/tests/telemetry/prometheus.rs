@@ -1,6 +1,6 @@
 //! A real Prometheus, and its tools.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -34,8 +34,14 @@ pub(crate) fn promtool(arguments: &[&str], input: Option<&str>) -> String {
 }
 
 /// A port that is free at this moment.
+///
+/// Of those that the system gives to nobody by itself: it is taken only a while later.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let free = |port: &u16| {
+        let address = SocketAddr::from(([127, 0, 0, 1], *port));
+        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
+    };
+    std::iter::repeat_with(|| rand::random_range(10_000..30_000)).find(free).unwrap()
 }
 
 /// Ends with the test.

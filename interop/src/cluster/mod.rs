@@ -169,7 +169,9 @@ impl Cluster {
             "exec 3<>/dev/tcp/10.98.{}.2/9464 && printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3",
             node + 1
         );
-        run("ip", &["netns", "exec", &self.router, "timeout", "1", "bash", "-c", &ask]).text.contains(" 200 ")
+        run("ip", &["netns", "exec", &self.router, "timeout", "10", "bash", "-c", &ask])
+            .text
+            .contains(" 200 ")
     }
 
     /// The slots as a node sees them.

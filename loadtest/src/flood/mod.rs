@@ -278,7 +278,9 @@ mod tests {
 
     #[test]
     fn who_floods_nobody_is_told() {
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let deaf = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        deaf.connect((Ipv4Addr::LOCALHOST, 9)).unwrap();
+        let port = deaf.local_addr().unwrap().port();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let _within = runtime.enter();
         let error = run(&arguments(&format!("--ike-port {port} --for 1s"))).unwrap_err().to_string();

@@ -90,6 +90,8 @@ async fn with_all_up(
     report: &mut Report,
 ) -> Result<(), LoadError> {
     fleet.all_up()?;
+    // The node's own actors hear of the last ones a moment after these. What is not there by then the list says.
+    api.left_over(plan, arguments.count.into(), PATIENCE).await?;
     report.memory_up = api.status().await?.resident_bytes;
     let begin = Instant::now();
     report.listed_sas = api.list(plan).await?;
