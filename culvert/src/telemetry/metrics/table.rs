@@ -71,8 +71,8 @@ metrics! {
     TENANT_UPLINK = Gauge Tenant "culvert_tenant_uplink_up" ["tenant"] "1 while a tenant's uplink works; a hub always does.";
     TENANT_IKE_SAS = Gauge Tenant "culvert_tenant_ike_sas" ["tenant"] "A tenant's IKE SAs.";
     TENANT_CHILD_SAS = Gauge Tenant "culvert_tenant_child_sas" ["tenant"] "A tenant's pairs of ESP SAs.";
-    TENANT_PACKETS = Counter Tenant "culvert_tenant_packets_total" ["tenant", "direction"] "Inner packets of a tenant's tunnels.";
-    TENANT_BYTES = Counter Tenant "culvert_tenant_bytes_total" ["tenant", "direction"] "Octets of the inner packets of a tenant's tunnels.";
+    TENANT_PACKETS = Counter Tenant "culvert_tenant_packets_total" ["tenant", "direction"] "Inner packets of a tenant's tunnels at this node, those of peers that are deleted since included.";
+    TENANT_BYTES = Counter Tenant "culvert_tenant_bytes_total" ["tenant", "direction"] "Octets of the inner packets of a tenant's tunnels at this node, those of peers that are deleted since included.";
     TENANT_DROPPED = Counter Tenant "culvert_tenant_dropped_packets_total" ["tenant", "reason"] "Packets that were dropped in a tenant's tunnels, by reason.";
     TENANT_FAILURES = Counter Tenant "culvert_tenant_negotiation_failures_total" ["tenant"] "Negotiations with a tenant's peers that failed, rekeyings included.";
     TENANT_LOSSES = Counter Tenant "culvert_tenant_losses_total" ["tenant"] "Times that a tunnel of a tenant was lost though nobody here wanted it.";
@@ -86,8 +86,8 @@ metrics! {
     PEER_REKEYS = Counter Peer "culvert_peer_rekeys_total" ["tenant", "peer", "sa"] "SAs of a peer that were rekeyed.";
     PEER_CHILD_SAS = Gauge Peer "culvert_peer_child_sas" ["tenant", "peer"] "Pairs of ESP SAs with a peer.";
     PEER_CHILDREN = Gauge Peer "culvert_peer_children" ["tenant", "peer"] "Child SAs that are configured for a peer.";
-    PEER_PACKETS = Counter Peer "culvert_peer_packets_total" ["tenant", "peer", "direction"] "Inner packets of a peer's tunnel.";
-    PEER_BYTES = Counter Peer "culvert_peer_bytes_total" ["tenant", "peer", "direction"] "Octets of the inner packets of a peer's tunnel.";
+    PEER_PACKETS = Counter Peer "culvert_peer_packets_total" ["tenant", "peer", "direction"] "Inner packets of a peer's tunnel at this node.";
+    PEER_BYTES = Counter Peer "culvert_peer_bytes_total" ["tenant", "peer", "direction"] "Octets of the inner packets of a peer's tunnel at this node.";
 
     AGGREGATED = Gauge Node "culvert_metrics_aggregated" ["scope"] "1 while there are more peers, or tenants, than have series of their own.";
     COLLECT = Gauge Node "culvert_metrics_collect_duration_seconds" [] "How long it took to read the node for this answer.";
