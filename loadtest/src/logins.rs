@@ -1,7 +1,7 @@
 //! Logins that fail, as fast as somebody may try them: to see that tunnels and other callers do not notice. It goes to a
 //! loopback address or a Unix socket only, so many a second, for so long, and no more.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use clap::Args;
 use culvert_proto::v1;
 use culvert_proto::v1::token_service_client::TokenServiceClient;
 use serde_json::json;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Request};
 
 use crate::Output;
@@ -62,15 +62,23 @@ struct Outcome {
 }
 
 fn here(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").and_then(|rest| rest.rsplit_once(':')).map(|(host, _)| host);
-    let address = host.and_then(|host| match host.strip_prefix('[') {
-        Some(v6) => v6.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-    });
-    if address.is_some_and(|address| address.is_loopback()) || text.starts_with("unix:") {
+    if text.starts_with("unix:") || text.parse().is_ok_and(|uri| is_here(&uri)) {
         return Ok(text.to_owned());
     }
     Err("expected a loopback address, http://127.0.0.1:50051 or http://[::1]:50051, or unix:PATH".to_owned())
+}
+
+/// Whether who connects to it, and takes it apart as this does, comes to an address of loopback.
+fn is_here(uri: &Uri) -> bool {
+    // What is before an @ is a user's name, and looks like the host.
+    let plain = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let bare = |host: &str| match host.strip_prefix('[') {
+        Some(v6) => v6.strip_suffix(']').filter(|v6| v6.contains(':')).map(str::to_owned),
+        None => Some(host.to_owned()),
+    };
+    let address = uri.host().and_then(bare).and_then(|host| host.parse::<IpAddr>().ok());
+    let loopback = address.is_some_and(|address| address.is_loopback());
+    plain && loopback && uri.scheme_str() == Some("http") && uri.port_u16().is_some()
 }
 
 /// Sends them and prints what became of them. True if none was let in, and some were answered.
@@ -250,6 +258,14 @@ mod tests {
             "http://192.0.2.1:1",
             "http://::1:50051",
             "http://[127.0.0.1]:1",
+            "http://127.0.0.1:x@192.0.2.1",
+            "http://127.0.0.1:1@192.0.2.1:1",
+            "http://[::1]:1@192.0.2.1:1",
+            "http://127.0.0.1@192.0.2.1:1",
+            "http://192.0.2.1/127.0.0.1:1",
+            "http://localhost.example:1",
+            "https://127.0.0.1:1",
+            "http://127.0.0.1",
             "::1",
         ] {
             assert!(here(bad).is_err(), "{bad}");

@@ -76,20 +76,23 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
 
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
     let live = Live::of(progress(seconds, "rekeying"), &session.fleet.meter, None, RATES.to_vec());
-    let begin = Instant::now();
+    // What was rekeyed while tunnels were opened is no part of it either.
+    let (begin, before) = (Instant::now(), Rekeyed::of(&session.fleet));
     session.fleet.tell_all(&Command::Send(true)).await;
     let orders = arguments.rekey_rate.zip(session.api.as_ref()).map(|(rate, api)| {
         Rekeys::order(api, session.plan.places().collect(), arguments.which, rate.into(), seed)
     });
     stop.pause(arguments.duration).await;
     // Before those under way are waited for, which is no part of the measured time.
-    let served = Served::of(&session.fleet, begin.elapsed());
+    let served = Served::between(&before, Rekeyed::of(&session.fleet), begin.elapsed());
     let ordered = match orders {
         Some(orders) => Some(orders.stop().await),
         None => None,
     };
     let series = live.stop().await;
     session.fleet.tell_all(&Command::Send(false)).await;
+    // Flows go on while orders are waited for, and their rates are of that time as well.
+    let sent_for = begin.elapsed();
     session.fleet.settle().await;
 
     let down = session.fleet.reports().filter(|(_, report)| !report.up).count();
@@ -108,7 +111,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     fairness(&mut summary, &served.reports, arguments.min_fairness);
     summary.causes(&meter.causes);
     summary.series(series);
-    probes.tell(&mut summary, &meter, session.fleet.flow_count(), served.elapsed);
+    probes.tell(&mut summary, &meter, session.fleet.flow_count(), sent_for);
     summary.check(Check::at_most("tunnels down", 0.0, Some(down as f64), ""));
     if let Some(limit) = arguments.min_rate {
         summary.check(Check::at_least("--min-rate", limit, Some(served.rate()), "/s"));
@@ -117,19 +120,42 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.tell(reporting)
 }
 
-/// What was rekeyed when the measured time ended: a node goes on by itself, while what is on the way arrives.
+/// What has been rekeyed up to one moment.
+#[derive(Clone, Debug, Default)]
+struct Rekeyed {
+    child: u64,
+    ike: u64,
+    /// By tunnel: its tenant, and what it has seen.
+    reports: Vec<(u32, Report)>,
+}
+
+impl Rekeyed {
+    fn of(fleet: &Fleet) -> Self {
+        let (child, ike) = (fleet.meter.child_rekeys.get(), fleet.meter.ike_rekeys.get());
+        let reports = fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
+        Self { child, ike, reports }
+    }
+}
+
+/// What was rekeyed in the measured time: a node goes on by itself, while what is on the way arrives.
 struct Served {
     elapsed: Duration,
     child: u64,
     ike: u64,
-    /// By tenant.
+    /// By tunnel, as above, of this time alone.
     reports: Vec<(u32, Report)>,
 }
 
 impl Served {
-    fn of(fleet: &Fleet, elapsed: Duration) -> Self {
-        let (child, ike) = (fleet.meter.child_rekeys.get(), fleet.meter.ike_rekeys.get());
-        let reports = fleet.reports().map(|(place, report)| (place.tenant(), report)).collect();
+    /// All tunnels are up before it begins, so that each has a report in both, in the same order.
+    fn between(before: &Rekeyed, after: Rekeyed, elapsed: Duration) -> Self {
+        let mut reports = after.reports;
+        for ((_, report), (_, earlier)) in reports.iter_mut().zip(&before.reports) {
+            report.child_rekeys = report.child_rekeys.saturating_sub(earlier.child_rekeys);
+            report.ike_rekeys = report.ike_rekeys.saturating_sub(earlier.ike_rekeys);
+        }
+        let child = after.child.saturating_sub(before.child);
+        let ike = after.ike.saturating_sub(before.ike);
         Self { elapsed, child, ike, reports }
     }
 
@@ -213,6 +239,24 @@ mod tests {
         assert!(!passes(35, [0, 0], None));
         assert!(passes(15, [0, 0], None), "none was due twice");
         assert!(passes(10, [48, 42], Some(10)) && !passes(10, [48, 41], Some(10)));
+    }
+
+    #[test]
+    fn what_was_rekeyed_before_the_begin_is_no_part_of_what_was_asked_for() {
+        let rekeyed = |each: [[u64; 2]; 2]| {
+            let report = |[child_rekeys, ike_rekeys]: [u64; 2]| {
+                (0, Report { child_rekeys, ike_rekeys, ..Report::default() })
+            };
+            let sum = |at: usize| each.iter().map(|rekeys| rekeys[at]).sum();
+            Rekeyed { child: sum(0), ike: sum(1), reports: each.map(report).to_vec() }
+        };
+        let before = rekeyed([[4, 1], [2, 0]]);
+        let served = Served::between(&before, rekeyed([[6, 1], [5, 7]]), Duration::from_secs(2));
+        assert_eq!((served.child, served.ike, served.rate()), (5, 7, 6.0));
+        let each: Vec<_> = served.reports.iter().map(|(_, r)| (r.child_rekeys, r.ike_rekeys)).collect();
+        assert_eq!(each, [(2, 0), (3, 7)]);
+        let idle = Served::between(&before, before.clone(), Duration::from_secs(20));
+        assert!(!idle.floor(Duration::from_secs(5), None).passed(), "nothing since the begin");
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let seconds = u32::try_from(arguments.duration.as_secs()).unwrap_or(u32::MAX);
     let live = Live::of(progress(seconds, "soaking"), &session.fleet.meter, None, RATES.to_vec());
     let memory = Memory::watch(&api);
+    // Those of the opening, many at a time, say nothing of what one takes that comes back.
+    session.fleet.meter.child_latency.begin_anew();
     let begin = Instant::now();
     session.fleet.tell_all(&Command::Send(true)).await;
     let stay = usize::try_from(*stable).unwrap_or(usize::MAX);

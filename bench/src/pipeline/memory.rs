@@ -12,27 +12,30 @@ use crate::counts::Output;
 
 /// Pairs installed and removed to see what one costs.
 const SAMPLE: u32 = 10_000;
+/// Pairs at most: a sample has room beside them.
+const MOST: u32 = MAX_PAIRS - SAMPLE;
 /// The allocator gives memory back after ten seconds, in steps.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) fn run(options: &SasOptions) -> anyhow::Result<bool> {
     anyhow::ensure!(
-        options.sas > SAMPLE && options.sas + SAMPLE <= MAX_PAIRS,
-        "--sas takes {} to {}",
-        SAMPLE + 1,
-        MAX_PAIRS - SAMPLE
+        fits(options.sas),
+        "--sas {}: expected {} to {MOST}, as {SAMPLE} more are installed to see what one costs",
+        options.sas,
+        SAMPLE + 1
     );
     let mut world = World::new()?;
     world.install(1_000, &bar(1_000, "pairs installed"))?;
-    let few = sample(&mut world)?;
+    // Ahead of the sample, which leaves memory behind that the pairs after it would seem not to need.
     let before = resident()?;
+    let few = sample(&mut world)?;
     let more = options.sas - world.pairs();
     world.install(more, &bar(more.into(), "pairs installed"))?;
     let held = resident()?;
     let many = sample(&mut world)?;
     world.remove(more, &bar(more.into(), "pairs removed"));
     let after = settled()?;
-    let each = (held - before) / u64::from(more);
+    let each = held.saturating_sub(before) / u64::from(more);
     let rows = [
         ("pairs", "1,000".to_owned(), options.sas.to_string()),
         ("install one, ns", few.0.to_string(), many.0.to_string()),
@@ -48,6 +51,10 @@ pub(crate) fn run(options: &SasOptions) -> anyhow::Result<bool> {
         line(&json.to_string());
     }
     Ok(true)
+}
+
+fn fits(sas: u32) -> bool {
+    (SAMPLE + 1..=MOST).contains(&sas)
 }
 
 /// Nanoseconds to install a pair, and to remove it.
@@ -107,4 +114,17 @@ fn show(rows: [(&str, String, String); 6]) {
 #[allow(clippy::print_stdout, reason = "a command line tool")]
 fn line(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_and_a_sample_of_more_are_no_more_than_a_shard_has() {
+        assert!(fits(SAMPLE + 1) && fits(MAX_PAIRS - SAMPLE));
+        for bad in [0, SAMPLE, MAX_PAIRS - SAMPLE + 1, MAX_PAIRS, u32::MAX - SAMPLE + 1, u32::MAX] {
+            assert!(!fits(bad), "{bad}");
+        }
+    }
 }

@@ -115,7 +115,8 @@ mod tests {
             ("flood --ike-port 0", "--ike-port"),
             ("flood --for 11m", "longer than 10 minutes"),
             ("compare --only vpnc", "vpnc"),
-            ("compare --mtu 9000", "1280..=1440"),
+            ("compare --mtu 1439", "1280..=1438"),
+            ("compare --secs 500ms", "whole seconds"),
             ("compare --rounds 0", "--rounds"),
         ] {
             let error = parse(words).unwrap_err();

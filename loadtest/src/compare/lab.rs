@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use super::running::{self, PATIENCE};
 
 /// The two sides. Nobody else's namespaces are called so.
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
+/// Octets of a packet that the cable between them carries, as the kernel makes it.
+pub(super) const CABLE_MTU: u16 = 1500;
 /// Who has it has the namespaces; it goes with its process, and the file stays.
 const LOCK: &str = "/run/cvcmp.lock";
 /// Words of `setpriv`: what it starts is killed when we die, in whatever way.
@@ -129,8 +132,8 @@ impl Lab {
             return Err(LabError::NotRoot);
         }
         let lock = lock(Path::new(LOCK))?;
-        let dir = std::env::temp_dir().join(format!("culvert-compare-{}", std::process::id()));
-        fs::create_dir_all(&dir).about(dir.display().to_string())?;
+        let dir = std::env::temp_dir().join(format!("culvert-compare-{:016x}", rand::random::<u64>()));
+        make_own(&dir)?;
         take_down();
         let bound = run("setpriv", &[BOUND, &["true"]].concat()).is_ok();
         let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop, bound, _lock: lock };
@@ -247,6 +250,12 @@ impl Drop for Lab {
     }
 }
 
+/// A folder that nobody else has, may look into or has made before us: programs of root read and write there.
+fn make_own(dir: &Path) -> Result<(), LabError> {
+    let what = || format!("making the folder {}, which nobody else may have made", dir.display());
+    fs::DirBuilder::new().mode(0o700).create(dir).about(what())
+}
+
 /// Nobody else's comparison goes on meanwhile: it would have the same namespaces.
 fn lock(path: &Path) -> Result<File, LabError> {
     let file = File::options().create(true).append(true).open(path).about(path.display().to_string())?;
@@ -331,6 +340,20 @@ mod tests {
         drop(first);
         lock(&path).unwrap();
         fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_of_nobody_else() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = std::env::temp_dir().join(format!("culvert-own-{:016x}", rand::random::<u64>()));
+        make_own(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(make_own(&dir).unwrap_err().to_string().contains("culvert-own-"), "it is there already");
+        fs::remove_dir(&dir).unwrap();
+        std::os::unix::fs::symlink("/nowhere", &dir).unwrap();
+        assert!(make_own(&dir).is_err(), "a link that somebody has laid there");
+        fs::remove_file(&dir).unwrap();
+        assert!(make_own(&dir.join("within")).is_err(), "what it is in is not made");
     }
 
     #[test]

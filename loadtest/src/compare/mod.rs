@@ -40,7 +40,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100), value_name = "N")]
     rounds: u32,
     /// How long each TCP measurement goes on
-    #[arg(long, default_value = "5s", value_parser = time, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = whole_seconds, value_name = "TIME")]
     secs: Duration,
     /// Who takes part [default: everyone that is installed]
     #[arg(long, value_delimiter = ',', value_enum, value_name = "WHO")]
@@ -51,8 +51,8 @@ pub struct Arguments {
     /// Octets of a datagram's payload where UDP is measured [default: what the MTU has room for]
     #[arg(long, value_parser = clap::value_parser!(u16).range(16..=8900), value_name = "OCTETS")]
     size: Option<u16>,
-    /// MTU of every tunnel
-    #[arg(long, default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=1440), value_name = "OCTETS")]
+    /// MTU of every tunnel: 1438 at most, and 1418 with --ipv6, as the cable carries packets of 1500 octets
+    #[arg(long, default_value_t = 1400, value_parser = clap::value_parser!(u16).range(1280..=1438), value_name = "OCTETS")]
     mtu: u16,
     /// IPv6 inside and outside
     #[arg(long)]
@@ -92,7 +92,40 @@ pub struct Arguments {
     json: bool,
 }
 
+/// What `iperf3` measures for: it counts in whole seconds, a day of them at most.
+fn whole_seconds(text: &str) -> Result<Duration, String> {
+    let time = time(text)?;
+    let fits = time.subsec_nanos() == 0 && (1..=86_400).contains(&time.as_secs());
+    if fits { Ok(time) } else { Err("expected whole seconds, from 1s to 1d".to_owned()) }
+}
+
+/// The largest packet that ESP with AES-GCM in UDP carries over the cable without fragments; of the others none adds more.
+const fn largest_mtu(ipv6: bool) -> u16 {
+    let room = lab::CABLE_MTU - if ipv6 { 40 } else { 20 } - UDP_HEADER - ESP_BESIDE;
+    // Of the payload, its padding and the two octets behind it there are whole words (RFC 4303 section 2.4).
+    room / 4 * 4 - 2
+}
+
+/// Octets of the header of UDP; and of SPI, sequence number, IV and ICV (RFC 4106).
+const UDP_HEADER: u16 = 8;
+const ESP_BESIDE: u16 = 8 + 8 + 16;
+
 impl Arguments {
+    /// # Errors
+    /// If a packet of a tunnel would not fit the cable: everybody would be measured with fragments.
+    fn check_mtu(&self) -> Result<(), LabError> {
+        let largest = largest_mtu(self.ipv6);
+        if self.mtu <= largest {
+            return Ok(());
+        }
+        let family = if self.ipv6 { "IPv6" } else { "IPv4" };
+        let text = format!(
+            "--mtu {}: expected at most {largest}, which is what fits in ESP over {family}",
+            self.mtu
+        );
+        Err(LabError::Argument(text))
+    }
+
     /// Octets of a datagram's payload.
     fn size(&self) -> u16 {
         // The headers of UDP and of IPv6 or IPv4: what is larger would go in two pieces.
@@ -173,6 +206,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LabError> {
 
 #[cfg(test)]
 mod tests {
+    use esp::{Encryption, Limits, OutboundSa, SaKeys, Spi, Suite};
+
     use super::*;
     use crate::engine::words;
 
@@ -181,5 +216,37 @@ mod tests {
         let size = |words: &str| words::arguments::<Arguments>(words).size();
         assert_eq!([size(""), size("--ipv6"), size("--mtu 1300")], [1372, 1352, 1272]);
         assert_eq!(size("--size 64 --ipv6"), 64);
+    }
+
+    #[test]
+    fn the_largest_mtu_is_what_esp_carries_over_the_cable() {
+        for encryption in [Encryption::AesGcm16_128, Encryption::AesGcm16_256, Encryption::ChaCha20Poly1305] {
+            let suite = Suite::new(encryption, None, false).expect("a suite of ESP");
+            let keys = SaKeys::new(vec![3; suite.key_len()], Vec::new());
+            let sa = OutboundSa::new(Spi(0x0410_0007), suite, &keys, &[7; 32], &Limits::default());
+            let sa = sa.expect("keys of its lengths");
+            for (ipv6, headers, largest) in [(false, 28, 1438), (true, 48, 1418)] {
+                assert_eq!(usize::from(largest_mtu(ipv6)), largest);
+                assert_eq!(sa.max_payload(1500 - headers), largest, "{encryption:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_mtu_that_does_not_fit_the_cable_is_refused() {
+        let refused =
+            |words: &str| words::arguments::<Arguments>(words).check_mtu().err().map(|e| e.to_string());
+        assert_eq!((refused("--mtu 1438"), refused("--mtu 1418 --ipv6")), (None, None));
+        let why = refused("--mtu 1419 --ipv6").unwrap_or_default();
+        assert!(why.contains("--mtu 1419") && why.contains("at most 1418"), "{why}");
+    }
+
+    #[test]
+    fn a_time_that_is_no_whole_seconds_is_refused() {
+        assert_eq!(whole_seconds("1s"), Ok(Duration::from_secs(1)));
+        assert_eq!(whole_seconds("1d"), Ok(Duration::from_secs(86_400)));
+        for bad in ["0s", "500ms", "1500ms", "86401s", "2d", "5"] {
+            assert!(whole_seconds(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -155,7 +155,8 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         "settings": {
             "rounds": arguments.rounds, "seconds": arguments.secs.as_secs(), "size": arguments.size(),
             "mtu": arguments.mtu, "ipv6": arguments.ipv6, "cipher": arguments.cipher.name(),
-            "tunnels": arguments.tunnels,
+            "resourceSas": arguments.resource_sas,
+            "tunnels": arguments.tunnels, "tunnelsIkev1": Kind::Ikev1.tunnels(arguments.tunnels),
         },
         "versions": text(&results.versions),
         "iperf3": results.iperf,
@@ -294,5 +295,9 @@ mod tests {
         let object = object(&results, &crate::engine::words::arguments(""), &rows);
         assert_eq!(object["lacking"]["udp_vs_strongswan"], "theirs is 0");
         assert!(object["ratios"]["udp_vs_strongswan"].is_null());
+        assert_eq!(object["results"]["culvert"]["cpuSecondsPerGigabyte"], json!([]));
+        let settings = &object["settings"];
+        assert_eq!((&settings["tunnels"], &settings["tunnelsIkev1"]), (&json!(1000), &json!(300)));
+        assert_eq!(settings["resourceSas"], 1);
     }
 }

@@ -22,6 +22,8 @@ const PSK: &str = "compared-on-one-machine";
 /// What opening and closing tunnels may take at the most: all of its waits have limits of their own, which are below.
 const OPENING: Duration = Duration::from_secs(900);
 const OPENING_EACH: Duration = Duration::from_millis(100);
+/// Tunnels of IKEv1 are fewer: each takes a large key exchange, on both sides of the same processors.
+const OLD_TUNNELS: u32 = 300;
 /// Key agreements that are timed at a time.
 const AGREEMENTS: u32 = 2_000;
 
@@ -41,6 +43,14 @@ impl Kind {
         match self {
             Self::Ikev2 => "ikev2",
             Self::Ikev1 => "ikev1",
+        }
+    }
+
+    /// Tunnels of it, where so many are asked for.
+    pub(crate) fn tunnels(self, asked: u32) -> u32 {
+        match self {
+            Self::Ikev2 => asked,
+            Self::Ikev1 => asked.min(OLD_TUNNELS),
         }
     }
 

@@ -18,15 +18,13 @@ use crate::engine::process::{Process, Usage};
 
 /// Pings of one measurement.
 const PINGS: u32 = 40;
-/// Tunnels of IKEv1 are fewer: each takes a large key exchange, on both sides of the same processors.
-const OLD_TUNNELS: u32 = 300;
 
 /// What was measured of somebody in one round. What was not asked for, or has failed, is not there.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) tcp1: Option<Tcp>,
     pub(crate) tcp4: Option<Tcp>,
-    /// Processor seconds of both ends for a gigabyte of one stream.
+    /// Processor seconds of both ends for a gigabyte of one stream; nothing where no programs are between them.
     pub(crate) cpu: Option<f64>,
     /// Mbit/s of payload.
     pub(crate) udp: Option<f64>,
@@ -106,6 +104,7 @@ impl Results {
 
 /// Measures everything that is asked for, and tells it.
 pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool, LabError> {
+    arguments.check_mtu()?;
     let wanted = |name: &Name| arguments.only.is_empty() || arguments.only.contains(name);
     let mut results = Results::default();
     let mut here: Vec<(Name, Box<dyn Contestant>)> = Vec::new();
@@ -202,17 +201,16 @@ fn measure(
     tell: &dyn Fn(&str),
 ) -> Result<(), LabError> {
     let does = |what| arguments.what.contains(&what);
+    let mut cpu = Ok(None);
     if does(What::Ping) {
         tell("ping");
         (turn.ping, turn.lost) = ping(lab, pair)?;
     }
     if does(What::Tcp) {
         tell("TCP x1");
-        let before = usage(pair)?;
+        let before = usage(pair);
         let tcp = iperf::tcp(lab, pair.inner, 1, arguments.secs)?;
-        let used: f64 =
-            usage(pair)?.iter().zip(&before).map(|(now, then)| now.since(then).as_secs_f64()).sum();
-        turn.cpu = Some(used / (tcp.octets / 1e9).max(1e-9));
+        cpu = before.and_then(|before| Ok(per_gigabyte(&before, &usage(pair)?, tcp.octets)));
         turn.tcp1 = Some(tcp);
         tell("TCP x4");
         turn.tcp4 = Some(iperf::tcp(lab, pair.inner, 4, arguments.secs)?);
@@ -221,7 +219,15 @@ fn measure(
         tell("UDP");
         turn.udp = Some(blast::lossless(lab, pair.inner, arguments.size())?);
     }
+    // What it is not known of has its other figures.
+    turn.cpu = cpu?;
     Ok(())
+}
+
+/// Processor seconds of programs for a gigabyte of these octets; nothing without any: the kernel's work is nobody's.
+fn per_gigabyte(before: &[Usage], after: &[Usage], octets: f64) -> Option<f64> {
+    let used = after.iter().zip(before).map(|(now, then)| now.since(then).as_secs_f64());
+    (!after.is_empty()).then(|| used.sum::<f64>() / (octets / 1e9).max(1e-9))
 }
 
 fn usage(pair: &Pair) -> Result<Vec<Usage>, LabError> {
@@ -293,7 +299,7 @@ impl Responders {
         let reference = results.or_tell(lab, || format!("round {round}: two X25519"), reference)?;
         results.x25519.push(reference.unwrap_or(f64::NAN));
         for kind in Kind::ALL {
-            let tunnels = if kind == Kind::Ikev1 { tunnels.min(OLD_TUNNELS) } else { tunnels };
+            let tunnels = kind.tunnels(tunnels);
             let mut keep = |who: Name, open: &dyn Fn() -> Result<Opened, LabError>| {
                 let what = || format!("round {round}: {}, handshakes of {}", who.text(), kind.text());
                 tell(format!("{}, handshakes of {}", who.text(), kind.text()));
@@ -330,6 +336,13 @@ mod tests {
     }
 
     #[test]
+    fn where_no_programs_are_there_is_no_processor_time_of_theirs() {
+        assert_eq!(per_gigabyte(&[], &[], 1e9), None);
+        let idle = [Usage::default()];
+        assert_eq!(per_gigabyte(&idle, &idle, 1e9), Some(0.0));
+    }
+
+    #[test]
     fn times_of_pings_are_read() {
         let text = "64 bytes from 10.2.0.1: icmp_seq=1 ttl=64 time=0.412 ms\nrubbish time=x\n\
                     64 bytes from 10.2.0.1: icmp_seq=2 ttl=64 time=1.5 ms\n";
@@ -360,6 +373,7 @@ mod tests {
         let why = refused("--only raw,boringtun --boringtun /nowhere");
         assert!(why.contains("--only: boringtun: ") && why.contains("cargo install"), "{why}");
         assert!(refused("--only raw --what handshakes").contains("--what"));
+        assert!(refused("--only raw --mtu 1420 --ipv6").contains("at most 1418"));
         let nowhere = "--what handshakes --culvertd /nowhere --charon /nowhere";
         assert!(refused(nowhere).contains("nobody"), "{}", refused(nowhere));
     }

@@ -11,7 +11,8 @@ use super::meter::Meter;
 
 /// How often a rate is taken.
 const EVERY: Duration = Duration::from_millis(500);
-/// Points that a series has at most; of a longer one every other is left out, again and again.
+/// Points that a series has at most; of a longer one every other is left out, and from then on of what comes too, so that all of its
+/// time has them alike.
 const POINTS: usize = 2_000;
 
 /// A bar that goes to `count`.
@@ -27,16 +28,26 @@ pub(crate) struct Series {
     pub(crate) name: String,
     /// Seconds since the begin, and the value.
     pub(crate) points: Vec<(f64, f64)>,
+    /// Samples so far, kept or not.
+    samples: u64,
+    /// How often it was thinned: of 2 to the power of that many samples one is kept.
+    thinned: u32,
 }
 
 impl Series {
     pub(crate) fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), points: Vec::new() }
+        Self { name: name.into(), ..Self::default() }
     }
 
     pub(crate) fn push(&mut self, seconds: f64, value: f64) {
+        let number = self.samples;
+        self.samples += 1;
+        if number.trailing_zeros() < self.thinned {
+            return;
+        }
         self.points.push((seconds, value));
         if self.points.len() > POINTS {
+            self.thinned += 1;
             let mut keep = false;
             self.points.retain(|_| {
                 keep = !keep;
@@ -128,6 +139,17 @@ mod tests {
         }
         assert!(series.points.len() <= POINTS);
         assert!(series.points[0].0 < 1.0 && series.points.last().is_some_and(|(at, _)| *at > 98_000.0));
+    }
+
+    #[test]
+    fn the_points_of_a_long_series_are_as_far_apart_at_its_begin_as_at_its_end() {
+        let mut series = Series::named("x");
+        for n in 0..86_400_u32 {
+            series.push(f64::from(n), 1.0);
+        }
+        let gaps = series.points.windows(2).map(|pair| pair[1].0 - pair[0].0);
+        assert!(gaps.clone().all(|gap| gap == 64.0), "{:?}", gaps.collect::<Vec<_>>());
+        assert!(series.points.len() > POINTS / 2);
     }
 
     #[tokio::test(start_paused = true)]

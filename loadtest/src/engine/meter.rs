@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 
 use super::causes::Causes;
+use super::times::EXACT;
 
 /// Digits that percentiles are exact to.
 const DIGITS: u8 = 3;
@@ -55,6 +56,11 @@ impl Latencies {
         for latency in latencies.drain(..) {
             histogram.saturating_record(latency);
         }
+    }
+
+    /// Forgets those so far: what is told is of what comes from now on.
+    pub(crate) fn begin_anew(&self) {
+        self.lock().reset();
     }
 
     pub(crate) fn copy(&self) -> Histogram<u64> {
@@ -112,10 +118,18 @@ pub(crate) struct Meter {
     pub(crate) causes: Causes,
     /// When the last of those that are up came up.
     last_up: Mutex<Option<Instant>>,
+    /// When the last was begun.
+    last_started: Mutex<Option<Instant>>,
     changed: Notify,
 }
 
 impl Meter {
+    /// An initiator is begun.
+    pub(crate) fn has_started(&self) {
+        *self.last_started.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.started.add(1);
+    }
+
     /// An initiator has come up.
     pub(crate) fn is_up(&self, after: Duration) {
         self.child_latency.note(after);
@@ -147,6 +161,15 @@ impl Meter {
         let last = *self.last_up.lock().unwrap_or_else(PoisonError::into_inner);
         let took = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begin));
         self.child_sas.get() as f64 / took.as_secs_f64().max(1e-9)
+    }
+
+    /// Initiators that were begun in a second, from `begin` until the last of them was, where `asked` a second were to be; no more than
+    /// that, as few of them may be begun in one turn of a timer.
+    pub(crate) fn started_per_second(&self, begin: Instant, asked: f64) -> f64 {
+        let last = *self.last_started.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begin));
+        let took = took.saturating_sub(EXACT).as_secs_f64();
+        (self.started.get() as f64 / took.max(1e-9)).min(asked)
     }
 
     /// Of whom it is known whether they came up.
@@ -187,6 +210,33 @@ mod tests {
         *meter.last_up.lock().expect("nobody else") = Some(begin + Duration::from_secs(2));
         meter.has_failed("no IKE_SA after 8 s");
         assert!((meter.up_per_second(begin) - 50.0).abs() < 1e-9);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // A test needs an instant to start from.
+    fn a_rate_of_beginnings_is_that_until_the_last_of_them() {
+        let meter = Meter::default();
+        let begin = Instant::now();
+        (0..100).for_each(|_| meter.has_started());
+        let told = |millis, asked| {
+            let last = begin + Duration::from_millis(millis);
+            *meter.last_started.lock().expect("nobody else") = Some(last);
+            meter.started_per_second(begin, asked)
+        };
+        assert!((told(1_003, 500.0) - 100.0).abs() < 1e-6);
+        assert_eq!(told(990, 100.0), 100.0, "the last is due an interval before the end");
+        assert_eq!(told(2, 1e6), 1e6, "all in one turn of a timer");
+        assert!(told(20, 1e6) < 1e4, "and in more than one");
+    }
+
+    #[test]
+    fn latencies_that_begin_anew_are_those_that_come_then() {
+        let latencies = Latencies::default();
+        latencies.note(Duration::from_secs(2));
+        latencies.begin_anew();
+        assert!(latencies.copy().is_empty());
+        latencies.note(Duration::from_millis(1));
+        assert!(latencies.copy().len() == 1 && latencies.copy().max() < 2_000_000);
     }
 
     #[tokio::test]

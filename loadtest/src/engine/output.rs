@@ -41,13 +41,34 @@ pub(crate) struct Reporting {
 }
 
 impl Reporting {
-    /// The seed of this run. A page that cannot be written is told before anything starts.
+    /// The seed of this run. A page that cannot be written is told before anything starts; one that is there stays until there is
+    /// another.
     pub(crate) fn begin(&self) -> Result<u64, LoadError> {
         if let Some(path) = &self.html {
             let io = |error| LoadError::Io(format!("{} (--html)", path.display()), error);
-            std::fs::File::create(path).map_err(io)?;
+            std::fs::File::options().write(true).create(true).truncate(false).open(path).map_err(io)?;
         }
         // Below 2^53, so that every reader of JSON has it as it is.
         Ok(self.seed.unwrap_or_else(|| rand::random::<u64>() >> 11))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::words;
+
+    #[test]
+    fn the_page_of_an_earlier_run_stays_until_there_is_another() {
+        let path = std::env::temp_dir().join(format!("culvert-page-{:016x}.html", rand::random::<u64>()));
+        let reporting: Reporting = words::arguments(&format!("--html {}", path.display()));
+        reporting.begin().unwrap();
+        assert!(path.exists(), "it can be written");
+        std::fs::write(&path, "earlier").unwrap();
+        reporting.begin().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "earlier");
+        std::fs::remove_file(&path).unwrap();
+        let nowhere: Reporting = words::arguments("--html /nowhere/page.html");
+        assert!(nowhere.begin().unwrap_err().to_string().contains("--html"));
     }
 }

@@ -234,8 +234,14 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-/// Three digits or so.
+/// The least that `short` has digits for.
+const LEAST: f64 = 1e-4;
+
+/// Three digits or so; what is not 0 is never told as 0: one packet that is lost of millions fails a load.
 fn short(value: f64) -> String {
+    if value != 0.0 && value.abs() < LEAST {
+        return if value > 0.0 { format!("<{LEAST}") } else { format!(">-{LEAST}") };
+    }
     let value = (value * 1e4).round() / 1e4;
     match value.abs() {
         size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
@@ -273,7 +279,10 @@ pub(super) mod tests {
         summary.measure("cpu", "CPU of the <responder>", None, "us");
         summary.latency("childSa", "to the Child SA", latencies.copy());
         summary.latency("none", "nothing", Latencies::default().copy());
-        summary.series([Series { name: "handshakes/s".into(), points: vec![(0.5, 900.0), (1.0, 1500.0)] }]);
+        let mut rates = Series::named("handshakes/s");
+        rates.push(0.5, 900.0);
+        rates.push(1.0, 1500.0);
+        summary.series([rates]);
         let causes = Causes::default();
         (0..10).for_each(|_| causes.note("NO_PROPOSAL_CHOSEN"));
         summary.causes(&causes);
@@ -291,6 +300,16 @@ pub(super) mod tests {
         assert!(line("to the Child SA").contains("5.0 ms"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
         assert!(!example().passed());
+    }
+
+    #[test]
+    fn what_is_not_0_is_never_told_as_0() {
+        assert_eq!([1e-9, -1e-9, 0.00009999].map(short), ["<0.0001", ">-0.0001", "<0.0001"]);
+        assert_eq!([0.0, 0.0001, 0.5, 12.34, 1234.5].map(short), ["0", "0.0001", "0.5000", "12.3", "1234"]);
+        let mut summary = Summary::new("traffic", 0);
+        summary.check(Check::at_most("--max-loss", 0.0, Some(0.000_02), "%"));
+        let text = summary.text();
+        assert!(text.contains("FAILED") && text.contains("<0.0001"), "{text}");
     }
 
     #[test]

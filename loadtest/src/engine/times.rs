@@ -7,6 +7,9 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The longest of a load of strangers: somebody may have begun it beside a node that others use.
 const SHORT: Duration = Duration::from_secs(600);
 
+/// So much later than its time is not late: timers are that exact, and what is due in one turn goes together.
+pub(crate) const EXACT: Duration = Duration::from_millis(3);
+
 /// A time, as `30s` or `1h 20m`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     within(text, LONGEST, "a year")

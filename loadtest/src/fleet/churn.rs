@@ -13,6 +13,9 @@ use crate::engine::due::due;
 use crate::engine::stop::Stop;
 use crate::engine::threshold::Check;
 
+/// How often it is looked whether one that may come back is gone.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Who comes and goes, in which order.
 pub(crate) struct Churn {
     rate: f64,
@@ -57,19 +60,18 @@ impl Churn {
         while begin.elapsed() < duration && !stop.is_wanted() {
             number += 1;
             let due = due(begin, f64::from(number), self.rate);
-            stop.pause_until(due.min(begin + duration)).await;
+            self.wait(fleet, due.min(begin + duration), stop).await?;
             if let Some(place) = self.up.pop_front() {
                 fleet.tell(place, Command::Close).await;
                 self.gone.push_back((Instant::now(), place));
                 self.closed += 1;
             }
-            self.come_back(fleet).await?;
         }
         // What is closed late at its end was asked for within it.
         self.took = begin.elapsed().min(duration);
         let all_back = async {
             while !self.gone.is_empty() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(LOOK).await;
                 self.come_back(fleet).await?;
             }
             fleet.settled().await;
@@ -81,6 +83,27 @@ impl Churn {
     /// As many must have gone as were to: with few tunnels that stay away for long there is none to close most of the time.
     pub(crate) fn floor(&self) -> Check {
         Check::nearly("closed of those asked", self.rate * self.took.as_secs_f64(), self.closed)
+    }
+
+    /// Waits until then, or until an end is wanted, and opens meanwhile whose time is over: with few that go they would else be away
+    /// until the next goes.
+    async fn wait(&mut self, fleet: &mut Fleet, until: Instant, stop: &mut Stop) -> Result<(), LoadError> {
+        loop {
+            self.come_back(fleet).await?;
+            let next = self.next_back(Instant::now()).map_or(until, |back| back.min(until));
+            stop.pause_until(next).await;
+            if next == until || stop.is_wanted() {
+                return self.come_back(fleet).await;
+            }
+        }
+    }
+
+    /// When to look whether one can come back: when its time is over, and then again and again until it is gone.
+    fn next_back(&self, now: Instant) -> Option<Instant> {
+        self.gone.front().map(|(since, _)| {
+            let back = *since + self.down;
+            if back > now { back } else { now + LOOK }
+        })
     }
 
     /// Opens those again whose time is over.
@@ -102,6 +125,36 @@ impl Churn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::words;
+    use crate::fleet::{Plan, Target, Traffic};
+
+    #[tokio::test]
+    async fn who_is_gone_comes_back_in_its_time_and_not_when_the_next_one_goes() {
+        let target: Target = words::arguments("");
+        let plan = Plan::new(&target, None, 2).unwrap();
+        let place = plan.place(0);
+        let mut fleet = Fleet::new(plan, &target, Traffic::none(), 0).unwrap();
+        let meter = fleet.meter.clone();
+        let mut churn = Churn::new(std::iter::empty(), 0.001, Duration::from_millis(5), 0);
+        churn.gone.push_back((Instant::now(), place));
+        let (next, mut stop) = (Instant::now() + Duration::from_secs(1_000), Stop::never());
+        tokio::select! {
+            _ = churn.wait(&mut fleet, next, &mut stop) => panic!("the next one goes much later"),
+            () = async { while meter.started.get() == 0 { tokio::task::yield_now().await } } => {}
+        }
+    }
+
+    #[test]
+    fn one_that_may_come_back_is_looked_for_until_it_is_gone() {
+        let mut churn = Churn::new(std::iter::empty(), 1.0, Duration::from_secs(5), 0);
+        let since = Instant::now();
+        assert_eq!(churn.next_back(since), None);
+        let target: Target = words::arguments("");
+        churn.gone.push_back((since, Plan::new(&target, None, 2).unwrap().place(0)));
+        let after = |seconds| since + Duration::from_secs(seconds);
+        assert_eq!(churn.next_back(after(1)), Some(after(5)));
+        assert_eq!(churn.next_back(after(7)), Some(after(7) + LOOK));
+    }
 
     #[test]
     fn a_churn_in_which_hardly_anybody_went_is_no_success() {

@@ -91,4 +91,17 @@ mod tests {
         assert!(growth(&series).is_some_and(|kib| kib > 10_000.0));
         assert_eq!(growth(&Series::named("empty")), None);
     }
+
+    #[test]
+    fn a_leak_in_most_of_a_day_is_told_whatever_its_last_hours_were() {
+        let samples: Vec<_> = (0..86_400_u32)
+            .map(|second| (f64::from(second), 40.0 + 0.001 * f64::from(second.min(72_000))))
+            .collect();
+        let mut series = Series::named("x");
+        samples.iter().for_each(|(at, mib)| series.push(*at, *mib));
+        let warm: Vec<_> = samples.iter().copied().filter(|(at, _)| *at >= 86_399.0 * WARM_UP).collect();
+        let all = slope(&warm).expect("many samples") * 1024.0 * 60.0;
+        let told = growth(&series).expect("many points");
+        assert!(all > 40.0 && (told / all - 1.0).abs() < 0.02, "{told} of {all} KiB/min");
+    }
 }

@@ -19,6 +19,7 @@ use indicatif::ProgressBar;
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 
 pub use forge::{Forge, Kind};
+use rate::Kept;
 
 use crate::engine::causes::Causes;
 use crate::engine::live::progress;
@@ -179,16 +180,17 @@ pub fn run(arguments: &Arguments) -> Result<bool, LoadError> {
         );
         return Err(LoadError::Argument(text));
     }
-    let begin = Instant::now();
-    let report = send(arguments, seed, &stop).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
-    report.summary(seed, begin.elapsed(), arguments).tell(&arguments.reporting)
+    let (report, elapsed) =
+        send(arguments, seed, &stop).map_err(|error| LoadError::Io("flooding".to_owned(), error))?;
+    report.summary(seed, elapsed, arguments).tell(&arguments.reporting)
 }
 
-fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<Report> {
+/// What has come of it, and how long it has sent.
+fn send(arguments: &Arguments, seed: u64, stop: &Stop) -> io::Result<(Report, Duration)> {
     let mut sender = Sender::new(arguments, seed)?;
-    let late = rate::keep(&mut sender, arguments.rate, arguments.duration, stop);
+    let Kept { late, elapsed } = rate::keep(&mut sender, arguments.rate, arguments.duration, stop);
     sender.bar.finish();
-    Ok(Report { late, ..sender.report })
+    Ok((Report { late, ..sender.report }, elapsed))
 }
 
 /// Who sends: one socket, from an address after the other.

@@ -9,6 +9,8 @@ use crate::engine::stop::Stop;
 const SHARE: u64 = 256;
 /// What is later than this is not made up for: who cannot keep up with a rate would only fall further behind.
 const LATEST: Duration = Duration::from_millis(100);
+/// Answers are waited for so long after the last message: a node answers in turn.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// Who sends, and the clock that it is done by.
 pub(super) trait Sender {
@@ -22,8 +24,30 @@ pub(super) trait Sender {
     fn pause(&mut self);
 }
 
-/// Sends `rate` a second until its time is over or an end is wanted; how many were due, and not sent as it was too slow.
-pub(super) fn keep(sender: &mut impl Sender, rate: u32, duration: Duration, stop: &Stop) -> u64 {
+/// What has come of a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// How many were due, and not sent as it was too slow.
+    pub(super) late: u64,
+    /// How long it has sent.
+    pub(super) elapsed: Duration,
+}
+
+/// Sends `rate` a second until its time is over or an end is wanted, and waits for the last answers.
+pub(super) fn keep(sender: &mut impl Sender, rate: u32, duration: Duration, stop: &Stop) -> Kept {
+    let late = send_all(sender, rate, duration, stop);
+    let end = sender.elapsed();
+    while sender.elapsed() < end + LINGER {
+        sender.pause();
+        sender.answers();
+    }
+    // Where all were sent that were due until then it has taken as long as was asked for, and not the moment more in which its end
+    // was seen: or no rate would ever be quite reached.
+    Kept { late, elapsed: if late == 0 { end.min(duration) } else { end } }
+}
+
+/// How many were due, and not sent as it was too slow.
+fn send_all(sender: &mut impl Sender, rate: u32, duration: Duration, stop: &Stop) -> u64 {
     let room = (LATEST.as_secs_f64() * f64::from(rate)).max(1.0) as u64;
     let (mut passed, mut late) = (0, 0);
     loop {
@@ -50,6 +74,8 @@ pub(super) fn keep(sender: &mut impl Sender, rate: u32, duration: Duration, stop
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use tokio::sync::watch;
 
     use super::*;
@@ -63,13 +89,27 @@ mod tests {
         sent: u64,
         unread: u64,
         most_unread: u64,
+        /// When the messages were sent that have no answer yet, which comes after so long.
+        open: VecDeque<Duration>,
+        answered_after: Duration,
+        answered: u64,
         /// Wants an end at that time.
         end: Option<(Duration, watch::Sender<u32>)>,
     }
 
     impl Slow {
         fn of(each: Duration) -> Self {
-            Self { each, now: Duration::ZERO, sent: 0, unread: 0, most_unread: 0, end: None }
+            Self {
+                each,
+                now: Duration::ZERO,
+                sent: 0,
+                unread: 0,
+                most_unread: 0,
+                open: VecDeque::new(),
+                answered_after: Duration::ZERO,
+                answered: 0,
+                end: None,
+            }
         }
     }
 
@@ -82,6 +122,7 @@ mod tests {
             self.now += self.each;
             self.sent += 1;
             self.unread += 1;
+            self.open.push_back(self.now);
             self.most_unread = self.most_unread.max(self.unread);
             if let Some((_, wanted)) = self.end.as_ref().filter(|(at, _)| self.now >= *at) {
                 wanted.send_replace(1);
@@ -90,6 +131,10 @@ mod tests {
 
         fn answers(&mut self) {
             self.unread = 0;
+            while self.open.front().is_some_and(|sent| *sent + self.answered_after <= self.now) {
+                self.open.pop_front();
+                self.answered += 1;
+            }
         }
 
         fn pause(&mut self) {
@@ -100,11 +145,12 @@ mod tests {
     #[test]
     fn who_keeps_its_rate_sends_all() {
         let mut quick = Slow::of(Duration::ZERO);
-        assert_eq!(keep(&mut quick, 20_000, Duration::from_secs(5), &Stop::never()), 0);
+        let time = Duration::from_secs(5);
+        assert_eq!(keep(&mut quick, 20_000, time, &Stop::never()), Kept { late: 0, elapsed: time });
         assert_eq!(quick.sent, 100_000);
         // As fast as it can, all but what it takes for the last share.
         let mut busy = Slow::of(Duration::from_micros(10));
-        let late = keep(&mut busy, 100_000, Duration::from_secs(5), &Stop::never());
+        let Kept { late, .. } = keep(&mut busy, 100_000, time, &Stop::never());
         assert!(late <= SHARE && busy.sent + late == 500_000, "{late}");
     }
 
@@ -113,12 +159,25 @@ mod tests {
         for (each, rate) in [(100, 100_000), (15, 100_000), (1_000, 2_000)] {
             let (each, time) = (Duration::from_micros(each), Duration::from_secs(5));
             let mut slow = Slow::of(each);
-            let late = keep(&mut slow, rate, time, &Stop::never());
+            let Kept { late, elapsed } = keep(&mut slow, rate, time, &Stop::never());
             let share = each * u32::try_from(SHARE).unwrap();
-            assert!(slow.now <= time + 2 * share, "{:?}", slow.now);
+            assert!(elapsed >= time && elapsed <= time + 2 * share, "{elapsed:?}");
+            assert!(slow.now <= elapsed + LINGER + TURN, "{:?}", slow.now);
             assert!(slow.most_unread <= SHARE, "{}", slow.most_unread);
             assert_eq!(slow.sent + late, 5 * u64::from(rate));
         }
+    }
+
+    #[test]
+    fn answers_to_the_last_messages_are_waited_for_a_while() {
+        let answered = |millis| {
+            let answered_after = Duration::from_millis(millis);
+            let mut sender = Slow { answered_after, ..Slow::of(Duration::ZERO) };
+            keep(&mut sender, 1_000, Duration::from_secs(1), &Stop::never());
+            (sender.sent, sender.answered)
+        };
+        assert_eq!((answered(0), answered(90)), ((1_000, 1_000), (1_000, 1_000)));
+        assert!(answered(300).1 < 1_000, "but not for ever");
     }
 
     #[test]
@@ -126,7 +185,7 @@ mod tests {
         let (wanted, stop) = Stop::by_hand();
         let at = Duration::from_secs(1);
         let mut slow = Slow { end: Some((at, wanted)), ..Slow::of(Duration::from_millis(1)) };
-        keep(&mut slow, 100_000, Duration::from_secs(600), &stop);
-        assert!(slow.now <= at + Duration::from_millis(SHARE), "{:?}", slow.now);
+        let Kept { elapsed, .. } = keep(&mut slow, 100_000, Duration::from_secs(600), &stop);
+        assert!(elapsed <= at + Duration::from_millis(SHARE), "{elapsed:?}");
     }
 }

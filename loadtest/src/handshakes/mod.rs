@@ -9,7 +9,7 @@ use crate::engine::output::Reporting;
 use crate::engine::process::{Process, Usage};
 use crate::engine::stop::Stop;
 use crate::engine::summary::Summary;
-use crate::engine::threshold::Check;
+use crate::engine::threshold::{Check, REACHED};
 use crate::engine::times::time;
 use crate::fleet::{Foreign, LoadError, Session, Target, Traffic};
 
@@ -51,6 +51,15 @@ pub struct Arguments {
     reporting: Reporting,
 }
 
+/// How long it took, and what came in a second.
+struct Took {
+    elapsed: Duration,
+    /// Child SAs.
+    rate: f64,
+    /// Tunnels begun, with --rate.
+    begun: Option<f64>,
+}
+
 /// What the responder has used.
 #[derive(Debug, Default)]
 struct Cost {
@@ -75,6 +84,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let series = session.negotiate(arguments.rate, arguments.concurrency, &mut stop).await?;
     let elapsed = begin.elapsed();
     let rate = session.fleet.meter.up_per_second(begin);
+    let asked = (arguments.rate > 0).then(|| f64::from(arguments.rate));
+    let begun = asked.map(|asked| session.fleet.meter.started_per_second(begin, asked));
     let after = look(&watched);
     let mut summary = Summary::new("handshakes", seed);
     if session.fleet.meter.settled() < u64::from(*count) {
@@ -85,7 +96,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     summary.series(series);
     let after = summary.got("the responder's process", after).flatten();
     let cost = before.zip(after).map(|(before, after)| Cost::between(&before, &after));
-    figures(&mut summary, arguments, &session.fleet.meter, (elapsed, rate), standing, cost);
+    figures(&mut summary, arguments, &session.fleet.meter, &Took { elapsed, rate, begun }, standing, cost);
     if let Some(api) = &session.api
         && let Some(status) = summary.got("status of the node", api.status().await)
     {
@@ -102,10 +113,11 @@ fn figures(
     summary: &mut Summary,
     arguments: &Arguments,
     meter: &Meter,
-    (elapsed, rate): (Duration, f64),
+    Took { elapsed, rate, begun }: &Took,
     standing: u64,
     cost: Option<Cost>,
 ) {
+    let (elapsed, rate) = (*elapsed, *rate);
     let (up, failed) = (meter.child_sas.get(), meter.failed.get());
     // Each that came up has cost its time, and each that stands has its memory.
     let each = |value: f64, count: u64| (count > 0).then(|| value / count as f64);
@@ -118,6 +130,12 @@ fn figures(
     summary.count("failed", "failed", failed);
     summary.measure("seconds", "in", Some(elapsed.as_secs_f64()), "s");
     summary.measure("childSasPerSecond", "Child SAs a second", Some(rate), "/s");
+    if let Some(begun) = *begun {
+        summary.measure("begunPerSecond", "begun a second", Some(begun), "/s");
+        // Slower ones are another load than the one that was asked for.
+        let least = REACHED * f64::from(arguments.rate);
+        summary.check(Check::at_least("tunnels begun a second", least, Some(begun), "/s"));
+    }
     if cost.is_some() {
         summary.measure("responderCpuMicros", "responder's CPU each", cpu, "us");
         summary.measure("responderKibibytes", "responder's memory each", resident, "KiB");
@@ -174,13 +192,27 @@ mod tests {
             (0..10).for_each(|_| meter.is_up(Duration::from_millis(1)));
             let cost = Cost { cpu: Duration::from_millis(1), resident: 10 << 10 };
             let mut summary = Summary::new("handshakes", 0);
-            let took = (Duration::from_secs(1), 10.0);
-            figures(&mut summary, &words::arguments(""), &meter, took, standing, Some(cost));
+            let took = Took { elapsed: Duration::from_secs(1), rate: 10.0, begun: None };
+            figures(&mut summary, &words::arguments(""), &meter, &took, standing, Some(cost));
             let memory = summary.told("responderKibibytes");
             (summary.passed(), summary.told("responderCpuMicros"), memory)
         };
         assert_eq!(told(10), (true, "100 us".to_owned(), "1 KiB".to_owned()));
         assert_eq!(told(1), (false, "100 us".to_owned(), "10 KiB".to_owned()), "each took the place of one");
         assert_eq!(told(0), (false, "100 us".to_owned(), "-".to_owned()));
+    }
+
+    #[test]
+    fn tunnels_that_were_begun_more_slowly_than_was_asked_for_fail_the_load() {
+        let passes = |begun| {
+            let meter = Meter::default();
+            meter.is_up(Duration::from_millis(1));
+            let mut summary = Summary::new("handshakes", 0);
+            let took = Took { elapsed: Duration::from_secs(1), rate: 10.0, begun: Some(begun) };
+            figures(&mut summary, &words::arguments("--rate 1000"), &meter, &took, 1, None);
+            summary.passed()
+        };
+        assert!(passes(1_000.0) && passes(900.0));
+        assert!(!passes(899.0) && !passes(0.0));
     }
 }

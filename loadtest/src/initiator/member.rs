@@ -11,7 +11,7 @@ use ike::wire::numbers::PayloadType;
 use ike::{Candidates, Connection, Datagram, Event, Failure, Host, InitReply, Path, Transmit};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::pace::{Pace, timed_from};
+use super::pace::{Pace, first_turn, timed_from};
 use super::sas::Sas;
 use super::{Command, InitiatorConfig, Report};
 use crate::engine::meter::Meter;
@@ -43,7 +43,7 @@ impl Ordered {
 impl Drop for Ordered {
     fn drop(&mut self) {
         if let Some(meter) = self.0.take() {
-            meter.started.add(1);
+            meter.has_started();
             meter.has_failed(LOST);
             meter.has_ended();
         }
@@ -127,7 +127,7 @@ impl Member {
         let now = Instant::now();
         // What is due from now on is told by it.
         clock(now);
-        meter.started.add(1);
+        meter.has_started();
         host.swap(spis);
         let conn = Connection::initiate(now, &mut host, config.peer.clone(), path);
         host.swap(spis);
@@ -144,9 +144,9 @@ impl Member {
             pace: Pace::new(config.rate, phase),
             config,
             next_numbers: HashMap::new(),
+            turn: first_turn(phase, sizes.len(), flows.len()),
             flows,
             sizes,
-            turn: 0,
             ledgers: HashMap::new(),
             meter,
             begun: due.map_or(now, |due| timed_from(due, now)),

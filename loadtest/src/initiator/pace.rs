@@ -1,6 +1,7 @@
-//! When the next probes are due, and from when on what becomes of something is timed.
+//! When the next probes are due and with which of them an initiator begins, and from when on what becomes of something is timed.
 
 use crate::engine::due::due;
+use crate::engine::times::EXACT;
 use std::time::{Duration, Instant};
 
 /// Probes due within it go together: a timer for each would cost more than the probe.
@@ -10,13 +11,15 @@ const BURST: u64 = 64;
 /// What is later than this is not made up for: who cannot keep up with a rate would only fall further behind.
 const LATEST: Duration = Duration::from_millis(100);
 
-/// So much later than its time is not late: timers are that exact, and what is due in one turn goes together.
-const EXACT: Duration = Duration::from_millis(3);
-
 /// When the clock of what was `due` starts, if it begins now: then, where this program has let it wait, as whoever wanted it has
 /// waited too.
 pub(crate) fn timed_from(due: Instant, now: Instant) -> Instant {
     if now.saturating_duration_since(due) > EXACT { due } else { now }
+}
+
+/// The turn at which an initiator of that phase begins: all of its flows have a size before the next size is theirs.
+pub(super) fn first_turn(phase: f64, sizes: usize, flows: usize) -> usize {
+    (phase.clamp(0.0, 1.0) * sizes as f64) as usize * flows
 }
 
 /// A sender's clock.
@@ -76,6 +79,17 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn initiators_begin_with_different_sizes() {
+        let sizes = [64, 576, 1400];
+        for flows in [1, 4] {
+            let first = |phase| sizes[first_turn(phase, sizes.len(), flows) / flows % sizes.len()];
+            assert_eq!([0.0, 0.3, 0.4, 0.7, 0.99].map(first), [64, 64, 576, 1400, 1400]);
+            assert_eq!(first_turn(0.7, sizes.len(), flows) % flows, 0, "with its first flow");
+        }
+        assert_eq!((first_turn(0.9, 1, 3), first_turn(0.9, 3, 0)), (0, 0));
+    }
 
     #[test]
     fn the_rate_is_kept_over_time_whatever_the_turns_are() {

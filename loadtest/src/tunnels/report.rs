@@ -56,14 +56,29 @@ impl Report {
 
     /// Everything was rekeyed, nothing lost, and all is gone.
     pub(super) fn is_clean(&self) -> bool {
+        !self.interrupted && self.failures().is_empty()
+    }
+
+    /// What was not as it must be, each by what it is told as and what was expected.
+    fn failures(&self) -> Vec<String> {
         let all = u64::from(self.tunnels);
-        self.received == self.sent
-            && self.unsent + self.strangers + self.unopened == 0
-            && self.child_rekeys >= all
-            && self.ike_rekeys >= all
-            && self.listed_sas == 2 * all
-            && !self.interrupted
-            && self.failure.is_none()
+        let conditions = [
+            (
+                self.received == self.sent,
+                "packets received",
+                self.received,
+                format!("{}, all sent", self.sent),
+            ),
+            (self.strangers == 0, "packets for others", self.strangers, "0".to_owned()),
+            (self.unopened == 0, "packets not opened", self.unopened, "0".to_owned()),
+            (self.unsent == 0, "packets without an SA", self.unsent, "0".to_owned()),
+            (self.listed_sas == 2 * all, "SAs listed", self.listed_sas, format!("{}", 2 * all)),
+            (self.child_rekeys >= all, "Child SAs rekeyed", self.child_rekeys, format!("at least {all}")),
+            (self.ike_rekeys >= all, "IKE_SAs rekeyed", self.ike_rekeys, format!("at least {all}")),
+        ];
+        let missed = conditions.into_iter().filter(|(met, ..)| !met);
+        let missed = missed.map(|(_, what, got, expected)| format!("{what}: {got}; expected {expected}"));
+        missed.chain(self.failure.clone()).collect()
     }
 
     /// Octets of memory that the node holds for a tunnel that is up.
@@ -116,7 +131,7 @@ impl Report {
         if self.interrupted {
             lines.push("INTERRUPTED    the figures are of what there was".to_owned());
         }
-        lines.extend(self.failure.as_ref().map(|failure| format!("FAILED         {failure}")));
+        lines.extend(self.failures().iter().map(|failure| format!("FAILED         {failure}")));
         lines.join("\n")
     }
 
@@ -139,6 +154,7 @@ impl Report {
             "tornDownSeconds": self.torn_down.as_secs_f64(),
             "interrupted": self.interrupted,
             "failure": self.failure,
+            "failures": self.failures(),
             "residentBytes": {
                 "provisioned": self.memory_before,
                 "up": self.memory_up,
@@ -149,5 +165,44 @@ impl Report {
                 "perTunnel": self.per_tunnel(),
             },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_fails_the_load_is_told_with_what_was_expected() {
+        let clean = || Report {
+            tunnels: 10,
+            listed_sas: 20,
+            child_rekeys: 10,
+            ike_rekeys: 12,
+            sent: 7,
+            received: 7,
+            ..Report::default()
+        };
+        assert!(clean().is_clean() && !clean().text().contains("FAILED"));
+        type Fault = fn(&mut Report);
+        let faults: [(Fault, &str); 8] = [
+            (|report| report.listed_sas = 19, "SAs listed: 19; expected 20"),
+            (|report| report.child_rekeys = 9, "Child SAs rekeyed: 9; expected at least 10"),
+            (|report| report.ike_rekeys = 0, "IKE_SAs rekeyed: 0; expected at least 10"),
+            (|report| report.received = 6, "packets received: 6; expected 7"),
+            (|report| report.unsent = 1, "packets without an SA: 1"),
+            (|report| report.strangers = 2, "packets for others: 2"),
+            (|report| report.unopened = 3, "packets not opened: 3"),
+            (|report| report.failure = Some("torn down: 0 of 4".to_owned()), "torn down: 0 of 4"),
+        ];
+        for (fault, told) in faults {
+            let mut report = clean();
+            fault(&mut report);
+            assert!(!report.is_clean(), "{told}");
+            let text = report.text();
+            let failed: Vec<_> = text.lines().filter(|line| line.starts_with("FAILED")).collect();
+            assert!(failed.len() == 1 && failed[0].contains(told), "{told}: {text}");
+            assert_eq!(report.json()["failures"].as_array().map(Vec::len), Some(1));
+        }
     }
 }

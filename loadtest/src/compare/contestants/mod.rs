@@ -140,8 +140,8 @@ mod tests {
     #[test]
     fn who_cannot_have_the_mtu_is_left_out_with_a_word() {
         let found = |words: &str| find(&words::arguments(words), Name::Strongswan);
-        assert!(found("--mtu 1440").is_err_and(|hint| hint.contains("--mtu 1400")));
-        for words in ["--mtu 1400", "--mtu 1440 --what handshakes"] {
+        assert!(found("--mtu 1438").is_err_and(|hint| hint.contains("--mtu 1400")));
+        for words in ["--mtu 1400", "--mtu 1438 --what handshakes"] {
             // It may not be installed.
             assert!(found(words).err().is_none_or(|hint| !hint.contains("--mtu")), "{words}");
         }
