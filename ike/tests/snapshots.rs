@@ -272,6 +272,20 @@ fn who_is_not_authenticated_is_no_ones_to_take_over() {
     assert!(pair.a.conn.as_ref().unwrap().snapshot(pair.now).is_ok());
 }
 
+/// The answer to what is under way comes by an SPI that only the request has named, and has to find the connection.
+#[test]
+fn what_leads_to_a_connection_leads_to_it_where_it_goes_on() {
+    let v1 = |spec: Spec| spec.v1(Phase1::Main);
+    for (left, right) in [(Spec::left(), Spec::right()), (v1(Spec::left()), v1(Spec::right()))] {
+        let mut pair = Pair::up(&left, &right);
+        pair.command(A, Command::RekeyIke);
+        let snapshot = pair.a.conn.as_ref().unwrap().snapshot(pair.now).unwrap();
+        let taken = Connection::restore(&snapshot, pair.now, Resume::Beyond, pair.a.config.clone()).unwrap();
+        let leading: std::collections::BTreeSet<u64> = taken.local_spis().into_iter().collect();
+        assert_eq!((leading.len(), &leading), (2, &pair.a.registered));
+    }
+}
+
 #[test]
 fn what_was_not_taken_would_be_lost() {
     let mut pair = Pair::up(&Spec::left(), &Spec::right());

@@ -81,6 +81,20 @@ fn what_a_killed_node_was_at_is_ended_by_another() {
         mended(&mut cluster, &sites, owner);
     }
 
+    // And the IKE SA: its answer is of one that nobody but the request has named.
+    for way in [Way::FromNodes, Way::FromPeer] {
+        let (before, owner) = (sites.spis_of(1), cluster.owner(PEER));
+        let culvert = cluster.node((owner + 1) % NODES).client();
+        amidst(&mut cluster, Some(owner), way, move || culvert.cli(&["rekey", "--ike", PEER]));
+        sites.until_rekeyed(1, &before);
+        mended(&mut cluster, &sites, owner);
+        // By the new one.
+        let before = sites.spis_of(1);
+        let said = cluster.node(0).cli(&["rekey", "--child", "c", PEER]);
+        assert!(said.ok, "{}", said.text);
+        sites.until_rekeyed(1, &before);
+    }
+
     // The peer is somewhere else, as a NAT was restarted.
     let (before, owner) = (sites.spis_of(1), cluster.owner(PEER));
     cluster.rebind(AT, 45_001);

@@ -83,6 +83,20 @@ impl Connection {
         self.finish_if_idle();
     }
 
+    /// The same, and the answer makes no sense.
+    pub(crate) fn misunderstood_after_close(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        spi: u64,
+        makes_ike_sa: bool,
+    ) {
+        if makes_ike_sa {
+            self.delete_late(now, host, spi);
+        }
+        self.finish_if_idle();
+    }
+
     /// The IKE_SA that the peer has made, if it has.
     fn made_after_close(&mut self, old: u64, offer: IkeOffer, payloads: Payloads<'_>) -> Option<u64> {
         let answer = payloads.error().is_none().then(|| self.rekeyed_sa(old, &offer, payloads));

@@ -184,7 +184,11 @@ impl Connection {
             Ok((_, payloads)) => payloads,
             Err(error) => {
                 // An authentic answer that makes no sense: the peer is broken (RFC 7296 section 2.21.3).
+                let makes_ike_sa = matches!(request, Request::RekeyIke(_) | Request::Auth);
                 self.release_requests([request]);
+                if matches!(self.phase, Phase::Lingering(_)) {
+                    return self.misunderstood_after_close(now, host, spi, makes_ike_sa);
+                }
                 return self.failed(now, Failure::Malformed { exchange: header.exchange, error });
             }
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ike_sa::SaState;
+use super::request::Request;
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
 use crate::event::Nat;
@@ -55,10 +56,19 @@ impl Connection {
         }
     }
 
-    /// All SPIs of ours that lead to this connection.
+    /// All SPIs of ours that lead to this connection, those of IKE_SAs that we have asked for included.
     pub(crate) fn local_spis(&self) -> Vec<u64> {
         let init = if let Phase::InitSent(init) = &self.phase { Some(init.spi()) } else { None };
-        self.sas.iter().map(|sa| sa.spi_local).chain(init).collect()
+        let asked =
+            self.sas.iter().flat_map(|sa| sa.exchanges.pending()).filter_map(|request| match request {
+                Request::RekeyIke(offer) => Some(offer.spi),
+                Request::Auth
+                | Request::Child(_)
+                | Request::DeleteChild(_)
+                | Request::DeleteIke
+                | Request::Liveness => None,
+            });
+        self.sas.iter().map(|sa| sa.spi_local).chain(asked).chain(init).collect()
     }
 
     /// SPI of the initiator of the IKE_SA in use: both sides see the same.

@@ -372,6 +372,8 @@ impl Side {
         while let Some(transmit) = conn.poll_transmit() {
             self.outbox.push_back(transmit);
         }
+        let leading: BTreeSet<u64> = conn.local_spis().into_iter().collect();
+        assert!(leading.is_subset(&self.registered), "{leading:x?} of {:x?}", self.registered);
     }
 }
 
