@@ -40,7 +40,7 @@ pub(crate) struct ConnEnv {
     pub(crate) child: Arc<ChildEnv>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) board: Board,
-    pub(crate) sums: Sums,
+    pub(crate) sums: tokio::sync::Mutex<Sums>,
     /// Of a node that is alone; in every SPI.
     slot: u8,
     /// The other nodes, if there are any.
@@ -114,7 +114,7 @@ impl NodeEnv {
             child: Arc::new(child),
             catalog,
             board: Board::default(),
-            sums: Sums::default(),
+            sums: tokio::sync::Mutex::default(),
             slot: config.slot,
             others: config.others.clone(),
             key_log: config.key_log.clone(),

@@ -97,6 +97,8 @@ impl Control {
     /// The node in numbers. Those of tunnels are read from the router, a few at a time.
     pub async fn figures(&self) -> Figures {
         let env: &NodeEnv = self.env();
+        let mut sums = env.sums.lock().await;
+        env.board.forget_strangers(|uid| env.registry.uids.get(&uid).is_some());
         let tenants = env.catalog.tenants();
         let numbers = tenants.iter().map(|tenant| tenant.number).collect();
         let mut traffic: BTreeMap<u64, Traffic> = env.board.all_past_here().into_iter().collect();
@@ -108,11 +110,11 @@ impl Control {
                 *drops.entry((stats.tenant.0, *name)).or_default() += count;
             }
         }
-        env.sums.settle(&mut traffic, &mut carried, &mut drops);
+        sums.settle(&mut traffic, &mut carried, &mut drops);
         let mut peers = env.board.all();
         peers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let names = tenants.iter().map(|tenant| tenant.name.clone()).collect();
-        let troubles = env.sums.troubles(&names, &peers, |name| env.catalog.get_peer(name).is_some());
+        let troubles = sums.troubles(&names, &peers, |name| env.catalog.get_peer(name).is_some());
         let uplinks = env.uplinks.all().into_iter();
         let mut uplinks: Vec<_> =
             uplinks.map(|(number, uplink)| (uplink.name, self.uplink_works(TenantId(number)))).collect();

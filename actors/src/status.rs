@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
+use dashmap::DashMap;
 use ike::config::{Mode, Opening};
 use router::SaStats;
 use tenants::PeerName;
@@ -174,7 +175,7 @@ impl Traffic {
 pub(crate) struct Board {
     views: Table<PeerName, Arc<PeerView>>,
     /// Traffic of Child SAs that are gone, by peer.
-    past: Table<u64, Past>,
+    past: DashMap<u64, Past>,
     /// And by tenant.
     of_tenants: Mutex<OfTenants>,
 }
@@ -199,7 +200,6 @@ pub(crate) struct OfTenants {
 /// A peer's place on the board.
 pub(crate) struct BoardPlace {
     view: Registration<PeerName, Arc<PeerView>>,
-    _past: Registration<u64, Past>,
 }
 
 impl BoardPlace {
@@ -212,21 +212,37 @@ impl BoardPlace {
 impl Board {
     /// Gives a peer its place, and what the traffic of an actor before was.
     pub(crate) fn place(&self, name: &PeerName, uid: u64, turn: Turn, view: Arc<PeerView>) -> BoardPlace {
-        BoardPlace {
-            view: self.views.register(name.clone(), turn, view),
-            _past: self.past.succeed(uid, turn, |before| before.copied().unwrap_or_default()),
+        self.past.entry(uid).or_default();
+        BoardPlace { view: self.views.register(name.clone(), turn, view) }
+    }
+
+    /// A peer is deleted. Until then its sum stays, whatever becomes of its actor.
+    pub(crate) fn forget(&self, uid: u64) {
+        self.past.remove(&uid);
+    }
+
+    /// Forgets peers that have no actor if there are many of them: their deletion was not heard of.
+    pub(crate) fn forget_strangers(&self, known: impl Fn(u64) -> bool) {
+        /// More than are started again at the same time.
+        const SLACK: usize = 1_024;
+        if self.past.len() > 2 * self.views.len() + SLACK {
+            self.past.retain(|uid, _| known(*uid));
         }
     }
 
     /// A pair of this peer is gone; its figures stay in the peer's sum for as long as the peer is there.
     pub(crate) fn add_past(&self, stats: &SaStats) {
-        self.past.update(&convert::peer_of_tunnel(stats.tunnel), |past| past.all.add(stats));
+        if let Some(mut past) = self.past.get_mut(&convert::peer_of_tunnel(stats.tunnel)) {
+            past.all.add(stats);
+        }
         self.add_past_here(stats);
     }
 
     /// A pair of this peer goes to another node, where its figures go on. What it has come to here stays in the node's own sums.
     pub(crate) fn add_past_here(&self, stats: &SaStats) {
-        self.past.update(&convert::peer_of_tunnel(stats.tunnel), |past| past.here.add_here(stats));
+        if let Some(mut past) = self.past.get_mut(&convert::peer_of_tunnel(stats.tunnel)) {
+            past.here.add_here(stats);
+        }
         let (mut sums, number) = (self.of_tenants(), stats.tenant.0);
         sums.carried.entry(number).or_default().add_here(stats);
         for (name, count) in &stats.drops {
@@ -236,7 +252,7 @@ impl Board {
 
     /// What the pairs of all peers have carried at this node that are gone.
     pub(crate) fn all_past_here(&self) -> Vec<(u64, Traffic)> {
-        self.past.all().into_iter().map(|(uid, past)| (uid, past.here)).collect()
+        self.past.iter().map(|past| (*past.key(), past.here)).collect()
     }
 
     /// What the pairs of these tenants have come to at this node that are gone. Of others nothing is kept.
@@ -253,7 +269,7 @@ impl Board {
 
     /// Traffic of the peer's pairs that are gone.
     pub(crate) fn past(&self, uid: u64) -> Traffic {
-        self.past.get(&uid).unwrap_or_default().all
+        self.past.get(&uid).map_or_else(Traffic::default, |past| past.all)
     }
 
     pub(crate) fn get(&self, name: &PeerName) -> Option<Arc<PeerView>> {

@@ -4,7 +4,7 @@
 //! takes its own along. Here is remembered what was told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tenants::{PeerName, TenantName};
 
@@ -22,12 +22,9 @@ pub struct Troubles {
     pub losses: u64,
 }
 
-/// What was told before.
+/// What was told before. Whoever reads has it from before the first figure is read, or an older reading would take a newer one for a fall.
 #[derive(Debug, Default)]
-pub(crate) struct Sums(Mutex<Told>);
-
-#[derive(Debug, Default)]
-struct Told {
+pub(crate) struct Sums {
     peers: BTreeMap<u64, Traffic>,
     tenants: BTreeMap<u32, Traffic>,
     drops: Drops,
@@ -39,26 +36,24 @@ struct Told {
 impl Sums {
     /// Puts in place of what was read now what is to be told.
     pub(crate) fn settle(
-        &self,
+        &mut self,
         peers: &mut BTreeMap<u64, Traffic>,
         tenants: &mut BTreeMap<u32, Traffic>,
         drops: &mut Drops,
     ) {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rise(&mut told.peers, peers, Traffic::or_more);
-        rise(&mut told.tenants, tenants, Traffic::or_more);
-        rise(&mut told.drops, drops, u64::max);
+        rise(&mut self.peers, peers, Traffic::or_more);
+        rise(&mut self.tenants, tenants, Traffic::or_more);
+        rise(&mut self.drops, drops, u64::max);
     }
 
     /// The sums of these tenants, those of peers that are gone included; `there` says whether there still is a peer that has no actor.
     pub(crate) fn troubles(
-        &self,
+        &mut self,
         of: &BTreeSet<TenantName>,
         peers: &[(PeerName, Arc<PeerView>)],
         there: impl Fn(&PeerName) -> bool,
     ) -> BTreeMap<TenantName, Troubles> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Told { seen, troubles, .. } = &mut *told;
+        let Self { seen, troubles, .. } = self;
         troubles.retain(|tenant, _| of.contains(tenant));
         let shown: BTreeSet<&PeerName> = peers.iter().map(|(name, _)| name).collect();
         seen.retain(|name, _| shown.contains(name) || there(name));
@@ -99,32 +94,32 @@ mod tests {
 
     #[test]
     fn what_is_in_no_sum_for_a_moment_has_none_fall() {
-        let sums = Sums::default();
+        let mut sums = Sums::default();
         let traffic = |octets| Traffic { bytes_in: octets, ..Traffic::default() };
-        let told = |octets, dropped| {
+        let told = |sums: &mut Sums, octets, dropped| {
             let mut peers = BTreeMap::from([(7, traffic(octets))]);
             let mut tenants = BTreeMap::from([(1, traffic(octets))]);
             let mut drops = Drops::from([((1, "esp_icv_mismatch"), dropped)]);
             sums.settle(&mut peers, &mut tenants, &mut drops);
             (peers[&7].bytes_in, tenants[&1].bytes_in, drops[&(1, "esp_icv_mismatch")])
         };
-        assert_eq!(told(50, 3), (50, 50, 3));
-        assert_eq!(told(20, 1), (50, 50, 3));
-        assert_eq!(told(51, 4), (51, 51, 4));
+        assert_eq!(told(&mut sums, 50, 3), (50, 50, 3));
+        assert_eq!(told(&mut sums, 20, 1), (50, 50, 3));
+        assert_eq!(told(&mut sums, 51, 4), (51, 51, 4));
         sums.settle(&mut BTreeMap::new(), &mut BTreeMap::new(), &mut Drops::new());
-        assert_eq!(told(1, 1), (1, 1, 1), "what was deleted is forgotten");
+        assert_eq!(told(&mut sums, 1, 1), (1, 1, 1), "what was deleted is forgotten");
     }
 
     #[test]
     fn the_troubles_of_a_peer_stay_with_its_tenant() {
-        let sums = Sums::default();
+        let mut sums = Sums::default();
         let tenant: TenantName = "tenants/acme".parse().unwrap();
         let all = BTreeSet::from([tenant.clone()]);
         let peer = |name: &str, uid, failures| {
             let view = PeerView { uid, failures, losses: 1, ..PeerView::default() };
             (format!("tenants/acme/peers/{name}").parse::<PeerName>().unwrap(), Arc::new(view))
         };
-        let told = |peers: &[_], there| sums.troubles(&all, peers, |_| there)[&tenant].failures;
+        let mut told = |peers: &[_], there| sums.troubles(&all, peers, |_| there)[&tenant].failures;
         assert_eq!(told(&[peer("a", 1, 5), peer("b", 2, 2)], true), 7);
         assert_eq!(told(&[peer("a", 1, 6)], true), 8, "the other is started again");
         assert_eq!(told(&[peer("a", 1, 6), peer("b", 2, 2)], true), 8);

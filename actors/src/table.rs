@@ -96,6 +96,11 @@ impl<K: Eq + Hash + Clone, V> Table<K, V> {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.map.len()
+    }
+
     /// Whether there is none.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.map.is_empty()

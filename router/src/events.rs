@@ -52,10 +52,12 @@ impl EventSink {
 
     /// Passes an event on, now or later. False when it is lost.
     pub(crate) fn send(&mut self, event: RouterEvent) -> bool {
+        // What a pair has come to is in no other place, and there are no more such events than there were pairs: they have no bound.
+        let stays = matches!(event, RouterEvent::Removed { .. });
         // Behind the backlog, to keep the order.
         self.backlog.push_back(event);
         self.flush();
-        let kept = self.backlog.len() <= BACKLOG_EVENTS;
+        let kept = stays || self.backlog.len() <= BACKLOG_EVENTS;
         if !kept {
             self.backlog.pop_back();
             self.counters.count(Counter::EventLost);

@@ -165,6 +165,9 @@ impl Handler<Changed> for NodeActor {
                 deliver(&addr, TenantChange(tenant), &self.env.counters);
             }
             (Object::Peer(peer), kind) => {
+                if kind == ChangeKind::Deleted {
+                    self.env.board.forget(peer.uid);
+                }
                 if let Some(slot) = self.tenants.get(&peer.tenant) {
                     deliver(&slot.addr, PeerChange(kind, peer, author), &self.env.counters);
                 }

@@ -137,7 +137,6 @@ async fn a_first_message_that_comes_twice_proves_nothing() {
     // Where that takes long the first ones have ended by themselves.
     assert!(node.control().node_status().half_open <= 8_192);
     assert!(counter(&node, "ike_half_open_evicted") <= accepted() - 8_192);
-    assert!(counter(&node, "ike_half_open_evicted") > 0);
     assert!(counter(&node, "ike_answered_again") > 4_096, "most were answered twice");
     node.shutdown().await;
 }

@@ -202,6 +202,7 @@ impl Host for Memory {
     }
 
     fn expect(&self, slot: u8, _: &str) {
+        self.does("expect", slot);
         self.expected.lock().unwrap().insert(slot);
     }
 

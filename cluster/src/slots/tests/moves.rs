@@ -93,6 +93,9 @@ async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
             .encode_to_vec()
     };
     let no_more = async || {
+        let done =
+            b.memory.done.lock().unwrap().extract_if(.., |done| *done == ("expect", slot.number)).count();
+        assert_eq!(done, 1, "it was expected");
         loop {
             let changed = b.memory.changed.notified();
             if b.memory.expected.lock().unwrap().is_empty() {

@@ -3,7 +3,7 @@
 //! The device is `left`, unless that is where anybody may come from, or `right` goes by the default route. Connections with the
 //! same two identities are children of one peer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ike::Identity;
@@ -62,6 +62,9 @@ const OWN: &[&str] = &[
     "inactivity",
 ];
 
+/// The section whose values all others have.
+const DEFAULTS: &str = "%default";
+
 /// Values by key.
 type Values = BTreeMap<String, (String, Place)>;
 
@@ -80,14 +83,20 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
     for source in sources {
         read_file(source, &mut sections, &mut secrets, notes);
     }
-    let defaults =
-        sections.iter().find(|section| section.name == "%default").map(|section| section.values.clone());
+    let defaults = sections.iter().find(|section| section.name == DEFAULTS);
+    for (name, place) in defaults.iter().flat_map(|section| &section.also) {
+        notes.add(place, format!("also={name} in {DEFAULTS} is not taken over"));
+    }
+    let defaults = defaults.map(|section| section.values.clone());
     let mut found = Found::default();
-    for section in sections.iter().filter(|section| section.name != "%default") {
+    let connections = || sections.iter().filter(|section| section.name != DEFAULTS);
+    // What others are made of is no connection.
+    let used: BTreeSet<&str> =
+        connections().flat_map(|section| &section.also).map(|(name, _)| name.as_str()).collect();
+    for section in connections() {
         let mut values = defaults.clone().unwrap_or_default();
-        values.extend(with_others(section, &sections, 0, notes));
-        // What others are made of is no connection.
-        let used = sections.iter().any(|other| other.also.iter().any(|(name, _)| *name == section.name));
+        values.extend(with_others(section, &sections, notes));
+        let used = used.contains(section.name.as_str());
         if used || values.get("auto").is_some_and(|(auto, _)| auto == "ignore") {
             continue;
         }
@@ -159,19 +168,41 @@ fn read_file(
     }
 }
 
-/// The values of a section, and behind them those of the sections that it refers to.
-fn with_others(section: &Section, all: &[Section], depth: usize, notes: &mut Notes) -> Values {
-    /// References that lead on to further ones: nobody nests them deeper, and a circle has no end.
-    const MAX_DEPTH: usize = 8;
-    let mut values = Values::new();
-    for (name, place) in &section.also {
-        match all.iter().find(|other| other.name == *name) {
-            Some(other) if depth < MAX_DEPTH => values.extend(with_others(other, all, depth + 1, notes)),
-            _ => notes.add(place, format!("also={name} leads nowhere")),
+/// The values of a section, and behind them those of the sections that it refers to: of those the last before the others, and what several
+/// refer to behind all of these, as strongSwan has it.
+fn with_others(section: &Section, all: &[Section], notes: &mut Notes) -> Values {
+    let mut found = Others { all, path: Vec::new(), seen: BTreeSet::new(), values: Values::new() };
+    found.visit(section, notes);
+    found.values
+}
+
+/// What a section is made of, those that give way first.
+struct Others<'a> {
+    all: &'a [Section],
+    /// From the section to where we are.
+    path: Vec<&'a str>,
+    seen: BTreeSet<&'a str>,
+    values: Values,
+}
+
+impl<'a> Others<'a> {
+    fn visit(&mut self, section: &'a Section, notes: &mut Notes) {
+        /// References that lead on to further ones: nobody nests them deeper.
+        const MAX_DEPTH: usize = 8;
+        self.path.push(&section.name);
+        for (name, place) in &section.also {
+            match self.all.iter().find(|other| other.name == *name && other.name != DEFAULTS) {
+                Some(other) if !self.path.contains(&other.name.as_str()) && self.path.len() <= MAX_DEPTH => {
+                    if self.seen.insert(&other.name) {
+                        self.visit(other, notes);
+                    }
+                }
+                _ => notes.add(place, format!("also={name} leads nowhere")),
+            }
         }
+        self.path.pop();
+        self.values.extend(section.values.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
-    values.extend(section.values.iter().map(|(key, value)| (key.clone(), value.clone())));
-    values
 }
 
 /// A line such as `@a @b : PSK "key"`.

@@ -36,6 +36,43 @@ conn hq
     );
 }
 
+/// What two sections refer to gives way to both of them.
+#[test]
+fn what_several_refer_to_gives_way_to_each() {
+    let conf = "\
+conn %default
+    also=nothing
+conn base
+    left=192.0.2.12
+    leftid=@branch.example
+    right=198.51.100.1
+    leftsubnet=10.12.0.0/24
+    rightsubnet=10.8.0.0/16
+    ike=aes128-sha1-modp1024
+conn strong
+    also=base
+    ike=aes256-sha2_256-modp2048
+conn site
+    also=base
+    also=round
+    also=%default
+conn round
+    also=site
+conn hq
+    also=strong
+    also=site
+";
+    let (found, _, notes) = read(Format::Ipsec, &[conf], None);
+    let [tunnel] = found.tunnels.as_slice() else { panic!("{found:?}") };
+    assert_eq!(
+        (tunnel.name.as_str(), ike(tunnel)),
+        ("hq", vec!["aes256-sha256-prfsha256-modp2048".to_owned()])
+    );
+    for line in [2, 16, 18] {
+        assert!(notes.iter().any(|note| note.starts_with(&format!("a.conf:{line}: also="))), "{notes:#?}");
+    }
+}
+
 #[test]
 fn what_is_disabled_at_a_firewall_stays_so() {
     let text = |extra: &str| {
