@@ -89,9 +89,16 @@ pub(crate) fn reserve_more(env: &crate::env::ConnEnv, spi: esp::Spi, sequence: u
     let Some(cluster) = &env.others.0 else { return };
     let router = env.router.clone();
     let row = super::rows::numbers(spi.0, &reserve, std::time::Instant::now());
+    let others = std::sync::Arc::clone(cluster);
     let done = Box::new(move |kept| {
-        if kept != snapshot::Kept::Lost {
-            router.reserve(spi, reserve);
+        if kept == snapshot::Kept::Lost {
+            return;
+        }
+        router.reserve(spi, reserve);
+        if kept == snapshot::Kept::Free && others.is_told(spi.slot()) {
+            // Somebody is the standby since, and may have been told of the pair as it was before.
+            let row = super::rows::numbers(spi.0, &reserve, std::time::Instant::now());
+            others.put(spi.slot(), vec![row], Box::new(|_| ()));
         }
     });
     cluster.put(spi.slot(), vec![row], done);

@@ -143,7 +143,9 @@ impl Mirrored for Placement {
             (Some((name, "held")), Some(kv)) => {
                 self.held.insert(name.to_owned(), Arc::new(held::read(name, &kv.value)?));
             }
-            (Some((name, _)), _) => drop(self.held.remove(name)),
+            (Some((name, "held")), None) => drop(self.held.remove(name)),
+            // Of a later version.
+            (Some(_), _) => {}
             (None, now) => {
                 self.nodes.retain(|node| node.name != key);
                 if let Some(kv) = now {
@@ -180,4 +182,22 @@ fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {
         *known = Arc::new(now);
         true
     });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_later_version_writes_of_a_node_takes_nothing_from_it() {
+        let mut placement = nobody("a");
+        let held = KeyValue { value: held::write(&[1, 2].into()), ..KeyValue::default() };
+        placement.take_in("nodes/b/held", Some(&held)).unwrap();
+        placement.take_in("nodes/b/mood", Some(&KeyValue::default())).unwrap();
+        placement.take_in("nodes/b/mood", None).unwrap();
+        assert_eq!(placement.held.get("b").map(|held| held.len()), Some(2));
+        placement.take_in("nodes/b/held", None).unwrap();
+        assert!(placement.held.is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 //! The owner's side: what waits for a slot's standby, and what is told of it.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -261,7 +262,7 @@ impl Feed {
             let got = tokio::select! {
                 // What a simulation does depends on its seed alone.
                 biased;
-                got = gathered => got,
+                // First: where there is always something to tell, nothing else would ever be looked at, and rows were dropped.
                 // An error says that the slot is not ours any more.
                 failed = failing.until(|failed| *failed) => {
                     if failed.is_err() {
@@ -269,6 +270,7 @@ impl Feed {
                     }
                     break;
                 }
+                got = gathered => got,
             };
             if got == 0 {
                 // The slot is not ours any more, or has another standby.
@@ -292,7 +294,15 @@ impl Feed {
             // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
             tokio::time::sleep(YIELD).await;
         }
-        let kept = let_go(&inner, &record, since).await;
+        // While etcd is away that may take long, and rows are told to nobody any more.
+        let mut letting_go = pin!(let_go(&inner, &record, since));
+        let kept = loop {
+            tokio::select! {
+                biased;
+                kept = &mut letting_go => break kept,
+                Some(item) = items.recv() => untold.extend(item.done),
+            }
+        };
         // In the order in which they came.
         items.close();
         while let Ok(item) = items.try_recv() {
