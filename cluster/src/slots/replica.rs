@@ -294,15 +294,7 @@ impl Feed {
             // If it is this node that the others do not hear, the standby is about to take over, and is to have its turn.
             tokio::time::sleep(YIELD).await;
         }
-        // While etcd is away that may take long, and rows are told to nobody any more.
-        let mut letting_go = pin!(let_go(&inner, &record, since));
-        let kept = loop {
-            tokio::select! {
-                biased;
-                kept = &mut letting_go => break kept,
-                Some(item) = items.recv() => untold.extend(item.done),
-            }
-        };
+        let kept = without_rows(let_go(&inner, &record, since), &mut items, &mut untold).await;
         // In the order in which they came.
         items.close();
         while let Ok(item) = items.try_recv() {
@@ -310,6 +302,23 @@ impl Feed {
         }
         untold.into_iter().for_each(|done| done(kept));
         inner.wake.notify_one();
+    }
+}
+
+/// Waits for the end of a standby. While etcd is away that may take long, and rows that are put meanwhile are told to nobody any more: they
+/// are not kept, for pairs that carry packets have new ones many times a second.
+async fn without_rows(
+    end: impl Future<Output = Kept>,
+    items: &mut mpsc::UnboundedReceiver<Item>,
+    untold: &mut Vec<Done>,
+) -> Kept {
+    let mut end = pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            kept = &mut end => return kept,
+            Some(item) = items.recv() => untold.extend(item.done),
+        }
     }
 }
 
@@ -372,5 +381,26 @@ async fn let_go(inner: &Inner, record: &Slot, since: i64) -> Kept {
             Kept::Free
         }
         None => Kept::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rows_are_not_kept_for_who_is_told_nothing_any_more() {
+        let (queue, mut items) = mpsc::unbounded_channel();
+        let mut untold: Vec<Done> = Vec::new();
+        let etcd_is_back = async {
+            for _ in 0..100 {
+                let _ = queue.send(Item { rows: Vec::new(), done: Some(Box::new(|_| ())) });
+                tokio::task::yield_now().await;
+            }
+            Kept::Free
+        };
+        assert_eq!(without_rows(etcd_is_back, &mut items, &mut untold).await, Kept::Free);
+        assert!(items.len() <= 1, "{} wait", items.len());
+        assert_eq!(untold.len() + items.len(), 100, "whoever waits for them is answered");
     }
 }
