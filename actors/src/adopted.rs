@@ -57,11 +57,6 @@ impl Adopted {
         self.given.as_ref().is_some_and(|given| given.conn.joins(up))
     }
 
-    /// Our SPI of its IKE_SA.
-    pub(crate) fn local_spi(&self) -> Option<u64> {
-        self.given.as_ref().map(|given| given.conn.spis().0)
-    }
-
     /// Where the connection comes from.
     pub(crate) fn remote(&self) -> Option<std::net::SocketAddr> {
         self.given.as_ref().map(|given| given.conn.addresses().1)

@@ -86,6 +86,9 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     let memory = Memory::watch(&api);
     // Those of the opening, many at a time, say nothing of what one takes that comes back.
     session.fleet.meter.child_latency.begin_anew();
+    let meter = session.fleet.meter.clone();
+    let rekeyed = || meter.child_rekeys.get() + meter.ike_rekeys.get();
+    let rekeyed_before = rekeyed();
     let begin = Instant::now();
     session.fleet.tell_all(&Command::Send(true)).await;
     let stay = usize::try_from(*stable).unwrap_or(usize::MAX);
@@ -102,7 +105,7 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     session.fleet.tell_all(&Command::Send(false)).await;
     // What was rekeyed in this time: the node may go on.
     let elapsed = begin.elapsed();
-    let rekeyed = session.fleet.meter.child_rekeys.get() + session.fleet.meter.ike_rekeys.get();
+    let rekeyed = rekeyed() - rekeyed_before;
     let mut series = live.stop().await;
     let memory = memory.stop().await;
     session.fleet.settle().await;

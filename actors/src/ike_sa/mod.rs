@@ -302,22 +302,12 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
-                let Some(local) = adopted.local_spi() else { return ctx.stop() };
-                if self.conn.is_none() {
-                    self.slot = slot_of(local);
-                    // Before the look: whoever gives the slot away asks those that are on this list.
-                    self.begin_telling(ctx);
-                    if !self.holds_slot() {
-                        // It is on no list of who has the slot now, and its answers would never be sent. Dropped here, it is closed.
-                        drop(adopted);
-                        let failure = Failure::NotInstalled("its slot went to another node meanwhile".into());
-                        self.report(ConnEvent::Down(CloseReason::Failed(failure)));
-                        self.report(ConnEvent::Finished);
-                        return ctx.stop();
-                    }
-                }
                 let Some(given) = adopted.take() else { return ctx.stop() };
                 given.held.lead_to(&owner);
+                if self.conn.is_none() {
+                    self.slot = slot_of(given.conn.spis().0);
+                    self.begin_telling(ctx);
+                }
                 match &mut self.conn {
                     None => {
                         let Given { conn, held, counted, trail } = given;

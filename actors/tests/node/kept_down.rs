@@ -37,10 +37,13 @@ impl World {
     /// The other node says that it has the tunnel, or has it no more, and this one has looked at that.
     async fn held(&self, held: bool) {
         let (now, asked) = &*self.rule.0;
+        // It asks several times in one look, and what it asks now would be of the one before.
+        self.heard().await;
         now.store(held, Ordering::Relaxed);
         let before = asked.load(Ordering::Relaxed);
         self.news.these([self.uid]);
         until("looked at", || asked.load(Ordering::Relaxed) > before).await;
+        self.heard().await;
         let shown = || self.node.control().peer(&self.name).is_some_and(|view| view.elsewhere == held);
         until("shown", shown).await;
     }

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use tokio::sync::Notify;
 
 use super::causes::Causes;
-use super::times::EXACT;
+use super::times::HICCUP;
 
 /// Digits that percentiles are exact to.
 const DIGITS: u8 = 3;
@@ -168,7 +168,7 @@ impl Meter {
     pub(crate) fn started_per_second(&self, begin: Instant, asked: f64) -> f64 {
         let last = *self.last_started.lock().unwrap_or_else(PoisonError::into_inner);
         let took = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(begin));
-        let took = took.saturating_sub(EXACT).as_secs_f64();
+        let took = took.saturating_sub(HICCUP).as_secs_f64();
         (self.started.get() as f64 / took.max(1e-9)).min(asked)
     }
 

@@ -9,6 +9,8 @@ const SHORT: Duration = Duration::from_secs(600);
 
 /// So much later than its time is not late: timers are that exact, and what is due in one turn goes together.
 pub(crate) const EXACT: Duration = Duration::from_millis(3);
+/// So much later is the machine's doing, and not that of a load that does not keep its rate.
+pub(crate) const HICCUP: Duration = Duration::from_millis(100);
 
 /// A time, as `30s` or `1h 20m`.
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
