@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use culvert_proto::v1;
 use dashmap::DashMap;
 use ike::config::{Mode, Opening};
-use router::SaStats;
+use router::{Carried, SaStats};
 use tenants::PeerName;
 
 use crate::condition::Conditions;
@@ -136,36 +136,36 @@ pub struct Traffic {
 impl Traffic {
     /// All that a pair has carried, at whichever nodes.
     pub(crate) fn add(&mut self, stats: &SaStats) {
-        self.packets_in += stats.packets_in;
-        self.packets_out += stats.packets_out;
-        self.bytes_in += stats.bytes_in;
-        self.bytes_out += stats.bytes_out;
+        *self = self.plus(Self::of(stats));
     }
 
     /// What a pair has carried at this node.
     pub(crate) fn add_here(&mut self, stats: &SaStats) {
-        self.packets_in += stats.packets_in.saturating_sub(stats.elsewhere.packets_in);
-        self.packets_out += stats.packets_out.saturating_sub(stats.elsewhere.packets_out);
-        self.bytes_in += stats.bytes_in.saturating_sub(stats.elsewhere.bytes_in);
-        self.bytes_out += stats.bytes_out.saturating_sub(stats.elsewhere.bytes_out);
+        let Carried { packets_in, packets_out, bytes_in, bytes_out } = stats.elsewhere;
+        let elsewhere = Self { packets_in, packets_out, bytes_in, bytes_out };
+        *self = self.plus(Self::of(stats).each(elsewhere, u64::saturating_sub));
     }
 
     /// The larger of each.
     pub(crate) fn or_more(self, other: Self) -> Self {
-        Self {
-            packets_in: self.packets_in.max(other.packets_in),
-            packets_out: self.packets_out.max(other.packets_out),
-            bytes_in: self.bytes_in.max(other.bytes_in),
-            bytes_out: self.bytes_out.max(other.bytes_out),
-        }
+        self.each(other, u64::max)
     }
 
-    pub(crate) const fn plus(self, other: Self) -> Self {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        self.each(other, |one, other| one + other)
+    }
+
+    fn of(stats: &SaStats) -> Self {
+        let SaStats { packets_in, packets_out, bytes_in, bytes_out, .. } = *stats;
+        Self { packets_in, packets_out, bytes_in, bytes_out }
+    }
+
+    fn each(self, other: Self, of: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            packets_in: self.packets_in + other.packets_in,
-            packets_out: self.packets_out + other.packets_out,
-            bytes_in: self.bytes_in + other.bytes_in,
-            bytes_out: self.bytes_out + other.bytes_out,
+            packets_in: of(self.packets_in, other.packets_in),
+            packets_out: of(self.packets_out, other.packets_out),
+            bytes_in: of(self.bytes_in, other.bytes_in),
+            bytes_out: of(self.bytes_out, other.bytes_out),
         }
     }
 }

@@ -11,7 +11,7 @@
 )]
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -149,16 +149,17 @@ impl Servers {
     }
 }
 
-/// Ports of those that the system gives to nobody by itself: a member that was away finds its own as it has left it.
-fn free(count: usize) -> Vec<u16> {
+/// Ports, of TCP and UDP, of those that the system gives to nobody by itself: whoever was away finds its own as it has left it.
+pub fn free(count: usize) -> Vec<u16> {
     const PORTS: std::ops::Range<u64> = 10_000..30_000;
     // Held until all are known, so that none is given out twice.
-    let mut listeners = Vec::new();
+    let mut listeners: Vec<(TcpListener, UdpSocket)> = Vec::new();
     while listeners.len() < count {
         let number = RandomState::new().hash_one(()) % (PORTS.end - PORTS.start) + PORTS.start;
-        listeners.extend(TcpListener::bind(("127.0.0.1", number as u16)));
+        let address = ("127.0.0.1", number as u16);
+        listeners.extend(TcpListener::bind(address).ok().zip(UdpSocket::bind(address).ok()));
     }
-    listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    listeners.iter().map(|(listener, _)| listener.local_addr().unwrap().port()).collect()
 }
 
 impl Drop for Servers {

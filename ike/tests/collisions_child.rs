@@ -1,5 +1,5 @@
-//! Exchanges that cross on Child SAs (c1 to c20), and Child SAs against the IKE_SA (x1 to x7): RFC 7296 sections 1.4.1,
-//! 2.8 and 2.25, message by message, both ends' SAs asserted.
+//! Exchanges that cross on Child SAs (c1 to c20): RFC 7296 sections 1.4.1, 2.8 and 2.25, message by message, both ends' SAs asserted.
+//! `collisions_mixed.rs` has those against the IKE_SA.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
 mod kit;
@@ -9,16 +9,6 @@ use kit::{A, B, Pair, Spec, Who};
 
 fn up() -> Pair {
     Pair::up(&Spec::left(), &Spec::right())
-}
-
-fn rekey(pair: &mut Pair, who: Who) {
-    let spi = pair.spi(who);
-    pair.command(who, Command::RekeyChild(spi));
-}
-
-fn delete(pair: &mut Pair, who: Who) {
-    let spi = pair.spi(who);
-    pair.command(who, Command::DeleteChild(spi));
 }
 
 /// Events that say that the policy is down.
@@ -41,8 +31,8 @@ fn with_nonces(rounds: u64, test: impl Fn(&mut Pair)) {
 #[test]
 fn c1_both_rekey_the_child_sa() {
     with_nonces(24, |pair| {
-        rekey(pair, A);
-        rekey(pair, B);
+        pair.rekey(A);
+        pair.rekey(B);
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
@@ -59,8 +49,8 @@ fn c1_both_rekey_the_child_sa() {
 #[test]
 fn c2_an_answer_is_late_and_the_delete_comes_first() {
     with_nonces(16, |pair| {
-        rekey(pair, A);
-        rekey(pair, B);
+        pair.rekey(A);
+        pair.rekey(B);
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
@@ -78,8 +68,8 @@ fn c2_an_answer_is_late_and_the_delete_comes_first() {
 #[test]
 fn c3_the_survivor_is_deleted_before_the_late_answer() {
     with_nonces(16, |pair| {
-        rekey(pair, A);
-        rekey(pair, B);
+        pair.rekey(A);
+        pair.rekey(B);
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
@@ -110,8 +100,8 @@ fn c3_only_the_survivor_is_deleted_before_the_late_answer() {
     let lost = std::cell::Cell::new(0);
     with_nonces(16, |pair| {
         let old = pair.spi(B);
-        rekey(pair, A);
-        rekey(pair, B);
+        pair.rekey(A);
+        pair.rekey(B);
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
@@ -125,7 +115,7 @@ fn c3_only_the_survivor_is_deleted_before_the_late_answer() {
             return;
         }
         lost.set(lost.get() + 1);
-        delete(pair, B);
+        pair.delete(B);
         pair.deliver(B);
         pair.deliver(A);
         pair.put(B, &late);
@@ -141,9 +131,9 @@ fn c3_only_the_survivor_is_deleted_before_the_late_answer() {
 #[test]
 fn c4_a_request_late_while_the_old_one_is_being_deleted() {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     let late = pair.take(A);
-    rekey(&mut pair, B);
+    pair.rekey(B);
     pair.deliver(B);
     pair.deliver(A);
     pair.put(A, &late); // B has rekeyed and is deleting: TEMPORARY_FAILURE.
@@ -156,9 +146,9 @@ fn c4_a_request_late_while_the_old_one_is_being_deleted() {
 #[test]
 fn c5_a_request_after_the_old_one_is_gone() {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     let late = pair.take(A);
-    rekey(&mut pair, B);
+    pair.rekey(B);
     pair.deliver(B);
     pair.deliver(A);
     pair.deliver(B);
@@ -173,13 +163,13 @@ fn c5_a_request_after_the_old_one_is_gone() {
 #[test]
 fn c6_a_request_after_the_old_and_the_new_one_are_gone() {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     let late = pair.take(A);
-    rekey(&mut pair, B);
+    pair.rekey(B);
     for from in [B, A, B, A] {
         pair.deliver(from);
     }
-    delete(&mut pair, B);
+    pair.delete(B);
     pair.deliver(B);
     pair.deliver(A);
     pair.put(A, &late); // CHILD_SA_NOT_FOUND; nothing is made afresh.
@@ -197,8 +187,8 @@ fn groups_differ() -> Pair {
         &spec(Spec::left(), "aes128gcm16-x25519-ecp256"),
         &spec(Spec::right(), "aes128gcm16-ecp256-x25519"),
     );
-    rekey(&mut pair, A);
-    rekey(&mut pair, B);
+    pair.rekey(A);
+    pair.rekey(B);
     pair
 }
 
@@ -239,9 +229,9 @@ fn c8_both_rekey_with_the_wrong_group_and_one_retry_is_late() {
 /// A has asked to rekey, B to delete; `order` delivers the two requests. In the end nothing is left.
 fn rekey_against_delete(order: impl FnOnce(&mut Pair, &ike::Transmit, &ike::Transmit)) {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     let request = pair.take(A);
-    delete(&mut pair, B);
+    pair.delete(B);
     let deletion = pair.take(B);
     order(&mut pair, &request, &deletion);
     pair.settle();
@@ -281,7 +271,7 @@ fn c11_the_rekey_is_late() {
 #[test]
 fn c12_the_new_one_is_deleted_before_its_answer_arrives() {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     let late = pair.take(B);
     let new = *pair.b.installed.keys().max().unwrap();
@@ -296,8 +286,8 @@ fn c12_the_new_one_is_deleted_before_its_answer_arrives() {
 
 fn both_delete(late: bool) {
     let mut pair = up();
-    delete(&mut pair, A);
-    delete(&mut pair, B);
+    pair.delete(A);
+    pair.delete(B);
     let (a, b) = (pair.take(A), pair.take(B));
     pair.put(A, &a);
     if late {
@@ -340,7 +330,7 @@ fn c15_the_pair_was_lost_silently() {
 fn c16_the_responder_deletes_the_old_one() {
     let mut pair = up();
     let old = pair.spi(B);
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     let answer = pair.take(B);
     pair.command(B, Command::DeleteChild(old));
@@ -357,7 +347,7 @@ fn c16_the_responder_deletes_the_old_one() {
 fn c17_hard_lifetime_of_the_replaced_one() {
     let mut pair = up();
     let old = pair.spi(B);
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     pair.deliver(B);
     let deletion = pair.take(A);
@@ -375,7 +365,7 @@ fn c17_hard_lifetime_of_the_replaced_one() {
 fn c19_the_new_one_is_deleted_first() {
     let mut pair = up();
     let old = pair.spi(B);
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     pair.deliver(B);
     let deletion = pair.take(A);
@@ -386,13 +376,6 @@ fn c19_the_new_one_is_deleted_first() {
     pair.settle();
     pair.assert_children(0);
     pair.assert_ike(1);
-}
-
-/// `who` makes a pair in place of `old` and then does not delete `old`: what it owes is not owed for ever. So it is when
-/// the exchanges did not cross, when they did and ours won or lost, and when ours was refused.
-fn owes_the_delete(pair: &mut Pair, who: Who, old: u32) {
-    pair.side(who).conn.as_mut().unwrap().forget_child(old);
-    pair.side(who).drain();
 }
 
 /// The other's traffic has moved to the pair that is left at `who`.
@@ -407,8 +390,8 @@ fn traffic_moves(pair: &mut Pair, who: Who) {
 fn a_pair_whose_delete_is_owed_goes_in_the_end() {
     let mut pair = up();
     let old = pair.spi(A);
-    rekey(&mut pair, A);
-    owes_the_delete(&mut pair, A, old);
+    pair.rekey(A);
+    pair.owes_the_delete(A, old);
     pair.settle();
     traffic_moves(&mut pair, A);
     assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (1, 2));
@@ -424,12 +407,12 @@ fn a_pair_whose_delete_is_owed_after_a_collision_goes_in_the_end() {
     let lost = std::cell::Cell::new(0);
     with_nonces(16, |pair| {
         let old = pair.spi(B);
-        rekey(pair, A);
-        rekey(pair, B);
+        pair.rekey(A);
+        pair.rekey(B);
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
-        owes_the_delete(pair, B, old);
+        pair.owes_the_delete(B, old);
         pair.settle();
         traffic_moves(pair, B);
         lost.set(lost.get() + u32::from(pair.a.installed.len() == 2));
@@ -449,15 +432,15 @@ fn a_refusal_counts_where_what_crossed_is_gone() {
         &spec(Spec::right(), "aes128gcm16-ecp256"),
     );
     let old = pair.spi(B);
-    rekey(&mut pair, A);
-    rekey(&mut pair, B);
+    pair.rekey(A);
+    pair.rekey(B);
     let (a, b) = (pair.take(A), pair.take(B));
     pair.put(A, &a);
     pair.put(B, &b);
     let refusal = pair.take(B); // INVALID_KE_PAYLOAD
-    owes_the_delete(&mut pair, B, old);
+    pair.owes_the_delete(B, old);
     pair.deliver(A);
-    delete(&mut pair, B);
+    pair.delete(B);
     pair.deliver(B);
     pair.deliver(A);
     pair.put(B, &refusal);
@@ -475,12 +458,12 @@ fn a_pair_whose_delete_is_owed_after_a_refusal_goes_in_the_end() {
         &spec(Spec::right(), "aes128gcm16-ecp256"),
     );
     let old = pair.spi(B);
-    rekey(&mut pair, A);
-    rekey(&mut pair, B);
+    pair.rekey(A);
+    pair.rekey(B);
     let (a, b) = (pair.take(A), pair.take(B));
     pair.put(A, &a);
     pair.put(B, &b);
-    owes_the_delete(&mut pair, B, old);
+    pair.owes_the_delete(B, old);
     pair.settle();
     traffic_moves(&mut pair, B);
     assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (2, 1), "{:?}", pair.a.log);
@@ -493,7 +476,7 @@ fn a_pair_whose_delete_is_owed_after_a_refusal_goes_in_the_end() {
 #[test]
 fn c20_the_delete_times_out() {
     let mut pair = up();
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     pair.deliver(B);
     pair.b.conn = None;
@@ -507,154 +490,12 @@ fn c20_the_delete_times_out() {
 fn c18_the_soft_lifetime_of_a_replaced_one_is_ignored() {
     let mut pair = up();
     let old = pair.spi(B);
-    rekey(&mut pair, A);
+    pair.rekey(A);
     pair.deliver(A);
     pair.command(B, Command::RekeyChild(old));
     pair.settle();
     pair.run(10);
     pair.assert_children(1);
-}
-
-/// The answer to a rekeying is lost: what is sent again for it comes by the same IKE_SA, which is not rekeyed before.
-#[test]
-fn x3_an_ike_rekey_waits_for_a_delete_that_is_owed() {
-    let mut pair = up();
-    rekey(&mut pair, A);
-    pair.deliver(A);
-    let lost = pair.take(B);
-    pair.command(B, Command::RekeyIke);
-    assert!(pair.b.outbox.is_empty(), "B waits");
-    pair.pass(std::time::Duration::from_secs(2));
-    pair.settle();
-    assert!(lost.bytes.len() > 28);
-    let rekeyed = |side: &kit::Side| side.log.iter().any(|l| l.starts_with("ike rekeyed"));
-    assert!(rekeyed(&pair.b), "{:?}", pair.b.log);
-    pair.assert_children(1);
-    pair.assert_alive();
-}
-
-#[test]
-fn x4_an_ike_rekey_does_not_wait_long_for_a_delete_that_is_owed() {
-    for (seconds, done) in [(5, false), (7, true)] {
-        let mut pair = up();
-        let old = pair.spi(A);
-        rekey(&mut pair, A);
-        owes_the_delete(&mut pair, A, old);
-        pair.settle();
-        pair.command(B, Command::RekeyIke);
-        pair.run(seconds);
-        assert_eq!(pair.b.log.iter().any(|l| l.starts_with("ike rekeyed")), done, "{:?}", pair.b.log);
-    }
-}
-
-#[test]
-fn x1_child_and_ike_rekey_cross() {
-    let mut pair = up();
-    rekey(&mut pair, A);
-    pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
-    pair.assert_children(1);
-    pair.run(60);
-    pair.assert_children(1);
-    pair.assert_ike(1);
-    assert!(
-        pair.a.log.iter().any(|l| l.starts_with("ike rekeyed")) && pair.a.log.contains(&"rekeyed".to_owned())
-    );
-    pair.assert_alive();
-}
-
-#[test]
-fn x2_a_new_child_and_an_ike_rekey_cross() {
-    let mut pair = up();
-    // The pair is deleted first, so that there is something to make.
-    delete(&mut pair, A);
-    pair.settle();
-    pair.assert_children(0);
-    pair.command(A, Command::CreateChild("net".into()));
-    pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
-    pair.run(60);
-    pair.assert_children(1);
-    pair.assert_ike(1);
-    assert!(pair.a.log.iter().any(|l| l.starts_with("ike rekeyed")));
-    pair.assert_alive();
-}
-
-#[test]
-fn x3_a_child_delete_crosses_an_ike_rekey() {
-    let mut pair = up();
-    delete(&mut pair, A);
-    pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
-    pair.run(60);
-    pair.assert_children(0);
-    pair.assert_ike(1);
-    assert!(pair.a.log.iter().any(|l| l.starts_with("ike rekeyed")));
-}
-
-fn close_crosses(start: impl FnOnce(&mut Pair)) {
-    let mut pair = up();
-    start(&mut pair);
-    pair.command(B, Command::Close);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
-    pair.run(60);
-    pair.assert_children(0);
-    assert!(pair.a.conn.as_ref().unwrap().is_finished() && pair.b.conn.as_ref().unwrap().is_finished());
-}
-
-#[test]
-fn x4_a_child_rekey_crosses_a_close() {
-    close_crosses(|pair| rekey(pair, A));
-}
-
-#[test]
-fn x5_a_child_delete_crosses_a_close() {
-    close_crosses(|pair| delete(pair, A));
-}
-
-#[test]
-fn x6_no_further_child_sa_is_allowed() {
-    let mut pair = up();
-    pair.b.host.free_spis = false;
-    rekey(&mut pair, A);
-    pair.settle();
-    pair.assert_children(1);
-    assert!(pair.a.log.iter().any(|l| l.contains("NO_ADDITIONAL_SAS")), "{:?}", pair.a.log);
-    // It is tried again, and works once there is room.
-    pair.b.host.free_spis = true;
-    pair.run(10);
-    pair.assert_children(1);
-    assert!(pair.a.log.contains(&"rekeyed".to_owned()), "{:?}", pair.a.log);
-}
-
-/// B has rekeyed the IKE_SA but its delete never comes, so it refuses everything on the old one; A is put off again
-/// and again, waits longer each time, and gives up in the end.
-#[test]
-fn x7_temporary_failure_for_minutes() {
-    let mut pair = up();
-    pair.b.conn.as_mut().unwrap().refuse_everything();
-    rekey(&mut pair, A);
-    let mut requests = 0;
-    for _ in 0..1200 {
-        pair.pass(std::time::Duration::from_secs(1));
-        requests += pair.a.outbox.len();
-        pair.settle();
-    }
-    assert!((10..20).contains(&requests), "{requests} requests in twenty minutes");
-    assert!(pair.a.log.iter().any(|l| l.contains("kept answering TEMPORARY_FAILURE")), "{:?}", pair.a.log);
-    pair.assert_children(0);
 }
 
 /// Any message of a rekeying, by either side and of either kind, lost once.
@@ -667,7 +508,7 @@ fn one_loss_anywhere_in_a_rekeying_is_made_good() {
                 if ike {
                     pair.command(who, Command::RekeyIke)
                 } else {
-                    rekey(&mut pair, who)
+                    pair.rekey(who)
                 }
                 for step in 0..4 {
                     let from = if (step % 2 == 0) == (who == A) { A } else { B };

@@ -31,7 +31,7 @@ use crate::unreachable::Unreachable;
 ///
 /// Policy when the control plane does not keep up: IKE messages are dropped, for peers send them again, and of those the first
 /// messages of anybody before what belongs to an SA; other events wait in a backlog and are only dropped beyond
-/// [`BACKLOG_EVENTS`].
+/// [`BACKLOG_EVENTS`], and what a pair has come to that is removed not even then.
 pub(crate) struct EventSink {
     sender: Sender<RouterEvent>,
     backlog: VecDeque<RouterEvent>,

@@ -28,9 +28,9 @@ impl RouterHandle {
         all
     }
 
-    /// Takes these pairs out, with what they have come to here, and says how they stood in the end: nothing is sealed or opened by them after that. They are gone as
-    /// after [`remove`](Self::remove), but no [`crate::RouterEvent::Removed`] follows. Whoever gives up waiting for the answer
-    /// loses them.
+    /// Takes these pairs out, and says how they stood in the end and what they have come to here: nothing is sealed or opened by them
+    /// after that. They are gone as after [`remove`](Self::remove), but no [`crate::RouterEvent::Removed`] follows. Whoever gives up
+    /// waiting for the answer loses them.
     pub async fn extract_pairs(&self, spis: Vec<Spi>) -> Vec<(PairSnapshot, SaStats)> {
         let mut all = Vec::with_capacity(spis.len());
         for (shard, some) in self.by_shard(spis) {

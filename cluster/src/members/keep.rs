@@ -185,7 +185,6 @@ fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -1,6 +1,6 @@
 //! A real Prometheus, and its tools.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -33,15 +33,9 @@ pub(crate) fn promtool(arguments: &[&str], input: Option<&str>) -> String {
     said
 }
 
-/// A port that is free at this moment.
-///
-/// Of those that the system gives to nobody by itself: it is taken only a while later.
+/// A port that is free at this moment, of those that the system gives to nobody by itself: it is taken only a while later.
 pub(crate) fn free_port() -> u16 {
-    let free = |port: &u16| {
-        let address = SocketAddr::from(([127, 0, 0, 1], *port));
-        TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
-    };
-    std::iter::repeat_with(|| rand::random_range(10_000..30_000)).find(free).unwrap()
+    cluster::servers::free(1)[0]
 }
 
 /// Ends with the test.

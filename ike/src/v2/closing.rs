@@ -38,7 +38,7 @@ impl Connection {
     /// follows the answer.
     fn close_when_answered(&mut self, now: Instant, host: &mut dyn Host, mut kept: Pending) {
         if let Request::RekeyIke(offer) = &kept.request {
-            // The lost one would not be missed, and what the peer has made in its place is known already.
+            // One that the peer has made by a rekeying of its own may be the one it goes on by, and is known already.
             let crossing = offer.collision.as_ref().map(|crossing| crossing.passive);
             kept.policy.tries = kept.policy.tries.min(DELETE_TRIES);
             kept.due = kept.due.min(now + kept.policy.wait(0));
