@@ -81,8 +81,10 @@ chart-golden: ## Take over what the chart renders, and its README
 fmt: ## Format the code
 	$(CARGO) fmt --all
 
+# Then as it is delivered: tests and `fuzz` turn features on that what is built alone does not have.
 lint: ## Clippy, warnings are errors
 	$(CARGO) clippy $(FEATURES) --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --exclude fuzz --locked -- -D warnings
 
 # Licences, duplicates and sources need no network but for building the tool. In CI a missing tool is an error.
 deny: ## Licences, bans and sources of the dependencies (deny.toml)

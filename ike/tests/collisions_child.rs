@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
 mod kit;
+#[path = "kit/owed.rs"]
+mod owed;
 
 use ike::Command;
 use kit::{A, B, Pair, Spec, Who};
+use owed::owes_the_delete;
 
 fn up() -> Pair {
     Pair::up(&Spec::left(), &Spec::right())
@@ -391,7 +394,7 @@ fn a_pair_whose_delete_is_owed_goes_in_the_end() {
     let mut pair = up();
     let old = pair.spi(A);
     pair.rekey(A);
-    pair.owes_the_delete(A, old);
+    owes_the_delete(&mut pair, A, old);
     pair.settle();
     traffic_moves(&mut pair, A);
     assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (1, 2));
@@ -412,7 +415,7 @@ fn a_pair_whose_delete_is_owed_after_a_collision_goes_in_the_end() {
         let (a, b) = (pair.take(A), pair.take(B));
         pair.put(A, &a);
         pair.put(B, &b);
-        pair.owes_the_delete(B, old);
+        owes_the_delete(pair, B, old);
         pair.settle();
         traffic_moves(pair, B);
         lost.set(lost.get() + u32::from(pair.a.installed.len() == 2));
@@ -438,7 +441,7 @@ fn a_refusal_counts_where_what_crossed_is_gone() {
     pair.put(A, &a);
     pair.put(B, &b);
     let refusal = pair.take(B); // INVALID_KE_PAYLOAD
-    pair.owes_the_delete(B, old);
+    owes_the_delete(&mut pair, B, old);
     pair.deliver(A);
     pair.delete(B);
     pair.deliver(B);
@@ -463,7 +466,7 @@ fn a_pair_whose_delete_is_owed_after_a_refusal_goes_in_the_end() {
     let (a, b) = (pair.take(A), pair.take(B));
     pair.put(A, &a);
     pair.put(B, &b);
-    pair.owes_the_delete(B, old);
+    owes_the_delete(&mut pair, B, old);
     pair.settle();
     traffic_moves(&mut pair, B);
     assert_eq!((pair.a.installed.len(), pair.b.installed.len()), (2, 1), "{:?}", pair.a.log);

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
 mod kit;
+#[path = "kit/owed.rs"]
+mod owed;
 
 use ike::Command;
 use kit::{A, B, Pair, Spec};
+use owed::owes_the_delete;
 
 fn up() -> Pair {
     Pair::up(&Spec::left(), &Spec::right())
@@ -35,7 +38,7 @@ fn an_ike_rekey_does_not_wait_long_for_a_delete_that_is_owed() {
         let mut pair = up();
         let old = pair.spi(A);
         pair.rekey(A);
-        pair.owes_the_delete(A, old);
+        owes_the_delete(&mut pair, A, old);
         pair.settle();
         pair.command(B, Command::RekeyIke);
         pair.run(seconds);

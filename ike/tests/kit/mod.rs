@@ -443,14 +443,6 @@ impl Pair {
         self.command(who, Command::DeleteChild(spi));
     }
 
-    /// `who` makes a pair in place of `old` and then does not delete `old`: what it owes is not owed for ever. So it is when
-    /// the exchanges did not cross, when they did and ours won or lost, and when ours was refused.
-    pub fn owes_the_delete(&mut self, who: Who, old: u32) {
-        let side = self.side(who);
-        side.conn.as_mut().unwrap().forget_child(old);
-        side.drain();
-    }
-
     /// Takes the next message `from` wants to send.
     pub fn take(&mut self, from: Who) -> Transmit {
         self.side(from).outbox.pop_front().unwrap_or_else(|| panic!("{from:?} has nothing to send"))
