@@ -44,6 +44,7 @@ mod outcomes;
 mod path;
 mod peer;
 mod policy;
+mod post;
 mod randomness;
 mod rate;
 mod reception;

@@ -79,6 +79,18 @@ impl WindowSnapshot {
         let form = ProgressForm { inbound: Some(inbound), outbound: Some(outbound) };
         Self { spi: spi.0, octets: form.encode_to_vec() }
     }
+
+    fn read(octets: &[u8]) -> Result<ProgressForm, SnapshotError> {
+        ProgressForm::decode(octets).map_err(|error| SnapshotError::value("the replay window", error))
+    }
+
+    /// Whether these octets are those of a window.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check(octets: &[u8]) -> Result<(), SnapshotError> {
+        Self::read(octets).map(drop)
+    }
 }
 
 /// What a pair is made of, for its snapshot.
@@ -169,13 +181,11 @@ impl PairSnapshot {
     /// # Errors
     /// With what is wrong, if it is of another pair or of none. The snapshot stays as it is.
     pub fn set_window(&mut self, window: &WindowSnapshot) -> Result<(), RestoreError> {
-        const FIELD: &str = "the replay window";
         if window.spi != self.spi().0 {
             let reason = format!("it is of {}, the pair is {}", Spi(window.spi), self.spi());
-            return Err(SnapshotError::value(FIELD, reason).into());
+            return Err(SnapshotError::value("the replay window", reason).into());
         }
-        let form = ProgressForm::decode(window.octets.as_slice())
-            .map_err(|error| SnapshotError::value(FIELD, error))?;
+        let form = WindowSnapshot::read(&window.octets)?;
         if let (Some(inbound), Some(progress)) = (&mut self.inbound, &form.inbound) {
             inbound.advance(progress)?;
         }

@@ -33,7 +33,7 @@ impl IkeSaActor {
             Handover::Exact => Resume::Exactly,
             Handover::Sudden => Resume::Beyond,
         };
-        let conn = Connection::restore(&snapshot, at, resume, config).map_err(|error| words(&error))?;
+        let conn = Connection::restore(snapshot, at, resume, config).map_err(|error| words(&error))?;
         for spi in conn.local_spis() {
             if !self.held.reserve_ike(&self.env.registry.ike, spi, owner) {
                 return Err(format!("IKE SPI {spi:016x} is in use"));
@@ -44,7 +44,7 @@ impl IkeSaActor {
                 self.held.hold_esp(&self.env.router, spi);
             }
         }
-        self.lifetime = row.lifetime(at).map_err(|error| words(&error))?;
+        self.lifetime = row.lifetime(at);
         (self.here, self.counted) = (here, conn.counters());
         let (local, remote) = conn.spis();
         let choice = conn.choice();

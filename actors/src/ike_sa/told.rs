@@ -11,6 +11,7 @@ use snapshot::{Kept, Row};
 use super::IkeSaActor;
 use crate::mailbox::offer;
 use crate::moves::{ConnectionRow, Moving, PairFacts, PairRow, class, gone, numbers, reserve_after, row};
+use crate::post::Post;
 use crate::table::{Registration, Turn};
 use crate::vocabulary::{ConnEvent, Report};
 
@@ -68,11 +69,9 @@ impl IkeSaActor {
             return Some(datagrams);
         }
         let (env, id, supervisor) = (self.env.clone(), self.id, self.watch.supervisor().clone());
+        let nothing = datagrams.is_empty();
         let (span, connection) = (self.trail.context(), ctx.address().recipient());
-        let done = Box::new(move |kept| {
-            if kept == Kept::Lost || datagrams.is_empty() {
-                return;
-            }
+        let send = move || {
             if sender_changes {
                 // What is lost with a full mailbox is sent again, as what is lost on the way.
                 return offer(
@@ -85,6 +84,12 @@ impl IkeSaActor {
                 if let Err(why) = env.router.send_ike(datagram) {
                     offer(&connection, NotSent(why), &env.counters);
                 }
+            }
+        };
+        let post = Post::here();
+        let done = Box::new(move |kept| {
+            if kept != Kept::Lost && !nothing {
+                post.leave(send);
             }
         });
         // It may be known at once, and what is sent then comes after what has happened.
@@ -121,7 +126,7 @@ impl IkeSaActor {
     pub(super) fn connection_row(&self, now: Instant) -> Option<ConnectionRow> {
         let snapshot = self.conn.as_ref()?.snapshot(now).ok()?;
         let (uid, lifetime) = (self.peer_spec.uid, self.lifetime.as_ref());
-        Some(ConnectionRow::new(uid, &snapshot, lifetime, self.held.reserved(), now))
+        Some(ConnectionRow::new(uid, snapshot, lifetime, self.held.reserved(), now))
     }
 
     /// Gives a pair to the router. It is told of with the message that makes the peer use it.
@@ -137,7 +142,7 @@ impl IkeSaActor {
         sa.reserve = reserve;
         let pair = self.env.router.install_told(sa)?;
         if cluster.is_told(self.slot) {
-            let pair = PairRow::new(told.key, &pair, facts, now);
+            let pair = PairRow::new(told.key, pair, facts, now);
             told.rows.push(row(class::PAIR, spi.into(), &pair, now));
             told.rows.push(numbers(spi, &reserve, now));
         }
@@ -164,13 +169,13 @@ impl IkeSaActor {
     }
 
     /// The rows of these pairs as the router has them.
-    fn pair_rows(&self, pairs: &[router::PairSnapshot], now: Instant) -> Vec<Row> {
+    fn pair_rows(&self, pairs: Vec<router::PairSnapshot>, now: Instant) -> Vec<Row> {
         let Some(told) = &self.told else { return Vec::new() };
-        let row_of = |pair: &router::PairSnapshot| {
+        let row_of = |pair: router::PairSnapshot| {
             let spi = pair.spi().0;
             Some(row(class::PAIR, spi.into(), &PairRow::new(told.key, pair, told.pairs.get(&spi)?, now), now))
         };
-        pairs.iter().filter_map(row_of).collect()
+        pairs.into_iter().filter_map(row_of).collect()
     }
 
     fn spis(&self) -> Vec<Spi> {
@@ -183,7 +188,7 @@ impl IkeSaActor {
         let asked = async move { router.snapshot_pairs(spis).await }.into_actor(self);
         ctx.spawn(asked.map(move |pairs, this, _| {
             let now = Instant::now();
-            let mut rows = this.pair_rows(&pairs, now);
+            let mut rows = this.pair_rows(pairs, now);
             rows.extend(this.rows(now, false));
             if let Some(cluster) = &this.env.others.0 {
                 cluster.put(this.slot, rows, Box::new(|_| ()));
@@ -236,7 +241,7 @@ impl IkeSaActor {
             let mut rows = Vec::new();
             if let Some(connection) = connection {
                 rows.push(row(class::CONNECTION, key, &connection, now));
-                rows.extend(this.pair_rows(&pairs, Instant::now()));
+                rows.extend(this.pair_rows(pairs, Instant::now()));
             }
             this.report(ConnEvent::Given(to));
             // Whoever asked may have given up; then nobody has it, and its peer begins anew.

@@ -180,7 +180,7 @@ impl Control {
         connection: &mut Moved,
     ) -> Result<(), String> {
         let router = &self.env().router;
-        let mut pair = row.pair().map_err(|error| error.to_string())?;
+        let mut pair = row.pair().map_err(|error| error.to_string())?.clone();
         let facts = row.facts(at).map_err(|error| error.to_string())?;
         let spi = pair.spi();
         let (last, window) = progress.get(&spi.0).cloned().unwrap_or_default();

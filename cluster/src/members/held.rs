@@ -1,12 +1,12 @@
 //! Peers that a node has a connection with: the others are told, so that nobody else begins with them, and what is for them goes there.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latest::Follow as _;
 use prost::Message;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::etcd::{Etcd, EtcdError, delete, put_leased};
 
@@ -22,23 +22,37 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_HELD: usize = 500_000;
 
 /// The peers that this node has a connection with.
-#[derive(Clone, Debug)]
-pub struct Held(Arc<watch::Sender<BTreeSet<u64>>>);
+#[derive(Clone, Debug, Default)]
+pub struct Held(Arc<Inner>);
 
-impl Default for Held {
-    fn default() -> Self {
-        Self(Arc::new(watch::channel(BTreeSet::new()).0))
-    }
+#[derive(Debug, Default)]
+struct Inner {
+    uids: Mutex<BTreeSet<u64>>,
+    /// [`publish`] waits for it, and nobody else.
+    changed: Notify,
 }
 
 impl Held {
     /// There is a connection with the peer of this uid, or is none any more.
     pub fn hold(&self, uid: u64, held: bool) {
-        self.0.send_if_modified(|all| if held { all.insert(uid) } else { all.remove(&uid) });
+        let mut uids = self.uids();
+        if if held { uids.insert(uid) } else { uids.remove(&uid) } {
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// As others read it. It is written while it is held: a copy, made and compared each time, costs more than that.
+    fn write(&self) -> Vec<u8> {
+        write(&self.uids())
+    }
+
+    fn uids(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        // Nothing can panic in between.
+        self.0.uids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Uids as they are stored: each as what it is more than the one before.
+/// Uids as they are stored: each as what it is more than the one before. Nobody is no octets.
 #[derive(Clone, PartialEq, Message)]
 struct Stored {
     #[prost(uint64, repeated, tag = "1")]
@@ -68,18 +82,16 @@ pub(super) fn key_of(name: &str) -> String {
 
 /// Tells the others, whenever connections come or go and when the lease is another one.
 pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: watch::Receiver<i64>) {
-    let mut changes = held.0.subscribe();
-    let mut told = BTreeSet::new();
+    let mut told = Vec::new();
     let mut of_lease = lease.take_latest();
     let mut pause = TOGETHER;
     loop {
-        let now = changes.take_latest();
+        let now = held.write();
         let current = lease.take_latest();
         if now != told || (current != of_lease && !now.is_empty()) {
             let key = etcd.key(&key_of(&name));
-            let octets = write(&now);
-            pause = pause_after(octets.len());
-            let change = if now.is_empty() { delete(key) } else { put_leased(key, octets, current) };
+            pause = pause_after(now.len());
+            let change = if now.is_empty() { delete(key) } else { put_leased(key, now.clone(), current) };
             match etcd.transact(Vec::new(), vec![change], Vec::new()).await {
                 Ok(_) => (told, of_lease) = (now, current),
                 Err(error) => {
@@ -89,13 +101,12 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
                 }
             }
         }
-        let ended = tokio::select! {
+        tokio::select! {
             biased;
-            changed = changes.changed() => changed.is_err(),
-            changed = lease.changed() => changed.is_err(),
-        };
-        if ended {
-            return;
+            () = held.0.changed.notified() => {}
+            changed = lease.changed() => if changed.is_err() {
+                return;
+            }
         }
         tokio::time::sleep(pause).await;
     }
