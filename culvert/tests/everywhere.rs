@@ -46,7 +46,7 @@ struct Tunnels {
     /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
     comes_in: Mutex<Option<usize>>,
     orders: Mutex<Vec<String>>,
-    /// The next one to take a tunnel down is not done before that.
+    /// The next one to rekey a tunnel or take it down, or to drain the node, is not done before that.
     gate: Mutex<Option<Arc<Notify>>>,
     /// The next one, with this reason.
     refuses: Mutex<Option<RuntimeError>>,
@@ -113,6 +113,14 @@ impl Tunnels {
             None => self.orders.lock().unwrap().push(what.to_owned()),
         }
         Ok(self.status(peer))
+    }
+
+    /// Until the next one may be done.
+    async fn at_gate(&self) {
+        let gate = self.gate.lock().unwrap().take();
+        if let Some(gate) = gate {
+            gate.notified().await;
+        }
     }
 
     /// The next order is refused.
@@ -186,6 +194,12 @@ impl Runtime for Tunnels {
         Err(RuntimeError::Refused(format!("{slot} is not for {to}")))
     }
 
+    async fn drain(&self) -> Result<v1::DrainNodeResponse, RuntimeError> {
+        self.orders.lock().unwrap().push("drain".to_owned());
+        self.at_gate().await;
+        Ok(v1::DrainNodeResponse::default())
+    }
+
     fn owners(&self) -> BTreeMap<u8, String> {
         self.owners.lock().unwrap().clone()
     }
@@ -222,16 +236,15 @@ impl Runtime for Tunnels {
     }
 
     async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        let gate = self.gate.lock().unwrap().take();
         let status = self.order(by, &peer);
-        if let Some(gate) = gate {
-            gate.notified().await;
-        }
+        self.at_gate().await;
         status
     }
 
     async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order(&format!("held: {by}"), &peer)
+        let status = self.order(&format!("held: {by}"), &peer);
+        self.at_gate().await;
+        status
     }
 
     async fn let_be(&self, peer: Arc<Peer>) -> Result<(), RuntimeError> {
@@ -239,7 +252,9 @@ impl Runtime for Tunnels {
     }
 
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order(&format!("{target:?}"), &peer)
+        let status = self.order(&format!("{target:?}"), &peer);
+        self.at_gate().await;
+        status
     }
 }
 
@@ -249,6 +264,8 @@ struct Three {
     doors: BTreeMap<&'static str, std::net::SocketAddr>,
     /// Those that are not in the placement, and are heard or have a slot.
     besides: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// Those that are not heard, though they have a door.
+    silent: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Others for Three {
@@ -264,7 +281,7 @@ impl Others for Three {
     }
 
     fn hears(&self, node: &str) -> bool {
-        self.doors.contains_key(node)
+        self.doors.contains_key(node) && !self.silent.lock().unwrap().contains(node)
     }
 
     fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel {
@@ -296,6 +313,7 @@ struct World {
     other: Arc<Tunnels>,
     placement: watch::Sender<Arc<Placement>>,
     besides: Arc<Mutex<BTreeSet<&'static str>>>,
+    silent: Arc<Mutex<BTreeSet<&'static str>>>,
     uids: BTreeSet<u64>,
     catalog: Arc<Catalog>,
     catalog_of_other: Arc<Catalog>,
@@ -347,12 +365,18 @@ async fn world(begins: &str) -> World {
         Arc::default(),
         is_down,
     ));
-    let (placement, besides) = (watch::Sender::new(Arc::new(placement)), Arc::default());
-    let three = Three { placement: placement.clone(), doors, besides: Arc::clone(&besides) };
+    let placement = watch::Sender::new(Arc::new(placement));
+    let (besides, silent) = (Arc::default(), Arc::default());
+    let three = Three {
+        placement: placement.clone(),
+        doors,
+        besides: Arc::clone(&besides),
+        silent: Arc::clone(&silent),
+    };
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, Arc::clone(&catalog), access).await;
-    World { node, own, other, placement, besides, uids, catalog, catalog_of_other, _down: down }
+    World { node, own, other, placement, besides, silent, uids, catalog, catalog_of_other, _down: down }
 }
 
 impl World {
@@ -365,6 +389,13 @@ impl World {
         });
         let placement = self.placement.latest();
         assert!(self.uids.iter().all(|uid| placement.home(*uid).unwrap().name == name));
+    }
+
+    /// Both nodes say who is there, as it is now.
+    fn tells_who_is_there(&self) {
+        for tunnels in [&self.own, &self.other] {
+            tunnels.placement.set(self.placement.latest()).unwrap();
+        }
     }
 
     /// A node's lease runs out.

@@ -35,8 +35,7 @@ impl Wide {
         let Some((others, _)) = others else { return self.0.local.move_slot(slot, to).await };
         let node = self.heard_node(others, owner)?;
         let request = v1::MoveSlotRequest { name: format!("slots/{slot}"), to: to.to_owned() };
-        let moved = node.nodes().move_slot(request).await;
-        moved.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+        self.ordered(&node, node.nodes().move_slot(request)).await
     }
 
     /// Moves all slots of this node or of another one to others.
@@ -44,7 +43,7 @@ impl Wide {
         let others = self.others().filter(|(_, placement)| placement.own != name);
         let Some((others, _)) = others else { return self.0.local.drain().await };
         let node = self.heard_node(others, name)?;
-        let drained = node.nodes().drain_node(v1::DrainNodeRequest { name: name.to_owned() }).await;
-        drained.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+        let request = v1::DrainNodeRequest { name: name.to_owned() };
+        self.ordered(&node, node.nodes().drain_node(request)).await
     }
 }
