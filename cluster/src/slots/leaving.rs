@@ -48,13 +48,15 @@ impl Course {
 
 impl Slots {
     /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
-    /// are nobody's from now on. It is carried out whether or not somebody waits for it.
+    /// are nobody's from now on. It is carried out whether or not somebody waits for it. Where it ends before that, all that are left stay.
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.course.go_on(LEAVES);
         let inner = Arc::clone(&self.0);
-        carried_out(async move { give_all(&inner, DRAIN_TRIES.max(inner.others())).await })
-            .await
-            .unwrap_or_default()
+        let stay = carried_out(async move { give_all(&inner, DRAIN_TRIES.max(inner.others())).await }).await;
+        stay.unwrap_or_else(|| {
+            let reason = "the order has come to an end; the log says why";
+            self.mine().into_iter().map(|slot| (slot, reason.to_owned())).collect()
+        })
     }
 
     /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have

@@ -17,7 +17,7 @@ use super::orders::{has_moved, there};
 use super::place::{At, Place};
 use super::{Others, Wide, merge};
 use crate::access::{self, serving};
-use crate::runtime::RuntimeError;
+use crate::runtime::{ORDER_ENDED, RuntimeError};
 
 /// What another node means by a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Wide {
             Ok(Err(_)) => Err(RuntimeError::Failed(format!("no outcome after {} s", PATIENCE.as_secs()))),
             Err(error) => {
                 tracing::error!(%error, "an order has come to an end");
-                Err(RuntimeError::Unavailable("the order has come to an end; the log says why"))
+                Err(ORDER_ENDED)
             }
         }
     }

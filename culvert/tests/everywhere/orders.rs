@@ -93,6 +93,38 @@ async fn an_order_to_a_tunnel_of_a_node_that_is_away_names_it() {
     world.node.stop().await;
 }
 
+/// Who drains the nodes one by one must not have the last one drained because those before it are not seen to have been.
+#[tokio::test]
+async fn a_drain_is_done_once_the_node_is_shown_as_drained() {
+    for name in ["own", "other"] {
+        let world = world("other").await;
+        world.tells_who_is_there();
+        let tunnels = if name == "own" { &world.own } else { &world.other };
+        let (mut nodes, mut sas) = (world.node.nodes(), world.node.sas());
+        let drain = nodes.drain_node(v1::DrainNodeRequest { name: name.to_owned() });
+        let mut drain = std::pin::pin!(drain);
+        let meanwhile = async {
+            tunnels.until_told("drain").await;
+            // By the same connection as the answer, which would be here by then.
+            for _ in 0..16 {
+                let request = v1::ListSasRequest { parent: "tenants/-".to_owned(), ..Default::default() };
+                sas.list_sas(request).await.unwrap();
+            }
+        };
+        tokio::select! {
+            answer = &mut drain => panic!("{name}: {answer:?}"),
+            () = meanwhile => {}
+        }
+        world.placement.send_modify(|placement| {
+            for node in &mut Arc::make_mut(placement).nodes {
+                node.drained = node.name == name;
+            }
+        });
+        drain.await.unwrap();
+        world.node.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn orders_to_a_node_that_is_lost_meanwhile_are_not_waited_for() {
     let world = world("other").await;
@@ -161,7 +193,6 @@ async fn an_order_of_several_steps_is_carried_out_though_its_caller_goes_away() 
     let mut peers = world.node.peers();
     let order = async move { peers.terminate_peer(v1::TerminatePeerRequest { name: name("there") }).await };
     let order = tokio::spawn(order);
-    world.tells_who_is_there();
     let begun = async {
         while world.own.orders().is_empty() {
             tokio::task::yield_now().await;
