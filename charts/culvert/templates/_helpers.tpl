@@ -16,8 +16,8 @@
 {{- end -}}
 
 {{- define "culvert.selector" -}}
-app.kubernetes.io/name: {{ include "culvert.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "culvert.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "culvert.labels" -}}
