@@ -15,7 +15,8 @@ use crate::task::carried_out;
 /// as there are others, all but one of which may leave as well.
 pub(super) const DRAIN_TRIES: usize = 3;
 /// How long a node that ends waits for what is under way, and once more to tell that its slots are nobody's: longer than etcd is waited for
-/// once, and both together less than what a node that ends is given (`shutdown.graceSeconds` of the chart).
+/// once. Both together, and what comes before and between them (slots that change hands in up to 15 s, the goodbye to the peers), are less than
+/// what a node that ends is given in a cluster (`shutdown.graceSeconds` of the chart, 60 s).
 pub(super) const LAST_TURN: Duration = Duration::from_secs(12);
 
 const LEAVES: u8 = 1;
