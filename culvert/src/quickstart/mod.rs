@@ -2,10 +2,11 @@
 //! privilege. Everything is real but the distance: gRPC, IKE and ESP over UDP on loopback.
 //!
 //! `site.rs` starts the concentrator, `provision.rs` fills it over gRPC, `fleet.rs` runs the branches, `screen.rs`
-//! shows what happens, `summary.rs` adds it up. With `--nodes` the concentrator is several, each a process: `cluster/`.
+//! shows what happens, `summary.rs` adds it up, `enough.rs` ends it early. With `--nodes` the concentrator is several, each a process: `cluster/`.
 
 mod cluster;
 mod directory;
+mod enough;
 mod fleet;
 mod plan;
 mod provision;
