@@ -28,6 +28,15 @@ fn stopped_by(signal: &str, when: &str, arguments: &[&str]) {
 const PROVISIONS: &str = "provisioning two tenants";
 
 #[test]
+fn of_one_node() {
+    for signal in ["INT", "TERM", "HUP", "QUIT"] {
+        stopped_by(signal, PROVISIONS, &[]);
+    }
+    // The head of the table: there is traffic.
+    stopped_by("HUP", "PEER", &[]);
+}
+
+#[test]
 fn of_several_nodes() {
     // Whether etcd is there, and the line that says that it is not.
     let Some(_) = Servers::start(1) else { return };
