@@ -44,7 +44,7 @@ def text(chart: pathlib.Path) -> str:
 
 
 def undescribed(chart: pathlib.Path) -> list[str]:
-    """Values without a description or a place in the schema, and the other way around."""
+    """Values without a description or a place in the schema, and the other way around; defaults that may be taken away."""
     source = (chart / "values.yaml").read_text()
     values, described = yaml.safe_load(source), {path for path, _ in rows(source)}
     schema = json.loads((chart / "values.schema.json").read_text())
@@ -66,5 +66,21 @@ def undescribed(chart: pathlib.Path) -> list[str]:
             if name not in values and name != "global" and not (above == "resources."):
                 complaints.append(f"values.yaml does not have {above}{name}")
 
+    def needs(values: dict, schema: dict, above: str) -> bool:
+        """Whether there is a default here that a template takes for given: Helm takes a value that is null away, and the template has 0."""
+        needed = False
+        for name, value in values.items():
+            known = schema.get("properties", {}).get(name, {})
+            if isinstance(value, dict):
+                is_needed = "properties" in known and needs(value, known, f"{above}{name}.")
+            else:
+                is_needed = value not in (None, "", []) and "null" not in known.get("type", [])
+            if is_needed and name not in schema.get("required", []):
+                complaints.append(f"values.schema.json does not require {above}{name}")
+            needed = needed or is_needed
+        return needed
+
     walk(values, schema, "")
+    # Who wants neither requests nor limits takes them away.
+    needs({name: value for name, value in values.items() if name != "resources"}, schema, "")
     return complaints

@@ -166,6 +166,9 @@ pub enum RuntimeError {
 
 pub(crate) const ALONE: RuntimeError =
     RuntimeError::Unavailable("this node is alone: there is no other one to have its tunnels");
+/// Whoever carries an order out is gone, as a fault ended it.
+pub(crate) const ORDER_ENDED: RuntimeError =
+    RuntimeError::Unavailable("the order has come to an end; the log says why");
 
 impl Scope {
     /// As requests name it.

@@ -110,7 +110,7 @@ impl Runtime for Tunnels {
     }
 
     async fn drain(&self) -> Result<v1::DrainNodeResponse, RuntimeError> {
-        Ok(self.nodes()?.drain_for_good().await)
+        self.nodes()?.drain_for_good().await
     }
 
     fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {

@@ -47,7 +47,7 @@ fn the_daemon_takes_every_manifest_that_the_chart_renders() {
         // Where the kubelet would mount the Secrets.
         let mounted = directory.path().join("psk");
         let text = text.replace("/etc/culvert/psk", mounted.to_str().unwrap());
-        for secret in ["acme-psk/branch-12", "acme-branch-13/psk"] {
+        for secret in ["acme-psk/branch-12", "acme-branch-13/psk", "6/null"] {
             std::fs::create_dir_all(mounted.join(secret).parent().unwrap()).unwrap();
             std::fs::write(mounted.join(secret), "one of a Secret").unwrap();
         }

@@ -11,6 +11,8 @@ mod lists;
 mod named;
 #[path = "everywhere/orders.rs"]
 mod orders;
+#[path = "everywhere/tunnels.rs"]
+mod tunnels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -33,215 +35,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
-
-/// The tunnels of one made-up node.
-struct Tunnels {
-    up: BTreeSet<&'static str>,
-    /// Beside those of the tunnels that are up.
-    sas: Mutex<Vec<v1::Sa>>,
-    /// As the node tells it.
-    placement: OnceLock<Arc<Placement>>,
-    /// Who answers for which slot, as far as it knows.
-    owners: Mutex<BTreeMap<u8, String>>,
-    /// How often it is asked before slot 1 has come, and all that is in it; `None` if it does not say which slots it has.
-    comes_in: Mutex<Option<usize>>,
-    orders: Mutex<Vec<String>>,
-    /// The next one to take a tunnel down is not done before that.
-    gate: Mutex<Option<Arc<Notify>>>,
-    /// The next one, with this reason.
-    refuses: Mutex<Option<RuntimeError>>,
-    /// All there were, and where those come that happen now.
-    events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
-    /// How many of those that there had been were read.
-    read: Arc<AtomicUsize>,
-}
-
-/// The number of the last event before the first.
-const BEFORE: u64 = 5;
-
-impl Tunnels {
-    fn of(up: &[&'static str]) -> Arc<Self> {
-        let events = Mutex::new((Vec::new(), broadcast::channel(16).0));
-        Arc::new(Self {
-            up: up.iter().copied().collect(),
-            sas: Mutex::default(),
-            placement: OnceLock::new(),
-            owners: Mutex::default(),
-            comes_in: Mutex::default(),
-            orders: Mutex::default(),
-            gate: Mutex::default(),
-            refuses: Mutex::default(),
-            events,
-            read: Arc::default(),
-        })
-    }
-
-    fn happens(&self, event: v1::Event) {
-        let (kept, live) = &mut *self.events.lock().unwrap();
-        kept.push(event.clone());
-        live.send(event).unwrap();
-    }
-
-    /// Streams end, and this happens before another begins.
-    fn happens_unseen(&self, event: v1::Event) {
-        let (kept, live) = &mut *self.events.lock().unwrap();
-        kept.push(event);
-        *live = broadcast::channel(16).0;
-    }
-
-    fn watchers(&self) -> usize {
-        self.events.lock().unwrap().1.receiver_count()
-    }
-
-    /// Whether it has not come yet.
-    fn waits(&self) -> bool {
-        let mut comes_in = self.comes_in.lock().unwrap();
-        let waits = comes_in.is_some_and(|times| times > 0);
-        *comes_in = comes_in.map(|times| times.saturating_sub(1));
-        waits
-    }
-
-    fn status(&self, peer: &Peer) -> v1::PeerStatus {
-        let up = self.up.contains(peer.name.to_string().rsplit('/').next().unwrap());
-        let state = if up { v1::PeerState::Established } else { v1::PeerState::Waiting };
-        v1::PeerStatus { state: state.into(), ..v1::PeerStatus::default() }
-    }
-
-    fn order(&self, what: &str, peer: &Peer) -> Result<v1::PeerStatus, RuntimeError> {
-        match self.refuses.lock().unwrap().take() {
-            Some(error) => return Err(error),
-            None => self.orders.lock().unwrap().push(what.to_owned()),
-        }
-        Ok(self.status(peer))
-    }
-
-    /// The next order is refused.
-    fn refuse(&self, error: RuntimeError) {
-        *self.refuses.lock().unwrap() = Some(error);
-    }
-
-    /// Waits until this is the only thing that was ordered.
-    async fn until_told(&self, what: &str) {
-        let told = async {
-            loop {
-                match self.orders().as_slice() {
-                    [] => tokio::task::yield_now().await,
-                    orders => return assert_eq!(orders, [what]),
-                }
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(20), told).await.unwrap();
-    }
-
-    fn orders(&self) -> Vec<String> {
-        std::mem::take(&mut *self.orders.lock().unwrap())
-    }
-}
-
-#[tonic::async_trait]
-impl Runtime for Tunnels {
-    fn health(&self) -> watch::Receiver<actors::Health> {
-        NoRuntime.health()
-    }
-
-    async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
-        let sa = |up: &&str| v1::Sa { peer: format!("tenants/acme/peers/{up}"), ..v1::Sa::default() };
-        if self.waits() {
-            return Ok(Vec::new());
-        }
-        let all = self.up.iter().map(sa).chain(self.sas.lock().unwrap().clone());
-        Ok(all.filter(|sa| scope.covers(&sa.peer)).collect())
-    }
-
-    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
-        let (kept, live) = &*self.events.lock().unwrap();
-        if (1..BEFORE).contains(&after) {
-            return Err(RuntimeError::Lagged(BEFORE));
-        }
-        let missed: Vec<v1::Event> =
-            kept.iter().filter(|event| after > 0 && event.sequence > after).cloned().collect();
-        let live = BroadcastStream::new(live.subscribe()).filter_map(Result::ok);
-        let read = Arc::clone(&self.read);
-        let missed = missed.into_iter().inspect(move |_| {
-            read.fetch_add(1, Ordering::Relaxed);
-        });
-        Ok(Box::pin(tokio_stream::iter(missed).chain(live).map(Ok)))
-    }
-
-    fn last_event(&self) -> u64 {
-        self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
-    }
-
-    fn cluster(&self) -> Option<Arc<Placement>> {
-        self.placement.get().cloned()
-    }
-
-    fn slots(&self) -> v1::ListSlotsResponse {
-        let slot = |(number, owner)| v1::Slot { number: u32::from(number), owner, ..v1::Slot::default() };
-        let slots = self.owners().into_iter().map(slot).collect();
-        v1::ListSlotsResponse { slots, ..v1::ListSlotsResponse::default() }
-    }
-
-    async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, RuntimeError> {
-        Err(RuntimeError::Refused(format!("{slot} is not for {to}")))
-    }
-
-    fn owners(&self) -> BTreeMap<u8, String> {
-        self.owners.lock().unwrap().clone()
-    }
-
-    fn settled(&self) -> Option<BTreeSet<u8>> {
-        let comes_in = *self.comes_in.lock().unwrap();
-        comes_in.map(|times| if times == 0 { [1].into() } else { BTreeSet::new() })
-    }
-
-    async fn node_status(&self) -> v1::NodeStatus {
-        v1::NodeStatus::default()
-    }
-
-    async fn peer_statuses(&self, peers: &[Arc<Peer>]) -> Vec<Option<v1::PeerStatus>> {
-        if self.waits() {
-            return peers.iter().map(|_| Some(v1::PeerStatus::default())).collect();
-        }
-        peers.iter().map(|peer| Some(self.status(peer))).collect()
-    }
-
-    async fn send_dummies(&self, peer: Arc<Peer>, _: u16, _: u16) -> Result<u32, RuntimeError> {
-        self.order("dummies", &peer).map(|_| 1)
-    }
-
-    async fn explain(&self, peer: Arc<Peer>) -> Result<v1::ExplainPeerResponse, RuntimeError> {
-        let status = Some(self.status(&peer));
-        let attempts = vec![v1::Attempt::default()];
-        Ok(v1::ExplainPeerResponse { status, attempts, ..v1::ExplainPeerResponse::default() })
-    }
-
-    async fn initiate(&self, peer: Arc<Peer>) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order("initiate", &peer)?;
-        Err(RuntimeError::Failed("the peer does not answer".to_owned()))
-    }
-
-    async fn terminate(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        let gate = self.gate.lock().unwrap().take();
-        let status = self.order(by, &peer);
-        if let Some(gate) = gate {
-            gate.notified().await;
-        }
-        status
-    }
-
-    async fn terminate_held(&self, peer: Arc<Peer>, by: &str) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order(&format!("held: {by}"), &peer)
-    }
-
-    async fn let_be(&self, peer: Arc<Peer>) -> Result<(), RuntimeError> {
-        self.order("let be", &peer).map(drop)
-    }
-
-    async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError> {
-        self.order(&format!("{target:?}"), &peer)
-    }
-}
+use tunnels::{BEFORE, Tunnels};
 
 /// Nodes as one of them sees them; `gone` is there and not heard.
 struct Three {
@@ -249,6 +43,8 @@ struct Three {
     doors: BTreeMap<&'static str, std::net::SocketAddr>,
     /// Those that are not in the placement, and are heard or have a slot.
     besides: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// Those that are not heard, though they have a door.
+    silent: Arc<Mutex<BTreeSet<&'static str>>>,
 }
 
 impl Others for Three {
@@ -264,7 +60,7 @@ impl Others for Three {
     }
 
     fn hears(&self, node: &str) -> bool {
-        self.doors.contains_key(node)
+        self.doors.contains_key(node) && !self.silent.lock().unwrap().contains(node)
     }
 
     fn channel(&self, node: &str, endpoint: &Endpoint) -> Channel {
@@ -296,6 +92,7 @@ struct World {
     other: Arc<Tunnels>,
     placement: watch::Sender<Arc<Placement>>,
     besides: Arc<Mutex<BTreeSet<&'static str>>>,
+    silent: Arc<Mutex<BTreeSet<&'static str>>>,
     uids: BTreeSet<u64>,
     catalog: Arc<Catalog>,
     catalog_of_other: Arc<Catalog>,
@@ -347,12 +144,18 @@ async fn world(begins: &str) -> World {
         Arc::default(),
         is_down,
     ));
-    let (placement, besides) = (watch::Sender::new(Arc::new(placement)), Arc::default());
-    let three = Three { placement: placement.clone(), doors, besides: Arc::clone(&besides) };
+    let placement = watch::Sender::new(Arc::new(placement));
+    let (besides, silent) = (Arc::default(), Arc::default());
+    let three = Three {
+        placement: placement.clone(),
+        doors,
+        besides: Arc::clone(&besides),
+        silent: Arc::clone(&silent),
+    };
     let wide = Wide::among(Arc::clone(&own) as _, Some(Arc::new(three)));
     let access = Access::open(Arc::clone(&catalog));
     let node = Node::wide(wide, Arc::clone(&catalog), access).await;
-    World { node, own, other, placement, besides, uids, catalog, catalog_of_other, _down: down }
+    World { node, own, other, placement, besides, silent, uids, catalog, catalog_of_other, _down: down }
 }
 
 impl World {
@@ -365,6 +168,13 @@ impl World {
         });
         let placement = self.placement.latest();
         assert!(self.uids.iter().all(|uid| placement.home(*uid).unwrap().name == name));
+    }
+
+    /// Both nodes say who is there, as it is now.
+    fn tells_who_is_there(&self) {
+        for tunnels in [&self.own, &self.other] {
+            tunnels.placement.set(self.placement.latest()).unwrap();
+        }
     }
 
     /// A node's lease runs out.

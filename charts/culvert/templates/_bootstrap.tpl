@@ -44,10 +44,10 @@
 {{- if not (hasKey $seen $path) }}
 {{- $_ := set $seen $path true }}
 - secret:
-    name: {{ .name }}
+    name: {{ .name | quote }}
     items:
-      - key: {{ .key }}
-        path: {{ $path }}
+      - key: {{ .key | quote }}
+        path: {{ $path | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}

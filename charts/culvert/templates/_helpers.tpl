@@ -16,8 +16,8 @@
 {{- end -}}
 
 {{- define "culvert.selector" -}}
-app.kubernetes.io/name: {{ include "culvert.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "culvert.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "culvert.labels" -}}
@@ -58,6 +58,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "culvert.listen" -}}
 {{- $address := .root.Values.listenAddress -}}
 {{- if contains ":" $address }}[{{ $address }}]{{ else }}{{ $address }}{{ end }}:{{ int .port -}}
+{{- end -}}
+
+{{/* What extraConfig does not have: the Services, the probes, the containers and the time to end are made of the values. */}}
+{{- define "culvert.made" -}}
+{{- $made := dict
+  "ike.port" "ike.port says which"
+  "ike.natt_port" "ike.nattPort says which"
+  "grpc.socket" "in the pod `culvert` looks for it where the chart puts it"
+  "metrics.listen" "listenAddress and metrics.port say where"
+  "cluster.listen" "listenAddress says where"
+  "shutdown.drain" "shutdown.drainSeconds says how long"
+-}}
+{{- range $setting, $instead := $made -}}
+{{- $parts := splitList "." $setting -}}
+{{- if hasKey (default dict (get $.Values.extraConfig (first $parts))) (last $parts) -}}
+{{- fail (printf "at '/extraConfig/%s': %s" (join "/" $parts) $instead) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What the schema cannot compare: two listeners of one port would let neither start. */}}

@@ -15,7 +15,8 @@ use crate::task::carried_out;
 /// as there are others, all but one of which may leave as well.
 pub(super) const DRAIN_TRIES: usize = 3;
 /// How long a node that ends waits for what is under way, and once more to tell that its slots are nobody's: longer than etcd is waited for
-/// once, and both together less than what a node that ends is given (`shutdown.graceSeconds` of the chart).
+/// once. Both together, and what comes before and between them (slots that change hands in up to 15 s, the goodbye to the peers), are less than
+/// what a node that ends is given in a cluster (`shutdown.graceSeconds` of the chart, 60 s).
 pub(super) const LAST_TURN: Duration = Duration::from_secs(12);
 
 const LEAVES: u8 = 1;
@@ -48,13 +49,15 @@ impl Course {
 
 impl Slots {
     /// Moves all slots of this node to others, and takes no more. Those that nobody takes stay, with the reason; those that nothing is in
-    /// are nobody's from now on. It is carried out whether or not somebody waits for it.
+    /// are nobody's from now on. It is carried out whether or not somebody waits for it. Where it ends before that, all that are left stay.
     pub async fn drain(&self) -> Vec<(u8, String)> {
         self.0.course.go_on(LEAVES);
         let inner = Arc::clone(&self.0);
-        carried_out(async move { give_all(&inner, DRAIN_TRIES.max(inner.others())).await })
-            .await
-            .unwrap_or_default()
+        let stay = carried_out(async move { give_all(&inner, DRAIN_TRIES.max(inner.others())).await }).await;
+        stay.unwrap_or_else(|| {
+            let reason = "the order has come to an end; the log says why";
+            self.mine().into_iter().map(|slot| (slot, reason.to_owned())).collect()
+        })
     }
 
     /// This node is about to end: it takes nothing over from now on, and what has come since it was drained goes to others, for it may have

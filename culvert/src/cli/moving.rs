@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use culvert_proto::v1;
+use tonic::{Code, Status};
 
 use crate::console::Global;
 use crate::console::connect::Client;
@@ -42,7 +43,7 @@ pub(crate) async fn drain(global: &Global, arguments: Drain) -> Result<(), Failu
     let client = Client::connect(global).await?;
     announce(&client, &name).await;
     let answer = client.nodes().drain_node(v1::DrainNodeRequest { name: name.clone() }).await;
-    let answer = answer.map_err(|status| Failure::of_status(&status, &name))?.into_inner();
+    let answer = answer.map_err(|status| unanswered(&status, &name))?.into_inner();
     if global.output == Output::Table {
         let mut lines: Vec<String> = answer.moved.iter().map(said).collect();
         if answer.staying.is_empty() {
@@ -81,14 +82,41 @@ pub(crate) async fn move_it(global: &Global, arguments: Move) -> Result<(), Fail
     let name = format!("slots/{slot}");
     let client = Client::connect(global).await?;
     let answer = client.nodes().move_slot(v1::MoveSlotRequest { name: name.clone(), to }).await;
-    let moved = answer.map_err(|status| Failure::of_status(&status, &name))?.into_inner();
+    let moved = answer.map_err(|status| unanswered(&status, &name))?.into_inner();
     if global.output != Output::Table {
         return print_one(global.output, "MovedSlot", &moved);
     }
     print_text(&said(&moved))
 }
 
+/// Why there is no answer. What takes longer than is waited for is no node that is away.
+fn unanswered(status: &Status, name: &str) -> Failure {
+    let failure = Failure::of_status(status, name);
+    // tonic makes Cancelled of a deadline of its own.
+    match status.code() {
+        Code::DeadlineExceeded | Code::Cancelled => {
+            failure.hint("it goes on all the same; `culvert get slots` shows how far it is")
+        }
+        _ => failure,
+    }
+}
+
 fn said(moved: &v1::MovedSlot) -> String {
     let v1::MovedSlot { name, from, to, connections } = moved;
     format!("{name} went from {from} to {to} with {connections} connections")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_longer_than_is_waited_for_goes_on() {
+        let hints = |status| unanswered(&status, "node-2").hints.join("\n");
+        for late in [Status::deadline_exceeded("late"), Status::cancelled("Timeout expired")] {
+            let hints = hints(late);
+            assert!(hints.contains("--timeout") && hints.contains("it goes on all the same"), "{hints}");
+        }
+        assert_eq!(hints(Status::unavailable("node node-2, which this is for, is away")), "");
+    }
 }

@@ -33,6 +33,11 @@ use crate::telemetry::rpc::TRACEPARENT;
 
 /// A node that does not accept a connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection on which something is waited for is asked for a sign of life this often, ...
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// ... and given up when there is none for this long: a machine that is lost, or a path that was cut, tells nobody, and a stream has no
+/// other end.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Greatest answer accepted: a full page of peers with many children.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -87,11 +92,7 @@ impl Client {
         };
         let absent =
             "is culvertd running there? Start it with `culvertd`, or name another node with --server";
-        let endpoint = |uri: &str| {
-            let endpoint = Endpoint::from_shared(uri.to_owned())
-                .map_err(|error| Failure::invalid(format!("--server {uri}: {error}")))?;
-            Ok::<_, Failure>(endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout))
-        };
+        let endpoint = |uri| endpoint(uri, timeout);
         let connected = match &target.server {
             Server::Plain(url) => endpoint(url)?.connect_with_connector(tower::service_fn(plain)).await,
             Server::Unix(path) => {
@@ -164,6 +165,14 @@ impl Client {
     }
 }
 
+/// How a node is reached.
+fn endpoint(uri: &str, timeout: Duration) -> Result<Endpoint, Failure> {
+    let endpoint = Endpoint::from_shared(uri.to_owned())
+        .map_err(|error| Failure::invalid(format!("--server {uri}: {error}")))?;
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(timeout);
+    Ok(endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_timeout(KEEPALIVE_TIMEOUT))
+}
+
 async fn plain(uri: Uri) -> Result<TokioIo<Stream<TcpStream>>, std::io::Error> {
     begin();
     tcp(&uri, 80).await.map(|stream| TokioIo::new(Stream::plain(stream)))
@@ -221,4 +230,49 @@ fn secure(connector: Connector, uri: Uri) -> Connecting {
 #[allow(clippy::print_stderr, reason = "standard output is for the answer")]
 fn warn(what: &str) {
     eprintln!("warning: {what}");
+}
+
+#[cfg(test)]
+mod tests {
+    use culvert_proto::v1;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::Instant;
+    use tonic::Code;
+
+    use super::*;
+
+    /// A node that begins to answer a stream, and is lost then: its machine has no power, and nobody closes the connection.
+    async fn lost(mut way: DuplexStream) {
+        const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // Of stream 1, with `:status: 200`.
+        const HEADERS: [u8; 10] = [0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+        way.write_all(&SETTINGS).await.unwrap();
+        way.read_exact(&mut [0; b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len()]).await.unwrap();
+        let mut head = [0; 9];
+        while way.read_exact(&mut head).await.is_ok() {
+            let [.., length, kind, _, _, _, _, _] = head;
+            let mut rest = vec![0; usize::from(length)];
+            way.read_exact(&mut rest).await.unwrap();
+            if kind == 1 {
+                way.write_all(&HEADERS).await.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_though_the_machine_of_the_node_is_lost() {
+        let (near, far) = duplex(1 << 16);
+        let mut near = Some(near);
+        let connect = move |_: Uri| std::future::ready(near.take().map(TokioIo::new).ok_or(std::fmt::Error));
+        let endpoint = endpoint("http://node", Duration::from_secs(3_600)).unwrap();
+        let channel = endpoint.connect_with_connector(tower::service_fn(connect)).await.unwrap();
+        let mut client = SaServiceClient::new(channel);
+        tokio::spawn(lost(far));
+        let begun = Instant::now();
+        let mut events = client.watch_events(v1::WatchEventsRequest::default()).await.unwrap().into_inner();
+        let status = events.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unknown, "as of every connection that breaks: {status}");
+        let took = begun.elapsed();
+        assert!(took >= KEEPALIVE && took <= KEEPALIVE + 2 * KEEPALIVE_TIMEOUT, "{took:?}");
+    }
 }

@@ -2,10 +2,11 @@
 //! privilege. Everything is real but the distance: gRPC, IKE and ESP over UDP on loopback.
 //!
 //! `site.rs` starts the concentrator, `provision.rs` fills it over gRPC, `fleet.rs` runs the branches, `screen.rs`
-//! shows what happens, `summary.rs` adds it up. With `--nodes` the concentrator is several, each a process: `cluster/`.
+//! shows what happens, `summary.rs` adds it up, `enough.rs` ends it early. With `--nodes` the concentrator is several, each a process: `cluster/`.
 
 mod cluster;
 mod directory;
+mod enough;
 mod fleet;
 mod plan;
 mod provision;
@@ -20,7 +21,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use crate::config::OtlpConfig;
-use crate::console::{Failure, Global};
+use crate::console::{Client, Failure, Global};
+use enough::Enough;
 use fleet::Fleet;
 use plan::Plan;
 use screen::Screen;
@@ -113,11 +115,13 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     let plan = Plan::new(arguments.duration, arguments.rate);
     let mut screen = Screen::new(global.output);
     screen.say("starting a concentrator on loopback, with a store of its own");
+    // Not before all of the site is there is it looked whether one has come: its store can be removed then.
+    let mut enough = Enough::new()?;
     let site = Site::start(&arguments).await?;
     if let Some(address) = site.telemetry.address {
         screen.say(&format!("metrics are at http://{address}/metrics"));
     }
-    let outcome = exercise(&plan, &site, &mut screen, arguments.duration).await;
+    let outcome = exercise(&plan, &site, &mut screen, arguments.duration, &mut enough).await;
     // Also after a failure: SAs are deleted, the store is removed.
     site.stop().await;
     let summary = outcome?;
@@ -125,23 +129,28 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     summary.verdict()
 }
 
-async fn exercise(
-    plan: &Plan,
-    site: &Site,
-    screen: &mut Screen,
-    duration: Duration,
-) -> Result<Summary, Failure> {
+/// Until the tunnels are up.
+async fn set_up(plan: &Plan, site: &Site, screen: &mut Screen) -> Result<(Client, Fleet), Failure> {
     screen.say(&format!("provisioning two tenants with the same subnets over gRPC at {}", site.api));
     let client = site.client().await?;
     provision::run(&client, plan).await?;
     screen.say("four branches negotiate, then traffic flows between the branches of each tenant");
     let mut fleet = Fleet::start(plan, site.front, &[])?;
-    let interrupted = tokio::signal::ctrl_c();
-    tokio::pin!(interrupted);
     if !fleet.wait_up(SETUP).await {
         let why = fleet.errors().join("; ");
         return Err(Failure::failed(format!("the tunnels did not come up within {SETUP:?}: {why}")));
     }
+    Ok((client, fleet))
+}
+
+async fn exercise(
+    plan: &Plan,
+    site: &Site,
+    screen: &mut Screen,
+    duration: Duration,
+    enough: &mut Enough,
+) -> Result<Summary, Failure> {
+    let (client, mut fleet) = enough.unless(set_up(plan, site, screen)).await?;
     fleet.send(true).await;
     let begin = Instant::now();
     let mut refresh = tokio::time::interval(REFRESH);
@@ -152,7 +161,7 @@ async fn exercise(
                 let statuses = provision::statuses(&client, plan).await?;
                 screen.draw(plan, &statuses, &fleet, (begin.elapsed(), duration), None);
             }
-            _ = &mut interrupted => break,
+            () = enough.comes() => break,
         }
     }
     fleet.send(false).await;

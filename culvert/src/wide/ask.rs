@@ -9,11 +9,12 @@ use culvert_proto::v1::peer_service_client::PeerServiceClient;
 use culvert_proto::v1::sa_service_client::SaServiceClient;
 use latest::Latest as _;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tonic::metadata::MetadataValue;
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{Others, Wide};
 use crate::access;
@@ -25,6 +26,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const LOOK: Duration = cluster::mesh::BEAT;
 /// Greatest answer: a page of peers with many children, or of SAs with many selectors.
 const MAX_ANSWER: usize = 64 << 20;
+/// A node that carries out an order is lost when it is silent for as long: orders may take minutes, in which one that is short of processors is
+/// silent for a moment.
+const LOST_AFTER: Duration = Duration::from_secs(2);
 /// Who gave an order, as the log of the other node has it.
 pub(crate) const BY: &str = "culvert-by-bin";
 
@@ -147,6 +151,25 @@ impl Wide {
         Err(RuntimeError::Elsewhere(Box::new(Status::unavailable(reason))))
     }
 
+    /// What another node answers to an order. It takes as long as it takes, unless that node is lost.
+    pub(super) async fn ordered<T>(
+        &self,
+        node: &Node,
+        answer: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, RuntimeError> {
+        let lost = async {
+            match &self.0.others {
+                Some(others) => silence(&**others, &node.name, LOST_AFTER).await,
+                None => std::future::pending().await,
+            }
+        };
+        let answer = tokio::select! {
+            answer = answer => answer,
+            () = lost => Err(Status::unavailable("it is not heard any more; whether it was done is not known")),
+        };
+        answer.map(Response::into_inner).map_err(|status| node.refused(status))
+    }
+
     /// Asks all other nodes at a time: their answers in the order of their names, and the names of those that gave none. What is
     /// not found there is no answer, and no fault either: the node does not know yet what it would be about.
     pub(super) async fn each<T, A>(&self, ask: impl Fn(Node) -> A) -> (Vec<(String, T)>, Vec<String>)
@@ -166,7 +189,7 @@ impl Wide {
             asked.spawn(async move {
                 let answer = tokio::select! {
                     answer = answer => answer,
-                    () = silence(others, &name) => Err(Status::unavailable("it is not heard any more")),
+                    () = silence(&*others, &name, Duration::ZERO) => Err(Status::unavailable("it is not heard any more")),
                 };
                 (name, answer)
             });
@@ -189,9 +212,16 @@ impl Wide {
     }
 }
 
-/// Until a node is not heard any more: whoever is lost while it is asked is not waited for.
-async fn silence(others: Arc<dyn Others>, name: &str) {
-    while others.hears(name) {
+/// Until a node has not been heard for so long: whoever is lost while it is asked is not waited for.
+async fn silence(others: &dyn Others, name: &str, lasting: Duration) {
+    let mut heard = Instant::now();
+    loop {
+        let now = Instant::now();
+        if others.hears(name) {
+            heard = now;
+        } else if now.duration_since(heard) >= lasting {
+            return;
+        }
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use culvert_proto::v1;
 use tokio::sync::mpsc;
@@ -123,6 +124,12 @@ impl Wide {
     }
 }
 
+/// What says after which event those of a node begin.
+pub(crate) fn position_event(node: String, sequence: u64) -> v1::Event {
+    let r#type = v1::EventType::NodePosition.into();
+    v1::Event { r#type, time: Some(SystemTime::now().into()), node, sequence, ..v1::Event::default() }
+}
+
 /// What a node of several answers.
 fn elsewhere(node: &str, status: &Status) -> RuntimeError {
     RuntimeError::Elsewhere(Box::new(status::at_node(status, node)))
@@ -147,7 +154,7 @@ impl Stream for Merged {
     }
 }
 
-/// Events of a node, and the number of its last one before them; zero where it does not say.
+/// Events of a node with its positions, and the number of its last one before them; zero where it does not say.
 pub(super) struct Begun {
     pub(super) stream: Streaming<v1::Event>,
     pub(super) last: u64,
@@ -155,7 +162,10 @@ pub(super) struct Begun {
 
 pub(super) async fn begin(node: Node, parent: String, after: Option<u64>) -> Result<Begun, Status> {
     let after_sequence = after.unwrap_or_default();
-    let request = v1::WatchEventsRequest { parent, after_sequence, ..v1::WatchEventsRequest::default() };
+    // Also where the client wants none: it is begun again after them.
+    let positions = true;
+    let request =
+        v1::WatchEventsRequest { parent, after_sequence, positions, ..v1::WatchEventsRequest::default() };
     let response = node.watching().watch_events(request).await?;
     Ok(Begun { last: last_event(response.metadata()), stream: response.into_inner() })
 }

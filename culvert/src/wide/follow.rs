@@ -12,7 +12,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tonic::{Code, Streaming};
 
 use super::ask::{Node, in_time};
-use super::events::{Begun, begin, last_event};
+use super::events::{Begun, begin, last_event, position_event};
 use super::{Others, Wide};
 use crate::runtime::RuntimeError;
 
@@ -91,13 +91,7 @@ impl Teller {
 
     /// What says after which event those of a node begin, if there is that to tell.
     pub(super) fn position_of(&self, node: &str, number: u64) -> Option<v1::Event> {
-        (self.positions && number > 0).then(|| v1::Event {
-            r#type: v1::EventType::NodePosition.into(),
-            time: Some(SystemTime::now().into()),
-            node: node.to_owned(),
-            sequence: number,
-            ..v1::Event::default()
-        })
+        (self.positions && number > 0).then(|| position_event(node.to_owned(), number))
     }
 }
 
@@ -239,6 +233,14 @@ impl One {
                 Err(_) => return Some(()),
             };
             let number = event.sequence;
+            if event.r#type() == v1::EventType::NodePosition {
+                // Where it begins is known already; what it leaves out takes it on from there.
+                if number > self.last() {
+                    self.teller.position(&self.node.name, number).await?;
+                    self.saw(number);
+                }
+                continue;
+            }
             self.teller.send(Ok(v1::Event { node: self.node.name.clone(), ..event })).await?;
             // Not before: whoever waits for room may be ended, and begun again where this ends.
             self.saw(number);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 use tenants::Peer;
-use tonic::{Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::Wide;
@@ -32,8 +31,8 @@ impl Wide {
             At::Here => self.0.local.initiate(Arc::clone(peer)).await.map(|status| self.here(status)),
             At::There(node) => {
                 let request = v1::InitiatePeerRequest { name: peer.name.to_string() };
-                let answer = node.peers().initiate_peer(request).await;
-                there(node, answer.map(|answer| answer.into_inner().status))
+                let answer = self.ordered(node, node.peers().initiate_peer(request)).await?;
+                Ok(there(node, answer.status))
             }
         }
     }
@@ -58,8 +57,8 @@ impl Wide {
         match self.place(peer).await?.at {
             At::Here => self.0.local.rekey(Arc::clone(peer), target).await.map(|status| self.here(status)),
             At::There(node) => {
-                let answer = node.peers().rekey_peer(request).await;
-                there(&node, answer.map(|answer| answer.into_inner().status))
+                let answer = self.ordered(&node, node.peers().rekey_peer(request)).await?;
+                Ok(there(&node, answer.status))
             }
         }
     }
@@ -76,8 +75,8 @@ impl Wide {
             At::There(node) => {
                 let (count, length) = (count.into(), length.into());
                 let request = v1::SendDummiesRequest { name: peer.name.to_string(), count, length };
-                let answer = node.peers().send_dummies(request).await.map(Response::into_inner);
-                answer.map(|answer| answer.child_sas).map_err(|status| node.refused(status))
+                let answer = self.ordered(&node, node.peers().send_dummies(request)).await?;
+                Ok(answer.child_sas)
             }
         }
     }
@@ -87,12 +86,8 @@ impl Wide {
     }
 }
 
-pub(super) fn there(
-    node: &Node,
-    answer: Result<Option<v1::PeerStatus>, Status>,
-) -> Result<v1::PeerStatus, RuntimeError> {
-    let status = answer.map_err(|status| node.refused(status))?.unwrap_or_default();
-    Ok(v1::PeerStatus { node: node.name.clone(), ..status })
+pub(super) fn there(node: &Node, status: Option<v1::PeerStatus>) -> v1::PeerStatus {
+    v1::PeerStatus { node: node.name.clone(), ..status.unwrap_or_default() }
 }
 
 /// Whether an order met a tunnel that had moved since it was looked where it is: it is given once more then.

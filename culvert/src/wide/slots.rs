@@ -1,10 +1,17 @@
 //! The slots of all nodes.
 
+use std::time::Duration;
+
 use culvert_proto::v1;
+use latest::Follow as _;
 
 use super::ask::in_time;
 use super::{Wide, merge};
 use crate::runtime::RuntimeError;
+
+/// How long it may take until a node that was drained is shown so: it waits for a second itself before it says so, and etcd is slow while it
+/// elects a leader.
+const SHOWN: Duration = Duration::from_secs(5);
 
 impl Wide {
     /// All slots, with what their owners and standbys know of them.
@@ -35,16 +42,25 @@ impl Wide {
         let Some((others, _)) = others else { return self.0.local.move_slot(slot, to).await };
         let node = self.heard_node(others, owner)?;
         let request = v1::MoveSlotRequest { name: format!("slots/{slot}"), to: to.to_owned() };
-        let moved = node.nodes().move_slot(request).await;
-        moved.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+        self.ordered(&node, node.nodes().move_slot(request)).await
     }
 
-    /// Moves all slots of this node or of another one to others.
+    /// Moves all slots of this node or of another one to others; answers when this one knows that no slot goes there any more.
     pub(crate) async fn drain(&self, name: &str) -> Result<v1::DrainNodeResponse, RuntimeError> {
-        let others = self.others().filter(|(_, placement)| placement.own != name);
-        let Some((others, _)) = others else { return self.0.local.drain().await };
-        let node = self.heard_node(others, name)?;
-        let drained = node.nodes().drain_node(v1::DrainNodeRequest { name: name.to_owned() }).await;
-        drained.map(tonic::Response::into_inner).map_err(|status| node.refused(status))
+        let Some((others, placement)) = self.others() else { return self.0.local.drain().await };
+        let drained = if placement.own == name {
+            self.0.local.drain().await?
+        } else {
+            let node = self.heard_node(others, name)?;
+            let request = v1::DrainNodeRequest { name: name.to_owned() };
+            self.ordered(&node, node.nodes().drain_node(request)).await?
+        };
+        // Else whoever drains one node after the other has the last one drained as well: nobody else would be seen to have been.
+        let mut placement = others.placement();
+        let is_shown = placement.until(|now| now.nodes.iter().all(|node| node.name != name || node.drained));
+        if tokio::time::timeout(SHOWN, is_shown).await.is_err() {
+            tracing::warn!(node = name, "a node was drained, and etcd does not say so yet");
+        }
+        Ok(drained)
     }
 }

@@ -17,7 +17,7 @@ use super::orders::{has_moved, there};
 use super::place::{At, Place};
 use super::{Others, Wide, merge};
 use crate::access::{self, serving};
-use crate::runtime::RuntimeError;
+use crate::runtime::{ORDER_ENDED, RuntimeError};
 
 /// What another node means by a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Wide {
             Ok(Err(_)) => Err(RuntimeError::Failed(format!("no outcome after {} s", PATIENCE.as_secs()))),
             Err(error) => {
                 tracing::error!(%error, "an order has come to an end");
-                Err(RuntimeError::Unavailable("the order has come to an end; the log says why"))
+                Err(ORDER_ENDED)
             }
         }
     }
@@ -113,7 +113,7 @@ impl Wide {
         let meant = if has { Meant::Held } else { Meant::Said };
         let done = match &at {
             At::Here => self.terminate_local(peer, by, meant).await.map(|status| self.here(status)),
-            At::There(node) => terminate_there(node, peer, meant).await,
+            At::There(node) => self.terminate_there(node, peer, meant).await,
         };
         match (done, kept, home) {
             (Ok(_), Err(error), Some(home)) => {
@@ -152,6 +152,17 @@ impl Wide {
         }
     }
 
+    async fn terminate_there(
+        &self,
+        node: &Node,
+        peer: &Peer,
+        meant: Meant,
+    ) -> Result<v1::PeerStatus, RuntimeError> {
+        let request = meant.with(v1::TerminatePeerRequest { name: peer.name.to_string() });
+        let answer = self.ordered(node, node.peers().terminate_peer(request)).await?;
+        Ok(there(node, answer.status))
+    }
+
     /// Has a node not begin with the peer, within the time in which it has to answer.
     async fn keep_down(
         &self,
@@ -167,7 +178,7 @@ impl Wide {
             return in_time(told).await.unwrap_or_else(|status| Err(late(status)));
         }
         let node = self.heard_node(others, name)?;
-        let told = async { Ok(terminate_there(&node, peer, Meant::Said).await.map(drop)) };
+        let told = async { Ok(self.terminate_there(&node, peer, Meant::Said).await.map(drop)) };
         in_time(told).await.unwrap_or_else(|late: Status| Err(node.refused(late)))
     }
 
@@ -220,12 +231,6 @@ fn spawn<T: Send + 'static>(task: impl Future<Output = T> + Send + 'static) -> t
         Some(caller) => tokio::spawn(serving(caller, access::author(), task)),
         None => tokio::spawn(task),
     }
-}
-
-async fn terminate_there(node: &Node, peer: &Peer, meant: Meant) -> Result<v1::PeerStatus, RuntimeError> {
-    let request = meant.with(v1::TerminatePeerRequest { name: peer.name.to_string() });
-    let answer = node.peers().terminate_peer(request).await;
-    there(node, answer.map(|answer| answer.into_inner().status))
 }
 
 async fn let_be_there(node: Node, peer: &Peer) -> Result<(), Status> {

@@ -200,6 +200,49 @@ async fn the_node_that_is_asked_says_its_position_before_all_else_and_others_the
     world.node.stop().await;
 }
 
+/// More events than a node keeps may be of others: who begins again after its own last one would be told that it has lost some.
+#[tokio::test]
+async fn whoever_watches_a_quiet_peer_is_told_how_far_the_events_of_others_have_come() {
+    const LAST: u64 = BEFORE + 1_000;
+    let world = world("other").await;
+    for sequence in BEFORE + 1..=LAST {
+        let event = |peer: &str| v1::Event { sequence, peer: name(peer), ..v1::Event::default() };
+        world.own.happens_unseen(event("here"));
+        world.other.happens_unseen(event("there"));
+    }
+    let own = |sequence| v1::Event { sequence, peer: name("nowhere"), ..v1::Event::default() };
+    world.own.happens_unseen(own(LAST + 1));
+    world.other.happens_unseen(own(LAST + 1));
+    let watch = async |positions: bool| {
+        let request = v1::WatchEventsRequest {
+            parent: name("nowhere"),
+            after_sequences: ["own", "other"].map(|node| (node.to_owned(), BEFORE)).into(),
+            positions,
+            ..Default::default()
+        };
+        let mut events = world.node.sas().watch_events(request).await.unwrap().into_inner();
+        let (mut told, mut seen) = (BTreeMap::<String, Vec<u64>>::new(), BTreeMap::new());
+        while seen.len() < 2 {
+            let event = events.message().await.unwrap().unwrap();
+            match event.r#type() {
+                v1::EventType::NodePosition => told.entry(event.node).or_default().push(event.sequence),
+                v1::EventType::NodeChanged => assert_eq!(event.node, "gone"),
+                _ => drop(seen.insert(event.node, event.sequence)),
+            }
+        }
+        assert_eq!(seen, ["own", "other"].map(|node| (node.to_owned(), LAST + 1)).into());
+        told
+    };
+    let told = watch(true).await;
+    for node in ["own", "other"] {
+        let told = &told[node];
+        assert!(told.is_sorted() && told.last().is_some_and(|last| LAST - last < 300), "{node}: {told:?}");
+        assert!(told.len() < 10, "a few of many: {told:?}");
+    }
+    assert!(watch(false).await.is_empty(), "who has not asked for them is told none");
+    world.node.stop().await;
+}
+
 #[tokio::test]
 async fn nodes_that_have_gone_or_are_new_to_a_watcher_are_named() {
     let world = world("other").await;

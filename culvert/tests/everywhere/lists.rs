@@ -110,7 +110,8 @@ async fn a_page_is_made_of_a_page_of_each_node() {
     let doors = [("other", listener.local_addr().unwrap())].into();
     let service = Server::builder().add_service(SaServiceServer::new(asked.clone()));
     tokio::spawn(service.serve_with_incoming(TcpListenerStream::new(listener)));
-    let three = Three { placement: world.placement.clone(), doors, besides: Arc::default() };
+    let three =
+        Three { placement: world.placement.clone(), doors, besides: Arc::default(), silent: Arc::default() };
     let wide = Wide::among(Arc::clone(&world.own) as _, Some(Arc::new(three)));
     let catalog = Arc::new(Catalog::in_memory().unwrap());
     let access = Access::open(Arc::clone(&catalog));

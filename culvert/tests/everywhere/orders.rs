@@ -93,6 +93,71 @@ async fn an_order_to_a_tunnel_of_a_node_that_is_away_names_it() {
     world.node.stop().await;
 }
 
+/// Who drains the nodes one by one must not have the last one drained because those before it are not seen to have been.
+#[tokio::test]
+async fn a_drain_is_done_once_the_node_is_shown_as_drained() {
+    for name in ["own", "other"] {
+        let world = world("other").await;
+        world.tells_who_is_there();
+        let tunnels = if name == "own" { &world.own } else { &world.other };
+        let (mut nodes, mut sas) = (world.node.nodes(), world.node.sas());
+        let drain = nodes.drain_node(v1::DrainNodeRequest { name: name.to_owned() });
+        let mut drain = std::pin::pin!(drain);
+        let meanwhile = async {
+            tunnels.until_told("drain").await;
+            // By the same connection as the answer, which would be here by then.
+            for _ in 0..16 {
+                let request = v1::ListSasRequest { parent: "tenants/-".to_owned(), ..Default::default() };
+                sas.list_sas(request).await.unwrap();
+            }
+        };
+        tokio::select! {
+            answer = &mut drain => panic!("{name}: {answer:?}"),
+            () = meanwhile => {}
+        }
+        world.placement.send_modify(|placement| {
+            for node in &mut Arc::make_mut(placement).nodes {
+                node.drained = node.name == name;
+            }
+        });
+        drain.await.unwrap();
+        world.node.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn orders_to_a_node_that_is_lost_meanwhile_are_not_waited_for() {
+    let world = world("other").await;
+    world.lives("own");
+    world.tells_who_is_there();
+    let begun = async |order: &str| {
+        world.other.until_told(order).await;
+        world.other.orders();
+        *world.other.gate.lock().unwrap() = Some(Arc::default());
+    };
+    *world.other.gate.lock().unwrap() = Some(Arc::default());
+    let (mut peers, mut nodes) = (world.node.peers(), world.node.nodes());
+    let request = v1::RekeyPeerRequest { name: name("there"), ..Default::default() };
+    let rekey = tokio::spawn(async move { peers.rekey_peer(request).await.map(drop) });
+    begun("Children").await;
+    let mut peers = world.node.peers();
+    let request = v1::TerminatePeerRequest { name: name("there") };
+    let terminate = tokio::spawn(async move { peers.terminate_peer(request).await.map(drop) });
+    begun("held: a command of anonymous at another node").await;
+    let request = v1::DrainNodeRequest { name: "other".to_owned() };
+    let drain = tokio::spawn(async move { nodes.drain_node(request).await.map(drop) });
+    begun("drain").await;
+    world.silent.lock().unwrap().insert("other");
+    for order in [rekey, terminate, drain] {
+        let limit = std::time::Duration::from_secs(20);
+        let status = tokio::time::timeout(limit, order).await.unwrap().unwrap().unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{status}");
+        let told = "node other: it is not heard any more; whether it was done is not known";
+        assert!(status.message().ends_with(told), "{status}");
+    }
+    world.node.stop().await;
+}
+
 /// Nobody has it, and some slot is with nobody: it may be in that.
 #[tokio::test]
 async fn a_tunnel_that_is_on_its_way_is_waited_for() {

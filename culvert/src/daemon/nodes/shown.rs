@@ -12,12 +12,16 @@ use tokio::sync::{oneshot, watch};
 use tonic::transport::{Channel, Endpoint};
 
 use super::Nodes;
+use crate::runtime::{ORDER_ENDED, RuntimeError};
 use crate::telemetry::metrics::ClusterFigures;
 use crate::wide::Others;
 
 /// Whoever has the connections of a drained node says so within this, and goes on with their peers. Until then these stay at home here,
 /// or another node would begin with them.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// It has no slots yet that could go.
+const NEW: &str = "this node has only just begun";
 
 /// A slot of which nothing but the number is known.
 pub fn slot_of(number: u32) -> v1::Slot {
@@ -93,15 +97,15 @@ impl Nodes {
 
     /// Moves a slot of this node.
     pub(crate) async fn move_slot(&self, slot: u8, to: &str) -> Result<v1::MovedSlot, String> {
-        let slots = self.0.slots.get().ok_or("this node has only just begun")?;
+        let slots = self.0.slots.get().ok_or(NEW)?;
         let connections = self.connections()(slot);
         slots.move_slot(slot, to).await?;
         Ok(self.moved(slot, to.to_owned(), connections))
     }
 
     /// Moves all slots of this node, which takes none and begins with nobody from now on.
-    pub(crate) async fn drain_for_good(&self) -> v1::DrainNodeResponse {
-        let Some(slots) = self.0.slots.get() else { return v1::DrainNodeResponse::default() };
+    pub(crate) async fn drain_for_good(&self) -> Result<v1::DrainNodeResponse, RuntimeError> {
+        let slots = self.0.slots.get().ok_or_else(|| RuntimeError::Refused(NEW.to_owned()))?;
         let (before, connections) = (slots.mine(), self.connections());
         let (draining, drained) = (slots.clone(), self.0.drained.clone());
         // Whoever waits for it may go away.
@@ -113,19 +117,19 @@ impl Nodes {
             tokio::time::sleep(SETTLE).await;
             drained.set();
         });
-        let Ok((staying, now)) = told.await else { return v1::DrainNodeResponse::default() };
+        let (staying, now) = told.await.map_err(|_| ORDER_ENDED)?;
         // One that nothing was in has gone nowhere.
         let moved = before.difference(&now).filter_map(|slot| {
             let to = slots.elsewhere(*slot)?;
             Some(self.moved(*slot, to, connections(*slot)))
         });
         let staying = staying.into_iter();
-        v1::DrainNodeResponse {
+        Ok(v1::DrainNodeResponse {
             moved: moved.collect(),
             staying: staying
                 .map(|(slot, reason)| v1::StayingSlot { name: format!("slots/{slot}"), reason })
                 .collect(),
-        }
+        })
     }
 
     fn moved(&self, slot: u8, to: String, connections: u64) -> v1::MovedSlot {

@@ -18,11 +18,10 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
-
 use crate::console::Failure;
 use crate::quickstart::Arguments;
 use crate::quickstart::directory::Directory;
+use crate::quickstart::enough::Enough;
 use crate::quickstart::fleet::{Fleet, Front};
 use crate::quickstart::plan::Plan;
 use crate::quickstart::screen::Screen;
@@ -70,13 +69,7 @@ struct Cluster {
 
 /// Runs it, until it is over or somebody has had enough; all processes end with it.
 pub(crate) async fn run(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
-    let mut terminate =
-        signal(SignalKind::terminate()).map_err(|error| Failure::failed(error.to_string()))?;
-    tokio::select! {
-        summary = exercise(screen, arguments, plan) => summary,
-        _ = terminate.recv() => Err(Failure::failed("told to stop before the end")),
-        _ = tokio::signal::ctrl_c() => Err(Failure::failed("told to stop before the end")),
-    }
+    Enough::new()?.unless(exercise(screen, arguments, plan)).await
 }
 
 async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
