@@ -10,7 +10,7 @@ use router::IkeDatagram;
 use crate::datagram::Deliver;
 use crate::env::ConnEnv;
 use crate::held::Held;
-use crate::host::CoreHost;
+use crate::host::{CoreHost, slot_of};
 use crate::trail::Trail;
 
 /// An authenticated connection and what is reserved for it, on its way to whoever takes it.
@@ -57,6 +57,11 @@ impl Adopted {
         self.given.as_ref().is_some_and(|given| given.conn.joins(up))
     }
 
+    /// What it is in.
+    pub(crate) fn slot(&self) -> Option<u8> {
+        self.given.as_ref().map(|given| slot_of(given.conn.spis().0))
+    }
+
     /// Where the connection comes from.
     pub(crate) fn remote(&self) -> Option<std::net::SocketAddr> {
         self.given.as_ref().map(|given| given.conn.addresses().1)
@@ -70,7 +75,7 @@ impl Drop for Adopted {
         };
         self.env.counters.not_adopted.up();
         let (env, owner) = (&self.env, &self.owner);
-        let slot = crate::host::slot_of(conn.spis().0);
+        let slot = slot_of(conn.spis().0);
         let mut host = CoreHost { env, owner, slot, arbiter: self.arbiter, held: &mut held };
         conn.handle_command(Instant::now(), &mut host, Command::Close);
         while let Some(transmit) = conn.poll_transmit() {

@@ -302,12 +302,12 @@ impl Handler<Begin> for IkeSaActor {
                 }
             }
             Begin::Adopt(adopted) => {
+                if self.conn.is_none() && !self.begins_here(&adopted, ctx) {
+                    // Dropped, it is closed, and its peer begins anew at once.
+                    return;
+                }
                 let Some(given) = adopted.take() else { return ctx.stop() };
                 given.held.lead_to(&owner);
-                if self.conn.is_none() {
-                    self.slot = slot_of(given.conn.spis().0);
-                    self.begin_telling(ctx);
-                }
                 match &mut self.conn {
                     None => {
                         let Given { conn, held, counted, trail } = given;
@@ -320,12 +320,13 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
+                // First, for whoever gives the slot away asks those who can be asked.
+                self.begin_telling(ctx);
                 if !self.holds_slot() {
                     tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone on before it has begun here");
                     self.report(ConnEvent::Given(None));
                     return ctx.stop();
                 }
-                self.begin_telling(ctx);
                 match self.go_on(*moved, config, &owner) {
                     // The peer believes in them, so they are deleted in order.
                     Ok(commands) => {

@@ -9,6 +9,7 @@ use router::{IkeDatagram, RouterError, TenantId, Unsent};
 use snapshot::{Kept, Row};
 
 use super::IkeSaActor;
+use crate::adopted::Adopted;
 use crate::mailbox::offer;
 use crate::moves::{ConnectionRow, Moving, PairFacts, PairRow, class, gone, numbers, reserve_after, row};
 use crate::post::Post;
@@ -209,6 +210,24 @@ impl IkeSaActor {
     /// Whether the slot is this node's: also where it is alone.
     pub(super) fn holds_slot(&self) -> bool {
         self.env.others.0.as_ref().is_none_or(|cluster| cluster.holds(self.slot))
+    }
+
+    /// Whether a connection that the peer has begun goes on here. Its slot may have gone to another node since it was authenticated, and nothing
+    /// that is in it is said here; or the connection that it belongs into is being given to one, and this actor ends with that.
+    pub(super) fn begins_here(&mut self, adopted: &Adopted, ctx: &mut Context<Self>) -> bool {
+        if self.told.is_some() {
+            return false;
+        }
+        self.slot = adopted.slot().unwrap_or(self.slot);
+        // First, for whoever gives the slot away asks those who can be asked.
+        self.begin_telling(ctx);
+        let here = self.holds_slot();
+        if !here {
+            tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone before it was taken on");
+            self.report(ConnEvent::Finished);
+            ctx.stop();
+        }
+        here
     }
 
     /// What is for its tunnels goes there from now on.

@@ -31,6 +31,12 @@ impl Branch {
         assert!(reached, "{what}: {:?}", self.report.latest());
     }
 
+    /// It has ended by itself.
+    pub(crate) async fn ended(&mut self) {
+        let ended = async { while self.report.changed().await.is_ok() {} };
+        assert!(tokio::time::timeout(LIMIT, ended).await.is_ok(), "{:?}", self.report.latest());
+    }
+
     /// It is gone, without a word to the node.
     ///
     /// When this returns its task has ended. One that runs at this moment ends a little later than it is told to: it would answer

@@ -24,12 +24,19 @@ pub(crate) struct Nodes {
     rows: Option<Arc<Mutex<Rows>>>,
     /// Of connections.
     told: Arc<Mutex<Vec<Rival>>>,
+    /// How often it is said yet that the slot is here; for ever without a number.
+    here: Arc<Mutex<Option<u32>>>,
 }
 
 impl Nodes {
     /// One of them is the standby of the slot.
     pub(crate) fn with_standby() -> Self {
         Self { rows: Some(Arc::default()), ..Self::default() }
+    }
+
+    /// Whoever asks is told so often yet that the slot is here.
+    pub(crate) fn holds_yet(&self, times: Option<u32>) {
+        *self.here.lock().unwrap() = times;
     }
 
     /// Another is the standby from now on, and knows nothing yet.
@@ -74,7 +81,10 @@ impl Cluster for Nodes {
     }
 
     fn holds(&self, slot: u8) -> bool {
-        slot == SLOT
+        let mut here = self.here.lock().unwrap();
+        let is_here = *here != Some(0);
+        *here = here.map(|times| times.saturating_sub(1));
+        slot == SLOT && is_here
     }
 
     fn is_told(&self, slot: u8) -> bool {

@@ -78,10 +78,7 @@ async fn a_tenant_that_panics_is_started_again() {
 async fn a_connection_that_nobody_takes_is_closed() {
     let node = node(catalog());
     assert!(node.inject_panic(&Part::Adoption));
-    let first = branch(&node, 0);
-    let mut report = first.report.clone();
-    let ended = async { while report.changed().await.is_ok() {} };
-    tokio::time::timeout(LIMIT, ended).await.unwrap();
+    branch(&node, 0).ended().await;
     let not_adopted = || node.control().node_status().counters.get("ike_not_adopted").copied();
     until("counted", || not_adopted() == Some(1)).await;
     // Once the actor is there again the branch is served.

@@ -74,3 +74,22 @@ async fn a_connection_is_no_rival_of_itself() {
     assert!(branches.iter().all(|branch| branch.report.latest().up));
     node.shutdown().await;
 }
+
+/// Its slot goes between its authentication and the actor of its peer. The branch is told so, and begins anew with whoever has the slot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_whose_slot_has_gone_before_it_is_taken_on_is_closed() {
+    let nodes = Nodes::default();
+    let config = NodeConfig { others: Others::new(Arc::new(nodes.clone())), ..NodeConfig::default() };
+    let node = node_with(config, catalog());
+    nodes.holds_yet(Some(1));
+    // It is up for the branch, and ended by the delete that follows.
+    branch(&node, 0).ended().await;
+    let not_adopted = || node.control().node_status().counters.get("ike_not_adopted").copied();
+    until("counted", || not_adopted() == Some(1)).await;
+    let view = || node.control().peer(&"tenants/acme/peers/b0".parse().unwrap()).unwrap();
+    until("nothing is left", || node.control().connections_by_slot().is_empty()).await;
+    assert_eq!((view().losses, view().last_error.as_ref()), (0, ""), "nothing has failed");
+    nodes.holds_yet(None);
+    branch(&node, 0).until("up", |report| report.up).await;
+    node.shutdown().await;
+}
