@@ -90,13 +90,15 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
     let defaults = defaults.map(|section| section.values.clone());
     let mut found = Found::default();
     let connections = || sections.iter().filter(|section| section.name != DEFAULTS);
-    // What others are made of is no connection.
+    // What others are made of is no connection, but for one that says where its peer is and when it begins.
     let used: BTreeSet<&str> =
         connections().flat_map(|section| &section.also).map(|(name, _)| name.as_str()).collect();
     for section in connections() {
+        let own = with_others(section, &sections, notes);
+        let used = used.contains(section.name.as_str())
+            && !["auto", "right"].iter().all(|key| own.contains_key(*key));
         let mut values = defaults.clone().unwrap_or_default();
-        values.extend(with_others(section, &sections, notes));
-        let used = used.contains(section.name.as_str());
+        values.extend(own);
         if used || values.get("auto").is_some_and(|(auto, _)| auto == "ignore") {
             continue;
         }

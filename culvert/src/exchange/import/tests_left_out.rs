@@ -73,6 +73,36 @@ conn hq
     }
 }
 
+/// It begins by itself; another that refers to it is made of it as well.
+#[test]
+fn a_connection_that_another_refers_to_is_one() {
+    let conf = |auto: &str| {
+        format!(
+            "\
+conn hq
+    left=192.0.2.12
+    right=198.51.100.1
+    leftsubnet=10.12.0.0/24
+    rightsubnet=10.8.0.0/16
+{auto}
+conn hq-voice
+    also=hq
+    rightsubnet=10.9.0.0/16
+    auto=start
+"
+        )
+    };
+    for (auto, names) in [
+        ("    auto=start", vec!["hq", "hq-voice"]),
+        ("    auto=ignore", vec!["hq-voice"]),
+        ("", vec!["hq-voice"]),
+    ] {
+        let (found, ..) = read(Format::Ipsec, &[&conf(auto)], None);
+        let children = found.tunnels.iter().flat_map(|tunnel| &tunnel.children);
+        assert_eq!(children.map(|child| child.name.as_str()).collect::<Vec<_>>(), names, "{auto}");
+    }
+}
+
 #[test]
 fn what_is_disabled_at_a_firewall_stays_so() {
     let text = |extra: &str| {
