@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use tenants::{Author, Catalog, Role, TenantName, Token, TokenHash};
+use tokio::task::JoinError;
 
 use crate::access::files::TokenFiles;
+use crate::access::request::Held;
 
 /// Who calls, and what that may do.
 #[derive(Clone, Debug)]
@@ -126,11 +128,39 @@ tokio::task_local! {
 struct Call {
     caller: Arc<Caller>,
     author: Arc<Author>,
+    /// What its request holds of the node.
+    held: Option<Arc<Held>>,
 }
 
 /// Serves a call of this caller.
 pub(crate) async fn serving<T>(caller: Arc<Caller>, author: Arc<Author>, call: impl Future<Output = T>) -> T {
-    CALL.scope(Call { caller, author }, call).await
+    serving_held(caller, author, None, call).await
+}
+
+/// The same, where the request holds something of the node.
+pub(super) async fn serving_held<T>(
+    caller: Arc<Caller>,
+    author: Arc<Author>,
+    held: Option<Arc<Held>>,
+    call: impl Future<Output = T>,
+) -> T {
+    CALL.scope(Call { caller, author, held }, call).await
+}
+
+/// Does on a thread that may wait what the call that is being served asks for, on behalf of its author. It goes on though the caller
+/// goes away, and so does what the request holds: what was decoded of it is there until then.
+///
+/// # Errors
+/// If it panics.
+pub(crate) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    let (author, held) = (author(), CALL.try_with(|call| call.held.clone()).ok().flatten());
+    let work = move || {
+        let _held = held;
+        author.acting(work)
+    };
+    tokio::task::spawn_blocking(work).await
 }
 
 /// Whose call is being served; `None` outside of one.
@@ -141,4 +171,44 @@ pub fn current() -> Option<Arc<Caller>> {
 /// On whose behalf the call that is being served writes: the node's own, outside of one.
 pub fn author() -> Arc<Author> {
     CALL.try_with(|call| Arc::clone(&call.author)).unwrap_or_else(|_| Author::node())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::access::budget::Budget;
+
+    #[tokio::test]
+    async fn what_a_request_holds_it_holds_until_its_work_is_done_whoever_waits() {
+        const LARGE: usize = 1 << 30;
+        let budget = Budget::default();
+        let turn = budget.turn(LARGE).await.unwrap();
+        let held = Arc::new(Held::new(budget.share("a".to_owned()), turn));
+        let caller = Arc::new(Caller::behind("a".to_owned(), "here".to_owned()));
+        let author = Arc::new(caller.author("", None));
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let work = apart(move || {
+            begun.send(()).unwrap();
+            // An error is as good: the test is over.
+            let _ = ends.recv();
+        });
+        let mut call = Box::pin(serving_held(caller, author, Some(held), work));
+        tokio::select! {
+            _ = &mut call => panic!("nobody has ended it"),
+            told = has_begun => told.unwrap(),
+        }
+        // Its caller has gone away.
+        drop(call);
+        let mut next = Box::pin(budget.turn(LARGE));
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("the work goes on, and its memory with it"),
+            () = std::future::ready(()) => {}
+        }
+        end.send(()).unwrap();
+        assert!(next.await.is_some());
+    }
 }

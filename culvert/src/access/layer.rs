@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use crate::access::authenticate::Stranger;
-use crate::access::caller::serving;
+use crate::access::caller::serving_held;
 use crate::access::connection::{Holder, Origin};
 use crate::access::guard::Guarded;
 use crate::access::methods::{Rule, rules};
@@ -87,8 +87,8 @@ where
                 Ok(admitted) => admitted,
                 Err(status) => return Ok(status.into_http()),
             };
-            // What it holds it holds until it is answered; what streams, until that ends.
-            let Admitted { request, caller, author, rule, names, held: _held, streaming } = admitted;
+            // What it holds it holds until it is answered, and until what it has begun is done; what streams, until that ends.
+            let Admitted { request, caller, author, rule, names, held, streaming } = admitted;
             let unread = || {
                 access.counters.answers_limited();
                 let reason = "too many answers are not read yet; read them, then try again";
@@ -101,7 +101,8 @@ where
             // A change of the catalog is noted with it, whoever waits.
             let order = rule.filter(|rule| rule.is_audited() && !rule.catalog);
             let order = order.map(|_| Order::new(Arc::clone(&access), Arc::clone(&author), names.clone()));
-            let response = serving(Arc::clone(&caller), Arc::clone(&author), inner.call(request)).await?;
+            let call = inner.call(request);
+            let response = serving_held(Arc::clone(&caller), Arc::clone(&author), held.clone(), call).await?;
             let names = order.map_or(names, Order::answered);
             if let Some(rule) = rule {
                 // An answer that is an error says so in its header; one that is none, in the trailer.
@@ -130,7 +131,7 @@ struct Admitted {
     rule: Option<&'static Rule>,
     /// What it is about, as far as the audit log is to say so.
     names: Vec<String>,
-    held: Option<Held>,
+    held: Option<Arc<Held>>,
     /// Of an answer that streams.
     streaming: Option<Streaming>,
 }
@@ -178,7 +179,7 @@ impl Access {
             None => (request, Vec::new(), None),
             Some(rule) => {
                 let (request, names, held) = self.check(request, rule, &caller, &author).await?;
-                (request, names, Some(held))
+                (request, names, Some(Arc::new(held)))
             }
         };
         // Reflection streams both ways; what there is not is over at once.

@@ -35,8 +35,8 @@ use tenants::audit::Deed;
 use tenants::{Author, Catalog, Role};
 use tokio::sync::Semaphore;
 
-pub(crate) use caller::serving;
 pub use caller::{Caller, author, current};
+pub(crate) use caller::{apart, serving};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
 pub(crate) use files::{Look, Watched};

@@ -41,6 +41,13 @@ pub(crate) struct Held {
     _turn: Option<OwnedSemaphorePermit>,
 }
 
+impl Held {
+    /// What has come of it, and its turn if it is worth one.
+    pub(super) const fn new(share: Share, turn: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _share: share, _turn: turn }
+    }
+}
+
 /// Reads a request of this method, with its frame, and weighs it. `read`: it is decoded here as well.
 pub(crate) async fn receive(
     body: Body,
@@ -69,7 +76,7 @@ pub(crate) async fn receive(
     })?;
     let busy = || Status::resource_exhausted("other large requests are being served; try again in a moment");
     let turn = budget.turn(weight).await.ok_or_else(busy)?;
-    Ok((body, Held { _share: share, _turn: turn }))
+    Ok((body, Held::new(share, turn)))
 }
 
 /// Whether a method is about many objects at once.

@@ -68,8 +68,8 @@ async fn blocking<T: Send + 'static>(
     operation: &'static str,
     call: impl FnOnce(&Catalog) -> T + Send + 'static,
 ) -> Result<T, Status> {
-    let (catalog, author) = (Arc::clone(catalog), access::author());
-    let result = tokio::task::spawn_blocking(move || author.acting(|| call(&catalog))).await;
+    let catalog = Arc::clone(catalog);
+    let result = access::apart(move || call(&catalog)).await;
     result.map_err(|error| {
         tracing::error!(operation, %error, "panicked");
         Status::internal(format!("{operation} failed unexpectedly; see the log of culvertd"))

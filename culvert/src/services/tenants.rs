@@ -55,7 +55,7 @@ impl TenantService for Tenants {
             Some(tenant) => {
                 // A tenant may have a hundred thousand peers, and others want this thread.
                 let (of, peers) = (Arc::clone(&tenant), self.catalog.list_peers(&name));
-                let rules = tokio::task::spawn_blocking(move || effective_rules(&of, &peers)).await;
+                let rules = access::apart(move || effective_rules(&of, &peers)).await;
                 let (rules, count) = rules.map_err(|error| Status::internal(error.to_string()))?;
                 Ok(Response::new(v1::Tenant {
                     effective_rules: rules,
