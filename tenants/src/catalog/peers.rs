@@ -16,7 +16,7 @@ use crate::catalog::write::{
 };
 use crate::cidr::Cidr;
 use crate::error::Error;
-use crate::limits::{MAX_IN_ONE_PLACE, MAX_PEER_SUBNETS};
+use crate::limits::{MAX_ALIKE, MAX_IN_ONE_PLACE, MAX_PEER_SUBNETS};
 use crate::mask;
 use crate::name::{PeerName, TenantName};
 use crate::peer::claims::Claims;
@@ -136,13 +136,24 @@ pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
 
 /// A responder knows a peer by its identities and its address: no two may have these in common, whoever's they are.
 fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
-    let mut same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
-    let twin = same.find(|other| {
-        other.name != *name && remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
+    let same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
+    let mut same = same.filter(|other| other.name != *name);
+    let mut own = 0;
+    // Those of other tenants are not counted: they would tell of each other, and could take a pair away.
+    let found = same.find(|other| {
+        own += usize::from(other.name.tenant() == name.tenant());
+        own > MAX_ALIKE || remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
     });
-    let Some(twin) = twin else {
+    let Some(twin) = found else {
         return;
     };
+    if own > MAX_ALIKE {
+        let fault = format!(
+            "more than {MAX_ALIKE} other peers have the identities {} (local) and {} (remote) too; expected identities of its own",
+            spec.local_identity, spec.remote_identity
+        );
+        return faults.add("peer.remote_identity", fault);
+    }
     // The name of another tenant's peer is not this tenant's business.
     let whose = if twin.name.tenant() == name.tenant() {
         twin.name.to_string()
@@ -202,8 +213,15 @@ fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut V
     }
     let remote = || spec.children.iter().flat_map(|child| &child.remote_subnets);
     let own: HashSet<Cidr> = remote().copied().collect();
-    let owners = own.iter().flat_map(|subnet| state.index.owners(name.tenant(), *subnet));
-    let owners: HashSet<&PeerName> = owners.filter(|owner| *owner != name).collect();
+    let mut owners: HashSet<&PeerName> = HashSet::new();
+    for owner in own.iter().flat_map(|subnet| state.index.owners(name.tenant(), *subnet)) {
+        if owner != name && owners.insert(owner) && owners.len() > MAX_ALIKE {
+            let fault = format!(
+                "more than {MAX_ALIKE} other peers have remote_subnets of these too; expected some that fewer have"
+            );
+            return faults.add("peer.children", fault);
+        }
+    }
     let claims = Claims::of(&spec.children);
     let mut twins: BTreeMap<(usize, usize), &PeerName> = BTreeMap::new();
     for owner in owners.iter().filter_map(|owner| state.peers.get(*owner)) {
