@@ -51,9 +51,10 @@ pub fn succeed(
         return Ok(Some(before.revision + 1));
     };
     let own = Counters::decode(&**value).map_err(|error| StoreError::corrupt(key, error))?;
-    // What is seen by who follows goes forward, and no number is given out twice.
+    // What is seen by who follows goes forward, and no number is given out twice. It is later than where it came from, too: that it was
+    // brought along is told by that.
     let after = Counters {
-        revision: own.revision.max(before.revision + 1),
+        revision: (own.revision + 1).max(before.revision + 1),
         tenant: own.tenant.max(before.tenant),
         peer: own.peer.max(before.peer),
     };
@@ -107,9 +108,9 @@ mod tests {
             Some((counters.revision, counters.tenant, counters.peer))
         };
         let own = follows(&[]).unwrap();
-        assert_eq!(own.0, revision);
+        assert_eq!(own.0, revision + 1, "it is told from the one that was not brought along");
         let first = counters(Counters { revision: 1, ..Counters::default() });
-        assert_eq!(follows(&[first.clone(), key(&vault)]).unwrap().0, revision.max(2));
+        assert_eq!(follows(&[first.clone(), key(&vault)]).unwrap().0, revision + 1);
         let emptied = counters(Counters { revision: 70, tenant: 8, peer: 9 });
         assert_eq!(follows(&[emptied, key(&vault)]), Some((71, 8, 9)));
         assert_eq!(follows(&rows), None, "there is a tenant");
