@@ -161,8 +161,11 @@ async fn take_over(
         .iter()
         .filter_map(|event| event.kv.as_ref())
         .find(|kv| store.etcd.strip(&kv.key) == Some("head"));
-    // Without a head it is a part, a row that is put in its place, or none of the catalog.
-    let Some(kv) = head else { return Ok(None) };
+    // Without a head it is a part, a row that is put in its place, when a token was shown at another node, or none of the catalog.
+    let Some(kv) = head else {
+        catalog.note_uses(&rows_of(store, write));
+        return Ok(None);
+    };
     let head = Head::read(&kv.value)?;
     let mut rows = if head.parts > 0 {
         store.rows_in_parts(&head, kv.mod_revision).await?

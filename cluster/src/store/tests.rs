@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
@@ -238,4 +239,25 @@ async fn another_key_is_refused_with_its_file() {
     assert!(refused.to_string().contains("other"), "{refused}");
     let last = tokio::task::block_in_place(|| node.store.last_revision()).unwrap();
     assert_eq!(last, node.catalog.snapshot().revision);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_was_shown_at_one_node_was_shown_at_all() {
+    let Some(servers) = Servers::start(1) else { return };
+    let nodes = [node(&servers, "a"), node(&servers, "b")];
+    let request = v1::CreateTokenRequest {
+        token_id: "ops".to_owned(),
+        token: Some(v1::Token { role: v1::Role::Viewer.into(), ..Default::default() }),
+        ..Default::default()
+    };
+    let (_, value) = tokio::task::block_in_place(|| nodes[0].catalog.create_token(&request)).unwrap();
+    let shown = SystemTime::now();
+    caught_up(&nodes[1]).verify_token(value.as_bytes(), shown).unwrap();
+    tokio::task::block_in_place(|| nodes[1].catalog.tend()).unwrap();
+    let name = "tokens/ops".parse().unwrap();
+    let last_use = |node: &Node| node.catalog.get_token(&name).unwrap().last_use();
+    while last_use(&nodes[0]).is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(last_use(&nodes[0]), last_use(&nodes[1]));
 }

@@ -7,7 +7,7 @@ use crate::author::Author;
 use crate::catalog::Catalog;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
-use crate::store::{Counters, Row, StoreError};
+use crate::store::{Counters, Row, StoreError, is_use};
 
 /// What a store that is shared has to tell.
 #[derive(Debug)]
@@ -69,6 +69,17 @@ impl Catalog {
             tracing::info!(change = ?kind, name = object.name(), revision = counters.revision, by = author.principal, "catalog");
         }
         Ok(())
+    }
+
+    /// Takes over when tokens were shown elsewhere: rows that are written without a change of the catalog. Others are passed over.
+    pub fn note_uses(&self, rows: &[(String, Option<Vec<u8>>)]) {
+        let used = rows.iter().filter(|(key, _)| is_use(key));
+        for (key, value) in used.filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+            // One that cannot be read is told of where all rows are.
+            if let Ok(Row::Used(token, time)) = Row::decode(key, value) {
+                note_use(&self.read(), &token, time);
+            }
+        }
     }
 }
 

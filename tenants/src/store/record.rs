@@ -48,6 +48,11 @@ pub fn is_audit(key: &str) -> bool {
     key.starts_with(AUDIT)
 }
 
+/// Whether the row of this key says when a token was shown last.
+pub(crate) fn is_use(key: &str) -> bool {
+    key.starts_with(USED)
+}
+
 /// Whose audit entry a row is, by its key, where several nodes share the store.
 pub fn audit_node(key: &str) -> Option<&str> {
     key.strip_prefix(AUDIT)?.rsplit_once('/').map(|(node, _)| node)
