@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
+use ike::config::PeerConfig;
 use ike::{Command, Connection};
 use router::IkeDatagram;
 
@@ -60,6 +61,12 @@ impl Adopted {
     /// What it is in.
     pub(crate) fn slot(&self) -> Option<u8> {
         self.given.as_ref().map(|given| slot_of(given.conn.spis().0))
+    }
+
+    /// Whether this is the configuration that it was authenticated by.
+    pub(crate) fn is_by(&self, config: &Arc<PeerConfig>) -> bool {
+        let theirs = self.given.as_ref().and_then(|given| given.conn.config());
+        theirs.is_some_and(|theirs| Arc::ptr_eq(theirs, config))
     }
 
     /// Where the connection comes from.

@@ -14,7 +14,22 @@ pub(crate) fn jittered(rekey: Duration, life: Duration) -> Lifetime {
 
 /// By chance up to a tenth of a time.
 pub(crate) fn a_tenth_at_most(time: Duration) -> Duration {
-    time / 10 * u32::from(rand::random::<u8>()) / 256
+    Earlier::draw().of(time)
+}
+
+/// Which part of a tenth that is, for what is reckoned more than once and is to come to the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Earlier(u8);
+
+impl Earlier {
+    pub(crate) fn draw() -> Self {
+        Self(rand::random())
+    }
+
+    /// How much of `time` it is.
+    pub(crate) fn of(self, time: Duration) -> Duration {
+        time / 10 * u32::from(self.0) / 256
+    }
 }
 
 /// An instant as wall-clock time, for people.

@@ -161,8 +161,19 @@ impl RouterHandle {
     /// Makes the pair the one that its tunnel sends on, instead of the one before; of a pair that is a shard's own, the one that
     /// this shard sends on. Packets that wait for it are sent.
     pub fn activate(&self, spi: Spi) {
-        // The registry is not held while the shards are told.
         let waits = self.registry().activate(spi);
+        self.release(spi, waits);
+    }
+
+    /// The same for a pair of another node, unless its tunnel sends on another pair: the peer has begun anew before anybody went on with what
+    /// it had, and whoever sends on that is not told.
+    pub fn activate_first(&self, spi: Spi) {
+        let waits = self.registry().activate_first(spi);
+        self.release(spi, waits);
+    }
+
+    /// Sends what waits. The registry is not held while the shards are told.
+    fn release(&self, spi: Spi, waits: Option<(TenantId, TunnelId)>) {
         if let Some((tenant, tunnel)) = waits {
             self.tell_all(|| Command::Release(tenant, tunnel, spi));
         }

@@ -360,6 +360,14 @@ impl Registry {
         held.then_some((pair.tenant, pair.tunnel.id))
     }
 
+    /// The same, unless the tunnel sends on another pair already.
+    pub(crate) fn activate_first(&self, spi: Spi) -> Option<(TenantId, TunnelId)> {
+        let pair = self.pairs.get(&spi)?;
+        // Pairs of one tunnel that are a shard's own each have a word of theirs.
+        let taken = if pair.own { pair.tunnel.sends_for(spi) } else { pair.tunnel.sends() };
+        if taken { None } else { self.activate(spi) }
+    }
+
     /// The tunnel of a pair.
     pub(crate) fn tunnel_of(&self, spi: Spi) -> Option<(TenantId, &Tunnel)> {
         self.pairs.get(&spi).map(|pair| (pair.tenant, &*pair.tunnel))

@@ -94,6 +94,18 @@ impl Tunnel {
         self.held.swap(false, Ordering::SeqCst)
     }
 
+    /// Whether the shard of this pair sends on one of its own.
+    pub(crate) fn sends_for(&self, spi: Spi) -> bool {
+        let own = self.own.get().and_then(|own| own.get(usize::from(spi.shard())));
+        own.is_some_and(|word| read(word, Ordering::Acquire).is_some())
+    }
+
+    /// Whether anybody sends on some pair.
+    pub(crate) fn sends(&self) -> bool {
+        let own = self.own.get().into_iter().flat_map(|own| own.iter());
+        own.chain([&self.current]).any(|word| read(word, Ordering::Acquire).is_some())
+    }
+
     /// Notes that a packet waits. The way to send it after all, when one came up meanwhile: either this sees it, or
     /// [`Tunnel::activate`] or [`Tunnel::set_elsewhere`] sees the note.
     pub(crate) fn note_held(&self) -> Option<Up> {
@@ -175,6 +187,20 @@ mod tests {
         assert_eq!((tunnel.pair_for(1), tunnel.is_spread()), (Some(shared), false));
         tunnel.retire(shared);
         assert_eq!(tunnel.pair_for(1), None);
+    }
+
+    #[test]
+    fn it_is_seen_whether_somebody_sends() {
+        let tunnel = Tunnel::new(TunnelId(1), &Edition::default());
+        let (shared, own) = (spi(0, 1), spi(1, 2));
+        assert!(!tunnel.sends() && !tunnel.sends_for(own));
+        tunnel.activate(shared);
+        assert!(tunnel.sends() && !tunnel.sends_for(own));
+        tunnel.activate_own(own);
+        assert!(tunnel.sends_for(own) && !tunnel.sends_for(spi(2, 3)));
+        tunnel.retire(shared);
+        tunnel.retire(own);
+        assert!(!tunnel.sends() && !tunnel.sends_for(own));
     }
 
     #[test]

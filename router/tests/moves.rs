@@ -66,7 +66,7 @@ fn restore(to: &RouterHandle, pairs: &[PairSnapshot], resume: Resume, reserve: R
         let pair: PairSnapshot = snapshot::decode(&octets).unwrap();
         to.restore_pair(&pair, resume, reserve, None).unwrap();
         if pair.is_active() {
-            to.activate(pair.spi());
+            to.activate_first(pair.spi());
         }
     }
 }
@@ -334,6 +334,24 @@ fn a_standby_keeps_up_with_windows() {
     assert_eq!(second.stats_of(far.spi).packets_in, 5);
     // Its limits in octets and packets go on, though nothing ever came in by it.
     assert_eq!(second.stats_of(near.spi).packets_out, 5);
+}
+
+/// The peer has begun anew before anybody went on with what it had. Whoever sends on the newer one hears nothing of the other.
+#[test]
+fn a_pair_that_comes_takes_nothing_from_a_newer_one() {
+    let World { cluster, first, second, far, .. } = World::new(1);
+    let mut newer = site(&second, SECOND, 1, 26, "10.1.0.0/16");
+    let mut near = site(&second, SECOND, 2, 27, "10.2.0.0/16");
+    first.runtime.block_on(hand_over(&cluster, &first.handle, &second.handle, &[far.spi]));
+    for gone in [false, true] {
+        if gone {
+            second.handle.retire(far.spi);
+            second.handle.remove(far.spi);
+        }
+        let packet = udp("10.2.0.1", "10.1.0.1", gone.into(), 100);
+        near.send(&packet);
+        assert_eq!(newer.receive().len(), packet.len());
+    }
 }
 
 #[test]

@@ -285,6 +285,13 @@ impl Handler<Begin> for IkeSaActor {
         match begin {
             Begin::Initiate { config, path, cause } => {
                 self.begin_telling(ctx);
+                if !self.holds_slot() {
+                    // It goes to another node, or has been lost, and nothing that is in it is said here. Tried again by the one that is then this node's.
+                    tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone before it has begun");
+                    self.report(ConnEvent::Down(CloseReason::Local));
+                    self.report(ConnEvent::Finished);
+                    return ctx.stop();
+                }
                 self.trail = Trail::initiate(&self.env, &self.peer_spec.name, &config, &path, cause);
                 let (env, held) = (&self.env, &mut self.held);
                 let (slot, arbiter) = (self.slot, self.peer_spec.uid);

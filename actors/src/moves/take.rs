@@ -200,7 +200,7 @@ impl Control {
         router.restore_pair(&pair, resume, reserve_after(used), here).map_err(|error| error.to_string())?;
         let place = Pair::moved(router, spi);
         if pair.is_active() {
-            router.activate(Spi(spi.0));
+            router.activate_first(Spi(spi.0));
         }
         connection.pairs.push(MovedPair { pair: place, spi_out: pair.outbound_spi().0, facts });
         Ok(())

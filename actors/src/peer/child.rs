@@ -123,6 +123,7 @@ impl PeerActor {
                 view: Arc::new(view),
             },
         );
+        self.renew_overtaken(conn, spi_in);
         if moved {
             // Nothing has been negotiated.
         } else if rekeyed {
@@ -234,8 +235,8 @@ impl PeerActor {
 
     /// The peer carries less of a policy than is configured, or all of it again.
     pub(super) fn coverage_changed(&mut self, id: ConnId, policy: &Arc<str>, uncovered: &[String]) {
-        if !self.has_child(policy) {
-            // It has none, which is told for itself.
+        if !self.has_child(policy) || self.supervisor.current() != Some(id) {
+            // It has none, which is told for itself; or it is one that goes, and the one in its place has its own.
             return;
         }
         if uncovered.is_empty() {

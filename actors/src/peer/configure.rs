@@ -57,6 +57,18 @@ impl PeerActor {
         }
     }
 
+    /// A pair that came up with its connection was asked for before its children were configured anew: it is made once more, or goes.
+    pub(super) fn renew_overtaken(&mut self, id: ConnId, spi: u32) {
+        let overtaken = self.conns.get_mut(&id).is_some_and(|conn| std::mem::take(&mut conn.overtaken));
+        let Some(child) = self.children.get_mut(&spi).filter(|_| overtaken) else { return };
+        child.outdated = true;
+        let name = resource_of(&child.view.name).0.to_owned();
+        let is_configured = self.peer.spec.children.iter().any(|child| child.name == configured(&name));
+        let command =
+            if is_configured { Command::CreateChild(name.as_str().into()) } else { Command::DeleteChild(spi) };
+        self.command(id, command);
+    }
+
     /// The pairs of these policies, and the connections that they are on.
     fn pairs_of(&self, names: &[String]) -> Vec<(u32, ConnId)> {
         let named = |name: &str| names.iter().any(|n| *n == configured(name));
@@ -110,6 +122,10 @@ impl Handler<Configure> for PeerActor {
         } else if let Some(config) = &self.config {
             for conn in self.conns.values() {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
+            }
+            if impact.effect == Effect::Children {
+                let negotiated = self.conns.values_mut().filter(|conn| conn.ike.is_none() && !conn.down);
+                negotiated.for_each(|conn| conn.overtaken = true);
             }
             self.change_children(&impact.children);
         }

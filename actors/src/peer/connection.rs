@@ -44,11 +44,23 @@ pub(crate) struct ConnEntry {
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
     pub(super) closing: bool,
+    /// The children were configured anew while it was negotiated: the pair that it comes up with is of those before.
+    pub(super) overtaken: bool,
 }
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
-        Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
+        Self {
+            addr,
+            remote,
+            initiated,
+            ike: None,
+            up: None,
+            obstacle: None,
+            down: false,
+            closing: false,
+            overtaken: false,
+        }
     }
 }
 
@@ -67,6 +79,10 @@ impl PeerActor {
     pub(super) fn adopt(&mut self, adopted: Box<Adopted>, ctx: &mut Context<Self>) {
         if self.leaving {
             return;
+        }
+        if !self.config.as_ref().is_some_and(|config| adopted.is_by(config)) {
+            // The peer was configured anew since: it begins by that.
+            return tracing::debug!(peer = %self.peer.name, "authenticated by a configuration that is none any more");
         }
         match self.home_of(&adopted) {
             Some(conn) => deliver(&conn.addr, Begin::Adopt(adopted), &self.env.counters),
@@ -165,6 +181,11 @@ impl PeerActor {
             // Its node was lost, and the peer has begun anew before anybody went on with it.
             self.history().step(id, "comes from another node, and is older than the one in use");
             return self.dispose(Disposal::Close(id));
+        }
+        let closing = self.conns.get(&id).is_some_and(|conn| conn.closing);
+        if initiator && closing && self.supervisor.state() == State::Terminated {
+            // Its end was ordered while the peer's last answer was on its way here, and is on its way there.
+            return self.history().step(id, "is taken down already");
         }
         // The news of one that has moved was told when it was new, perhaps to who has a newer one by now.
         if contested || !new.moved {

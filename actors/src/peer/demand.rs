@@ -50,8 +50,12 @@ impl PeerActor {
         self.settle(ctx);
     }
 
-    /// The peer uses SAs that are not here.
+    /// The peer uses SAs that are not here. Nor does anything begin here while it is up at another node: anybody can send a packet with its
+    /// address, and the peer would take what begins for the end of what it has.
     pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
+        if self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some() {
+            return;
+        }
         let now = Instant::now();
         let early = self.woken.is_some_and(|at| now < at + WAKE_INTERVAL);
         if self.supervisor.state() == State::Waiting && !early && !self.leaving {

@@ -30,7 +30,7 @@ use ike::supervise::{Action, ConnId, Disposal, Few, Plan, Senders, Start, State,
 use tenants::Peer;
 
 use crate::alarm::Alarm;
-use crate::clock::a_tenth_at_most;
+use crate::clock::Earlier;
 use crate::convert;
 use crate::env::PeerEnv;
 use crate::homes::Hold;
@@ -63,6 +63,8 @@ pub(crate) struct PeerActor {
     /// `None` while its secret is missing.
     config: Option<Arc<PeerConfig>>,
     supervisor: Supervisor,
+    /// Drawn once: who begins is planned anew whenever somebody else might, and nothing is to change by that.
+    earlier: Earlier,
     conns: Few<ConnId, ConnEntry>,
     next_conn: ConnId,
     names: PeerNames,
@@ -123,10 +125,12 @@ impl PeerActor {
     ) -> Self {
         let config =
             convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
-        let plan = plan(&peer, env.homes.elsewhere(peer.uid, false).is_some());
+        let earlier = Earlier::draw();
+        let plan = plan(&peer, env.homes.elsewhere(peer.uid, false).is_some(), earlier);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
             supervisor: Supervisor::new(Instant::now(), plan),
+            earlier,
             env,
             peer,
             config,
@@ -185,7 +189,7 @@ impl PeerActor {
     ///
     /// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
     fn plan(&self) -> Plan {
-        plan(&self.peer, self.elsewhere().is_some() || self.given.is_some())
+        plan(&self.peer, self.elsewhere().is_some() || self.given.is_some(), self.earlier)
     }
 
     /// The other node that begins with the peer; `None` if that is this one.
@@ -327,15 +331,15 @@ impl Handler<ToPeer> for PeerActor {
     }
 }
 
-fn plan(peer: &Peer, is_anothers: bool) -> Plan {
+fn plan(peer: &Peer, is_anothers: bool, earlier: Earlier) -> Plan {
     let mut plan = convert::plan(&peer.spec);
-    if is_anothers {
-        for begins in [&mut plan.start, &mut plan.lost] {
-            if *begins == Start::Us {
-                *begins = Start::Peer;
-            }
+    // Where nobody begins by himself, whoever has lost a tunnel that is to be restarted is the only one that knows of it.
+    if is_anothers && plan.start == Start::Us {
+        plan.start = Start::Peer;
+        if plan.lost == Start::Us {
+            plan.lost = Start::Peer;
         }
     }
-    let reauth = plan.reauth.map(|time| time - a_tenth_at_most(time));
+    let reauth = plan.reauth.map(|time| time - earlier.of(time));
     Plan { reauth, ..plan }
 }

@@ -58,8 +58,11 @@ impl PeerActor {
     /// A connection goes on at another node. Nobody is told, and nobody here begins with the peer.
     pub(super) fn connection_given(&mut self, ctx: &mut Context<Self>, id: ConnId, to: Option<u32>) {
         self.pairs_given(id);
-        if let Some(mut conn) = self.conns.remove(&id) {
-            conn.down = true;
+        if let Some(mut conn) = self.conns.remove(&id)
+            && std::mem::replace(&mut conn.down, true)
+        {
+            // It only waited for the peer to hear of its end, which was told here: nothing goes on elsewhere.
+            return self.leave(ctx);
         }
         (self.given, self.leads_to) = (Some(Given::now(true)), to);
         self.replan();

@@ -263,7 +263,8 @@ impl Supervisor {
             self.anew = Anew::planned(self.anew.planned);
         }
         self.plan = plan;
-        match (self.state, plan.start) {
+        // By who begins now, and not by who would: a plan that changes nothing about that leaves a tunnel alone that we have lost and restart.
+        match (self.state, self.begins) {
             (State::Waiting, Start::Us) if others_begin => self.state = State::BackingOff(now),
             (State::BackingOff(_), Start::Peer | Start::OnDemand) => self.state = State::Waiting,
             _ => {}

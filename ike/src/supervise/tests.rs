@@ -385,6 +385,25 @@ fn another_time_for_authenticating_anew_begins_nothing() {
     assert_eq!(s.wanted(now), Demand::Refused);
 }
 
+/// The same of a tunnel that we restart though it is not up to us to begin with it.
+#[test]
+fn another_time_for_authenticating_anew_ends_no_restart() {
+    let now = Instant::now();
+    for start in [Start::Peer, Start::OnDemand] {
+        let plan = |reauth| Plan { start, lost: Start::Us, reauth: Some(SECOND * reauth) };
+        let mut s = Supervisor::new(now, plan(100));
+        s.established(now, 1, now, false, 7, false);
+        s.ended(now, 1, Ended::Failed, 0);
+        let after = (s.state(), s.poll_timeout());
+        assert!(matches!(after.0, State::BackingOff(_)), "{after:?}");
+        s.set_plan(now, plan(99));
+        assert_eq!((s.state(), s.poll_timeout()), after, "{start:?}");
+        // Who begins is said anew: that ends it.
+        s.set_plan(now, Plan { lost: Start::Peer, ..plan(99) });
+        assert_eq!(s.state(), State::Waiting);
+    }
+}
+
 #[test]
 fn a_changed_time_for_authenticating_anew_counts_from_when_the_connection_came_up() {
     let now = Instant::now();
