@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
+use super::ike_sa::{IkeSa, Origin, SaState, dh_refusal, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, IkeOffer, PutOff, Request, Tries};
 use super::tasks::Task;
@@ -118,8 +118,8 @@ impl Connection {
             let data = choice.group.to_be_bytes().to_vec();
             return Err(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data));
         }
-        let invalid = |_| Notify::new(NotifyType::INVALID_SYNTAX);
-        let (ours, shared) = respond_dh(group, public, host).map_err(invalid)?;
+        let failed = |error| Notify::new(dh_refusal(error));
+        let (ours, shared) = respond_dh(group, public, host).map_err(failed)?;
         let nr = random_array::<NONCE_LEN>(host).to_vec();
         let ni = payloads.nonce().unwrap_or_default();
         let new_spi = host.allocate_ike_spi();
