@@ -325,4 +325,34 @@ impl Connection {
             self.release_requests(requests);
         }
     }
+
+    /// The peer has answered a request with INVALID_SYNTAX, and has deleted the IKE_SA that it came by without another word (section
+    /// 2.21.3). So there is nobody to be told.
+    pub(crate) fn ike_sa_given_up(
+        &mut self,
+        now: Instant,
+        spi: u64,
+        exchange: ExchangeType,
+        request: Request,
+    ) {
+        let crossing = match &request {
+            Request::RekeyIke(offer) => offer.collision.as_ref().map(|c| c.passive),
+            _ => None,
+        };
+        self.release_requests([request]);
+        if spi != self.current {
+            return self.ike_sa_deleted(now, spi);
+        }
+        match crossing.filter(|&passive| self.is_active(passive)) {
+            // The one that the peer has made meanwhile is another.
+            Some(passive) => {
+                self.ike_delete_answered(now, spi);
+                self.hand_over(now, spi, passive, false);
+            }
+            None => {
+                let failure = self.refusal(exchange, NotifyType::INVALID_SYNTAX);
+                self.failed(now, failure);
+            }
+        }
+    }
 }

@@ -26,4 +26,5 @@ mod loops;
 mod message_ids;
 mod message_sync;
 mod resources;
+mod syntax;
 mod transport;

@@ -1,0 +1,66 @@
+//! INVALID_SYNTAX on an IKE_SA that is up (RFC 7296 section 2.21.3): who says it has deleted the IKE_SA, and so has who is told, without another
+//! word.
+
+use ike::Command;
+use ike::wire::numbers::NotifyType;
+
+use crate::kit::{A, B};
+use crate::peer::{Hostile, notify};
+
+/// A side asks something, and is told that it makes no sense.
+fn answered(command: impl Fn(&mut Hostile) -> Command) -> Hostile {
+    let mut h = Hostile::up();
+    let command = command(&mut h);
+    h.command(A, command);
+    h.answer(A, &[notify(NotifyType::INVALID_SYNTAX)]);
+    h
+}
+
+#[test]
+fn a_peer_that_takes_a_request_for_nonsense_has_ended_the_connection() {
+    let rekey = |h: &mut Hostile| Command::RekeyChild(h.pair.spi(A));
+    let delete = |h: &mut Hostile| Command::DeleteChild(h.pair.spi(A));
+    let commands: [(&str, &dyn Fn(&mut Hostile) -> Command); 4] = [
+        ("CREATE_CHILD_SA", &rekey),
+        ("CREATE_CHILD_SA", &|_| Command::RekeyIke),
+        ("INFORMATIONAL", &delete),
+        ("INFORMATIONAL", &|_| Command::Probe),
+    ];
+    for (exchange, command) in commands {
+        let h = answered(command);
+        let a = &h.pair.a;
+        assert!(!a.conn.as_ref().unwrap().is_up() && a.installed.is_empty(), "{exchange}");
+        assert!(a.outbox.is_empty(), "{exchange}: nobody is there that could be told");
+        let why = a.log.last().unwrap();
+        assert!(why.contains(&format!("answered {exchange} with INVALID_SYNTAX")), "{why}");
+    }
+}
+
+/// What is said of an IKE_SA is not said of the one that has taken its place.
+#[test]
+fn the_ike_sa_that_has_taken_its_place_stays() {
+    let mut h = Hostile::up();
+    h.command(A, Command::RekeyIke);
+    h.deliver(A);
+    h.deliver(B);
+    // A deletes the old one.
+    h.answer(A, &[notify(NotifyType::INVALID_SYNTAX)]);
+    assert!(h.pair.a.conn.as_ref().unwrap().is_up());
+    h.settle();
+    h.pair.assert_children(1);
+}
+
+#[test]
+fn the_ike_sa_that_the_peer_has_made_meanwhile_stays() {
+    let mut h = Hostile::up();
+    h.command(A, Command::RekeyIke);
+    h.command(B, Command::RekeyIke);
+    h.deliver(B);
+    h.answer(A, &[notify(NotifyType::INVALID_SYNTAX)]);
+    assert!(h.pair.a.conn.as_ref().unwrap().is_up());
+    // The answer to B, which has never seen A's request.
+    h.settle();
+    h.pair.run(90);
+    h.pair.assert_ike(1);
+    h.pair.assert_children(1);
+}
