@@ -162,7 +162,22 @@ impl Hostile {
         let seen = Message::parse(&answer.bytes).unwrap().header;
         assert!(seen.response && seen.message_id == header.message_id, "it answers the request");
         sa.next_id[usize::from(header.from_initiator)] += 1;
-        Some(sa.open(&answer.bytes).expect("an answer that opens"))
+        let opened = sa.open(&answer.bytes).expect("an answer that opens");
+        if errors(&opened).contains(&NotifyType::INVALID_SYNTAX) {
+            self.say_that_it_is_there(from);
+        }
+        Some(opened)
+    }
+
+    /// Answers the other side, if it asks whether `from` has the IKE_SA still.
+    pub fn say_that_it_is_there(&mut self, from: Who) {
+        let asking = other(from);
+        let Some(question) = self.pair.side(asking).outbox.front().cloned() else { return };
+        assert_eq!(self.asked(asking), Some(vec![]));
+        // The true peer sees it as well, so that it knows the next one.
+        self.pair.put(asking, &question);
+        self.pair.side(from).outbox.clear();
+        self.answer(asking, &[]);
     }
 
     /// [`Self::ask_octets`] with well-formed payloads.

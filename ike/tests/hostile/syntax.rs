@@ -2,10 +2,11 @@
 //! word.
 
 use ike::Command;
-use ike::wire::numbers::NotifyType;
+use ike::wire::numbers::{ExchangeType, NotifyType};
+use ike::wire::payload::Payload;
 
 use crate::kit::{A, B};
-use crate::peer::{Hostile, notify};
+use crate::peer::{Hostile, chain, child_request, notify};
 
 /// A side asks something, and is told that it makes no sense.
 fn answered(command: impl Fn(&mut Hostile) -> Command) -> Hostile {
@@ -63,4 +64,34 @@ fn the_ike_sa_that_the_peer_has_made_meanwhile_stays() {
     h.pair.run(90);
     h.pair.assert_ike(1);
     h.pair.assert_children(1);
+}
+
+/// We keep the IKE_SA, and ask at once whether the peer has.
+#[test]
+fn a_peer_that_was_told_is_asked_whether_it_is_there() {
+    let mut nonsense = child_request(A, 0x9999);
+    nonsense.push(Payload::Nonce(vec![7; 32]));
+    for (exchange, request) in [
+        (ExchangeType::CREATE_CHILD_SA, nonsense),
+        (ExchangeType::INFORMATIONAL, vec![Payload::Nonce(vec![7; 32])]),
+        (ExchangeType(43), vec![]),
+    ] {
+        let mut h = Hostile::up();
+        let (first, plain) = chain(&request);
+        let header = h.request_header(A, exchange);
+        let bytes = h.tap.last().seal_octets(header, first, &plain, &crate::kit::tap::Wrapping::default());
+        h.inject(A, &bytes);
+        assert_eq!(h.pair.b.outbox.len(), 2, "the answer and the question");
+        drop(h.pair.take(B));
+        assert_eq!(h.asked(B), Some(vec![]));
+        assert!(h.pair.b.conn.as_ref().unwrap().is_up(), "it may well be there");
+        // It is not.
+        for _ in 0..400 {
+            h.pair.pass(std::time::Duration::from_secs(1));
+            h.pair.b.outbox.clear();
+        }
+        assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
+        let why = h.pair.b.log.last().unwrap();
+        assert!(why.contains("no answer to INFORMATIONAL"), "{why}");
+    }
 }
