@@ -104,11 +104,15 @@ fn may_be_left_out(kind: TransformType, offered: &[Transform]) -> bool {
     ADDITIONAL_KE.contains(&kind.0) && offered.contains(&none)
 }
 
-/// The transforms of the answer to a proposal: what was chosen of the types that we know, and of additional key exchanges
-/// none. One of each type that was offered is to be returned (RFC 7296 section 3.3.6, RFC 9370 section 2.2.2).
+/// The transforms of the answer to a proposal: one of each type that was offered, and none of another (RFC 7296 sections 2.7 and 3.3.6,
+/// RFC 9370 section 2.2.2). Where nothing was chosen of a type, that is its NONE, without which the proposal would not have been accepted.
 pub fn answer(accepted: &Proposal, mut chosen: Vec<Transform>) -> Vec<Transform> {
-    for kind in ADDITIONAL_KE.map(TransformType) {
-        if accepted.transforms.iter().any(|t| t.kind == kind) {
+    let has = |transforms: &[Transform], kind| transforms.iter().any(|t: &Transform| t.kind == kind);
+    // 32-bit numbers are what an offer without the type means.
+    chosen.retain(|t| t.kind != TransformType::ESN || has(&accepted.transforms, t.kind));
+    let may_be_none = [TransformType::INTEG, TransformType::KE].into_iter();
+    for kind in may_be_none.chain(ADDITIONAL_KE.map(TransformType)) {
+        if has(&accepted.transforms, kind) && !has(&chosen, kind) {
             chosen.push(Transform::new(kind, 0));
         }
     }
@@ -197,7 +201,7 @@ pub(super) fn choose_esp_of<'a>(
     choose(configured, offered, ProtocolId::ESP, EspChoice::from_transforms)
 }
 
-/// The answer to an ESP offer. Without `with_group` the key exchange transforms of both sides are left out, as in
+/// The answer to an ESP offer. Without `with_group` the key exchange transforms of both sides are left out but for NONE, as in
 /// IKE_AUTH, which has no KE payload of its own (RFC 7296 section 1.2).
 pub fn choose_esp(
     configured: &[EspProposal],
@@ -208,8 +212,8 @@ pub fn choose_esp(
         return choose_esp_of(configured.iter().map(EspProposal::transforms), offered);
     }
     let strip = |t: &[Transform]| -> Vec<Transform> {
-        let exchange = |t: &&Transform| t.kind == TransformType::KE || ADDITIONAL_KE.contains(&t.kind.0);
-        t.iter().filter(|t| !exchange(t)).copied().collect()
+        let exchange = |t: &Transform| t.kind == TransformType::KE || ADDITIONAL_KE.contains(&t.kind.0);
+        t.iter().filter(|t| t.id == 0 || !exchange(t)).copied().collect()
     };
     let mine: Vec<Vec<Transform>> = configured.iter().map(|p| strip(p.transforms())).collect();
     let theirs: Vec<Proposal> =

@@ -43,6 +43,52 @@ fn an_unknown_transform_type_or_attribute_is_never_chosen() {
     assert!(choose_ike(&configured, &offered).is_none());
 }
 
+/// One transform of each type that was offered, all of them from the offer.
+#[track_caller]
+fn assert_one_of_each(answer: &[Transform], offered: &Proposal) {
+    let mut kinds: Vec<TransformType> = offered.transforms.iter().map(|t| t.kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    let mut answered: Vec<TransformType> = answer.iter().map(|t| t.kind).collect();
+    answered.sort_unstable();
+    assert_eq!(answered, kinds);
+    assert!(answer.iter().all(|t| offered.transforms.contains(t)), "{answer:?}");
+}
+
+#[test]
+fn what_may_be_none_is_answered_with_none_and_what_was_left_out_is_left_out() {
+    let none = |kind| Transform::new(kind, 0);
+    let integ = none(TransformType::INTEG);
+    let mut offered = ike_offer(&["aes128gcm16-prfsha256-x25519"]);
+    offered[0].transforms.push(integ);
+    let (accepted, choice) = choose_ike(&ike(&["aes128gcm16-prfsha256-x25519"]), &offered).unwrap();
+    assert_one_of_each(&answer(&accepted, choice.transforms()), &offered[0]);
+    for with_group in [true, false] {
+        for more in [&[][..], &[integ], &[none(TransformType::KE)], &[none(TransformType::KE), integ]] {
+            for esn in [true, false] {
+                let mut offered = esp_offer(&["aes128gcm16"], with_group);
+                offered[0].transforms.retain(|t| esn || t.kind != TransformType::ESN);
+                offered[0].transforms.extend(more);
+                let (accepted, choice) = choose_esp(&esp(&["aes128gcm16"]), &offered, with_group).unwrap();
+                let answered = answer(&accepted, choice.transforms());
+                assert_one_of_each(&answered, &offered[0]);
+                // And so it is taken.
+                let answered = [Proposal { transforms: answered, ..accepted }];
+                let taken = accept_esp(&esp(&["aes128gcm16"]), &answered, with_group);
+                assert_eq!(taken, Some(choice));
+            }
+        }
+    }
+    // A group that nothing can be exchanged for is not none.
+    let mut offered = esp_offer(&["aes128gcm16-x25519"], true);
+    let (accepted, choice) = choose_esp(&esp(&["aes128gcm16"]), &offered, false).unwrap();
+    assert_eq!(answer(&accepted, choice.transforms()), choice.transforms());
+    // Where both can be had, none is answered if none was sent.
+    offered[0].transforms.push(none(TransformType::KE));
+    let (accepted, choice) = choose_esp(&esp(&["aes128gcm16"]), &offered, true).unwrap();
+    assert_one_of_each(&answer(&accepted, choice.transforms()), &offered[0]);
+}
+
 #[test]
 fn additional_key_exchanges_that_may_be_none_are_answered_with_none() {
     let configured = ike(&["aes128gcm16-prfsha256-x25519"]);
@@ -56,14 +102,7 @@ fn additional_key_exchanges_that_may_be_none_are_answered_with_none() {
         let offered = with(optional);
         let (accepted, choice) = choose_ike(&configured, &offered).unwrap();
         let answer = answer(&accepted, choice.transforms());
-        // One of each type that was offered.
-        let mut kinds: Vec<TransformType> = offered[0].transforms.iter().map(|t| t.kind).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        let mut answered: Vec<TransformType> = answer.iter().map(|t| t.kind).collect();
-        answered.sort_unstable();
-        assert_eq!(answered, kinds);
-        assert!(answer.iter().all(|t| offered[0].transforms.contains(t)));
+        assert_one_of_each(&answer, &offered[0]);
     }
     let with_attribute = {
         let mut offered = with(&[(6, 36), (6, 0)]);
