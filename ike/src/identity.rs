@@ -67,11 +67,6 @@ impl Identity {
         };
         data.split_at_checked(exact).unwrap_or((data, &[]))
     }
-
-    /// The body of an IDi or IDr payload.
-    pub fn to_payload(&self) -> Vec<u8> {
-        [&[self.kind.0, 0, 0, 0], self.data.as_slice()].concat()
-    }
 }
 
 impl PartialEq for Identity {
@@ -193,7 +188,7 @@ mod tests {
         // No octet is taken for a letter of another case, and none of the name is lost on the way.
         let id = |kind, data: &[u8]| Identity { kind, data: data.to_vec() };
         assert_ne!(id(IdType::ID_FQDN, b"a\xe4"), id(IdType::ID_FQDN, b"a\xc4"));
-        assert_eq!(id(IdType::ID_FQDN, b"A.B").to_payload()[4..], *b"A.B");
+        assert_eq!(id(IdType::ID_FQDN, b"A.B").data, *b"A.B");
         assert_ne!(id(IdType::ID_FQDN, b"a.b"), id(IdType::ID_KEY_ID, b"a.b"));
         assert_eq!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"Odd"));
         assert_ne!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"odd"));

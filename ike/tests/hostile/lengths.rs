@@ -77,7 +77,7 @@ fn an_identity_has_one_to_512_octets() {
     for kind in [Payload::IdI, Payload::IdR] {
         let parsed = |len| {
             let id = Identity { kind: IdType(2), data: vec![b'a'; len] };
-            Message::parse(&Message::encode(header, &[kind(id)])).map(drop)
+            Message::parse(&Message::encode(header, &[kind(id.into())])).map(drop)
         };
         assert_eq!(parsed(0), Err(WireError::BadField("identity length")));
         assert_eq!((parsed(1), parsed(512)), (Ok(()), Ok(())));

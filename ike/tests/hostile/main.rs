@@ -21,6 +21,7 @@ mod critical;
 mod early;
 mod exchange_keys;
 mod fragments;
+mod identity;
 mod lengths;
 mod loops;
 mod message_ids;

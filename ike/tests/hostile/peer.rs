@@ -7,7 +7,7 @@ use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
 use ike::wire::payload::{self, Notify, Payload};
 use ike::wire::sa::Proposal;
 use ike::wire::writer::Writer;
-use ike::{EspProposal, IkeProposal, Transmit};
+use ike::{EspProposal, Identity, IkeProposal, Transmit};
 
 use crate::kit::tap::{Tap, Wrapping};
 use crate::kit::{A, B, Installed, Pair, Spec, Who, ts};
@@ -266,6 +266,16 @@ pub fn raw(items: &[(u8, bool, &[u8])]) -> (PayloadType, Vec<u8>) {
         out.extend_from_slice(body);
     }
     (PayloadType(items.first().map_or(0, |i| i.0)), out)
+}
+
+/// IDi, a name.
+pub fn id_i(name: &str) -> Payload {
+    Payload::IdI(name.parse::<Identity>().unwrap().into())
+}
+
+/// IDr, a name.
+pub fn id_r(name: &str) -> Payload {
+    Payload::IdR(name.parse::<Identity>().unwrap().into())
 }
 
 pub fn notify(kind: NotifyType) -> Payload {
