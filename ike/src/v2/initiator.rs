@@ -376,10 +376,10 @@ impl Connection {
         };
         let id = &theirs.id;
         if method != AuthMethod::SHARED_KEY {
-            return Err((Failure::AuthMethod { id: id.clone(), method: Some(method) }, true));
+            return Err((Failure::AuthMethod { id: id.cut(), method: Some(method) }, true));
         }
         if *id != config.remote_id {
-            let failure = Failure::WrongIdentity { got: id.clone(), expected: config.remote_id.clone() };
+            let failure = Failure::WrongIdentity { got: id.cut(), expected: config.remote_id.clone() };
             return Err((failure, true));
         }
         let (key, nonce, theirs) = (config.psk.octets(), &state.nonces.0, theirs.body());

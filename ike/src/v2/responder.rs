@@ -12,6 +12,7 @@ use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, NoPeer, random_array};
+use crate::identity::Identity;
 use crate::proposal::{Candidates, negotiate};
 use crate::reception::MAX_FIRST_MESSAGE;
 use crate::verbs::{HALF_OPEN_TIMEOUT, InitReply, MAX_CANDIDATES, Path};
@@ -274,7 +275,7 @@ impl Connection {
         let value = match payloads.auth() {
             Some((AuthMethod::SHARED_KEY, value)) => value,
             other => {
-                return Err(Failure::AuthMethod { id: id.clone(), method: other.map(|(method, _)| method) });
+                return Err(Failure::AuthMethod { id: id.cut(), method: other.map(|(method, _)| method) });
             }
         };
         let candidates = match host.find_peers(id, asked, datagram.remote, Opening::Init) {
@@ -282,8 +283,8 @@ impl Connection {
             Err(NoPeer::NotYet) => return Ok(None),
             Err(NoPeer::Unknown) => {
                 return Err(Failure::UnknownPeer {
-                    remote_id: id.clone(),
-                    local_id: asked.cloned(),
+                    remote_id: id.cut(),
+                    local_id: asked.map(Identity::cut),
                     from: datagram.remote,
                 });
             }

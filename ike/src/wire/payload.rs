@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::sa::{self, Proposal};
 use super::ts::{self, TrafficSelector};
 use super::writer::Writer;
-use crate::identity::{Identity, MAX_IDENTITY};
+use crate::identity::Identity;
 
 /// Payloads in one message. A negotiation with many vendor IDs has about 30.
 pub(crate) const MAX_PAYLOADS: usize = 96;
@@ -68,11 +68,8 @@ impl Identification {
 
     fn parse(mut r: Reader<'_>) -> Result<Self, WireError> {
         let (kind, reserved) = (IdType(r.u8()?), r.array()?);
-        let data = r.take_rest();
-        if data.is_empty() || data.len() > MAX_IDENTITY {
-            return Err(WireError::BadField("identity length"));
-        }
-        Ok(Self { id: Identity { kind, data: data.to_vec() }, reserved })
+        // Of any length: that of nobody has none (RFC 7619 section 2.2), and who is called by something else is told so as any stranger is.
+        Ok(Self { id: Identity { kind, data: r.take_rest().to_vec() }, reserved })
     }
 }
 
