@@ -8,8 +8,8 @@ use super::numbers::TsType;
 use super::reader::Reader;
 use super::writer::Writer;
 
-/// Selectors in one payload. The field's largest configurations have about a hundred.
-pub const MAX_SELECTORS: usize = 128;
+/// Selectors in one payload: as many as its count, one octet, can say (RFC 7296 section 3.13).
+pub const MAX_SELECTORS: usize = 255;
 
 /// A range of addresses, a range of ports and a protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -121,9 +121,6 @@ impl TrafficSelector {
 pub fn parse(mut r: Reader<'_>) -> Result<Vec<TrafficSelector>, WireError> {
     let count = usize::from(r.u8()?);
     r.take(3)?;
-    if count > MAX_SELECTORS {
-        return Err(WireError::TooMany("traffic selectors"));
-    }
     if count == 0 {
         return Err(WireError::BadField("number of traffic selectors"));
     }
