@@ -382,8 +382,8 @@ impl Connection {
             let failure = Failure::WrongIdentity { got: id.cut(), expected: config.remote_id.clone() };
             return Err((failure, true));
         }
-        let (key, nonce, theirs) = (config.psk.octets(), &state.nonces.0, theirs.body());
-        let expected = auth::psk(sa.prf, key, &state.answer, nonce, sa.sk_p().1, &theirs)
+        let (key, theirs) = (config.psk.octets(), theirs.body());
+        let expected = auth::psk(sa.prf, key, &state.answer, &state.nonces.0, sa.sk_p().1, &theirs)
             .map_err(|e| (e.into(), true))?;
         if !auth::equal(&expected, value) {
             return Err((Failure::Authentication { id: id.clone() }, true));

@@ -8,6 +8,9 @@ use ike::wire::payload::Payload;
 use crate::kit::{A, B};
 use crate::peer::{Hostile, chain, child_request, notify};
 
+/// What is ordered of a side.
+type Order<'a> = &'a dyn Fn(&mut Hostile) -> Command;
+
 /// A side asks something, and is told that it makes no sense.
 fn answered(command: impl Fn(&mut Hostile) -> Command) -> Hostile {
     let mut h = Hostile::up();
@@ -21,7 +24,7 @@ fn answered(command: impl Fn(&mut Hostile) -> Command) -> Hostile {
 fn a_peer_that_takes_a_request_for_nonsense_has_ended_the_connection() {
     let rekey = |h: &mut Hostile| Command::RekeyChild(h.pair.spi(A));
     let delete = |h: &mut Hostile| Command::DeleteChild(h.pair.spi(A));
-    let commands: [(&str, &dyn Fn(&mut Hostile) -> Command); 4] = [
+    let commands: [(&str, Order<'_>); 4] = [
         ("CREATE_CHILD_SA", &rekey),
         ("CREATE_CHILD_SA", &|_| Command::RekeyIke),
         ("INFORMATIONAL", &delete),
