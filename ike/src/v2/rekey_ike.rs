@@ -327,7 +327,7 @@ impl Connection {
     }
 
     /// The peer has answered a request with INVALID_SYNTAX, and has deleted the IKE_SA that it came by without another word (section
-    /// 2.21.3). So there is nobody to be told.
+    /// 2.21.3). So there is nobody to be told, nor to be answered: who asks whether we are there would take us for one that has kept it.
     pub(crate) fn ike_sa_given_up(
         &mut self,
         now: Instant,
@@ -352,6 +352,7 @@ impl Connection {
             None => {
                 let failure = self.refusal(exchange, NotifyType::INVALID_SYNTAX);
                 self.failed(now, failure);
+                self.finish();
             }
         }
     }

@@ -31,7 +31,8 @@ fn a_peer_that_takes_a_request_for_nonsense_has_ended_the_connection() {
         ("INFORMATIONAL", &|_| Command::Probe),
     ];
     for (exchange, command) in commands {
-        let h = answered(command);
+        let mut h = answered(command);
+        assert_eq!(h.ask(B, ExchangeType::INFORMATIONAL, &[]), None, "{exchange}: it would seem to be there");
         let a = &h.pair.a;
         assert!(!a.conn.as_ref().unwrap().is_up() && a.installed.is_empty(), "{exchange}");
         assert!(a.outbox.is_empty(), "{exchange}: nobody is there that could be told");
