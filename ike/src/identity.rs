@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use crate::wire::numbers::IdType;
 
-/// The longest identity accepted. Names of hosts end at 253 octets, distinguished names in the field below 500.
+/// The longest identity that can be configured, and so what is kept and told of those of others. Names of hosts end at 253 octets,
+/// distinguished names in the field below 500.
 pub const MAX_IDENTITY: usize = 512;
 
 /// Who a peer says it is.
@@ -57,6 +58,17 @@ impl Identity {
         (self.kind, &self.data) == (other.kind, &other.data)
     }
 
+    /// As much of it as is kept: a stranger may send some thousand octets.
+    #[must_use]
+    pub fn cut(&self) -> Self {
+        Self { kind: self.kind, data: self.shown().to_vec() }
+    }
+
+    /// As much of it as is told.
+    fn shown(&self) -> &[u8] {
+        self.data.get(..MAX_IDENTITY).unwrap_or(&self.data)
+    }
+
     /// What is compared octet by octet, and what whatever its case.
     fn parts(&self) -> (&[u8], &[u8]) {
         let data = self.data.as_slice();
@@ -66,11 +78,6 @@ impl Identity {
             _ => data.len(),
         };
         data.split_at_checked(exact).unwrap_or((data, &[]))
-    }
-
-    /// The body of an IDi or IDr payload.
-    pub fn to_payload(&self) -> Vec<u8> {
-        [&[self.kind.0, 0, 0, 0], self.data.as_slice()].concat()
     }
 }
 
@@ -141,21 +148,23 @@ impl FromStr for Identity {
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = || std::str::from_utf8(&self.data).ok().filter(|t| t.chars().all(|c| !c.is_control()));
+        let data = self.shown();
+        let is_text = |t: &&str| !t.is_empty() && t.chars().all(|c| !c.is_control());
+        let text = || std::str::from_utf8(data).ok().filter(is_text);
         match self.kind {
             IdType::ID_IPV4_ADDR => match <[u8; 4]>::try_from(self.data.as_slice()) {
                 Ok(octets) => IpAddr::from(octets).fmt(f),
-                Err(_) => write!(f, "{}:{:02x?}", self.kind, self.data),
+                Err(_) => write!(f, "{}:{data:02x?}", self.kind),
             },
             IdType::ID_IPV6_ADDR => match <[u8; 16]>::try_from(self.data.as_slice()) {
                 Ok(octets) => IpAddr::from(octets).fmt(f),
-                Err(_) => write!(f, "{}:{:02x?}", self.kind, self.data),
+                Err(_) => write!(f, "{}:{data:02x?}", self.kind),
             },
             IdType::ID_FQDN | IdType::ID_RFC822_ADDR if text().is_some() => {
                 f.write_str(text().unwrap_or_default())
             }
             IdType::ID_KEY_ID if text().is_some() => write!(f, "keyid:{}", text().unwrap_or_default()),
-            kind => write!(f, "{kind}:{:02x?}", self.data),
+            kind => write!(f, "{kind}:{data:02x?}"),
         }
     }
 }
@@ -193,10 +202,24 @@ mod tests {
         // No octet is taken for a letter of another case, and none of the name is lost on the way.
         let id = |kind, data: &[u8]| Identity { kind, data: data.to_vec() };
         assert_ne!(id(IdType::ID_FQDN, b"a\xe4"), id(IdType::ID_FQDN, b"a\xc4"));
-        assert_eq!(id(IdType::ID_FQDN, b"A.B").to_payload()[4..], *b"A.B");
+        assert_eq!(id(IdType::ID_FQDN, b"A.B").data, *b"A.B");
         assert_ne!(id(IdType::ID_FQDN, b"a.b"), id(IdType::ID_KEY_ID, b"a.b"));
         assert_eq!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"Odd"));
         assert_ne!(id(IdType::ID_RFC822_ADDR, b"Odd"), id(IdType::ID_RFC822_ADDR, b"odd"));
+    }
+
+    #[test]
+    fn identities_of_any_length_print() {
+        let id = |kind, data: &[u8]| Identity { kind, data: data.to_vec() };
+        assert_eq!(id(IdType::ID_FQDN, b"").to_string(), "ID_FQDN:[]");
+        assert_eq!(id(IdType::ID_NULL, b"").to_string(), "ID_NULL:[]");
+        let long = id(IdType::ID_FQDN, &[b'a'; 60_000]);
+        assert_eq!(long.to_string(), "a".repeat(MAX_IDENTITY));
+        assert!(id(IdType::ID_KEY_ID, &[0; 60_000]).to_string().len() < 8 * MAX_IDENTITY);
+        assert_eq!(long.cut().data.len(), MAX_IDENTITY);
+        assert_ne!(long.cut(), long);
+        let short = id(IdType::ID_KEY_ID, b"group");
+        assert_eq!(short.cut(), short);
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn ours(header: &Header, length: usize, encrypted: bool, payloads: &[Payload]) -
             }
             Payload::Nonce(nonce) => add("isakmp.nonce", hex(nonce)),
             Payload::IdI(id) | Payload::IdR(id) => {
-                let octets = id.to_payload();
+                let octets = id.body();
                 add("isakmp.id.type", octets[0].to_string());
                 add("isakmp.id.data.fqdn", String::from_utf8(octets[4..].to_vec()).unwrap());
             }

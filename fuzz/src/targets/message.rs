@@ -73,7 +73,7 @@ fn normal(payloads: &[Payload]) -> Vec<Payload> {
 fn describe(payload: &Payload) {
     let text = match payload {
         Payload::Sa(sa) => ike::proposal::negotiate::describe(sa),
-        Payload::IdI(id) | Payload::IdR(id) => id.to_string(),
+        Payload::IdI(theirs) | Payload::IdR(theirs) => theirs.id.to_string(),
         Payload::TsI(ts) | Payload::TsR(ts) => ike::wire::ts::describe(ts),
         other => format!("{other:?} {}", other.kind()),
     };

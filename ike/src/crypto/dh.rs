@@ -225,7 +225,7 @@ impl KeyPair {
                 let scalar = secret_number(private)?;
                 let mut shared = EcPoint::new(&curve)?;
                 shared.mul2(&curve, &theirs, &scalar, &mut ctx)?;
-                let (mut x, mut y) = (BigNum::new()?, BigNum::new()?);
+                let (mut x, mut y) = (BigNum::new_secure()?, BigNum::new_secure()?);
                 shared.affine_coordinates(&curve, &mut x, &mut y, &mut ctx).map_err(bad)?;
                 Ok(Zeroizing::new(x.to_vec_padded(octets)?))
             }

@@ -352,15 +352,18 @@ impl Connection {
         // A group has to come with its key, and a key with its group.
         let has_key = payloads.ke().is_some();
         let in_udp = self.encapsulates();
-        let usable: Vec<Proposal> = of_mode
+        // Offers that differ in what is no algorithm have equal proposals, so one is looked for among these only.
+        let fitting: Vec<&QuickOffer> = of_mode
             .iter()
             .filter(|o| o.group.is_some() == has_key)
             .filter(|o| (o.encapsulation != offer::Encapsulation::Raw) == in_udp)
-            .map(|o| o.proposal.clone())
+            .copied()
             .collect();
+        let usable: Vec<Proposal> = fitting.iter().map(|o| o.proposal.clone()).collect();
         let chosen = negotiate::choose_esp(&policy.proposals, &usable, true);
         let found = chosen.and_then(|(proposal, choice)| {
-            Some((all.iter().find(|o| o.proposal == proposal)?.clone(), choice))
+            let offer = fitting.into_iter().find(|o| o.proposal == proposal)?;
+            Some((offer.clone(), choice))
         });
         found.ok_or_else(|| {
             let ours = policy.proposals.iter().flat_map(EspProposal::transforms);

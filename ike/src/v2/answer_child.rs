@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::accept::describe_policy;
 use super::child::{Agreed, ChildState};
-use super::ike_sa::{SaState, respond_dh};
+use super::ike_sa::{SaState, dh_refusal, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, Request};
 use super::resources::Asked;
@@ -101,7 +101,7 @@ impl Connection {
             (None, _) => None,
             (Some(group), Some((sent, public))) if sent == group => {
                 let pair = respond_dh(group, public, host);
-                Some(pair.map_err(|_| Notify::new(NotifyType::INVALID_SYNTAX))?)
+                Some(pair.map_err(|error| Notify::new(dh_refusal(error)))?)
             }
             (Some(group), _) => {
                 let data = group.to_be_bytes().to_vec();
@@ -127,7 +127,9 @@ impl Connection {
     /// Which pair the request replaces; an error when that one is gone or going.
     fn rekeyed_child(&self, ike: u64, payloads: Payloads<'_>) -> Result<Option<u32>, Notify> {
         let Some(notify) = payloads.notify(NotifyType::REKEY_SA) else { return Ok(None) };
-        let Some(theirs) = notify.esp_spi() else { return Err(Notify::new(NotifyType::INVALID_SYNTAX)) };
+        let gone = || Notify { kind: NotifyType::CHILD_SA_NOT_FOUND, data: Vec::new(), ..notify.clone() };
+        // One of AH, or by an SPI that no ESP SA has, is well formed, and is not here (section 2.25).
+        let theirs = notify.esp_spi().ok_or_else(gone)?;
         let mut asked =
             self.sas.iter().filter(|sa| sa.spi_local == ike).flat_map(|sa| sa.exchanges.pending());
         match self.child_by_peer(theirs) {
@@ -135,7 +137,7 @@ impl Connection {
             None if asked.any(|request| matches!(request, Request::Child(_))) => {
                 Err(Notify::new(NotifyType::TEMPORARY_FAILURE))
             }
-            None => Err(Notify::about_esp(NotifyType::CHILD_SA_NOT_FOUND, theirs)),
+            None => Err(gone()),
             Some(child) if child.state != ChildState::Installed => {
                 Err(Notify::new(NotifyType::TEMPORARY_FAILURE))
             }

@@ -18,7 +18,7 @@ use crate::proposal::IkeChoice;
 use crate::verbs::LoggedKeys;
 use crate::wire::header::{HEADER_LEN, Header};
 use crate::wire::message::Message;
-use crate::wire::numbers::{ExchangeType, PayloadType};
+use crate::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use crate::wire::payload::{self, Payload};
 use crate::wire::writer::Writer;
 use crate::wire::{WireError, rules};
@@ -318,4 +318,28 @@ pub(crate) fn respond_dh(
     let ours = KeyPair::generate(group, host)?;
     let shared = ours.agree(peer)?;
     Ok((ours, shared))
+}
+
+/// What the peer is told on an IKE_SA whose [`respond_dh`] failed. INVALID_SYNTAX ends the IKE_SA on both sides (RFC 7296 section 2.21.3), so
+/// it is only for a value that cannot be one of its group (RFC 6989 section 2); what fails here may not fail the next time.
+pub(crate) const fn dh_refusal(error: CryptoError) -> NotifyType {
+    match error {
+        CryptoError::BadPublicValue => NotifyType::INVALID_SYNTAX,
+        CryptoError::Unsupported | CryptoError::Integrity | CryptoError::Malformed | CryptoError::Library => {
+            NotifyType::TEMPORARY_FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_our_own_does_not_end_the_ike_sa() {
+        assert_eq!(dh_refusal(CryptoError::BadPublicValue), NotifyType::INVALID_SYNTAX);
+        for ours in [CryptoError::Library, CryptoError::Unsupported] {
+            assert_eq!(dh_refusal(ours), NotifyType::TEMPORARY_FAILURE);
+        }
+    }
 }

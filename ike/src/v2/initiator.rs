@@ -24,7 +24,7 @@ use crate::verbs::Path;
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
-use crate::wire::payload::{Notify, Payload};
+use crate::wire::payload::{Identification, Notify, Payload};
 use crate::wire::rules;
 
 pub(crate) use snapshot::{AuthSentForm, InitSentForm};
@@ -272,9 +272,9 @@ impl Connection {
             .children
             .first()
             .and_then(|child| host.allocate_esp_spi(self.addresses().1).map(|spi| (child.clone(), spi)));
-        let mine = config.local_id.to_payload();
-        let value = auth::psk(sa.prf, config.psk.octets(), &init.request, &nonce, sa.sk_p().0, &mine);
-        let mut out = vec![Payload::IdI(config.local_id.clone()), Payload::IdR(config.remote_id.clone())];
+        let mine = Identification::from(config.local_id.clone());
+        let value = auth::psk(sa.prf, config.psk.octets(), &init.request, &nonce, sa.sk_p().0, &mine.body());
+        let mut out = vec![Payload::IdI(mine), Payload::IdR(config.remote_id.clone().into())];
         // Asked now and not when the negotiation began: the peer may have come since, and takes this for the end of all
         // it has with us (RFC 7296 section 2.4).
         if host.connected(&config).is_none() {
@@ -370,21 +370,21 @@ impl Connection {
             return Err((Failure::Crypto(CryptoError::Library), false));
         };
         let value = payloads.auth();
-        let (Some(id), Some((method, value))) = (payloads.id_r(), value) else {
+        let (Some(theirs), Some((method, value))) = (payloads.id_r(), value) else {
             let kind = payloads.error().map_or(NotifyType::AUTHENTICATION_FAILED, |n| n.kind);
             return Err((self.auth_refusal(state, kind), false));
         };
+        let id = &theirs.id;
         if method != AuthMethod::SHARED_KEY {
-            return Err((Failure::AuthMethod { id: id.clone(), method: Some(method) }, true));
+            return Err((Failure::AuthMethod { id: id.cut(), method: Some(method) }, true));
         }
         if *id != config.remote_id {
-            let failure = Failure::WrongIdentity { got: id.clone(), expected: config.remote_id.clone() };
+            let failure = Failure::WrongIdentity { got: id.cut(), expected: config.remote_id.clone() };
             return Err((failure, true));
         }
-        let theirs = id.to_payload();
-        let expected =
-            auth::psk(sa.prf, config.psk.octets(), &state.answer, &state.nonces.0, sa.sk_p().1, &theirs)
-                .map_err(|e| (e.into(), true))?;
+        let (key, theirs) = (config.psk.octets(), theirs.body());
+        let expected = auth::psk(sa.prf, key, &state.answer, &state.nonces.0, sa.sk_p().1, &theirs)
+            .map_err(|e| (e.into(), true))?;
         if !auth::equal(&expected, value) {
             return Err((Failure::Authentication { id: id.clone() }, true));
         }

@@ -197,6 +197,10 @@ impl Connection {
         if matches!(self.phase, Phase::Lingering(_)) {
             return self.answered_after_close(now, host, spi, request, payloads);
         }
+        // Of IKE_AUTH there is more to tell.
+        if payloads.notify(NotifyType::INVALID_SYNTAX).is_some() && !matches!(request, Request::Auth) {
+            return self.ike_sa_given_up(now, spi, header.exchange, request);
+        }
         match request {
             Request::Auth => self.auth_answered(now, host, payloads),
             Request::Child(offer) => self.child_answered(now, host, spi, *offer, payloads),

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::ike_sa::{IkeSa, Origin, SaState, respond_dh};
+use super::ike_sa::{IkeSa, Origin, SaState, dh_refusal, respond_dh};
 use super::initiator::NONCE_LEN;
 use super::request::{Collision, IkeOffer, PutOff, Request, Tries};
 use super::tasks::Task;
@@ -118,8 +118,8 @@ impl Connection {
             let data = choice.group.to_be_bytes().to_vec();
             return Err(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data));
         }
-        let invalid = |_| Notify::new(NotifyType::INVALID_SYNTAX);
-        let (ours, shared) = respond_dh(group, public, host).map_err(invalid)?;
+        let failed = |error| Notify::new(dh_refusal(error));
+        let (ours, shared) = respond_dh(group, public, host).map_err(failed)?;
         let nr = random_array::<NONCE_LEN>(host).to_vec();
         let ni = payloads.nonce().unwrap_or_default();
         let new_spi = host.allocate_ike_spi();
@@ -323,6 +323,37 @@ impl Connection {
             }
         } else {
             self.release_requests(requests);
+        }
+    }
+
+    /// The peer has answered a request with INVALID_SYNTAX, and has deleted the IKE_SA that it came by without another word (section
+    /// 2.21.3). So there is nobody to be told, nor to be answered: who asks whether we are there would take us for one that has kept it.
+    pub(crate) fn ike_sa_given_up(
+        &mut self,
+        now: Instant,
+        spi: u64,
+        exchange: ExchangeType,
+        request: Request,
+    ) {
+        let crossing = match &request {
+            Request::RekeyIke(offer) => offer.collision.as_ref().map(|c| c.passive),
+            _ => None,
+        };
+        self.release_requests([request]);
+        if spi != self.current {
+            return self.ike_sa_deleted(now, spi);
+        }
+        match crossing.filter(|&passive| self.is_active(passive)) {
+            // The one that the peer has made meanwhile is another.
+            Some(passive) => {
+                self.ike_delete_answered(now, spi);
+                self.hand_over(now, spi, passive, false);
+            }
+            None => {
+                let failure = self.refusal(exchange, NotifyType::INVALID_SYNTAX);
+                self.failed(now, failure);
+                self.finish();
+            }
         }
     }
 }

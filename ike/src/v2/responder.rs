@@ -12,13 +12,14 @@ use crate::crypto::auth;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, NoPeer, random_array};
+use crate::identity::Identity;
 use crate::proposal::{Candidates, negotiate};
 use crate::reception::MAX_FIRST_MESSAGE;
 use crate::verbs::{HALF_OPEN_TIMEOUT, InitReply, MAX_CANDIDATES, Path};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
 use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
-use crate::wire::payload::{Notify, Payload};
+use crate::wire::payload::{Identification, Notify, Payload};
 use crate::wire::reader::Reader;
 use crate::wire::sa::Proposal;
 use crate::wire::{WireError, rules};
@@ -222,17 +223,15 @@ impl Connection {
         };
         let Some(sa) = self.current_sa() else { return };
         let (prf, d) = (sa.prf, sa.keys.d.clone());
-        let mine = config.local_id.to_payload();
-        let value = auth::psk(prf, config.psk.octets(), &state.answer, &state.nonces.0, sa.sk_p().0, &mine);
+        let mine = Identification::from(config.local_id.clone());
+        let (key, nonce) = (config.psk.octets(), &state.nonces.0);
+        let value = auth::psk(prf, key, &state.answer, nonce, sa.sk_p().0, &mine.body());
         let data = match value {
             Ok(data) => data,
             Err(error) => return self.failed(now, error.into()),
         };
         self.config = Some(config.clone());
-        let mut out = vec![
-            Payload::IdR(config.local_id.clone()),
-            Payload::Auth { method: AuthMethod::SHARED_KEY, data },
-        ];
+        let mut out = vec![Payload::IdR(mine), Payload::Auth { method: AuthMethod::SHARED_KEY, data }];
         out.extend(self.ask_for_reauthentication(&config));
         out.extend(self.answer_sync(payloads));
         self.established(now, payloads.notify(NotifyType::INITIAL_CONTACT).is_some());
@@ -270,27 +269,28 @@ impl Connection {
     ) -> Result<Option<Verified>, Failure> {
         let malformed = |error| Failure::Malformed { exchange: ExchangeType::IKE_AUTH, error };
         let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
-        let id = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
+        let theirs = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
+        let (id, asked) = (&theirs.id, payloads.id_r().map(|asked| &asked.id));
         // Whoever it is: nobody here proves who it is in another way.
         let value = match payloads.auth() {
             Some((AuthMethod::SHARED_KEY, value)) => value,
             other => {
-                return Err(Failure::AuthMethod { id: id.clone(), method: other.map(|(method, _)| method) });
+                return Err(Failure::AuthMethod { id: id.cut(), method: other.map(|(method, _)| method) });
             }
         };
-        let candidates = match host.find_peers(id, payloads.id_r(), datagram.remote, Opening::Init) {
+        let candidates = match host.find_peers(id, asked, datagram.remote, Opening::Init) {
             Ok(candidates) => candidates,
             Err(NoPeer::NotYet) => return Ok(None),
             Err(NoPeer::Unknown) => {
                 return Err(Failure::UnknownPeer {
-                    remote_id: id.clone(),
-                    local_id: payloads.id_r().cloned(),
+                    remote_id: id.cut(),
+                    local_id: asked.map(Identity::cut),
                     from: datagram.remote,
                 });
             }
         };
         let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
-        let theirs = id.to_payload();
+        let theirs = theirs.body();
         // Every key is tried, also after one that fits, so that the time tells nothing.
         let mut fitting = Vec::new();
         for config in candidates.iter().take(MAX_CANDIDATES) {

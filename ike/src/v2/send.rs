@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use super::Connection;
 use super::request::Request;
+use super::tasks::Task;
 use crate::event::{CloseReason, Transmit};
 use crate::host::Host;
-use crate::wire::numbers::ExchangeType;
+use crate::wire::message::Payloads;
+use crate::wire::numbers::{ExchangeType, NotifyType};
 use crate::wire::payload::Payload;
 
 /// Our address, the peer's, and whether it is over the NAT traversal port.
@@ -85,8 +87,19 @@ impl Connection {
             Ok(datagrams) => {
                 sa.exchanges.answered(id, datagrams.clone());
                 self.answer(datagrams);
+                self.ask_after(now, spi, Payloads(payloads));
             }
             Err(error) => self.down(now, CloseReason::Failed(error.into())),
+        }
+    }
+
+    /// By INVALID_SYNTAX the peer is told that the IKE_SA has ended, and one that goes by that says nothing more (RFC 7296 section 2.21.3).
+    /// Many do not, and one request that cannot be read is no reason to end what works. So it is asked, and not only when it has been
+    /// silent for long.
+    fn ask_after(&mut self, now: Instant, spi: u64, answered: Payloads<'_>) {
+        let has_ended = answered.notify(NotifyType::INVALID_SYNTAX).is_some();
+        if has_ended && spi == self.current && self.is_up() {
+            self.queue(Task::Liveness, now);
         }
     }
 }

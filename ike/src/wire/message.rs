@@ -3,10 +3,9 @@
 use super::error::WireError;
 use super::header::{HEADER_LEN, Header};
 use super::numbers::{AuthMethod, NotifyType, PayloadType};
-use super::payload::{self, Chain, Notify, Payload};
+use super::payload::{self, Chain, Identification, Notify, Payload};
 use super::reader::Reader;
 use super::writer::Writer;
-use crate::identity::Identity;
 use crate::wire::sa::Proposal;
 use crate::wire::ts::TrafficSelector;
 
@@ -66,12 +65,12 @@ impl<'a> Payloads<'a> {
     }
 
     /// IDi.
-    pub fn id_i(self) -> Option<&'a Identity> {
+    pub fn id_i(self) -> Option<&'a Identification> {
         self.0.iter().find_map(|p| if let Payload::IdI(id) = p { Some(id) } else { None })
     }
 
     /// IDr.
-    pub fn id_r(self) -> Option<&'a Identity> {
+    pub fn id_r(self) -> Option<&'a Identification> {
         self.0.iter().find_map(|p| if let Payload::IdR(id) = p { Some(id) } else { None })
     }
 

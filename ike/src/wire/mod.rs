@@ -16,5 +16,5 @@ pub mod writer;
 pub use error::WireError;
 pub use header::Header;
 pub use message::{Message, Payloads};
-pub use payload::{Notify, Payload};
+pub use payload::{Identification, Notify, Payload};
 pub use ts::TrafficSelector;

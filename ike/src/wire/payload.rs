@@ -8,7 +8,7 @@ use super::reader::Reader;
 use super::sa::{self, Proposal};
 use super::ts::{self, TrafficSelector};
 use super::writer::Writer;
-use crate::identity::{Identity, MAX_IDENTITY};
+use crate::identity::Identity;
 
 /// Payloads in one message. A negotiation with many vendor IDs has about 30.
 pub(crate) const MAX_PAYLOADS: usize = 96;
@@ -51,6 +51,34 @@ impl Notify {
     }
 }
 
+/// An Identification payload (RFC 7296 section 3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identification {
+    /// Who it is.
+    pub id: Identity,
+    /// The octets that mean nothing. AUTH covers them as they were sent (section 2.15).
+    pub reserved: [u8; 3],
+}
+
+impl Identification {
+    /// The body: what AUTH covers.
+    pub fn body(&self) -> Vec<u8> {
+        [&[self.id.kind.0], &self.reserved[..], &self.id.data].concat()
+    }
+
+    fn parse(mut r: Reader<'_>) -> Result<Self, WireError> {
+        let (kind, reserved) = (IdType(r.u8()?), r.array()?);
+        // Of any length: that of nobody has none (RFC 7619 section 2.2), and who is called by something else is told so as any stranger is.
+        Ok(Self { id: Identity { kind, data: r.take_rest().to_vec() }, reserved })
+    }
+}
+
+impl From<Identity> for Identification {
+    fn from(id: Identity) -> Self {
+        Self { id, reserved: [0; 3] }
+    }
+}
+
 /// One decoded payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
@@ -64,9 +92,9 @@ pub enum Payload {
         data: Vec<u8>,
     },
     /// Identification of the initiator.
-    IdI(Identity),
+    IdI(Identification),
     /// Identification of the responder.
-    IdR(Identity),
+    IdR(Identification),
     /// Authentication: method and value.
     Auth {
         /// How it was computed.
@@ -119,8 +147,8 @@ impl Payload {
                 r.take(2)?;
                 Self::Ke { group, data: r.take_rest().to_vec() }
             }
-            PayloadType::IDi => Self::IdI(parse_id(r)?),
-            PayloadType::IDr => Self::IdR(parse_id(r)?),
+            PayloadType::IDi => Self::IdI(Identification::parse(r)?),
+            PayloadType::IDr => Self::IdR(Identification::parse(r)?),
             PayloadType::AUTH => {
                 let method = AuthMethod(r.u8()?);
                 r.take(3)?;
@@ -149,7 +177,7 @@ impl Payload {
                 w.u16(0);
                 w.bytes(data);
             }
-            Self::IdI(id) | Self::IdR(id) => w.bytes(&id.to_payload()),
+            Self::IdI(id) | Self::IdR(id) => w.bytes(&id.body()),
             Self::Auth { method, data } => {
                 w.bytes(&[method.0, 0, 0, 0]);
                 w.bytes(data);
@@ -174,16 +202,6 @@ impl Payload {
             Self::Opaque(_, data) => w.bytes(data),
         }
     }
-}
-
-fn parse_id(mut r: Reader<'_>) -> Result<Identity, WireError> {
-    let kind = IdType(r.u8()?);
-    r.take(3)?;
-    let data = r.take_rest();
-    if data.is_empty() || data.len() > MAX_IDENTITY {
-        return Err(WireError::BadField("identity length"));
-    }
-    Ok(Identity { kind, data: data.to_vec() })
 }
 
 fn parse_notify(mut r: Reader<'_>) -> Result<Notify, WireError> {

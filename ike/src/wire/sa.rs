@@ -5,10 +5,8 @@ use super::numbers::{ProtocolId, TransformType};
 use super::reader::Reader;
 use super::writer::Writer;
 
-/// Proposals in one SA payload. Large clients send under 20.
+/// Proposals of one SA payload that are looked at. Large clients send under 20.
 const MAX_PROPOSALS: usize = 64;
-/// Transforms in one proposal. The largest seen in captures has about 40.
-const MAX_TRANSFORMS: usize = 128;
 /// The Key Length attribute in its TV form (RFC 7296 section 3.3.5).
 const KEY_LENGTH_TV: u16 = 0x8000 | 14;
 
@@ -69,7 +67,8 @@ impl Proposal {
     }
 }
 
-/// Reads the body of an SA payload.
+/// Reads the body of an SA payload. What stands beyond [`MAX_PROPOSALS`] has to be well formed, and is as if it were not there: nothing forbids
+/// an offer to be long, and the best of it stands first (RFC 7296 section 3.3).
 pub fn parse(mut r: Reader<'_>) -> Result<Vec<Proposal>, WireError> {
     let mut proposals = Vec::new();
     loop {
@@ -77,9 +76,9 @@ pub fn parse(mut r: Reader<'_>) -> Result<Vec<Proposal>, WireError> {
         r.u8()?; // reserved
         let length = usize::from(r.u16()?);
         let mut p = r.sub(length.checked_sub(4).ok_or(WireError::Truncated)?)?;
-        proposals.push(parse_proposal(&mut p)?);
-        if proposals.len() > MAX_PROPOSALS {
-            return Err(WireError::TooMany("proposals"));
+        let proposal = parse_proposal(&mut p)?;
+        if proposals.len() < MAX_PROPOSALS {
+            proposals.push(proposal);
         }
         match last {
             0 => break,
@@ -112,9 +111,6 @@ fn parse_proposal(p: &mut Reader<'_>) -> Result<Proposal, WireError> {
         let length = usize::from(p.u16()?);
         let mut t = p.sub(length.checked_sub(4).ok_or(WireError::Truncated)?)?;
         transforms.push(parse_transform(&mut t)?);
-        if transforms.len() > MAX_TRANSFORMS {
-            return Err(WireError::TooMany("transforms"));
-        }
         if (last == 0) != (i + 1 == count) {
             return Err(WireError::BadField("last transform"));
         }

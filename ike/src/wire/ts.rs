@@ -8,8 +8,8 @@ use super::numbers::TsType;
 use super::reader::Reader;
 use super::writer::Writer;
 
-/// Selectors in one payload. The field's largest configurations have about a hundred.
-pub const MAX_SELECTORS: usize = 128;
+/// Selectors in one payload: as many as its count, one octet, can say (RFC 7296 section 3.13).
+pub const MAX_SELECTORS: usize = 255;
 
 /// A range of addresses, a range of ports and a protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,11 +47,18 @@ impl TrafficSelector {
             (true, true) => (u16::MAX, 0),
             (true, false) if other.any_port() => (u16::MAX, 0),
             (false, true) if self.any_port() => (u16::MAX, 0),
-            (false, false) => (self.start_port.max(other.start_port), self.end_port.min(other.end_port)),
+            (false, false) => {
+                let (first, last) =
+                    (self.start_port.max(other.start_port), self.end_port.min(other.end_port));
+                // What is left of ports 65535 and 0 would read as OPAQUE.
+                if first > last {
+                    return None;
+                }
+                (first, last)
+            }
             _ => return None,
         };
-        let ports_fit = start_port <= end_port || (start_port == u16::MAX && end_port == 0);
-        (start <= end && ports_fit).then_some(Self { protocol, start_port, end_port, start, end })
+        (start <= end).then_some(Self { protocol, start_port, end_port, start, end })
     }
 
     /// Whether everything `other` covers is covered.
@@ -114,9 +121,6 @@ impl TrafficSelector {
 pub fn parse(mut r: Reader<'_>) -> Result<Vec<TrafficSelector>, WireError> {
     let count = usize::from(r.u8()?);
     r.take(3)?;
-    if count > MAX_SELECTORS {
-        return Err(WireError::TooMany("traffic selectors"));
-    }
     if count == 0 {
         return Err(WireError::BadField("number of traffic selectors"));
     }
@@ -253,5 +257,10 @@ mod tests {
         assert_eq!(tcp.intersect(&udp), None);
         let opaque = TrafficSelector { start_port: u16::MAX, end_port: 0, ..any };
         assert_eq!(opaque.intersect(&any), Some(opaque));
+        // The last port and the first have nothing in common, though together they read as OPAQUE.
+        let of = |port| TrafficSelector { start_port: port, end_port: port, ..tcp };
+        assert_eq!(of(u16::MAX).intersect(&of(0)), None);
+        assert_eq!(of(0).intersect(&of(u16::MAX)), None);
+        assert_eq!(of(0).intersect(&of(0)), Some(of(0)));
     }
 }

@@ -2,11 +2,11 @@
 
 use ike::crypto::auth;
 use ike::wire::numbers::{AuthMethod, ExchangeType, NotifyType};
-use ike::wire::payload::Payload;
+use ike::wire::payload::{Identification, Payload};
 use ike::{Connection, Identity};
 
 use crate::kit::{A, B, Spec};
-use crate::peer::{Hostile, chain, child_request, errors, esp_answer, selectors};
+use crate::peer::{Hostile, chain, child_request, errors, esp_answer, id_i, id_r, selectors};
 
 const AUTH: ExchangeType = ExchangeType::IKE_AUTH;
 
@@ -15,13 +15,13 @@ fn value(data: &[u8]) -> Payload {
 }
 
 /// Both first messages, and the nonces in them.
-struct Init {
-    messages: [Vec<u8>; 2],
-    nonces: [Vec<u8>; 2],
+pub struct Init {
+    pub messages: [Vec<u8>; 2],
+    pub nonces: [Vec<u8>; 2],
 }
 
 /// Stops before IKE_AUTH. What A has sent then waits in its outbox.
-fn half_open() -> (Hostile, Init) {
+pub fn half_open() -> (Hostile, Init) {
     let mut h = Hostile::new(&Spec::left(), &Spec::right());
     h.pair.initiate();
     let request = h.take_request(A);
@@ -48,10 +48,21 @@ fn auth_of(
     initiator: bool,
     id: &str,
 ) -> Payload {
+    let id: Identity = id.parse().unwrap();
+    auth_over(h, secret, (message, nonce), initiator, &Identification::from(id).body())
+}
+
+/// The same over any octets as the body of the sender's ID payload.
+pub fn auth_over(
+    h: &mut Hostile,
+    secret: &[u8],
+    (message, nonce): (&[u8], &[u8]),
+    initiator: bool,
+    body: &[u8],
+) -> Payload {
     let sa = h.tap.last();
     let key = if initiator { &sa.keys.pi } else { &sa.keys.pr };
-    let id: Identity = id.parse().unwrap();
-    value(&auth::psk(sa.prf, secret, message, nonce, key, &id.to_payload()).unwrap())
+    value(&auth::psk(sa.prf, secret, message, nonce, key, body).unwrap())
 }
 
 /// Everything that is almost an AUTH of the initiator (`false`: of the responder).
@@ -97,7 +108,7 @@ fn a_responder_refuses_every_wrong_auth() {
     for which in 0..count {
         let (mut h, init) = half_open();
         let (what, auth) = wrong(&mut h, &init, true).swap_remove(which);
-        let mut payloads = vec![Payload::IdI("left.example".parse().unwrap())];
+        let mut payloads = vec![id_i("left.example")];
         payloads.extend(auth);
         payloads.extend(child_request(A, 0x9999).into_iter().filter(|p| !matches!(p, Payload::Nonce(_))));
         let answer = h.ask(A, AUTH, &payloads).expect("an answer");
@@ -110,7 +121,7 @@ fn a_responder_refuses_every_wrong_auth() {
         assert!(h.pair.b.installed.is_empty());
         // A second try on the same IKE_SA, right this time, comes too late.
         let good = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
-        h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), good]);
+        h.ask(A, AUTH, &[id_i("left.example"), good]);
         assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
         h.pair.pass(std::time::Duration::from_secs(60));
         assert!(h.pair.b.conn.as_deref().is_some_and(Connection::is_finished), "{what}");
@@ -126,7 +137,7 @@ fn an_initiator_refuses_every_wrong_auth_and_says_so() {
     for which in 0..count {
         let (mut h, init) = half_open();
         let (what, auth) = wrong(&mut h, &init, false).swap_remove(which);
-        let mut payloads = vec![Payload::IdR("right.example".parse().unwrap())];
+        let mut payloads = vec![id_r("right.example")];
         payloads.extend(auth);
         h.answer(A, &payloads);
         assert!(!h.pair.a.conn.as_ref().unwrap().is_up(), "{what}");
@@ -147,7 +158,7 @@ fn an_initiator_refuses_every_wrong_auth_and_says_so() {
 fn an_initiator_refuses_another_identity_even_with_the_right_secret() {
     let (mut h, init) = half_open();
     let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "other.example");
-    h.answer(A, &[Payload::IdR("other.example".parse().unwrap()), auth]);
+    h.answer(A, &[id_r("other.example"), auth]);
     assert!(h.pair.a.log[0].contains("other.example"), "{:?}", h.pair.a.log);
     assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
 }
@@ -157,7 +168,7 @@ fn the_initiators_own_auth_does_not_authenticate_the_responder() {
     let (mut h, _) = half_open();
     let sent = h.asked(A).expect("IKE_AUTH");
     let auth = sent.into_iter().find(|p| matches!(p, Payload::Auth { .. })).unwrap();
-    h.answer(A, &[Payload::IdR("right.example".parse().unwrap()), auth]);
+    h.answer(A, &[id_r("right.example"), auth]);
     assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
 }
 
@@ -166,7 +177,7 @@ fn a_peer_for_whom_no_secret_is_there_is_refused() {
     for id in ["stranger.example", "right.example", "keyid:left.example", "left.example.org"] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"", &init.messages[0], &init.nonces[1], true, id);
-        let answer = h.ask(A, AUTH, &[Payload::IdI(id.parse().unwrap()), auth]).unwrap();
+        let answer = h.ask(A, AUTH, &[id_i(id), auth]).unwrap();
         assert_eq!(errors(&answer), [NotifyType::AUTHENTICATION_FAILED], "{id}");
         assert_eq!(answer.len(), 1);
         assert!(h.pair.b.log[0].contains("no peer is configured"), "{:?}", h.pair.b.log);
@@ -176,11 +187,8 @@ fn a_peer_for_whom_no_secret_is_there_is_refused() {
 #[test]
 fn an_error_beside_a_wrong_auth_does_not_make_it_right() {
     let (mut h, _) = half_open();
-    let payloads = [
-        Payload::IdR("right.example".parse().unwrap()),
-        value(&[0; 32]),
-        crate::peer::notify(NotifyType::NO_PROPOSAL_CHOSEN),
-    ];
+    let payloads =
+        [id_r("right.example"), value(&[0; 32]), crate::peer::notify(NotifyType::NO_PROPOSAL_CHOSEN)];
     h.answer(A, &payloads);
     assert!(!h.pair.a.conn.as_ref().unwrap().is_up());
     assert!(!h.pair.a.log.iter().any(|l| l == "established"), "{:?}", h.pair.a.log);
@@ -200,7 +208,7 @@ fn an_answer_that_gives_up_the_ike_sa_ends_it() {
     ] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
-        h.answer(A, &[Payload::IdR("right.example".parse().unwrap()), auth, crate::peer::notify(kind)]);
+        h.answer(A, &[id_r("right.example"), auth, crate::peer::notify(kind)]);
         assert_eq!(h.pair.a.conn.as_ref().unwrap().is_up(), !ends, "{kind}: {:?}", h.pair.a.log);
         assert_eq!(h.pair.a.log.iter().any(|l| l == "established"), !ends, "{kind}");
         let told = h.pair.a.log.iter().any(|l| {
@@ -223,7 +231,7 @@ fn ike_auth_without_a_child_sa_is_taken_and_half_a_child_sa_is_not() {
         ike::wire::Payloads(&message.chain.payloads).notify(NotifyType::CHILDLESS_IKEV2_SUPPORTED);
     assert!(announced.is_some());
     let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
-    let answer = h.ask(A, AUTH, &[Payload::IdI("left.example".parse().unwrap()), auth]).unwrap();
+    let answer = h.ask(A, AUTH, &[id_i("left.example"), auth]).unwrap();
     assert!(errors(&answer).is_empty(), "{answer:?}");
     assert!(h.pair.b.conn.as_ref().unwrap().is_up() && h.pair.b.installed.is_empty());
     // The Child SA comes when it is asked for.
@@ -237,7 +245,7 @@ fn ike_auth_without_a_child_sa_is_taken_and_half_a_child_sa_is_not() {
     for half in [vec![sa()], vec![sa(), i.clone()], vec![sa(), r.clone()], vec![i.clone(), r], vec![i]] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"secret", &init.messages[0], &init.nonces[1], true, "left.example");
-        let mut request = vec![Payload::IdI("left.example".parse().unwrap()), auth];
+        let mut request = vec![id_i("left.example"), auth];
         request.extend(half);
         assert_eq!(errors(&h.ask(A, AUTH, &request).unwrap()), [NotifyType::INVALID_SYNTAX]);
         assert!(!h.pair.b.conn.as_ref().unwrap().is_up());
@@ -269,7 +277,7 @@ fn a_child_sa_in_ike_auth_that_was_not_offered_is_refused_and_deleted() {
     ] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
-        let payloads = [vec![Payload::IdR("right.example".parse().unwrap()), auth], child].concat();
+        let payloads = [vec![id_r("right.example"), auth], child].concat();
         h.answer(A, &payloads);
         assert!(h.pair.a.conn.as_ref().unwrap().is_up(), "{what}");
         assert!(h.pair.a.installed.is_empty(), "{what}");
@@ -280,7 +288,7 @@ fn a_child_sa_in_ike_auth_that_was_not_offered_is_refused_and_deleted() {
     // Refused by the peer, there is nothing to delete.
     let (mut h, init) = half_open();
     let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
-    let id = Payload::IdR("right.example".parse().unwrap());
+    let id = id_r("right.example");
     h.answer(A, &[id, auth, crate::peer::notify(NotifyType::TS_UNACCEPTABLE)]);
     assert!(h.pair.a.conn.as_ref().unwrap().is_up());
     assert!(h.asked(A).is_none());
@@ -297,7 +305,7 @@ fn another_method_of_authentication_is_named() {
     ] {
         for who in ["left.example", "stranger.example"] {
             let (mut h, _) = half_open();
-            let id = Payload::IdI(who.parse().unwrap());
+            let id = id_i(who);
             let answer = h.ask(A, AUTH, &[vec![id], auth.clone()].concat()).unwrap();
             assert_eq!(errors(&answer), [NotifyType::AUTHENTICATION_FAILED]);
             let log = &h.pair.b.log[0];
@@ -307,7 +315,7 @@ fn another_method_of_authentication_is_named() {
             continue;
         }
         let (mut h, _) = half_open();
-        h.answer(A, &[vec![Payload::IdR("right.example".parse().unwrap())], auth].concat());
+        h.answer(A, &[vec![id_r("right.example")], auth].concat());
         let log = &h.pair.a.log[0];
         assert!(log.contains("right.example") && log.contains(words), "{log}");
         // It takes the IKE_SA to be up (section 2.21.2).
@@ -351,7 +359,7 @@ fn an_ike_sa_that_is_deleted_without_a_child_sa_is_a_failure_with_its_reason() {
     for refused in [true, false] {
         let (mut h, init) = half_open();
         let auth = auth_of(&mut h, b"secret", &init.messages[1], &init.nonces[0], false, "right.example");
-        let mut answer = vec![Payload::IdR("right.example".parse().unwrap()), auth];
+        let mut answer = vec![id_r("right.example"), auth];
         answer.extend(refused.then(|| crate::peer::notify(NotifyType::TS_UNACCEPTABLE)));
         h.answer(A, &answer);
         assert!(h.pair.a.conn.as_ref().unwrap().is_up());

@@ -1,10 +1,10 @@
-//! More of everything than any honest peer sends: each count has a bound, and what is beyond is refused whole.
+//! More of everything than any honest peer sends: each count has a bound, and what is beyond is refused whole, or not looked at.
 
 use ike::Command;
 use ike::verbs::MAX_CHILDREN;
-use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
+use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId, TransformType};
 use ike::wire::payload::Payload;
-use ike::wire::sa::Transform;
+use ike::wire::sa::{Proposal, Transform};
 
 use crate::kit::{A, B, Spec, ts};
 use crate::peer::{Hostile, chain, child_request, errors, ike_offer, notify, raw};
@@ -14,23 +14,7 @@ const INFO: ExchangeType = ExchangeType::INFORMATIONAL;
 
 #[test]
 fn counts_beyond_their_bounds_are_refused() {
-    let sa = |edit: fn(&mut Vec<ike::wire::sa::Proposal>)| {
-        let mut request = child_request(A, 0x9999);
-        if let Payload::Sa(sa) = &mut request[0] {
-            edit(sa);
-        }
-        chain(&request)
-    };
     let mut h = Hostile::up();
-    let proposals = sa(|sa| *sa = vec![sa[0].clone(); 200]);
-    let transforms =
-        sa(|sa| sa[0].transforms = vec![Transform::new(ike::wire::numbers::TransformType::ENCR, 20); 255]);
-    for request in [proposals, transforms] {
-        h.assert_refused(A, CHILD, request, NotifyType::INVALID_SYNTAX);
-    }
-    let mut many = child_request(A, 0x9999);
-    many[2] = Payload::TsI(vec![ts("10.1.0.0", "10.1.0.9"); 129]);
-    h.assert_refused(A, CHILD, chain(&many), NotifyType::INVALID_SYNTAX);
     for payload in [
         notify(NotifyType::INITIAL_CONTACT),
         notify(NotifyType(40000)),
@@ -47,6 +31,45 @@ fn counts_beyond_their_bounds_are_refused() {
         chain(&[Payload::Delete { protocol: ProtocolId::ESP, spis }]),
         NotifyType::INVALID_SYNTAX,
     );
+    h.assert_alive();
+}
+
+/// As many as one octet can say are within what the RFC allows (sections 3.3.1 and 3.13), so they are no syntax error.
+#[test]
+fn long_offers_are_taken_as_far_as_they_are_looked_at() {
+    let mut h = Hostile::up();
+    let request = |spi, edit: &dyn Fn(&mut Vec<Proposal>)| {
+        let mut request = child_request(A, spi);
+        if let Payload::Sa(sa) = &mut request[0] {
+            edit(sa);
+        }
+        request
+    };
+    let nothing = |like: &Proposal| Proposal { transforms: vec![], ..like.clone() };
+    let good = [
+        request(0x9991, &|sa| *sa = vec![sa[0].clone(); 200]),
+        request(0x9992, &|sa| {
+            *sa = [vec![nothing(&sa[0]); 63], sa.clone(), vec![nothing(&sa[0]); 136]].concat()
+        }),
+        request(0x9993, &|sa| {
+            let unknown = vec![Transform::new(TransformType::ENCR, 20); 255 - sa[0].transforms.len()];
+            sa[0].transforms.splice(..0, unknown);
+        }),
+    ];
+    let mut many = child_request(A, 0x9994);
+    many[2] = Payload::TsI(vec![ts("10.1.0.0", "10.1.0.9"); 255]);
+    for request in good.into_iter().chain([many]) {
+        let answer = h.ask(A, CHILD, &request).unwrap();
+        assert!(errors(&answer).is_empty(), "{answer:?}");
+    }
+    // Nobody looks further, but it has to be an offer.
+    let late = request(0x9995, &|sa| *sa = [vec![nothing(&sa[0]); 64], sa.clone()].concat());
+    h.assert_refused(A, CHILD, chain(&late), NotifyType::NO_PROPOSAL_CHOSEN);
+    let odd = request(0x9996, &|sa| {
+        *sa = vec![sa[0].clone(); 65];
+        sa[64].spi.push(0);
+    });
+    h.assert_refused(A, CHILD, chain(&odd), NotifyType::INVALID_SYNTAX);
     h.assert_alive();
 }
 

@@ -6,7 +6,7 @@ use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use ike::wire::payload::Payload;
 
 use crate::kit::{A, B, Spec};
-use crate::peer::{Hostile, chain, child_request, esp_offer, ike_offer, notify, raw};
+use crate::peer::{Hostile, chain, child_request, esp_offer, id_i, ike_offer, notify, raw};
 
 const EXCHANGES: [ExchangeType; 3] =
     [ExchangeType::CREATE_CHILD_SA, ExchangeType::INFORMATIONAL, ExchangeType::IKE_AUTH];
@@ -121,7 +121,7 @@ fn payloads_that_may_stand_once_are_refused_twice() {
 #[test]
 fn payloads_of_another_exchange_are_refused() {
     let mut h = Hostile::up();
-    let id = Payload::IdI("left.example".parse().unwrap());
+    let id = id_i("left.example");
     for (exchange, payload) in [
         (ExchangeType::INFORMATIONAL, id.clone()),
         (ExchangeType::INFORMATIONAL, Payload::Nonce(vec![7; 32])),
@@ -186,7 +186,7 @@ fn a_first_message_without_what_it_needs_is_refused_without_state() {
     let sa = ike_offer("aes128gcm16-prfsha256-x25519", &[]);
     let ke = Payload::Ke { group: 31, data: vec![9; 32] };
     let nonce = Payload::Nonce(vec![7; 32]);
-    let id = Payload::IdI("left.example".parse().unwrap());
+    let id = id_i("left.example");
     let vendors = vec![Payload::Opaque(PayloadType::VENDOR_ID, vec![1; 16]); 97];
     let base = vec![sa.clone(), ke.clone(), nonce.clone()];
     let and = |more: Vec<Payload>| [base.clone(), more].concat();

@@ -109,6 +109,7 @@ fn only_the_first_fragment_says_what_is_inside() {
     let answer = h.pair.take(B);
     let answer = h.tap.last().open(&answer.bytes).unwrap();
     assert_eq!(crate::peer::errors(&answer), [ike::wire::numbers::NotifyType::INVALID_SYNTAX]);
+    h.say_that_it_is_there(A);
     assert_eq!(h.snapshot(B), before);
     h.tap.last().next_id[1] += 1;
     h.assert_alive();

@@ -1,9 +1,7 @@
 //! Length fields that lie, and payloads outside of the encryption (RFC 7296 sections 2.21 and 3.14).
 
-use ike::Identity;
-use ike::wire::WireError;
 use ike::wire::message::Message;
-use ike::wire::numbers::{ExchangeType, IdType, NotifyType, PayloadType, ProtocolId};
+use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
 use ike::wire::payload::Payload;
 
 use crate::kit::tap::Wrapping;
@@ -68,21 +66,6 @@ fn octets_left_over_and_a_chain_that_is_cut_are_answered_with_invalid_syntax() {
         h.assert_refused(A, ExchangeType::CREATE_CHILD_SA, cut, NotifyType::INVALID_SYNTAX);
     }
     h.assert_alive();
-}
-
-#[test]
-fn an_identity_has_one_to_512_octets() {
-    let mut h = Hostile::up();
-    let header = h.request_header(A, ExchangeType::IKE_AUTH);
-    for kind in [Payload::IdI, Payload::IdR] {
-        let parsed = |len| {
-            let id = Identity { kind: IdType(2), data: vec![b'a'; len] };
-            Message::parse(&Message::encode(header, &[kind(id)])).map(drop)
-        };
-        assert_eq!(parsed(0), Err(WireError::BadField("identity length")));
-        assert_eq!((parsed(1), parsed(512)), (Ok(()), Ok(())));
-        assert_eq!(parsed(513), Err(WireError::BadField("identity length")));
-    }
 }
 
 #[test]

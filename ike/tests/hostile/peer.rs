@@ -7,7 +7,7 @@ use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
 use ike::wire::payload::{self, Notify, Payload};
 use ike::wire::sa::Proposal;
 use ike::wire::writer::Writer;
-use ike::{EspProposal, IkeProposal, Transmit};
+use ike::{EspProposal, Identity, IkeProposal, Transmit};
 
 use crate::kit::tap::{Tap, Wrapping};
 use crate::kit::{A, B, Installed, Pair, Spec, Who, ts};
@@ -162,7 +162,22 @@ impl Hostile {
         let seen = Message::parse(&answer.bytes).unwrap().header;
         assert!(seen.response && seen.message_id == header.message_id, "it answers the request");
         sa.next_id[usize::from(header.from_initiator)] += 1;
-        Some(sa.open(&answer.bytes).expect("an answer that opens"))
+        let opened = sa.open(&answer.bytes).expect("an answer that opens");
+        if errors(&opened).contains(&NotifyType::INVALID_SYNTAX) {
+            self.say_that_it_is_there(from);
+        }
+        Some(opened)
+    }
+
+    /// Answers the other side, if it asks whether `from` has the IKE_SA still.
+    pub fn say_that_it_is_there(&mut self, from: Who) {
+        let asking = other(from);
+        let Some(question) = self.pair.side(asking).outbox.front().cloned() else { return };
+        assert_eq!(self.asked(asking), Some(vec![]));
+        // The true peer sees it as well, so that it knows the next one.
+        self.pair.put(asking, &question);
+        self.pair.side(from).outbox.clear();
+        self.answer(asking, &[]);
     }
 
     /// [`Self::ask_octets`] with well-formed payloads.
@@ -251,6 +266,16 @@ pub fn raw(items: &[(u8, bool, &[u8])]) -> (PayloadType, Vec<u8>) {
         out.extend_from_slice(body);
     }
     (PayloadType(items.first().map_or(0, |i| i.0)), out)
+}
+
+/// IDi, a name.
+pub fn id_i(name: &str) -> Payload {
+    Payload::IdI(name.parse::<Identity>().unwrap().into())
+}
+
+/// IDr, a name.
+pub fn id_r(name: &str) -> Payload {
+    Payload::IdR(name.parse::<Identity>().unwrap().into())
 }
 
 pub fn notify(kind: NotifyType) -> Payload {

@@ -147,3 +147,45 @@ fn what_is_ordered_is_not_put_off() {
     pair.settle();
     assert_eq!(pair.a.ended.last(), Some(&(spi, Ok(()))), "{:?}", pair.a.log);
 }
+
+/// Transforms of one suite that differ in how the pair is carried: the one that is answered is the one that fits.
+#[cfg(feature = "test-hooks")]
+#[test]
+fn of_equal_suites_the_one_of_the_right_mode_is_answered() {
+    use crate::message::SA;
+    use crate::peer::{self, How, QUICK};
+    // Tunnel is 1, transport 2, and a tunnel in UDP 3 (RFC 2407 section 4.5, RFC 3947 section 5.1).
+    for (in_udp, modes, fitting) in [
+        (false, [2, 1], 2),
+        (false, [3, 1], 2),
+        (false, [1, 2], 1),
+        (true, [1, 3], 2),
+        (true, [4, 3], 2),
+        (true, [3, 1], 1),
+    ] {
+        let [left, right] = specs(Phase1::Main).map(|spec| Spec { force_encapsulation: in_udp, ..spec });
+        let pair = &mut up(&left, &right);
+        let (id, parts, _) = peer::quick_request(pair, A);
+        let mut parts = parts[1..].to_vec();
+        let body = &mut parts.iter_mut().find(|part| part.0 == SA).unwrap().1;
+        // Behind DOI, situation, and the proposal's 12 octets.
+        let one = body.split_off(20);
+        for (number, mode) in (1..).zip(modes) {
+            let mut transform = one.clone();
+            (transform[0], transform[4]) = (if number == 1 { 3 } else { 0 }, number);
+            let at = transform.windows(3).position(|octets| octets == [0x80, 4, 0]).unwrap();
+            transform[at + 3] = mode;
+            body.extend(transform);
+        }
+        body[15] = 2;
+        let length = u16::try_from(body.len() - 8).unwrap();
+        body[10..12].copy_from_slice(&length.to_be_bytes());
+        let (first, iv) = peer::seal(pair, How { id, ..QUICK }, &parts);
+        peer::inject(pair, A, &first);
+        let answer = pair.take(B);
+        let (said, _) = peer::open(pair, &answer.bytes, Some(&iv));
+        let answered = &said.iter().find(|part| part.0 == SA).expect("an answer").1;
+        assert_eq!(answered[24], fitting, "{in_udp} {modes:?}");
+        assert_eq!(pair.b.installed.len(), 2);
+    }
+}

@@ -169,6 +169,7 @@ fn subnet(pair: (IpAddr, IpAddr)) -> Option<(IpAddr, IpAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Identification;
 
     fn id(kind: IdType, data: &[u8]) -> Id {
         Id { kind, protocol: 0, port: 0, data: data.to_vec() }
@@ -266,7 +267,7 @@ mod tests {
             let identity: Identity = text.parse().unwrap();
             let id = Id::of_identity(&identity);
             assert_eq!((id.protocol, id.port), (0, 0));
-            assert_eq!(id.body(), identity.to_payload());
+            assert_eq!(id.body(), Identification::from(identity.clone()).body());
             assert_eq!(id.identity(), Some(identity));
         }
         for kind in [4, 6, 7, 8] {
