@@ -279,10 +279,17 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     };
     // Another one has begun with nothing, as all do that are configured for etcd before anybody has brought anything along.
     let b = Daemon::start(&servers, "b");
-    let output = culvertd().arg("--config").arg(&shared).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success(), "it would start without its tenants");
-    assert!(error.contains("culvertd import-state") && error.contains("catalog.redb"), "{error}");
+    // Nor does what it shall have from the first start on get in the way of what it has.
+    let (manifest, first) = (servers.file("first.yaml"), servers.file("first.toml"));
+    std::fs::write(&manifest, "kind: Tenant\nname: first\n").unwrap();
+    let text = std::fs::read_to_string(&shared).unwrap();
+    std::fs::write(&first, format!("{text}[bootstrap]\nfile = {manifest:?}\n")).unwrap();
+    for config in [&shared, &first] {
+        let output = culvertd().arg("--config").arg(config).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "it would start without its tenants");
+        assert!(error.contains("culvertd import-state") && error.contains("catalog.redb"), "{error}");
+    }
     let (done, said, error) = import(&shared);
     assert!(done && said.contains("1 tenants and 0 peers"), "{said}{error}");
     until("the other one has it", || b.done(&["get", "tenants"]).contains("acme"));

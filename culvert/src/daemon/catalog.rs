@@ -44,11 +44,12 @@ pub fn open(
     if let Some(store) = shared {
         tokio::spawn(cluster::follow(store, Arc::clone(&catalog)));
     }
-    if let Some(file) = &config.bootstrap.file {
-        bootstrap::run(&catalog, file)?;
-    }
+    // Before the first write to it: whoever is refused has left nothing there that an import would then meet.
     if is_shared {
         refuse_to_forget(&catalog, state_dir)?;
+    }
+    if let Some(file) = &config.bootstrap.file {
+        bootstrap::run(&catalog, file)?;
     }
     Ok(catalog)
 }
