@@ -64,6 +64,9 @@ pub const MAX_PROPOSALS: usize = 16;
 
 /// Rules of a policy: they are tried one after the other, for every packet.
 pub const MAX_POLICY_RULES: usize = 256;
+/// Octets of a policy as it is stored. In a cluster a tenant is a value of etcd, which takes requests of 1.5 MiB; the entry of the audit log, of
+/// [`MAX_AUDIT_ENTRY`], may be in the same one.
+pub const MAX_POLICY_OCTETS: usize = 512 << 10;
 /// Subnets on one side of a rule: as many as a child may have.
 pub const MAX_RULE_SUBNETS: usize = MAX_SUBNETS;
 /// Ranges of ports on one side of a rule: more is a range itself.

@@ -13,6 +13,8 @@ use crate::etcd::{EtcdError, delete_range, end_of, exists, put, unchanged_since}
 
 /// Parts of a change, each a comparison of the transaction that makes it: 100 MiB, some 200,000 peers.
 const MAX_PARTS: usize = 100;
+/// What that is in MiB.
+pub(super) const LIMIT: u64 = (MAX_PARTS * MAX_OCTETS) as u64 >> 20;
 
 /// A row of a part.
 #[derive(Clone, PartialEq, Message)]
@@ -67,8 +69,7 @@ impl EtcdStore {
     pub(super) async fn write_parts(&self, batch: &Batch, next: &mut Head) -> Result<(), EtcdStoreError> {
         let parts = cut(batch);
         if parts.len() > MAX_PARTS {
-            let reason = format!("the change takes {} parts of 1 MiB; at most {MAX_PARTS}", parts.len());
-            return Err(EtcdError::Refused { place: "the cluster".to_owned(), reason }.into());
+            return Err(EtcdStoreError::TooLarge);
         }
         next.parts = parts.len() as u32;
         for (number, part) in (0..).zip(&parts) {

@@ -89,6 +89,7 @@ impl EtcdStore {
     fn changed(&self, outcome: Result<(), EtcdStoreError>) -> Result<(), StoreError> {
         match outcome {
             Err(EtcdStoreError::Outrun(revision)) => Err(StoreError::Outrun(revision)),
+            Err(EtcdStoreError::TooLarge) => Err(StoreError::TooLarge { limit: large::LIMIT }),
             Err(EtcdStoreError::Etcd(error)) => Err(error.into()),
             Ok(()) => Ok(()),
         }
@@ -198,6 +199,8 @@ impl Store for EtcdStore {
 enum EtcdStoreError {
     /// Another one was, this one.
     Outrun(u64),
+    /// It takes too many parts.
+    TooLarge,
     Etcd(EtcdError),
 }
 
@@ -211,6 +214,9 @@ impl From<EtcdError> for StoreError {
     fn from(error: EtcdError) -> Self {
         match error {
             EtcdError::Away { place, reason } => Self::Away { place, reason },
+            EtcdError::Refused { place, reason } | EtcdError::TooLarge { place, reason } => {
+                Self::Refused { place: format!("etcd at {place}"), reason }
+            }
             EtcdError::Corrupt { key, reason } => Self::Corrupt { key, reason },
             other => Self::Backend(other.to_string()),
         }

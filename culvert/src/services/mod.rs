@@ -55,7 +55,8 @@ async fn write<T: Send + 'static>(
 
 /// Tells the log why an operation failed.
 fn note(operation: &str, error: &Error) {
-    if matches!(error, Error::Store(_)) {
+    if let Error::Store(error) = error {
+        // With more than is told to the caller.
         tracing::error!(operation, %error, "the store failed");
     } else {
         tracing::debug!(operation, %error, "refused");

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Counters;
 use crate::runtime::{ALONE, RuntimeError};
-use crate::services::{blocking, status};
+use crate::services::{blocking, note, status};
 use crate::telemetry::resident_bytes;
 use crate::wide::Wide;
 
@@ -156,7 +156,11 @@ impl NodeService for Nodes {
         _request: Request<v1::BackupStoreRequest>,
     ) -> Result<Response<Self::BackupStoreStream>, Status> {
         let rows = blocking(&self.catalog, "BackupStore", Catalog::backup).await?;
-        let rows = rows.map_err(|error| status::of_error(&Error::Store(error)))?;
+        let rows = rows.map_err(|error| {
+            let error = Error::Store(error);
+            note("BackupStore", &error);
+            status::of_error(&error)
+        })?;
         Ok(Response::new(Box::pin(tokio_stream::iter(parts(rows).map(Ok)))))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use culvert_proto::v1;
 use ike::config::Mode;
+use prost::Message as _;
 
 use crate::author::Author;
 use crate::catalog::Catalog;
@@ -14,10 +15,11 @@ use crate::catalog::write::{
     Changed, EtagRule, Writer, check_etag, check_missing, check_quota, check_request_id, is_repeated,
 };
 use crate::error::Error;
-use crate::limits::MAX_TENANTS;
+use crate::limits::{MAX_POLICY_OCTETS, MAX_TENANTS};
 use crate::mask;
 use crate::name::TenantName;
 use crate::peer::Peer;
+use crate::policy::Policy;
 use crate::tenant::{Tenant, TenantSpec, Uplink};
 use crate::violation::Violations;
 
@@ -147,6 +149,10 @@ pub(crate) fn check(
             faults.add(field, format!("{quota} is below the {count} there are"));
         }
     }
+    // What was stored before there was a bound stays: it is held to it when it changes.
+    if before.is_none_or(|before| before.spec.policy != spec.policy) {
+        check_size(&spec.policy, &mut faults);
+    }
     if !spec.uplink.has_namespace() {
         let transport = |peer: &&Arc<Peer>| peer.spec.children.iter().any(|c| c.mode == Mode::Transport);
         if let Some(peer) = state.peers_of(name).find(transport) {
@@ -168,6 +174,15 @@ pub(crate) fn check(
     }
     routes::check_tenant(state, author, before.map(|before| &before.spec), tenant, &mut faults);
     Ok(faults.into_result()?)
+}
+
+/// What is larger could not be stored where nodes share the catalog, and that would be told without saying what is too large.
+fn check_size(policy: &Policy, faults: &mut Violations) {
+    let octets = policy.to_proto().map_or(0, |policy| policy.encoded_len());
+    if octets > MAX_POLICY_OCTETS {
+        let fault = format!("take {octets} octets together; at most {MAX_POLICY_OCTETS}: use wider subnets");
+        faults.add("tenant.policy.rules", fault);
+    }
 }
 
 /// The values of a message; faults are noted as those of the field `tenant`.

@@ -59,11 +59,12 @@ mod tests {
     use super::*;
     use crate::store::{MemoryStore, Store, Vault};
 
-    /// Takes no writes while it is full.
+    /// Takes no writes while it is full, and none at all that are too large for it.
     #[derive(Default)]
     struct Disk {
         rows: MemoryStore,
         full: AtomicBool,
+        small: AtomicBool,
     }
 
     impl Store for Disk {
@@ -74,6 +75,9 @@ mod tests {
         fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
             if self.full.load(Ordering::Relaxed) {
                 return Err(StoreError::Disk { path: "catalog.redb".into(), reason: "full".into() });
+            }
+            if self.small.load(Ordering::Relaxed) {
+                return Err(StoreError::TooLarge { limit: 100 });
             }
             self.rows.commit(batch)
         }
@@ -98,6 +102,16 @@ mod tests {
         catalog.tend().unwrap();
         assert_eq!((fault.latest(), catalog.snapshot().revision), (None, revision));
         catalog.create_tenant(&create("b")).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_one_change_is_too_large_for_is_well() {
+        let store = Arc::new(Disk::default());
+        let catalog = Catalog::with(Box::new(Arc::clone(&store)), Vault::ephemeral().unwrap()).unwrap();
+        store.small.store(true, Ordering::Relaxed);
+        let refused = catalog.create_tenant(&create("a")).unwrap_err();
+        assert!(matches!(refused, crate::Error::Exhausted { limit: 100, .. }), "{refused}");
+        assert!(catalog.store_fault().latest().is_none());
     }
 
     #[test]

@@ -223,10 +223,12 @@ impl<'a> Writer<'a> {
             batch.delete(crate::store::audit_key(node, *sequence));
         }
         let committed = self.catalog.store.commit(&batch);
-        let fault = committed.as_ref().err().filter(|error| !matches!(error, StoreError::Outrun(_)));
-        self.catalog
-            .fault
-            .send_replace(fault.map(|fault| format!("the store does not take writes: {fault}")));
+        // Of these it would take another one.
+        let passes =
+            |error: &&StoreError| matches!(error, StoreError::Outrun(_) | StoreError::TooLarge { .. });
+        let fault = committed.as_ref().err().filter(|error| !passes(error));
+        let fault = fault.map(|fault| format!("the store does not take writes: {}", fault.told()));
+        self.catalog.fault.send_replace(fault);
         if let Err(error) = committed {
             audit.not_removed(settled);
             return Err(error.into());

@@ -202,3 +202,24 @@ fn many_are_cut_but_the_last_is_shown() {
     assert_eq!((rules.len(), count), (1000, 1201));
     assert_eq!(rules.last().unwrap().name, "implied");
 }
+
+#[test]
+fn a_policy_that_no_cluster_could_store_is_refused_by_its_field() {
+    let catalog = crate::Catalog::in_memory().unwrap();
+    let subnets: Vec<String> =
+        (0..64).map(|low| format!("2001:db8:1234:5678:9abc:def0:1234:{low:x}/128")).collect();
+    let wide = |number: usize| v1::PolicyRule {
+        local_subnets: subnets.clone(),
+        remote_subnets: subnets.clone(),
+        ..rule(&format!("r{number}"), v1::PolicyAction::Discard)
+    };
+    let create = |tenant_id: &str, rules: usize| {
+        let tenant = Some(tenant((0..rules).map(wide).collect(), true));
+        let request =
+            v1::CreateTenantRequest { tenant_id: tenant_id.to_owned(), tenant, ..Default::default() };
+        catalog.create_tenant(&request)
+    };
+    create("acme", 64).unwrap();
+    let refused = create("zeta", 256).unwrap_err().to_string();
+    assert!(refused.contains("tenant.policy.rules") && refused.contains("at most 524288"), "{refused}");
+}

@@ -116,6 +116,20 @@ pub enum StoreError {
         /// What came of that.
         reason: String,
     },
+    /// A store that is reached by the network took the request and refused it. Nothing was changed.
+    #[error("{place} refuses: {reason}")]
+    Refused {
+        /// Who refused it.
+        place: String,
+        /// Why.
+        reason: String,
+    },
+    /// One change is larger than the store takes. Nothing was changed, and others are taken.
+    #[error("the change is larger than the {limit} MiB that the store takes at once")]
+    TooLarge {
+        /// How much it takes.
+        limit: u64,
+    },
     /// The file is not what was written.
     #[error(
         "{path} is damaged: {reason}; `culvertd check-store` says more; restore the file from a copy that \
@@ -144,6 +158,17 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What is told to who asked for a write: where the parts of a cluster are is for its log alone.
+    pub(crate) fn told(&self) -> String {
+        match self {
+            Self::Away { place, .. } => {
+                format!("{place} is away; tunnels go on, and changes are taken again when it is back")
+            }
+            Self::Refused { reason, .. } => format!("the cluster's store refuses: {reason}"),
+            other => other.to_string(),
+        }
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>, reason: impl std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: reason.to_string() }
     }
