@@ -1,11 +1,10 @@
 //! How much of requests the node holds at a time, over all who ask: what has come of them so far, and what is made of it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::OwnedSemaphorePermit;
 
+use crate::access::lanes::Lanes;
 use crate::access::ledger::{Entry, Ledger};
 
 /// Octets of a request that count for nothing, as HTTP/2 holds as many for every one; and what it may be worth in memory without
@@ -21,15 +20,13 @@ const LARGE: usize = 16 << 20;
 const MAX_SERVED: usize = 4 * LARGE;
 /// In this many octets it is counted, as a semaphore counts to 2^32 and no further.
 const UNIT: usize = 1 << 10;
-/// How long a request waits for those before it: a batch of a hundred thousand peers takes some seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Budget {
     received: Arc<Ledger>,
-    large: Arc<Semaphore>,
-    served: Arc<Semaphore>,
+    large: Lanes,
+    served: Lanes,
 }
 
 /// What has come of a request, given back when it is dropped.
@@ -42,9 +39,8 @@ pub(crate) struct Share {
 
 impl Default for Budget {
     fn default() -> Self {
-        let served = Arc::new(Semaphore::new(MAX_SERVED / UNIT));
         let received = Ledger::new(MAX_RECEIVED, MAX_RECEIVED_OF_ONE);
-        Self { received, large: Arc::new(Semaphore::new(1)), served }
+        Self { received, large: Lanes::new(1), served: Lanes::new(MAX_SERVED / UNIT) }
     }
 }
 
@@ -54,21 +50,24 @@ impl Budget {
         Share { octets: 0, counted: Arc::clone(&self.received).entry(caller) }
     }
 
-    /// Waits until what is worth so much in memory may be made. `None` if it takes too long.
-    pub(crate) async fn turn(&self, weight: usize) -> Option<Option<OwnedSemaphorePermit>> {
+    /// Waits until what is worth so much in memory may be made for this caller. `None` if it takes too long.
+    pub(crate) async fn turn(&self, caller: &str, weight: usize) -> Option<Option<OwnedSemaphorePermit>> {
         if weight <= SMALL {
             return Some(None);
         }
         let (of, units) =
             if weight > LARGE { (&self.large, 1) } else { (&self.served, weight.div_ceil(UNIT)) };
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let turn = timeout(PATIENCE, Arc::clone(of).acquire_many_owned(units)).await;
-        // Never closed, so there is no other error than the time.
-        turn.ok()?.ok().map(Some)
+        of.turn(caller, units).await.map(Some)
     }
 }
 
 impl Share {
+    /// Whose it is.
+    pub(crate) fn caller(&self) -> &str {
+        self.counted.caller()
+    }
+
     /// So many more have come. False if there is no room for them.
     pub(crate) fn grow(&mut self, octets: usize) -> bool {
         self.octets += octets;
@@ -97,11 +96,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn large_ones_are_served_one_at_a_time_and_small_ones_at_once() {
         let budget = Arc::new(Budget::default());
-        let large = budget.turn(1 << 30).await.unwrap();
-        assert!(budget.turn(LARGE + 1).await.is_none(), "it waits, and not for ever");
-        let some: Vec<_> = [budget.turn(LARGE).await, budget.turn(LARGE).await].into();
-        assert!(some.iter().all(Option::is_some) && budget.turn(SMALL).await.is_some());
+        let large = budget.turn("a", 1 << 30).await.unwrap();
+        assert!(budget.turn("a", LARGE + 1).await.is_none(), "it waits, and not for ever");
+        let some: Vec<_> = [budget.turn("a", LARGE).await, budget.turn("a", LARGE).await].into();
+        assert!(some.iter().all(Option::is_some) && budget.turn("a", SMALL).await.is_some());
         drop(large);
-        assert!(budget.turn(LARGE + 1).await.is_some());
+        assert!(budget.turn("a", LARGE + 1).await.is_some());
     }
 }

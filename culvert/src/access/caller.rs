@@ -184,7 +184,7 @@ mod tests {
     async fn what_a_request_holds_it_holds_until_its_work_is_done_whoever_waits() {
         const LARGE: usize = 1 << 30;
         let budget = Budget::default();
-        let turn = budget.turn(LARGE).await.unwrap();
+        let turn = budget.turn("a", LARGE).await.unwrap();
         let held = Arc::new(Held::new(budget.share("a".to_owned()), turn));
         let caller = Arc::new(Caller::behind("a".to_owned(), "here".to_owned()));
         let author = Arc::new(caller.author("", None));
@@ -202,7 +202,7 @@ mod tests {
         }
         // Its caller has gone away.
         drop(call);
-        let mut next = Box::pin(budget.turn(LARGE));
+        let mut next = Box::pin(budget.turn("a", LARGE));
         tokio::select! {
             biased;
             _ = &mut next => panic!("the work goes on, and its memory with it"),

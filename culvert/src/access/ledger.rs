@@ -48,6 +48,10 @@ impl Ledger {
 }
 
 impl Entry {
+    pub(crate) fn caller(&self) -> &str {
+        &self.caller
+    }
+
     pub(crate) const fn count(&self) -> usize {
         self.count
     }

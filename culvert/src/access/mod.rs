@@ -2,7 +2,7 @@
 //!
 //! A connection comes in by a door (`doors.rs`: TCP with or without TLS, or the Unix socket) and says there who holds it. Every
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
-//! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`, `ledger.rs`),
+//! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`, `ledger.rs`, `lanes.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
 //! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
 //! (`streams.rs`).
@@ -16,6 +16,7 @@ mod counters;
 mod doors;
 mod files;
 mod guard;
+mod lanes;
 mod layer;
 mod ledger;
 mod limits;
@@ -40,6 +41,7 @@ pub(crate) use caller::{apart, serving};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
 pub(crate) use files::{Look, Watched};
+pub(crate) use lanes::Lanes;
 pub use layer::AccessLayer;
 pub(crate) use ledger::{Entry, Ledger};
 pub use methods::{Rule, rules};

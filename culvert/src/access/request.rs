@@ -75,7 +75,7 @@ pub(crate) async fn receive(
         }
     })?;
     let busy = || Status::resource_exhausted("other large requests are being served; try again in a moment");
-    let turn = budget.turn(weight).await.ok_or_else(busy)?;
+    let turn = budget.turn(share.caller(), weight).await.ok_or_else(busy)?;
     Ok((body, Held::new(share, turn)))
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use culvert_proto::v1;
 use culvert_proto::v1::audit_service_server::AuditService;
 use tenants::Catalog;
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
+use crate::access::{self, Lanes};
 use crate::services::{blocking, status};
 
 /// Lists that are read at a time: each may go through all files of the log, on a processor that tunnels want too. The others wait.
@@ -16,13 +16,13 @@ const READS: usize = 2;
 /// AuditService over the log of a catalog.
 pub struct Audits {
     catalog: Arc<Catalog>,
-    reads: Arc<Semaphore>,
+    reads: Lanes,
 }
 
 impl Audits {
     /// Serves the log of this catalog.
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog, reads: Arc::new(Semaphore::new(READS)) }
+        Self { catalog, reads: Lanes::new(READS) }
     }
 }
 
@@ -33,8 +33,12 @@ impl AuditService for Audits {
         request: Request<v1::ListAuditEntriesRequest>,
     ) -> Result<Response<v1::ListAuditEntriesResponse>, Status> {
         let v1::ListAuditEntriesRequest { parent, page_size, page_token } = request.into_inner();
-        // Never closed, so there is no error. A reading goes on though nobody waits for it any more, and counts until it ends.
-        let turn = Arc::clone(&self.reads).acquire_owned().await;
+        let share = access::current().map(|caller| caller.share()).unwrap_or_default();
+        let Some(turn) = self.reads.turn(&share, 1).await else {
+            let reason = "others are reading the audit log; try again in a moment";
+            return Err(Status::resource_exhausted(reason));
+        };
+        // A reading goes on though nobody waits for it any more, and counts until it ends.
         let page = blocking(&self.catalog, "ListAuditEntries", move |catalog| {
             let _turn = turn;
             catalog.page_audit(&parent, page_size, &page_token)
