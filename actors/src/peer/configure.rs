@@ -64,8 +64,11 @@ impl PeerActor {
         child.outdated = true;
         let name = resource_of(&child.view.name).0.to_owned();
         let is_configured = self.peer.spec.children.iter().any(|child| child.name == configured(&name));
-        let command =
-            if is_configured { Command::CreateChild(name.as_str().into()) } else { Command::DeleteChild(spi) };
+        let command = if is_configured {
+            Command::CreateChild(name.as_str().into())
+        } else {
+            Command::DeleteChild(spi)
+        };
         self.command(id, command);
     }
 
