@@ -88,10 +88,12 @@ impl IkeSaActor {
             }
         };
         let post = Post::here();
-        let done = Box::new(move |kept| {
-            if kept != Kept::Lost && !nothing {
-                post.leave(send);
-            }
+        let done = Box::new(move |kept| match kept {
+            _ if nothing => {}
+            // At once, and this may be the last that is heard of it.
+            Kept::Free => send(),
+            Kept::Known => post.leave(send),
+            Kept::Lost => {}
         });
         // It may be known at once, and what is sent then comes after what has happened.
         self.report_news();

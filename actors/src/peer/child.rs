@@ -31,6 +31,8 @@ pub(super) struct ChildEntry {
     addr: Option<Addr<ChildSaActor>>,
     /// Its child is configured otherwise now: it goes once another pair is there.
     pub(super) outdated: bool,
+    /// It came up with its connection, and its child was configured otherwise meanwhile: it goes once another one is there, and only then.
+    pub(super) overtaken: bool,
     pub(super) view: Arc<ChildView>,
 }
 
@@ -120,6 +122,7 @@ impl PeerActor {
                 since: Instant::now(),
                 addr: Some(addr),
                 outdated: false,
+                overtaken: false,
                 view: Arc::new(view),
             },
         );
@@ -134,6 +137,7 @@ impl PeerActor {
             self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
             self.drop_outdated(&name);
+            self.drop_overtaken(resource_of(&name).0, spi_in);
             if incomplete && self.missing().is_empty() {
                 self.forget_asked();
             }

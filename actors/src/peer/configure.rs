@@ -11,7 +11,7 @@ use ike::supervise::{ConnId, Ended, Few};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
-use super::PeerActor;
+use super::{ChildEntry, PeerActor};
 use crate::convert;
 use crate::mailbox::deliver;
 use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
@@ -57,13 +57,19 @@ impl PeerActor {
         }
     }
 
-    /// A pair that came up with its connection was asked for before its children were configured anew: it is made once more, or goes.
+    /// A pair that came up with its connection may have been asked for before its child was configured anew: it is made once more, or goes. Where
+    /// it was asked for since then nothing is made, and it stays.
     pub(super) fn renew_overtaken(&mut self, id: ConnId, spi: u32) {
-        let overtaken = self.conns.get_mut(&id).is_some_and(|conn| std::mem::take(&mut conn.overtaken));
-        let Some(child) = self.children.get_mut(&spi).filter(|_| overtaken) else { return };
-        child.outdated = true;
+        let Some(child) = self.children.get_mut(&spi) else { return };
         let name = resource_of(&child.view.name).0.to_owned();
-        let is_configured = self.peer.spec.children.iter().any(|child| child.name == configured(&name));
+        let policy = configured(&name);
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        // All pairs after the first are made by what is configured then.
+        if !std::mem::take(&mut conn.overtaken).iter().any(|name| *name == policy) {
+            return;
+        }
+        child.overtaken = true;
+        let is_configured = self.peer.spec.children.iter().any(|child| child.name == policy);
         let command = if is_configured {
             Command::CreateChild(name.as_str().into())
         } else {
@@ -81,12 +87,19 @@ impl PeerActor {
 
     /// The pairs of a child as it was configured before go: its new one is there, or refused.
     pub(super) fn drop_outdated(&mut self, name: &str) {
-        let outdated = self
-            .children
-            .iter()
-            .filter(|(_, child)| child.outdated && resource_of(&child.view.name).0 == name);
-        let outdated: Vec<(u32, ConnId)> = outdated.map(|(spi, child)| (*spi, child.conn)).collect();
-        for (spi, conn) in outdated {
+        self.delete_pairs(name, |_, child| child.outdated);
+    }
+
+    /// What came up with its connection goes: there is one by what is configured now.
+    pub(super) fn drop_overtaken(&mut self, name: &str, newer: u32) {
+        self.delete_pairs(name, |spi, child| child.overtaken && spi != newer);
+    }
+
+    fn delete_pairs(&mut self, name: &str, which: impl Fn(u32, &ChildEntry) -> bool) {
+        let of_name = self.children.iter().filter(|(_, child)| resource_of(&child.view.name).0 == name);
+        let pairs = of_name.filter(|(spi, child)| which(**spi, child));
+        let pairs: Vec<(u32, ConnId)> = pairs.map(|(spi, child)| (*spi, child.conn)).collect();
+        for (spi, conn) in pairs {
             self.command(conn, Command::DeleteChild(spi));
         }
     }
@@ -127,8 +140,10 @@ impl Handler<Configure> for PeerActor {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
             }
             if impact.effect == Effect::Children {
-                let negotiated = self.conns.values_mut().filter(|conn| conn.ike.is_none() && !conn.down);
-                negotiated.for_each(|conn| conn.overtaken = true);
+                let ChildChanges { changed, removed, .. } = &impact.children;
+                for conn in self.conns.values_mut().filter(|conn| conn.ike.is_none() && !conn.down) {
+                    conn.overtaken.extend(changed.iter().chain(removed).cloned());
+                }
             }
             self.change_children(&impact.children);
         }

@@ -44,8 +44,8 @@ pub(crate) struct ConnEntry {
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
     pub(super) closing: bool,
-    /// The children were configured anew while it was negotiated: the pair that it comes up with is of those before.
-    pub(super) overtaken: bool,
+    /// Children that were configured anew, or are none any more, since it was begun: the pair that it comes up with may be of those before.
+    pub(super) overtaken: Vec<String>,
 }
 
 impl ConnEntry {
@@ -59,7 +59,7 @@ impl ConnEntry {
             obstacle: None,
             down: false,
             closing: false,
-            overtaken: false,
+            overtaken: Vec::new(),
         }
     }
 }

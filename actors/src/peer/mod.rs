@@ -126,7 +126,9 @@ impl PeerActor {
         let config =
             convert::peer_config(&env.catalog, env.raw_esp, env.router.shards(), &peer).map(Arc::new);
         let earlier = Earlier::draw();
-        let plan = plan(&peer, env.homes.elsewhere(peer.uid, false).is_some(), earlier);
+        let is_anothers = env.homes.elsewhere(peer.uid, false).is_some();
+        // Nothing has been lost here yet.
+        let plan = plan(&peer, if is_anothers { Whose::Had } else { Whose::Ours }, earlier);
         let watch = DeathWatch::new(peer.uid, supervisor);
         Self {
             supervisor: Supervisor::new(Instant::now(), plan),
@@ -189,7 +191,14 @@ impl PeerActor {
     ///
     /// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
     fn plan(&self) -> Plan {
-        plan(&self.peer, self.elsewhere().is_some() || self.given.is_some(), self.earlier)
+        let begins_nothing = self.env.others.0.as_ref().is_some_and(|cluster| cluster.begins_nothing());
+        let is_had = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
+        let whose = match self.elsewhere() {
+            _ if is_had || begins_nothing => Whose::Had,
+            Some(_) => Whose::Home,
+            None => Whose::Ours,
+        };
+        plan(&self.peer, whose, self.earlier)
     }
 
     /// The other node that begins with the peer; `None` if that is this one.
@@ -331,13 +340,25 @@ impl Handler<ToPeer> for PeerActor {
     }
 }
 
-fn plan(peer: &Peer, is_anothers: bool, earlier: Earlier) -> Plan {
+/// Whose a peer is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// This node begins with it.
+    Ours,
+    /// It is at home with another node.
+    Home,
+    /// Another node has it, or takes it on; or none begins with anybody.
+    Had,
+}
+
+fn plan(peer: &Peer, whose: Whose, earlier: Earlier) -> Plan {
     let mut plan = convert::plan(&peer.spec);
     // Where nobody begins by himself, whoever has lost a tunnel that is to be restarted is the only one that knows of it.
-    if is_anothers && plan.start == Start::Us {
-        plan.start = Start::Peer;
-        if plan.lost == Start::Us {
-            plan.lost = Start::Peer;
+    if whose == Whose::Had || whose == Whose::Home && plan.start == Start::Us {
+        for begins in [&mut plan.start, &mut plan.lost] {
+            if *begins == Start::Us {
+                *begins = Start::Peer;
+            }
         }
     }
     let reauth = plan.reauth.map(|time| time - earlier.of(time));

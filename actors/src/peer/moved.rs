@@ -61,10 +61,13 @@ impl PeerActor {
         if let Some(mut conn) = self.conns.remove(&id)
             && std::mem::replace(&mut conn.down, true)
         {
-            // It only waited for the peer to hear of its end, which was told here: nothing goes on elsewhere.
+            // It only waited for the peer to hear of its end, which was told here: nothing goes on elsewhere, and packets do not.
+            self.lead();
             return self.leave(ctx);
         }
         (self.given, self.leads_to) = (Some(Given::now(true)), to);
+        // One that only waited may have been given after this one.
+        self.lead();
         self.replan();
         self.ended(id, Ended::ByUs);
         self.history().step(id, "goes on at another node");

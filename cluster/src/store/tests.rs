@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
@@ -256,8 +256,11 @@ async fn a_token_that_was_shown_at_one_node_was_shown_at_all() {
     tokio::task::block_in_place(|| nodes[1].catalog.tend()).unwrap();
     let name = "tokens/ops".parse().unwrap();
     let last_use = |node: &Node| node.catalog.get_token(&name).unwrap().last_use();
-    while last_use(&nodes[0]).is_none() {
-        tokio::task::yield_now().await;
-    }
+    let known = async {
+        while last_use(&nodes[0]).is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.expect("it is told");
     assert_eq!(last_use(&nodes[0]), last_use(&nodes[1]));
 }
