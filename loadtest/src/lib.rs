@@ -25,6 +25,7 @@ pub mod traffic;
 pub mod tunnels;
 
 pub use engine::output::Output;
+pub use engine::stop::Signals;
 pub use fleet::{LoadError, Version};
 pub use initiator::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
 pub use ledger::Ledger;

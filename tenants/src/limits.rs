@@ -51,7 +51,7 @@ pub const MAX_RESOURCE_SAS: u8 = ike::resources::MAX_RESOURCES;
 pub const MAX_SUBNETS: usize = 64;
 /// Subnets on both sides of all children of a peer: each is held against those of all other peers of its tenant that have one of them too.
 pub const MAX_PEER_SUBNETS: usize = 1_024;
-/// Other peers of a tenant that a peer may have remote subnets in common with, for other local ones, or both identities, for other addresses.
+/// Other peers of a tenant that may have a remote subnet in common with a peer, for other local ones, or both identities, for other addresses.
 /// Each write of it is held against all of theirs, and nobody else writes meanwhile: with so many the largest take some 40 ms. A network has two or
 /// four ways to the same place.
 pub const MAX_ALIKE: usize = 64;

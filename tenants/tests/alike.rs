@@ -28,7 +28,26 @@ fn no_more_than_so_many_have_remote_subnets_in_common() {
         peer
     };
     let told = refused(make, "peer.children");
-    assert!(told.contains("64 other peers") && told.contains("remote_subnets"), "{told}");
+    assert!(told.contains("64 other peers") && told.contains("10.200.0.0/24"), "{told}");
+}
+
+/// One that has a subnet in common with each of many is not one too many of any.
+#[test]
+fn a_peer_that_many_have_something_in_common_with_can_be_changed() {
+    let catalog = catalog(&["acme"]);
+    let subnet = |number: usize| format!("10.200.{number}.0/24");
+    let mut gateway = peer("acme", "gateway", "10.201.0.0/24");
+    gateway.children[0].remote_subnets = (0..16).map(subnet).collect();
+    gateway.children[0].local_subnets = vec!["10.2.0.0/16".to_owned()];
+    catalog.create_peer(&create_peer(gateway.clone())).unwrap();
+    for number in 0..MAX_ALIKE + 8 {
+        let mut branch = peer("acme", &format!("b{number}"), &subnet(number % 16));
+        branch.children[0].local_subnets = vec![format!("10.1.{number}.0/24")];
+        catalog.create_peer(&create_peer(branch)).unwrap();
+    }
+    gateway.children[0].local_subnets = vec!["10.3.0.0/16".to_owned()];
+    let update = v1::UpdatePeerRequest { peer: Some(gateway), ..Default::default() };
+    catalog.update_peer(&update).unwrap();
 }
 
 #[test]

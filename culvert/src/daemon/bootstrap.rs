@@ -150,6 +150,10 @@ impl Told {
 }
 
 fn refused(error: &BatchError, places: &[String]) -> anyhow::Error {
+    if let BatchError::Whole(tenants::Error::Store(error)) = error {
+        // With more than callers are told.
+        tracing::error!(%error, "bootstrap: the store failed");
+    }
     told(&Failure::of_batch(&status::of_batch(error), "the manifest", places))
 }
 

@@ -116,7 +116,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     let mut screen = Screen::new(global.output);
     screen.say("starting a concentrator on loopback, with a store of its own");
     // Not before all of the site is there is it looked whether one has come: its store can be removed then.
-    let mut enough = Enough::new()?;
+    let mut enough = Enough::new();
     let site = Site::start(&arguments).await?;
     if let Some(address) = site.telemetry.address {
         screen.say(&format!("metrics are at http://{address}/metrics"));

@@ -214,12 +214,13 @@ impl Wide {
 
 /// Until a node has not been heard for so long: whoever is lost while it is asked is not waited for.
 async fn silence(others: &dyn Others, name: &str, lasting: Duration) {
-    let mut heard = Instant::now();
+    let (mut silent, mut looked) = (Duration::ZERO, Instant::now());
     loop {
         let now = Instant::now();
-        if others.hears(name) {
-            heard = now;
-        } else if now.duration_since(heard) >= lasting {
+        // Where this process stood still, that is not the other's silence.
+        let passed = now.duration_since(std::mem::replace(&mut looked, now)).min(2 * LOOK);
+        silent = if others.hears(name) { Duration::ZERO } else { silent + passed };
+        if silent >= lasting {
             return;
         }
         tokio::time::sleep(LOOK).await;

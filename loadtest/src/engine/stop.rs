@@ -15,22 +15,25 @@ const INTERRUPTED: i32 = 130;
 const ENDS: u32 = 2;
 
 /// What asks a program to end.
-pub(crate) struct Signals(Vec<Signal>);
+#[derive(Debug)]
+pub struct Signals(Vec<Signal>);
 
 impl Signals {
-    /// A signal that cannot be listened to ends the program, as it would without this.
     pub(crate) fn listen() -> Self {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
-        // Whoever starts us with nohup wants us to go on when the terminal has gone.
-        if !is_ignored(&status, SignalKind::hangup()) {
-            kinds.push(SignalKind::hangup());
-        }
-        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+        Self::of([SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])
     }
 
-    /// Waits for one.
-    pub(crate) async fn next(&mut self) {
+    /// Listens to these from now on, so that none of them ends the process as it is. One that cannot be listened to ends the program, as it would
+    /// without this.
+    pub fn of(kinds: impl IntoIterator<Item = SignalKind>) -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        // Whoever starts us with nohup wants us to go on when the terminal has gone.
+        let kinds = kinds.into_iter().filter(|kind| !is_ignored(&status, *kind));
+        Self(kinds.filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    /// Waits for one. One that has come meanwhile counts.
+    pub async fn next(&mut self) {
         std::future::poll_fn(|context| {
             // One that is over says so at once, and never comes again.
             let came = self.0.iter_mut().any(|signal| signal.poll_recv(context) == Poll::Ready(Some(())));

@@ -115,7 +115,7 @@ impl Writer<'_> {
 }
 
 /// What can only be said in view of the other objects.
-pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
+pub(crate) fn check(state: &State, before: Option<&Peer>, peer: &Peer) -> Result<(), Error> {
     let Peer { name, spec, .. } = peer;
     let tenant = name.tenant();
     if let Some(owner) = state.tenants.get(tenant) {
@@ -126,28 +126,39 @@ pub(crate) fn check(state: &State, peer: &Peer) -> Result<(), Error> {
     if !state.secrets.contains_key(secret) {
         faults.add("peer.auth.psk", format!("{secret} does not exist; create it first"));
     }
-    check_identities(state, name, spec, &mut faults);
+    let before = before.map(|before| &before.spec);
+    check_identities(state, name, before, spec, &mut faults);
     check_crowd(state, name, spec, &mut faults);
-    check_subnets(state, name, spec, &mut faults);
+    check_subnets(state, name, before, spec, &mut faults);
     check_transport(state, name, spec, &mut faults);
     routes::check_peer(state, name, spec, &mut faults);
     Ok(faults.into_result()?)
 }
 
 /// A responder knows a peer by its identities and its address: no two may have these in common, whoever's they are.
-fn check_identities(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
+fn check_identities(
+    state: &State,
+    name: &PeerName,
+    before: Option<&PeerSpec>,
+    spec: &PeerSpec,
+    faults: &mut Violations,
+) {
+    // What was stored before there was a bound stays.
+    let identities = |spec: &PeerSpec| (spec.local_identity.clone(), spec.remote_identity.clone());
+    let most =
+        before.filter(|before| identities(before) == identities(spec)).map_or(MAX_ALIKE, |_| usize::MAX);
     let same = state.index.same_identities(&spec.local_identity, &spec.remote_identity);
     let mut same = same.filter(|other| other.name != *name);
     let mut own = 0;
     // Those of other tenants are not counted: they would tell of each other, and could take a pair away.
     let found = same.find(|other| {
         own += usize::from(other.name.tenant() == name.tenant());
-        own > MAX_ALIKE || remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
+        own > most || remote::overlap(&other.spec.remote_addresses, &spec.remote_addresses)
     });
     let Some(twin) = found else {
         return;
     };
-    if own > MAX_ALIKE {
+    if own > most {
         let fault = format!(
             "more than {MAX_ALIKE} other peers have the identities {} (local) and {} (remote) too; expected identities of its own",
             spec.local_identity, spec.remote_identity
@@ -204,7 +215,13 @@ fn check_crowd(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Vio
 
 /// One remote subnet behind two peers: which of them a packet is for could not be told. Whoever writes has the lock for as long as this takes,
 /// so there are not more subnets than can be held against those of a hundred thousand peers.
-fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut Violations) {
+fn check_subnets(
+    state: &State,
+    name: &PeerName,
+    before: Option<&PeerSpec>,
+    spec: &PeerSpec,
+    faults: &mut Violations,
+) {
     let count: usize =
         spec.children.iter().map(|child| child.local_subnets.len() + child.remote_subnets.len()).sum();
     if count > MAX_PEER_SUBNETS {
@@ -213,15 +230,17 @@ fn check_subnets(state: &State, name: &PeerName, spec: &PeerSpec, faults: &mut V
     }
     let remote = || spec.children.iter().flat_map(|child| &child.remote_subnets);
     let own: HashSet<Cidr> = remote().copied().collect();
-    let mut owners: HashSet<&PeerName> = HashSet::new();
-    for owner in own.iter().flat_map(|subnet| state.index.owners(name.tenant(), *subnet)) {
-        if owner != name && owners.insert(owner) && owners.len() > MAX_ALIKE {
-            let fault = format!(
-                "more than {MAX_ALIKE} other peers have remote_subnets of these too; expected some that fewer have"
-            );
-            return faults.add("peer.children", fault);
-        }
+    let others = |subnet: &Cidr| state.index.owners(name.tenant(), *subnet).filter(|owner| *owner != name);
+    // Of each: so it is refused to the one that is too many, and not to another that changes later. What was stored before there was a bound
+    // stays.
+    let is_new = before.is_none_or(|before| before.children != spec.children);
+    if let Some(subnet) = own.iter().filter(|_| is_new).find(|subnet| others(subnet).nth(MAX_ALIKE).is_some())
+    {
+        let fault =
+            format!("more than {MAX_ALIKE} other peers have {subnet} too; expected one that fewer have");
+        return faults.add("peer.children", fault);
     }
+    let owners: HashSet<&PeerName> = own.iter().flat_map(others).collect();
     let claims = Claims::of(&spec.children);
     let mut twins: BTreeMap<(usize, usize), &PeerName> = BTreeMap::new();
     for owner in owners.iter().filter_map(|owner| state.peers.get(*owner)) {

@@ -180,7 +180,13 @@ impl<'a> Writer<'a> {
                     };
                     tenants::check(self.state(), &self.author, before, tenant)
                 }
-                Object::Peer(peer) => peers::check(self.state(), peer),
+                Object::Peer(peer) => {
+                    let before = match &done.before {
+                        Some(Object::Peer(before)) => Some(before.as_ref()),
+                        _ => None,
+                    };
+                    peers::check(self.state(), before, peer)
+                }
                 Object::Secret(secret) => secrets::check(self.state(), secret),
                 Object::Token(token) => tokens::check(self.state(), &self.author, token),
             };

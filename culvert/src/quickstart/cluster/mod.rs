@@ -69,7 +69,7 @@ struct Cluster {
 
 /// Runs it, until it is over or somebody has had enough; all processes end with it.
 pub(crate) async fn run(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
-    Enough::new()?.unless(exercise(screen, arguments, plan)).await
+    Enough::new().unless(exercise(screen, arguments, plan)).await
 }
 
 async fn exercise(screen: &mut Screen, arguments: &Arguments, plan: &Plan) -> Result<Summary, Failure> {
