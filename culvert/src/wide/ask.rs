@@ -219,9 +219,13 @@ async fn silence(others: &dyn Others, name: &str, lasting: Duration) {
         let now = Instant::now();
         // Where this process stood still, that is not the other's silence.
         let passed = now.duration_since(std::mem::replace(&mut looked, now)).min(2 * LOOK);
-        silent = if others.hears(name) { Duration::ZERO } else { silent + passed };
-        if silent >= lasting {
-            return;
+        if others.hears(name) {
+            silent = Duration::ZERO;
+        } else {
+            silent += passed;
+            if silent >= lasting {
+                return;
+            }
         }
         tokio::time::sleep(LOOK).await;
     }
