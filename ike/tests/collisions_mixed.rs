@@ -14,6 +14,14 @@ fn up() -> Pair {
     Pair::up(&Spec::left(), &Spec::right())
 }
 
+/// What both have to send is on its way at the same time.
+fn cross(pair: &mut Pair) {
+    let (a, b) = (pair.take(A), pair.take(B));
+    pair.put(A, &a);
+    pair.put(B, &b);
+    pair.settle();
+}
+
 /// The answer to a rekeying is lost: what is sent again for it comes by the same IKE_SA, which is not rekeyed before.
 #[test]
 fn an_ike_rekey_waits_for_a_delete_that_is_owed() {
@@ -51,10 +59,7 @@ fn x1_child_and_ike_rekey_cross() {
     let mut pair = up();
     pair.rekey(A);
     pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
+    cross(&mut pair);
     pair.assert_children(1);
     pair.run(60);
     pair.assert_children(1);
@@ -74,10 +79,7 @@ fn x2_a_new_child_and_an_ike_rekey_cross() {
     pair.assert_children(0);
     pair.command(A, Command::CreateChild("net".into()));
     pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
+    cross(&mut pair);
     pair.run(60);
     pair.assert_children(1);
     pair.assert_ike(1);
@@ -90,10 +92,7 @@ fn x3_a_child_delete_crosses_an_ike_rekey() {
     let mut pair = up();
     pair.delete(A);
     pair.command(B, Command::RekeyIke);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
+    cross(&mut pair);
     pair.run(60);
     pair.assert_children(0);
     pair.assert_ike(1);
@@ -104,10 +103,7 @@ fn close_crosses(start: impl FnOnce(&mut Pair)) {
     let mut pair = up();
     start(&mut pair);
     pair.command(B, Command::Close);
-    let (a, b) = (pair.take(A), pair.take(B));
-    pair.put(A, &a);
-    pair.put(B, &b);
-    pair.settle();
+    cross(&mut pair);
     pair.run(60);
     pair.assert_children(0);
     assert!(pair.a.conn.as_ref().unwrap().is_finished() && pair.b.conn.as_ref().unwrap().is_finished());

@@ -284,8 +284,7 @@ impl Handler<Begin> for IkeSaActor {
         let owner = ctx.address().recipient();
         match begin {
             Begin::Initiate { config, path, cause } => {
-                self.begin_telling(ctx);
-                if !self.holds_slot() {
+                if !self.tells_here(ctx) {
                     // It goes to another node, or has been lost, and nothing that is in it is said here. Tried again by the one that is then this node's.
                     tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone before it has begun");
                     self.report(ConnEvent::Down(CloseReason::Local));
@@ -327,9 +326,7 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
-                // First, for whoever gives the slot away asks those who can be asked.
-                self.begin_telling(ctx);
-                if !self.holds_slot() {
+                if !self.tells_here(ctx) {
                     tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone on before it has begun here");
                     self.report(ConnEvent::Given(None));
                     return ctx.stop();

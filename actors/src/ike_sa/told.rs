@@ -32,7 +32,7 @@ pub(super) struct Told {
 
 impl IkeSaActor {
     /// From now on it can be asked what there is of it. Nothing without a cluster.
-    pub(super) fn begin_telling(&mut self, ctx: &Context<Self>) {
+    fn begin_telling(&mut self, ctx: &Context<Self>) {
         if self.env.others.0.is_none() || self.told.is_some() {
             return;
         }
@@ -209,8 +209,10 @@ impl IkeSaActor {
         }
     }
 
-    /// Whether the slot is this node's: also where it is alone.
-    pub(super) fn holds_slot(&self) -> bool {
+    /// Can be asked from now on. Whether the slot is this node's then, also where it is alone: looked at after that, for whoever gives the slot
+    /// away asks those who can be asked.
+    pub(super) fn tells_here(&mut self, ctx: &Context<Self>) -> bool {
+        self.begin_telling(ctx);
         self.env.others.0.as_ref().is_none_or(|cluster| cluster.holds(self.slot))
     }
 
@@ -221,9 +223,7 @@ impl IkeSaActor {
             return false;
         }
         self.slot = adopted.slot().unwrap_or(self.slot);
-        // First, for whoever gives the slot away asks those who can be asked.
-        self.begin_telling(ctx);
-        let here = self.holds_slot();
+        let here = self.tells_here(ctx);
         if !here {
             tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone before it was taken on");
             self.report(ConnEvent::Finished);

@@ -384,8 +384,7 @@ impl PeerActor {
     pub(super) fn connection_gone(&mut self, ctx: &mut Context<Self>, id: ConnId) {
         if !self.leaving {
             // It was up here until a moment ago, so nobody else calls back, wherever it is at home.
-            let goes_on_elsewhere = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
-            self.call_back(ctx, goes_on_elsewhere);
+            self.call_back(ctx, self.is_had_elsewhere());
         }
         if let Some(mut conn) = self.conns.remove(&id) {
             conn.down = true;

@@ -53,7 +53,7 @@ impl PeerActor {
     /// The peer uses SAs that are not here. Nor does anything begin here while it is up at another node: anybody can send a packet with its
     /// address, and the peer would take what begins for the end of what it has.
     pub(super) fn wake(&mut self, ctx: &mut Context<Self>) {
-        if self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some() {
+        if self.is_had_elsewhere() {
             return;
         }
         let now = Instant::now();

@@ -192,13 +192,17 @@ impl PeerActor {
     /// One whose connection went to another node a moment ago is left to that one as well: where it is at home may not say so yet.
     fn plan(&self) -> Plan {
         let begins_nothing = self.env.others.0.as_ref().is_some_and(|cluster| cluster.begins_nothing());
-        let is_had = self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some();
         let whose = match self.elsewhere() {
-            _ if is_had || begins_nothing => Whose::Had,
+            _ if self.is_had_elsewhere() || begins_nothing => Whose::Had,
             Some(_) => Whose::Home,
             None => Whose::Ours,
         };
         plan(&self.peer, whose, self.earlier)
+    }
+
+    /// Whether another node has a connection with the peer, or was given the one that was here.
+    fn is_had_elsewhere(&self) -> bool {
+        self.given.is_some() || self.env.homes.holder(self.peer.uid).is_some()
     }
 
     /// The other node that begins with the peer; `None` if that is this one.

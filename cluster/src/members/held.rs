@@ -36,7 +36,8 @@ impl Held {
     /// There is a connection with the peer of this uid, or is none any more.
     pub fn hold(&self, uid: u64, held: bool) {
         let mut uids = self.uids();
-        if if held { uids.insert(uid) } else { uids.remove(&uid) } {
+        let changed = if held { uids.insert(uid) } else { uids.remove(&uid) };
+        if changed {
             self.0.changed.notify_one();
         }
     }

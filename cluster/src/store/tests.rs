@@ -258,7 +258,7 @@ async fn a_token_that_was_shown_at_one_node_was_shown_at_all() {
     let last_use = |node: &Node| node.catalog.get_token(&name).unwrap().last_use();
     let known = async {
         while last_use(&nodes[0]).is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(30), known).await.expect("it is told");
