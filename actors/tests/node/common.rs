@@ -46,6 +46,15 @@ impl Branch {
         let _ = self.task.await;
     }
 
+    /// Stops to send: what it has seen until then. What it tells while it sends is a little behind what it does.
+    pub(crate) async fn stops(&mut self) -> Report {
+        for command in [Command::Send(false), Command::Tally] {
+            self.commands.send(command).await.unwrap();
+        }
+        self.until("it has told", |report| report.arrived.is_some()).await;
+        self.report.latest()
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.report.latest().received.values().map(|r| r.0).sum()
     }
