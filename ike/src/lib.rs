@@ -23,6 +23,7 @@ pub mod identity;
 mod mode;
 pub mod proposal;
 pub mod reception;
+mod refusal;
 pub mod resources;
 mod silence;
 mod snapshot;

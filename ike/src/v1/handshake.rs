@@ -22,6 +22,7 @@ use crate::event::Event;
 use crate::host::Host;
 use crate::identity::Identity;
 use crate::proposal::IkeChoice;
+use crate::refusal::Refusal;
 use crate::verbs::KEEPALIVE;
 
 pub(crate) use snapshot::{AnnouncedForm, HandshakeForm, LifeForm, SkeyidForm, natt, natt_number};
@@ -59,6 +60,8 @@ pub(crate) struct Handshake {
     pub(crate) octets: (usize, usize),
     /// To an initiator of aggressive mode: it has objected to our proof by a message that cannot be read.
     pub(crate) objected: bool,
+    /// Ours: our last message was refused.
+    pub(crate) refused: Option<Refusal>,
     /// Something has come that bears our SPI, from where that was sent.
     pub(crate) address_proved: bool,
     /// Ours: what the host says of ESP since it began.

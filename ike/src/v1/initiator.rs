@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::negotiate;
 use crate::reception::cost_of_exchange;
+use crate::refusal::Refusal;
 use crate::verbs::Path;
 use crate::wire::numbers::{ExchangeType, TransformType};
 use crate::wire::sa::Transform;
@@ -97,6 +98,7 @@ impl Connection {
             deadline: None,
             octets: (0, 0),
             objected: false,
+            refused: None,
             address_proved: false,
             packets: Packets::Unasked,
         }));
@@ -136,7 +138,10 @@ impl Connection {
             },
         };
         match outcome {
-            Ok(None) => self.handshake = Some(handshake),
+            Ok(None) => {
+                handshake.refused = None;
+                self.handshake = Some(handshake);
+            }
             Ok(Some((keyed, contact))) => {
                 // Aggressive mode ends with a message of ours, which may get lost.
                 let last = (handshake.mode == Phase1::Aggressive).then(|| handshake.repeat.clone());
@@ -395,9 +400,9 @@ impl Connection {
         self.renewal_failed(now, host, failure, heard);
     }
 
-    /// A notify in clear, or in keys that the peer does not know to be wrong, about phase 1 of ours. It proves nothing, but
-    /// who knows our SPI has seen our message, and there is no other word for a refusal.
-    pub(crate) fn phase1_refused(&mut self, now: Instant, host: &mut dyn Host, kind: NotifyType) {
+    /// A notify in clear about phase 1 of ours. It proves nothing, but who knows our SPI has seen our message, and there is no
+    /// other word for a refusal.
+    pub(crate) fn phase1_refused(&mut self, now: Instant, kind: NotifyType) {
         let failure = match kind {
             NotifyType::NO_PROPOSAL_CHOSEN
             | NotifyType::BAD_PROPOSAL_SYNTAX
@@ -407,7 +412,9 @@ impl Connection {
             },
             kind => Failure::NotifyV1 { exchange: self.phase1_exchange(), notify: kind.to_string() },
         };
-        self.phase1_failed(now, host, failure);
+        if let Some(handshake) = &mut self.handshake {
+            handshake.refused.get_or_insert_with(|| Refusal::new(now, failure));
+        }
     }
 
     /// The exchange that is under way, for diagnostics.

@@ -122,7 +122,7 @@ impl Connection {
         }
         let chain = parse_chain(header.next, body, false).ok();
         match chain.and_then(|chain| error_of(Payloads(&chain.payloads))) {
-            Some(kind) => self.phase1_refused(now, host, kind),
+            Some(kind) => self.phase1_refused(now, kind),
             None => self.counters.dropped += 1,
         }
     }

@@ -97,6 +97,7 @@ impl Connection {
             deadline: Some(now + HALF_OPEN_TIMEOUT),
             octets,
             objected: false,
+            refused: None,
             address_proved: false,
             packets: Packets::Unasked,
         }));

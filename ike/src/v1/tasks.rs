@@ -14,6 +14,7 @@ use crate::config::Retransmit;
 use crate::event::{ChildEnd, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
+use crate::refusal::Refusal;
 use crate::verbs::{KEEPALIVE, MAX_CHILDREN};
 use crate::wire::numbers::ExchangeType;
 
@@ -260,7 +261,11 @@ impl Connection {
         if self.phase == Phase::Finished {
             return None;
         }
-        let handshake = self.handshake.iter().flat_map(|h| [h.repeat.due, h.deadline]).flatten();
+        let handshake = self
+            .handshake
+            .iter()
+            .flat_map(|h| [h.repeat.due, h.deadline, h.refused.as_ref().map(Refusal::due)])
+            .flatten();
         let sas = self.sas.iter().filter_map(|sa| sa.replaced);
         let quick = self.quick.iter().filter_map(Quick::due);
         let children = self.children.iter().filter_map(Child::due);
@@ -312,6 +317,10 @@ impl Connection {
             let failure = self.unfinished();
             return self.failed(failure);
         }
+        if let Some(refused) = handshake.refused.as_ref().filter(|refused| refused.due() <= now) {
+            let failure = refused.believed();
+            return self.phase1_failed(now, host, failure);
+        }
         let fragments = handshake.peer.fragments;
         match handshake.repeat.retransmit(now) {
             None => {}
@@ -322,7 +331,8 @@ impl Connection {
             Some(Err(_)) if self.asks_for_packets(now) => {}
             Some(Err(tries)) => {
                 let remote = self.addresses().1;
-                let failure = self.unanswered(remote, tries);
+                let refused = self.handshake.as_ref().and_then(|h| h.refused.as_ref()).map(Refusal::believed);
+                let failure = refused.unwrap_or_else(|| self.unanswered(remote, tries));
                 self.phase1_failed(now, host, failure);
             }
         }

@@ -20,6 +20,7 @@ use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspProposal, IkeProposal, negotiate};
+use crate::refusal::Refusal;
 use crate::verbs::Path;
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
@@ -53,6 +54,8 @@ pub(crate) struct InitSent {
     request: Vec<u8>,
     /// Only retransmission is used of it here.
     pub(crate) exchanges: Exchanges,
+    /// The request as it is now was refused.
+    pub(crate) refused: Option<Refusal>,
 }
 
 impl InitSent {
@@ -127,6 +130,7 @@ impl Connection {
             restarts: 0,
             request: Vec::new(),
             exchanges: Exchanges::default(),
+            refused: None,
         };
         this.send_init(now, init);
         Ok(this)
@@ -149,6 +153,7 @@ impl Connection {
         init.request = Message::encode(header, &payloads);
         // Each restart is a fresh IKE_SA_INIT with Message ID 0.
         init.exchanges = Exchanges::default();
+        init.refused = None;
         let (bytes, policy) = (init.request.clone(), self.retransmit_policy(&Request::Auth));
         let exchange = ExchangeType::IKE_SA_INIT;
         init.exchanges.sent(now, exchange, Request::Auth, vec![bytes.clone()], policy);
@@ -192,8 +197,7 @@ impl Connection {
             }
             if !groups.contains(&wanted) || wanted == init.dh.group() {
                 let offered = groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                self.phase = Phase::InitSent(Box::new(init));
-                return self.failed(now, Failure::NoGroup { wanted, offered });
+                return self.init_refused(now, init, Failure::NoGroup { wanted, offered });
             }
             return match KeyPair::generate(wanted, host) {
                 Ok(dh) => self.restart_init(now, init.with_key(dh)),
@@ -205,23 +209,24 @@ impl Connection {
         }
         if let Some(error) = payloads.error() {
             let failure = self.refusal(ExchangeType::IKE_SA_INIT, error.kind);
-            self.phase = Phase::InitSent(Box::new(init));
-            return self.failed(now, failure);
+            return self.init_refused(now, init, failure);
         }
         match self.keys_from_init(&init, header, payloads) {
             Ok(sa) => self.send_auth(now, host, init, sa, payloads, datagram),
-            Err(failure) => {
-                self.phase = Phase::InitSent(Box::new(init));
-                self.failed(now, failure);
-            }
+            Err(failure) => self.init_refused(now, init, failure),
         }
+    }
+
+    /// What was answered leads to no IKE_SA, and proves nothing: the answer of the peer may yet come (RFC 7296 section 2.21.1).
+    fn init_refused(&mut self, now: Instant, mut init: InitSent, failure: Failure) {
+        init.refused.get_or_insert_with(|| Refusal::new(now, failure));
+        self.phase = Phase::InitSent(Box::new(init));
     }
 
     fn restart_init(&mut self, now: Instant, mut init: InitSent) {
         init.restarts += 1;
         if init.restarts > MAX_INIT_RESTARTS {
-            self.phase = Phase::InitSent(Box::new(init));
-            return self.failed(now, Failure::StillBusy);
+            return self.init_refused(now, init, Failure::StillBusy);
         }
         self.send_init(now, init);
     }

@@ -15,6 +15,7 @@ use crate::config::ChildConfig;
 use crate::event::{ChildEnd, CloseReason, Event, Transmit};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
+use crate::refusal::Refusal;
 use crate::verbs::{KEEPALIVE, LINGER_IKE, MAX_CHILDREN};
 use crate::wire::numbers::ExchangeType;
 
@@ -272,7 +273,9 @@ impl Connection {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let phase = match &self.phase {
-            Phase::InitSent(init) => init.exchanges.due(),
+            Phase::InitSent(init) => {
+                init.exchanges.due().into_iter().chain(init.refused.as_ref().map(Refusal::due)).min()
+            }
             Phase::AwaitAuth(state) => Some(state.deadline),
             Phase::Lingering(until) => Some(*until),
             _ => None,
@@ -322,6 +325,10 @@ impl Connection {
 
     fn retransmit_init(&mut self, now: Instant) {
         let Phase::InitSent(init) = &mut self.phase else { return };
+        if let Some(refused) = init.refused.as_ref().filter(|refused| refused.due() <= now) {
+            let failure = refused.believed();
+            return self.failed(now, failure);
+        }
         match init.exchanges.retransmit(now) {
             None => {}
             Some(Ok(datagrams)) => {
@@ -329,9 +336,10 @@ impl Connection {
                 self.ask(datagrams);
             }
             Some(Err(pending)) => {
-                let remote = self.addresses().1;
-                let tries = pending.sent;
-                self.failed(now, Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, tries });
+                let refused = init.refused.as_ref().map(Refusal::believed);
+                let (remote, tries) = (self.addresses().1, pending.sent);
+                let timeout = Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, tries };
+                self.failed(now, refused.unwrap_or(timeout));
             }
         }
     }

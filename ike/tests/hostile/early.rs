@@ -1,9 +1,11 @@
 //! Before the peer is authenticated nothing but IKE_AUTH is served (RFC 7296 section 1.2). CVE-2019-12312: an
 //! INFORMATIONAL exchange there; CVE-2014-2338: the rekeying of an IKE_SA that was never authenticated.
 
+use std::time::Duration;
+
 use ike::wire::message::Message;
 use ike::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
-use ike::wire::payload::Payload;
+use ike::wire::payload::{Notify, Payload};
 
 use crate::kit::{A, B, Spec, Who};
 use crate::peer::{Hostile, child_request, ike_offer, notify};
@@ -168,12 +170,39 @@ fn an_initiator_refuses_in_the_answer_what_it_did_not_offer() {
         let header = Message::parse(&h.pair.take(A).bytes).unwrap().header;
         let header = ike::wire::Header { spi_r, from_initiator: false, response: true, ..header };
         h.inject(B, &Message::encode(header, &payloads));
+        assert!(h.pair.a.outbox.is_empty(), "{what}: IKE_AUTH was sent");
+        h.pair.pass(Duration::from_secs(2));
         assert!(
             h.pair.a.log.len() == 1 && h.pair.a.log[0].contains("not in our offer"),
             "{what}: {:?}",
             h.pair.a.log
         );
-        assert!(h.pair.a.outbox.is_empty(), "{what}: IKE_AUTH was sent");
         assert_eq!(h.pair.a.conn.as_ref().unwrap().ike_sas(), 0, "{what}: keys were made");
+    }
+}
+
+/// RFC 7296 section 2.21.1: a refusal that nobody has authenticated is not acted upon at once.
+#[test]
+fn a_refusal_in_the_peer_s_place_ends_nothing() {
+    for (kind, data) in [
+        (NotifyType::NO_PROPOSAL_CHOSEN, vec![]),
+        (NotifyType::INVALID_KE_PAYLOAD, vec![0, 14]),
+        (NotifyType::INVALID_SYNTAX, vec![]),
+        (NotifyType::INVALID_MAJOR_VERSION, vec![]),
+    ] {
+        let mut h = Hostile::new(&Spec::left(), &Spec::right());
+        h.pair.initiate();
+        let request = h.pair.take(A);
+        let header = Message::parse(&request.bytes).unwrap().header;
+        let header = ike::wire::Header { from_initiator: false, response: true, ..header };
+        let forged = Message::encode(header, &[Payload::Notify(Notify::with_data(kind, data))]);
+        h.inject(B, &forged);
+        h.pair.put(A, &request);
+        h.pair.settle();
+        h.inject(B, &forged);
+        h.pair.run(60);
+        h.pair.assert_ike(1);
+        h.pair.assert_children(1);
+        assert!(!h.pair.a.log.iter().any(|line| line.starts_with("down")), "{kind}: {:?}", h.pair.a.log);
     }
 }

@@ -25,6 +25,7 @@ fn init_rounds(left: &Spec, mut reply: impl FnMut(usize) -> Notify) -> (usize, H
             Transmit { local: h.pair.b.addr, remote: h.pair.a.addr, natt: false, keepalive: false, bytes };
         h.pair.put(B, &answer);
     }
+    h.pair.pass(Duration::from_secs(2));
     (rounds, h)
 }
 

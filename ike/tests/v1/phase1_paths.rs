@@ -442,6 +442,7 @@ fn a_refusal_in_clear_ends_the_first_phase_1_and_does_not_touch_what_is_up() {
     let first = pair.take(A);
     forged.bytes[..16].copy_from_slice(&[&first.bytes[..8], &[0; 8]].concat());
     pair.put(B, &forged);
+    pair.pass(Duration::from_secs(2));
     assert!(is_up(&pair.a.conn) && pair.a.log.last().unwrap().contains("not rekeyed"), "{:?}", pair.a.log);
     pair.run(30);
     pair.assert_children(1);

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, Packets, Step, Unproved};
 use crate::config::Phase1;
+use crate::refusal::{Refusal, RefusalForm};
 use crate::snapshot::keys::KeyPairForm;
 use crate::snapshot::values::{choice, choice_form};
 use crate::snapshot::{NotNow, Reading, RestoreError, Writing};
@@ -46,6 +47,8 @@ pub(crate) struct HandshakeForm {
     packets_asked: bool,
     #[prost(bool, tag = "17")]
     packets_heard: bool,
+    #[prost(message, optional, tag = "18")]
+    refused: Option<RefusalForm>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -282,6 +285,7 @@ impl Handshake {
             deadline,
             octets: (octets_in, octets_out),
             objected,
+            refused,
             address_proved,
             packets,
         } = self;
@@ -318,6 +322,7 @@ impl Handshake {
             address_proved: *address_proved,
             packets_asked: *packets == Packets::Asked,
             packets_heard: *packets == Packets::Heard,
+            refused: refused.as_ref().map(|refused| refused.form(w)),
         })
     }
 
@@ -350,6 +355,7 @@ impl Handshake {
             deadline: r.maybe_at(form.deadline),
             octets: (octets(form.octets_in), octets(form.octets_out)),
             objected: form.objected,
+            refused: form.refused.as_ref().map(|form| Refusal::restore(form, r)).transpose()?,
             address_proved: form.address_proved,
             packets: match (form.packets_asked, form.packets_heard) {
                 (_, true) => Packets::Heard,

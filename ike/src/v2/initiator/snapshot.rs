@@ -4,6 +4,7 @@ use prost::Message;
 use snapshot::{SnapshotError, required};
 
 use super::{AuthSent, InitSent};
+use crate::refusal::{Refusal, RefusalForm};
 use crate::snapshot::keys::KeyPairForm;
 use crate::snapshot::{Reading, RestoreError, Writing};
 use crate::v2::exchange::{Exchanges, ExchangesForm};
@@ -28,11 +29,13 @@ pub(crate) struct InitSentForm {
     request: Vec<u8>,
     #[prost(message, optional, tag = "7")]
     exchanges: Option<ExchangesForm>,
+    #[prost(message, optional, tag = "8")]
+    refused: Option<RefusalForm>,
 }
 
 impl InitSent {
     pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> InitSentForm {
-        let Self { spi, dh, nonce, cookie, payloads: _, restarts, request, exchanges } = self;
+        let Self { spi, dh, nonce, cookie, payloads: _, restarts, request, exchanges, refused } = self;
         InitSentForm {
             spi: *spi,
             dh: Some(KeyPairForm::new(dh)),
@@ -41,6 +44,7 @@ impl InitSent {
             restarts: *restarts,
             request: request.clone(),
             exchanges: Some(exchanges.form(w)),
+            refused: refused.as_ref().map(|refused| refused.form(w)),
         }
     }
 
@@ -60,6 +64,7 @@ impl InitSent {
             restarts: form.restarts,
             request: form.request.clone(),
             exchanges: Exchanges::restore(required(form.exchanges.as_ref(), REQUEST)?, r)?,
+            refused: form.refused.as_ref().map(|form| Refusal::restore(form, r)).transpose()?,
         })
     }
 }
