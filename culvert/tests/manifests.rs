@@ -155,7 +155,10 @@ async fn a_dry_run_says_what_a_change_interrupts_and_so_does_the_change() {
             "interrupts all tunnels of the tenant: they start afresh, because of uplink",
         ),
         (format!("{base}{voice}"), "the IKE SA stays; added: voice; not interrupted: lan"),
-        (base.replace("10.1.0.0/24", "10.2.0.0/24"), "the IKE SA stays; replaced: lan; deleted: voice"),
+        (
+            base.replace("10.1.0.0/24", "10.2.0.0/24"),
+            "the IKE SA stays; replaced: lan (a peer that has it in parts starts afresh); deleted: voice",
+        ),
         (
             base.replace("10.1.0.0/24", "10.2.0.0/24") + "ike: {dpdInterval: 5s}\n",
             "running tunnels take over ike.dpd_interval; nothing is interrupted",

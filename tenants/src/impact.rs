@@ -101,7 +101,7 @@ pub fn of_peer(old: &PeerSpec, new: &PeerSpec) -> Impact {
     // Decided while an IKE_SA is negotiated (RFC 7296 section 2.23), so it waits for the next one.
     found.note(TakenOver, "force_encapsulation", *force_encapsulation != new.force_encapsulation);
     of_ike(ike, &new.ike, &mut found);
-    of_children(children, &new.children, &mut found);
+    of_children((children, &new.children), matches!(ike.version, IkeVersion::V1(_)), &mut found);
     found.0
 }
 
@@ -125,7 +125,7 @@ fn of_ike(old: &IkeSpec, new: &IkeSpec, found: &mut Found) {
     }
 }
 
-fn of_children(old: &[ChildSpec], new: &[ChildSpec], found: &mut Found) {
+fn of_children((old, new): (&[ChildSpec], &[ChildSpec]), is_v1: bool, found: &mut Found) {
     use Effect::Children;
     for child in old {
         let name = &child.name;
@@ -134,7 +134,7 @@ fn of_children(old: &[ChildSpec], new: &[ChildSpec], found: &mut Found) {
                 found.note(Children, format!("children[{name}]"), true);
                 found.0.children.removed.push(name.clone());
             }
-            Some(now) if of_child(child, now, found) => found.0.children.changed.push(name.clone()),
+            Some(now) if of_child(child, now, is_v1, found) => found.0.children.changed.push(name.clone()),
             Some(_) => found.0.children.kept.push(name.clone()),
         }
     }
@@ -145,8 +145,8 @@ fn of_children(old: &[ChildSpec], new: &[ChildSpec], found: &mut Found) {
 }
 
 /// Whether the Child SA would have been negotiated differently.
-fn of_child(old: &ChildSpec, new: &ChildSpec, found: &mut Found) -> bool {
-    use Effect::{Children, TakenOver};
+fn of_child(old: &ChildSpec, new: &ChildSpec, is_v1: bool, found: &mut Found) -> bool {
+    use Effect::{Children, IkeRestart, TakenOver};
     let ChildSpec {
         name,
         mode,
@@ -171,8 +171,10 @@ fn of_child(old: &ChildSpec, new: &ChildSpec, found: &mut Found) -> bool {
         // The one that all use stays.
         ("resource_sas", *resource_sas != new.resource_sas),
     ];
+    // What was agreed on in parts is agreed on anew as a whole.
+    let effect = if is_v1 && old.pairs_of_subnets() > 1 { IkeRestart } else { Children };
     for (field, differs) in negotiated {
-        found.note(Children, format!("children[{name}].{field}"), differs);
+        found.note(effect, format!("children[{name}].{field}"), differs);
     }
     for (field, differs) in own {
         found.note(TakenOver, format!("children[{name}].{field}"), differs);
@@ -222,6 +224,9 @@ impl Impact {
     }
 }
 
+/// What only the node knows that has the tunnel.
+const IN_PARTS: &str = " (a peer that has it in parts starts afresh)";
+
 impl fmt::Display for Impact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fields = self.fields.join(", ");
@@ -231,11 +236,14 @@ impl fmt::Display for Impact {
             Effect::Children => {
                 let ChildChanges { kept, added, removed, changed } = &self.children;
                 f.write_str("the IKE SA stays")?;
-                for (what, names) in
-                    [("added", added), ("replaced", changed), ("deleted", removed), ("not interrupted", kept)]
-                {
+                for (what, names, but) in [
+                    ("added", added, ""),
+                    ("replaced", changed, IN_PARTS),
+                    ("deleted", removed, ""),
+                    ("not interrupted", kept, ""),
+                ] {
                     if !names.is_empty() {
-                        write!(f, "; {what}: {}", names.join(", "))?;
+                        write!(f, "; {what}: {}{but}", names.join(", "))?;
                     }
                 }
                 Ok(())
@@ -354,6 +362,29 @@ mod tests {
     }
 
     #[test]
+    fn what_ikev1_agreed_on_in_parts_is_negotiated_afresh() {
+        let with = |remote: &[&str], proposal: &str| {
+            let mut peer = message();
+            let ike = peer.ike.get_or_insert_default();
+            ike.version = v1::IkeVersion::Ikev1.into();
+            ike.proposals = vec!["aes128-sha256-modp2048".to_owned()];
+            for child in &mut peer.children {
+                child.esp_proposals = vec!["aes128gcm16".to_owned()];
+            }
+            peer.children[0].remote_subnets = remote.iter().map(ToString::to_string).collect();
+            peer.children[0].esp_proposals = vec![proposal.to_owned()];
+            PeerSpec::parse(&tenant(), &peer).unwrap()
+        };
+        for (remote, effect) in
+            [(&["10.1.1.0/24"][..], Effect::Children), (&["10.1.1.0/24", "10.1.3.0/24"], Effect::IkeRestart)]
+        {
+            let found = of_peer(&with(remote, "aes128gcm16"), &with(remote, "aes256gcm16"));
+            assert_eq!(found.effect, effect, "{found}");
+            assert_eq!(found.fields, ["children[lan].esp_proposals"]);
+        }
+    }
+
+    #[test]
     fn children_are_told_apart() {
         let found = after(|peer| {
             peer.children[0].remote_subnets = vec!["10.7.0.0/16".to_owned()];
@@ -372,7 +403,8 @@ mod tests {
         assert_eq!(found.children, expected);
         assert_eq!(
             found.to_string(),
-            "the IKE SA stays; added: video; replaced: lan; not interrupted: voice"
+            "the IKE SA stays; added: video; replaced: lan (a peer that has it in parts starts afresh); \
+             not interrupted: voice"
         );
         let found = after(|peer| drop(peer.children.pop()));
         assert_eq!((found.effect, found.children.removed), (Effect::Children, names(&["voice"])));

@@ -109,12 +109,19 @@ impl Handler<Configure> for PeerActor {
     type Result = ();
 
     fn handle(&mut self, Configure(peer, author): Configure, ctx: &mut Self::Context) {
-        let impact = of_peer(&self.peer.spec, &peer.spec);
-        // The parts of a policy are numbered by the children that there are, so with other children they are made anew.
-        let parts = self.children.values().any(|child| policy_of(&child.view.name).1 > 0);
+        let mut impact = of_peer(&self.peer.spec, &peer.spec);
+        // A policy that was agreed on in parts is agreed on anew as a whole, and so is one that has more of them than it may have among
+        // more children.
+        let parts = self.children.values().any(|child| {
+            let (policy, part) = policy_of(resource_of(&child.view.name).0);
+            let is_changed = || impact.children.changed.iter().any(|name| name == policy);
+            part > 0 && (is_changed() || peer.is_beyond(&child.view.name))
+        });
+        if parts && impact.effect == Effect::Children {
+            impact.effect = Effect::IkeRestart;
+        }
         let restart = match impact.effect {
-            Effect::None | Effect::TakenOver => false,
-            Effect::Children => parts,
+            Effect::None | Effect::TakenOver | Effect::Children => false,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
         let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;

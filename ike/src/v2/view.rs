@@ -7,7 +7,8 @@ use std::time::Instant;
 use super::ike_sa::SaState;
 use super::request::Request;
 use super::{Connection, Phase};
-use crate::config::PeerConfig;
+use crate::config::{ChildConfig, PeerConfig};
+use crate::coverage::policy_of;
 use crate::event::Nat;
 use crate::verbs::Counters;
 
@@ -19,6 +20,12 @@ impl Connection {
 
     /// Takes over a changed configuration. What is negotiated stays; later negotiations use it.
     pub(crate) fn set_config(&mut self, config: Arc<PeerConfig>) {
+        // The parts of a policy that is gone go with it: another of its name is another policy.
+        let is_there = |part: &Arc<ChildConfig>| {
+            config.children.iter().any(|policy| *policy.name == *policy_of(&part.name).0)
+        };
+        self.parts.retain(is_there);
+        self.parts_refused.retain(is_there);
         let old = self.config.replace(config);
         self.reconfigure_resources(old.as_deref());
     }

@@ -41,6 +41,14 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
+    /// Pairs of a subnet of ours and one of the peer's: IKEv1 has a pair of SAs for each (RFC 2409 section 5.5).
+    pub fn pairs_of_subnets(&self) -> usize {
+        let with = |ours: &Cidr| {
+            self.remote_subnets.iter().filter(|theirs| theirs.is_ipv4() == ours.is_ipv4()).count()
+        };
+        self.local_subnets.iter().map(with).sum()
+    }
+
     fn parse(child: &v1::Child, allowed: Allowed, faults: &mut Violations) -> Self {
         if let Err(fault) = check_id(&child.name) {
             faults.add("name", fault.to_string());
