@@ -4,6 +4,7 @@
 //! that it does not tell of.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use culvert_proto::etcd::{KeyValue, event::EventType};
@@ -14,17 +15,32 @@ use super::{Etcd, EtcdError, end_of};
 
 /// Before a watch that has ended is begun again.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The same, of what is refused again and again: whoever follows again is this late at most.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// A write that is known and not told of within this is asked for at another member: a watch tells of it within milliseconds.
 const OVERDUE: Duration = Duration::from_secs(2);
 
-/// The last write below a prefix that is known to be there, by whatever way. Clones are of the same.
+/// The last write below a prefix that is known to be there, by whatever way, and whether writes come in. Clones are of the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Known(Arc<watch::Sender<i64>>);
+pub(crate) struct Known {
+    last: Arc<watch::Sender<i64>>,
+    behind: Arc<AtomicBool>,
+}
 
 impl Known {
+    /// Whether what is written does not come in.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it does: whether that is news.
+    fn is_now(&self, behind: bool) -> bool {
+        self.behind.swap(behind, Ordering::Relaxed) != behind
+    }
+
     /// There is one with this revision of etcd.
     pub(crate) fn raise(&self, revision: i64) {
-        self.0.send_if_modified(|known| {
+        self.last.send_if_modified(|known| {
             let is_news = *known < revision;
             *known = revision.max(*known);
             is_news
@@ -33,7 +49,7 @@ impl Known {
 
     /// Waits until one is known that a watch does not tell of in time, which has told of all up to `told`: its revision.
     async fn overdue(&self, told: i64) -> i64 {
-        match self.0.subscribe().until(|known| *known > told).await {
+        match self.last.subscribe().until(|known| *known > told).await {
             Ok(revision) => {
                 tokio::time::sleep(OVERDUE).await;
                 revision
@@ -76,14 +92,25 @@ pub(crate) async fn mirror<S: Mirrored>(
     mut tell: impl FnMut(&S, i64),
 ) {
     let mut at = Some(loaded);
+    let (mut pause, mut told) = (PAUSE, false);
     loop {
         let error = until_it_ends(etcd, prefix, &empty, &mut at, &known, &mut tell).await;
-        // What is refused once is refused again; all keys are another question.
-        if !matches!(error, EtcdError::Away { .. }) {
-            at = None;
+        if known.is_now(true) {
+            (pause, told) = (PAUSE, false);
         }
-        tracing::debug!(%error, prefix, "changes are not seen");
-        tokio::time::sleep(PAUSE).await;
+        if matches!(error, EtcdError::Away { .. }) {
+            // Whoever keeps the lease says that.
+            tracing::debug!(%error, prefix, "changes are not seen");
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(%error, prefix, "what other nodes write does not come in");
+        }
+        // What is refused once is refused again; all keys are another question, and work for etcd.
+        at = None;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(MAX_PAUSE);
     }
 }
 
@@ -109,6 +136,9 @@ async fn until_it_ends<S: Mirrored>(
         Ok(events) => events,
         Err(error) => return error,
     };
+    if known.is_now(false) {
+        tracing::info!(prefix, "what other nodes write comes in again");
+    }
     loop {
         let news = tokio::select! {
             biased;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{Identity, JoinError, Node, SLOTS, TTL, keep};
+use super::{Identity, JoinError, Node, Placement, SETTLE, SLOTS, TTL, keep};
 use crate::etcd::{Etcd, EtcdError, mirror, put, put_leased, unchanged_since};
 use crate::slots::{self, Process, Slot, Table};
 
@@ -15,12 +15,40 @@ const EARLIER: Duration = Duration::from_secs(2 * TTL.as_secs());
 /// How often a slot is looked for that somebody else takes meanwhile: as many as there may be nodes.
 const TRIES: usize = 64;
 
-/// Takes a name and a slot: the node as it is now, and its lease.
-pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64), JoinError> {
-    let Identity { name, addresses, mesh, version } = identity;
-    wait_for_earlier(etcd, &name).await?;
-    let instance = rand::random::<[u8; 16]>().to_vec();
+/// A node that has entered.
+pub(super) struct Entered {
+    /// As it is now.
+    pub(super) node: Node,
+    pub(super) lease: i64,
+    /// Who is there, and of which revision of etcd that is.
+    pub(super) looked: (Placement, i64),
+}
+
+/// Takes a name and a slot.
+pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<Entered, JoinError> {
+    wait_for_earlier(etcd, &identity.name).await?;
     let lease = etcd.grant(TTL).await?;
+    let entered = async {
+        let node = take_place(etcd, identity, lease).await?;
+        let mut looked = keep::look(etcd, &node.name).await?;
+        if looked.0.nodes.len() > 1 {
+            // Whoever has a connection with one of our peers says so now.
+            tokio::time::sleep(SETTLE).await;
+            looked = keep::look(etcd, &node.name).await?;
+        }
+        Ok(Entered { node, lease, looked })
+    };
+    // An etcd that takes seconds for each answer, as after a loss of power, would lose it before that is done.
+    tokio::select! {
+        biased;
+        entered = entered => entered,
+        never = keep::stay_alive(etcd, lease) => match never {},
+    }
+}
+
+async fn take_place(etcd: &Etcd, identity: Identity, lease: i64) -> Result<Node, JoinError> {
+    let Identity { name, addresses, mesh, version } = identity;
+    let instance = rand::random::<[u8; 16]>().to_vec();
     for _ in 0..TRIES {
         let (slots, now) = mirror::load(etcd, slots::KEYS, Table::new()).await?;
         let own = Process { node: name.clone(), instance: instance.clone() };
@@ -40,7 +68,7 @@ pub(super) async fn enter(etcd: &Etcd, identity: Identity) -> Result<(Node, i64)
             drained: false,
         };
         if take(etcd, &node, slot.as_ref(), lease).await? {
-            return Ok((node, lease));
+            return Ok(node);
         }
         if there(etcd, &name).await?.is_some_and(|other| other.instance != instance) {
             return Err(JoinError::Taken(name));

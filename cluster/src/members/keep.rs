@@ -1,5 +1,6 @@
 //! How a node stays, and sees who else is there.
 
+use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const TRY: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::
 const KEYS: &str = "nodes/";
 
 /// A write that is under way.
-type Trying<'a> = Option<Pin<Box<dyn Future<Output = Result<(), EtcdError>> + Send + 'a>>>;
+type Trying<'a> = Option<Pin<Box<dyn Future<Output = Result<bool, EtcdError>> + Send + 'a>>>;
 
 /// Keeps the lease alive, and takes a new one if it is lost. Says whether etcd is away: also one that takes no writes, which keeps leases all the same.
 pub(super) async fn keep_alive(
@@ -33,6 +34,8 @@ pub(super) async fn keep_alive(
     away: watch::Sender<bool>,
 ) {
     let (mut tried, mut writes) = (Instant::now(), Ok(()));
+    // Somebody has deleted what this node has written, though the lease is there.
+    let mut deleted = false;
     // A write beside the signs of life, and not between them: it may take longer than a lease, which is kept alive all the same.
     let mut trying: Trying<'_> = None;
     loop {
@@ -42,13 +45,15 @@ pub(super) async fn keep_alive(
                 biased;
                 done = of(&mut trying) => {
                     (trying, tried) = (None, Instant::now());
-                    writes = done.map_err(|error| error.to_string());
+                    deleted = matches!(done, Ok(false));
+                    writes = done.map(drop).map_err(|error| error.to_string());
                 }
                 () = &mut beat => break,
             }
         }
         let current = lease.latest();
-        let done = match etcd.keep_alive(current).await {
+        let is_alive = if deleted { Ok(false) } else { etcd.keep_alive(current).await };
+        let done = match is_alive {
             Ok(true) => {
                 if trying.is_none() && (away.latest() || tried.elapsed() >= TRY) {
                     trying = Some(Box::pin(write_anew(&etcd, &node.name, &known)));
@@ -57,10 +62,11 @@ pub(super) async fn keep_alive(
             }
             Ok(false) => match renew(&etcd, &node).await {
                 Ok(Some(new)) => {
+                    deleted = false;
                     tracing::warn!(
                         node = node.name,
                         slot = node.slot,
-                        "the lease was lost and is there again"
+                        "the place of this node was lost, and is there again"
                     );
                     lease.send_replace(new);
                     Ok(())
@@ -91,25 +97,34 @@ pub(super) async fn keep_alive(
     }
 }
 
+/// Keeps a lease alive while its node enters. Whoever enters finds out where that does not do.
+pub(super) async fn stay_alive(etcd: &Etcd, lease: i64) -> Infallible {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        if let Err(error) = etcd.keep_alive(lease).await {
+            tracing::debug!(%error, "no sign of life while this node enters");
+        }
+    }
+}
+
 /// What comes of it, if there is something; else nothing ever.
-async fn of(under_way: &mut Trying<'_>) -> Result<(), EtcdError> {
+async fn of(under_way: &mut Trying<'_>) -> Result<bool, EtcdError> {
     match under_way {
         Some(under_way) => under_way.await,
         None => std::future::pending().await,
     }
 }
 
-/// Writes this node as it is in etcd: by that it is seen whether etcd takes writes, and whether the watch tells of them.
-async fn write_anew(etcd: &Etcd, name: &str, known: &Known) -> Result<(), EtcdError> {
+/// Writes this node as it is in etcd: by that it is seen whether etcd takes writes, and whether the watch tells of them. False if it is not there.
+async fn write_anew(etcd: &Etcd, name: &str, known: &Known) -> Result<bool, EtcdError> {
     let found = etcd.get(&format!("{KEYS}{name}")).await?;
-    // The next sign of life finds the lease lost.
-    let Some(kv) = found.kvs.into_iter().next() else { return Ok(()) };
+    let Some(kv) = found.kvs.into_iter().next() else { return Ok(false) };
     let compare = vec![unchanged_since(kv.key.clone(), kv.mod_revision)];
     let made = etcd.transact(compare, vec![put_leased(kv.key, kv.value, kv.lease)], Vec::new()).await?;
     if let Some(header) = made.header.filter(|_| made.succeeded) {
         known.raise(header.revision);
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Says that this node has no place any more where etcd has lost what it knew. What is known here of who is there and whose slots are holds

@@ -32,6 +32,7 @@ pub use drained::Drained;
 pub use held::Held;
 #[cfg(feature = "scale")]
 pub(crate) use held::{OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND, TOGETHER as HELD_TOGETHER};
+use join::Entered;
 pub use placement::Placement;
 
 use crate::etcd::mirror::Known;
@@ -170,6 +171,7 @@ pub struct Members {
     placement: watch::Receiver<Arc<Placement>>,
     lost: watch::Receiver<Option<String>>,
     away: watch::Receiver<bool>,
+    known: Known,
     held: Held,
     drained: Drained,
     tasks: tokio::task::JoinSet<()>,
@@ -181,13 +183,7 @@ impl Members {
     /// # Errors
     /// [`JoinError`].
     pub async fn join(etcd: Etcd, identity: Identity) -> Result<Self, JoinError> {
-        let (own, lease) = join::enter(&etcd, identity).await?;
-        let mut looked = keep::look(&etcd, &own.name).await?;
-        if looked.0.nodes.len() > 1 {
-            // Whoever has a connection with one of our peers says so now.
-            tokio::time::sleep(SETTLE).await;
-            looked = keep::look(&etcd, &own.name).await?;
-        }
+        let Entered { node: own, lease, looked } = join::enter(&etcd, identity).await?;
         let (placement_in, placement) = watch::channel(Arc::new(looked.0.clone()));
         let (lease_in, lease) = watch::channel(lease);
         let (lost_in, lost) = watch::channel(None);
@@ -218,9 +214,9 @@ impl Members {
         spawn("nobody says whether this node was drained", Box::pin(published));
         let compacts = compact::run(etcd.clone(), placement.clone(), compact::ROUND);
         spawn("nobody makes etcd forget what is old", Box::pin(compacts));
-        let watched = keep::watch(etcd.clone(), looked, known, placement_in);
+        let watched = keep::watch(etcd.clone(), looked, known.clone(), placement_in);
         spawn("nobody sees which nodes there are", Box::pin(watched));
-        Ok(Self { etcd, own, lease, placement, lost, away, held, drained, tasks })
+        Ok(Self { etcd, own, lease, placement, lost, away, known, held, drained, tasks })
     }
 
     /// This node.
@@ -255,6 +251,11 @@ impl Members {
     /// Whether etcd has not answered the last sign of life, or takes no writes.
     pub(crate) fn etcd_is_away(&self) -> watch::Receiver<bool> {
         self.away.clone()
+    }
+
+    /// What is known of the keys of nodes.
+    pub(crate) const fn known(&self) -> &Known {
+        &self.known
     }
 
     /// Leaves, so that the others know at once.

@@ -208,3 +208,61 @@ async fn etcd_is_told_to_forget_what_is_old_by_the_first_of_the_nodes() {
     drop(b);
     wait_for(&a, &["a"]).await;
 }
+
+/// A way that takes so long in each direction.
+#[derive(Debug)]
+struct Slow(Duration);
+
+impl crate::etcd::memory::Path for Slow {
+    fn time(&self) -> Option<Duration> {
+        Some(self.0)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_enters_keeps_its_lease_however_slow_etcd_is() {
+    let memory = Memory::begin();
+    let client = |milliseconds| memory.client(Arc::new(Slow(Duration::from_millis(milliseconds))));
+    // Five and more calls of 1.8 s, and a lease of 5 s.
+    let slow = Members::join(client(900), identity("a")).await.unwrap();
+    let quick = Members::join(client(1), identity("b")).await.unwrap();
+    assert_eq!((slow.own().slot, quick.own().slot), (1, 2));
+    wait_for(&quick, &["a", "b"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_deleted_though_its_lease_lives_enters_again() {
+    let memory = Memory::begin();
+    let client = || memory.client(Arc::new(AtOnce));
+    let a = Members::join(client(), identity("a")).await.unwrap();
+    let b = Members::join(client(), identity("b")).await.unwrap();
+    a.held().hold(7, true);
+    let holds = |placement: &Arc<Placement>| placement.nodes.len() == 2 && placement.held.contains_key("a");
+    b.placement().until(holds).await.unwrap();
+    let keys = a.etcd.key("nodes/a");
+    let end = crate::etcd::end_of(keys.clone());
+    a.etcd.transact(Vec::new(), vec![crate::etcd::delete_range(keys, end)], Vec::new()).await.unwrap();
+    wait_for(&b, &["b"]).await;
+    let (mut placement, soon) = (b.placement(), Duration::from_secs(60));
+    tokio::time::timeout(soon, placement.until(holds)).await.unwrap().unwrap();
+    assert!(a.lost().latest().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_read_what_others_write_says_so_until_it_can() {
+    let memory = Memory::begin();
+    let a = Members::join(memory.client(Arc::new(AtOnce)), identity("a")).await.unwrap();
+    let odd = a.etcd.key("nodes/x");
+    let seen = async |behind| {
+        let waited = tokio::time::timeout(Duration::from_secs(60), async {
+            while a.known().is_behind() != behind {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        waited.await.is_ok()
+    };
+    a.etcd.transact(Vec::new(), vec![put(odd.clone(), vec![255])], Vec::new()).await.unwrap();
+    assert!(seen(true).await);
+    a.etcd.transact(Vec::new(), vec![crate::etcd::delete(odd)], Vec::new()).await.unwrap();
+    assert!(seen(false).await);
+}

@@ -177,6 +177,8 @@ pub(crate) struct Inner {
     told: AtomicI64,
     /// The last write to a slot that is known to be there.
     known: mirror::Known,
+    /// The same of the nodes.
+    of_nodes: mirror::Known,
     /// Slots that are on their way, and to which node.
     going: Mutex<BTreeMap<u8, String>>,
     /// Slots that are another's, and of which this node has not put everything away yet.
@@ -239,6 +241,7 @@ impl Slots {
             news: Mutex::default(),
             told: AtomicI64::new(loaded.1),
             known: mirror::Known::default(),
+            of_nodes: members.known().clone(),
             going: Mutex::default(),
             losing: Mutex::default(),
             begun: Mutex::default(),
@@ -342,6 +345,11 @@ impl Slots {
     /// Whether the standby of a slot of this node could go on with it. That of the owner before it could not.
     pub fn is_protected(&self, slot: u8) -> bool {
         self.0.table.latest().get(&slot).is_some_and(|slot| slot.ready && slot.owner == self.0.own)
+    }
+
+    /// Whether what is written of nodes, or of slots, does not come in.
+    pub fn is_behind(&self) -> bool {
+        self.0.known.is_behind() || self.0.of_nodes.is_behind()
     }
 
     /// Whether etcd is away, as far as this node can tell.

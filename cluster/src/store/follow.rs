@@ -55,6 +55,7 @@ async fn follow_changes(store: &EtcdStore, catalog: &Arc<Catalog>) {
             continue;
         }
         store.away.store(true, Ordering::Relaxed);
+        store.behind.store(true, Ordering::Relaxed);
         if !std::mem::replace(&mut told, true) {
             tracing::warn!(%error, "what other nodes write does not come in");
         }
@@ -111,6 +112,7 @@ pub(super) async fn follow_until_it_ends(
         Err(error) => return error,
     };
     store.away.store(false, Ordering::Relaxed);
+    store.behind.store(false, Ordering::Relaxed);
     if std::mem::take(told) {
         tracing::info!("what other nodes write comes in again");
     }
@@ -166,6 +168,10 @@ async fn take_over(
         catalog.note_uses(&rows_of(store, write));
         return Ok(None);
     };
+    if write.iter().any(|event| is_end_of(store, event)) {
+        // Somebody has deleted what he took for his own, or all of it. What there is now is looked at as a whole.
+        return Err(EtcdError::Compacted(kv.mod_revision));
+    }
     let head = Head::read(&kv.value)?;
     let mut rows = if head.parts > 0 {
         store.rows_in_parts(&head, kv.mod_revision).await?
@@ -185,6 +191,12 @@ async fn take_over(
         Err(StoreError::Outrun(_)) => Err(EtcdError::Compacted(kv.mod_revision)),
         Err(error) => Err(corrupt(&error)),
     }
+}
+
+/// Whether there is no head any more.
+fn is_end_of(store: &EtcdStore, event: &Event) -> bool {
+    let is_head = event.kv.as_ref().is_some_and(|kv| store.etcd.strip(&kv.key) == Some("head"));
+    is_head && event.r#type() == EventType::Delete
 }
 
 fn rows_of(store: &EtcdStore, write: &[Event]) -> Rows {

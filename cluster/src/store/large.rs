@@ -4,11 +4,13 @@
 //! head by one that names them, if they are all there. Then the rows go to their places, each transaction on the condition that the
 //! head is still that one: two who do so at a time do the same, and one who is late does nothing. The last one tidies up.
 
+use std::sync::atomic::Ordering;
+
 use culvert_proto::etcd::RangeRequest;
 use prost::Message;
 use tenants::store::Batch;
 
-use super::{EtcdStore, EtcdStoreError, Head, Known, MAX_OCTETS, MAX_ROWS};
+use super::{EtcdStore, EtcdStoreError, Head, Known, MAX_OCTETS, MAX_ROWS, TRIES};
 use crate::etcd::{EtcdError, delete_range, end_of, exists, put, unchanged_since};
 
 /// Parts of a change, each a comparison of the transaction that makes it: 100 MiB, some 200,000 peers.
@@ -61,8 +63,37 @@ impl EtcdStore {
         known: &Known,
         mut next: Head,
     ) -> Result<Known, EtcdStoreError> {
-        self.write_parts(batch, &mut next).await?;
-        self.name_parts(known, &next).await
+        let done = match self.write_parts(batch, &mut next).await {
+            Ok(()) => self.name_parts(known, &next).await,
+            Err(error) => Err(error),
+        };
+        // A hundred MiB for nobody, and as many more each time that it is tried again.
+        if done.is_err()
+            && let Err(error) = self.take_back(&next).await
+        {
+            tracing::debug!(%error, "parts of a change that was not made are removed later");
+            self.remains.store(true, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// Removes the parts of a change that was not made. Whether it was may not be known: what a head has named stays.
+    async fn take_back(&self, next: &Head) -> Result<(), EtcdError> {
+        let folder = self.etcd.key(&next.folder());
+        for _ in 0..TRIES {
+            let known = self.head().await?;
+            if known.head.has(&next.commit) {
+                return Ok(());
+            }
+            // Who names them late finds that they are not all there.
+            let still = vec![unchanged_since(self.etcd.key("head"), known.written)];
+            let remove = vec![delete_range(folder.clone(), end_of(folder.clone()))];
+            if self.etcd.transact(still, remove, Vec::new()).await?.succeeded {
+                return Ok(());
+            }
+        }
+        let place = next.folder();
+        Err(EtcdError::Away { place, reason: "the head changes each time".to_owned() })
     }
 
     /// Writes the parts, where nobody looks.
@@ -95,7 +126,6 @@ impl EtcdStore {
         if answer.succeeded || now.head.has(&next.commit) {
             return Ok(Known::default());
         }
-        self.remove(next).await?;
         Err(EtcdStoreError::Outrun(now.head.revision))
     }
 
@@ -130,12 +160,6 @@ impl EtcdStore {
             rows.extend(part.rows.into_iter().map(|row| (row.key, row.value)));
         }
         Ok(rows)
-    }
-
-    async fn remove(&self, head: &Head) -> Result<(), EtcdError> {
-        let folder = self.etcd.key(&head.folder());
-        let remove = vec![delete_range(folder.clone(), end_of(folder))];
-        self.etcd.transact(Vec::new(), remove, Vec::new()).await.map(drop)
     }
 }
 

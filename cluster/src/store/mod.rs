@@ -52,6 +52,10 @@ pub struct EtcdStore {
     away: Arc<AtomicBool>,
     /// The greatest revision of the catalog that is known to be there: what is read here is to be no older.
     asked: Arc<watch::Sender<u64>>,
+    /// What other nodes write does not come in.
+    behind: Arc<AtomicBool>,
+    /// Parts of a change that was not made may lie there still.
+    remains: Arc<AtomicBool>,
     /// Calls of the catalog are made here.
     runtime: Handle,
 }
@@ -59,7 +63,19 @@ pub struct EtcdStore {
 impl EtcdStore {
     /// On this etcd; calls are made in the runtime that this is called in, which has to have more than one thread.
     pub fn new(etcd: Etcd) -> Self {
-        Self { etcd, away: Arc::default(), asked: Arc::default(), runtime: Handle::current() }
+        Self {
+            etcd,
+            away: Arc::default(),
+            asked: Arc::default(),
+            behind: Arc::default(),
+            remains: Arc::default(),
+            runtime: Handle::current(),
+        }
+    }
+
+    /// Whether what other nodes write does not come in: the catalog of this node is as it was.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// The head as of the last write that anybody was told of.

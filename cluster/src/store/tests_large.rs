@@ -12,8 +12,8 @@ use tenants::store::{Batch, Store as _, audit_folder};
 use tenants::{Catalog, Options};
 
 use super::*;
-use crate::etcd::end_of;
 use crate::etcd::memory::{AtOnce, Memory};
+use crate::etcd::{delete_range, end_of};
 use crate::servers::Servers;
 
 fn open(etcd: Etcd, directory: &Path, name: &str) -> (EtcdStore, Arc<Catalog>) {
@@ -175,4 +175,39 @@ async fn audit_entries_of_a_node_that_is_gone_get_to_the_log_of_another_once() {
     // And the changes go on from there.
     apply(&b, vec![tenant("last")]);
     assert_eq!((b.tenants().len(), rows("b")), (21, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_deletes_below_the_prefix_takes_nothing_from_the_nodes() {
+    let (memory, directory) = (Memory::begin(), tempfile::tempdir().unwrap());
+    let client = || memory.client(Arc::new(AtOnce));
+    let (_, a) = open(client(), directory.path(), "a");
+    let (store, b) = open(client(), directory.path(), "b");
+    apply(&a, vec![tenant("acme"), secret("psk")]);
+    let (mut seen, mut come, mut told) = (None, 0, false);
+    for folder in ["rows/", ""] {
+        let follows = async |seen: &mut _, come: &mut _, told: &mut _| {
+            super::follow::follow_until_it_ends(&store, &b, seen, come, told).await
+        };
+        if folder == "rows/" {
+            follow_until(&store, &b, &mut seen, || !b.secrets().is_empty()).await;
+            seen = Some(store.head().await.unwrap().at);
+        }
+        let key = store.etcd.key(folder);
+        let all = vec![delete_range(key.clone(), end_of(key))];
+        store.etcd.transact(Vec::new(), all, Vec::new()).await.unwrap();
+        // The watch tells of the head, if that has gone as well; and whoever reads everything finds that it is not to be taken over.
+        if folder.is_empty() {
+            let error = follows(&mut seen, &mut come, &mut told).await;
+            assert!(matches!(error, EtcdError::Compacted(_)), "{error}");
+        }
+        let error = follows(&mut None, &mut come, &mut told).await.to_string();
+        assert!(error.contains("catalog/counters"), "{error}");
+        assert_eq!((b.tenants().len(), b.secrets().len()), (1, 1));
+    }
+    let request = v1::ApplyRequest { objects: vec![tenant("zeta")], validate_only: false };
+    assert!(
+        tokio::task::block_in_place(|| b.apply(request)).is_err(),
+        "nothing is written beside what is there"
+    );
 }

@@ -92,3 +92,38 @@ fn a_head_of_before_has_no_earlier_ones_and_each_takes_the_one_before_along() {
     }
     assert_eq!((last.earlier.len(), last.has(&[83]), last.has(&[82])), (16, true, false));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_large_change_that_is_given_up_leaves_nothing_behind() {
+    let memory = Memory::begin();
+    let way = Arc::new(Way::default());
+    let (one, other) =
+        (EtcdStore::new(memory.client(way.clone())), EtcdStore::new(memory.client(Arc::new(Way::default()))));
+    let known = one.head().await.unwrap();
+    let next = known.head.next(1, Head::commit());
+    // One of the parts gets there, and the rest of them not before they are given up.
+    way.let_through(Some(2));
+    let large = batch("one", 150_000);
+    let change = async { one.begin_in_parts(&large, &known, next).await.err().is_some() };
+    let opened = async {
+        let folder = one.etcd.key("parts/");
+        while other
+            .etcd
+            .all(folder.clone(), crate::etcd::end_of(folder.clone()), 0)
+            .await
+            .unwrap()
+            .0
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Longer than a call is tried.
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        way.let_through(None);
+    };
+    let (is_refused, ()) = tokio::join!(change, opened);
+    let folder = one.etcd.key("parts/");
+    let (left, _) = other.etcd.all(folder.clone(), crate::etcd::end_of(folder), 0).await.unwrap();
+    assert!(is_refused);
+    assert_eq!((left.len(), one.remains.load(Ordering::Relaxed)), (0, false));
+}

@@ -4,6 +4,7 @@
 //! that is gone for good does not, so another one takes its entries into its own log.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use culvert_proto::etcd::RangeRequest;
@@ -24,6 +25,12 @@ pub(super) async fn tidy(store: &EtcdStore, catalog: &Arc<Catalog>) {
         tokio::time::sleep(ROUND).await;
         if let Err(error) = round(store, catalog, SystemTime::now()).await {
             tracing::debug!(%error, "audit entries stay in the cluster's store for another round");
+        }
+        if store.remains.swap(false, Ordering::Relaxed)
+            && let Err(error) = store.clear_remains().await
+        {
+            tracing::debug!(%error, "parts of a change that was not made stay for another round");
+            store.remains.store(true, Ordering::Relaxed);
         }
     }
 }

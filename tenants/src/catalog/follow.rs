@@ -7,7 +7,7 @@ use crate::author::Author;
 use crate::catalog::Catalog;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
-use crate::store::{Counters, Row, StoreError, is_use};
+use crate::store::{COUNTERS, Counters, Row, StoreError, is_known, is_use};
 
 /// What a store that is shared has to tell.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ fn of_change(
     rows: Vec<(String, Option<Vec<u8>>)>,
 ) -> Result<(Counters, Changes), StoreError> {
     let (mut counters, mut changes) = (told, Vec::new());
-    for (key, value) in rows {
+    for (key, value) in known(rows) {
         let Some(value) = value else {
             // Rows that are no objects are removed too, and nobody here has them.
             changes.extend(state.get(&key).map(|object| (ChangeKind::Deleted, object)));
@@ -110,10 +110,10 @@ fn of_change(
 }
 
 fn of_all(state: &State, rows: Vec<(String, Vec<u8>)>) -> Result<(Counters, Changes), StoreError> {
-    let (mut counters, mut changes, mut there) = (state.counters, Vec::new(), BTreeMap::new());
-    for (key, value) in rows {
+    let (mut found, mut changes, mut there) = (None, Vec::new(), BTreeMap::new());
+    for (key, value) in known(rows) {
         match Row::decode(&key, &value)? {
-            Row::Counters(found) => counters = found,
+            Row::Counters(counters) => found = Some(counters),
             Row::Object(object) => {
                 there.insert(key, object);
             }
@@ -121,6 +121,13 @@ fn of_all(state: &State, rows: Vec<(String, Vec<u8>)>) -> Result<(Counters, Chan
             Row::KeyCheck(_) | Row::Audit(..) => {}
         }
     }
+    // A catalog that was ever written has them: without them it was not its nodes that deleted the rest.
+    if found.is_none() && state.counters.revision > 0 {
+        let reason =
+            "is gone, though nobody here has deleted it: what this node has of the catalog stays as it is";
+        return Err(StoreError::corrupt(COUNTERS, reason));
+    }
+    let counters = found.unwrap_or(state.counters);
     for object in state.objects() {
         if !there.contains_key(&object.name()) {
             changes.push((ChangeKind::Deleted, object));
@@ -134,6 +141,20 @@ fn of_all(state: &State, rows: Vec<(String, Vec<u8>)>) -> Result<(Counters, Chan
     }
     in_order(&mut changes);
     Ok((counters, changes))
+}
+
+/// Rows without those of a kind that a newer version has: a node that is upgraded after others goes on with what it knows.
+fn known<V>(mut rows: Vec<(String, V)>) -> Vec<(String, V)> {
+    let all = rows.len();
+    rows.retain(|(key, _)| is_known(key));
+    if rows.len() < all {
+        let unknown = all - rows.len();
+        tracing::warn!(
+            unknown,
+            "rows of a kind that this version does not know are passed over; upgrade this node as well"
+        );
+    }
+    rows
 }
 
 /// An object is there now, where `known` has its name.
@@ -227,5 +248,37 @@ mod tests {
         tracing::subscriber::with_default(watching, || here.follow(News::All(rows)).unwrap());
         assert_eq!(here.tenants().len(), 2);
         assert_eq!((lines.load(Ordering::Relaxed), locked.load(Ordering::Relaxed)), (2, 0));
+    }
+
+    #[test]
+    fn what_a_newer_version_has_beside_what_is_known_is_passed_over() {
+        let (there, here) = (Catalog::in_memory().unwrap(), Catalog::in_memory().unwrap());
+        let create =
+            culvert_proto::v1::CreateTenantRequest { tenant_id: "a".to_owned(), ..Default::default() };
+        there.create_tenant(&create).unwrap();
+        let mut rows = there.backup().unwrap();
+        rows.push(("tenants/a/routers/r1".to_owned(), vec![255]));
+        here.follow(News::All(rows)).unwrap();
+        assert_eq!(here.tenants().len(), 1);
+        let rows = vec![("tenants/a/routers/r2".to_owned(), Some(vec![255]))];
+        let revision = here.snapshot().revision + 1;
+        here.follow(News::Change { revision, rows }).unwrap();
+        assert_eq!(here.snapshot().revision, revision);
+        // What is known and cannot be read is another matter.
+        let rows = vec![("tenants/a/peers/p".to_owned(), Some(vec![255]))];
+        assert!(here.follow(News::Change { revision: revision + 1, rows }).is_err());
+    }
+
+    #[test]
+    fn a_catalog_that_is_gone_is_not_one_that_was_emptied() {
+        let (there, here) = (Catalog::in_memory().unwrap(), Catalog::in_memory().unwrap());
+        here.follow(News::All(Vec::new())).unwrap();
+        let create =
+            culvert_proto::v1::CreateTenantRequest { tenant_id: "a".to_owned(), ..Default::default() };
+        there.create_tenant(&create).unwrap();
+        here.follow(News::All(there.backup().unwrap())).unwrap();
+        let error = here.follow(News::All(Vec::new())).unwrap_err().to_string();
+        assert!(error.contains("catalog/counters"), "{error}");
+        assert_eq!(here.tenants().len(), 1);
     }
 }

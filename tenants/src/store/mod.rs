@@ -23,7 +23,7 @@ pub use backup::write_backup;
 pub use batch::Batch;
 pub use check::{Report, check, read};
 pub use memory::MemoryStore;
-pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, audit_key, encode, is_use, used_key};
+pub(crate) use record::{COUNTERS, Counters, KEY_CHECK, Row, audit_key, encode, is_known, is_use, used_key};
 pub use record::{audit_folder, audit_node, is_audit};
 pub use redb::RedbStore;
 pub use succeed::{revision_with_tenants, succeed};

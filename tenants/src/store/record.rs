@@ -147,6 +147,15 @@ impl Row {
     }
 }
 
+/// Whether a row is of a kind that this version has.
+pub(crate) fn is_known(key: &str) -> bool {
+    let is_apart = [COUNTERS, KEY_CHECK].contains(&key) || key.starts_with(USED) || key.starts_with(AUDIT);
+    let collection = || key.split('/').nth(2);
+    is_apart
+        || key.parse::<TokenName>().is_ok()
+        || collection().is_none_or(|kind| ["peers", "secrets"].contains(&kind))
+}
+
 /// The row of an object.
 pub(crate) fn encode(object: &Object) -> (String, Vec<u8>) {
     let row = match object {
