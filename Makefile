@@ -102,11 +102,13 @@ advisories: ## Known vulnerabilities of the dependencies; fetches the database f
 doc-test:
 	$(CARGO) test $(FEATURES) --doc --locked --quiet
 
+# Some tests have the machine to themselves, and all share its ports: a run waits until that of another checkout is over.
+ALONE := $(if $(shell command -v flock),flock --close /tmp/culvert-test-$(shell id -u).lock)
 unit-test:
 ifneq ($(NEXTEST),)
-	$(CARGO) nextest run $(FEATURES) --locked
+	$(ALONE) $(CARGO) nextest run $(FEATURES) --locked
 else
-	$(CARGO) test $(FEATURES) --all-targets --locked
+	$(ALONE) $(CARGO) test $(FEATURES) --all-targets --locked
 endif
 
 # Coverage-guided fuzzing on stable Rust: these flags are what cargo-fuzz sets, without the sanitizers of nightly.

@@ -302,13 +302,16 @@ impl Actor for PeerActor {
         let (name, uid) = (&self.peer.name, self.peer.uid);
         let to = ctx.address().recipient();
         let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
-        self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.refresh_names(ctx);
         // An actor before this one may have led them elsewhere.
         self.lead();
         // What was up when the node ended may have gone on where it is at home, or where it was taken over.
         let goes_on_elsewhere = self.elsewhere().is_some();
         self.call_back(ctx, goes_on_elsewhere);
+        // Whoever looks never finds a view that says nothing of the peer yet.
+        self.look();
+        let name = &self.peer.name;
+        self.places = Some((place, self.env.board.place(name, uid, self.turn, self.view.clone())));
         self.settle(ctx);
     }
 

@@ -25,6 +25,15 @@ impl PeerActor {
 
     /// Puts the peer's present state on the board.
     pub(super) fn show(&mut self) {
+        self.look();
+        if let Some((_, board)) = &self.places {
+            board.show(self.view.clone());
+        }
+        self.tell();
+    }
+
+    /// What is to be shown of the peer's present state.
+    pub(super) fn look(&mut self) {
         let state = self.supervisor.state();
         let uid = self.peer.uid;
         let (next_attempt, attempts) = (self.supervisor.poll_timeout().map(wall), self.supervisor.attempts());
@@ -61,10 +70,6 @@ impl PeerActor {
         (view.uid, view.next_attempt, view.attempts) = (uid, next_attempt, attempts);
         (view.ike, view.ike_sas, view.children) = (ike, ike_sas, children);
         (view.home_node, view.elsewhere) = (home_node, elsewhere);
-        if let Some((_, board)) = &self.places {
-            board.show(self.view.clone());
-        }
-        self.tell();
     }
 
     /// Tells what has happened to those who watch, and to those who have asked for it, now that the board shows it.

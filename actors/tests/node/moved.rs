@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use actors::{Node, NodeConfig, Others, PeerView, Taken};
 use culvert_proto::v1;
@@ -17,27 +18,44 @@ use crate::others::{Nodes, SLOT};
 
 /// That which the other node begins with.
 const OTHER: u8 = 2;
-/// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test has an address of its own.
-const PORTS: (u16, u16) = (5_500, 5_501);
+/// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test of a process takes two.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(5_500);
 /// The class of the rows of connections, and of pairs.
 const CONNECTION: u8 = 1;
 const PAIR: u8 = 2;
 
+/// Where a node is, and after it the one that takes its place.
+#[derive(Clone, Copy)]
+struct Place {
+    address: Ipv4Addr,
+    ports: (u16, u16),
+}
+
+impl Place {
+    /// No other process has this address, so none takes the ports while there is no node, even if it runs the same test.
+    fn new() -> Self {
+        let [_, high, middle, low] = std::process::id().to_be_bytes();
+        let address = Ipv4Addr::new(127, 64 | high & 63, middle, low);
+        let port = NEXT_PORT.fetch_add(2, Ordering::Relaxed);
+        Self { address, ports: (port, port + 1) }
+    }
+}
+
 /// A node, and the branches that have come to it.
 struct Old {
-    address: Ipv4Addr,
+    place: Place,
     catalog: Arc<Catalog>,
     node: Node,
     others: Nodes,
     branches: Vec<Branch>,
 }
 
-fn start(address: Ipv4Addr, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
+fn start(place: Place, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
     let config = NodeConfig { slot, others: Others::new(Arc::new(others.clone())), ..NodeConfig::default() };
     let router = RouterConfig {
-        listen: vec![address.into()],
-        ike_port: PORTS.0,
-        natt_port: PORTS.1,
+        listen: vec![place.address.into()],
+        ike_port: place.ports.0,
+        natt_port: place.ports.1,
         shards: 2,
         slot,
         ..RouterConfig::default()
@@ -63,6 +81,11 @@ fn spis(node: &Node) -> BTreeSet<u64> {
     (0..3).filter_map(|n| view(node, n)).flat_map(of).collect()
 }
 
+/// A connection is shown a moment before its pairs are, and both after the router has them.
+async fn shows(node: &Node, before: &BTreeSet<u64>) {
+    until("its SAs are shown as they were", || spis(node) == *before).await;
+}
+
 /// Packets that came in at a node, by its tenant's sum.
 async fn carried_by(node: &Node) -> u64 {
     node.control().figures().await.carried.values().map(|carried| carried.packets_in).sum()
@@ -70,10 +93,10 @@ async fn carried_by(node: &Node) -> u64 {
 
 impl Old {
     /// Three branches are up, and send to each other.
-    async fn new(host: u8) -> Self {
-        let (address, catalog, others) = (Ipv4Addr::new(127, 77, 0, host), catalog(), Nodes::with_standby());
-        let node = start(address, SLOT, &others, &catalog);
-        let branch = |n| branch_with(&node, n, |config| config.server = address.into());
+    async fn new() -> Self {
+        let (place, catalog, others) = (Place::new(), catalog(), Nodes::with_standby());
+        let node = start(place, SLOT, &others, &catalog);
+        let branch = |n| branch_with(&node, n, |config| config.server = place.address.into());
         let mut branches: Vec<Branch> = (0..3).map(branch).collect();
         for branch in &mut branches {
             branch.until("up", |report| report.up).await;
@@ -83,7 +106,7 @@ impl Old {
             branch.flows().await;
         }
         node.control().tell_progress().await;
-        Self { address, catalog, node, others, branches }
+        Self { place, catalog, node, others, branches }
     }
 
     /// It goes without a word to anybody, and another takes its place: what has come of that.
@@ -93,7 +116,7 @@ impl Old {
         self.node.control().lose_slot(SLOT, None).await;
         self.node.shutdown().await;
         change(&self.catalog, &mut rows);
-        let node = start(self.address, OTHER, &self.others, &self.catalog);
+        let node = start(self.place, OTHER, &self.others, &self.catalog);
         let peers = self.catalog.peers();
         until("their actors are there", || {
             peers.iter().all(|peer| node.control().peer(&peer.name).is_some())
@@ -106,7 +129,7 @@ impl Old {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_goes_on_at_another_node_as_it_is() {
-    let old = Old::new(1).await;
+    let old = Old::new().await;
     let (before, others) = (spis(&old.node), old.others.clone());
     let (node, mut branches, taken) = old.dies(|_, _| others.forget()).await;
     assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
@@ -116,10 +139,7 @@ async fn a_tunnel_goes_on_at_another_node_as_it_is() {
     for branch in &mut branches {
         branch.flows().await;
     }
-    for n in 0..3 {
-        until("shown", || view(&node, n).is_some_and(|view| view.state == v1::PeerState::Established)).await;
-    }
-    assert_eq!(spis(&node), before);
+    shows(&node, &before).await;
     // Whoever has the Message IDs wrong gets no answer.
     for branch in &mut branches {
         branch.commands.send(Command::RekeyIke).await.unwrap();
@@ -134,7 +154,7 @@ async fn a_tunnel_goes_on_at_another_node_as_it_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_is_given_is_as_it_was() {
-    let Old { address, catalog, node, others, mut branches } = Old::new(2).await;
+    let Old { place, catalog, node, others, mut branches } = Old::new().await;
     let (before, carried) = (spis(&node), carried_by(&node).await);
     assert!(carried > 0);
     let rows = node.control().give_slot(SLOT, None).await;
@@ -148,7 +168,7 @@ async fn a_slot_that_is_given_is_as_it_was() {
         "what has gone by here stays in the sum of the tenant: {here}, before {carried}"
     );
     node.shutdown().await;
-    let node = start(address, OTHER, &others, &catalog);
+    let node = start(place, OTHER, &others, &catalog);
     until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
     let taken = node.control().take_slot(SLOT, rows, Handover::Exact).await;
     assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
@@ -157,7 +177,8 @@ async fn a_slot_that_is_given_is_as_it_was() {
         let report = branch.report.latest();
         assert_eq!((report.established, report.unopened), (1, 0));
     }
-    assert_eq!((spis(&node), losses(&node)), (before, vec![0; 3]));
+    shows(&node, &before).await;
+    assert_eq!(losses(&node), [0; 3]);
     let there = carried_by(&node).await;
     let mut sent = 0;
     for branch in &mut branches {
@@ -169,7 +190,7 @@ async fn a_slot_that_is_given_is_as_it_was() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_does_not_come_is_made_anew_and_its_connection_stays() {
-    let old = Old::new(3).await;
+    let old = Old::new().await;
     let lost = view(&old.node, 1).unwrap().children[0].spi_in;
     let (node, mut branches, taken) =
         old.dies(|_, rows| rows.retain(|row| row.class != PAIR || row.id != u64::from(lost))).await;
@@ -185,7 +206,7 @@ async fn a_pair_that_does_not_come_is_made_anew_and_its_connection_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_of_no_use_is_counted_and_the_rest_goes_on() {
-    let old = Old::new(4).await;
+    let old = Old::new().await;
     let (node, mut branches, taken) = old
         .dies(|catalog, rows| {
             // One is not configured any more, and what was told of another was altered on its way.
@@ -204,8 +225,10 @@ async fn what_is_of_no_use_is_counted_and_the_rest_goes_on() {
         .await;
     assert_eq!((taken.connections, taken.lost), (1, 2));
     branches.truncate(2);
-    assert!(node.control().all_sas().await.iter().all(|sa| sa.peer == name(0).to_string()));
-    until("shown", || view(&node, 0).is_some_and(|view| view.state == v1::PeerState::Established)).await;
+    let shows = |view: Arc<PeerView>| view.state == v1::PeerState::Established && !view.children.is_empty();
+    until("shown", || view(&node, 0).is_some_and(shows)).await;
+    let of_peers: BTreeSet<_> = node.control().all_sas().await.into_iter().map(|sa| sa.peer).collect();
+    assert_eq!(of_peers, BTreeSet::from([name(0).to_string()]));
     assert_ne!(view(&node, 1).unwrap().state, v1::PeerState::Established);
     node.shutdown().await;
 }

@@ -173,10 +173,20 @@ impl Sequence {
 
     /// A branch that comes is served. One that meets an actor which is just being started again tries once more, as any would.
     async fn comes_up(&mut self, node: &Node, n: u8) {
+        let spi = || node.control().peer(&name(n)).and_then(|view| Some(view.ike.as_ref()?.responder_spi));
         for _ in 0..20 {
+            let before = spi();
             let mut branch = branch(node, n);
             let ended = branch.report.until(|r| r.up || !r.last_error.is_empty()).await.is_err();
-            if !ended && branch.report.latest().up {
+            if ended || !branch.report.latest().up {
+                continue;
+            }
+            // The peer's actor has it as well, and not only the branch.
+            let is_had = || spi().is_some() && spi() != before;
+            let steps = &self.steps;
+            let lost = || branch.report.has_changed().is_err() || !branch.report.latest().up;
+            until(&format!("peer {n} is had or lost after {steps:?}"), || is_had() || lost()).await;
+            if is_had() {
                 self.branches.insert(n, branch);
                 return;
             }

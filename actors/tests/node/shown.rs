@@ -1,5 +1,6 @@
 //! What the operator of one tenant sees of a branch that is refused, and the operator of another does not.
 
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 use culvert_proto::v1;
@@ -156,8 +157,10 @@ async fn what_a_peer_asked_for_is_history_once_it_has_what_is_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_the_network_says_is_not_there_is_down_for_that_while_it_is_still_tried() {
     let catalog = catalog();
-    // Nobody listens there once it is closed again.
-    let closed = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens there, and nobody else is given the port: it is taken by a socket that hears one other alone.
+    let deaf = UdpSocket::bind("127.0.0.1:0").unwrap();
+    deaf.connect("127.0.0.1:9").unwrap();
+    let closed = deaf.local_addr().unwrap();
     let mut request = create_peer(8);
     let peer = request.peer.as_mut().unwrap();
     peer.remote_addresses = vec![closed.to_string()];

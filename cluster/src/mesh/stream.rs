@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use quinn::{RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
@@ -126,8 +127,12 @@ impl Streams {
 
     pub(super) fn offer(&self, stream: NodeStream, counters: &Counters) {
         let taken = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Dropped, it is at its end for the other side.
-        if taken.is_none_or(|taken| taken.try_send(stream).is_err()) {
+        let refused = match taken {
+            Some(taken) => taken.try_send(stream).err().map(TrySendError::into_inner),
+            None => Some(stream),
+        };
+        if refused.is_some() {
+            // Before it is dropped: then it is at its end for the other side, and whoever sees that finds it counted.
             Counters::add(&counters.streams_refused, 1);
         }
     }

@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ANSWERED: Duration = Duration::from_secs(2);
 /// A slot that was to come and of which nothing has come for so long does not: its owner is gone, or has kept it. Longer than it waits for one
 /// answer.
-const LATE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
+const LATE: Duration = Duration::from_secs(10);
 
 /// Why nothing comes here any more.
 pub(super) const LEAVES: &str = "this node leaves";

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
@@ -13,6 +13,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::servers::Servers;
+
+/// More than an election takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node: its catalog, and the task that follows.
 struct Node {
@@ -69,8 +72,12 @@ async fn apply_soon(catalog: &Catalog, name: &str) {
     }
 }
 
+/// Whoever follows members of which some go looks for the others for a while, and says as long that etcd is away.
 fn caught_up(node: &Node) -> &Catalog {
-    tokio::task::block_in_place(|| node.catalog.catch_up()).unwrap();
+    let begin = Instant::now();
+    while let Err(error) = tokio::task::block_in_place(|| node.catalog.catch_up()) {
+        assert!(matches!(error, StoreError::Away { .. }) && begin.elapsed() < PATIENCE, "{error}");
+    }
     &node.catalog
 }
 

@@ -196,6 +196,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_says_nothing_is_closed_soon_and_whoever_has_asked_is_not() {
+        let ((near_asked, mut asked), (near_silent, mut silent)) = (duplex(1 << 10), duplex(64));
+        let (_serving, _silence) = (served(near_asked), served(near_silent));
+        asked.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        let begin = tokio::time::Instant::now();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed by the listener");
+        assert_eq!(begin.elapsed(), FIRST_HEAD);
+        asked.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answers = String::new();
+        asked.read_to_string(&mut answers).await.unwrap();
+        assert_eq!(answers.matches("200 OK").count(), 2, "{answers}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_that_is_not_taken_is_given_up() {
         // Less than any answer has.
         let (near, mut far) = duplex(64);

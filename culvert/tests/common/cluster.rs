@@ -7,12 +7,11 @@ mod daemon;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant};
 
 use cluster::servers::Servers;
 pub(crate) use daemon::culvertd;
 use daemon::{Log, launch};
-pub(crate) use daemon::{said, spawn};
+pub(crate) use daemon::{said, spawn, until};
 use serde_json::Value;
 
 /// What a daemon says of an etcd that is away when it starts.
@@ -95,6 +94,25 @@ impl Daemon {
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// The same, where members of etcd may be about to agree on who leads them: until they have, writes are refused.
+    pub(crate) fn create_tenant_soon(&self, name: &str) {
+        let manifest = format!("kind: Tenant\nname: {name}\n");
+        until("etcd takes writes", || self.apply(&manifest).status.success());
+    }
+
+    /// Deletes a tenant in the same state of etcd. What was refused may have been done all the same.
+    pub(crate) fn delete_tenant_soon(&self, name: &str) {
+        until("etcd takes writes", || {
+            let deleted = self.culvert(&["delete", &format!("tenant/{name}")]).status.success();
+            deleted || !self.knows_tenant(name)
+        });
+    }
+
+    /// Whether it has heard of a tenant. One that takes etcd for gone shows what it has heard until then.
+    pub(crate) fn knows_tenant(&self, name: &str) -> bool {
+        self.done(&["get", "tenants"]).contains(name)
+    }
+
     pub(crate) fn done(&self, arguments: &[&str]) -> String {
         let output = self.culvert(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -128,13 +146,5 @@ pub(crate) fn write_config(servers: &Servers, name: &str, key: &str) -> PathBuf 
 impl Daemon {
     pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         serde_json::from_str(&self.done(&[arguments, &["--output", "json"]].concat())).unwrap()
-    }
-}
-
-/// Asks until it is so.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !holds() {
-        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
     }
 }

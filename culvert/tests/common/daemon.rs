@@ -5,6 +5,7 @@
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -35,6 +36,14 @@ pub(crate) fn said(log: &mut Log, message: &str) -> Value {
         if record["message"] == message {
             return record;
         }
+    }
+}
+
+/// Asks until it is so.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{what}");
     }
 }
 

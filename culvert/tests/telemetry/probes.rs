@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpStream};
 use actors::Health;
 use culvert::telemetry::http::Served;
 use culvert::telemetry::{Probes, http};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::http::{get, said};
@@ -38,25 +37,6 @@ fn strangers_that_hold_connections_keep_no_probe_out() {
         assert_eq!(get(address, "/livez"), (200, "ok\n".to_owned()));
     }
     drop(flood);
-}
-
-#[tokio::test]
-async fn whoever_says_nothing_is_closed_soon_and_whoever_has_asked_is_not() {
-    let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(listener, Served::new(Probes::default())));
-    let mut asked = tokio::net::TcpStream::connect(address).await.unwrap();
-    asked.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
-    let mut first = [0; 15];
-    asked.read_exact(&mut first).await.unwrap();
-    // Not before: while packets are on their way everything waits, and time would run.
-    tokio::time::pause();
-    let mut silent = tokio::net::TcpStream::connect(address).await.unwrap();
-    assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed by the listener");
-    asked.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
-    let mut answers = String::from_utf8_lossy(&first).into_owned();
-    asked.read_to_string(&mut answers).await.unwrap();
-    assert_eq!(answers.matches("200 OK").count(), 2, "{answers}");
 }
 
 #[test]

@@ -12,7 +12,9 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 
 use crate::members::{Node, Placement};
-use crate::mesh::{Answer, Bound, Credentials, Handler, Lane, Mesh, Settings, Standing, Standings};
+use crate::mesh::{
+    Answer, Bound, Credentials, Handler, Lane, Mesh, MeshError, Settings, Standing, Standings,
+};
 
 /// The key of the secrets that all nodes have unless a test says otherwise.
 pub(super) const SECRET: [u8; 32] = [7; 32];
@@ -116,6 +118,15 @@ pub(super) async fn heard(mesh: &Mesh, node: &str) -> Standing {
 
 pub(super) async fn silent(mesh: &Mesh, node: &str) -> Standing {
     wait_for(mesh, node, "silent", |standing| standing.silent).await
+}
+
+/// Asks a node that was not heard for a while, until it answers. What is asked while one connection takes the place of another may be lost
+/// with it, and another is made as soon as the silence was too long.
+pub(super) async fn answered(mesh: &Mesh, node: &str) {
+    while let Err(error) = mesh.ask(node, Lane::Control, 1, Bytes::new(), PATIENCE).await {
+        assert!(matches!(error, MeshError::Lost(_) | MeshError::Away(_)), "{error}");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// A way to a node that can be cut, in both directions or in one.

@@ -37,8 +37,20 @@ struct Net {
 impl Net {
     /// From now on nothing gets from one to the other.
     fn cut(&self, from: &str, to: &str) {
-        self.cut.lock().unwrap().insert((from.to_owned(), to.to_owned()));
+        self.cut_all(&[(from, to)]);
+    }
+
+    /// The same of several ways, at once: nobody sees some of them cut and others not.
+    fn cut_all(&self, ways: &[(&str, &str)]) {
+        let ways = ways.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned()));
+        self.cut.lock().unwrap().extend(ways);
         self.tell();
+    }
+
+    /// From now on nothing gets from one of these to the other, nor back.
+    fn part(&self, node: &str, others: &[&str]) {
+        let ways: Vec<_> = others.iter().flat_map(|other| [(node, *other), (*other, node)]).collect();
+        self.cut_all(&ways);
     }
 
     /// A node is gone: nobody hears it, and it hears nobody.

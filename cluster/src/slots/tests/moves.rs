@@ -82,11 +82,11 @@ async fn the_only_other_node_is_asked_again() {
     assert_eq!(b.memory.of(slot).unwrap()[&1], 11);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
-    let Some(servers) = Servers::start(1) else { return };
-    let net = Arc::new(Net::default());
-    let (a, b) = (Member::join(&servers, &net, "a").await, Member::join(&servers, &net, "b").await);
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
     let slot = a.ready().await;
     let rows = |last| {
         Rows { slot: slot.number.into(), term: slot.term, rows: Vec::new(), last, ..Rows::default() }

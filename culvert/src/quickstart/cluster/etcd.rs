@@ -1,17 +1,20 @@
 //! One member of etcd, for as long as the quickstart runs.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::console::Failure;
 use crate::console::failure::exit;
+use crate::quickstart::cluster::ports;
 
 /// How long it may take to listen, on a machine that has much else to do.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether it listens.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often it is started with other ports, where another program was faster to take one of them.
+const STARTS: usize = 5;
 
 /// A running member; it ends with this.
 pub(super) struct Etcd {
@@ -22,7 +25,19 @@ pub(super) struct Etcd {
 impl Etcd {
     /// Starts it, with what it keeps below `directory`.
     pub(super) async fn start(directory: &Path) -> Result<Self, Failure> {
-        let (client, peer) = free_ports().map_err(|error| Failure::failed(format!("etcd: {error}")))?;
+        for start in 1..STARTS {
+            // Each with data of its own: they say where its peers are.
+            match Self::start_once(directory, &directory.join(format!("etcd-{start}"))).await {
+                Err(failure) if failure.message.contains("address already in use") => {}
+                started_or_not => return started_or_not,
+            }
+        }
+        Self::start_once(directory, &directory.join("etcd")).await
+    }
+
+    async fn start_once(directory: &Path, data: &Path) -> Result<Self, Failure> {
+        let ports = ports::free(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)));
+        let [client, peer] = ports.map_err(|error| Failure::failed(format!("etcd: {error}")))?;
         let (endpoint, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let log = directory.join("etcd.log");
         let file = std::fs::File::create(&log)
@@ -30,7 +45,7 @@ impl Etcd {
         let mut command = Command::new("etcd");
         command
             .args(["--name", "quickstart", "--logger", "zap", "--log-outputs", "stderr", "--data-dir"])
-            .arg(directory.join("etcd"))
+            .arg(data)
             .args(["--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("quickstart={peer}"), "--initial-cluster-state", "new"])
@@ -74,11 +89,4 @@ fn missing() -> Failure {
     Failure::new(exit::UNAVAILABLE, "etcd is not installed, by which several nodes share what is configured")
         .hint("Debian and Ubuntu: apt-get install etcd-server; elsewhere see https://etcd.io/docs/latest/install/")
         .hint("without --nodes the quickstart needs none")
-}
-
-/// Two TCP ports that nobody listens on.
-fn free_ports() -> std::io::Result<(u16, u16)> {
-    // Both held until both are known.
-    let (one, other) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }

@@ -1,7 +1,7 @@
 //! `culvert quickstart --nodes 3`: several nodes behind one address, of which one is killed and another drained and started again, under
 //! traffic.
 //!
-//! `etcd.rs` and `node.rs` are the processes, `balancer.rs` what stands in front of them and `sightings.rs` what is seen there, `play.rs`
+//! `etcd.rs` and `node.rs` are the processes, `ports.rs` what they are given, `balancer.rs` what stands in front of them and `sightings.rs` what is seen there, `play.rs`
 //! what happens and when, `view.rs` what the nodes say, `outcome.rs` what has come of it.
 
 mod balancer;
@@ -9,6 +9,7 @@ mod etcd;
 mod node;
 mod outcome;
 mod play;
+mod ports;
 mod sightings;
 mod view;
 
@@ -45,8 +46,6 @@ const SOURCES: [Ipv4Addr; 4] = [
 const TICK: Duration = Duration::from_millis(50);
 /// How long the nodes may take to know each other and what is configured.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often ports are looked for that are free at all addresses.
-const PORT_TRIES: usize = 32;
 
 /// The shortest run in which all has its time: a node that is started again waits until those before it have gone, and a kill is to be
 /// told from a drain.
@@ -201,21 +200,12 @@ fn write_key(path: &Path) -> std::io::Result<()> {
 
 /// Three UDP ports that are free at each of these addresses.
 fn free_ports(addresses: &[Ipv4Addr]) -> Result<[u16; 3], Failure> {
-    let mut found = Vec::new();
-    // Held until all are known, so that none is found twice.
-    let mut held = Vec::new();
-    for _ in 0..PORT_TRIES {
-        let port = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
-        let port = port.map_err(|error| Failure::failed(format!("127.0.0.1: {error}")))?.port();
+    let hold = |port| {
         let sockets = addresses.iter().map(|address| UdpSocket::bind((*address, port)));
-        if let Ok(sockets) = sockets.collect::<std::io::Result<Vec<_>>>() {
-            held.push(sockets);
-            found.push(port);
-        }
-        if let Ok(ports) = <[u16; 3]>::try_from(found.as_slice()) {
-            return Ok(ports);
-        }
-    }
-    Err(Failure::failed("no UDP ports are free at 127.0.0.11 and those after it")
-        .hint("is another quickstart running? On systems other than Linux these addresses have to be added to the loopback device"))
+        sockets.collect::<std::io::Result<Vec<_>>>()
+    };
+    ports::free(hold).map_err(|error| {
+        Failure::failed(format!("no UDP ports are free at 127.0.0.11 and those after it: {error}"))
+            .hint("on systems other than Linux these addresses have to be added to the loopback device")
+    })
 }
