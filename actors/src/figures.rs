@@ -31,8 +31,6 @@ pub struct Queue {
 /// A node in numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
-    /// When it was started.
-    pub started: Option<SystemTime>,
     /// What the router counts, drops by name among it.
     pub router: Vec<(&'static str, u64)>,
     /// What the control plane counts.
@@ -94,7 +92,13 @@ impl PeerView {
 }
 
 impl Control {
-    /// The node in numbers. Those of tunnels are read from the router, a few at a time.
+    /// When the node was started.
+    pub fn started(&self) -> SystemTime {
+        self.env().started
+    }
+
+    /// The node in numbers. Those of tunnels are read from the router, a few at a time, and not from a shard that stands still: its sums stay
+    /// as they were.
     pub async fn figures(&self) -> Figures {
         let env: &NodeEnv = self.env();
         let mut sums = env.sums.lock().await;
@@ -103,14 +107,15 @@ impl Control {
         let numbers = tenants.iter().map(|tenant| tenant.number).collect();
         let mut traffic: BTreeMap<u64, Traffic> = env.board.all_past_here().into_iter().collect();
         let OfTenants { mut carried, mut drops } = env.board.past_of(&numbers);
-        for stats in env.router.stats().await {
+        let told = env.router.read_stats().await;
+        for stats in told.stats {
             traffic.entry(convert::peer_of_tunnel(stats.tunnel)).or_default().add_here(&stats);
             carried.entry(stats.tenant.0).or_default().add_here(&stats);
             for (name, count) in &stats.drops {
                 *drops.entry((stats.tenant.0, *name)).or_default() += count;
             }
         }
-        sums.settle(&mut traffic, &mut carried, &mut drops);
+        sums.settle(&mut traffic, &mut carried, &mut drops, told.silent.is_empty());
         let mut peers = env.board.all();
         peers.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         let names = tenants.iter().map(|tenant| tenant.name.clone()).collect();
@@ -120,7 +125,6 @@ impl Control {
             uplinks.map(|(number, uplink)| (uplink.name, self.uplink_works(TenantId(number)))).collect();
         uplinks.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         Figures {
-            started: Some(env.started),
             router: env.router.counters(),
             control: env.counters.all(),
             negotiations: env.outcomes.read(),

@@ -9,6 +9,8 @@ use culvert::telemetry::metrics::table;
 
 use crate::http::get;
 use crate::node::{Running, SECRET};
+#[cfg(feature = "fault-injection")]
+use crate::pair::{Faults, Pair, right};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().unwrap()
@@ -189,5 +191,52 @@ fn a_hundred_thousand_peers_are_told() {
             running.node.shutdown().await;
         }
         assert!(times[2] < times[0] * 30, "{times:?}: ten times the peers");
+    });
+}
+
+/// What stands still is to be seen for as long as it does, and nothing else is taken for gone.
+#[cfg(feature = "fault-injection")]
+#[test]
+fn a_node_that_stands_still_is_told_to_be_so() {
+    // A scrape of Prometheus may take ten seconds.
+    const SCRAPE: Duration = Duration::from_secs(9);
+    runtime().block_on(async {
+        let pair = Pair::start([None, None], Faults::default()).await;
+        let metrics = pair.left.metrics;
+        let read = async || {
+            let read = tokio::task::spawn_blocking(move || get(metrics, "/metrics").1);
+            tokio::time::timeout(SCRAPE, read).await.expect("it is told in time").unwrap()
+        };
+        pair.control().initiate(&right(), None).await.unwrap();
+        let up = "culvert_peer_up{tenant=\"acme\",peer=\"right\"}";
+        while value(&read().await, up) != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // A shard: it is noticed, and what it has told stays.
+        let packets = "culvert_tenant_packets_total{tenant=\"acme\",direction=\"out\"}";
+        let held = pair.left.node.router().inject_stall(0);
+        let began = Instant::now();
+        loop {
+            let text = read().await;
+            assert_eq!((value(&text, up), value(&text, packets)), (Some(1.0), Some(0.0)));
+            if value(&text, "culvert_live") == Some(0.0) {
+                assert_eq!(value(&text, "culvert_ready"), Some(0.0));
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody has noticed");
+        }
+        drop(held);
+        // What nobody gets past: at least the node is told, and of tunnels nothing is said.
+        let held = pair.left.node.router().inject_hold();
+        for _ in 0..2 {
+            let text = read().await;
+            assert!(value(&text, "culvert_live").is_some(), "{text}");
+            assert_eq!((value(&text, up), text.matches("tenant=").count()), (None, 0));
+        }
+        drop(held);
+        while value(&read().await, up) != Some(1.0) || value(&read().await, "culvert_live") != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        pair.stop().await;
     });
 }
