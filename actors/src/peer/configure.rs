@@ -7,7 +7,7 @@ use actix::prelude::*;
 use ike::Command;
 use ike::coverage::policy_of;
 use ike::resources::{configured, resource_of};
-use ike::supervise::{ConnId, Ended, Few};
+use ike::supervise::{ConnId, Ended, Few, State};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
@@ -117,6 +117,10 @@ impl Handler<Configure> for PeerActor {
             Effect::Children => parts,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
+        // What is only waited for failed by another configuration.
+        if impact.effect != Effect::None && self.supervisor.state() == State::Waiting {
+            self.view_mut().last_cause = "";
+        }
         let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;
         (self.peer, self.author) = (peer, author);
         self.config =
