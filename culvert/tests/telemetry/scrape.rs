@@ -1,11 +1,15 @@
 //! What Prometheus is told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actors::{HomeNews, HomeRule, Homes, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::Exports;
-use culvert::telemetry::metrics::table;
+use culvert::telemetry::metrics::{ClusterFigures, table};
+use culvert_proto::v1::CreateTenantRequest;
+use tenants::Catalog;
+use tenants::store::{Batch, MemoryStore, Store, StoreError, Vault};
 
 use crate::http::get;
 use crate::node::{Running, SECRET};
@@ -157,6 +161,53 @@ fn beyond_the_bounds_there_are_sums() {
         assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"peer\"}"), Some(1.0));
         assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"tenant\"}"), Some(1.0));
         assert_eq!(value(&text, "culvert_peers{state=\"waiting\"}"), Some(6.0));
+
+        // What alerts look at is told of those that fail.
+        let failing = "tenant=\"tenant-0001\",peer=\"branch-00001\"";
+        let name = "tenants/tenant-0001/peers/branch-00001".parse().unwrap();
+        running.node.control().initiate(&name, None).await.unwrap_err();
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        assert_eq!(value(&text, &format!("culvert_peer_up{{{failing}}}")), Some(0.0), "{text}");
+        let why = format!("culvert_peer_down_reason{{{failing},reason=\"local\"}}");
+        assert_eq!((value(&text, &why), text.matches("peer=\"branch").count()), (Some(1.0), 2));
+        let of_tenant = "culvert_tenant_peers{tenant=\"tenant-0001\",state=\"waiting\"}";
+        assert_eq!(value(&text, of_tenant), Some(3.0));
+        assert!(!text.contains("tenant-0000"), "{text}");
+        running.node.shutdown().await;
+    });
+}
+
+/// A disk that takes nothing.
+struct Full(MemoryStore);
+
+impl Store for Full {
+    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.0.load()
+    }
+
+    fn commit(&self, _: &Batch) -> Result<(), StoreError> {
+        Err(StoreError::Disk { path: "catalog.redb".into(), reason: "full".into() })
+    }
+}
+
+#[test]
+fn a_store_that_takes_no_writes_is_told_of_a_node_by_itself() {
+    runtime().block_on(async {
+        let store = Box::new(Full(MemoryStore::default()));
+        let catalog = Arc::new(Catalog::with(store, Vault::ephemeral().unwrap()).unwrap());
+        let (config, metrics) = (NodeConfig::default(), MetricsConfig::default());
+        let running = Running::of(Arc::clone(&catalog), config, &metrics, Exports::default()).await;
+        let request = CreateTenantRequest { tenant_id: "a".to_owned(), ..Default::default() };
+        catalog.create_tenant(&request).unwrap_err();
+        let told = async || {
+            let metrics = running.metrics;
+            let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+            value(&text, "culvert_store_writable")
+        };
+        assert_eq!(told().await, Some(0.0));
+        // That of a cluster is etcd, of which is told apart.
+        running.others.cluster(|| ClusterFigures { etcd_is_away: true, ..ClusterFigures::default() });
+        assert_eq!(told().await, Some(1.0));
         running.node.shutdown().await;
     });
 }

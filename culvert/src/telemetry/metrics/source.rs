@@ -85,6 +85,11 @@ impl Others {
         self.asked().cluster = Some(Arc::new(figures));
     }
 
+    /// It is one of several.
+    fn is_among(&self) -> bool {
+        self.asked().cluster.is_some()
+    }
+
     fn among(&self) -> ClusterFigures {
         let asked = self.asked().cluster.clone();
         asked.map(|figures| figures()).unwrap_or_default()
@@ -206,7 +211,8 @@ impl Source {
             snapshot,
             shards: self.shards,
             probes: self.probes.clone(),
-            store_writable: self.catalog.store_fault().latest().is_none(),
+            // The store of a cluster is etcd, of which is told apart: what fails there says nothing of this node.
+            store_writable: self.others.is_among() || self.catalog.store_fault().latest().is_none(),
             certificates: self.others.certificates(),
             files: self.others.usable(),
             counts: self.others.counts(),
@@ -237,9 +243,13 @@ impl Reading {
         cluster::write(self, exit);
         if tenants.len() <= self.bounds.tenants {
             of_tenants::write(self, exit, &tenants);
+        } else {
+            of_tenants::write_failing(self, exit, &tenants, self.bounds.tenants);
         }
         if self.snapshot.peers.len() <= self.bounds.peers {
             peers::write(self, exit, &tenants);
+        } else {
+            peers::write_failing(exit, &tenants, self.bounds.peers);
         }
         node::write_exports(self, exit, tenants.len());
     }
@@ -275,7 +285,25 @@ impl Reading {
     }
 }
 
+/// Of a peer whose actor does not run: it starts, or starts again.
+const NOT_RUNNING: &str = "not_running";
+
 impl OfPeer<'_> {
+    /// Why it does not carry all that it is for; empty while it does.
+    pub(super) fn why(&self) -> &'static str {
+        self.view.map_or(NOT_RUNNING, PeerView::why_down)
+    }
+
+    /// Whether somebody here wants more of it than there is, and it is not about to come.
+    pub(super) fn fails(&self) -> bool {
+        !["", "waiting", "connecting", "terminated", "elsewhere", NOT_RUNNING].contains(&self.why())
+    }
+
+    /// Whether it is tried now.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.state() == 2
+    }
+
     /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting`, `terminated`, or `elsewhere` where another node of the cluster
     /// has it or begins with it, so that over all nodes each is counted once besides.
     pub(super) fn state(&self) -> usize {
