@@ -238,7 +238,7 @@ mod tests {
             v1::object::Kind::Peer(peer),
         ];
         let objects = kinds.map(|kind| v1::Object { kind: Some(kind) }).to_vec();
-        catalog.apply(v1::ApplyRequest { objects, validate_only: false }).unwrap();
+        catalog.apply(v1::ApplyRequest { objects, ..Default::default() }).unwrap();
         let peer = catalog.get_peer(&"tenants/acme/peers/b1".parse().unwrap()).unwrap();
         peer_config(&catalog, true, 2, &peer).unwrap()
     }

@@ -144,7 +144,7 @@ impl Dispatch {
                     return;
                 }
                 let failure = Failure::Malformed { exchange: ExchangeType::IKE_SA_INIT, error };
-                refusals::refused(env, datagram.remote, &failure);
+                refusals::refused(env, datagram.remote, &failure, false);
                 if let Some(bytes) = wrong_version_reply(&datagram.bytes) {
                     let _ = env.router.send_ike(IkeDatagram {
                         local: datagram.local,

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix::ArbiterHandle;
+use router::RouterHandle;
 use tenants::TenantName;
 use tokio::sync::watch;
 
@@ -107,9 +108,9 @@ impl Drop for MustRun {
     }
 }
 
-/// Threads are asked for a sign of life this often. It costs them a task that stores a number.
+/// Threads are asked for a sign of life this often. It costs them a task, or a command, that stores a number.
 const BEAT: Duration = Duration::from_secs(1);
-/// Beats a thread may miss. Nothing that an arbiter does takes longer than milliseconds, but a machine may be suspended or
+/// Beats a thread may miss. Nothing that an arbiter or a shard does takes longer than milliseconds, but a machine may be suspended or
 /// overloaded for some seconds, and a node that is restarted for that only adds to the load.
 const MISSED: u64 = 15;
 
@@ -122,19 +123,51 @@ pub(crate) struct Watchman {
 
 struct Watched {
     name: String,
-    arbiter: ArbiterHandle,
+    asked: Asked,
     /// The last beat it has answered.
     answered: Arc<AtomicU64>,
 }
 
+/// How a thread is asked.
+enum Asked {
+    Arbiter(ArbiterHandle),
+    /// Of this number, and with the last beat that was sent: one at a time, for its queue is what others wait for.
+    Shard(RouterHandle, usize, AtomicU64),
+}
+
+impl Watched {
+    /// Whether there is somebody to ask.
+    fn ask(&self, beat: u64) -> bool {
+        let answered = self.answered.clone();
+        match &self.asked {
+            Asked::Arbiter(arbiter) => arbiter.spawn(async move { answered.store(beat, Ordering::Relaxed) }),
+            Asked::Shard(router, shard, sent) => {
+                let done = answered.load(Ordering::Relaxed) >= sent.load(Ordering::Relaxed);
+                if done && router.beat(*shard, answered, beat) {
+                    sent.store(beat, Ordering::Relaxed);
+                }
+                // Its end is told by the router.
+                true
+            }
+        }
+    }
+}
+
 impl Watchman {
-    /// Watches these threads.
-    pub(crate) fn start(liveness: Liveness, threads: Vec<(String, ArbiterHandle)>) -> std::io::Result<Self> {
+    /// Watches these threads, and the shards of the router.
+    pub(crate) fn start(
+        liveness: Liveness,
+        threads: Vec<(String, ArbiterHandle)>,
+        router: &RouterHandle,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
-        let watched: Vec<Watched> = threads
-            .into_iter()
-            .map(|(name, arbiter)| Watched { name, arbiter, answered: Arc::default() })
-            .collect();
+        let arbiters = threads.into_iter().map(|(name, arbiter)| (name, Asked::Arbiter(arbiter)));
+        // By the names of their threads.
+        let shards = (0..router.shards())
+            .map(|n| (format!("shard-{n}"), Asked::Shard(router.clone(), n, AtomicU64::new(0))));
+        let all = arbiters.chain(shards);
+        let watched: Vec<Watched> =
+            all.map(|(name, asked)| Watched { name, asked, answered: Arc::default() }).collect();
         let thread = std::thread::Builder::new().name("watchman".to_owned()).spawn(move || {
             let mut beat = 0;
             while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
@@ -152,9 +185,7 @@ fn look(liveness: &Liveness, watched: &[Watched], beat: u64) {
         if thread.answered.load(Ordering::Relaxed) + MISSED < beat {
             stalled.push(thread.name.clone());
         }
-        let answered = thread.answered.clone();
-        let runs = thread.arbiter.spawn(async move { answered.store(beat, Ordering::Relaxed) });
-        if !runs {
+        if !thread.ask(beat) {
             liveness.fail(format!("{} ended", thread.name));
         }
     }
@@ -210,9 +241,10 @@ mod tests {
     fn a_thread_that_stands_still_is_named_until_it_moves() {
         let liveness = Liveness::default();
         let arbiter = actix::System::new().block_on(async { actix::Arbiter::new() });
-        let thread = Watched { name: "x".to_owned(), arbiter: arbiter.handle(), answered: Arc::default() };
+        let asked = Asked::Arbiter(arbiter.handle());
+        let thread = Watched { name: "x".to_owned(), asked, answered: Arc::default() };
         let (free, held) = mpsc::channel::<()>();
-        thread.arbiter.spawn_fn(move || {
+        arbiter.handle().spawn_fn(move || {
             // Ends when the other end is dropped.
             let _ = held.recv();
         });

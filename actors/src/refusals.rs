@@ -31,15 +31,15 @@ fn named(env: &NodeEnv, failure: Option<&Failure>) -> Vec<Arc<Peer>> {
 
 /// A first message was answered; who it is from is not known yet.
 pub(crate) fn arrived(env: &NodeEnv, remote: SocketAddr) {
-    tell(env, remote, None);
+    tell(env, remote, None, false);
 }
 
-/// A negotiation was refused.
-pub(crate) fn refused(env: &NodeEnv, remote: SocketAddr, failure: &Failure) {
-    tell(env, remote, Some(failure));
+/// A negotiation was refused. `proved` says whether its address is known to be its own.
+pub(crate) fn refused(env: &NodeEnv, remote: SocketAddr, failure: &Failure, proved: bool) {
+    tell(env, remote, Some(failure), proved);
 }
 
-fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>) {
+fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>, proved: bool) {
     let mut owners = named(env, failure);
     if owners.is_empty() {
         owners = env.catalog.peers_at(remote.ip(), MAX_OWNERS);
@@ -51,6 +51,6 @@ fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>) {
             return;
         }
     }
-    let message = || ToPeer::Stranger(remote, failure.cloned().map(Box::new));
+    let message = || ToPeer::Stranger(remote, failure.cloned().map(Box::new), proved);
     env.registry.tell_peers(&owners, &env.counters, message);
 }

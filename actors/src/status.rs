@@ -40,6 +40,8 @@ pub struct PeerView {
     pub conditions: Arc<Conditions>,
     /// The cause of the last failure in a word, while nothing has gone well since, here or at another node; empty otherwise.
     pub last_cause: &'static str,
+    /// When that was.
+    pub blamed: Option<SystemTime>,
     /// Negotiations that failed, rekeyings among them.
     pub failures: u64,
     /// Times the tunnel came up, and times it was lost though nobody here wanted that. One that goes to another node is not lost.

@@ -34,16 +34,17 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// Puts in place of what was read now what is to be told.
+    /// Puts in place of what was read now what is to be told. `whole` says whether everybody was read: what is missing is gone then.
     pub(crate) fn settle(
         &mut self,
         peers: &mut BTreeMap<u64, Traffic>,
         tenants: &mut BTreeMap<u32, Traffic>,
         drops: &mut Drops,
+        whole: bool,
     ) {
-        rise(&mut self.peers, peers, Traffic::or_more);
-        rise(&mut self.tenants, tenants, Traffic::or_more);
-        rise(&mut self.drops, drops, u64::max);
+        rise(&mut self.peers, peers, Traffic::or_more, whole);
+        rise(&mut self.tenants, tenants, Traffic::or_more, whole);
+        rise(&mut self.drops, drops, u64::max, whole);
     }
 
     /// The sums of these tenants, those of peers that are gone included; `there` says whether there still is a peer that has no actor.
@@ -74,12 +75,18 @@ const fn since(before: u64, now: u64) -> u64 {
     if now < before { now } else { now - before }
 }
 
-/// What is read now, or what was told before where that was more. What is not read any more is forgotten.
+/// What is read now, or what was told before where that was more. What is not read any more is forgotten if everybody was read.
 fn rise<K: Ord + Clone, V: Copy>(
     told: &mut BTreeMap<K, V>,
     read: &mut BTreeMap<K, V>,
     more: impl Fn(V, V) -> V,
+    whole: bool,
 ) {
+    if !whole {
+        for (key, before) in told.iter() {
+            read.entry(key.clone()).or_insert(*before);
+        }
+    }
     for (key, now) in read.iter_mut() {
         if let Some(before) = told.get(key) {
             *now = more(*now, *before);
@@ -100,13 +107,17 @@ mod tests {
             let mut peers = BTreeMap::from([(7, traffic(octets))]);
             let mut tenants = BTreeMap::from([(1, traffic(octets))]);
             let mut drops = Drops::from([((1, "esp_icv_mismatch"), dropped)]);
-            sums.settle(&mut peers, &mut tenants, &mut drops);
+            sums.settle(&mut peers, &mut tenants, &mut drops, true);
             (peers[&7].bytes_in, tenants[&1].bytes_in, drops[&(1, "esp_icv_mismatch")])
         };
         assert_eq!(told(&mut sums, 50, 3), (50, 50, 3));
         assert_eq!(told(&mut sums, 20, 1), (50, 50, 3));
         assert_eq!(told(&mut sums, 51, 4), (51, 51, 4));
-        sums.settle(&mut BTreeMap::new(), &mut BTreeMap::new(), &mut Drops::new());
+        let (mut peers, mut tenants, mut drops) = (BTreeMap::new(), BTreeMap::new(), Drops::new());
+        sums.settle(&mut peers, &mut tenants, &mut drops, false);
+        let kept = (peers[&7].bytes_in, tenants[&1].bytes_in, drops[&(1, "esp_icv_mismatch")]);
+        assert_eq!(kept, (51, 51, 4), "a shard does not answer");
+        sums.settle(&mut BTreeMap::new(), &mut BTreeMap::new(), &mut Drops::new(), true);
         assert_eq!(told(&mut sums, 1, 1), (1, 1, 1), "what was deleted is forgotten");
     }
 

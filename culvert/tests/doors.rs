@@ -53,8 +53,14 @@ impl Daemon {
 
     /// The command line as somebody else's, with a home of its own.
     fn said(&self, arguments: &[&str], typed: &str) -> Said {
+        self.said_in(&[], arguments, typed)
+    }
+
+    /// With these variables.
+    fn said_in(&self, variables: &[(&str, &str)], arguments: &[&str], typed: &str) -> Said {
         let mut command = Command::new(env!("CARGO_BIN_EXE_culvert"));
         command.env("HOME", &self.home).env_remove("CULVERT_SERVER").env_remove("CULVERT_TOKEN");
+        command.env_remove("CULVERT_CONTEXT").envs(variables.iter().copied());
         command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME").env_remove("STATE_DIRECTORY");
         let child =
             command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -159,6 +165,46 @@ fn tokens_are_made_once_used_and_revoked() {
     assert!(!audit.contains(&value));
     assert_eq!(daemon.said(&["logout"], "").code, 0);
     assert_eq!(daemon.said(&["context"], "").out.lines().count(), 1);
+}
+
+/// A profile that exports where to go to, as the README has it, is not where somebody else's token is shown.
+#[test]
+fn what_is_said_on_the_command_line_goes_before_the_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(directory.path(), "[grpc]\nlisten = \"127.0.0.1:0\"\nanonymous = \"none\"\n");
+    let made = daemon.local(&["create", "token", "ops", "--role", "operator"]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    let value = made.out.trim();
+    let (url, socket) = (format!("http://{}", daemon.address), format!("unix:{}", daemon.socket.display()));
+    let exported = ("CULVERT_SERVER", socket.as_str());
+    // By the socket anybody is let in.
+    let login = |typed: &str, variables: &[_]| {
+        daemon.said_in(variables, &["login", &url, "--token-file", "-", "--name", "ops"], typed)
+    };
+    let wrong = login("cvt_wrong", &[exported, ("CULVERT_CONTEXT", "none")]);
+    assert!(wrong.code == 8 && wrong.err.contains("unknown or was revoked"), "{}{}", wrong.out, wrong.err);
+    let right = login(value, &[exported, ("CULVERT_TOKEN", "cvt_wrong")]);
+    assert!(right.code == 0 && right.out.contains("token tokens/ops"), "{}{}", right.out, right.err);
+
+    let (context, other) = (("CULVERT_CONTEXT", "ops"), ("CULVERT_TOKEN", "cvt_wrong"));
+    let who = |variables: &[_], arguments: &[&str]| {
+        let said = daemon.said_in(variables, &[arguments, &["-o", "json"]].concat(), "");
+        let me: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{}", said.err));
+        me["principal"].as_str().unwrap().starts_with("token ")
+    };
+    for (variables, arguments, by_token) in [
+        (&[exported] as &[_], &["--context", "ops", "whoami"] as &[_], true),
+        (&[exported, other], &["whoami", "--context", "ops"], true),
+        (&[exported, context], &["whoami"], false),
+        (&[context], &["--server", &socket, "whoami"], false),
+        (&[context], &["whoami"], true),
+        (&[], &["whoami"], true),
+        (&[exported], &["whoami"], false),
+    ] {
+        assert_eq!(who(variables, arguments), by_token, "{variables:?} {arguments:?}");
+    }
+    let both = daemon.said(&["--server", &url, "--context", "ops", "whoami"], "");
+    assert!(both.out.contains("token tokens/ops"), "{}", both.err);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 
 use common::{Node, create_peer, create_secret, create_tenant, mask, peer};
 use culvert_proto::v1;
+use culvert_proto::v1::batch_service_client::BatchServiceClient;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -275,6 +276,26 @@ async fn an_update_says_what_it_interrupts_in_a_dry_run_too() {
     let would = node.tenants().delete_tenant(would).await.unwrap().into_inner().deleted;
     assert_eq!(would, ["tenants/acme/peers/b1", "tenants/acme/secrets/psk", "tenants/acme"]);
     assert_eq!(node.tenants().delete_tenant(delete).await.unwrap().into_inner().deleted, would);
+    node.stop().await;
+}
+
+/// A change of everything has an answer that can be read.
+#[tokio::test]
+async fn an_answer_without_values_says_what_became_of_each() {
+    let node = Node::with_tenant("acme").await;
+    let old = create_peer(peer("acme", "b1", "10.1.0.0/24"));
+    let old = node.peers().create_peer(old).await.unwrap().into_inner();
+    for (without_values, subnet) in [(true, "10.2.0.0/24"), (false, "10.3.0.0/24")] {
+        let mut new = v1::Peer { etag: String::new(), ..old.clone() };
+        new.children[0].remote_subnets = vec![subnet.to_owned()];
+        let objects = vec![v1::Object { kind: Some(v1::object::Kind::Peer(new)) }];
+        let request = v1::ApplyRequest { objects, without_values, ..Default::default() };
+        let mut batches = BatchServiceClient::new(node.channel());
+        let applied = batches.apply(request).await.unwrap().into_inner().objects.remove(0);
+        assert_eq!(applied.action(), v1::AppliedAction::Updated);
+        assert_eq!(applied.impact.unwrap().effect(), v1::Effect::ChildrenChange);
+        assert_eq!((applied.before.is_none(), applied.after.is_none()), (without_values, without_values));
+    }
     node.stop().await;
 }
 

@@ -128,7 +128,7 @@ async fn handshakes_go_to_who_was_configured_by_somebody_else() {
         [Kind::Tenant(tenant), Kind::Secret(secret.clone())].into_iter().chain(peers.map(Kind::Peer));
     let objects = objects.map(|kind| v1::Object { kind: Some(kind) }).collect();
     let mut batches = BatchServiceClient::connect(node.server.clone()).await.unwrap();
-    batches.apply(v1::ApplyRequest { objects, validate_only: false }).await.unwrap();
+    batches.apply(v1::ApplyRequest { objects, ..Default::default() }).await.unwrap();
 
     let [good, bad] = ["good.psk", "bad.psk"].map(|name| node.file(name));
     std::fs::write(&good, "correct horse battery\n").unwrap();

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, sync_channel};
 
 use esp::Spi;
@@ -52,6 +52,11 @@ pub(crate) enum Command {
     /// The slot is somebody else's from now on: all pairs of it go.
     CloseSlot(u8),
     Stats(Vec<Spi>, oneshot::Sender<Vec<SaStats>>),
+    /// Write this there.
+    Beat(Arc<AtomicU64>, u64),
+    /// Stand still until the other end is dropped.
+    #[cfg(feature = "fault-injection")]
+    Stall(Receiver<()>),
     Stop,
 }
 
@@ -82,6 +87,17 @@ impl CommandSender {
         self.put(command)?;
         self.bell.ring();
         Ok(())
+    }
+
+    /// Sends a command, or gives it back where the queue is full. Never blocks.
+    pub(crate) fn offer(&self, command: Command) -> Result<Option<Command>, RouterError> {
+        let left = match self.sender.try_send(command) {
+            Ok(()) => None,
+            Err(TrySendError::Full(command)) => Some(command),
+            Err(TrySendError::Disconnected(_)) => return Err(RouterError::Stopped),
+        };
+        self.bell.ring();
+        Ok(left)
     }
 
     /// Installs a pair when the shard looks next. Nobody wakes it for that: a packet that meets no pair has it carry out its

@@ -10,7 +10,7 @@ use arc_swap::ArcSwapOption;
 use esp::{Mode, SelectorPair, Spi};
 #[cfg(feature = "fault-injection")]
 use mio::Waker;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::command::{Command, CommandSender};
 use crate::control::ControlPorts;
@@ -20,7 +20,7 @@ use crate::elsewhere::PassedSender;
 use crate::error::RouterError;
 use crate::limiter::TrafficLimits;
 use crate::liveness::ThreadDeath;
-use crate::model::{ChildSa, Ends, IkeDatagram, SaStats, TenantId, TunnelConfig, TunnelId};
+use crate::model::{ChildSa, Ends, IkeDatagram, TenantId, TunnelConfig, TunnelId};
 use crate::options::Encapsulation;
 use crate::pair_snapshot::PairSnapshot;
 use crate::policy::Policy;
@@ -341,48 +341,6 @@ impl RouterHandle {
         }
     }
 
-    /// Figures of every pair.
-    pub async fn stats(&self) -> Vec<SaStats> {
-        let spis = self.registry().all_pairs();
-        self.stats_of(spis).await
-    }
-
-    /// Figures of the pairs of these tunnels, those that linger after a rekey included.
-    pub async fn stats_of_tunnels(&self, tunnels: impl IntoIterator<Item = TunnelId>) -> Vec<SaStats> {
-        let spis = {
-            let registry = self.registry();
-            tunnels.into_iter().flat_map(|tunnel| registry.pairs_of(tunnel)).copied().collect()
-        };
-        self.stats_of(spis).await
-    }
-
-    /// Figures of these pairs. Asks each shard for a few at a time and waits for the answers, so that packets never wait for
-    /// more than that.
-    pub async fn stats_of(&self, mut spis: Vec<Spi>) -> Vec<SaStats> {
-        spis.sort_unstable_by_key(|spi| spi.shard());
-        let mut all = Vec::with_capacity(spis.len());
-        let of_shards = spis.chunk_by(|a, b| a.shard() == b.shard());
-        let mut of_shards: Vec<_> = of_shards.map(|spis| spis.chunks(STATS_AT_A_TIME)).collect();
-        loop {
-            let next: Vec<&[Spi]> = of_shards.iter_mut().filter_map(Iterator::next).collect();
-            if next.is_empty() {
-                return all;
-            }
-            let answers: Vec<_> = next.into_iter().filter_map(|some| self.ask_stats(some)).collect();
-            for answer in answers {
-                // A shard that stops in between has no SAs any more.
-                all.extend(answer.await.unwrap_or_default());
-            }
-        }
-    }
-
-    /// Asks the shard of these pairs for their figures, if it is there.
-    fn ask_stats(&self, spis: &[Spi]) -> Option<oneshot::Receiver<Vec<SaStats>>> {
-        let shard = self.shard(*spis.first()?).ok()?;
-        let (reply, answer) = oneshot::channel();
-        shard.send(Command::Stats(spis.to_vec(), reply)).is_ok().then_some(answer)
-    }
-
     /// Every counter, summed over the threads.
     pub fn counters(&self) -> Vec<(&'static str, u64)> {
         total(self.shared.counters.iter().map(AsRef::as_ref))
@@ -440,9 +398,6 @@ impl RouterHandle {
         }
     }
 }
-
-/// Pairs that a shard is asked about at once: some 20 µs, in which its socket holds whatever arrives.
-const STATS_AT_A_TIME: usize = 128;
 
 /// SPIs given back under one hold of the lock: a few microseconds.
 const RELEASED_AT_A_TIME: usize = 128;

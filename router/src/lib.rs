@@ -29,6 +29,7 @@ mod handle_elsewhere;
 mod handle_moves;
 mod handle_slots;
 mod handle_spis;
+mod handle_stats;
 mod handoff;
 mod huge_pages;
 mod interval;
@@ -69,6 +70,7 @@ pub use elsewhere::{Elsewhere, Passed};
 pub use entrance::Entrance;
 pub use error::RouterError;
 pub use handle::{MAX_DUMMIES, RouterHandle};
+pub use handle_stats::Told;
 pub use huge_pages::HugePages;
 pub use limiter::TrafficLimits;
 #[cfg(feature = "fault-injection")]

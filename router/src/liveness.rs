@@ -114,6 +114,32 @@ impl RouterHandle {
     }
 }
 
+#[cfg(feature = "fault-injection")]
+impl RouterHandle {
+    /// Has a shard stand still until what is returned is dropped.
+    pub fn inject_stall(&self, shard: usize) -> std::sync::mpsc::Sender<()> {
+        let (free, held) = std::sync::mpsc::channel();
+        if let Some(shard) = self.shared().shards.get(shard) {
+            let _ = shard.send(Command::Stall(held));
+        }
+        free
+    }
+
+    /// Holds the book of pairs until what is returned is dropped, as whoever waits for a shard that stands still.
+    pub fn inject_hold(&self) -> std::sync::mpsc::Sender<()> {
+        let (free, held) = std::sync::mpsc::channel();
+        let (router, (is_held, waits)) = (self.clone(), std::sync::mpsc::channel());
+        std::thread::spawn(move || {
+            let _registry = router.registry();
+            let _ = is_held.send(());
+            // Ends when the other end is dropped.
+            let _ = held.recv();
+        });
+        let _ = waits.recv();
+        free
+    }
+}
+
 /// A thread that tests can make panic.
 #[cfg(feature = "fault-injection")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use common::{Gateway, PATIENCE};
 use router::RouterThread;
 
@@ -36,4 +39,37 @@ fn a_router_that_is_stopped_has_not_failed() {
     assert!(handle.dead_threads().is_empty());
     let failed = async { tokio::time::timeout(std::time::Duration::ZERO, handle.failed()).await };
     assert!(gateway.runtime.block_on(failed).is_err());
+}
+
+/// More commands than the queue of a shard holds.
+const MORE: u64 = 3000;
+
+#[test]
+fn a_shard_that_stands_still_keeps_nobody_waiting_who_asks_for_figures() {
+    let gateway = Gateway::start(2);
+    let tenant = gateway.hub(1);
+    // Of many addresses, so that both shards have some.
+    for n in 1..=16 {
+        gateway.connect(tenant, n, 10 + u8::try_from(n).unwrap(), "0.0.0.0/0", &format!("10.{n}.0.0/16"));
+    }
+    let read = || {
+        let told = async { tokio::time::timeout(PATIENCE, gateway.handle.read_stats()).await };
+        gateway.runtime.block_on(told).expect("it is told in time")
+    };
+    let (mut all, beaten) = (read(), Arc::new(AtomicU64::new(0)));
+    assert_eq!((all.stats.len(), all.silent.as_slice()), (16, [].as_slice()));
+    let held = gateway.handle.inject_stall(1);
+    let told = read();
+    all.stats.retain(|stats| stats.spi.shard() == 0);
+    assert!(!all.stats.is_empty() && all.stats.len() < 16);
+    assert_eq!((told.stats.len(), told.silent), (all.stats.len(), vec![1]));
+    // Nor when its queue is full.
+    let taken = (1..=MORE).filter(|beat| gateway.handle.beat(1, beaten.clone(), *beat)).count();
+    assert!(taken > 0 && taken < MORE as usize);
+    let told = read();
+    assert_eq!((told.stats.len(), told.silent), (all.stats.len(), vec![1]));
+    assert_eq!(beaten.load(Ordering::Relaxed), 0);
+    drop(held);
+    assert_eq!(read().stats.len(), 16);
+    assert!(beaten.load(Ordering::Relaxed) > 0);
 }

@@ -93,7 +93,7 @@ fn run(catalog: &Catalog, step: &Step, validate_only: bool) -> Result<Vec<String
     match step {
         Step::Apply(things) => {
             let objects = things.iter().map(Thing::object).collect();
-            let applied = catalog.apply(v1::ApplyRequest { objects, validate_only });
+            let applied = catalog.apply(v1::ApplyRequest { objects, validate_only, ..Default::default() });
             let words = |applied: Vec<tenants::Applied>| {
                 applied
                     .into_iter()
@@ -153,14 +153,14 @@ fn every_fault_is_told_with_its_place() {
         object(Kind::Peer(bad)),
         v1::Object { kind: None },
     ];
-    let error = catalog.apply(v1::ApplyRequest { objects, validate_only: false }).unwrap_err();
+    let error = catalog.apply(v1::ApplyRequest { objects, ..Default::default() }).unwrap_err();
     let BatchError::Objects(faults) = &error else { panic!("{error}") };
     assert_eq!(faults.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0, 2, 3]);
     assert!(error.to_string().contains("objects[2]: peer.local_identity"), "{error}");
     assert!(catalog.peers().is_empty());
 
     let twice = vec![object(Kind::Peer(peer("acme", "b2", "10.4.0.0/24"))); 2];
-    let error = catalog.apply(v1::ApplyRequest { objects: twice, validate_only: false }).unwrap_err();
+    let error = catalog.apply(v1::ApplyRequest { objects: twice, ..Default::default() }).unwrap_err();
     assert!(error.to_string().contains("objects[1]: name: is there twice"), "{error}");
     let names = vec!["tenants/acme/bees/b1".to_owned()];
     let error = catalog.delete(&v1::DeleteRequest { names, ..Default::default() }).unwrap_err();
@@ -175,7 +175,7 @@ fn one_write_is_one_revision() {
     let objects = (0..5).map(|i| v1::Object {
         kind: Some(Kind::Peer(peer("acme", &format!("b{i}"), &format!("10.{i}.0.0/24")))),
     });
-    let request = v1::ApplyRequest { objects: objects.collect(), validate_only: false };
+    let request = v1::ApplyRequest { objects: objects.collect(), ..Default::default() };
     let applied = catalog.apply(request.clone()).unwrap();
     assert!(applied.iter().all(|one| one.action == Action::Created));
     assert_eq!(catalog.snapshot().revision, before + 1);

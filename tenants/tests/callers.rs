@@ -217,7 +217,8 @@ fn what_is_weaker_than_it_could_be_is_read_with_the_peer() {
     let request = v1::UpdatePeerRequest { peer: Some(read.clone()), ..Default::default() };
     assert!(catalog.update_peer(&request).unwrap().is_unchanged());
     let objects = vec![v1::Object { kind: Some(v1::object::Kind::Peer(read)) }];
-    let applied = catalog.apply(v1::ApplyRequest { objects, validate_only: true }).unwrap();
+    let applied =
+        catalog.apply(v1::ApplyRequest { objects, validate_only: true, ..Default::default() }).unwrap();
     assert_eq!((applied[0].action, applied[0].warnings.len()), (tenants::Action::Unchanged, 1));
 }
 

@@ -130,7 +130,7 @@ fn secret(tenant: &str, value: &str) -> v1::Object {
 }
 
 fn apply(catalog: &Catalog, objects: Vec<v1::Object>) -> Result<Vec<tenants::Applied>, BatchError> {
-    catalog.apply(v1::ApplyRequest { objects, validate_only: false })
+    catalog.apply(v1::ApplyRequest { objects, ..Default::default() })
 }
 
 #[test]

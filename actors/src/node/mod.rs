@@ -139,8 +139,8 @@ impl Node {
         let mut all = named("arbiter", env.arbiters());
         all.extend(named("reception", &receptions));
         all.push(("the actors' thread".to_owned(), system.arbiter().clone()));
-        let watchman =
-            Watchman::start(liveness.clone(), all).map_err(|e| NodeError::Thread(e.to_string()))?;
+        let watchman = Watchman::start(liveness.clone(), all, &router.handle())
+            .map_err(|e| NodeError::Thread(e.to_string()))?;
         let control = Control::new(env);
         Ok(Self { control, addr, system, thread, router, gate, liveness, watchman, recall })
     }
@@ -184,6 +184,12 @@ impl Node {
             tracing::error!("the actors' thread panicked");
         }
         up
+    }
+
+    /// The router, for its faults.
+    #[cfg(feature = "fault-injection")]
+    pub fn router(&self) -> RouterHandle {
+        self.router.handle()
     }
 
     /// Makes a part of the node panic that is nobody's peer.

@@ -218,7 +218,7 @@ impl PeerActor {
         } else {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
             self.made_anew(name, Err(self.view.last_error.clone().into()));
-            self.view_mut().last_cause = cause;
+            self.view_mut().blame(cause);
             self.supervisor.child_refused(Instant::now(), name, by_auth);
         }
     }
@@ -263,7 +263,7 @@ impl PeerActor {
         self.gaps.insert(policy.clone(), failure.to_string());
         let view = self.view_mut();
         view.last_error = failure.to_string();
-        view.last_cause = explain(&failure).kind;
+        view.blame(explain(&failure).kind);
     }
 
     /// The pairs of a connection that another node goes on with: they are not in the router any more.

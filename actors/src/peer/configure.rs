@@ -7,7 +7,7 @@ use actix::prelude::*;
 use ike::Command;
 use ike::coverage::policy_of;
 use ike::resources::{configured, resource_of};
-use ike::supervise::{ConnId, Ended, Few};
+use ike::supervise::{ConnId, Ended, Few, State};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
@@ -124,6 +124,10 @@ impl Handler<Configure> for PeerActor {
             Effect::None | Effect::TakenOver | Effect::Children => false,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
+        // What is only waited for failed by another configuration.
+        if impact.effect != Effect::None && self.supervisor.state() == State::Waiting {
+            self.view_mut().last_cause = "";
+        }
         let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;
         (self.peer, self.author) = (peer, author);
         self.config =

@@ -111,15 +111,19 @@ impl PeerActor {
         self.spawn_connection(ctx, id, remote, Begin::Adopt(adopted));
     }
 
-    /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it.
-    pub(super) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>) {
+    /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it. Unless he has
+    /// `proved` that he is where he says it is no cause either: whoever knows the address of a peer could have everybody told
+    /// that it fails.
+    pub(super) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>, proved: bool) {
         self.history().stranger(remote, failure);
         if let Some(failure) = failure {
             let why = format!("{remote} was refused: {failure}");
             if self.supervisor.current().is_none() {
                 let view = self.view_mut();
                 view.last_error.clone_from(&why);
-                view.last_cause = explain(failure).kind;
+                if proved {
+                    view.blame(explain(failure).kind);
+                }
                 self.reached(true, "Answered", "");
             }
             let now = Instant::now();
@@ -337,7 +341,7 @@ impl PeerActor {
                     _ => self.env.outcomes.failed(stage, failure),
                 };
                 self.view_mut().failures += 1;
-                self.view_mut().last_cause = cause;
+                self.view_mut().blame(cause);
                 tracing::warn!(peer = %self.peer.name, was_up, reason = %failure, "connection failed");
                 let dead = was_up && matches!(failure, Failure::Timeout { .. });
                 let kind = if dead { v1::EventType::PeerDead } else { v1::EventType::NegotiationFailed };

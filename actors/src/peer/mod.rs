@@ -335,7 +335,7 @@ impl Handler<ToPeer> for PeerActor {
             ToPeer::GoOn(moved) => self.take_over(moved, ctx),
             ToPeer::Rival(rival, at) => self.rival(ctx, &rival, at),
             ToPeer::Doubt => self.doubt(),
-            ToPeer::Stranger(remote, failure) => self.stranger(remote, failure.as_deref()),
+            ToPeer::Stranger(remote, failure, proved) => self.stranger(remote, failure.as_deref(), proved),
             ToPeer::Unreachable(what) => self.unreachable(&what),
             ToPeer::Wanted(tunnel) => self.wanted(tunnel, ctx),
             ToPeer::Wake => self.wake(ctx),

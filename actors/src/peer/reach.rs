@@ -59,7 +59,7 @@ impl PeerActor {
         text.clone_into(&mut view.last_error);
         // As the attempt has it. One that has not begun keeps the cause of the last.
         if let Some(remote) = remote {
-            view.last_cause = explain(&unreachable(text, remote)).kind;
+            view.blame(explain(&unreachable(text, remote)).kind);
         }
         self.reached(false, reason, text);
         let now = Instant::now();

@@ -173,11 +173,12 @@ impl PeerActor {
                         self.reached(false, reason, &text);
                         self.history().failed(conn, &failure);
                         let cause = self.env.outcomes.failed(Stage::Initiate, &failure);
-                        self.view_mut().last_cause = cause;
+                        self.view_mut().blame(cause);
                     }
                     None => {
                         self.history().step(conn, &text);
-                        self.view_mut().last_cause = self.env.outcomes.failed_by(Stage::Initiate, "local");
+                        let cause = self.env.outcomes.failed_by(Stage::Initiate, "local");
+                        self.view_mut().blame(cause);
                     }
                 }
                 self.view_mut().failures += 1;

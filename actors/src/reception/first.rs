@@ -128,7 +128,7 @@ impl Reception {
                 self.env.counters.ike_wrong_version.up();
                 Failure::Opening { from: remote, theirs: opening, ours }
             };
-            self.note(now, remote, &failure);
+            self.note(now, remote, &failure, proved);
             if self.logged.take(now) {
                 tracing::info!(%remote, reason = %failure, "a first message that is for no configured peer");
             }
@@ -165,7 +165,7 @@ impl Reception {
                 // The initiator tries again with the group it is told; that is no failure.
                 if !matches!(failure, Failure::NoGroup { .. }) {
                     self.env.outcomes.failed(Stage::Respond, &failure);
-                    self.note(now, remote, &failure);
+                    self.note(now, remote, &failure, proved);
                     if self.told.take(now) {
                         let mut trail = Trail::respond(&self.env.peer.conn, opening, datagram);
                         trail.refused(&self.env.peer.conn, &datagram.bytes, &failure);

@@ -118,9 +118,9 @@ impl Reception {
     }
 
     /// Keeps a refusal to be explained, unless there are many.
-    fn note(&mut self, now: Instant, from: std::net::SocketAddr, failure: &Failure) {
+    fn note(&mut self, now: Instant, from: std::net::SocketAddr, failure: &Failure, proved: bool) {
         if self.noted.take(now) {
-            refusals::refused(&self.env, from, failure);
+            refusals::refused(&self.env, from, failure, proved);
         }
     }
 
@@ -216,7 +216,7 @@ impl Reception {
 
     fn drain(&mut self, spi: u64) {
         let Some(slot) = self.half_open.get_mut(spi) else { return };
-        let remote = slot.key.0;
+        let (remote, proved) = (slot.key.0, slot.is_proved());
         let Negotiation { conn, held, trail, open, .. } = &mut slot.conn;
         let mut down = None;
         while let Some(event) = conn.poll_event() {
@@ -256,7 +256,7 @@ impl Reception {
             if let Failure::Duplicate { name, .. } = &failure {
                 self.doubt(name);
             }
-            self.note(now, remote, &failure);
+            self.note(now, remote, &failure, proved);
             if self.logged.take(now) {
                 tracing::warn!(%remote, reason = %failure, "negotiation failed");
                 self.publish(format!("{remote}: {failure}"));

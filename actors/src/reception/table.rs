@@ -34,6 +34,13 @@ pub(super) struct Slot<C> {
     pub(super) again: Option<Instant>,
 }
 
+impl<C> Slot<C> {
+    /// Whether its address is known to be its own.
+    pub(super) const fn is_proved(&self) -> bool {
+        self.proved
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Share {
     count: usize,

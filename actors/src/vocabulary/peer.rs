@@ -68,8 +68,8 @@ pub(crate) enum ToPeer {
     Rival(Rival, Whereabouts),
     /// Perhaps the peer is not where its connection says: ask it for a sign of life.
     Doubt,
-    /// Somebody who may be the peer has begun a negotiation from there, or was refused.
-    Stranger(SocketAddr, Option<Box<Failure>>),
+    /// Somebody who may be the peer has begun a negotiation from there, or was refused; whether he has had an answer of ours there.
+    Stranger(SocketAddr, Option<Box<Failure>>, bool),
     /// An ICMP error came back for what was sent to the peer's address. It may be forged.
     Unreachable(Unreachable),
     /// A packet waits for an SA of this tunnel.

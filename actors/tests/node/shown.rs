@@ -74,7 +74,13 @@ async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_
         let view = control.peer(&format!("tenants/acme/peers/{id}").parse().unwrap());
         view.map_or("", |view| view.why_down())
     };
-    until("the cause is shown at the one of the address", || why("b7") == "proposal").await;
+    let error = || {
+        let view = control.peer(&"tenants/acme/peers/b7".parse().unwrap());
+        view.map_or_else(String::new, |view| view.last_error.clone())
+    };
+    until("it is told to the one of the address", || error().contains("was refused")).await;
+    // A first message is of anybody who knows that address: it has nobody told that a tunnel is down.
+    assert_eq!(why("b7"), "waiting");
     assert_eq!(why("b0"), "waiting", "nobody can say that it was this one");
     let ours = catalog.get_peer(&"tenants/acme/peers/b0".parse().unwrap()).unwrap();
     let told = control.explain(&ours).await;
@@ -82,6 +88,27 @@ async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_
     let of_address = catalog.get_peer(&"tenants/acme/peers/b7".parse().unwrap()).unwrap();
     assert_eq!(control.explain(&of_address).await.attempts.len(), 1, "it is told once");
     assert!(control.explain(&theirs).await.attempts.is_empty());
+    node.shutdown().await;
+}
+
+/// What was refused once says nothing of what is configured now.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_waits_is_down_for_nothing_once_it_is_configured_anew() {
+    let catalog = catalog();
+    let node = node(Arc::clone(&catalog));
+    let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
+    let mut refused = branch_with(&node, 0, |config| {
+        let config = Arc::get_mut(&mut config.peer).unwrap();
+        config.psk = Psk::new(b"another secret".to_vec().into());
+    });
+    while refused.report.changed().await.is_ok() {}
+    let why = || node.control().peer(&name).map_or("", |view| view.why_down());
+    until("its secret is not ours", || why() == "psk").await;
+    let mut peer = create_peer(0).peer.unwrap();
+    peer.name = name.to_string();
+    peer.children[0].local_subnets = vec!["10.0.0.0/9".into()];
+    catalog.update_peer(&v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() }).unwrap();
+    until("it waits", || why() == "waiting").await;
     node.shutdown().await;
 }
 

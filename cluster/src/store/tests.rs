@@ -60,7 +60,7 @@ fn secret(tenant: &str, id: &str, value: Vec<u8>) -> v1::Object {
 }
 
 fn apply(catalog: &Catalog, objects: Vec<v1::Object>) -> Result<Vec<Applied>, BatchError> {
-    tokio::task::block_in_place(|| catalog.apply(v1::ApplyRequest { objects, validate_only: false }))
+    tokio::task::block_in_place(|| catalog.apply(v1::ApplyRequest { objects, ..Default::default() }))
 }
 
 /// While members are about to agree on who leads them, writes are refused.

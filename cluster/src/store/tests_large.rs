@@ -39,7 +39,7 @@ fn secret(id: &str) -> v1::Object {
 }
 
 fn apply(catalog: &Catalog, objects: Vec<v1::Object>) {
-    let request = v1::ApplyRequest { objects, validate_only: false };
+    let request = v1::ApplyRequest { objects, ..Default::default() };
     tokio::task::block_in_place(|| catalog.apply(request)).unwrap();
 }
 

@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(read("UpdatePeerRequest", &update).into_names(), ["tenants/acme/peers/a"]);
         let kind = |name: &str| v1::Object { kind: Some(v1::object::Kind::Peer(peer(name))) };
         let objects = vec![kind("tenants/acme/peers/a"), kind("tenants/other/peers/b")];
-        let mut apply = read("ApplyRequest", &v1::ApplyRequest { objects, validate_only: false });
+        let mut apply = read("ApplyRequest", &v1::ApplyRequest { objects, ..Default::default() });
         assert_eq!(apply.confine(&acme(), false), Err(Foreign("tenants/other/peers/b".into())));
         let names = vec!["tenants/acme/peers/a".into(), "tenants/acme2".into()];
         let mut delete = read("DeleteRequest", &v1::DeleteRequest { names, ..Default::default() });

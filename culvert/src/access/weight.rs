@@ -241,7 +241,7 @@ mod tests {
         };
         let objects =
             (0..1_000).map(|n| v1::Object { kind: Some(v1::object::Kind::Peer(peer(n))) }).collect();
-        let octets = v1::ApplyRequest { objects, validate_only: false }.encode_to_vec();
+        let octets = v1::ApplyRequest { objects, ..Default::default() }.encode_to_vec();
         let each = of("ApplyRequest", &octets, false, usize::MAX).unwrap() / 1_000;
         assert!(each * 200_000 < super::super::request::MAX_BATCH_MEMORY, "{each}");
         let each = of("ApplyRequest", &octets, true, usize::MAX).unwrap() / 1_000;

@@ -6,13 +6,19 @@ use clap::Args;
 use culvert_proto::v1;
 use prost::Message as _;
 use serde::Serialize;
+use tonic::{Code, Status};
 
+use crate::console::connect::MAX_APPLIED;
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
 use crate::manifest::{changes, read_all};
 
 /// What the node takes at once.
 const MAX_REQUEST: usize = 64 << 20;
+
+/// Objects of which the node is asked for the values before and after: of more the answer would be larger than is read at a screen, or by
+/// the node kept for anybody.
+const MANY: usize = 10_000;
 
 /// `culvert apply`
 #[derive(Debug, Args)]
@@ -59,7 +65,8 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     let manifests = read_all(&arguments.files)?;
     let (places, objects): (Vec<_>, Vec<_>) =
         manifests.into_iter().map(|manifest| (manifest.place, manifest.object)).unzip();
-    let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run };
+    let without_values = objects.len() > MANY;
+    let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run, without_values };
     let size = request.encoded_len();
     if size > MAX_REQUEST {
         let message =
@@ -68,7 +75,11 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     }
     let client = Client::connect(global).await?;
     let answer = client.batches().apply(request).await;
-    let answer = answer.map_err(|status| Failure::of_batch(&status, "the manifest", &places))?.into_inner();
+    let answer = answer.map_err(|status| match unread(&status) {
+        true => done_unread(arguments.dry_run),
+        false => Failure::of_batch(&status, "the manifest", &places),
+    });
+    let answer = answer?.into_inner();
     let outcomes = answer.objects.iter().map(outcome).collect::<Result<Vec<_>, _>>()?;
     if global.output != Output::Table {
         return print_value(global.output, &outcomes);
@@ -76,7 +87,26 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     for outcome in &outcomes {
         print_text(&outcome.text(arguments.dry_run))?;
     }
-    print_text(&summary(&outcomes, arguments.dry_run))
+    print_text(&summary(&outcomes, arguments.dry_run))?;
+    if without_values {
+        print_text(&format!("which fields differ is told of up to {MANY} objects at once"))?;
+    }
+    Ok(())
+}
+
+/// The answer came and is larger than is taken here. The node says the same of a request, with another bound.
+fn unread(status: &Status) -> bool {
+    status.code() == Code::OutOfRange && status.message().contains(&format!("limit is: {MAX_APPLIED} bytes"))
+}
+
+/// What was asked for was done, whether or not anybody could read what came of it.
+fn done_unread(dry_run: bool) -> Failure {
+    let hint = "apply the files one after the other";
+    if dry_run {
+        return Failure::failed("the answer is too large to be read; nothing was changed").hint(hint);
+    }
+    Failure::failed("the answer is too large to be read; the change WAS made")
+        .hint("`culvert get audit` shows it; next time apply the files one after the other")
 }
 
 fn outcome(applied: &v1::AppliedObject) -> Result<Outcome, Failure> {
@@ -131,4 +161,26 @@ fn summary(outcomes: &[Outcome], dry_run: bool) -> String {
     let parts = [Action::Created, Action::Updated, Action::Unchanged];
     let parts: Vec<_> = parts.iter().map(|action| format!("{} {}", count(*action), action.word())).collect();
     format!("{}{}", parts.join(", "), if dry_run { " (dry run: nothing was changed)" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_is_too_large_is_not_taken_for_a_refusal() {
+        // As tonic has it.
+        let of = |limit: usize| {
+            let text = format!(
+                "Error, decoded message length too large: found 300000000 bytes, the limit is: {limit} bytes"
+            );
+            Status::out_of_range(text)
+        };
+        assert!(unread(&of(MAX_APPLIED)));
+        assert!(!unread(&of(MAX_REQUEST)), "the node has refused the request");
+        assert!(!unread(&Status::out_of_range("event 7 is gone")));
+        let told = done_unread(false);
+        assert!(told.message.contains("WAS made") && told.code == crate::console::failure::exit::FAILED);
+        assert!(done_unread(true).message.contains("nothing was changed"));
+    }
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::console::context::{Context, Contexts};
+use crate::console::global::Spare;
 use crate::console::output::{Output, print_one, print_text, print_value};
 use crate::console::table::{fields, table, until};
 use crate::console::target::{Server, Target, read_token};
@@ -91,8 +92,15 @@ pub(crate) async fn login(global: &Global, arguments: Login) -> Result<(), Failu
     let mut contexts = Contexts::load()?;
     contexts.contexts.insert(name.clone(), context);
     contexts.current = Some(name.clone());
-    // As any command would find it, so that what is kept is what was tried.
-    let plain = Global { token: None, token_file: None, ..global.clone() };
+    // As any command would find it, so that what is kept is what was tried, and the token is shown to nobody else.
+    let plain = Global {
+        server: None,
+        context: None,
+        token: None,
+        token_file: None,
+        spare: Spare::default(),
+        ..global.clone()
+    };
     let target = Target::from_context(contexts.pick(Some(&name))?.cloned().unwrap_or_default(), &plain)?;
     let me = who(&Client::to(&target, global.timeout).await?).await?;
     contexts.save()?;

@@ -22,7 +22,7 @@ mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::console::{Failure, Global};
 
@@ -88,7 +88,10 @@ enum Command {
 
 /// Runs the command line of the process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    // What it says of arguments that do not fit is as of `Cli::parse`.
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    cli.global.weigh(&matches);
     // One thread: a client waits most of the time.
     let mut builder = match cli.command {
         Command::Quickstart(_) => tokio::runtime::Builder::new_multi_thread(),

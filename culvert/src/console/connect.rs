@@ -41,6 +41,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Greatest answer accepted: a full page of peers with many children.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// Of Apply: what was there before and what is there now of all that a node takes at once, and as much for what that does.
+pub(crate) const MAX_APPLIED: usize = 256 << 20;
+
 /// A connection, with a client for each service.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -145,7 +148,7 @@ impl Client {
     }
 
     pub(crate) fn batches(&self) -> BatchServiceClient<Authorized> {
-        BatchServiceClient::new(self.authorized()).max_decoding_message_size(MAX_ANSWER)
+        BatchServiceClient::new(self.authorized()).max_decoding_message_size(MAX_APPLIED)
     }
 
     pub(crate) fn nodes(&self) -> NodeServiceClient<Authorized> {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use crate::console::output::Output;
 
@@ -49,14 +50,49 @@ pub(crate) struct Global {
     /// How to print
     #[arg(long, short, global = true, value_enum, default_value_t)]
     pub(crate) output: Output,
+    /// What the environment has for a context that is named, where that has none itself
+    #[arg(skip)]
+    pub(crate) spare: Spare,
     /// How long to wait for an answer
     #[arg(long, global = true, default_value = "60s", value_parser = humantime::parse_duration, value_name = "TIME")]
     pub(crate) timeout: Duration,
 }
 
+/// Of the environment, and taken if nothing better is there.
+#[derive(Clone, Default)]
+pub(crate) struct Spare {
+    pub(crate) token: Option<String>,
+    pub(crate) ca: Option<PathBuf>,
+}
+
 /// A path as it is written. The parser of paths refuses an empty one before anybody could take it for none.
 fn maybe_empty() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(PathBuf::from)
+}
+
+impl Global {
+    /// Has what is said on the command line go before the environment as a whole, for a node is not to be shown what is for another: a
+    /// server before a context of the environment, and a context before what the environment has of each part of one. Of the environment the
+    /// server goes first.
+    pub(crate) fn weigh(&mut self, matches: &ArgMatches) {
+        let said = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        if self.token_file.is_some() && !said("token") {
+            self.token = None;
+        }
+        let server = self.server().is_some() && said("server");
+        let context = self.context().is_some() && said("context");
+        match (server, context) {
+            // Whoever says both means both.
+            (true, true) => {}
+            (false, true) => {
+                self.server = None;
+                self.spare.token = if said("token") { None } else { self.token.take() };
+                self.spare.ca = if said("ca") { None } else { self.ca.take() };
+            }
+            _ if self.server().is_some() => self.context = None,
+            _ => {}
+        }
+    }
 }
 
 /// What may be in the environment. A variable that is empty is as good as none: that is how a script or a container unsets it.
@@ -71,6 +107,14 @@ impl Global {
 
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.as_deref().filter(|token| !token.is_empty())
+    }
+
+    pub(crate) fn spare_token(&self) -> Option<&str> {
+        self.spare.token.as_deref().filter(|token| !token.is_empty())
+    }
+
+    pub(crate) fn spare_ca(&self) -> Option<&PathBuf> {
+        self.spare.ca.as_ref().filter(|ca| !ca.as_os_str().is_empty())
     }
 
     pub(crate) fn ca(&self) -> Option<&PathBuf> {

@@ -1,4 +1,4 @@
-//! Which node a command talks to, and with what: the options first, then the context, then the node of this host.
+//! Which node a command talks to, and with what: the options first, then the environment, then the context, then the node of this host.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -94,10 +94,13 @@ impl Target {
             Some(server) => Server::parse(server)?,
             None => local(),
         };
+        let own = |token: &str| Zeroizing::new(token.to_owned());
+        // A certificate says who one is as well.
+        let spare = global.spare_token().filter(|_| context.cert.is_none() && global.cert.is_none());
         let token = match (global.token(), &global.token_file) {
-            (Some(token), _) => Some(Zeroizing::new(token.to_owned())),
+            (Some(token), _) => Some(own(token)),
             (None, Some(file)) => Some(read_token(file)?),
-            (None, None) => context_token(&context)?,
+            (None, None) => context_token(&context)?.or_else(|| spare.map(own)),
         };
         let cert = global.cert.clone().or(context.cert);
         let key = global.key.clone().or(context.key);
@@ -107,7 +110,7 @@ impl Target {
             (Some(_), None) => return Err(Failure::invalid("--cert goes with --key")),
             (None, Some(_)) => return Err(Failure::invalid("--key goes with --cert")),
         };
-        let ca = global.ca().cloned().or(context.ca);
+        let ca = global.ca().cloned().or(context.ca).or_else(|| global.spare_ca().cloned());
         let server_name = global.server_name.clone().or(context.server_name);
         if let (Server::Plain(url), Some(_)) = (&server, &token)
             && !is_loopback(url)

@@ -38,7 +38,7 @@ pub fn run(catalog: &Catalog, file: &Path) -> anyhow::Result<()> {
     let (places, objects): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
     let created = objects.len();
     if created > 0 {
-        let request = v1::ApplyRequest { objects, validate_only: false };
+        let request = v1::ApplyRequest { objects, ..Default::default() };
         for applied in catalog.apply(request).map_err(|error| refused(&error, &places))? {
             for warning in applied.warnings {
                 tracing::warn!(object = applied.name, warning, "bootstrap: weaker than it could be");
@@ -82,7 +82,7 @@ fn compare(catalog: &Catalog, mut there: Vec<Placed>) -> anyhow::Result<usize> {
             break;
         }
         let objects = there.iter().map(|(_, object)| object.clone()).collect();
-        match catalog.apply(v1::ApplyRequest { objects, validate_only: true }) {
+        match catalog.apply(v1::ApplyRequest { objects, validate_only: true, ..Default::default() }) {
             Ok(applied) => {
                 for ((place, mut object), one) in there.drain(..).zip(applied) {
                     wipe(&mut object);
@@ -110,7 +110,11 @@ fn compare(catalog: &Catalog, mut there: Vec<Placed>) -> anyhow::Result<usize> {
         }
     }
     for (place, object) in there {
-        match catalog.apply(v1::ApplyRequest { objects: vec![object], validate_only: true }) {
+        match catalog.apply(v1::ApplyRequest {
+            objects: vec![object],
+            validate_only: true,
+            ..Default::default()
+        }) {
             Ok(applied) => applied.into_iter().try_for_each(|one| told.applied(&place, one))?,
             Err(error) => told.differs(&place, &error.to_string()),
         }

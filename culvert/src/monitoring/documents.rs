@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::alerts::ALERTS;
+use super::alerts::{ALERTS, Alert};
 use super::panels::Dashboard;
 use super::rules::line;
 use crate::telemetry::metrics::definition::Scope;
@@ -18,8 +18,9 @@ pub(super) fn metrics() -> String {
         "`metrics.listen` of the daemon's settings serves them to Prometheus at `/metrics`; with `otlp.endpoint` they are sent to a collector as \
          well, under the same names. They are read when somebody asks, and nothing is counted for them that is not counted anyway.\n\n\
          How many series there are is bounded. Those of the node are some hundreds. Each tenant has some twenty, up to \
-         `metrics.max_tenants` tenants (2,000 unless configured otherwise), and each peer about a dozen, up to `metrics.max_peers` peers of the node \
-         (10,000): with more there are the sums alone, and `culvert_metrics_aggregated` says so. Names of tenants and peers are values of labels and \
+         `metrics.max_tenants` tenants (2,000 unless configured otherwise), and each peer about a dozen, up to `metrics.max_peers` peers \
+         (10,000), in a cluster those of all nodes: with more there are the sums, and of single ones what alerts have to know of those that fail, as many as \
+         the bound; `culvert_metrics_aggregated` says so. Names of tenants and peers are values of labels and \
          never parts of names. 100,000 peers are 140 KB in sums, and 110 MB with series of their own.\n\n\
          A peer that is configured has its series for as long as it is configured, whether or not its tunnel was ever up.\n",
     );
@@ -50,6 +51,9 @@ pub(super) fn alerts() -> String {
     for alert in ALERTS.iter() {
         let (name, severity, minutes) = (alert.name, alert.severity.name(), alert.minutes);
         let _ = write!(text, "\n## {name}\n\n{}\n\n", line(alert.runbook));
+        if let Some(bound) = bound(alert) {
+            let _ = write!(text, "{bound}\n\n");
+        }
         if let Some(what) = alert.needs {
             let _ = write!(text, "It looks at nothing without {what}.\n\n");
         }
@@ -60,6 +64,25 @@ pub(super) fn alerts() -> String {
         );
     }
     text
+}
+
+/// What becomes of it where there are more than have series of their own.
+fn bound(alert: &Alert) -> Option<String> {
+    let has = |scope: Scope| alert.when.metrics().iter().any(|metric| metric.scope == scope);
+    let all = alert.when.metrics().iter().filter(|metric| metric.scope != Scope::Node);
+    // What is told of those that fail in any case.
+    let told = [&table::PEER_UP, &table::PEER_REASON, &table::TENANT_PEERS, &table::TENANT_UPLINK];
+    let told = all.into_iter().all(|metric| told.iter().any(|told| told.name == metric.name));
+    let (setting, of) = match (has(Scope::Peer), has(Scope::Tenant)) {
+        (_, true) => ("metrics.max_tenants", "tenants"),
+        (true, false) => ("metrics.max_peers", "peers"),
+        (false, false) => return None,
+    };
+    Some(if told {
+        format!("With more {of} than `{setting}` it looks at so many that fail.")
+    } else {
+        format!("With more {of} than `{setting}` it looks at nothing.")
+    })
 }
 
 /// `docs/src/dashboards.md`.

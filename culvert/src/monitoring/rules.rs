@@ -67,7 +67,9 @@ pub fn trials(rules: &str) -> Result<String, String> {
             text.replace(&format!("{{{{ $labels.{name} }}}}"), value)
         };
         let why = alert.cause.map(|cause| format!(": {}", cause.trial)).unwrap_or_default();
-        alert.labels.iter().fold(alert.summary.to_owned(), put) + &why
+        let text = alert.labels.iter().fold(alert.summary.to_owned(), put);
+        // A label that is not there is nothing.
+        text.replace("{{ $labels.pod }}", "") + &why
     };
     let trial = |alert: &Alert, trial: &Trial, fires: bool| {
         let series = trial.series.iter();

@@ -39,8 +39,13 @@ impl Batches {
 impl BatchService for Batches {
     async fn apply(&self, request: Request<v1::ApplyRequest>) -> Result<Response<v1::ApplyResponse>, Status> {
         let request = request.into_inner();
+        let without_values = request.without_values;
         let applied = self.write("Apply", move |catalog| catalog.apply(request)).await?;
-        Ok(Response::new(v1::ApplyResponse { objects: applied.into_iter().map(to_proto).collect() }))
+        let told = applied.into_iter().map(|mut applied| {
+            applied.values.take_if(|_| without_values);
+            to_proto(applied)
+        });
+        Ok(Response::new(v1::ApplyResponse { objects: told.collect() }))
     }
 
     async fn delete(

@@ -45,7 +45,7 @@ fn queries_name_what_there_is() {
         }
         used.extend(query.metrics().iter().map(|metric| metric.name));
         // Those of targets, of Prometheus itself and of its operator, and those of histograms.
-        let mut known: BTreeSet<&str> = ["instance", "job", "namespace", "le"].into();
+        let mut known: BTreeSet<&str> = ["instance", "job", "namespace", "pod", "le"].into();
         known.extend(query.metrics().iter().flat_map(|metric| metric.labels.iter().copied()));
         let lists = text.split("by (").skip(1).chain(text.split("on (").skip(1));
         let named = lists.filter_map(|list| list.split(')').next()).flat_map(|list| list.split(", "));
@@ -107,6 +107,83 @@ fn alerts_fire_at_what_they_are_for_and_rest_otherwise() {
     std::fs::write(&path, text).unwrap();
     let output = Command::new("promtool").args(["test", "rules"]).arg(&path).output().unwrap();
     assert!(!output.status.success());
+}
+
+/// What fires of these series after so many minutes, each named as `NAME{label="value"}`.
+fn fires(series: &[(&str, &str)], minutes: u32, alert: &str, firing: &[&str]) {
+    let series: Vec<Value> =
+        series.iter().map(|(series, values)| json!({"series": series, "values": values})).collect();
+    let all = |labels: &&str| {
+        let labels = format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\",{labels}}}");
+        json!({"labels": labels, "value": 1})
+    };
+    let asked = json!({
+        "expr": format!("ALERTS{{alertname=\"{alert}\",alertstate=\"firing\"}}"),
+        "eval_time": format!("{minutes}m"),
+        "exp_samples": firing.iter().map(all).collect::<Vec<_>>(),
+    });
+    let rules = tree().join("charts/culvert/rules/culvert.yaml");
+    let tests = json!({
+        "rule_files": [rules],
+        "tests": [{"interval": "20s", "input_series": series, "promql_expr_test": [asked]}],
+        "evaluation_interval": "20s",
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("fires.yaml");
+    std::fs::write(&path, tests.to_string()).unwrap();
+    promtool(&["test", "rules", path.to_str().unwrap()], None);
+}
+
+/// A value every twenty seconds. An attempt that nobody answers takes 41 seconds, and pauses become longer.
+#[test]
+fn a_tenant_whose_tunnels_fail_is_told_however_they_fail() {
+    if !is_there("promtool") {
+        return;
+    }
+    let name = "CulvertTenantTunnelsFailing";
+    let of = |state: &str| {
+        format!("culvert_tenant_peers{{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"{state}\"}}")
+    };
+    let (connecting, backing_off) = (of("connecting"), of("backing_off"));
+    let (waiting, up) = (of("waiting"), of("up"));
+    let critical = "job=\"culvert\",tenant=\"acme\",severity=\"critical\"";
+    // One peer, which is silent.
+    let (attempts, pauses) =
+        ("1 1 1 0 1 1 1 0 0 1 1 1 0 0 0 1 1 1 0 0 0 0", "0 0 0 1 0 0 0 1 1 0 0 0 1 1 1 0 0 0 1 1 1 1");
+    let silent = [(connecting.as_str(), attempts), (&backing_off, pauses), (&up, "0x30")];
+    fires(&silent, 7, name, &[critical]);
+    // Begins with all of them, and comes up.
+    fires(&[(&connecting, "9x6 0x30"), (&backing_off, "0x40"), (&up, "0x6 9x30")], 7, name, &[]);
+
+    // Those that begin themselves.
+    let refused = |peer: &str, reason: &str| {
+        let of = format!("job=\"culvert\",instance=\"a\",tenant=\"acme\",peer=\"{peer}\"");
+        (format!("culvert_peer_down_reason{{{of},reason=\"{reason}\"}}"), format!("culvert_peer_up{{{of}}}"))
+    };
+    let tried = |reason: &str, firing: &[&str]| {
+        let ((first, first_up), (second, second_up)) = (refused("b1", reason), refused("b2", reason));
+        let down = [(first.as_str(), "1x30"), (&second, "1x30"), (&first_up, "0x30"), (&second_up, "0x30")];
+        fires(&[&down[..], &[(&waiting, "2x30"), (&up, "1x30")]].concat(), 7, name, firing);
+    };
+    tried("psk", &[critical]);
+    // They may be switched off.
+    tried("silent", &[]);
+    tried("waiting", &[]);
+}
+
+#[test]
+fn a_pod_that_is_gone_is_told_and_one_that_has_moved_is_not() {
+    if !is_there("promtool") {
+        return;
+    }
+    let of = |pod: &str, address: &str| {
+        format!("culvert_ready{{job=\"culvert\",namespace=\"vpn\",pod=\"{pod}\",instance=\"{address}\"}}")
+    };
+    let (first, moved, second) =
+        (of("culvert-0", "10.0.0.1"), of("culvert-0", "10.0.0.2"), of("culvert-1", "10.0.0.3"));
+    let gone = "job=\"culvert\",namespace=\"vpn\",pod=\"culvert-1\",severity=\"critical\"";
+    let series = [(first.as_str(), "1x9 stale"), (&moved, "_x12 1x30"), (&second, "1x9 stale")];
+    fires(&series, 10, "CulvertNodeGone", &[gone]);
 }
 
 /// Three nodes, each of which has one of three tunnels and shows the others as elsewhere: every panel counts each tunnel and the tenant once.

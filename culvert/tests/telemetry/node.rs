@@ -24,7 +24,16 @@ pub(crate) struct Running {
 impl Running {
     /// With the metrics served.
     pub(crate) async fn start(node: NodeConfig, config: &MetricsConfig, exports: Exports) -> Self {
-        let catalog = Arc::new(Catalog::in_memory().unwrap());
+        Self::of(Arc::new(Catalog::in_memory().unwrap()), node, config, exports).await
+    }
+
+    /// The same of this catalog.
+    pub(crate) async fn of(
+        catalog: Arc<Catalog>,
+        node: NodeConfig,
+        config: &MetricsConfig,
+        exports: Exports,
+    ) -> Self {
         let router = router::RouterConfig {
             listen: vec!["127.0.0.1".parse().unwrap()],
             ike_port: 0,

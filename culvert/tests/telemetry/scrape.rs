@@ -1,14 +1,20 @@
 //! What Prometheus is told.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use actors::{HomeNews, HomeRule, Homes, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::Exports;
-use culvert::telemetry::metrics::table;
+use culvert::telemetry::metrics::{ClusterFigures, table};
+use culvert_proto::v1::CreateTenantRequest;
+use tenants::Catalog;
+use tenants::store::{Batch, MemoryStore, Store, StoreError, Vault};
 
 use crate::http::get;
 use crate::node::{Running, SECRET};
+#[cfg(feature = "fault-injection")]
+use crate::pair::{Faults, Pair, right};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Runtime::new().unwrap()
@@ -155,6 +161,53 @@ fn beyond_the_bounds_there_are_sums() {
         assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"peer\"}"), Some(1.0));
         assert_eq!(value(&text, "culvert_metrics_aggregated{scope=\"tenant\"}"), Some(1.0));
         assert_eq!(value(&text, "culvert_peers{state=\"waiting\"}"), Some(6.0));
+
+        // What alerts look at is told of those that fail.
+        let failing = "tenant=\"tenant-0001\",peer=\"branch-00001\"";
+        let name = "tenants/tenant-0001/peers/branch-00001".parse().unwrap();
+        running.node.control().initiate(&name, None).await.unwrap_err();
+        let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+        assert_eq!(value(&text, &format!("culvert_peer_up{{{failing}}}")), Some(0.0), "{text}");
+        let why = format!("culvert_peer_down_reason{{{failing},reason=\"local\"}}");
+        assert_eq!((value(&text, &why), text.matches("peer=\"branch").count()), (Some(1.0), 2));
+        let of_tenant = "culvert_tenant_peers{tenant=\"tenant-0001\",state=\"waiting\"}";
+        assert_eq!(value(&text, of_tenant), Some(3.0));
+        assert!(!text.contains("tenant-0000"), "{text}");
+        running.node.shutdown().await;
+    });
+}
+
+/// A disk that takes nothing.
+struct Full(MemoryStore);
+
+impl Store for Full {
+    fn load(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        self.0.load()
+    }
+
+    fn commit(&self, _: &Batch) -> Result<(), StoreError> {
+        Err(StoreError::Disk { path: "catalog.redb".into(), reason: "full".into() })
+    }
+}
+
+#[test]
+fn a_store_that_takes_no_writes_is_told_of_a_node_by_itself() {
+    runtime().block_on(async {
+        let store = Box::new(Full(MemoryStore::default()));
+        let catalog = Arc::new(Catalog::with(store, Vault::ephemeral().unwrap()).unwrap());
+        let (config, metrics) = (NodeConfig::default(), MetricsConfig::default());
+        let running = Running::of(Arc::clone(&catalog), config, &metrics, Exports::default()).await;
+        let request = CreateTenantRequest { tenant_id: "a".to_owned(), ..Default::default() };
+        catalog.create_tenant(&request).unwrap_err();
+        let told = async || {
+            let metrics = running.metrics;
+            let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+            value(&text, "culvert_store_writable")
+        };
+        assert_eq!(told().await, Some(0.0));
+        // That of a cluster is etcd, of which is told apart.
+        running.others.cluster(|| ClusterFigures { etcd_is_away: true, ..ClusterFigures::default() });
+        assert_eq!(told().await, Some(1.0));
         running.node.shutdown().await;
     });
 }
@@ -189,5 +242,52 @@ fn a_hundred_thousand_peers_are_told() {
             running.node.shutdown().await;
         }
         assert!(times[2] < times[0] * 30, "{times:?}: ten times the peers");
+    });
+}
+
+/// What stands still is to be seen for as long as it does, and nothing else is taken for gone.
+#[cfg(feature = "fault-injection")]
+#[test]
+fn a_node_that_stands_still_is_told_to_be_so() {
+    // A scrape of Prometheus may take ten seconds.
+    const SCRAPE: Duration = Duration::from_secs(9);
+    runtime().block_on(async {
+        let pair = Pair::start([None, None], Faults::default()).await;
+        let metrics = pair.left.metrics;
+        let read = async || {
+            let read = tokio::task::spawn_blocking(move || get(metrics, "/metrics").1);
+            tokio::time::timeout(SCRAPE, read).await.expect("it is told in time").unwrap()
+        };
+        pair.control().initiate(&right(), None).await.unwrap();
+        let up = "culvert_peer_up{tenant=\"acme\",peer=\"right\"}";
+        while value(&read().await, up) != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // A shard: it is noticed, and what it has told stays.
+        let packets = "culvert_tenant_packets_total{tenant=\"acme\",direction=\"out\"}";
+        let held = pair.left.node.router().inject_stall(0);
+        let began = Instant::now();
+        loop {
+            let text = read().await;
+            assert_eq!((value(&text, up), value(&text, packets)), (Some(1.0), Some(0.0)));
+            if value(&text, "culvert_live") == Some(0.0) {
+                assert_eq!(value(&text, "culvert_ready"), Some(0.0));
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "nobody has noticed");
+        }
+        drop(held);
+        // What nobody gets past: at least the node is told, and of tunnels nothing is said.
+        let held = pair.left.node.router().inject_hold();
+        for _ in 0..2 {
+            let text = read().await;
+            assert!(value(&text, "culvert_live").is_some(), "{text}");
+            assert_eq!((value(&text, up), text.matches("tenant=").count()), (None, 0));
+        }
+        drop(held);
+        while value(&read().await, up) != Some(1.0) || value(&read().await, "culvert_live") != Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        pair.stop().await;
     });
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -162,8 +163,14 @@ impl Core {
                 Command::Detach(tenant, done) => {
                     self.for_thread.push(ThreadCommand::Detach(tenant, done));
                 }
+                Command::Beat(answered, beat) => answered.store(beat, Ordering::Relaxed),
                 #[cfg(feature = "fault-injection")]
                 Command::Panic => crate::liveness::injected(),
+                #[cfg(feature = "fault-injection")]
+                Command::Stall(held) => {
+                    // Ends when the other end is dropped.
+                    let _ = held.recv();
+                }
                 Command::Release(tenant, tunnel, spi) => {
                     self.for_thread.push(ThreadCommand::Release(spi, tenant, tunnel));
                 }

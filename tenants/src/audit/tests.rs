@@ -229,7 +229,7 @@ fn an_entry_of_large_objects_keeps_their_names_and_as_many_values_as_it_has_room
         };
         v1::Object { kind: Some(v1::object::Kind::Peer(peer)) }
     };
-    let request = v1::ApplyRequest { objects: (0..1_000).map(peer).collect(), validate_only: false };
+    let request = v1::ApplyRequest { objects: (0..1_000).map(peer).collect(), ..Default::default() };
     catalog.apply(request).unwrap();
     let page = catalog.page_audit("", 1, "").unwrap();
     let entry = &page.items[0];

@@ -158,6 +158,101 @@ pub(super) const ALERTS: &[Alert] = &[
         needs: None,
     },
     Alert {
+        name: "CulvertNodeGone",
+        severity: Severity::Critical,
+        // A pod that is started again is the same one at another address.
+        when: query!(
+            "max by (job, namespace, pod) (max_over_time($0{pod!=\"\"}[6h])) unless on (job, namespace, pod) $0{pod!=\"\"} \
+             or max by (job, instance) (max_over_time($0{pod=\"\"}[6h])) unless on (job, instance) $0{pod=\"\"}",
+            READY
+        ),
+        looks_at: query!("$0", READY),
+        minutes: 2,
+        summary: "{{ $labels.pod }}{{ $labels.instance }} says nothing any more",
+        cause: None,
+        runbook: "The node was there within six hours, and Prometheus cannot read it: it was killed, its machine or its disk is gone, it ends at each start, or the way to \
+                  `metrics.listen` is closed. Nothing else is told of a node that says nothing, and what was told of it rests: ask `culvert get nodes` at another \
+                  node of the cluster who has its tunnels. Its log, or that of the one before (`kubectl logs --previous`), says why it ended. One that was taken away for good \
+                  is forgotten after six hours.",
+        labels: &[("job", "culvert"), ("instance", "a")],
+        fires: Trial {
+            series: &[
+                (query!("$0{job=\"culvert\",instance=\"a\"}", READY), "1x5 stale"),
+                (query!("$0{job=\"culvert\",instance=\"b\"}", READY), "1x20"),
+            ],
+            minute: 9,
+        },
+        rests: Trial {
+            series: &[
+                // One is started again.
+                (query!("$0{job=\"culvert\",instance=\"a\"}", READY), "1x5 stale 1x20"),
+                // So is a pod, elsewhere.
+                (
+                    query!(
+                        "$0{job=\"culvert\",namespace=\"vpn\",pod=\"culvert-0\",instance=\"10.0.0.1:9090\"}",
+                        READY
+                    ),
+                    "1x5 stale",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",namespace=\"vpn\",pod=\"culvert-0\",instance=\"10.0.0.2:9090\"}",
+                        READY
+                    ),
+                    "_x6 1x20",
+                ),
+            ],
+            minute: 9,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertRestarting",
+        severity: Severity::Warning,
+        when: query!("changes($0[30m]) > 2", START_TIME),
+        looks_at: query!("$0", START_TIME),
+        minutes: 0,
+        summary: "{{ $labels.instance }} ends again and again",
+        cause: None,
+        runbook: "The node was started three times within half an hour: it crashes, is killed for want of memory (`culvert_resident_memory_bytes`), or is not live and is restarted \
+                  for that. Its tunnels break each time. The log of the run before (`journalctl -u culvertd`, `kubectl logs --previous`) says why it ended.",
+        labels: NODE,
+        fires: Trial {
+            series: &[(query!("$0{instance=\"a\"}", START_TIME), "60x5 360x5 700x5 1000x20")],
+            minute: 25,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\"}", START_TIME), "60x5 360x5 700x25")],
+            minute: 25,
+        },
+        needs: None,
+    },
+    Alert {
+        name: "CulvertMetricsAggregated",
+        severity: Severity::Warning,
+        when: query!("$0 == 1", AGGREGATED),
+        looks_at: query!("$0", AGGREGATED),
+        minutes: 10,
+        summary: "{{ $labels.instance }} has more of a {{ $labels.scope }} than it tells metrics of",
+        cause: None,
+        runbook: "There are more peers than `metrics.max_peers`, or more tenants than `metrics.max_tenants`, so that not each has series of its own, and alerts about single ones look at \
+                  less, as is said of each of them: those that fail are told, as many as the bound, and nothing of the others. Raise the bound, if Prometheus has room for a \
+                  dozen series of each peer and twenty of each tenant.",
+        labels: &[("instance", "a"), ("scope", "peer")],
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\",scope=\"peer\"}", AGGREGATED), "1x15"),
+                (query!("$0{instance=\"a\",scope=\"tenant\"}", AGGREGATED), "0x15"),
+            ],
+            minute: 12,
+        },
+        rests: Trial {
+            series: &[(query!("$0{instance=\"a\",scope=\"peer\"}", AGGREGATED), "0x15")],
+            minute: 12,
+        },
+        needs: None,
+    },
+    Alert {
         name: "CulvertStoreNotWritable",
         severity: Severity::Critical,
         when: query!("$0 == 0", STORE_WRITABLE),
@@ -166,7 +261,7 @@ pub(super) const ALERTS: &[Alert] = &[
         summary: "the store of {{ $labels.instance }} does not take writes",
         cause: None,
         runbook: "Tunnels run on; changes are refused. A full disk, or a broken one: the log names what the system said. Make room in `state_dir` or move the store; the \
-                  next write that is taken makes it well.",
+                  next write that is taken makes it well. It is about a node by itself: nodes of a cluster have their store in etcd, of which CulvertEtcdAway tells.",
         labels: NODE,
         fires: Trial { series: &[(query!("$0{instance=\"a\"}", STORE_WRITABLE), "0x5")], minute: 2 },
         rests: Trial { series: &[(query!("$0{instance=\"a\"}", STORE_WRITABLE), "1x5")], minute: 2 },

@@ -1,6 +1,6 @@
 //! Alerts about tunnels: those that are down or lack a part, and why.
 
-use super::{Alert, Cause, NODE, PEER, Severity, Trial};
+use super::{Alert, Cause, NODE, PEER, Severity, TENANT, Trial};
 use crate::monitoring::query::query;
 use crate::telemetry::metrics::table::*;
 
@@ -28,7 +28,8 @@ pub(super) const ALERTS: &[Alert] = &[
         cause: OF_PEER,
         runbook: "A tunnel that is wanted does not come up, or was lost and does not come back. `culvert explain tenants/TENANT/peers/PEER` says why, with \
                   the values that differ and what to change on which side; `culvert_peer_down_reason` has the same cause in a word. A tunnel that waits for its \
-                  peer or for a packet, that was taken down by command, or that another node has or begins with, does not count.",
+                  peer or for a packet, that was taken down by command, or that another node has or begins with, does not count. One that nobody here begins, and that was lost \
+                  without a word or was refused, counts for an hour: its peer may be broken, or it was switched off, and then it is waited for.",
         labels: PEER,
         fires: Trial {
             series: &[
@@ -109,8 +110,8 @@ pub(super) const ALERTS: &[Alert] = &[
         minutes: 0,
         summary: "{{ $labels.instance }} refuses who begins a tunnel again and again: {{ $labels.cause }}",
         cause: None,
-        runbook: "A gateway that is configured otherwise than its peer here, or somebody who tries. Of one that may come from anywhere nobody knows whose it \
-                  is before it has said its name, so what is refused of its first message, such as its proposals, leaves its peer waiting, as the \
+        runbook: "A gateway that is configured otherwise than its peer here, or somebody who tries. Whose a first message is nobody knows, for anybody can send it from \
+                  any address, so what is refused of it, such as its proposals, leaves its peer waiting, as the \
                   metrics have it: `culvert explain` of the peer that is missed shows what was refused, what differs, and what \
                   to change on which side.",
         labels: &[("instance", "a"), ("cause", "proposal")],
@@ -149,10 +150,15 @@ pub(super) const ALERTS: &[Alert] = &[
         name: "CulvertTenantTunnelsFailing",
         severity: Severity::Critical,
         when: query!(
-            "sum by (job, namespace, tenant) ($0{state=\"backing_off\"}) > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"})",
-            TENANT_PEERS
+            "sum by (job, namespace, tenant) ($0{state=~\"backing_off|connecting\"}) > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"}) \
+             or count by (job, namespace, tenant) ($1{reason!~\"waiting|terminated|elsewhere|silent|connecting|degraded|not_running\"} \
+             unless on (job, namespace, instance, tenant, peer) $2 == 1) \
+             > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"})",
+            TENANT_PEERS,
+            PEER_REASON,
+            PEER_UP
         ),
-        looks_at: query!("$0{state=\"backing_off\"}", TENANT_PEERS),
+        looks_at: query!("$0{state=~\"backing_off|connecting\"}", TENANT_PEERS),
         minutes: 5,
         summary: "more than half of the tunnels of {{ $labels.tenant }} fail",
         cause: Some(Cause {
@@ -165,10 +171,11 @@ pub(super) const ALERTS: &[Alert] = &[
             trial: "psk",
         }),
         runbook: "Most of a tenant's tunnels fail at once, so it is hardly each of them: look for what they have in common. A secret that was changed here and \
-                  not there, a proposal taken away, a path or an address of the nodes. `culvert get peers tenants/TENANT` shows them with their last errors, and \
+                  not there, a proposal taken away, a path or an address of the nodes. A peer that nobody answers counts, and one that begins itself and is refused; one that only went \
+                  silent and begins itself does not, for it may have been switched off. `culvert get peers tenants/TENANT` shows them with their last errors, and \
                   `culvert get audit` what was changed last.",
         labels: &[("job", "culvert"), ("tenant", "acme")],
-        // Three nodes, each of which begins with a third of the peers.
+        // Three nodes, each of which begins with a third of the peers, and whose attempts take longer than the pauses.
         fires: Trial {
             series: &[
                 (
@@ -176,7 +183,14 @@ pub(super) const ALERTS: &[Alert] = &[
                         "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"backing_off\"}",
                         TENANT_PEERS
                     ),
-                    "3x10",
+                    "3 0 3 0 0 3 0 3 0 0 3",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"a\",tenant=\"acme\",state=\"connecting\"}",
+                        TENANT_PEERS
+                    ),
+                    "0 3 0 3 3 0 3 0 3 3 0",
                 ),
                 (
                     query!(
@@ -190,7 +204,14 @@ pub(super) const ALERTS: &[Alert] = &[
                         "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"backing_off\"}",
                         TENANT_PEERS
                     ),
-                    "3x10",
+                    "3 0 3 0 0 3 0 3 0 0 3",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"b\",tenant=\"acme\",state=\"connecting\"}",
+                        TENANT_PEERS
+                    ),
+                    "0 3 0 3 3 0 3 0 3 3 0",
                 ),
                 (
                     query!(
@@ -204,7 +225,14 @@ pub(super) const ALERTS: &[Alert] = &[
                         "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"backing_off\"}",
                         TENANT_PEERS
                     ),
-                    "2x10",
+                    "2 0 2 0 0 2 0 2 0 0 2",
+                ),
+                (
+                    query!(
+                        "$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"connecting\"}",
+                        TENANT_PEERS
+                    ),
+                    "0 2 0 2 2 0 2 0 2 2 0",
                 ),
                 (
                     query!("$0{job=\"culvert\",instance=\"c\",tenant=\"acme\",state=\"up\"}", TENANT_PEERS),
@@ -311,7 +339,8 @@ pub(super) const ALERTS: &[Alert] = &[
         name: "CulvertDrops",
         severity: Severity::Warning,
         when: query!(
-            "sum by (instance) (rate($0[5m])) > 0.01 * sum by (instance) (rate($1[5m])) and sum by (instance) (rate($0[5m])) > 1",
+            "sum by (instance) (rate($0{reason!~\"tenant_limit_.*|policy_discard\"}[5m])) > 0.01 * sum by (instance) (rate($1[5m])) \
+             and sum by (instance) (rate($0{reason!~\"tenant_limit_.*|policy_discard\"}[5m])) > 1",
             DROPPED,
             ESP_PACKETS
         ),
@@ -319,18 +348,24 @@ pub(super) const ALERTS: &[Alert] = &[
         minutes: 10,
         summary: "{{ $labels.instance }} drops more than one packet in a hundred",
         cause: Some(Cause {
-            asked: query!("topk(1, sum by (reason) (rate($0{instance=%q}[5m])))", DROPPED),
+            asked: query!(
+                "topk(1, sum by (reason) (rate($0{instance=%q,reason!~\"tenant_limit_.*|policy_discard\"}[5m])))",
+                DROPPED
+            ),
             by: &["instance"],
             word: "reason",
             trial: "no_route",
         }),
-        runbook: "The panel of drops by reason says what is dropped. `no_route` and `policy_...` are packets that nobody configured a way for; \
+        runbook: "The panel of drops by reason says what is dropped. `no_route` and `policy_no_tunnel` are packets that nobody configured a way for; `policy_inbound` those that came through a \
+                  tunnel that the policy has not for them; \
                   `esp_replay_duplicate` and `esp_replay_too_old` a path that reorders more than the replay window; `handoff_full`, `send_buffer_full` and `tun_full` a \
-                  node that is short of processors; `unknown_spi` peers that have not noticed a restart, or somebody who tries.",
+                  node that is short of processors; `unknown_spi` peers that have not noticed a restart, or somebody who tries. What is meant to be dropped does not count: `policy_discard` by a rule, \
+                  `tenant_limit_...` by a quota, of which CulvertTenantAtLimit tells.",
         labels: NODE,
         fires: Trial {
             series: &[
                 (query!("$0{instance=\"a\",reason=\"no_route\"}", DROPPED), "0+600x30"),
+                (query!("$0{instance=\"a\",reason=\"tenant_limit_out\"}", DROPPED), "0+6000x30"),
                 (query!("$0{instance=\"a\",direction=\"received\"}", ESP_PACKETS), "0+6000x30"),
             ],
             minute: 20,
@@ -338,11 +373,50 @@ pub(super) const ALERTS: &[Alert] = &[
         rests: Trial {
             series: &[
                 (query!("$0{instance=\"a\",reason=\"no_route\"}", DROPPED), "0+600x30"),
+                // As it is configured.
+                (query!("$0{instance=\"a\",reason=\"tenant_limit_out\"}", DROPPED), "0+60000x30"),
+                (query!("$0{instance=\"a\",reason=\"policy_discard\"}", DROPPED), "0+60000x30"),
                 (query!("$0{instance=\"a\",direction=\"received\"}", ESP_PACKETS), "0+600000x30"),
             ],
             minute: 20,
         },
         needs: None,
+    },
+    Alert {
+        name: "CulvertTenantAtLimit",
+        severity: Severity::Info,
+        when: query!(
+            "sum by (instance, tenant) (rate($0{reason=~\"tenant_limit_.*\"}[5m])) > 1",
+            TENANT_DROPPED
+        ),
+        looks_at: query!("$0{reason=~\"tenant_limit_.*\"}", TENANT_DROPPED),
+        minutes: 10,
+        summary: "{{ $labels.tenant }} sends more than its quotas have it",
+        cause: None,
+        runbook: "Packets of the tenant are dropped at this node because of `quotas.packetsPerSecond` or `quotas.bytesPerSecond`, as they are meant to be. Raise them if it is to have more, or \
+                  ask what sends so much.",
+        labels: TENANT,
+        fires: Trial {
+            series: &[(
+                query!("$0{instance=\"a\",tenant=\"acme\",reason=\"tenant_limit_out\"}", TENANT_DROPPED),
+                "0+600x30",
+            )],
+            minute: 20,
+        },
+        rests: Trial {
+            series: &[
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",reason=\"tenant_limit_out\"}", TENANT_DROPPED),
+                    "0+6x30",
+                ),
+                (
+                    query!("$0{instance=\"a\",tenant=\"acme\",reason=\"outbound_selector\"}", TENANT_DROPPED),
+                    "0+600x30",
+                ),
+            ],
+            minute: 20,
+        },
+        needs: Some("a tenant that has come to its quotas of traffic"),
     },
     Alert {
         name: "CulvertRekeyFailing",

@@ -10,15 +10,18 @@ use crate::telemetry::memory::resident_bytes;
 /// SPIs of a shard: 20 bits of each.
 const SPIS_PER_SHARD: u64 = 1 << 20;
 
-pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
-    let figures = &reading.figures;
+/// What is known of a node that does not say anything itself.
+pub(super) fn write_alone(reading: &Reading, exit: &mut dyn Exit) {
     exit.number(&table::BUILD, &[env!("CARGO_PKG_VERSION")], true.into());
-    if let Some(started) = figures.started {
-        exit.number(&table::START_TIME, &[], unix(started).into());
-    }
+    exit.number(&table::START_TIME, &[], unix(reading.started()).into());
     exit.number(&table::LIVE, &[], reading.probes.live().is_ok().into());
     exit.number(&table::READY, &[], reading.probes.ready().is_ok().into());
     exit.number(&table::STORE_WRITABLE, &[], reading.store_writable.into());
+}
+
+pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
+    write_alone(reading, exit);
+    let figures = &reading.figures;
     exit.number(&table::REVISION, &[], reading.snapshot.revision.into());
     if let Some(resident) = resident_bytes() {
         exit.number(&table::RESIDENT, &[], resident.into());

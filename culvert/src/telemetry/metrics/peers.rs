@@ -7,13 +7,10 @@ use super::exit::{Exit, Number};
 use super::source::{OfPeer, OfTenant, Reading, unix};
 use super::table;
 
-/// Of a peer whose actor does not run: it starts, or starts again.
-const NOT_RUNNING: &str = "not_running";
-
 pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
-    each(exit, &table::PEER_UP, tenants, &|peer| Some(peer.view.is_some_and(|view| view.is_up()).into()));
+    each(exit, &table::PEER_UP, tenants, &|peer| Some(is_up(peer)));
     for (tenant, peer) in all(tenants) {
-        let why = peer.view.map_or(NOT_RUNNING, |view| view.why_down());
+        let why = peer.why();
         if !why.is_empty() {
             exit.number(&table::PEER_REASON, &[tenant, peer.peer.name.id(), why], true.into());
         }
@@ -39,6 +36,21 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
         let Traffic { bytes_in, bytes_out, .. } = carried(peer);
         (bytes_in, bytes_out)
     });
+}
+
+/// Where there are too many: what alerts have to know of those that fail, `most` of them.
+pub(super) fn write_failing(exit: &mut dyn Exit, tenants: &[OfTenant<'_>], most: usize) {
+    let failing = || all(tenants).filter(|(_, peer)| peer.fails()).take(most);
+    for (tenant, peer) in failing() {
+        exit.number(&table::PEER_UP, &[tenant, peer.peer.name.id()], is_up(peer));
+    }
+    for (tenant, peer) in failing() {
+        exit.number(&table::PEER_REASON, &[tenant, peer.peer.name.id(), peer.why()], true.into());
+    }
+}
+
+fn is_up(peer: &OfPeer<'_>) -> Number {
+    peer.view.is_some_and(|view| view.is_up()).into()
 }
 
 fn all<'a, 'b>(tenants: &'a [OfTenant<'b>]) -> impl Iterator<Item = (&'a str, &'a OfPeer<'b>)> {

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actors::{Control, Figures, PeerView};
 use latest::Latest as _;
 use tenants::{Catalog, PeerName, Snapshot, Tenant, TenantName};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::cluster::{self, ClusterFigures};
 use super::exit::Exit;
@@ -82,6 +85,11 @@ impl Others {
         self.asked().cluster = Some(Arc::new(figures));
     }
 
+    /// It is one of several.
+    fn is_among(&self) -> bool {
+        self.asked().cluster.is_some()
+    }
+
     fn among(&self) -> ClusterFigures {
         let asked = self.asked().cluster.clone();
         asked.map(|figures| figures()).unwrap_or_default()
@@ -110,12 +118,22 @@ pub struct Source {
     bounds: Bounds,
     others: Others,
     exports: Exports,
+    /// The reading of the node that is under way.
+    reading: tokio::sync::Mutex<Option<JoinHandle<Figures>>>,
 }
+
+/// How long the node may take to be read: a hundred thousand peers are far from it. Who asks has to be told that it stands still while it
+/// does.
+const READ: Duration = Duration::from_secs(5);
 
 /// What was read.
 pub struct Reading {
     pub(super) bounds: Bounds,
+    pub(super) started: SystemTime,
+    /// None of anything while the node is `silent`.
     pub(super) figures: Figures,
+    /// The node could not be read in time.
+    pub(super) silent: bool,
     pub(super) snapshot: Snapshot,
     pub(super) shards: usize,
     pub(super) probes: Probes,
@@ -154,13 +172,29 @@ impl Source {
         others: Others,
         exports: Exports,
     ) -> Self {
-        Self { catalog, control, shards, probes, bounds, others, exports }
+        let reading = tokio::sync::Mutex::default();
+        Self { catalog, control, shards, probes, bounds, others, exports, reading }
+    }
+
+    /// The node in numbers; `None` if it does not say them in time. What waits for it then is gone on with by the next who asks.
+    async fn figures(&self) -> Option<Figures> {
+        let mut reading = self.reading.lock().await;
+        let under_way = reading.get_or_insert_with(|| {
+            let (control, runtime) = (self.control.clone(), Handle::current());
+            // Where a lock is held by who stands still, this thread does, and none that serves.
+            tokio::task::spawn_blocking(move || runtime.block_on(control.figures()))
+        });
+        let read = timeout(READ, under_way).await.ok()?;
+        *reading = None;
+        // A panic has said so.
+        read.ok()
     }
 
     /// Reads the node.
     pub async fn read(&self) -> Reading {
         let began = Instant::now();
-        let figures = self.control.figures().await;
+        let figures = self.figures().await;
+        let silent = figures.is_none();
         // Afterwards: a peer that is configured has its series, whether or not it runs already.
         let snapshot = self.catalog.snapshot();
         let mut secrets: HashMap<TenantName, (usize, SystemTime)> = HashMap::new();
@@ -171,11 +205,14 @@ impl Source {
         }
         Reading {
             bounds: self.bounds,
-            figures,
+            figures: figures.unwrap_or_default(),
+            silent,
+            started: self.control.started(),
             snapshot,
             shards: self.shards,
             probes: self.probes.clone(),
-            store_writable: self.catalog.store_fault().latest().is_none(),
+            // The store of a cluster is etcd, of which is told apart: what fails there says nothing of this node.
+            store_writable: self.others.is_among() || self.catalog.store_fault().latest().is_none(),
             certificates: self.others.certificates(),
             files: self.others.usable(),
             counts: self.others.counts(),
@@ -190,11 +227,15 @@ impl Source {
 impl Reading {
     /// When the node was started.
     pub fn started(&self) -> SystemTime {
-        self.figures.started.unwrap_or(UNIX_EPOCH)
+        self.started
     }
 
     /// Says all of it. What is not bound to a tenant comes first.
     pub fn write(&self, exit: &mut dyn Exit) {
+        if self.silent {
+            // Nothing of tunnels, which may all be well: that the node does not live is what there is to say.
+            return node::write_alone(self, exit);
+        }
         let tenants = self.by_tenant();
         node::write(self, exit, &tenants);
         ike::write(self, exit);
@@ -202,9 +243,13 @@ impl Reading {
         cluster::write(self, exit);
         if tenants.len() <= self.bounds.tenants {
             of_tenants::write(self, exit, &tenants);
+        } else {
+            of_tenants::write_failing(self, exit, &tenants, self.bounds.tenants);
         }
         if self.snapshot.peers.len() <= self.bounds.peers {
             peers::write(self, exit, &tenants);
+        } else {
+            peers::write_failing(exit, &tenants, self.bounds.peers);
         }
         node::write_exports(self, exit, tenants.len());
     }
@@ -240,7 +285,25 @@ impl Reading {
     }
 }
 
+/// Of a peer whose actor does not run: it starts, or starts again.
+const NOT_RUNNING: &str = "not_running";
+
 impl OfPeer<'_> {
+    /// Why it does not carry all that it is for; empty while it does.
+    pub(super) fn why(&self) -> &'static str {
+        self.view.map_or(NOT_RUNNING, PeerView::why_down)
+    }
+
+    /// Whether somebody here wants more of it than there is, and it is not about to come.
+    pub(super) fn fails(&self) -> bool {
+        !["", "waiting", "connecting", "terminated", "elsewhere", NOT_RUNNING].contains(&self.why())
+    }
+
+    /// Whether it is tried now.
+    pub(super) fn is_connecting(&self) -> bool {
+        self.state() == 2
+    }
+
     /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting`, `terminated`, or `elsewhere` where another node of the cluster
     /// has it or begins with it, so that over all nodes each is counted once besides.
     pub(super) fn state(&self) -> usize {

@@ -25,7 +25,7 @@ metrics! {
     START_TIME = Gauge Node "culvert_start_time_seconds" [] "When the node was started, as a Unix time.";
     LIVE = Gauge Node "culvert_live" [] "1 while every thread runs that must; what does not is mended by a restart.";
     READY = Gauge Node "culvert_ready" [] "1 while the node is up and lives, nothing is in the way of work (`/readyz` says what), and it is not going down.";
-    STORE_WRITABLE = Gauge Node "culvert_store_writable" [] "0 after a write that the store did not take, until it takes the next.";
+    STORE_WRITABLE = Gauge Node "culvert_store_writable" [] "0 after a write that the store of a node by itself did not take, until it takes the next; 1 in a cluster, whose store is etcd.";
     REVISION = Gauge Node "culvert_catalog_revision" [] "The number of the last change of the catalog.";
     RESIDENT = Gauge Node "culvert_resident_memory_bytes" [] "Memory that the process holds.";
     USAGE = Gauge Node "culvert_usage" ["resource"] "How much of a bounded resource of the node is in use.";
@@ -89,7 +89,7 @@ metrics! {
     PEER_PACKETS = Counter Peer "culvert_peer_packets_total" ["tenant", "peer", "direction"] "Inner packets of a peer's tunnel at this node.";
     PEER_BYTES = Counter Peer "culvert_peer_bytes_total" ["tenant", "peer", "direction"] "Octets of the inner packets of a peer's tunnel at this node.";
 
-    AGGREGATED = Gauge Node "culvert_metrics_aggregated" ["scope"] "1 while there are more peers, or tenants, than have series of their own.";
+    AGGREGATED = Gauge Node "culvert_metrics_aggregated" ["scope"] "1 while there are more peers, or tenants, than have series of their own: those alone that fail have what alerts look at.";
     COLLECT = Gauge Node "culvert_metrics_collect_duration_seconds" [] "How long it took to read the node for this answer.";
     EXPORTED = Counter Node "culvert_otlp_exported_total" ["signal"] "What the collector has taken over OTLP: spans, requests of metrics, or records of logs.";
     EXPORT_DROPPED = Counter Node "culvert_otlp_dropped_total" ["signal", "reason"] "What was not exported over OTLP, by why.";

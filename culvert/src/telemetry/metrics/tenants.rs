@@ -10,12 +10,35 @@ use super::packets::reason;
 use super::source::{OfTenant, Reading, STATES, count_states, unix};
 use super::table;
 
+/// Where there are too many: what alerts have to know of those that fail, `most` of them.
+pub(super) fn write_failing(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>], most: usize) {
+    let fails = |of: &&OfTenant<'_>| of.peers.iter().any(|peer| peer.fails() || peer.is_connecting());
+    for tenant in tenants.iter().filter(fails).take(most) {
+        write_states(exit, tenant);
+    }
+    let down = tenants.iter().filter(|of| uplink(reading, of) == Some(false));
+    for tenant in down.take(most) {
+        exit.number(&table::TENANT_UPLINK, &[tenant.id()], false.into());
+    }
+}
+
+fn write_states(exit: &mut dyn Exit, tenant: &OfTenant<'_>) {
+    let counts = count_states(tenant.peers.iter());
+    for (state, count) in STATES.into_iter().zip(counts) {
+        exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
+    }
+}
+
+/// Whether it works, where that is known.
+fn uplink(reading: &Reading, of: &OfTenant<'_>) -> Option<bool> {
+    let uplinks = &reading.figures.uplinks;
+    let at = uplinks.binary_search_by(|(name, _)| name.cmp(&of.tenant.name)).ok()?;
+    uplinks.get(at)?.1
+}
+
 pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
     for tenant in tenants {
-        let counts = count_states(tenant.peers.iter());
-        for (state, count) in STATES.into_iter().zip(counts) {
-            exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
-        }
+        write_states(exit, tenant);
     }
     let secrets = |of: &OfTenant<'_>| reading.secrets.get(&of.tenant.name).copied();
     let oldest = |of: &OfTenant<'_>| secrets(of).map(|(_, oldest): (usize, SystemTime)| unix(oldest).into());
@@ -25,12 +48,7 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
     each(exit, &table::TENANT_SECRETS, tenants, &number);
     each(exit, &table::TENANT_SECRET_LIMIT, tenants, &|of| Some(quotas(of).max_secrets.into()));
     each(exit, &table::TENANT_OLDEST_SECRET, tenants, &oldest);
-    let uplink = |of: &OfTenant<'_>| {
-        let uplinks = &reading.figures.uplinks;
-        let at = uplinks.binary_search_by(|(name, _)| name.cmp(&of.tenant.name)).ok()?;
-        uplinks.get(at)?.1.map(Number::from)
-    };
-    each(exit, &table::TENANT_UPLINK, tenants, &uplink);
+    each(exit, &table::TENANT_UPLINK, tenants, &|of| uplink(reading, of).map(Number::from));
     each(exit, &table::TENANT_IKE_SAS, tenants, &|of| Some(of.sum(|view| view.ike_sas as u64)));
     each(exit, &table::TENANT_CHILD_SAS, tenants, &|of| Some(of.sum(|view| view.children.len() as u64)));
     let carried = |of: &OfTenant<'_>| -> Traffic {
