@@ -73,11 +73,6 @@ impl EtcdStore {
         }
     }
 
-    /// Whether what other nodes write does not come in: the catalog of this node is as it was.
-    pub fn is_behind(&self) -> bool {
-        self.behind.load(Ordering::Relaxed)
-    }
-
     /// The head as of the last write that anybody was told of.
     async fn head(&self) -> Result<Known, EtcdError> {
         let found = self.etcd.get("head").await?;
@@ -196,6 +191,10 @@ impl Store for EtcdStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     fn last_revision(&self) -> Result<u64, StoreError> {

@@ -205,7 +205,7 @@ async fn what_somebody_deletes_below_the_prefix_takes_nothing_from_the_nodes() {
         assert!(error.contains("catalog/counters"), "{error}");
         assert_eq!((b.tenants().len(), b.secrets().len()), (1, 1));
     }
-    let request = v1::ApplyRequest { objects: vec![tenant("zeta")], validate_only: false };
+    let request = v1::ApplyRequest { objects: vec![tenant("zeta")], ..Default::default() };
     assert!(
         tokio::task::block_in_place(|| b.apply(request)).is_err(),
         "nothing is written beside what is there"

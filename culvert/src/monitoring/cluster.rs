@@ -13,6 +13,8 @@ pub(super) fn dashboard() -> Dashboard {
             .ask("unprotected", query!("sum($0{state=\"unprotected\"})", CLUSTER_CONNECTIONS)),
         Panel::new("etcd answers", Look::Stat, "bool_yes_no", "No at a node: it cannot write, and takes nothing over; its tunnels run on.")
             .ask("{{instance}}", query!("$0", CLUSTER_ETCD)),
+        Panel::new("Follows", Look::Stat, "bool_yes_no", "No at a node: what others write, of the configuration or of who is there, does not come in. Its log says why.")
+            .ask("{{instance}}", query!("$0", CLUSTER_FOLLOWS)),
         Panel::new("Other nodes", Look::Table, "none", "By node: how many others etcd says are there, and how many of them answer it. Fewer is a node that is lost, or a network between them that is.")
             .ask("", query!("$0", CLUSTER_NODES)),
         Panel::new("Slots", Look::Stack, "none", "Of each node. They move when one goes, or by `culvert move slot`.")

@@ -81,6 +81,11 @@ impl Catalog {
         self.store.is_shared()
     }
 
+    /// Whether what other nodes write to the store does not come in: what is here is as it was.
+    pub fn is_behind(&self) -> bool {
+        self.store.is_behind()
+    }
+
     /// Waits until all is there that anybody, at whatever node, has been told was written. May block; returns at once where the
     /// store is this node's own.
     pub fn catch_up(&self) -> Result<(), StoreError> {

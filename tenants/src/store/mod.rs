@@ -55,6 +55,11 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// Whether what other nodes write to it does not come in.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// Revision of the last change that anybody has been told was made. Asked of shared stores alone.
     fn last_revision(&self) -> Result<u64, StoreError> {
         Ok(0)
@@ -76,6 +81,10 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
 
     fn is_shared(&self) -> bool {
         (**self).is_shared()
+    }
+
+    fn is_behind(&self) -> bool {
+        (**self).is_behind()
     }
 
     fn last_revision(&self) -> Result<u64, StoreError> {

@@ -69,6 +69,7 @@ impl Nodes {
         let counted = mesh.counters();
         let mut figures = ClusterFigures {
             etcd_is_away: slots.etcd_is_away(),
+            is_behind: slots.is_behind(),
             joined: others().count(),
             heard: others().filter(|node| self.hears(&node.name)).count(),
             arrivals: slots.arrivals(),

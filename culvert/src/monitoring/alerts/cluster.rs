@@ -22,6 +22,34 @@ pub(super) const ALERTS: &[Alert] = &[
         needs: None,
     },
     Alert {
+        name: "CulvertNodeBehind",
+        severity: Severity::Critical,
+        when: query!("$0 == 0 and on (instance) $1 == 1", CLUSTER_FOLLOWS, CLUSTER_ETCD),
+        looks_at: query!("$0", CLUSTER_FOLLOWS),
+        minutes: 2,
+        summary: "{{ $labels.instance }} does not follow what other nodes write",
+        cause: None,
+        runbook: "etcd answers, and something in it cannot be read or is gone, so that the node goes on with what it knew: changes of the configuration do not reach it, or it does not \
+                  see who comes and goes. Its log names the key. A newer version may have written it: upgrade this node too. If somebody has deleted keys below `cluster.prefix`, \
+                  restore etcd from a snapshot.",
+        labels: NODE,
+        fires: Trial {
+            series: &[
+                (query!("$0{instance=\"a\"}", CLUSTER_FOLLOWS), "0x5"),
+                (query!("$0{instance=\"a\"}", CLUSTER_ETCD), "1x5"),
+            ],
+            minute: 3,
+        },
+        rests: Trial {
+            series: &[
+                (query!("$0{instance=\"a\"}", CLUSTER_FOLLOWS), "0x5"),
+                (query!("$0{instance=\"a\"}", CLUSTER_ETCD), "0x5"),
+            ],
+            minute: 3,
+        },
+        needs: None,
+    },
+    Alert {
         name: "CulvertNodeUnheard",
         severity: Severity::Critical,
         when: query!("$0{state=\"heard\"} < on (instance) $0{state=\"joined\"}", CLUSTER_NODES),

@@ -9,6 +9,8 @@ use super::table;
 pub struct ClusterFigures {
     /// Whether etcd is away.
     pub etcd_is_away: bool,
+    /// Whether what other nodes write there, of nodes and slots or of the catalog, does not come in.
+    pub is_behind: bool,
     /// Other nodes that etcd says are there.
     pub joined: usize,
     /// Those of them that were heard of late.
@@ -32,6 +34,7 @@ pub struct ClusterFigures {
 pub(super) fn write(reading: &Reading, exit: &mut dyn Exit) {
     let figures = reading.cluster;
     exit.number(&table::CLUSTER_ETCD, &[], (!figures.etcd_is_away).into());
+    exit.number(&table::CLUSTER_FOLLOWS, &[], (!figures.is_behind).into());
     exit.number(&table::CLUSTER_NODES, &["joined"], figures.joined.into());
     exit.number(&table::CLUSTER_NODES, &["heard"], figures.heard.into());
     exit.number(&table::CLUSTER_SLOTS, &["protected"], figures.protected.0.into());

@@ -203,6 +203,7 @@ impl Source {
             let (count, oldest) = secrets.entry(secret.name.tenant().clone()).or_insert((0, set));
             (*count, *oldest) = (*count + 1, (*oldest).min(set));
         }
+        let cluster = self.others.among();
         Reading {
             bounds: self.bounds,
             figures: figures.unwrap_or_default(),
@@ -216,7 +217,7 @@ impl Source {
             certificates: self.others.certificates(),
             files: self.others.usable(),
             counts: self.others.counts(),
-            cluster: self.others.among(),
+            cluster: ClusterFigures { is_behind: cluster.is_behind || self.catalog.is_behind(), ..cluster },
             exports: self.exports.read(),
             secrets,
             took: began.elapsed(),

@@ -53,6 +53,7 @@ metrics! {
     DROPPED = Counter Node "culvert_dropped_packets_total" ["reason"] "Packets and messages that were dropped, by reason, each counted once.";
 
     CLUSTER_ETCD = Gauge Node "culvert_cluster_etcd_up" [] "0 while etcd is away or takes no writes; 1 for a node by itself.";
+    CLUSTER_FOLLOWS = Gauge Node "culvert_cluster_follows" [] "0 while what other nodes write to etcd does not come in; 1 for a node by itself.";
     CLUSTER_NODES = Gauge Node "culvert_cluster_nodes" ["state"] "Other nodes of the cluster: joined are those that etcd says are there, heard those of them that answer this node.";
     CLUSTER_SLOTS = Gauge Node "culvert_cluster_slots" ["state"] "Slots of the node: protected are those that another node could go on with at once.";
     CLUSTER_CONNECTIONS = Gauge Node "culvert_cluster_connections" ["state"] "Connections of the node's slots: those that are not protected would be negotiated anew if the node were lost.";
