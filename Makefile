@@ -102,13 +102,11 @@ advisories: ## Known vulnerabilities of the dependencies; fetches the database f
 doc-test:
 	$(CARGO) test $(FEATURES) --doc --locked --quiet
 
-# Some tests have the machine to themselves, and all share its ports: a run waits until that of another checkout is over.
-ALONE := $(if $(shell command -v flock),flock --close /tmp/culvert-test-$(shell id -u).lock)
 unit-test:
 ifneq ($(NEXTEST),)
-	$(ALONE) $(CARGO) nextest run $(FEATURES) --locked
+	$(CARGO) nextest run $(FEATURES) --locked
 else
-	$(ALONE) $(CARGO) test $(FEATURES) --all-targets --locked
+	$(CARGO) test $(FEATURES) --all-targets --locked
 endif
 
 # Coverage-guided fuzzing on stable Rust: these flags are what cargo-fuzz sets, without the sanitizers of nightly.

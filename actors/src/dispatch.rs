@@ -106,7 +106,7 @@ impl Dispatch {
             }
             RouterEvent::Wanted { tenant, tunnel } => {
                 match env.registry.uids.get(&convert::peer_of_tunnel(tunnel)) {
-                    Some(peer) => deliver(&peer, ToPeer::Wanted(tunnel), &env.counters),
+                    Some(peer) => deliver(&peer.to, ToPeer::Wanted(tunnel), &env.counters),
                     None => env.router.drop_held(tenant, tunnel),
                 }
             }

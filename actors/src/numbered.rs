@@ -84,8 +84,9 @@ impl Numbered {
 
     /// Whether a pair of this name has no place among these children as it had before: it is a part that its policy may not have any more.
     pub(crate) fn is_beyond(&self, child: &str) -> bool {
-        let name = ike::resources::resource_of(child).0;
-        policy_of(name).1 > parts_per_policy(self.spec.children.len())
+        let (policy, part) = policy_of(ike::resources::resource_of(child).0);
+        let is_there = self.spec.children.iter().any(|child| child.name == policy);
+        is_there && part > parts_per_policy(self.spec.children.len())
     }
 
     /// The numbers of the tunnels of all its policies.

@@ -11,6 +11,7 @@ use crate::counters::Counters;
 use crate::datagram::Deliver;
 use crate::mailbox::deliver;
 use crate::moves::Moving;
+use crate::numbered::Numbered;
 use crate::table::{Registration, Table, Turn};
 use crate::vocabulary::{ChildNotice, ToPeer};
 
@@ -32,13 +33,20 @@ pub(crate) struct Registry {
     /// Connections by a number of their own, with the slot that they are in. Only in a cluster.
     pub(crate) moving: Table<u64, (u8, Recipient<Moving>)>,
     /// By the peer's number.
-    pub(crate) uids: Table<u64, Recipient<ToPeer>>,
+    pub(crate) uids: Table<u64, Running>,
+}
+
+/// A running peer, as its number leads to it.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) to: Recipient<ToPeer>,
+    pub(crate) peer: Arc<Numbered>,
 }
 
 /// A peer's two places.
 pub(crate) struct PeerPlace {
     by_name: Registration<PeerName, Arc<PeerEntry>>,
-    _by_uid: Registration<u64, Recipient<ToPeer>>,
+    by_uid: Registration<u64, Running>,
     to: Recipient<ToPeer>,
 }
 
@@ -53,16 +61,15 @@ impl Registry {
     /// Makes a peer known, in the place of any actor that it had before.
     pub(crate) fn register_peer(
         &self,
-        name: &PeerName,
-        uid: u64,
+        peer: &Arc<Numbered>,
         turn: Turn,
         to: Recipient<ToPeer>,
         config: Option<Arc<PeerConfig>>,
     ) -> PeerPlace {
         let entry = Arc::new(PeerEntry { to: to.clone(), config });
         PeerPlace {
-            by_name: self.peers.register(name.clone(), turn, entry),
-            _by_uid: self.uids.register(uid, turn, to.clone()),
+            by_name: self.peers.register(peer.name.clone(), turn, entry),
+            by_uid: self.uids.register(peer.uid, turn, Running { to: to.clone(), peer: Arc::clone(peer) }),
             to,
         }
     }
@@ -70,7 +77,8 @@ impl Registry {
 
 impl PeerPlace {
     /// The peer negotiates with this from now on.
-    pub(crate) fn configure(&self, config: Option<Arc<PeerConfig>>) {
+    pub(crate) fn configure(&self, peer: &Arc<Numbered>, config: Option<Arc<PeerConfig>>) {
+        self.by_uid.set(Running { to: self.to.clone(), peer: Arc::clone(peer) });
         self.by_name.set(Arc::new(PeerEntry { to: self.to.clone(), config }));
     }
 }

@@ -147,6 +147,11 @@ impl PairSnapshot {
         TunnelId(self.tunnel)
     }
 
+    /// It is for this tunnel: nodes number them each for itself.
+    pub const fn set_tunnel(&mut self, tunnel: TunnelId) {
+        self.tunnel = tunnel.0;
+    }
+
     /// Whether the tunnel sends on it.
     pub fn is_active(&self) -> bool {
         self.active

@@ -74,7 +74,7 @@ impl Control {
     pub fn rival(&self, rival: Rival, at: Whereabouts) {
         if let Some(peer) = self.env().registry.uids.get(&rival.uid) {
             // With so much to do that there is no room for it, something else has come of it by then.
-            offer(&peer, ToPeer::Rival(rival, at), &self.env().counters);
+            offer(&peer.to, ToPeer::Rival(rival, at), &self.env().counters);
         }
     }
 
@@ -154,7 +154,7 @@ impl Control {
             match env.registry.uids.get(&moved.row.uid) {
                 Some(peer) => {
                     taken.connections += 1;
-                    put(&peer, ToPeer::GoOn(Box::new(moved))).await;
+                    put(&peer.to, ToPeer::GoOn(Box::new(moved))).await;
                 }
                 // Its pairs go with it.
                 None => taken.lost += 1,
@@ -182,6 +182,11 @@ impl Control {
         let router = &self.env().router;
         let mut pair = row.pair().map_err(|error| error.to_string())?.clone();
         let facts = row.facts(at).map_err(|error| error.to_string())?;
+        // Each node numbers tunnels by what it has seen of the configuration.
+        let running = self.env().registry.uids.get(&connection.row.uid);
+        if let Some(tunnel) = running.and_then(|running| running.peer.tunnel_id(&row.name)) {
+            pair.set_tunnel(tunnel);
+        }
         let spi = pair.spi();
         let (last, window) = progress.get(&spi.0).cloned().unwrap_or_default();
         let (resume, used) = match connection.handover {

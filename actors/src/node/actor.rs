@@ -197,8 +197,8 @@ impl Handler<Rehome> for NodeActor {
             }
             // A handful, however many there are.
             Rehomed::These(uids) => {
-                for to in uids.iter().filter_map(|uid| self.env.registry.uids.get(uid)) {
-                    deliver(&to, ToPeer::Rehome, &self.env.counters);
+                for peer in uids.iter().filter_map(|uid| self.env.registry.uids.get(uid)) {
+                    deliver(&peer.to, ToPeer::Rehome, &self.env.counters);
                 }
             }
         }

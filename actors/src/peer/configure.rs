@@ -20,7 +20,7 @@ impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
     fn register(&self) {
         if let Some((place, _)) = &self.places {
-            place.configure(self.config.clone());
+            place.configure(&self.peer, self.config.clone());
         }
     }
 
@@ -210,7 +210,7 @@ impl PeerActor {
         self.leaving = true;
         // Whoever comes from now on is not for this actor. It stays on the board until it is gone.
         if let Some((place, _)) = &self.places {
-            place.configure(None);
+            place.configure(&self.peer, None);
         }
         self.close_all();
         self.leave(ctx);

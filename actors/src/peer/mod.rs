@@ -299,9 +299,9 @@ impl Actor for PeerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        let (name, uid) = (&self.peer.name, self.peer.uid);
+        let uid = self.peer.uid;
         let to = ctx.address().recipient();
-        let place = self.env.registry.register_peer(name, uid, self.turn, to, self.config.clone());
+        let place = self.env.registry.register_peer(&self.peer, self.turn, to, self.config.clone());
         self.refresh_names(ctx);
         // An actor before this one may have led them elsewhere.
         self.lead();

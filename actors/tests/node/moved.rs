@@ -13,7 +13,7 @@ use router::RouterConfig;
 use snapshot::{Handover, Row};
 use tenants::{Catalog, PeerName};
 
-use crate::common::{Branch, branch_with, catalog, until};
+use crate::common::{Branch, branch_with, catalog, create_peer, until};
 use crate::others::{Nodes, SLOT};
 
 /// That which the other node begins with.
@@ -148,6 +148,35 @@ async fn a_tunnel_goes_on_at_another_node_as_it_is() {
         branch.flows().await;
         let report = branch.report.latest();
         assert_eq!((report.established, report.unopened), (1, 0));
+    }
+    node.shutdown().await;
+}
+
+/// Each node numbers the tunnels of a peer by what it has seen of its configuration: what was another's is put where it belongs here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_goes_on_where_children_have_other_numbers() {
+    let old = Old::new().await;
+    let (node, mut branches, taken) = old
+        .dies(|catalog, _| {
+            for n in 0..3 {
+                let mut peer = create_peer(n).peer.unwrap();
+                peer.name = name(n.into()).to_string();
+                let second = v1::Child {
+                    name: "second".into(),
+                    local_subnets: vec!["10.0.0.0/8".into()],
+                    remote_subnets: vec![format!("10.4{n}.0.0/16")],
+                    ..Default::default()
+                };
+                peer.children.insert(0, second);
+                let request = v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() };
+                catalog.update_peer(&request).unwrap();
+            }
+        })
+        .await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    for branch in &mut branches {
+        branch.flows().await;
+        assert_eq!(branch.report.latest().established, 1);
     }
     node.shutdown().await;
 }

@@ -212,6 +212,11 @@ fn rows_of(store: &EtcdStore, write: &[Event]) -> Rows {
 /// Brings the catalog to where etcd is, and says where that was.
 async fn renew(store: &EtcdStore, catalog: &Arc<Catalog>) -> Result<Known, EtcdError> {
     let loaded = store.load_all().await?;
+    if loaded.known.written == 0 && catalog.snapshot().revision > 0 {
+        let reason =
+            "is gone, though nobody here has deleted it: what this node has of the catalog stays as it is";
+        return Err(EtcdError::Corrupt { key: "head".to_owned(), reason: reason.to_owned() });
+    }
     let rows = loaded.rows.into_iter().collect();
     give(catalog, News::All(rows)).await.map_err(|error| corrupt(&error))?;
     Ok(loaded.known)

@@ -63,33 +63,44 @@ impl EtcdStore {
         known: &Known,
         mut next: Head,
     ) -> Result<Known, EtcdStoreError> {
-        let done = match self.write_parts(batch, &mut next).await {
-            Ok(()) => self.name_parts(known, &next).await,
-            Err(error) => Err(error),
+        let error = match self.write_parts(batch, &mut next).await {
+            Ok(()) => match self.name_parts(known, &next).await {
+                Ok(made) => return Ok(made),
+                Err(error) => error,
+            },
+            // Nothing was written.
+            Err(EtcdStoreError::TooLarge) => return Err(EtcdStoreError::TooLarge),
+            Err(error) => error,
         };
-        // A hundred MiB for nobody, and as many more each time that it is tried again.
-        if done.is_err()
-            && let Err(error) = self.take_back(&next).await
-        {
-            tracing::debug!(%error, "parts of a change that was not made are removed later");
-            self.remains.store(true, Ordering::Relaxed);
+        // A hundred MiB for nobody, and as many more each time that it is tried again. One that is on its way still is found later.
+        self.remains.store(true, Ordering::Relaxed);
+        match self.take_back(&next).await {
+            Ok(Some(made)) => Ok(made),
+            Ok(None) => Err(error),
+            Err(reason) => {
+                tracing::debug!(%reason, "parts of a change that was not made are removed later");
+                Err(error)
+            }
         }
-        done
     }
 
-    /// Removes the parts of a change that was not made. Whether it was may not be known: what a head has named stays.
-    async fn take_back(&self, next: &Head) -> Result<(), EtcdError> {
+    /// Removes the parts of a change that was not made. Whether it was may not have been known: the head, if it was.
+    async fn take_back(&self, next: &Head) -> Result<Option<Known>, EtcdError> {
         let folder = self.etcd.key(&next.folder());
         for _ in 0..TRIES {
             let known = self.head().await?;
+            if known.head.commit == next.commit {
+                return Ok(Some(known));
+            }
+            // Whoever came after it has seen to the parts.
             if known.head.has(&next.commit) {
-                return Ok(());
+                return Ok(Some(Known::default()));
             }
             // Who names them late finds that they are not all there.
             let still = vec![unchanged_since(self.etcd.key("head"), known.written)];
             let remove = vec![delete_range(folder.clone(), end_of(folder.clone()))];
             if self.etcd.transact(still, remove, Vec::new()).await?.succeeded {
-                return Ok(());
+                return Ok(None);
             }
         }
         let place = next.folder();

@@ -20,12 +20,15 @@ impl Connection {
 
     /// Takes over a changed configuration. What is negotiated stays; later negotiations use it.
     pub(crate) fn set_config(&mut self, config: Arc<PeerConfig>) {
-        // The parts of a policy that is gone go with it: another of its name is another policy.
-        let is_there = |part: &Arc<ChildConfig>| {
-            config.children.iter().any(|policy| *policy.name == *policy_of(&part.name).0)
+        // Parts were agreed on, or refused, of the policy as it was.
+        let stays = |part: &Arc<ChildConfig>| {
+            let of = |policy: &&Arc<ChildConfig>| *policy.name == *policy_of(&part.name).0;
+            let before = self.config.as_ref().and_then(|config| config.children.iter().find(of));
+            let now = config.children.iter().find(of);
+            before.zip(now).is_some_and(|(before, now)| before.asks_for_the_same(now))
         };
-        self.parts.retain(is_there);
-        self.parts_refused.retain(is_there);
+        self.parts.retain(stays);
+        self.parts_refused.retain(stays);
         let old = self.config.replace(config);
         self.reconfigure_resources(old.as_deref());
     }

@@ -153,7 +153,8 @@ pub(crate) fn is_known(key: &str) -> bool {
     let collection = || key.split('/').nth(2);
     is_apart
         || key.parse::<TokenName>().is_ok()
-        || collection().is_none_or(|kind| ["peers", "secrets"].contains(&kind))
+        || (key.starts_with("tenants/")
+            && collection().is_none_or(|kind| ["peers", "secrets"].contains(&kind)))
 }
 
 /// The row of an object.
