@@ -205,6 +205,27 @@ fn what_is_said_on_the_command_line_goes_before_the_environment() {
     }
     let both = daemon.said(&["--server", &url, "--context", "ops", "whoami"], "");
     assert!(both.out.contains("token tokens/ops"), "{}", both.err);
+
+    // What the environment has beside a server is for that server alone.
+    let elsewhere = [("CULVERT_SERVER", "https://vpn.invalid"), ("CULVERT_TOKEN", value)];
+    let (here, alone) = ([("CULVERT_SERVER", url.as_str()), elsewhere[1]], [elsewhere[1]]);
+    let bare = daemon.home.join(".config/culvert/config.yaml");
+    let kept = std::fs::read_to_string(&bare).unwrap();
+    std::fs::write(&bare, format!("currentContext: bare\ncontexts:\n  bare:\n    server: {url}\n")).unwrap();
+    for arguments in
+        [&["--server", &url, "whoami"] as &[_], &["--context", "bare", "whoami"], &["login", &url]]
+    {
+        let said = daemon.said_in(&elsewhere, arguments, "");
+        assert!(said.code == 8 && said.err.contains("neither a token"), "{arguments:?}: {}", said.err);
+        // Nor is it kept from what it is for.
+        let said = daemon.said_in(&alone, arguments, "");
+        assert!(said.code == 0 && said.out.contains("tokens/ops"), "{arguments:?}: {}", said.err);
+    }
+    for arguments in [&["whoami"] as &[_], &["--server", &url, "whoami"], &["login", &url]] {
+        let said = daemon.said_in(&here, arguments, "");
+        assert!(said.code == 0 && said.out.contains("tokens/ops"), "{arguments:?}: {}", said.err);
+    }
+    std::fs::write(&bare, kept).unwrap();
 }
 
 #[test]

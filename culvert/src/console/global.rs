@@ -1,5 +1,6 @@
 //! What goes with every command.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,9 +74,22 @@ fn maybe_empty() -> impl TypedValueParser<Value = PathBuf> {
 impl Global {
     /// Has what is said on the command line go before the environment as a whole, for a node is not to be shown what is for another: a
     /// server before a context of the environment, and a context before what the environment has of each part of one. Of the environment the
-    /// server goes first.
+    /// server goes first, and what else is there is for that one alone.
     pub(crate) fn weigh(&mut self, matches: &ArgMatches) {
         let said = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let login = matches.subcommand_matches("login").and_then(|login| login.get_one::<String>("url"));
+        let server = self.server().filter(|_| said("server"));
+        let named = login.map(String::as_str).or(server);
+        // The options do not have it where the command line has one.
+        let exported = std::env::var_os("CULVERT_SERVER").filter(|server| !server.is_empty());
+        let is_another = |exported: &OsString| match named {
+            Some(named) => exported != named,
+            None => self.context().is_some() && said("context"),
+        };
+        if exported.is_some_and(|exported| is_another(&exported)) {
+            self.token = self.token.take().filter(|_| said("token"));
+            self.ca = self.ca.take().filter(|_| said("ca"));
+        }
         if self.token_file.is_some() && !said("token") {
             self.token = None;
         }
