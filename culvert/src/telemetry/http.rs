@@ -59,14 +59,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, io::Error> {
 #[derive(Clone, Default)]
 pub struct Served {
     probes: Probes,
-    /// Once the node runs. Whoever asks holds it, so that the node is read for one at a time.
+    /// Once the node runs.
     source: Arc<Mutex<Option<Arc<Source>>>>,
+    /// Whoever has read the node holds it, so that one text is written at a time.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Served {
     /// These probes; metrics once there are any.
     pub fn new(probes: Probes) -> Self {
-        Self { probes, source: Arc::default() }
+        Self { probes, ..Self::default() }
     }
 
     /// From here on there are metrics.
@@ -74,13 +76,14 @@ impl Served {
         *self.source.lock().await = Some(source);
     }
 
-    /// The text for Prometheus. Others wait meanwhile.
+    /// The text for Prometheus.
     async fn metrics(&self) -> Response<Full<Bytes>> {
-        let source = self.source.lock().await;
-        let Some(source) = &*source else {
+        // Nobody is kept from it by who waits for the node.
+        let Some(source) = self.source.lock().await.clone() else {
             return text(StatusCode::SERVICE_UNAVAILABLE, "the node is starting");
         };
         let reading = source.read().await;
+        let _writing = self.writing.lock().await;
         // A hundred thousand peers are some ten milliseconds and more, in which others want this thread.
         let written = tokio::task::spawn_blocking(move || {
             let mut text = Text::with_capacity(reading.octets());

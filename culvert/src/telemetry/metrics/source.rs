@@ -9,7 +9,7 @@ use latest::Latest as _;
 use tenants::{Catalog, PeerName, Snapshot, Tenant, TenantName};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant as Deadline, timeout_at};
 
 use super::cluster::{self, ClusterFigures};
 use super::exit::Exit;
@@ -118,13 +118,16 @@ pub struct Source {
     bounds: Bounds,
     others: Others,
     exports: Exports,
-    /// The reading of the node that is under way.
-    reading: tokio::sync::Mutex<Option<JoinHandle<Figures>>>,
+    /// The reading of the node that is under way, or that nobody has waited for.
+    reading: tokio::sync::Mutex<Option<UnderWay>>,
 }
 
-/// How long the node may take to be read: a hundred thousand peers are far from it. Who asks has to be told that it stands still while it
-/// does.
-const READ: Duration = Duration::from_secs(5);
+/// When it began, and what comes of it with the time at which it was there.
+type UnderWay = (Deadline, JoinHandle<(Figures, Deadline)>);
+
+/// How long the node may take to be read, and how long anybody waits for it: a hundred thousand peers are far from it. Who asks has to be
+/// told that it stands still while it does, within the ten seconds that Prometheus waits.
+const READ: Duration = Duration::from_secs(8);
 
 /// What was read.
 pub struct Reading {
@@ -178,16 +181,25 @@ impl Source {
 
     /// The node in numbers; `None` if it does not say them in time. What waits for it then is gone on with by the next who asks.
     async fn figures(&self) -> Option<Figures> {
-        let mut reading = self.reading.lock().await;
-        let under_way = reading.get_or_insert_with(|| {
-            let (control, runtime) = (self.control.clone(), Handle::current());
-            // Where a lock is held by who stands still, this thread does, and none that serves.
-            tokio::task::spawn_blocking(move || runtime.block_on(control.figures()))
-        });
-        let read = timeout(READ, under_way).await.ok()?;
-        *reading = None;
-        // A panic has said so.
-        read.ok()
+        let came = Deadline::now();
+        let mut reading = timeout_at(came + READ, self.reading.lock()).await.ok()?;
+        loop {
+            let (began, under_way) = reading.get_or_insert_with(|| {
+                let (control, runtime) = (self.control.clone(), Handle::current());
+                // Where a lock is held by who stands still, this thread does, and none that serves.
+                let read = move || (runtime.block_on(control.figures()), Deadline::now());
+                (Deadline::now(), tokio::task::spawn_blocking(read))
+            });
+            let read = timeout_at((came + READ).min(*began + READ), under_way).await.ok()?;
+            *reading = None;
+            match read {
+                Ok((figures, there)) if there >= came => return Some(figures),
+                // Whoever began it has gone, and since then much may have become otherwise.
+                Ok(_) => {}
+                // A panic has said so.
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Reads the node.
@@ -298,11 +310,6 @@ impl OfPeer<'_> {
     /// Whether somebody here wants more of it than there is, and it is not about to come.
     pub(super) fn fails(&self) -> bool {
         !["", "waiting", "connecting", "terminated", "elsewhere", NOT_RUNNING].contains(&self.why())
-    }
-
-    /// Whether it is tried now.
-    pub(super) fn is_connecting(&self) -> bool {
-        self.state() == 2
     }
 
     /// In a word: `up`, `degraded`, `connecting`, `backing_off`, `waiting`, `terminated`, or `elsewhere` where another node of the cluster
