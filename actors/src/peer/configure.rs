@@ -124,10 +124,6 @@ impl Handler<Configure> for PeerActor {
             Effect::None | Effect::TakenOver | Effect::Children => false,
             Effect::IkeRestart | Effect::TenantRestart => true,
         };
-        // What is only waited for failed by another configuration.
-        if impact.effect != Effect::None && self.supervisor.state() == State::Waiting {
-            self.view_mut().last_cause = "";
-        }
         let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;
         (self.peer, self.author) = (peer, author);
         self.config =
@@ -164,11 +160,23 @@ impl Handler<Configure> for PeerActor {
         if begins_otherwise {
             self.supervisor.lift(Instant::now());
         }
+        if impact.effect != Effect::None {
+            self.acquit();
+        }
         self.settle(ctx);
     }
 }
 
 impl PeerActor {
+    /// What is only waited for failed by another configuration.
+    fn acquit(&mut self) {
+        if self.supervisor.state() == State::Waiting {
+            let view = self.view_mut();
+            view.last_cause = "";
+            view.last_error.clear();
+        }
+    }
+
     /// Nodes have come or gone. A connection that is there stays; who begins with the next one may be another node.
     pub(super) fn rehome(&mut self, ctx: &mut Context<Self>) {
         self.tell_holder();
@@ -192,6 +200,7 @@ impl Handler<SecretChanged> for PeerActor {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
             }
         }
+        self.acquit();
         self.settle(ctx);
     }
 }

@@ -112,16 +112,17 @@ impl PeerActor {
     }
 
     /// Somebody who may be the peer has begun a negotiation, or was refused. Where a tunnel is up that is no news of it. Unless he has
-    /// `proved` that he is where he says it is no cause either: whoever knows the address of a peer could have everybody told
-    /// that it fails.
+    /// `proved` that he is where he says, and the peer may come from there, it is no cause either: whoever knows the address or the name of
+    /// a peer could have everybody told that it fails. Of one that may come from anywhere whoever knows its name still can.
     pub(super) fn stranger(&mut self, remote: SocketAddr, failure: Option<&Failure>, proved: bool) {
         self.history().stranger(remote, failure);
         if let Some(failure) = failure {
             let why = format!("{remote} was refused: {failure}");
             if self.supervisor.current().is_none() {
+                let may_be_it = proved && self.env.catalog.admits(&self.peer.spec, remote.ip());
                 let view = self.view_mut();
                 view.last_error.clone_from(&why);
-                if proved {
+                if may_be_it {
                     view.blame(explain(failure).kind);
                 }
                 self.reached(true, "Answered", "");

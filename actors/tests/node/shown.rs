@@ -109,6 +109,24 @@ async fn what_only_waits_is_down_for_nothing_once_it_is_configured_anew() {
     peer.children[0].local_subnets = vec!["10.0.0.0/9".into()];
     catalog.update_peer(&v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() }).unwrap();
     until("it waits", || why() == "waiting").await;
+    assert_eq!(node.control().peer(&name).unwrap().last_error, "");
+    node.shutdown().await;
+}
+
+/// Anybody may say its name, wherever he is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_not_down_for_who_says_its_name_where_it_cannot_be() {
+    let catalog = catalog();
+    let mut request = create_peer(6);
+    request.peer.as_mut().unwrap().remote_addresses = vec!["192.0.2.6/31".into()];
+    catalog.create_peer(&request).unwrap();
+    let node = node(Arc::clone(&catalog));
+    let mut refused = branch_with(&node, 6, |_| {});
+    while refused.report.changed().await.is_ok() {}
+    let name: PeerName = "tenants/acme/peers/b6".parse().unwrap();
+    let view = || node.control().peer(&name);
+    until("it is told", || view().is_some_and(|view| view.last_error.contains("was refused"))).await;
+    assert_eq!(view().unwrap().why_down(), "waiting");
     node.shutdown().await;
 }
 
