@@ -81,17 +81,22 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
     });
     let answer = answer?.into_inner();
     let outcomes = answer.objects.iter().map(outcome).collect::<Result<Vec<_>, _>>()?;
+    if without_values {
+        note_no_values();
+    }
     if global.output != Output::Table {
         return print_value(global.output, &outcomes);
     }
     for outcome in &outcomes {
         print_text(&outcome.text(arguments.dry_run))?;
     }
-    print_text(&summary(&outcomes, arguments.dry_run))?;
-    if without_values {
-        print_text(&format!("which fields differ is told of up to {MANY} objects at once"))?;
-    }
-    Ok(())
+    print_text(&summary(&outcomes, arguments.dry_run))
+}
+
+/// Whatever form is read: what has no changes would be taken for the same.
+#[allow(clippy::print_stderr, reason = "what is no outcome goes beside the outcomes")]
+fn note_no_values() {
+    eprintln!("note: which fields differ is told of up to {MANY} objects at once");
 }
 
 /// The answer came and is larger than is taken here. The node says the same of a request, with another bound.
