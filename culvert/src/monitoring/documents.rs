@@ -71,7 +71,7 @@ fn bound(alert: &Alert) -> Option<String> {
     let has = |scope: Scope| alert.when.metrics().iter().any(|metric| metric.scope == scope);
     let all = alert.when.metrics().iter().filter(|metric| metric.scope != Scope::Node);
     // What is told of those that fail in any case.
-    let told = [&table::PEER_UP, &table::PEER_REASON, &table::TENANT_PEERS, &table::TENANT_UPLINK];
+    let told = [&table::PEER_UP, &table::PEER_REASON, &table::TENANT_UPLINK];
     let told = all.into_iter().all(|metric| told.iter().any(|told| told.name == metric.name));
     let (setting, of) = match (has(Scope::Peer), has(Scope::Tenant)) {
         (_, true) => ("metrics.max_tenants", "tenants"),

@@ -155,20 +155,28 @@ fn a_tenant_whose_tunnels_fail_is_told_however_they_fail() {
     // Begins with all of them, and comes up.
     fires(&[(&connecting, "9x6 0x30"), (&backing_off, "0x40"), (&up, "0x6 9x30")], 7, name, &[]);
 
-    // Those that begin themselves.
-    let refused = |peer: &str, reason: &str| {
-        let of = format!("job=\"culvert\",instance=\"a\",tenant=\"acme\",peer=\"{peer}\"");
-        (format!("culvert_peer_down_reason{{{of},reason=\"{reason}\"}}"), format!("culvert_peer_up{{{of}}}"))
+    // Those that begin themselves, here two of so many, each refused by three nodes.
+    let tried = |reason: &str, of: u32, firing: &[&str]| {
+        let refused = ["b1", "b2"].iter().flat_map(|peer| ["a", "b", "c"].map(|node| (peer, node)));
+        let refused = refused.flat_map(|(peer, node)| {
+            let of = format!("job=\"culvert\",instance=\"{node}\",tenant=\"acme\",peer=\"{peer}\"");
+            [
+                (format!("culvert_peer_down_reason{{{of},reason=\"{reason}\"}}"), "1x30"),
+                (format!("culvert_peer_up{{{of}}}"), "0x30"),
+            ]
+        });
+        let (refused, others): (Vec<_>, _) = (refused.collect(), format!("{}x30", of - 2));
+        let refused = refused.iter().map(|(series, values)| (series.as_str(), *values));
+        let all: Vec<_> = refused.chain([(waiting.as_str(), "2x30"), (&up, &others)]).collect();
+        fires(&all, 7, name, firing);
     };
-    let tried = |reason: &str, firing: &[&str]| {
-        let ((first, first_up), (second, second_up)) = (refused("b1", reason), refused("b2", reason));
-        let down = [(first.as_str(), "1x30"), (&second, "1x30"), (&first_up, "0x30"), (&second_up, "0x30")];
-        fires(&[&down[..], &[(&waiting, "2x30"), (&up, "1x30")]].concat(), 7, name, firing);
-    };
-    tried("psk", &[critical]);
+    tried("proposal", 3, &[critical]);
+    tried("proposal", 10, &[]);
+    // Anybody may say their names.
+    tried("psk", 3, &[]);
     // They may be switched off.
-    tried("silent", &[]);
-    tried("waiting", &[]);
+    tried("silent", 3, &[]);
+    tried("waiting", 3, &[]);
 }
 
 #[test]
@@ -181,7 +189,7 @@ fn a_pod_that_is_gone_is_told_and_one_that_has_moved_is_not() {
     };
     let (first, moved, second) =
         (of("culvert-0", "10.0.0.1"), of("culvert-0", "10.0.0.2"), of("culvert-1", "10.0.0.3"));
-    let gone = "job=\"culvert\",namespace=\"vpn\",pod=\"culvert-1\",severity=\"critical\"";
+    let gone = "namespace=\"vpn\",pod=\"culvert-1\",severity=\"critical\"";
     let series = [(first.as_str(), "1x9 stale"), (&moved, "_x12 1x30"), (&second, "1x9 stale")];
     fires(&series, 10, "CulvertNodeGone", &[gone]);
 }

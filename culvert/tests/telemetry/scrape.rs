@@ -170,9 +170,8 @@ fn beyond_the_bounds_there_are_sums() {
         assert_eq!(value(&text, &format!("culvert_peer_up{{{failing}}}")), Some(0.0), "{text}");
         let why = format!("culvert_peer_down_reason{{{failing},reason=\"local\"}}");
         assert_eq!((value(&text, &why), text.matches("peer=\"branch").count()), (Some(1.0), 2));
-        let of_tenant = "culvert_tenant_peers{tenant=\"tenant-0001\",state=\"waiting\"}";
-        assert_eq!(value(&text, of_tenant), Some(3.0));
-        assert!(!text.contains("tenant-0000"), "{text}");
+        // Out of how many is not for one of several nodes to say, so nothing is said of it.
+        assert!(!text.contains("culvert_tenant_peers{") && !text.contains("tenant-0000"), "{text}");
         running.node.shutdown().await;
     });
 }
@@ -250,7 +249,9 @@ fn a_hundred_thousand_peers_are_told() {
 #[test]
 fn a_node_that_stands_still_is_told_to_be_so() {
     // A scrape of Prometheus may take ten seconds.
-    const SCRAPE: Duration = Duration::from_secs(9);
+    const SCRAPE: Duration = Duration::from_secs(10);
+    // How long to wait before it fails.
+    const PATIENCE: Duration = Duration::from_secs(60);
     runtime().block_on(async {
         let pair = Pair::start([None, None], Faults::default()).await;
         let metrics = pair.left.metrics;
@@ -260,7 +261,9 @@ fn a_node_that_stands_still_is_told_to_be_so() {
         };
         pair.control().initiate(&right(), None).await.unwrap();
         let up = "culvert_peer_up{tenant=\"acme\",peer=\"right\"}";
+        let began = Instant::now();
         while value(&read().await, up) != Some(1.0) {
+            assert!(began.elapsed() < PATIENCE, "it does not come up");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         // A shard: it is noticed, and what it has told stays.
@@ -274,18 +277,22 @@ fn a_node_that_stands_still_is_told_to_be_so() {
                 assert_eq!(value(&text, "culvert_ready"), Some(0.0));
                 break;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "nobody has noticed");
+            assert!(began.elapsed() < PATIENCE, "nobody has noticed");
         }
         drop(held);
         // What nobody gets past: at least the node is told, and of tunnels nothing is said.
         let held = pair.left.node.router().inject_hold();
         for _ in 0..2 {
-            let text = read().await;
-            assert!(value(&text, "culvert_live").is_some(), "{text}");
-            assert_eq!((value(&text, up), text.matches("tenant=").count()), (None, 0));
+            // Who asks at the same time waits no longer.
+            for text in <[String; 3]>::from(tokio::join!(read(), read(), read())) {
+                assert!(value(&text, "culvert_live").is_some(), "{text}");
+                assert_eq!((value(&text, up), text.matches("tenant=").count()), (None, 0));
+            }
         }
         drop(held);
+        let began = Instant::now();
         while value(&read().await, up) != Some(1.0) || value(&read().await, "culvert_live") != Some(1.0) {
+            assert!(began.elapsed() < PATIENCE, "it does not go on");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         pair.stop().await;

@@ -160,20 +160,21 @@ pub(super) const ALERTS: &[Alert] = &[
     Alert {
         name: "CulvertNodeGone",
         severity: Severity::Critical,
-        // A pod that is started again is the same one at another address.
+        // A pod that is started again is the same one at another address, and so it is by whichever monitor it is found.
         when: query!(
-            "max by (job, namespace, pod) (max_over_time($0{pod!=\"\"}[6h])) unless on (job, namespace, pod) $0{pod!=\"\"} \
-             or max by (job, instance) (max_over_time($0{pod=\"\"}[6h])) unless on (job, instance) $0{pod=\"\"}",
+            "max by (namespace, pod) (max_over_time($0{pod!=\"\"}[1h])) unless on (namespace, pod) $0{pod!=\"\"} \
+             or max by (job, instance) (max_over_time($0{pod=\"\"}[1h])) unless on (job, instance) $0{pod=\"\"}",
             READY
         ),
         looks_at: query!("$0", READY),
         minutes: 2,
         summary: "{{ $labels.pod }}{{ $labels.instance }} says nothing any more",
         cause: None,
-        runbook: "The node was there within six hours, and Prometheus cannot read it: it was killed, its machine or its disk is gone, it ends at each start, or the way to \
+        runbook: "The node was there within the hour, and Prometheus cannot read it: it was killed, its machine or its disk is gone, it ends at each start, or the way to \
                   `metrics.listen` is closed. Nothing else is told of a node that says nothing, and what was told of it rests: ask `culvert get nodes` at another \
-                  node of the cluster who has its tunnels. Its log, or that of the one before (`kubectl logs --previous`), says why it ended. One that was taken away for good \
-                  is forgotten after six hours.",
+                  node of the cluster who has its tunnels. Its log, or that of the one before (`kubectl logs --previous`), says why it ended. One that was taken away for good, as by \
+                  a StatefulSet that is made smaller, is forgotten after an hour: silence the alert for it until then (`amtool silence add alertname=CulvertNodeGone pod=culvert-2 -d 1h`, or \
+                  `instance=` where there are no pods).",
         labels: &[("job", "culvert"), ("instance", "a")],
         fires: Trial {
             series: &[
@@ -186,7 +187,7 @@ pub(super) const ALERTS: &[Alert] = &[
             series: &[
                 // One is started again.
                 (query!("$0{job=\"culvert\",instance=\"a\"}", READY), "1x5 stale 1x20"),
-                // So is a pod, elsewhere.
+                // So is a pod, elsewhere, and another monitor has it.
                 (
                     query!(
                         "$0{job=\"culvert\",namespace=\"vpn\",pod=\"culvert-0\",instance=\"10.0.0.1:9090\"}",
@@ -196,7 +197,7 @@ pub(super) const ALERTS: &[Alert] = &[
                 ),
                 (
                     query!(
-                        "$0{job=\"culvert\",namespace=\"vpn\",pod=\"culvert-0\",instance=\"10.0.0.2:9090\"}",
+                        "$0{job=\"vpn/culvert\",namespace=\"vpn\",pod=\"culvert-0\",instance=\"10.0.0.2:9090\"}",
                         READY
                     ),
                     "_x6 1x20",

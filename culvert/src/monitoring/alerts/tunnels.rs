@@ -149,10 +149,12 @@ pub(super) const ALERTS: &[Alert] = &[
     Alert {
         name: "CulvertTenantTunnelsFailing",
         severity: Severity::Critical,
+        // Of peers that begin themselves each is counted once, whichever nodes refused it, and by what only it can be refused for: anybody can
+        // say its name, and has no key.
         when: query!(
             "sum by (job, namespace, tenant) ($0{state=~\"backing_off|connecting\"}) > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"}) \
-             or count by (job, namespace, tenant) ($1{reason!~\"waiting|terminated|elsewhere|silent|connecting|degraded|not_running\"} \
-             unless on (job, namespace, instance, tenant, peer) $2 == 1) \
+             or count by (job, namespace, tenant) (max by (job, namespace, tenant, peer) ($1{reason=\"proposal\"}) \
+             unless on (job, namespace, tenant, peer) $2 == 1) \
              > 0.5 * sum by (job, namespace, tenant) ($0{state!~\"terminated|elsewhere\"})",
             TENANT_PEERS,
             PEER_REASON,
@@ -171,8 +173,8 @@ pub(super) const ALERTS: &[Alert] = &[
             trial: "psk",
         }),
         runbook: "Most of a tenant's tunnels fail at once, so it is hardly each of them: look for what they have in common. A secret that was changed here and \
-                  not there, a proposal taken away, a path or an address of the nodes. A peer that nobody answers counts, and one that begins itself and is refused; one that only went \
-                  silent and begins itself does not, for it may have been switched off. `culvert get peers tenants/TENANT` shows them with their last errors, and \
+                  not there, a proposal taken away, a path or an address of the nodes. A peer that nobody answers counts, and one that begins itself and whose proposals are refused. One \
+                  that begins itself and is silent does not, for it may have been switched off, nor one with another secret, for anybody may say its name: CulvertPeerDown tells of those. `culvert get peers tenants/TENANT` shows them with their last errors, and \
                   `culvert get audit` what was changed last.",
         labels: &[("job", "culvert"), ("tenant", "acme")],
         // Three nodes, each of which begins with a third of the peers, and whose attempts take longer than the pauses.

@@ -10,22 +10,12 @@ use super::packets::reason;
 use super::source::{OfTenant, Reading, STATES, count_states, unix};
 use super::table;
 
-/// Where there are too many: what alerts have to know of those that fail, `most` of them.
+/// Where there are too many: what alerts have to know of those whose uplink fails, `most` of them. How many peers fail out of how many no node
+/// can tell by what it sees itself.
 pub(super) fn write_failing(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>], most: usize) {
-    let fails = |of: &&OfTenant<'_>| of.peers.iter().any(|peer| peer.fails() || peer.is_connecting());
-    for tenant in tenants.iter().filter(fails).take(most) {
-        write_states(exit, tenant);
-    }
     let down = tenants.iter().filter(|of| uplink(reading, of) == Some(false));
     for tenant in down.take(most) {
         exit.number(&table::TENANT_UPLINK, &[tenant.id()], false.into());
-    }
-}
-
-fn write_states(exit: &mut dyn Exit, tenant: &OfTenant<'_>) {
-    let counts = count_states(tenant.peers.iter());
-    for (state, count) in STATES.into_iter().zip(counts) {
-        exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
     }
 }
 
@@ -38,7 +28,10 @@ fn uplink(reading: &Reading, of: &OfTenant<'_>) -> Option<bool> {
 
 pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>]) {
     for tenant in tenants {
-        write_states(exit, tenant);
+        let counts = count_states(tenant.peers.iter());
+        for (state, count) in STATES.into_iter().zip(counts) {
+            exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
+        }
     }
     let secrets = |of: &OfTenant<'_>| reading.secrets.get(&of.tenant.name).copied();
     let oldest = |of: &OfTenant<'_>| secrets(of).map(|(_, oldest): (usize, SystemTime)| unix(oldest).into());
