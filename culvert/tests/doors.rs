@@ -225,6 +225,14 @@ fn what_is_said_on_the_command_line_goes_before_the_environment() {
         let said = daemon.said_in(&here, arguments, "");
         assert!(said.code == 0 && said.out.contains("tokens/ops"), "{arguments:?}: {}", said.err);
     }
+    // However it is written, and beside a socket, which takes none.
+    let (slash, socket) = (format!("{url}/"), [("CULVERT_SERVER", "unix:/nowhere.sock"), elsewhere[1]]);
+    for environment in [&[("CULVERT_SERVER", slash.as_str()), elsewhere[1]], &socket] {
+        let said = daemon.said_in(environment, &["--server", &url, "whoami"], "");
+        assert!(said.code == 0 && said.out.contains("tokens/ops"), "{environment:?}: {}", said.err);
+    }
+    let said = daemon.said_in(&elsewhere, &["--server", &url, "whoami"], "");
+    assert!(said.err.contains("CULVERT_TOKEN is for CULVERT_SERVER, https://vpn.invalid"), "{}", said.err);
     std::fs::write(&bare, kept).unwrap();
 }
 

@@ -184,7 +184,8 @@ impl Control {
         let facts = row.facts(at).map_err(|error| error.to_string())?;
         // Each node numbers tunnels by what it has seen of the configuration.
         let running = self.env().registry.uids.get(&connection.row.uid);
-        if let Some(tunnel) = running.and_then(|running| running.peer.tunnel_id(&row.name)) {
+        let tunnel = running.and_then(|running| running.peer.tunnel_id(&row.name));
+        if let Some(tunnel) = tunnel {
             pair.set_tunnel(tunnel);
         }
         let spi = pair.spi();
@@ -204,7 +205,8 @@ impl Control {
         let here = connection.here.map(|here| SocketAddr::new(here, 0));
         router.restore_pair(&pair, resume, reserve_after(used), here).map_err(|error| error.to_string())?;
         let place = Pair::moved(router, spi);
-        if pair.is_active() {
+        // Of a child that is not configured here any more it only waits for its end, and its number may be another's.
+        if pair.is_active() && tunnel.is_some() {
             router.activate_first(Spi(spi.0));
         }
         connection.pairs.push(MovedPair { pair: place, spi_out: pair.outbound_spi().0, facts });

@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
 use crate::console::output::Output;
+use crate::console::target::Server;
 
 /// What goes with every command.
 #[derive(Clone, Args)]
@@ -82,11 +83,25 @@ impl Global {
         let named = login.map(String::as_str).or(server);
         // The options do not have it where the command line has one.
         let exported = std::env::var_os("CULVERT_SERVER").filter(|server| !server.is_empty());
-        let is_another = |exported: &OsString| match named {
-            Some(named) => exported != named,
-            None => self.context().is_some() && said("context"),
+        let is_another = |exported: &OsString| match (exported.to_str(), named) {
+            // No token is shown at a socket, so that one is for others: nodes in Kubernetes have their own in the environment.
+            (Some(exported), _) if exported.starts_with("unix:") => false,
+            (Some(exported), Some(named)) => !is_same(exported, named),
+            (None, Some(_)) => true,
+            (_, None) => self.context().is_some() && said("context"),
         };
-        if exported.is_some_and(|exported| is_another(&exported)) {
+        if let Some(exported) = exported.filter(is_another) {
+            let exported = exported.display();
+            let beside = [
+                ("CULVERT_TOKEN", self.token().is_some() && !said("token"), "--token-file"),
+                ("CULVERT_CA", self.ca().is_some() && !said("ca"), "--ca"),
+            ];
+            #[allow(clippy::print_stderr, reason = "what is not taken is told beside what is done")]
+            for (variable, _, option) in beside.into_iter().filter(|(_, is_set, _)| *is_set) {
+                eprintln!(
+                    "note: {variable} is for CULVERT_SERVER, {exported}, and not taken for another node; {option} is"
+                );
+            }
             self.token = self.token.take().filter(|_| said("token"));
             self.ca = self.ca.take().filter(|_| said("ca"));
         }
@@ -107,6 +122,12 @@ impl Global {
             _ => {}
         }
     }
+}
+
+/// Whether two texts name the same server.
+fn is_same(one: &str, other: &str) -> bool {
+    let server = |text: &str| Server::parse(text.trim_end_matches('/').to_ascii_lowercase().as_str()).ok();
+    one == other || server(one).is_some_and(|one| server(other) == Some(one))
 }
 
 /// What may be in the environment. A variable that is empty is as good as none: that is how a script or a container unsets it.

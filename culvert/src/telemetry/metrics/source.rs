@@ -127,7 +127,7 @@ type UnderWay = (Deadline, JoinHandle<(Figures, Deadline)>);
 
 /// How long the node may take to be read, and how long anybody waits for it: a hundred thousand peers are far from it. Who asks has to be
 /// told that it stands still while it does, within the ten seconds that Prometheus waits.
-const READ: Duration = Duration::from_secs(8);
+const READ: Duration = Duration::from_secs(6);
 
 /// What was read.
 pub struct Reading {
