@@ -33,8 +33,13 @@ impl Refusal {
         self.until
     }
 
-    /// Why there will be no IKE_SA, as nothing better has come.
-    pub(crate) fn believed(&self) -> Failure {
+    /// Why there will be no IKE_SA, once nothing better has come in time.
+    pub(crate) fn believed_at(&self, now: Instant) -> Option<Failure> {
+        (self.until <= now).then(|| self.told())
+    }
+
+    /// The same, where nothing better can come any more.
+    pub(crate) fn told(&self) -> Failure {
         self.failure.clone()
     }
 

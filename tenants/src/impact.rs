@@ -1,6 +1,7 @@
 //! What a change of the configuration does to tunnels that are up.
 //!
-//! The actors do what is said here, and the API tells it: in answers, and before anything is done in those of a dry run.
+//! The actors do what is said here, and the API tells it: in answers, and before anything is done in those of a dry run. What a peer takes in
+//! parts only the node knows that has its tunnel: there a change of children may be a restart, and the words say that it may.
 //! Both specs are taken apart field by field, so that a new field cannot be forgotten.
 
 use std::fmt;

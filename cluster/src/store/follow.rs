@@ -161,14 +161,14 @@ async fn take_over(
 ) -> Result<Option<u64>, EtcdError> {
     let head = write
         .iter()
-        .filter_map(|event| event.kv.as_ref())
-        .find(|kv| store.etcd.strip(&kv.key) == Some("head"));
+        .filter_map(|event| Some((event.r#type(), event.kv.as_ref()?)))
+        .find(|(_, kv)| store.etcd.strip(&kv.key) == Some("head"));
     // Without a head it is a part, a row that is put in its place, when a token was shown at another node, or none of the catalog.
-    let Some(kv) = head else {
+    let Some((kind, kv)) = head else {
         catalog.note_uses(&rows_of(store, write));
         return Ok(None);
     };
-    if write.iter().any(|event| is_end_of(store, event)) {
+    if kind == EventType::Delete {
         // Somebody has deleted what he took for his own, or all of it. What there is now is looked at as a whole.
         return Err(EtcdError::Compacted(kv.mod_revision));
     }
@@ -191,12 +191,6 @@ async fn take_over(
         Err(StoreError::Outrun(_)) => Err(EtcdError::Compacted(kv.mod_revision)),
         Err(error) => Err(corrupt(&error)),
     }
-}
-
-/// Whether there is no head any more.
-fn is_end_of(store: &EtcdStore, event: &Event) -> bool {
-    let is_head = event.kv.as_ref().is_some_and(|kv| store.etcd.strip(&kv.key) == Some("head"));
-    is_head && event.r#type() == EventType::Delete
 }
 
 fn rows_of(store: &EtcdStore, write: &[Event]) -> Rows {

@@ -72,3 +72,13 @@ pub(crate) struct Known {
     /// Revision of etcd that it was read at.
     pub(crate) at: i64,
 }
+
+impl Known {
+    /// What is left to do of a change, if it was made: whoever came after it has seen to its parts.
+    pub(crate) fn made(self, commit: &[u8]) -> Result<Self, Self> {
+        if self.head.commit == commit {
+            return Ok(self);
+        }
+        if self.head.has(commit) { Ok(Self::default()) } else { Err(self) }
+    }
+}

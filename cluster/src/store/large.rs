@@ -88,14 +88,10 @@ impl EtcdStore {
     async fn take_back(&self, next: &Head) -> Result<Option<Known>, EtcdError> {
         let folder = self.etcd.key(&next.folder());
         for _ in 0..TRIES {
-            let known = self.head().await?;
-            if known.head.commit == next.commit {
-                return Ok(Some(known));
-            }
-            // Whoever came after it has seen to the parts.
-            if known.head.has(&next.commit) {
-                return Ok(Some(Known::default()));
-            }
+            let known = match self.head().await?.made(&next.commit) {
+                Ok(made) => return Ok(Some(made)),
+                Err(known) => known,
+            };
             // Who names them late finds that they are not all there.
             let still = vec![unchanged_since(self.etcd.key("head"), known.written)];
             let remove = vec![delete_range(folder.clone(), end_of(folder.clone()))];
@@ -128,16 +124,13 @@ impl EtcdStore {
         // Somebody who starts may have taken them for remains.
         compare.extend((0..next.parts).map(|number| exists(self.etcd.key(&next.part(number)))));
         let answer = self.etcd.transact(compare, vec![put(head, next.write())], Vec::new()).await?;
-        let now = self.head().await?;
         // A second try finds what the first has made.
-        if now.head.commit == next.commit {
-            return Ok(now);
+        match self.head().await?.made(&next.commit) {
+            Ok(made) => Ok(made),
+            // More have come since than are remembered.
+            Err(_) if answer.succeeded => Ok(Known::default()),
+            Err(now) => Err(EtcdStoreError::Outrun(now.head.revision)),
         }
-        // And whoever came after it has seen to the parts.
-        if answer.succeeded || now.head.has(&next.commit) {
-            return Ok(Known::default());
-        }
-        Err(EtcdStoreError::Outrun(now.head.revision))
     }
 
     /// Puts the rows of the head's parts in their places and removes the parts.

@@ -1,7 +1,8 @@
 //! What nobody has use for any more.
 //!
 //! An audit entry lies in etcd until it is known to be in the log of the node that made the change, which sees to that itself. A node
-//! that is gone for good does not, so another one takes its entries into its own log.
+//! that is gone for good does not, so another one takes its entries into its own log. Parts of a large change that was not made, and that
+//! its writer could not take back, go too.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

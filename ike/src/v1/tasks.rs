@@ -317,8 +317,7 @@ impl Connection {
             let failure = self.unfinished();
             return self.failed(failure);
         }
-        if let Some(refused) = handshake.refused.as_ref().filter(|refused| refused.due() <= now) {
-            let failure = refused.believed();
+        if let Some(failure) = handshake.refused.as_ref().and_then(|refused| refused.believed_at(now)) {
             return self.phase1_failed(now, host, failure);
         }
         let fragments = handshake.peer.fragments;
@@ -331,7 +330,7 @@ impl Connection {
             Some(Err(_)) if self.asks_for_packets(now) => {}
             Some(Err(tries)) => {
                 let remote = self.addresses().1;
-                let refused = self.handshake.as_ref().and_then(|h| h.refused.as_ref()).map(Refusal::believed);
+                let refused = self.handshake.as_ref().and_then(|h| h.refused.as_ref()).map(Refusal::told);
                 let failure = refused.unwrap_or_else(|| self.unanswered(remote, tries));
                 self.phase1_failed(now, host, failure);
             }

@@ -325,8 +325,7 @@ impl Connection {
 
     fn retransmit_init(&mut self, now: Instant) {
         let Phase::InitSent(init) = &mut self.phase else { return };
-        if let Some(refused) = init.refused.as_ref().filter(|refused| refused.due() <= now) {
-            let failure = refused.believed();
+        if let Some(failure) = init.refused.as_ref().and_then(|refused| refused.believed_at(now)) {
             return self.failed(now, failure);
         }
         match init.exchanges.retransmit(now) {
@@ -336,7 +335,7 @@ impl Connection {
                 self.ask(datagrams);
             }
             Some(Err(pending)) => {
-                let refused = init.refused.as_ref().map(Refusal::believed);
+                let refused = init.refused.as_ref().map(Refusal::told);
                 let (remote, tries) = (self.addresses().1, pending.sent);
                 let timeout = Failure::Timeout { exchange: ExchangeType::IKE_SA_INIT, remote, tries };
                 self.failed(now, refused.unwrap_or(timeout));
